@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all a new machine needs: python3 (3.11 or newer), pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+
+.PHONY: setup demo test slow check format docs lock clean
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock requirements-cuda.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mien needs Python 3.11 or newer; make setup PYTHON=python3.12 names another one"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	# torch first, through pip, which knows of a CPU build where the machine offers one
+	awk '/^torch==/ {inside = 1} inside {print} inside && !/\\$$/ {exit}' requirements.lock > .venv/torch.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/torch.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements.lock
+	case "$$($(BIN)/python -m pip show torch | sed -n 's/^Version: //p')-$$(uname -s)" in \
+	  *+cpu-*) ;; *-Linux) VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements-cuda.lock ;; esac
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/mien demo
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/codespell
+	$(BIN)/pytest
+
+slow: setup
+	$(BIN)/pytest -m slow
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/codespell
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup
+	$(BIN)/python tools/docs.py
+
+lock: setup
+	PATH="$(BIN):$$PATH" $(BIN)/python tools/lock.py
+
+clean:
+	rm -rf .venv

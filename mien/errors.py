@@ -1,0 +1,54 @@
+"""The errors that mien raises on purpose; each message says what must hold, what was given and what to do.
+
+MienError
+├── UsageError            a wrong argument or option
+│   ├── SpecError         a specification or study file that cannot be read
+│   ├── DataError         images, labels or folders that do not fit
+│   ├── StoreError        a run that is missing, altered or cannot be written
+│   ├── WeightsError      pretrained weights that are not at hand
+│   └── LeakageError      a test set that holds what training has seen
+├── TrainingError         a training that diverged
+└── TrialsFailed          some trials of a study failed, the others are done
+"""
+
+
+class MienError(Exception):
+    """An error with a message for the user; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(MienError):
+    """The command was given something that it cannot work with."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """A specification does not hold."""
+
+
+class DataError(UsageError):
+    """Images, labels or a folder are not as they must be."""
+
+
+class StoreError(UsageError):
+    """A run is missing, altered, or the store cannot be written."""
+
+
+class WeightsError(UsageError):
+    """Pretrained weights are not at hand."""
+
+
+class LeakageError(UsageError):
+    """A test set holds subjects, clips or frames that training has seen."""
+
+
+class TrainingError(MienError):
+    """A training went astray and was stopped."""
+
+
+class TrialsFailed(MienError):
+    """Some trials of a study failed."""
+
+    exit_code = 5

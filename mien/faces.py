@@ -1,0 +1,177 @@
+"""Faces: the one noun that travels through the pipeline, images and a table with a row for each."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mien.errors import DataError
+
+# Class numbers come from here, never from the folders that happen to be present. The order is alphabetical, which is
+# also what loaders of image folders make of the names.
+EMOTIONS = (
+    "anger",
+    "contempt",
+    "disgust",
+    "fear",
+    "happiness",
+    "negative",
+    "neutral",
+    "others",
+    "positive",
+    "repression",
+    "sadness",
+    "surprise",
+    "tense",
+)
+
+PHASES = ("onset", "rise", "apex", "fall", "offset", "still")
+
+COLUMNS = {
+    "key": "str",  # stable and unique: casme2/sub01/EP02_01f/46
+    "dataset": "str",
+    "subject": "str",  # namespaced by dataset, casme2:sub01; empty where nobody knows
+    "clip": "str",  # casme2:sub01/EP02_01f; empty for single photographs
+    "frame": "int64",  # the number in the clip, -1 where there is none
+    "phase": "str",  # one of PHASES
+    "emotion": "str",  # one of EMOTIONS
+    "raw_label": "str",  # what the source says
+    "action_units": "str",  # FACS, as the source writes them
+    "source": "str",  # "real", or the run that generated the image
+    "seed": "int64",  # of a generated image, else -1
+    "licence": "str",
+    "sha256": "str",  # of the pixels
+}
+_DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Images with their table.
+
+    `images` are uint8 [n, c, h, w], 0 = black, 255 = white, c = 1 (grey) or 3 (RGB). `index` has n rows and the
+    columns of COLUMNS. `seen`, for synthetic faces only, has the key, subject and clip of each image that the
+    generator was trained on, so that no test can quietly use them.
+
+    Raises DataError if the parts do not fit.
+    """
+
+    images: np.ndarray
+    index: pd.DataFrame
+    seen: pd.DataFrame | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise DataError(
+                f"images must be uint8 of shape [n, c, h, w], not {self.images.dtype} {list(self.images.shape)}; "
+                "use training.from_model to turn a model's output into images"
+            )
+        if len(self.images) != len(self.index):
+            raise DataError(f"{len(self.images)} images need as many rows in the index, which has {len(self.index)}")
+        if list(self.index.columns) != list(COLUMNS):
+            raise DataError(f"the index must have the columns {list(COLUMNS)}, not {list(self.index.columns)}")
+        unknown = sorted(set(self.index["emotion"]) - set(EMOTIONS))
+        if unknown:
+            raise DataError(f"emotions must be among {', '.join(EMOTIONS)}; given: {', '.join(unknown)}")
+        twice = self.index["key"][self.index["key"].duplicated()]
+        if len(twice):
+            raise DataError(
+                f"keys must be unique; '{twice.iloc[0]}' stands {1 + int((twice == twice.iloc[0]).sum())} times"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        _, c, h, w = self.images.shape
+        return c, h, w
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The emotions that occur, in the order of EMOTIONS."""
+        present = set(self.index["emotion"])
+        return tuple(emotion for emotion in EMOTIONS if emotion in present)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects that are known, sorted."""
+        return tuple(sorted(set(self.index["subject"]) - {""}))
+
+    def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
+        """Return int64 [n]: the place of each image's emotion in `classes`; raises DataError if one is not there."""
+        number = {name: place for place, name in enumerate(classes)}
+        missing = [name for name in self.classes if name not in number]
+        if missing:
+            raise DataError(f"the classes are {', '.join(classes)}, and the images also show {', '.join(missing)}")
+        return self.index["emotion"].map(number).to_numpy(dtype=np.int64)
+
+    def select(self, which: np.ndarray) -> "Faces":
+        """Return the images at `which`: a boolean mask [n] or places, in that order."""
+        return Faces(
+            np.ascontiguousarray(self.images[which]),
+            self.index[which].reset_index(drop=True)
+            if which.dtype == bool
+            else self.index.iloc[which].reset_index(drop=True),
+            self.seen,
+        )
+
+    def counts(self) -> pd.DataFrame:
+        """Return images, clips and subjects a class, with a last row for all: the preprint's Table 1 for any set."""
+        rows = [(emotion, self.index[self.index["emotion"] == emotion]) for emotion in self.classes]
+        rows.append(("total", self.index))
+        table = [
+            (name, len(part), len(set(part["clip"]) - {""}), len(set(part["subject"]) - {""})) for name, part in rows
+        ]
+        return pd.DataFrame(table, columns=["class", "images", "clips", "subjects"])
+
+    def save(self, folder: Path) -> None:
+        """Write images.npy, index.parquet and, for synthetic faces, seen.parquet."""
+        np.save(folder / "images.npy", np.ascontiguousarray(self.images), allow_pickle=False)
+        self.index.to_parquet(folder / "index.parquet", index=False)
+        if self.seen is not None:
+            self.seen.to_parquet(folder / "seen.parquet", index=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Faces":
+        """Read what `save` wrote; the images stay on the disk until they are used."""
+        seen = folder / "seen.parquet"
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        index = pd.read_parquet(folder / "index.parquet")
+        return cls(images, index, pd.read_parquet(seen) if seen.exists() else None)
+
+
+def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> pd.DataFrame:
+    """Return an index for `images`: `columns` as given (one value stands for all rows), the others by default.
+
+    The sha256 of each image is worked out here.
+    """
+    table: dict[str, object] = {}
+    for name, kind in COLUMNS.items():
+        given = columns.pop(name, _DEFAULTS.get(name, ""))
+        values = [given] * len(images) if isinstance(given, str | int) else list(given)
+        table[name] = pd.Series(values, dtype=kind)
+    if columns:
+        raise DataError(f"the index has no column {', '.join(columns)}; it has {', '.join(COLUMNS)}")
+    table["sha256"] = pd.Series([hashlib.sha256(image.tobytes()).hexdigest() for image in images], dtype="str")
+    return pd.DataFrame(table)
+
+
+def concat(parts: Iterable[Faces]) -> Faces:
+    """Return all faces of `parts` in one, in order; what the generators of any part saw, the whole has seen."""
+    parts = list(parts)
+    sizes = {part.size for part in parts}
+    if len(sizes) != 1:
+        raise DataError(
+            f"faces to be joined must have one size; given: {sorted(sizes)}. Preprocess them to the same size"
+        )
+    seen = [part.seen for part in parts if part.seen is not None]
+    return Faces(
+        np.concatenate([part.images for part in parts]),
+        pd.concat([part.index for part in parts], ignore_index=True),
+        pd.concat(seen, ignore_index=True).drop_duplicates(ignore_index=True) if seen else None,
+    )

@@ -1,0 +1,64 @@
+"""Progress on long work: a bar with an estimate on a terminal, one line at a time elsewhere. All of it on stderr."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+CONSOLE = Console(stderr=True, highlight=False)
+LINE_EVERY_S = 15.0
+
+
+class Tracker:
+    """What the work in `track` reports to: how much is done, and a short note such as the loss."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total = label, total
+        self._began = self._last = time.monotonic()
+        self._first: int | None = None
+        self._bar: Progress | None = None
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` of `total` is done."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, note=note)
+        elif now - self._last >= LINE_EVERY_S:
+            self._last = now
+            rate = (done - self._first) / (now - self._began)
+            left = f", {duration((self.total - done) / rate)} left" if rate > 0 else ""
+            print(f"{self.label}: {done}/{self.total}{left}{'  ' + note if note else ''}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def track(label: str, total: int) -> Iterator[Tracker]:
+    """Show the progress of `total` units of work under `label`."""
+    tracker = Tracker(label, total)
+    if CONSOLE.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[note]}"), console=CONSOLE, transient=True) as bar:
+            bar.add_task(label, total=total, note="")
+            tracker._bar = bar
+            yield tracker
+    else:
+        yield tracker
+
+
+def say(text: str) -> None:
+    """Print one line for people."""
+    CONSOLE.print(text, soft_wrap=True, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,16 @@
+"""Randomness as a function of names, never of order."""
+
+import hashlib
+
+import numpy as np
+
+
+def seed(*names: str | int) -> int:
+    """Return a seed in [0, 2**63) that depends on `names` alone (sha256, so equal on every machine)."""
+    text = "\x1f".join(str(name) for name in names)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def rng(*names: str | int) -> np.random.Generator:
+    """Return NumPy's default generator, seeded by `names`."""
+    return np.random.default_rng(seed(*names))

@@ -1,0 +1,408 @@
+"""The store: one folder of finished runs, each whole or absent, named by what it depends on.
+
+    mien-store/
+      runs/edm-1f0c.../       a finished run: its files, spec.json, about.json, and manifest.json, written last
+      aliases/faces           readable names: a file that holds the name of a run
+      work/edm-1f0c.../       what an unfinished run has so far (checkpoints), and who works on it
+
+Two processes that want the same run do not both make it: one claims it, the other waits and takes the result over. A
+claim carries a heartbeat; one that stands still belongs to a dead process, and the next process goes on from its
+checkpoints. Only renames and exclusive creation are used, which network file systems have too.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mien.errors import StoreError
+from mien.progress import say
+from mien.spec import RUN_NAME, Spec, nearest, parents
+
+Build = Callable[[Path, Path], None]
+"""What makes a run: it writes its files into the first folder, which is empty, and keeps checkpoints in the second."""
+
+ALIAS = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
+MANIFEST = "manifest.json"
+HEARTBEAT_S = 2.0
+DEAD_AFTER_S = 30.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
+LIBRARIES = ("mien", "torch", "numpy", "pandas", "timm", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: `name` is `stage-digest`, `path` its folder."""
+
+    name: str
+    path: Path
+
+    @property
+    def stage(self) -> str:
+        """The stage that made it, such as `ingest` or `edm`."""
+        return self.name.rsplit("-", 1)[0]
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """What it depends on, as JSON."""
+        return json.loads((self.path / "spec.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The sha256 and size of each file, and `content`, the digest of them all."""
+        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+
+    @property
+    def content(self) -> str:
+        """The digest of all its files: equal content means equal results."""
+        return self.manifest["content"]
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of this run; raises StoreError if it has no such file."""
+        if name not in self.manifest["files"]:
+            has = ", ".join(sorted(self.manifest["files"]))
+            raise StoreError(f"{self.name} has no file {name}; it has {has}")
+        return self.path / name
+
+    def json(self, name: str) -> Any:
+        """Return the content of one of its JSON files."""
+        return json.loads(self.file(name).read_text(encoding="utf-8"))
+
+
+class Store:
+    """A folder of runs; `root` is made when the first run is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser()
+        self._verified: dict[Path, tuple[int, int]] = {}
+
+    # Finding runs
+
+    def names(self) -> list[str]:
+        """Return the names of all finished runs, oldest first."""
+        folder = self.root / "runs"
+        found = [path for path in folder.iterdir() if (path / MANIFEST).exists()] if folder.is_dir() else []
+        return [path.name for path in sorted(found, key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path.name))]
+
+    def aliases(self) -> dict[str, str]:
+        """Return each alias with the run it names."""
+        folder = self.root / "aliases"
+        files = sorted(path for path in folder.iterdir() if ALIAS.match(path.name)) if folder.is_dir() else []
+        return {path.name: path.read_text(encoding="utf-8").strip() for path in files}
+
+    def resolve(self, name: str) -> str:
+        """Return the run name that `name` (a run, an alias, or the unique beginning of a run's name) stands for."""
+        if RUN_NAME.match(name):
+            return name
+        aliases = self.aliases()
+        if name in aliases:
+            return aliases[name]
+        names = self.names()
+        matches = [run for run in names if run.startswith(name)] if name else []
+        if len(matches) == 1:
+            return matches[0]
+        if len(matches) > 1:
+            raise StoreError(f"'{name}' must name one run, and could be {', '.join(matches)}; give more of the name")
+        known = [*aliases, *names]
+        raise StoreError(
+            f"there is no run or alias '{name}' in {self.root}.{nearest(name, known)} `mien ls` lists what is there"
+        )
+
+    def done(self, name: str) -> bool:
+        """Whether the run of this name (not an alias) is finished."""
+        return (self.root / "runs" / name / MANIFEST).exists()
+
+    def run(self, name: str) -> Run:
+        """Return the finished run that `name` stands for, after checking its files against their sha256.
+
+        Raises StoreError if there is none, or if a file was altered.
+        """
+        run = Run(self.resolve(name), self.root / "runs" / self.resolve(name))
+        if not self.done(run.name):
+            raise StoreError(
+                f"{run.name} must be a finished run in {self.root}, and is not; run the command that makes it again"
+            )
+        faults = self.faults(run)
+        if faults:
+            raise StoreError(
+                f"{run.name} was altered after it was made: {'; '.join(faults)}. "
+                f"Delete {run.path} and make it again with the command that made it"
+            )
+        return run
+
+    def faults(self, run: Run, thorough: bool = False) -> list[str]:
+        """Return what is wrong with a run's files, nothing if they are as they were made.
+
+        A file found right before is read again only if its size or time changed, or if `thorough`.
+        """
+        try:
+            files: dict[str, dict[str, Any]] = run.manifest["files"]
+            content = run.content
+        except (json.JSONDecodeError, KeyError, TypeError, OSError):
+            return [f"{MANIFEST} cannot be read"]
+        faults = []
+        for name, known in files.items():
+            path = run.path / name
+            if not path.is_file():
+                faults.append(f"{name} is missing")
+                continue
+            state = path.stat()
+            stamp = (state.st_mtime_ns, state.st_size)
+            if not thorough and self._verified.get(path) == stamp:
+                continue
+            if sha256(path) != known["sha256"]:
+                faults.append(f"{name} does not match its sha256")
+            else:
+                self._verified[path] = stamp
+        present = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+        faults += [
+            f"{name} is not one of its files" for name in sorted(present - set(files) - {MANIFEST, "about.json"})
+        ]
+        if content != _content(files):
+            faults.append(f"{MANIFEST} does not add up")
+        return faults
+
+    # Making runs
+
+    def make(self, spec: Spec, build: Build, alias: str | None = None) -> Run:
+        """Return the run of `spec`; `build` is called only if the run is not there yet.
+
+        `build(out, scratch)` writes the files into `out`. What it keeps in `scratch` outlives a killed process, so that
+        the next call can go on from there. The run's folder appears whole, by one rename, or not at all.
+        """
+        if alias is not None:
+            self.check_alias(alias)
+        if not self.done(spec.name):
+            with self._claim(spec.name):
+                if not self.done(spec.name):  # another process may have finished it while we waited
+                    self._build(spec, build)
+        run = self.run(spec.name)
+        if alias is not None:
+            self.name(alias, run.name)
+        return run
+
+    def _build(self, spec: Spec, build: Build) -> None:
+        work = self.root / "work" / spec.name
+        out, scratch = work / "out", work / "scratch"
+        if out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True)
+        scratch.mkdir(exist_ok=True)
+        began = time.time()
+        build(out, scratch)
+        _write_json(out / "spec.json", {"stage": spec.stage, **spec.model_dump(mode="json")})
+        files = {
+            str(path.relative_to(out)): {"sha256": sha256(path), "size": path.stat().st_size}
+            for path in sorted(out.rglob("*"))
+            if path.is_file()
+        }
+        _write_json(out / "about.json", about(time.time() - began))
+        _write_json(out / MANIFEST, {"content": _content(files), "files": files})
+        final = self.root / "runs" / spec.name
+        final.parent.mkdir(exist_ok=True)
+        if final.exists() and not (final / MANIFEST).exists():  # left over by a copy that was cut short
+            shutil.rmtree(final)
+        with suppress(OSError):  # another process was faster: its run is as good as ours
+            out.rename(final)
+        shutil.rmtree(work, ignore_errors=True)
+
+    def memo(self, key: str, measure: Callable[[], float]) -> float:
+        """Return a number that was measured on this machine, measuring it only the first time.
+
+        A budget in minutes becomes a number of images in this way: the same command finds the same number again.
+        """
+        path = self.root / "memo" / f"{key}.json"
+        if path.exists():
+            return float(json.loads(path.read_text(encoding="utf-8")))
+        self._folder("memo")
+        value = measure()
+        _write_json(path, value)
+        return value
+
+    # Names
+
+    def check_alias(self, alias: str) -> None:
+        """Raise StoreError unless `alias` can name a run."""
+        if not ALIAS.match(alias) or RUN_NAME.match(alias):
+            raise StoreError(
+                f"an alias must be letters, digits, '.', '_' or '-', begin with a letter or digit, and not look like a "
+                f"run's own name; given: '{alias}'"
+            )
+
+    def name(self, alias: str, run: str) -> None:
+        """Let `alias` stand for `run` from now on."""
+        self.check_alias(alias)
+        _write(self._folder("aliases") / alias, run + "\n")
+
+    def remove(self, name: str) -> list[str]:
+        """Delete a run and the aliases that name it, and return what was deleted.
+
+        Raises StoreError if other runs were made from it.
+        """
+        run = self.resolve(name)
+        children = [other for other in self.names() if run in parents(Run(other, self.root / "runs" / other).spec)]
+        if children:
+            raise StoreError(f"{run} must not be the parent of other runs, and {', '.join(children)} came from it")
+        gone = [alias for alias, target in self.aliases().items() if target == run]
+        for alias in gone:
+            (self.root / "aliases" / alias).unlink(missing_ok=True)
+        for folder in ("runs", "work"):
+            path = self.root / folder / run
+            if path.exists():
+                grave = path.with_name(f".{uuid.uuid4().hex}")
+                path.rename(grave)
+                shutil.rmtree(grave)
+                gone.append(f"{folder}/{run}")
+        return gone
+
+    # Claims
+
+    @contextmanager
+    def _claim(self, name: str) -> Iterator[None]:
+        path = self._folder("work") / f"{name}.claim"
+        owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
+        seen, since, told = "", time.monotonic(), False
+        while not _create(path, f"{owner} 0"):
+            with suppress(FileNotFoundError):
+                now = path.read_text(encoding="utf-8")
+                if now != seen:
+                    seen, since = now, time.monotonic()
+                if _dead(now) or time.monotonic() - since > DEAD_AFTER_S:
+                    _break(path, now)
+                    continue
+                if not told:
+                    say(f"{name} is being made by process {' on '.join(now.split()[:2][::-1])}; waiting for it")
+                    told = True
+            time.sleep(0.2)
+        stop = threading.Event()
+        beat = threading.Thread(target=_beat, args=(path, owner, stop), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            beat.join()
+            with suppress(OSError):
+                if path.read_text(encoding="utf-8").startswith(owner):
+                    path.unlink()
+
+    def _folder(self, name: str) -> Path:
+        path = self.root / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the store must be a folder that can be written; {path}: {error.strerror}") from None
+        return path
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def about(seconds: float) -> dict[str, Any]:
+    """Return what is written beside a result, and is no part of it: when, where, with what, and for how long."""
+    versions = {}
+    for library in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[library] = metadata.version(library)
+    return {
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 2),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "versions": versions,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _commit() -> str:
+    folder = Path(__file__).parent.parent
+    if not (folder / ".git").exists():
+        return ""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return ""
+
+
+def _content(files: dict[str, dict[str, Any]]) -> str:
+    text = "\n".join(f"{known['sha256']}  {name}" for name, known in sorted(files.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    _write(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file with this text, whole, unless there is one already."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_text(text, encoding="utf-8")
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _beat(path: Path, owner: str, stop: threading.Event) -> None:
+    count = 0
+    while not stop.wait(HEARTBEAT_S):
+        count += 1
+        with suppress(OSError):  # a lost claim or a full disk must not end the work
+            if path.read_text(encoding="utf-8").startswith(owner):
+                _write(path, f"{owner} {count}")
+
+
+def _dead(claim: str) -> bool:
+    """Whether the claim's process was on this machine and is gone."""
+    host, _, rest = claim.partition(" ")
+    pid = rest.partition(" ")[0]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _break(path: Path, claim: str) -> None:
+    """Take a dead claim away, unless somebody else has just put a new one in its place."""
+    grave = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with suppress(FileNotFoundError):
+        path.rename(grave)
+        if grave.read_text(encoding="utf-8") != claim:
+            with suppress(FileExistsError):
+                os.link(grave, path)
+        grave.unlink()

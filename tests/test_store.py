@@ -1,0 +1,197 @@
+"""The store: runs are whole or absent, and what was altered is named."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from mien.errors import SpecError, StoreError
+from mien.spec import Spec, parents, read_spec
+from mien.store import Store
+
+
+class Letter(Spec):
+    stage: ClassVar[str] = "letter"
+    text: str = "hello"
+    parent: str = ""
+
+
+def write(text: str):
+    def build(out: Path, scratch: Path) -> None:
+        (out / "text.txt").write_text(text)
+
+    return build
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_a_run_is_built_once(store: Store):
+    calls = []
+
+    def build(out: Path, scratch: Path) -> None:
+        calls.append(1)
+        (out / "text.txt").write_text("hello")
+
+    first, second = store.make(Letter(), build), store.make(Letter(), build)
+    assert first == second
+    assert calls == [1]
+    assert first.name == f"letter-{Letter().digest()}"
+
+
+def test_digest_is_a_golden_value_and_depends_on_fields_alone():
+    assert Letter().digest() == Letter(parent="", text="hello").digest() == "1aaf4657508b"
+    assert Letter(text="other").digest() != Letter().digest()
+    assert Letter(version=2).digest() != Letter().digest()
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_known_one():
+    with pytest.raises(SpecError, match="Did you mean 'parent'"):
+        read_spec(Letter, {"parrent": "x"}, "test")
+
+
+def test_a_build_that_fails_leaves_no_run_and_keeps_its_scratch(store: Store):
+    def fail(out: Path, scratch: Path) -> None:
+        (scratch / "checkpoint").write_text("half")
+        (out / "half").write_text("half")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        store.make(Letter(), fail)
+    assert store.names() == []
+
+    def go_on(out: Path, scratch: Path) -> None:
+        assert not list(out.iterdir())
+        (out / "text.txt").write_text((scratch / "checkpoint").read_text() + " and half")
+
+    run = store.make(Letter(), go_on)
+    assert run.file("text.txt").read_text() == "half and half"
+    assert not list((store.root / "work").iterdir())
+
+
+def test_an_altered_file_is_named_and_refused(store: Store):
+    run = store.make(Letter(), write("hello"), alias="mine")
+    assert store.faults(run) == []
+    (run.path / "text.txt").write_text("hellO")
+    with pytest.raises(StoreError, match=r"text\.txt does not match its sha256"):
+        store.run("mine")
+    (run.path / "text.txt").unlink()
+    assert "text.txt is missing" in store.faults(run)[0]
+    (run.path / "text.txt").write_text("hello")
+    (run.path / "more.txt").write_text("!")
+    assert store.faults(run) == ["more.txt is not one of its files"]
+
+
+def test_an_altered_manifest_is_noticed(store: Store):
+    run = store.make(Letter(), write("hello"))
+    path = run.path / "manifest.json"
+    path.write_text(path.read_text().replace('"content": "', '"content": "0'))
+    with pytest.raises(StoreError, match="does not add up"):
+        Store(store.root).run(run.name)
+    path.write_text("{")
+    with pytest.raises(StoreError, match="cannot be read"):
+        Store(store.root).run(run.name)
+
+
+def test_names_resolve_by_run_alias_and_unique_beginning(store: Store):
+    run = store.make(Letter(), write("hello"), alias="mine")
+    assert store.resolve("mine") == store.resolve(run.name) == store.resolve(run.name[:9]) == run.name
+    with pytest.raises(StoreError, match="Did you mean 'mine'"):
+        store.resolve("mime")
+    store.make(Letter(text="other"), write("other"))
+    with pytest.raises(StoreError, match="must name one run"):
+        store.resolve("letter")
+
+
+@pytest.mark.parametrize("alias", ["", "../up", "a b", "letter-0123456789ab", ".hidden", "x" * 81])
+def test_a_bad_alias_is_refused_before_any_work(store: Store, alias: str):
+    with pytest.raises(StoreError, match="an alias must be"):
+        store.make(Letter(), lambda out, scratch: pytest.fail("built"), alias=alias)
+
+
+def test_a_parent_cannot_be_removed_before_its_children(store: Store):
+    run = store.make(Letter(), write("hello"), alias="mine")
+    child = store.make(Letter(parent=run.name), write("child"))
+    assert parents(child.spec) == [run.name]
+    with pytest.raises(StoreError, match=child.name):
+        store.remove("mine")
+    store.remove(child.name)
+    store.remove("mine")
+    assert store.names() == [] and store.aliases() == {}
+
+
+def test_a_memo_is_measured_once(store: Store):
+    assert store.memo("speed", lambda: 3.0) == 3.0
+    assert store.memo("speed", lambda: pytest.fail("measured again")) == 3.0
+
+
+def test_a_store_that_cannot_be_written_is_one_message(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="must be a folder that can be written"):
+        Store(tmp_path / "file").make(Letter(), write("hello"))
+
+
+def slow_build(root: Path, log: Path) -> None:
+    def build(out: Path, scratch: Path) -> None:
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.5)
+        (out / "text.txt").write_text("hello")
+
+    Store(root).make(Letter(), build)
+
+
+def test_two_processes_do_not_make_the_same_run_twice(store: Store, tmp_path: Path):
+    log = tmp_path / "log"
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=slow_build, args=(store.root, log)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert log.read_text() == "built\n"
+    assert len(store.names()) == 1
+
+
+def test_a_killed_process_is_taken_over_at_once(store: Store):
+    code = f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from test_store import Letter, Store
+        def build(out, scratch):
+            (scratch / "checkpoint").write_text("half")
+            print("ready", flush=True)
+            time.sleep(60)
+        Store(Path({str(store.root)!r})).make(Letter(), build)
+    """
+    worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    with worker.stdout:
+        assert worker.stdout.readline() == b"ready\n"
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+    def build(out: Path, scratch: Path) -> None:
+        (out / "text.txt").write_text((scratch / "checkpoint").read_text())
+
+    began = time.monotonic()
+    assert store.make(Letter(), build).file("text.txt").read_text() == "half"
+    assert time.monotonic() - began < 5
+
+
+def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
+    (store.root / "work").mkdir(parents=True)
+    (store.root / "work" / f"{Letter().name}.claim").write_text("elsewhere 1 token 7")
+    assert store.make(Letter(), write("hello")).file("text.txt").read_text() == "hello"
