@@ -76,11 +76,9 @@ class Faces:
         unknown = sorted(set(self.index["emotion"]) - set(EMOTIONS))
         if unknown:
             raise DataError(f"emotions must be among {', '.join(EMOTIONS)}; given: {', '.join(unknown)}")
-        twice = self.index["key"][self.index["key"].duplicated()]
-        if len(twice):
-            raise DataError(
-                f"keys must be unique; '{twice.iloc[0]}' stands {1 + int((twice == twice.iloc[0]).sum())} times"
-            )
+        key, times = next(iter(self.index["key"].value_counts().items()), ("", 0))
+        if times > 1:
+            raise DataError(f"keys must be unique; '{key}' stands {times} times")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,16 +106,13 @@ class Faces:
         missing = [name for name in self.classes if name not in number]
         if missing:
             raise DataError(f"the classes are {', '.join(classes)}, and the images also show {', '.join(missing)}")
-        return self.index["emotion"].map(number).to_numpy(dtype=np.int64)
+        return np.array([number[emotion] for emotion in self.index["emotion"]], dtype=np.int64)
 
     def select(self, which: np.ndarray) -> "Faces":
         """Return the images at `which`: a boolean mask [n] or places, in that order."""
+        places = np.flatnonzero(which) if which.dtype == bool else which
         return Faces(
-            np.ascontiguousarray(self.images[which]),
-            self.index[which].reset_index(drop=True)
-            if which.dtype == bool
-            else self.index.iloc[which].reset_index(drop=True),
-            self.seen,
+            np.ascontiguousarray(self.images[places]), self.index.take(list(places)).reset_index(drop=True), self.seen
         )
 
     def counts(self) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def test_digest_is_a_golden_value_and_depends_on_fields_alone():
 
 def test_an_unknown_field_is_refused_with_the_nearest_known_one():
     with pytest.raises(SpecError, match="Did you mean 'parent'"):
-        read_spec(Letter, {"parrent": "x"}, "test")
+        read_spec(Letter, {"perent": "x"}, "test")
 
 
 def test_a_build_that_fails_leaves_no_run_and_keeps_its_scratch(store: Store):

@@ -1,0 +1,488 @@
+"""The command line: one short command a stage, in the order of the pipeline.
+
+Commands parse, call one library function, and print. This is the one module that imports inside functions, so that
+`mien --help` starts in a blink.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien import __version__
+from mien.errors import MienError, SpecError, UsageError
+
+if TYPE_CHECKING:
+    from mien.store import Run, Store
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+study_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="MIEN_STORE", help="The folder that holds all runs.", metavar="DIR")
+]
+AliasOption = Annotated[str | None, typer.Option("--as", help="A readable name for the result.", metavar="NAME")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+STORE = Path("mien-store")
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version, if it was asked for, and stop."""
+    if wanted:
+        print(f"mien {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    store: Annotated[
+        Path | None, typer.Option("--store", help="The folder that holds all runs (or MIEN_STORE).", metavar="DIR")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Build synthetic facial-expression databases and prove what they are worth.
+
+    toy -> ingest -> preprocess -> split -> train -> generate -> study -> report; `mien demo` does all of it.
+    """
+    if store is not None:
+        os.environ["MIEN_STORE"] = str(store)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where its dataset, store and report go.")] = Path("mien-demo"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Do all of it on drawn faces, in some minutes.
+
+    Faces are drawn and become a dataset, a diffusion model is trained on it and makes a synthetic database, classifiers
+    are trained on both, and a report tells what came out. Stopped, the same command continues.
+    """
+    from mien import demo as module
+
+    module.run(folder, device)
+
+
+@app.command()
+def toy(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet, or is empty.")],
+    subjects: Annotated[int, typer.Option(help="How many people are drawn.")] = 26,
+    clips: Annotated[int, typer.Option(help="How many clips they show in all.")] = 255,
+    seed: Annotated[int, typer.Option(help="Another seed draws other people.")] = 0,
+    balance: Annotated[
+        str, typer.Option(help="casme2: the sheet's class proportions; even: equal classes.")
+    ] = "casme2",
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+) -> None:
+    """Draw a dataset in CASME II's own layout.
+
+    The faces are nobody's, and free to use (CC0).
+    """
+    from mien.ingest import toy as module
+    from mien.progress import track
+
+    with track("drawing clips", clips) as bar:
+        drawn = module.draw(folder, subjects, clips, seed, workers, balance, lambda done, total: bar.update(done))
+    print(f"{folder}: {drawn.subjects} people, {drawn.clips} clips, {drawn.images:,} images")
+    print(f"next: mien ingest casme2 {folder} --name drawn --as drawn")
+
+
+@app.command()
+def ingest(
+    reader: Annotated[str, typer.Argument(help="casme2, or folder for class folders and metadata.csv.")],
+    folder: Annotated[Path, typer.Argument(help="The dataset's folder; it is only read.")],
+    name: Annotated[str | None, typer.Option(help="The dataset's name, in keys and subjects.")] = None,
+    size: Annotated[int, typer.Option(help="Height and width to resize to, in pixels.")] = 48,
+    colour: Annotated[str, typer.Option(help="grey or rgb.")] = "grey",
+    filter: Annotated[str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")] = "bilinear",
+    subject_pattern: Annotated[
+        str | None, typer.Option(help="folder: a regular expression; its first group in the path is the subject.")
+    ] = None,
+    clip_pattern: Annotated[
+        str | None, typer.Option(help="folder: a regular expression; its first group in the path is the clip.")
+    ] = None,
+    map: Annotated[
+        list[str] | None, typer.Option(help="folder: a class name to fold, such as joy=happiness; may be repeated.")
+    ] = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out, and report them.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Read a licensed dataset folder into the store."""
+    from mien import ingest as module
+
+    folds = pairs(map or [], "--map")
+    run = module.run(
+        reader,
+        folder,
+        _store(store),
+        name=name,
+        size=size,
+        colour=colour,
+        filter=filter,
+        subject_pattern=subject_pattern,
+        clip_pattern=clip_pattern,
+        map=folds,
+        skip_unreadable=skip_unreadable,
+        workers=workers,
+        alias=alias,
+    )
+    show_run(run, alias)
+
+
+@app.command()
+def preprocess(
+    dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
+    frames: Annotated[str, typer.Option(help="apex: a window around each clip's apex; all.")] = "apex",
+    window: Annotated[int, typer.Option(help="Frames on either side of the apex.")] = 5,
+    every: Annotated[int, typer.Option(help="Keep every n-th frame of a clip.")] = 1,
+    size: Annotated[int | None, typer.Option(help="Height and width to resize to; as they are by default.")] = None,
+    filter: Annotated[str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")] = "bilinear",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Choose frames of each clip, and resize."""
+    from mien import preprocess as module
+    from mien.spec import read_spec
+
+    home = _store(store)
+    data = {"faces": home.run(dataset).name, "frames": frames, "window": window, "every": every, "size": size}
+    show_run(
+        module.run(read_spec(module.PreprocessSpec, {**data, "filter": filter}, "preprocess"), home, alias=alias), alias
+    )
+
+
+@app.command()
+def split(
+    dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
+    by: Annotated[str, typer.Option(help="What stays together: subject, clip or frame.")] = "subject",
+    folds: Annotated[int, typer.Option(help="How many folds; the test side is one of them.")] = 5,
+    number: Annotated[int, typer.Option(help="Which fold is the test side, from 0.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed makes other folds.")] = 0,
+    alias: Annotated[
+        str | None, typer.Option("--as", help="NAME-train and NAME-test are what the sides are called.", metavar="NAME")
+    ] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Split a dataset into a training and a test side.
+
+    The sides share no subject; with --by clip or --by frame, no clip or no frame.
+    """
+    from mien import splits as module
+    from mien.spec import read_spec
+
+    home = _store(store)
+    data = {"faces": home.run(dataset).name, "by": by, "folds": folds, "number": number, "seed": seed}
+    for side in ("train", "test"):
+        named = f"{alias}-{side}" if alias else None
+        spec = read_spec(module.SplitSpec, {**data, "side": side}, "split")
+        show_run(module.run(spec, home, alias=named), named)
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
+    preset: Annotated[str, typer.Option(help="smoke, nano, default or paper.")] = "default",
+    minutes: Annotated[float | None, typer.Option(help="Train for about so long on this machine.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field of the preset, such as batch=32; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed trains another network.")] = 0,
+    device: DeviceOption = "auto",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Train a class-conditional diffusion model.
+
+    Stopped, the same command continues from the last checkpoint, and ends with the same weights.
+    """
+    from mien import generators as module
+
+    home = _store(store)
+    spec = module.preset(preset, home.run(dataset).name, {**fields(settings or []), "seed": seed})
+    if minutes is not None:
+        spec = module.calibrated(spec, minutes, home, device=device)
+    show_run(module.train(spec, home, alias=alias, device=device), alias)
+
+
+@app.command()
+def generate(
+    generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
+    counts: Annotated[
+        str, typer.Option(help="preprint, like:DATASET, balanced:N (in all), or happiness=100,fear=50.")
+    ] = "preprint",
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; the model's own number by default.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="dpmpp2m, heun, euler or ancestral.")] = None,
+    guidance: Annotated[float, typer.Option(help="1 = none, which is best for training classifiers.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
+    device: DeviceOption = "auto",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Make a synthetic database with exact counts a class.
+
+    Each image has a seed of its own and can be made again alone. Stopped, the same command continues.
+    """
+    from mien import generators as module
+
+    home = _store(store)
+    run = home.run(generator)
+    spec = module.order(run, counts, home, steps=steps, sampler=sampler, guidance=guidance, seed=seed)
+    show_run(module.generate(spec, home, alias=alias, device=device), alias)
+
+
+@study_app.command("plan")
+def study_plan(study: Annotated[Path, typer.Argument(help="A study file (TOML).")], store: StoreOption = STORE) -> None:
+    """Say what a study would train, and what of it is done."""
+    from mien import study as module
+
+    print(module.describe(module.plan(module.read(study, _store(store)), _store(store))))
+
+
+@study_app.command("run")
+def study_run(
+    study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
+    device: DeviceOption = "auto",
+    store: StoreOption = STORE,
+) -> None:
+    """Run what is missing of a study.
+
+    A failed trial does not stop the others; the exit code is 5 then.
+    """
+    from mien import report as reports
+    from mien import study as module
+
+    home = _store(store)
+    resolved = module.read(study, home)
+    try:
+        module.run(resolved, home, device=device)
+    finally:
+        reports.show(resolved.name, home)
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
+    out: Annotated[Path | None, typer.Option(help="A folder; report-NAME by default.", metavar="DIR")] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Write a study's report: HTML, Markdown and CSV.
+
+    It is made from what is there, also while the study runs; the HTML file opens without a network.
+    """
+    from mien import report as module
+
+    home = _store(store)
+    module.show(study, home)
+    print(module.make(study, home, out))
+
+
+@app.command("ls")
+def list_runs(
+    stage: Annotated[str | None, typer.Argument(help="Only runs of this stage.")] = None, store: StoreOption = STORE
+) -> None:
+    """List the runs of the store, oldest first."""
+    from rich.table import Table
+
+    from mien.store import Run
+
+    home = _store(store)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("run", "alias", "holds", "made"):
+        table.add_column(column, no_wrap=True)
+    named: dict[str, list[str]] = {}
+    for alias, name in home.aliases().items():
+        named.setdefault(name, []).append(alias)
+    for name in home.names():
+        run = Run(name, home.root / "runs" / name)
+        if stage is None or run.stage == stage:
+            about = read_about(run)
+            table.add_row(name, " ".join(named.get(name, [])), holds(run), about.get("made", "")[:16].replace("T", " "))
+    _print(table)
+    if not table.row_count:
+        print(f"no runs in {home.root}", file=sys.stderr)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A run, an alias, or the beginning of a run's name.")],
+    store: StoreOption = STORE,
+) -> None:
+    """Say what a run is: counts, parents, files, spec."""
+    home = _store(store)
+    run = home.run(name)
+    show_run(run, None)
+    show_details(run, home)
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="A run or alias; all runs by default.")] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Check every file of a run against its sha256."""
+    from mien.errors import StoreError
+    from mien.store import Run
+
+    home = _store(store)
+    names = [home.resolve(name)] if name else home.names()
+    if name and not home.done(names[0]):
+        raise StoreError(f"{names[0]} must be a finished run in {home.root}, and is not")
+    altered = 0
+    for each in names:
+        run = Run(each, home.root / "runs" / each)
+        faults = home.faults(run, thorough=True)
+        altered += bool(faults)
+        print(f"{each}: {'; '.join(faults) if faults else 'as it was made'}")
+    lost = [alias for alias, target in home.aliases().items() if not home.done(target)]
+    for alias in lost if name is None else []:
+        print(f"alias {alias}: names {home.aliases()[alias]}, which is not there")
+    if altered:
+        raise StoreError(f"{altered} of {len(names)} runs were altered; delete their folders and make them again")
+
+
+@app.command("rm")
+def remove(
+    name: Annotated[str, typer.Argument(help="A run or alias that nothing else was made from.")],
+    store: StoreOption = STORE,
+) -> None:
+    """Delete a run that nothing else was made from."""
+    for gone in _store(store).remove(name):
+        print(f"deleted {gone}")
+
+
+app.add_typer(study_app, name="study", help="Plan and run a study: settings, classifiers, trials.")
+
+
+def pairs(texts: list[str], option: str) -> dict[str, str]:
+    """Return {"joy": "happiness"} for ["joy=happiness"]; raises UsageError on anything else."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"{option} must be given as NAME=VALUE; given: '{text}'")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def fields(texts: list[str]) -> dict[str, Any]:
+    """Return the spec fields that `--set` gives: values are read as TOML, and as text where they are none.
+
+    A dot leads into a nested table: net.width=64.
+    """
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for path, text in pairs(texts, "--set").items():
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *tables, last = path.split(".")
+        place = found
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise SpecError(f"--set {path}: '{table}' was given a value already, and cannot have fields")
+        place[last] = value
+    return found
+
+
+def show_run(run: "Run", alias: str | None) -> None:
+    """Print a run's name, what it holds, and its counts a class."""
+    from rich.table import Table
+
+    print(f"{run.name}{f' ({alias})' if alias else ''}: {holds(run)}")
+    counts = summary(run).get("counts")
+    if counts:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in counts[0]:
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for row in counts:
+            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+        _print(table)
+
+
+def show_details(run: "Run", home: "Store") -> None:
+    """Print where a run is, what it was made from and how, and its files."""
+    import json
+
+    from mien.spec import parents
+
+    about = read_about(run)
+    print(f"folder   {run.path}")
+    print(f"content  {run.content}")
+    took = f"in {about.get('seconds', 0):.0f} s on {about.get('machine', 'an unknown machine')}"
+    print(f"made     {about.get('made', 'unknown')} {took}")
+    named = {target: alias for alias, target in home.aliases().items()}
+    for parent in parents(run.spec):
+        print(f"parent   {parent}{f' ({named[parent]})' if parent in named else ''}")
+    for name, known in run.manifest["files"].items():
+        print(f"file     {name}  {known['size']:,} bytes")
+    print(json.dumps(run.spec, indent=2))
+
+
+def holds(run: "Run") -> str:
+    """Say in a few words what a run holds."""
+    return str(summary(run).get("holds", run.stage))
+
+
+def summary(run: "Run") -> dict[str, Any]:
+    """Return what a run says of itself: `holds`, a few words, and `counts`, rows for a table."""
+    import json
+
+    path = run.path / "summary.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def read_about(run: "Run") -> dict[str, Any]:
+    """Return when, where and with what a run was made."""
+    import json
+
+    path = run.path / "about.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _store(path: Path) -> "Store":
+    from mien.store import Store
+
+    return Store(path)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def main() -> None:
+    """Run the command line; an error is one message on stderr and an exit code.
+
+    0 done, 1 a fault in mien, 2 something in the command or its input, 5 some trials failed, 130 interrupted.
+    """
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        error.show()
+        code = error.exit_code
+    except MienError as error:
+        print(f"mien: {error}", file=sys.stderr)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("mien: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        code = 130
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        print(f"mien: {error.filename}: {error.strerror}; make room or choose another folder", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Pictures for people: contact sheets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mien.faces import Faces
+from mien.seeds import rng
+
+INK, PAPER = (40, 40, 40), (255, 255, 255)
+GAP = 2
+TITLE = 18
+
+
+def grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
+    """Return images (uint8 [n, c, h, w]) side by side, `columns` in a row, each pixel `scale` pixels wide."""
+    n, _, h, w = images.shape
+    rows = -(-n // columns)
+    sheet = Image.new("RGB", (columns * (w * scale + GAP) - GAP, rows * (h * scale + GAP) - GAP), PAPER)
+    for place, image in enumerate(images):
+        y, x = divmod(place, columns)
+        sheet.paste(picture(image, scale), (x * (w * scale + GAP), y * (h * scale + GAP)))
+    return sheet
+
+
+def picture(image: np.ndarray, scale: int = 1) -> Image.Image:
+    """Return one image (uint8 [c, h, w]) enlarged by a whole number, pixels left square."""
+    _, h, w = image.shape
+    whole = Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)).convert("RGB")
+    return whole.resize((w * scale, h * scale), Image.Resampling.NEAREST) if scale > 1 else whole
+
+
+def pick(faces: Faces, emotion: str, number: int) -> np.ndarray:
+    """Return up to `number` images of a class, drawn by name: as many subjects as can be, and the same each time.
+
+    Frames at the apex come first, because they show the expression.
+    """
+    rows = faces.index[faces.index["emotion"] == emotion]
+    order = rng("sheet", emotion, len(rows)).permutation(len(rows))
+    rows = rows.iloc[order]
+    rows = rows.assign(late=~rows["phase"].isin(["apex", "still"]))
+    rows = rows.assign(turn=rows.groupby(["late", "subject"]).cumcount()).sort_values(["late", "turn"], kind="stable")
+    return np.asarray(faces.images[rows.index.to_numpy()[:number]])
+
+
+def class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image.Image:
+    """Return a contact sheet with a row of `per_class` images for each class, its name and counts above."""
+    counts = faces.counts().set_index("class")
+    titles = []
+    for emotion in faces.classes:
+        images, clips, subjects = (int(counts.at[emotion, name]) for name in ("images", "clips", "subjects"))
+        parts = [f"{images:,} images", f"{clips} clips" if clips else "", f"{subjects} subjects" if subjects else ""]
+        titles.append(f"{emotion}   {', '.join(part for part in parts if part)}")
+    return rows(titles, [pick(faces, emotion, per_class) for emotion in faces.classes], per_class, scale)
+
+
+def side_by_side(real: Faces, synthetic: Faces, per_class: int = 8, scale: int = 2) -> Image.Image:
+    """Return a sheet with real images on the left and synthetic ones on the right, a row for each class of either."""
+    classes = [emotion for emotion in [*real.classes, *synthetic.classes] if emotion]
+    classes = list(dict.fromkeys(classes))
+    left = rows(
+        [f"{name}   real" for name in classes], [pick(real, name, per_class) for name in classes], per_class, scale
+    )
+    right = rows(
+        [f"{name}   synthetic" for name in classes],
+        [pick(synthetic, name, per_class) for name in classes],
+        per_class,
+        scale,
+    )
+    both = Image.new("RGB", (left.width + 8 * GAP + right.width, max(left.height, right.height)), PAPER)
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + 8 * GAP, 0))
+    return both
+
+
+def rows(titles: Sequence[str], images: Sequence[np.ndarray], columns: int, scale: int = 2) -> Image.Image:
+    """Return a sheet with one titled row of images for each title; a row may be short or empty."""
+    h, w = next(((part.shape[2], part.shape[3]) for part in images if len(part)), (1, 1))
+    sheet = Image.new(
+        "RGB", (max(1, columns * (w * scale + GAP) - GAP), max(1, len(titles) * (TITLE + h * scale + GAP))), PAPER
+    )
+    font = ImageFont.load_default(size=13)
+    pen = ImageDraw.Draw(sheet)
+    for place, (title, part) in enumerate(zip(titles, images, strict=True)):
+        top = place * (TITLE + h * scale + GAP)
+        pen.text((1, top + 1), title, fill=INK, font=font)
+        if len(part):
+            sheet.paste(grid(part, columns, scale), (0, top + TITLE))
+    return sheet

@@ -1,0 +1,386 @@
+"""Drawn faces of nobody, written as CASME II writes its own: the data set that everyone may have.
+
+Action units are those of the Facial Action Coding System (Ekman & Friesen 1978); labels, names and known flaws
+follow the CASME II release (Yan et al. 2014). The pictures are in the public domain (CC0): they show no one.
+"""
+
+import io
+import math
+import multiprocessing
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import openpyxl
+
+from mien import seeds
+from mien.drawing import Array, Head, Number, Pose, identity, moved, parse_units
+from mien.errors import UsageError
+
+# The 255 rows of CASME2-coding-20140508.xlsx.
+CLASSES = {"others": 99, "disgust": 63, "happiness": 32, "repression": 27, "surprise": 25, "sadness": 7, "fear": 2}
+BALANCES = ("casme2", "even")
+
+# Clips a subject, long-tailed as in CASME II: subject 17 has most, some have next to none. Cycled past 26.
+_SUBJECT_WEIGHTS = (9, 13, 7, 5, 19, 5, 9, 2, 13, 2, 10, 12, 8, 4, 3, 4, 36, 3, 15, 11, 1, 2, 12, 11, 7, 17)
+
+# Action units by emotion, with how often each is drawn; a side (L, R) is the subject's own.
+COMBINATIONS: dict[str, dict[str, int]] = {
+    "happiness": {"12": 3, "6+12": 5, "6+7+12": 1, "L12": 1, "R12": 1},
+    "disgust": {"9": 2, "10": 2, "4+9": 3, "4+7+9": 2, "4+10": 1, "4+L10": 1, "4+7": 3},
+    "surprise": {"1+2": 4, "1+2+5": 3, "1+2+25": 3, "1+2+5+25+26": 2, "25": 1, "2": 1},
+    "repression": {"15": 3, "17": 3, "15+17": 4},
+    "sadness": {"1+4": 2, "1+4+15": 3, "1+4+15+17": 1},
+    "fear": {"1+2+4+5+20": 3, "1+2+4+5+20+25": 2, "1+2+4+5": 1},
+    "others": {"4": 5, "14": 3, "L14": 2, "R14": 2, "4+14": 2, "4+R14": 1},
+}
+
+_VERSION = 1  # raised by hand when the drawing changes: an older folder is then not continued
+_SHEET = "CASME2-coding-20140508.xlsx"
+_KEY_POSES = 12  # a clip blends neighbours among this many exact drawings from neutral to apex
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a toy folder holds."""
+
+    subjects: int
+    clips: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to draw, with its row of the sheet; frame numbers are those of the sheet and of the files."""
+
+    subject: int  # from 1
+    name: str  # EP02_01f
+    onset: int
+    apex: int  # where the drawn movement truly peaks
+    offset: int
+    last: int  # the last file that exists; less than `offset` in the one planted flaw
+    sheet_apex: int | str  # what the sheet says: the apex, or the planted flaws "/" and the onset
+    action_units: str
+    emotion: str
+
+    @property
+    def folder(self) -> str:
+        """Return the clip's folder below Cropped."""
+        return f"sub{self.subject:02d}/{self.name}"
+
+    @property
+    def files(self) -> list[str]:
+        """Return the names of the clip's image files, in time."""
+        return [f"reg_img{number}.jpg" for number in range(self.onset, self.last + 1)]
+
+
+def emotion_of(action_units: str) -> str:
+    """Return the emotion that CASME II's rule gives to action units such as `4+L10`.
+
+    Sides are ignored. The first that holds: fear 1+2+4 with 5 or 20; sadness 1+4 without 2; happiness 6 or 12; disgust
+    9 or 10 or 4+7; surprise 2 or 5 or 25; repression 15 or 17; else others.
+    """
+    units = set(parse_units(action_units))
+    numbers = {number for _, number in units}
+    if {1, 2, 4} <= numbers and numbers & {5, 20}:
+        return "fear"
+    if {1, 4} <= numbers and 2 not in numbers:
+        return "sadness"
+    if numbers & {6, 12}:
+        return "happiness"
+    if numbers & {9, 10} or {4, 7} <= numbers:
+        return "disgust"
+    if numbers & {2, 5, 25}:
+        return "surprise"
+    if numbers & {15, 17}:
+        return "repression"
+    return "others"
+
+
+def plan(subjects: int, clips: int, seed: int, balance: str) -> list[Clip]:
+    """Return the clips of a toy set in the sheet's order; nothing is drawn.
+
+    Raises UsageError unless `subjects` >= 1, `clips` >= `subjects` and `balance` is "casme2" or "even".
+    """
+    _check(subjects, clips, balance)
+    weights = [_SUBJECT_WEIGHTS[number % len(_SUBJECT_WEIGHTS)] for number in range(subjects)]
+    shares = _apportion(weights, clips, least=1)
+    class_weights = [1] * len(CLASSES) if balance == "even" else list(CLASSES.values())
+    counts = _apportion(class_weights, clips, least=1 if clips >= len(CLASSES) else 0)
+    emotions = [emotion for emotion, count in zip(CLASSES, counts, strict=True) for _ in range(count)]
+    emotions = [emotions[place] for place in _generator("labels", seed, subjects, clips).permutation(clips)]
+    made: list[Clip] = []
+    for subject, share in enumerate(shares, start=1):
+        for name in _names(subject, share, seed):
+            made.append(_clip(subject, name, emotions[len(made)], seed))
+    if subjects < 4 and clips > 1:  # subject 4 carries the missing apex; a smaller set still has one
+        made[-1] = Clip(**{**vars(made[-1]), "sheet_apex": "/"})
+    return made
+
+
+def draw(
+    root: Path,
+    subjects: int = 26,
+    clips: int = 255,
+    seed: int = 0,
+    workers: int | None = None,
+    balance: str = "casme2",
+    progress: Callable[[int, int], None] | None = None,
+) -> Drawn:
+    """Write a toy data set below `root` in CASME II's layout, flaws included, and return its counts.
+
+    The same arguments give the same bytes, whatever `workers` (processes; None is one a core). A folder that an
+    interrupted call with the same arguments left is continued; any other that is not empty raises UsageError.
+    `progress` is called with (clips done, clips in all). Processes are spawned, so a script that calls this with more
+    than one worker needs the usual `if __name__ == "__main__"`.
+    """
+    planned = plan(subjects, clips, seed, balance)
+    root = Path(root)
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be 1 or more, not {workers}; leave it out to use every core.")
+    _enter(root, _readme(subjects, clips, seed, balance))
+    missing = [clip for clip in planned if not _complete(root, clip)]
+    done = len(planned) - len(missing)
+    if progress is not None:
+        progress(done, len(planned))
+    for _ in _draw_all(root, missing, seed, min(workers or os.cpu_count() or 1, len(missing))):
+        done += 1
+        if progress is not None:
+            progress(done, len(planned))
+    # A foreign file, as the release has one: readers must pass over it.
+    _write(root / "Cropped/sub01/Desktop - Shortcut.lnk", b"L\0\0\0\x01\x14\x02\0")
+    _write(root / _SHEET, _workbook(planned))
+    return Drawn(subjects=subjects, clips=len(planned), images=sum(len(clip.files) for clip in planned))
+
+
+# Planning
+
+
+def _check(subjects: int, clips: int, balance: str) -> None:
+    if subjects < 1:
+        raise UsageError(f"subjects must be 1 or more, not {subjects}; give the number of people to draw.")
+    if clips < subjects:
+        raise UsageError(
+            f"clips must be at least the number of subjects ({subjects}), not {clips}; "
+            "ask for more clips or fewer subjects."
+        )
+    if balance not in BALANCES:
+        raise UsageError(f"balance must be one of {', '.join(BALANCES)}, not '{balance}'; choose one of them.")
+
+
+def _generator(*names: str | int) -> np.random.Generator:
+    return seeds.rng("toy", *names)
+
+
+def _apportion(weights: list[int], total: int, least: int) -> list[int]:
+    """Share `total` by largest remainder, with at least `least` each."""
+    exact = np.array(weights, dtype=float) * total / sum(weights)
+    counts = np.floor(exact).astype(int)
+    for place in np.argsort(-(exact - counts), kind="stable")[: total - int(counts.sum())]:
+        counts[place] += 1
+    while counts.min() < least:
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
+    return [int(count) for count in counts]
+
+
+# Clips whose names and numbers the flaws of the real sheet are known by.
+_FIRST_NAMES = {1: "EP02_01f", 4: "EP12_01f", 5: "EP09_05f", 16: "EP01_08"}
+
+
+def _names(subject: int, number: int, seed: int) -> list[str]:
+    """Return `number` distinct clip names of a subject, sorted."""
+    rng = _generator("names", seed, subject)
+    chosen = {_FIRST_NAMES[subject]} if subject in _FIRST_NAMES else set()
+    stems = {name[:7] for name in chosen}
+    while len(chosen) < number:
+        stem = f"EP{rng.integers(1, 20):02d}_{rng.integers(1, 10 + number // 10):02d}"
+        if stem not in stems:
+            stems.add(stem)
+            chosen.add(stem + ("f" if rng.random() < 0.5 else ""))
+    return sorted(chosen)
+
+
+def _clip(subject: int, name: str, emotion: str, seed: int) -> Clip:
+    rng = _generator("clip", seed, subject, name)
+    choices = COMBINATIONS[emotion]
+    weights = np.array(list(choices.values()), dtype=float)
+    units = str(rng.choice(list(choices), p=weights / weights.sum()))
+    frames = int(np.clip(round(66 * math.exp(0.27 * rng.standard_normal())), 31, 126))
+    onset = int(rng.integers(2, 320))
+    offset = onset + frames - 1
+    known = (subject, name)
+    if known == (1, "EP02_01f"):
+        onset, offset = 46, 45 + frames
+    elif known == (4, "EP12_01f"):
+        onset, offset = 261, 321
+    elif known == (16, "EP01_08"):
+        onset, offset = 73, 110
+    apex = onset + round((offset - onset) * float(rng.uniform(0.33, 0.5)))
+    sheet_apex: int | str = {(4, "EP12_01f"): "/", (5, "EP09_05f"): onset}.get(known, apex)
+    last = 96 if known == (16, "EP01_08") else offset
+    return Clip(subject, name, onset, apex, offset, last, sheet_apex, units, emotion)
+
+
+# Files
+
+
+def _readme(subjects: int, clips: int, seed: int, balance: str) -> str:
+    return (
+        "Drawn faces of nobody, made by mien (mien.ingest.toy) in the layout of CASME II.\n"
+        "They show no person and are dedicated to the public domain (CC0 1.0).\n"
+        "The action units are drawn large: this is for trying things, not for measuring people.\n\n"
+        f"subjects {subjects}, clips {clips}, seed {seed}, balance {balance}, drawing {_VERSION}\n"
+    )
+
+
+def _enter(root: Path, readme: str) -> None:
+    """Claim the folder: new, empty, or a toy set with the same arguments."""
+    path = root / "readme.txt"
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"The toy set needs a folder, but {root} is a file; name another place.")
+    if root.is_dir() and any(root.iterdir()):
+        found = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        if found != readme:
+            given = found.splitlines()[-1] if found and found.startswith("Drawn faces") else "something else"
+            raise UsageError(
+                f"The toy set needs an empty folder or one begun with the same arguments ({readme.splitlines()[-1]}), "
+                f"but {root} holds {given}; name another folder, or remove this one."
+            )
+    (root / "Cropped").mkdir(parents=True, exist_ok=True)
+    _write(path, readme.encode())
+
+
+def _complete(root: Path, clip: Clip) -> bool:
+    folder = root / "Cropped" / clip.folder
+    return folder.is_dir() and {path.name for path in folder.iterdir()} >= set(clip.files)
+
+
+def _write(path: Path, content: bytes) -> None:
+    if path.is_file() and path.read_bytes() == content:
+        return
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _workbook(clips: list[Clip]) -> bytes:
+    """Return the sheet as the bytes of an xlsx file that holds no date of its making."""
+    book = openpyxl.Workbook()
+    page = book.worksheets[0]
+    page.title = "Sheet1"
+    head = ("Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None, "Action Units")
+    page.append([*head, "Estimated Emotion"])
+    for clip in clips:
+        frames = (clip.onset, clip.sheet_apex, clip.offset)
+        page.append([f"{clip.subject:02d}", clip.name, None, *frames, None, clip.action_units, clip.emotion])
+    book.properties.created = datetime(2014, 5, 8)
+    raw = io.BytesIO()
+    book.save(raw)
+    fixed = io.BytesIO()
+    with zipfile.ZipFile(raw) as old, zipfile.ZipFile(fixed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "docProps/core.xml":  # openpyxl stamps the time of saving, whatever is set before
+                content = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2014-05-08T00:00:00Z", content)
+            new.writestr(zipfile.ZipInfo(name, (2014, 5, 8, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+    return fixed.getvalue()
+
+
+def _draw_all(root: Path, clips: list[Clip], seed: int, workers: int) -> Iterable[None]:
+    if workers <= 1:
+        for clip in clips:
+            yield _draw_clip(root, clip, seed)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        # The longest first, so that no core idles at the end.
+        ordered = sorted(clips, key=lambda clip: clip.onset - clip.last)
+        jobs = [pool.submit(_draw_clip, root, clip, seed) for clip in ordered]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _draw_clip(root: Path, clip: Clip, seed: int) -> None:
+    """Draw one clip into a hidden folder and move it into place whole."""
+    temporary = root / f".tmp-sub{clip.subject:02d}-{clip.name}"
+    final = root / "Cropped" / clip.folder
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for name, image in zip(clip.files, _frames(clip, seed), strict=True):
+        encoded, content = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        if not encoded:
+            raise RuntimeError(f"OpenCV could not encode {name} of {clip.folder}")
+        (temporary / name).write_bytes(content.tobytes())
+    final.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.replace(final)
+
+
+# Time
+
+
+def _intensity(clip: Clip, rng: np.random.Generator) -> Array:
+    """Return the movement's course, 0..1 a frame from onset to offset: a smooth rise, a short hold, a slower fall."""
+    hold = float(rng.uniform(1, 4))
+    rest = float(rng.uniform(0, 0.06))  # what is left at the offset
+    time = np.arange(clip.onset, clip.offset + 1, dtype=float)
+    rise = np.clip((time - clip.onset) / max(clip.apex - hold - clip.onset, 1), 0, 1)
+    fall = np.clip((clip.offset - time) / max(clip.offset - clip.apex - hold, 1), 0, 1)
+    ease_out = rest + (1 - rest) * (fall * fall * (3 - 2 * fall))
+    return (rise * rise * (3 - 2 * rise)) * ease_out
+
+
+def _drift(frames: int, size: Number, rng: np.random.Generator) -> Array:
+    """Return a slow wander of about `size`, one value a frame: two slow waves."""
+    time = np.arange(frames) / 200.0  # seconds
+    waves = [
+        size * rng.normal() * np.sin(2 * np.pi * rng.uniform(0.4, 2.0) * time + rng.uniform(0, 6.28)) for _ in "ab"
+    ]
+    return waves[0] + waves[1] / 2
+
+
+def _frames(clip: Clip, seed: int) -> Iterable[Array]:
+    """Yield the clip's pictures, uint8 [h, w, 3], as many as it has files."""
+    rng = _generator("frames", seed, clip.subject, clip.name)
+    size = (int(rng.integers(326, 355)), int(rng.integers(266, 295)))
+    peak = float(rng.uniform(0.75, 1.0))
+    units = {unit: peak * float(rng.uniform(0.88, 1.0)) for unit in clip.action_units.split("+")}
+    course = _intensity(clip, rng) * (_KEY_POSES - 1)
+    frames = len(course)
+    home = rng.normal(0, (1.0, 1.0, 0.5, 0.004))  # where the head is held in this clip: x, y, angle, scale
+    moves = np.stack([_drift(frames, size, rng) for size in (0.4, 0.4, 0.1, 0.0006)], axis=1)
+    head = Head(identity(seed, clip.subject), size)
+    keys: dict[int, Array] = {}
+    # One tile of sensor noise, cut out at another place for each frame: as good to the eye, and far quicker.
+    tile = np.round(
+        rng.normal(0, 1.7, (size[0] + 64, size[1] + 64, 1)) + rng.normal(0, 0.6, (size[0] + 64, size[1] + 64, 3))
+    )
+    tile = tile.astype(np.int16)
+    shifts = rng.integers(0, 64, (frames, 2))
+    for frame in range(clip.last - clip.onset + 1):
+        below = min(int(course[frame]), _KEY_POSES - 2)
+        for key in (below, below + 1):
+            if key not in keys:
+                keys[key] = head.draw({unit: value * key / (_KEY_POSES - 1) for unit, value in units.items()})
+        part = float(course[frame]) - below
+        blended = cv2.addWeighted(keys[below], 1 - part, keys[below + 1], part, 0)
+        x, y, angle, scale = home + moves[frame]
+        image = moved(blended, Pose(float(x), float(y), float(angle), 1 + float(scale)), size)
+        down, right = shifts[frame]
+        yield cv2.add(image, tile[down : down + size[0], right : right + size[1]], dtype=cv2.CV_8U)

@@ -1,0 +1,65 @@
+"""The documentation is held to the program."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from mien import __version__
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools" / "docs.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_command_line_reference_is_up_to_date():
+    written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert written == load_tool().page(), "run `make docs`"
+
+
+def test_every_command_is_in_the_reference():
+    from mien.cli import app, study_app
+
+    named = {command.name or str(getattr(command.callback, "__name__", "")) for command in app.registered_commands}
+    named |= {f"study {command.name}" for command in study_app.registered_commands}
+    assert named <= set(load_tool().COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_tree_in_the_readme_names_every_module():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = {path.name for path in (ROOT / "mien").glob("*.py")} | {
+        f"{path.parent.name}/" for path in (ROOT / "mien").glob("*/__init__.py")
+    }
+    assert [name for name in sorted(names - {"__init__.py"}) if name not in text] == []
+
+
+def test_the_readme_names_the_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make demo" in text and "make test" in text
+
+
+def test_changelog_and_version_agree():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"## {__version__}" in text or "## Unreleased" in text
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-cuda.lock"])
+def test_lock_files_hold_no_addresses(name: str):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert "://" not in text and "--hash=sha256:" in text
