@@ -106,10 +106,20 @@ def ingest(
         str | None, typer.Option(help="folder: a regular expression; its first group in the path is the clip.")
     ] = None,
     map: Annotated[
-        list[str] | None, typer.Option(help="folder: a class name to fold, such as joy=happiness; may be repeated.")
+        list[str] | None, typer.Option(help="A class name to fold, such as joy=happiness; may be repeated.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="folder: the column of metadata.csv with the class.")] = None,
+    subject_column: Annotated[str | None, typer.Option(help="folder: the column with the subject.")] = None,
+    clip_column: Annotated[str | None, typer.Option(help="folder: the column with the clip.")] = None,
+    frame_column: Annotated[str | None, typer.Option(help="folder: the column with the frame's number.")] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="casme2: the coding sheet's file name; the newest by default.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="What the images may be used for, where mien cannot know.")
     ] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out, and report them.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads; by default one a core.")] = None,
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
@@ -127,6 +137,12 @@ def ingest(
         filter=filter,
         subject_pattern=subject_pattern,
         clip_pattern=clip_pattern,
+        label_column=label_column,
+        subject_column=subject_column,
+        clip_column=clip_column,
+        frame_column=frame_column,
+        sheet=sheet,
+        licence=licence,
         map=folds,
         skip_unreadable=skip_unreadable,
         workers=workers,
@@ -429,7 +445,14 @@ def show_details(run: "Run", home: "Store") -> None:
 
 def holds(run: "Run") -> str:
     """Say in a few words what a run holds."""
-    return str(summary(run).get("holds", run.stage))
+    about = summary(run)
+    if "holds" in about:
+        return str(about["holds"])
+    total = next((row for row in about.get("counts", []) if row["class"] == "total"), None)
+    if total is None:
+        return run.stage
+    parts = [f"{total[name]:,} {name}" for name in ("images", "clips", "subjects") if total[name]]
+    return ", ".join(parts)
 
 
 def summary(run: "Run") -> dict[str, Any]:

@@ -36,7 +36,7 @@ COLUMNS = {
     "subject": "str",  # namespaced by dataset, casme2:sub01; empty where nobody knows
     "clip": "str",  # casme2:sub01/EP02_01f; empty for single photographs
     "frame": "int64",  # the number in the clip, -1 where there is none
-    "phase": "str",  # one of PHASES
+    "phase": "str",  # one of PHASES; empty within a clip whose apex nobody knows
     "emotion": "str",  # one of EMOTIONS
     "raw_label": "str",  # what the source says
     "action_units": "str",  # FACS, as the source writes them

@@ -1,0 +1,466 @@
+"""Readers: a dataset's folder on disk becomes Faces, with a report of everything odd that was met on the way.
+
+A reader lists the images of a folder with what is known of each, and decodes nothing; decoding is the same for all. A
+folder is only read. READERS, at the end, names them all.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import sha256 as digest
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator, model_validator
+
+from mien.errors import DataError, SpecError, UsageError
+from mien.faces import EMOTIONS, Faces, make_index
+from mien.preprocess import MIN_SIDE, Colour, Filter, decode, write
+from mien.progress import say, track
+from mien.spec import Spec, nearest, read_spec
+from mien.store import Run, Store, sha256
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")
+
+# What datasets and people call the emotions, in lower case.
+ALIASES = {
+    "afraid": "fear",
+    "angry": "anger",
+    "contemptuous": "contempt",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happy": "happiness",
+    "happyiness": "happiness",  # sic, in CAS(ME)^2
+    "joy": "happiness",
+    "neutrality": "neutral",
+    "other": "others",
+    "repressed": "repression",
+    "sad": "sadness",
+    "scared": "fear",
+    "surprised": "surprise",
+}
+
+Severity = Literal["note", "warning"]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a reader is for: shown to people, and where defaults come from."""
+
+    dataset: str  # the default name of what it reads; empty: the folder's own name
+    needs: str
+    licence: str
+    citation: str
+    obtain: str
+    options: tuple[str, ...]  # the fields of IngestSpec that it takes beside those that all take
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One odd thing about a folder: `kind` in two or three words, `where` relative to it, `what` in a sentence."""
+
+    severity: Severity
+    kind: str
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder, before any is decoded.
+
+    `rows` has one row an image: path and key relative to `root`, subject and clip without the dataset's name, and
+    frame, phase, emotion, raw_label, action_units as in faces.COLUMNS. `annotations` are the other files that it rests
+    on, such as the sheet.
+    """
+
+    root: Path
+    rows: pd.DataFrame
+    annotations: tuple[Path, ...]
+    findings: tuple[Finding, ...]
+    licence: str
+
+    def paths(self) -> list[Path]:
+        """Return the path of each row's image."""
+        return [self.root / path for path in self.rows["path"]]
+
+
+class IngestSpec(Spec):
+    """A dataset's folder as its files make it, wherever it stands, and the form that its images get."""
+
+    stage: ClassVar[str] = "ingest"
+    reader: str
+    fingerprint: str  # of the files: see `fingerprint`
+    dataset: str  # in front of keys, subjects and clips
+    size: int = Field(default=48, ge=MIN_SIDE, le=1024)
+    colour: Colour = "grey"
+    filter: Filter = "bilinear"
+    licence: str | None = None  # None: what the reader knows
+    map: dict[str, str] = Field(default_factory=dict)  # a class name of the source -> one of EMOTIONS
+    sheet: str | None = None  # casme2: the file name of the coding sheet; None: the newest
+    subject_pattern: str | None = None  # folder: regular expressions, searched in the path of each file
+    clip_pattern: str | None = None
+    label_column: str | None = None  # folder: the columns of metadata.csv
+    subject_column: str | None = None
+    clip_column: str | None = None
+    frame_column: str | None = None
+
+    @field_validator("dataset")
+    @classmethod
+    def _short_name(cls, dataset: str) -> str:
+        if not DATASET.match(dataset):
+            raise ValueError("a dataset's name must be up to 40 letters, digits and '-', and begin with no '-'")
+        return dataset
+
+    @field_validator("map")
+    @classmethod
+    def _to_emotions(cls, names: dict[str, str]) -> dict[str, str]:
+        for given, emotion in names.items():
+            if emotion not in EMOTIONS:
+                hint = nearest(emotion, list(EMOTIONS))
+                raise ValueError(f"'{given}' must be mapped to one of {', '.join(EMOTIONS)}, not '{emotion}'.{hint}")
+        return {_plain(given): emotion for given, emotion in names.items()}
+
+    @field_validator("subject_pattern", "clip_pattern")
+    @classmethod
+    def _with_a_group(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"must be a regular expression, and is not: {error}") from None
+        if not groups:
+            raise ValueError("must have a group, in parentheses, around what it is to find, such as '(s[0-9]+)_'")
+        return pattern
+
+    @model_validator(mode="after")
+    def _options_of_the_reader(self) -> "IngestSpec":
+        if self.reader not in READERS:
+            raise SpecError(f"there is no reader '{self.reader}'.{nearest(self.reader, list(READERS))} {_readers()}")
+        options = READERS[self.reader].READER.options
+        others = {name for module in READERS.values() for name in module.READER.options} - set(options)
+        idle = sorted(name for name in others if getattr(self, name) is not None)
+        if idle:
+            raise SpecError(f"the reader {self.reader} takes {', '.join(options)}, and not {', '.join(idle)}")
+        for what in ("subject", "clip"):
+            if getattr(self, f"{what}_pattern") and getattr(self, f"{what}_column"):
+                raise SpecError(f"the {what} comes from a pattern or from a column: give one of the two")
+        return self
+
+
+def ingest(spec: IngestSpec, root: Path, *, workers: int | None = None, skip_unreadable: bool = False) -> Faces:
+    """Return the images below `root` as Faces, decoded by `workers` threads (None: one a core).
+
+    Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be read; with
+    `skip_unreadable` such images are left out, unless none is left.
+    """
+    listing = scan(spec, root)
+    found = fingerprint(listing, workers)
+    if found != spec.fingerprint:
+        raise DataError(
+            f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those of {found[:12]}: it "
+            "has changed, or is another dataset; ingest it anew"
+        )
+    return _read(listing, spec, workers, skip_unreadable)[0]
+
+
+def scan(spec: IngestSpec, root: Path) -> Listing:
+    """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of its kind."""
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"{root} must be a folder that holds a dataset, and is {'a file' if root.exists() else 'not there'}"
+        )
+    return READERS[spec.reader].scan(root.resolve(), spec)
+
+
+def fingerprint(listing: Listing, workers: int | None = None) -> str:
+    """Return the sha256 over relative name and content of every image listed and every annotation file.
+
+    All bytes are read: one pass over the files, which then stay in the system's cache for decoding. Neither the place
+    of the folder nor dates count, nor do files that no result rests on.
+    """
+    names = [*listing.rows["path"], *(path.name for path in listing.annotations)]
+    paths = [*listing.paths(), *listing.annotations]
+    with ThreadPoolExecutor(_threads(workers)) as pool, track("checking files", len(paths)) as bar:
+        lines = []
+        for name, content in zip(names, pool.map(_content, paths), strict=True):
+            lines.append(f"{name}\0{content}\n")
+            if len(lines) % 100 == 0:
+                bar.update(len(lines))
+    return digest("".join(sorted(lines)).encode()).hexdigest()
+
+
+def run(
+    reader: str,
+    root: Path,
+    store: Store,
+    *,
+    name: str | None = None,
+    alias: str | None = None,
+    workers: int | None = None,
+    skip_unreadable: bool = False,
+    **options: Any,
+) -> Run:
+    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv and summary.json.
+
+    `name` is the dataset's name (by default the reader's, or the folder's); `options` are other fields of IngestSpec.
+    What was odd is told on stderr. Neither `workers` nor `skip_unreadable` names the run: they do not change what the
+    images become.
+
+    Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
+    """
+    root = Path(root).expanduser()
+    dataset = name or (reader in READERS and READERS[reader].READER.dataset) or _slug(root.resolve().name)
+    given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
+    draft = read_spec(IngestSpec, given, f"ingest {reader}")
+    listing = scan(draft, root)
+    spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers)})
+    _tell(listing.findings)
+
+    def build(out: Path, scratch: Path) -> None:
+        faces, unread = _read(listing, spec, workers, skip_unreadable)
+        _tell(unread)
+        findings = [*listing.findings, *unread]
+        columns = ["severity", "kind", "where", "what"]
+        pd.DataFrame([asdict(finding) for finding in findings], columns=columns).to_csv(
+            out / "findings.csv", index=False, lineterminator="\n"
+        )
+        about = READERS[reader].READER
+        summary = {
+            "dataset": spec.dataset,
+            "licence": faces.index["licence"].iloc[0],
+            "citation": about.citation if spec.licence is None and listing.licence == about.licence else "",
+            "findings": dict(Counter(finding.kind for finding in findings)),
+        }
+        write(faces, out, summary)
+
+    return store.make(spec, build, alias)
+
+
+# What readers share
+
+
+def walk(root: Path) -> tuple[list[str], list[Finding]]:
+    """Return the images below `root`, as paths relative to it in the order of names, and what was passed over.
+
+    Hidden files are no finding. Links to folders, and links that lead out of `root`, are not followed.
+    """
+    images: list[str] = []
+    foreign: dict[str, list[str]] = {}
+    links: list[str] = []
+    nameless: list[str] = []
+    for path, entry in _entries(root, ""):
+        suffix = PurePosixPath(path).suffix.lower()
+        if not path.isprintable():  # not UTF-8, or control characters: no table could hold it
+            nameless.append(ascii(path))
+        elif entry.is_symlink() and not _inside(root, root / path):
+            links.append(path)
+        elif suffix in IMAGE_SUFFIXES:
+            images.append(path)
+        else:
+            foreign.setdefault(suffix or "no suffix", []).append(path)
+    findings = [
+        Finding(
+            "note", "foreign files", some(names), f"no images by their suffix ({suffix}), passed over: {len(names)}"
+        )
+        for suffix, names in sorted(foreign.items())
+    ]
+    if links:
+        what = f"links that lead out of the folder, or to a folder, not followed: {len(links)}"
+        findings.append(Finding("warning", "links", some(links), what))
+    if nameless:
+        what = f"files with names that cannot be printed, left out: {len(nameless)}; rename them"
+        findings.append(Finding("warning", "unprintable names", some(nameless), what))
+    return images, findings
+
+
+def fold(raw: str, names: dict[str, str]) -> str | None:
+    """Return the emotion that a source's label stands for: by `names`, then ALIASES, whatever its case; or None."""
+    plain = _plain(raw)
+    emotion = names.get(plain) or ALIASES.get(plain, plain)
+    return emotion if emotion in EMOTIONS else None
+
+
+def fold_all(labels: Iterable[str], names: dict[str, str], where: str) -> dict[str, str]:
+    """Return the emotion of each label; raises DataError if one is unknown, or if a name to be mapped is not there."""
+    labels = sorted(set(labels))
+    folded = {label: fold(label, names) for label in labels}
+    unknown = [label for label, emotion in folded.items() if emotion is None]
+    if unknown:
+        hints = "".join(nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:1])
+        raise DataError(
+            f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {some(unknown)} "
+            f"{'is' if len(unknown) == 1 else 'are'} not; found: {some(labels, 20)}.{hints} "
+            f"Say what they stand for with --map {unknown[0]}=EMOTION, or move them out of the folder"
+        )
+    idle = sorted(set(names) - {_plain(label) for label in labels})
+    if idle:
+        raise DataError(f"{where}: --map names {some(idle)}, which is not there; found: {some(labels, 20)}")
+    return {label: emotion for label, emotion in folded.items() if emotion is not None}
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first few names, and how many more there are."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def last_number(path: str) -> int:
+    """Return the last whole number in a file's stem, which is the frame's in every public set; -1 if there is none."""
+    found = re.findall(r"[0-9]+", PurePosixPath(path).stem)
+    return int(found[-1]) if found and len(found[-1]) < 16 else -1
+
+
+def _entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
+    """All files, and links to folders, in the order of names."""
+    try:
+        with os.scandir(root / below) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{root / below} must be a folder that can be read: {error.strerror}") from None
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(root, path)
+        else:
+            yield path, entry
+
+
+def _inside(root: Path, path: Path) -> bool:
+    """Whether a link leads to a file below `root`, which is resolved."""
+    try:
+        return path.is_file() and path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a link that leads to itself
+        return False
+
+
+def _plain(label: str) -> str:
+    return label.strip().lower()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40].rstrip("-") or "folder"
+
+
+def _readers() -> str:
+    return "Readers: " + "; ".join(f"{name}: {module.READER.needs}" for name, module in READERS.items())
+
+
+# Decoding
+
+
+def _read(
+    listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool
+) -> tuple[Faces, list[Finding]]:
+    """Return the faces, and findings about images that were left out or are alike."""
+    images, faults = _decode_all(listing.paths(), spec, workers)
+    if faults and not (skip_unreadable and len(faults) < len(images)):
+        more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
+        remedy = (
+            "mend or remove them" if len(faults) == len(images) else "mend them, or leave out with --skip-unreadable"
+        )
+        raise DataError(f"{'; '.join(list(faults.values())[:3])}.{more} What to do: {remedy}")
+    sound = np.array([place not in faults for place in range(len(images))], dtype=bool)
+    rows = listing.rows[sound]
+    kept = images if not faults else images[sound]
+    index = make_index(
+        kept,
+        key=[f"{spec.dataset}/{key}" for key in rows["key"]],
+        dataset=spec.dataset,
+        subject=[f"{spec.dataset}:{subject}" if subject else "" for subject in rows["subject"]],
+        clip=[f"{spec.dataset}:{clip}" if clip else "" for clip in rows["clip"]],
+        frame=list(rows["frame"]),
+        phase=list(rows["phase"]),
+        emotion=list(rows["emotion"]),
+        raw_label=list(rows["raw_label"]),
+        action_units=list(rows["action_units"]),
+        licence=spec.licence or listing.licence,
+    )
+    findings = [
+        Finding(
+            "warning",
+            "unreadable image",
+            str(listing.rows["path"].iloc[place]),
+            f"left out: {fault.replace(f'{listing.root}/', '')}",
+        )
+        for place, fault in faults.items()
+    ]
+    return Faces(kept, index), [*findings, *_alike(index)]
+
+
+def _decode_all(paths: list[Path], spec: IngestSpec, workers: int | None) -> tuple[np.ndarray, dict[int, str]]:
+    """Return the images [n, c, h, w], and by place the complaint about each that could not be read.
+
+    Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread holds one image.
+    """
+    images = np.zeros((len(paths), 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
+
+    def work(place: int) -> str:
+        try:
+            images[place] = decode(paths[place], spec.size, spec.colour, spec.filter)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    faults = {}
+    with ThreadPoolExecutor(_threads(workers)) as pool, track("decoding images", len(paths)) as bar:
+        for place, fault in enumerate(pool.map(work, range(len(paths)))):
+            if fault:
+                faults[place] = fault
+            if place % 100 == 99:
+                bar.update(place + 1)
+    return images, faults
+
+
+def _alike(index: pd.DataFrame) -> list[Finding]:
+    """Say which pictures came out equal, pixel by pixel, and yet are said to show different people or emotions."""
+    twins: dict[str, list[int]] = {}
+    for place, content in enumerate(index["sha256"]):
+        twins.setdefault(content, []).append(place)
+    groups = [places for places in twins.values() if len(places) > 1]
+    findings = []
+    for column in ("subject", "emotion"):
+        values, keys = list(index[column]), list(index["key"])
+        unequal = [places for places in groups if len({values[place] for place in places}) > 1]
+        if unequal:
+            what = (
+                f"pictures that stand there under more than one {column}: {len(unequal)}; which is right is not known"
+            )
+            where = some([" = ".join(keys[place] for place in places) for places in unequal], 2)
+            findings.append(Finding("warning", f"equal images, unequal {column}s", where, what))
+    return findings
+
+
+def _content(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise DataError(f"{path} must be a file that can be read: {error.strerror}") from None
+
+
+def _threads(workers: int | None) -> int:
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be 1 or more, not {workers}; leave it out to use every core")
+    return workers or os.cpu_count() or 1
+
+
+def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
+    for finding in findings[:limit]:
+        say(f"{finding.severity}: {finding.where}: {finding.what}")
+    if len(findings) > limit:
+        say(f"and {len(findings) - limit} more; findings.csv in the run has them all")
+
+
+from mien.ingest import casme2, folder  # noqa: E402  the readers use what stands above
+
+READERS = {"casme2": casme2, "folder": folder}

@@ -1,0 +1,259 @@
+"""Any folder of images: one folder a class, or a metadata.csv that names the images and their classes."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+
+from mien.errors import DataError
+from mien.ingest import Finding, IngestSpec, Listing, Reader, Severity, fold_all, last_number, some, walk
+from mien.spec import nearest
+
+READER = Reader(
+    dataset="",
+    needs="FOLDER/[train|val|test/]CLASS/... with images, or FOLDER/metadata.csv with file_name and expression",
+    licence="unknown",
+    citation="",
+    obtain="any images of faces that you have and may use",
+    options=("subject_pattern", "clip_pattern", "label_column", "subject_column", "clip_column", "frame_column"),
+)
+
+METADATA = "metadata.csv"
+SPLITS = frozenset({"test", "testing", "train", "training", "val", "valid", "validation"})
+FILE_COLUMNS = ("file_name", "filename", "file", "path", "image")
+LABEL_COLUMNS = ("expression", "emotion", "label")
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return the images below `root`, with subjects and clips as far as columns or patterns tell them.
+
+    A key is the path, suffix included, so equal names in two folders stay apart. Folders named train, val and test may
+    stand above the classes; they make no difference.
+
+    Raises DataError for a folder without images, an unknown class, a metadata.csv that lacks a column or leads out of
+    the folder, or a pattern that finds nothing.
+    """
+    images, findings = walk(root)
+    table = next((path for path in sorted(root.iterdir()) if path.name.lower() == METADATA and path.is_file()), None)
+    if table is None:
+        _refuse_columns(spec)
+        rows, more = _from_folders(root, images)
+    else:
+        rows, more = _from_metadata(root, table, images, spec)
+        findings = [found for found in findings if found.where != table.name]
+    if rows.empty:
+        raise DataError(f"{root} must hold images that have a class ({READER.needs}); {_contents(root, images, more)}")
+    findings += more
+    for what, pattern in (("subject", spec.subject_pattern), ("clip", spec.clip_pattern)):
+        if pattern:
+            rows[what], unmatched = _search(rows["path"].tolist(), pattern, what)
+            findings += unmatched
+    emotions = fold_all(rows["raw_label"], spec.map, str(table or root))
+    rows["emotion"] = [emotions[label] for label in rows["raw_label"]]
+    _place_clips(rows)
+    findings += _doubts(rows)
+    annotations = () if table is None else (table,)
+    return Listing(root, rows, annotations, tuple(findings), READER.licence)
+
+
+# Class folders
+
+
+def _from_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame, list[Finding]]:
+    labels: dict[str, str] = {}
+    stray = []
+    for path in images:
+        parts = path.split("/")
+        above = parts[1:] if parts[0].lower() in SPLITS else parts
+        if len(above) > 1:
+            labels[path] = above[0]
+        else:
+            stray.append(path)
+    findings = []
+    if stray:
+        what = f"images in no class folder, left out: {len(stray)}"
+        findings.append(Finding("warning", "no class", some(stray), what))
+    used = {path.rsplit("/", 1)[0] + "/" for path in images if "/" in path}
+    empty = [name for name in _class_folders(root) if not any(folder.startswith(f"{name}/") for folder in used)]
+    if empty:
+        findings.append(Finding("warning", "empty folder", some(empty), f"class folders without images: {len(empty)}"))
+    splits = sorted(
+        {path.split("/")[0] for path in labels} & {name for name in _folders(root) if name.lower() in SPLITS}
+    )
+    if splits:
+        what = "read as one set; which images train and which test is decided by `mien split`"
+        findings.append(Finding("note", "split folders", some(splits), what))
+    return _rows(list(labels), list(labels.values())), findings
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _class_folders(root: Path) -> list[str]:
+    names = []
+    for name in _folders(root):
+        names += [f"{name}/{below}" for below in _folders(root / name)] if name.lower() in SPLITS else [name]
+    return names
+
+
+def _rows(paths: list[str], labels: list[str]) -> pd.DataFrame:
+    rows = pd.DataFrame({"path": paths, "key": paths, "raw_label": labels}, dtype="str")
+    return rows.assign(subject="", clip="", frame=-1, phase="still", action_units="")
+
+
+# metadata.csv
+
+
+def _from_metadata(
+    root: Path, table: Path, images: Sequence[str], spec: IngestSpec
+) -> tuple[pd.DataFrame, list[Finding]]:
+    columns = _read_table(table)
+    files = _column(columns, None, FILE_COLUMNS, table)
+    labels = _column(columns, spec.label_column, LABEL_COLUMNS, table)
+    paths = [_within(name, line, table) for line, name in enumerate(files, start=2)]
+    kept, findings = _usable(paths, labels, images, table.name)
+    rows = _rows([paths[line] for line in kept], [labels[line] for line in kept])
+    for what, given in (("subject", spec.subject_column), ("clip", spec.clip_column), ("frame", spec.frame_column)):
+        if given or what in columns:
+            texts = _column(columns, given, (what,), table)
+            rows[what] = [_frame(texts[line], table) if what == "frame" else texts[line] for line in kept]
+    return rows, findings
+
+
+def _read_table(table: Path) -> dict[str, list[str]]:
+    """Return the columns of a CSV file by name, in lower case; lines may end in any way, empty ones are skipped."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+        lines = [[cell.strip() for cell in line] for line in csv.reader(StringIO(text, newline=None), strict=True)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{table} must be a table in CSV and UTF-8, and is not: {error}") from None
+    head, *body = [line for line in lines if any(line)] or [[]]
+    uneven = next((line for line in body if len(line) > len(head)), None)
+    if uneven is not None:
+        raise DataError(
+            f"{table} must have {len(head)} cells in each line, as in the first, and one has {len(uneven)}: "
+            f"{','.join(uneven)[:200]}; mend it, and put names with commas in quotes"
+        )
+    padded = [line + [""] * (len(head) - len(line)) for line in body]
+    return {name.lower(): [line[place] for line in padded] for place, name in reversed(list(enumerate(head)))}
+
+
+def _column(columns: dict[str, list[str]], given: str | None, usual: Sequence[str], table: Path) -> list[str]:
+    wanted = (given.strip().lower(),) if given else usual
+    for name in wanted:
+        if name in columns:
+            return columns[name]
+    has = sorted(columns)
+    hint = nearest(wanted[0], has)
+    raise DataError(f"{table} must have a column {' or '.join(wanted)}; it has {', '.join(has) or 'none'}.{hint}")
+
+
+def _within(name: str, line: int, table: Path) -> str:
+    """Return a file name with '/' between its parts; raises DataError if it leads out of the folder."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part != "."]
+    if not parts or "" in parts or ".." in parts or ":" in parts[0]:
+        raise DataError(
+            f"{table}, row {line}: a file name must lead to a file inside the folder, and is '{name}'; mend the row"
+        )
+    return "/".join(parts)
+
+
+def _usable(
+    paths: Sequence[str], labels: Sequence[str], images: Sequence[str], where: str
+) -> tuple[list[int], list[Finding]]:
+    """Return which rows have an image and one label, in the order of paths, and what is wrong with the others."""
+    there = set(images)
+    first: dict[str, int] = {}
+    torn, twice = set(), set()
+    for line, path in enumerate(paths):
+        if first.setdefault(path, line) != line:
+            (twice if labels[line] == labels[first[path]] else torn).add(path)
+    lost = set(paths) - there
+    blank = {path for path, label in zip(paths, labels, strict=True) if not label} - torn
+    kinds: tuple[tuple[Severity, str, set[str], str], ...] = (
+        ("warning", "row without file", lost, "named by a row, but no image that is there; left out"),
+        ("warning", "row without label", blank, "without a label; left out"),
+        ("warning", "contradiction", torn, "in several rows with different labels; left out"),
+        ("note", "repeated row", twice - torn, "in several rows that agree; the first was taken"),
+        ("warning", "file without row", there - set(paths), "without a row; left out"),
+    )
+    findings = [
+        Finding(severity, kind, where, f"{what}: {some(sorted(names))} ({len(names)} in all)")
+        for severity, kind, names, what in kinds
+        if names
+    ]
+    return [first[path] for path in sorted(set(first) - lost - blank - torn)], findings
+
+
+def _frame(text: str, table: Path) -> int:
+    if not text:
+        return -1
+    if not re.fullmatch(r"[0-9]{1,15}(\.0+)?", text):
+        raise DataError(f"{table}: a frame must be a whole number or empty, and one is '{text}'")
+    return int(text.split(".")[0])
+
+
+def _refuse_columns(spec: IngestSpec) -> None:
+    for option in ("label_column", "subject_column", "clip_column", "frame_column"):
+        if getattr(spec, option):
+            raise DataError(f"{option} names a column of {METADATA}, and the folder has no such file")
+
+
+# Subjects and clips
+
+
+def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], list[Finding]]:
+    """Return what the pattern finds in each path, empty where it finds nothing."""
+    compiled = re.compile(pattern)
+    group: str | int = what if what in compiled.groupindex else 1
+    matches = [compiled.search(path) for path in paths]
+    values = [(match.group(group) or "") if match else "" for match in matches]
+    unmatched = [path for path, value in zip(paths, values, strict=True) if not value]
+    if len(unmatched) == len(paths):
+        raise DataError(
+            f"the {what} pattern '{pattern}' must find the {what} in the path of a file, and finds it in none of "
+            f"{len(paths)}, such as '{paths[0]}'"
+        )
+    if not unmatched:
+        return values, []
+    told = f"the {what} pattern finds nothing in {len(unmatched)} of {len(paths)} paths; their {what} is unknown"
+    return values, [Finding("warning", f"no {what}", some(unmatched), told)]
+
+
+def _place_clips(rows: pd.DataFrame) -> None:
+    """Let a clip's name begin with its subject, and number its frames by their names where no column does."""
+    pairs = zip(rows["subject"], rows["clip"], strict=True)
+    rows["clip"] = [f"{subject}/{clip}" if subject and clip else clip for subject, clip in pairs]
+    moving = rows["clip"] != ""
+    rows["phase"] = ["" if in_clip else "still" for in_clip in moving]  # in a clip, it is not known
+    numbers = zip(rows["path"], rows["frame"], moving, strict=True)
+    rows["frame"] = [last_number(path) if in_clip and frame < 0 else frame for path, frame, in_clip in numbers]
+
+
+def _doubts(rows: pd.DataFrame) -> list[Finding]:
+    findings = []
+    if not any(rows["subject"]):
+        what = "no subject is known, so no result can be subject-independent; --subject-pattern or a column tells them"
+        findings.append(Finding("warning", "no subjects", ".", what))
+    shown: dict[str, set[str]] = {}
+    for clip, emotion in zip(rows["clip"], rows["emotion"], strict=True):
+        shown.setdefault(clip, set()).add(emotion)
+    mixed = [clip for clip, emotions in shown.items() if clip and len(emotions) > 1]
+    if mixed:
+        what = f"clips with images of several classes: {len(mixed)}; is the clip's pattern or column right?"
+        findings.append(Finding("warning", "clip of several classes", some(mixed), what))
+    return findings
+
+
+def _contents(root: Path, images: Sequence[str], findings: Sequence[Finding]) -> str:
+    """Say what a folder without a usable image does hold."""
+    if findings and images:
+        return f"found {len(images)} images, of which none is usable: {findings[0].what}"
+    suffixes = Counter(path.suffix for path in root.rglob("*") if path.is_file())
+    held = some([f"{count} files {suffix or 'without suffix'}" for suffix, count in suffixes.most_common()])
+    return f"found {held or 'nothing'}"

@@ -1,0 +1,225 @@
+"""One form for all faces: any image file decoded to one size and colour, and the frames that are worth keeping.
+
+Grey is the luma of ITU-R BT.601. All resizing is Pillow's, whose filters widen their support when they reduce an image:
+it is antialiased, and the height-to-width ratio is not kept (280×340 becomes 48×48, as in the preprint).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, UInt8
+from PIL import Image
+from pydantic import Field, model_validator
+
+from mien.errors import DataError
+from mien.faces import COLUMNS, Faces, make_index
+from mien.figures import class_sheet
+from mien.progress import say
+from mien.spec import Spec
+from mien.store import Run, Store
+
+Colour = Literal["grey", "rgb"]
+Filter = Literal["box", "bilinear", "bicubic", "lanczos"]
+
+MIN_SIDE = 8  # pixels; below this there is no face to see
+MAX_PIXELS = 64_000_000  # the largest picture that is opened; a worker then needs some 400 MB
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+
+
+class PreprocessSpec(Spec):
+    """Which frames of a set are kept, and the form that they are brought to."""
+
+    stage: ClassVar[str] = "faces"
+    faces: str  # the run that holds them
+    frames: Literal["all", "apex"] = "apex"
+    window: int = Field(default=5, ge=0)  # for "apex": frames kept on either side of it
+    every: int = Field(default=1, ge=1)  # every n-th frame, counted from the apex or the clip's first frame
+    size: int | None = Field(default=None, ge=MIN_SIDE, le=1024)  # height and width; None leaves them
+    colour: Colour | None = None  # None leaves it
+    filter: Filter = "bilinear"
+
+    @model_validator(mode="after")
+    def _window_is_used(self) -> "PreprocessSpec":
+        if self.frames == "all" and self.window != type(self).model_fields["window"].default:
+            raise ValueError("window must be left alone with frames 'all': there is none around an apex")
+        return self
+
+
+def decode(
+    path: Path, size: int, colour: Colour = "grey", filter: Filter = "bilinear"
+) -> UInt8[np.ndarray, "c {size} {size}"]:
+    """Return the image in a file as uint8 [c, size, size], c = 1 for grey and 3 for rgb.
+
+    An orientation in the EXIF data is applied, 16 bits are brought to 8, transparent parts lie on black, and of several
+    frames the first is taken. The full image is decoded and turned grey before it is resized.
+
+    Raises DataError if the file is damaged, is not an image, or has a side below 8 or more than 64 million pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_size(image.size)
+            image.load()
+            return _array(_resize(_colour(_eight_bit(_upright(image)), colour), size, filter))
+    except Exception as error:  # decoders raise anything on damaged files
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} must be an image that can be read, and is not: {reason}") from None
+
+
+def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
+    """Return the frames of `faces` that `spec` keeps, in their order, at its size and colour.
+
+    With frames = "apex" those within `window` frames of their clip's apex stay; a clip whose apex is not known has
+    none (`without_apex` lists them). Single photographs always stay.
+
+    Raises DataError if nothing is left, or if `size` is larger than the images: enlarging adds no detail, so the
+    originals have to be ingested at that size.
+    """
+    _, height, width = faces.size
+    if spec.size is not None and spec.size > min(height, width):
+        raise DataError(
+            f"size must be at most that of the images, {height} by {width}, not {spec.size}: enlarging adds no detail; "
+            f"ingest the originals again with --size {spec.size}"
+        )
+    kept = faces.select(_chosen(faces.index, spec))
+    if not len(kept):
+        clips = len(without_apex(faces))
+        raise DataError(
+            f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: {clips} clips have no "
+            "apex; use frames = 'all'"
+        )
+    images = _reform(kept.images, spec)
+    if images is kept.images:
+        return kept
+    columns: dict[str, Any] = {name: list(kept.index[name]) for name in COLUMNS if name != "sha256"}
+    return Faces(images, make_index(images, **columns), kept.seen)
+
+
+def without_apex(faces: Faces) -> list[str]:
+    """Return the clips that have no frame marked as the apex, sorted."""
+    index = faces.index
+    return sorted(set(index["clip"]) - set(index["clip"][index["phase"] == "apex"]) - {""})
+
+
+def run(spec: PreprocessSpec, store: Store, *, alias: str | None = None) -> Run:
+    """Make the run of `spec` in `store`: faces, sheet.png and summary.json; clips left out are counted aloud."""
+    parent = store.run(spec.faces)
+    spec = spec.model_copy(update={"faces": parent.name})
+    faces = Faces.load(parent.path)
+    lost = without_apex(faces) if spec.frames == "apex" else []
+    if lost:
+        say(f"{len(lost)} clips without a known apex are left out: {', '.join(lost[:5])}{' ...' * (len(lost) > 5)}")
+
+    def build(out: Path, scratch: Path) -> None:
+        write(preprocess(faces, spec), out, {"clips_without_apex": lost})
+
+    return store.make(spec, build, alias)
+
+
+def write(faces: Faces, out: Path, summary: dict[str, Any]) -> None:
+    """Write a run's files: the faces, a contact sheet, and summary.json with counts a class and what `summary` adds."""
+    faces.save(out)
+    class_sheet(faces).save(out / "sheet.png")
+    whole = {"images": len(faces), "shape": list(faces.size), "counts": faces.counts().to_dict("records"), **summary}
+    (out / "summary.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+# Frames
+
+
+def _chosen(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray, " n"]:
+    """Whether each row is kept."""
+    single = index["clip"] == ""
+    if spec.frames == "apex":
+        marked = index["frame"].where(index["phase"] == "apex")
+        apex = marked.groupby(index["clip"]).transform("min")  # nan where the clip has none, and nan is never <=
+        distance = (index["frame"] - apex).abs()
+        kept = (distance <= spec.window) & (distance % spec.every == 0)
+    else:
+        place = index.sort_values(["clip", "frame", "key"]).groupby("clip").cumcount()
+        kept = place.reindex(index.index) % spec.every == 0
+    return (single | kept).to_numpy(dtype=bool)
+
+
+def _reform(images: UInt8[np.ndarray, "n c h w"], spec: PreprocessSpec) -> UInt8[np.ndarray, "n k y x"]:
+    """Return the images in the spec's colour and size: the same array if there is nothing to do."""
+    _, channels, height, width = images.shape
+    same_size = spec.size is None or (height, width) == (spec.size, spec.size)
+    colour: Colour = spec.colour or ("grey" if channels == 1 else "rgb")
+    if same_size and channels == len(_channels(colour)):
+        return images
+    return np.stack([_array(_resize(_colour(_image(image), colour), spec.size, spec.filter)) for image in images])
+
+
+# Pixels
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if min(width, height) < MIN_SIDE:
+        raise DataError(f"each side must have {MIN_SIDE} pixels or more, and it has {width} by {height}")
+    if width * height > MAX_PIXELS:
+        raise DataError(f"it must have at most {MAX_PIXELS:,} pixels, and has {width} by {height}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data beside a sound picture
+        return image
+    turn = _UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Return the image as L or RGB."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray(_from_sixteen_bits(np.asarray(image)))
+    if image.mode == "F":
+        raise DataError("its pixels are floating-point numbers, of which nobody knows what is white; save it as PNG")
+    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _from_sixteen_bits(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    """0..65535 to 0..255, rounded."""
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"its pixels must be within 16 bits, and run from {values.min()} to {values.max()}")
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _channels(colour: Colour) -> str:
+    return "L" if colour == "grey" else "RGB"
+
+
+def _colour(image: Image.Image, colour: Colour) -> Image.Image:
+    return image.convert(_channels(colour))
+
+
+def _resize(image: Image.Image, size: int | None, filter: Filter) -> Image.Image:
+    if size is None or image.size == (size, size):
+        return image
+    return image.resize((size, size), Image.Resampling[filter.upper()])
+
+
+def _image(array: UInt8[np.ndarray, "c h w"]) -> Image.Image:
+    return Image.fromarray(array[0] if len(array) == 1 else np.ascontiguousarray(np.moveaxis(array, 0, 2)))
+
+
+def _array(image: Image.Image) -> UInt8[np.ndarray, "c h w"]:
+    """Return an L or RGB image as uint8 [c, h, w]."""
+    array = np.asarray(image)
+    return array[None].copy() if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 2, 0))

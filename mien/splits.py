@@ -1,0 +1,258 @@
+"""Splits: which images train and which test, with frames, clips or subjects kept together.
+
+Who lands where is a function of names and the seed: the order of the rows plays no part.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped
+from pydantic import Field
+
+from mien.errors import DataError, LeakageError, UsageError
+from mien.faces import Faces
+from mien.figures import class_sheet
+from mien.progress import say
+from mien.seeds import seed as seed_of
+from mien.spec import Spec
+from mien.store import Run, Store
+
+By = Literal["frame", "clip", "subject"]
+Texts = Shaped[np.ndarray, " n"]
+
+
+class SplitSpec(Spec):
+    """One side of one fold of a set."""
+
+    stage: ClassVar[str] = "split"
+    faces: str  # the run that is split
+    by: By
+    folds: int = Field(ge=2)
+    number: int = Field(ge=0)  # which fold is tested
+    side: Literal["train", "test"]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Which images train and which test: two boolean masks [n], of which just one is true for each image."""
+
+    train: Bool[np.ndarray, " n"]
+    test: Bool[np.ndarray, " n"]
+
+
+def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
+    """Return fold `number`, from 0, of `folds`: its test side is one part of `faces`, its training side all others.
+
+    The parts are disjoint and cover everything. By frame they are a stratified random split: images are dealt out
+    class by class, so that sizes differ by one at most. By clip or subject, whole groups are dealt out, large shares
+    of a class first, each to the part where classes pile up least; this is greedy, not optimal. A photograph that
+    belongs to no clip is a clip of its own. As many folds as subjects is leave-one-subject-out, in the order of names.
+
+    Raises DataError if a subject is not known or there are fewer groups than folds; UsageError for a wrong number.
+    """
+    if folds < 2 or not 0 <= number < folds:
+        raise UsageError(
+            f"folds must be 2 or more and number from 0 to folds - 1; given: {folds} folds, number {number}"
+        )
+    groups = _groups(faces, by)
+    names = sorted(set(groups))
+    if len(names) < folds:
+        raise DataError(
+            f"{folds} folds by {by} need as many {by}s, and these faces have {len(names)}; use {max(2, len(names))} "
+            "folds or fewer, or more faces"
+        )
+    if len(names) == folds:
+        part = {name: place for place, name in enumerate(names)}
+    elif by == "frame":
+        part = _deal_images(faces, folds, seed)
+    else:
+        part = _deal_groups(groups, faces.labels(), folds, seed)
+    test = np.array([part[name] for name in groups]) == number
+    return Fold(~test, test)
+
+
+def missing(faces: Faces, fold: Fold) -> tuple[str, ...]:
+    """Return the classes that occur in `faces` and not on the training side: no classifier can learn them there."""
+    trained = set(faces.index["emotion"][fold.train])
+    return tuple(emotion for emotion in faces.classes if emotion not in trained)
+
+
+def overlap(seen: pd.DataFrame | Faces, test: Faces) -> dict[str, int | float]:
+    """Return how much of `test` was seen: shared frames (keys), clips and subjects, and the share of images of each.
+
+    `seen` is the training set, or a table with key, subject and clip. What is not known is not counted.
+    """
+    table = _exposure(seen)
+    counts: dict[str, int | float] = {}
+    bys: tuple[By, ...] = ("frame", "clip", "subject")
+    for by in bys:
+        known = set(table["key" if by == "frame" else by]) - {""}
+        shared, affected = _shared(test, by, known)
+        counts |= {f"{by}s": len(shared), f"{by}s_share": float(affected.mean()) if len(test) else 0.0}
+    return counts
+
+
+def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", "subject"]) -> None:
+    """Raise LeakageError if `test` holds a clip or subject that training has seen.
+
+    `seen` is the training set, or a table with key, subject and clip. A synthetic image stands for all that its
+    generator was trained on. By subject, an image of unknown subject is an error too, on either side: nothing can be
+    shown about it. By clip, a photograph that belongs to no clip is known by its key.
+    """
+    table, shown = _exposure(seen), _exposure(test)
+    if by == "subject":
+        _require_subjects(table, "the training side")
+        _require_subjects(shown, "the test side")
+    shared, affected = _shared(test, by, set(_units(table, by)))
+    if shared:
+        total = len(set(_units(shown, by)))
+        raise LeakageError(
+            f"the test side must hold no {by} that training has seen, and {len(shared)} of its {total} were seen: "
+            f"{_some(shared)} ({int(affected.sum())} of {len(test)} test images). Split by {by} with `mien split`, and "
+            "train classifier and generator on the training side of the same fold"
+        )
+
+
+def run(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run:
+    """Make the run of `spec` in `store`: one side as faces, sheet.png and summary.json.
+
+    A class that is missing from the training side is told, on stderr.
+    """
+    parent = store.run(spec.faces)
+    spec = spec.model_copy(update={"faces": parent.name})
+    faces = Faces.load(parent.path)
+    fold = split(faces, spec.by, spec.folds, spec.number, spec.seed)
+    lacking = missing(faces, fold)
+    if lacking and spec.side == "train":
+        say(f"fold {spec.number} by {spec.by} has no {', '.join(lacking)} on its training side")
+
+    def build(out: Path, scratch: Path) -> None:
+        side = faces.select(fold.train if spec.side == "train" else fold.test)
+        side.save(out)
+        class_sheet(side).save(out / "sheet.png")
+        summary = {
+            "images": len(side),
+            "shape": list(side.size),
+            "counts": side.counts().to_dict("records"),
+            "missing_from_training": list(lacking),
+            "overlap": overlap(faces.select(fold.train), faces.select(fold.test)),
+        }
+        (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+    return store.make(spec, build, alias)
+
+
+# Dealing out
+
+
+def _groups(faces: Faces, by: By) -> Texts:
+    """Return the name of the group that each image belongs to."""
+    groups = _units(faces.index, by)
+    unknown = _units(faces.index, "frame")[groups == ""]
+    if len(unknown):
+        raise DataError(
+            f"a split by {by} needs the {by} of every image, and {len(unknown)} of {len(faces)} have none, such as "
+            f"{unknown[0]}; ingest with --subject-pattern or a subject column, or split by clip or frame"
+        )
+    return groups
+
+
+def _units(table: pd.DataFrame, by: By) -> Texts:
+    """Return the unit of each row: its key, its clip (its key where it has none) or its subject."""
+    keys = np.asarray(table["key"], dtype=object)
+    if by == "frame":
+        return keys
+    names = np.asarray(table[by], dtype=object)
+    return np.where(names == "", keys, names) if by == "clip" else names
+
+
+def _draw(name: str, seed: int) -> str:
+    """Return a random-looking text that depends on the name and the seed alone: what ties are broken by."""
+    return hashlib.sha256(f"{seed_of('split', seed)}\x1f{name}".encode()).hexdigest()
+
+
+def _deal_images(faces: Faces, folds: int, seed: int) -> dict[str, int]:
+    """Images in the order of class and draw go round the folds, as cards do."""
+    pairs = zip(faces.labels(), faces.index["key"], strict=True)
+    order = sorted((int(label), _draw(key, seed), key) for label, key in pairs)
+    return {key: place % folds for place, (_, _, key) in enumerate(order)}
+
+
+def _deal_groups(groups: Texts, labels: Int[np.ndarray, " n"], folds: int, seed: int) -> dict[str, int]:
+    """Each group goes where it raises the sum over folds and classes of (share of the class in the fold)² least.
+
+    Shares, not counts: a rare class weighs as much as a common one. An empty fold always costs least, so none stays
+    empty. Groups come by size, to a power of two, so that the seed has a say among those of like size.
+    """
+    counts = pd.crosstab(groups, labels)
+    shares = dict(zip(counts.index, (counts / counts.sum()).to_numpy(dtype=np.float64), strict=True))
+    order = sorted(shares, key=lambda name: (-math.floor(math.log2((shares[name] ** 2).sum())), _draw(name, seed)))
+    held: Float[np.ndarray, "folds classes"] = np.zeros((folds, counts.shape[1]))
+    part = {}
+    for name in order:
+        cost = (2 * held * shares[name]).sum(axis=1)
+        part[name] = min(range(folds), key=lambda fold: (round(float(cost[fold]), 12), held[fold].sum(), fold))
+        held[part[name]] += shares[name]
+    return part
+
+
+# Leakage
+
+
+def _exposure(faces: pd.DataFrame | Faces) -> pd.DataFrame:
+    """Return key, subject and clip of each real image that `faces` show or come from."""
+    columns = ["key", "subject", "clip"]
+    if isinstance(faces, pd.DataFrame):
+        lacking = [name for name in columns if name not in faces.columns]
+        if lacking:
+            raise DataError(f"what was seen must have the columns {', '.join(columns)}, and lacks {', '.join(lacking)}")
+        return pd.DataFrame(faces, columns=columns)
+    real = _real(faces)
+    own = pd.DataFrame(faces.index[real], columns=columns)
+    if real.all():
+        return own
+    if faces.seen is None:
+        raise DataError(
+            f"synthetic faces must say what their generator has seen, and {int((~real).sum())} of these {len(faces)} "
+            "do not; generate them again, with `mien generate`"
+        )
+    return pd.concat([own, pd.DataFrame(faces.seen, columns=columns)], ignore_index=True)
+
+
+def _real(faces: Faces) -> Bool[np.ndarray, " n"]:
+    return np.asarray(faces.index["source"], dtype=object) == "real"
+
+
+def _shared(test: Faces, by: By, known: set[str]) -> tuple[list[str], Bool[np.ndarray, " n"]]:
+    """Return the units of `test` that are in `known`, sorted, and which of its images they affect."""
+    real = _real(test)
+    own = _units(test.index, by)
+    affected = np.array([name in known for name in own], dtype=bool) & real
+    shared = set(own[affected])
+    if not real.all():
+        copied = set(_units(_exposure(test.select(~real)), by)) & known
+        shared |= copied
+        affected |= ~real & bool(copied)
+    return sorted(shared), affected
+
+
+def _require_subjects(table: pd.DataFrame, side: str) -> None:
+    unknown = int((_units(table, "subject") == "").sum())
+    if unknown:
+        raise LeakageError(
+            f"subjects must be known to show that none was seen, and {unknown} of {len(table)} images of {side} have "
+            "none; ingest with --subject-pattern or a subject column, or ask for clips instead"
+        )
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
