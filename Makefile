@@ -2,22 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+UV := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes
 
 .PHONY: setup demo test slow check format docs lock clean
 
 setup: .venv/ready
 
-.venv/ready: requirements.lock requirements-cuda.lock pyproject.toml
+.venv/ready: requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "mien needs Python 3.11 or newer; make setup PYTHON=python3.12 names another one"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	# torch first, through pip, which knows of a CPU build where the machine offers one
+	# torch first: the CPU build where there is no NVIDIA card and pip finds one, else PyPI's with its CUDA packages
 	awk '/^torch==/ {inside = 1} inside {print} inside && !/\\$$/ {exit}' requirements.lock > .venv/torch.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/torch.txt
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements.lock
+	command -v nvidia-smi > /dev/null || $(PIP) -r requirements-cpu.lock 2> /dev/null || true
+	$(BIN)/python -m pip show --quiet torch || $(PIP) -r .venv/torch.txt
+	$(UV) -r requirements.lock
 	case "$$($(BIN)/python -m pip show torch | sed -n 's/^Version: //p')-$$(uname -s)" in \
-	  *+cpu-*) ;; *-Linux) VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements-cuda.lock ;; esac
+	  *+cpu-*) ;; *-Linux) $(UV) -r requirements-cuda.lock ;; esac
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
 	touch $@
 

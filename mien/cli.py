@@ -491,7 +491,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
-        error.show()
+        usage = getattr(error, "show", None)  # prints the usage line too
+        usage() if usage else print(f"Error: {error.message}", file=sys.stderr)
         code = error.exit_code
     except MienError as error:
         print(f"mien: {error}", file=sys.stderr)

@@ -81,6 +81,7 @@ def test_the_command_line_and_the_report_start_without_torch():
 def test_shapes_are_checked_while_the_tests_run():
     import jaxtyping
     import numpy as np
+
     from mien.training import from_model
 
     with pytest.raises(jaxtyping.TypeCheckError):

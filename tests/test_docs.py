@@ -59,7 +59,7 @@ def test_changelog_and_version_agree():
     assert f"## {__version__}" in text or "## Unreleased" in text
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-cuda.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"])
 def test_lock_files_hold_no_addresses(name: str):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text and "--hash=sha256:" in text

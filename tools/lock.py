@@ -1,8 +1,8 @@
-"""Write requirements.lock and requirements-cuda.lock from pyproject.toml: versions and hashes, no addresses.
+"""Write requirements.lock and its two companions from pyproject.toml: versions and hashes, no addresses.
 
 PyPI's torch for Linux wants some gigabytes of CUDA packages, which a machine without an NVIDIA card has no use for.
-They stand in a file of their own, and `make setup` installs it only beside a torch that was built for CUDA. Where pip
-finds torch's CPU build (its `find-links`, say), that one is taken: its hashes are admitted below.
+They stand in requirements-cuda.lock, and `make setup` installs it only beside a torch that was built for CUDA. Where
+there is no such card and pip finds torch's CPU build (by its `find-links`, say), requirements-cpu.lock is taken.
 """
 
 import re
@@ -12,9 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CUDA = re.compile(r"^(nvidia-|cuda-|triton==)")
-CPU_BUILDS = (  # sha256 of torch's own CPU wheels
-    "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",  # torch 2.13.0+cpu, CPython 3.11, Linux x86_64
-)
+CPU_BUILD = "2.13.0+cpu"
+CPU_HASHES = ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",)  # CPython 3.11, Linux x86_64
 
 
 def compiled() -> list[str]:
@@ -26,16 +25,17 @@ def compiled() -> list[str]:
 
 
 def main() -> None:
-    """Write both lock files."""
+    """Write the lock files."""
     blocks = compiled()
     if any("://" in block for block in blocks):
         sys.exit("a requirement came with an address; lock files hold versions and hashes only")
-    extra = "".join(f" \\\n    --hash=sha256:{digest}" for digest in CPU_BUILDS)
-    plain = [block + extra if block.startswith("torch==") else block for block in blocks if not CUDA.match(block)]
+    plain = [block for block in blocks if not CUDA.match(block)]
     cuda = [block for block in blocks if CUDA.match(block)]
     note = "# Written by `make lock`; do not edit.\n"
     (ROOT / "requirements.lock").write_text(note + "\n".join(plain) + "\n")
     (ROOT / "requirements-cuda.lock").write_text(note + "\n".join(cuda) + "\n")
+    cpu = " \\\n".join([f"torch=={CPU_BUILD}", *(f"    --hash=sha256:{digest}" for digest in CPU_HASHES)])
+    (ROOT / "requirements-cpu.lock").write_text(note + cpu + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,320 @@
+"""Generators: from faces to a trained model of them, and from that to new faces."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from mien import figures, progress, seeds, training
+from mien.errors import SpecError, UsageError
+from mien.faces import EMOTIONS, Faces, make_index
+from mien.generators import ddpm, edm
+from mien.generators.diffusion import Generator, load, parameters, save
+from mien.generators.specs import PRESETS, GenerateSpec, NetSpec, SamplerSpec, TrainSpec
+from mien.published import TABLE_2
+from mien.spec import nearest, read_spec
+from mien.store import Run, Store
+
+__all__ = [
+    "GENERATORS",
+    "PRESETS",
+    "GenerateSpec",
+    "Generator",
+    "NetSpec",
+    "SamplerSpec",
+    "TrainSpec",
+    "calibrated",
+    "fit",
+    "generate",
+    "load",
+    "order",
+    "parse_counts",
+    "preset",
+    "sample",
+    "save",
+    "train",
+]
+
+# Each has fit(faces, spec, scratch, device, label), sample(generator, labels, seeds, how), steps(spec, how) and
+# speed(faces, spec, device). One more is one file, one line here, and its name in TrainSpec.kind.
+GENERATORS = {"ddpm": ddpm, "edm": edm}
+
+PREVIEW = 8  # images a class on the sheet of a trained generator
+SHARD = {"cpu": 64, "cuda": 512, "mps": 128}  # images that are written at once, a multiple of diffusion.BATCH
+
+
+def preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> TrainSpec:
+    """Return the training that a preset names, of the run `faces`; `settings` change single fields, nested ones too.
+
+    Raises SpecError for a name that is no preset, or a setting that does not hold.
+    """
+    if name not in PRESETS:
+        raise SpecError(
+            f"there is no preset '{name}'.{nearest(name, list(PRESETS))} The presets are {', '.join(PRESETS)}"
+        )
+    fields = dict(PRESETS[name]) | {"faces": faces}
+    for key, value in (settings or {}).items():
+        old = fields.get(key)
+        fields[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+    return read_spec(TrainSpec, fields, f"preset {name}")
+
+
+def calibrated(spec: TrainSpec, minutes: float, store: Store, device: str = "auto") -> TrainSpec:
+    """Return `spec` with the length that takes about `minutes` on this machine.
+
+    The speed is measured once for a spec, a device and a number of minutes, so the same command finds the same length
+    again. Raises UsageError unless `minutes` is above 0.
+    """
+    if not minutes > 0:
+        raise UsageError(f"the minutes of training must be more than 0; given: {minutes:g}")
+    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
+    faces, where = Faces.load(store.run(spec.faces).path), training.device(device).type
+
+    def measure() -> float:
+        progress.say("measuring the speed of training here")
+        return float(round(GENERATORS[spec.kind].speed(faces, spec, device) * minutes * 60 / spec.batch))
+
+    updates = store.memo(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
+    spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})
+    progress.say(f"{minutes:g} min of training here are about {spec.images_seen:,} images")
+    return spec
+
+
+def fit(faces: Faces, spec: TrainSpec, scratch: Path, *, device: str = "auto", label: str = "training") -> Generator:
+    """Train a generator on `faces`; goes on exactly from the checkpoints in `scratch` if there are any.
+
+    Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is no number.
+    """
+    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label)
+
+
+def sample(
+    generator: Generator,
+    labels: Int64[np.ndarray, " n"],
+    seeds: Int64[np.ndarray, " n"],
+    *,
+    sampler: SamplerSpec | None = None,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label (a place in EMOTIONS) and seed, bit for bit the same in any company.
+
+    Raises UsageError for a class that the generator never saw.
+    """
+    return GENERATORS[generator.spec.kind].sample(generator, labels, seeds, sampler or SamplerSpec())
+
+
+def train(spec: TrainSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
+    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class."""
+    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
+
+    def build(out: Path, scratch: Path) -> None:
+        faces = Faces.load(store.run(spec.faces).path)
+        generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}")
+        save(generator, out)
+        how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else SamplerSpec()
+        counts = dict.fromkeys(generator.classes, PREVIEW)
+        index, labels, numbers = plan(spec.name, counts, spec.seed)
+        images = sample(generator, labels, numbers, sampler=how)
+        write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW)
+        size, seen = parameters(generator), spec.updates * spec.batch
+        holds = f"{spec.kind}, {size / 1e6:.2f} million parameters, {seen:,} images seen"
+        write_summary(out, {"holds": f"{holds}, loss {generator.losses['loss'].iloc[-1]:.4f}"})
+
+    return store.make(spec, build, alias)
+
+
+def order(
+    generator: Run,
+    counts: str,
+    store: Store,
+    *,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float = 1.0,
+    seed: int = 0,
+) -> GenerateSpec:
+    """Return the generation of `counts` (see `parse_counts`) from the generator of a run.
+
+    `sampler` None is the preprint's, ancestral, for a ddpm, and dpmpp2m for an edm. Raises UsageError on counts, and
+    SpecError on settings, that do not hold.
+    """
+
+    def faces_counts(name: str) -> dict[str, int]:
+        emotions = Faces.load(store.run(name).path).index["emotion"]
+        return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
+
+    fields = {
+        "generator": generator.name,
+        "counts": parse_counts(counts, faces_counts, generator.json("generator.json")["classes"]),
+        "steps": steps,
+        "sampler": sampler or ("ancestral" if generator.spec["kind"] == "ddpm" else "dpmpp2m"),
+        "guidance": guidance,
+        "seed": seed,
+    }
+    return read_spec(GenerateSpec, fields, "generate")
+
+
+def generate(spec: GenerateSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
+    """Return the run of a generated database: faces with exactly `spec.counts` images a class, and sheet.png.
+
+    Images are written as they are made; an interrupted generation goes on after the last finished shard.
+    """
+    spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
+
+    def build(out: Path, scratch: Path) -> None:
+        generator = load(store.run(spec.generator), device)
+        progress.say(describe(generator, spec))
+        index, labels, numbers = plan(spec.name, spec.counts, spec.seed)
+        images = make_shards(generator, labels, numbers, spec, scratch)
+        faces = assemble(generator, images, index, spec.name, numbers)
+        faces.save(out)
+        write_sheet(faces, out, 12)
+        counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
+        write_summary(out, {"holds": f"{len(faces):,} synthetic images", "counts": counts})
+
+    return store.make(spec, build, alias)
+
+
+def make_shards(
+    generator: Generator,
+    labels: Int64[np.ndarray, " n"],
+    numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
+    scratch: Path,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch` are taken over."""
+    images = np.empty((len(labels), *generator.size), dtype=np.uint8)
+    size = SHARD[generator.device.type]
+    with progress.track("generating", len(labels)) as tracker:
+        for first in range(0, len(labels), size):
+            part = slice(first, min(first + size, len(labels)))
+            path = scratch / f"images-{part.start:07d}-{part.stop:07d}.npy"
+            shard = read_shard(path, (part.stop - part.start, *generator.size))
+            if shard is None:
+                shard = sample(generator, labels[part], numbers[part], sampler=how)
+                buffer = io.BytesIO()
+                np.save(buffer, shard, allow_pickle=False)
+                training.write_whole(path, buffer.getvalue())
+            images[part] = shard
+            tracker.update(part.stop)
+    return images
+
+
+def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
+    """Return the images of a shard, or None if there is no whole one."""
+    try:
+        shard = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return shard if shard.shape == shape and shard.dtype == np.uint8 else None
+
+
+def plan(
+    run: str, counts: Mapping[str, int], seed: int
+) -> tuple[list[tuple[str, str]], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Return (key, emotion), label and seed of each image to be made, in the order of EMOTIONS.
+
+    Image k of an emotion has the same seed in every database of that seed, whatever else is in it.
+    """
+    rows = [(emotion, k) for emotion in EMOTIONS for k in range(counts.get(emotion, 0))]
+    labels = np.array([EMOTIONS.index(emotion) for emotion, _ in rows], dtype=np.int64)
+    numbers = np.array([seeds.seed("image", seed, emotion, k) for emotion, k in rows], dtype=np.int64)
+    return [(f"{run}/{emotion}/{k:05d}", emotion) for emotion, k in rows], labels, numbers
+
+
+def assemble(
+    generator: Generator,
+    images: UInt8[np.ndarray, "n c h w"],
+    index: Sequence[tuple[str, str]],
+    run: str,
+    numbers: Int64[np.ndarray, " n"],
+) -> Faces:
+    """Return generated images as faces that know what their generator saw."""
+    emotions = [emotion for _, emotion in index]
+    table = make_index(
+        images,
+        key=[key for key, _ in index],
+        dataset="synthetic",
+        emotion=emotions,
+        raw_label=emotions,
+        source=run,
+        seed=numbers.tolist(),
+        licence=generator.licence,
+    )
+    return Faces(images, table, generator.seen)
+
+
+def describe(generator: Generator, how: SamplerSpec) -> str:
+    """Return a line that says how images are drawn, with every choice that the equations leave open."""
+    count = GENERATORS[generator.spec.kind].steps(generator.spec, how)
+    parts = [f"{generator.run} ({generator.spec.kind}): {how.sampler}, {count} steps"]
+    if how.sampler == "ancestral":
+        parts.append(f"{how.variance} variance")
+    parts.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
+    if how.guidance > 1:
+        parts.append(f"guidance {how.guidance:g} for sigma/sigma_data {how.guidance_low:g}..{how.guidance_high:g}")
+    return ", ".join(parts)
+
+
+def write_sheet(faces: Faces, out: Path, per_class: int) -> None:
+    """Write sheet.png, a row of images for each class."""
+    figures.class_sheet(faces, per_class=per_class).save(out / "sheet.png")
+
+
+def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
+    """Write summary.json: what the run holds, in a few words and as counts."""
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+def parse_counts(text: str, faces_counts: Callable[[str], dict[str, int]], classes: Sequence[str]) -> dict[str, int]:
+    """Return images an emotion for `text`; `classes` are those that the generator saw.
+
+    `preprint` is the preprint's Table 2; `like:DATASET` what `faces_counts` says of a dataset; `balanced:N` N images
+    in all, split evenly over `classes`, what is left over going to the first; `happiness=100,fear=50` is itself.
+
+    Raises UsageError on anything else, an unknown emotion, or a class that the generator never saw.
+    """
+    if text == "preprint":
+        counts = dict(TABLE_2)
+    elif text.startswith("like:"):
+        counts = faces_counts(text.removeprefix("like:"))
+    elif text.startswith("balanced:"):
+        each, more = divmod(_number(text.removeprefix("balanced:"), text), len(classes))
+        counts = {name: each + (place < more) for place, name in enumerate(classes)}
+    else:
+        counts = _listed(text)
+    unknown = [name for name in counts if name not in EMOTIONS]
+    if unknown:
+        raise UsageError(
+            f"counts '{text}': there is no emotion '{unknown[0]}'.{nearest(unknown[0], list(EMOTIONS))} "
+            f"The emotions are {', '.join(EMOTIONS)}"
+        )
+    unseen = [name for name in counts if name not in classes]
+    if unseen:
+        raise UsageError(
+            f"counts '{text}' must name only what the generator has seen, which is {', '.join(classes)}; "
+            f"it never saw {', '.join(unseen)}"
+        )
+    return {name: count for name, count in counts.items() if count > 0}
+
+
+def _listed(text: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        if not equals or not name or name in counts:
+            raise UsageError(
+                f"counts must be 'preprint', 'like:DATASET', 'balanced:N', or emotions, each once, as in "
+                f"'happiness=100,fear=50'; given: '{text}'"
+            )
+        counts[name] = _number(number, text)
+    return counts
+
+
+def _number(digits: str, text: str) -> int:
+    if not (digits.isascii() and digits.isdigit() and int(digits) > 0):
+        raise UsageError(f"counts '{text}': '{digits}' must be a whole number above 0")
+    return int(digits)

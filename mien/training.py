@@ -1,0 +1,313 @@
+"""What every training loop shares: the border between bytes and models, batches, averages, checkpoints.
+
+Randomness is a function of (seed, step), never of what ran before, so a training that goes on from a checkpoint is bit
+for bit the one that was never interrupted.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as pack_tensors
+from torch import Tensor, nn
+
+from mien import seeds
+from mien.errors import DataError, TrainingError, UsageError, WeightsError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+BAD_STEPS = 5  # so many steps in a row without a finite loss end a training
+EXPLODED = 5.0  # and so does a loss this many times its early median
+EARLY = 5  # rows of the loss table that make the early median
+
+
+def device(choice: str) -> torch.device:
+    """Return the device that `choice` (auto, cpu, cuda or mps) stands for; auto takes the first of cuda, mps, cpu.
+
+    Raises UsageError if this machine does not have it.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if choice == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
+    if choice not in DEVICES:
+        raise UsageError(f"the device must be one of {', '.join(DEVICES)}; given: '{choice}'")
+    if not there[choice]:
+        raise UsageError(f"the device '{choice}' must be in this machine, and torch finds none; use --device auto")
+    return torch.device(choice)
+
+
+# Bytes and models
+
+
+def to_model(images: UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return images as models see them: 0 becomes -1, 255 becomes 1."""
+    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    return tensor.float() / 127.5 - 1
+
+
+def from_model(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
+    """Return what a model made as images: clipped to [-1, 1] and rounded to the nearest of 256 greys."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+# Batches
+
+
+def chances(index: pd.DataFrame, balance: float, clip_first: bool) -> Float64[np.ndarray, " n"]:
+    """Return the chance of each row of a Faces index to be drawn next; they add up to 1.
+
+    An image of a class of n images weighs n**-balance: 0 leaves the classes as they are, 1 makes them equal. With
+    `clip_first` each clip of a class is as likely as any other, however many frames it has; photographs that belong
+    to no clip are clips of their own.
+    """
+    size = index.groupby("emotion")["emotion"].transform("size").to_numpy(dtype=np.float64)
+    weight = size**-balance
+    if clip_first:
+        clip = index["clip"].where(index["clip"] != "", index["key"])
+        frames = clip.groupby([index["emotion"], clip]).transform("size").to_numpy(dtype=np.float64)
+        clips = clip.groupby(index["emotion"]).transform("nunique").to_numpy(dtype=np.float64)
+        weight = weight * size / (clips * frames)
+    return weight / weight.sum()
+
+
+def batch(chances: Float64[np.ndarray, " n"], size: int, seed: int, step: int) -> Int64[np.ndarray, " size"]:
+    """Return the places of the images of batch number `step`, drawn with replacement.
+
+    The draw is systematic (one random offset, then even steps through the summed chances), so every batch holds the
+    classes in nearly their expected shares.
+    """
+    rng = seeds.rng("batch", seed, step)
+    ends = np.cumsum(chances)
+    points = (np.arange(size) + rng.random()) / size * ends[-1]
+    return rng.permutation(np.minimum(np.searchsorted(ends, points, side="right"), len(ends) - 1)).astype(np.int64)
+
+
+@contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Leave torch's global random numbers as they were found; inside, `begin_step` rules them."""
+    on = [device] if device.type in ("cuda", "mps") else []
+    with torch.random.fork_rng(devices=on, device_type=device.type if on else "cuda"):
+        yield
+
+
+def begin_step(seed: int, step: int) -> None:
+    """Make all that torch draws from here on (noise, dropout) a function of `seed` and `step`."""
+    torch.manual_seed(seeds.seed("step", seed, step))
+
+
+@contextmanager
+def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads that work on `pieces` of a job, a core each; one thread on other devices than a processor.
+
+    The operations of a small network are too short to be worth splitting over cores. Worse, torch's own threads wait
+    for each other after each of them: on two cores that other programs were using too, two such threads were measured
+    at a sixth of the speed of one.
+    """
+    cores = torch.get_num_threads()
+    count = max(1, min(cores, pieces)) if where.type == "cpu" else 1
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        torch.set_num_threads(1)
+        try:
+            yield pool
+        finally:
+            torch.set_num_threads(cores)
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
+    """Return the learning rate of step 0..steps-1: a linear rise, `peak`, and a linear fall; shares of all steps."""
+    rise = min(1.0, (step + 1) / (warmup * steps)) if warmup > 0 else 1.0
+    fall = min(1.0, (steps - step) / (decay * steps)) if decay > 0 else 1.0
+    return peak * min(rise, fall)
+
+
+# Averages
+
+
+class Average:
+    """The power-function average of a module's parameters (Karras et al. 2024, arXiv:2312.02696, Eq. 127).
+
+    `width` is its standard deviation as a share of the training so far, so first weights are forgotten in short and
+    long trainings alike; 0 keeps the last weights only. Buffers are copied.
+    """
+
+    def __init__(self, module: nn.Module, width: float) -> None:
+        self.width, self.exponent = width, power(width) if width > 0 else 0.0
+        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the parameters after step 0, 1, 2...; beta = (1 - 1/t)^(exponent + 1) with t = step + 1."""
+        beta = (1 - 1 / (step + 1)) ** (self.exponent + 1) if self.width > 0 else 0.0
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                self.tensors[name].lerp_(tensor, 1 - beta)
+            else:
+                self.tensors[name].copy_(tensor)
+
+
+def power(width: float) -> float:
+    """Return the exponent of the power-function average whose relative standard deviation is `width`, below 0.288.
+
+    Solves width = sqrt(g + 1) / ((g + 2) sqrt(g + 3)) for g (Karras et al. 2024, Eq. 126) by bisection.
+    """
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        wide = (middle + 1) ** 0.5 / ((middle + 2) * (middle + 3) ** 0.5) > width
+        low, high = (middle, high) if wide else (low, middle)
+    return (low + high) / 2
+
+
+# Watching over the loss
+
+
+class LossWatch:
+    """The loss table of a training, and the rules that stop it.
+
+    `rows` are (step, images seen, mean loss since the last row). `state` is what a checkpoint has to keep.
+    """
+
+    def __init__(self, every: int, batch: int, state: dict[str, Any] | None = None) -> None:
+        self.every, self.batch = every, batch
+        state = state or {}
+        self.rows: list[list[float]] = state.get("rows", [])
+        self.total, self.count = state.get("total", 0.0), state.get("count", 0)
+        self.bad, self.skipped = state.get("bad", 0), state.get("skipped", 0)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What it needs to go on, as JSON."""
+        return {name: getattr(self, name) for name in ("rows", "total", "count", "bad", "skipped")}
+
+    @property
+    def note(self) -> str:
+        """The last loss, for people."""
+        return f"loss {self.rows[-1][2]:.4f}" if self.rows else ""
+
+    def skip(self, step: int) -> None:
+        """Count a step whose loss or gradient is not finite; raises TrainingError after BAD_STEPS in a row."""
+        self.bad, self.skipped = self.bad + 1, self.skipped + 1
+        if self.bad >= BAD_STEPS:
+            raise TrainingError(
+                f"the loss must be a number, and was none in {self.bad} steps in a row up to step {step}; "
+                "lower learning_rate, or look for broken images"
+            )
+
+    def take(self, step: int, loss: float) -> None:
+        """Note the loss of a good step; raises TrainingError when the loss explodes."""
+        self.bad = 0
+        self.total, self.count = self.total + loss, self.count + 1
+        if (step + 1) % self.every:
+            return
+        self.rows.append([step + 1, (step + 1) * self.batch, self.total / self.count])
+        self.total, self.count = 0.0, 0
+        early = float(np.median([row[2] for row in self.rows[:EARLY]]))
+        if len(self.rows) > EARLY and self.rows[-1][2] > EXPLODED * early:
+            raise TrainingError(
+                f"the loss must fall, and rose to {self.rows[-1][2]:.4g} at step {step + 1} from {early:.4g} early on; "
+                "lower learning_rate"
+            )
+
+    def table(self) -> pd.DataFrame:
+        """Return the loss table."""
+        table = pd.DataFrame(self.rows, columns=["step", "images_seen", "loss"])
+        return table.astype({"step": "int64", "images_seen": "int64", "loss": "float64"})
+
+
+# Files
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a checkpoint: `tensors` as safetensors, `state` (with its number under "step") as JSON.
+
+    The JSON comes last and holds the sha256 of the tensors, so half a checkpoint is never read. The two newest stay.
+    """
+    name = f"checkpoint-{state['step']:09d}"
+    data = pack_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    write_whole(folder / f"{name}.safetensors", data)
+    head = {"sha256": hashlib.sha256(data).hexdigest(), "state": state}
+    write_whole(folder / f"{name}.json", json.dumps(head).encode())
+    for old in sorted(folder.glob("checkpoint-*.json"))[:-2]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return tensors and state of the newest checkpoint that is whole, or None if there is none."""
+    for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
+        with suppress(OSError, ValueError, KeyError, TypeError, SafetensorError):
+            head = json.loads(path.read_bytes())
+            data = path.with_suffix(".safetensors").read_bytes()
+            if hashlib.sha256(data).hexdigest() == head["sha256"]:
+                return read_tensors(data), head["state"]
+    return None
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write a module's parameters and buffers as safetensors, equal bytes for equal weights."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_whole(path, pack_tensors(dict(sorted(tensors.items()))))
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Read parameters and buffers into `module`; raises WeightsError if the file is not what the module needs."""
+    try:
+        tensors = read_tensors(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} must be a safetensors file, and cannot be read: {error}") from None
+    needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if needed != given:
+        wrong = sorted(name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name))
+        raise WeightsError(
+            f"{path} must hold the weights of this {type(module).__name__}, and differs in {', '.join(wrong[:5])}"
+        )
+    module.load_state_dict(tensors)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it appears whole or not at all: a temporary file, then one rename."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's tensors by name: `0.exp_avg`, `0.step`..."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}.{name}": tensor for number, part in state.items() for name, tensor in part.items()}
+
+
+def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser back what `pack_optimiser` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def require_side(height: int, width: int, divisor: int) -> None:
+    """Raise DataError unless both sides are multiples of `divisor`."""
+    if height % divisor or width % divisor:
+        raise DataError(
+            f"height and width must be multiples of {divisor} for this network, and the images are {height}x{width}; "
+            "resize them, or give the network fewer multipliers"
+        )

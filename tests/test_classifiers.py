@@ -1,0 +1,327 @@
+"""Classifiers: they learn, go on exactly, answer alike in any batch, and say what weights they lack."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
+
+from mien import classifiers
+from mien.classifiers import ClassifierSpec
+from mien.errors import DataError, SpecError, TrainingError, WeightsError
+from mien.faces import Faces, make_index
+from mien.spec import read_spec
+from mien.store import Store
+
+torch.set_num_threads(1)  # networks this small lose more to threads than they gain, on a busy machine tenfold
+
+CLASSES = ("fear", "happiness", "sadness", "surprise")
+PLACES = ((4, 4), (4, 12), (12, 4), (12, 12))  # where the blob of each class is: row, column
+
+
+def blobs(n: int = 96, size: int = 16, seed: int = 0, subjects: int = 6, noise: float = 25) -> Faces:
+    """Faces whose emotion is the place of a bright blob; each subject has a clip of each class."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % len(CLASSES)
+    subject = np.arange(n) // len(CLASSES) % subjects
+    rows, columns = np.mgrid[:size, :size]
+    images = rng.normal(90, noise, (n, 1, size, size))
+    for image, place in zip(images, label, strict=True):
+        y, x = (part * size / 16 + rng.normal(0, 0.5) for part in PLACES[place])
+        image += 120 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (size / 6) ** 2)
+    images = images.clip(0, 255).astype(np.uint8)
+    clip = [f"blobs:s{who}/{CLASSES[place]}" for who, place in zip(subject, label, strict=True)]
+    index = make_index(
+        images,
+        key=[f"blobs/{clip[number]}/{number}" for number in range(n)],
+        dataset="blobs",
+        subject=[f"blobs:s{who}" for who in subject],
+        clip=clip,
+        frame=list(range(n)),
+        phase="apex",
+        emotion=[CLASSES[place] for place in label],
+        licence="CC0-1.0",
+    )
+    return Faces(images, index)
+
+
+def tiny(**changes: Any) -> ClassifierSpec:
+    return ClassifierSpec.model_validate(
+        {"name": "tiny", "size": 16, "epochs": 6, "batch": 16, "mirror": False, **changes}
+    )
+
+
+def weights(classifier: classifiers.Classifier) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first | second)
+
+
+@pytest.fixture(scope="module")
+def trained() -> classifiers.Classifier:
+    return classifiers.fit(blobs(), tiny(), CLASSES, seed=0, device="cpu")
+
+
+def test_it_learns_where_the_blob_is(trained: classifiers.Classifier):
+    unseen = blobs(80, seed=1)
+    probabilities = classifiers.predict(trained, unseen)
+    assert probabilities.dtype == np.float32
+    assert probabilities.sum(axis=1) == pytest.approx(1.0)
+    assert (probabilities.argmax(axis=1) == unseen.labels(CLASSES)).mean() > 0.9
+
+
+def test_shuffled_labels_teach_nothing():
+    faces = blobs(192)
+    index = faces.index.assign(emotion=np.random.default_rng(0).permutation(faces.index["emotion"].to_numpy()))
+    classifier = classifiers.fit(Faces(faces.images, index), tiny(), CLASSES, seed=0, device="cpu")
+    unseen = blobs(80, seed=1)
+    assert (classifiers.predict(classifier, unseen).argmax(axis=1) == unseen.labels(CLASSES)).mean() < 0.6
+
+
+def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: classifiers.Classifier):
+    faces = blobs(40, seed=2)
+    whole = classifiers.predict(trained, faces)
+    assert classifiers.predict(trained, faces, batch=7) == pytest.approx(whole, abs=1e-5)
+    order = np.random.default_rng(0).permutation(len(faces))
+    assert classifiers.predict(trained, faces.select(order)) == pytest.approx(whole[order], abs=1e-5)
+    assert classifiers.predict(trained, faces.select(np.zeros(40, dtype=bool))).shape == (0, 4)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    faces = blobs(32)
+    one, two, three = (classifiers.fit(faces, tiny(epochs=1), CLASSES, seed, device="cpu") for seed in (5, 5, 6))
+    assert same(weights(one), weights(two))
+    assert not same(weights(one), weights(three))
+
+
+def test_training_leaves_the_random_numbers_of_others_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    classifiers.fit(blobs(32), tiny(epochs=1), CLASSES, 0, device="cpu")
+    assert torch.equal(torch.rand(2), expected)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    faces, spec = blobs(192), tiny(epochs=8, mirror=True)
+    expected = weights(classifiers.fit(faces, spec, CLASSES, 7, device="cpu"))
+    monkeypatch.setattr(classifiers, "CHECKPOINT_EVERY_S", 0.05)
+
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    old = signal.signal(signal.SIGALRM, stop)
+    stops = 0
+    try:
+        while True:
+            signal.setitimer(signal.ITIMER_REAL, 0.6)
+            try:
+                result = classifiers.fit(faces, spec, CLASSES, 7, tmp_path, "cpu")
+                break
+            except Stop:
+                stops += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert stops > 0
+    assert same(weights(result), expected)
+
+
+def test_saved_and_loaded_it_answers_the_same(trained: classifiers.Classifier, tmp_path: Path):
+    classifiers.save(trained, tmp_path)
+    again = classifiers.load(tmp_path, "cpu")
+    faces = blobs(24, seed=3)
+    assert np.array_equal(classifiers.predict(again, faces), classifiers.predict(trained, faces))
+    assert (again.spec, again.classes, again.origin) == (trained.spec, CLASSES, "none")
+
+
+def test_a_training_that_diverges_is_stopped():
+    with pytest.raises(TrainingError, match="lower its learning_rate"):
+        classifiers.fit(blobs(64), tiny(optimiser="sgd", learning_rate=1e18), CLASSES, 0, device="cpu")
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(DataError, match="two images"):
+        classifiers.fit(blobs(8).select(np.array([0])), tiny(), CLASSES, 0)
+
+
+def test_images_of_any_size_and_colour_are_taken(trained: classifiers.Classifier):
+    grey = blobs(24, size=32, seed=4)
+    colour = Faces(np.repeat(grey.images, 3, axis=1), grey.index)
+    first, second = classifiers.predict(trained, grey), classifiers.predict(trained, colour)
+    assert first == pytest.approx(second, abs=1e-5)
+    assert (first.argmax(axis=1) == grey.labels(CLASSES)).mean() > 0.9
+
+
+# Specifications
+
+
+def test_defaults_depend_on_the_network():
+    assert (ClassifierSpec(name="vgg16").size, ClassifierSpec(name="vgg16").weights) == (160, "imagenet")
+    own = ClassifierSpec.model_validate({"name": "tiny"})
+    assert (own.size, own.weights) == (48, "none")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": "vgg16", "epoch": 3}, "Did you mean 'epochs'"),
+        ({"name": "inception_v3", "size": 48}, "75 or more"),
+        ({"name": "tiny", "weights": "imagenet"}, "nobody trained it"),
+        ({"name": "vgg16", "weights": "file:abc"}, "64 hexadecimal"),
+        ({"name": "vgg16", "epochs": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_wrong_specifications_are_refused(wrong: dict[str, Any], message: str):
+    with pytest.raises((SpecError, ValidationError), match=message):
+        ClassifierSpec.model_validate(wrong)
+
+
+def test_an_unknown_network_is_refused_with_the_nearest_known_one():
+    spec = ClassifierSpec(name="resnet5O", weights="none")
+    with pytest.raises(SpecError, match="Did you mean 'resnet50'"):
+        classifiers.check(spec)
+    with pytest.raises(SpecError, match="neither"):
+        classifiers.check(ClassifierSpec(name="resnet50.nobody", weights="none"))
+
+
+# timm's networks and their weights
+
+
+@pytest.mark.parametrize(("name", "size", "outputs"), [("vgg16", 32, 7), ("resnet50", 32, 5), ("inception_v3", 75, 3)])
+def test_the_three_networks_give_one_probability_a_class(name: str, size: int, outputs: int):
+    spec = ClassifierSpec(name=name, size=size, weights="none")
+    network, mean, std = classifiers._build(spec, outputs)
+    names = tuple(f"class {number}" for number in range(outputs))
+    classifier = classifiers.Classifier(network, spec, names, mean, std, "none")
+    probabilities = classifiers.predict(classifier, blobs(2))
+    assert probabilities.shape == (2, outputs)
+    assert classifiers.predict(classifier, blobs(2), batch=1) == pytest.approx(probabilities, abs=1e-4)
+    assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert mean == ((0.5,) * 3 if name == "inception_v3" else (0.485, 0.456, 0.406))
+
+
+def resnet_file(path: Path, classes: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(11)
+    network, _, _ = classifiers._build(ClassifierSpec(name="resnet18", size=32, weights="none"), classes)
+    state = {name: tensor + 1 if name == "fc.bias" else tensor for name, tensor in network.state_dict().items()}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    return state
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_weights_file_is_loaded_but_for_a_head_of_other_classes(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+):
+    path = tmp_path / f"mine{suffix}"
+    state = resnet_file(path, 9)
+    spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
+    start = classifiers._start(spec, CLASSES, 0, None)
+    loaded = weights(start)
+    assert all(torch.equal(loaded[name], state[name]) for name in state if not name.startswith("fc."))
+    assert loaded["fc.weight"].shape == (4, 512)
+    assert "its head" in capfd.readouterr().err
+    assert start.origin.startswith(f"file (mine{suffix}, sha256 ")
+
+
+def test_a_head_of_as_many_classes_is_kept(tmp_path: Path):
+    path = tmp_path / "mine.safetensors"
+    state = resnet_file(path, 4)
+    spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
+    loaded = weights(classifiers._start(spec, CLASSES, 0, None))
+    assert torch.equal(loaded["fc.bias"], state["fc.bias"])
+
+
+def test_a_file_for_another_network_is_refused(tmp_path: Path):
+    path = tmp_path / "mine.safetensors"
+    resnet_file(path, 4)
+    spec = ClassifierSpec(name="resnet34", size=32, weights=str(path))
+    with pytest.raises(WeightsError, match=r"must hold the weights of resnet34 .* it lacks"):
+        classifiers._start(spec, CLASSES, 0, None)
+    path.write_bytes(b"not a file of tensors at all")
+    with pytest.raises(WeightsError, match=r"must be a .safetensors or .pth file"):
+        classifiers._start(spec, CLASSES, 0, None)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path):
+    path = tmp_path / "evil.pth"
+    torch.save({"state_dict": Path("anything")}, path)
+    with pytest.raises(WeightsError, match=r"must be a .safetensors or .pth file"):
+        classifiers._read(path)
+
+
+def test_the_store_keeps_a_weights_file_by_its_content(tmp_path: Path):
+    path, store = tmp_path / "mine.safetensors", Store(tmp_path / "store")
+    resnet_file(path, 4)
+    name = classifiers.adopt(path, store)
+    spec = ClassifierSpec(name="resnet18", size=32, weights=name)
+    assert name == classifiers.name_file(path)
+    kept = classifiers.adopted(spec, store)
+    path.unlink()
+    assert kept is not None and classifiers._start(spec, CLASSES, 0, kept).origin.startswith("file (weights, sha256")
+    assert classifiers.adopted(tiny(), store) is None
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    for wrong in (None, other):
+        with pytest.raises(WeightsError, match="bring that file"):
+            classifiers._start(spec, CLASSES, 0, wrong)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"there is no file .*nowhere"):
+        classifiers.name_file(tmp_path / "nowhere")
+
+
+def test_without_a_network_the_error_says_which_file_to_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError) as caught:
+        classifiers.check(ClassifierSpec(name="vgg16"))
+    for part in ("timm/vgg16.tv_in1k", "model.safetensors", 'weights = "FILE"', 'weights = "none"'):
+        assert part in str(caught.value)
+
+
+def test_timm_loads_beside_a_torchvision_without_compiled_operators(tmp_path: Path):
+    import torchvision
+
+    real = Path(torchvision.__file__).parent
+    fake = tmp_path / "torchvision"
+    fake.mkdir()
+    for part in real.iterdir():
+        if part.suffix != ".so":
+            (fake / part.name).symlink_to(part)
+    (fake / "__init__.py").unlink()
+    (fake / "__init__.py").write_bytes((real / "__init__.py").read_bytes())
+    (fake / "extension.py").unlink()
+    (fake / "extension.py").write_bytes((real / "extension.py").read_bytes())
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from mien import classifiers
+        timm = classifiers._timm()
+        import torchvision
+        print(torchvision.__path__[0], timm.is_model("vgg16"))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(fake), "True"], done.stderr
+
+
+def test_a_specification_is_read_with_its_place_in_complaints():
+    class Holder(classifiers.WeightsSpec):
+        classifier: ClassifierSpec
+
+    with pytest.raises(SpecError, match=r"study.toml: classifier.size"):
+        read_spec(Holder, {"sha256": "0", "classifier": {"name": "vgg16", "size": 2}}, "study.toml")

@@ -1,0 +1,189 @@
+"""The command line, as a user meets it: real commands in a real folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mien.cli import fields, pairs
+from mien.errors import SpecError, UsageError
+from mien.store import Store
+
+TINY = ["net.width=8", "net.multipliers=[1]", "net.attention=[]", "batch=8", "images_seen=160"]
+STUDY = """
+name = "tiny-study"
+faces = "faces"
+protocol = "subject"
+folds = 2
+trials = 1
+settings = ["real_to_real", "synthetic_to_real"]
+classifiers = ["tiny"]
+counts = "balanced:28"
+
+[classifier]
+epochs = 1
+
+[generator]
+preset = "smoke"
+images_seen = 64
+batch = 8
+net = { width = 8, multipliers = [1], attention = [] }
+"""
+
+
+def mien(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run a command in `folder`, expect its exit code, and return what it printed."""
+    done = start(folder, *arguments)
+    out, err = done.communicate(timeout=200)
+    assert done.returncode == code, out + err
+    assert "Traceback" not in err
+    return out + err
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "MIEN_STORE": str(folder / "store"), "COLUMNS": "120"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mien.cli", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def settings(*texts: str) -> list[str]:
+    return [part for text in texts for part in ("--set", text)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small drawn dataset, read, cut to its apexes, and split."""
+    folder = tmp_path_factory.mktemp("place")
+    mien(folder, "toy", "drawn", "--subjects", "4", "--clips", "16", "--balance", "even", "--workers", "2")
+    mien(folder, "ingest", "casme2", "drawn", "--name", "drawn", "--as", "drawn")
+    mien(folder, "preprocess", "drawn", "--window", "2", "--as", "faces")
+    mien(folder, "split", "faces", "--folds", "2", "--as", "fold")
+    return folder
+
+
+def test_every_stage_leads_to_the_next(place: Path):
+    text = mien(place, "train", "fold-train", "--preset", "smoke", *settings(*TINY), "--as", "generator")
+    assert "(generator)" in text
+    text = mien(place, "generate", "generator", "--counts", "balanced:21", "--steps", "3", "--as", "synthetic")
+    assert "21 synthetic images" in text
+    text = mien(place, "show", "synthetic")
+    assert "class" in text and "parent" in text and "generator" in text
+    assert (Store(place / "store").run("synthetic").path / "sheet.png").stat().st_size > 1000
+    (place / "study.toml").write_text(STUDY)
+    assert "2 generators" in mien(place, "study", "plan", "study.toml")
+    text = mien(place, "study", "run", "study.toml")
+    assert "real_to_real" in text or "real to real" in text
+    text = mien(place, "report", "tiny-study", "--out", "report")
+    assert (place / "report" / "report.html").exists() and "report.html" in text
+    listed = mien(place, "ls")
+    for alias in ("drawn", "faces", "fold-train", "fold-test", "generator", "synthetic", "tiny-study"):
+        assert alias in listed
+    assert "altered" not in mien(place, "verify")
+
+
+def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place: Path):
+    mien(place, "split", "faces", "--folds", "3", "--as", "other")
+    images = Store(place / "store").run("other-test").path / "images.npy"
+    data = bytearray(images.read_bytes())
+    data[-1] ^= 1
+    images.write_bytes(data)
+    assert "images.npy does not match its sha256" in mien(place, "verify", "other-test", code=2)
+    assert "was altered" in mien(place, "train", "other-test", "--preset", "smoke", code=2)
+    mien(place, "rm", "other-test")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nope"], "No such command"),
+        (["show", "drwan"], "Did you mean 'drawn'"),
+        (["ingest", "casme3", "drawn"], "Did you mean 'casme2'"),
+        (["ingest", "casme2", "nowhere"], "nowhere must be a folder"),
+        (["ingest", "folder", "store"], "What to do|must"),
+        (["preprocess", "faces", "--frames", "apexes"], "'all' or 'apex'"),
+        (["train", "faces", "--preset", "smok"], "Did you mean 'smoke'"),
+        (["train", "faces", "--preset", "smoke", "--set", "batchs=3"], "Did you mean 'batch'"),
+        (["train", "faces", "--preset", "smoke", "--set", "batch"], "NAME=VALUE"),
+        (["train", "faces", "--preset", "smoke", "--minutes", "0"], "more than 0"),
+        (["split", "faces", "--folds", "99"], "99"),
+        (["generate", "faces"], "must name a trained generator"),
+        (["train", "faces", "--preset", "smoke", "--as", "a/b"], "an alias must be"),
+        (["study", "run", "missing.toml"], "there must be a TOML file"),
+        (["report", "nothing"], "nothing"),
+        (["rm", "drawn"], "must not be the parent"),
+        (["verify", "nothing"], "there is no run or alias"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_message_and_code_2(place: Path, arguments: list[str], message: str):
+    import re
+
+    before = Store(place / "store").names()
+    assert re.search(message, mien(place, *arguments, code=2))
+    assert Store(place / "store").names() == before
+
+
+@pytest.mark.parametrize("sign, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_training_continues_and_ends_with_the_same_bytes(place: Path, tmp_path: Path, sign: int, code: int):
+    def command(name: str) -> list[str]:
+        longer = settings(*TINY[:-1], "images_seen=6000", f"seed={sign}")
+        return ["--store", name, "train", source, "--preset", "smoke", *longer]
+
+    source = Store(place / "store").run("fold-train").name
+    stores = [tmp_path / "undisturbed", tmp_path / "stopped"]
+    for store in stores:
+        (store / "runs").mkdir(parents=True)
+        (store / "runs" / source).symlink_to(place / "store" / "runs" / source)
+    mien(tmp_path, *command("undisturbed"))
+    worker = start(tmp_path, *command("stopped"))
+    deadline = time.monotonic() + 60
+    while not list(stores[1].glob("work/generator-*/scratch")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    assert worker.poll() is None, "it finished before it was stopped"
+    worker.send_signal(sign)
+    worker.communicate(timeout=60)
+    assert worker.returncode == code
+    assert [name for name in Store(stores[1]).names() if name.startswith("generator")] == []
+    mien(tmp_path, *command("stopped"))
+    ends = [Store(store).run("generator").content for store in stores]
+    assert ends[0] == ends[1]
+
+
+def test_help_starts_in_a_blink(tmp_path: Path):
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        mien(tmp_path, "--help")
+        times.append(time.monotonic() - began)
+    assert min(times) < 1.0  # 0.2 s on a quiet machine
+    code = "import sys, mien.cli; sys.exit(bool({'torch', 'pandas', 'pydantic', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_set_reads_values_as_toml_and_dots_as_tables():
+    assert fields(["net.width=8", "kind=ddpm", "mirror=false", "net.attention=[1, 2]"]) == {
+        "net": {"width": 8, "attention": [1, 2]},
+        "kind": "ddpm",
+        "mirror": False,
+    }
+    with pytest.raises(SpecError):
+        fields(["net=3", "net.width=8"])
+    with pytest.raises(UsageError):
+        pairs(["=x"], "--map")
+
+
+def test_what_a_run_says_of_itself_is_json(place: Path):
+    run = Store(place / "store").run("faces")
+    assert json.loads((run.path / "spec.json").read_text())["stage"] == "faces"
+    assert {"made", "versions", "machine"} <= set(json.loads((run.path / "about.json").read_text()))

@@ -1,0 +1,537 @@
+"""Generators: each member of GENERATORS keeps the contract, resumes exactly, and draws an image alone as in company."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mien import generators, seeds
+from mien.errors import DataError, SpecError, TrainingError, UsageError
+from mien.faces import EMOTIONS, Faces, make_index
+from mien.generators import GENERATORS, PRESETS, GenerateSpec, NetSpec, SamplerSpec, TrainSpec, ddpm, diffusion, edm
+from mien.generators.specs import ONLY_FOR, SAMPLERS
+from mien.generators.unet import NULL, UNet, group_norm
+from mien.published import TABLE_2
+from mien.spec import Spec
+from mien.store import Run, Store
+
+NET = NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,), dropout=0.1)
+TINY = {"net": NET, "images_seen": 144, "batch": 12, "learning_rate": 2e-3}
+OWN = {"ddpm": {"kind": "ddpm", "steps": 12, "beta_last": 0.5}, "edm": {"kind": "edm"}}
+KINDS = pytest.mark.parametrize("kind", list(GENERATORS))
+HAPPY, AFRAID = EMOTIONS.index("happiness"), EMOTIONS.index("fear")
+
+
+def toy(each: int = 12, size: int = 16, channels: int = 1) -> Faces:
+    """Bright images for happiness, dark ones for fear, in clips of four."""
+    rng = np.random.default_rng(0)
+    bright = np.repeat([200, 50], each)
+    images = (bright[:, None, None, None] + rng.normal(0, 12, (2 * each, channels, size, size))).clip(0, 255)
+    numbers = np.arange(2 * each)
+    index = make_index(
+        images.astype(np.uint8),
+        key=[f"toy/{n}" for n in numbers],
+        dataset="toy",
+        subject=[f"toy:{n // 8}" for n in numbers],
+        clip=[f"toy:{n // 4}" for n in numbers],
+        emotion=["happiness"] * each + ["fear"] * each,
+        licence="CC0",
+    )
+    return Faces(images.astype(np.uint8), index)
+
+
+def spec_of(kind: str, **fields) -> TrainSpec:
+    return TrainSpec.model_validate({"faces": "faces-000000000000", **TINY, **OWN[kind], **fields})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small are slower on two threads, much slower where other programs run too."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(cores)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, generators.Generator]:
+    return {
+        kind: generators.fit(toy(), spec_of(kind), tmp_path_factory.mktemp(kind), device="cpu") for kind in GENERATORS
+    }
+
+
+class FacesSpec(Spec):
+    stage = "toyfaces"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    home = Store(tmp_path_factory.mktemp("store"))
+    home.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(store: Store) -> Run:
+    return generators.train(spec_of("edm", faces="toy"), store, alias="trained", device="cpu")
+
+
+def same(one: nn.Module, two: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+# The network
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 48), (3, 48), (1, 112), (2, 16)])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_network_keeps_the_shape(channels: int, side: int, patch: int):
+    shape = {"width": 9, "multipliers": (1, 2, 3), "blocks": 1, "patch": patch, "attention": (1, 2), "dropout": 0.0}
+    net = UNet(channels, NetSpec.model_validate(shape))
+    x = torch.randn(2, channels, side, side)
+    y = net(x, torch.zeros(2), torch.tensor([0, NULL]), torch.zeros(2))
+    assert y.shape == x.shape
+    assert (y == 0).all()  # untrained, it says nothing
+
+
+def test_norms_have_groups_for_any_width():
+    for channels in (1, 3, 7, 9, 32, 33, 96, 256):
+        assert channels % group_norm(channels).num_groups == 0
+    assert group_norm(256).num_groups == 32
+
+
+def test_everything_that_the_network_is_told_matters():
+    net = lively(UNet(1, NET))
+    x, zero, label = torch.randn(1, 1, 16, 16), torch.zeros(1), torch.tensor([HAPPY])
+    y = net(x, zero, label, zero)
+    assert not torch.allclose(y, net(x, zero + 0.5, label, zero))
+    assert not torch.allclose(y, net(x, zero, torch.tensor([AFRAID]), zero))
+    assert not torch.allclose(y, net(x, zero, label, zero + 1))
+
+
+def lively(net: UNet) -> UNet:
+    """The network with random weights in the layers that begin at zero."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.abs().sum() == 0:
+                parameter.normal_(0, 0.1, generator=generator)
+    return net.eval()
+
+
+# Specs
+
+
+def test_presets_are_trainings_and_settings_change_them():
+    for name in PRESETS:
+        assert generators.preset(name, "faces-000000000000").faces == "faces-000000000000"
+    spec = generators.preset("smoke", "faces-000000000000", {"batch": 16, "net": {"width": 24}})
+    assert spec.batch == 16 and spec.net.width == 24 and spec.net.patch == 2
+    assert generators.preset("paper", "f").kind == "ddpm" and generators.preset("paper", "f").steps == 1000
+
+
+def test_a_preset_or_setting_that_does_not_exist_is_named():
+    with pytest.raises(SpecError, match="Did you mean 'smoke'"):
+        generators.preset("smke", "f")
+    with pytest.raises(SpecError, match="Did you mean 'batch'"):
+        generators.preset("smoke", "f", {"bach": 3})
+    with pytest.raises(SpecError, match="attention must name levels"):
+        generators.preset("smoke", "f", {"net": {"attention": (2,)}})
+
+
+def test_an_option_that_would_do_nothing_is_refused():
+    for kind, names in ONLY_FOR.items():
+        for name in names:
+            other = next(member for member in ONLY_FOR if member != kind)
+            given = {"faces": "f", "kind": other, name: TrainSpec.model_fields[name].default * 0.9}
+            with pytest.raises(ValueError, match=f"{name} must stand only with kind '{kind}'"):
+                TrainSpec.model_validate(given)
+    with pytest.raises(ValueError, match="variance"):
+        SamplerSpec(sampler="heun", variance="beta")
+
+
+# Training
+
+
+@KINDS
+def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path: Path, monkeypatch, trained):
+    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    spec, calls = spec_of(kind), []
+    objective = GENERATORS[kind].objective(spec)
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 13:  # of two pieces a step
+            raise KeyboardInterrupt
+        return objective(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        diffusion.fit(toy(), spec, tmp_path, interrupted, "cpu")
+    torch.manual_seed(99)
+    resumed = diffusion.fit(toy(), spec, tmp_path, objective, "cpu")
+    assert same(resumed.network, trained[kind].network)
+    assert resumed.losses.equals(trained[kind].losses)
+
+
+def test_a_killed_training_resumes_to_the_same_content(tmp_path: Path):
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from mien import generators
+        from mien.generators import diffusion
+        from mien.store import Store
+        diffusion.CHECKPOINT_S = 0.0
+        spec = generators.TrainSpec.model_validate_json(sys.argv[2])
+        generators.train(spec, Store(Path(sys.argv[1])), device="cpu")
+    """)
+    stores = [Store(tmp_path / name) for name in ("killed", "whole")]
+    for store in stores:
+        store.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
+    spec = spec_of("edm", faces=stores[0].resolve("toy"), images_seen=160)
+    scratch = stores[0].root / "work" / spec.name / "scratch"
+    command = [sys.executable, "-c", script, str(stores[0].root), spec.model_dump_json()]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not list(scratch.glob("checkpoint-*[5-9].json")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert list(scratch.glob("checkpoint-*.json"))
+    killed, whole = (generators.train(spec, store, device="cpu") for store in stores)
+    assert killed.content == whole.content
+
+
+def test_checkpoints_of_another_training_are_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    generators.fit(toy(), spec_of("edm", images_seen=16), tmp_path, device="cpu")
+    with pytest.raises(UsageError, match="empty folder"):
+        generators.fit(toy(), spec_of("edm", images_seen=16, seed=1), tmp_path, device="cpu")
+
+
+@KINDS
+def test_a_loss_that_is_no_number_stops_the_training(kind: str, tmp_path: Path):
+    def broken(network, x0, labels, mirrored, sigma_data, rng):
+        return network(x0, torch.zeros(len(x0)), labels, mirrored).mean() * float("nan")
+
+    with pytest.raises(TrainingError, match="in 5 steps in a row"):
+        diffusion.fit(toy(), spec_of(kind), tmp_path, broken, "cpu")
+
+
+def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
+    spec = spec_of("edm")
+    objective, broken = edm.objective(spec), []
+
+    def sometimes(*arguments):
+        return objective(*arguments) * (float("nan") if broken else 1.0)
+
+    where = torch.device("cpu")
+    work = diffusion.Training(toy(), spec, sometimes, where)
+    with diffusion.training.workers(where, 2) as pool:
+        for step in range(3):
+            assert work.step(step, pool) is not None
+        before = {name: tensor.clone() for name, tensor in work.tensors().items()}
+        broken.append(True)
+        assert work.step(3, pool) is None
+        assert all(torch.equal(before[name], tensor) for name, tensor in work.tensors().items())
+        broken.clear()
+        assert work.step(4, pool) is not None
+
+
+@KINDS
+def test_the_number_of_cores_changes_nothing(kind: str, tmp_path: Path, trained):
+    cores = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            (tmp_path / str(count)).mkdir()
+            other = generators.fit(toy(), spec_of(kind), tmp_path / str(count), device="cpu")
+            assert same(other.network, trained[kind].network)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(cores)
+
+
+def test_images_that_do_not_fit_the_network_are_refused_before_training(tmp_path: Path):
+    with pytest.raises(DataError, match="multiples of 4"):
+        generators.fit(toy(size=18), spec_of("edm"), tmp_path, device="cpu")
+
+
+def test_statistics_are_those_of_the_images():
+    faces = toy()
+    pixels = faces.images / 127.5 - 1
+    mean, deviation = diffusion.statistics(faces.images, residual=True)
+    assert np.allclose(mean.numpy(), pixels.mean(axis=0), atol=1e-6)
+    assert deviation == pytest.approx((pixels - pixels.mean(axis=0)).std())
+    mean, deviation = diffusion.statistics(faces.images, residual=False)
+    assert (mean == 0).all() and deviation == pytest.approx(pixels.std())
+
+
+def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(tmp_path: Path, trained):
+    assert trained["edm"].seen["key"].tolist() == toy().index["key"].tolist()
+    assert list(trained["edm"].seen.columns) == ["key", "subject", "clip"]
+    faces, seen = toy(), toy().index.loc[:, diffusion.SEEN].assign(key=lambda table: "old/" + table["key"])
+    second = generators.fit(
+        Faces(faces.images, faces.index, seen), spec_of("edm", images_seen=8), tmp_path, device="cpu"
+    )
+    assert len(second.seen) == 2 * len(faces)
+
+
+@KINDS
+def test_labels_matter_after_training(kind: str, tmp_path: Path):
+    spec = spec_of(
+        kind, net=NET.model_copy(update={"width": 16}), images_seen=960, batch=16, learning_rate=5e-3, mirror=False
+    )
+    generator = generators.fit(toy(), spec, tmp_path, device="cpu")
+    labels = np.array([HAPPY] * 8 + [AFRAID] * 8)
+    how = SamplerSpec(sampler="ancestral" if kind == "ddpm" else "dpmpp2m")
+    images = generators.sample(generator, labels, np.arange(16), sampler=how)
+    assert images[:8].mean() > images[8:].mean() + 30
+    assert generator.losses["loss"].iloc[-1] < generator.losses["loss"].iloc[0]
+
+
+# Drawing
+
+
+def company(kind: str) -> generators.Generator:
+    """A generator with a network of the size of the demo's, and random weights."""
+    faces = toy(size=24)
+    spec = spec_of(kind, net=NetSpec.model_validate(PRESETS["smoke"]["net"]))
+    mean, deviation = diffusion.statistics(faces.images, residual=True)
+    torch.manual_seed(0)
+    network = lively(UNet(1, spec.net))
+    losses = diffusion.training.LossWatch(1, 1).table()
+    return generators.Generator(
+        spec, network, faces.classes, faces.size, deviation, mean, faces.index.loc[:, diffusion.SEEN], "CC0", losses
+    )
+
+
+@KINDS
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_image_is_bit_for_bit_the_same_alone_and_in_company(kind: str, sampler):
+    generator, how = company(kind), SamplerSpec(sampler=sampler, steps=3)
+    labels, numbers = np.array([HAPPY, AFRAID] * 10), np.arange(100, 120)
+    together = generators.sample(generator, labels, numbers, sampler=how)
+    alone = generators.sample(generator, labels[17:18], numbers[17:18], sampler=how)
+    assert (alone[0] == together[17]).all()
+    order = np.random.default_rng(0).permutation(20)[:16]
+    assert (generators.sample(generator, labels[order], numbers[order], sampler=how) == together[order]).all()
+    assert len({image.tobytes() for image in together}) == 20
+
+
+class Recorder(nn.Module):
+    """A network that notes how many images it is given at once."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.sizes = network, set()
+
+    def forward(self, x, *told):
+        self.sizes.add(len(x))
+        return self.network(x, *told)
+
+
+@KINDS
+def test_the_network_always_sees_as_many_images(kind: str):
+    """On this machine an image may not care; on others the arithmetic depends on the size of the batch."""
+    generator = company(kind)
+    recorder = Recorder(generator.network)
+    generator = replace(generator, network=recorder)
+    for count in (1, 8, 9):
+        numbers = np.arange(count)
+        generators.sample(generator, np.full(count, HAPPY), numbers, sampler=SamplerSpec(steps=2))
+    assert recorder.sizes == {diffusion.BATCH["cpu"]}
+
+
+@KINDS
+def test_guidance_keeps_an_image_the_same_in_any_company(kind: str):
+    generator, how = company(kind), SamplerSpec(steps=4, guidance=2.0, guidance_low=0.0, guidance_high=1000.0)
+    labels, numbers = np.array([HAPPY, AFRAID, HAPPY]), np.arange(3)
+    together = generators.sample(generator, labels, numbers, sampler=how)
+    assert (generators.sample(generator, labels[1:2], numbers[1:2], sampler=how)[0] == together[1]).all()
+    assert (generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4)) != together).any()
+
+
+@KINDS
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_members_keep_the_contract(kind: str, sampler, trained):
+    generator, how = trained[kind], SamplerSpec(sampler=sampler, steps=5)
+    labels, numbers = np.array([HAPPY, AFRAID]), np.array([1, 2])
+    images = generators.sample(generator, labels, numbers, sampler=how)
+    assert images.shape == (2, 1, 16, 16) and images.dtype == np.uint8
+    assert (generators.sample(generator, labels, numbers, sampler=how) == images).all()
+    assert (generators.sample(generator, labels, numbers + 1, sampler=how) != images).any()
+    assert generator.classes == ("fear", "happiness")
+    assert generators.sample(generator, labels[:0], numbers[:0], sampler=how).shape == (0, 1, 16, 16)
+    with pytest.raises(UsageError, match="never saw anger"):
+        generators.sample(generator, np.array([EMOTIONS.index("anger")]), np.array([0]), sampler=how)
+    assert GENERATORS[kind].steps(generator.spec, SamplerSpec(sampler=sampler)) > 0
+
+
+@KINDS
+def test_clipped_predictions_are_a_choice(kind: str):
+    generator, labels, numbers = company(kind), np.array([HAPPY] * 2), np.arange(2)
+    images = [
+        generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=3, clip_x0=clip))
+        for clip in (True, False)
+    ]
+    assert (images[0] != images[1]).any()
+
+
+def test_the_whole_ancestral_chain_of_a_ddpm_is_the_reverse_update(trained):
+    """Fewer steps go through the sampler in sigma, all T through Equation 6; at T they are the same."""
+    generator = trained["ddpm"]
+    schedule = ddpm.linear(12, 1e-4, 0.5)
+    labels, numbers = np.array([HAPPY] * 3), np.arange(3)
+    images = generators.sample(generator, labels, numbers, sampler=SamplerSpec(sampler="ancestral", clip_x0=False))
+
+    x, streams = diffusion.Streams(numbers, 8, generator.size, torch.device("cpu")), None
+    streams, x = x, x.draw()
+    padded = torch.tensor([HAPPY] * 3 + [NULL] * 5)
+    with torch.inference_mode():
+        for t in range(12, 0, -1):
+            told = ddpm.scaled(schedule, torch.full((8,), float(t)))
+            predicted = generator.network(x, told, padded, torch.zeros(8))
+            x = ddpm.reverse_update(schedule, x, t, predicted, streams.draw() if t > 1 else torch.zeros_like(x))
+    by_hand = diffusion.training.from_model(generator.mean + x)[:3]
+    assert np.abs(by_hand.astype(int) - images.astype(int)).max() <= 1
+
+
+# Runs
+
+
+def test_a_trained_run_holds_its_files_and_loads_again(run: Run, store: Store, trained):
+    assert {"generator.safetensors", "generator.json", "loss.csv", "sheet.png", "seen.parquet"} <= set(
+        run.manifest["files"]
+    )
+    loaded = generators.load(run, "cpu")
+    assert same(loaded.network, trained["edm"].network) and loaded.run == run.name
+    assert loaded.losses["step"].tolist()[-1] == 12 and loaded.licence == "CC0"
+    labels, numbers = np.array([HAPPY, AFRAID]), np.array([3, 4])
+    images = generators.sample(trained["edm"], labels, numbers)
+    assert (generators.sample(loaded, labels, numbers) == images).all()
+    assert store.resolve("trained") == run.name and run.spec["faces"] == store.resolve("toy")
+
+
+def test_a_generated_database_has_the_counts_and_says_where_it_comes_from(run: Run, store: Store):
+    spec = generators.order(run, "happiness=5,fear=3", store, steps=2, seed=4)
+    made = generators.generate(spec, store, alias="synthetic", device="cpu")
+    faces = Faces.load(made.path)
+    assert faces.index["emotion"].value_counts().to_dict() == {"happiness": 5, "fear": 3}
+    row = faces.index.iloc[-1]
+    assert row["key"] == f"{made.name}/happiness/00004" and row["source"] == made.name
+    assert row["seed"] == seeds.seed("image", 4, "happiness", 4) and row["dataset"] == "synthetic"
+    assert row["subject"] == row["clip"] == "" and row["licence"] == "CC0"
+    assert faces.seen is not None and set(faces.seen["subject"]) == {"toy:0", "toy:1", "toy:2"}
+    again = generators.sample(
+        generators.load(run, "cpu"), np.array([HAPPY]), np.array([row["seed"]]), sampler=SamplerSpec(steps=2)
+    )
+    assert (again[0] == faces.images[-1]).all()
+    assert made.path.joinpath("sheet.png").exists()
+
+
+def test_a_generation_that_lost_half_its_shards_ends_with_the_same_content(
+    run: Run, store: Store, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(generators.SHARD, "cpu", 16)
+    spec = generators.order(run, "balanced:50", store, steps=2)
+    whole = generators.generate(spec, store, device="cpu")
+
+    other = Store(tmp_path / "store")
+    for name in (run.spec["faces"], run.name):
+        target = other.root / "runs" / name
+        target.mkdir(parents=True)
+        for path in store.run(name).path.iterdir():
+            (target / path.name).write_bytes(path.read_bytes())
+    scratch = other.root / "work" / spec.name / "scratch"
+    scratch.mkdir(parents=True)
+    generator = generators.load(run, "cpu")
+    _, labels, numbers = generators.plan(spec.name, spec.counts, spec.seed)
+    images = generators.make_shards(generator, labels, numbers, spec, scratch)
+    shards = sorted(scratch.iterdir())
+    assert len(shards) == 4
+    for path in shards[::2]:
+        path.unlink()
+    shards[1].write_bytes(shards[1].read_bytes()[:-20])  # cut short
+    np.save(shards[3], np.zeros((3, 1, 16, 16), dtype=np.uint8))  # not what its name says
+    assert generators.generate(spec, other, device="cpu").content == whole.content
+
+    scratch.mkdir(parents=True)
+    np.save(scratch / shards[0].name, np.zeros((16, 1, 16, 16), dtype=np.uint8))
+    taken = generators.make_shards(generator, labels, numbers, spec, scratch)
+    assert (taken[:16] == 0).all() and (taken[16:] == images[16:]).all()  # a finished shard is not made again
+
+
+def test_a_budget_in_minutes_is_the_same_length_each_time(store: Store, monkeypatch):
+    monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)
+    spec = spec_of("edm", faces="toy")
+    once = generators.calibrated(spec, 0.05, store, device="cpu")
+    assert once.images_seen % spec.batch == 0 and once.images_seen > 0
+    assert generators.calibrated(spec, 0.05, store, device="cpu") == once
+    with pytest.raises(UsageError, match="more than 0"):
+        generators.calibrated(spec, 0.0, store, device="cpu")
+
+
+def test_the_order_for_a_ddpm_is_the_preprints_sampler_unless_told(store: Store):
+    run = generators.train(spec_of("ddpm", faces="toy", images_seen=8), store, device="cpu")
+    assert generators.order(run, "balanced:4", store).sampler == "ancestral"
+    assert generators.order(run, "balanced:4", store, sampler="heun").sampler == "heun"
+    with pytest.raises(SpecError, match="sampler"):
+        generators.order(run, "balanced:4", store, sampler="plms")
+
+
+# Counts
+
+CLASSES = ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
+
+
+def counts(text: str, classes=CLASSES) -> dict[str, int]:
+    return generators.parse_counts(text, lambda name: {"fear": len(name), "sadness": 0}, classes)
+
+
+def test_counts_are_read():
+    assert counts("preprint") == TABLE_2
+    assert counts("like:abc") == {"fear": 3}
+    assert counts("happiness=100, fear=50") == {"happiness": 100, "fear": 50}
+    assert counts("balanced:9") == dict.fromkeys(CLASSES, 1) | {"disgust": 2, "fear": 2}
+    assert counts("balanced:2") == {"disgust": 1, "fear": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be 'preprint'"),
+        ("preprints", "must be 'preprint'"),
+        ("happiness", "must be 'preprint'"),
+        ("fear=1,fear=2", "each once"),
+        ("hapiness=3", "Did you mean 'happiness'"),
+        ("happiness=-3", "above 0"),
+        ("happiness=2.5", "above 0"),
+        ("balanced:none", "above 0"),
+        ("anger=3", "never saw anger"),
+    ],
+)
+def test_counts_that_cannot_be_met_are_named(text: str, message: str):
+    with pytest.raises(UsageError, match=message):
+        counts(text)
+
+
+def test_the_preprints_counts_need_its_classes():
+    with pytest.raises(UsageError, match="never saw"):
+        counts("preprint", classes=("fear",))
+
+
+def test_counts_of_a_spec_are_checked():
+    with pytest.raises(SpecError, match="Did you mean 'fear'"):
+        GenerateSpec(generator="g", counts={"feer": 1})
+    with pytest.raises(SpecError, match="at least one"):
+        GenerateSpec(generator="g", counts={})

@@ -1,0 +1,94 @@
+"""The preprint's tables: they add up, and where its text disagrees with them is known."""
+
+import pytest
+
+from mien import published
+from mien.faces import EMOTIONS
+
+
+def test_tables_1_and_2_add_up_to_their_printed_totals():
+    assert sum(published.TABLE_1.values()) == published.TOTALS["TABLE_1"] == 17_124
+    assert sum(published.TABLE_2.values()) == published.TOTALS["TABLE_2"] == 15_464
+    assert sum(published.CLIPS.values()) == 255
+
+
+def test_every_emotion_is_one_that_faces_may_show():
+    for table in (published.TABLE_1, published.TABLE_2, published.CLIPS):
+        assert set(table) == set(published.EMOTIONS) <= set(EMOTIONS)
+
+
+def test_there_are_36_cells_of_five_trials():
+    cells = [cell for models in published.ACCURACY.values() for cell in models.values()]
+    assert len(cells) == 36
+    assert all(len(cell.trials) == 5 for cell in cells)
+    assert all(0 < value < 100 for cell in cells for value in cell.trials)
+    assert set(published.NUMBERS.values()) == set(range(3, 15))
+    assert all(list(models) == list(published.MODELS) for models in published.ACCURACY.values())
+
+
+CELLS = [(key, model) for key, models in published.ACCURACY.items() for model in models]
+
+
+@pytest.mark.parametrize(("key", "model"), CELLS)
+def test_the_printed_average_follows_from_the_trials(key: tuple[str, str], model: str):
+    cell = published.ACCURACY[key][model]
+    assert sum(cell.trials) / 5 == pytest.approx(cell.average, abs=0.0051)
+
+
+def test_golden_cells_read_by_hand():
+    assert published.ACCURACY["real_to_real", "none"]["resnet50"].trials == (85.62, 86.49, 90.17, 89.42, 89.98)
+    assert published.average("synthetic_to_real", "inception_v3", "freezing") == 99.53
+    assert published.NUMBERS["real_to_synthetic", "augmentation"] == 9
+    assert published.NUMBERS["synthetic_to_real", "freezing"] == 14
+    assert sum(sum(cell.trials) for models in published.ACCURACY.values() for cell in models.values()) == pytest.approx(
+        GRAND_TOTAL
+    )
+
+
+GRAND_TOTAL = 17669.48  # of the 180 printed accuracies, added up from the text of the preprint by another script
+
+
+def test_cells_that_the_preprint_lacks_are_absent():
+    assert published.average("both_to_real", "vgg16") is None
+    assert published.average("real_to_real", "tiny") is None
+
+
+@pytest.mark.parametrize("case", published.CONTRADICTIONS, ids=lambda case: case.where)
+def test_contradictions_are_contradictions(case: published.Contradiction):
+    printed = published.average(case.setting, case.model, case.ablation)
+    assert printed == case.printed
+    assert printed != case.claimed
+
+
+def test_the_99_54_per_cent_belong_to_resnet_in_both_tables_that_have_it():
+    claimed = published.CONTRADICTIONS[0].claimed
+    table_9 = published.ACCURACY["real_to_synthetic", "augmentation"]
+    assert [model for model, cell in table_9.items() if cell.average == claimed] == ["resnet50"]
+    assert ["ResNet 50" in work.model for work in published.TABLE_15 if work.accuracy == claimed] == [True]
+
+
+def test_the_difference_in_section_3_2_4_fits_the_table_and_not_the_text():
+    case = published.CONTRADICTIONS[1]
+    inception = published.average("synthetic_to_real", "inception_v3")
+    assert inception is not None
+    assert inception - case.printed == pytest.approx(2.70)
+    assert inception - case.claimed != pytest.approx(2.70)
+
+
+def test_table_15_repeats_the_averages_of_the_other_tables():
+    assert len(published.TABLE_15) == 9
+    best = [work.accuracy for work in published.TABLE_15 if work.proposed]
+    assert best == [
+        published.average("real_to_real", "vgg16"),
+        published.average("real_to_synthetic", "resnet50", "augmentation"),
+        published.average("synthetic_to_real", "inception_v3", "freezing"),
+    ]
+
+
+def test_most_ablations_lower_the_printed_average():
+    assert published.improved("augmentation") == (5, 12)
+    assert published.improved("freezing") == (4, 12)
+
+
+def test_the_frozen_share_is_said_twice_and_differently():
+    assert set(published.FROZEN_SHARE.values()) == {30, 50}
