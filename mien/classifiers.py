@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -31,30 +31,13 @@ from mien.faces import Faces
 from mien.progress import say, track
 from mien.seeds import rng
 from mien.seeds import seed as seed_of
-from mien.spec import Spec, nearest
+from mien.spec import Spec, Strict, nearest
 from mien.store import Run, Store, sha256
 
 CHECKPOINT_EVERY_S = 60.0  # a killed training loses no more than this
 TINY = {"size": 48, "weights": "none", "epochs": 20, "batch": 64, "learning_rate": 2e-3}  # where it differs
 SMALLEST = {"inception_v3": 75, "vgg16": 32, "resnet50": 32, "tiny": 8}  # what the network's strides need, in pixels
 NOT_NEEDED = "AuxLogits."  # the second head of torchvision's Inception, which only its own training uses
-
-
-class Strict(BaseModel):
-    """A table of a file: frozen, and strict about names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_names(cls, data: Any) -> Any:
-        known = list(cls.model_fields)
-        for name in data if isinstance(data, dict) else ():
-            if name not in known:
-                raise SpecError(
-                    f"{cls.__name__} has no field '{name}'.{nearest(str(name), known)} It has: {', '.join(known)}."
-                )
-        return data
 
 
 class ClassifierSpec(Strict):

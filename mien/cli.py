@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien import __version__
-from mien.errors import MienError, SpecError, UsageError
+from mien.errors import MienError, SpecError, TrialsFailed, UsageError
 
 if TYPE_CHECKING:
     from mien.store import Run, Store
@@ -28,11 +28,12 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 STORE = Path("mien-store")
 
 
-def print_version(wanted: bool) -> None:
+def print_version(wanted: bool) -> bool:
     """Print the version, if it was asked for, and stop."""
     if wanted:
         print(f"mien {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -277,8 +278,10 @@ def study_run(
     resolved = module.read(study, home)
     try:
         module.run(resolved, home, device=device)
-    finally:
-        reports.show(resolved.name, home)
+    except TrialsFailed:
+        reports.show(resolved.title, home)
+        raise
+    reports.show(resolved.title, home)
 
 
 @app.command()

@@ -12,16 +12,16 @@ from mien.spec import read_spec
 from mien.store import Run, Store
 
 SUBJECTS, CLIPS = 14, 196  # few people, and as many clips of each expression: what minutes of training can learn
-IMAGES = 700
+IMAGES = 1050
 GUIDANCE = 2.5  # short training leaves labels weak; `mien generate` uses none by default
 STAGES = {  # what is done, and the seconds that it took on two cores
-    "draw faces": 40,
-    "read them": 20,
-    "choose frames and split by subject": 5,
-    "train a diffusion model": 240,
-    "generate a database": 60,
-    "train and test classifiers": 90,
-    "write the report": 5,
+    "draw faces": 34,
+    "read them": 13,
+    "choose frames and split by subject": 2,
+    "train a diffusion model": 330,
+    "generate a database": 38,
+    "train and test classifiers": 75,
+    "write the report": 2,
 }
 STUDY = f"""\
 # What `mien demo` runs. Tests are on people that neither the generator nor the classifier has seen.
@@ -38,7 +38,7 @@ classifiers = ["tiny"]
 counts = "balanced:{IMAGES}"
 
 [classifier]
-epochs = 12
+epochs = 20
 
 [generator]
 preset = "smoke"

@@ -12,29 +12,35 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mien.errors import SpecError
 
-AnySpec = TypeVar("AnySpec", bound="Spec")
+AnyStrict = TypeVar("AnyStrict", bound="Strict")
 RUN_NAME = re.compile(r"^[a-z][a-z0-9_]*-[0-9a-f]{12}$")
 
 
-class Spec(BaseModel):
-    """The base of all specs: frozen, and strict about names.
+class Strict(BaseModel):
+    """A frozen record that refuses names it does not know, and tells the nearest one it does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, data: Any) -> Any:
+        known = list(cls.model_fields)
+        for name in data if isinstance(data, dict) else ():
+            if name not in known:
+                hint = nearest(str(name), known)
+                raise SpecError(f"{cls.__name__} has no field '{name}'.{hint} It has: {', '.join(known)}.")
+        return data
+
+
+class Spec(Strict):
+    """The base of all specs.
 
     Parents stand in it by their run names, so a digest covers all that came before. Paths of a machine, worker counts
     and dates are no part of it. `version` is raised by hand when a change of code changes results.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     stage: ClassVar[str] = "spec"
     version: int = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_names(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for name in data:
-                if name not in cls.model_fields:
-                    raise SpecError(_unknown(cls, str(name)))
-        return data
 
     @property
     def name(self) -> str:
@@ -47,8 +53,8 @@ class Spec(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def read_spec(kind: type[AnySpec], data: dict[str, Any], where: str) -> AnySpec:
-    """Return the spec that `data` describes; `where` (a file, an option) stands in front of any complaint.
+def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStrict:
+    """Return the record that `data` describes; `where` (a file, an option) stands in front of any complaint.
 
     Raises SpecError, one line a fault.
     """
@@ -91,8 +97,3 @@ def nearest(name: str, known: list[str]) -> str:
     """Return " Did you mean 'x'?" for the known name that is nearest to `name`, or nothing."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def _unknown(cls: type[BaseModel], name: str) -> str:
-    known = list(cls.model_fields)
-    return f"{cls.__name__} has no field '{name}'.{nearest(name, known)} It has: {', '.join(known)}."

@@ -16,24 +16,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from mien import classifiers, generators, metrics, splits
-from mien.classifiers import ClassifierSpec, Strict
+from mien.classifiers import ClassifierSpec
 from mien.errors import MienError, SpecError, TrialsFailed, UsageError
 from mien.faces import EMOTIONS, Faces, concat
 from mien.progress import duration, say
 from mien.seeds import seed as seed_of
-from mien.spec import Spec, explain, nearest, read_spec, read_toml
+from mien.spec import Spec, Strict, nearest, read_spec, read_toml
 from mien.stats import Record
 from mien.store import Run, Store
 
-AnyTable = TypeVar("AnyTable", bound=Strict)
 Source = Literal["real", "synthetic"]
 Training = Literal["real", "synthetic", "both"]
 Setting = Literal["real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real", "both_to_real"]
@@ -174,7 +173,7 @@ def read(path: Path, store: Store) -> StudySpec:
 
     Raises SpecError with the nearest known name for one that is not known, StoreError if the faces are not there.
     """
-    return resolve(_valid(Study, read_toml(path), str(path)), store, path.parent, str(path))
+    return resolve(read_spec(Study, read_toml(path), str(path)), store, path.parent, str(path))
 
 
 def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "study") -> StudySpec:
@@ -219,17 +218,7 @@ def _classifier(study: Study, name: str, store: Store, folder: Path, where: str)
     weights = data.get("weights", "none")
     if isinstance(weights, str) and weights not in ("imagenet", "none") and not weights.startswith("file:"):
         data["weights"] = classifiers.adopt(folder / weights, store)
-    return _valid(ClassifierSpec, data, f"{where}: classifier.{name}")
-
-
-def _valid(kind: type[AnyTable], data: dict[str, Any], where: str) -> AnyTable:
-    """Return the table that `data` describes; raises SpecError with `where` in front of each complaint."""
-    try:
-        return kind.model_validate(data)
-    except SpecError as error:
-        raise SpecError(f"{where}: {error}") from None
-    except ValidationError as error:
-        raise SpecError(explain(error, where)) from None
+    return read_spec(ClassifierSpec, data, f"{where}: classifier.{name}")
 
 
 def _generator(study: Study, faces: str, where: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_faces_of_two_sizes_are_not_joined():
 def test_the_index_has_every_column_and_a_hash_of_the_pixels():
     faces = some(2)
     assert list(faces.index.columns) == list(COLUMNS)
-    assert faces.index["sha256"].nunique() == 2
+    assert len(set(faces.index["sha256"])) == 2
     with pytest.raises(DataError, match="no column mood"):
         make_index(faces.images, mood="grim")
 

@@ -146,7 +146,7 @@ def test_a_preset_or_setting_that_does_not_exist_is_named():
     with pytest.raises(SpecError, match="Did you mean 'batch'"):
         generators.preset("smoke", "f", {"bach": 3})
     with pytest.raises(SpecError, match="attention must name levels"):
-        generators.preset("smoke", "f", {"net": {"attention": (2,)}})
+        generators.preset("smoke", "f", {"net": {"attention": (3,)}})
 
 
 def test_an_option_that_would_do_nothing_is_refused():

@@ -142,6 +142,9 @@ def order(
     SpecError on settings, that do not hold.
     """
 
+    if "generator.json" not in generator.manifest["files"]:
+        raise UsageError(f"`mien generate` must name a trained generator, and {generator.name} is none; see `mien ls`")
+
     def faces_counts(name: str) -> dict[str, int]:
         emotions = Faces.load(store.run(name).path).index["emotion"]
         return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}

@@ -3,24 +3,23 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mien.errors import SpecError
 from mien.faces import EMOTIONS
-from mien.spec import Spec, nearest
+from mien.spec import Spec, Strict, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[int, Field(ge=0)]
 
 
-class NetSpec(BaseModel):
+class NetSpec(Strict):
     """The shape of a U-Net.
 
     Level l works at 1 / (patch * 2**l) of the image's side with `width * multipliers[l]` channels. `attention` names
     levels, not sides: a side that no level has would switch attention off without a word.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     width: int = Field(default=64, ge=4)
     multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 2, 2, 2), min_length=1)
     blocks: int = Field(default=2, ge=1)  # a level, on the way down; one more on the way up
@@ -149,8 +148,8 @@ _SHORT = {"batch": 16, "learning_rate": 3e-3, "warmup": 0.03, "p_mean": -1.0}
 
 # Speeds are of 48x48 grey faces on processor cores with AVX-512.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # For tests and the demo. A core takes in 90 images a second in training, so 3 to 4 minutes on two free cores and 6 on
-    # one, and draws 15 a second. On 2,233 apex frames of drawn faces: clean faces, just over half of them with the
+    # For tests and the demo. A core takes in 85 images a second in training, so 3 to 4 minutes on two free cores and 6
+    # on one, and draws 15 a second. On 2,233 apex frames of drawn faces: clean faces, just over half of them with the
     # expression asked for (0.54 by a classifier that knows all subjects; chance 0.14), 0.65 with guidance 3.
     "smoke": {"kind": "edm", "net": NANO, "images_seen": 45_000, **_SHORT},
     # For a first look at real data without a GPU: the same network, trained 2.5 times as long, 8 minutes on two free

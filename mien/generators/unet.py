@@ -100,6 +100,7 @@ class Conditions(nn.Module):
     def forward(
         self, noise: Float[Tensor, " n"], labels: Int[Tensor, " n"], mirrored: Float[Tensor, " n"]
     ) -> Float[Tensor, "n width"]:
+        """Return what the blocks are told."""
         waves = noise[:, None] * self.frequencies
         told = self.noise(torch.cat([waves.cos(), waves.sin()], dim=1))
         told = told + self.label(labels) + self.mirror(mirrored[:, None])
@@ -121,6 +122,7 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "n given h w"], told: Float[Tensor, "n width"], rng: torch.Generator | None = None
     ) -> Float[Tensor, "n wanted h w"]:
+        """Return the features after this block; in training, dropout draws from `rng`."""
         y = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.tell(told)[:, :, None, None].chunk(2, dim=1)
         y = F.silu(torch.addcmul(shift, self.norm2(y), scale + 1))
@@ -141,8 +143,12 @@ class Attention(nn.Module):
         self.give = zeroed(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return the features after all places have looked at each other."""
         n, c, h, w = x.shape
-        q, k, v = self.ask(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        asked = self.ask(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, h * w)
+        # In this order in memory every image begins at a full vector. Without it, on a processor, the last bits of an
+        # image came to depend on its place in the batch (seen with 9 places).
+        q, k, v = asked.permute(1, 0, 2, 4, 3).contiguous()
         seen = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h, w)
         return (x + self.give(seen)) * math.sqrt(0.5)
 

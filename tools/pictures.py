@@ -1,0 +1,57 @@
+"""Write docs/toy.png and docs/demo.png; the second from the store that `make demo` leaves."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mien import figures
+from mien.drawing import face, identity
+from mien.faces import Faces
+from mien.store import Store
+
+ROOT = Path(__file__).parent.parent
+APEXES = {
+    "neutral": "",
+    "happiness": "6+12",
+    "disgust": "4+7+9",
+    "surprise": "1+2+5+25",
+    "repression": "15+17",
+    "sadness": "1+4+15",
+    "fear": "1+2+4+5+20",
+    "others": "4+14",
+}
+
+
+def toy() -> Image.Image:
+    """Return six people with each expression at its apex, large above and as the models see them below."""
+    large, small = [], []
+    for number in (1, 3, 5, 6, 9, 12):
+        person = identity(0, number)
+        for units in APEXES.values():
+            drawn = face(person, dict.fromkeys(units.split("+"), 0.95) if units else {})
+            large.append(np.moveaxis(np.asarray(Image.fromarray(drawn).resize((112, 136), Image.Resampling.BOX)), 2, 0))
+            grey = Image.fromarray(drawn).convert("L").resize((48, 48), Image.Resampling.BILINEAR)
+            small.append(np.asarray(grey)[None])
+    above = figures.grid(np.stack(large), len(APEXES), 1)
+    below = figures.grid(np.stack(small), len(APEXES), 2)
+    sheet = Image.new("RGB", (above.width, above.height + below.height + 32), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (name, units) in enumerate(APEXES.items()):
+        pen.text((place * 114 + 2, 3), f"{name} {units}", fill="black", font=ImageFont.load_default(size=10))
+    sheet.paste(above, (0, 20))
+    sheet.paste(below, ((above.width - below.width) // 2, above.height + 32))
+    return sheet
+
+
+def demo(folder: Path) -> Image.Image:
+    """Return the training faces of the demo beside those that it generated."""
+    store = Store(folder / "store")
+    real, synthetic = (Faces.load(store.run(name).path) for name in ("train", "synthetic"))
+    return figures.side_by_side(real, synthetic, per_class=6, scale=2)
+
+
+if __name__ == "__main__":
+    toy().save(ROOT / "docs" / "toy.png", optimize=True)
+    if (ROOT / "mien-demo" / "store").exists():
+        demo(ROOT / "mien-demo").save(ROOT / "docs" / "demo.png", optimize=True)
