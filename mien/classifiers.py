@@ -123,7 +123,7 @@ def fit(
     if len(faces) < 2:
         raise DataError(f"a classifier needs two images or more to learn from, and was given {len(faces)}")
     where = training.device(device)
-    with training.own_randomness(where):
+    with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
         classifier = _start(spec, classes, seed, file)
         network = classifier.network.to(where)
         images = torch.from_numpy(np.array(faces.images)).to(where)
@@ -167,10 +167,11 @@ def predict(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.
     network = classifier.network.eval()
     where = next(network.parameters()).device
     rows = []
-    for first in range(0, len(faces), batch):
-        images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
-        x = _prepare(images, classifier.spec.size, classifier.mean, classifier.std)
-        rows.append(network(x).float().softmax(dim=1).cpu().numpy())
+    with training.one_thread(classifier.spec.name == "tiny"):
+        for first in range(0, len(faces), batch):
+            images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
+            x = _prepare(images, classifier.spec.size, classifier.mean, classifier.std)
+            rows.append(network(x).float().softmax(dim=1).cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, len(classifier.classes)), dtype=np.float32)
 
 

@@ -131,6 +131,21 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: floa
     return peak * min(rise, fall)
 
 
+@contextmanager
+def one_thread(wanted: bool = True) -> Iterator[None]:
+    """Let torch use one thread where that is `wanted`: a small network gains little by more.
+
+    And where other programs use the cores too, torch's threads wait for each other most of the time (see `workers`).
+    """
+    cores = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(cores)
+
+
 # Averages
 
 
