@@ -219,7 +219,7 @@ def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, stor
 
 
 def test_smoke_study_is_read_for_faces_called_drawn(store: Store):
-    keep(blobs(24, size=48), store, "drawn")
+    keep(blobs(24, size=48), store, "faces")
     spec = study.read(Path(__file__).parent.parent / "studies" / "smoke.toml", store)
     assert (spec.protocol, len(spec.settings), list(spec.classifiers)) == ("subject", 5, ["tiny"])
 
