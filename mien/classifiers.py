@@ -1,8 +1,8 @@
 """Classifiers: the preprint's three networks, any other of timm, and a small one of our own; trained and applied.
 
-Images stay uint8 on the device and become floats a batch at a time: resized, grey repeated to the three channels that
-pretrained networks know, and normalised as their weights expect. The last epoch is the result: no epoch is ever chosen
-by looking at a test set.
+Images stay uint8 on the device and become floats a batch at a time: augmented, resized, grey repeated to the three
+channels that pretrained networks know, and normalised as their weights expect. The last epoch is the result, or the one
+that does best on a part of the training side: no epoch is ever chosen by looking at a test set.
 """
 
 import inspect
@@ -11,23 +11,24 @@ import math
 import pickle
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien import training
+from mien import metrics, training
+from mien.augment import AugmentSpec, augment, parameters
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
-from mien.faces import Faces
+from mien.faces import EMOTIONS, Faces, make_index
 from mien.progress import say, track
 from mien.seeds import rng
 from mien.seeds import seed as seed_of
@@ -37,6 +38,8 @@ from mien.store import Run, Store, sha256
 CHECKPOINT_EVERY_S = 60.0  # a killed training loses no more than this
 TINY = {"size": 48, "weights": "none", "epochs": 20, "batch": 64, "learning_rate": 2e-3}  # where it differs
 SMALLEST = {"inception_v3": 75, "vgg16": 32, "resnet50": 32, "tiny": 8}  # what the network's strides need, in pixels
+CHECK_EVERY = 10  # steps between looks at the loss, which make a graphics card wait
+TIMED_ON_CPU = (2, 6)  # images of the batches that a large network is timed on, on a processor
 NOT_NEEDED = "AuxLogits."  # the second head of torchvision's Inception, which only its own training uses
 
 
@@ -46,7 +49,11 @@ class ClassifierSpec(Strict):
     `name` is vgg16, resnet50, inception_v3, any other model of timm, or tiny, a small network of our own. `weights` is
     where it starts: imagenet (what timm's hub has under that name), none (at random), or a file, which stands in
     digests by its content as `file:` and its sha256. Images are resized to `size` pixels. The learning rate falls to
-    zero along a cosine; `epochs` are all used. `mirror` shows half of the images from the other side.
+    zero along a cosine over `epochs`. With `augment` each training image is turned, moved, mirrored and lit anew in
+    each epoch. `freeze` is the share of the layers (convolutions and linear layers in the order of definition, rounded
+    down) that stay as they were, with the normalisation that follows them. `validation` is a share of the training
+    people (of clips where people are not known, of images where clips are not known either): kept out of training, they
+    choose the epoch, by UAR; with 0 it is the last.
     """
 
     name: str = Field(min_length=1)
@@ -57,7 +64,9 @@ class ClassifierSpec(Strict):
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
-    mirror: bool = True
+    augment: AugmentSpec | None = None
+    freeze: float = Field(default=0.0, ge=0, lt=1)
+    validation: float = Field(default=0.0, ge=0, le=0.5)
 
     @model_validator(mode="before")
     @classmethod
@@ -93,6 +102,7 @@ class Classifier:
     """A trained network with what it takes to use it; `classes` are the names of its outputs, in order.
 
     `origin` says where its first weights came from. `mean` and `std` are what images in [0, 1] are normalised by.
+    `epoch` is the one whose weights it has, from 1.
     """
 
     network: nn.Module
@@ -101,6 +111,33 @@ class Classifier:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What of a network stays as it was: the names of `layers`, of how many, and which share of all its weights."""
+
+    layers: tuple[str, ...]
+    of: int
+    weights: float
+
+    @property
+    def text(self) -> str:
+        """The same in a line for people."""
+        named = f": {_some(list(self.layers))}" if self.layers else ""
+        return (
+            f"{len(self.layers)} of {self.of} layers (convolutions and linear layers, in the order of definition), "
+            f"{100 * self.weights:.2f} % of the weights{named}"
+        )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second in training and in prediction."""
+
+    train: float
+    predict: float
 
 
 def fit(
@@ -120,45 +157,92 @@ def fit(
     Raises DataError on fewer than two images, WeightsError if the pretrained weights are not at hand, TrainingError
     if the training diverges.
     """
-    if len(faces) < 2:
-        raise DataError(f"a classifier needs two images or more to learn from, and was given {len(faces)}")
+    shown, held = _held_out(faces, spec.validation, seed)
+    if len(shown) < 2:
+        raise DataError(f"a classifier needs two images or more to learn from, and was given {len(shown)}")
     where = training.device(device)
     with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
-        classifier = _start(spec, classes, seed, file)
-        network = classifier.network.to(where)
-        images = torch.from_numpy(np.array(faces.images)).to(where)
-        labels = torch.from_numpy(faces.labels(classes)).to(where)
-        batch = min(spec.batch, len(faces))
-        a_round = len(faces) // batch  # what is left over after whole batches waits for another epoch's order
-        steps = spec.epochs * a_round
-        optimiser = _optimiser(network, spec)
-        done = _resume(scratch, network, optimiser)
-        saved = time.monotonic()
-        network.train()
-        with track(f"training {spec.name}", steps) as bar:
-            for step in range(done, steps):
-                training.begin_step(seed, step)
-                rows = torch.from_numpy(_rows(len(faces), batch, step, a_round, seed)).to(where)
-                x = _mirrored(images[rows], spec.mirror, step, seed)
-                x = _prepare(x, spec.size, classifier.mean, classifier.std)
-                for group in optimiser.param_groups:
-                    group["lr"] = spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-                loss = functional.cross_entropy(network(x), labels[rows])
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"the loss of {spec.name} must stay finite, and became {value} in step {step + 1} of {steps}; "
-                        f"lower its learning_rate, which is {spec.learning_rate:g}"
-                    )
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                bar.update(step + 1, f"loss {value:.3f}")
-                if scratch is not None and step + 1 < steps and time.monotonic() - saved >= CHECKPOINT_EVERY_S:
-                    _keep(scratch, network, optimiser, step + 1)
+        work = _Training(_start(spec, classes, seed, file), shown, seed, where)
+        best = _Best(held)
+        done = _resume(scratch, work, best)
+        saved, checked = time.monotonic(), done
+        losses: list[Tensor] = []
+        with track(f"training {spec.name}", work.steps) as bar:
+            for step in range(done, work.steps):
+                losses.append(work.step(step))
+                last = step + 1 == work.steps
+                due = scratch is not None and not last and time.monotonic() - saved >= CHECKPOINT_EVERY_S
+                if last or due or step + 1 - checked >= CHECK_EVERY:
+                    value = _finite(torch.stack(losses), checked, work)
+                    losses, checked = [], step + 1
+                    bar.update(step + 1, f"loss {value:.3f}")
+                if (step + 1) % work.a_round == 0:
+                    best.look(work.classifier, (step + 1) // work.a_round)
+                if due and scratch is not None:
+                    _keep(scratch, work, best, step + 1)
                     saved = time.monotonic()
+    network = work.classifier.network
+    best.restore(network)
     network.eval()
-    return classifier
+    return replace(work.classifier, epoch=best.epoch)
+
+
+class _Training:
+    """A training under way: everything that a step needs lies on the device."""
+
+    def __init__(self, classifier: Classifier, faces: Faces, seed: int, where: torch.device) -> None:
+        spec = classifier.spec
+        self.classifier, self.spec, self.seed, self.where = classifier, spec, seed, where
+        self.network = classifier.network.to(where)
+        self.still = _freeze(self.network.eval(), spec.freeze)
+        self.images = torch.from_numpy(np.array(faces.images)).to(where)
+        self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
+        self.batch = min(spec.batch, len(faces))
+        self.a_round = len(faces) // self.batch  # what is left over after whole batches waits for another epoch's order
+        self.steps = spec.epochs * self.a_round
+        self.optimiser = _optimiser(self.network, spec)
+
+    def step(self, step: int) -> Float[Tensor, ""]:
+        """Take step 0, 1, 2..., and return its loss, which stays on the device."""
+        training.begin_step(self.seed, step)
+        rows = torch.from_numpy(_rows(len(self.images), self.batch, step, self.a_round, self.seed)).to(self.where)
+        x = self.pictures(rows, step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learn(x, self.labels[rows])
+
+    def pictures(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n 3 size size"]:
+        """Return the images at `rows` as the network takes them in this step."""
+        images, size, how = self.images[rows], self.spec.size, self.spec.augment
+        if how is None:
+            x = _resize(images, size)
+        else:
+            x = augment(images, parameters(how, len(images), self.seed, step), size)
+        return _normalise(x, self.classifier.mean, self.classifier.std)
+
+    def learn(self, x: Float[Tensor, "n 3 size size"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Take one step of the optimiser on a batch that is ready, and return its loss."""
+        if not self.network.training:
+            self.network.train()
+            for module in self.still:
+                module.eval()
+        loss = functional.cross_entropy(self.network(x), labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+
+def _finite(losses: Float[Tensor, " n"], first: int, work: _Training) -> float:
+    """Return the last loss; raises TrainingError if one of those since step `first` is no number."""
+    values = losses.tolist()
+    wrong = next((place for place, value in enumerate(values) if not math.isfinite(value)), None)
+    if wrong is not None:
+        raise TrainingError(
+            f"the loss of {work.spec.name} must stay finite, and became {values[wrong]} in step {first + wrong + 1} of "
+            f"{work.steps}; lower its learning_rate, which is {work.spec.learning_rate:g}"
+        )
+    return values[-1]
 
 
 @torch.no_grad()
@@ -170,7 +254,7 @@ def predict(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.
     with training.one_thread(classifier.spec.name == "tiny"):
         for first in range(0, len(faces), batch):
             images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
-            x = _prepare(images, classifier.spec.size, classifier.mean, classifier.std)
+            x = _normalise(_resize(images, classifier.spec.size), classifier.mean, classifier.std)
             rows.append(network(x).float().softmax(dim=1).cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, len(classifier.classes)), dtype=np.float32)
 
@@ -430,48 +514,192 @@ def _rows(n: int, batch: int, step: int, a_round: int, seed: int) -> Int[np.ndar
     return rng("classifier", seed, "epoch", epoch).permutation(n)[place * batch : (place + 1) * batch]
 
 
-def _mirrored(images: UInt8[Tensor, "n c h w"], mirror: bool, step: int, seed: int) -> UInt8[Tensor, "n c h w"]:
-    if not mirror:
-        return images
-    turned = torch.from_numpy(rng("classifier", seed, "mirror", step).random(len(images)) < 0.5).to(images.device)
-    return torch.where(turned[:, None, None, None], images.flip(3), images)
-
-
-def _prepare(
-    images: UInt8[Tensor, "n c h w"], size: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Tensor, "n 3 size size"]:
-    """Return what the network takes: resized (bilinear, antialiased), three channels, normalised."""
+def _resize(images: UInt8[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
+    """Return the images in [0, 1], resized: bilinear, antialiased where they shrink."""
     x = images.float() / 255
-    if images.shape[2:] != (size, size):
-        x = functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+    if images.shape[2:] == (size, size):
+        return x
+    return functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+
+
+def _normalise(
+    x: Float[Tensor, "n c size size"], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Tensor, "n 3 size size"]:
+    """Return what the network takes: three channels, with the mean and deviation of its weights."""
     x = x.expand(-1, 3, -1, -1)
     return (x - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
 
 
 def _optimiser(network: nn.Module, spec: ClassifierSpec) -> torch.optim.Optimizer:
+    learnable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if spec.optimiser == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+        return torch.optim.AdamW(learnable, lr=spec.learning_rate, weight_decay=spec.weight_decay)
     return torch.optim.SGD(
-        network.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=0.9, nesterov=True
+        learnable, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=0.9, nesterov=True
     )
 
 
-def _keep(scratch: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    tensors |= {f"optimiser.{name}": tensor for name, tensor in training.pack_optimiser(optimiser).items()}
-    training.save_checkpoint(scratch, tensors, {"step": step})
+# Freezing
 
 
-def _resume(scratch: Path | None, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def frozen(spec: ClassifierSpec, classes: int) -> Frozen | None:
+    """Return what stays as it was under `spec.freeze`, nothing if that is 0. No weights are needed for it."""
+    if not spec.freeze:
+        return None
+    with torch.device("meta"):
+        network, _, _ = _build(spec, classes)
+    layers = _layers(network)
+    count = math.floor(spec.freeze * len(layers) + 1e-9)
+    _freeze(network, spec.freeze)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    kept = sum(size for size, learns in sizes if not learns)
+    return Frozen(tuple(name for name, _ in layers[:count]), len(layers), kept / sum(size for size, _ in sizes))
+
+
+def _layers(network: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    """Return the learnable layers in the order of definition, each with the normalisation that follows it."""
+    found: list[tuple[str, list[nn.Module]]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            found.append((name, [module]))
+        elif found and not list(module.children()) and (list(module.parameters()) or list(module.buffers())):
+            found[-1][1].append(module)
+    return found
+
+
+def _freeze(network: nn.Module, share: float) -> list[nn.Module]:
+    """Make the first `share` of the layers unlearnable; return the modules that must stay in evaluation mode."""
+    layers = _layers(network)
+    still = [module for _, group in layers[: math.floor(share * len(layers) + 1e-9)] for module in group]
+    for module in still:
+        module.requires_grad_(False)
+    return still
+
+
+# Choosing an epoch
+
+
+def _held_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | None]:
+    """Return the images to learn from, and those kept out to choose an epoch by: about `share` of people, or clips."""
+    if not share:
+        return faces, None
+    units = _units(faces)
+    names = sorted(set(units))
+    if len(names) < 2:
+        raise DataError(f"validation needs two people, clips or images or more, and the training side has {len(names)}")
+    count = min(len(names) - 1, max(1, round(share * len(names))))
+    out = {names[place] for place in rng("validation", seed).permutation(len(names))[:count]}
+    held: Bool[np.ndarray, " n"] = np.array([name in out for name in units], dtype=bool)
+    return faces.select(~held), faces.select(held)
+
+
+def _units(faces: Faces) -> list[str]:
+    """Return what is held out together: the subject of each image, else its clip, else the image alone."""
+    columns = zip(faces.index["subject"], faces.index["clip"], faces.index["key"], strict=True)
+    return [subject or clip or key for subject, clip, key in columns]
+
+
+class _Best:
+    """The epoch whose weights a training ends with: the best on `held`, the earliest of equals; else the last."""
+
+    def __init__(self, held: Faces | None) -> None:
+        self.held, self.epoch, self.score = held, 0, -1.0
+        self.weights: dict[str, Tensor] = {}
+
+    def look(self, classifier: Classifier, epoch: int) -> None:
+        """Take in the state of the network at the end of an epoch."""
+        if self.held is None:
+            self.epoch = epoch
+            return
+        found = predict(classifier, self.held).argmax(axis=1)
+        true = self.held.labels(classifier.classes)
+        counts = metrics.confusion(true, found.astype(np.int64), len(classifier.classes))
+        score = metrics.score(counts, classifier.classes).uar
+        if score > self.score:
+            self.score, self.epoch = score, epoch
+            self.weights = {name: tensor.detach().clone() for name, tensor in classifier.network.state_dict().items()}
+
+    def restore(self, network: nn.Module) -> None:
+        """Give the network the weights of the best epoch."""
+        if self.weights:
+            network.load_state_dict(self.weights)
+
+
+# Going on
+
+
+def _keep(scratch: Path, work: _Training, best: _Best, step: int) -> None:
+    parts = {
+        "network": work.network.state_dict(),
+        "optimiser": training.pack_optimiser(work.optimiser),
+        "best": best.weights,
+    }
+    tensors = {f"{part}.{name}": tensor for part, group in parts.items() for name, tensor in group.items()}
+    training.save_checkpoint(scratch, tensors, {"step": step, "epoch": best.epoch, "score": best.score})
+
+
+def _resume(scratch: Path | None, work: _Training, best: _Best) -> int:
     """Return the number of steps that are done, with their weights in place."""
     found = training.load_checkpoint(scratch) if scratch is not None else None
     if found is None:
         return 0
     tensors, state = found
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimiser": {}, "best": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
         parts[part][name] = tensor
-    network.load_state_dict(parts["network"])
-    training.unpack_optimiser(optimiser, parts["optimiser"])
+    work.network.load_state_dict(parts["network"])
+    training.unpack_optimiser(work.optimiser, parts["optimiser"])
+    best.weights, best.epoch, best.score = parts["best"], int(state["epoch"]), float(state["score"])
     return int(state["step"])
+
+
+# Speed
+
+
+def speed(spec: ClassifierSpec, classes: int, image: tuple[int, int, int], device: str = "auto") -> Speed:
+    """Return how fast a network is here on images of this size (c, h, w), with random weights, from a batch or two.
+
+    On a processor a large network is timed on two small batches, so that it takes seconds: what a step costs whatever
+    its batch (the optimiser), and what each image adds, give the time of a whole batch.
+    """
+    where = training.device(device)
+    counts = TIMED_ON_CPU if where.type == "cpu" and spec.name != "tiny" else (spec.batch,)
+    timed = [_timed(spec, classes, image, where, min(count, spec.batch)) for count in counts]
+    (few, *first), (many, *second) = timed[0], timed[-1]
+    if few == many:
+        return Speed(*(many / seconds for seconds in second))
+    each = [max(later - sooner, 0.1 * later) / (many - few) for sooner, later in zip(first, second, strict=True)]
+    whole = [later + one * (spec.batch - many) for one, later in zip(each, second, strict=True)]
+    return Speed(*(spec.batch / seconds for seconds in whole))
+
+
+def _timed(
+    spec: ClassifierSpec, classes: int, image: tuple[int, int, int], where: torch.device, count: int
+) -> tuple[int, float, float]:
+    """Return `count` and the seconds that a training step and a prediction take with a batch of so many."""
+    spec = spec.model_copy(update={"weights": "none", "batch": count})
+    names = EMOTIONS[:classes]
+    images = rng("speed").integers(0, 256, (count, *image), dtype=np.uint8)
+    key = [str(number) for number in range(count)]
+    shown = Faces(images, make_index(images, key=key, emotion=[names[n % classes] for n in range(count)]))
+    with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
+        work = _Training(_start(spec, names, 0, None), shown, 0, where)
+        train = _seconds(lambda: work.step(0), where)
+        return count, train, _seconds(lambda: predict(work.classifier, shown), where)
+
+
+def _seconds(work: Callable[[], object], where: torch.device) -> float:
+    """Return how long the second call of `work` takes: the first prepares."""
+    work()
+    finish(where)
+    began = time.monotonic()
+    work()
+    finish(where)
+    return time.monotonic() - began
+
+
+def finish(where: torch.device) -> None:
+    """Wait until a device has done all that it was given."""
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)

@@ -25,6 +25,13 @@ StoreOption = Annotated[
 ]
 AliasOption = Annotated[str | None, typer.Option("--as", help="A readable name for the result.", metavar="NAME")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        help="A part of the study, such as setting=real_to_real,classifier=vgg16; also ablation, control, trial, fold.",
+    ),
+]
 STORE = Path("mien-store")
 
 
@@ -160,18 +167,18 @@ def preprocess(
     every: Annotated[int, typer.Option(help="Keep every n-th frame of a clip.")] = 1,
     size: Annotated[int | None, typer.Option(help="Height and width to resize to; as they are by default.")] = None,
     filter: Annotated[str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")] = "bilinear",
+    classes: Annotated[str, typer.Option(help="Fold to a class set: preprint-7, casme2-5 or megc2019-3.")] = "",
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Choose frames of each clip, and resize."""
+    """Choose frames of each clip, resize, and fold classes."""
     from mien import preprocess as module
     from mien.spec import read_spec
 
     home = _store(store)
     data = {"faces": home.run(dataset).name, "frames": frames, "window": window, "every": every, "size": size}
-    show_run(
-        module.run(read_spec(module.PreprocessSpec, {**data, "filter": filter}, "preprocess"), home, alias=alias), alias
-    )
+    spec = read_spec(module.PreprocessSpec, {**data, "filter": filter, "classes": classes}, "preprocess")
+    show_run(module.run(spec, home, alias=alias), alias)
 
 
 @app.command()
@@ -254,16 +261,31 @@ def generate(
 
 
 @study_app.command("plan")
-def study_plan(study: Annotated[Path, typer.Argument(help="A study file (TOML).")], store: StoreOption = STORE) -> None:
-    """Say what a study would train, and what of it is done."""
+def study_plan(
+    study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
+    only: OnlyOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = STORE,
+) -> None:
+    """Say what a study would train, what of it is done, and how long the rest should take on this machine.
+
+    The time is worked out from one batch of each network, timed here the first time.
+    """
+    from mien import cost
     from mien import study as module
 
-    print(module.describe(module.plan(module.read(study, _store(store)), _store(store))))
+    home = _store(store)
+    resolved = module.read(study, home)
+    plan = module.plan(resolved, home)
+    print(module.describe(plan), flush=True)
+    rows = module.chosen(plan.rows, module.parse_only(only or [], resolved))
+    print(cost.describe(cost.costs(plan, rows, home, device), device))
 
 
 @study_app.command("run")
 def study_run(
     study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
+    only: OnlyOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
@@ -276,29 +298,42 @@ def study_run(
 
     home = _store(store)
     resolved = module.read(study, home)
+    wanted = module.parse_only(only or [], resolved)
     try:
-        module.run(resolved, home, device=device)
+        module.run(resolved, home, device=device, only=wanted)
     except TrialsFailed:
         reports.show(resolved.title, home)
         raise
     reports.show(resolved.title, home)
 
 
+@study_app.command("status")
+def study_status(
+    study: Annotated[str, typer.Argument(help="A study's name, or its file.")], store: StoreOption = STORE
+) -> None:
+    """Say how far a study is, also while it runs elsewhere."""
+    from mien import results
+
+    print(results.status(study, _store(store)))
+
+
 @app.command()
 def report(
-    study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
+    studies: Annotated[list[str], typer.Argument(help="Names of studies, or their files: one report of all.")],
     out: Annotated[Path | None, typer.Option(help="A folder; report-NAME by default.", metavar="DIR")] = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Write a study's report: HTML, Markdown and CSV.
+    """Write the report of one or more studies: HTML, Markdown, LaTeX and CSV.
 
-    It is made from what is there, also while the study runs; the HTML file opens without a network.
+    It is made from what is there, also while a study runs; the HTML file opens without a network. Given the same
+    study under several protocols, it sets them side by side, beside the published numbers.
     """
     from mien import report as module
 
     home = _store(store)
-    module.show(study, home)
-    print(module.make(study, home, out))
+    for name in studies:
+        module.show(name, home)
+    print(module.make(studies, home, out))
 
 
 @app.command("ls")

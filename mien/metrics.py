@@ -6,7 +6,7 @@ below 1 wherever a fold lacks a class. A class without a true sample in the pool
 out of both means; `Scores.left_out` names it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +77,25 @@ def score(counts: Int[np.ndarray, "c c"], classes: Sequence[str]) -> Scores:
         n,
         tuple(name for name, is_there in zip(classes, there, strict=True) if not is_there),
     )
+
+
+def measure(metric: str) -> Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]:
+    """Return what scores many confusion matrices at once: accuracy, uf1 or uar of each, nan for an empty one.
+
+    The scores are those of `score`; classes without a true sample are left out.
+    """
+
+    def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
+        right, true, given = np.einsum("...ii->...i", counts), counts.sum(axis=-1), counts.sum(axis=-2)
+        there = true > 0
+        below = {"uf1": true + given, "uar": true}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if metric == "accuracy":
+                return right.sum(axis=-1) / true.sum(axis=-1)
+            ratio = np.where(there, (2 if metric == "uf1" else 1) * right / below[metric], 0)
+            return ratio.sum(axis=-1) / there.sum(axis=-1)
+
+    return of
 
 
 def pool(folds: Iterable[Int[np.ndarray, "c c"]], classes: Sequence[str]) -> Scores:

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, UInt8
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mien.errors import DataError
-from mien.faces import COLUMNS, Faces, make_index
+from mien.faces import CLASS_SETS, COLUMNS, Faces, make_index
 from mien.figures import class_sheet
 from mien.progress import say
-from mien.spec import Spec
+from mien.spec import Spec, nearest
 from mien.store import Run, Store
 
 Colour = Literal["grey", "rgb"]
@@ -39,7 +39,7 @@ _ORIENTATION = 0x0112
 
 
 class PreprocessSpec(Spec):
-    """Which frames of a set are kept, and the form that they are brought to."""
+    """Which frames and classes of a set are kept, and the form that they are brought to."""
 
     stage: ClassVar[str] = "faces"
     faces: str  # the run that holds them
@@ -49,6 +49,15 @@ class PreprocessSpec(Spec):
     size: int | None = Field(default=None, ge=MIN_SIDE, le=1024)  # height and width; None leaves them
     colour: Colour | None = None  # None leaves it
     filter: Filter = "bilinear"
+    classes: str = ""  # a class set of faces.CLASS_SETS; empty leaves the emotions as they are
+
+    @field_validator("classes")
+    @classmethod
+    def _known_class_set(cls, name: str) -> str:
+        if name and name not in CLASS_SETS:
+            hint = nearest(name, list(CLASS_SETS))
+            raise ValueError(f"classes must be a class set: {', '.join(CLASS_SETS)}.{hint}")
+        return name
 
     @model_validator(mode="after")
     def _window_is_used(self) -> "PreprocessSpec":
@@ -78,7 +87,7 @@ def decode(
 
 
 def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
-    """Return the frames of `faces` that `spec` keeps, in their order, at its size and colour.
+    """Return the frames of `faces` that `spec` keeps, in their order, at its size and colour, under its classes.
 
     With frames = "apex" those within `window` frames of their clip's apex stay; a clip whose apex is not known has
     none (`without_apex` lists them). Single photographs always stay.
@@ -99,11 +108,32 @@ def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
             f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: {clips} clips have no "
             "apex; use frames = 'all'"
         )
+    kept = fold_classes(kept, spec.classes)
     images = _reform(kept.images, spec)
     if images is kept.images:
         return kept
     columns: dict[str, Any] = {name: list(kept.index[name]) for name in COLUMNS if name != "sha256"}
     return Faces(images, make_index(images, **columns), kept.seen)
+
+
+def fold_classes(faces: Faces, name: str) -> Faces:
+    """Return the images whose emotion is in the class set `name`, under the names that it has there.
+
+    `raw_label` still says what the source said. An empty name leaves all as it is.
+
+    Raises DataError if no image is left.
+    """
+    if not name:
+        return faces
+    classes = CLASS_SETS[name]
+    kept = faces.select(faces.index["emotion"].isin(list(classes)).to_numpy(dtype=bool))
+    if not len(kept):
+        raise DataError(
+            f"the class set {name} must leave some images, and leaves none of {len(faces)}: it has "
+            f"{', '.join(classes)}, and the images show {', '.join(faces.classes)}"
+        )
+    emotions = pd.Series([classes[emotion] for emotion in kept.index["emotion"]], dtype="str")
+    return Faces(kept.images, kept.index.assign(emotion=emotions), kept.seen)
 
 
 def without_apex(faces: Faces) -> list[str]:

@@ -126,6 +126,9 @@ ACCURACY: dict[tuple[str, str], dict[str, Cell]] = {
 NUMBERS = {key: 3 + place for place, key in enumerate(ACCURACY)}
 """The number of the preprint's table for each (setting, ablation)."""
 
+FIGURES = {key: 12 + place for place, key in enumerate(ACCURACY)}
+"""The number of the preprint's bar chart for each (setting, ablation): Figures 12 to 23."""
+
 
 @dataclass(frozen=True)
 class Work:

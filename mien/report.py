@@ -1,49 +1,35 @@
-"""Reports: what a study found, as one HTML file that opens anywhere, as Markdown, and as a table for programs.
+"""Reports: what studies found, as one HTML file that opens anywhere, as Markdown, LaTeX, and tables for programs.
 
-All of it is worked out from the records and predictions of finished trials, so a report can be made at any time. A cell
-of which a trial is missing is a hole that says so, never a mean of what is there.
+All of it is worked out from the records and predictions of finished trials, so a report can be made at any time. Given
+more than one study, such as the same grid by frame and by subject, they stand side by side and beside the preprint.
 """
 
 import base64
 import csv
 import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from mien import figures, metrics, published
-from mien.errors import SpecError, StoreError
-from mien.faces import Faces
+from mien import beside, figures, published, results, tables
+from mien.errors import UsageError
 from mien.progress import duration, say
-from mien.spec import read_toml
-from mien.stats import Summary, summary
-from mien.store import Run, Store
+from mien.results import Cell, Comparison, Study
+from mien.stats import Interval
+from mien.store import Store
+from mien.tables import HOLE, LOW, Entry, Line, Sheet, line
+from mien.words import SETTINGS, label, low, many, named, printed, spread, tallies, tested, who
 
-SETTINGS = {
-    "real_to_real": "real → real",
-    "synthetic_to_synthetic": "synthetic → synthetic",
-    "real_to_synthetic": "real → synthetic",
-    "synthetic_to_real": "synthetic → real",
-    "both_to_real": "real + synthetic → real",
-}
-HOLE = "\u2013"  # what stands where a number would
-METRICS = {"accuracy": "Accuracy", "uf1": "UF1", "uar": "UAR"}
-CAPTIONS = {
-    "accuracy": "Accuracy, in per cent",
-    "uf1": "UF1: the mean over classes of F1, 0 to 1",
-    "uar": "UAR: the mean over classes of recall, 0 to 1",
-}
-FREE_LICENCES = ("cc0", "cc-by", "cc by", "public domain")
+METRICS = {"accuracy": "accuracy, %", "uf1": "UF1", "uar": "UAR"}
 NOTICES = {
     "frame": (
         "As published: test frames seen in training",
@@ -66,160 +52,27 @@ SYNTHETIC_TEST = (
     "Tests on synthetic faces show whether classifier and generator agree, not how well people are read: the synthetic "
     "test images come from a generator that learnt from the training side."
 )
+ALARM = (
+    "Accuracies above 95 % on people never seen are rare, and a leak is likelier. Look for the same person under two "
+    "names; for near-duplicate images across people; for borders, stamps or compression that give the label away; for "
+    "a dataset folder that was ingested twice under two names."
+)
+MANY = 6  # confusion matrices that are shown without being asked for
+WIDTH = 140  # columns of a table where no terminal says how many there are
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A setting and classifier: the pooled scores of each trial, nothing where a fold of it is missing."""
+def make(studies: str | Path | Sequence[str | Path], store: Store, out: Path | None = None) -> Path:
+    """Write report.html, report.md, tables.tex, tables.csv and figures of studies; return the path of the HTML file.
 
-    setting: str
-    classifier: str
-    network: str
-    level: str
-    trials: tuple[metrics.Scores | None, ...]
-
-    @property
-    def done(self) -> list[metrics.Scores]:
-        """The scores of the trials that are there."""
-        return [scores for scores in self.trials if scores is not None]
-
-    @property
-    def whole(self) -> bool:
-        """Whether all trials are there."""
-        return len(self.done) == len(self.trials)
-
-    def summary(self, metric: str) -> Summary | None:
-        """Return mean and spread over all trials, nothing if one is missing."""
-        return summary([scores.of(metric) for scores in self.done]) if self.whole else None
-
-    def constant(self, metric: str) -> float | None:
-        """Return what the constant answer "the commonest class" scores on the same tests, nothing if none is done."""
-        if not self.done:
-            return None
-        true = self.done[0].confusion.sum(axis=1)
-        counts = {name: int(n) for name, n in zip(self.done[0].classes, true, strict=True) if n}
-        return metrics.majority(counts).of(metric)
-
-    @property
-    def published(self) -> float | None:
-        """The average that the preprint prints for this setting and network, in per cent, where it has one."""
-        return published.average(self.setting, self.network)
-
-    def confusion(self) -> np.ndarray:
-        """Return int [classes, classes], rows = true: the sum over folds and the trials that are there."""
-        return np.sum([scores.confusion for scores in self.done], axis=0)
-
-
-class Study:
-    """A study as its records show it."""
-
-    def __init__(self, name: str, store: Store) -> None:
-        self.store = store
-        self.run = _find(name, store)
-        self.spec: dict[str, Any] = self.run.spec
-        self.plan: dict[str, Any] = self.run.json("plan.json")
-        self.title = str(self.spec["title"])
-        self.classes = tuple(self.spec["classes"])
-        self.settings = list(self.plan["settings"])
-        self.classifiers: list[str] = self.plan["classifiers"]
-        self.trials: list[dict[str, Any]] = self.plan["trials"]
-        self._predictions: dict[str, pd.DataFrame] = {}
-
-    @cached_property
-    def done(self) -> dict[str, Run]:
-        """The trials that are there, by run name."""
-        names = [trial["run"] for trial in self.trials]
-        return {name: self.store.run(name) for name in names if self.store.done(name)}
-
-    @cached_property
-    def failed(self) -> list[dict[str, Any]]:
-        """The trials that failed, each with its first error under `error`."""
-        missing = [trial for trial in self.trials if trial["run"] not in self.done]
-        noted = [{**trial, "error": _error(self.store.root / trial["note"])} for trial in missing]
-        return [trial for trial in noted if trial["error"]]
-
-    @cached_property
-    def faces(self) -> Faces:
-        """The real faces."""
-        return Faces.load(self.store.run(self.spec["faces"]).path)
-
-    @cached_property
-    def databases(self) -> list[Faces]:
-        """The synthetic databases that are there, in the order of folds."""
-        names = [one["database"] for one in self.plan["databases"]]
-        return [Faces.load(self.store.run(name).path) for name in names if self.store.done(name)]
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """What is scored: images, and clips where clips or subjects are kept together."""
-        return metrics.LEVELS[:1] if self.spec["protocol"] == "frame" else metrics.LEVELS
-
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """All cells at all levels; tests on synthetic faces, which form no clips, at the level of images only."""
-        return [
-            self._cell(setting, classifier, level)
-            for level in self.levels
-            for setting in self.settings
-            if level == "images" or self.plan["settings"][setting]["test"] == "real"
-            for classifier in self.classifiers
-        ]
-
-    def cell(self, setting: str, classifier: str, level: str = "images") -> Cell | None:
-        """Return one cell, or nothing if there is no such cell."""
-        key = (setting, classifier, level)
-        return next((cell for cell in self.cells if (cell.setting, cell.classifier, cell.level) == key), None)
-
-    def _cell(self, setting: str, classifier: str, level: str) -> Cell:
-        sides = self.plan["settings"][setting]
-        scores = []
-        for number in range(self.spec["trials"]):
-            wanted = (classifier, sides["train"], number)
-            runs = [t["run"] for t in self.trials if (t["classifier"], t["train"], t["trial"]) == wanted]
-            scores.append(self._pooled(runs, sides["test"], level) if all(run in self.done for run in runs) else None)
-        return Cell(setting, classifier, self.network(classifier), level, tuple(scores))
-
-    def network(self, classifier: str) -> str:
-        """Return the network behind a classifier's name, as timm calls it, without the tag of its weights."""
-        return str(self.spec["classifiers"][classifier]["name"]).partition(".")[0]
-
-    def _pooled(self, runs: list[str], test: str, level: str) -> metrics.Scores | None:
-        """Return the scores of all folds of one trial; predictions are put together before any ratio is formed."""
-        tables = [self._predicted(run) for run in runs]
-        whole = pd.concat([table.loc[table["test"] == test] for table in tables], ignore_index=True)
-        return metrics.score_table(whole, self.classes, level)
-
-    def _predicted(self, run: str) -> pd.DataFrame:
-        if run not in self._predictions:
-            self._predictions[run] = pd.read_parquet(self.done[run].file("predictions.parquet"))
-        return self._predictions[run]
-
-    @cached_property
-    def licence(self) -> str:
-        """The licences of the real faces."""
-        return " and ".join(sorted(set(self.faces.index["licence"])))
-
-    @property
-    def restricted(self) -> bool:
-        """Whether the licence of the real faces does not plainly allow pictures of them to be published."""
-        return not all(name.lower().startswith(FREE_LICENCES) for name in set(self.faces.index["licence"]))
-
-    @property
-    def seconds(self) -> float:
-        """How long all its runs took, those that other studies share too."""
-        names = [one[part] for one in self.plan["databases"] for part in ("generator", "database")]
-        runs = [Run(name, self.store.root / "runs" / name) for name in names if self.store.done(name)]
-        return float(sum(_about(run).get("seconds", 0.0) for run in [*runs, *self.done.values()]))
-
-
-def make(study: str | Path, store: Store, out: Path | None = None) -> Path:
-    """Write report.html, report.md and tables.csv of a study into the folder `out`; return the path of the HTML file.
-
-    `study` is its name, its run, or its TOML file. `out` is report-NAME by default. Raises StoreError if the study was
-    never run.
+    Each of `studies` is a name, a run, or a TOML file. `out` is report-NAME by default, with all their names. Raises
+    StoreError if a study was never run, UsageError if one is named twice.
     """
-    found = Study(str(study), store)
-    folder = out or Path(f"report-{found.title}")
+    named = [studies] if isinstance(studies, str | Path) else list(studies)
+    found = [Study(str(one), store) for one in named]
+    titles = [one.title for one in found]
+    if not found or len(set(titles)) < len(titles):
+        raise UsageError(f"a report must be made of studies, each named once; given: {', '.join(map(str, named))}")
+    folder = out or Path(f"report-{'-'.join(titles)}")
     folder.mkdir(parents=True, exist_ok=True)
     content = _content(found)
     environment = Environment(
@@ -232,68 +85,102 @@ def make(study: str | Path, store: Store, out: Path | None = None) -> Path:
     page = environment.get_template("report.html").render(content)
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "report.md").write_text(_markdown(content), encoding="utf-8")
+    (folder / "tables.tex").write_text(_latex(content), encoding="utf-8")
+    for chart in content["charts"]:
+        (folder / "figures").mkdir(exist_ok=True)
+        (folder / "figures" / f"{chart['name']}.svg").write_text(chart["svg"], encoding="utf-8")
     with (folder / "tables.csv").open("w", encoding="utf-8", newline="") as file:
         writer: csv.DictWriter[str] = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(csv_rows(found))
-    if found.restricted:
-        say(f"{folder} contains images of {found.licence}; do not publish")
+        for one in found:
+            writer.writerows(csv_rows(one))
+    for licence in dict.fromkeys(one.licence for one in found if one.restricted):
+        say(f"{folder} contains images of {licence}; do not publish")
     return folder / "report.html"
 
 
 def terminal(study: str | Path, store: Store) -> Table:
-    """Return the settings table of a study for the terminal: accuracy, UF1 and UAR of each setting and classifier."""
+    """Return the settings table of a study for the terminal: each cell with its controls under it."""
     found = Study(str(study), store)
+    several = len(found.ablations) > 1
     cells = [cell for cell in found.cells if cell.level == "images"]
-    printed = [cell.published for cell in cells]
-    title = f"{found.title}: {NOTICES[found.spec['protocol']][0].lower()}"
+    printed = any(cell.published for cell in cells)
+    title = f"{found.title}: {NOTICES[found.protocol][0].lower()}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("train → test", no_wrap=True)
     table.add_column("by", no_wrap=True)
-    for name in (*METRICS.values(), "constant", *["published"] * any(printed)):
+    for name in ("accuracy", "UF1", "UAR", *["published"] * printed):
         table.add_column(name, justify="right", no_wrap=True)
-    for cell, old in zip(cells, printed, strict=True):
-        means = [_text(cell, metric).partition(" ±")[0] for metric in ("uf1", "uar")]
-        numbers = [_text(cell, "accuracy"), *means, _number(cell.constant("accuracy"), "accuracy")]
-        if any(printed):
-            numbers.append("" if old is None else f"{old:.2f}")
-        table.add_row(SETTINGS[cell.setting], _label(found, cell.classifier), *numbers)
+    for setting in found.settings:
+        for place, cell in enumerate(cell for cell in cells if cell.setting == setting):
+            name = label(found, cell.classifier) + (f" {cell.ablation}" if several else "")
+            old = [f"{cell.published:.2f}" if cell.published else ""] * printed
+            mark = f" {LOW}" if low(found, cell, "accuracy") else ""
+            table.add_row(SETTINGS[setting] if not place else "", name + mark, *_brief(cell), *old)
+        for name, cell in _floors(found, setting, "images"):
+            table.add_row("", f"  {name}", *_brief(cell), style="dim")
     failed = f", {len(found.failed)} failed" if found.failed else ""
     table.caption = (
-        f"by image, means over {found.spec['trials']} trials; {len(found.done)} of {len(found.trials)} trainings "
-        f"done{failed}"
+        f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trainings "
+        f"done{failed}; {LOW} not above its controls"
     )
     table.caption_justify = "left"
     return table
 
 
 def show(study: str | Path, store: Store) -> None:
-    """Print the settings table of a study."""
-    Console(highlight=False).print(terminal(study, store))
+    """Print the settings table of a study, and what it says of adding synthetic faces."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console.print(terminal(study, store))
+    found = Study(str(study), store)
+    for text in [*_alarms(found), *_helps(found)]:
+        console.print(text, soft_wrap=True, markup=False)
 
 
 # What the pages show
 
 
-def _content(study: Study) -> dict[str, Any]:
-    """Return all that the pages show, as text and numbers."""
-    title, notice = NOTICES[study.spec["protocol"]]
+def _content(studies: list[Study]) -> dict[str, Any]:
+    """Return all that the pages show, as text and tables."""
+    like = any(cell.published for study in studies for cell in study.cells)
+    return {
+        "title": ", ".join(study.title for study in studies),
+        "studies": [_section(study) for study in studies],
+        "charts": beside.figures(studies) if like else [],
+        "preprint": beside.tables_3_to_14(studies) if like else [],
+        "others": [beside.table_15(studies)] if like else [],
+        "counts": beside.tables_1_and_2(studies) if like else [],
+        "source": published.SOURCE,
+        "dataset": published.DATASET,
+    }
+
+
+def _section(study: Study) -> dict[str, Any]:
+    """Return what is shown of one study."""
+    title, notice = NOTICES[study.protocol]
+    confusions = _confusions(study)
     return {
         "title": study.title,
-        "notice": {"title": title, "text": notice, "warn": study.spec["protocol"] == "frame"},
+        "notice": {"title": title, "text": notice, "warn": study.protocol == "frame"},
         "synthetic_test": SYNTHETIC_TEST if _tests_synthetic(study) else "",
+        "alarms": _alarms(study),
+        "alarm": ALARM,
         "state": _state(study),
-        "findings": _findings(study),
+        "findings": [*_findings(study), *_helps(study)],
+        "low": _reasons(study),
         "plot": _plot(study),
-        "tables": _tables(study),
-        "facts": _facts(study),
+        "levels": [
+            {"level": level, "note": _note(study, level), "sheets": _sheets(study, level)} for level in study.levels
+        ],
+        "recall": _recall(study),
         "counts": _counts(study),
         "sheet": _sheet(study),
-        "confusions": _confusions(study),
-        "failed": [{**trial, "where": _where(study, trial)} for trial in study.failed],
+        "confusions": confusions,
+        "folded": len(confusions) > MANY,
+        "failed": [{**trial, "where": results.described(study, trial)} for trial in study.failed],
+        "facts": _facts(study),
         "licence": study.licence,
         "restricted": study.restricted,
-        "source": published.SOURCE,
     }
 
 
@@ -303,7 +190,7 @@ def _tests_synthetic(study: Study) -> bool:
 
 def _state(study: Study) -> str:
     """Say how much of the study is there."""
-    total, done, failed = len(study.trials), len(study.done), len(study.failed)
+    total, done, failed = len(study.runs), len(study.done), len(study.failed)
     parts = [f"{done} of {total} trainings are done"]
     if failed:
         parts.append(f"{failed} failed")
@@ -312,93 +199,168 @@ def _state(study: Study) -> str:
     return f"{', '.join(parts)}. What is there took {duration(study.seconds)}."
 
 
+# Sentences
+
+
+def _alarms(study: Study) -> list[str]:
+    """Say which accuracies are too high to be believed."""
+    return [
+        f"Leak alarm: {SETTINGS[cell.setting]}, {who(study, cell)}, {_accuracy(cell)} right by {cell.level[:-1]} on "
+        f"people never seen ({tested(cell)})."
+        for cell in study.alarms()
+    ]
+
+
 def _findings(study: Study) -> list[str]:
-    """Say what the numbers say, some sentences for each classifier; nothing of what has a hole."""
+    """Say what the numbers say, a sentence or two for each classifier and ablation; nothing of what has a hole."""
     sentences = []
     for classifier in study.classifiers:
-        name = _label(study, classifier)
-        cells = [cell for setting in study.settings if (cell := study.cell(setting, classifier)) and cell.whole]
-        real = [cell for cell in cells if study.plan["settings"][cell.setting]["test"] == "real"]
-        if real:
-            parts = [f"{SETTINGS[cell.setting]} {_share(cell)}" for cell in real]
-            floor = f"always answering the commonest class gets {_number(real[0].constant('accuracy'), 'accuracy')} %"
-            sentences.append(f"{name} on {real[0].done[0].n:,} real faces: {'; '.join(parts)}. There, {floor}.")
-        low = [SETTINGS[cell.setting] for cell in cells if _shown(cell, "accuracy")["low"]]
-        if low:
-            sentences.append(f"{name} is no better than always answering the commonest class: {', '.join(low)}.")
-        for other, words in (
-            ("both_to_real", "Adding the synthetic faces to the real training faces"),
-            ("synthetic_to_real", "Training on synthetic faces instead of real ones"),
-        ):
-            change = _change(study, classifier, other)
-            if change:
-                sentences.append(f"{words} changes the accuracy of {name} on real faces by {change}.")
+        for ablation in study.ablations:
+            found = [study.cell(setting, classifier, "images", ablation) for setting in study.settings]
+            real = [
+                cell
+                for cell in found
+                if cell is not None and cell.whole and study.plan["settings"][cell.setting]["test"] == "real"
+            ]
+            if real:
+                parts = "; ".join(f"{SETTINGS[cell.setting]} {_share(cell)}" for cell in real)
+                floor = printed(real[0].constant("accuracy"), "accuracy")
+                sentences.append(
+                    f"{who(study, real[0])} on {tested(real[0])}: {parts}. There, always answering the commonest class "
+                    f"gets {floor} %."
+                )
     return sentences
 
 
 def _share(cell: Cell) -> str:
-    return f"{_text(cell, 'accuracy')} % right (UF1 {_text(cell, 'uf1').partition(' ±')[0]})"
+    return f"{_accuracy(cell)} right (UF1 {printed(cell.mean('uf1'), 'uf1')})"
 
 
-def _change(study: Study, classifier: str, setting: str) -> str:
-    """Return the difference of a setting to real → real in points of accuracy, trial by trial; empty with a hole."""
-    base, other = study.cell("real_to_real", classifier), study.cell(setting, classifier)
-    if base is None or other is None or not (base.whole and other.whole):
-        return ""
-    pairs = zip(other.done, base.done, strict=True)
-    found = summary([100 * (ours.accuracy - real.accuracy) for ours, real in pairs])
-    if found.n == 1:
-        return f"{found.mean:+.1f} points in one trial, which shows no spread"
-    inside = "; that is within the spread" if abs(found.mean) <= found.sd else ""
-    return f"{found.mean:+.1f} ± {found.sd:.1f} points (mean ± sd over {found.n} trials){inside}"
+def _accuracy(cell: Cell) -> str:
+    found = cell.summary("accuracy")
+    if found is None:
+        return HOLE
+    around = "" if found.n == 1 else f" ± {printed(found.sd, 'accuracy')}"
+    return f"{printed(found.mean, 'accuracy')}{around} %"
 
 
-def _tables(study: Study) -> list[dict[str, Any]]:
-    """Return, for each level, a table of settings and classifiers for each metric, and what holds for all of them."""
+def _helps(study: Study) -> list[str]:
+    """Answer whether adding synthetic images helps, in a sentence for each classifier and ablation."""
+    asked = [
+        ("Does adding synthetic images to the real ones help", study.compared("both_to_real")),
+        ("Are synthetic images worth more than real ones", study.compared("synthetic_to_real")),
+        ("Does adding synthetic images help more than adding copies of the real ones", study.against_copies()),
+    ]
+    if "both_to_real" not in study.settings:
+        asked = asked[1:2]
+    return [f"{question} ({_compared_who(study, one)})? {_answer(one)}" for question, found in asked for one in found]
+
+
+def _compared_who(study: Study, one: Comparison) -> str:
+    return label(study, one.classifier) + (f", {one.ablation}" if len(study.ablations) > 1 else "")
+
+
+def _answer(one: Comparison) -> str:
+    p = f", p = {one.p:.3f}" if not math.isnan(one.p) else ""
+    return (
+        f"{one.answer.capitalize()}: {_points(one.gap)} of accuracy by {one.level[:-1]}{p} "
+        f"({many(one.groups, one.grouped)}, {many(one.trials, 'trial')})."
+    )
+
+
+def _points(gap: Interval) -> str:
+    """Return a difference in accuracy with its interval, in points."""
+    bounds = f", 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}" if not math.isnan(gap.low) else ""
+    return f"{100 * gap.value:+.1f} points{bounds}"
+
+
+def _reasons(study: Study) -> list[str]:
+    """Say of each marked cell which controls it does not stand above, and by how much it misses."""
     found = []
-    for level in study.levels:
-        tables = [_table(study, metric, level) for metric in METRICS]
-        cells = [cell for table in tables for row in table["rows"] for cell in row["cells"]]
-        found.append(
-            {
-                "level": level,
-                "note": _note(study, level),
-                "tables": tables,
-                "published": any(cell["published"] for cell in cells),
-                "marked": any(cell["low"] for cell in cells),
-            }
-        )
+    for cell in (cell for cell in study.cells if cell.level == "images"):
+        missed = [one for one in study.verdicts(cell) if one.cleared is False and one.gap is not None]
+        if missed:
+            parts = [f"{one.control} ({_points(one.gap)})" for one in missed if one.gap is not None]
+            found.append(f"{SETTINGS[cell.setting]}, {who(study, cell)}: not above {'; '.join(parts)}.")
     return found
 
 
-def _table(study: Study, metric: str, level: str) -> dict[str, Any]:
-    rows = []
+# Tables of settings
+
+
+def _sheets(study: Study, level: str) -> list[Sheet]:
+    """Return the tables of a level: one for all measures if there is one ablation, else one for each measure."""
+    if len(study.ablations) == 1:
+        head = ("train → test", *METRICS.values(), f"test {level}")
+        return [Sheet(f"By {level[:-1]}", head, tuple(_lines(study, level, list(METRICS))))]
+    return [
+        Sheet(
+            f"{name[0].upper()}{name[1:]}, by {level[:-1]}",
+            ("train → test", *study.ablations, f"test {level}"),
+            tuple(_lines(study, level, [metric])),
+        )
+        for metric, name in METRICS.items()
+    ]
+
+
+def _lines(study: Study, level: str, metrics: list[str]) -> Iterator[Line]:
+    """Yield the rows of a table of settings: for each setting its classifiers, then its controls."""
     for setting in study.settings:
-        cells = [cell for cell in study.cells if (cell.setting, cell.level) == (setting, level)]
-        if cells:
-            rows.append(
-                {
-                    "setting": SETTINGS[setting],
-                    "constant": _number(next((c for cell in cells if (c := cell.constant(metric))), None), metric),
-                    "n": next((f"{cell.done[0].n:,}" for cell in cells if cell.done), HOLE),
-                    "cells": [_shown(cell, metric) for cell in cells],
-                }
-            )
-    columns = [_label(study, name) for name in study.classifiers]
-    return {"name": METRICS[metric], "level": level, "columns": columns, "rows": rows, "caption": CAPTIONS[metric]}
+        own = [cell for cell in study.cells if (cell.setting, cell.level) == (setting, level)]
+        if not own:
+            continue
+        yield line(SETTINGS[setting], kind="group")
+        for classifier in study.classifiers:
+            cells = [cell for cell in own if cell.classifier == classifier]
+            what = next((tested(cell) for cell in cells if cell.done), HOLE)
+            entries = [_entry(study, cell, metric) for cell in cells for metric in metrics]
+            yield line(label(study, classifier), *entries, what)
+        for name, cell in _floors(study, setting, level):
+            entries = [_plain_entry(cell, metric) for metric in metrics]
+            blank = [""] * (len(study.ablations) - 1)
+            yield line(name, *entries, *blank, tested(cell) if cell.done else HOLE, kind="control")
 
 
-def _shown(cell: Cell, metric: str) -> dict[str, Any]:
-    found, constant = cell.summary(metric), cell.constant(metric)
-    printed = cell.published
-    shown = metric == "accuracy" and cell.level == "images" and printed is not None
-    return {
-        "hole": found is None,
-        "mean": HOLE if found is None else _number(found.mean, metric),
-        "spread": f"{len(cell.done)} of {len(cell.trials)} trials" if found is None else _spread(found, metric),
-        "low": found is not None and constant is not None and found.mean <= constant,
-        "published": f"{printed:.2f}" if shown else "",
-    }
+def _floors(study: Study, setting: str, level: str) -> list[tuple[str, Cell]]:
+    """Return what stands under a setting's cells: the constant answer and the controls that were planned."""
+    own = next((cell for cell in study.cells if (cell.setting, cell.level) == (setting, level) and cell.whole), None)
+    constant = [("constant answer", own.commonest)] if own else []
+    return constant + [(study.named(cell), cell) for cell in study.controls_of(setting, level)]
+
+
+def _entry(study: Study, cell: Cell, metric: str) -> Entry:
+    """Return a cell's number with spread, trials, interval, mark, and the published average where there is one."""
+    found, bounds = cell.summary(metric), cell.interval(metric)
+    if found is None or bounds is None:
+        return Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
+    between = "" if math.isnan(bounds.low) else f" [{printed(bounds.low, metric)}, {printed(bounds.high, metric)}]"
+    shown = metric == "accuracy" and cell.level == "images" and cell.published is not None
+    return Entry(
+        printed(found.mean, metric),
+        spread(found, metric) + between,
+        low(study, cell, metric),
+        f"{cell.published:.2f}" if shown else "",
+    )
+
+
+def _plain_entry(cell: Cell, metric: str) -> Entry:
+    """Return a control's number with its spread."""
+    if not cell.done or not cell.whole:
+        return Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
+    if cell.control == "constant":
+        return Entry(printed(cell.mean(metric), metric))
+    found = cell.summary(metric)
+    return Entry(HOLE, hole=True) if found is None else Entry(printed(found.mean, metric), spread(found, metric))
+
+
+def _brief(cell: Cell) -> list[str]:
+    """Return accuracy, UF1 and UAR for the terminal."""
+    found = cell.summary("accuracy")
+    if cell.control != "constant" and found is None:
+        return [f"{HOLE} ({len(cell.done)}/{len(cell.trials)})", HOLE, HOLE]
+    around = f" ± {printed(found.sd, 'accuracy')}" if found and found.n > 1 and cell.control != "constant" else ""
+    numbers = [printed(cell.mean(metric), metric) for metric in METRICS]
+    return [numbers[0] + around, *numbers[1:]]
 
 
 def _note(study: Study, level: str) -> str:
@@ -409,65 +371,98 @@ def _note(study: Study, level: str) -> str:
     }
     folds = len(study.spec["tested_folds"])
     pooled = f"; counts are pooled over {folds} folds before any ratio is formed" if folds > 1 else ""
-    parts = [f"{each[level]}{pooled}. Numbers are mean ± sd (n - 1) over trials, with the number of trials."]
-    unscored = {name for cell in study.cells if cell.level == level for one in cell.done for name in one.left_out}
+    cells = [cell for cell in study.cells if cell.level == level]
+    groups = sorted({f"{cell.grouped}s" for cell in cells if cell.done})
+    parts = [
+        f"{each[level]}{pooled}. Numbers are mean ± sd (n - 1) over trials, with the number of trials, and in brackets "
+        f"the 95 % interval over 2,000 draws of the tests' {' or '.join(groups) or 'subjects'}."
+    ]
+    unscored = {name for cell in cells for one in cell.done for name in one.left_out}
     if unscored:
         names = ", ".join(sorted(unscored))
         parts.append(f"UF1 and UAR leave out classes without a true sample in the test set: {names}.")
-    started = [name for name in study.classifiers if study.spec["classifiers"][name]["weights"] == "none"]
+    started = [name for name, kinds in study.spec["classifiers"].items() if _first(kinds)["weights"] == "none"]
     if started:
-        parts.append(f"Trained from random weights (weights = none): {', '.join(started)}.")
+        names = ", ".join(name for name in study.classifiers if name in started)
+        parts.append(f"Trained from random weights (weights = none): {names}.")
+    if study.plan["controls"]:
+        parts.append("Controls under the cells learn nothing of expressions, or have nothing to learn.")
+    if any(low(study, cell, metric) for cell in cells for metric in METRICS):
+        parts.append(
+            f"{LOW} marks what does not stand above each of its controls, by the 95 % interval of the difference."
+        )
+    if level == "images" and any(cell.published for cell in cells):
+        parts.append(
+            f"Published is the average that the preprint prints for the same setting, network and ablation, on "
+            f"{published.DATASET} under random frames: other data, another protocol."
+        )
     return " ".join(parts)
 
 
-def _label(study: Study, classifier: str) -> str:
-    """Return a classifier's name for people, with its network where the name does not say it."""
-    network = study.spec["classifiers"][classifier]["name"]
-    return classifier if network == classifier else f"{classifier} ({network})"
+def _first(kinds: dict[str, Any]) -> dict[str, Any]:
+    return next(iter(kinds.values()))
 
 
-def _number(value: float | None, metric: str) -> str:
-    if value is None:
-        return HOLE
-    return f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
+def _recall(study: Study) -> Sheet | None:
+    """Return the recall of each class, in per cent, over all trials that are there."""
+    cells = [cell for cell in study.cells if cell.level == "images" and cell.done]
+    if not cells:
+        return None
+    rows = []
+    for setting in study.settings:
+        own = [cell for cell in cells if cell.setting == setting]
+        if own:
+            rows.append(line(SETTINGS[setting], kind="group"))
+            rows += [line(who(study, cell), *(printed(one, "accuracy") for one in cell.recall())) for cell in own]
+    return Sheet("Recall of each class, in per cent, by image", ("train → test", *study.classes), tuple(rows))
 
 
-def _spread(found: Summary, metric: str) -> str:
-    return f"({found.n})" if found.n == 1 else f"± {_number(found.sd, metric)} ({found.n})"
-
-
-def _text(cell: Cell, metric: str) -> str:
-    """Return a cell in one line, without the number of trials where all are there."""
-    found = cell.summary(metric)
-    if found is None:
-        return f"{HOLE} ({len(cell.done)}/{len(cell.trials)})"
-    return _number(found.mean, metric) + (f" ± {_number(found.sd, metric)}" if found.n > 1 else "")
+# What was run
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     """Return what was run, as pairs of a name and a text."""
-    spec, about = study.spec, _about(study.run)
-    aliases = [alias for alias, target in study.store.aliases().items() if target == spec["faces"]]
+    spec, about = study.spec, results.about(study.run)
     channels, height, width = study.faces.size
     facts = [
         ("study", study.run.name),
         (
             "faces",
-            f"{spec['faces']}{f' ({aliases[0]})' if aliases else ''}: {len(study.faces):,} images, "
-            f"{height} x {width}, {'grey' if channels == 1 else 'RGB'}, licence {study.licence}",
+            f"{spec['faces']}{f' ({name})' if (name := named(study)) != spec['faces'] else ''}: {len(study.faces):,} "
+            f"images, {height} x {width}, {'grey' if channels == 1 else 'RGB'}, licence {study.licence}",
         ),
+        ("classes", ", ".join(study.classes) + (f" (class set {spec['class_set']})" if spec["class_set"] else "")),
         ("protocol", _protocol(study)),
         ("trials", f"{spec['trials']}, with seeds that follow from seed {spec['seed']}"),
     ]
     if study.plan["databases"]:
         facts += [("generator", _generator(study)), ("database", _database(study))]
     for name in study.classifiers:
-        one = spec["classifiers"][name]
-        settings = ", ".join(f"{key} {value}" for key, value in one.items() if key not in ("name", "weights"))
-        facts.append((f"classifier {name}", f"{one['name']}, weights {one['weights']}, {settings}"))
+        kinds = spec["classifiers"][name]
+        base = kinds[study.ablations[0]]
+        facts.append((f"classifier {name}", _fields(base)))
+        for ablation in study.ablations[1:]:
+            changed = {key: value for key, value in kinds[ablation].items() if value != base[key]}
+            facts.append((f"{name}, {ablation}", _fields(changed)))
+    facts += [(f"{one['classifier']}, {one['ablation']}, frozen", one["text"]) for one in study.plan["frozen"]]
+    if study.plan["controls"]:
+        facts.append(("controls", ", ".join(study.plan["controls"])))
     versions = ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())
     facts.append(("made with", f"{versions}{'; commit ' + about['commit'] if about.get('commit') else ''}"))
     return facts
+
+
+def _fields(fields: dict[str, Any]) -> str:
+    """Return fields of a specification in one line; nested ones in brackets."""
+    texts = []
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            texts.append(f"{key} ({_fields(value)})")
+        elif value is not None and not (key in ("freeze", "validation") and not value):
+            texts.append(
+                f"{key.replace('_', ' ')} {' to '.join(map(str, value)) if isinstance(value, list) else value}"
+            )
+    return ", ".join(texts)
 
 
 def _protocol(study: Study) -> str:
@@ -503,31 +498,16 @@ def _database(study: Study) -> str:
     )
 
 
-def _counts(study: Study) -> list[dict[str, Any]]:
-    """Return a row a class: real images, clips, subjects; synthetic images, and what their generators saw of it."""
-    real = study.faces.index
-    made = pd.concat([one.index for one in study.databases]) if study.databases else real.iloc[:0]
-    keys = [key for one in study.databases if one.seen is not None for key in one.seen["key"]]
-    seen = real.loc[real["key"].isin(keys)]
-    rows = []
-    for name in [*study.classes, "total"]:
-        parts = [table if name == "total" else table.loc[table["emotion"] == name] for table in (real, made, seen)]
-        rows.append(
-            {
-                "class": name,
-                "images": len(parts[0]),
-                "clips": _distinct(parts[0], "clip"),
-                "subjects": _distinct(parts[0], "subject"),
-                "synthetic": len(parts[1]),
-                "seen_clips": _distinct(parts[2], "clip"),
-                "seen_subjects": _distinct(parts[2], "subject"),
-            }
-        )
-    return rows
-
-
-def _distinct(table: pd.DataFrame, column: str) -> int:
-    return len(set(table[column]) - {""})
+def _counts(study: Study) -> Sheet:
+    """Return images, clips and subjects of each class, real and generated."""
+    real, made = tallies(study)
+    rows = [
+        line(name, *(f"{n:,}" for n in (*real[name], *made[name])), kind="total" if name == "total" else "")
+        for name in [*study.classes, "total"]
+    ]
+    head = ("class", "real images", "clips", "subjects", "synthetic images", "clips seen", "subjects seen")
+    note = "Clips and subjects seen are those of the generators' training images: variety cannot exceed them."
+    return Sheet("Images of each class", head, tuple(rows), note)
 
 
 def _sheet(study: Study) -> dict[str, str]:
@@ -579,18 +559,13 @@ def _confusion(study: Study, cell: Cell) -> dict[str, Any]:
         }
         for row in kept
     ]
-    many = f"{len(cell.done)} of {len(cell.trials)} trials" if not cell.whole else f"{len(cell.trials)} trials"
+    how = f"{len(cell.done)} of {len(cell.trials)} trials" if not cell.whole else f"{len(cell.trials)} trials"
     return {
-        "title": f"{SETTINGS[cell.setting]}, {_label(study, cell.classifier)}",
+        "title": f"{SETTINGS[cell.setting]}, {who(study, cell)}",
         "columns": [study.classes[place] for place in kept],
         "rows": rows,
-        "note": f"summed over {'1 trial' if many == '1 trials' else many}",
+        "note": f"summed over {'1 trial' if how == '1 trials' else how}",
     }
-
-
-def _where(study: Study, trial: dict[str, Any]) -> str:
-    fold = "" if study.spec["protocol"] == "frame" else f", fold {trial['fold']}"
-    return f"{trial['classifier']} trained on {trial['train']}, trial {trial['trial'] + 1}{fold}"
 
 
 # The plot: a row a setting and classifier, a dot a trial
@@ -600,14 +575,17 @@ def _plot(study: Study) -> dict[str, Any]:
     """Return the places of what the plot shows, in its own units: x from 0 to 100 is per cent."""
     rows = []
     for cell in (cell for cell in study.cells if cell.level == "images"):
-        constant = cell.constant("accuracy")
+        constant, mean = cell.constant("accuracy"), cell.summary("accuracy")
+        floors = [one for one in study.controls_of(cell.setting, "images") if one.whole]
+        floors = [one for one in floors if one.classifier in ("nearest", cell.classifier)]
         rows.append(
             {
                 "setting": SETTINGS[cell.setting],
-                "classifier": _label(study, cell.classifier),
+                "classifier": who(study, cell),
                 "dots": [round(100 * scores.accuracy, 2) for scores in cell.done],
-                "mean": None if (found := cell.summary("accuracy")) is None else round(100 * found.mean, 2),
+                "mean": None if mean is None else round(100 * mean.mean, 2),
                 "constant": None if constant is None else round(100 * constant, 2),
+                "controls": [round(100 * one.mean("accuracy"), 2) for one in floors],
                 "published": cell.published,
             }
         )
@@ -622,117 +600,112 @@ def _plot(study: Study) -> dict[str, Any]:
 # For programs
 
 CSV_COLUMNS: tuple[str, ...] = (
-    "study", "protocol", "source", "setting", "train", "test", "classifier", "trial", "fold", "level", "metric",
-    "value", "n", "run",
+    "study", "protocol", "source", "setting", "train", "test", "classifier", "ablation", "control", "trial", "fold",
+    "level", "metric", "value", "sd", "low", "high", "n", "run",
 )  # fmt: skip
 
 
 def csv_rows(study: Study) -> Iterator[dict[str, Any]]:
-    """Yield the rows of tables.csv: each record of each trial, the scores pooled over folds, and the published ones.
+    """Yield the rows of tables.csv: records of trials, scores pooled over folds, means with intervals, published ones.
 
-    Values are shares, 0 to 1. `fold` is "all" where folds are pooled; `trial` counts from 1 and is "mean" in published
-    rows.
+    Values are shares, 0 to 1. `source` says which of them a row is. `fold` is "all" where folds are pooled; `trial`
+    counts from 1, and is "mean" for means over trials, with `sd` (n - 1) and the 95 % interval over subjects.
     """
-    same = {"study": study.title, "protocol": study.spec["protocol"]}
-    for setting, sides in study.plan["settings"].items():
-        one = {**same, "setting": setting, "train": sides["train"], "test": sides["test"]}
-        for trial in study.trials:
-            if trial["train"] == sides["train"] and trial["run"] in study.done:
-                for record in study.done[trial["run"]].json("records.json"):
-                    test, level, metric = record["metric"].split("/")
-                    if test == sides["test"]:
-                        place = {"classifier": trial["classifier"], "trial": trial["trial"] + 1, "fold": trial["fold"]}
-                        value = {"value": record["value"], "n": record["n"], "run": trial["run"]}
-                        yield {**one, "source": "record", **place, "level": level, "metric": metric, **value}
-        for cell in (cell for cell in study.cells if cell.setting == setting):
-            for number, scores in enumerate(cell.trials, start=1):
-                if scores is not None:
-                    place = {"classifier": cell.classifier, "trial": number, "fold": "all", "level": cell.level}
-                    for metric in METRICS:
-                        value = {"metric": metric, "value": scores.of(metric), "n": scores.n, "run": ""}
-                        yield {**one, "source": "pooled", **place, **value}
-        for name in study.classifiers:
-            printed = published.average(setting, study.network(name))
-            if printed is not None:
-                place = {"classifier": name, "trial": "mean", "fold": "all", "level": "images", "metric": "accuracy"}
-                yield {**one, "source": "published", **place, "value": round(printed / 100, 6), "n": "", "run": ""}
+    same = {"study": study.title, "protocol": study.protocol}
+    for trial in study.trials:
+        if trial["run"] in study.done:
+            yield from _recorded(study, trial, same)
+    for cell in [*study.cells, *study.controls]:
+        sides = study.plan["settings"][cell.setting]
+        one = {**same, "setting": cell.setting, "train": sides["train"], "test": sides["test"], "fold": "all"}
+        one |= {"classifier": cell.classifier, "ablation": cell.ablation, "control": cell.control, "level": cell.level}
+        for number, scores in enumerate(cell.trials, start=1):
+            if scores is not None:
+                for metric in METRICS:
+                    value = {"metric": metric, "value": scores.of(metric), "n": scores.n}
+                    yield {**one, "source": "pooled", "trial": number, **value}
+        for metric in METRICS:
+            found, bounds = cell.summary(metric), cell.interval(metric)
+            if found is not None and bounds is not None:
+                spread = {"sd": found.sd, "low": bounds.low, "high": bounds.high, "n": cell.n}
+                yield {**one, "source": "mean", "trial": "mean", "metric": metric, "value": found.mean, **spread}
+        if cell.published is not None and cell.level == "images":
+            value = {"metric": "accuracy", "value": round(cell.published / 100, 6)}
+            yield {**one, "source": "published", "trial": "mean", **value}
 
 
-# Markdown
+def _recorded(study: Study, trial: dict[str, Any], same: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the records of one trial and fold."""
+    named = {name: trial[name] for name in ("classifier", "ablation", "control", "train", "fold", "run")}
+    settings = {(sides["train"], sides["test"]): name for name, sides in study.plan["settings"].items()}
+    for record in study.done[trial["run"]].json("records.json"):
+        test, level, metric = record["metric"].split("/")
+        place = {"setting": settings.get((trial["train"], test), ""), "test": test, "trial": trial["trial"] + 1}
+        value = {"level": level, "metric": metric, "value": record["value"], "n": record["n"]}
+        yield {**same, "source": "record", **named, **place, **value}
+
+
+# Markdown and LaTeX
 
 
 def _markdown(content: dict[str, Any]) -> str:
     """Return the report as Markdown: the same sentences and tables, without pictures."""
-    lines = [f"# {content['title']}", "", content["state"], ""]
-    lines += [f"> **{content['notice']['title']}.** {content['notice']['text']}", ""]
-    if content["synthetic_test"]:
-        lines += [content["synthetic_test"], ""]
-    if content["restricted"]:
-        lines += [f"The faces are under this licence: {content['licence']}.", ""]
-    lines += ["## What the numbers say", "", *(f"- {text}" for text in content["findings"]), ""]
-    for level in content["tables"]:
-        lines += [f"## By {level['level'].removesuffix('s')}", "", level["note"], ""]
-        if level["marked"]:
-            lines += ["▽ marks what is no better than the constant answer.", ""]
-        if level["published"]:
-            lines += [f"Published: the preprint's average on {published.DATASET} under random frames.", ""]
-        for table in level["tables"]:
-            lines += [f"### {table['caption']}", ""]
-            head = ["train → test", *table["columns"], "constant answer", f"test {table['level']}"]
-            body = [[r["setting"], *(_plain(c) for c in r["cells"]), r["constant"], r["n"]] for r in table["rows"]]
-            lines += _grid(head, body)
-    lines += ["## Images a class", ""]
-    head = ["class", "real images", "clips", "subjects", "synthetic images", "clips seen", "subjects seen"]
-    lines += _grid(head, [[str(value) for value in row.values()] for row in content["counts"]])
-    lines += ["## Confusion", ""]
-    for one in content["confusions"]:
-        lines += [f"### {one['title']}", "", f"Rows are true, columns predicted; {one['note']}.", ""]
-        body = [[row["name"], *(str(cell["count"]) for cell in row["cells"])] for row in one["rows"]]
-        lines += _grid(["", *one["columns"]], body)
-    if content["failed"]:
-        lines += ["## Failed trials", ""]
-        lines += _grid(["trial", "run", "first error"], [[t["where"], t["run"], t["error"]] for t in content["failed"]])
-    lines += ["## What was run", "", *(f"- {name}: {text}" for name, text in content["facts"]), ""]
+    lines = [f"# {content['title']}", ""]
+    for part in content["studies"]:
+        lines += _markdown_of(part, alone=len(content["studies"]) == 1)
+    if content["preprint"]:
+        lines += ["## The preprint's tables", "", _published_note(content), ""]
+        for sheet in [*content["preprint"], *content["others"], *content["counts"]]:
+            lines += tables.markdown(sheet)
     return "\n".join(lines)
 
 
-def _plain(cell: dict[str, Any]) -> str:
-    spread = f"({cell['spread']})" if cell["hole"] else cell["spread"]
-    printed = f", published {cell['published']}" if cell["published"] else ""
-    return f"{cell['mean']} {spread}{' ▽' if cell['low'] else ''}{printed}"
+def _published_note(content: dict[str, Any]) -> str:
+    return f"Published: {content['source']}, on {content['dataset']} under random frames. All numbers in per cent."
 
 
-def _grid(head: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return [*(f"| {' | '.join(text.replace('|', '/') for text in line)} |" for line in lines), ""]
+def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
+    """Return the lines of one study."""
+    lines = [] if alone else [f"## {part['title']}", ""]
+    lines += [part["state"], "", *(f"> **{text}** {part['alarm']}\n" for text in part["alarms"])]
+    lines += [f"> **{part['notice']['title']}.** {part['notice']['text']}", ""]
+    if part["synthetic_test"]:
+        lines += [part["synthetic_test"], ""]
+    if part["restricted"]:
+        lines += [f"The faces are under this licence: {part['licence']}.", ""]
+    if part["findings"]:
+        lines += ["## What the numbers say", "", *(f"- {text}" for text in part["findings"]), ""]
+    if part["low"]:
+        lines += ["## Not above their controls", "", *(f"- {text}" for text in part["low"]), ""]
+    for level in part["levels"]:
+        for place, sheet in enumerate(level["sheets"]):
+            shown = tables.markdown(sheet)
+            lines += [*shown[:2], level["note"], "", *shown[2:]] if place == 0 else shown
+    for sheet in (part["recall"], part["counts"]):
+        lines += tables.markdown(sheet) if sheet else []
+    for one in part["confusions"]:
+        lines += tables.markdown(_confusion_sheet(one))
+    if part["failed"]:
+        rows = tuple(line(trial["where"], trial["run"], trial["error"]) for trial in part["failed"])
+        lines += tables.markdown(Sheet("Failed trials", ("trial", "run", "first error"), rows))
+    return [*lines, "## What was run", "", *(f"- {name}: {text}" for name, text in part["facts"]), ""]
 
 
-# Finding things
+def _confusion_sheet(one: dict[str, Any]) -> Sheet:
+    rows = tuple(line(row["name"], *(str(cell["count"]) for cell in row["cells"])) for row in one["rows"])
+    note = f"Rows are true, columns predicted; {one['note']}."
+    return Sheet(f"Confusion: {one['title']}", ("", *one["columns"]), rows, note)
 
 
-def _find(name: str, store: Store) -> Run:
-    """Return the run of a study that `name` (an alias, a run, or a TOML file with a name) stands for."""
-    if name.endswith(".toml"):
-        title = read_toml(Path(name)).get("name")
-        if not isinstance(title, str):
-            raise SpecError(f"{name} must be a study with a name, and has none")
-        name = title
-        if name not in store.aliases():
-            raise StoreError(f"the study {name} has not been run in {store.root}; run it with `mien study run`")
-    run = store.run(name)
-    if run.stage != "study":
-        raise StoreError(f"a report is made of a study, and {name} is {run.name}")
-    return run
-
-
-def _error(path: Path) -> str:
-    """Return the first error that was noted of an unfinished trial, or nothing."""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError):
-        return ""
-
-
-def _about(run: Run) -> dict[str, Any]:
-    path = run.path / "about.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _latex(content: dict[str, Any]) -> str:
+    """Return all tables as LaTeX."""
+    lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs}.", ""]
+    for part in content["studies"]:
+        for level in part["levels"]:
+            for sheet in level["sheets"]:
+                lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}", note=level["note"]))
+        for sheet in [part["recall"], part["counts"], *map(_confusion_sheet, part["confusions"])]:
+            lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}")) if sheet else []
+    for sheet in [*content["preprint"], *content["others"], *content["counts"]]:
+        lines += tables.latex(sheet)
+    return "\n".join(lines)

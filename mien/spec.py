@@ -70,8 +70,9 @@ def explain(error: ValidationError, where: str) -> str:
     """Return pydantic's complaints as one line each, with what was given."""
     lines = []
     for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"]) or "the whole"
-        lines.append(f"{where}: {place}: {fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})")
+        text = fault["msg"].removeprefix("Value error, ")
+        place = ".".join(str(part) for part in fault["loc"])
+        lines.append(f"{where}: {place}: {text} (given: {fault['input']!r})" if place else f"{where}: {text}")
     return "\n".join(lines)
 
 

@@ -220,6 +220,13 @@ class Store:
             out.rename(final)
         shutil.rmtree(work, ignore_errors=True)
 
+    def working(self, name: str) -> bool:
+        """Whether a process seems to be making the run of this name just now."""
+        try:
+            return not _dead((self.root / "work" / f"{name}.claim").read_text(encoding="utf-8"))
+        except OSError:
+            return False
+
     def memo(self, key: str, measure: Callable[[], float]) -> float:
         """Return a number that was measured on this machine, measuring it only the first time.
 

@@ -1,74 +1,90 @@
 """Studies: classifiers trained and tested on real and synthetic faces, in every setting, honestly.
 
-A study is a TOML file. A trial is one training of one classifier on one training set, tested on every test set that its
-settings name, so settings that share a training set share the trial. All of it goes through the store: what is done is
-never done again, a failed trial is a row with its error, and running a study again makes what is missing.
+A study is a TOML file. A cell is a setting, a classifier, an ablation and a trial. A trial is one training, tested on
+every test set that its settings name, so settings that share a training set share the trial. All of it goes through the
+store: what is done is never done again, a failed trial is a row with its error, and running a study again makes what is
+missing.
 
 By clip or subject each fold has a generator of its own, trained on that fold's training side alone, and no trial is
 tested on a real image before `splits.require_unseen` has shown that neither classifier nor generator saw its like. By
 frame, as in the preprint, one generator sees everything; reports say so.
+
+Controls go through the same splits, tests and scores as the cells that they stand beside.
 """
 
-import json
+import math
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool
 from pydantic import Field, model_validator
 
-from mien import classifiers, generators, metrics, splits
+from mien import classifiers, generators, preprocess, splits
 from mien.classifiers import ClassifierSpec
+from mien.controls import BASELINES, Baseline
 from mien.errors import MienError, SpecError, TrialsFailed, UsageError
-from mien.faces import EMOTIONS, Faces, concat
+from mien.faces import CLASS_SETS, EMOTIONS, Faces
+from mien.generators import copycat
+from mien.generators.copycat import CopycatSpec
 from mien.progress import duration, say
 from mien.seeds import seed as seed_of
 from mien.spec import Spec, Strict, nearest, read_spec, read_toml
-from mien.stats import Record
 from mien.store import Run, Store
+from mien.trials import (
+    COPIES,
+    FAILED,
+    LEAD,
+    PARTS,
+    SETTINGS,
+    Setting,
+    Source,
+    Training,
+    TrialSpec,
+    failure,
+    note_failure,
+    run_trial,
+    write_json,
+)
 
-Source = Literal["real", "synthetic"]
-Training = Literal["real", "synthetic", "both"]
-Setting = Literal["real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real", "both_to_real"]
-SETTINGS: dict[str, tuple[Training, Source]] = {
-    "real_to_real": ("real", "real"),
-    "synthetic_to_synthetic": ("synthetic", "synthetic"),
-    "real_to_synthetic": ("real", "synthetic"),
-    "synthetic_to_real": ("synthetic", "real"),
-    "both_to_real": ("both", "real"),
-}
-"""What each setting trains on and tests on."""
+Control = Literal["majority", "nearest", "permuted", "copycat"]
 
-HELD_OUT = 5  # one in so many synthetic images tests, the others train
+ABLATIONS: dict[str, dict[str, Any]] = {"plain": {}, "augment": {"augment": {}}, "freeze30": {"freeze": 0.3}}
+"""What an ablation changes in every classifier; a study may define more, in [ablation.NAME]."""
+
 NOT_BEGUN = "its synthetic faces could not be made: "
-FAILED = "failed.json"  # in the work folder of a run that could not be made: its first error
 
 
 class Study(Strict):
     """A study as its file says it.
 
-    `faces` is a run or alias. By `clip` or `subject`, `folds` parts are tested one after the other (or only those in
-    `only_folds`), and `trials` are repetitions with other seeds. By `frame` each trial has a random split of its own,
-    of which one part in `folds` is tested. `classifiers` are names; a table [classifier] holds what is common to them,
-    [classifier.NAME] what is special to one. [generator] is a `preset` with changes, [generate] how images are drawn
-    from it, and `counts` how many: like (as the training side has), preprint, balanced:N, or happiness=100,fear=50.
+    `faces` is a run or alias, `class_set` one of faces.CLASS_SETS to fold its emotions to (none by default). By `clip`
+    or `subject`, `folds` parts are tested one after the other (or only those in `only_folds`), and `trials` are
+    repetitions with other seeds; folds = "subjects" leaves one subject out at a time. By `frame` each trial has a
+    random split of its own, of which one part in `folds` is tested. `classifiers` are names; a table [classifier] holds
+    what is common to them, [classifier.NAME] what is special to one. Each is trained once for each of `ablations`:
+    plain, augment, freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec. [generator] is a
+    `preset` with changes, [generate] how images are drawn from it, and `counts` how many: like (as the training side
+    has), preprint, balanced:N, or happiness=100,fear=50. `controls` are what the cells have to stand above.
     """
 
     name: str
     faces: str
+    class_set: str = ""
     protocol: Literal["frame", "clip", "subject"]
-    folds: int = Field(default=5, ge=2)
+    folds: Annotated[int, Field(ge=2)] | Literal["subjects"] = 5
     only_folds: tuple[int, ...] = ()
     trials: int = Field(default=5, ge=1)
     settings: tuple[Setting, ...] = Field(min_length=1)
     classifiers: tuple[str, ...] = Field(min_length=1)
+    ablations: tuple[str, ...] = Field(default=("plain",), min_length=1)
+    controls: tuple[Control, ...] = ()
     classifier: dict[str, Any] = Field(default_factory=dict)
+    ablation: dict[str, dict[str, Any]] = Field(default_factory=dict)
     generator: dict[str, Any] = Field(default_factory=dict)
     generate: dict[str, Any] = Field(default_factory=dict)
     counts: str = "like"
@@ -76,14 +92,40 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _folds_are_there(self) -> "Study":
+        if self.folds == "subjects" and self.protocol != "subject":
+            raise ValueError(f"folds = 'subjects' must stand with protocol 'subject', which is '{self.protocol}'")
         if self.only_folds and self.protocol == "frame":
             raise ValueError("only_folds must stay away by frame: there each trial has a split of its own")
-        wrong = [fold for fold in self.only_folds if not 0 <= fold < self.folds]
+        wrong = [fold for fold in self.only_folds if fold < 0 or (self.folds != "subjects" and fold >= self.folds)]
         if wrong:
-            raise ValueError(f"only_folds must be within 0 to {self.folds - 1}; given: {wrong}")
-        for name in ("settings", "classifiers", "only_folds"):
+            most = "the number of subjects - 1" if self.folds == "subjects" else self.folds - 1
+            raise ValueError(f"only_folds must be within 0 to {most}; given: {wrong}")
+        for name in ("settings", "classifiers", "ablations", "controls", "only_folds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} must name each one once")
+        return self
+
+    @model_validator(mode="after")
+    def _names_mean_one_thing(self) -> "Study":
+        if self.class_set and self.class_set not in CLASS_SETS:
+            hint = nearest(self.class_set, list(CLASS_SETS))
+            raise ValueError(f"class_set must be one of {', '.join(CLASS_SETS)}, or stay away.{hint}")
+        known = [*ABLATIONS, *self.ablation]
+        for name in self.ablations:
+            if name not in known:
+                raise ValueError(f"there is no ablation '{name}'.{nearest(name, known)} There are: {', '.join(known)}")
+        unused = sorted(set(self.ablation) - set(self.ablations))
+        if unused:
+            raise ValueError(
+                f"[ablation.{unused[0]}] belongs to no ablation; the study has {', '.join(self.ablations)}"
+            )
+        taken = sorted(set(self.classifiers) & set(BASELINES))
+        if taken:
+            raise ValueError(f"{taken[0]} must stand among controls, not classifiers")
+        if "permuted" in self.controls and "real_to_real" not in self.settings:
+            raise ValueError("the control 'permuted' must stand with the setting real_to_real, which is not there")
+        if "copycat" in self.controls and not any(set(SETTINGS[name]) & set(COPIES) for name in self.settings):
+            raise ValueError("the control 'copycat' must stand with a setting that uses synthetic faces")
         return self
 
 
@@ -98,33 +140,14 @@ class StudySpec(Spec):
     tested_folds: tuple[int, ...]
     trials: int
     settings: tuple[Setting, ...]
+    class_set: str
     classes: tuple[str, ...]
-    classifiers: dict[str, ClassifierSpec]
+    ablations: tuple[str, ...]
+    controls: tuple[Control, ...]
+    classifiers: dict[str, dict[str, ClassifierSpec]]  # by name, then by ablation
     generator: dict[str, Any]
     generate: dict[str, Any]
     counts: str
-    seed: int
-
-
-class TrialSpec(Spec):
-    """One training of one classifier, and its tests.
-
-    `by`, `folds`, `number` and `split_seed` say how the real faces are split; `synthetic` is the database's run, empty
-    where none is used.
-    """
-
-    stage: ClassVar[str] = "trial"
-    faces: str
-    synthetic: str
-    by: Literal["frame", "clip", "subject"]
-    folds: int
-    number: int
-    split_seed: int
-    train: Training
-    tests: tuple[Source, ...]
-    classifier: ClassifierSpec
-    classes: tuple[str, ...]
-    trial: int
     seed: int
 
 
@@ -136,13 +159,16 @@ class Database:
     split: splits.SplitSpec | None
     train: generators.TrainSpec
     generate: generators.GenerateSpec
+    copycat: CopycatSpec | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A trial with its place in the study's table."""
+    """A trial with its place in the study's table; `control` is empty for the cells themselves."""
 
     classifier: str
+    ablation: str
+    control: str
     trial: int
     fold: int
     spec: TrialSpec
@@ -161,8 +187,8 @@ class Plan:
     @property
     def runs(self) -> list[str]:
         """All runs that it takes, in the order in which they are made."""
-        names = [name for one in self.databases for name in (one.train.name, one.generate.name)]
-        return [*names, *(row.spec.name for row in self.rows)]
+        names = [name for one in self.databases for name in _run_names(one)]
+        return list(dict.fromkeys([*names, *(row.spec.name for row in self.rows)]))
 
 
 # Reading
@@ -185,28 +211,37 @@ def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "stu
     run = store.run(study.faces)
     if "index.parquet" not in run.manifest["files"]:
         raise SpecError(f"{where}: faces must name a run of faces, and {run.name} is none")
+    if study.class_set:
+        folded = {"faces": run.name, "frames": "all", "classes": study.class_set}
+        run = preprocess.run(read_spec(preprocess.PreprocessSpec, folded, where), store)
+    faces = Faces.load(run.path)
+    folds = len(faces.subjects) if study.folds == "subjects" else study.folds
     spec = StudySpec(
         title=study.name,
         faces=run.name,
         protocol=study.protocol,
-        folds=study.folds,
-        tested_folds=(0,) if study.protocol == "frame" else study.only_folds or tuple(range(study.folds)),
+        folds=folds,
+        tested_folds=(0,) if study.protocol == "frame" else study.only_folds or tuple(range(folds)),
         trials=study.trials,
         settings=study.settings,
-        classes=_faces(run).classes,
+        class_set=study.class_set,
+        classes=faces.classes,
+        ablations=study.ablations,
+        controls=study.controls,
         classifiers={name: _classifier(study, name, store, folder, where) for name in study.classifiers},
         generator=_generator(study, run.name, where),
         generate=study.generate,
         counts=study.counts,
         seed=study.seed,
     )
-    _databases(spec, _faces(run), where)  # complains of what does not hold
+    _databases(spec, faces, where)  # complains of what does not hold
     return spec
 
 
-def _classifier(study: Study, name: str, store: Store, folder: Path, where: str) -> ClassifierSpec:
-    """Return the specification of one classifier: what is common to all, then what is its own."""
-    tables = {key: value for key, value in study.classifier.items() if isinstance(value, dict)}
+def _classifier(study: Study, name: str, store: Store, folder: Path, where: str) -> dict[str, ClassifierSpec]:
+    """Return what one classifier is under each ablation: what is common to all, what is its own, then the ablation."""
+    fields = ClassifierSpec.model_fields  # a table of that name, such as augment, is common to all classifiers
+    tables = {key: value for key, value in study.classifier.items() if isinstance(value, dict) and key not in fields}
     for table in tables:
         if table not in study.classifiers:
             raise SpecError(
@@ -218,7 +253,11 @@ def _classifier(study: Study, name: str, store: Store, folder: Path, where: str)
     weights = data.get("weights", "none")
     if isinstance(weights, str) and weights not in ("imagenet", "none") and not weights.startswith("file:"):
         data["weights"] = classifiers.adopt(folder / weights, store)
-    return read_spec(ClassifierSpec, data, f"{where}: classifier.{name}")
+    changes = {ablation: {**ABLATIONS, **study.ablation}[ablation] for ablation in study.ablations}
+    return {
+        ablation: read_spec(ClassifierSpec, {**data, **change}, f"{where}: classifier.{name}, {ablation}")
+        for ablation, change in changes.items()
+    }
 
 
 def _generator(study: Study, faces: str, where: str) -> dict[str, Any]:
@@ -242,7 +281,7 @@ def needs_database(study: StudySpec) -> bool:
 
 def databases(study: StudySpec, store: Store) -> list[Database]:
     """Return how each fold's synthetic database comes about, one for all folds by frame; none if none is used."""
-    return _databases(study, _faces(store.run(study.faces)), study.title)
+    return _databases(study, Faces.load(store.run(study.faces).path), study.title)
 
 
 def _databases(study: StudySpec, faces: Faces, where: str) -> list[Database]:
@@ -280,7 +319,14 @@ def _database(
         "generator": train.name,
         "counts": _counts(study.counts, there, faces.classes, where),
     }
-    return Database(fold, split, train, read_spec(generators.GenerateSpec, wanted, f"{where}: generate"))
+    generate = read_spec(generators.GenerateSpec, wanted, f"{where}: generate")
+    copied = CopycatSpec(faces=parent, counts=generate.counts, seed=study.seed) if "copycat" in study.controls else None
+    return Database(fold, split, train, generate, copied)
+
+
+def _run_names(one: Database) -> list[str]:
+    """Return the runs of a database, in the order in which they are made."""
+    return [one.train.name, one.generate.name, *([one.copycat.name] if one.copycat else [])]
 
 
 def _counts(text: str, there: dict[str, int], classes: tuple[str, ...], where: str) -> dict[str, int]:
@@ -308,111 +354,95 @@ def trials(study: StudySpec, store: Store) -> list[TrialSpec]:
 
 def rows(study: StudySpec, made: list[Database]) -> list[Row]:
     """Return the trials of a study with their places in its table, given its databases."""
+    return [
+        Row(kind.classifier, kind.ablation, kind.control, trial, fold, _trial(study, made, kind, trial, fold))
+        for fold in study.tested_folds
+        for trial in range(study.trials)
+        for kind in _kinds(study)
+    ]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the trials of one place in the table have in common."""
+
+    classifier: str
+    ablation: str
+    control: str
+    train: Training
+    tests: tuple[Source, ...]
+
+
+def _kinds(study: StudySpec) -> list[Kind]:
+    """Return the trainings that one trial of one fold takes: those of the cells, then those of the controls."""
     tests: dict[Training, list[Source]] = {}
     for setting in study.settings:
         train, test = SETTINGS[setting]
         tests.setdefault(train, []).append(test)
-    return [
-        Row(name, trial, fold, _trial(study, made, name, trial, fold, train, tuple(dict.fromkeys(named))))
-        for fold in study.tested_folds
-        for trial in range(study.trials)
+    named: dict[Training, tuple[Source, ...]] = {train: tuple(dict.fromkeys(found)) for train, found in tests.items()}
+    cells = [
+        Kind(name, ablation, "", train, (*found, *_copied_tests(study, ablation, train, found)))
         for name in study.classifiers
-        for train, named in tests.items()
+        for ablation in study.ablations
+        for train, found in named.items()
+    ]
+    baselines = [
+        Kind(control, "", control, train, found)
+        for control in study.controls
+        if control in BASELINES
+        for train, found in named.items()
+    ]
+    return [*cells, *baselines, *_permuted_kinds(study), *_copycat_kinds(study, named)]
+
+
+def _copied_tests(study: StudySpec, ablation: str, train: Training, tests: tuple[Source, ...]) -> tuple[Source, ...]:
+    """Return the copycat as one more test of what was trained on real faces: real to synthetic has a control then."""
+    wanted = "copycat" in study.controls and ablation == study.ablations[0]
+    return ("copycat",) if wanted and train == "real" and "synthetic" in tests else ()
+
+
+def _permuted_kinds(study: StudySpec) -> list[Kind]:
+    if "permuted" not in study.controls:
+        return []
+    first = study.ablations[0]
+    names = [("nearest", ""), *((name, first) for name in study.classifiers)]
+    return [Kind(name, ablation, "permuted", "real", ("real",)) for name, ablation in names]
+
+
+def _copycat_kinds(study: StudySpec, named: dict[Training, tuple[Source, ...]]) -> list[Kind]:
+    if "copycat" not in study.controls:
+        return []
+    return [
+        Kind(name, study.ablations[0], "copycat", COPIES[train], tuple(COPIES.get(test, test) for test in found))
+        for name in study.classifiers
+        for train, found in named.items()
+        if train in COPIES
     ]
 
 
-def _trial(
-    study: StudySpec, made: list[Database], name: str, trial: int, fold: int, train: Training, tests: tuple[Source, ...]
-) -> TrialSpec:
-    synthetic = {one.fold: one.generate.name for one in made}
+def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold: int) -> TrialSpec:
     by_frame = study.protocol == "frame"
+    one = next((one for one in made if one.fold == (-1 if by_frame else fold)), None)
+    used = {*PARTS[kind.train], *kind.tests}
+    baseline: Baseline | None = next((one for one in BASELINES if one == kind.classifier), None)
+    fixed = baseline and not by_frame and kind.control != "permuted"  # nothing in it is random: one trial is all trials
+    number = 0 if fixed else trial
     return TrialSpec(
         faces=study.faces,
-        synthetic=synthetic[-1 if by_frame else fold] if {train, *tests} != {"real"} else "",
+        synthetic=one.generate.name if one and "synthetic" in used else "",
+        copycat=one.copycat.name if one and one.copycat and "copycat" in used else "",
         by=study.protocol,
         folds=study.folds,
         number=fold,
         split_seed=seed_of("study", study.seed, "trial", trial) if by_frame else study.seed,
-        train=train,
-        tests=tests,
-        classifier=study.classifiers[name],
+        train=kind.train,
+        tests=kind.tests,
+        classifier=baseline or study.classifiers[kind.classifier][kind.ablation],
+        permuted=seed_of("study", study.seed, "permuted", trial) if kind.control == "permuted" else None,
         classes=study.classes,
-        trial=trial,
-        seed=seed_of("study", study.seed, "trial", trial, "fold", fold),
+        trial=number,
+        seed=seed_of("study", study.seed, "trial", number, "fold", fold),
     )
-
-
-# One trial
-
-
-def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
-    """Train and test as `spec` says, unless it is done; return its run.
-
-    predictions.parquet has one row a test image: test (which set), key, clip, true, predicted and p_CLASS.
-    records.json has accuracy, uf1 and uar of each test set, named `set/level/metric`, at the level of images and, by
-    clip or subject, of clips.
-
-    Raises LeakageError if the trial would be tested on what its training saw.
-    """
-
-    def build(out: Path, scratch: Path) -> None:
-        train, tests = sides(spec, store)
-        file = classifiers.adopted(spec.classifier, store)
-        fitted = classifiers.fit(train, spec.classifier, spec.classes, spec.seed, scratch, device, file)
-        tables = [_predicted(fitted, name, faces, spec) for name, faces in tests.items()]
-        table = pd.concat(tables, ignore_index=True)
-        table.to_parquet(out / "predictions.parquet", index=False)
-        records = [record for name in spec.tests for record in _records(table, name, spec)]
-        _write(out / "records.json", [asdict(record) for record in records])
-        shown = ", ".join(f"{r.metric.split('/')[0]} {r.value:.1%}" for r in records if r.metric.endswith(LEAD))
-        summary = {"holds": f"{spec.classifier.name} trained on {spec.train}, accuracy {shown}", "trained": len(train)}
-        _write(out / "summary.json", {**summary, "weights": fitted.origin})
-
-    return store.make(spec, build)
-
-
-LEAD = "images/accuracy"
-
-
-def sides(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:
-    """Return the faces that a trial is trained on, and those of each test.
-
-    Raises LeakageError if, by clip or subject, a real test image is of a clip or subject that the training set holds or
-    that its generator saw.
-    """
-    real = _faces(store.run(spec.faces))
-    fold = splits.split(real, spec.by, spec.folds, spec.number, spec.split_seed)
-    parts: dict[str, tuple[Faces, Faces]] = {}
-    if "real" in spec.tests or spec.train != "synthetic":
-        parts["real"] = (real.select(fold.train), real.select(fold.test))
-    if spec.synthetic:
-        made = _faces(store.run(spec.synthetic))
-        half = splits.split(made, "frame", HELD_OUT, 0, spec.split_seed)
-        parts["synthetic"] = (made.select(half.train), made.select(half.test))
-    named = ("real", "synthetic") if spec.train == "both" else (spec.train,)
-    train = concat(parts[name][0] for name in named) if len(named) > 1 else parts[named[0]][0]
-    tests = {name: parts[name][1] for name in spec.tests}
-    # Synthetic test images come from the training side by their nature: nothing in them is unseen, and none is claimed.
-    if spec.by != "frame" and "real" in tests:
-        splits.require_unseen(train, tests["real"], spec.by)
-    return train, tests
-
-
-def _predicted(fitted: classifiers.Classifier, name: str, faces: Faces, spec: TrialSpec) -> pd.DataFrame:
-    probabilities = classifiers.predict(fitted, faces)
-    true = faces.labels(spec.classes)
-    table = metrics.predictions(list(faces.index["key"]), list(faces.index["clip"]), true, probabilities, spec.classes)
-    table.insert(0, "test", name)
-    return table
-
-
-def _records(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Record]:
-    part = table.loc[table["test"] == name]
-    for level in metrics.LEVELS[:1] if name == "synthetic" or spec.by == "frame" else metrics.LEVELS:
-        scores = metrics.score_table(part, spec.classes, level)
-        if scores is not None:
-            for metric in metrics.METRICS:
-                yield Record(f"{name}/{level}/{metric}", scores.of(metric), scores.n, run=spec.name)
 
 
 # The whole
@@ -422,8 +452,7 @@ def plan(study: StudySpec, store: Store) -> Plan:
     """Return what the study takes, and what of it is done or failed so far. Nothing is made."""
     made = databases(study, store)
     table = rows(study, made)
-    names = [name for one in made for name in (one.train.name, one.generate.name)]
-    names += [row.spec.name for row in table]
+    names = [name for one in made for name in _run_names(one)] + [row.spec.name for row in table]
     done = frozenset(name for name in names if store.done(name))
     failed = {name: text for name in names if name not in done and (text := failure(store, name))}
     return Plan(study, tuple(made), tuple(table), done, failed)
@@ -431,29 +460,103 @@ def plan(study: StudySpec, store: Store) -> Plan:
 
 def describe(plan: Plan) -> str:
     """Say in a few lines what a study takes and what of it is done."""
-    study = plan.study
-    cells = len(study.settings) * len(study.classifiers)
+    study, databases = plan.study, plan.databases
+    axes = {"settings": study.settings, "classifiers": study.classifiers, "ablations": study.ablations}
+    sizes = {**{name: len(axis) for name, axis in axes.items()}, "trials": study.trials}
+    cells = math.prod(sizes.values())
+    folds = "" if study.protocol == "frame" else f", folds tested: {len(study.tested_folds)} of {study.folds}"
     parts = {
-        "generators": [one.train.name for one in plan.databases],
-        "databases": [one.generate.name for one in plan.databases],
-        "trainings of classifiers": [row.spec.name for row in plan.rows],
+        "generators": [one.train.name for one in databases],
+        "databases": [one.generate.name for one in databases],
+        "copycat databases": [one.copycat.name for one in databases if one.copycat],
+        "trainings of classifiers": [row.spec.name for row in plan.rows if not row.control],
+        "trials of controls": [row.spec.name for row in plan.rows if row.control],
     }
-    lines = [
-        f"{study.title}: {cells} cells ({len(study.settings)} settings x {len(study.classifiers)} classifiers), "
-        f"{study.trials} trials each, {len(study.tested_folds)} {'fold' if len(study.tested_folds) == 1 else 'folds'}, "
-        f"by {study.protocol}"
-    ]
-    for what, names in parts.items():
-        done = sum(name in plan.done for name in names)
-        failed = sum(name in plan.failed for name in names)
-        lines.append(f"  {len(names):>5} {what:<26}{done:>5} done" + (f", {failed} failed" if failed else ""))
+    product = " x ".join(f"{n} {name}" for name, n in sizes.items())
+    lines = [f"{study.title}: {cells} cells ({product}), by {study.protocol}{folds}, {len(study.classes)} classes"]
+    for what, found in parts.items():
+        names = dict.fromkeys(found)  # a control without randomness is one run for all trials
+        done, failed = (sum(name in group for name in names) for group in (plan.done, plan.failed))
+        if names or not what.startswith(("copycat", "trials")):
+            lines.append(f"  {len(names):>5} {what:<26}{done:>5} done" + (f", {failed} failed" if failed else ""))
+    lines += [f"  {one['classifier']}, {one['ablation']}: frozen are {one['text']}" for one in frozen(study)]
     errors = Counter(text.removeprefix(NOT_BEGUN) for text in plan.failed.values())
     lines += [f"  failed: {text}" + (f" ({n} runs)" if n > 1 else "") for text, n in errors.items()]
     return "\n".join(lines)
 
 
-def run(study: StudySpec, store: Store, *, device: str = "auto") -> Run:
-    """Make what is missing of a study, and return its run, which holds the list of its trials.
+def frozen(study: StudySpec) -> list[dict[str, str]]:
+    """Return which layers stay as they were, for each classifier and ablation that freezes any."""
+    found = []
+    for name, kinds in study.classifiers.items():
+        for ablation, one in kinds.items():
+            layers = classifiers.frozen(one, len(study.classes))
+            if layers is not None:
+                found.append({"classifier": name, "ablation": ablation, "text": layers.text})
+    return found
+
+
+Only = dict[str, frozenset[str]]
+"""What is wanted of a study: by axis (setting, classifier, ablation, control, trial, fold), any of some names."""
+
+AXES = ("setting", "classifier", "ablation", "control", "trial", "fold")
+
+
+def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
+    """Return what `--only` asks for: setting=real_to_real,classifier=vgg16; an axis that comes twice allows either.
+
+    Trials count from 1, folds from 0 as everywhere; control=none is the cells without controls.
+
+    Raises UsageError for an axis or a name that the study does not have.
+    """
+    known = {
+        "setting": list(study.settings),
+        "classifier": [*study.classifiers, *(name for name in BASELINES if name in study.controls)],
+        "ablation": list(study.ablations),
+        "control": ["none", *study.controls],
+        "trial": [str(number + 1) for number in range(study.trials)],
+        "fold": [str(fold) for fold in study.tested_folds],
+    }
+    found: dict[str, set[str]] = {}
+    for part in (part.strip() for text in texts for part in text.split(",")):
+        axis, equals, name = (piece.strip() for piece in part.partition("="))
+        if not equals or axis not in known:
+            raise UsageError(
+                f"--only must be like setting=real_to_real,classifier=vgg16 with {', '.join(AXES)}; given: '{part}'."
+                f"{nearest(axis, list(AXES))}"
+            )
+        if name not in known[axis]:
+            raise UsageError(
+                f"--only {axis}={name}: the study has {', '.join(known[axis]) or 'none'}.{nearest(name, known[axis])}"
+            )
+        found.setdefault(axis, set()).add(name)
+    return {axis: frozenset(names) for axis, names in found.items()}
+
+
+def chosen(rows: Sequence[Row], only: Only) -> list[Row]:
+    """Return the rows that `only` asks for; a training counts for every setting that it serves."""
+    return [row for row in rows if all(_place(row)[axis] & names for axis, names in only.items())]
+
+
+def _place(row: Row) -> dict[str, frozenset[str]]:
+    settings = {
+        name
+        for name, (train, test) in SETTINGS.items()
+        if (row.spec.train in (train, COPIES.get(train)))
+        and (test in row.spec.tests or COPIES.get(test) in row.spec.tests)
+    }
+    return {
+        "setting": frozenset(settings),
+        "classifier": frozenset({row.classifier}),
+        "ablation": frozenset({row.ablation}),
+        "control": frozenset({row.control or "none"}),
+        "trial": frozenset({str(row.trial + 1)}),
+        "fold": frozenset({str(row.fold)}),
+    }
+
+
+def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | None = None) -> Run:
+    """Make what is missing of a study, or of what `only` asks for; return its run, which lists all its trials.
 
     Generators come first, then databases, then trials. What fails is noted with its error and the others go on; the
     next call tries it again.
@@ -463,14 +566,14 @@ def run(study: StudySpec, store: Store, *, device: str = "auto") -> Run:
     """
     todo = plan(study, store)
     whole = store.make(study, lambda out, scratch: _write_study(todo, out), alias=study.title)
-    missing = [row for row in todo.rows if row.spec.name not in todo.done]
+    wanted = {row.spec.name: row for row in chosen(todo.rows, only or {})}
+    missing = [row for name, row in wanted.items() if name not in todo.done]
     if not missing:
-        say(f"{study.title}: all {len(todo.rows)} trials are done")
+        say(f"{study.title}: all {len(wanted)} trials{' that were asked for' if only else ''} are done")
         return whole
-    for name in dict.fromkeys(row.classifier for row in missing):
-        classifiers.check(study.classifiers[name])
-    needed = {row.spec.synthetic for row in missing}
-    jobs = [job for one in todo.databases if one.generate.name in needed for job in _database_jobs(one, store, device)]
+    _check(missing)
+    needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)}
+    jobs = [job for one in todo.databases for job in _database_jobs(one, store, device, needed)]
     jobs.sort(key=lambda job: job.order)
     jobs += [_trial_job(row, study, store, device) for row in missing]
     jobs = [job for job in jobs if not store.done(job.run)]
@@ -481,30 +584,41 @@ def run(study: StudySpec, store: Store, *, device: str = "auto") -> Run:
         first = next(iter(failed.values()))
         trials_failed = sum(row.spec.name in failed for row in missing)
         raise TrialsFailed(
-            f"{trials_failed} of {len(todo.rows)} trials of {study.title} failed, "
-            f"{len(todo.rows) - trials_failed} are done; the first error: {first}. The report "
+            f"{trials_failed} of {len(wanted)} trials of {study.title} failed, "
+            f"{len(wanted) - trials_failed} are done; the first error: {first}. The report "
             "lists them, and the same command tries them again"
         )
     return whole
 
 
+def _check(missing: Sequence[Row]) -> None:
+    """Raise SpecError or WeightsError if a classifier cannot be built: before long work."""
+    for one in [row.spec.classifier for row in {(row.classifier, row.ablation): row for row in missing}.values()]:
+        if not isinstance(one, str):
+            classifiers.check(one)
+
+
 @dataclass(frozen=True)
 class Job:
-    """A run to be made: `after` is the run that it cannot be made without; `make` returns what to say of it."""
+    """A run to be made: `after` are the runs that it cannot be made without; `make` returns what to say of it."""
 
     order: int
     run: str
     label: str
-    after: str
+    after: tuple[str, ...]
     make: Callable[[], str]
 
 
-def _database_jobs(one: Database, store: Store, device: str) -> list[Job]:
+def _database_jobs(one: Database, store: Store, device: str, needed: set[str]) -> list[Job]:
+    """Return what makes those databases of a fold that are needed."""
     of = "" if one.fold < 0 else f", fold {one.fold}"
 
-    def train() -> str:
+    def split() -> None:
         if one.split is not None:
             splits.run(one.split, store)
+
+    def train() -> str:
+        split()
         generators.train(one.train, store, device=device)
         return "trained"
 
@@ -512,14 +626,27 @@ def _database_jobs(one: Database, store: Store, device: str) -> list[Job]:
         made = generators.generate(one.generate, store, device=device)
         return f"{sum(one.generate.counts.values()):,} images in {made.name}"
 
-    return [
-        Job(0, one.train.name, f"generator{of}", "", train),
-        Job(1, one.generate.name, f"database{of}", one.train.name, generate),
-    ]
+    def copy(spec: CopycatSpec) -> str:
+        split()
+        return f"{sum(spec.counts.values()):,} copies in {copycat.run(spec, store).name}"
+
+    jobs = []
+    if one.generate.name in needed:
+        jobs += [
+            Job(0, one.train.name, f"generator{of}", (), train),
+            Job(1, one.generate.name, f"database{of}", (one.train.name,), generate),
+        ]
+    if one.copycat is not None and one.copycat.name in needed:
+        spec = one.copycat
+        jobs.append(Job(1, spec.name, f"copycat{of}", (), lambda: copy(spec)))
+    return jobs
 
 
 def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
     where = f"trial {row.trial + 1}" + ("" if study.protocol == "frame" else f", fold {row.fold}")
+    kind = row.ablation if len(study.ablations) > 1 else ""
+    kind += " with labels permuted" if row.control == "permuted" else ""
+    label = f"{row.classifier} {kind.strip()}".strip()
 
     def make() -> str:
         records = run_trial(row.spec, store, device).json("records.json")
@@ -528,7 +655,8 @@ def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
             f"{record['metric'].split('/')[0]} {record['value']:.1%} of {record['n']:,}" for record in lead
         )
 
-    return Job(2, row.spec.name, f"{row.classifier} trained on {row.spec.train}, {where}", row.spec.synthetic, make)
+    after = tuple(name for name in (row.spec.synthetic, row.spec.copycat) if name)
+    return Job(2, row.spec.name, f"{label} trained on {row.spec.train.replace('_', ' and ')}, {where}", after, make)
 
 
 def _work(jobs: list[Job], store: Store) -> dict[str, str]:
@@ -537,8 +665,9 @@ def _work(jobs: list[Job], store: Store) -> dict[str, str]:
     idle = 0
     for number, job in enumerate(jobs, start=1):
         began = time.monotonic()
-        if job.after in failed:
-            reason = MienError(f"{NOT_BEGUN}{failed[job.after].removeprefix(NOT_BEGUN)}")
+        lacking = next((name for name in job.after if name in failed), None)
+        if lacking is not None:
+            reason = MienError(f"{NOT_BEGUN}{failed[lacking].removeprefix(NOT_BEGUN)}")
             failed[job.run] = note_failure(store, job.run, reason)
             idle += 1
             continue
@@ -553,41 +682,22 @@ def _work(jobs: list[Job], store: Store) -> dict[str, str]:
     return failed
 
 
-def note_failure(store: Store, run: str, error: Exception) -> str:
-    """Write an error beside the unfinished run that it stopped, and return it in one line.
-
-    What mien did not raise on purpose is written with its traceback. The note goes when the run is made: the store
-    then removes the run's work folder.
-    """
-    text = str(error).strip() or type(error).__name__
-    text = text.splitlines()[0] if isinstance(error, MienError) else f"{type(error).__name__}: {text.splitlines()[0]}"
-    folder = store.root / "work" / run
-    folder.mkdir(parents=True, exist_ok=True)
-    trace = [] if isinstance(error, MienError) else traceback.format_exception(error)
-    _write(folder / FAILED, {"error": text, "traceback": "".join(trace).splitlines()})
-    return text
-
-
-def failure(store: Store, run: str) -> str:
-    """Return the error that stopped an unfinished run, or nothing."""
-    try:
-        return str(json.loads((store.root / "work" / run / FAILED).read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError):
-        return ""
-
-
 def _write_study(plan: Plan, out: Path) -> None:
     """Write all that a report needs to know of a study, so that it can be made without this module."""
     study = plan.study
     table = {
         "settings": {name: dict(zip(("train", "test"), SETTINGS[name], strict=True)) for name in study.settings},
         "classifiers": list(study.classifiers),  # in the order of the file, which a spec on the disk does not keep
+        "ablations": list(study.ablations),
+        "controls": list(study.controls),
+        "frozen": frozen(study),
         "databases": [
             {
                 "fold": one.fold,
                 "split": one.split.name if one.split else "",
                 "generator": one.train.name,
                 "database": one.generate.name,
+                "copycat": one.copycat.name if one.copycat else "",
                 "counts": one.generate.counts,
             }
             for one in plan.databases
@@ -597,6 +707,8 @@ def _write_study(plan: Plan, out: Path) -> None:
                 "run": row.spec.name,
                 "note": f"work/{row.spec.name}/{FAILED}",
                 "classifier": row.classifier,
+                "ablation": row.ablation,
+                "control": row.control,
                 "trial": row.trial,
                 "fold": row.fold,
                 "train": row.spec.train,
@@ -606,13 +718,5 @@ def _write_study(plan: Plan, out: Path) -> None:
             for row in plan.rows
         ],
     }
-    _write(out / "plan.json", table)
-    _write(out / "summary.json", {"holds": describe(plan).splitlines()[0]})
-
-
-def _write(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-
-
-def _faces(run: Run) -> Faces:
-    return Faces.load(run.path)
+    write_json(out / "plan.json", table)
+    write_json(out / "summary.json", {"holds": describe(plan).splitlines()[0]})

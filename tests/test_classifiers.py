@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from sklearn.metrics import recall_score
 
 from mien import classifiers, training
 from mien.classifiers import ClassifierSpec
@@ -52,9 +54,7 @@ def blobs(n: int = 96, size: int = 16, seed: int = 0, subjects: int = 6, noise: 
 
 
 def tiny(**changes: Any) -> ClassifierSpec:
-    return ClassifierSpec.model_validate(
-        {"name": "tiny", "size": 16, "epochs": 6, "batch": 16, "mirror": False, **changes}
-    )
+    return ClassifierSpec.model_validate({"name": "tiny", "size": 16, "epochs": 6, "batch": 16, **changes})
 
 
 def weights(classifier: classifiers.Classifier) -> dict[str, torch.Tensor]:
@@ -115,7 +115,7 @@ class Stop(Exception):
 
 
 def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    faces, spec = blobs(192), tiny(epochs=8, mirror=True)
+    faces, spec = blobs(192), tiny(epochs=8, augment={}, freeze=0.3, validation=0.2)
     expected = weights(classifiers.fit(faces, spec, CLASSES, 7, device="cpu"))
     monkeypatch.setattr(classifiers, "CHECKPOINT_EVERY_S", 0.0)
     save, saved = training.save_checkpoint, []
@@ -164,6 +164,96 @@ def test_images_of_any_size_and_colour_are_taken(trained: classifiers.Classifier
     assert (first.argmax(axis=1) == grey.labels(CLASSES)).mean() > 0.9
 
 
+# Augmentation, freezing, choosing an epoch
+
+
+def test_augmentation_changes_training_and_not_prediction():
+    faces = blobs(64)
+    plain, moved = (classifiers.fit(faces, tiny(epochs=1, augment=how), CLASSES, 0, device="cpu") for how in (None, {}))
+    assert not same(weights(plain), weights(moved))
+    swapped = replace(moved, network=plain.network)
+    assert np.array_equal(classifiers.predict(swapped, faces), classifiers.predict(plain, faces))
+
+
+def test_frozen_layers_stay_as_they_were_and_the_others_learn():
+    spec = tiny(epochs=1, freeze=0.6)
+    before = weights(classifiers._start(spec, CLASSES, 0, None))
+    after = weights(classifiers.fit(blobs(64), spec, CLASSES, 0, device="cpu"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {f"{layer}.{part}" for layer in ("features.7", "features.8", "head") for part in ("weight", "bias")}
+    found = classifiers.frozen(spec, len(CLASSES))
+    assert found is not None and found.layers == ("features.0", "features.3")
+    kept = sum(before[name].numel() for name in before if name not in moved)
+    assert found.weights == pytest.approx(kept / sum(tensor.numel() for tensor in before.values()))
+
+
+def test_frozen_batch_norm_keeps_its_running_statistics():
+    spec = ClassifierSpec(name="resnet18", size=32, weights="none", epochs=1, batch=8, freeze=0.5)
+    before = weights(classifiers._start(spec, CLASSES, 0, None))
+    after = weights(classifiers.fit(blobs(32), spec, CLASSES, 0, device="cpu"))
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert {"bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked", "layer1.0.bn2.weight"} <= still
+    assert not still & {"layer4.1.bn2.running_mean", "layer4.1.conv2.weight", "fc.weight"}
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "of", "share"),
+    [("vgg16", 4, 16, 0.0019), ("resnet50", 16, 54, 0.0285), ("inception_v3", 28, 95, 0.0918)],
+)
+def test_thirty_per_cent_of_the_layers_of_the_three_networks(name: str, layers: int, of: int, share: float | None):
+    found = classifiers.frozen(ClassifierSpec(name=name, freeze=0.3), 7)
+    assert found is not None
+    assert (len(found.layers), found.of) == (layers, of)
+    if share is not None:
+        assert found.weights == pytest.approx(share, abs=5e-5)
+    assert f"{layers} of {of} layers" in found.text and found.layers[0] in found.text
+
+
+def test_without_freezing_nothing_is_frozen():
+    assert classifiers.frozen(tiny(), 4) is None
+    none = classifiers.frozen(tiny(freeze=0.1), 4)
+    assert none is not None and (none.layers, none.weights) == ((), 0)
+
+
+def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
+    faces = blobs(96, noise=60)
+    shown, held = classifiers._held_out(faces, 0.3, 0)
+    assert held is not None and not set(shown.subjects) & set(held.subjects)
+    assert (len(held.subjects), len(shown) + len(held)) == (2, len(faces))
+    spec = tiny(epochs=12, validation=0.3)
+    chosen = classifiers.fit(faces, spec, CLASSES, 0, device="cpu")
+    scores = []
+    for epoch in range(1, 13):
+        scores.append(_uar_after(epoch, spec, shown, held))
+    assert chosen.epoch == int(np.argmax(scores)) + 1
+    assert classifiers.fit(faces, tiny(epochs=2), CLASSES, 0, device="cpu").epoch == 2
+
+
+def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> float:
+    """What the network scores on `held` after so many epochs of the same training."""
+    work = classifiers._Training(classifiers._start(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
+    with training.own_randomness(torch.device("cpu")), training.one_thread():
+        for step in range(epoch * work.a_round):
+            work.step(step)
+        found = classifiers.predict(work.classifier, held).argmax(axis=1)
+    return recall_score(held.labels(CLASSES), found, average="macro")
+
+
+def test_photographs_of_unknown_people_are_held_out_one_by_one():
+    faces = blobs(40)
+    index = faces.index.assign(subject="", clip="")
+    shown, held = classifiers._held_out(Faces(faces.images, index), 0.25, 1)
+    assert held is not None and (len(shown), len(held)) == (30, 10)
+    with pytest.raises(DataError, match="two people, clips or images"):
+        classifiers._held_out(faces.select(np.array([0])), 0.25, 1)
+
+
+def test_speed_is_that_of_the_network():
+    small, large = (classifiers.speed(tiny(size=size, batch=32), 4, (1, 48, 48), "cpu") for size in (16, 96))
+    assert small.train > 3 * large.train > 0
+    assert small.predict > small.train
+
+
 # Specifications
 
 
@@ -181,6 +271,9 @@ def test_defaults_depend_on_the_network():
         ({"name": "tiny", "weights": "imagenet"}, "nobody trained it"),
         ({"name": "vgg16", "weights": "file:abc"}, "64 hexadecimal"),
         ({"name": "vgg16", "epochs": 0}, "greater than or equal to 1"),
+        ({"name": "vgg16", "freeze": 1}, "less than 1"),
+        ({"name": "vgg16", "augment": {"shifts": 0.1}}, "Did you mean 'shift'"),
+        ({"name": "vgg16", "augment": {"brightness": [1.2, 0.8]}}, "the smaller one first"),
     ],
 )
 def test_wrong_specifications_are_refused(wrong: dict[str, Any], message: str):

@@ -24,6 +24,7 @@ folds = 2
 trials = 1
 settings = ["real_to_real", "synthetic_to_real"]
 classifiers = ["tiny"]
+controls = ["nearest", "copycat"]
 counts = "balanced:28"
 
 [classifier]
@@ -83,11 +84,19 @@ def test_every_stage_leads_to_the_next(place: Path):
     assert "class" in text and "parent" in text and "generator" in text
     assert (Store(place / "store").run("synthetic").path / "sheet.png").stat().st_size > 1000
     (place / "study.toml").write_text(STUDY)
-    assert "2 generators" in mien(place, "study", "plan", "study.toml")
+    text = mien(place, "study", "plan", "study.toml")
+    assert "2 generators" in text and "to do on this machine (cpu)" in text and "in all" in text
+    mien(place, "study", "run", "study.toml", "--only", "control=nearest,setting=real_to_real")
+    assert not [name for name in Store(place / "store").names() if name.startswith("copycat")]
+    assert "2 of 10" in mien(place, "study", "status", "tiny-study")
     text = mien(place, "study", "run", "study.toml")
     assert "real → real" in text
+    assert "10 of 10" in mien(place, "study", "status", "study.toml")
+    assert "nothing is left to do" in mien(place, "study", "plan", "study.toml")
     text = mien(place, "report", "tiny-study", "--out", "report")
-    assert (place / "report" / "report.html").exists() and "report.html" in text
+    assert "report.html" in text
+    for name in ("report.html", "report.md", "tables.tex", "tables.csv"):
+        assert (place / "report" / name).exists()
     listed = mien(place, "ls")
     for alias in ("drawn", "faces", "fold-train", "fold-test", "generator", "synthetic", "tiny-study"):
         assert alias in listed
@@ -123,6 +132,8 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
         (["train", "faces", "--preset", "smoke", "--as", "a/b"], "an alias must be"),
         (["study", "run", "missing.toml"], "there must be a TOML file"),
         (["report", "nothing"], "nothing"),
+        (["study", "status", "nothing"], "nothing"),
+        (["preprocess", "faces", "--classes", "casme5"], "Did you mean 'casme2-5'"),
         (["rm", "drawn"], "must not be the parent"),
         (["verify", "nothing"], "there is no run or alias"),
     ],

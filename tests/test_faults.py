@@ -14,7 +14,8 @@ COMMANDS = {
     "generate": ["generate", "generator", "--counts", "balanced:1400", "--steps", "40"],
     "study": ["study", "run", "study.toml"],
 }
-MADE = {"train": {"generator"}, "generate": {"generate"}, "study": {"study", "split", "generator", "generate", "trial"}}
+STUDY_STAGES = {"study", "split", "generator", "generate", "copycat", "trial"}
+MADE = {"train": {"generator"}, "generate": {"generate"}, "study": STUDY_STAGES}
 
 
 @pytest.fixture(scope="module")

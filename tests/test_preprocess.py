@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import DataError, SpecError
-from mien.faces import Faces, make_index
-from mien.preprocess import PreprocessSpec, decode, preprocess, run, without_apex
+from mien.faces import CLASS_SETS, EMOTIONS, Faces, make_index
+from mien.preprocess import PreprocessSpec, decode, fold_classes, preprocess, run, without_apex
+from mien.published import CLIPS, TABLE_1
 from mien.spec import Spec, read_spec
 from mien.store import Store
 
@@ -243,4 +244,32 @@ def test_a_run_names_its_parent_and_holds_its_files(tmp_path: Path, capfd: pytes
 
 
 def test_the_digest_is_a_golden_value():
-    assert spec().name == "faces-4a0ed9fefa5a"
+    assert spec().name == "faces-84201b1f2881"
+
+
+# Class sets
+
+
+def test_the_class_sets_have_the_fields_own_sizes():
+
+    sizes = {name: sum(CLIPS[emotion] for emotion in folded) for name, folded in CLASS_SETS.items()}
+    assert sizes == {"preprint-7": 255, "casme2-5": 246, "megc2019-3": 147}
+    assert set(CLASS_SETS["preprint-7"]) == set(TABLE_1)
+    assert {new for folded in CLASS_SETS.values() for new in folded.values()} <= set(EMOTIONS)
+
+
+def test_a_class_set_renames_drops_and_keeps_what_the_source_said():
+    emotions = ["disgust", "repression", "happiness", "others", "surprise", "fear"]
+    images = np.zeros((6, 1, 8, 8), dtype=np.uint8)
+    index = make_index(images, key=list("abcdef"), emotion=emotions, raw_label=emotions)
+    folded = fold_classes(Faces(images, index), "megc2019-3")
+    assert list(folded.index["key"]) == ["a", "b", "c", "e"]
+    assert list(folded.index["emotion"]) == ["negative", "negative", "positive", "surprise"]
+    assert list(folded.index["raw_label"]) == ["disgust", "repression", "happiness", "surprise"]
+    with pytest.raises(DataError, match="leaves none of 1: it has disgust, happiness"):
+        fold_classes(Faces(images[:1], index.iloc[[5]].reset_index(drop=True)), "casme2-5")
+
+
+def test_a_class_set_that_is_not_known_is_refused():
+    with pytest.raises(SpecError, match="Did you mean 'casme2-5'"):
+        read_spec(PreprocessSpec, {"faces": "made-000000000000", "classes": "casme5"}, "here")

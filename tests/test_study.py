@@ -10,15 +10,18 @@ import pandas as pd
 import pytest
 from test_classifiers import CLASSES, blobs
 
-from mien import generators, metrics, splits, study
-from mien.errors import LeakageError, SpecError, StoreError, TrialsFailed
+from mien import cost, generators, metrics, splits, study, trials
+from mien.errors import LeakageError, SpecError, StoreError, TrialsFailed, UsageError
 from mien.faces import Faces
 from mien.seeds import seed
 from mien.spec import Spec
 from mien.store import Run, Store
 
+STUDIES = Path(__file__).parent.parent / "studies"
+PREPRINT = ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
 FOUR = ["real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real"]
-SMALL = {"name": "tiny", "size": 16, "epochs": 3, "batch": 16, "mirror": False}
+SMALL = {"name": "tiny", "size": 16, "epochs": 3, "batch": 16}
+COMMON = {key: value for key, value in SMALL.items() if key != "name"}
 NET = {"width": 8, "multipliers": [1], "blocks": 1, "patch": 2, "attention": []}
 
 
@@ -42,7 +45,7 @@ def table(**changes: Any) -> study.Study:
         "trials": 2,
         "settings": ["real_to_real"],
         "classifiers": ["tiny"],
-        "classifier": {key: value for key, value in SMALL.items() if key != "name"},
+        "classifier": COMMON,
         "generator": {"preset": "smoke", "images_seen": 64, "batch": 16, "net": NET},
         "generate": {"steps": 2},
     }
@@ -66,30 +69,45 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, study.StudyS
     return home, spec
 
 
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, study.StudySpec]:
+    """A finished study of all settings by subject, with all controls."""
+    home = Store(tmp_path_factory.mktemp("controlled") / "store")
+    keep(blobs(), home, "blobs")
+    names = ["majority", "nearest", "permuted", "copycat"]
+    spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=names), home)
+    study.run(spec, home, device="cpu")
+    return home, spec
+
+
 # What a study consists of
 
 
 def test_settings_with_one_training_set_share_a_trial(whole: tuple[Store, study.StudySpec]):
     store, spec = whole
-    trials = study.trials(spec, store)
-    assert len(trials) == 3 * 2 * 2  # real, synthetic, both; two trials; two folds
-    assert {trial.train: set(trial.tests) for trial in trials} == {
+    planned = study.trials(spec, store)
+    assert len(planned) == 3 * 2 * 2  # real, synthetic, both; two trials; two folds
+    assert {trial.train: set(trial.tests) for trial in planned} == {
         "real": {"real", "synthetic"},
         "synthetic": {"synthetic", "real"},
         "both": {"real"},
     }
-    assert len({trial.name for trial in trials}) == len(trials)
-    assert trials == study.trials(spec, store)
+    assert len({trial.name for trial in planned}) == len(planned)
+    assert planned == study.trials(spec, store)
 
 
 def test_the_preprints_180_cells_cost_90_trainings(store: Store):
-    names = ["tiny", "second", "third"]
-    tables = {name: {"name": "tiny"} for name in names[1:]} | {"size": 16}
-    spec = study.resolve(
-        table(protocol="frame", folds=5, trials=5, settings=FOUR, classifiers=names, classifier=tables), store
-    )
-    assert 3 * len(study.trials(spec, store)) == 90  # three ablations
-    assert len(study.databases(spec, store)) == 1
+    faces = blobs(14 * 7)
+    seven = faces.index.assign(emotion=[PREPRINT[place % 7] for place in range(len(faces))])
+    keep(Faces(faces.images, seven), store, "frames")
+    spec = study.read(STUDIES / "preprint.toml", store)
+    found = study.plan(spec, store)
+    assert len(found.rows) == len({row.spec.name for row in found.rows}) == 90
+    text = study.describe(found)
+    assert "180 cells (4 settings x 3 classifiers x 3 ablations x 5 trials), by frame" in text
+    assert "90 trainings of classifiers" in text
+    assert sum(found.databases[0].generate.counts.values()) == 15464
+    assert all(len({row.spec.split_seed for row in found.rows if row.trial == trial}) == 1 for trial in range(5))
 
 
 def test_each_fold_has_a_generator_of_its_own_trained_on_its_training_side(whole: tuple[Store, study.StudySpec]):
@@ -110,7 +128,7 @@ def test_by_frame_one_generator_sees_everything(store: Store):
     spec = study.resolve(table(protocol="frame", folds=5, settings=FOUR), store)
     (one,) = study.databases(spec, store)
     assert (one.split, one.train.faces) == (None, spec.faces)
-    sides = [study.sides(trial, store)[1]["real"] for trial in study.trials(frames(spec), store)]
+    sides = [trials.sides(trial, store)[1]["real"] for trial in study.trials(frames(spec), store)]
     assert [len(side) for side in sides] == [20, 20]  # of 96
     assert set(sides[0].index["key"]) != set(sides[1].index["key"])  # each trial has a split of its own
 
@@ -146,6 +164,188 @@ def test_the_digests_of_study_and_trial_are_golden(store: Store):
     assert [spec.stage, study.trials(spec, store)[0].stage] == ["study", "trial"]
 
 
+# Ablations
+
+
+def test_ablations_change_the_classifier_and_share_splits_and_databases(store: Store):
+    names = ["plain", "augment", "freeze30", "slow"]
+    spec = study.resolve(table(ablations=names, ablation={"slow": {"epochs": 9}}, settings=FOUR, trials=1), store)
+    one = spec.classifiers["tiny"]
+    assert [one[name].freeze for name in names] == [0, 0, 0.3, 0]
+    assert [one[name].epochs for name in names] == [3, 3, 3, 9]
+    assert one["plain"].augment is None and one["augment"].augment is not None
+    found = study.plan(spec, store)
+    assert len(found.rows) == 4 * 2 * 2  # ablations, training sets, folds
+    assert len({(row.spec.split_seed, row.spec.seed) for row in found.rows if row.fold == 0}) == 1
+    assert len(found.databases) == 2
+
+
+def test_what_an_ablation_freezes_is_said(store: Store):
+    spec = study.resolve(table(ablations=["plain", "freeze30"]), store)
+    (one,) = study.frozen(spec)
+    assert (one["classifier"], one["ablation"]) == ("tiny", "freeze30")
+    assert one["text"] in study.describe(study.plan(spec, store))
+    assert "1 of 4 layers" in one["text"]
+
+
+# Classes
+
+
+def test_a_class_set_folds_emotions_before_anything_is_split_or_trained(store: Store):
+    faces = blobs()
+    named = {"disgust": "disgust", "fear": "fear", "happiness": "happiness", "surprise": "surprise"}
+    assert set(faces.classes) <= {*named, "anger", "sadness", "neutral"}
+    emotions = dict(zip(faces.classes, ("disgust", "repression", "surprise", "fear"), strict=True))
+    index = faces.index.assign(emotion=[emotions[name] for name in faces.index["emotion"]])
+    keep(Faces(faces.images, index), store, "micro")
+    spec = study.resolve(table(faces="micro", class_set="megc2019-3", settings=FOUR), store)
+    assert spec.classes == ("negative", "surprise")
+    folded = Faces.load(store.run(spec.faces).path)
+    assert (len(folded), folded.index["emotion"].eq("negative").sum()) == (72, 48)
+    assert all(set(one.generate.counts) == {"negative", "surprise"} for one in study.databases(spec, store))
+
+
+# Controls
+
+
+def test_controls_are_trials_of_the_same_splits_and_tests(controlled: tuple[Store, study.StudySpec]):
+    store, spec = controlled
+    rows = study.plan(spec, store).rows
+    count = {(row.control, row.classifier, row.spec.train) for row in rows}
+    assert count == {
+        *(("", "tiny", train) for train in ("real", "synthetic", "both")),
+        *((name, name, train) for name in ("majority", "nearest") for train in ("real", "synthetic", "both")),
+        ("permuted", "nearest", "real"),
+        ("permuted", "tiny", "real"),
+        ("copycat", "tiny", "copycat"),
+        ("copycat", "tiny", "both_copycat"),
+    }
+    tests = {(row.control, row.spec.train): row.spec.tests for row in rows}
+    assert tests["", "real"] == ("real", "synthetic", "copycat")
+    assert tests["copycat", "copycat"] == ("copycat", "real")
+    assert tests["copycat", "both_copycat"] == tests["permuted", "real"] == ("real",)
+
+
+def test_a_control_without_randomness_is_one_run_for_all_trials(controlled: tuple[Store, study.StudySpec]):
+    rows = study.plan(controlled[1], controlled[0]).rows
+    for control, runs in (("nearest", 1), ("majority", 1), ("permuted", 2), ("copycat", 2), ("", 2)):
+        some = [row for row in rows if row.control == control and row.fold == 0]
+        kinds = {(row.classifier, row.spec.train) for row in some}
+        assert len({row.spec.name for row in some}) == runs * len(kinds)
+
+
+def test_the_copycat_of_a_fold_copies_its_training_side_alone(controlled: tuple[Store, study.StudySpec]):
+    store, spec = controlled
+    for one in study.databases(spec, store):
+        assert one.copycat is not None and one.split is not None
+        copied = Faces.load(store.run(one.copycat.name).path)
+        side = Faces.load(store.run(one.split.name).path)
+        assert copied.seen is not None and set(copied.seen["key"]) == set(side.index["key"])
+        assert copied.index["emotion"].value_counts().to_dict() == one.generate.counts
+
+
+def test_permuted_labels_leave_no_signal_for_unseen_people(controlled: tuple[Store, study.StudySpec]):
+    store, spec = controlled
+    accuracy: dict[str, list[float]] = {}
+    for row in study.plan(spec, store).rows:
+        if row.spec.train == "real" and row.classifier == "nearest":
+            records = store.run(row.spec.name).json("records.json")
+            value = next(record["value"] for record in records if record["metric"] == "real/images/accuracy")
+            accuracy.setdefault(row.control, []).append(value)
+    assert np.mean(accuracy["nearest"]) > 0.8
+    assert np.mean(accuracy["permuted"]) < 0.5
+
+
+def test_predictions_name_the_subject_of_real_test_images(controlled: tuple[Store, study.StudySpec]):
+    store, spec = controlled
+    for row in study.plan(spec, store).rows:
+        table = pd.read_parquet(store.run(row.spec.name).file("predictions.parquet"))
+        assert ((table["subject"] != "") == (table["test"] == "real")).all()
+
+
+# Leaving subjects out
+
+
+def test_folds_by_subjects_leave_one_out_at_a_time(store: Store):
+    spec = study.resolve(table(folds="subjects"), store)
+    assert (spec.folds, spec.tested_folds) == (6, (0, 1, 2, 3, 4, 5))
+    tested = [trials.sides(row.spec, store)[1]["real"].subjects for row in study.plan(spec, store).rows[::2]]
+    assert tested == [(f"blobs:s{number}",) for number in range(6)]
+
+
+# A part of a study
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (["setting=real_to_real"], 2 * 2 * (1 + 2 + 2)),  # with its controls: majority, nearest, permuted twice
+        (["setting=both_to_real,control=none"], 2 * 2),
+        (["setting=both_to_real", "control=copycat"], 2 * 2),
+        (["control=nearest,fold=1,trial=2"], 3),
+        (["trial=1", "trial=2"], 2 * 2 * 13),
+        (["classifier=tiny,ablation=plain,setting=synthetic_to_real"], 2 * 2 * 2),
+    ],
+)
+def test_only_chooses_by_axis(controlled: tuple[Store, study.StudySpec], text: list[str], count: int):
+    store, spec = controlled
+    assert len(study.chosen(study.plan(spec, store).rows, study.parse_only(text, spec))) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("setting", "must be like setting="),
+        ("settings=real_to_real", "Did you mean 'setting'"),
+        ("classifier=tony", "the study has tiny, majority, nearest. Did you mean 'tiny'"),
+        ("trial=3", "the study has 1, 2"),
+        ("control=", "the study has none, majority"),
+    ],
+)
+def test_only_refuses_what_the_study_does_not_have(controlled: tuple[Store, study.StudySpec], text: str, message: str):
+    with pytest.raises(UsageError, match=message):
+        study.parse_only([text], controlled[1])
+
+
+def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
+    spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store)
+    study.run(spec, store, device="cpu", only=study.parse_only(["control=copycat,fold=1"], spec))
+    found = study.plan(spec, store)
+    done = {(row.control, row.fold) for row in found.rows if row.spec.name in found.done}
+    assert done == {("copycat", 1)}
+    made = [one.generate.name for one in found.databases if one.generate.name in found.done]
+    assert made == []  # the copycat needs no generator
+
+
+# Costs
+
+
+def test_the_cost_of_a_study_is_the_sum_of_its_trainings(store: Store):
+    small = study.resolve(table(trials=1), store)
+    large = study.resolve(table(trials=1, classifier={**COMMON, "epochs": 30}), store)
+    few, many = (
+        sum(one.seconds for one in cost.costs(found, list(found.rows), store, "cpu"))
+        for found in (study.plan(small, store), study.plan(large, store))
+    )
+    assert 5 * few < many < 10.5 * few  # ten times the epochs, and as much testing
+    study.run(small, store, device="cpu")
+    done = study.plan(small, store)
+    assert cost.costs(done, list(done.rows), store, "cpu") == []
+    assert cost.describe([]) == "nothing is left to do"
+
+
+def test_a_cost_counts_generators_and_each_network(store: Store):
+    spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store)
+    found = study.plan(spec, store)
+    lines = cost.costs(found, list(found.rows), store, "cpu")
+    assert {line.what: line.runs for line in lines} == {
+        "generators and databases": 2,
+        "tiny plain": 12,
+        "tiny plain, control copycat": 8,
+    }
+    assert all(line.seconds > 0 for line in lines)
+
+
 # Reading
 
 
@@ -175,8 +375,8 @@ size = 32
 def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store: Store):
     spec = study.read(write(tmp_path, GOOD), store)
     assert spec.faces == store.resolve("blobs")
-    assert (spec.classifiers["tiny"].size, spec.classifiers["large"].size) == (48, 32)
-    assert {one.epochs for one in spec.classifiers.values()} == {2}
+    assert (spec.classifiers["tiny"]["plain"].size, spec.classifiers["large"]["plain"].size) == (48, 32)
+    assert {one["plain"].epochs for one in spec.classifiers.values()} == {2}
     assert (spec.classes, spec.tested_folds) == (CLASSES, (0, 1))
 
 
@@ -196,6 +396,15 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ("[classifier]", "[generator]\npresett = 1\n[classifier]", "no field 'presett'"),
         ("[classifier]", '[generator]\npreset = "defalt"\n[classifier]', "Did you mean 'default'"),
         ('name = "small"', 'name = "blobs"', "'blobs' names made-"),
+        ("folds = 2", 'folds = "subject"', "study.toml: folds"),
+        ('protocol = "subject"\nfolds = 2', 'protocol = "clip"\nfolds = "subjects"', "must stand with protocol"),
+        ("folds = 2", 'folds = 2\nablations = ["plane"]', "Did you mean 'plain'"),
+        ("folds = 2", "folds = 2\nablation.x.epochs = 1", "belongs to no ablation; the study has plain"),
+        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.epoch = 1', "Did you mean 'epochs'"),
+        ("folds = 2", 'folds = 2\nclass_set = "casme2-6"', "Did you mean 'casme2-5'"),
+        ("folds = 2", 'folds = 2\ncontrols = ["nearby"]', "controls.0"),
+        ("folds = 2", 'folds = 2\ncontrols = ["copycat"]', "a setting that uses synthetic faces"),
+        ('["tiny", "large"]', '["tiny", "large", "nearest"]', "must stand among controls"),
     ],
 )
 def test_what_does_not_hold_is_refused(tmp_path: Path, store: Store, old: str, new: str, message: str):
@@ -212,7 +421,7 @@ def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, stor
     (tmp_path / "some.safetensors").write_bytes(b"weights")
     path = write(tmp_path, GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"'))
     first = study.read(path, store)
-    assert first.classifiers["tiny"].weights.startswith("file:")
+    assert first.classifiers["tiny"]["plain"].weights.startswith("file:")
     (tmp_path / "some.safetensors").rename(tmp_path / "other.safetensors")
     path.write_text(path.read_text().replace("some.safetensors", "other.safetensors"))
     assert study.read(path, store).name == first.name
@@ -220,7 +429,7 @@ def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, stor
 
 def test_smoke_study_is_read_for_faces_called_drawn(store: Store):
     keep(blobs(24, size=48), store, "faces")
-    spec = study.read(Path(__file__).parent.parent / "studies" / "smoke.toml", store)
+    spec = study.read(STUDIES / "smoke.toml", store)
     assert (spec.protocol, len(spec.settings), list(spec.classifiers)) == ("subject", 5, ["tiny"])
 
 
@@ -258,7 +467,7 @@ def test_every_real_image_is_tested_once_over_the_folds(whole: tuple[Store, stud
 def test_synthetic_images_train_or_test_but_not_both(whole: tuple[Store, study.StudySpec]):
     store, spec = whole
     trial = next(trial for trial in study.trials(spec, store) if trial.train == "synthetic")
-    train, tests = study.sides(trial, store)
+    train, tests = trials.sides(trial, store)
     assert not set(train.index["key"]) & set(tests["synthetic"].index["key"])
     assert len(tests["synthetic"]) / (len(train) + len(tests["synthetic"])) == pytest.approx(0.2, abs=0.02)
 
@@ -282,9 +491,8 @@ def test_what_is_done_is_not_done_again_and_what_was_deleted_comes_out_the_same(
 
 def failing(**changes: Any) -> study.Study:
     """A study whose second classifier diverges."""
-    common = {key: value for key, value in SMALL.items() if key != "name"}
     wild = {"name": "tiny", "optimiser": "sgd", "learning_rate": 1e18}
-    return table(classifiers=["wild", "tiny"], classifier={**common, "wild": wild}, trials=1, **changes)
+    return table(classifiers=["wild", "tiny"], classifier={**COMMON, "wild": wild}, trials=1, **changes)
 
 
 def test_a_failed_trial_is_a_row_and_the_others_go_on(store: Store, capfd: pytest.CaptureFixture[str]):
@@ -302,10 +510,10 @@ def test_a_failed_trial_is_a_row_and_the_others_go_on(store: Store, capfd: pytes
 def test_a_failure_is_forgotten_once_the_trial_is_made(store: Store):
     spec = study.resolve(table(trials=1), store)
     name = study.trials(spec, store)[0].name
-    study.note_failure(store, name, ValueError("out of luck\nand more"))
-    assert study.failure(store, name) == "ValueError: out of luck"
+    trials.note_failure(store, name, ValueError("out of luck\nand more"))
+    assert trials.failure(store, name) == "ValueError: out of luck"
     study.run(spec, store, device="cpu")
-    assert study.failure(store, name) == ""
+    assert trials.failure(store, name) == ""
 
 
 def test_where_the_generator_fails_its_trials_fail_and_real_ones_go_on(store: Store):
@@ -340,23 +548,23 @@ def test_a_database_whose_generator_saw_the_test_people_is_refused(whole: tuple[
     one, other = study.databases(spec, store)
     for train in ("synthetic", "both"):
         trial = next(t for t in study.trials(spec, store) if t.train == train and t.synthetic == one.generate.name)
-        study.sides(trial, store)  # its own fold's database is right
+        trials.sides(trial, store)  # its own fold's database is right
         wrong = trial.model_copy(update={"synthetic": other.generate.name})
         with pytest.raises(LeakageError, match="no subject that training has seen"):
-            study.run_trial(wrong, store, "cpu")
+            trials.run_trial(wrong, store, "cpu")
         assert not store.done(wrong.name)
 
 
 def test_by_frame_the_same_database_is_let_through(whole: tuple[Store, study.StudySpec]):
     store, spec = whole
     trial = next(trial for trial in study.trials(spec, store) if trial.train == "synthetic")
-    study.sides(trial.model_copy(update={"by": "frame"}), store)
+    trials.sides(trial.model_copy(update={"by": "frame"}), store)
 
 
 def test_by_clip_no_test_clip_is_seen(store: Store):
     spec = study.resolve(table(protocol="clip"), store)
     for trial in study.trials(spec, store):
-        train, tests = study.sides(trial, store)
+        train, tests = trials.sides(trial, store)
         assert not set(train.index["clip"]) & set(tests["real"].index["clip"])
         assert set(train.subjects) & set(tests["real"].subjects)
 

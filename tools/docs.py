@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     *("", "demo", "toy", "ingest", "preprocess", "split", "train", "generate"),
-    *("study", "study plan", "study run", "report", "ls", "show", "verify", "rm"),
+    *("study", "study plan", "study run", "study status", "report", "ls", "show", "verify", "rm"),
 )
 
 

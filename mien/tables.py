@@ -1,0 +1,99 @@
+"""Tables for people: one form, as Markdown and as LaTeX; pages show the same one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+HOLE = "\u2013"  # what stands where a number would
+LOW = "▽"  # what marks a number that does not stand above its controls
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "→": r"$\to$",
+    "\u2013": "--",
+    "\u2212": "$-$",
+    "\u00d7": r"$\times$",
+    LOW: r"$\nabla$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A place in a table: `text` and smaller print beside it; `mark` says why the number is not to be trusted."""
+
+    text: str
+    small: str = ""
+    mark: str = ""
+    published: str = ""
+    hole: bool = False
+
+    @property
+    def plain(self) -> str:
+        """The whole in one line."""
+        printed = f"published {self.published}" if self.published else ""
+        return " ".join(part for part in (self.text, self.small, LOW if self.mark else "", printed) if part)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table: of a `group` the first entry stands for all rows until the next one."""
+
+    entries: tuple[Entry, ...]
+    kind: Literal["", "group", "control", "total"] = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with its caption, the names of its columns, and a note on what it rests on."""
+
+    caption: str
+    head: tuple[str, ...]
+    lines: tuple[Line, ...]
+    note: str = ""
+
+
+def line(*texts: str | Entry, kind: Literal["", "group", "control", "total"] = "") -> Line:
+    """Return a row of texts and entries."""
+    return Line(tuple(Entry(text) if isinstance(text, str) else text for text in texts), kind)
+
+
+def markdown(sheet: Sheet) -> list[str]:
+    """Return a table as lines of Markdown."""
+    width = len(sheet.head)
+    rows = [list(sheet.head), ["---", *["--:"] * (width - 1)]]
+    for one in sheet.lines:
+        texts = [entry.plain for entry in one.entries]
+        if one.kind == "group":
+            texts = [f"**{texts[0]}**", *texts[1:]]
+        rows.append([*texts, *[""] * (width - len(texts))])
+    found = [f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows]
+    return [f"### {sheet.caption}", "", *([sheet.note, ""] if sheet.note else []), *found, ""]
+
+
+def latex(sheet: Sheet) -> list[str]:
+    """Return a table as lines of LaTeX, for the package booktabs."""
+    width = len(sheet.head)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escaped(sheet.caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _row(list(sheet.head)), r"\midrule"]
+    for place, one in enumerate(sheet.lines):
+        if one.kind in ("group", "total") and place:
+            lines.append(r"\addlinespace" if one.kind == "group" else r"\midrule")
+        texts = [entry.plain for entry in one.entries]
+        lines.append(_row([*texts, *[""] * (width - len(texts))]))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip\footnotesize {escaped(sheet.note)}"] if sheet.note else []
+    return [*lines, r"\end{table}", ""]
+
+
+def _row(texts: list[str]) -> str:
+    return " & ".join(escaped(text) for text in texts) + r" \\"
+
+
+def escaped(text: str) -> str:
+    """Return a text as LaTeX prints it."""
+    return "".join(LATEX.get(sign, sign) for sign in text)
