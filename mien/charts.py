@@ -34,11 +34,12 @@ def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar]],
                     continue
                 spread = None if bar[1] != bar[1] else bar[1]
                 axes.bar(x, bar[0], width * 0.92, yerr=spread, color=colour, label=name, error_kw={"lw": 1})
-                axes.text(x, min(bar[0], 96) + 1.5, f"{bar[0]:.1f}", ha="center", va="bottom", fontsize=7)
+                axes.text(x, bar[0] + (spread or 0) + 1, f"{bar[0]:.1f}", ha="center", va="bottom", fontsize=7)
         for number, (label, height) in enumerate(floors.items()):
             axes.axhline(height, color="#333333", lw=1, ls=STYLES[number % len(STYLES)], label=f"{label} {height:.1f}")
         axes.set_xticks(range(len(groups)), groups)
-        axes.set_ylim(0, 108)
+        axes.set_ylim(0, 112)
+        axes.set_yticks(range(0, 101, 20))
         axes.set_ylabel("accuracy, %")
         axes.set_title(title, fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)

@@ -15,12 +15,12 @@ SUBJECTS, CLIPS = 14, 196  # few people, and as many clips of each expression: w
 IMAGES = 1050
 GUIDANCE = 2.5  # short training leaves labels weak; `mien generate` uses none by default
 STAGES = {  # what is done, and the seconds that it took on two cores
-    "draw faces": 34,
-    "read them": 13,
-    "choose frames and split by subject": 2,
-    "train a diffusion model": 330,
-    "generate a database": 38,
-    "train and test classifiers": 75,
+    "draw faces": 17,
+    "read them": 6,
+    "choose frames and split by subject": 1,
+    "train a diffusion model": 145,
+    "generate a database": 18,
+    "train and test classifiers": 143,
     "write the report": 2,
 }
 STUDY = f"""\
@@ -35,6 +35,7 @@ settings = [
     "real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real", "both_to_real",
 ]
 classifiers = ["tiny"]
+controls = ["nearest", "permuted", "copycat"]
 counts = "balanced:{IMAGES}"
 
 [classifier]

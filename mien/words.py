@@ -25,6 +25,7 @@ def label(study: Study, classifier: str) -> str:
 
 
 def who(study: Study, cell: Cell) -> str:
+    """Return a cell's classifier, with the ablation where a study has more than one."""
     return label(study, cell.classifier) + (f", {cell.ablation}" if len(study.ablations) > 1 else "")
 
 
@@ -39,16 +40,19 @@ def tested(cell: Cell) -> str:
 
 
 def many(number: int, name: str) -> str:
+    """Return a number of things: `1 clip`, `2,000 clips`."""
     return f"{number:,} {name}" + ("" if number == 1 else "s")
 
 
 def printed(value: float | None, metric: str) -> str:
+    """Return a number as its measure is printed: accuracies in per cent, others as they are; a hole for none."""
     if value is None or math.isnan(value):
         return HOLE
     return f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
 
 
 def spread(found: Summary, metric: str) -> str:
+    """Return what stands beside a mean: ± sd (number of trials)."""
     return f"({found.n})" if found.n == 1 else f"± {printed(found.sd, metric)} ({found.n})"
 
 
@@ -59,6 +63,7 @@ def low(study: Study, cell: Cell, metric: str) -> str:
 
 
 def average(cell: Cell, mark: str) -> Entry:
+    """Return the mean accuracy of a cell in per cent, with its spread; `mark` says what it does not stand above."""
     found = cell.summary("accuracy")
     return (
         Entry(HOLE, hole=True) if found is None else Entry(f"{100 * found.mean:.2f}", spread(found, "accuracy"), mark)

@@ -10,14 +10,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
     {"errors", "seeds"},
-    {"spec", "faces", "stats", "published", "progress"},
-    {"store", "figures", "drawing"},
+    {"spec", "faces", "stats", "published", "progress", "tables"},
+    {"store", "figures", "charts", "drawing"},
     {"preprocess", "splits", "training", "metrics"},
     {"augment", "controls", "ingest"},
     {"generators", "classifiers"},
     {"trials"},
     {"study"},
     {"cost", "results"},
+    {"words"},
+    {"beside"},
     {"report"},
     {"demo"},
     {"cli"},
@@ -28,6 +30,7 @@ ONLY_IN = {
     "sklearn": {"controls"},
     "cv2": {"drawing", "ingest"},
     "jinja2": {"report"},
+    "matplotlib": {"charts"},
     "typer": {"cli"},
 }
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
