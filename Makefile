@@ -31,7 +31,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile docs mien studies tests tools
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien studies tests tools
 	$(BIN)/pytest
 
 slow: setup
@@ -41,7 +41,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile docs mien studies tests tools
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien studies tests tools
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -162,7 +162,7 @@ def fit(
         raise DataError(f"a classifier needs two images or more to learn from, and was given {len(shown)}")
     where = training.device(device)
     with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
-        work = _Training(_start(spec, classes, seed, file), shown, seed, where)
+        work = Training(start(spec, classes, seed, file), shown, seed, where)
         best = _Best(held)
         done = _resume(scratch, work, best)
         saved, checked = time.monotonic(), done
@@ -187,7 +187,7 @@ def fit(
     return replace(work.classifier, epoch=best.epoch)
 
 
-class _Training:
+class Training:
     """A training under way: everything that a step needs lies on the device."""
 
     def __init__(self, classifier: Classifier, faces: Faces, seed: int, where: torch.device) -> None:
@@ -233,7 +233,7 @@ class _Training:
         return loss.detach()
 
 
-def _finite(losses: Float[Tensor, " n"], first: int, work: _Training) -> float:
+def _finite(losses: Float[Tensor, " n"], first: int, work: Training) -> float:
     """Return the last loss; raises TrainingError if one of those since step `first` is no number."""
     values = losses.tolist()
     wrong = next((place for place, value in enumerate(values) if not math.isfinite(value)), None)
@@ -318,7 +318,7 @@ def adopted(spec: ClassifierSpec, store: Store) -> Path | None:
     return run.file("weights")
 
 
-def _start(spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | None) -> Classifier:
+def start(spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | None) -> Classifier:
     """Return the classifier before its first step."""
     torch.manual_seed(seed_of("classifier", seed))
     network, mean, std = _build(spec, len(classes))
@@ -628,7 +628,7 @@ class _Best:
 # Going on
 
 
-def _keep(scratch: Path, work: _Training, best: _Best, step: int) -> None:
+def _keep(scratch: Path, work: Training, best: _Best, step: int) -> None:
     parts = {
         "network": work.network.state_dict(),
         "optimiser": training.pack_optimiser(work.optimiser),
@@ -638,7 +638,7 @@ def _keep(scratch: Path, work: _Training, best: _Best, step: int) -> None:
     training.save_checkpoint(scratch, tensors, {"step": step, "epoch": best.epoch, "score": best.score})
 
 
-def _resume(scratch: Path | None, work: _Training, best: _Best) -> int:
+def _resume(scratch: Path | None, work: Training, best: _Best) -> int:
     """Return the number of steps that are done, with their weights in place."""
     found = training.load_checkpoint(scratch) if scratch is not None else None
     if found is None:
@@ -684,7 +684,7 @@ def _timed(
     key = [str(number) for number in range(count)]
     shown = Faces(images, make_index(images, key=key, emotion=[names[n % classes] for n in range(count)]))
     with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
-        work = _Training(_start(spec, names, 0, None), shown, 0, where)
+        work = Training(start(spec, names, 0, None), shown, 0, where)
         train = _seconds(lambda: work.step(0), where)
         return count, train, _seconds(lambda: predict(work.classifier, shown), where)
 

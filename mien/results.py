@@ -26,6 +26,7 @@ from mien.spec import read_toml
 from mien.stats import Interval, Summary, summary
 from mien.store import Run, Store
 
+SURE = 0.05  # a p below this, with an interval that leaves zero out, is an answer
 LEAK = 0.95  # an accuracy above this on people never seen is not believed before it was looked into
 FREE_LICENCES = ("cc0", "cc-by", "cc by", "public domain")
 COPIES = {"synthetic": "copycat", "both": "both_copycat"}
@@ -140,8 +141,13 @@ class Verdict:
 
     @property
     def cleared(self) -> bool | None:
-        """Whether the whole interval lies above zero; nothing where nobody knows."""
-        return None if self.gap is None or math.isnan(self.gap.low) else self.gap.low > 0
+        """Whether the whole interval lies above zero; nothing where nobody knows.
+
+        A gap without an interval, from a single person, can fail, but not clear.
+        """
+        if self.gap is None or (math.isnan(self.gap.low) and self.gap.value > 0):
+            return None
+        return self.gap.low > 0
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,8 @@ class Comparison:
 
     @property
     def answer(self) -> str:
-        """Yes, no (it is worse), or cannot tell."""
-        if math.isnan(self.gap.low) or self.gap.low <= 0 <= self.gap.high:
+        """Yes, no (it is worse), or cannot tell: interval and p must agree, since few people make intervals narrow."""
+        if math.isnan(self.gap.low) or self.gap.low <= 0 <= self.gap.high or not self.p < SURE:
             return "cannot tell"
         return "yes" if self.gap.low > 0 else "no, it makes it worse"
 

@@ -1,6 +1,7 @@
 """Augmentation: what neutral parameters leave, what each one moves, and parity with SciPy in Keras's convention."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,4 +108,5 @@ def keras(image: np.ndarray, angle: float, right: float, down: float) -> np.ndar
     turn = np.array([[np.cos(theta), np.sin(theta)], [-np.sin(theta), np.cos(theta)]])
     centre = np.array([height - 1, width - 1]) / 2
     moved = np.array([down * height, right * width])
-    return ndimage.affine_transform(image, turn, centre - turn @ (centre + moved), order=1, mode="nearest")
+    offset: Any = centre - turn @ (centre + moved)  # an array, whatever SciPy's stubs say
+    return ndimage.affine_transform(image, turn, offset, order=1, mode="nearest")

@@ -177,7 +177,7 @@ def test_augmentation_changes_training_and_not_prediction():
 
 def test_frozen_layers_stay_as_they_were_and_the_others_learn():
     spec = tiny(epochs=1, freeze=0.6)
-    before = weights(classifiers._start(spec, CLASSES, 0, None))
+    before = weights(classifiers.start(spec, CLASSES, 0, None))
     after = weights(classifiers.fit(blobs(64), spec, CLASSES, 0, device="cpu"))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {f"{layer}.{part}" for layer in ("features.7", "features.8", "head") for part in ("weight", "bias")}
@@ -189,7 +189,7 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn():
 
 def test_frozen_batch_norm_keeps_its_running_statistics():
     spec = ClassifierSpec(name="resnet18", size=32, weights="none", epochs=1, batch=8, freeze=0.5)
-    before = weights(classifiers._start(spec, CLASSES, 0, None))
+    before = weights(classifiers.start(spec, CLASSES, 0, None))
     after = weights(classifiers.fit(blobs(32), spec, CLASSES, 0, device="cpu"))
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert {"bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked", "layer1.0.bn2.weight"} <= still
@@ -231,7 +231,7 @@ def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
 
 def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> float:
     """What the network scores on `held` after so many epochs of the same training."""
-    work = classifiers._Training(classifiers._start(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
+    work = classifiers.Training(classifiers.start(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
     with training.own_randomness(torch.device("cpu")), training.one_thread():
         for step in range(epoch * work.a_round):
             work.step(step)
@@ -320,7 +320,7 @@ def test_a_weights_file_is_loaded_but_for_a_head_of_other_classes(
     path = tmp_path / f"mine{suffix}"
     state = resnet_file(path, 9)
     spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
-    start = classifiers._start(spec, CLASSES, 0, None)
+    start = classifiers.start(spec, CLASSES, 0, None)
     loaded = weights(start)
     assert all(torch.equal(loaded[name], state[name]) for name in state if not name.startswith("fc."))
     assert loaded["fc.weight"].shape == (4, 512)
@@ -332,7 +332,7 @@ def test_a_head_of_as_many_classes_is_kept(tmp_path: Path):
     path = tmp_path / "mine.safetensors"
     state = resnet_file(path, 4)
     spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
-    loaded = weights(classifiers._start(spec, CLASSES, 0, None))
+    loaded = weights(classifiers.start(spec, CLASSES, 0, None))
     assert torch.equal(loaded["fc.bias"], state["fc.bias"])
 
 
@@ -341,10 +341,10 @@ def test_a_file_for_another_network_is_refused(tmp_path: Path):
     resnet_file(path, 4)
     spec = ClassifierSpec(name="resnet34", size=32, weights=str(path))
     with pytest.raises(WeightsError, match=r"must hold the weights of resnet34 .* it lacks"):
-        classifiers._start(spec, CLASSES, 0, None)
+        classifiers.start(spec, CLASSES, 0, None)
     path.write_bytes(b"not a file of tensors at all")
     with pytest.raises(WeightsError, match=r"must be a .safetensors or .pth file"):
-        classifiers._start(spec, CLASSES, 0, None)
+        classifiers.start(spec, CLASSES, 0, None)
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path):
@@ -362,13 +362,13 @@ def test_the_store_keeps_a_weights_file_by_its_content(tmp_path: Path):
     assert name == classifiers.name_file(path)
     kept = classifiers.adopted(spec, store)
     path.unlink()
-    assert kept is not None and classifiers._start(spec, CLASSES, 0, kept).origin.startswith("file (weights, sha256")
+    assert kept is not None and classifiers.start(spec, CLASSES, 0, kept).origin.startswith("file (weights, sha256")
     assert classifiers.adopted(tiny(), store) is None
     other = tmp_path / "other"
     other.write_bytes(b"other")
     for wrong in (None, other):
         with pytest.raises(WeightsError, match="bring that file"):
-            classifiers._start(spec, CLASSES, 0, wrong)
+            classifiers.start(spec, CLASSES, 0, wrong)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
