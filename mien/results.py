@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from mien import metrics, published, stats
 from mien.errors import SpecError, StoreError
@@ -38,9 +38,9 @@ PUBLISHED = {"plain": "none", "augment": "augmentation", "freeze30": "freezing"}
 class Cell:
     """The scores of each trial of a setting, classifier and ablation, pooled over folds; nothing where one is missing.
 
-    `control` is empty, or says which control it is. `counts` are float [trials, groups, classes, classes], the
-    confusion matrices of each trial that is there and each group (`units`): subjects where all are known, else clips,
-    else images. `subjects` and `clips` count what the tests hold.
+    `control` is empty, or says which control it is. `counts` are [trials, groups, classes, classes], the confusion
+    matrices of each trial that is there and each group (`units`): subjects where all are known, else clips, else
+    images. `subjects` and `clips` count what the tests hold.
     """
 
     setting: str
@@ -50,7 +50,7 @@ class Cell:
     network: str
     level: str
     trials: tuple[metrics.Scores | None, ...]
-    counts: Float[np.ndarray, "t g c c"]
+    counts: Num[np.ndarray, "t g c c"]
     units: tuple[str, ...]
     grouped: str
     clips: int
@@ -179,6 +179,8 @@ class Study:
         self.run = find(name, store)
         self.spec: dict[str, Any] = self.run.spec
         self.plan: dict[str, Any] = self.run.json("plan.json")
+        if "ablations" not in self.plan:
+            raise StoreError(f"{name} was planned by an older mien, without ablations; run it again with this one")
         self.title = str(self.spec["title"])
         self.protocol = str(self.spec["protocol"])
         self.classes = tuple(self.spec["classes"])
@@ -266,7 +268,10 @@ class Study:
         found = [(name, name, "") for name in ("majority", "nearest") if name in listed]
         if "permuted" in listed and setting == "real_to_real":
             found += [("permuted", "nearest", ""), *(("permuted", name, first) for name in self.classifiers)]
-        if "copycat" in listed and set(COPIES) & set(self.plan["settings"][setting].values()):
+        sides = self.plan["settings"][setting]
+        if "copycat" in listed and sides["train"] in COPIES:
+            found.append(("copycat", "nearest", ""))
+        if "copycat" in listed and set(COPIES) & set(sides.values()):
             found += [("copycat", name, first) for name in self.classifiers]
         return found
 
@@ -389,7 +394,7 @@ class Study:
 
 def _grouped(
     tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
-) -> tuple[Float[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
+) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
     """Return the confusion matrices of each trial and group, the groups' names, what they are, and how many clips."""
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"subject": [], "clip": [], "key": []})
     known = [name for name in ("subject", "clip") if len(whole) and "" not in set(whole[name])]
@@ -400,7 +405,8 @@ def _grouped(
     units = tuple(sorted({name for one in owners for name in one}))
     place = {name: number for number, name in enumerate(units)}
     number = {name: place for place, name in enumerate(classes)}
-    counts = np.zeros((len(parts), len(units), len(classes), len(classes)))
+    shape = (len(parts), len(units), len(classes), len(classes))
+    counts = np.zeros(shape, np.uint8 if grouped == "key" else np.float64)  # of images there are many, and one of each
     for trial, (part, owner_of) in enumerate(zip(parts, owners, strict=True)):
         where = [place[name] for name in owner_of]
         true, given = ([number[name] for name in part[column]] for column in ("true", "predicted"))
@@ -416,7 +422,7 @@ def _gap(ours: Cell, theirs: Cell, metric: str) -> Interval:
 
 
 def _compared(ours: Cell, theirs: Cell) -> Comparison:
-    right = [np.einsum("tgii->g", cell.counts) / len(cell.counts) for cell in (ours, theirs)]
+    right = [np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts) for cell in (ours, theirs)]
     p = stats.sign_flip(right[0] - right[1], ours.draw) if ours.units == theirs.units else float("nan")
     gap, trials = _gap(ours, theirs, "accuracy"), len(ours.done)
     return Comparison(ours.classifier, ours.ablation, gap, p, trials, len(ours.units), ours.grouped, ours.level)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from mien.seeds import rng
 
@@ -68,7 +68,7 @@ def draws(groups: int, *names: str | int) -> Int[np.ndarray, "draws groups"]:
 
 
 def drawn(
-    counts: Float[np.ndarray, "t g c c"], measure: Measure, *names: str | int
+    counts: Num[np.ndarray, "t g c c"], measure: Measure, *names: str | int
 ) -> Float[np.ndarray, " draws"] | None:
     """Return a measure of each draw of the groups, the mean over trials; nothing where a single group can be drawn.
 
@@ -92,9 +92,9 @@ def around(value: float, found: Float[np.ndarray, " draws"] | None) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def mean(counts: Float[np.ndarray, "t g c c"], measure: Measure) -> float:
+def mean(counts: Num[np.ndarray, "t g c c"], measure: Measure) -> float:
     """Return the mean over trials of a measure of the summed counts."""
-    return float(np.nanmean(measure(counts.sum(axis=1))))
+    return float(np.nanmean(measure(counts.sum(axis=1, dtype=np.float64))))
 
 
 def sign_flip(gaps: Float[np.ndarray, " g"], *names: str | int) -> float:

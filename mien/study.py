@@ -404,20 +404,23 @@ def _copied_tests(study: StudySpec, ablation: str, train: Training, tests: tuple
 def _permuted_kinds(study: StudySpec) -> list[Kind]:
     if "permuted" not in study.controls:
         return []
-    first = study.ablations[0]
-    names = [("nearest", ""), *((name, first) for name in study.classifiers)]
-    return [Kind(name, ablation, "permuted", "real", ("real",)) for name, ablation in names]
+    return [Kind(name, ablation, "permuted", "real", ("real",)) for name, ablation in _under_control(study)]
 
 
 def _copycat_kinds(study: StudySpec, named: dict[Training, tuple[Source, ...]]) -> list[Kind]:
     if "copycat" not in study.controls:
         return []
     return [
-        Kind(name, study.ablations[0], "copycat", COPIES[train], tuple(COPIES.get(test, test) for test in found))
-        for name in study.classifiers
+        Kind(name, ablation, "copycat", COPIES[train], tuple(COPIES.get(test, test) for test in found))
+        for name, ablation in _under_control(study)
         for train, found in named.items()
         if train in COPIES
     ]
+
+
+def _under_control(study: StudySpec) -> list[tuple[str, str]]:
+    """Return who is trained on permuted labels and on copies: a nearest neighbour, and each classifier as it comes."""
+    return [("nearest", ""), *((name, study.ablations[0]) for name in study.classifiers)]
 
 
 def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold: int) -> TrialSpec:
@@ -572,6 +575,8 @@ def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | No
         say(f"{study.title}: all {len(wanted)} trials{' that were asked for' if only else ''} are done")
         return whole
     _check(missing)
+    for one in frozen(study):
+        say(f"{one['classifier']}, {one['ablation']}: frozen are {one['text']}")
     needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)}
     jobs = [job for one in todo.databases for job in _database_jobs(one, store, device, needed)]
     jobs.sort(key=lambda job: job.order)

@@ -88,10 +88,10 @@ def test_every_stage_leads_to_the_next(place: Path):
     assert "2 generators" in text and "to do on this machine (cpu)" in text and "in all" in text
     mien(place, "study", "run", "study.toml", "--only", "control=nearest,setting=real_to_real")
     assert not [name for name in Store(place / "store").names() if name.startswith("copycat")]
-    assert "2 of 10" in mien(place, "study", "status", "tiny-study")
+    assert "2 of 12" in mien(place, "study", "status", "tiny-study")
     text = mien(place, "study", "run", "study.toml")
     assert "real → real" in text
-    assert "10 of 10" in mien(place, "study", "status", "study.toml")
+    assert "12 of 12" in mien(place, "study", "status", "study.toml")
     assert "nothing is left to do" in mien(place, "study", "plan", "study.toml")
     text = mien(place, "report", "tiny-study", "--out", "report")
     assert "report.html" in text
