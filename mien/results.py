@@ -30,6 +30,12 @@ SURE = 0.05  # a p below this, with an interval that leaves zero out, is an answ
 LEAK = 0.95  # an accuracy above this on people never seen is not believed before it was looked into
 FREE_LICENCES = ("cc0", "cc-by", "cc by", "public domain")
 COPIES = {"synthetic": "copycat", "both": "both_copycat"}
+CONTROLS = {
+    "majority": "majority class",
+    "nearest": "1-nearest neighbour",
+    "permuted": "labels permuted",
+    "copycat": "copycat",
+}
 PUBLISHED = {"plain": "none", "augment": "augmentation", "freeze30": "freezing"}
 """What the preprint's tables call our ablations."""
 
@@ -165,10 +171,10 @@ class Comparison:
 
     @property
     def answer(self) -> str:
-        """Yes, no (it is worse), or cannot tell: interval and p must agree, since few people make intervals narrow."""
+        """Yes (it is better), no (it is worse), or cannot tell: interval and p must agree, since few people make intervals narrow."""
         if math.isnan(self.gap.low) or self.gap.low <= 0 <= self.gap.high or not self.p < SURE:
             return "cannot tell"
-        return "yes" if self.gap.low > 0 else "no, it makes it worse"
+        return "yes" if self.gap.low > 0 else "no"
 
 
 class Study:
@@ -256,6 +262,18 @@ class Study:
         """Return the controls of one setting."""
         return [one for one in self.controls if (one.setting, one.level) == (setting, level)]
 
+    def floors(self, setting: str, level: str) -> list[tuple[str, Cell]]:
+        """Return what stands under a setting's cells, by name: the constant answer, and the controls as planned."""
+        own = (cell for cell in self.cells if (cell.setting, cell.level) == (setting, level) and cell.whole)
+        first = next(own, None)
+        constant = [("constant answer", first.commonest)] if first else []
+        return constant + [(self.named(cell), cell) for cell in self.controls_of(setting, level)]
+
+    @property
+    def without(self) -> list[str]:
+        """Names for people of the controls that the study does not have."""
+        return [name for control, name in CONTROLS.items() if control not in self.plan["controls"]]
+
     def _has(self, setting: str, level: str) -> bool:
         if level == "images":
             return True
@@ -330,12 +348,7 @@ class Study:
     def named(self, control: Cell) -> str:
         """Return a control's name for people."""
         who = "1-NN" if control.classifier == "nearest" else control.classifier
-        return {
-            "majority": "majority class",
-            "nearest": "1-nearest neighbour",
-            "permuted": f"labels permuted ({who})",
-            "copycat": f"copycat ({who})",
-        }[control.control]
+        return CONTROLS[control.control] + (f" ({who})" if control.control in ("permuted", "copycat") else "")
 
     def alarms(self) -> list[Cell]:
         """Return the cells whose accuracy on people never seen is too high to be believed."""

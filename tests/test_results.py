@@ -1,0 +1,410 @@
+"""Results: cells, controls, intervals and verdicts are those of the predictions, and nothing else is claimed."""
+
+import json
+import math
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_classifiers import CLASSES, blobs
+from test_study import FOUR, keep, table
+
+from mien import metrics, results, splits, study, trials
+from mien.errors import SpecError, StoreError
+from mien.faces import Faces, make_index
+from mien.seeds import rng, seed
+from mien.store import Run, Store
+
+FIVE = [*FOUR, "both_to_real"]
+CONTROLS = ["majority", "nearest", "permuted", "copycat"]
+Skill = Callable[[study.Row, str], float]
+"""How often the trial of a row is right about the images of a test."""
+
+
+def modest(row: study.Row, test: str) -> float:
+    """Networks are right about two in three, which is above all their controls."""
+    return 0.66 if not row.control and test != "copycat" else 0.3
+
+
+def written_study(
+    store: Store, skill: Skill = modest, done: Callable[[study.Row], bool] = lambda row: True, **changes: Any
+) -> results.Study:
+    """Keep a study whose trials were made up, right as often as `skill` says; those that are not `done` are missing."""
+    lot = {"seed": seed("study", changes.get("name", "")) % 2**31}  # or studies of equal trials would share them
+    spec = study.resolve(table(**{**lot, **changes}), store)
+    plan = study.plan(spec, store)
+    store.make(spec, lambda out, scratch: study._write_study(plan, out), alias=spec.title)
+    for one in plan.databases:
+        side = store.run(spec.faces) if one.split is None else splits.run(one.split, store)
+        for made in (one.generate, one.copycat):
+            if made is not None:
+                store.make(made, lambda out, scratch, s=side, m=made: painted(s, m.counts, m.name).save(out))
+    for row in plan.rows:
+        if done(row):
+            store.make(row.spec, lambda out, scratch, row=row: guess(row, skill, store, out))
+    return results.Study(spec.title, store)
+
+
+def painted(side: Run, counts: dict[str, int], name: str) -> Faces:
+    """Grey faces with counts a class, whose generator saw all of `side`."""
+    emotions = [emotion for emotion, count in counts.items() for _ in range(count)]
+    size = Faces.load(side.path).size
+    images = rng(name).integers(0, 256, (len(emotions), *size)).astype(np.uint8)
+    keys = [f"{name}/{place}" for place in range(len(emotions))]
+    index = make_index(images, key=keys, dataset="synthetic", emotion=emotions, source=name)
+    return Faces(images, index, Faces.load(side.path).index.loc[:, ["key", "subject", "clip"]])
+
+
+def guess(row: study.Row, skill: Skill, store: Store, out: Path) -> None:
+    """Write what a trial would, with answers drawn by lot."""
+    _, tests = trials.sides(row.spec, store)
+    classes = row.spec.classes
+    tables = []
+    for name, faces in tests.items():
+        draw = rng(row.spec.name, name)
+        true = faces.labels(classes)
+        wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)
+        given = np.where(draw.random(len(true)) < skill(row, name), true, wrong)
+        tables.append(trials._predicted(np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec))
+    whole = pd.concat(tables, ignore_index=True)
+    whole.to_parquet(out / "predictions.parquet", index=False)
+    records = [record for name in row.spec.tests for record in trials._records(whole, name, row.spec)]
+    trials.write_json(out / "records.json", [vars(record) for record in records])
+
+
+def people(n: int = 288, subjects: int = 12, **columns: Any) -> Faces:
+    """Blobs of more people, two images a clip."""
+    faces = blobs(n, size=8, subjects=subjects)
+    return Faces(faces.images, faces.index.assign(**columns))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("home") / "store")
+    keep(people(), store, "blobs")
+    return store
+
+
+@pytest.fixture(scope="module")
+def whole(home: Store) -> results.Study:
+    """All settings by subject, two classifiers, two ablations, two trials, all controls."""
+    names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}
+    return written_study(
+        home, name="whole", settings=FIVE, controls=CONTROLS, ablations=["plain", "augment"],
+        classifiers=list(names), classifier={"size": 16, **names},
+    )  # fmt: skip
+
+
+def cell_of(found: results.Study, setting: str, level: str = "images", **which: str) -> results.Cell:
+    cell = found.cell(setting, which.get("classifier", found.classifiers[0]), level, which.get("ablation"))
+    assert cell is not None
+    return cell
+
+
+def control_of(found: results.Study, setting: str, name: str, level: str = "images") -> results.Cell:
+    (cell,) = [one for one in found.controls_of(setting, level) if found.named(one) == name]
+    return cell
+
+
+def accuracy(found: results.Study, test: str, **which: Any) -> float:
+    """The share of right answers in the predictions of all folds of some trials, by pandas alone."""
+    rows = [row for row in found.trials if all(row[name] == value for name, value in which.items())]
+    tables = [pd.read_parquet(found.store.run(row["run"]).file("predictions.parquet")) for row in rows]
+    whole = pd.concat(tables)
+    right = (whole["true"] == whole["predicted"]).to_numpy()
+    return float(right[(whole["test"] == test).to_numpy()].mean())
+
+
+# Cells
+
+
+def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: results.Study):
+    assert len(whole.cells) == (5 + 3) * 2 * 2  # by image in all settings, by clip where real faces are tested
+    assert len({(one.setting, one.classifier, one.ablation, one.level) for one in whole.cells}) == len(whole.cells)
+    assert all(cell.whole and len(cell.trials) == 2 for cell in whole.cells)
+    assert cell_of(whole, "real_to_real").ablation == "plain"
+
+
+@pytest.mark.parametrize("setting", FIVE)
+def test_a_cell_is_the_share_of_right_answers_of_its_trials(whole: results.Study, setting: str):
+    sides = whole.plan["settings"][setting]
+    for number, scores in enumerate(cell_of(whole, setting, ablation="augment").trials):
+        which = {"classifier": "first", "ablation": "augment", "control": "", "train": sides["train"], "trial": number}
+        assert scores is not None
+        assert scores.accuracy == pytest.approx(accuracy(whole, sides["test"], **which))
+
+
+def test_a_cell_knows_whom_it_was_tested_on(whole: results.Study):
+    real, made = cell_of(whole, "real_to_real"), cell_of(whole, "real_to_synthetic")
+    assert (real.n, real.clips, real.subjects, real.grouped) == (288, 48, 12, "subject")
+    assert (made.clips, made.subjects, made.grouped) == (0, 0, "image")
+    assert cell_of(whole, "real_to_real", "clips").n == 48
+
+
+def test_counts_add_up_to_the_scores_of_each_trial(whole: results.Study):
+    for cell in whole.cells:
+        for scores, counts in zip(cell.done, cell.counts, strict=True):
+            assert (counts.sum(axis=0) == scores.confusion).all()
+
+
+def test_a_missing_trial_is_a_hole(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(people(96, 6), store, "blobs")
+    found = written_study(store, done=lambda row: row.trial == 0 or row.fold == 0, controls=["nearest"])
+    cell = cell_of(found, "real_to_real")
+    assert (len(cell.done), len(cell.trials), cell.whole) == (1, 2, False)
+    assert cell.summary("accuracy") is None and cell.interval("uf1") is None
+    assert found.verdicts(cell) == [] and found.alarms() == []
+
+
+# Controls
+
+
+def test_the_controls_of_each_setting_have_names_for_people(whole: results.Study):
+    named = {setting: [whole.named(one) for one in whole.controls_of(setting, "images")] for setting in FIVE}
+    both = ["majority class", "1-nearest neighbour"]
+    copies = ["copycat (first)", "copycat (second)"]
+    permuted = ["labels permuted (1-NN)", "labels permuted (first)", "labels permuted (second)"]
+    learnt = {setting: [*both, "copycat (1-NN)", *copies] for setting in FIVE[1:]}
+    assert named == {**learnt, "real_to_real": [*both, *permuted], "real_to_synthetic": [*both, *copies]}
+    assert all(one.whole and len(one.trials) == 2 for one in whole.controls)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "test", "which"),
+    [
+        ("real_to_real", "majority class", "real", {"control": "majority", "train": "real"}),
+        ("both_to_real", "1-nearest neighbour", "real", {"control": "nearest", "train": "both"}),
+        ("synthetic_to_synthetic", "1-nearest neighbour", "synthetic", {"control": "nearest", "train": "synthetic"}),
+        ("real_to_real", "labels permuted (1-NN)", "real", {"control": "permuted", "classifier": "nearest"}),
+        ("real_to_real", "labels permuted (second)", "real", {"control": "permuted", "classifier": "second"}),
+        ("synthetic_to_real", "copycat (first)", "real", {"control": "copycat", "train": "copycat"}),
+        ("synthetic_to_synthetic", "copycat (first)", "copycat", {"control": "copycat", "train": "copycat"}),
+        ("both_to_real", "copycat (first)", "real", {"control": "copycat", "train": "both_copycat"}),
+        ("real_to_synthetic", "copycat (first)", "copycat", {"control": "", "train": "real", "ablation": "plain"}),
+    ],
+)
+def test_a_control_is_that_of_its_trials(
+    whole: results.Study, setting: str, name: str, test: str, which: dict[str, str]
+):
+    first = {"classifier": "first"} if "first" in name else {}
+    found = control_of(whole, setting, name)
+    assert found.mean("accuracy") == pytest.approx(accuracy(whole, test, **which, **first))
+
+
+def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    faces = people(96, 6).select((np.arange(96) % 4 == 1) | (np.arange(96) % 3 == 0))
+    keep(faces, store, "blobs")
+    cell = cell_of(written_study(store), "real_to_real")
+    _, counts = np.unique(list(faces.index["emotion"]), return_counts=True)
+    assert cell.constant("accuracy") == pytest.approx(counts.max() / counts.sum())
+    assert cell.constant("uar") == 0.25
+
+
+# Intervals and verdicts
+
+
+def test_the_interval_is_that_of_drawing_people(whole: results.Study):
+    cell = cell_of(whole, "real_to_real")
+    found = cell.interval("uf1")
+    assert found is not None
+    chosen, scores = rng("by hand"), []
+    for _ in range(3000):
+        people = chosen.integers(0, 12, 12)
+        each = [metrics.score(one[people].sum(axis=0).astype(np.int64), CLASSES).uf1 for one in cell.counts]
+        scores.append(np.mean(each))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), abs=0.01)
+    assert found.value == pytest.approx(np.mean([one.uf1 for one in cell.done]))
+
+
+def test_what_stands_above_all_its_controls_clears_them(whole: results.Study):
+    verdicts = {one.control: one for one in whole.verdicts(cell_of(whole, "real_to_real", ablation="augment"))}
+    names = ["the constant answer", "majority class", "1-nearest neighbour"]
+    assert list(verdicts) == [*names, "labels permuted (1-NN)", "labels permuted (first)"]  # not the other network's
+    assert all(one.cleared for one in verdicts.values())
+    gap = verdicts["1-nearest neighbour"].gap
+    cell, nearest = cell_of(whole, "real_to_real", ablation="augment"), control_of(whole, "real_to_real", names[2])
+    assert gap is not None
+    assert gap.value == pytest.approx(cell.mean("accuracy") - nearest.mean("accuracy"))
+    assert gap.low < gap.value < gap.high
+
+
+@pytest.mark.parametrize(("control", "settings"), [("permuted", FIVE[:1]), ("copycat", FIVE[1:])])
+def test_a_cell_is_held_to_the_control_that_beats_it(home: Store, control: str, settings: list[str]):
+    def skill(row: study.Row, test: str) -> float:
+        beats = row.classifier == "tiny" and (row.control == control or test == "copycat")
+        return 0.95 if beats else 0.3 if row.control else 0.75
+
+    found = written_study(home, skill, name=control, settings=settings, controls=["majority", control])
+    for setting in settings:
+        cleared = {one.control: one.cleared for one in found.verdicts(cell_of(found, setting))}
+        failed = {"permuted": "labels permuted (tiny)", "copycat": "copycat (tiny)"}[control]
+        assert [name for name, above in cleared.items() if not above] == [failed]
+        assert len(cleared) == (3 if setting == "real_to_synthetic" else 4)  # a 1-NN learns copies, too
+
+
+def test_an_equal_control_is_not_cleared(home: Store):
+    found = written_study(home, lambda row, test: 0.6, name="equal", settings=FIVE, controls=["nearest"], trials=1)
+    assert [found.verdicts(cell_of(found, name))[1].cleared for name in FIVE] == [False] * 5
+
+
+def test_a_control_that_was_not_run_is_neither_cleared_nor_failed(home: Store):
+    found = written_study(
+        home, name="half", settings=["both_to_real"], controls=["majority", "copycat"],
+        done=lambda row: row.control != "copycat" or row.fold == 0,
+    )  # fmt: skip
+    verdicts = {one.control: one for one in found.verdicts(cell_of(found, "both_to_real"))}
+    assert verdicts["copycat (tiny)"] == results.Verdict("copycat (tiny)", None)
+    assert verdicts["copycat (tiny)"].cleared is None
+    assert verdicts["majority class"].cleared
+
+
+def test_one_person_alone_proves_nothing(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(people(96, 6), store, "blobs")
+    found = written_study(store, folds="subjects", only_folds=[2])
+    cell = cell_of(found, "real_to_real")
+    assert cell.subjects == 1
+    assert [one.cleared for one in found.verdicts(cell)] == [None]
+
+
+def test_without_subjects_clips_are_drawn_and_without_clips_images(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    for name, columns, protocol in (
+        ("clips", {"subject": ""}, "clip"),
+        ("images", {"subject": "", "clip": ""}, "frame"),
+    ):
+        keep(people(96 + len(name), 6, **columns), store, name)
+        cell = cell_of(written_study(store, name=f"by-{name}", faces=name, protocol=protocol), "real_to_real")
+        assert (cell.grouped, cell.subjects) == (name[:-1], 0)
+        assert cell.interval("accuracy") is not None
+
+
+# Alarms
+
+
+@pytest.mark.parametrize(
+    ("protocol", "skill", "settings"),
+    [("subject", 0.99, ["real_to_real"]), ("subject", 0.9, []), ("frame", 0.99, [])],
+)
+def test_an_accuracy_too_good_for_unseen_people_raises_the_alarm(
+    home: Store, protocol: str, skill: float, settings: list[str]
+):
+    found = written_study(
+        home, lambda row, test: skill if test == "real" else 1.0, name=f"alarm{skill}", protocol=protocol, trials=1,
+        settings=["real_to_real", "real_to_synthetic"],
+    )  # fmt: skip
+    assert [one.setting for one in found.alarms() if one.level == "images"] == settings
+
+
+def test_the_alarm_is_raised_by_clip_too(home: Store):
+    found = written_study(home, lambda row, test: 0.9, name="clips", trials=1)
+    assert [one.level for one in found.alarms()] in ([], ["clips"])
+    assert bool(found.alarms()) == (cell_of(found, "real_to_real", "clips").mean("accuracy") > 0.95)
+
+
+# Does adding synthetic images help?
+
+
+def helped(store: Store, name: str, both: float, copies: float = 0.3) -> results.Study:
+    def skill(row: study.Row, test: str) -> float:
+        return {"both": both, "both_copycat": copies}.get(row.spec.train, 0.5)
+
+    return written_study(store, skill, name=name, settings=["real_to_real", "both_to_real"], controls=["copycat"])
+
+
+@pytest.mark.parametrize(("both", "answer"), [(0.9, "yes"), (0.1, "no"), (0.5, "cannot tell")])
+def test_the_question_is_answered_by_interval_and_p(home: Store, both: float, answer: str):
+    found = helped(home, f"help{round(10 * both)}", both)
+    (one,) = found.compared("both_to_real")
+    assert one.answer.startswith(answer)
+    assert (one.groups, one.grouped, one.trials, one.level) == (12, "subject", 2, "clips")
+    assert (one.p < 0.05) == (answer != "cannot tell")
+    base, other = (cell_of(found, name, "clips") for name in ("real_to_real", "both_to_real"))
+    assert one.gap.value == pytest.approx(other.mean("accuracy") - base.mean("accuracy"))
+
+
+def test_copies_that_do_as_much_are_held_against_the_generator(home: Store):
+    (one,) = helped(home, "copies", both=0.9, copies=0.9).against_copies()
+    assert one.answer == "cannot tell"
+    (one,) = helped(home, "help9", both=0.9).against_copies()
+    assert one.answer == "yes"
+
+
+def test_the_answer_needs_the_interval_and_p():
+    def answer(low: float, high: float, p: float) -> str:
+        gap = results.Interval((low + high) / 2, low, high)
+        return results.Comparison("tiny", "plain", gap, p, 2, 12, "subject", "clips").answer
+
+    assert answer(0.01, 0.2, 0.01) == "yes"
+    assert answer(-0.2, -0.01, 0.01).startswith("no")
+    assert answer(0.01, 0.2, 0.11) == answer(-0.1, 0.2, 0.04) == answer(math.nan, math.nan, 1.0) == "cannot tell"
+
+
+def test_a_question_with_a_hole_has_no_answer(home: Store):
+    found = written_study(
+        home, name="hole", settings=["real_to_real", "synthetic_to_real", "both_to_real"],
+        done=lambda row: (row.spec.train, row.trial) != ("both", 1),
+    )  # fmt: skip
+    assert found.compared("both_to_real") == found.against_copies() == []
+    assert len(found.compared("synthetic_to_real")) == 1
+
+
+def test_recall_is_that_of_each_class(whole: results.Study):
+    cell = cell_of(whole, "real_to_real")
+    counts = np.sum([one.confusion for one in cell.done], axis=0)
+    assert cell.recall() == pytest.approx([counts[k, k] / counts[k].sum() for k in range(4)])
+    assert 0.5 < np.mean(cell.recall()) < 0.8
+
+
+# How far it is
+
+
+def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(people(96, 6), store, "blobs")
+    found = written_study(store, controls=["nearest"], done=lambda row: row.fold == 0)
+    names = [row["run"] for row in found.trials if row["fold"] == 1 and not row["control"]]
+    for row in found.trials:
+        path = store.root / "runs" / row["run"] / "about.json"
+        if path.exists():
+            path.write_text(json.dumps({"seconds": 10 if row["control"] else 100}))
+    trials.note_failure(store, names[0], ValueError("out of luck"))
+    (store.root / "work" / f"{names[1]}.claim").write_text(f"{socket.gethostname()} {os.getpid()} abc 3")
+    text = results.status("small", store)
+    assert "small: 3 of 6 trials done, in 3 min 30 s" in text
+    assert "cells           2 of 4" in text and "controls        1 of 2" in text
+    assert "under way   tiny trained on real, trial 2, fold 1" in text
+    assert "1 x ValueError: out of luck" in text
+    assert "to come     2, about 1 min 50 s" in text  # one of 100 seconds, which has begun, and one of 10
+
+
+def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(people(96, 6), store, "blobs")
+    written_study(store, done=lambda row: False)
+    text = results.status("small", store)
+    assert "small: 0 of 4 trials done, in 0 s" in text
+    assert "to come     4" in text and "about" not in text
+
+
+# Finding studies
+
+
+def test_a_study_is_found_by_its_file_too(home: Store, whole: results.Study, tmp_path: Path):
+    (tmp_path / "a.toml").write_text('name = "whole"')
+    assert results.Study(str(tmp_path / "a.toml"), home).title == "whole"
+    (tmp_path / "a.toml").write_text('name = "other"')
+    with pytest.raises(StoreError, match="has not been run"):
+        results.Study(str(tmp_path / "a.toml"), home)
+    (tmp_path / "a.toml").write_text("")
+    with pytest.raises(SpecError, match="must be a study with a name"):
+        results.Study(str(tmp_path / "a.toml"), home)
+    with pytest.raises(StoreError, match="a report is made of a study"):
+        results.Study("blobs", home)
