@@ -241,7 +241,7 @@ def generate(
         str, typer.Option(help="preprint, like:DATASET, balanced:N (in all), or happiness=100,fear=50.")
     ] = "preprint",
     steps: Annotated[int | None, typer.Option(help="Sampling steps; the model's own number by default.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="dpmpp2m, heun, euler or ancestral.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="dpmpp2m, unipc, heun, euler or ancestral.")] = None,
     guidance: Annotated[float, typer.Option(help="1 = none, which is best for training classifiers.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
     device: DeviceOption = "auto",
@@ -331,9 +331,10 @@ def report(
     from mien import report as module
 
     home = _store(store)
+    page = module.make(studies, home, out)
     for name in studies:
         module.show(name, home)
-    print(module.make(studies, home, out))
+    print(page)
 
 
 @app.command("ls")

@@ -25,14 +25,14 @@ def error(sampler: str, steps: int) -> float:
     return abs(SAMPLERS[sampler](perfect, x, levels).item() - end)
 
 
-@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("heun", 2), ("dpmpp2m", 2)])
+@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("heun", 2), ("dpmpp2m", 2), ("unipc", 3)])
 def test_a_sampler_converges_at_its_order(sampler: str, order: int):
     steps = [64, 128, 256, 512]
     slope = -np.polyfit(np.log(steps), np.log([error(sampler, n) for n in steps]), 1)[0]
     assert slope == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp2m"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp2m", "unipc"])
 def test_a_deterministic_sampler_makes_the_right_spread(sampler: str):
     noise = torch.randn(2000, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = SAMPLERS[sampler](perfect, noise * 80, karras_levels(160, 0.002, 80.0))

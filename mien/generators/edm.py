@@ -15,7 +15,7 @@ from mien.generators.samplers import SAMPLERS, Denoiser, Draw, bind, karras_leve
 from mien.generators.specs import SamplerSpec, TrainSpec
 
 LOW, HIGH = 0.002, 80.0
-STEPS = {"dpmpp2m": 16, "heun": 18, "euler": 50, "ancestral": 100}
+STEPS = {"dpmpp2m": 16, "unipc": 16, "heun": 18, "euler": 50, "ancestral": 100}
 
 
 def preconditioning(

@@ -90,20 +90,20 @@ class TrainSpec(Spec):
         return max(1, round(self.images_seen / self.batch))
 
 
-SAMPLERS = ("dpmpp2m", "heun", "euler", "ancestral")
+SAMPLERS = ("dpmpp2m", "unipc", "heun", "euler", "ancestral")
 
 
 class SamplerSpec(Spec):
     """How images are drawn from a trained generator.
 
-    `steps` None is the sampler's own number: dpmpp2m 16, heun 18, euler 50, ancestral 100 (edm) or all T (ddpm).
+    `steps` None is the sampler's own number: dpmpp2m and unipc 16, heun 18, euler 50, ancestral 100, or all T (ddpm).
     `guidance` w > 1 pushes towards the label (D_null + w (D - D_null)) while sigma / sigma_data lies within
     [guidance_low, guidance_high]; 1 is none. `clip_x0` keeps every prediction within the range of images. `variance`
     is that of the ancestral step: of the posterior, or beta.
     """
 
     stage: ClassVar[str] = "sampler"
-    sampler: Literal["dpmpp2m", "heun", "euler", "ancestral"] = "dpmpp2m"
+    sampler: Literal["dpmpp2m", "unipc", "heun", "euler", "ancestral"] = "dpmpp2m"
     steps: int | None = Field(default=None, ge=1, le=100_000)
     guidance: float = Field(default=1.0, ge=1)
     guidance_low: float = Field(default=0.4, ge=0)
