@@ -1,49 +1,84 @@
 """Charts: bars of accuracies, as SVG that is the same each time."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = ("#8a8f98", "#2f6fbf", "#e08214", "#1b7f5c", "#9b4f96")  # apart for colour-blind readers, too
-STYLES = ("--", ":", "-.", (0, (1, 1)), (0, (5, 1, 1, 1)))
-WIDTH = 0.8  # of a group of bars, where 1 is the distance between groups
+COLOURS = {"published": "#9aa0a8", "frame": "#e69f00", "clip": "#56b4e9", "subject": "#0072b2"}  # Okabe and Ito's
+OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#f0e442")
+MARKERS = ("_", "o", "^", "v", "s", "D", "P", "X")
+WIDTH = 0.84  # of a group of bars, where 1 is the distance between groups
+TOP = 112  # room above 100 % for the numbers
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "mien",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": "#1d2430",
+}
 
-Bar = tuple[float, float] | None
-"""Height and standard deviation (nan for none), in per cent; nothing where there is no number."""
+
+@dataclass(frozen=True)
+class Bar:
+    """Height and standard deviation (nan for none), in per cent; `floors` are what its controls reach, by name."""
+
+    height: float
+    sd: float
+    floors: Mapping[str, float]
 
 
-def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar]], floors: Mapping[str, float]) -> str:
-    """Return a bar chart as SVG: a group of bars for each of `groups`, one for each of `series`.
+def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | None]]) -> str:
+    """Return a bar chart as SVG: a group of bars for each of `groups`, one for each of `series`, nothing for a hole.
 
-    `floors` are drawn as level lines: what controls reach.
+    What the controls of a bar reach is marked on the bar, with one sign for each control.
     """
-    with mpl.rc_context({"svg.hashsalt": "mien", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    names = dict.fromkeys(name for values in series.values() for bar in values if bar for name in bar.floors)
+    signs = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(names)}
+    spare = iter(OTHERS * len(series))
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(5.8, 3.6), layout="constrained")
         axes = figure.add_subplot()
         width = WIDTH / max(1, len(series))
         for number, (label, values) in enumerate(series.items()):
-            colour = COLOURS[number % len(COLOURS)]
+            colour = COLOURS.get(label) or next(spare)
+            axes.bar([0], [0], width, color=colour, label=label)  # for the legend, where the first bar is a hole too
             for group, bar in enumerate(values):
-                x = group - WIDTH / 2 + (number + 0.5) * width
-                name = label if group == 0 else "_"
-                if bar is None:
-                    axes.bar(x, 0, width, color=colour, label=name)
-                    axes.text(x, 1.5, "not run", rotation=90, ha="center", va="bottom", fontsize=7, color="#666666")
-                    continue
-                spread = None if bar[1] != bar[1] else bar[1]
-                axes.bar(x, bar[0], width * 0.92, yerr=spread, color=colour, label=name, error_kw={"lw": 1})
-                axes.text(x, bar[0] + (spread or 0) + 1, f"{bar[0]:.1f}", ha="center", va="bottom", fontsize=7)
-        for number, (label, height) in enumerate(floors.items()):
-            axes.axhline(height, color="#333333", lw=1, ls=STYLES[number % len(STYLES)], label=f"{label} {height:.1f}")
-        axes.set_xticks(range(len(groups)), groups)
-        axes.set_ylim(0, 112)
-        axes.set_yticks(range(0, 101, 20))
-        axes.set_ylabel("accuracy, %")
-        axes.set_title(title, fontsize=10, loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+                _draw(axes, group - WIDTH / 2 + (number + 0.5) * width, 0.92 * width, bar, colour, signs)
+        for name, sign in signs.items():
+            axes.plot([], [], sign, color="white", markeredgecolor="black", markersize=5, label=name)
+        _frame(axes, title, groups)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def _draw(axes: Axes, x: float, width: float, bar: Bar | None, colour: str, signs: Mapping[str, str]) -> None:
+    """Draw one bar with its spread, its number above, and the signs of its controls side by side."""
+    if bar is None:
+        axes.text(x, 1.5, "not run", rotation=90, ha="center", va="bottom", fontsize=8, color="#5b6675")
+        return
+    spread = None if math.isnan(bar.sd) else bar.sd
+    axes.bar(x, bar.height, width, yerr=spread, color=colour, error_kw={"lw": 1, "capsize": 2})
+    above = max(bar.height + (spread or 0), *bar.floors.values(), 0) + 2.5
+    axes.text(x, above, f"{bar.height:.1f}", ha="center", va="bottom", fontsize=8)
+    places = list(signs)
+    for name, height in bar.floors.items():
+        shift = ((places.index(name) + 0.5) / len(places) - 0.5) * 0.9 * width
+        axes.plot(x + shift, height, signs[name], color="white", markeredgecolor="black", markersize=5, zorder=4)
+
+
+def _frame(axes: Axes, title: str, groups: Sequence[str]) -> None:
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylim(0, TOP)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylabel("accuracy, %")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)

@@ -54,9 +54,11 @@ SYNTHETIC_TEST = (
 )
 ALARM = (
     "Accuracies above 95 % on people never seen are rare, and a leak is likelier. Look for the same person under two "
-    "names; for near-duplicate images across people; for borders, stamps or compression that give the label away; for "
-    "a dataset folder that was ingested twice under two names."
+    "names; for near-duplicate images across people; for borders, stamps or compression in the pictures that give the "
+    "label away; for a folder that was ingested twice under two names; for synthetic images from outside this study, "
+    "whose generator saw the test people."
 )
+MINUS = "\u2212"
 MANY = 6  # confusion matrices that are shown without being asked for
 WIDTH = 140  # columns of a table where no terminal says how many there are
 
@@ -117,7 +119,7 @@ def terminal(study: str | Path, store: Store) -> Table:
             old = [f"{cell.published:.2f}" if cell.published else ""] * printed
             mark = f" {LOW}" if low(found, cell, "accuracy") else ""
             table.add_row(SETTINGS[setting] if not place else "", name + mark, *_brief(cell), *old)
-        for name, cell in _floors(found, setting, "images"):
+        for name, cell in found.floors(setting, "images"):
             table.add_row("", f"  {name}", *_brief(cell), style="dim")
     failed = f", {len(found.failed)} failed" if found.failed else ""
     table.caption = (
@@ -133,7 +135,7 @@ def show(study: str | Path, store: Store) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(terminal(study, store))
     found = Study(str(study), store)
-    for text in [*_alarms(found), *_helps(found)]:
+    for text in [*(f"Leak alarm: {text}" for text in _alarms(found)), *_helps(found)]:
         console.print(text, soft_wrap=True, markup=False)
 
 
@@ -145,6 +147,7 @@ def _content(studies: list[Study]) -> dict[str, Any]:
     like = any(cell.published for study in studies for cell in study.cells)
     return {
         "title": ", ".join(study.title for study in studies),
+        "side": [_side_by_side(studies)] if len(studies) > 1 else [],
         "studies": [_section(study) for study in studies],
         "charts": beside.figures(studies) if like else [],
         "preprint": beside.tables_3_to_14(studies) if like else [],
@@ -164,9 +167,11 @@ def _section(study: Study) -> dict[str, Any]:
         "notice": {"title": title, "text": notice, "warn": study.protocol == "frame"},
         "synthetic_test": SYNTHETIC_TEST if _tests_synthetic(study) else "",
         "alarms": _alarms(study),
+        "helps": _helps(study),
         "alarm": ALARM,
         "state": _state(study),
-        "findings": [*_findings(study), *_helps(study)],
+        "findings": _findings(study),
+        "without": _without(study),
         "low": _reasons(study),
         "plot": _plot(study),
         "levels": [
@@ -205,31 +210,34 @@ def _state(study: Study) -> str:
 def _alarms(study: Study) -> list[str]:
     """Say which accuracies are too high to be believed."""
     return [
-        f"Leak alarm: {SETTINGS[cell.setting]}, {who(study, cell)}, {_accuracy(cell)} right by {cell.level[:-1]} on "
-        f"people never seen ({tested(cell)})."
+        f"{SETTINGS[cell.setting]}, {who(study, cell)}: {_accuracy(cell)} right by {cell.level[:-1]} on people never "
+        f"seen ({tested(cell)})."
         for cell in study.alarms()
     ]
 
 
 def _findings(study: Study) -> list[str]:
-    """Say what the numbers say, a sentence or two for each classifier and ablation; nothing of what has a hole."""
+    """Say what each classifier makes of real faces, without ablations; nothing of what has a hole."""
     sentences = []
     for classifier in study.classifiers:
-        for ablation in study.ablations:
-            found = [study.cell(setting, classifier, "images", ablation) for setting in study.settings]
-            real = [
-                cell
-                for cell in found
-                if cell is not None and cell.whole and study.plan["settings"][cell.setting]["test"] == "real"
-            ]
-            if real:
-                parts = "; ".join(f"{SETTINGS[cell.setting]} {_share(cell)}" for cell in real)
-                floor = printed(real[0].constant("accuracy"), "accuracy")
-                sentences.append(
-                    f"{who(study, real[0])} on {tested(real[0])}: {parts}. There, always answering the commonest class "
-                    f"gets {floor} %."
-                )
+        found = [study.cell(setting, classifier) for setting in study.settings]
+        cells = [cell for cell in found if cell is not None and cell.whole]
+        real = [cell for cell in cells if study.plan["settings"][cell.setting]["test"] == "real"]
+        if real:
+            parts = "; ".join(f"{SETTINGS[cell.setting]} {_share(cell)}" for cell in real)
+            floor = printed(real[0].constant("accuracy"), "accuracy")
+            sentences.append(
+                f"{who(study, real[0])} on {tested(real[0])}: {parts}. There, always answering the commonest class "
+                f"gets {floor} %."
+            )
     return sentences
+
+
+def _without(study: Study) -> str:
+    """Say which controls the study does not have, so that nobody takes them for cleared."""
+    if not study.without:
+        return ""
+    return f"Not run here, so nothing is said of them: {', '.join(study.without)}."
 
 
 def _share(cell: Cell) -> str:
@@ -246,13 +254,12 @@ def _accuracy(cell: Cell) -> str:
 
 def _helps(study: Study) -> list[str]:
     """Answer whether adding synthetic images helps, in a sentence for each classifier and ablation."""
+    first = [one for one in study.compared("synthetic_to_real") if one.ablation == study.ablations[0]]
     asked = [
         ("Does adding synthetic images to the real ones help", study.compared("both_to_real")),
-        ("Are synthetic images worth more than real ones", study.compared("synthetic_to_real")),
-        ("Does adding synthetic images help more than adding copies of the real ones", study.against_copies()),
+        ("Does it help more than adding copies of the real ones", study.against_copies()),
+        ("Are synthetic images alone better than real ones", first),
     ]
-    if "both_to_real" not in study.settings:
-        asked = asked[1:2]
     return [f"{question} ({_compared_who(study, one)})? {_answer(one)}" for question, found in asked for one in found]
 
 
@@ -261,9 +268,9 @@ def _compared_who(study: Study, one: Comparison) -> str:
 
 
 def _answer(one: Comparison) -> str:
-    p = f", p = {one.p:.3f}" if not math.isnan(one.p) else ""
+    p = "" if math.isnan(one.p) else ", p < 0.001" if one.p < 0.001 else f", p = {one.p:.3f}"
     return (
-        f"{one.answer.capitalize()}: {_points(one.gap)} of accuracy by {one.level[:-1]}{p} "
+        f"{one.answer.capitalize()}: accuracy by {one.level[:-1]} changes by {_points(one.gap)}{p} "
         f"({many(one.groups, one.grouped)}, {many(one.trials, 'trial')})."
     )
 
@@ -271,7 +278,7 @@ def _answer(one: Comparison) -> str:
 def _points(gap: Interval) -> str:
     """Return a difference in accuracy with its interval, in points."""
     bounds = f", 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}" if not math.isnan(gap.low) else ""
-    return f"{100 * gap.value:+.1f} points{bounds}"
+    return f"{100 * gap.value:+.1f} points{bounds}".replace("-", MINUS)
 
 
 def _reasons(study: Study) -> list[str]:
@@ -291,12 +298,12 @@ def _reasons(study: Study) -> list[str]:
 def _sheets(study: Study, level: str) -> list[Sheet]:
     """Return the tables of a level: one for all measures if there is one ablation, else one for each measure."""
     if len(study.ablations) == 1:
-        head = ("train → test", *METRICS.values(), f"test {level}")
+        head = ("train → test", *METRICS.values())
         return [Sheet(f"By {level[:-1]}", head, tuple(_lines(study, level, list(METRICS))))]
     return [
         Sheet(
             f"{name[0].upper()}{name[1:]}, by {level[:-1]}",
-            ("train → test", *study.ablations, f"test {level}"),
+            ("train → test", *study.ablations),
             tuple(_lines(study, level, [metric])),
         )
         for metric, name in METRICS.items()
@@ -309,23 +316,13 @@ def _lines(study: Study, level: str, metrics: list[str]) -> Iterator[Line]:
         own = [cell for cell in study.cells if (cell.setting, cell.level) == (setting, level)]
         if not own:
             continue
-        yield line(SETTINGS[setting], kind="group")
+        yield line(Entry(SETTINGS[setting], next((tested(cell) for cell in own if cell.done), "")), kind="group")
         for classifier in study.classifiers:
             cells = [cell for cell in own if cell.classifier == classifier]
-            what = next((tested(cell) for cell in cells if cell.done), HOLE)
-            entries = [_entry(study, cell, metric) for cell in cells for metric in metrics]
-            yield line(label(study, classifier), *entries, what)
-        for name, cell in _floors(study, setting, level):
+            yield line(label(study, classifier), *(_entry(study, cell, metric) for cell in cells for metric in metrics))
+        for name, cell in study.floors(setting, level):
             entries = [_plain_entry(cell, metric) for metric in metrics]
-            blank = [""] * (len(study.ablations) - 1)
-            yield line(name, *entries, *blank, tested(cell) if cell.done else HOLE, kind="control")
-
-
-def _floors(study: Study, setting: str, level: str) -> list[tuple[str, Cell]]:
-    """Return what stands under a setting's cells: the constant answer and the controls that were planned."""
-    own = next((cell for cell in study.cells if (cell.setting, cell.level) == (setting, level) and cell.whole), None)
-    constant = [("constant answer", own.commonest)] if own else []
-    return constant + [(study.named(cell), cell) for cell in study.controls_of(setting, level)]
+            yield line(name, *entries, *[""] * (len(study.ablations) - 1), kind="control")
 
 
 def _entry(study: Study, cell: Cell, metric: str) -> Entry:
@@ -345,20 +342,18 @@ def _entry(study: Study, cell: Cell, metric: str) -> Entry:
 
 def _plain_entry(cell: Cell, metric: str) -> Entry:
     """Return a control's number with its spread."""
-    if not cell.done or not cell.whole:
-        return Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
-    if cell.control == "constant":
-        return Entry(printed(cell.mean(metric), metric))
     found = cell.summary(metric)
-    return Entry(HOLE, hole=True) if found is None else Entry(printed(found.mean, metric), spread(found, metric))
+    if found is None:
+        return Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
+    return Entry(printed(found.mean, metric), spread(found, metric))
 
 
 def _brief(cell: Cell) -> list[str]:
     """Return accuracy, UF1 and UAR for the terminal."""
     found = cell.summary("accuracy")
-    if cell.control != "constant" and found is None:
+    if found is None:
         return [f"{HOLE} ({len(cell.done)}/{len(cell.trials)})", HOLE, HOLE]
-    around = f" ± {printed(found.sd, 'accuracy')}" if found and found.n > 1 and cell.control != "constant" else ""
+    around = f" ± {printed(found.sd, 'accuracy')}" if found.n > 1 else ""
     numbers = [printed(cell.mean(metric), metric) for metric in METRICS]
     return [numbers[0] + around, *numbers[1:]]
 
@@ -412,9 +407,35 @@ def _recall(study: Study) -> Sheet | None:
     for setting in study.settings:
         own = [cell for cell in cells if cell.setting == setting]
         if own:
-            rows.append(line(SETTINGS[setting], kind="group"))
+            counts = own[0].confusion().sum(axis=1) // len(own[0].done)
+            rows.append(line(SETTINGS[setting], *(many(int(n), "image") if n else HOLE for n in counts), kind="total"))
             rows += [line(who(study, cell), *(printed(one, "accuracy") for one in cell.recall())) for cell in own]
-    return Sheet("Recall of each class, in per cent, by image", ("train → test", *study.classes), tuple(rows))
+    note = "Under each setting's name is how many images of each class a trial tests: the mean over trials."
+    return Sheet("Recall of each class, in per cent, by image", ("train → test", *study.classes), tuple(rows), note)
+
+
+def _side_by_side(studies: list[Study]) -> Sheet:
+    """Return the accuracy of every setting, classifier and ablation in each study."""
+    keys = dict.fromkeys(
+        (setting, cell.classifier, cell.ablation)
+        for setting in SETTINGS
+        for study in studies
+        for cell in study.cells
+        if cell.setting == setting
+    )
+    rows: list[Line] = []
+    for place, (setting, classifier, ablation) in enumerate(keys):
+        if not place or setting != list(keys)[place - 1][0]:
+            rows.append(line(SETTINGS[setting], kind="group"))
+        cells = [
+            (study, study.cell(setting, classifier, "images", ablation) if setting in study.settings else None)
+            for study in studies
+        ]
+        entries = [Entry(HOLE, hole=True) if cell is None else _entry(study, cell, "accuracy") for study, cell in cells]
+        name = classifier + (f", {ablation}" if any(len(study.ablations) > 1 for study in studies) else "")
+        rows.append(line(name, *(replace(entry, published="") for entry in entries)))
+    head = ("train → test", *(f"{study.title}, by {study.protocol}" for study in studies))
+    return Sheet("Accuracy in per cent, by image, of all studies", head, tuple(rows))
 
 
 # What was run
@@ -651,12 +672,14 @@ def _recorded(study: Study, trial: dict[str, Any], same: dict[str, str]) -> Iter
 def _markdown(content: dict[str, Any]) -> str:
     """Return the report as Markdown: the same sentences and tables, without pictures."""
     lines = [f"# {content['title']}", ""]
-    for part in content["studies"]:
-        lines += _markdown_of(part, alone=len(content["studies"]) == 1)
+    for sheet in content["side"]:
+        lines += ["## Side by side", "", *tables.markdown(sheet)]
     if content["preprint"]:
         lines += ["## The preprint's tables", "", _published_note(content), ""]
         for sheet in [*content["preprint"], *content["others"], *content["counts"]]:
             lines += tables.markdown(sheet)
+    for part in content["studies"]:
+        lines += _markdown_of(part, alone=len(content["studies"]) == 1)
     return "\n".join(lines)
 
 
@@ -667,7 +690,9 @@ def _published_note(content: dict[str, Any]) -> str:
 def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     """Return the lines of one study."""
     lines = [] if alone else [f"## {part['title']}", ""]
-    lines += [part["state"], "", *(f"> **{text}** {part['alarm']}\n" for text in part["alarms"])]
+    lines += [part["state"], ""]
+    if part["alarms"]:
+        lines += [f"> **Leak alarm.** {' '.join(part['alarms'])} {part['alarm']}", ""]
     lines += [f"> **{part['notice']['title']}.** {part['notice']['text']}", ""]
     if part["synthetic_test"]:
         lines += [part["synthetic_test"], ""]
@@ -675,8 +700,11 @@ def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
         lines += [f"The faces are under this licence: {part['licence']}.", ""]
     if part["findings"]:
         lines += ["## What the numbers say", "", *(f"- {text}" for text in part["findings"]), ""]
+    if part["helps"]:
+        lines += ["## Does adding synthetic images help?", "", *(f"- {text}" for text in part["helps"]), ""]
     if part["low"]:
         lines += ["## Not above their controls", "", *(f"- {text}" for text in part["low"]), ""]
+    lines += [part["without"], ""] if part["without"] else []
     for level in part["levels"]:
         for place, sheet in enumerate(level["sheets"]):
             shown = tables.markdown(sheet)
@@ -706,6 +734,6 @@ def _latex(content: dict[str, Any]) -> str:
                 lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}", note=level["note"]))
         for sheet in [part["recall"], part["counts"], *map(_confusion_sheet, part["confusions"])]:
             lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}")) if sheet else []
-    for sheet in [*content["preprint"], *content["others"], *content["counts"]]:
+    for sheet in [*content["side"], *content["preprint"], *content["others"], *content["counts"]]:
         lines += tables.latex(sheet)
     return "\n".join(lines)

@@ -46,7 +46,7 @@ class Cell:
 
     `control` is empty, or says which control it is. `counts` are [trials, groups, classes, classes], the confusion
     matrices of each trial that is there and each group (`units`): subjects where all are known, else clips, else
-    images. `subjects` and `clips` count what the tests hold.
+    images. `clips` is how many clips a trial tests, the mean over trials.
     """
 
     setting: str
@@ -73,7 +73,7 @@ class Cell:
 
     @property
     def subjects(self) -> int:
-        """How many subjects are tested, 0 where they are not known."""
+        """How many subjects are tested in all trials, 0 where they are not known."""
         return len(self.units) if self.grouped == "subject" else 0
 
     @property
@@ -119,7 +119,9 @@ class Cell:
         counts = np.zeros_like(self.counts)
         for trial, totals in enumerate(true.sum(axis=1)):
             counts[trial, :, :, int(np.argmax(totals))] = true[trial]
-        return replace(self, control="constant", counts=counts)
+        classes = self.done[0].classes if self.done else ()
+        trials = [metrics.score(one.sum(axis=0, dtype=np.int64), classes) for one in counts if one.any()]
+        return replace(self, control="constant", trials=tuple(trials), counts=counts)
 
     @property
     def published(self) -> float | None:
@@ -171,7 +173,10 @@ class Comparison:
 
     @property
     def answer(self) -> str:
-        """Yes (it is better), no (it is worse), or cannot tell: interval and p must agree, since few people make intervals narrow."""
+        """Yes (it is better), no (it is worse), or cannot tell.
+
+        Interval and p must agree, since the intervals of few people are too narrow.
+        """
         if math.isnan(self.gap.low) or self.gap.low <= 0 <= self.gap.high or not self.p < SURE:
             return "cannot tell"
         return "yes" if self.gap.low > 0 else "no"
@@ -250,13 +255,14 @@ class Study:
     @cached_property
     def controls(self) -> list[Cell]:
         """The controls of all settings and levels that were planned, in the order of the tables."""
-        return [
+        found = [
             self._cell(setting, classifier, ablation, level, control)
             for level in self.levels
             for setting in self.settings
             if self._has(setting, level)
             for control, classifier, ablation in self._planned(setting)
         ]
+        return [cell for cell in found if cell.trials]
 
     def controls_of(self, setting: str, level: str) -> list[Cell]:
         """Return the controls of one setting."""
@@ -408,7 +414,7 @@ class Study:
 def _grouped(
     tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
 ) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
-    """Return the confusion matrices of each trial and group, the groups' names, what they are, and how many clips."""
+    """Return the confusion matrices of each trial and group, the groups' names, what they are, and clips a trial."""
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"subject": [], "clip": [], "key": []})
     known = [name for name in ("subject", "clip") if len(whole) and "" not in set(whole[name])]
     grouped = [*known, "key"][0]
@@ -424,7 +430,8 @@ def _grouped(
         where = [place[name] for name in owner_of]
         true, given = ([number[name] for name in part[column]] for column in ("true", "predicted"))
         np.add.at(counts, (trial, where, true, given), 1)
-    return counts, units, "image" if grouped == "key" else grouped, len(set(whole["clip"]) - {""})
+    clips = [len(set(table["clip"]) - {""}) for table in tables]
+    return counts, units, "image" if grouped == "key" else grouped, round(float(np.mean(clips or [0])))
 
 
 def _gap(ours: Cell, theirs: Cell, metric: str) -> Interval:
@@ -510,7 +517,7 @@ def find(name: str, store: Store) -> Run:
             raise StoreError(f"the study {name} has not been run in {store.root}; run it with `mien study run`")
     run = store.run(name)
     if run.stage != "study":
-        raise StoreError(f"a report is made of a study, and {name} is {run.name}")
+        raise StoreError(f"a study must be named, and {name} is {run.name}; `mien ls study` lists the studies")
     return run
 
 

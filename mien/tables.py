@@ -69,7 +69,7 @@ def markdown(sheet: Sheet) -> list[str]:
     for one in sheet.lines:
         texts = [entry.plain for entry in one.entries]
         if one.kind == "group":
-            texts = [f"**{texts[0]}**", *texts[1:]]
+            texts = [f"**{one.entries[0].text}** {one.entries[0].small}".strip(), *texts[1:]]
         rows.append([*texts, *[""] * (width - len(texts))])
     found = [f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows]
     return [f"### {sheet.caption}", "", *([sheet.note, ""] if sheet.note else []), *found, ""]
@@ -78,16 +78,25 @@ def markdown(sheet: Sheet) -> list[str]:
 def latex(sheet: Sheet) -> list[str]:
     """Return a table as lines of LaTeX, for the package booktabs."""
     width = len(sheet.head)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escaped(sheet.caption)}}}"]
+    lines = [r"\begin{table}", r"\centering\footnotesize", rf"\caption{{{escaped(sheet.caption)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _row(list(sheet.head)), r"\midrule"]
     for place, one in enumerate(sheet.lines):
         if one.kind in ("group", "total") and place:
             lines.append(r"\addlinespace" if one.kind == "group" else r"\midrule")
         texts = [entry.plain for entry in one.entries]
-        lines.append(_row([*texts, *[""] * (width - len(texts))]))
+        whole = one.kind == "group" and len(texts) == 1
+        if whole:
+            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textbf{{{escaped(one.entries[0].text)}}}{_beside(one)}}} \\")
+        else:
+            lines.append(_row([*texts, *[""] * (width - len(texts))]))
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\smallskip\footnotesize {escaped(sheet.note)}"] if sheet.note else []
     return [*lines, r"\end{table}", ""]
+
+
+def _beside(group: Line) -> str:
+    small = group.entries[0].small
+    return f" {escaped(small)}" if small else ""
 
 
 def _row(texts: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -17,23 +16,49 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import f1_score, recall_score
 from test_classifiers import blobs
-from test_study import FOUR, SMALL, failing, keep, table
+from test_results import CONTROLS, FIVE, modest, people, written_study
+from test_study import FOUR, failing, keep, table
 
-from mien import published, report, study
-from mien.errors import SpecError, StoreError, TrialsFailed
+from mien import beside, charts, published, report, results, study, tables, trials
+from mien.errors import StoreError, TrialsFailed, UsageError
 from mien.faces import Faces
 from mien.store import Store
+from mien.tables import Entry, Sheet, line
 
-COMMON = {key: value for key, value in SMALL.items() if key != "name"}
+NETWORKS = {"vgg16": {}, "resnet50": {}}
+GRID: dict[str, Any] = {
+    "classifiers": list(NETWORKS),
+    "classifier": {"size": 32, "weights": "none", **NETWORKS},
+    "ablations": ["plain", "freeze30"],
+    "settings": FOUR,
+    "controls": CONTROLS,
+}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
-    """A finished study of all settings by subject, with its report."""
-    store = Store(tmp_path_factory.mktemp("finished") / "store")
-    keep(blobs(), store, "blobs")
-    study.run(study.resolve(table(settings=[*FOUR, "both_to_real"]), store), store, device="cpu")
-    return store, report.make("small", store, store.root.parent / "report").parent
+def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("home") / "store")
+    keep(people(96, 6), store, "blobs")
+    return store
+
+
+@pytest.fixture(scope="module")
+def finished(home: Store) -> tuple[Store, Path]:
+    """A study of all settings by subject, one classifier and no controls, with its report."""
+    written_study(home, settings=FIVE)
+    return home, report.make("small", home, home.root.parent / "report").parent
+
+
+@pytest.fixture(scope="module")
+def both(home: Store) -> tuple[Store, Path]:
+    """Studies of the preprint's grid by frame and by subject, with all controls, in one report."""
+
+    def nearly(row: study.Row, test: str) -> float:
+        return 0.97
+
+    written_study(home, nearly, name="leaky", protocol="frame", folds=5, trials=3, **GRID)
+    written_study(home, modest, name="honest", done=lambda row: row.spec.tests != ("synthetic", "real"), **GRID)
+    return home, report.make(["leaky", "honest"], home, home.root.parent / "both").parent
 
 
 @pytest.fixture
@@ -71,6 +96,10 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def some(folder: Path, **which: str) -> list[dict[str, str]]:
+    return [row for row in rows(folder) if all(row[name] == value for name, value in which.items())]
+
+
 def words(path: Path) -> str:
     return " ".join(Page(path).text.split())
 
@@ -78,20 +107,25 @@ def words(path: Path) -> str:
 # The page
 
 
-def test_the_page_loads_nothing_from_anywhere(finished: tuple[Store, Path]):
-    page = Page(finished[1] / "report.html")
+@pytest.mark.parametrize("name", ["finished", "both"])
+def test_the_page_loads_nothing_from_anywhere(name: str, request: pytest.FixtureRequest):
+    folder = request.getfixturevalue(name)[1]
+    page = Page(folder / "report.html")
     assert page.open == []
+    targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     for tag, attributes in page.tags:
         assert tag not in ("script", "link", "iframe")
-        for name in ("src", "href"):
-            assert (attributes.get(name) or "data:").startswith("data:image/png;base64,") or name not in attributes
-    assert not re.search(r"https?://|url\(|@import", (finished[1] / "report.html").read_text())
+        assert re.match(r"data:image/(png|svg\+xml);base64,", attributes.get("src") or "data:image/png;base64,")
+        link = attributes.get("href")
+        assert link is None or (link.startswith("#") and link[1:] in targets)
+    assert not re.search(r"https?://|url\(|@import", (folder / "report.html").read_text())
 
 
-def test_pictures_have_words_and_headers_a_scope(finished: tuple[Store, Path]):
-    tags = Page(finished[1] / "report.html").tags
+@pytest.mark.parametrize("name", ["finished", "both"])
+def test_pictures_have_words_and_headers_a_scope(name: str, request: pytest.FixtureRequest):
+    tags = Page(request.getfixturevalue(name)[1] / "report.html").tags
     assert all(attributes.get("alt") for tag, attributes in tags if tag == "img")
-    assert all(attributes.get("aria-label") for tag, attributes in tags if tag == "svg")
+    assert all(attributes.get("aria-label") for tag, attributes in tags if tag in ("svg", "nav"))
     assert all(attributes.get("scope") in ("row", "col") for tag, attributes in tags if tag == "th")
     assert sum(tag == "h1" for tag, _ in tags) == 1
     assert ("html", {"lang": "en"}) in tags
@@ -109,25 +143,27 @@ def test_it_says_what_was_run_and_what_that_means(finished: tuple[Store, Path]):
         "Trained from random weights (weights = none): tiny",
         "Tests on synthetic faces show whether classifier and generator agree",
         "Each clip counts once",
+        "Not run here, so nothing is said of them: majority class, 1-nearest neighbour, labels permuted, copycat",
+        "real → real 96 images, 24 clips, 6 subjects",
     ):
         assert part in text
-    assert "Failed trials" not in text
+    assert "Failed trials" not in text and "Leak alarm" not in text and "Tables 3 to 14" not in text
 
 
-def test_by_frame_it_says_that_test_frames_were_seen(store: Store, tmp_path: Path):
-    study.run(study.resolve(table(protocol="frame", folds=5, trials=1), store), store, device="cpu")
-    path = report.make("small", store, tmp_path / "out")
-    assert "As published: test frames seen in training" in words(path)
-    assert "As published: test frames seen in training" in (tmp_path / "out" / "report.md").read_text()
-    assert "Each clip counts once" not in words(path)
+def test_by_frame_it_says_that_test_frames_were_seen(both: tuple[Store, Path]):
+    assert "As published: test frames seen in training" in words(both[1] / "report.html")
+    assert "As published: test frames seen in training" in (both[1] / "report.md").read_text()
+
+
+def test_a_table_of_contents_leads_to_each_study(both: tuple[Store, Path]):
+    page = Page(both[1] / "report.html")
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == ["#side", "#tables", "#figures", "#others", "#study-1", "#study-2"]
 
 
 def test_names_and_errors_cannot_break_the_page(store: Store, tmp_path: Path):
-    spec = study.resolve(table(trials=1), store)
-    study.run(spec, store, device="cpu")
-    name = study.trials(spec, store)[0].name
-    shutil.rmtree(store.root / "runs" / name)
-    study.note_failure(store, name, ValueError("<script>alert(1)</script> | &"))
+    found = written_study(store, done=lambda row: False)
+    trials.note_failure(store, found.runs[0], ValueError("<script>alert(1)</script> | &"))
     path = report.make("small", store, tmp_path / "out")
     assert "script" not in [tag for tag, _ in Page(path).tags]
     assert "<script>alert(1)</script> | &" in words(path)
@@ -136,25 +172,24 @@ def test_names_and_errors_cannot_break_the_page(store: Store, tmp_path: Path):
 # Numbers
 
 
-def test_every_record_stands_in_the_table_for_programs(finished: tuple[Store, Path]):
-    store, folder = finished
+@pytest.mark.parametrize(("name", "title"), [("finished", "small"), ("both", "honest")])
+def test_every_record_stands_in_the_table_for_programs(name: str, title: str, request: pytest.FixtureRequest):
+    store, folder = request.getfixturevalue(name)
     written = {
         (row["run"], f"{row['test']}/{row['level']}/{row['metric']}"): (float(row["value"]), int(row["n"]))
-        for row in rows(folder)
-        if row["source"] == "record"
+        for row in some(folder, source="record", study=title)
     }
     expected = {
         (trial["run"], record["metric"]): (record["value"], record["n"])
-        for trial in store.run("small").json("plan.json")["trials"]
+        for trial in store.run(title).json("plan.json")["trials"]
+        if store.done(trial["run"])
         for record in store.run(trial["run"]).json("records.json")
     }
     assert written == expected
 
 
 def test_pooled_accuracy_is_the_share_of_right_answers_over_all_folds(finished: tuple[Store, Path]):
-    table = rows(finished[1])
-    key = {"setting": "real_to_real", "trial": "2", "level": "images", "metric": "accuracy"}
-    part = [row for row in table if all(row[name] == value for name, value in key.items())]
+    part = some(finished[1], setting="real_to_real", trial="2", level="images", metric="accuracy")
     folds = [row for row in part if row["fold"] != "all"]
     (pooled,) = [row for row in part if row["fold"] == "all"]
     right = sum(float(row["value"]) * int(row["n"]) for row in folds)
@@ -165,63 +200,283 @@ def test_pooled_accuracy_is_the_share_of_right_answers_over_all_folds(finished: 
 @pytest.mark.parity
 def test_pooled_uf1_and_uar_are_those_of_all_folds_predictions_together(finished: tuple[Store, Path]):
     store, folder = finished
-    trials = store.run("small").json("plan.json")["trials"]
-    runs = [store.run(row["run"]) for row in trials if (row["train"], row["trial"]) == ("both", 0)]
+    planned = store.run("small").json("plan.json")["trials"]
+    runs = [store.run(row["run"]) for row in planned if (row["train"], row["trial"]) == ("both", 0)]
     whole = pd.concat([pd.read_parquet(run.file("predictions.parquet")) for run in runs])
     expected = {
         "uf1": f1_score(whole["true"], whole["predicted"], average="macro"),
         "uar": recall_score(whole["true"], whole["predicted"], average="macro"),
     }
-    written = {
-        row["metric"]: float(row["value"])
-        for row in rows(folder)
-        if (row["setting"], row["level"], row["fold"], row["trial"]) == ("both_to_real", "images", "all", "1")
-    }
+    found = some(folder, setting="both_to_real", level="images", fold="all", trial="1")
+    written = {row["metric"]: float(row["value"]) for row in found}
     assert len(runs) == 2
     assert {name: written[name] for name in expected} == pytest.approx(expected)
 
 
 def test_page_and_markdown_print_the_mean_and_spread_of_the_trials(finished: tuple[Store, Path]):
-    values = [
-        float(row["value"])
-        for row in rows(finished[1])
-        if (row["setting"], row["level"], row["metric"], row["source"])
-        == ("both_to_real", "images", "accuracy", "pooled")
-    ]
+    place = {"setting": "both_to_real", "level": "images", "metric": "accuracy"}
+    values = [float(row["value"]) for row in some(finished[1], **place, source="pooled")]
+    (mean,) = some(finished[1], **place, source="mean")
     assert len(values) == 2
-    mean, sd = 100 * np.mean(values), 100 * np.std(values, ddof=1)
-    assert f"real + synthetic → real {mean:.1f} ± {sd:.1f} (2)" in words(finished[1] / "report.html")
-    assert f"| real + synthetic → real | {mean:.1f} ± {sd:.1f} (2)" in (finished[1] / "report.md").read_text()
+    assert float(mean["value"]) == pytest.approx(np.mean(values))
+    assert float(mean["sd"]) == pytest.approx(np.std(values, ddof=1))
+    assert float(mean["low"]) < float(mean["value"]) < float(mean["high"])
+    low, high = (f"{100 * float(mean[name]):.1f}" for name in ("low", "high"))
+    text = f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f} (2) [{low}, {high}]"
+    assert f"real + synthetic → real 96 images, 24 clips, 6 subjects tiny {text}" in words(finished[1] / "report.html")
+    assert f"| tiny | {text}" in (finished[1] / "report.md").read_text()
 
 
-def test_the_constant_answer_stands_beside_each_row(finished: tuple[Store, Path]):
-    found = report.Study("small", finished[0])
-    cell = found.cell("real_to_real", "tiny")
-    assert cell is not None
-    assert cell.constant("accuracy") == 0.25  # four equal classes
-    assert cell.constant("uar") == 0.25
-    assert cell.constant("uf1") == pytest.approx(0.1)
+def test_controls_stand_in_the_table_for_programs(both: tuple[Store, Path]):
+    found = some(both[1], study="honest", source="mean", setting="real_to_real", level="images", metric="accuracy")
+    control = {(row["control"], row["classifier"]): float(row["value"]) for row in found if row["control"]}
+    assert set(control) == {
+        *((name, name) for name in ("majority", "nearest")),
+        *(("permuted", name) for name in ("nearest", *NETWORKS)),
+    }
+    assert all(0.1 < value < 0.5 for value in control.values())
+    assert {row["ablation"] for row in found if not row["control"]} == {"plain", "freeze30"}
 
 
 def test_confusion_matrices_add_up_to_the_tests(finished: tuple[Store, Path]):
-    content = report._content(report.Study("small", finished[0]))
-    assert len(content["confusions"]) == 5
-    first = content["confusions"][0]
-    assert [row["total"] for row in first["rows"]] == [48] * 4  # 24 images a class, two trials
-    assert all(sum(cell["share"] for cell in row["cells"]) == pytest.approx(1) for row in first["rows"])
+    content = report._content([report.Study("small", finished[0])])
+    confusions = content["studies"][0]["confusions"]
+    assert len(confusions) == 5
+    assert [row["total"] for row in confusions[0]["rows"]] == [48] * 4  # 24 images a class, two trials
+    assert all(sum(cell["share"] for cell in row["cells"]) == pytest.approx(1) for row in confusions[0]["rows"])
 
 
-def test_published_numbers_stand_beside_ours_and_are_labelled(store: Store, tmp_path: Path):
-    names = {"resnet50": {"size": 32, "weights": "none", "epochs": 1}, "vgg16": {"name": "tiny"}}
-    spec = study.resolve(table(classifiers=[*names], classifier={**COMMON, **names}, trials=1), store)
-    study.run(spec, store, device="cpu")
-    text = words(report.make("small", store, tmp_path / "out"))
+def test_recall_is_printed_with_the_images_that_it_rests_on(finished: tuple[Store, Path]):
+    recall = report._recall(results.Study("small", finished[0]))
+    assert recall is not None
+    head, first = recall.lines[:2]
+    assert [entry.text for entry in head.entries] == ["real → real", *["24 images"] * 4]
+    (record,) = some(finished[1], setting="real_to_real", source="mean", level="images", metric="uar")
+    mean = np.mean([float(entry.text) for entry in first.entries[1:]])
+    assert mean == pytest.approx(100 * float(record["value"]), abs=0.1)  # classes of one size: their mean is UAR
+
+
+# Controls, alarms, answers
+
+
+def test_what_does_not_clear_its_controls_is_marked_and_says_which(both: tuple[Store, Path]):
+    page = (both[1] / "report.html").read_text()
+    assert re.search(r'class="low" title="not above [^"]*labels permuted \(1-NN\)[^"]*">▽', page)
+    text = words(both[1] / "report.html")
+    assert re.search(r"real → real, vgg16, plain: not above .*labels permuted \(vgg16\) \([+\u2212]\d", text)
+    leaky, honest = (results.Study(name, both[0]) for name in ("leaky", "honest"))
+    assert any(report.low(leaky, cell, "accuracy") for cell in leaky.cells)
+    assert not [text for text in report._reasons(honest) if text.startswith("real → real")]
+
+
+def test_a_control_that_was_not_run_is_said_to_be_missing(home: Store, tmp_path: Path):
+    written_study(home, name="uncontrolled", controls=["nearest"], done=lambda row: not row.control)
+    path = report.make("uncontrolled", home, tmp_path)
+    text = words(path)
+    assert "1-nearest neighbour \u2013 0 of 2 trials" in text
+    assert "Not run here, so nothing is said of them: majority class, labels permuted, copycat." in text
+    assert "▽" not in text
+
+
+def test_a_leak_raises_an_alarm_at_the_top(home: Store, tmp_path: Path):
+    written_study(home, lambda row, test: 0.99, name="leak", trials=1)
+    path = report.make("leak", home, tmp_path)
+    text = words(path)
+    assert text.index("Leak alarm real → real, tiny: ") < text.index("Test people unseen")
+    for part in ("same person under two names", "near-duplicate images", "borders", "saw the test people"):
+        assert part in text
+    assert "> **Leak alarm.** real → real, tiny: " in (tmp_path / "report.md").read_text()
+
+
+def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
+    found = written_study(
+        home, lambda row, test: {"both": 0.95, "both_copycat": 0.95}.get(row.spec.train, 0.4), name="asked",
+        settings=["real_to_real", "both_to_real"], controls=["copycat"],
+    )  # fmt: skip
+    (one,) = found.compared("both_to_real")
+    points = f"{100 * one.gap.value:+.1f} points, 95 % interval {100 * one.gap.low:+.1f} to {100 * one.gap.high:+.1f}"
+    text = words(report.make("asked", home, tmp_path))
+    assert (
+        f"Does adding synthetic images to the real ones help (tiny)? Yes: accuracy by clip changes by {points}, "
+        f"p = {one.p:.3f} (6 subjects, 2 trials)."
+    ) in text
+    assert "Does it help more than adding copies of the real ones (tiny)? Cannot tell: accuracy by clip" in text
+
+
+# Beside the preprint
+
+
+def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Path]):
+    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
+    sheets = beside.tables_3_to_14(studies)
+    assert [sheet.caption.split(".")[0] for sheet in sheets] == [f"Table {number}" for number in range(3, 15)]
+    assert sheets[0].head == ("", "trial 1", "trial 2", "trial 3", "trial 4", "trial 5", "average")
+    texts = [[entry.plain for entry in one.entries] for one in sheets[0].lines]
+    assert texts[:2] == [["VGG-16"], ["published", "99.13", "99.35", "99.30", "99.42", "99.46", "99.33"]]
+    cell = studies[0].cell("real_to_real", "vgg16")
+    assert cell is not None
+    ours = [f"{100 * one.accuracy:.2f}" for one in cell.done]
+    assert texts[2][:6] == ["frame (leaky)", *ours, "\u2013", "\u2013"]
+    assert texts[2][6].startswith(f"{100 * cell.mean('accuracy'):.2f} ± ")
+    assert texts[3][0] == "subject (honest)" and texts[3][6].split()[-1] == "(2)"
+    place = texts.index(["Inception V3"])
+    assert [one[-1] for one in texts[place + 2 : place + 4]] == ["not run", "not run"]
+    controls = [one[0] for one in texts[texts.index(["Controls"]) + 1 :]]
+    assert "1-nearest neighbour, frame (leaky)" in controls and "labels permuted (vgg16), subject (honest)" in controls
+    assert sheets[0].note == (
+        "Tests of a trial, frame (leaky): 20 images, 14 clips, 6 subjects; "
+        "subject (honest): 96 images, 24 clips, 6 subjects."
+    )
+    assert all(one.entries[-1].text == "not run" for one in sheets[4].lines if one.entries[0].text == "frame")
+
+
+def test_a_trial_that_is_missing_leaves_no_average(both: tuple[Store, Path]):
+    honest = results.Study("honest", both[0])
+    (sheet,) = [sheet for sheet in beside.tables_3_to_14([honest]) if sheet.caption.startswith("Table 4.")]
+    ours = [one for one in sheet.lines if one.entries[0].text == "subject (honest)"]
+    assert [one.entries[-1].plain for one in ours] == ["\u2013 0 of 2 trials"] * 2
+
+
+def test_the_figures_are_written_and_the_same_each_time(both: tuple[Store, Path]):
+    folder = both[1] / "figures"
+    assert sorted(path.name for path in folder.iterdir()) == [f"figure-{number}.svg" for number in range(12, 24)]
+    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
+    again = beside.figures(studies)
+    assert (folder / "figure-12.svg").read_text() == again[0]["svg"]
+    for part in ("Figure 12. real → real, plain", "VGG-16", "99.3", "not run", "1-nearest neighbour", "subject"):
+        assert part in again[0]["svg"]
+    assert "frame 9" in again[0]["alt"] and "published 99.3, 88.3, 99.1" in again[0]["alt"]
+
+
+def test_a_bar_is_as_high_as_its_number():
+    values = [charts.Bar(30.0, 1.0, {"floor": 20.0}), charts.Bar(60.0, 1.0, {})]
+    low, high = (charts.bars("a", ["x"], {"frame": [bar]}) for bar in values)
+    tall = [max(bar_heights(one)) for one in (low, high)]
+    assert tall[1] == pytest.approx(2 * tall[0], rel=0.01)
+
+
+def bar_heights(svg: str) -> list[float]:
+    """The heights of the bars of a chart, which are the orange paths."""
+    paths = re.findall(r'<path d="([^"]+)"[^>]*style="fill: #e69f00', svg)
+    ys = [[float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", path)] for path in paths]
+    return [max(one) - min(one) for one in ys if one]
+
+
+def test_table_15_sets_ours_beside_the_competitors(both: tuple[Store, Path]):
+    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
+    sheet = beside.table_15(studies)
+    texts = [[entry.plain for entry in one.entries] for one in sheet.lines]
+    assert ["TLCNN [27]", "CASME II", "69.10", "\u2013"] in texts
+    assert any(one[0].startswith("mien, leaky: by frame, blobs real tests: 20 images") for one in texts)
+    place = next(k for k, one in enumerate(texts) if one[0].startswith("mien, honest: by subject"))
+    assert texts[place + 1][:2] == ["vgg16", "real → real"]
+    assert len(texts) == 10 + 2 * (1 + 3 * 2)
+
+
+def test_tables_1_and_2_set_our_counts_beside_the_published(both: tuple[Store, Path]):
+    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
+    sheets = beside.tables_1_and_2(studies)
+    texts = {one.entries[0].text: [entry.text for entry in one.entries[1:]] for one in sheets[0].lines}
+    assert texts["fear"] == ["127", "2", "24", "6", "6"]
+    assert texts["repression"] == ["2,187", "27", "0", "0", "0"]
+    assert texts["total"] == ["17,124", "255", "96", "24", "6"]
+    assert [sheet.caption[:8] for sheet in sheets] == ["Table 1.", "Table 2.", "Table 2."]  # one set of faces
+
+
+def test_published_numbers_stand_beside_ours_and_are_labelled(both: tuple[Store, Path]):
+    text = words(both[1] / "report.html")
     assert published.average("real_to_real", "resnet50") == 88.34
-    assert "published 88.34" in text
-    assert "the average that the preprint prints for the same setting and network, on CASME II under random" in text
-    assert "99.33" not in text  # a tiny network that was named vgg16 is not the preprint's
-    shown = [row for row in rows(tmp_path / "out") if row["source"] == "published"]
-    assert [(row["classifier"], float(row["value"])) for row in shown] == [("resnet50", 0.8834)]
+    assert "published 88.34" in text and "published 93.21" in text  # plain and freeze30
+    assert "the average that the preprint prints for the same setting, network and ablation, on CASME II" in text
+    shown = some(both[1], study="honest", source="published", setting="real_to_real")
+    assert {(row["classifier"], row["ablation"]): float(row["value"]) for row in shown} == {
+        ("vgg16", "plain"): 0.9933,
+        ("vgg16", "freeze30"): 0.9652,
+        ("resnet50", "plain"): 0.8834,
+        ("resnet50", "freeze30"): 0.9321,
+    }
+
+
+def test_a_tiny_network_that_was_named_vgg16_is_not_the_preprints(home: Store, tmp_path: Path):
+    written_study(home, name="named", classifiers=["vgg16"], classifier={"vgg16": {"name": "tiny", "size": 16}})
+    path = report.make("named", home, tmp_path)
+    assert "99.33" not in words(path) and "vgg16 (tiny)" in words(path)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_studies_stand_side_by_side(both: tuple[Store, Path]):
+    found = report._side_by_side([results.Study(name, both[0]) for name in ("leaky", "honest")])
+    assert found.head == ("train → test", "leaky, by frame", "honest, by subject")
+    assert found.lines[1].entries[0].text == "vgg16, plain"
+    left, right = (float(entry.text) for entry in found.lines[1].entries[1:])
+    assert left > 80 > right
+
+
+def test_a_study_stands_in_a_report_once(finished: tuple[Store, Path], tmp_path: Path):
+    with pytest.raises(UsageError, match="each named once"):
+        report.make(["small", "small"], finished[0], tmp_path)
+
+
+# LaTeX
+
+
+@pytest.mark.parametrize("name", ["finished", "both"])
+def test_latex_is_balanced_and_its_rows_are_as_wide_as_their_tables(name: str, request: pytest.FixtureRequest):
+    text = (request.getfixturevalue(name)[1] / "tables.tex").read_text()
+    depth: list[str] = []
+    for command, environment in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if command == "begin":
+            depth.append(environment)
+        else:
+            assert depth.pop() == environment
+    assert depth == [] and text.count("{") == text.count("}")
+    bodies = re.findall(r"\\begin\{tabular\}\{(l[lr]+)\}(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert len(bodies) == text.count(r"\begin{tabular}") > 5
+    for columns, body in bodies:
+        lines = [one for one in body.splitlines() if one.endswith(r"\\")]
+        assert lines
+        for one in lines:
+            spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", one)]
+            assert len(re.findall(r"(?<!\\)&", one)) + 1 + sum(spans) - len(spans) == len(columns)
+    commands = set(re.findall(r"\\([a-z]+)", text))
+    assert commands <= {
+        "begin", "end", "centering", "caption", "footnotesize", "toprule", "midrule", "bottomrule", "addlinespace",
+        "par", "smallskip", "multicolumn", "textbf", "pm", "to", "nabla", "times", "usepackage", "textbackslash",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["finished", "both"])
+def test_latex_has_no_sign_that_was_not_escaped(name: str, request: pytest.FixtureRequest):
+    text = (request.getfixturevalue(name)[1] / "tables.tex").read_text()
+    assert text.splitlines()[0].startswith("% ") and "booktabs" in text.splitlines()[0]
+    body = "\n".join(text.splitlines()[1:])
+    assert not re.search(r"(?<!\\)[%#_]|~|\^", body)
+    assert len(re.findall(r"(?<!\\)\$", body)) % 2 == 0
+    assert body.isascii()
+
+
+def test_every_special_sign_is_escaped():
+    text = tables.escaped("50 % of a_b & c#d {e} ~ ^ \\ $ ± → \u2013 \u2212 \u00d7 ▽ < >")
+    assert text == (
+        r"50 \% of a\_b \& c\#d \{e\} \textasciitilde{} \textasciicircum{} \textbackslash{} \$ $\pm$ $\to$ -- $-$ "
+        r"$\times$ $\nabla$ $<$ $>$"
+    )
+
+
+def test_a_table_is_golden_in_both_forms():
+    rows = (line(Entry("a → b", "9 images"), kind="group"), line("x_1", Entry("1.0", "± 2", "low")), line("total", "3"))
+    sheet = Sheet("Both", ("", "n"), rows, "A note.")
+    assert tables.markdown(sheet) == [
+        "### Both", "", "A note.", "", "|  | n |", "| --- | --: |", "| **a → b** 9 images |  |", "| x_1 | 1.0 ± 2 ▽ |",
+        "| total | 3 |", "",
+    ]  # fmt: skip
+    assert tables.latex(sheet)[4:9] == [
+        r"\toprule",
+        r" & n \\",
+        r"\midrule",
+        r"\multicolumn{2}{l}{\textbf{a $\to$ b} 9 images} \\",
+        r"x\_1 & 1.0 $\pm$ 2 $\nabla$ \\",
+    ]
 
 
 # Holes
@@ -230,26 +485,28 @@ def test_published_numbers_stand_beside_ours_and_are_labelled(store: Store, tmp_
 def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(finished: tuple[Store, Path], tmp_path: Path):
     store = Store(tmp_path / "store")
     shutil.copytree(finished[0].root, store.root)
-    trials = store.run("small").json("plan.json")["trials"]
-    gone = next(row["run"] for row in trials if (row["train"], row["trial"], row["fold"]) == ("both", 1, 1))
+    planned = store.run("small").json("plan.json")["trials"]
+    gone = next(row["run"] for row in planned if (row["train"], row["trial"], row["fold"]) == ("both", 1, 1))
     shutil.rmtree(store.root / "runs" / gone)
     path = report.make("small", store, tmp_path / "out")
-    assert "real + synthetic → real \u2013 1 of 2 trials" in words(path)
+    assert re.search(r"real \+ synthetic → real [\w ,]* tiny \u2013 1 of 2 trials", words(path))
     assert "11 of 12 trainings are done, 1 are still to come" in words(path)
-    assert "real → real \u2013" not in words(path)
-    assert "Adding the synthetic faces" not in words(path)
-    kept = [r["trial"] for r in rows(path.parent) if (r["setting"], r["source"]) == ("both_to_real", "pooled")]
-    assert set(kept) == {"1"}
+    assert not re.search(r" real → real [\w ,]* tiny \u2013", words(path))
+    assert "Does adding synthetic images to the real ones help" not in words(path)
+    kept = some(path.parent, setting="both_to_real", source="pooled")
+    assert {row["trial"] for row in kept} == {"1"}
+    assert some(path.parent, setting="both_to_real", source="mean") == []
 
 
-def test_a_report_of_a_study_that_has_only_begun(store: Store, tmp_path: Path):
-    spec = study.resolve(table(settings=[*FOUR, "both_to_real"]), store)
-    todo = study.plan(spec, store)
-    store.make(spec, lambda out, scratch: study._write_study(todo, out), alias="small")
-    text = words(report.make("small", store, tmp_path / "out"))
-    assert "0 of 12 trainings are done, 12 are still to come" in text
-    assert "real → real \u2013 0 of 2 trials" in text
-    assert rows(tmp_path / "out") == []
+@pytest.mark.parametrize("changes", [{"settings": FIVE}, GRID])
+def test_a_report_of_a_study_that_has_only_begun(home: Store, tmp_path: Path, changes: dict[str, Any]):
+    found = written_study(home, name="begun", seed=7, done=lambda row: False, **changes)
+    text = words(report.make("begun", home, tmp_path / "out"))
+    whole = len(found.runs)
+    assert f"0 of {whole} trainings are done, {whole} are still to come" in text
+    assert "\u2013 0 of 2 trials" in text
+    assert [row["source"] for row in rows(tmp_path / "out") if row["source"] != "published"] == []
+    assert (tmp_path / "out" / "tables.tex").exists()
 
 
 def test_failed_trials_are_listed_with_their_first_error(store: Store, tmp_path: Path):
@@ -273,34 +530,36 @@ def test_pictures_of_real_people_come_with_a_warning(
     store = Store(tmp_path / "store")
     faces = blobs(48)
     keep(Faces(faces.images, faces.index.assign(licence=licence)), store, "blobs")
-    study.run(study.resolve(table(trials=1), store), store, device="cpu")
+    written_study(store, trials=1)
     path = report.make("small", store, tmp_path / "out")
     assert (f"contains images of {licence}; do not publish" in capfd.readouterr().err) is warned
     assert ("Not for publication" in words(path)) is warned
 
 
-def test_the_terminal_shows_a_row_a_setting(finished: tuple[Store, Path]):
+def shown(store: Store, name: str) -> str:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(report.terminal("small", finished[0]))
-    text = console.export_text()
+    console.print(report.terminal(name, store))
+    return console.export_text()
+
+
+def test_the_terminal_shows_a_row_a_setting_in_80_columns(finished: tuple[Store, Path]):
+    text = shown(finished[0], "small")
     for name in report.SETTINGS.values():
         assert name in text
-    assert "12 of 12 trainings done" in text and "…" not in text
+    assert "12 of 12 trainings done" in text and "…" not in text and "plain" not in text
 
 
-def test_a_study_is_found_by_its_file_too(finished: tuple[Store, Path], tmp_path: Path):
-    (tmp_path / "a.toml").write_text('name = "small"')
-    assert report.Study(str(tmp_path / "a.toml"), finished[0]).title == "small"
-    (tmp_path / "a.toml").write_text('name = "other"')
-    with pytest.raises(StoreError, match="has not been run"):
-        report.Study(str(tmp_path / "a.toml"), finished[0])
-    (tmp_path / "a.toml").write_text("")
-    with pytest.raises(SpecError, match="must be a study with a name"):
-        report.Study(str(tmp_path / "a.toml"), finished[0])
+def test_the_terminal_shows_controls_under_their_cells(home: Store):
+    written_study(home, name="shown", settings=["real_to_real"], controls=["nearest", "permuted"])
+    lines = shown(home, "shown").splitlines()
+    place = next(k for k, one in enumerate(lines) if one.startswith("real → real"))
+    names = ["constant answer", "1-nearest neighbour", "labels permuted (1-NN)", "labels permuted (tiny)"]
+    for name, one in zip(names, lines[place + 1 :], strict=False):
+        assert one.strip().startswith(name)
 
 
 def test_what_is_no_study_has_no_report(store: Store):
-    with pytest.raises(StoreError, match="a report is made of a study"):
+    with pytest.raises(StoreError, match="a study must be named"):
         report.make("blobs", store)
 
 
@@ -308,17 +567,25 @@ def test_settings_are_those_of_studies():
     assert list(report.SETTINGS) == list(study.SETTINGS)
 
 
-def test_a_report_needs_no_torch(finished: tuple[Store, Path], tmp_path: Path):
+def test_a_report_needs_no_torch(both: tuple[Store, Path], tmp_path: Path):
     code = (
         "import sys; from pathlib import Path; from mien import report; from mien.store import Store;"
-        f"report.make('small', Store(Path({str(finished[0].root)!r})), Path({str(tmp_path)!r}));"
+        f"report.make(['leaky', 'honest'], Store(Path({str(both[0].root)!r})), Path({str(tmp_path)!r}));"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert (tmp_path / "report.html").read_text() == (finished[1] / "report.html").read_text()
+    assert (tmp_path / "report.html").read_text() == (both[1] / "report.html").read_text()
+    assert (tmp_path / "tables.tex").read_text() == (both[1] / "tables.tex").read_text()
 
 
 def test_the_plot_has_a_dot_for_each_trial(finished: tuple[Store, Path]):
-    tags: list[tuple[str, dict[str, Any]]] = Page(finished[1] / "report.html").tags  # type: ignore[assignment]
+    tags = Page(finished[1] / "report.html").tags
     assert sum(tag == "circle" for tag, _ in tags) == 5 * 2
-    assert json.dumps(tags).count('"class": "mean"') == 5
+    assert sum(attributes.get("class") == "mean" for _, attributes in tags) == 5
+
+
+def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
+    study.run(study.resolve(table(settings=["real_to_real", "both_to_real"], controls=CONTROLS), store), store)
+    text = words(report.make("small", store, tmp_path / "out"))
+    assert "Does adding synthetic images to the real ones help (tiny)?" in text
+    assert "trainings are done. What" in text and not re.search(r"\d of \d trials", text)

@@ -146,6 +146,15 @@ def test_a_cell_knows_whom_it_was_tested_on(whole: results.Study):
     assert cell_of(whole, "real_to_real", "clips").n == 48
 
 
+def test_by_frame_a_trial_has_clips_of_its_own(home: Store):
+    found = written_study(home, name="frames", protocol="frame", folds=9)
+    runs = [home.run(name) for name in found.runs]
+    clips = [len(set(pd.read_parquet(run.file("predictions.parquet"))["clip"])) for run in runs]
+    cell = cell_of(found, "real_to_real")
+    assert (cell.n, cell.clips) == (32, round(np.mean(clips)))
+    assert cell.clips < 32 and cell.subjects == 12
+
+
 def test_counts_add_up_to_the_scores_of_each_trial(whole: results.Study):
     for cell in whole.cells:
         for scores, counts in zip(cell.done, cell.counts, strict=True):
@@ -205,6 +214,9 @@ def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path)
     _, counts = np.unique(list(faces.index["emotion"]), return_counts=True)
     assert cell.constant("accuracy") == pytest.approx(counts.max() / counts.sum())
     assert cell.constant("uar") == 0.25
+    assert [one.accuracy for one in cell.commonest.done] == pytest.approx([counts.max() / counts.sum()] * 2)
+    (name, floor), *_ = written_study(store).floors("real_to_real", "images")
+    assert (name, floor.summary("uar")) == ("constant answer", results.Summary(0.25, 0.0, 2))
 
 
 # Intervals and verdicts
@@ -406,5 +418,5 @@ def test_a_study_is_found_by_its_file_too(home: Store, whole: results.Study, tmp
     (tmp_path / "a.toml").write_text("")
     with pytest.raises(SpecError, match="must be a study with a name"):
         results.Study(str(tmp_path / "a.toml"), home)
-    with pytest.raises(StoreError, match="a report is made of a study"):
+    with pytest.raises(StoreError, match="a study must be named"):
         results.Study("blobs", home)
