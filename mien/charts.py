@@ -14,7 +14,8 @@ COLOURS = {"published": "#9aa0a8", "frame": "#e69f00", "clip": "#56b4e9", "subje
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#f0e442")
 MARKERS = ("_", "o", "^", "v", "s", "D", "P", "X")
 WIDTH = 0.84  # of a group of bars, where 1 is the distance between groups
-TOP = 112  # room above 100 % for the numbers
+TOP = 114  # room above 100 % for the numbers
+SIGN, DIGITS = 3.0, 7.0  # half the height of a sign and the height of a number, in per cent
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "mien",
     "svg.fonttype": "none",
@@ -66,7 +67,10 @@ def _draw(axes: Axes, x: float, width: float, bar: Bar | None, colour: str, sign
         return
     spread = None if math.isnan(bar.sd) else bar.sd
     axes.bar(x, bar.height, width, yerr=spread, color=colour, error_kw={"lw": 1, "capsize": 2})
-    above = max(bar.height + (spread or 0), *bar.floors.values(), 0) + 2.5
+    above = bar.height + (spread or 0) + 2
+    for sign in sorted(bar.floors.values()):
+        if above - SIGN < sign < above + DIGITS:
+            above = sign + SIGN
     axes.text(x, above, f"{bar.height:.1f}", ha="center", va="bottom", fontsize=8)
     places = list(signs)
     for name, height in bar.floors.items():

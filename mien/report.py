@@ -29,6 +29,7 @@ from mien.store import Store
 from mien.tables import HOLE, LOW, Entry, Line, Sheet, line
 from mien.words import SETTINGS, label, low, many, named, printed, spread, tallies, tested, who
 
+NONE = Entry(HOLE, hole=True)
 METRICS = {"accuracy": "accuracy, %", "uf1": "UF1", "uar": "UAR"}
 NOTICES = {
     "frame": (
@@ -415,26 +416,30 @@ def _recall(study: Study) -> Sheet | None:
 
 
 def _side_by_side(studies: list[Study]) -> Sheet:
-    """Return the accuracy of every setting, classifier and ablation in each study."""
-    keys = dict.fromkeys(
-        (setting, cell.classifier, cell.ablation)
-        for setting in SETTINGS
-        for study in studies
-        for cell in study.cells
-        if cell.setting == setting
-    )
+    """Return the accuracy of each setting, classifier and ablation in every study, as published, and the floors."""
+    ablated = any(len(study.ablations) > 1 for study in studies)
+    like = any(cell.published is not None for study in studies for cell in study.cells)
     rows: list[Line] = []
-    for place, (setting, classifier, ablation) in enumerate(keys):
-        if not place or setting != list(keys)[place - 1][0]:
-            rows.append(line(SETTINGS[setting], kind="group"))
-        cells = [
-            (study, study.cell(setting, classifier, "images", ablation) if setting in study.settings else None)
-            for study in studies
-        ]
-        entries = [Entry(HOLE, hole=True) if cell is None else _entry(study, cell, "accuracy") for study, cell in cells]
-        name = classifier + (f", {ablation}" if any(len(study.ablations) > 1 for study in studies) else "")
-        rows.append(line(name, *(replace(entry, published="") for entry in entries)))
-    head = ("train → test", *(f"{study.title}, by {study.protocol}" for study in studies))
+    for setting in (name for name in SETTINGS if any(name in study.settings for study in studies)):
+        rows.append(line(SETTINGS[setting], kind="group"))
+        held = [study if setting in study.settings else None for study in studies]
+        own = [cell for study in held if study for cell in study.cells if cell.setting == setting]
+        for classifier, ablation in dict.fromkeys((cell.classifier, cell.ablation) for cell in own):
+            cells = [study and study.cell(setting, classifier, "images", ablation) for study in held]
+            entries = [
+                _entry(study, cell, "accuracy") if study and cell else NONE
+                for study, cell in zip(held, cells, strict=True)
+            ]
+            old = next((cell.published for cell in cells if cell and cell.published is not None), None)
+            old_entry = [NONE if old is None else Entry(f"{old:.2f}")] if like else []
+            name = f"{classifier}, {ablation}" if ablated else classifier
+            rows.append(line(name, *old_entry, *(replace(entry, published="") for entry in entries)))
+        floors = [dict(study.floors(setting, "images")) if study else {} for study in held]
+        for name in dict.fromkeys(name for found in floors for name in found):
+            entries = [_plain_entry(found[name], "accuracy") if name in found else NONE for found in floors]
+            rows.append(line(name, *([NONE] if like else []), *entries, kind="control"))
+    heads = [f"{study.title}, by {study.protocol}" for study in studies]
+    head = ("train → test", *(["published"] if like else []), *heads)
     return Sheet("Accuracy in per cent, by image, of all studies", head, tuple(rows))
 
 

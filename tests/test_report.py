@@ -406,10 +406,12 @@ def test_a_tiny_network_that_was_named_vgg16_is_not_the_preprints(home: Store, t
 
 def test_studies_stand_side_by_side(both: tuple[Store, Path]):
     found = report._side_by_side([results.Study(name, both[0]) for name in ("leaky", "honest")])
-    assert found.head == ("train → test", "leaky, by frame", "honest, by subject")
-    assert found.lines[1].entries[0].text == "vgg16, plain"
-    left, right = (float(entry.text) for entry in found.lines[1].entries[1:])
+    assert found.head == ("train → test", "published", "leaky, by frame", "honest, by subject")
+    assert [entry.text for entry in found.lines[1].entries[:2]] == ["vgg16, plain", "99.33"]
+    left, right = (float(entry.text) for entry in found.lines[1].entries[2:])
     assert left > 80 > right
+    constant = next(one for one in found.lines if one.entries[0].text == "constant answer")
+    assert constant.kind == "control" and all(float(entry.text) < 40 for entry in constant.entries[2:])
 
 
 def test_a_study_stands_in_a_report_once(finished: tuple[Store, Path], tmp_path: Path):
