@@ -86,3 +86,36 @@ def _frame(axes: Axes, title: str, groups: Sequence[str]) -> None:
     axes.set_ylabel("accuracy, %")
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def gaps(
+    title: str,
+    what: str,
+    seen: Sequence[float],
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    chosen: float | None,
+) -> str:
+    """Return loss curves over images seen as SVG: a small plot for each of `curves`, (training, held out).
+
+    `what` names what tells the curves apart; a line stands at `chosen`.
+    """
+    with mpl.rc_context(SETTINGS):
+        columns = min(3, len(curves))
+        figure = Figure(figsize=(2.6 * columns, 2.1 * -(-len(curves) // columns) + 0.5), layout="constrained")
+        plots = figure.subplots(-(-len(curves) // columns), columns, squeeze=False).flat
+        for axes, (name, (train, held)) in zip(plots, curves.items(), strict=False):
+            axes.plot(seen, train, color=COLOURS["frame"], label="training people")
+            axes.plot(seen, held, color=COLOURS["subject"], label="held-out people")
+            if chosen is not None:
+                axes.axvline(chosen, color="black", linewidth=0.8, linestyle=":", label="chosen")
+            axes.set_title(f"{what} {name}", fontsize=9, loc="left")
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes in list(figure.axes)[len(curves) :]:
+            axes.set_visible(False)
+        figure.suptitle(f"{title}, over images seen", fontsize=10, x=0.01, ha="left")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

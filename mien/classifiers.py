@@ -262,7 +262,7 @@ def predict(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.
 def save(classifier: Classifier, folder: Path) -> None:
     """Write weights.safetensors and classifier.json, from which `load` makes the same classifier."""
     folder.mkdir(parents=True, exist_ok=True)
-    training.save_weights(folder / "weights.safetensors", classifier.network)
+    training.save_weights(folder / "weights.safetensors", classifier.network.state_dict())
     about = {"spec": classifier.spec.model_dump(), "classes": classifier.classes, "origin": classifier.origin}
     (folder / "classifier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

@@ -211,7 +211,9 @@ def split(
 @app.command()
 def train(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
-    preset: Annotated[str, typer.Option(help="smoke, nano, default or paper.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="smoke, nano, default or paper; gaussian or copycat, for comparison.")
+    ] = "default",
     minutes: Annotated[float | None, typer.Option(help="Train for about so long on this machine.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any field of the preset, such as batch=32; may be repeated.")
@@ -221,7 +223,7 @@ def train(
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Train a class-conditional diffusion model.
+    """Train a generator: a class-conditional diffusion model, unless the preset is one that others are compared with.
 
     Stopped, the same command continues from the last checkpoint, and ends with the same weights.
     """
@@ -243,7 +245,11 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Sampling steps; the model's own number by default.")] = None,
     sampler: Annotated[str | None, typer.Option(help="dpmpp2m, unipc, heun, euler or ancestral.")] = None,
     guidance: Annotated[float, typer.Option(help="1 = none, which is best for training classifiers.")] = 1.0,
+    guide: Annotated[
+        str, typer.Option(help="What guidance leads away from: label (what has none), or early (a less trained copy).")
+    ] = "label",
     seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processor cores to work on; all by default.")] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
@@ -256,8 +262,9 @@ def generate(
 
     home = _store(store)
     run = home.run(generator)
-    spec = module.order(run, counts, home, steps=steps, sampler=sampler, guidance=guidance, seed=seed)
-    show_run(module.generate(spec, home, alias=alias, device=device), alias)
+    how = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
+    spec = module.order(run, counts, home, seed=seed, **how)
+    show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
 
 
 @study_app.command("plan")

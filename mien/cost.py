@@ -63,7 +63,8 @@ class _Sizes:
     def __init__(self, plan: Plan, faces: Faces) -> None:
         self.study, self.faces = plan.study, faces
         self.made = {one.generate.name: sum(one.generate.counts.values()) for one in plan.databases}
-        self.made |= {one.copycat.name: sum(one.copycat.counts.values()) for one in plan.databases if one.copycat}
+        copies = [one.copycat.generate for one in plan.databases if one.copycat]
+        self.made |= {one.name: sum(one.counts.values()) for one in copies}
         self.real = cache(self._real)
 
     def _real(self, fold: int) -> tuple[int, int]:
@@ -104,15 +105,15 @@ def _speed(spec: ClassifierSpec, classes: int, image: tuple[int, int, int], stor
 
 def _database(one: Database, faces: Faces, plan: Plan, store: Store, device: str) -> float:
     """Return the seconds that are left of training a generator and drawing its database."""
-    spec = one.train
-    if one.generate.name in plan.done:
+    spec, kind = one.train, generators.GENERATORS[one.train.kind]
+    speed_of = kind.speed
+    if one.generate.name in plan.done or speed_of is None or not isinstance(spec, generators.TrainSpec):
         return 0.0
-    kind = generators.GENERATORS[spec.kind]
     key = f"generator-speed-{spec.model_copy(update={'faces': plan.study.faces}).digest()}"
 
     def measure() -> float:
         say(f"timing one batch of {spec.kind}")
-        return kind.speed(faces, spec, device)
+        return speed_of(faces, spec, device)
 
     speed = store.memo(f"{key}-{training.device(device).type}", measure)
     calls = kind.steps(spec, one.generate) * CALLS.get(one.generate.sampler, 1)

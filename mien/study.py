@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -29,8 +30,6 @@ from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
 from mien.errors import MienError, SpecError, TrialsFailed, UsageError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces
-from mien.generators import copycat
-from mien.generators.copycat import CopycatSpec
 from mien.progress import duration, say
 from mien.seeds import seed as seed_of
 from mien.spec import Spec, Strict, nearest, read_spec, read_toml
@@ -153,13 +152,16 @@ class StudySpec(Spec):
 
 @dataclass(frozen=True)
 class Database:
-    """How the synthetic database of one fold comes about; `fold` is -1 where one generator serves all."""
+    """How the synthetic database of one fold comes about; `fold` is -1 where one generator serves all.
+
+    `copycat` is how the control does that takes the generator's place.
+    """
 
     fold: int
     split: splits.SplitSpec | None
-    train: generators.TrainSpec
+    train: generators.GeneratorSpec
     generate: generators.GenerateSpec
-    copycat: CopycatSpec | None
+    copycat: "Database | None" = None
 
 
 @dataclass(frozen=True)
@@ -309,24 +311,35 @@ def _database(
     side: Bool[np.ndarray, " n"],
     where: str,
 ) -> Database:
-    train = read_spec(generators.TrainSpec, {**study.generator, "faces": parent}, f"{where}: generator")
+    train = generators.read_training({**study.generator, "faces": parent}, f"{where}: generator")
     shown = Counter(faces.index.loc[side, "emotion"].tolist())
     there = {name: shown[name] for name in EMOTIONS if name in shown}
     wanted = {
-        "sampler": "ancestral" if train.kind == "ddpm" else "dpmpp2m",  # the defaults of `mien generate`
+        "sampler": generators.GENERATORS[train.kind].sampler,
         "seed": study.seed,
         **study.generate,
         "generator": train.name,
         "counts": _counts(study.counts, there, faces.classes, where),
     }
     generate = read_spec(generators.GenerateSpec, wanted, f"{where}: generate")
-    copied = CopycatSpec(faces=parent, counts=generate.counts, seed=study.seed) if "copycat" in study.controls else None
-    return Database(fold, split, train, generate, copied)
+    if (generate.sampler == "direct") != (generators.GENERATORS[train.kind].sampler == "direct"):
+        raise SpecError(f"{where}: generate: the sampler '{generate.sampler}' does not go with a {train.kind}")
+    copies = _copies(study, fold, split, parent, generate.counts) if "copycat" in study.controls else None
+    return Database(fold, split, train, generate, copies)
+
+
+def _copies(
+    study: StudySpec, fold: int, split: splits.SplitSpec | None, parent: str, counts: dict[str, int]
+) -> Database:
+    """Return the database of a copycat that saw what the generator of the fold sees."""
+    train = generators.CopycatSpec(faces=parent)
+    drawn = {"generator": train.name, "counts": counts, "seed": study.seed, "sampler": "direct"}
+    return Database(fold, split, train, generators.GenerateSpec.model_validate(drawn))
 
 
 def _run_names(one: Database) -> list[str]:
     """Return the runs of a database, in the order in which they are made."""
-    return [one.train.name, one.generate.name, *([one.copycat.name] if one.copycat else [])]
+    return [one.train.name, one.generate.name, *(_run_names(one.copycat) if one.copycat else [])]
 
 
 def _counts(text: str, there: dict[str, int], classes: tuple[str, ...], where: str) -> dict[str, int]:
@@ -433,7 +446,7 @@ def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold:
     return TrialSpec(
         faces=study.faces,
         synthetic=one.generate.name if one and "synthetic" in used else "",
-        copycat=one.copycat.name if one and one.copycat and "copycat" in used else "",
+        copycat=one.copycat.generate.name if one and one.copycat and "copycat" in used else "",
         by=study.protocol,
         folds=study.folds,
         number=fold,
@@ -471,7 +484,7 @@ def describe(plan: Plan) -> str:
     parts = {
         "generators": [one.train.name for one in databases],
         "databases": [one.generate.name for one in databases],
-        "copycat databases": [one.copycat.name for one in databases if one.copycat],
+        "copycat databases": [one.copycat.generate.name for one in databases if one.copycat],
         "trainings of classifiers": [row.spec.name for row in plan.rows if not row.control],
         "trials of controls": [row.spec.name for row in plan.rows if row.control],
     }
@@ -618,32 +631,24 @@ def _database_jobs(one: Database, store: Store, device: str, needed: set[str]) -
     """Return what makes those databases of a fold that are needed."""
     of = "" if one.fold < 0 else f", fold {one.fold}"
 
-    def split() -> None:
+    def train(spec: generators.GeneratorSpec) -> str:
         if one.split is not None:
             splits.run(one.split, store)
-
-    def train() -> str:
-        split()
-        generators.train(one.train, store, device=device)
+        generators.train(spec, store, device=device)
         return "trained"
 
-    def generate() -> str:
-        made = generators.generate(one.generate, store, device=device)
-        return f"{sum(one.generate.counts.values()):,} images in {made.name}"
-
-    def copy(spec: CopycatSpec) -> str:
-        split()
-        return f"{sum(spec.counts.values()):,} copies in {copycat.run(spec, store).name}"
+    def generate(spec: generators.GenerateSpec) -> str:
+        made = generators.generate(spec, store, device=device)
+        return f"{sum(spec.counts.values()):,} images in {made.name}"
 
     jobs = []
-    if one.generate.name in needed:
-        jobs += [
-            Job(0, one.train.name, f"generator{of}", (), train),
-            Job(1, one.generate.name, f"database{of}", (one.train.name,), generate),
-        ]
-    if one.copycat is not None and one.copycat.name in needed:
-        spec = one.copycat
-        jobs.append(Job(1, spec.name, f"copycat{of}", (), lambda: copy(spec)))
+    for lead, made in (("", one), ("copycat ", one.copycat)):
+        if made is not None and made.generate.name in needed:
+            learn, draw = partial(train, made.train), partial(generate, made.generate)
+            jobs += [
+                Job(0, made.train.name, f"{lead}generator{of}", (), learn),
+                Job(1, made.generate.name, f"{lead}database{of}", (made.train.name,), draw),
+            ]
     return jobs
 
 
@@ -702,7 +707,7 @@ def _write_study(plan: Plan, out: Path) -> None:
                 "split": one.split.name if one.split else "",
                 "generator": one.train.name,
                 "database": one.generate.name,
-                "copycat": one.copycat.name if one.copycat else "",
+                "copycat": one.copycat.generate.name if one.copycat else "",
                 "counts": one.generate.counts,
             }
             for one in plan.databases

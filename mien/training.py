@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -124,6 +124,19 @@ def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(cores)
 
 
+@contextmanager
+def cores(count: int | None) -> Iterator[None]:
+    """Let torch use `count` cores inside, all that it had if None; raises UsageError unless that is at least one."""
+    if count is not None and count < 1:
+        raise UsageError(f"there must be at least one worker; given: {count}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
     """Return the learning rate of step 0..steps-1: a linear rise, `peak`, and a linear fall; shares of all steps."""
     rise = min(1.0, (step + 1) / (warmup * steps)) if warmup > 0 else 1.0
@@ -182,6 +195,21 @@ def power(width: float) -> float:
         wide = (middle + 1) ** 0.5 / ((middle + 2) * (middle + 3) ** 0.5) > width
         low, high = (middle, high) if wide else (low, middle)
     return (low + high) / 2
+
+
+def blend(kept: Sequence[tuple[int, float]], wanted: tuple[int, float]) -> Float64[np.ndarray, " k"]:
+    """Return how much of each kept average, (step, width), makes the one that is `wanted` (Karras et al. 2024, app. C).
+
+    An average of width w at step t weighs the weights at step s by (g + 1) s^g / t^(g + 1), g = power(w); the shares
+    are those whose sum comes nearest to the wanted profile, by least squares.
+    """
+    steps = np.array([step for step, _ in [*kept, wanted]], dtype=np.float64)
+    powers = np.array([power(width) for _, width in [*kept, wanted]])
+    earlier = np.minimum(steps[:, None], steps[None])
+    both = powers[:, None] + powers[None] + 1
+    logs = both * np.log(earlier) - (powers + 1)[:, None] * np.log(steps)[:, None] - (powers + 1) * np.log(steps)
+    products = (powers + 1)[:, None] * (powers + 1) / both * np.exp(logs)
+    return np.linalg.lstsq(products[:-1, :-1], products[:-1, -1], rcond=None)[0]
 
 
 # Watching over the loss
@@ -269,18 +297,23 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     return None
 
 
-def save_weights(path: Path, module: nn.Module) -> None:
-    """Write a module's parameters and buffers as safetensors, equal bytes for equal weights."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write parameters and buffers as safetensors, equal bytes for equal weights."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     write_whole(path, pack_tensors(dict(sorted(tensors.items()))))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; raises WeightsError if it is none."""
+    try:
+        return read_tensors(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} must be a safetensors file, and cannot be read: {error}") from None
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
     """Read parameters and buffers into `module`; raises WeightsError if the file is not what the module needs."""
-    try:
-        tensors = read_tensors(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} must be a safetensors file, and cannot be read: {error}") from None
+    tensors = read_weights(path)
     needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if needed != given:

@@ -9,11 +9,10 @@ from scipy.spatial.distance import cdist
 from test_classifiers import CLASSES, blobs
 from test_study import keep
 
-from mien import controls, splits
-from mien.errors import DataError, LeakageError
-from mien.faces import Faces
-from mien.generators import copycat
-from mien.generators.copycat import CopycatSpec
+from mien import controls, generators, splits
+from mien.errors import DataError, LeakageError, SpecError, UsageError
+from mien.faces import EMOTIONS, Faces, make_index
+from mien.generators import CopycatSpec, GaussianSpec, gaussian
 from mien.store import Store
 
 
@@ -75,44 +74,89 @@ def test_permuted_labels_follow_names_and_the_seed_not_the_order():
     assert list(controls.permuted(faces, 4).index["emotion"]) != list(first.index["emotion"])
 
 
+def taken(faces: Faces, **fields: float) -> generators.Generator:
+    """A copycat of `faces`."""
+    spec = CopycatSpec.model_validate({"faces": "made-000000000000", **fields})
+    return generators.fit(faces, spec, Path(), device="cpu")
+
+
 def test_copies_are_training_images_moved_by_a_pixel_with_noise():
     faces = blobs()
-    spec = CopycatSpec(faces="made-000000000000", counts={CLASSES[1]: 30, CLASSES[0]: 5})
-    made = copycat.copies(faces, spec, "copycat-000000000000")
-    assert made.index["emotion"].value_counts().to_dict() == spec.counts
-    still = copycat.copies(faces, spec.model_copy(update={"shift": 0, "noise": 0}), "copycat-000000000000")
+    labels, numbers = np.repeat([EMOTIONS.index(name) for name in CLASSES[:2]], 100), np.arange(200)
+    still = generators.sample(taken(faces, shift=0, noise=0.0), labels, numbers)
     originals = {image.tobytes(): emotion for image, emotion in zip(faces.images, faces.index["emotion"], strict=True)}
-    assert [originals[image.tobytes()] for image in still.images] == list(still.index["emotion"])
-    assert len({image.tobytes() for image in still.images}) == 24 + 5  # of 24 images a class, each before any again
-    noisy = copycat.copies(faces, spec.model_copy(update={"shift": 0}), "copycat-000000000000")
-    difference = noisy.images.astype(float) - still.images
-    assert difference.std() == pytest.approx(0.05 * 255, rel=0.05)
-    moved = copycat.copies(faces, spec.model_copy(update={"noise": 0}), "copycat-000000000000")
-    assert (moved.images[:, :, 1:-1, 1:-1] != still.images[:, :, 1:-1, 1:-1]).any()
-
-
-def test_a_copy_is_the_same_whatever_else_is_ordered():
-    faces = blobs()
-    few = CopycatSpec(faces="made-000000000000", counts={CLASSES[0]: 3})
-    many = CopycatSpec(faces="made-000000000000", counts=dict.fromkeys(CLASSES, 9))
-    alone, among = copycat.copies(faces, few, "a"), copycat.copies(faces, many, "a")
-    place = list(among.index["key"]).index(alone.index["key"].iloc[2])
-    assert (among.images[place] == alone.images[2]).all()
+    assert [originals[image.tobytes()] for image in still] == [EMOTIONS[label] for label in labels]
+    assert 20 < len({image.tobytes() for image in still[:100]}) <= 24  # all of 24 images a class, by lot
+    noisy = generators.sample(taken(faces, shift=0), labels, numbers)
+    assert (noisy.astype(float) - still).std() == pytest.approx(0.05 * 255, rel=0.05)
+    moved = generators.sample(taken(faces, noise=0.0), labels, numbers)
+    assert (moved[:, :, 1:-1, 1:-1] != still[:, :, 1:-1, 1:-1]).any()
+    shifts = [np.roll(still[0], (down, right), (1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    assert any((moved[0][:, 1:-1, 1:-1] == one[:, 1:-1, 1:-1]).all() for one in shifts)
 
 
 def test_a_database_of_copies_says_whom_it_shows_and_may_not_meet_them_in_a_test(tmp_path: Path):
     store = Store(tmp_path / "store")
     train, test = halves()
     parent = keep(train, store, "train")
-    run = copycat.run(CopycatSpec(faces=parent.name, counts={CLASSES[0]: 12}), store, alias="copies")
-    made = Faces.load(store.run("copies").path)
-    assert (run.file("sheet.png").exists(), len(made)) == (True, 12)
+    run = generators.train(generators.preset("copycat", parent.name), store)
+    spec = generators.order(run, f"{CLASSES[0]}=12", store)
+    assert spec.sampler == "direct"
+    made = Faces.load(generators.generate(spec, store, alias="copies").path)
+    assert len(made) == 12 and store.run("copies").file("sheet.png").exists()
     splits.require_unseen(made, test, "subject")
     with pytest.raises(LeakageError):
         splits.require_unseen(made, train, "subject")
 
 
 def test_what_is_not_there_cannot_be_copied():
-    spec = CopycatSpec(faces="made-000000000000", counts={"contempt": 1})
-    with pytest.raises(DataError, match="none of contempt"):
-        copycat.copies(blobs(), spec, "a")
+    with pytest.raises(UsageError, match="never saw contempt"):
+        generators.sample(taken(blobs()), np.array([EMOTIONS.index("contempt")]), np.array([0]))
+    with pytest.raises(DataError, match="must have images to copy"):
+        taken(blobs().select(np.zeros(len(blobs()), dtype=bool)))
+
+
+def test_a_gaussian_has_the_mean_and_covariance_of_its_class():
+    """4,000 draws of a Gaussian on 8x8 pixels, against the 600 images a class that it was measured on."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(0, 6, (64, 64))
+    images = (120 + rng.normal(0, 1, (600, 64)) @ mixing / 4).clip(0, 255).round().astype(np.uint8)
+    index = make_index(images, key=[str(n) for n in range(600)], emotion="fear")
+    faces = Faces(images.reshape(-1, 1, 8, 8), index)
+    generator = generators.fit(faces, GaussianSpec(faces="made-000000000000"), Path(), device="cpu")
+    drawn = generators.sample(generator, np.full(4000, EMOTIONS.index("fear")), np.arange(4000)).reshape(-1, 64)
+    assert np.abs(drawn.mean(axis=0) - images.mean(axis=0)).max() < 1.5
+    ours, theirs = np.cov(drawn, rowvar=False), np.cov(images, rowvar=False)
+    assert np.abs(ours - theirs).max() < 0.12 * theirs.diagonal().max()
+
+
+@pytest.mark.parametrize("count", [5, 100])
+def test_the_root_of_a_covariance_is_one(count: int):
+    """With fewer rows than columns and with more."""
+    x = np.random.default_rng(0).normal(size=(count, 20)).astype(np.float32)
+    x -= x.mean(axis=0)
+    root = gaussian.root(x)
+    assert len(root) == min(count, 20)
+    assert np.allclose(root.T @ root, np.cov(x, rowvar=False), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "copycat"])
+def test_floors_keep_the_contract_of_generators(kind: str, tmp_path: Path):
+    store = Store(tmp_path / "store")
+    parent = keep(halves()[0], store, "train")
+    run = generators.train(generators.preset(kind, parent.name), store, alias="floor")
+    assert kind in run.json("summary.json")["holds"].lower() and run.file("sheet.png").exists()
+    generator = generators.load(run)
+    labels = np.array([EMOTIONS.index(name) for name in CLASSES[:2]])
+    images = generators.sample(generator, labels, np.array([4, 5]))
+    assert images.shape == (2, *generator.size) and images.dtype == np.uint8
+    assert (generators.sample(generator, labels[1:], np.array([5])) == images[1:]).all()  # alone as in company
+    assert (generators.sample(generator, labels, np.array([4, 6]))[1] != images[1]).any()
+    assert generators.sample(generator, labels[:0], np.arange(0)).shape == (0, *generator.size)
+    assert set(generator.seen["subject"]) == set(halves()[0].subjects)
+    with pytest.raises(UsageError, match="leave --sampler away"):
+        generators.order(run, "balanced:4", store, sampler="heun")
+    with pytest.raises(SpecError, match="steps and guidance must be left alone"):
+        generators.order(run, "balanced:4", store, steps=3)
+    with pytest.raises(UsageError, match="learns in steps"):
+        generators.calibrated(generators.preset(kind, parent.name), 1.0, store)

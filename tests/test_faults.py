@@ -14,7 +14,7 @@ COMMANDS = {
     "generate": ["generate", "generator", "--counts", "balanced:1400", "--steps", "40"],
     "study": ["study", "run", "study.toml"],
 }
-STUDY_STAGES = {"study", "split", "generator", "generate", "copycat", "trial"}
+STUDY_STAGES = {"study", "split", "generator", "generate", "trial"}
 MADE = {"train": {"generator"}, "generate": {"generate"}, "study": STUDY_STAGES}
 
 

@@ -17,7 +17,21 @@ from torch import nn
 from mien import generators, seeds
 from mien.errors import DataError, SpecError, TrainingError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import GENERATORS, PRESETS, GenerateSpec, NetSpec, SamplerSpec, TrainSpec, ddpm, diffusion, edm
+from mien.generators import (
+    GENERATORS,
+    PRESETS,
+    GenerateSpec,
+    NetSpec,
+    SamplerSpec,
+    TrainSpec,
+    ddpm,
+    diffusion,
+    edm,
+    heldout,
+    moves,
+)
+from mien.generators.base import SEEN, origins
+from mien.generators.moves import MOVES
 from mien.generators.specs import ONLY_FOR, SAMPLERS
 from mien.generators.unet import NULL, UNet, group_norm
 from mien.published import TABLE_2
@@ -27,7 +41,8 @@ from mien.store import Run, Store
 NET = NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,), dropout=0.1)
 TINY = {"net": NET, "images_seen": 144, "batch": 12, "learning_rate": 2e-3}
 OWN = {"ddpm": {"kind": "ddpm", "steps": 12, "beta_last": 0.5}, "edm": {"kind": "edm"}}
-KINDS = pytest.mark.parametrize("kind", list(GENERATORS))
+DIFFUSIONS = {"ddpm": ddpm, "edm": edm}
+KINDS = pytest.mark.parametrize("kind", list(DIFFUSIONS))
 HAPPY, AFRAID = EMOTIONS.index("happiness"), EMOTIONS.index("fear")
 
 
@@ -62,11 +77,16 @@ def one_thread():
     torch.set_num_threads(cores)
 
 
+def fitted(faces: Faces, spec: TrainSpec, folder: Path) -> diffusion.Diffusion:
+    """The diffusion model that `spec` makes of `faces`."""
+    made = generators.fit(faces, spec, folder, device="cpu")
+    assert isinstance(made, diffusion.Diffusion)
+    return made
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, generators.Generator]:
-    return {
-        kind: generators.fit(toy(), spec_of(kind), tmp_path_factory.mktemp(kind), device="cpu") for kind in GENERATORS
-    }
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, diffusion.Diffusion]:
+    return {kind: fitted(toy(), spec_of(kind), tmp_path_factory.mktemp(kind)) for kind in DIFFUSIONS}
 
 
 class FacesSpec(Spec):
@@ -99,7 +119,7 @@ def test_the_network_keeps_the_shape(channels: int, side: int, patch: int):
     shape = {"width": 9, "multipliers": (1, 2, 3), "blocks": 1, "patch": patch, "attention": (1, 2), "dropout": 0.0}
     net = UNet(channels, NetSpec.model_validate(shape))
     x = torch.randn(2, channels, side, side)
-    y = net(x, torch.zeros(2), torch.tensor([0, NULL]), torch.zeros(2))
+    y = net(x, torch.zeros(2), torch.tensor([0, NULL]), torch.zeros(2, len(MOVES)))
     assert y.shape == x.shape
     assert (y == 0).all()  # untrained, it says nothing
 
@@ -113,10 +133,12 @@ def test_norms_have_groups_for_any_width():
 def test_everything_that_the_network_is_told_matters():
     net = lively(UNet(1, NET))
     x, zero, label = torch.randn(1, 1, 16, 16), torch.zeros(1), torch.tensor([HAPPY])
-    y = net(x, zero, label, zero)
-    assert not torch.allclose(y, net(x, zero + 0.5, label, zero))
-    assert not torch.allclose(y, net(x, zero, torch.tensor([AFRAID]), zero))
-    assert not torch.allclose(y, net(x, zero, label, zero + 1))
+    still = torch.zeros(1, len(MOVES))
+    y = net(x, zero, label, still)
+    assert not torch.allclose(y, net(x, zero + 0.5, label, still))
+    assert not torch.allclose(y, net(x, zero, torch.tensor([AFRAID]), still))
+    for place in range(len(MOVES)):
+        assert not torch.allclose(y, net(x, zero, label, still.index_fill(1, torch.tensor([place]), 1.0)))
 
 
 def lively(net: UNet) -> UNet:
@@ -136,8 +158,9 @@ def test_presets_are_trainings_and_settings_change_them():
     for name in PRESETS:
         assert generators.preset(name, "faces-000000000000").faces == "faces-000000000000"
     spec = generators.preset("smoke", "faces-000000000000", {"batch": 16, "net": {"width": 24}})
-    assert spec.batch == 16 and spec.net.width == 24 and spec.net.patch == 2
-    assert generators.preset("paper", "f").kind == "ddpm" and generators.preset("paper", "f").steps == 1000
+    assert isinstance(spec, TrainSpec) and spec.batch == 16 and spec.net.width == 24 and spec.net.patch == 2
+    paper = generators.preset("paper", "f")
+    assert isinstance(paper, TrainSpec) and paper.kind == "ddpm" and paper.steps == 1000
 
 
 def test_a_preset_or_setting_that_does_not_exist_is_named():
@@ -167,16 +190,16 @@ def test_an_option_that_would_do_nothing_is_refused():
 def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path: Path, monkeypatch, trained):
     monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
     spec, calls = spec_of(kind), []
-    objective = GENERATORS[kind].objective(spec)
+    objective = DIFFUSIONS[kind].objective(spec)
 
     def interrupted(*arguments):
         calls.append(1)
         if len(calls) == 13:  # of two pieces a step
             raise KeyboardInterrupt
-        return objective(*arguments)
+        return objective.errors(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        diffusion.fit(toy(), spec, tmp_path, interrupted, "cpu")
+        diffusion.fit(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
     torch.manual_seed(99)
     resumed = diffusion.fit(toy(), spec, tmp_path, objective, "cpu")
     assert same(resumed.network, trained[kind].network)
@@ -220,11 +243,13 @@ def test_checkpoints_of_another_training_are_refused(tmp_path: Path, monkeypatch
 
 @KINDS
 def test_a_loss_that_is_no_number_stops_the_training(kind: str, tmp_path: Path):
-    def broken(network, x0, labels, mirrored, sigma_data, rng):
-        return network(x0, torch.zeros(len(x0)), labels, mirrored).mean() * float("nan")
+    def broken(network, batch, sigma_data, rng):
+        made = network(batch.x0, torch.zeros(len(batch.x0)), batch.labels, batch.moves)
+        return made.mean(dim=(1, 2, 3)) * float("nan")
 
+    objective = replace(DIFFUSIONS[kind].objective(spec_of(kind)), errors=broken)
     with pytest.raises(TrainingError, match="in 5 steps in a row"):
-        diffusion.fit(toy(), spec_of(kind), tmp_path, broken, "cpu")
+        diffusion.fit(toy(), spec_of(kind), tmp_path, objective, "cpu")
 
 
 def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
@@ -232,10 +257,10 @@ def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
     objective, broken = edm.objective(spec), []
 
     def sometimes(*arguments):
-        return objective(*arguments) * (float("nan") if broken else 1.0)
+        return objective.errors(*arguments) * (float("nan") if broken else 1.0)
 
     where = torch.device("cpu")
-    work = diffusion.Training(toy(), spec, sometimes, where)
+    work = diffusion.Training(toy(), spec, replace(objective, errors=sometimes), where)
     with diffusion.training.workers(where, 2) as pool:
         for step in range(3):
             assert work.step(step, pool) is not None
@@ -254,7 +279,7 @@ def test_the_number_of_cores_changes_nothing(kind: str, tmp_path: Path, trained)
         for count in (1, 3):
             torch.set_num_threads(count)
             (tmp_path / str(count)).mkdir()
-            other = generators.fit(toy(), spec_of(kind), tmp_path / str(count), device="cpu")
+            other = fitted(toy(), spec_of(kind), tmp_path / str(count))
             assert same(other.network, trained[kind].network)
             assert torch.get_num_threads() == count
     finally:
@@ -279,7 +304,7 @@ def test_statistics_are_those_of_the_images():
 def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(tmp_path: Path, trained):
     assert trained["edm"].seen["key"].tolist() == toy().index["key"].tolist()
     assert list(trained["edm"].seen.columns) == ["key", "subject", "clip"]
-    faces, seen = toy(), toy().index.loc[:, diffusion.SEEN].assign(key=lambda table: "old/" + table["key"])
+    faces, seen = toy(), toy().index.loc[:, SEEN].assign(key=lambda table: "old/" + table["key"])
     second = generators.fit(
         Faces(faces.images, faces.index, seen), spec_of("edm", images_seen=8), tmp_path, device="cpu"
     )
@@ -299,20 +324,153 @@ def test_labels_matter_after_training(kind: str, tmp_path: Path):
     assert generator.losses["loss"].iloc[-1] < generator.losses["loss"].iloc[0]
 
 
+# Held-out people
+
+
+def crowd() -> Faces:
+    """Eight people, each both bright and dark, so that any of them can be spared."""
+    faces = toy(24)
+    subjects = [f"toy:{n % 8}" for n in range(len(faces))]
+    return Faces(faces.images, faces.index.assign(subject=subjects, clip=faces.index["key"]))
+
+
+def test_held_out_people_are_measured_and_not_shown(tmp_path: Path):
+    spec = spec_of("edm", held_out=0.25, images_seen=192)
+    shown, held = heldout.parted(crowd(), spec)
+    assert held is not None and len(held.subjects) == 2 and not set(shown.subjects) & set(held.subjects)
+    made = fitted(crowd(), spec, tmp_path)
+    assert set(made.seen["subject"]) == {f"toy:{n}" for n in range(8)}  # they had a part in what was chosen
+    assert set(made.levels["step"]) == set(range(1, 17)) and len(made.levels) == 16 * heldout.LEVELS
+    means = {step: np.mean(made.levels.loc[made.levels["step"] == step, "held_out"]) for step in range(1, 17)}
+    assert made.chosen.step == min(means, key=lambda step: means[step]) and made.chosen.width in heldout.WIDTHS
+    assert made.chosen.loss is not None and made.chosen.loss <= 1.01 * min(means.values())
+    svg = heldout.chart(made.levels, made.chosen)
+    assert svg.count("noise level") >= heldout.LEVELS and "held-out people" in svg
+
+
+def test_a_training_that_holds_people_out_resumes_exactly(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    spec, calls = spec_of("edm", held_out=0.25, images_seen=192), []
+    objective = edm.objective(spec)
+    whole = fitted(crowd(), spec, tmp_path)
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 120:
+            raise KeyboardInterrupt
+        return objective.errors(*arguments)
+
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        diffusion.fit(crowd(), spec, other, replace(objective, errors=interrupted), "cpu")
+    resumed = diffusion.fit(crowd(), spec, other, objective, "cpu")
+    assert same(resumed.network, whole.network) and resumed.chosen == whole.chosen
+    assert resumed.levels.equals(whole.levels)
+
+
+def test_nobody_is_held_out_who_alone_shows_an_emotion():
+    faces = toy()  # of whom toy:0 alone is bright only, toy:2 dark only
+    shown, held = heldout.parted(faces, spec_of("edm", held_out=0.5))
+    assert held is not None and shown.classes == faces.classes
+    one = Faces(faces.images, faces.index.assign(subject="toy:0"))
+    with pytest.raises(DataError, match="none of the 1 subjects can be spared"):
+        heldout.parted(one, spec_of("edm", held_out=0.1))
+    nobody = Faces(faces.images, faces.index.assign(subject=""))
+    with pytest.raises(DataError, match="subjects are all known"):
+        heldout.parted(nobody, spec_of("edm", held_out=0.1))
+
+
+# Moves
+
+
+def test_moves_are_drawn_as_often_as_asked():
+    rng = torch.Generator().manual_seed(0)
+    drawn = moves.draw(20_000, True, 0.2, rng)
+    assert (drawn[:, 0] == 1).float().mean() == pytest.approx(0.5, abs=0.02)
+    for place in range(1, len(MOVES)):
+        assert (drawn[:, place] != 0).float().mean() == pytest.approx(0.2, abs=0.02)
+    assert drawn[:, MOVES.index("turn")].abs().max() <= 1  # never more than 15 degrees
+    assert (moves.draw(100, False, 0.0, rng) == 0).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 32)])
+def test_moves_do_what_their_names_say(height: int, width: int):
+    """A bright spot in the middle of the right half: where it goes, by hand."""
+    x = torch.zeros(1, 1, height, width)
+    x[0, 0, height // 2, 3 * width // 4] = 1
+
+    def spot(**done: float) -> tuple[float, float]:
+        vector = torch.zeros(1, len(MOVES))
+        for name, value in done.items():
+            vector[0, MOVES.index(name)] = value
+        moved = moves.apply(x, vector)[0, 0]
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        return float((moved * rows).sum() / moved.sum()), float((moved * columns).sum() / moved.sum())
+
+    row, column = spot()
+    assert spot(mirror=1.0) == pytest.approx((row, width - 1 - column))
+    assert spot(right=1.0) == pytest.approx((row, column + width / 8), abs=0.1)
+    assert spot(down=1.0) == pytest.approx((row + height / 8, column), abs=0.1)
+    farther = (column - (width - 1) / 2) * 2**0.2 + (width - 1) / 2
+    assert spot(zoom=1.0)[1] == pytest.approx(farther, abs=0.2)
+    turned = spot(turn=1.0)  # clockwise, as rows run down
+    middle, angle = (width - 1) / 2, np.pi / 12
+    assert turned[1] - middle == pytest.approx((column - middle) * np.cos(angle), abs=0.35)
+    assert turned[0] - row == pytest.approx((column - middle) * np.sin(angle), abs=0.35)
+
+
+def test_light_and_contrast_change_values_alone():
+    x = torch.linspace(-0.5, 0.5, 16).reshape(1, 1, 4, 4)
+    vector = torch.zeros(1, len(MOVES))
+    vector[0, MOVES.index("light")], vector[0, MOVES.index("contrast")] = 1.0, -1.0
+    expected = x * 2 ** -moves.REACH["contrast"] + moves.REACH["light"]
+    assert torch.allclose(moves.apply(x, vector), expected, atol=1e-5)
+
+
+def test_what_the_network_was_told_of_does_not_show(tmp_path: Path):
+    """Trained with strong changes of light, a network that is told of them draws faces as light as the real ones."""
+    spec = spec_of("edm", net=NET.model_copy(update={"width": 16}), images_seen=1600, batch=16, learning_rate=5e-3,
+                   moves=0.5)  # fmt: skip
+    made = fitted(toy(), spec, tmp_path)
+    drawn = generators.sample(made, np.array([HAPPY] * 24), np.arange(24))
+    assert drawn.mean() == pytest.approx(200, abs=12)
+
+
 # Drawing
 
 
-def company(kind: str) -> generators.Generator:
+def test_guidance_by_an_early_moment_leads_away_from_it():
+    generator = company("edm")
+    labels, numbers = np.array([HAPPY, AFRAID]), np.arange(2)
+    wide_open = {"guidance_low": 0.0, "guidance_high": 1000.0, "steps": 4}
+    how = SamplerSpec.model_validate({"guidance": 2.0, "guide": "early", **wide_open})
+    images = generators.sample(generator, labels, numbers, sampler=how)
+    assert (images != generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4))).any()
+    itself = replace(generator, early=generator.network)  # away from itself is nowhere
+    alike = generators.sample(itself, labels, numbers, sampler=how).astype(int)
+    plain = generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4)).astype(int)
+    assert np.abs(alike - plain).max() <= 1
+    with pytest.raises(UsageError, match="early > 0"):
+        generators.sample(replace(generator, early=None), labels, numbers, sampler=how)
+    with pytest.raises(ValueError, match="guidance above 1"):
+        SamplerSpec(guide="early")
+
+
+def company(kind: str) -> diffusion.Diffusion:
     """A generator with a network of the size of the demo's, and random weights."""
     faces = toy(size=24)
     spec = spec_of(kind, net=NetSpec.model_validate(PRESETS["smoke"]["net"]))
     mean, deviation = diffusion.statistics(faces.images, residual=True)
     torch.manual_seed(0)
     network = lively(UNet(1, spec.net))
-    losses = diffusion.training.LossWatch(1, 1).table()
-    return generators.Generator(
-        spec, network, faces.classes, faces.size, deviation, mean, faces.index.loc[:, diffusion.SEEN], "CC0", losses
-    )
+    torch.manual_seed(1)
+    early = lively(UNet(1, spec.net))
+    losses, chosen = diffusion.training.LossWatch(1, 1).table(), heldout.Chosen(1, 0.1, None)
+    return diffusion.Diffusion(
+        spec=spec, network=network, early=early, sigma_data=deviation, mean=mean, levels=heldout.no_table(),
+        chosen=chosen, losses=losses, run="", **origins(faces),
+    )  # fmt: skip
 
 
 @KINDS
@@ -400,7 +558,7 @@ def test_the_whole_ancestral_chain_of_a_ddpm_is_the_reverse_update(trained):
     with torch.inference_mode():
         for t in range(12, 0, -1):
             told = ddpm.scaled(schedule, torch.full((8,), float(t)))
-            predicted = generator.network(x, told, padded, torch.zeros(8))
+            predicted = generator.network(x, told, padded, torch.zeros(8, len(MOVES)))
             x = ddpm.reverse_update(schedule, x, t, predicted, streams.draw() if t > 1 else torch.zeros_like(x))
     by_hand = diffusion.training.from_model(generator.mean + x)[:3]
     assert np.abs(by_hand.astype(int) - images.astype(int)).max() <= 1
@@ -414,7 +572,9 @@ def test_a_trained_run_holds_its_files_and_loads_again(run: Run, store: Store, t
         run.manifest["files"]
     )
     loaded = generators.load(run, "cpu")
+    assert isinstance(loaded, diffusion.Diffusion) and loaded.early is not None and trained["edm"].early is not None
     assert same(loaded.network, trained["edm"].network) and loaded.run == run.name
+    assert same(loaded.early, trained["edm"].early)
     assert loaded.losses["step"].tolist()[-1] == 12 and loaded.licence == "CC0"
     labels, numbers = np.array([HAPPY, AFRAID]), np.array([3, 4])
     images = generators.sample(trained["edm"], labels, numbers)
@@ -457,7 +617,7 @@ def test_a_generation_that_lost_half_its_shards_ends_with_the_same_content(
     generator = generators.load(run, "cpu")
     _, labels, numbers = generators.plan(spec.name, spec.counts, spec.seed)
     images = generators.make_shards(generator, labels, numbers, spec, scratch)
-    shards = sorted(scratch.iterdir())
+    shards = sorted(scratch.glob("images-*.npy"))
     assert len(shards) == 4
     for path in shards[::2]:
         path.unlink()
@@ -475,6 +635,7 @@ def test_a_budget_in_minutes_is_the_same_length_each_time(store: Store, monkeypa
     monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)
     spec = spec_of("edm", faces="toy")
     once = generators.calibrated(spec, 0.05, store, device="cpu")
+    assert isinstance(once, TrainSpec)
     assert once.images_seen % spec.batch == 0 and once.images_seen > 0
     assert generators.calibrated(spec, 0.05, store, device="cpu") == once
     with pytest.raises(UsageError, match="more than 0"):

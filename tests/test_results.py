@@ -41,7 +41,7 @@ def written_study(
     store.make(spec, lambda out, scratch: study._write_study(plan, out), alias=spec.title)
     for one in plan.databases:
         side = store.run(spec.faces) if one.split is None else splits.run(one.split, store)
-        for made in (one.generate, one.copycat):
+        for made in (one.generate, one.copycat and one.copycat.generate):
             if made is not None:
                 store.make(made, lambda out, scratch, s=side, m=made: painted(s, m.counts, m.name).save(out))
     for row in plan.rows:
@@ -66,7 +66,7 @@ def guess(row: study.Row, skill: Skill, store: Store, out: Path) -> None:
     classes = row.spec.classes
     tables = []
     for name, faces in tests.items():
-        draw = rng(row.spec.name, name)
+        draw = rng(row.spec.seed, row.spec.train, row.classifier, row.ablation, row.control, name)
         true = faces.labels(classes)
         wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)
         given = np.where(draw.random(len(true)) < skill(row, name), true, wrong)

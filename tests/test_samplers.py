@@ -152,7 +152,7 @@ def test_t_of_sigma_is_the_inverse_of_sigma_of_t_and_smooth_between():
 class Wavy(nn.Module):
     """A stand-in for a trained noise predictor: smooth in x, and it shows which t it was told."""
 
-    def forward(self, x, noise, labels, mirrored):
+    def forward(self, x, noise, labels, moves):
         return 0.9 * torch.tanh(x) + 0.1 * noise[:, None, None, None]
 
 

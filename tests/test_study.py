@@ -240,7 +240,7 @@ def test_the_copycat_of_a_fold_copies_its_training_side_alone(controlled: tuple[
     store, spec = controlled
     for one in study.databases(spec, store):
         assert one.copycat is not None and one.split is not None
-        copied = Faces.load(store.run(one.copycat.name).path)
+        copied = Faces.load(store.run(one.copycat.generate.name).path)
         side = Faces.load(store.run(one.split.name).path)
         assert copied.seen is not None and set(copied.seen["key"]) == set(side.index["key"])
         assert copied.index["emotion"].value_counts().to_dict() == one.generate.counts

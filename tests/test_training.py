@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
 
 def test_weights_come_back_and_wrong_ones_are_refused(tmp_path: Path):
     first, second = nn.Linear(3, 2), nn.Linear(3, 2)
-    training.save_weights(tmp_path / "w.safetensors", first)
+    training.save_weights(tmp_path / "w.safetensors", first.state_dict())
     training.load_weights(tmp_path / "w.safetensors", second)
     assert torch.equal(first.weight, second.weight)
     with pytest.raises(WeightsError, match="differs in bias, weight"):
@@ -143,6 +143,29 @@ def test_weights_come_back_and_wrong_ones_are_refused(tmp_path: Path):
     (tmp_path / "bad").write_bytes(json.dumps({}).encode())
     with pytest.raises(WeightsError, match="safetensors"):
         training.load_weights(tmp_path / "bad", first)
+
+
+def test_an_average_of_any_width_comes_out_of_two_that_were_kept():
+    """A weight that wanders: averages of widths 5 and 10 %, kept 16 times, give those of 3 to 20 % at any of them."""
+    module = nn.Linear(1, 1, bias=False)
+    widths = (0.03, 0.05, 0.1, 0.15, 0.2)
+    averages = {width: training.Average(module, width) for width in widths}
+    rng, path, kept = np.random.default_rng(0), 0.0, {}
+    for step in range(800):
+        path += rng.normal()
+        nn.init.constant_(module.weight, path)
+        for average in averages.values():
+            average.update(module, step)
+        if (step + 1) % 50 == 0:
+            kept[step + 1] = {width: float(average.tensors["weight"]) for width, average in averages.items()}
+    for until in (400, 800):
+        pairs = [(step, width) for step in kept if step <= until for width in (0.05, 0.1)]
+        for width in widths:
+            shares = training.blend(pairs, (until, width))
+            found = sum(share * kept[step][tracked] for share, (step, tracked) in zip(shares, pairs, strict=True))
+            assert found == pytest.approx(kept[until][width], abs=0.4)  # of a path that wanders over tens
+            if width in (0.05, 0.1):
+                assert found == pytest.approx(kept[until][width], abs=1e-3)
 
 
 def test_an_optimiser_comes_back():

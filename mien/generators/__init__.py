@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,22 @@ from jaxtyping import Int64, UInt8
 from mien import figures, progress, seeds, training
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import ddpm, edm
-from mien.generators.diffusion import Generator, load, parameters, save
-from mien.generators.specs import PRESETS, GenerateSpec, NetSpec, SamplerSpec, TrainSpec
+from mien.generators import copycat, ddpm, diffusion, edm, gaussian
+from mien.generators.base import Generator
+from mien.generators.copycat import Copycat
+from mien.generators.diffusion import Diffusion
+from mien.generators.gaussian import Gaussian
+from mien.generators.specs import (
+    PRESETS,
+    CopycatSpec,
+    GaussianSpec,
+    GenerateSpec,
+    GeneratorSpec,
+    NetSpec,
+    SamplerSpec,
+    TrainSpec,
+    read_training,
+)
 from mien.published import TABLE_2
 from mien.spec import nearest, read_spec
 from mien.store import Run, Store
@@ -22,8 +36,14 @@ from mien.store import Run, Store
 __all__ = [
     "GENERATORS",
     "PRESETS",
+    "Copycat",
+    "CopycatSpec",
+    "Diffusion",
+    "Gaussian",
+    "GaussianSpec",
     "GenerateSpec",
     "Generator",
+    "GeneratorSpec",
     "NetSpec",
     "SamplerSpec",
     "TrainSpec",
@@ -34,20 +54,60 @@ __all__ = [
     "order",
     "parse_counts",
     "preset",
+    "read_training",
     "sample",
     "save",
     "train",
 ]
 
-# Each has fit(faces, spec, scratch, device, label), sample(generator, labels, seeds, how), steps(spec, how) and
-# speed(faces, spec, device). One more is one file, one line here, and its name in TrainSpec.kind.
-GENERATORS = {"ddpm": ddpm, "edm": edm}
+
+@dataclass(frozen=True)
+class Member:
+    """What makes a kind of generator: one more is a module and a line in GENERATORS.
+
+    `fit(faces, spec, scratch, device, label)` returns a Generator, `sample(generator, labels, seeds, how)` its images,
+    uint8 [n, c, h, w]; `save(generator, folder)` and `load(run, spec, device)` keep it, `holds(generator)` is a line on
+    what was learnt. `sampler` is the one that it is drawn from unless another is named, `steps(spec, how)` how many
+    steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, nothing for what is
+    learnt in one go.
+    """
+
+    fit: Callable[..., Generator]
+    sample: Callable[..., UInt8[np.ndarray, "n c h w"]]
+    save: Callable[..., None]
+    load: Callable[..., Generator]
+    holds: Callable[..., str]
+    sampler: str = "direct"
+    steps: Callable[[Any, SamplerSpec], int] = lambda spec, how: 1
+    speed: Callable[[Faces, Any, str], float] | None = None
+
+
+def _diffusion(kind: Any, sampler: str) -> Member:
+    def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str) -> Diffusion:
+        return diffusion.fit(faces, spec, scratch, kind.objective(spec), device, label)
+
+    def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
+        return diffusion.speed(faces, spec, kind.objective(spec), device)
+
+    return Member(fit, kind.sample, diffusion.save, diffusion.load, diffusion.holds, sampler, kind.steps, speed)
+
+
+def _direct(kind: Any) -> Member:
+    return Member(kind.fit, kind.sample, kind.save, kind.load, kind.holds)
+
+
+GENERATORS: Mapping[str, Member] = {
+    "ddpm": _diffusion(ddpm, "ancestral"),
+    "edm": _diffusion(edm, "dpmpp2m"),
+    "gaussian": _direct(gaussian),
+    "copycat": _direct(copycat),
+}
 
 PREVIEW = 8  # images a class on the sheet of a trained generator
 SHARD = {"cpu": 64, "cuda": 512, "mps": 128}  # images that are written at once, a multiple of diffusion.BATCH
 
 
-def preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> TrainSpec:
+def preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> GeneratorSpec:
     """Return the training that a preset names, of the run `faces`; `settings` change single fields, nested ones too.
 
     Raises SpecError for a name that is no preset, or a setting that does not hold.
@@ -60,23 +120,25 @@ def preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> 
     for key, value in (settings or {}).items():
         old = fields.get(key)
         fields[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-    return read_spec(TrainSpec, fields, f"preset {name}")
+    return read_training(fields, f"preset {name}")
 
 
-def calibrated(spec: TrainSpec, minutes: float, store: Store, device: str = "auto") -> TrainSpec:
+def calibrated(spec: GeneratorSpec, minutes: float, store: Store, device: str = "auto") -> GeneratorSpec:
     """Return `spec` with the length that takes about `minutes` on this machine.
 
     The speed is measured once for a spec, a device and a number of minutes, so the same command finds the same length
-    again. Raises UsageError unless `minutes` is above 0.
+    again. Raises UsageError unless `minutes` is above 0, and for what does not learn in steps.
     """
     if not minutes > 0:
         raise UsageError(f"the minutes of training must be more than 0; given: {minutes:g}")
-    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
-    faces, where = Faces.load(store.run(spec.faces).path), training.device(device).type
+    spec, speed = spec.model_copy(update={"faces": store.resolve(spec.faces)}), GENERATORS[spec.kind].speed
+    if speed is None or not isinstance(spec, TrainSpec):
+        raise UsageError(f"minutes must stand with a generator that learns in steps, and a {spec.kind} does not")
+    faces, where, size = Faces.load(store.run(spec.faces).path), training.device(device).type, spec.batch
 
     def measure() -> float:
         progress.say("measuring the speed of training here")
-        return float(round(GENERATORS[spec.kind].speed(faces, spec, device) * minutes * 60 / spec.batch))
+        return float(round(speed(faces, spec, device) * minutes * 60 / size))
 
     updates = store.memo(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
     spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})
@@ -84,7 +146,9 @@ def calibrated(spec: TrainSpec, minutes: float, store: Store, device: str = "aut
     return spec
 
 
-def fit(faces: Faces, spec: TrainSpec, scratch: Path, *, device: str = "auto", label: str = "training") -> Generator:
+def fit(
+    faces: Faces, spec: GeneratorSpec, scratch: Path, *, device: str = "auto", label: str = "training"
+) -> Generator:
     """Train a generator on `faces`; goes on exactly from the checkpoints in `scratch` if there are any.
 
     Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is no number.
@@ -101,12 +165,30 @@ def sample(
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a place in EMOTIONS) and seed, bit for bit the same in any company.
 
-    Raises UsageError for a class that the generator never saw.
+    `sampler` None is that of the generator's kind. Raises UsageError for a class that the generator never saw, or a
+    sampler that does not go with its kind.
     """
-    return GENERATORS[generator.spec.kind].sample(generator, labels, seeds, sampler or SamplerSpec())
+    kind = GENERATORS[generator.spec.kind]
+    how = sampler or SamplerSpec.model_validate({"sampler": kind.sampler})
+    if (how.sampler == "direct") != (kind.sampler == "direct"):
+        raise UsageError(f"the sampler '{how.sampler}' does not go with a {generator.spec.kind}; leave it away")
+    return kind.sample(generator, labels, seeds, how)
 
 
-def train(spec: TrainSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
+def save(generator: Generator, out: Path) -> None:
+    """Write a generator to a folder."""
+    GENERATORS[generator.spec.kind].save(generator, out)
+
+
+def load(run: Run, device: str = "auto") -> Generator:
+    """Return the generator that a run holds; raises UsageError if it holds none."""
+    if "generator.json" not in run.manifest["files"]:
+        raise UsageError(f"a trained generator must be named, and {run.name} is none; see `mien ls generator`")
+    spec = read_training({name: value for name, value in run.spec.items() if name != "stage"}, run.name)
+    return GENERATORS[spec.kind].load(run, spec, device)
+
+
+def train(spec: GeneratorSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
     """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class."""
     spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
 
@@ -114,14 +196,12 @@ def train(spec: TrainSpec, store: Store, *, alias: str | None = None, device: st
         faces = Faces.load(store.run(spec.faces).path)
         generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}")
         save(generator, out)
-        how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else SamplerSpec()
+        how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
         counts = dict.fromkeys(generator.classes, PREVIEW)
         index, labels, numbers = plan(spec.name, counts, spec.seed)
         images = sample(generator, labels, numbers, sampler=how)
         write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW)
-        size, seen = parameters(generator), spec.updates * spec.batch
-        holds = f"{spec.kind}, {size / 1e6:.2f} million parameters, {seen:,} images seen"
-        write_summary(out, {"holds": f"{holds}, loss {generator.losses['loss'].iloc[-1]:.4f}"})
+        write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
 
     return store.make(spec, build, alias)
 
@@ -134,16 +214,20 @@ def order(
     steps: int | None = None,
     sampler: str | None = None,
     guidance: float = 1.0,
+    guide: str = "label",
     seed: int = 0,
 ) -> GenerateSpec:
     """Return the generation of `counts` (see `parse_counts`) from the generator of a run.
 
-    `sampler` None is the preprint's, ancestral, for a ddpm, and dpmpp2m for an edm. Raises UsageError on counts, and
-    SpecError on settings, that do not hold.
+    `sampler` None is that of the generator's kind: for a ddpm ancestral, as in the preprint. Raises UsageError on
+    counts, and SpecError on settings, that do not hold.
     """
-
     if "generator.json" not in generator.manifest["files"]:
         raise UsageError(f"`mien generate` must name a trained generator, and {generator.name} is none; see `mien ls`")
+    kind = generator.spec["kind"]
+    own = GENERATORS[kind].sampler
+    if sampler is not None and (sampler == "direct") != (own == "direct"):
+        raise UsageError(f"the sampler '{sampler}' does not go with a {kind}; leave --sampler away")
 
     def faces_counts(name: str) -> dict[str, int]:
         emotions = Faces.load(store.run(name).path).index["emotion"]
@@ -153,17 +237,21 @@ def order(
         "generator": generator.name,
         "counts": parse_counts(counts, faces_counts, generator.json("generator.json")["classes"]),
         "steps": steps,
-        "sampler": sampler or ("ancestral" if generator.spec["kind"] == "ddpm" else "dpmpp2m"),
+        "sampler": sampler or own,
         "guidance": guidance,
+        "guide": guide,
         "seed": seed,
     }
     return read_spec(GenerateSpec, fields, "generate")
 
 
-def generate(spec: GenerateSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
+def generate(
+    spec: GenerateSpec, store: Store, *, alias: str | None = None, device: str = "auto", workers: int | None = None
+) -> Run:
     """Return the run of a generated database: faces with exactly `spec.counts` images a class, and sheet.png.
 
-    Images are written as they are made; an interrupted generation goes on after the last finished shard.
+    Images go to the disk as they are made, so memory does not grow with their number; an interrupted generation goes on
+    after the last finished shard. `workers` is how many batches are worked on side by side, all cores by default.
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
 
@@ -171,7 +259,8 @@ def generate(spec: GenerateSpec, store: Store, *, alias: str | None = None, devi
         generator = load(store.run(spec.generator), device)
         progress.say(describe(generator, spec))
         index, labels, numbers = plan(spec.name, spec.counts, spec.seed)
-        images = make_shards(generator, labels, numbers, spec, scratch)
+        with training.cores(workers):
+            images = make_shards(generator, labels, numbers, spec, scratch, device)
         faces = assemble(generator, images, index, spec.name, numbers)
         faces.save(out)
         write_sheet(faces, out, 12)
@@ -187,10 +276,15 @@ def make_shards(
     numbers: Int64[np.ndarray, " n"],
     how: SamplerSpec,
     scratch: Path,
+    device: str = "auto",
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch` are taken over."""
-    images = np.empty((len(labels), *generator.size), dtype=np.uint8)
-    size = SHARD[generator.device.type]
+    """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch` are taken over.
+
+    The images lie in a file in `scratch` and are mapped from there.
+    """
+    shape = (len(labels), *generator.size)
+    images = np.lib.format.open_memmap(scratch / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    size = SHARD[training.device(device).type]
     with progress.track("generating", len(labels)) as tracker:
         for first in range(0, len(labels), size):
             part = slice(first, min(first + size, len(labels)))
@@ -252,13 +346,17 @@ def assemble(
 
 def describe(generator: Generator, how: SamplerSpec) -> str:
     """Return a line that says how images are drawn, with every choice that the equations leave open."""
-    count = GENERATORS[generator.spec.kind].steps(generator.spec, how)
-    parts = [f"{generator.run} ({generator.spec.kind}): {how.sampler}, {count} steps"]
+    lead = f"{generator.run} ({generator.spec.kind})"
+    if how.sampler == "direct":
+        return f"{lead}: {GENERATORS[generator.spec.kind].holds(generator)}"
+    parts = [f"{lead}: {how.sampler}, {GENERATORS[generator.spec.kind].steps(generator.spec, how)} steps"]
     if how.sampler == "ancestral":
         parts.append(f"{how.variance} variance")
     parts.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
     if how.guidance > 1:
-        parts.append(f"guidance {how.guidance:g} for sigma/sigma_data {how.guidance_low:g}..{how.guidance_high:g}")
+        away = {"label": "no label", "early": "an early moment of training"}[how.guide]
+        between = f"sigma/sigma_data {how.guidance_low:g}..{how.guidance_high:g}"
+        parts.append(f"guidance {how.guidance:g} away from {away} for {between}")
     return ", ".join(parts)
 
 

@@ -1,100 +1,80 @@
-"""The copycat: a generator that learns nothing. It hands out its training images, moved by a pixel and with noise.
+"""The copycat: a generator that learns its images by heart. It hands them out again, moved by a pixel and with noise.
 
 What a classifier reaches when trained on its images is what copies are worth; a generator that claims more than copying
 must do better on people who were never seen.
 """
 
-import json
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
 
 import numpy as np
-from jaxtyping import UInt8
-from pydantic import Field
+from jaxtyping import Int64, UInt8
 
-from mien import figures, seeds
+from mien import seeds
 from mien.errors import DataError
-from mien.faces import EMOTIONS, Faces, make_index
-from mien.spec import Spec
-from mien.store import Run, Store
+from mien.faces import Faces
+from mien.generators import base
+from mien.generators.specs import CopycatSpec, SamplerSpec
+from mien.store import Run
 
-PER_CLASS = 12  # images a class on the contact sheet
+
+@dataclass(frozen=True)
+class Copycat(base.Generator):
+    """Training images, uint8 [n, c, h, w], with the place in EMOTIONS of each."""
+
+    spec: CopycatSpec
+    images: UInt8[np.ndarray, "n c h w"]
+    labels: Int64[np.ndarray, " n"]
 
 
-class CopycatSpec(Spec):
-    """A database of copies: `counts` images of each emotion from the images of the run `faces`.
+def fit(faces: Faces, spec: CopycatSpec, scratch: Path, device: str = "auto", label: str = "training") -> Copycat:
+    """Take in the images of `faces`; raises DataError if there are none."""
+    if not len(faces):
+        raise DataError(f"the copycat must have images to copy, and {spec.faces} has none")
+    return Copycat(
+        spec=spec, images=np.array(faces.images), labels=faces.labels(), losses=base.no_losses(), run="",
+        **base.origins(faces),
+    )  # fmt: skip
 
-    Each copy is moved by up to `shift` pixels either way (the border is repeated), with Gaussian noise of deviation
-    `noise`, where 1 is the step from black to white.
+
+def sample(
+    generator: Copycat, labels: Int64[np.ndarray, " n"], numbers: Int64[np.ndarray, " n"], how: SamplerSpec
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return a copy of a training image of each label, drawn with replacement by its seed, as learning by heart would.
+
+    It is moved by up to `shift` pixels either way (the border is repeated), and Gaussian noise of deviation `noise` is
+    added, where 1 is the step from black to white.
     """
-
-    stage: ClassVar[str] = "copycat"
-    faces: str
-    counts: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    shift: int = Field(default=1, ge=0, le=16)
-    noise: float = Field(default=0.05, ge=0)
-    seed: int = 0
+    generator.require_known(labels)
+    places = {label: np.flatnonzero(generator.labels == label) for label in set(labels.tolist())}
+    made = [_copy(generator, places[label], number) for label, number in zip(labels.tolist(), numbers, strict=True)]
+    return np.stack(made) if made else np.empty((0, *generator.size), dtype=np.uint8)
 
 
-def run(spec: CopycatSpec, store: Store, *, alias: str | None = None) -> Run:
-    """Make the run of `spec` in `store`: faces that know whom they were copied from, sheet.png and summary.json."""
-    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
-
-    def build(out: Path, scratch: Path) -> None:
-        made = copies(Faces.load(store.run(spec.faces).path), spec, spec.name)
-        made.save(out)
-        figures.class_sheet(made, per_class=PER_CLASS).save(out / "sheet.png")
-        counts = made.counts().drop(columns=["clips", "subjects"]).to_dict("records")
-        summary = {"holds": f"{len(made):,} copies of training images", "counts": counts}
-        (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-
-    return store.make(spec, build, alias)
-
-
-def copies(faces: Faces, spec: CopycatSpec, name: str) -> Faces:
-    """Return `spec.counts` copies of the images of `faces`, under keys that begin with `name`.
-
-    Every image of a class is copied once before any is copied twice, in an order that the seed gives.
-
-    Raises DataError for a class that `faces` does not have.
-    """
-    rows = [(emotion, k, place) for emotion, places in _sources(faces, spec).items() for k, place in enumerate(places)]
-    images = [_copy(faces.images[place], spec, emotion, k) for emotion, k, place in rows]
-    whole = np.stack(images)
-    emotions = [emotion for emotion, _, _ in rows]
-    index = make_index(
-        whole,
-        key=[f"{name}/{emotion}/{k:05d}" for emotion, k, _ in rows],
-        dataset="synthetic",
-        emotion=emotions,
-        raw_label=emotions,
-        source=name,
-        seed=[seeds.seed("copycat", spec.seed, emotion, k) for emotion, k, _ in rows],
-        licence=" and ".join(sorted(set(faces.index["licence"]))),
-    )
-    return Faces(whole, index, faces.index.loc[:, ["key", "subject", "clip"]].reset_index(drop=True))
-
-
-def _sources(faces: Faces, spec: CopycatSpec) -> Mapping[str, list[int]]:
-    """Return the place in `faces` of the image behind each copy, by emotion."""
-    found = {}
-    for emotion in (name for name in EMOTIONS if name in spec.counts):
-        there = np.flatnonzero((faces.index["emotion"] == emotion).to_numpy())
-        if not len(there):
-            raise DataError(f"the copycat must have images to copy, and there is none of {emotion}; leave it out")
-        order = there[seeds.rng("copycat", spec.seed, emotion).permutation(len(there))]
-        found[emotion] = [int(order[k % len(order)]) for k in range(spec.counts[emotion])]
-    unknown = sorted(set(spec.counts) - set(found))
-    if unknown:
-        raise DataError(f"the emotions are {', '.join(EMOTIONS)}; there is no {', '.join(unknown)}")
-    return found
-
-
-def _copy(image: UInt8[np.ndarray, "c h w"], spec: CopycatSpec, emotion: str, k: int) -> UInt8[np.ndarray, "c h w"]:
-    rng = seeds.rng("copycat", spec.seed, emotion, k)
+def _copy(generator: Copycat, places: Int64[np.ndarray, " m"], number: np.int64) -> UInt8[np.ndarray, "c h w"]:
+    rng, spec = seeds.rng("copycat", int(number)), generator.spec
+    image = generator.images[places[rng.integers(len(places))]]
     down, right = rng.integers(0, 2 * spec.shift + 1, 2)
     _, height, width = image.shape
     wide = np.pad(image, ((0, 0), (spec.shift, spec.shift), (spec.shift, spec.shift)), mode="edge")
     moved = wide[:, down : down + height, right : right + width]
     return np.clip(moved + rng.normal(0, 255 * spec.noise, moved.shape), 0, 255).round().astype(np.uint8)
+
+
+def save(generator: Copycat, out: Path) -> None:
+    """Write the images beside what all generators have."""
+    base.save(generator, out, {})
+    np.save(out / "copied.npy", generator.images, allow_pickle=False)
+    np.save(out / "labels.npy", generator.labels, allow_pickle=False)
+
+
+def load(run: Run, spec: CopycatSpec, device: str = "auto") -> Copycat:
+    """Return the copycat that a run holds."""
+    fields, _ = base.load(run)
+    images, labels = (np.load(run.file(name), allow_pickle=False) for name in ("copied.npy", "labels.npy"))
+    return Copycat(spec=spec, images=images, labels=labels, **fields)
+
+
+def holds(generator: Copycat) -> str:
+    """Return a line on what was learnt."""
+    return f"copycat of {len(generator.images):,} images"

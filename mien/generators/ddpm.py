@@ -17,7 +17,6 @@ is a denoiser like any other, and t(sigma), read between the steps, lets every f
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -25,10 +24,11 @@ import torch
 from jaxtyping import Float, Float64, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.faces import Faces
 from mien.generators import diffusion
-from mien.generators.diffusion import Generator, Objective
+from mien.generators.diffusion import Diffusion
 from mien.generators.edm import STEPS
+from mien.generators.moves import MOVES
+from mien.generators.objective import Batch, Objective
 from mien.generators.samplers import SAMPLERS, Bound, Denoiser, Draw, bind, karras_levels, level, wide
 from mien.generators.specs import SamplerSpec, TrainSpec
 
@@ -99,20 +99,22 @@ def reverse_variance(schedule: Schedule, t: int, variance: Literal["posterior", 
     return float(schedule.beta[t] * share)
 
 
-def loss(
-    schedule: Schedule,
-    network: nn.Module,
-    x0: Float[Tensor, "n c h w"],
-    labels: Int[Tensor, " n"],
-    mirrored: Float[Tensor, " n"],
-    sigma_data: float,
-    rng: torch.Generator,
-) -> Float[Tensor, ""]:
-    """Return L_simple of a batch (Equation 5), t uniform in 1..T; `sigma_data` plays no part in it."""
-    t = torch.randint(1, schedule.steps + 1, (len(x0),), device=x0.device, generator=rng)
-    noise = torch.randn(x0.shape, device=x0.device, generator=rng)
-    predicted = network(closed_form(schedule, x0, t, noise), scaled(schedule, t.float()), labels, mirrored, rng)
-    return (noise - predicted).square().mean()
+def errors(
+    schedule: Schedule, network: nn.Module, batch: Batch, sigma_data: float, rng: torch.Generator | None
+) -> Float[Tensor, " n"]:
+    """Return the squared error of the predicted noise of each image, a mean over pixels: L_simple (Equation 5).
+
+    The levels of `batch` are t; `sigma_data` plays no part.
+    """
+    t = batch.levels
+    x = closed_form(schedule, batch.x0, t.long(), batch.noise)
+    predicted = network(x, scaled(schedule, t), batch.labels, batch.moves, rng)
+    return (batch.noise - predicted).square().mean(dim=(1, 2, 3))
+
+
+def times(schedule: Schedule, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return the t in 1..T that stands at each share in [0, 1): t is uniform."""
+    return (shares * schedule.steps).floor() + 1
 
 
 def scaled(schedule: Schedule, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -130,36 +132,26 @@ def t_of(schedule: Schedule, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 def objective(spec: TrainSpec) -> Objective:
-    """Return the loss of a training."""
-    return partial(loss, linear(spec.steps, spec.beta_first, spec.beta_last))
+    """Return what training minimises."""
+    schedule = linear(spec.steps, spec.beta_first, spec.beta_last)
+    return Objective(partial(errors, schedule), partial(times, schedule), spread=False)
 
 
-def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str = "auto", label: str = "training") -> Generator:
-    """Train a noise predictor on `faces`; see `diffusion.fit`."""
-    return diffusion.fit(faces, spec, scratch, objective(spec), device, label)
-
-
-def speed(faces: Faces, spec: TrainSpec, device: str = "auto") -> float:
-    """Return how many images a second training takes in on this machine."""
-    return diffusion.speed(faces, spec, objective(spec), device)
-
-
-def denoiser(generator: Generator) -> Denoiser:
+def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     """Return D(x, sigma, labels) = x - sigma eps(x / sqrt(1 + sigma^2), t(sigma)), in the space of images."""
     schedule = linear(generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last)
 
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        seen = wide((1 + sigma**2).rsqrt()) * (x - generator.mean)
-        noise = generator.network(seen, scaled(schedule, t_of(schedule, sigma)), labels, torch.zeros_like(sigma))
-        return x - wide(sigma) * noise
+        seen, still = wide((1 + sigma**2).rsqrt()) * (x - generator.mean), x.new_zeros(len(x), len(MOVES))
+        return x - wide(sigma) * network(seen, scaled(schedule, t_of(schedule, sigma)), labels, still)
 
     return denoise
 
 
 def sample(
-    generator: Generator, labels: Int64[np.ndarray, " n"], seeds: Int64[np.ndarray, " n"], how: SamplerSpec
+    generator: Diffusion, labels: Int64[np.ndarray, " n"], seeds: Int64[np.ndarray, " n"], how: SamplerSpec
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a place in EMOTIONS) and seed; see `diffusion.draw_images`.
 
@@ -178,7 +170,7 @@ def sample(
             return chain(schedule, bound, noise, draw, how.variance, generator.mean)
         return solve(bound, generator.mean + (1 + levels[0] ** 2) ** 0.5 * noise, levels, draw)
 
-    return diffusion.draw_images(generator, denoiser(generator), walk, labels, seeds, how)
+    return diffusion.draw_images(generator, denoiser, walk, labels, seeds, how)
 
 
 def chain(

@@ -1,10 +1,9 @@
 """What all diffusion generators share: the trained thing, its training loop, and drawing images from it."""
 
-import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,11 @@ from torch import Tensor, nn
 
 from mien import progress, seeds, training
 from mien.errors import DataError, UsageError
-from mien.faces import EMOTIONS, Faces
-from mien.generators.samplers import Denoiser, Draw, clipped, guided
+from mien.faces import Faces
+from mien.generators import base, heldout, moves
+from mien.generators.heldout import Chosen
+from mien.generators.objective import Batch, Objective
+from mien.generators.samplers import Denoiser, Draw, autoguided, clipped, guided
 from mien.generators.specs import SamplerSpec, TrainSpec
 from mien.generators.unet import NULL, UNet
 from mien.store import Run
@@ -31,34 +33,30 @@ BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 # A training batch is cut into pieces of this size, worked on side by side and summed in order: how many cores there are
 # does not matter.
 PIECE = {"cpu": 8, "cuda": 1 << 20, "mps": 1 << 20}
-SEEN = ["key", "subject", "clip"]
+EARLY = "early.safetensors"
 
-Objective = Callable[[nn.Module, Tensor, Tensor, Tensor, float, torch.Generator], Tensor]
-"""(network, x0 [n, c, h, w], labels [n], mirrored [n], sigma_data, rng) -> the loss, a number."""
 
 Walk = Callable[[Denoiser, Tensor, Tensor, Draw], Tensor]
 """(denoiser, unit noise [n, c, h, w], labels [n], draw) -> images in [-1, 1]."""
 
 
 @dataclass(frozen=True)
-class Generator:
-    """A trained generator.
+class Diffusion(base.Generator):
+    """A trained diffusion model.
 
-    `network` holds the averaged weights. `mean` is what was taken off every image before training (the mean face, or
-    zero) and `sigma_data` the standard deviation of the rest. `classes` are the emotions seen, `seen` has key, subject
-    and clip of every training image, `losses` the columns step, images_seen and loss.
+    `network` holds the averaged weights, `early` those of an early moment of the training, if kept. `mean` is what was
+    taken off every image before training (the mean face, or zero) and `sigma_data` the standard deviation of the rest.
+    `levels` has the loss at each noise level during training (see `heldout.COLUMNS`), `chosen` the step and the width
+    of the average that the weights are of.
     """
 
     spec: TrainSpec
     network: nn.Module
-    classes: tuple[str, ...]
-    size: tuple[int, int, int]
+    early: nn.Module | None
     sigma_data: float
     mean: Tensor
-    seen: pd.DataFrame
-    licence: str
-    losses: pd.DataFrame
-    run: str = ""
+    levels: pd.DataFrame
+    chosen: Chosen
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +68,7 @@ class Generator:
 
 
 class Training:
-    """A training under way: data, network, average and optimiser, and one step at a time."""
+    """A training under way: data, network, averages and optimiser, and one step at a time."""
 
     def __init__(self, faces: Faces, spec: TrainSpec, objective: Objective, where: torch.device) -> None:
         if not len(faces):
@@ -85,17 +83,24 @@ class Training:
         self.mean = mean.to(where)
         torch.manual_seed(seeds.seed("network", spec.seed))
         self.network = UNet(channels, spec.net).to(where).train()
-        self.average = training.Average(self.network, spec.ema)
+        widths = dict.fromkeys([spec.ema, *(heldout.TRACKED if spec.held_out else ())])
+        self.averages = {width: training.Average(self.network, width) for width in widths}
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=spec.learning_rate, betas=(0.9, 0.99), fused=where.type != "mps"
         )
 
+    @property
+    def average(self) -> dict[str, Tensor]:
+        """The averaged weights."""
+        return self.averages[self.spec.ema].tensors
+
     def step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
         """Make step `number` and return its loss; None, with nothing changed, if loss or gradient is not finite."""
         spec = self.spec
-        places = torch.from_numpy(training.batch(self.chances, spec.batch, spec.seed, number)).to(self.where)
-        pieces = places.split(PIECE[self.where.type])
-        done = list(pool.map(partial(self.piece, number), range(len(pieces)), pieces))
+        batch = self.batch(number)
+        size = PIECE[self.where.type]
+        rows = [slice(first, first + size) for first in range(0, spec.batch, size)]
+        done = list(pool.map(partial(self.piece, batch, number), range(len(rows)), rows))
         loss = torch.stack([part for part, _ in done]).sum()
         for parameter, *gradients in zip(self.network.parameters(), *(part for _, part in done), strict=True):
             parameter.grad = torch.stack(gradients).sum(dim=0) if len(gradients) > 1 else gradients[0]
@@ -105,54 +110,66 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = training.learning_rate(number, spec.updates, spec.learning_rate, spec.warmup, spec.decay)
         self.optimiser.step()
-        self.average.update(self.network, number)
+        for average in self.averages.values():
+            average.update(self.network, number)
         return loss.item()
 
-    def piece(self, number: int, part: int, places: Int64[Tensor, " n"]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return what a part of batch `number` adds to its loss and gradient."""
-        spec, count = self.spec, len(places)
-        rng = torch.Generator(self.where).manual_seed(seeds.seed("step", spec.seed, number, part))
-        x0 = training.to_model(self.images[places]) - self.mean
-        mirrored = torch.zeros(count, device=self.where)
-        if spec.mirror:
-            mirrored = (torch.rand(count, device=self.where, generator=rng) < 0.5).float()
-            x0 = torch.where(mirrored[:, None, None, None] > 0, x0.flip(-1), x0)
-        unlabelled = torch.rand(count, device=self.where, generator=rng) < spec.label_drop
+    def batch(self, number: int) -> Batch:
+        """Return batch `number`, a function of the seed and the number alone."""
+        spec, count, where = self.spec, self.spec.batch, self.where
+        places = torch.from_numpy(training.batch(self.chances, count, spec.seed, number)).to(where)
+        rng = torch.Generator(where).manual_seed(seeds.seed("step", spec.seed, number))
+        done = moves.draw(count, spec.mirror, spec.moves, rng)
+        x0 = moves.apply(training.to_model(self.images[places]) - self.mean, done)
+        unlabelled = torch.rand(count, device=where, generator=rng) < spec.label_drop
+        shares = torch.rand(count, device=where, generator=rng)
+        if self.objective.spread:
+            shares = (torch.arange(count, device=where) + shares) / count
+            shares = shares[torch.randperm(count, device=where, generator=rng)]
+        noise = torch.randn(x0.shape, device=where, generator=rng)
         labels = self.labels[places].masked_fill(unlabelled, NULL)
-        loss = self.objective(self.network, x0, labels, mirrored, self.sigma_data, rng) * (count / spec.batch)
+        return Batch(x0, labels, done, self.objective.levels(shares), noise)
+
+    def piece(self, batch: Batch, number: int, part: int, rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what a part of batch `number` adds to its loss and gradient."""
+        rng = torch.Generator(self.where).manual_seed(seeds.seed("dropout", self.spec.seed, number, part))
+        loss = self.objective.errors(self.network, batch.part(rows), self.sigma_data, rng).sum() / self.spec.batch
         return loss.detach(), torch.autograd.grad(loss, list(self.network.parameters()))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint has to hold."""
         parts = {
             "network": self.network.state_dict(),
-            "average": self.average.tensors,
             "optimiser": training.pack_optimiser(self.optimiser),
+            **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
         }
         return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` returned."""
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimiser": {}}
+        parts: dict[str, dict[str, Tensor]] = {"optimiser": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition("/")
-            parts[part][name] = tensor.to(self.where)
+            parts.setdefault(part, {})[name] = tensor.to(self.where)
         self.network.load_state_dict(parts["network"])
-        self.average.tensors = parts["average"]
+        for width, average in self.averages.items():
+            average.tensors = parts[f"average {width:g}"]
         training.unpack_optimiser(self.optimiser, parts["optimiser"])
 
 
 def fit(
     faces: Faces, spec: TrainSpec, scratch: Path, objective: Objective, device: str = "auto", label: str = "training"
-) -> Generator:
+) -> Diffusion:
     """Train a network on `faces` and return the generator; goes on from a checkpoint in `scratch` if there is one.
 
-    Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is no number.
+    Raises DataError if the images do not fit the network or nobody can be held out, TrainingError if the loss explodes
+    or is no number.
     """
     where = training.device(device)
     with training.own_randomness(where):
-        work = Training(faces, spec, objective, where)
-        progress.say(repeats(faces, work))
+        shown, held = heldout.parted(faces, spec)
+        work = Training(shown, spec, objective, where)
+        progress.say(repeats(shown, work))
         origin = seeds.seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
         first, state = 0, {}
         kept = training.load_checkpoint(scratch)
@@ -164,6 +181,8 @@ def fit(
             first = state["step"]
             progress.say(f"{label}: going on from step {first} of {spec.updates}")
         watch = training.LossWatch(max(1, spec.updates // 100), spec.batch, state)
+        aside = heldout.Watch(shown, held, spec, work, scratch, state) if held is not None else None
+        early = round(spec.early * spec.updates)
         saved = time.monotonic()
         total = spec.updates * spec.batch
         with training.workers(where, pieces(spec, where)) as pool, progress.track(label, total) as tracker:
@@ -174,33 +193,43 @@ def fit(
                     watch.skip(step)
                 else:
                     watch.take(step, loss)
+                if step + 1 == early:
+                    training.save_weights(scratch / EARLY, work.average)
+                if aside is not None and step + 1 in aside.moments:
+                    aside.take(step + 1, pool)
                 tracker.update((step + 1) * spec.batch, watch.note)
                 if time.monotonic() - saved >= CHECKPOINT_S:
                     saved = time.monotonic()
-                    state = {"step": step + 1, "origin": origin, **watch.state}
+                    state = {"step": step + 1, "origin": origin, **watch.state, **(aside.state if aside else {})}
                     training.save_checkpoint(scratch, work.tensors(), state)
+            weights, chosen = work.average, Chosen(spec.updates, spec.ema, None)
+            if aside is not None:
+                weights, chosen = aside.choose(pool)
+                progress.say(f"{label}: {chosen.text(spec)}")
     if watch.skipped:
         progress.say(f"{label}: {watch.skipped} steps were skipped, their loss was not a number")
-    work.network.load_state_dict(work.average.tensors)
-    return finished(work, faces, watch.table())
-
-
-def finished(work: Training, faces: Faces, losses: pd.DataFrame) -> Generator:
-    """Return the generator that a training has made."""
-    seen = faces.index.loc[:, SEEN]
-    if faces.seen is not None:  # trained on synthetic faces: what their generator saw, this one has seen too
-        seen = pd.concat([seen, faces.seen.loc[:, SEEN]]).drop_duplicates()
-    return Generator(
-        spec=work.spec,
-        network=work.network.eval().requires_grad_(False),
-        classes=faces.classes,
-        size=faces.size,
+    work.network.load_state_dict(weights)
+    before = None
+    if early:
+        before = UNet(faces.size[0], spec.net)
+        training.load_weights(scratch / EARLY, before)
+    return Diffusion(
+        spec=spec,
+        network=still(work.network),
+        early=before and still(before.to(where)),
         sigma_data=work.sigma_data,
         mean=work.mean,
-        seen=seen.reset_index(drop=True),
-        licence=" and ".join(sorted(set(faces.index["licence"]))),
-        losses=losses,
+        losses=watch.table(),
+        levels=aside.table() if aside else heldout.no_table(),
+        chosen=chosen,
+        run="",
+        **base.origins(faces),
     )
+
+
+def still(network: nn.Module) -> nn.Module:
+    """Return a network ready to be asked: without dropout and gradients."""
+    return network.eval().requires_grad_(False)
 
 
 def speed(faces: Faces, spec: TrainSpec, objective: Objective, device: str = "auto") -> float:
@@ -251,8 +280,8 @@ def repeats(faces: Faces, work: Training) -> str:
 
 
 def draw_images(
-    generator: Generator,
-    denoise: Denoiser,
+    generator: Diffusion,
+    denoiser: Callable[[Diffusion, nn.Module], Denoiser],
     walk: Walk,
     labels: Int64[np.ndarray, " n"],
     seeds: Int64[np.ndarray, " n"],
@@ -261,17 +290,22 @@ def draw_images(
     """Return an image for each label (a place in EMOTIONS) and seed.
 
     All noise of an image comes from its own seed, so it is bit for bit the same alone or among any others. Raises
-    UsageError for a class that the generator never saw.
+    UsageError for a class that the generator never saw, or guidance by an early moment that it did not keep.
     """
-    unknown = sorted({EMOTIONS[label] for label in labels} - set(generator.classes))
-    if unknown:
-        raise UsageError(
-            f"the generator must have seen what it draws, and never saw {', '.join(unknown)}; "
-            f"it knows {', '.join(generator.classes)}"
-        )
+    generator.require_known(labels)
+    if how.sampler == "direct":
+        raise UsageError(f"a {generator.spec.kind} must be drawn from in steps, and the sampler is 'direct'")
+    denoise = denoiser(generator, generator.network)
     if how.guidance > 1:
         low, high = how.guidance_low * generator.sigma_data, how.guidance_high * generator.sigma_data
-        denoise = guided(denoise, NULL, how.guidance, low, high)
+        if how.guide == "label":
+            denoise = guided(denoise, NULL, how.guidance, low, high)
+        elif generator.early is None:
+            raise UsageError(
+                "guide 'early' must stand with a generator that kept an early moment; train it with early > 0"
+            )
+        else:
+            denoise = autoguided(denoise, denoiser(generator, generator.early), how.guidance, low, high)
     if how.clip_x0:
         denoise = clipped(denoise)
     where, size = generator.device, BATCH[generator.device.type]
@@ -311,43 +345,54 @@ class Streams:
 # Files
 
 
-def save(generator: Generator, out: Path) -> None:
-    """Write a generator: its weights, what it measured and saw, and its loss table."""
-    training.save_weights(out / "generator.safetensors", generator.network)
-    about = {
-        "classes": list(generator.classes),
-        "size": list(generator.size),
+def save(generator: Diffusion, out: Path) -> None:
+    """Write a generator: its weights, what it measured and saw, and its loss tables."""
+    training.save_weights(out / "generator.safetensors", generator.network.state_dict())
+    if generator.early is not None:
+        training.save_weights(out / EARLY, generator.early.state_dict())
+    more = {
         "sigma_data": generator.sigma_data,
-        "licence": generator.licence,
         "parameters": parameters(generator),
+        "chosen": asdict(generator.chosen),
     }
-    training.write_whole(out / "generator.json", (json.dumps(about, indent=1) + "\n").encode())
+    base.save(generator, out, more)
     np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
-    generator.seen.to_parquet(out / "seen.parquet", index=False)
-    generator.losses.to_csv(out / "loss.csv", index=False, lineterminator="\n")
+    if len(generator.levels):
+        generator.levels.to_csv(out / "levels.csv", index=False, lineterminator="\n")
+        (out / "levels.svg").write_text(heldout.chart(generator.levels, generator.chosen), encoding="utf-8")
 
 
-def parameters(generator: Generator) -> int:
+def parameters(generator: Diffusion) -> int:
     """Return how many numbers the network has learnt."""
     return sum(parameter.numel() for parameter in generator.network.parameters())
 
 
-def load(run: Run, device: str = "auto") -> Generator:
+def holds(generator: Diffusion) -> str:
+    """Return a line on what was learnt."""
+    size, seen = parameters(generator), generator.spec.updates * generator.spec.batch
+    text = f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, {seen:,} images seen"
+    text += f", loss {generator.losses['loss'].iloc[-1]:.4f}"
+    return text + (f", {generator.chosen.text(generator.spec)}" if len(generator.levels) else "")
+
+
+def load(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion:
     """Return the generator that a run holds, on `device`."""
     where = training.device(device)
-    spec = TrainSpec.model_validate({name: value for name, value in run.spec.items() if name != "stage"})
-    about = run.json("generator.json")
-    network = UNet(about["size"][0], spec.net)
-    training.load_weights(run.file("generator.safetensors"), network)
-    return Generator(
+    fields, about = base.load(run)
+    there = run.manifest["files"]
+
+    def network(name: str) -> nn.Module:
+        found = UNet(about["size"][0], spec.net)
+        training.load_weights(run.file(name), found)
+        return still(found.to(where))
+
+    return Diffusion(
         spec=spec,
-        network=network.to(where).eval().requires_grad_(False),
-        classes=tuple(about["classes"]),
-        size=tuple(about["size"]),
+        network=network("generator.safetensors"),
+        early=network(EARLY) if EARLY in there else None,
         sigma_data=about["sigma_data"],
         mean=torch.from_numpy(np.load(run.file("mean.npy"), allow_pickle=False)).to(where),
-        seen=pd.read_parquet(run.file("seen.parquet")),
-        licence=about["licence"],
-        losses=pd.read_csv(run.file("loss.csv")),
-        run=run.name,
+        levels=pd.read_csv(run.file("levels.csv")) if "levels.csv" in there else heldout.no_table(),
+        chosen=Chosen(**about["chosen"]),
+        **fields,
     )

@@ -1,16 +1,16 @@
 """EDM: preconditioning, loss and noise levels of Karras et al. 2022 (arXiv:2206.00364)."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.faces import Faces
 from mien.generators import diffusion
-from mien.generators.diffusion import Generator, Objective
+from mien.generators.diffusion import Diffusion
+from mien.generators.moves import MOVES
+from mien.generators.objective import Batch, Objective
 from mien.generators.samplers import SAMPLERS, Denoiser, Draw, bind, karras_levels, wide
 from mien.generators.specs import SamplerSpec, TrainSpec
 
@@ -31,68 +31,54 @@ def denoised(
     x: Float[Tensor, "n c h w"],
     sigma: Float[Tensor, " n"],
     labels: Int[Tensor, " n"],
-    mirrored: Float[Tensor, " n"],
+    moves: Float[Tensor, "n moves"],
     sigma_data: float,
     rng: torch.Generator | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Return D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Eq. 7)."""
     c_skip, c_out, c_in, c_noise = preconditioning(sigma, sigma_data)
-    return wide(c_skip) * x + wide(c_out) * network(wide(c_in) * x, c_noise, labels, mirrored, rng)
+    return wide(c_skip) * x + wide(c_out) * network(wide(c_in) * x, c_noise, labels, moves, rng)
 
 
-def loss(
-    p_mean: float,
-    p_std: float,
-    network: nn.Module,
-    x0: Float[Tensor, "n c h w"],
-    labels: Int[Tensor, " n"],
-    mirrored: Float[Tensor, " n"],
-    sigma_data: float,
-    rng: torch.Generator,
-) -> Float[Tensor, ""]:
-    """Return the mean of lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2, ln sigma ~ N(p_mean, p_std^2) (Eq. 2, Table 1).
+def errors(network: nn.Module, batch: Batch, sigma_data: float, rng: torch.Generator | None) -> Float[Tensor, " n"]:
+    """Return lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 of each image, a mean over pixels (Eq. 2, Table 1).
 
-    lambda = 1 / c_out^2. The levels of a batch are spread evenly over the distribution (Kingma et al. 2021,
-    arXiv:2107.00630, appendix I), which makes the loss less noisy and leaves its expectation.
+    lambda = 1 / c_out^2; the levels of `batch` are sigma.
     """
-    count = len(x0)
-    spread = torch.arange(count, device=x0.device) + torch.rand(count, device=x0.device, generator=rng)
-    sigma = (p_mean + p_std * torch.special.ndtri((spread / count).clamp(1e-6, 1 - 1e-6))).exp()
-    x = x0 + wide(sigma) * torch.randn(x0.shape, device=x0.device, generator=rng)
-    error = denoised(network, x, sigma, labels, mirrored, sigma_data, rng) - x0
-    return (error / wide(preconditioning(sigma, sigma_data)[1])).square().mean()
+    sigma = batch.levels
+    x = batch.x0 + wide(sigma) * batch.noise
+    error = denoised(network, x, sigma, batch.labels, batch.moves, sigma_data, rng) - batch.x0
+    return (error / wide(preconditioning(sigma, sigma_data)[1])).square().mean(dim=(1, 2, 3))
+
+
+def levels(p_mean: float, p_std: float, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return the sigma below which a share of all training lies: ln sigma ~ N(p_mean, p_std^2) (Table 1)."""
+    return (p_mean + p_std * torch.special.ndtri(shares.clamp(1e-6, 1 - 1e-6))).exp()
 
 
 def objective(spec: TrainSpec) -> Objective:
-    """Return the loss of a training."""
-    return partial(loss, spec.p_mean, spec.p_std)
+    """Return what training minimises.
+
+    The levels of a batch are spread evenly over their distribution (Kingma et al. 2021, arXiv:2107.00630, appendix I),
+    which makes the loss less noisy and leaves its expectation.
+    """
+    return Objective(errors, partial(levels, spec.p_mean, spec.p_std), spread=True)
 
 
-def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str = "auto", label: str = "training") -> Generator:
-    """Train a denoiser on `faces`; see `diffusion.fit`."""
-    return diffusion.fit(faces, spec, scratch, objective(spec), device, label)
-
-
-def speed(faces: Faces, spec: TrainSpec, device: str = "auto") -> float:
-    """Return how many images a second training takes in on this machine."""
-    return diffusion.speed(faces, spec, objective(spec), device)
-
-
-def denoiser(generator: Generator) -> Denoiser:
-    """Return D(x, sigma, labels) of a trained generator, in the space of images: mean + D'(x - mean)."""
+def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
+    """Return D(x, sigma, labels) of a trained generator's `network`, in the space of images: mean + D'(x - mean)."""
 
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        straight = torch.zeros_like(sigma)
-        inner = denoised(generator.network, x - generator.mean, sigma, labels, straight, generator.sigma_data)
-        return generator.mean + inner
+        still = x.new_zeros(len(x), len(MOVES))
+        return generator.mean + denoised(network, x - generator.mean, sigma, labels, still, generator.sigma_data)
 
     return denoise
 
 
 def sample(
-    generator: Generator, labels: Int64[np.ndarray, " n"], seeds: Int64[np.ndarray, " n"], how: SamplerSpec
+    generator: Diffusion, labels: Int64[np.ndarray, " n"], seeds: Int64[np.ndarray, " n"], how: SamplerSpec
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a place in EMOTIONS) and seed; see `diffusion.draw_images`."""
     levels = karras_levels(steps(generator.spec, how), LOW, HIGH)
@@ -103,7 +89,7 @@ def sample(
     def walk(denoise: Denoiser, noise: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         return solve(partial(bind, denoise, labels), generator.mean + levels[0] * noise, levels, draw)
 
-    return diffusion.draw_images(generator, denoiser(generator), walk, labels, seeds, how)
+    return diffusion.draw_images(generator, denoiser, walk, labels, seeds, how)
 
 
 def steps(spec: TrainSpec, how: SamplerSpec) -> int:

@@ -167,6 +167,25 @@ def guided(denoise: Denoiser, null: int, weight: float, low: float, high: float)
     return guide
 
 
+def autoguided(denoise: Denoiser, worse: Denoiser, weight: float, low: float, high: float) -> Denoiser:
+    """Return a denoiser that is pushed away from a worse one where `low` <= sigma <= `high`.
+
+    D = D_worse + weight (D - D_worse), the worse one a less trained copy that knows the same labels (Karras et al.
+    2024, arXiv:2406.02507). All images of a batch must be at one noise level.
+    """
+
+    def guide(
+        x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n c h w"]:
+        good = denoise(x, sigma, labels)
+        if not low <= float(sigma[0]) <= high:
+            return good
+        bad = worse(x, sigma, labels)
+        return bad + weight * (good - bad)
+
+    return guide
+
+
 def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """Return a denoiser whose predictions stay within the range of images."""
     return lambda x, sigma, labels: denoise(x, sigma, labels).clamp(low, high)

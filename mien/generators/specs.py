@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mien.errors import SpecError
 from mien.faces import EMOTIONS
-from mien.spec import Spec, Strict, nearest
+from mien.spec import Spec, Strict, nearest, read_spec
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[int, Field(ge=0)]
@@ -44,15 +44,40 @@ class NetSpec(Strict):
 ONLY_FOR = {"ddpm": ("steps", "beta_first", "beta_last"), "edm": ("p_mean", "p_std")}
 
 
-class TrainSpec(Spec):
-    """The training of a generator.
+Kind = Literal["ddpm", "edm", "gaussian", "copycat"]
 
-    `faces` is the run that it learns from. Lengths are counted in images seen, shares are of the whole training.
-    """
+
+class GeneratorSpec(Spec):
+    """What the trainings of all generators have in common: `faces` is the run that is learnt from."""
 
     stage: ClassVar[str] = "generator"
     faces: str
-    kind: Literal["ddpm", "edm"] = "edm"
+    kind: Kind
+    seed: int = 0
+
+
+class CopycatSpec(GeneratorSpec):
+    """A generator that learns by heart.
+
+    Each copy is moved by up to `shift` pixels either way, with Gaussian noise of deviation `noise`, where 1 is the step
+    from black to white. Nothing in the training is random, so `seed` stays 0.
+    """
+
+    kind: Literal["copycat"] = "copycat"  # pyright: ignore[reportIncompatibleVariableOverride]
+    shift: int = Field(default=1, ge=0, le=16)
+    noise: float = Field(default=0.05, ge=0)
+
+
+class GaussianSpec(GeneratorSpec):
+    """A mean and a covariance of pixels for each class."""
+
+    kind: Literal["gaussian"] = "gaussian"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class TrainSpec(GeneratorSpec):
+    """The training of a diffusion model. Lengths are counted in images seen, shares are of the whole training."""
+
+    kind: Literal["ddpm", "edm"] = "edm"  # pyright: ignore[reportIncompatibleVariableOverride]
     net: NetSpec = NetSpec()
     images_seen: int = Field(default=8_000_000, ge=1)
     batch: int = Field(default=128, ge=1)
@@ -63,11 +88,13 @@ class TrainSpec(Spec):
         default=0.1, ge=0, le=0.25
     )  # width of the average of the weights, as a share of training; 0 = none
     mirror: bool = True  # each image half of the time from the other side; the network is told, so nothing leaks
+    moves: Share = 0.0  # the chance of each other change of an image (place, size, turn, light), which it is told too
     balance: float = Field(default=0.5, ge=0, le=1)  # g: an image of a class of n is drawn with weight n**-g
     clip_first: bool = True  # draw a clip, then its frame, so that long clips do not lead
     label_drop: float = Field(default=0.1, ge=0, lt=1)  # share of images shown without their label
     residual: bool = True  # learn the difference from the mean face
-    seed: int = 0
+    held_out: float = Field(default=0.0, ge=0, le=0.5)  # share of subjects kept aside, to choose length and average by
+    early: Share = 0.125  # the share of training after which a copy is kept, for guidance by it; 0 = none
     p_mean: float = -1.2  # edm: ln sigma is normal with this mean
     p_std: float = Field(default=1.2, gt=0)  # and deviation
     steps: int = Field(default=1000, ge=2)  # ddpm: T
@@ -90,6 +117,19 @@ class TrainSpec(Spec):
         return max(1, round(self.images_seen / self.batch))
 
 
+SPECS: Mapping[str, type[GeneratorSpec]] = {
+    "ddpm": TrainSpec, "edm": TrainSpec, "gaussian": GaussianSpec, "copycat": CopycatSpec,
+}  # fmt: skip
+
+
+def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
+    """Return the training that `fields` describe, of the kind that they name (edm if none); raises SpecError."""
+    kind = fields.get("kind", "edm")
+    if kind not in SPECS:
+        raise SpecError(f"{where}: kind must be one of {', '.join(SPECS)}; given: {kind!r}")
+    return read_spec(SPECS[kind], dict(fields), where)
+
+
 SAMPLERS = ("dpmpp2m", "unipc", "heun", "euler", "ancestral")
 
 
@@ -97,26 +137,33 @@ class SamplerSpec(Spec):
     """How images are drawn from a trained generator.
 
     `steps` None is the sampler's own number: dpmpp2m and unipc 16, heun 18, euler 50, ancestral 100, or all T (ddpm).
-    `guidance` w > 1 pushes towards the label (D_null + w (D - D_null)) while sigma / sigma_data lies within
-    [guidance_low, guidance_high]; 1 is none. `clip_x0` keeps every prediction within the range of images. `variance`
-    is that of the ancestral step: of the posterior, or beta.
+    `guidance` w > 1 pushes away from a worse prediction (D_worse + w (D - D_worse)) while sigma / sigma_data lies
+    within [guidance_low, guidance_high]; 1 is none. The worse one is that without a label (`guide` label), or that of
+    the same network early in its training (early). `clip_x0` keeps every prediction within the range of images.
+    `variance` is that of the ancestral step: of the posterior, or beta. `direct` is for generators that draw an image
+    in one go, and for them alone: nothing else applies to them.
     """
 
     stage: ClassVar[str] = "sampler"
-    sampler: Literal["dpmpp2m", "unipc", "heun", "euler", "ancestral"] = "dpmpp2m"
+    sampler: Literal["dpmpp2m", "unipc", "heun", "euler", "ancestral", "direct"] = "dpmpp2m"
     steps: int | None = Field(default=None, ge=1, le=100_000)
     guidance: float = Field(default=1.0, ge=1)
+    guide: Literal["label", "early"] = "label"
     guidance_low: float = Field(default=0.4, ge=0)
     guidance_high: float = Field(default=3.0, gt=0)
     clip_x0: bool = True
     variance: Literal["posterior", "beta"] = "posterior"
 
     @model_validator(mode="after")
-    def _variance_is_used(self) -> "SamplerSpec":
+    def _nothing_is_idle(self) -> "SamplerSpec":
         if self.variance != "posterior" and self.sampler != "ancestral":
             raise ValueError(
                 f"variance must be left alone with the sampler '{self.sampler}': only ancestral adds noise"
             )
+        if self.guide != "label" and self.guidance == 1:
+            raise ValueError(f"guide '{self.guide}' must stand with a guidance above 1, and that is 1: none")
+        if self.sampler == "direct" and (self.steps is not None or self.guidance > 1):
+            raise ValueError("steps and guidance must be left alone with the sampler 'direct': it draws in one go")
         return self
 
 
@@ -174,5 +221,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "clip_first": False,
         "label_drop": 0.0,
         "residual": False,
+        "early": 0.0,
     },
+    # Floors, for comparison: what no notion of a face reaches, and what copies do.
+    "gaussian": {"kind": "gaussian"},
+    "copycat": {"kind": "copycat"},
 }

@@ -1,4 +1,4 @@
-"""The network of all diffusion generators: a residual U-Net that is told noise level, class and mirroring.
+"""The network of all diffusion generators: a residual U-Net that is told noise level, class, and how a face was moved.
 
 After the DDPM++ network of Song et al. 2021 (arXiv:2011.13456) as used by Karras et al. 2022 (arXiv:2206.00364), with
 scale and shift conditioning (Dhariwal & Nichol 2021, arXiv:2105.05233) and a space-to-depth stem.
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien.faces import EMOTIONS
+from mien.generators.moves import MOVES
 from mien.generators.specs import NetSpec
 
 NULL = len(EMOTIONS)  # the row of the class table that stands for "no label"
@@ -56,15 +57,16 @@ class UNet(nn.Module):
         x: Float[Tensor, "n c h w"],
         noise: Float[Tensor, " n"],
         labels: Int[Tensor, " n"],
-        mirrored: Float[Tensor, " n"],
+        moves: Float[Tensor, "n moves"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """Return what the network makes of `x`.
 
-        `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are places in EMOTIONS or NULL, `mirrored`
-        is 1 where the image is seen from the other side. In training, dropout draws from `rng`.
+        `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are places in EMOTIONS or NULL, `moves`
+        what was done to the images (see `moves.MOVES`), all zero for faces as they are. In training, dropout draws from
+        `rng`.
         """
-        told = self.embed(noise, labels, mirrored)
+        told = self.embed(noise, labels, moves)
         x = self.stem(self.unshuffle(x))
         kept = [x]
         for level, blocks in enumerate(self.down):
@@ -84,7 +86,7 @@ class UNet(nn.Module):
 
 
 class Conditions(nn.Module):
-    """One vector of `width` numbers for noise level, class and mirroring."""
+    """One vector of `width` numbers for noise level, class and moves."""
 
     frequencies: Tensor
 
@@ -94,16 +96,16 @@ class Conditions(nn.Module):
         self.register_buffer("frequencies", 2 * math.pi * 2.0 ** torch.linspace(-2, 5, 32), persistent=False)
         self.noise = nn.Linear(64, width)
         self.label = nn.Embedding(len(EMOTIONS) + 1, width)
-        self.mirror = nn.Linear(1, width, bias=False)
+        self.moves = nn.Linear(len(MOVES), width, bias=False)
         self.mix = nn.Linear(width, width)
 
     def forward(
-        self, noise: Float[Tensor, " n"], labels: Int[Tensor, " n"], mirrored: Float[Tensor, " n"]
+        self, noise: Float[Tensor, " n"], labels: Int[Tensor, " n"], moves: Float[Tensor, "n moves"]
     ) -> Float[Tensor, "n width"]:
         """Return what the blocks are told."""
         waves = noise[:, None] * self.frequencies
         told = self.noise(torch.cat([waves.cos(), waves.sin()], dim=1))
-        told = told + self.label(labels) + self.mirror(mirrored[:, None])
+        told = told + self.label(labels) + self.moves(moves)
         return F.silu(self.mix(F.silu(told)))
 
 

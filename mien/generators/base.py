@@ -1,0 +1,94 @@
+"""What every generator is: the thing that was trained, whoever trained it, and what its images owe to whom."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+
+from mien.errors import UsageError
+from mien.faces import EMOTIONS, Faces
+from mien.generators.specs import GeneratorSpec
+from mien.store import Run
+from mien.training import write_whole
+
+SEEN = ["key", "subject", "clip"]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A trained generator.
+
+    `classes` are the emotions that it saw, `size` is channels, height and width, `seen` has key, subject and clip of
+    every image that had a part in its training, `losses` the columns step, images_seen and loss (no rows where nothing
+    is learnt in steps), and `run` its run once it is kept.
+    """
+
+    spec: GeneratorSpec
+    classes: tuple[str, ...]
+    size: tuple[int, int, int]
+    seen: pd.DataFrame
+    licence: str
+    losses: pd.DataFrame
+    run: str
+
+    def require_known(self, labels: Int64[np.ndarray, " n"]) -> None:
+        """Raise UsageError for a label (a place in EMOTIONS) that the generator never saw."""
+        unknown = sorted({EMOTIONS[label] for label in labels} - set(self.classes))
+        if unknown:
+            raise UsageError(
+                f"the generator must have seen what it draws, and never saw {', '.join(unknown)}; "
+                f"it knows {', '.join(self.classes)}"
+            )
+
+
+def origins(faces: Faces) -> dict[str, Any]:
+    """Return what a generator has to remember of the faces that it was trained on: fields of Generator."""
+    seen = faces.index.loc[:, SEEN]
+    if faces.seen is not None:  # trained on synthetic faces: what their generator saw, this one has seen too
+        seen = pd.concat([seen, faces.seen.loc[:, SEEN]]).drop_duplicates()
+    return {
+        "classes": faces.classes,
+        "size": faces.size,
+        "seen": seen.reset_index(drop=True),
+        "licence": " and ".join(sorted(set(faces.index["licence"]))),
+    }
+
+
+def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
+    """Write what all generators have in common: generator.json, with `more` in it, seen.parquet and loss.csv."""
+    about = {
+        "kind": generator.spec.kind,
+        "classes": list(generator.classes),
+        "size": list(generator.size),
+        "licence": generator.licence,
+        **more,
+    }
+    write_whole(out / "generator.json", (json.dumps(about, indent=1) + "\n").encode())
+    generator.seen.to_parquet(out / "seen.parquet", index=False)
+    generator.losses.to_csv(out / "loss.csv", index=False, lineterminator="\n")
+
+
+def load(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `save` wrote: the fields of Generator but for its spec, and all of generator.json."""
+    about = run.json("generator.json")
+    fields = {
+        "classes": tuple(about["classes"]),
+        "size": tuple(about["size"]),
+        "seen": pd.read_parquet(run.file("seen.parquet")),
+        "licence": about["licence"],
+        "losses": pd.read_csv(run.file("loss.csv")),
+        "run": run.name,
+    }
+    return fields, about
+
+
+def no_losses() -> pd.DataFrame:
+    """Return the loss table of a generator that is not trained in steps."""
+    return pd.DataFrame({"step": pd.Series(dtype="int64"), "images_seen": pd.Series(dtype="int64")}).assign(
+        loss=pd.Series(dtype="float64")
+    )
