@@ -259,6 +259,22 @@ def predict(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.
     return np.concatenate(rows) if rows else np.zeros((0, len(classifier.classes)), dtype=np.float32)
 
 
+@torch.inference_mode()
+def features(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.ndarray, "n d"]:
+    """Return what the last layers before the head see in each image, float32, a mean over its places."""
+    network = classifier.network.eval()
+    look: Any = network.features if isinstance(network, Tiny) else network.forward_features
+    where = next(network.parameters()).device
+    rows = []
+    with training.one_thread(classifier.spec.name == "tiny"):
+        for first in range(0, len(faces), batch):
+            images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
+            seen = look(_normalise(_resize(images, classifier.spec.size), classifier.mean, classifier.std))
+            places = 1 if seen.dim() == 3 else (2, 3)  # [n, tokens, d] or [n, d, h, w]
+            rows.append(seen.float().mean(dim=places).cpu().numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+
+
 def save(classifier: Classifier, folder: Path) -> None:
     """Write weights.safetensors and classifier.json, from which `load` makes the same classifier."""
     folder.mkdir(parents=True, exist_ok=True)

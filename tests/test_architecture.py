@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "seeds"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing"},
-    {"preprocess", "splits", "training", "metrics"},
+    {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "ingest"},
     {"generators", "classifiers"},
     {"trials"},

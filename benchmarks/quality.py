@@ -1,0 +1,212 @@
+"""What generators are worth at equal cost: distances, agreement, copies, and what classifiers learn from their images.
+
+    python benchmarks/quality.py bench --seconds 1050
+    python benchmarks/quality.py bench --seconds 1050 --sides edm gaussian copycat
+
+Each side learns from the same drawn people for the same processor seconds of one core (floors learn in one go), draws
+as many images of each emotion, and is judged by a classifier that was trained on those people, and by how well another,
+trained on its images alone, does on people whom nobody has seen.
+
+    edm        the preset nano, cut to the time
+    edm-g2     the same, with guidance 2 by the label
+    edm-auto   the same, with guidance 2 by an early moment of its training
+    ddpm       the preprint's equations on the same network, clipped, `--ancestral` steps
+    diffusers  UNet2DModel with the recipe of diffusers' own example (AdamW, cosine, EMA), DPM-Solver++ with 20 steps
+    diffusers-fast    the same at ten times its learning rate, which suits so short a training better
+    gaussian, copycat    floors
+    real       as many images of the people that all learn from: the ceiling
+
+What was finished lies in the folder, and is not done again.
+"""
+
+import argparse
+import json
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from bench import Bench, Clock, as_faces, figures, prepare, score, some, wanted
+
+from mien import classifiers, generators, seeds, training
+from mien.faces import EMOTIONS, Faces
+from mien.generators import SamplerSpec, TrainSpec
+
+SIDES = ("real", "edm", "edm-g2", "edm-auto", "ddpm", "diffusers", "diffusers-fast", "gaussian", "copycat")
+GUIDED: dict[str, dict[str, Any]] = {
+    "edm": {},
+    "edm-g2": {"guidance": 2.0},
+    "edm-auto": {"guidance": 2.0, "guide": "early"},
+}
+UPDATES = 1000  # of every classifier, however many images it learns from
+WIDTHS = (32, 64, 64)  # of diffusers' network: 1.2 million weights, about those of nano
+
+
+def main() -> None:
+    """Print a row a side."""
+    parser = argparse.ArgumentParser(description="What generators are worth at equal cost.")
+    parser.add_argument("folder", type=Path, help="where everything is kept")
+    parser.add_argument("--seconds", type=float, default=1050.0, help="processor seconds of training a side")
+    parser.add_argument("--images", type=int, default=700)
+    parser.add_argument("--ancestral", type=int, default=1000, help="steps of the ddpm's reverse chain")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    given = parser.parse_args()
+    bench = prepare(given.folder)
+    print(
+        f"{len(bench.train):,} images of {len(bench.train.subjects)} people to learn from, {len(bench.test):,} of "
+        f"{len(bench.test.subjects)} others; {given.seconds:g} processor seconds a side, {given.images} images, "
+        f"seed {given.seed}, torch {torch.__version__}",
+        flush=True,
+    )
+    floor = figures(bench, some(bench.train, given.images, 1)), figures(bench, some(bench.test, given.images, 1))
+    print(f"real people that all learn from: {_text(floor[0])}\npeople never seen:               {_text(floor[1])}")
+    print(
+        "| side | images learnt | s an image | FD unseen | FD train | precision | recall | agreement | copies | CAS |"
+    )
+    print("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |", flush=True)
+    jobs = [(side, given.folder, given.seconds, given.images, given.ancestral, given.seed) for side in given.sides]
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        for row in pool.map(_row, jobs):
+            print(row, flush=True)
+
+
+def _text(found: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+
+
+def _row(job: tuple[str, Path, float, int, int, int]) -> str:
+    """Return a row of the table; what it needs is kept in the folder."""
+    side, folder, seconds, count, ancestral, seed = job
+    torch.set_num_threads(1)
+    kept = folder / f"{side}-{seconds:g}s-{count}-{ancestral}-{seed}.json"
+    if kept.exists():
+        found = json.loads(kept.read_text())
+    else:
+        bench = prepare(folder)
+        made, learnt, cost = _made(side, bench, folder, seconds, count, ancestral, seed)
+        cas = score(bench, made, UPDATES)
+        found = {"learnt": learnt, "cost": cost, "cas": cas, **figures(bench, made)}
+        kept.write_text(json.dumps(found))
+    mean, sd = statistics.mean(found["cas"]), statistics.stdev(found["cas"])
+    numbers = " | ".join(f"{found[name]:.2f}" for name in ("fd_test", "fd_train", "precision", "recall", "agreement"))
+    cas = f"{100 * mean:.1f} ± {100 * sd:.1f} ({len(found['cas'])})"
+    return f"| {side} | {found['learnt']:,} | {found['cost']:.3f} | {numbers} | {found['copies']:.3f} | {cas} |"
+
+
+def _made(
+    side: str, bench: Bench, folder: Path, seconds: float, count: int, ancestral: int, seed: int
+) -> tuple[Faces, int, float]:
+    """Return the images of a side, how many it has learnt from, and the processor seconds that an image took."""
+    if side == "real":
+        return some(bench.train, count, seed), len(bench.train), 0.0
+    labels = wanted(bench.train.classes, count)
+    numbers = np.array([seeds.seed("benchmark", seed, place) for place in range(count)], dtype=np.int64)
+    if side.startswith("diffusers"):
+        return _diffusers(bench, folder / f"{side}-{seconds:g}s-{seed}.pt", seconds, labels, seed)
+    spec = _spec(side, bench, seconds, seed)
+    generator = generators.load(generators.train(spec, bench.store, device="cpu"), "cpu")
+    how = None
+    if side in GUIDED:
+        how = SamplerSpec.model_validate({"sampler": "dpmpp2m", **GUIDED[side]})
+    elif side == "ddpm":
+        how = SamplerSpec(sampler="ancestral", steps=ancestral)
+    clock = Clock()
+    images = generators.sample(generator, labels, numbers, sampler=how)
+    learnt = spec.updates * spec.batch if isinstance(spec, TrainSpec) else len(bench.train)
+    return as_faces(images, labels), learnt, clock.seconds / count
+
+
+def _spec(side: str, bench: Bench, seconds: float, seed: int) -> generators.GeneratorSpec:
+    """Return a training of the wanted length: its speed is measured first, in processor seconds of one core."""
+    if side in ("gaussian", "copycat"):
+        return generators.preset(side, bench.name)
+    changes: dict[str, Any] = {"seed": seed}
+    if side == "ddpm":
+        net = generators.PRESETS["nano"]["net"]
+        changes |= {"kind": "ddpm", "p_mean": TrainSpec.model_fields["p_mean"].default, "net": {**net, "dropout": 0.0}}
+        changes |= {"learning_rate": 1e-3}
+    spec = generators.preset("nano", bench.name, changes)
+    assert isinstance(spec, TrainSpec)
+    speed = bench.store.memo(f"benchmark-{spec.digest()}", lambda: _speed(spec, bench))
+    return spec.model_copy(update={"images_seen": max(1, round(speed * seconds / spec.batch)) * spec.batch})
+
+
+def _speed(spec: TrainSpec, bench: Bench) -> float:
+    """Return images a processor second of one core."""
+    from mien.generators import ddpm, diffusion, edm
+
+    objective = (ddpm if spec.kind == "ddpm" else edm).objective(spec)
+    where = torch.device("cpu")
+    with training.workers(where, 1) as pool:
+        work = diffusion.Training(bench.train, spec, objective, where)
+        work.step(0, pool)
+        clock, steps = Clock(), 0
+        while clock.seconds < 10:
+            steps += 1
+            work.step(steps, pool)
+        return steps * spec.batch / clock.seconds
+
+
+def _diffusers(bench: Bench, kept: Path, seconds: float, labels: np.ndarray, seed: int) -> tuple[Faces, int, float]:
+    """Train and draw with diffusers: the loop of its unconditional example, with class labels and one channel."""
+    classifiers._timm()  # makes torchvision importable, which diffusers imports
+    import diffusers
+    from diffusers.training_utils import EMAModel
+
+    highest = 1e-3 if "fast" in kept.name else 1e-4
+    torch.manual_seed(seed)
+    network, theirs = unet(), cast(Any, diffusers)
+    schedule = theirs.DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
+    optimiser = torch.optim.AdamW(network.parameters(), lr=highest, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
+    average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    x0, shown = training.to_model(bench.train.images), torch.from_numpy(bench.train.labels())
+    clock, steps, batch = Clock(), 0, 16
+    while clock.seconds < seconds:
+        done = clock.seconds / seconds  # the example's warm-up of 500 steps, then half a cosine
+        rate = min(1.0, (steps + 1) / 500) * 0.5 * (1 + np.cos(np.pi * done))
+        for group in optimiser.param_groups:
+            group["lr"] = highest * rate
+        rows = torch.randint(len(x0), (batch,))
+        noise, t = torch.randn(batch, *x0.shape[1:]), torch.randint(1000, (batch,))
+        clean = torch.where(torch.rand(batch, 1, 1, 1) < 0.5, x0[rows], x0[rows].flip(-1))
+        predicted = network(schedule.add_noise(clean, noise, t), t, class_labels=shown[rows]).sample
+        optimiser.zero_grad()
+        (predicted - noise).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        average.step(network.parameters())
+        steps += 1
+    average.copy_to(network.parameters())
+    torch.save(network.state_dict(), kept)
+    network.eval()
+    solver = theirs.DPMSolverMultistepScheduler.from_config(schedule.config)
+    clock, parts = Clock(), []
+    with torch.inference_mode():
+        for part in torch.from_numpy(labels).split(8):
+            solver.set_timesteps(20)
+            x = torch.randn(len(part), *x0.shape[1:])
+            for t in solver.timesteps:
+                x = solver.step(network(x, t, class_labels=part).sample, t, x).prev_sample
+            parts.append(training.from_model(x))
+    return as_faces(np.concatenate(parts), labels), steps * batch, clock.seconds / len(labels)
+
+
+def unet() -> Any:
+    """Return diffusers' network for grey faces of 48x48 with class labels."""
+    import diffusers
+
+    return cast(Any, diffusers).UNet2DModel(
+        sample_size=48, in_channels=1, out_channels=1, block_out_channels=WIDTHS, layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        num_class_embeds=len(EMOTIONS),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

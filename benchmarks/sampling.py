@@ -1,0 +1,181 @@
+"""What samplers cost and what they are worth: the same trained weights under ours and under diffusers' schedulers.
+
+    python benchmarks/quality.py bench --seconds 1050 --sides edm ddpm
+    python benchmarks/sampling.py bench --seconds 1050
+
+Three tables, on the generators that benchmarks/quality.py has trained in the same folder:
+
+    the same weights, other samplers    figures of as many images, means over seeds, with the processor seconds of each
+    the same steps, other loops         time of a loop over that of its network calls alone, and over diffusers' loop
+    the cost of a bar of quality        the cheapest sampler whose Fréchet distance is within seed noise of 1000 steps
+
+Both sides of each ratio run in turn in one process on one core, without drawing or saving of images.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench import Bench, Clock, as_faces, figures, prepare, wanted
+from quality import _spec
+from torch import Tensor
+
+from mien import generators, seeds, training
+from mien.generators import Diffusion, SamplerSpec, ddpm, edm
+from mien.generators.samplers import SAMPLERS, bind, karras_levels
+
+BATCH = 8
+OURS = (
+    ("dpmpp2m", 5), ("dpmpp2m", 8), ("dpmpp2m", 10), ("dpmpp2m", 16), ("dpmpp2m", 20), ("dpmpp2m", 35),
+    ("unipc", 5), ("unipc", 8), ("unipc", 10), ("unipc", 16), ("heun", 18), ("euler", 50),
+)  # fmt: skip
+THEIRS = {
+    "ddpm": (("DDIMScheduler", 50), ("DPMSolverMultistepScheduler", 10), ("DPMSolverMultistepScheduler", 20)),
+    "edm": (("EDMDPMSolverMultistepScheduler", 10), ("EDMDPMSolverMultistepScheduler", 20)),
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="What samplers cost and what they are worth.")
+    parser.add_argument("folder", type=Path, help="that of benchmarks/quality.py")
+    parser.add_argument("--seconds", type=float, default=1050.0, help="of training, as it was given there")
+    parser.add_argument("--images", type=int, default=210)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", default=["edm", "ddpm"], choices=["edm", "ddpm"])
+    parser.add_argument("--long", type=int, default=1000, help="steps of the reference; 0 leaves it out")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = prepare(given.folder)
+    print(f"{given.images} images a seed, {given.seeds} seeds (1 for the reference), torch {torch.__version__}")
+    for kind in given.kinds:
+        generator = generators.load(generators.train(_spec(kind, bench, given.seconds, 0), bench.store), "cpu")
+        assert isinstance(generator, Diffusion)
+        _worth(bench, generator, given.images, given.seeds, given.long)
+        _loops(bench, generator)
+
+
+def _worth(bench: Bench, generator: Diffusion, count: int, repeats: int, long: int) -> None:
+    """Print what each sampler reaches with the same weights."""
+    kind = generator.spec.kind
+    print(f"\n{kind}\n\n| sampler | steps | calls | CPU s an image | FD unseen | FD train | agreement |")
+    print("| --- | --: | --: | --: | --: | --: | --: |", flush=True)
+    labels = wanted(bench.train.classes, count)
+    rows: list[tuple[str, int, int, Callable[[int], np.ndarray]]] = [
+        (f"mien {name}", steps, steps * (2 if name == "heun" else 1) - (name == "heun"),
+         partial(_ours, generator, labels, SamplerSpec.model_validate({"sampler": name, "steps": steps})))
+        for name, steps in OURS
+    ]  # fmt: skip
+    rows += [
+        (f"diffusers {name}", steps, steps, partial(_theirs, generator, labels, name, steps))
+        for name, steps in THEIRS[kind]
+    ]
+    if long:
+        how = SamplerSpec(sampler="ancestral", steps=long)
+        rows.append(("mien ancestral, the reference", long, long, partial(_ours, generator, labels, how)))
+    for name, steps, calls, draw in rows:
+        found, seconds = [], []
+        for seed in range(1 if steps == long else repeats):
+            clock = Clock()
+            images = draw(seed)
+            seconds.append(clock.seconds / count)
+            found.append(figures(bench, as_faces(images, labels)))
+        numbers = " | ".join(_spread([one[key] for one in found]) for key in ("fd_test", "fd_train", "agreement"))
+        print(f"| {name} | {steps} | {calls} | {statistics.mean(seconds):.3f} | {numbers} |", flush=True)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _ours(generator: Diffusion, labels: np.ndarray, how: SamplerSpec, seed: int) -> np.ndarray:
+    numbers = np.array([seeds.seed("benchmark", seed, place) for place in range(len(labels))], dtype=np.int64)
+    return generators.sample(generator, labels, numbers, sampler=how)
+
+
+def _theirs(generator: Diffusion, labels: np.ndarray, name: str, steps: int, seed: int) -> np.ndarray:
+    """Draw with a scheduler of diffusers, clipped where it can be, as ours are."""
+    torch.manual_seed(seed)
+    parts = []
+    with torch.inference_mode():
+        for part in torch.from_numpy(labels).split(BATCH):
+            noise = torch.randn(len(part), *generator.size)
+            parts.append(training.from_model(_their_loop(generator, name, steps)(noise, part)))
+    return np.concatenate(parts)
+
+
+def _their_loop(generator: Diffusion, name: str, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return diffusers' way from noise to images, on our network."""
+    import diffusers
+
+    spec, still = generator.spec, torch.zeros(BATCH, generator.network.embed.moves.in_features)  # pyright: ignore
+    if spec.kind == "edm":
+        kept: Any = getattr(diffusers, name)(
+            sigma_min=edm.LOW, sigma_max=edm.HIGH, sigma_data=generator.sigma_data, prediction_type="epsilon"
+        )
+
+        def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            return generator.network(x, t.expand(len(x)), labels, still[: len(x)])
+    else:
+        clip = {"clip_sample": True} if name == "DDIMScheduler" else {}
+        kept = getattr(diffusers, name)(
+            num_train_timesteps=spec.steps, beta_start=spec.beta_first, beta_end=spec.beta_last, beta_schedule="linear",
+            **clip,
+        )  # fmt: skip
+        schedule = ddpm.linear(spec.steps, spec.beta_first, spec.beta_last)
+
+        def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            return generator.network(x, ddpm.scaled(schedule, t.float() + 1).expand(len(x)), labels, still[: len(x)])
+
+    def loop(noise: Tensor, labels: Tensor) -> Tensor:
+        kept.set_timesteps(steps)
+        x = noise * kept.init_noise_sigma
+        for t in kept.timesteps:
+            x = kept.step(network(kept.scale_model_input(x, t), t, labels), t, x).prev_sample
+        return x + generator.mean
+
+    return loop
+
+
+def _loops(bench: Bench, generator: Diffusion, steps: int = 20, repeats: int = 7) -> None:
+    """Print how long a loop takes beside its network calls alone, and beside diffusers' loop."""
+    labels = torch.from_numpy(wanted(bench.train.classes, BATCH))
+    noise = torch.randn(BATCH, *generator.size)
+    kind = edm if generator.spec.kind == "edm" else ddpm
+    levels = karras_levels(steps, edm.LOW, edm.HIGH)
+    denoise = kind.denoiser(generator, generator.network)
+    still = torch.zeros(BATCH, generator.network.embed.moves.in_features)  # pyright: ignore
+    told = torch.zeros(BATCH)
+    name = THEIRS[generator.spec.kind][-1][0]
+    sides: dict[str, Callable[[], object]] = {
+        "bare": lambda: [generator.network(noise, told, labels, still) for _ in range(steps)],
+        "mien": lambda: SAMPLERS["dpmpp2m"](partial(bind, denoise, labels), levels[0] * noise, levels),
+        "theirs": lambda: _their_loop(generator, name, steps)(noise, labels),
+    }
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    with torch.inference_mode():
+        for turn in range(repeats + 1):
+            for side, work in sides.items():
+                clock = Clock()
+                work()
+                if turn:
+                    taken[side].append(clock.seconds)
+    ratios = {side: statistics.median(_ratios(taken["mien"], taken[side])) for side in ("bare", "theirs")}
+    print(
+        f"\nloop of {steps} steps over its network calls alone: {ratios['bare']:.3f}; over diffusers' {name} on the "
+        f"same network: {ratios['theirs']:.3f} (medians of {repeats} turns)",
+        flush=True,
+    )
+
+
+def _ratios(ours: list[float], theirs: list[float]) -> Iterator[float]:
+    return (a / b for a, b in zip(ours, theirs, strict=True))
+
+
+if __name__ == "__main__":
+    main()
