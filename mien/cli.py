@@ -4,6 +4,7 @@ Commands parse, call one library function, and print. This is the one module tha
 `mien --help` starts in a blink.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ OnlyOption = Annotated[
     ),
 ]
 STORE = Path("mien-store")
+INTERRUPTED = 130
 
 
 def print_version(wanted: bool) -> bool:
@@ -229,8 +231,11 @@ def train(
     """
     from mien import generators as module
 
-    home = _store(store)
-    spec = module.preset(preset, home.run(dataset).name, {**fields(settings or []), "seed": seed})
+    home, given = _store(store), fields(settings or [])
+    for name in ("faces", "seed"):
+        if name in given:
+            raise UsageError(f"{name} must not be given by --set: mien train DATASET --seed N says it")
+    spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
     if minutes is not None:
         spec = module.calibrated(spec, minutes, home, device=device)
     show_run(module.train(spec, home, alias=alias, device=device), alias)
@@ -337,6 +342,8 @@ def report(
     """
     from mien import report as module
 
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out must be a folder, and {out} is a file; give another path")
     home = _store(store)
     page = module.make(studies, home, out)
     for name in studies:
@@ -363,8 +370,9 @@ def list_runs(
     for name in home.names():
         run = Run(name, home.root / "runs" / name)
         if stage is None or run.stage == stage:
-            about = read_about(run)
-            table.add_row(name, " ".join(named.get(name, [])), holds(run), about.get("made", "")[:16].replace("T", " "))
+            table.add_row(
+                name, " ".join(named.get(name, [])), holds(run), str(run.about.get("made", ""))[:16].replace("T", " ")
+            )
     _print(table)
     if not table.row_count:
         print(f"no runs in {home.root}", file=sys.stderr)
@@ -395,7 +403,10 @@ def verify(
     names = [home.resolve(name)] if name else home.names()
     if name and not home.done(names[0]):
         raise StoreError(f"{names[0]} must be a finished run in {home.root}, and is not")
-    altered = 0
+    broken = [] if name else home.broken()
+    for each in broken:
+        print(f"{each}: not a whole run, manifest.json is missing")
+    altered = len(broken)
     for each in names:
         run = Run(each, home.root / "runs" / each)
         faults = home.faults(run, thorough=True)
@@ -405,7 +416,8 @@ def verify(
     for alias in lost if name is None else []:
         print(f"alias {alias}: names {home.aliases()[alias]}, which is not there")
     if altered:
-        raise StoreError(f"{altered} of {len(names)} runs were altered; delete their folders and make them again")
+        total = len(names) + len(broken)
+        raise StoreError(f"{altered} of {total} runs were altered; delete their folders and make them again")
 
 
 @app.command("rm")
@@ -460,7 +472,7 @@ def show_run(run: "Run", alias: str | None) -> None:
     from rich.table import Table
 
     print(f"{run.name}{f' ({alias})' if alias else ''}: {holds(run)}")
-    counts = summary(run).get("counts")
+    counts = run.summary.get("counts")
     if counts:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in counts[0]:
@@ -476,7 +488,7 @@ def show_details(run: "Run", home: "Store") -> None:
 
     from mien.spec import parents
 
-    about = read_about(run)
+    about = run.about
     print(f"folder   {run.path}")
     print(f"content  {run.content}")
     took = f"in {about.get('seconds', 0):.0f} s on {about.get('machine', 'an unknown machine')}"
@@ -491,7 +503,7 @@ def show_details(run: "Run", home: "Store") -> None:
 
 def holds(run: "Run") -> str:
     """Say in a few words what a run holds."""
-    about = summary(run)
+    about = run.summary
     if "holds" in about:
         return str(about["holds"])
     total = next((row for row in about.get("counts", []) if row["class"] == "total"), None)
@@ -499,22 +511,6 @@ def holds(run: "Run") -> str:
         return run.stage
     parts = [f"{total[name]:,} {name}" for name in ("images", "clips", "subjects") if total[name]]
     return ", ".join(parts)
-
-
-def summary(run: "Run") -> dict[str, Any]:
-    """Return what a run says of itself: `holds`, a few words, and `counts`, rows for a table."""
-    import json
-
-    path = run.path / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def read_about(run: "Run") -> dict[str, Any]:
-    """Return when, where and with what a run was made."""
-    import json
-
-    path = run.path / "about.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _store(path: Path) -> "Store":
@@ -544,13 +540,15 @@ def main() -> None:
         print(f"mien: {error}", file=sys.stderr)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("mien: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
     except OSError as error:
         if error.errno is None or error.filename is None:
             raise
-        print(f"mien: {error.filename}: {error.strerror}; make room or choose another folder", file=sys.stderr)
+        todo = {errno.ENOSPC: "make room", errno.ENOENT: "check the path"}.get(error.errno, "choose another folder")
+        print(f"mien: {error.filename}: {error.strerror}; {todo}", file=sys.stderr)
         code = 1
+    if code == INTERRUPTED:
+        print("mien: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
     sys.exit(code)
 
 

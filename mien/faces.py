@@ -150,7 +150,15 @@ class Faces:
 
     @classmethod
     def load(cls, folder: Path) -> "Faces":
-        """Read what `save` wrote; the images stay on the disk until they are used."""
+        """Read what `save` wrote; the images stay on the disk until they are used.
+
+        Raises DataError if the folder holds no faces.
+        """
+        if not ((folder / "images.npy").exists() and (folder / "index.parquet").exists()):
+            raise DataError(
+                f"a run of faces must be named, with images.npy and index.parquet, and {folder.name} is none; "
+                "`mien ls` lists what there is"
+            )
         seen = folder / "seen.parquet"
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         index = pd.read_parquet(folder / "index.parquet")

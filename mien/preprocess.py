@@ -36,6 +36,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+FOLDED = {new for classes in CLASS_SETS.values() for old, new in classes.items() if new not in classes}  # of several
 
 
 class PreprocessSpec(Spec):
@@ -119,13 +120,23 @@ def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
 def fold_classes(faces: Faces, name: str) -> Faces:
     """Return the images whose emotion is in the class set `name`, under the names that it has there.
 
-    `raw_label` still says what the source said. An empty name leaves all as it is.
+    `raw_label` still says what the source said. An empty name leaves all as it is, and so do images that are in these
+    classes already.
 
-    Raises DataError if no image is left.
+    Raises DataError if no image is left, or if the images were folded into other classes before: what was put together
+    cannot be told apart again.
     """
     if not name:
         return faces
     classes = CLASS_SETS[name]
+    if set(faces.classes) & FOLDED and set(faces.classes) <= set(classes.values()):
+        return faces
+    folded = [emotion for emotion in faces.classes if emotion in FOLDED and emotion not in classes]
+    if folded:
+        raise DataError(
+            f"the class set {name} must be made from single emotions, and these images were folded into "
+            f"{', '.join(folded)} before; name the run that they were folded from"
+        )
     kept = faces.select(faces.index["emotion"].isin(list(classes)).to_numpy(dtype=bool))
     if not len(kept):
         raise DataError(

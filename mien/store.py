@@ -38,7 +38,8 @@ Build = Callable[[Path, Path], None]
 """What makes a run: it writes its files into the first folder, which is empty, and keeps checkpoints in the second."""
 
 ALIAS = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
-MANIFEST = "manifest.json"
+MANIFEST, ABOUT = "manifest.json", "about.json"
+KNOWN = {"sha256", "size"}  # of each file
 HEARTBEAT_S = 2.0
 DEAD_AFTER_S = 30.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
 LIBRARIES = ("mien", "torch", "numpy", "pandas", "timm", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
@@ -58,13 +59,38 @@ class Run:
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        """What it depends on, as JSON."""
-        return json.loads((self.path / "spec.json").read_text(encoding="utf-8"))
+        """What it depends on, as JSON; raises StoreError if that cannot be read."""
+        spec = read_json(self.path / "spec.json")
+        if not isinstance(spec, dict):
+            raise StoreError(f"{self.name} was altered after it was made: spec.json cannot be read. {self.mend}")
+        return spec
+
+    @property
+    def mend(self) -> str:
+        """What to do about a run that was altered."""
+        return f"Delete {self.path} and make it again with the command that made it"
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The sha256 and size of each file, and `content`, the digest of them all."""
-        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        """The sha256 and size of each file, and `content`, the digest of them all; raises StoreError if unreadable."""
+        manifest = read_json(self.path / MANIFEST)
+        files = manifest.get("files") if isinstance(manifest, dict) else None
+        known = list(files.values()) if isinstance(files, dict) else [None]
+        if not all(isinstance(each, dict) and each.keys() >= KNOWN for each in known):
+            raise StoreError(f"{self.name} was altered after it was made: {MANIFEST} cannot be read. {self.mend}")
+        return {"content": manifest.get("content"), "files": files}
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """When, where and with what it was made: beside the result and no part of it, so {} if it cannot be read."""
+        about = read_json(self.path / ABOUT)
+        return about if isinstance(about, dict) else {}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What it says of itself: `holds`, a few words, and `counts`, rows of a table; {} if it says nothing."""
+        summary = read_json(self.path / "summary.json")
+        return summary if isinstance(summary, dict) else {}
 
     @property
     def content(self) -> str:
@@ -101,8 +127,9 @@ class Store:
     def aliases(self) -> dict[str, str]:
         """Return each alias with the run it names."""
         folder = self.root / "aliases"
-        files = sorted(path for path in folder.iterdir() if ALIAS.match(path.name)) if folder.is_dir() else []
-        return {path.name: path.read_text(encoding="utf-8").strip() for path in files}
+        there = folder.iterdir() if folder.is_dir() else ()
+        files = sorted(path for path in there if ALIAS.match(path.name) and path.is_file())
+        return {path.name: path.read_text(encoding="utf-8", errors="replace").strip() for path in files}
 
     def resolve(self, name: str) -> str:
         """Return the run name that `name` (a run, an alias, or the unique beginning of a run's name) stands for."""
@@ -110,6 +137,11 @@ class Store:
             return name
         aliases = self.aliases()
         if name in aliases:
+            if not RUN_NAME.match(aliases[name]):
+                raise StoreError(
+                    f"the alias '{name}' must name a run, and {self.root / 'aliases' / name} does not; give the alias "
+                    "again with --as, or delete the file"
+                )
             return aliases[name]
         names = self.names()
         matches = [run for run in names if run.startswith(name)] if name else []
@@ -121,6 +153,12 @@ class Store:
         raise StoreError(
             f"there is no run or alias '{name}' in {self.root}.{nearest(name, known)} `mien ls` lists what is there"
         )
+
+    def broken(self) -> list[str]:
+        """Return the folders among the runs that have no manifest: what a hand, or a copy cut short, left there."""
+        folder = self.root / "runs"
+        there = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path.name for path in there if path.name[0] != "." and not (path / MANIFEST).exists())
 
     def done(self, name: str) -> bool:
         """Whether the run of this name (not an alias) is finished."""
@@ -138,21 +176,19 @@ class Store:
             )
         faults = self.faults(run)
         if faults:
-            raise StoreError(
-                f"{run.name} was altered after it was made: {'; '.join(faults)}. "
-                f"Delete {run.path} and make it again with the command that made it"
-            )
+            raise StoreError(f"{run.name} was altered after it was made: {'; '.join(faults)}. {run.mend}")
         return run
 
     def faults(self, run: Run, thorough: bool = False) -> list[str]:
         """Return what is wrong with a run's files, nothing if they are as they were made.
 
-        A file found right before is read again only if its size or time changed, or if `thorough`.
+        A file found right before is read again only if its size or time changed, or if `thorough`; then what stands
+        beside the result is read too.
         """
         try:
             files: dict[str, dict[str, Any]] = run.manifest["files"]
             content = run.content
-        except (json.JSONDecodeError, KeyError, TypeError, OSError):
+        except StoreError:
             return [f"{MANIFEST} cannot be read"]
         faults = []
         for name, known in files.items():
@@ -169,9 +205,9 @@ class Store:
             else:
                 self._verified[path] = stamp
         present = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
-        faults += [
-            f"{name} is not one of its files" for name in sorted(present - set(files) - {MANIFEST, "about.json"})
-        ]
+        faults += [f"{name} is not one of its files" for name in sorted(present - set(files) - {MANIFEST, ABOUT})]
+        if thorough and not run.about:
+            faults.append(f"{ABOUT} cannot be read")
         if content != _content(files):
             faults.append(f"{MANIFEST} does not add up")
         return faults
@@ -210,7 +246,7 @@ class Store:
             for path in sorted(out.rglob("*"))
             if path.is_file()
         }
-        _write_json(out / "about.json", about(time.time() - began))
+        _write_json(out / ABOUT, about(time.time() - began))
         _write_json(out / MANIFEST, {"content": _content(files), "files": files})
         final = self.root / "runs" / spec.name
         final.parent.mkdir(exist_ok=True)
@@ -233,8 +269,9 @@ class Store:
         A budget in minutes becomes a number of images in this way: the same command finds the same number again.
         """
         path = self.root / "memo" / f"{key}.json"
-        if path.exists():
-            return float(json.loads(path.read_text(encoding="utf-8")))
+        known = read_json(path)
+        if isinstance(known, int | float):
+            return float(known)
         self._folder("memo")
         value = measure()
         _write_json(path, value)
@@ -261,7 +298,8 @@ class Store:
         Raises StoreError if other runs were made from it.
         """
         run = self.resolve(name)
-        children = [other for other in self.names() if run in parents(Run(other, self.root / "runs" / other).spec)]
+        specs = {other: read_json(self.root / "runs" / other / "spec.json") for other in self.names() if other != run}
+        children = [other for other, spec in specs.items() if run in parents(spec)]
         if children:
             raise StoreError(f"{run} must not be the parent of other runs, and {', '.join(children)} came from it")
         gone = [alias for alias, target in self.aliases().items() if target == run]
@@ -320,6 +358,14 @@ def sha256(path: Path) -> str:
     """Return the sha256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, None if there is no such file or it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def about(seconds: float) -> dict[str, Any]:

@@ -137,6 +137,9 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
         (["preprocess", "faces", "--classes", "casme5"], "Did you mean 'casme2-5'"),
         (["rm", "drawn"], "must not be the parent"),
         (["verify", "nothing"], "there is no run or alias"),
+        (["train", "generator", "--preset", "smoke"], "a run of faces must be named"),
+        (["train", "faces", "--preset", "smoke", "--set", "seed=3"], "--seed N"),
+        (["report", "tiny-study", "--out", "study.toml"], "--out must be a folder"),
     ],
 )
 def test_a_wrong_argument_is_one_clear_message_and_code_2(
@@ -160,8 +163,8 @@ def test_a_wrong_argument_is_one_clear_message_and_code_2(
 @pytest.mark.parametrize("sign, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_stopped_training_continues_and_ends_with_the_same_bytes(place: Path, tmp_path: Path, sign: int, code: int):
     def command(name: str) -> list[str]:
-        longer = settings(*TINY[:-1], "images_seen=4000", f"seed={sign}")
-        return ["--store", name, "train", source, "--preset", "smoke", *longer]
+        longer = settings(*TINY[:-1], "images_seen=4000")
+        return ["--store", name, "train", source, "--preset", "smoke", "--seed", str(int(sign)), *longer]
 
     source = Store(place / "store").run("fold-train").name
     stores = [tmp_path / "undisturbed", tmp_path / "stopped"]
@@ -176,8 +179,9 @@ def test_a_stopped_training_continues_and_ends_with_the_same_bytes(place: Path, 
     time.sleep(1.0)
     assert worker.poll() is None, "it finished before it was stopped"
     worker.send_signal(sign)
-    worker.communicate(timeout=60)
+    _, err = worker.communicate(timeout=60)
     assert worker.returncode == code
+    assert ("stopped; the same command goes on" in err) == (sign == signal.SIGINT)
     assert [name for name in Store(stores[1]).names() if name.startswith("generator")] == []
     mien(tmp_path, *command("stopped"))
     ends = [Store(store).run("generator").content for store in stores]

@@ -268,6 +268,9 @@ def test_a_class_set_renames_drops_and_keeps_what_the_source_said():
     assert list(folded.index["raw_label"]) == ["disgust", "repression", "happiness", "surprise"]
     with pytest.raises(DataError, match="leaves none of 1: it has disgust, happiness"):
         fold_classes(Faces(images[:1], index.iloc[[5]].reset_index(drop=True)), "casme2-5")
+    assert fold_classes(folded, "megc2019-3") is folded  # also for a source that labels in these three
+    with pytest.raises(DataError, match="folded into negative, positive before"):
+        fold_classes(folded, "casme2-5")
 
 
 def test_a_class_set_that_is_not_known_is_refused():

@@ -14,7 +14,7 @@ import pytest
 
 from mien.errors import SpecError, StoreError
 from mien.spec import Spec, parents, read_spec
-from mien.store import Store
+from mien.store import Run, Store
 
 
 class Letter(Spec):
@@ -195,3 +195,38 @@ def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(store: 
     (store.root / "work").mkdir(parents=True)
     (store.root / "work" / f"{Letter().name}.claim").write_text("elsewhere 1 token 7")
     assert store.make(Letter(), write("hello")).file("text.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize("name", ["spec.json", "about.json", "manifest.json"])
+@pytest.mark.parametrize("text", ["", "[[[", "3", '{"files": {"text.txt": 3}}', "\udcff"])
+def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(store: Store, name: str, text: str):
+    run = store.make(Letter(), write("hello"), "mine")
+    (run.path / name).write_bytes(text.encode(errors="surrogateescape"))
+    again = Store(store.root)
+    faults = again.faults(Run(run.name, run.path), thorough=True)
+    assert any(fault.startswith(name) for fault in faults) or (name, text[:1]) == ("about.json", "{")
+    if name != "about.json":
+        with pytest.raises(StoreError, match="altered after it was made"):
+            again.run("mine")
+    assert again.names() == [run.name]
+    assert again.remove("mine") == ["mine", f"runs/{run.name}"]
+
+
+def test_a_run_without_its_manifest_is_told(store: Store):
+    run = store.make(Letter(), write("hello"))
+    assert store.broken() == []
+    (run.path / "manifest.json").unlink()
+    assert store.broken() == [run.name]
+
+
+def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Store):
+    run = store.make(Letter(), write("hello"), "mine")
+    (store.root / "aliases" / "bad").write_bytes(b"\xff\xfe")
+    (store.root / "aliases" / "up").write_text("../../elsewhere")
+    (store.root / "aliases" / "folder").mkdir()
+    assert store.run("mine") == run
+    for name in ("bad", "up"):
+        with pytest.raises(StoreError, match=f"the alias '{name}' must name a run"):
+            store.run(name)
+    with pytest.raises(StoreError, match="no run or alias 'folder'"):
+        store.run("folder")
