@@ -5,14 +5,16 @@
 
 Three tables, on the generators that benchmarks/quality.py has trained in the same folder:
 
-    the same weights, other samplers    figures of as many images, means over seeds, with the processor seconds of each
+    the same weights, other samplers    figures of as many images, mean ± sd over seeds, and processor seconds an image
+    the cost of a bar of quality        the cheapest sampler whose distance is within seed noise of that of 1000 steps
     the same steps, other loops         time of a loop over that of its network calls alone, and over diffusers' loop
-    the cost of a bar of quality        the cheapest sampler whose Fréchet distance is within seed noise of 1000 steps
 
-Both sides of each ratio run in turn in one process on one core, without drawing or saving of images.
+What was drawn is kept in the folder, and is not drawn again. Both sides of each ratio run in turn in one process on
+one core, without drawing or saving of images.
 """
 
 import argparse
+import json
 import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,6 +32,7 @@ from mien.generators import Diffusion, SamplerSpec, ddpm, edm
 from mien.generators.samplers import SAMPLERS, bind, karras_levels
 
 BATCH = 8
+REFERENCE = "mien ancestral, the reference"
 OURS = (
     ("dpmpp2m", 5), ("dpmpp2m", 8), ("dpmpp2m", 10), ("dpmpp2m", 16), ("dpmpp2m", 20), ("dpmpp2m", 35),
     ("unipc", 5), ("unipc", 8), ("unipc", 10), ("unipc", 16), ("heun", 18), ("euler", 50),
@@ -56,12 +59,13 @@ def main() -> None:
     for kind in given.kinds:
         generator = generators.load(generators.train(_spec(kind, bench, given.seconds, 0), bench.store), "cpu")
         assert isinstance(generator, Diffusion)
-        _worth(bench, generator, given.images, given.seeds, given.long)
+        kept = given.folder / f"sampling-{kind}-{given.seconds:g}s-{given.images}.json"
+        _worth(bench, generator, kept, given.images, given.seeds, given.long)
         _loops(bench, generator)
 
 
-def _worth(bench: Bench, generator: Diffusion, count: int, repeats: int, long: int) -> None:
-    """Print what each sampler reaches with the same weights."""
+def _worth(bench: Bench, generator: Diffusion, kept: Path, count: int, repeats: int, long: int) -> None:
+    """Print what each sampler reaches with the same weights, and what the quality of the slowest costs."""
     kind = generator.spec.kind
     print(f"\n{kind}\n\n| sampler | steps | calls | CPU s an image | FD unseen | FD train | agreement |")
     print("| --- | --: | --: | --: | --: | --: | --: |", flush=True)
@@ -77,16 +81,36 @@ def _worth(bench: Bench, generator: Diffusion, count: int, repeats: int, long: i
     ]
     if long:
         how = SamplerSpec(sampler="ancestral", steps=long)
-        rows.append(("mien ancestral, the reference", long, long, partial(_ours, generator, labels, how)))
+        rows.append((REFERENCE, long, long, partial(_ours, generator, labels, how)))
+    done: dict[str, dict[str, list[float]]] = json.loads(kept.read_text()) if kept.exists() else {}
     for name, steps, calls, draw in rows:
-        found, seconds = [], []
-        for seed in range(1 if steps == long else repeats):
+        found = done.setdefault(f"{name} {steps}", {"seconds": [], "fd_test": [], "fd_train": [], "agreement": []})
+        for seed in range(len(found["seconds"]), 1 if name == REFERENCE else repeats):
             clock = Clock()
             images = draw(seed)
-            seconds.append(clock.seconds / count)
-            found.append(figures(bench, as_faces(images, labels)))
-        numbers = " | ".join(_spread([one[key] for one in found]) for key in ("fd_test", "fd_train", "agreement"))
-        print(f"| {name} | {steps} | {calls} | {statistics.mean(seconds):.3f} | {numbers} |", flush=True)
+            found["seconds"].append(clock.seconds / count)
+            for key, value in figures(bench, as_faces(images, labels)).items():
+                if key in found:
+                    found[key].append(value)
+            kept.write_text(json.dumps(done))
+        numbers = " | ".join(_spread(found[key]) for key in ("fd_test", "fd_train", "agreement"))
+        print(f"| {name} | {steps} | {calls} | {statistics.mean(found['seconds']):.3f} | {numbers} |", flush=True)
+    if long:
+        _bar(done, f"{REFERENCE} {long}")
+
+
+def _bar(done: dict[str, dict[str, list[float]]], reference: str) -> None:
+    """Print the cheapest way of ours to the distance of the reference, give or take two deviations over seeds."""
+    noise = statistics.median(statistics.stdev(one["fd_test"]) for one in done.values() if len(one["fd_test"]) > 1)
+    bar = done[reference]["fd_test"][0] + 2 * noise
+    cost = {name: statistics.mean(one["seconds"]) for name, one in done.items()}
+    good = [name for name, one in done.items() if statistics.mean(one["fd_test"]) <= bar and name.startswith("mien")]
+    best = min(good, key=lambda name: cost[name])
+    print(
+        f"\nno farther than {reference} plus two deviations ({bar:.2f}): {best} is the cheapest, "
+        f"{cost[reference] / cost[best]:.0f} times cheaper",
+        flush=True,
+    )
 
 
 def _spread(values: list[float]) -> str:

@@ -1,9 +1,12 @@
 """Benchmarks run, and print ratios of sides that were measured in one process."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -16,3 +19,25 @@ def test_the_training_benchmark_prints_a_row_of_ratios_for_each_network():
     assert "1 rounds of 1 steps a side; medians" in done.stdout
     (row,) = re.findall(r"\| tiny \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", done.stdout)
     assert all(float(number) > 0 for number in row)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_benchmarks_of_generators_print_a_row_a_side_and_keep_what_they_drew(tmp_path: Path):
+    def run(name: str, *arguments: str) -> str:
+        command = [sys.executable, str(BENCHMARKS / name), str(tmp_path), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    short = ["--seconds", "2", "--images", "14"]
+    sides = ["gaussian", "edm", "diffusers"]
+    out = run("quality.py", *short, "--ancestral", "2", "--sides", *sides)
+    assert [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")][2:] == sides
+    assert run("quality.py", *short, "--ancestral", "2", "--sides", "gaussian").splitlines()[-1] in out
+    out = run("sampling.py", *short, "--seeds", "2", "--long", "3", "--kinds", "edm")
+    assert "| mien unipc | 10 | 10 |" in out and "over diffusers'" in out
+    kept = json.loads(next(tmp_path.glob("sampling-edm-*.json")).read_text())
+    assert len(kept["mien unipc 10"]["fd_test"]) == 2
+    run("plots.py", str(tmp_path))
+    assert (tmp_path / "quality-steps.png").stat().st_size > 10_000
