@@ -14,7 +14,9 @@ trained on its images alone, does on people whom nobody has seen.
     diffusers  UNet2DModel with the recipe of diffusers' own example (AdamW, cosine, EMA), DPM-Solver++ with 20 steps
     diffusers-fast    the same at ten times its learning rate, which suits so short a training better
     gaussian, copycat    floors
-    real       as many images of the people that all learn from: the ceiling
+    edm-x10    the same as edm, ten times as many images
+    real       as many images of the people that all learn from
+    real-all   all images of those people
 
 What was finished lies in the folder, and is not done again.
 """
@@ -35,9 +37,22 @@ from mien import classifiers, generators, seeds, training
 from mien.faces import EMOTIONS, Faces
 from mien.generators import SamplerSpec, TrainSpec
 
-SIDES = ("real", "edm", "edm-g2", "edm-auto", "ddpm", "diffusers", "diffusers-fast", "gaussian", "copycat")
+SIDES = (
+    "real",
+    "real-all",
+    "edm",
+    "edm-x10",
+    "edm-g2",
+    "edm-auto",
+    "ddpm",
+    "diffusers",
+    "diffusers-fast",
+    "gaussian",
+    "copycat",
+)
 GUIDED: dict[str, dict[str, Any]] = {
     "edm": {},
+    "edm-x10": {},
     "edm-g2": {"guidance": 2.0},
     "edm-auto": {"guidance": 2.0, "guide": "early"},
 }
@@ -102,8 +117,9 @@ def _made(
     side: str, bench: Bench, folder: Path, seconds: float, count: int, ancestral: int, seed: int
 ) -> tuple[Faces, int, float]:
     """Return the images of a side, how many it has learnt from, and the processor seconds that an image took."""
-    if side == "real":
-        return some(bench.train, count, seed), len(bench.train), 0.0
+    if side.startswith("real"):
+        return bench.train if side == "real-all" else some(bench.train, count, seed), len(bench.train), 0.0
+    count *= 10 if side == "edm-x10" else 1
     labels = wanted(bench.train.classes, count)
     numbers = np.array([seeds.seed("benchmark", seed, place) for place in range(count)], dtype=np.int64)
     if side.startswith("diffusers"):

@@ -375,7 +375,11 @@ def list_runs(
             )
     _print(table)
     if not table.row_count:
-        print(f"no runs in {home.root}", file=sys.stderr)
+        there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.names()}))
+        print(
+            f"no runs{f' of {stage}' if stage else ''} in {home.root}{f'; it has runs of {there}' * bool(there)}",
+            file=sys.stderr,
+        )
 
 
 @app.command()

@@ -139,6 +139,11 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
         (["verify", "nothing"], "there is no run or alias"),
         (["train", "generator", "--preset", "smoke"], "a run of faces must be named"),
         (["train", "faces", "--preset", "smoke", "--set", "seed=3"], "--seed N"),
+        (["train", "faces", "--preset", "smoke", "--set", 'kind=["ddpm"]'], "kind must be one of ddpm"),
+        (["train", "faces", "--preset", "smoke", "--set", "net.width=99999"], "less than or equal to 1024"),
+        (["train", "faces", "--preset", "smoke", "--minutes", "inf"], "no month"),
+        (["generate", "generator", "--counts", "balanced:99999999999"], "less than or equal to 10000000"),
+        (["toy", "drawn2", "--clips", "1000000000"], "at most 100,000"),
         (["report", "tiny-study", "--out", "study.toml"], "--out must be a folder"),
     ],
 )

@@ -103,6 +103,7 @@ GENERATORS: Mapping[str, Member] = {
     "copycat": _direct(copycat),
 }
 
+MONTH = 60 * 24 * 30  # minutes
 PREVIEW = 8  # images a class on the sheet of a trained generator
 SHARD = {"cpu": 64, "cuda": 512, "mps": 128}  # images that are written at once, a multiple of diffusion.BATCH
 
@@ -127,10 +128,10 @@ def calibrated(spec: GeneratorSpec, minutes: float, store: Store, device: str = 
     """Return `spec` with the length that takes about `minutes` on this machine.
 
     The speed is measured once for a spec, a device and a number of minutes, so the same command finds the same length
-    again. Raises UsageError unless `minutes` is above 0, and for what does not learn in steps.
+    again. Raises UsageError unless `minutes` is above 0 and at most a month, and for what does not learn in steps.
     """
-    if not minutes > 0:
-        raise UsageError(f"the minutes of training must be more than 0; given: {minutes:g}")
+    if not 0 < minutes <= MONTH:
+        raise UsageError(f"the minutes of training must be more than 0, and no month; given: {minutes:g}")
     spec, speed = spec.model_copy(update={"faces": store.resolve(spec.faces)}), GENERATORS[spec.kind].speed
     if speed is None or not isinstance(spec, TrainSpec):
         raise UsageError(f"minutes must stand with a generator that learns in steps, and a {spec.kind} does not")

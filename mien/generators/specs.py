@@ -20,9 +20,9 @@ class NetSpec(Strict):
     levels, not sides: a side that no level has would switch attention off without a word.
     """
 
-    width: int = Field(default=64, ge=4)
-    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 2, 2, 2), min_length=1)
-    blocks: int = Field(default=2, ge=1)  # a level, on the way down; one more on the way up
+    width: int = Field(default=64, ge=4, le=1024)
+    multipliers: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(default=(1, 2, 2, 2), min_length=1)
+    blocks: int = Field(default=2, ge=1, le=16)  # a level, on the way down; one more on the way up
     patch: Literal[1, 2] = 1  # 2: four pixels become four channels, three times faster on a processor
     attention: tuple[Level, ...] = (2,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -80,7 +80,7 @@ class TrainSpec(GeneratorSpec):
     kind: Literal["ddpm", "edm"] = "edm"  # pyright: ignore[reportIncompatibleVariableOverride]
     net: NetSpec = NetSpec()
     images_seen: int = Field(default=8_000_000, ge=1)
-    batch: int = Field(default=128, ge=1)
+    batch: int = Field(default=128, ge=1, le=65_536)
     learning_rate: float = Field(default=3e-4, gt=0)
     warmup: Share = 0.02  # the learning rate rises from 0 over this share, stays,
     decay: Share = 0.4  # and falls to 0 over this one, the last
@@ -125,7 +125,7 @@ SPECS: Mapping[str, type[GeneratorSpec]] = {
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     """Return the training that `fields` describe, of the kind that they name (edm if none); raises SpecError."""
     kind = fields.get("kind", "edm")
-    if kind not in SPECS:
+    if not isinstance(kind, str) or kind not in SPECS:
         raise SpecError(f"{where}: kind must be one of {', '.join(SPECS)}; given: {kind!r}")
     return read_spec(SPECS[kind], dict(fields), where)
 
@@ -147,7 +147,7 @@ class SamplerSpec(Spec):
     stage: ClassVar[str] = "sampler"
     sampler: Literal["dpmpp2m", "unipc", "heun", "euler", "ancestral", "direct"] = "dpmpp2m"
     steps: int | None = Field(default=None, ge=1, le=100_000)
-    guidance: float = Field(default=1.0, ge=1)
+    guidance: float = Field(default=1.0, ge=1, le=100)
     guide: Literal["label", "early"] = "label"
     guidance_low: float = Field(default=0.4, ge=0)
     guidance_high: float = Field(default=3.0, gt=0)
@@ -172,7 +172,7 @@ class GenerateSpec(SamplerSpec):
 
     stage: ClassVar[str] = "generate"
     generator: str
-    counts: dict[str, Annotated[int, Field(ge=1)]]
+    counts: dict[str, Annotated[int, Field(ge=1, le=10_000_000)]]
     seed: int = 0
 
     @field_validator("counts")

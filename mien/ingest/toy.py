@@ -167,6 +167,8 @@ def draw(
 def _check(subjects: int, clips: int, balance: str) -> None:
     if subjects < 1:
         raise UsageError(f"subjects must be 1 or more, not {subjects}; give the number of people to draw.")
+    if clips > 100_000:
+        raise UsageError(f"clips must be at most 100,000, not {clips}: each takes some 70 images on the disk.")
     if clips < subjects:
         raise UsageError(
             f"clips must be at least the number of subjects ({subjects}), not {clips}; "
