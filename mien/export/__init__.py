@@ -210,7 +210,7 @@ def readme(about: Mapping[str, Any]) -> str:
     return f"""\
 # A generator of facial expressions
 
-Exported by mien {origin["mien"]} from the run {origin["run"]} (an {about["kind"]}; content {origin["content"][:12]}).
+Exported by mien {origin["mien"]} from the run {origin["run"]} (kind {about["kind"]}; content {origin["content"][:12]}).
 It learnt from {origin["trained_on"]["run"]}: {trained}.
 
 **Licence of what it learnt from: {about["licence"]}.** It goes with this folder and with every image that is drawn
