@@ -272,6 +272,35 @@ def generate(
     show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
 
 
+@app.command()
+def export(
+    generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet, or is empty.", metavar="DIR")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="program: for torch and numpy alone; diffusers: its scheduler, too.", metavar="FORMAT"
+        ),
+    ] = "program",
+    store: StoreOption = STORE,
+) -> None:
+    """Write a generator to a folder that draws without mien.
+
+    The denoiser becomes a program of torch.export. Classes of diffusers cannot hold the network, but one of its
+    schedulers holds the noise schedule: --format diffusers adds it. The licence goes with the folder.
+    """
+    import json
+
+    from mien import export as module
+
+    folder = module.export(_store(store).run(generator), out, form)
+    about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    print(f"{folder}: {about['kind']}, {', '.join(about['classes'])}")
+    for name, text in module.parts(about).items():
+        print(f"  {name}: {text}")
+    print(f"licence of what it learnt from, which goes with it: {about['licence']}")
+
+
 @study_app.command("plan")
 def study_plan(
     study: Annotated[Path, typer.Argument(help="A study file (TOML).")],

@@ -15,7 +15,7 @@ LAYERS = [
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "ingest"},
     {"generators", "classifiers"},
-    {"trials"},
+    {"trials", "export"},
     {"study"},
     {"cost", "results"},
     {"words"},
@@ -25,7 +25,7 @@ LAYERS = [
     {"cli"},
 ]
 ONLY_IN = {
-    "torch": {"training", "augment", "generators", "classifiers"},
+    "torch": {"training", "augment", "generators", "classifiers", "export"},
     "timm": {"classifiers"},
     "sklearn": {"controls"},
     "cv2": {"drawing", "ingest"},

@@ -144,7 +144,7 @@ def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        seen, still = wide((1 + sigma**2).rsqrt()) * (x - generator.mean), x.new_zeros(len(x), len(MOVES))
+        seen, still = wide((1 + sigma**2).rsqrt()) * (x - generator.mean), x.new_zeros(x.shape[0], len(MOVES))
         return x - wide(sigma) * network(seen, scaled(schedule, t_of(schedule, sigma)), labels, still)
 
     return denoise

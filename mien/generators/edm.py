@@ -71,7 +71,7 @@ def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        still = x.new_zeros(len(x), len(MOVES))
+        still = x.new_zeros(x.shape[0], len(MOVES))
         return generator.mean + denoised(network, x - generator.mean, sigma, labels, still, generator.sigma_data)
 
     return denoise

@@ -1,0 +1,264 @@
+"""Exported generators: the folder draws what mien draws, where mien is not installed."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.export.passes import move_to_device_pass
+
+from mien import export, generators
+from mien.cli import main
+from mien.faces import EMOTIONS, Faces, make_index
+from mien.generators import GENERATORS, Diffusion, GeneratorSpec, NetSpec, SamplerSpec, ddpm, edm
+from mien.generators.unet import NULL
+from mien.spec import Spec
+from mien.store import Run, Store
+
+KINDS = {"edm": edm, "ddpm": ddpm}
+TINY = {
+    "net": NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,)).model_dump(),
+    **{"images_seen": 120, "batch": 12, "learning_rate": 5e-3},
+}
+OWN = {"edm": TINY, "ddpm": {**TINY, "steps": 20, "beta_last": 0.4, "label_drop": 0.0}, "gaussian": {}, "copycat": {}}
+HAPPY, AFRAID = EMOTIONS.index("happiness"), EMOTIONS.index("fear")
+SIGMAS = (0.002, 0.03, 0.4, 2.0, 11.0, 80.0, 200.0)
+
+# Runs code where no mien can be imported, and fails if one was.
+ALONE = """
+import os, runpy, sys
+
+class NoMien:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "mien":
+            raise ImportError("there must be no mien here")
+
+def script(name, *arguments):
+    sys.argv = [name, *arguments]
+    runpy.run_path(f"folder/{name}", run_name="__main__")
+
+sys.meta_path.insert(0, NoMien())
+import numpy as np
+import torch
+
+torch.set_num_threads(1)
+for kind in sys.argv[1:]:
+    os.chdir(kind)
+    given, said = np.load("given.npz"), {}
+    denoise = torch.export.load("folder/denoiser.pt2").module()
+    for name in {key[2:] for key in given}:
+        with torch.inference_mode():
+            said[name] = denoise(*(torch.from_numpy(given[part + name]) for part in ("x_", "s_", "l_"))).numpy()
+    np.savez("said.npz", **said)
+    script("sample.py", "happiness", "--count", "5", "--seed", "3", "--out", "alone")
+    script("sample_diffusers.py", "happiness", "--count", "5", "--seed", "3", "--out", "scheduled.npy")
+    os.chdir("..")
+assert not [name for name in sys.modules if name.partition(".")[0] == "mien"]
+"""
+
+
+class FacesSpec(Spec):
+    stage = "toyfaces"
+
+
+def toy() -> Faces:
+    """Bright and dark noise around a face of a kind, under a licence of its own."""
+    rng = np.random.default_rng(0)
+    face = 60 * np.sin(np.arange(16) / 3)[:, None] * np.ones(16)
+    images = np.repeat([170, 80], 12)[:, None, None, None] + face + rng.normal(0, 15, (24, 1, 16, 16))
+    index = make_index(
+        images.clip(0, 255).astype(np.uint8),
+        key=[f"toy/{n}" for n in range(24)],
+        dataset="toy",
+        subject=[f"toy:{n // 8}" for n in range(24)],
+        clip=[f"toy:{n // 4}" for n in range(24)],
+        emotion=["happiness"] * 12 + ["fear"] * 12,
+        licence="for tests only",
+    )
+    return Faces(images.clip(0, 255).astype(np.uint8), index)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(cores)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A trained generator of each kind, by its alias."""
+    home = Store(tmp_path_factory.mktemp("store"))
+    home.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
+    found = {}
+    for kind, fields in OWN.items():
+        spec: GeneratorSpec = generators.read_training({"faces": "toy", "kind": kind, **fields}, "test")
+        found[kind] = generators.train(spec, home, alias=kind, device="cpu")
+    return found
+
+
+@dataclass
+class Exported:
+    """An exported folder, the generator that it is of, and what was made from it without mien."""
+
+    generator: Diffusion
+    folder: Path
+    given: dict[str, np.ndarray]
+    said: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def exports(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each kind, with the export, what the program is given, and what was made of it without mien."""
+    place = tmp_path_factory.mktemp("exports")
+    for kind in KINDS:
+        export.export(runs[kind], place / kind / "folder", "diffusers")
+        rng, given = np.random.default_rng(1), {}
+        for count, labels in ((1, [HAPPY]), (2, [AFRAID, HAPPY]), (7, [HAPPY, AFRAID, NULL, HAPPY, 0, AFRAID, NULL])):
+            for sigma in SIGMAS:
+                each = np.full(count, sigma, dtype=np.float32) * np.linspace(1, 1.5, count, dtype=np.float32)
+                x = rng.normal(size=(count, 1, 16, 16)).astype(np.float32) * each[:, None, None, None]
+                case = f"{count} images at {sigma}"
+                given |= {f"x_{case}": x, f"s_{case}": each, f"l_{case}": np.array(labels)}
+        np.savez(place / kind / "given.npz", **given)
+    command = [sys.executable, "-I", "-c", ALONE, *KINDS]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def exported(request: pytest.FixtureRequest, runs: dict[str, Run], exports: Path) -> Exported:
+    generator, place = generators.load(runs[request.param], "cpu"), exports / request.param
+    assert isinstance(generator, Diffusion)
+    return Exported(generator, place / "folder", *(dict(np.load(place / f"{name}.npz")) for name in ("given", "said")))
+
+
+def drawn(generator: Diffusion, sampler: str) -> np.ndarray:
+    """What mien draws from the seeds 3 to 7, as the scripts are asked to."""
+    how = SamplerSpec.model_validate({"sampler": sampler})
+    return generators.sample(generator, np.full(5, HAPPY), np.arange(3, 8), sampler=how).astype(int)
+
+
+def test_the_program_says_what_the_denoiser_says_for_any_number_of_images(exported: Exported):
+    denoise = KINDS[exported.generator.spec.kind].denoiser(exported.generator, exported.generator.network)
+    assert len(exported.said) == 3 * len(SIGMAS)
+    for case, said in exported.said.items():
+        parts = [torch.from_numpy(exported.given[part + case]) for part in ("x_", "s_", "l_")]
+        expected = denoise(*parts).numpy()
+        assert np.abs(said - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max()), case
+
+
+def test_the_script_draws_what_mien_draws(exported: Exported):
+    images = np.load(exported.folder.parent / "alone.npy")
+    assert images.shape == (5, 1, 16, 16) and images.dtype == np.uint8 and images.std() > 5
+    assert np.abs(images - drawn(exported.generator, "dpmpp2m")).max() <= 1
+    sheet = (exported.folder.parent / "alone.pgm").read_bytes()
+    assert sheet == b"P5 16 80 255\n" + images.tobytes()
+
+
+def test_the_scheduler_of_diffusers_drives_the_program_to_the_same_images(exported: Exported):
+    images = np.load(exported.folder.parent / "scheduled.npy")
+    sampler = {"edm": "dpmpp2m", "ddpm": "ancestral"}[exported.generator.spec.kind]
+    assert np.abs(images - drawn(exported.generator, sampler)).max() <= 1
+
+
+def test_the_folder_says_whose_it_is_and_where_it_came_from(exported: Exported, runs: dict[str, Run]):
+    about = json.loads((exported.folder / "export.json").read_text())
+    run = runs[about["kind"]]
+    assert about["licence"] == "for tests only"
+    assert list(about["classes"].items()) == [("fear", AFRAID), ("happiness", HAPPY)]
+    assert about["null_label"] == (NULL if about["kind"] == "edm" else None)  # the ddpm saw every label
+    origin = about["provenance"]
+    assert (origin["run"], origin["content"]) == (run.name, run.content)
+    assert origin["trained_on"] == {"run": run.spec["faces"], "images": 24, "subjects": 3, "clips": 6}
+    for name, digest in about["sha256"].items():
+        assert hashlib.sha256((exported.folder / name).read_bytes()).hexdigest() == digest
+    text = (exported.folder / "README.md").read_text()
+    assert "for tests only" in text and run.name in text
+    there = {path.name for path in exported.folder.iterdir()}
+    assert {name.rstrip("/") for name in export.parts(about)} | {"README.md"} == there
+
+
+def test_the_program_holds_no_pickle_and_no_path_of_this_machine(exported: Exported):
+    with zipfile.ZipFile(exported.folder / "denoiser.pt2") as archive:
+        for name in archive.namelist():
+            data = archive.read(name)
+            assert b"mien/" not in data and str(Path.cwd()).encode() not in data, name
+            assert not data.startswith((b"\x80", b"PK")), name  # a pickle, or a file of torch.save
+
+
+def test_the_program_goes_to_another_device_whole(exports: Path):
+    moved = move_to_device_pass(torch.export.load(exports / "ddpm" / "folder" / "denoiser.pt2"), "meta")
+    x, sigma = torch.empty(3, 1, 16, 16, device="meta"), torch.empty(3, device="meta")
+    said = moved.module()(x, sigma, torch.empty(3, dtype=torch.int64, device="meta"))
+    assert said.device.type == "meta" and said.shape == x.shape
+
+
+def test_an_export_is_whole_or_absent(tmp_path: Path):
+    out = tmp_path / "folder"
+    with pytest.raises(KeyboardInterrupt), export.whole(out) as folder:
+        (folder / "half").write_text("x")
+        assert not out.exists() and folder.parent == tmp_path  # one rename away
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    out.mkdir()
+    with export.whole(out) as folder:
+        (folder / "all").write_text("x")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "all"]
+
+
+def test_every_kind_can_be_exported_or_is_refused_with_a_reason():
+    assert set(export.KINDS) | set(export.REFUSED) == set(GENERATORS)
+    assert not set(export.KINDS) & set(export.REFUSED)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Run], *arguments: str) -> int:
+    """Run `mien export` here and return its exit code."""
+    monkeypatch.setenv("MIEN_STORE", str(runs["edm"].path.parent.parent))
+    monkeypatch.setattr(sys, "argv", ["mien", "export", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_the_command_says_what_it_wrote(
+    tmp_path: Path, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, runs, "edm", "--out", "new/folder") == 0
+    text = capsys.readouterr().out
+    assert "denoiser.pt2: the denoiser, a program of torch.export" in text and "for tests only" in text
+    assert "diffusers" not in text and not (tmp_path / "new" / "folder" / "scheduler").exists()
+    assert (tmp_path / "new" / "folder" / "sample.py").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["copycat", "--out", "out"], "holds the real images"),
+        (["gaussian", "--out", "out"], "must name a network .edm or ddpm., and .* is a gaussian"),
+        (["toy", "--out", "out"], "a trained generator must be named"),
+        (["edm", "--out", "out", "--format", "diffuser"], "Did you mean 'diffusers'"),
+        (["edm", "--out", "taken"], "and .*taken holds files"),
+        (["edm", "--out", "taken/file"], "and .*file is a file"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
+    tmp_path: Path, runs: dict[str, Run], arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, runs, *arguments) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert [path.name for path in tmp_path.rglob("*")] == ["taken", "file"]
+    assert (tmp_path / "taken" / "file").read_text() == "mine"
