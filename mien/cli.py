@@ -212,7 +212,11 @@ def split(
 def train(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
     preset: Annotated[
-        str, typer.Option(help="smoke, nano, default or paper; gaussian or copycat, for comparison.")
+        str,
+        typer.Option(
+            help="nano (processor minutes), tiny (a night), base (a card of 6 GB; also called default), large (a data "
+            "centre's card); paper, the preprint's equations; smoke, for tests; gaussian or copycat, for comparison."
+        ),
     ] = "default",
     minutes: Annotated[float | None, typer.Option(help="Train for about so long on this machine.")] = None,
     settings: Annotated[

@@ -163,6 +163,33 @@ def test_presets_are_trainings_and_settings_change_them():
     assert isinstance(paper, TrainSpec) and paper.kind == "ddpm" and paper.steps == 1000
 
 
+BUDGETS = ("nano", "tiny", "base", "large")
+
+
+def test_presets_by_budget_grow_and_the_default_is_base():
+    sizes = []
+    for name in BUDGETS:
+        spec = generators.preset(name, "f")
+        assert isinstance(spec, TrainSpec)
+        sizes.append((sum(parameter.numel() for parameter in UNet(1, spec.net).parameters()), spec.images_seen))
+        assert spec.net.patch == (2 if name in ("nano", "tiny") else 1)  # full resolution where there is a card
+    assert sizes == sorted(sizes) and len(set(sizes)) == len(BUDGETS)
+    assert generators.preset("default", "f") == generators.preset("base", "f")
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_each_preset_learns_from_faces_of_48_pixels_with_people_held_out(name: str):
+    spec = generators.preset(name, "f", {"batch": 2})
+    assert isinstance(spec, TrainSpec)
+    faces = toy(size=48)
+    shown, held = heldout.parted(Faces(faces.images, crowd().index.iloc[: len(faces)]), spec)
+    assert (held is not None) == (spec.held_out > 0) == (name != "nano")
+    where = torch.device("cpu")
+    work = diffusion.Training(shown, spec, edm.objective(spec), where)
+    with diffusion.training.workers(where, 1) as pool:
+        assert work.step(0, pool) is not None
+
+
 def test_a_preset_or_setting_that_does_not_exist_is_named():
     with pytest.raises(SpecError, match="Did you mean 'smoke'"):
         generators.preset("smke", "f")
