@@ -57,9 +57,9 @@ def faces(count: int = IMAGES) -> Faces:
     return Faces(images, index)
 
 
-def spec_of(name: str, batch: int) -> TrainSpec:
-    """Return the training of a preset, with at most `batch` images a step unless that is 0."""
-    spec = generators.preset(name, "faces-000000000000")
+def spec_of(name: str, batch: int, device: str) -> TrainSpec:
+    """Return the training of a preset as this device does it, with at most `batch` images a step unless that is 0."""
+    spec = generators.suited(generators.preset(name, "faces-000000000000"), device)
     if not isinstance(spec, TrainSpec):
         sys.exit(f"{name} does not learn in steps")
     return spec.model_copy(update={"batch": min(spec.batch, batch or spec.batch)})
@@ -82,7 +82,7 @@ def matrix_rate(where: torch.device) -> float:
         torch.cuda.synchronize()
         began = time.monotonic()
         for _ in range(10):
-            one @ two
+            torch.matmul(one, two)
         torch.cuda.synchronize()
         best = max(best, 10 * 2 * MATRIX**3 / (time.monotonic() - began))
     return best
@@ -103,7 +103,7 @@ def grown(where: torch.device, before: int) -> int:
 
 def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[str, Any]:
     """Return the figures of one preset; for a process of its own, since memory is the most that it ever held."""
-    where, shown, spec = training.device(device), faces(), spec_of(name, batch)
+    where, shown, spec = training.device(device), faces(), spec_of(name, batch, device)
     objective = edm.objective(spec)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with training.workers(where, diffusion.pieces(spec, where)) as pool:

@@ -234,7 +234,10 @@ def train(
     from mien import generators as module
 
     home = _store(store)
-    spec = module.preset(preset, home.run(dataset).name, {**fields(settings or []), "seed": seed})
+    given = fields(settings or [])
+    spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
+    if "precision" not in given:
+        spec = module.suited(spec, device)
     if minutes is not None:
         spec = module.calibrated(spec, minutes, home, device=device)
     show_run(module.train(spec, home, alias=alias, device=device), alias)

@@ -18,6 +18,7 @@ from mien.generators.base import Generator
 from mien.generators.copycat import Copycat
 from mien.generators.diffusion import Diffusion
 from mien.generators.gaussian import Gaussian
+from mien.generators.precision import suited
 from mien.generators.specs import (
     PRESETS,
     CopycatSpec,
@@ -57,6 +58,7 @@ __all__ = [
     "read_training",
     "sample",
     "save",
+    "suited",
     "train",
 ]
 

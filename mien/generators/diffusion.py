@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mien import progress, seeds, training
 from mien.errors import DataError, UsageError
 from mien.faces import Faces
-from mien.generators import base, heldout, moves
+from mien.generators import base, heldout, moves, precision
 from mien.generators.heldout import Chosen
 from mien.generators.objective import Batch, Objective
 from mien.generators.samplers import Denoiser, Draw, autoguided, clipped, guided
@@ -83,6 +83,7 @@ class Training:
         self.mean = mean.to(where)
         torch.manual_seed(seeds.seed("network", spec.seed))
         self.network = UNet(channels, spec.net).to(where).train()
+        self.asked, self.scaler = precision.lowered(self.network, spec), precision.scaler(spec, where)
         widths = dict.fromkeys([spec.ema, *(heldout.TRACKED if spec.held_out else ())])
         self.averages = {width: training.Average(self.network, width) for width in widths}
         self.optimiser = torch.optim.Adam(
@@ -95,7 +96,10 @@ class Training:
         return self.averages[self.spec.ema].tensors
 
     def step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
-        """Make step `number` and return its loss; None, with nothing changed, if loss or gradient is not finite."""
+        """Make step `number` and return its loss; None, with nothing changed, if loss or gradient is not finite.
+
+        A gradient that overflows for its scale alone (see `precision`) changes nothing but the scale, and is no fault.
+        """
         spec = self.spec
         batch = self.batch(number)
         size = PIECE[self.where.type]
@@ -104,9 +108,12 @@ class Training:
         loss = torch.stack([part for part, _ in done]).sum()
         for parameter, *gradients in zip(self.network.parameters(), *(part for _, part in done), strict=True):
             parameter.grad = torch.stack(gradients).sum(dim=0) if len(gradients) > 1 else gradients[0]
+        self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        scale = self.scaler.get_scale()
+        self.scaler.update()
         if not torch.isfinite(loss + norm):
-            return None
+            return loss.item() if scale > 1 and torch.isfinite(loss) else None
         for group in self.optimiser.param_groups:
             group["lr"] = training.learning_rate(number, spec.updates, spec.learning_rate, spec.warmup, spec.decay)
         self.optimiser.step()
@@ -133,21 +140,22 @@ class Training:
     def piece(self, batch: Batch, number: int, part: int, rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return what a part of batch `number` adds to its loss and gradient."""
         rng = torch.Generator(self.where).manual_seed(seeds.seed("dropout", self.spec.seed, number, part))
-        loss = self.objective.errors(self.network, batch.part(rows), self.sigma_data, rng).sum() / self.spec.batch
-        return loss.detach(), torch.autograd.grad(loss, list(self.network.parameters()))
+        loss = self.objective.errors(self.asked, batch.part(rows), self.sigma_data, rng).sum() / self.spec.batch
+        return loss.detach(), torch.autograd.grad(self.scaler.scale(loss), list(self.network.parameters()))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint has to hold."""
         parts = {
             "network": self.network.state_dict(),
             "optimiser": training.pack_optimiser(self.optimiser),
+            "scaler": precision.pack(self.scaler),
             **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
         }
         return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` returned."""
-        parts: dict[str, dict[str, Tensor]] = {"optimiser": {}}
+        parts: dict[str, dict[str, Tensor]] = {"optimiser": {}, "scaler": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition("/")
             parts.setdefault(part, {})[name] = tensor.to(self.where)
@@ -155,6 +163,7 @@ class Training:
         for width, average in self.averages.items():
             average.tensors = parts[f"average {width:g}"]
         training.unpack_optimiser(self.optimiser, parts["optimiser"])
+        precision.unpack(self.scaler, parts["scaler"])
 
 
 def fit(

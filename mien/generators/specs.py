@@ -95,6 +95,7 @@ class TrainSpec(GeneratorSpec):
     residual: bool = True  # learn the difference from the mean face
     held_out: float = Field(default=0.0, ge=0, le=0.5)  # share of subjects kept aside, to choose length and average by
     early: Share = 0.125  # the share of training after which a copy is kept, for guidance by it; 0 = none
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  # of the network's arithmetic in training, never after it
     p_mean: float = -1.2  # edm: ln sigma is normal with this mean
     p_std: float = Field(default=1.2, gt=0)  # and deviation
     steps: int = Field(default=1000, ge=2)  # ddpm: T
@@ -204,7 +205,7 @@ _SHORT = {"batch": 16, "learning_rate": 3e-3, "warmup": 0.03, "p_mean": -1.0}
 _LONG = {"held_out": 0.1, "moves": 0.15}
 
 # 8.5 M weights at full resolution.
-BASE = {"kind": "edm", "images_seen": 8_000_000, **_LONG}
+BASE = {"kind": "edm", "images_seen": 8_000_000, "precision": "bf16", **_LONG}
 
 # By budget. Speeds are of 48x48 grey faces on processor cores with AVX-512; docs/benchmarks.md has all, and memory.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -224,7 +225,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "base": BASE,
     "default": BASE,
     # One card of a data centre, for an evening: six times the arithmetic of `base` for each image. Not yet measured.
-    "large": {"kind": "edm", "net": LARGE, "images_seen": 10_000_000, "batch": 512, **_LONG},
+    "large": {"kind": "edm", "net": LARGE, "images_seen": 10_000_000, "batch": 512, "precision": "bf16", **_LONG},
     # The preprint's Section 2.4 as printed: noise prediction, T = 1000, L_simple, nothing added. What it leaves open is
     # taken from Ho et al. 2020 (T, beta, learning rate, an average of the weights) or from `base` (network, batch,
     # length), so training costs as much. To draw an image takes 1000 calls of the network instead of 16.
