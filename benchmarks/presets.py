@@ -19,7 +19,6 @@ machine without a card the last column is empty, and what a card would be asked 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mien import generators, training
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import GENERATORS, SamplerSpec, TrainSpec, diffusion, edm, heldout
+from mien.generators import GENERATORS, SamplerSpec, TrainSpec, diffusion, edm, heldout, memory
 from mien.generators.base import origins
 from mien.generators.moves import MOVES
 from mien.generators.unet import UNet
@@ -98,19 +97,19 @@ def grown(where: torch.device, before: int) -> int:
     """Return the most bytes that were held at once, above `before`."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return memory.held() - before
 
 
 def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[str, Any]:
     """Return the figures of one preset; for a process of its own, since memory is the most that it ever held."""
     where, shown, spec = training.device(device), faces(), spec_of(name, batch, device)
     objective = edm.objective(spec)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    with training.workers(where, diffusion.pieces(spec, where)) as pool:
-        work = diffusion.Training(shown, spec, objective, where)
+    before = memory.held()
+    work = diffusion.Training(shown, spec, objective, where)
+    with training.workers(where, work.pieces) as pool:
         work.step(0, pool)
         wait(where)
-        memory = grown(where, before)
+        most = grown(where, before)
         began = time.monotonic()
         for step in range(1, steps + 1):
             work.step(step, pool)
@@ -134,7 +133,7 @@ def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[
         "parameters": diffusion.parameters(generator),
         "macs": macs(spec),
         "batch": spec.batch,
-        "memory": memory,
+        "memory": most,
         "training": learnt,
         "drawing": count / (times[-1] * STEPS / calls),
     }

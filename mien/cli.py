@@ -223,6 +223,10 @@ def train(
         list[str] | None, typer.Option("--set", help="Any field of the preset, such as batch=32; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed trains another network.")] = 0,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Stay within so much memory, such as 6GB, by working on less of a batch at a time."),
+    ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
@@ -233,14 +237,14 @@ def train(
     """
     from mien import generators as module
 
-    home = _store(store)
+    home, means = _store(store), module.Means(memory=module.bytes_of(memory) if memory is not None else None)
     given = fields(settings or [])
     spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
     if "precision" not in given:
         spec = module.suited(spec, device)
     if minutes is not None:
         spec = module.calibrated(spec, minutes, home, device=device)
-    show_run(module.train(spec, home, alias=alias, device=device), alias)
+    show_run(module.train(spec, home, alias=alias, device=device, means=means), alias)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from mien.generators.base import Generator
 from mien.generators.copycat import Copycat
 from mien.generators.diffusion import Diffusion
 from mien.generators.gaussian import Gaussian
+from mien.generators.means import PLAIN, Means, bytes_of
 from mien.generators.precision import suited
 from mien.generators.specs import (
     PRESETS,
@@ -45,9 +46,11 @@ __all__ = [
     "GenerateSpec",
     "Generator",
     "GeneratorSpec",
+    "Means",
     "NetSpec",
     "SamplerSpec",
     "TrainSpec",
+    "bytes_of",
     "calibrated",
     "fit",
     "generate",
@@ -67,11 +70,11 @@ __all__ = [
 class Member:
     """What makes a kind of generator: one more is a module and a line in GENERATORS.
 
-    `fit(faces, spec, scratch, device, label)` returns a Generator, `sample(generator, labels, seeds, how)` its images,
-    uint8 [n, c, h, w]; `save(generator, folder)` and `load(run, spec, device)` keep it, `holds(generator)` is a line on
-    what was learnt. `sampler` is the one that it is drawn from unless another is named, `steps(spec, how)` how many
-    steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, nothing for what is
-    learnt in one go.
+    `fit(faces, spec, scratch, device, label, means)` returns a Generator, `sample(generator, labels, seeds, how)` its
+    images, uint8 [n, c, h, w]; `save(generator, folder)` and `load(run, spec, device)` keep it, `holds(generator)` is a
+    line on what was learnt. `sampler` is the one that it is drawn from unless another is named, `steps(spec, how)` how
+    many steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, nothing for
+    what is learnt in one go.
     """
 
     fit: Callable[..., Generator]
@@ -85,8 +88,8 @@ class Member:
 
 
 def _diffusion(kind: Any, sampler: str) -> Member:
-    def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str) -> Diffusion:
-        return diffusion.fit(faces, spec, scratch, kind.objective(spec), device, label)
+    def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, means: Means) -> Diffusion:
+        return diffusion.fit(faces, spec, scratch, kind.objective(spec), device, label, means)
 
     def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
         return diffusion.speed(faces, spec, kind.objective(spec), device)
@@ -95,7 +98,12 @@ def _diffusion(kind: Any, sampler: str) -> Member:
 
 
 def _direct(kind: Any) -> Member:
-    return Member(kind.fit, kind.sample, kind.save, kind.load, kind.holds)
+    def fit(faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Means) -> Generator:
+        if means != PLAIN:
+            raise UsageError(f"--memory must stand with a generator that learns in steps, and a {spec.kind} does not")
+        return kind.fit(faces, spec, scratch, device, label)
+
+    return Member(fit, kind.sample, kind.save, kind.load, kind.holds)
 
 
 GENERATORS: Mapping[str, Member] = {
@@ -149,13 +157,19 @@ def calibrated(spec: GeneratorSpec, minutes: float, store: Store, device: str = 
 
 
 def fit(
-    faces: Faces, spec: GeneratorSpec, scratch: Path, *, device: str = "auto", label: str = "training"
+    faces: Faces,
+    spec: GeneratorSpec,
+    scratch: Path,
+    *,
+    device: str = "auto",
+    label: str = "training",
+    means: Means = PLAIN,
 ) -> Generator:
     """Train a generator on `faces`; goes on exactly from the checkpoints in `scratch` if there are any.
 
     Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is no number.
     """
-    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label)
+    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label, means)
 
 
 def sample(
@@ -190,13 +204,15 @@ def load(run: Run, device: str = "auto") -> Generator:
     return GENERATORS[spec.kind].load(run, spec, device)
 
 
-def train(spec: GeneratorSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
+def train(
+    spec: GeneratorSpec, store: Store, *, alias: str | None = None, device: str = "auto", means: Means = PLAIN
+) -> Run:
     """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class."""
     spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
 
     def build(out: Path, scratch: Path) -> None:
         faces = Faces.load(store.run(spec.faces).path)
-        generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}")
+        generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means)
         save(generator, out)
         how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
         counts = dict.fromkeys(generator.classes, PREVIEW)
