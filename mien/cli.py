@@ -233,18 +233,24 @@ def train(
 ) -> None:
     """Train a generator: a class-conditional diffusion model, unless the preset is one that others are compared with.
 
-    Stopped, the same command continues from the last checkpoint, and ends with the same weights.
+    Stopped, the same command continues from the last checkpoint, and ends with the same weights. Several processes
+    share the work under torch's launcher: torchrun --nproc-per-node 2 -m mien train ...
     """
     from mien import generators as module
 
-    home, means = _store(store), module.Means(memory=module.bytes_of(memory) if memory is not None else None)
+    home, limit = _store(store), module.bytes_of(memory) if memory is not None else None
     given = fields(settings or [])
     spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
     if "precision" not in given:
         spec = module.suited(spec, device)
-    if minutes is not None:
-        spec = module.calibrated(spec, minutes, home, device=device)
-    show_run(module.train(spec, home, alias=alias, device=device, means=means), alias)
+    with module.joined(device) as crew:
+        if minutes is not None and crew.size > 1:
+            raise UsageError("--minutes must stand with one process; give several --set images_seen=N")
+        if minutes is not None:
+            spec = module.calibrated(spec, minutes, home, device=device)
+        run = module.train(spec, home, alias=alias, device=device, means=module.Means(limit, crew))
+        if crew.leads:
+            show_run(run, alias)
 
 
 @app.command()

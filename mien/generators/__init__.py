@@ -16,6 +16,7 @@ from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import copycat, ddpm, diffusion, edm, gaussian
 from mien.generators.base import Generator
 from mien.generators.copycat import Copycat
+from mien.generators.crew import joined
 from mien.generators.diffusion import Diffusion
 from mien.generators.gaussian import Gaussian
 from mien.generators.means import PLAIN, Means, bytes_of
@@ -54,6 +55,7 @@ __all__ = [
     "calibrated",
     "fit",
     "generate",
+    "joined",
     "load",
     "order",
     "parse_counts",
@@ -207,11 +209,15 @@ def load(run: Run, device: str = "auto") -> Generator:
 def train(
     spec: GeneratorSpec, store: Store, *, alias: str | None = None, device: str = "auto", means: Means = PLAIN
 ) -> Run:
-    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class."""
-    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
+    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class.
+
+    In a crew the first process makes the run, and the others work for it until it has one.
+    """
+    spec, crew = spec.model_copy(update={"faces": store.resolve(spec.faces)}), means.crew
 
     def build(out: Path, scratch: Path) -> None:
         faces = Faces.load(store.run(spec.faces).path)
+        crew.agree("train")
         generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means)
         save(generator, out)
         how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
@@ -221,7 +227,13 @@ def train(
         write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW)
         write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
 
-    return store.make(spec, build, alias)
+    if crew.leads:
+        run = store.make(spec, build, alias)
+        crew.agree("done")
+        return run
+    while crew.agree(None) == "train":
+        fit(Faces.load(store.run(spec.faces).path), spec, Path(), device=device, means=means)
+    return store.run(spec.name)
 
 
 def order(

@@ -17,6 +17,7 @@ from mien import progress, seeds, training
 from mien.errors import DataError, UsageError
 from mien.faces import Faces
 from mien.generators import base, heldout, memory, moves, precision, sums
+from mien.generators.crew import ALONE, Crew
 from mien.generators.heldout import Chosen
 from mien.generators.means import PLAIN, Means, shown
 from mien.generators.objective import Batch, Objective
@@ -72,16 +73,18 @@ class Diffusion(base.Generator):
 class Training:
     """A training under way: data, network, averages and optimiser, and one step at a time.
 
-    `size` is how many images make a piece of a batch.
+    `size` is how many images make a piece of a batch; `crew` are the processes that share the pieces.
     """
 
-    def __init__(self, faces: Faces, spec: TrainSpec, objective: Objective, where: torch.device) -> None:
+    def __init__(
+        self, faces: Faces, spec: TrainSpec, objective: Objective, where: torch.device, crew: Crew = ALONE
+    ) -> None:
         if not len(faces):
             raise DataError(f"a generator needs images to learn from, and {spec.faces} has none")
         channels, height, width = faces.size
         training.require_side(height, width, spec.net.divisor)
-        self.spec, self.objective, self.where = spec, objective, where
-        self.size = min(PIECE[where.type], spec.batch)
+        self.spec, self.objective, self.where, self.crew = spec, objective, where, crew
+        self.size = min(PIECE[where.type], -(-spec.batch // (1 if where.type == "cpu" else crew.size)))
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
         self.labels = torch.from_numpy(faces.labels()).to(where)
         self.chances = training.chances(faces.index, spec.balance, spec.clip_first)
@@ -110,9 +113,11 @@ class Training:
         batch = self.batch(number)
         rows = [slice(first, min(first + self.size, spec.batch)) for first in range(0, spec.batch, self.size)]
         nodes: list[sums.Node] = []
-        for place, parts in enumerate(pool.map(partial(self.piece, batch, number), rows)):
+        share = self.crew.share(len(rows))
+        done = pool.map(partial(self.piece, batch, number), [rows[place] for place in share])
+        for place, parts in zip(share, done, strict=True):
             sums.put(nodes, sums.Node(0, place, parts))
-        loss, *gradients = sums.total(nodes)
+        loss, *gradients = sums.total(self.crew.whole(nodes, len(rows)))
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
             parameter.grad = gradient
         self.scaler.unscale_(self.optimiser)
@@ -215,17 +220,25 @@ def fit(
 ) -> Diffusion:
     """Train a network on `faces` and return the generator; goes on from a checkpoint in `scratch` if there is one.
 
+    In a crew, all that is written and chosen is the first process's, and only what it returns is meant.
+
     Raises DataError if the images do not fit the network or nobody can be held out, TrainingError if the loss explodes
     or is no number.
     """
     where = training.device(device)
     with training.own_randomness(where):
         rest, held = heldout.parted(faces, spec)
-        work = Training(rest, spec, objective, where)
+        crew = means.crew
+        work = Training(rest, spec, objective, where, crew)
+        if work.pieces < crew.size:
+            raise UsageError(
+                f"each process must have a piece of the batch, and a batch of {spec.batch} makes {work.pieces}; "
+                f"start no more than {work.pieces} processes"
+            )
         progress.say(repeats(rest, work))
         origin = seeds.seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
         first, state = 0, {}
-        kept = training.load_checkpoint(scratch)
+        kept = crew.agree(training.load_checkpoint(scratch) if crew.leads else None)
         if kept is not None:
             tensors, state = kept
             if state["origin"] != origin:
@@ -234,9 +247,9 @@ def fit(
             first = state["step"]
             progress.say(f"{label}: going on from step {first} of {spec.updates}")
         watch = training.LossWatch(max(1, spec.updates // 100), spec.batch, state)
-        aside = heldout.Watch(rest, held, spec, work, scratch, state) if held is not None else None
+        aside = heldout.Watch(rest, held, spec, work, scratch, state) if held is not None and crew.leads else None
         if means.memory is not None:
-            work.size = memory.fitting(work, means.memory, threads(work))
+            work.size = crew.agree(memory.fitting(work, means.memory, threads(work)))
             progress.say(f"{label}: {work.size} of {spec.batch} images at a time, to stay within {shown(means.memory)}")
         work.size = min(work.size, state.get("piece", work.size))  # goes on to the same bits
         early = round(spec.early * spec.updates)
@@ -250,12 +263,12 @@ def fit(
                     watch.skip(step)
                 else:
                     watch.take(step, loss)
-                if step + 1 == early:
+                if step + 1 == early and crew.leads:
                     training.save_weights(scratch / EARLY, work.average)
                 if aside is not None and step + 1 in aside.moments:
                     aside.take(step + 1, pool)
                 tracker.update((step + 1) * spec.batch, watch.note)
-                if time.monotonic() - saved >= CHECKPOINT_S:
+                if time.monotonic() - saved >= CHECKPOINT_S and crew.leads:
                     saved = time.monotonic()
                     state = {"step": step + 1, "origin": origin, "piece": work.size}
                     state |= {**watch.state, **(aside.state if aside else {})}
@@ -268,7 +281,7 @@ def fit(
         progress.say(f"{label}: {watch.skipped} steps were skipped, their loss was not a number")
     work.network.load_state_dict(weights)
     before = None
-    if early:
+    if early and crew.leads:
         before = UNet(faces.size[0], spec.net)
         training.load_weights(scratch / EARLY, before)
     return Diffusion(

@@ -4,15 +4,17 @@ import re
 from dataclasses import dataclass
 
 from mien.errors import UsageError
+from mien.generators.crew import ALONE, Crew
 
 UNITS = {"mb": 10**6, "gb": 10**9, "mib": 2**20, "gib": 2**30}
 
 
 @dataclass(frozen=True)
 class Means:
-    """What a training may use: `memory` is in bytes, as much as there is if None."""
+    """What a training may use: `memory` in bytes, all there is if None, and the processes that share the work."""
 
     memory: int | None = None
+    crew: Crew = ALONE
 
 
 PLAIN = Means()
