@@ -227,6 +227,10 @@ def train(
         str | None,
         typer.Option(help="Stay within so much memory, such as 6GB, by working on less of a batch at a time."),
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(help="Show the training in TensorBoard: pip install 'mien[tensorboard]'.", metavar="DIR"),
+    ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
@@ -248,7 +252,7 @@ def train(
             raise UsageError("--minutes must stand with one process; give several --set images_seen=N")
         if minutes is not None:
             spec = module.calibrated(spec, minutes, home, device=device)
-        run = module.train(spec, home, alias=alias, device=device, means=module.Means(limit, crew))
+        run = module.train(spec, home, alias=alias, device=device, means=module.Means(limit, crew, tensorboard))
         if crew.leads:
             show_run(run, alias)
 

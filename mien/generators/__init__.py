@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 from mien import figures, progress, seeds, training
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import copycat, ddpm, diffusion, edm, gaussian
+from mien.generators import board, copycat, ddpm, diffusion, edm, gaussian
 from mien.generators.base import Generator
 from mien.generators.copycat import Copycat
 from mien.generators.crew import joined
@@ -102,7 +102,10 @@ def _diffusion(kind: Any, sampler: str) -> Member:
 def _direct(kind: Any) -> Member:
     def fit(faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Means) -> Generator:
         if means != PLAIN:
-            raise UsageError(f"--memory must stand with a generator that learns in steps, and a {spec.kind} does not")
+            raise UsageError(
+                "--memory, --tensorboard and several processes must stand with a generator that learns in steps, and a "
+                f"{spec.kind} does not"
+            )
         return kind.fit(faces, spec, scratch, device, label)
 
     return Member(fit, kind.sample, kind.save, kind.load, kind.holds)
@@ -225,8 +228,12 @@ def train(
         index, labels, numbers = plan(spec.name, counts, spec.seed)
         images = sample(generator, labels, numbers, sampler=how)
         write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW)
+        if means.tensorboard is not None and isinstance(spec, TrainSpec):
+            board.show_sheet(means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch)
         write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
 
+    if means.tensorboard is not None:
+        board.require()
     if crew.leads:
         run = store.make(spec, build, alias)
         crew.agree("done")

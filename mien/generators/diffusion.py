@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mien import progress, seeds, training
 from mien.errors import DataError, UsageError
 from mien.faces import Faces
-from mien.generators import base, heldout, memory, moves, precision, sums
+from mien.generators import base, board, heldout, memory, moves, precision, sums
 from mien.generators.crew import ALONE, Crew
 from mien.generators.heldout import Chosen
 from mien.generators.means import PLAIN, Means, shown
@@ -255,7 +255,12 @@ def fit(
         early = round(spec.early * spec.updates)
         saved = time.monotonic()
         total = spec.updates * spec.batch
-        with training.workers(where, work.pieces) as pool, progress.track(label, total) as tracker:
+        folder = means.tensorboard if crew.leads else None
+        with (
+            training.workers(where, work.pieces) as pool,
+            progress.track(label, total) as tracker,
+            board.opened(folder, spec.name, first * spec.batch + 1) as shows,
+        ):
             tracker.update(first * spec.batch, watch.note)
             for step in range(first, spec.updates):
                 loss = work.step(step, pool)
@@ -263,10 +268,12 @@ def fit(
                     watch.skip(step)
                 else:
                     watch.take(step, loss)
+                    shows.losses(watch.rows, work.optimiser.param_groups[0]["lr"])
                 if step + 1 == early and crew.leads:
                     training.save_weights(scratch / EARLY, work.average)
                 if aside is not None and step + 1 in aside.moments:
                     aside.take(step + 1, pool)
+                    shows.levels(aside.rows[-heldout.LEVELS :])
                 tracker.update((step + 1) * spec.batch, watch.note)
                 if time.monotonic() - saved >= CHECKPOINT_S and crew.leads:
                     saved = time.monotonic()

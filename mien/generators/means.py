@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from mien.errors import UsageError
 from mien.generators.crew import ALONE, Crew
@@ -11,10 +12,15 @@ UNITS = {"mb": 10**6, "gb": 10**9, "mib": 2**20, "gib": 2**30}
 
 @dataclass(frozen=True)
 class Means:
-    """What a training may use: `memory` in bytes, all there is if None, and the processes that share the work."""
+    """What a training may use.
+
+    `memory` is in bytes, all there is if None; `crew` are the processes that share the work; `tensorboard` is where the
+    files for TensorBoard go, if any.
+    """
 
     memory: int | None = None
     crew: Crew = ALONE
+    tensorboard: Path | None = None
 
 
 PLAIN = Means()
