@@ -220,7 +220,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # is not yet measured.
     "tiny": {"kind": "edm", "net": TINY, "images_seen": 1_000_000, "batch": 32, "learning_rate": 1e-3, **_LONG},
     # A card of 6 GB, overnight, for databases. About 8 hours are expected on a laptop's, 20 minutes on a data centre's
-    # (estimates from the arithmetic, not measured); on two cores it sees 15 images a second, so that it would take 6
+    # (estimates from the arithmetic, not measured); two busy cores see 9 images a second, so that it would take 10
     # days. Quality at this length is not yet measured.
     "base": BASE,
     "default": BASE,
