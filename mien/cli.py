@@ -214,20 +214,33 @@ def split(
 def train(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
     preset: Annotated[
-        str, typer.Option(help="smoke, nano, default or paper; gaussian or copycat, for comparison.")
+        str,
+        typer.Option(
+            help="nano (processor minutes), tiny (a night), base (a card of 6 GB; also called default), large (a data "
+            "centre's card); paper, the preprint's equations; smoke, for tests; gaussian or copycat, for comparison."
+        ),
     ] = "default",
     minutes: Annotated[float | None, typer.Option(help="Train for about so long on this machine.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any field of the preset, such as batch=32; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed trains another network.")] = 0,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Stay within so much memory, such as 6GB, by working on less of a batch at a time."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(help="Show the training in TensorBoard: pip install 'mien[tensorboard]'.", metavar="DIR"),
+    ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
     """Train a generator: a class-conditional diffusion model, unless the preset is one that others are compared with.
 
-    Stopped, the same command continues from the last checkpoint, and ends with the same weights.
+    Stopped, the same command continues from the last checkpoint, and ends with the same weights. Several processes
+    share the work under torch's launcher: torchrun --nproc-per-node 2 -m mien train ...
     """
     from mien import generators as module
 
@@ -235,10 +248,18 @@ def train(
     for name in ("faces", "seed"):
         if name in given:
             raise UsageError(f"{name} must not be given by --set: mien train DATASET --seed N says it")
+    limit = module.bytes_of(memory) if memory is not None else None
     spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
-    if minutes is not None:
-        spec = module.calibrated(spec, minutes, home, device=device)
-    show_run(module.train(spec, home, alias=alias, device=device), alias)
+    if "precision" not in given:
+        spec = module.suited(spec, device)
+    with module.joined(device) as crew:
+        if minutes is not None and crew.size > 1:
+            raise UsageError("--minutes must stand with one process; give several --set images_seen=N")
+        if minutes is not None:
+            spec = module.calibrated(spec, minutes, home, device=device)
+        run = module.train(spec, home, alias=alias, device=device, means=module.Means(limit, crew, tensorboard))
+        if crew.leads:
+            show_run(run, alias)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 CONSOLE = Console(stderr=True, highlight=False)
 LINE_EVERY_S = 15.0
+_hush = [False]  # whether this process is not to speak
 
 
 class Tracker:
@@ -28,7 +29,7 @@ class Tracker:
             self._first = done
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, note=note)
-        elif now - self._last >= LINE_EVERY_S:
+        elif now - self._last >= LINE_EVERY_S and not _hush[-1]:
             self._last = now
             rate = (done - self._first) / (now - self._began)
             left = f", {duration((self.total - done) / rate)} left" if rate > 0 else ""
@@ -39,7 +40,7 @@ class Tracker:
 def track(label: str, total: int) -> Iterator[Tracker]:
     """Show the progress of `total` units of work under `label`."""
     tracker = Tracker(label, total)
-    if CONSOLE.is_terminal:
+    if CONSOLE.is_terminal and not _hush[-1]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, TextColumn("{task.fields[note]}"), console=CONSOLE, transient=True) as bar:
             bar.add_task(label, total=total, note="")
@@ -51,7 +52,18 @@ def track(label: str, total: int) -> Iterator[Tracker]:
 
 def say(text: str) -> None:
     """Print one line for people."""
-    CONSOLE.print(text, soft_wrap=True, markup=False)
+    if not _hush[-1]:
+        CONSOLE.print(text, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def hushed(wanted: bool = True) -> Iterator[None]:
+    """Say nothing inside, if that is `wanted`: another process speaks for this one."""
+    _hush.append(wanted)
+    try:
+        yield
+    finally:
+        _hush.pop()
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,7 @@ LAYERS = [
     {"report"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 ONLY_IN = {
     "torch": {"training", "augment", "generators", "classifiers", "export"},

@@ -41,3 +41,15 @@ def test_the_benchmarks_of_generators_print_a_row_a_side_and_keep_what_they_drew
     assert len(kept["mien unipc 10"]["fd_test"]) == 2
     run("plots.py", str(tmp_path))
     assert (tmp_path / "quality-steps.png").stat().st_size > 10_000
+
+
+def test_the_benchmark_of_presets_prints_a_row_of_figures_for_each():
+    small = ["--presets", "nano", "--batch", "2", "--steps", "1", "--calls", "1", "--device", "cpu"]
+    command = [sys.executable, str(BENCHMARKS / "presets.py"), *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    numbers = r"([\d.,]+)(?: [MGBs]+)?"
+    (row,) = re.findall(rf"\| nano \| {' [|] '.join([numbers] * 7)} \|  \|", done.stdout)
+    figures = [float(cell.replace(",", "")) for cell in row]
+    assert figures[0] == 0.99 and figures[2] == 2 and all(figure > 0 for figure in figures)
+    assert "no card here" in done.stdout

@@ -29,6 +29,7 @@ from mien.generators import (
     edm,
     heldout,
     moves,
+    precision,
 )
 from mien.generators.base import SEEN, origins
 from mien.generators.moves import MOVES
@@ -163,6 +164,33 @@ def test_presets_are_trainings_and_settings_change_them():
     assert isinstance(paper, TrainSpec) and paper.kind == "ddpm" and paper.steps == 1000
 
 
+BUDGETS = ("nano", "tiny", "base", "large")
+
+
+def test_presets_by_budget_grow_and_the_default_is_base():
+    sizes = []
+    for name in BUDGETS:
+        spec = generators.preset(name, "f")
+        assert isinstance(spec, TrainSpec)
+        sizes.append((sum(parameter.numel() for parameter in UNet(1, spec.net).parameters()), spec.images_seen))
+        assert spec.net.patch == (2 if name in ("nano", "tiny") else 1)  # full resolution where there is a card
+    assert sizes == sorted(sizes) and len(set(sizes)) == len(BUDGETS)
+    assert generators.preset("default", "f") == generators.preset("base", "f")
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_each_preset_learns_from_faces_of_48_pixels_with_people_held_out(name: str):
+    spec = generators.preset(name, "f", {"batch": 2})
+    assert isinstance(spec, TrainSpec)
+    faces = toy(size=48)
+    shown, held = heldout.parted(Faces(faces.images, crowd().index.iloc[: len(faces)]), spec)
+    assert (held is not None) == (spec.held_out > 0) == (name != "nano")
+    where = torch.device("cpu")
+    work = diffusion.Training(shown, spec, edm.objective(spec), where)
+    with diffusion.training.workers(where, 1) as pool:
+        assert work.step(0, pool) is not None
+
+
 def test_a_preset_or_setting_that_does_not_exist_is_named():
     with pytest.raises(SpecError, match="Did you mean 'smoke'"):
         generators.preset("smke", "f")
@@ -284,6 +312,68 @@ def test_the_number_of_cores_changes_nothing(kind: str, tmp_path: Path, trained)
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(cores)
+
+
+# Precision
+
+LOW = pytest.mark.parametrize("name", list(precision.DTYPES))
+
+
+@LOW
+def test_in_half_the_width_a_network_learns_nearly_the_same_and_stays_float32(name: str, tmp_path: Path, trained):
+    low = fitted(toy(), spec_of("edm", precision=name), tmp_path)
+    full = trained["edm"].network.state_dict()
+    for key, tensor in low.network.state_dict().items():
+        assert tensor.dtype == full[key].dtype
+        assert torch.allclose(tensor, full[key], atol=0.02)
+    assert not same(low.network, trained["edm"].network)  # it did do another arithmetic
+    assert np.allclose(low.losses["loss"], trained["edm"].losses["loss"], rtol=0.05)
+
+
+@LOW
+def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(precision, "GROWTH", 3)  # so that the scale changes on the way
+    spec, calls = spec_of("edm", precision=name), []
+    objective = edm.objective(spec)
+    (tmp_path / "whole").mkdir()
+    whole = fitted(toy(), spec, tmp_path / "whole")
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 17:
+            raise KeyboardInterrupt
+        return objective.errors(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        diffusion.fit(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+    assert same(diffusion.fit(toy(), spec, tmp_path, objective, "cpu").network, whole.network)
+
+
+def test_a_gradient_that_overflows_halves_its_scale_and_is_no_fault():
+    spec = spec_of("edm", precision="fp16")
+    where = torch.device("cpu")
+    work = diffusion.Training(toy(), spec, edm.objective(spec), where)
+    with diffusion.training.workers(where, 2) as pool:
+        work.scaler.update(2.0**40)
+        before = {name: tensor.clone() for name, tensor in work.network.state_dict().items()}
+        for step in range(6):  # more than end a training whose loss is no number
+            assert work.step(step, pool) is not None
+        assert work.scaler.get_scale() == 2.0**34
+        assert all(torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items())
+        work.scaler.update(2.0**10)
+        assert work.step(6, pool) is not None
+        assert work.scaler.get_scale() == 2.0**10
+        assert not all(torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items())
+
+
+def test_a_processor_trains_in_float32_unless_told_and_the_spec_says_so():
+    wanted = generators.preset("base", "f")
+    assert isinstance(wanted, TrainSpec) and wanted.precision == "bf16"
+    found = generators.suited(wanted, "cpu")
+    assert isinstance(found, TrainSpec) and found.precision == "float32" and found.digest() != wanted.digest()
+    nano = generators.preset("nano", "f")
+    assert generators.suited(nano, "cpu") == nano
 
 
 def test_images_that_do_not_fit_the_network_are_refused_before_training(tmp_path: Path):

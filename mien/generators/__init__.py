@@ -13,11 +13,14 @@ from jaxtyping import Int64, UInt8
 from mien import figures, progress, seeds, training
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import copycat, ddpm, diffusion, edm, gaussian
+from mien.generators import board, copycat, ddpm, diffusion, edm, gaussian
 from mien.generators.base import Generator
 from mien.generators.copycat import Copycat
+from mien.generators.crew import joined
 from mien.generators.diffusion import Diffusion
 from mien.generators.gaussian import Gaussian
+from mien.generators.means import PLAIN, Means, bytes_of
+from mien.generators.precision import suited
 from mien.generators.specs import (
     PRESETS,
     CopycatSpec,
@@ -44,12 +47,15 @@ __all__ = [
     "GenerateSpec",
     "Generator",
     "GeneratorSpec",
+    "Means",
     "NetSpec",
     "SamplerSpec",
     "TrainSpec",
+    "bytes_of",
     "calibrated",
     "fit",
     "generate",
+    "joined",
     "load",
     "order",
     "parse_counts",
@@ -57,6 +63,7 @@ __all__ = [
     "read_training",
     "sample",
     "save",
+    "suited",
     "train",
 ]
 
@@ -65,11 +72,11 @@ __all__ = [
 class Member:
     """What makes a kind of generator: one more is a module and a line in GENERATORS.
 
-    `fit(faces, spec, scratch, device, label)` returns a Generator, `sample(generator, labels, seeds, how)` its images,
-    uint8 [n, c, h, w]; `save(generator, folder)` and `load(run, spec, device)` keep it, `holds(generator)` is a line on
-    what was learnt. `sampler` is the one that it is drawn from unless another is named, `steps(spec, how)` how many
-    steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, nothing for what is
-    learnt in one go.
+    `fit(faces, spec, scratch, device, label, means)` returns a Generator, `sample(generator, labels, seeds, how)` its
+    images, uint8 [n, c, h, w]; `save(generator, folder)` and `load(run, spec, device)` keep it, `holds(generator)` is a
+    line on what was learnt. `sampler` is the one that it is drawn from unless another is named, `steps(spec, how)` how
+    many steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, nothing for
+    what is learnt in one go.
     """
 
     fit: Callable[..., Generator]
@@ -83,8 +90,8 @@ class Member:
 
 
 def _diffusion(kind: Any, sampler: str) -> Member:
-    def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str) -> Diffusion:
-        return diffusion.fit(faces, spec, scratch, kind.objective(spec), device, label)
+    def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, means: Means) -> Diffusion:
+        return diffusion.fit(faces, spec, scratch, kind.objective(spec), device, label, means)
 
     def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
         return diffusion.speed(faces, spec, kind.objective(spec), device)
@@ -93,7 +100,15 @@ def _diffusion(kind: Any, sampler: str) -> Member:
 
 
 def _direct(kind: Any) -> Member:
-    return Member(kind.fit, kind.sample, kind.save, kind.load, kind.holds)
+    def fit(faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Means) -> Generator:
+        if means != PLAIN:
+            raise UsageError(
+                "--memory, --tensorboard and several processes must stand with a generator that learns in steps, and a "
+                f"{spec.kind} does not"
+            )
+        return kind.fit(faces, spec, scratch, device, label)
+
+    return Member(fit, kind.sample, kind.save, kind.load, kind.holds)
 
 
 GENERATORS: Mapping[str, Member] = {
@@ -148,13 +163,19 @@ def calibrated(spec: GeneratorSpec, minutes: float, store: Store, device: str = 
 
 
 def fit(
-    faces: Faces, spec: GeneratorSpec, scratch: Path, *, device: str = "auto", label: str = "training"
+    faces: Faces,
+    spec: GeneratorSpec,
+    scratch: Path,
+    *,
+    device: str = "auto",
+    label: str = "training",
+    means: Means = PLAIN,
 ) -> Generator:
     """Train a generator on `faces`; goes on exactly from the checkpoints in `scratch` if there are any.
 
     Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is no number.
     """
-    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label)
+    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label, means)
 
 
 def sample(
@@ -189,22 +210,38 @@ def load(run: Run, device: str = "auto") -> Generator:
     return GENERATORS[spec.kind].load(run, spec, device)
 
 
-def train(spec: GeneratorSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
-    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class."""
-    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
+def train(
+    spec: GeneratorSpec, store: Store, *, alias: str | None = None, device: str = "auto", means: Means = PLAIN
+) -> Run:
+    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class.
+
+    In a crew the first process makes the run, and the others work for it until it has one.
+    """
+    spec, crew = spec.model_copy(update={"faces": store.resolve(spec.faces)}), means.crew
 
     def build(out: Path, scratch: Path) -> None:
         faces = Faces.load(store.run(spec.faces).path)
-        generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}")
+        crew.agree("train")
+        generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means)
         save(generator, out)
         how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
         counts = dict.fromkeys(generator.classes, PREVIEW)
         index, labels, numbers = plan(spec.name, counts, spec.seed)
         images = sample(generator, labels, numbers, sampler=how)
         write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW)
+        if means.tensorboard is not None and isinstance(spec, TrainSpec):
+            board.show_sheet(means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch)
         write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
 
-    return store.make(spec, build, alias)
+    if means.tensorboard is not None:
+        board.require()
+    if crew.leads:
+        run = store.make(spec, build, alias)
+        crew.agree("done")
+        return run
+    while crew.agree(None) == "train":
+        fit(Faces.load(store.run(spec.faces).path), spec, Path(), device=device, means=means)
+    return store.run(spec.name)
 
 
 def order(

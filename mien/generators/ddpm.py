@@ -15,6 +15,7 @@ Seen from the samplers, x_t / sqrt(abar_t) = x_0 + sigma_t eps with sigma_t = sq
 is a denoiser like any other, and t(sigma), read between the steps, lets every fast solver run it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -100,7 +101,7 @@ def reverse_variance(schedule: Schedule, t: int, variance: Literal["posterior", 
 
 
 def errors(
-    schedule: Schedule, network: nn.Module, batch: Batch, sigma_data: float, rng: torch.Generator | None
+    schedule: Schedule, network: nn.Module, batch: Batch, sigma_data: float, drops: Sequence[Tensor]
 ) -> Float[Tensor, " n"]:
     """Return the squared error of the predicted noise of each image, a mean over pixels: L_simple (Equation 5).
 
@@ -108,7 +109,7 @@ def errors(
     """
     t = batch.levels
     x = closed_form(schedule, batch.x0, t.long(), batch.noise)
-    predicted = network(x, scaled(schedule, t), batch.labels, batch.moves, rng)
+    predicted = network(x, scaled(schedule, t), batch.labels, batch.moves, drops)
     return (batch.noise - predicted).square().mean(dim=(1, 2, 3))
 
 

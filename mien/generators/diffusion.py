@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from mien import progress, seeds, training
 from mien.errors import DataError, UsageError
 from mien.faces import Faces
-from mien.generators import base, heldout, moves
+from mien.generators import base, board, heldout, memory, moves, precision, sums
+from mien.generators.crew import ALONE, Crew
 from mien.generators.heldout import Chosen
+from mien.generators.means import PLAIN, Means, shown
 from mien.generators.objective import Batch, Objective
 from mien.generators.samplers import Denoiser, Draw, autoguided, clipped, guided
 from mien.generators.specs import SamplerSpec, TrainSpec
@@ -30,9 +32,10 @@ CLIP_NORM = 1.0  # of the gradient
 # Images always pass through the network in batches of this size, the last one padded: the arithmetic of one image
 # must not depend on how many others were asked for.
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
-# A training batch is cut into pieces of this size, worked on side by side and summed in order: how many cores there are
-# does not matter.
+# A training batch is cut into pieces of this size or, where memory is short, smaller ones, worked on side by side and
+# summed in order: how many cores there are does not matter.
 PIECE = {"cpu": 8, "cuda": 1 << 20, "mps": 1 << 20}
+DROPPED = {"cpu": 8, "cuda": 16, "mps": 16}  # images whose dropout is drawn together, whatever piece they are in
 EARLY = "early.safetensors"
 
 
@@ -68,14 +71,20 @@ class Diffusion(base.Generator):
 
 
 class Training:
-    """A training under way: data, network, averages and optimiser, and one step at a time."""
+    """A training under way: data, network, averages and optimiser, and one step at a time.
 
-    def __init__(self, faces: Faces, spec: TrainSpec, objective: Objective, where: torch.device) -> None:
+    `size` is how many images make a piece of a batch; `crew` are the processes that share the pieces.
+    """
+
+    def __init__(
+        self, faces: Faces, spec: TrainSpec, objective: Objective, where: torch.device, crew: Crew = ALONE
+    ) -> None:
         if not len(faces):
             raise DataError(f"a generator needs images to learn from, and {spec.faces} has none")
         channels, height, width = faces.size
         training.require_side(height, width, spec.net.divisor)
-        self.spec, self.objective, self.where = spec, objective, where
+        self.spec, self.objective, self.where, self.crew = spec, objective, where, crew
+        self.size = min(PIECE[where.type], -(-spec.batch // (1 if where.type == "cpu" else crew.size)))
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
         self.labels = torch.from_numpy(faces.labels()).to(where)
         self.chances = training.chances(faces.index, spec.balance, spec.clip_first)
@@ -83,6 +92,7 @@ class Training:
         self.mean = mean.to(where)
         torch.manual_seed(seeds.seed("network", spec.seed))
         self.network = UNet(channels, spec.net).to(where).train()
+        self.asked, self.scaler = precision.lowered(self.network, spec), precision.scaler(spec, where)
         widths = dict.fromkeys([spec.ema, *(heldout.TRACKED if spec.held_out else ())])
         self.averages = {width: training.Average(self.network, width) for width in widths}
         self.optimiser = torch.optim.Adam(
@@ -95,24 +105,38 @@ class Training:
         return self.averages[self.spec.ema].tensors
 
     def step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
-        """Make step `number` and return its loss; None, with nothing changed, if loss or gradient is not finite."""
+        """Make step `number` and return its loss; None, with nothing changed, if loss or gradient is not finite.
+
+        A gradient that overflows for its scale alone (see `precision`) changes nothing but the scale, and is no fault.
+        """
         spec = self.spec
         batch = self.batch(number)
-        size = PIECE[self.where.type]
-        rows = [slice(first, first + size) for first in range(0, spec.batch, size)]
-        done = list(pool.map(partial(self.piece, batch, number), range(len(rows)), rows))
-        loss = torch.stack([part for part, _ in done]).sum()
-        for parameter, *gradients in zip(self.network.parameters(), *(part for _, part in done), strict=True):
-            parameter.grad = torch.stack(gradients).sum(dim=0) if len(gradients) > 1 else gradients[0]
+        rows = [slice(first, min(first + self.size, spec.batch)) for first in range(0, spec.batch, self.size)]
+        nodes: list[sums.Node] = []
+        share = self.crew.share(len(rows))
+        done = pool.map(partial(self.piece, batch, number), [rows[place] for place in share])
+        for place, parts in zip(share, done, strict=True):
+            sums.put(nodes, sums.Node(0, place, parts))
+        loss, *gradients = sums.total(self.crew.whole(nodes, len(rows)))
+        for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        scale = self.scaler.get_scale()
+        self.scaler.update()
         if not torch.isfinite(loss + norm):
-            return None
+            return loss.item() if scale > 1 and torch.isfinite(loss) else None
         for group in self.optimiser.param_groups:
             group["lr"] = training.learning_rate(number, spec.updates, spec.learning_rate, spec.warmup, spec.decay)
         self.optimiser.step()
         for average in self.averages.values():
             average.update(self.network, number)
         return loss.item()
+
+    @property
+    def pieces(self) -> int:
+        """Into how many pieces a batch is cut."""
+        return -(-self.spec.batch // self.size)
 
     def batch(self, number: int) -> Batch:
         """Return batch `number`, a function of the seed and the number alone."""
@@ -130,24 +154,51 @@ class Training:
         labels = self.labels[places].masked_fill(unlabelled, NULL)
         return Batch(x0, labels, done, self.objective.levels(shares), noise)
 
-    def piece(self, batch: Batch, number: int, part: int, rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return what a part of batch `number` adds to its loss and gradient."""
-        rng = torch.Generator(self.where).manual_seed(seeds.seed("dropout", self.spec.seed, number, part))
-        loss = self.objective.errors(self.network, batch.part(rows), self.sigma_data, rng).sum() / self.spec.batch
-        return loss.detach(), torch.autograd.grad(loss, list(self.network.parameters()))
+    def piece(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
+        """Return what a part of batch `number` adds to its loss, and to the gradient of each parameter."""
+        drops = self.drops(number, rows)
+        loss = self.objective.errors(self.asked, batch.part(rows), self.sigma_data, drops).sum() / self.spec.batch
+        return loss.detach(), *torch.autograd.grad(self.scaler.scale(loss), list(self.network.parameters()))
+
+    def drops(self, number: int, rows: slice) -> list[Tensor]:
+        """Return which features dropout keeps of some images of batch `number`, the same in pieces of any size."""
+        together = DROPPED[self.where.type]
+        found: list[list[Tensor]] = []
+        for first in range(rows.start // together * together, rows.stop, together):
+            rng = torch.Generator(self.where)
+            rng.manual_seed(seeds.seed("dropout", self.spec.seed, number, first // together))
+            count = min(together, self.spec.batch - first)
+            part = slice(max(0, rows.start - first), rows.stop - first)
+            height, width = self.images.shape[2:]
+            found.append([kept[part] for kept in self.network.drops(count, height, width, rng)])
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    def attempt(self, size: int) -> None:
+        """Work on a piece of so many images as a step would, and change nothing."""
+        self.piece(self.batch(0), 0, slice(0, size))
+
+    def coming(self, size: int) -> int:
+        """Return the bytes of what a step in pieces of `size` will keep, and has not made yet.
+
+        That is the optimiser's state, and gradients that wait for their neighbours.
+        """
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
+        kept = 0 if self.optimiser.state else 2
+        return weights * (kept + 1 + (self.spec.batch // size).bit_length())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint has to hold."""
         parts = {
             "network": self.network.state_dict(),
             "optimiser": training.pack_optimiser(self.optimiser),
+            "scaler": precision.pack(self.scaler),
             **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
         }
         return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` returned."""
-        parts: dict[str, dict[str, Tensor]] = {"optimiser": {}}
+        parts: dict[str, dict[str, Tensor]] = {"optimiser": {}, "scaler": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition("/")
             parts.setdefault(part, {})[name] = tensor.to(self.where)
@@ -155,24 +206,39 @@ class Training:
         for width, average in self.averages.items():
             average.tensors = parts[f"average {width:g}"]
         training.unpack_optimiser(self.optimiser, parts["optimiser"])
+        precision.unpack(self.scaler, parts["scaler"])
 
 
 def fit(
-    faces: Faces, spec: TrainSpec, scratch: Path, objective: Objective, device: str = "auto", label: str = "training"
+    faces: Faces,
+    spec: TrainSpec,
+    scratch: Path,
+    objective: Objective,
+    device: str = "auto",
+    label: str = "training",
+    means: Means = PLAIN,
 ) -> Diffusion:
     """Train a network on `faces` and return the generator; goes on from a checkpoint in `scratch` if there is one.
+
+    In a crew, all that is written and chosen is the first process's, and only what it returns is meant.
 
     Raises DataError if the images do not fit the network or nobody can be held out, TrainingError if the loss explodes
     or is no number.
     """
     where = training.device(device)
     with training.own_randomness(where):
-        shown, held = heldout.parted(faces, spec)
-        work = Training(shown, spec, objective, where)
-        progress.say(repeats(shown, work))
+        rest, held = heldout.parted(faces, spec)
+        crew = means.crew
+        work = Training(rest, spec, objective, where, crew)
+        if work.pieces < crew.size:
+            raise UsageError(
+                f"each process must have a piece of the batch, and a batch of {spec.batch} makes {work.pieces}; "
+                f"start no more than {work.pieces} processes"
+            )
+        progress.say(repeats(rest, work))
         origin = seeds.seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
         first, state = 0, {}
-        kept = training.load_checkpoint(scratch)
+        kept = crew.agree(training.load_checkpoint(scratch) if crew.leads else None)
         if kept is not None:
             tensors, state = kept
             if state["origin"] != origin:
@@ -181,11 +247,20 @@ def fit(
             first = state["step"]
             progress.say(f"{label}: going on from step {first} of {spec.updates}")
         watch = training.LossWatch(max(1, spec.updates // 100), spec.batch, state)
-        aside = heldout.Watch(shown, held, spec, work, scratch, state) if held is not None else None
+        aside = heldout.Watch(rest, held, spec, work, scratch, state) if held is not None and crew.leads else None
+        if means.memory is not None:
+            work.size = crew.agree(memory.fitting(work, means.memory, threads(work)))
+            progress.say(f"{label}: {work.size} of {spec.batch} images at a time, to stay within {shown(means.memory)}")
+        work.size = min(work.size, state.get("piece", work.size))  # goes on to the same bits
         early = round(spec.early * spec.updates)
         saved = time.monotonic()
         total = spec.updates * spec.batch
-        with training.workers(where, pieces(spec, where)) as pool, progress.track(label, total) as tracker:
+        folder = means.tensorboard if crew.leads else None
+        with (
+            training.workers(where, work.pieces) as pool,
+            progress.track(label, total) as tracker,
+            board.opened(folder, spec.name, first * spec.batch + 1) as shows,
+        ):
             tracker.update(first * spec.batch, watch.note)
             for step in range(first, spec.updates):
                 loss = work.step(step, pool)
@@ -193,14 +268,17 @@ def fit(
                     watch.skip(step)
                 else:
                     watch.take(step, loss)
-                if step + 1 == early:
+                    shows.losses(watch.rows, work.optimiser.param_groups[0]["lr"])
+                if step + 1 == early and crew.leads:
                     training.save_weights(scratch / EARLY, work.average)
                 if aside is not None and step + 1 in aside.moments:
                     aside.take(step + 1, pool)
+                    shows.levels(aside.rows[-heldout.LEVELS :])
                 tracker.update((step + 1) * spec.batch, watch.note)
-                if time.monotonic() - saved >= CHECKPOINT_S:
+                if time.monotonic() - saved >= CHECKPOINT_S and crew.leads:
                     saved = time.monotonic()
-                    state = {"step": step + 1, "origin": origin, **watch.state, **(aside.state if aside else {})}
+                    state = {"step": step + 1, "origin": origin, "piece": work.size}
+                    state |= {**watch.state, **(aside.state if aside else {})}
                     training.save_checkpoint(scratch, work.tensors(), state)
             weights, chosen = work.average, Chosen(spec.updates, spec.ema, None)
             if aside is not None:
@@ -210,7 +288,7 @@ def fit(
         progress.say(f"{label}: {watch.skipped} steps were skipped, their loss was not a number")
     work.network.load_state_dict(weights)
     before = None
-    if early:
+    if early and crew.leads:
         before = UNet(faces.size[0], spec.net)
         training.load_weights(scratch / EARLY, before)
     return Diffusion(
@@ -235,19 +313,20 @@ def still(network: nn.Module) -> nn.Module:
 def speed(faces: Faces, spec: TrainSpec, objective: Objective, device: str = "auto") -> float:
     """Return how many images a second a training takes in on this machine."""
     where = training.device(device)
-    with training.own_randomness(where), training.workers(where, pieces(spec, where)) as pool:
+    with training.own_randomness(where):
         work = Training(faces, spec, objective, where)
-        work.step(0, pool)  # the first step is slower
-        began, steps = time.monotonic(), 0
-        while steps < 2 or time.monotonic() - began < MEASURE_S:
-            steps += 1
-            work.step(steps, pool)
-        return steps * spec.batch / (time.monotonic() - began)
+        with training.workers(where, work.pieces) as pool:
+            work.step(0, pool)  # the first step is slower
+            began, steps = time.monotonic(), 0
+            while steps < 2 or time.monotonic() - began < MEASURE_S:
+                steps += 1
+                work.step(steps, pool)
+            return steps * spec.batch / (time.monotonic() - began)
 
 
-def pieces(spec: TrainSpec, where: torch.device) -> int:
-    """Return into how many pieces a batch is cut."""
-    return -(-spec.batch // PIECE[where.type])
+def threads(work: Training) -> int:
+    """Return how many pieces are worked on side by side."""
+    return min(torch.get_num_threads(), work.pieces) if work.where.type == "cpu" else 1
 
 
 def statistics(images: UInt8[np.ndarray, "n c h w"], residual: bool) -> tuple[Float[Tensor, "c h w"], float]:

@@ -1,5 +1,6 @@
 """EDM: preconditioning, loss and noise levels of Karras et al. 2022 (arXiv:2206.00364)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -33,21 +34,21 @@ def denoised(
     labels: Int[Tensor, " n"],
     moves: Float[Tensor, "n moves"],
     sigma_data: float,
-    rng: torch.Generator | None = None,
+    drops: Sequence[Tensor] = (),
 ) -> Float[Tensor, "n c h w"]:
     """Return D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Eq. 7)."""
     c_skip, c_out, c_in, c_noise = preconditioning(sigma, sigma_data)
-    return wide(c_skip) * x + wide(c_out) * network(wide(c_in) * x, c_noise, labels, moves, rng)
+    return wide(c_skip) * x + wide(c_out) * network(wide(c_in) * x, c_noise, labels, moves, drops)
 
 
-def errors(network: nn.Module, batch: Batch, sigma_data: float, rng: torch.Generator | None) -> Float[Tensor, " n"]:
+def errors(network: nn.Module, batch: Batch, sigma_data: float, drops: Sequence[Tensor]) -> Float[Tensor, " n"]:
     """Return lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 of each image, a mean over pixels (Eq. 2, Table 1).
 
     lambda = 1 / c_out^2; the levels of `batch` are sigma.
     """
     sigma = batch.levels
     x = batch.x0 + wide(sigma) * batch.noise
-    error = denoised(network, x, sigma, batch.labels, batch.moves, sigma_data, rng) - batch.x0
+    error = denoised(network, x, sigma, batch.labels, batch.moves, sigma_data, drops) - batch.x0
     return (error / wide(preconditioning(sigma, sigma_data)[1])).square().mean(dim=(1, 2, 3))
 
 

@@ -149,7 +149,7 @@ class Watch:
             levels = self.levels[place].to(x0).expand(len(x0))
             with torch.inference_mode():
                 batch = Batch(x0, labels, x0.new_zeros(len(x0), len(MOVES)), levels, noise)
-                return float(self.work.objective.errors(network, batch, self.work.sigma_data, None).sum())
+                return float(self.work.objective.errors(network, batch, self.work.sigma_data, ()).sum())
 
         sums = {side: np.zeros(LEVELS) for side in self.sides}
         for (side, place, _), value in zip(jobs, pool.map(one, jobs), strict=True):

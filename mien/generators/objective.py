@@ -1,9 +1,8 @@
 """What a diffusion model is trained on: a batch of noisy images, and the loss of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 
@@ -29,10 +28,10 @@ class Batch:
 class Objective:
     """What a training minimises.
 
-    `errors` gives the loss of each image from (network, batch, sigma_data, rng of dropout); `levels` the noise levels
+    `errors` gives the loss of each image from (network, batch, sigma_data, `UNet.drops`); `levels` the noise levels
     at shares [n] in [0, 1) of their distribution, which a batch covers evenly if `spread`, else at random.
     """
 
-    errors: Callable[[nn.Module, Batch, float, torch.Generator | None], Tensor]
+    errors: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]
     levels: Callable[[Tensor], Tensor]
     spread: bool

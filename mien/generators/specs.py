@@ -95,6 +95,7 @@ class TrainSpec(GeneratorSpec):
     residual: bool = True  # learn the difference from the mean face
     held_out: float = Field(default=0.0, ge=0, le=0.5)  # share of subjects kept aside, to choose length and average by
     early: Share = 0.125  # the share of training after which a copy is kept, for guidance by it; 0 = none
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  # of the network's arithmetic in training, never after it
     p_mean: float = -1.2  # edm: ln sigma is normal with this mean
     p_std: float = Field(default=1.2, gt=0)  # and deviation
     steps: int = Field(default=1000, ge=2)  # ddpm: T
@@ -190,24 +191,43 @@ class GenerateSpec(SamplerSpec):
 # makes expressions come out clearer than attention at 12x12 did, which cost a third of the speed.
 NANO = {"width": 32, "multipliers": (1, 2, 2), "blocks": 1, "patch": 2, "attention": (2,), "dropout": 0.0}
 
+# 6.1 M weights at half resolution: two cores show it a million faces in a night.
+TINY = {"width": 64, "multipliers": (1, 2, 2), "blocks": 2, "patch": 2, "attention": (2,), "dropout": 0.1}
+
+# 48 M weights at full resolution, with attention at 24x24 and 12x12 for faces of 48x48.
+LARGE = {"width": 128, "multipliers": (1, 2, 2, 2), "blocks": 3, "attention": (1, 2), "dropout": 0.2}
+
 # Small batches, where training is short: 16,000 images in batches of 16 brought the loss to 0.23, of 64 to 0.33.
 _SHORT = {"batch": 16, "learning_rate": 3e-3, "warmup": 0.03, "p_mean": -1.0}
 
-# Speeds are of 48x48 grey faces on processor cores with AVX-512.
+# Where training is long enough to learn faces by heart: moves show each face in more ways, and people held out choose
+# the length. Short trainings stop long before that, and need all the people and all the plain looks they can get.
+_LONG = {"held_out": 0.1, "moves": 0.15}
+
+# 8.5 M weights at full resolution.
+BASE = {"kind": "edm", "images_seen": 8_000_000, "precision": "bf16", **_LONG}
+
+# By budget. Speeds are of 48x48 grey faces on processor cores with AVX-512; docs/benchmarks.md has all, and memory.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # For tests and the demo. A core takes in 85 images a second in training, so 3 to 4 minutes on two free cores and 6
     # on one, and draws 15 a second. On 2,233 apex frames of drawn faces: clean faces, just over half of them with the
     # expression asked for (0.54 by a classifier that knows all subjects; chance 0.14), 0.65 with guidance 3.
     "smoke": {"kind": "edm", "net": NANO, "images_seen": 45_000, **_SHORT},
-    # For a first look at real data without a GPU: the same network, trained 2.5 times as long, 8 minutes on two free
-    # cores. Its quality is not yet measured.
+    # Processor minutes, for a first look at real data: the same network, trained 2.5 times as long, 8 minutes on two
+    # free cores.
     "nano": {"kind": "edm", "net": {**NANO, "dropout": 0.05}, "images_seen": 80_000, **_SHORT},
-    # For databases. 8.5 M weights at full resolution. Meant for a GPU: about 7 hours are expected on a laptop's, 20
-    # minutes on a data centre's (estimates from the arithmetic, not measured); on two cores it sees 8 images a second,
-    # so that it would take 12 days. Quality at this length is not yet measured.
-    "default": {"kind": "edm", "images_seen": 8_000_000},
+    # A processor's night: two cores were measured at 33 images a second beside other work, so 6 to 9 hours. Its quality
+    # is not yet measured.
+    "tiny": {"kind": "edm", "net": TINY, "images_seen": 1_000_000, "batch": 32, "learning_rate": 1e-3, **_LONG},
+    # A card of 6 GB, overnight, for databases. About 8 hours are expected on a laptop's, 20 minutes on a data centre's
+    # (estimates from the arithmetic, not measured); two busy cores see 9 images a second, so that it would take 10
+    # days. Quality at this length is not yet measured.
+    "base": BASE,
+    "default": BASE,
+    # One card of a data centre, for an evening: six times the arithmetic of `base` for each image. Not yet measured.
+    "large": {"kind": "edm", "net": LARGE, "images_seen": 10_000_000, "batch": 512, "precision": "bf16", **_LONG},
     # The preprint's Section 2.4 as printed: noise prediction, T = 1000, L_simple, nothing added. What it leaves open is
-    # taken from Ho et al. 2020 (T, beta, learning rate, an average of the weights) or from `default` (network, batch,
+    # taken from Ho et al. 2020 (T, beta, learning rate, an average of the weights) or from `base` (network, batch,
     # length), so training costs as much. To draw an image takes 1000 calls of the network instead of 16.
     "paper": {
         "kind": "ddpm",

@@ -5,9 +5,10 @@ scale and shift conditioning (Dhariwal & Nichol 2021, arXiv:2105.05233) and a sp
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,6 +52,23 @@ class UNet(nn.Module):
             self.up.append(blocks)
         self.norm = group_norm(width)
         self.last = zeroed(nn.Conv2d(width, channels * spec.patch**2, 3, padding=1))
+        self.dropout, self.patch = spec.dropout, spec.patch
+
+    def drops(self, count: int, height: int, width: int, rng: torch.Generator) -> list[Bool[Tensor, "n c _ _"]]:
+        """Return which features dropout keeps of `count` images, block by block; nothing without dropout."""
+        last, found = len(self.down) - 1, []
+        order = [
+            *enumerate(self.down),
+            (last, [self.middle]),
+            *((last - k, blocks) for k, blocks in enumerate(self.up)),
+        ]
+        for level, blocks in order if self.dropout > 0 else ():
+            side = self.patch * 2**level
+            for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
+                shape = (count, block.width, height // side, width // side)
+                kept = torch.empty(shape, dtype=torch.bool, device=rng.device)
+                found.append(kept.bernoulli_(1 - self.dropout, generator=rng))
+        return found
 
     def forward(
         self,
@@ -58,14 +76,15 @@ class UNet(nn.Module):
         noise: Float[Tensor, " n"],
         labels: Int[Tensor, " n"],
         moves: Float[Tensor, "n moves"],
-        rng: torch.Generator | None = None,
+        drops: Sequence[Bool[Tensor, "n _ _ _"]] = (),
     ) -> Float[Tensor, "n c h w"]:
         """Return what the network makes of `x`.
 
         `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are places in EMOTIONS or NULL, `moves`
-        what was done to the images (see `moves.MOVES`), all zero for faces as they are. In training, dropout draws from
-        `rng`.
+        what was done to the images (see `moves.MOVES`), all zero for faces as they are. `drops`, in training, is what
+        the method of that name returns.
         """
+        keep = iter(drops)
         told = self.embed(noise, labels, moves)
         x = self.stem(self.unshuffle(x))
         kept = [x]
@@ -74,14 +93,14 @@ class UNet(nn.Module):
                 x = F.avg_pool2d(x, 2)
                 kept.append(x)
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(x, told, rng)
+                x = block(x, told, next(keep, None))
                 kept.append(x)
-        x = self.middle(x, told, rng)
+        x = self.middle(x, told, next(keep, None))
         for level, blocks in enumerate(self.up):
             if level > 0:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(torch.cat([x, kept.pop()], dim=1), told, rng)
+                x = block(torch.cat([x, kept.pop()], dim=1), told, next(keep, None))
         return self.shuffle(self.last(F.silu(self.norm(x))))
 
 
@@ -117,19 +136,22 @@ class Block(nn.Module):
         self.norm1, self.conv1 = group_norm(given), nn.Conv2d(given, wanted, 3, padding=1)
         self.tell = nn.Linear(told, 2 * wanted)
         self.norm2, self.conv2 = group_norm(wanted), zeroed(nn.Conv2d(wanted, wanted, 3, padding=1))
-        self.dropout = dropout
+        self.dropout, self.width = dropout, wanted
         self.skip = nn.Identity() if given == wanted else nn.Conv2d(given, wanted, 1)
         self.attention = Attention(wanted) if attention else nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "n given h w"], told: Float[Tensor, "n width"], rng: torch.Generator | None = None
+        self,
+        x: Float[Tensor, "n given h w"],
+        told: Float[Tensor, "n width"],
+        keep: Bool[Tensor, "n wanted h w"] | None = None,
     ) -> Float[Tensor, "n wanted h w"]:
-        """Return the features after this block; in training, dropout draws from `rng`."""
+        """Return the features after this block; in training, dropout leaves those that `keep` says."""
         y = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.tell(told)[:, :, None, None].chunk(2, dim=1)
         y = F.silu(torch.addcmul(shift, self.norm2(y), scale + 1))
-        if self.training and self.dropout > 0:  # torch's own dropout has no stream of random numbers of its own
-            y = y * torch.empty_like(y).bernoulli_(1 - self.dropout, generator=rng) / (1 - self.dropout)
+        if keep is not None:
+            y = y * keep / (1 - self.dropout)
         y = self.conv2(y)
         return self.attention((self.skip(x) + y) * math.sqrt(0.5))
 
