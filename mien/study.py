@@ -28,7 +28,7 @@ from pydantic import Field, model_validator
 from mien import classifiers, generators, preprocess, splits
 from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
-from mien.errors import MienError, SpecError, TrialsFailed, UsageError
+from mien.errors import MienError, SpecError, TrialsFailed, UsageError, WeightsError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces
 from mien.progress import duration, say
 from mien.seeds import seed as seed_of
@@ -37,6 +37,7 @@ from mien.store import Run, Store
 from mien.trials import (
     COPIES,
     FAILED,
+    HELD_OUT,
     LEAD,
     PARTS,
     SETTINGS,
@@ -54,6 +55,15 @@ Control = Literal["majority", "nearest", "permuted", "copycat"]
 
 ABLATIONS: dict[str, dict[str, Any]] = {"plain": {}, "augment": {"augment": {}}, "freeze30": {"freeze": 0.3}}
 """What an ablation changes in every classifier; a study may define more, in [ablation.NAME]."""
+
+MADE_HERE = {
+    "generate": {
+        "counts": "counts = must stand above all tables, where it holds for every fold",
+        "generator": "a study trains a generator of its own for each fold, as [generator] says",
+    },
+    "generator": {"faces": "generators are trained on the study's own faces, on each fold's training side"},
+}
+"""What a table must not say, because the study says it: by table, field, and why."""
 
 NOT_BEGUN = "its synthetic faces could not be made: "
 
@@ -77,7 +87,7 @@ class Study(Strict):
     protocol: Literal["frame", "clip", "subject"]
     folds: Annotated[int, Field(ge=2)] | Literal["subjects"] = 5
     only_folds: tuple[int, ...] = ()
-    trials: int = Field(default=5, ge=1)
+    trials: int = Field(default=5, ge=1, le=1000)
     settings: tuple[Setting, ...] = Field(min_length=1)
     classifiers: tuple[str, ...] = Field(min_length=1)
     ablations: tuple[str, ...] = Field(default=("plain",), min_length=1)
@@ -113,6 +123,22 @@ class Study(Strict):
         for name in self.ablations:
             if name not in known:
                 raise ValueError(f"there is no ablation '{name}'.{nearest(name, known)} There are: {', '.join(known)}")
+        for name, fields in self.ablation.items():
+            if name in ABLATIONS:
+                raise ValueError(
+                    f"[ablation.{name}] must have a name of its own: {name} means the same in every study; call it "
+                    f"my-{name}, there and in ablations"
+                )
+            if "name" in fields:
+                raise ValueError(
+                    f"[ablation.{name}] must not change the network, and has name = {fields['name']!r}; a network of "
+                    "its own belongs in classifiers, with a table [classifier.NAME]"
+                )
+        for table, idle in MADE_HERE.items():
+            for name in (name for name in getattr(self, table) if name in idle):
+                raise ValueError(
+                    f"[{table}] must not have {name}, and has {name} = {getattr(self, table)[name]!r}; {idle[name]}"
+                )
         unused = sorted(set(self.ablation) - set(self.ablations))
         if unused:
             raise ValueError(
@@ -199,9 +225,15 @@ class Plan:
 def read(path: Path, store: Store) -> StudySpec:
     """Return the study of a TOML file with all its names resolved; weights files are copied into the store.
 
-    Raises SpecError with the nearest known name for one that is not known, StoreError if the faces are not there.
+    Raises SpecError with the nearest known name for one that is not known, StoreError if the faces are not there,
+    WeightsError if a file of weights is not, DataError if they cannot be split like that; all of them name the file.
     """
-    return resolve(read_spec(Study, read_toml(path), str(path)), store, path.parent, str(path))
+    try:
+        return resolve(read_spec(Study, read_toml(path), str(path)), store, path.parent, str(path))
+    except UsageError as error:
+        if str(error).startswith((str(path), "there must be a TOML file")):
+            raise
+        raise type(error)(f"{path}: {error}") from None
 
 
 def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "study") -> StudySpec:
@@ -218,6 +250,10 @@ def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "stu
         run = preprocess.run(read_spec(preprocess.PreprocessSpec, folded, where), store)
     faces = Faces.load(run.path)
     folds = len(faces.subjects) if study.folds == "subjects" else study.folds
+    beyond = [fold for fold in study.only_folds if fold >= folds]
+    if beyond:
+        raise SpecError(f"{where}: only_folds must be within 0 to {folds - 1}; given: {beyond}")
+    splits.split(faces, study.protocol, folds, 0, study.seed)  # complains if it cannot be done
     spec = StudySpec(
         title=study.name,
         faces=run.name,
@@ -252,14 +288,31 @@ def _classifier(study: Study, name: str, store: Store, folder: Path, where: str)
             )
     common = {key: value for key, value in study.classifier.items() if key not in tables}
     data = {"name": name, **common, **tables.get(name, {})}
-    weights = data.get("weights", "none")
-    if isinstance(weights, str) and weights not in ("imagenet", "none") and not weights.startswith("file:"):
-        data["weights"] = classifiers.adopt(folder / weights, store)
     changes = {ablation: {**ABLATIONS, **study.ablation}[ablation] for ablation in study.ablations}
     return {
-        ablation: read_spec(ClassifierSpec, {**data, **change}, f"{where}: classifier.{name}, {ablation}")
+        ablation: _one(_taken_in({**data, **change}, store, folder), store, f"{where}: classifier.{name}, {ablation}")
         for ablation, change in changes.items()
     }
+
+
+def _taken_in(data: dict[str, Any], store: Store, folder: Path) -> dict[str, Any]:
+    """Return the fields of a classifier, its file of weights (if it names any) copied into the store."""
+    weights = data.get("weights", "")
+    if not isinstance(weights, str) or weights in ("", "imagenet", "none") or weights.startswith("file:"):
+        return data
+    return {**data, "weights": classifiers.adopt(folder / weights, store)}
+
+
+def _one(data: dict[str, Any], store: Store, where: str) -> ClassifierSpec:
+    """Return one classifier; raises WeightsError if the store does not have the file that it means."""
+    spec = read_spec(ClassifierSpec, data, where)
+    digest = spec.weights.removeprefix("file:")
+    if spec.weights.startswith("file:") and not store.done(classifiers.WeightsSpec(sha256=digest).name):
+        raise WeightsError(
+            f"{where}: weights must be of a file that is in the store, and none there has the sha256 {digest}; give "
+            "the path of the file, and it is copied there"
+        )
+    return spec
 
 
 def _generator(study: Study, faces: str, where: str) -> dict[str, Any]:
@@ -323,7 +376,15 @@ def _database(
     }
     generate = read_spec(generators.GenerateSpec, wanted, f"{where}: generate")
     if (generate.sampler == "direct") != (generators.GENERATORS[train.kind].sampler == "direct"):
-        raise SpecError(f"{where}: generate: the sampler '{generate.sampler}' does not go with a {train.kind}")
+        raise SpecError(
+            f"{where}: generate: the sampler '{generate.sampler}' does not go with a generator of kind {train.kind}"
+        )
+    total = sum(generate.counts.values())
+    if total < HELD_OUT:
+        raise SpecError(
+            f"{where}: counts must make {HELD_OUT} images or more, of which one in {HELD_OUT} tests and the others "
+            f"train; '{study.counts}' makes {total}{'' if fold < 0 else f' in fold {fold}'}"
+        )
     copies = _copies(study, fold, split, parent, generate.counts) if "copycat" in study.controls else None
     return Database(fold, split, train, generate, copies)
 
@@ -352,7 +413,8 @@ def _counts(text: str, there: dict[str, int], classes: tuple[str, ...], where: s
     try:
         wanted = generators.parse_counts(text, _no_dataset, list(there) if text.startswith("balanced:") else classes)
     except UsageError as error:
-        raise SpecError(f"{where}: {error}") from None
+        text = str(error).replace("'like:DATASET'", "'like'")
+        raise SpecError(f"{where}: {text}. 'like' is as many of each class as the training side has") from None
     return {name: count for name, count in wanted.items() if name in there}
 
 
@@ -496,9 +558,23 @@ def describe(plan: Plan) -> str:
         if names or not what.startswith(("copycat", "trials")):
             lines.append(f"  {len(names):>5} {what:<26}{done:>5} done" + (f", {failed} failed" if failed else ""))
     lines += [f"  {one['classifier']}, {one['ablation']}: frozen are {one['text']}" for one in frozen(study)]
+    lines += [f"  no synthetic {text}, with counts = '{study.counts}'" for text in _lacking(plan)]
     errors = Counter(text.removeprefix(NOT_BEGUN) for text in plan.failed.values())
     lines += [f"  failed: {text}" + (f" ({n} runs)" if n > 1 else "") for text, n in errors.items()]
     return "\n".join(lines)
+
+
+def _lacking(plan: Plan) -> list[str]:
+    """Return which classes have no synthetic faces, and in which folds."""
+    folds: dict[str, list[str]] = {}
+    for one in plan.databases:
+        lacking = ", ".join(name for name in plan.study.classes if name not in one.generate.counts)
+        folds.setdefault(lacking, []).append(str(one.fold))
+    return [
+        names + (f" in {'fold' if len(where) == 1 else 'folds'} {', '.join(where)}" if "-1" not in where else "")
+        for names, where in folds.items()
+        if names
+    ]
 
 
 def frozen(study: StudySpec) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 from test_classifiers import CLASSES, blobs
 
 from mien import cost, generators, metrics, splits, study, trials
-from mien.errors import LeakageError, SpecError, StoreError, TrialsFailed, UsageError
+from mien.errors import DataError, LeakageError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import Faces
 from mien.seeds import seed
 from mien.spec import Spec
@@ -394,7 +394,33 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ('"tiny", "large"', '"tiny", "tiny"', "name each one once"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "counts must be"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "never saw anger"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "'like' is as many of each class as the training"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "'preprint', 'like', 'balanced:N'"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "like:blobs"', "must be 'like' in a study"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "fear=1"', "5 images or more, .* 'fear=1' makes 1 in fold 0"),
+        ("[classifier]", "[generate]\ncounts = {fear = 9}\n[classifier]", "must not have counts, .* above all tables"),
+        (
+            "[classifier]",
+            '[generate]\ngenerator = "x"\n[classifier]',
+            "must not have generator, .* a generator of its own",
+        ),
+        ("[classifier]", '[generator]\nfaces = "x"\n[classifier]', "must not have faces, .* the study's own faces"),
+        ("[classifier]", "[generator]\nlearning_rate = inf\n[classifier]", "learning_rate: must be a finite number"),
+        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.name = "tiny"', "must not change the network"),
+        ("folds = 2", "folds = 2\nablation.plain.epochs = 1", "means the same in every study; call it my-plain"),
+        ("folds = 2", "folds = 2\ntrials = 100000000", "trials: must be 1000 or less"),
+        ("folds = 2", 'folds = 2\ntrials = "2"', "trials: must be a whole number"),
+        ("folds = 2", "folds = 1", "folds: must be 2 or more or 'subjects'"),
+        ("folds = 2", 'folds = "subjects"\nonly_folds = [6]', "only_folds must be within 0 to 5"),
+        ("epochs = 2", "epochs = 2\nsize = 100000", "size: must be 1024 or less"),
+        ("epochs = 2", "epochs = 2\nlearning_rate = inf", "learning_rate: must be a finite number"),
+        ("epochs = 2", "epochs = 2\naugment.brightness = [1, inf]", "brightness.1: must be a finite number"),
+        (
+            "epochs = 2",
+            "epochs = 2\naugment.brightness = [1, 100]",
+            "brightness must be two factors above 0 and up to 10",
+        ),
+        ("epochs = 2", 'epochs = 2\nweights = ""', "weights must be 'imagenet', 'none', or the path of a file"),
         ("[classifier]", "[generator]\npresett = 1\n[classifier]", "no field 'presett'"),
         ("[classifier]", '[generator]\npreset = "defalt"\n[classifier]', "Did you mean 'default'"),
         ('name = "small"', 'name = "blobs"', "'blobs' names made-"),
@@ -414,6 +440,33 @@ def test_what_does_not_hold_is_refused(tmp_path: Path, store: Store, old: str, n
         study.read(write(tmp_path, GOOD.replace(old, new, 1)), store)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "message"),
+    [
+        ("folds = 2", "folds = 99", DataError, "need as many subjects"),
+        ('faces = "blobs"', 'faces = "blob"', StoreError, "Did you mean 'blobs'"),
+        ('name = "small"', 'name = "a b"', StoreError, "an alias must be"),
+        ("epochs = 2", 'epochs = 2\nweights = "no.pt"', WeightsError, "there is no file"),
+        ("epochs = 2", f"epochs = 2\nweights = 'file:{64 * '0'}'", WeightsError, "none there has the sha256"),
+        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "no.pt"', WeightsError, "there is no file"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once_and_names_the_study_file(
+    tmp_path: Path, store: Store, old: str, new: str, kind: type[Exception], message: str
+):
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(kind, match=message) as caught:
+        study.read(path, store)
+    assert str(caught.value).count(str(path)) == 1
+
+
+def test_a_plan_says_which_classes_have_no_synthetic_faces(store: Store):
+    spec = study.resolve(table(settings=FOUR, counts="fear=3,surprise=2"), store)
+    assert "no synthetic happiness, sadness in folds 0, 1, with counts = 'fear=3,surprise=2'" in study.describe(
+        study.plan(spec, store)
+    )
+
+
 def test_faces_that_are_not_there_are_named(tmp_path: Path, store: Store):
     with pytest.raises(StoreError, match="Did you mean 'blobs'"):
         study.read(write(tmp_path, GOOD.replace('faces = "blobs"', 'faces = "blob"')), store)
@@ -421,9 +474,15 @@ def test_faces_that_are_not_there_are_named(tmp_path: Path, store: Store):
 
 def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, store: Store):
     (tmp_path / "some.safetensors").write_bytes(b"weights")
-    path = write(tmp_path, GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"'))
+    text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"')
+    path = write(tmp_path, text)
     first = study.read(path, store)
     assert first.classifiers["tiny"]["plain"].weights.startswith("file:")
+    changed = GOOD.replace("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "some.safetensors"')
+    assert study.read(write(tmp_path, changed), store).classifiers["tiny"]["x"].weights == (
+        first.classifiers["tiny"]["plain"].weights
+    )
+    write(tmp_path, text)
     (tmp_path / "some.safetensors").rename(tmp_path / "other.safetensors")
     path.write_text(path.read_text().replace("some.safetensors", "other.safetensors"))
     assert study.read(path, store).name == first.name
