@@ -288,9 +288,13 @@ def study_plan(
 
     home = _store(store)
     resolved = module.read(study, home)
+    wanted = module.parse_only(only or [], resolved)
     plan = module.plan(resolved, home)
+    rows = module.chosen(plan.rows, wanted)
     print(module.describe(plan), flush=True)
-    rows = module.chosen(plan.rows, module.parse_only(only or [], resolved))
+    why = module.explain([row for row in rows if row.spec.name not in plan.done], wanted)
+    if why:
+        print(why)
     print(cost.describe(cost.costs(plan, rows, home, device), device))
 
 

@@ -618,16 +618,45 @@ def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
                 f"{nearest(axis, list(AXES))}"
             )
         if name not in known[axis]:
-            raise UsageError(
-                f"--only {axis}={name}: the study has {', '.join(known[axis]) or 'none'}.{nearest(name, known[axis])}"
-            )
+            hint = "" if axis in ("trial", "fold") else nearest(name, known[axis])  # no number is nearly another
+            raise UsageError(f"--only {axis}={name}: the study has {', '.join(known[axis]) or 'none'}.{hint}")
         found.setdefault(axis, set()).add(name)
     return {axis: frozenset(names) for axis, names in found.items()}
 
 
 def chosen(rows: Sequence[Row], only: Only) -> list[Row]:
-    """Return the rows that `only` asks for; a training counts for every setting that it serves."""
-    return [row for row in rows if all(_place(row)[axis] & names for axis, names in only.items())]
+    """Return the rows that `only` asks for; a training counts for every setting that it serves.
+
+    Raises UsageError if there are rows, and none is asked for.
+    """
+    found = [row for row in rows if _within(row, only)]
+    if rows and not found:
+        asked = ",".join(f"{axis}={name}" for axis, names in only.items() for name in sorted(names))
+        parts = []
+        for axis in only:
+            rest = {other: names for other, names in only.items() if other != axis}
+            there = [name for row in rows if _within(row, rest) for name in sorted(_place(row)[axis])]
+            others = ",".join(f"{other}={name}" for other, names in rest.items() for name in sorted(names))
+            parts.append(f"beside {others} there is {axis}={' or '.join(dict.fromkeys(there)) or 'nothing'}")
+        raise UsageError(f"--only must leave some trial, and {asked} leaves none: {'; '.join(parts)}")
+    return found
+
+
+def _within(row: Row, only: Only) -> bool:
+    return all(_place(row)[axis] & names for axis, names in only.items())
+
+
+def explain(rows: Sequence[Row], only: Only) -> str:
+    """Say why a part of a study needs generators that its settings do not, or nothing where that is not so."""
+    asked = only.get("setting", frozenset())
+    if not asked or any(source != "real" for name in asked for source in SETTINGS[name]):
+        return ""
+    if not any(row.spec.synthetic or row.spec.copycat for row in rows):
+        return ""
+    return (
+        f"a trial is one training with all its tests: those of {', '.join(sorted(asked))} are tested on synthetic faces "
+        "too, for the study's other settings, so generators and databases come first"
+    )
 
 
 def _place(row: Row) -> dict[str, frozenset[str]]:
@@ -657,13 +686,17 @@ def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | No
     built.
     """
     todo = plan(study, store)
+    part = chosen(todo.rows, only or {})
     whole = store.make(study, lambda out, scratch: _write_study(todo, out), alias=study.title)
-    wanted = {row.spec.name: row for row in chosen(todo.rows, only or {})}
+    wanted = {row.spec.name: row for row in part}
     missing = [row for name, row in wanted.items() if name not in todo.done]
     if not missing:
         say(f"{study.title}: all {len(wanted)} trials{' that were asked for' if only else ''} are done")
         return whole
     _check(missing)
+    why = explain(missing, only or {})
+    if why:
+        say(why)
     for one in frozen(study):
         say(f"{one['classifier']}, {one['ablation']}: frozen are {one['text']}")
     needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)}

@@ -309,6 +309,35 @@ def test_only_refuses_what_the_study_does_not_have(controlled: tuple[Store, stud
         study.parse_only([text], controlled[1])
 
 
+@pytest.mark.parametrize("text", ["fold=-1", "trial=0"])
+def test_a_number_that_is_not_there_gets_no_hint(controlled: tuple[Store, study.StudySpec], text: str):
+    with pytest.raises(UsageError) as caught:
+        study.parse_only([text], controlled[1])
+    assert str(caught.value).startswith(f"--only {text}: the study has ") and "mean" not in str(caught.value)
+
+
+def test_what_leaves_no_trial_is_refused_with_what_there_is(controlled: tuple[Store, study.StudySpec]):
+    store, spec = controlled
+    wanted = study.parse_only(["setting=real_to_real,control=copycat"], spec)
+    with pytest.raises(UsageError, match="leaves none") as caught:
+        study.chosen(study.plan(spec, store).rows, wanted)
+    assert "beside setting=real_to_real there is control=none or majority or nearest or permuted" in str(caught.value)
+    assert "beside control=copycat there is setting=synthetic_to_real or synthetic_to_synthetic or" in str(caught.value)
+    with pytest.raises(UsageError, match="leaves none"):
+        study.run(spec, store, device="cpu", only=wanted)
+
+
+def test_a_part_that_needs_generators_for_other_settings_says_why(store: Store, capfd: pytest.CaptureFixture[str]):
+    spec = study.resolve(table(settings=FOUR, trials=1), store)
+    wanted = study.parse_only(["setting=real_to_real,fold=0"], spec)
+    study.run(spec, store, device="cpu", only=wanted)
+    assert "those of real_to_real are tested on synthetic faces too" in capfd.readouterr().err
+    assert study.explain(study.plan(spec, store).rows, study.parse_only(["setting=synthetic_to_real"], spec)) == ""
+    alone = study.resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
+    rows = study.chosen(study.plan(alone, store).rows, wanted)
+    assert study.explain(rows, wanted) == ""
+
+
 def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
     spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store)
     study.run(spec, store, device="cpu", only=study.parse_only(["control=copycat,fold=1"], spec))
