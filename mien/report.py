@@ -97,6 +97,8 @@ def make(studies: str | Path | Sequence[str | Path], store: Store, out: Path | N
         writer.writeheader()
         for one in found:
             writer.writerows(csv_rows(one))
+    for text in dict.fromkeys(text for one in found for text in one.altered):
+        say(f"left out: {text}")
     for licence in dict.fromkeys(one.licence for one in found if one.restricted):
         say(f"{folder} contains images of {licence}; do not publish")
     return folder / "report.html"

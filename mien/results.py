@@ -203,16 +203,25 @@ class Study:
 
     @cached_property
     def done(self) -> dict[str, Run]:
-        """The trials that are there, by run name."""
-        names = dict.fromkeys(trial["run"] for trial in self.trials)
-        return {name: self.store.run(name) for name in names if self.store.done(name)}
+        """The trials that are there, as they were made, by run name."""
+        names = [name for name in self.runs if self.store.done(name) and not self.store.altered(name)]
+        return {name: self.store.run(name) for name in names}
 
     @cached_property
     def failed(self) -> list[dict[str, Any]]:
-        """The trials that failed, each run once, with its first error under `error`."""
+        """The trials that failed or were altered, each run once, with its first error under `error`."""
         missing = {trial["run"]: trial for trial in self.trials if trial["run"] not in self.done}
-        noted = [{**trial, "error": _error(self.store.root / trial["note"])} for trial in missing.values()]
+        noted = [
+            {**trial, "error": self.store.altered(name) or _error(self.store.root / trial["note"])}
+            for name, trial in missing.items()
+        ]
         return [trial for trial in noted if trial["error"]]
+
+    @cached_property
+    def altered(self) -> list[str]:
+        """What is wrong with the runs that were altered after they were made, databases among them."""
+        names = [one[part] for one in self.plan["databases"] for part in ("generator", "database", "copycat")]
+        return [text for name in dict.fromkeys([*names, *self.runs]) if name and (text := self.store.altered(name))]
 
     @property
     def runs(self) -> list[str]:
@@ -226,9 +235,10 @@ class Study:
 
     @cached_property
     def databases(self) -> list[Faces]:
-        """The synthetic databases that are there, in the order of folds."""
+        """The synthetic databases that are there, as they were made, in the order of folds."""
         names = [one["database"] for one in self.plan["databases"]]
-        return [Faces.load(self.store.run(name).path) for name in names if self.store.done(name)]
+        there = [name for name in names if self.store.done(name) and not self.store.altered(name)]
+        return [Faces.load(self.store.run(name).path) for name in there]
 
     @property
     def levels(self) -> tuple[str, ...]:

@@ -527,12 +527,16 @@ def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold:
 
 
 def plan(study: StudySpec, store: Store) -> Plan:
-    """Return what the study takes, and what of it is done or failed so far. Nothing is made."""
+    """Return what the study takes, and what of it is done or failed so far. Nothing is made.
+
+    A run that was altered after it was made is not done: it failed, and what is wrong with it is its error.
+    """
     made = databases(study, store)
     table = rows(study, made)
-    names = [name for one in made for name in _run_names(one)] + [row.spec.name for row in table]
-    done = frozenset(name for name in names if store.done(name))
-    failed = {name: text for name in names if name not in done and (text := failure(store, name))}
+    names = dict.fromkeys([name for one in made for name in _run_names(one)] + [row.spec.name for row in table])
+    altered = {name: text for name in names if (text := store.altered(name))}
+    done = frozenset(name for name in names if store.done(name) and name not in altered)
+    failed = {name: text for name in names if name not in done and (text := altered.get(name) or failure(store, name))}
     return Plan(study, tuple(made), tuple(table), done, failed)
 
 
@@ -654,8 +658,8 @@ def explain(rows: Sequence[Row], only: Only) -> str:
     if not any(row.spec.synthetic or row.spec.copycat for row in rows):
         return ""
     return (
-        f"a trial is one training with all its tests: those of {', '.join(sorted(asked))} are tested on synthetic faces "
-        "too, for the study's other settings, so generators and databases come first"
+        f"a trial is one training with all its tests: those of {', '.join(sorted(asked))} are tested on synthetic "
+        "faces too, for the study's other settings, so generators and databases come first"
     )
 
 
@@ -699,11 +703,11 @@ def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | No
         say(why)
     for one in frozen(study):
         say(f"{one['classifier']}, {one['ablation']}: frozen are {one['text']}")
-    needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)}
+    needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)} - todo.done
     jobs = [job for one in todo.databases for job in _database_jobs(one, store, device, needed)]
     jobs.sort(key=lambda job: job.order)
     jobs += [_trial_job(row, study, store, device) for row in missing]
-    jobs = [job for job in jobs if not store.done(job.run)]
+    jobs = [job for job in jobs if job.run not in todo.done]
     for job in jobs:
         (store.root / "work" / job.run / FAILED).unlink(missing_ok=True)  # what failed before is tried again
     failed = _work(jobs, store)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_classifiers import CLASSES, blobs
 
-from mien import cost, generators, metrics, splits, study, trials
+from mien import cost, generators, metrics, report, results, splits, study, trials
 from mien.errors import DataError, LeakageError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import Faces
 from mien.seeds import seed
@@ -577,6 +577,56 @@ def test_what_is_done_is_not_done_again_and_what_was_deleted_comes_out_the_same(
     assert {name: store.run(name).content for name in names} == before
     again = {name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names}
     assert [name for name in names if again[name] != made[name]] == names[1:3]
+
+
+def alter(store: Store, run: str, name: str) -> None:
+    """Change a byte of a file of a finished run."""
+    path = store.root / "runs" / run / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_trial_that_was_altered_is_not_done_and_is_named_by_plan_run_status_and_report(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    spec = study.resolve(table(), store)
+    study.run(spec, store, device="cpu")
+    gone = study.trials(spec, store)[1].name
+    alter(store, gone, "predictions.parquet")
+    message = f"{gone} was altered after it was made: predictions.parquet does not match its sha256"
+    found = study.plan(spec, store)
+    assert (len(found.done), list(found.failed)) == (3, [gone])
+    assert "3 done, 1 failed" in study.describe(found) and message in study.describe(found)
+    with pytest.raises(TrialsFailed, match=message):
+        study.run(spec, store, device="cpu")
+    text = results.status("small", store)
+    assert "3 of 4 trials done" in text and message in text
+    page = report.make("small", store, tmp_path / "out")
+    assert f"left out: {message}" in capfd.readouterr().err
+    assert message in page.read_text() and "1 of 2 trials" in page.read_text()
+    shutil.rmtree(store.root / "runs" / gone)
+    study.run(spec, store, device="cpu")
+    assert len(study.plan(spec, store).done) == 4 and not study.plan(spec, store).failed
+    assert "4 of 4 trials done" in results.status("small", store)
+
+
+def test_a_database_that_was_altered_stops_its_own_trials_alone(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(blobs(), store, "blobs")
+    spec = study.resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
+    study.run(spec, store, device="cpu")
+    one, other = (one.generate.name for one in study.databases(spec, store))
+    lost = [trial.name for trial in study.trials(spec, store) if trial.synthetic]
+    for name in lost:
+        shutil.rmtree(store.root / "runs" / name)
+    alter(store, one, "images.npy")
+    with pytest.raises(TrialsFailed, match="1 of 4 trials"):
+        study.run(spec, store, device="cpu")
+    text = study.plan(spec, store).failed[lost[0]]
+    assert text.startswith(study.NOT_BEGUN) and f"{one} was altered" in text
+    assert store.done(lost[1]) and store.done(other)
+    assert f"{one} was altered" in report.make("small", store, tmp_path / "out").read_text()
 
 
 def failing(**changes: Any) -> study.Study:
