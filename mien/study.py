@@ -783,10 +783,17 @@ def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
 
 
 def _work(jobs: list[Job], store: Store) -> dict[str, str]:
-    """Do the jobs in order, and return the error of each run that failed."""
+    """Do the jobs in order, but those that other processes are at last; return the error of each run that failed.
+
+    So two processes on one study share its trials, and wait for each other only where nothing else is left.
+    """
     failed: dict[str, str] = {}
     idle = 0
-    for number, job in enumerate(jobs, start=1):
+    left = list(jobs)
+    while left:
+        job = next((job for job in left if _free(job, store, failed)), left[0])
+        left.remove(job)
+        number = len(jobs) - len(left)
         began = time.monotonic()
         lacking = next((name for name in job.after if name in failed), None)
         if lacking is not None:
@@ -794,8 +801,9 @@ def _work(jobs: list[Job], store: Store) -> dict[str, str]:
             failed[job.run] = note_failure(store, job.run, reason)
             idle += 1
             continue
+        elsewhere = store.done(job.run) and not store.altered(job.run)
         try:
-            text = job.make()
+            text = "made by another process" if elsewhere else job.make()
         except Exception as error:
             failed[job.run] = note_failure(store, job.run, error)
             text = f"failed: {failed[job.run]}"
@@ -803,6 +811,11 @@ def _work(jobs: list[Job], store: Store) -> dict[str, str]:
     if idle:
         say(f"{idle} of {len(jobs)} were not begun, for want of what failed before them")
     return failed
+
+
+def _free(job: Job, store: Store, failed: dict[str, str]) -> bool:
+    """Whether a job can be begun now: nobody else is at it, and what it needs is there or failed."""
+    return all(name in failed or store.done(name) for name in job.after) and not store.working(job.run)
 
 
 def _write_study(plan: Plan, out: Path) -> None:

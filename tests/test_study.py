@@ -1,7 +1,10 @@
 """Studies: what they consist of, that they go on, that failures are rows, and that nothing leaks."""
 
 import json
+import multiprocessing
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -627,6 +630,32 @@ def test_a_database_that_was_altered_stops_its_own_trials_alone(tmp_path: Path):
     assert text.startswith(study.NOT_BEGUN) and f"{one} was altered" in text
     assert store.done(lost[1]) and store.done(other)
     assert f"{one} was altered" in report.make("small", store, tmp_path / "out").read_text()
+
+
+def run_elsewhere(root: Path, **changes: Any) -> None:
+    """What another process does: run the study, with no message kept."""
+    store = Store(root)
+    study.run(study.resolve(table(**changes), store), store, device="cpu")
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, "it was never reached"
+        time.sleep(0.05)
+
+
+def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
+    spec = study.resolve(table(), store)
+    first, *others = [trial.name for trial in study.trials(spec, store)]
+    worker = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(store.root,))
+    with store._claim(first):  # as if this process were at it
+        worker.start()
+        wait_for(lambda: all(store.done(name) for name in others) or not worker.is_alive())
+        assert not store.done(first) and worker.is_alive()
+    worker.join(60)
+    assert worker.exitcode == 0 and store.done(first)
 
 
 def failing(**changes: Any) -> study.Study:
