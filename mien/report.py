@@ -64,14 +64,14 @@ MANY = 6  # confusion matrices that are shown without being asked for
 WIDTH = 140  # columns of a table where no terminal says how many there are
 
 
-def make(studies: str | Path | Sequence[str | Path], store: Store, out: Path | None = None) -> Path:
+def make(studies: str | Sequence[str], store: Store, out: Path | None = None) -> Path:
     """Write report.html, report.md, tables.tex, tables.csv and figures of studies; return the path of the HTML file.
 
-    Each of `studies` is a name, a run, or a TOML file. `out` is report-NAME by default, with all their names. Raises
+    Each of `studies` is a name or a run. `out` is report-NAME by default, with all their names. Raises
     StoreError if a study was never run, UsageError if one is named twice.
     """
-    named = [studies] if isinstance(studies, str | Path) else list(studies)
-    found = [Study(str(one), store) for one in named]
+    named = [studies] if isinstance(studies, str) else list(studies)
+    found = [Study(one, store) for one in named]
     titles = [one.title for one in found]
     if not found or len(set(titles)) < len(titles):
         raise UsageError(f"a report must be made of studies, each named once; given: {', '.join(map(str, named))}")
@@ -104,9 +104,9 @@ def make(studies: str | Path | Sequence[str | Path], store: Store, out: Path | N
     return folder / "report.html"
 
 
-def terminal(study: str | Path, store: Store) -> Table:
+def terminal(study: str, store: Store) -> Table:
     """Return the settings table of a study for the terminal: each cell with its controls under it."""
-    found = Study(str(study), store)
+    found = Study(study, store)
     several = len(found.ablations) > 1
     cells = [cell for cell in found.cells if cell.level == "images"]
     printed = any(cell.published for cell in cells)
@@ -133,11 +133,11 @@ def terminal(study: str | Path, store: Store) -> Table:
     return table
 
 
-def show(study: str | Path, store: Store) -> None:
+def show(study: str, store: Store) -> None:
     """Print the settings table of a study, and what it says of adding synthetic faces."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(terminal(study, store))
-    found = Study(str(study), store)
+    found = Study(study, store)
     for text in [*(f"Leak alarm: {text}" for text in _alarms(found)), *_helps(found)]:
         console.print(text, soft_wrap=True, markup=False)
 

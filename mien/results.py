@@ -18,11 +18,10 @@ import pandas as pd
 from jaxtyping import Float, Num
 
 from mien import metrics, published, stats
-from mien.errors import SpecError, StoreError
+from mien.errors import StoreError
 from mien.faces import Faces
 from mien.progress import duration
 from mien.seeds import seed
-from mien.spec import read_toml
 from mien.stats import Interval, Summary, summary
 from mien.store import Run, Store
 
@@ -514,17 +513,10 @@ def described(study: Study, trial: dict[str, Any]) -> str:
 
 
 def find(name: str, store: Store) -> Run:
-    """Return the run of a study that `name` (an alias, a run, or a TOML file with a name) stands for.
+    """Return the run of a study that `name`, an alias or a run, stands for (study.recorded reads files).
 
-    Raises StoreError if it was never run or is something else, SpecError for a file without a name.
+    Raises StoreError if it was never run or is something else.
     """
-    if name.endswith(".toml"):
-        title = read_toml(Path(name)).get("name")
-        if not isinstance(title, str):
-            raise SpecError(f"{name} must be a study with a name, and has none")
-        name = title
-        if name not in store.aliases():
-            raise StoreError(f"the study {name} has not been run in {store.root}; run it with `mien study run`")
     run = store.run(name)
     if run.stage != "study":
         raise StoreError(f"a study must be named, and {name} is {run.name}; `mien ls study` lists the studies")

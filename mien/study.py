@@ -28,7 +28,7 @@ from pydantic import Field, model_validator
 from mien import classifiers, generators, preprocess, splits
 from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
-from mien.errors import MienError, SpecError, TrialsFailed, UsageError, WeightsError
+from mien.errors import MienError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces
 from mien.progress import duration, say
 from mien.seeds import seed as seed_of
@@ -234,6 +234,52 @@ def read(path: Path, store: Store) -> StudySpec:
         if str(error).startswith((str(path), "there must be a TOML file")):
             raise
         raise type(error)(f"{path}: {error}") from None
+
+
+def recorded(path: Path, store: Store) -> str:
+    """Return the run of a study file, or, if that was not run as it is, the run that its name stands for.
+
+    Where the two are not the same, it says so on stderr, with what differs. Raises StoreError if neither was ever run.
+    """
+    spec = read(path, store)
+    named = store.aliases().get(spec.title)
+    if store.done(spec.name):
+        if named not in (None, spec.name):
+            say(f"{path} is {spec.name}; the name {spec.title} stands for {named}: {differences(named, spec, store)}")
+        return spec.name
+    if named is None:
+        raise StoreError(f"the study {spec.title} has not been run in {store.root}; run it: mien study run {path}")
+    say(
+        f"{path} is not the study that was run as {spec.title}: {differences(named, spec, store)}. What follows is of "
+        f"that one, {named}; `mien study run {path}` runs the file as it is"
+    )
+    return named
+
+
+def differences(run: str, study: StudySpec, store: Store, most: int = 4) -> str:
+    """Say in which fields the study of a run differs from another, as `trials was 2, is 3`."""
+    try:
+        old, new = (_flat(one) for one in (store.run(run).spec, study.model_dump(mode="json")))
+    except StoreError:
+        return f"{run} cannot be read"
+    names = [name for name in dict.fromkeys([*new, *old]) if old.get(name) != new.get(name) and name != "stage"]
+    found = [f"{name} was {_shown(old.get(name))}, is {_shown(new.get(name))}" for name in names]
+    return "; ".join([*found[:most], *([f"and {len(found) - most} more"] if len(found) > most else [])])
+
+
+def _flat(data: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested tables as one, whose names are paths: classifiers.tiny.plain.epochs."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a few words: lists without brackets, nothing as such."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not there" if value is None else str(value)
 
 
 def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "study") -> StudySpec:
@@ -691,7 +737,13 @@ def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | No
     """
     todo = plan(study, store)
     part = chosen(todo.rows, only or {})
+    before = store.aliases().get(study.title, study.name)
     whole = store.make(study, lambda out, scratch: _write_study(todo, out), alias=study.title)
+    if before != study.name:
+        say(
+            f"the name {study.title} stood for {before} and stands for {study.name} now: "
+            f"{differences(before, study, store)}. `mien report {before}` still shows the one before"
+        )
     wanted = {row.spec.name: row for row in part}
     missing = [row for name, row in wanted.items() if name not in todo.done]
     if not missing:

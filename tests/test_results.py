@@ -15,7 +15,7 @@ from test_classifiers import CLASSES, blobs
 from test_study import FOUR, keep, table
 
 from mien import metrics, results, splits, study, trials
-from mien.errors import SpecError, StoreError
+from mien.errors import StoreError
 from mien.faces import Faces, make_index
 from mien.seeds import rng, seed
 from mien.store import Run, Store
@@ -409,14 +409,7 @@ def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
 # Finding studies
 
 
-def test_a_study_is_found_by_its_file_too(home: Store, whole: results.Study, tmp_path: Path):
-    (tmp_path / "a.toml").write_text('name = "whole"')
-    assert results.Study(str(tmp_path / "a.toml"), home).title == "whole"
-    (tmp_path / "a.toml").write_text('name = "other"')
-    with pytest.raises(StoreError, match="has not been run"):
-        results.Study(str(tmp_path / "a.toml"), home)
-    (tmp_path / "a.toml").write_text("")
-    with pytest.raises(SpecError, match="must be a study with a name"):
-        results.Study(str(tmp_path / "a.toml"), home)
+def test_a_study_is_found_by_its_name_or_run_and_nothing_else_is_taken_for_one(home: Store, whole: results.Study):
+    assert results.Study(home.resolve("whole"), home).title == results.Study("whole", home).title == "whole"
     with pytest.raises(StoreError, match="a study must be named"):
         results.Study("blobs", home)

@@ -526,6 +526,44 @@ def test_smoke_study_is_read_for_faces_called_drawn(store: Store):
     assert (spec.protocol, len(spec.settings), list(spec.classifiers)) == ("subject", 5, ["tiny"])
 
 
+# The file and what was run
+
+
+def test_a_file_that_was_edited_is_not_taken_for_the_study_that_was_run(
+    tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
+):
+    path = write(tmp_path, GOOD)
+    with pytest.raises(StoreError, match="the study small has not been run"):
+        study.recorded(path, store)
+    first = study.read(path, store)
+    store.make(first, lambda out, scratch: study._write_study(study.plan(first, store), out), alias="small")
+    assert study.recorded(path, store) == first.name
+    assert capfd.readouterr().err == ""
+    write(tmp_path, GOOD.replace("folds = 2", "folds = 2\ntrials = 3").replace("size = 32", "size = 24"))
+    assert study.recorded(path, store) == first.name
+    said = capfd.readouterr().err
+    assert f"{path} is not the study that was run as small: " in said and first.name in said
+    assert "trials was 5, is 3" in said and "classifiers.large.plain.size was 32, is 24" in said
+
+
+def test_a_file_stands_for_its_own_run_also_where_the_name_has_moved_on(
+    tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
+):
+    path = write(tmp_path, GOOD.replace("epochs = 2", "epochs = 1").replace("folds = 2", "folds = 2\ntrials = 1"))
+    first = study.read(path, store)
+    study.run(first, store, device="cpu")
+    assert "the name small stood for" not in capfd.readouterr().err
+    second = first.model_copy(update={"trials": 2})
+    study.run(second, store, device="cpu")
+    said = capfd.readouterr().err
+    assert f"the name small stood for {first.name} and stands for {second.name} now: trials was 1, is 2" in said
+    assert study.recorded(path, store) == first.name
+    said = capfd.readouterr().err
+    assert f"{path} is {first.name}; the name small stands for {second.name}: trials was 2, is 1" in said
+    study.run(second, store, device="cpu")
+    assert "stood for" not in capfd.readouterr().err
+
+
 # Running
 
 
