@@ -126,8 +126,8 @@ def terminal(study: str, store: Store) -> Table:
             table.add_row("", f"  {name}", *_brief(cell), style="dim")
     failed = f", {len(found.failed)} failed" if found.failed else ""
     table.caption = (
-        f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trainings "
-        f"done{failed}; {LOW} not above its controls"
+        f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trials "
+        f"done{failed}\n{LOW} not above its controls"
     )
     table.caption_justify = "left"
     return table
@@ -199,7 +199,7 @@ def _tests_synthetic(study: Study) -> bool:
 def _state(study: Study) -> str:
     """Say how much of the study is there."""
     total, done, failed = len(study.runs), len(study.done), len(study.failed)
-    parts = [f"{done} of {total} trainings are done"]
+    parts = [f"{done} of {total} trials are done"]
     if failed:
         parts.append(f"{failed} failed")
     if total - done - failed:
@@ -280,8 +280,14 @@ def _answer(one: Comparison) -> str:
 
 def _points(gap: Interval) -> str:
     """Return a difference in accuracy with its interval, in points."""
-    bounds = f", 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}" if not math.isnan(gap.low) else ""
-    return f"{100 * gap.value:+.1f} points{bounds}".replace("-", MINUS)
+    bounds = f", 95 % interval {_signed(gap.low)} to {_signed(gap.high)}" if not math.isnan(gap.low) else ""
+    return f"{_signed(gap.value)} points{bounds}"
+
+
+def _signed(share: float) -> str:
+    """Return a difference in points with its sign; what rounds to nothing has none."""
+    text = f"{100 * share:+.1f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
 def _reasons(study: Study) -> list[str]:
@@ -697,6 +703,7 @@ def _published_note(content: dict[str, Any]) -> str:
 def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     """Return the lines of one study."""
     lines = [] if alone else [f"## {part['title']}", ""]
+    head = "##" if alone else "###"  # under the study's own where there are several
     lines += [part["state"], ""]
     if part["alarms"]:
         lines += [f"> **Leak alarm.** {' '.join(part['alarms'])} {part['alarm']}", ""]
@@ -706,24 +713,24 @@ def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     if part["restricted"]:
         lines += [f"The faces are under this licence: {part['licence']}.", ""]
     if part["findings"]:
-        lines += ["## What the numbers say", "", *(f"- {text}" for text in part["findings"]), ""]
+        lines += [f"{head} What the numbers say", "", *(f"- {text}" for text in part["findings"]), ""]
     if part["helps"]:
-        lines += ["## Does adding synthetic images help?", "", *(f"- {text}" for text in part["helps"]), ""]
+        lines += [f"{head} Does adding synthetic images help?", "", *(f"- {text}" for text in part["helps"]), ""]
     if part["low"]:
-        lines += ["## Not above their controls", "", *(f"- {text}" for text in part["low"]), ""]
+        lines += [f"{head} Not above their controls", "", *(f"- {text}" for text in part["low"]), ""]
     lines += [part["without"], ""] if part["without"] else []
     for level in part["levels"]:
         for place, sheet in enumerate(level["sheets"]):
-            shown = tables.markdown(sheet)
+            shown = tables.markdown(sheet, f"{head}#")
             lines += [*shown[:2], level["note"], "", *shown[2:]] if place == 0 else shown
     for sheet in (part["recall"], part["counts"]):
-        lines += tables.markdown(sheet) if sheet else []
+        lines += tables.markdown(sheet, f"{head}#") if sheet else []
     for one in part["confusions"]:
-        lines += tables.markdown(_confusion_sheet(one))
+        lines += tables.markdown(_confusion_sheet(one), f"{head}#")
     if part["failed"]:
         rows = tuple(line(trial["where"], trial["run"], trial["error"]) for trial in part["failed"])
-        lines += tables.markdown(Sheet("Failed trials", ("trial", "run", "first error"), rows))
-    return [*lines, "## What was run", "", *(f"- {name}: {text}" for name, text in part["facts"]), ""]
+        lines += tables.markdown(Sheet("Failed trials", ("trial", "run", "first error"), rows), f"{head}#")
+    return [*lines, f"{head} What was run", "", *(f"- {name}: {text}" for name, text in part["facts"]), ""]
 
 
 def _confusion_sheet(one: dict[str, Any]) -> Sheet:
@@ -734,7 +741,7 @@ def _confusion_sheet(one: dict[str, Any]) -> Sheet:
 
 def _latex(content: dict[str, Any]) -> str:
     """Return all tables as LaTeX."""
-    lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs}.", ""]
+    lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs,graphicx}.", ""]
     for part in content["studies"]:
         for level in part["levels"]:
             for sheet in level["sheets"]:

@@ -120,7 +120,8 @@ class Cell:
             counts[trial, :, :, int(np.argmax(totals))] = true[trial]
         classes = self.done[0].classes if self.done else ()
         trials = [metrics.score(one.sum(axis=0, dtype=np.int64), classes) for one in counts if one.any()]
-        return replace(self, control="constant", trials=tuple(trials), counts=counts)
+        once, counts = _once(tuple(trials), counts)
+        return replace(self, control="constant", trials=once, counts=counts)
 
     @property
     def published(self) -> float | None:
@@ -326,6 +327,8 @@ class Study:
         tables = [self._pooled(names, test) for _, names in sorted(runs.items())]
         scores = tuple(None if one is None else metrics.score_table(one, self.classes, level) for one in tables)
         counts, units, grouped, clips = _grouped([one for one in tables if one is not None], self.classes, level)
+        if classifier in ("majority", "nearest") and control != "permuted":
+            scores, counts = _once(scores, counts)
         network = "" if control in ("majority", "nearest") else self.network(classifier)
         return Cell(
             setting, classifier, ablation, control, network, level, scores, counts, units, grouped, clips
@@ -420,6 +423,14 @@ class Study:
         return float(sum(about(run).get("seconds", 0.0) for run in [*runs, *self.done.values()]))
 
 
+def _once(
+    trials: tuple[metrics.Scores | None, ...], counts: Num[np.ndarray, "t g c c"]
+) -> tuple[tuple[metrics.Scores | None, ...], Num[np.ndarray, "some g c c"]]:
+    """Return one trial for all where nothing is drawn by lot and all tests are the same: a spread of 0 says nothing."""
+    same = None not in trials and all((one == counts[0]).all() for one in counts)
+    return (trials[:1], counts[:1]) if same else (trials, counts)
+
+
 def _grouped(
     tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
 ) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
@@ -471,9 +482,15 @@ def status(name: str, store: Store) -> str:
         runs = [run for run in study.runs if bool(kinds[run]["control"]) is control]
         if runs:
             lines.append(f"  {what:<12}{sum(run in study.done for run in runs):>5} of {len(runs)}")
-    made = [one[part] for one in study.plan["databases"] for part in ("generator", "database")]
+    databases = study.plan["databases"]
+    made = [one[part] for one in databases for part in ("generator", "database", "copycat") if one[part]]
     if made:
-        lines.append(f"  {'generators and databases':<25}{sum(store.done(run) for run in made):>3} of {len(made)}")
+        kinds_of = (
+            "generators, databases and copycats"
+            if any(one["copycat"] for one in databases)
+            else ("generators and databases")
+        )
+        lines.append(f"  {kinds_of:<35}{sum(store.done(run) for run in made):>3} of {len(made)}")
     lines += [f"  under way   {described(study, kinds[run])}" for run in busy]
     lines += [f"  under way   {run}" for run in made if not store.done(run) and store.working(run)]
     lines.append(f"  to come     {len(study.runs) - len(study.done) - len(failed - busy)}{_left(study, kinds, failed)}")
@@ -503,10 +520,12 @@ def _kind(trial: dict[str, Any]) -> tuple[str, str, str]:
 def described(study: Study, trial: dict[str, Any]) -> str:
     """Return what a trial is, in words."""
     fold = "" if study.protocol == "frame" else f", fold {trial['fold']}"
+    shared = sum(one["run"] == trial["run"] for one in study.trials) > 1  # without randomness one run is all trials
+    number = "" if shared else f", trial {trial['trial'] + 1}"
     kind = f" {trial['ablation']}" if trial["ablation"] and len(study.ablations) > 1 else ""
     control = f" ({trial['control']})" if trial["control"] else ""
     train = trial["train"].replace("_", " and ")
-    return f"{trial['classifier']}{kind}{control} trained on {train}, trial {trial['trial'] + 1}{fold}"
+    return f"{trial['classifier']}{kind}{control} trained on {train}{number}{fold}"
 
 
 # Finding things

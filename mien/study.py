@@ -549,8 +549,7 @@ def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold:
     one = next((one for one in made if one.fold == (-1 if by_frame else fold)), None)
     used = {*PARTS[kind.train], *kind.tests}
     baseline: Baseline | None = next((one for one in BASELINES if one == kind.classifier), None)
-    fixed = baseline and not by_frame and kind.control != "permuted"  # nothing in it is random: one trial is all trials
-    number = 0 if fixed else trial
+    number = 0 if _fixed(study, kind.classifier, kind.control) else trial
     return TrialSpec(
         faces=study.faces,
         synthetic=one.generate.name if one and "synthetic" in used else "",
@@ -567,6 +566,11 @@ def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold:
         trial=number,
         seed=seed_of("study", study.seed, "trial", number, "fold", fold),
     )
+
+
+def _fixed(study: StudySpec, classifier: str, control: str) -> bool:
+    """Whether nothing in a trial is drawn by lot, so that one run is all trials."""
+    return classifier in BASELINES and study.protocol != "frame" and control != "permuted"
 
 
 # The whole
@@ -818,7 +822,8 @@ def _database_jobs(one: Database, store: Store, device: str, needed: set[str]) -
 
 
 def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
-    where = f"trial {row.trial + 1}" + ("" if study.protocol == "frame" else f", fold {row.fold}")
+    number = "" if _fixed(study, row.classifier, row.control) else f", trial {row.trial + 1}"
+    where = number + ("" if study.protocol == "frame" else f", fold {row.fold}")
     kind = row.ablation if len(study.ablations) > 1 else ""
     kind += " with labels permuted" if row.control == "permuted" else ""
     label = f"{row.classifier} {kind.strip()}".strip()
@@ -831,7 +836,7 @@ def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
         )
 
     after = tuple(name for name in (row.spec.synthetic, row.spec.copycat) if name)
-    return Job(2, row.spec.name, f"{label} trained on {row.spec.train.replace('_', ' and ')}, {where}", after, make)
+    return Job(2, row.spec.name, f"{label} trained on {row.spec.train.replace('_', ' and ')}{where}", after, make)
 
 
 def _work(jobs: list[Job], store: Store) -> dict[str, str]:

@@ -136,7 +136,7 @@ def test_it_says_what_was_run_and_what_that_means(finished: tuple[Store, Path]):
     text = words(folder / "report.html")
     for part in (
         "Test people unseen",
-        "12 of 12 trainings are done",
+        "12 of 12 trials are done",
         store.resolve("small"),
         store.resolve("blobs"),
         "by subject, 2 folds",
@@ -419,6 +419,42 @@ def test_a_study_stands_in_a_report_once(finished: tuple[Store, Path], tmp_path:
         report.make(["small", "small"], finished[0], tmp_path)
 
 
+def test_headings_of_a_study_stand_under_its_own_where_there_are_several(
+    finished: tuple[Store, Path], both: tuple[Store, Path]
+):
+    alone, several = (one[1].joinpath("report.md").read_text().splitlines() for one in (finished, both))
+    assert "## What was run" in alone and "### By image" in alone
+    assert several.count("## leaky") == several.count("## honest") == 1 and "## What was run" not in several
+    assert several.count("### What was run") == 2 and "#### Accuracy, %, by image" in several
+    assert "#### Images of each class" in several and "### Images of each class" in alone
+
+
+def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
+    honest = results.Study("honest", both[0])
+    floors = dict(honest.floors("real_to_real", "images"))
+    shown = {name: report._plain_entry(cell, "accuracy").plain for name, cell in floors.items()}
+    for name in ("constant answer", "majority class", "1-nearest neighbour"):
+        assert shown[name].endswith(" (1)") and "±" not in shown[name]
+    assert "± " in shown["labels permuted (1-NN)"] and "± " in shown["labels permuted (vgg16)"]
+    leaky = results.Study("leaky", both[0])  # by frame each trial has a split of its own
+    (nearest,) = [cell for name, cell in leaky.floors("real_to_real", "images") if name == "1-nearest neighbour"]
+    assert len(nearest.trials) == 3
+    trial = next(one for one in honest.trials if one["control"] == "nearest")
+    assert results.described(honest, trial) == "nearest (nearest) trained on real, fold 0"
+
+
+def test_no_difference_has_no_sign():
+    assert [report._signed(one) for one in (0.0, -0.0004, 0.0004, 0.012, -0.012)] == [
+        "0.0", "0.0", "0.0", "+1.2", "\u22121.2",
+    ]  # fmt: skip
+
+
+def test_accuracies_of_table_15_and_their_spread_have_two_decimals(both: tuple[Store, Path]):
+    sheet = beside.table_15([results.Study("leaky", both[0])])
+    texts = [one.entries[2].plain for one in sheet.lines if len(one.entries) > 2]
+    assert all(re.match(r"\d+\.\d\d( ± \d+\.\d\d \(3\)( ▽)?)?$", text) for text in texts)
+
+
 # LaTeX
 
 
@@ -443,7 +479,8 @@ def test_latex_is_balanced_and_its_rows_are_as_wide_as_their_tables(name: str, r
     commands = set(re.findall(r"\\([a-z]+)", text))
     assert commands <= {
         "begin", "end", "centering", "caption", "footnotesize", "toprule", "midrule", "bottomrule", "addlinespace",
-        "par", "smallskip", "multicolumn", "textbf", "pm", "to", "nabla", "times", "usepackage", "textbackslash",
+        "par", "smallskip", "multicolumn", "textbf", "resizebox", "ifdim", "width", "linewidth", "else", "fi",
+        "pm", "to", "nabla", "times", "usepackage", "textbackslash",
     }  # fmt: skip
 
 
@@ -472,6 +509,7 @@ def test_a_table_is_golden_in_both_forms():
         "### Both", "", "A note.", "", "|  | n |", "| --- | --: |", "| **a → b** 9 images |  |", "| x_1 | 1.0 ± 2 ▽ |",
         "| total | 3 |", "",
     ]  # fmt: skip
+    assert tables.latex(sheet)[3].endswith(r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}")
     assert tables.latex(sheet)[4:9] == [
         r"\toprule",
         r" & n \\",
@@ -492,7 +530,7 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(finished: tuple[
     shutil.rmtree(store.root / "runs" / gone)
     path = report.make("small", store, tmp_path / "out")
     assert re.search(r"real \+ synthetic → real [\w ,]* tiny \u2013 1 of 2 trials", words(path))
-    assert "11 of 12 trainings are done, 1 are still to come" in words(path)
+    assert "11 of 12 trials are done, 1 are still to come" in words(path)
     assert not re.search(r" real → real [\w ,]* tiny \u2013", words(path))
     assert "Does adding synthetic images to the real ones help" not in words(path)
     kept = some(path.parent, setting="both_to_real", source="pooled")
@@ -505,7 +543,7 @@ def test_a_report_of_a_study_that_has_only_begun(home: Store, tmp_path: Path, ch
     found = written_study(home, name="begun", seed=7, done=lambda row: False, **changes)
     text = words(report.make("begun", home, tmp_path / "out"))
     whole = len(found.runs)
-    assert f"0 of {whole} trainings are done, {whole} are still to come" in text
+    assert f"0 of {whole} trials are done, {whole} are still to come" in text
     assert "\u2013 0 of 2 trials" in text
     assert [row["source"] for row in rows(tmp_path / "out") if row["source"] != "published"] == []
     assert (tmp_path / "out" / "tables.tex").exists()
@@ -515,7 +553,7 @@ def test_failed_trials_are_listed_with_their_first_error(store: Store, tmp_path:
     with pytest.raises(TrialsFailed):
         study.run(study.resolve(failing(), store), store, device="cpu")
     text = words(report.make("small", store, tmp_path / "out"))
-    assert "2 of 4 trainings are done, 2 failed" in text
+    assert "2 of 4 trials are done, 2 failed" in text
     assert "wild trained on real, trial 1, fold 1" in text
     assert "the loss of tiny must stay finite" in text
     assert "\u2013 0 of 1 trials" in text
@@ -546,9 +584,11 @@ def shown(store: Store, name: str) -> str:
 
 def test_the_terminal_shows_a_row_a_setting_in_80_columns(finished: tuple[Store, Path]):
     text = shown(finished[0], "small")
+    lines = text.splitlines()
     for name in report.SETTINGS.values():
         assert name in text
-    assert "12 of 12 trainings done" in text and "…" not in text and "plain" not in text
+    assert "12 of 12 trials done" in text and "…" not in text and "plain" not in text
+    assert [one.strip() for one in lines if one.strip()][-1] == "▽ not above its controls"
 
 
 def test_the_terminal_shows_controls_under_their_cells(home: Store):
@@ -590,4 +630,4 @@ def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
     study.run(study.resolve(table(settings=["real_to_real", "both_to_real"], controls=CONTROLS), store), store)
     text = words(report.make("small", store, tmp_path / "out"))
     assert "Does adding synthetic images to the real ones help (tiny)?" in text
-    assert "trainings are done. What" in text and not re.search(r"\d of \d trials", text)
+    assert "trials are done. What" in text and not re.search(r"\d of \d trials", text)
