@@ -147,15 +147,15 @@ def show(study: str, store: Store) -> None:
 
 def _content(studies: list[Study]) -> dict[str, Any]:
     """Return all that the pages show, as text and tables."""
-    like = any(cell.published for study in studies for cell in study.cells)
+    like = [study for study in studies if study.like and any(cell.published for cell in study.cells)]
     return {
         "title": ", ".join(study.title for study in studies),
         "side": [_side_by_side(studies)] if len(studies) > 1 else [],
         "studies": [_section(study) for study in studies],
-        "charts": beside.figures(studies) if like else [],
-        "preprint": beside.tables_3_to_14(studies) if like else [],
-        "others": [beside.table_15(studies)] if like else [],
-        "counts": beside.tables_1_and_2(studies) if like else [],
+        "charts": beside.figures(like) if like else [],
+        "preprint": beside.tables_3_to_14(like) if like else [],
+        "others": [beside.table_15(like)] if like else [],
+        "counts": beside.tables_1_and_2(like) if like else [],
         "source": published.SOURCE,
         "dataset": published.DATASET,
     }
@@ -395,6 +395,11 @@ def _note(study: Study, level: str) -> str:
         parts.append(
             f"{LOW} marks what does not stand above each of its controls, by the 95 % interval of the difference."
         )
+    if level == "images" and not study.like and any(cell.network in published.MODELS for cell in cells):
+        parts.append(
+            f"Published numbers are of {len(published.EMOTIONS)} classes and do not stand here, beside "
+            f"{len(study.classes)}{'' if len(study.classes) != len(published.EMOTIONS) else ' others'}."
+        )
     if level == "images" and any(cell.published for cell in cells):
         parts.append(
             f"Published is the average that the preprint prints for the same setting, network and ablation, on "
@@ -447,6 +452,8 @@ def _side_by_side(studies: list[Study]) -> Sheet:
             entries = [_plain_entry(found[name], "accuracy") if name in found else NONE for found in floors]
             rows.append(line(name, *([NONE] if like else []), *entries, kind="control"))
     heads = [f"{study.title}, by {study.protocol}" for study in studies]
+    if len({study.classes for study in studies}) > 1 or (like and not all(study.like for study in studies)):
+        heads = [f"{name}, {len(study.classes)} classes" for name, study in zip(heads, studies, strict=True)]
     head = ("train → test", *(["published"] if like else []), *heads)
     return Sheet("Accuracy in per cent, by image, of all studies", head, tuple(rows))
 

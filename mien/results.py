@@ -45,7 +45,8 @@ class Cell:
 
     `control` is empty, or says which control it is. `counts` are [trials, groups, classes, classes], the confusion
     matrices of each trial that is there and each group (`units`): subjects where all are known, else clips, else
-    images. `clips` is how many clips a trial tests, the mean over trials.
+    images. `clips` is how many clips a trial tests, the mean over trials. `like` says whether its classes are the
+    preprint's, without which its numbers are no match for these.
     """
 
     setting: str
@@ -59,6 +60,7 @@ class Cell:
     units: tuple[str, ...]
     grouped: str
     clips: int
+    like: bool = True
 
     @property
     def done(self) -> list[metrics.Scores]:
@@ -127,7 +129,8 @@ class Cell:
     def published(self) -> float | None:
         """The average that the preprint prints for this setting, network and ablation, in per cent, if it has one."""
         ablation = PUBLISHED.get(self.ablation)
-        return published.average(self.setting, self.network, ablation) if ablation and not self.control else None
+        known = self.like and ablation and not self.control
+        return published.average(self.setting, self.network, ablation) if known and ablation else None
 
     def confusion(self) -> np.ndarray:
         """Return int [classes, classes], rows = true: the sum over folds and the trials that are there."""
@@ -200,6 +203,11 @@ class Study:
         self.ablations: list[str] = self.plan["ablations"]
         self.trials: list[dict[str, Any]] = self.plan["trials"]
         self._predictions: dict[str, pd.DataFrame] = {}
+
+    @property
+    def like(self) -> bool:
+        """Whether its classes are the preprint's seven: numbers of fewer classes are no match for published ones."""
+        return set(self.classes) == set(published.EMOTIONS)
 
     @cached_property
     def done(self) -> dict[str, Run]:
@@ -331,7 +339,7 @@ class Study:
             scores, counts = _once(scores, counts)
         network = "" if control in ("majority", "nearest") else self.network(classifier)
         return Cell(
-            setting, classifier, ablation, control, network, level, scores, counts, units, grouped, clips
+            setting, classifier, ablation, control, network, level, scores, counts, units, grouped, clips, self.like
         )  # fmt: skip
 
     def network(self, classifier: str) -> str:

@@ -32,13 +32,25 @@ GRID: dict[str, Any] = {
     "ablations": ["plain", "freeze30"],
     "settings": FOUR,
     "controls": CONTROLS,
+    "faces": "sevens",
 }
+
+
+def sevens() -> Faces:
+    """People who show the preprint's seven classes, one in each clip."""
+    faces = people(96, 6)
+    clips = sorted(set(faces.index["clip"]))
+    return Faces(
+        faces.images,
+        faces.index.assign(emotion=[published.EMOTIONS[clips.index(clip) % 7] for clip in faces.index["clip"]]),
+    )
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("home") / "store")
     keep(people(96, 6), store, "blobs")
+    keep(sevens(), store, "sevens")
     return store
 
 
@@ -324,7 +336,7 @@ def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Pa
     controls = [one[0] for one in texts[texts.index(["Controls"]) + 1 :]]
     assert "1-nearest neighbour, frame (leaky)" in controls and "labels permuted (vgg16), subject (honest)" in controls
     assert sheets[0].note == (
-        "Tests of a trial, frame (leaky): 20 images, 14 clips, 6 subjects; "
+        "Tests of a trial, frame (leaky): 20 images, 15 clips, 6 subjects; "
         "subject (honest): 96 images, 24 clips, 6 subjects."
     )
     assert all(one.entries[-1].text == "not run" for one in sheets[4].lines if one.entries[0].text == "frame")
@@ -367,7 +379,7 @@ def test_table_15_sets_ours_beside_the_competitors(both: tuple[Store, Path]):
     sheet = beside.table_15(studies)
     texts = [[entry.plain for entry in one.entries] for one in sheet.lines]
     assert ["TLCNN [27]", "CASME II", "69.10", "\u2013"] in texts
-    assert any(one[0].startswith("mien, leaky: by frame, blobs real tests: 20 images") for one in texts)
+    assert any(one[0].startswith("mien, leaky: by frame, sevens real tests: 20 images") for one in texts)
     place = next(k for k, one in enumerate(texts) if one[0].startswith("mien, honest: by subject"))
     assert texts[place + 1][:2] == ["vgg16", "real → real"]
     assert len(texts) == 10 + 2 * (1 + 3 * 2)
@@ -377,8 +389,8 @@ def test_tables_1_and_2_set_our_counts_beside_the_published(both: tuple[Store, P
     studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
     sheets = beside.tables_1_and_2(studies)
     texts = {one.entries[0].text: [entry.text for entry in one.entries[1:]] for one in sheets[0].lines}
-    assert texts["fear"] == ["127", "2", "24", "6", "6"]
-    assert texts["repression"] == ["2,187", "27", "0", "0", "0"]
+    assert texts["fear"] == ["127", "2", "12", "3", "3"]
+    assert texts["repression"] == ["2,187", "27", "12", "3", "3"]
     assert texts["total"] == ["17,124", "255", "96", "24", "6"]
     assert [sheet.caption[:8] for sheet in sheets] == ["Table 1.", "Table 2.", "Table 2."]  # one set of faces
 
@@ -402,6 +414,20 @@ def test_a_tiny_network_that_was_named_vgg16_is_not_the_preprints(home: Store, t
     path = report.make("named", home, tmp_path)
     assert "99.33" not in words(path) and "vgg16 (tiny)" in words(path)
     assert not (tmp_path / "figures").exists()
+
+
+def test_published_numbers_of_seven_classes_do_not_stand_beside_fewer(
+    home: Store, both: tuple[Store, Path], tmp_path: Path
+):
+    four = {**GRID, "faces": "blobs", "controls": [], "trials": 1}
+    written_study(home, name="four", **four)
+    text = words(report.make("four", home, tmp_path / "four"))
+    assert "99.33" not in text and "Table 3" not in text
+    assert "Published numbers are of 7 classes and do not stand here, beside 4." in text
+    assert some(tmp_path / "four", source="published") == []
+    text = words(report.make(["honest", "four"], home, tmp_path / "mixed"))
+    assert "honest, by subject, 7 classes" in text and "four, by subject, 4 classes" in text
+    assert "subject (honest)" in text and "subject (four)" not in text
 
 
 def test_studies_stand_side_by_side(both: tuple[Store, Path]):
