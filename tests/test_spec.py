@@ -55,7 +55,7 @@ class Meal(Spec):
         ("heat", 0, "meal.toml: heat: must be more than 0.0 (given: 0)"),
         ("vegan", 1, "meal.toml: vegan: must be true or false (given: 1)"),
         ("vegan", "yes", "meal.toml: vegan: must be true or false (given: 'yes')"),
-        ("dish", "soop", "meal.toml: dish: must be 'soup' or 'salad'. Did you mean 'soup'? (given: 'soop')"),
+        ("dish", "soups", "meal.toml: dish: must be 'soup' or 'salad'. Did you mean 'soup'? (given: 'soups')"),
         ("dish", "cake", "meal.toml: dish: must be 'soup' or 'salad' (given: 'cake')"),
         ("host", 3, "meal.toml: host: must be text in quotes (given: 3)"),
         ("host", "", "meal.toml: host: must not be empty (given: '')"),
