@@ -18,6 +18,8 @@ from torch.nn import functional
 from mien.seeds import rng
 from mien.spec import Strict
 
+BRIGHTEST = 10  # at ten times its light a face is white
+
 
 class AugmentSpec(Strict):
     """The ranges that each image's parameters are drawn from, evenly.
@@ -34,8 +36,8 @@ class AugmentSpec(Strict):
     @field_validator("brightness")
     @classmethod
     def _rises(cls, pair: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < pair[0] <= pair[1]:
-            raise ValueError("brightness must be two factors above 0, the smaller one first")
+        if not 0 < pair[0] <= pair[1] <= BRIGHTEST:
+            raise ValueError(f"brightness must be two factors above 0 and up to {BRIGHTEST}, the smaller one first")
         return pair
 
 

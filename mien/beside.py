@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mien import charts, published, results
 from mien.results import Cell, Study
 from mien.tables import HOLE, Entry, Line, Sheet, line
-from mien.words import SETTINGS, average, label, low, named, printed, tallies, tested
+from mien.words import SETTINGS, average, label, low, named, precise, printed, tallies, tested
 
 TRIALS = 5  # of the preprint
 COMPETING = ("real_to_real", "real_to_synthetic", "synthetic_to_real")  # the settings that its Table 15 takes up
@@ -63,8 +63,8 @@ def _numbered(studies: list[Study], setting: str, ablation: str) -> Sheet:
     return Sheet(caption, head, tuple(rows), note)
 
 
-def _padded(texts: list[str], width: int) -> list[str]:
-    return [*texts, *[HOLE] * (width - len(texts))]
+def _padded(texts: list[str], width: int, rest: str = HOLE) -> list[str]:
+    return [*texts, *[rest] * (width - len(texts))]
 
 
 def _held(study: Study, setting: str) -> str:
@@ -80,9 +80,9 @@ def _trials(study: Study, cell: Cell, name: str, width: int) -> Line:
     if found is None:
         whole = Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
     else:
-        around = f"± {100 * found.sd:.2f} ({found.n})" if found.n > 1 else f"({found.n})"
-        whole = Entry(f"{100 * found.mean:.2f}", around, "" if cell.control else low(study, cell, "accuracy"))
-    return line(name, *_padded(texts, width), whole, kind="control" if cell.control else "")
+        whole = Entry(f"{100 * found.mean:.2f}", precise(found), "" if cell.control else low(study, cell, "accuracy"))
+    once = len(cell.trials) < study.spec["trials"]  # one run for all trials
+    return line(name, *_padded(texts, width, "" if once else HOLE), whole, kind="control" if cell.control else "")
 
 
 def figures(studies: list[Study]) -> list[dict[str, str]]:

@@ -57,10 +57,10 @@ class ClassifierSpec(Strict):
     """
 
     name: str = Field(min_length=1)
-    size: int = Field(default=160, ge=8)
-    weights: str = Field(default="imagenet", min_length=1)
-    epochs: int = Field(default=10, ge=1)
-    batch: int = Field(default=64, ge=2)
+    size: int = Field(default=160, ge=8, le=1024)
+    weights: str = "imagenet"
+    epochs: int = Field(default=10, ge=1, le=100_000)
+    batch: int = Field(default=64, ge=2, le=65_536)
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
@@ -76,6 +76,8 @@ class ClassifierSpec(Strict):
     @field_validator("weights")
     @classmethod
     def _digest_is_whole(cls, weights: str) -> str:
+        if not weights:
+            raise ValueError("weights must be 'imagenet', 'none', or the path of a file, and is empty")
         if weights.startswith("file:") and not _is_sha256(weights.removeprefix("file:")):
             raise ValueError("file: must be followed by the 64 hexadecimal digits of a sha256")
         return weights

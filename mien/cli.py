@@ -338,9 +338,13 @@ def study_plan(
 
     home = _store(store)
     resolved = module.read(study, home)
+    wanted = module.parse_only(only or [], resolved)
     plan = module.plan(resolved, home)
+    rows = module.chosen(plan.rows, wanted)
     print(module.describe(plan), flush=True)
-    rows = module.chosen(plan.rows, module.parse_only(only or [], resolved))
+    why = module.explain([row for row in rows if row.spec.name not in plan.done], wanted)
+    if why:
+        print(why)
     print(cost.describe(cost.costs(plan, rows, home, device), device))
 
 
@@ -376,7 +380,8 @@ def study_status(
     """Say how far a study is, also while it runs elsewhere."""
     from mien import results
 
-    print(results.status(study, _store(store)))
+    home = _store(store)
+    print(results.status(_recorded(study, home), home))
 
 
 @app.command()
@@ -395,8 +400,9 @@ def report(
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder, and {out} is a file; give another path")
     home = _store(store)
-    page = module.make(studies, home, out)
-    for name in studies:
+    names = [_recorded(name, home) for name in studies]
+    page = module.make(names, home, out)
+    for name in names:
         module.show(name, home)
     print(page)
 
@@ -565,6 +571,15 @@ def holds(run: "Run") -> str:
         return run.stage
     parts = [f"{total[name]:,} {name}" for name in ("images", "clips", "subjects") if total[name]]
     return ", ".join(parts)
+
+
+def _recorded(name: str, home: "Store") -> str:
+    """Return the study's name, or the run of its file."""
+    if not name.endswith(".toml"):
+        return name
+    from mien import study
+
+    return study.recorded(Path(name), home)
 
 
 def _store(path: Path) -> "Store":

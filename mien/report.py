@@ -64,14 +64,14 @@ MANY = 6  # confusion matrices that are shown without being asked for
 WIDTH = 140  # columns of a table where no terminal says how many there are
 
 
-def make(studies: str | Path | Sequence[str | Path], store: Store, out: Path | None = None) -> Path:
+def make(studies: str | Sequence[str], store: Store, out: Path | None = None) -> Path:
     """Write report.html, report.md, tables.tex, tables.csv and figures of studies; return the path of the HTML file.
 
-    Each of `studies` is a name, a run, or a TOML file. `out` is report-NAME by default, with all their names. Raises
+    Each of `studies` is a name or a run. `out` is report-NAME by default, with all their names. Raises
     StoreError if a study was never run, UsageError if one is named twice.
     """
-    named = [studies] if isinstance(studies, str | Path) else list(studies)
-    found = [Study(str(one), store) for one in named]
+    named = [studies] if isinstance(studies, str) else list(studies)
+    found = [Study(one, store) for one in named]
     titles = [one.title for one in found]
     if not found or len(set(titles)) < len(titles):
         raise UsageError(f"a report must be made of studies, each named once; given: {', '.join(map(str, named))}")
@@ -97,14 +97,16 @@ def make(studies: str | Path | Sequence[str | Path], store: Store, out: Path | N
         writer.writeheader()
         for one in found:
             writer.writerows(csv_rows(one))
+    for text in dict.fromkeys(text for one in found for text in one.altered):
+        say(f"left out: {text}")
     for licence in dict.fromkeys(one.licence for one in found if one.restricted):
         say(f"{folder} contains images of {licence}; do not publish")
     return folder / "report.html"
 
 
-def terminal(study: str | Path, store: Store) -> Table:
+def terminal(study: str, store: Store) -> Table:
     """Return the settings table of a study for the terminal: each cell with its controls under it."""
-    found = Study(str(study), store)
+    found = Study(study, store)
     several = len(found.ablations) > 1
     cells = [cell for cell in found.cells if cell.level == "images"]
     printed = any(cell.published for cell in cells)
@@ -124,18 +126,18 @@ def terminal(study: str | Path, store: Store) -> Table:
             table.add_row("", f"  {name}", *_brief(cell), style="dim")
     failed = f", {len(found.failed)} failed" if found.failed else ""
     table.caption = (
-        f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trainings "
-        f"done{failed}; {LOW} not above its controls"
+        f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trials "
+        f"done{failed}\n{LOW} not above its controls"
     )
     table.caption_justify = "left"
     return table
 
 
-def show(study: str | Path, store: Store) -> None:
+def show(study: str, store: Store) -> None:
     """Print the settings table of a study, and what it says of adding synthetic faces."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(terminal(study, store))
-    found = Study(str(study), store)
+    found = Study(study, store)
     for text in [*(f"Leak alarm: {text}" for text in _alarms(found)), *_helps(found)]:
         console.print(text, soft_wrap=True, markup=False)
 
@@ -145,15 +147,15 @@ def show(study: str | Path, store: Store) -> None:
 
 def _content(studies: list[Study]) -> dict[str, Any]:
     """Return all that the pages show, as text and tables."""
-    like = any(cell.published for study in studies for cell in study.cells)
+    like = [study for study in studies if study.like and any(cell.published for cell in study.cells)]
     return {
         "title": ", ".join(study.title for study in studies),
         "side": [_side_by_side(studies)] if len(studies) > 1 else [],
         "studies": [_section(study) for study in studies],
-        "charts": beside.figures(studies) if like else [],
-        "preprint": beside.tables_3_to_14(studies) if like else [],
-        "others": [beside.table_15(studies)] if like else [],
-        "counts": beside.tables_1_and_2(studies) if like else [],
+        "charts": beside.figures(like) if like else [],
+        "preprint": beside.tables_3_to_14(like) if like else [],
+        "others": [beside.table_15(like)] if like else [],
+        "counts": beside.tables_1_and_2(like) if like else [],
         "source": published.SOURCE,
         "dataset": published.DATASET,
     }
@@ -197,7 +199,7 @@ def _tests_synthetic(study: Study) -> bool:
 def _state(study: Study) -> str:
     """Say how much of the study is there."""
     total, done, failed = len(study.runs), len(study.done), len(study.failed)
-    parts = [f"{done} of {total} trainings are done"]
+    parts = [f"{done} of {total} trials are done"]
     if failed:
         parts.append(f"{failed} failed")
     if total - done - failed:
@@ -278,8 +280,14 @@ def _answer(one: Comparison) -> str:
 
 def _points(gap: Interval) -> str:
     """Return a difference in accuracy with its interval, in points."""
-    bounds = f", 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}" if not math.isnan(gap.low) else ""
-    return f"{100 * gap.value:+.1f} points{bounds}".replace("-", MINUS)
+    bounds = f", 95 % interval {_signed(gap.low)} to {_signed(gap.high)}" if not math.isnan(gap.low) else ""
+    return f"{_signed(gap.value)} points{bounds}"
+
+
+def _signed(share: float) -> str:
+    """Return a difference in points with its sign; what rounds to nothing has none."""
+    text = f"{100 * share:+.1f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
 def _reasons(study: Study) -> list[str]:
@@ -387,6 +395,11 @@ def _note(study: Study, level: str) -> str:
         parts.append(
             f"{LOW} marks what does not stand above each of its controls, by the 95 % interval of the difference."
         )
+    if level == "images" and not study.like and any(cell.network in published.MODELS for cell in cells):
+        parts.append(
+            f"Published numbers are of {len(published.EMOTIONS)} classes and do not stand here, beside "
+            f"{len(study.classes)}{'' if len(study.classes) != len(published.EMOTIONS) else ' others'}."
+        )
     if level == "images" and any(cell.published for cell in cells):
         parts.append(
             f"Published is the average that the preprint prints for the same setting, network and ablation, on "
@@ -439,6 +452,8 @@ def _side_by_side(studies: list[Study]) -> Sheet:
             entries = [_plain_entry(found[name], "accuracy") if name in found else NONE for found in floors]
             rows.append(line(name, *([NONE] if like else []), *entries, kind="control"))
     heads = [f"{study.title}, by {study.protocol}" for study in studies]
+    if len({study.classes for study in studies}) > 1 or (like and not all(study.like for study in studies)):
+        heads = [f"{name}, {len(study.classes)} classes" for name, study in zip(heads, studies, strict=True)]
     head = ("train → test", *(["published"] if like else []), *heads)
     return Sheet("Accuracy in per cent, by image, of all studies", head, tuple(rows))
 
@@ -695,6 +710,7 @@ def _published_note(content: dict[str, Any]) -> str:
 def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     """Return the lines of one study."""
     lines = [] if alone else [f"## {part['title']}", ""]
+    head = "##" if alone else "###"  # under the study's own where there are several
     lines += [part["state"], ""]
     if part["alarms"]:
         lines += [f"> **Leak alarm.** {' '.join(part['alarms'])} {part['alarm']}", ""]
@@ -704,24 +720,24 @@ def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     if part["restricted"]:
         lines += [f"The faces are under this licence: {part['licence']}.", ""]
     if part["findings"]:
-        lines += ["## What the numbers say", "", *(f"- {text}" for text in part["findings"]), ""]
+        lines += [f"{head} What the numbers say", "", *(f"- {text}" for text in part["findings"]), ""]
     if part["helps"]:
-        lines += ["## Does adding synthetic images help?", "", *(f"- {text}" for text in part["helps"]), ""]
+        lines += [f"{head} Does adding synthetic images help?", "", *(f"- {text}" for text in part["helps"]), ""]
     if part["low"]:
-        lines += ["## Not above their controls", "", *(f"- {text}" for text in part["low"]), ""]
+        lines += [f"{head} Not above their controls", "", *(f"- {text}" for text in part["low"]), ""]
     lines += [part["without"], ""] if part["without"] else []
     for level in part["levels"]:
         for place, sheet in enumerate(level["sheets"]):
-            shown = tables.markdown(sheet)
+            shown = tables.markdown(sheet, f"{head}#")
             lines += [*shown[:2], level["note"], "", *shown[2:]] if place == 0 else shown
     for sheet in (part["recall"], part["counts"]):
-        lines += tables.markdown(sheet) if sheet else []
+        lines += tables.markdown(sheet, f"{head}#") if sheet else []
     for one in part["confusions"]:
-        lines += tables.markdown(_confusion_sheet(one))
+        lines += tables.markdown(_confusion_sheet(one), f"{head}#")
     if part["failed"]:
         rows = tuple(line(trial["where"], trial["run"], trial["error"]) for trial in part["failed"])
-        lines += tables.markdown(Sheet("Failed trials", ("trial", "run", "first error"), rows))
-    return [*lines, "## What was run", "", *(f"- {name}: {text}" for name, text in part["facts"]), ""]
+        lines += tables.markdown(Sheet("Failed trials", ("trial", "run", "first error"), rows), f"{head}#")
+    return [*lines, f"{head} What was run", "", *(f"- {name}: {text}" for name, text in part["facts"]), ""]
 
 
 def _confusion_sheet(one: dict[str, Any]) -> Sheet:
@@ -732,7 +748,7 @@ def _confusion_sheet(one: dict[str, Any]) -> Sheet:
 
 def _latex(content: dict[str, Any]) -> str:
     """Return all tables as LaTeX."""
-    lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs}.", ""]
+    lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs,graphicx}.", ""]
     for part in content["studies"]:
         for level in part["levels"]:
             for sheet in level["sheets"]:

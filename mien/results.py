@@ -18,11 +18,10 @@ import pandas as pd
 from jaxtyping import Float, Num
 
 from mien import metrics, published, stats
-from mien.errors import SpecError, StoreError
+from mien.errors import StoreError
 from mien.faces import Faces
 from mien.progress import duration
 from mien.seeds import seed
-from mien.spec import read_toml
 from mien.stats import Interval, Summary, summary
 from mien.store import Run, Store
 
@@ -46,7 +45,8 @@ class Cell:
 
     `control` is empty, or says which control it is. `counts` are [trials, groups, classes, classes], the confusion
     matrices of each trial that is there and each group (`units`): subjects where all are known, else clips, else
-    images. `clips` is how many clips a trial tests, the mean over trials.
+    images. `clips` is how many clips a trial tests, the mean over trials. `like` says whether its classes are the
+    preprint's, without which its numbers are no match for these.
     """
 
     setting: str
@@ -60,6 +60,7 @@ class Cell:
     units: tuple[str, ...]
     grouped: str
     clips: int
+    like: bool = True
 
     @property
     def done(self) -> list[metrics.Scores]:
@@ -121,13 +122,15 @@ class Cell:
             counts[trial, :, :, int(np.argmax(totals))] = true[trial]
         classes = self.done[0].classes if self.done else ()
         trials = [metrics.score(one.sum(axis=0, dtype=np.int64), classes) for one in counts if one.any()]
-        return replace(self, control="constant", trials=tuple(trials), counts=counts)
+        once, counts = _once(tuple(trials), counts)
+        return replace(self, control="constant", trials=once, counts=counts)
 
     @property
     def published(self) -> float | None:
         """The average that the preprint prints for this setting, network and ablation, in per cent, if it has one."""
         ablation = PUBLISHED.get(self.ablation)
-        return published.average(self.setting, self.network, ablation) if ablation and not self.control else None
+        known = self.like and ablation and not self.control
+        return published.average(self.setting, self.network, ablation) if known and ablation else None
 
     def confusion(self) -> np.ndarray:
         """Return int [classes, classes], rows = true: the sum over folds and the trials that are there."""
@@ -201,18 +204,32 @@ class Study:
         self.trials: list[dict[str, Any]] = self.plan["trials"]
         self._predictions: dict[str, pd.DataFrame] = {}
 
+    @property
+    def like(self) -> bool:
+        """Whether its classes are the preprint's seven: numbers of fewer classes are no match for published ones."""
+        return set(self.classes) == set(published.EMOTIONS)
+
     @cached_property
     def done(self) -> dict[str, Run]:
-        """The trials that are there, by run name."""
-        names = dict.fromkeys(trial["run"] for trial in self.trials)
-        return {name: self.store.run(name) for name in names if self.store.done(name)}
+        """The trials that are there, as they were made, by run name."""
+        names = [name for name in self.runs if self.store.done(name) and not self.store.altered(name)]
+        return {name: self.store.run(name) for name in names}
 
     @cached_property
     def failed(self) -> list[dict[str, Any]]:
-        """The trials that failed, each run once, with its first error under `error`."""
+        """The trials that failed or were altered, each run once, with its first error under `error`."""
         missing = {trial["run"]: trial for trial in self.trials if trial["run"] not in self.done}
-        noted = [{**trial, "error": _error(self.store.root / trial["note"])} for trial in missing.values()]
+        noted = [
+            {**trial, "error": self.store.altered(name) or _error(self.store.root / trial["note"])}
+            for name, trial in missing.items()
+        ]
         return [trial for trial in noted if trial["error"]]
+
+    @cached_property
+    def altered(self) -> list[str]:
+        """What is wrong with the runs that were altered after they were made, databases among them."""
+        names = [one[part] for one in self.plan["databases"] for part in ("generator", "database", "copycat")]
+        return [text for name in dict.fromkeys([*names, *self.runs]) if name and (text := self.store.altered(name))]
 
     @property
     def runs(self) -> list[str]:
@@ -226,9 +243,10 @@ class Study:
 
     @cached_property
     def databases(self) -> list[Faces]:
-        """The synthetic databases that are there, in the order of folds."""
+        """The synthetic databases that are there, as they were made, in the order of folds."""
         names = [one["database"] for one in self.plan["databases"]]
-        return [Faces.load(self.store.run(name).path) for name in names if self.store.done(name)]
+        there = [name for name in names if self.store.done(name) and not self.store.altered(name)]
+        return [Faces.load(self.store.run(name).path) for name in there]
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -317,9 +335,11 @@ class Study:
         tables = [self._pooled(names, test) for _, names in sorted(runs.items())]
         scores = tuple(None if one is None else metrics.score_table(one, self.classes, level) for one in tables)
         counts, units, grouped, clips = _grouped([one for one in tables if one is not None], self.classes, level)
+        if classifier in ("majority", "nearest") and control != "permuted":
+            scores, counts = _once(scores, counts)
         network = "" if control in ("majority", "nearest") else self.network(classifier)
         return Cell(
-            setting, classifier, ablation, control, network, level, scores, counts, units, grouped, clips
+            setting, classifier, ablation, control, network, level, scores, counts, units, grouped, clips, self.like
         )  # fmt: skip
 
     def network(self, classifier: str) -> str:
@@ -411,6 +431,14 @@ class Study:
         return float(sum(about(run).get("seconds", 0.0) for run in [*runs, *self.done.values()]))
 
 
+def _once(
+    trials: tuple[metrics.Scores | None, ...], counts: Num[np.ndarray, "t g c c"]
+) -> tuple[tuple[metrics.Scores | None, ...], Num[np.ndarray, "some g c c"]]:
+    """Return one trial for all where nothing is drawn by lot and all tests are the same: a spread of 0 says nothing."""
+    same = None not in trials and all((one == counts[0]).all() for one in counts)
+    return (trials[:1], counts[:1]) if same else (trials, counts)
+
+
 def _grouped(
     tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
 ) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
@@ -462,9 +490,15 @@ def status(name: str, store: Store) -> str:
         runs = [run for run in study.runs if bool(kinds[run]["control"]) is control]
         if runs:
             lines.append(f"  {what:<12}{sum(run in study.done for run in runs):>5} of {len(runs)}")
-    made = [one[part] for one in study.plan["databases"] for part in ("generator", "database")]
+    databases = study.plan["databases"]
+    made = [one[part] for one in databases for part in ("generator", "database", "copycat") if one[part]]
     if made:
-        lines.append(f"  {'generators and databases':<25}{sum(store.done(run) for run in made):>3} of {len(made)}")
+        kinds_of = (
+            "generators, databases and copycats"
+            if any(one["copycat"] for one in databases)
+            else ("generators and databases")
+        )
+        lines.append(f"  {kinds_of:<35}{sum(store.done(run) for run in made):>3} of {len(made)}")
     lines += [f"  under way   {described(study, kinds[run])}" for run in busy]
     lines += [f"  under way   {run}" for run in made if not store.done(run) and store.working(run)]
     lines.append(f"  to come     {len(study.runs) - len(study.done) - len(failed - busy)}{_left(study, kinds, failed)}")
@@ -494,27 +528,22 @@ def _kind(trial: dict[str, Any]) -> tuple[str, str, str]:
 def described(study: Study, trial: dict[str, Any]) -> str:
     """Return what a trial is, in words."""
     fold = "" if study.protocol == "frame" else f", fold {trial['fold']}"
+    shared = sum(one["run"] == trial["run"] for one in study.trials) > 1  # without randomness one run is all trials
+    number = "" if shared else f", trial {trial['trial'] + 1}"
     kind = f" {trial['ablation']}" if trial["ablation"] and len(study.ablations) > 1 else ""
     control = f" ({trial['control']})" if trial["control"] else ""
     train = trial["train"].replace("_", " and ")
-    return f"{trial['classifier']}{kind}{control} trained on {train}, trial {trial['trial'] + 1}{fold}"
+    return f"{trial['classifier']}{kind}{control} trained on {train}{number}{fold}"
 
 
 # Finding things
 
 
 def find(name: str, store: Store) -> Run:
-    """Return the run of a study that `name` (an alias, a run, or a TOML file with a name) stands for.
+    """Return the run of a study that `name`, an alias or a run, stands for (study.recorded reads files).
 
-    Raises StoreError if it was never run or is something else, SpecError for a file without a name.
+    Raises StoreError if it was never run or is something else.
     """
-    if name.endswith(".toml"):
-        title = read_toml(Path(name)).get("name")
-        if not isinstance(title, str):
-            raise SpecError(f"{name} must be a study with a name, and has none")
-        name = title
-        if name not in store.aliases():
-            raise StoreError(f"the study {name} has not been run in {store.root}; run it with `mien study run`")
     run = store.run(name)
     if run.stage != "study":
         raise StoreError(f"a study must be named, and {name} is {run.name}; `mien ls study` lists the studies")

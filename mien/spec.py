@@ -5,21 +5,40 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from mien.errors import SpecError
 
 AnyStrict = TypeVar("AnyStrict", bound="Strict")
 RUN_NAME = re.compile(r"^[a-z][a-z0-9_]*-[0-9a-f]{12}$")
+BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}
+WHOLE, NUMBER, TEXT, LIST, TABLE = "a whole number", "a number", "text in quotes", "a list in brackets", "a table"
+KINDS = {
+    **{f"int_{kind}": f"must be {WHOLE}" for kind in ("type", "parsing", "from_float", "parsing_size")},
+    **{f"float_{kind}": f"must be {NUMBER}" for kind in ("type", "parsing")},
+    **{f"bool_{kind}": "must be true or false" for kind in ("type", "parsing")},
+    **{f"{kind}_type": f"must be {LIST}" for kind in ("tuple", "list")},
+    **{f"{kind}_type": f"must be {TABLE}" for kind in ("dict", "model", "model_attributes")},
+    "string_type": f"must be {TEXT}",
+    "string_too_short": "must not be empty",
+    "finite_number": "must be a finite number",
+    "missing": "must be given",
+}
+"""What must hold in plain words, by pydantic's name for the fault."""
 
 
 class Strict(BaseModel):
-    """A frozen record that refuses names it does not know, and tells the nearest one it does."""
+    """A frozen record that refuses names it does not know, and tells the nearest one it does.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Numbers are finite, and neither texts ("2") nor true and false are numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,6 +49,26 @@ class Strict(BaseModel):
                 hint = nearest(str(name), known)
                 raise SpecError(f"{cls.__name__} has no field '{name}'.{hint} It has: {', '.join(known)}.")
         return data
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _as_given(cls, value: Any, read: Callable[[Any], Any]) -> Any:
+        found = read(value)
+        if not _kept(value, found):
+            kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(type(found).__name__)
+            raise ValueError(f"must be {kind}" if kind else "must not have texts, true or false in place of numbers")
+        return found
+
+
+def _kept(given: Any, read: Any) -> bool:
+    """Whether each text, true and false that was given was read as one, and no number as true or false."""
+    if isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        return all(_kept(one, other) for one, other in zip(given, read, strict=True))
+    if isinstance(given, dict) and isinstance(read, dict):
+        return all(_kept(one, read[name]) for name, one in given.items() if name in read)
+    if isinstance(given, str | bool) or isinstance(read, bool):
+        return type(given) is type(read)
+    return True
 
 
 class Spec(Strict):
@@ -63,17 +102,50 @@ def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStr
     except SpecError as error:
         raise SpecError(f"{where}: {error}") from None
     except ValidationError as error:
-        raise SpecError(explain(error, where)) from None
+        raise SpecError(explain(error, where, data)) from None
 
 
-def explain(error: ValidationError, where: str) -> str:
-    """Return pydantic's complaints as one line each, with what was given."""
-    lines = []
+def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
+    """Return pydantic's complaints about `data` as one line each: where, what must hold, and what was given."""
+    found: dict[str, list[ErrorDetails]] = {}
     for fault in error.errors():
-        text = fault["msg"].removeprefix("Value error, ")
-        place = ".".join(str(part) for part in fault["loc"])
-        lines.append(f"{where}: {place}: {text} (given: {fault['input']!r})" if place else f"{where}: {text}")
+        if fault["type"] == "too_short" and len(fault["input"]) >= fault.get("ctx", {}).get("min_length", 0):
+            continue  # it is long enough, and only seems short without the items that are at fault themselves
+        found.setdefault(_place(fault, data), []).append(fault)
+    lines = []
+    for place, faults in found.items():
+        last = place.rpartition(".")[2]
+        text = " or ".join(dict.fromkeys(_must(fault) for fault in faults)).replace(" or must be ", " or ")
+        given = "" if faults[0]["type"] == "missing" or not place else f" (given: {faults[0]['input']!r})"
+        if last and text.startswith(f"{last} "):  # it says its own name already
+            place = place.removesuffix(last)
+        lines.append(f"{where}: {place}{': ' if place and not place.endswith('.') else ''}{text}{given}")
     return "\n".join(lines)
+
+
+def _place(fault: ErrorDetails, data: Any) -> str:
+    """Return the path of a faulty value in what was given, without pydantic's own names for the kinds it tried."""
+    path, value = [], data
+    for part in fault["loc"]:
+        if isinstance(value, dict) and (part in value or fault["type"] == "missing"):
+            path, value = [*path, str(part)], value.get(part)
+        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
+            path, value = [*path, str(part)], value[part]
+    return ".".join(path)
+
+
+def _must(fault: ErrorDetails) -> str:
+    """Return what must hold, in plain words."""
+    kind, more = fault["type"], fault.get("ctx", {})
+    if kind == "literal_error":
+        names = re.findall("'([^']*)'", more["expected"])
+        return f"must be {more['expected']}.{nearest(str(fault['input']), names)}".removesuffix(".")
+    for name, sign in BOUNDS.items():
+        if name in more and kind.startswith(("greater", "less")):
+            return f"must be {sign.format(more[name])}"
+    if kind == "too_short":
+        return f"must have {more['min_length']} or more"
+    return KINDS.get(kind, fault["msg"].removeprefix("Value error, "))
 
 
 def parents(data: Any) -> list[str]:
@@ -87,7 +159,7 @@ def parents(data: Any) -> list[str]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the tables of a TOML file; raises SpecError if it is missing or not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except FileNotFoundError:
         raise SpecError(f"there must be a TOML file at {path}, and there is none; check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:

@@ -179,6 +179,19 @@ class Store:
             raise StoreError(f"{run.name} was altered after it was made: {'; '.join(faults)}. {run.mend}")
         return run
 
+    def altered(self, name: str) -> str:
+        """Say what is wrong with the finished run of this name (not an alias), and what to do; nothing if all is well.
+
+        A run that is not there has not been altered.
+        """
+        if not self.done(name):
+            return ""
+        try:
+            self.run(name)
+        except StoreError as error:
+            return str(error)
+        return ""
+
     def faults(self, run: Run, thorough: bool = False) -> list[str]:
         """Return what is wrong with a run's files, nothing if they are as they were made.
 

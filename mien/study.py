@@ -28,7 +28,7 @@ from pydantic import Field, model_validator
 from mien import classifiers, generators, preprocess, splits
 from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
-from mien.errors import MienError, SpecError, TrialsFailed, UsageError
+from mien.errors import MienError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces
 from mien.progress import duration, say
 from mien.seeds import seed as seed_of
@@ -37,6 +37,7 @@ from mien.store import Run, Store
 from mien.trials import (
     COPIES,
     FAILED,
+    HELD_OUT,
     LEAD,
     PARTS,
     SETTINGS,
@@ -54,6 +55,15 @@ Control = Literal["majority", "nearest", "permuted", "copycat"]
 
 ABLATIONS: dict[str, dict[str, Any]] = {"plain": {}, "augment": {"augment": {}}, "freeze30": {"freeze": 0.3}}
 """What an ablation changes in every classifier; a study may define more, in [ablation.NAME]."""
+
+MADE_HERE = {
+    "generate": {
+        "counts": "counts = must stand above all tables, where it holds for every fold",
+        "generator": "a study trains a generator of its own for each fold, as [generator] says",
+    },
+    "generator": {"faces": "generators are trained on the study's own faces, on each fold's training side"},
+}
+"""What a table must not say, because the study says it: by table, field, and why."""
 
 NOT_BEGUN = "its synthetic faces could not be made: "
 
@@ -77,7 +87,7 @@ class Study(Strict):
     protocol: Literal["frame", "clip", "subject"]
     folds: Annotated[int, Field(ge=2)] | Literal["subjects"] = 5
     only_folds: tuple[int, ...] = ()
-    trials: int = Field(default=5, ge=1)
+    trials: int = Field(default=5, ge=1, le=1000)
     settings: tuple[Setting, ...] = Field(min_length=1)
     classifiers: tuple[str, ...] = Field(min_length=1)
     ablations: tuple[str, ...] = Field(default=("plain",), min_length=1)
@@ -113,6 +123,22 @@ class Study(Strict):
         for name in self.ablations:
             if name not in known:
                 raise ValueError(f"there is no ablation '{name}'.{nearest(name, known)} There are: {', '.join(known)}")
+        for name, fields in self.ablation.items():
+            if name in ABLATIONS:
+                raise ValueError(
+                    f"[ablation.{name}] must have a name of its own: {name} means the same in every study; call it "
+                    f"my-{name}, there and in ablations"
+                )
+            if "name" in fields:
+                raise ValueError(
+                    f"[ablation.{name}] must not change the network, and has name = {fields['name']!r}; a network of "
+                    "its own belongs in classifiers, with a table [classifier.NAME]"
+                )
+        for table, idle in MADE_HERE.items():
+            for name in (name for name in getattr(self, table) if name in idle):
+                raise ValueError(
+                    f"[{table}] must not have {name}, and has {name} = {getattr(self, table)[name]!r}; {idle[name]}"
+                )
         unused = sorted(set(self.ablation) - set(self.ablations))
         if unused:
             raise ValueError(
@@ -199,9 +225,61 @@ class Plan:
 def read(path: Path, store: Store) -> StudySpec:
     """Return the study of a TOML file with all its names resolved; weights files are copied into the store.
 
-    Raises SpecError with the nearest known name for one that is not known, StoreError if the faces are not there.
+    Raises SpecError with the nearest known name for one that is not known, StoreError if the faces are not there,
+    WeightsError if a file of weights is not, DataError if they cannot be split like that; all of them name the file.
     """
-    return resolve(read_spec(Study, read_toml(path), str(path)), store, path.parent, str(path))
+    try:
+        return resolve(read_spec(Study, read_toml(path), str(path)), store, path.parent, str(path))
+    except UsageError as error:
+        if str(error).startswith((str(path), "there must be a TOML file")):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+
+
+def recorded(path: Path, store: Store) -> str:
+    """Return the run of a study file, or, if that was not run as it is, the run that its name stands for.
+
+    Where the two are not the same, it says so on stderr, with what differs. Raises StoreError if neither was ever run.
+    """
+    spec = read(path, store)
+    named = store.aliases().get(spec.title)
+    if store.done(spec.name):
+        if named not in (None, spec.name):
+            say(f"{path} is {spec.name}; the name {spec.title} stands for {named}: {differences(named, spec, store)}")
+        return spec.name
+    if named is None:
+        raise StoreError(f"the study {spec.title} has not been run in {store.root}; run it: mien study run {path}")
+    say(
+        f"{path} is not the study that was run as {spec.title}: {differences(named, spec, store)}. What follows is of "
+        f"that one, {named}; `mien study run {path}` runs the file as it is"
+    )
+    return named
+
+
+def differences(run: str, study: StudySpec, store: Store, most: int = 4) -> str:
+    """Say in which fields the study of a run differs from another, as `trials was 2, is 3`."""
+    try:
+        old, new = (_flat(one) for one in (store.run(run).spec, study.model_dump(mode="json")))
+    except StoreError:
+        return f"{run} cannot be read"
+    names = [name for name in dict.fromkeys([*new, *old]) if old.get(name) != new.get(name) and name != "stage"]
+    found = [f"{name} was {_shown(old.get(name))}, is {_shown(new.get(name))}" for name in names]
+    return "; ".join([*found[:most], *([f"and {len(found) - most} more"] if len(found) > most else [])])
+
+
+def _flat(data: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested tables as one, whose names are paths: classifiers.tiny.plain.epochs."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a few words: lists without brackets, nothing as such."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not there" if value is None else str(value)
 
 
 def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "study") -> StudySpec:
@@ -218,6 +296,10 @@ def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "stu
         run = preprocess.run(read_spec(preprocess.PreprocessSpec, folded, where), store)
     faces = Faces.load(run.path)
     folds = len(faces.subjects) if study.folds == "subjects" else study.folds
+    beyond = [fold for fold in study.only_folds if fold >= folds]
+    if beyond:
+        raise SpecError(f"{where}: only_folds must be within 0 to {folds - 1}; given: {beyond}")
+    splits.split(faces, study.protocol, folds, 0, study.seed)  # complains if it cannot be done
     spec = StudySpec(
         title=study.name,
         faces=run.name,
@@ -252,14 +334,31 @@ def _classifier(study: Study, name: str, store: Store, folder: Path, where: str)
             )
     common = {key: value for key, value in study.classifier.items() if key not in tables}
     data = {"name": name, **common, **tables.get(name, {})}
-    weights = data.get("weights", "none")
-    if isinstance(weights, str) and weights not in ("imagenet", "none") and not weights.startswith("file:"):
-        data["weights"] = classifiers.adopt(folder / weights, store)
     changes = {ablation: {**ABLATIONS, **study.ablation}[ablation] for ablation in study.ablations}
     return {
-        ablation: read_spec(ClassifierSpec, {**data, **change}, f"{where}: classifier.{name}, {ablation}")
+        ablation: _one(_taken_in({**data, **change}, store, folder), store, f"{where}: classifier.{name}, {ablation}")
         for ablation, change in changes.items()
     }
+
+
+def _taken_in(data: dict[str, Any], store: Store, folder: Path) -> dict[str, Any]:
+    """Return the fields of a classifier, its file of weights (if it names any) copied into the store."""
+    weights = data.get("weights", "")
+    if not isinstance(weights, str) or weights in ("", "imagenet", "none") or weights.startswith("file:"):
+        return data
+    return {**data, "weights": classifiers.adopt(folder / weights, store)}
+
+
+def _one(data: dict[str, Any], store: Store, where: str) -> ClassifierSpec:
+    """Return one classifier; raises WeightsError if the store does not have the file that it means."""
+    spec = read_spec(ClassifierSpec, data, where)
+    digest = spec.weights.removeprefix("file:")
+    if spec.weights.startswith("file:") and not store.done(classifiers.WeightsSpec(sha256=digest).name):
+        raise WeightsError(
+            f"{where}: weights must be of a file that is in the store, and none there has the sha256 {digest}; give "
+            "the path of the file, and it is copied there"
+        )
+    return spec
 
 
 def _generator(study: Study, faces: str, where: str) -> dict[str, Any]:
@@ -323,7 +422,15 @@ def _database(
     }
     generate = read_spec(generators.GenerateSpec, wanted, f"{where}: generate")
     if (generate.sampler == "direct") != (generators.GENERATORS[train.kind].sampler == "direct"):
-        raise SpecError(f"{where}: generate: the sampler '{generate.sampler}' does not go with a {train.kind}")
+        raise SpecError(
+            f"{where}: generate: the sampler '{generate.sampler}' does not go with a generator of kind {train.kind}"
+        )
+    total = sum(generate.counts.values())
+    if total < HELD_OUT:
+        raise SpecError(
+            f"{where}: counts must make {HELD_OUT} images or more, of which one in {HELD_OUT} tests and the others "
+            f"train; '{study.counts}' makes {total}{'' if fold < 0 else f' in fold {fold}'}"
+        )
     copies = _copies(study, fold, split, parent, generate.counts) if "copycat" in study.controls else None
     return Database(fold, split, train, generate, copies)
 
@@ -352,7 +459,8 @@ def _counts(text: str, there: dict[str, int], classes: tuple[str, ...], where: s
     try:
         wanted = generators.parse_counts(text, _no_dataset, list(there) if text.startswith("balanced:") else classes)
     except UsageError as error:
-        raise SpecError(f"{where}: {error}") from None
+        text = str(error).replace("'like:DATASET'", "'like'")
+        raise SpecError(f"{where}: {text}. 'like' is as many of each class as the training side has") from None
     return {name: count for name, count in wanted.items() if name in there}
 
 
@@ -441,8 +549,7 @@ def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold:
     one = next((one for one in made if one.fold == (-1 if by_frame else fold)), None)
     used = {*PARTS[kind.train], *kind.tests}
     baseline: Baseline | None = next((one for one in BASELINES if one == kind.classifier), None)
-    fixed = baseline and not by_frame and kind.control != "permuted"  # nothing in it is random: one trial is all trials
-    number = 0 if fixed else trial
+    number = 0 if _fixed(study, kind.classifier, kind.control) else trial
     return TrialSpec(
         faces=study.faces,
         synthetic=one.generate.name if one and "synthetic" in used else "",
@@ -461,16 +568,25 @@ def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold:
     )
 
 
+def _fixed(study: StudySpec, classifier: str, control: str) -> bool:
+    """Whether nothing in a trial is drawn by lot, so that one run is all trials."""
+    return classifier in BASELINES and study.protocol != "frame" and control != "permuted"
+
+
 # The whole
 
 
 def plan(study: StudySpec, store: Store) -> Plan:
-    """Return what the study takes, and what of it is done or failed so far. Nothing is made."""
+    """Return what the study takes, and what of it is done or failed so far. Nothing is made.
+
+    A run that was altered after it was made is not done: it failed, and what is wrong with it is its error.
+    """
     made = databases(study, store)
     table = rows(study, made)
-    names = [name for one in made for name in _run_names(one)] + [row.spec.name for row in table]
-    done = frozenset(name for name in names if store.done(name))
-    failed = {name: text for name in names if name not in done and (text := failure(store, name))}
+    names = dict.fromkeys([name for one in made for name in _run_names(one)] + [row.spec.name for row in table])
+    altered = {name: text for name in names if (text := store.altered(name))}
+    done = frozenset(name for name in names if store.done(name) and name not in altered)
+    failed = {name: text for name in names if name not in done and (text := altered.get(name) or failure(store, name))}
     return Plan(study, tuple(made), tuple(table), done, failed)
 
 
@@ -496,9 +612,23 @@ def describe(plan: Plan) -> str:
         if names or not what.startswith(("copycat", "trials")):
             lines.append(f"  {len(names):>5} {what:<26}{done:>5} done" + (f", {failed} failed" if failed else ""))
     lines += [f"  {one['classifier']}, {one['ablation']}: frozen are {one['text']}" for one in frozen(study)]
+    lines += [f"  no synthetic {text}, with counts = '{study.counts}'" for text in _lacking(plan)]
     errors = Counter(text.removeprefix(NOT_BEGUN) for text in plan.failed.values())
     lines += [f"  failed: {text}" + (f" ({n} runs)" if n > 1 else "") for text, n in errors.items()]
     return "\n".join(lines)
+
+
+def _lacking(plan: Plan) -> list[str]:
+    """Return which classes have no synthetic faces, and in which folds."""
+    folds: dict[str, list[str]] = {}
+    for one in plan.databases:
+        lacking = ", ".join(name for name in plan.study.classes if name not in one.generate.counts)
+        folds.setdefault(lacking, []).append(str(one.fold))
+    return [
+        names + (f" in {'fold' if len(where) == 1 else 'folds'} {', '.join(where)}" if "-1" not in where else "")
+        for names, where in folds.items()
+        if names
+    ]
 
 
 def frozen(study: StudySpec) -> list[dict[str, str]]:
@@ -542,16 +672,45 @@ def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
                 f"{nearest(axis, list(AXES))}"
             )
         if name not in known[axis]:
-            raise UsageError(
-                f"--only {axis}={name}: the study has {', '.join(known[axis]) or 'none'}.{nearest(name, known[axis])}"
-            )
+            hint = "" if axis in ("trial", "fold") else nearest(name, known[axis])  # no number is nearly another
+            raise UsageError(f"--only {axis}={name}: the study has {', '.join(known[axis]) or 'none'}.{hint}")
         found.setdefault(axis, set()).add(name)
     return {axis: frozenset(names) for axis, names in found.items()}
 
 
 def chosen(rows: Sequence[Row], only: Only) -> list[Row]:
-    """Return the rows that `only` asks for; a training counts for every setting that it serves."""
-    return [row for row in rows if all(_place(row)[axis] & names for axis, names in only.items())]
+    """Return the rows that `only` asks for; a training counts for every setting that it serves.
+
+    Raises UsageError if there are rows, and none is asked for.
+    """
+    found = [row for row in rows if _within(row, only)]
+    if rows and not found:
+        asked = ",".join(f"{axis}={name}" for axis, names in only.items() for name in sorted(names))
+        parts = []
+        for axis in only:
+            rest = {other: names for other, names in only.items() if other != axis}
+            there = [name for row in rows if _within(row, rest) for name in sorted(_place(row)[axis])]
+            others = ",".join(f"{other}={name}" for other, names in rest.items() for name in sorted(names))
+            parts.append(f"beside {others} there is {axis}={' or '.join(dict.fromkeys(there)) or 'nothing'}")
+        raise UsageError(f"--only must leave some trial, and {asked} leaves none: {'; '.join(parts)}")
+    return found
+
+
+def _within(row: Row, only: Only) -> bool:
+    return all(_place(row)[axis] & names for axis, names in only.items())
+
+
+def explain(rows: Sequence[Row], only: Only) -> str:
+    """Say why a part of a study needs generators that its settings do not, or nothing where that is not so."""
+    asked = only.get("setting", frozenset())
+    if not asked or any(source != "real" for name in asked for source in SETTINGS[name]):
+        return ""
+    if not any(row.spec.synthetic or row.spec.copycat for row in rows):
+        return ""
+    return (
+        f"a trial is one training with all its tests: those of {', '.join(sorted(asked))} are tested on synthetic "
+        "faces too, for the study's other settings, so generators and databases come first"
+    )
 
 
 def _place(row: Row) -> dict[str, frozenset[str]]:
@@ -581,20 +740,30 @@ def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | No
     built.
     """
     todo = plan(study, store)
+    part = chosen(todo.rows, only or {})
+    before = store.aliases().get(study.title, study.name)
     whole = store.make(study, lambda out, scratch: _write_study(todo, out), alias=study.title)
-    wanted = {row.spec.name: row for row in chosen(todo.rows, only or {})}
+    if before != study.name:
+        say(
+            f"the name {study.title} stood for {before} and stands for {study.name} now: "
+            f"{differences(before, study, store)}. `mien report {before}` still shows the one before"
+        )
+    wanted = {row.spec.name: row for row in part}
     missing = [row for name, row in wanted.items() if name not in todo.done]
     if not missing:
         say(f"{study.title}: all {len(wanted)} trials{' that were asked for' if only else ''} are done")
         return whole
     _check(missing)
+    why = explain(missing, only or {})
+    if why:
+        say(why)
     for one in frozen(study):
         say(f"{one['classifier']}, {one['ablation']}: frozen are {one['text']}")
-    needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)}
+    needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)} - todo.done
     jobs = [job for one in todo.databases for job in _database_jobs(one, store, device, needed)]
     jobs.sort(key=lambda job: job.order)
     jobs += [_trial_job(row, study, store, device) for row in missing]
-    jobs = [job for job in jobs if not store.done(job.run)]
+    jobs = [job for job in jobs if job.run not in todo.done]
     for job in jobs:
         (store.root / "work" / job.run / FAILED).unlink(missing_ok=True)  # what failed before is tried again
     failed = _work(jobs, store)
@@ -653,7 +822,8 @@ def _database_jobs(one: Database, store: Store, device: str, needed: set[str]) -
 
 
 def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
-    where = f"trial {row.trial + 1}" + ("" if study.protocol == "frame" else f", fold {row.fold}")
+    number = "" if _fixed(study, row.classifier, row.control) else f", trial {row.trial + 1}"
+    where = number + ("" if study.protocol == "frame" else f", fold {row.fold}")
     kind = row.ablation if len(study.ablations) > 1 else ""
     kind += " with labels permuted" if row.control == "permuted" else ""
     label = f"{row.classifier} {kind.strip()}".strip()
@@ -666,14 +836,21 @@ def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
         )
 
     after = tuple(name for name in (row.spec.synthetic, row.spec.copycat) if name)
-    return Job(2, row.spec.name, f"{label} trained on {row.spec.train.replace('_', ' and ')}, {where}", after, make)
+    return Job(2, row.spec.name, f"{label} trained on {row.spec.train.replace('_', ' and ')}{where}", after, make)
 
 
 def _work(jobs: list[Job], store: Store) -> dict[str, str]:
-    """Do the jobs in order, and return the error of each run that failed."""
+    """Do the jobs in order, but those that other processes are at last; return the error of each run that failed.
+
+    So two processes on one study share its trials, and wait for each other only where nothing else is left.
+    """
     failed: dict[str, str] = {}
     idle = 0
-    for number, job in enumerate(jobs, start=1):
+    left = list(jobs)
+    while left:
+        job = next((job for job in left if _free(job, store, failed)), left[0])
+        left.remove(job)
+        number = len(jobs) - len(left)
         began = time.monotonic()
         lacking = next((name for name in job.after if name in failed), None)
         if lacking is not None:
@@ -681,8 +858,9 @@ def _work(jobs: list[Job], store: Store) -> dict[str, str]:
             failed[job.run] = note_failure(store, job.run, reason)
             idle += 1
             continue
+        elsewhere = store.done(job.run) and not store.altered(job.run)
         try:
-            text = job.make()
+            text = "made by another process" if elsewhere else job.make()
         except Exception as error:
             failed[job.run] = note_failure(store, job.run, error)
             text = f"failed: {failed[job.run]}"
@@ -690,6 +868,11 @@ def _work(jobs: list[Job], store: Store) -> dict[str, str]:
     if idle:
         say(f"{idle} of {len(jobs)} were not begun, for want of what failed before them")
     return failed
+
+
+def _free(job: Job, store: Store, failed: dict[str, str]) -> bool:
+    """Whether a job can be begun now: nobody else is at it, and what it needs is there or failed."""
+    return all(name in failed or store.done(name) for name in job.after) and not store.working(job.run)
 
 
 def _write_study(plan: Plan, out: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 HOLE = "\u2013"  # what stands where a number would
 LOW = "▽"  # what marks a number that does not stand above its controls
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # made to fit if too wide
 LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
@@ -62,8 +63,8 @@ def line(*texts: str | Entry, kind: Literal["", "group", "control", "total"] = "
     return Line(tuple(Entry(text) if isinstance(text, str) else text for text in texts), kind)
 
 
-def markdown(sheet: Sheet) -> list[str]:
-    """Return a table as lines of Markdown."""
+def markdown(sheet: Sheet, head: str = "###") -> list[str]:
+    """Return a table as lines of Markdown, its caption a heading of the level of `head`."""
     width = len(sheet.head)
     rows = [list(sheet.head), ["---", *["--:"] * (width - 1)]]
     for one in sheet.lines:
@@ -72,14 +73,14 @@ def markdown(sheet: Sheet) -> list[str]:
             texts = [f"**{one.entries[0].text}** {one.entries[0].small}".strip(), *texts[1:]]
         rows.append([*texts, *[""] * (width - len(texts))])
     found = [f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows]
-    return [f"### {sheet.caption}", "", *([sheet.note, ""] if sheet.note else []), *found, ""]
+    return [f"{head} {sheet.caption}", "", *([sheet.note, ""] if sheet.note else []), *found, ""]
 
 
 def latex(sheet: Sheet) -> list[str]:
-    """Return a table as lines of LaTeX, for the package booktabs."""
+    """Return a table as lines of LaTeX, for the packages booktabs and graphicx: what is too wide is made to fit."""
     width = len(sheet.head)
     lines = [r"\begin{table}", r"\centering\footnotesize", rf"\caption{{{escaped(sheet.caption)}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _row(list(sheet.head)), r"\midrule"]
+    lines += [rf"{FIT}\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _row(list(sheet.head)), r"\midrule"]
     for place, one in enumerate(sheet.lines):
         if one.kind in ("group", "total") and place:
             lines.append(r"\addlinespace" if one.kind == "group" else r"\midrule")
@@ -89,7 +90,7 @@ def latex(sheet: Sheet) -> list[str]:
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textbf{{{escaped(one.entries[0].text)}}}{_beside(one)}}} \\")
         else:
             lines.append(_row([*texts, *[""] * (width - len(texts))]))
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     lines += [rf"\par\smallskip\footnotesize {escaped(sheet.note)}"] if sheet.note else []
     return [*lines, r"\end{table}", ""]
 

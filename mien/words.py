@@ -65,9 +65,12 @@ def low(study: Study, cell: Cell, metric: str) -> str:
 def average(cell: Cell, mark: str) -> Entry:
     """Return the mean accuracy of a cell in per cent, with its spread; `mark` says what it does not stand above."""
     found = cell.summary("accuracy")
-    return (
-        Entry(HOLE, hole=True) if found is None else Entry(f"{100 * found.mean:.2f}", spread(found, "accuracy"), mark)
-    )
+    return Entry(HOLE, hole=True) if found is None else Entry(f"{100 * found.mean:.2f}", precise(found), mark)
+
+
+def precise(found: Summary) -> str:
+    """Return what stands beside a mean accuracy of two decimals, as the preprint prints them: ± sd (trials)."""
+    return f"± {100 * found.sd:.2f} ({found.n})" if found.n > 1 else f"({found.n})"
 
 
 def named(study: Study) -> str:

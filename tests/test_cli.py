@@ -87,6 +87,7 @@ def test_every_stage_leads_to_the_next(place: Path):
     text = mien(place, "study", "plan", "study.toml")
     assert "2 generators" in text and "to do on this machine (cpu)" in text and "in all" in text
     mien(place, "study", "run", "study.toml", "--only", "control=nearest,setting=real_to_real")
+    assert mien(place, "study", "plan", "study.toml", "--only", "fold=9", code=2).startswith("mien: --only fold=9")
     home = Store(place / "store")
     assert not [name for name in home.names() if home.run(name).spec.get("kind") == "copycat"]
     assert "2 of 12" in mien(place, "study", "status", "tiny-study")

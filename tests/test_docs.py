@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_the_tree_in_the_readme_names_every_module():
 def test_the_readme_names_the_two_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in text and "make test" in text
+
+
+def test_the_walk_shows_the_smoke_study_as_it_is():
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "walk.md").read_text(encoding="utf-8"), re.DOTALL)
+    study = (ROOT / "studies" / "smoke.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(blocks[0]) == tomllib.loads(study)
+
+
+@pytest.mark.parametrize("name", ["smoke", "controls", "honest"])
+def test_studies_read_the_alias_that_the_commands_of_the_walk_make(name: str):
+    text = (ROOT / "studies" / f"{name}.toml").read_text(encoding="utf-8")
+    alias = tomllib.loads(text)["faces"]
+    for page in (text, (ROOT / "docs" / "walk.md").read_text(encoding="utf-8")):
+        assert re.search(rf"mien preprocess \w+ --frames apex .*--as {alias}\b", page)
 
 
 def test_changelog_and_version_agree():

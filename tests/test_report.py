@@ -32,13 +32,25 @@ GRID: dict[str, Any] = {
     "ablations": ["plain", "freeze30"],
     "settings": FOUR,
     "controls": CONTROLS,
+    "faces": "sevens",
 }
+
+
+def sevens() -> Faces:
+    """People who show the preprint's seven classes, one in each clip."""
+    faces = people(96, 6)
+    clips = sorted(set(faces.index["clip"]))
+    return Faces(
+        faces.images,
+        faces.index.assign(emotion=[published.EMOTIONS[clips.index(clip) % 7] for clip in faces.index["clip"]]),
+    )
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("home") / "store")
     keep(people(96, 6), store, "blobs")
+    keep(sevens(), store, "sevens")
     return store
 
 
@@ -136,7 +148,7 @@ def test_it_says_what_was_run_and_what_that_means(finished: tuple[Store, Path]):
     text = words(folder / "report.html")
     for part in (
         "Test people unseen",
-        "12 of 12 trainings are done",
+        "12 of 12 trials are done",
         store.resolve("small"),
         store.resolve("blobs"),
         "by subject, 2 folds",
@@ -324,7 +336,7 @@ def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Pa
     controls = [one[0] for one in texts[texts.index(["Controls"]) + 1 :]]
     assert "1-nearest neighbour, frame (leaky)" in controls and "labels permuted (vgg16), subject (honest)" in controls
     assert sheets[0].note == (
-        "Tests of a trial, frame (leaky): 20 images, 14 clips, 6 subjects; "
+        "Tests of a trial, frame (leaky): 20 images, 15 clips, 6 subjects; "
         "subject (honest): 96 images, 24 clips, 6 subjects."
     )
     assert all(one.entries[-1].text == "not run" for one in sheets[4].lines if one.entries[0].text == "frame")
@@ -367,7 +379,7 @@ def test_table_15_sets_ours_beside_the_competitors(both: tuple[Store, Path]):
     sheet = beside.table_15(studies)
     texts = [[entry.plain for entry in one.entries] for one in sheet.lines]
     assert ["TLCNN [27]", "CASME II", "69.10", "\u2013"] in texts
-    assert any(one[0].startswith("mien, leaky: by frame, blobs real tests: 20 images") for one in texts)
+    assert any(one[0].startswith("mien, leaky: by frame, sevens real tests: 20 images") for one in texts)
     place = next(k for k, one in enumerate(texts) if one[0].startswith("mien, honest: by subject"))
     assert texts[place + 1][:2] == ["vgg16", "real → real"]
     assert len(texts) == 10 + 2 * (1 + 3 * 2)
@@ -377,8 +389,8 @@ def test_tables_1_and_2_set_our_counts_beside_the_published(both: tuple[Store, P
     studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
     sheets = beside.tables_1_and_2(studies)
     texts = {one.entries[0].text: [entry.text for entry in one.entries[1:]] for one in sheets[0].lines}
-    assert texts["fear"] == ["127", "2", "24", "6", "6"]
-    assert texts["repression"] == ["2,187", "27", "0", "0", "0"]
+    assert texts["fear"] == ["127", "2", "12", "3", "3"]
+    assert texts["repression"] == ["2,187", "27", "12", "3", "3"]
     assert texts["total"] == ["17,124", "255", "96", "24", "6"]
     assert [sheet.caption[:8] for sheet in sheets] == ["Table 1.", "Table 2.", "Table 2."]  # one set of faces
 
@@ -404,6 +416,20 @@ def test_a_tiny_network_that_was_named_vgg16_is_not_the_preprints(home: Store, t
     assert not (tmp_path / "figures").exists()
 
 
+def test_published_numbers_of_seven_classes_do_not_stand_beside_fewer(
+    home: Store, both: tuple[Store, Path], tmp_path: Path
+):
+    four = {**GRID, "faces": "blobs", "controls": [], "trials": 1}
+    written_study(home, name="four", **four)
+    text = words(report.make("four", home, tmp_path / "four"))
+    assert "99.33" not in text and "Table 3" not in text
+    assert "Published numbers are of 7 classes and do not stand here, beside 4." in text
+    assert some(tmp_path / "four", source="published") == []
+    text = words(report.make(["honest", "four"], home, tmp_path / "mixed"))
+    assert "honest, by subject, 7 classes" in text and "four, by subject, 4 classes" in text
+    assert "subject (honest)" in text and "subject (four)" not in text
+
+
 def test_studies_stand_side_by_side(both: tuple[Store, Path]):
     found = report._side_by_side([results.Study(name, both[0]) for name in ("leaky", "honest")])
     assert found.head == ("train → test", "published", "leaky, by frame", "honest, by subject")
@@ -417,6 +443,42 @@ def test_studies_stand_side_by_side(both: tuple[Store, Path]):
 def test_a_study_stands_in_a_report_once(finished: tuple[Store, Path], tmp_path: Path):
     with pytest.raises(UsageError, match="each named once"):
         report.make(["small", "small"], finished[0], tmp_path)
+
+
+def test_headings_of_a_study_stand_under_its_own_where_there_are_several(
+    finished: tuple[Store, Path], both: tuple[Store, Path]
+):
+    alone, several = (one[1].joinpath("report.md").read_text().splitlines() for one in (finished, both))
+    assert "## What was run" in alone and "### By image" in alone
+    assert several.count("## leaky") == several.count("## honest") == 1 and "## What was run" not in several
+    assert several.count("### What was run") == 2 and "#### Accuracy, %, by image" in several
+    assert "#### Images of each class" in several and "### Images of each class" in alone
+
+
+def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
+    honest = results.Study("honest", both[0])
+    floors = dict(honest.floors("real_to_real", "images"))
+    shown = {name: report._plain_entry(cell, "accuracy").plain for name, cell in floors.items()}
+    for name in ("constant answer", "majority class", "1-nearest neighbour"):
+        assert shown[name].endswith(" (1)") and "±" not in shown[name]
+    assert "± " in shown["labels permuted (1-NN)"] and "± " in shown["labels permuted (vgg16)"]
+    leaky = results.Study("leaky", both[0])  # by frame each trial has a split of its own
+    (nearest,) = [cell for name, cell in leaky.floors("real_to_real", "images") if name == "1-nearest neighbour"]
+    assert len(nearest.trials) == 3
+    trial = next(one for one in honest.trials if one["control"] == "nearest")
+    assert results.described(honest, trial) == "nearest (nearest) trained on real, fold 0"
+
+
+def test_no_difference_has_no_sign():
+    assert [report._signed(one) for one in (0.0, -0.0004, 0.0004, 0.012, -0.012)] == [
+        "0.0", "0.0", "0.0", "+1.2", "\u22121.2",
+    ]  # fmt: skip
+
+
+def test_accuracies_of_table_15_and_their_spread_have_two_decimals(both: tuple[Store, Path]):
+    sheet = beside.table_15([results.Study("leaky", both[0])])
+    texts = [one.entries[2].plain for one in sheet.lines if len(one.entries) > 2]
+    assert all(re.match(r"\d+\.\d\d( ± \d+\.\d\d \(3\)( ▽)?)?$", text) for text in texts)
 
 
 # LaTeX
@@ -443,7 +505,8 @@ def test_latex_is_balanced_and_its_rows_are_as_wide_as_their_tables(name: str, r
     commands = set(re.findall(r"\\([a-z]+)", text))
     assert commands <= {
         "begin", "end", "centering", "caption", "footnotesize", "toprule", "midrule", "bottomrule", "addlinespace",
-        "par", "smallskip", "multicolumn", "textbf", "pm", "to", "nabla", "times", "usepackage", "textbackslash",
+        "par", "smallskip", "multicolumn", "textbf", "resizebox", "ifdim", "width", "linewidth", "else", "fi",
+        "pm", "to", "nabla", "times", "usepackage", "textbackslash",
     }  # fmt: skip
 
 
@@ -472,6 +535,7 @@ def test_a_table_is_golden_in_both_forms():
         "### Both", "", "A note.", "", "|  | n |", "| --- | --: |", "| **a → b** 9 images |  |", "| x_1 | 1.0 ± 2 ▽ |",
         "| total | 3 |", "",
     ]  # fmt: skip
+    assert tables.latex(sheet)[3].endswith(r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}")
     assert tables.latex(sheet)[4:9] == [
         r"\toprule",
         r" & n \\",
@@ -492,7 +556,7 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(finished: tuple[
     shutil.rmtree(store.root / "runs" / gone)
     path = report.make("small", store, tmp_path / "out")
     assert re.search(r"real \+ synthetic → real [\w ,]* tiny \u2013 1 of 2 trials", words(path))
-    assert "11 of 12 trainings are done, 1 are still to come" in words(path)
+    assert "11 of 12 trials are done, 1 are still to come" in words(path)
     assert not re.search(r" real → real [\w ,]* tiny \u2013", words(path))
     assert "Does adding synthetic images to the real ones help" not in words(path)
     kept = some(path.parent, setting="both_to_real", source="pooled")
@@ -505,7 +569,7 @@ def test_a_report_of_a_study_that_has_only_begun(home: Store, tmp_path: Path, ch
     found = written_study(home, name="begun", seed=7, done=lambda row: False, **changes)
     text = words(report.make("begun", home, tmp_path / "out"))
     whole = len(found.runs)
-    assert f"0 of {whole} trainings are done, {whole} are still to come" in text
+    assert f"0 of {whole} trials are done, {whole} are still to come" in text
     assert "\u2013 0 of 2 trials" in text
     assert [row["source"] for row in rows(tmp_path / "out") if row["source"] != "published"] == []
     assert (tmp_path / "out" / "tables.tex").exists()
@@ -515,7 +579,7 @@ def test_failed_trials_are_listed_with_their_first_error(store: Store, tmp_path:
     with pytest.raises(TrialsFailed):
         study.run(study.resolve(failing(), store), store, device="cpu")
     text = words(report.make("small", store, tmp_path / "out"))
-    assert "2 of 4 trainings are done, 2 failed" in text
+    assert "2 of 4 trials are done, 2 failed" in text
     assert "wild trained on real, trial 1, fold 1" in text
     assert "the loss of tiny must stay finite" in text
     assert "\u2013 0 of 1 trials" in text
@@ -546,9 +610,11 @@ def shown(store: Store, name: str) -> str:
 
 def test_the_terminal_shows_a_row_a_setting_in_80_columns(finished: tuple[Store, Path]):
     text = shown(finished[0], "small")
+    lines = text.splitlines()
     for name in report.SETTINGS.values():
         assert name in text
-    assert "12 of 12 trainings done" in text and "…" not in text and "plain" not in text
+    assert "12 of 12 trials done" in text and "…" not in text and "plain" not in text
+    assert [one.strip() for one in lines if one.strip()][-1] == "▽ not above its controls"
 
 
 def test_the_terminal_shows_controls_under_their_cells(home: Store):
@@ -590,4 +656,4 @@ def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
     study.run(study.resolve(table(settings=["real_to_real", "both_to_real"], controls=CONTROLS), store), store)
     text = words(report.make("small", store, tmp_path / "out"))
     assert "Does adding synthetic images to the real ones help (tiny)?" in text
-    assert "trainings are done. What" in text and not re.search(r"\d of \d trials", text)
+    assert "trials are done. What" in text and not re.search(r"\d of \d trials", text)

@@ -1,7 +1,10 @@
 """Studies: what they consist of, that they go on, that failures are rows, and that nothing leaks."""
 
 import json
+import multiprocessing
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,8 +13,8 @@ import pandas as pd
 import pytest
 from test_classifiers import CLASSES, blobs
 
-from mien import cost, generators, metrics, splits, study, trials
-from mien.errors import LeakageError, SpecError, StoreError, TrialsFailed, UsageError
+from mien import cost, generators, metrics, report, results, splits, study, trials
+from mien.errors import DataError, LeakageError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import Faces
 from mien.seeds import seed
 from mien.spec import Spec
@@ -309,6 +312,35 @@ def test_only_refuses_what_the_study_does_not_have(controlled: tuple[Store, stud
         study.parse_only([text], controlled[1])
 
 
+@pytest.mark.parametrize("text", ["fold=-1", "trial=0"])
+def test_a_number_that_is_not_there_gets_no_hint(controlled: tuple[Store, study.StudySpec], text: str):
+    with pytest.raises(UsageError) as caught:
+        study.parse_only([text], controlled[1])
+    assert str(caught.value).startswith(f"--only {text}: the study has ") and "mean" not in str(caught.value)
+
+
+def test_what_leaves_no_trial_is_refused_with_what_there_is(controlled: tuple[Store, study.StudySpec]):
+    store, spec = controlled
+    wanted = study.parse_only(["setting=real_to_real,control=copycat"], spec)
+    with pytest.raises(UsageError, match="leaves none") as caught:
+        study.chosen(study.plan(spec, store).rows, wanted)
+    assert "beside setting=real_to_real there is control=none or majority or nearest or permuted" in str(caught.value)
+    assert "beside control=copycat there is setting=synthetic_to_real or synthetic_to_synthetic or" in str(caught.value)
+    with pytest.raises(UsageError, match="leaves none"):
+        study.run(spec, store, device="cpu", only=wanted)
+
+
+def test_a_part_that_needs_generators_for_other_settings_says_why(store: Store, capfd: pytest.CaptureFixture[str]):
+    spec = study.resolve(table(settings=FOUR, trials=1), store)
+    wanted = study.parse_only(["setting=real_to_real,fold=0"], spec)
+    study.run(spec, store, device="cpu", only=wanted)
+    assert "those of real_to_real are tested on synthetic faces too" in capfd.readouterr().err
+    assert study.explain(study.plan(spec, store).rows, study.parse_only(["setting=synthetic_to_real"], spec)) == ""
+    alone = study.resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
+    rows = study.chosen(study.plan(alone, store).rows, wanted)
+    assert study.explain(rows, wanted) == ""
+
+
 def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
     spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store)
     study.run(spec, store, device="cpu", only=study.parse_only(["control=copycat,fold=1"], spec))
@@ -394,7 +426,33 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ('"tiny", "large"', '"tiny", "tiny"', "name each one once"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "counts must be"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "never saw anger"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "'like' is as many of each class as the training"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "'preprint', 'like', 'balanced:N'"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "like:blobs"', "must be 'like' in a study"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "fear=1"', "5 images or more, .* 'fear=1' makes 1 in fold 0"),
+        ("[classifier]", "[generate]\ncounts = {fear = 9}\n[classifier]", "must not have counts, .* above all tables"),
+        (
+            "[classifier]",
+            '[generate]\ngenerator = "x"\n[classifier]',
+            "must not have generator, .* a generator of its own",
+        ),
+        ("[classifier]", '[generator]\nfaces = "x"\n[classifier]', "must not have faces, .* the study's own faces"),
+        ("[classifier]", "[generator]\nlearning_rate = inf\n[classifier]", "learning_rate: must be a finite number"),
+        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.name = "tiny"', "must not change the network"),
+        ("folds = 2", "folds = 2\nablation.plain.epochs = 1", "means the same in every study; call it my-plain"),
+        ("folds = 2", "folds = 2\ntrials = 100000000", "trials: must be 1000 or less"),
+        ("folds = 2", 'folds = 2\ntrials = "2"', "trials: must be a whole number"),
+        ("folds = 2", "folds = 1", "folds: must be 2 or more or 'subjects'"),
+        ("folds = 2", 'folds = "subjects"\nonly_folds = [6]', "only_folds must be within 0 to 5"),
+        ("epochs = 2", "epochs = 2\nsize = 100000", "size: must be 1024 or less"),
+        ("epochs = 2", "epochs = 2\nlearning_rate = inf", "learning_rate: must be a finite number"),
+        ("epochs = 2", "epochs = 2\naugment.brightness = [1, inf]", "brightness.1: must be a finite number"),
+        (
+            "epochs = 2",
+            "epochs = 2\naugment.brightness = [1, 100]",
+            "brightness must be two factors above 0 and up to 10",
+        ),
+        ("epochs = 2", 'epochs = 2\nweights = ""', "weights must be 'imagenet', 'none', or the path of a file"),
         ("[classifier]", "[generator]\npresett = 1\n[classifier]", "no field 'presett'"),
         ("[classifier]", '[generator]\npreset = "defalt"\n[classifier]', "Did you mean 'default'"),
         ('name = "small"', 'name = "blobs"', "'blobs' names made-"),
@@ -414,6 +472,33 @@ def test_what_does_not_hold_is_refused(tmp_path: Path, store: Store, old: str, n
         study.read(write(tmp_path, GOOD.replace(old, new, 1)), store)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "message"),
+    [
+        ("folds = 2", "folds = 99", DataError, "need as many subjects"),
+        ('faces = "blobs"', 'faces = "blob"', StoreError, "Did you mean 'blobs'"),
+        ('name = "small"', 'name = "a b"', StoreError, "an alias must be"),
+        ("epochs = 2", 'epochs = 2\nweights = "no.pt"', WeightsError, "there is no file"),
+        ("epochs = 2", f"epochs = 2\nweights = 'file:{64 * '0'}'", WeightsError, "none there has the sha256"),
+        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "no.pt"', WeightsError, "there is no file"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once_and_names_the_study_file(
+    tmp_path: Path, store: Store, old: str, new: str, kind: type[Exception], message: str
+):
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(kind, match=message) as caught:
+        study.read(path, store)
+    assert str(caught.value).count(str(path)) == 1
+
+
+def test_a_plan_says_which_classes_have_no_synthetic_faces(store: Store):
+    spec = study.resolve(table(settings=FOUR, counts="fear=3,surprise=2"), store)
+    assert "no synthetic happiness, sadness in folds 0, 1, with counts = 'fear=3,surprise=2'" in study.describe(
+        study.plan(spec, store)
+    )
+
+
 def test_faces_that_are_not_there_are_named(tmp_path: Path, store: Store):
     with pytest.raises(StoreError, match="Did you mean 'blobs'"):
         study.read(write(tmp_path, GOOD.replace('faces = "blobs"', 'faces = "blob"')), store)
@@ -421,9 +506,15 @@ def test_faces_that_are_not_there_are_named(tmp_path: Path, store: Store):
 
 def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, store: Store):
     (tmp_path / "some.safetensors").write_bytes(b"weights")
-    path = write(tmp_path, GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"'))
+    text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"')
+    path = write(tmp_path, text)
     first = study.read(path, store)
     assert first.classifiers["tiny"]["plain"].weights.startswith("file:")
+    changed = GOOD.replace("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "some.safetensors"')
+    assert study.read(write(tmp_path, changed), store).classifiers["tiny"]["x"].weights == (
+        first.classifiers["tiny"]["plain"].weights
+    )
+    write(tmp_path, text)
     (tmp_path / "some.safetensors").rename(tmp_path / "other.safetensors")
     path.write_text(path.read_text().replace("some.safetensors", "other.safetensors"))
     assert study.read(path, store).name == first.name
@@ -433,6 +524,44 @@ def test_smoke_study_is_read_for_faces_called_drawn(store: Store):
     keep(blobs(24, size=48), store, "faces")
     spec = study.read(STUDIES / "smoke.toml", store)
     assert (spec.protocol, len(spec.settings), list(spec.classifiers)) == ("subject", 5, ["tiny"])
+
+
+# The file and what was run
+
+
+def test_a_file_that_was_edited_is_not_taken_for_the_study_that_was_run(
+    tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
+):
+    path = write(tmp_path, GOOD)
+    with pytest.raises(StoreError, match="the study small has not been run"):
+        study.recorded(path, store)
+    first = study.read(path, store)
+    store.make(first, lambda out, scratch: study._write_study(study.plan(first, store), out), alias="small")
+    assert study.recorded(path, store) == first.name
+    assert capfd.readouterr().err == ""
+    write(tmp_path, GOOD.replace("folds = 2", "folds = 2\ntrials = 3").replace("size = 32", "size = 24"))
+    assert study.recorded(path, store) == first.name
+    said = capfd.readouterr().err
+    assert f"{path} is not the study that was run as small: " in said and first.name in said
+    assert "trials was 5, is 3" in said and "classifiers.large.plain.size was 32, is 24" in said
+
+
+def test_a_file_stands_for_its_own_run_also_where_the_name_has_moved_on(
+    tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
+):
+    path = write(tmp_path, GOOD.replace("epochs = 2", "epochs = 1").replace("folds = 2", "folds = 2\ntrials = 1"))
+    first = study.read(path, store)
+    study.run(first, store, device="cpu")
+    assert "the name small stood for" not in capfd.readouterr().err
+    second = first.model_copy(update={"trials": 2})
+    study.run(second, store, device="cpu")
+    said = capfd.readouterr().err
+    assert f"the name small stood for {first.name} and stands for {second.name} now: trials was 1, is 2" in said
+    assert study.recorded(path, store) == first.name
+    said = capfd.readouterr().err
+    assert f"{path} is {first.name}; the name small stands for {second.name}: trials was 2, is 1" in said
+    study.run(second, store, device="cpu")
+    assert "stood for" not in capfd.readouterr().err
 
 
 # Running
@@ -489,6 +618,82 @@ def test_what_is_done_is_not_done_again_and_what_was_deleted_comes_out_the_same(
     assert {name: store.run(name).content for name in names} == before
     again = {name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names}
     assert [name for name in names if again[name] != made[name]] == names[1:3]
+
+
+def alter(store: Store, run: str, name: str) -> None:
+    """Change a byte of a file of a finished run."""
+    path = store.root / "runs" / run / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_trial_that_was_altered_is_not_done_and_is_named_by_plan_run_status_and_report(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    spec = study.resolve(table(), store)
+    study.run(spec, store, device="cpu")
+    gone = study.trials(spec, store)[1].name
+    alter(store, gone, "predictions.parquet")
+    message = f"{gone} was altered after it was made: predictions.parquet does not match its sha256"
+    found = study.plan(spec, store)
+    assert (len(found.done), list(found.failed)) == (3, [gone])
+    assert "3 done, 1 failed" in study.describe(found) and message in study.describe(found)
+    with pytest.raises(TrialsFailed, match=message):
+        study.run(spec, store, device="cpu")
+    text = results.status("small", store)
+    assert "3 of 4 trials done" in text and message in text
+    page = report.make("small", store, tmp_path / "out")
+    assert f"left out: {message}" in capfd.readouterr().err
+    assert message in page.read_text() and "1 of 2 trials" in page.read_text()
+    shutil.rmtree(store.root / "runs" / gone)
+    study.run(spec, store, device="cpu")
+    assert len(study.plan(spec, store).done) == 4 and not study.plan(spec, store).failed
+    assert "4 of 4 trials done" in results.status("small", store)
+
+
+def test_a_database_that_was_altered_stops_its_own_trials_alone(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(blobs(), store, "blobs")
+    spec = study.resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
+    study.run(spec, store, device="cpu")
+    one, other = (one.generate.name for one in study.databases(spec, store))
+    lost = [trial.name for trial in study.trials(spec, store) if trial.synthetic]
+    for name in lost:
+        shutil.rmtree(store.root / "runs" / name)
+    alter(store, one, "images.npy")
+    with pytest.raises(TrialsFailed, match="1 of 4 trials"):
+        study.run(spec, store, device="cpu")
+    text = study.plan(spec, store).failed[lost[0]]
+    assert text.startswith(study.NOT_BEGUN) and f"{one} was altered" in text
+    assert store.done(lost[1]) and store.done(other)
+    assert f"{one} was altered" in report.make("small", store, tmp_path / "out").read_text()
+
+
+def run_elsewhere(root: Path, **changes: Any) -> None:
+    """What another process does: run the study, with no message kept."""
+    store = Store(root)
+    study.run(study.resolve(table(**changes), store), store, device="cpu")
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, "it was never reached"
+        time.sleep(0.05)
+
+
+def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
+    spec = study.resolve(table(), store)
+    first, *others = [trial.name for trial in study.trials(spec, store)]
+    worker = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(store.root,))
+    with store._claim(first):  # as if this process were at it
+        worker.start()
+        wait_for(lambda: all(store.done(name) for name in others) or not worker.is_alive())
+        assert not store.done(first) and worker.is_alive()
+    worker.join(60)
+    assert worker.exitcode == 0 and store.done(first)
 
 
 def failing(**changes: Any) -> study.Study:
