@@ -15,13 +15,13 @@ SUBJECTS, CLIPS = 14, 196  # few people, and as many clips of each expression: w
 IMAGES = 1050
 GUIDANCE = 2.5  # short training leaves labels weak; `mien generate` uses none by default
 STAGES = {  # what is done, and the seconds that it took on two cores
-    "draw faces": 17,
-    "read them": 6,
+    "draw faces": 18,
+    "read them": 7,
     "choose frames and split by subject": 1,
-    "train a diffusion model": 145,
-    "generate a database": 18,
-    "train and test classifiers": 143,
-    "write the report": 2,
+    "train a diffusion model": 150,
+    "generate a database": 19,
+    "train and test classifiers": 153,
+    "write the report": 1,
 }
 STUDY = f"""\
 # What `mien demo` runs. Tests are on people that neither the generator nor the classifier has seen.

@@ -463,7 +463,7 @@ def _side_by_side(studies: list[Study]) -> Sheet:
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     """Return what was run, as pairs of a name and a text."""
-    spec, about = study.spec, results.about(study.run)
+    spec, about = study.spec, study.run.about
     channels, height, width = study.faces.size
     facts = [
         ("study", study.run.name),
@@ -488,7 +488,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     facts += [(f"{one['classifier']}, {one['ablation']}, frozen", one["text"]) for one in study.plan["frozen"]]
     if study.plan["controls"]:
         facts.append(("controls", ", ".join(study.plan["controls"])))
-    versions = ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())
+    known = about.get("versions")
+    versions = ", ".join(f"{name} {version}" for name, version in known.items()) if isinstance(known, dict) else ""
     facts.append(("made with", f"{versions}{'; commit ' + about['commit'] if about.get('commit') else ''}"))
     return facts
 

@@ -4,13 +4,11 @@ All of it is worked out from the predictions of finished trials, at any time. A 
 hole, never a mean of what is there.
 """
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from mien.faces import Faces
 from mien.progress import duration
 from mien.seeds import seed
 from mien.stats import Interval, Summary, summary
-from mien.store import Run, Store
+from mien.store import Run, Store, read_error
 
 SURE = 0.05  # a p below this, with an interval that leaves zero out, is an answer
 LEAK = 0.95  # an accuracy above this on people never seen is not believed before it was looked into
@@ -220,7 +218,7 @@ class Study:
         """The trials that failed or were altered, each run once, with its first error under `error`."""
         missing = {trial["run"]: trial for trial in self.trials if trial["run"] not in self.done}
         noted = [
-            {**trial, "error": self.store.altered(name) or _error(self.store.root / trial["note"])}
+            {**trial, "error": self.store.altered(name) or read_error(self.store.root / trial["note"])}
             for name, trial in missing.items()
         ]
         return [trial for trial in noted if trial["error"]]
@@ -428,7 +426,7 @@ class Study:
         """How long all its runs took, those that other studies share too."""
         names = [one[part] for one in self.plan["databases"] for part in ("generator", "database", "copycat")]
         runs = [Run(name, self.store.root / "runs" / name) for name in names if name and self.store.done(name)]
-        return float(sum(about(run).get("seconds", 0.0) for run in [*runs, *self.done.values()]))
+        return float(sum(run.seconds for run in [*runs, *self.done.values()]))
 
 
 def _once(
@@ -511,7 +509,7 @@ def _left(study: Study, kinds: dict[str, dict[str, Any]], failed: set[str]) -> s
     """Return how long the trials to come should take, judged by those of their kind that are done."""
     taken: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for name, run in study.done.items():
-        taken[_kind(kinds[name])].append(float(about(run).get("seconds", 0.0)))
+        taken[_kind(kinds[name])].append(run.seconds)
     means = {kind: float(np.mean(seconds)) for kind, seconds in taken.items()}
     todo = [name for name in study.runs if name not in study.done and name not in failed]
     known = [means[_kind(kinds[name])] for name in todo if _kind(kinds[name]) in means]
@@ -548,17 +546,3 @@ def find(name: str, store: Store) -> Run:
     if run.stage != "study":
         raise StoreError(f"a study must be named, and {name} is {run.name}; `mien ls study` lists the studies")
     return run
-
-
-def about(run: Run) -> dict[str, Any]:
-    """Return when, where and with what a run was made."""
-    path = run.path / "about.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _error(path: Path) -> str:
-    """Return the first error that was noted of an unfinished trial, or nothing."""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError):
-        return ""

@@ -86,6 +86,12 @@ class Run:
         about = read_json(self.path / ABOUT)
         return about if isinstance(about, dict) else {}
 
+    @property
+    def seconds(self) -> float:
+        """How long its making took, 0 if that is not known."""
+        taken = self.about.get("seconds")
+        return float(taken) if isinstance(taken, int | float) else 0.0
+
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What it says of itself: `holds`, a few words, and `counts`, rows of a table; {} if it says nothing."""
@@ -379,6 +385,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_error(path: Path) -> str:
+    """Return the error that was noted in a JSON file, nothing if none was."""
+    noted = read_json(path)
+    return str(noted.get("error", "")) if isinstance(noted, dict) else ""
 
 
 def about(seconds: float) -> dict[str, Any]:

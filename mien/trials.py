@@ -18,7 +18,7 @@ from mien.errors import MienError
 from mien.faces import Faces, concat
 from mien.spec import Spec
 from mien.stats import Record
-from mien.store import Run, Store
+from mien.store import Run, Store, read_error
 
 Source = Literal["real", "synthetic", "copycat"]
 Training = Literal["real", "synthetic", "both", "copycat", "both_copycat"]
@@ -183,10 +183,7 @@ def note_failure(store: Store, run: str, error: Exception) -> str:
 
 def failure(store: Store, run: str) -> str:
     """Return the error that stopped an unfinished run, or nothing."""
-    try:
-        return str(json.loads((store.root / "work" / run / FAILED).read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError):
-        return ""
+    return read_error(store.root / "work" / run / FAILED)
 
 
 def write_json(path: Path, data: Any) -> None:

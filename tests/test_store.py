@@ -14,7 +14,7 @@ import pytest
 
 from mien.errors import SpecError, StoreError
 from mien.spec import Spec, parents, read_spec
-from mien.store import Run, Store
+from mien.store import Run, Store, read_error
 
 
 class Letter(Spec):
@@ -230,3 +230,21 @@ def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Stor
             store.run(name)
     with pytest.raises(StoreError, match="no run or alias 'folder'"):
         store.run("folder")
+
+
+@pytest.mark.parametrize(
+    "text, error", [('{"error": "no room"}', "no room"), ("3", ""), ("[[[", ""), ("{}", ""), ("", "")]
+)
+def test_an_error_is_read_from_what_was_noted_and_is_nothing_where_that_is_broken(
+    tmp_path: Path, text: str, error: str
+):
+    (tmp_path / "failed.json").write_text(text)
+    assert read_error(tmp_path / "failed.json") == error
+    assert read_error(tmp_path / "missing.json") == ""
+
+
+@pytest.mark.parametrize("text, seconds", [('{"seconds": 2.5}', 2.5), ('{"seconds": "long"}', 0.0), ("[1]", 0.0)])
+def test_how_long_a_run_took_is_known_or_nothing(store: Store, text: str, seconds: float):
+    run = store.make(Letter(), write("hello"))
+    (run.path / "about.json").write_text(text)
+    assert Run(run.name, run.path).seconds == seconds

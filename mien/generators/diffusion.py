@@ -373,7 +373,9 @@ def draw_images(
     """
     generator.require_known(labels)
     if how.sampler == "direct":
-        raise UsageError(f"a {generator.spec.kind} must be drawn from in steps, and the sampler is 'direct'")
+        raise UsageError(
+            f"a generator of kind {generator.spec.kind} must be drawn from in steps, and the sampler is 'direct'"
+        )
     denoise = denoiser(generator, generator.network)
     if how.guidance > 1:
         low, high = how.guidance_low * generator.sigma_data, how.guidance_high * generator.sigma_data
