@@ -654,6 +654,20 @@ def test_the_whole_ancestral_chain_of_a_ddpm_is_the_reverse_update(trained):
     assert np.abs(by_hand.astype(int) - images.astype(int)).max() <= 1
 
 
+def test_the_fast_solvers_of_a_ddpm_begin_where_faces_are_lost_in_noise(trained):
+    """But not where the network has to find the mean face first, and never above the noise that it was shown."""
+    generator = trained["ddpm"]
+    first, last = ddpm.linear(12, 1e-4, 0.5).sigma[[1, 12]]
+    quiet = replace(generator, sigma_data=0.02)
+    assert ddpm.ends(quiet) == pytest.approx((first, 0.64))
+    assert ddpm.ends(replace(generator, sigma_data=100.0)) == pytest.approx((first, last))
+    bare = generator.spec.model_copy(update={"residual": False})
+    assert ddpm.ends(replace(quiet, spec=bare)) == pytest.approx((first, last))
+    labels, numbers = np.array([HAPPY]), np.array([0])
+    drawn = [generators.sample(one, labels, numbers, sampler=SamplerSpec(steps=3)) for one in (generator, quiet)]
+    assert (drawn[0] != drawn[1]).any()
+
+
 # Runs
 
 

@@ -132,7 +132,7 @@ def walk(generator: Diffusion) -> Walk:
             "final_sigmas_type": "zero",
         }
         return Walk(edm.LOW, edm.HIGH, edm.HIGH, scheduler, edm.STEPS["dpmpp2m"])
-    sigma = ddpm.linear(spec.steps, spec.beta_first, spec.beta_last).sigma
+    low, high = ddpm.ends(generator)
     scheduler = {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": spec.steps,
@@ -144,7 +144,6 @@ def walk(generator: Diffusion) -> Walk:
         "clip_sample": False,  # what is to be clipped is the image, not its difference from the mean face
         "timestep_spacing": "linspace",
     }
-    low, high = float(sigma[1]), float(sigma[-1])
     return Walk(low, high, (1 + high**2) ** 0.5, scheduler, spec.steps)
 
 

@@ -33,6 +33,8 @@ from mien.generators.objective import Batch, Objective
 from mien.generators.samplers import SAMPLERS, Bound, Denoiser, Draw, bind, karras_levels, level, wide
 from mien.generators.specs import SamplerSpec, TrainSpec
 
+LOST = 32.0  # deviations of the faces; see `ends`
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -157,11 +159,11 @@ def sample(
     """Return an image for each label (a place in EMOTIONS) and seed; see `diffusion.draw_images`.
 
     The ancestral sampler with all T steps is the preprint's reverse update. With fewer it walks down the same chain at
-    every few steps, and other samplers solve the ODE on a rho = 7 grid between sigma_T and sigma_1.
+    every few steps, and other samplers solve the ODE on a rho = 7 grid between the `ends`.
     """
     schedule = linear(generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last)
     count = steps(generator.spec, how)
-    solve, levels = SAMPLERS[how.sampler], karras_levels(count, schedule.sigma[1], schedule.sigma[-1])
+    solve, levels = SAMPLERS[how.sampler], karras_levels(count, *ends(generator))
     if how.sampler == "ancestral":
         solve, levels = partial(solve, variance=how.variance), some_levels(schedule, count)
 
@@ -172,6 +174,18 @@ def sample(
         return solve(bound, generator.mean + (1 + levels[0] ** 2) ** 0.5 * noise, levels, draw)
 
     return diffusion.draw_images(generator, denoiser, walk, labels, seeds, how)
+
+
+def ends(generator: Diffusion) -> tuple[float, float]:
+    """Return the noise levels between which the ODE is solved: sigma_1, and where faces are lost in noise.
+
+    A network that predicts noise says x0 = x - sigma * noise, so its errors grow with sigma: above LOST deviations of
+    the faces around their mean, where there is nothing to see, they do harm alone. Without a mean face taken off, the
+    network has to find that first, and the walk begins at sigma_T.
+    """
+    schedule = linear(generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last)
+    low, high = float(schedule.sigma[1]), float(schedule.sigma[-1])
+    return low, min(high, LOST * generator.sigma_data) if generator.spec.residual else high
 
 
 def chain(
