@@ -46,10 +46,10 @@ def pick(faces: Faces, emotion: str, number: int) -> np.ndarray:
 
 def class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image.Image:
     """Return a contact sheet with a row of `per_class` images for each class, its name and counts above."""
-    counts = faces.counts().set_index("class")
+    counts = {row["class"]: row for row in faces.counts().to_dict("records")}
     titles = []
     for emotion in faces.classes:
-        images, clips, subjects = (int(counts.at[emotion, name]) for name in ("images", "clips", "subjects"))
+        images, clips, subjects = (int(counts[emotion][name]) for name in ("images", "clips", "subjects"))
         parts = [f"{images:,} images", f"{clips} clips" if clips else "", f"{subjects} subjects" if subjects else ""]
         titles.append(f"{emotion}   {', '.join(part for part in parts if part)}")
     return rows(titles, [pick(faces, emotion, per_class) for emotion in faces.classes], per_class, scale)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mien.cli import fields, main, pairs
+from mien.cli import main
+from mien.cli.base import fields, pairs
 from mien.errors import SpecError, UsageError
 from mien.store import Store
 
@@ -65,7 +66,7 @@ def inside(folder: Path, *arguments: str) -> str:
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "MIEN_STORE": str(folder / "store"), "COLUMNS": "120"}
     return subprocess.Popen(
-        [sys.executable, "-m", "mien.cli", *arguments],
+        [sys.executable, "-m", "mien", *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

@@ -27,7 +27,8 @@ def test_the_command_line_reference_is_up_to_date():
 
 
 def test_every_command_is_in_the_reference():
-    from mien.cli import app, study_app
+    from mien.cli import app
+    from mien.cli.studies import study_app
 
     named = {command.name or str(getattr(command.callback, "__name__", "")) for command in app.registered_commands}
     named |= {f"study {command.name}" for command in study_app.registered_commands}

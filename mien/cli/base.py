@@ -1,0 +1,140 @@
+"""What all commands share: the application, options of one meaning, and how runs are printed."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien import __version__
+from mien.errors import SpecError, UsageError
+
+if TYPE_CHECKING:
+    from mien.store import Run, Store
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="MIEN_STORE", help="The folder that holds all runs.", metavar="DIR")
+]
+AliasOption = Annotated[str | None, typer.Option("--as", help="A readable name for the result.", metavar="NAME")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+STORE = Path("mien-store")
+
+
+def print_version(wanted: bool) -> bool:
+    """Print the version, if it was asked for, and stop."""
+    if wanted:
+        print(f"mien {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def options(
+    store: Annotated[
+        Path | None, typer.Option("--store", help="The folder that holds all runs (or MIEN_STORE).", metavar="DIR")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Build synthetic facial-expression databases and prove what they are worth.
+
+    toy -> ingest -> preprocess -> split -> train -> generate -> study -> report; `mien demo` does all of it.
+    """
+    if store is not None:
+        os.environ["MIEN_STORE"] = str(store)
+
+
+def pairs(texts: list[str], option: str) -> dict[str, str]:
+    """Return {"joy": "happiness"} for ["joy=happiness"]; raises UsageError on anything else."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"{option} must be given as NAME=VALUE; given: '{text}'")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def fields(texts: list[str]) -> dict[str, Any]:
+    """Return the spec fields that `--set` gives: values are read as TOML, and as text where they are none.
+
+    A dot leads into a nested table: net.width=64.
+    """
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for path, text in pairs(texts, "--set").items():
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *tables, last = path.split(".")
+        place = found
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise SpecError(f"--set {path}: '{table}' was given a value already, and cannot have fields")
+        place[last] = value
+    return found
+
+
+def show_run(run: "Run", alias: str | None) -> None:
+    """Print a run's name, what it holds, and its counts a class."""
+    from rich.table import Table
+
+    print(f"{run.name}{f' ({alias})' if alias else ''}: {holds(run)}")
+    counts = run.summary.get("counts")
+    if counts:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in counts[0]:
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for row in counts:
+            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+        print_table(table)
+
+
+def show_details(run: "Run", home: "Store") -> None:
+    """Print where a run is, what it was made from and how, and its files."""
+    import json
+
+    from mien.spec import parents
+
+    about = run.about
+    print(f"folder   {run.path}")
+    print(f"content  {run.content}")
+    took = f"in {about.get('seconds', 0):.0f} s on {about.get('machine', 'an unknown machine')}"
+    print(f"made     {about.get('made', 'unknown')} {took}")
+    named = {target: alias for alias, target in home.aliases().items()}
+    for parent in parents(run.spec):
+        print(f"parent   {parent}{f' ({named[parent]})' if parent in named else ''}")
+    for name, known in run.manifest["files"].items():
+        print(f"file     {name}  {known['size']:,} bytes")
+    print(json.dumps(run.spec, indent=2))
+
+
+def holds(run: "Run") -> str:
+    """Say in a few words what a run holds."""
+    about = run.summary
+    if "holds" in about:
+        return str(about["holds"])
+    total = next((row for row in about.get("counts", []) if row["class"] == "total"), None)
+    if total is None:
+        return run.stage
+    parts = [f"{total[name]:,} {name}" for name in ("images", "clips", "subjects") if total[name]]
+    return ", ".join(parts)
+
+
+def open_store(path: Path) -> "Store":
+    from mien.store import Store
+
+    return Store(path)
+
+
+def print_table(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)

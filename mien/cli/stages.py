@@ -1,0 +1,269 @@
+"""The stages of the pipeline, in its order: from a dataset's folder to a synthetic database."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.cli.base import STORE, AliasOption, DeviceOption, StoreOption, app, fields, open_store, pairs, show_run
+from mien.errors import UsageError
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where its dataset, store and report go.")] = Path("mien-demo"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Do all of it on drawn faces, in some minutes.
+
+    Faces are drawn and become a dataset, a diffusion model is trained on it and makes a synthetic database, classifiers
+    are trained on both, and a report tells what came out. Stopped, the same command continues.
+    """
+    from mien import demo as module
+
+    module.run(folder, device)
+
+
+@app.command()
+def toy(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet, or is empty.")],
+    subjects: Annotated[int, typer.Option(help="How many people are drawn.")] = 26,
+    clips: Annotated[int, typer.Option(help="How many clips they show in all.")] = 255,
+    seed: Annotated[int, typer.Option(help="Another seed draws other people.")] = 0,
+    balance: Annotated[
+        str, typer.Option(help="casme2: the sheet's class proportions; even: equal classes.")
+    ] = "casme2",
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+) -> None:
+    """Draw a dataset in CASME II's own layout.
+
+    The faces are nobody's, and free to use (CC0).
+    """
+    from mien.ingest import toy as module
+    from mien.progress import track
+
+    with track("drawing clips", clips) as bar:
+        drawn = module.draw(folder, subjects, clips, seed, workers, balance, lambda done, total: bar.update(done))
+    print(f"{folder}: {drawn.subjects} people, {drawn.clips} clips, {drawn.images:,} images")
+    print(f"next: mien ingest casme2 {folder} --name drawn --as drawn")
+
+
+@app.command()
+def ingest(
+    reader: Annotated[str, typer.Argument(help="casme2, or folder for class folders and metadata.csv.")],
+    folder: Annotated[Path, typer.Argument(help="The dataset's folder; it is only read.")],
+    name: Annotated[str | None, typer.Option(help="The dataset's name, in keys and subjects.")] = None,
+    size: Annotated[int, typer.Option(help="Height and width to resize to, in pixels.")] = 48,
+    colour: Annotated[str, typer.Option(help="grey or rgb.")] = "grey",
+    filter: Annotated[str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")] = "bilinear",
+    subject_pattern: Annotated[
+        str | None, typer.Option(help="folder: a regular expression; its first group in the path is the subject.")
+    ] = None,
+    clip_pattern: Annotated[
+        str | None, typer.Option(help="folder: a regular expression; its first group in the path is the clip.")
+    ] = None,
+    map: Annotated[
+        list[str] | None, typer.Option(help="A class name to fold, such as joy=happiness; may be repeated.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="folder: the column of metadata.csv with the class.")] = None,
+    subject_column: Annotated[str | None, typer.Option(help="folder: the column with the subject.")] = None,
+    clip_column: Annotated[str | None, typer.Option(help="folder: the column with the clip.")] = None,
+    frame_column: Annotated[str | None, typer.Option(help="folder: the column with the frame's number.")] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="casme2: the coding sheet's file name; the newest by default.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="What the images may be used for, where mien cannot know.")
+    ] = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out, and report them.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Threads; by default one a core.")] = None,
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Read a licensed dataset folder into the store."""
+    from mien import ingest as module
+
+    folds = pairs(map or [], "--map")
+    run = module.run(
+        reader,
+        folder,
+        open_store(store),
+        name=name,
+        size=size,
+        colour=colour,
+        filter=filter,
+        subject_pattern=subject_pattern,
+        clip_pattern=clip_pattern,
+        label_column=label_column,
+        subject_column=subject_column,
+        clip_column=clip_column,
+        frame_column=frame_column,
+        sheet=sheet,
+        licence=licence,
+        map=folds,
+        skip_unreadable=skip_unreadable,
+        workers=workers,
+        alias=alias,
+    )
+    show_run(run, alias)
+
+
+@app.command()
+def preprocess(
+    dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
+    frames: Annotated[str, typer.Option(help="apex: a window around each clip's apex; all.")] = "apex",
+    window: Annotated[int, typer.Option(help="Frames on either side of the apex.")] = 5,
+    every: Annotated[int, typer.Option(help="Keep every n-th frame of a clip.")] = 1,
+    size: Annotated[int | None, typer.Option(help="Height and width to resize to; as they are by default.")] = None,
+    filter: Annotated[str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")] = "bilinear",
+    classes: Annotated[str, typer.Option(help="Fold to a class set: preprint-7, casme2-5 or megc2019-3.")] = "",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Choose frames of each clip, resize, and fold classes."""
+    from mien import preprocess as module
+    from mien.spec import read_spec
+
+    home = open_store(store)
+    data = {"faces": home.run(dataset).name, "frames": frames, "window": window, "every": every, "size": size}
+    spec = read_spec(module.PreprocessSpec, {**data, "filter": filter, "classes": classes}, "preprocess")
+    show_run(module.run(spec, home, alias=alias), alias)
+
+
+@app.command()
+def split(
+    dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
+    by: Annotated[str, typer.Option(help="What stays together: subject, clip or frame.")] = "subject",
+    folds: Annotated[int, typer.Option(help="How many folds; the test side is one of them.")] = 5,
+    number: Annotated[int, typer.Option(help="Which fold is the test side, from 0.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed makes other folds.")] = 0,
+    alias: Annotated[
+        str | None, typer.Option("--as", help="NAME-train and NAME-test are what the sides are called.", metavar="NAME")
+    ] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Split a dataset into a training and a test side.
+
+    The sides share no subject; with --by clip or --by frame, no clip or no frame.
+    """
+    from mien import splits as module
+    from mien.spec import read_spec
+
+    home = open_store(store)
+    data = {"faces": home.run(dataset).name, "by": by, "folds": folds, "number": number, "seed": seed}
+    for side in ("train", "test"):
+        named = f"{alias}-{side}" if alias else None
+        spec = read_spec(module.SplitSpec, {**data, "side": side}, "split")
+        show_run(module.run(spec, home, alias=named), named)
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="nano (processor minutes), tiny (a night), base (a card of 6 GB; also called default), large (a data "
+            "centre's card); paper, the preprint's equations; smoke, for tests; gaussian or copycat, for comparison."
+        ),
+    ] = "default",
+    minutes: Annotated[float | None, typer.Option(help="Train for about so long on this machine.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field of the preset, such as batch=32; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed trains another network.")] = 0,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Stay within so much memory, such as 6GB, by working on less of a batch at a time."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(help="Show the training in TensorBoard: pip install 'mien[tensorboard]'.", metavar="DIR"),
+    ] = None,
+    device: DeviceOption = "auto",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Train a generator: a class-conditional diffusion model, unless the preset is one that others are compared with.
+
+    Stopped, the same command continues from the last checkpoint, and ends with the same weights. Several processes
+    share the work under torch's launcher: torchrun --nproc-per-node 2 -m mien train ...
+    """
+    from mien import generators as module
+
+    home, given = open_store(store), fields(settings or [])
+    for name in ("faces", "seed"):
+        if name in given:
+            raise UsageError(f"{name} must not be given by --set: mien train DATASET --seed N says it")
+    limit = module.bytes_of(memory) if memory is not None else None
+    spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
+    if "precision" not in given:
+        spec = module.suited(spec, device)
+    with module.joined(device) as crew:
+        if minutes is not None and crew.size > 1:
+            raise UsageError("--minutes must stand with one process; give several --set images_seen=N")
+        if minutes is not None:
+            spec = module.calibrated(spec, minutes, home, device=device)
+        run = module.train(spec, home, alias=alias, device=device, means=module.Means(limit, crew, tensorboard))
+        if crew.leads:
+            show_run(run, alias)
+
+
+@app.command()
+def generate(
+    generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
+    counts: Annotated[
+        str, typer.Option(help="preprint, like:DATASET, balanced:N (in all), or happiness=100,fear=50.")
+    ] = "preprint",
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; the model's own number by default.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="dpmpp2m, unipc, heun, euler or ancestral.")] = None,
+    guidance: Annotated[float, typer.Option(help="1 = none, which is best for training classifiers.")] = 1.0,
+    guide: Annotated[
+        str, typer.Option(help="What guidance leads away from: label (what has none), or early (a less trained copy).")
+    ] = "label",
+    seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processor cores to work on; all by default.")] = None,
+    device: DeviceOption = "auto",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Make a synthetic database with exact counts a class.
+
+    Each image has a seed of its own and can be made again alone. Stopped, the same command continues.
+    """
+    from mien import generators as module
+
+    home = open_store(store)
+    run = home.run(generator)
+    how = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
+    spec = module.order(run, counts, home, seed=seed, **how)
+    show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
+
+
+@app.command()
+def export(
+    generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet, or is empty.", metavar="DIR")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="program: for torch and numpy alone; diffusers: its scheduler, too.", metavar="FORMAT"
+        ),
+    ] = "program",
+    store: StoreOption = STORE,
+) -> None:
+    """Write a generator to a folder that draws without mien.
+
+    The denoiser becomes a program of torch.export. Classes of diffusers cannot hold the network, but one of its
+    schedulers holds the noise schedule: --format diffusers adds it. The licence goes with the folder.
+    """
+    import json
+
+    from mien import export as module
+
+    folder = module.export(open_store(store).run(generator), out, form)
+    about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    print(f"{folder}: {about['kind']}, {', '.join(about['classes'])}")
+    for name, text in module.parts(about).items():
+        print(f"  {name}: {text}")
+    print(f"licence of what it learnt from, which goes with it: {about['licence']}")
