@@ -22,7 +22,10 @@ Measure = Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]
 
 @dataclass(frozen=True)
 class Record:
-    """One measured number: `low` and `high` bound its interval where there is one, `n` says how many it rests on."""
+    """One measured number: `low` and `high` bound its interval where there is one, `n` says how many it rests on.
+
+    `part` is what of the whole it speaks of, such as a class; empty for all of it.
+    """
 
     metric: str
     value: float
@@ -31,6 +34,7 @@ class Record:
     low: float | None = None
     high: float | None = None
     run: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)

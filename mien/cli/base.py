@@ -129,12 +129,14 @@ def holds(run: "Run") -> str:
 
 
 def open_store(path: Path) -> "Store":
+    """Return the store at `path`."""
     from mien.store import Store
 
     return Store(path)
 
 
 def print_table(table: Any) -> None:
+    """Print a table of rich, as wide as the terminal, or 200 columns where there is none."""
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
