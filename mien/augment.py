@@ -6,6 +6,7 @@ means them. Turning, moving and resizing are one bilinear interpolation.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +69,14 @@ def parameters(spec: AugmentSpec, n: int, seed: int, step: int) -> Parameters:
     )
 
 
-def augment(images: UInt8[Tensor, "n c h w"], how: Parameters, size: int) -> Float[Tensor, "n c size size"]:
+def augment(
+    images: UInt8[Tensor, "n c h w"], how: Parameters, size: int, rests: Sequence[int | None] = (0,)
+) -> Float[Tensor, "n c size size"]:
     """Return the images turned, moved, mirrored and lit as `how` says, `size` pixels wide and high, in [0, 1].
 
-    What lies outside the picture repeats its border. Images larger than `size` are first reduced, with antialiasing.
+    `rests` has for each channel, or for all, the value that light leaves as it is, 0 for pictures; a channel of None is
+    not lit. What lies outside the picture repeats its border. Images larger than `size` are first reduced, with
+    antialiasing.
     """
     x = images.float() / 255
     if max(images.shape[2:]) > size:
@@ -79,7 +84,10 @@ def augment(images: UInt8[Tensor, "n c h w"], how: Parameters, size: int) -> Flo
     matrix = torch.from_numpy(_matrices(how)).to(x)
     grid = functional.affine_grid(matrix, [len(x), x.shape[1], size, size], align_corners=False)
     x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return (x * torch.from_numpy(how.brightness).to(x)[:, None, None, None]).clamp(0, 1)
+    rest = x.new_tensor([(value or 0) / 255 for value in rests])[:, None, None]
+    lit = torch.tensor([value is not None for value in rests], device=x.device)[:, None, None]
+    light = torch.where(lit, torch.from_numpy(how.brightness).to(x)[:, None, None, None], 1)
+    return (rest + (x - rest) * light).clamp(0, 1)
 
 
 def _matrices(how: Parameters) -> Float[np.ndarray, "n 2 3"]:

@@ -26,9 +26,9 @@ def _ours(studies: Iterable[Study], protocol: str, setting: str, ablation: str, 
 
 
 def _protocols(studies: Iterable[Study]) -> list[str]:
-    """Return the protocols that the preprint's tables show: frame and subject always, clip where it was run."""
+    """Return the protocols that the preprint's tables show: frame and subject always, others where they were run."""
     given = {study.protocol for study in studies}
-    return [name for name in ("frame", "clip", "subject") if name != "clip" or name in given]
+    return [name for name in ("frame", "clip", "subject", "dataset") if name in ("frame", "subject") or name in given]
 
 
 def tables_3_to_14(studies: list[Study]) -> list[Sheet]:

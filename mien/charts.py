@@ -10,7 +10,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {"published": "#9aa0a8", "frame": "#e69f00", "clip": "#56b4e9", "subject": "#0072b2"}  # Okabe and Ito's
+COLOURS = {
+    "published": "#9aa0a8",
+    "frame": "#e69f00",
+    "clip": "#56b4e9",
+    "subject": "#0072b2",
+    "dataset": "#009e73",
+}  # Okabe and Ito's
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#f0e442")
 MARKERS = ("_", "o", "^", "v", "s", "D", "P", "X")
 WIDTH = 0.84  # of a group of bars, where 1 is the distance between groups

@@ -1,7 +1,8 @@
 """Classifiers: the preprint's three networks, any other of timm, and a small one of our own; trained and applied.
 
 Images stay uint8 on the device and become floats a batch at a time: augmented, resized, grey repeated to the three
-channels that pretrained networks know, and normalised as their weights expect. The last epoch is the result, or the one
+channels that pretrained networks know, and normalised as their weights expect. For images of two channels, or of more
+than three, a network's first layer gets as many. The last epoch is the result, or the one
 that does best on a part of the training side: no epoch is ever chosen by looking at a test set.
 """
 
@@ -29,6 +30,7 @@ from mien import metrics, training
 from mien.augment import AugmentSpec, augment, parameters
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import EMOTIONS, Faces, make_index
+from mien.inputs import rests
 from mien.progress import say, track
 from mien.seeds import rng
 from mien.seeds import seed as seed_of
@@ -103,7 +105,8 @@ class WeightsSpec(Spec):
 class Classifier:
     """A trained network with what it takes to use it; `classes` are the names of its outputs, in order.
 
-    `origin` says where its first weights came from. `mean` and `std` are what images in [0, 1] are normalised by.
+    `origin` says where its first weights came from. `mean` and `std` are what images in [0, 1] are normalised by, one
+    number for each channel that the network takes.
     `epoch` is the one whose weights it has, from 1.
     """
 
@@ -164,7 +167,7 @@ def fit(
         raise DataError(f"a classifier needs two images or more to learn from, and was given {len(shown)}")
     where = training.device(device)
     with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
-        work = Training(start(spec, classes, seed, file), shown, seed, where)
+        work = Training(start(spec, classes, seed, file, shown.size[0]), shown, seed, where)
         best = _Best(held)
         done = _resume(scratch, work, best)
         saved, checked = time.monotonic(), done
@@ -198,6 +201,7 @@ class Training:
         self.network = classifier.network.to(where)
         self.still = _freeze(self.network.eval(), spec.freeze)
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
+        self.rests = rests(faces.shown)
         self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
         self.batch = min(spec.batch, len(faces))
         self.a_round = len(faces) // self.batch  # what is left over after whole batches waits for another epoch's order
@@ -213,16 +217,16 @@ class Training:
             group["lr"] = self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learn(x, self.labels[rows])
 
-    def pictures(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n 3 size size"]:
+    def pictures(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n k size size"]:
         """Return the images at `rows` as the network takes them in this step."""
         images, size, how = self.images[rows], self.spec.size, self.spec.augment
         if how is None:
             x = _resize(images, size)
         else:
-            x = augment(images, parameters(how, len(images), self.seed, step), size)
+            x = augment(images, parameters(how, len(images), self.seed, step), size, self.rests)
         return _normalise(x, self.classifier.mean, self.classifier.std)
 
-    def learn(self, x: Float[Tensor, "n 3 size size"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    def learn(self, x: Float[Tensor, "n k size size"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         """Take one step of the optimiser on a batch that is ready, and return its loss."""
         if not self.network.training:
             self.network.train()
@@ -282,6 +286,7 @@ def save(classifier: Classifier, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     training.save_weights(folder / "weights.safetensors", classifier.network.state_dict())
     about = {"spec": classifier.spec.model_dump(), "classes": classifier.classes, "origin": classifier.origin}
+    about["channels"] = len(classifier.mean)
     (folder / "classifier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
@@ -289,7 +294,7 @@ def load(folder: Path, device: str = "auto") -> Classifier:
     """Return the classifier that `save` wrote."""
     about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
     spec = ClassifierSpec.model_validate(about["spec"])
-    network, mean, std = _build(spec, len(about["classes"]))
+    network, mean, std = _build(spec, len(about["classes"]), about.get("channels", 3))
     training.load_weights(folder / "weights.safetensors", network)
     network.to(training.device(device)).eval()
     return Classifier(network, spec, tuple(about["classes"]), mean, std, about["origin"])
@@ -336,10 +341,10 @@ def adopted(spec: ClassifierSpec, store: Store) -> Path | None:
     return run.file("weights")
 
 
-def start(spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | None) -> Classifier:
-    """Return the classifier before its first step."""
+def start(spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | None, channels: int = 3) -> Classifier:
+    """Return the classifier before its first step, for images of so many channels."""
     torch.manual_seed(seed_of("classifier", seed))
-    network, mean, std = _build(spec, len(classes))
+    network, mean, std = _build(spec, len(classes), 3 if channels == 1 else channels)
     path = _weights_path(spec, file)
     origin = "none"
     if path is not None:
@@ -407,8 +412,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _take(network: nn.Module, name: str, given: dict[str, Tensor], path: Path) -> None:
     """Load the tensors into the network, all but a head for other classes."""
-    given = _renamed(network, given)
     wanted = network.state_dict()
+    given = _widened(network, _renamed(network, given), wanted)
     head = tuple(f"{part}." for part in _head(network))
     dropped = [key for key in given if key.startswith(head) and given[key].shape != wanted[key].shape]
     given = {key: value for key, value in given.items() if key not in dropped and not key.startswith(NOT_NEEDED)}
@@ -438,6 +443,17 @@ def _renamed(network: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(rename(given, network) if len(needed) > 1 else rename(given))
 
 
+def _widened(network: nn.Module, given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with a first layer for as many channels as `wanted` has.
+
+    As timm does it: its filters for red, green and blue are repeated in turn, and scaled so that their sum stays.
+    """
+    key = f"{getattr(network, 'pretrained_cfg', {}).get('first_conv', '')}.weight"
+    if key not in given or given[key].shape[1] != 3 or wanted[key].shape[1] == 3:
+        return given
+    return {**given, key: _timm().models.adapt_input_conv(wanted[key].shape[1], given[key])}
+
+
 def _head(network: nn.Module) -> tuple[str, ...]:
     names: str | tuple[str, ...] = getattr(network, "pretrained_cfg", {}).get("classifier", "head")
     return (names,) if isinstance(names, str) else tuple(names)
@@ -457,29 +473,34 @@ def _some(keys: list[str]) -> str:
 class Tiny(nn.Module):
     """A small network for tests, the demo and a first look: three convolutions, a linear layer, 30,000 weights."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channels: int = 3) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.GroupNorm(8, 16), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 5, stride=2, padding=2), nn.GroupNorm(8, 16), nn.ReLU()]
         for narrow, wide in ((16, 32), (32, 64)):
             layers += [nn.Conv2d(narrow, wide, 3, padding=1), nn.GroupNorm(8, wide), nn.ReLU(), nn.MaxPool2d(2)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(64 * 16, classes)
 
-    def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n classes"]:
+    def forward(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n classes"]:
         """Return logits of images in [-1, 1]."""
         return self.head(functional.adaptive_avg_pool2d(self.features(x), 4).flatten(1))
 
 
-def _build(spec: ClassifierSpec, classes: int) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+def _build(
+    spec: ClassifierSpec, classes: int, channels: int = 3
+) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     """Return the network with random weights, and the mean and deviation that its images are normalised by."""
     if spec.name == "tiny":
-        return Tiny(classes), (0.5,) * 3, (0.5,) * 3
+        return Tiny(classes, channels), (0.5,) * channels, (0.5,) * channels
     _known(spec.name)
     about = _pretrained(spec.name)
     sized = {"img_size": spec.size} if about.get("fixed_input_size") else {}
-    network = _timm().create_model(spec.name, pretrained=False, num_classes=classes, **sized)
-    mean, std = about.get("mean", (0.5,) * 3), about.get("std", (0.5,) * 3)
-    return network, tuple(mean), tuple(std)
+    wide = {"in_chans": channels} if channels != 3 else {}
+    network = _timm().create_model(spec.name, pretrained=False, num_classes=classes, **sized, **wide)
+    mean, std = (tuple(about.get(name, (0.5,) * 3)) for name in ("mean", "std"))
+    if channels != 3:  # no channel is red, green or blue
+        mean, std = ((sum(values) / 3,) * channels for values in (mean, std))
+    return network, mean, std
 
 
 def _known(name: str) -> None:
@@ -542,9 +563,17 @@ def _resize(images: UInt8[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s
 
 def _normalise(
     x: Float[Tensor, "n c size size"], mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Tensor, "n 3 size size"]:
-    """Return what the network takes: three channels, with the mean and deviation of its weights."""
-    x = x.expand(-1, 3, -1, -1)
+) -> Float[Tensor, "n k size size"]:
+    """Return what the network takes: its channels, with the mean and deviation of its weights.
+
+    Raises DataError if the images have other channels than those that it was trained on.
+    """
+    if x.shape[1] not in (1, len(mean)):
+        raise DataError(
+            f"the classifier was made for images of {len(mean)} channels, and these have {x.shape[1]}; show it the "
+            "inputs that it was trained on"
+        )
+    x = x.expand(-1, len(mean), -1, -1)
     return (x - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
 
 
@@ -702,7 +731,7 @@ def _timed(
     key = [str(number) for number in range(count)]
     shown = Faces(images, make_index(images, key=key, emotion=[names[n % classes] for n in range(count)]))
     with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
-        work = Training(start(spec, names, 0, None), shown, 0, where)
+        work = Training(start(spec, names, 0, None, image[0]), shown, 0, where)
         train = _seconds(lambda: work.step(0), where)
         return count, train, _seconds(lambda: predict(work.classifier, shown), where)
 

@@ -6,6 +6,7 @@ The fourth, the copycat, is a generator and lives with the generators.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -64,6 +65,4 @@ def permuted(faces: Faces, seed: int) -> Faces:
     units = pd.Series(index["emotion"].to_numpy(), index=clips).groupby(level=0).first()
     dealt = seeds.rng("permuted", seed).permutation(units.to_numpy())
     given = dict(zip(units.index, dealt, strict=True))
-    return Faces(
-        faces.images, index.assign(emotion=pd.Series([given[clip] for clip in clips], dtype="str")), faces.seen
-    )
+    return replace(faces, index=index.assign(emotion=pd.Series([given[clip] for clip in clips], dtype="str")))

@@ -1,8 +1,9 @@
 """Faces: the one noun that travels through the pipeline, images and a table with a row for each."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,12 @@ CLASS_SETS: dict[str, dict[str, str]] = {
         "happiness": "positive",
         "surprise": "surprise",
     },
+    # As MEGC 2019 folds SAMM: 133 clips; repression, which SAMM does not have, falls as it does in CASME II.
+    "megc2019-wide": {
+        **dict.fromkeys(("anger", "contempt", "disgust", "fear", "repression", "sadness"), "negative"),
+        "happiness": "positive",
+        "surprise": "surprise",
+    },
 }
 """Class sets by name: what each emotion becomes; images of an emotion that is not there are left out."""
 
@@ -69,9 +76,10 @@ _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licen
 class Faces:
     """Images with their table.
 
-    `images` are uint8 [n, c, h, w], 0 = black, 255 = white, c = 1 (grey) or 3 (RGB). `index` has n rows and the
-    columns of COLUMNS. `seen`, for synthetic faces only, has the key, subject and clip of each image that the
-    generator was trained on, so that no test can quietly use them.
+    `images` are uint8 [n, c, h, w], 0 = black, 255 = white. `index` has n rows and the columns of COLUMNS. `seen`, for
+    synthetic faces only, has the key, subject, clip and dataset of each image that the generator was trained on, so
+    that no test can quietly use them. `channels` are the names of mien.inputs.INPUTS for what each channel shows;
+    empty for plain pictures, which have one channel (grey) or three (RGB).
 
     Raises DataError if the parts do not fit.
     """
@@ -79,6 +87,7 @@ class Faces:
     images: np.ndarray
     index: pd.DataFrame
     seen: pd.DataFrame | None = None
+    channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -88,6 +97,10 @@ class Faces:
             )
         if len(self.images) != len(self.index):
             raise DataError(f"{len(self.images)} images need as many rows in the index, which has {len(self.index)}")
+        if self.channels and len(self.channels) != self.images.shape[1]:
+            raise DataError(
+                f"each channel must have one name, and {', '.join(self.channels)} name {self.images.shape[1]} channels"
+            )
         if list(self.index.columns) != list(COLUMNS):
             raise DataError(f"the index must have the columns {list(COLUMNS)}, not {list(self.index.columns)}")
         unknown = sorted(set(self.index["emotion"]) - set(EMOTIONS))
@@ -105,6 +118,13 @@ class Faces:
         """Channels, height and width."""
         _, c, h, w = self.images.shape
         return c, h, w
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What each channel shows, in words: of plain pictures too."""
+        count = self.images.shape[1]
+        plain = {1: ("gray",), 3: ("red", "green", "blue")}
+        return self.channels or plain.get(count, tuple(f"channel {number + 1}" for number in range(count)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -128,9 +148,8 @@ class Faces:
     def select(self, which: np.ndarray) -> "Faces":
         """Return the images at `which`: a boolean mask [n] or places, in that order."""
         places = np.flatnonzero(which) if which.dtype == bool else which
-        return Faces(
-            np.ascontiguousarray(self.images[places]), self.index.take(list(places)).reset_index(drop=True), self.seen
-        )
+        index = self.index.take(list(places)).reset_index(drop=True)
+        return replace(self, images=np.ascontiguousarray(self.images[places]), index=index)
 
     def counts(self) -> pd.DataFrame:
         """Return images, clips and subjects a class, with a last row for all: the preprint's Table 1 for any set."""
@@ -142,11 +161,13 @@ class Faces:
         return pd.DataFrame(table, columns=["class", "images", "clips", "subjects"])
 
     def save(self, folder: Path) -> None:
-        """Write images.npy, index.parquet and, for synthetic faces, seen.parquet."""
+        """Write images.npy, index.parquet, seen.parquet (of synthetic faces) and channels.json (if not plain)."""
         np.save(folder / "images.npy", np.ascontiguousarray(self.images), allow_pickle=False)
         self.index.to_parquet(folder / "index.parquet", index=False)
         if self.seen is not None:
             self.seen.to_parquet(folder / "seen.parquet", index=False)
+        if self.channels:
+            (folder / "channels.json").write_text(json.dumps(self.channels) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Faces":
@@ -159,10 +180,11 @@ class Faces:
                 f"a run of faces must be named, with images.npy and index.parquet, and {folder.name} is none; "
                 "`mien ls` lists what there is"
             )
-        seen = folder / "seen.parquet"
+        seen, named = folder / "seen.parquet", folder / "channels.json"
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         index = pd.read_parquet(folder / "index.parquet")
-        return cls(images, index, pd.read_parquet(seen) if seen.exists() else None)
+        channels = tuple(json.loads(named.read_text(encoding="utf-8"))) if named.exists() else ()
+        return cls(images, index, pd.read_parquet(seen) if seen.exists() else None, channels)
 
 
 def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> pd.DataFrame:
@@ -189,9 +211,14 @@ def concat(parts: Iterable[Faces]) -> Faces:
         raise DataError(
             f"faces to be joined must have one size; given: {sorted(sizes)}. Preprocess them to the same size"
         )
+    shown = {part.channels for part in parts}
+    if len(shown) != 1:
+        named = " and ".join(sorted(", ".join(channels) or "plain pictures" for channels in shown))
+        raise DataError(f"faces to be joined must show the same in their channels; given: {named}")
     seen = [part.seen for part in parts if part.seen is not None]
     return Faces(
         np.concatenate([part.images for part in parts]),
         pd.concat([part.index for part in parts], ignore_index=True),
         pd.concat(seen, ignore_index=True).drop_duplicates(ignore_index=True) if seen else None,
+        parts[0].channels,
     )

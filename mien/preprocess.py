@@ -5,18 +5,21 @@ it is antialiased, and the height-to-width ratio is not kept (280×340 becomes 4
 """
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from mien.errors import DataError
+from mien.errors import DataError, UsageError
 from mien.faces import CLASS_SETS, COLUMNS, Faces, make_index
 from mien.figures import class_sheet
+from mien.inputs import INPUTS, stack
 from mien.progress import say
 from mien.spec import Spec, nearest
 from mien.store import Run, Store
@@ -44,11 +47,12 @@ class PreprocessSpec(Spec):
 
     stage: ClassVar[str] = "faces"
     faces: str  # the run that holds them
-    frames: Literal["all", "apex"] = "apex"
+    frames: Literal["all", "apex", "onset+apex"] = "apex"
     window: int = Field(default=5, ge=0)  # for "apex": frames kept on either side of it
     every: int = Field(default=1, ge=1)  # every n-th frame, counted from the apex or the clip's first frame
     size: int | None = Field(default=None, ge=MIN_SIDE, le=1024)  # height and width; None leaves them
     colour: Colour | None = None  # None leaves it
+    input: tuple[str, ...] = ()  # channels, of inputs.INPUTS, made of the grey images at their size; empty leaves them
     filter: Filter = "bilinear"
     classes: str = ""  # a class set of faces.CLASS_SETS; empty leaves the emotions as they are
 
@@ -60,10 +64,24 @@ class PreprocessSpec(Spec):
             raise ValueError(f"classes must be a class set: {', '.join(CLASS_SETS)}.{hint}")
         return name
 
+    @field_validator("input")
+    @classmethod
+    def _known_inputs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in INPUTS:
+                raise ValueError(f"inputs must be among {', '.join(INPUTS)}.{nearest(name, list(INPUTS))}")
+        if len(set(names)) < len(names):
+            raise ValueError("inputs must be named once each")
+        return names
+
     @model_validator(mode="after")
-    def _window_is_used(self) -> "PreprocessSpec":
-        if self.frames == "all" and self.window != type(self).model_fields["window"].default:
-            raise ValueError("window must be left alone with frames 'all': there is none around an apex")
+    def _options_are_used(self) -> "PreprocessSpec":
+        if self.frames != "apex" and self.window != type(self).model_fields["window"].default:
+            raise ValueError(f"window must be left alone with frames '{self.frames}': it is a window around each apex")
+        if self.frames == "onset+apex" and self.every != 1:
+            raise ValueError("every must be left alone with frames 'onset+apex': there are two of each clip")
+        if self.input and self.colour:
+            raise ValueError("colour must be left alone where inputs are named: they are made of grey images")
         return self
 
 
@@ -90,11 +108,13 @@ def decode(
 def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
     """Return the frames of `faces` that `spec` keeps, in their order, at its size and colour, under its classes.
 
-    With frames = "apex" those within `window` frames of their clip's apex stay; a clip whose apex is not known has
-    none (`without_apex` lists them). Single photographs always stay.
+    With frames = "apex" those within `window` frames of their clip's apex stay, with "onset+apex" the two that are
+    marked so; a clip whose apex is not known has none (`without_apex` lists them). Single photographs always stay.
+    With `input` each image becomes the channels that it names.
 
-    Raises DataError if nothing is left, or if `size` is larger than the images: enlarging adds no detail, so the
-    originals have to be ingested at that size.
+    Raises DataError if nothing is left; if `size` is larger than the images: enlarging adds no detail, so the
+    originals have to be ingested at that size; if an input needs an onset frame that is not there, or if the images
+    are such inputs already.
     """
     _, height, width = faces.size
     if spec.size is not None and spec.size > min(height, width):
@@ -110,11 +130,7 @@ def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
             "apex; use frames = 'all'"
         )
     kept = fold_classes(kept, spec.classes)
-    images = _reform(kept.images, spec)
-    if images is kept.images:
-        return kept
-    columns: dict[str, Any] = {name: list(kept.index[name]) for name in COLUMNS if name != "sha256"}
-    return Faces(images, make_index(images, **columns), kept.seen)
+    return _as_inputs(kept, faces, spec) if spec.input else _with_pixels(kept, _reform(kept, spec))
 
 
 def fold_classes(faces: Faces, name: str) -> Faces:
@@ -144,7 +160,23 @@ def fold_classes(faces: Faces, name: str) -> Faces:
             f"{', '.join(classes)}, and the images show {', '.join(faces.classes)}"
         )
     emotions = pd.Series([classes[emotion] for emotion in kept.index["emotion"]], dtype="str")
-    return Faces(kept.images, kept.index.assign(emotion=emotions), kept.seen)
+    return replace(kept, index=kept.index.assign(emotion=emotions))
+
+
+def read_frames(text: str) -> dict[str, Any]:
+    """Return the fields of PreprocessSpec that a choice of frames stands for: apex±3 has a window of 3."""
+    around = re.fullmatch(r"apex(?:±|\+-|\+/-)([0-9]+)", text.replace(" ", ""))
+    return {"frames": "apex", "window": int(around[1])} if around else {"frames": text}
+
+
+def read_input(text: str) -> tuple[str, ...]:
+    """Return the inputs that a list with commas names; grey is the same as gray."""
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    if "" in names:
+        raise UsageError(
+            f"inputs must be names with commas between them, such as gray,onset-difference; given: '{text}'"
+        )
+    return tuple("gray" if name == "grey" else name for name in names)
 
 
 def without_apex(faces: Faces) -> list[str]:
@@ -158,7 +190,7 @@ def run(spec: PreprocessSpec, store: Store, *, alias: str | None = None) -> Run:
     parent = store.run(spec.faces)
     spec = spec.model_copy(update={"faces": parent.name})
     faces = Faces.load(parent.path)
-    lost = without_apex(faces) if spec.frames == "apex" else []
+    lost = without_apex(faces) if spec.frames != "all" else []
     if lost:
         say(f"{len(lost)} clips without a known apex are left out: {', '.join(lost[:5])}{' ...' * (len(lost) > 5)}")
 
@@ -172,7 +204,8 @@ def write(faces: Faces, out: Path, summary: dict[str, Any]) -> None:
     """Write a run's files: the faces, a contact sheet, and summary.json with counts a class and what `summary` adds."""
     faces.save(out)
     class_sheet(faces).save(out / "sheet.png")
-    whole = {"images": len(faces), "shape": list(faces.size), "counts": faces.counts().to_dict("records"), **summary}
+    shape = {"shape": list(faces.size), "channels": list(faces.shown)}
+    whole = {"images": len(faces), **shape, "counts": faces.counts().to_dict("records"), **summary}
     (out / "summary.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
@@ -187,20 +220,92 @@ def _chosen(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray, " n"]
         apex = marked.groupby(index["clip"]).transform("min")  # nan where the clip has none, and nan is never <=
         distance = (index["frame"] - apex).abs()
         kept = (distance <= spec.window) & (distance % spec.every == 0)
+    elif spec.frames == "onset+apex":
+        marked = set(index["clip"][index["phase"] == "apex"])
+        kept = index["phase"].isin(["onset", "apex"]) & index["clip"].isin(marked)
     else:
         place = index.sort_values(["clip", "frame", "key"]).groupby("clip").cumcount()
         kept = place.reindex(index.index) % spec.every == 0
     return (single | kept).to_numpy(dtype=bool)
 
 
-def _reform(images: UInt8[np.ndarray, "n c h w"], spec: PreprocessSpec) -> UInt8[np.ndarray, "n k y x"]:
+def _reform(faces: Faces, spec: PreprocessSpec) -> UInt8[np.ndarray, "n k y x"]:
     """Return the images in the spec's colour and size: the same array if there is nothing to do."""
-    _, channels, height, width = images.shape
+    channels, height, width = faces.size
     same_size = spec.size is None or (height, width) == (spec.size, spec.size)
+    if faces.channels:
+        if spec.colour is not None:
+            _require_plain(faces, f"colour {spec.colour}")
+        return faces.images if same_size else np.stack([_resize_each(image, spec) for image in faces.images])
     colour: Colour = spec.colour or ("grey" if channels == 1 else "rgb")
     if same_size and channels == len(_channels(colour)):
-        return images
-    return np.stack([_array(_resize(_colour(_image(image), colour), spec.size, spec.filter)) for image in images])
+        return faces.images
+    return np.stack([_array(_resize(_colour(_image(image), colour), spec.size, spec.filter)) for image in faces.images])
+
+
+def _resize_each(image: UInt8[np.ndarray, "c h w"], spec: PreprocessSpec) -> UInt8[np.ndarray, "c y x"]:
+    return np.concatenate([_array(_resize(_image(channel[None]), spec.size, spec.filter)) for channel in image])
+
+
+def _with_pixels(faces: Faces, images: UInt8[np.ndarray, "n k y x"], channels: tuple[str, ...] | None = None) -> Faces:
+    """Return the faces with other pixels, and their sha256."""
+    if images is faces.images:
+        return faces
+    columns: dict[str, Any] = {name: list(faces.index[name]) for name in COLUMNS if name != "sha256"}
+    shown = faces.channels if channels is None else channels
+    return replace(faces, images=images, index=make_index(images, **columns), channels=shown)
+
+
+# Inputs
+
+
+def _as_inputs(kept: Faces, whole: Faces, spec: PreprocessSpec) -> Faces:
+    """Return `kept`, a choice of `whole`, as the channels that the spec names; "gray" alone is a plain picture."""
+    _require_plain(whole, f"input {','.join(spec.input)}")
+    grey = spec.model_copy(update={"colour": "grey"})
+    images = _reform(kept, grey)[:, 0]
+    needing = [name for name in spec.input if INPUTS[name].clips]
+    onsets = images
+    if needing:
+        places = _onsets(kept.index, whole.index, needing[0])
+        first, where = np.unique(places, return_inverse=True)
+        onsets = _reform(whole.select(first), grey)[:, 0][where]
+    channels = () if spec.input == ("gray",) else spec.input
+    return _with_pixels(kept, stack(images, onsets, spec.input), channels)
+
+
+def _onsets(kept: pd.DataFrame, whole: pd.DataFrame, name: str) -> Int[np.ndarray, " n"]:
+    """Return the place in `whole` of the onset frame of each kept image's clip.
+
+    It is the one marked so; in a clip of which no frame is marked but its offset, the first.
+    """
+    still = kept["key"][kept["clip"] == ""]
+    if len(still):
+        raise DataError(
+            f"the input {name} needs clips, and {len(still):,} of {len(kept):,} images belong to none, such as "
+            f"{still.iloc[0]}; leave it out, or ingest with --clip-pattern or a clip column"
+        )
+    frames = whole.assign(place=np.arange(len(whole))).sort_values(["clip", "frame", "key"])
+    marked = frames[frames["phase"] == "onset"].drop_duplicates("clip")
+    known = set(frames["clip"][~frames["phase"].isin(["", "offset"])])
+    first = frames[~frames["clip"].isin(known)].drop_duplicates("clip")
+    places = dict(zip([*first["clip"], *marked["clip"]], [*first["place"], *marked["place"]], strict=True))
+    lacking = sorted(set(kept["clip"]) - set(places))
+    if lacking:
+        raise DataError(
+            f"the input {name} needs the onset frame of each clip, which {len(lacking)} of {kept['clip'].nunique()} "
+            f"clips lack here, such as {lacking[0]}; name the run that holds whole clips, and choose frames and input "
+            "in one `mien preprocess`"
+        )
+    return np.array([places[clip] for clip in kept["clip"]], dtype=np.int64)
+
+
+def _require_plain(faces: Faces, what: str) -> None:
+    if faces.channels:
+        raise DataError(
+            f"{what} must be made of plain pictures, and these show {', '.join(faces.channels)}; name the run that "
+            "they were made from"
+        )
 
 
 # Pixels

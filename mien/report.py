@@ -22,6 +22,7 @@ from rich.table import Table
 
 from mien import beside, figures, published, results, tables
 from mien.errors import UsageError
+from mien.faces import Faces
 from mien.progress import duration, say
 from mien.results import Cell, Comparison, Study
 from mien.stats import Interval
@@ -47,6 +48,12 @@ NOTICES = {
         "Test people unseen",
         "Nobody stands on both sides of a split, and each fold has a generator of its own that was trained on the "
         "training side of that fold alone. Every test on real faces was checked for this before it was made.",
+    ),
+    "dataset": (
+        "Test datasets unseen",
+        "No dataset stands on both sides of a split: each fold is tested on people, cameras and coders that neither "
+        "classifier nor generator met. Whether somebody was photographed for two of the datasets, nobody can tell from "
+        "their names. Intervals are over people, and say nothing of yet another dataset.",
     ),
 }
 SYNTHETIC_TEST = (
@@ -181,6 +188,7 @@ def _section(study: Study) -> dict[str, Any]:
             {"level": level, "note": _note(study, level), "sheets": _sheets(study, level)} for level in study.levels
         ],
         "recall": _recall(study),
+        "datasets": _by_dataset(study),
         "counts": _counts(study),
         "sheet": _sheet(study),
         "confusions": confusions,
@@ -428,6 +436,32 @@ def _recall(study: Study) -> Sheet | None:
     return Sheet("Recall of each class, in per cent, by image", ("train → test", *study.classes), tuple(rows), note)
 
 
+def _by_dataset(study: Study) -> list[Sheet]:
+    """Return accuracy and UF1 of tests on real faces for each dataset alone; nothing where there is but one."""
+    level = study.levels[-1]
+    real = [name for name in study.settings if study.plan["settings"][name]["test"] == "real"]
+    cells = [cell for cell in study.cells if cell.level == level and cell.setting in real]
+    if len(study.datasets) < 2 or not cells:
+        return []
+    parts = {name: len(study.faces.index[study.faces.index["dataset"] == name]) for name in study.datasets}
+    head = ("train → test", *(f"{name} ({many(number, 'image')})" for name, number in parts.items()))
+    unseen = "which the training of its test never saw" if study.protocol == "dataset" else "which were trained on too"
+    note = f"Each column is tested on one dataset, {unseen}; means over trials, with sd (n - 1) and number."
+    sheets = []
+    for metric, title in (("accuracy", "Accuracy in per cent"), ("uf1", "UF1")):
+        rows: list[Line] = []
+        for setting in real:
+            own = [cell for cell in cells if cell.setting == setting]
+            rows += [line(SETTINGS[setting], kind="group")] if own else []
+            rows += [line(who(study, cell), *_within(study, cell, metric)) for cell in own]
+        sheets.append(Sheet(f"{title} of each dataset, by {level[:-1]}", head, tuple(rows), note))
+    return sheets
+
+
+def _within(study: Study, cell: Cell, metric: str) -> list[Entry]:
+    return [_plain_entry(study.within(cell, name), metric) if cell.whole else NONE for name in study.datasets]
+
+
 def _side_by_side(studies: list[Study]) -> Sheet:
     """Return the accuracy of each setting, classifier and ablation in every study, as published, and the floors."""
     ablated = any(len(study.ablations) > 1 for study in studies)
@@ -464,13 +498,13 @@ def _side_by_side(studies: list[Study]) -> Sheet:
 def _facts(study: Study) -> list[tuple[str, str]]:
     """Return what was run, as pairs of a name and a text."""
     spec, about = study.spec, study.run.about
-    channels, height, width = study.faces.size
+    _, height, width = study.faces.size
     facts = [
         ("study", study.run.name),
         (
             "faces",
             f"{spec['faces']}{f' ({name})' if (name := named(study)) != spec['faces'] else ''}: {len(study.faces):,} "
-            f"images, {height} x {width}, {'grey' if channels == 1 else 'RGB'}, licence {study.licence}",
+            f"images, {height} x {width}, {_channels(study.faces)}, licence {study.licence}",
         ),
         ("classes", ", ".join(study.classes) + (f" (class set {spec['class_set']})" if spec["class_set"] else "")),
         ("protocol", _protocol(study)),
@@ -484,7 +518,12 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         facts.append((f"classifier {name}", _fields(base)))
         for ablation in study.ablations[1:]:
             changed = {key: value for key, value in kinds[ablation].items() if value != base[key]}
-            facts.append((f"{name}, {ablation}", _fields(changed)))
+            if changed or ablation not in study.inputs:
+                facts.append((f"{name}, {ablation}", _fields(changed)))
+    facts += [
+        (f"{name} shows", f"{' and '.join(shown['input'])}, of the same images ({shown['faces']})")
+        for name, shown in study.inputs.items()
+    ]
     facts += [(f"{one['classifier']}, {one['ablation']}, frozen", one["text"]) for one in study.plan["frozen"]]
     if study.plan["controls"]:
         facts.append(("controls", ", ".join(study.plan["controls"])))
@@ -492,6 +531,11 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     versions = ", ".join(f"{name} {version}" for name, version in known.items()) if isinstance(known, dict) else ""
     facts.append(("made with", f"{versions}{'; commit ' + about['commit'] if about.get('commit') else ''}"))
     return facts
+
+
+def _channels(faces: Faces) -> str:
+    """Return what the channels of faces show, in words."""
+    return " and ".join(faces.channels) or ("grey" if faces.size[0] == 1 else "RGB")
 
 
 def _fields(fields: dict[str, Any]) -> str:
@@ -513,6 +557,8 @@ def _protocol(study: Study) -> str:
         return f"by frame: each trial tests one in {spec['folds']} of the images, drawn anew"
     tested = spec["tested_folds"]
     text = f"by {spec['protocol']}, {spec['folds']} folds"
+    if spec["protocol"] == "dataset" and spec["folds"] == len(study.datasets):
+        text += f", each of which leaves one dataset out ({', '.join(study.datasets)})"
     if len(tested) < spec["folds"]:
         text += (
             f", of which only {', '.join(str(fold) for fold in tested)} {'is' if len(tested) == 1 else 'are'} tested"
@@ -731,7 +777,7 @@ def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
         for place, sheet in enumerate(level["sheets"]):
             shown = tables.markdown(sheet, f"{head}#")
             lines += [*shown[:2], level["note"], "", *shown[2:]] if place == 0 else shown
-    for sheet in (part["recall"], part["counts"]):
+    for sheet in (*part["datasets"], part["recall"], part["counts"]):
         lines += tables.markdown(sheet, f"{head}#") if sheet else []
     for one in part["confusions"]:
         lines += tables.markdown(_confusion_sheet(one), f"{head}#")
@@ -754,7 +800,7 @@ def _latex(content: dict[str, Any]) -> str:
         for level in part["levels"]:
             for sheet in level["sheets"]:
                 lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}", note=level["note"]))
-        for sheet in [part["recall"], part["counts"], *map(_confusion_sheet, part["confusions"])]:
+        for sheet in [*part["datasets"], part["recall"], part["counts"], *map(_confusion_sheet, part["confusions"])]:
             lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}")) if sheet else []
     for sheet in [*content["side"], *content["preprint"], *content["others"], *content["counts"]]:
         lines += tables.latex(sheet)

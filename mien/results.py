@@ -240,6 +240,16 @@ class Study:
         return Faces.load(self.store.run(self.spec["faces"]).path)
 
     @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets that the real faces come from, sorted."""
+        return tuple(sorted(set(self.faces.index["dataset"]) - {""}))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What each ablation with an input of its own shows: `input` and the run of `faces`, by its name."""
+        return dict(self.spec.get("inputs", {}))
+
+    @cached_property
     def databases(self) -> list[Faces]:
         """The synthetic databases that are there, as they were made, in the order of folds."""
         names = [one["database"] for one in self.plan["databases"]]
@@ -374,9 +384,20 @@ class Study:
         who = "1-NN" if control.classifier == "nearest" else control.classifier
         return CONTROLS[control.control] + (f" ({who})" if control.control in ("permuted", "copycat") else "")
 
+    def within(self, cell: Cell, dataset: str) -> Cell:
+        """Return a whole cell of tests on real faces as it is for one dataset alone."""
+        index = self.faces.index
+        column = {"subject": "subject", "clip": "clip", "image": "key"}[cell.grouped]
+        own = set(index.loc[index["dataset"] == dataset, column])
+        kept = np.array([unit in own for unit in cell.units], dtype=bool)
+        counts = cell.counts[:, kept]
+        trials = tuple(metrics.score(one.sum(axis=0, dtype=np.int64), self.classes) for one in counts)
+        units = tuple(unit for unit in cell.units if unit in own)
+        return replace(cell, trials=trials, counts=counts, units=units)
+
     def alarms(self) -> list[Cell]:
         """Return the cells whose accuracy on people never seen is too high to be believed."""
-        if self.protocol != "subject":
+        if self.protocol not in ("subject", "dataset"):
             return []
         real = [one for one in self.cells if self.plan["settings"][one.setting]["test"] == "real"]
         return [one for one in real if (found := one.summary("accuracy")) and found.mean > LEAK]

@@ -1,4 +1,4 @@
-"""Splits: which images train and which test, with frames, clips or subjects kept together.
+"""Splits: which images train and which test, with frames, clips, subjects or whole datasets kept together.
 
 Who lands where is a function of names and the seed: the order of the rows plays no part.
 """
@@ -24,7 +24,7 @@ from mien.seeds import seed as seed_of
 from mien.spec import Spec
 from mien.store import Run, Store
 
-By = Literal["frame", "clip", "subject"]
+By = Literal["frame", "clip", "subject", "dataset"]
 Texts = Shaped[np.ndarray, " n"]
 
 
@@ -52,11 +52,13 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
     """Return fold `number`, from 0, of `folds`: its test side is one part of `faces`, its training side all others.
 
     The parts are disjoint and cover everything. By frame they are a stratified random split: images are dealt out
-    class by class, so that sizes differ by one at most. By clip or subject, whole groups are dealt out, large shares
-    of a class first, each to the part where classes pile up least; this is greedy, not optimal. A photograph that
-    belongs to no clip is a clip of its own. As many folds as subjects is leave-one-subject-out, in the order of names.
+    class by class, so that sizes differ by one at most. By clip, subject or dataset, whole groups are dealt out, large
+    shares of a class first, each to the part where classes pile up least; this is greedy, not optimal. A photograph
+    that belongs to no clip is a clip of its own. As many folds as subjects is leave-one-subject-out, as many as
+    datasets leave-one-dataset-out, in the order of names.
 
-    Raises DataError if a subject is not known or there are fewer groups than folds; UsageError for a wrong number.
+    Raises DataError if a subject or dataset is not known or there are fewer groups than folds; UsageError for a wrong
+    number.
     """
     if folds < 2 or not 0 <= number < folds:
         raise UsageError(
@@ -65,9 +67,10 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
     groups = _groups(faces, by)
     names = sorted(set(groups))
     if len(names) < folds:
+        remedy = "join another one with `mien join`" if by == "dataset" and len(names) < 2 else "or more faces"
         raise DataError(
             f"{folds} folds by {by} need as many {by}s, and these faces have {len(names)}; use {max(2, len(names))} "
-            "folds or fewer, or more faces"
+            f"folds or fewer, {remedy}"
         )
     if len(names) == folds:
         part = {name: place for place, name in enumerate(names)}
@@ -77,6 +80,11 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
         part = _deal_groups(groups, faces.labels(), folds, seed)
     test = np.array([part[name] for name in groups]) == number
     return Fold(~test, test)
+
+
+def usual_folds(faces: Faces, by: By) -> int:
+    """Return how many folds are usual: one for each dataset by dataset, else five."""
+    return max(2, len(set(faces.index["dataset"]))) if by == "dataset" else 5
 
 
 def missing(faces: Faces, fold: Fold) -> tuple[str, ...]:
@@ -100,17 +108,18 @@ def overlap(seen: pd.DataFrame | Faces, test: Faces) -> dict[str, int | float]:
     return counts
 
 
-def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", "subject"]) -> None:
-    """Raise LeakageError if `test` holds a clip or subject that training has seen.
+def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", "subject", "dataset"]) -> None:
+    """Raise LeakageError if `test` holds a clip, subject or dataset that training has seen.
 
-    `seen` is the training set, or a table with key, subject and clip. A synthetic image stands for all that its
-    generator was trained on. By subject, an image of unknown subject is an error too, on either side: nothing can be
-    shown about it. By clip, a photograph that belongs to no clip is known by its key.
+    `seen` is the training set, or a table with key, subject and clip, and dataset where it is known. A synthetic image
+    stands for all that its generator was trained on. By subject or dataset, an image where it is unknown is an error
+    too, on either side: nothing can be shown about it. By clip, a photograph that belongs to no clip is known by its
+    key.
     """
     table, shown = _exposure(seen), _exposure(test)
-    if by == "subject":
-        _require_subjects(table, "the training side")
-        _require_subjects(shown, "the test side")
+    if by != "clip":
+        _require_known(table, by, "the training side")
+        _require_known(shown, by, "the test side")
     shared, affected = _shared(test, by, set(_units(table, by)))
     if shared:
         total = len(set(_units(shown, by)))
@@ -158,15 +167,16 @@ def _groups(faces: Faces, by: By) -> Texts:
     groups = _units(faces.index, by)
     unknown = _units(faces.index, "frame")[groups == ""]
     if len(unknown):
+        remedy = "ingest them with --name" if by == "dataset" else "ingest with --subject-pattern or a subject column"
         raise DataError(
             f"a split by {by} needs the {by} of every image, and {len(unknown)} of {len(faces)} have none, such as "
-            f"{unknown[0]}; ingest with --subject-pattern or a subject column, or split by clip or frame"
+            f"{unknown[0]}; {remedy}, or split by clip or frame"
         )
     return groups
 
 
 def _units(table: pd.DataFrame, by: By) -> Texts:
-    """Return the unit of each row: its key, its clip (its key where it has none) or its subject."""
+    """Return the unit of each row: its key, its clip (its key where it has none), its subject or its dataset."""
     keys = np.asarray(table["key"], dtype=object)
     if by == "frame":
         return keys
@@ -208,15 +218,16 @@ def _deal_groups(groups: Texts, labels: Int[np.ndarray, " n"], folds: int, seed:
 
 
 def _exposure(faces: pd.DataFrame | Faces) -> pd.DataFrame:
-    """Return key, subject and clip of each real image that `faces` show or come from."""
+    """Return key, subject, clip and dataset of each real image that `faces` show or come from."""
     columns = ["key", "subject", "clip"]
+    known = [*columns, "dataset"]  # which what was generated by an older mien does not tell
     if isinstance(faces, pd.DataFrame):
         lacking = [name for name in columns if name not in faces.columns]
         if lacking:
             raise DataError(f"what was seen must have the columns {', '.join(columns)}, and lacks {', '.join(lacking)}")
-        return pd.DataFrame(faces, columns=columns)
+        return faces.reindex(columns=known, fill_value="")
     real = _real(faces)
-    own = pd.DataFrame(faces.index[real], columns=columns)
+    own = pd.DataFrame(faces.index[real], columns=known)
     if real.all():
         return own
     if faces.seen is None:
@@ -224,7 +235,7 @@ def _exposure(faces: pd.DataFrame | Faces) -> pd.DataFrame:
             f"synthetic faces must say what their generator has seen, and {int((~real).sum())} of these {len(faces)} "
             "do not; generate them again, with `mien generate`"
         )
-    return pd.concat([own, pd.DataFrame(faces.seen, columns=columns)], ignore_index=True)
+    return pd.concat([own, faces.seen.reindex(columns=known, fill_value="")], ignore_index=True)
 
 
 def _real(faces: Faces) -> Bool[np.ndarray, " n"]:
@@ -244,12 +255,17 @@ def _shared(test: Faces, by: By, known: set[str]) -> tuple[list[str], Bool[np.nd
     return sorted(shared), affected
 
 
-def _require_subjects(table: pd.DataFrame, side: str) -> None:
-    unknown = int((_units(table, "subject") == "").sum())
+def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side: str) -> None:
+    unknown = int((_units(table, by) == "").sum())
     if unknown:
+        remedy = (
+            "ingest with --subject-pattern or a subject column, or ask for clips instead"
+            if by == "subject"
+            else "ingest them with --name, and generate synthetic ones again"
+        )
         raise LeakageError(
-            f"subjects must be known to show that none was seen, and {unknown} of {len(table)} images of {side} have "
-            "none; ingest with --subject-pattern or a subject column, or ask for clips instead"
+            f"{by}s must be known to show that none was seen, and {unknown} of {len(table)} images of {side} have "
+            f"none; {remedy}"
         )
 
 

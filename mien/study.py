@@ -5,9 +5,9 @@ every test set that its settings name, so settings that share a training set sha
 store: what is done is never done again, a failed trial is a row with its error, and running a study again makes what is
 missing.
 
-By clip or subject each fold has a generator of its own, trained on that fold's training side alone, and no trial is
-tested on a real image before `splits.require_unseen` has shown that neither classifier nor generator saw its like. By
-frame, as in the preprint, one generator sees everything; reports say so.
+By clip, subject or dataset each fold has a generator of its own, trained on that fold's training side alone, and no
+trial is tested on a real image before `splits.require_unseen` has shown that neither classifier nor generator saw its
+like. By frame, as in the preprint, one generator sees everything; reports say so.
 
 Controls go through the same splits, tests and scores as the cells that they stand beside.
 """
@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import Field, model_validator
 
-from mien import classifiers, generators, preprocess, splits
+from mien import classifiers, generators, preprocess, splits, views
 from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
 from mien.errors import MienError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
@@ -71,12 +71,14 @@ NOT_BEGUN = "its synthetic faces could not be made: "
 class Study(Strict):
     """A study as its file says it.
 
-    `faces` is a run or alias, `class_set` one of faces.CLASS_SETS to fold its emotions to (none by default). By `clip`
-    or `subject`, `folds` parts are tested one after the other (or only those in `only_folds`), and `trials` are
-    repetitions with other seeds; folds = "subjects" leaves one subject out at a time. By `frame` each trial has a
-    random split of its own, of which one part in `folds` is tested. `classifiers` are names; a table [classifier] holds
+    `faces` is a run or alias, `class_set` one of faces.CLASS_SETS to fold its emotions to (none by default). By `clip`,
+    `subject` or `dataset`, `folds` parts are tested one after the other (or only those in `only_folds`), and `trials`
+    are repetitions with other seeds; folds = "subjects" leaves one subject out at a time, "datasets" one dataset, which
+    is what happens by dataset if nothing else is said. By `frame` each trial has a random split of its own, of which
+    one part in `folds` is tested. `classifiers` are names; a table [classifier] holds
     what is common to them, [classifier.NAME] what is special to one. Each is trained once for each of `ablations`:
-    plain, augment, freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec. [generator] is a
+    plain, augment, freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec, and by `input`, a
+    list of inputs.INPUTS that the same images are shown as. [generator] is a
     `preset` with changes, [generate] how images are drawn from it, and `counts` how many: like (as the training side
     has), preprint, balanced:N, or happiness=100,fear=50. `controls` are what the cells have to stand above.
     """
@@ -84,8 +86,8 @@ class Study(Strict):
     name: str
     faces: str
     class_set: str = ""
-    protocol: Literal["frame", "clip", "subject"]
-    folds: Annotated[int, Field(ge=2)] | Literal["subjects"] = 5
+    protocol: splits.By
+    folds: Annotated[int, Field(ge=2)] | Literal["subjects", "datasets"] = 5
     only_folds: tuple[int, ...] = ()
     trials: int = Field(default=5, ge=1, le=1000)
     settings: tuple[Setting, ...] = Field(min_length=1)
@@ -99,15 +101,23 @@ class Study(Strict):
     counts: str = "like"
     seed: int = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_dataset_out(cls, data: Any) -> Any:
+        return {"folds": "datasets", **data} if isinstance(data, dict) and data.get("protocol") == "dataset" else data
+
     @model_validator(mode="after")
     def _folds_are_there(self) -> "Study":
-        if self.folds == "subjects" and self.protocol != "subject":
-            raise ValueError(f"folds = 'subjects' must stand with protocol 'subject', which is '{self.protocol}'")
+        if isinstance(self.folds, str) and self.folds != f"{self.protocol}s":
+            protocol = self.folds.removesuffix("s")
+            raise ValueError(
+                f"folds = '{self.folds}' must stand with protocol '{protocol}', which is '{self.protocol}'"
+            )
         if self.only_folds and self.protocol == "frame":
             raise ValueError("only_folds must stay away by frame: there each trial has a split of its own")
-        wrong = [fold for fold in self.only_folds if fold < 0 or (self.folds != "subjects" and fold >= self.folds)]
+        wrong = [one for one in self.only_folds if one < 0 or (isinstance(self.folds, int) and one >= self.folds)]
         if wrong:
-            most = "the number of subjects - 1" if self.folds == "subjects" else self.folds - 1
+            most = self.folds - 1 if isinstance(self.folds, int) else f"the number of {self.folds} - 1"
             raise ValueError(f"only_folds must be within 0 to {most}; given: {wrong}")
         for name in ("settings", "classifiers", "ablations", "controls", "only_folds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
@@ -134,6 +144,14 @@ class Study(Strict):
                     f"[ablation.{name}] must not change the network, and has name = {fields['name']!r}; a network of "
                     "its own belongs in classifiers, with a table [classifier.NAME]"
                 )
+        shown = [name for name in self.ablations if "input" in self.ablation.get(name, {})]
+        made = [name for name in self.settings if set(SETTINGS[name]) != {"real"}]
+        if shown and made:
+            raise ValueError(
+                f"the ablation {shown[0]} has an input of its own and must stand with real_to_real alone, since nobody "
+                f"drew synthetic faces of it for {made[0]}; for these, make a study of a run of that input "
+                "(`mien preprocess --input`)"
+            )
         for table, idle in MADE_HERE.items():
             for name in (name for name in getattr(self, table) if name in idle):
                 raise ValueError(
@@ -154,13 +172,20 @@ class Study(Strict):
         return self
 
 
+class Shown(Strict):
+    """What an ablation shows of the study's images: `input`, which the run `faces` holds."""
+
+    input: tuple[str, ...]
+    faces: str
+
+
 class StudySpec(Spec):
     """A study with everything that it depends on: its run holds the list of its trials."""
 
     stage: ClassVar[str] = "study"
     title: str
     faces: str
-    protocol: Literal["frame", "clip", "subject"]
+    protocol: splits.By
     folds: int
     tested_folds: tuple[int, ...]
     trials: int
@@ -168,6 +193,7 @@ class StudySpec(Spec):
     class_set: str
     classes: tuple[str, ...]
     ablations: tuple[str, ...]
+    inputs: dict[str, Shown]  # of ablations that have an input, by name
     controls: tuple[Control, ...]
     classifiers: dict[str, dict[str, ClassifierSpec]]  # by name, then by ablation
     generator: dict[str, Any]
@@ -295,7 +321,7 @@ def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "stu
         folded = {"faces": run.name, "frames": "all", "classes": study.class_set}
         run = preprocess.run(read_spec(preprocess.PreprocessSpec, folded, where), store)
     faces = Faces.load(run.path)
-    folds = len(faces.subjects) if study.folds == "subjects" else study.folds
+    folds = study.folds if isinstance(study.folds, int) else len(set(faces.index[study.protocol]) - {""})
     beyond = [fold for fold in study.only_folds if fold >= folds]
     if beyond:
         raise SpecError(f"{where}: only_folds must be within 0 to {folds - 1}; given: {beyond}")
@@ -311,6 +337,7 @@ def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "stu
         class_set=study.class_set,
         classes=faces.classes,
         ablations=study.ablations,
+        inputs=_inputs(study, run, store, where),
         controls=study.controls,
         classifiers={name: _classifier(study, name, store, folder, where) for name in study.classifiers},
         generator=_generator(study, run.name, where),
@@ -322,19 +349,33 @@ def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "stu
     return spec
 
 
+def _inputs(study: Study, run: Run, store: Store, where: str) -> dict[str, Shown]:
+    """Return what each ablation with an input shows in place of the study's faces; its run is made here."""
+    found = {}
+    for name in (name for name in study.ablations if "input" in study.ablation.get(name, {})):
+        named = study.ablation[name]["input"]
+        made = views.view(run, named, store, f"{where}: ablation.{name}")
+        found[name] = Shown(input=tuple(named), faces=made.name)
+    return found
+
+
 def _classifier(study: Study, name: str, store: Store, folder: Path, where: str) -> dict[str, ClassifierSpec]:
     """Return what one classifier is under each ablation: what is common to all, what is its own, then the ablation."""
     fields = ClassifierSpec.model_fields  # a table of that name, such as augment, is common to all classifiers
-    tables = {key: value for key, value in study.classifier.items() if isinstance(value, dict) and key not in fields}
-    for table in tables:
+    own = {key: value for key, value in study.classifier.items() if isinstance(value, dict) and key not in fields}
+    for table in own:
         if table not in study.classifiers:
             raise SpecError(
                 f"{where}: [classifier.{table}] belongs to no classifier.{nearest(table, list(study.classifiers))} "
                 f"The study has: {', '.join(study.classifiers)}"
             )
-    common = {key: value for key, value in study.classifier.items() if key not in tables}
-    data = {"name": name, **common, **tables.get(name, {})}
-    changes = {ablation: {**ABLATIONS, **study.ablation}[ablation] for ablation in study.ablations}
+    common = {key: value for key, value in study.classifier.items() if key not in own}
+    data = {"name": name, **common, **own.get(name, {})}
+    tables = {**ABLATIONS, **study.ablation}
+    changes = {
+        ablation: {key: value for key, value in tables[ablation].items() if key != "input"}
+        for ablation in study.ablations
+    }
     return {
         ablation: _one(_taken_in({**data, **change}, store, folder), store, f"{where}: classifier.{name}, {ablation}")
         for ablation, change in changes.items()
@@ -551,7 +592,7 @@ def _trial(study: StudySpec, made: list[Database], kind: Kind, trial: int, fold:
     baseline: Baseline | None = next((one for one in BASELINES if one == kind.classifier), None)
     number = 0 if _fixed(study, kind.classifier, kind.control) else trial
     return TrialSpec(
-        faces=study.faces,
+        faces=study.inputs[kind.ablation].faces if kind.ablation in study.inputs else study.faces,
         synthetic=one.generate.name if one and "synthetic" in used else "",
         copycat=one.copycat.generate.name if one and one.copycat and "copycat" in used else "",
         by=study.protocol,

@@ -59,7 +59,7 @@ class TrialSpec(Spec):
     faces: str
     synthetic: str
     copycat: str
-    by: Literal["frame", "clip", "subject"]
+    by: splits.By
     folds: int
     number: int
     split_seed: int
@@ -81,8 +81,8 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
     """Train and test as `spec` says, unless it is done; return its run.
 
     predictions.parquet has one row a test image: test (which set), key, subject, clip, true, predicted and p_CLASS.
-    records.json has accuracy, uf1 and uar of each test set, named `set/level/metric`, at the level of images and, by
-    clip or subject, of clips.
+    records.json has accuracy, uf1 and uar of each test set, named `set/level/metric`, at the level of images and, but
+    for splits by frame, of clips.
 
     Raises LeakageError if the trial would be tested on what its training saw.
     """
@@ -121,8 +121,8 @@ LEAD = "images/accuracy"
 def sides(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:
     """Return the faces that a trial is trained on, and those of each test.
 
-    Raises LeakageError if, by clip or subject, a real test image is of a clip or subject that the training set holds or
-    that its generator saw.
+    Raises LeakageError if, by clip, subject or dataset, a real test image is of one that the training set holds or that
+    its generator saw.
     """
     real = Faces.load(store.run(spec.faces).path)
     fold = splits.split(real, spec.by, spec.folds, spec.number, spec.split_seed)

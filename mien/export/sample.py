@@ -38,7 +38,10 @@ for sigma, after in pairwise(levels):  # DPM-Solver++(2M): Lu et al. 2022, Algor
     last, last_h = now, h
 images = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
 np.save(given.out.with_suffix(".npy"), images)  # [count, channels, height, width]
+n, channels, height, width = images.shape
 rows = images.transpose(0, 2, 3, 1)
-kind, name = ("P5", ".pgm") if images.shape[1] == 1 else ("P6", ".ppm")
+if channels not in (1, 3):  # neither grey nor RGB: side by side
+    rows = images.transpose(0, 2, 1, 3).reshape(n, height, channels * width, 1)
+kind, name = ("P6", ".ppm") if channels == 3 else ("P5", ".pgm")
 head = f"{kind} {rows.shape[2]} {rows.shape[0] * rows.shape[1]} 255\n".encode()
 given.out.with_suffix(name).write_bytes(head + rows.tobytes())

@@ -379,7 +379,7 @@ def assemble(
         seed=numbers.tolist(),
         licence=generator.licence,
     )
-    return Faces(images, table, generator.seen)
+    return Faces(images, table, generator.seen, generator.channels)
 
 
 def describe(generator: Generator, how: SamplerSpec) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,16 @@ from mien.generators.specs import GeneratorSpec
 from mien.store import Run
 from mien.training import write_whole
 
-SEEN = ["key", "subject", "clip"]
+SEEN = ["key", "subject", "clip", "dataset"]
 
 
 @dataclass(frozen=True)
 class Generator:
     """A trained generator.
 
-    `classes` are the emotions that it saw, `size` is channels, height and width, `seen` has key, subject and clip of
-    every image that had a part in its training, `losses` the columns step, images_seen and loss (no rows where nothing
-    is learnt in steps), and `run` its run once it is kept.
+    `classes` are the emotions that it saw, `size` is channels, height and width, `channels` what they show (as in
+    Faces), `seen` has key, subject, clip and dataset of every image that had a part in its training, `losses` the
+    columns step, images_seen and loss (no rows where nothing is learnt in steps), and `run` its run once it is kept.
     """
 
     spec: GeneratorSpec
@@ -35,6 +35,7 @@ class Generator:
     licence: str
     losses: pd.DataFrame
     run: str
+    channels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def require_known(self, labels: Int64[np.ndarray, " n"]) -> None:
         """Raise UsageError for a label (a place in EMOTIONS) that the generator never saw."""
@@ -50,10 +51,11 @@ def origins(faces: Faces) -> dict[str, Any]:
     """Return what a generator has to remember of the faces that it was trained on: fields of Generator."""
     seen = faces.index.loc[:, SEEN]
     if faces.seen is not None:  # trained on synthetic faces: what their generator saw, this one has seen too
-        seen = pd.concat([seen, faces.seen.loc[:, SEEN]]).drop_duplicates()
+        seen = pd.concat([seen, faces.seen.reindex(columns=SEEN, fill_value="")]).drop_duplicates()
     return {
         "classes": faces.classes,
         "size": faces.size,
+        "channels": faces.channels,
         "seen": seen.reset_index(drop=True),
         "licence": " and ".join(sorted(set(faces.index["licence"]))),
     }
@@ -65,6 +67,7 @@ def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
         "kind": generator.spec.kind,
         "classes": list(generator.classes),
         "size": list(generator.size),
+        "channels": list(generator.channels),
         "licence": generator.licence,
         **more,
     }
@@ -79,6 +82,7 @@ def load(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     fields = {
         "classes": tuple(about["classes"]),
         "size": tuple(about["size"]),
+        "channels": tuple(about.get("channels", ())),
         "seen": pd.read_parquet(run.file("seen.parquet")),
         "licence": about["licence"],
         "losses": pd.read_csv(run.file("loss.csv")),

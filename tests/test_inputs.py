@@ -1,0 +1,127 @@
+"""Inputs: each equals scikit-image's own, and stands for what it says."""
+
+import cv2
+import numpy as np
+import pytest
+from skimage.exposure import equalize_adapthist
+from skimage.feature import hog as skimage_hog
+from skimage.feature import local_binary_pattern
+from skimage.filters import laplace
+from skimage.util import compare_images
+
+from mien.inputs import INPUTS, MIDDLE, clahe, hog, laplacian, lbp, onset_difference, rests, stack
+
+SHAPES = [(48, 48), (56, 40), (51, 30), (8, 8)]
+
+
+def noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def smooth(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """A picture with few sharp edges, as faces have."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6), dtype=np.uint8)
+    return np.asarray(cv2.resize(small, shape[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+PICTURES = [(make, shape) for make in (noise, smooth) for shape in SHAPES]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("make, shape", PICTURES)
+def test_laplacian_is_that_of_scikit_image(make, shape: tuple[int, int]):
+    picture = make(shape)
+    theirs = np.clip(MIDDLE + laplace(picture.astype(np.float64)), 0, 255)
+    assert np.array_equal(laplacian(picture), theirs.astype(np.uint8))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("make, shape", PICTURES)
+def test_local_binary_patterns_are_those_of_scikit_image(make, shape: tuple[int, int]):
+    picture = make(shape)
+    assert np.array_equal(lbp(picture), local_binary_pattern(picture, 8, 1))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("make, shape", PICTURES)
+def test_hog_image_is_that_of_scikit_image(make, shape: tuple[int, int]):
+    picture = make(shape)
+    _, theirs = skimage_hog(picture, 9, (8, 8), (1, 1), visualize=True)
+    ours = hog(picture).astype(int)
+    assert ours.max() == 255 and np.abs(ours - theirs / theirs.max() * 255).max() <= 0.51
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("seed", range(4))
+def test_contrast_is_evened_out_as_scikit_image_does_it(seed: int):
+    low, high = smooth((64, 64), seed).min(), smooth((64, 64), seed).max()
+    picture = ((smooth((64, 64), seed) - low) * (255.0 / (high - low))).round().astype(np.uint8)
+    theirs = equalize_adapthist(picture, kernel_size=16, clip_limit=2 / 256, nbins=256) * 255
+    ours = clahe(picture)  # scikit-image stretches first, and cuts and pads a little otherwise
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.96 and np.abs(ours - theirs).mean() < 15
+
+
+def test_contrast_is_lifted_where_it_is_low_and_not_beyond_the_limit():
+    low = smooth((64, 64)) // 8 + 100
+    assert 1.3 * low.std() < clahe(low).std() < 8 * low.std()
+    assert np.ptp(clahe(np.full((64, 64), 77, np.uint8))) == 0
+
+
+@pytest.mark.parity
+def test_difference_from_the_onset_is_that_of_scikit_image():
+    one, other = smooth((48, 48), 1), smooth((48, 48), 2)
+    shown = onset_difference(one, other).astype(int)
+    theirs = compare_images(one, other, method="diff") * 255
+    inside = (shown > 0) & (shown < 255)
+    assert inside.mean() > 0.3 and np.allclose(np.abs(shown - MIDDLE)[inside], theirs[inside])
+
+
+def test_no_change_is_mid_grey_and_one_level_is_one_level():
+    onset = smooth((48, 48)) // 2 + 60
+    assert np.all(onset_difference(onset, onset) == MIDDLE)
+    lighter = onset.copy()
+    lighter[10:20, 10:20] += 3
+    shown = onset_difference(lighter, onset)
+    assert np.all(shown[10:20, 10:20] == MIDDLE + 3) and np.all(shown[:10] == MIDDLE)
+    assert onset_difference(np.full((8, 8), 255, np.uint8), np.zeros((8, 8), np.uint8)).min() == 255
+
+
+def test_an_even_picture_has_no_edges_and_no_directions():
+    even = np.full((48, 48), 90, np.uint8)
+    assert np.all(laplacian(even) == MIDDLE) and not hog(even).any()
+    assert np.all(lbp(even)[1:-1, 1:-1] == 255)
+
+
+def test_a_vertical_edge_gives_vertical_strokes():
+    edge = np.zeros((48, 48), np.uint8)
+    edge[:, 28:] = 200
+    star = hog(edge)[16:24, 24:32]
+    rows, columns = np.nonzero(star == 255)
+    assert np.ptp(rows) == 5 and np.ptp(columns) == 1
+
+
+@pytest.mark.parametrize("name", ["hog", "lbp"])
+def test_what_light_leaves_alone_stays_under_other_light(name: str):
+    picture = smooth((48, 48)) // 3 * 2  # even numbers, so that half of the light loses nothing
+    halved = (picture // 2).astype(np.uint8)
+    one, other = (INPUTS[name].show(light, light).astype(int) for light in (picture, halved))
+    assert np.mean(np.abs(one - other) <= 4) > 0.97
+    assert INPUTS[name].rest is None
+
+
+def test_inputs_stand_beside_each_other_in_the_order_asked_for():
+    grey = np.stack([smooth((16, 16), seed) for seed in range(3)])
+    onsets = np.stack([grey[0]] * 3)
+    shown = stack(grey, onsets, ["hog", "gray", "onset-difference"])
+    assert shown.shape == (3, 3, 16, 16) and np.array_equal(shown[:, 1], grey)
+    assert np.all(shown[0, 2] == MIDDLE) and np.array_equal(shown[2, 0], hog(grey[2]))
+    assert rests(["hog", "gray", "onset-difference"]) == (None, 0, MIDDLE)
+    assert rests(["red", "green", "blue"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_input_keeps_the_size_and_leaves_the_image_alone(name: str):
+    grey = smooth((24, 32))
+    before = grey.copy()
+    shown = INPUTS[name].show(grey, before)
+    assert shown.shape == grey.shape and shown.dtype == np.uint8 and np.array_equal(grey, before)
