@@ -16,6 +16,8 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
+from mien import crops
+from mien.crops import CropSpec, Place
 from mien.errors import DataError, UsageError
 from mien.faces import CLASS_SETS, COLUMNS, Faces, make_index
 from mien.figures import class_sheet
@@ -39,6 +41,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+Places = dict[str, Place]  # where the face of each image is, by its key
 FOLDED = {new for classes in CLASS_SETS.values() for old, new in classes.items() if new not in classes}  # of several
 
 
@@ -52,6 +55,7 @@ class PreprocessSpec(Spec):
     every: int = Field(default=1, ge=1)  # every n-th frame, counted from the apex or the clip's first frame
     size: int | None = Field(default=None, ge=MIN_SIDE, le=1024)  # height and width; None leaves them
     colour: Colour | None = None  # None leaves it
+    crop: CropSpec | None = None  # None: the whole image
     input: tuple[str, ...] = ()  # channels, of inputs.INPUTS, made of the grey images at their size; empty leaves them
     filter: Filter = "bilinear"
     classes: str = ""  # a class set of faces.CLASS_SETS; empty leaves the emotions as they are
@@ -86,42 +90,54 @@ class PreprocessSpec(Spec):
 
 
 def decode(
-    path: Path, size: int, colour: Colour = "grey", filter: Filter = "bilinear"
+    path: Path,
+    size: int,
+    colour: Colour = "grey",
+    filter: Filter = "bilinear",
+    place: Place | None = None,
+    margin: float = 0.0,
 ) -> UInt8[np.ndarray, "c {size} {size}"]:
-    """Return the image in a file as uint8 [c, size, size], c = 1 for grey and 3 for rgb.
+    """Return the image in a file, or its face at `place`, as uint8 [c, size, size], c = 1 for grey and 3 for rgb.
 
     An orientation in the EXIF data is applied, 16 bits are brought to 8, transparent parts lie on black, and of several
     frames the first is taken. The full image is decoded and turned grey before it is resized.
 
     Raises DataError if the file is damaged, is not an image, or has a side below 8 or more than 64 million pixels.
     """
-    try:
-        with Image.open(path) as image:
-            _check_size(image.size)
-            image.load()
-            return _array(_resize(_colour(_eight_bit(_upright(image)), colour), size, filter))
-    except Exception as error:  # decoders raise anything on damaged files
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{path} must be an image that can be read, and is not: {reason}") from None
+    return _array(_resize(_cut(_open(path, colour), place, margin), size, filter))
 
 
-def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
+def open_picture(path: Path, colour: Colour = "grey") -> UInt8[np.ndarray, "h w *c"]:
+    """Return the image in a file at its own size, [h, w] for grey and [h, w, 3] for rgb; raises as `decode` does."""
+    return np.asarray(_open(path, colour))
+
+
+def preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None = None) -> Faces:
     """Return the frames of `faces` that `spec` keeps, in their order, at its size and colour, under its classes.
 
     With frames = "apex" those within `window` frames of their clip's apex stay, with "onset+apex" the two that are
     marked so; a clip whose apex is not known has none (`without_apex` lists them). Single photographs always stay.
-    With `input` each image becomes the channels that it names.
+    With `crop` the face is cut out of each image first (`model` is YuNet's file), with `input` each image becomes the
+    channels that it names.
 
     Raises DataError if nothing is left; if `size` is larger than the images: enlarging adds no detail, so the
     originals have to be ingested at that size; if an input needs an onset frame that is not there, or if the images
-    are such inputs already.
+    are such inputs already, or a face is missed that must not be.
     """
+    return _preprocess(faces, spec, model, None)
+
+
+def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None) -> Faces:
+    """Do what `preprocess` says; in `out`, report what was cut out."""
     _, height, width = faces.size
     if spec.size is not None and spec.size > min(height, width):
         raise DataError(
             f"size must be at most that of the images, {height} by {width}, not {spec.size}: enlarging adds no detail; "
             f"ingest the originals again with --size {spec.size}"
         )
+    places: Places = {}
+    if spec.crop:
+        faces, places = _found(faces, spec, model, out)
     kept = faces.select(_chosen(faces.index, spec))
     if not len(kept):
         clips = len(without_apex(faces))
@@ -130,7 +146,7 @@ def preprocess(faces: Faces, spec: PreprocessSpec) -> Faces:
             "apex; use frames = 'all'"
         )
     kept = fold_classes(kept, spec.classes)
-    return _as_inputs(kept, faces, spec) if spec.input else _with_pixels(kept, _reform(kept, spec))
+    return _as_inputs(kept, faces, spec, places) if spec.input else _with_pixels(kept, _reform(kept, spec, places))
 
 
 def fold_classes(faces: Faces, name: str) -> Faces:
@@ -163,10 +179,16 @@ def fold_classes(faces: Faces, name: str) -> Faces:
     return replace(kept, index=kept.index.assign(emotion=emotions))
 
 
-def read_frames(text: str) -> dict[str, Any]:
-    """Return the fields of PreprocessSpec that a choice of frames stands for: apex±3 has a window of 3."""
+def read_frames(text: str, window: int | None = None) -> dict[str, Any]:
+    """Return the fields of PreprocessSpec that a choice of frames stands for: apex±3 has a window of 3.
+
+    Raises UsageError if `window` says something else.
+    """
     around = re.fullmatch(r"apex(?:±|\+-|\+/-)([0-9]+)", text.replace(" ", ""))
-    return {"frames": "apex", "window": int(around[1])} if around else {"frames": text}
+    named = int(around[1]) if around else window
+    if around and window not in (None, named):
+        raise UsageError(f"the window must be said once: frames are '{text}', and --window is {window}")
+    return {"frames": "apex" if around else text, **({} if named is None else {"window": named})}
 
 
 def read_input(text: str) -> tuple[str, ...]:
@@ -185,8 +207,11 @@ def without_apex(faces: Faces) -> list[str]:
     return sorted(set(index["clip"]) - set(index["clip"][index["phase"] == "apex"]) - {""})
 
 
-def run(spec: PreprocessSpec, store: Store, *, alias: str | None = None) -> Run:
-    """Make the run of `spec` in `store`: faces, sheet.png and summary.json; clips left out are counted aloud."""
+def run(spec: PreprocessSpec, store: Store, *, alias: str | None = None, crop_model: Path | None = None) -> Run:
+    """Make the run of `spec` in `store`: faces, sheet.png and summary.json; clips left out are counted aloud.
+
+    With `crop` it has crops.csv, misses.csv and crops.png too, which say what was found where.
+    """
     parent = store.run(spec.faces)
     spec = spec.model_copy(update={"faces": parent.name})
     faces = Faces.load(parent.path)
@@ -195,7 +220,7 @@ def run(spec: PreprocessSpec, store: Store, *, alias: str | None = None) -> Run:
         say(f"{len(lost)} clips without a known apex are left out: {', '.join(lost[:5])}{' ...' * (len(lost) > 5)}")
 
     def build(out: Path, scratch: Path) -> None:
-        write(preprocess(faces, spec), out, {"clips_without_apex": lost})
+        write(_preprocess(faces, spec, crop_model, out), out, {"clips_without_apex": lost})
 
     return store.make(spec, build, alias)
 
@@ -229,8 +254,30 @@ def _chosen(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray, " n"]
     return (single | kept).to_numpy(dtype=bool)
 
 
-def _reform(faces: Faces, spec: PreprocessSpec) -> UInt8[np.ndarray, "n k y x"]:
-    """Return the images in the spec's colour and size: the same array if there is nothing to do."""
+def _found(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None) -> tuple[Faces, Places]:
+    """Return the faces, without those that are skipped for want of a face, and where the face of each is, by key."""
+    assert spec.crop is not None
+    _require_plain(faces, "a crop")
+    index = faces.index
+
+    def open_stored(number: int) -> UInt8[np.ndarray, "h w *c"]:
+        return np.asarray(_image(faces.images[number]))
+
+    places = crops.find_all(len(faces), list(index["clip"]), list(index["frame"]), open_stored, spec.crop, model)
+    found = crops.table(list(index["key"]), list(index["emotion"]), places)
+    crops.tell(found, spec.size or min(faces.size[1:]), spec.crop.margin)
+    if spec.crop.misses == "fail":
+        crops.require_found(found)
+    if out is not None:
+        crops.report(found, places, open_stored, spec.crop.margin, out)
+    kept = np.array([spec.crop.misses != "skip" or kind != "missed" for kind in found["kind"]], dtype=bool)
+    if not kept.any():
+        raise DataError(f"some image must show a face, and none of {len(faces):,} does; they may be cut out already")
+    return faces.select(kept), {key: place for key, place in zip(index["key"], places, strict=True) if place}
+
+
+def _reform(faces: Faces, spec: PreprocessSpec, places: Places) -> UInt8[np.ndarray, "n k y x"]:
+    """Return the images, or their faces, in the spec's colour and size: the same array if there is nothing to do."""
     channels, height, width = faces.size
     same_size = spec.size is None or (height, width) == (spec.size, spec.size)
     if faces.channels:
@@ -238,9 +285,12 @@ def _reform(faces: Faces, spec: PreprocessSpec) -> UInt8[np.ndarray, "n k y x"]:
             _require_plain(faces, f"colour {spec.colour}")
         return faces.images if same_size else np.stack([_resize_each(image, spec) for image in faces.images])
     colour: Colour = spec.colour or ("grey" if channels == 1 else "rgb")
-    if same_size and channels == len(_channels(colour)):
+    if same_size and channels == len(_channels(colour)) and not places:
         return faces.images
-    return np.stack([_array(_resize(_colour(_image(image), colour), spec.size, spec.filter)) for image in faces.images])
+    size, margin = spec.size or (min(height, width) if places else None), spec.crop.margin if spec.crop else 0.0
+    pairs = zip(faces.images, faces.index["key"], strict=True)
+    shown = (_cut(_colour(_image(image), colour), places.get(key), margin) for image, key in pairs)
+    return np.stack([_array(_resize(image, size, spec.filter)) for image in shown])
 
 
 def _resize_each(image: UInt8[np.ndarray, "c h w"], spec: PreprocessSpec) -> UInt8[np.ndarray, "c y x"]:
@@ -259,17 +309,16 @@ def _with_pixels(faces: Faces, images: UInt8[np.ndarray, "n k y x"], channels: t
 # Inputs
 
 
-def _as_inputs(kept: Faces, whole: Faces, spec: PreprocessSpec) -> Faces:
+def _as_inputs(kept: Faces, whole: Faces, spec: PreprocessSpec, places: Places) -> Faces:
     """Return `kept`, a choice of `whole`, as the channels that the spec names; "gray" alone is a plain picture."""
     _require_plain(whole, f"input {','.join(spec.input)}")
     grey = spec.model_copy(update={"colour": "grey"})
-    images = _reform(kept, grey)[:, 0]
+    images = _reform(kept, grey, places)[:, 0]
     needing = [name for name in spec.input if INPUTS[name].clips]
     onsets = images
     if needing:
-        places = _onsets(kept.index, whole.index, needing[0])
-        first, where = np.unique(places, return_inverse=True)
-        onsets = _reform(whole.select(first), grey)[:, 0][where]
+        first, where = np.unique(_onsets(kept.index, whole.index, needing[0]), return_inverse=True)
+        onsets = _reform(whole.select(first), grey, places)[:, 0][where]
     channels = () if spec.input == ("gray",) else spec.input
     return _with_pixels(kept, stack(images, onsets, spec.input), channels)
 
@@ -309,6 +358,22 @@ def _require_plain(faces: Faces, what: str) -> None:
 
 
 # Pixels
+
+
+def _open(path: Path, colour: Colour) -> Image.Image:
+    """Return the image in a file, upright, with 8 bits, in its colour."""
+    try:
+        with Image.open(path) as image:
+            _check_size(image.size)
+            image.load()
+            return _colour(_eight_bit(_upright(image)), colour)
+    except Exception as error:  # decoders raise anything on damaged files
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} must be an image that can be read, and is not: {reason}") from None
+
+
+def _cut(image: Image.Image, place: Place | None, margin: float) -> Image.Image:
+    return image if place is None else Image.fromarray(crops.cut(np.asarray(image), place, margin))
 
 
 def _check_size(size: tuple[int, int]) -> None:

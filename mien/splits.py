@@ -82,7 +82,7 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
     return Fold(~test, test)
 
 
-def usual_folds(faces: Faces, by: By) -> int:
+def usual_folds(faces: Faces, by: str) -> int:
     """Return how many folds are usual: one for each dataset by dataset, else five."""
     return max(2, len(set(faces.index["dataset"]))) if by == "dataset" else 5
 

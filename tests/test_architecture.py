@@ -12,6 +12,7 @@ LAYERS = [
     {"errors", "seeds"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "hashes", "inputs"},
+    {"crops"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "ingest", "joins"},
     {"generators", "classifiers", "views"},
@@ -29,7 +30,7 @@ ONLY_IN = {
     "torch": {"training", "augment", "generators", "classifiers", "export"},
     "timm": {"classifiers"},
     "sklearn": {"controls"},
-    "cv2": {"drawing", "ingest", "inputs"},
+    "cv2": {"drawing", "ingest", "inputs", "crops"},  # crops: the detectors
     "jinja2": {"report"},
     "matplotlib": {"charts"},
     "typer": {"cli"},

@@ -8,6 +8,18 @@ import typer
 from mien.cli.base import STORE, AliasOption, DeviceOption, StoreOption, app, fields, open_store, pairs, show_run
 from mien.errors import UsageError
 
+CropOption = Annotated[
+    str | None, typer.Option(help="Cut the face out first: haar, which OpenCV brings, or yunet, with --crop-model.")
+]
+CropModelOption = Annotated[Path | None, typer.Option(help="The ONNX file of YuNet.", metavar="FILE")]
+MarginOption = Annotated[
+    float | None, typer.Option(help="What is left around a face, as a share of its width: 0.1 by default.")
+]
+AlignOption = Annotated[bool, typer.Option("--align", help="Turn each face until its eyes lie level.")]
+MissesOption = Annotated[
+    str | None, typer.Option(help="Where no face is found: fail (the default), skip, or centre, to take the middle.")
+]
+
 
 @app.command()
 def demo(
@@ -75,6 +87,11 @@ def ingest(
     licence: Annotated[
         str | None, typer.Option(help="What the images may be used for, where mien cannot know.")
     ] = None,
+    crop: CropOption = None,
+    crop_model: CropModelOption = None,
+    margin: MarginOption = None,
+    align: AlignOption = False,
+    misses: MissesOption = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out, and report them.")] = False,
     workers: Annotated[int | None, typer.Option(help="Threads; by default one a core.")] = None,
     alias: AliasOption = None,
@@ -82,6 +99,7 @@ def ingest(
 ) -> None:
     """Read a licensed dataset folder into the store."""
     from mien import ingest as module
+    from mien.crops import read
 
     folds = pairs(map or [], "--map")
     run = module.run(
@@ -92,6 +110,8 @@ def ingest(
         size=size,
         colour=colour,
         filter=filter,
+        crop=read(crop, crop_model, margin, align, misses),
+        crop_model=crop_model,
         subject_pattern=subject_pattern,
         clip_pattern=clip_pattern,
         label_column=label_column,
@@ -111,30 +131,49 @@ def ingest(
 @app.command()
 def preprocess(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
-    frames: Annotated[str, typer.Option(help="apex: a window around each clip's apex; all.")] = "apex",
-    window: Annotated[int, typer.Option(help="Frames on either side of the apex.")] = 5,
+    frames: Annotated[
+        str, typer.Option(help="apex: a window around each clip's apex; apex±3: one of 3; onset+apex; all.")
+    ] = "apex",
+    window: Annotated[int | None, typer.Option(help="Frames on either side of the apex: 5 by default.")] = None,
     every: Annotated[int, typer.Option(help="Keep every n-th frame of a clip.")] = 1,
     size: Annotated[int | None, typer.Option(help="Height and width to resize to; as they are by default.")] = None,
     filter: Annotated[str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")] = "bilinear",
-    classes: Annotated[str, typer.Option(help="Fold to a class set: preprint-7, casme2-5 or megc2019-3.")] = "",
+    classes: Annotated[
+        str, typer.Option(help="Fold to a class set: preprint-7, casme2-5, megc2019-3 or megc2019-wide.")
+    ] = "",
+    input: Annotated[
+        str,
+        typer.Option(
+            help="What is shown, a channel each: gray, laplacian, hog, lbp, clahe, onset-difference; with commas."
+        ),
+    ] = "",
+    crop: CropOption = None,
+    crop_model: CropModelOption = None,
+    margin: MarginOption = None,
+    align: AlignOption = False,
+    misses: MissesOption = None,
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Choose frames of each clip, resize, and fold classes."""
+    """Choose frames of each clip, cut faces out, resize, fold classes, and choose what is shown of them."""
     from mien import preprocess as module
+    from mien.crops import read
     from mien.spec import read_spec
 
     home = open_store(store)
-    data = {"faces": home.run(dataset).name, "frames": frames, "window": window, "every": every, "size": size}
-    spec = read_spec(module.PreprocessSpec, {**data, "filter": filter, "classes": classes}, "preprocess")
-    show_run(module.run(spec, home, alias=alias), alias)
+    data = {"faces": home.run(dataset).name, "every": every, "size": size, "filter": filter, "classes": classes}
+    data |= {"crop": read(crop, crop_model, margin, align, misses), "input": module.read_input(input)}
+    spec = read_spec(module.PreprocessSpec, {**data, **module.read_frames(frames, window)}, "preprocess")
+    show_run(module.run(spec, home, alias=alias, crop_model=crop_model), alias)
 
 
 @app.command()
 def split(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
-    by: Annotated[str, typer.Option(help="What stays together: subject, clip or frame.")] = "subject",
-    folds: Annotated[int, typer.Option(help="How many folds; the test side is one of them.")] = 5,
+    by: Annotated[str, typer.Option(help="What stays together: subject, clip, frame or dataset.")] = "subject",
+    folds: Annotated[
+        int | None, typer.Option(help="How many folds, of which one is the test side: 5, or one a dataset, by default.")
+    ] = None,
     number: Annotated[int, typer.Option(help="Which fold is the test side, from 0.")] = 0,
     seed: Annotated[int, typer.Option(help="Another seed makes other folds.")] = 0,
     alias: Annotated[
@@ -144,13 +183,16 @@ def split(
 ) -> None:
     """Split a dataset into a training and a test side.
 
-    The sides share no subject; with --by clip or --by frame, no clip or no frame.
+    The sides share no subject; with --by clip, frame or dataset, no clip, frame or dataset.
     """
     from mien import splits as module
+    from mien.faces import Faces
     from mien.spec import read_spec
 
     home = open_store(store)
-    data = {"faces": home.run(dataset).name, "by": by, "folds": folds, "number": number, "seed": seed}
+    run = home.run(dataset)
+    count = module.usual_folds(Faces.load(run.path), by) if folds is None else folds
+    data = {"faces": run.name, "by": by, "folds": count, "number": number, "seed": seed}
     for side in ("train", "test"):
         named = f"{alias}-{side}" if alias else None
         spec = read_spec(module.SplitSpec, {**data, "side": side}, "split")

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256 as digest
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from mien import crops
+from mien.crops import CropSpec, Place
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.preprocess import MIN_SIDE, Colour, Filter, decode, write
+from mien.preprocess import MIN_SIDE, Colour, Filter, decode, open_picture, write
 from mien.progress import say, track
 from mien.spec import Spec, nearest, read_spec
 from mien.store import Run, Store, sha256
@@ -101,6 +103,7 @@ class IngestSpec(Spec):
     size: int = Field(default=48, ge=MIN_SIDE, le=1024)
     colour: Colour = "grey"
     filter: Filter = "bilinear"
+    crop: CropSpec | None = None  # None: the whole image
     licence: str | None = None  # None: what the reader knows
     map: dict[str, str] = Field(default_factory=dict)  # a class name of the source -> one of EMOTIONS
     sheet: str | None = None  # casme2: the file name of the coding sheet; None: the newest
@@ -155,7 +158,14 @@ class IngestSpec(Spec):
         return self
 
 
-def ingest(spec: IngestSpec, root: Path, *, workers: int | None = None, skip_unreadable: bool = False) -> Faces:
+def ingest(
+    spec: IngestSpec,
+    root: Path,
+    *,
+    workers: int | None = None,
+    skip_unreadable: bool = False,
+    crop_model: Path | None = None,
+) -> Faces:
     """Return the images below `root` as Faces, decoded by `workers` threads (None: one a core).
 
     Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be read; with
@@ -168,7 +178,8 @@ def ingest(spec: IngestSpec, root: Path, *, workers: int | None = None, skip_unr
             f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those of {found[:12]}: it "
             "has changed, or is another dataset; ingest it anew"
         )
-    return _read(listing, spec, workers, skip_unreadable)[0]
+    shown, places, _ = _found(listing, spec, workers, crop_model, None)
+    return _read(shown, spec, workers, skip_unreadable, places)[0]
 
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
@@ -207,9 +218,13 @@ def run(
     alias: str | None = None,
     workers: int | None = None,
     skip_unreadable: bool = False,
+    crop_model: Path | None = None,
     **options: Any,
 ) -> Run:
     """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv and summary.json.
+
+    With a crop it has crops.csv, misses.csv and crops.png too, which say what was found where; `crop_model` is YuNet's
+    file.
 
     `name` is the dataset's name (by default the reader's, or the folder's); `options` are other fields of IngestSpec.
     What was odd is told on stderr. Neither `workers` nor `skip_unreadable` names the run: they do not change what the
@@ -226,7 +241,8 @@ def run(
     _tell(listing.findings)
 
     def build(out: Path, scratch: Path) -> None:
-        faces, unread = _read(listing, spec, workers, skip_unreadable)
+        shown, places, about_crop = _found(listing, spec, workers, crop_model, out)
+        faces, unread = _read(shown, spec, workers, skip_unreadable, places)
         _tell(unread)
         findings = [*listing.findings, *unread]
         columns = ["severity", "kind", "where", "what"]
@@ -239,6 +255,7 @@ def run(
             "licence": faces.index["licence"].iloc[0],
             "citation": about.citation if spec.licence is None and listing.licence == about.licence else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
+            **about_crop,
         }
         write(faces, out, summary)
 
@@ -359,11 +376,48 @@ def _readers() -> str:
 # Decoding
 
 
+Places = list[Place | None] | None  # where the face of each image is; nothing where whole images are read
+
+
+def _found(
+    listing: Listing, spec: IngestSpec, workers: int | None, model: Path | None, out: Path | None
+) -> tuple[Listing, Places, dict[str, Any]]:
+    """Return the listing without what is skipped for want of a face, where faces are, and a summary of the search.
+
+    In `out` it is reported, image by image. An image that cannot be read is left for decoding to complain about.
+    """
+    if spec.crop is None:
+        return listing, None, {}
+    paths, rows = listing.paths(), listing.rows
+    colour: Colour = "rgb" if spec.crop.detector == "yunet" else "grey"
+
+    def open_listed(number: int) -> np.ndarray | None:
+        try:
+            return open_picture(paths[number], colour)
+        except DataError:
+            return None
+
+    clips, frames = list(rows["clip"]), list(rows["frame"])
+    places = crops.find_all(len(paths), clips, frames, open_listed, spec.crop, model, _threads(workers))
+    keys = [f"{spec.dataset}/{key}" for key in rows["key"]]
+    found = crops.table(keys, list(rows["emotion"]), places)
+    crops.tell(found, spec.size, spec.crop.margin)
+    if spec.crop.misses == "fail":
+        crops.require_found(found)
+    if out is not None:
+        crops.report(found, places, open_listed, spec.crop.margin, out)
+    kept = np.array([spec.crop.misses != "skip" or kind != "missed" for kind in found["kind"]], dtype=bool)
+    if not kept.any():
+        raise DataError(f"some image must show a face, and none of {len(paths):,} does; they may be cut out already")
+    shown = replace(listing, rows=rows[kept].reset_index(drop=True))
+    return shown, [place for place, stays in zip(places, kept, strict=True) if stays], {"crop": crops.counted(found)}
+
+
 def _read(
-    listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool
+    listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool, places: Places
 ) -> tuple[Faces, list[Finding]]:
     """Return the faces, and findings about images that were left out or are alike."""
-    images, faults = _decode_all(listing.paths(), spec, workers)
+    images, faults = _decode_all(listing.paths(), spec, workers, places)
     if faults and not (skip_unreadable and len(faults) < len(images)):
         more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
         remedy = (
@@ -398,7 +452,9 @@ def _read(
     return Faces(kept, index), [*findings, *_alike(index)]
 
 
-def _decode_all(paths: list[Path], spec: IngestSpec, workers: int | None) -> tuple[np.ndarray, dict[int, str]]:
+def _decode_all(
+    paths: list[Path], spec: IngestSpec, workers: int | None, places: Places
+) -> tuple[np.ndarray, dict[int, str]]:
     """Return the images [n, c, h, w], and by place the complaint about each that could not be read.
 
     Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread holds one image.
@@ -407,7 +463,8 @@ def _decode_all(paths: list[Path], spec: IngestSpec, workers: int | None) -> tup
 
     def work(place: int) -> str:
         try:
-            images[place] = decode(paths[place], spec.size, spec.colour, spec.filter)
+            where, margin = (places[place], spec.crop.margin) if places and spec.crop else (None, 0.0)
+            images[place] = decode(paths[place], spec.size, spec.colour, spec.filter, where, margin)
         except DataError as error:
             return str(error)
         return ""

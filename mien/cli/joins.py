@@ -1,0 +1,29 @@
+"""Sets put together."""
+
+from typing import Annotated
+
+import typer
+
+from mien.cli.base import STORE, AliasOption, StoreOption, app, open_store, show_run
+
+
+@app.command()
+def join(
+    datasets: Annotated[list[str], typer.Argument(help="Runs or aliases that hold faces, two or more.")],
+    classes: Annotated[
+        str, typer.Option(help="common: those of all sets; union: of any; megc2019: negative, positive, surprise.")
+    ] = "common",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Put several datasets together, for tests on a dataset that was never seen (--by dataset).
+
+    Each keeps its name in front of its subjects, so nobody is taken for somebody else.
+    """
+    from mien import joins as module
+    from mien.spec import read_spec
+
+    home = open_store(store)
+    named = tuple(home.run(dataset).name for dataset in datasets)
+    spec = read_spec(module.JoinSpec, {"faces": named, "classes": classes}, "join")
+    show_run(module.run(spec, home, alias=alias), alias)
