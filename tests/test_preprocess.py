@@ -11,9 +11,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien.errors import DataError, SpecError
+from mien.errors import DataError, SpecError, UsageError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces, make_index
-from mien.preprocess import PreprocessSpec, decode, fold_classes, preprocess, run, without_apex
+from mien.figures import class_sheet, grid
+from mien.inputs import hog, onset_difference
+from mien.preprocess import (
+    PreprocessSpec,
+    decode,
+    fold_classes,
+    preprocess,
+    read_frames,
+    read_input,
+    run,
+    without_apex,
+)
 from mien.published import CLIPS, TABLE_1
 from mien.spec import Spec, read_spec
 from mien.store import Store
@@ -180,6 +191,82 @@ def test_every_counts_from_the_apex_or_from_the_first_frame():
     assert whole == ["p0", "p1", "a/46", "a/56", "a/66", "a/76", "c/5"]
 
 
+def test_onset_and_apex_are_two_frames_a_clip_and_photographs_stay():
+    faces = clips({"a": (46, 80, 61), "c": (5, 9, None)})
+    phases = faces.index["phase"].where(~faces.index["key"].isin(["a/46", "c/5"]), "onset")
+    marked = Faces(faces.images, faces.index.assign(phase=phases))
+    kept = preprocess(marked, spec(frames="onset+apex"))
+    assert kept.index["key"].tolist() == ["p0", "p1", "a/46", "a/61"]
+    for wrong in ({"window": 3}, {"every": 2}):
+        with pytest.raises(SpecError, match="must be left alone with frames 'onset\\+apex'"):
+            spec(frames="onset+apex", **wrong)
+
+
+def test_a_window_is_written_as_people_write_it():
+    assert read_frames("apex±3") == read_frames("apex +- 3") == {"frames": "apex", "window": 3}
+    assert read_frames("all") == {"frames": "all"} and read_frames("apex", 4) == {"frames": "apex", "window": 4}
+    with pytest.raises(UsageError, match="must be said once"):
+        read_frames("apex±3", 4)
+
+
+def test_inputs_become_channels_after_the_size_and_keep_their_names(tmp_path: Path):
+    faces = clips({"a": (1, 5, 3), "b": (7, 9, 8)}, size=32)
+    moving = faces.select(np.arange(2, len(faces)))
+    phases = moving.index["phase"].where(~moving.index["key"].isin(["a/1", "b/7"]), "onset")
+    moving = Faces(moving.images, moving.index.assign(phase=phases))
+    names = ("onset-difference", "hog")
+    shown = preprocess(moving, spec(window=1, size=16, input=names))
+    plain = preprocess(moving, spec(frames="all", size=16))
+    grey = {key: image[0] for key, image in zip(plain.index["key"], plain.images, strict=True)}
+    assert shown.channels == names and shown.size == (2, 16, 16)
+    for key, image in zip(shown.index["key"], shown.images, strict=True):
+        assert np.array_equal(image[0], onset_difference(grey[key], grey["a/1" if key[0] == "a" else "b/7"]))
+        assert np.array_equal(image[1], hog(grey[key]))
+    (tmp_path / "run").mkdir()
+    shown.save(tmp_path / "run")
+    assert Faces.load(tmp_path / "run").channels == names
+    assert shown.select(np.array([1, 0])).channels == fold_classes(shown, "preprint-7").channels == names
+    smaller = preprocess(shown, spec(frames="all", size=8))
+    assert smaller.channels == names and smaller.size == (2, 8, 8)
+    for again in ({"input": ("hog",)}, {"colour": "rgb"}, {"crop": {}}):
+        with pytest.raises(DataError, match="plain pictures, and these show onset-difference, hog"):
+            preprocess(shown, spec(frames="all", **again))
+
+
+def test_gray_alone_is_a_plain_picture_whatever_it_is_called():
+    faces = clips({"a": (1, 5, 3)}, size=16)
+    assert read_input("grey") == read_input(" gray ") == ("gray",) and read_input("") == ()
+    colour = preprocess(faces, spec(frames="all", colour="rgb"))
+    shown = preprocess(colour, spec(frames="all", input=("gray",)))
+    assert shown.channels == () and np.array_equal(shown.images, faces.images)
+    for wrong in ("gray,,hog", ","):
+        with pytest.raises(UsageError, match="commas between"):
+            read_input(wrong)
+    for wrong, message in ((("hogg",), "Did you mean 'hog'"), (("hog", "hog"), "once each")):
+        with pytest.raises(SpecError, match=message):
+            spec(input=wrong)
+
+
+def test_a_difference_needs_clips_and_their_onset_frame():
+    faces = clips({"a": (1, 9, 5), "c": (5, 9, None)}, size=16)
+    with pytest.raises(DataError, match="needs clips, and 2 of 16 images belong to none, such as p0"):
+        preprocess(faces, spec(frames="all", input=("onset-difference",)))
+    moving = faces.select(np.arange(2, len(faces)))
+    with pytest.raises(DataError, match="which 2 of 2 clips lack here, such as a; name the run that holds whole clips"):
+        preprocess(moving, spec(frames="all", input=("onset-difference",)))
+    unknown = Faces(moving.images, moving.index.assign(phase=""))  # nothing is marked: the first frame it is
+    shown = preprocess(unknown, spec(frames="all", input=("onset-difference",)))
+    assert np.all(shown.images[0] == 128) and not np.all(shown.images[1] == 128)
+
+
+def test_a_sheet_shows_every_channel():
+    faces = clips({"a": (1, 5, 3)}, size=16)
+    shown = preprocess(faces, spec(frames="all", input=("laplacian", "hog")))
+    plain, both = class_sheet(faces), class_sheet(shown)
+    assert both.width == plain.width and both.height == 2 * plain.height
+    assert grid(shown.images, 4).width == 4 * (2 * 16 * 2 + 2) - 2
+
+
 def test_selection_does_not_depend_on_the_order_of_rows():
     faces = clips({"a": (46, 80, 60), "b": (1, 40, 20)})
     order = np.random.default_rng(1).permutation(len(faces))
@@ -244,7 +331,7 @@ def test_a_run_names_its_parent_and_holds_its_files(tmp_path: Path, capfd: pytes
 
 
 def test_the_digest_is_a_golden_value():
-    assert spec().name == "faces-84201b1f2881"
+    assert spec().name == "faces-90cf21ebfbce"
 
 
 # Class sets
@@ -252,8 +339,10 @@ def test_the_digest_is_a_golden_value():
 
 def test_the_class_sets_have_the_fields_own_sizes():
 
-    sizes = {name: sum(CLIPS[emotion] for emotion in folded) for name, folded in CLASS_SETS.items()}
-    assert sizes == {"preprint-7": 255, "casme2-5": 246, "megc2019-3": 147}
+    sizes = {name: sum(CLIPS.get(emotion, 0) for emotion in folded) for name, folded in CLASS_SETS.items()}
+    assert sizes == {"preprint-7": 255, "casme2-5": 246, "megc2019-3": 147, "megc2019-wide": 156}
+    samm = {"anger": 57, "happiness": 26, "others": 26, "surprise": 15, "contempt": 12, "disgust": 9, "fear": 8}
+    assert sum({**samm, "sadness": 6}.get(emotion, 0) for emotion in CLASS_SETS["megc2019-wide"]) == 133
     assert set(CLASS_SETS["preprint-7"]) == set(TABLE_1)
     assert {new for folded in CLASS_SETS.values() for new in folded.values()} <= set(EMOTIONS)
 

@@ -1,0 +1,250 @@
+"""Inputs and datasets in studies: equal splits, whole pipelines, and what the report says of them."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from mien import classifiers, joins, preprocess, report, results, study, trials
+from mien.augment import Parameters, augment
+from mien.classifiers import ClassifierSpec
+from mien.errors import DataError, LeakageError, SpecError
+from mien.faces import Faces, make_index
+from mien.figures import side_by_side
+from mien.inputs import onset_difference
+from mien.spec import Spec, read_spec
+from mien.store import Run, Store
+from mien.views import view
+
+TINY = {"size": 16, "epochs": 2, "batch": 16}
+EMOTIONS = ("fear", "happiness")
+
+
+def moving(name: str, subjects: int = 4, size: int = 24) -> Faces:
+    """Clips of three frames: a picture of its own for each person, on which a spot comes up, high or low by emotion."""
+    rows, images = [], []
+    for person in range(subjects):
+        draw = np.random.default_rng([person, *name.encode()])
+        ground = draw.integers(60, 180, (size, size), dtype=np.uint8)
+        for emotion in EMOTIONS:
+            for frame, phase in enumerate(("onset", "rise", "apex")):
+                image = ground.copy()
+                top = 4 if emotion == "fear" else 14
+                image[top : top + 6, 8:16] += np.uint8(35 * frame)
+                images.append(image[None])
+                rows.append((f"{name}/{person}/{emotion}/{frame}", person, emotion, frame, phase))
+    index = make_index(
+        np.stack(images),
+        key=[row[0] for row in rows],
+        dataset=name,
+        subject=[f"{name}:{row[1]}" for row in rows],
+        clip=[f"{name}:{row[1]}/{row[2]}" for row in rows],
+        emotion=[row[2] for row in rows],
+        frame=[row[3] for row in rows],
+        phase=[row[4] for row in rows],
+    )
+    return Faces(np.stack(images), index)
+
+
+class RootSpec(Spec):
+    stage: ClassVar[str] = "root"
+    what: str
+
+
+def keep(faces: Faces, store: Store, alias: str) -> Run:
+    return store.make(RootSpec(what=alias), lambda out, scratch: faces.save(out), alias)
+
+
+def apexes(store: Store, name: str) -> Run:
+    """The last two frames of each clip: the onset is gone."""
+    keep(moving(name), store, name)
+    spec = read_spec(preprocess.PreprocessSpec, {"faces": name, "frames": "apex", "window": 1, "size": 16}, "test")
+    return preprocess.run(spec, store, alias=f"{name}-apex")
+
+
+def table(**changes: Any) -> study.Study:
+    common = {
+        "name": "views",
+        "faces": "a-apex",
+        "protocol": "subject",
+        "folds": 2,
+        "trials": 2,
+        "settings": ["real_to_real"],
+        "classifiers": ["tiny"],
+        "classifier": TINY,
+    }
+    return study.Study.model_validate({**common, **changes})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("views") / "store")
+    for name in ("a", "b"):
+        apexes(store, name)
+    joins.run(joins.JoinSpec(faces=("a-apex", "b-apex")), store, alias="both")
+    return store
+
+
+ABLATED = {
+    "ablations": ["plain", "difference", "two"],
+    "ablation": {
+        "difference": {"input": ["onset-difference"]},
+        "two": {"input": ["gray", "onset-difference"], "epochs": 3, "augment": {}},
+    },
+    "controls": ["majority", "permuted"],
+}
+
+
+# Views
+
+
+def test_a_view_shows_the_same_images_and_finds_the_onset_that_was_left_out(home: Store):
+    whole, chosen = moving("a"), Faces.load(home.run("a-apex").path)
+    with pytest.raises(DataError, match="needs the onset frame"):
+        preprocess.preprocess(chosen, preprocess.PreprocessSpec(faces="x", frames="all", input=("onset-difference",)))
+    shown = Faces.load(view(home.run("a-apex"), ["onset-difference"], home).path)
+    assert list(shown.index["key"]) == list(chosen.index["key"]) and shown.channels == ("onset-difference",)
+    small = preprocess.preprocess(whole, preprocess.PreprocessSpec(faces="x", frames="all", size=16))
+    grey = dict(zip(small.index["key"], small.images[:, 0], strict=True))
+    for key, image in zip(shown.index["key"], shown.images[:, 0], strict=True):
+        assert np.array_equal(image, onset_difference(grey[key], grey[f"{key[:-1]}0"]))
+
+
+def test_a_view_of_a_join_and_of_a_class_set_is_made_from_the_beginning(home: Store):
+    folded = preprocess.run(preprocess.PreprocessSpec(faces="both", frames="all", classes="preprint-7"), home)
+    shown = Faces.load(view(folded, ["gray", "onset-difference"], home).path)
+    assert shown.size == (2, 16, 16) and list(shown.index["key"]) == list(Faces.load(folded.path).index["key"])
+    for wrong, message in ((["hogg"], "Did you mean 'hog'"), ("hog", "list in brackets")):
+        with pytest.raises(SpecError, match=message):
+            view(folded, wrong, home)
+
+
+# Inputs in a study
+
+
+@pytest.fixture(scope="module")
+def compared(home: Store) -> study.StudySpec:
+    spec = study.resolve(table(**ABLATED), home)
+    study.run(spec, home, device="cpu")
+    return spec
+
+
+def test_inputs_are_compared_on_equal_splits_with_equal_seeds(home: Store, compared: study.StudySpec):
+    rows = [row for row in study.plan(compared, home).rows if not row.control]
+    assert len(rows) == 3 * 2 * 2 and all(row.spec.name in study.plan(compared, home).done for row in rows)
+    by_place: dict[tuple[int, int], dict[str, trials.TrialSpec]] = {}
+    for row in rows:
+        by_place.setdefault((row.trial, row.fold), {})[row.ablation] = row.spec
+    for specs in by_place.values():
+        sides = {name: trials.sides(spec, home) for name, spec in specs.items()}
+        keys = {name: (tuple(a.index["key"]), tuple(b["real"].index["key"])) for name, (a, b) in sides.items()}
+        assert len(set(keys.values())) == 1 and len({spec.seed for spec in specs.values()}) == 1
+        assert [sides[name][0].channels for name in ("plain", "difference", "two")] == [
+            (),
+            ("onset-difference",),
+            ("gray", "onset-difference"),
+        ]
+    assert compared.classifiers["tiny"]["two"].epochs == 3 and compared.classifiers["tiny"]["plain"].epochs == 2
+
+
+def test_a_report_says_what_each_ablation_shows(home: Store, compared: study.StudySpec, tmp_path: Path):
+    page = report.make("views", home, tmp_path / "out").with_name("report.md").read_text()
+    shown = compared.inputs["two"].faces
+    assert f"two shows: gray and onset-difference, of the same images ({shown})" in page
+    assert "difference shows: onset-difference" in page and "of each dataset" not in page
+
+
+def test_inputs_stand_with_real_faces_alone(home: Store):
+    with pytest.raises(ValueError, match="an input of its own and must stand with real_to_real alone"):
+        table(**{**ABLATED, "settings": ["real_to_real", "both_to_real"]})
+    with pytest.raises(SpecError, match=r"ablation\.difference: .*Did you mean 'lbp'"):
+        study.resolve(table(ablations=["difference"], ablation={"difference": {"input": ["lpb"]}}), home)
+
+
+# Channels elsewhere
+
+
+def test_generator_and_classifier_work_on_two_channels(home: Store, tmp_path: Path):
+    run = view(home.run("a-apex"), ["gray", "onset-difference"], home)
+    changes = {"generator": {"preset": "gaussian"}, "counts": "balanced:24"}
+    spec = study.resolve(table(name="two", faces=run.name, settings=["synthetic_to_real"], trials=1, **changes), home)
+    study.run(spec, home, device="cpu")
+    made = Faces.load(home.run(study.databases(spec, home)[0].generate.name).path)
+    assert made.channels == ("gray", "onset-difference") and made.size == (2, 16, 16)
+    sheet = side_by_side(Faces.load(run.path), made, per_class=2)
+    assert sheet.height > 4 * 32
+    text = report.make("two", home, tmp_path / "out").with_name("report.md").read_text()
+    assert "16 x 16, gray and onset-difference, licence" in text
+
+
+def test_a_classifier_of_four_channels_is_saved_and_refuses_others(tmp_path: Path):
+    faces = moving("a")
+    four = Faces(np.repeat(faces.images, 4, axis=1), faces.index, channels=("gray", "hog", "lbp", "clahe"))
+    fitted = classifiers.fit(four, ClassifierSpec(name="tiny", **TINY), EMOTIONS, 0, device="cpu")
+    classifiers.save(fitted, tmp_path)
+    again = classifiers.load(tmp_path, "cpu")
+    assert np.array_equal(classifiers.predict(again, four), classifiers.predict(fitted, four))
+    with pytest.raises(DataError, match="made for images of 4 channels, and these have 3"):
+        classifiers.predict(fitted, Faces(np.repeat(faces.images, 3, axis=1), faces.index))
+
+
+def test_weights_of_three_channels_are_spread_over_more():
+    spec = ClassifierSpec(name="resnet18", size=32, weights="none")
+    network, mean, _ = classifiers._build(spec, 2, 5)
+    plain, *_ = classifiers._build(spec, 2)
+    wide = classifiers._widened(network, dict(plain.state_dict()), network.state_dict())
+    network.load_state_dict(wide)
+    first, old = network.get_parameter("conv1.weight"), plain.get_parameter("conv1.weight")
+    assert first.shape[1] == len(mean) == 5
+    assert torch.allclose(first[:, 4], old[:, 1] * 3 / 5)
+    assert len(set(mean)) == 1 and classifiers._widened(plain, wide, wide) is wide
+
+
+def test_light_moves_each_channel_about_its_own_rest():
+    images = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
+    still = np.zeros(2)
+    how = Parameters(still, still, still, np.array([0.5, 1.2]), np.zeros(2, dtype=bool))
+    lit = augment(images, how, 8, (0, 128, None)) * 255
+    assert lit[0, :, 4, 4].tolist() == pytest.approx([50, 114, 100], abs=1e-3)
+    assert lit[1, :, 4, 4].tolist() == pytest.approx([120, 94.4, 100], abs=1e-3)
+    assert torch.equal(augment(images, how, 8), augment(images, how, 8, (0, 0, 0)))
+
+
+# Datasets in a study
+
+
+def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: Path):
+    fields = {"name": "cross", "faces": "both", "protocol": "dataset", "controls": ["majority"]}
+    settings = ["real_to_real", "both_to_real"]
+    changes = {"generator": {"preset": "gaussian"}, "settings": settings, "trials": 1}
+    given = {"classifiers": ["tiny"], "classifier": TINY}
+    spec = study.resolve(study.Study.model_validate({**fields, **changes, **given}), home)
+    assert spec.folds == 2 and spec.tested_folds == (0, 1)
+    study.run(spec, home, device="cpu")
+    for trial in study.trials(spec, home):
+        train, tests = trials.sides(trial, home)
+        real = train.index[train.index["source"] == "real"]
+        assert set(real["dataset"]).isdisjoint(tests["real"].index["dataset"])
+    one, other = study.databases(spec, home)
+    wrong = next(trial for trial in study.trials(spec, home) if trial.synthetic == one.generate.name)
+    with pytest.raises(LeakageError, match="no dataset that training has seen"):
+        trials.sides(wrong.model_copy(update={"synthetic": other.generate.name}), home)
+    found = results.Study("cross", home)
+    cell = found.cell("real_to_real", "tiny", "clips")
+    assert cell is not None and found.datasets == ("a", "b")
+    parts = [found.within(cell, name) for name in found.datasets]
+    assert sum(int(part.confusion().sum()) for part in parts) == int(cell.confusion().sum())
+    assert np.mean([part.mean("accuracy") for part in parts]) == pytest.approx(cell.mean("accuracy"))
+    page = report.make("cross", home, tmp_path / "out").with_name("report.md").read_text()
+    assert "Test datasets unseen" in page and "each of which leaves one dataset out (a, b)" in page
+    assert (
+        "Accuracy in per cent of each dataset, by clip" in page and "which the training of its test never saw" in page
+    )
+
+
+def test_folds_by_dataset_stand_with_that_protocol():
+    with pytest.raises(ValueError, match="folds = 'datasets' must stand with protocol 'dataset'"):
+        table(folds="datasets")
+    assert table(protocol="dataset", folds="datasets").folds == "datasets"
