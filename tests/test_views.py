@@ -182,7 +182,8 @@ def test_generator_and_classifier_work_on_two_channels(home: Store, tmp_path: Pa
 def test_a_classifier_of_four_channels_is_saved_and_refuses_others(tmp_path: Path):
     faces = moving("a")
     four = Faces(np.repeat(faces.images, 4, axis=1), faces.index, channels=("gray", "hog", "lbp", "clahe"))
-    fitted = classifiers.fit(four, ClassifierSpec(name="tiny", **TINY), EMOTIONS, 0, device="cpu")
+    spec = ClassifierSpec.model_validate({"name": "tiny", **TINY})
+    fitted = classifiers.fit(four, spec, EMOTIONS, 0, device="cpu")
     classifiers.save(fitted, tmp_path)
     again = classifiers.load(tmp_path, "cpu")
     assert np.array_equal(classifiers.predict(again, four), classifiers.predict(fitted, four))
