@@ -9,11 +9,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
-    {"errors", "seeds"},
+    {"errors", "seeds", "stopping"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "hashes"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
-    {"augment", "controls", "ingest"},
+    {"augment", "controls", "engine", "ingest"},
     {"generators", "classifiers"},
     {"trials", "export"},
     {"study"},
@@ -27,6 +27,7 @@ LAYERS = [
 ]
 ONLY_IN = {
     "torch": {"training", "augment", "generators", "classifiers", "export"},
+    "ray": {"engine"},
     "timm": {"classifiers"},
     "sklearn": {"controls"},
     "cv2": {"drawing", "ingest"},

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from mien import progress, seeds, training
+from mien import progress, seeds, stopping, training
 from mien.errors import DataError, UsageError
 from mien.faces import Faces
 from mien.generators import base, board, heldout, memory, moves, precision, sums
@@ -258,6 +258,8 @@ def fit(
         folder = means.tensorboard if crew.leads else None
         with (
             training.workers(where, work.pieces) as pool,
+            training.repeatable(where, spec.deterministic),
+            stopping.heeded(crew.size == 1),
             progress.track(label, total) as tracker,
             board.opened(folder, spec.name, first * spec.batch + 1) as shows,
         ):
@@ -275,11 +277,12 @@ def fit(
                     aside.take(step + 1, pool)
                     shows.levels(aside.rows[-heldout.LEVELS :])
                 tracker.update((step + 1) * spec.batch, watch.note)
-                if time.monotonic() - saved >= CHECKPOINT_S and crew.leads:
+                if (stopping.asked() or time.monotonic() - saved >= CHECKPOINT_S) and crew.leads:
                     saved = time.monotonic()
                     state = {"step": step + 1, "origin": origin, "piece": work.size}
                     state |= {**watch.state, **(aside.state if aside else {})}
                     training.save_checkpoint(scratch, work.tensors(), state)
+                    stopping.obey()
             weights, chosen = work.average, Chosen(spec.updates, spec.ema, None)
             if aside is not None:
                 weights, chosen = aside.choose(pool)
