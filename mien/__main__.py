@@ -1,6 +1,6 @@
-"""`python -m mien` is `mien`."""
+"""`python -m mien` is the command `mien`: what launchers such as torchrun start."""
 
-if __name__ == "__main__":  # the engine's workers import this file, and have no use for the command line
-    from mien.cli import main
+from mien.cli import main
 
+if __name__ == "__main__":
     main()

@@ -14,16 +14,18 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from mien import stopping, training
@@ -38,8 +40,9 @@ LOOK_S = 0.2  # how often other processes' work is looked at
 TELL_S = 60.0  # how often it is told what long jobs are at
 WORKER_BYTES = 4 << 30  # memory that a worker should have; no more are started by default
 RETRIES = 3  # of a job whose worker was lost with its machine, on Ray
+START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 # What workers find loaded when they are forked; the last two are what the first step and the first file would load.
-PRELOADED = ["__main__", "mien.study", "torch._dynamo", "pyarrow.parquet"]
+PRELOADED = ["mien.study", "torch._dynamo", "pyarrow.parquet"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def work(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str]:
                 board.tell()
     finally:
         engine.stop(now=True)
+    store.sweep()
     if board.idle:
         say(f"{board.idle} of {len(jobs)} were not begun, for want of what failed before them")
     return board.failed
@@ -309,14 +313,14 @@ class _Process:
     def __init__(self, job: Job, store: Store, place: int, cards: str | None, cores: int) -> None:
         self.job, self.store, self.place, self._asked = job, store, place, False
         (store.root / "work").mkdir(parents=True, exist_ok=True)
-        kinds = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
+        context: Any = multiprocessing.get_context(START)
         context.set_forkserver_preload(PRELOADED)
         self.answer, theirs = context.Pipe(duplex=False)
         seen = {} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}
         arguments = (job, store.root, _log(store, job.run), seen, cores, theirs)
         self._process = context.Process(target=_in_process, args=arguments, daemon=True)
-        self._process.start()
+        with _no_main():
+            self._process.start()
         theirs.close()
 
     @property
@@ -341,6 +345,21 @@ class _Process:
         if self._asked:
             return Outcome(self.job.run, stopped=True)
         return died(self.job, self.store, self._process.exitcode)
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide the program that runs from the processes that it starts inside.
+
+    They would import it, which costs a command line or a Ray worker seconds, and runs a script once more. Jobs are
+    functions of modules, so nothing is missed.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _in_process(
@@ -373,14 +392,14 @@ def died(job: Job, store: Store, code: int | None) -> Outcome:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         why = {
-            "SIGKILL": "killed (SIGKILL), by hand or by the system for want of memory",
-            "SIGSEGV": "a crash in native code (SIGSEGV)",
-            "SIGBUS": "a crash in native code, or a full disk (SIGBUS)",
-        }.get(name, f"ended by {name}")
+            "SIGKILL": "was killed (SIGKILL), by hand or by the system for want of memory",
+            "SIGSEGV": "crashed in native code (SIGSEGV)",
+            "SIGBUS": "crashed in native code, or on a full disk (SIGBUS)",
+        }.get(name, f"was ended by {name}")
     else:
-        why = f"gone, exit code {code}"
+        why = f"ended with exit code {code}"
     kept = f"; what it said is in work/{job.run}.log" if log_of(store, job.run) else ""
-    error = WorkerDied(f"its process was {why}{kept}. The same command tries it again")
+    error = WorkerDied(f"its process {why}{kept}. The same command tries it again")
     return Outcome(job.run, error=note_failure(store, job.run, error))
 
 

@@ -317,6 +317,15 @@ class Store:
         _write_json(path, value)
         return value
 
+    def sweep(self) -> None:
+        """Delete what a process that was killed at the last moment left behind of runs that are finished."""
+        folder = self.root / "work"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            run = path.name.partition(".")[0]
+            if run and self.done(run) and not self.working(run):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     # Names
 
     def check_alias(self, alias: str) -> None:
