@@ -495,10 +495,12 @@ class Ray:
             return self._ray.get(reference)
         except (errors.TaskCancelledError, KeyboardInterrupt):
             return Outcome(job.run, stopped=True)
+        except errors.RayTaskError as error:  # before the job began: mien is not there, or another one
+            told = f"the worker could not begin: {type(error.cause).__name__}: {error.cause}"
+            return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(told)))
         except errors.RayError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            lost = WorkerDied(f"its worker was lost {RETRIES + 1} times: {lines[0]}. The same command tries it again")
-            return Outcome(job.run, error=note_failure(store, job.run, lost))
+            told = f"its worker was lost {RETRIES + 1} times ({type(error).__name__}). The same command tries it again"
+            return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(told)))
 
     def stop(self, now: bool) -> None:
         """End all jobs: once they have kept what they have, or now."""

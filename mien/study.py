@@ -756,10 +756,10 @@ def run(
     for one in frozen(study):
         say(f"{one['classifier']}, {one['ablation']}: frozen are {one['text']}")
     engine = engine or Local(0)
-    jobs = _jobs(todo, missing, store, device, engine.slots)
-    for job in jobs:
+    todo_jobs = jobs(todo, missing, store, device, engine.slots)
+    for job in todo_jobs:
         (store.root / "work" / job.run / FAILED).unlink(missing_ok=True)  # what failed before is tried again
-    failed = work(jobs, store, engine)
+    failed = work(todo_jobs, store, engine)
     if failed:
         first = next(iter(failed.values()))
         trials_failed = sum(row.spec.name in failed for row in missing)
@@ -778,7 +778,7 @@ def _check(missing: Sequence[Row]) -> None:
             classifiers.check(one)
 
 
-def _jobs(todo: Plan, missing: Sequence[Row], store: Store, device: str, slots: int) -> list[Job]:
+def jobs(todo: Plan, missing: Sequence[Row], store: Store, device: str, slots: int) -> list[Job]:
     """Return what makes the missing trials and what they need: generators first, then databases, then trials."""
     needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)} - todo.done
     learning, drawing = [], []
@@ -791,8 +791,8 @@ def _jobs(todo: Plan, missing: Sequence[Row], store: Store, device: str, slots: 
                 learning.append(Job(made.train.name, f"{lead}generator{of}", _make_generator, told))
                 parts = generators.parts(made.generate, store, device, slots)
                 drawing += [replace(job, label=f"{lead}{job.label}{of}") for job in parts]
-    jobs = [*learning, *drawing, *(_trial_job(row, todo.study, device) for row in missing)]
-    return [job for job in jobs if job.run not in todo.done]
+    found = [*learning, *drawing, *(_trial_job(row, todo.study, device) for row in missing)]
+    return [job for job in found if job.run not in todo.done]
 
 
 def _make_generator(store: Store, spec: dict[str, Any], split: dict[str, Any] | None, device: str) -> str:

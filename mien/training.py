@@ -298,12 +298,18 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return tensors and state of the newest checkpoint that is whole, or None if there is none."""
+    """Return tensors and state of the newest checkpoint that is whole, or None if there is none.
+
+    What its state has under "beside", the sha256 of other files in the folder, has to be as it was, too.
+    """
     for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, TypeError, SafetensorError):
             head = json.loads(path.read_bytes())
             data = path.with_suffix(".safetensors").read_bytes()
-            if hashlib.sha256(data).hexdigest() == head["sha256"]:
+            beside = head["state"].get("beside", {}).items()
+            if hashlib.sha256(data).hexdigest() == head["sha256"] and all(
+                hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in beside
+            ):
                 return read_tensors(data), head["state"]
     return None
 

@@ -1,5 +1,6 @@
 """Engines: the same results wherever jobs are done, and one that dies takes nothing with it."""
 
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -166,11 +167,13 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray", reason="needs mien[ray]")
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    found.add_node(num_cpus=1)
-    yield found
-    engine._imported().shutdown()
-    found.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where the letters are
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        found.add_node(num_cpus=1)
+        yield found
+        engine._imported().shutdown()
+        found.shutdown()
 
 
 @pytest.mark.slow

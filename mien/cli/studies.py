@@ -27,6 +27,9 @@ OnlyOption = Annotated[
 def study_plan(
     study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
     only: OnlyOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Say as well how long it takes with so many jobs at a time, such as a card each.")
+    ] = None,
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
@@ -47,6 +50,8 @@ def study_plan(
     if why:
         print(why)
     print(cost.describe(cost.costs(plan, rows, home, device), device))
+    if workers is not None:
+        print(cost.side_by_side(plan, rows, home, device, workers))
 
 
 @study_app.command("run")

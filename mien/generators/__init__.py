@@ -1,5 +1,6 @@
 """Generators: from faces to a trained model of them, and from that to new faces."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -352,10 +353,16 @@ def make_shard(
     shard = read_shard(path, (len(labels), *generator.size))
     if shard is None:
         shard = sample(generator, labels, numbers, sampler=how)
-        buffer = io.BytesIO()
-        np.save(buffer, shard, allow_pickle=False)
-        training.write_whole(path, buffer.getvalue())
+        write_shard(path, shard)
     return shard
+
+
+def write_shard(path: Path, shard: UInt8[np.ndarray, "n c h w"]) -> None:
+    """Write the images of a shard behind their sha256."""
+    buffer = io.BytesIO()
+    np.save(buffer, shard, allow_pickle=False)
+    data = buffer.getvalue()
+    training.write_whole(path, hashlib.sha256(data).digest() + data)
 
 
 def shard_path(scratch: Path, part: slice) -> Path:
@@ -408,9 +415,12 @@ def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
 
 
 def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
-    """Return the images of a shard, or None if there is no whole one."""
+    """Return the images of a shard, or None if there is none that is as it was written, behind its sha256."""
     try:
-        shard = np.load(path, allow_pickle=False)
+        data = path.read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            return None
+        shard = np.load(io.BytesIO(data[32:]), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return shard if shard.shape == shape and shard.dtype == np.uint8 else None
