@@ -22,7 +22,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType
@@ -450,11 +449,16 @@ class Ray:
         self._ray = _imported()
         self._address, self._workers, self._gpus, self._device = address, workers, gpus, device
         self._task: Any = None
+        self._slots = 0
         self._running: dict[Any, tuple[Job, Store]] = {}
 
-    @cached_property
+    @property
     def slots(self) -> int:
         """How many jobs the cluster has room for, or as many as were asked for; joins it, which takes half a minute."""
+        self._slots = self._slots or self._join()
+        return self._slots
+
+    def _join(self) -> int:
         ray = self._ray
         if not ray.is_initialized():
             say("joining the Ray cluster, or starting one of this machine alone")

@@ -37,7 +37,7 @@ from mien.store import Run, Store
 
 JOBS, PAUSE = 10, 0.01
 WORKERS = 2
-PATIENCE_S = 240.0
+PATIENCE_S = 900.0
 FORK: Any = multiprocessing.get_context("fork")
 
 
