@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
+SEED ?= 0
+COUNT ?= 500
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 UV := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes
 
-.PHONY: setup demo test slow check format docs lock clean
+.PHONY: setup demo test slow chaos check format docs lock clean
 
 setup: .venv/ready
 
@@ -36,6 +38,9 @@ test: setup
 
 slow: setup
 	$(BIN)/pytest -m slow
+
+chaos: setup  # make chaos SEED=1 COUNT=100
+	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py --seed $(SEED) --count $(COUNT)
 
 check: setup
 	$(BIN)/ruff check .

@@ -12,7 +12,8 @@ import math
 import pickle
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -26,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien import metrics, training
+from mien import metrics, stopping, training
 from mien.augment import AugmentSpec, augment, parameters
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import EMOTIONS, Faces, make_index
@@ -55,7 +56,8 @@ class ClassifierSpec(Strict):
     each epoch. `freeze` is the share of the layers (convolutions and linear layers in the order of definition, rounded
     down) that stay as they were, with the normalisation that follows them. `validation` is a share of the training
     people (of clips where people are not known, of images where clips are not known either): kept out of training, they
-    choose the epoch, by UAR; with 0 it is the last.
+    choose the epoch, by UAR; with 0 it is the last. `threads` of a processor share its sums, which makes their number a
+    part of the result; `deterministic` asks an NVIDIA card for algorithms that give the same bits each time.
     """
 
     name: str = Field(min_length=1)
@@ -69,6 +71,8 @@ class ClassifierSpec(Strict):
     augment: AugmentSpec | None = None
     freeze: float = Field(default=0.0, ge=0, lt=1)
     validation: float = Field(default=0.0, ge=0, le=0.5)
+    threads: int = Field(default=1, ge=1, le=1024)
+    deterministic: bool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -166,7 +170,7 @@ def fit(
     if len(shown) < 2:
         raise DataError(f"a classifier needs two images or more to learn from, and was given {len(shown)}")
     where = training.device(device)
-    with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
+    with training.own_randomness(where), _as_specified(spec, where), stopping.heeded(scratch is not None):
         work = Training(start(spec, classes, seed, file, shown.size[0]), shown, seed, where)
         best = _Best(held)
         done = _resume(scratch, work, best)
@@ -176,7 +180,8 @@ def fit(
             for step in range(done, work.steps):
                 losses.append(work.step(step))
                 last = step + 1 == work.steps
-                due = scratch is not None and not last and time.monotonic() - saved >= CHECKPOINT_EVERY_S
+                late = stopping.asked() or time.monotonic() - saved >= CHECKPOINT_EVERY_S
+                due = scratch is not None and not last and late
                 if last or due or step + 1 - checked >= CHECK_EVERY:
                     value = _finite(torch.stack(losses), checked, work)
                     losses, checked = [], step + 1
@@ -186,10 +191,18 @@ def fit(
                 if due and scratch is not None:
                     _keep(scratch, work, best, step + 1)
                     saved = time.monotonic()
+                    stopping.obey()
     network = work.classifier.network
     best.restore(network)
     network.eval()
     return replace(work.classifier, epoch=best.epoch)
+
+
+@contextmanager
+def _as_specified(spec: ClassifierSpec, where: torch.device) -> Iterator[None]:
+    """Let torch work with the threads and the care that a spec asks for."""
+    with training.cores(spec.threads), training.repeatable(where, spec.deterministic):
+        yield
 
 
 class Training:
@@ -257,7 +270,7 @@ def predict(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.
     network = classifier.network.eval()
     where = next(network.parameters()).device
     rows = []
-    with training.one_thread(classifier.spec.name == "tiny"):
+    with _as_specified(classifier.spec, where):
         for first in range(0, len(faces), batch):
             images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
             x = _normalise(_resize(images, classifier.spec.size), classifier.mean, classifier.std)
@@ -272,7 +285,7 @@ def features(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np
     look: Any = network.features if isinstance(network, Tiny) else network.forward_features
     where = next(network.parameters()).device
     rows = []
-    with training.one_thread(classifier.spec.name == "tiny"):
+    with _as_specified(classifier.spec, where):
         for first in range(0, len(faces), batch):
             images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
             seen = look(_normalise(_resize(images, classifier.spec.size), classifier.mean, classifier.std))
@@ -730,7 +743,7 @@ def _timed(
     images = rng("speed").integers(0, 256, (count, *image), dtype=np.uint8)
     key = [str(number) for number in range(count)]
     shown = Faces(images, make_index(images, key=key, emotion=[names[n % classes] for n in range(count)]))
-    with training.own_randomness(where), training.one_thread(spec.name == "tiny"):
+    with training.own_randomness(where), _as_specified(spec, where):
         work = Training(start(spec, names, 0, None, image[0]), shown, 0, where)
         train = _seconds(lambda: work.step(0), where)
         return count, train, _seconds(lambda: predict(work.classifier, shown), where)

@@ -1,11 +1,15 @@
 """Costs: how long a study should take on this machine, from the time of one batch of each of its networks."""
 
+import heapq
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from mien import classifiers, generators, seeds, splits, training
+from mien import classifiers, generators, seeds, splits, study, training
 from mien.classifiers import ClassifierSpec, Speed
+from mien.engine import Job
+from mien.errors import UsageError
 from mien.faces import Faces
 from mien.progress import duration, say
 from mien.store import Store
@@ -35,7 +39,7 @@ def costs(plan: Plan, rows: list[Row], store: Store, device: str = "auto") -> li
     faces = Faces.load(store.run(plan.study.faces).path)
     todo = {row.spec.name: row for row in rows if row.spec.name not in plan.done}
     needed = {row.spec.synthetic for row in todo.values()}
-    found = [_database(one, faces, plan, store, device) for one in plan.databases if one.generate.name in needed]
+    found = [sum(_generating(one, faces, plan, store, device)) for one in plan.databases if one.generate.name in needed]
     sizes = _Sizes(plan, faces)
     parts: dict[str, list[float]] = defaultdict(list)
     for row in todo.values():
@@ -47,6 +51,45 @@ def costs(plan: Plan, rows: list[Row], store: Store, device: str = "auto") -> li
     return lines + [Cost(label, len(seconds), sum(seconds)) for label, seconds in parts.items()]
 
 
+def durations(jobs: Sequence[Job], plan: Plan, rows: list[Row], store: Store, device: str = "auto") -> dict[str, float]:
+    """Return how many seconds each job of a study should take on this machine, by the run that it makes.
+
+    What `costs` leaves out takes none. Parts of a database take their share of it, and to put them together nothing.
+    """
+    faces = Faces.load(store.run(plan.study.faces).path)
+    sizes, found = _Sizes(plan, faces), dict.fromkeys((job.run for job in jobs), 0.0)
+    for one in plan.databases:
+        learning, drawing = _generating(one, faces, plan, store, device)
+        images = sum(one.generate.counts.values())
+        found |= {name: learning for name in found if name == one.train.name}
+        parts = {job.run: job.arguments for job in jobs if job.run.startswith(f"{one.generate.name}.")}
+        shares = {name: (told["last"] - told["first"]) / images for name, told in parts.items()}
+        for name, share in (shares or {one.generate.name: 1.0}).items():
+            found |= {name: drawing * share} if name in found else {}
+    for row in rows:
+        if row.spec.name in found and isinstance(row.spec.classifier, ClassifierSpec):
+            found[row.spec.name] = _trial(row, row.spec.classifier, sizes, faces, plan, store, device)
+    return found
+
+
+def schedule(jobs: Sequence[Job], seconds: Mapping[str, float], slots: int) -> dict[str, tuple[float, float]]:
+    """Return when each job begins and ends, with so many at a time and the order of `engine.work`."""
+    known = {job.run for job in jobs}
+    left, spans = list(jobs), dict[str, tuple[float, float]]()
+    now, running = 0.0, list[tuple[float, str]]()
+    while left or running:
+        ended = {run for run, (_, end) in spans.items() if end <= now}
+        for job in list(left):
+            if len(running) < slots and all(name in ended or name not in known for name in job.after):
+                left.remove(job)
+                spans[job.run] = now, now + seconds[job.run]
+                heapq.heappush(running, (spans[job.run][1], job.run))
+        now = running[0][0]
+        while running and running[0][0] <= now:
+            heapq.heappop(running)
+    return spans
+
+
 def describe(found: list[Cost], device: str = "auto") -> str:
     """Return the costs as lines, with their sum."""
     if not found:
@@ -55,6 +98,18 @@ def describe(found: list[Cost], device: str = "auto") -> str:
     lines = [f"  {one.what:<36}{one.runs:>5} runs{duration(one.seconds):>16}" for one in found]
     whole = f"  {'in all':<36}{sum(one.runs for one in found):>5} runs{duration(sum(c.seconds for c in found)):>16}"
     return "\n".join([f"to do on this machine ({where}), from the time of one batch:", *lines, whole])
+
+
+def side_by_side(plan: Plan, rows: list[Row], store: Store, device: str, slots: int) -> str:
+    """Say how long a study takes with so many jobs at a time, and how much of it each of them waits."""
+    if slots < 1:
+        raise UsageError(f"there must be one worker or more; given: {slots}")
+    missing = list({row.spec.name: row for row in rows if row.spec.name not in plan.done}.values())
+    jobs = study.jobs(plan, missing, store, device, slots)
+    seconds = durations(jobs, plan, rows, store, device)
+    whole = max((end for _, end in schedule(jobs, seconds, slots).values()), default=0.0)
+    busy = sum(seconds.values()) / (whole * slots) if whole else 1.0
+    return f"  with {slots} at a time, each as fast{duration(whole):>31}, of which each works {busy:.0%}"
 
 
 class _Sizes:
@@ -103,12 +158,12 @@ def _speed(spec: ClassifierSpec, classes: int, image: tuple[int, int, int], stor
     return Speed(*(store.memo(f"{key}-{part}", lambda part=part: measure(part)) for part in ("train", "predict")))
 
 
-def _database(one: Database, faces: Faces, plan: Plan, store: Store, device: str) -> float:
-    """Return the seconds that are left of training a generator and drawing its database."""
+def _generating(one: Database, faces: Faces, plan: Plan, store: Store, device: str) -> tuple[float, float]:
+    """Return the seconds that are left of training a generator, and those of drawing its database."""
     spec, kind = one.train, generators.GENERATORS[one.train.kind]
     speed_of = kind.speed
     if one.generate.name in plan.done or speed_of is None or not isinstance(spec, generators.TrainSpec):
-        return 0.0
+        return 0.0, 0.0
     key = f"generator-speed-{spec.model_copy(update={'faces': plan.study.faces}).digest()}"
 
     def measure() -> float:
@@ -119,4 +174,4 @@ def _database(one: Database, faces: Faces, plan: Plan, store: Store, device: str
     calls = kind.steps(spec, one.generate) * CALLS.get(one.generate.sampler, 1)
     calls *= 2 if one.generate.guidance > 1 else 1
     drawn = sum(one.generate.counts.values()) * calls / PASSES
-    return ((0 if spec.name in plan.done else spec.updates * spec.batch) + drawn) / speed
+    return 0.0 if spec.name in plan.done else spec.updates * spec.batch / speed, drawn / speed

@@ -8,6 +8,7 @@ MienError
 │   ├── WeightsError      pretrained weights that are not at hand
 │   └── LeakageError      a test set that holds what training has seen
 ├── TrainingError         a training that diverged
+├── WorkerDied            a process that was killed, or crashed, in the middle of a job
 └── TrialsFailed          some trials of a study failed, the others are done
 """
 
@@ -46,6 +47,10 @@ class LeakageError(UsageError):
 
 class TrainingError(MienError):
     """A training went astray and was stopped."""
+
+
+class WorkerDied(MienError):
+    """A process was killed, or crashed, in the middle of a job."""
 
 
 class TrialsFailed(MienError):

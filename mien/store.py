@@ -7,7 +7,9 @@
 
 Two processes that want the same run do not both make it: one claims it, the other waits and takes the result over. A
 claim carries a heartbeat; one that stands still belongs to a dead process, and the next process goes on from its
-checkpoints. Only renames and exclusive creation are used, which network file systems have too.
+checkpoints. Heartbeats are counted, and watched by the clock of the one who waits: no two clocks are ever compared. Who
+was only asleep finds its claim lost and makes nothing. Only renames and exclusive creation are used, which network file
+systems have too.
 """
 
 import hashlib
@@ -25,11 +27,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mien import stopping
 from mien.errors import StoreError
 from mien.progress import say
 from mien.spec import RUN_NAME, Spec, nearest, parents
@@ -41,8 +44,12 @@ ALIAS = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 MANIFEST, ABOUT = "manifest.json", "about.json"
 KNOWN = {"sha256", "size"}  # of each file
 HEARTBEAT_S = 2.0
-DEAD_AFTER_S = 30.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
+DEAD_AFTER_S = 60.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
 LIBRARIES = ("mien", "torch", "numpy", "pandas", "timm", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
+
+
+class Lost(BaseException):
+    """Another process has taken over what this one was making, since its heart stood still."""
 
 
 @dataclass(frozen=True)
@@ -241,27 +248,26 @@ class Store:
         """
         if alias is not None:
             self.check_alias(alias)
-        if not self.done(spec.name):
-            with self._claim(spec.name):
+        while not self.done(spec.name):
+            with suppress(Lost), self.claim(spec.name) as require_claim:
                 if not self.done(spec.name):  # another process may have finished it while we waited
-                    self._build(spec, build)
+                    self._build(spec, build, require_claim)
         run = self.run(spec.name)
         if alias is not None:
             self.name(alias, run.name)
         return run
 
-    def _build(self, spec: Spec, build: Build) -> None:
+    def _build(self, spec: Spec, build: Build, require_claim: Callable[[], None]) -> None:
         work = self.root / "work" / spec.name
-        out, scratch = work / "out", work / "scratch"
-        if out.exists():
-            shutil.rmtree(out)
-        out.mkdir(parents=True)
-        scratch.mkdir(exist_ok=True)
+        for old in work.glob("out-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        out, scratch = work / f"out-{uuid.uuid4().hex}", self.scratch(spec.name)
+        out.mkdir()
         began = time.time()
         build(out, scratch)
         _write_json(out / "spec.json", {"stage": spec.stage, **spec.model_dump(mode="json")})
         files = {
-            str(path.relative_to(out)): {"sha256": sha256(path), "size": path.stat().st_size}
+            str(path.relative_to(out)): {"sha256": sha256(path, kept=True), "size": path.stat().st_size}
             for path in sorted(out.rglob("*"))
             if path.is_file()
         }
@@ -269,18 +275,33 @@ class Store:
         _write_json(out / MANIFEST, {"content": _content(files), "files": files})
         final = self.root / "runs" / spec.name
         final.parent.mkdir(exist_ok=True)
+        require_claim()
         if final.exists() and not (final / MANIFEST).exists():  # left over by a copy that was cut short
             shutil.rmtree(final)
-        with suppress(OSError):  # another process was faster: its run is as good as ours
+        try:
             out.rename(final)
+        except OSError:
+            if not self.done(spec.name):  # another process was faster: its run is as good as ours
+                raise
         shutil.rmtree(work, ignore_errors=True)
+
+    def scratch(self, name: str) -> Path:
+        """Return the folder of what an unfinished run has so far, which outlives a killed process."""
+        path = self.root / "work" / name / "scratch"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def working(self, name: str) -> bool:
         """Whether a process seems to be making the run of this name just now."""
+        claim = self.claimed(name)
+        return bool(claim) and not _dead(claim)
+
+    def claimed(self, name: str) -> str:
+        """Return what the claim on a run says: its owner and heartbeat; nothing if nobody has claimed it."""
         try:
-            return not _dead((self.root / "work" / f"{name}.claim").read_text(encoding="utf-8"))
+            return (self.root / "work" / f"{name}.claim").read_text(encoding="utf-8", errors="replace")
         except OSError:
-            return False
+            return ""
 
     def memo(self, key: str, measure: Callable[[], float]) -> float:
         """Return a number that was measured on this machine, measuring it only the first time.
@@ -295,6 +316,15 @@ class Store:
         value = measure()
         _write_json(path, value)
         return value
+
+    def sweep(self) -> None:
+        """Delete what a process that was killed at the last moment left behind of runs that are finished."""
+        folder = self.root / "work"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            run = path.name.partition(".")[0]
+            if run and self.done(run) and not self.working(run):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # Names
 
@@ -336,30 +366,43 @@ class Store:
     # Claims
 
     @contextmanager
-    def _claim(self, name: str) -> Iterator[None]:
+    def claim(self, name: str) -> Iterator[Callable[[], None]]:
+        """Be the only one to work on `name` inside, once nobody else is; yields what raises Lost if that has changed.
+
+        A process that was asleep for so long that another took its place is asked to stop, and whatever goes wrong in
+        it from then on is Lost.
+        """
         path = self._folder("work") / f"{name}.claim"
-        owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
-        seen, since, told = "", time.monotonic(), False
+        owner = f"{_machine()} {os.getpid()} {uuid.uuid4().hex}"
+        pulse, told = Pulse(), False
         while not _create(path, f"{owner} 0"):
-            with suppress(FileNotFoundError):
-                now = path.read_text(encoding="utf-8")
-                if now != seen:
-                    seen, since = now, time.monotonic()
-                if _dead(now) or time.monotonic() - since > DEAD_AFTER_S:
-                    _break(path, now)
-                    continue
-                if not told:
-                    say(f"{name} is being made by process {' on '.join(now.split()[:2][::-1])}; waiting for it")
-                    told = True
+            now = self.claimed(name)
+            if pulse.stopped(now):
+                _break(path, now)
+                continue
+            if now and not told:
+                who, pid = [*now.split(), "?", "?"][:2]
+                say(f"{name} is being made by process {pid} on {who.partition('/')[0]}; waiting for it")
+                told = True
+            stopping.obey()
             time.sleep(0.2)
-        stop = threading.Event()
-        beat = threading.Thread(target=_beat, args=(path, owner, stop), daemon=True)
+        lost, stop = Lost(name), threading.Event()
+
+        def require_claim() -> None:
+            if not self.claimed(name).startswith(owner):
+                raise lost
+
+        beat = threading.Thread(target=_beat, args=(path, owner, stop, lost), daemon=True)
         beat.start()
         try:
-            yield
+            yield require_claim
+        except Exception:
+            require_claim()
+            raise
         finally:
             stop.set()
             beat.join()
+            stopping.withdraw(lost)
             with suppress(OSError):
                 if path.read_text(encoding="utf-8").startswith(owner):
                     path.unlink()
@@ -373,9 +416,25 @@ class Store:
         return path
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, 64 hexadecimal digits."""
+class Pulse:
+    """Whether the heart of a claim beats, by the clock of the process that watches it."""
+
+    def __init__(self) -> None:
+        self._seen: str | None = None
+        self._since = 0.0
+
+    def stopped(self, claim: str) -> bool:
+        """Whether the claim, as it reads now, belongs to a process that is dead."""
+        if claim != self._seen:
+            self._seen, self._since = claim, time.monotonic()
+        return _dead(claim) or time.monotonic() - self._since > DEAD_AFTER_S
+
+
+def sha256(path: Path, kept: bool = False) -> str:
+    """Return the sha256 of a file, 64 hexadecimal digits; `kept` waits until the disk has the file."""
     with path.open("rb") as file:
+        if kept:
+            os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -427,11 +486,14 @@ def _content(files: dict[str, dict[str, Any]]) -> str:
 
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _write_json(path: Path, data: Any) -> None:
@@ -441,30 +503,42 @@ def _write_json(path: Path, data: Any) -> None:
 def _create(path: Path, text: str) -> bool:
     """Create a file with this text, whole, unless there is one already."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(text, encoding="utf-8")
     try:
+        temporary.write_text(text, encoding="utf-8")
         os.link(temporary, path)
     except FileExistsError:
-        return False
+        return temporary.stat().st_nlink == 2  # over a network, the answer to a link that was made may be lost
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return True
 
 
-def _beat(path: Path, owner: str, stop: threading.Event) -> None:
+def _beat(path: Path, owner: str, stop: threading.Event, lost: Lost) -> None:
     count = 0
     while not stop.wait(HEARTBEAT_S):
         count += 1
-        with suppress(OSError):  # a lost claim or a full disk must not end the work
-            if path.read_text(encoding="utf-8").startswith(owner):
-                _write(path, f"{owner} {count}")
+        with suppress(OSError):  # a full disk, or a file server that pauses, must not end the work
+            if not path.read_text(encoding="utf-8").startswith(owner):
+                stopping.ask(lost)
+                return
+            _write(path, f"{owner} {count}")
+
+
+@cache
+def _machine() -> str:
+    """Return a name for all processes that this one can see: the host's, and a digest that tells containers apart."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return f"{socket.gethostname()}/{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:8]}"
 
 
 def _dead(claim: str) -> bool:
     """Whether the claim's process was on this machine and is gone."""
     host, _, rest = claim.partition(" ")
     pid = rest.partition(" ")[0]
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != _machine() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)

@@ -13,11 +13,9 @@ Controls go through the same splits, tests and scores as the cells that they sta
 """
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -28,15 +26,15 @@ from pydantic import Field, model_validator
 from mien import classifiers, generators, preprocess, splits, views
 from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
-from mien.errors import MienError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
+from mien.engine import FAILED, NOT_BEGUN, Engine, Job, Local, failure, work
+from mien.errors import SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces
-from mien.progress import duration, say
+from mien.progress import say
 from mien.seeds import seed as seed_of
 from mien.spec import Spec, Strict, nearest, read_spec, read_toml
 from mien.store import Run, Store
 from mien.trials import (
     COPIES,
-    FAILED,
     HELD_OUT,
     LEAD,
     PARTS,
@@ -45,8 +43,6 @@ from mien.trials import (
     Source,
     Training,
     TrialSpec,
-    failure,
-    note_failure,
     run_trial,
     write_json,
 )
@@ -64,8 +60,6 @@ MADE_HERE = {
     "generator": {"faces": "generators are trained on the study's own faces, on each fold's training side"},
 }
 """What a table must not say, because the study says it: by table, field, and why."""
-
-NOT_BEGUN = "its synthetic faces could not be made: "
 
 
 class Study(Strict):
@@ -771,11 +765,13 @@ def _place(row: Row) -> dict[str, frozenset[str]]:
     }
 
 
-def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | None = None) -> Run:
+def run(
+    study: StudySpec, store: Store, *, device: str = "auto", only: Only | None = None, engine: Engine | None = None
+) -> Run:
     """Make what is missing of a study, or of what `only` asks for; return its run, which lists all its trials.
 
-    Generators come first, then databases, then trials. What fails is noted with its error and the others go on; the
-    next call tries it again.
+    Each trial starts when its own generator is ready. What fails is noted with its error and the others go on; the next
+    call tries it again. `engine` says where all this is done: in this process, if None.
 
     Raises TrialsFailed at the end if anything failed, and SpecError or WeightsError at once if a classifier cannot be
     built.
@@ -800,14 +796,11 @@ def run(study: StudySpec, store: Store, *, device: str = "auto", only: Only | No
         say(why)
     for one in frozen(study):
         say(f"{one['classifier']}, {one['ablation']}: frozen are {one['text']}")
-    needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)} - todo.done
-    jobs = [job for one in todo.databases for job in _database_jobs(one, store, device, needed)]
-    jobs.sort(key=lambda job: job.order)
-    jobs += [_trial_job(row, study, store, device) for row in missing]
-    jobs = [job for job in jobs if job.run not in todo.done]
-    for job in jobs:
+    engine = engine or Local(0)
+    todo_jobs = jobs(todo, missing, store, device, engine.slots)
+    for job in todo_jobs:
         (store.root / "work" / job.run / FAILED).unlink(missing_ok=True)  # what failed before is tried again
-    failed = _work(jobs, store)
+    failed = work(todo_jobs, store, engine)
     if failed:
         first = next(iter(failed.values()))
         trials_failed = sum(row.spec.name in failed for row in missing)
@@ -826,94 +819,46 @@ def _check(missing: Sequence[Row]) -> None:
             classifiers.check(one)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run to be made: `after` are the runs that it cannot be made without; `make` returns what to say of it."""
-
-    order: int
-    run: str
-    label: str
-    after: tuple[str, ...]
-    make: Callable[[], str]
-
-
-def _database_jobs(one: Database, store: Store, device: str, needed: set[str]) -> list[Job]:
-    """Return what makes those databases of a fold that are needed."""
-    of = "" if one.fold < 0 else f", fold {one.fold}"
-
-    def train(spec: generators.GeneratorSpec) -> str:
-        if one.split is not None:
-            splits.run(one.split, store)
-        generators.train(spec, store, device=device)
-        return "trained"
-
-    def generate(spec: generators.GenerateSpec) -> str:
-        made = generators.generate(spec, store, device=device)
-        return f"{sum(spec.counts.values()):,} images in {made.name}"
-
-    jobs = []
-    for lead, made in (("", one), ("copycat ", one.copycat)):
-        if made is not None and made.generate.name in needed:
-            learn, draw = partial(train, made.train), partial(generate, made.generate)
-            jobs += [
-                Job(0, made.train.name, f"{lead}generator{of}", (), learn),
-                Job(1, made.generate.name, f"{lead}database{of}", (made.train.name,), draw),
-            ]
-    return jobs
+def jobs(todo: Plan, missing: Sequence[Row], store: Store, device: str, slots: int) -> list[Job]:
+    """Return what makes the missing trials and what they need: generators first, then databases, then trials."""
+    needed = {name for row in missing for name in (row.spec.synthetic, row.spec.copycat)} - todo.done
+    learning, drawing = [], []
+    for one in todo.databases:
+        of = "" if one.fold < 0 else f", fold {one.fold}"
+        for lead, made in (("", one), ("copycat ", one.copycat)):
+            if made is not None and made.generate.name in needed:
+                split = one.split.model_dump(mode="json") if one.split else None
+                told = {"spec": made.train.model_dump(mode="json"), "split": split, "device": device}
+                learning.append(Job(made.train.name, f"{lead}generator{of}", _make_generator, told))
+                parts = generators.parts(made.generate, store, device, slots)
+                drawing += [replace(job, label=f"{lead}{job.label}{of}") for job in parts]
+    found = [*learning, *drawing, *(_trial_job(row, todo.study, device) for row in missing)]
+    return [job for job in found if job.run not in todo.done]
 
 
-def _trial_job(row: Row, study: StudySpec, store: Store, device: str) -> Job:
+def _make_generator(store: Store, spec: dict[str, Any], split: dict[str, Any] | None, device: str) -> str:
+    if split is not None:
+        splits.run(splits.SplitSpec.model_validate(split), store)
+    generators.train(generators.read_training(spec, "generator"), store, device=device)
+    return "trained"
+
+
+def _trial_job(row: Row, study: StudySpec, device: str) -> Job:
     number = "" if _fixed(study, row.classifier, row.control) else f", trial {row.trial + 1}"
     where = number + ("" if study.protocol == "frame" else f", fold {row.fold}")
     kind = row.ablation if len(study.ablations) > 1 else ""
     kind += " with labels permuted" if row.control == "permuted" else ""
-    label = f"{row.classifier} {kind.strip()}".strip()
-
-    def make() -> str:
-        records = run_trial(row.spec, store, device).json("records.json")
-        lead = [record for record in records if record["metric"].endswith(LEAD)]
-        return "accuracy on " + ", ".join(
-            f"{record['metric'].split('/')[0]} {record['value']:.1%} of {record['n']:,}" for record in lead
-        )
-
+    label = f"{f'{row.classifier} {kind.strip()}'.strip()} trained on {row.spec.train.replace('_', ' and ')}{where}"
     after = tuple(name for name in (row.spec.synthetic, row.spec.copycat) if name)
-    return Job(2, row.spec.name, f"{label} trained on {row.spec.train.replace('_', ' and ')}{where}", after, make)
+    return Job(row.spec.name, label, _make_trial, {"spec": row.spec.model_dump(mode="json"), "device": device}, after)
 
 
-def _work(jobs: list[Job], store: Store) -> dict[str, str]:
-    """Do the jobs in order, but those that other processes are at last; return the error of each run that failed.
-
-    So two processes on one study share its trials, and wait for each other only where nothing else is left.
-    """
-    failed: dict[str, str] = {}
-    idle = 0
-    left = list(jobs)
-    while left:
-        job = next((job for job in left if _free(job, store, failed)), left[0])
-        left.remove(job)
-        number = len(jobs) - len(left)
-        began = time.monotonic()
-        lacking = next((name for name in job.after if name in failed), None)
-        if lacking is not None:
-            reason = MienError(f"{NOT_BEGUN}{failed[lacking].removeprefix(NOT_BEGUN)}")
-            failed[job.run] = note_failure(store, job.run, reason)
-            idle += 1
-            continue
-        elsewhere = store.done(job.run) and not store.altered(job.run)
-        try:
-            text = "made by another process" if elsewhere else job.make()
-        except Exception as error:
-            failed[job.run] = note_failure(store, job.run, error)
-            text = f"failed: {failed[job.run]}"
-        say(f"[{number}/{len(jobs)}] {job.label}: {text} ({duration(time.monotonic() - began)})")
-    if idle:
-        say(f"{idle} of {len(jobs)} were not begun, for want of what failed before them")
-    return failed
-
-
-def _free(job: Job, store: Store, failed: dict[str, str]) -> bool:
-    """Whether a job can be begun now: nobody else is at it, and what it needs is there or failed."""
-    return all(name in failed or store.done(name) for name in job.after) and not store.working(job.run)
+def _make_trial(store: Store, spec: dict[str, Any], device: str) -> str:
+    records = run_trial(TrialSpec.model_validate(spec), store, device).json("records.json")
+    lead = [record for record in records if record["metric"].endswith(LEAD)]
+    return "accuracy on " + ", ".join(
+        f"{record['metric'].split('/')[0]} {record['value']:.1%} of {record['n']:,}" for record in lead
+    )
 
 
 def _write_study(plan: Plan, out: Path) -> None:

@@ -124,6 +124,32 @@ def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(cores)
 
 
+def cards(choice: str) -> list[str]:
+    """Return the NVIDIA cards that `choice` lets this process use, as CUDA_VISIBLE_DEVICES names them; often none."""
+    if choice not in ("auto", "cuda") or not torch.cuda.is_available():
+        return []
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named or [str(number) for number in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def repeatable(where: torch.device, wanted: bool) -> Iterator[None]:
+    """Let an NVIDIA card use algorithms that give the same bits each time, where there are some and that is `wanted`.
+
+    Processors need no such care: what they compute depends on the number of threads, which specs say.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    if wanted and where.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the card is first used
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=True)
+        torch.backends.cudnn.deterministic = before[1]
+
+
 @contextmanager
 def cores(count: int | None) -> Iterator[None]:
     """Let torch use `count` cores inside, all that it had if None; raises UsageError unless that is at least one."""
@@ -142,21 +168,6 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: floa
     rise = min(1.0, (step + 1) / (warmup * steps)) if warmup > 0 else 1.0
     fall = min(1.0, (steps - step) / (decay * steps)) if decay > 0 else 1.0
     return peak * min(rise, fall)
-
-
-@contextmanager
-def one_thread(wanted: bool = True) -> Iterator[None]:
-    """Let torch use one thread where that is `wanted`: a small network gains little by more.
-
-    And where other programs use the cores too, torch's threads wait for each other most of the time (see `workers`).
-    """
-    cores = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(cores)
 
 
 # Averages
@@ -287,12 +298,18 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return tensors and state of the newest checkpoint that is whole, or None if there is none."""
+    """Return tensors and state of the newest checkpoint that is whole, or None if there is none.
+
+    What its state has under "beside", the sha256 of other files in the folder, has to be as it was, too.
+    """
     for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, TypeError, SafetensorError):
             head = json.loads(path.read_bytes())
             data = path.with_suffix(".safetensors").read_bytes()
-            if hashlib.sha256(data).hexdigest() == head["sha256"]:
+            beside = head["state"].get("beside", {}).items()
+            if hashlib.sha256(data).hexdigest() == head["sha256"] and all(
+                hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in beside
+            ):
                 return read_tensors(data), head["state"]
     return None
 

@@ -1,7 +1,6 @@
 """Trials: one training of one classifier, and its tests on faces that it must not have seen."""
 
 import json
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +13,10 @@ from jaxtyping import Float
 from mien import classifiers, controls, metrics, splits
 from mien.classifiers import ClassifierSpec
 from mien.controls import Baseline
-from mien.errors import MienError
 from mien.faces import Faces, concat
 from mien.spec import Spec
 from mien.stats import Record
-from mien.store import Run, Store, read_error
+from mien.store import Run, Store
 
 Source = Literal["real", "synthetic", "copycat"]
 Training = Literal["real", "synthetic", "both", "copycat", "both_copycat"]
@@ -45,7 +43,6 @@ COPIES: dict[str, Any] = {"synthetic": "copycat", "both": "both_copycat"}
 """What stands for a training or test set where the copycat takes the generator's place."""
 
 HELD_OUT = 5  # one in so many synthetic images tests, the others train
-FAILED = "failed.json"  # in the work folder of a run that could not be made: its first error
 
 
 class TrialSpec(Spec):
@@ -163,27 +160,7 @@ def _records(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Record
                 yield Record(f"{name}/{level}/{metric}", scores.of(metric), scores.n, run=spec.name)
 
 
-# Failures
-
-
-def note_failure(store: Store, run: str, error: Exception) -> str:
-    """Write an error beside the unfinished run that it stopped, and return it in one line.
-
-    What mien did not raise on purpose is written with its traceback. The note goes when the run is made: the store
-    then removes the run's work folder.
-    """
-    text = str(error).strip() or type(error).__name__
-    text = text.splitlines()[0] if isinstance(error, MienError) else f"{type(error).__name__}: {text.splitlines()[0]}"
-    folder = store.root / "work" / run
-    folder.mkdir(parents=True, exist_ok=True)
-    trace = [] if isinstance(error, MienError) else traceback.format_exception(error)
-    write_json(folder / FAILED, {"error": text, "traceback": "".join(trace).splitlines()})
-    return text
-
-
-def failure(store: Store, run: str) -> str:
-    """Return the error that stopped an unfinished run, or nothing."""
-    return read_error(store.root / "work" / run / FAILED)
+# Files
 
 
 def write_json(path: Path, data: Any) -> None:

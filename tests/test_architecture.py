@@ -9,12 +9,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
-    {"errors", "seeds"},
+    {"errors", "seeds", "stopping"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "hashes", "inputs"},
     {"crops"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
-    {"augment", "controls", "ingest", "joins"},
+    {"augment", "controls", "engine", "ingest", "joins"},
     {"generators", "classifiers", "views"},
     {"trials", "export"},
     {"study"},
@@ -28,6 +28,7 @@ LAYERS = [
 ]
 ONLY_IN = {
     "torch": {"training", "augment", "generators", "classifiers", "export"},
+    "ray": {"engine"},
     "timm": {"classifiers"},
     "sklearn": {"controls"},
     "cv2": {"drawing", "ingest", "inputs", "crops"},  # crops: the detectors

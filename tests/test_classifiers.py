@@ -232,7 +232,7 @@ def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
 def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> float:
     """What the network scores on `held` after so many epochs of the same training."""
     work = classifiers.Training(classifiers.start(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
-    with training.own_randomness(torch.device("cpu")), training.one_thread():
+    with training.own_randomness(torch.device("cpu")), training.cores(1):
         for step in range(epoch * work.a_round):
             work.step(step)
         found = classifiers.predict(work.classifier, held).argmax(axis=1)

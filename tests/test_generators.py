@@ -234,6 +234,39 @@ def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path:
     assert resumed.losses.equals(trained[kind].losses)
 
 
+@pytest.mark.parametrize("damage", [b"", b"early weights that a disk has forgotten"])
+def test_a_training_whose_early_weights_were_damaged_begins_anew(damage: bytes, tmp_path: Path, monkeypatch, trained):
+    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    spec, calls = spec_of("edm"), []
+    objective = DIFFUSIONS["edm"].objective(spec)
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 13:
+            raise KeyboardInterrupt
+        return objective.errors(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        diffusion.fit(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+    (tmp_path / diffusion.EARLY).write_bytes(damage)
+    again = diffusion.fit(toy(), spec, tmp_path, objective, "cpu")
+    assert same(again.network, trained["edm"].network)
+    assert again.early is not None and same(again.early, trained["edm"].early)
+
+
+def test_a_shard_of_which_a_byte_changed_is_drawn_again(tmp_path: Path, trained):
+    generator = trained["edm"]
+    labels, numbers = np.array([EMOTIONS.index("fear")] * 3), np.arange(3)
+    path = tmp_path / "shard.npy"
+    first = generators.make_shard(generator, labels, numbers, SamplerSpec(steps=2), path)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert generators.read_shard(path, first.shape) is None
+    np.testing.assert_array_equal(generators.make_shard(generator, labels, numbers, SamplerSpec(steps=2), path), first)
+    assert generators.read_shard(path, first.shape) is not None
+
+
 def test_a_killed_training_resumes_to_the_same_content(tmp_path: Path):
     script = textwrap.dedent("""
         import sys
@@ -730,7 +763,7 @@ def test_a_generation_that_lost_half_its_shards_ends_with_the_same_content(
     assert generators.generate(spec, other, device="cpu").content == whole.content
 
     scratch.mkdir(parents=True)
-    np.save(scratch / shards[0].name, np.zeros((16, 1, 16, 16), dtype=np.uint8))
+    generators.write_shard(scratch / shards[0].name, np.zeros((16, 1, 16, 16), dtype=np.uint8))
     taken = generators.make_shards(generator, labels, numbers, spec, scratch)
     assert (taken[:16] == 0).all() and (taken[16:] == images[16:]).all()  # a finished shard is not made again
 

@@ -19,7 +19,8 @@ from test_classifiers import blobs
 from test_results import CONTROLS, FIVE, modest, people, written_study
 from test_study import FOUR, failing, keep, table
 
-from mien import beside, charts, published, report, results, study, tables, trials
+from mien import beside, charts, published, report, results, study, tables
+from mien.engine import note_failure
 from mien.errors import StoreError, TrialsFailed, UsageError
 from mien.faces import Faces
 from mien.store import Store
@@ -175,7 +176,7 @@ def test_a_table_of_contents_leads_to_each_study(both: tuple[Store, Path]):
 
 def test_names_and_errors_cannot_break_the_page(store: Store, tmp_path: Path):
     found = written_study(store, done=lambda row: False)
-    trials.note_failure(store, found.runs[0], ValueError("<script>alert(1)</script> | &"))
+    note_failure(store, found.runs[0], ValueError("<script>alert(1)</script> | &"))
     path = report.make("small", store, tmp_path / "out")
     assert "script" not in [tag for tag, _ in Page(path).tags]
     assert "<script>alert(1)</script> | &" in words(path)

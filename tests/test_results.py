@@ -15,6 +15,7 @@ from test_classifiers import CLASSES, blobs
 from test_study import FOUR, keep, table
 
 from mien import metrics, results, splits, study, trials
+from mien.engine import note_failure
 from mien.errors import StoreError
 from mien.faces import Faces, make_index
 from mien.seeds import rng, seed
@@ -391,7 +392,7 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
         path = store.root / "runs" / row["run"] / "about.json"
         if path.exists():
             path.write_text(json.dumps({"seconds": 10 if row["control"] else 100}))
-    trials.note_failure(store, names[0], ValueError("out of luck"))
+    note_failure(store, names[0], ValueError("out of luck"))
     (store.root / "work" / f"{names[1]}.claim").write_text(f"{socket.gethostname()} {os.getpid()} abc 3")
     text = results.status("small", store)
     assert "small: 3 of 6 trials done, in 3 min 30 s" in text

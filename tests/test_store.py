@@ -1,11 +1,13 @@
 """The store: runs are whole or absent, and what was altered is named."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -248,3 +250,74 @@ def test_how_long_a_run_took_is_known_or_nothing(store: Store, text: str, second
     run = store.make(Letter(), write("hello"))
     (run.path / "about.json").write_text(text)
     assert Run(run.name, run.path).seconds == seconds
+
+
+def test_who_was_asleep_while_another_took_over_makes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
+    claim, calls = store.root / "work" / f"{Letter().name}.claim", []
+
+    def build(out: Path, scratch: Path) -> None:
+        calls.append(out)
+        (out / "text.txt").write_text(f"call {len(calls)}")
+        if len(calls) == 1:
+            claim.write_text("elsewhere 1 token 7")  # whose heart stands still, too
+
+    assert store.make(Letter(), build).file("text.txt").read_text() == "call 2"
+    assert len(set(calls)) == 2
+    assert not list((store.root / "work").iterdir())
+
+
+def test_what_fails_after_the_claim_was_lost_is_no_failure(store: Store):
+    claim = store.root / "work" / f"{Letter().name}.claim"
+
+    def finish_elsewhere() -> None:
+        other = Store(store.root.parent / "other")
+        other.make(Letter(), write("from elsewhere"))
+        (store.root / "runs").mkdir()
+        (other.root / "runs" / Letter().name).rename(store.root / "runs" / Letter().name)
+        claim.unlink()
+
+    def build(out: Path, scratch: Path) -> None:
+        claim.write_text("elsewhere 1 token 7")
+        finish_elsewhere()
+        raise OSError("the folder was swept away")
+
+    assert store.make(Letter(), build).file("text.txt").read_text() == "from elsewhere"
+
+
+def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
+    claim = store.root / "work" / f"{Letter().name}.claim"
+    claim.parent.mkdir(parents=True)
+    claim.write_text("elsewhere 1 token 0")
+    stop = threading.Event()
+
+    def beat() -> None:
+        for count in range(8):
+            new = claim.with_suffix(".new")
+            new.write_text(f"elsewhere 1 token {count}")
+            os.utime(new, (0, 0) if count % 2 else (4e9, 4e9))
+            new.replace(claim)
+            stop.wait(0.2)
+
+    began, heart = time.monotonic(), threading.Thread(target=beat)
+    heart.start()
+    store.make(Letter(), write("hello"))
+    heart.join()
+    assert time.monotonic() - began > 1.6
+
+
+def test_a_full_disk_leaves_neither_run_nor_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = Store(tmp_path / "store")
+    kept = os.fsync
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        store.make(Letter(), write("hello"))
+    monkeypatch.setattr(os, "fsync", kept)
+    assert store.names() == []
+    assert store.make(Letter(), write("hello")).file("text.txt").read_text() == "hello"
+    assert not list((store.root / "work").iterdir())

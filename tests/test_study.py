@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from test_classifiers import CLASSES, blobs
 
-from mien import cost, generators, metrics, report, results, splits, study, trials
+from mien import cost, engine, generators, metrics, report, results, splits, study, trials
 from mien.errors import DataError, LeakageError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import Faces
 from mien.seeds import seed
@@ -688,7 +688,7 @@ def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
     spec = study.resolve(table(), store)
     first, *others = [trial.name for trial in study.trials(spec, store)]
     worker = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(store.root,))
-    with store._claim(first):  # as if this process were at it
+    with store.claim(first):  # as if this process were at it
         worker.start()
         wait_for(lambda: all(store.done(name) for name in others) or not worker.is_alive())
         assert not store.done(first) and worker.is_alive()
@@ -717,10 +717,10 @@ def test_a_failed_trial_is_a_row_and_the_others_go_on(store: Store, capfd: pytes
 def test_a_failure_is_forgotten_once_the_trial_is_made(store: Store):
     spec = study.resolve(table(trials=1), store)
     name = study.trials(spec, store)[0].name
-    trials.note_failure(store, name, ValueError("out of luck\nand more"))
-    assert trials.failure(store, name) == "ValueError: out of luck"
+    engine.note_failure(store, name, ValueError("out of luck\nand more"))
+    assert engine.failure(store, name) == "ValueError: out of luck"
     study.run(spec, store, device="cpu")
-    assert trials.failure(store, name) == ""
+    assert engine.failure(store, name) == ""
 
 
 def test_where_the_generator_fails_its_trials_fail_and_real_ones_go_on(store: Store):

@@ -20,6 +20,14 @@ StoreOption = Annotated[
 ]
 AliasOption = Annotated[str | None, typer.Option("--as", help="A readable name for the result.", metavar="NAME")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+EngineOption = Annotated[
+    str, typer.Option(help="local: processes of this machine; ray: a cluster (RAY_ADDRESS), with 'mien[ray]'.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="How many jobs at a time; by default what fits. 0: all in this process, for debuggers."),
+]
+GpusOption = Annotated[float, typer.Option(help="How much of a graphics card each job gets: 0.5 lets two share one.")]
 STORE = Path("mien-store")
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.base import STORE, DeviceOption, StoreOption, app, open_store
+from mien.cli.base import STORE, DeviceOption, EngineOption, GpusOption, StoreOption, WorkersOption, app, open_store
 from mien.errors import TrialsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ OnlyOption = Annotated[
 def study_plan(
     study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
     only: OnlyOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Say as well how long it takes with so many jobs at a time, such as a card each.")
+    ] = None,
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
@@ -47,19 +50,26 @@ def study_plan(
     if why:
         print(why)
     print(cost.describe(cost.costs(plan, rows, home, device), device))
+    if workers is not None:
+        print(cost.side_by_side(plan, rows, home, device, workers))
 
 
 @study_app.command("run")
 def study_run(
     study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
     only: OnlyOption = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    gpus_per_trial: GpusOption = 1.0,
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
-    """Run what is missing of a study.
+    """Run what is missing of a study, each job in a process of its own.
 
-    A failed trial does not stop the others; the exit code is 5 then.
+    A failed trial does not stop the others; the exit code is 5 then. Ctrl-C lets what runs keep its checkpoints, a
+    second one stops at once; the same command goes on. Several commands, on several machines with one store, share it.
     """
+    from mien import engine as engines
     from mien import report as reports
     from mien import study as module
 
@@ -67,7 +77,8 @@ def study_run(
     resolved = module.read(study, home)
     wanted = module.parse_only(only or [], resolved)
     try:
-        module.run(resolved, home, device=device, only=wanted)
+        where = engines.engine(engine, workers, gpus_per_trial, device)
+        module.run(resolved, home, device=device, only=wanted, engine=where)
     except TrialsFailed:
         reports.show(resolved.title, home)
         raise

@@ -1,5 +1,6 @@
 """Generators: from faces to a trained model of them, and from that to new faces."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mien import figures, progress, seeds, training
+from mien import figures, progress, seeds, stopping, training
+from mien.engine import Job
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import board, copycat, ddpm, diffusion, edm, gaussian
@@ -284,12 +286,19 @@ def order(
 
 
 def generate(
-    spec: GenerateSpec, store: Store, *, alias: str | None = None, device: str = "auto", workers: int | None = None
+    spec: GenerateSpec,
+    store: Store,
+    *,
+    alias: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    shard: int | None = None,
 ) -> Run:
     """Return the run of a generated database: faces with exactly `spec.counts` images a class, and sheet.png.
 
     Images go to the disk as they are made, so memory does not grow with their number; an interrupted generation goes on
-    after the last finished shard. `workers` is how many batches are worked on side by side, all cores by default.
+    after the last finished shard. `workers` is how many batches are worked on side by side, all cores by default, and
+    `shard` how many images are written at once: no image depends on either.
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
 
@@ -298,7 +307,7 @@ def generate(
         progress.say(describe(generator, spec))
         index, labels, numbers = plan(spec.name, spec.counts, spec.seed)
         with training.cores(workers):
-            images = make_shards(generator, labels, numbers, spec, scratch, device)
+            images = make_shards(generator, labels, numbers, spec, scratch, device, shard)
         faces = assemble(generator, images, index, spec.name, numbers)
         faces.save(out)
         write_sheet(faces, out, 12)
@@ -315,6 +324,7 @@ def make_shards(
     how: SamplerSpec,
     scratch: Path,
     device: str = "auto",
+    shard: int | None = None,
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch` are taken over.
 
@@ -322,26 +332,95 @@ def make_shards(
     """
     shape = (len(labels), *generator.size)
     images = np.lib.format.open_memmap(scratch / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    size = SHARD[training.device(device).type]
-    with progress.track("generating", len(labels)) as tracker:
+    size = shard or SHARD[training.device(device).type]
+    with progress.track("generating", len(labels)) as tracker, stopping.heeded():
         for first in range(0, len(labels), size):
             part = slice(first, min(first + size, len(labels)))
-            path = scratch / f"images-{part.start:07d}-{part.stop:07d}.npy"
-            shard = read_shard(path, (part.stop - part.start, *generator.size))
-            if shard is None:
-                shard = sample(generator, labels[part], numbers[part], sampler=how)
-                buffer = io.BytesIO()
-                np.save(buffer, shard, allow_pickle=False)
-                training.write_whole(path, buffer.getvalue())
-            images[part] = shard
+            images[part] = make_shard(generator, labels[part], numbers[part], how, shard_path(scratch, part))
             tracker.update(part.stop)
+            stopping.obey()
     return images
 
 
+def make_shard(
+    generator: Generator,
+    labels: Int64[np.ndarray, " n"],
+    numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
+    path: Path,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label and seed: those in the file, if it is whole, else new ones, which go there."""
+    shard = read_shard(path, (len(labels), *generator.size))
+    if shard is None:
+        shard = sample(generator, labels, numbers, sampler=how)
+        write_shard(path, shard)
+    return shard
+
+
+def write_shard(path: Path, shard: UInt8[np.ndarray, "n c h w"]) -> None:
+    """Write the images of a shard behind their sha256."""
+    buffer = io.BytesIO()
+    np.save(buffer, shard, allow_pickle=False)
+    data = buffer.getvalue()
+    training.write_whole(path, hashlib.sha256(data).digest() + data)
+
+
+def shard_path(scratch: Path, part: slice) -> Path:
+    """Return the file of the images from one number up to another."""
+    return scratch / f"images-{part.start:07d}-{part.stop:07d}.npy"
+
+
+def parts(spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1) -> list[Job]:
+    """Return jobs that make a database: up to `most` side by side draw its images, and one puts them together."""
+    total, size = sum(spec.counts.values()), SHARD[training.device(device).type]
+    share = -(-total // (most * size)) * size
+    common = {"spec": spec.model_dump(mode="json"), "device": device, "shard": size}
+    spans = [(first, min(first + share, total)) for first in range(0, total, share)]
+    drawing = [
+        Job(
+            f"{spec.name}.{first:07d}",
+            f"images {first + 1:,} to {last:,} of {total:,}",
+            draw_part,
+            {**common, "first": first, "last": last},
+            (spec.generator,),
+        )
+        for first, last in spans
+    ]
+    drawing = drawing if len(spans) > 1 else []
+    return [*drawing, Job(spec.name, "database", draw, common, (spec.generator, *(job.run for job in drawing)))]
+
+
+def draw_part(store: Store, spec: dict[str, Any], device: str, shard: int, first: int, last: int) -> str:
+    """Draw images `first` up to `last` of a database, a shard at a time, for `draw` to put together."""
+    how = GenerateSpec.model_validate(spec)
+    _, labels, numbers = plan(how.name, how.counts, how.seed)
+    with store.claim(f"{how.name}.{first:07d}"), stopping.heeded():
+        if store.done(how.name):
+            return "there already"
+        generator = load(store.run(how.generator), device)
+        with progress.track("generating", last - first) as tracker:
+            for start in range(first, last, shard):
+                part = slice(start, min(start + shard, last))
+                make_shard(generator, labels[part], numbers[part], how, shard_path(store.scratch(how.name), part))
+                tracker.update(part.stop - first)
+                stopping.obey()
+    return "drawn"
+
+
+def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
+    """Make a database, with those of its images that are drawn already; return what to say of it."""
+    how = GenerateSpec.model_validate(spec)
+    made = generate(how, store, device=device, shard=shard)
+    return f"{sum(how.counts.values()):,} images in {made.name}"
+
+
 def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
-    """Return the images of a shard, or None if there is no whole one."""
+    """Return the images of a shard, or None if there is none that is as it was written, behind its sha256."""
     try:
-        shard = np.load(path, allow_pickle=False)
+        data = path.read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            return None
+        shard = np.load(io.BytesIO(data[32:]), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return shard if shard.shape == shape and shard.dtype == np.uint8 else None

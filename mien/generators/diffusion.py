@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from mien import progress, seeds, training
+from mien import progress, seeds, stopping, training
 from mien.errors import DataError, UsageError
 from mien.faces import Faces
 from mien.generators import base, board, heldout, memory, moves, precision, sums
@@ -24,7 +24,7 @@ from mien.generators.objective import Batch, Objective
 from mien.generators.samplers import Denoiser, Draw, autoguided, clipped, guided
 from mien.generators.specs import SamplerSpec, TrainSpec
 from mien.generators.unet import NULL, UNet
-from mien.store import Run
+from mien.store import Run, sha256
 
 CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
 MEASURE_S = 8.0  # how long the speed of training is measured
@@ -246,6 +246,10 @@ def fit(
             work.restore(tensors)
             first = state["step"]
             progress.say(f"{label}: going on from step {first} of {spec.updates}")
+        elif crew.leads:
+            for path in kept_weights(scratch):  # of a training whose checkpoints are gone
+                path.unlink()
+        beside: dict[str, str] = state.get("beside", {})
         watch = training.LossWatch(max(1, spec.updates // 100), spec.batch, state)
         aside = heldout.Watch(rest, held, spec, work, scratch, state) if held is not None and crew.leads else None
         if means.memory is not None:
@@ -258,6 +262,8 @@ def fit(
         folder = means.tensorboard if crew.leads else None
         with (
             training.workers(where, work.pieces) as pool,
+            training.repeatable(where, spec.deterministic),
+            stopping.heeded(crew.size == 1),
             progress.track(label, total) as tracker,
             board.opened(folder, spec.name, first * spec.batch + 1) as shows,
         ):
@@ -275,11 +281,14 @@ def fit(
                     aside.take(step + 1, pool)
                     shows.levels(aside.rows[-heldout.LEVELS :])
                 tracker.update((step + 1) * spec.batch, watch.note)
-                if time.monotonic() - saved >= CHECKPOINT_S and crew.leads:
+                if (stopping.asked() or time.monotonic() - saved >= CHECKPOINT_S) and crew.leads:
                     saved = time.monotonic()
                     state = {"step": step + 1, "origin": origin, "piece": work.size}
-                    state |= {**watch.state, **(aside.state if aside else {})}
+                    new = [path for path in kept_weights(scratch) if path.name not in beside]
+                    beside |= {path.name: sha256(path) for path in new}
+                    state |= {**watch.state, **(aside.state if aside else {}), "beside": beside}
                     training.save_checkpoint(scratch, work.tensors(), state)
+                    stopping.obey()
             weights, chosen = work.average, Chosen(spec.updates, spec.ema, None)
             if aside is not None:
                 weights, chosen = aside.choose(pool)
@@ -303,6 +312,11 @@ def fit(
         run="",
         **base.origins(faces),
     )
+
+
+def kept_weights(scratch: Path) -> list[Path]:
+    """Return the files of weights that a training keeps beside its checkpoints."""
+    return [*scratch.glob(EARLY), *scratch.glob("snapshot-*.safetensors")]
 
 
 def still(network: nn.Module) -> nn.Module:

@@ -96,6 +96,7 @@ class TrainSpec(GeneratorSpec):
     held_out: float = Field(default=0.0, ge=0, le=0.5)  # share of subjects kept aside, to choose length and average by
     early: Share = 0.125  # the share of training after which a copy is kept, for guidance by it; 0 = none
     precision: Literal["float32", "bf16", "fp16"] = "float32"  # of the network's arithmetic in training, never after it
+    deterministic: bool = True  # on an NVIDIA card: algorithms that give the same bits each time, where there are some
     p_mean: float = -1.2  # edm: ln sigma is normal with this mean
     p_std: float = Field(default=1.2, gt=0)  # and deviation
     steps: int = Field(default=1000, ge=2)  # ddpm: T

@@ -1,0 +1,217 @@
+"""What engines cost and gain, and how long the large studies would take on many cards.
+
+    python benchmarks/engine.py overhead            200 jobs that do nothing, on each engine
+    python benchmarks/engine.py speed               one small study in this process, in 1 and 2 workers, and on Ray
+    python benchmarks/engine.py plan --rate 300     the preprint's study and the honest one on 1, 8 and 64 cards
+    python benchmarks/engine.py plan --speeds vgg16=3.2 resnet50=19.5 inception_v3=27.2 generator=8.8
+
+`plan` times a batch of each network here, as `mien study plan` does, or takes images a second of training that were
+measured elsewhere. It works through the studies' own jobs in the engine's order: whenever a card is free, the first job
+that has all it needs. `--rate` says how many times faster than what was timed a card is taken to be; with 1 the times are
+those measured.
+"""
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien import cost, engine, ingest, preprocess, study
+from mien.classifiers import ClassifierSpec, Speed
+from mien.engine import Engine, Job, Local, work
+from mien.faces import Faces, make_index
+from mien.ingest import toy
+from mien.published import CLIPS, TABLE_1
+from mien.seeds import rng
+from mien.spec import read_spec
+from mien.store import Store
+from mien.study import Plan
+from mien.trials import TrialSpec
+
+STUDIES = Path(__file__).parent.parent / "studies"
+JOBS, SUBJECTS, APEX = 200, 26, 9  # APEX: frames of a clip around its apex
+SMALL = """
+name = "small"
+faces = "faces"
+protocol = "subject"
+folds = 2
+trials = 4
+settings = ["real_to_real", "synthetic_to_real", "both_to_real"]
+classifiers = ["tiny"]
+counts = "balanced:140"
+
+[classifier]
+epochs = 6
+
+[generator]
+preset = "smoke"
+images_seen = 800
+"""
+
+
+def nothing(store: Store) -> str:
+    """Do nothing."""
+    return "done"
+
+
+def overhead(folder: Path) -> None:
+    """Print how long jobs that do nothing take on each engine, its start apart."""
+    print(f"| engine | start | {JOBS} jobs | each |\n| --- | --- | --- | --- |")
+    for name, make in ENGINES.items():
+        store = Store(folder / name.replace(" ", "-"))
+        began = time.monotonic()
+        where = make()
+        work([job("first")], store, where)
+        started = time.monotonic() - began
+        began = time.monotonic()
+        work([job(str(number)) for number in range(JOBS)], store, where)
+        seconds = time.monotonic() - began
+        print(f"| {name} | {started:.1f} s | {seconds:.2f} s | {1000 * seconds / JOBS:.1f} ms |", flush=True)
+
+
+def job(name: str) -> Job:
+    """Return a job that makes nothing."""
+    return Job(name, name, nothing)
+
+
+ENGINES = {
+    "this process": lambda: Local(0),
+    "1 worker": lambda: Local(1),
+    "2 workers": lambda: Local(2),
+    "Ray, 2 workers": lambda: engine.Ray(workers=2),
+}
+
+
+def speed(folder: Path) -> None:
+    """Print how long a small study of drawn faces takes on each engine, its start included."""
+    toy.draw(folder / "drawn", 6, 28, balance="even")
+    print("| engine | study | against this process |\n| --- | --- | --- |")
+    first, contents = 0.0, []
+    for name, make in ENGINES.items():
+        store, home = Store(folder / name.replace(" ", "-")), folder / "small.toml"
+        read = ingest.run("casme2", folder / "drawn", store, name="drawn", alias="drawn")
+        apex = read_spec(preprocess.PreprocessSpec, {"faces": read.name, "frames": "apex"}, "benchmark")
+        preprocess.run(apex, store, alias="faces")
+        home.write_text(SMALL)
+        where: Engine = make()
+        work([job("first")], store, where)
+        began = time.monotonic()
+        study.run(study.read(home, store), store, device="cpu", engine=where)
+        seconds = time.monotonic() - began
+        first = first or seconds
+        contents.append({name: store.run(name).content for name in store.names()})
+        print(f"| {name} | {seconds:.1f} s | {first / seconds:.2f} |", flush=True)
+    print(f"equal results: {all(each == contents[0] for each in contents)}")
+
+
+class Told(Store):
+    """A store that was told the speeds which it would else measure."""
+
+    def __init__(self, root: Path, speeds: dict[str, float]) -> None:
+        super().__init__(root)
+        self.speeds = speeds
+
+    def memo(self, key: str, measure: Callable[[], float]) -> float:
+        """Return the speed of generators, if it was told."""
+        known = key.startswith("generator-speed") and "generator" in self.speeds
+        return self.speeds["generator"] if known else super().memo(key, measure)
+
+
+def told(speeds: dict[str, float]) -> None:
+    """Let costs be worked out from the speeds of classifiers that were told; to predict takes a third of learning."""
+    measured = cost._speed
+
+    def speed(spec: ClassifierSpec, *rest: Any) -> Speed:
+        known = speeds.get(spec.name)
+        return Speed(known, cost.PASSES * known) if known else measured(spec, *rest)
+
+    cost._speed = speed
+
+
+def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) -> None:
+    """Print how long the large studies would take, and where the time goes."""
+    store = Told(folder / "store", speeds)
+    told(speeds)
+    for name, alias in (("preprint", "frames"), ("honest", "faces")):
+        faces = like_casme2(TABLE_1 if name == "preprint" else {key: n * APEX for key, n in CLIPS.items()})
+        keep(faces, store, alias)
+        spec = study.read(STUDIES / f"{name}.toml", store)
+        todo = study.plan(spec, store)
+        rows = list({row.spec.name: row for row in todo.rows}.values())
+        print(
+            f"\n{name}: {len(faces):,} faces\n| cards | hours | work in all, hours | each works | last generator ends |"
+        )
+        print("| --- | --- | --- | --- | --- |")
+        jobs: list[Job] = []
+        seconds: dict[str, float] = {}
+        for slots in cards:
+            jobs = study.jobs(todo, rows, store, "cpu", slots)
+            seconds = {run: s / rate for run, s in cost.durations(jobs, todo, rows, store, "cpu").items()}
+            spans = cost.schedule(jobs, seconds, slots)
+            whole, total = max(end for _, end in spans.values()), sum(seconds.values())
+            learnt = max(spans[one.train.name][1] for one in todo.databases)
+            figures = f"{whole / 3600:.2f} | {total / 3600:.2f} | {total / whole / slots:.0%} | {learnt / 3600:.2f}"
+            print(f"| {slots} | {figures} |", flush=True)
+        for what, found in where_it_goes(todo, jobs, seconds).items():
+            share, longest = sum(found) / sum(seconds.values()), max(found) / 60
+            print(f"  {what}: {len(found)} jobs, {sum(found) / 3600:.3f} h, {share:.1%}, the longest {longest:.1f} min")
+
+
+def where_it_goes(todo: Plan, jobs: list[Job], seconds: dict[str, float]) -> dict[str, list[float]]:
+    """Return the seconds of each job, by its kind."""
+    found: dict[str, list[float]] = defaultdict(list)
+    learnt = {one.train.name for one in todo.databases}
+    specs: dict[str, TrialSpec] = {row.spec.name: row.spec for row in todo.rows}
+    for each in jobs:
+        made = specs.get(each.run)
+        kind = "generators" if each.run in learnt else "databases" if made is None else made.called
+        if seconds[each.run]:
+            found[kind].append(seconds[each.run])
+    return found
+
+
+def like_casme2(counts: dict[str, int]) -> Faces:
+    """Return noise of as many frames, clips and subjects as CASME II has."""
+    total = sum(counts.values())
+    images = rng("benchmark").integers(0, 256, (total, 1, 48, 48), dtype=np.uint8)
+    emotions = [name for name, count in counts.items() for _ in range(count)]
+    clip = [n * CLIPS[name] // count for name, count in counts.items() for n in range(count)]
+    index = make_index(
+        images,
+        key=[str(number) for number in range(total)],
+        emotion=emotions,
+        clip=[f"{name} {number}" for name, number in zip(emotions, clip, strict=True)],
+        subject=[f"s{number % SUBJECTS:02d}" for number in clip],
+    )
+    return Faces(images, index)
+
+
+def keep(faces: Faces, store: Store, alias: str) -> None:
+    """Put faces into a store."""
+    spec = read_spec(preprocess.PreprocessSpec, {"faces": f"noise-{len(faces):012x}"}, "benchmark")
+    store.make(spec, lambda out, scratch: faces.save(out), alias)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description="What engines cost and gain.")
+    parser.add_argument("what", choices=("overhead", "speed", "plan"))
+    parser.add_argument("--rate", type=float, default=1.0, help="how many times faster than this machine a card is")
+    parser.add_argument("--cards", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--speeds", nargs="*", default=[], metavar="NAME=N", help="images a second of training, told")
+    given = parser.parse_args()
+    speeds = {name: float(number) for name, number in (text.split("=") for text in given.speeds)}
+    with tempfile.TemporaryDirectory(prefix="mien-engine-") as folder:
+        if given.what == "plan":
+            plan(Path(folder), given.rate, given.cards, speeds)
+        else:
+            {"overhead": overhead, "speed": speed}[given.what](Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Jobs that take milliseconds, keep a checkpoint after each step, and note what they did: for tests of engines."""
+
+import ctypes
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mien import stopping, training
+from mien.engine import Job
+from mien.seeds import seed
+from mien.spec import Spec
+from mien.store import Store
+
+STEPS = 6
+
+
+class Letter(Spec):
+    stage: ClassVar[str] = "letter"
+    text: str
+    parents: tuple[str, ...] = ()
+
+
+def write(store: Store, text: str, parents: list[str], pause: float, journal: str) -> str:
+    """Make a letter in STEPS steps, each of which is a function of the one before; the parents have to be there."""
+    spec = Letter(text=text, parents=tuple(parents))
+
+    def build(out: Path, scratch: Path) -> None:
+        for parent in parents:
+            store.run(parent)
+        state = kept(scratch, text)
+        while len(state) < STEPS:
+            note(journal, f"step {spec.name} {len(state)}")
+            time.sleep(pause)
+            state.append(seed(text, *state))
+            training.write_whole(scratch / f"step-{len(state)}", " ".join(map(str, state)).encode())
+            stopping.obey()
+        (out / "letter.txt").write_text(f"{text} {state}\n")
+        (out / "enclosure.bin").write_bytes(bytes(seed(text, n) % 256 for n in range(2000)))
+
+    return store.make(spec, build).name
+
+
+def kept(scratch: Path, text: str) -> list[int]:
+    """The newest checkpoint that is whole: a list whose every number follows from those before it."""
+    for number in range(STEPS, 0, -1):
+        try:
+            state = [int(word) for word in (scratch / f"step-{number}").read_text().split()]
+        except (OSError, ValueError):
+            continue
+        if state == [seed(text, *state[:place]) for place in range(number)]:
+            return state
+    return []
+
+
+def note(journal: str, text: str) -> None:
+    """Add a line to a file; lines of several processes do not mix."""
+    if journal:
+        handle = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, f"{text}\n".encode())
+        os.close(handle)
+
+
+def repeated(journal: Path) -> int:
+    """How many steps were done again."""
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return sum(count - 1 for count in Counter(line for line in lines if line.startswith("step")).values())
+
+
+def letters(count: int, pause: float = 0.0, journal: Path | str = "") -> list[Job]:
+    """Jobs of which every third needs the two before it."""
+    jobs: list[Job] = []
+    for number in range(count):
+        parents = [job.run for job in jobs[-2:]] if number % 3 == 2 else []
+        fields: dict[str, Any] = {"text": f"letter {number}", "parents": parents}
+        name = Letter(text=fields["text"], parents=tuple(parents)).name
+        told = {**fields, "pause": pause, "journal": str(journal)}
+        jobs.append(Job(name, f"letter {number}", write, told, tuple(parents)))
+    return jobs
+
+
+# Jobs that go wrong
+
+
+def crash(store: Store, how: str) -> str:
+    """End this process in a way that Python does not see."""
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "killed":
+        os.kill(os.getpid(), 9)
+    if how == "memory":
+        raise MemoryError("no room for another face")
+    os._exit(7)
+
+
+def sleep(store: Store, seconds: float) -> str:
+    """Sleep, deaf to everything but a kill."""
+    time.sleep(seconds)
+    return "slept"
+
+
+def cards(store: Store) -> str:
+    """Say which graphics cards this process sees."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all")

@@ -1,0 +1,300 @@
+"""Engines: the same results wherever jobs are done, and one that dies takes nothing with it."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import letters
+import numpy as np
+import pytest
+import torch
+from test_classifiers import blobs
+from test_study import SMALL, keep, table
+
+from mien import classifiers, engine, generators, stopping, study
+from mien.classifiers import ClassifierSpec
+from mien.engine import Job, Local, work
+from mien.errors import UsageError
+from mien.faces import Faces
+from mien.store import Store
+
+LETTER = "letter-000000000000"
+GRID = {"trials": 1, "settings": ["real_to_real", "both_to_real"]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def contents(store: Store) -> dict[str, str]:
+    return {name: store.run(name).content for name in store.names()}
+
+
+def job(make: Any, run: str = LETTER, after: tuple[str, ...] = (), **arguments: Any) -> Job:
+    return Job(run, "a job", make, arguments, after)
+
+
+# Jobs
+
+
+def test_jobs_are_done_once_what_they_need_is_there_and_come_out_the_same(tmp_path: Path):
+    one, other = Store(tmp_path / "one"), Store(tmp_path / "other")
+    assert work(letters.letters(7), one, Local(0)) == {}
+    assert work(letters.letters(7)[::-1], other, Local(2)) == {}
+    assert contents(one) == contents(other)
+    assert len(contents(one)) == 7
+    assert not list((other.root / "work").iterdir())
+
+
+@pytest.mark.parametrize(
+    "how, error",
+    [
+        ("segfault", r"crashed in native code \(SIGSEGV\); what it said is in work/letter-000000000000\.log"),
+        ("killed", r"was killed \(SIGKILL\), by hand or by the system for want of memory"),
+        ("exit", "ended with exit code 7"),
+        ("memory", "MemoryError: no room for another face"),
+    ],
+)
+def test_what_crashes_costs_one_job_and_says_why(store: Store, how: str, error: str):
+    first, *others = letters.letters(3)
+    failed = work([first, job(letters.crash, how=how), *others], store, Local(2))
+    assert list(failed) == [LETTER]
+    assert re.search(error, failed[LETTER])
+    assert engine.failure(store, LETTER) == failed[LETTER]
+    assert len(store.names()) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_needs_a_failed_job_is_not_begun(store: Store, workers: int):
+    jobs = [job(letters.crash, how="memory"), job(letters.sleep, "letter-000000000001", (LETTER,), seconds=0)]
+    failed = work(jobs, store, Local(workers))
+    assert failed["letter-000000000001"] == f"{engine.NOT_BEGUN}{failed[LETTER]}"
+
+
+def test_a_job_waits_for_its_own_parents_only(store: Store, capfd: pytest.CaptureFixture[str]):
+    quick, *_ = letters.letters(1)
+    slow = Job("letter-000000000001", "the slow one", letters.sleep, {"seconds": 3.0})
+    child = Job("letter-000000000002", "the child", letters.sleep, {"seconds": 0.0}, (quick.run,))
+    assert work([slow, quick, child], store, Local(2)) == {}
+    labels = [line.split("] ")[1].split(":")[0] for line in capfd.readouterr().err.splitlines() if line[0] == "["]
+    assert labels == ["letter 0", "the child", "the slow one"]
+
+
+def test_what_another_process_is_at_is_left_to_it_and_taken_over_when_its_heart_stops(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.6)
+    first, second = letters.letters(2)
+    (store.root / "work").mkdir(parents=True)
+    (store.root / "work" / f"{first.run}.claim").write_text("elsewhere 1 token 7")
+    assert work([first, second], store, Local(0)) == {}
+    assert store.names() == [second.run, first.run]
+
+
+@pytest.mark.parametrize(
+    "place, gpus, cards, given",
+    [
+        (0, 1.0, [], None),
+        (1, 1.0, ["0", "1"], "1"),
+        (1, 0.5, ["3", "5"], "3"),
+        (2, 0.5, ["3", "5"], "5"),
+        (2, 1 / 3, ["0", "1"], "0"),
+        (3, 1 / 3, ["0", "1"], "1"),
+        (1, 2.0, ["0", "1", "2", "3"], "2,3"),
+    ],
+)
+def test_cards_are_shared_out(place: int, gpus: float, cards: list[str], given: str | None):
+    assert engine._cards_of(place, gpus, cards) == given
+
+
+def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mien.training.cards", lambda choice: ["4", "6"])
+    found = Local(gpus=0.5)
+    assert found.slots == 4
+    for number in range(4):
+        found.begin(job(letters.cards, f"letter-{number:012d}"), store)
+    seen: list[str] = []
+    while len(seen) < 4:
+        seen += [outcome.text for outcome in found.ended(5.0)]
+    assert sorted(seen) == ["4", "4", "6", "6"]
+    with pytest.raises(UsageError, match=r"5 workers with 0\.5 of a card each need 3 cards, and there are 2"):
+        Local(5, gpus=0.5)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("dask", 1), "the engine must be local or ray; given: 'dask'"),
+        (("local", -1), "must be 0 .this process. or more; given: -1"),
+        (("local", 1, 0.0), "share of a card must be above 0"),
+        (("local", 1, 1.5), "or a whole number; given: 1.5"),
+        (("ray", 0), "there must be one worker or more; given: 0"),
+    ],
+)
+def test_an_engine_that_cannot_be_is_refused(arguments: tuple[Any, ...], message: str):
+    with pytest.raises(UsageError, match=message):
+        engine.engine(*arguments)
+
+
+# Numbers
+
+
+def grid(folder: Path, name: str, where: engine.Engine) -> dict[str, str]:
+    """Run a small study, and return what its runs hold."""
+    store = Store(folder / name)
+    keep(blobs(), store, "blobs")
+    study.run(study.resolve(table(**GRID), store), store, device="cpu", engine=where)
+    return contents(store)
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return grid(tmp_path_factory.mktemp("inline"), "store", Local(0))
+
+
+def test_a_study_in_processes_has_the_same_digests_and_numbers(inline: dict[str, str], tmp_path: Path):
+    assert len(inline) == 12  # faces, study, and by fold a split, a generator, a database and two trials
+    assert grid(tmp_path, "store", Local(2)) == inline
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of two machines, both of them this one."""
+    pytest.importorskip("ray", reason="needs mien[ray]")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where the letters are
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        found.add_node(num_cpus=1)
+        yield found
+        engine._imported().shutdown()
+        found.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_study_on_two_machines_of_a_ray_cluster_has_the_same_digests_and_numbers(
+    inline: dict[str, str], cluster: Any, tmp_path: Path
+):
+    where = engine.Ray(cluster.address)
+    assert where.slots == 2
+    assert grid(tmp_path, "store", where) == inline
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_machine_of_a_ray_cluster_that_is_lost_costs_nothing_and_a_crash_one_job(cluster: Any, tmp_path: Path):
+    store, undisturbed = Store(tmp_path / "store"), Store(tmp_path / "undisturbed")
+    jobs = letters.letters(9, pause=0.4)
+    work(letters.letters(9), undisturbed, Local(0))
+    ray, where = engine._imported(), engine.Ray(cluster.address)
+    third = cluster.add_node(num_cpus=1)
+    assert where.slots >= 2
+    for each in jobs[:2]:
+        where.begin(each, store)
+    cluster.remove_node(third, allow_graceful=False)
+    while where._running:
+        for outcome in where.ended(1.0):
+            assert not outcome.error
+    failed = work([*jobs, job(letters.crash, how="segfault")], store, where)
+    assert list(failed) == [LETTER] and "SIGSEGV" in failed[LETTER]
+    assert {name: store.run(name).content for name in undisturbed.names()} == contents(undisturbed)
+    assert len([node for node in ray.nodes() if node["Alive"]]) == 2
+
+
+def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(monkeypatch: pytest.MonkeyPatch):
+    spec = ClassifierSpec.model_validate({**SMALL, "epochs": 1})
+    seen: list[int] = []
+    take = classifiers.Training.step
+
+    def watched(work: classifiers.Training, step: int) -> Any:
+        seen.append(torch.get_num_threads())
+        return take(work, step)
+
+    monkeypatch.setattr(classifiers.Training, "step", watched)
+    for count in (1, 3):
+        classifiers.fit(blobs(16), spec.model_copy(update={"threads": count}), blobs(16).classes, 0, device="cpu")
+    assert set(seen) == {1, 3}
+
+
+def test_a_database_drawn_in_parts_is_the_one_drawn_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(generators.SHARD, "cpu", 8)
+    found = []
+    for name, most in (("whole", 1), ("parts", 3)):
+        store = Store(tmp_path / name)
+        faces = keep(blobs(), store, "blobs")
+        trained = generators.train(generators.preset("gaussian", faces.name), store, device="cpu")
+        spec = generators.order(trained, "balanced:36", store)
+        jobs = generators.parts(spec, store, "cpu", most)
+        assert len(jobs) == (1 if most == 1 else 4)
+        assert work(jobs, store, Local(0)) == {}
+        found.append(store.run(spec.name).content)
+        assert not list((store.root / "work").iterdir())
+    assert found[0] == found[1]
+
+
+# Stopping
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A training that is sent signals after chosen steps: {"after": {step: signals}}, and counts its steps."""
+    told: dict[str, Any] = {"after": {}, "steps": 0}
+    take = classifiers.Training.step
+
+    def step(work: classifiers.Training, number: int) -> Any:
+        told["steps"] += 1
+        for each in told["after"].pop(number, ()):
+            signal.raise_signal(each)
+        return take(work, number)
+
+    monkeypatch.setattr(classifiers.Training, "step", step)
+    yield told
+
+
+def fit(faces: Faces, scratch: Path) -> classifiers.Classifier:
+    spec = ClassifierSpec.model_validate({**SMALL, "epochs": 2})
+    return classifiers.fit(faces, spec, faces.classes, 0, scratch, "cpu")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_ctrl_c_keeps_the_step_at_hand_and_the_same_call_goes_on(
+    fitted: dict[str, Any], tmp_path: Path, number: int
+):
+    faces = blobs()
+    whole = fit(faces, tmp_path / "whole")
+    steps, fitted["steps"] = fitted["steps"], 0
+    fitted["after"][3] = [number]
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        fit(faces, tmp_path / "scratch")
+    assert fitted["steps"] == 4 and list((tmp_path / "scratch").glob("checkpoint-*4.json"))
+    again = fit(faces, tmp_path / "scratch")
+    assert fitted["steps"] == steps
+    np.testing.assert_array_equal(classifiers.predict(again, faces), classifiers.predict(whole, faces))
+    assert not stopping.asked()
+
+
+def test_the_second_ctrl_c_stops_at_once(fitted: dict[str, Any], tmp_path: Path):
+    fitted["after"][3] = [signal.SIGINT, signal.SIGINT]
+    with pytest.raises(KeyboardInterrupt):
+        fit(blobs(), tmp_path)
+    assert not list(tmp_path.glob("checkpoint-*"))
+    assert not stopping.asked() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_this_process_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping.heeded():
+            signal.raise_signal(signal.SIGINT)
+            assert not stopping.asked()
+    finally:
+        signal.signal(signal.SIGINT, before)
