@@ -195,12 +195,20 @@ def _chosen(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray, " n"]
 
 def _reform(images: UInt8[np.ndarray, "n c h w"], spec: PreprocessSpec) -> UInt8[np.ndarray, "n k y x"]:
     """Return the images in the spec's colour and size: the same array if there is nothing to do."""
+    colour: Colour = spec.colour or ("grey" if images.shape[1] == 1 else "rgb")
+    return reform(images, spec.size, colour, spec.filter)
+
+
+def reform(
+    images: UInt8[np.ndarray, "n c h w"], size: int | None, colour: Colour, filter: Filter = "bilinear"
+) -> UInt8[np.ndarray, "n k y x"]:
+    """Return the images in this colour and size (None leaves it): the same array if there is nothing to do."""
     _, channels, height, width = images.shape
-    same_size = spec.size is None or (height, width) == (spec.size, spec.size)
-    colour: Colour = spec.colour or ("grey" if channels == 1 else "rgb")
-    if same_size and channels == len(_channels(colour)):
+    if size in (None, height) and size in (None, width) and channels == len(_channels(colour)):
         return images
-    return np.stack([_array(_resize(_colour(_image(image), colour), spec.size, spec.filter)) for image in images])
+    if not len(images):
+        return np.empty((0, len(_channels(colour)), size or height, size or width), dtype=np.uint8)
+    return np.stack([_array(_resize(_colour(_image(image), colour), size, filter)) for image in images])
 
 
 # Pixels

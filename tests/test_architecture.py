@@ -15,7 +15,8 @@ LAYERS = [
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "ingest"},
     {"generators", "classifiers"},
-    {"trials", "export"},
+    {"trials", "export", "features"},
+    {"audit"},
     {"study"},
     {"cost", "results"},
     {"words"},
@@ -26,11 +27,11 @@ LAYERS = [
     {"__main__"},
 ]
 ONLY_IN = {
-    "torch": {"training", "augment", "generators", "classifiers", "export"},
+    "torch": {"training", "augment", "generators", "classifiers", "export", "features"},
     "timm": {"classifiers"},
     "sklearn": {"controls"},
     "cv2": {"drawing", "ingest"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "audit"},
     "matplotlib": {"charts"},
     "typer": {"cli"},
 }
