@@ -14,11 +14,11 @@ NEAREST = 0.1  # share of a person's images, those that generated ones come near
 def inference(sides: Sides, members: np.ndarray, others: np.ndarray) -> Interval:
     """Return how well nearness to generated images tells training subjects from held-out ones: an AUC with interval.
 
-    `members` and `others` name the subject of each row of `sides.train` and `sides.test`. A real image scores the log of
-    its distance to the nearest generated one, over that to the nearest real one of another subject of either side,
-    without which usual faces would pass for members (Watson et al. 2022, arXiv:2111.08440). A subject scores the mean over
-    the nearest tenth of its images. 0.5 is chance; the interval is over draws of the subjects of both sides. nan unless
-    there are two on each.
+    `members` and `others` name the subject of each row of `sides.train` and `sides.test`. A real image scores the log
+    of its distance to the nearest generated one, over that to the nearest real one of another subject of either side,
+    without which usual faces would pass for members (Watson et al. 2022, arXiv:2111.08440). A subject scores the mean
+    over the nearest tenth of its images. 0.5 is chance; the interval is over draws of the subjects of both sides. nan
+    unless there are two on each.
     """
     people = [People.of(names) for names in (members, others)]
     if min(side.count for side in people) < 2:

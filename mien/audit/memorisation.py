@@ -1,7 +1,7 @@
 """Memorisation: whether generated images are new, or training images handed out again.
 
-Every measure stands against people whom the generator has not seen: an image is alarmed where it lies nearer to one clip,
-or one subject, than 99 of 100 images of held-out people do, never below a fixed number.
+Every measure stands against people whom the generator has not seen: an image is alarmed where it lies nearer to one
+clip, or one subject, than 99 of 100 images of held-out people do, never below a fixed number.
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from mien.audit import copying, identity
 from mien.audit.membership import inference
-from mien.audit.people import ALARM, Level, People, below, gap, share
+from mien.audit.people import ALARM, Level, Made, People, shares_below
 from mien.audit.search import (
     SIDE,
     Coarse,
@@ -44,14 +44,15 @@ BLOCK = 512  # rows of hashes that are held at once
 class Memorisation:
     """What was found, with `notes` on what could not be.
 
-    `rows` has one row a generated image: key, emotion; nearest, the key of the nearest training image in pixels, which the
-    image lies on after being mirrored where `mirrored` and moved by (`down`, `right`) pixels of a picture 48 wide; its
-    distance there; ratio_clip and ratio_subject, the distance over that to the nearest of another clip and of another
-    subject; alarm, whether ratio_clip lies below the level of held-out people or the pixels are those of a training image;
-    alarm_subject, the same of ratio_subject; extreme, far below it; exact, whether the pixels are those of a training
-    image; bits, of 64, that its perceptual hash lies from a training image's, mirrored or not. For every other space S:
-    nearest_S, distance_S, ratio_clip_S, ratio_subject_S, alarm_S, alarm_subject_S, extreme_S. Where there is an identity
-    embedding: subject, the training subject that it finds nearest, ratio_identity and alarm_identity.
+    `rows` has one row a generated image: key, emotion; nearest, the key of the nearest training image in pixels, which
+    the image lies on after being mirrored where `mirrored` and moved by (`down`, `right`) pixels of a picture 48 wide;
+    its distance there; ratio_clip and ratio_subject, the distance over that to the nearest of another clip and of
+    another subject; alarm, whether ratio_clip lies below the level of held-out people or the pixels are those of a
+    training image; alarm_subject, the same of ratio_subject; extreme, far below it; exact, whether the pixels are those
+    of a training image; bits, of 64, that its perceptual hash lies from a training image's, mirrored or not. For every
+    other space S: nearest_S, distance_S, ratio_clip_S, ratio_subject_S, alarm_S, alarm_subject_S, extreme_S. Where
+    there is an identity embedding: subject, the training subject that it finds nearest, ratio_identity and
+    alarm_identity.
 
     `subjects` has a row for each training subject that images were found to show: see `identity.named`.
     """
@@ -65,12 +66,12 @@ class Memorisation:
 def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides]) -> Memorisation:
     """Return how near `made` lies to the training images, held against how near `test`, people held out, lies to them.
 
-    `features` are further spaces by name, beside pixels. Photographs that belong to no clip are clips of their own; where a
-    subject is not known, its clip stands for it, and a note says so. Images of `test` whose subject is among the training
-    subjects are left out of the yardstick, and a note says so.
+    `features` are further spaces by name, beside pixels. Photographs that belong to no clip are clips of their own;
+    where a subject is not known, its clip stands for it, and a note says so. Images of `test` whose subject is among
+    the training subjects are left out of the yardstick, and a note says so.
 
-    Raises DataError if a side has no images or another size, or if training images are of a single clip; LeakageError if
-    `test` holds nobody but training subjects.
+    Raises DataError if a side has no images or another size, or if training images are of a single clip; LeakageError
+    if `test` holds nobody but training subjects.
     """
     _check(train, test, made)
     notes = _unknown(train, "training") + _unknown(test, "held-out")
@@ -92,9 +93,7 @@ def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides
         audit.in_features(name, sides)
     audit.whom()
     audit.duplicates()
-    return Memorisation(
-        tuple(audit.records), pd.DataFrame(audit.columns), audit.subjects, (*notes, *audit.notes)
-    )
+    return Memorisation(tuple(audit.records), pd.DataFrame(audit.columns), audit.subjects, (*notes, *audit.notes))
 
 
 def _check(train: Faces, test: Faces, made: Faces) -> None:
@@ -103,8 +102,8 @@ def _check(train: Faces, test: Faces, made: Faces) -> None:
             raise DataError(f"memorisation is measured on three sets of images, and the {name} one is empty")
     if len({train.size, test.size, made.size}) > 1:
         raise DataError(
-            f"training, held-out and synthetic images must have one size; given: {train.size}, {test.size}, {made.size}. "
-            "Preprocess them to the same size"
+            "training, held-out and synthetic images must have one size; given: "
+            f"{train.size}, {test.size}, {made.size}. Preprocess them to the same size"
         )
 
 
@@ -112,7 +111,7 @@ def _unknown(faces: Faces, side: str) -> list[str]:
     unknown = int((faces.index["subject"] == "").sum())
     if not unknown:
         return []
-    return [f"{unknown} of {len(faces)} {side} images are of unknown subjects: each clip of theirs is taken for a person"]
+    return [f"{unknown} of {len(faces)} {side} images are of unknown subjects: each of their clips stands for one"]
 
 
 class _Audit:
@@ -139,25 +138,29 @@ class _Audit:
 
     def in_pixels(self) -> None:
         """Measure in pixels, images mirrored and moved as they lie best."""
-        train, test, made = (self.soft[name] for name in ("train", "test", "made"))
-        found = [match_pixels(asked, train, self.who, self.coarse) for asked in (made, test)]
-        needed = np.unique(np.concatenate([one.nearest for one in found]))
-        own = np.zeros(len(train))
-        own[needed] = match_pixels(train[needed], train, self.who, self.coarse, needed).distance
-        self.compare(PIXELS, *found, own)
-        flat = {name: self.coarse(soft) for name, soft in self.soft.items()}
-        mirrored = self.coarse(made[:, :, ::-1])
-        self.whole(PIXELS, *found, Sides(flat["train"], flat["test"], np.concatenate([flat["made"], mirrored])))
-        self.columns |= {"mirrored": found[0].mirrored, "down": found[0].down, "right": found[0].right}
+        soft, coarse = self.soft, self.coarse
+        made, test = (match_pixels(soft[side], soft["train"], self.who, coarse) for side in ("made", "test"))
+        self.groups = Made.of(self.owner[made.nearest])
+        needed = np.unique(np.concatenate([made.nearest, test.nearest]))
+        own = match_pixels(soft["train"][needed], soft["train"], self.who, coarse, needed)
+        self.compare(PIXELS, made, test, self.spread(own, needed))
+        both = np.concatenate([coarse(soft["made"]), coarse(soft["made"][:, :, ::-1])])
+        self.whole(PIXELS, made, test, Sides(coarse(soft["train"]), coarse(soft["test"]), both))
+        self.columns |= {"mirrored": made.mirrored, "down": made.down, "right": made.right}
 
     def in_features(self, name: str, sides: Sides) -> None:
         """Measure in a space of features."""
-        found = [match(asked, sides.train, self.who) for asked in (sides.made, sides.test)]
-        needed = np.unique(np.concatenate([one.nearest for one in found]))
-        own = np.zeros(len(sides.train))
-        own[needed] = match(sides.train[needed], sides.train, self.who, needed).distance
-        self.compare(name, *found, own)
-        self.whole(name, *found, sides)
+        made, test = (match(side, sides.train, self.who) for side in (sides.made, sides.test))
+        needed = np.unique(np.concatenate([made.nearest, test.nearest]))
+        own = match(sides.train[needed], sides.train, self.who, needed)
+        self.compare(name, made, test, self.spread(own, needed))
+        self.whole(name, made, test, sides)
+
+    def spread(self, own: Match, needed: Int[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:
+        """Return the distances of the training images that were needed, at their places among all."""
+        found = np.full(len(self.train), np.nan)
+        found[needed] = own.distance
+        return found
 
     def compare(self, name: str, made: Match, test: Match, own: Float[np.ndarray, " n"]) -> None:
         """Hold each image's nearest neighbour against those of held-out people."""
@@ -173,27 +176,29 @@ class _Audit:
             level = self.alarm(f"person.{name}", f"alarm_subject{behind}", made.ratio_subject, test.ratio_subject)
             self.extreme(f"extreme.{name}", f"extreme{behind}", made.ratio_subject, test.ratio_subject, level)
         elif name == PIXELS:
-            self.notes.append("there is one training subject: nearness to a subject cannot be told from nearness to faces")
-        fresh, usual = copying.authentic(made, own), self.people.mean(copying.authentic(test, own))
-        self.note(f"authentic.{name}", share(fresh, "authentic", name), len(fresh), "images")
-        self.note(f"authentic_heldout.{name}", usual.interval, self.people.count, "people")
-        self.note(f"authentic_gap.{name}", gap(fresh, usual, "authentic", name), len(fresh), "images")
+            self.notes.append("there is one training subject: nearness to a subject cannot be told from that to faces")
+        self.beside(f"authentic{{}}.{name}", copying.authentic(made, own), copying.authentic(test, own))
 
-    def alarm(
-        self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]
-    ) -> Level:
+    def beside(self, metric: str, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]) -> None:
+        """Keep a share, that among held-out people, and the gap between the two."""
+        own, usual = self.groups.share(made), self.people.mean(test)
+        self.note(metric.format(""), own.interval, len(made), "images")
+        self.note(metric.format("_heldout"), usual.interval, self.people.count, "people")
+        self.note(metric.format("_gap"), self.groups.gap(made, usual), len(made), "images")
+
+    def alarm(self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]) -> Level:
         """Keep which ratios lie below the level that one in a hundred of a held-out person's does, and their share."""
         level = self.people.quantile(test, ALARM)
         self.columns[column] = made < level.value
-        self.note(metric, below(made, level, metric), len(made), "images")
+        self.note(metric, self.groups.below(made, level), len(made), "images")
         for emotion in self.made.classes:
-            part = made[(self.made.index["emotion"] == emotion).to_numpy()]
-            self.note(metric, below(part, level, metric, emotion), len(part), "images", emotion)
+            part = (self.made.index["emotion"] == emotion).to_numpy()
+            self.note(metric, self.groups.below(made, level, part), int(part.sum()), "images", emotion)
         return level
 
     def extreme(
         self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"], level: Level
-    ) -> None:
+    ) -> Level:
         """Keep which ratios lie twice as far below the median as that level, in logs, and their share.
 
         That is 4.65 deviations if logs of ratios are normal: one in 600,000, so a single image there means something.
@@ -202,12 +207,13 @@ class _Audit:
         drawn = None if level.drawn is None or middle.drawn is None else level.drawn**2 / middle.drawn
         far = Level(level.value**2 / middle.value, drawn)
         self.columns[column] = made < far.value
-        self.note(metric, below(made, far, metric, redrawn=False), len(made), "images")
+        self.note(metric, shares_below(made, far).interval, len(made), "images")
+        return far
 
     def whole(self, name: str, made: Match, test: Match, sides: Sides) -> None:
         """Measure what is told by the set as a whole: C_T, and who was trained on."""
         cell = copying.cells(sides.train, self.people.count)
-        found = copying.c_t(made, test, cell, self.people)
+        found = copying.c_t(made, test, cell, self.people, self.groups.groups)
         self.note(f"ct.{name}", found.interval, len(self.made), "images")
         inside, outside = self.owner, subjects_of(self.test.index)
         count = len(set(inside)) + self.people.count
@@ -223,10 +229,11 @@ class _Audit:
         train = embed(self.soft["train"])
         made, test = (self._nearest_subject(embed, train, side) for side in ("made", "test"))
         level = self.alarm("identity", "alarm_identity", made[1], test[1])
+        far = self.extreme("identity_extreme", "extreme_identity", made[1], test[1], level)
         self.columns |= {"subject": made[0], "ratio_identity": made[1]}
-        self.subjects = identity.named(made[0], made[1], level, test[0], self.people, len(set(self.owner)))
+        self.subjects = identity.named(made[0], made[1], far, test[0], self.people, len(set(self.owner)))
         for row in self.subjects.to_dict("records"):
-            if row["low"] > ALARM:
+            if row["low"] > 0:
                 found = Interval(row["times"], row["times_low"], row["times_high"])
                 self.note("subject", found, row["images"], "images", row["subject"])
 
@@ -248,19 +255,13 @@ class _Audit:
         exact = contents.isin(set(self.train.index["sha256"])).to_numpy()
         codes = {name: _hashes(faces.images) for name, faces in (("train", self.train), ("made", self.made))}
         bits = _least_bits(self.made.images, codes["train"])
-        usual = self.people.mean(_least_bits(self.test.images, codes["train"]) <= NEAR)
         self.columns["exact"], self.columns["bits"] = exact, bits
         self.columns["alarm"] = np.asarray(self.columns["alarm"]) | exact
-        within = {
-            "exact": contents.duplicated(keep=False).to_numpy(),
-            "near": _least_bits_within(codes["made"]) <= NEAR,
-        }
-        self.note("exact", share(exact, "exact"), len(exact), "images")
-        self.note("near", share(bits <= NEAR, "near"), len(bits), "images")
-        self.note("near_heldout", usual.interval, self.people.count, "people")
-        self.note("near_gap", gap(bits <= NEAR, usual, "near"), len(bits), "images")
-        for name, found in within.items():
-            self.note(f"{name}_within", share(found, name, "within"), len(found), "images")
+        self.note("exact", Interval(float(exact.mean()), np.nan, np.nan), len(exact), "images")
+        self.beside("near{}", bits <= NEAR, _least_bits(self.test.images, codes["train"]) <= NEAR)
+        twins = contents.duplicated(keep=False).to_numpy(), _least_bits_within(codes["made"]) <= NEAR
+        for name, found in zip(("exact_within", "near_within"), twins, strict=True):
+            self.note(name, Interval(float(found.mean()), np.nan, np.nan), len(found), "images")
 
 
 # Perceptual hashes
@@ -319,9 +320,3 @@ def laid(image: UInt8[np.ndarray, "c h w"], mirrored: bool, down: int, right: in
     rows, columns = (np.arange(side) - move for side, move in ((height, down), (width, right)))
     moved = image[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
     return moved[:, :, ::-1] if mirrored else moved
-
-
-def alarmed(found: Memorisation) -> Bool[np.ndarray, " n"]:
-    """Return which images are alarmed in any way: as a copy, as one person, by identity, in any space."""
-    names = [name for name in found.rows.columns if name.startswith(("alarm", "extreme", "exact"))]
-    return found.rows[names].to_numpy(dtype=bool).any(axis=1)

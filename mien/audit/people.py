@@ -1,16 +1,14 @@
 """Held-out people as the yardstick: what is usual among faces that no generator has seen, and how sure that is.
 
-Each person weighs the same, however many images there are of them, and intervals are over draws of people: frames of one
-face say little more than the first.
+Each person weighs the same, however many images there are of them, and intervals are over draws of people: frames of
+one face say little more than the first.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mien.seeds import rng
 from mien.stats import DRAWS, Interval, around, draws
 
 ALARM = 0.01  # the share of a held-out person's images that alarms may be wrong about
@@ -32,16 +30,17 @@ class Level:
 
 @dataclass(frozen=True)
 class People:
-    """Who is seen in each of n images: `codes` from 0, and how many `people` there are."""
+    """Who is seen in each of n images: `codes` from 0, and how many people; draws differ from side to side."""
 
     codes: Int[np.ndarray, " n"]
     count: int
+    side: str
 
     @classmethod
-    def of(cls, names: np.ndarray) -> "People":
+    def of(cls, names: np.ndarray, side: str = "held-out") -> "People":
         """Return the people of images whose subjects are named."""
         found, codes = np.unique(names, return_inverse=True)
-        return cls(codes.astype(np.int64), len(found))
+        return cls(codes.astype(np.int64), len(found), side)
 
     @property
     def weights(self) -> Float[np.ndarray, " n"]:
@@ -50,7 +49,7 @@ class People:
 
     def draws(self) -> Int[np.ndarray, "draws people"] | None:
         """Return how often each person is drawn in each draw; nothing for a single person."""
-        return draws(self.count, "held-out people") if self.count > 1 else None
+        return draws(self.count, self.side) if self.count > 1 else None
 
     def mean(self, values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"]) -> Level:
         """Return the mean over people of the mean over their images."""
@@ -75,45 +74,59 @@ class People:
         return Level(whole, np.concatenate([at(drawn[first : first + rows]) for first in range(0, DRAWS, rows)]))
 
 
-def below(values: Float[np.ndarray, " n"], level: Level, *names: str, redrawn: bool = True) -> Interval:
-    """Return the share of `values` below a level of held-out people.
+@dataclass(frozen=True)
+class Made:
+    """Generated images in groups: those nearest to one training subject, who may well show one person, go together."""
 
-    The interval is over draws of the people, and of the values as well unless they are not to be `redrawn`: a single
-    image that lies below in every draw then counts for certain.
+    groups: People
+
+    @classmethod
+    def of(cls, subjects: np.ndarray) -> "Made":
+        """Return the groups of images whose nearest training subjects are named."""
+        return cls(People.of(subjects, "made"))
+
+    def below(
+        self, values: Float[np.ndarray, " n"], level: Level, of: Bool[np.ndarray, " n"] | None = None
+    ) -> Interval:
+        """Return the share of `values`, or of those that `of` names, below a level; its interval is over draws of both.
+
+        Held-out people are drawn for the level, and groups of images for the share.
+        """
+        of = np.ones(len(values), dtype=bool) if of is None else of
+        value = float((values[of] < level.value).mean())
+        times = self.groups.draws()
+        if level.drawn is None or times is None:
+            return Interval(value, float("nan"), float("nan"))
+        order = np.argsort(level.drawn, kind="stable")
+        # An image lies below all drawn levels from its own rank among them on.
+        rank = np.searchsorted(level.drawn[order], values[of], side="right")
+        counts = np.zeros((self.groups.count, len(order) + 1))
+        np.add.at(counts, (self.groups.codes[of], rank), 1)
+        sizes = counts.sum(axis=1)
+        hits = counts.cumsum(axis=1)[:, :-1]
+        ranked = times[order]
+        with np.errstate(invalid="ignore"):  # a draw without any image of a class has no share
+            return around(value, np.einsum("bg,gb->b", ranked, hits) / (ranked @ sizes))
+
+    def share(self, values: Bool[np.ndarray, " n"]) -> Level:
+        """Return the share of `values` that hold, and what it is in draws of the groups."""
+        value, times = float(values.mean()), self.groups.draws()
+        if times is None:
+            return Level(value, None)
+        hits, sizes = (np.bincount(self.groups.codes, weights, self.groups.count) for weights in (values, None))
+        return Level(value, times @ hits / (times @ sizes))
+
+    def gap(self, values: Bool[np.ndarray, " n"], level: Level) -> Interval:
+        """Return how far the share of `values` that hold lies above the share among held-out people."""
+        own = self.share(values)
+        drawn = None if own.drawn is None or level.drawn is None else own.drawn - level.drawn
+        return around(own.value - level.value, drawn)
+
+
+def shares_below(values: Float[np.ndarray, " n"], level: Level) -> Level:
+    """Return the share of `values` below a level, and what it is in draws of held-out people alone.
+
+    A single image that lies below in every draw then counts for certain.
     """
-    ranked = np.sort(values)
-
-    def share(limits: float | Float[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
-        return np.searchsorted(ranked, limits, side="left") / max(1, len(ranked))
-
-    value = float(share(level.value))
-    if level.drawn is None:
-        return Interval(value, float("nan"), float("nan"))
-    shares = share(level.drawn)
-    return around(value, _again(shares, len(ranked), *names) if redrawn else shares)
-
-
-def gap(values: Bool[np.ndarray, " n"], level: Level, *names: str) -> Interval:
-    """Return how far the share of `values` that hold lies above the share among held-out people."""
-    share = float(values.mean())
-    if level.drawn is None:
-        return Interval(share - level.value, float("nan"), float("nan"))
-    return around(share - level.value, _again(np.full(DRAWS, share), len(values), *names) - level.drawn)
-
-
-def share(values: Bool[np.ndarray, " n"], *names: str) -> Interval:
-    """Return the share of `values` that hold, with the interval over draws of them."""
-    value = float(values.mean())
-    return around(value, _again(np.full(DRAWS, value), len(values), *names))
-
-
-def _again(shares: Float[np.ndarray, " draws"], n: int, *names: str) -> Float[np.ndarray, " draws"]:
-    """Return what the shares are when their n images are drawn anew."""
-    return rng("made anew", n, *names).binomial(n, shares) / max(1, n)
-
-
-def resampled(measure: Callable[[Float[np.ndarray, "draws people"]], Float[np.ndarray, " draws"]], people: People) -> Level:
-    """Return a measure of how often each person is counted: once each, and as often as each draw has them."""
-    value = float(measure(np.ones((1, people.count)))[0])
-    drawn = people.draws()
-    return Level(value, None if drawn is None else measure(drawn.astype(np.float64)))
+    drawn = None if level.drawn is None else np.searchsorted(np.sort(values), level.drawn, side="left") / len(values)
+    return Level(float((values < level.value).mean()), drawn)

@@ -1,7 +1,7 @@
 """The nearest training image of each image: in pixels, also mirrored and moved, and in any space of features.
 
-Beside the nearest of all stands the nearest outside its clip, and outside its subject. The neighbours of a video frame are
-the frames beside it, so the second nearest image says nothing: a blend of two frames of one clip would look new.
+Beside the nearest of all stands the nearest outside its clip, and outside its subject. The neighbours of a video frame
+are the frames beside it, so the second nearest image says nothing: a blend of two frames of one clip would look new.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,11 @@ BLUR = 1.0  # deviation of the Gaussian that takes noise off before images are c
 REACH = 2  # pixels that an image may have been moved by
 STEPS = (-REACH, 0, REACH)  # moves tried in the coarse pass
 WAVES = 64  # principal components of the coarse pass
-FRAMES, CLIPS, SUBJECTS = 4, 5, 3  # of the short list: frames of the nearest clip, nearest clips, subjects beyond the first
+FRAMES, CLIPS, SUBJECTS = (
+    4,
+    5,
+    3,
+)  # on the short list: of the nearest clip, and beyond it
 CELLS = 2**21  # distances that are held at once
 EXACT = 64  # images whose moves are tried at once
 
@@ -78,9 +82,9 @@ def _runs(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
 class Match:
     """For each image its nearest training image.
 
-    `nearest` is its place in the training set and `distance` how far it is; `outside_clip` and `outside_subject` are the
-    distances to the nearest that belongs to another clip and to another subject, `next_clip` the place of the former;
-    without another subject the distance is infinite. The image must be moved by (`down`, `right`) pixels, after
+    `nearest` is its place in the training set and `distance` how far it is; `outside_clip` and `outside_subject` are
+    the distances to the nearest that belongs to another clip and to another subject, `next_clip` the place of the
+    former; without another subject the distance is infinite. The image must be moved by (`down`, `right`) pixels, after
     mirroring where `mirrored`, to lie on the training image.
     """
 
