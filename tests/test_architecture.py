@@ -29,8 +29,8 @@ LAYERS = [
 ONLY_IN = {
     "torch": {"training", "augment", "generators", "classifiers", "export", "features"},
     "timm": {"classifiers"},
-    "sklearn": {"controls"},
-    "cv2": {"drawing", "ingest"},
+    "sklearn": {"controls", "audit"},
+    "cv2": {"drawing", "ingest", "audit"},
     "jinja2": {"report", "audit"},
     "matplotlib": {"charts"},
     "typer": {"cli"},
