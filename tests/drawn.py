@@ -43,7 +43,8 @@ def people(numbers: range, clips: int = 2, frames: int = 3, size: int = 32, seed
                     picture = Image.fromarray(drawing.moved(canvas, pose, CANVAS)).convert("L").resize((size, size))
                     noisy = np.asarray(picture, dtype=np.float64) + rng.normal(0, 2, (size, size))
                     images.append(noisy.clip(0, 255).astype(np.uint8)[None])
-                    rows.append((f"p{number:03d}", f"p{number:03d}/{emotion}{clip}", frame, emotion))
+                    who = f"drawn:p{number:03d}"
+                    rows.append((who, f"{who}/{emotion}{clip}", frame, emotion))
     table = pd.DataFrame(rows, columns=["subject", "clip", "frame", "emotion"])
     keys = [f"drawn/{clip}/{frame}" for clip, frame in zip(table["clip"], table["frame"], strict=True)]
     columns = {str(name): list(table[name]) for name in table}

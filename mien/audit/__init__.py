@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -10,13 +11,9 @@ import pandas as pd
 from pydantic import field_validator
 
 from mien import features, splits
-from mien.audit import fidelity, page, verdict
-from mien.audit.labels import Labels, labels
-from mien.audit.leakage import leakage
+from mien.audit import fidelity, labels, leakage, memorisation, nuisance, page, verdict
+from mien.audit.labels import Labels
 from mien.audit.memorisation import Memorisation
-from mien.audit.memorisation import measure as memorise
-from mien.audit.memorisation import strips
-from mien.audit.nuisance import nuisance
 from mien.audit.verdict import Check, Outcome, thresholds
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces
@@ -119,7 +116,7 @@ def _require_fit(train: Faces, test: Faces, made: Faces) -> None:
 def _memorisation(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
     say("memorisation")
     others = {name: sides for name, sides in spaces.items() if name != "pixels"}  # pixels are always looked at
-    copies = _tried(found, "memorisation", lambda: memorise(train, test, made, others))
+    copies = _tried(found, "memorisation", lambda: memorisation.measure(train, test, made, others))
     if copies is None:
         return
     found.copies = copies
@@ -130,7 +127,7 @@ def _memorisation(found: Audit, train: Faces, test: Faces, made: Faces, spaces: 
 
 def _labels(found: Audit, train: Faces, test: Faces, made: Faces) -> None:
     say("labels")
-    shown = _tried(found, "labels", lambda: labels(made, train, test))
+    shown = _tried(found, "labels", lambda: labels.labels(made, train, test))
     if shown is not None:
         found.shown = shown
         found.records += [*shown.records, *_kept(shown)]
@@ -138,7 +135,7 @@ def _labels(found: Audit, train: Faces, test: Faces, made: Faces) -> None:
         own = shown.rows.drop(columns="emotion")
         found.rows = found.rows.merge(own, on="key", how="left", validate="one_to_one")
     for suffix, faces in (("", made), ("_train", train)):
-        measured = _tried(found, "nuisance", lambda faces=faces: nuisance(faces)) or ()
+        measured = _tried(found, "nuisance", partial(nuisance.nuisance, faces)) or ()
         found.records += [_named(one, suffix) for one in measured]
 
 
@@ -164,7 +161,7 @@ def _kept(shown: Labels) -> list[Record]:
 
 def _leakage(found: Audit, train: Faces, test: Faces, made: Faces) -> None:
     say("leakage")
-    leaks = leakage(train, test)
+    leaks = leakage.leakage(train, test)
     found.records += leaks.records
     found.notes += [finding.what for finding in leaks.findings]
     seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
@@ -227,7 +224,7 @@ def write(
     found.rows.to_parquet(out / "rows.parquet", index=False)
     pictures = {"sheet": side_by_side(train, made)}
     if found.copies is not None:
-        pictures["strips"] = strips(made, train, found.copies)
+        pictures["strips"] = memorisation.strips(made, train, found.copies)
     suspects = page.suspects(found.rows, made)
     if suspects is not None:
         pictures["suspects"] = suspects
@@ -236,5 +233,7 @@ def write(
     (out / "index.html").write_text(page.render(told, found.records, found.rows, pictures), encoding="utf-8")
     failed = sum(check.verdict == "fail" for check in found.checks)
     warned = sum(check.verdict == "warn" for check in found.checks)
-    holds = f"audit of {len(made):,} images: {found.verdict}, {len(found.checks)} checks, {failed} failed, {warned} warn"
+    holds = (
+        f"audit of {len(made):,} images: {found.verdict}, {len(found.checks)} checks, {failed} failed, {warned} warn"
+    )
     (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")

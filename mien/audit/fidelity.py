@@ -97,10 +97,21 @@ def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides
 
 
 def _on_axes(sides: Sides) -> Sides:
+    """Return features on the axes of most variance, and as one more how far off them all each image lies.
+
+    Without the last, noise that no real image has would not be seen.
+    """
     if sides.train.shape[1] <= AXES:
         return sides
     centre, axes = principal(sides.train, AXES)
-    return Sides(*((rows - centre) @ axes for rows in (sides.train, sides.test, sides.made)))
+
+    def flat(rows: Vectors) -> Vectors:
+        centred = rows - centre
+        found = centred @ axes
+        rest = np.square(centred).sum(axis=1) - np.square(found).sum(axis=1)
+        return np.column_stack([found, np.sqrt(rest.clip(0))])
+
+    return Sides(*(flat(rows) for rows in (sides.train, sides.test, sides.made)))
 
 
 def _pairs(three: Sequence[Side], places: Sequence[Places], sides: Sides) -> Iterator[tuple[str, Part, Part]]:

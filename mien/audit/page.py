@@ -26,7 +26,8 @@ QUESTIONS = {
     "Would we know?": ("leakage",),
 }
 MEANINGS = {
-    "fidelity.frechet": "Fréchet distance of Gaussians fitted to features on at most 32 principal axes; 0 is the same.",
+    "fidelity.frechet": "Fréchet distance of Gaussians fitted to features on the 32 axes where real ones vary "
+    "most, and to how far off them images lie; 0 is the same.",
     "fidelity.kernel": "Unbiased MMD² with the kernel (x·y/d + 1)³; about 0 where both sides are one, and it may be below.",
     "fidelity.precision": "Share of synthetic images within reach (5th nearest neighbour) of a real one.",
     "fidelity.density": "Of how many real images' reaches a synthetic one lies within, over 5; about 1 for real ones.",
@@ -123,17 +124,23 @@ def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
     copied = [name for name in ("pixels", *spaces) if (f"memorisation.copied.{name}", "") in found]
     if copied:
         series = {name: f"memorisation.copied.{name}" for name in dict.fromkeys(copied)}
-        drawn["memorisation"].append(_chart("nearer to one clip than people never seen are", "share", parts, series, found))
+        drawn["memorisation"].append(
+            _chart("nearer to one clip than people never seen are", "share", parts, series, found)
+        )
     if ("labels.agreement", "") in found:
         series = {"synthetic": "labels.agreement", "real people never seen": "labels.ceiling"}
         drawn["labels"].append(_chart("agreement with the label", "share", parts, series, found))
-    names = [name for name in ("brightness", "contrast", "sharpness", "border", "all") if (f"nuisance.{name}", "") in found]
+    names = [
+        name for name in ("brightness", "contrast", "sharpness", "border", "all") if (f"nuisance.{name}", "") in found
+    ]
     if names:
         dots = {
             label: [_dot(found.get((f"nuisance.{name}{suffix}", ""))) for name in names]
             for suffix, label in {"": "synthetic", "_train": "real", "_chance": "labels dealt out anew"}.items()
         }
-        drawn["labels"].append(charts.dots("what tells the label without a look at the face", "mean recall", names, dots))
+        drawn["labels"].append(
+            charts.dots("what tells the label without a look at the face", "mean recall", names, dots)
+        )
     return drawn
 
 

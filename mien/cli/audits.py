@@ -18,7 +18,9 @@ def audit_command(
     spaces: Annotated[
         str, typer.Option(help="Spaces to compare in: pixels, random, judge, inception, dinov2.")
     ] = "pixels,random,judge",
-    filter: Annotated[str, typer.Option(help="How images are resized: box, bilinear, bicubic or lanczos.")] = "bilinear",
+    filter: Annotated[
+        str, typer.Option(help="How images are resized: box, bilinear, bicubic or lanczos.")
+    ] = "bilinear",
     weights: Annotated[
         list[str] | None, typer.Option(help="A file of weights, such as dinov2=FILE; may be repeated.")
     ] = None,
