@@ -14,7 +14,8 @@ LAYERS = [
     {"store", "figures", "charts", "drawing", "hashes"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "ingest"},
-    {"generators", "classifiers"},
+    {"generators", "classifiers", "features"},
+    {"audit"},
     {"trials", "export"},
     {"study"},
     {"cost", "results"},
@@ -28,7 +29,7 @@ LAYERS = [
 ONLY_IN = {
     "torch": {"training", "augment", "generators", "classifiers", "export"},
     "timm": {"classifiers"},
-    "sklearn": {"controls"},
+    "sklearn": {"controls", "audit"},
     "cv2": {"drawing", "ingest"},
     "jinja2": {"report"},
     "matplotlib": {"charts"},

@@ -1,0 +1,1 @@
+"""The audit: whether a synthetic database is good, new, and shows what its labels say."""
