@@ -1,7 +1,22 @@
 """Memorisation: whether generated images are new, or training images handed out again.
 
 Every measure stands against people whom the generator has not seen: an image is alarmed where it lies nearer to one
-clip, or one subject, than 99 of 100 images of held-out people do, never below a fixed number.
+clip, or one subject, than 99 of 100 images of held-out people do, never below a fixed number. Metrics, in each space S:
+
+    memorisation.chance              the most that is expected of alarms where nothing was copied memorisation.copied.S
+    share alarmed: nearest distance over that to another clip; also a class memorisation.person.S            share
+    alarmed: nearest distance over that to another subject; also a class memorisation.extreme.S           share so near
+    to one subject that no held-out person should ever be memorisation.authentic.S         share farther from its
+    nearest training image than other clips are memorisation.ct.S                C_T: below 0 where images are nearer to
+    training than held-out people are memorisation.membership.S        AUC by which generated images tell training
+    subjects from held-out ones memorisation.identity            share alarmed: nearest subject over the next in the
+    identity embedding; also a class memorisation.identity_extreme    share so near to one subject there that no
+    held-out person should ever be memorisation.subject             for a subject that is shown (part): how often it is
+    nearest, in times of chance memorisation.exact               share with the pixels of a training image
+    memorisation.near                share with the perceptual hash of one, but for four bits memorisation.exact_within
+    share with the pixels of another generated image; near_within likewise
+
+`authentic` and `near` have `_heldout`, the same of held-out people, and `_gap`, the difference from it.
 """
 
 from collections.abc import Mapping
@@ -89,6 +104,8 @@ def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides
     if people.count < FEW:
         notes.append(f"the yardstick is of {people.count} held-out people only; its intervals are wide, or unknown")
     audit = _Audit(train, test, made, people, owners(clips_of(train.index), subjects_of(train.index)))
+    audit.note("chance", Interval(people.chance(ALARM), np.nan, np.nan), people.count, "people")
+    audit.in_pixels()
     for name, sides in features.items():
         audit.in_features(name, sides)
     audit.whom()
@@ -126,7 +143,6 @@ class _Audit:
         self.soft = {name: soften(faces.images) for name, faces in (("train", train), ("test", test), ("made", made))}
         self.coarse = Coarse.fit(self.soft["train"])
         self.columns: dict[str, object] = {"key": list(made.index["key"]), "emotion": list(made.index["emotion"])}
-        self.in_pixels()
 
     def note(self, metric: str, found: Interval, n: int, unit: str = "", part: str = "") -> None:
         """Keep a number, with its interval where there is one."""
@@ -173,8 +189,8 @@ class _Audit:
         }
         self.alarm(f"copied.{name}", f"alarm{behind}", made.ratio_clip, test.ratio_clip)
         if np.isfinite(made.outside_subject).all():
-            level = self.alarm(f"person.{name}", f"alarm_subject{behind}", made.ratio_subject, test.ratio_subject)
-            self.extreme(f"extreme.{name}", f"extreme{behind}", made.ratio_subject, test.ratio_subject, level)
+            self.alarm(f"person.{name}", f"alarm_subject{behind}", made.ratio_subject, test.ratio_subject)
+            self.extreme(f"extreme.{name}", f"extreme{behind}", made.ratio_subject, test.ratio_subject)
         elif name == PIXELS:
             self.notes.append("there is one training subject: nearness to a subject cannot be told from that to faces")
         self.beside(f"authentic{{}}.{name}", copying.authentic(made, own), copying.authentic(test, own))
@@ -186,26 +202,21 @@ class _Audit:
         self.note(metric.format("_heldout"), usual.interval, self.people.count, "people")
         self.note(metric.format("_gap"), self.groups.gap(made, usual), len(made), "images")
 
-    def alarm(self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]) -> Level:
-        """Keep which ratios lie below the level that one in a hundred of a held-out person's does, and their share."""
+    def alarm(self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]) -> None:
+        """Keep which ratios lie below the level that one in a hundred of held-out people's does, and their share."""
         level = self.people.quantile(test, ALARM)
         self.columns[column] = made < level.value
         self.note(metric, self.groups.below(made, level), len(made), "images")
         for emotion in self.made.classes:
             part = (self.made.index["emotion"] == emotion).to_numpy()
             self.note(metric, self.groups.below(made, level, part), int(part.sum()), "images", emotion)
-        return level
 
-    def extreme(
-        self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"], level: Level
-    ) -> Level:
-        """Keep which ratios lie twice as far below the median as that level, in logs, and their share.
+    def extreme(self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]) -> Level:
+        """Keep which ratios lie below what one more held-out person should ever have, and their share.
 
-        That is 4.65 deviations if logs of ratios are normal: one in 600,000, so a single image there means something.
+        A single image there means something, while alarms are raised by one image in a hundred.
         """
-        middle = self.people.quantile(test, 0.5)
-        drawn = None if level.drawn is None or middle.drawn is None else level.drawn**2 / middle.drawn
-        far = Level(level.value**2 / middle.value, drawn)
+        far = self.people.far_below(test)
         self.columns[column] = made < far.value
         self.note(metric, shares_below(made, far).interval, len(made), "images")
         return far
@@ -228,8 +239,8 @@ class _Audit:
             return
         train = embed(self.soft["train"])
         made, test = (self._nearest_subject(embed, train, side) for side in ("made", "test"))
-        level = self.alarm("identity", "alarm_identity", made[1], test[1])
-        far = self.extreme("identity_extreme", "extreme_identity", made[1], test[1], level)
+        self.alarm("identity", "alarm_identity", made[1], test[1])
+        far = self.extreme("identity_extreme", "extreme_identity", made[1], test[1])
         self.columns |= {"subject": made[0], "ratio_identity": made[1]}
         self.subjects = identity.named(made[0], made[1], far, test[0], self.people, len(set(self.owner)))
         for row in self.subjects.to_dict("records"):

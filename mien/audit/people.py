@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 
 from mien.stats import DRAWS, Interval, around, draws
 
-ALARM = 0.01  # the share of a held-out person's images that alarms may be wrong about
+ALARM = 0.01  # the share of held-out people's images that alarms may be wrong about
+FAR = 0.001  # the chance that a face of one more such person is taken for that of a training subject
 CELLS = 2**22  # numbers that are held at once
 
 
@@ -72,6 +73,27 @@ class People:
             return Level(whole, None)
         rows = max(1, CELLS // len(values))
         return Level(whole, np.concatenate([at(drawn[first : first + rows]) for first in range(0, DRAWS, rows)]))
+
+    def chance(self, share: float) -> float:
+        """Return the most that is expected below `quantile(..., share)` of images of people who are like these.
+
+        It is more than `share`, since one more person may resemble a training subject more than all of these few: were
+        that person one of them, at most `share` of the weight of the others, and all of the person's own, would lie
+        below.
+        """
+        return (share * self.count + 1) / (self.count + 1)
+
+    def far_below(self, ratios: Float[np.ndarray, " n"]) -> Level:
+        """Return a ratio of nearest to next distance that one more person like these lies below by a chance of 0.001.
+
+        Where faces are strewn evenly, -log of such a ratio is exponential, with the inverse of their dimension as mean
+        (Facco et al. 2017, arXiv:1803.06992). The mean is measured on `count` people, so a further one lies beyond x
+        means with the probability (1 + x / count) ** -count: the fewer people there are, the farther the bound lies.
+        """
+        reach = self.count * (FAR ** (-1 / self.count) - 1)
+        spread = self.mean(-np.log(np.maximum(ratios, 1e-6)))
+        drawn = None if spread.drawn is None else np.exp(-reach * spread.drawn)
+        return Level(float(np.exp(-reach * spread.value)), drawn)
 
 
 @dataclass(frozen=True)
