@@ -16,6 +16,7 @@ LAYERS = [
     {"augment", "controls", "ingest"},
     {"generators", "classifiers"},
     {"trials", "export"},
+    {"audit"},
     {"study"},
     {"cost", "results"},
     {"words"},
@@ -28,9 +29,9 @@ LAYERS = [
 ONLY_IN = {
     "torch": {"training", "augment", "generators", "classifiers", "export"},
     "timm": {"classifiers"},
-    "sklearn": {"controls"},
-    "cv2": {"drawing", "ingest"},
-    "jinja2": {"report"},
+    "sklearn": {"controls", "audit"},
+    "cv2": {"drawing", "ingest", "audit"},
+    "jinja2": {"report", "audit"},
     "matplotlib": {"charts"},
     "typer": {"cli"},
 }
