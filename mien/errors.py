@@ -50,7 +50,7 @@ class TrainingError(MienError):
 
 
 class AuditFailed(MienError):
-    """A synthetic database failed its audit."""
+    """A check failed, on data that it was asked to hold to it."""
 
     exit_code = 4
 
