@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from mien import features, splits
 from mien.audit import fidelity, labels, leakage, memorisation, nuisance, page, verdict
@@ -44,7 +44,7 @@ class AuditSpec(Spec):
     thresholds: dict[str, dict[str, Any]]
     spaces: tuple[SpaceName, ...] = OFFLINE
     filter: Filter = "bilinear"
-    weights: dict[SpaceName, str] = {}
+    weights: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("spaces")
     @classmethod
@@ -88,11 +88,9 @@ def audit(
     """
     _require_fit(train, test, made)
     found = Audit(rows=made.index[["key", "emotion"]].reset_index(drop=True))
-    say("fidelity and variety")
-    found.records += fidelity.measure(train, test, made, spaces)
-    _memorisation(found, train, test, made, spaces)
-    _labels(found, train, test, made)
-    _leakage(found, train, test, made)
+    for name, step in STEPS.items():
+        say(f"audit: {name}")
+        step(found, train, test, made, spaces)
     found.checks = verdict.judge(found.records, limits)
     return found
 
@@ -108,13 +106,16 @@ def _require_fit(train: Faces, test: Faces, made: Faces) -> None:
     unknown = sorted(set(made.classes) - set(train.classes))
     if unknown:
         raise DataError(
-            f"the training side must have the classes of the synthetic one, and lacks {', '.join(unknown)}; name the set "
-            "that its generator was trained on, or fold classes with `mien preprocess --classes`"
+            f"the training side must have the classes of the synthetic one, and lacks {', '.join(unknown)}; name the "
+            "set that its generator was trained on, or fold classes with `mien preprocess --classes`"
         )
 
 
+def _fidelity(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
+    found.records += fidelity.measure(train, test, made, spaces)
+
+
 def _memorisation(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    say("memorisation")
     others = {name: sides for name, sides in spaces.items() if name != "pixels"}  # pixels are always looked at
     copies = _tried(found, "memorisation", lambda: memorisation.measure(train, test, made, others))
     if copies is None:
@@ -125,8 +126,7 @@ def _memorisation(found: Audit, train: Faces, test: Faces, made: Faces, spaces: 
     found.rows = found.rows.merge(copies.rows.drop(columns="emotion"), on="key", how="left", validate="one_to_one")
 
 
-def _labels(found: Audit, train: Faces, test: Faces, made: Faces) -> None:
-    say("labels")
+def _labels(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
     shown = _tried(found, "labels", lambda: labels.labels(made, train, test))
     if shown is not None:
         found.shown = shown
@@ -136,11 +136,7 @@ def _labels(found: Audit, train: Faces, test: Faces, made: Faces) -> None:
         found.rows = found.rows.merge(own, on="key", how="left", validate="one_to_one")
     for suffix, faces in (("", made), ("_train", train)):
         measured = _tried(found, "nuisance", partial(nuisance.nuisance, faces)) or ()
-        found.records += [_named(one, suffix) for one in measured]
-
-
-def _named(one: Record, suffix: str) -> Record:
-    return Record(**{**asdict(one), "metric": one.metric + suffix})
+        found.records += [replace(one, metric=one.metric + suffix) for one in measured]
 
 
 def _kept(shown: Labels) -> list[Record]:
@@ -151,16 +147,19 @@ def _kept(shown: Labels) -> list[Record]:
         return []
     classes = sum(one.metric == "labels.ceiling" for one in shown.records) - 1
     chance = 1 / max(2, classes)
-    room = Record("labels.ceiling_above_chance", most.value - chance, most.n, most.unit,
-                  *(None if bound is None else bound - chance for bound in (most.low, most.high)))  # fmt: skip
+    room = _moved(most, "labels.ceiling_above_chance", chance, 1.0)
     if room.value <= 0:
         return [room]
-    kept = ((bound - chance) / room.value if bound is not None else None for bound in (agreed.low, agreed.high))
-    return [room, Record("labels.kept", (agreed.value - chance) / room.value, agreed.n, agreed.unit, *kept)]
+    return [room, _moved(agreed, "labels.kept", chance, room.value)]
 
 
-def _leakage(found: Audit, train: Faces, test: Faces, made: Faces) -> None:
-    say("leakage")
+def _moved(one: Record, name: str, zero: float, unit: float) -> Record:
+    """Return a record under another name on a scale of which `zero` is 0 and `unit` the length of 1."""
+    low, high = (None if bound is None else (bound - zero) / unit for bound in (one.low, one.high))
+    return Record(name, (one.value - zero) / unit, one.n, one.unit, low, high)
+
+
+def _leakage(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
     leaks = leakage.leakage(train, test)
     found.records += leaks.records
     found.notes += [finding.what for finding in leaks.findings]
@@ -168,6 +167,15 @@ def _leakage(found: Audit, train: Faces, test: Faces, made: Faces) -> None:
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
         found.records.append(Record("leakage.generator_saw", share, len(test), unit="share of test images"))
+
+
+STEPS: Mapping[str, Callable[[Audit, Faces, Faces, Faces, Mapping[str, Sides]], None]] = {
+    "fidelity": _fidelity,
+    "memorisation": _memorisation,
+    "labels": _labels,
+    "leakage": _leakage,
+}
+"""What adds its records to an audit, by name."""
 
 
 def _tried(found: Audit, what: str, work: Callable[[], Result]) -> Result | None:

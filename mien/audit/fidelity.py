@@ -105,7 +105,7 @@ def _on_axes(sides: Sides) -> Sides:
         return sides
     centre, axes = principal(sides.train, AXES)
 
-    def flat(rows: Vectors) -> Vectors:
+    def flat(rows: Vectors) -> Float[np.ndarray, "n _"]:
         centred = rows - centre
         found = centred @ axes
         rest = np.square(centred).sum(axis=1) - np.square(found).sum(axis=1)

@@ -28,7 +28,7 @@ QUESTIONS = {
 MEANINGS = {
     "fidelity.frechet": "Fréchet distance of Gaussians fitted to features on the 32 axes where real ones vary "
     "most, and to how far off them images lie; 0 is the same.",
-    "fidelity.kernel": "Unbiased MMD² with the kernel (x·y/d + 1)³; about 0 where both sides are one, and it may be below.",
+    "fidelity.kernel": "Unbiased MMD² with the kernel (x·y/d + 1)³; about 0 for two draws of one source, or below.",
     "fidelity.precision": "Share of synthetic images within reach (5th nearest neighbour) of a real one.",
     "fidelity.density": "Of how many real images' reaches a synthetic one lies within, over 5; about 1 for real ones.",
     "variety.recall": "Share of real images within reach of a synthetic one.",
@@ -76,7 +76,7 @@ def render(
 def number(value: float | None) -> str:
     """Return a number with three significant digits, a dash for none."""
     if value is None or not np.isfinite(value):
-        return "–"
+        return "\u2013"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -161,19 +161,19 @@ def _dot(one: Record | None) -> Dot | None:
 
 
 def _sources(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return what stands behind each class: synthetic images, effective clips and subjects, images for each real one."""
+    """Return what stands behind each class: its images, effective clips and subjects, images for each real one."""
     names = ("labels.amplification", "labels.clips", "labels.subjects")
     found = {(one.metric, one.part): one for one in records if one.metric in names}
     rows = []
     for (metric, part), one in found.items():
         if metric == "labels.amplification":
             clips, subjects = (found.get((name, part)) for name in names[1:])
-            rows.append({"class": part, "images": one.n, "amplification": one.value,
-                         "clips": clips.value if clips else None, "subjects": subjects.value if subjects else None})  # fmt: skip
+            behind = {"clips": clips.value if clips else None, "subjects": subjects.value if subjects else None}
+            rows.append({"class": part, "images": one.n, "amplification": one.value, **behind})
     return rows
 
 
-def _worst(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _worst(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
     """Return the images nearest to one clip of the training set."""
     if "ratio_clip" not in rows:
         return []

@@ -142,7 +142,8 @@ def judge(records: Sequence[Record], limits: Mapping[str, Mapping[str, Any]]) ->
 
 def worst(checks: Iterable[Check]) -> Outcome:
     """Return the verdict on all: the worst of them."""
-    return max((check.verdict for check in checks), key=ORDER.index, default="pass")
+    found = {check.verdict for check in checks}
+    return next((outcome for outcome in ORDER[::-1] if outcome in found), "pass")
 
 
 def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:

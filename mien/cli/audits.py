@@ -72,5 +72,6 @@ def audit_command(
     if told["verdict"] == "fail":
         failed = [check["name"] for check in told["checks"] if check["verdict"] == "fail"]
         raise AuditFailed(
-            f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why. --thresholds FILE sets other limits"
+            f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
+            "other limits"
         )
