@@ -13,6 +13,7 @@ learns from the real training images alone, and none knows the generator under t
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -240,7 +241,7 @@ def pretrained(
 
 
 def measured(
-    faces: Run,
+    runs: Sequence[Run],
     train: Run,
     name: SpaceName,
     store: Store,
@@ -248,29 +249,29 @@ def measured(
     filter: Filter = "bilinear",
     weights: str = "",
     device: str = "auto",
-) -> tuple[Vectors, str]:
-    """Return the features of a run in a space learnt on the run `train`, and what the space is.
+) -> tuple[list[Vectors], str]:
+    """Return the features of each of some runs in a space learnt on the run `train`, and what the space is.
 
     All but pixels are kept in the store, so that the next audit finds them. Raises WeightsError as `open_space` does.
     """
-
-    def opened() -> Space:
-        return open_space(name, train, store, filter=filter, weights=weights, device=device)
-
+    opened = cache(partial(open_space, name, train, store, filter=filter, weights=weights, device=device))
     if name == "pixels":
-        space = opened()
-        return space.extract(Faces.load(faces.path).images), space.about
+        return [opened().extract(Faces.load(run.path).images) for run in runs], opened().about
+    kept = [_kept(FeaturesSpec(faces=run.name, space=name, train=train.name, filter=filter, weights=weights),
+                  opened, store) for run in runs]  # fmt: skip
+    vectors = [np.load(run.file("features.npy"), allow_pickle=False) for run in kept]
+    return vectors, str(kept[0].summary["about"])
 
+
+def _kept(spec: FeaturesSpec, opened: Callable[[], Space], store: Store) -> Run:
     def build(out: Path, scratch: Path) -> None:
         space = opened()
-        found = space.extract(Faces.load(faces.path).images)
+        found = space.extract(Faces.load(store.run(spec.faces).path).images)
         np.save(out / "features.npy", found, allow_pickle=False)
-        summary = {"holds": f"{len(found):,} x {found.shape[1]} features ({name})", "about": space.about}
+        summary = {"holds": f"{len(found):,} x {found.shape[1]} features ({spec.space})", "about": space.about}
         (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
-    spec = FeaturesSpec(faces=faces.name, space=name, train=train.name, filter=filter, weights=weights)
-    run = store.make(spec, build)
-    return np.load(run.file("features.npy"), allow_pickle=False), str(run.summary["about"])
+    return store.make(spec, build)
 
 
 def sides(
@@ -287,10 +288,8 @@ def sides(
     """Return the features of three runs in each space, and what each space is."""
     found, about = {}, {}
     for name in names:
-        rows = []
-        for run in (train, test, made):
-            own = (weights or {}).get(name, "")
-            vectors, about[name] = measured(run, train, name, store, filter=filter, weights=own, device=device)
-            rows.append(vectors)
-        found[name] = Sides(*rows)
+        own = (weights or {}).get(name, "")
+        runs = (train, test, made)
+        vectors, about[name] = measured(runs, train, name, store, filter=filter, weights=own, device=device)
+        found[name] = Sides(*vectors)
     return found, about

@@ -66,7 +66,8 @@ def _apart(gram: Float[np.ndarray, "n n"]) -> float:
 
 def cubic(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
     """Return the cubic kernel (x·y / d + 1)³ of each pair of rows."""
-    return (a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1) ** 3
+    base = a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1
+    return base * base * base
 
 
 def precision_recall(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = 3) -> tuple[float, float]:

@@ -75,11 +75,11 @@ def test_random_convolutions_know_no_labels_and_the_axes_are_the_training_sides(
 
 def test_features_of_a_run_are_kept_for_the_next_audit(train: Run, home: Store):
     made = keep(people(range(40, 42)), home, "made")
-    first, about = features.measured(made, train, "random", home, device="cpu")
+    (first,), about = features.measured([made], train, "random", home, device="cpu")
     before = home.names()
-    again, same = features.measured(made, train, "random", home, device="cpu")
+    (again,), same = features.measured([made], train, "random", home, device="cpu")
     assert (first == again).all() and about == same and home.names() == before
-    features.measured(made, train, "random", home, filter="box", device="cpu")
+    features.measured([made], train, "random", home, filter="box", device="cpu")
     assert len(home.names()) == len(before) + 1
     found, _ = features.sides(["pixels", "random"], train, made, made, home, device="cpu")
     assert len(found["random"].train) == 108 and (found["random"].made == first).all()

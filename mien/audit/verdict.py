@@ -142,8 +142,8 @@ def judge(records: Sequence[Record], limits: Mapping[str, Mapping[str, Any]]) ->
 
 def worst(checks: Iterable[Check]) -> Outcome:
     """Return the verdict on all: the worst of them."""
-    found = {check.verdict for check in checks}
-    return next((outcome for outcome in ORDER[::-1] if outcome in found), "pass")
+    found = {ORDER.index(check.verdict) for check in checks}
+    return ORDER[max(found, default=0)]
 
 
 def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:
