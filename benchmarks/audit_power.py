@@ -22,6 +22,7 @@ enough, and one subject that is named. What was finished lies in the folder, and
 import argparse
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -197,6 +198,12 @@ def _count(found: list[dict[str, bool]], test: str) -> int:
     return sum(told.get(test, False) for told in found)
 
 
+@lru_cache(maxsize=8)
+def strangers(seed: int, images: int) -> Faces:
+    """Return so many images of people who are in no other set."""
+    return people(100 + seed, range(-(-images // 32))).select(np.arange(images))
+
+
 class _Bench:
     """Drawn people, a judge trained on the first, and a Gaussian of them."""
 
@@ -235,9 +242,7 @@ class _Bench:
             numbers = np.arange(self.images, dtype=np.int64) + self.images * seed
             drawn = generators.gaussian.sample(model, labels, numbers, SamplerSpec())
             return as_made(drawn, [EMOTIONS[label] for label in labels])
-        each = 32
-        clean = people(100 + seed, range(-(-self.images // each)))
-        return planted(self.train, clean.select(np.arange(self.images)), kind, count, seed)
+        return planted(self.train, strangers(seed, self.images), kind, count, seed)
 
 
 if __name__ == "__main__":

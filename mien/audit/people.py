@@ -56,7 +56,8 @@ class People:
         """Return the mean over people of the mean over their images."""
         each = np.bincount(self.codes, self.weights * values, self.count)
         drawn = self.draws()
-        return Level(float(each.mean()), None if drawn is None else drawn @ each / self.count)
+        # Rounded, so that a share of all is 1 in every draw, and no gap is due to the order of sums.
+        return Level(float(each.mean().round(12)), None if drawn is None else (drawn @ each / self.count).round(12))
 
     def quantile(self, values: Float[np.ndarray, " n"], share: float) -> Level:
         """Return the least value that more than `share` of the images, each person weighing the same, do not exceed."""
