@@ -16,6 +16,7 @@ from mien.hashes import NEAR, bits_apart, perceptual_hash
 BLOCK = 512  # pictures whose distances to all others are held at once
 BITS = 2 * NEAR  # of 64 up to which pixels are asked: a move by one pixel changes six to ten
 KEPT = 4  # candidates a picture by its hash, the nearest first
+NEIGHBOURS = 3  # candidates by the small pictures: of a moved copy, other frames of the clip may be nearer
 SMALL, LOOK = 16, 48  # pixels a side of the small pictures, and of those whose pixels are compared
 REACH = 2  # pixels of LOOK by which one may be moved
 PEOPLE = 5  # from so many on, what they have in common is taken off before pixels are compared
@@ -38,10 +39,10 @@ def duplicates(test: Faces, train: Faces, other_people: bool = False) -> pd.Data
     """Return the pairs of a test and a training image that are one picture, with the columns of COLUMNS.
 
     Exact duplicates have equal pixels (sha256); each test image is listed with the first of them. Near ones have
-    hashes at most 8 bits apart and a correlation of 0.85 or more, or are nearest neighbours with 0.94; the training
-    image may be mirrored. The correlation is of pixels at 48 x 48 in grey, over moves by up to 2 pixels either way,
-    after each is brought to one brightness and contrast, and the mean face of all people is taken off, since aligned
-    faces of strangers correlate highly by that alone. Up to 5 pairs a test image and side are kept.
+    hashes at most 8 bits apart and a correlation of 0.85 or more, or are among the nearest three with 0.94; the
+    training image may be mirrored. The correlation is of pixels at 48 x 48 in grey, over moves by up to 2 pixels either
+    way, after each is brought to one brightness and contrast, and the mean face of all people is taken off, since
+    aligned faces of strangers correlate highly by that alone. Up to 7 pairs a test image and side are kept.
 
     With `other_people`, only pairs of two known, different subjects are looked for. Memory is bounded: 512 test images
     at a time. The order of the rows plays no part.
@@ -108,14 +109,14 @@ def _barred(test: Shaped[np.ndarray, " m"], train: Shaped[np.ndarray, " n"]) -> 
 
 
 def _chosen(bits: Int[np.ndarray, "m n"], far: Float[np.ndarray, "m n"]) -> Iterator[tuple[int, int]]:
-    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbour."""
+    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbours."""
     kept = min(KEPT, bits.shape[1])
     ranks = bits * bits.shape[1] + np.arange(bits.shape[1])  # of equal hashes the first counts
     hashed = np.argpartition(ranks, kept - 1, axis=1)[:, :kept]
-    for a, nearest in enumerate(far.argmin(axis=1)):
+    nearest = np.argpartition(far, min(NEIGHBOURS, far.shape[1]) - 1, axis=1)[:, :NEIGHBOURS]
+    for a in range(len(bits)):
         near = {int(b) for b in hashed[a] if bits[a, b] <= BITS}
-        if far[a, nearest] <= 1:  # not barred
-            near.add(int(nearest))
+        near |= {int(b) for b in nearest[a] if far[a, b] <= 1}  # what is barred lies beyond
         yield from ((a, b) for b in sorted(near))
 
 
@@ -134,9 +135,15 @@ def _correlations(test: Faces, train: Faces, pairs: pd.DataFrame) -> Float[np.nd
         for y in range(2 * REACH + 1):
             for x in range(2 * REACH + 1):
                 moved = a[:, y : y + LOOK - 2 * REACH, x : x + LOOK - 2 * REACH] - common[inner, inner]
-                best = np.maximum(best, np.einsum("nd,nd->n", _standard(moved.reshape(len(a), -1)), fixed))
+                best = np.maximum(best, _against(moved.reshape(len(a), -1), fixed))
         found[first + order] = best
     return found
+
+
+def _against(rows: Float[np.ndarray, "n d"], fixed: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Return the correlation of each row with its partner, which has mean 0 and length 1 (or 0)."""
+    squares = np.einsum("nd,nd->n", rows, rows) - np.square(rows.sum(axis=1)) / rows.shape[1]
+    return np.einsum("nd,nd->n", rows, fixed) / np.sqrt(np.maximum(squares, 1e-6))
 
 
 def _common(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
@@ -164,7 +171,7 @@ def _grey(images: UInt8[np.ndarray, "n c h w"], side: int, mirrored: bool) -> Fl
     for place, image in enumerate(np.asarray(images)):
         grey = image[0] if len(image) == 1 else image.mean(axis=0).astype(np.uint8)
         if grey.shape != (side, side):
-            grey = np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BOX))
+            grey = np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BILINEAR))
         found[place] = (grey[:, ::-1] if mirrored else grey).ravel()
     return found
 

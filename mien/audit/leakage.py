@@ -29,6 +29,8 @@ from mien.store import Run, Store
 
 UNITS: tuple[By, ...] = ("subject", "clip", "frame")
 PICTURES = ("exact", "near", "mirrored")
+WAYS = ("subjects", "clips", "frames", *PICTURES, "renamed")
+"""In which ways a test image can have been seen: columns of `Leakage.rows`, and names of records."""
 REPORT = ("index.html", "leakage.json", "images.csv", "pairs.csv", "people.csv")  # what leaves the store, if asked to
 
 
@@ -48,7 +50,7 @@ class Leakage:
     """What was found.
 
     `rows` has one row a test image: its key, subject, emotion, and true or false for each way in which it was seen:
-    shared subject, clip, frame; exact, near and mirrored duplicate; renamed (its subject goes by another name in
+    shared subjects, clips, frames; exact, near and mirrored duplicate; renamed (its subject goes by another name in
     training); affected (any of those that `by` says must not be). `pairs` are duplicates.duplicates of test against
     training. `people` are pairs of subjects that look like one: a, b, evidence (neighbours, or pictures: the same
     picture stands under both), and where each stands.
@@ -90,7 +92,7 @@ def leakage(train: Faces, test: Faces, by: By = "subject") -> Leakage:
     people = _people(train, test)
     rows = _rows(train, test, pairs, people, by)
     records = (*_shares(rows), *_nearest(train, test, rows["affected"].to_numpy()))
-    across = float(people["across"].sum())
+    across = float(len(people[people["across"]].drop_duplicates(["a", "b"])))
     total = len({*train.subjects, *test.subjects})
     two = Record("leakage.two_names", across, total, unit="pairs of subjects")
     return Leakage(by, (*records, two), tuple(_findings(train, test, rows, pairs, people, by)), rows, pairs, people)
@@ -102,8 +104,8 @@ def forbidden(by: By) -> list[str]:
     Neighbouring frames of one clip are near duplicates, so a split of frames is only held to exact ones.
     """
     if by == "frame":
-        return ["frame", "exact"]
-    return [*UNITS[UNITS.index(by) :], *PICTURES, *(["renamed"] if by == "subject" else [])]
+        return ["frames", "exact"]
+    return [*WAYS[UNITS.index(by) : len(UNITS)], *PICTURES, *(["renamed"] if by == "subject" else [])]
 
 
 def run(sides: Sides, store: Store, by: By = "subject", *, alias: str | None = None) -> Run:
@@ -207,11 +209,11 @@ def _licences(faces: Faces) -> set[str]:
 def _rows(train: Faces, test: Faces, pairs: pd.DataFrame, people: pd.DataFrame, by: By) -> pd.DataFrame:
     rows = test.index[["key", "subject", "emotion"]].reset_index(drop=True)
     for unit in UNITS:
-        rows[unit] = shared(train, test, unit)[1]
+        rows[f"{unit}s"] = shared(train, test, unit)[1]
     for kind in PICTURES:
         rows[kind] = rows["key"].isin(pairs["test"][_of_kind(pairs, kind)])
     renamed = people[people["across"] & (people["evidence"] == "neighbours")]
-    rows["renamed"] = rows["subject"].isin({*renamed["a"], *renamed["b"]}) & ~rows["subject"]
+    rows["renamed"] = rows["subject"].isin({*renamed["a"], *renamed["b"]}) & ~rows["subjects"]
     rows["affected"] = rows[forbidden(by)].any(axis=1)
     return rows
 
@@ -245,10 +247,8 @@ def _sides(name: str, train: Faces, test: Faces) -> str:
 
 
 def _shares(rows: pd.DataFrame) -> Iterator[Record]:
-    columns = {"subject": "subjects", "clip": "clips", "frame": "frames"}
-    for column in (*UNITS, *PICTURES, "renamed", "affected"):
-        name = f"leakage.{columns.get(column, column)}"
-        yield Record(name, float(rows[column].mean()), len(rows), unit="share of test images")
+    for way in (*WAYS, "affected"):
+        yield Record(f"leakage.{way}", float(rows[way].mean()), len(rows), unit="share of test images")
     for emotion, part in rows.groupby("emotion", sort=True):
         share = float(part["affected"].mean())
         yield Record("leakage.affected", share, len(part), unit="share of test images", part=str(emotion))
@@ -323,7 +323,7 @@ def _findings(
     for unit in UNITS:
         found, seen = shared(train, test, unit)
         if found:
-            severity = "warning" if unit in forbidden(by) else "note"
+            severity = "warning" if f"{unit}s" in forbidden(by) else "note"
             what = f"{len(found)} {unit}s of the test side are in training: {_share(int(seen.sum()), total)}"
             yield Finding(severity, f"shared {unit}s", some(found), what)
     kinds = {"exact": "equal to a training image in every pixel", "near": "nearly a training image"}

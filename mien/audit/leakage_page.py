@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from mien.audit.leakage import PICTURES, UNITS, Leakage, forbidden
+from mien.audit.leakage import PICTURES, WAYS, Leakage, forbidden
 from mien.faces import Faces
 from mien.figures import grid, picture
 from mien.stats import Record
@@ -19,10 +19,10 @@ from mien.stats import Record
 SHOWN = 24  # pairs of a kind, and pictures of a person
 WIDE = 96  # pixels that a picture is at least enlarged to
 TEMPLATES = Path(__file__).parent.parent / "templates"
-WAYS = {
-    "subject": "subject in training",
-    "clip": "clip in training",
-    "frame": "same frame (key) in training",
+TOLD = {
+    "subjects": "subject in training",
+    "clips": "clip in training",
+    "frames": "same frame (key) in training",
     "exact": "equal in every pixel to a training image",
     "near": "nearly a training image",
     "mirrored": "nearly a training image, mirrored",
@@ -57,7 +57,7 @@ def page(found: Leakage, train: Faces, test: Faces) -> str:
         nearest=_lines(found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")),
         parts=[one for one in found.records if one.metric == "leakage.affected" and one.part],
         nuisance=list(_nuisance(found)),
-        kinds=[(WAYS[kind], list(_pairs(found, kind, train, test))) for kind in PICTURES if found.rows[kind].any()],
+        kinds=[(TOLD[kind], list(_pairs(found, kind, train, test))) for kind in PICTURES if found.rows[kind].any()],
         people=list(_people(found, train, test)),
         licences=sorted({*train.index["licence"], *test.index["licence"]}),
         real=bool((train.index["source"] == "real").any() or (test.index["source"] == "real").any()),
@@ -65,10 +65,10 @@ def page(found: Leakage, train: Faces, test: Faces) -> str:
 
 
 def _ways(found: Leakage) -> Iterator[dict[str, Any]]:
-    for way in (*UNITS, *PICTURES, "renamed"):
+    for way in WAYS:
         count = int(found.rows[way].sum())
         yield {
-            "name": WAYS[way],
+            "name": TOLD[way],
             "count": count,
             "share": count / len(found.rows),
             "barred": way in forbidden(found.by),

@@ -12,8 +12,8 @@ from mien.audit.duplicates import SAME, SMALL, thumbs
 from mien.faces import Faces
 
 BLOCK = 512  # rows whose neighbours are looked for at once
-KEPT = 40  # directions of the pixels in which people are compared
-SHRUNK = 0.1  # of the mean variance that is added to each direction
+KEPT = 10  # directions of the pixels in which people are compared
+SHRUNK = 0.5  # of the mean variance that is added to each direction
 SURE = 0.01  # chance of a false accusation over all pairs of people, by neighbours
 ALIKE = 0.5  # crossings between two names over those within each, per picture, from which they count as one person
 FREE = 10  # clips or photographs beyond the first of a person, of all people together, to learn what does not tell them
@@ -41,7 +41,7 @@ def crossing(*parts: Faces) -> pd.DataFrame:
     their number of clips. A pair is told where more cross than that (Poisson, Bonferroni over pairs, 1 %) and where a
     crossing is at least half as frequent, per picture that could be hit, as staying is.
 
-    It sees little where a person has one clip or photograph, and nothing where nearly all have.
+    It sees nothing of people with one clip or photograph, and little of those with two or three.
     """
     units = _units(parts)
     counts = np.bincount(units.subjects, minlength=len(units.names))
@@ -67,7 +67,7 @@ def _accused(hits: Int[np.ndarray, "s s"], counts: Int[np.ndarray, " s"], names:
         stayed = int(hits[a, a] + hits[b, b])
         within = counts[a] * (counts[a] - 1) + counts[b] * (counts[b] - 1)
         across = crossed / (2 * counts[a] * counts[b])
-        if p < SURE and within and across >= ALIKE * stayed / within:
+        if p < SURE and min(counts[a], counts[b]) > 1 and across >= ALIKE * stayed / within:
             found.append((names[a], names[b], "neighbours", crossed, int(both), p))
     return found
 
