@@ -53,6 +53,14 @@ def test_limits_may_be_of_a_ratio_or_a_difference_to_another_number():
     assert outcome(one, **ratio) == "warn"  # nothing to hold it against is not passed over
 
 
+def test_chance_is_one_for_a_family_and_all_its_classes():
+    chance = Record("memorisation.chance", 0.1, 8)
+    one = Record("memorisation.copied.pixels", 0.15, 100, low=0.12, high=0.2, part="fear")
+    fields = {"against": "chance", "by": "difference", "warn": 0.0, "each": True}
+    assert outcome(one, chance, **{**fields, "fail": 0.01}) == "fail"
+    assert outcome(one, chance, **{**fields, "fail": 0.03}) == "warn"
+
+
 def test_each_class_is_a_check_where_the_threshold_says_so():
     records = [record(0.0), record(0.3, part="fear"), record(0.0, part="disgust")]
     assert [one.part for one in verdict.judge(records, {"labels.odd": LIMIT})] == [""]

@@ -28,7 +28,7 @@ class Threshold(Strict):
     side: Literal["above", "below"]
     warn: float | None = None
     fail: float | None = None
-    against: Literal["", "heldout", "floor", "train"] = ""
+    against: Literal["", "heldout", "floor", "train", "chance"] = ""
     by: Literal["ratio", "difference"] = "ratio"
     each: bool = False
     least: int = Field(default=20, ge=1)
@@ -52,7 +52,13 @@ class Threshold(Strict):
     @property
     def text(self) -> str:
         """The limits in words."""
-        what = {"": "", "heldout": "people never seen", "floor": "real against real", "train": "real images"}
+        what = {
+            "": "",
+            "heldout": "people never seen",
+            "floor": "real against real",
+            "train": "real images",
+            "chance": "is expected by chance",
+        }
         unit = f" times that of {what[self.against]}" if self.by == "ratio" else f" more than {what[self.against]}"
         limits = [f"{verb} {self.side} {limit:g}" for verb, limit in (("fails", self.fail), ("warns", self.warn))
                   if limit is not None]  # fmt: skip
@@ -147,9 +153,11 @@ def worst(checks: Iterable[Check]) -> Outcome:
 
 
 def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:
-    other = by_name.get((_other(one.metric, limit.against), one.part)) if limit.against else None
+    name = _other(one.metric, limit.against)
+    part = "" if limit.against == "chance" else one.part
+    other = by_name.get((name, part)) if limit.against else None
     if limit.against and other is None:
-        return _told(one, limit, "warn", note=f"nothing to hold it against: no {_other(one.metric, limit.against)}")
+        return _told(one, limit, "warn", note=f"nothing to hold it against: no {name}")
     value, low, high = (_relative(number, other, limit) for number in (one.value, one.low, one.high))
     bound = (low if limit.side == "above" else high) if one.low is not None else value
     outcome: Outcome = "pass"
@@ -169,8 +177,13 @@ def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
 
 
 def _other(metric: str, against: str) -> str:
-    """Return the name of what a number stands against: fidelity.frechet.judge -> fidelity.frechet_heldout.judge."""
+    """Return the name of what a number stands against: fidelity.frechet.judge -> fidelity.frechet_heldout.judge.
+
+    Chance is one for a family: memorisation.copied.pixels -> memorisation.chance.
+    """
     family, name, *space = metric.split(".")
+    if against == "chance":
+        return f"{family}.chance"
     return ".".join([family, f"{name}_{against}", *space])
 
 
