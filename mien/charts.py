@@ -1,4 +1,4 @@
-"""Charts: bars of accuracies, as SVG that is the same each time."""
+"""Charts: bars of accuracies and numbers with intervals, as SVG that is the same each time."""
 
 import io
 import math
@@ -122,6 +122,47 @@ def gaps(
             axes.set_visible(False)
         figure.suptitle(f"{title}, over images seen", fontsize=10, x=0.01, ha="left")
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A number with its interval (nan for none)."""
+
+    value: float
+    low: float
+    high: float
+
+
+def dots(title: str, unit: str, rows: Sequence[str], series: Mapping[str, Sequence[Dot | None]]) -> str:
+    """Return numbers with their intervals as SVG: a row for each of `rows`, a sign in it for each of `series`.
+
+    A logarithmic axis where positive numbers span more than a factor of 30.
+    """
+    colours = [COLOURS["subject"], *OTHERS[2::-1]]
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(5.8, 0.9 + 0.34 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for number, (label, found) in enumerate(series.items()):
+            shift = (number - (len(series) - 1) / 2) * 0.22
+            there = [(place, dot) for place, dot in enumerate(found) if dot is not None and math.isfinite(dot.value)]
+            colour, sign = colours[number % len(colours)], MARKERS[1 + number]
+            axes.plot([dot.value for _, dot in there], [place + shift for place, _ in there], sign, color=colour,
+                      markersize=5, label=label)  # fmt: skip
+            for place, dot in there:
+                axes.plot([dot.low, dot.high], [place + shift] * 2, color=colour, linewidth=1.2)
+        values = [dot.value for found in series.values() for dot in found if dot is not None]
+        if values and min(values) > 0 and max(values) > 30 * min(values):
+            axes.set_xscale("log")
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(unit)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.grid(axis="x", color="#d9dee5", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

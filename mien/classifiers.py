@@ -278,20 +278,24 @@ def predict(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.
     return np.concatenate(rows) if rows else np.zeros((0, len(classifier.classes)), dtype=np.float32)
 
 
-@torch.inference_mode()
 def features(classifier: Classifier, faces: Faces, batch: int = 256) -> Float[np.ndarray, "n d"]:
-    """Return what the last layers before the head see in each image, float32, a mean over its places."""
-    network = classifier.network.eval()
-    look: Any = network.features if isinstance(network, Tiny) else network.forward_features
-    where = next(network.parameters()).device
-    rows = []
-    with _as_specified(classifier.spec, where):
-        for first in range(0, len(faces), batch):
-            images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
-            seen = look(_normalise(_resize(images, classifier.spec.size), classifier.mean, classifier.std))
-            places = 1 if seen.dim() == 3 else (2, 3)  # [n, tokens, d] or [n, d, h, w]
-            rows.append(seen.float().mean(dim=places).cpu().numpy())
+    """Return what the head sees of each image, float32, a mean over its places."""
+    starts = range(0, len(faces), batch)
+    rows = [see(classifier, faces.images[first : first + batch]) for first in starts]
     return np.concatenate(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+
+
+@torch.inference_mode()
+def see(classifier: Classifier, images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n d"]:
+    """Return what the head sees of each image, float32: a mean over places, or what stands for all in transformers."""
+    network: Any = classifier.network.eval()
+    where = next(network.parameters()).device
+    with _as_specified(classifier.spec, where):
+        pictures = _resize(torch.from_numpy(np.array(images)).to(where), classifier.spec.size)
+        x = _normalise(pictures, classifier.mean, classifier.std)
+        if isinstance(network, Tiny):
+            return network.features(x).mean(dim=(2, 3)).cpu().numpy()
+        return network.forward_head(network.forward_features(x), pre_logits=True).float().cpu().numpy()
 
 
 def save(classifier: Classifier, folder: Path) -> None:

@@ -8,6 +8,7 @@ MienError
 │   ├── WeightsError      pretrained weights that are not at hand
 │   └── LeakageError      a test set that holds what training has seen
 ├── TrainingError         a training that diverged
+├── AuditFailed           a database that does not hold what was asked of it
 ├── WorkerDied            a process that was killed, or crashed, in the middle of a job
 └── TrialsFailed          some trials of a study failed, the others are done
 """
@@ -47,6 +48,12 @@ class LeakageError(UsageError):
 
 class TrainingError(MienError):
     """A training went astray and was stopped."""
+
+
+class AuditFailed(MienError):
+    """A check failed, on data that it was asked to hold to it."""
+
+    exit_code = 4
 
 
 class WorkerDied(MienError):

@@ -285,12 +285,24 @@ def _reform(faces: Faces, spec: PreprocessSpec, places: Places) -> UInt8[np.ndar
             _require_plain(faces, f"colour {spec.colour}")
         return faces.images if same_size else np.stack([_resize_each(image, spec) for image in faces.images])
     colour: Colour = spec.colour or ("grey" if channels == 1 else "rgb")
-    if same_size and channels == len(_channels(colour)) and not places:
-        return faces.images
-    size, margin = spec.size or (min(height, width) if places else None), spec.crop.margin if spec.crop else 0.0
+    if not places:
+        return reform(faces.images, spec.size, colour, spec.filter)
+    size, margin = spec.size or min(height, width), spec.crop.margin if spec.crop else 0.0
     pairs = zip(faces.images, faces.index["key"], strict=True)
     shown = (_cut(_colour(_image(image), colour), places.get(key), margin) for image, key in pairs)
     return np.stack([_array(_resize(image, size, spec.filter)) for image in shown])
+
+
+def reform(
+    images: UInt8[np.ndarray, "n c h w"], size: int | None, colour: Colour, filter: Filter = "bilinear"
+) -> UInt8[np.ndarray, "n k y x"]:
+    """Return the images in this colour and size (None leaves it): the same array if there is nothing to do."""
+    _, channels, height, width = images.shape
+    if size in (None, height) and size in (None, width) and channels == len(_channels(colour)):
+        return images
+    if not len(images):
+        return np.empty((0, len(_channels(colour)), size or height, size or width), dtype=np.uint8)
+    return np.stack([_array(_resize(_colour(_image(image), colour), size, filter)) for image in images])
 
 
 def _resize_each(image: UInt8[np.ndarray, "c h w"], spec: PreprocessSpec) -> UInt8[np.ndarray, "c y x"]:

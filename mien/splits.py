@@ -98,14 +98,21 @@ def overlap(seen: pd.DataFrame | Faces, test: Faces) -> dict[str, int | float]:
 
     `seen` is the training set, or a table with key, subject and clip. What is not known is not counted.
     """
-    table = _exposure(seen)
     counts: dict[str, int | float] = {}
     bys: tuple[By, ...] = ("frame", "clip", "subject")
     for by in bys:
-        known = set(table["key" if by == "frame" else by]) - {""}
-        shared, affected = _shared(test, by, known)
-        counts |= {f"{by}s": len(shared), f"{by}s_share": float(affected.mean()) if len(test) else 0.0}
+        names, affected = shared(seen, test, by)
+        counts |= {f"{by}s": len(names), f"{by}s_share": float(affected.mean()) if len(test) else 0.0}
     return counts
+
+
+def shared(seen: pd.DataFrame | Faces, test: Faces, by: By) -> tuple[list[str], Bool[np.ndarray, " n"]]:
+    """Return the frames (keys), clips, subjects or datasets of `test` that were seen, sorted, and the images affected.
+
+    `seen` is the training set, or a table with key, subject and clip. What is not known is not counted.
+    """
+    known = set(_exposure(seen)["key" if by == "frame" else by]) - {""}
+    return _shared(test, by, known)
 
 
 def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", "subject", "dataset"]) -> None:
@@ -120,12 +127,12 @@ def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", 
     if by != "clip":
         _require_known(table, by, "the training side")
         _require_known(shown, by, "the test side")
-    shared, affected = _shared(test, by, set(_units(table, by)))
-    if shared:
+    found, affected = _shared(test, by, set(_units(table, by)))
+    if found:
         total = len(set(_units(shown, by)))
         raise LeakageError(
-            f"the test side must hold no {by} that training has seen, and {len(shared)} of its {total} were seen: "
-            f"{_some(shared)} ({int(affected.sum())} of {len(test)} test images). Split by {by} with `mien split`, and "
+            f"the test side must hold no {by} that training has seen, and {len(found)} of its {total} were seen: "
+            f"{_some(found)} ({int(affected.sum())} of {len(test)} test images). Split by {by} with `mien split`, and "
             "train classifier and generator on the training side of the same fold"
         )
 
@@ -247,12 +254,12 @@ def _shared(test: Faces, by: By, known: set[str]) -> tuple[list[str], Bool[np.nd
     real = _real(test)
     own = _units(test.index, by)
     affected = np.array([name in known for name in own], dtype=bool) & real
-    shared = set(own[affected])
+    found = set(own[affected])
     if not real.all():
         copied = set(_units(_exposure(test.select(~real)), by)) & known
-        shared |= copied
+        found |= copied
         affected |= ~real & bool(copied)
-    return sorted(shared), affected
+    return sorted(found), affected
 
 
 def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side: str) -> None:

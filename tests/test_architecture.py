@@ -16,7 +16,8 @@ LAYERS = [
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "engine", "ingest", "joins"},
     {"generators", "classifiers", "views"},
-    {"trials", "export"},
+    {"trials", "export", "features"},
+    {"audit"},
     {"study"},
     {"cost", "results"},
     {"words"},
@@ -27,12 +28,12 @@ LAYERS = [
     {"__main__"},
 ]
 ONLY_IN = {
-    "torch": {"training", "augment", "generators", "classifiers", "export"},
+    "torch": {"training", "augment", "generators", "classifiers", "export", "features"},
     "ray": {"engine"},
     "timm": {"classifiers"},
-    "sklearn": {"controls"},
-    "cv2": {"drawing", "ingest", "inputs", "crops"},  # crops: the detectors
-    "jinja2": {"report"},
+    "sklearn": {"controls", "audit"},
+    "cv2": {"drawing", "ingest", "inputs", "crops", "audit"},  # crops: the detectors
+    "jinja2": {"report", "audit"},
     "matplotlib": {"charts"},
     "typer": {"cli"},
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     *("", "demo", "toy", "ingest", "preprocess", "join", "split", "train", "generate", "export"),
+    *("audit", "leakage", "review", "review queue", "review apply"),
     *("study", "study plan", "study run", "study status", "report", "ls", "show", "verify", "rm"),
 )
 

@@ -264,6 +264,14 @@ def generate(
         str, typer.Option(help="What guidance leads away from: label (what has none), or early (a less trained copy).")
     ] = "label",
     seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
+    reject: Annotated[
+        str | None,
+        typer.Option(help="Draw anew what the audit would hold against it: memorised, unlike, or memorised,unlike."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="With --reject: real faces of people never seen, its yardstick.", metavar="DATASET"),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processor cores to work on; all by default.")] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
@@ -275,11 +283,22 @@ def generate(
     """
     from mien import generators as module
 
+    if (reject is None) != (test is None):
+        raise UsageError("--reject and --test must be given together: people never seen say what is usual")
     home = open_store(store)
     run = home.run(generator)
     how = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
     spec = module.order(run, counts, home, seed=seed, **how)
-    show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
+    if reject is None or test is None:
+        show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
+        return
+    from mien.audit import rejection
+
+    picky = rejection.order(spec, [name.strip() for name in reject.split(",")], home.run(test).name)
+    made = rejection.generate(picky, home, alias=alias, device=device, workers=workers)
+    show_run(made, alias)
+    for line in rejection.told(made):
+        print(line)
 
 
 @app.command()

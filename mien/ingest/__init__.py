@@ -233,7 +233,7 @@ def run(
     Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
     """
     root = Path(root).expanduser()
-    dataset = name or (reader in READERS and READERS[reader].READER.dataset) or _slug(root.resolve().name)
+    dataset = name or (reader in READERS and READERS[reader].READER.dataset) or slug(root.resolve().name)
     given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, given, f"ingest {reader}")
     listing = scan(draft, root)
@@ -336,6 +336,11 @@ def last_number(path: str) -> int:
     return int(found[-1]) if found and len(found[-1]) < 16 else -1
 
 
+def slug(name: str) -> str:
+    """Return a folder's name as a dataset may be called."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40].rstrip("-") or "folder"
+
+
 def _entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
     """All files, and links to folders, in the order of names."""
     try:
@@ -363,10 +368,6 @@ def _inside(root: Path, path: Path) -> bool:
 
 def _plain(label: str) -> str:
     return label.strip().lower()
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40].rstrip("-") or "folder"
 
 
 def _readers() -> str:

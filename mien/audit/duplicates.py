@@ -1,0 +1,198 @@
+"""Near duplicates: pictures that are another one, moved, noisy, lit anew, encoded again or mirrored.
+
+Candidates come from perceptual hashes and from the nearest neighbour among small pictures; the pixels decide.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from PIL import Image
+
+from mien.faces import Faces
+from mien.hashes import NEAR, bits_apart, perceptual_hash
+
+BLOCK = 512  # pictures whose distances to all others are held at once
+BITS = 2 * NEAR  # of 64 up to which pixels are asked: a move by one pixel changes six to ten
+KEPT = 4  # candidates a picture by its hash, the nearest first
+NEIGHBOURS = 3  # candidates by the small pictures: of a moved copy, other frames of the clip may be nearer
+SMALL, LOOK = 16, 48  # pixels a side of the small pictures, and of those whose pixels are compared
+REACH = 2  # pixels of LOOK by which one may be moved
+PEOPLE = 5  # from so many on, what they have in common is taken off before pixels are compared
+ALIKE, ALIKE_UNHASHED = 0.85, 0.94  # correlation from which two are one picture, where hashes are alike, and else
+SAME = 0.98  # correlation of small pictures from which two of one person are taken for neighbouring frames
+
+COLUMNS = {
+    "test": "str",
+    "train": "str",
+    "kind": "str",  # exact or near
+    "mirrored": "bool",
+    "bits": "int64",  # between the hashes
+    "correlation": "float64",
+    "test_subject": "str",
+    "train_subject": "str",
+}
+
+
+def duplicates(test: Faces, train: Faces, other_people: bool = False) -> pd.DataFrame:
+    """Return the pairs of a test and a training image that are one picture, with the columns of COLUMNS.
+
+    Exact duplicates have equal pixels (sha256); each test image is listed with the first of them. Near ones have
+    hashes at most 8 bits apart and a correlation of 0.85 or more, or are among the nearest three with 0.94; the
+    training image may be mirrored. The correlation is of pixels at 48 x 48 in grey, over moves by up to 2 pixels either
+    way, after each is brought to one brightness and contrast, and the mean face of all people is taken off, since
+    aligned faces of strangers correlate highly by that alone. Up to 7 pairs a test image and side are kept.
+
+    With `other_people`, only pairs of two known, different subjects are looked for. Memory is bounded: 512 test images
+    at a time. The order of the rows plays no part.
+    """
+    test, train = by_key(test), by_key(train)
+    if not len(test) or not len(train):
+        return _table([])
+    exact = _exact(test, train, other_people)
+    pairs = _candidates(test, train, other_people)
+    pairs = pairs[~pairs.set_index(["a", "b"]).index.isin(exact.set_index(["a", "b"]).index)]
+    near = pairs.assign(correlation=_correlations(test, train, pairs), kind="near")
+    least = np.where(near["bits"] <= BITS, ALIKE, ALIKE_UNHASHED)
+    found = pd.concat([exact, near[near["correlation"] >= least]], ignore_index=True)
+    found = found.sort_values(["a", "correlation", "b"], ascending=[True, False, True], ignore_index=True)
+    return _table(_named(found.drop_duplicates(["a", "b"]), test, train))
+
+
+def by_key(faces: Faces) -> Faces:
+    """Return the faces in the order of their keys."""
+    return faces.select(np.argsort(faces.index["key"].to_numpy(), kind="stable"))
+
+
+def thumbs(images: UInt8[np.ndarray, "n c h w"], mirrored: bool = False) -> Float[np.ndarray, "n d"]:
+    """Return the images as grey ones of 16 x 16, float32 [n, 256], each with mean 0 and length 1."""
+    return _standard(_grey(images, SMALL, mirrored))
+
+
+def _exact(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
+    """Equal pixels: the place in `test` (a), in `train` (b), and what stands for all such pairs."""
+    sides = {
+        "a": pd.DataFrame({"a": np.arange(len(test)), "sha256": test.index["sha256"], "who": test.index["subject"]}),
+        "b": pd.DataFrame({"b": np.arange(len(train)), "sha256": train.index["sha256"], "who": train.index["subject"]}),
+    }
+    keep = ["sha256", "who"] if other_people else ["sha256"]
+    first = sides["b"].drop_duplicates(keep)
+    pairs = sides["a"].merge(first, on="sha256", suffixes=("", "_b"))
+    if other_people:
+        pairs = pairs[(pairs["who"] != pairs["who_b"]) & (pairs["who"] != "") & (pairs["who_b"] != "")]
+    same_size = test.size == train.size
+    return pairs[["a", "b"]].assign(bits=0, mirrored=False, correlation=1.0, kind="exact")[: None if same_size else 0]
+
+
+def _candidates(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
+    """Return the pairs whose pixels are worth comparing: a, b, bits, mirrored."""
+    hashes, small = perceptual_hash(np.asarray(train.images)), thumbs(train.images)
+    people = [faces.index["subject"].to_numpy() for faces in (test, train)]
+    found = []
+    for first in range(0, len(test), BLOCK):
+        rows = slice(first, first + BLOCK)
+        barred = _barred(people[0][rows], people[1]) if other_people else None
+        for mirrored in (False, True):
+            images = np.asarray(test.images[rows])
+            images = images[..., ::-1] if mirrored else images
+            bits = bits_apart(perceptual_hash(images), hashes)
+            far = -(thumbs(images) @ small.T)
+            if barred is not None:
+                bits[barred], far[barred] = 65, 2
+            found += [(first + a, b, int(bits[a, b]), mirrored) for a, b in _chosen(bits, far)]
+    return pd.DataFrame(found, columns=["a", "b", "bits", "mirrored"])
+
+
+def _barred(test: Shaped[np.ndarray, " m"], train: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, "m n"]:
+    return (test[:, None] == train[None]) | (test == "")[:, None] | (train == "")[None]
+
+
+def _chosen(bits: Int[np.ndarray, "m n"], far: Float[np.ndarray, "m n"]) -> Iterator[tuple[int, int]]:
+    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbours."""
+    kept = min(KEPT, bits.shape[1])
+    ranks = bits * bits.shape[1] + np.arange(bits.shape[1])  # of equal hashes the first counts
+    hashed = np.argpartition(ranks, kept - 1, axis=1)[:, :kept]
+    nearest = np.argpartition(far, min(NEIGHBOURS, far.shape[1]) - 1, axis=1)[:, :NEIGHBOURS]
+    for a in range(len(bits)):
+        near = {int(b) for b in hashed[a] if bits[a, b] <= BITS}
+        near |= {int(b) for b in nearest[a] if far[a, b] <= 1}  # what is barred lies beyond
+        yield from ((a, b) for b in sorted(near))
+
+
+def _correlations(test: Faces, train: Faces, pairs: pd.DataFrame) -> Float[np.ndarray, " p"]:
+    """Return the highest correlation of each pair over small moves."""
+    common = _common(test, train)
+    inner = slice(REACH, LOOK - REACH)
+    found = np.zeros(len(pairs))
+    for first in range(0, len(pairs), BLOCK):
+        part = pairs.iloc[first : first + BLOCK]
+        a = np.concatenate([_looks(test, part[part["mirrored"] == side]["a"], side) for side in (False, True)])
+        order = np.argsort(part["mirrored"].to_numpy(), kind="stable")
+        b = _looks(train, part["b"].iloc[order], False)
+        fixed = _standard((b - common)[:, inner, inner].reshape(len(b), -1))
+        best = np.full(len(part), -1.0)
+        for y in range(2 * REACH + 1):
+            for x in range(2 * REACH + 1):
+                moved = a[:, y : y + LOOK - 2 * REACH, x : x + LOOK - 2 * REACH] - common[inner, inner]
+                best = np.maximum(best, _against(moved.reshape(len(a), -1), fixed))
+        found[first + order] = best
+    return found
+
+
+def _against(rows: Float[np.ndarray, "n d"], fixed: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Return the correlation of each row with its partner, which has mean 0 and length 1 (or 0)."""
+    squares = np.einsum("nd,nd->n", rows, rows) - np.square(rows.sum(axis=1)) / rows.shape[1]
+    return np.einsum("nd,nd->n", rows, fixed) / np.sqrt(np.maximum(squares, 1e-6))
+
+
+def _common(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
+    """Return the mean face of the people, each weighing the same; black where they are too few."""
+    sums: dict[str, tuple[np.ndarray, int]] = {}
+    for faces in (test, train):
+        people = faces.index["subject"].where(faces.index["subject"] != "", faces.index["key"]).to_numpy()
+        for first in range(0, len(faces), BLOCK):
+            looks = _looks(faces, np.arange(first, min(first + BLOCK, len(faces))), False)
+            for who, look in zip(people[first : first + BLOCK], looks, strict=True):
+                total, n = sums.get(who, (0, 0))
+                sums[who] = (total + look, n + 1)
+    if len(sums) < PEOPLE:
+        return np.zeros((LOOK, LOOK), np.float32)
+    return np.stack([total / n for total, n in sums.values()]).mean(axis=0).astype(np.float32)
+
+
+def _looks(faces: Faces, places: "pd.Series | np.ndarray", mirrored: bool) -> Float[np.ndarray, "n h w"]:
+    rows = np.asarray(places, dtype=np.int64)
+    return _standard(_grey(faces.images[rows], LOOK, mirrored)).reshape(len(rows), LOOK, LOOK)
+
+
+def _grey(images: UInt8[np.ndarray, "n c h w"], side: int, mirrored: bool) -> Float[np.ndarray, "n d"]:
+    found = np.zeros((len(images), side * side), np.float32)
+    for place, image in enumerate(np.asarray(images)):
+        grey = image[0] if len(image) == 1 else image.mean(axis=0).astype(np.uint8)
+        if grey.shape != (side, side):
+            grey = np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BILINEAR))
+        found[place] = (grey[:, ::-1] if mirrored else grey).ravel()
+    return found
+
+
+def _standard(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Return rows of mean 0 and length 1; what is of one grey has length 0 and is like nothing."""
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-3)
+
+
+def _named(found: pd.DataFrame, test: Faces, train: Faces) -> pd.DataFrame:
+    one, other = test.index.iloc[found["a"].to_list()], train.index.iloc[found["b"].to_list()]
+    names = {
+        "test": one["key"],
+        "train": other["key"],
+        "test_subject": one["subject"],
+        "train_subject": other["subject"],
+    }
+    return found.assign(**{name: values.to_numpy() for name, values in names.items()})
+
+
+def _table(found: "pd.DataFrame | list[object]") -> pd.DataFrame:
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype(COLUMNS)

@@ -1,0 +1,239 @@
+"""Is it good: how far synthetic images lie from real ones, and how much of their variety they have.
+
+Each number is measured three times at the same size, always against one half of the real training images: on synthetic
+images (`fidelity.frechet.judge`), on the other half (`fidelity.frechet_floor.judge`, what smallness alone makes of it),
+and on people never seen (`fidelity.frechet_heldout.judge`). A number means something between the two.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from mien import fidelity, stats
+from mien.faces import Faces
+from mien.features import Sides, principal
+from mien.seeds import rng
+from mien.seeds import seed as seed_of
+from mien.stats import Record
+
+MOST = 2000  # images a side, drawn by name
+LEAST = 10  # images a side, below which nothing is said
+AXES = 32  # in which Fréchet distances are taken, where a space has more: with more axes than images all is bias
+NEAREST = 5  # neighbours, for precision, recall, density and coverage
+DRAWS = 200  # of a bootstrap
+
+Vectors = Float[np.ndarray, "n d"]
+Drawn = Float[np.ndarray, " draws"]
+Places = Int[np.ndarray, " _"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The images of one side, in an order drawn by their keys, with the clip and the unit of the bootstrap of each.
+
+    The unit is the person, the clip where people are not known, the image where clips are not known either.
+    """
+
+    order: Int[np.ndarray, " n"]
+    emotion: Shaped[np.ndarray, " n"]
+    clip: Shaped[np.ndarray, " n"]
+    unit: Shaped[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, faces: Faces) -> "Side":
+        """Return the side that `faces` are."""
+        index = faces.index
+        clip = index["clip"].where(index["clip"] != "", index["key"])
+        unit = index["subject"].where(index["subject"] != "", clip)
+        order = np.argsort([seed_of("audit", key) for key in index["key"]], kind="stable")
+        return cls(order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit)))
+
+    def images(self, part: str) -> Places:
+        """Return the images of a class, all for an empty name, in the order drawn."""
+        return self.order[self.emotion[self.order] == part] if part else self.order
+
+    def one_a_clip(self, part: str) -> Places:
+        """Return the first image of each clip in the order drawn."""
+        places = self.images(part)
+        _, first = np.unique(self.clip[places].astype(str), return_index=True)
+        return places[np.sort(first)]
+
+    def weights(self, places: Places, *names: str) -> Float[np.ndarray, "draws _"]:
+        """Return how often each image comes in each draw of as many units as these images have, with replacement."""
+        units, owner = np.unique(self.unit[places].astype(str), return_inverse=True)
+        drawn = rng("audit", "bootstrap", *names).multinomial(len(units), np.full(len(units), 1 / len(units)), DRAWS)
+        return drawn[:, owner].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of a side in a space, and their weights in each draw of the bootstrap."""
+
+    rows: Vectors
+    weights: Float[np.ndarray, "draws n"]
+
+
+def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides]) -> tuple[Record, ...]:
+    """Return distances, precision, recall, density, coverage and variety, over all and a class, in each space.
+
+    Distances are of up to 2,000 images a side, in equal number; neighbours and variety are of one image a clip. The
+    intervals are of a bootstrap over people (clips, images, where those are not known) on both sides, about the value;
+    those of neighbours leave the neighbourhoods as they are. A part with fewer than 10 images a side has no number.
+    """
+    three = tuple(Side.of(faces) for faces in (train, test, made))
+    found: list[Record] = []
+    for space, sides in features.items():
+        flat = _on_axes(sides)
+        centre = sides.train.mean(axis=0, dtype=np.float64)
+        for part in ("", *made.classes):
+            for suffix, ground, asked in _pairs(three, [one.images(part) for one in three], flat):
+                found += _distances(ground, asked, suffix, space, part)
+            for suffix, ground, asked in _pairs(three, [one.one_a_clip(part) for one in three], sides):
+                found += _neighbours(ground, asked, suffix, space, part)
+                found += _variety(asked, centre, suffix, space, part)
+    return tuple(found)
+
+
+def _on_axes(sides: Sides) -> Sides:
+    """Return features on the axes of most variance, and as one more how far off them all each image lies.
+
+    Without the last, noise that no real image has would not be seen.
+    """
+    if sides.train.shape[1] <= AXES:
+        return sides
+    centre, axes = principal(sides.train, AXES)
+
+    def flat(rows: Vectors) -> Float[np.ndarray, "n _"]:
+        centred = rows - centre
+        found = centred @ axes
+        rest = np.square(centred).sum(axis=1) - np.square(found).sum(axis=1)
+        return np.column_stack([found, np.sqrt(rest.clip(0))])
+
+    return Sides(*(flat(rows) for rows in (sides.train, sides.test, sides.made)))
+
+
+def _pairs(three: Sequence[Side], places: Sequence[Places], sides: Sides) -> Iterator[tuple[str, Part, Part]]:
+    """Yield what is compared with a half of the training images, in equal numbers: its suffix and both parts.
+
+    `three` and `places` are of the training side, the people never seen, and the synthetic images.
+    """
+    (real, held, own), (train, test, made) = three, places
+    count = min(len(train) // 2, MOST, *(len(some) for some in (test, made) if len(some) >= LEAST))
+    if min(len(made), count) < LEAST:
+        return
+    ground = _part(real, train[:count], sides.train, "ground")
+    yield "", ground, _part(own, made[:count], sides.made, "made")
+    yield "_floor", ground, _part(real, train[count : 2 * count], sides.train, "floor")
+    if len(test) >= LEAST:
+        yield "_heldout", ground, _part(held, test[:count], sides.test, "heldout")
+
+
+def _part(side: Side, places: Places, rows: Vectors, name: str) -> Part:
+    return Part(np.asarray(rows[places]), side.weights(places, name))
+
+
+def _record(
+    name: str,
+    space: str,
+    part: str,
+    n: int,
+    value: float,
+    drawn: Drawn | None = None,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+) -> Record:
+    """Return a record with its interval: what was drawn, moved so that its middle is the value, within limits.
+
+    Draws with replacement hold an image twice, which makes distances larger than those of the images themselves.
+    """
+    if drawn is None:
+        return Record(f"{name}.{space}", value, n, unit="images a side", part=part)
+    bounds = stats.around(value, (drawn - np.nanmean(drawn) + value).clip(*limits))
+    return Record(f"{name}.{space}", value, n, unit="images a side", low=bounds.low, high=bounds.high, part=part)
+
+
+# Distances
+
+
+def _distances(ground: Part, asked: Part, suffix: str, space: str, part: str) -> list[Record]:
+    n = len(asked.rows)
+    frechet = fidelity.frechet(ground.rows, asked.rows)
+    return [
+        _record(f"fidelity.frechet{suffix}", space, part, n, frechet, _frechet_drawn(ground, asked), (0.0, np.inf)),
+        _record(f"fidelity.kernel{suffix}", space, part, n, *_kernel(ground, asked)),
+    ]
+
+
+def _frechet_drawn(a: Part, b: Part) -> Drawn:
+    return fidelity.gaussian_distance(*_moments(a), *_moments(b))
+
+
+def _moments(part: Part) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray, "draws d d"]]:
+    """Return mean and covariance in each draw."""
+    rows = part.rows.astype(np.float64)
+    totals = part.weights.sum(axis=1)
+    means = part.weights @ rows / totals[:, None]
+    products = np.stack([(rows * weights[:, None]).T @ rows for weights in part.weights])
+    centred = products - totals[:, None, None] * means[:, :, None] * means[:, None, :]
+    return means, centred / (totals - 1)[:, None, None]
+
+
+def _kernel(a: Part, b: Part) -> tuple[float, Drawn]:
+    """Return the kernel distance, and that of each draw: an image that came twice is no pair with itself."""
+    aa, bb, ab = (fidelity.cubic(x.rows, y.rows) for x, y in ((a, a), (b, b), (a, b)))
+    value = _mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
+    return float(value[0]), _mmd(aa, bb, ab, a.weights, b.weights)
+
+
+def _mmd(
+    aa: Float[np.ndarray, "n n"],
+    bb: Float[np.ndarray, "m m"],
+    ab: Float[np.ndarray, "n m"],
+    weights_a: Float[np.ndarray, "draws n"],
+    weights_b: Float[np.ndarray, "draws m"],
+) -> Drawn:
+    between = np.einsum("dm,dm->d", weights_a @ ab, weights_b) / (weights_a.sum(axis=1) * weights_b.sum(axis=1))
+    return _within(aa, weights_a) + _within(bb, weights_b) - 2 * between
+
+
+def _within(gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"]) -> Drawn:
+    squares = np.square(weights)
+    pairs = np.square(weights.sum(axis=1)) - squares.sum(axis=1)
+    return (np.einsum("dn,dn->d", weights @ gram, weights) - squares @ np.diag(gram)) / pairs
+
+
+# Neighbours and variety
+
+
+def _neighbours(ground: Part, asked: Part, suffix: str, space: str, part: str) -> list[Record]:
+    found = fidelity.neighbours(ground.rows, asked.rows, NEAREST)
+    measured = (
+        ("fidelity.precision", found.typical, asked, 1.0),
+        ("fidelity.density", found.density, asked, np.inf),
+        ("variety.recall", found.reached, ground, 1.0),
+        ("variety.coverage", found.covered, ground, 1.0),
+    )
+    return [
+        _record(
+            name + suffix, space, part, len(asked.rows), float(values.mean()), _means(values, side.weights), (0.0, most)
+        )
+        for name, values, side, most in measured
+    ]
+
+
+def _means(values: Shaped[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]) -> Drawn:
+    return weights @ values / weights.sum(axis=1)
+
+
+def _variety(asked: Part, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str) -> list[Record]:
+    n = len(asked.rows)
+    ways = fidelity.directions(asked.rows, centre)
+    alike = fidelity.similarity(asked.rows, centre)
+    squares = np.square(asked.weights).sum(axis=1)
+    sums = np.square(asked.weights @ ways).sum(axis=1)
+    drawn = (sums - squares) / (np.square(asked.weights.sum(axis=1)) - squares)
+    return [
+        _record(f"variety.similarity{suffix}", space, part, n, alike, drawn),
+        _record(f"variety.vendi{suffix}", space, part, n, fidelity.vendi(asked.rows, centre)),
+    ]

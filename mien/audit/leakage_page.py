@@ -1,0 +1,150 @@
+"""The page of a leakage report: one HTML file that opens without a network, with the pictures in it."""
+
+import base64
+import io
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from mien.audit.leakage import PICTURES, WAYS, Leakage, forbidden
+from mien.faces import Faces
+from mien.figures import grid, picture
+from mien.stats import Record
+
+SHOWN = 24  # pairs of a kind, and pictures of a person
+WIDE = 96  # pixels that a picture is at least enlarged to
+TEMPLATES = Path(__file__).parent.parent / "templates"
+TOLD = {
+    "subjects": "subject in training",
+    "clips": "clip in training",
+    "frames": "same frame (key) in training",
+    "exact": "equal in every pixel to a training image",
+    "near": "nearly a training image",
+    "mirrored": "nearly a training image, mirrored",
+    "renamed": "subject in training under another name",
+}
+NUISANCES = ("brightness", "contrast", "sharpness", "border", "all")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture for the page, with what stands below it."""
+
+    image: str
+    caption: str
+    more: str = ""
+
+
+def page(found: Leakage, train: Faces, test: Faces) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("leakage.html").render(
+        found=found,
+        total=len(test),
+        trained=len(train),
+        ways=list(_ways(found)),
+        nearest=_lines(found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")),
+        parts=[one for one in found.records if one.metric == "leakage.affected" and one.part],
+        nuisance=list(_nuisance(found)),
+        kinds=[(TOLD[kind], list(_pairs(found, kind, train, test))) for kind in PICTURES if found.rows[kind].any()],
+        people=list(_people(found, train, test)),
+        licences=sorted({*train.index["licence"], *test.index["licence"]}),
+        real=bool((train.index["source"] == "real").any() or (test.index["source"] == "real").any()),
+    )
+
+
+def _ways(found: Leakage) -> Iterator[dict[str, Any]]:
+    for way in WAYS:
+        count = int(found.rows[way].sum())
+        yield {
+            "name": TOLD[way],
+            "count": count,
+            "share": count / len(found.rows),
+            "barred": way in forbidden(found.by),
+        }
+
+
+def _lines(found: Leakage, names: tuple[str, ...]) -> list[Record]:
+    return [one for name in names for one in found.records if one.metric == name and not one.part]
+
+
+def _nuisance(found: Leakage) -> Iterator[tuple[str, Record, Record, list[Record]]]:
+    for name in NUISANCES:
+        whole = _lines(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
+        if len(whole) == 2:
+            parts = [one for one in found.records if one.metric == f"nuisance.{name}" and one.part]
+            yield name, whole[0], whole[1], sorted(parts, key=lambda one: -one.value)[:2]
+
+
+def _pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[Shown]:
+    """One pair for each test image, of as many people as can be."""
+    wanted = (found.pairs["kind"] == "exact") if kind == "exact" else (found.pairs["kind"] == "near")
+    wanted &= found.pairs["mirrored"] == (kind == "mirrored")
+    pairs = found.pairs[wanted].drop_duplicates("test")
+    pairs = pairs.assign(turn=pairs.groupby("test_subject").cumcount())
+    for row in (
+        pairs.sort_values(["turn", "correlation", "test"], ascending=[True, False, True]).head(SHOWN).to_dict("records")
+    ):
+        images = [_image(test, row["test"]), _image(train, row["train"])]
+        labels = [_emotion(test, row["test"]), _emotion(train, row["train"])]
+        told = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
+        more = f"{told}, correlation {row['correlation']:.3f}, {row['bits']} bits"
+        yield Shown(_embedded(_beside(images)), f"{row['test']} = {row['train']}", more)
+
+
+def _people(found: Leakage, train: Faces, test: Faces) -> Iterator[tuple[dict[Hashable, Any], list[Shown]]]:
+    for row in found.people.to_dict("records"):
+        shown = []
+        for name in (row["a"], row["b"]):
+            images = [image for faces in (train, test) for image in _of(faces, name)]
+            shown.append(Shown(_embedded(grid(np.stack(images[:SHOWN]), 12, 1)), name))
+        yield row, shown
+
+
+def _of(faces: Faces, subject: str) -> np.ndarray:
+    """Return pictures of a subject, from as many clips as can be, in the form of the page."""
+    rows = faces.index[faces.index["subject"] == subject]
+    rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(["turn", "key"], kind="stable")
+    return np.array([_square(faces.images[place]) for place in rows.index[:SHOWN]])
+
+
+def _square(image: np.ndarray) -> np.ndarray:
+    small = picture(np.asarray(image)).resize((WIDE // 2, WIDE // 2), Image.Resampling.BILINEAR)
+    return np.moveaxis(np.asarray(small), 2, 0)
+
+
+def _image(faces: Faces, key: str) -> Image.Image:
+    image = np.asarray(faces.images[_place(faces, key)])
+    return picture(image, max(1, WIDE // image.shape[1]))
+
+
+def _emotion(faces: Faces, key: str) -> str:
+    return str(faces.index["emotion"].iloc[_place(faces, key)])
+
+
+def _place(faces: Faces, key: str) -> int:
+    return int(np.flatnonzero(faces.index["key"] == key)[0])
+
+
+def _beside(images: list[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (sum(one.width for one in images) + 2, max(one.height for one in images)), (255, 255, 255))
+    sheet.paste(images[0], (0, 0))
+    sheet.paste(images[1], (images[0].width + 2, 0))
+    return sheet
+
+
+def _embedded(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

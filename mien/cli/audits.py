@@ -1,0 +1,77 @@
+"""Audits: whether a synthetic database is good, new, and shows what its labels say."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.cli.base import STORE, AliasOption, DeviceOption, StoreOption, app, open_store, pairs, print_table
+
+SHOWN = 12  # checks that are printed, the worst first
+
+
+@app.command("audit")
+def audit_command(
+    synthetic: Annotated[str, typer.Argument(help="A run or alias that holds synthetic faces.")],
+    train: Annotated[str, typer.Option(help="The real faces that its generator was trained on.", metavar="DATASET")],
+    test: Annotated[str, typer.Option(help="Real faces of people never seen: the yardstick.", metavar="DATASET")],
+    spaces: Annotated[
+        str, typer.Option(help="Spaces to compare in: pixels, random, judge, inception, dinov2.")
+    ] = "pixels,random,judge",
+    filter: Annotated[
+        str, typer.Option(help="How images are resized: box, bilinear, bicubic or lanczos.")
+    ] = "bilinear",
+    weights: Annotated[
+        list[str] | None, typer.Option(help="A file of weights, such as dinov2=FILE; may be repeated.")
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option(help="A TOML file that changes what warns and what fails.", metavar="FILE")
+    ] = None,
+    device: DeviceOption = "auto",
+    alias: AliasOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Ask of a synthetic database: is it good, is it new, does it show what its label says, and would we know?
+
+    Writes audit.json and a page that opens without a network. The exit code is 4 if it fails.
+    """
+    from rich.table import Table
+
+    from mien import audit as module
+    from mien.audit.page import number
+    from mien.classifiers import adopt
+    from mien.errors import AuditFailed
+    from mien.spec import read_spec
+
+    home = open_store(store)
+    names = {"synthetic": synthetic, "train": train, "test": test}
+    data = {
+        **{side: home.run(name).name for side, name in names.items()},
+        "spaces": [name.strip() for name in spaces.split(",")],
+        "filter": filter,
+        "weights": {name: adopt(Path(file), home) for name, file in pairs(weights or [], "--weights").items()},
+        "thresholds": module.thresholds(thresholds),
+    }
+    run = module.run(read_spec(module.AuditSpec, data, "audit"), home, alias=alias, device=device)
+    told = run.json("audit.json")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "check", "class", "number", "95 %", "against", "limits"):
+        table.add_column(column)
+    shown = [check for check in told["checks"] if check["verdict"] != "pass"]
+    for check in shown[:SHOWN]:
+        bounds = "" if check["low"] is None else f"{number(check['low'])} to {number(check['high'])}"
+        against = "" if check["reference"] is None else number(check["reference"])
+        limits = check["note"] or check["threshold"]
+        table.add_row(check["verdict"], check["name"], check["part"], number(check["value"]), bounds, against, limits)
+    if shown:
+        print_table(table)
+    if len(shown) > SHOWN:
+        print(f"and {len(shown) - SHOWN} more")
+    print(f"{run.name}{f' ({alias})' if alias else ''}: {run.summary['holds']}")
+    print(f"the page: {run.path / 'index.html'}")
+    if told["verdict"] == "fail":
+        failed = [check["name"] for check in told["checks"] if check["verdict"] == "fail"]
+        raise AuditFailed(
+            f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
+            "other limits"
+        )

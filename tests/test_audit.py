@@ -1,0 +1,173 @@
+"""The audit on drawn faces, where the truth is known: copies fail it, shuffled labels fail it, new people pass."""
+
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import keep, people
+
+from mien import audit, generators
+from mien.cli import main
+from mien.errors import DataError
+from mien.faces import Faces, concat
+from mien.store import Store
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store: 24 training people, 12 held out, and what is audited."""
+    folder = tmp_path_factory.mktemp("home")
+    store = Store(folder / "store")
+    third = people(range(36, 56), clips=1, frames=2)
+    train = keep(people(range(24), clips=1, frames=2), store, "train")
+    keep(people(range(24, 36), clips=1, frames=2), store, "test")
+    keep(third, store, "unseen")
+    dealt = np.random.default_rng(0).permutation(third.index["emotion"].to_numpy())
+    keep(Faces(third.images, third.index.assign(emotion=pd.Series(dealt, dtype="str"))), store, "shuffled")
+    copycat = generators.train(generators.preset("copycat", train.name), store, alias="copycat")
+    generators.generate(generators.order(copycat, "balanced:60", store), store, alias="copies")
+    return folder
+
+
+def mien(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run a command in this process; return its exit code and what it printed."""
+    out = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
+        patch.chdir(folder)
+        patch.setenv("MIEN_STORE", str(folder / "store"))
+        patch.setattr(sys, "argv", ["mien", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert "Traceback" not in out.getvalue()
+    return int(ended.value.code or 0), out.getvalue()
+
+
+def audited(home: Path, name: str, *options: str) -> tuple[int, str, dict[str, dict]]:
+    """Audit a set; return exit code, output, and the checks by name."""
+    sides = ("--train", "train", "--test", "test", "--as", f"audit-{name}")
+    code, text = mien(home, "audit", name, *sides, *options)
+    told = Store(home / "store").run(f"audit-{name}").json("audit.json")
+    assert (told["verdict"] == "fail") == (code == 4)
+    return code, text, {f"{one['name']} {one['part']}".strip(): one for one in told["checks"]}
+
+
+def test_faces_of_other_real_people_pass(home: Path):
+    code, text, checks = audited(home, "unseen")
+    assert code == 0, text
+    assert not [one for one in checks.values() if one["verdict"] == "fail"]
+    assert checks["labels.kept"]["value"] > 0.7 and checks["memorisation.exact"]["value"] == 0
+    assert checks["memorisation.copied.pixels"]["verdict"] == "pass"
+
+
+def test_the_copycat_fails_for_being_a_copy_and_for_nothing_else(home: Path):
+    code, text, checks = audited(home, "copies")
+    assert code == 4 and "the audit failed on" in text
+    failed = {one["family"] for one in checks.values() if one["verdict"] == "fail"}
+    assert failed == {"memorisation"}
+    copied = checks["memorisation.copied.pixels"]
+    assert copied["low"] > 0.3 and copied["n"] == 60
+
+
+def test_shuffled_labels_fail_for_their_labels_and_nothing_else(home: Path):
+    code, _, checks = audited(home, "shuffled")
+    assert code == 4
+    assert {one["family"] for one in checks.values() if one["verdict"] == "fail"} == {"labels"}
+    assert checks["labels.kept"]["high"] < 0.3
+
+
+def test_the_run_holds_everything_and_the_page_opens_without_a_network(home: Path):
+    audited(home, "copies")
+    run = Store(home / "store").run("audit-copies")
+    assert run.stage == "audit" and run.spec["synthetic"] == Store(home / "store").resolve("copies")
+    told = run.json("audit.json")
+    assert told["content"] == Store(home / "store").run("copies").content
+    rows = pd.read_parquet(run.file("rows.parquet"))
+    assert len(rows) == 60 and {"key", "nearest", "ratio_clip", "alarm", "predicted", "rank"} <= set(rows)
+    records = pd.read_parquet(run.file("records.parquet"))
+    assert {name.partition(".")[0] for name in records["metric"]} == set(audit.verdict.FAMILIES)
+    page = run.file("index.html").read_text(encoding="utf-8")
+    for word in ("src=", "href="):
+        targets = [part[1 : 1 + 5] for part in page.split(word)[1:]]
+        assert targets and all(one.startswith(("data:", "#")) for one in targets)
+    assert "memorisation.copied.pixels" in page and "<svg" in page and "Is it new?" in page
+
+
+def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit(home: Path):
+    audited(home, "copies")
+    names = Store(home / "store").names()
+    audited(home, "copies")
+    assert Store(home / "store").names() == names
+    own = home / "mine.toml"
+    own.write_text("".join(f'["{name}"]\noff = true\n' for name in audit.thresholds() if name.startswith("memo")))
+    code, _, checks = audited(home, "copies", "--thresholds", str(own))
+    assert code == 0 and not [name for name in checks if name.startswith("memorisation")]
+    assert len(Store(home / "store").names()) == len(names) + 1
+
+
+def test_people_whom_the_generator_saw_are_no_yardstick(home: Path):
+    """The training side as its own test: every part that needs people never seen says so, and the audit fails."""
+    code, text = mien(home, "audit", "copies", "--train", "train", "--test", "train", "--as", "blind")
+    told = Store(home / "store").run("blind").json("audit.json")
+    checks = {one["name"]: one for one in told["checks"]}
+    assert code == 4 and checks["leakage.generator_saw"]["value"] == 1
+    assert checks["leakage.subjects"]["verdict"] == checks["leakage.exact"]["verdict"] == "fail"
+    assert checks["memorisation.copied.pixels"]["verdict"] == "warn"
+    assert any("all held-out images are of training" in note for note in told["notes"]), text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nobody", "--train", "train", "--test", "test"], "there is no run or alias 'nobody'"),
+        (["copies", "--train", "train", "--test", "test", "--spaces", "pixel"], "spaces"),
+        (["copies", "--train", "train", "--test", "test", "--filter", "nearest"], "filter"),
+        (["copies", "--train", "train", "--test", "test", "--weights", "dinov2=absent.pth"], "no file absent.pth"),
+        (["copies", "--train", "train", "--test", "test", "--thresholds", "absent.toml"], "there must be a TOML file"),
+        (["copies", "--train", "copycat", "--test", "test"], "a run of faces must be named"),
+    ],
+)
+def test_wrong_commands_get_one_message_and_2(home: Path, arguments: list[str], complaint: str):
+    code, text = mien(home, "audit", *arguments)
+    assert code == 2 and complaint in text
+
+
+def test_sides_that_do_not_fit_are_refused():
+    faces = people(range(4), clips=1, frames=1)
+    small, lacking = people(range(4), clips=1, frames=1, size=16), faces.select(np.flatnonzero(faces.labels() != 2))
+    with pytest.raises(DataError, match="all sides of an audit must have one size"):
+        audit.audit(faces, faces, small, {}, {})
+    with pytest.raises(DataError, match="lacks disgust"):
+        audit.audit(lacking, faces, faces, {}, {})
+    with pytest.raises(DataError, match="the test side has none"):
+        audit.audit(faces, faces.select(np.array([], dtype=np.int64)), faces, {}, {})
+
+
+def test_one_exact_training_image_among_others_is_found(home: Path):
+    store = Store(home / "store")
+    train, unseen = (Faces.load(store.run(name).path) for name in ("train", "unseen"))
+    one = train.select(np.array([5]))
+    planted = concat([unseen, Faces(one.images, one.index.assign(key="planted", subject="", clip=""))])
+    keep(planted, store, "planted")
+    code, _, checks = audited(home, "planted")
+    assert code == 4 and checks["memorisation.exact"]["value"] == pytest.approx(1 / len(planted))
+    rows = pd.read_parquet(store.run("audit-planted").file("rows.parquet")).set_index("key")
+    assert rows.loc["planted", "exact"] and rows.loc["planted", "nearest"] == one.index["key"][0]
+    assert store.run("audit-planted").summary["holds"].startswith("audit of 121 images: fail")
+
+
+@pytest.mark.slow
+def test_a_generator_trained_on_few_images_for_far_too_long_fails_for_its_copies(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    few = keep(people(range(8), clips=1, frames=2, size=16), store, "train")
+    keep(people(range(8, 24), clips=1, frames=2, size=16), store, "test")
+    long = {"images_seen": 30_000, "mirror": False, "net": {"dropout": 0.0}}
+    generator = generators.train(generators.preset("smoke", few.name, long), store, device="cpu")
+    generators.generate(generators.order(generator, "balanced:60", store), store, alias="learnt", device="cpu")
+    code, _, checks = audited(tmp_path, "learnt")
+    failed = {one["family"] for one in checks.values() if one["verdict"] == "fail"}
+    assert code == 4 and "memorisation" in failed
+    assert checks["memorisation.copied.pixels"]["low"] > 0.05

@@ -1,0 +1,90 @@
+"""Rejection: counts stay exact, what the audit would hold against an image is what it is drawn anew for."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import keep, people
+from test_audit import home, mien  # noqa: F401
+
+from mien import features, generators
+from mien.audit import memorisation, rejection
+from mien.errors import SpecError
+from mien.faces import Faces, concat
+from mien.generators import CopycatSpec, copycat
+from mien.store import Store
+
+TRAIN, TEST = people(range(20), clips=1, frames=2), people(range(20, 30), clips=1, frames=2)
+
+
+def test_memorised_is_the_audits_own_alarm():
+    made = concat([people(range(40, 46), clips=1, frames=1), _copies(20)])
+    found = rejection.memorised(TRAIN, TEST)(made)
+    assert (found == memorisation.measure(TRAIN, TEST, made, {}).rows["alarm"].to_numpy()).all()
+    assert found[-20:].mean() > 0.3 > found[:-20].mean()
+
+
+def _copies(count: int) -> Faces:
+    spec = CopycatSpec.model_validate({"faces": "faces-000000000000"})
+    labels = np.resize(np.unique(TRAIN.labels()), count)
+    seeds = np.arange(count, dtype=np.int64)
+    generator = copycat.fit(TRAIN, spec, Path())
+    images = copycat.sample(generator, labels, seeds, generators.SamplerSpec(sampler="direct"))
+    index = [(f"copy/{place}", ["disgust", "happiness", "surprise"][place % 3]) for place in range(count)]
+    return generators.assemble(generator, images, index, "generate-000000000000", seeds)
+
+
+def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
+    ask = rejection.unlike(TRAIN, features.pixels(TRAIN.size))
+    unseen = people(range(40, 50), clips=1, frames=1)
+    noise = np.random.default_rng(0).integers(0, 256, unseen.images.shape, dtype=np.uint8)
+    assert ask(Faces(noise, unseen.index)).all() and ask(unseen).mean() < 0.5 and not ask(TRAIN).all()
+
+
+def test_a_generator_that_copies_now_and_then_yields_exact_counts_of_what_is_new(home: Path):  # noqa: F811
+    """Half of what it hands out lies near training faces; all of that is drawn anew, under the same key."""
+    store = Store(home / "store")
+    keep(concat([Faces.load(store.run(name).path) for name in ("train", "unseen")]), store, "both")
+    code, text = mien(home, "train", "both", "--preset", "copycat", "--set", "noise=0.3", "--as", "mixed")
+    assert code == 0, text
+    command = ("generate", "mixed", "--counts", "disgust=20,surprise=11", "--reject", "memorised", "--test", "test")
+    code, text = mien(home, *command, "--as", "picky")
+    assert code == 0, text
+    run = store.run("picky")
+    faces, thrown = Faces.load(run.path), pd.read_parquet(run.file("rejected.parquet"))
+    assert faces.index["emotion"].value_counts().to_dict() == {"disgust": 20, "surprise": 11}
+    assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) <= set(faces.index["key"])
+    rows = {row["class"]: row for row in run.summary["rejected"]}
+    assert rows["all"]["rejected"] == len(thrown) > 0 and rows["all"]["drawn"] == 31 + len(thrown)
+    assert rows["disgust"]["rejected"] + rows["surprise"]["rejected"] == len(thrown)
+    assert "of people never seen" in text
+    both = Faces.load(store.run("both").path)
+    assert not rejection.memorised(both, Faces.load(store.run("test").path))(faces).any()
+    generator = generators.load(store.run("mixed"))
+    again = generators.sample(generator, faces.labels(), faces.index["seed"].to_numpy())
+    assert (again == faces.images).all()  # each can be made again alone
+    untouched = ~faces.index["key"].isin(thrown["key"]).to_numpy()
+    plain = generators.generate(generators.order(store.run("mixed"), "disgust=20,surprise=11", store), store)
+    assert (Faces.load(plain.path).images[untouched] == faces.images[untouched]).all()
+
+
+def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # noqa: F811
+    command = ("generate", "copycat", "--counts", "disgust=30", "--reject", "memorised,unlike", "--test", "test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rejection, "ROUNDS", 2)
+        code, text = mien(home, *command)
+    assert code == 4 and "are still rejected" in text and "disgust" in text
+    assert not [name for name in Store(home / "store").names() if "reject" in Store(home / "store").run(name).spec]
+
+
+def test_what_cannot_be_asked_is_refused(home: Path):  # noqa: F811
+    assert mien(home, "generate", "copycat", "--reject", "memorised")[0] == 2
+    assert mien(home, "generate", "copycat", "--test", "test")[0] == 2
+    code, text = mien(home, "generate", "copycat", "--counts", "disgust=3", "--reject", "memorized", "--test", "test")
+    assert code == 2 and "'memorised'" in text
+    code, text = mien(home, "generate", "copycat", "--counts", "disgust=3", "--reject", "memorised", "--test", "train")
+    assert code == 2 and "whom training has not seen" in text
+    spec = generators.GenerateSpec(generator="copycat-000000000000", counts={"fear": 1}, sampler="direct")
+    with pytest.raises(SpecError, match="each once"):
+        rejection.order(spec, ["unlike", "unlike"], "faces-000000000000")
