@@ -7,8 +7,8 @@
 
 `plan` times a batch of each network here, as `mien study plan` does, or takes images a second of training that were
 measured elsewhere. It works through the studies' own jobs in the engine's order: whenever a card is free, the first job
-that has all it needs. `--rate` says how many times faster than what was timed a card is taken to be; with 1 the times are
-those measured.
+that has all it needs. `--rate` says how many times faster than what was timed a card is taken to be; with 1 the times
+are those measured.
 """
 
 import argparse
