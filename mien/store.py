@@ -259,10 +259,20 @@ class Store:
 
     def _build(self, spec: Spec, build: Build, require_claim: Callable[[], None]) -> None:
         work = self.root / "work" / spec.name
+        require_claim()
         for old in work.glob("out-*"):
             shutil.rmtree(old, ignore_errors=True)
         out, scratch = work / f"out-{uuid.uuid4().hex}", self.scratch(spec.name)
         out.mkdir()
+        try:
+            self._fill(spec, build, out, scratch, require_claim)
+        except Exception as error:
+            if self.done(spec.name) or not out.is_dir():  # swept away by one that was asleep, and did not know it
+                raise Lost(spec.name) from error
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+
+    def _fill(self, spec: Spec, build: Build, out: Path, scratch: Path, require_claim: Callable[[], None]) -> None:
         began = time.time()
         build(out, scratch)
         _write_json(out / "spec.json", {"stage": spec.stage, **spec.model_dump(mode="json")})
@@ -283,7 +293,6 @@ class Store:
         except OSError:
             if not self.done(spec.name):  # another process was faster: its run is as good as ours
                 raise
-        shutil.rmtree(work, ignore_errors=True)
 
     def scratch(self, name: str) -> Path:
         """Return the folder of what an unfinished run has so far, which outlives a killed process."""

@@ -393,7 +393,9 @@ def prepared(task: str, folder: Path) -> tuple[dict[str, str], float]:
     store = Store(folder / "disk" / "store")
     store.root.mkdir(parents=True)
     if task == "study":
-        keep(blobs(), store, "blobs")
+        first = FORK.Process(target=keep, args=(blobs(), store, "blobs"))  # this process itself starts no threads
+        first.start()
+        first.join()
     whole = Scene(
         task, Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-whole"))), {}, 0.0, random.Random()
     )

@@ -285,6 +285,18 @@ def test_what_fails_after_the_claim_was_lost_is_no_failure(store: Store):
     assert store.make(Letter(), build).file("text.txt").read_text() == "from elsewhere"
 
 
+def test_what_a_sleeper_swept_away_is_made_again(store: Store):
+    calls = []
+
+    def build(out: Path, scratch: Path) -> None:
+        calls.append(out)
+        if len(calls) == 1:
+            out.rmdir()
+        (out / "text.txt").write_text(f"call {len(calls)}")
+
+    assert store.make(Letter(), build).file("text.txt").read_text() == "call 2"
+
+
 def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
     claim = store.root / "work" / f"{Letter().name}.claim"
