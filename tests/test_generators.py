@@ -426,7 +426,7 @@ def test_statistics_are_those_of_the_images():
 
 def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(tmp_path: Path, trained):
     assert trained["edm"].seen["key"].tolist() == toy().index["key"].tolist()
-    assert list(trained["edm"].seen.columns) == ["key", "subject", "clip"]
+    assert list(trained["edm"].seen.columns) == ["key", "subject", "clip", "dataset"]
     faces, seen = toy(), toy().index.loc[:, SEEN].assign(key=lambda table: "old/" + table["key"])
     second = generators.fit(
         Faces(faces.images, faces.index, seen), spec_of("edm", images_seen=8), tmp_path, device="cpu"
