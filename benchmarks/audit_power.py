@@ -180,9 +180,9 @@ def main() -> None:
         flush=True,
     )
     free = [bench.told("clean", 0, seed) for seed in range(given.clean)]
-    gaussian = [bench.told("gaussian", 0, seed) for seed in range(given.clean)]
+    gaussian = [bench.told("gaussian", 0, seed) for seed in range(given.sets)]
     shares = " | ".join(f"{100 * share:g} %" for share in SHARES)
-    print(f"false alarms, of {given.clean} sets\n| test | other people | Gaussian |\n| --- | --: | --: |")
+    print(f"false alarms\n| test | other people, of {given.clean} | Gaussian, of {given.sets} |\n| --- | --: | --: |")
     for test in free[0]:
         print(f"| {test} | {_count(free, test)} | {_count(gaussian, test)} |")
     for kind in given.kinds:

@@ -45,6 +45,7 @@ NETWORKS: Mapping[str, ClassifierSpec] = {
 }
 JUDGED = 24_000  # images that the judge sees in training, whatever their number
 EPOCHS = (3, 100)  # the fewest and the most that it takes
+TAUGHT = JUDGED // EPOCHS[0]  # images that it learns from at most: of more, so many, evenly spaced
 BATCH = 256  # images that a space looks at together
 
 Vectors = Float[np.ndarray, "n d"]
@@ -128,6 +129,8 @@ def train_judge(
     fewer than two images.
     """
     few, many = EPOCHS
+    if len(faces) > TAUGHT:
+        faces = faces.select(np.linspace(0, len(faces) - 1, TAUGHT).astype(np.int64))
     epochs = min(many, max(few, round(images_seen / max(1, len(faces)))))
     size = min(SEEN, *faces.size[1:])
     spec = ClassifierSpec.model_validate({"name": "tiny", "size": size, "epochs": epochs, "augment": {}})

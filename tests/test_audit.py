@@ -146,6 +146,7 @@ def test_sides_that_do_not_fit_are_refused():
         audit.audit(faces, faces.select(np.array([], dtype=np.int64)), faces, {}, {})
 
 
+@pytest.mark.slow
 def test_one_exact_training_image_among_others_is_found(home: Path):
     store = Store(home / "store")
     train, unseen = (Faces.load(store.run(name).path) for name in ("train", "unseen"))

@@ -53,3 +53,14 @@ def test_the_benchmark_of_presets_prints_a_row_of_figures_for_each():
     figures = [float(cell.replace(",", "")) for cell in row]
     assert figures[0] == 0.99 and figures[2] == 2 and all(figure > 0 for figure in figures)
     assert "no card here" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_audit_prints_how_often_each_test_fires(tmp_path: Path):
+    small = ["--images", "64", "--people", "8", "6", "--sets", "1", "--clean", "2", "--kinds", "exact"]
+    command = [sys.executable, str(BENCHMARKS / "audit_power.py"), str(tmp_path), *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "192 of 6 held out, 64 synthetic images" in done.stdout
+    assert re.findall(r"\| exact \| (.*) \|", done.stdout) == ["0 | 0", "1 | 1 | 1 | 1 | 1"]
+    assert len(list(tmp_path.glob("8-6-64-*.json"))) == 2 + 1 + 5

@@ -146,6 +146,19 @@ def test_the_order_of_images_plays_no_part(
     assert np.allclose(rows["ratio_clip"], found.rows["ratio_clip"], atol=1e-3)
 
 
+def test_duplicates_are_counted_against_training_and_within_the_set(train: Faces, test: Faces, clean: Faces):
+    brighter = (train.images[50:51] * 0.9 + 10).astype(np.uint8)
+    parts = [train.images[:3], train.images[30:32, :, :, ::-1], brighter, clean.images[::30], clean.images[:1]]
+    made = as_made(np.concatenate(parts), ["fear"] * 17)
+    told = memorisation.measure(train, test, made, {})
+    assert record(told, "exact").value == 3 / 17 and told.rows["exact"].tolist() == [True] * 3 + [False] * 14
+    assert (told.rows["bits"][:5] == 0).all() and told.rows["bits"][5] <= 4  # mirrored and brighter ones too
+    assert record(told, "exact_within").value == 2 / 17  # the first stranger, twice
+    assert 2 / 17 <= record(told, "near_within").value < 1
+    usual, own = record(told, "near_heldout").value, record(told, "near").value
+    assert own >= 6 / 17 and record(told, "near_gap").value == pytest.approx(own - usual)
+
+
 def test_further_spaces_stand_beside_pixels(train: Faces, test: Faces, mixed: tuple[Faces, np.ndarray]):
     flat = [faces.images.reshape(len(faces), -1).astype(np.float32) for faces in (train, test, mixed[0])]
     told = memorisation.measure(train, test, mixed[0], {"raw": Sides(flat[0], flat[1], flat[2])})

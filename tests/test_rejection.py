@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import keep, people
+from drawn import people
 from test_audit import home, mien  # noqa: F401
 
 from mien import features, generators
 from mien.audit import memorisation, rejection
 from mien.errors import SpecError
 from mien.faces import Faces, concat
-from mien.generators import CopycatSpec, copycat
+from mien.generators import CopycatSpec, GenerateSpec, copycat
 from mien.store import Store
 
 TRAIN, TEST = people(range(20), clips=1, frames=2), people(range(20, 30), clips=1, frames=2)
@@ -42,31 +42,37 @@ def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
     assert ask(Faces(noise, unseen.index)).all() and ask(unseen).mean() < 0.5 and not ask(TRAIN).all()
 
 
-def test_a_generator_that_copies_now_and_then_yields_exact_counts_of_what_is_new(home: Path):  # noqa: F811
-    """Half of what it hands out lies near training faces; all of that is drawn anew, under the same key."""
-    store = Store(home / "store")
-    keep(concat([Faces.load(store.run(name).path) for name in ("train", "unseen")]), store, "both")
-    code, text = mien(home, "train", "both", "--preset", "copycat", "--set", "noise=0.3", "--as", "mixed")
-    assert code == 0, text
-    command = ("generate", "mixed", "--counts", "disgust=20,surprise=11", "--reject", "memorised", "--test", "test")
-    code, text = mien(home, *command, "--as", "picky")
-    assert code == 0, text
-    run = store.run("picky")
-    faces, thrown = Faces.load(run.path), pd.read_parquet(run.file("rejected.parquet"))
-    assert faces.index["emotion"].value_counts().to_dict() == {"disgust": 20, "surprise": 11}
-    assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) <= set(faces.index["key"])
-    rows = {row["class"]: row for row in run.summary["rejected"]}
-    assert rows["all"]["rejected"] == len(thrown) > 0 and rows["all"]["drawn"] == 31 + len(thrown)
-    assert rows["disgust"]["rejected"] + rows["surprise"]["rejected"] == len(thrown)
-    assert "of people never seen" in text
-    both = Faces.load(store.run("both").path)
-    assert not rejection.memorised(both, Faces.load(store.run("test").path))(faces).any()
-    generator = generators.load(store.run("mixed"))
+def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exact(tmp_path: Path):
+    counts = {"disgust": 20, "surprise": 11}
+    fields = {"generator": "copycat-000000000000", "counts": counts, "sampler": "direct"}
+    spec = rejection.order(GenerateSpec.model_validate(fields), ["unlike"], "faces-000000000000")
+    limit = float(np.median(TRAIN.images.mean(axis=(1, 2, 3))))
+
+    def dark(faces: Faces) -> np.ndarray:
+        return np.asarray(faces.images.mean(axis=(1, 2, 3)) < limit)
+
+    generator = copycat.fit(TRAIN, CopycatSpec(faces="faces-000000000000"), Path())
+    faces, thrown = rejection._draw(spec, generator, {"unlike": dark}, tmp_path, "cpu", None)
+    assert faces.index["emotion"].value_counts().to_dict() == counts and not dark(faces).any()
+    assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) < set(faces.index["key"])
+    assert len(thrown) > 10 and thrown["unlike"].all() and thrown["round"].max() > 0
     again = generators.sample(generator, faces.labels(), faces.index["seed"].to_numpy())
     assert (again == faces.images).all()  # each can be made again alone
-    untouched = ~faces.index["key"].isin(thrown["key"]).to_numpy()
-    plain = generators.generate(generators.order(store.run("mixed"), "disgust=20,surprise=11", store), store)
-    assert (Faces.load(plain.path).images[untouched] == faces.images[untouched]).all()
+    _, labels, numbers = generators.plan(spec.name, counts, spec.seed)
+    kept = ~faces.index["key"].isin(thrown["key"]).to_numpy()
+    assert (generators.sample(generator, labels[kept], numbers[kept]) == faces.images[kept]).all()
+
+
+def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(home: Path):  # noqa: F811
+    command = ("generate", "copycat", "--counts", "disgust=12,surprise=7", "--reject", "unlike", "--test", "test")
+    code, text = mien(home, *command, "--as", "picky")
+    assert code == 0, text
+    run = Store(home / "store").run("picky")
+    thrown = pd.read_parquet(run.file("rejected.parquet"))
+    rows = {row["class"]: row for row in run.summary["rejected"]}
+    assert Faces.load(run.path).index["emotion"].value_counts().to_dict() == {"disgust": 12, "surprise": 7}
+    assert rows["all"]["drawn"] == 19 + len(thrown) and rows["all"]["rejected"] == len(thrown)
+    assert 0 <= rows["disgust"]["unlike_heldout"] < 1 and "of people never seen" in text
 
 
 def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # noqa: F811

@@ -70,6 +70,7 @@ def test_each_class_is_a_check_where_the_threshold_says_so():
 
 
 def test_what_was_not_measured_warns():
+    assert outcome(record(float("nan"))) == "warn"
     checks = verdict.judge([], {"labels.odd": LIMIT})
     assert checks[0].verdict == "warn" and checks[0].value is None and "nothing was measured" in checks[0].note
 

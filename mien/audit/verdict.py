@@ -6,7 +6,7 @@ warns where the number itself does.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,6 +153,8 @@ def worst(checks: Iterable[Check]) -> Outcome:
 
 
 def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:
+    if not math.isfinite(one.value):
+        return replace(_absent(one.metric, limit), part=one.part, n=one.n)
     name = _other(one.metric, limit.against)
     part = "" if limit.against == "chance" else one.part
     other = by_name.get((name, part)) if limit.against else None
@@ -173,7 +175,7 @@ def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Thresh
 
 
 def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
-    return value is not None and not math.isnan(value) and (value - number) * limit.sign > 0
+    return value is not None and (value - number) * limit.sign > 0
 
 
 def _other(metric: str, against: str) -> str:
