@@ -9,9 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
-    {"errors", "seeds"},
+    {"errors", "licences", "seeds"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
-    {"store", "figures", "charts", "drawing", "hashes"},
+    {"store", "figures", "charts", "drawing", "folders", "hashes"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "ingest"},
     {"generators", "classifiers"},
@@ -20,7 +20,7 @@ LAYERS = [
     {"cost", "results"},
     {"words"},
     {"beside"},
-    {"report"},
+    {"report", "publish"},
     {"demo"},
     {"cli"},
     {"__main__"},
@@ -30,7 +30,9 @@ ONLY_IN = {
     "timm": {"classifiers"},
     "sklearn": {"controls"},
     "cv2": {"drawing", "ingest"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "publish"},
+    "huggingface_hub": {"publish", "classifiers"},
+    "c2pa": {"publish"},
     "matplotlib": {"charts"},
     "typer": {"cli"},
 }

@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     *("", "demo", "toy", "ingest", "preprocess", "split", "train", "generate", "export"),
-    *("study", "study plan", "study run", "study status", "report", "ls", "show", "verify", "rm"),
+    *("study", "study plan", "study run", "study status", "report"),
+    *("publish", "publish build", "publish check", "publish push", "regenerate", "ls", "show", "verify", "rm"),
 )
 
 

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
+from mien.licences import recorded
 from mien.preprocess import MIN_SIDE, Colour, Filter, decode, write
 from mien.progress import say, track
 from mien.spec import Spec, nearest, read_spec
@@ -239,6 +240,7 @@ def run(
             "licence": faces.index["licence"].iloc[0],
             "citation": about.citation if spec.licence is None and listing.licence == about.licence else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
+            "terms": recorded(reader, spec.dataset, spec.licence, spec.licence or listing.licence),
         }
         write(faces, out, summary)
 
