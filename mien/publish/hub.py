@@ -48,18 +48,25 @@ def push(folder: Path, repository: str, access: str = "private", *, dry_run: boo
         steps.append(f"open it: {access}" + (", by hand for each who asks" if access == "gated" else " to everyone"))
     if dry_run:
         return steps
-    api = _library().HfApi()
-    done = _send(api, folder, repository, access, files, told["version"], steps)
-    if access == "gated":
-        api.update_repo_settings(repository, repo_type="dataset", gated="manual", private=False)
-    elif access == "public":
-        api.update_repo_settings(repository, repo_type="dataset", gated=False, private=False)
-    return [*done, *steps[3:]]
+    library = _library()
+    api = library.HfApi()
+    try:
+        _send(api, folder, repository, access, files, told["version"], steps)
+        if access != "private":
+            gated = "manual" if access == "gated" else False
+            api.update_repo_settings(repository, repo_type="dataset", gated=gated, private=False)
+    except (library.errors.HTTPError, OSError, ValueError) as error:  # no network, no right, no such name
+        told_first = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"{repository} must be a repository at {api.endpoint} that can be written, and that failed "
+            f"({type(error).__name__}: {told_first}). Check network, name and HF_TOKEN; what was sent stays private"
+        ) from None
+    return steps
 
 
 def _send(
     api: Any, folder: Path, repository: str, access: str, files: Sequence[Path], version: str, steps: Sequence[str]
-) -> list[str]:
+) -> None:
     say(steps[0])
     api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
     if access == "private" and not api.repo_info(repository, repo_type="dataset").private:
@@ -80,7 +87,6 @@ def _send(
             f"{repository} must hold what was sent, and {len(lost)} of {len(files)} files are not as they are here: "
             f"{', '.join(lost[:5])}; push again"
         )
-    return list(steps[:3])
 
 
 def _arrived(path: Path, there: Any) -> bool:

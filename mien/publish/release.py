@@ -312,7 +312,7 @@ def recorded(folder: Path) -> Answers:
 
 def about_now() -> dict[str, str]:
     """Return the versions of the libraries that are at work here."""
-    return about(0)["versions"]
+    return about(0.0)["versions"]
 
 
 def _json(path: Path, content: Any) -> None:
