@@ -435,8 +435,8 @@ def test_a_real_image_in_a_database_is_found(tmp_path: Path):
 
 
 def faces_of(folder: Path, store: Store) -> str:
-    pattern = {"subject_pattern": "(subj[0-9]+)_", "licence": "CC0 1.0"}
-    return ingest.run("folder", folder, store, name="photos", size=16, workers=1, **pattern).name
+    options: dict[str, Any] = {"size": 16, "subject_pattern": "(subj[0-9]+)_", "licence": "CC0 1.0"}
+    return ingest.run("folder", folder, store, name="photos", workers=1, **options).name
 
 
 @pytest.mark.parametrize("told", ["the face of photos:subj01", "like subj03 in the studio", "photos/fear/subj01_0.png"])

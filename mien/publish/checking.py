@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 import tarfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,9 @@ def check(folder: Path, *, libraries: bool = True) -> Checked:
                 skipped.append(name)
                 continue
             say(f"loading it with {name}")
-            faults += _safely(name, lambda name=name: loading.LOADERS[name](folder, told, rows))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what these libraries tell their own authors
+                faults += _safely(name, lambda name=name: loading.LOADERS[name](folder, told, rows))
             compared.append(name)
     if faults:
         more = f"\n  and {len(faults) - MANY} more" if len(faults) > MANY else ""
