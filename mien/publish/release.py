@@ -110,7 +110,8 @@ def _images(
     layout: Layout, origin: Origin, answers: Answers, splits: Mapping[str, list[int]], signer: signing.Signer | None
 ) -> pd.DataFrame:
     """Write the Parquet files, and return the registry's rows."""
-    named = ids(origin.faces)
+    named, classes = ids(origin.faces), list(origin.faces.classes)
+    index = {column: origin.faces.index[column].tolist() for column in ("emotion", "source", "seed")}
     kept: list[tuple[str, ...]] = []
 
     def rows(split: str, places: list[int]) -> Iterator[dict[str, Any]]:
@@ -119,15 +120,15 @@ def _images(
                 part = places[first : first + AT_ONCE]
                 images = np.asarray(origin.faces.images[part])
                 for place, image, bits in zip(part, images, perceptual_hash(images), strict=True):
-                    row = _row(origin, answers, place, image, named[place], f"{bits:016x}", split, signer)
-                    label = origin.faces.classes[row["label"]]
-                    same = ("sha256", "pixels_sha256", "phash")
-                    kept.append((row["image_id"], split, label, *(row[name] for name in same)))
+                    emotion, source, seed = (index[column][place] for column in index)
+                    row = _row(origin, answers, image, (named[place], source, seed, emotion), signer)
+                    row |= {"label": classes.index(emotion), "phash": f"{bits:016x}", "split": split}
+                    kept.append((named[place], split, emotion, *(row[name] for name in registry.COLUMNS[3:])))
                     yield row
                 tracker.update(first + len(part))
 
     for split, places in splits.items():
-        formats.write_parquet(layout.parquet(split), rows(split, places), origin.faces.classes)
+        formats.write_parquet(layout.parquet(split), rows(split, places), classes)
     return pd.DataFrame(kept, columns=list(registry.COLUMNS), dtype="str")
 
 
@@ -144,34 +145,28 @@ def ids(faces: Faces) -> list[str]:
 def _row(
     origin: Origin,
     answers: Answers,
-    place: int,
     image: np.ndarray,
-    name: str,
-    phash: str,
-    split: str,
+    who: tuple[str, str, int, str],
     signer: signing.Signer | None,
 ) -> dict[str, Any]:
-    known = origin.faces.index.iloc[place]
-    maker = origin.makers[known["source"]]
+    """Return what hangs on the image alone; `who` is its name, the run that made it, its seed and its emotion."""
+    name, source, seed, _ = who
+    maker = origin.makers[source]
     generator = origin.generators[maker.spec["generator"]]
-    who = (name, known["source"], int(known["seed"]), known["emotion"])
     data, pixels = marked(image, *who, answers, generator, __version__)
     if signer is not None:
         data = signer.sign(data, name)
     return {
         "image": {"bytes": data, "path": f"{name}.png"},
-        "label": origin.faces.classes.index(known["emotion"]),
         "image_id": name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "pixels_sha256": pixels,
-        "phash": phash,
         "generator_id": generator.name,
         "checkpoint_sha256": generator.content,
         "sampler": maker.spec["sampler"],
         "steps": maker.spec["steps"],
         "guidance": maker.spec["guidance"],
-        "seed": int(known["seed"]),
-        "split": split,
+        "seed": seed,
     }
 
 
