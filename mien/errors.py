@@ -7,6 +7,7 @@ MienError
 │   ├── StoreError        a run that is missing, altered or cannot be written
 │   ├── WeightsError      pretrained weights that are not at hand
 │   └── LeakageError      a test set that holds what training has seen
+├── GateRefused           a release that licences, consent or the audit stand against
 ├── TrainingError         a training that diverged
 ├── AuditFailed           a database that does not hold what was asked of it
 ├── WorkerDied            a process that was killed, or crashed, in the middle of a job
@@ -44,6 +45,12 @@ class WeightsError(UsageError):
 
 class LeakageError(UsageError):
     """A test set holds subjects, clips or frames that training has seen."""
+
+
+class GateRefused(MienError):
+    """A release must not be made or sent: a licence, a person's picture or the audit stands against it."""
+
+    exit_code = 3
 
 
 class TrainingError(MienError):

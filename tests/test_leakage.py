@@ -1,5 +1,7 @@
 """Leakage: what a test set shares with training is found, named and counted, and nobody is accused without cause."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest

@@ -8,7 +8,8 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = (
     *("", "demo", "toy", "ingest", "preprocess", "join", "split", "train", "generate", "export"),
     *("audit", "leakage", "review", "review queue", "review apply"),
-    *("study", "study plan", "study run", "study status", "report", "ls", "show", "verify", "rm"),
+    *("study", "study plan", "study run", "study status", "report"),
+    *("publish", "publish build", "publish check", "publish push", "regenerate", "ls", "show", "verify", "rm"),
 )
 
 

@@ -9,11 +9,11 @@ import sys
 
 import typer
 
-from mien.cli import stages, joins, audits, leaks, studies, runs  # isort: skip  # the order of `mien --help`
+from mien.cli import stages, joins, audits, leaks, studies, releases, runs  # isort: skip  # the order of `mien --help`
 from mien.cli.base import app
 from mien.errors import MienError
 
-__all__ = ["app", "audits", "joins", "leaks", "main", "runs", "stages", "studies"]
+__all__ = ["app", "audits", "joins", "leaks", "main", "releases", "runs", "stages", "studies"]
 
 INTERRUPTED = 130
 
@@ -21,8 +21,8 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line; an error is one message on stderr and an exit code.
 
-    0 done, 1 a fault in mien, 2 something in the command or its input, 4 an audit failed, 5 some trials failed, 130
-    interrupted.
+    0 done, 1 a fault in mien, 2 something in the command or its input, 3 a gate refused a release, 4 an audit failed,
+    5 some trials failed, 130 interrupted.
     """
     try:
         code = app(standalone_mode=False)

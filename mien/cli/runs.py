@@ -1,11 +1,18 @@
 """What the store holds: listed, shown, checked, deleted."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien.cli.base import STORE, StoreOption, app, holds, open_store, print_table, show_details, show_run
+
+if TYPE_CHECKING:
+    from mien.store import Store
+
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @app.command("ls")
@@ -53,14 +60,32 @@ def show(
 
 @app.command()
 def verify(
-    name: Annotated[str | None, typer.Argument(help="A run or alias; all runs by default.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A run or alias, or a picture file; all runs by default.", metavar="[WHAT]")
+    ] = None,
+    registry: Annotated[
+        Path | None, typer.Option(help="For a picture: the release to look for it in.", metavar="DIR")
+    ] = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Check every file of a run against its sha256."""
-    from mien.errors import StoreError
+    """Check every file of a run against its sha256; or say whether a picture is one of ours.
+
+    A picture is known by the mark in its file, or, when that is gone, by its pixels in the registry of a release.
+    """
+    from mien.errors import DataError, StoreError, UsageError
     from mien.store import Run
 
     home = open_store(store)
+    if name is not None and _a_picture(name, home):
+        from mien import publish
+
+        known = publish.identify(Path(name), registry)
+        if known.ours == "no":
+            raise DataError(f"{name} is not known to be one of ours: {known.text}")
+        print(f"{name}: {'one of ours' if known.ours == 'yes' else 'likely one of ours'}: {known.text}")
+        return
+    if registry is not None:
+        raise UsageError(f"--registry must stand with a picture file, and {name or 'nothing'} is none")
     names = [home.resolve(name)] if name else home.names()
     if name and not home.done(names[0]):
         raise StoreError(f"{names[0]} must be a finished run in {home.root}, and is not")
@@ -79,6 +104,12 @@ def verify(
     if altered:
         total = len(names) + len(broken)
         raise StoreError(f"{altered} of {total} runs were altered; delete their folders and make them again")
+
+
+def _a_picture(name: str, home: "Store") -> bool:
+    """Whether `name` is a file, or would be a picture, and not what the store knows by that name."""
+    named = Path(name).is_file() or Path(name).suffix.lower() in PICTURES
+    return named and name not in home.aliases() and not home.done(name)
 
 
 @app.command("rm")

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from mien import __version__, generators
 from mien.errors import UsageError
 from mien.faces import EMOTIONS
+from mien.folders import free, whole
 from mien.generators import GENERATORS, Diffusion, ddpm, edm
 from mien.generators.unet import NULL
 from mien.spec import nearest
@@ -244,30 +243,6 @@ written without any pickle in it; its sha256 stands in `export.json`, but whoeve
 other. Load it only if you trust where you have it from. It was written by torch {origin["torch"]}; other versions are
 not promised to read it.
 """
-
-
-def free(out: Path) -> Path:
-    """Return the absolute path of `out`; raises UsageError unless it does not exist yet, or is an empty folder."""
-    out = out.expanduser().resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        state = "holds files" if out.is_dir() else "is a file"
-        raise UsageError(f"--out must be a folder that does not exist yet, or is empty, and {out} {state}")
-    return out
-
-
-@contextmanager
-def whole(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out` that takes its place at the end; nothing is left if that is not reached."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    folder.mkdir()
-    try:
-        yield folder
-        if out.exists():
-            out.rmdir()  # free() found it empty; if it no longer is, this fails
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -22,6 +22,7 @@ from mien import crops
 from mien.crops import CropSpec, Place
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
+from mien.licences import recorded
 from mien.preprocess import MIN_SIDE, Colour, Filter, decode, open_picture, write
 from mien.progress import say, track
 from mien.spec import Spec, nearest, read_spec
@@ -256,6 +257,7 @@ def run(
             "citation": about.citation if spec.licence is None and listing.licence == about.licence else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
             **about_crop,
+            "terms": recorded(reader, spec.dataset, spec.licence, spec.licence or listing.licence),
         }
         write(faces, out, summary)
 

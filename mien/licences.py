@@ -1,0 +1,168 @@
+"""Licences: what the owners of a set allow, and whether a release asks for no less than its sources do.
+
+What is not known to be allowed is `unknown`, and never taken for a yes. Terms change: read the agreement that you
+signed; it holds where this list differs.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Answer = Literal["yes", "no", "unknown"]
+
+CONDITIONS = {
+    "by": "name the source",
+    "sa": "share under the same licence",
+    "nd": "share no changed version",
+    "nc": "no commercial use",
+    "research": "research only",
+    "agreement": "a signed agreement with the owners",
+}
+"""What licences ask for: of two licences, the one that asks for less is the looser one."""
+
+# Licences without a family of their own: what they ask for.
+PLAIN: Mapping[str, tuple[str, ...]] = {
+    "public-domain": (),
+    "pddl": (),
+    "mit": ("by",),
+    "apache-2.0": ("by",),
+    "bsd-3-clause": ("by",),
+    "odc-by": ("by",),
+}
+LINKS = {
+    "cc0": "https://creativecommons.org/publicdomain/zero/1.0/",
+    "mit": "https://opensource.org/license/mit",
+    "apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
+    "bsd-3-clause": "https://opensource.org/license/bsd-3-clause",
+    "odc-by": "https://opendatacommons.org/licenses/by/1-0/",
+    "pddl": "https://opendatacommons.org/licenses/pddl/1-0/",
+}
+_CREATIVE = re.compile(r"^cc-by((?:-nc)?(?:-sa|-nd)?)(?:-([0-9]\.[0-9]))?$")
+_ZERO = re.compile(r"^cc-?0(?:-1\.0)?$")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the owners of a set allow.
+
+    `originals` and `derived`: may its images, and what was made from them, be passed on. `conditions` are keys of
+    CONDITIONS. `blocked` are people, by the set's own names, of whom nothing may be published. `withdrawn` says why a
+    set is no longer given out. `source` is where all of this was read.
+    """
+
+    name: str
+    originals: Answer = "unknown"
+    derived: Answer = "unknown"
+    conditions: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    withdrawn: str = ""
+    source: str = ""
+
+
+_ASKED = ("by", "nc", "research", "agreement")
+_STRICT = ("yes", "unknown", "no")
+
+
+def _asked(name: str, source: str, derived: Answer = "unknown", blocked: tuple[str, ...] = ()) -> Terms:
+    """Terms of a set that is handed out on request, for research alone."""
+    return Terms(name, "no", derived, _ASKED, blocked, source=source)
+
+
+def _withdrawn(name: str, why: str) -> Terms:
+    return Terms(name, "no", "no", _ASKED, withdrawn=why, source="arXiv 2111.04424")
+
+
+# By the name of a reader or of a dataset, small letters and digits alone.
+KNOWN: Mapping[str, Terms] = {
+    "casme": _asked("CASME", "http://casme.psych.ac.cn/casme/e1"),
+    "casme2": _asked("CASME II", "http://casme.psych.ac.cn/casme/e2", blocked=("sub12", "sub22")),
+    "casmesq": _asked("CAS(ME)^2", "http://casme.psych.ac.cn/casme/e3"),
+    "casme3": _asked("CAS(ME)^3", "http://casme.psych.ac.cn/casme/e4"),
+    "samm": _asked("SAMM", "the form of Manchester Metropolitan University"),
+    "smic": _asked("SMIC", "the form of the University of Oulu"),
+    "mmew": _asked("MMEW", "the form of its authors"),
+    "4dme": _asked("4DME", "the form of the University of Oulu"),
+    "ckplus": _asked("CK+", "the agreement with CMU and Pitt"),
+    "jaffe": _asked("JAFFE", "https://zenodo.org/records/3451524"),
+    "kdef": _asked("KDEF", "the terms of Karolinska Institutet"),
+    "oulucasia": _asked("Oulu-CASIA", "the form of the University of Oulu"),
+    "mmi": _asked("MMI", "registration with its owners"),
+    "affectnet": _asked("AffectNet", "given to heads of laboratories alone"),
+    "rafdb": _asked("RAF-DB", "whdeng.cn: no redistribution of images or of derived data", derived="no"),
+    "rafce": _asked("RAF-CE", "whdeng.cn: no redistribution of images or of derived data", derived="no"),
+    "celeba": _asked("CelebA", "its terms: images and derived data for research alone, not passed on", derived="no"),
+    "fer2013": Terms("FER2013", source="gathered from the web; no licence of the pictures' owners is known"),
+    "ferplus": Terms("FER+", source="gathered from the web; no licence of the pictures' owners is known"),
+    "msceleb1m": _withdrawn("MS-Celeb-1M", "withdrawn by its owner in 2019"),
+    "megaface": _withdrawn("MegaFace", "withdrawn by its owner in 2020"),
+    "dukemtmc": _withdrawn("DukeMTMC", "withdrawn by its owner in 2019"),
+}
+_OTHER_NAMES = {"casmeii": "casme2", "cas(me)^2": "casmesq", "casmesquared": "casmesq", "ck": "ckplus", "ck+": "ckplus"}
+_OTHER_NAMES |= {"fer+": "ferplus", "fer": "fer2013", "raf": "rafdb", "ck48": "ckplus", "ck+48": "ckplus"}
+
+
+def terms(reader: str, dataset: str, given: str | None, licence: str) -> Terms:
+    """Return the terms of a set that was ingested by `reader` under the name `dataset`.
+
+    `licence` is what its images carry, `given` what was said by hand at ingest, if anything. A set that is known by
+    name has its owners' terms, whatever was said by hand; only a licence that stands in the folder itself (drawn faces
+    in its layout) goes before them. For all others a licence that anybody can read decides, and else nothing is known.
+    """
+    known = _known(reader) or _known(dataset)
+    asked = conditions(licence)
+    if known is not None and (given is not None or asked is None):
+        return known
+    if asked is None:
+        return Terms(dataset, source=f"no terms are known for the licence '{licence}'")
+    source = "as said at ingest" if given is not None else "as the folder says"
+    return Terms(dataset, "yes", "no" if "nd" in asked else "yes", asked, source=source)
+
+
+def recorded(reader: str, dataset: str, given: str | None, licence: str) -> dict[str, Any]:
+    """Return the terms of a set as JSON, as they are kept with what was ingested."""
+    return asdict(terms(reader, dataset, given, licence))
+
+
+def stricter(one: Terms, kept: Any) -> Terms:
+    """Return `one` with whatever `kept`, terms as `recorded` returned them, allows less; anything else is ignored."""
+    if not isinstance(kept, dict) or not kept.keys() >= {"originals", "derived", "conditions", "blocked"}:
+        return one
+    worst = {name: max(getattr(one, name), kept[name], key=_STRICT.index) for name in ("originals", "derived")}
+    lists = {name: (*dict.fromkeys([*getattr(one, name), *kept[name]]),) for name in ("conditions", "blocked")}
+    return replace(one, **worst, **lists)
+
+
+def conditions(licence: str) -> tuple[str, ...] | None:
+    """Return what a licence asks for, nothing if it is none that is known: `cc-by-nc-4.0` asks for by and nc."""
+    name = plain(licence)
+    creative = _CREATIVE.match(name)
+    if creative:
+        return ("by", *(part for part in creative[1].split("-") if part))
+    return () if _ZERO.match(name) else PLAIN.get(name)
+
+
+def link(licence: str) -> str:
+    """Return where the text of a licence stands, nothing if that is not known."""
+    name = plain(licence)
+    creative = _CREATIVE.match(name)
+    if creative:
+        return f"https://creativecommons.org/licenses/by{creative[1]}/{creative[2] or '4.0'}/"
+    return LINKS["cc0"] if _ZERO.match(name) else LINKS.get(name, "")
+
+
+def plain(licence: str) -> str:
+    """Return a licence's name as it is compared: `CC BY-NC 4.0` as `cc-by-nc-4.0`."""
+    return re.sub(r"[\s_]+", "-", licence.strip().lower())
+
+
+def looser(ours: tuple[str, ...], sources: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Say for each source, by name, what it asks for and `ours` does not; nothing if ours is as strict."""
+    missing = {name: [one for one in asked if one not in ours] for name, asked in sources.items()}
+    return [f"{name} asks for: {', '.join(CONDITIONS[one] for one in lost)}" for name, lost in missing.items() if lost]
+
+
+def _known(name: str) -> Terms | None:
+    small = name.strip().lower()
+    short = re.sub(r"[^a-z0-9]", "", small)
+    return KNOWN.get(_OTHER_NAMES.get(small, _OTHER_NAMES.get(short, short)))

@@ -1,0 +1,156 @@
+"""Where a synthetic database comes from: its generators, the real sets behind them, and whom these show."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from mien import licences
+from mien.errors import UsageError
+from mien.faces import Faces
+from mien.licences import Terms
+from mien.spec import parents
+from mien.store import Run, Store
+
+INDEX = "index.parquet"
+AUDIT = "audit.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A real set that a database rests on: `run` ingested it; the counts are of what the generators saw of it."""
+
+    run: str
+    dataset: str
+    licence: str
+    terms: Terms
+    citation: str
+    images: int
+    clips: int
+    subjects: int
+    blocked: int
+
+    @property
+    def told(self) -> str:
+        """What was seen of it, in words."""
+        return f"{self.images:,} images, {self.clips:,} clips, {self.subjects:,} subjects"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A synthetic database with all that it was made from.
+
+    `makers` are the generations of its images by name, `generators` what drew them, `lineage` every run that came
+    before, parents first, itself last.
+    """
+
+    run: Run
+    faces: Faces
+    makers: Mapping[str, Run]
+    generators: Mapping[str, Run]
+    lineage: tuple[Run, ...]
+    sources: tuple[Source, ...]
+
+    @cached_property
+    def real(self) -> set[str]:
+        """The sha256 of the pixels of every real image in the lineage."""
+        return {pixels for table in self._indices for pixels in table.loc[table["source"] == "real", "sha256"]}
+
+    @cached_property
+    def names(self) -> set[str]:
+        """What must not stand in a release: subjects, clips and keys of all real images in the lineage."""
+        columns = ("subject", "clip", "key")
+        tables = [table.loc[table["source"] == "real"] for table in self._indices]
+        return {str(name) for table in tables for column in columns for name in table[column]} - {""}
+
+    @property
+    def seen(self) -> pd.DataFrame:
+        """Key, subject and clip of each image that a generator was trained on."""
+        return self.faces.seen if self.faces.seen is not None else pd.DataFrame({"key": [], "subject": [], "clip": []})
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """A row a class: images made, images, clips and subjects seen, and how many were made for each seen."""
+        tables = [table.loc[table["source"] == "real"] for table in self._indices]
+        real = pd.concat(tables).drop_duplicates("key") if tables else self.seen.assign(emotion="")
+        shown = real.loc[real["key"].isin(self.seen["key"])]
+        rows = []
+        for name in self.faces.classes:
+            part, made = shown.loc[shown["emotion"] == name], int((self.faces.index["emotion"] == name).sum())
+            counts = [len(part), *(part.loc[part[column] != "", column].nunique() for column in ("clip", "subject"))]
+            rows.append((name, made, *counts, made / len(part) if len(part) else float("nan")))
+        return pd.DataFrame(rows, columns=["class", "images", "seen_images", "seen_clips", "seen_subjects", "ratio"])
+
+    @cached_property
+    def _indices(self) -> list[pd.DataFrame]:
+        return [pd.read_parquet(run.file(INDEX)) for run in self.lineage if INDEX in run.manifest["files"]]
+
+
+def trace(name: str, store: Store) -> Origin:
+    """Return where the database that `name` stands for comes from.
+
+    Raises UsageError if it holds real images, or none that a run of `mien generate` drew, and StoreError if a run that
+    it was made from is not in the store any more: what cannot be traced cannot be vouched for.
+    """
+    run = store.run(name)
+    faces = Faces.load(run.path)
+    if not len(faces) or (faces.index["source"] == "real").any():
+        raise UsageError(
+            f"a synthetic database must be named, and {run.name} holds {'real images' if len(faces) else 'no image'}; "
+            "`mien ls generate` lists what was generated"
+        )
+    makers = {one: run if one == run.name else store.run(one) for one in sorted(set(faces.index["source"]))}
+    strange = [one for one, made in makers.items() if "generator" not in made.spec]
+    if strange:
+        raise UsageError(f"the images must come from `mien generate`, and some of {run.name} come from {strange[0]}")
+    generators = {made.spec["generator"]: store.run(made.spec["generator"]) for made in makers.values()}
+    lineage = ancestors(run, store)
+    sources = tuple(source(one, faces.seen) for one in lineage if one.stage == "ingest")
+    return Origin(run, faces, makers, generators, lineage, sources)
+
+
+def ancestors(run: Run, store: Store) -> tuple[Run, ...]:
+    """Return every run that `run` was made from, each before what was made from it, and itself last."""
+    found: dict[str, Run] = {}
+
+    def visit(one: Run) -> None:
+        for parent in parents(one.spec):
+            if parent not in found:
+                visit(store.run(parent))
+        found[one.name] = one
+
+    visit(run)
+    return tuple(found.values())
+
+
+def source(run: Run, seen: pd.DataFrame | None) -> Source:
+    """Return what an ingested set allows, and how much of it was seen."""
+    index, spec = pd.read_parquet(run.file(INDEX)), run.spec
+    licence = " and ".join(sorted(set(index["licence"])))
+    terms = licences.terms(spec["reader"], spec["dataset"], spec.get("licence"), licence)
+    terms = licences.stricter(terms, run.summary.get("terms"))  # what was known when it was ingested
+    mine = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
+    local = {subject.partition(":")[2] for subject in mine["subject"]}
+    clips, subjects = (int(mine.loc[mine[column] != "", column].nunique()) for column in ("clip", "subject"))
+    return Source(
+        run.name,
+        spec["dataset"],
+        licence,
+        terms,
+        str(run.summary.get("citation", "")),
+        len(mine),
+        clips,
+        subjects,
+        len(local & set(terms.blocked)),
+    )
+
+
+def audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
+    """Return the audits of exactly this database that the store holds, oldest first, each with its audit.json."""
+    names = [name for name in store.names() if name.startswith("audit-")]
+    found = [Run(name, store.root / "runs" / name) for name in names]
+    mine = [store.run(one.name) for one in found if one.spec.get("synthetic") == run.name]
+    told = [(one, one.json(AUDIT)) for one in mine]
+    return [(one, said) for one, said in told if isinstance(said, dict) and said.get("content") == run.content]
