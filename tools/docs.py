@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    *("", "demo", "toy", "ingest", "preprocess", "split", "train", "generate", "export"),
+    *("", "readers", "demo", "toy", "ingest", "preprocess", "split", "train", "generate", "export"),
     *("study", "study plan", "study run", "study status", "report", "ls", "show", "verify", "rm"),
 )
 

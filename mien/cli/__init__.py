@@ -9,11 +9,11 @@ import sys
 
 import typer
 
-from mien.cli import stages, studies, runs  # isort: skip  # the order of `mien --help`
+from mien.cli import data, stages, studies, runs  # isort: skip  # the order of `mien --help`
 from mien.cli.base import app
 from mien.errors import MienError
 
-__all__ = ["app", "main", "runs", "stages", "studies"]
+__all__ = ["app", "data", "main", "runs", "stages", "studies"]
 
 INTERRUPTED = 130
 

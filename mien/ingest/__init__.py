@@ -1,7 +1,8 @@
 """Readers: a dataset's folder on disk becomes Faces, with a report of everything odd that was met on the way.
 
-A reader lists the images of a folder with what is known of each, and decodes nothing; decoding is the same for all. A
-folder is only read. READERS, at the end, names them all.
+A reader is a module with three names: READER says what it is for, `recognise(look)` tells its layout at a glance, and
+`scan(root, spec)` lists the images of a folder with what is known of each. It decodes nothing; decoding is the same for
+all. A folder is only read. READERS, at the end, names them all.
 """
 
 import os
@@ -9,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256 as digest
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -26,6 +27,7 @@ from mien.spec import Spec, nearest, read_spec
 from mien.store import Run, Store, sha256
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+AUTO = "auto"  # instead of a reader's name
 DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")
 
 # What datasets and people call the emotions, in lower case.
@@ -46,6 +48,8 @@ ALIASES = {
     "surprised": "surprise",
 }
 
+LEFT_OUT = ""  # what a label becomes that is no single emotion: its images are left out, and it is said
+
 Severity = Literal["note", "warning"]
 
 
@@ -54,11 +58,17 @@ class Reader:
     """What a reader is for: shown to people, and where defaults come from."""
 
     dataset: str  # the default name of what it reads; empty: the folder's own name
-    needs: str
+    title: str  # what people call the set
+    needs: str  # FOLDER with ...
+    subjects: str  # where they come from: "the sheet"
+    clips: str
     licence: str
-    citation: str
+    citation: str  # empty only where there is nothing to cite
     obtain: str
-    options: tuple[str, ...]  # the fields of IngestSpec that it takes beside those that all take
+    labels: dict[str, str]  # what the source writes, in lower case -> one of EMOTIONS, or LEFT_OUT
+    options: tuple[str, ...] = ()  # the fields of IngestSpec that it takes beside those that all take
+    parts: dict[str, str] = field(default_factory=dict)  # of which `part` is one, the usual one first -> what it is
+    generic: bool = False  # any folder of images: `auto` thinks of it last
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class Listing:
 
     `rows` has one row an image: path and key relative to `root`, subject and clip without the dataset's name, and
     frame, phase, emotion, raw_label, action_units as in faces.COLUMNS. `annotations` are the other files that it rests
-    on, such as the sheet.
+    on, such as the sheet. `part` is which of the reader's parts was read.
     """
 
     root: Path
@@ -85,6 +95,7 @@ class Listing:
     annotations: tuple[Path, ...]
     findings: tuple[Finding, ...]
     licence: str
+    part: str | None = None
 
     def paths(self) -> list[Path]:
         """Return the path of each row's image."""
@@ -103,7 +114,8 @@ class IngestSpec(Spec):
     filter: Filter = "bilinear"
     licence: str | None = None  # None: what the reader knows
     map: dict[str, str] = Field(default_factory=dict)  # a class name of the source -> one of EMOTIONS
-    sheet: str | None = None  # casme2: the file name of the coding sheet; None: the newest
+    part: str | None = None  # one of the reader's parts; None: the first that is there
+    sheet: str | None = None  # the file name of the sheet with the labels; None: the newest
     subject_pattern: str | None = None  # folder: regular expressions, searched in the path of each file
     clip_pattern: str | None = None
     label_column: str | None = None  # folder: the columns of metadata.csv
@@ -149,6 +161,10 @@ class IngestSpec(Spec):
         idle = sorted(name for name in others if getattr(self, name) is not None)
         if idle:
             raise SpecError(f"the reader {self.reader} takes {', '.join(options)}, and not {', '.join(idle)}")
+        parts = READERS[self.reader].READER.parts
+        if self.part is not None and self.part not in parts:
+            has = f"has the parts {', '.join(parts)}" if parts else "has no parts"
+            raise SpecError(f"the reader {self.reader} {has}, and not '{self.part}'.{nearest(self.part, list(parts))}")
         for what in ("subject", "clip"):
             if getattr(self, f"{what}_pattern") and getattr(self, f"{what}_column"):
                 raise SpecError(f"the {what} comes from a pattern or from a column: give one of the two")
@@ -173,12 +189,33 @@ def ingest(spec: IngestSpec, root: Path, *, workers: int | None = None, skip_unr
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
     """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of its kind."""
-    root = Path(root).expanduser()
-    if not root.is_dir():
+    return READERS[spec.reader].scan(_folder(root), spec)
+
+
+def recognise(root: Path) -> dict[str, str]:
+    """Return the readers whose layout the folder has, each with the reason; those for any folder only if no other does.
+
+    Names of files and folders are looked at, and no image is opened. Raises DataError if `root` is no folder.
+    """
+    look = glance(_folder(root))
+    reasons = {name: module.recognise(look) for name, module in READERS.items()}
+    found = {name: reason for name, reason in reasons.items() if reason}
+    return {name: reason for name, reason in found.items() if not READERS[name].READER.generic} or found
+
+
+def the_reader(root: Path) -> tuple[str, str]:
+    """Return the one reader whose layout the folder has, and why; raises DataError if there is none, or several."""
+    found = recognise(root)
+    if not found:
+        here = some(sorted(path.name for path in _folder(root).iterdir()), 8)
         raise DataError(
-            f"{root} must be a folder that holds a dataset, and is {'a file' if root.exists() else 'not there'}"
+            f"{root} must have the layout of a dataset that mien reads, and has none of them; found: "
+            f"{here or 'nothing'}. `mien readers` lists what each needs"
         )
-    return READERS[spec.reader].scan(root.resolve(), spec)
+    if len(found) > 1:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
+        raise DataError(f"{root} must have one layout, and could be read by {len(found)} readers. {reasons}. Name one")
+    return next(iter(found.items()))
 
 
 def fingerprint(listing: Listing, workers: int | None = None) -> str:
@@ -211,18 +248,22 @@ def run(
 ) -> Run:
     """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv and summary.json.
 
-    `name` is the dataset's name (by default the reader's, or the folder's); `options` are other fields of IngestSpec.
+    The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by default the reader's, or
+    the folder's); `options` are other fields of IngestSpec.
     What was odd is told on stderr. Neither `workers` nor `skip_unreadable` names the run: they do not change what the
     images become.
 
     Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
     """
     root = Path(root).expanduser()
+    if reader == AUTO:
+        reader, reason = the_reader(root)
+        say(f"{root} is read by {reader}: {reason}")
     dataset = name or (reader in READERS and READERS[reader].READER.dataset) or _slug(root.resolve().name)
     given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, given, f"ingest {reader}")
     listing = scan(draft, root)
-    spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers)})
+    spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers), "part": listing.part})
     _tell(listing.findings)
 
     def build(out: Path, scratch: Path) -> None:
@@ -245,7 +286,53 @@ def run(
     return store.make(spec, build, alias)
 
 
+def describe(name: str) -> list[tuple[str, str]]:
+    """Return all that is known of a reader, as titled lines; raises SpecError if there is none of that name."""
+    if name not in READERS:
+        raise SpecError(f"there is no reader '{name}'.{nearest(name, list(READERS))} Readers: {', '.join(READERS)}")
+    about = READERS[name].READER
+    options = [f"--{option.replace('_', '-')}" for option in about.options]
+    lines = [
+        ("reader", name),
+        ("dataset", about.title),
+        ("needs", about.needs),
+        ("subjects", f"from {about.subjects}"),
+        ("clips", f"from {about.clips}"),
+        *(("part", f"{part}: {what}") for part, what in about.parts.items()),
+        *((("options", ", ".join(options)),) if options else ()),
+        ("licence", about.licence),
+        ("obtain", about.obtain),
+        *((("cite", about.citation),) if about.citation else ()),
+        *(("label", f"{raw} -> {emotion or 'left out'}") for raw, emotion in about.labels.items()),
+    ]
+    if not about.labels:
+        lines.append(("label", f"any of {', '.join(EMOTIONS)}"))
+    return [*lines, ("label", f"any set: {', '.join(f'{raw} -> {emotion}' for raw, emotion in ALIASES.items())}")]
+
+
 # What readers share
+
+
+@dataclass(frozen=True)
+class Look:
+    """A glance at a folder: the names of what lies in it and below, relative to it; folders end in '/'."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def first(self, pattern: str) -> str | None:
+        """Return the first name that a regular expression matches as a whole, whatever its case; or None."""
+        matches = re.compile(pattern, re.IGNORECASE).fullmatch
+        return next((name for name in self.names if matches(name)), None)
+
+
+def glance(root: Path, depth: int = 7) -> Look:
+    """Return a look at `root`: all names at the top, and a few of each kind in every folder of the first few below.
+
+    However large a release is, some thousand names are looked at. What cannot be read is passed over, for `scan` will
+    say so, and links to folders are not followed.
+    """
+    return Look(root, tuple(_glance(root, "", depth)))
 
 
 def walk(root: Path) -> tuple[list[str], list[Finding]]:
@@ -282,17 +369,49 @@ def walk(root: Path) -> tuple[list[str], list[Finding]]:
     return images, findings
 
 
-def fold(raw: str, names: dict[str, str]) -> str | None:
-    """Return the emotion that a source's label stands for: by `names`, then ALIASES, whatever its case; or None."""
+def no_dataset(root: Path, reader: Reader, lacking: str = "") -> DataError:
+    """Return the error that says what a folder must hold to be read, what it holds, and how to obtain the set."""
+    here = some(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
+    return DataError(
+        f"{root} must hold {reader.needs.removeprefix('FOLDER with ')}{f', and {lacking}' if lacking else ''}; found: "
+        f"{here or 'nothing'}. To obtain the set, {reader.obtain}"
+    )
+
+
+def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFrame, list[Finding]]:
+    """Return the rows with the emotion of their `raw_label`, by the spec's map and the reader's table.
+
+    Images whose label is no single emotion are left out, unless the map says what they are. Raises DataError as
+    `fold_all` does, or if none is left.
+    """
+    emotions = fold_all(rows["raw_label"], spec.map, where, READERS[spec.reader].READER.labels)
+    labelled = rows.assign(emotion=[emotions[raw] for raw in rows["raw_label"]])
+    lost = labelled["emotion"] == LEFT_OUT
+    findings = []
+    for raw, images in labelled[lost].groupby("raw_label"):
+        what = f"'{raw}' is no single emotion; left out: {len(images)} images; --map '{raw}=EMOTION' would keep them"
+        findings.append(Finding("warning", "no single emotion", some(sorted(set(images["clip"]) - {""})) or ".", what))
+    if lost.all():
+        raise DataError(f"{where}: some label must be an emotion, and none is: {some(sorted(emotions), 20)}")
+    return labelled[~lost].reset_index(drop=True), findings
+
+
+def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
+    """Return the emotion that a source's label stands for, or None if it is not known.
+
+    By `names`, then by the reader's own table, then by ALIASES, whatever its case.
+    """
     plain = _plain(raw)
-    emotion = names.get(plain) or ALIASES.get(plain, plain)
-    return emotion if emotion in EMOTIONS else None
+    emotion = {**ALIASES, **(labels or {}), **names}.get(plain, plain)
+    return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
 
 
-def fold_all(labels: Iterable[str], names: dict[str, str], where: str) -> dict[str, str]:
+def fold_all(
+    labels: Iterable[str], names: dict[str, str], where: str, table: dict[str, str] | None = None
+) -> dict[str, str]:
     """Return the emotion of each label; raises DataError if one is unknown, or if a name to be mapped is not there."""
     labels = sorted(set(labels))
-    folded = {label: fold(label, names) for label in labels}
+    folded = {label: fold(label, names, table) for label in labels}
     unknown = [label for label, emotion in folded.items() if emotion is None]
     if unknown:
         hints = "".join(nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:1])
@@ -317,6 +436,32 @@ def last_number(path: str) -> int:
     """Return the last whole number in a file's stem, which is the frame's in every public set; -1 if there is none."""
     found = re.findall(r"[0-9]+", PurePosixPath(path).stem)
     return int(found[-1]) if found and len(found[-1]) < 16 else -1
+
+
+def _folder(root: Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"{root} must be a folder that holds a dataset, and is {'a file' if root.exists() else 'not there'}"
+        )
+    return root.resolve()
+
+
+def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
+    try:
+        with os.scandir(root / below) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        return
+    sound = [entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")]
+    folders = [entry.name for entry in sound if entry.is_dir(follow_symlinks=False)]
+    files = [entry.name for entry in sound if entry.is_file()]
+    level = below.count("/")
+    yield from (below + name for name in files[: 200 if level < 2 else 5])
+    for place, name in enumerate(folders[:200]):
+        yield f"{below}{name}/"
+        if depth and place < (20 if level == 0 else 3 if level > 2 else 8):
+            yield from _glance(root, f"{below}{name}/", depth - 1)
 
 
 def _entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:

@@ -18,17 +18,29 @@ import openpyxl
 import pandas as pd
 
 from mien.errors import DataError
-from mien.ingest import Finding, IngestSpec, Listing, Reader, fold_all, last_number, some, walk
+from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, label, last_number, no_dataset, some, walk
 
 READER = Reader(
     dataset="casme2",
+    title="CASME II",
     needs="FOLDER with Cropped/subNN/EPxx_yy/reg_imgN.jpg and CASME2-coding-*.xlsx",
     licence="CASME II agreement: research only, no redistribution",
     citation=(
         "Yan W-J, Li X, Wang S-J, Zhao G, Liu Y-J, Chen Y-H, Fu X (2014) CASME II: An Improved Spontaneous "
         "Micro-Expression Database and the Baseline Evaluation. PLoS ONE 9(1): e86041"
     ),
-    obtain="sign the agreement at http://casme.psych.ac.cn/casme/e2",
+    obtain="sign the agreement at http://casme.psych.ac.cn/casme/e2; `mien toy` draws faces in its layout",
+    subjects="the sheet",
+    clips="the sheet",
+    labels={
+        "disgust": "disgust",
+        "fear": "fear",
+        "happiness": "happiness",
+        "others": "others",
+        "repression": "repression",
+        "sadness": "sadness",
+        "surprise": "surprise",
+    },
     options=("sheet",),
 )
 
@@ -128,13 +140,22 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     if not rows:
         raise DataError(f"{tree} and {sheet} must name the same clips and frames, and share none: {_listed(findings)}")
     table = pd.DataFrame(rows)
-    emotions = fold_all(table["raw_label"], spec.map, str(sheet))
-    table["emotion"] = [emotions[label] for label in table["raw_label"]]
+    table, left_out = label(table, spec, str(sheet))
+    findings += left_out
     readme = _free(root, tree)
     if readme is None and spec.licence is None:
         findings += _blocked(table)
     annotations = (sheet,) if readme is None else (sheet, readme)
     return Listing(tree, table, annotations, tuple(findings), READER.licence if readme is None else FREE)
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is CASME II: its sheet, or clips called subNN/EPxx_yy."""
+    sheet = look.first(r"(.*/)?casme2[-_ ]?coding[^/]*\.(xlsx|csv)")
+    if sheet:
+        return f"{sheet} is its coding sheet"
+    clip = look.first(r"(.*/)?sub[0-9]+/EP[0-9]+_[0-9]+f?/(reg_)?img[0-9]+\.[a-z]+")
+    return f"{clip} is named as its frames are" if clip else None
 
 
 # The tree
@@ -144,11 +165,7 @@ def _tree(root: Path) -> tuple[Path, list[Finding]]:
     """Return the folder that holds subNN: cropped faces rather than the selected frames, and those before any other."""
     found = sorted(_holders(root, 3), key=lambda path: (_rank(path, root), len(path.parts), path.name))
     if not found:
-        here = sorted(path.name for path in root.iterdir())
-        raise DataError(
-            f"{root} must hold {READER.needs.removeprefix('FOLDER with ')}, and has no folder with subNN in it; found: "
-            f"{some(here, 8) or 'nothing'}. To obtain the set, {READER.obtain}; `mien toy` draws one in its layout"
-        )
+        raise no_dataset(root, READER, "has no folder with subNN in it")
     tree = found[0]
     others = [_relative(path, root) for path in found[1:]]
     what = f"the frames were read here{f', and not in {some(others)}' if others else ''}"
