@@ -399,10 +399,14 @@ def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFram
 def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
     """Return the emotion that a source's label stands for, or None if it is not known.
 
-    By `names`, then by the reader's own table, then by ALIASES, whatever its case.
+    By `names`, then by the reader's own table, then by ALIASES, whatever its case. Several emotions joined by "+" are
+    no single one: LEFT_OUT.
     """
     plain = _plain(raw)
-    emotion = {**ALIASES, **(labels or {}), **names}.get(plain, plain)
+    known = {**ALIASES, **(labels or {}), **names}
+    if plain not in known and "+" in plain and all(fold(part, names, labels) for part in plain.split("+")):
+        return LEFT_OUT
+    emotion = known.get(plain, plain)
     return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
 
 
@@ -606,6 +610,16 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
         say(f"and {len(findings) - limit} more; findings.csv in the run has them all")
 
 
-from mien.ingest import casme2, folder  # noqa: E402  the readers use what stands above
+from mien.ingest import casme, casme2, casme_cubed, casme_squared, folder, fourdme, mmew, samm, smic  # noqa: E402  they use what stands above  # noqa: E402
 
-READERS = {"casme2": casme2, "folder": folder}
+READERS = {
+    "casme": casme,
+    "casme2": casme2,
+    "casme_squared": casme_squared,
+    "casme_cubed": casme_cubed,
+    "samm": samm,
+    "smic": smic,
+    "mmew": mmew,
+    "fourdme": fourdme,
+    "folder": folder,
+}

@@ -60,6 +60,16 @@ def write_sheet(path: Path, pages: dict[str, Sequence[Sequence[Any]]]) -> Path:
     return path
 
 
-from trees import casme2, folder  # noqa: E402  the writers use what stands above
+from trees import casme, casme2, casme_cubed, casme_squared, folder, fourdme, mmew, samm, smic  # noqa: E402  they use what stands above  # noqa: E402
 
-WRITERS = {"casme2": casme2.write, "folder": folder.write}
+WRITERS = {
+    "casme": casme.write,
+    "casme2": casme2.write,
+    "casme_squared": casme_squared.write,
+    "casme_cubed": casme_cubed.write,
+    "samm": samm.write,
+    "smic": smic.write,
+    "mmew": mmew.write,
+    "fourdme": fourdme.write,
+    "folder": folder.write,
+}
