@@ -82,6 +82,11 @@ def decode(
             _check_size(image.size)
             image.load()
             return _array(_resize(_colour(_eight_bit(_upright(image)), colour), size, filter))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(
+            f"{path} must be an image of at most {MAX_PIXELS:,} pixels, and has far more: a small file may hold a "
+            "picture that fills the memory"
+        ) from None
     except Exception as error:  # decoders raise anything on damaged files
         reason = str(error) or type(error).__name__
         raise DataError(f"{path} must be an image that can be read, and is not: {reason}") from None
