@@ -326,9 +326,7 @@ def test_a_sheet_in_the_old_form_says_what_to_do(tmp_path: Path):
     (sheet.parent / "cas(me)3_part_A_ME_label_JpgIndex_v1.xls").write_bytes(b"\xd0\xcf\x11\xe0")
     assert found(scan("casme_cubed", tmp_path))["sheet"].where == sheet.name
     sheet.unlink()
-    with pytest.raises(
-        DataError, match=r"v1\.xls must be a sheet in \.xlsx or \.csv, not the old \.xls; open it and save"
-    ):
+    with pytest.raises(DataError, match=r"v1\.xls must be a sheet in \.xlsx or \.csv, and is in the old \.xls; open"):
         scan("casme_cubed", tmp_path)
 
 
