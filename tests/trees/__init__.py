@@ -29,7 +29,7 @@ class Tree:
     """A written folder, and what a right reader makes of it."""
 
     root: Path
-    images: dict[str, Truth]  # by path relative to the root: just those that must be read
+    images: dict[str, Truth]  # by path relative to the root (and #place): just those that must be read
     findings: frozenset[str]  # the kinds that must be reported, besides which there may be notes
     options: dict[str, Any] = field(default_factory=dict)  # fields of IngestSpec
 
@@ -60,6 +60,12 @@ def write_sheet(path: Path, pages: dict[str, Sequence[Sequence[Any]]]) -> Path:
     return path
 
 
-from trees import casme2, folder  # noqa: E402  the writers use what stands above
+from trees import (  # noqa: E402  the writers use what stands above
+    casme2,
+    folder,
+)
 
-WRITERS = {"casme2": casme2.write, "folder": folder.write}
+WRITERS = {
+    "casme2": casme2.write,
+    "folder": folder.write,
+}
