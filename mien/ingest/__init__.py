@@ -668,10 +668,14 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
 
 from mien.ingest import (  # noqa: E402  the readers use what stands above
     casme2,
+    ckplus,
+    ckplus48,
     folder,
 )
 
 READERS = {
     "casme2": casme2,
+    "ckplus": ckplus,
+    "ckplus48": ckplus48,
     "folder": folder,
 }

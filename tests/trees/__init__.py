@@ -62,10 +62,14 @@ def write_sheet(path: Path, pages: dict[str, Sequence[Sequence[Any]]]) -> Path:
 
 from trees import (  # noqa: E402  the writers use what stands above
     casme2,
+    ckplus,
+    ckplus48,
     folder,
 )
 
 WRITERS = {
     "casme2": casme2.write,
+    "ckplus": ckplus.write,
+    "ckplus48": ckplus48.write,
     "folder": folder.write,
 }

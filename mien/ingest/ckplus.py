@@ -1,0 +1,153 @@
+"""CK+ (Lucey et al. 2010): sequences from a neutral face up to the peak of an expression, the peak coded in FACS.
+
+cohn-kanade-images/S005/001/S005_001_00000011.png
+Emotion/S005/001/S005_001_00000011_emotion.txt     one number, "   3.0000000e+00"; 327 of 593 sequences have one
+FACS/S005/001/S005_001_00000011_facs.txt           a line for each action unit: its number and its intensity
+"""
+
+import re
+from pathlib import Path
+
+from mien.ingest import IMAGE_SUFFIXES, Finding, IngestSpec, Listing, Look, Reader, some, walk
+from mien.ingest.rows import LEVELS, Row, climb, listing, matches, text
+
+READER = Reader(
+    dataset="ckplus",
+    title="CK+, original tree",
+    needs="FOLDER with cohn-kanade-images/S005/001/S005_001_00000011.png and Emotion/S005/001/..._emotion.txt, FACS/",
+    subjects="the names of the files",
+    clips="the names of the files",
+    licence="CK+ agreement: non-commercial research, no redistribution",
+    citation=(
+        "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended Cohn-Kanade Dataset (CK+): A "
+        "complete dataset for action unit and emotion-specified expression. CVPR Workshops, 94-101"
+    ),
+    obtain="sign the agreement of the Affect Analysis Group, University of Pittsburgh: jeffcohn.net/Resources",
+    labels={
+        "0": "neutral",
+        "1": "anger",
+        "2": "contempt",
+        "3": "disgust",
+        "4": "fear",
+        "5": "happiness",
+        "6": "sadness",
+        "7": "surprise",
+    },
+)
+
+SEQUENCES, LABELLED = 593, 327
+_IMAGE = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE)
+_CODED = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})_(emotion|facs)\.txt", re.IGNORECASE)
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return the frames of each sequence that has an emotion: the first is its onset, the last its apex.
+
+    Folders of Emotion that are empty are usual, and their sequences are counted and left out. Action units are those
+    of the peak, `1C+2C+25`: a letter for each intensity that was scored. Raises DataError as `listing` does.
+    """
+    paths, findings = walk(root, IMAGE_SUFFIXES | {".txt"})
+    texts = [path for path in paths if path.lower().endswith(".txt")]
+    images, stray = matches([path for path in paths if path not in set(texts)], _IMAGE, "S005/001/S005_001_NNNNNNNN")
+    clips: dict[str, dict[int, str]] = {}
+    for image in images:
+        clips.setdefault(_clip(image), {}).setdefault(int(image[3]), image[0])
+    coded = {kind: _coded(texts, kind) for kind in ("emotion", "facs")}
+    findings += [*stray, *_repeated(images, clips)]
+    rows: list[Row] = []
+    used: list[str] = []
+    faults: dict[str, list[str]] = {}
+    for clip, frames in sorted(clips.items()):
+        found = coded["emotion"].pop(clip, [])
+        codes = {_emotion(text(root / path)) for path, _ in found}
+        if len(codes) != 1 or None in codes:
+            faults.setdefault("no emotion" if not codes else "unusable emotion", []).append(clip)
+            continue
+        if {peak for _, peak in found} != {max(frames)}:
+            faults.setdefault("peak is not last", []).append(clip)
+        units = [_action_units(text(root / path)) for path, _ in coded["facs"].get(clip, [])]
+        if None in units or len(set(units)) > 1:
+            faults.setdefault("unusable FACS", []).append(clip)
+            units = []
+        used += [path for kind in coded for path, _ in (found if kind == "emotion" else coded[kind].get(clip, []))]
+        rows += [
+            Row(
+                path,
+                f"{clip}/{number}",
+                str(codes.copy().pop()),
+                clip[:-4],
+                clip,
+                number,
+                phase,
+                (units or [""])[0] or "",
+            )
+            for number, (path, phase) in climb(frames).items()
+        ]
+    findings += _told(faults)
+    if coded["emotion"]:
+        what = f"emotions of sequences without images: {len(coded['emotion'])}"
+        findings.append(Finding("warning", "no images", some(sorted(coded["emotion"])), what))
+    return listing(root, rows, findings, spec, READER, [root / path for path in used])
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is CK+: a sequence's folder and file, both named after subject and sequence."""
+    image = look.first(r"(.*/)?S([0-9]{3})/([0-9]{3})/S\2_\3_[0-9]{8}\.[a-z]+")
+    return f"{image} is named as its frames are" if image else None
+
+
+def _clip(match: re.Match[str]) -> str:
+    return f"S{int(match[1]):03d}/{match[2]}"
+
+
+def _coded(texts: list[str], kind: str) -> dict[str, list[tuple[str, int]]]:
+    """Return the files of one kind and the frame that each codes, by clip."""
+    files: dict[str, list[tuple[str, int]]] = {}
+    for match in map(_CODED.fullmatch, texts):
+        if match and match[4].lower() == kind:
+            files.setdefault(_clip(match), []).append((match[0], int(match[3])))
+    return files
+
+
+def _numbers(content: str) -> list[float] | None:
+    try:
+        return [float(word) for word in content.split()]
+    except ValueError:
+        return None
+
+
+def _emotion(content: str) -> int | None:
+    numbers = _numbers(content)
+    return int(numbers[0]) if numbers and len(numbers) == 1 and numbers[0] in range(len(READER.labels)) else None
+
+
+def _action_units(content: str) -> str | None:
+    """Return pairs of numbers as action units with their intensity; None if they are no pairs."""
+    numbers = _numbers(content)
+    if numbers is None or len(numbers) % 2 or any(not number.is_integer() or number < 0 for number in numbers):
+        return None
+    pairs = [(int(unit), int(level)) for unit, level in zip(numbers[::2], numbers[1::2], strict=True)]
+    if any(level >= len(LEVELS) for _, level in pairs):
+        return None
+    return "+".join(f"{unit}{LEVELS[level]}" for unit, level in pairs)
+
+
+def _repeated(images: list[re.Match[str]], clips: dict[str, dict[int, str]]) -> list[Finding]:
+    twice = [image[0] for image in images if clips[_clip(image)][int(image[3])] != image[0]]
+    if not twice:
+        return []
+    what = f"images that stand there more than once under one name, the first was taken: {len(twice)}"
+    return [Finding("warning", "repeated image", some(twice), what)]
+
+
+def _told(faults: dict[str, list[str]]) -> list[Finding]:
+    said = {
+        "no emotion": f"sequences without an emotion, left out: {{}}; {LABELLED} of the release's {SEQUENCES} have one",
+        "unusable emotion": "sequences whose emotion is not one number from 0 to 7, left out: {}",
+        "peak is not last": "sequences whose coded frame is not their last; the last is still taken as the apex: {}",
+        "unusable FACS": "sequences whose action units cannot be read, and are left empty: {}",
+    }
+    return [
+        Finding("note" if kind == "no emotion" else "warning", kind, some(clips), said[kind].format(len(clips)))
+        for kind, clips in faults.items()
+    ]
