@@ -671,11 +671,15 @@ from mien.ingest import (  # noqa: E402  the readers use what stands above
     ckplus,
     ckplus48,
     folder,
+    jaffe,
+    kdef,
 )
 
 READERS = {
     "casme2": casme2,
     "ckplus": ckplus,
     "ckplus48": ckplus48,
+    "jaffe": jaffe,
+    "kdef": kdef,
     "folder": folder,
 }

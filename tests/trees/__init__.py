@@ -65,11 +65,15 @@ from trees import (  # noqa: E402  the writers use what stands above
     ckplus,
     ckplus48,
     folder,
+    jaffe,
+    kdef,
 )
 
 WRITERS = {
     "casme2": casme2.write,
     "ckplus": ckplus.write,
     "ckplus48": ckplus48.write,
+    "jaffe": jaffe.write,
+    "kdef": kdef.write,
     "folder": folder.write,
 }
