@@ -673,6 +673,8 @@ from mien.ingest import (  # noqa: E402  the readers use what stands above
     folder,
     jaffe,
     kdef,
+    mmi,
+    oulu_casia,
 )
 
 READERS = {
@@ -681,5 +683,7 @@ READERS = {
     "ckplus48": ckplus48,
     "jaffe": jaffe,
     "kdef": kdef,
+    "oulu_casia": oulu_casia,
+    "mmi": mmi,
     "folder": folder,
 }

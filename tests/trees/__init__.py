@@ -67,6 +67,8 @@ from trees import (  # noqa: E402  the writers use what stands above
     folder,
     jaffe,
     kdef,
+    mmi,
+    oulu_casia,
 )
 
 WRITERS = {
@@ -75,5 +77,7 @@ WRITERS = {
     "ckplus48": ckplus48.write,
     "jaffe": jaffe.write,
     "kdef": kdef.write,
+    "oulu_casia": oulu_casia.write,
+    "mmi": mmi.write,
     "folder": folder.write,
 }
