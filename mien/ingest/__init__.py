@@ -670,6 +670,8 @@ from mien.ingest import (  # noqa: E402  the readers use what stands above
     casme2,
     ckplus,
     ckplus48,
+    fer2013,
+    ferplus,
     folder,
     jaffe,
     kdef,
@@ -685,5 +687,7 @@ READERS = {
     "kdef": kdef,
     "oulu_casia": oulu_casia,
     "mmi": mmi,
+    "fer2013": fer2013,
+    "ferplus": ferplus,
     "folder": folder,
 }

@@ -64,6 +64,8 @@ from trees import (  # noqa: E402  the writers use what stands above
     casme2,
     ckplus,
     ckplus48,
+    fer2013,
+    ferplus,
     folder,
     jaffe,
     kdef,
@@ -79,5 +81,7 @@ WRITERS = {
     "kdef": kdef.write,
     "oulu_casia": oulu_casia.write,
     "mmi": mmi.write,
+    "fer2013": fer2013.write,
+    "ferplus": ferplus.write,
     "folder": folder.write,
 }
