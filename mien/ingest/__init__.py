@@ -667,6 +667,7 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
 
 
 from mien.ingest import (  # noqa: E402  the readers use what stands above
+    affectnet,
     casme2,
     ckplus,
     ckplus48,
@@ -677,6 +678,7 @@ from mien.ingest import (  # noqa: E402  the readers use what stands above
     kdef,
     mmi,
     oulu_casia,
+    rafdb,
 )
 
 READERS = {
@@ -689,5 +691,7 @@ READERS = {
     "mmi": mmi,
     "fer2013": fer2013,
     "ferplus": ferplus,
+    "rafdb": rafdb,
+    "affectnet": affectnet,
     "folder": folder,
 }

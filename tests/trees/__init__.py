@@ -61,6 +61,7 @@ def write_sheet(path: Path, pages: dict[str, Sequence[Sequence[Any]]]) -> Path:
 
 
 from trees import (  # noqa: E402  the writers use what stands above
+    affectnet,
     casme2,
     ckplus,
     ckplus48,
@@ -71,6 +72,7 @@ from trees import (  # noqa: E402  the writers use what stands above
     kdef,
     mmi,
     oulu_casia,
+    rafdb,
 )
 
 WRITERS = {
@@ -83,5 +85,7 @@ WRITERS = {
     "mmi": mmi.write,
     "fer2013": fer2013.write,
     "ferplus": ferplus.write,
+    "rafdb": rafdb.write,
+    "affectnet": affectnet.write,
     "folder": folder.write,
 }
