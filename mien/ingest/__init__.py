@@ -674,6 +674,7 @@ from mien.ingest import (  # noqa: E402  the readers use what stands above
     fer2013,
     ferplus,
     folder,
+    huggingface,
     jaffe,
     kdef,
     mmi,
@@ -693,5 +694,6 @@ READERS = {
     "ferplus": ferplus,
     "rafdb": rafdb,
     "affectnet": affectnet,
+    "huggingface": huggingface,
     "folder": folder,
 }

@@ -68,6 +68,7 @@ from trees import (  # noqa: E402  the writers use what stands above
     fer2013,
     ferplus,
     folder,
+    huggingface,
     jaffe,
     kdef,
     mmi,
@@ -87,5 +88,6 @@ WRITERS = {
     "ferplus": ferplus.write,
     "rafdb": rafdb.write,
     "affectnet": affectnet.write,
+    "huggingface": huggingface.write,
     "folder": folder.write,
 }
