@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mien.errors import DataError
-from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, some, walk
-from mien.ingest.rows import Row, empty, listing
+from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, walk
+from mien.ingest.rows import Row, listing, told
 from mien.preprocess import Box
 
 READER = Reader(
@@ -59,6 +59,16 @@ COLUMNS = (
     "valence",
     "arousal",
 )
+SAID = {
+    "row without file": "rows or annotations of images that are not there: {}",
+    "file without row": "images that no list names, left out: {}",
+    "unusable annotation": "images without a usable annotation NNN_exp.npy, left out: {}",
+    "unusable row": "rows whose expression is no number from 0 to 10, left out: {}",
+    "contradiction": "rows that give an image another expression than an earlier one; the images are left out: {}",
+    "repeated row": "rows that repeat an image with the same expression; the first was taken: {}",
+    "no face box": "images of an expression without a face's place, read whole: {}",
+    "other table": "tables that are not read: {}",
+}
 _CROPPED = re.compile(r"((?:.*/)?(train|val)_set)/images/([0-9]{1,9})\.[a-z]+", re.IGNORECASE)
 _LIST = re.compile(r"(?:.*/)?(training|validation)\.csv", re.IGNORECASE)
 
@@ -73,19 +83,18 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     lists = [path for path in paths if _LIST.fullmatch(path)]
     cropped = [match for match in map(_CROPPED.fullmatch, paths) if match]
     if cropped:
-        rows, used, told = _from_annotations(root, cropped)
-        if lists:
-            what = f"the form of 2021 was read, and not that of 2017, whose {some(lists)} is there, too"
-            told.append(Finding("note", "form", cropped[0][1], what))
+        rows, used, faults = _from_annotations(root, cropped, paths)
+        faults["other table"] = [path for path in paths if path.lower().endswith(".csv")]
     else:
-        rows, told = _from_lists(root, lists, paths)
+        rows, faults = _from_lists(root, lists, paths)
         used = lists
-    if not rows:
-        raise empty(root, READER, told)
-    counts = Counter(row.key.split("/")[0] for row in rows)
-    what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-    told.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
-    return listing(root, rows, [*findings, *told], spec, READER, [root / path for path in used])
+        faults["other table"] = [path for path in paths if path.lower().endswith(".csv") and path not in lists]
+    findings += told(faults, SAID, notes=["repeated row", "other table"])
+    if rows:
+        counts = Counter(row.key.split("/")[0] for row in rows)
+        what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        findings.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
+    return listing(root, rows, findings, spec, READER, [root / path for path in used])
 
 
 def recognise(look: Look) -> str | None:
@@ -99,20 +108,24 @@ def recognise(look: Look) -> str | None:
 # As released in March 2021
 
 
-def _from_annotations(root: Path, images: Sequence[re.Match[str]]) -> tuple[list[Row], list[str], list[Finding]]:
+def _from_annotations(
+    root: Path, images: Sequence[re.Match[str]], paths: Sequence[str]
+) -> tuple[list[Row], list[str], dict[str, list[str]]]:
     rows: list[Row] = []
+    faults: dict[str, list[str]] = {}
+    annotations = {path for path in paths if path.lower().endswith("_exp.npy")}
     used: list[str] = []
-    lost: list[str] = []
     for image in images:
         path = f"{image[1]}/annotations/{image[3]}_exp.npy"
-        code = _expression(root / path)
+        code = _expression(root / path) if path in annotations else ""
+        annotations.discard(path)
         if code not in READER.labels:
-            lost.append(image[0])
+            faults.setdefault("unusable annotation", []).append(image[0])
             continue
         used.append(path)
         rows.append(Row(image[0], f"{image[2].lower()}/{int(image[3])}", code))
-    what = f"images without a usable annotation NNN_exp.npy, left out: {len(lost)}"
-    return rows, used, [Finding("warning", "unusable annotation", some(lost), what)] if lost else []
+    faults["row without file"] = sorted(annotations)
+    return rows, used, faults
 
 
 def _expression(path: Path) -> str:
@@ -127,30 +140,35 @@ def _expression(path: Path) -> str:
 # As released in 2017
 
 
-def _from_lists(root: Path, lists: Sequence[str], paths: Sequence[str]) -> tuple[list[Row], list[Finding]]:
-    images: dict[str, str] = {}
-    for path in paths:
-        images.setdefault("/".join(path.lower().split("/")[-2:]), path)
+def _from_lists(root: Path, lists: Sequence[str], paths: Sequence[str]) -> tuple[list[Row], dict[str, list[str]]]:
+    images = {_short(path): path for path in reversed(paths) if not path.lower().endswith((".csv", ".npy"))}
     rows: dict[str, Row] = {}
     faults: dict[str, list[str]] = {}
+    named: set[str] = set()
     for table in lists:
         partition = Path(table).stem.lower()
         for name, code, box in _lines(root / table):
-            path = images.get("/".join(name.lower().replace("\\", "/").split("/")[-2:]))
+            path = images.get(_short(name))
+            named.add(path or "")
             if path is None:
                 faults.setdefault("row without file", []).append(name)
             elif code not in READER.labels:
                 faults.setdefault("unusable row", []).append(name)
+            elif path in rows:
+                kind = "repeated row" if rows[path].raw_label == code else "contradiction"
+                faults.setdefault(kind, []).append(path)
             else:
-                row = Row(path, f"{partition}/{name}", code, box=box)
-                known = rows.setdefault(path, row)
-                if known is not row:
-                    faults.setdefault("contradiction" if known.raw_label != code else "repeated row", []).append(path)
-                elif box is None and READER.labels[code]:
+                rows[path] = Row(path, f"{partition}/{name}", code, box=box)
+                if box is None and READER.labels[code] != LEFT_OUT:
                     faults.setdefault("no face box", []).append(name)
-    for path in faults.get("contradiction", []):
-        rows.pop(path, None)
-    return list(rows.values()), _told(faults)
+    faults["file without row"] = sorted(set(images.values()) - named)
+    torn = set(faults.get("contradiction", ()))
+    return [row for path, row in rows.items() if path not in torn], faults
+
+
+def _short(path: str) -> str:
+    """The last folder and the name, by which the lists know an image."""
+    return "/".join(path.lower().replace("\\", "/").split("/")[-2:])
 
 
 def _lines(table: Path) -> Iterator[tuple[str, str, Box | None]]:
@@ -179,17 +197,3 @@ def _line(cells: dict[str, str]) -> tuple[str, str, Box | None]:
         left, top, width, height = (int(float(number)) for number in numbers)
         box = (left, top, width, height) if width > 0 and height > 0 else None
     return cells.get(COLUMNS[0], "").strip(), cells.get("expression", "").strip(), box
-
-
-def _told(faults: dict[str, list[str]]) -> list[Finding]:
-    said = {
-        "row without file": "rows of images that are not there: {}",
-        "unusable row": "rows whose expression is no number from 0 to 10, left out: {}",
-        "contradiction": "images in several rows with different expressions, left out: {}",
-        "repeated row": "images in several rows that agree; the first was taken: {}",
-        "no face box": "images of an expression without a face's place, read whole: {}",
-    }
-    return [
-        Finding("note" if kind == "repeated row" else "warning", kind, some(names), said[kind].format(len(names)))
-        for kind, names in faults.items()
-    ]

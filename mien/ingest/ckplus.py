@@ -8,8 +8,8 @@ FACS/S005/001/S005_001_00000011_facs.txt           a line for each action unit: 
 import re
 from pathlib import Path
 
-from mien.ingest import IMAGE_SUFFIXES, Finding, IngestSpec, Listing, Look, Reader, some, walk
-from mien.ingest.rows import LEVELS, Row, climb, listing, matches, text
+from mien.ingest import IMAGE_SUFFIXES, IngestSpec, Listing, Look, Reader, walk
+from mien.ingest.rows import LEVELS, Row, climb, listing, matches, text, told
 
 READER = Reader(
     dataset="ckplus",
@@ -35,7 +35,14 @@ READER = Reader(
     },
 )
 
-SEQUENCES, LABELLED = 593, 327
+SAID = {
+    "no emotion": "sequences without an emotion, left out: {}; of the release's 593, 327 have one",
+    "unusable emotion": "sequences whose emotion is not one number from 0 to 7, left out: {}",
+    "peak is not last": "sequences whose coded frame is not their last; the last is still taken as the apex: {}",
+    "unusable FACS": "sequences whose action units cannot be read, and are left empty: {}",
+    "no images": "emotions of sequences without images: {}",
+    "repeated image": "images that stand there more than once under one name, the first was taken: {}",
+}
 _IMAGE = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE)
 _CODED = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})_(emotion|facs)\.txt", re.IGNORECASE)
 
@@ -48,45 +55,39 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".txt"})
     texts = [path for path in paths if path.lower().endswith(".txt")]
-    images, stray = matches([path for path in paths if path not in set(texts)], _IMAGE, "S005/001/S005_001_NNNNNNNN")
+    images, stray = matches(
+        [path for path in paths if not path.lower().endswith(".txt")], _IMAGE, "S005/001/S005_001_NNNNNNNN.png"
+    )
+    emotions, codings = _coded(texts, "emotion"), _coded(texts, "facs")
     clips: dict[str, dict[int, str]] = {}
+    faults: dict[str, list[str]] = {}
     for image in images:
-        clips.setdefault(_clip(image), {}).setdefault(int(image[3]), image[0])
-    coded = {kind: _coded(texts, kind) for kind in ("emotion", "facs")}
-    findings += [*stray, *_repeated(images, clips)]
+        if clips.setdefault(_clip(image), {}).setdefault(int(image[3]), image[0]) != image[0]:
+            faults.setdefault("repeated image", []).append(image[0])
     rows: list[Row] = []
     used: list[str] = []
-    faults: dict[str, list[str]] = {}
     for clip, frames in sorted(clips.items()):
-        found = coded["emotion"].pop(clip, [])
-        codes = {_emotion(text(root / path)) for path, _ in found}
-        if len(codes) != 1 or None in codes:
-            faults.setdefault("no emotion" if not codes else "unusable emotion", []).append(clip)
+        files = emotions.pop(clip, {})
+        codes = {_emotion(text(root / path)) for path in files}
+        code = codes.pop() if len(codes) == 1 else None
+        if code is None:
+            faults.setdefault("unusable emotion" if files else "no emotion", []).append(clip)
             continue
-        if {peak for _, peak in found} != {max(frames)}:
+        if set(files.values()) != {max(frames)}:
             faults.setdefault("peak is not last", []).append(clip)
-        units = [_action_units(text(root / path)) for path, _ in coded["facs"].get(clip, [])]
-        if None in units or len(set(units)) > 1:
+        coded = {_action_units(text(root / path)) for path in codings.get(clip, {})} or {""}
+        units = coded.pop() if len(coded) == 1 else None
+        if units is None:
             faults.setdefault("unusable FACS", []).append(clip)
-            units = []
-        used += [path for kind in coded for path, _ in (found if kind == "emotion" else coded[kind].get(clip, []))]
+            units = ""
+        used += [*files, *codings.get(clip, {})]
         rows += [
-            Row(
-                path,
-                f"{clip}/{number}",
-                str(codes.copy().pop()),
-                clip[:-4],
-                clip,
-                number,
-                phase,
-                (units or [""])[0] or "",
-            )
+            Row(path, f"{clip}/{number}", str(code), clip.split("/")[0], clip, number, phase, units)
             for number, (path, phase) in climb(frames).items()
         ]
-    findings += _told(faults)
-    if coded["emotion"]:
-        what = f"emotions of sequences without images: {len(coded['emotion'])}"
-        findings.append(Finding("warning", "no images", some(sorted(coded["emotion"])), what))
+    if emotions:
+        faults["no images"] = sorted(emotions)
+    findings += [*stray, *told(faults, SAID, notes=["no emotion"])]
     return listing(root, rows, findings, spec, READER, [root / path for path in used])
 
 
@@ -100,12 +101,12 @@ def _clip(match: re.Match[str]) -> str:
     return f"S{int(match[1]):03d}/{match[2]}"
 
 
-def _coded(texts: list[str], kind: str) -> dict[str, list[tuple[str, int]]]:
-    """Return the files of one kind and the frame that each codes, by clip."""
-    files: dict[str, list[tuple[str, int]]] = {}
+def _coded(texts: list[str], kind: str) -> dict[str, dict[str, int]]:
+    """Return by clip the files of one kind, each with the frame that it codes."""
+    files: dict[str, dict[str, int]] = {}
     for match in map(_CODED.fullmatch, texts):
         if match and match[4].lower() == kind:
-            files.setdefault(_clip(match), []).append((match[0], int(match[3])))
+            files.setdefault(_clip(match), {})[match[0]] = int(match[3])
     return files
 
 
@@ -130,24 +131,3 @@ def _action_units(content: str) -> str | None:
     if any(level >= len(LEVELS) for _, level in pairs):
         return None
     return "+".join(f"{unit}{LEVELS[level]}" for unit, level in pairs)
-
-
-def _repeated(images: list[re.Match[str]], clips: dict[str, dict[int, str]]) -> list[Finding]:
-    twice = [image[0] for image in images if clips[_clip(image)][int(image[3])] != image[0]]
-    if not twice:
-        return []
-    what = f"images that stand there more than once under one name, the first was taken: {len(twice)}"
-    return [Finding("warning", "repeated image", some(twice), what)]
-
-
-def _told(faults: dict[str, list[str]]) -> list[Finding]:
-    said = {
-        "no emotion": f"sequences without an emotion, left out: {{}}; {LABELLED} of the release's {SEQUENCES} have one",
-        "unusable emotion": "sequences whose emotion is not one number from 0 to 7, left out: {}",
-        "peak is not last": "sequences whose coded frame is not their last; the last is still taken as the apex: {}",
-        "unusable FACS": "sequences whose action units cannot be read, and are left empty: {}",
-    }
-    return [
-        Finding("note" if kind == "no emotion" else "warning", kind, some(clips), said[kind].format(len(clips)))
-        for kind, clips in faults.items()
-    ]

@@ -61,7 +61,7 @@ IMAGES, SIDE = 35_887, 48
 USAGES = {"training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest"}
 _CLASSES = "|".join(label for label in READER.labels if label.isalpha())
 _IMAGE = re.compile(
-    rf"(?:.*/)?(?:(train|test|val|valid|validation)/)?({_CLASSES})/((Training|PublicTest|PrivateTest)_([0-9]+))\.[a-z]+",
+    rf"(?:(?:.*/)?(train|test|val|valid|validation)/|(?:.*/)?)({_CLASSES})/((Training|PublicTest|PrivateTest)_([0-9]+))\.[a-z]+",
     re.IGNORECASE,
 )
 

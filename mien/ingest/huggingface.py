@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.errors import DataError
-from mien.ingest import IMAGE_SUFFIXES, WHOLE, Finding, IngestSpec, Listing, Look, Reader, last_number, some, walk
-from mien.ingest.rows import Row, empty, listing
+from mien.ingest import IMAGE_SUFFIXES, WHOLE, Finding, IngestSpec, Listing, Look, Reader, last_number, walk
+from mien.ingest.rows import Row, empty, listing, told
 from mien.preprocess import Picture
 from mien.spec import nearest
 
@@ -43,6 +43,11 @@ READER = Reader(
 
 TABLES = frozenset({".parquet", ".arrow"})
 LABELS = ("label", "labels", "emotion", "expression")
+SAID = {
+    "row without file": "rows whose picture is neither in the table nor in the folder, left out: {}",
+    "row without label": "rows without a label, left out: {}",
+    "file without row": "images without a row or a class, left out: {}",
+}
 _SPLIT = re.compile(r"(?:.*/)?(train|training|test|testing|val|valid|validation)(?:[-./].*|$)", re.IGNORECASE)
 _METADATA = re.compile(r"(?:(.*)/)?metadata\.(csv|jsonl|parquet)", re.IGNORECASE)
 _AT_ONCE = 16  # rows of pictures that are in memory together
@@ -72,22 +77,23 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     schemas = {path: _schema(root / path) for path in tables}
     pictured = {path: columns for path, schema in schemas.items() if (columns := _columns(schema, spec)).image}
     if pictured:
-        rows, told = [], []
+        rows: list[Row] = []
+        used: list[str] = []
         for path, columns in pictured.items():
             more, doubts = _from_table(root, path, columns, set(paths))
             rows += more
-            told += doubts
-        used: list[str] = []
+            findings += doubts
     else:
-        rows, told, used = _from_folder(root, paths, spec)
+        rows, doubts, used = _from_folder(root, paths, spec)
+        findings += doubts
     if not rows:
-        raise empty(root, READER, [*findings, *told])
+        raise empty(root, READER, findings)
     counts = Counter(match[1].lower() if (match := _SPLIT.fullmatch(row.path)) else "none" for row in rows)
     if set(counts) != {"none"}:
         what = f"{', '.join(f'{name} {count:,}' for name, count in sorted(counts.items()))}; read as one set"
-        told.append(Finding("note", "splits", ".", what))
+        findings.append(Finding("note", "splits", ".", what))
     readme, licence = _licence(root)
-    made = listing(root, rows, [*findings, *told], spec, READER, [*readme, *(root / path for path in used)], unpack)
+    made = listing(root, rows, findings, spec, READER, [*readme, *(root / path for path in used)], unpack)
     return made if licence is None else Listing(**{**vars(made), "licence": licence})
 
 
@@ -205,33 +211,25 @@ def _from_table(root: Path, path: str, columns: Columns, files: set[str]) -> tup
         )
     wanted = [name for name in (columns.label, columns.subject, columns.clip, columns.frame) if name]
     rows: list[Row] = []
-    unlabelled: list[str] = []
-    linked: list[str] = []
+    faults: dict[str, list[str]] = {}
     place = 0
     stem = path.removesuffix(PurePosixPath(path).suffix)
     pointers = _pointers(root / path, columns.image or "", schema)
     for batch in _batches(root / path, wanted):
         for values in batch.to_pylist():
-            label = _label(values[columns.label], columns.names)
+            code = _label(values[columns.label], columns.names)
             target = next(pointers)
             key = f"{stem}/{place}"
-            if label is None:
-                unlabelled.append(key)
+            if code is None:
+                faults.setdefault("row without label", []).append(key)
             elif target is None:
-                rows.append(_row(path, key, label, values, columns, place, place))
+                rows.append(_row(path, key, code, values, columns, place, place))
             elif (found := _beside(path, target, files)) is not None:
-                rows.append(_row(found, key, label, values, columns, place, WHOLE))
+                rows.append(_row(found, key, code, values, columns, place, WHOLE))
             else:
-                linked.append(f"{key} ({target})")
+                faults.setdefault("row without file", []).append(f"{key} ({target})")
             place += 1
-    findings = []
-    if unlabelled:
-        what = f"rows without a label, left out: {len(unlabelled)}"
-        findings.append(Finding("warning", "row without label", some(unlabelled), what))
-    if linked:
-        what = f"rows that hold no picture and point to a file that is not in the folder, left out: {len(linked)}"
-        findings.append(Finding("warning", "row without file", some(linked), what))
-    return rows, findings
+    return rows, told(faults, SAID)
 
 
 def _pointers(path: Path, image: str, schema: pa.Schema) -> Iterator[str | None]:
@@ -306,52 +304,49 @@ def _frame(text: str, number: int) -> int:
 
 
 def _from_folder(root: Path, paths: Sequence[str], spec: IngestSpec) -> tuple[list[Row], list[Finding], list[str]]:
-    """Return the images that a metadata file names, else those below folders of classes."""
+    """Return the images that metadata files name, else those below folders of classes."""
     images = {path for path in paths if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
     tables = [match for match in map(_METADATA.fullmatch, paths) if match]
+    faults: dict[str, list[str]] = {}
     rows: list[Row] = []
-    lost: list[str] = []
-    bare: list[str] = []
     for table in tables:
-        lines = _metadata(root / table[0])
-        there = list(dict.fromkeys(name for line in lines for name in line))
-        files = _chosen(there, None, ["file_name"], "file_name")
-        label = _chosen(there, spec.label_column, LABELS, "label_column")
-        if files is None or (label is None and lines):
-            raise DataError(
-                f"{root / table[0]} must have the columns file_name and {' or '.join(LABELS)}; {_has(there)}"
-            )
-        columns = Columns(
-            None,
-            label,
-            (),
-            _chosen(there, spec.subject_column, ["subject"], "subject_column"),
-            _chosen(there, spec.clip_column, ["clip"], "clip_column"),
-            _chosen(there, spec.frame_column, ["frame"], "frame_column"),
-        )
-        for line in lines:
-            name = str(line.get(files) or "")
-            path = (PurePosixPath(table[1] or "") / name.replace("\\", "/")).as_posix()
-            value = _label(line.get(label or ""), ())
-            if path not in images:
-                lost.append(f"{table[0]}: {name}")
-            elif value is None:
-                bare.append(path)
-            else:
-                rows.append(_row(path, path, value, line, columns, max(last_number(path), 0), WHOLE))
+        rows += _from_metadata(root, table, images, spec, faults)
     if not tables:
         rows = [Row(path, path, path.split("/")[-2]) for path in sorted(images) if "/" in path]
         rows = [row for row in rows if not _SPLIT.fullmatch(row.raw_label)]
-    named = {row.path for row in rows} | set(bare)
-    findings = []
-    for kind, names, what in (
-        ("row without file", lost, "rows whose file is not in the folder, left out"),
-        ("row without label", bare, "rows without a label, left out"),
-        ("file without row", sorted(images - named), "images without a row or a class, left out"),
-    ):
-        if names:
-            findings.append(Finding("warning", kind, some(names), f"{what}: {len(names)}"))
-    return rows, findings, [table[0] for table in tables]
+    faults["file without row"] = sorted(images - {row.path for row in rows} - set(faults.get("row without label", ())))
+    return rows, told(faults, SAID), [table[0] for table in tables]
+
+
+def _from_metadata(
+    root: Path, table: re.Match[str], images: set[str], spec: IngestSpec, faults: dict[str, list[str]]
+) -> list[Row]:
+    lines = _metadata(root / table[0])
+    there = list(dict.fromkeys(name for line in lines for name in line))
+    files = _chosen(there, None, ["file_name"], "file_name")
+    label = _chosen(there, spec.label_column, LABELS, "label_column")
+    if lines and (files is None or label is None):
+        raise DataError(f"{root / table[0]} must have the columns file_name and {' or '.join(LABELS)}; {_has(there)}")
+    columns = Columns(
+        image=None,
+        label=label,
+        names=(),
+        subject=_chosen(there, spec.subject_column, ["subject"], "subject_column"),
+        clip=_chosen(there, spec.clip_column, ["clip"], "clip_column"),
+        frame=_chosen(there, spec.frame_column, ["frame"], "frame_column"),
+    )
+    rows: list[Row] = []
+    for line in lines:
+        name = str(line.get(files or "") or "")
+        path = (PurePosixPath(table[1] or "") / name.replace("\\", "/")).as_posix()
+        code = _label(line.get(label or ""), ())
+        if path not in images:
+            faults.setdefault("row without file", []).append(f"{table[0]}: {name}")
+        elif code is None:
+            faults.setdefault("row without label", []).append(path)
+        else:
+            rows.append(_row(path, path, code, line, columns, max(last_number(path), 0), WHOLE))
+    return rows
 
 
 def _metadata(table: Path) -> list[dict[str, Any]]:

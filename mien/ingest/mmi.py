@@ -16,8 +16,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from mien.errors import DataError
-from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, some, walk
-from mien.ingest.rows import Row, listing, text
+from mien.ingest import IngestSpec, Listing, Look, Reader, walk
+from mien.ingest.rows import Row, listing, text, told
 from mien.preprocess import MAX_PIXELS, Picture
 
 READER = Reader(
@@ -43,7 +43,16 @@ READER = Reader(
     parts={"frontal": "clips filmed from the front", "all": "clips filmed from the side, or from both, too"},
 )
 
-VIEWS = {"0": "frontal", "1": "profile", "2": "dual"}
+FRONTAL = "0"  # of the views 0 to 2: 1 is the profile, 2 both side by side
+SAID = {
+    "misplaced video": "videos not named S001-001.avi, left out: {}",
+    "no emotion": "clips whose metadata has none of the six emotions, left out: {}",
+    "other view": "clips filmed from the side or from two sides, left out: {}; --part all takes them",
+    "unknown view": "clips whose session does not say from where they are filmed; taken as frontal: {}",
+    "unreadable video": "videos that cannot be opened, or are too large, left out: {}",
+    "two subjects": "clips named after one person where session.xml names another, whom mien takes: {}",
+    "no timing": "clips without usable onset, apex and offset; all frames are read, with no phase: {}",
+}
 _CLIP = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.avi", re.IGNORECASE)
 _SUBJECT = re.compile(r"(?:S|subject)?[-_ ]?0*([0-9]{1,4})", re.IGNORECASE)
 _BLINKS = frozenset({"45", "46"})  # come and go beside the expression
@@ -85,7 +94,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         view = _view(session, Path(video).name)
         if emotion is None or _plain_number(emotion) not in {**READER.labels, **spec.map}:
             faults.setdefault("no emotion", []).append(clip)
-        elif part == "frontal" and view not in ("0", ""):
+        elif part == "frontal" and view not in (FRONTAL, ""):
             faults.setdefault("other view", []).append(clip)
         elif not (frames := _count(root / video)):
             faults.setdefault("unreadable video", []).append(video)
@@ -101,7 +110,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
                 faults.setdefault("no timing", []).append(clip)
             rows += _rows(video, person or subject, match, _plain_number(emotion), frames, timing, _numbers(units))
             used += [root / name for name in names if name]
-    findings += _told(faults)
+    findings += told(faults, SAID, notes=["no emotion", "other view", "no timing"])
     return listing(root, rows, findings, spec, READER, used, unpack, part)
 
 
@@ -234,20 +243,3 @@ def _phase(number: int, timing: Timing | None) -> str:
     if timing.apex is None:
         return ""
     return "rise" if number < timing.apex else "fall"
-
-
-def _told(faults: dict[str, list[str]]) -> list[Finding]:
-    said = {
-        "misplaced video": "videos not named S001-001.avi, left out: {}",
-        "no emotion": "clips whose metadata has none of the six emotions, left out: {}",
-        "other view": "clips filmed from the side or from two sides, left out: {}; --part all takes them",
-        "unknown view": "clips whose session does not say from where they are filmed; taken as frontal: {}",
-        "unreadable video": "videos that cannot be opened, or are too large, left out: {}",
-        "two subjects": "clips named after one person where session.xml names another, whom mien takes: {}",
-        "no timing": "clips without usable onset, apex and offset; all frames are read, with no phase: {}",
-    }
-    notes = ("no emotion", "other view", "no timing")
-    return [
-        Finding("note" if kind in notes else "warning", kind, some(names), said[kind].format(len(names)))
-        for kind, names in faults.items()
-    ]

@@ -10,8 +10,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from mien.ingest import IMAGE_SUFFIXES, Finding, IngestSpec, Listing, Look, Reader, some, walk
-from mien.ingest.rows import Row, listing, matches, text, whole
+from mien.ingest import IMAGE_SUFFIXES, Finding, IngestSpec, Listing, Look, Reader, walk
+from mien.ingest.rows import Row, listing, matches, text, told, whole
 
 READER = Reader(
     dataset="rafdb",
@@ -38,6 +38,13 @@ READER = Reader(
 )
 
 IMAGES = 15_339
+SAID = {
+    "file without row": "images without a label, left out: {}",
+    "row without file": "rows of the list without an image: {}",
+    "wrong folder": "images in another class's folder than the list says; the list was believed: {}",
+    "unusable row": "lines of the list that are not a name and a number from 1 to 7, left out: {}; by their numbers",
+    "contradiction": "names with more than one label in the list, left out: {}",
+}
 _IMAGE = re.compile(r"(.*/)?((train|test)_([0-9]{1,6}))(_aligned)?\.[a-z]+", re.IGNORECASE)
 _LIST = re.compile(r"(.*/)?list_par?tition_label\.txt", re.IGNORECASE)
 _LINE = re.compile(r"((train|test)_[0-9]{1,6})(?:_aligned)?\.[a-z]+[\s,]+([0-9]{1,3})", re.IGNORECASE)
@@ -52,43 +59,25 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".txt"})
     lists = [path for path in paths if _LIST.fullmatch(path)]
-    images = [path for path in paths if not path.lower().endswith(".txt")]
-    found, stray = matches(images, _IMAGE, "{train,test}_NNNNN[_aligned].jpg")
-    by_part = {part: [image for image in found if bool(image[5]) == (part == "aligned")] for part in READER.parts}
-    there = [part for part, some_images in by_part.items() if some_images]
-    part = spec.part or (there[0] if there else "aligned")
+    found, stray = matches(
+        [path for path in paths if not path.lower().endswith(".txt")], _IMAGE, "{train,test}_NNNNN[_aligned].jpg"
+    )
+    there = [part for part in READER.parts if any(_part(image) == part for image in found)]
+    part = spec.part or (there or list(READER.parts))[0]
     if spec.part is None and len(there) > 1:
         findings.append(Finding("note", "part", part, f"was read, and not {', '.join(there[1:])}"))
     if part == "original":
         findings.append(Finding("warning", "not cropped", ".", "pictures are whole, not cropped to faces"))
-    labels, doubts = _labels(root, lists[0]) if lists else ({}, [])
-    rows: list[Row] = []
-    lost, torn = [], []
-    for image in by_part[part]:
-        folder = _FOLDER.fullmatch(image[0])
-        label = labels.get(image[2].lower()) if lists else folder and folder[1]
-        if label is None:
-            lost.append(image[0])
-            continue
-        if lists and folder and folder[1] != label:
-            torn.append(image[0])
-        rows.append(Row(image[0], f"{image[3].lower()}/{image[4]}", label))
-    absent = sorted(set(labels) - {image[2].lower() for image in by_part[part]})
-    for kind, names, what in (
-        ("file without row", lost, "images without a label, left out"),
-        ("row without file", absent, "rows of the list without an image"),
-        ("wrong folder", torn, "images in another class's folder than the list says; the list was believed"),
-    ):
-        if names:
-            findings.append(Finding("warning", kind, some(names), f"{what}: {len(names)}"))
+    labels, faults = _labels(root, lists[0]) if lists else (None, {})
+    rows = _rows([image for image in found if _part(image) == part], labels, faults)
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
         what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
         findings.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
     if not lists:
         findings.append(Finding("note", "labels of folders", ".", "there is no list, so labels are the folders' names"))
-    told = [*findings, *stray, *doubts, *whole(len(rows), IMAGES, "images")]
-    return listing(root, rows, told, spec, READER, [root / path for path in lists[:1]], part=part)
+    findings += [*stray, *told(faults, SAID), *whole(len(rows), IMAGES, "images")]
+    return listing(root, rows, findings, spec, READER, [root / path for path in lists[:1]], part=part)
 
 
 def recognise(look: Look) -> str | None:
@@ -100,22 +89,38 @@ def recognise(look: Look) -> str | None:
     return f"{image} is named as its images are" if image else None
 
 
-def _labels(root: Path, table: str) -> tuple[dict[str, str], list[Finding]]:
+def _part(image: re.Match[str]) -> str:
+    return "aligned" if image[5] else "original"
+
+
+def _rows(images: list[re.Match[str]], labels: dict[str, str] | None, faults: dict[str, list[str]]) -> list[Row]:
+    """Return the images that have a label: the list's if there is one, or the folder's."""
+    rows: list[Row] = []
+    for image in images:
+        folder = _FOLDER.fullmatch(image[0])
+        own = folder[1] if folder else None
+        code = own if labels is None else labels.get(image[2].lower())
+        if code is None:
+            faults.setdefault("file without row", []).append(image[0])
+            continue
+        if own is not None and own != code:
+            faults.setdefault("wrong folder", []).append(image[0])
+        rows.append(Row(image[0], f"{image[3].lower()}/{image[4]}", code))
+    faults["row without file"] = sorted(set(labels or ()) - {image[2].lower() for image in images})
+    return rows
+
+
+def _labels(root: Path, table: str) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Return the label of each name in the list, and what is wrong with its lines."""
     labels: dict[str, str] = {}
-    unusable, torn = [], set()
+    faults: dict[str, list[str]] = {}
+    torn: set[str] = set()
     for number, line in enumerate(text(root / table).splitlines(), start=1):
         match = _LINE.fullmatch(line.strip())
         if match is None or match[3] not in READER.labels:
             if line.strip():
-                unusable.append(str(number))
+                faults.setdefault("unusable row", []).append(str(number))
         elif labels.setdefault(match[1].lower(), match[3]) != match[3]:
             torn.add(match[1].lower())
-    findings = []
-    if unusable:
-        what = f"lines that are not a name and a number from 1 to 7, left out: {len(unusable)}"
-        findings.append(Finding("warning", "unusable row", f"{table}, line {some(unusable)}", what))
-    if torn:
-        what = f"names with more than one label, left out: {len(torn)}"
-        findings.append(Finding("warning", "contradiction", some(sorted(torn)), what))
-    return {name: label for name, label in labels.items() if name not in torn}, findings
+    faults["contradiction"] = sorted(torn)
+    return {name: code for name, code in labels.items() if name not in torn}, faults

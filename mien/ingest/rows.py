@@ -68,20 +68,29 @@ def listing(
     twice = sorted(row.path for row in rows if first.setdefault(row.key, row) is not row)
     ordered = sorted(first.values(), key=lambda row: (row.subject, row.clip, row.frame, row.path, row.place))
     table, left_out = label(pd.DataFrame([vars(row) for row in ordered]), spec, str(root))
-    told = [*findings, *left_out]
+    more = [*findings, *left_out]
     if twice:
         what = f"images that stand there more than once under one name, the first was taken: {len(twice)}"
-        told.append(Finding("warning", "repeated image", some(twice), what))
+        more.append(Finding("warning", "repeated image", some(twice), what))
     if not any(table["subject"]):
         what = "nobody knows who is who in this set, so no result on it can be subject-independent"
-        told.append(Finding("warning", "no subjects", ".", what))
-    return Listing(root, table, tuple(annotations), tuple(told), about.licence, part, unpack)
+        more.append(Finding("warning", "no subjects", ".", what))
+    return Listing(root, table, tuple(annotations), tuple(more), about.licence, part, unpack)
 
 
 def empty(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:
     """Return the complaint about a folder in which no image is usable, with the warnings that say why."""
-    told = "; ".join(f"{found.where}: {found.what}" for found in findings if found.severity == "warning")[:600]
-    return no_dataset(root, about, f"has no such image that can be used{f' ({told})' if told else ''}")
+    why = "; ".join(f"{found.where}: {found.what}" for found in findings if found.severity == "warning")[:600]
+    return no_dataset(root, about, f"has no such image that can be used{f' ({why})' if why else ''}")
+
+
+def told(faults: dict[str, list[str]], said: dict[str, str], notes: Sequence[str] = ()) -> list[Finding]:
+    """Return a finding for each kind of fault that was met, in the words that `said` has for its number of cases."""
+    return [
+        Finding("note" if kind in notes else "warning", kind, some(faults[kind]), words.format(len(faults[kind])))
+        for kind, words in said.items()
+        if faults.get(kind)
+    ]
 
 
 def whole(found: int, released: int, what: str) -> list[Finding]:
@@ -92,8 +101,9 @@ def whole(found: int, released: int, what: str) -> list[Finding]:
 
 
 def text(path: Path) -> str:
-    """Return the content of a small annotation file, whatever its encoding, or an empty text if it cannot be read."""
+    """Return the content of a small annotation file, its first million bytes at most; empty if it cannot be read."""
     try:
-        return path.read_bytes()[:1_000_000].decode("utf-8", errors="replace")
+        with path.open("rb") as file:
+            return file.read(1_000_000).decode("utf-8", errors="replace")
     except OSError:
         return ""

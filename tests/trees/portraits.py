@@ -21,8 +21,13 @@ UNITS = {
 }
 
 
+PEOPLE = 4  # so many are drawn: drawing takes time
+
+
 @cache
 def _face(person: int, emotion: str, size: tuple[int, int]) -> np.ndarray:
+    if size != (48, 48):
+        return np.asarray(Image.fromarray(_face(person, emotion, (48, 48))).resize(size[::-1]))
     return face(identity(0, person), UNITS[emotion], size)
 
 
@@ -30,7 +35,7 @@ def portrait(person: int, emotion: str, name: str, size: tuple[int, int] = (48, 
     """Return a face, uint8 [h, w, 3], with a little noise that is a function of `name`: unlike any other."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     noise = np.random.default_rng(seed).integers(-3, 4, (*size, 3))
-    return np.clip(_face(person, emotion, size) + noise, 0, 255).astype(np.uint8)
+    return np.clip(_face(person % PEOPLE, emotion, size) + noise, 0, 255).astype(np.uint8)
 
 
 def grey(person: int, emotion: str, name: str, size: tuple[int, int] = (48, 48)) -> np.ndarray:
