@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
     {"errors", "seeds"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
-    {"store", "figures", "charts", "drawing", "hashes"},
+    {"store", "figures", "charts", "drawing", "hashes", "facs"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "ingest"},
     {"generators", "classifiers"},

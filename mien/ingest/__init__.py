@@ -421,10 +421,14 @@ def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFram
 def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
     """Return the emotion that a source's label stands for, or None if it is not known.
 
-    By `names`, then by the reader's own table, then by ALIASES, whatever its case.
+    By `names`, then by the reader's own table, then by ALIASES, whatever its case. Several emotions joined by "+" are
+    no single one: LEFT_OUT.
     """
     plain = _plain(raw)
-    emotion = {**ALIASES, **(labels or {}), **names}.get(plain, plain)
+    known = {**ALIASES, **(labels or {}), **names}
+    if plain not in known and "+" in plain and all(fold(part, names, labels) for part in plain.split("+")):
+        return LEFT_OUT
+    emotion = known.get(plain, plain)
     return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
 
 
@@ -668,22 +672,36 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
 
 from mien.ingest import (  # noqa: E402  the readers use what stands above
     affectnet,
+    casme,
     casme2,
+    casme_cubed,
+    casme_squared,
     ckplus,
     ckplus48,
     fer2013,
     ferplus,
     folder,
+    fourdme,
     huggingface,
     jaffe,
     kdef,
+    mmew,
     mmi,
     oulu_casia,
     rafdb,
+    samm,
+    smic,
 )
 
 READERS = {
+    "casme": casme,
     "casme2": casme2,
+    "casme_squared": casme_squared,
+    "casme_cubed": casme_cubed,
+    "samm": samm,
+    "smic": smic,
+    "mmew": mmew,
+    "fourdme": fourdme,
     "ckplus": ckplus,
     "ckplus48": ckplus48,
     "jaffe": jaffe,

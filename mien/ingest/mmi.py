@@ -55,6 +55,7 @@ SAID = {
 }
 _CLIP = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.avi", re.IGNORECASE)
 _SUBJECT = re.compile(r"(?:S|subject)?[-_ ]?0*([0-9]{1,4})", re.IGNORECASE)
+_SIDED = re.compile("([0-9]+)([LR])")
 _BLINKS = frozenset({"45", "46"})  # come and go beside the expression
 
 
@@ -200,8 +201,9 @@ def _subject(session: ElementTree.Element | None) -> str:
 
 
 def _numbers(units: ElementTree.Element | None) -> str:
+    """Return the coded units as `4+L12`, the side before the number wherever the file has it."""
     numbers = [_attribute(each, "number").upper() for each in _found(units, "actionunit")]
-    return "+".join(dict.fromkeys(number for number in numbers if number))
+    return "+".join(dict.fromkeys(_SIDED.sub(r"\2\1", number) for number in numbers if number))
 
 
 def _timing(units: ElementTree.Element | None) -> Timing | None:
