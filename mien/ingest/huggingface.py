@@ -130,7 +130,8 @@ def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Re
     """Yield a table in pieces of a few rows; raises DataError if it is damaged."""
     try:
         if path.suffix.lower() == ".parquet":
-            with pq.ParquetFile(path, buffer_size=1 << 20) as file:
+            # Without these two, pyarrow reads a whole group of rows before it gives the first: gigabytes, in some files.
+            with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
                 yield from file.iter_batches(batch_size=_AT_ONCE, columns=None if columns is None else list(columns))
             return
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
