@@ -87,14 +87,19 @@ def decode(
 
     Raises DataError if the file is damaged, is not an image, or has a side below 8 or more than 64 million pixels.
     """
+    what = name or (picture if isinstance(picture, Path) else "the picture")
     try:
         with _open(picture) as image:
             _check_size(image.size)
             image.load()
             upright = _cut(_upright(image), box)
             return _array(_resize(_colour(_eight_bit(upright), colour), size, filter))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(
+            f"{what} must be an image of at most {MAX_PIXELS:,} pixels, and has far more: a small file may hold a "
+            "picture that fills the memory"
+        ) from None
     except Exception as error:  # decoders raise anything on damaged files
-        what = name or (picture if isinstance(picture, Path) else "the picture")
         reason = str(error) or type(error).__name__
         raise DataError(f"{what} must be an image that can be read, and is not: {reason}") from None
 

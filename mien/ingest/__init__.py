@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from mien import facs
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.preprocess import MIN_SIDE, Colour, Filter, Picture, decode, write
@@ -201,7 +202,7 @@ def ingest(spec: IngestSpec, root: Path, *, workers: int | None = None, skip_unr
             f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those of {found[:12]}: it "
             "has changed, or is another dataset; ingest it anew"
         )
-    return _read(listing, spec, workers, skip_unreadable)[0]
+    return read_listing(listing, spec, workers, skip_unreadable)[0]
 
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
@@ -267,7 +268,10 @@ def run(
     skip_unreadable: bool = False,
     **options: Any,
 ) -> Run:
-    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv and summary.json.
+    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv, labels.csv and summary.json.
+
+    labels.csv says what each label of the source became, and action_units.parquet has the units of each clip, a row a
+    unit (`facs.units`), where the source has any.
 
     The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by default the reader's, or
     the folder's); `options` are other fields of IngestSpec.
@@ -288,7 +292,7 @@ def run(
     _tell(listing.findings)
 
     def build(out: Path, scratch: Path) -> None:
-        faces, unread = _read(listing, spec, workers, skip_unreadable)
+        faces, unread = read_listing(listing, spec, workers, skip_unreadable)
         _tell(unread)
         findings = [*listing.findings, *unread]
         columns = ["severity", "kind", "where", "what"]
@@ -303,6 +307,7 @@ def run(
             "findings": dict(Counter(finding.kind for finding in findings)),
         }
         write(faces, out, summary)
+        _write_labels(faces, out)
 
     return store.make(spec, build, alias)
 
@@ -366,12 +371,15 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
     foreign: dict[str, list[str]] = {}
     links: list[str] = []
     nameless: list[str] = []
+    special: list[str] = []
     for path, entry in _entries(root, ""):
         suffix = PurePosixPath(path).suffix.lower()
         if not path.isprintable():  # not UTF-8, or control characters: no table could hold it
             nameless.append(ascii(path))
         elif entry.is_symlink() and not _inside(root, root / path):
             links.append(path)
+        elif not entry.is_file():  # to open a pipe would wait for ever
+            special.append(path)
         elif suffix in suffixes:
             images.append(path)
         else:
@@ -385,6 +393,9 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
     if links:
         what = f"links that lead out of the folder, or to a folder, not followed: {len(links)}"
         findings.append(Finding("warning", "links", some(links), what))
+    if special:
+        what = f"pipes, sockets or devices, not opened: {len(special)}"
+        findings.append(Finding("warning", "special files", some(special), what))
     if nameless:
         what = f"files with names that cannot be printed, left out: {len(nameless)}; rename them"
         findings.append(Finding("warning", "unprintable names", some(nameless), what))
@@ -481,7 +492,7 @@ def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
         return
     sound = [entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")]
     folders = [entry.name for entry in sound if entry.is_dir(follow_symlinks=False)]
-    files = [entry.name for entry in sound if entry.is_file()]
+    files = [entry.name for entry in sound if entry.is_file(follow_symlinks=False)]
     level = below.count("/")
     yield from (below + name for name in files[: 200 if level < 2 else 5])
     for place, name in enumerate(folders[:200]):
@@ -527,10 +538,22 @@ def _readers() -> str:
     return "Readers: " + "; ".join(f"{name}: {module.READER.needs}" for name, module in READERS.items())
 
 
+def _write_labels(faces: Faces, out: Path) -> None:
+    """Write labels.csv, what each label of the source became, and action_units.parquet if there are any."""
+    index = faces.index.assign(clip=faces.index["clip"].where(faces.index["clip"] != "", faces.index["key"]))
+    folded = index.groupby(["raw_label", "emotion"], as_index=False).agg(
+        images=("key", "size"), clips=("clip", "nunique")
+    )
+    folded.to_csv(out / "labels.csv", index=False, lineterminator="\n")
+    units = facs.units(faces)
+    if len(units):
+        units.to_parquet(out / "action_units.parquet", index=False)
+
+
 # Decoding
 
 
-def _read(
+def read_listing(
     listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool
 ) -> tuple[Faces, list[Finding]]:
     """Return the faces, and findings about images that were left out or are alike."""

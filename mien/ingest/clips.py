@@ -120,8 +120,10 @@ def scan_release(
     """
     tree, findings = find_tree(root, layout.tail, reader, f"has no images at {layout.form}")
     sheet, told = find_sheet(root, tree, layout.sheet, spec.sheet, layout.usual)
-    rows = table(sheet, layout.columns, ["action_units", *layout.optional]).rows()
-    clips, doubts = read_clips(sheet.name, rows, clip, patches or {})
+    found = table(sheet, layout.columns, ["action_units", *layout.optional])
+    if not found.places["action_units"]:
+        findings.append(Finding("note", "no action units", sheet.name, "the sheet has no column for them"))
+    clips, doubts = read_clips(sheet.name, found.rows(), clip, patches or {})
     images, passed = walk(tree)
     homes, strays = by_folder(images, layout.tail, layout.subject, layout.form)
     frames, more = assemble(clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared)

@@ -130,7 +130,7 @@ def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Re
     """Yield a table in pieces of a few rows; raises DataError if it is damaged."""
     try:
         if path.suffix.lower() == ".parquet":
-            # Without these two, pyarrow reads a whole group of rows before it gives the first: gigabytes, in some files.
+            # Without these two, pyarrow reads a whole group of rows before it gives the first: gigabytes, in some.
             with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
                 yield from file.iter_batches(batch_size=_AT_ONCE, columns=None if columns is None else list(columns))
             return

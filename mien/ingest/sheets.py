@@ -17,7 +17,7 @@ from mien.ingest import Finding, some
 Cells = list[list[str]]
 Columns = dict[str, tuple[str, ...]]  # what we call a column -> how sheets spell it, in small letters and digits alone
 MAX_CELLS = 5_000_000  # a damaged or hostile workbook may hold any number
-MAX_BYTES = 500_000_000  # of what is packed in a workbook
+MAX_BYTES = 200_000_000  # of a file, or of what is packed in a workbook
 _NUMBER = re.compile(r"^[0-9]{1,9}(\.0+)?$")
 
 
@@ -72,9 +72,11 @@ def find_sheet(
 def pages(sheet: Path) -> dict[str, Cells]:
     """Return the cells of each page as text, by the page's title in the order of the workbook; a CSV file has one."""
     try:
+        _check_size(sheet.stat().st_size)
         if sheet.suffix.lower() == ".csv":
             return {"": [[cell.strip() for cell in row] for row in _csv(sheet.read_bytes())]}
-        _check_packed(sheet)
+        with zipfile.ZipFile(sheet) as packed:
+            _check_size(sum(each.file_size for each in packed.infolist()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles, which nobody needs here
             book = openpyxl.load_workbook(sheet, data_only=True, read_only=True)
@@ -129,7 +131,11 @@ def _columns(found: Table) -> int:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.name.isprintable() and not path.name.startswith("~$"))
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.name.isprintable() and not path.name.startswith(("~$", ".")) and path.is_file()
+        )
     except OSError:  # a folder above, or one of others, that we may not read
         return []
 
@@ -140,11 +146,9 @@ def _age(name: str) -> tuple[str, str, bool]:
     return (date[0] if date else "", version[1].zfill(4) if version else "", name.lower().endswith(".xlsx"))
 
 
-def _check_packed(book: Path) -> None:
-    with zipfile.ZipFile(book) as packed:
-        size = sum(each.file_size for each in packed.infolist())
+def _check_size(size: int) -> None:
     if size > MAX_BYTES:
-        raise DataError(f"what is packed in it must be at most {MAX_BYTES:,} bytes, and is {size:,}")
+        raise DataError(f"it must have at most {MAX_BYTES:,} bytes, and unpacked it has {size:,}")
 
 
 def _page(rows: Iterable[Sequence[Any]]) -> Cells:

@@ -126,7 +126,7 @@ def _from_folders(homes: Homes) -> tuple[dict[Clip, tuple[str, str]], list[Findi
     clips, torn = {}, []
     for (subject, name), frames in homes.items():
         raw = {path.split("/")[-3] for path in frames.values()}
-        coded = re.match(r"s0*([0-9]+)_([a-z]+)", name)
+        coded = re.fullmatch(r"s0*([0-9]+)_([a-z]+)_[0-9]+", name)
         agree = coded and _subject(coded[1]) == subject and {CODES.get(coded[2])} == {each.lower() for each in raw}
         if agree:
             clips[Clip(subject, name, min(frames), None, max(frames), "", raw.pop())] = (subject, name)
