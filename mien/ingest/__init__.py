@@ -10,7 +10,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256 as digest
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -207,7 +207,12 @@ def ingest(spec: IngestSpec, root: Path, *, workers: int | None = None, skip_unr
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
     """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of its kind."""
-    return READERS[spec.reader].scan(_folder(root), spec)
+    listing = READERS[spec.reader].scan(_folder(root), spec)
+    others = [part for part in READERS[spec.reader].READER.parts if part != listing.part]
+    if not others or any(finding.kind == "part" for finding in listing.findings):
+        return listing
+    note = Finding("note", "part", str(listing.part), f"it was read; --part names another: {', '.join(others)}")
+    return replace(listing, findings=(note, *listing.findings))
 
 
 def recognise(root: Path) -> dict[str, str]:

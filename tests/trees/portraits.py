@@ -27,7 +27,8 @@ PEOPLE = 4  # so many are drawn: drawing takes time
 @cache
 def _face(person: int, emotion: str, size: tuple[int, int]) -> np.ndarray:
     if size != (48, 48):
-        return np.asarray(Image.fromarray(_face(person, emotion, (48, 48))).resize(size[::-1]))
+        height, width = size
+        return np.asarray(Image.fromarray(_face(person, emotion, (48, 48))).resize((width, height)))
     return face(identity(0, person), UNITS[emotion], size)
 
 
