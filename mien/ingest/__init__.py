@@ -7,9 +7,9 @@ all. A folder is only read. READERS, at the end, names them all.
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256 as digest
 from itertools import islice
@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 from mien import facs
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.preprocess import MIN_SIDE, Colour, Filter, decode, write
+from mien.preprocess import MIN_SIDE, Colour, Filter, Picture, decode, write
 from mien.progress import say, track
 from mien.spec import Spec, nearest, read_spec
 from mien.store import Run, Store, sha256
@@ -51,6 +51,10 @@ ALIASES = {
 }
 
 LEFT_OUT = ""  # what a label becomes that is no single emotion: its images are left out, and it is said
+
+WHOLE = -1  # in place of a picture's place inside a file: the file is the picture
+AHEAD = 64  # pictures taken out of files before they are decoded, at most
+Unpack = Callable[[Path, Sequence[int]], Iterator[Picture | DataError]]
 
 Severity = Literal["note", "warning"]
 
@@ -90,6 +94,11 @@ class Listing:
     `rows` has one row an image: path and key relative to `root`, subject and clip without the dataset's name, and
     frame, phase, emotion, raw_label, action_units as in faces.COLUMNS. `annotations` are the other files that it rests
     on, such as the sheet. `part` is which of the reader's parts was read.
+
+    Many pictures may lie in one file, such as a video or a table. The column `place` then says which of them a row is,
+    or WHOLE, and `unpack` yields those at the given places of a file, in that order, or the complaint about one; it
+    holds no more than a few at a time. A column `box` may have the face's left, top, width and height in the picture,
+    or None.
     """
 
     root: Path
@@ -98,10 +107,18 @@ class Listing:
     findings: tuple[Finding, ...]
     licence: str
     part: str | None = None
+    unpack: Unpack | None = None
 
     def paths(self) -> list[Path]:
-        """Return the path of each row's image."""
+        """Return the path of each row's image, or of the file that it lies in."""
         return [self.root / path for path in self.rows["path"]]
+
+    def names(self) -> list[str]:
+        """Return what each image is called: its path, and behind a '#' its place inside that file."""
+        if "place" not in self.rows:
+            return list(self.rows["path"])
+        places = zip(self.rows["path"], self.rows["place"], strict=True)
+        return [path if place == WHOLE else f"{path}#{place}" for path, place in places]
 
 
 class IngestSpec(Spec):
@@ -231,8 +248,12 @@ def fingerprint(listing: Listing, workers: int | None = None) -> str:
     All bytes are read: one pass over the files, which then stay in the system's cache for decoding. Neither the place
     of the folder nor dates count, nor do files that no result rests on.
     """
-    names = [*listing.rows["path"], *(path.name for path in listing.annotations)]
-    paths = [*listing.paths(), *listing.annotations]
+    paths = list(dict.fromkeys([*listing.paths(), *listing.annotations]))
+    inside = [path.is_relative_to(listing.root) for path in paths]
+    names = [
+        path.relative_to(listing.root).as_posix() if below else path.name
+        for path, below in zip(paths, inside, strict=True)
+    ]
     with ThreadPoolExecutor(_threads(workers)) as pool, track("checking files", len(paths)) as bar:
         lines = []
         for name, content in zip(names, pool.map(_content, paths), strict=True):
@@ -346,9 +367,10 @@ def glance(root: Path, depth: int = 7) -> Look:
     return Look(root, tuple(islice(_glance(root, "", depth), 20_000)))
 
 
-def walk(root: Path) -> tuple[list[str], list[Finding]]:
-    """Return the images below `root`, as paths relative to it in the order of names, and what was passed over.
+def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], list[Finding]]:
+    """Return the files below `root` with one of `suffixes` (images), and what was passed over.
 
+    Paths are relative to it, in the order of names.
     Hidden files are no finding. Links to folders, and links that lead out of `root`, are not followed.
     """
     images: list[str] = []
@@ -364,7 +386,7 @@ def walk(root: Path) -> tuple[list[str], list[Finding]]:
             links.append(path)
         elif not entry.is_file():  # to open a pipe would wait for ever
             special.append(path)
-        elif suffix in IMAGE_SUFFIXES:
+        elif suffix in suffixes:
             images.append(path)
         else:
             foreign.setdefault(suffix or "no suffix", []).append(path)
@@ -541,7 +563,7 @@ def read_listing(
     listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool
 ) -> tuple[Faces, list[Finding]]:
     """Return the faces, and findings about images that were left out or are alike."""
-    images, faults = _decode_all(listing.paths(), spec, workers)
+    images, faults = _decode_all(listing, spec, workers)
     if faults and not (skip_unreadable and len(faults) < len(images)):
         more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
         remedy = (
@@ -564,11 +586,12 @@ def read_listing(
         action_units=list(rows["action_units"]),
         licence=spec.licence or listing.licence,
     )
+    names = listing.names()
     findings = [
         Finding(
             "warning",
             "unreadable image",
-            str(listing.rows["path"].iloc[place]),
+            names[place],
             f"left out: {fault.replace(f'{listing.root}/', '')}",
         )
         for place, fault in faults.items()
@@ -576,28 +599,65 @@ def read_listing(
     return Faces(kept, index), [*findings, *_alike(index)]
 
 
-def _decode_all(paths: list[Path], spec: IngestSpec, workers: int | None) -> tuple[np.ndarray, dict[int, str]]:
+def _decode_all(listing: Listing, spec: IngestSpec, workers: int | None) -> tuple[np.ndarray, dict[int, str]]:
     """Return the images [n, c, h, w], and by place the complaint about each that could not be read.
 
     Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread holds one image.
     """
-    images = np.zeros((len(paths), 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
+    count = len(listing.rows)
+    images = np.zeros((count, 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
+    names = listing.names()
+    boxes = list(listing.rows["box"]) if "box" in listing.rows else [None] * count
 
-    def work(place: int) -> str:
+    def work(row: int, picture: Picture | DataError) -> tuple[int, str]:
         try:
-            images[place] = decode(paths[place], spec.size, spec.colour, spec.filter)
+            if isinstance(picture, DataError):
+                raise picture
+            name = f"{listing.root}/{names[row]}"
+            images[row] = decode(picture, spec.size, spec.colour, spec.filter, box=boxes[row], name=name)
         except DataError as error:
-            return str(error)
-        return ""
+            return row, str(error)
+        return row, ""
 
     faults = {}
-    with ThreadPoolExecutor(_threads(workers)) as pool, track("decoding images", len(paths)) as bar:
-        for place, fault in enumerate(pool.map(work, range(len(paths)))):
+    with ThreadPoolExecutor(_threads(workers)) as pool, track("decoding images", count) as bar:
+        for done, (row, fault) in enumerate(_in_order(pool, work, _pictures(listing)), start=1):
             if fault:
-                faults[place] = fault
-            if place % 100 == 99:
-                bar.update(place + 1)
-    return images, faults
+                faults[row] = fault
+            if done % 100 == 0:
+                bar.update(done)
+    return images, dict(sorted(faults.items()))
+
+
+def _pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataError]]:
+    """Yield each row's number with its picture: the path, or what is taken out of the file at that path."""
+    places = np.asarray(listing.rows.get("place", np.full(len(listing.rows), WHOLE)), dtype=np.int64)
+    paths = listing.paths()
+    inside: dict[Path, list[int]] = {}
+    for row, path in enumerate(paths):
+        if places[row] == WHOLE or listing.unpack is None:
+            yield row, path
+        else:
+            inside.setdefault(path, []).append(row)
+    for path, rows in inside.items():
+        rows.sort(key=lambda row: places[row])
+        if listing.unpack is not None:
+            yield from zip(rows, listing.unpack(path, [int(places[row]) for row in rows]), strict=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    work: Callable[[int, Picture | DataError], tuple[int, str]],
+    pictures: Iterable[tuple[int, Picture | DataError]],
+) -> Iterator[tuple[int, str]]:
+    """Yield what `work` returns for each picture, with no more than AHEAD of them waiting."""
+    waiting: deque[Future[tuple[int, str]]] = deque()
+    for row, picture in pictures:
+        waiting.append(pool.submit(work, row, picture))
+        if len(waiting) >= AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _alike(index: pd.DataFrame) -> list[Finding]:
@@ -639,7 +699,28 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
         say(f"and {len(findings) - limit} more; findings.csv in the run has them all")
 
 
-from mien.ingest import casme, casme2, casme_cubed, casme_squared, folder, fourdme, mmew, samm, smic  # noqa: E402  they use what stands above  # noqa: E402
+from mien.ingest import (  # noqa: E402  the readers use what stands above
+    affectnet,
+    casme,
+    casme2,
+    casme_cubed,
+    casme_squared,
+    ckplus,
+    ckplus48,
+    fer2013,
+    ferplus,
+    folder,
+    fourdme,
+    huggingface,
+    jaffe,
+    kdef,
+    mmew,
+    mmi,
+    oulu_casia,
+    rafdb,
+    samm,
+    smic,
+)
 
 READERS = {
     "casme": casme,
@@ -650,5 +731,16 @@ READERS = {
     "smic": smic,
     "mmew": mmew,
     "fourdme": fourdme,
+    "ckplus": ckplus,
+    "ckplus48": ckplus48,
+    "jaffe": jaffe,
+    "kdef": kdef,
+    "oulu_casia": oulu_casia,
+    "mmi": mmi,
+    "fer2013": fer2013,
+    "ferplus": ferplus,
+    "rafdb": rafdb,
+    "affectnet": affectnet,
+    "huggingface": huggingface,
     "folder": folder,
 }

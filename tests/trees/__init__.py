@@ -29,7 +29,7 @@ class Tree:
     """A written folder, and what a right reader makes of it."""
 
     root: Path
-    images: dict[str, Truth]  # by path relative to the root: just those that must be read
+    images: dict[str, Truth]  # by path relative to the root (and #place): just those that must be read
     findings: frozenset[str]  # the kinds that must be reported, besides which there may be notes
     options: dict[str, Any] = field(default_factory=dict)  # fields of IngestSpec
 
@@ -60,7 +60,28 @@ def write_sheet(path: Path, pages: dict[str, Sequence[Sequence[Any]]]) -> Path:
     return path
 
 
-from trees import casme, casme2, casme_cubed, casme_squared, folder, fourdme, mmew, samm, smic  # noqa: E402  they use what stands above  # noqa: E402
+from trees import (  # noqa: E402  the writers use what stands above
+    affectnet,
+    casme,
+    casme2,
+    casme_cubed,
+    casme_squared,
+    ckplus,
+    ckplus48,
+    fer2013,
+    ferplus,
+    folder,
+    fourdme,
+    huggingface,
+    jaffe,
+    kdef,
+    mmew,
+    mmi,
+    oulu_casia,
+    rafdb,
+    samm,
+    smic,
+)
 
 WRITERS = {
     "casme": casme.write,
@@ -71,5 +92,16 @@ WRITERS = {
     "smic": smic.write,
     "mmew": mmew.write,
     "fourdme": fourdme.write,
+    "ckplus": ckplus.write,
+    "ckplus48": ckplus48.write,
+    "jaffe": jaffe.write,
+    "kdef": kdef.write,
+    "oulu_casia": oulu_casia.write,
+    "mmi": mmi.write,
+    "fer2013": fer2013.write,
+    "ferplus": ferplus.write,
+    "rafdb": rafdb.write,
+    "affectnet": affectnet.write,
+    "huggingface": huggingface.write,
     "folder": folder.write,
 }

@@ -13,6 +13,7 @@ from PIL import Image
 
 Chance = np.random.Generator
 SHEETS = {".xlsx", ".csv", ".txt", ".xml"}
+HOLDERS = {".avi", ".npy", ".parquet"}  # what else holds labels, or pictures
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
 
@@ -32,6 +33,11 @@ def images(root: Path) -> list[Path]:
 def sheets(root: Path) -> list[Path]:
     """Return the annotation files of a tree."""
     return sorted(path for path in root.rglob("*") if path.suffix.lower() in SHEETS and path.is_file())
+
+
+def holders(root: Path) -> list[Path]:
+    """Return the files, images aside, that a tree rests on."""
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in SHEETS | HOLDERS and path.is_file())
 
 
 def books(root: Path) -> list[Path]:
@@ -99,20 +105,20 @@ def large(path: Path) -> None:
 
 
 def no_sheets(root: Path, chance: Chance) -> None:
-    for path in sheets(root):
+    for path in holders(root):
         path.unlink()
 
 
 def cut_sheet(root: Path, chance: Chance) -> None:
-    for path in pick(sheets(root), chance):
+    for path in pick(holders(root), chance):
         content = path.read_bytes()
-        path.write_bytes(content[: int(chance.integers(len(content)))])
+        path.write_bytes(content[: int(chance.integers(max(len(content), 1)))])
 
 
 def spoilt_sheet(root: Path, chance: Chance) -> None:
     for path in pick(sheets(root), chance):
         content = bytearray(path.read_bytes())
-        for place in chance.integers(0, len(content), 20):
+        for place in chance.integers(0, max(len(content), 1), 20 if content else 0):
             content[place] ^= int(chance.integers(1, 256))
         path.write_bytes(bytes(content))
 
@@ -208,7 +214,7 @@ def pipe_as_image(root: Path, chance: Chance) -> None:
 
 
 def pipe_as_sheet(root: Path, chance: Chance) -> None:
-    for path in pick(sheets(root), chance):
+    for path in pick(holders(root), chance):
         path.unlink()
         os.mkfifo(path)
 
