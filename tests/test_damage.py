@@ -91,11 +91,11 @@ def outcome(name: str, tree: Tree, known: dict[str, str], copy: Path, damage: st
     lost = set(known) - {pixels(image) for image in faces.images}
     if not lost:
         return "all read"
-    files = [one for one in lost if os.path.lexists(root / known[one]) and not (root / known[one]).is_dir()]
-    if not listing.annotations and not files and not lost & there(root):
-        return "some gone, and nothing could tell"
     sound = {(found.kind, found.where, found.what) for found in ingest.scan(draft, tree.root).findings}
     found = {(each.kind, each.where, each.what) for each in (*listing.findings, *unread)}
+    files = [one for one in lost if os.path.lexists(root / known[one]) and not (root / known[one]).is_dir()]
+    if not found - sound and not listing.annotations and not files and not lost & there(root):
+        return "some gone, and nothing could tell"
     assert found - sound, f"{len(lost)} images are lost, and nothing is said"
     return "some read, and reported"
 

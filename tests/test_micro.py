@@ -350,3 +350,13 @@ def test_cropped_faces_are_read_before_selected_frames_and_those_before_recordin
     row = ["01", "EP01_01", None, 1, 2, 3, None, "4", "others"]
     write_sheet(tmp_path / "CASME2-coding-20140508.xlsx", {"Sheet1": [[*casme2.HEAD, "Estimated Emotion"], row]})
     assert found(scan("casme2", tmp_path))["tree"].where == expected
+
+
+def test_a_second_download_of_a_frame_is_no_frame(tmp_path: Path):
+    mmew.write(tmp_path)
+    folder = tmp_path / "Micro_Expression/happiness/S12-01-002"
+    (folder / "1.jpg").unlink()
+    draw(folder / "3 (1).jpg")
+    listing = scan("mmew", tmp_path)
+    assert frames(listing, "S12/S12-01-002") == [2, 3]
+    assert found(listing)["misplaced image"].where.endswith("3 (1).jpg")

@@ -16,6 +16,7 @@ from mien.errors import DataError
 from mien.ingest import Finding, IngestSpec, Listing, Reader, label, last_number, no_dataset, some, walk
 from mien.ingest.sheets import Columns, find_sheet, number, table
 
+_COPY = re.compile(r"\([0-9]+\)\.[^/.]+$")  # img46 (1).jpg: what a browser makes of a second download
 Frames = dict[int, str]  # a frame's number -> its path
 Homes = dict[tuple[str, str], Frames]  # by subject and folder, in lower case
 
@@ -181,7 +182,7 @@ def by_folder(
     for path in images:
         match = tail.match(path)
         frame = last_number(path)
-        if match is None or frame < 0:
+        if match is None or frame < 0 or _COPY.search(path):
             stray.append(path)
             continue
         frames = homes.setdefault((subject(match["subject"]), match["clip"].lower()), {})
