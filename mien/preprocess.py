@@ -7,6 +7,7 @@ it is antialiased, and the height-to-width ratio is not kept (280×340 becomes 4
 import json
 import re
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -28,6 +29,8 @@ from mien.store import Run, Store
 
 Colour = Literal["grey", "rgb"]
 Filter = Literal["box", "bilinear", "bicubic", "lanczos"]
+Picture = Path | bytes | UInt8[np.ndarray, "..."]  # a file, the content of one, or pixels [h, w] or [h, w, 3]
+Box = tuple[int, int, int, int]  # left, top, width, height, in pixels
 
 MIN_SIDE = 8  # pixels; below this there is no face to see
 MAX_PIXELS = 64_000_000  # the largest picture that is opened; a worker then needs some 400 MB
@@ -90,26 +93,33 @@ class PreprocessSpec(Spec):
 
 
 def decode(
-    path: Path,
+    picture: Picture,
     size: int,
     colour: Colour = "grey",
     filter: Filter = "bilinear",
-    place: Place | None = None,
+    *,
+    box: Box | None = None,
+    face: Place | None = None,
     margin: float = 0.0,
+    name: str | None = None,
 ) -> UInt8[np.ndarray, "c {size} {size}"]:
-    """Return the image in a file, or its face at `place`, as uint8 [c, size, size], c = 1 for grey and 3 for rgb.
+    """Return a picture as uint8 [c, size, size], c = 1 for grey and 3 for rgb.
 
     An orientation in the EXIF data is applied, 16 bits are brought to 8, transparent parts lie on black, and of several
-    frames the first is taken. The full image is decoded and turned grey before it is resized.
+    frames the first is taken. The part within `box` is cut out, as far as it lies in the picture. The full image is
+    decoded and turned grey before it is resized. With `face`, only the square around it is kept, wider by `margin`.
+    `name` is what a complaint calls it, by default the path.
 
     Raises DataError if the file is damaged, is not an image, or has a side below 8 or more than 64 million pixels.
     """
-    return _array(_resize(_cut(_open(path, colour), place, margin), size, filter))
+    return _array(_resize(_cut(_read(picture, colour, box, name), face, margin), size, filter))
 
 
-def open_picture(path: Path, colour: Colour = "grey") -> UInt8[np.ndarray, "h w *c"]:
-    """Return the image in a file at its own size, [h, w] for grey and [h, w, 3] for rgb; raises as `decode` does."""
-    return np.asarray(_open(path, colour))
+def open_picture(
+    picture: Picture, colour: Colour = "grey", *, box: Box | None = None, name: str | None = None
+) -> UInt8[np.ndarray, "h w *c"]:
+    """Return a picture at its own size, [h, w] for grey and [h, w, 3] for rgb; `box`, `name` and errors as `decode`."""
+    return np.asarray(_read(picture, colour, box, name))
 
 
 def preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None = None) -> Faces:
@@ -372,16 +382,22 @@ def _require_plain(faces: Faces, what: str) -> None:
 # Pixels
 
 
-def _open(path: Path, colour: Colour) -> Image.Image:
-    """Return the image in a file, upright, with 8 bits, in its colour."""
+def _read(picture: Picture, colour: Colour, box: Box | None, name: str | None) -> Image.Image:
+    """Return a picture, or the part of it within `box`, upright, with 8 bits, in its colour."""
+    what = name or (picture if isinstance(picture, Path) else "the picture")
     try:
-        with Image.open(path) as image:
+        with _open(picture) as image:
             _check_size(image.size)
             image.load()
-            return _colour(_eight_bit(_upright(image)), colour)
+            return _colour(_eight_bit(_within(_upright(image), box)), colour)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(
+            f"{what} must be an image of at most {MAX_PIXELS:,} pixels, and has far more: a small file may hold a "
+            "picture that fills the memory"
+        ) from None
     except Exception as error:  # decoders raise anything on damaged files
         reason = str(error) or type(error).__name__
-        raise DataError(f"{path} must be an image that can be read, and is not: {reason}") from None
+        raise DataError(f"{what} must be an image that can be read, and is not: {reason}") from None
 
 
 def _cut(image: Image.Image, place: Place | None, margin: float) -> Image.Image:
@@ -394,6 +410,21 @@ def _check_size(size: tuple[int, int]) -> None:
         raise DataError(f"each side must have {MIN_SIDE} pixels or more, and it has {width} by {height}")
     if width * height > MAX_PIXELS:
         raise DataError(f"it must have at most {MAX_PIXELS:,} pixels, and has {width} by {height}")
+
+
+def _open(picture: Picture) -> Image.Image:
+    if isinstance(picture, np.ndarray):
+        return Image.fromarray(picture)
+    return Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture)
+
+
+def _within(image: Image.Image, box: Box | None) -> Image.Image:
+    if box is None:
+        return image
+    left, top, width, height = box
+    inside = (max(left, 0), max(top, 0), min(left + width, image.width), min(top + height, image.height))
+    _check_size((inside[2] - inside[0], inside[3] - inside[1]))
+    return image.crop(inside)
 
 
 def _upright(image: Image.Image) -> Image.Image:

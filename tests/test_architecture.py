@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
     {"errors", "licences", "seeds", "stopping"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
-    {"store", "figures", "charts", "drawing", "folders", "hashes", "inputs"},
+    {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
     {"crops"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "engine", "ingest", "joins"},

@@ -26,6 +26,11 @@ def test_the_command_line_reference_is_up_to_date():
     assert written == load_tool().page(), "run `make docs`"
 
 
+def test_the_table_of_datasets_is_up_to_date():
+    written = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert written == load_tool().with_readers(written), "run `make docs`"
+
+
 def test_every_command_is_in_the_reference():
     from mien.cli import app
     from mien.cli.studies import study_app

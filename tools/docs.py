@@ -1,12 +1,13 @@
-"""Write docs/cli.md from each command's --help."""
+"""Write docs/cli.md from each command's --help, and the table of datasets in docs/data.md from the readers."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- readers: written by `make docs` -->", "<!-- end of readers -->"
 COMMANDS = (
-    *("", "demo", "toy", "ingest", "preprocess", "join", "split", "train", "generate", "export"),
+    *("", "readers", "demo", "toy", "ingest", "preprocess", "join", "split", "train", "generate", "export"),
     *("audit", "leakage", "review", "review queue", "review apply"),
     *("study", "study plan", "study run", "study status", "report"),
     *("publish", "publish build", "publish check", "publish push", "regenerate", "ls", "show", "verify", "rm"),
@@ -30,5 +31,21 @@ def help_of(command: list[str]) -> str:
     return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
 
 
+def with_readers(text: str) -> str:
+    """Return a page with the table of all readers between its two marks."""
+    from mien.ingest import READERS
+
+    before, rest = text.split(BEGIN)
+    rows = [["reader", "dataset", "needs", "subjects from", "clips from", "licence", "how to obtain it"], ["---"] * 7]
+    for name, module in READERS.items():
+        about = module.READER
+        cells = [about.title, about.needs, about.subjects, about.clips, about.licence, about.obtain]
+        rows.append([f"`{name}`", *(cell.replace("|", r"\|") for cell in cells)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
+
+
 if __name__ == "__main__":
     (ROOT / "docs" / "cli.md").write_text(page(), encoding="utf-8")
+    data = ROOT / "docs" / "data.md"
+    data.write_text(with_readers(data.read_text(encoding="utf-8")), encoding="utf-8")

@@ -9,11 +9,11 @@ import sys
 
 import typer
 
-from mien.cli import stages, joins, audits, leaks, studies, releases, runs  # isort: skip  # the order of `mien --help`
+from mien.cli import data, stages, joins, audits, leaks, studies, releases, runs  # isort: skip  # the order of `mien --help`
 from mien.cli.base import app
 from mien.errors import MienError
 
-__all__ = ["app", "audits", "joins", "leaks", "main", "releases", "runs", "stages", "studies"]
+__all__ = ["app", "audits", "data", "joins", "leaks", "main", "releases", "runs", "stages", "studies"]
 
 INTERRUPTED = 130
 

@@ -62,7 +62,7 @@ def toy(
 
 @app.command()
 def ingest(
-    reader: Annotated[str, typer.Argument(help="casme2, or folder for class folders and metadata.csv.")],
+    reader: Annotated[str, typer.Argument(help="One of `mien readers`, or auto, which recognises the layout.")],
     folder: Annotated[Path, typer.Argument(help="The dataset's folder; it is only read.")],
     name: Annotated[str | None, typer.Option(help="The dataset's name, in keys and subjects.")] = None,
     size: Annotated[int, typer.Option(help="Height and width to resize to, in pixels.")] = 48,
@@ -81,8 +81,9 @@ def ingest(
     subject_column: Annotated[str | None, typer.Option(help="folder: the column with the subject.")] = None,
     clip_column: Annotated[str | None, typer.Option(help="folder: the column with the clip.")] = None,
     frame_column: Annotated[str | None, typer.Option(help="folder: the column with the frame's number.")] = None,
+    part: Annotated[str | None, typer.Option(help="Which part of the set, where the reader has several.")] = None,
     sheet: Annotated[
-        str | None, typer.Option(help="casme2: the coding sheet's file name; the newest by default.")
+        str | None, typer.Option(help="The file name of the sheet with the labels; the newest by default.")
     ] = None,
     licence: Annotated[
         str | None, typer.Option(help="What the images may be used for, where mien cannot know.")
@@ -118,6 +119,7 @@ def ingest(
         subject_column=subject_column,
         clip_column=clip_column,
         frame_column=frame_column,
+        part=part,
         sheet=sheet,
         licence=licence,
         map=folds,

@@ -1,16 +1,18 @@
 """Readers: a dataset's folder on disk becomes Faces, with a report of everything odd that was met on the way.
 
-A reader lists the images of a folder with what is known of each, and decodes nothing; decoding is the same for all. A
-folder is only read. READERS, at the end, names them all.
+A reader is a module with three names: READER says what it is for, `recognise(look)` tells its layout at a glance, and
+`scan(root, spec)` lists the images of a folder with what is known of each. It decodes nothing; decoding is the same for
+all. A folder is only read. READERS, at the end, names them all.
 """
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256 as digest
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -18,17 +20,18 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from mien import crops
+from mien import crops, facs
 from mien.crops import CropSpec, Place
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.licences import recorded
-from mien.preprocess import MIN_SIDE, Colour, Filter, decode, open_picture, write
+from mien.preprocess import MIN_SIDE, Colour, Filter, Picture, decode, open_picture, write
 from mien.progress import say, track
 from mien.spec import Spec, nearest, read_spec
 from mien.store import Run, Store, sha256
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+AUTO = "auto"  # instead of a reader's name
 DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")
 
 # What datasets and people call the emotions, in lower case.
@@ -49,6 +52,12 @@ ALIASES = {
     "surprised": "surprise",
 }
 
+LEFT_OUT = ""  # what a label becomes that is no single emotion: its images are left out, and it is said
+
+WHOLE = -1  # in place of a picture's place inside a file: the file is the picture
+AHEAD = 64  # pictures taken out of files before they are decoded, at most
+Unpack = Callable[[Path, Sequence[int]], Iterator[Picture | DataError]]
+
 Severity = Literal["note", "warning"]
 
 
@@ -57,11 +66,17 @@ class Reader:
     """What a reader is for: shown to people, and where defaults come from."""
 
     dataset: str  # the default name of what it reads; empty: the folder's own name
-    needs: str
+    title: str  # what people call the set
+    needs: str  # FOLDER with ...
+    subjects: str  # where they come from: "the sheet"
+    clips: str
     licence: str
-    citation: str
+    citation: str  # empty only where there is nothing to cite
     obtain: str
-    options: tuple[str, ...]  # the fields of IngestSpec that it takes beside those that all take
+    labels: dict[str, str]  # what the source writes, in lower case -> one of EMOTIONS, or LEFT_OUT
+    options: tuple[str, ...] = ()  # the fields of IngestSpec that it takes beside those that all take
+    parts: dict[str, str] = field(default_factory=dict)  # of which `part` is one, the usual one first -> what it is
+    generic: bool = False  # any folder of images: `auto` thinks of it last
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,12 @@ class Listing:
 
     `rows` has one row an image: path and key relative to `root`, subject and clip without the dataset's name, and
     frame, phase, emotion, raw_label, action_units as in faces.COLUMNS. `annotations` are the other files that it rests
-    on, such as the sheet.
+    on, such as the sheet. `part` is which of the reader's parts was read.
+
+    Many pictures may lie in one file, such as a video or a table. The column `place` then says which of them a row is,
+    or WHOLE, and `unpack` yields those at the given places of a file, in that order, or the complaint about one; it
+    holds no more than a few at a time. A column `box` may have the face's left, top, width and height in the picture,
+    or None.
     """
 
     root: Path
@@ -88,10 +108,19 @@ class Listing:
     annotations: tuple[Path, ...]
     findings: tuple[Finding, ...]
     licence: str
+    part: str | None = None
+    unpack: Unpack | None = None
 
     def paths(self) -> list[Path]:
-        """Return the path of each row's image."""
+        """Return the path of each row's image, or of the file that it lies in."""
         return [self.root / path for path in self.rows["path"]]
+
+    def names(self) -> list[str]:
+        """Return what each image is called: its path, and behind a '#' its place inside that file."""
+        if "place" not in self.rows:
+            return list(self.rows["path"])
+        places = zip(self.rows["path"], self.rows["place"], strict=True)
+        return [path if place == WHOLE else f"{path}#{place}" for path, place in places]
 
 
 class IngestSpec(Spec):
@@ -107,7 +136,8 @@ class IngestSpec(Spec):
     crop: CropSpec | None = None  # None: the whole image
     licence: str | None = None  # None: what the reader knows
     map: dict[str, str] = Field(default_factory=dict)  # a class name of the source -> one of EMOTIONS
-    sheet: str | None = None  # casme2: the file name of the coding sheet; None: the newest
+    part: str | None = None  # one of the reader's parts; None: the first that is there
+    sheet: str | None = None  # the file name of the sheet with the labels; None: the newest
     subject_pattern: str | None = None  # folder: regular expressions, searched in the path of each file
     clip_pattern: str | None = None
     label_column: str | None = None  # folder: the columns of metadata.csv
@@ -153,6 +183,10 @@ class IngestSpec(Spec):
         idle = sorted(name for name in others if getattr(self, name) is not None)
         if idle:
             raise SpecError(f"the reader {self.reader} takes {', '.join(options)}, and not {', '.join(idle)}")
+        parts = READERS[self.reader].READER.parts
+        if self.part is not None and self.part not in parts:
+            has = f"has the parts {', '.join(parts)}" if parts else "has no parts"
+            raise SpecError(f"the reader {self.reader} {has}, and not '{self.part}'.{nearest(self.part, list(parts))}")
         for what in ("subject", "clip"):
             if getattr(self, f"{what}_pattern") and getattr(self, f"{what}_column"):
                 raise SpecError(f"the {what} comes from a pattern or from a column: give one of the two")
@@ -180,17 +214,43 @@ def ingest(
             "has changed, or is another dataset; ingest it anew"
         )
     shown, places, _ = _found(listing, spec, workers, crop_model, None)
-    return _read(shown, spec, workers, skip_unreadable, places)[0]
+    return read_listing(shown, spec, workers, skip_unreadable, places)[0]
 
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
     """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of its kind."""
-    root = Path(root).expanduser()
-    if not root.is_dir():
+    listing = READERS[spec.reader].scan(_folder(root), spec)
+    others = [part for part in READERS[spec.reader].READER.parts if part != listing.part]
+    if not others or any(finding.kind == "part" for finding in listing.findings):
+        return listing
+    note = Finding("note", "part", str(listing.part), f"it was read; --part names another: {', '.join(others)}")
+    return replace(listing, findings=(note, *listing.findings))
+
+
+def recognise(root: Path) -> dict[str, str]:
+    """Return the readers whose layout the folder has, each with the reason; those for any folder only if no other does.
+
+    Names of files and folders are looked at, and no image is opened. Raises DataError if `root` is no folder.
+    """
+    look = glance(_folder(root))
+    reasons = {name: module.recognise(look) for name, module in READERS.items()}
+    found = {name: reason for name, reason in reasons.items() if reason}
+    return {name: reason for name, reason in found.items() if not READERS[name].READER.generic} or found
+
+
+def the_reader(root: Path) -> tuple[str, str]:
+    """Return the one reader whose layout the folder has, and why; raises DataError if there is none, or several."""
+    found = recognise(root)
+    if not found:
+        here = some(sorted(path.name for path in _folder(root).iterdir()), 8)
         raise DataError(
-            f"{root} must be a folder that holds a dataset, and is {'a file' if root.exists() else 'not there'}"
+            f"{root} must have the layout of a dataset that mien reads, and has none of them; found: "
+            f"{here or 'nothing'}. `mien readers` lists what each needs"
         )
-    return READERS[spec.reader].scan(root.resolve(), spec)
+    if len(found) > 1:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
+        raise DataError(f"{root} must have one layout, and could be read by {len(found)} readers. {reasons}. Name one")
+    return next(iter(found.items()))
 
 
 def fingerprint(listing: Listing, workers: int | None = None) -> str:
@@ -199,8 +259,12 @@ def fingerprint(listing: Listing, workers: int | None = None) -> str:
     All bytes are read: one pass over the files, which then stay in the system's cache for decoding. Neither the place
     of the folder nor dates count, nor do files that no result rests on.
     """
-    names = [*listing.rows["path"], *(path.name for path in listing.annotations)]
-    paths = [*listing.paths(), *listing.annotations]
+    paths = list(dict.fromkeys([*listing.paths(), *listing.annotations]))
+    inside = [path.is_relative_to(listing.root) for path in paths]
+    names = [
+        path.relative_to(listing.root).as_posix() if below else path.name
+        for path, below in zip(paths, inside, strict=True)
+    ]
     with ThreadPoolExecutor(_threads(workers)) as pool, track("checking files", len(paths)) as bar:
         lines = []
         for name, content in zip(names, pool.map(_content, paths), strict=True):
@@ -222,28 +286,35 @@ def run(
     crop_model: Path | None = None,
     **options: Any,
 ) -> Run:
-    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv and summary.json.
+    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv, labels.csv and summary.json.
+
+    labels.csv says what each label of the source became, and action_units.parquet has the units of each clip, a row a
+    unit (`facs.units`), where the source has any.
 
     With a crop it has crops.csv, misses.csv and crops.png too, which say what was found where; `crop_model` is YuNet's
     file.
 
-    `name` is the dataset's name (by default the reader's, or the folder's); `options` are other fields of IngestSpec.
+    The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by default the reader's, or
+    the folder's); `options` are other fields of IngestSpec.
     What was odd is told on stderr. Neither `workers` nor `skip_unreadable` names the run: they do not change what the
     images become.
 
     Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
     """
     root = Path(root).expanduser()
+    if reader == AUTO:
+        reader, reason = the_reader(root)
+        say(f"{root} is read by {reader}: {reason}")
     dataset = name or (reader in READERS and READERS[reader].READER.dataset) or slug(root.resolve().name)
     given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, given, f"ingest {reader}")
     listing = scan(draft, root)
-    spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers)})
+    spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers), "part": listing.part})
     _tell(listing.findings)
 
     def build(out: Path, scratch: Path) -> None:
         shown, places, about_crop = _found(listing, spec, workers, crop_model, out)
-        faces, unread = _read(shown, spec, workers, skip_unreadable, places)
+        faces, unread = read_listing(shown, spec, workers, skip_unreadable, places)
         _tell(unread)
         findings = [*listing.findings, *unread]
         columns = ["severity", "kind", "where", "what"]
@@ -260,29 +331,80 @@ def run(
             "terms": recorded(reader, spec.dataset, spec.licence, spec.licence or listing.licence),
         }
         write(faces, out, summary)
+        _write_labels(faces, out)
 
     return store.make(spec, build, alias)
+
+
+def describe(name: str) -> list[tuple[str, str]]:
+    """Return all that is known of a reader, as titled lines; raises SpecError if there is none of that name."""
+    if name not in READERS:
+        raise SpecError(f"there is no reader '{name}'.{nearest(name, list(READERS))} Readers: {', '.join(READERS)}")
+    about = READERS[name].READER
+    options = [f"--{option.replace('_', '-')}" for option in about.options]
+    lines = [
+        ("reader", name),
+        ("dataset", about.title),
+        ("needs", about.needs),
+        ("subjects", f"from {about.subjects}"),
+        ("clips", f"from {about.clips}"),
+        *(("part", f"{part}: {what}") for part, what in about.parts.items()),
+        *((("options", ", ".join(options)),) if options else ()),
+        ("licence", about.licence),
+        ("obtain", about.obtain),
+        *((("cite", about.citation),) if about.citation else ()),
+        *(("label", f"{raw} -> {emotion or 'left out'}") for raw, emotion in about.labels.items()),
+    ]
+    if not about.labels:
+        lines.append(("label", f"any of {', '.join(EMOTIONS)}"))
+    return [*lines, ("label", f"any set: {', '.join(f'{raw} -> {emotion}' for raw, emotion in ALIASES.items())}")]
 
 
 # What readers share
 
 
-def walk(root: Path) -> tuple[list[str], list[Finding]]:
-    """Return the images below `root`, as paths relative to it in the order of names, and what was passed over.
+@dataclass(frozen=True)
+class Look:
+    """A glance at a folder: the names of what lies in it and below, relative to it; folders end in '/'."""
 
+    root: Path
+    names: tuple[str, ...]
+
+    def first(self, pattern: str) -> str | None:
+        """Return the first name that a regular expression matches as a whole, whatever its case; or None."""
+        matches = re.compile(pattern, re.IGNORECASE).fullmatch
+        return next((name for name in self.names if matches(name)), None)
+
+
+def glance(root: Path, depth: int = 7) -> Look:
+    """Return a look at `root`: all names at the top, and a few of each kind in every folder of the first few below.
+
+    However large a release is, some thousand names are looked at. What cannot be read is passed over, for `scan` will
+    say so, and links to folders are not followed.
+    """
+    return Look(root, tuple(islice(_glance(root, "", depth), 20_000)))
+
+
+def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], list[Finding]]:
+    """Return the files below `root` with one of `suffixes` (images), and what was passed over.
+
+    Paths are relative to it, in the order of names.
     Hidden files are no finding. Links to folders, and links that lead out of `root`, are not followed.
     """
     images: list[str] = []
     foreign: dict[str, list[str]] = {}
     links: list[str] = []
     nameless: list[str] = []
+    special: list[str] = []
     for path, entry in _entries(root, ""):
         suffix = PurePosixPath(path).suffix.lower()
         if not path.isprintable():  # not UTF-8, or control characters: no table could hold it
             nameless.append(ascii(path))
         elif entry.is_symlink() and not _inside(root, root / path):
             links.append(path)
-        elif suffix in IMAGE_SUFFIXES:
+        elif not entry.is_file():  # to open a pipe would wait for ever
+            special.append(path)
+        elif suffix in suffixes:
             images.append(path)
         else:
             foreign.setdefault(suffix or "no suffix", []).append(path)
@@ -295,23 +417,62 @@ def walk(root: Path) -> tuple[list[str], list[Finding]]:
     if links:
         what = f"links that lead out of the folder, or to a folder, not followed: {len(links)}"
         findings.append(Finding("warning", "links", some(links), what))
+    if special:
+        what = f"pipes, sockets or devices, not opened: {len(special)}"
+        findings.append(Finding("warning", "special files", some(special), what))
     if nameless:
         what = f"files with names that cannot be printed, left out: {len(nameless)}; rename them"
         findings.append(Finding("warning", "unprintable names", some(nameless), what))
     return images, findings
 
 
-def fold(raw: str, names: dict[str, str]) -> str | None:
-    """Return the emotion that a source's label stands for: by `names`, then ALIASES, whatever its case; or None."""
+def no_dataset(root: Path, reader: Reader, lacking: str = "") -> DataError:
+    """Return the error that says what a folder must hold to be read, what it holds, and how to obtain the set."""
+    here = some(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
+    return DataError(
+        f"{root} must hold {reader.needs.removeprefix('FOLDER with ')}{f', and {lacking}' if lacking else ''}; found: "
+        f"{here or 'nothing'}. To obtain the set, {reader.obtain}"
+    )
+
+
+def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFrame, list[Finding]]:
+    """Return the rows with the emotion of their `raw_label`, by the spec's map and the reader's table.
+
+    Images whose label is no single emotion are left out, unless the map says what they are. Raises DataError as
+    `fold_all` does, or if none is left.
+    """
+    emotions = fold_all(rows["raw_label"], spec.map, where, READERS[spec.reader].READER.labels)
+    labelled = rows.assign(emotion=[emotions[raw] for raw in rows["raw_label"]])
+    lost = labelled["emotion"] == LEFT_OUT
+    findings = []
+    for raw, images in labelled[lost].groupby("raw_label"):
+        what = f"'{raw}' is no single emotion; left out: {len(images)} images; --map '{raw}=EMOTION' would keep them"
+        findings.append(Finding("warning", "no single emotion", some(sorted(set(images["clip"]) - {""})) or ".", what))
+    if lost.all():
+        raise DataError(f"{where}: some label must be an emotion, and none is: {some(sorted(emotions), 20)}")
+    return labelled[~lost].reset_index(drop=True), findings
+
+
+def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
+    """Return the emotion that a source's label stands for, or None if it is not known.
+
+    By `names`, then by the reader's own table, then by ALIASES, whatever its case. Several emotions joined by "+" are
+    no single one: LEFT_OUT.
+    """
     plain = _plain(raw)
-    emotion = names.get(plain) or ALIASES.get(plain, plain)
-    return emotion if emotion in EMOTIONS else None
+    known = {**ALIASES, **(labels or {}), **names}
+    if plain not in known and "+" in plain and all(fold(part, names, labels) for part in plain.split("+")):
+        return LEFT_OUT
+    emotion = known.get(plain, plain)
+    return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
 
 
-def fold_all(labels: Iterable[str], names: dict[str, str], where: str) -> dict[str, str]:
+def fold_all(
+    labels: Iterable[str], names: dict[str, str], where: str, table: dict[str, str] | None = None
+) -> dict[str, str]:
     """Return the emotion of each label; raises DataError if one is unknown, or if a name to be mapped is not there."""
     labels = sorted(set(labels))
-    folded = {label: fold(label, names) for label in labels}
+    folded = {label: fold(label, names, table) for label in labels}
     unknown = [label for label, emotion in folded.items() if emotion is None]
     if unknown:
         hints = "".join(nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:1])
@@ -341,6 +502,32 @@ def last_number(path: str) -> int:
 def slug(name: str) -> str:
     """Return a folder's name as a dataset may be called."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40].rstrip("-") or "folder"
+
+
+def _folder(root: Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"{root} must be a folder that holds a dataset, and is {'a file' if root.exists() else 'not there'}"
+        )
+    return root.resolve()
+
+
+def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
+    try:
+        with os.scandir(root / below) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        return
+    sound = [entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")]
+    folders = [entry.name for entry in sound if entry.is_dir(follow_symlinks=False)]
+    files = [entry.name for entry in sound if entry.is_file(follow_symlinks=False)]
+    level = below.count("/")
+    yield from (below + name for name in files[: 200 if level < 2 else 5])
+    for place, name in enumerate(folders[:200]):
+        yield f"{below}{name}/"
+        if depth and place < (20 if level == 0 else 3 if level > 2 else 8):
+            yield from _glance(root, f"{below}{name}/", depth - 1)
 
 
 def _entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
@@ -376,6 +563,18 @@ def _readers() -> str:
     return "Readers: " + "; ".join(f"{name}: {module.READER.needs}" for name, module in READERS.items())
 
 
+def _write_labels(faces: Faces, out: Path) -> None:
+    """Write labels.csv, what each label of the source became, and action_units.parquet if there are any."""
+    index = faces.index.assign(clip=faces.index["clip"].where(faces.index["clip"] != "", faces.index["key"]))
+    folded = index.groupby(["raw_label", "emotion"], as_index=False).agg(
+        images=("key", "size"), clips=("clip", "nunique")
+    )
+    folded.to_csv(out / "labels.csv", index=False, lineterminator="\n")
+    units = facs.units(faces)
+    if len(units):
+        units.to_parquet(out / "action_units.parquet", index=False)
+
+
 # Decoding
 
 
@@ -391,17 +590,19 @@ def _found(
     """
     if spec.crop is None:
         return listing, None, {}
-    paths, rows = listing.paths(), listing.rows
+    rows = listing.rows
     colour: Colour = "rgb" if spec.crop.detector == "yunet" else "grey"
 
     def open_listed(number: int) -> np.ndarray | None:
+        alone = replace(listing, rows=rows.iloc[[number]])
+        (_, picture), box = next(iter(_pictures(alone))), rows["box"].iloc[number] if "box" in rows else None
         try:
-            return open_picture(paths[number], colour)
+            return None if isinstance(picture, DataError) else open_picture(picture, colour, box=box)
         except DataError:
             return None
 
     clips, frames = list(rows["clip"]), list(rows["frame"])
-    places = crops.find_all(len(paths), clips, frames, open_listed, spec.crop, model, _threads(workers))
+    places = crops.find_all(len(rows), clips, frames, open_listed, spec.crop, model, _threads(workers))
     keys = [f"{spec.dataset}/{key}" for key in rows["key"]]
     found = crops.table(keys, list(rows["emotion"]), places)
     crops.tell(found, spec.size, spec.crop.margin)
@@ -411,16 +612,16 @@ def _found(
         crops.report(found, places, open_listed, spec.crop.margin, out)
     kept = np.array([spec.crop.misses != "skip" or kind != "missed" for kind in found["kind"]], dtype=bool)
     if not kept.any():
-        raise DataError(f"some image must show a face, and none of {len(paths):,} does; they may be cut out already")
+        raise DataError(f"some image must show a face, and none of {len(rows):,} does; they may be cut out already")
     shown = replace(listing, rows=rows[kept].reset_index(drop=True))
     return shown, [place for place, stays in zip(places, kept, strict=True) if stays], {"crop": crops.counted(found)}
 
 
-def _read(
-    listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool, places: Places
+def read_listing(
+    listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool, places: Places = None
 ) -> tuple[Faces, list[Finding]]:
     """Return the faces, and findings about images that were left out or are alike."""
-    images, faults = _decode_all(listing.paths(), spec, workers, places)
+    images, faults = _decode_all(listing, spec, workers, places)
     if faults and not (skip_unreadable and len(faults) < len(images)):
         more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
         remedy = (
@@ -443,11 +644,12 @@ def _read(
         action_units=list(rows["action_units"]),
         licence=spec.licence or listing.licence,
     )
+    names = listing.names()
     findings = [
         Finding(
             "warning",
             "unreadable image",
-            str(listing.rows["path"].iloc[place]),
+            names[place],
             f"left out: {fault.replace(f'{listing.root}/', '')}",
         )
         for place, fault in faults.items()
@@ -456,30 +658,69 @@ def _read(
 
 
 def _decode_all(
-    paths: list[Path], spec: IngestSpec, workers: int | None, places: Places
+    listing: Listing, spec: IngestSpec, workers: int | None, places: Places
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Return the images [n, c, h, w], and by place the complaint about each that could not be read.
 
     Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread holds one image.
     """
-    images = np.zeros((len(paths), 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
+    count = len(listing.rows)
+    images = np.zeros((count, 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
+    names = listing.names()
+    boxes = list(listing.rows["box"]) if "box" in listing.rows else [None] * count
+    faces, margin = places or [None] * count, spec.crop.margin if spec.crop else 0.0
 
-    def work(place: int) -> str:
+    def work(row: int, picture: Picture | DataError) -> tuple[int, str]:
         try:
-            where, margin = (places[place], spec.crop.margin) if places and spec.crop else (None, 0.0)
-            images[place] = decode(paths[place], spec.size, spec.colour, spec.filter, where, margin)
+            if isinstance(picture, DataError):
+                raise picture
+            name = f"{listing.root}/{names[row]}"
+            images[row] = decode(
+                picture, spec.size, spec.colour, spec.filter, box=boxes[row], face=faces[row], margin=margin, name=name
+            )
         except DataError as error:
-            return str(error)
-        return ""
+            return row, str(error)
+        return row, ""
 
     faults = {}
-    with ThreadPoolExecutor(_threads(workers)) as pool, track("decoding images", len(paths)) as bar:
-        for place, fault in enumerate(pool.map(work, range(len(paths)))):
+    with ThreadPoolExecutor(_threads(workers)) as pool, track("decoding images", count) as bar:
+        for done, (row, fault) in enumerate(_in_order(pool, work, _pictures(listing)), start=1):
             if fault:
-                faults[place] = fault
-            if place % 100 == 99:
-                bar.update(place + 1)
-    return images, faults
+                faults[row] = fault
+            if done % 100 == 0:
+                bar.update(done)
+    return images, dict(sorted(faults.items()))
+
+
+def _pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataError]]:
+    """Yield each row's number with its picture: the path, or what is taken out of the file at that path."""
+    places = np.asarray(listing.rows.get("place", np.full(len(listing.rows), WHOLE)), dtype=np.int64)
+    paths = listing.paths()
+    inside: dict[Path, list[int]] = {}
+    for row, path in enumerate(paths):
+        if places[row] == WHOLE or listing.unpack is None:
+            yield row, path
+        else:
+            inside.setdefault(path, []).append(row)
+    for path, rows in inside.items():
+        rows.sort(key=lambda row: places[row])
+        if listing.unpack is not None:
+            yield from zip(rows, listing.unpack(path, [int(places[row]) for row in rows]), strict=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    work: Callable[[int, Picture | DataError], tuple[int, str]],
+    pictures: Iterable[tuple[int, Picture | DataError]],
+) -> Iterator[tuple[int, str]]:
+    """Yield what `work` returns for each picture, with no more than AHEAD of them waiting."""
+    waiting: deque[Future[tuple[int, str]]] = deque()
+    for row, picture in pictures:
+        waiting.append(pool.submit(work, row, picture))
+        if len(waiting) >= AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _alike(index: pd.DataFrame) -> list[Finding]:
@@ -521,6 +762,48 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
         say(f"and {len(findings) - limit} more; findings.csv in the run has them all")
 
 
-from mien.ingest import casme2, folder  # noqa: E402  the readers use what stands above
+from mien.ingest import (  # noqa: E402  the readers use what stands above
+    affectnet,
+    casme,
+    casme2,
+    casme_cubed,
+    casme_squared,
+    ckplus,
+    ckplus48,
+    fer2013,
+    ferplus,
+    folder,
+    fourdme,
+    huggingface,
+    jaffe,
+    kdef,
+    mmew,
+    mmi,
+    oulu_casia,
+    rafdb,
+    samm,
+    smic,
+)
 
-READERS = {"casme2": casme2, "folder": folder}
+READERS = {
+    "casme": casme,
+    "casme2": casme2,
+    "casme_squared": casme_squared,
+    "casme_cubed": casme_cubed,
+    "samm": samm,
+    "smic": smic,
+    "mmew": mmew,
+    "fourdme": fourdme,
+    "ckplus": ckplus,
+    "ckplus48": ckplus48,
+    "jaffe": jaffe,
+    "kdef": kdef,
+    "oulu_casia": oulu_casia,
+    "mmi": mmi,
+    "fer2013": fer2013,
+    "ferplus": ferplus,
+    "rafdb": rafdb,
+    "affectnet": affectnet,
+    "huggingface": huggingface,
+    "folder": folder,
+}

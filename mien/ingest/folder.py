@@ -5,20 +5,38 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from mien.errors import DataError
-from mien.ingest import Finding, IngestSpec, Listing, Reader, Severity, fold_all, last_number, some, walk
+from mien.ingest import (
+    IMAGE_SUFFIXES,
+    Finding,
+    IngestSpec,
+    Listing,
+    Look,
+    Reader,
+    Severity,
+    fold,
+    label,
+    last_number,
+    some,
+    walk,
+)
 from mien.spec import nearest
 
 READER = Reader(
     dataset="",
+    title="any folder of images",
     needs="FOLDER/[train|val|test/]CLASS/... with images, or FOLDER/metadata.csv with file_name and expression",
     licence="unknown",
     citation="",
     obtain="any images of faces that you have and may use",
+    subjects="--subject-pattern or a column",
+    clips="--clip-pattern or a column",
+    labels={},
+    generic=True,
     options=("subject_pattern", "clip_pattern", "label_column", "subject_column", "clip_column", "frame_column"),
 )
 
@@ -52,12 +70,23 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         if pattern:
             rows[what], unmatched = _search(rows["path"].tolist(), pattern, what)
             findings += unmatched
-    emotions = fold_all(rows["raw_label"], spec.map, str(table or root))
-    rows["emotion"] = [emotions[label] for label in rows["raw_label"]]
+    rows, left_out = label(rows, spec, str(table or root))
+    findings += left_out
     _place_clips(rows)
     findings += _doubts(rows)
     annotations = () if table is None else (table,)
     return Listing(root, rows, annotations, tuple(findings), READER.licence)
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder has images with classes: a metadata.csv, or folders called as emotions are."""
+    table = look.first(re.escape(METADATA))
+    if table:
+        return f"{table} names the images"
+    tops = [name.lower().split("/") for name in look.names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    classes = {parts[1] if parts[0] in SPLITS else parts[0] for parts in tops if len(parts) > 1 + (parts[0] in SPLITS)}
+    emotions = sorted(name for name in classes if fold(name, {}))
+    return f"class folders {some(emotions)}" if emotions else None
 
 
 # Class folders

@@ -1,0 +1,199 @@
+"""AffectNet (Mollahosseini et al. 2019), in both of its forms; nobody knows who is who.
+
+Manually_Annotated_file_lists/{training,validation}.csv       as released in 2017: subDirectory_filePath, face_x, ...
+Manually_Annotated_Images/689/737db2...363ca.jpg              a photograph; the list says where the face is in it
+train_set/images/0.jpg, train_set/annotations/0_exp.npy       as released in March 2021: faces cut out; val_set alike
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mien.errors import DataError
+from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, walk
+from mien.ingest.rows import Row, listing, told
+from mien.preprocess import Box
+
+READER = Reader(
+    dataset="affectnet",
+    title="AffectNet",
+    needs=(
+        "FOLDER with Manually_Annotated_file_lists/training.csv and Manually_Annotated_Images/689/....jpg (2017), or "
+        "train_set/images/0.jpg and train_set/annotations/0_exp.npy (2021)"
+    ),
+    subjects="nowhere: pictures from the web",
+    clips="nowhere: single photographs",
+    licence="AffectNet agreement: research only, no redistribution",
+    citation=(
+        "Mollahosseini A, Hasani B, Mahoor MH (2019) AffectNet: A Database for Facial Expression, Valence, and Arousal "
+        "Computing in the Wild. IEEE Transactions on Affective Computing 10(1): 18-31"
+    ),
+    obtain="ask for it with the form at mohammadmahoor.com/affectnet",
+    labels={
+        "0": "neutral",
+        "1": "happiness",
+        "2": "sadness",
+        "3": "surprise",
+        "4": "fear",
+        "5": "disgust",
+        "6": "anger",
+        "7": "contempt",
+        "8": LEFT_OUT,  # none of these
+        "9": LEFT_OUT,  # uncertain
+        "10": LEFT_OUT,  # no face
+    },
+)
+
+COLUMNS = (
+    "subdirectory_filepath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
+SAID = {
+    "row without file": "rows or annotations of images that are not there: {}",
+    "file without row": "images that no list names, left out: {}",
+    "unusable annotation": "images without a usable annotation NNN_exp.npy, left out: {}",
+    "unusable row": "rows whose expression is no number from 0 to 10, left out: {}",
+    "contradiction": "rows that give an image another expression than an earlier one; the images are left out: {}",
+    "repeated row": "rows that repeat an image with the same expression; the first was taken: {}",
+    "no face box": "images of an expression without a face's place, read whole: {}",
+    "other table": "tables that are not read: {}",
+}
+_CROPPED = re.compile(r"((?:.*/)?(train|val)_set)/images/([0-9]{1,9})\.[a-z]+", re.IGNORECASE)
+_LIST = re.compile(r"(?:.*/)?(training|validation)\.csv", re.IGNORECASE)
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return the images whose label is one of the eight expressions; keys begin with the official partition.
+
+    In the form of 2017, faces are cut out of their photographs by the boxes of the list. Raises DataError as `listing`
+    does, or if a list cannot be read.
+    """
+    paths, findings = walk(root, IMAGE_SUFFIXES | {".csv", ".npy"})
+    lists = [path for path in paths if _LIST.fullmatch(path)]
+    cropped = [match for match in map(_CROPPED.fullmatch, paths) if match]
+    if cropped:
+        rows, used, faults = _from_annotations(root, cropped, paths)
+        faults["other table"] = [path for path in paths if path.lower().endswith(".csv")]
+    else:
+        rows, faults = _from_lists(root, lists, paths)
+        used = lists
+        faults["other table"] = [path for path in paths if path.lower().endswith(".csv") and path not in lists]
+    findings += told(faults, SAID, notes=["repeated row", "other table"])
+    if rows:
+        counts = Counter(row.key.split("/")[0] for row in rows)
+        what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        findings.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
+    return listing(root, rows, findings, spec, READER, [root / path for path in used])
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is AffectNet: the annotations of 2021, or the lists of 2017."""
+    found = look.first(r"(.*/)?(train|val)_set/annotations/[0-9]+_exp\.npy") or look.first(
+        r"(.*/)?Manually_Annotated_file_lists/(training|validation)\.csv"
+    )
+    return f"{found} has its annotations" if found else None
+
+
+# As released in March 2021
+
+
+def _from_annotations(
+    root: Path, images: Sequence[re.Match[str]], paths: Sequence[str]
+) -> tuple[list[Row], list[str], dict[str, list[str]]]:
+    rows: list[Row] = []
+    faults: dict[str, list[str]] = {}
+    annotations = {path for path in paths if path.lower().endswith("_exp.npy")}
+    used: list[str] = []
+    for image in images:
+        path = f"{image[1]}/annotations/{image[3]}_exp.npy"
+        code = _expression(root / path) if path in annotations else ""
+        annotations.discard(path)
+        if code not in READER.labels:
+            faults.setdefault("unusable annotation", []).append(image[0])
+            continue
+        used.append(path)
+        rows.append(Row(image[0], f"{image[2].lower()}/{int(image[3])}", code))
+    faults["row without file"] = sorted(annotations)
+    return rows, used, faults
+
+
+def _expression(path: Path) -> str:
+    """Return the code in a file of one number, which some copies hold as text; empty if there is none."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        return str(int(content.item()))
+    except Exception:  # a damaged file fails in many ways
+        return ""
+
+
+# As released in 2017
+
+
+def _from_lists(root: Path, lists: Sequence[str], paths: Sequence[str]) -> tuple[list[Row], dict[str, list[str]]]:
+    images = {_short(path): path for path in reversed(paths) if not path.lower().endswith((".csv", ".npy"))}
+    rows: dict[str, Row] = {}
+    faults: dict[str, list[str]] = {}
+    named: set[str] = set()
+    for table in lists:
+        partition = Path(table).stem.lower()
+        for name, code, box in _lines(root / table):
+            path = images.get(_short(name))
+            named.add(path or "")
+            if path is None:
+                faults.setdefault("row without file", []).append(name)
+            elif code not in READER.labels:
+                faults.setdefault("unusable row", []).append(name)
+            elif path in rows:
+                kind = "repeated row" if rows[path].raw_label == code else "contradiction"
+                faults.setdefault(kind, []).append(path)
+            else:
+                rows[path] = Row(path, f"{partition}/{name}", code, box=box)
+                if box is None and READER.labels[code] != LEFT_OUT:
+                    faults.setdefault("no face box", []).append(name)
+    faults["file without row"] = sorted(set(images.values()) - named)
+    torn = set(faults.get("contradiction", ()))
+    return [row for path, row in rows.items() if path not in torn], faults
+
+
+def _short(path: str) -> str:
+    """The last folder and the name, by which the lists know an image."""
+    return "/".join(path.lower().replace("\\", "/").split("/")[-2:])
+
+
+def _lines(table: Path) -> Iterator[tuple[str, str, Box | None]]:
+    """Yield image, code and face of each row; a list without a header has the columns of the others."""
+    try:
+        with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            lines = (line for line in csv.reader(file) if any(line))
+            head = next(lines, [])
+            names = [name.strip().lower() for name in head]
+            bare = COLUMNS[0] not in names and len(head) == len(COLUMNS) and "/" in head[0]
+            if bare:
+                yield _line(dict(zip(COLUMNS, head, strict=True)))
+            lacking = [] if bare else [name for name in ("expression", COLUMNS[0]) if name not in names]
+            if lacking:
+                raise DataError(f"{table} must have the columns {', '.join(COLUMNS)}, and lacks {', '.join(lacking)}")
+            for line in lines:
+                yield _line(dict(zip(COLUMNS if bare else names, line, strict=False)))
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{table} must be a list in CSV, and is not: {error}; copy it anew") from None
+
+
+def _line(cells: dict[str, str]) -> tuple[str, str, Box | None]:
+    numbers = [cells.get(name, "").strip() for name in COLUMNS[1:5]]
+    box: Box | None = None
+    if all(re.fullmatch(r"-?[0-9]{1,6}(\.[0-9]+)?", number) for number in numbers):
+        left, top, width, height = (int(float(number)) for number in numbers)
+        box = (left, top, width, height) if width > 0 and height > 0 else None
+    return cells.get(COLUMNS[0], "").strip(), cells.get("expression", "").strip(), box

@@ -1,0 +1,70 @@
+"""CASME (Yan et al. 2013): the first of the CASME sets, 195 clips at 60 frames a second.
+
+Cropped/sub01/EP01_5/reg_EP01_5-30.jpg    30 is the frame's number; padded to three digits in some clips only
+casme.xlsx                                Subject, Filename, OnsetF, ApexF1, ApexF2, OffsetF, AU, Emotion
+"""
+
+import re
+from pathlib import Path
+
+from mien.ingest import IngestSpec, Listing, Look, Reader
+from mien.ingest.clips import Clip, Layout, row_clip, scan_release
+
+READER = Reader(
+    dataset="casme",
+    title="CASME",
+    needs="FOLDER with Cropped/subNN/EPxx_y/reg_EPxx_y-N.jpg and casme.xlsx",
+    subjects="the sheet",
+    clips="the sheet",
+    licence="CASME agreement: research only, no redistribution",
+    citation=(
+        "Yan W-J, Wu Q, Liu Y-J, Wang S-J, Fu X (2013) CASME Database: A Dataset of Spontaneous Micro-Expressions "
+        "Collected From Neutralized Faces. IEEE FG 2013"
+    ),
+    obtain="sign the form at http://casme.psych.ac.cn/casme/e1",
+    labels={
+        "contempt": "contempt",
+        "disgust": "disgust",
+        "fear": "fear",
+        "happiness": "happiness",
+        "repression": "repression",
+        "sadness": "sadness",
+        "surprise": "surprise",
+        "tense": "tense",
+    },
+    options=("sheet",),
+)
+
+LAYOUT = Layout(
+    tail=re.compile(r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE),
+    form="subNN/EPxx_y/...N.suffix",
+    sheet=re.compile(r"^casme1?([-_ ](?!2|sq|3).*)?\.(xlsx?|csv)$", re.IGNORECASE),
+    usual="casme.xlsx",
+    columns={
+        "subject": ("subject",),
+        "clip": ("filename",),
+        "onset": ("onsetf", "onsetframe", "onset"),
+        "apex": ("apexf1", "apexf", "apexframe", "apex"),  # ApexF2 is a second opinion, and is not read
+        "offset": ("offsetf", "offsetframe", "offset"),
+        "action_units": ("au", "aus", "actionunits"),
+        "emotion": ("emotion", "estimatedemotion"),
+    },
+    subject=lambda number: f"sub{int(number):02d}",
+)
+SUBJECT_CELL = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})$", re.IGNORECASE)
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is CASME: frames called CLIP-N in a folder called CLIP."""
+    frame = look.first(r"(.*/)?sub[0-9]+/([^/]+)/(reg_)?\2-[0-9]+\.[a-z]+")
+    return f"{frame} is named as its frames are" if frame else None
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return what `scan_release` finds; the apex is the sheet's ApexF1."""
+    return scan_release(root, spec, READER, LAYOUT, _clip)
+
+
+def _clip(values: dict[str, str]) -> Clip:
+    known = SUBJECT_CELL.match(values["subject"])
+    return row_clip(values, LAYOUT.subject(known[1]) if known else None)

@@ -1,0 +1,133 @@
+"""CK+ (Lucey et al. 2010): sequences from a neutral face up to the peak of an expression, the peak coded in FACS.
+
+cohn-kanade-images/S005/001/S005_001_00000011.png
+Emotion/S005/001/S005_001_00000011_emotion.txt     one number, "   3.0000000e+00"; 327 of 593 sequences have one
+FACS/S005/001/S005_001_00000011_facs.txt           a line for each action unit: its number and its intensity
+"""
+
+import re
+from pathlib import Path
+
+from mien.ingest import IMAGE_SUFFIXES, IngestSpec, Listing, Look, Reader, walk
+from mien.ingest.rows import LEVELS, Row, climb, listing, matches, text, told
+
+READER = Reader(
+    dataset="ckplus",
+    title="CK+, original tree",
+    needs="FOLDER with cohn-kanade-images/S005/001/S005_001_00000011.png and Emotion/S005/001/..._emotion.txt, FACS/",
+    subjects="the names of the files",
+    clips="the names of the files",
+    licence="CK+ agreement: non-commercial research, no redistribution",
+    citation=(
+        "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended Cohn-Kanade Dataset (CK+): A "
+        "complete dataset for action unit and emotion-specified expression. CVPR Workshops, 94-101"
+    ),
+    obtain="sign the agreement of the Affect Analysis Group, University of Pittsburgh: jeffcohn.net/Resources",
+    labels={
+        "0": "neutral",
+        "1": "anger",
+        "2": "contempt",
+        "3": "disgust",
+        "4": "fear",
+        "5": "happiness",
+        "6": "sadness",
+        "7": "surprise",
+    },
+)
+
+SAID = {
+    "no emotion": "sequences without an emotion, left out: {}; of the release's 593, 327 have one",
+    "unusable emotion": "sequences whose emotion is not one number from 0 to 7, left out: {}",
+    "peak is not last": "sequences whose coded frame is not their last; the last is still taken as the apex: {}",
+    "unusable FACS": "sequences whose action units cannot be read, and are left empty: {}",
+    "no images": "emotions of sequences without images: {}",
+    "repeated image": "images that stand there more than once under one name, the first was taken: {}",
+}
+_IMAGE = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE)
+_CODED = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})_(emotion|facs)\.txt", re.IGNORECASE)
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return the frames of each sequence that has an emotion: the first is its onset, the last its apex.
+
+    Folders of Emotion that are empty are usual, and their sequences are counted and left out. Action units are those
+    of the peak, `1C+2C+25`: a letter for each intensity that was scored. Raises DataError as `listing` does.
+    """
+    paths, findings = walk(root, IMAGE_SUFFIXES | {".txt"})
+    texts = [path for path in paths if path.lower().endswith(".txt")]
+    images, stray = matches(
+        [path for path in paths if not path.lower().endswith(".txt")], _IMAGE, "S005/001/S005_001_NNNNNNNN.png"
+    )
+    emotions, codings = _coded(texts, "emotion"), _coded(texts, "facs")
+    clips: dict[str, dict[int, str]] = {}
+    faults: dict[str, list[str]] = {}
+    for image in images:
+        if clips.setdefault(_clip(image), {}).setdefault(int(image[3]), image[0]) != image[0]:
+            faults.setdefault("repeated image", []).append(image[0])
+    rows: list[Row] = []
+    used: list[str] = []
+    for clip, frames in sorted(clips.items()):
+        files = emotions.pop(clip, {})
+        codes = {_emotion(text(root / path)) for path in files}
+        code = codes.pop() if len(codes) == 1 else None
+        if code is None:
+            faults.setdefault("unusable emotion" if files else "no emotion", []).append(clip)
+            continue
+        if set(files.values()) != {max(frames)}:
+            faults.setdefault("peak is not last", []).append(clip)
+        coded = {_action_units(text(root / path)) for path in codings.get(clip, {})} or {""}
+        units = coded.pop() if len(coded) == 1 else None
+        if units is None:
+            faults.setdefault("unusable FACS", []).append(clip)
+            units = ""
+        used += [*files, *codings.get(clip, {})]
+        rows += [
+            Row(path, f"{clip}/{number}", str(code), clip.split("/")[0], clip, number, phase, units)
+            for number, (path, phase) in climb(frames).items()
+        ]
+    if emotions:
+        faults["no images"] = sorted(emotions)
+    findings += [*stray, *told(faults, SAID, notes=["no emotion"])]
+    return listing(root, rows, findings, spec, READER, [root / path for path in used])
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is CK+: a sequence's folder and file, both named after subject and sequence."""
+    image = look.first(r"(.*/)?S([0-9]{3})/([0-9]{3})/S\2_\3_[0-9]{8}\.[a-z]+")
+    return f"{image} is named as its frames are" if image else None
+
+
+def _clip(match: re.Match[str]) -> str:
+    return f"S{int(match[1]):03d}/{match[2]}"
+
+
+def _coded(texts: list[str], kind: str) -> dict[str, dict[str, int]]:
+    """Return by clip the files of one kind, each with the frame that it codes."""
+    files: dict[str, dict[str, int]] = {}
+    for match in map(_CODED.fullmatch, texts):
+        if match and match[4].lower() == kind:
+            files.setdefault(_clip(match), {})[match[0]] = int(match[3])
+    return files
+
+
+def _numbers(content: str) -> list[float] | None:
+    try:
+        return [float(word) for word in content.split()]
+    except ValueError:
+        return None
+
+
+def _emotion(content: str) -> int | None:
+    numbers = _numbers(content)
+    return int(numbers[0]) if numbers and len(numbers) == 1 and numbers[0] in range(len(READER.labels)) else None
+
+
+def _action_units(content: str) -> str | None:
+    """Return pairs of numbers as action units with their intensity; None if they are no pairs."""
+    numbers = _numbers(content)
+    if numbers is None or len(numbers) % 2 or any(not number.is_integer() or number < 0 for number in numbers):
+        return None
+    pairs = [(int(unit), int(level)) for unit, level in zip(numbers[::2], numbers[1::2], strict=True)]
+    if any(level >= len(LEVELS) for _, level in pairs):
+        return None
+    return "+".join(f"{unit}{LEVELS[level]}" for unit, level in pairs)

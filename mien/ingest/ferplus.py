@@ -1,0 +1,183 @@
+"""FER+ (Barsoum et al. 2016): ten people's votes on each face of FER2013.
+
+    fer2013new.csv      Usage,Image name,neutral,happiness,...,contempt,unknown,NF: a count of votes each
+    fer2013.csv         the pictures: the same rows in the same order, and nothing else that joins the two
+    FER2013Train/fer0000000.png     or the pictures as files, by image name; Valid and Test beside it
+
+The label is the majority's, by the rule of the paper's own code: single votes are taken for slips and dropped, and of
+what is left one class must have more than half.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mien.errors import DataError
+from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, fer2013, some, walk
+from mien.ingest.rows import Row, empty, listing
+
+CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf")
+UNDECIDED = "no majority"
+READER = Reader(
+    dataset="ferplus",
+    title="FER+",
+    needs="FOLDER with fer2013new.csv, and beside it fer2013.csv or FER2013{Train,Valid,Test}/fer0000000.png",
+    subjects="nowhere: pictures from web searches",
+    clips="nowhere: single photographs",
+    licence="labels MIT; pictures unknown: from web searches, of which nobody cleared the rights",
+    citation=(
+        "Barsoum E, Zhang C, Canton Ferrer C, Zhang Z (2016) Training Deep Networks for Facial Expression Recognition "
+        "with Crowd-Sourced Label Distribution. ICMI 2016, 279-283"
+    ),
+    obtain="take the labels from github.com/microsoft/FERPlus and the pictures as for fer2013",
+    labels={
+        **{name: name for name in CLASSES[:8]},
+        "unknown": LEFT_OUT,
+        "nf": LEFT_OUT,  # not a face
+        UNDECIDED: LEFT_OUT,
+    },
+)
+
+ENOUGH = 100  # rows from which on agreement says something
+AGREEMENT = 0.4  # rows in which FER2013's label is FER+'s first: 0.63 when they are aligned, 0.18 when shifted by one
+_IMAGE = re.compile(r"(?:.*/)?FER2013(Train|Valid|Test)/(fer[0-9]{7})\.[a-z]+", re.IGNORECASE)
+_FOLDERS = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
+
+
+class Vote(NamedTuple):
+    """One row of FER+; `name` is empty where its authors dropped the picture."""
+
+    usage: str
+    name: str
+    counts: tuple[int, ...]
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return the pictures whose majority is an emotion; keys begin with the official usage.
+
+    What most people took for no face or could not tell, what has no majority, and rows without an image name are left
+    out, with their counts. Raises DataError as `listing` does, if a table is damaged, or if the rows of the two tables
+    do not belong together.
+    """
+    paths, findings = walk(root, IMAGE_SUFFIXES | {".csv"})
+    tables = [path for path in paths if path.lower().endswith(".csv")]
+    votes = next((path for path in tables if path.lower().rsplit("/", 1)[-1] == "fer2013new.csv"), None)
+    if votes is None:
+        raise empty(root, READER)
+    cast = _votes(root / votes)
+    pictures = next((path for path in tables if fer2013.columns(root / path)), None)
+    if pictures is not None:
+        rows, told = _by_position(root, cast, votes, pictures)
+        used = [root / votes]
+    else:
+        rows, told = _by_name(cast, [path for path in paths if path not in set(tables)])
+        used = [root / votes]
+    nameless = sum(not vote.name for vote in cast)
+    if nameless:
+        what = f"rows without an image name, whose pictures the authors dropped; left out: {nameless}"
+        told.append(Finding("note", "dropped row", votes, what))
+    return listing(root, rows, [*findings, *told], spec, READER, used, fer2013.unpack)
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is FER+: its table of votes."""
+    table = look.first(r"(.*/)?fer2013new\.csv")
+    return f"{table} has its name" if table else None
+
+
+def majority(counts: Sequence[int]) -> str:
+    """Return the class, of CLASSES, that has more than half of the votes, single votes dropped, or UNDECIDED.
+
+    As in the code of Barsoum et al. (2016), mode "majority".
+    """
+    kept = [count if count > 1 else 0 for count in counts]
+    most = max(kept, default=0)
+    return CLASSES[kept.index(most)] if most > sum(kept) / 2 else UNDECIDED
+
+
+def _votes(table: Path) -> list[Vote]:
+    try:
+        with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(line)]
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{table} must be a table in CSV, and is not: {error}; copy it anew") from None
+    head = [name.lower() for name in lines[0]] if lines else []
+    wanted = ("usage", "image name", *CLASSES)
+    lacking = [name for name in wanted if name not in head]
+    if lacking:
+        raise DataError(f"{table} must have the columns {', '.join(wanted)}; {', '.join(lacking)} are missing")
+    places = [head.index(name) for name in wanted]
+    return [_vote(line, places, number, table) for number, line in enumerate(lines[1:], start=2)]
+
+
+def _vote(line: list[str], places: list[int], number: int, table: Path) -> Vote:
+    usage, name, *counts = (line[place] if place < len(line) else "" for place in places)
+    if not all(re.fullmatch(r"[0-9]{1,3}(\.0+)?", count) for count in counts):
+        raise DataError(f"{table}, row {number}: votes must be whole numbers, and are {', '.join(counts)}")
+    return Vote(usage, name, tuple(int(float(count)) for count in counts))
+
+
+def _by_position(root: Path, cast: list[Vote], votes: str, pictures: str) -> tuple[list[Row], list[Finding]]:
+    """Return a row for each vote with a name, whose picture is the row of that number in FER2013's table."""
+    entries = [(entry.emotion, entry.usage) for entry in fer2013.entries(root / pictures)]
+    _check_alignment(cast, entries, root / votes, root / pictures)
+    rows = [
+        Row(pictures, f"{vote.usage}/{Path(vote.name).stem}#{place}", majority(vote.counts), place=place)
+        for place, vote in enumerate(cast)
+        if vote.name
+    ]
+    return rows, [Finding("note", "joined by position", pictures, f"row by row with {votes}: {len(cast)} rows")]
+
+
+def _check_alignment(cast: list[Vote], entries: list[tuple[str, str]], votes: Path, pictures: Path) -> None:
+    remedy = "take both files as they were released, with all rows in their order"
+    if len(cast) != len(entries):
+        raise DataError(f"{votes} has {len(cast)} rows and {pictures} {len(entries)}, and must have as many: {remedy}")
+    for place, (vote, (_, usage)) in enumerate(zip(cast, entries, strict=True)):
+        if usage and vote.usage.lower() != usage.lower():
+            raise DataError(
+                f"{votes} and {pictures} must say the same usage in each row, and in row {place + 2} say "
+                f"'{vote.usage}' and '{usage}': {remedy}"
+            )
+    labels = [fer2013.READER.labels.get(emotion) for emotion, _ in entries]
+    alike = sum(first_choice(vote.counts) == label for vote, label in zip(cast, labels, strict=True))
+    if len(cast) >= ENOUGH and alike < AGREEMENT * len(cast):
+        raise DataError(
+            f"{votes} and {pictures} must be about the same pictures row by row, and agree in {alike} of {len(cast)} "
+            f"labels only: {remedy}"
+        )
+
+
+def first_choice(counts: Sequence[int]) -> str:
+    """Return the class with the most votes, the first of CLASSES if several have."""
+    return CLASSES[max(range(len(counts)), key=lambda place: counts[place])]
+
+
+def _by_name(cast: list[Vote], images: Sequence[str]) -> tuple[list[Row], list[Finding]]:
+    named: dict[tuple[str, str], list[Vote]] = {}
+    for vote in cast:
+        named.setdefault((vote.usage.lower(), Path(vote.name).stem.lower()), []).append(vote)
+    rows: list[Row] = []
+    stray, torn = [], []
+    for image in _matched(images):
+        usage = _FOLDERS[image[1].lower()]
+        found = named.get((usage.lower(), image[2].lower()), [])
+        labels = {majority(vote.counts) for vote in found}
+        if len(labels) == 1:
+            rows.append(Row(image[0], f"{usage}/{image[2].lower()}", labels.pop()))
+        else:
+            (torn if labels else stray).append(image[0])
+    findings = []
+    if stray:
+        what = f"pictures without votes, left out: {len(stray)}"
+        findings.append(Finding("warning", "file without row", some(stray), what))
+    if torn:
+        what = f"pictures whose name stands in several rows that disagree, left out: {len(torn)}"
+        findings.append(Finding("warning", "contradiction", some(torn), what))
+    return rows, findings
+
+
+def _matched(images: Sequence[str]) -> Iterator[re.Match[str]]:
+    return (match for match in map(_IMAGE.fullmatch, images) if match)

@@ -1,0 +1,84 @@
+"""4DME (Li et al. 2023): 267 micro-expressions in four modalities, of which the grey videos are read.
+
+    gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg        or gray_micro, uncropped
+    4DME_Labelling_Micro_release v1.xlsx          sub_ID, fold_name, Emotion, Onset, Apex, Offset, AUs, Positive, ...
+
+A clip may show several emotions at once, such as Surprise+Positive: it is no single one, and left out unless mapped.
+"""
+
+import re
+from pathlib import Path
+
+from mien.ingest import LEFT_OUT, IngestSpec, Listing, Look, Reader
+from mien.ingest.clips import Clip, Layout, row_clip, scan_release
+
+READER = Reader(
+    dataset="fourdme",
+    title="4DME",
+    needs="FOLDER with gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg and 4DME_Labelling_Micro_release v1.xlsx",
+    subjects="the sheet",
+    clips="the sheet",
+    licence="4DME agreement: research only, no redistribution",
+    citation=(
+        "Li X, Cheng S, Li Y, Behzad M, Shen J, Zafeiriou S, Pantic M, Zhao G (2023) 4DME: A Spontaneous 4D "
+        "Micro-Expression Dataset With Multimodalities. IEEE Transactions on Affective Computing 14(4): 3031-3047"
+    ),
+    obtain="sign the form of the University of Oulu",
+    labels={
+        "negative": "negative",
+        "others": "others",
+        "positive": "positive",
+        "repression": "repression",
+        "surprise": "surprise",
+        "surprise+positive": LEFT_OUT,  # as are all others that are joined by "+"
+    },
+    options=("sheet",),
+)
+
+_ONE_HOT = ("positive", "negative", "surprise", "repression", "others")
+LAYOUT = Layout(
+    tail=re.compile(
+        r"(?:^|(?<=gray_micro/)|(?<=gray_micro_crop/))[a-z_-]*0*(?P<subject>[0-9]{1,4})[^/0-9]*/(?P<clip>[^/]+)/[^/]+$",
+        re.IGNORECASE,
+    ),
+    form="gray_micro_crop/SUB_ID/FOLD_NAME/...N.suffix",
+    sheet=re.compile(r"^4dme_labelling_micro.*\.(xlsx?|csv)$", re.IGNORECASE),
+    usual="4DME_Labelling_Micro_release v1.xlsx",
+    columns={
+        "subject": ("subid", "subject"),
+        "clip": ("foldname", "filename"),
+        "onset": ("onset",),
+        "apex": ("apex",),
+        "offset": ("offset",),
+        "action_units": ("aus", "au"),
+        "emotion": ("emotion",),
+        **{name: (name,) for name in _ONE_HOT},
+    },
+    subject=lambda number: f"s{int(number):02d}",
+    optional=_ONE_HOT,
+)
+_SUBJECT_CELL = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is 4DME: its sheet, or a folder called gray_micro."""
+    found = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.first(r"(.*/)?gray_micro(_crop)?/")
+    return f"{found} is named as it names things" if found else None
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return what `scan_release` finds.
+
+    A row whose Emotion is not what its five columns of 0 and 1 say is reported and left out.
+    """
+    return scan_release(root, spec, READER, LAYOUT, _clip)
+
+
+def _clip(values: dict[str, str]) -> Clip:
+    known = _SUBJECT_CELL.match(values["subject"])
+    clip = row_clip(values, LAYOUT.subject(known[1]) if known else None)
+    marks = {name for name in _ONE_HOT if values.get(name, "") not in ("", "0")}
+    said = {re.sub(r"^other$", "others", part.strip().lower()) for part in clip.raw_label.split("+")}
+    if marks and marks != said:
+        raise ValueError(f"Emotion is '{clip.raw_label}', and the columns of 0 and 1 say {'+'.join(sorted(marks))}")
+    return clip

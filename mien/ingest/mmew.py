@@ -1,0 +1,139 @@
+"""MMEW (Ben et al. 2022): 300 micro- and 900 macro-expressions of 36 people, cropped to faces.
+
+    Micro_Expression/happiness/S03-01-002/1.jpg       frames counted from 1; some copies have S03/ above the emotion
+    Macro_Expression/S03/happiness/S03-01-001.jpg     single photographs
+    MMEW_Micro_Exp.xlsx                               Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame, ...
+
+Labels of clips come from the sheet, those of photographs from the folder: they have no sheet.
+"""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, label, some, walk
+from mien.ingest.clips import Clip, Layout, find_tree, row_clip, scan_release
+
+READER = Reader(
+    dataset="mmew",
+    title="MMEW",
+    needs="FOLDER with Micro_Expression/EMOTION/S03-01-002/N.jpg and MMEW_Micro_Exp.xlsx",
+    subjects="the sheet (macro: the file's name)",
+    clips="the sheet (macro: none)",
+    licence="MMEW licence: research only, no redistribution",
+    citation=(
+        "Ben X, Ren Y, Zhang J, Wang S-J, Kpalma K, Meng W, Liu Y-J (2022) Video-Based Facial Micro-Expression "
+        "Analysis: A Survey of Datasets, Features and Algorithms. IEEE Transactions on Pattern Analysis and Machine "
+        "Intelligence 44(9): 5826-5846"
+    ),
+    obtain="sign the licence and mail it to benxianyeye@163.com",
+    labels={
+        "anger": "anger",
+        "disgust": "disgust",
+        "fear": "fear",
+        "happiness": "happiness",
+        "others": "others",  # the sheet's word for the class whose folder is called repression
+        "repression": "others",
+        "sadness": "sadness",
+        "surprise": "surprise",
+    },
+    options=("sheet",),
+    parts={"micro": "micro-expressions, as clips", "macro": "macro-expressions, as single photographs"},
+)
+
+LAYOUT = Layout(
+    tail=re.compile(
+        r"(?:^|(?<=/))(?:S[0-9]+/)?[a-z]+/(?P<clip>S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+)/[^/]+$", re.IGNORECASE
+    ),
+    form="EMOTION/S03-01-002/N.suffix",
+    sheet=re.compile(r"^mmew_micro.*\.(xlsx?|csv)$", re.IGNORECASE),
+    usual="MMEW_Micro_Exp.xlsx",
+    columns={
+        "subject": ("subject",),
+        "clip": ("filename",),
+        "onset": ("onsetframe", "onset"),
+        "apex": ("apexframe", "apex"),
+        "offset": ("offsetframe", "offset"),
+        "action_units": ("actionunits", "au"),
+        "emotion": ("estimatedemotion", "emotion"),
+    },
+    subject=lambda number: f"S{int(number):02d}",
+)
+STILL = re.compile(
+    r"(?:^|(?<=/))(?:S[0-9]+/)?(?P<label>[a-z]+)/S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+\.[a-z]+$", re.IGNORECASE
+)
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is MMEW: its sheet, or clips called EMOTION/S03-01-002."""
+    found = look.first(r"(.*/)?mmew_micro[^/]*\.(xlsx?|csv)") or look.first(
+        r"(.*/)?[a-z]+/S[0-9]+-[0-9]+-[0-9]+(/|\.[a-z]+)"
+    )
+    return f"{found} is named as it names things" if found else None
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return what `scan_release` finds, or with the part "macro" the single photographs.
+
+    Raises DataError as that does.
+    """
+    if spec.part == "macro":
+        return _stills(root, spec)
+    listing = scan_release(root, spec, READER, LAYOUT, _clip, part="micro")
+    return replace(listing, findings=(*listing.findings, *_disagreements(listing.rows)))
+
+
+def _clip(values: dict[str, str]) -> Clip:
+    known = re.match(r"S0*([0-9]{1,4})-", values["clip"], re.IGNORECASE)
+    subject = re.fullmatch(r"S?0*([0-9]{1,4})", values["subject"], re.IGNORECASE)
+    if known and subject and int(known[1]) != int(subject[1]):
+        raise ValueError(f"subject {values['subject']} and clip {values['clip']} must be of one person")
+    return row_clip(values, LAYOUT.subject(known[1]) if known else None)
+
+
+def _disagreements(rows: pd.DataFrame) -> list[Finding]:
+    """Say where the folder has another emotion than the sheet, whose word counts."""
+    clips = rows.drop_duplicates("clip")
+    folders = [path.split("/")[-3].lower() for path in clips["path"]]
+    unequal: dict[tuple[str, str], list[str]] = {}
+    for folder, raw, clip in zip(folders, clips["raw_label"], clips["clip"], strict=True):
+        if folder != raw.lower():
+            unequal.setdefault((folder, raw), []).append(clip)
+    return [
+        Finding(
+            "note" if READER.labels.get(folder) == READER.labels.get(raw.lower()) else "warning",
+            "folder of another label",
+            some(names),
+            f"the folder says {folder} and the sheet {raw}, whose word is taken: {len(names)} clips",
+        )
+        for (folder, raw), names in sorted(unequal.items())
+    ]
+
+
+def _stills(root: Path, spec: IngestSpec) -> Listing:
+    tree, findings = find_tree(root, STILL, READER, "has no photographs at EMOTION/S03-01-001.jpg")
+    images, passed = walk(tree)
+    matches = {path: STILL.search(path) for path in images}
+    rows = pd.DataFrame(
+        {
+            "path": path,
+            "key": path,
+            "subject": LAYOUT.subject(match["subject"]),
+            "clip": "",
+            "frame": -1,
+            "phase": "still",
+            "raw_label": match["label"],
+            "action_units": "",
+        }
+        for path, match in matches.items()
+        if match
+    )
+    rows, left_out = label(rows, spec, str(tree))
+    other = Counter(path.rsplit("/", 1)[0] for path, match in matches.items() if not match)
+    if other:
+        what = f"images that are no photographs at EMOTION/S03-01-001.jpg, left out: {other.total()}"
+        findings.append(Finding("note", "other images", some(sorted(other)), what))
+    return Listing(tree, rows, (), (*findings, *passed, *left_out), READER.licence, "macro")

@@ -1,0 +1,109 @@
+"""What readers of photographs share: rows that come from names, and what is said of files that fit none."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mien.errors import DataError
+from mien.ingest import WHOLE, Finding, IngestSpec, Listing, Reader, Unpack, label, no_dataset, some
+from mien.preprocess import Box
+
+LEVELS = ("", "A", "B", "C", "D", "E")  # FACS intensities by the numbers 0 (not scored) to 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image, as Listing.rows has it before its label is folded."""
+
+    path: str
+    key: str
+    raw_label: str
+    subject: str = ""
+    clip: str = ""
+    frame: int = -1
+    phase: str = "still"
+    action_units: str = ""
+    place: int = WHOLE  # where the picture is inside the file, if the file is not the picture
+    box: Box | None = None  # the face's left, top, width and height, where the source has marked it
+
+
+def matches(paths: Sequence[str], pattern: re.Pattern[str], layout: str) -> tuple[list[re.Match[str]], list[Finding]]:
+    """Return the match of each path that fits, and what is to be said of the others."""
+    found = [(path, pattern.fullmatch(path)) for path in paths]
+    stray = [path for path, match in found if match is None]
+    findings = []
+    if stray:
+        what = f"images not at {layout}, left out: {len(stray)}"
+        findings.append(Finding("warning", "misplaced image", some(stray), what))
+    return [match for _, match in found if match is not None], findings
+
+
+def climb(frames: dict[int, str]) -> dict[int, tuple[str, str]]:
+    """Return path and phase by frame number, in order, of a clip that goes from a neutral face up to its apex."""
+    first, last = min(frames), max(frames)
+    phases = dict.fromkeys(frames, "rise") | {first: "onset"} | {last: "apex"}
+    return {number: (frames[number], phases[number]) for number in sorted(frames)}
+
+
+def listing(
+    root: Path,
+    rows: Sequence[Row],
+    findings: Sequence[Finding],
+    spec: IngestSpec,
+    about: Reader,
+    annotations: Sequence[Path] = (),
+    unpack: Unpack | None = None,
+    part: str | None = None,
+) -> Listing:
+    """Return the rows as a Listing, by clip and frame, each key once, labels folded.
+
+    Raises DataError if there are none, or none with an emotion.
+    """
+    if not rows:
+        raise empty(root, about, findings)
+    first: dict[str, Row] = {}
+    twice = sorted(row.path for row in rows if first.setdefault(row.key, row) is not row)
+    ordered = sorted(first.values(), key=lambda row: (row.subject, row.clip, row.frame, row.path, row.place))
+    table, left_out = label(pd.DataFrame([vars(row) for row in ordered]), spec, str(root))
+    more = [*findings, *left_out]
+    if twice:
+        what = f"images that stand there more than once under one name, the first was taken: {len(twice)}"
+        more.append(Finding("warning", "repeated image", some(twice), what))
+    if not any(table["subject"]):
+        what = "nobody knows who is who in this set, so no result on it can be subject-independent"
+        more.append(Finding("warning", "no subjects", ".", what))
+    return Listing(root, table, tuple(annotations), tuple(more), about.licence, part, unpack)
+
+
+def empty(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:
+    """Return the complaint about a folder in which no image is usable, with the warnings that say why."""
+    why = "; ".join(f"{found.where}: {found.what}" for found in findings if found.severity == "warning")[:600]
+    return no_dataset(root, about, f"has no such image that can be used{f' ({why})' if why else ''}")
+
+
+def told(faults: dict[str, list[str]], said: dict[str, str], notes: Sequence[str] = ()) -> list[Finding]:
+    """Return a finding for each kind of fault that was met, in the words that `said` has for its number of cases."""
+    return [
+        Finding("note" if kind in notes else "warning", kind, some(faults[kind]), words.format(len(faults[kind])))
+        for kind, words in said.items()
+        if faults.get(kind)
+    ]
+
+
+def whole(found: int, released: int, what: str) -> list[Finding]:
+    """Say so if a copy has fewer or more of something than the release is known to have."""
+    if found == released:
+        return []
+    return [Finding("note", "not the whole release", ".", f"{found} {what}, where the release has {released}")]
+
+
+def text(path: Path) -> str:
+    """Return the content of a small annotation file, its first million bytes at most; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1_000_000).decode("utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,74 @@
+"""SAMM (Davison et al. 2018): 159 micro-expressions of 32 people at 200 frames a second, in grey.
+
+SAMM/006/006_1_2/006_05562.jpg            frames of the recording, padded to 4 or 5 digits
+SAMM_Micro_FACS_Codes_v2.xlsx             notes, and below them Subject, Filename, Inducement Code, Onset Frame, ...
+"""
+
+import re
+from pathlib import Path
+
+from mien.ingest import IngestSpec, Listing, Look, Reader
+from mien.ingest.clips import Clip, Layout, row_clip, scan_release
+
+READER = Reader(
+    dataset="samm",
+    title="SAMM",
+    needs="FOLDER with 006/006_1_2/006_N.jpg and SAMM_Micro_FACS_Codes_v2.xlsx",
+    subjects="the sheet",
+    clips="the sheet",
+    licence="SAMM licence: research only, no redistribution",
+    citation=(
+        "Davison A K, Lansley C, Costen N, Tan K, Yap M H (2018) SAMM: A Spontaneous Micro-Facial Movement Dataset. "
+        "IEEE Transactions on Affective Computing 9(1): 116-129"
+    ),
+    obtain="ask Manchester Metropolitan University with its form: http://www2.docm.mmu.ac.uk/STAFF/M.Yap/dataset.php",
+    labels={
+        "anger": "anger",
+        "contempt": "contempt",
+        "disgust": "disgust",
+        "fear": "fear",
+        "happiness": "happiness",
+        "other": "others",
+        "others": "others",
+        "sadness": "sadness",
+        "surprise": "surprise",
+    },
+    options=("sheet",),
+)
+
+LAYOUT = Layout(
+    tail=re.compile(r"(?:^|(?<=/))(?P<subject>[0-9]{1,3})/(?P<clip>0*(?P=subject)_[0-9]+_[0-9]+)/[^/]+$"),
+    form="006/006_1_2/...N.suffix",
+    sheet=re.compile(r"^samm(?!.*long).*\.(xlsx?|csv)$", re.IGNORECASE),
+    usual="SAMM_Micro_FACS_Codes_v2.xlsx",
+    columns={
+        "subject": ("subject",),
+        "clip": ("filename",),
+        "onset": ("onsetframe", "onset"),
+        "apex": ("apexframe", "apex"),
+        "offset": ("offsetframe", "offset"),
+        "action_units": ("actionunits", "au"),
+        "emotion": ("estimatedemotion", "emotion"),
+    },
+    subject=lambda number: f"{int(number):03d}",
+)
+SUBJECT_CELL = re.compile(r"^0*([0-9]{1,3})$")
+
+
+def recognise(look: Look) -> str | None:
+    """Say by what the folder is SAMM: frames called 006/006_1_2/006_05562, or its sheet beside such folders."""
+    frame = look.first(r"(.*/)?([0-9]{3})/\2_[0-9]+_[0-9]+/\2_[0-9]+\.[a-z]+")
+    return f"{frame} is named as its frames are" if frame else None
+
+
+def scan(root: Path, spec: IngestSpec) -> Listing:
+    """Return what `scan_release` finds."""
+    return scan_release(root, spec, READER, LAYOUT, _clip)
+
+
+def _clip(values: dict[str, str]) -> Clip:
+    known = SUBJECT_CELL.match(values["subject"])
+    clip = row_clip(values, LAYOUT.subject(known[1]) if known else None)
+    if not re.match(rf"0*{int(clip.subject)}_", clip.name):
+        raise ValueError(f"subject {clip.subject} and clip {clip.name} must be of one person")
+    return clip
