@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from trees import Truth, casme, casme_cubed, casme_squared, draw, fourdme, mmew, samm, smic, write_sheet
+from trees import Truth, casme, casme2, casme_cubed, casme_squared, draw, fourdme, mmew, samm, smic, write_sheet
 
 from mien import ingest
 from mien.errors import DataError, SpecError
@@ -318,3 +318,35 @@ def test_a_folder_that_holds_two_sets_is_not_guessed(tmp_path: Path):
     assert "samm: a/SAMM/006/006_1_2/006_09998.jpg is named as its frames are" in str(error.value)
     assert "mmew: b/MMEW_Micro_Exp.xlsx" in str(error.value)
     ingest.run("auto", tmp_path / "b", Store(tmp_path / "store"))
+
+
+def test_a_sheet_in_the_old_form_says_what_to_do(tmp_path: Path):
+    casme_cubed.write(tmp_path)
+    sheet = next((tmp_path / "annotation").iterdir())
+    (sheet.parent / "cas(me)3_part_A_ME_label_JpgIndex_v1.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    assert found(scan("casme_cubed", tmp_path))["sheet"].where == sheet.name
+    sheet.unlink()
+    with pytest.raises(DataError, match=r"v1\.xls must be a sheet in \.xlsx or \.csv, and is in the old \.xls; open"):
+        scan("casme_cubed", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "trees, expected",
+    [
+        (["CASME2-RAW", "CASME2_RAW_selected", "Cropped"], "Cropped"),
+        (
+            ["CASME2-RAW/CASME2-RAW", "CASME2_RAW_selected/CASME2_RAW_selected"],
+            "CASME2_RAW_selected/CASME2_RAW_selected",
+        ),
+        (["CASME2-RAW", "faces"], "faces"),
+    ],
+)
+def test_cropped_faces_are_read_before_selected_frames_and_those_before_recordings(
+    tmp_path: Path, trees: list[str], expected: str
+):
+    for tree in trees:
+        for frame in (1, 2, 3):
+            draw(tmp_path / tree / f"sub01/EP01_01/img{frame}.jpg")
+    row = ["01", "EP01_01", None, 1, 2, 3, None, "4", "others"]
+    write_sheet(tmp_path / "CASME2-coding-20140508.xlsx", {"Sheet1": [[*casme2.HEAD, "Estimated Emotion"], row]})
+    assert found(scan("casme2", tmp_path))["tree"].where == expected

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256 as digest
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -363,7 +364,7 @@ def glance(root: Path, depth: int = 7) -> Look:
     However large a release is, some thousand names are looked at. What cannot be read is passed over, for `scan` will
     say so, and links to folders are not followed.
     """
-    return Look(root, tuple(_glance(root, "", depth)))
+    return Look(root, tuple(islice(_glance(root, "", depth), 20_000)))
 
 
 def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], list[Finding]]:

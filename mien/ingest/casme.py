@@ -38,7 +38,7 @@ READER = Reader(
 LAYOUT = Layout(
     tail=re.compile(r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE),
     form="subNN/EPxx_y/...N.suffix",
-    sheet=re.compile(r"^casme1?([-_ ](?!2|sq|3).*)?\.(xlsx|csv)$", re.IGNORECASE),
+    sheet=re.compile(r"^casme1?([-_ ](?!2|sq|3).*)?\.(xlsx?|csv)$", re.IGNORECASE),
     usual="casme.xlsx",
     columns={
         "subject": ("subject",),

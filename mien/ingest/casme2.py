@@ -51,7 +51,7 @@ PATCHES: Patches = {
 LAYOUT = Layout(
     tail=re.compile(r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE),
     form="subNN/EPxx_yy/...N.suffix",
-    sheet=re.compile(r"^casme2[-_ ]?coding.*\.(xlsx|csv)$", re.IGNORECASE),
+    sheet=re.compile(r"^casme2[-_ ]?coding.*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="CASME2-coding-20140508.xlsx (or another date, or .csv)",
     columns={
         "subject": ("subject",),
@@ -69,7 +69,7 @@ SUBJECT_CELL = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})(?:\.0+)?$", 
 
 def recognise(look: Look) -> str | None:
     """Say by what the folder is CASME II: its sheet, or clips called subNN/EPxx_yy."""
-    sheet = look.first(r"(.*/)?casme2[-_ ]?coding[^/]*\.(xlsx|csv)")
+    sheet = look.first(r"(.*/)?casme2[-_ ]?coding[^/]*\.(xlsx?|csv)")
     if sheet:
         return f"{sheet} is its coding sheet"
     clip = look.first(r"(.*/)?sub[0-9]+/EP[0-9]+_[0-9]+f?/(reg_)?img[0-9]+\.[a-z]+")

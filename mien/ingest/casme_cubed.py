@@ -67,11 +67,12 @@ def _layout(short: str, other: str, usual: str) -> Layout:
             re.IGNORECASE,
         ),
         form="spNo.1/a/color/N.jpg or spNO.1_a_ONSET/N.jpg",
-        sheet=re.compile(rf"^cas\(?me\)?\^?3_part_?a_{short}_.*\.(xlsx|csv)$", re.IGNORECASE),
+        sheet=re.compile(rf"^cas\(?me\)?\^?3_part_?a_{short}_.*\.(xlsx?|csv)$", re.IGNORECASE),
         usual=usual,
         columns=_COLUMNS,
         subject=lambda number: f"spNO.{int(number)}",
         shared=True,
+        beside="/depth/",
     )
 
 

@@ -50,14 +50,14 @@ READER = Reader(
 PLACES = ("subject", "clip", "onset", "apex", "offset", "action_units", "category", "kind", "self-report")
 LABELS = ("category", "self-report")
 KINDS = ("micro", "macro")
-SHEET = re.compile(r"^(cas\(?me\)?(\^2|2|_?sq(uared)?)[-_ ]?)?code_?final.*\.(xlsx|csv)$", re.IGNORECASE)
+SHEET = re.compile(r"^(cas\(?me\)?(\^2|2|_?sq(uared)?)[-_ ]?)?code_?final.*\.(xlsx?|csv)$", re.IGNORECASE)
 TAIL = re.compile(r"(?:^|(?<=/))s?(?P<subject>[0-9]{1,3})/(?P<clip>[^/]*[a-z][^/]*)/[^/]+$", re.IGNORECASE)
 _VIDEO = re.compile(r"^s?[0-9]{1,3}_(?P<code>[0-9]{4})")
 
 
 def recognise(look: Look) -> str | None:
     """Say by what the folder is CAS(ME)^2: its sheet, or videos called s15/15_0101NAME."""
-    sheet = look.first(r"(.*/)?(cas\(me\)(\^2|2)|casme_?(sq|squared))[-_ ]?code[^/]*\.(xlsx|csv)")
+    sheet = look.first(r"(.*/)?(cas\(me\)(\^2|2)|casme_?(sq|squared))[-_ ]?code[^/]*\.(xlsx?|csv)")
     if sheet:
         return f"{sheet} is its coding sheet"
     video = look.first(r"(.*/)?s?([0-9]{2})/s?\2_[0-9]{4}[a-z][^/]*/")

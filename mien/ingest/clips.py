@@ -99,6 +99,7 @@ class Layout:
     subject: Callable[[str], str]  # brings what `tail` finds to one form
     shared: bool = False  # a folder is a video that holds several clips, or none
     optional: tuple[str, ...] = ()  # columns, beside the action units
+    beside: str = ""  # what is in the path of images that are not of this kind, and passed over
 
 
 def scan_release(
@@ -125,10 +126,11 @@ def scan_release(
         findings.append(Finding("note", "no action units", sheet.name, "the sheet has no column for them"))
     clips, doubts = read_clips(sheet.name, found.rows(), clip, patches or {})
     images, passed = walk(tree)
-    homes, strays = by_folder(images, layout.tail, layout.subject, layout.form)
+    kept, others = without(images, layout.beside)
+    homes, strays = by_folder(kept, layout.tail, layout.subject, layout.form)
     frames, more = assemble(clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared)
     labelled, left_out = label(frames, spec, str(sheet))
-    findings += [told, *doubts, *passed, *strays, *more, *left_out]
+    findings += [told, *doubts, *passed, *others, *strays, *more, *left_out]
     return Listing(tree, labelled, (sheet,), tuple(findings), reader.licence, part)
 
 
@@ -153,9 +155,18 @@ def find_tree(root: Path, tail: re.Pattern[str], reader: Reader, lacking: str) -
     where = trees[0] or "."
     what = f"the frames were read here{f', and not in {some(others)}' if others else ''}"
     findings = [Finding("note", "tree", where, what)]
-    if _rank(root, trees[0]) == 1:
+    if _rank(root, trees[0]) > 1:
         findings.append(Finding("warning", "not cropped", where, "frames are whole, not cropped to faces"))
     return root / trees[0], findings
+
+
+def without(images: Sequence[str], beside: str) -> tuple[list[str], list[Finding]]:
+    """Return the images that have no `beside` in their path, and how many do."""
+    kept = [path for path in images if not beside or beside not in path.lower()]
+    if len(kept) == len(images):
+        return kept, []
+    what = f"images of another kind, passed over: {len(images) - len(kept)}"
+    return kept, [Finding("note", "other images", beside.strip("/"), what)]
 
 
 def by_folder(
@@ -412,6 +423,6 @@ def _unshared(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _rank(root: Path, above: str) -> int:
-    """0 for cropped faces, 1 for whole frames as far as the names tell; a folder of another name passes for cropped."""
-    text = f"{root.name}/{above}".lower()
-    return 0 if "crop" in text else 1 if "raw" in text else 0
+    """By its name: 0 for cropped faces, 2 for whole frames of clips, 3 for whole recordings; 1 if it tells nothing."""
+    text = (above or root.name).lower()
+    return next((rank for rank, word in ((0, "crop"), (2, "select"), (3, "raw")) if word in text), 1)

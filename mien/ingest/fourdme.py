@@ -42,7 +42,7 @@ LAYOUT = Layout(
         re.IGNORECASE,
     ),
     form="gray_micro_crop/SUB_ID/FOLD_NAME/...N.suffix",
-    sheet=re.compile(r"^4dme_labelling_micro.*\.(xlsx|csv)$", re.IGNORECASE),
+    sheet=re.compile(r"^4dme_labelling_micro.*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="4DME_Labelling_Micro_release v1.xlsx",
     columns={
         "subject": ("subid", "subject"),
@@ -62,7 +62,7 @@ _SUBJECT_CELL = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
 
 def recognise(look: Look) -> str | None:
     """Say by what the folder is 4DME: its sheet, or a folder called gray_micro."""
-    found = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx|csv)") or look.first(r"(.*/)?gray_micro(_crop)?/")
+    found = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.first(r"(.*/)?gray_micro(_crop)?/")
     return f"{found} is named as it names things" if found else None
 
 

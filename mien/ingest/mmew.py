@@ -49,7 +49,7 @@ LAYOUT = Layout(
         r"(?:^|(?<=/))(?:S[0-9]+/)?[a-z]+/(?P<clip>S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+)/[^/]+$", re.IGNORECASE
     ),
     form="EMOTION/S03-01-002/N.suffix",
-    sheet=re.compile(r"^mmew_micro.*\.(xlsx|csv)$", re.IGNORECASE),
+    sheet=re.compile(r"^mmew_micro.*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="MMEW_Micro_Exp.xlsx",
     columns={
         "subject": ("subject",),
@@ -69,7 +69,7 @@ STILL = re.compile(
 
 def recognise(look: Look) -> str | None:
     """Say by what the folder is MMEW: its sheet, or clips called EMOTION/S03-01-002."""
-    found = look.first(r"(.*/)?mmew_micro[^/]*\.(xlsx|csv)") or look.first(
+    found = look.first(r"(.*/)?mmew_micro[^/]*\.(xlsx?|csv)") or look.first(
         r"(.*/)?[a-z]+/S[0-9]+-[0-9]+-[0-9]+(/|\.[a-z]+)"
     )
     return f"{found} is named as it names things" if found else None

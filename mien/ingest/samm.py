@@ -39,7 +39,7 @@ READER = Reader(
 LAYOUT = Layout(
     tail=re.compile(r"(?:^|(?<=/))(?P<subject>[0-9]{1,3})/(?P<clip>0*(?P=subject)_[0-9]+_[0-9]+)/[^/]+$"),
     form="006/006_1_2/...N.suffix",
-    sheet=re.compile(r"^samm(?!.*long).*\.(xlsx|csv)$", re.IGNORECASE),
+    sheet=re.compile(r"^samm(?!.*long).*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="SAMM_Micro_FACS_Codes_v2.xlsx",
     columns={
         "subject": ("subject",),

@@ -70,7 +70,14 @@ def find_sheet(
 
 
 def pages(sheet: Path) -> dict[str, Cells]:
-    """Return the cells of each page as text, by the page's title in the order of the workbook; a CSV file has one."""
+    """Return the cells of each page as text, by the page's title in the order of the workbook; a CSV file has one.
+
+    Raises DataError if the sheet cannot be read.
+    """
+    if sheet.suffix.lower() == ".xls":
+        raise DataError(
+            f"{sheet} must be a sheet in .xlsx or .csv, and is in the old .xls; open it and save it as .xlsx"
+        )
     try:
         _check_size(sheet.stat().st_size)
         if sheet.suffix.lower() == ".csv":
@@ -85,8 +92,7 @@ def pages(sheet: Path) -> dict[str, Cells]:
         finally:
             book.close()
     except Exception as error:  # a damaged workbook fails in many ways
-        hint = "; save it as .xlsx" if sheet.suffix.lower() == ".xls" else "; copy it anew"
-        raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}{hint}") from None
+        raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}; copy it anew") from None
 
 
 def table(sheet: Path, columns: Columns, optional: Iterable[str] = ()) -> Table:
@@ -140,10 +146,11 @@ def _files(folder: Path) -> list[Path]:
         return []
 
 
-def _age(name: str) -> tuple[str, str, bool]:
+def _age(name: str) -> tuple[bool, str, str, bool]:
     date = re.search(r"[0-9]{8}", name)
     version = re.search(r"v([0-9]+)", name, re.IGNORECASE)
-    return (date[0] if date else "", version[1].zfill(4) if version else "", name.lower().endswith(".xlsx"))
+    form = name.lower().rsplit(".", 1)[1]
+    return form != "xls", date[0] if date else "", version[1].zfill(4) if version else "", form == "xlsx"
 
 
 def _check_size(size: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mien.errors import DataError
 from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, label, no_dataset, some, walk
-from mien.ingest.clips import Clip, Homes, assemble, by_folder, find_tree, read_clips, row_clip
+from mien.ingest.clips import Clip, Homes, assemble, by_folder, find_tree, read_clips, row_clip, without
 from mien.ingest.sheets import Columns, Table, find_sheet, number, table
 
 READER = Reader(
@@ -110,15 +110,14 @@ def _cut(root: Path, spec: IngestSpec, part: str) -> Listing:
     tail = _tail(part, root)
     tree, findings = find_tree(root, tail, READER, f"has no {part}")
     images, passed = walk(tree)
-    micro = [path for path in images if "/non_micro/" not in path.lower()]
-    if len(micro) < len(images):
-        what = f"recordings without an expression, passed over: {len(images) - len(micro)} images"
-        findings.append(Finding("note", "non_micro", "non_micro", what))
+    micro, others = without(images, "/non_micro/")
     homes, strays = by_folder(micro, re.compile(_CUT, re.IGNORECASE), _subject, "sN/micro/LABEL/CLIP/...N.suffix")
     clips, torn = _from_folders(homes)
     frames, more = assemble(list(clips), {home: homes[home] for home in clips.values()}, {}, str(tree), apexes=False)
     labelled, left_out = label(frames, spec, str(tree))
-    return Listing(tree, labelled, (), (*findings, *passed, *strays, *torn, *more, *left_out), READER.licence, part)
+    return Listing(
+        tree, labelled, (), (*findings, *passed, *others, *strays, *torn, *more, *left_out), READER.licence, part
+    )
 
 
 def _from_folders(homes: Homes) -> tuple[dict[Clip, tuple[str, str]], list[Finding]]:
@@ -143,7 +142,7 @@ def _long(root: Path, spec: IngestSpec, part: str) -> Listing:
     tail = _tail(part, root)
     tree, findings = find_tree(root, tail, READER, f"has no {part}")
     usual = f"SMIC-{part}_annotation.xlsx"
-    sheet, told = find_sheet(root, tree, re.compile(rf"^smic[-_]{part}.*\.(xlsx|csv)$", re.I), spec.sheet, usual)
+    sheet, told = find_sheet(root, tree, re.compile(rf"^smic[-_]{part}.*\.(xlsx?|csv)$", re.I), spec.sheet, usual)
     found = table(sheet, COLUMNS, ["onset 2", "offset 2"])
     clips, doubts = read_clips(sheet.name, _expressions(found), _clip, {})
     images, passed = walk(tree)

@@ -28,4 +28,4 @@ def write(root: Path) -> Tree:
             truth = Truth(f"spNO.{person}", f"spNO.{person}/{video}_{name}", emotion)
             images[f"part_A/data/spNo.{person}/{video}/color/{number}.jpg"] = truth
     write_sheet(root / "annotation/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", {"label": [HEAD, *ROWS]})
-    return Tree(root, images, frozenset({"tree", "sheet", "patched", "misplaced image"}))
+    return Tree(root, images, frozenset({"tree", "sheet", "patched", "other images"}))

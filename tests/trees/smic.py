@@ -21,7 +21,7 @@ def write(root: Path) -> Tree:
     draw(root / "SMIC_all_cropped/HS/s1/non_micro/s1_n1/reg_image000001.bmp")
     draw(root / "SMIC_all_cropped/NIR/s11/micro/positive/s11_po_01/reg_image000001.bmp")
     write_long(root)
-    return Tree(root, images, frozenset({"tree", "part", "non_micro", "no apexes"}))
+    return Tree(root, images, frozenset({"tree", "part", "other images", "no apexes"}))
 
 
 def write_long(root: Path) -> dict[str, Truth]:
