@@ -17,7 +17,7 @@ from trees import WRITERS, affectnet, ckplus, fer2013, ferplus, huggingface, por
 from mien import ingest
 from mien.errors import DataError, MienError
 from mien.faces import Faces
-from mien.ingest import READERS, IngestSpec, Listing
+from mien.ingest import IngestSpec, Listing
 from mien.ingest.ferplus import UNDECIDED, majority
 from mien.preprocess import decode
 from mien.spec import read_spec
@@ -645,13 +645,6 @@ def test_huggingface_reads_what_the_library_writes(tmp_path: Path):
 
 
 # What they share
-
-
-@pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("casme2", "folder")])
-def test_a_run_says_where_the_pictures_come_from(name: str):
-    about = READERS[name].READER
-    assert "nowhere" in about.subjects or "names" in about.subjects or about.subjects
-    assert len(about.licence) > 6 and len(about.obtain.split()) > 2
 
 
 def test_pictures_of_one_file_are_taken_a_few_at_a_time(drawn: dict[str, Path]):
