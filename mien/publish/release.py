@@ -31,6 +31,7 @@ PICTURES = re.compile(r"<img|<image|<object|<embed|<iframe|<video|<canvas|data:i
 """What a page must be free of to be taken over: it may show real faces."""
 
 PART = re.compile(r"[A-Za-z][A-Za-z0-9]*[0-9][A-Za-z0-9]*")  # a local name that is looked for alone, such as sub01
+LONG = 300  # letters that a name has at most
 SHORT = 4  # letters below which a local name says too little to be looked for
 
 
@@ -273,7 +274,7 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
             f"{', '.join(names[:5])}. Make the database with a generator that does not copy"
         )
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix not in (".png", ".tar"):  # tables of these repeat what stands in Parquet
+        if path.is_file() and path.suffix not in (".png", ".tar", ".parquet"):  # whose columns are made here
             told = named_in(path.read_bytes().decode("utf-8", errors="ignore"), origin.names)
             if told:
                 raise GateRefused(
@@ -284,13 +285,13 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
 def named_in(text: str, names: set[str]) -> list[str]:
     """Return which names of subjects, clips and images stand in a text: whole, or their own part such as sub01."""
     words = set(re.findall(r"[A-Za-z0-9_]+", text))
-    found = []
-    for name in sorted(names):
-        local = name.rpartition(":")[2]
-        alone = len(local) >= SHORT and PART.fullmatch(local) and local in words
-        if alone or ((":" in name or "/" in name) and name in text):
-            found.append(name)
-    return found
+    locals_of = {name: name.rpartition(":")[2] for name in names}
+    found = {name for name, one in locals_of.items() if len(one) >= SHORT and PART.fullmatch(one) and one in words}
+    for begin in sorted({re.split("[:/]", name)[0] for name in names if re.search("[:/]", name)}):
+        for place in re.finditer(rf"{re.escape(begin)}[:/]", text):
+            told = text[place.start() : place.start() + LONG]
+            found |= {told[:end] for end in range(1, len(told) + 1) if told[:end] in names}
+    return sorted(found)
 
 
 def seal(folder: Path) -> None:
