@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mien.cli.base import STORE, AliasOption, DeviceOption, StoreOption, app, fields, open_store, pairs, show_run
-from mien.errors import UsageError
+from mien.errors import TrialsFailed, UsageError
 
 
 @app.command()
@@ -222,7 +222,12 @@ def generate(
         str, typer.Option(help="What guidance leads away from: label (what has none), or early (a less trained copy).")
     ] = "label",
     seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processor cores to work on; all by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processor cores to work on, all by default; with --engine, jobs at a time.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Draw parts in processes of their own (local), or on a cluster (ray).")
+    ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
@@ -237,6 +242,14 @@ def generate(
     run = home.run(generator)
     how = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
     spec = module.order(run, counts, home, seed=seed, **how)
+    if engine is not None and not home.done(spec.name):
+        from mien import engine as engines
+
+        where = engines.engine(engine, workers, device=device)
+        failed = engines.work(module.parts(spec, home, device, where.slots), home, where)
+        if failed:
+            raise TrialsFailed(f"the database could not be made: {next(iter(failed.values()))}")
+        workers = None
     show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
 
 
