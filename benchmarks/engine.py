@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from idle import nothing
 
 from mien import cost, engine, ingest, preprocess, study
 from mien.classifiers import ClassifierSpec, Speed
@@ -52,11 +53,6 @@ epochs = 6
 preset = "smoke"
 images_seen = 800
 """
-
-
-def nothing(store: Store) -> str:
-    """Do nothing."""
-    return "done"
 
 
 def overhead(folder: Path) -> None:

@@ -68,6 +68,6 @@ class WorkerDied(MienError):
 
 
 class TrialsFailed(MienError):
-    """Some trials of a study failed."""
+    """Some jobs of a study, or of a database, failed."""
 
     exit_code = 5

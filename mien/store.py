@@ -555,6 +555,8 @@ def _dead(claim: str) -> bool:
         return True
     except PermissionError:
         return False
+    with suppress(OSError, IndexError):  # one that was killed, and whose parent has not looked yet
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
     return False
 
 

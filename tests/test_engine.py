@@ -169,6 +169,7 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where the letters are
+        patch.setenv("RAY_raylet_start_wait_time_s", "180")  # on a busy machine half a minute is not enough
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         found.add_node(num_cpus=1)
         yield found

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mien.cli.base import STORE, AliasOption, DeviceOption, StoreOption, app, fields, open_store, pairs, show_run
-from mien.errors import UsageError
+from mien.errors import TrialsFailed, UsageError
 
 CropOption = Annotated[
     str | None, typer.Option(help="Cut the face out first: haar, which OpenCV brings, or yunet, with --crop-model.")
@@ -274,7 +274,12 @@ def generate(
         str | None,
         typer.Option(help="With --reject: real faces of people never seen, its yardstick.", metavar="DATASET"),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processor cores to work on; all by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processor cores to work on, all by default; with --engine, jobs at a time.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Draw parts in processes of their own (local), or on a cluster (ray).")
+    ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
@@ -291,16 +296,24 @@ def generate(
     run = home.run(generator)
     how = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
     spec = module.order(run, counts, home, seed=seed, **how)
-    if reject is None or test is None:
-        show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
-        return
-    from mien.audit import rejection
+    if reject is not None and test is not None:
+        from mien.audit import rejection
 
-    picky = rejection.order(spec, [name.strip() for name in reject.split(",")], home.run(test).name)
-    made = rejection.generate(picky, home, alias=alias, device=device, workers=workers)
-    show_run(made, alias)
-    for line in rejection.told(made):
-        print(line)
+        picky = rejection.order(spec, [name.strip() for name in reject.split(",")], home.run(test).name)
+        made = rejection.generate(picky, home, alias=alias, device=device, workers=workers)
+        show_run(made, alias)
+        for line in rejection.told(made):
+            print(line)
+        return
+    if engine is not None and not home.done(spec.name):
+        from mien import engine as engines
+
+        where = engines.engine(engine, workers, device=device)
+        failed = engines.work(module.parts(spec, home, device, where.slots), home, where)
+        if failed:
+            raise TrialsFailed(f"the database could not be made: {next(iter(failed.values()))}")
+        workers = None
+    show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
 
 
 @app.command()
