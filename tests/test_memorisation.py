@@ -16,7 +16,7 @@ from mien.audit.people import Level, Made, People
 from mien.errors import DataError, LeakageError
 from mien.faces import EMOTIONS, Faces
 from mien.features import Sides
-from mien.generators import SamplerSpec, TrainSpec
+from mien.generators import SamplerSpec, TrainSpec, diffusion, edm
 from mien.stats import Record
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
@@ -118,8 +118,9 @@ def test_a_generator_trained_on_fifty_images_for_far_too_long_hands_them_out_aga
     how = {"images_seen": 32_000, "batch": 16, "learning_rate": 4e-3, "mirror": False, "label_drop": 0.0, "early": 0.0}
     spec = TrainSpec.model_validate({"faces": "drawn", "kind": "edm", "net": net, **how})
     model = generators.fit(learnt, spec, tmp_path, device="cpu")
+    assert isinstance(model, diffusion.Diffusion)
     labels = np.resize(learnt.labels(), 60)
-    images = generators.edm.sample(model, labels, np.arange(60), SamplerSpec())
+    images = edm.sample(model, labels, np.arange(60), SamplerSpec())
     told = memorisation.measure(learnt, others, as_made(images, [EMOTIONS[label] for label in labels]), {})
     assert record(told, "copied.pixels").value > 0.9 and record(told, "extreme.pixels").value > 0.5
     assert record(told, "authentic.pixels").value < 0.1 and record(told, "exact").value == 0
