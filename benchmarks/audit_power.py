@@ -22,6 +22,7 @@ enough, and one subject that is named. What was finished lies in the folder, and
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -141,11 +142,12 @@ def planted(train: Faces, clean: Faces, kind: str, count: int, seed: int) -> Fac
     return as_made(images, emotions)
 
 
-def fired(found: memorisation.Memorisation) -> dict[str, bool]:
+def fired(records: Iterable[Record]) -> dict[str, bool]:
     """Return for each test over the whole set whether it fires, and for `subject` whether anybody is named."""
-    chance = next(record.value for record in found.records if record.metric == "memorisation.chance")
-    told = {"subject": any(record.metric == "memorisation.subject" for record in found.records)}
-    for record in found.records:
+    records = list(records)
+    chance = next(record.value for record in records if record.metric == "memorisation.chance")
+    told = {"subject": any(record.metric == "memorisation.subject" for record in records)}
+    for record in records:
         name = record.metric.split(".")[1]
         if name in LIMITS and not record.part:
             limit = LIMITS[name]
@@ -229,8 +231,8 @@ class _Bench:
             made = self.made(kind, count, seed)
             sides = Sides(self.seen[0], self.seen[1], classifiers.features(self.judge, made))
             found = memorisation.measure(self.train, self.test, made, {"judge": sides})
-            kept.write_text(json.dumps(fired(found)))
-        return json.loads(kept.read_text())
+            kept.write_text(json.dumps([asdict(record) for record in found.records]))
+        return fired(Record(**fields) for fields in json.loads(kept.read_text()))
 
     def made(self, kind: str, count: int, seed: int) -> Faces:
         """Return a synthetic set: other people with so many copies, or what a Gaussian draws."""

@@ -50,7 +50,7 @@ def mien(folder: Path, *arguments: str, code: int = 0) -> str:
     return out + err
 
 
-def inside(folder: Path, *arguments: str) -> str:
+def inside(folder: Path, *arguments: str, code: int = 0) -> str:
     """Run a command in this process, which has loaded torch already, and return what it printed."""
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
@@ -59,7 +59,7 @@ def inside(folder: Path, *arguments: str) -> str:
         patch.setattr(sys, "argv", ["mien", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
-    assert ended.value.code in (None, 0), out.getvalue()
+    assert (ended.value.code or 0) == code, out.getvalue()
     return out.getvalue()
 
 

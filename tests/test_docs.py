@@ -33,10 +33,12 @@ def test_the_table_of_datasets_is_up_to_date():
 
 def test_every_command_is_in_the_reference():
     from mien.cli import app
+    from mien.cli.leaks import review_app
     from mien.cli.studies import study_app
 
     named = {command.name or str(getattr(command.callback, "__name__", "")) for command in app.registered_commands}
-    named |= {f"study {command.name}" for command in study_app.registered_commands}
+    for name, below in (("review", review_app), ("study", study_app)):
+        named |= {f"{name} {command.name}" for command in below.registered_commands}
     assert named <= set(load_tool().COMMANDS)
 
 

@@ -131,7 +131,7 @@ def _labels(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mappin
     if shown is not None:
         found.shown = shown
         found.records += [*shown.records, *_kept(shown)]
-        found.notes += [finding.what for finding in shown.findings]
+        found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in shown.findings]
         own = shown.rows.drop(columns="emotion")
         found.rows = found.rows.merge(own, on="key", how="left", validate="one_to_one")
     for suffix, faces in (("", made), ("_train", train)):
@@ -162,7 +162,7 @@ def _moved(one: Record, name: str, zero: float, unit: float) -> Record:
 def _leakage(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
     leaks = leakage.leakage(train, test)
     found.records += leaks.records
-    found.notes += [finding.what for finding in leaks.findings]
+    found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in leaks.findings]
     seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float, Float32
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from mien.audit.people import Level, People, shares_below
+from mien.audit.people import Level, People
 from mien.audit.search import STEPS, Coarse
 from mien.seeds import rng
 from mien.stats import DRAWS, around
@@ -47,7 +47,7 @@ def embedding(
 
 
 def named(
-    made: np.ndarray, ratios: Float[np.ndarray, " k"], far: Level, test: np.ndarray, people: People, subjects: int
+    made: np.ndarray, ratios: Float[np.ndarray, " k"], far: float, test: np.ndarray, people: People, subjects: int
 ) -> pd.DataFrame:
     """Return the training subjects that generated images show, most shown first, 20 at most.
 
@@ -58,15 +58,15 @@ def named(
     subject, however near; chance, the share of held-out people's, with one more person who resembles all equally;
     times, the one over the other, with times_low and times_high.
     """
-    counts = pd.Series(made[ratios < far.value]).value_counts()
+    counts = pd.Series(made[ratios < far]).value_counts()
     rows = []
     for name in sorted(counts.index, key=lambda name: (-counts[name], name))[:SUBJECTS]:
-        below = shares_below(np.where(made == name, ratios, np.inf), far)
-        share = around(below.value, None if below.drawn is None else _again(below.drawn, len(made), name))
-        nearest, chance = float((made == name).mean()), _chance(people.mean(test == name), people.count, subjects)
-        again = _again(np.full(DRAWS, nearest), len(made), name)
+        share, nearest = counts[name] / len(made), float((made == name).mean())
+        bounds = around(share, _again(share, len(made), name))
+        chance = _chance(people.mean(test == name), people.count, subjects)
+        again = _again(nearest, len(made), name)
         times = around(nearest / chance.value, None if chance.drawn is None else again / chance.drawn)
-        row = (name, int(counts[name]), share.value, share.low, share.high)
+        row = (name, int(counts[name]), share, bounds.low, bounds.high)
         rows.append((*row, nearest, chance.value, times.value, times.low, times.high))
     columns = ["subject", "images", "share", "low", "high", "nearest", "chance", "times", "times_low", "times_high"]
     return pd.DataFrame(rows, columns=columns)
@@ -78,6 +78,6 @@ def _chance(share: Level, people: int, subjects: int) -> Level:
     return Level((share.value * people + 1 / subjects) / (people + 1), drawn)
 
 
-def _again(shares: Float[np.ndarray, " draws"], n: int, name: str) -> Float[np.ndarray, " draws"]:
-    """Return what shares of n images are when these are drawn anew."""
-    return rng("named", name, n).binomial(n, shares) / n
+def _again(share: float, n: int, name: str) -> Float[np.ndarray, " draws"]:
+    """Return what a share of n images is when they are drawn anew."""
+    return rng("named", name, n).binomial(n, share, DRAWS) / n

@@ -125,7 +125,7 @@ def _fit(seen: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], number: 
     components = min(COMPONENTS, len(rows) - 1, seen.shape[1])
     return make_pipeline(
         StandardScaler(),
-        PCA(components, svd_solver="covariance_eigh"),
+        PCA(components, random_state=0),
         LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=500),
     ).fit(seen[rows], labels[rows])
 

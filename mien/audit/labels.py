@@ -24,7 +24,7 @@ COLUMNS = {
     "probability": "float64",  # of the label, the mean over judges
     "margin": "float64",  # of the label over the likeliest other class
     "agreed": "float64",  # the share of judges whose likeliest class is the label
-    "suspect": "bool",  # another class is as likely as it is for real faces of that class
+    "suspect": "bool",  # most judges hold another class for as likely as it is for real faces of that class
     "rank": "int64",  # 1 has the lowest margin; 0 where the label could not be judged
 }
 
@@ -52,11 +52,11 @@ def labels(made: Faces, train: Faces, test: Faces) -> Labels:
     expected to come near it and not to exceed it. `.seen_people` marks the same two numbers by judges who learnt from
     `train`, the people that the generator knows.
 
-    `labels.suspects` is the share of images where another class is at least as likely as it is, on the average, for
-    real faces of that class (the threshold of confident learning, Northcutt et al. 2021, section 3.1). For each class,
-    `labels.clips` and `labels.subjects` are the effective numbers of real clips and subjects behind it, the exponential
-    of the entropy of their shares of its training images, and `labels.amplification` is synthetic images for each real
-    one.
+    `labels.suspects` is the share of images where most judges hold another class, more than the label, for at least as
+    likely as they do, on the average, for real faces of that class (the threshold of confident learning, Northcutt et
+    al. 2021, section 3.1). For each class, `labels.clips` and `labels.subjects` are the effective numbers of real clips
+    and subjects behind it, the exponential of the entropy of their shares of its training images, and
+    `labels.amplification` is synthetic images for each real one.
 
     Raises DataError if no side gives judges: fewer than two classes, each of two people or more.
     """
@@ -82,7 +82,8 @@ def labels(made: Faces, train: Faces, test: Faces) -> Labels:
             findings.append(Finding("warning", f"classes not judged{mark}", "", what))
     if not panels:
         raise DataError("; ".join(finding.what for finding in findings))
-    rows = _rows(made, *_asked(*panels[0], made))
+    panel, people = panels[0]
+    rows = _rows(made, panel, ask(panel, made), _typical(panel, people))
     records += _shares(rows)
     records += _sources(made, train)
     findings += _amplified(records)
@@ -96,11 +97,10 @@ def suspects(faces: Faces, people: Faces | None = None) -> pd.DataFrame:
     not known). Raises DataError if there are fewer than two classes, each of two people (clips, images) or more.
     """
     if people is not None:
-        return _rows(faces, *_asked(judges(people), people, faces))
+        panel = judges(people)
+        return _rows(faces, panel, ask(panel, faces), _typical(panel, people))
     panel = judges(faces)
-    found = unseen(panel, faces)
-    agreed = _likeliest(found) == _numbers(faces, panel)
-    return _rows(faces, panel, found, _typical(panel, faces, found), agreed[None])
+    return _rows(faces, panel, unseen(panel, faces)[None], _typical(panel, faces))
 
 
 # Agreement
@@ -189,33 +189,23 @@ def _known(test: Faces, train: Faces, made: Faces) -> Bool[np.ndarray, " n"]:
 # Suspects
 
 
-def _asked(panel: Judges, people: Faces, made: Faces) -> tuple[Judges, np.ndarray, np.ndarray, np.ndarray]:
-    thought = ask(panel, made)
-    typical = _typical(panel, people, unseen(panel, people))
-    return panel, thought.mean(axis=0), typical, thought.argmax(axis=2) == _numbers(made, panel)[None]
-
-
-def _typical(panel: Judges, people: Faces, found: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " c"]:
+def _typical(panel: Judges, people: Faces) -> Float[np.ndarray, " c"]:
     """Return how likely each class is held to be, on the average, where real people show it."""
-    numbers = _numbers(people, panel)
+    found, numbers = unseen(panel, people), _numbers(people, panel)
     return np.array([np.nanmean(found[numbers == place, place]) for place in range(len(panel.classes))])
 
 
 def _rows(
-    faces: Faces,
-    panel: Judges,
-    found: Float[np.ndarray, "n c"],
-    typical: Float[np.ndarray, " c"],
-    agreed: Bool[np.ndarray, "judges n"],
+    faces: Faces, panel: Judges, thought: Float[np.ndarray, "judges n c"], typical: Float[np.ndarray, " c"]
 ) -> pd.DataFrame:
-    numbers = _numbers(faces, panel)
+    numbers, rows, found = _numbers(faces, panel), np.arange(len(faces)), thought.mean(axis=0)
     judged = (numbers >= 0) & ~np.isnan(found).any(axis=1)
-    rows = np.arange(len(faces))
     own = np.where(judged, found[rows, numbers], np.nan)
     others = np.nan_to_num(found)
     others[rows, numbers] = -1
-    margin = own - others.max(axis=1)
-    claimed = np.where(found >= typical, np.nan_to_num(found), 0)
+    claimed = np.where(thought >= typical, np.nan_to_num(thought), 0)
+    another = (claimed.max(axis=2) > 0) & (claimed.argmax(axis=2) != numbers)
+    agreed = np.nan_to_num(thought).argmax(axis=2) == numbers
     names = np.array([*panel.classes, ""], dtype=object)
     table = pd.DataFrame(
         {
@@ -223,9 +213,9 @@ def _rows(
             "emotion": faces.index["emotion"],
             "predicted": names[np.where(judged, _likeliest(found), len(panel.classes))],
             "probability": own,
-            "margin": np.where(judged, margin, np.nan),
+            "margin": own - others.max(axis=1),
             "agreed": np.where(judged, agreed.mean(axis=0), np.nan),
-            "suspect": judged & (claimed.max(axis=1) > 0) & (claimed.argmax(axis=1) != numbers),
+            "suspect": judged & (another.mean(axis=0) > 0.5),
             "rank": 0,
         }
     )

@@ -3,18 +3,19 @@
 Every measure stands against people whom the generator has not seen: an image is alarmed where it lies nearer to one
 clip, or one subject, than 99 of 100 images of held-out people do, never below a fixed number. Metrics, in each space S:
 
-    memorisation.chance              the most that is expected of alarms where nothing was copied memorisation.copied.S
-    share alarmed: nearest distance over that to another clip; also a class memorisation.person.S            share
-    alarmed: nearest distance over that to another subject; also a class memorisation.extreme.S           share so near
-    to one subject that no held-out person should ever be memorisation.authentic.S         share farther from its
-    nearest training image than other clips are memorisation.ct.S                C_T: below 0 where images are nearer to
-    training than held-out people are memorisation.membership.S        AUC by which generated images tell training
-    subjects from held-out ones memorisation.identity            share alarmed: nearest subject over the next in the
-    identity embedding; also a class memorisation.identity_extreme    share so near to one subject there that no
-    held-out person should ever be memorisation.subject             for a subject that is shown (part): how often it is
-    nearest, in times of chance memorisation.exact               share with the pixels of a training image
-    memorisation.near                share with the perceptual hash of one, but for four bits memorisation.exact_within
-    share with the pixels of another generated image; near_within likewise
+    memorisation.chance              the most that is expected of alarms where nothing was copied
+    memorisation.copied.S            share alarmed: nearest distance over that to another clip; also a class
+    memorisation.person.S            share alarmed: nearest distance over that to another subject; also a class
+    memorisation.extreme.S           share so near to one subject that no held-out person should ever be
+    memorisation.authentic.S         share farther from its nearest training image than other clips are
+    memorisation.ct.S                C_T: below 0 where images are nearer to training than held-out people are
+    memorisation.membership          AUC by which generated images tell training subjects from held-out ones
+    memorisation.identity            share alarmed: subject over the next, in an identity embedding; also a class
+    memorisation.identity_extreme    share so near to one subject there that no held-out person should ever be
+    memorisation.subject             for a subject that is shown (part): how often it is nearest, in times of chance
+    memorisation.exact               share with the pixels of a training image
+    memorisation.near                share with the perceptual hash of one, but for four bits
+    memorisation.exact_within        share with the pixels of another generated image; near_within likewise
 
 `authentic` and `near` have `_heldout`, the same of held-out people, and `_gap`, the difference from it.
 """
@@ -29,7 +30,7 @@ from PIL import Image
 
 from mien.audit import copying, identity
 from mien.audit.membership import inference
-from mien.audit.people import ALARM, Level, Made, People, shares_below
+from mien.audit.people import ALARM, Made, People
 from mien.audit.search import (
     SIDE,
     Coarse,
@@ -161,7 +162,9 @@ class _Audit:
         own = match_pixels(soft["train"][needed], soft["train"], self.who, coarse, needed)
         self.compare(PIXELS, made, test, self.spread(own, needed))
         both = np.concatenate([coarse(soft["made"]), coarse(soft["made"][:, :, ::-1])])
-        self.whole(PIXELS, made, test, Sides(coarse(soft["train"]), coarse(soft["test"]), both))
+        flat = Sides(coarse(soft["train"]), coarse(soft["test"]), both)
+        self.cells(PIXELS, made, test, flat.train)
+        self.membership(flat)
         self.columns |= {"mirrored": made.mirrored, "down": made.down, "right": made.right}
 
     def in_features(self, name: str, sides: Sides) -> None:
@@ -170,7 +173,7 @@ class _Audit:
         needed = np.unique(np.concatenate([made.nearest, test.nearest]))
         own = match(sides.train[needed], sides.train, self.who, needed)
         self.compare(name, made, test, self.spread(own, needed))
-        self.whole(name, made, test, sides)
+        self.cells(name, made, test, sides.train)
 
     def spread(self, own: Match, needed: Int[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:
         """Return the distances of the training images that were needed, at their places among all."""
@@ -211,24 +214,31 @@ class _Audit:
             part = (self.made.index["emotion"] == emotion).to_numpy()
             self.note(metric, self.groups.below(made, level, part), int(part.sum()), "images", emotion)
 
-    def extreme(self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]) -> Level:
+    def extreme(self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]) -> float:
         """Keep which ratios lie below what one more held-out person should ever have, and their share.
 
-        A single image there means something, while alarms are raised by one image in a hundred.
+        A single image there means something, while alarms are raised by one image in a hundred. There is no interval:
+        the bound itself allows for how few people there are.
         """
         far = self.people.far_below(test)
-        self.columns[column] = made < far.value
-        self.note(metric, shares_below(made, far).interval, len(made), "images")
+        self.columns[column] = made < far
+        self.note(metric, Interval(float((made < far).mean()), np.nan, np.nan), len(made), "images")
         return far
 
-    def whole(self, name: str, made: Match, test: Match, sides: Sides) -> None:
-        """Measure what is told by the set as a whole: C_T, and who was trained on."""
-        cell = copying.cells(sides.train, self.people.count)
+    def cells(self, name: str, made: Match, test: Match, train: Float[np.ndarray, "n d"]) -> None:
+        """Measure C_T, in cells of the training images."""
+        cell = copying.cells(train, self.people.count)
         found = copying.c_t(made, test, cell, self.people, self.groups.groups)
         self.note(f"ct.{name}", found.interval, len(self.made), "images")
-        inside, outside = self.owner, subjects_of(self.test.index)
-        count = len(set(inside)) + self.people.count
-        self.note(f"membership.{name}", inference(sides, inside, outside), count, "subjects")
+
+    def membership(self, sides: Sides) -> None:
+        """Measure how well generated images tell who was trained on.
+
+        In pixels alone: a space that was learnt from the training subjects shows them unlike others by itself.
+        """
+        outside = subjects_of(self.test.index)
+        found = inference(sides, self.owner, outside)
+        self.note("membership", found, len(set(self.owner)) + self.people.count, "subjects")
 
     def whom(self) -> None:
         """Find out whom the images show, by an embedding that tells training subjects apart."""

@@ -84,7 +84,7 @@ class People:
         """
         return (share * self.count + 1) / (self.count + 1)
 
-    def far_below(self, ratios: Float[np.ndarray, " n"]) -> Level:
+    def far_below(self, ratios: Float[np.ndarray, " n"]) -> float:
         """Return a ratio of nearest to next distance that one more person like these lies below by a chance of 0.001.
 
         Where faces are strewn evenly, -log of such a ratio is exponential, with the inverse of their dimension as mean
@@ -92,9 +92,7 @@ class People:
         means with the probability (1 + x / count) ** -count: the fewer people there are, the farther the bound lies.
         """
         reach = self.count * (FAR ** (-1 / self.count) - 1)
-        spread = self.mean(-np.log(np.maximum(ratios, 1e-6)))
-        drawn = None if spread.drawn is None else np.exp(-reach * spread.drawn)
-        return Level(float(np.exp(-reach * spread.value)), drawn)
+        return float(np.exp(-reach * self.mean(-np.log(np.maximum(ratios, 1e-6))).value))
 
 
 @dataclass(frozen=True)
@@ -144,12 +142,3 @@ class Made:
         own = self.share(values)
         drawn = None if own.drawn is None or level.drawn is None else own.drawn - level.drawn
         return around(own.value - level.value, drawn)
-
-
-def shares_below(values: Float[np.ndarray, " n"], level: Level) -> Level:
-    """Return the share of `values` below a level, and what it is in draws of held-out people alone.
-
-    A single image that lies below in every draw then counts for certain.
-    """
-    drawn = None if level.drawn is None else np.searchsorted(np.sort(values), level.drawn, side="left") / len(values)
-    return Level(float((values < level.value).mean()), drawn)

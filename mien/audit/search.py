@@ -191,11 +191,11 @@ def soften(images: UInt8[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n side 
     if min(height, width) < 8:
         raise DataError(f"images must have 8 pixels a side or more to be compared when moved; given: {height}x{width}")
     down, across = _blur(height), _blur(width)
-    parts = [np.zeros((0, len(down), len(across)), dtype=np.float32)]
+    soft = np.empty((len(images), len(down), len(across)), dtype=np.float32)
     for first in range(0, len(images), 1024):
-        grey = np.asarray(images[first : first + 1024]).mean(axis=1, dtype=np.float32) / np.float32(255)
-        parts.append(down @ grey @ across.T)
-    return np.concatenate(parts)
+        part = slice(first, first + 1024)
+        soft[part] = down @ (np.asarray(images[part]).mean(axis=1, dtype=np.float32) / np.float32(255)) @ across.T
+    return soft
 
 
 def _blur(length: int) -> Float32[np.ndarray, "side length"]:
