@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from mien import generators
 from mien.audit import copying, membership, memorisation, search
 from mien.audit.memorisation import Memorisation
-from mien.audit.people import Level, Made, People
+from mien.audit.people import Level, Made, People, rare
 from mien.errors import DataError, LeakageError
 from mien.faces import EMOTIONS, Faces
 from mien.features import Sides
@@ -390,6 +390,14 @@ def test_the_bound_is_passed_by_one_more_person_as_rarely_as_it_says():
         assert np.allclose(reach, count * (1000 ** (1 / count) - 1))
         beyond = draws[:, count] > reach[0] * draws[:, :count].mean(axis=1)
         assert beyond.mean() == pytest.approx(0.001, abs=0.0008)
+
+
+def test_a_rare_share_has_wilsons_interval():
+    """3 of 1,000: 0.00102 to 0.00878, as in Newcombe 1998's formula 3."""
+    few = rare(np.arange(1000) < 3)
+    assert (few.value, few.low, few.high) == pytest.approx((0.003, 0.0010209, 0.0087826), rel=1e-3)
+    none = rare(np.zeros(50, dtype=bool))
+    assert none.low == 0 and none.high == pytest.approx(0.0713, abs=1e-3)
 
 
 # Pictures

@@ -6,12 +6,12 @@ clip, or one subject, than 99 of 100 images of held-out people do, never below a
     memorisation.chance              the most that is expected of alarms where nothing was copied
     memorisation.copied.S            share alarmed: nearest distance over that to another clip; also a class
     memorisation.person.S            share alarmed: nearest distance over that to another subject; also a class
-    memorisation.extreme.S           share so near to one subject that no held-out person should ever be
+    memorisation.extreme.S           share so near to one subject as one in 1,000 of people unseen would be
     memorisation.authentic.S         share farther from its nearest training image than other clips are
     memorisation.ct.S                C_T: below 0 where images are nearer to training than held-out people are
     memorisation.membership          AUC by which generated images tell training subjects from held-out ones
     memorisation.identity            share alarmed: subject over the next, in an identity embedding; also a class
-    memorisation.identity_extreme    share so near to one subject there that no held-out person should ever be
+    memorisation.identity_extreme    share so near to one subject there as one in 1,000 of people unseen would be
     memorisation.subject             for a subject that is shown (part): how often it is nearest, in times of chance
     memorisation.exact               share with the pixels of a training image
     memorisation.near                share with the perceptual hash of one, but for four bits
@@ -30,7 +30,7 @@ from PIL import Image
 
 from mien.audit import copying, identity
 from mien.audit.membership import inference
-from mien.audit.people import ALARM, Made, People
+from mien.audit.people import ALARM, FAR, Made, People, rare
 from mien.audit.search import (
     SIDE,
     Coarse,
@@ -217,12 +217,12 @@ class _Audit:
     def extreme(self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]) -> float:
         """Keep which ratios lie below what one more held-out person should ever have, and their share.
 
-        A single image there means something, while alarms are raised by one image in a hundred. There is no interval:
-        the bound itself allows for how few people there are.
+        One in a thousand is expected there, however few people the bound was measured on, so that a few images mean
+        something; alarms are raised by one in a hundred.
         """
         far = self.people.far_below(test)
         self.columns[column] = made < far
-        self.note(metric, Interval(float((made < far).mean()), np.nan, np.nan), len(made), "images")
+        self.note(metric, rare(made < far), len(made), "images")
         return far
 
     def cells(self, name: str, made: Match, test: Match, train: Float[np.ndarray, "n d"]) -> None:
@@ -254,7 +254,7 @@ class _Audit:
         self.columns |= {"subject": made[0], "ratio_identity": made[1]}
         self.subjects = identity.named(made[0], made[1], far, test[0], self.people, len(set(self.owner)))
         for row in self.subjects.to_dict("records"):
-            if row["low"] > 0:
+            if row["low"] > FAR:
                 found = Interval(row["times"], row["times_low"], row["times_high"])
                 self.note("subject", found, row["images"], "images", row["subject"])
 

@@ -13,6 +13,7 @@ from mien.stats import DRAWS, Interval, around, draws
 
 ALARM = 0.01  # the share of held-out people's images that alarms may be wrong about
 FAR = 0.001  # the chance that a face of one more such person is taken for that of a training subject
+NORMAL = 1.96  # deviations on either side of a 95 % interval
 CELLS = 2**22  # numbers that are held at once
 
 
@@ -142,3 +143,11 @@ class Made:
         own = self.share(values)
         drawn = None if own.drawn is None or level.drawn is None else own.drawn - level.drawn
         return around(own.value - level.value, drawn)
+
+
+def rare(values: Bool[np.ndarray, " n"]) -> Interval:
+    """Return the share of `values` that hold, with Wilson's 95 % interval, which is sound for a few of many."""
+    n, share = len(values), float(values.mean())
+    middle = (share + NORMAL**2 / (2 * n)) / (1 + NORMAL**2 / n)
+    half = NORMAL / (1 + NORMAL**2 / n) * (share * (1 - share) / n + (NORMAL / (2 * n)) ** 2) ** 0.5
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
