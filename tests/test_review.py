@@ -40,8 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, everyone: Faces) -> Path:
     home = Store(folder / "store")
     keep(home, everyone, "everyone")
     keep(home, synthetic(everyone), "made")
-    for row in everyone.index.to_dict("index").items():
-        number, about = row
+    for number, about in enumerate(everyone.index.to_dict("records")):
         side = "train" if about["subject"] < "drawn:s04" else "test"
         path = folder / "faces" / side / about["emotion"] / f"{about['subject'][6:]}_{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +86,8 @@ def test_decisions_come_back_as_a_new_set_and_the_old_one_stays(place: Path):
     old = home.run("everyone")
     text = inside(place, "review", "queue", "everyone", "--number", "6", "--out", "first.csv")
     assert "first.csv" in text and not (place / "first.html").exists()  # pictures of real people stay
+    queue = pd.read_csv(place / "first.csv")
+    assert queue["number"].tolist() == list(range(1, 7)) and queue["margin"].is_monotonic_increasing
     rows = decide(place / "first.csv", {0: ("reject", ""), 1: ("Relabel", "Happy"), 2: ("accept", "")})
     text = inside(place, "review", "apply", "first.csv", "--as", "reviewed")
     assert "1 accept, 1 reject, 1 relabel" in text and f"is still {old.name}" in text
@@ -125,7 +126,7 @@ def test_synthetic_pictures_may_leave_and_ask_for_real_judges(place: Path):
     text = inside(place, "review", "queue", "made", "--judges", "everyone", "--out", "made.csv")
     assert "has seen people of the judges" in text
     page = (place / "made.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png") == 12 and "http" not in page and "real people (" not in page
+    assert page.count("data:image/png") == 12 and "http" not in page and "not synthetic" not in page
     rows = decide(place / "made.csv", dict.fromkeys(range(3), ("reject", "")))
     inside(place, "review", "apply", "made.csv", "--as", "kept")
     kept = Faces.load(Store(place / "store").run("kept").path)
@@ -215,13 +216,13 @@ def test_plain_folders_are_compared_by_the_names_of_people(place: Path):
 
 def test_a_folder_of_sides_and_a_table_say_the_same(place: Path):
     home = Store(place / "store")
-    pattern = {"subject_pattern": r"(s\d+)_"}
-    by_folder = sides.find(str(place / "faces"), None, home, **pattern)
+    pattern = r"(s\d+)_"
+    by_folder = sides.find(str(place / "faces"), None, home, subject_pattern=pattern)
     paths = sorted((place / "faces").rglob("*.png"))
     for name in (lambda path: path.name, lambda path: str(path.relative_to(place / "faces"))):
         lines = [f"{name(path)},{'Training' if '/train/' in str(path) else 'TEST'}" for path in paths]
         (place / "split.csv").write_text("file,Usage\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        by_table = sides.find(str(place / "faces"), None, home, split=place / "split.csv", **pattern)
+        by_table = sides.find(str(place / "faces"), None, home, split=place / "split.csv", subject_pattern=pattern)
         assert by_table.digest == by_folder.digest
     train, test = by_table.faces()
     assert len(train) == 16 and len(test) == 9 and set(train.subjects).isdisjoint(test.subjects)

@@ -142,8 +142,8 @@ def _correlations(test: Faces, train: Faces, pairs: pd.DataFrame) -> Float[np.nd
 
 def _against(rows: Float[np.ndarray, "n d"], fixed: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
     """Return the correlation of each row with its partner, which has mean 0 and length 1 (or 0)."""
-    squares = np.einsum("nd,nd->n", rows, rows) - np.square(rows.sum(axis=1)) / rows.shape[1]
-    return np.einsum("nd,nd->n", rows, fixed) / np.sqrt(np.maximum(squares, 1e-6))
+    squares = np.einsum("ij,ij->i", rows, rows) - np.square(rows.sum(axis=1)) / rows.shape[1]
+    return np.einsum("ij,ij->i", rows, fixed) / np.sqrt(np.maximum(squares, 1e-6))
 
 
 def _common(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:

@@ -14,7 +14,7 @@ from mien.faces import Faces
 BLOCK = 512  # rows whose neighbours are looked for at once
 KEPT = 10  # directions of the pixels in which people are compared
 SHRUNK = 0.5  # of the mean variance that is added to each direction
-SURE = 0.01  # chance of a false accusation over all pairs of people, by neighbours
+SURE = 0.001  # chance of a false accusation over all pairs of people, by neighbours
 ALIKE = 0.5  # crossings between two names over those within each, per picture, from which they count as one person
 FREE = 10  # clips or photographs beyond the first of a person, of all people together, to learn what does not tell them
 
@@ -38,7 +38,7 @@ def crossing(*parts: Faces) -> pd.DataFrame:
     people counts little (principal components of small grey pictures, whitened by the covariance within subjects; the
     within-class covariance normalisation of Hatch et al. 2006). Were two names two people, a neighbour would
     cross to a given other name by chance alone: as often as any clip leaves its own person, spread over all others by
-    their number of clips. A pair is told where more cross than that (Poisson, Bonferroni over pairs, 1 %) and where a
+    their number of clips. A pair is told where more cross than that (Poisson, Bonferroni over pairs, 0.1 %) and where a
     crossing is at least half as frequent, per picture that could be hit, as staying is.
 
     It sees nothing of people with one clip or photograph, and little of those with two or three.

@@ -69,6 +69,8 @@ class Decisions:
 def queue(faces: Run, store: Store, judges: Run | None = None, number: int = 100, *, alias: str | None = None) -> Run:
     """Make the run of a review queue: queue.csv, and index.html with the pictures by the same numbers.
 
+    The most doubtful image of each clip comes first, since its frames look alike.
+
     The labels of synthetic faces are judged by `judges`, a set of real people, best of those that the generator never
     saw; a real set judges itself. Raises UsageError where synthetic faces come without judges.
     """
@@ -86,7 +88,9 @@ def queue(faces: Run, store: Store, judges: Run | None = None, number: int = 100
 
     def build(out: Path, scratch: Path) -> None:
         rows = suspects(shown, people)
-        rows = rows[rows["rank"] > 0].sort_values("rank").head(number)
+        rows = rows.assign(clip=shown.index["clip"].where(shown.index["clip"] != "", rows["key"]))
+        rows = rows[rows["rank"] > 0].sort_values("rank")
+        rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(["turn", "rank"]).head(number)
         table = rows.round(4).assign(number=np.arange(1, len(rows) + 1), set=faces.name)
         table = table.reindex(columns=list(COLUMNS), fill_value="")
         table.to_csv(out / "queue.csv", index=False, lineterminator="\n")
