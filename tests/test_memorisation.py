@@ -183,6 +183,15 @@ def test_duplicates_are_counted_against_training_and_within_the_set(train: Faces
     assert own >= 6 / 17 and record(told, "near_gap").value == pytest.approx(own - usual)
 
 
+def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(train: Faces, test: Faces):
+    images = np.array(train.images)
+    images[100] = images[3]
+    pixels = train.index["sha256"].where(np.arange(len(train)) != 100, train.index["sha256"].iloc[3])
+    shared = Faces(images, train.index.assign(sha256=pixels))
+    told = memorisation.measure(shared, test, as_made(images[3:4], ["fear"]), {})
+    assert told.rows["exact"].all() and told.rows["alarm"].all()
+
+
 def test_further_spaces_stand_beside_pixels(train: Faces, test: Faces, mixed: tuple[Faces, np.ndarray]):
     flat = [faces.images.reshape(len(faces), -1).astype(np.float32) for faces in (train, test, mixed[0])]
     told = memorisation.measure(train, test, mixed[0], {"raw": Sides(flat[0], flat[1], flat[2])})
