@@ -184,11 +184,10 @@ def test_duplicates_are_counted_against_training_and_within_the_set(train: Faces
 
 
 def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(train: Faces, test: Faces):
-    images = np.array(train.images)
-    images[100] = images[3]
-    pixels = train.index["sha256"].where(np.arange(len(train)) != 100, train.index["sha256"].iloc[3])
-    shared = Faces(images, train.index.assign(sha256=pixels))
-    told = memorisation.measure(shared, test, as_made(images[3:4], ["fear"]), {})
+    images, contents = np.array(train.images), train.index["sha256"].to_numpy(copy=True)
+    images[100:130], contents[100:130] = images[:30], contents[:30]
+    shared = Faces(images, train.index.assign(sha256=pd.Series(contents, dtype="str")))
+    told = memorisation.measure(shared, test, as_made(images[:30], ["fear"] * 30), {})
     assert told.rows["exact"].all() and told.rows["alarm"].all()
 
 
