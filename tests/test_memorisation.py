@@ -183,6 +183,14 @@ def test_duplicates_are_counted_against_training_and_within_the_set(train: Faces
     assert own >= 6 / 17 and record(told, "near_gap").value == pytest.approx(own - usual)
 
 
+def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(train: Faces, test: Faces):
+    images, contents = np.array(train.images), train.index["sha256"].to_numpy(copy=True)
+    images[100:130], contents[100:130] = images[:30], contents[:30]
+    shared = Faces(images, train.index.assign(sha256=pd.Series(contents, dtype="str")))
+    told = memorisation.measure(shared, test, as_made(images[:30], ["fear"] * 30), {})
+    assert told.rows["exact"].all() and told.rows["alarm"].all()
+
+
 def test_further_spaces_stand_beside_pixels(train: Faces, test: Faces, mixed: tuple[Faces, np.ndarray]):
     flat = [faces.images.reshape(len(faces), -1).astype(np.float32) for faces in (train, test, mixed[0])]
     told = memorisation.measure(train, test, mixed[0], {"raw": Sides(flat[0], flat[1], flat[2])})
