@@ -12,7 +12,7 @@ from mien.audit.leakage import forbidden, leakage
 from mien.audit.names import crossing
 from mien.controls import predict
 from mien.errors import DataError
-from mien.faces import Faces, concat
+from mien.faces import Faces, concat, make_index
 from mien.seeds import rng
 from mien.splits import overlap, split
 
@@ -174,6 +174,21 @@ def test_a_picture_under_two_names_is_told(sides: tuple[Faces, Faces]):
     told = [one for one in found.findings if one.kind == "two names"]
     assert len(told) == 1 and "1 pictures stand under both names" in told[0].what
     assert found.value("renamed") == 0  # one picture is no proof about the others
+
+
+def test_a_picture_is_told_although_its_own_person_has_it_too(sides: tuple[Faces, Faces]):
+    train, _ = sides
+    shown = planted(train, train, np.asarray(train.images[:1]), 1)
+    asked = changed(shown.select(np.array([len(shown) - 1])), train.images[:1], key=["drawn/again"])
+    pairs = duplicates(asked, shown, other_people=True)
+    assert pairs["train_subject"].iloc[0] == "drawn:s01" and pairs["kind"].iloc[0] == "exact"
+
+
+def test_noise_accuses_nobody():
+    images = rng("noise").integers(0, 256, (90, 1, 16, 16)).astype(np.uint8)
+    keys, subjects = [f"{row}" for row in range(90)], [f"s{row % 30}" for row in range(90)]
+    faces = Faces(images, make_index(images, key=keys, subject=subjects, emotion="fear"))
+    assert crossing(faces).empty and duplicates(faces, faces, other_people=True).empty
 
 
 def test_what_counts_as_seen_depends_on_what_the_split_keeps_apart(everyone: Faces):

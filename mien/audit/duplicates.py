@@ -35,7 +35,7 @@ COLUMNS = {
 }
 
 
-def duplicates(test: Faces, train: Faces, other_people: bool = False) -> pd.DataFrame:
+def duplicates(test: Faces, train: Faces, other_people: bool = False, near: bool = True) -> pd.DataFrame:
     """Return the pairs of a test and a training image that are one picture, with the columns of COLUMNS.
 
     Exact duplicates have equal pixels (sha256); each test image is listed with the first of them. Near ones have
@@ -44,18 +44,21 @@ def duplicates(test: Faces, train: Faces, other_people: bool = False) -> pd.Data
     way, after each is brought to one brightness and contrast, and the mean face of all people is taken off, since
     aligned faces of strangers correlate highly by that alone. Up to 7 pairs a test image and side are kept.
 
-    With `other_people`, only pairs of two known, different subjects are looked for. Memory is bounded: 512 test images
+    With `other_people`, only pairs of two known, different subjects are looked for; without `near`, only exact ones,
+    which costs next to nothing. Memory is bounded: 512 test images
     at a time. The order of the rows plays no part.
     """
     test, train = by_key(test), by_key(train)
     if not len(test) or not len(train):
         return _table([])
     exact = _exact(test, train, other_people)
+    if not near:
+        return _table(_named(exact, test, train))
     pairs = _candidates(test, train, other_people)
     pairs = pairs[~pairs.set_index(["a", "b"]).index.isin(exact.set_index(["a", "b"]).index)]
-    near = pairs.assign(correlation=_correlations(test, train, pairs), kind="near")
-    least = np.where(near["bits"] <= BITS, ALIKE, ALIKE_UNHASHED)
-    found = pd.concat([exact, near[near["correlation"] >= least]], ignore_index=True)
+    nearly = pairs.assign(correlation=_correlations(test, train, pairs), kind="near")
+    least = np.where(nearly["bits"] <= BITS, ALIKE, ALIKE_UNHASHED)
+    found = pd.concat([exact, nearly[nearly["correlation"] >= least]], ignore_index=True)
     found = found.sort_values(["a", "correlation", "b"], ascending=[True, False, True], ignore_index=True)
     return _table(_named(found.drop_duplicates(["a", "b"]), test, train))
 

@@ -225,9 +225,12 @@ def _of_kind(pairs: pd.DataFrame, kind: str) -> pd.Series:
 
 
 def _people(train: Faces, test: Faces) -> pd.DataFrame:
-    """Return the pairs of subjects that look like one person, with the sides on which each stands."""
-    same = [duplicates(*pair, other_people=True) for pair in ((test, train), (train, train), (test, test))]
-    alike = pd.concat(same, ignore_index=True)
+    """Return the pairs of subjects that look like one person, with the sides on which each stands.
+
+    Within a side only equal pictures are looked for: nearly equal ones there are no leak, and many to compare.
+    """
+    within = [duplicates(side, side, other_people=True, near=False) for side in (train, test)]
+    alike = pd.concat([duplicates(test, train, other_people=True), *within], ignore_index=True)
     alike[["a", "b"]] = np.sort(alike[["test_subject", "train_subject"]].to_numpy(dtype=str), axis=1)
     pictures = alike.groupby(["a", "b"], as_index=False).agg(crossings=("test", "nunique"))
     found = pd.concat([names.crossing(train, test), pictures.assign(evidence="pictures", of=0, p=np.nan)])
