@@ -99,6 +99,7 @@ KNOWN: Mapping[str, Terms] = {
     "dukemtmc": _withdrawn("DukeMTMC", "withdrawn by its owner in 2019"),
 }
 _OTHER_NAMES = {"casmeii": "casme2", "cas(me)^2": "casmesq", "casmesquared": "casmesq", "ck": "ckplus", "ck+": "ckplus"}
+_OTHER_NAMES |= {"casmecubed": "casme3", "cas(me)^3": "casme3", "fourdme": "4dme", "ckplus48": "ckplus"}
 _OTHER_NAMES |= {"fer+": "ferplus", "fer": "fer2013", "raf": "rafdb", "ck48": "ckplus", "ck+48": "ckplus"}
 
 

@@ -137,10 +137,10 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
     [
         (["nope"], "No such command"),
         (["show", "drwan"], "Did you mean 'drawn'"),
-        (["ingest", "casme3", "drawn"], "Did you mean 'casme2'"),
+        (["ingest", "casme22", "drawn"], "Did you mean 'casme2'"),
         (["ingest", "casme2", "nowhere"], "nowhere must be a folder"),
         (["ingest", "folder", "store"], "What to do|must"),
-        (["preprocess", "faces", "--frames", "apexes"], "'all' or 'apex'"),
+        (["preprocess", "faces", "--frames", "apexes"], "'all', 'apex' or 'onset"),
         (["train", "faces", "--preset", "smok"], "Did you mean 'smoke'"),
         (["train", "faces", "--preset", "smoke", "--set", "batchs=3"], "Did you mean 'batch'"),
         (["train", "faces", "--preset", "smoke", "--set", "batch"], "NAME=VALUE"),
