@@ -127,7 +127,7 @@ def _audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
     run, said = audits[-1]
     verdict = str(said.get("verdict"))
     text = f"{run.name} says {verdict}"
-    shut = [str(one.get("name")) for one in said.get("checks", []) if one.get("verdict") == "fail"]
+    shut = list(dict.fromkeys(str(one.get("name")) for one in said.get("checks", []) if one.get("verdict") == "fail"))
     if shut:
         text += f"; failed: {', '.join(shut[:8])}"
     earlier = [f"{one.name} says {told.get('verdict')}" for one, told in audits[:-1]]
