@@ -142,7 +142,7 @@ def _folder(name: str, store: Store) -> Path | None:
     except StoreError as error:
         if path.is_dir():
             return path
-        raise StoreError(f"{error} Nor is there a folder of this name") from None
+        raise StoreError(f"{error}. Nor is there a folder of this name") from None
     return None
 
 
