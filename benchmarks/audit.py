@@ -4,19 +4,22 @@
     python benchmarks/audit.py FOLDER --pairs 15464:17124
 
 Faces are drawn, 26 people in clips of about 67 frames as in CASME II, 48 x 48, and moved, lit and given noise image by
-image. Each size runs in a process of its own, with the judge trained and features extracted anew; N images are as many
-synthetic ones, as many training images, and a fifth as many of people never seen. The machine's load counts: processor
-seconds are told beside seconds on the clock.
+image. Each size is one `mien audit` on an empty store, in a process of its own: the workers start, the judge is
+trained, features are extracted. N images are as many synthetic ones, as many training images, and a fifth as many of
+people never seen. The machine's load counts: processor seconds are told beside seconds on the clock.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -25,6 +28,8 @@ from matplotlib.figure import Figure
 
 from mien import drawing, seeds
 from mien.faces import Faces, make_index
+from mien.spec import Spec
+from mien.store import Store
 
 SIDE, FRAMES = 48, 67
 CANVAS = (136, 112)
@@ -35,7 +40,7 @@ EXPRESSIONS = {
     "repression": {"15": 1.0, "17": 1.0},
     "surprise": {"1": 1.0, "2": 1.0, "5": 1.0},
 }
-PARTS = ("features", "fidelity", "memorisation", "labels", "leakage")
+PARTS = ("judge", "features", "fidelity", "memorisation", "labels", "leakage")
 
 
 def main() -> None:
@@ -45,15 +50,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="*", default=[])
     parser.add_argument("--pairs", nargs="*", default=[], help="synthetic:training, such as 15464:17124")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--workers", type=int, default=2, help="0: all in this process")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.one:
-        print(json.dumps(measure(*(int(part) for part in given.one.split(":")))))
+        made, train = map(int, given.one.split(":"))
+        print(json.dumps(measure(made, train, given.workers)))
         return
     sizes = [f"{n}:{n}" for n in given.images] + given.pairs
-    found = [measured(size, given.folder) for size in sizes]
-    print(f"{os.cpu_count()} cores\n\n| synthetic | training | clock s | processor s | peak GB | {' | '.join(PARTS)} |")
+    found = [measured(size, given.folder, given.workers) for size in sizes]
+    columns = ("synthetic", "training", "clock s", "processor s", "peak GB", *PARTS)
+    print(f"{os.cpu_count()} cores, {given.workers} workers\n\n| {' | '.join(columns)} |")
     print("| --: | --: | --: | --: | --: |" + " --: |" * len(PARTS))
     for one in found:
         parts = " | ".join(f"{one['parts'][part]:.1f}" for part in PARTS)
@@ -63,52 +71,95 @@ def main() -> None:
         plot([one for one in found if one["made"] == one["train"]], given.plot)
 
 
-def measured(size: str, folder: Path) -> dict:
+def measured(size: str, folder: Path, workers: int) -> dict:
     """Return the measurement of a size, from the folder if it is there, else by a process of its own."""
-    kept = folder / f"audit-{size.replace(':', '-')}.json"
+    kept = folder / f"audit-{size.replace(':', '-')}-{workers}.json"
     if not kept.exists():
-        command = [sys.executable, __file__, str(folder), "--one", size]
+        command = [sys.executable, __file__, str(folder), "--one", size, "--workers", str(workers)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         kept.write_text(done.stdout.strip().splitlines()[-1] + "\n", encoding="utf-8")
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
-def measure(made: int, train: int) -> dict:
-    """Return seconds by part and peak memory of an audit of so many images."""
-    from mien import audit, features
-    from mien.audit import verdict
-    from mien.features import Sides
+def measure(made: int, train: int, workers: int) -> dict:
+    """Return seconds by part and peak memory of an audit of so many images, from a store that holds images alone."""
+    from mien import audit, engine
 
-    drawn = {name: draw(name, people, count) for name, people, count in (
-        ("train", range(26), train), ("test", range(30, 38), max(200, train // 5)), ("made", range(40, 66), made),
-    )}  # fmt: skip
-    before = peak()
-    parts, clock, cpu = {}, time.perf_counter(), time.process_time()
-
-    def done(part: str) -> None:
-        parts[part] = time.perf_counter() - clock - sum(parts.values())
-
-    judge = features.train_judge(drawn["train"], device="cpu")
-    size = drawn["train"].size
-    spaces = [features.pixels(size), features.convolved(drawn["train"].images), features.judged(judge)]
-    sides = {
-        one.name: Sides(*(one.extract(drawn[name].images) for name in ("train", "test", "made"))) for one in spaces
-    }
-    done("features")
-    found = audit.Audit(rows=drawn["made"].index[["key", "emotion"]])
-    for part, work in audit.STEPS.items():
-        work(found, drawn["train"], drawn["test"], drawn["made"], sides)
-        done(part)
-    found.checks = verdict.judge(found.records, audit.thresholds())
-    return {
-        "made": made, "train": train, "clock": time.perf_counter() - clock, "cpu": time.process_time() - cpu,
-        "peak_gb": peak(), "before_gb": before, "parts": parts, "verdict": found.verdict,
-    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        for name, people, count in (
+            ("train", range(26), train), ("test", range(30, 38), max(200, train // 5)), ("made", range(40, 66), made),
+        ):  # fmt: skip
+            keep(draw(name, people, count), store, name)
+        spec = audit.AuditSpec(synthetic="made", train="train", test="test", thresholds=audit.thresholds())
+        with Peak() as peak:
+            clock, cpu = time.perf_counter(), worked()
+            run = audit.run(spec, store, device="cpu", engine=lambda: engine.Local(workers))
+            clock = time.perf_counter() - clock
+        parts = dict.fromkeys(PARTS, 0.0)
+        for one in (store.run(name) for name in store.names()):
+            part = one.spec["part"] if one.stage == "measures" else one.stage
+            if part in parts:
+                parts[part] += one.seconds
+        return {
+            "made": made, "train": train, "clock": clock, "workers": workers, "cpu": worked() - cpu,
+            "peak_gb": peak.gb, "parts": parts, "verdict": run.json("audit.json")["verdict"],
+        }  # fmt: skip
 
 
-def peak() -> float:
-    """Return the most memory that this process has had, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def keep(faces: Faces, store: Store, alias: str) -> None:
+    """Store faces under a name."""
+    store.make(Drawn(side=alias, images=len(faces)), lambda out, scratch: faces.save(out), alias)
+
+
+class Drawn(Spec):
+    """The drawn faces of a measurement."""
+
+    stage: ClassVar[str] = "drawn"
+    side: str
+    images: int
+
+
+class Peak:
+    """The most memory that this process and those below it had together, looked at five times a second."""
+
+    gb = 0.0
+
+    def __enter__(self) -> "Peak":
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            self.gb = max(self.gb, sum(map(own_bytes, below(os.getpid()))) / 1e9)
+
+
+def below(pid: int) -> list[int]:
+    """Return a process and all that it, or those, have started."""
+    found = [pid]
+    for one in found:
+        with suppress(OSError):
+            found += [int(child) for task in Path(f"/proc/{one}/task").iterdir()
+                      for child in (task / "children").read_text().split()]  # fmt: skip
+    return found
+
+
+def worked() -> float:
+    """Return the processor seconds of this process and of all that it has started."""
+    fields = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in below(os.getpid())]
+    return sum(int(number) for field in fields for number in field[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def own_bytes(pid: int) -> int:
+    """Return the memory of a process, what it shares with others counted in part."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return 0
 
 
 def draw(name: str, people: range, count: int) -> Faces:

@@ -216,7 +216,8 @@ def judged(classifier: Classifier, filter: Filter = "bilinear") -> Space:
     size = classifier.spec.size
 
     def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
-        return classifiers.see(classifier, images)
+        with training.cores(1):  # on more, the same image can be seen a little otherwise
+            return classifiers.see(classifier, images)
 
     about = f"what a classifier ({classifier.spec.name}) trained on the real training images sees in {size} x {size}"
     return Space("judge", f"{about} pixels, {filter}", look, "grey", size, filter)
@@ -260,15 +261,21 @@ def measured(
     opened = cache(partial(open_space, name, train, store, filter=filter, weights=weights, device=device))
     if name == "pixels":
         return [opened().extract(Faces.load(run.path).images) for run in runs], opened().about
-    kept = [_kept(FeaturesSpec(faces=run.name, space=name, train=train.name, filter=filter, weights=weights),
-                  opened, store) for run in runs]  # fmt: skip
+    wanted = [
+        FeaturesSpec(faces=run.name, space=name, train=train.name, filter=filter, weights=weights) for run in runs
+    ]
+    kept = [keep(spec, store, device, opened) for spec in wanted]
     vectors = [np.load(run.file("features.npy"), allow_pickle=False) for run in kept]
     return vectors, str(kept[0].summary["about"])
 
 
-def _kept(spec: FeaturesSpec, opened: Callable[[], Space], store: Store) -> Run:
+def keep(spec: FeaturesSpec, store: Store, device: str = "auto", opened: Callable[[], Space] | None = None) -> Run:
+    """Return the run of the features of a run of faces; `opened` gives the space, where that is open already."""
+    where = store.run(spec.train)
+    own = partial(open_space, spec.space, where, store, filter=spec.filter, weights=spec.weights, device=device)
+
     def build(out: Path, scratch: Path) -> None:
-        space = opened()
+        space = (opened or own)()
         found = space.extract(Faces.load(store.run(spec.faces).path).images)
         np.save(out / "features.npy", found, allow_pickle=False)
         summary = {"holds": f"{len(found):,} x {found.shape[1]} features ({spec.space})", "about": space.about}

@@ -1,5 +1,6 @@
 """The audit on drawn faces, where the truth is known: copies fail it, shuffled labels fail it, new people pass."""
 
+import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from drawn import keep, people
 
 from mien import audit, generators
 from mien.cli import main
+from mien.engine import Local
 from mien.errors import DataError
 from mien.faces import Faces, concat
 from mien.store import Store
@@ -106,6 +109,29 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
     code, _, checks = audited(home, "copies", "--thresholds", str(own))
     assert code == 0 and not [name for name in checks if name.startswith("memorisation")]
     assert len(Store(home / "store").names()) == len(names) + 1
+
+
+def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(home: Path, tmp_path: Path):
+    audited(home, "copies")
+    here, other = Store(home / "store"), Store(tmp_path / "store")
+    for name in ("runs", "aliases"):
+        shutil.copytree(here.root / name, other.root / name)
+    measured = [name for name in other.names() if name.split("-")[0] in ("audit", "measures", "features", "judge")]
+    for name in measured:
+        shutil.rmtree(other.root / "runs" / name)
+    train, test, made = (here.resolve(name) for name in ("train", "test", "copies"))
+    spec = audit.AuditSpec(synthetic=made, train=train, test=test, thresholds=audit.thresholds())
+    audit.run(spec, other, device="cpu", engine=lambda: Local(2))
+    again = {name: other.run(name).content for name in other.names()}
+    assert len(set(again) & set(measured)) == 12  # the audit, four parts, two spaces of three sides each, and the judge
+    assert again == {name: here.run(name).content for name in again}
+
+
+def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(home: Path):
+    torch.save({}, home / "empty.pth")
+    sides = ("--train", "train", "--test", "test")
+    code, text = mien(home, "audit", "copies", *sides, "--spaces", "dinov2", "--weights", "dinov2=empty.pth")
+    assert code == 2 and "the space dinov2" in text
 
 
 def test_people_whom_the_generator_saw_are_no_yardstick(home: Path):

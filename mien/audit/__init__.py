@@ -2,32 +2,30 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import pandas as pd
+from PIL import Image
 from pydantic import Field, field_validator
 
-from mien import features, splits
-from mien.audit import fidelity, labels, leakage, memorisation, nuisance, page, verdict
-from mien.audit.labels import Labels
-from mien.audit.memorisation import Memorisation
+from mien.audit import page, parts, verdict
+from mien.audit.parts import Measured, PartName
 from mien.audit.verdict import Check, Outcome, thresholds
-from mien.errors import DataError, LeakageError
+from mien.engine import Engine, Local, work
+from mien.errors import DataError, UsageError
 from mien.faces import Faces
 from mien.features import OFFLINE, Sides, SpaceName
 from mien.figures import side_by_side
 from mien.preprocess import Filter
-from mien.progress import say
 from mien.spec import Spec
 from mien.stats import Record
 from mien.store import Run, Store
 
 __all__ = ["Audit", "AuditSpec", "Check", "Outcome", "audit", "run", "thresholds"]
 
-Result = TypeVar("Result")
+PICTURES: Mapping[PartName, str] = {"memorisation": "strips"}  # what the picture of a part is called
 
 
 class AuditSpec(Spec):
@@ -58,15 +56,14 @@ class AuditSpec(Spec):
 class Audit:
     """What was measured, what the verdict is, and the notes on what could not be measured.
 
-    `rows` has a row for each synthetic image, with all that was found about it.
+    `rows` has a row for each synthetic image, with all that was found about it; `pictures` those of the parts by name.
     """
 
-    records: list[Record] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
-    copies: Memorisation | None = None
-    shown: Labels | None = None
+    records: list[Record]
+    checks: list[Check]
+    notes: list[str]
+    rows: pd.DataFrame
+    pictures: dict[str, Image.Image]
 
     @property
     def verdict(self) -> Outcome:
@@ -87,12 +84,19 @@ def audit(
     warn. Raises DataError if a side is empty, or the sides do not fit.
     """
     _require_fit(train, test, made)
-    found = Audit(rows=made.index[["key", "emotion"]].reset_index(drop=True))
-    for name, step in STEPS.items():
-        say(f"audit: {name}")
-        step(found, train, test, made, spaces)
-    found.checks = verdict.judge(found.records, limits)
-    return found
+    return judged({part: parts.measure(part, train, test, made, spaces) for part in parts.PARTS}, made, limits)
+
+
+def judged(measured: Mapping[PartName, Measured], made: Faces, limits: Mapping[str, Mapping[str, Any]]) -> Audit:
+    """Return the audit of `made` whose parts were measured: all that they found, and the verdict on it."""
+    rows = made.index[["key", "emotion"]].reset_index(drop=True)
+    for one in measured.values():
+        if len(one.rows):
+            rows = rows.merge(one.rows, on="key", how="left", validate="one_to_one")
+    records = [record for one in measured.values() for record in one.records]
+    notes = [note for one in measured.values() for note in one.notes]
+    pictures = {PICTURES[part]: one.picture for part, one in measured.items() if one.picture is not None}
+    return Audit(records, verdict.judge(records, limits), notes, rows, pictures)
 
 
 def _require_fit(train: Faces, test: Faces, made: Faces) -> None:
@@ -111,102 +115,39 @@ def _require_fit(train: Faces, test: Faces, made: Faces) -> None:
         )
 
 
-def _fidelity(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    found.records += fidelity.measure(train, test, made, spaces)
-
-
-def _memorisation(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    others = {name: sides for name, sides in spaces.items() if name != "pixels"}  # pixels are always looked at
-    copies = _tried(found, "memorisation", lambda: memorisation.measure(train, test, made, others))
-    if copies is None:
-        return
-    found.copies = copies
-    found.records += copies.records
-    found.notes += copies.notes
-    found.rows = found.rows.merge(copies.rows.drop(columns="emotion"), on="key", how="left", validate="one_to_one")
-
-
-def _labels(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    shown = _tried(found, "labels", lambda: labels.labels(made, train, test))
-    if shown is not None:
-        found.shown = shown
-        found.records += [*shown.records, *_kept(shown)]
-        found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in shown.findings]
-        own = shown.rows.drop(columns="emotion")
-        found.rows = found.rows.merge(own, on="key", how="left", validate="one_to_one")
-    for suffix, faces in (("", made), ("_train", train)):
-        measured = _tried(found, "nuisance", partial(nuisance.nuisance, faces)) or ()
-        found.records += [replace(one, metric=one.metric + suffix) for one in measured]
-
-
-def _kept(shown: Labels) -> list[Record]:
-    """Return agreement from chance (0) to what the judges reach on real people (1), and that less chance."""
-    whole = {one.metric: one for one in shown.records if not one.part}
-    agreed, most = whole.get("labels.agreement"), whole.get("labels.ceiling")
-    if agreed is None or most is None:
-        return []
-    classes = sum(one.metric == "labels.ceiling" for one in shown.records) - 1
-    chance = 1 / max(2, classes)
-    room = _moved(most, "labels.ceiling_above_chance", chance, 1.0)
-    if room.value <= 0:
-        return [room]
-    return [room, _moved(agreed, "labels.kept", chance, room.value)]
-
-
-def _moved(one: Record, name: str, zero: float, unit: float) -> Record:
-    """Return a record under another name on a scale of which `zero` is 0 and `unit` the length of 1."""
-    low, high = (None if bound is None else (bound - zero) / unit for bound in (one.low, one.high))
-    return Record(name, (one.value - zero) / unit, one.n, one.unit, low, high)
-
-
-def _leakage(found: Audit, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    leaks = leakage.leakage(train, test)
-    found.records += leaks.records
-    found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in leaks.findings]
-    seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
-    if seen is not None:
-        share = float(max(seen["frames_share"], seen["subjects_share"]))
-        found.records.append(Record("leakage.generator_saw", share, len(test), unit="share of test images"))
-
-
-STEPS: Mapping[str, Callable[[Audit, Faces, Faces, Faces, Mapping[str, Sides]], None]] = {
-    "fidelity": _fidelity,
-    "memorisation": _memorisation,
-    "labels": _labels,
-    "leakage": _leakage,
-}
-"""What adds its records to an audit, by name."""
-
-
-def _tried(found: Audit, what: str, work: Callable[[], Result]) -> Result | None:
-    """Return what a part measures, or nothing, with a note, where the data do not allow it."""
-    try:
-        return work()
-    except (DataError, LeakageError) as error:
-        found.notes.append(f"{what}: {error}")
-        return None
-
-
 # Runs
 
 
-def run(spec: AuditSpec, store: Store, *, alias: str | None = None, device: str = "auto") -> Run:
+def run(
+    spec: AuditSpec,
+    store: Store,
+    *,
+    alias: str | None = None,
+    device: str = "auto",
+    engine: Callable[[], Engine] | None = None,
+) -> Run:
     """Return the run of an audit: audit.json, records.parquet, rows.parquet, index.html and its pictures.
 
-    Whether the database passed is in it: a failed audit is a run like any other.
+    Its parts are runs too (`parts`), made by `engine`, in this process by default. Whether the database passed is in
+    it: a failed audit is a run like any other. Raises UsageError, with what it said, where a part could not be made.
     """
     runs = [store.run(name) for name in (spec.synthetic, spec.train, spec.test)]
-    made_run, train_run, test_run = runs
-    spec = spec.model_copy(update=dict(zip(("synthetic", "train", "test"), (one.name for one in runs), strict=True)))
+    synthetic, train, test = (one.name for one in runs)
+    spec = spec.model_copy(update={"synthetic": synthetic, "train": train, "test": test})
+    plan = parts.plan(synthetic, train, test, spec.spaces, spec.filter, spec.weights)
 
     def build(out: Path, scratch: Path) -> None:
         made, train, test = (Faces.load(one.path) for one in runs)
         _require_fit(train, test, made)
-        spaces, about = features.sides(
-            spec.spaces, train_run, test_run, made_run, store, filter=spec.filter, weights=spec.weights, device=device
-        )
-        found = audit(train, test, made, spaces, spec.thresholds)
-        write(found, spec, {"made": made, "train": train, "test": test}, made_run.content, about, out)
+        todo = parts.jobs(plan, store, device)
+        failed = work(todo, store, engine() if engine else Local(0)) if todo else {}
+        if failed:
+            raise UsageError(next(iter(failed.values())))
+        there: dict[PartName, Run] = {part: parts.run(one, store, device) for part, one in plan.items()}
+        measured: dict[PartName, Measured] = {part: parts.read(one) for part, one in there.items()}
+        found = judged(measured, made, spec.thresholds)
+        about = there["fidelity"].json("notes.json")["spaces"]
+        write(found, spec, {"made": made, "train": train, "test": test}, runs[0].content, about, out)
 
     return store.make(spec, build, alias)
 
@@ -230,9 +171,7 @@ def write(
     (out / "audit.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
     found.rows.to_parquet(out / "rows.parquet", index=False)
-    pictures = {"sheet": side_by_side(train, made)}
-    if found.copies is not None:
-        pictures["strips"] = memorisation.strips(made, train, found.copies)
+    pictures = {"sheet": side_by_side(train, made), **found.pictures}
     suspects = page.suspects(found.rows, made)
     if suspects is not None:
         pictures["suspects"] = suspects

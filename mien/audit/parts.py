@@ -1,0 +1,250 @@
+"""The four parts of an audit, each a run of its own: what they measure is kept, whatever the limits are.
+
+The verdict reads the runs of the parts and judges, so other thresholds measure nothing anew, and an audit that was
+stopped goes on with the part at hand. An engine does the parts side by side, each on one core, so that no number
+depends on how many there are.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args
+
+import pandas as pd
+from PIL import Image
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+
+from mien import features, splits, training
+from mien.audit import fidelity, labels, leakage, memorisation, nuisance
+from mien.audit.labels import Labels
+from mien.engine import Job
+from mien.errors import DataError, LeakageError
+from mien.faces import Faces
+from mien.features import FeaturesSpec, JudgeSpec, Sides, SpaceName
+from mien.preprocess import Filter
+from mien.progress import say
+from mien.spec import Spec
+from mien.stats import Record
+from mien.store import Run, Store
+
+PartName = Literal["fidelity", "memorisation", "labels", "leakage"]
+PARTS: tuple[PartName, ...] = get_args(PartName)
+COMPARING: tuple[PartName, ...] = ("fidelity", "memorisation")  # these compare features; the others look at images
+
+Result = TypeVar("Result")
+
+
+class PartSpec(Spec):
+    """One part of an audit; `spaces`, `filter` and `weights` are those of the audit where it compares features."""
+
+    stage: ClassVar[str] = "measures"
+    part: PartName
+    synthetic: str
+    train: str
+    test: str
+    spaces: tuple[SpaceName, ...] = ()
+    filter: Filter = "bilinear"
+    weights: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass
+class Measured:
+    """What a part found: its numbers, notes on what could not be measured, what holds of each image, and a picture.
+
+    `rows` has one row a synthetic image: its key, and the part's own columns.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    picture: Image.Image | None = None
+
+
+def measure(part: PartName, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> Measured:
+    """Return what a part finds in `made`; `spaces` are features of the three sides by space.
+
+    What the data do not allow to be measured leaves a note.
+    """
+    say(f"audit: {part}")
+    found = Measured()
+    with threadpool_limits(1), training.cores(1):
+        _MEASURES[part](found, train, test, made, spaces)
+    return found
+
+
+def _fidelity(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
+    found.records += fidelity.measure(train, test, made, spaces)
+
+
+def _memorisation(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
+    others = {name: sides for name, sides in spaces.items() if name != "pixels"}  # pixels are always looked at
+    copies = _tried(found, "memorisation", lambda: memorisation.measure(train, test, made, others))
+    if copies is not None:
+        found.records += copies.records
+        found.notes += copies.notes
+        found.rows = copies.rows.drop(columns="emotion")
+        found.picture = memorisation.strips(made, train, copies)
+
+
+def _labels(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
+    shown = _tried(found, "labels", lambda: labels.labels(made, train, test))
+    if shown is not None:
+        found.records += [*shown.records, *_kept(shown)]
+        found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in shown.findings]
+        found.rows = shown.rows.drop(columns="emotion")
+    for suffix, faces in (("", made), ("_train", train)):
+        tells = _tried(found, "nuisance", lambda faces=faces: nuisance.nuisance(faces)) or ()
+        found.records += [replace(one, metric=one.metric + suffix) for one in tells]
+
+
+def _kept(shown: Labels) -> list[Record]:
+    """Return agreement from chance (0) to what the judges reach on real people (1), and that less chance."""
+    whole = {one.metric: one for one in shown.records if not one.part}
+    agreed, most = whole.get("labels.agreement"), whole.get("labels.ceiling")
+    if agreed is None or most is None:
+        return []
+    classes = sum(one.metric == "labels.ceiling" for one in shown.records) - 1
+    chance = 1 / max(2, classes)
+    room = _moved(most, "labels.ceiling_above_chance", chance, 1.0)
+    if room.value <= 0:
+        return [room]
+    return [room, _moved(agreed, "labels.kept", chance, room.value)]
+
+
+def _moved(one: Record, name: str, zero: float, unit: float) -> Record:
+    """Return a record under another name on a scale of which `zero` is 0 and `unit` the length of 1."""
+    low, high = (None if bound is None else (bound - zero) / unit for bound in (one.low, one.high))
+    return Record(name, (one.value - zero) / unit, one.n, one.unit, low, high)
+
+
+def _leakage(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
+    leaks = leakage.leakage(train, test)
+    found.records += leaks.records
+    found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in leaks.findings]
+    seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
+    if seen is not None:
+        share = float(max(seen["frames_share"], seen["subjects_share"]))
+        found.records.append(Record("leakage.generator_saw", share, len(test), unit="share of test images"))
+
+
+_MEASURES: Mapping[PartName, Callable[[Measured, Faces, Faces, Faces, Mapping[str, Sides]], None]] = {
+    "fidelity": _fidelity,
+    "memorisation": _memorisation,
+    "labels": _labels,
+    "leakage": _leakage,
+}
+
+
+def _tried(found: Measured, what: str, work: Callable[[], Result]) -> Result | None:
+    """Return what a part measures, or nothing, with a note, where the data do not allow it."""
+    try:
+        return work()
+    except (DataError, LeakageError) as error:
+        found.notes.append(f"{what}: {error}")
+        return None
+
+
+# Runs
+
+
+def plan(
+    synthetic: str, train: str, test: str, spaces: tuple[SpaceName, ...], filter: Filter, weights: Mapping[str, str]
+) -> dict[PartName, PartSpec]:
+    """Return the spec of each part of an audit of these runs of faces."""
+    sides = {"synthetic": synthetic, "train": train, "test": test}
+    seen = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
+    return {
+        part: PartSpec.model_validate({"part": part, **sides, **(seen if part in COMPARING else {})}) for part in PARTS
+    }
+
+
+def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
+    """Return what makes the parts that the store lacks: the judge, features of each side, and the parts themselves.
+
+    What takes longest, and what others wait for, comes first.
+    """
+    spec = plan["fidelity"]
+    judging, looking = [], []
+    for name in spec.spaces:
+        if name == "pixels":  # they are read as fast as they would be from the store
+            continue
+        after = ()
+        if name == "judge":
+            judge = JudgeSpec(faces=spec.train).name
+            after = (judge,)
+            judging = [Job(judge, "the judge", teach, {"faces": spec.train, "device": device})]
+        for side, faces in (("synthetic", spec.synthetic), ("training", spec.train), ("held-out", spec.test)):
+            given = FeaturesSpec(
+                faces=faces, space=name, train=spec.train, filter=spec.filter, weights=spec.weights.get(name, "")
+            )
+            told = {"spec": given.model_dump(mode="json"), "device": device}
+            looking.append(Job(given.name, f"features of the {side} images ({name})", extract, told, after))
+    looking = list({job.run: job for job in looking}.values())  # two sides may be one run
+    needed = tuple(job.run for job in looking)
+    told = {
+        part: Job(
+            one.name,
+            part,
+            make,
+            {"spec": one.model_dump(mode="json"), "device": device},
+            needed if part in COMPARING else (),
+        )
+        for part, one in plan.items()
+    }
+    found = [*judging, told["leakage"], *looking, *(told[part] for part in ("memorisation", "labels", "fidelity"))]
+    return [job for job in found if not store.done(job.run)]
+
+
+def teach(store: Store, faces: str, device: str) -> str:
+    """Train the judge on a run of real faces; return what to say of it."""
+    features.judge(store.run(faces), store, device)
+    return "trained"
+
+
+def extract(store: Store, spec: dict[str, Any], device: str) -> str:
+    """Make a run of features; return what to say of it."""
+    given = FeaturesSpec.model_validate(spec)
+    return str(features.keep(given, store, device).summary["holds"])
+
+
+def make(store: Store, spec: dict[str, Any], device: str) -> str:
+    """Make the run of a part; return what to say of it."""
+    return str(run(PartSpec.model_validate(spec), store, device).summary["holds"])
+
+
+def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
+    """Return the run of a part: records.parquet, rows.parquet, notes.json, and picture.png where it has one."""
+    train, test, made = (store.run(name) for name in (spec.train, spec.test, spec.synthetic))
+
+    def build(out: Path, scratch: Path) -> None:
+        how = {"filter": spec.filter, "weights": spec.weights, "device": device}
+        spaces, about = features.sides(spec.spaces, train, test, made, store, **how)
+        found = measure(spec.part, Faces.load(train.path), Faces.load(test.path), Faces.load(made.path), spaces)
+        pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
+        found.rows.to_parquet(out / "rows.parquet", index=False)
+        told = {"notes": found.notes, "spaces": dict(about)}
+        (out / "notes.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        if found.picture is not None:
+            found.picture.save(out / "picture.png")
+        holds = f"{spec.part}: {len(found.records)} numbers"
+        (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
+
+    return store.make(spec, build)
+
+
+def read(run: Run) -> Measured:
+    """Return what a run of a part holds."""
+    picture = run.path / "picture.png"
+    return Measured(
+        [_record(row) for row in pd.read_parquet(run.file("records.parquet")).to_dict("records")],
+        run.json("notes.json")["notes"],
+        pd.read_parquet(run.file("rows.parquet")),
+        Image.open(picture).copy() if picture.is_file() else None,
+    )
+
+
+def _record(row: Mapping[Any, Any]) -> Record:
+    bounds = {name: None if pd.isna(row[name]) else row[name] for name in ("low", "high")}
+    return Record(**{**row, **bounds})
