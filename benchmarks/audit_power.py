@@ -46,6 +46,7 @@ KINDS = ("exact", "shifted", "noisy", "mirrored", "copycat", "blended", "all", "
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)
 DRAWN = (102, 84)  # height and width that people are drawn at, before they become 48 x 48
 NOISE = 0.05
+SEEDS = 1000  # of people, that a seed of the whole has for its own
 LIMITS: dict[str, float | None] = {
     "exact": 0,
     "copied": None,  # what is expected by chance
@@ -171,15 +172,16 @@ def main() -> None:
     parser.add_argument("--people", type=int, nargs=2, default=(24, 16), help="to learn from, and held out")
     parser.add_argument("--sets", type=int, default=5, help="sets with copies, of each kind and share")
     parser.add_argument("--clean", type=int, default=20, help="sets without")
+    parser.add_argument("--seed", type=int, default=0, help="another one draws everybody anew")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     learnt, held = given.people
-    bench = _Bench(given.folder, learnt, held, given.images)
+    bench = _Bench(given.folder, learnt, held, given.images, given.seed)
     print(
         f"{len(bench.train)} images of {learnt} drawn people to learn from, {len(bench.test)} of "
         f"{held} held out, {given.images} synthetic images a set, {given.sets} sets with copies a cell, "
-        f"{given.clean} without",
+        f"{given.clean} without, seed {given.seed}",
         flush=True,
     )
     free = [bench.told("clean", 0, seed) for seed in range(given.clean)]
@@ -210,10 +212,10 @@ def strangers(seed: int, images: int) -> Faces:
 class _Bench:
     """Drawn people, a judge trained on the first, and a Gaussian of them."""
 
-    def __init__(self, folder: Path, learnt: int, held: int, images: int) -> None:
-        self.folder, self.images = folder, images
-        self.train, self.test = people(0, range(learnt)), people(1, range(held))
-        self.name = f"{learnt}-{held}-{images}"
+    def __init__(self, folder: Path, learnt: int, held: int, images: int, seed: int) -> None:
+        self.folder, self.images, self.base = folder, images, SEEDS * seed
+        self.train, self.test = people(self.base, range(learnt)), people(self.base + 1, range(held))
+        self.name = f"{learnt}-{held}-{images}-{seed}"
         self.judge = self._judge()
         self.seen = [classifiers.features(self.judge, faces) for faces in (self.train, self.test)]
 
@@ -242,9 +244,10 @@ class _Bench:
             model = generators.gaussian.fit(self.train, spec, self.folder)
             labels = np.array([EMOTIONS.index(name) for name in self.train.classes], dtype=np.int64)
             labels = np.resize(labels, self.images)
-            numbers = np.arange(self.images, dtype=np.int64) + self.images * seed
+            numbers = np.arange(self.images, dtype=np.int64) + self.images * (self.base + seed)
             drawn = generators.gaussian.sample(model, labels, numbers, SamplerSpec())
             return as_made(drawn, [EMOTIONS[label] for label in labels])
+        seed += self.base
         return planted(self.train, strangers(seed, self.images), kind, count, seed)
 
 

@@ -57,8 +57,9 @@ def times(folder: Path) -> Mapping[str, Curves]:
         told = re.fullmatch(r"(.+)-([\d.]+)s-\d+-\d+-\d+", path.stem)
         if told and not path.name.startswith("sampling"):
             held = json.loads(path.read_text()).items()
-            values = {key: value if isinstance(value, list) else [value] for key, value in held}
-            found.setdefault(told[1], {})[float(told[2])] = values
+            values = found.setdefault(told[1], {}).setdefault(float(told[2]), {})
+            for key, value in held:  # a file is a seed
+                values.setdefault(key, []).extend(value if isinstance(value, list) else [value])
     several = {side: curve for side, curve in found.items() if len(curve) > 1}
     return {"": several} if several else {}
 

@@ -90,10 +90,9 @@ def rows(titles: Sequence[str], images: Sequence[np.ndarray], columns: int, scal
     """Return a sheet with one titled row of images for each title; a row may be short or empty."""
     c, h, w = next((part.shape[1:] for part in images if len(part)), (1, 1, 1))
     w = w if c in (1, 3) else c * w
-    sheet = Image.new(
-        "RGB", (max(1, columns * (w * scale + GAP) - GAP), max(1, len(titles) * (TITLE + h * scale + GAP))), PAPER
-    )
     font = ImageFont.load_default(size=13)
+    wide = max([columns * (w * scale + GAP) - GAP, *(2 + round(font.getlength(title)) for title in titles)])
+    sheet = Image.new("RGB", (max(1, wide), max(1, len(titles) * (TITLE + h * scale + GAP))), PAPER)
     pen = ImageDraw.Draw(sheet)
     for place, (title, part) in enumerate(zip(titles, images, strict=True)):
         top = place * (TITLE + h * scale + GAP)
