@@ -180,7 +180,10 @@ def test_duplicates_are_counted_against_training_and_within_the_set(train: Faces
     assert record(told, "exact_within").value == 2 / 17  # the first stranger, twice
     assert 2 / 17 <= record(told, "near_within").value < 1
     usual, own = record(told, "near_heldout").value, record(told, "near").value
-    assert own >= 6 / 17 and record(told, "near_gap").value == pytest.approx(own - usual)
+    expected = (usual * len(test.subjects) + 1) / (
+        len(test.subjects) + 1
+    )  # one more person, of whom all images are near
+    assert own >= 6 / 17 and record(told, "near_gap").value == pytest.approx(own - expected)
 
 
 def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(train: Faces, test: Faces):
@@ -415,6 +418,6 @@ def test_strips_show_the_worst_first_with_the_original_laid_under(
     found: Memorisation, train: Faces, mixed: tuple[Faces, np.ndarray]
 ):
     sheet = memorisation.strips(mixed[0], train, found, count=4, scale=1)
-    assert sheet.size == (3 * 50 - 2, 4 * (18 + 48 + 2))
+    assert sheet.height == 4 * (18 + 48 + 2) and sheet.width > 3 * 50  # wide enough for the keys in its titles
     strip = np.asarray(sheet)[18 : 18 + 48]
     assert (strip[:, :48] == strip[:, 50:98]).all() and (strip[:, 100:148] == 128).all()

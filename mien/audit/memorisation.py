@@ -17,7 +17,8 @@ clip, or one subject, than 99 of 100 images of held-out people do, never below a
     memorisation.near                share with the perceptual hash of one, but for four bits
     memorisation.exact_within        share with the pixels of another generated image; near_within likewise
 
-`authentic` and `near` have `_heldout`, the same of held-out people, and `_gap`, the difference from it.
+`authentic` and `near` have `_heldout`, the same of held-out people, and `_gap`: the difference from it, for `near` from
+the most that is expected of people like them.
 """
 
 from collections.abc import Mapping
@@ -279,10 +280,21 @@ class _Audit:
         self.columns["exact"], self.columns["bits"] = exact, bits
         self.columns["alarm"] = np.asarray(self.columns["alarm"]) | exact
         self.note("exact", Interval(float(exact.mean()), np.nan, np.nan), len(exact), "images")
-        self.beside("near{}", bits <= NEAR, _least_bits(self.test.images, codes["train"]) <= NEAR)
+        self.near(bits <= NEAR, _least_bits(self.test.images, codes["train"]) <= NEAR)
         twins = contents.duplicated(keep=False).to_numpy(), _least_bits_within(codes["made"]) <= NEAR
         for name, found in zip(("exact_within", "near_within"), twins, strict=True):
             self.note(name, Interval(float(found.mean()), np.nan, np.nan), len(found), "images")
+
+    def near(self, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]) -> None:
+        """Keep the share of near duplicates, that among held-out people, and how far it lies above what they allow.
+
+        Hashes of a few people lie near those of others and of most do not, so the share of 16 people says little of the
+        next 16: the gap is to the most that is expected.
+        """
+        usual = self.people.mean(test)
+        self.note("near", self.groups.share(made).interval, len(made), "images")
+        self.note("near_heldout", usual.interval, self.people.count, "people")
+        self.note("near_gap", self.groups.gap(made, self.people.expected(usual)), len(made), "images")
 
 
 # Perceptual hashes

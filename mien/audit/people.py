@@ -5,6 +5,7 @@ one face say little more than the first.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,6 +16,8 @@ ALARM = 0.01  # the share of held-out people's images that alarms may be wrong a
 FAR = 0.001  # the chance that a face of one more such person is taken for that of a training subject
 NORMAL = 1.96  # deviations on either side of a 95 % interval
 CELLS = 2**22  # numbers that are held at once
+
+Share = TypeVar("Share", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class People:
         rows = max(1, CELLS // len(values))
         return Level(whole, np.concatenate([at(drawn[first : first + rows]) for first in range(0, DRAWS, rows)]))
 
-    def chance(self, share: float) -> float:
+    def chance(self, share: Share) -> Share:
         """Return the most that is expected below `quantile(..., share)` of images of people who are like these.
 
         It is more than `share`, since one more person may resemble a training subject more than all of these few: were
@@ -84,6 +87,13 @@ class People:
         below.
         """
         return (share * self.count + 1) / (self.count + 1)
+
+    def expected(self, usual: Level) -> Level:
+        """Return the most that is expected of a share which these people have: `chance` of it, in each draw as well.
+
+        Few people who all share nothing say little of the next one, and drawing them anew again and again says no more.
+        """
+        return Level(self.chance(usual.value), None if usual.drawn is None else self.chance(usual.drawn))
 
     def far_below(self, ratios: Float[np.ndarray, " n"]) -> float:
         """Return a ratio of nearest to next distance that one more person like these lies below by a chance of 0.001.
