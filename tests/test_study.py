@@ -689,9 +689,7 @@ def wait_for(reached: Callable[[], bool]) -> None:
 def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
     spec = study.resolve(table(), store)
     first, *others = [trial.name for trial in study.trials(spec, store)]
-    context = multiprocessing.get_context(engine.START)  # whose server has torch loaded, if an engine was here before
-    context.set_forkserver_preload(engine.PRELOADED)
-    worker = context.Process(target=run_elsewhere, args=(store.root,))
+    worker = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(store.root,))
     with store.claim(first):  # as if this process were at it
         worker.start()
         wait_for(lambda: all(store.done(name) for name in others) or not worker.is_alive())
