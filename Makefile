@@ -34,7 +34,8 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien studies tests tools
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	# byte code is kept, whatever the shell asks: half of what the many processes of the tests do is to load modules
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: setup
 	$(BIN)/pytest -m slow

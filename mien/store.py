@@ -463,21 +463,27 @@ def read_error(path: Path) -> str:
 
 def about(seconds: float) -> dict[str, Any]:
     """Return what is written beside a result, and is no part of it: when, where, with what, and for how long."""
-    versions = {}
-    for library in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[library] = metadata.version(library)
     return {
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 2),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "commit": _commit(),
-        "versions": versions,
+        "versions": dict(_versions()),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 
+@cache
+def _versions() -> dict[str, str]:
+    versions = {}
+    for library in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[library] = metadata.version(library)
+    return versions
+
+
+@cache  # what runs is what was loaded, whatever becomes of the files; and git takes longer than a small run
 def _commit() -> str:
     folder = Path(__file__).parent.parent
     if not (folder / ".git").exists():

@@ -1,10 +1,10 @@
 """Drawn faces in small numbers, straight into memory: people, clips, frames, with labels that their faces show."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from mien import drawing
@@ -16,7 +16,9 @@ UNITS = {
     "happiness": {"6": 1.0, "12": 1.0},
     "disgust": {"9": 1.0, "4": 1.0},
     "surprise": {"1": 1.0, "2": 1.0, "5": 1.0, "26": 1.0},
+    "sadness": {"1": 1.0, "4": 1.0, "15": 1.0},
 }
+THREE, FOUR = tuple(UNITS)[:3], tuple(UNITS)
 CANVAS = (88, 72)  # pixels, height and width, before they are made small
 
 
@@ -27,29 +29,47 @@ class KeptSpec(Spec):
     digest_of: str
 
 
-def people(numbers: range, clips: int = 2, frames: int = 3, size: int = 32, seed: int = 0) -> Faces:
+def people(
+    numbers: range, clips: int = 2, frames: int = 3, size: int = 32, seed: int = 0, emotions: tuple[str, ...] = THREE
+) -> Faces:
     """Faces of the invented people of these numbers: so many clips of each emotion, and frames of each clip."""
     images, rows = [], []
     for number in numbers:
-        head = drawing.Head(drawing.identity(seed, number), CANVAS)
-        for emotion, units in UNITS.items():
-            canvas = head.draw(units)
+        who = f"s{number:02d}"
+        for place, emotion in enumerate(emotions):
             for clip in range(clips):
                 rng = np.random.default_rng([seed, number, clip, len(emotion)])
                 home = rng.normal(0, (1.6, 1.6, 2.0, 0.02))
                 for frame in range(frames):
                     x, y, angle, scale = home + rng.normal(0, (0.3, 0.3, 0.2, 0.003))
                     pose = drawing.Pose(float(x), float(y), float(angle), 1 + float(scale))
-                    picture = Image.fromarray(drawing.moved(canvas, pose, CANVAS)).convert("L").resize((size, size))
+                    moved = drawing.moved(_canvas(seed, number, emotion), pose, CANVAS)
+                    picture = Image.fromarray(moved).convert("L").resize((size, size))
                     noisy = np.asarray(picture, dtype=np.float64) + rng.normal(0, 2, (size, size))
                     images.append(noisy.clip(0, 255).astype(np.uint8)[None])
-                    who = f"drawn:p{number:03d}"
-                    rows.append((who, f"{who}/{emotion}{clip}", frame, emotion))
-    table = pd.DataFrame(rows, columns=["subject", "clip", "frame", "emotion"])
-    keys = [f"drawn/{clip}/{frame}" for clip, frame in zip(table["clip"], table["frame"], strict=True)]
-    columns = {str(name): list(table[name]) for name in table}
-    index = make_index(np.stack(images), key=keys, dataset="drawn", licence="CC0", **columns)
-    return Faces(np.stack(images), index)
+                    rows.append((f"{who}/c{place * clips + clip}", frame, emotion))
+    pixels = np.stack(images)
+    index = make_index(
+        pixels,
+        key=[f"drawn/{clip}/{frame}" for clip, frame, _ in rows],
+        dataset="drawn",
+        subject=[f"drawn:{clip.partition('/')[0]}" for clip, _, _ in rows],
+        clip=[f"drawn:{clip}" for clip, _, _ in rows],
+        frame=[frame for _, frame, _ in rows],
+        emotion=[emotion for _, _, emotion in rows],
+        licence="CC0",
+    )
+    return Faces(pixels, index)
+
+
+@lru_cache(maxsize=400)  # what takes time is the drawing, and several files of tests show the same people
+def _canvas(seed: int, number: int, emotion: str) -> np.ndarray:
+    return _head(seed, number).draw(UNITS[emotion])
+
+
+@lru_cache(maxsize=64)
+def _head(seed: int, number: int) -> drawing.Head:
+    return drawing.Head(drawing.identity(seed, number), CANVAS)
 
 
 def keep(faces: Faces, store: Store, alias: str) -> Run:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -43,16 +44,18 @@ def test_the_benchmarks_of_generators_print_a_row_a_side_and_keep_what_they_drew
     assert (tmp_path / "quality-steps.png").stat().st_size > 10_000
 
 
-def test_the_benchmark_of_presets_prints_a_row_of_figures_for_each():
+def test_the_benchmark_of_presets_prints_a_row_of_figures_for_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     small = ["--presets", "nano", "--batch", "2", "--steps", "1", "--calls", "1", "--device", "cpu"]
-    command = [sys.executable, str(BENCHMARKS / "presets.py"), *small]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["presets.py", *small])
+    runpy.run_path(str(BENCHMARKS / "presets.py"), run_name="__main__")  # which starts a process for each preset
+    printed = capsys.readouterr().out
     numbers = r"([\d.,]+)(?: [MGBs]+)?"
-    (row,) = re.findall(rf"\| nano \| {' [|] '.join([numbers] * 7)} \|  \|", done.stdout)
+    (row,) = re.findall(rf"\| nano \| {' [|] '.join([numbers] * 7)} \|  \|", printed)
     figures = [float(cell.replace(",", "")) for cell in row]
     assert figures[0] == 0.99 and figures[2] == 2 and all(figure > 0 for figure in figures)
-    assert "no card here" in done.stdout
+    assert "no card here" in printed
 
 
 @pytest.mark.slow

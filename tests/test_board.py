@@ -25,7 +25,7 @@ def test_tensorboard_shows_losses_levels_and_the_sheet_and_changes_no_byte(tmp_p
     stores = [Store(tmp_path / name) for name in ("watched", "alone")]
     for store in stores:
         store.make(FacesSpec(), lambda out, scratch: crowd().save(out), "toy")
-    spec = spec_of("edm", faces=stores[0].resolve("toy"), held_out=0.25, images_seen=192)
+    spec = spec_of("edm", faces=stores[0].resolve("toy"), held_out=0.25, images_seen=96)
     run = generators.train(spec, stores[0], device="cpu", means=Means(tensorboard=tmp_path / "board"))
     assert run.content == generators.train(spec, stores[1], device="cpu").content
     made = generators.load(run, "cpu")
@@ -38,7 +38,7 @@ def test_tensorboard_shows_losses_levels_and_the_sheet_and_changes_no_byte(tmp_p
     assert len(tags) == heldout.LEVELS
     values = sorted(point.value for tag in tags for point in shown.Scalars(tag))
     assert np.allclose(values, sorted(made.levels["held_out"]))
-    assert [(image.step, image.width > 16) for image in shown.Images("sheet")] == [(192, True)]
+    assert [(image.step, image.width > 16) for image in shown.Images("sheet")] == [(96, True)]
 
 
 def test_a_resumed_training_shows_each_step_once(tmp_path: Path, monkeypatch):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from people import people
+from drawn import FOUR, people
 
 from mien.audit.judges import gradients, judges, unseen
 from mien.audit.labels import Labels, effective, labels, suspects
@@ -20,8 +20,8 @@ CLASSES = 4
 
 @pytest.fixture(scope="module")
 def everyone() -> Faces:
-    """Ten drawn people with six clips, one frame each."""
-    return people(range(10), frames=1)
+    """Ten drawn people with eight clips, one frame each."""
+    return people(range(10), frames=1, size=48, emotions=FOUR)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_shuffled_labels_drop_agreement_to_chance(sides: tuple[Faces, Faces], tr
         agreement = one(found, f"agreement{mark}")
         assert agreement.low is not None and agreement.high is not None
         assert agreement.low <= 1 / CLASSES + 0.06 and abs(agreement.value - 1 / CLASSES) < 0.1
-    assert one(found, "suspects").value > 0.5 > one(true, "suspects").value
+    assert one(found, "suspects").value > 0.4 and one(true, "suspects").value < 0.1
     assert one(found, "ceiling") == one(true, "ceiling")  # what the judges can do has nothing to do with it
 
 

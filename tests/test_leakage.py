@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from people import people
+from drawn import FOUR, people
 
 from mien.audit.duplicates import duplicates
 from mien.audit.leakage import forbidden, leakage
@@ -20,7 +20,7 @@ from mien.splits import overlap, split
 @pytest.fixture(scope="module")
 def everyone() -> Faces:
     """Ten drawn people with six clips of two frames each."""
-    return people(range(10))
+    return people(range(10), frames=2, size=64)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_a_person_whose_name_was_split_in_two_is_found(everyone: Faces, who: int
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_distinct_people_are_not_taken_for_one(seed: int):
-    faces = people(range(10), clips=4, frames=1, seed=seed)
+    faces = people(range(10), clips=1, frames=1, size=48, seed=seed, emotions=FOUR)
     assert crossing(faces).empty and duplicates(faces, faces, other_people=True).empty
 
 

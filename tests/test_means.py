@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import TINY, mien, settings
+from test_cli import TINY, inside, settings
 from test_generators import FacesSpec, fitted, same, spec_of, toy
 
 from mien import generators, training
@@ -148,11 +148,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_memory_is_no_part_of_what_names_a_training(place: Path):
     train = ["train", "toy", "--preset", "base", "--device", "cpu", *settings(*TINY, "held_out=0")]
-    text = mien(place, *train, "--memory", "8GB", "--as", "one")
+    text = inside(place, *train, "--memory", "8GB", "--as", "one")
     assert "8 of 8 images at a time, to stay within 8.00 GB" in text
     assert "training in float32: this device (cpu) is not fast at bf16" in text
     store = Store(place / "store")
-    assert store.resolve("one") in mien(place, *train) and store.run("one").spec["precision"] == "float32"
+    assert store.resolve("one") in inside(place, *train) and store.run("one").spec["precision"] == "float32"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_memory_is_no_part_of_what_names_a_training(place: Path):
     ],
 )
 def test_memory_that_cannot_be_met_is_an_error_of_the_command(place: Path, given: list[str], message: str):
-    assert message in mien(place, "train", "toy", *given, code=2)
+    assert message in inside(place, "train", "toy", *given, code=2)
 
 
 def test_memory_stands_with_what_learns_in_steps(tmp_path: Path):

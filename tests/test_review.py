@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-from people import people
+from drawn import FOUR, people
 from PIL import Image
 from test_cli import inside
 
@@ -30,7 +30,7 @@ class Root(Spec):
 
 @pytest.fixture(scope="module")
 def everyone() -> Faces:
-    return people(range(6), clips=4, frames=1)
+    return people(range(6), clips=1, frames=1, size=48, emotions=FOUR)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from test_classifiers import CLASSES, blobs
 from mien import cost, engine, generators, metrics, report, results, splits, study, trials
 from mien.errors import DataError, LeakageError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import Faces
+from mien.generators import diffusion
 from mien.seeds import seed
 from mien.spec import Spec
 from mien.store import Run, Store
@@ -368,7 +369,8 @@ def test_the_cost_of_a_study_is_the_sum_of_its_trainings(store: Store):
     assert cost.describe([]) == "nothing is left to do"
 
 
-def test_a_cost_counts_generators_and_each_network(store: Store):
+def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)
     spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store)
     found = study.plan(spec, store)
     lines = cost.costs(found, list(found.rows), store, "cpu")

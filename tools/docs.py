@@ -1,7 +1,8 @@
 """Write docs/cli.md from each command's --help, and the table of datasets in docs/data.md from the readers."""
 
-import subprocess
-import sys
+import io
+import os
+from contextlib import redirect_stdout
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -24,11 +25,13 @@ def page() -> str:
 
 def help_of(command: list[str]) -> str:
     """Return what `mien COMMAND --help` prints at a width of 80 columns."""
-    code = "import os, sys; os.environ['COLUMNS'] = '80'; sys.argv[0] = 'mien'; from mien.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    from mien.cli import app
+
+    os.environ["COLUMNS"] = "80"
+    out = io.StringIO()
+    with redirect_stdout(out):
+        app([*command, "--help"], prog_name="mien", standalone_mode=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
 
 
 def with_readers(text: str) -> str:
