@@ -46,7 +46,7 @@ NETWORKS: Mapping[str, ClassifierSpec] = {
 JUDGED = 24_000  # images that the judge sees in training, whatever their number
 EPOCHS = (3, 100)  # the fewest and the most that it takes
 TAUGHT = JUDGED // EPOCHS[0]  # images that it learns from at most: of more, so many, evenly spaced
-BATCH = 256  # images that a space looks at together
+BATCH = 128  # images that a space looks at together
 
 Vectors = Float[np.ndarray, "n d"]
 
