@@ -2,13 +2,14 @@
 
 import ctypes
 import os
+import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from mien import stopping, training
-from mien.engine import Job
+from mien.engine import Job, Ray, work
 from mien.seeds import seed
 from mien.spec import Spec
 from mien.store import Store
@@ -31,7 +32,7 @@ def write(store: Store, text: str, parents: list[str], pause: float, journal: st
             store.run(parent)
         state = kept(scratch, text)
         while len(state) < STEPS:
-            note(journal, f"step {spec.name} {len(state)}")
+            note(journal, f"step {spec.name} {len(state)} {os.getpid()}")
             time.sleep(pause)
             state.append(seed(text, *state))
             training.write_whole(scratch / f"step-{len(state)}", " ".join(map(str, state)).encode())
@@ -65,7 +66,18 @@ def note(journal: str, text: str) -> None:
 def repeated(journal: Path) -> int:
     """How many steps were done again."""
     lines = journal.read_text().splitlines() if journal.exists() else []
-    return sum(count - 1 for count in Counter(line for line in lines if line.startswith("step")).values())
+    steps = [line.rpartition(" ")[0] for line in lines if line.startswith("step")]
+    return sum(count - 1 for count in Counter(steps).values())
+
+
+def shared(journal: Path) -> list[str]:
+    """The letters that a process went on with after another one had taken them over."""
+    steps = [line.split() for line in journal.read_text().splitlines() if line.startswith("step")]
+    writers: dict[str, list[str]] = {}
+    for _, name, _, pid in steps:
+        if writers.setdefault(name, [pid])[-1] != pid:
+            writers[name].append(pid)
+    return [name for name, pids in writers.items() if len(pids) > len(set(pids))]
 
 
 def letters(count: int, pause: float = 0.0, journal: Path | str = "") -> list[Job]:
@@ -78,6 +90,12 @@ def letters(count: int, pause: float = 0.0, journal: Path | str = "") -> list[Jo
         told = {**fields, "pause": pause, "journal": str(journal)}
         jobs.append(Job(name, f"letter {number}", write, told, tuple(parents)))
     return jobs
+
+
+def deliver(root: str, count: str, pause: str, journal: str) -> NoReturn:
+    """Write letters on a Ray cluster, as the whole life of this process."""
+    failed = work(letters(int(count), float(pause), journal), Store(Path(root)), Ray())
+    sys.exit(5 if failed else 0)
 
 
 # Jobs that go wrong

@@ -3,7 +3,10 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from mien.faces import Faces
 from mien.store import Store
 
 LETTER = "letter-000000000000"
+LETTERS = 9
 GRID = {"trials": 1, "settings": ["real_to_real", "both_to_real"]}
 
 
@@ -191,23 +195,135 @@ def test_a_study_on_two_machines_of_a_ray_cluster_has_the_same_digests_and_numbe
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
-def test_a_machine_of_a_ray_cluster_that_is_lost_costs_nothing_and_a_crash_one_job(cluster: Any, tmp_path: Path):
-    store, undisturbed = Store(tmp_path / "store"), Store(tmp_path / "undisturbed")
-    jobs = letters.letters(9, pause=0.4)
-    work(letters.letters(9), undisturbed, Local(0))
-    ray, where = engine._imported(), engine.Ray(cluster.address)
-    third = cluster.add_node(num_cpus=1)
-    assert where.slots >= 2
-    for each in jobs[:2]:
-        where.begin(each, store)
-    cluster.remove_node(third, allow_graceful=False)
-    while where._running:
-        for outcome in where.ended(1.0):
-            assert not outcome.error
-    failed = work([*jobs, job(letters.crash, how="segfault")], store, where)
+def test_a_crash_on_a_ray_cluster_costs_one_job_and_says_why(cluster: Any, store: Store):
+    first, *others = letters.letters(3)
+    failed = work([first, job(letters.crash, how="segfault"), *others], store, engine.Ray(cluster.address))
     assert list(failed) == [LETTER] and "SIGSEGV" in failed[LETTER]
-    assert {name: store.run(name).content for name in undisturbed.names()} == contents(undisturbed)
-    assert len([node for node in ray.nodes() if node["Alive"]]) == 2
+    assert len(store.names()) == 3
+
+
+# Faults on a cluster: the command is a process of its own, and what is killed is in the middle of a job
+
+
+def drive(store: Store, journal: Path, address: str) -> subprocess.Popen[bytes]:
+    """Start a command that writes letters on a Ray cluster."""
+    command = "import sys, letters; letters.deliver(*sys.argv[1:])"
+    arguments = [sys.executable, "-c", command, str(store.root), str(LETTERS), "1", str(journal)]
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": paths, "RAY_ADDRESS": address})
+
+
+def wait_for(look: Callable[[], Any], seconds: float = 120.0) -> Any:
+    """Return what is seen, once there is something to see."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def writers(store: Store, journal: Path) -> list[int]:
+    """The processes that have written a step of the letter that they are at."""
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    claims = [store.claimed(path.stem).split() for path in (store.root / "work").glob("*.claim")]
+    at_work = {claim[1] for claim in claims if claim}
+    return sorted({int(pid) for pid in at_work & {line.split()[-1] for line in lines}})
+
+
+def lineage(pid: int) -> list[int]:
+    """A process and those that it descends from: of a job, its fork server, Ray's worker and the raylet follow."""
+    found: list[int] = []
+    while pid > 1 and (state := state_of(pid)):
+        found.append(pid)
+        pid = int(state[1])
+    return found
+
+
+def state_of(pid: int) -> list[str]:
+    """What the system says of a process that is alive: its state, its parent; nothing of one that is gone."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+    return [] if state[0] in "ZX" else state
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and they in turn."""
+    alive = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [each for each in alive if pid in lineage(each)[1:]]
+
+
+def assert_as_undisturbed(store: Store, journal: Path, undisturbed: Store, again: int) -> None:
+    """Nothing is missing, half or altered; no letter had two writers at a time, and few steps were done again."""
+    assert contents(store) == contents(undisturbed)
+    assert not store.broken() and not list((store.root / "work").iterdir())
+    assert not letters.shared(journal)
+    assert letters.repeated(journal) <= again
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("undisturbed") / "store")
+    assert work(letters.letters(LETTERS), store, Local(0)) == {}
+    return store
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("victim", ["worker", "machine", "command"])
+def test_what_is_killed_on_a_ray_cluster_costs_a_step_and_leaves_no_job_behind(
+    victim: str, cluster: Any, store: Store, undisturbed: Store, tmp_path: Path
+):
+    journal, third = tmp_path / "journal", cluster.add_node(num_cpus=1)
+    machine = third.all_processes["raylet"][0].process
+    command = drive(store, journal, cluster.address)
+    try:
+        there = wait_for(lambda: [pid for pid in writers(store, journal) if machine.pid in lineage(pid)])
+        _, _, worker, *_ = lineage(there[0])
+        others = [pid for pid in writers(store, journal) if machine.pid not in lineage(pid)]
+        os.kill({"worker": worker, "machine": machine.pid, "command": command.pid}[victim], signal.SIGKILL)
+        if victim != "worker":
+            {"machine": machine, "command": command}[victim].wait()  # a zombie counts as alive, to Ray
+        orphans = [*there, *others] if victim == "command" else there
+        wait_for(lambda: not any(state_of(pid) for pid in orphans), 30.0)
+        if victim == "command":
+            assert len(store.names()) < LETTERS
+            command = drive(store, journal, cluster.address)
+        assert command.wait(300) == 0
+        assert_as_undisturbed(store, journal, undisturbed, again=3)
+        assert len({line.split()[-1] for line in journal.read_text().splitlines()}) > LETTERS  # a job was begun twice
+    finally:
+        command.kill()
+        command.wait()
+        cluster.remove_node(third, allow_graceful=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_command_that_is_killed_takes_the_ray_that_it_started_with_it(
+    store: Store, undisturbed: Store, tmp_path: Path
+):
+    pytest.importorskip("ray", reason="needs mien[ray]")
+    journal = tmp_path / "journal"
+    command = drive(store, journal, "local")
+    try:
+        wait_for(lambda: writers(store, journal))
+        orphans = descendants(command.pid)
+        at_work = writers(store, journal)
+        assert set(at_work) <= set(orphans)
+        command.kill()
+        command.wait()
+        wait_for(lambda: not any(state_of(pid) for pid in at_work), 30.0)
+        wait_for(lambda: not any(state_of(pid) for pid in orphans), 120.0)  # Ray's agents take a minute to notice
+        command = drive(store, journal, "local")
+        assert command.wait(300) == 0
+        assert_as_undisturbed(store, journal, undisturbed, again=2)
+    finally:
+        command.kill()
+        command.wait()
 
 
 def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(monkeypatch: pytest.MonkeyPatch):
