@@ -98,4 +98,4 @@ def test_a_contact_sheet_has_a_row_for_each_class():
     sheet = figures.class_sheet(some(6), per_class=4, scale=2)
     assert sheet.height == 2 * (18 + 16 + 2) and sheet.width >= 4 * 18 - 2  # wide enough for its titles
     assert figures.side_by_side(some(6), some(2, "b"), per_class=4).width >= 2 * (4 * 18 - 2) + 16
-    assert figures.rows(["a" * 99], [some(1).images], 1).width > figures.rows(["a"], [some(1).images], 1).width > 30
+    assert figures.rows(["a" * 99], [some(1).images], 1).width > figures.rows(["a"], [some(1).images], 1).width >= 16
