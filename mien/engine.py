@@ -35,6 +35,7 @@ from mien.store import Pulse, Store, read_error
 
 FAILED = "failed.json"  # in the work folder of a run that could not be made: its first error
 NOT_BEGUN = "its synthetic faces could not be made: "
+DIED = "its process "  # so begins the error of a job whose process ended without an answer
 LOOK_S = 0.2  # how often other processes' work is looked at
 TELL_S = 60.0  # how often it is told what long jobs are at
 WORKER_BYTES = 4 << 30  # memory that a worker should have; no more are started by default
@@ -398,7 +399,7 @@ def died(job: Job, store: Store, code: int | None) -> Outcome:
     else:
         why = f"ended with exit code {code}"
     kept = f"; what it said is in work/{job.run}.log" if log_of(store, job.run) else ""
-    error = WorkerDied(f"its process {why}{kept}. The same command tries it again")
+    error = WorkerDied(f"{DIED}{why}{kept}. The same command tries it again")
     return Outcome(job.run, error=note_failure(store, job.run, error))
 
 

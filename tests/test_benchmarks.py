@@ -66,4 +66,15 @@ def test_the_benchmark_of_the_audit_prints_how_often_each_test_fires(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "192 of 6 held out, 64 synthetic images" in done.stdout
     assert re.findall(r"\| exact \| (.*) \|", done.stdout) == ["0 | 0", "1 | 1 | 1 | 1 | 1"]
-    assert len(list(tmp_path.glob("8-6-64-*.json"))) == 2 + 1 + 5
+    assert len(list(tmp_path.glob("8-6-64-*.json"))) == 2 + 1 + 3  # 0.1, 0.3 and 1 % of 64 are one image
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_audit_prints_what_each_part_takes_and_draws_it(tmp_path: Path):
+    small = ["--images", "1000", "--workers", "0", "--plot", str(tmp_path / "plot.png")]
+    command = [sys.executable, str(BENCHMARKS / "audit.py"), str(tmp_path / "bench"), *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = re.findall(r"\| 1,000 \| 1,000 \| (.*) \|", done.stdout)
+    assert len(row.split(" | ")) == 9 and all(float(cell) > 0 for cell in row.split(" | "))
+    assert (tmp_path / "plot.png").stat().st_size > 10_000

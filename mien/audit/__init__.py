@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 from mien.audit import page, parts, verdict
 from mien.audit.parts import Measured, PartName
 from mien.audit.verdict import Check, Outcome, thresholds
-from mien.engine import Engine, Local, work
-from mien.errors import DataError, UsageError
+from mien.engine import DIED, Engine, Local, work
+from mien.errors import DataError, UsageError, WorkerDied
 from mien.faces import Faces
 from mien.features import OFFLINE, Sides, SpaceName
 from mien.figures import side_by_side
@@ -129,7 +129,8 @@ def run(
     """Return the run of an audit: audit.json, records.parquet, rows.parquet, index.html and its pictures.
 
     Its parts are runs too (`parts`), made by `engine`, in this process by default. Whether the database passed is in
-    it: a failed audit is a run like any other. Raises UsageError, with what it said, where a part could not be made.
+    it: a failed audit is a run like any other. Raises UsageError, with what it said, where a part could not be made,
+    and WorkerDied where its process was killed.
     """
     runs = [store.run(name) for name in (spec.synthetic, spec.train, spec.test)]
     synthetic, train, test = (one.name for one in runs)
@@ -141,8 +142,8 @@ def run(
         _require_fit(train, test, made)
         todo = parts.jobs(plan, store, device)
         failed = work(todo, store, engine() if engine else Local(0)) if todo else {}
-        if failed:
-            raise UsageError(next(iter(failed.values())))
+        for error in failed.values():  # the first is what the others wait for
+            raise (WorkerDied if error.startswith(DIED) else UsageError)(error)
         there: dict[PartName, Run] = {part: parts.run(one, store, device) for part, one in plan.items()}
         measured: dict[PartName, Measured] = {part: parts.read(one) for part, one in there.items()}
         found = judged(measured, made, spec.thresholds)
