@@ -40,7 +40,7 @@ EXPRESSIONS = {
     "repression": {"15": 1.0, "17": 1.0},
     "surprise": {"1": 1.0, "2": 1.0, "5": 1.0},
 }
-PARTS = ("judge", "features", "fidelity", "memorisation", "labels", "leakage")
+PARTS = ("judge", "features", "matches", "fidelity", "memorisation", "labels", "leakage")
 
 
 def main() -> None:

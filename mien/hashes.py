@@ -1,7 +1,7 @@
 """Perceptual hashes: 64 bits of a picture that small changes of brightness, noise or size hardly move."""
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8, UInt64
+from jaxtyping import Float, UInt8, UInt64
 from PIL import Image
 
 SIDE, KEPT = 32, 8  # pixels a side before the cosine transform, and frequencies a side that are kept
@@ -21,9 +21,9 @@ def perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, 
     return (bits << np.arange(KEPT * KEPT, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
 
 
-def bits_apart(a: UInt64[np.ndarray, " m"], b: UInt64[np.ndarray, " n"]) -> Int[np.ndarray, "m n"]:
+def bits_apart(a: UInt64[np.ndarray, " m"], b: UInt64[np.ndarray, " n"]) -> UInt8[np.ndarray, "m n"]:
     """Return the Hamming distances of two lists of hashes, 0 to 64."""
-    return np.bitwise_count(a[:, None] ^ b[None]).astype(np.int64)
+    return np.bitwise_count(a[:, None] ^ b[None])
 
 
 def _small(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n side side"]:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from drawn import keep, people
 
 from mien import audit, generators
+from mien.audit import matches
 from mien.cli import main
 from mien.engine import Local
 from mien.errors import DataError
@@ -116,15 +118,35 @@ def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(home: P
     here, other = Store(home / "store"), Store(tmp_path / "store")
     for name in ("runs", "aliases"):
         shutil.copytree(here.root / name, other.root / name)
-    measured = [name for name in other.names() if name.split("-")[0] in ("audit", "measures", "features", "judge")]
+    stages = ("audit", "measures", "features", "judge", "matches")
+    measured = [name for name in other.names() if name.split("-")[0] in stages]
     for name in measured:
         shutil.rmtree(other.root / "runs" / name)
     train, test, made = (here.resolve(name) for name in ("train", "test", "copies"))
     spec = audit.AuditSpec(synthetic=made, train=train, test=test, thresholds=audit.thresholds())
     audit.run(spec, other, device="cpu", engine=lambda: Local(2))
     again = {name: other.run(name).content for name in other.names()}
-    assert len(set(again) & set(measured)) == 12  # the audit, four parts, two spaces of three sides each, and the judge
+    assert (
+        len(set(again) & set(measured)) == 15
+    )  # the audit, four parts, two spaces and the matches of three sides, the judge
     assert again == {name: here.run(name).content for name in again}
+
+
+def test_matches_in_blocks_are_those_of_one_search(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each block is a run; what lies nearest is the same, and what blocks found is what a search by blocks finds."""
+    store, other = Store(home / "store"), Store(tmp_path / "store")
+    train, test, made = (keep(Faces.load(store.run(name).path), other, name) for name in ("train", "test", "copies"))
+    faces = [Faces.load(run.path) for run in (train, test, made)]
+    whole = matches.find(*faces)
+    monkeypatch.setattr(matches, "BLOCK", 50)
+    plan = matches.plan(train, test, made)
+    assert (len(plan.made), len(plan.test), len(plan.within)) == tuple(-(-len(side) // 50) for side in faces[::-1])
+    for found in (matches.kept(train, test, made, other), matches.find(*faces)):
+        for side in ("made", "test"):
+            for name, column in asdict(getattr(found, side)).items():
+                assert column == pytest.approx(asdict(getattr(whole, side))[name], abs=1e-6), (side, name)
+        assert found.own == pytest.approx(whole.own, abs=1e-6, nan_ok=True)
+    assert sum(name.startswith("matches-") for name in other.names()) == sum(map(len, vars(plan).values()))
 
 
 def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(home: Path):

@@ -10,8 +10,8 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator
 
-from mien.audit import page, parts, verdict
-from mien.audit.parts import Measured, PartName
+from mien.audit import matches, page, parts, verdict
+from mien.audit.parts import Given, Measured, PartName
 from mien.audit.verdict import Check, Outcome, thresholds
 from mien.engine import DIED, Engine, Local, work
 from mien.errors import DataError, UsageError, WorkerDied
@@ -84,7 +84,8 @@ def audit(
     warn. Raises DataError if a side is empty, or the sides do not fit.
     """
     _require_fit(train, test, made)
-    return judged({part: parts.measure(part, train, test, made, spaces) for part in parts.PARTS}, made, limits)
+    given = Given(train, test, made, spaces, lambda: matches.find(train, test, made))
+    return judged({part: parts.measure(part, given) for part in parts.PARTS}, made, limits)
 
 
 def judged(measured: Mapping[PartName, Measured], made: Faces, limits: Mapping[str, Mapping[str, Any]]) -> Audit:

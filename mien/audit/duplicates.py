@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
 from mien.faces import Faces
 from mien.hashes import NEAR, bits_apart, perceptual_hash
 
-BLOCK = 512  # pictures whose distances to all others are held at once
+BLOCK = 512  # pictures or pairs that are looked at together
+CELLS = 2**23  # distances that are held at once
 BITS = 2 * NEAR  # of 64 up to which pixels are asked: a move by one pixel changes six to ten
 KEPT = 4  # candidates a picture by its hash, the nearest first
 NEIGHBOURS = 3  # candidates by the small pictures: of a moved copy, other frames of the clip may be nearer
@@ -45,8 +46,8 @@ def duplicates(test: Faces, train: Faces, other_people: bool = False, near: bool
     aligned faces of strangers correlate highly by that alone. Up to 7 pairs a test image and side are kept.
 
     With `other_people`, only pairs of two known, different subjects are looked for; without `near`, only exact ones,
-    which costs next to nothing. Memory is bounded: 512 test images
-    at a time. The order of the rows plays no part.
+    which costs next to nothing. Memory is bounded: up to 512 test images at a time are looked at. The order of the rows
+    plays no part.
     """
     test, train = by_key(test), by_key(train)
     if not len(test) or not len(train):
@@ -93,8 +94,9 @@ def _candidates(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
     hashes, small = perceptual_hash(np.asarray(train.images)), thumbs(train.images)
     people = [faces.index["subject"].to_numpy() for faces in (test, train)]
     found = []
-    for first in range(0, len(test), BLOCK):
-        rows = slice(first, first + BLOCK)
+    some = max(1, min(BLOCK, CELLS // len(train)))
+    for first in range(0, len(test), some):
+        rows = slice(first, first + some)
         barred = _barred(people[0][rows], people[1]) if other_people else None
         for mirrored in (False, True):
             images = np.asarray(test.images[rows])
@@ -111,15 +113,16 @@ def _barred(test: Shaped[np.ndarray, " m"], train: Shaped[np.ndarray, " n"]) -> 
     return (test[:, None] == train[None]) | (test == "")[:, None] | (train == "")[None]
 
 
-def _chosen(bits: Int[np.ndarray, "m n"], far: Float[np.ndarray, "m n"]) -> Iterator[tuple[int, int]]:
-    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbours."""
-    kept = min(KEPT, bits.shape[1])
-    ranks = bits * bits.shape[1] + np.arange(bits.shape[1])  # of equal hashes the first counts
-    hashed = np.argpartition(ranks, kept - 1, axis=1)[:, :kept]
-    nearest = np.argpartition(far, min(NEIGHBOURS, far.shape[1]) - 1, axis=1)[:, :NEIGHBOURS]
-    for a in range(len(bits)):
-        near = {int(b) for b in hashed[a] if bits[a, b] <= BITS}
-        near |= {int(b) for b in nearest[a] if far[a, b] <= 1}  # what is barred lies beyond
+def _chosen(bits: UInt8[np.ndarray, "m n"], far: Float[np.ndarray, "m n"]) -> Iterator[tuple[int, int]]:
+    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbours; `far` is used up."""
+    for a, (row, apart) in enumerate(zip(bits, far, strict=True)):
+        near = np.flatnonzero(row <= BITS)
+        near = set(near[np.argsort(row[near], kind="stable")[:KEPT]].tolist())  # of equal hashes the first counts
+        for _ in range(NEIGHBOURS):
+            b = int(apart.argmin())
+            if apart[b] <= 1:  # what is barred lies beyond
+                near.add(b)
+                apart[b] = np.inf
         yield from ((a, b) for b in sorted(near))
 
 

@@ -89,7 +89,7 @@ def leakage(train: Faces, test: Faces, by: By = "subject") -> Leakage:
         if not len(faces):
             raise DataError(f"the {side} side must hold images, and is empty; name another set or side")
     pairs = duplicates(test, train)
-    people = _people(train, test)
+    people = _people(train, test, pairs)
     rows = _rows(train, test, pairs, people, by)
     records = (*_shares(rows), *_nearest(train, test, rows["affected"].to_numpy()))
     across = float(len(people[people["across"]].drop_duplicates(["a", "b"])))
@@ -224,13 +224,17 @@ def _of_kind(pairs: pd.DataFrame, kind: str) -> pd.Series:
     return (pairs["kind"] == "near") & (pairs["mirrored"] == (kind == "mirrored"))
 
 
-def _people(train: Faces, test: Faces) -> pd.DataFrame:
+def _people(train: Faces, test: Faces, pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of subjects that look like one person, with the sides on which each stands.
 
+    `pairs` are the duplicates between the sides: all are of other people where all are known and nobody is on both.
     Within a side only equal pictures are looked for: nearly equal ones there are no leak, and many to compare.
     """
-    within = [duplicates(side, side, other_people=True, near=False) for side in (train, test)]
-    alike = pd.concat([duplicates(test, train, other_people=True), *within], ignore_index=True)
+    named, others = (set(side.index["subject"]) for side in (train, test))
+    apart = not named & others and "" not in named | others
+    exact = [duplicates(one, other, True, near=False) for one, other in ((test, train), (train, train), (test, test))]
+    near = pairs[pairs["kind"] == "near"] if apart else duplicates(test, train, other_people=True)
+    alike = pd.concat([near, *exact], ignore_index=True)
     alike[["a", "b"]] = np.sort(alike[["test_subject", "train_subject"]].to_numpy(dtype=str), axis=1)
     pictures = alike.groupby(["a", "b"], as_index=False).agg(crossings=("test", "nunique"))
     found = pd.concat([names.crossing(train, test), pictures.assign(evidence="pictures", of=0, p=np.nan)])

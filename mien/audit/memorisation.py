@@ -21,29 +21,19 @@ clip, or one subject, than 99 of 100 images of held-out people do, never below a
 the most that is expected of people like them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from mien.audit import copying, identity
+from mien.audit import copying, identity, matches
+from mien.audit.matches import Matches
 from mien.audit.membership import inference
 from mien.audit.people import ALARM, FAR, Made, People, rare
-from mien.audit.search import (
-    SIDE,
-    Coarse,
-    Match,
-    Owners,
-    clips_of,
-    match,
-    match_pixels,
-    owners,
-    soften,
-    subjects_of,
-)
+from mien.audit.search import SIDE, Coarse, Match, Owners, clips_of, match, owners, soften, subjects_of
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces
 from mien.features import Sides
@@ -80,10 +70,17 @@ class Memorisation:
     notes: tuple[str, ...]
 
 
-def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides]) -> Memorisation:
+def measure(
+    train: Faces,
+    test: Faces,
+    made: Faces,
+    features: Mapping[str, Sides],
+    find: Callable[[], Matches] | None = None,
+) -> Memorisation:
     """Return how near `made` lies to the training images, held against how near `test`, people held out, lies to them.
 
-    `features` are further spaces by name, beside pixels. Photographs that belong to no clip are clips of their own;
+    `features` are further spaces by name, beside pixels; `find` gives the matches of all images in pixels, which are
+    looked for here by default. Photographs that belong to no clip are clips of their own;
     where a subject is not known, its clip stands for it, and a note says so. Images of `test` whose subject is among
     the training subjects are left out of the yardstick, and a note says so.
 
@@ -98,16 +95,17 @@ def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides
             "the alarm is calibrated on people whom training has not seen, and all held-out images are of training "
             "subjects; split by subject with `mien split`, and audit against the test side of that fold"
         )
+    found = find() if find else matches.find(train, test, made)
     if not kept.all():
         notes.append(f"{int((~kept).sum())} of {len(test)} held-out images are of training subjects, and were left out")
-        test = test.select(kept)
+        test, found = test.select(kept), found.of_test(kept)
         features = {name: Sides(sides.train, sides.test[kept], sides.made) for name, sides in features.items()}
     people = People.of(subjects_of(test.index))
     if people.count < FEW:
         notes.append(f"the yardstick is of {people.count} held-out people only; its intervals are wide, or unknown")
     audit = _Audit(train, test, made, people, owners(clips_of(train.index), subjects_of(train.index)))
     audit.note("chance", Interval(people.chance(ALARM), np.nan, np.nan), people.count, "people")
-    audit.in_pixels()
+    audit.in_pixels(found)
     for name, sides in features.items():
         audit.in_features(name, sides)
     audit.whom()
@@ -154,14 +152,11 @@ class _Audit:
         low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
         self.records.append(Record(f"memorisation.{metric}", found.value, n, unit, low, high, part=part))
 
-    def in_pixels(self) -> None:
+    def in_pixels(self, found: Matches) -> None:
         """Measure in pixels, images mirrored and moved as they lie best."""
-        soft, coarse = self.soft, self.coarse
-        made, test = (match_pixels(soft[side], soft["train"], self.who, coarse) for side in ("made", "test"))
+        soft, coarse, made, test = self.soft, self.coarse, found.made, found.test
         self.groups = Made.of(self.owner[made.nearest])
-        needed = np.unique(np.concatenate([made.nearest, test.nearest]))
-        own = match_pixels(soft["train"][needed], soft["train"], self.who, coarse, needed)
-        self.compare(PIXELS, made, test, self.spread(own, needed))
+        self.compare(PIXELS, made, test, found.own)
         both = np.concatenate([coarse(soft["made"]), coarse(soft["made"][:, :, ::-1])])
         flat = Sides(coarse(soft["train"]), coarse(soft["test"]), both)
         self.cells(PIXELS, made, test, flat.train)
@@ -172,15 +167,10 @@ class _Audit:
         """Measure in a space of features."""
         made, test = (match(side, sides.train, self.who) for side in (sides.made, sides.test))
         needed = np.unique(np.concatenate([made.nearest, test.nearest]))
-        own = match(sides.train[needed], sides.train, self.who, needed)
-        self.compare(name, made, test, self.spread(own, needed))
+        own = np.full(len(self.train), np.nan)
+        own[needed] = match(sides.train[needed], sides.train, self.who, needed).distance
+        self.compare(name, made, test, own)
         self.cells(name, made, test, sides.train)
-
-    def spread(self, own: Match, needed: Int[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:
-        """Return the distances of the training images that were needed, at their places among all."""
-        found = np.full(len(self.train), np.nan)
-        found[needed] = own.distance
-        return found
 
     def compare(self, name: str, made: Match, test: Match, own: Float[np.ndarray, " n"]) -> None:
         """Hold each image's nearest neighbour against those of held-out people."""

@@ -17,8 +17,9 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from mien import features, splits, training
-from mien.audit import fidelity, labels, leakage, memorisation, nuisance
+from mien.audit import fidelity, labels, leakage, matches, memorisation, nuisance
 from mien.audit.labels import Labels
+from mien.audit.matches import Matches, MatchesSpec
 from mien.engine import Job
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces
@@ -62,25 +63,34 @@ class Measured:
     picture: Image.Image | None = None
 
 
-def measure(part: PartName, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> Measured:
-    """Return what a part finds in `made`; `spaces` are features of the three sides by space.
+@dataclass(frozen=True)
+class Given:
+    """What parts look at: faces of three sides, their features by space, and in pixels what finds their matches."""
 
-    What the data do not allow to be measured leaves a note.
-    """
+    train: Faces
+    test: Faces
+    made: Faces
+    spaces: Mapping[str, Sides]
+    find: Callable[[], Matches]
+
+
+def measure(part: PartName, given: Given) -> Measured:
+    """Return what a part finds in generated faces; what the data do not allow to be measured leaves a note."""
     say(f"audit: {part}")
     found = Measured()
     with threadpool_limits(1), training.cores(1):
-        _MEASURES[part](found, train, test, made, spaces)
+        _MEASURES[part](found, given)
     return found
 
 
-def _fidelity(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    found.records += fidelity.measure(train, test, made, spaces)
+def _fidelity(found: Measured, given: Given) -> None:
+    found.records += fidelity.measure(given.train, given.test, given.made, given.spaces)
 
 
-def _memorisation(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    others = {name: sides for name, sides in spaces.items() if name != "pixels"}  # pixels are always looked at
-    copies = _tried(found, "memorisation", lambda: memorisation.measure(train, test, made, others))
+def _memorisation(found: Measured, given: Given) -> None:
+    train, test, made = given.train, given.test, given.made
+    others = {name: sides for name, sides in given.spaces.items() if name != "pixels"}  # pixels are always looked at
+    copies = _tried(found, "memorisation", lambda: memorisation.measure(train, test, made, others, given.find))
     if copies is not None:
         found.records += copies.records
         found.notes += copies.notes
@@ -88,8 +98,9 @@ def _memorisation(found: Measured, train: Faces, test: Faces, made: Faces, space
         found.picture = memorisation.strips(made, train, copies)
 
 
-def _labels(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    shown = _tried(found, "labels", lambda: labels.labels(made, train, test))
+def _labels(found: Measured, given: Given) -> None:
+    made, train = given.made, given.train
+    shown = _tried(found, "labels", lambda: labels.labels(made, train, given.test))
     if shown is not None:
         found.records += [*shown.records, *_kept(shown)]
         found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in shown.findings]
@@ -119,17 +130,17 @@ def _moved(one: Record, name: str, zero: float, unit: float) -> Record:
     return Record(name, (one.value - zero) / unit, one.n, one.unit, low, high)
 
 
-def _leakage(found: Measured, train: Faces, test: Faces, made: Faces, spaces: Mapping[str, Sides]) -> None:
-    leaks = leakage.leakage(train, test)
+def _leakage(found: Measured, given: Given) -> None:
+    leaks = leakage.leakage(given.train, given.test)
     found.records += leaks.records
     found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in leaks.findings]
-    seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
+    seen = _tried(found, "what the generator saw", lambda: splits.overlap(given.made, given.test))
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
-        found.records.append(Record("leakage.generator_saw", share, len(test), unit="share of test images"))
+        found.records.append(Record("leakage.generator_saw", share, len(given.test), unit="share of test images"))
 
 
-_MEASURES: Mapping[PartName, Callable[[Measured, Faces, Faces, Faces, Mapping[str, Sides]], None]] = {
+_MEASURES: Mapping[PartName, Callable[[Measured, Given], None]] = {
     "fidelity": _fidelity,
     "memorisation": _memorisation,
     "labels": _labels,
@@ -161,11 +172,16 @@ def plan(
 
 
 def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
-    """Return what makes the parts that the store lacks: the judge, features of each side, and the parts themselves.
+    """Return what makes the parts that the store lacks: the judge, features and matches of each side, and the parts.
 
     What takes longest, and what others wait for, comes first.
     """
     spec = plan["fidelity"]
+    blocks = matches.plan(*(store.run(name) for name in (spec.train, spec.test, spec.synthetic)))
+    asked, within = (
+        [Job(one.name, _block(one), match, {"spec": one.model_dump(mode="json")}, one.nearest_of) for one in some]
+        for some in ((*blocks.made, *blocks.test), blocks.within)
+    )
     judging, looking = [], []
     for name in spec.spaces:
         if name == "pixels":  # they are read as fast as they would be from the store
@@ -182,19 +198,20 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
             told = {"spec": given.model_dump(mode="json"), "device": device}
             looking.append(Job(given.name, f"features of the {side} images ({name})", extract, told, after))
     looking = list({job.run: job for job in looking}.values())  # two sides may be one run
-    needed = tuple(job.run for job in looking)
+    seen, matched = tuple(job.run for job in looking), tuple(job.run for job in within)
+    needed: dict[PartName, tuple[str, ...]] = {"fidelity": seen, "memorisation": (*seen, *matched)}
     told = {
-        part: Job(
-            one.name,
-            part,
-            make,
-            {"spec": one.model_dump(mode="json"), "device": device},
-            needed if part in COMPARING else (),
-        )
+        part: Job(one.name, part, make, {"spec": one.model_dump(mode="json"), "device": device}, needed.get(part, ()))
         for part, one in plan.items()
     }
-    found = [*judging, told["leakage"], *looking, *(told[part] for part in ("memorisation", "labels", "fidelity"))]
+    last = (told[part] for part in ("memorisation", "labels", "fidelity"))
+    found = [*judging, told["leakage"], *asked, *within, *looking, *last]
     return [job for job in found if not store.done(job.run)]
+
+
+def _block(spec: MatchesSpec) -> str:
+    whose = "training images of theirs" if spec.nearest_of else "images"
+    return f"nearest training images of {whose} {spec.first + 1:,} to {spec.last:,}"
 
 
 def teach(store: Store, faces: str, device: str) -> str:
@@ -209,6 +226,15 @@ def extract(store: Store, spec: dict[str, Any], device: str) -> str:
     return str(features.keep(given, store, device).summary["holds"])
 
 
+def match(store: Store, spec: dict[str, Any]) -> str:
+    """Make a block of matches; return what to say of it, also where the data allow none, which the part then tells."""
+    with threadpool_limits(1):
+        try:
+            return str(matches.run(MatchesSpec.model_validate(spec), store).summary["holds"])
+        except DataError as error:
+            return str(error)
+
+
 def make(store: Store, spec: dict[str, Any], device: str) -> str:
     """Make the run of a part; return what to say of it."""
     return str(run(PartSpec.model_validate(spec), store, device).summary["holds"])
@@ -221,7 +247,8 @@ def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     def build(out: Path, scratch: Path) -> None:
         how = {"filter": spec.filter, "weights": spec.weights, "device": device}
         spaces, about = features.sides(spec.spaces, train, test, made, store, **how)
-        found = measure(spec.part, Faces.load(train.path), Faces.load(test.path), Faces.load(made.path), spaces)
+        real, held, drawn = (Faces.load(run.path) for run in (train, test, made))
+        found = measure(spec.part, Given(real, held, drawn, spaces, lambda: matches.kept(train, test, made, store)))
         pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
         found.rows.to_parquet(out / "rows.parquet", index=False)
         told = {"notes": found.notes, "spaces": dict(about)}

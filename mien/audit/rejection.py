@@ -16,8 +16,9 @@ from pydantic import field_validator
 
 from mien import features, fidelity, generators, seeds, training
 from mien.audit.fidelity import MOST, NEAREST, Side
+from mien.audit.matches import Finder
 from mien.audit.people import ALARM, People
-from mien.audit.search import Coarse, clips_of, match_pixels, owners, soften, subjects_of
+from mien.audit.search import subjects_of
 from mien.errors import AuditFailed, DataError
 from mien.faces import Faces
 from mien.generators import GenerateSpec
@@ -179,11 +180,10 @@ def memorised(train: Faces, test: Faces) -> Filter:
     unseen = ~np.isin(people, subjects_of(train.index))
     if not unseen.any():
         raise DataError("the yardstick must be people whom training has not seen, and all of these are training people")
-    soft, who = soften(train.images), owners(clips_of(train.index), subjects_of(train.index))
-    coarse, contents = Coarse.fit(soft), set(train.index["sha256"])
+    finder, contents = Finder(train), set(train.index["sha256"])
 
     def ratios(faces: Faces) -> Float[np.ndarray, " n"]:
-        return match_pixels(soften(faces.images), soft, who, coarse).ratio_clip
+        return finder.of(faces, 0, len(faces)).ratio_clip
 
     level = People.of(people[unseen]).quantile(ratios(test.select(unseen)), ALARM).value
 

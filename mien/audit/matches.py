@@ -1,0 +1,170 @@
+"""Which training image each image of a side lies nearest to, pixel by pixel: found in blocks, each a run of its own.
+
+This is what audits of many images take longest over, so an engine does blocks side by side. A block is the same images
+whoever does it, and so are its numbers.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+
+from mien.audit.search import Coarse, Match, clips_of, match_pixels, owners, soften, subjects_of
+from mien.faces import Faces
+from mien.spec import Spec
+from mien.store import Run, Store
+
+BLOCK = 8192  # images that are matched together
+
+
+class MatchesSpec(Spec):
+    """A block of a run of faces, `first` to `last` (left out), matched to the training images of the run `train`.
+
+    Where `nearest_of` names blocks of other sides, the images are training images themselves: those alone that these
+    found nearest, each matched to the nearest outside its own clip.
+    """
+
+    stage: ClassVar[str] = "matches"
+    faces: str
+    train: str
+    first: int = Field(ge=0)
+    last: int = Field(ge=1)
+    nearest_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matches of generated and of held-out images, and how far training images lie from other clips than theirs.
+
+    `own` is the distance of each training image to the nearest outside its own clip, nan where no image was found
+    nearest to it.
+    """
+
+    made: Match
+    test: Match
+    own: Float[np.ndarray, " n"]
+
+    def of_test(self, kept: Bool[np.ndarray, " m"]) -> "Matches":
+        """Return these matches with some of the held-out images alone."""
+        left = Match(*(getattr(self.test, one.name)[kept] for one in fields(Match)))
+        return Matches(self.made, left, self.own)
+
+
+class Finder:
+    """Training images, made ready to be searched. Raises DataError if they are of one clip, or below 8 pixels."""
+
+    def __init__(self, train: Faces) -> None:
+        self.who = owners(clips_of(train.index), subjects_of(train.index))
+        self.soft = soften(train.images)
+        self.coarse = Coarse.fit(self.soft)
+
+    def of(self, faces: Faces, first: int, last: int) -> Match:
+        """Return the matches of a block of faces."""
+        return match_pixels(soften(faces.images[first:last]), self.soft, self.who, self.coarse)
+
+    def within(self, places: Int[np.ndarray, " k"]) -> Match:
+        """Return the matches of some training images outside their own clips."""
+        return match_pixels(self.soft[places], self.soft, self.who, self.coarse, places)
+
+
+def find(train: Faces, test: Faces, made: Faces) -> Matches:
+    """Return the matches of two sides in this process. Raises DataError as `Finder` does."""
+    finder = Finder(train)
+    sides = [[finder.of(faces, *block) for block in blocks(len(faces))] for faces in (made, test)]
+    asked = [_asked(sides[0] + sides[1], *block) for block in blocks(len(train))]
+    return _joined(sides[0], sides[1], asked, [finder.within(places) for places in asked], len(train))
+
+
+def blocks(count: int) -> list[tuple[int, int]]:
+    """Return the blocks of so many images, each by its first and the one behind its last."""
+    return [(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)]
+
+
+def _asked(found: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
+    """Return the places from `first` to `last` of training images that were found nearest."""
+    places = np.unique(np.concatenate([match.nearest for match in found]))
+    return places[(places >= first) & (places < last)]
+
+
+def _joined(
+    made: Sequence[Match],
+    test: Sequence[Match],
+    asked: Sequence[Int[np.ndarray, " _"]],
+    within: Sequence[Match],
+    count: int,
+) -> Matches:
+    own = np.full(count, np.nan)
+    for places, match in zip(asked, within, strict=True):
+        own[places] = match.distance
+    return Matches(_chained(made), _chained(test), own)
+
+
+def _chained(parts: Sequence[Match]) -> Match:
+    return Match(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Match)))
+
+
+# Runs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The blocks of the three sides of an audit; those of training images need all others."""
+
+    made: tuple[MatchesSpec, ...]
+    test: tuple[MatchesSpec, ...]
+    within: tuple[MatchesSpec, ...]
+
+
+def plan(train: Run, test: Run, made: Run) -> Plan:
+    """Return the blocks of an audit of these runs of faces."""
+
+    def of(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
+        told = {"faces": run.name, "train": train.name, "nearest_of": nearest_of}
+        count = len(Faces.load(run.path))
+        return tuple(MatchesSpec.model_validate({**told, "first": a, "last": b}) for a, b in blocks(count))
+
+    sides = of(made), of(test)
+    return Plan(*sides, of(train, tuple(one.name for side in sides for one in side)))
+
+
+def kept(train: Run, test: Run, made: Run, store: Store) -> Matches:
+    """Return the matches of two sides, each block from its run, which is made if it is not there."""
+    blocks = plan(train, test, made)
+    tables = [[_table(run(spec, store)) for spec in side] for side in (blocks.made, blocks.test, blocks.within)]
+    found, held, within = ([_match(table) for table in side] for side in tables)
+    asked = [table["place"].to_numpy() for table in tables[2]]
+    return _joined(found, held, asked, within, len(Faces.load(train.path)))
+
+
+def run(spec: MatchesSpec, store: Store) -> Run:
+    """Return the run of a block: matches.parquet, with the place in its faces and the match of each image."""
+    faces, train = (store.run(name) for name in (spec.faces, spec.train))
+
+    def build(out: Path, scratch: Path) -> None:
+        finder = Finder(Faces.load(train.path))
+        if spec.nearest_of:
+            found = [_match(_table(store.run(name))) for name in spec.nearest_of]
+            places = _asked(found, spec.first, spec.last)
+            match = finder.within(places)
+        else:
+            places = np.arange(spec.first, spec.last)
+            match = finder.of(Faces.load(faces.path), spec.first, spec.last)
+        pd.DataFrame({"place": places, **asdict(match)}).to_parquet(out / "matches.parquet", index=False)
+        holds = f"{len(places):,} images matched to {len(finder.soft):,}"
+        (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
+
+    return store.make(spec, build)
+
+
+def _table(run: Run) -> pd.DataFrame:
+    return pd.read_parquet(run.file("matches.parquet"))
+
+
+def _match(table: pd.DataFrame) -> Match:
+    return Match(*(table[one.name].to_numpy() for one in fields(Match)))
