@@ -94,7 +94,7 @@ def measure(made: int, train: int, workers: int) -> dict:
         spec = audit.AuditSpec(synthetic="made", train="train", test="test", thresholds=audit.thresholds())
         with Peak() as peak:
             clock, cpu = time.perf_counter(), worked()
-            run = audit.run(spec, store, device="cpu", engine=lambda: engine.Local(workers))
+            run = audit.run(spec, store, device="cpu", engine=engine.Local(workers))
             clock = time.perf_counter() - clock
         parts = dict.fromkeys(PARTS, 0.0)
         for one in (store.run(name) for name in store.names()):
