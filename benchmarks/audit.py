@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from mien import drawing, seeds
 from mien.faces import Faces, make_index
@@ -194,6 +195,9 @@ def plot(found: list[dict], path: Path) -> None:
         left.loglog(n, [one["parts"][part] for one in found], marker=".", linewidth=1, label=part)
     left.loglog(n, [one["clock"] for one in found], "k-o", markersize=4, label="all")
     right.loglog(n, [one["peak_gb"] for one in found], "k-o", markersize=4)
+    right.yaxis.set_major_formatter(ScalarFormatter())
+    right.yaxis.set_minor_formatter(NullFormatter())
+    right.set_yticks([1, 2, 5, 10])
     for axes, label in ((left, "seconds on the clock"), (right, "peak memory, GB")):
         axes.set_xlabel("synthetic images = training images")
         axes.set_ylabel(label)

@@ -31,11 +31,10 @@ from mien import stopping, training
 from mien.errors import MienError, UsageError, WorkerDied
 from mien.progress import duration, say
 from mien.spec import RUN_NAME
-from mien.store import Pulse, Store, read_error
+from mien.store import Pulse, Store, read_error, read_json
 
 FAILED = "failed.json"  # in the work folder of a run that could not be made: its first error
-NOT_BEGUN = "its synthetic faces could not be made: "
-DIED = "its process "  # so begins the error of a job whose process ended without an answer
+NOT_BEGUN = "what it needs could not be made: "
 LOOK_S = 0.2  # how often other processes' work is looked at
 TELL_S = 60.0  # how often it is told what long jobs are at
 WORKER_BYTES = 4 << 30  # memory that a worker should have; no more are started by default
@@ -220,7 +219,8 @@ def note_failure(store: Store, run: str, error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     text = text.splitlines()[0] if isinstance(error, MienError) else f"{type(error).__name__}: {text.splitlines()[0]}"
     trace = [] if isinstance(error, MienError) else traceback.format_exception(error)
-    note = {"error": text, "traceback": "".join(trace).splitlines()}
+    code = error.exit_code if isinstance(error, MienError) else MienError.exit_code
+    note = {"error": text, "exit_code": code, "traceback": "".join(trace).splitlines()}
     if RUN_NAME.match(run):
         with suppress(OSError):
             folder = store.root / "work" / run
@@ -232,6 +232,15 @@ def note_failure(store: Store, run: str, error: Exception) -> str:
 def failure(store: Store, run: str) -> str:
     """Return the error that stopped an unfinished run, or nothing."""
     return read_error(store.root / "work" / run / FAILED)
+
+
+def error_of(store: Store, run: str, text: str) -> MienError:
+    """Return the error of a job, for a command that cannot go on without its run: with the exit code that it had."""
+    note = read_json(store.root / "work" / run / FAILED)
+    error = MienError(text)
+    if isinstance(note, dict) and isinstance(note.get("exit_code"), int):
+        error.exit_code = note["exit_code"]
+    return error
 
 
 def log_of(store: Store, run: str) -> str:
@@ -399,7 +408,7 @@ def died(job: Job, store: Store, code: int | None) -> Outcome:
     else:
         why = f"ended with exit code {code}"
     kept = f"; what it said is in work/{job.run}.log" if log_of(store, job.run) else ""
-    error = WorkerDied(f"{DIED}{why}{kept}. The same command tries it again")
+    error = WorkerDied(f"its process {why}{kept}. The same command tries it again")
     return Outcome(job.run, error=note_failure(store, job.run, error))
 
 

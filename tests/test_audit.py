@@ -1,7 +1,12 @@
 """The audit on drawn faces, where the truth is known: copies fail it, shuffled labels fail it, new people pass."""
 
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from io import StringIO
@@ -113,23 +118,64 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
     assert len(Store(home / "store").names()) == len(names) + 1
 
 
-def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(home: Path, tmp_path: Path):
+def test_the_leakage_of_the_real_sides_is_measured_once_for_all_databases(home: Path):
     audited(home, "copies")
-    here, other = Store(home / "store"), Store(tmp_path / "store")
-    for name in ("runs", "aliases"):
-        shutil.copytree(here.root / name, other.root / name)
-    stages = ("audit", "measures", "features", "judge", "matches")
-    measured = [name for name in other.names() if name.split("-")[0] in stages]
-    for name in measured:
-        shutil.rmtree(other.root / "runs" / name)
+    audited(home, "unseen")
+    store = Store(home / "store")
+    sides = {side: store.resolve(side) for side in ("train", "test")}
+    specs = [run.spec for run in map(store.run, store.names()) if run.stage == "measures"]
+    specs = [spec for spec in specs if {side: spec[side] for side in sides} == sides]
+    parts = Counter(spec["part"] for spec in specs)
+    assert parts["leakage"] == 1 < parts["labels"]
+
+
+def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(home: Path, tmp_path: Path):
+    here, (other, measured) = Store(home / "store"), unmeasured(home, tmp_path)
     train, test, made = (here.resolve(name) for name in ("train", "test", "copies"))
     spec = audit.AuditSpec(synthetic=made, train=train, test=test, thresholds=audit.thresholds())
-    audit.run(spec, other, device="cpu", engine=lambda: Local(2))
+    audit.run(spec, other, device="cpu", engine=Local(2))
     again = {name: other.run(name).content for name in other.names()}
-    assert (
-        len(set(again) & set(measured)) == 15
-    )  # the audit, four parts, two spaces and the matches of three sides, the judge
+    # The audit, its four parts, the judge, and for each of three sides its matches and two spaces.
+    assert len(set(again) & measured) == 15
     assert again == {name: here.run(name).content for name in again}
+
+
+def unmeasured(home: Path, folder: Path) -> tuple[Store, set[str]]:
+    """A copy of the store without the audit of the copies and what that measured, and the names of these."""
+    audited(home, "copies")
+    other = Store(folder / "store")
+    for name in ("runs", "aliases"):
+        shutil.copytree(home / "store" / name, other.root / name)
+    stages = ("audit", "measures", "features", "judge", "matches")
+    measured = {name for name in other.names() if name.split("-")[0] in stages}
+    for name in measured:
+        shutil.rmtree(other.root / "runs" / name)
+    return other, measured
+
+
+def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(home: Path, tmp_path: Path):
+    store, measured = unmeasured(home, tmp_path)
+    told = ["audit", "copies", "--train", "train", "--test", "test", "--as", "audit-copies"]
+    environment = {**os.environ, "MIEN_STORE": str(store.root)}
+    command = [sys.executable, "-m", "mien", *told, "--workers", "2"]
+    audit = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        (judge,) = [name for name in measured if name.startswith("judge-")]
+        while not (claim := store.claimed(judge)):
+            assert audit.poll() is None, "it ended before its worker could be killed"
+            time.sleep(0.02)
+        os.kill(int(claim.split()[1]), signal.SIGKILL)
+        _, text = audit.communicate(timeout=120)
+    finally:
+        audit.kill()
+    assert audit.returncode == 1 and "its process was killed (SIGKILL)" in text
+    code, text = mien(tmp_path, *told)
+    assert code == 4, text
+    here = Store(home / "store")
+    assert {name: store.run(name).content for name in store.names()} == {
+        name: here.run(name).content for name in store.names()
+    }
+    assert len(measured & set(store.names())) == 15
 
 
 def test_matches_in_blocks_are_those_of_one_search(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,7 +1,7 @@
 """The audit of a synthetic database: is it good, is it new, does it show what its label says, and would we know?"""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 from mien.audit import matches, page, parts, verdict
 from mien.audit.parts import Given, Measured, PartName
 from mien.audit.verdict import Check, Outcome, thresholds
-from mien.engine import DIED, Engine, Local, work
-from mien.errors import DataError, UsageError, WorkerDied
+from mien.engine import Engine, Local, error_of, work
+from mien.errors import DataError
 from mien.faces import Faces
 from mien.features import OFFLINE, Sides, SpaceName
 from mien.figures import side_by_side
@@ -85,7 +85,9 @@ def audit(
     """
     _require_fit(train, test, made)
     given = Given(train, test, made, spaces, lambda: matches.find(train, test, made))
-    return judged({part: parts.measure(part, given) for part in parts.PARTS}, made, limits)
+    measured: dict[PartName, Measured] = {part: parts.measure(part, given) for part in parts.PARTS}
+    measured["leakage"] = parts.with_seen(measured["leakage"], made, test)
+    return judged(measured, made, limits)
 
 
 def judged(measured: Mapping[PartName, Measured], made: Faces, limits: Mapping[str, Mapping[str, Any]]) -> Audit:
@@ -125,13 +127,13 @@ def run(
     *,
     alias: str | None = None,
     device: str = "auto",
-    engine: Callable[[], Engine] | None = None,
+    engine: Engine | None = None,
 ) -> Run:
     """Return the run of an audit: audit.json, records.parquet, rows.parquet, index.html and its pictures.
 
     Its parts are runs too (`parts`), made by `engine`, in this process by default. Whether the database passed is in
-    it: a failed audit is a run like any other. Raises UsageError, with what it said, where a part could not be made,
-    and WorkerDied where its process was killed.
+    it: a failed audit is a run like any other. Raises MienError, with what it said and the exit code of that, where a
+    part could not be made.
     """
     runs = [store.run(name) for name in (spec.synthetic, spec.train, spec.test)]
     synthetic, train, test = (one.name for one in runs)
@@ -142,11 +144,12 @@ def run(
         made, train, test = (Faces.load(one.path) for one in runs)
         _require_fit(train, test, made)
         todo = parts.jobs(plan, store, device)
-        failed = work(todo, store, engine() if engine else Local(0)) if todo else {}
-        for error in failed.values():  # the first is what the others wait for
-            raise (WorkerDied if error.startswith(DIED) else UsageError)(error)
+        failures = work(todo, store, engine or Local(0)) if todo else {}
+        for name, text in failures.items():  # the first is what the others wait for
+            raise error_of(store, name, text)
         there: dict[PartName, Run] = {part: parts.run(one, store, device) for part, one in plan.items()}
         measured: dict[PartName, Measured] = {part: parts.read(one) for part, one in there.items()}
+        measured["leakage"] = parts.with_seen(measured["leakage"], made, test)
         found = judged(measured, made, spec.thresholds)
         about = there["fidelity"].json("notes.json")["spaces"]
         write(found, spec, {"made": made, "train": train, "test": test}, runs[0].content, about, out)
@@ -180,9 +183,7 @@ def write(
     for name, picture in pictures.items():
         picture.save(out / f"{name}.png")
     (out / "index.html").write_text(page.render(told, found.records, found.rows, pictures), encoding="utf-8")
-    failed = sum(check.verdict == "fail" for check in found.checks)
-    warned = sum(check.verdict == "warn" for check in found.checks)
-    holds = (
-        f"audit of {len(made):,} images: {found.verdict}, {len(found.checks)} checks, {failed} failed, {warned} warn"
-    )
+    fail = sum(check.verdict == "fail" for check in found.checks)
+    warn = sum(check.verdict == "warn" for check in found.checks)
+    holds = f"audit of {len(made):,} images: {found.verdict}, {len(found.checks)} checks, {fail} failed, {warn} warn"
     (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import Field
@@ -32,17 +33,19 @@ from mien.store import Run, Store
 
 PartName = Literal["fidelity", "memorisation", "labels", "leakage"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
-COMPARING: tuple[PartName, ...] = ("fidelity", "memorisation")  # these compare features; the others look at images
 
 Result = TypeVar("Result")
 
 
 class PartSpec(Spec):
-    """One part of an audit; `spaces`, `filter` and `weights` are those of the audit where it compares features."""
+    """One part of an audit; `spaces`, `filter` and `weights` are those of the audit where it compares features.
+
+    Leakage is that of the real sides, whatever is synthetic.
+    """
 
     stage: ClassVar[str] = "measures"
     part: PartName
-    synthetic: str
+    synthetic: str = ""
     train: str
     test: str
     spaces: tuple[SpaceName, ...] = ()
@@ -134,10 +137,19 @@ def _leakage(found: Measured, given: Given) -> None:
     leaks = leakage.leakage(given.train, given.test)
     found.records += leaks.records
     found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in leaks.findings]
-    seen = _tried(found, "what the generator saw", lambda: splits.overlap(given.made, given.test))
+
+
+def with_seen(leaks: Measured, made: Faces, test: Faces) -> Measured:
+    """Return what the leakage of the real sides is, with the share of the held-out images that the generator saw.
+
+    The real sides alone decide the rest, which is measured once for all databases that are audited against them.
+    """
+    found = replace(leaks, records=[*leaks.records], notes=[*leaks.notes])
+    seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
-        found.records.append(Record("leakage.generator_saw", share, len(given.test), unit="share of test images"))
+        found.records.append(Record("leakage.generator_saw", share, len(test), unit="share of test images"))
+    return found
 
 
 _MEASURES: Mapping[PartName, Callable[[Measured, Given], None]] = {
@@ -164,11 +176,15 @@ def plan(
     synthetic: str, train: str, test: str, spaces: tuple[SpaceName, ...], filter: Filter, weights: Mapping[str, str]
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces."""
-    sides = {"synthetic": synthetic, "train": train, "test": test}
+    real, made = {"train": train, "test": test}, {"synthetic": synthetic}
     seen = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
-    return {
-        part: PartSpec.model_validate({"part": part, **sides, **(seen if part in COMPARING else {})}) for part in PARTS
+    needs: dict[PartName, dict[str, Any]] = {
+        "fidelity": {**made, **seen},
+        "memorisation": {**made, **seen},
+        "labels": made,
+        "leakage": {},
     }
+    return {part: PartSpec.model_validate({"part": part, **real, **more}) for part, more in needs.items()}
 
 
 def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
@@ -242,12 +258,13 @@ def make(store: Store, spec: dict[str, Any], device: str) -> str:
 
 def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     """Return the run of a part: records.parquet, rows.parquet, notes.json, and picture.png where it has one."""
-    train, test, made = (store.run(name) for name in (spec.train, spec.test, spec.synthetic))
+    train, test, made = (store.run(name) for name in (spec.train, spec.test, spec.synthetic or spec.train))
 
     def build(out: Path, scratch: Path) -> None:
         how = {"filter": spec.filter, "weights": spec.weights, "device": device}
         spaces, about = features.sides(spec.spaces, train, test, made, store, **how)
         real, held, drawn = (Faces.load(run.path) for run in (train, test, made))
+        drawn = drawn if spec.synthetic else drawn.select(np.zeros(0, dtype=np.int64))
         found = measure(spec.part, Given(real, held, drawn, spaces, lambda: matches.kept(train, test, made, store)))
         pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
         found.rows.to_parquet(out / "rows.parquet", index=False)

@@ -18,12 +18,9 @@ BLUR = 1.0  # deviation of the Gaussian that takes noise off before images are c
 REACH = 2  # pixels that an image may have been moved by
 STEPS = (-REACH, 0, REACH)  # moves tried in the coarse pass
 WAVES = 64  # principal components of the coarse pass
-FRAMES, CLIPS, SUBJECTS = (
-    4,
-    5,
-    3,
-)  # on the short list: of the nearest clip, and beyond it
+FRAMES, CLIPS, SUBJECTS = 4, 5, 3  # on the short list: of the nearest clip, and beyond it
 CELLS = 2**21  # distances that are held at once
+ROWS, TILE = 64, 4096  # of the coarse pass: so many images at least, and distances that stay near the processor
 EXACT = 64  # images whose moves are tried at once
 
 
@@ -296,17 +293,20 @@ def _coarse_distances(
     asked: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
     """Yield the least squared distance over mirroring and coarse moves, less what is the same for a whole row."""
-    rows = max(1, CELLS // max(1, len(known)))
+    rows = max(ROWS, CELLS // max(1, len(known)))
     turned = np.concatenate([known.T, np.ones((1, len(known)), dtype=np.float32)])
     squares = np.square(known).sum(axis=1)
-    held = np.empty((2, min(rows, len(asked)), len(known)), dtype=np.float32)
+    held, tried = (np.empty((min(rows, len(asked)), wide), dtype=np.float32) for wide in (len(known), TILE))
     for first in range(0, len(asked), rows):
         part = asked[first : first + rows]
-        best, block = held[:, : len(part)]
+        ways, best = list(_moved(part, coarse)), held[: len(part)]
         best.fill(np.inf)
-        for components in _moved(part, coarse):
-            np.matmul(components, turned, out=block)
-            np.minimum(best, block, out=best)
+        for start in range(0, len(known), TILE):
+            there, least = (side[:, start : start + TILE] for side in (turned, best))
+            block = tried[: len(part), : there.shape[1]]
+            for components in ways:
+                np.matmul(components, there, out=block)
+                np.minimum(least, block, out=least)
         best += squares
         yield first, best
 

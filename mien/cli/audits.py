@@ -1,6 +1,5 @@
 """Audits: whether a synthetic database is good, new, and shows what its labels say."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +73,7 @@ def audit_command(
     few = sum(len(Faces.load(home.run(name).path)) for name in names.values()) < FEW
     if engine == "local" and workers is None and few:
         workers = 0
-    where = partial(engines.engine, engine, workers, device=device)
+    where = engines.engine(engine, workers, device=device)
     run = module.run(spec, home, alias=alias, device=device, engine=where)
     told = run.json("audit.json")
     table = Table(box=None, pad_edge=False, header_style="bold")
