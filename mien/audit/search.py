@@ -19,8 +19,8 @@ REACH = 2  # pixels that an image may have been moved by
 STEPS = (-REACH, 0, REACH)  # moves tried in the coarse pass
 WAVES = 64  # principal components of the coarse pass
 FRAMES, CLIPS, SUBJECTS = 4, 5, 3  # on the short list: of the nearest clip, and beyond it
-CELLS = 2**21  # distances that are held at once
-ROWS, TILE = 64, 4096  # of the coarse pass: so many images at least, and distances that stay near the processor
+CELLS, ROWS = 2**21, 64  # distances that are held at once, but those of so many images at least
+TILE = 4096  # images of the coarse pass whose distances stay near the processor
 EXACT = 64  # images whose moves are tried at once
 
 
@@ -148,7 +148,7 @@ def distances(
     Some rows come at a time, with the first one's place; a block may be written to, until the next is asked for.
     """
     squares = np.square(train).sum(axis=1)
-    rows = max(1, CELLS // max(1, len(train)))
+    rows = max(ROWS, CELLS // max(1, len(train)))
     held = np.empty((min(rows, len(asked)), len(train)), dtype=np.float32)
     for first in range(0, len(asked), rows):
         part = asked[first : first + rows]
