@@ -203,7 +203,7 @@ def plot(found: list[dict], path: Path) -> None:
         axes.set_ylabel(label)
         axes.grid(which="major", linewidth=0.4)
         axes.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
     figure.savefig(path, dpi=110)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mien import generators, ingest, preprocess, report, splits, study
+from mien.engine import Local
 from mien.ingest import toy
 from mien.progress import duration, say, track
 from mien.spec import read_spec
@@ -15,12 +16,12 @@ SUBJECTS, CLIPS = 14, 196  # few people, and as many clips of each expression: w
 IMAGES = 1050
 GUIDANCE = 2.5  # short training leaves labels weak; `mien generate` uses none by default
 STAGES = {  # what is done, and the seconds that it took on two cores
-    "draw faces": 18,
-    "read them": 7,
+    "draw faces": 23,
+    "read them": 9,
     "choose frames and split by subject": 1,
-    "train a diffusion model": 150,
-    "generate a database": 19,
-    "train and test classifiers": 153,
+    "train a diffusion model": 254,
+    "generate a database": 33,
+    "train and test classifiers": 178,
     "write the report": 1,
 }
 STUDY = f"""\
@@ -118,4 +119,4 @@ def _generate(generator: Run, store: Store, device: str) -> Run:
 def _study(folder: Path, store: Store, device: str) -> None:
     path = folder / "demo.toml"
     path.write_text(STUDY, encoding="utf-8")
-    study.run(study.read(path, store), store, device=device)
+    study.run(study.read(path, store), store, device=device, engine=Local(device=device))
