@@ -373,7 +373,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         return take(work, number)
 
     monkeypatch.setattr(classifiers.Training, "step", step)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background may ignore it
     yield told
+    signal.signal(signal.SIGINT, before)
 
 
 def fit(faces: Faces, scratch: Path) -> classifiers.Classifier:
