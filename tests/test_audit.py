@@ -19,9 +19,9 @@ import torch
 from drawn import keep, people
 
 from mien import audit, generators
-from mien.audit import matches
+from mien.audit import matches, parts
 from mien.cli import main
-from mien.engine import Local
+from mien.engine import Local, work
 from mien.errors import DataError
 from mien.faces import Faces, concat
 from mien.store import Store
@@ -125,8 +125,8 @@ def test_the_leakage_of_the_real_sides_is_measured_once_for_all_databases(home: 
     sides = {side: store.resolve(side) for side in ("train", "test")}
     specs = [run.spec for run in map(store.run, store.names()) if run.stage == "measures"]
     specs = [spec for spec in specs if {side: spec[side] for side in sides} == sides]
-    parts = Counter(spec["part"] for spec in specs)
-    assert parts["leakage"] == 1 < parts["labels"]
+    counts = Counter(spec["part"] for spec in specs)
+    assert counts["leakage"] == 1 < counts["labels"]
 
 
 def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(home: Path, tmp_path: Path):
@@ -176,6 +176,21 @@ def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(hom
         name: here.run(name).content for name in store.names()
     }
     assert len(measured & set(store.names())) == 15
+
+
+def test_nothing_is_done_twice_and_nothing_that_no_part_needs(home: Path, tmp_path: Path):
+    store, _ = unmeasured(home, tmp_path)
+    train, test, twice = store.resolve("train"), store.resolve("test"), {}
+    for name in ("copies", "test"):  # the people never seen as their own database: two sides are one run
+        plan = parts.plan(store.resolve(name), train, test, ("pixels", "judge"), "bilinear", {})
+        twice[name] = [job.run for job in parts.jobs(plan, store)]
+        assert len(twice[name]) == len(set(twice[name]))
+    assert len(twice["copies"]) == len(twice["test"]) + 2  # its features and its matches
+    assert work(parts.jobs(plan, store, "cpu"), store, Local(2)) == {}
+    for name in store.names():
+        if name.startswith(("matches-", "features-", "judge-")):
+            shutil.rmtree(store.root / "runs" / name)
+    assert parts.jobs(plan, store) == []
 
 
 def test_matches_in_blocks_are_those_of_one_search(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

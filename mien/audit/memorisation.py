@@ -80,9 +80,9 @@ def measure(
     """Return how near `made` lies to the training images, held against how near `test`, people held out, lies to them.
 
     `features` are further spaces by name, beside pixels; `find` gives the matches of all images in pixels, which are
-    looked for here by default. Photographs that belong to no clip are clips of their own;
-    where a subject is not known, its clip stands for it, and a note says so. Images of `test` whose subject is among
-    the training subjects are left out of the yardstick, and a note says so.
+    looked for here by default. Photographs that belong to no clip are clips of their own; where a subject is not known,
+    its clip stands for it, and a note says so. Images of `test` whose subject is among the training subjects are left
+    out of the yardstick, and a note says so.
 
     Raises DataError if a side has no images or another size, or if training images are of a single clip; LeakageError
     if `test` holds nobody but training subjects.

@@ -188,7 +188,7 @@ def plan(
 
 
 def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
-    """Return what makes the parts that the store lacks: the judge, features and matches of each side, and the parts.
+    """Return what makes the parts that the store lacks: themselves, and the judge, features and matches that they need.
 
     What takes longest, and what others wait for, comes first.
     """
@@ -213,7 +213,6 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
             )
             told = {"spec": given.model_dump(mode="json"), "device": device}
             looking.append(Job(given.name, f"features of the {side} images ({name})", extract, told, after))
-    looking = list({job.run: job for job in looking}.values())  # two sides may be one run
     seen, matched = tuple(job.run for job in looking), tuple(job.run for job in within)
     needed: dict[PartName, tuple[str, ...]] = {"fidelity": seen, "memorisation": (*seen, *matched)}
     told = {
@@ -221,8 +220,13 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
         for part, one in plan.items()
     }
     last = (told[part] for part in ("memorisation", "labels", "fidelity"))
-    found = [*judging, told["leakage"], *asked, *within, *looking, *last]
-    return [job for job in found if not store.done(job.run)]
+    every = [*judging, told["leakage"], *asked, *within, *looking, *last]
+    found = {job.run: job for job in every if not store.done(job.run)}  # two sides may be one run
+    wanted = {one.name for one in plan.values()}
+    for job in reversed(found.values()):
+        if job.run in wanted:
+            wanted |= set(job.after)
+    return [job for job in found.values() if job.run in wanted]
 
 
 def _block(spec: MatchesSpec) -> str:
