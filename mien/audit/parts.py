@@ -194,10 +194,8 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
     """
     spec = plan["fidelity"]
     blocks = matches.plan(*(store.run(name) for name in (spec.train, spec.test, spec.synthetic)))
-    asked, within = (
-        [Job(one.name, _block(one), match, {"spec": one.model_dump(mode="json")}, one.nearest_of) for one in some]
-        for some in ((*blocks.made, *blocks.test), blocks.within)
-    )
+    sides = ((blocks.made, "synthetic"), (blocks.test, "held-out"), (blocks.within, "training"))
+    asked, held, within = ([_block(one, side) for one in some] for some, side in sides)
     judging, looking = [], []
     for name in spec.spaces:
         if name == "pixels":  # they are read as fast as they would be from the store
@@ -220,7 +218,7 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
         for part, one in plan.items()
     }
     last = (told[part] for part in ("memorisation", "labels", "fidelity"))
-    every = [*judging, told["leakage"], *asked, *within, *looking, *last]
+    every = [*judging, told["leakage"], *asked, *held, *within, *looking, *last]
     found = {job.run: job for job in every if not store.done(job.run)}  # two sides may be one run
     wanted = {one.name for one in plan.values()}
     for job in reversed(found.values()):
@@ -229,9 +227,9 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
     return [job for job in found.values() if job.run in wanted]
 
 
-def _block(spec: MatchesSpec) -> str:
-    whose = "training images of theirs" if spec.nearest_of else "images"
-    return f"nearest training images of {whose} {spec.first + 1:,} to {spec.last:,}"
+def _block(spec: MatchesSpec, side: str) -> Job:
+    label = f"what {side} images {spec.first + 1:,} to {spec.last:,} lie nearest to"
+    return Job(spec.name, label, match, {"spec": spec.model_dump(mode="json")}, spec.nearest_of)
 
 
 def teach(store: Store, faces: str, device: str) -> str:
