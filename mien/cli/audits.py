@@ -1,7 +1,7 @@
 """Audits: whether a synthetic database is good, new, and shows what its labels say."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,11 +50,8 @@ def audit_command(
     Writes audit.json and a page that opens without a network. The exit code is 4 if it fails. What is measured is kept:
     other thresholds are answered at once, and a command that was stopped goes on with the part at hand.
     """
-    from rich.table import Table
-
     from mien import audit as module
     from mien import engine as engines
-    from mien.audit.page import number
     from mien.classifiers import adopt
     from mien.errors import AuditFailed
     from mien.faces import Faces
@@ -76,10 +73,27 @@ def audit_command(
     where = engines.engine(engine, workers, device=device)
     run = module.run(spec, home, alias=alias, device=device, engine=where)
     told = run.json("audit.json")
+    _print_checks(told["checks"])
+    print(f"{run.name}{f' ({alias})' if alias else ''}: {run.summary['holds']}")
+    print(f"the page: {run.path / 'index.html'}")
+    if told["verdict"] == "fail":
+        failed = [check["name"] for check in told["checks"] if check["verdict"] == "fail"]
+        raise AuditFailed(
+            f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
+            "other limits"
+        )
+
+
+def _print_checks(checks: list[dict[str, Any]]) -> None:
+    """Print the checks that do not pass, the first twelve."""
+    from rich.table import Table
+
+    from mien.audit.page import number
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "check", "class", "number", "95 %", "against", "limits"):
         table.add_column(column)
-    shown = [check for check in told["checks"] if check["verdict"] != "pass"]
+    shown = [check for check in checks if check["verdict"] != "pass"]
     for check in shown[:SHOWN]:
         bounds = "" if check["low"] is None else f"{number(check['low'])} to {number(check['high'])}"
         against = "" if check["reference"] is None else number(check["reference"])
@@ -89,11 +103,3 @@ def audit_command(
         print_table(table)
     if len(shown) > SHOWN:
         print(f"and {len(shown) - SHOWN} more")
-    print(f"{run.name}{f' ({alias})' if alias else ''}: {run.summary['holds']}")
-    print(f"the page: {run.path / 'index.html'}")
-    if told["verdict"] == "fail":
-        failed = [check["name"] for check in told["checks"] if check["verdict"] == "fail"]
-        raise AuditFailed(
-            f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
-            "other limits"
-        )
