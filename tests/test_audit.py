@@ -208,6 +208,9 @@ def test_matches_in_blocks_are_those_of_one_search(home: Path, tmp_path: Path, m
                 assert column == pytest.approx(asdict(getattr(whole, side))[name], abs=1e-6), (side, name)
         assert found.own == pytest.approx(whole.own, abs=1e-6, nan_ok=True)
     assert sum(name.startswith("matches-") for name in other.names()) == sum(map(len, vars(plan).values()))
+    assert (
+        len(matches.Finder(faces[0]).within(np.array([], dtype=np.int64)).nearest) == 0
+    )  # a block that nothing is near
 
 
 def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(home: Path):
