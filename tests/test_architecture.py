@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
     {"errors", "licences", "seeds", "stopping"},
+    {"outside"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
     {"crops"},

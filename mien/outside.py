@@ -1,0 +1,162 @@
+"""What comes from outside: files that may be anything, names that may hold anything, and a system that refuses.
+
+Texts are read with a limit and only from regular files, control characters are printed visibly, files that a system
+leaves in any folder are known by name, and errors of the system become one message that says what to do.
+"""
+
+import errno
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from mien.errors import DataError, UsageError
+
+TEXT_BYTES = 64 << 20  # the most that is read of a text: a table of a million rows is smaller
+SETTINGS_BYTES = 4 << 20  # the most that is read of a file of settings
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SHORT = re.compile(r"[0-9]+ requested and [0-9]+ written")  # how numpy says that a disk is full
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+_FOREIGN = re.compile(
+    r"(\.DS_Store|\.AppleDouble|\.LSOverride|\.Spotlight-V100|\.Trashes|\.Trash-[0-9]+|\.TemporaryItems"
+    r"|\.DocumentRevisions-V100|\.fseventsd|\.VolumeIcon\.icns|\.apdisk|\._.*|Icon\r|__MACOSX"
+    r"|thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information"
+    r"|\.nfs[0-9a-f]+|\.fuse_hidden.*|\.smbdelete.*|\.directory|\.hidden|lost\+found|\.snapshots?|~snapshot"
+    r"|@eaDir|@tmp|#recycle|\.~lock\..*#|~\$.*|\.stfolder.*|\.stignore|\.stversions|\.syncthing\..*\.tmp"
+    r"|\.dropbox(\.attr|\.cache)?|\.owncloudsync\.log|\.sync_[0-9a-f]+\.db(-shm|-wal)?|\.ipynb_checkpoints)",
+    re.IGNORECASE,
+)
+_TODO = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "make it readable and writable for you, or choose another path",
+    errno.EPERM: "make it readable and writable for you, or choose another path",
+    errno.EROFS: "choose a path on a disk that can be written",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ENOTDIR: "a part of this path is a file and must be a folder; check the path",
+    errno.EISDIR: "it is a folder and must be a file; check the path",
+    errno.ELOOP: "the link leads back to itself; check the path",
+    errno.EMFILE: "raise the number of files that may be open (ulimit -n), or give fewer --workers",
+    errno.ENFILE: "the machine has too many open files; close some programs",
+    errno.ENOMEM: "free memory, or give fewer --workers",
+    errno.EIO: "the disk cannot be read or written; check its cables, its mount and its health",
+    errno.ESTALE: "the file server has lost it; mount the disk anew",
+    errno.EEXIST: "it is in the way; move it, or choose another path",
+}
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    """Return a text that a terminal prints as it is: control, format and direction characters become escapes.
+
+    An ESC becomes the four letters `\\x1b`, a zero-width space `\\u200b`; the characters of `keep` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char in keep else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return char
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is no text
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def foreign(path: PurePath | str) -> bool:
+    """Whether a file or folder is one that a system, a file server or a viewer leaves anywhere, such as .DS_Store.
+
+    What lies in such a folder is foreign too, so `path` should be relative to a folder that is ours.
+    """
+    return any(_FOREIGN.fullmatch(part) for part in PurePath(path).parts)
+
+
+# Files
+
+
+def expanded(path: Path) -> Path:
+    """Return the path with `~` and `~user` replaced; raises UsageError for a user that this machine does not have."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{path} begins with the home folder of a user who is not known here; write the whole path"
+        ) from None
+
+
+def read_file(path: Path, what: str = "a file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError) -> bytes:
+    """Return the bytes of a regular file of at most `most` bytes; `what` it must be is said in complaints.
+
+    Raises `fault` if it is missing, a folder, a pipe or a device, too large, or cannot be read.
+    """
+    try:
+        state = path.stat()
+        if stat.S_ISDIR(state.st_mode):
+            raise fault(f"{path} must be {what}, and is a folder; check the path")
+        if not stat.S_ISREG(state.st_mode):
+            raise fault(f"{path} must be {what}, and is a pipe, a socket or a device; save it as a file first")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except FileNotFoundError:
+        raise fault(f"there must be {what} at {path}, and there is none; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise fault(f"{path} must be {what} that can be read, and is not: {reason}; check the path") from None
+    if len(data) > most:
+        raise fault(f"{path} must be {what} of at most {most >> 20} MB, and is larger; check that it is the right file")
+    return data
+
+
+def read_text(
+    path: Path, what: str = "a text file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError
+) -> str:
+    """Return the text of a regular file in UTF-8, with or without a byte-order mark, as `read_file` reads it.
+
+    Raises `fault` also if it is in no UTF-8, or holds NUL bytes.
+    """
+    data = read_file(path, what, most, fault)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise fault(f"{path} must be {what} in UTF-8, and line {line} is not; save it as UTF-8") from None
+    if "\0" in text:
+        raise fault(f"{path} must be {what}, and holds NUL bytes, which no text has; check that it is the right file")
+    return text
+
+
+# Errors of the system
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether an error says that a disk, a quota or the largest size of a file is used up."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and (one.errno in NO_ROOM or _SHORT.search(str(one))):
+            return True
+        if isinstance(one, OSError | RuntimeError | ValueError) and any(text in str(one) for text in _FULL):
+            return True
+    return False
+
+
+def told(error: OSError, place: Path | str = "") -> str:
+    """Return an error of the system as a message: where (`place` where the error does not say), what, what to do."""
+    where = error.filename if isinstance(error.filename, str | bytes) else place
+    path = os.fsdecode(where) if where else ""
+    reason = error.strerror or str(error) or type(error).__name__
+    if no_room(error):
+        at = f" on the disk of {path}" if path else ""
+        return f"there is no room left{at} ({reason}); make room there, and give the same command again"
+    todo = _TODO.get(error.errno or 0, "mend that, or choose another path")
+    return f"{path}: {reason}; {todo}" if path else f"{reason}; {todo}"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and what it came of."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
