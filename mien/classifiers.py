@@ -9,10 +9,10 @@ that does best on a part of the training side: no epoch is ever chosen by lookin
 import inspect
 import json
 import math
-import pickle
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +22,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field, field_validator, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien import metrics, stopping, training
+from mien import metrics, stopping, training, weights
 from mien.augment import AugmentSpec, augment, parameters
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import EMOTIONS, Faces, make_index
@@ -43,6 +41,24 @@ TINY = {"size": 48, "weights": "none", "epochs": 20, "batch": 64, "learning_rate
 SMALLEST = {"inception_v3": 75, "vgg16": 32, "resnet50": 32, "tiny": 8}  # what the network's strides need, in pixels
 CHECK_EVERY = 10  # steps between looks at the loss, which make a graphics card wait
 TIMED_ON_CPU = (2, 6)  # images of the batches that a large network is timed on, on a processor
+USUAL = (
+    *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
+    *("resnet18d", "resnet50d", "wide_resnet50_2", "resnext50_32x4d", "seresnet50"),
+    *(f"vgg{n}{norm}" for n in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *("inception_v3", "inception_v4", "densenet121", "densenet169", "xception"),
+    *(f"efficientnet_b{n}" for n in range(5)),
+    *(
+        "tf_efficientnet_lite0",
+        "tf_efficientnet_b0",
+        "mobilenetv2_100",
+        "mobilenetv3_large_100",
+        "mobilenetv3_small_100",
+    ),
+    *("convnext_tiny", "convnext_small", "convnext_base", "swin_tiny_patch4_window7_224"),
+    *(f"{kind}_{size}_patch16_224" for kind in ("vit", "deit") for size in ("tiny", "small", "base")),
+    *("regnety_008", "regnety_016", "tiny"),
+)
+"""Networks that a file of weights is compared with, where it does not fit the one that was named."""
 NOT_NEEDED = "AuxLogits."  # the second head of torchvision's Inception, which only its own training uses
 
 
@@ -320,34 +336,76 @@ def load(folder: Path, device: str = "auto") -> Classifier:
 # Weights
 
 
-def check(spec: ClassifierSpec) -> None:
-    """Raise SpecError if timm has no such network, WeightsError if its weights are not at hand: before long work."""
-    if spec.name != "tiny":
-        _known(spec.name)
-        if spec.weights == "imagenet":
-            _hub_file(spec.name)
+def check_all(specs: Mapping[str, ClassifierSpec], files: Mapping[str, Path] | None = None) -> None:
+    """Raise SpecError or WeightsError if any of some classifiers, by their names, cannot be built: before long work.
+
+    Names of networks come first, then sizes of images, then `files`: those that specs with `file:` mean, by the spec's
+    `weights`. What comes from the hub is `require_hub`'s.
+    """
+    _require_known([spec.name for spec in specs.values()])
+    for name, spec in {(spec.name, spec.size): (name, spec) for name, spec in specs.items()}.values():
+        _require_size(name, spec)
+    for name, path in (files or {}).items():
+        tensors = weights.read(path)
+        for network in dict.fromkeys(spec.name for spec in specs.values() if spec.weights == name):
+            fitting(outline(ClassifierSpec(name=network, weights="none"), 2), network, tensors, path)
+
+
+def require_hub(specs: Iterable[ClassifierSpec], fetch: bool = False) -> None:
+    """Raise WeightsError, with all files that are missing, unless the ImageNet weights are here or can be fetched.
+
+    With `fetch` they are fetched; else the hub is only asked whether it answers.
+    """
+    weights.require_hub(_hubs(spec.name for spec in specs if spec.weights == "imagenet"), fetch)
+
+
+def _require_size(name: str, spec: ClassifierSpec) -> None:
+    """Raise SpecError if the network takes no images of that size: an empty one goes through its outline."""
+    try:
+        outline(spec, 2)(torch.empty(2, 3, spec.size, spec.size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        called = name if name.startswith(spec.name) else f"{name} ({spec.name})"
+        reason = str(error).strip().splitlines()
+        raise SpecError(
+            f"classifier {called}: size must be one that the network takes, and {spec.size} is not"
+            f"{f' ({reason[0]})' if reason else ''}; choose a larger one, such as {usual_size(spec.name)}"
+        ) from None
+
+
+def usual_size(name: str) -> int:
+    """Return the height and width of the images that the pretrained weights of a network were trained on."""
+    return TINY["size"] if name == "tiny" else int(_pretrained(name).get("input_size", (3, 224, 224))[1])
+
+
+def outline(spec: ClassifierSpec, classes: int, channels: int = 3) -> nn.Module:
+    """Return the network as a plan of its layers, without any weights: made in no time, and good for no images."""
+    with torch.device("meta"):
+        network, _, _ = _build(spec, classes, channels)
+    return network.eval()
 
 
 def adopt(path: Path, store: Store) -> str:
-    """Copy a weights file into the store, and return `file:` and its sha256: what specs call it from then on."""
+    """Copy a weights file into the store, and return `file:` and its sha256: what specs call it from then on.
+
+    Raises WeightsError, and copies nothing, if it is not a file of weights.
+    """
     digest = name_file(path)
+    spec = WeightsSpec(sha256=digest.removeprefix("file:"))
+    if not store.done(spec.name):
+        weights.read(path)
 
     def build(out: Path, scratch: Path) -> None:
-        (out / "weights").write_bytes(path.read_bytes())
-        summary = {"holds": f"weights, {path.stat().st_size:,} bytes, from a file named {path.name}"}
+        shutil.copyfile(path, out / "weights")
+        summary = {"holds": f"weights, {path.stat().st_size:,} bytes, from a file named {path.name}", "file": path.name}
         (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
-    store.make(WeightsSpec(sha256=digest.removeprefix("file:")), build)
+    store.make(spec, build)
     return digest
 
 
 def name_file(path: Path) -> str:
     """Return `file:` and the sha256 of a weights file; raises WeightsError if there is no such file."""
-    if not path.is_file():
-        raise WeightsError(
-            f"weights must be 'imagenet', 'none', or the path of a file, and there is no file {path}; check the path"
-        )
-    return f"file:{sha256(path)}"
+    return f"file:{sha256(weights.find(path))}"
 
 
 def adopted(spec: ClassifierSpec, store: Store) -> Path | None:
@@ -365,8 +423,9 @@ def start(spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | 
     path = _weights_path(spec, file)
     origin = "none"
     if path is not None:
-        origin = f"{spec.weights if spec.weights == 'imagenet' else 'file'} ({path.name}, sha256 {sha256(path)})"
-        _take(network, spec.name, _read(path), path)
+        name = Path(weights.shown(path)).name
+        origin = f"{spec.weights if spec.weights == 'imagenet' else 'file'} ({name}, sha256 {sha256(path)})"
+        _take(network, spec.name, weights.read(path), path)
     return Classifier(network, spec, tuple(classes), mean, std, origin)
 
 
@@ -374,10 +433,9 @@ def _weights_path(spec: ClassifierSpec, file: Path | None) -> Path | None:
     if spec.weights == "none":
         return None
     if spec.weights == "imagenet":
-        return _hub_file(spec.name)
+        return weights.of_hub(_hubs([spec.name]))[spec.name]
     if not spec.weights.startswith("file:"):
-        name_file(Path(spec.weights))  # complains if it is not there
-        return Path(spec.weights)
+        return weights.find(Path(spec.weights))
     if file is None or name_file(file) != spec.weights:
         raise WeightsError(
             f"the weights of {spec.name} must be the file with sha256 {spec.weights.removeprefix('file:')}, and "
@@ -387,67 +445,84 @@ def _weights_path(spec: ClassifierSpec, file: Path | None) -> Path | None:
     return file
 
 
-def _hub_file(name: str) -> Path:
-    """Return the local copy of timm's weights of a network, fetching it if need be."""
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    hub = str(_pretrained(name).get("hf_hub_id") or "")
-    if not hub:
+def _hubs(names: Iterable[str]) -> dict[str, str]:
+    """Return where the hub has timm's weights of some networks, as OWNER/NAME; raises WeightsError if it has none."""
+    found = {name: str(_pretrained(name).get("hf_hub_id") or "") for name in names}
+    for name in (name for name, hub in found.items() if not hub):
         raise WeightsError(f"timm has no pretrained weights of {name}; say weights = 'none', or name a file")
-    kept = huggingface_hub.try_to_load_from_cache(hub, "model.safetensors")
-    if isinstance(kept, str):
-        return Path(kept)
-    try:
-        return Path(huggingface_hub.hf_hub_download(hub, "model.safetensors"))
-    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise WeightsError(
-            f"the ImageNet weights of {name} must come from the hub, which cannot be reached ({type(error).__name__}). "
-            f"Where there is a network, fetch the file model.safetensors of {hub} (https://huggingface.co/{hub}), "
-            'bring it here under any name, and say weights = "FILE" with its path. To train from random weights '
-            'instead, say weights = "none"; every table then repeats it'
-        ) from None
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file, or of a .pth file without running any code that it holds."""
-    with path.open("rb") as file:
-        start = file.read(2)
-    try:
-        if start[:2] == b"PK" or start[:1] == b"\x80":  # a zip archive or a pickle: torch.save
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = next((state[key] for key in ("state_dict", "model") if key in state), state)
-        else:
-            state = load_file(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise WeightsError(f"{path} must be a .safetensors or .pth file of tensors, and is not: {reason}") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} must hold named tensors and nothing else, such as timm's model.safetensors")
-    return {str(key): value for key, value in state.items()}
+    return found
 
 
 def _take(network: nn.Module, name: str, given: dict[str, Tensor], path: Path) -> None:
     """Load the tensors into the network, all but a head for other classes."""
+    fitted, told = fitting(network, name, given, path)
+    network.load_state_dict(fitted, strict=False)
+    if told:
+        say(f"{Path(weights.shown(path)).name}: {told}")
+
+
+def fitting(network: nn.Module, name: str, given: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a file under the network's own names, and what was left out, in words.
+
+    A head that does not fit is left out, and so is what stands beside a whole network, such as a projector.
+
+    Raises WeightsError if they do not fit, with the network that they look like.
+    """
     wanted = network.state_dict()
-    given = _widened(network, _renamed(network, given), wanted)
     head = tuple(f"{part}." for part in _head(network))
-    dropped = [key for key in given if key.startswith(head) and given[key].shape != wanted[key].shape]
-    given = {key: value for key, value in given.items() if key not in dropped and not key.startswith(NOT_NEEDED)}
-    missing = [key for key in wanted if key not in given and not key.startswith(head)]
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    strange = [key for key in given if key not in wanted or given[key].shape != wanted[key].shape]
-    if missing or strange:
-        parts = [f"it lacks {_some(missing)}"] * bool(missing)
-        parts += [f"{_some(strange)} {'does' if len(strange) == 1 else 'do'} not fit"] * bool(strange)
-        raise WeightsError(f"{path} must hold the weights of {name} as timm names them, but {' and '.join(parts)}")
-    network.load_state_dict(given, strict=False)
-    if dropped:
-        say(f"{path.name}: its head, for other classes than the {_outputs(wanted, dropped)} here, was left out")
+    body = [key for key in wanted if not key.startswith(head) and not key.endswith("num_batches_tracked")]
+    file = weights.shown(path)
+
+    # Names: without a wrapper's prefix, and as timm has them
+    given, prefix = weights.unprefixed(given, body, file)
+    given = _widened(network, _renamed(network, given), wanted)
+    given = {key: value for key, value in given.items() if not key.startswith(NOT_NEEDED)}
+
+    # The head stays out if any of it is for other classes, and so does what stands beside the network
+    ends = [key for key in given if key.startswith(head)]
+    fits = all(key in wanted and given[key].shape == wanted[key].shape for key in ends)
+    parts = {key.partition(".")[0] for key in wanted}
+    beside = [key for key in given if key.partition(".")[0] not in parts and not key.startswith(head)]
+    left = {*(ends if not fits else ()), *beside}
+    kept = {key: value for key, value in given.items() if key not in left}
+
+    wrong = weights.faults(kept, wanted, body)
+    if wrong:
+        text = f"{file}: it must hold the weights of {name} as timm names them, but {', and '.join(wrong)}"
+        raise WeightsError(f"{text}.{_resembled(given, head, name) or ' Name the network that the file is of'}")
+    told = (
+        [f"its head, for other classes than the {_outputs(wanted, head)} here, was left out"]
+        if ends and not fits
+        else []
+    )
+    told += [
+        f"{', '.join(beside[:3])}{' and more' * (len(beside) > 3)} stand beside the network, and were left out"
+    ] * bool(beside)
+    told += [f"its names begin with '{prefix}', which was taken off"] * bool(prefix)
+    return kept, "; ".join(told)
 
 
-def _outputs(wanted: Mapping[str, Tensor], keys: list[str]) -> int:
-    return len(wanted[keys[0]])
+def _resembled(given: Mapping[str, Tensor], head: tuple[str, ...], name: str) -> str:
+    """Say which usual network the tensors are of, if they are of one, as ` It looks like resnet34.`"""
+    shapes = {key: tuple(value.shape) for key, value in given.items()}
+    for other in (one for one in USUAL if one != name and _first_layer(one) in shapes):
+        network = outline(ClassifierSpec(name=other, size=max(usual_size(other), 75), weights="none"), 2)
+        own = tuple(f"{part}." for part in _head(network))
+        wanted = {key: tuple(value.shape) for key, value in network.state_dict().items() if not key.startswith(own)}
+        wanted = {key: shape for key, shape in wanted.items() if not key.endswith("num_batches_tracked")}
+        if all(shapes.get(key) == shape for key, shape in wanted.items()):
+            rest = [key for key in shapes if key not in wanted and not key.startswith((*own, *head))]
+            if not [key for key in rest if not key.endswith("num_batches_tracked")]:
+                return f" It looks like {other}"
+    return ""
+
+
+def _first_layer(name: str) -> str:
+    return "features.0.weight" if name == "tiny" else f"{_pretrained(name).get('first_conv', '')}.weight"
+
+
+def _outputs(wanted: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
+    return next(len(wanted[key]) for key in reversed(list(wanted)) if key.startswith(head))
 
 
 def _renamed(network: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -509,7 +584,7 @@ def _build(
     """Return the network with random weights, and the mean and deviation that its images are normalised by."""
     if spec.name == "tiny":
         return Tiny(classes, channels), (0.5,) * channels, (0.5,) * channels
-    _known(spec.name)
+    _require_known([spec.name])
     about = _pretrained(spec.name)
     sized = {"img_size": spec.size} if about.get("fixed_input_size") else {}
     wide = {"in_chans": channels} if channels != 3 else {}
@@ -520,12 +595,31 @@ def _build(
     return network, mean, std
 
 
-def _known(name: str) -> None:
-    timm = _timm()
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture) or (tag and name not in timm.list_pretrained(architecture)):
-        near = nearest(name, ["tiny", *timm.list_models()])
-        raise SpecError(f"a classifier must be 'tiny' or a model of timm, and '{name}' is neither.{near}")
+def _require_known(names: Iterable[str]) -> None:
+    """Raise SpecError, with all that are not known, unless each is tiny or a network of timm."""
+    unknown: list[str] = []
+    for name in dict.fromkeys(name for name in names if name != "tiny"):
+        timm = _timm()
+        architecture, _, tag = name.partition(".")
+        known = timm.is_model(architecture) and (not tag or name in timm.list_pretrained(architecture))
+        if not known:
+            unknown.append(f"'{name}' is neither{_alike(name)}")
+    if unknown:
+        raise SpecError(f"a classifier must be 'tiny' or a model of timm, and {'; '.join(unknown)}")
+
+
+def _alike(name: str) -> str:
+    """Say which networks of timm have names that contain this one, the plainest first, or else which is nearest."""
+    timm, lower = _timm(), name.partition(".")[0].lower().replace("-", "").replace("_", "")
+    models = ["tiny", *timm.list_models()]
+    inside = [one for one in models if lower and lower in one.replace("_", "")]
+    leading = [one for one in inside if one.replace("_", "").startswith(lower)]
+    usual = [one for one in USUAL if one in inside]
+    near = list(dict.fromkeys([*usual, *sorted(leading, key=len), *sorted(inside, key=len)]))[:3]
+    if near:
+        more = f" or another of {len(inside)} that contain it" if len(inside) > len(near) else ""
+        return f" (there are {', '.join(near)}{more})"
+    return nearest(name.lower(), models).replace(" Did", ". Did")
 
 
 def _pretrained(name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import Field, model_validator
 
-from mien import classifiers, generators, preprocess, splits, views
+from mien import classifiers, generators, preprocess, splits, views, weights
 from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
 from mien.engine import FAILED, NOT_BEGUN, Engine, Job, Local, failure, work
@@ -242,14 +242,24 @@ class Plan:
 # Reading
 
 
-def read(path: Path, store: Store) -> StudySpec:
+def read(path: Path, store: Store, check: bool = True) -> StudySpec:
     """Return the study of a TOML file with all its names resolved; weights files are copied into the store.
 
+    With `check` all that is still to be trained is looked at before anything is copied: networks, the sizes of their
+    images, weights.
+
     Raises SpecError with the nearest known name for one that is not known, StoreError if the faces are not there,
-    WeightsError if a file of weights is not, DataError if they cannot be split like that; all of them name the file.
+    WeightsError if weights are not or do not fit, DataError if the faces cannot be split like that; all of them name
+    the file.
     """
+    files: dict[str, Path] = {}
     try:
-        return resolve(read_spec(Study, read_toml(path), str(path)), store, path.parent, str(path))
+        spec = resolve(read_spec(Study, read_toml(path), str(path)), store, path.parent, str(path), files)
+        if check:
+            require_classifiers(spec, files, store)
+            for file in files.values():
+                classifiers.adopt(file, store)
+        return spec
     except UsageError as error:
         if str(error).startswith((str(path), "there must be a TOML file")):
             raise
@@ -261,7 +271,7 @@ def recorded(path: Path, store: Store) -> str:
 
     Where the two are not the same, it says so on stderr, with what differs. Raises StoreError if neither was ever run.
     """
-    spec = read(path, store)
+    spec = read(path, store, check=False)
     named = store.aliases().get(spec.title)
     if store.done(spec.name):
         if named not in (None, spec.name):
@@ -302,8 +312,35 @@ def _shown(value: Any) -> str:
     return "not there" if value is None else str(value)
 
 
-def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "study") -> StudySpec:
-    """Return what `study` means in `store`; paths of weights begin at `folder`, complaints with `where`."""
+def require_classifiers(study: StudySpec, files: dict[str, Path], store: Store) -> None:
+    """Raise SpecError or WeightsError if a classifier that is still to be trained cannot be built.
+
+    `files` are the files of weights, by what specs call them.
+    """
+    kinds = {f"{name}, {kind}": one for name, each in study.classifiers.items() for kind, one in each.items()}
+    names = {one.name: one.model_copy(update={"weights": "none"}) for one in kinds.values()}
+    classifiers.check_all(names)
+    if any(one.weights != "none" for one in kinds.values()):
+        todo = plan(study, store)
+        left = [row for row in todo.rows if row.spec.name not in todo.done and not isinstance(row.spec.classifier, str)]
+        kinds = {f"{row.classifier}, {row.ablation}": study.classifiers[row.classifier][row.ablation] for row in left}
+    needed = {one.weights for one in kinds.values()}
+    classifiers.check_all(kinds, {name: path for name, path in files.items() if name in needed})
+
+
+def resolve(
+    study: Study,
+    store: Store,
+    folder: Path = Path(),
+    where: str = "study",
+    files: dict[str, Path] | None = None,
+) -> StudySpec:
+    """Return what `study` means in `store`; complaints begin with `where`.
+
+    Paths of weights begin at `folder`, or in the current folder. The files are copied into the store, or, where `files`
+    is given, noted there by what specs call them.
+    """
+    found: dict[str, Path] = {}
     store.check_alias(study.name)
     taken = store.aliases().get(study.name, "study-")
     if not taken.startswith("study-"):
@@ -333,13 +370,18 @@ def resolve(study: Study, store: Store, folder: Path = Path(), where: str = "stu
         ablations=study.ablations,
         inputs=_inputs(study, run, store, where),
         controls=study.controls,
-        classifiers={name: _classifier(study, name, store, folder, where) for name in study.classifiers},
+        classifiers={name: _classifier(study, name, store, folder, where, found) for name in study.classifiers},
         generator=_generator(study, run.name, where),
         generate=study.generate,
         counts=study.counts,
         seed=study.seed,
     )
     _databases(spec, faces, where)  # complains of what does not hold
+    if files is None:
+        for file in found.values():
+            classifiers.adopt(file, store)
+    else:
+        files |= found
     return spec
 
 
@@ -353,7 +395,9 @@ def _inputs(study: Study, run: Run, store: Store, where: str) -> dict[str, Shown
     return found
 
 
-def _classifier(study: Study, name: str, store: Store, folder: Path, where: str) -> dict[str, ClassifierSpec]:
+def _classifier(
+    study: Study, name: str, store: Store, folder: Path, where: str, files: dict[str, Path]
+) -> dict[str, ClassifierSpec]:
     """Return what one classifier is under each ablation: what is common to all, what is its own, then the ablation."""
     fields = ClassifierSpec.model_fields  # a table of that name, such as augment, is common to all classifiers
     own = {key: value for key, value in study.classifier.items() if isinstance(value, dict) and key not in fields}
@@ -371,28 +415,36 @@ def _classifier(study: Study, name: str, store: Store, folder: Path, where: str)
         for ablation in study.ablations
     }
     return {
-        ablation: _one(_taken_in({**data, **change}, store, folder), store, f"{where}: classifier.{name}, {ablation}")
+        ablation: _one(
+            _by_content({**data, **change}, folder, files), store, f"{where}: classifier.{name}, {ablation}", files
+        )
         for ablation, change in changes.items()
     }
 
 
-def _taken_in(data: dict[str, Any], store: Store, folder: Path) -> dict[str, Any]:
-    """Return the fields of a classifier, its file of weights (if it names any) copied into the store."""
-    weights = data.get("weights", "")
-    if not isinstance(weights, str) or weights in ("", "imagenet", "none") or weights.startswith("file:"):
+def _by_content(data: dict[str, Any], folder: Path, files: dict[str, Path]) -> dict[str, Any]:
+    """Return the fields of a classifier, its file of weights (if it names any) by its content; `files` notes where."""
+    named = data.get("weights", "")
+    if not isinstance(named, str) or named in ("", "imagenet", "none") or named.startswith("file:"):
         return data
-    return {**data, "weights": classifiers.adopt(folder / weights, store)}
+    path = weights.find(Path(named), (folder, Path()))
+    digest = classifiers.name_file(path)
+    files[digest] = path
+    return {**data, "weights": digest}
 
 
-def _one(data: dict[str, Any], store: Store, where: str) -> ClassifierSpec:
-    """Return one classifier; raises WeightsError if the store does not have the file that it means."""
+def _one(data: dict[str, Any], store: Store, where: str, files: dict[str, Path]) -> ClassifierSpec:
+    """Return one classifier; raises WeightsError if the file that it means is neither named nor in the store."""
     spec = read_spec(ClassifierSpec, data, where)
     digest = spec.weights.removeprefix("file:")
-    if spec.weights.startswith("file:") and not store.done(classifiers.WeightsSpec(sha256=digest).name):
-        raise WeightsError(
-            f"{where}: weights must be of a file that is in the store, and none there has the sha256 {digest}; give "
-            "the path of the file, and it is copied there"
-        )
+    if spec.weights.startswith("file:") and spec.weights not in files:
+        kept = classifiers.WeightsSpec(sha256=digest).name
+        if not store.done(kept):
+            raise WeightsError(
+                f"{where}: weights must be of a file that is in the store, and none there has the sha256 {digest}; "
+                "give the path of the file, and it is copied there"
+            )
+        files[spec.weights] = store.run(kept).file("weights")
     return spec
 
 
@@ -812,11 +864,17 @@ def run(
     return whole
 
 
+def require_weights(missing: Sequence[Row], fetch: bool = False) -> None:
+    """Raise WeightsError, with all that are missing, unless the hub's weights are here or, with `fetch`, come now."""
+    found = {(row.classifier, row.ablation): row.spec.classifier for row in missing}
+    classifiers.require_hub([one for one in found.values() if not isinstance(one, str)], fetch)
+
+
 def _check(missing: Sequence[Row]) -> None:
     """Raise SpecError or WeightsError if a classifier cannot be built: before long work."""
-    for one in [row.spec.classifier for row in {(row.classifier, row.ablation): row for row in missing}.values()]:
-        if not isinstance(one, str):
-            classifiers.check(one)
+    found = {f"{row.classifier}, {row.ablation}": row.spec.classifier for row in missing}
+    classifiers.check_all({name: one for name, one in found.items() if not isinstance(one, str)})
+    require_weights(missing, fetch=True)
 
 
 def jobs(todo: Plan, missing: Sequence[Row], store: Store, device: str, slots: int) -> list[Job]:

@@ -15,7 +15,7 @@ LAYERS = [
     {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
     {"crops"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
-    {"augment", "controls", "engine", "ingest", "joins"},
+    {"augment", "controls", "engine", "ingest", "joins", "weights"},
     {"generators", "classifiers", "views"},
     {"trials", "export", "features"},
     {"audit"},
@@ -29,13 +29,13 @@ LAYERS = [
     {"__main__"},
 ]
 ONLY_IN = {
-    "torch": {"training", "augment", "generators", "classifiers", "export", "features"},
+    "torch": {"training", "augment", "generators", "classifiers", "export", "features", "weights"},
     "ray": {"engine"},
     "timm": {"classifiers"},
     "sklearn": {"controls", "audit"},
     "cv2": {"drawing", "ingest", "inputs", "crops", "audit"},  # crops: the detectors
     "jinja2": {"report", "audit", "publish"},
-    "huggingface_hub": {"publish", "classifiers"},
+    "huggingface_hub": {"publish", "weights"},
     "c2pa": {"publish"},
     "matplotlib": {"charts"},
     "typer": {"cli"},

@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 from test_classifiers import CLASSES, blobs
 
-from mien import cost, engine, generators, metrics, report, results, splits, study, trials
+from mien import classifiers, cost, engine, generators, metrics, report, results, splits, study, trials
+from mien.classifiers import Tiny
 from mien.errors import DataError, LeakageError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
-from mien.faces import Faces
+from mien.faces import EMOTIONS, Faces
 from mien.generators import diffusion
 from mien.seeds import seed
 from mien.spec import Spec
@@ -507,7 +509,7 @@ def test_faces_that_are_not_there_are_named(tmp_path: Path, store: Store):
 
 
 def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, store: Store):
-    (tmp_path / "some.safetensors").write_bytes(b"weights")
+    save_file(Tiny(len(EMOTIONS)).state_dict(), tmp_path / "some.safetensors")
     text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"')
     path = write(tmp_path, text)
     first = study.read(path, store)
@@ -520,6 +522,35 @@ def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, stor
     (tmp_path / "some.safetensors").rename(tmp_path / "other.safetensors")
     path.write_text(path.read_text().replace("some.safetensors", "other.safetensors"))
     assert study.read(path, store).name == first.name
+
+
+def test_weights_are_looked_for_beside_the_study_file_first_then_where_the_command_runs(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    beside, here = tmp_path / "studies", tmp_path / "here"
+    for folder, classes in ((beside, 3), (here, 4)):
+        folder.mkdir()
+        save_file(Tiny(classes).state_dict(), folder / "some.safetensors")
+    monkeypatch.chdir(here)
+    path = write(beside, GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"'))
+    name = study.read(path, store).classifiers["tiny"]["plain"].weights
+    assert name == classifiers.name_file(beside / "some.safetensors")
+    (beside / "some.safetensors").unlink()
+    assert study.read(path, store).classifiers["tiny"]["plain"].weights != name
+    (here / "some.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"looked for .*studies/some.safetensors and .*here/some.safetensors"):
+        study.read(path, store)
+
+
+def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_is_copied_or_made(tmp_path: Path, store: Store):
+    save_file(Tiny(4).state_dict(), tmp_path / "good.safetensors")
+    save_file({"features.0.weight": Tiny(4).state_dict()["features.0.weight"]}, tmp_path / "bad.safetensors")
+    before = store.names()
+    text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "good.safetensors"')
+    text = text.replace("folds = 2", 'folds = 2\nablations = ["plain", "x"]\nablation.x.weights = "bad.safetensors"')
+    with pytest.raises(WeightsError, match=r"study.toml: .*bad.safetensors: it must hold the weights of tiny .* lacks"):
+        study.read(write(tmp_path, text), store)
+    assert store.names() == before
 
 
 def test_smoke_study_is_read_for_faces_called_drawn(store: Store):

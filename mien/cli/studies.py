@@ -52,6 +52,7 @@ def study_plan(
     print(cost.describe(cost.costs(plan, rows, home, device), device))
     if workers is not None:
         print(cost.side_by_side(plan, rows, home, device, workers))
+    module.require_weights([row for row in rows if row.spec.name not in plan.done])
 
 
 @study_app.command("run")
