@@ -4,11 +4,36 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-CONSOLE = Console(stderr=True, highlight=False)
+from mien.outside import visible
+
+
+class _Terminal:
+    """A standard stream, whatever it is when it is written to, as rich needs it.
+
+    The command line lets no control characters through its streams, but for those of rich itself, which go by the
+    stream's `terminal`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        stream = getattr(sys, self._name)
+        return getattr(getattr(stream, "terminal", stream), attribute)
+
+
+def console(stream: str = "stdout", width: int | None = None) -> Console:
+    """Return a console of rich for `stdout` or `stderr` that takes texts as they are: no markup, no emoji codes."""
+    file: Any = _Terminal(stream)
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+
+
+CONSOLE = console("stderr")
 LINE_EVERY_S = 15.0
 _hush = [False]  # whether this process is not to speak
 
@@ -17,14 +42,14 @@ class Tracker:
     """What the work in `track` reports to: how much is done, and a short note such as the loss."""
 
     def __init__(self, label: str, total: int) -> None:
-        self.label, self.total = label, total
+        self.label, self.total = visible(label, keep=""), total
         self._began = self._last = time.monotonic()
         self._first: int | None = None
         self._bar: Progress | None = None
 
     def update(self, done: int, note: str = "") -> None:
         """Say that `done` of `total` is done."""
-        now = time.monotonic()
+        now, note = time.monotonic(), visible(note, keep="")
         if self._first is None:
             self._first = done
         if self._bar is not None:
@@ -41,9 +66,12 @@ def track(label: str, total: int) -> Iterator[Tracker]:
     """Show the progress of `total` units of work under `label`."""
     tracker = Tracker(label, total)
     if CONSOLE.is_terminal and not _hush[-1]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[note]}"), console=CONSOLE, transient=True) as bar:
-            bar.add_task(label, total=total, note="")
+        label_column, note_column = (
+            TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}")
+        )
+        columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note_column)
+        with Progress(*columns, console=CONSOLE, transient=True) as bar:
+            bar.add_task(tracker.label, total=total, note="")
             tracker._bar = bar
             yield tracker
     else:
@@ -51,9 +79,9 @@ def track(label: str, total: int) -> Iterator[Tracker]:
 
 
 def say(text: str) -> None:
-    """Print one line for people."""
+    """Print a text for people, with its control characters visible."""
     if not _hush[-1]:
-        CONSOLE.print(text, soft_wrap=True, markup=False)
+        CONSOLE.print(visible(text), soft_wrap=True)
 
 
 @contextmanager

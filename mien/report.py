@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
 from mien import beside, figures, published, results, tables
 from mien.errors import UsageError
 from mien.faces import Faces
-from mien.progress import duration, say
+from mien.progress import console, duration, say
 from mien.results import Cell, Comparison, Study
 from mien.stats import Interval
 from mien.store import Store
@@ -142,11 +141,11 @@ def terminal(study: str, store: Store) -> Table:
 
 def show(study: str, store: Store) -> None:
     """Print the settings table of a study, and what it says of adding synthetic faces."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(terminal(study, store))
+    out = console(width=None if sys.stdout.isatty() else WIDTH)
+    out.print(terminal(study, store))
     found = Study(study, store)
     for text in [*(f"Leak alarm: {text}" for text in _alarms(found)), *_helps(found)]:
-        console.print(text, soft_wrap=True, markup=False)
+        out.print(text, soft_wrap=True)
 
 
 # What the pages show

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from pydantic_core import ErrorDetails
 
 from mien.errors import SpecError
+from mien.outside import SETTINGS_BYTES, read_text
 
 AnyStrict = TypeVar("AnyStrict", bound="Strict")
-RUN_NAME = re.compile(r"^[a-z][a-z0-9_]*-[0-9a-f]{12}$")
+RUN_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{12}\Z")
 BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}
 WHOLE, NUMBER, TEXT, LIST, TABLE = "a whole number", "a number", "text in quotes", "a list in brackets", "a table"
 KINDS = {
@@ -157,13 +158,16 @@ def parents(data: Any) -> list[str]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the tables of a TOML file; raises SpecError if it is missing or not TOML."""
+    """Return the tables of a TOML file; raises SpecError if it is missing, no regular file, too large, or not TOML."""
+    text = read_text(path, "a TOML file", SETTINGS_BYTES, SpecError)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
-    except FileNotFoundError:
-        raise SpecError(f"there must be a TOML file at {path}, and there is none; check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path} must be a TOML file, and is not: {error}") from None
+    except RecursionError:
+        raise SpecError(f"{path} must be a TOML file, and its lists or tables are nested too deeply") from None
+    except ValueError:  # Python reads no number of more than some thousand digits
+        raise SpecError(f"{path} must be a TOML file, and holds a number of too many digits, or a wrong date") from None
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -34,13 +34,14 @@ from typing import Any
 
 from mien import stopping
 from mien.errors import StoreError
+from mien.outside import expanded
 from mien.progress import say
 from mien.spec import RUN_NAME, Spec, nearest, parents
 
 Build = Callable[[Path, Path], None]
 """What makes a run: it writes its files into the first folder, which is empty, and keeps checkpoints in the second."""
 
-ALIAS = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
+ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
 MANIFEST, ABOUT = "manifest.json", "about.json"
 KNOWN = {"sha256", "size"}  # of each file
 HEARTBEAT_S = 2.0
@@ -126,7 +127,7 @@ class Store:
     """A folder of runs; `root` is made when the first run is."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+        self.root = expanded(root)
         self._verified: dict[Path, tuple[int, int]] = {}
 
     # Finding runs
@@ -247,7 +248,7 @@ class Store:
         the next call can go on from there. The run's folder appears whole, by one rename, or not at all.
         """
         if alias is not None:
-            self.check_alias(alias)
+            require_alias(alias)
         while not self.done(spec.name):
             with suppress(Lost), self.claim(spec.name) as require_claim:
                 if not self.done(spec.name):  # another process may have finished it while we waited
@@ -337,17 +338,9 @@ class Store:
 
     # Names
 
-    def check_alias(self, alias: str) -> None:
-        """Raise StoreError unless `alias` can name a run."""
-        if not ALIAS.match(alias) or RUN_NAME.match(alias):
-            raise StoreError(
-                f"an alias must be letters, digits, '.', '_' or '-', begin with a letter or digit, and not look like a "
-                f"run's own name; given: '{alias}'"
-            )
-
     def name(self, alias: str, run: str) -> None:
         """Let `alias` stand for `run` from now on."""
-        self.check_alias(alias)
+        require_alias(alias)
         _write(self._folder("aliases") / alias, run + "\n")
 
     def remove(self, name: str) -> list[str]:
@@ -423,6 +416,15 @@ class Store:
         except OSError as error:
             raise StoreError(f"the store must be a folder that can be written; {path}: {error.strerror}") from None
         return path
+
+
+def require_alias(alias: str) -> None:
+    """Raise StoreError unless `alias` can name a run."""
+    if not ALIAS.match(alias) or RUN_NAME.match(alias):
+        raise StoreError(
+            "an alias must be 1 to 80 letters, digits, '.', '_' or '-', begin with a letter or digit, and not look "
+            f"like a run's own name; given: '{alias}'"
+        )
 
 
 class Pulse:

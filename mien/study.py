@@ -32,7 +32,7 @@ from mien.faces import CLASS_SETS, EMOTIONS, Faces
 from mien.progress import say
 from mien.seeds import seed as seed_of
 from mien.spec import Spec, Strict, nearest, read_spec, read_toml
-from mien.store import Run, Store
+from mien.store import Run, Store, require_alias
 from mien.trials import (
     COPIES,
     HELD_OUT,
@@ -341,7 +341,7 @@ def resolve(
     is given, noted there by what specs call them.
     """
     found: dict[str, Path] = {}
-    store.check_alias(study.name)
+    require_alias(study.name)
     taken = store.aliases().get(study.name, "study-")
     if not taken.startswith("study-"):
         raise SpecError(f"{where}: name must not be an alias of anything else, and '{study.name}' names {taken}")

@@ -7,6 +7,7 @@ for bit the one that was never interrupted.
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,24 +27,30 @@ from torch import Tensor, nn
 from mien import seeds
 from mien.errors import DataError, TrainingError, UsageError, WeightsError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = re.compile(r"(?P<kind>auto|cpu|cuda|mps)|cuda:(?P<card>[0-9]{1,3})")
 BAD_STEPS = 5  # so many steps in a row without a finite loss end a training
 EXPLODED = 5.0  # and so does a loss this many times its early median
 EARLY = 5  # rows of the loss table that make the early median
 
 
 def device(choice: str) -> torch.device:
-    """Return the device that `choice` (auto, cpu, cuda or mps) stands for; auto takes the first of cuda, mps, cpu.
+    """Return the device that `choice` (auto, cpu, cuda, cuda:N or mps) stands for; auto is the first of cuda, mps, cpu.
 
     Raises UsageError if this machine does not have it.
     """
+    named = DEVICES.fullmatch(choice)
+    if named is None:
+        raise UsageError(f"the device must be auto, cpu, cuda, one card such as cuda:1, or mps; given: '{choice}'")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if choice == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
-    if choice not in DEVICES:
-        raise UsageError(f"the device must be one of {', '.join(DEVICES)}; given: '{choice}'")
-    if not there[choice]:
+    if not there[choice.partition(":")[0]]:
         raise UsageError(f"the device '{choice}' must be in this machine, and torch finds none; use --device auto")
+    if named["card"] is not None and int(named["card"]) >= torch.cuda.device_count():
+        raise UsageError(
+            f"the device '{choice}' must be in this machine, whose cards are cuda:0 to "
+            f"cuda:{torch.cuda.device_count() - 1}"
+        )
     return torch.device(choice)
 
 
@@ -126,10 +133,12 @@ def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
 
 def cards(choice: str) -> list[str]:
     """Return the NVIDIA cards that `choice` lets this process use, as CUDA_VISIBLE_DEVICES names them; often none."""
-    if choice not in ("auto", "cuda") or not torch.cuda.is_available():
+    if choice in ("cpu", "mps") or not torch.cuda.is_available():
         return []
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return named or [str(number) for number in range(torch.cuda.device_count())]
+    named = named or [str(number) for number in range(torch.cuda.device_count())]
+    _, one, card = choice.partition(":")
+    return [named[int(card)]] if one else named
 
 
 @contextmanager

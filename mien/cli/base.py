@@ -9,17 +9,44 @@ import typer
 
 from mien import __version__
 from mien.errors import SpecError, UsageError
+from mien.outside import visible
 
 if TYPE_CHECKING:
     from mien.store import Run, Store
 
+CODES = (
+    "Exit codes: 0 done, 1 a fault in mien or a training that diverged, 2 something in the command, its input or the "
+    "machine, 3 a gate refused a release, 4 an audit failed, 5 some trials failed, 130 interrupted."
+)
+
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+def _named(alias: str | None) -> str | None:
+    """Refuse what cannot be an alias, before anything else is done."""
+    if alias is not None:
+        from mien.store import require_alias
+
+        require_alias(alias)
+    return alias
+
+
+def _there(device: str) -> str:
+    """Refuse a device that this machine does not have, before anything else is done."""
+    if device not in ("auto", "cpu"):
+        from mien import training
+
+        training.device(device)
+    return device
+
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="MIEN_STORE", help="The folder that holds all runs.", metavar="DIR")
 ]
-AliasOption = Annotated[str | None, typer.Option("--as", help="A readable name for the result.", metavar="NAME")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+AliasOption = Annotated[
+    str | None, typer.Option("--as", help="A readable name for the result.", metavar="NAME", callback=_named)
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, one card such as cuda:1, or mps.", callback=_there)]
 EngineOption = Annotated[
     str, typer.Option(help="local: processes of this machine; ray: a cluster (RAY_ADDRESS), with 'mien[ray]'.")
 ]
@@ -39,13 +66,16 @@ def print_version(wanted: bool) -> bool:
     return wanted
 
 
-@app.callback()
+@app.callback(epilog=CODES)
 def options(
     store: Annotated[
         Path | None, typer.Option("--store", help="The folder that holds all runs (or MIEN_STORE).", metavar="DIR")
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
+    ] = False,
+    trace: Annotated[
+        bool, typer.Option("--traceback", help="Print where in the code an error arose (or MIEN_DEBUG=1).")
     ] = False,
 ) -> None:
     """Build synthetic facial-expression databases and prove what they are worth.
@@ -54,6 +84,8 @@ def options(
     """
     if store is not None:
         os.environ["MIEN_STORE"] = str(store)
+    if trace:
+        os.environ["MIEN_DEBUG"] = "1"
 
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:
@@ -80,6 +112,8 @@ def fields(texts: list[str]) -> dict[str, Any]:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
+        except (ValueError, RecursionError):  # thousands of digits, or of brackets
+            raise SpecError(f"--set {path}: the value must be one of TOML, and is too long or too nested") from None
         *tables, last = path.split(".")
         place = found
         for table in tables:
@@ -144,7 +178,22 @@ def open_store(path: Path) -> "Store":
 
 
 def print_table(table: Any) -> None:
-    """Print a table of rich, as wide as the terminal, or 200 columns where there is none."""
-    from rich.console import Console
+    """Print a table of rich, as wide as the terminal, or 200 columns where there is none.
 
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    Texts in it are printed as they are: nothing in them is read as rich's markup, and control characters are visible.
+    """
+    from mien.progress import console
+
+    for column in table.columns:
+        column.header = _shown(column.header)
+        column._cells = [_shown(cell) for cell in column._cells]
+    console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _shown(cell: Any) -> Any:
+    """Return a cell of a table with its control characters made visible."""
+    from rich.text import Text
+
+    if isinstance(cell, Text) and not cell.spans:
+        return Text(visible(cell.plain, keep=""), style=cell.style)
+    return visible(cell, keep="") if isinstance(cell, str) else cell
