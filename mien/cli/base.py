@@ -139,6 +139,20 @@ def show_run(run: "Run", alias: str | None) -> None:
         print_table(table)
 
 
+def show_accounts(run: "Run") -> None:
+    """Print for pictures and rows that were read how many were kept, and why each other was not."""
+    for what, account in run.summary.get("accounts", {}).items():
+        left = account["left out"]
+        reasons = "; ".join(f"{reason} {count:,}" for reason, count in left.items())
+        lost = sum(left.values())
+        total = (
+            f"{account['found']:,} = {account['kept']:,} kept + {lost:,} left out" if account["kept"] else f"{lost:,}"
+        )
+        print(f"{what + ':':<12} {total}{f' ({reasons})' if reasons else ''}")
+    if any(account["left out"] for account in run.summary.get("accounts", {}).values()):
+        print(f"left_out.csv in {run.name} names each picture and row that was left out")
+
+
 def show_details(run: "Run", home: "Store") -> None:
     """Print where a run is, what it was made from and how, and its files."""
     import json

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.base import STORE, StoreOption, app, holds, open_store, print_table, show_details, show_run
+from mien.cli.base import STORE, StoreOption, app, holds, open_store, print_table, show_accounts, show_details, show_run
 
 if TYPE_CHECKING:
     from mien.store import Store
@@ -55,6 +55,7 @@ def show(
     home = open_store(store)
     run = home.run(name)
     show_run(run, None)
+    show_accounts(run)
     show_details(run, home)
 
 

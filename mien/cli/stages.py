@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from mien.cli.base import STORE, AliasOption, DeviceOption, StoreOption, app, fields, open_store, pairs, show_run
+from mien.cli.base import (
+    STORE,
+    AliasOption,
+    DeviceOption,
+    StoreOption,
+    app,
+    fields,
+    open_store,
+    pairs,
+    show_accounts,
+    show_run,
+)
 from mien.errors import TrialsFailed, UsageError
 
 CropOption = Annotated[
@@ -128,6 +139,7 @@ def ingest(
         alias=alias,
     )
     show_run(run, alias)
+    show_accounts(run)
 
 
 @app.command()

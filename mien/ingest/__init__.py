@@ -8,9 +8,9 @@ all. A folder is only read. READERS, at the end, names them all.
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256 as digest
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,12 @@ from mien.spec import Spec, nearest, read_spec
 from mien.store import Run, Store, sha256
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Pictures by their suffix, in forms that are not read: their loss is a warning, that of a shortcut a note.
+UNREAD_SUFFIXES = frozenset(
+    {".avif", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg_large", ".jpg_large", ".jxl", ".pjpeg"}
+    | {".pnm", ".tga"}
+)
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # how a picture's file begins
 AUTO = "auto"  # instead of a reader's name
 DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")
 
@@ -77,16 +83,27 @@ class Reader:
     options: tuple[str, ...] = ()  # the fields of IngestSpec that it takes beside those that all take
     parts: dict[str, str] = field(default_factory=dict)  # of which `part` is one, the usual one first -> what it is
     generic: bool = False  # any folder of images: `auto` thinks of it last
+    holders: frozenset[str] = frozenset()  # suffixes of files with many pictures that are all to be accounted for: .avi
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One odd thing about a folder: `kind` in two or three words, `where` relative to it, `what` in a sentence."""
+    """One odd thing about a folder: `kind` in two or three words, `where` relative to it, `what` in a sentence.
+
+    What is left out for it is named to the last: `pictures` as `Listing.names` calls them, `rows` by their names in
+    `Listing.read`, and `files` that are neither. `gone` has clips and keys: rows that give them are left out with them.
+    `kind` is then the reason that the accounts give; of several reasons the first counts, and what another part of the
+    reader keeps is not left out.
+    """
 
     severity: Severity
     kind: str
     where: str
     what: str
+    pictures: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    gone: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    rows: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    files: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,11 @@ class Listing:
     Many pictures may lie in one file, such as a video or a table. The column `place` then says which of them a row is,
     or WHOLE, and `unpack` yields those at the given places of a file, in that order, or the complaint about one; it
     holds no more than a few at a time. A column `box` may have the face's left, top, width and height in the picture,
-    or None.
+    or None. `held` has the places of all pictures in each such file.
+
+    `read` has all rows of sheets, tables and annotations: what each is called ("casme2.csv, row 12"), and the clip or
+    key that it gives, or nothing. Each is kept, because that clip or key is there, or is in `Finding.rows`. `disk` and
+    `at` are filled in by `scan` alone: the pictures below the folder that was given, and where `root` is in it.
     """
 
     root: Path
@@ -110,6 +131,10 @@ class Listing:
     licence: str
     part: str | None = None
     unpack: Unpack | None = None
+    read: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    disk: tuple[str, ...] = ()
+    at: str = "."
 
     def paths(self) -> list[Path]:
         """Return the path of each row's image, or of the file that it lies in."""
@@ -117,16 +142,22 @@ class Listing:
 
     def names(self) -> list[str]:
         """Return what each image is called: its path, and behind a '#' its place inside that file."""
-        if "place" not in self.rows:
-            return list(self.rows["path"])
-        places = zip(self.rows["path"], self.rows["place"], strict=True)
-        return [path if place == WHOLE else f"{path}#{place}" for path, place in places]
+        return names_of(self.rows)
+
+
+def names_of(rows: pd.DataFrame) -> list[str]:
+    """Return what the images of some rows of a listing are called."""
+    if "place" not in rows:
+        return list(rows["path"])
+    places = zip(rows["path"], rows["place"], strict=True)
+    return [path if place == WHOLE else f"{path}#{place}" for path, place in places]
 
 
 class IngestSpec(Spec):
     """A dataset's folder as its files make it, wherever it stands, and the form that its images get."""
 
     stage: ClassVar[str] = "ingest"
+    version: int = 2
     reader: str
     fingerprint: str  # of the files: see `fingerprint`
     dataset: str  # in front of keys, subjects and clips
@@ -214,12 +245,19 @@ def ingest(
             "has changed, or is another dataset; ingest it anew"
         )
     shown, places, _ = _found(listing, spec, workers, crop_model, None)
-    return read_listing(shown, spec, workers, skip_unreadable, places)[0]
+    faces, unread = read_listing(shown, spec, workers, skip_unreadable, places)
+    findings = [*listing.findings, *accounts.faceless(listing, shown), *unread]
+    accounts.close(listing, READERS[spec.reader].READER, faces, findings)
+    return faces
 
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
-    """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of its kind."""
-    listing = READERS[spec.reader].scan(_folder(root), spec)
+    """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of its kind.
+
+    All pictures and rows are accounted for: one that the reader neither lists nor names is a finding.
+    """
+    about = READERS[spec.reader].READER
+    listing = accounts.check(READERS[spec.reader].scan(_folder(root), spec), _folder(root), about)
     others = [part for part in READERS[spec.reader].READER.parts if part != listing.part]
     if not others or any(finding.kind == "part" for finding in listing.findings):
         return listing
@@ -288,8 +326,9 @@ def run(
 ) -> Run:
     """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv, labels.csv and summary.json.
 
-    labels.csv says what each label of the source became, and action_units.parquet has the units of each clip, a row a
-    unit (`facs.units`), where the source has any.
+    left_out.csv names each picture and each row that did not become an image, with its reason; summary.json has the
+    sums. labels.csv says what each label of the source became, and action_units.parquet has the units of each clip, a
+    row a unit (`facs.units`), where the source has any.
 
     With a crop it has crops.csv, misses.csv and crops.png too, which say what was found where; `crop_model` is YuNet's
     file.
@@ -316,17 +355,18 @@ def run(
         shown, places, about_crop = _found(listing, spec, workers, crop_model, out)
         faces, unread = read_listing(shown, spec, workers, skip_unreadable, places)
         _tell(unread)
-        findings = [*listing.findings, *unread]
-        columns = ["severity", "kind", "where", "what"]
-        pd.DataFrame([asdict(finding) for finding in findings], columns=columns).to_csv(
-            out / "findings.csv", index=False, lineterminator="\n"
-        )
         about = READERS[reader].READER
+        findings = [*listing.findings, *accounts.faceless(listing, shown), *unread]
+        columns = ["severity", "kind", "where", "what"]
+        told = [[getattr(finding, column) for column in columns] for finding in findings]
+        pd.DataFrame(told, columns=columns).to_csv(out / "findings.csv", index=False, lineterminator="\n")
+        ledgers = accounts.close(listing, about, faces, findings, out)
         summary = {
             "dataset": spec.dataset,
             "licence": faces.index["licence"].iloc[0],
             "citation": about.citation if spec.licence is None and listing.licence == about.licence else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
+            "accounts": accounts.summary(ledgers),
             **about_crop,
             "terms": recorded(reader, spec.dataset, spec.licence, spec.licence or listing.licence),
         }
@@ -393,37 +433,79 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
     """
     images: list[str] = []
     foreign: dict[str, list[str]] = {}
+    unread: dict[str, list[str]] = {}
     links: list[str] = []
     nameless: list[str] = []
     special: list[str] = []
-    for path, entry in _entries(root, ""):
+    for path, entry in entries(root, ""):
         suffix = PurePosixPath(path).suffix.lower()
         if not path.isprintable():  # not UTF-8, or control characters: no table could hold it
-            nameless.append(ascii(path))
+            nameless.append(shown(path))
         elif entry.is_symlink() and not _inside(root, root / path):
             links.append(path)
         elif not entry.is_file():  # to open a pipe would wait for ever
             special.append(path)
         elif suffix in suffixes:
             images.append(path)
+        elif pictorial(path, entry):
+            unread.setdefault(suffix or "no suffix", []).append(path)
         else:
             foreign.setdefault(suffix or "no suffix", []).append(path)
-    findings = [
-        Finding(
-            "note", "foreign files", some(names), f"no images by their suffix ({suffix}), passed over: {len(names)}"
+    return images, [*_passed_over(foreign, unread), *_not_opened(links, special, nameless)]
+
+
+def pictorial(path: str, entry: os.DirEntry[str], holders: Set[str] = frozenset()) -> bool:
+    """Whether a file is, or should be, a picture: by its suffix, or without one by its first bytes."""
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or suffix in holders:
+        return True
+    if suffix or not entry.is_file(follow_symlinks=False):
+        return False
+    try:
+        with Path(entry).open("rb") as file:
+            return file.read(8).startswith(MAGIC)
+    except OSError:
+        return False
+
+
+def shown(path: str) -> str:
+    """Return a path as it can be printed: parts that cannot are escaped."""
+    if path.isprintable():
+        return path
+    return "/".join(part if part.isprintable() else ascii(part)[1:-1] for part in path.split("/"))
+
+
+def _passed_over(foreign: dict[str, list[str]], unread: dict[str, list[str]]) -> list[Finding]:
+    """Return what is said of files that are no pictures by their suffix, and of pictures in forms that are not read."""
+    findings = []
+    for suffix, names in sorted(foreign.items()):
+        what = f"no images by their suffix ({suffix}), passed over: {len(names)}"
+        findings.append(Finding("note", "foreign files", some(names), what, files=tuple(names)))
+    for suffix, names in sorted(unread.items()):
+        if suffix in IMAGE_SUFFIXES:
+            what = f"images, which this set does not have ({suffix}), passed over: {len(names)}"
+            findings.append(Finding("note", "foreign files", some(names), what, pictures=tuple(names)))
+            continue
+        what = (
+            f"images in a form, or with a suffix, that is not read ({suffix}), left out: {len(names)}; rename those "
+            "that are JPEG to .jpg, and save others as PNG"
         )
-        for suffix, names in sorted(foreign.items())
-    ]
-    if links:
-        what = f"links that lead out of the folder, or to a folder, not followed: {len(links)}"
-        findings.append(Finding("warning", "links", some(links), what))
-    if special:
-        what = f"pipes, sockets or devices, not opened: {len(special)}"
-        findings.append(Finding("warning", "special files", some(special), what))
-    if nameless:
-        what = f"files with names that cannot be printed, left out: {len(nameless)}; rename them"
-        findings.append(Finding("warning", "unprintable names", some(nameless), what))
-    return images, findings
+        findings.append(Finding("warning", "unread form", some(names), what, pictures=tuple(names)))
+    return findings
+
+
+def _not_opened(links: list[str], special: list[str], nameless: list[str]) -> list[Finding]:
+    """Return what is said of files that are not opened, whatever they hold."""
+    said = (
+        ("links", links, f"links that lead out of the folder, or to a folder, not followed: {len(links)}"),
+        ("special files", special, f"pipes, sockets or devices, not opened: {len(special)}"),
+        (
+            "unprintable names",
+            nameless,
+            f"files with names that cannot be printed, left out: {len(nameless)}; rename them",
+        ),
+    )
+    return [Finding("warning", kind, some(names), what, pictures=tuple(names)) for kind, names, what in said if names]
 
 
 def no_dataset(root: Path, reader: Reader, lacking: str = "") -> DataError:
@@ -447,7 +529,11 @@ def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFram
     findings = []
     for raw, images in labelled[lost].groupby("raw_label"):
         what = f"'{raw}' is no single emotion; left out: {len(images)} images; --map '{raw}=EMOTION' would keep them"
-        findings.append(Finding("warning", "no single emotion", some(sorted(set(images["clip"]) - {""})) or ".", what))
+        where = some(sorted(set(images["clip"]) - {""})) or "."
+        gone = (*images["key"], *sorted(set(images["clip"]) - {""}))
+        findings.append(
+            Finding("warning", "no single emotion", where, what, pictures=tuple(names_of(images)), gone=gone)
+        )
     if lost.all():
         raise DataError(f"{where}: some label must be an emotion, and none is: {some(sorted(emotions), 20)}")
     return labelled[~lost].reset_index(drop=True), findings
@@ -530,19 +616,19 @@ def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
             yield from _glance(root, f"{below}{name}/", depth - 1)
 
 
-def _entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
-    """All files, and links to folders, in the order of names."""
+def entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
+    """Yield all files that are not hidden, and links to folders, in the order of names."""
     try:
         with os.scandir(root / below) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+            inside = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{root / below} must be a folder that can be read: {error.strerror}") from None
-    for entry in entries:
+    for entry in inside:
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _entries(root, path)
+            yield from entries(root, path)
         else:
             yield path, entry
 
@@ -651,6 +737,7 @@ def read_listing(
             "unreadable image",
             names[place],
             f"left out: {fault.replace(f'{listing.root}/', '')}",
+            pictures=(names[place],),
         )
         for place, fault in faults.items()
     ]
@@ -763,6 +850,7 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
 
 
 from mien.ingest import (  # noqa: E402  the readers use what stands above
+    accounts,
     affectnet,
     casme,
     casme2,

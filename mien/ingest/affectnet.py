@@ -15,7 +15,7 @@ import numpy as np
 
 from mien.errors import DataError
 from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, walk
-from mien.ingest.rows import Row, listing, told
+from mien.ingest.rows import Losses, Row, listing, told
 from mien.preprocess import Box
 
 READER = Reader(
@@ -61,6 +61,8 @@ COLUMNS = (
 )
 SAID = {
     "row without file": "rows or annotations of images that are not there: {}",
+    "misplaced image": "images not at {{train,val}}_set/images/N.jpg, left out: {}",
+    "repeated image": "images whose folder and name are those of another, which was taken; left out: {}",
     "file without row": "images that no list names, left out: {}",
     "unusable annotation": "images without a usable annotation NNN_exp.npy, left out: {}",
     "unusable row": "rows whose expression is no number from 0 to 10, left out: {}",
@@ -83,18 +85,18 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     lists = [path for path in paths if _LIST.fullmatch(path)]
     cropped = [match for match in map(_CROPPED.fullmatch, paths) if match]
     if cropped:
-        rows, used, faults = _from_annotations(root, cropped, paths)
+        rows, used, faults, losses, read = _from_annotations(root, cropped, paths)
         faults["other table"] = [path for path in paths if path.lower().endswith(".csv")]
     else:
-        rows, faults = _from_lists(root, lists, paths)
+        rows, faults, losses, read = _from_lists(root, lists, paths)
         used = lists
         faults["other table"] = [path for path in paths if path.lower().endswith(".csv") and path not in lists]
-    findings += told(faults, SAID, notes=["repeated row", "other table"])
+    findings += told(faults, SAID, ["repeated row", "other table"], losses)
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
         what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
         findings.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
-    return listing(root, rows, findings, spec, READER, [root / path for path in used])
+    return listing(root, rows, findings, spec, READER, [root / path for path in used], read=read)
 
 
 def recognise(look: Look) -> str | None:
@@ -110,22 +112,31 @@ def recognise(look: Look) -> str | None:
 
 def _from_annotations(
     root: Path, images: Sequence[re.Match[str]], paths: Sequence[str]
-) -> tuple[list[Row], list[str], dict[str, list[str]]]:
+) -> tuple[list[Row], list[str], dict[str, list[str]], Losses, dict[str, str]]:
+    """Return rows, the annotations that they rest on, faults, what is lost by them, and the key of each annotation."""
     rows: list[Row] = []
     faults: dict[str, list[str]] = {}
+    losses = Losses()
     annotations = {path for path in paths if path.lower().endswith("_exp.npy")}
+    read = dict.fromkeys(sorted(annotations), "")
     used: list[str] = []
     for image in images:
         path = f"{image[1]}/annotations/{image[3]}_exp.npy"
-        code = _expression(root / path) if path in annotations else ""
+        code = _expression(root / path) if path in read else ""
         annotations.discard(path)
         if code not in READER.labels:
             faults.setdefault("unusable annotation", []).append(image[0])
+            losses.add("unusable annotation", [image[0]], [path] if path in read else [])
             continue
         used.append(path)
         rows.append(Row(image[0], f"{image[2].lower()}/{int(image[3])}", code))
+        read[path] = rows[-1].key
     faults["row without file"] = sorted(annotations)
-    return rows, used, faults
+    losses.add("row without file", rows=sorted(annotations))
+    stray = sorted(set(_images(paths)) - {image[0] for image in images})
+    faults["misplaced image"] = stray
+    losses.add("misplaced image", stray)
+    return rows, used, faults, losses, read
 
 
 def _expression(path: Path) -> str:
@@ -140,30 +151,62 @@ def _expression(path: Path) -> str:
 # As released in 2017
 
 
-def _from_lists(root: Path, lists: Sequence[str], paths: Sequence[str]) -> tuple[list[Row], dict[str, list[str]]]:
-    images = {_short(path): path for path in reversed(paths) if not path.lower().endswith((".csv", ".npy"))}
-    rows: dict[str, Row] = {}
+def _images(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if not path.lower().endswith((".csv", ".npy"))]
+
+
+def _from_lists(
+    root: Path, lists: Sequence[str], paths: Sequence[str]
+) -> tuple[list[Row], dict[str, list[str]], Losses, dict[str, str]]:
+    """Return the rows of images that the lists name, faults, what is lost by them, and the key of each row read."""
+    images: dict[str, str] = {}
     faults: dict[str, list[str]] = {}
-    named: set[str] = set()
+    losses = Losses()
+
+    def fault(kind: str, name: str, row: str) -> None:
+        faults.setdefault(kind, []).append(name)
+        losses.add(kind, rows=[row])
+
+    # Images, by the name that the lists have for them.
+    for path in _images(paths):
+        if images.setdefault(_short(path), path) != path:
+            faults.setdefault("repeated image", []).append(path)
+            losses.add("repeated image", [path])
+
+    # Rows, the first of each image; what later ones say must be the same.
+    rows: dict[str, Row] = {}
+    read: dict[str, str] = {}
+    refused: dict[str, str] = {}  # images of rows that cannot be used
+    torn: dict[str, list[str]] = {}
+    first: dict[str, str] = {}
     for table in lists:
         partition = Path(table).stem.lower()
-        for name, code, box in _lines(root / table):
+        for number, (name, code, box) in _lines(root / table):
+            row = f"{table}, row {number}"
             path = images.get(_short(name))
-            named.add(path or "")
+            read[row] = f"{partition}/{name}"
             if path is None:
-                faults.setdefault("row without file", []).append(name)
+                fault("row without file", name, row)
             elif code not in READER.labels:
-                faults.setdefault("unusable row", []).append(name)
+                fault("unusable row", name, row)
+                refused[path] = "unusable row"
             elif path in rows:
-                kind = "repeated row" if rows[path].raw_label == code else "contradiction"
-                faults.setdefault(kind, []).append(path)
+                same = rows[path].raw_label == code
+                fault("repeated row" if same else "contradiction", path, row)
+                if not same:
+                    torn.setdefault(path, []).append(row)
             else:
                 rows[path] = Row(path, f"{partition}/{name}", code, box=box)
+                first[path] = row
                 if box is None and READER.labels[code] != LEFT_OUT:
                     faults.setdefault("no face box", []).append(name)
-    faults["file without row"] = sorted(set(images.values()) - named)
-    torn = set(faults.get("contradiction", ()))
-    return [row for path, row in rows.items() if path not in torn], faults
+
+    # Images that are left out.
+    losses.add("contradiction", torn, [first[path] for path in torn])
+    losses.add("unusable row", [path for path in refused if path not in rows])
+    faults["file without row"] = sorted(set(images.values()) - set(rows) - set(refused))
+    losses.add("file without row", faults["file without row"])
+    return [row for path, row in rows.items() if path not in torn], faults, losses, read
 
 
 def _short(path: str) -> str:
@@ -171,21 +214,24 @@ def _short(path: str) -> str:
     return "/".join(path.lower().replace("\\", "/").split("/")[-2:])
 
 
-def _lines(table: Path) -> Iterator[tuple[str, str, Box | None]]:
-    """Yield image, code and face of each row; a list without a header has the columns of the others."""
+def _lines(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]:
+    """Yield the number of each row, as people count, with its image, code and face.
+
+    A list without a header has the columns of the others.
+    """
     try:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            lines = (line for line in csv.reader(file) if any(line))
-            head = next(lines, [])
+            lines = ((number, line) for number, line in enumerate(csv.reader(file), start=1) if any(line))
+            first, head = next(lines, (1, []))
             names = [name.strip().lower() for name in head]
             bare = COLUMNS[0] not in names and len(head) == len(COLUMNS) and "/" in head[0]
             if bare:
-                yield _line(dict(zip(COLUMNS, head, strict=True)))
+                yield first, _line(dict(zip(COLUMNS, head, strict=True)))
             lacking = [] if bare else [name for name in ("expression", COLUMNS[0]) if name not in names]
             if lacking:
                 raise DataError(f"{table} must have the columns {', '.join(COLUMNS)}, and lacks {', '.join(lacking)}")
-            for line in lines:
-                yield _line(dict(zip(COLUMNS if bare else names, line, strict=False)))
+            for number, line in lines:
+                yield number, _line(dict(zip(COLUMNS if bare else names, line, strict=False)))
     except (OSError, csv.Error) as error:
         raise DataError(f"{table} must be a list in CSV, and is not: {error}; copy it anew") from None
 

@@ -80,15 +80,22 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     tree, findings = find_tree(root, TAIL, READER, "has no folder s15 with videos in it")
     sheet, told = find_sheet(root, tree, SHEET, spec.sheet, "CAS(ME)^2code_final.xlsx")
     codes, subjects, videos = _workbook(sheet)
-    rows = [(line, values) for line, values in codes.rows() if part == "all" or _kind(values) in (part, "")]
-    clips, doubts = read_clips(sheet.name, rows, lambda values: _clip(values, column, subjects, videos), {})
+    every = list(codes.rows())
+    rows = [(line, values) for line, values in every if part == "all" or _kind(values) in (part, "")]
+    clips, doubts, read = read_clips(sheet.name, rows, lambda values: _clip(values, column, subjects, videos), {})
     images, passed = walk(tree)
     homes, strays = by_folder(images, TAIL, _subject, "s15/VIDEO/...N.suffix")
     coded, doubled = _by_code(homes)
     frames, more = assemble(clips, coded, {}, f"{tree} and {sheet}", shared=True)
     labelled, left_out = label(frames, spec, str(sheet))
     findings += [told, *doubts, *_ended(rows, subjects), *passed, *strays, *doubled, *more, *left_out]
-    return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part)
+    mine = {line for line, _ in rows}
+    others = tuple(f"{sheet.name}, row {line}" for line, _ in every if line not in mine)
+    if others:
+        what = f"rows of the part that was not read, left out: {len(others)}"
+        findings.append(Finding("note", "other part", part, what, rows=others))
+    read |= dict.fromkeys(others, "")
+    return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=read)
 
 
 # The workbook
@@ -151,7 +158,8 @@ def _by_code(homes: Homes) -> tuple[Homes, list[Finding]]:
         coded.setdefault((subject, f"#{video['code']}" if video else folder), []).append(frames)
     doubled = [f"{subject}/{code}" for (subject, code), found in coded.items() if len(found) > 1]
     what = f"two folders of one person with the same video code, left out: {len(doubled)}"
-    findings = [Finding("warning", "repeated video", some(doubled), what)] if doubled else []
+    lost = tuple(path for found in coded.values() if len(found) > 1 for frames in found for path in frames.values())
+    findings = [Finding("warning", "repeated video", some(doubled), what, pictures=lost)] if doubled else []
     return {home: found[0] for home, found in coded.items() if len(found) == 1}, findings
 
 

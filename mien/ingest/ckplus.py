@@ -8,8 +8,8 @@ FACS/S005/001/S005_001_00000011_facs.txt           a line for each action unit: 
 import re
 from pathlib import Path
 
-from mien.ingest import IMAGE_SUFFIXES, IngestSpec, Listing, Look, Reader, walk
-from mien.ingest.rows import LEVELS, Row, climb, listing, matches, text, told
+from mien.ingest import IMAGE_SUFFIXES, Finding, IngestSpec, Listing, Look, Reader, some, walk
+from mien.ingest.rows import LEVELS, Losses, Row, climb, listing, matches, text, told
 
 READER = Reader(
     dataset="ckplus",
@@ -61,9 +61,12 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     emotions, codings = _coded(texts, "emotion"), _coded(texts, "facs")
     clips: dict[str, dict[int, str]] = {}
     faults: dict[str, list[str]] = {}
+    losses = Losses()
     for image in images:
         if clips.setdefault(_clip(image), {}).setdefault(int(image[3]), image[0]) != image[0]:
             faults.setdefault("repeated image", []).append(image[0])
+            losses.add("repeated image", [image[0]])
+    read = {path: clip for clip, files in emotions.items() for path in files}
     rows: list[Row] = []
     used: list[str] = []
     for clip, frames in sorted(clips.items()):
@@ -71,7 +74,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         codes = {_emotion(text(root / path)) for path in files}
         code = codes.pop() if len(codes) == 1 else None
         if code is None:
-            faults.setdefault("unusable emotion" if files else "no emotion", []).append(clip)
+            kind = "unusable emotion" if files else "no emotion"
+            faults.setdefault(kind, []).append(clip)
+            losses.add(kind, frames.values(), files)
             continue
         if set(files.values()) != {max(frames)}:
             faults.setdefault("peak is not last", []).append(clip)
@@ -87,14 +92,22 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         ]
     if emotions:
         faults["no images"] = sorted(emotions)
-    findings += [*stray, *told(faults, SAID, notes=["no emotion"])]
-    return listing(root, rows, findings, spec, READER, [root / path for path in used])
+        losses.add("no images", rows=[path for files in emotions.values() for path in files])
+    findings += [*stray, *told(faults, SAID, ["no emotion"], losses), *_foreign(texts)]
+    return listing(root, rows, findings, spec, READER, [root / path for path in used], read=read)
 
 
 def recognise(look: Look) -> str | None:
     """Say by what the folder is CK+: a sequence's folder and file, both named after subject and sequence."""
     image = look.first(r"(.*/)?S([0-9]{3})/([0-9]{3})/S\2_\3_[0-9]{8}\.[a-z]+")
     return f"{image} is named as its frames are" if image else None
+
+
+def _foreign(texts: list[str]) -> list[Finding]:
+    """Return what is said of texts that are no annotations by their names."""
+    foreign = [path for path in texts if not _CODED.fullmatch(path)]
+    what = f"texts that are no annotations by their names, passed over: {len(foreign)}"
+    return [Finding("note", "foreign files", some(foreign), what, files=tuple(foreign))] if foreign else []
 
 
 def _clip(match: re.Match[str]) -> str:

@@ -52,7 +52,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     torn = sorted(clip for clip, names in classes.items() if len(names) > 1)
     if torn:
         what = f"sequences with images in more than one class, left out: {len(torn)}"
-        findings.append(Finding("warning", "contradiction", some(torn), what))
+        lost = tuple(image[0] for image in found if _clip(image) in torn)
+        findings.append(Finding("warning", "contradiction", some(torn), what, pictures=lost))
     rows = [
         Row(
             path=image[0],

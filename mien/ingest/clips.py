@@ -125,14 +125,14 @@ def scan_release(
     found = table(sheet, layout.columns, ["action_units", *layout.optional])
     if not found.places["action_units"]:
         findings.append(Finding("note", "no action units", sheet.name, "the sheet has no column for them"))
-    clips, doubts = read_clips(sheet.name, found.rows(), clip, patches or {})
+    clips, doubts, read = read_clips(sheet.name, found.rows(), clip, patches or {})
     images, passed = walk(tree)
     kept, others = without(images, layout.beside)
     homes, strays = by_folder(kept, layout.tail, layout.subject, layout.form)
     frames, more = assemble(clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared)
     labelled, left_out = label(frames, spec, str(sheet))
     findings += [told, *doubts, *passed, *others, *strays, *more, *left_out]
-    return Listing(tree, labelled, (sheet,), tuple(findings), reader.licence, part)
+    return Listing(tree, labelled, (sheet,), tuple(findings), reader.licence, part, read=read)
 
 
 # The tree
@@ -166,8 +166,9 @@ def without(images: Sequence[str], beside: str) -> tuple[list[str], list[Finding
     kept = [path for path in images if not beside or beside not in path.lower()]
     if len(kept) == len(images):
         return kept, []
-    what = f"images of another kind, passed over: {len(images) - len(kept)}"
-    return kept, [Finding("note", "other images", beside.strip("/"), what)]
+    others = tuple(path for path in images if beside in path.lower())
+    what = f"images of another kind, passed over: {len(others)}"
+    return kept, [Finding("note", "other images", beside.strip("/"), what, pictures=others)]
 
 
 def by_folder(
@@ -193,10 +194,10 @@ def by_folder(
     findings = []
     if stray:
         what = f"images not at {layout}, left out: {len(stray)}"
-        findings.append(Finding("warning", "misplaced image", some(stray), what))
+        findings.append(Finding("warning", "misplaced image", some(stray), what, pictures=tuple(stray)))
     if twice:
         what = f"images with the frame number of another in the same clip, left out: {len(twice)}"
-        findings.append(Finding("warning", "repeated frame", some(twice), what))
+        findings.append(Finding("warning", "repeated frame", some(twice), what, pictures=tuple(twice)))
     return {home: dict(sorted(frames.items())) for home, frames in homes.items()}, findings
 
 
@@ -205,15 +206,20 @@ def by_folder(
 
 def read_clips(
     sheet: str, rows: Iterable[tuple[int, dict[str, str]]], clip: Callable[[dict[str, str]], Clip], patches: Patches
-) -> tuple[list[Clip], list[Finding]]:
-    """Return the usable rows of the sheet in the order of subject and clip, and what is wrong with the others.
+) -> tuple[list[Clip], list[Finding], dict[str, str]]:
+    """Return the usable rows of the sheet in the order of subject and clip, what is wrong with the others, and which
+    clip each row gives.
 
     Faults that a row shows by itself are mended.
     """
     clips: dict[tuple[str, str], Clip] = {}
     torn: set[tuple[str, str]] = set()
     findings = []
+    read: dict[str, str] = {}
     for line, values in rows:
+        row = f"{sheet}, row {line}"
+        row = row if row not in read else f"{row}, again"
+        read[row] = ""
         try:
             made, mended = _patched(clip(values), {}, patches)
             if made.offset < made.onset:
@@ -221,8 +227,9 @@ def read_clips(
                 raise ValueError(f"onset and offset must be frame numbers in order; given: {given}")
         except ValueError as error:
             what = f"{error}; the clip was left out"
-            findings.append(Finding("warning", "unusable row", f"{sheet}, row {line}", what))
+            findings.append(Finding("warning", "unusable row", f"{sheet}, row {line}", what, rows=(row,)))
             continue
+        read[row] = made.key
         known = (made.subject, made.name.lower())
         if known not in clips:
             clips[known] = made
@@ -230,12 +237,14 @@ def read_clips(
         elif clips[known] != made:
             torn.add(known)
         else:
-            findings.append(Finding("note", "repeated row", made.key, f"{sheet} has it twice, alike"))
+            findings.append(Finding("note", "repeated row", made.key, f"{sheet} has it twice, alike", rows=(row,)))
     for known in sorted(torn):
         where = clips.pop(known).key
         what = f"{sheet} has it twice, with different values; left out"
-        findings.append(Finding("warning", "contradiction", where, what))
-    return sorted(clips.values(), key=lambda made: (made.subject, _homes(made)[-1], made.onset, made.name)), findings
+        lost = tuple(row for row, key in read.items() if key.lower() == where.lower())
+        findings.append(Finding("warning", "contradiction", where, what, rows=lost))
+    ordered = sorted(clips.values(), key=lambda made: (made.subject, _homes(made)[-1], made.onset, made.name))
+    return ordered, findings, read
 
 
 def row_clip(values: dict[str, str], subject: str | None) -> Clip:
@@ -275,7 +284,8 @@ def assemble(
     for clip in clips:
         home = next((home for home in _homes(clip) if home in homes), None)
         if home is None:
-            findings.append(Finding("warning", "clip not on disk", clip.key, "in the sheet, not on the disk; left out"))
+            what = "in the sheet, not on the disk; left out"
+            findings.append(Finding("warning", "clip not on disk", clip.key, what, gone=(clip.key,)))
             continue
         used.add(home)
         whole = not shared or home[1] == clip.name.lower()
@@ -285,6 +295,8 @@ def assemble(
         rows += _rows(mended, frames)
     findings += _unused([frames for home, frames in homes.items() if home not in used], shared)
     found = pd.DataFrame(rows)
+    if shared:
+        findings += _between(found, homes, used)
     if len(found):
         found, claimed = _unshared(found)
         findings += claimed
@@ -357,11 +369,13 @@ def _gaps(clip: Clip, frames: Frames, whole: bool) -> list[Finding]:
             what += f": {ranges([frame for frame in range(clip.onset, clip.offset + 1) if frame not in there])}"
         if not there:
             what += f"; the files are numbered {ranges(sorted(frames))}, so the clip is left out"
-        findings.append(Finding("warning", "missing frames", clip.key, what))
+        gone = () if there else (clip.key,)
+        findings.append(Finding("warning", "missing frames", clip.key, what, gone=gone))
     extra = sorted(set(frames) - there)
     if extra and whole:
         what = f"files outside onset-offset {clip.onset}-{clip.offset}, left out: {ranges(extra)} ({len(extra)} in all)"
-        findings.append(Finding("warning", "extra frames", clip.key, what))
+        lost = tuple(frames[frame] for frame in extra)
+        findings.append(Finding("warning", "extra frames", clip.key, what, pictures=lost))
     return findings
 
 
@@ -370,8 +384,21 @@ def _unused(folders: Sequence[Frames], shared: bool) -> list[Finding]:
     names = [next(iter(frames.values())).rsplit("/", 1)[0] for frames in folders]
     if shared and names:
         what = f"folders of which the sheet names no clip, left out: {len(names)}"
-        return [Finding("note", "clip not in the sheet", some(names), what)]
-    return [Finding("warning", "clip not in the sheet", name, "has no label; left out") for name in names]
+        lost = tuple(path for frames in folders for path in frames.values())
+        return [Finding("note", "clip not in the sheet", some(names), what, pictures=lost)]
+    return [
+        Finding("warning", "clip not in the sheet", name, "has no label; left out", pictures=tuple(frames.values()))
+        for name, frames in zip(names, folders, strict=True)
+    ]
+
+
+def _between(found: pd.DataFrame, homes: Homes, used: set[tuple[str, str]]) -> list[Finding]:
+    """Say how many frames of videos that hold several clips lie in none of them."""
+    kept = set(found["path"]) if len(found) else set()
+    lost = tuple(path for home in sorted(used) for path in homes[home].values() if path not in kept)
+    what = f"frames of videos outside the onset and offset of every clip, left out: {len(lost):,}"
+    folders = sorted({path.rpartition("/")[0] for path in lost})
+    return [Finding("note", "outside every clip", some(folders), what, pictures=lost)] if lost else []
 
 
 def _unread_units(clips: Sequence[Clip]) -> list[Finding]:
@@ -420,7 +447,9 @@ def _unshared(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
         return table, []
     clips = sorted(set(table["clip"][shared]))
     what = f"images that two clips claim, left out of both: {table['path'][shared].nunique()}"
-    return table[~shared].reset_index(drop=True), [Finding("warning", "overlapping clips", some(clips), what)]
+    lost = tuple(dict.fromkeys(table["path"][shared]))
+    told = Finding("warning", "overlapping clips", some(clips), what, pictures=lost)
+    return table[~shared].reset_index(drop=True), [told]
 
 
 def _rank(root: Path, above: str) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mien.errors import DataError
 from mien.ingest import IMAGE_SUFFIXES, Finding, IngestSpec, Listing, Look, Reader, some, walk
-from mien.ingest.rows import Row, empty, listing, matches, whole
+from mien.ingest.rows import Row, empty, listing, matches, picture_name, whole
 from mien.preprocess import Picture
 
 READER = Reader(
@@ -83,12 +83,19 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     paths, findings = walk(root, IMAGE_SUFFIXES | {".csv"})
     tables = [path for path in paths if path.lower().endswith(".csv") and columns(root / path)]
     part = spec.part or "all"
+    images = [path for path in paths if not path.lower().endswith(".csv")]
+    held: dict[str, Sequence[int]] = {}
+    read: dict[str, str] = {}
     if tables:
         table = min(tables, key=lambda path: ("fer2013" not in path.lower(), path.count("/"), path))
-        rows, told = _from_table(root, table)
+        rows, told, count = _from_table(root, table)
+        held[table] = range(count)
         told.append(Finding("note", "table", table, f"images were read from it{_others(tables, table)}"))
+        told += beside(images, table)
+        read = {row_name(table, place): "" for place in held[table]}
+        read |= {row_name(table, row.place): row.key for row in rows}
     else:
-        rows, told = _from_folders([path for path in paths if not path.lower().endswith(".csv")])
+        rows, told = _from_folders(images)
     found = Counter(row.key.split("/")[0] for row in rows)
     kept = [row for row in rows if part in ("all", row.key.split("/")[0].lower())]
     counts = ", ".join(f"{usage or 'none'} {count:,}" for usage, count in sorted(found.items()))
@@ -96,8 +103,13 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         told.append(Finding("note", "official partition", ".", f"{counts}; it stands in front of each key"))
     if rows and not kept:
         raise empty(root, READER, [Finding("warning", "part", part, f"no image has this usage; found: {counts}")])
+    if len(kept) < len(rows):
+        what = f"images of other usages than '{part}', left out: {len(rows) - len(kept)}"
+        others = [row for row in rows if part != row.key.split("/")[0].lower()]
+        lost, gone = tuple(map(picture_name, others)), tuple(row.key for row in others)
+        told.append(Finding("note", "other usage", ".", what, pictures=lost, gone=gone))
     told += whole(len(rows), IMAGES, "images")
-    return listing(root, kept, [*findings, *told], spec, READER, unpack=unpack, part=part)
+    return listing(root, kept, [*findings, *told], spec, READER, unpack=unpack, part=part, read=read, held=held)
 
 
 def recognise(look: Look) -> str | None:
@@ -157,13 +169,27 @@ def pixels(entry: Entry, path: Path) -> Picture | DataError:
     return values.astype(np.uint8).reshape(SIDE, SIDE)
 
 
-def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding]]:
+def row_name(table: str, place: int) -> str:
+    """Return what a row of a table is called in the accounts; `place` counts from 0 below the header."""
+    return f"{table}, row {place + 2}"
+
+
+def beside(images: Sequence[str], table: str) -> list[Finding]:
+    """Return what is said of picture files beside a table that has the pictures."""
+    what = f"picture files beside {table}, which has the pictures, passed over: {len(images)}"
+    return [Finding("note", "beside the table", some(images), what, pictures=tuple(images))] if images else []
+
+
+def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding], int]:
+    """Return the rows with a label, what is to be said of the table, and how many rows it has."""
     rows: list[Row] = []
-    unusable: list[str] = []
+    unusable: list[int] = []
     seen: dict[bytes, set[str]] = {}
+    count = 0
     for entry in entries(root / table):
+        count += 1
         if entry.emotion not in READER.labels:
-            unusable.append(str(entry.place))
+            unusable.append(entry.place)
             continue
         usage = USAGES.get(entry.usage.lower(), "")
         seen.setdefault(hashlib.sha256(entry.pixels.encode()).digest(), set()).add(usage)
@@ -171,7 +197,10 @@ def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding]]:
     findings = []
     if unusable:
         what = f"rows whose emotion is no number from 0 to 6, left out: {len(unusable)}; counted from 0 they are these"
-        findings.append(Finding("warning", "unusable row", some(unusable), what))
+        lost = tuple(f"{table}#{place}" for place in unusable)
+        named = tuple(row_name(table, place) for place in unusable)
+        where = some([str(place) for place in unusable])
+        findings.append(Finding("warning", "unusable row", where, what, pictures=lost, rows=named))
     shared = sum(len(usages) > 1 for usages in seen.values())
     if shared:
         what = f"pictures that stand, pixel by pixel, in more than one usage: {shared}; a test on them is no test"
@@ -179,7 +208,7 @@ def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding]]:
     unknown = sum(row.key.startswith("unknown/") for row in rows)
     if unknown:
         findings.append(Finding("warning", "no usage", table, f"rows that do not say which set they are of: {unknown}"))
-    return rows, findings
+    return rows, findings, count
 
 
 def _from_folders(images: Sequence[str]) -> tuple[list[Row], list[Finding]]:
@@ -197,7 +226,8 @@ def _from_folders(images: Sequence[str]) -> tuple[list[Row], list[Finding]]:
     twice = {key for key, labels in classes.items() if len(labels) > 1}
     if twice:
         what = f"names that stand in more than one class, left out: {len(twice)}"
-        findings.append(Finding("warning", "contradiction", some(sorted(twice)), what))
+        lost = tuple(row.path for row in rows if row.key in twice)
+        findings.append(Finding("warning", "contradiction", some(sorted(twice)), what, pictures=lost))
     return [row for row in rows if row.key not in twice], findings
 
 

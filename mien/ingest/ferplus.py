@@ -10,13 +10,13 @@ what is left one class must have more than half.
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mien.errors import DataError
-from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, fer2013, some, walk
-from mien.ingest.rows import Row, empty, listing
+from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, fer2013, walk
+from mien.ingest.rows import Losses, Row, empty, listing, matches, told
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf")
 UNDECIDED = "no majority"
@@ -40,6 +40,11 @@ READER = Reader(
     },
 )
 
+SAID = {
+    "file without row": "pictures without votes, left out: {}",
+    "contradiction": "pictures whose name stands in several rows that disagree, left out: {}",
+    "row without file": "rows with votes of pictures that are not there: {}",
+}
 ENOUGH = 100  # rows from which on agreement says something
 AGREEMENT = 0.4  # rows in which FER2013's label is FER+'s first: 0.63 when they are aligned, 0.18 when shifted by one
 _IMAGE = re.compile(r"(?:.*/)?FER2013(Train|Valid|Test)/(fer[0-9]{7})\.[a-z]+", re.IGNORECASE)
@@ -52,6 +57,7 @@ class Vote(NamedTuple):
     usage: str
     name: str
     counts: tuple[int, ...]
+    row: str  # what the row is called in the accounts
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
@@ -68,17 +74,18 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         raise empty(root, READER)
     cast = _votes(root / votes)
     pictures = next((path for path in tables if fer2013.columns(root / path)), None)
+    images = [path for path in paths if not path.lower().endswith(".csv")]
+    nameless = _nameless(cast, votes, pictures)
     if pictures is not None:
-        rows, told = _by_position(root, cast, votes, pictures)
-        used = [root / votes]
+        rows, more = _by_position(root, cast, votes, pictures)
+        more += fer2013.beside(images, pictures)
+        held = {pictures: range(len(cast))}
+        read = {vote.row: "" for vote in cast} | {cast[row.place].row: row.key for row in rows}
     else:
-        rows, told = _by_name(cast, [path for path in paths if path not in set(tables)])
-        used = [root / votes]
-    nameless = sum(not vote.name for vote in cast)
-    if nameless:
-        what = f"rows without an image name, whose pictures the authors dropped; left out: {nameless}"
-        told.append(Finding("note", "dropped row", votes, what))
-    return listing(root, rows, [*findings, *told], spec, READER, used, fer2013.unpack)
+        rows, more, read = _by_name(cast, votes, images)
+        held = {}
+    findings += [*more, *nameless]
+    return listing(root, rows, findings, spec, READER, [root / votes], fer2013.unpack, read=read, held=held)
 
 
 def recognise(look: Look) -> str | None:
@@ -112,11 +119,20 @@ def _votes(table: Path) -> list[Vote]:
     return [_vote(line, places, number, table) for number, line in enumerate(lines[1:], start=2)]
 
 
+def _nameless(cast: list[Vote], votes: str, pictures: str | None) -> list[Finding]:
+    """Return what is said of rows whose pictures the authors of FER+ dropped."""
+    places = [place for place, vote in enumerate(cast) if not vote.name]
+    what = f"rows without an image name, whose pictures the authors dropped; left out: {len(places)}"
+    lost = tuple(f"{pictures}#{place}" for place in places) if pictures else ()
+    rows = tuple(cast[place].row for place in places)
+    return [Finding("note", "dropped row", votes, what, pictures=lost, rows=rows)] if places else []
+
+
 def _vote(line: list[str], places: list[int], number: int, table: Path) -> Vote:
     usage, name, *counts = (line[place] if place < len(line) else "" for place in places)
     if not all(re.fullmatch(r"[0-9]{1,3}(\.0+)?", count) for count in counts):
         raise DataError(f"{table}, row {number}: votes must be whole numbers, and are {', '.join(counts)}")
-    return Vote(usage, name, tuple(int(float(count)) for count in counts))
+    return Vote(usage, name, tuple(int(float(count)) for count in counts), f"{table.name}, row {number}")
 
 
 def _by_position(root: Path, cast: list[Vote], votes: str, pictures: str) -> tuple[list[Row], list[Finding]]:
@@ -155,29 +171,31 @@ def first_choice(counts: Sequence[int]) -> str:
     return CLASSES[max(range(len(counts)), key=lambda place: counts[place])]
 
 
-def _by_name(cast: list[Vote], images: Sequence[str]) -> tuple[list[Row], list[Finding]]:
-    named: dict[tuple[str, str], list[Vote]] = {}
+def _by_name(cast: list[Vote], votes: str, images: Sequence[str]) -> tuple[list[Row], list[Finding], dict[str, str]]:
+    """Return a row for each picture that has votes, what does not fit, and the key that each row of the table gives."""
+    found, findings = matches(images, _IMAGE, "FER2013{Train,Valid,Test}/fer0000000.png")
+    named: dict[str, list[Vote]] = {}
     for vote in cast:
-        named.setdefault((vote.usage.lower(), Path(vote.name).stem.lower()), []).append(vote)
+        usage = next((usage for usage in _FOLDERS.values() if usage.lower() == vote.usage.lower()), vote.usage)
+        named.setdefault(f"{usage}/{Path(vote.name).stem.lower()}", []).append(vote)
     rows: list[Row] = []
-    stray, torn = [], []
-    for image in _matched(images):
-        usage = _FOLDERS[image[1].lower()]
-        found = named.get((usage.lower(), image[2].lower()), [])
-        labels = {majority(vote.counts) for vote in found}
+    faults: dict[str, list[str]] = {}
+    losses = Losses()
+    for image in found:
+        key = f"{_FOLDERS[image[1].lower()]}/{image[2].lower()}"
+        voted = named.get(key, [])
+        labels = {majority(vote.counts) for vote in voted}
         if len(labels) == 1:
-            rows.append(Row(image[0], f"{usage}/{image[2].lower()}", labels.pop()))
+            rows.append(Row(image[0], key, labels.pop()))
         else:
-            (torn if labels else stray).append(image[0])
-    findings = []
-    if stray:
-        what = f"pictures without votes, left out: {len(stray)}"
-        findings.append(Finding("warning", "file without row", some(stray), what))
-    if torn:
-        what = f"pictures whose name stands in several rows that disagree, left out: {len(torn)}"
-        findings.append(Finding("warning", "contradiction", some(torn), what))
-    return rows, findings
-
-
-def _matched(images: Sequence[str]) -> Iterator[re.Match[str]]:
-    return (match for match in map(_IMAGE.fullmatch, images) if match)
+            kind = "contradiction" if labels else "file without row"
+            faults.setdefault(kind, []).append(image[0])
+            losses.add(kind, [image[0]], [vote.row for vote in voted])
+    absent = {key: voted for key, voted in named.items() if not key.endswith("/")}
+    for image in found:
+        absent.pop(f"{_FOLDERS[image[1].lower()]}/{image[2].lower()}", None)
+    if absent:
+        faults["row without file"] = [vote.row for voted in absent.values() for vote in voted]
+        losses.add("row without file", rows=faults["row without file"])
+    read = {vote.row: key for key, voted in named.items() for vote in voted}
+    return rows, [*findings, *told(faults, SAID, losses=losses)], {vote.row: read[vote.row] for vote in cast}

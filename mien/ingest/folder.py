@@ -60,8 +60,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     if table is None:
         _refuse_columns(spec)
         rows, more = _from_folders(root, images)
+        read = {}
     else:
-        rows, more = _from_metadata(root, table, images, spec)
+        rows, more, read = _from_metadata(root, table, images, spec)
         findings = [found for found in findings if found.where != table.name]
     if rows.empty:
         raise DataError(f"{root} must hold images that have a class ({READER.needs}); {_contents(root, images, more)}")
@@ -75,7 +76,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     _place_clips(rows)
     findings += _doubts(rows)
     annotations = () if table is None else (table,)
-    return Listing(root, rows, annotations, tuple(findings), READER.licence)
+    return Listing(root, rows, annotations, tuple(findings), READER.licence, read=read)
 
 
 def recognise(look: Look) -> str | None:
@@ -105,7 +106,7 @@ def _from_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame, list
     findings = []
     if stray:
         what = f"images in no class folder, left out: {len(stray)}"
-        findings.append(Finding("warning", "no class", some(stray), what))
+        findings.append(Finding("warning", "no class", some(stray), what, pictures=tuple(stray)))
     used = {path.rsplit("/", 1)[0] + "/" for path in images if "/" in path}
     empty = [name for name in _class_folders(root) if not any(folder.startswith(f"{name}/") for folder in used)]
     if empty:
@@ -140,7 +141,7 @@ def _rows(paths: list[str], labels: list[str]) -> pd.DataFrame:
 
 def _from_metadata(
     root: Path, table: Path, images: Sequence[str], spec: IngestSpec
-) -> tuple[pd.DataFrame, list[Finding]]:
+) -> tuple[pd.DataFrame, list[Finding], dict[str, str]]:
     columns = _read_table(table)
     files = _column(columns, None, FILE_COLUMNS, table)
     labels = _column(columns, spec.label_column, LABEL_COLUMNS, table)
@@ -151,7 +152,7 @@ def _from_metadata(
         if given or what in columns:
             texts = _column(columns, given, (what,), table)
             rows[what] = [_frame(texts[line], table) if what == "frame" else texts[line] for line in kept]
-    return rows, findings
+    return rows, findings, {_row(table.name, line): path for line, path in enumerate(paths)}
 
 
 def _read_table(table: Path) -> dict[str, list[str]]:
@@ -211,12 +212,28 @@ def _usable(
         ("note", "repeated row", twice - torn, "in several rows that agree; the first was taken"),
         ("warning", "file without row", there - set(paths), "without a row; left out"),
     )
+    rows = {
+        kind: [_row(where, line) for line, path in enumerate(paths) if path in names and kind != "repeated row"]
+        for _, kind, names, _ in kinds
+    }
+    rows["repeated row"] = [_row(where, line) for line, path in enumerate(paths) if first[path] != line]
     findings = [
-        Finding(severity, kind, where, f"{what}: {some(sorted(names))} ({len(names)} in all)")
+        Finding(
+            severity,
+            kind,
+            where,
+            f"{what}: {some(sorted(names))} ({len(names)} in all)",
+            pictures=tuple(sorted(names)) if severity == "warning" else (),
+            rows=tuple(rows.get(kind, ())),
+        )
         for severity, kind, names, what in kinds
         if names
     ]
     return [first[path] for path in sorted(set(first) - lost - blank - torn)], findings
+
+
+def _row(table: str, line: int) -> str:
+    return f"{table}, row {line + 2}"
 
 
 def _frame(text: str, table: Path) -> int:

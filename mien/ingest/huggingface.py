@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.errors import DataError
-from mien.ingest import IMAGE_SUFFIXES, WHOLE, Finding, IngestSpec, Listing, Look, Reader, last_number, walk
-from mien.ingest.rows import Row, empty, listing, told
+from mien.ingest import IMAGE_SUFFIXES, WHOLE, Finding, IngestSpec, Listing, Look, Reader, last_number, some, walk
+from mien.ingest.rows import Losses, Row, empty, listing, told
 from mien.preprocess import Picture
 from mien.spec import nearest
 
@@ -76,15 +76,18 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     tables = [path for path in paths if PurePosixPath(path).suffix.lower() in TABLES]
     schemas = {path: _schema(root / path) for path in tables}
     pictured = {path: columns for path, schema in schemas.items() if (columns := _columns(schema, spec)).image}
+    read: dict[str, str] = {}  # the key that each row gives
+    held: dict[str, Sequence[int]] = {}  # the rows of each table that hold pictures
     if pictured:
         rows: list[Row] = []
         used: list[str] = []
         for path, columns in pictured.items():
-            more, doubts = _from_table(root, path, columns, set(paths))
+            more, doubts = _from_table(root, path, columns, set(paths), read, held)
             rows += more
             findings += doubts
+        findings += _beside_tables(paths, rows)
     else:
-        rows, doubts, used = _from_folder(root, paths, spec)
+        rows, doubts, used = _from_folder(root, paths, spec, read)
         findings += doubts
     if not rows:
         raise empty(root, READER, findings)
@@ -93,7 +96,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         what = f"{', '.join(f'{name} {count:,}' for name, count in sorted(counts.items()))}; read as one set"
         findings.append(Finding("note", "splits", ".", what))
     readme, licence = _licence(root)
-    made = listing(root, rows, findings, spec, READER, [*readme, *(root / path for path in used)], unpack)
+    made = listing(
+        root, rows, findings, spec, READER, [*readme, *(root / path for path in used)], unpack, read=read, held=held
+    )
     return made if licence is None else Listing(**{**vars(made), "licence": licence})
 
 
@@ -202,7 +207,17 @@ def _has(there: Sequence[str]) -> str:
     return f"there are {', '.join(there) or 'none'}"
 
 
-def _from_table(root: Path, path: str, columns: Columns, files: set[str]) -> tuple[list[Row], list[Finding]]:
+def _beside_tables(paths: Sequence[str], rows: Sequence[Row]) -> list[Finding]:
+    """Return what is said of picture files that no row of the tables points to."""
+    pointed = {row.path for row in rows}
+    lost = tuple(path for path in paths if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES and path not in pointed)
+    what = f"picture files that no row of the tables points to, left out: {len(lost)}"
+    return [Finding("warning", "file without row", some(lost), what, pictures=lost)] if lost else []
+
+
+def _from_table(
+    root: Path, path: str, columns: Columns, files: set[str], read: dict[str, str], held: dict[str, Sequence[int]]
+) -> tuple[list[Row], list[Finding]]:
     """Return the rows of a table that have a label; a picture that the table only points to must lie below the root."""
     schema = _schema(root / path)
     if columns.label is None:
@@ -216,21 +231,30 @@ def _from_table(root: Path, path: str, columns: Columns, files: set[str]) -> tup
     place = 0
     stem = path.removesuffix(PurePosixPath(path).suffix)
     pointers = _pointers(root / path, columns.image or "", schema)
+    losses = Losses()
+    outside: set[int] = set()
     for batch in _batches(root / path, wanted):
         for values in batch.to_pylist():
             code = _label(values[columns.label], columns.names)
             target = next(pointers)
             key = f"{stem}/{place}"
+            row_name = f"{path}, row {place}"
+            read[row_name] = key
+            if target is not None:
+                outside.add(place)
             if code is None:
                 faults.setdefault("row without label", []).append(key)
+                losses.add("row without label", [f"{path}#{place}"], [row_name])
             elif target is None:
                 rows.append(_row(path, key, code, values, columns, place, place))
             elif (found := _beside(path, target, files)) is not None:
                 rows.append(_row(found, key, code, values, columns, place, WHOLE))
             else:
                 faults.setdefault("row without file", []).append(f"{key} ({target})")
+                losses.add("row without file", [f"{path}#{place}"], [row_name])
             place += 1
-    return rows, told(faults, SAID)
+    held[path] = [number for number in range(place) if number not in outside]
+    return rows, told(faults, SAID, losses=losses)
 
 
 def _pointers(path: Path, image: str, schema: pa.Schema) -> Iterator[str | None]:
@@ -304,23 +328,33 @@ def _frame(text: str, number: int) -> int:
 # Image folders
 
 
-def _from_folder(root: Path, paths: Sequence[str], spec: IngestSpec) -> tuple[list[Row], list[Finding], list[str]]:
+def _from_folder(
+    root: Path, paths: Sequence[str], spec: IngestSpec, read: dict[str, str]
+) -> tuple[list[Row], list[Finding], list[str]]:
     """Return the images that metadata files name, else those below folders of classes."""
     images = {path for path in paths if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
     tables = [match for match in map(_METADATA.fullmatch, paths) if match]
     faults: dict[str, list[str]] = {}
+    losses = Losses()
     rows: list[Row] = []
     for table in tables:
-        rows += _from_metadata(root, table, images, spec, faults)
+        rows += _from_metadata(root, table, images, spec, faults, losses, read)
     if not tables:
         rows = [Row(path, path, path.split("/")[-2]) for path in sorted(images) if "/" in path]
         rows = [row for row in rows if not _SPLIT.fullmatch(row.raw_label)]
     faults["file without row"] = sorted(images - {row.path for row in rows} - set(faults.get("row without label", ())))
-    return rows, told(faults, SAID), [table[0] for table in tables]
+    losses.add("file without row", faults["file without row"])
+    return rows, told(faults, SAID, losses=losses), [table[0] for table in tables]
 
 
 def _from_metadata(
-    root: Path, table: re.Match[str], images: set[str], spec: IngestSpec, faults: dict[str, list[str]]
+    root: Path,
+    table: re.Match[str],
+    images: set[str],
+    spec: IngestSpec,
+    faults: dict[str, list[str]],
+    losses: Losses,
+    read: dict[str, str],
 ) -> list[Row]:
     lines = _metadata(root / table[0])
     there = list(dict.fromkeys(name for line in lines for name in line))
@@ -337,14 +371,18 @@ def _from_metadata(
         frame=_chosen(there, spec.frame_column, ["frame"], "frame_column"),
     )
     rows: list[Row] = []
-    for line in lines:
+    for number, line in enumerate(lines, start=2):
         name = str(line.get(files or "") or "")
         path = (PurePosixPath(table[1] or "") / name.replace("\\", "/")).as_posix()
         code = _label(line.get(label or ""), ())
+        row_name = f"{table[0]}, row {number}"
+        read[row_name] = path
         if path not in images:
             faults.setdefault("row without file", []).append(f"{table[0]}: {name}")
+            losses.add("row without file", rows=[row_name])
         elif code is None:
             faults.setdefault("row without label", []).append(path)
+            losses.add("row without label", [path], [row_name])
         else:
             rows.append(_row(path, path, code, line, columns, max(last_number(path), 0), WHOLE))
     return rows

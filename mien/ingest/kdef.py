@@ -59,7 +59,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     kept = [image for image in found if part in ("all", ANGLES[image[5].upper()])]
     if len(kept) < len(found):
         what = f"images of other angles than '{part}', left out: {len(found) - len(kept)}"
-        findings.append(Finding("note", "other angles", ".", what))
+        lost = tuple(image[0] for image in found if ANGLES[image[5].upper()] != part)
+        findings.append(Finding("note", "other angles", ".", what, pictures=lost))
     pairs = {
         series: {f"{image[2]}{image[3]}".upper() for image in found if image[1].upper() == series} for series in "AB"
     }

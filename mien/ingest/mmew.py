@@ -8,7 +8,6 @@ Labels of clips come from the sheet, those of photographs from the folder: they 
 """
 
 import re
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,8 +131,9 @@ def _stills(root: Path, spec: IngestSpec) -> Listing:
         if match
     )
     rows, left_out = label(rows, spec, str(tree))
-    other = Counter(path.rsplit("/", 1)[0] for path, match in matches.items() if not match)
+    other = tuple(path for path, match in matches.items() if not match)
     if other:
-        what = f"images that are no photographs at EMOTION/S03-01-001.jpg, left out: {other.total()}"
-        findings.append(Finding("note", "other images", some(sorted(other)), what))
+        what = f"images that are no photographs at EMOTION/S03-01-001.jpg, left out: {len(other)}"
+        folders = sorted({path.rpartition("/")[0] for path in other})
+        findings.append(Finding("note", "other images", some(folders), what, pictures=other))
     return Listing(tree, rows, (), (*findings, *passed, *left_out), READER.licence, "macro")

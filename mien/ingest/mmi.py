@@ -10,14 +10,14 @@ meaning of codes is as public readers of the set have it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from mien.errors import DataError
 from mien.ingest import IngestSpec, Listing, Look, Reader, walk
-from mien.ingest.rows import Row, listing, text, told
+from mien.ingest.rows import Losses, Row, listing, text, told
 from mien.preprocess import MAX_PIXELS, Picture
 
 READER = Reader(
@@ -40,6 +40,7 @@ READER = Reader(
         "5": "sadness",
         "6": "surprise",
     },
+    holders=frozenset({".avi"}),
     parts={"frontal": "clips filmed from the front", "all": "clips filmed from the side, or from both, too"},
 )
 
@@ -51,9 +52,12 @@ SAID = {
     "unknown view": "clips whose session does not say from where they are filmed; taken as frontal: {}",
     "unreadable video": "videos that cannot be opened, or are too large, left out: {}",
     "two subjects": "clips named after one person where session.xml names another, whom mien takes: {}",
+    "outside onset-offset": "clips with frames before their onset or after their offset, left out: {}",
+    "row without file": "metadata of clips whose video is not there: {}",
     "no timing": "clips without usable onset, apex and offset; all frames are read, with no phase: {}",
 }
 _CLIP = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.avi", re.IGNORECASE)
+_METADATA = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.xml", re.IGNORECASE)
 _SUBJECT = re.compile(r"(?:S|subject)?[-_ ]?0*([0-9]{1,4})", re.IGNORECASE)
 _SIDED = re.compile("([0-9]+)([LR])")
 _BLINKS = frozenset({"45", "46"})  # come and go beside the expression
@@ -80,10 +84,18 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     rows: list[Row] = []
     used: list[Path] = []
     faults: dict[str, list[str]] = {}
+    losses = Losses()
+    read: dict[str, str] = {path: "" for path in paths if _METADATA.fullmatch(path)}
+    held: dict[str, Sequence[int]] = {}
+
+    def fault(kind: str, where: str, pictures: Iterable[str] = (), row: str | None = None) -> None:
+        faults.setdefault(kind, []).append(where)
+        losses.add(kind, pictures, [row] if row else [])
+
     for video in (path for path in paths if path.lower().endswith(".avi")):
         match = _CLIP.fullmatch(video)
         if match is None:
-            faults.setdefault("misplaced video", []).append(video)
+            fault("misplaced video", video, [video])
             continue
         stem = video[: -len(".avi")]
         beside = [f"{video.rpartition('/')[0]}/session.xml".lstrip("/"), f"{stem}.xml", f"{stem}-oao_aucs.xml"]
@@ -94,25 +106,36 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         emotion = _emotion(tags)
         view = _view(session, Path(video).name)
         if emotion is None or _plain_number(emotion) not in {**READER.labels, **spec.map}:
-            faults.setdefault("no emotion", []).append(clip)
+            fault("no emotion", clip, [video], names[1])
         elif part == "frontal" and view not in (FRONTAL, ""):
-            faults.setdefault("other view", []).append(clip)
+            fault("other view", clip, [video], names[1])
         elif not (frames := _count(root / video)):
-            faults.setdefault("unreadable video", []).append(video)
+            fault("unreadable video", video, [video], names[1])
         else:
             if not view:
-                faults.setdefault("unknown view", []).append(clip)
+                fault("unknown view", clip)
             person = _subject(session)
             if person and person != subject:
-                faults.setdefault("two subjects", []).append(f"{clip} ({person})")
+                fault("two subjects", f"{clip} ({person})")
             timing = _timing(units)
             if timing is None or timing.offset > frames:
                 timing = None
-                faults.setdefault("no timing", []).append(clip)
-            rows += _rows(video, person or subject, match, _plain_number(emotion), frames, timing, _numbers(units))
+                fault("no timing", clip)
+            made = _rows(video, person or subject, match, _plain_number(emotion), frames, timing, _numbers(units))
+            held[video] = range(frames)
+            if len(made) < frames:
+                outside = set(range(frames)) - {row.place for row in made}
+                fault("outside onset-offset", clip, [f"{video}#{place}" for place in sorted(outside)])
+            if names[1]:
+                read[names[1]] = made[0].clip
+            rows += made
             used += [root / name for name in names if name]
-    findings += told(faults, SAID, notes=["no emotion", "other view", "no timing"])
-    return listing(root, rows, findings, spec, READER, used, unpack, part)
+    videos = {path.lower().removesuffix(".avi") for path in paths if path.lower().endswith(".avi")}
+    for path in read:
+        if path.lower().removesuffix(".xml") not in videos:
+            fault("row without file", path, row=path)
+    findings += told(faults, SAID, ["no emotion", "other view", "no timing", "outside onset-offset"], losses)
+    return listing(root, rows, findings, spec, READER, used, unpack, part, read, held)
 
 
 def recognise(look: Look) -> str | None:

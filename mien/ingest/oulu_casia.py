@@ -61,7 +61,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     findings += [*stray, *trees]
     if part != "all" and cells - {part}:
         what = f"the part {part} was read, and not {', '.join(sorted(cells - {part}))}; --part all takes all"
-        findings.append(Finding("note", "part", part, what))
+        others = tuple(image[0] for image in found if _cell(image) != part)
+        findings.append(Finding("note", "part", part, what, pictures=others))
     clips: dict[tuple[str, str, str], dict[int, str]] = {}
     twice = []
     for image in found:
@@ -71,7 +72,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
                 twice.append(image[0])
     if twice:
         what = f"images with the frame number of another in the same sequence, left out: {len(twice)}"
-        findings.append(Finding("warning", "repeated frame", some(twice), what))
+        findings.append(Finding("warning", "repeated frame", some(twice), what, pictures=tuple(twice)))
     rows = []
     for (cell, subject, emotion), frames in clips.items():
         clip = f"{subject}/{cell}/{emotion}"
@@ -104,7 +105,8 @@ def _one_tree(found: list[re.Match[str]]) -> tuple[list[re.Match[str]], list[Fin
         return found, []
     what = f"the frames were read here, and not in {some(others)}"
     kept = [image for image in found if image[0][: image.start(3)] in chosen.values()]
-    return kept, [Finding("note", "tree", some(sorted(chosen.values())), what)]
+    lost = tuple(image[0] for image in found if image[0][: image.start(3)] not in chosen.values())
+    return kept, [Finding("note", "tree", some(sorted(chosen.values())), what, pictures=lost)]
 
 
 def _gaps(clip: str, frames: dict[int, str]) -> list[Finding]:

@@ -9,9 +9,10 @@ DATASET/train/5/train_00001_aligned.jpg                 as mirrors write it: lab
 import re
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from mien.ingest import IMAGE_SUFFIXES, Finding, IngestSpec, Listing, Look, Reader, walk
-from mien.ingest.rows import Row, listing, matches, text, told, whole
+from mien.ingest.rows import Losses, Row, listing, matches, text, told, whole
 
 READER = Reader(
     dataset="rafdb",
@@ -43,12 +44,21 @@ SAID = {
     "row without file": "rows of the list without an image: {}",
     "wrong folder": "images in another class's folder than the list says; the list was believed: {}",
     "unusable row": "lines of the list that are not a name and a number from 1 to 7, left out: {}; by their numbers",
+    "repeated row": "lines of the list that repeat an earlier one, by their numbers: {}",
     "contradiction": "names with more than one label in the list, left out: {}",
 }
 _IMAGE = re.compile(r"(.*/)?((train|test)_([0-9]{1,6}))(_aligned)?\.[a-z]+", re.IGNORECASE)
 _LIST = re.compile(r"(.*/)?list_par?tition_label\.txt", re.IGNORECASE)
 _LINE = re.compile(r"((train|test)_[0-9]{1,6})(?:_aligned)?\.[a-z]+[\s,]+([0-9]{1,3})", re.IGNORECASE)
 _FOLDER = re.compile(r"(?:.*/)?([1-7])/[^/]+")
+
+
+class Line(NamedTuple):
+    """One line of the list: what it is called in the accounts, the image's name, its code; empty if unusable."""
+
+    row: str
+    name: str
+    code: str
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
@@ -68,16 +78,23 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         findings.append(Finding("note", "part", part, f"was read, and not {', '.join(there[1:])}"))
     if part == "original":
         findings.append(Finding("warning", "not cropped", ".", "pictures are whole, not cropped to faces"))
-    labels, faults = _labels(root, lists[0]) if lists else (None, {})
-    rows = _rows([image for image in found if _part(image) == part], labels, faults)
+    faults: dict[str, list[str]] = {}
+    losses = Losses()
+    lines = _lines(root, lists[0], faults, losses) if lists else None
+    rows = _rows([image for image in found if _part(image) == part], lines, faults, losses)
+    others = tuple(image[0] for image in found if _part(image) != part)
+    if others:
+        what = f"images of the part that was not read, left out: {len(others)}"
+        findings.append(Finding("note", "other part", part, what, pictures=others))
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
         what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
         findings.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
     if not lists:
         findings.append(Finding("note", "labels of folders", ".", "there is no list, so labels are the folders' names"))
-    findings += [*stray, *told(faults, SAID), *whole(len(rows), IMAGES, "images")]
-    return listing(root, rows, findings, spec, READER, [root / path for path in lists[:1]], part=part)
+    findings += [*stray, *told(faults, SAID, ["repeated row"], losses), *whole(len(rows), IMAGES, "images")]
+    read = {line.row: _key(line.name) for line in lines or ()}
+    return listing(root, rows, findings, spec, READER, [root / path for path in lists[:1]], part=part, read=read)
 
 
 def recognise(look: Look) -> str | None:
@@ -93,34 +110,61 @@ def _part(image: re.Match[str]) -> str:
     return "aligned" if image[5] else "original"
 
 
-def _rows(images: list[re.Match[str]], labels: dict[str, str] | None, faults: dict[str, list[str]]) -> list[Row]:
+def _key(name: str) -> str:
+    return name.replace("_", "/", 1)
+
+
+def _rows(
+    images: list[re.Match[str]], lines: list[Line] | None, faults: dict[str, list[str]], losses: Losses
+) -> list[Row]:
     """Return the images that have a label: the list's if there is one, or the folder's."""
+    usable = [line for line in lines or () if line.name]
+    labels: dict[str, set[str]] = {}
+    for line in usable:
+        labels.setdefault(line.name, set()).add(line.code)
+    torn = {name for name, codes in labels.items() if len(codes) > 1}
     rows: list[Row] = []
     for image in images:
         folder = _FOLDER.fullmatch(image[0])
         own = folder[1] if folder else None
-        code = own if labels is None else labels.get(image[2].lower())
-        if code is None:
-            faults.setdefault("file without row", []).append(image[0])
+        name = image[2].lower()
+        codes = {own or ""} - {""} if lines is None else labels.get(name, set())
+        if len(codes) != 1:
+            kind = "contradiction" if codes else "file without row"
+            if not codes:
+                faults.setdefault(kind, []).append(image[0])
+            losses.add(kind, [image[0]])
             continue
+        (code,) = codes
         if own is not None and own != code:
             faults.setdefault("wrong folder", []).append(image[0])
-        rows.append(Row(image[0], f"{image[3].lower()}/{image[4]}", code))
-    faults["row without file"] = sorted(set(labels or ()) - {image[2].lower() for image in images})
+        rows.append(Row(image[0], _key(name), code))
+    faults["contradiction"] = sorted(torn)
+    losses.add("contradiction", rows=[line.row for line in usable if line.name in torn])
+    there = {image[2].lower() for image in images}
+    faults["row without file"] = sorted(set(labels) - there)
+    losses.add("row without file", rows=[line.row for line in usable if line.name not in there])
     return rows
 
 
-def _labels(root: Path, table: str) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Return the label of each name in the list, and what is wrong with its lines."""
-    labels: dict[str, str] = {}
-    faults: dict[str, list[str]] = {}
-    torn: set[str] = set()
-    for number, line in enumerate(text(root / table).splitlines(), start=1):
-        match = _LINE.fullmatch(line.strip())
+def _lines(root: Path, table: str, faults: dict[str, list[str]], losses: Losses) -> list[Line]:
+    """Return the lines of the list, and note what is wrong with some; those are without a code."""
+    lines: list[Line] = []
+    seen: set[tuple[str, str]] = set()
+    for number, content in enumerate(text(root / table).splitlines(), start=1):
+        if not content.strip():
+            continue
+        row = f"{table}, row {number}"
+        match = _LINE.fullmatch(content.strip())
         if match is None or match[3] not in READER.labels:
-            if line.strip():
-                faults.setdefault("unusable row", []).append(str(number))
-        elif labels.setdefault(match[1].lower(), match[3]) != match[3]:
-            torn.add(match[1].lower())
-    faults["contradiction"] = sorted(torn)
-    return {name: code for name, code in labels.items() if name not in torn}, faults
+            faults.setdefault("unusable row", []).append(str(number))
+            losses.add("unusable row", rows=[row])
+            lines.append(Line(row, "", ""))
+            continue
+        known = (match[1].lower(), match[3])
+        if known in seen:
+            faults.setdefault("repeated row", []).append(str(number))
+            losses.add("repeated row", rows=[row])
+        seen.add(known)
+        lines.append(Line(row, *known))
+    return lines

@@ -1,8 +1,8 @@
 """What readers of photographs share: rows that come from names, and what is said of files that fit none."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +37,7 @@ def matches(paths: Sequence[str], pattern: re.Pattern[str], layout: str) -> tupl
     findings = []
     if stray:
         what = f"images not at {layout}, left out: {len(stray)}"
-        findings.append(Finding("warning", "misplaced image", some(stray), what))
+        findings.append(Finding("warning", "misplaced image", some(stray), what, pictures=tuple(stray)))
     return [match for _, match in found if match is not None], findings
 
 
@@ -57,6 +57,8 @@ def listing(
     annotations: Sequence[Path] = (),
     unpack: Unpack | None = None,
     part: str | None = None,
+    read: Mapping[str, str] | None = None,
+    held: Mapping[str, Sequence[int]] | None = None,
 ) -> Listing:
     """Return the rows as a Listing, by clip and frame, each key once, labels folded.
 
@@ -65,17 +67,24 @@ def listing(
     if not rows:
         raise empty(root, about, findings)
     first: dict[str, Row] = {}
-    twice = sorted(row.path for row in rows if first.setdefault(row.key, row) is not row)
+    twice = sorted(picture_name(row) for row in rows if first.setdefault(row.key, row) is not row)
     ordered = sorted(first.values(), key=lambda row: (row.subject, row.clip, row.frame, row.path, row.place))
     table, left_out = label(pd.DataFrame([vars(row) for row in ordered]), spec, str(root))
     more = [*findings, *left_out]
     if twice:
         what = f"images that stand there more than once under one name, the first was taken: {len(twice)}"
-        more.append(Finding("warning", "repeated image", some(twice), what))
+        more.append(Finding("warning", "repeated image", some(twice), what, pictures=tuple(twice)))
     if not any(table["subject"]):
         what = "nobody knows who is who in this set, so no result on it can be subject-independent"
         more.append(Finding("warning", "no subjects", ".", what))
-    return Listing(root, table, tuple(annotations), tuple(more), about.licence, part, unpack)
+    return Listing(
+        root, table, tuple(annotations), tuple(more), about.licence, part, unpack, read=read or {}, held=held or {}
+    )
+
+
+def picture_name(row: Row) -> str:
+    """Return what the image of a row is called, as Listing.names does."""
+    return row.path if row.place == WHOLE else f"{row.path}#{row.place}"
 
 
 def empty(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:
@@ -84,10 +93,39 @@ def empty(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataEr
     return no_dataset(root, about, f"has no such image that can be used{f' ({why})' if why else ''}")
 
 
-def told(faults: dict[str, list[str]], said: dict[str, str], notes: Sequence[str] = ()) -> list[Finding]:
-    """Return a finding for each kind of fault that was met, in the words that `said` has for its number of cases."""
+@dataclass
+class Losses:
+    """What a reader leaves out, by the kind of fault: all pictures and rows, as `Finding` has them."""
+
+    pictures: dict[str, list[str]] = field(default_factory=dict)
+    rows: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, pictures: Iterable[str] = (), rows: Iterable[str] = ()) -> None:
+        """Note that pictures and rows are left out for a kind of fault."""
+        self.pictures.setdefault(kind, []).extend(pictures)
+        self.rows.setdefault(kind, []).extend(rows)
+
+
+def told(
+    faults: Mapping[str, Sequence[str]],
+    said: Mapping[str, str],
+    notes: Sequence[str] = (),
+    losses: Losses | None = None,
+) -> list[Finding]:
+    """Return a finding for each kind of fault that was met, in the words that `said` has for its number of cases.
+
+    What each leaves out is in `losses`.
+    """
+    lost = losses or Losses()
     return [
-        Finding("note" if kind in notes else "warning", kind, some(faults[kind]), words.format(len(faults[kind])))
+        Finding(
+            "note" if kind in notes else "warning",
+            kind,
+            some(faults[kind]),
+            words.format(len(faults[kind])),
+            pictures=tuple(lost.pictures.get(kind, ())),
+            rows=tuple(lost.rows.get(kind, ())),
+        )
         for kind, words in said.items()
         if faults.get(kind)
     ]
@@ -104,6 +142,6 @@ def text(path: Path) -> str:
     """Return the content of a small annotation file, its first million bytes at most; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(1_000_000).decode("utf-8", errors="replace")
+            return file.read(1_000_000).decode("utf-8-sig", errors="replace")
     except OSError:
         return ""

@@ -122,7 +122,7 @@ def _cut(root: Path, spec: IngestSpec, part: str) -> Listing:
 
 def _from_folders(homes: Homes) -> tuple[dict[Clip, tuple[str, str]], list[Finding]]:
     """Return a clip for each folder whose name and label agree, and those of which they do not."""
-    clips, torn = {}, []
+    clips, torn, lost = {}, [], []
     for (subject, name), frames in homes.items():
         raw = {path.split("/")[-3] for path in frames.values()}
         coded = re.fullmatch(r"s0*([0-9]+)_([a-z]+)_[0-9]+", name)
@@ -131,8 +131,9 @@ def _from_folders(homes: Homes) -> tuple[dict[Clip, tuple[str, str]], list[Findi
             clips[Clip(subject, name, min(frames), None, max(frames), "", raw.pop())] = (subject, name)
         else:
             torn.append(f"{subject}/{'|'.join(sorted(raw))}/{name}")
+            lost += frames.values()
     what = f"clips whose name says another person or label than their folder, left out: {len(torn)}"
-    return clips, [Finding("warning", "contradiction", some(torn), what)] if torn else []
+    return clips, [Finding("warning", "contradiction", some(torn), what, pictures=tuple(lost))] if torn else []
 
 
 # Longer videos
@@ -144,13 +145,13 @@ def _long(root: Path, spec: IngestSpec, part: str) -> Listing:
     usual = f"SMIC-{part}_annotation.xlsx"
     sheet, told = find_sheet(root, tree, re.compile(rf"^smic[-_]{part}.*\.(xlsx?|csv)$", re.I), spec.sheet, usual)
     found = table(sheet, COLUMNS, ["onset 2", "offset 2"])
-    clips, doubts = read_clips(sheet.name, _expressions(found), _clip, {})
+    clips, doubts, read = read_clips(sheet.name, _expressions(found), _clip, {})
     images, passed = walk(tree)
     homes, strays = by_folder(images, re.compile(_LONG, re.IGNORECASE), _subject, "s03/s3_sur_01/...N.suffix")
     frames, more = assemble(clips, homes, {}, f"{tree} and {sheet}", shared=True, apexes=False)
     labelled, left_out = label(frames, spec, str(sheet))
     findings += [told, *doubts, *passed, *strays, *more, *left_out]
-    return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part)
+    return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=read)
 
 
 def _expressions(found: Table) -> Iterator[tuple[int, dict[str, str]]]:

@@ -1,0 +1,212 @@
+"""Accounts: every picture and every row that was met is kept, or left out for a reason, and the sums are checked.
+
+A reader says in its findings which pictures and rows it leaves out (`Finding.pictures`, `Finding.rows`), and in its
+listing which rows it has read. What lies on the disk is counted here, whatever the reader says: what is neither kept
+nor named is reported as a fault of the reader.
+"""
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from mien.faces import Faces
+from mien.ingest import Finding, Listing, Reader, entries, pictorial, shown, some
+from mien.progress import say
+
+UNNAMED = "no reason given"
+ELSEWHERE = "outside the folder that was read"
+FOLLOWED = "its pictures were left out"
+FILE = "left_out.csv"
+AT_LEAST = 3  # so many consecutive numbers become a range
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of all things of one kind: how many were kept, and why each other one was not."""
+
+    what: str  # pictures, rows, videos, other files
+    kept: int
+    left: Mapping[str, str]  # what each is called -> the reason
+
+    @property
+    def found(self) -> int:
+        """How many there are in all."""
+        return self.kept + len(self.left)
+
+    def reasons(self) -> dict[str, int]:
+        """Return how many were left out for each reason, the most frequent first."""
+        counts = Counter(self.left.values())
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def check(listing: Listing, root: Path, about: Reader) -> Listing:
+    """Return the listing with all pictures below `root`, and findings about those that its reader does not speak of."""
+    root = root.resolve()
+    disk = tuple(shown(path) for path, entry in entries(root, "") if pictorial(path, entry, about.holders))
+    at = listing.root.resolve().relative_to(root).as_posix() if listing.root.resolve().is_relative_to(root) else "."
+    whole = replace(listing, disk=disk, at=at)
+    findings = list(listing.findings)
+    for ledger in settle(whole, about, None, findings):
+        for reason, what in (
+            (UNNAMED, f"{ledger.what} that were passed over without a reason, which is a fault of the reader"),
+            (ELSEWHERE, f"{ledger.what} in other folders than the one that was read, left out"),
+        ):
+            names = [name for name, why in ledger.left.items() if why == reason]
+            if names:
+                severity = "warning" if reason == UNNAMED else "note"
+                findings.append(Finding(severity, reason, some(names), f"{what}: {len(names):,}"))
+    return replace(whole, findings=tuple(findings))
+
+
+def settle(
+    listing: Listing, about: Reader, keys: Collection[str] | None, findings: Sequence[Finding]
+) -> tuple[Ledger, ...]:
+    """Return the accounts of pictures, videos, rows and other files; kinds of which there are none are left out.
+
+    `keys` are those of the images that became Faces, without the dataset's name; None: all of the listing's.
+    """
+    stays = [keys is None or key in keys for key in listing.rows["key"]]
+    named = [_at(listing.at, name) for name, kept in zip(listing.names(), stays, strict=True) if kept]
+    kept = set(named)
+    left: dict[str, str] = {}
+    for finding in findings:
+        for picture in finding.pictures:
+            left.setdefault(_at(listing.at, picture), finding.kind)
+    held = {_at(listing.at, path): places for path, places in listing.held.items()}
+    inside = [f"{path}#{place}" for path, places in held.items() for place in places]
+    files = [name for name in listing.disk if name not in held]
+    pictures = [name for name in files if not _suffixed(name, about.holders)]
+    videos = [name for name in files if _suffixed(name, about.holders)]
+    opened = sum(_suffixed(name, about.holders) for name in held)
+    ledgers = (
+        _ledger("pictures", [*pictures, *inside], kept, left, listing.at),
+        replace(_ledger("videos", videos, kept, left, listing.at), kept=opened),
+        _rows(listing, set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays]), findings),
+        Ledger(
+            "other files", 0, {_at(listing.at, name): finding.kind for finding in findings for name in finding.files}
+        ),
+    )
+    return tuple(ledger for ledger in ledgers if ledger.found)
+
+
+def close(
+    listing: Listing, about: Reader, faces: Faces, findings: Sequence[Finding], out: Path | None = None
+) -> tuple[Ledger, ...]:
+    """Return what became of every picture and row, and write left_out.csv into `out`; warn of what has no reason."""
+    keys = {key.split("/", 1)[1] for key in faces.index["key"]}
+    ledgers = settle(listing, about, keys, findings)
+    if out is not None:
+        table(ledgers, listing).to_csv(out / FILE, index=False, lineterminator="\n")
+    for ledger in ledgers:
+        silent = [name for name, reason in ledger.left.items() if reason == UNNAMED]
+        if silent:
+            say(f"warning: {ledger.what} left out for no reason that the reader gives: {some(silent)}")
+    return ledgers
+
+
+def faceless(listing: Listing, shown: Listing) -> list[Finding]:
+    """Return what is said of the images that were left out for want of a face."""
+    names = sorted(set(listing.names()) - set(shown.names()))
+    what = f"images in which no face was found, left out: {len(names)}; misses.csv has them"
+    return [Finding("warning", "no face found", some(names), what, pictures=tuple(names))] if names else []
+
+
+def summary(ledgers: Sequence[Ledger]) -> dict[str, Any]:
+    """Return the accounts as summary.json has them."""
+    return {
+        ledger.what: {"found": ledger.found, "kept": ledger.kept, "left out": ledger.reasons()} for ledger in ledgers
+    }
+
+
+def table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
+    """Return left_out.csv: what, reason, where, count and `of`, the clip or picture that a row is about.
+
+    Consecutive numbers in one folder are one line: `sub01/EP02_01f/img[1-45].jpg`, 45.
+    """
+    lines = []
+    for ledger in ledgers:
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in ledger.left.items():
+            by_reason.setdefault(reason, []).append(name)
+        for reason in sorted(by_reason):
+            rows = ledger.what == "rows"
+            parts = [(name, 1) for name in by_reason[reason]] if rows else compact(by_reason[reason])
+            lines += [(ledger.what, reason, where, count, listing.read.get(where, "")) for where, count in parts]
+    return pd.DataFrame(lines, columns=["what", "reason", "where", "count", "of"])
+
+
+def compact(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Return names in their order, with how many each stands for: those that differ in a number alone as a range."""
+    runs: dict[tuple[str, str, int], list[int]] = {}
+    plain: list[tuple[str, int]] = []
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        suffix = "" if "#" in last else PurePosixPath(last).suffix
+        match = re.fullmatch(r"(.*?)([0-9]{1,15})([^0-9]*)", last.removesuffix(suffix), re.DOTALL)
+        if match is None:
+            plain.append((name, 1))
+            continue
+        width = len(match[2]) if match[2].startswith("0") and len(match[2]) > 1 else 0
+        head = f"{folder}/{match[1]}" if folder else match[1]
+        runs.setdefault((head, match[3] + suffix, width), []).append(int(match[2]))
+    for (head, tail, width), numbers in runs.items():
+        for low, high in spans(sorted(numbers)):
+            if high - low + 1 >= AT_LEAST:
+                plain.append((f"{head}[{low:0{width}d}-{high:0{width}d}]{tail}", high - low + 1))
+            else:
+                plain += [(f"{head}{number:0{width}d}{tail}", 1) for number in range(low, high + 1)]
+    return sorted(plain)
+
+
+def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of consecutive numbers, which are sorted."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
+
+
+def _ledger(what: str, names: Sequence[str], kept: set[str], left: Mapping[str, str], at: str) -> Ledger:
+    inside = "" if at == "." else f"{at}/"
+    others = {
+        name: left.get(name) or (UNNAMED if name.startswith(inside) else ELSEWHERE)
+        for name in sorted(names)
+        if name not in kept
+    }
+    return Ledger(what, len(names) - len(others), others)
+
+
+def _rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledger:
+    """Return the account of the rows that were read; one that gives no picture in the end is left out with it."""
+    reasons: dict[str, str] = {}
+    gone: dict[str, str] = {}
+    for finding in findings:
+        for row in finding.rows:
+            reasons.setdefault(row, finding.kind)
+        for name in finding.gone:
+            gone.setdefault(name, finding.kind)
+    left = {}
+    for row, gives in listing.read.items():
+        if row in reasons:
+            left[row] = reasons[row]
+        elif gives not in kept:
+            left[row] = gone.get(gives, FOLLOWED if gives else UNNAMED)
+    return Ledger("rows", len(listing.read) - len(left), left)
+
+
+def _suffixed(name: str, suffixes: Collection[str]) -> bool:
+    return PurePosixPath(name).suffix.lower() in suffixes
+
+
+def _at(at: str, name: str) -> str:
+    """Return a name relative to the folder that was given, of one relative to the tree in it."""
+    return posixpath.normpath(f"{at}/{name}")
