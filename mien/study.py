@@ -74,7 +74,8 @@ class Study(Strict):
     plain, augment, freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec, and by `input`, a
     list of inputs.INPUTS that the same images are shown as. [generator] is a
     `preset` with changes, [generate] how images are drawn from it, and `counts` how many: like (as the training side
-    has), preprint, balanced:N, or happiness=100,fear=50. `controls` are what the cells have to stand above.
+    has), preprint, balanced:N (N in all, shared equally), or happiness=100,fear=50, which behind one of the others
+    changes single classes: like,happiness=40. `controls` are what the cells have to stand above.
     """
 
     name: str
@@ -194,6 +195,9 @@ class StudySpec(Spec):
     generate: dict[str, Any]
     counts: str
     seed: int
+
+
+MOST_FOLDS = 3  # different counts that a plan tells fold by fold
 
 
 @dataclass(frozen=True)
@@ -541,18 +545,20 @@ def _counts(text: str, there: dict[str, int], classes: tuple[str, ...], where: s
 
     A class of the study that a fold's training side lacks is left out there: no generator can know it.
     """
-    if text == "like":
-        return there
+
+    def own(name: str) -> dict[str, int]:
+        if name:
+            raise UsageError(
+                f"counts must be 'like' in a study, for as many as the training side has; given: 'like:{name}'"
+            )
+        return dict(there)
+
     try:
-        wanted = generators.parse_counts(text, _no_dataset, list(there) if text.startswith("balanced:") else classes)
+        wanted = generators.parse_counts(text, own, list(there) if text.startswith("balanced:") else classes)
     except UsageError as error:
-        text = str(error).replace("'like:DATASET'", "'like'")
-        raise SpecError(f"{where}: {text}. 'like' is as many of each class as the training side has") from None
+        told = str(error).replace(" 'like:DATASET',", "")
+        raise SpecError(f"{where}: {told}. 'like' is as many of each class as the training side has") from None
     return {name: count for name, count in wanted.items() if name in there}
-
-
-def _no_dataset(name: str) -> dict[str, int]:
-    raise UsageError(f"counts must be 'like' in a study, for as many as the training side has; given: 'like:{name}'")
 
 
 def trials(study: StudySpec, store: Store) -> list[TrialSpec]:
@@ -699,10 +705,28 @@ def describe(plan: Plan) -> str:
         if names or not what.startswith(("copycat", "trials")):
             lines.append(f"  {len(names):>5} {what:<26}{done:>5} done" + (f", {failed} failed" if failed else ""))
     lines += [f"  {one['classifier']}, {one['ablation']}: frozen are {one['text']}" for one in frozen(study)]
+    lines += [f"  synthetic images: {text}" for text in _drawn(plan)]
     lines += [f"  no synthetic {text}, with counts = '{study.counts}'" for text in _lacking(plan)]
     errors = Counter(text.removeprefix(NOT_BEGUN) for text in plan.failed.values())
     lines += [f"  failed: {text}" + (f" ({n} runs)" if n > 1 else "") for text, n in errors.items()]
     return "\n".join(lines)
+
+
+def _drawn(plan: Plan) -> list[str]:
+    """Return how many synthetic images of each class there are, and in which folds where these differ."""
+    folds: dict[str, list[int]] = {}
+    for one in plan.databases:
+        text = ", ".join(f"{name} {count:,}" for name, count in one.generate.counts.items())
+        folds.setdefault(f"{sum(one.generate.counts.values()):,} ({text})", []).append(one.fold)
+    if len(folds) > MOST_FOLDS:
+        totals = [sum(one.generate.counts.values()) for one in plan.databases]
+        return [f"{min(totals):,} to {max(totals):,} in each fold, with counts = '{plan.study.counts}'"]
+    everywhere = len(folds) == 1
+    return [text if everywhere else f"{text} in {_in_folds(where)}" for text, where in folds.items()]
+
+
+def _in_folds(folds: Sequence[int]) -> str:
+    return f"{'fold' if len(folds) == 1 else 'folds'} {', '.join(map(str, folds))}"
 
 
 def _lacking(plan: Plan) -> list[str]:

@@ -796,7 +796,7 @@ CLASSES = ("disgust", "fear", "happiness", "others", "repression", "sadness", "s
 
 
 def counts(text: str, classes=CLASSES) -> dict[str, int]:
-    return generators.parse_counts(text, lambda name: {"fear": len(name), "sadness": 0}, classes)
+    return generators.parse_counts(text, lambda name: {"fear": len(name or "none"), "sadness": 0}, classes)
 
 
 def test_counts_are_read():
@@ -804,7 +804,43 @@ def test_counts_are_read():
     assert counts("like:abc") == {"fear": 3}
     assert counts("happiness=100, fear=50") == {"happiness": 100, "fear": 50}
     assert counts("balanced:9") == dict.fromkeys(CLASSES, 1) | {"disgust": 2, "fear": 2}
-    assert counts("balanced:2") == {"disgust": 1, "fear": 1}
+    assert counts("balanced:7") == dict.fromkeys(CLASSES, 1)
+    assert counts("like") == {"fear": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("like,happiness=40", {"fear": 4, "happiness": 40}),
+        ("like:abc , sadness = 2,others=1", {"fear": 3, "sadness": 2, "others": 1}),
+        ("like,fear=0,surprise=3", {"surprise": 3}),
+        ("balanced:14,fear=10", dict.fromkeys(CLASSES, 2) | {"fear": 10}),
+        ("preprint,fear=0", {name: count for name, count in TABLE_2.items() if name != "fear"}),
+    ],
+)
+def test_single_classes_may_follow_a_rule_for_all(text: str, expected: dict[str, int]):
+    assert counts(text) == expected
+
+
+def test_the_preprints_counts_fit_fewer_classes_once_the_others_are_left_out():
+    few = CLASSES[:-1]
+    assert set(counts("preprint,surprise=0", few)) == set(few)
+    with pytest.raises(UsageError, match="'preprint,surprise=0' leaves it out"):
+        counts("preprint", few)
+
+
+def test_counts_that_cannot_be_shared_equally_are_told(store: Store, capfd: pytest.CaptureFixture[str]):
+    run = generators.train(generators.preset("gaussian", "toy"), store)
+    classes = run.json("generator.json")["classes"]
+    number = 2 * len(classes) + 1
+    made = generators.order(run, f"balanced:{number}", store)
+    assert sorted(made.counts.values()) == [2] * (len(classes) - 1) + [3]
+    told = capfd.readouterr().err
+    assert f"2 of each class, and one more of {classes[0]}" in told and f"balanced:{number - 1} or" in told
+    generators.order(run, f"balanced:{2 * len(classes)}", store)
+    assert capfd.readouterr().err == ""
+    seen = Faces.load(store.run("toy").path).index["emotion"].value_counts().to_dict()
+    assert generators.order(run, f"like,{classes[0]}=1", store).counts == seen | {classes[0]: 1}
 
 
 @pytest.mark.parametrize(
@@ -819,6 +855,17 @@ def test_counts_are_read():
         ("happiness=2.5", "above 0"),
         ("balanced:none", "above 0"),
         ("anger=3", "never saw anger"),
+        ("like,anger=3", "never saw anger"),
+        ("like,hapiness=3", "Did you mean 'happiness'"),
+        ("like,fear=1,fear=2", "each once"),
+        ("like,fear=0", "ask for none"),
+        ("like,", "must be 'preprint'"),
+        ("fear=0", "above 0"),
+        ("fear=2,like", "must be 'preprint'"),
+        ("balanced:3", "3 would leave some without any; give balanced:7 or more, or balanced:21 for 3 of each"),
+        ("balanced:6,fear=9", "give balanced:7 or more"),
+        (f"balanced:{'9' * 5000}", "'999999999999...' must be a whole number"),
+        (f"happiness={'9' * 5000}", "must be a whole number"),
     ],
 )
 def test_counts_that_cannot_be_met_are_named(text: str, message: str):

@@ -150,7 +150,7 @@ def test_real_trials_do_not_depend_on_the_generator_unless_they_test_on_its_face
 
 
 def test_counts_follow_the_study(store: Store):
-    for text, expected in (("balanced:10", 10), ("fear=3,surprise=2", 5), ("like", 48)):
+    for text, expected in (("balanced:10", 10), ("fear=3,surprise=2", 5), ("like", 48), ("like,fear=2", 38)):
         spec = study.resolve(table(settings=FOUR, counts=text), store)
         assert [sum(one.generate.counts.values()) for one in study.databases(spec, store)] == [expected] * 2
 
@@ -432,6 +432,7 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "never saw anger"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "'like' is as many of each class as the training"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "'preprint', 'like', 'balanced:N'"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "balanced:3"', "give balanced:4 or more"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "like:blobs"', "must be 'like' in a study"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "fear=1"', "5 images or more, .* 'fear=1' makes 1 in fold 0"),
         ("[classifier]", "[generate]\ncounts = {fear = 9}\n[classifier]", "must not have counts, .* above all tables"),

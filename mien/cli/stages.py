@@ -269,7 +269,11 @@ def train(
 def generate(
     generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
     counts: Annotated[
-        str, typer.Option(help="preprint, like:DATASET, balanced:N (in all), or happiness=100,fear=50.")
+        str,
+        typer.Option(
+            help="preprint; like (as many a class as the generator saw) or like:DATASET; balanced:N, N images in all, "
+            "shared equally; or happiness=100,fear=50. Single classes may follow: like,happiness=40 (0 leaves one out)."
+        ),
     ] = "preprint",
     steps: Annotated[int | None, typer.Option(help="Sampling steps; the model's own number by default.")] = None,
     sampler: Annotated[str | None, typer.Option(help="dpmpp2m, unipc, heun, euler or ancestral.")] = None,

@@ -18,6 +18,7 @@ from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import board, copycat, ddpm, diffusion, edm, gaussian
 from mien.generators.base import Generator
 from mien.generators.copycat import Copycat
+from mien.generators.counts import parse_counts, uneven
 from mien.generators.crew import joined
 from mien.generators.diffusion import Diffusion
 from mien.generators.gaussian import Gaussian
@@ -34,7 +35,6 @@ from mien.generators.specs import (
     TrainSpec,
     read_training,
 )
-from mien.published import TABLE_2
 from mien.spec import nearest, read_spec
 from mien.store import Run, Store
 
@@ -270,12 +270,15 @@ def order(
         raise UsageError(f"the sampler '{sampler}' does not go with a {kind}; leave --sampler away")
 
     def faces_counts(name: str) -> dict[str, int]:
-        emotions = Faces.load(store.run(name).path).index["emotion"]
+        emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
         return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
 
+    wanted = parse_counts(counts, faces_counts, generator.json("generator.json")["classes"])
+    if told := uneven(wanted, counts):
+        progress.say(told)
     fields = {
         "generator": generator.name,
-        "counts": parse_counts(counts, faces_counts, generator.json("generator.json")["classes"]),
+        "counts": wanted,
         "steps": steps,
         "sampler": sampler or own,
         "guidance": guidance,
@@ -485,54 +488,3 @@ def write_sheet(faces: Faces, out: Path, per_class: int) -> None:
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
     """Write summary.json: what the run holds, in a few words and as counts."""
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-
-
-def parse_counts(text: str, faces_counts: Callable[[str], dict[str, int]], classes: Sequence[str]) -> dict[str, int]:
-    """Return images an emotion for `text`; `classes` are those that the generator saw.
-
-    `preprint` is the preprint's Table 2; `like:DATASET` what `faces_counts` says of a dataset; `balanced:N` N images
-    in all, split evenly over `classes`, what is left over going to the first; `happiness=100,fear=50` is itself.
-
-    Raises UsageError on anything else, an unknown emotion, or a class that the generator never saw.
-    """
-    if text == "preprint":
-        counts = dict(TABLE_2)
-    elif text.startswith("like:"):
-        counts = faces_counts(text.removeprefix("like:"))
-    elif text.startswith("balanced:"):
-        each, more = divmod(_number(text.removeprefix("balanced:"), text), len(classes))
-        counts = {name: each + (place < more) for place, name in enumerate(classes)}
-    else:
-        counts = _listed(text)
-    unknown = [name for name in counts if name not in EMOTIONS]
-    if unknown:
-        raise UsageError(
-            f"counts '{text}': there is no emotion '{unknown[0]}'.{nearest(unknown[0], list(EMOTIONS))} "
-            f"The emotions are {', '.join(EMOTIONS)}"
-        )
-    unseen = [name for name in counts if name not in classes]
-    if unseen:
-        raise UsageError(
-            f"counts '{text}' must name only what the generator has seen, which is {', '.join(classes)}; "
-            f"it never saw {', '.join(unseen)}"
-        )
-    return {name: count for name, count in counts.items() if count > 0}
-
-
-def _listed(text: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for part in text.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        if not equals or not name or name in counts:
-            raise UsageError(
-                f"counts must be 'preprint', 'like:DATASET', 'balanced:N', or emotions, each once, as in "
-                f"'happiness=100,fear=50'; given: '{text}'"
-            )
-        counts[name] = _number(number, text)
-    return counts
-
-
-def _number(digits: str, text: str) -> int:
-    if not (digits.isascii() and digits.isdigit() and int(digits) > 0):
-        raise UsageError(f"counts '{text}': '{digits}' must be a whole number above 0")
-    return int(digits)
