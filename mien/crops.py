@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 
 from mien.errors import DataError, UsageError, WeightsError
+from mien.escape import write_csv
 from mien.figures import rows
 from mien.progress import say, track
 from mien.seeds import rng
@@ -272,10 +273,8 @@ def report(
     out: Path,
 ) -> None:
     """Write crops.csv (what was found where), misses.csv (the keys of those without a face) and crops.png."""
-    found.to_csv(out / "crops.csv", index=False, lineterminator="\n")
-    found.loc[found["kind"] == "missed", ["key", "emotion"]].to_csv(
-        out / "misses.csv", index=False, lineterminator="\n"
-    )
+    write_csv(found, out / "crops.csv")
+    write_csv(found.loc[found["kind"] == "missed", ["key", "emotion"]], out / "misses.csv")
     sheet(found, places, open_picture, margin).save(out / "crops.png")
 
 

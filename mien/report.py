@@ -18,8 +18,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from rich.table import Table
+from rich.text import Text
 
-from mien import beside, figures, published, results, tables
+from mien import beside, escape, figures, published, results, tables
 from mien.errors import UsageError
 from mien.faces import Faces
 from mien.progress import console, duration, say
@@ -102,7 +103,7 @@ def make(studies: str | Sequence[str], store: Store, out: Path | None = None) ->
         writer: csv.DictWriter[str] = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
         for one in found:
-            writer.writerows(csv_rows(one))
+            writer.writerows({name: escape.cell(value) for name, value in row.items()} for row in csv_rows(one))
     for text in dict.fromkeys(text for one in found for text in one.altered):
         say(f"left out: {text}")
     for licence in dict.fromkeys(one.licence for one in found if one.restricted):
@@ -117,7 +118,7 @@ def terminal(study: str, store: Store) -> Table:
     cells = [cell for cell in found.cells if cell.level == "images"]
     printed = any(cell.published for cell in cells)
     title = f"{found.title}: {NOTICES[found.protocol][0].lower()}"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=_plain(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("train → test", no_wrap=True)
     table.add_column("by", no_wrap=True)
     for name in ("accuracy", "UF1", "UAR", *["published"] * printed):
@@ -127,9 +128,9 @@ def terminal(study: str, store: Store) -> Table:
             name = label(found, cell.classifier) + (f" {cell.ablation}" if several else "")
             old = [f"{cell.published:.2f}" if cell.published else ""] * printed
             mark = f" {LOW}" if low(found, cell, "accuracy") else ""
-            table.add_row(SETTINGS[setting] if not place else "", name + mark, *_brief(cell), *old)
+            table.add_row(SETTINGS[setting] if not place else "", _plain(name + mark), *_brief(cell), *old)
         for name, cell in found.floors(setting, "images"):
-            table.add_row("", f"  {name}", *_brief(cell), style="dim")
+            table.add_row("", _plain(f"  {name}"), *_brief(cell), style="dim")
     failed = f", {len(found.failed)} failed" if found.failed else ""
     table.caption = (
         f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trials "
@@ -145,7 +146,12 @@ def show(study: str, store: Store) -> None:
     out.print(terminal(study, store))
     found = Study(study, store)
     for text in [*(f"Leak alarm: {text}" for text in _alarms(found)), *_helps(found)]:
-        out.print(text, soft_wrap=True)
+        out.print(_plain(text), soft_wrap=True)
+
+
+def _plain(text: str) -> Text:
+    """Return a text for the terminal in which nothing is markup."""
+    return Text(escape.printable(text))
 
 
 # What the pages show
@@ -737,7 +743,7 @@ def _recorded(study: Study, trial: dict[str, Any], same: dict[str, str]) -> Iter
 
 def _markdown(content: dict[str, Any]) -> str:
     """Return the report as Markdown: the same sentences and tables, without pictures."""
-    lines = [f"# {content['title']}", ""]
+    lines = [f"# {_md(content['title'])}", ""]
     for sheet in content["side"]:
         lines += ["## Side by side", "", *tables.markdown(sheet)]
     if content["preprint"]:
@@ -755,27 +761,27 @@ def _published_note(content: dict[str, Any]) -> str:
 
 def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     """Return the lines of one study."""
-    lines = [] if alone else [f"## {part['title']}", ""]
+    lines = [] if alone else [f"## {_md(part['title'])}", ""]
     head = "##" if alone else "###"  # under the study's own where there are several
     lines += [part["state"], ""]
     if part["alarms"]:
-        lines += [f"> **Leak alarm.** {' '.join(part['alarms'])} {part['alarm']}", ""]
+        lines += [f"> **Leak alarm.** {_md(' '.join(part['alarms']))} {part['alarm']}", ""]
     lines += [f"> **{part['notice']['title']}.** {part['notice']['text']}", ""]
     if part["synthetic_test"]:
         lines += [part["synthetic_test"], ""]
     if part["restricted"]:
-        lines += [f"The faces are under this licence: {part['licence']}.", ""]
+        lines += [f"The faces are under this licence: {_md(part['licence'])}.", ""]
     if part["findings"]:
-        lines += [f"{head} What the numbers say", "", *(f"- {text}" for text in part["findings"]), ""]
+        lines += [f"{head} What the numbers say", "", *(f"- {_md(text)}" for text in part["findings"]), ""]
     if part["helps"]:
-        lines += [f"{head} Does adding synthetic images help?", "", *(f"- {text}" for text in part["helps"]), ""]
+        lines += [f"{head} Does adding synthetic images help?", "", *(f"- {_md(text)}" for text in part["helps"]), ""]
     if part["low"]:
-        lines += [f"{head} Not above their controls", "", *(f"- {text}" for text in part["low"]), ""]
-    lines += [part["without"], ""] if part["without"] else []
+        lines += [f"{head} Not above their controls", "", *(f"- {_md(text)}" for text in part["low"]), ""]
+    lines += [_md(part["without"]), ""] if part["without"] else []
     for level in part["levels"]:
         for place, sheet in enumerate(level["sheets"]):
             shown = tables.markdown(sheet, f"{head}#")
-            lines += [*shown[:2], level["note"], "", *shown[2:]] if place == 0 else shown
+            lines += [*shown[:2], _md(level["note"]), "", *shown[2:]] if place == 0 else shown
     for sheet in (*part["datasets"], part["recall"], part["counts"]):
         lines += tables.markdown(sheet, f"{head}#") if sheet else []
     for one in part["confusions"]:
@@ -783,7 +789,12 @@ def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     if part["failed"]:
         rows = tuple(line(trial["where"], trial["run"], trial["error"]) for trial in part["failed"])
         lines += tables.markdown(Sheet("Failed trials", ("trial", "run", "first error"), rows), f"{head}#")
-    return [*lines, f"{head} What was run", "", *(f"- {name}: {text}" for name, text in part["facts"]), ""]
+    return [*lines, f"{head} What was run", "", *(f"- {_md(name)}: {_md(text)}" for name, text in part["facts"]), ""]
+
+
+def _md(text: str) -> str:
+    """Return a text in Markdown, whoever wrote the names and licences in it."""
+    return escape.markdown(text)
 
 
 def _confusion_sheet(one: dict[str, Any]) -> Sheet:

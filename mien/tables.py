@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mien import escape
+
 HOLE = "\u2013"  # what stands where a number would
 LOW = "▽"  # what marks a number that does not stand above its controls
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # made to fit if too wide
@@ -66,14 +68,16 @@ def line(*texts: str | Entry, kind: Literal["", "group", "control", "total"] = "
 def markdown(sheet: Sheet, head: str = "###") -> list[str]:
     """Return a table as lines of Markdown, its caption a heading of the level of `head`."""
     width = len(sheet.head)
-    rows = [list(sheet.head), ["---", *["--:"] * (width - 1)]]
+    rows = [[escape.markdown(text) for text in sheet.head], ["---", *["--:"] * (width - 1)]]
     for one in sheet.lines:
-        texts = [entry.plain for entry in one.entries]
+        texts = [escape.markdown(entry.plain) for entry in one.entries]
         if one.kind == "group":
-            texts = [f"**{one.entries[0].text}** {one.entries[0].small}".strip(), *texts[1:]]
+            first = one.entries[0]
+            texts = [f"**{escape.markdown(first.text)}** {escape.markdown(first.small)}".strip(), *texts[1:]]
         rows.append([*texts, *[""] * (width - len(texts))])
-    found = [f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows]
-    return [f"{head} {sheet.caption}", "", *([sheet.note, ""] if sheet.note else []), *found, ""]
+    found = [f"| {' | '.join(row)} |" for row in rows]
+    note = [escape.markdown(sheet.note), ""] if sheet.note else []
+    return [f"{head} {escape.markdown(sheet.caption)}", "", *note, *found, ""]
 
 
 def latex(sheet: Sheet) -> list[str]:

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
     {"errors", "licences", "seeds", "stopping"},
     {"outside"},
+    {"escape"},
     {"spec", "faces", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
     {"crops"},

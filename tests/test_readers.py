@@ -655,3 +655,21 @@ def test_pictures_of_one_file_are_taken_a_few_at_a_time(drawn: dict[str, Path]):
     for picture, place in zip(pictures, (1, 4), strict=True):
         assert isinstance(picture, np.ndarray)
         assert np.array_equal(picture, portraits.grey(place, fer2013.EMOTIONS[place], str(place)))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("license: <img src=x onerror=f()>", "unknown"),
+        ("license: '=HYPERLINK(\"http://e.example\")'", "unknown"),
+        ("licence: [free](https://e.example)", "unknown"),
+        ("license: " + "a" * 99, "unknown"),
+        ("license: cdla-permissive-2.0  # as asked", "cdla-permissive-2.0, says its card"),
+        ("license: 'CC BY-NC 4.0'", "CC BY-NC 4.0, says its card"),
+    ],
+)
+def test_a_card_names_a_licence_by_an_identifier_or_nothing_is_known(tmp_path: Path, line: str, said: str):
+    from mien.ingest.huggingface import UNKNOWN, _licence
+
+    (tmp_path / "README.md").write_text(f"---\n{line}\n---\n")
+    assert _licence(tmp_path)[1] == said and UNKNOWN == "unknown"

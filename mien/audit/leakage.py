@@ -17,6 +17,7 @@ from mien.audit.duplicates import duplicates
 from mien.audit.nuisance import nuisance
 from mien.audit.sides import Sides
 from mien.errors import DataError, UsageError
+from mien.escape import write_csv
 from mien.faces import Faces
 from mien.ingest import Finding, some
 from mien.preprocess import PreprocessSpec, preprocess
@@ -183,7 +184,7 @@ def _percent(one: dict[str, Any]) -> str:
 def _write(found: Leakage, train: Faces, test: Faces, out: Path) -> None:
     pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
     for name, table in (("images", found.rows), ("pairs", found.pairs), ("people", found.people)):
-        table.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
+        write_csv(table, out / f"{name}.csv")
     about = {
         "by": found.by,
         "training_images": len(train),

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from pydantic import Field
 from mien.audit.labels import suspects
 from mien.audit.sides import read_table
 from mien.errors import DataError, UsageError
+from mien.escape import write_csv
 from mien.faces import EMOTIONS, Faces
 from mien.figures import picture
 from mien.ingest import fold, some
@@ -93,7 +94,7 @@ def queue(faces: Run, store: Store, judges: Run | None = None, number: int = 100
         rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(["turn", "rank"]).head(number)
         table = rows.round(4).assign(number=np.arange(1, len(rows) + 1), set=faces.name)
         table = table.reindex(columns=list(COLUMNS), fill_value="")
-        table.to_csv(out / "queue.csv", index=False, lineterminator="\n")
+        write_csv(table, out / "queue.csv")
         (out / "index.html").write_text(_page(shown, rows, faces.name), encoding="utf-8")
         about = {"holds": f"{len(rows)} labels to look at", "synthetic": synthetic}
         (out / "summary.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
@@ -184,13 +185,11 @@ def apply(decisions: Decisions, store: Store, *, alias: str | None = None) -> Ru
     spec = ReviewedSpec(faces=parent.name, decisions=decisions.digest)
 
     def build(out: Path, scratch: Path) -> None:
-        changed = Faces(faces.images, faces.index.assign(emotion=emotions), faces.seen)
+        changed = replace(faces, index=faces.index.assign(emotion=emotions))
         before = dict(zip(keys, faces.index["emotion"], strict=True))
         told = decisions.table.sort_values("key").assign(before=decisions.table["key"].map(before))
         told["after"] = [_after(*row) for row in zip(told["decision"], told["before"], told["relabel"], strict=True)]
-        told[["key", "decision", "before", "after", "note"]].to_csv(
-            out / "decisions.csv", index=False, lineterminator="\n"
-        )
+        write_csv(told[["key", "decision", "before", "after", "note"]], out / "decisions.csv")
         write(changed.select(~rejected), out, {"decisions": dict(Counter(told["decision"])), "reviewed": parent.name})
 
     return store.make(spec, build, alias)

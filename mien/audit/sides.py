@@ -12,6 +12,7 @@ import pandas as pd
 
 from mien import ingest
 from mien.errors import DataError, StoreError, UsageError
+from mien.escape import bare
 from mien.faces import Faces
 from mien.ingest import some
 from mien.progress import say
@@ -114,7 +115,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         first = text.partition("\n")[0]
         separator = ";" if first.count(";") > first.count(",") else ","
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        lines = [[cell.strip() for cell in line] for line in rows]
+        lines = [[bare(cell).strip() for cell in line] for line in rows]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} must be a table in CSV and UTF-8 that can be read, and is not: {error}") from None
     lines = [line for line in lines if any(line)]

@@ -23,6 +23,7 @@ from pydantic import Field, field_validator, model_validator
 from mien import crops, facs
 from mien.crops import CropSpec, Place
 from mien.errors import DataError, SpecError, UsageError
+from mien.escape import write_csv
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.licences import recorded
 from mien.preprocess import MIN_SIDE, Colour, Filter, Picture, decode, open_picture, write
@@ -359,7 +360,7 @@ def run(
         findings = [*listing.findings, *accounts.faceless(listing, shown), *unread]
         columns = ["severity", "kind", "where", "what"]
         told = [[getattr(finding, column) for column in columns] for finding in findings]
-        pd.DataFrame(told, columns=columns).to_csv(out / "findings.csv", index=False, lineterminator="\n")
+        write_csv(pd.DataFrame(told, columns=columns), out / "findings.csv")
         ledgers = accounts.close(listing, about, faces, findings, out)
         summary = {
             "dataset": spec.dataset,
@@ -655,7 +656,7 @@ def _write_labels(faces: Faces, out: Path) -> None:
     folded = index.groupby(["raw_label", "emotion"], as_index=False).agg(
         images=("key", "size"), clips=("clip", "nunique")
     )
-    folded.to_csv(out / "labels.csv", index=False, lineterminator="\n")
+    write_csv(folded, out / "labels.csv")
     units = facs.units(faces)
     if len(units):
         units.to_parquet(out / "action_units.parquet", index=False)

@@ -42,6 +42,8 @@ READER = Reader(
 )
 
 TABLES = frozenset({".parquet", ".arrow"})
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+ -]{0,47}")  # of a licence, as SPDX and the hub write it
+UNKNOWN = "unknown"
 LABELS = ("label", "labels", "emotion", "expression")
 SAID = {
     "row without file": "rows whose picture is neither in the table nor in the folder, left out: {}",
@@ -96,6 +98,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         what = f"{', '.join(f'{name} {count:,}' for name, count in sorted(counts.items()))}; read as one set"
         findings.append(Finding("note", "splits", ".", what))
     readme, licence = _licence(root)
+    if licence == UNKNOWN:
+        what = "its line `license:` holds no identifier such as cc-by-4.0, so nothing is known; --licence says it"
+        findings.append(Finding("warning", "licence", "README.md", what))
     made = listing(
         root, rows, findings, spec, READER, [*readme, *(root / path for path in used)], unpack, read=read, held=held
     )
@@ -412,5 +417,8 @@ def _licence(root: Path) -> tuple[list[Path], str | None]:
     except OSError:
         return [], None
     front = re.match(r"---\s*\n(.*?)\n---", content, re.DOTALL)
-    found = re.search(r"^licen[sc]e:[ \t]*['\"]?([^\n'\"]+)", front[1], re.MULTILINE) if front else None
-    return ([card], f"{found[1].strip()}, says its card") if found else ([], None)
+    found = re.search(r"^licen[sc]e:[ \t]*([^\n]+)", front[1], re.MULTILINE) if front else None
+    if not found:
+        return [], None
+    said = re.sub(r"\s+#.*", "", found[1]).strip().strip("'\"").strip()
+    return [card], f"{said}, says its card" if IDENTIFIER.fullmatch(said) else UNKNOWN

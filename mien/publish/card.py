@@ -1,15 +1,13 @@
 """What people read of a release: card, datasheet, licence and citation, all from one set of answers."""
 
-import html
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mien import __version__, licences
+from mien import __version__, escape, licences
 from mien.publish.formats import features
 from mien.publish.gates import Decision
 from mien.publish.origin import Origin
@@ -124,11 +122,21 @@ def warnings(origin: Origin) -> list[str]:
 def bibtex(answers: Answers) -> str:
     """Return a BibTeX entry."""
     data = answers.dataset
-    authors = " and ".join(name if "," in name else f"{{{name}}}" for name in data.authors)
-    return (
-        f"@misc{{{data.name},\n  title = {{{data.title}}},\n  author = {{{authors}}},\n  year = {{{data.date[:4]}}},\n"
-        f"  version = {{{data.version}}},\n  url = {{{data.url}}}\n}}"
-    )
+    authors = " and ".join(name if "," in name else f"{{{name}}}" for name in map(_field, data.authors))
+    fields = {
+        "title": _field(data.title),
+        "author": authors,
+        "year": data.date[:4],
+        "version": data.version,
+        "url": _field(data.url),
+    }
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"@misc{{{data.name},\n{lines}\n}}"
+
+
+def _field(text: str) -> str:
+    """Return a text as a field of BibTeX in one line: a brace would end it."""
+    return " ".join(escape.printable(text).split()).translate({ord("{"): "(", ord("}"): ")", ord("\\"): "/"})
 
 
 def header(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
@@ -178,21 +186,63 @@ def header(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> 
 
 def write(folder: Path, found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> None:
     """Write README.md, DATASHEET.md, CITATION.cff and LICENSE."""
+    for name, text in documents(found, files).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def documents(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """Return the text of README.md, DATASHEET.md, CITATION.cff and LICENSE by name."""
+    markdown, plain = _environment(escape.markdown), _environment(_line)
+    top = _yaml(header(found, files))
+    return {
+        CARD: f"---\n{top}---\n\n{markdown.get_template('card.md').render(found)}",
+        DATASHEET: markdown.get_template("datasheet.md").render(found),
+        LICENCE: plain.get_template("licence.txt").render(found),
+        CITATION: _yaml(citation(found)),
+    }
+
+
+class _Made(str):
+    """A text that was made for the document that it goes into; all others are escaped on their way there."""
+
+
+def _environment(escaped: Callable[[str], str]) -> Environment:
+    """Return templates in which every text that is put in is `escaped`, but for those that a filter has made."""
+
+    def put(value: Any) -> Any:
+        return escaped(value) if isinstance(value, str) and not isinstance(value, _Made) else value
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=put,
     )
-    environment.filters["para"] = _paragraph
-    top = yaml.safe_dump(header(found, files), sort_keys=False, allow_unicode=True, width=110)
-    body = environment.get_template("card.md").render(found)
-    (folder / CARD).write_text(f"---\n{top}---\n\n{body}", encoding="utf-8")
-    for name, template in ((DATASHEET, "datasheet.md"), (LICENCE, "licence.txt")):
-        (folder / name).write_text(environment.get_template(template).render(found), encoding="utf-8")
-    text = yaml.safe_dump(citation(found), sort_keys=False, allow_unicode=True, width=110)
-    (folder / CITATION).write_text(text, encoding="utf-8")
+    environment.filters["para"] = lambda text: _Made(escape.paragraph(text))
+    environment.filters["cells"] = lambda texts: _Made(" | ".join(escape.markdown(text) for text in texts))
+    environment.filters["code"] = lambda text: _Made(escape.markup(text))
+    environment.filters["licence_text"] = lambda text: _Made(escape.licence_text(text))
+    return environment
+
+
+def _line(text: str) -> str:
+    """Return a text in one line of a plain file that a browser may be shown."""
+    return escape.markup(" ".join(escape.printable(text).split()))
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(_marked_up(content), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _marked_up(content: Any) -> Any:
+    """Return what goes into YAML, with no tag of HTML in any text: hubs put some of it into their pages."""
+    if isinstance(content, Mapping):
+        return {name: _marked_up(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_marked_up(value) for value in content]
+    return _line(content) if isinstance(content, str) else content
 
 
 def citation(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,8 +301,3 @@ def _prepared(origin: Origin) -> str:
 
 def _people(number: int) -> str:
     return "one person" if number == 1 else f"{number} people"
-
-
-def _paragraph(text: str) -> str:
-    """Return text as it may stand in Markdown: no HTML, wrapped."""
-    return "\n".join(textwrap.wrap(html.escape(str(text), quote=False), 120)) or ""

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mien import results, tables
+from mien.escape import write_csv
 from mien.results import Cell, Study
 from mien.store import Store
 from mien.tables import HOLE, Sheet, line
@@ -23,7 +24,7 @@ def write(folder: Path, name: str, database: str, store: Store) -> str:
     (folder / "results").mkdir(exist_ok=True)
     cells = [*study.cells, *study.controls]
     rows = pd.DataFrame([_row(study, cell) for cell in cells])
-    rows.to_csv(folder / "results" / f"{study.title}.csv", index=False, lineterminator="\n")
+    write_csv(rows, folder / "results" / f"{study.title}.csv")
     text = "\n".join(tables.markdown(_sheet(study, cells, database), "#"))
     (folder / "results" / f"{study.title}.md").write_text(text, encoding="utf-8")
     return study.title
