@@ -699,3 +699,22 @@ def test_errors_are_one_message(home: World, tmp_path: Path, capsys: pytest.Capt
     assert command("publish", "check", str(tmp_path)) == 2
     assert capsys.readouterr().err.count("mien: ") == 3
     assert issubclass(GateRefused, MienError)
+
+
+HOSTILE = "<script src=//e.example/x.js></script> & [free](https://e.example) ![p](https://e.example/p.png) `{x}` | <b onclick=f()>"
+
+
+def test_texts_of_others_do_nothing_in_the_documents(tmp_path: Path):
+    one = world(tmp_path / "w", licence=HOSTILE)
+    own = {name: json.dumps(HOSTILE) for name in ("title", "contact", "url", "paper", "licence_name", "description")}
+    own |= {name: json.dumps(HOSTILE) for name in ("excluded", "biases", "shown", "maintenance", "licence_text")}
+    listed = {"authors": json.dumps([HOSTILE, "=1+1"]), "keywords": json.dumps([HOSTILE]), "conditions": '["by"]'}
+    answer(tmp_path / "dataset.toml", one.store, "made", **own, **listed, licence='"other"')
+    folder = publish.build("made", tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True)
+    for name in ("README.md", "DATASHEET.md", "LICENSE", "CITATION.cff"):
+        text = (folder / name).read_text()
+        assert "e.example" in text and not re.search(r"<(?=[A-Za-z/!])", text), name
+        if name.endswith(".md"):
+            body = text.split("---\n")[-1].split("```bibtex")[0]
+            assert not re.search(r"(?<!\\)\]\(", body), name
+    assert publish.check(folder, libraries=False)

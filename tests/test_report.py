@@ -659,3 +659,22 @@ def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
     text = words(report.make("small", store, tmp_path / "out"))
     assert "Does adding synthetic images to the real ones help (tiny)?" in text
     assert "trials are done. What" in text and not re.search(r"\d of \d trials", text)
+
+
+def test_names_and_licences_do_nothing_in_a_report_in_markdown():
+    name = "<img src=x onerror=f()> [a](https://e.example) | b"
+    sheet = tables.Sheet(name, ("by", name), (tables.line(name, "0.5", kind="group"), tables.line(name, "-0.5")), name)
+    text = "\n".join(tables.markdown(sheet))
+    assert "onerror" in text and not re.search(r"<(?=[A-Za-z])|(?<!\\)\]\(", text)
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in text.splitlines() if row.startswith("|")} == {3}
+
+
+def test_names_in_brackets_are_no_markup_in_the_terminal(capsys: pytest.CaptureFixture[str]):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=report._plain("a[/b]"), box=None)
+    table.add_column("by")
+    table.add_row(report._plain("[red]c[/nothing]\x1b[2J"))
+    Console(width=80).print(table)
+    assert "a[/b]" in (shown := capsys.readouterr().out) and "[red]c[/nothing]\\x1b[2J" in shown
