@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 
 from mien.outside import visible
@@ -87,5 +88,6 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     safe = table.rename(columns=cell)
     texts = [place for place, kind in enumerate(safe.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     for place in texts:
-        safe.isetitem(place, pd.Series([cell(value) for value in safe.iloc[:, place]], safe.index, dtype="object"))
+        cells = [cell(value) for value in safe.iloc[:, place]]
+        safe.isetitem(place, np.array(cells, dtype="object"))
     safe.to_csv(path, index=False, lineterminator="\n")

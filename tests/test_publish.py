@@ -701,7 +701,10 @@ def test_errors_are_one_message(home: World, tmp_path: Path, capsys: pytest.Capt
     assert issubclass(GateRefused, MienError)
 
 
-HOSTILE = "<script src=//e.example/x.js></script> & [free](https://e.example) ![p](https://e.example/p.png) `{x}` | <b onclick=f()>"
+HOSTILE = (
+    "<script src=//e.example/x.js></script> & [free](https://e.example) ![p](https://e.example/p.png) `{x}` | "
+    "<b onclick=f()>"
+)
 
 
 def test_texts_of_others_do_nothing_in_the_documents(tmp_path: Path):
