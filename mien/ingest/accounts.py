@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from mien.escape import write_csv
 from mien.faces import Faces
 from mien.ingest import Finding, Listing, Reader, entries, pictorial, shown, some
 from mien.progress import say
@@ -102,7 +103,7 @@ def close(
     keys = {key.split("/", 1)[1] for key in faces.index["key"]}
     ledgers = settle(listing, about, keys, findings)
     if out is not None:
-        table(ledgers, listing).to_csv(out / FILE, index=False, lineterminator="\n")
+        write_csv(table(ledgers, listing), out / FILE)
     for ledger in ledgers:
         silent = [name for name, reason in ledger.left.items() if reason == UNNAMED]
         if silent:
