@@ -94,7 +94,12 @@ def ingest(
     frame_column: Annotated[str | None, typer.Option(help="folder: the column with the frame's number.")] = None,
     part: Annotated[str | None, typer.Option(help="Which part of the set, where the reader has several.")] = None,
     sheet: Annotated[
-        str | None, typer.Option(help="The file name of the sheet with the labels; the newest by default.")
+        str | None,
+        typer.Option(help="The file of the sheet with the labels, or FILE#PAGE; the newest by default."),
+    ] = None,
+    numbers: Annotated[
+        str | None,
+        typer.Option(help="sheet: files have the sheet's frame numbers, even where they begin with 0 or 1."),
     ] = None,
     licence: Annotated[
         str | None, typer.Option(help="What the images may be used for, where mien cannot know.")
@@ -132,6 +137,7 @@ def ingest(
         frame_column=frame_column,
         part=part,
         sheet=sheet,
+        numbers=numbers,
         licence=licence,
         map=folds,
         skip_unreadable=skip_unreadable,

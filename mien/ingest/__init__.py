@@ -169,7 +169,8 @@ class IngestSpec(Spec):
     licence: str | None = None  # None: what the reader knows
     map: dict[str, str] = Field(default_factory=dict)  # a class name of the source -> one of EMOTIONS
     part: str | None = None  # one of the reader's parts; None: the first that is there
-    sheet: str | None = None  # the file name of the sheet with the labels; None: the newest
+    sheet: str | None = None  # the file name of the sheet with the labels, and #PAGE of a workbook; None: the newest
+    numbers: Literal["sheet"] | None = None  # clips: files have the sheet's numbers though they begin with 0 or 1
     subject_pattern: str | None = None  # folder: regular expressions, searched in the path of each file
     clip_pattern: str | None = None
     label_column: str | None = None  # folder: the columns of metadata.csv

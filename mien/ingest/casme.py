@@ -32,7 +32,7 @@ READER = Reader(
         "surprise": "surprise",
         "tense": "tense",
     },
-    options=("sheet",),
+    options=("sheet", "numbers"),
 )
 
 LAYOUT = Layout(

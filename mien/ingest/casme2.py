@@ -34,7 +34,7 @@ READER = Reader(
         "sadness": "sadness",
         "surprise": "surprise",
     },
-    options=("sheet",),
+    options=("sheet", "numbers"),
 )
 
 BLOCKED = ("sub12", "sub22")  # their owners' terms: never to be published

@@ -37,7 +37,7 @@ READER = Reader(
         "sad": "sadness",
         "surprise": "surprise",
     },
-    options=("sheet",),
+    options=("sheet", "numbers"),
     parts={"micro": "micro-expressions", "macro": "macro-expressions"},
 )
 

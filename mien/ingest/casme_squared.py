@@ -43,7 +43,7 @@ READER = Reader(
         "sadness": "sadness",
         "sympathy": "others",
     },
-    options=("sheet", "label_column"),
+    options=("sheet", "numbers", "label_column"),
     parts={"micro": "micro-expressions", "macro": "macro-expressions", "all": "both"},
 )
 
@@ -86,7 +86,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     images, passed = walk(tree)
     homes, strays = by_folder(images, TAIL, _subject, "s15/VIDEO/...N.suffix")
     coded, doubled = _by_code(homes)
-    frames, more = assemble(clips, coded, {}, f"{tree} and {sheet}", shared=True)
+    frames, more = assemble(clips, coded, {}, f"{tree} and {sheet}", shared=True, sure=spec.numbers == "sheet")
     labelled, left_out = label(frames, spec, str(sheet))
     findings += [told, *doubts, *_ended(rows, subjects), *passed, *strays, *doubled, *more, *left_out]
     mine = {line for line, _ in rows}

@@ -5,6 +5,7 @@ by patches, each only where its fault is there. Labels come from the sheet, neve
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,12 @@ import pandas as pd
 from mien import facs
 from mien.errors import DataError
 from mien.ingest import Finding, IngestSpec, Listing, Reader, label, last_number, no_dataset, some, walk
+from mien.ingest.copies import copies
+from mien.ingest.rows import copied
 from mien.ingest.sheets import Columns, find_sheet, number, table
 
-_COPY = re.compile(r"\([0-9]+\)\.[^/.]+$")  # img46 (1).jpg: what a browser makes of a second download
+RECORDINGS = 3  # of _rank
+DENSE = 0.9  # from so many files for each number on, files are counted one by one
 Frames = dict[int, str]  # a frame's number -> its path
 Homes = dict[tuple[str, str], Frames]  # by subject and folder, in lower case
 
@@ -101,6 +105,7 @@ class Layout:
     shared: bool = False  # a folder is a video that holds several clips, or none
     optional: tuple[str, ...] = ()  # columns, beside the action units
     beside: str = ""  # what is in the path of images that are not of this kind, and passed over
+    counted: bool = False  # the sheet counts the files of each clip, from 1
 
 
 def scan_release(
@@ -129,7 +134,8 @@ def scan_release(
     images, passed = walk(tree)
     kept, others = without(images, layout.beside)
     homes, strays = by_folder(kept, layout.tail, layout.subject, layout.form)
-    frames, more = assemble(clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared)
+    sure = layout.counted or spec.numbers == "sheet" or _rank(root, tree.relative_to(root).as_posix()) == RECORDINGS
+    frames, more = assemble(clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared, sure=sure)
     labelled, left_out = label(frames, spec, str(sheet))
     findings += [told, *doubts, *passed, *others, *strays, *more, *left_out]
     return Listing(tree, labelled, (sheet,), tuple(findings), reader.licence, part, read=read)
@@ -178,27 +184,41 @@ def by_folder(
 
     `tail` has the groups subject and clip; `subject` brings what it finds to one form.
     """
-    homes: Homes = {}
+    homes: dict[tuple[str, str], dict[int, list[str]]] = {}
     stray, twice = [], []
+    doubles = copies(images)
     for path in images:
         match = tail.match(path)
         frame = last_number(path)
-        if match is None or frame < 0 or _COPY.search(path):
+        if path in doubles:
+            continue
+        if match is None or frame < 0:
             stray.append(path)
             continue
-        frames = homes.setdefault((subject(match["subject"]), match["clip"].lower()), {})
-        if frame in frames:
-            twice.append(path)
-        else:
-            frames[frame] = path
-    findings = []
+        home = (subject(match["subject"]), match["clip"].lower())
+        homes.setdefault(home, {}).setdefault(frame, []).append(path)
+
+    # Of several files with one number, the one that is named as most of the folder's are.
+    chosen: Homes = {}
+    for home, numbered in homes.items():
+        usual = Counter(_series(path) for paths in numbered.values() for path in paths)
+        ordered = {frame: sorted(paths, key=lambda path: -usual[_series(path)]) for frame, paths in numbered.items()}
+        chosen[home] = {frame: paths[0] for frame, paths in sorted(ordered.items())}
+        twice += [path for paths in ordered.values() for path in paths[1:]]
+    findings = copied(doubles)
     if stray:
         what = f"images not at {layout}, left out: {len(stray)}"
         findings.append(Finding("warning", "misplaced image", some(stray), what, pictures=tuple(stray)))
     if twice:
         what = f"images with the frame number of another in the same clip, left out: {len(twice)}"
         findings.append(Finding("warning", "repeated frame", some(twice), what, pictures=tuple(twice)))
-    return {home: dict(sorted(frames.items())) for home, frames in homes.items()}, findings
+    return chosen, findings
+
+
+def _series(path: str) -> tuple[str, str]:
+    """Return what a frame's name has before its number, and its suffix."""
+    stem, _, suffix = path.rpartition("/")[2].rpartition(".")
+    return stem.rstrip("0123456789").lower(), suffix.lower()
 
 
 # The sheet
@@ -270,13 +290,19 @@ def row_clip(values: dict[str, str], subject: str | None) -> Clip:
 
 
 def assemble(
-    clips: Sequence[Clip], homes: Homes, patches: Patches, where: str, shared: bool = False, apexes: bool = True
+    clips: Sequence[Clip],
+    homes: Homes,
+    patches: Patches,
+    where: str,
+    shared: bool = False,
+    apexes: bool = True,
+    sure: bool = False,
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Return the frames between onset and offset of each clip that has some, and all that does not fit together.
 
-    A frame that two clips claim is left out of both. Where folders are `shared`, one may hold several clips or none.
-    Without `apexes` the set has none, and none is missed. Raises DataError if nothing is left; `where` names the tree
-    and the sheet.
+    A frame within two clips stands in both. Where folders are `shared`, one may hold several clips or none. Without
+    `apexes` the set has none, and none is missed. `sure` says that files have the sheet's numbers although they begin
+    with 0 or 1. Raises DataError if nothing is left; `where` names the tree and the sheet.
     """
     findings: list[Finding] = []
     rows: list[dict[str, object]] = []
@@ -289,7 +315,10 @@ def assemble(
             continue
         used.add(home)
         whole = not shared or home[1] == clip.name.lower()
-        frames, told = _numbered(clip, homes[home]) if whole else (homes[home], [])
+        frames, told = _numbered(clip, homes[home], sure) if whole else (homes[home], [])
+        if not frames:
+            findings += told
+            continue
         mended, more = _mend(clip, frames, patches, apexes)
         findings += [*told, *more, *_gaps(mended, frames, whole)]
         rows += _rows(mended, frames)
@@ -298,8 +327,7 @@ def assemble(
     if shared:
         findings += _between(found, homes, used)
     if len(found):
-        found, claimed = _unshared(found)
-        findings += claimed
+        findings += _in_two_clips(found)
     findings += _unread_units(clips)
     if found.empty:
         told = "; ".join(f"{each.where}: {each.what}" for each in findings if each.severity == "warning")[:600]
@@ -322,15 +350,27 @@ def _homes(clip: Clip) -> list[tuple[str, str]]:
     return [(clip.subject, home.lower()) for home in (clip.name, *clip.homes)]
 
 
-def _numbered(clip: Clip, frames: Frames) -> tuple[Frames, list[Finding]]:
-    """Return the frames by the sheet's numbers: some releases count the files of a clip from 0 or 1 anew."""
-    first, length = min(frames), clip.offset - clip.onset + 1
-    counted = first in (0, 1) and len(frames) == length == max(frames) - first + 1
-    if not counted or first == clip.onset:
+def _numbered(clip: Clip, frames: Frames, sure: bool) -> tuple[Frames, list[Finding]]:
+    """Return the frames by the sheet's numbers: some releases count the files of a clip from 0 or 1 anew.
+
+    Files that may be counted anew, of which nobody knows where they begin, are none of the clip's: then nothing is
+    returned, and a finding that says so.
+    """
+    first, last, length = min(frames), max(frames), clip.offset - clip.onset + 1
+    if first not in (0, 1) or first == clip.onset:
         return frames, []
-    what = f"files are counted from {first}, which is taken to be the sheet's {clip.onset}, for there are {length}"
-    moved = {frame - first + clip.onset: path for frame, path in frames.items()}
-    return moved, [Finding("note", "files counted anew", clip.key, what)]
+    if len(frames) == length == last - first + 1:
+        what = f"files are counted from {first}, which is taken to be the sheet's {clip.onset}, for there are {length}"
+        moved = {frame - first + clip.onset: path for frame, path in frames.items()}
+        return moved, [Finding("note", "files counted anew", clip.key, what)]
+    if sure or len(frames) < DENSE * (last - first + 1):
+        return frames, []
+    what = (
+        f"files are counted from {first} to {last}, and the sheet has {clip.onset}-{clip.offset}, {length} frames: "
+        "which file is which frame is not known; left out. If the files have the sheet's numbers, give --numbers sheet"
+    )
+    lost = tuple(frames.values())
+    return {}, [Finding("warning", "unknown numbers", clip.key, what, pictures=lost, gone=(clip.key,))]
 
 
 def _patched(clip: Clip, frames: Frames, patches: Patches) -> tuple[Clip, list[Finding]]:
@@ -440,16 +480,19 @@ def _phase(clip: Clip, frame: int) -> str:
     return "rise" if frame < clip.apex else "fall"
 
 
-def _unshared(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return the rows without those images that stand in more than one clip."""
-    shared = table["path"].duplicated(keep=False)
-    if not shared.any():
-        return table, []
-    clips = sorted(set(table["clip"][shared]))
-    what = f"images that two clips claim, left out of both: {table['path'][shared].nunique()}"
-    lost = tuple(dict.fromkeys(table["path"][shared]))
-    told = Finding("warning", "overlapping clips", some(clips), what, pictures=lost)
-    return table[~shared].reset_index(drop=True), [told]
+def _in_two_clips(table: pd.DataFrame) -> list[Finding]:
+    """Say which images stand in more than one clip, and which of them with different labels."""
+    shared = table[table["path"].duplicated(keep=False)]
+    if shared.empty:
+        return []
+    clips = sorted(set(shared["clip"]))
+    unequal = int((shared.groupby("path")["raw_label"].nunique() > 1).sum())
+    what = (
+        f"images within the onset and offset of more than one clip: {shared['path'].nunique():,}, of {len(clips)} "
+        f"clips; they stand in each{f', {unequal:,} of them with different labels' if unequal else ''}. A split by clip may "
+        "part them, one by subject never does"
+    )
+    return [Finding("warning", "overlapping clips", some(clips), what)]
 
 
 def _rank(root: Path, above: str) -> int:

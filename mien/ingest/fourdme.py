@@ -56,6 +56,7 @@ LAYOUT = Layout(
     },
     subject=lambda number: f"s{int(number):02d}",
     optional=_ONE_HOT,
+    counted=True,
 )
 _SUBJECT_CELL = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
 

@@ -60,6 +60,7 @@ LAYOUT = Layout(
         "emotion": ("estimatedemotion", "emotion"),
     },
     subject=lambda number: f"S{int(number):02d}",
+    counted=True,
 )
 STILL = re.compile(
     r"(?:^|(?<=/))(?:S[0-9]+/)?(?P<label>[a-z]+)/S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+\.[a-z]+$", re.IGNORECASE

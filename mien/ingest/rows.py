@@ -9,6 +9,7 @@ import pandas as pd
 
 from mien.errors import DataError
 from mien.ingest import WHOLE, Finding, IngestSpec, Listing, Reader, Unpack, label, no_dataset, some
+from mien.ingest.copies import copies
 from mien.preprocess import Box
 
 LEVELS = ("", "A", "B", "C", "D", "E")  # FACS intensities by the numbers 0 (not scored) to 5
@@ -34,11 +35,19 @@ def matches(paths: Sequence[str], pattern: re.Pattern[str], layout: str) -> tupl
     """Return the match of each path that fits, and what is to be said of the others."""
     found = [(path, pattern.fullmatch(path)) for path in paths]
     stray = [path for path, match in found if match is None]
-    findings = []
+    findings = copied(doubles := copies(paths) & set(stray))
+    stray = [path for path in stray if path not in doubles]
     if stray:
         what = f"images not at {layout}, left out: {len(stray)}"
         findings.append(Finding("warning", "misplaced image", some(stray), what, pictures=tuple(stray)))
     return [match for _, match in found if match is not None], findings
+
+
+def copied(doubles: Iterable[str]) -> list[Finding]:
+    """Return what is said of files that are copies of others by their names."""
+    names = sorted(doubles)
+    what = f"copies of images, by their names, left out: {len(names)}"
+    return [Finding("warning", "copy", some(names), what, pictures=tuple(names))] if names else []
 
 
 def climb(frames: dict[int, str]) -> dict[int, tuple[str, str]]:

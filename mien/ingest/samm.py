@@ -33,7 +33,7 @@ READER = Reader(
         "sadness": "sadness",
         "surprise": "surprise",
     },
-    options=("sheet",),
+    options=("sheet", "numbers"),
 )
 
 LAYOUT = Layout(
