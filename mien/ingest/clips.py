@@ -489,8 +489,8 @@ def _in_two_clips(table: pd.DataFrame) -> list[Finding]:
     unequal = int((shared.groupby("path")["raw_label"].nunique() > 1).sum())
     what = (
         f"images within the onset and offset of more than one clip: {shared['path'].nunique():,}, of {len(clips)} "
-        f"clips; they stand in each{f', {unequal:,} of them with different labels' if unequal else ''}. A split by clip may "
-        "part them, one by subject never does"
+        f"clips; they stand in each{f', {unequal:,} of them with different labels' if unequal else ''}. A split by "
+        "clip may part them, one by subject never does"
     )
     return [Finding("warning", "overlapping clips", some(clips), what)]
 
