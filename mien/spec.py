@@ -89,8 +89,13 @@ class Spec(Strict):
 
     def digest(self) -> str:
         """Return 12 hexadecimal digits of the sha256 of the stage and all fields, in the order of their names."""
-        text = json.dumps({"stage": self.stage, **self.model_dump(mode="json")}, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest_of({"stage": self.stage, **self.model_dump(mode="json")})
+
+
+def digest_of(fields: dict[str, Any]) -> str:
+    """Return the 12 hexadecimal digits that name the run of a spec, from what its spec.json holds."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStrict:

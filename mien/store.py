@@ -33,16 +33,19 @@ from pathlib import Path
 from typing import Any
 
 from mien import stopping
-from mien.errors import StoreError
-from mien.outside import expanded
+from mien.errors import StoreError, UsageError
+from mien.outside import expanded, foreign, no_room, read_text, told
 from mien.progress import say
-from mien.spec import RUN_NAME, Spec, nearest, parents
+from mien.spec import RUN_NAME, Spec, digest_of, nearest, parents
 
 Build = Callable[[Path, Path], None]
 """What makes a run: it writes its files into the first folder, which is empty, and keeps checkpoints in the second."""
 
 ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
-MANIFEST, ABOUT = "manifest.json", "about.json"
+ALIAS_BYTES = 200  # the most that the file of an alias has: a run's name
+GRAVE = re.compile(r"\.((?P<run>[a-z][a-z0-9_]*-[0-9a-f]{12})\.)?[0-9a-f]{32}\Z")  # what is being deleted
+MANIFEST, ABOUT, SPEC = "manifest.json", "about.json", "spec.json"
+STRANGE = ("is not one of its files", "is not one of its folders")
 KNOWN = {"sha256", "size"}  # of each file
 HEARTBEAT_S = 2.0
 DEAD_AFTER_S = 60.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
@@ -68,9 +71,9 @@ class Run:
     @cached_property
     def spec(self) -> dict[str, Any]:
         """What it depends on, as JSON; raises StoreError if that cannot be read."""
-        spec = read_json(self.path / "spec.json")
+        spec = read_json(self.path / SPEC)
         if not isinstance(spec, dict):
-            raise StoreError(f"{self.name} was altered after it was made: spec.json cannot be read. {self.mend}")
+            raise StoreError(f"{self.name} was altered after it was made: {SPEC} cannot be read. {self.mend}")
         return spec
 
     @property
@@ -129,21 +132,25 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = expanded(root)
         self._verified: dict[Path, tuple[int, int]] = {}
+        self._new: list[Path] = []  # folders that this process made
 
     # Finding runs
 
     def names(self) -> list[str]:
         """Return the names of all finished runs, oldest first."""
-        folder = self.root / "runs"
-        found = [path for path in folder.iterdir() if (path / MANIFEST).exists()] if folder.is_dir() else []
-        return [path.name for path in sorted(found, key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path.name))]
+        runs = [path for path in self._entries("runs") if RUN_NAME.match(path.name)]
+        made = {path.name: time for path in runs if (time := _modified(path / MANIFEST)) is not None}
+        return sorted(made, key=lambda name: (made[name], name))
 
     def aliases(self) -> dict[str, str]:
-        """Return each alias with the run it names."""
-        folder = self.root / "aliases"
-        there = folder.iterdir() if folder.is_dir() else ()
-        files = sorted(path for path in there if ALIAS.match(path.name) and path.is_file())
-        return {path.name: path.read_text(encoding="utf-8", errors="replace").strip() for path in files}
+        """Return each alias with the run it names; those that name none are `broken_aliases`."""
+        read = {path.name: _alias(path) for path in self._entries("aliases")}
+        return {name: run for name, (run, fault) in read.items() if ALIAS.match(name) and not fault}
+
+    def broken_aliases(self) -> dict[str, str]:
+        """Return what lies among the aliases and is none, with what is wrong with it."""
+        read = {path.name: _alias(path)[1] for path in self._entries("aliases")}
+        return {name: fault or "has no alias's name" for name, fault in read.items() if fault or not ALIAS.match(name)}
 
     def resolve(self, name: str) -> str:
         """Return the run name that `name` (a run, an alias, or the unique beginning of a run's name) stands for."""
@@ -151,28 +158,47 @@ class Store:
             return name
         aliases = self.aliases()
         if name in aliases:
-            if not RUN_NAME.match(aliases[name]):
-                raise StoreError(
-                    f"the alias '{name}' must name a run, and {self.root / 'aliases' / name} does not; give the alias "
-                    "again with --as, or delete the file"
-                )
             return aliases[name]
+        fault = self.broken_aliases().get(name) if ALIAS.match(name) else None
+        if fault:
+            raise StoreError(
+                f"the alias '{name}' must be a file that names a run, and {self.root / 'aliases' / name} {fault}; "
+                "delete it, and give the alias again with --as"
+            )
         names = self.names()
         matches = [run for run in names if run.startswith(name)] if name else []
         if len(matches) == 1:
             return matches[0]
         if len(matches) > 1:
             raise StoreError(f"'{name}' must name one run, and could be {', '.join(matches)}; give more of the name")
-        known = [*aliases, *names]
-        raise StoreError(
-            f"there is no run or alias '{name}' in {self.root}.{nearest(name, known)} `mien ls` lists what is there"
-        )
+        raise StoreError(self._unknown(name))
+
+    def _unknown(self, name: str) -> str:
+        """Say that there is no such run, and what is near."""
+        near = nearest(name, [*self.aliases(), *self.names()])
+        return f"there is no run or alias '{name}' in {self.root}.{near} `mien ls` lists what is there"
 
     def broken(self) -> list[str]:
-        """Return the folders among the runs that have no manifest: what a hand, or a copy cut short, left there."""
-        folder = self.root / "runs"
-        there = folder.iterdir() if folder.is_dir() else ()
-        return sorted(path.name for path in there if path.name[0] != "." and not (path / MANIFEST).exists())
+        """Return what lies among the runs and is no finished run: what a hand, or a copy cut short, left there.
+
+        What systems and file servers leave in any folder is not told.
+        """
+        there = self._entries("runs")
+        return sorted(path.name for path in there if not (RUN_NAME.match(path.name) and self.done(path.name)))
+
+    def foreign(self) -> list[str]:
+        """Return what systems and file servers have left in the store, relative to it; it is passed over."""
+        found = []
+        for folder, folders, files in os.walk(self.root):
+            here = Path(folder).relative_to(self.root)
+            found += [str(here / name) for name in (*folders, *files) if foreign(name)]
+            folders[:] = [name for name in folders if not foreign(name)]
+        return sorted(found)
+
+    def _entries(self, folder: str) -> list[Path]:
+        """Return what lies in a folder of the store, in the order of names, without what systems leave there."""
+        path = self.root / folder
+        return sorted(each for each in path.iterdir() if not foreign(each.name)) if path.is_dir() else []
 
     def done(self, name: str) -> bool:
         """Whether the run of this name (not an alias) is finished."""
@@ -189,6 +215,8 @@ class Store:
                 f"{run.name} must be a finished run in {self.root}, and is not; run the command that makes it again"
             )
         faults = self.faults(run)
+        if faults and all(fault.endswith(STRANGE) for fault in faults):
+            raise StoreError(f"{run.name} must hold its own files only: {'; '.join(faults)}. Move it out of {run.path}")
         if faults:
             raise StoreError(f"{run.name} was altered after it was made: {'; '.join(faults)}. {run.mend}")
         return run
@@ -209,35 +237,42 @@ class Store:
     def faults(self, run: Run, thorough: bool = False) -> list[str]:
         """Return what is wrong with a run's files, nothing if they are as they were made.
 
-        A file found right before is read again only if its size or time changed, or if `thorough`; then what stands
-        beside the result is read too.
+        That is held against the manifest, and the spec against the digest in the run's own name. A file found right
+        before is read again only if its size or time changed, or if `thorough`; then what stands beside the result is
+        read too.
         """
         try:
             files: dict[str, dict[str, Any]] = run.manifest["files"]
             content = run.content
         except StoreError:
             return [f"{MANIFEST} cannot be read"]
-        faults = []
-        for name, known in files.items():
-            path = run.path / name
-            if not path.is_file():
-                faults.append(f"{name} is missing")
-                continue
-            state = path.stat()
-            stamp = (state.st_mtime_ns, state.st_size)
-            if not thorough and self._verified.get(path) == stamp:
-                continue
-            if sha256(path) != known["sha256"]:
-                faults.append(f"{name} does not match its sha256")
-            else:
-                self._verified[path] = stamp
-        present = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
-        faults += [f"{name} is not one of its files" for name in sorted(present - set(files) - {MANIFEST, ABOUT})]
+        checked = [self._fault(run.path, name, known, thorough) for name, known in files.items()]
+        faults = [fault for fault in checked if fault]
+        if not any(fault.startswith(SPEC) for fault in faults) and not _named_by(run):
+            faults.append(f"{SPEC} is not the one that {run.name} is named by")
+        faults += _strange(run.path, set(files))
         if thorough and not run.about:
             faults.append(f"{ABOUT} cannot be read")
         if content != _content(files):
             faults.append(f"{MANIFEST} does not add up")
         return faults
+
+    def _fault(self, folder: Path, name: str, known: dict[str, Any], thorough: bool) -> str:
+        """Return what is wrong with a file of a run, nothing if it is as the manifest says."""
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"{name}, in {MANIFEST}, is no file of its own"
+        if path.is_symlink():
+            return f"{name} is a link"
+        if not path.is_file():
+            return f"{name} is missing"
+        state = path.stat()
+        stamp = (state.st_mtime_ns, state.st_size)
+        if thorough or self._verified.get(path) != stamp:
+            if sha256(path) != known["sha256"]:
+                return f"{name} does not match its sha256"
+            self._verified[path] = stamp
+        return "" if state.st_size == known["size"] else f"{name} does not match its size in {MANIFEST}"
 
     # Making runs
 
@@ -248,35 +283,72 @@ class Store:
         the next call can go on from there. The run's folder appears whole, by one rename, or not at all.
         """
         if alias is not None:
-            require_alias(alias)
-        while not self.done(spec.name):
-            with suppress(Lost), self.claim(spec.name) as require_claim:
-                if not self.done(spec.name):  # another process may have finished it while we waited
-                    self._build(spec, build, require_claim)
+            self._require_room_for(alias)
+        there = [name for name in parents(spec.model_dump(mode="json")) if self.done(name)]
+        try:
+            while not self.done(spec.name):
+                with suppress(Lost), self.claim(spec.name) as require_claim:
+                    if not self.done(spec.name):  # another process may have finished it while we waited
+                        self._build(spec, build, require_claim, there)
+        except BaseException as error:
+            self._forget_folders()
+            if isinstance(error, OSError) and no_room(error):
+                raise StoreError(told(error, self.root)) from error
+            raise
+        self._new.clear()
         run = self.run(spec.name)
         if alias is not None:
             self.name(alias, run.name)
+        self.sweep()
         return run
 
-    def _build(self, spec: Spec, build: Build, require_claim: Callable[[], None]) -> None:
+    def _build(self, spec: Spec, build: Build, require_claim: Callable[[], None], there: list[str]) -> None:
         work = self.root / "work" / spec.name
         require_claim()
         for old in work.glob("out-*"):
             shutil.rmtree(old, ignore_errors=True)
         out, scratch = work / f"out-{uuid.uuid4().hex}", self.scratch(spec.name)
+        fresh = not any(scratch.iterdir())
         out.mkdir()
         try:
+            self.note(spec)
+            lost = [name for name in there if not self.done(name)]  # `remove` looks at what is noted, and after it here
+            if lost:
+                raise StoreError(f"{lost[0]}, which {spec.name} is made from, must be there, and was deleted just now")
             self._fill(spec, build, out, scratch, require_claim)
-        except Exception as error:
-            if self.done(spec.name) or not out.is_dir():  # swept away by one that was asleep, and did not know it
+        except BaseException as error:
+            gone = self.done(spec.name) or not out.is_dir()  # swept away by one that was asleep, and did not know it
+            shutil.rmtree(out, ignore_errors=True)
+            if isinstance(error, Exception) and gone:
                 raise Lost(spec.name) from error
+            if fresh and _refused(error):
+                shutil.rmtree(scratch, ignore_errors=True)
+            if not isinstance(error, Lost):
+                self._tidy(spec.name)
             raise
         shutil.rmtree(work, ignore_errors=True)
+
+    def note(self, spec: Spec) -> None:
+        """Note beside the unfinished run what it is made from, so that this is not deleted meanwhile."""
+        path = self.root / "work" / spec.name / SPEC
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fields = {"stage": spec.stage, **spec.model_dump(mode="json")}
+        if read_json(path) != fields:
+            _write_json(path, fields)
+
+    def _tidy(self, name: str) -> None:
+        """Delete the work folder of an unfinished run if nothing in it would help to go on."""
+        work = self.root / "work" / name
+        with suppress(OSError):
+            (work / "scratch").rmdir()
+        with suppress(OSError):
+            if {path.name for path in work.iterdir()} <= {SPEC}:
+                shutil.rmtree(work)
 
     def _fill(self, spec: Spec, build: Build, out: Path, scratch: Path, require_claim: Callable[[], None]) -> None:
         began = time.time()
         build(out, scratch)
-        _write_json(out / "spec.json", {"stage": spec.stage, **spec.model_dump(mode="json")})
+        _write_json(out / SPEC, {"stage": spec.stage, **spec.model_dump(mode="json")})
         files = {
             str(path.relative_to(out)): {"sha256": sha256(path, kept=True), "size": path.stat().st_size}
             for path in sorted(out.rglob("*"))
@@ -328,41 +400,145 @@ class Store:
         return value
 
     def sweep(self) -> None:
-        """Delete what a process that was killed at the last moment left behind of runs that are finished."""
-        folder = self.root / "work"
-        for path in folder.iterdir() if folder.is_dir() else ():
+        """Delete what processes that are dead left behind, and nothing that would help to go on.
+
+        That is what belongs to finished runs, half of what was to become a run (checkpoints stay), claims of the dead,
+        and runs whose deletion was cut short.
+        """
+        for path in self._entries("work"):
             run = path.name.partition(".")[0]
-            if run and self.done(run) and not self.working(run):
+            with suppress(OSError):
+                if GRAVE.match(path.name) or (run and self.done(run) and not self.working(run)):
+                    _delete(path)
+                elif path.suffix == ".claim" and _dead(claim := self.claimed(path.stem)):
+                    _break(path, claim)
+                elif RUN_NAME.match(path.name) and any(path.glob("out-*")):
+                    self._sweep_unfinished(path)
+        for path in self._entries("runs"):
+            if GRAVE.match(path.name):
                 with suppress(OSError):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    _delete(path)
+
+    def _sweep_unfinished(self, work: Path) -> None:
+        """Delete half a run that a dead process left, as its owner for that moment."""
+        claim = work.with_name(f"{work.name}.claim")
+        now = self.claimed(work.name)
+        if now and not _dead(now):
+            return
+        if now:
+            _break(claim, now)
+        if _create(claim, f"{_owner()} 0"):
+            try:
+                for out in work.glob("out-*"):
+                    _delete(out)
+                self._tidy(work.name)
+            finally:
+                claim.unlink(missing_ok=True)
 
     # Names
 
     def name(self, alias: str, run: str) -> None:
         """Let `alias` stand for `run` from now on."""
-        require_alias(alias)
+        self._require_room_for(alias)
         _write(self._folder("aliases") / alias, run + "\n")
 
-    def remove(self, name: str) -> list[str]:
-        """Delete a run and the aliases that name it, and return what was deleted.
+    def _require_room_for(self, alias: str) -> None:
+        """Raise StoreError unless `alias` can name a run, and nothing but a file has its place."""
+        require_alias(alias)
+        path = self.root / "aliases" / alias
+        if path.is_dir() and not path.is_symlink():
+            raise StoreError(
+                f"the alias '{alias}' must be a file, and {path} is a folder; delete it, or choose another"
+            )
 
-        Raises StoreError if other runs were made from it.
+    # Deleting runs
+
+    def remove(self, name: str) -> list[str]:
+        """Delete a run, what unfinished runs made of it, and the aliases that name it; return what was deleted.
+
+        Killed at any moment, the same call ends it. The run is out of sight by one rename, before anything of it is
+        deleted, and its aliases go last. A run that is a link is taken away, and what it leads to stays.
+
+        Raises StoreError if there is none, if it is being made, or if other runs were, or just now are, made from it.
         """
-        run = self.resolve(name)
-        specs = {other: read_json(self.root / "runs" / other / "spec.json") for other in self.names() if other != run}
+        run = self._resolve_for_removal(name)
+        if self.working(run):
+            raise StoreError(f"{run} must not be deleted while it is being made; stop that first")
+        self._require_childless(run)
+        place = self.root / "runs" / run
+        gone = [alias for alias, target in self.aliases().items() if target == run]
+        aliases = [self.root / "aliases" / alias for alias in gone]
+        if place.is_symlink():
+            place.unlink(missing_ok=True)
+            gone.append(f"runs/{run}")
+        elif place.exists():
+            grave = place.with_name(f".{run}.{uuid.uuid4().hex}")
+            with suppress(FileNotFoundError):  # another process was faster
+                place.rename(grave)
+                try:
+                    self._require_childless(run)  # of one that was begun before the rename
+                except StoreError:
+                    grave.rename(place)
+                    raise
+        for grave in self._graves(run):
+            _delete(grave)
+            gone.append(f"runs/{run}")
+        gone += self._remove_work(run)
+        for alias in aliases:
+            alias.unlink(missing_ok=True)
+        self.sweep()
+        return list(dict.fromkeys(gone))
+
+    def _resolve_for_removal(self, name: str) -> str:
+        """Return the run that is to be deleted, also where a deletion was cut short; raises StoreError if none is."""
+        halves = {match["run"] for path in self._entries("runs") if (match := GRAVE.match(path.name)) and match["run"]}
+        halves |= {path.name for path in self._entries("work") if RUN_NAME.match(path.name)}
+        try:
+            run = self.resolve(name)
+        except StoreError:
+            begun = [half for half in halves if half.startswith(name)] if name else []
+            if len(begun) != 1:
+                raise
+            run = begun[0]
+        there = os.path.lexists(self.root / "runs" / run) or run in halves or run in self.aliases().values()
+        if not there:
+            raise StoreError(self._unknown(run))
+        return run
+
+    def _graves(self, run: str) -> list[Path]:
+        """Return what is left of a run that is being deleted."""
+        return [path for path in self._entries("runs") if (match := GRAVE.match(path.name)) and match["run"] == run]
+
+    def _require_childless(self, run: str) -> None:
+        """Raise StoreError if other runs were made from a run, or just now are."""
+        making = [child for child in self._begun(run) if self._alive(child)]  # first: what is done moves to `runs`
+        if making:
+            raise StoreError(
+                f"{run} must not be deleted while other runs are made from it, and {', '.join(making)} is being made; "
+                "wait for that, or stop it"
+            )
+        specs = {other: read_json(self.root / "runs" / other / SPEC) for other in self.names() if other != run}
         children = [other for other, spec in specs.items() if run in parents(spec)]
         if children:
             raise StoreError(f"{run} must not be the parent of other runs, and {', '.join(children)} came from it")
-        gone = [alias for alias, target in self.aliases().items() if target == run]
-        for alias in gone:
-            (self.root / "aliases" / alias).unlink(missing_ok=True)
-        for folder in ("runs", "work"):
-            path = self.root / folder / run
-            if path.exists():
-                grave = path.with_name(f".{uuid.uuid4().hex}")
-                path.rename(grave)
-                shutil.rmtree(grave)
-                gone.append(f"{folder}/{run}")
+
+    def _begun(self, run: str) -> list[str]:
+        """Return the unfinished runs that are made from a run."""
+        begun = [path.name for path in self._entries("work") if RUN_NAME.match(path.name) and path.name != run]
+        return [child for child in begun if run in parents(read_json(self.root / "work" / child / SPEC))]
+
+    def _alive(self, name: str) -> bool:
+        """Whether a process is making a run, or a part of it, just now."""
+        claims = (path.stem for path in self._entries("work") if path.suffix == ".claim")
+        return any(self.working(claim) for claim in claims if claim.partition(".")[0] == name)
+
+    def _remove_work(self, run: str) -> list[str]:
+        """Delete what is unfinished of a run, and of those that were begun from it; return what was deleted."""
+        gone = []
+        for name in (run, *self._begun(run)):
+            for path in [path for path in self._entries("work") if path.name.partition(".")[0] == name]:
+                _delete(path)
+                gone.append(f"work/{path.name}")
         return gone
 
     # Claims
@@ -374,18 +550,17 @@ class Store:
         A process that was asleep for so long that another took its place is asked to stop, and whatever goes wrong in
         it from then on is Lost.
         """
-        path = self._folder("work") / f"{name}.claim"
-        owner = f"{_machine()} {os.getpid()} {uuid.uuid4().hex}"
-        pulse, told = Pulse(), False
-        while not _create(path, f"{owner} 0"):
+        path, owner = self.root / "work" / f"{name}.claim", _owner()
+        pulse, said = Pulse(), False
+        while not _create(self._folder("work") / path.name, f"{owner} 0"):
             now = self.claimed(name)
             if pulse.stopped(now):
                 _break(path, now)
                 continue
-            if now and not told:
+            if now and not said:
                 who, pid = [*now.split(), "?", "?"][:2]
                 say(f"{name} is being made by process {pid} on {who.partition('/')[0]}; waiting for it")
-                told = True
+                said = True
             stopping.obey()
             time.sleep(0.2)
         lost, stop = Lost(name), threading.Event()
@@ -411,11 +586,20 @@ class Store:
 
     def _folder(self, name: str) -> Path:
         path = self.root / name
+        new = [each for each in (*reversed(path.parents), path) if not each.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"the store must be a folder that can be written; {path}: {error.strerror}") from None
+            raise StoreError(f"the store must be a folder that can be written; {told(error, path)}") from None
+        self._new += new
         return path
+
+    def _forget_folders(self) -> None:
+        """Delete the folders that this process made, as far as they are still empty."""
+        for path in reversed(self._new):
+            with suppress(OSError):
+                path.rmdir()
+        self._new.clear()
 
 
 def require_alias(alias: str) -> None:
@@ -452,8 +636,8 @@ def sha256(path: Path, kept: bool = False) -> str:
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds, None if there is no such file or it is no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return json.loads(read_text(path))
+    except (UsageError, ValueError, RecursionError):
         return None
 
 
@@ -517,14 +701,83 @@ def _write_json(path: Path, data: Any) -> None:
     _write(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
+def _alias(path: Path) -> tuple[str, str]:
+    """Return the run that the file of an alias names, and what is wrong with it; one of the two is empty."""
+    if path.is_symlink():
+        return "", "is a link"
+    if not path.is_file():
+        return "", "is no file"
+    with path.open("rb") as file:
+        text = file.read(ALIAS_BYTES + 1).decode("utf-8", errors="replace").strip()
+    return (text, "") if RUN_NAME.match(text) else ("", "holds something else")
+
+
+def _modified(path: Path) -> int | None:
+    """Return when a file was written last, None if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether an error says that the input will not do, so that nothing of the work is worth keeping."""
+    return isinstance(error, UsageError) and not isinstance(error, StoreError) and not no_room(error)
+
+
+def _named_by(run: Run) -> bool:
+    """Whether a run's spec is the one that its name is a digest of."""
+    spec = read_json(run.path / SPEC)
+    return isinstance(spec, dict) and run.name == f"{spec.get('stage')}-{digest_of(spec)}"
+
+
+def _strange(root: Path, files: set[str]) -> list[str]:
+    """Return what lies in a run's folder and does not belong there; what systems leave anywhere is passed over."""
+    ours = files | {MANIFEST, ABOUT}
+    homes = {str(home) for name in ours for home in Path(name).parents}
+    faults = []
+    for folder, folders, names in os.walk(root):
+        here = Path(folder).relative_to(root)
+        folders[:] = sorted(name for name in folders if not foreign(name))
+        for name in (*folders, *sorted(name for name in names if not foreign(name))):
+            path, shown = here / name, str(here / name)
+            if (root / path).is_symlink():
+                faults += [] if shown in files else [f"{shown} is a link"]
+            elif name in folders:
+                faults += [] if shown in homes else [f"{shown} {STRANGE[1]}"]
+            elif shown not in ours:
+                faults.append(f"{shown} {STRANGE[0]}")
+    return faults
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or a folder, also while another process deletes it; a link is deleted, not what it leads to."""
+    for _ in range(20):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue
+        return
+
+
+def _owner() -> str:
+    """Return what a new claim of this process begins with."""
+    return f"{_machine()} {os.getpid()} {uuid.uuid4().hex}"
+
+
 def _create(path: Path, text: str) -> bool:
-    """Create a file with this text, whole, unless there is one already."""
+    """Create a file with this text, whole, unless there is one already, or its folder was taken away."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.link(temporary, path)
     except FileExistsError:
         return temporary.stat().st_nlink == 2  # over a network, the answer to a link that was made may be lost
+    except FileNotFoundError:
+        return False
     finally:
         temporary.unlink(missing_ok=True)
     return True

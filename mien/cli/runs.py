@@ -9,7 +9,7 @@ import typer
 from mien.cli.base import STORE, StoreOption, app, holds, open_store, print_table, show_accounts, show_details, show_run
 
 if TYPE_CHECKING:
-    from mien.store import Store
+    from mien.store import Run, Store
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -73,8 +73,7 @@ def verify(
 
     A picture is known by the mark in its file, or, when that is gone, by its pixels in the registry of a release.
     """
-    from mien.errors import DataError, StoreError, UsageError
-    from mien.store import Run
+    from mien.errors import DataError, UsageError
 
     home = open_store(store)
     if name is not None and _a_picture(name, home):
@@ -87,24 +86,70 @@ def verify(
         return
     if registry is not None:
         raise UsageError(f"--registry must stand with a picture file, and {name or 'nothing'} is none")
-    names = [home.resolve(name)] if name else home.names()
-    if name and not home.done(names[0]):
-        raise StoreError(f"{names[0]} must be a finished run in {home.root}, and is not")
-    broken = [] if name else home.broken()
-    for each in broken:
-        print(f"{each}: not a whole run, manifest.json is missing")
-    altered = len(broken)
-    for each in names:
-        run = Run(each, home.root / "runs" / each)
+    if name:
+        _verify_one(home.resolve(name), home)
+    else:
+        _verify_all(home)
+
+
+def _verify_one(name: str, home: "Store") -> None:
+    """Print what is wrong with a run; raises StoreError if anything is."""
+    from mien.errors import StoreError
+    from mien.store import Run
+
+    if not home.done(name):
+        raise StoreError(f"{name} must be a finished run in {home.root}, and is not")
+    run = Run(name, home.root / "runs" / name)
+    faults = home.faults(run, thorough=True)
+    print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
+    if faults:
+        raise StoreError(f"{name} is not as it was made. {_todo(run, faults)}")
+
+
+def _verify_all(home: "Store") -> None:
+    """Print what is wrong with each run and alias; raises StoreError if a run is not as it was made."""
+    from mien.errors import StoreError
+    from mien.store import GRAVE, Run
+
+    todo, names, broken = [], home.names(), home.broken()
+    for name in broken:
+        deleted = GRAVE.match(name)
+        what = "a run whose deletion was cut short" if deleted else f"not a whole run: {_lack(name)}"
+        print(f"{name}: {what}")
+        how = "`mien rm` of any run ends its deletion" if deleted else "delete it, or move it out of the store"
+        todo.append(f"{name}: {how}")
+    for name in names:
+        run = Run(name, home.root / "runs" / name)
         faults = home.faults(run, thorough=True)
-        altered += bool(faults)
-        print(f"{each}: {'; '.join(faults) if faults else 'as it was made'}")
-    lost = [alias for alias, target in home.aliases().items() if not home.done(target)]
-    for alias in lost if name is None else []:
-        print(f"alias {alias}: names {home.aliases()[alias]}, which is not there")
-    if altered:
-        total = len(names) + len(broken)
-        raise StoreError(f"{altered} of {total} runs were altered; delete their folders and make them again")
+        print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
+        todo += [f"{name}: {_todo(run, faults)}"] * bool(faults)
+    for alias, target in home.aliases().items():
+        if not home.done(target):
+            print(f"alias {alias}: names {target}, which is not there")
+    for alias, fault in home.broken_aliases().items():
+        print(f"alias {alias}: {fault}; delete it from {home.root / 'aliases'}")
+    if foreign := home.foreign():
+        print(f"passed over, for systems and file servers leave them: {', '.join(foreign)}")
+    if todo:
+        raise StoreError(
+            f"{len(todo)} of {len(names) + len(broken)} runs are not as they were made.\n" + "\n".join(todo)
+        )
+
+
+def _lack(name: str) -> str:
+    """Say why what lies among the runs is none."""
+    from mien.spec import RUN_NAME
+
+    return "manifest.json is missing" if RUN_NAME.match(name) else "its name is no run's"
+
+
+def _todo(run: "Run", faults: list[str]) -> str:
+    """Say what to do about a run with these faults."""
+    from mien.store import STRANGE
+
+    if all(fault.endswith(STRANGE) for fault in faults):
+        return f"Move what does not belong to it out of {run.path}"
+    return run.mend
 
 
 def _a_picture(name: str, home: "Store") -> bool:
@@ -118,6 +163,9 @@ def remove(
     name: Annotated[str, typer.Argument(help="A run or alias that nothing else was made from.")],
     store: StoreOption = STORE,
 ) -> None:
-    """Delete a run that nothing else was made from."""
+    """Delete a run that nothing else was made from, and the aliases that name it.
+
+    Stopped at any moment, the same command ends it.
+    """
     for gone in open_store(store).remove(name):
         print(f"deleted {gone}")

@@ -400,6 +400,7 @@ def draw_part(store: Store, spec: dict[str, Any], device: str, shard: int, first
     with store.claim(f"{how.name}.{first:07d}"), stopping.heeded():
         if store.done(how.name):
             return "there already"
+        store.note(how)
         generator = load(store.run(how.generator), device)
         with progress.track("generating", last - first) as tracker:
             for start in range(first, last, shard):
