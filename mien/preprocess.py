@@ -7,7 +7,6 @@ it is antialiased, and the height-to-width ratio is not kept (280×340 becomes 4
 import json
 import re
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from mien import crops
+from mien import crops, pictures
 from mien.crops import CropSpec, Place
 from mien.errors import DataError, UsageError
 from mien.faces import CLASS_SETS, COLUMNS, Faces, make_index
@@ -34,6 +33,7 @@ Box = tuple[int, int, int, int]  # left, top, width, height, in pixels
 
 MIN_SIDE = 8  # pixels; below this there is no face to see
 MAX_PIXELS = 64_000_000  # the largest picture that is opened; a worker then needs some 400 MB
+FRAMES, TRANSPARENT = "several frames", "transparent parts"  # what `decode` remarks
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -102,24 +102,35 @@ def decode(
     face: Place | None = None,
     margin: float = 0.0,
     name: str | None = None,
+    white: float | None = None,
+    remarks: list[str] | None = None,
 ) -> UInt8[np.ndarray, "c {size} {size}"]:
     """Return a picture as uint8 [c, size, size], c = 1 for grey and 3 for rgb.
 
-    An orientation in the EXIF data is applied, 16 bits are brought to 8, transparent parts lie on black, and of several
+    An orientation in the EXIF data is applied, more than 8 bits are brought to 8 (`white` is the value that becomes
+    255; without it, what `pictures.whites` says of this picture alone), transparent parts lie on black, and of several
     frames the first is taken. The part within `box` is cut out, as far as it lies in the picture. The full image is
     decoded and turned grey before it is resized. With `face`, only the square around it is kept, wider by `margin`.
-    `name` is what a complaint calls it, by default the path.
+    `name` is what a complaint calls it, by default the path. `remarks` gets FRAMES where there are several frames, and
+    TRANSPARENT where some pixel is.
 
-    Raises DataError if the file is damaged, is not an image, or has a side below 8 or more than 64 million pixels.
+    Raises DataError if the file is damaged, is not an image of `pictures.FORMATS`, or has a side below 8 or more than
+    64 million pixels.
     """
-    return _array(_resize(_cut(_read(picture, colour, box, name), face, margin), size, filter))
+    image = _read(picture, colour, box, name, white, remarks)
+    return _array(_resize(_cut(image, face, margin), size, filter))
 
 
 def open_picture(
-    picture: Picture, colour: Colour = "grey", *, box: Box | None = None, name: str | None = None
+    picture: Picture,
+    colour: Colour = "grey",
+    *,
+    box: Box | None = None,
+    name: str | None = None,
+    white: float | None = None,
 ) -> UInt8[np.ndarray, "h w *c"]:
-    """Return a picture at its own size, [h, w] for grey and [h, w, 3] for rgb; `box`, `name` and errors as `decode`."""
-    return np.asarray(_read(picture, colour, box, name))
+    """Return a picture at its own size, [h, w] for grey and [h, w, 3] for rgb; all else is as in `decode`."""
+    return np.asarray(_read(picture, colour, box, name, white, None))
 
 
 def preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None = None) -> Faces:
@@ -382,22 +393,21 @@ def _require_plain(faces: Faces, what: str) -> None:
 # Pixels
 
 
-def _read(picture: Picture, colour: Colour, box: Box | None, name: str | None) -> Image.Image:
+def _read(
+    picture: Picture, colour: Colour, box: Box | None, name: str | None, white: float | None, remarks: list[str] | None
+) -> Image.Image:
     """Return a picture, or the part of it within `box`, upright, with 8 bits, in its colour."""
     what = name or (picture if isinstance(picture, Path) else "the picture")
-    try:
-        with _open(picture) as image:
+    with pictures.complained(what):
+        if isinstance(picture, np.ndarray):
+            _check_size((picture.shape[1], picture.shape[0]))
+            return _colour(_within(Image.fromarray(picture), box), colour)
+        with pictures.opened(picture) as image:
             _check_size(image.size)
-            image.load()
-            return _colour(_eight_bit(_within(_upright(image), box)), colour)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(
-            f"{what} must be an image of at most {MAX_PIXELS:,} pixels, and has far more: a small file may hold a "
-            "picture that fills the memory"
-        ) from None
-    except Exception as error:  # decoders raise anything on damaged files
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{what} must be an image that can be read, and is not: {reason}") from None
+            if remarks is not None and getattr(image, "is_animated", False):
+                remarks.append(FRAMES)
+            shown = _upright(pictures.eight_bit(image, picture, white), image)
+            return _colour(_opaque(_within(shown, box), remarks), colour)
 
 
 def _cut(image: Image.Image, place: Place | None, margin: float) -> Image.Image:
@@ -412,12 +422,6 @@ def _check_size(size: tuple[int, int]) -> None:
         raise DataError(f"it must have at most {MAX_PIXELS:,} pixels, and has {width} by {height}")
 
 
-def _open(picture: Picture) -> Image.Image:
-    if isinstance(picture, np.ndarray):
-        return Image.fromarray(picture)
-    return Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture)
-
-
 def _within(image: Image.Image, box: Box | None) -> Image.Image:
     if box is None:
         return image
@@ -427,32 +431,24 @@ def _within(image: Image.Image, box: Box | None) -> Image.Image:
     return image.crop(inside)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
+    """Return the image turned as the EXIF data of what it was opened from says."""
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = source.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF data beside a sound picture
         return image
     turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return the image as L or RGB."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_from_sixteen_bits(np.asarray(image)))
-    if image.mode == "F":
-        raise DataError("its pixels are floating-point numbers, of which nobody knows what is white; save it as PNG")
-    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _from_sixteen_bits(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-    """0..65535 to 0..255, rounded."""
-    if values.min() < 0 or values.max() > 65535:
-        raise DataError(f"its pixels must be within 16 bits, and run from {values.min()} to {values.max()}")
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+def _opaque(image: Image.Image, remarks: list[str] | None) -> Image.Image:
+    """Return the image as L or RGB, transparent parts on black."""
+    if "transparency" not in image.info and image.mode not in ("RGBA", "RGBa", "LA", "La", "PA"):
+        return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    shown = image.convert("RGBA")
+    if remarks is not None and np.asarray(shown)[..., 3].min() < 255:
+        remarks.append(TRANSPARENT)
+    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), shown).convert("RGB")
 
 
 def _channels(colour: Colour) -> str:

@@ -12,9 +12,9 @@ LAYERS = [
     {"errors", "licences", "seeds", "stopping"},
     {"outside"},
     {"escape"},
-    {"spec", "faces", "stats", "published", "progress", "tables"},
+    {"spec", "faces", "patterns", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
-    {"crops"},
+    {"crops", "pictures"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "engine", "ingest", "joins", "weights"},
     {"generators", "classifiers", "views"},
@@ -34,7 +34,7 @@ ONLY_IN = {
     "ray": {"engine"},
     "timm": {"classifiers"},
     "sklearn": {"controls", "audit"},
-    "cv2": {"drawing", "ingest", "inputs", "crops", "audit"},  # crops: the detectors
+    "cv2": {"drawing", "ingest", "inputs", "crops", "pictures", "audit"},  # crops: the detectors
     "jinja2": {"report", "audit", "publish"},
     "huggingface_hub": {"publish", "weights"},
     "c2pa": {"publish"},

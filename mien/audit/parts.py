@@ -287,7 +287,7 @@ def read(run: Run) -> Measured:
         [_record(row) for row in pd.read_parquet(run.file("records.parquet")).to_dict("records")],
         run.json("notes.json")["notes"],
         pd.read_parquet(run.file("rows.parquet")),
-        Image.open(picture).copy() if picture.is_file() else None,
+        Image.open(picture, formats=("PNG",)).copy() if picture.is_file() else None,
     )
 
 

@@ -101,6 +101,10 @@ def ingest(
         str | None,
         typer.Option(help="sheet: files have the sheet's frame numbers, even where they begin with 0 or 1."),
     ] = None,
+    white: Annotated[
+        float | None,
+        typer.Option(help="What is white in pictures of more than 8 bits, where neither file nor set tells: 4095."),
+    ] = None,
     licence: Annotated[
         str | None, typer.Option(help="What the images may be used for, where mien cannot know.")
     ] = None,
@@ -138,6 +142,7 @@ def ingest(
         part=part,
         sheet=sheet,
         numbers=numbers,
+        white=white,
         licence=licence,
         map=folds,
         skip_unreadable=skip_unreadable,

@@ -53,7 +53,7 @@ def opened(folder: Path | None, run: str, seen: int = 0) -> Iterator[Board]:
 
 def show_sheet(folder: Path, run: str, sheet: Path, seen: int) -> None:
     """Show the sheet of images that a finished training drew."""
-    with opened(folder, run, seen + 1) as board, Image.open(sheet) as image:
+    with opened(folder, run, seen + 1) as board, Image.open(sheet, formats=("PNG",)) as image:
         board.writer.add_image("sheet", np.asarray(image.convert("RGB")), seen, dataformats="HWC")
 
 

@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from mien import crops, facs
+from mien import crops, facs, patterns
 from mien.crops import CropSpec, Place
 from mien.errors import DataError, SpecError, UsageError
 from mien.escape import write_csv
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.licences import recorded
-from mien.preprocess import MIN_SIDE, Colour, Filter, Picture, decode, open_picture, write
+from mien.preprocess import FRAMES, MIN_SIDE, TRANSPARENT, Colour, Filter, Picture, decode, open_picture, write
 from mien.progress import say, track
 from mien.spec import Spec, nearest, read_spec
 from mien.store import Run, Store, sha256
@@ -118,7 +118,8 @@ class Listing:
     Many pictures may lie in one file, such as a video or a table. The column `place` then says which of them a row is,
     or WHOLE, and `unpack` yields those at the given places of a file, in that order, or the complaint about one; it
     holds no more than a few at a time. A column `box` may have the face's left, top, width and height in the picture,
-    or None. `held` has the places of all pictures in each such file.
+    or None, a column `white` the value that is white in a picture of more than 8 bits. `held` has the places of all
+    pictures in each such file.
 
     `read` has all rows of sheets, tables and annotations: what each is called ("casme2.csv, row 12"), and the clip or
     key that it gives, or nothing. Each is kept, because that clip or key is there, or is in `Finding.rows`. `disk` and
@@ -177,6 +178,7 @@ class IngestSpec(Spec):
     subject_column: str | None = None
     clip_column: str | None = None
     frame_column: str | None = None
+    white: float | None = Field(default=None, gt=0)  # what is white in pictures of more than 8 bits; None: see pictures
 
     @field_validator("dataset")
     @classmethod
@@ -199,11 +201,7 @@ class IngestSpec(Spec):
     def _with_a_group(cls, pattern: str | None) -> str | None:
         if pattern is None:
             return None
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"must be a regular expression, and is not: {error}") from None
-        if not groups:
+        if not patterns.compiled(pattern).groups:
             raise ValueError("must have a group, in parentheses, around what it is to find, such as '(s[0-9]+)_'")
         return pattern
 
@@ -239,7 +237,7 @@ def ingest(
     Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be read; with
     `skip_unreadable` such images are left out, unless none is left.
     """
-    listing = scan(spec, root)
+    listing = depths.measured(scan(spec, root), spec.white)
     found = fingerprint(listing, workers)
     if found != spec.fingerprint:
         raise DataError(
@@ -349,7 +347,7 @@ def run(
     dataset = name or (reader in READERS and READERS[reader].READER.dataset) or slug(root.resolve().name)
     given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, given, f"ingest {reader}")
-    listing = scan(draft, root)
+    listing = depths.measured(scan(draft, root), draft.white)
     spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers), "part": listing.part})
     _tell(listing.findings)
 
@@ -684,8 +682,9 @@ def _found(
     def open_listed(number: int) -> np.ndarray | None:
         alone = replace(listing, rows=rows.iloc[[number]])
         (_, picture), box = next(iter(_pictures(alone))), rows["box"].iloc[number] if "box" in rows else None
+        white = _whites(alone)[0]
         try:
-            return None if isinstance(picture, DataError) else open_picture(picture, colour, box=box)
+            return None if isinstance(picture, DataError) else open_picture(picture, colour, box=box, white=white)
         except DataError:
             return None
 
@@ -708,8 +707,8 @@ def _found(
 def read_listing(
     listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool, places: Places = None
 ) -> tuple[Faces, list[Finding]]:
-    """Return the faces, and findings about images that were left out or are alike."""
-    images, faults = _decode_all(listing, spec, workers, places)
+    """Return the faces, and findings about images that were left out, are alike, or were not shown whole."""
+    images, faults, remarks = _decode_all(listing, spec, workers, places)
     if faults and not (skip_unreadable and len(faults) < len(images)):
         more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
         remedy = (
@@ -743,13 +742,27 @@ def read_listing(
         )
         for place, fault in faults.items()
     ]
-    return Faces(kept, index), [*findings, *_alike(index)]
+    return Faces(kept, index), [*findings, *_remarked(names, remarks), *_alike(index)]
+
+
+def _remarked(names: Sequence[str], remarks: dict[int, list[str]]) -> list[Finding]:
+    """Return what decoding had to say of pictures that it could read."""
+    said = {
+        FRAMES: "pictures of several frames or pages, of which the first was taken",
+        TRANSPARENT: "pictures with transparent parts, which became black",
+    }
+    findings = []
+    for kind, words in said.items():
+        found = [names[row] for row, words in sorted(remarks.items()) if kind in words]
+        if found:
+            findings.append(Finding("note", kind, some(found), f"{words}: {len(found)}"))
+    return findings
 
 
 def _decode_all(
     listing: Listing, spec: IngestSpec, workers: int | None, places: Places
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Return the images [n, c, h, w], and by place the complaint about each that could not be read.
+) -> tuple[np.ndarray, dict[int, str], dict[int, list[str]]]:
+    """Return the images [n, c, h, w], and by place the complaint about each that could not be read and all remarks.
 
     Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread holds one image.
     """
@@ -758,15 +771,17 @@ def _decode_all(
     names = listing.names()
     boxes = list(listing.rows["box"]) if "box" in listing.rows else [None] * count
     faces, margin = places or [None] * count, spec.crop.margin if spec.crop else 0.0
+    whites, remarks = _whites(listing), dict[int, list[str]]()
 
     def work(row: int, picture: Picture | DataError) -> tuple[int, str]:
         try:
             if isinstance(picture, DataError):
                 raise picture
             name = f"{listing.root}/{names[row]}"
-            images[row] = decode(
-                picture, spec.size, spec.colour, spec.filter, box=boxes[row], face=faces[row], margin=margin, name=name
-            )
+            how = {"box": boxes[row], "face": faces[row], "margin": margin, "white": whites[row], "name": name}
+            images[row] = decode(picture, spec.size, spec.colour, spec.filter, **how, remarks=(found := []))
+            if found:
+                remarks[row] = found
         except DataError as error:
             return row, str(error)
         return row, ""
@@ -778,7 +793,13 @@ def _decode_all(
                 faults[row] = fault
             if done % 100 == 0:
                 bar.update(done)
-    return images, dict(sorted(faults.items()))
+    return images, dict(sorted(faults.items())), remarks
+
+
+def _whites(listing: Listing) -> list[float | None]:
+    """Return the value that is white in each picture, None where it has 8 bits."""
+    given = listing.rows["white"] if "white" in listing.rows else [None] * len(listing.rows)
+    return [None if value is None or np.isnan(value) else float(value) for value in given]
 
 
 def _pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataError]]:
@@ -860,6 +881,7 @@ from mien.ingest import (  # noqa: E402  the readers use what stands above
     casme_squared,
     ckplus,
     ckplus48,
+    depths,
     fer2013,
     ferplus,
     folder,

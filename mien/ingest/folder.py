@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from mien import patterns
 from mien.errors import DataError
 from mien.ingest import (
     IMAGE_SUFFIXES,
@@ -254,21 +255,37 @@ def _refuse_columns(spec: IngestSpec) -> None:
 
 
 def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], list[Finding]]:
-    """Return what the pattern finds in each path, empty where it finds nothing."""
-    compiled = re.compile(pattern)
-    group: str | int = what if what in compiled.groupindex else 1
-    matches = [compiled.search(path) for path in paths]
-    values = [(match.group(group) or "") if match else "" for match in matches]
+    """Return what the pattern finds in each path, empty where it finds nothing, and what is to be said of that.
+
+    It is searched in the paths below the folder; where it finds more in the bare names of the files, as one does that
+    begins with ^, it is searched in those, for all files alike.
+    """
+    values = _groups(paths, pattern, what)
+    in_names = _groups([path.rpartition("/")[2] for path in paths], pattern, what)
+    by_name = sum(map(bool, in_names)) > sum(map(bool, values))
+    if by_name:
+        values = in_names
     unmatched = [path for path, value in zip(paths, values, strict=True) if not value]
     if len(unmatched) == len(paths):
         raise DataError(
-            f"the {what} pattern '{pattern}' must find the {what} in the path of a file, and finds it in none of "
-            f"{len(paths)}, such as '{paths[0]}'"
+            f"the {what} pattern '{pattern}' must find the {what} in the path of a file or in its name, and finds it "
+            f"in none of {len(paths)}, such as '{paths[0]}'"
         )
-    if not unmatched:
-        return values, []
-    told = f"the {what} pattern finds nothing in {len(unmatched)} of {len(paths)} paths; their {what} is unknown"
-    return values, [Finding("warning", f"no {what}", some(unmatched), told)]
+    findings = []
+    if by_name:
+        told = f"the {what} pattern was searched in the names of the files, where it finds more than in their paths"
+        findings.append(Finding("note", f"{what} pattern", ".", told))
+    if unmatched:
+        told = f"the {what} pattern finds nothing in {len(unmatched)} of {len(paths)} paths; their {what} is unknown"
+        findings.append(Finding("warning", f"no {what}", some(unmatched), told))
+    return values, findings
+
+
+def _groups(texts: Sequence[str], pattern: str, what: str) -> list[str]:
+    """Return what the pattern's group of this name, or its first, has found in each text; empty for nothing."""
+    group: str | int = what if what in patterns.compiled(pattern).groupindex else 1
+    found = patterns.search_all(pattern, texts, f"the {what} pattern")
+    return [(match.group(group) or "") if match else "" for match in found]
 
 
 def _place_clips(rows: pd.DataFrame) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import re
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -19,6 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
+from mien import pictures
 from mien.errors import DataError
 from mien.preprocess import MAX_PIXELS
 
@@ -93,17 +93,12 @@ def read(data: bytes, name: str) -> Seen:
 
     Raises DataError if it is no picture, damaged, or larger than 64 million pixels.
     """
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as picture:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"more than {MAX_PIXELS:,} pixels")
-            picture.load()
-            texts = picture.text if isinstance(picture, PngImageFile) else {}
-            array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
-    except Exception as error:  # decoders raise anything on damaged files
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{name} must be a picture that can be read, and is not: {reason}") from None
+    with pictures.complained(name), pictures.opened(data) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+        picture.load()
+        texts = picture.text if isinstance(picture, PngImageFile) else {}
+        array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     image = array[None].copy() if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 2, 0))
     declared = bool(_DECLARED.search(str(texts.get(XMP, ""))))
     return Seen(image, pixels_of(image), parse(str(texts.get(OWN, ""))), declared)
