@@ -64,11 +64,12 @@ COLUMNS = {
     "emotion": "str",  # one of EMOTIONS
     "raw_label": "str",  # what the source says
     "action_units": "str",  # FACS, as the source writes them
-    "source": "str",  # "real", or the run that generated the image
+    "source": "str",  # "real", or the run that generated the image, or UNKNOWN
     "seed": "int64",  # of a generated image, else -1
     "licence": "str",
     "sha256": "str",  # of the pixels
 }
+UNKNOWN = "unknown"  # the source of a synthetic image whose generator nobody knows
 _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
 
 

@@ -12,7 +12,7 @@ learns from the real training images alone, and none knows the generator under t
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -287,7 +287,7 @@ def keep(spec: FeaturesSpec, store: Store, device: str = "auto", opened: Callabl
 def sides(
     names: Sequence[SpaceName],
     train: Run,
-    test: Run,
+    test: Run | None,
     made: Run,
     store: Store,
     *,
@@ -295,11 +295,11 @@ def sides(
     weights: Mapping[str, str] | None = None,
     device: str = "auto",
 ) -> tuple[dict[str, Sides], dict[str, str]]:
-    """Return the features of three runs in each space, and what each space is."""
+    """Return the features of three runs in each space, and what each space is; without `test`, no rows of it."""
     found, about = {}, {}
     for name in names:
         own = (weights or {}).get(name, "")
-        runs = (train, test, made)
+        runs = (train, test or train, made)
         vectors, about[name] = measured(runs, train, name, store, filter=filter, weights=own, device=device)
-        found[name] = Sides(*vectors)
+        found[name] = Sides(*vectors) if test else replace(Sides(*vectors), test=vectors[1][:0])
     return found, about

@@ -102,3 +102,17 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def many(number: int, name: str, several: str = "") -> str:
+    """Return a number of things: `1 clip`, `2,000 clips`, `3 classes`, `2 copies`; `several` is an irregular plural."""
+    return f"{number:,} {name if number == 1 else several or plural(name)}"
+
+
+def plural(name: str) -> str:
+    """Return the regular plural of a noun: clips, classes, studies."""
+    if name.endswith(("s", "x", "ch", "sh")):
+        return f"{name}es"
+    if name.endswith("y") and name[-2:-1] not in "aeiou":
+        return f"{name[:-1]}ies"
+    return f"{name}s"

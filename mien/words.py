@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from mien import published
+from mien.progress import many
 from mien.results import Cell, Study
 from mien.stats import Summary
 from mien.tables import HOLE, Entry
@@ -37,11 +38,6 @@ def tested(cell: Cell) -> str:
     if cell.subjects:
         parts.append(many(cell.subjects, "subject"))
     return ", ".join(parts)
-
-
-def many(number: int, name: str) -> str:
-    """Return a number of things: `1 clip`, `2,000 clips`."""
-    return f"{number:,} {name}" + ("" if number == 1 else "s")
 
 
 def printed(value: float | None, metric: str) -> str:

@@ -9,7 +9,7 @@ from drawn import FOUR, people
 
 from mien.audit.duplicates import duplicates
 from mien.audit.leakage import forbidden, leakage
-from mien.audit.names import crossing
+from mien.audit.names import doubles
 from mien.controls import predict
 from mien.errors import DataError
 from mien.faces import Faces, concat, make_index
@@ -136,7 +136,7 @@ def test_one_picture_with_two_labels_is_told(sides: tuple[Faces, Faces]):
     index.loc[len(test), "emotion"] = next(name for name in train.classes if name != index["emotion"].iloc[len(test)])
     found = leakage(train, Faces(more.images, index))
     assert [one.what for one in found.findings if one.kind == "one picture, two labels"] == [
-        "1 test images have another label in training"
+        "1 test image has another label in training"
     ]
 
 
@@ -147,7 +147,7 @@ def test_a_person_whose_name_was_split_in_two_is_found(everyone: Faces, who: int
     renamed = where(everyone, "subject", name) & everyone.index["clip"].isin(half).to_numpy()
     subjects = np.where(renamed, "drawn:other", everyone.index["subject"])
     faces = Faces(everyone.images, everyone.index.assign(subject=pd.Series(subjects, dtype="str")))
-    table = crossing(faces)
+    table = doubles(faces).pairs
     assert table[["a", "b"]].to_numpy().tolist() == [["drawn:other", name]]
     found = leakage(faces.select(~renamed), faces.select(renamed))
     assert found.value("two_names") == 1 and found.value("renamed") == 1 and found.value("subjects") == 0
@@ -159,20 +159,20 @@ def test_a_person_whose_name_was_split_in_two_is_found(everyone: Faces, who: int
 @pytest.mark.parametrize("seed", [0, 1])
 def test_distinct_people_are_not_taken_for_one(seed: int):
     faces = people(range(10), clips=1, frames=1, size=48, seed=seed, emotions=FOUR)
-    assert crossing(faces).empty and duplicates(faces, faces, other_people=True).empty
+    assert doubles(faces).pairs.empty and duplicates(faces, faces, other_people=True).empty
 
 
 def test_people_of_single_photographs_are_not_accused(everyone: Faces):
     first = everyone.index.groupby("subject").head(1).index.to_numpy()
     faces = everyone.select(first)
-    assert crossing(faces).empty and crossing(faces.select(np.arange(0))).empty
+    assert doubles(faces).pairs.empty and doubles(faces.select(np.arange(0))).pairs.empty
 
 
 def test_a_picture_under_two_names_is_told(sides: tuple[Faces, Faces]):
     train, test = sides
     found = leakage(train, planted(train, test, np.asarray(train.images[:1]), 1))
     told = [one for one in found.findings if one.kind == "two names"]
-    assert len(told) == 1 and "1 pictures stand under both names" in told[0].what
+    assert len(told) == 1 and "1 picture stands under both names" in told[0].what
     assert found.value("renamed") == 0  # one picture is no proof about the others
 
 
@@ -188,7 +188,7 @@ def test_noise_accuses_nobody():
     images = rng("noise").integers(0, 256, (90, 1, 16, 16)).astype(np.uint8)
     keys, subjects = [f"{row}" for row in range(90)], [f"s{row % 30}" for row in range(90)]
     faces = Faces(images, make_index(images, key=keys, subject=subjects, emotion="fear"))
-    assert crossing(faces).empty and duplicates(faces, faces, other_people=True).empty
+    assert doubles(faces).pairs.empty and duplicates(faces, faces, other_people=True).empty
 
 
 def test_what_counts_as_seen_depends_on_what_the_split_keeps_apart(everyone: Faces):

@@ -25,6 +25,7 @@ from mien.store import Run, Store
 
 __all__ = ["Audit", "AuditSpec", "Check", "Outcome", "audit", "run", "thresholds"]
 
+SIDES = ("synthetic", "train", "test")
 PICTURES: Mapping[PartName, str] = {"memorisation": "strips"}  # what the picture of a part is called
 
 
@@ -32,13 +33,14 @@ class AuditSpec(Spec):
     """An audit: a synthetic run against the real training images and people never seen, each a run of faces.
 
     `thresholds` are the limits by metric (`verdict.thresholds`); they stand here whole, so that another file of
-    thresholds is another audit. `weights` name files for spaces that need them (`classifiers.adopt`).
+    thresholds is another audit. `weights` name files for spaces that need them (`classifiers.adopt`). An empty `test`
+    says that nobody was held out; what needs such people is not measured then.
     """
 
     stage: ClassVar[str] = "audit"
     synthetic: str
     train: str
-    test: str
+    test: str = ""
     thresholds: dict[str, dict[str, Any]]
     spaces: tuple[SpaceName, ...] = OFFLINE
     filter: Filter = "bilinear"
@@ -73,17 +75,19 @@ class Audit:
 
 def audit(
     train: Faces,
-    test: Faces,
+    test: Faces | None,
     made: Faces,
     spaces: Mapping[str, Sides],
     limits: Mapping[str, Mapping[str, Any]],
 ) -> Audit:
     """Return all measures of `made` against real training images and people never seen, and the verdict.
 
-    `spaces` are features of the three sides by space. A part that cannot be measured leaves a note, and its checks
-    warn. Raises DataError if a side is empty, or the sides do not fit.
+    `spaces` are features of the three sides by space. Without `test` nobody was held out, and what needs such people
+    is not measured. A part that cannot be measured leaves a note, and its checks warn. Raises DataError if a side is
+    empty, or the sides do not fit.
     """
     _require_fit(train, test, made)
+    test = parts.nobody(train) if test is None else test
     given = Given(train, test, made, spaces, lambda: matches.find(train, test, made))
     measured: dict[PartName, Measured] = {part: parts.measure(part, given) for part in parts.PARTS}
     measured["leakage"] = parts.with_seen(measured["leakage"], made, test)
@@ -102,8 +106,8 @@ def judged(measured: Mapping[PartName, Measured], made: Faces, limits: Mapping[s
     return Audit(records, verdict.judge(records, limits), notes, rows, pictures)
 
 
-def _require_fit(train: Faces, test: Faces, made: Faces) -> None:
-    sides = {"synthetic": made, "training": train, "test": test}
+def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
+    sides = {"synthetic": made, "training": train, **({} if test is None else {"test": test})}
     for name, faces in sides.items():
         if not len(faces):
             raise DataError(f"an audit needs images on every side, and the {name} side has none")
@@ -135,14 +139,15 @@ def run(
     it: a failed audit is a run like any other. Raises MienError, with what it said and the exit code of that, where a
     part could not be made.
     """
-    runs = [store.run(name) for name in (spec.synthetic, spec.train, spec.test)]
-    synthetic, train, test = (one.name for one in runs)
-    spec = spec.model_copy(update={"synthetic": synthetic, "train": train, "test": test})
-    plan = parts.plan(synthetic, train, test, spec.spaces, spec.filter, spec.weights)
+    runs = {side: store.run(name) for side in SIDES if (name := getattr(spec, side))}
+    spec = spec.model_copy(update={side: one.name for side, one in runs.items()})
+    plan = parts.plan(spec.synthetic, spec.train, spec.test, spec.spaces, spec.filter, spec.weights)
 
     def build(out: Path, scratch: Path) -> None:
-        made, train, test = (Faces.load(one.path) for one in runs)
-        _require_fit(train, test, made)
+        faces = {side: Faces.load(one.path) for side, one in runs.items()}
+        made, train = faces["synthetic"], faces["train"]
+        _require_fit(train, faces.get("test"), made)
+        test = faces.get("test", parts.nobody(train))
         todo = parts.jobs(plan, store, device)
         failures = work(todo, store, engine or Local(0)) if todo else {}
         for name, text in failures.items():  # the first is what the others wait for
@@ -152,7 +157,7 @@ def run(
         measured["leakage"] = parts.with_seen(measured["leakage"], made, test)
         found = judged(measured, made, spec.thresholds)
         about = there["fidelity"].json("notes.json")["spaces"]
-        write(found, spec, {"made": made, "train": train, "test": test}, runs[0].content, about, out)
+        write(found, spec, {"made": made, "train": train, "test": test}, runs["synthetic"].content, about, out)
 
     return store.make(spec, build, alias)
 

@@ -18,10 +18,10 @@ from mien.audit.nuisance import nuisance
 from mien.audit.sides import Sides
 from mien.errors import DataError, UsageError
 from mien.escape import write_csv
-from mien.faces import Faces
+from mien.faces import UNKNOWN, Faces
 from mien.ingest import Finding, some
 from mien.preprocess import PreprocessSpec, preprocess
-from mien.progress import say
+from mien.progress import many, say
 from mien.seeds import seed
 from mien.spec import Spec
 from mien.splits import By, shared
@@ -44,6 +44,8 @@ class LeakageSpec(Spec):
     table: str = ""  # the sha256 of which key is on which side; empty: all of both runs
     by: By = "subject"
     one_dataset: bool = False  # names mean the same on both sides, whatever their datasets are called
+    names: tuple[str, str] = ("", "")  # what the sides are called
+    version: int = 2  # two names for one person are told by the distances of all pairs
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Leakage:
     `rows` has one row a test image: its key, subject, emotion, and true or false for each way in which it was seen:
     shared subjects, clips, frames; exact, near and mirrored duplicate; renamed (its subject goes by another name in
     training); affected (any of those that `by` says must not be). `pairs` are duplicates.duplicates of test against
-    training. `people` are pairs of subjects that look like one: a, b, evidence (neighbours, or pictures: the same
-    picture stands under both), and where each stands.
+    training. `people` are pairs of subjects that look like one (`names.doubles`): a, b, evidence (nearness, or
+    pictures: the same picture stands under both, `number` of them), and where each stands.
     """
 
     by: By
@@ -90,13 +92,15 @@ def leakage(train: Faces, test: Faces, by: By = "subject") -> Leakage:
         if not len(faces):
             raise DataError(f"the {side} side must hold images, and is empty; name another set or side")
     pairs = duplicates(test, train)
-    people = _people(train, test, pairs)
+    doubles = names.doubles(train, test)
+    people = _people(train, test, pairs, doubles)
     rows = _rows(train, test, pairs, people, by)
     records = (*_shares(rows), *_nearest(train, test, rows["affected"].to_numpy()))
     across = float(len(people[people["across"]].drop_duplicates(["a", "b"])))
     total = len({*train.subjects, *test.subjects})
     two = Record("leakage.two_names", across, total, unit="pairs of subjects")
-    return Leakage(by, (*records, two), tuple(_findings(train, test, rows, pairs, people, by)), rows, pairs, people)
+    findings = [*_findings(train, test, rows, pairs, by), *_about_people(train, test, people, doubles, by)]
+    return Leakage(by, (*records, two), tuple(findings), rows, pairs, people)
 
 
 def forbidden(by: By) -> list[str]:
@@ -118,7 +122,12 @@ def run(sides: Sides, store: Store, by: By = "subject", *, alias: str | None = N
     from mien.audit import leakage_page
 
     spec = LeakageSpec(
-        train=sides.train.name, test=sides.test.name, table=sides.digest, by=by, one_dataset=sides.one_dataset
+        train=sides.train.name,
+        test=sides.test.name,
+        table=sides.digest,
+        by=by,
+        one_dataset=sides.one_dataset,
+        names=sides.names,
     )
 
     def build(out: Path, scratch: Path) -> None:
@@ -129,8 +138,8 @@ def run(sides: Sides, store: Store, by: By = "subject", *, alias: str | None = N
         except DataError as error:
             more = Finding("note", "nuisance not measured", "the training side", str(error))
             found = replace(found, findings=(*found.findings, more))
-        _write(found, train, test, out)
-        (out / "index.html").write_text(leakage_page.page(found, train, test), encoding="utf-8")
+        _write(found, train, test, out, sides.names)
+        (out / "index.html").write_text(leakage_page.page(found, train, test, sides.names), encoding="utf-8")
 
     return store.make(spec, build, alias)
 
@@ -151,23 +160,27 @@ def hand_out(run: Run, out: Path | None) -> Path:
         shutil.copyfile(run.file(name), out / name)
     about = run.json("leakage.json")
     if about["licences"]:
-        say(f"{out} contains images of {'; '.join(about['licences'])}; they have left the store")
+        say(f"{out} contains images that are not synthetic ({_licensed(about['licences'])}); they have left the store")
     return out / "index.html"
 
 
 def told(run: Run) -> Iterator[str]:
     """Yield what a leakage run says in a few lines for a terminal."""
     about = run.json("leakage.json")
-    total, affected = about["test_images"], about["affected"]
-    seen = f"{_share(affected, total)} were seen in training" if affected else "none was found to have been seen"
-    yield f"{total:,} test images, {about['training_images']:,} of training, no {about['by']} to be shared: {seen}"
+    total, affected, what = about["test_images"], about["affected"], about["what"]
+    seen = "none was found to have been seen in training"
+    if affected:
+        seen = f"{_share(affected, total, what)} {_was(affected)} seen in training"
+    other, trained = about["names"]["test"], many(about["training_images"], "training image")
+    yield f"{other} ({many(total, what)}) against {about['names']['train']} ({trained}), no {about['by']} to be shared:"
+    yield f"{seen}"
     for one in about["findings"]:
         yield f"  {one['severity']}: {one['kind']}: {one['what']}{' (' + one['where'] + ')' if one['where'] else ''}"
     values = {one["metric"]: one for one in about["records"] if not one["part"]}
-    for name, what in (("nearest", "all test images"), ("nearest_unaffected", "those not affected")):
+    for name, on in (("nearest", f"all {what}s"), ("nearest_unaffected", "those not affected")):
         one = values[f"leakage.{name}"]
         if one["n"]:
-            yield f"  one nearest neighbour on {what}: accuracy {_percent(one)}, n = {one['n']:,}"
+            yield f"  one nearest neighbour on {on}: accuracy {_percent(one)}, n = {one['n']:,}"
     if "nuisance.all" in values:
         one, chance = values["nuisance.all"], values["nuisance.all_chance"]
         yield (
@@ -181,12 +194,14 @@ def _percent(one: dict[str, Any]) -> str:
     return f"{100 * one['value']:.1f} %{bounds}"
 
 
-def _write(found: Leakage, train: Faces, test: Faces, out: Path) -> None:
+def _write(found: Leakage, train: Faces, test: Faces, out: Path, called: tuple[str, str]) -> None:
     pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
     for name, table in (("images", found.rows), ("pairs", found.pairs), ("people", found.people)):
         write_csv(table, out / f"{name}.csv")
     about = {
         "by": found.by,
+        "names": dict(zip(("train", "test"), called, strict=True)),
+        "what": noun(test),
         "training_images": len(train),
         "test_images": len(test),
         "affected": found.affected,
@@ -195,8 +210,21 @@ def _write(found: Leakage, train: Faces, test: Faces, out: Path) -> None:
         "records": [asdict(one) for one in found.records],
     }
     (out / "leakage.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    share = f"{found.affected:,} of {len(found.rows):,} test images affected"
+    share = f"{found.affected:,} of {many(len(found.rows), noun(test))} affected"
     (out / "summary.json").write_text(json.dumps({"holds": share}) + "\n", encoding="utf-8")
+
+
+def noun(test: Faces) -> str:
+    """Return what to call an image of the test side: a synthetic image where all of them are."""
+    return "test image" if (test.index["source"] == "real").any() else "synthetic image"
+
+
+def _licensed(licences: list[str]) -> str:
+    return "licence unknown" if licences == ["unknown"] else f"licence: {'; '.join(licences)}"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _licences(faces: Faces) -> set[str]:
@@ -210,10 +238,10 @@ def _licences(faces: Faces) -> set[str]:
 def _rows(train: Faces, test: Faces, pairs: pd.DataFrame, people: pd.DataFrame, by: By) -> pd.DataFrame:
     rows = test.index[["key", "subject", "emotion"]].reset_index(drop=True)
     for unit in UNITS:
-        rows[f"{unit}s"] = shared(train, test, unit)[1]
+        rows[f"{unit}s"] = met(train, test, unit)[1]
     for kind in PICTURES:
         rows[kind] = rows["key"].isin(pairs["test"][_of_kind(pairs, kind)])
-    renamed = people[people["across"] & (people["evidence"] == "neighbours")]
+    renamed = people[people["across"] & (people["evidence"] == "nearness")]
     rows["renamed"] = rows["subject"].isin({*renamed["a"], *renamed["b"]}) & ~rows["subjects"]
     rows["affected"] = rows[forbidden(by)].any(axis=1)
     return rows
@@ -225,7 +253,17 @@ def _of_kind(pairs: pd.DataFrame, kind: str) -> pd.Series:
     return (pairs["kind"] == "near") & (pairs["mirrored"] == (kind == "mirrored"))
 
 
-def _people(train: Faces, test: Faces, pairs: pd.DataFrame) -> pd.DataFrame:
+def met(train: Faces, test: Faces, unit: By) -> tuple[list[str], Bool[np.ndarray, " n"]]:
+    """Return what `splits.shared` does; by name, images of an unknown generator share nothing that anybody knows."""
+    seen, asked = ((faces.index["source"] != UNKNOWN).to_numpy(dtype=bool) for faces in (train, test))
+    affected = np.zeros(len(test), dtype=bool)
+    found, affected[asked] = shared(
+        train if seen.all() else train.select(seen), test if asked.all() else test.select(asked), unit
+    )
+    return found, affected
+
+
+def _people(train: Faces, test: Faces, pairs: pd.DataFrame, doubles: names.Doubles) -> pd.DataFrame:
     """Return the pairs of subjects that look like one person, with the sides on which each stands.
 
     `pairs` are the duplicates between the sides: all are of other people where all are known and nobody is on both.
@@ -237,8 +275,9 @@ def _people(train: Faces, test: Faces, pairs: pd.DataFrame) -> pd.DataFrame:
     near = pairs[pairs["kind"] == "near"] if apart else duplicates(test, train, other_people=True)
     alike = pd.concat([near, *exact], ignore_index=True)
     alike[["a", "b"]] = np.sort(alike[["test_subject", "train_subject"]].to_numpy(dtype=str), axis=1)
-    pictures = alike.groupby(["a", "b"], as_index=False).agg(crossings=("test", "nunique"))
-    found = pd.concat([names.crossing(train, test), pictures.assign(evidence="pictures", of=0, p=np.nan)])
+    pictures = alike.groupby(["a", "b"], as_index=False).agg(number=("test", "nunique"))
+    unmeasured = dict.fromkeys(("distance", "usual", "nearest", "p"), np.nan)
+    found = pd.concat([doubles.pairs, pictures.assign(evidence="pictures", **unmeasured)])
     where = {name: _sides(name, train, test) for name in {*found["a"], *found["b"]}}
     for column in ("a", "b"):
         found[f"{column}_side"] = pd.Series([where[name] for name in found[column]], index=found.index, dtype="str")
@@ -324,15 +363,15 @@ def _one_form(train: Faces, test: Faces) -> tuple[Faces, Faces]:
 # Words
 
 
-def _findings(
-    train: Faces, test: Faces, rows: pd.DataFrame, pairs: pd.DataFrame, people: pd.DataFrame, by: By
-) -> Iterator[Finding]:
-    total = len(test)
+def _findings(train: Faces, test: Faces, rows: pd.DataFrame, pairs: pd.DataFrame, by: By) -> Iterator[Finding]:
+    total, image = len(test), noun(test)
     for unit in UNITS:
-        found, seen = shared(train, test, unit)
+        found, seen = met(train, test, unit)
         if found:
             severity = "warning" if f"{unit}s" in forbidden(by) else "note"
-            what = f"{len(found)} {unit}s of the test side are in training: {_share(int(seen.sum()), total)}"
+            are = "is" if len(found) == 1 else "are"
+            share = _share(int(seen.sum()), total, image)
+            what = f"{many(len(found), unit)} of the test side {are} in training: {share}"
             yield Finding(severity, f"shared {unit}s", some(found), what)
     kinds = {"exact": "equal to a training image in every pixel", "near": "nearly a training image"}
     for kind, what in (*kinds.items(), ("mirrored", "nearly a training image, mirrored")):
@@ -341,43 +380,79 @@ def _findings(
             where = f"{example['test']} = {example['train']}"
             severity = "warning" if kind in forbidden(by) else "note"
             count = int(rows[kind].sum())
-            told = f"{_share(count, total)} {'is' if count == 1 else 'are'} {what}"
+            told = f"{_share(count, total, image)} {'is' if count == 1 else 'are'} {what}"
             yield Finding(severity, f"{kind} duplicates", where, told)
     own, other = (dict(zip(faces.index["key"], faces.index["emotion"], strict=True)) for faces in (test, train))
     torn = pairs[(pairs["kind"] == "exact") & (pairs["test"].map(own) != pairs["train"].map(other))]
     if len(torn):
-        what = f"{len(torn)} test images have another label in training"
+        what = f"{many(len(torn), image)} {'has' if len(torn) == 1 else 'have'} another label in training"
         yield Finding("warning", "one picture, two labels", f"{torn['test'].iloc[0]} = {torn['train'].iloc[0]}", what)
-    yield from _about_people(train, test, people)
     unknown = int((test.index["subject"] == "").sum())
-    if unknown and by == "subject":
-        what = f"the subject of {_share(unknown, total)} is not known: only pictures can tell whether they were seen"
+    if unknown and by == "subject" and image == "synthetic image":
+        what = "synthetic images have no subjects: only pictures can tell whether training images are among them"
+        yield Finding("note", "no subjects", "", what)
+    elif unknown and by == "subject":
+        share = _share(unknown, total, image)
+        what = f"the subject of {share} is not known: only pictures can tell whether they were seen"
         where = some(list(test.index["key"][test.index["subject"] == ""]), 2)
         yield Finding("warning", "unknown subjects", where, what)
 
 
-def _about_people(train: Faces, test: Faces, people: pd.DataFrame) -> Iterator[Finding]:
+def _about_people(train: Faces, test: Faces, people: pd.DataFrame, doubles: names.Doubles, by: By) -> Iterator[Finding]:
     for row in people.to_dict("records"):
         pair = f"{row['a']} ({row['a_side']}) = {row['b']} ({row['b_side']})"
         severity = "warning" if row["across"] else "note"
-        if row["evidence"] == "neighbours":
+        if row["evidence"] == "nearness":
             what = (
-                f"{row['crossings']} of {row['of']} clips or photographs have their nearest neighbour under the other "
-                f"name (p = {row['p']:.1g} over all pairs): is this one person?"
+                f"their {row['number']} clips or photographs lie as near each other as those of one person: "
+                f"{nearness(row)}; is this one person, or do two people look very much alike?"
             )
         else:
-            what = f"{row['crossings']} pictures stand under both names: is this one person, or is a label wrong?"
+            stand = "stands" if row["number"] == 1 else "stand"
+            what = (
+                f"{many(row['number'], 'picture')} {stand} under both names: is this one person, or is a label wrong?"
+            )
         yield Finding(severity, "two names", pair, what)
-    short = {name.partition(":")[2]: name for name in train.subjects}
-    equal = [(short[name.partition(":")[2]], name) for name in test.subjects if name.partition(":")[2] in short]
+    if by == "subject":
+        yield from _untold(doubles)
+    short = {name.partition(":")[2] or name: name for name in train.subjects}
+    equal = [(short.get(name.partition(":")[2] or name, name), name) for name in test.subjects]
     doubtful = [f"{one} = {other}" for one, other in equal if one != other]
     if doubtful:
+        one = len(doubtful) == 1
         what = (
-            f"{len(doubtful)} names stand on both sides under different datasets, and were taken for different people; "
-            "--one-dataset takes them for the same"
+            f"{many(len(doubtful), 'name')} {'stands' if one else 'stand'} on both sides under different datasets, and "
+            f"{'was' if one else 'were'} taken for different people; --one-dataset takes them for the same"
         )
         yield Finding("warning", "equal names", some(doubtful), what)
 
 
-def _share(count: int, total: int) -> str:
-    return f"{count:,} of {total:,} test images ({100 * count / total:.1f} %)"
+def nearness(row: dict[Any, Any]) -> str:
+    """Say how near two names lie, beside one person and the nearest two others."""
+    return (
+        f"distance {row['distance']:.2g}, where halves of one person usually have {row['usual']:.2g} and the nearest "
+        f"two other names {row['nearest']:.2g}"
+    )
+
+
+def _untold(doubles: names.Doubles) -> Iterator[Finding]:
+    """Say where nothing follows from it that no two names were told to be one person."""
+    if not doubles.names + doubles.single or not doubles.silent:
+        return
+    if doubles.dealt:
+        what = (
+            f"cannot tell: of {doubles.dealt} people whose own clips or photographs were dealt to two names, only "
+            f"{doubles.found} would be found, so others may have two names unnoticed; more clips of each person would "
+            "tell more"
+        )
+    else:
+        have = f"{many(doubles.names, 'person', 'people')} {'has' if doubles.names == 1 else 'have'}"
+        what = (
+            f"cannot tell: {have} two clips or photographs or more, which is too few to compare; {names.LEAST} people "
+            f"with {names.FREE} beyond the first of each, all together, would do"
+        )
+    yield Finding("note", "people under two names", "", what)
+
+
+def _share(count: int, total: int, image: str) -> str:
+    return f"{count:,} of {many(total, image)} ({100 * count / total:.1f} %)"

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
-from mien.audit.leakage import PICTURES, WAYS, Leakage, forbidden
+from mien.audit.leakage import PICTURES, WAYS, Leakage, forbidden, nearness, noun
 from mien.faces import Faces
 from mien.figures import grid, picture
+from mien.progress import many
 from mien.stats import Record
 
 SHOWN = 24  # pairs of a kind, and pictures of a person
@@ -40,8 +43,9 @@ class Shown:
     more: str = ""
 
 
-def page(found: Leakage, train: Faces, test: Faces) -> str:
-    """Return the page as HTML."""
+def page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> str:
+    """Return the page as HTML; `names` are what the training and the test side are called."""
+    image = noun(test)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -51,17 +55,27 @@ def page(found: Leakage, train: Faces, test: Faces) -> str:
     )
     return environment.get_template("leakage.html").render(
         found=found,
+        names=names,
+        image=image,
         total=len(test),
-        trained=len(train),
+        tested=many(len(test), image),
+        trained=many(len(train), "training image"),
+        nearness=nearness,
+        many=many,
         ways=list(_ways(found)),
         nearest=_lines(found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")),
         parts=[one for one in found.records if one.metric == "leakage.affected" and one.part],
         nuisance=list(_nuisance(found)),
         kinds=[(TOLD[kind], list(_pairs(found, kind, train, test))) for kind in PICTURES if found.rows[kind].any()],
         people=list(_people(found, train, test)),
-        licences=sorted({*train.index["licence"], *test.index["licence"]}),
+        licences=sorted(_licences(train) | _licences(test)),
         real=bool((train.index["source"] == "real").any() or (test.index["source"] == "real").any()),
     )
+
+
+def _licences(faces: Faces) -> set[str]:
+    """Return the licences of the real images."""
+    return set(faces.index["licence"][faces.index["source"] == "real"])
 
 
 def _ways(found: Leakage) -> Iterator[dict[str, Any]]:
@@ -100,7 +114,7 @@ def _pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[Sho
         labels = [_emotion(test, row["test"]), _emotion(train, row["train"])]
         told = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
         more = f"{told}, correlation {row['correlation']:.3f}, {row['bits']} bits"
-        yield Shown(_embedded(_beside(images)), f"{row['test']} = {row['train']}", more)
+        yield Shown(_embedded(_beside(images)), _broken(f"{row['test']} = {row['train']}"), more)
 
 
 def _people(found: Leakage, train: Faces, test: Faces) -> Iterator[tuple[dict[Hashable, Any], list[Shown]]]:
@@ -110,6 +124,11 @@ def _people(found: Leakage, train: Faces, test: Faces) -> Iterator[tuple[dict[Ha
             images = [image for faces in (train, test) for image in _of(faces, name)]
             shown.append(Shown(_embedded(grid(np.stack(images[:SHOWN]), 12, 1)), name))
         yield row, shown
+
+
+def _broken(name: str) -> Markup:
+    """Return a file's name that breaks where its parts end, rather than within a word."""
+    return Markup(re.sub(r"([/_=.-]+)", r"\1<wbr>", str(escape(name))))
 
 
 def _of(faces: Faces, subject: str) -> np.ndarray:

@@ -8,6 +8,7 @@ depends on how many there are.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -23,7 +24,7 @@ from mien.audit.labels import Labels
 from mien.audit.matches import Matches, MatchesSpec
 from mien.engine import Job
 from mien.errors import DataError, LeakageError
-from mien.faces import Faces
+from mien.faces import UNKNOWN, Faces
 from mien.features import FeaturesSpec, JudgeSpec, Sides, SpaceName
 from mien.preprocess import Filter
 from mien.progress import say
@@ -33,6 +34,11 @@ from mien.store import Run, Store
 
 PartName = Literal["fidelity", "memorisation", "labels", "leakage"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
+OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")  # parts that say nothing without people never seen
+ALONE = (
+    "nobody was held out, so nothing says what people never seen would show; name real images of people that the "
+    "generator never saw with --test"
+)
 
 Result = TypeVar("Result")
 
@@ -40,14 +46,14 @@ Result = TypeVar("Result")
 class PartSpec(Spec):
     """One part of an audit; `spaces`, `filter` and `weights` are those of the audit where it compares features.
 
-    Leakage is that of the real sides, whatever is synthetic.
+    Leakage is that of the real sides, whatever is synthetic. An empty `test` says that nobody was held out.
     """
 
     stage: ClassVar[str] = "measures"
     part: PartName
     synthetic: str = ""
     train: str
-    test: str
+    test: str = ""
     spaces: tuple[SpaceName, ...] = ()
     filter: Filter = "bilinear"
     weights: dict[str, str] = Field(default_factory=dict)
@@ -77,10 +83,18 @@ class Given:
     find: Callable[[], Matches]
 
 
+def nobody(train: Faces) -> Faces:
+    """Return the people held out where there are none: no image, in the form of the training images."""
+    return train.select(np.zeros(0, dtype=np.int64))
+
+
 def measure(part: PartName, given: Given) -> Measured:
     """Return what a part finds in generated faces; what the data do not allow to be measured leaves a note."""
     say(f"audit: {part}")
     found = Measured()
+    if part in OF_HELD_OUT and not len(given.test):
+        found.notes.append(f"{part}: {ALONE}")
+        return found
     with threadpool_limits(1), training.cores(1):
         _MEASURES[part](found, given)
     return found
@@ -145,6 +159,11 @@ def with_seen(leaks: Measured, made: Faces, test: Faces) -> Measured:
     The real sides alone decide the rest, which is measured once for all databases that are audited against them.
     """
     found = replace(leaks, records=[*leaks.records], notes=[*leaks.notes])
+    if not len(test):
+        return found
+    if (made.index["source"] == UNKNOWN).any():
+        found.notes.append("what the generator saw: it is not known which generator made these images")
+        return found
     seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
@@ -193,9 +212,7 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
     What takes longest, and what others wait for, comes first.
     """
     spec = plan["fidelity"]
-    blocks = matches.plan(*(store.run(name) for name in (spec.train, spec.test, spec.synthetic)))
-    sides = ((blocks.made, "synthetic"), (blocks.test, "held-out"), (blocks.within, "training"))
-    asked, held, within = ([_block(one, side) for one in some] for some, side in sides)
+    asked, held, within = _blocks(spec, store) if spec.test else ([], [], [])
     judging, looking = [], []
     for name in spec.spaces:
         if name == "pixels":  # they are read as fast as they would be from the store
@@ -206,6 +223,8 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
             after = (judge,)
             judging = [Job(judge, "the judge", teach, {"faces": spec.train, "device": device})]
         for side, faces in (("synthetic", spec.synthetic), ("training", spec.train), ("held-out", spec.test)):
+            if not faces:
+                continue
             given = FeaturesSpec(
                 faces=faces, space=name, train=spec.train, filter=spec.filter, weights=spec.weights.get(name, "")
             )
@@ -225,6 +244,14 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
         if job.run in wanted:
             wanted |= set(job.after)
     return [job for job in found.values() if job.run in wanted]
+
+
+def _blocks(spec: PartSpec, store: Store) -> tuple[list[Job], list[Job], list[Job]]:
+    """Return the jobs that match synthetic, held-out and training images."""
+    blocks = matches.plan(*(store.run(name) for name in (spec.train, spec.test, spec.synthetic)))
+    sides = ((blocks.made, "synthetic"), (blocks.test, "held-out"), (blocks.within, "training"))
+    made, held, within = ([_block(one, side) for one in some] for some, side in sides)
+    return made, held, within
 
 
 def _block(spec: MatchesSpec, side: str) -> Job:
@@ -260,14 +287,17 @@ def make(store: Store, spec: dict[str, Any], device: str) -> str:
 
 def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     """Return the run of a part: records.parquet, rows.parquet, notes.json, and picture.png where it has one."""
-    train, test, made = (store.run(name) for name in (spec.train, spec.test, spec.synthetic or spec.train))
+    train, made = store.run(spec.train), store.run(spec.synthetic or spec.train)
+    test = store.run(spec.test) if spec.test else None
 
     def build(out: Path, scratch: Path) -> None:
         how = {"filter": spec.filter, "weights": spec.weights, "device": device}
         spaces, about = features.sides(spec.spaces, train, test, made, store, **how)
-        real, held, drawn = (Faces.load(run.path) for run in (train, test, made))
-        drawn = drawn if spec.synthetic else drawn.select(np.zeros(0, dtype=np.int64))
-        found = measure(spec.part, Given(real, held, drawn, spaces, lambda: matches.kept(train, test, made, store)))
+        real, drawn = Faces.load(train.path), Faces.load(made.path)
+        held = nobody(real) if test is None else Faces.load(test.path)
+        drawn = drawn if spec.synthetic else nobody(drawn)
+        find = partial(matches.kept, train, test or train, made, store)  # it is not asked for where nobody is held out
+        found = measure(spec.part, Given(real, held, drawn, spaces, find))
         pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
         found.rows.to_parquet(out / "rows.parquet", index=False)
         told = {"notes": found.notes, "spaces": dict(about)}

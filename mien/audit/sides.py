@@ -3,15 +3,15 @@
 import csv
 import hashlib
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mien import ingest
-from mien.errors import DataError, StoreError, UsageError
+from mien.audit import given
+from mien.errors import DataError, UsageError
 from mien.escape import bare
 from mien.faces import Faces
 from mien.ingest import some
@@ -29,13 +29,15 @@ WORDS = {"training": "train", "testing": "test", "valid": "val", "validation": "
 class Sides:
     """What is compared: two runs, which may be one; then `table` says which key is on which side.
 
-    `one_dataset` says that names mean the same people on both sides, whatever the datasets are called.
+    `one_dataset` says that names mean the same people on both sides, whatever the datasets are called. `names` are
+    what to call the sides.
     """
 
     train: Run
     test: Run
     table: pd.DataFrame | None
     one_dataset: bool
+    names: tuple[str, str]
 
     @property
     def digest(self) -> str:
@@ -63,45 +65,45 @@ def find(
     split: Path | None = None,
     between: str = "train:test",
     one_dataset: bool = False,
-    **options: Any,
+    synthetic: bool = False,
+    subject_pattern: Sequence[str] = (),
+    clip_pattern: Sequence[str] = (),
+    map: Mapping[str, str] | None = None,
+    size: int | None = None,
 ) -> Sides:
     """Return the two sides that a user names.
 
-    `train` and `test` are runs, aliases or folders; a folder is read into the store first, by the reader `folder` with
-    `options` (subject_pattern, map, size, ...). Without `test`, `train` is divided by the CSV file `split`, which has a
-    column with keys or file names and one with sides, or else by folders called train and test above its classes.
-    `between` names the two sides that are compared, such as train:val.
+    `train` and `test` are runs, aliases or folders; a folder is read into the store first (`given.read`). Without
+    `test`, `train` is divided by the CSV file `split`, which has a column with keys or file names and one with sides,
+    or else by folders called train and test above its classes. `between` names the two sides that are compared, such
+    as train:val. Patterns are for both sides, or begin with the one that they are for, as in `train:(s[0-9]+)_`. The
+    images of a folder `test` that is `synthetic` count as generated, and show no person.
 
     Raises UsageError if the two sides are not told, DataError for a table that does not fit, StoreError for a name
     that is neither in the store nor a folder.
     """
-    given = {name: value for name, value in options.items() if value}
     if test is not None and split is not None:
         raise UsageError("--split divides one set, and two were given; leave out TEST or --split")
+    if test is None and synthetic:
+        raise UsageError("--synthetic is about the second set, and one was given; name the synthetic one behind it")
     first, second = _between(between)
-    named = [train] if test is None else [train, test]
-    folders = [_folder(name, store) for name in named]
-    if given and not any(folders):
-        raise UsageError(
-            f"{', '.join('--' + name.replace('_', '-') for name in given)} says how a folder is read, and "
-            f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} in the store already; leave it out"
-        )
-    datasets = [_dataset(folder) if folder else "" for folder in folders]
-    if len(set(datasets)) < len(datasets) and all(datasets):
-        datasets = [f"{name[:34]}-{side}" for name, side in zip(datasets, ("train", "test"), strict=True)]
-    stored = [store.run(name) for name, folder in zip(named, folders, strict=True) if folder is None]
-    if stored and any(folders):  # a folder is read in the form of the set that it is compared with
-        channels, height, _ = Faces.load(stored[0].path).size
-        given = {"size": height, "colour": "grey" if channels == 1 else "rgb", **given}
-    runs = [
-        ingest.run("folder", folder, store, name=dataset, **given) if folder else store.run(name)
-        for name, folder, dataset in zip(named, folders, datasets, strict=True)
-    ]
+    real: tuple[given.Side, ...] = ("train",) if test is None or synthetic else ("train", "test")
+    how = given.reading(real, subject_pattern, clip_pattern, map, size)
+    named: dict[given.Side, str] = {"train": train} if test is None else {"train": train, "test": test}
+    found = given.look(named, how, store)
+    folders = [one for one in found if one.folder is not None]
+    if synthetic and found[1].folder is None:
+        raise UsageError(f"--synthetic says what a folder holds, and {test} is in the store already; leave it out")
+    runs = given.read(found, how, store)
+    labels = tuple(one.label for one in found)
     if test is not None:
-        return Sides(runs[0], runs[1], None, one_dataset or any(folders))
-    keys = list(Faces.load(runs[0].path).index["key"])
+        other = given.synthetic(runs["test"], store) if synthetic else runs["test"]
+        return Sides(runs["train"], other, None, one_dataset or bool(folders), (labels[0], labels[1]))
+    keys = list(Faces.load(runs["train"].path).index["key"])
     table = _read(split, keys) if split is not None else _by_folder(keys, train)
-    return Sides(runs[0], runs[0], _two(table, first, second, len(keys)), one_dataset)
+    divided = _two(table, first, second, len(keys))
+    names = (f"{labels[0]} ({first})", f"{labels[0]} ({second})")
+    return Sides(runs["train"], runs["train"], divided, one_dataset, names)
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -135,29 +137,13 @@ def _between(text: str) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _folder(name: str, store: Store) -> Path | None:
-    """Return the folder that `name` is, nothing if it is in the store; raises StoreError if it is neither."""
-    path = Path(name).expanduser()
-    try:
-        store.resolve(name)
-    except StoreError as error:
-        if path.is_dir():
-            return path
-        raise StoreError(f"{error}. Nor is there a folder of this name") from None
-    return None
-
-
-def _dataset(folder: Path) -> str:
-    return ingest.slug(folder.resolve().name)
-
-
 def _short(faces: Faces) -> Faces:
     """Return the faces with subjects and clips without the name of their dataset."""
     plain = {
         column: pd.Series([name.partition(":")[2] or name for name in faces.index[column]], dtype="str")
         for column in ("subject", "clip")
     }
-    return Faces(faces.images, faces.index.assign(**plain), faces.seen)
+    return replace(faces, index=faces.index.assign(**plain))
 
 
 # Tables

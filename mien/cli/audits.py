@@ -8,9 +8,13 @@ import typer
 from mien.cli.base import (
     STORE,
     AliasOption,
+    ClipOption,
     DeviceOption,
     EngineOption,
+    MapOption,
+    SizeOption,
     StoreOption,
+    SubjectOption,
     WorkersOption,
     app,
     open_store,
@@ -24,9 +28,13 @@ SHOWN = 12  # checks that are printed, the worst first
 
 @app.command("audit")
 def audit_command(
-    synthetic: Annotated[str, typer.Argument(help="A run or alias that holds synthetic faces.")],
-    train: Annotated[str, typer.Option(help="The real faces that its generator was trained on.", metavar="DATASET")],
-    test: Annotated[str, typer.Option(help="Real faces of people never seen: the yardstick.", metavar="DATASET")],
+    synthetic: Annotated[str, typer.Argument(help="Synthetic faces: a run, an alias, or a folder of class folders.")],
+    train: Annotated[
+        str | None, typer.Option(help="The real faces that its generator was trained on, the same.", metavar="DATASET")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Real faces of people never seen: the yardstick.", metavar="DATASET")
+    ] = None,
     spaces: Annotated[
         str, typer.Option(help="Spaces to compare in: pixels, random, judge, inception, dinov2.")
     ] = "pixels,random,judge",
@@ -39,6 +47,10 @@ def audit_command(
     thresholds: Annotated[
         Path | None, typer.Option(help="A TOML file that changes what warns and what fails.", metavar="FILE")
     ] = None,
+    subject_pattern: SubjectOption = None,
+    clip_pattern: ClipOption = None,
+    map: MapOption = None,
+    size: SizeOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
@@ -47,27 +59,42 @@ def audit_command(
 ) -> None:
     """Ask of a synthetic database: is it good, is it new, does it show what its label says, and would we know?
 
+    Each side is a set of the store or a plain folder. Without --test, what needs people never seen cannot be told.
+
     Writes audit.json and a page that opens without a network. The exit code is 4 if it fails. What is measured is kept:
     other thresholds are answered at once, and a command that was stopped goes on with the part at hand.
     """
     from mien import audit as module
     from mien import engine as engines
+    from mien.audit import given
     from mien.classifiers import adopt
-    from mien.errors import AuditFailed
+    from mien.errors import AuditFailed, UsageError
     from mien.faces import Faces
     from mien.spec import read_spec
 
+    # All that may be wrong is asked about before anything is read.
+    if train is None:
+        raise UsageError(
+            "--train must name the real faces that the generator was trained on: a run, an alias or a folder; without "
+            "them nothing can be said about copies. Give --train"
+        )
     home = open_store(store)
-    names = {"synthetic": synthetic, "train": train, "test": test}
-    data = {
-        **{side: home.run(name).name for side, name in names.items()},
+    limits = module.thresholds(thresholds)
+    asked = {
         "spaces": [name.strip() for name in spaces.split(",")],
         "filter": filter,
-        "weights": {name: adopt(Path(file), home) for name, file in pairs(weights or [], "--weights").items()},
-        "thresholds": module.thresholds(thresholds),
+        "thresholds": limits,
     }
-    spec = read_spec(module.AuditSpec, data, "audit")
-    few = sum(len(Faces.load(home.run(name).path)) for name in names.values()) < FEW
+    read_spec(module.AuditSpec, {**asked, "synthetic": synthetic, "train": train}, "audit")
+    names = {"synthetic": synthetic, "train": train, **({} if test is None else {"test": test})}
+    how = given.reading([*names][1:], subject_pattern or [], clip_pattern or [], pairs(map or [], "--map"), size)
+    sides = given.look(names, how, home)
+
+    # Folders are read into the store, and then the audit is of runs.
+    asked["weights"] = {name: adopt(Path(file), home) for name, file in pairs(weights or [], "--weights").items()}
+    runs = given.as_sides(sides, given.read(sides, how, home), home)
+    spec = read_spec(module.AuditSpec, {**asked, **{side: one.name for side, one in runs.items()}}, "audit")
+    few = sum(len(Faces.load(one.path)) for one in runs.values()) < FEW
     if engine == "local" and workers is None and few:
         workers = 0
     where = engines.engine(engine, workers, device=device)

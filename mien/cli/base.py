@@ -55,6 +55,26 @@ WorkersOption = Annotated[
     typer.Option(help="How many jobs at a time; by default what fits. 0: all in this process, for debuggers."),
 ]
 GpusOption = Annotated[float, typer.Option(help="How much of a graphics card each job gets: 0.5 lets two share one.")]
+SubjectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--subject-pattern",
+        help="Folders: a regular expression; its first group in the path is the subject. For one side: train:REGEX.",
+        metavar="[SIDE:]REGEX",
+    ),
+]
+ClipOption = Annotated[
+    list[str] | None,
+    typer.Option("--clip-pattern", help="Folders: the same, for the clip.", metavar="[SIDE:]REGEX"),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="Folders: a class name to fold, such as joy=happiness; may be repeated."),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option("--size", help="Folders: height and width to resize to; 48, or those of a stored set beside it."),
+]
 STORE = Path("mien-store")
 
 

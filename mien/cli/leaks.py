@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from mien.cli.base import STORE, AliasOption, StoreOption, app, open_store, pairs, show_run
+from mien.cli.base import (
+    STORE,
+    AliasOption,
+    ClipOption,
+    MapOption,
+    SizeOption,
+    StoreOption,
+    SubjectOption,
+    app,
+    open_store,
+    pairs,
+    show_run,
+)
 from mien.errors import AuditFailed, UsageError
 
 review_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -26,16 +38,13 @@ def leakage(
     one_dataset: Annotated[
         bool, typer.Option("--one-dataset", help="Equal names are one person in both sets; so for folders.")
     ] = False,
-    subject_pattern: Annotated[
-        str | None, typer.Option(help="Folders: a regular expression; its first group in the path is the subject.")
-    ] = None,
-    clip_pattern: Annotated[
-        str | None, typer.Option(help="Folders: a regular expression; its first group in the path is the clip.")
-    ] = None,
-    map: Annotated[
-        list[str] | None, typer.Option(help="Folders: a class name to fold, such as joy=happiness; may be repeated.")
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Folders: height and width to resize to; 48 by default.")] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="The second set is a folder of synthetic faces, which show nobody.")
+    ] = False,
+    subject_pattern: SubjectOption = None,
+    clip_pattern: ClipOption = None,
+    map: MapOption = None,
+    size: SizeOption = None,
     fail: Annotated[bool, typer.Option("--fail", help="Exit with 4 if a test image was seen against --by.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Copy the report, pictures included, to a new folder.", metavar="DIR")
@@ -50,19 +59,33 @@ def leakage(
     """
     from mien.audit import leakage as module
     from mien.audit import sides
+    from mien.progress import many
 
     home = open_store(store)
     module.check_folder(out)
-    options = {"subject_pattern": subject_pattern, "clip_pattern": clip_pattern, "size": size}
-    options["map"] = pairs(map or [], "--map")
-    found = sides.find(train, test, home, split=split, between=between, one_dataset=one_dataset, **options)
+    found = sides.find(
+        train,
+        test,
+        home,
+        split=split,
+        between=between,
+        one_dataset=one_dataset,
+        synthetic=synthetic,
+        subject_pattern=subject_pattern or [],
+        clip_pattern=clip_pattern or [],
+        map=pairs(map or [], "--map"),
+        size=size,
+    )
     run = module.run(found, home, by, alias=alias)
     for line in module.told(run):
         print(line)
     print(module.hand_out(run, out))
-    affected = run.json("leakage.json")["affected"]
+    told = run.json("leakage.json")
+    affected, seen = told["affected"], many(told["affected"], told["what"])
     if fail and affected:
-        raise AuditFailed(f"{affected} test images were seen in training, and --fail allows none (--by {by})")
+        raise AuditFailed(
+            f"{seen} {'was' if affected == 1 else 'were'} seen in training, and --fail allows none (--by {by})"
+        )
 
 
 app.add_typer(review_app, name="review", help="Look at doubtful labels, and bring decisions back.")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mien import licences
 from mien.errors import UsageError
-from mien.faces import Faces
+from mien.faces import UNKNOWN, Faces
 from mien.licences import Terms
 from mien.spec import parents
 from mien.store import Run, Store
@@ -100,6 +100,10 @@ def trace(name: str, store: Store) -> Origin:
         raise UsageError(
             f"a synthetic database must be named, and {run.name} holds {'real images' if len(faces) else 'no image'}; "
             "`mien ls generate` lists what was generated"
+        )
+    if (faces.index["source"] == UNKNOWN).any():
+        raise UsageError(
+            f"the images must come from `mien generate`, and {run.name} holds synthetic images of an unknown generator"
         )
     makers = {one: run if one == run.name else store.run(one) for one in sorted(set(faces.index["source"]))}
     strange = [one for one, made in makers.items() if "generator" not in made.spec]
