@@ -50,10 +50,10 @@ class World:
         return self.root / "dataset.toml"
 
 
-def world(root: Path, **options: Any) -> World:
+def world(root: Path, folder: str = "photos", **options: Any) -> World:
     """Return a world whose faces were ingested with `options` of the reader, and whose database was audited."""
     store = Store(root / "store")
-    real = faces(root / "photos", store, **options)
+    real = faces(root / folder, store, **options)
     generator = generators.train(GaussianSpec(faces=real.name), store)
     made = generators.generate(generators.order(generator, "disgust=7,fear=5,happiness=12", store), store)
     store.name("made", made.name)
@@ -73,7 +73,7 @@ def faces(folder: Path, store: Store, **options: Any) -> Run:
             path = folder / name / f"subj0{person}_{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(face.clip(0, 255).astype(np.uint8)).save(path)
-    settings = {"size": 16, "subject_pattern": "(subj[0-9]+)_", "licence": "CC0 1.0", **options}
+    settings = {"size": 16, "subject_pattern": "(subj[0-9]+)_", "licence": "CC0 1.0", "name": "photos", **options}
     return ingest.run(settings.pop("reader", "folder"), folder, store, workers=1, **settings)
 
 
@@ -101,10 +101,10 @@ def answer(path: Path, store: Store, name: str, **given: str) -> None:
     known = {**GIVEN, **given}
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        asked = re.match(r"^(\w+) = (.*)$", line)
+        asked = re.match(r"^([\w-]+) = (.*)$", line)
         if asked and asked[1] in known:
             line = f"{asked[1]} = {known[asked[1]]}"
-        elif asked and asked[2] == '""' and asked[1] not in OPTIONAL:
+        elif asked and asked[2] == '""' and asked[1] not in OPTIONAL and "-" not in asked[1]:
             line = f'{asked[1]} = "What a person says about {asked[1]}."'
         lines.append(line)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

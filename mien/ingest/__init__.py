@@ -363,6 +363,7 @@ def run(
         ledgers = accounts.close(listing, about, faces, findings, out)
         summary = {
             "dataset": spec.dataset,
+            "named": _named_by(name, reader),
             "licence": faces.index["licence"].iloc[0],
             "citation": about.citation if spec.licence is None and listing.licence == about.licence else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
@@ -374,6 +375,11 @@ def run(
         _write_labels(faces, out)
 
     return store.make(spec, build, alias)
+
+
+def _named_by(name: str | None, reader: str) -> str:
+    """Say whence a dataset has its name: by hand, from its reader, or from its folder, which may name people."""
+    return "hand" if name else "reader" if READERS[reader].READER.dataset else "folder"
 
 
 def describe(name: str) -> list[tuple[str, str]]:

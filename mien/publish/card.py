@@ -45,11 +45,12 @@ def told(
     studies: Sequence[str],
     forms: Sequence[str],
     signed: bool,
+    steps: Mapping[str, int | None],
 ) -> dict[str, Any]:
-    """Return what all documents of a release share; `rows` counts images by split and class."""
+    """Return what all documents of a release share: `rows` counts by split and class, `steps` by run."""
     data = answers.model_dump(mode="json")
     classes = list(origin.faces.classes)
-    how = [_drawn(run.spec) for run in origin.makers.values()]
+    how = [_drawn(run.spec, steps[name]) for name, run in origin.makers.items()]
     excluded = [*EXCLUDED, *([data["uses"]["excluded"]] if data["uses"]["excluded"] else [])]
     return {
         "answers": data,
@@ -274,8 +275,8 @@ def citation(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _drawn(spec: Mapping[str, Any]) -> str:
-    steps = f" in {spec['steps']} steps" if spec.get("steps") else ""
+def _drawn(spec: Mapping[str, Any], number: int | None) -> str:
+    steps = f" in {number} steps" if number else ""
     guidance = f" with guidance {spec['guidance']:g}" if spec.get("guidance", 1) > 1 else ""
     return f"{spec['generator']} (sampler {spec['sampler']}{steps}{guidance}, seed {spec['seed']})"
 
@@ -290,7 +291,9 @@ def _prepared(origin: Origin) -> str:
     for run in origin.lineage:
         spec = run.spec
         if run.stage == "ingest":
-            steps.append(f"{spec['dataset']}: read, turned {spec['colour']}, resized to {spec['size']}x{spec['size']}")
+            steps.append(
+                f"{origin.called[run.name]}: read, turned {spec['colour']}, resized to {spec['size']}x{spec['size']}"
+            )
         elif run.stage == "faces":
             kept = "all frames" if spec["frames"] == "all" else f"frames within {spec['window']} of each clip's apex"
             steps.append(f"{kept} kept{', folded to ' + spec['classes'] if spec['classes'] else ''}")

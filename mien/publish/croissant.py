@@ -80,7 +80,7 @@ def described(told: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         "conformsTo": CONFORMS,
         "name": data["name"],
         "description": data["description"],
-        "license": licences.link(data["licence"]) or f"{data['url'].rstrip('/')}/LICENSE",
+        "license": licences.link(data["licence"]) or _licence(data["url"]),
         "url": data["url"],
         "creator": [_creator(name) for name in data["authors"]],
         "datePublished": data["date"],
@@ -128,6 +128,10 @@ def _creator(name: str) -> dict[str, str]:
     if comma:
         return {"@type": "sc:Person", "name": f"{given} {family}", "givenName": given, "familyName": family}
     return {"@type": "sc:Organization", "name": name}
+
+
+def _licence(url: str) -> str:
+    return f"{url.rstrip('/')}/LICENSE" if "://" in url else "LICENSE"
 
 
 def _uses(asks: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ FIELDS: dict[str, pa.DataType] = {
     "generator_id": pa.string(),
     "checkpoint_sha256": pa.string(),  # the digest of all files of the generator
     "sampler": pa.string(),
-    "steps": pa.int64(),  # null where an image is drawn in one go, or in the sampler's own number of steps
+    "steps": pa.int64(),  # null where an image is drawn in one go
     "guidance": pa.float32(),
     "seed": pa.int64(),
     "split": pa.string(),

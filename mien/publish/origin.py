@@ -1,7 +1,7 @@
 """Where a synthetic database comes from: its generators, the real sets behind them, and whom these show."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from mien import licences
 from mien.errors import UsageError
 from mien.faces import UNKNOWN, Faces
 from mien.licences import Terms
+from mien.publish.names import Names, names
 from mien.spec import parents
 from mien.store import Run, Store
 
@@ -31,6 +32,7 @@ class Source:
     clips: int
     subjects: int
     blocked: int
+    named: str  # by `hand`, by its `reader`, or as its `folder`, a name that nobody gave for others to read
 
     @property
     def told(self) -> str:
@@ -59,11 +61,26 @@ class Origin:
         return {pixels for table in self._indices for pixels in table.loc[table["source"] == "real", "sha256"]}
 
     @cached_property
-    def names(self) -> set[str]:
+    def names(self) -> Names:
         """What must not stand in a release: subjects, clips and keys of all real images in the lineage."""
-        columns = ("subject", "clip", "key")
-        tables = [table.loc[table["source"] == "real"] for table in self._indices]
-        return {str(name) for table in tables for column in columns for name in table[column]} - {""}
+        columns = ["dataset", "subject", "clip", "key"]
+        tables = [table.loc[table["source"] == "real", columns].drop_duplicates() for table in self._indices]
+        rows = {tuple(map(str, row)) for table in tables for row in table.itertuples(index=False, name=None)}
+        return names(rows)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def called(self) -> dict[str, str]:
+        """How each source is called, by its run."""
+        return {one.run: one.dataset for one in self.sources}
+
+    def renamed(self, given: Mapping[str, str]) -> "Origin":
+        """Return the same with sources called as `given` says by run; one whose name is its folder's gets a number."""
+        sources = []
+        for number, one in enumerate(self.sources, start=1):
+            name = given.get(one.run) or (f"source {number}" if one.named == "folder" else one.dataset)
+            terms = replace(one.terms, name=name) if one.terms.name == one.dataset else one.terms
+            sources.append(replace(one, dataset=name, terms=terms))
+        return replace(self, sources=tuple(sources))
 
     @property
     def seen(self) -> pd.DataFrame:
@@ -148,7 +165,16 @@ def source(run: Run, seen: pd.DataFrame | None) -> Source:
         clips,
         subjects,
         len(local & set(terms.blocked)),
+        _named(run, terms),
     )
+
+
+def _named(run: Run, terms: Terms) -> str:
+    """Return whence a source has its name; one that is known to all tells nobody anything."""
+    if terms.name != run.spec["dataset"]:
+        return "reader"
+    known = run.summary.get("named")
+    return known if known in ("hand", "reader") else "folder"
 
 
 def audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:

@@ -12,13 +12,16 @@ from pydantic import Field, field_validator
 
 from mien import licences
 from mien.errors import SpecError, UsageError
+from mien.outside import told
 from mien.publish.origin import Origin
-from mien.spec import Strict, nearest, read_spec, read_toml
+from mien.spec import RUN_NAME, Strict, nearest, read_spec, read_toml
 
 FILE = "dataset.toml"
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
-VERSION = re.compile(r"^[0-9]+\.[0-9]+\.[0-9]+$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}")
+CALLED = re.compile(r"[^\W_][\w .,()+^-]{0,79}")  # how a source may be called
 OPEN = "More Information Needed"  # what templates leave behind
+UNANSWERED = "[unanswered]"  # what stands in a private build where nobody has answered
 OTHER = "other"
 GATES = ("audit", "licence", "sources", "subjects", "withdrawn")
 """The gates that a written reason can open; that no real image is in a release is none of them."""
@@ -63,21 +66,21 @@ class Dataset(Strict):
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
-        if name and not NAME.match(name):
+        if name and not NAME.fullmatch(name):
             raise ValueError("must be up to 64 letters, digits, '-' and '_', and begin with a letter or digit")
         return name
 
     @field_validator("version")
     @classmethod
     def _version(cls, version: str) -> str:
-        if not VERSION.match(version):
+        if not VERSION.fullmatch(version):
             raise ValueError("must be three numbers, as 1.0.0")
         return version
 
     @field_validator("date")
     @classmethod
     def _date(cls, day: str) -> str:
-        if day:
+        if day and day != UNANSWERED:
             try:
                 date.fromisoformat(day)
             except ValueError:
@@ -87,6 +90,8 @@ class Dataset(Strict):
     @field_validator("licence")
     @classmethod
     def _licence(cls, name: str) -> str:
+        if name == UNANSWERED:
+            return name
         if name and name != OTHER and licences.conditions(name) is None:
             known = ["cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", OTHER]
             raise ValueError(f"must be a licence that is known, or other.{nearest(name, known)}")
@@ -165,7 +170,18 @@ class Answers(Strict):
     people: People = People()
     uses: Uses = Uses()
     care: Care = Care()
+    sources: dict[str, str] = Field(default_factory=dict)  # how each source is called, by its run
     override: tuple[Override, ...] = ()
+
+    @field_validator("sources")
+    @classmethod
+    def _sources(cls, names: dict[str, str]) -> dict[str, str]:
+        for run, name in names.items():
+            if not RUN_NAME.match(run):
+                raise ValueError(f"must be named by their runs, as ingest-0123456789ab, and {run!r} is none")
+            if name and not CALLED.fullmatch(name):
+                raise ValueError(f"must be called by up to 80 letters, digits, spaces and signs, and {name!r} is not")
+        return names
 
     @property
     def open(self) -> list[str]:
@@ -183,15 +199,41 @@ class Answers(Strict):
         return found
 
 
+CALL = "How this source is called for others; nobody gave it a name but its folder, which may name people."
 SECTIONS: Mapping[str, type[Strict]] = {"dataset": Dataset, "people": People, "uses": Uses, "care": Care}
 
 
-def read(path: Path) -> Answers:
+def read(path: Path, origin: Origin) -> Answers:
     """Return what a dataset.toml says; raises SpecError for what cannot be read, UsageError with what is still open."""
     answers = read_spec(Answers, read_toml(path), str(path))
-    if answers.open:
-        raise UsageError(f"{path} must answer every question, and these are open:\n{listed(answers.open)}")
+    left = still_open(answers, origin)
+    if left:
+        raise UsageError(
+            f"{path} must answer every question, and {_are(len(left), 'is', 'are')} open:\n{listed(left)}\n"
+            "--private builds without the answers, and marks what nobody has answered"
+        )
     return answers
+
+
+def still_open(answers: Answers, origin: Origin) -> list[str]:
+    """Return the questions that are open, by name: of the sources, those whose name is their folder's."""
+    nameless = [one.run for one in origin.sources if one.named == "folder" and not answers.sources.get(one.run)]
+    return [*answers.open, *(f"sources.{run}" for run in nameless)]
+
+
+def unanswered(answers: Answers, origin: Origin, alias: str) -> Answers:
+    """Return the answers with what the store knows, and with a mark in place of each that is still open."""
+    known = {"name": origin.run.name, **suggested(origin, alias)}
+    parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for name in answers.open:
+        section, _, field = name.partition(".")
+        mark: Any = {"authors": (UNANSWERED,), "conditions": ()}.get(field, UNANSWERED)
+        parts[section][field] = known.get(field, mark) if section == "dataset" else mark
+    if parts["dataset"].get("licence") == OTHER:  # whose text is not there
+        parts["dataset"]["licence"] = UNANSWERED
+        parts["dataset"]["conditions"] = tuple(known.get("conditions", ()))
+    changed = {section: getattr(answers, section).model_copy(update=update) for section, update in parts.items()}
+    return answers.model_copy(update=changed)
 
 
 def listed(names: list[str]) -> str:
@@ -199,8 +241,14 @@ def listed(names: list[str]) -> str:
     lines = []
     for name in names:
         section, _, field = name.partition(".")
-        lines.append(f"  {name}: {SECTIONS[section].model_fields[field].description}")
+        asked = CALL if section == "sources" else SECTIONS[section].model_fields[field].description
+        lines.append(f"  {name}: {asked}")
     return "\n".join(lines)
+
+
+def _are(number: int, one: str, more: str) -> str:
+    """Return `1 question is` or `3 questions are`."""
+    return f"1 question {one}" if number == 1 else f"{number} questions {more}"
 
 
 def template(origin: Origin, alias: str) -> str:
@@ -214,6 +262,12 @@ def template(origin: Origin, alias: str) -> str:
             note = "" if _needed(kind, name) else " (may stay as it is)"
             lines += [f"# {line}" for line in textwrap.wrap(f"{field.description}{note}", 116)]
             lines.append(f"{name} = {json.dumps(known.get(f'{section}.{name}', default), ensure_ascii=False)}")
+        lines.append("")
+    nameless = [one for one in origin.sources if one.named == "folder"]
+    if nameless:
+        lines += [f"# {CALL}", "[sources]"]
+        for one in nameless:
+            lines += [f"# its folder is called {json.dumps(one.dataset)}", f'{one.run} = ""']
         lines.append("")
     lines += [
         "# A gate that refuses can be opened by a person who answers for it; the card prints all of this:",
@@ -230,7 +284,7 @@ def template(origin: Origin, alias: str) -> str:
 def suggested(origin: Origin, alias: str) -> dict[str, Any]:
     """Return what the store can answer: a name, the day of the generation, and a licence that all sources share."""
     found: dict[str, Any] = {}
-    if NAME.match(alias):
+    if NAME.fullmatch(alias):
         found["name"] = alias
     made = str(origin.run.about.get("made", ""))[:10]
     if made:
@@ -249,8 +303,21 @@ def begin(path: Path, origin: Origin, alias: str) -> list[str]:
     """Write a dataset.toml to be answered, and return the questions that are open in it, by name."""
     if path.exists():
         raise UsageError(f"{path} is there already; answer it, or name another file")
-    path.write_text(template(origin, alias), encoding="utf-8")
-    return read_spec(Answers, read_toml(path), str(path)).open
+    try:
+        path.write_text(template(origin, alias), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--answers must be a file that can be written; {told(error, path)}") from None
+    return still_open(read_spec(Answers, read_toml(path), str(path)), origin)
+
+
+def asked(path: Path, left: list[str]) -> UsageError:
+    """Return what is said once a dataset.toml was written: where, and what is open in it."""
+    number = _are(len(left), "is", "are")
+    return UsageError(
+        f"{path.absolute()} was written, and must be answered before anything is built; {number} open:\n"
+        f"{listed(left)}\n"
+        "--private builds without the answers, and marks what nobody has answered"
+    )
 
 
 def overrides(answers: Answers) -> dict[str, Override]:

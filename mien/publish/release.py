@@ -11,28 +11,26 @@ import numpy as np
 import pandas as pd
 
 from mien import __version__, figures
-from mien.errors import GateRefused, UsageError
+from mien.errors import GateRefused
 from mien.faces import Faces
 from mien.folders import free, whole
 from mien.hashes import perceptual_hash
 from mien.progress import say, track
-from mien.publish import card, croissant, formats, gates, marks, questions, registry, signing, study
+from mien.publish import card, croissant, formats, gates, lineage, marks, names, questions, registry, signing, study
 from mien.publish.checking import ANSWERS, GATES, LINEAGE, RELEASE, SHEET, SUMS
 from mien.publish.formats import Layout
 from mien.publish.marks import Mark
 from mien.publish.origin import Origin, audits, trace
 from mien.publish.questions import Answers
 from mien.seeds import rng
+from mien.spec import read_spec, read_toml
 from mien.store import Run, Store, about, sha256
+from mien.words import many
 
 PER_CLASS = 12  # images a class on the contact sheet
 AT_ONCE = 500  # images that are encoded at once
 PICTURES = re.compile(r"<img|<image|<object|<embed|<iframe|<video|<canvas|data:image|url\(", re.IGNORECASE)
 """What a page must be free of to be taken over: it may show real faces."""
-
-PART = re.compile(r"[A-Za-z][A-Za-z0-9]*[0-9][A-Za-z0-9]*")  # a local name that is looked for alone, such as sub01
-LONG = 300  # letters that a name has at most
-SHORT = 4  # letters below which a local name says too little to be looked for
 
 
 def build(
@@ -55,13 +53,8 @@ def build(
     forms = formats.parse(form)
     out = free(out)
     origin = trace(name, store)
-    if not answers.exists():
-        alias = next((alias for alias, target in store.aliases().items() if target == origin.run.name), "")
-        left = questions.begin(answers, origin, alias)
-        raise UsageError(
-            f"{answers} was written, and must be answered before anything is built:\n{questions.listed(left)}"
-        )
-    asked = questions.read(answers)
+    asked = _answers(origin, answers, store, private)
+    origin = origin.renamed(asked.sources)
     found = audits(origin.run, store)
     decisions = gates.judged(origin, asked, found, private)
     copied = [name for name, run in origin.generators.items() if run.spec["kind"] == "copycat"]
@@ -69,6 +62,7 @@ def build(
         raise GateRefused(
             f"no real image may be in a release, and {copied[0]} is a copycat, which hands out the images that it saw"
         )
+    _unnamed(origin, asked, study_names)
     with whole(out) as folder:
         splits = deal(origin.faces, asked.dataset.test_share)
         layout, classes = Layout(folder), origin.faces.classes
@@ -85,7 +79,7 @@ def build(
         rows = {split: told_of.loc[told_of["split"] == split, "label"].value_counts() for split in splits}
         counts = {split: {name: int(each.get(name, 0)) for name in classes} for split, each in rows.items()}
         told = card.told(
-            origin, asked, decisions, counts, private, audit, titles, forms, signer is not None
+            origin, asked, decisions, counts, private, audit, titles, forms, signer is not None, _steps(origin)
         )  # fmt: skip
         _provenance(folder, origin, asked, told)
         card.write(folder, told, _sizes(layout, splits))
@@ -93,6 +87,21 @@ def build(
         _nobody(folder, origin, told_of)
         seal(folder)
     return out
+
+
+def _answers(origin: Origin, path: Path, store: Store, private: bool) -> Answers:
+    """Return the answers of a dataset.toml, which is written if it is not there; a private build does without."""
+    alias = next((alias for alias, target in store.aliases().items() if target == origin.run.name), "")
+    if private:
+        data = read_toml(path) if path.exists() else {}
+        given = read_spec(Answers, data, str(path))
+        left = questions.still_open(given, origin)
+        if left:
+            say(f"{many(len(left), 'question')} of {path} unanswered, and marked so: {', '.join(left)}")
+        return questions.unanswered(given, origin, alias)
+    if not path.exists():
+        raise questions.asked(path, questions.begin(path, origin, alias))
+    return questions.read(path, origin)
 
 
 def deal(faces: Faces, test_share: float) -> dict[str, list[int]]:
@@ -165,10 +174,25 @@ def _row(
         "generator_id": generator.name,
         "checkpoint_sha256": generator.content,
         "sampler": maker.spec["sampler"],
-        "steps": maker.spec["steps"],
+        "steps": taken(maker.spec, generator.spec),
         "guidance": maker.spec["guidance"],
         "seed": seed,
     }
+
+
+def _steps(origin: Origin) -> dict[str, int | None]:
+    """Return the steps that each generation took, by its run."""
+    return {name: taken(run.spec, origin.generators[run.spec["generator"]].spec) for name, run in origin.makers.items()}
+
+
+def taken(maker: Mapping[str, Any], generator: Mapping[str, Any]) -> int | None:
+    """Return how many steps a sampler took for an image: its own number unless one was asked for."""
+    if maker["steps"] is not None or maker["sampler"] == "direct":
+        return maker["steps"]
+    from mien.generators.edm import STEPS  # here, since it loads torch
+
+    all_of_them = maker["sampler"] == "ancestral" and generator["kind"] == "ddpm"
+    return generator["steps"] if all_of_them else STEPS[maker["sampler"]]
 
 
 def marked(
@@ -241,15 +265,9 @@ def _provenance(folder: Path, origin: Origin, answers: Answers, told: Mapping[st
             "mien": __version__,
         },
     )
-    _json(folder / LINEAGE, [_traced(run) for run in origin.lineage])
+    _json(folder / LINEAGE, [lineage.told(run, origin.called) for run in origin.lineage])
     _json(folder / GATES, told["decisions"])
     _json(folder / ANSWERS, answers.model_dump(mode="json"))
-
-
-def _traced(run: Run) -> dict[str, Any]:
-    """Return what is told of a run: of the machine and the command that made it only versions of libraries."""
-    versions = {name: run.about.get(name) for name in ("python", "versions", "commit")}
-    return {"run": run.name, "content": run.content, "spec": run.spec, **versions}
 
 
 def _sizes(layout: Layout, splits: Mapping[str, list[int]]) -> dict[str, dict[str, int]]:
@@ -268,30 +286,35 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
     """
     real = set(rows["pixels_sha256"]) & origin.real
     if real:
-        names = rows.loc[rows["pixels_sha256"].isin(real), "image_id"].tolist()
+        equal = rows.loc[rows["pixels_sha256"].isin(real), "image_id"].tolist()
         raise GateRefused(
-            f"no real image may be in a release, and {len(names)} of its images are equal to one, pixel by pixel: "
-            f"{', '.join(names[:5])}. Make the database with a generator that does not copy"
+            f"no real image may be in a release, and {len(equal)} of its images are equal to one, pixel by pixel: "
+            f"{', '.join(equal[:5])}. Make the database with a generator that does not copy"
         )
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix not in (".png", ".tar", ".parquet"):  # whose columns are made here
-            told = named_in(path.read_bytes().decode("utf-8", errors="ignore"), origin.names)
-            if told:
-                raise GateRefused(
-                    f"no subject may be named in a release, and {path.relative_to(folder)} names {told[0]}"
-                )
+            said = names.told_in(path, origin.names, free=path.parent != folder)
+            if said:
+                _named(path.relative_to(folder).as_posix(), said)
 
 
-def named_in(text: str, names: set[str]) -> list[str]:
-    """Return which names of subjects, clips and images stand in a text: whole, or their own part such as sub01."""
-    words = set(re.findall(r"[A-Za-z0-9_]+", text))
-    locals_of = {name: name.rpartition(":")[2] for name in names}
-    found = {name for name, one in locals_of.items() if len(one) >= SHORT and PART.fullmatch(one) and one in words}
-    for begin in sorted({re.split("[:/]", name)[0] for name in names if re.search("[:/]", name)}):
-        for place in re.finditer(rf"{re.escape(begin)}[:/]", text):
-            told = text[place.start() : place.start() + LONG]
-            found |= {told[:end] for end in range(1, len(told) + 1) if told[:end] in names}
-    return sorted(found)
+def _unnamed(origin: Origin, answers: Answers, titles: Sequence[str]) -> None:
+    """Raise GateRefused if what people or strangers wrote for a release names a subject, clip or image of a source."""
+    written: dict[str, Any] = {"dataset.toml": answers.model_dump(mode="json"), "the studies": list(titles)}
+    for one in origin.sources:
+        written[f"what is known of {one.dataset}"] = [one.dataset, one.licence, one.citation]
+    for where, content in written.items():
+        for key, text in names.texts(content):
+            said = [*origin.names.find(text), *origin.names.told_by(key, text)]
+            if said:
+                _named(f"{where} ({key})" if key else where, said)
+
+
+def _named(where: str, said: Sequence[str]) -> None:
+    raise GateRefused(
+        f"no subject may be named in a release, and {where} names {said[0]}; say it without, or give the "
+        "subjects of the source other names before they are ingested"
+    )
 
 
 def seal(folder: Path) -> None:
