@@ -4,7 +4,7 @@ Beside the nearest of all stands the nearest outside its clip, and outside its s
 are the frames beside it, so the second nearest image says nothing: a blend of two frames of one clip would look new.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,8 +178,10 @@ def _forget(block: Float32[np.ndarray, "m n"], bounds: Int[np.ndarray, "m 2"]) -
 # In pixels
 
 
-def soften(images: UInt8[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n side wide"]:
-    """Return images as they are compared: grey, at most 48 pixels a side, and blurred, in [0, 1].
+def soften(
+    images: UInt8[np.ndarray, "n c h w"], form: tuple[int, int] = (SIDE, SIDE)
+) -> Float32[np.ndarray, "n side wide"]:
+    """Return images as they are compared: grey, at most `form` pixels high and wide, and blurred, in [0, 1].
 
     Noise of every pixel on its own is taken off so; what makes a face itself is coarser. Raises DataError below 8
     pixels a side.
@@ -187,7 +189,7 @@ def soften(images: UInt8[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n side 
     _, _, height, width = images.shape
     if min(height, width) < 8:
         raise DataError(f"images must have 8 pixels a side or more to be compared when moved; given: {height}x{width}")
-    down, across = _blur(height), _blur(width)
+    down, across = _blur(height, form[0]), _blur(width, form[1])
     soft = np.empty((len(images), len(down), len(across)), dtype=np.float32)
     for first in range(0, len(images), 1024):
         part = slice(first, first + 1024)
@@ -195,9 +197,9 @@ def soften(images: UInt8[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n side 
     return soft
 
 
-def _blur(length: int) -> Float32[np.ndarray, "side length"]:
-    """Return the matrix that brings a line of pixels down to at most 48 and blurs it; its border is repeated."""
-    side = min(length, SIDE)
+def _blur(length: int, most: int) -> Float32[np.ndarray, "side length"]:
+    """Return the matrix that brings a line of pixels down to at most `most` and blurs it; its border is repeated."""
+    side = min(length, most)
     spread = BLUR * length / side
     reach = int(4 * spread) + 1
     places = np.arange(-reach, length + reach)
@@ -292,32 +294,44 @@ def _short_lists(
 def _coarse_distances(
     asked: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield the least squared distance over mirroring and coarse moves, less what is the same for a whole row."""
+    """Yield the least squared distances over mirroring and coarse moves, as `least_distances` does."""
+
+    def ways(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
+        sides = asked[part], asked[part][:, :, ::-1]
+        return (coarse(seen, down, right) for seen in sides for down in STEPS for right in STEPS)
+
+    return least_distances(len(asked), ways, known)
+
+
+def least_distances(
+    count: int, ways: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]], known: Float32[np.ndarray, "n k"]
+) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
+    """Yield the least squared distance of each of `count` images to all of `known`, over the ways to see an image.
+
+    `ways` gives the rows of some images, once for each way. Some images come at a time, with the first one's place; a
+    block may be written to, until the next is asked for.
+    """
     rows = max(ROWS, CELLS // max(1, len(known)))
     turned = np.concatenate([known.T, np.ones((1, len(known)), dtype=np.float32)])
     squares = np.square(known).sum(axis=1)
-    held, tried = (np.empty((min(rows, len(asked)), wide), dtype=np.float32) for wide in (len(known), TILE))
-    for first in range(0, len(asked), rows):
-        part = asked[first : first + rows]
-        ways, best = list(_moved(part, coarse)), held[: len(part)]
+    held, tried = (np.empty((min(rows, count), wide), dtype=np.float32) for wide in (len(known), TILE))
+    for first in range(0, count, rows):
+        seen = [_doubled(each) for each in ways(slice(first, first + rows))]
+        best = held[: len(seen[0])]
         best.fill(np.inf)
         for start in range(0, len(known), TILE):
             there, least = (side[:, start : start + TILE] for side in (turned, best))
-            block = tried[: len(part), : there.shape[1]]
-            for components in ways:
+            block = tried[: len(best), : there.shape[1]]
+            for components in seen:
                 np.matmul(components, there, out=block)
                 np.minimum(least, block, out=least)
         best += squares
         yield first, best
 
 
-def _moved(soft: Float32[np.ndarray, "n side wide"], coarse: Coarse) -> Iterator[Float32[np.ndarray, "n k1"]]:
-    """Yield -2 times the components of images mirrored and moved, with the square of their length behind."""
-    for seen in (soft, soft[:, :, ::-1]):
-        for down in STEPS:
-            for right in STEPS:
-                components = coarse(seen, down, right)
-                yield np.concatenate([-2 * components, np.square(components).sum(axis=1, keepdims=True)], axis=1)
+def _doubled(rows: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k1"]:
+    """Return -2 times the rows, with the square of their length behind."""
+    return np.concatenate([-2 * rows, np.square(rows).sum(axis=1, keepdims=True)], axis=1)
 
 
 def _candidates(block: Float32[np.ndarray, "m n"], who: Owners) -> Int[np.ndarray, "m listed"]:
