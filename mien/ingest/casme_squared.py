@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mien.errors import DataError
 from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, label, some, walk
-from mien.ingest.clips import Clip, Frames, Homes, assemble, by_folder, find_tree, read_clips, row_clip
-from mien.ingest.sheets import Table, find_sheet, number, pages
+from mien.ingest.clips import Clip, Frames, Homes, assemble, by_folder, find_tree, read_clips, row_clip, usable_rows
+from mien.ingest.sheets import Page, Table, find_sheet, hidden, number, one_page, page_of, pages, stored
 
 READER = Reader(
     dataset="casme-squared",
@@ -79,8 +79,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         raise DataError(f"label_column must be one of {', '.join(LABELS)} for CAS(ME)^2, and is '{column}'")
     tree, findings = find_tree(root, TAIL, READER, "has no folder s15 with videos in it")
     sheet, told = find_sheet(root, tree, SHEET, spec.sheet, "CAS(ME)^2code_final.xlsx")
-    codes, subjects, videos = _workbook(sheet)
-    every = list(codes.rows())
+    codes, subjects, videos = _workbook(sheet, page_of(spec.sheet))
+    every, notes, told_of = usable_rows(codes)
     rows = [(line, values) for line, values in every if part == "all" or _kind(values) in (part, "")]
     clips, doubts, read = read_clips(sheet.name, rows, lambda values: _clip(values, column, subjects, videos), {})
     images, passed = walk(tree)
@@ -88,25 +88,38 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     coded, doubled = _by_code(homes)
     frames, more = assemble(clips, coded, {}, f"{tree} and {sheet}", shared=True, sure=spec.numbers == "sheet")
     labelled, left_out = label(frames, spec, str(sheet))
-    findings += [told, *doubts, *_ended(rows, subjects), *passed, *strays, *doubled, *more, *left_out]
+    findings += [
+        told,
+        *codes.findings,
+        *notes,
+        *doubts,
+        *_ended(rows, subjects),
+        *passed,
+        *strays,
+        *doubled,
+        *more,
+        *left_out,
+    ]
     mine = {line for line, _ in rows}
     others = tuple(f"{sheet.name}, row {line}" for line, _ in every if line not in mine)
     if others:
         what = f"rows of the part that was not read, left out: {len(others)}"
         findings.append(Finding("note", "other part", part, what, rows=others))
-    read |= dict.fromkeys(others, "")
+    read |= told_of | dict.fromkeys(others, "")
     return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=read)
 
 
 # The workbook
 
 
-def _workbook(sheet: Path) -> tuple[Table, dict[str, str], dict[str, str]]:
+def _workbook(sheet: Path, wanted: str | None) -> tuple[Table, dict[str, str], dict[str, str]]:
     """Return the codes, the subject of a folder by the codes' own, and the four digits by the name of a video."""
-    found = list(pages(sheet).items())
-    named = [next((cells for title, cells in found if title.lower().endswith(f"rule{n}")), None) for n in (1, 2)]
-    rules = [by_name or (found[place][1] if len(found) > place else []) for place, by_name in enumerate(named, 1)]
-    subjects = {row[2]: _subject(row[1].lower().lstrip("s")) for row in rules[0] if _names_a_subject(row)}
+    found = pages(sheet)
+    named = [next((each for each in found if each.title.lower().endswith(f"rule{n}")), None) for n in (1, 2)]
+    rules = [
+        each.cells if each else found[place].cells if len(found) > place else [] for place, each in enumerate(named, 1)
+    ]
+    subjects = {str(number(row[2])): _subject(row[1].lower().lstrip("s")) for row in rules[0] if _names_a_subject(row)}
     videos = {row[1].lower(): row[0].zfill(4) for row in rules[1] if len(row) > 1 and number(row[0]) is not None}
     if not subjects or not videos:
         lacking = "videos" if subjects else "subjects"
@@ -114,8 +127,25 @@ def _workbook(sheet: Path) -> tuple[Table, dict[str, str], dict[str, str]]:
             f"{sheet} must have three pages, the last two the naming rules of subjects (s15 and 1) and videos (0101 "
             f"and disgust1), and none of {lacking} can be read; take the release's workbook"
         )
+    return _codes(sheet, [each for each in found if each not in named], wanted), subjects, videos
+
+
+def _codes(sheet: Path, found: list[Page], wanted: str | None) -> Table:
+    """Return the page whose rows are codes: the visible one, or the one that is wanted."""
     places = {name: [place] for place, name in enumerate(PLACES)}
-    return Table(sheet, found[0][1], -1, places), subjects, videos
+    tables = [Table(sheet, each.cells, -1, places, each) for each in found]
+    coded = [each for each in tables if any(_kind(values) for _, values in each.rows())]
+    if wanted is not None:
+        coded = [each for each in coded if each.page and each.page.title.lower() == wanted.lower()]
+    if not coded:
+        titles = some([each.title for each in found])
+        raise DataError(
+            f"{sheet} must have a page of codes, whose eighth column says micro- or macro-expression, and the pages "
+            f"{titles or '(none)'} have none{f' called {wanted!r}' if wanted else ''}; take the release's workbook"
+        )
+    chosen = one_page(sheet, coded, wanted)
+    stored(chosen, PLACES[:5])
+    return replace(chosen, findings=(*chosen.findings, *hidden(chosen)))
 
 
 def _names_a_subject(row: list[str]) -> bool:

@@ -17,7 +17,7 @@ from mien.errors import DataError
 from mien.ingest import Finding, IngestSpec, Listing, Reader, label, last_number, no_dataset, some, walk
 from mien.ingest.copies import copies
 from mien.ingest.rows import copied
-from mien.ingest.sheets import Columns, find_sheet, number, table
+from mien.ingest.sheets import Columns, Table, dated, find_sheet, number, page_of, table
 
 RECORDINGS = 3  # of _rank
 DENSE = 0.9  # from so many files for each number on, files are counted one by one
@@ -127,18 +127,20 @@ def scan_release(
     """
     tree, findings = find_tree(root, layout.tail, reader, f"has no images at {layout.form}")
     sheet, told = find_sheet(root, tree, layout.sheet, spec.sheet, layout.usual)
-    found = table(sheet, layout.columns, ["action_units", *layout.optional])
+    found = table(sheet, layout.columns, ["action_units", *layout.optional], page_of(spec.sheet))
+    findings += found.findings
     if not found.places["action_units"]:
         findings.append(Finding("note", "no action units", sheet.name, "the sheet has no column for them"))
-    clips, doubts, read = read_clips(sheet.name, found.rows(), clip, patches or {})
+    rows, notes, told_of = usable_rows(found)
+    clips, doubts, read = read_clips(sheet.name, rows, clip, patches or {})
     images, passed = walk(tree)
     kept, others = without(images, layout.beside)
     homes, strays = by_folder(kept, layout.tail, layout.subject, layout.form)
     sure = layout.counted or spec.numbers == "sheet" or _rank(root, tree.relative_to(root).as_posix()) == RECORDINGS
     frames, more = assemble(clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared, sure=sure)
     labelled, left_out = label(frames, spec, str(sheet))
-    findings += [told, *doubts, *passed, *others, *strays, *more, *left_out]
-    return Listing(tree, labelled, (sheet,), tuple(findings), reader.licence, part, read=read)
+    findings += [told, *notes, *doubts, *passed, *others, *strays, *more, *left_out]
+    return Listing(tree, labelled, (sheet,), tuple(findings), reader.licence, part, read=told_of | read)
 
 
 # The tree
@@ -224,6 +226,24 @@ def _series(path: str) -> tuple[str, str]:
 # The sheet
 
 
+def usable_rows(found: Table) -> tuple[list[tuple[int, dict[str, str]]], list[Finding], dict[str, str]]:
+    """Return the rows of a table that say something of a clip, what the others are, and how the accounts call those."""
+    rows, findings, read = [], [], {}
+    for line, values in found.rows():
+        name = f"{found.sheet.name}, row {line}"
+        filled = [column for column, text in values.items() if text]
+        if found.heads(line):
+            findings.append(Finding("note", "repeated header", name, "it is the header once more", rows=(name,)))
+        elif len(filled) < 2 and not {"onset", "offset"} & set(filled):
+            what = f"it is no clip, but a note: {found.text(line)[:200]}"
+            findings.append(Finding("note", "note in the sheet", name, what, rows=(name,)))
+        else:
+            rows.append((line, values))
+            continue
+        read[name] = ""
+    return rows, findings, read
+
+
 def read_clips(
     sheet: str, rows: Iterable[tuple[int, dict[str, str]]], clip: Callable[[dict[str, str]], Clip], patches: Patches
 ) -> tuple[list[Clip], list[Finding], dict[str, str]]:
@@ -250,6 +270,10 @@ def read_clips(
             findings.append(Finding("warning", "unusable row", f"{sheet}, row {line}", what, rows=(row,)))
             continue
         read[row] = made.key
+        if dated(made.action_units):
+            what = f"its action units are a date ({made.action_units}), which a spreadsheet made of them; left empty"
+            findings.append(Finding("warning", "date for action units", made.key, what))
+            made = replace(made, action_units="")
         known = (made.subject, made.name.lower())
         if known not in clips:
             clips[known] = made
@@ -272,6 +296,9 @@ def row_clip(values: dict[str, str], subject: str | None) -> Clip:
 
     Raises ValueError if the row cannot be used.
     """
+    for name in ("subject", "clip", "onset", "apex", "offset", "emotion"):
+        if dated(values.get(name, "")):
+            raise ValueError(f"its {name} is a date ({values[name]}), which spreadsheets make of names such as 2-3")
     if subject is None or not values["clip"]:
         raise ValueError(f"it must name a subject and a clip, and says '{values['subject']}' and '{values['clip']}'")
     onset, offset = number(values["onset"]), number(values["offset"])
@@ -427,7 +454,13 @@ def _unused(folders: Sequence[Frames], shared: bool) -> list[Finding]:
         lost = tuple(path for frames in folders for path in frames.values())
         return [Finding("note", "clip not in the sheet", some(names), what, pictures=lost)]
     return [
-        Finding("warning", "clip not in the sheet", name, "has no label; left out", pictures=tuple(frames.values()))
+        Finding(
+            "warning",
+            "clip not in the sheet",
+            name,
+            "no usable row of the sheet names it; left out",
+            pictures=tuple(frames.values()),
+        )
         for name, frames in zip(names, folders, strict=True)
     ]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mien.errors import DataError
 from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, label, no_dataset, some, walk
-from mien.ingest.clips import Clip, Homes, assemble, by_folder, find_tree, read_clips, row_clip, without
-from mien.ingest.sheets import Columns, Table, find_sheet, number, table
+from mien.ingest.clips import Clip, Homes, assemble, by_folder, find_tree, read_clips, row_clip, usable_rows, without
+from mien.ingest.sheets import Columns, Table, find_sheet, number, page_of, table
 
 READER = Reader(
     dataset="smic",
@@ -144,19 +144,21 @@ def _long(root: Path, spec: IngestSpec, part: str) -> Listing:
     tree, findings = find_tree(root, tail, READER, f"has no {part}")
     usual = f"SMIC-{part}_annotation.xlsx"
     sheet, told = find_sheet(root, tree, re.compile(rf"^smic[-_]{part}.*\.(xlsx?|csv)$", re.I), spec.sheet, usual)
-    found = table(sheet, COLUMNS, ["onset 2", "offset 2"])
-    clips, doubts, read = read_clips(sheet.name, _expressions(found), _clip, {})
+    optional = ["onset 2", "offset 2"]
+    found = table(sheet, COLUMNS, optional, page_of(spec.sheet), ["onset", "offset", *optional])
+    kept, notes, told_of = usable_rows(found)
+    clips, doubts, read = read_clips(sheet.name, _expressions(found, kept), _clip, {})
     images, passed = walk(tree)
     homes, strays = by_folder(images, re.compile(_LONG, re.IGNORECASE), _subject, "s03/s3_sur_01/...N.suffix")
     frames, more = assemble(clips, homes, {}, f"{tree} and {sheet}", shared=True, apexes=False)
     labelled, left_out = label(frames, spec, str(sheet))
-    findings += [told, *doubts, *passed, *strays, *more, *left_out]
-    return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=read)
+    findings += [told, *found.findings, *notes, *doubts, *passed, *strays, *more, *left_out]
+    return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=told_of | read)
 
 
-def _expressions(found: Table) -> Iterator[tuple[int, dict[str, str]]]:
+def _expressions(found: Table, rows: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield each row of the sheet, and once more for its second expression, called CLIP-2, where it has one."""
-    for line, values in found.rows():
+    for line, values in rows:
         yield line, {**values, "home": values["clip"]}
         onsets = [*found.all(line, "onset")[1:], values.get("onset 2", "")]
         offsets = [*found.all(line, "offset")[1:], values.get("offset 2", "")]
