@@ -145,9 +145,9 @@ def told(speeds: dict[str, float]) -> None:
     """Let costs be worked out from the speeds of classifiers that were told; to predict takes a third of learning."""
     measured = cost._speed
 
-    def speed(spec: ClassifierSpec, *rest: Any) -> Speed:
+    def speed(spec: ClassifierSpec, *rest: Any) -> tuple[Speed, bool]:
         known = speeds.get(spec.name)
-        return Speed(known, cost.PASSES * known) if known else measured(spec, *rest)
+        return (Speed(known, cost.PASSES * known), True) if known else measured(spec, *rest)
 
     cost._speed = speed
 

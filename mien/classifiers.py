@@ -35,6 +35,8 @@ from mien.seeds import rng
 from mien.seeds import seed as seed_of
 from mien.spec import Spec, Strict, nearest
 from mien.store import Run, Store, sha256
+from mien.workload import Workload
+from mien.workload import count as work_of
 
 CHECKPOINT_EVERY_S = 60.0  # a killed training loses no more than this
 TINY = {"size": 48, "weights": "none", "epochs": 20, "batch": 64, "learning_rate": 2e-3}  # where it differs
@@ -59,6 +61,7 @@ USUAL = (
     *("regnety_008", "regnety_016", "tiny"),
 )
 """Networks that a file of weights is compared with, where it does not fit the one that was named."""
+SHOWN, MOVED = 4, 16  # numbers that are written for each of a picture's, to show it plainly and augmented
 NOT_NEEDED = "AuxLogits."  # the second head of torchvision's Inception, which only its own training uses
 
 
@@ -813,6 +816,16 @@ def _resume(scratch: Path | None, work: Training, best: _Best) -> int:
 
 
 # Speed
+
+
+def workload(spec: ClassifierSpec, classes: int, image: tuple[int, int, int]) -> Workload:
+    """Return what an image of this size (c, h, w) takes in a network, frozen and augmented as its spec says."""
+    channels = 3 if image[0] == 1 else image[0]
+    network = outline(spec, classes, channels)
+    still = _freeze(network, spec.freeze)
+    found = work_of(network, 2, torch.empty(2, channels, spec.size, spec.size, device="meta"), still=still)
+    shown = channels * spec.size**2 * (MOVED if spec.augment is not None else SHOWN)  # resized, moved, normalised
+    return replace(found, numbers=found.numbers + shown)
 
 
 def speed(spec: ClassifierSpec, classes: int, image: tuple[int, int, int], device: str = "auto") -> Speed:

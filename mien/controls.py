@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from sklearn.neighbors import KNeighborsClassifier
 
 from mien import seeds
 from mien.errors import DataError
@@ -46,6 +45,8 @@ def _commonest(labels: Int[np.ndarray, " m"], n: int, classes: int) -> Int[np.nd
 def _nearest(train: Faces, labels: Int[np.ndarray, " m"], test: Faces) -> Int[np.ndarray, " n"]:
     if not len(test):
         return np.zeros(0, dtype=np.int64)
+    from sklearn.neighbors import KNeighborsClassifier  # takes seconds to load, and few need it
+
     model = KNeighborsClassifier(n_neighbors=1, algorithm="brute").fit(_pixels(train), labels)
     return np.asarray(model.predict(_pixels(test)), dtype=np.int64)
 

@@ -29,7 +29,7 @@ from mien.controls import BASELINES, Baseline
 from mien.engine import FAILED, NOT_BEGUN, Engine, Job, Local, failure, work
 from mien.errors import SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces
-from mien.progress import say
+from mien.progress import many, say
 from mien.seeds import seed as seed_of
 from mien.spec import Spec, Strict, nearest, read_spec, read_toml
 from mien.store import Run, Store, require_alias
@@ -691,19 +691,23 @@ def describe(plan: Plan) -> str:
     cells = math.prod(sizes.values())
     folds = "" if study.protocol == "frame" else f", folds tested: {len(study.tested_folds)} of {study.folds}"
     parts = {
-        "generators": [one.train.name for one in databases],
-        "databases": [one.generate.name for one in databases],
-        "copycat databases": [one.copycat.generate.name for one in databases if one.copycat],
-        "trainings of classifiers": [row.spec.name for row in plan.rows if not row.control],
-        "trials of controls": [row.spec.name for row in plan.rows if row.control],
+        "generator": [one.train.name for one in databases],
+        "database": [one.generate.name for one in databases],
+        "copycat database": [one.copycat.generate.name for one in databases if one.copycat],
+        "training of classifiers": [row.spec.name for row in plan.rows if not row.control],
+        "trial of controls": [row.spec.name for row in plan.rows if row.control],
     }
-    product = " x ".join(f"{n} {name}" for name, n in sizes.items())
-    lines = [f"{study.title}: {cells} cells ({product}), by {study.protocol}{folds}, {len(study.classes)} classes"]
+    product = " x ".join(many(n, name.removesuffix("s")) for name, n in sizes.items())
+    lines = [
+        f"{study.title}: {many(cells, 'cell')} ({product}), by {study.protocol}{folds}, {len(study.classes)} classes"
+    ]
     for what, found in parts.items():
         names = dict.fromkeys(found)  # a control without randomness is one run for all trials
         done, failed = (sum(name in group for name in names) for group in (plan.done, plan.failed))
-        if names or not what.startswith(("copycat", "trials")):
-            lines.append(f"  {len(names):>5} {what:<26}{done:>5} done" + (f", {failed} failed" if failed else ""))
+        if names or not what.startswith(("copycat", "trial ")):
+            noun, _, rest = what.partition(" of ")
+            called = many(len(names), noun).partition(" ")[2] + (f" of {rest}" if rest else "")
+            lines.append(f"  {len(names):>5} {called:<26}{done:>5} done" + (f", {failed} failed" if failed else ""))
     lines += [f"  {one['classifier']}, {one['ablation']}: frozen are {one['text']}" for one in frozen(study)]
     lines += [f"  synthetic images: {text}" for text in _drawn(plan)]
     lines += [f"  no synthetic {text}, with counts = '{study.counts}'" for text in _lacking(plan)]

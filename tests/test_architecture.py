@@ -16,7 +16,7 @@ LAYERS = [
     {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
     {"crops", "pictures"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
-    {"augment", "controls", "engine", "ingest", "joins", "weights"},
+    {"augment", "controls", "engine", "ingest", "joins", "weights", "workload"},
     {"generators", "classifiers", "views"},
     {"trials", "export", "features"},
     {"audit"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"__main__"},
 ]
 ONLY_IN = {
-    "torch": {"training", "augment", "generators", "classifiers", "export", "features", "weights"},
+    "torch": {"training", "augment", "generators", "classifiers", "export", "features", "weights", "workload"},
     "ray": {"engine"},
     "timm": {"classifiers"},
     "sklearn": {"controls", "audit"},

@@ -375,13 +375,40 @@ def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: py
     monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)
     spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store)
     found = study.plan(spec, store)
-    lines = cost.costs(found, list(found.rows), store, "cpu")
-    assert {line.what: line.runs for line in lines} == {
-        "generators and databases": 2,
-        "tiny plain": 12,
-        "tiny plain, control copycat": 8,
-    }
-    assert all(line.seconds > 0 for line in lines)
+    for measure in (False, True):
+        lines = cost.costs(found, list(found.rows), store, "cpu", measure)
+        assert {line.what: line.runs for line in lines} == {
+            "generators and databases": 2,
+            "tiny plain": 12,
+            "tiny plain, control copycat": 8,
+        }
+        assert all(line.seconds > 0 and line.timed == measure for line in lines)
+    assert "half or twice as long" not in cost.describe(lines, "cpu")
+    assert cost.costs(found, list(found.rows), store, "cpu") == lines  # what was measured once is used from then on
+
+
+@pytest.mark.parametrize("measure", [False, True])
+def test_ablations_of_a_network_stand_in_proportion(store: Store, measure: bool):
+    small = {"size": 32, "epochs": 2, "batch": 8, "weights": "none"}
+    wanted = table(classifiers=["resnet18"], classifier=small, ablations=["plain", "augment", "freeze30"], trials=1)
+    found = study.plan(study.resolve(wanted, store), store)
+    plain, augment, freeze = (one.seconds for one in cost.costs(found, list(found.rows), store, "cpu", measure))
+    assert 0.3 * plain < freeze < plain < augment < 1.5 * plain
+
+
+def test_an_estimate_is_within_the_factor_that_it_names(store: Store):
+    small = {"size": 64, "epochs": 1, "batch": 8, "weights": "none"}
+    wanted = table(classifiers=["resnet18"], classifier=small, trials=1, only_folds=[0])
+    found = study.plan(study.resolve(wanted, store), store)
+    guessed, timed = (cost.costs(found, list(found.rows), store, "cpu", measure) for measure in (False, True))
+    assert 1 / 6 < timed[0].seconds / guessed[0].seconds < 6  # three times as wide: tests share their machine
+    text = cost.describe(guessed, "cpu")
+    assert "1 run " in text and "about" in text and "--measure" in text
+
+
+def test_times_are_rough_where_they_are_guessed():
+    told = {0.2: "under 1 s", 42.4: "42 s", 130.0: "2 min", 7e3: "2 h", 1e5: "28 h", 1_234_567.0: "14 days"}
+    assert {seconds: cost.rough(seconds) for seconds in told} == told
 
 
 # Reading

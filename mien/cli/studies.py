@@ -30,12 +30,16 @@ def study_plan(
     workers: Annotated[
         int | None, typer.Option(help="Say as well how long it takes with so many jobs at a time, such as a card each.")
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a batch of each network here, in place of an estimate.")
+    ] = False,
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
     """Say what a study would train, what of it is done, and how long the rest should take on this machine.
 
-    The time is worked out from one batch of each network, timed here the first time.
+    The time is estimated from what each network takes, in seconds and right to a factor of two; --measure times a batch
+    of each, which can take minutes, and is remembered. The exit code is 2 if weights are missing.
     """
     from mien import cost
     from mien import study as module
@@ -49,7 +53,7 @@ def study_plan(
     why = module.explain([row for row in rows if row.spec.name not in plan.done], wanted)
     if why:
         print(why)
-    print(cost.describe(cost.costs(plan, rows, home, device), device))
+    print(cost.describe(cost.costs(plan, rows, home, device, measure), device))
     if workers is not None:
         print(cost.side_by_side(plan, rows, home, device, workers))
     module.require_weights([row for row in rows if row.spec.name not in plan.done])

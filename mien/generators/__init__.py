@@ -20,7 +20,7 @@ from mien.generators.base import Generator
 from mien.generators.copycat import Copycat
 from mien.generators.counts import parse_counts, uneven
 from mien.generators.crew import joined
-from mien.generators.diffusion import Diffusion
+from mien.generators.diffusion import Diffusion, side_by_side
 from mien.generators.gaussian import Gaussian
 from mien.generators.means import PLAIN, Means, bytes_of
 from mien.generators.precision import suited
@@ -37,6 +37,7 @@ from mien.generators.specs import (
 )
 from mien.spec import nearest, read_spec
 from mien.store import Run, Store
+from mien.workload import Workload
 
 __all__ = [
     "GENERATORS",
@@ -65,6 +66,7 @@ __all__ = [
     "read_training",
     "sample",
     "save",
+    "side_by_side",
     "suited",
     "train",
 ]
@@ -77,8 +79,8 @@ class Member:
     `fit(faces, spec, scratch, device, label, means)` returns a Generator, `sample(generator, labels, seeds, how)` its
     images, uint8 [n, c, h, w]; `save(generator, folder)` and `load(run, spec, device)` keep it, `holds(generator)` is a
     line on what was learnt. `sampler` is the one that it is drawn from unless another is named, `steps(spec, how)` how
-    many steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, nothing for
-    what is learnt in one go.
+    many steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, measured;
+    `workload(spec, size)` is what an image takes, counted. Both are nothing for what is learnt in one go.
     """
 
     fit: Callable[..., Generator]
@@ -89,6 +91,7 @@ class Member:
     sampler: str = "direct"
     steps: Callable[[Any, SamplerSpec], int] = lambda spec, how: 1
     speed: Callable[[Faces, Any, str], float] | None = None
+    workload: Callable[[TrainSpec, tuple[int, int, int]], Workload] | None = None
 
 
 def _diffusion(kind: Any, sampler: str) -> Member:
@@ -98,7 +101,8 @@ def _diffusion(kind: Any, sampler: str) -> Member:
     def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
         return diffusion.speed(faces, spec, kind.objective(spec), device)
 
-    return Member(fit, kind.sample, diffusion.save, diffusion.load, diffusion.holds, sampler, kind.steps, speed)
+    keeps = (diffusion.save, diffusion.load, diffusion.holds)
+    return Member(fit, kind.sample, *keeps, sampler, kind.steps, speed, diffusion.workload)
 
 
 def _direct(kind: Any) -> Member:

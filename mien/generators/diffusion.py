@@ -25,6 +25,7 @@ from mien.generators.samplers import Denoiser, Draw, autoguided, clipped, guided
 from mien.generators.specs import SamplerSpec, TrainSpec
 from mien.generators.unet import NULL, UNet
 from mien.store import Run, sha256
+from mien.workload import Workload, count
 
 CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
 MEASURE_S = 8.0  # how long the speed of training is measured
@@ -336,6 +337,20 @@ def speed(faces: Faces, spec: TrainSpec, objective: Objective, device: str = "au
                 steps += 1
                 work.step(steps, pool)
             return steps * spec.batch / (time.monotonic() - began)
+
+
+def workload(spec: TrainSpec, size: tuple[int, int, int]) -> Workload:
+    """Return what an image of this size (c, h, w) takes in the network of a spec."""
+    with torch.device("meta"):
+        network = UNet(size[0], spec.net).eval()
+        told = torch.empty(2), torch.zeros(2, dtype=torch.int64), torch.empty(2, len(moves.MOVES))
+        return count(network, 2, torch.empty(2, *size), *told)
+
+
+def side_by_side(spec: TrainSpec, where: torch.device) -> int:
+    """Return how many pieces of a batch are worked on side by side on a device."""
+    pieces = -(-spec.batch // min(PIECE[where.type], spec.batch))
+    return max(1, min(torch.get_num_threads(), pieces)) if where.type == "cpu" else 1
 
 
 def threads(work: Training) -> int:
