@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import pandas as pd
 from pydantic import Field
 
 from mien.errors import DataError
@@ -12,6 +14,7 @@ from mien.faces import Faces, concat
 from mien.preprocess import FOLDED, fold_classes, write
 from mien.progress import say
 from mien.spec import Spec, parents
+from mien.spellings import People, listed, people, renamed
 from mien.store import Run, Store
 
 Classes = Literal["common", "union", "megc2019"]
@@ -34,6 +37,8 @@ class JoinSpec(Spec):
     stage: ClassVar[str] = "join"
     faces: tuple[str, ...] = Field(min_length=2)
     classes: Classes = "common"
+    same_subject: dict[str, str] = Field(default_factory=dict)  # dataset:name of a subject -> another name of theirs
+    subjects_as_written: bool = False  # spellings are never one person's, unless `same_subject` says so
 
 
 def join(parts: Sequence[Faces], classes: Classes = "common", readers: dict[str, str] | None = None) -> Faces:
@@ -80,7 +85,8 @@ def run(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
     _require_own_names(origins)
     readers = {name: origin[0] for found in origins for name, origin in found.items()}
     whole = join(parts, spec.classes, readers)
-    _tell(parts, whole)
+    whole, known = _one_name_each(whole, spec)
+    _tell(parts, whole, known)
 
     def build(out: Path, scratch: Path) -> None:
         table = whole.index.groupby("dataset")["emotion"].value_counts().unstack(fill_value=0)
@@ -130,14 +136,45 @@ def _require_own_names(origins: Sequence[dict[str, Origin]]) -> None:
             )
 
 
-def _tell(parts: Sequence[Faces], whole: Faces) -> None:
-    """Say what was left out, and which pictures stand in several datasets."""
-    shown = [set(part.classes) for part in parts]
-    lost = sum(map(len, parts)) - len(whole)
+def _one_name_each(whole: Faces, spec: JoinSpec) -> tuple[Faces, People]:
+    """Return the faces with one name for each person, as far as spellings within a dataset and the spec tell."""
+    index, seen = whole.index, whole.seen
+    counts = Counter(index["subject"])
+    if seen is not None:
+        counts.update(dict.fromkeys(seen["subject"], 0))
+    known = people(counts, spec.same_subject, spec.subjects_as_written)
+    if all(old == new for old, new in known.names.items()):
+        return whole, known
+    seen = None if seen is None else _renamed(seen, known)
+    return replace(whole, index=_renamed(index, known), seen=seen), known
+
+
+def _renamed(table: pd.DataFrame, known: People) -> pd.DataFrame:
+    subjects = [known.names.get(name, "") for name in table["subject"]]
+    triples = zip(table["clip"], table["subject"], subjects, strict=True)
+    clips = [renamed(clip, old, new) for clip, old, new in triples]
+    return table.assign(subject=pd.Series(subjects, dtype="str"), clip=pd.Series(clips, dtype="str"))
+
+
+def _tell(parts: Sequence[Faces], whole: Faces, known: People) -> None:
+    """Say what was left out, which pictures stand in several datasets, and whose names are one or look alike."""
+    keys = set(whole.index["key"])
+    lost = Counter(
+        emotion
+        for part in parts
+        for key, emotion in zip(part.index["key"], part.index["emotion"], strict=True)
+        if key not in keys
+    )
     if lost:
-        gone = sorted(set.union(*shown) - set(whole.classes))
-        say(f"{lost:,} images are left out, of classes that are not kept: {', '.join(gone)}")
+        are = "image is" if lost.total() == 1 else "images are"
+        gone = ", ".join(f"{name} {count:,}" for name, count in sorted(lost.items()))
+        say(f"{lost.total():,} {are} left out, of classes that are not kept: {gone}")
+    if known.folded:
+        say(f"taken for one person, --subjects-as-written tells them apart: {listed(known.folded)}")
+    if known.alike:
+        say(f"names that look alike, --same-subject NAME=OTHER says that two are one person's: {listed(known.alike)}")
     pairs = whole.index.drop_duplicates(["sha256", "dataset"])
     twins = int(pairs["sha256"].duplicated().sum())
     if twins:
-        say(f"{twins:,} pictures are equal, pixel by pixel, in several datasets: the same people may stand in them")
+        are = "picture is" if twins == 1 else "pictures are"
+        say(f"{twins:,} {are} equal, pixel by pixel, in several datasets: the same people may stand in them")

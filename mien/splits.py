@@ -6,6 +6,7 @@ Who lands where is a function of names and the seed: the order of the rows plays
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from mien.figures import class_sheet
 from mien.progress import say
 from mien.seeds import seed as seed_of
 from mien.spec import Spec
+from mien.spellings import listed, people, person
 from mien.store import Run, Store
 
 By = Literal["frame", "clip", "subject", "dataset"]
@@ -65,6 +67,8 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
             f"folds must be 2 or more and number from 0 to folds - 1; given: {folds} folds, number {number}"
         )
     groups = _groups(faces, by)
+    if by == "subject":
+        groups = _people(groups)
     names = sorted(set(groups))
     if len(names) < folds:
         remedy = "join another one with `mien join`" if by == "dataset" and len(names) < 2 else "or more faces"
@@ -147,6 +151,9 @@ def run(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run:
     faces = Faces.load(parent.path)
     fold = split(faces, spec.by, spec.folds, spec.number, spec.seed)
     lacking = missing(faces, fold)
+    alike = people(Counter(faces.index["subject"])).alike if spec.by == "subject" else []
+    if alike and spec.side == "train":
+        say(f"names that look alike are taken for different people, and may stand on both sides: {listed(alike)}")
     if lacking and spec.side == "train":
         say(f"fold {spec.number} by {spec.by} has no {', '.join(lacking)} on its training side")
 
@@ -180,6 +187,14 @@ def _groups(faces: Faces, by: By) -> Texts:
             f"{unknown[0]}; {remedy}, or split by clip or frame"
         )
     return groups
+
+
+def _people(subjects: Texts) -> Texts:
+    """Return the names of subjects, all spellings of one person's by the first: nobody stands on both sides."""
+    called: dict[str, str] = {}
+    for name in sorted(set(subjects)):
+        called.setdefault(person(name), name)
+    return np.array([called[person(name)] for name in subjects], dtype=object)
 
 
 def _units(table: pd.DataFrame, by: By) -> Texts:
@@ -253,10 +268,13 @@ def _shared(test: Faces, by: By, known: set[str]) -> tuple[list[str], Bool[np.nd
     """Return the units of `test` that are in `known`, sorted, and which of its images they affect."""
     real = _real(test)
     own = _units(test.index, by)
-    affected = np.array([name in known for name in own], dtype=bool) & real
+    who = {name: person(name) if by == "subject" else name for name in {*own, *known}}
+    met = {who[name] for name in known}
+    affected = np.array([who[name] in met for name in own], dtype=bool) & real
     found = set(own[affected])
     if not real.all():
-        copied = set(_units(_exposure(test.select(~real)), by)) & known
+        there = _units(_exposure(test.select(~real)), by)
+        copied = {name for name in there if (person(name) if by == "subject" else name) in met and name}
         found |= copied
         affected |= ~real & bool(copied)
     return sorted(found), affected

@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "licences", "seeds", "stopping"},
     {"outside"},
     {"escape"},
-    {"spec", "faces", "patterns", "stats", "published", "progress", "tables"},
+    {"spec", "faces", "patterns", "spellings", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
     {"crops", "pictures"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},

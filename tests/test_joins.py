@@ -106,6 +106,14 @@ def test_one_folder_under_two_names_is_refused(tmp_path: Path):
         run(JoinSpec(faces=("a", "b")), store)
 
 
+def test_a_join_to_the_three_classes_names_only_what_it_leaves_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    store = Store(tmp_path / "store")
+    keep(some("a", ["fear", "others", "happiness"]), store, "one")
+    keep(some("b", ["anger", "others", "surprise"]), store, "other")
+    run(JoinSpec(faces=("one", "other"), classes="megc2019"), store)
+    assert capfd.readouterr().err == "2 images are left out, of classes that are not kept: others 2\n"
+
+
 def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     store = Store(tmp_path / "store")
     keep(some("a", ["fear", "anger", "happiness"]), store, "one")
@@ -114,14 +122,17 @@ def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(tmp_path: Pa
     summary = made.json("summary.json")
     assert summary["datasets"] == {"a": {"fear": 1}, "b": {"fear": 2}} and summary["left_out"] == 3
     assert made.spec["faces"] == [store.run("one").name, store.run("other").name]
-    assert "3 images are left out, of classes that are not kept: anger, contempt, happiness" in capfd.readouterr().err
+    assert (
+        "3 images are left out, of classes that are not kept: anger 1, contempt 1, happiness 1"
+        in capfd.readouterr().err
+    )
     twin = Faces(np.repeat(some("a", ["fear"]).images, 2, axis=0), some("t", ["fear", "anger"]).index)
     twin = Faces(
         twin.images, make_index(twin.images, **{n: list(twin.index[n]) for n in ("key", "dataset", "emotion")})
     )
     keep(twin, store, "twins")
     run(JoinSpec(faces=("one", "twins"), classes="union"), store)
-    assert "1 pictures are equal, pixel by pixel, in several datasets" in capfd.readouterr().err
+    assert "1 picture is equal, pixel by pixel, in several datasets" in capfd.readouterr().err
 
 
 # Cross-dataset splits

@@ -119,6 +119,20 @@ def pairs(texts: list[str], option: str) -> dict[str, str]:
     return found
 
 
+def same_people(texts: list[str]) -> dict[str, str]:
+    """Return {"anna_k": "AnnaK"} for ["AnnaK=anna_k"]; raises UsageError on anything else."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, other = text.partition("=")
+        if not (name and equals and other):
+            raise UsageError(f"--same-subject must be given as NAME=OTHER; given: '{text}'")
+        while found.get(other, name) != name:  # who is somebody already is so by any name
+            other = found[other]
+        if other != name:
+            found[other] = name
+    return found
+
+
 def fields(texts: list[str]) -> dict[str, Any]:
     """Return the spec fields that `--set` gives: values are read as TOML, and as text where they are none.
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mien.cli.base import STORE, AliasOption, StoreOption, app, open_store, show_run
+from mien.cli.base import STORE, AliasOption, StoreOption, app, open_store, same_people, show_run
 
 
 @app.command()
@@ -13,6 +13,12 @@ def join(
     classes: Annotated[
         str, typer.Option(help="common: those of all sets; union: of any; megc2019: negative, positive, surprise.")
     ] = "common",
+    same_subject: Annotated[
+        list[str] | None, typer.Option(help="Two names of one person, such as casme2:sub01=mine:1; may be repeated.")
+    ] = None,
+    subjects_as_written: Annotated[
+        bool, typer.Option("--subjects-as-written", help="1, 01 and S1 of a dataset are different people, not one.")
+    ] = False,
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
@@ -25,5 +31,7 @@ def join(
 
     home = open_store(store)
     named = tuple(home.run(dataset).name for dataset in datasets)
-    spec = read_spec(module.JoinSpec, {"faces": named, "classes": classes}, "join")
+    data = {"faces": named, "classes": classes, "same_subject": same_people(same_subject or [])}
+    data["subjects_as_written"] = subjects_as_written
+    spec = read_spec(module.JoinSpec, data, "join")
     show_run(module.run(spec, home, alias=alias), alias)

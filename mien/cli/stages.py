@@ -14,6 +14,7 @@ from mien.cli.base import (
     fields,
     open_store,
     pairs,
+    same_people,
     show_accounts,
     show_run,
 )
@@ -92,6 +93,12 @@ def ingest(
     subject_column: Annotated[str | None, typer.Option(help="folder: the column with the subject.")] = None,
     clip_column: Annotated[str | None, typer.Option(help="folder: the column with the clip.")] = None,
     frame_column: Annotated[str | None, typer.Option(help="folder: the column with the frame's number.")] = None,
+    same_subject: Annotated[
+        list[str] | None, typer.Option(help="Two names of one person, such as AnnaK=anna_k; may be repeated.")
+    ] = None,
+    subjects_as_written: Annotated[
+        bool, typer.Option("--subjects-as-written", help="1, 01 and S1 are different people, not one.")
+    ] = False,
     part: Annotated[str | None, typer.Option(help="Which part of the set, where the reader has several.")] = None,
     sheet: Annotated[
         str | None,
@@ -142,6 +149,8 @@ def ingest(
         part=part,
         sheet=sheet,
         numbers=numbers,
+        same_subject=same_people(same_subject or []),
+        subjects_as_written=subjects_as_written,
         white=white,
         licence=licence,
         map=folds,

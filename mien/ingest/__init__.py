@@ -29,6 +29,7 @@ from mien.licences import recorded
 from mien.preprocess import FRAMES, MIN_SIDE, TRANSPARENT, Colour, Filter, Picture, decode, open_picture, write
 from mien.progress import say, track
 from mien.spec import Spec, nearest, read_spec
+from mien.spellings import clean
 from mien.store import Run, Store, sha256
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -178,6 +179,9 @@ class IngestSpec(Spec):
     subject_column: str | None = None
     clip_column: str | None = None
     frame_column: str | None = None
+    same_subject: dict[str, str] = Field(default_factory=dict)  # a subject's name as written -> another name of theirs
+    subjects_as_written: bool = False  # spellings are never one person's, unless `same_subject` says so
+    image_column: str | None = None  # which of several columns of pictures
     white: float | None = Field(default=None, gt=0)  # what is white in pictures of more than 8 bits; None: see pictures
 
     @field_validator("dataset")
@@ -257,7 +261,8 @@ def scan(spec: IngestSpec, root: Path) -> Listing:
     All pictures and rows are accounted for: one that the reader neither lists nor names is a finding.
     """
     about = READERS[spec.reader].READER
-    listing = accounts.check(READERS[spec.reader].scan(_folder(root), spec), _folder(root), about)
+    listing = persons.folded(READERS[spec.reader].scan(_folder(root), spec), spec)
+    listing = accounts.check(listing, _folder(root), about)
     others = [part for part in READERS[spec.reader].READER.parts if part != listing.part]
     if not others or any(finding.kind == "part" for finding in listing.findings):
         return listing
@@ -648,7 +653,9 @@ def _inside(root: Path, path: Path) -> bool:
 
 
 def _plain(label: str) -> str:
-    return label.strip().lower()
+    """Return a label as it is compared: nothing that cannot be seen makes it another one, nor does 0.0 instead of 0."""
+    text = clean(label).lower()
+    return text.split(".")[0] if re.fullmatch(r"[0-9]{1,9}\.0+", text) else text
 
 
 def _readers() -> str:
@@ -898,6 +905,7 @@ from mien.ingest import (  # noqa: E402  the readers use what stands above
     mmew,
     mmi,
     oulu_casia,
+    persons,
     rafdb,
     samm,
     smic,
