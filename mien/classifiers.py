@@ -214,6 +214,7 @@ def fit(
     network = work.classifier.network
     best.restore(network)
     network.eval()
+    _require_answers(work, shown)
     return replace(work.classifier, epoch=best.epoch)
 
 
@@ -281,6 +282,15 @@ def _finite(losses: Float[Tensor, " n"], first: int, work: Training) -> float:
             f"{work.steps}; lower its learning_rate, which is {work.spec.learning_rate:g}"
         )
     return values[-1]
+
+
+def _require_answers(work: Training, shown: Faces) -> None:
+    """Raise TrainingError unless the trained network answers its own training images with numbers."""
+    if not np.isfinite(predict(work.classifier, shown.select(np.arange(min(len(shown), 8))))).all():
+        raise TrainingError(
+            f"{work.spec.name} must answer with numbers once it is trained, and does not; lower its "
+            f"learning_rate, which is {work.spec.learning_rate:g}"
+        )
 
 
 @torch.no_grad()

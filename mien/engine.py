@@ -21,14 +21,16 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from mien import stopping, training
-from mien.errors import MienError, UsageError, WorkerDied
+from mien.errors import MienError, StoreError, UsageError, WorkerDied
+from mien.outside import no_room, told
 from mien.progress import duration, say
 from mien.spec import RUN_NAME
 from mien.store import Pulse, Store, read_error, read_json
@@ -60,12 +62,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: with a text, with an error, or `stopped` because that was asked for."""
+    """How a job ended: with a text, with an error, or `stopped` because that was asked for.
+
+    `full` is an error that all other jobs would meet too: the store's disk has no room left.
+    """
 
     run: str
     text: str = ""
     error: str = ""
     stopped: bool = False
+    full: bool = False
 
 
 @runtime_checkable
@@ -99,7 +105,7 @@ def perform(job: Job, store: Store) -> Outcome:
     try:
         return Outcome(job.run, job.make(store, **job.arguments))
     except Exception as error:
-        return Outcome(job.run, error=note_failure(store, job.run, error))
+        return Outcome(job.run, error=note_failure(store, job.run, error), full=no_room(error))
 
 
 # Jobs that need each other
@@ -109,7 +115,8 @@ def work(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str]:
     """Do the jobs, each as soon as what it needs is there; return the error of each that failed.
 
     What other processes are at is left to them, and taken over if their heart stops. Ctrl-C and SIGTERM let what runs
-    keep its checkpoint, a second one ends it at once; both raise KeyboardInterrupt.
+    keep its checkpoint, a second one ends it at once; both raise KeyboardInterrupt. Where the disk of the store is
+    full, what runs may end, nothing more is begun, and StoreError is raised.
     """
     board = _Board(list(jobs), store)
     try:
@@ -120,6 +127,9 @@ def work(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str]:
                     stopping.obey()
                 for outcome in engine.ended(0.0 if board.fill(engine) else LOOK_S):
                     board.take(outcome)
+                if board.full:
+                    _wind_up(board, engine)
+                    raise StoreError(board.full)
                 board.tell()
     finally:
         engine.stop(now=True)
@@ -145,6 +155,7 @@ class _Board:
         self.running: dict[str, tuple[Job, float]] = {}
         self.made: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.full = ""
         self.idle, self.count, self.told = 0, 0, time.monotonic()
         self.pulses: dict[str, Pulse] = defaultdict(Pulse)
 
@@ -185,6 +196,8 @@ class _Board:
         job, began = self.running.pop(outcome.run)
         if outcome.stopped:
             return
+        if outcome.full:
+            self.full = outcome.error
         if outcome.error:
             self.failed[job.run] = outcome.error
         else:
@@ -216,10 +229,14 @@ def note_failure(store: Store, run: str, error: Exception) -> str:
     What mien did not raise on purpose is written with its traceback. The note goes when the run is made: the store
     then removes the run's work folder. A full disk keeps the note from being written, and nothing else.
     """
-    text = str(error).strip() or type(error).__name__
-    text = text.splitlines()[0] if isinstance(error, MienError) else f"{type(error).__name__}: {text.splitlines()[0]}"
-    trace = [] if isinstance(error, MienError) else traceback.format_exception(error)
-    code = error.exit_code if isinstance(error, MienError) else MienError.exit_code
+    text, code, trace = str(error).strip() or type(error).__name__, UsageError.exit_code, []
+    if isinstance(error, MienError):
+        text, code = text.splitlines()[0], error.exit_code
+    elif isinstance(error, OSError):
+        text = told(error, store.root)
+    else:
+        text, code = f"{type(error).__name__}: {text.splitlines()[0]}", MienError.exit_code
+        trace = traceback.format_exception(error)
     note = {"error": text, "exit_code": code, "traceback": "".join(trace).splitlines()}
     if RUN_NAME.match(run):
         with suppress(OSError):
@@ -235,11 +252,18 @@ def failure(store: Store, run: str) -> str:
 
 
 def error_of(store: Store, run: str, text: str) -> MienError:
-    """Return the error of a job, for a command that cannot go on without its run: with the exit code that it had."""
-    note = read_json(store.root / "work" / run / FAILED)
+    """Return the error of a job, for a command that cannot go on without its run: with the exit code that it had.
+
+    What was noted of a refusal is deleted: the same command can only be refused again.
+    """
+    path = store.root / "work" / run / FAILED
+    note = read_json(path)
     error = MienError(text)
     if isinstance(note, dict) and isinstance(note.get("exit_code"), int):
         error.exit_code = note["exit_code"]
+    if error.exit_code == UsageError.exit_code:
+        path.unlink(missing_ok=True)
+        store.tidy(run)
     return error
 
 
@@ -321,6 +345,8 @@ class _Process:
 
     def __init__(self, job: Job, store: Store, place: int, cards: str | None, cores: int) -> None:
         self.job, self.store, self.place, self._asked = job, store, place, False
+        if cards is not None and str(job.arguments.get("device", "")).startswith("cuda:"):
+            job = replace(job, arguments={**job.arguments, "device": "cuda"})  # it sees that card alone
         (store.root / "work").mkdir(parents=True, exist_ok=True)
         context: Any = multiprocessing.get_context(START)
         context.set_forkserver_preload(PRELOADED)
@@ -328,7 +354,7 @@ class _Process:
         seen = {} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}
         arguments = (job, store.root, _log(store, job.run), seen, cores, theirs)
         self._process = context.Process(target=_in_process, args=arguments, daemon=True)
-        with _no_main():
+        with _no_main(), _no_interrupt():
             self._process.start()
         theirs.close()
 
@@ -371,11 +397,28 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back inside, in this process for the moment, and in the fork server that may begin here for good.
+
+    A terminal sends it to the fork server too, which would end in the middle of loading, with a traceback. It ends with
+    this process anyway.
+    """
+    if START == "forkserver":
+        resource_tracker.ensure_running()  # which lets Ctrl-C through once it has begun
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _in_process(
     job: Job, root: Path, log: Path, environment: Mapping[str, str], cores: int, answer: "Connection[Any, Any]"
 ) -> None:
     """Do a job as the whole life of this process, which ends with the one that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command passes it on, as SIGTERM
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the fork server has blocked
     with stopping.heeded():
         with suppress(OSError), log.open("wb") as file:
             for stream in (1, 2):
@@ -474,7 +517,10 @@ class Ray:
             say("joining the Ray cluster, or starting one of this machine alone")
             ray.init(address=self._address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         there = ray.cluster_resources()
-        cards, wanted = there.get("GPU", 0.0), self._device == "cuda" or (self._device == "auto" and "GPU" in there)
+        cards, wanted = (
+            there.get("GPU", 0.0),
+            self._device.startswith("cuda") or (self._device == "auto" and "GPU" in there),
+        )
         if wanted and cards < self._gpus:
             raise UsageError(f"the cluster must have {self._gpus:g} cards or more for a job, and has {cards:g}")
         how = {

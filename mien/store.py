@@ -324,7 +324,7 @@ class Store:
             if fresh and _refused(error):
                 shutil.rmtree(scratch, ignore_errors=True)
             if not isinstance(error, Lost):
-                self._tidy(spec.name)
+                self.tidy(spec.name)
             raise
         shutil.rmtree(work, ignore_errors=True)
 
@@ -336,7 +336,7 @@ class Store:
         if read_json(path) != fields:
             _write_json(path, fields)
 
-    def _tidy(self, name: str) -> None:
+    def tidy(self, name: str) -> None:
         """Delete the work folder of an unfinished run if nothing in it would help to go on."""
         work = self.root / "work" / name
         with suppress(OSError):
@@ -431,7 +431,7 @@ class Store:
             try:
                 for out in work.glob("out-*"):
                     _delete(out)
-                self._tidy(work.name)
+                self.tidy(work.name)
             finally:
                 claim.unlink(missing_ok=True)
 

@@ -29,6 +29,7 @@ from mien.errors import DataError, TrainingError, UsageError, WeightsError
 
 DEVICES = re.compile(r"(?P<kind>auto|cpu|cuda|mps)|cuda:(?P<card>[0-9]{1,3})")
 BAD_STEPS = 5  # so many steps in a row without a finite loss end a training
+BAD_SHARE = 0.1  # and so does a larger share of all steps than this
 EXPLODED = 5.0  # and so does a loss this many times its early median
 EARLY = 5  # rows of the loss table that make the early median
 
@@ -64,7 +65,15 @@ def to_model(images: UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]) ->
 
 
 def from_model(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
-    """Return what a model made as images: clipped to [-1, 1] and rounded to the nearest of 256 greys."""
+    """Return what a model made as images: clipped to [-1, 1] and rounded to the nearest of 256 greys.
+
+    Raises TrainingError if not all of it are numbers: the model was trained astray.
+    """
+    if bool(torch.isnan(x).any()):
+        raise TrainingError(
+            "images must be made of numbers, and the network drew some that are none: its training went astray; "
+            "train it again with a lower learning_rate"
+        )
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
@@ -258,6 +267,11 @@ class LossWatch:
         """The last loss, for people."""
         return f"loss {self.rows[-1][2]:.4f}" if self.rows else ""
 
+    @property
+    def first(self) -> float:
+        """The first loss of the table, 0 if there is none yet."""
+        return float(self.rows[0][2]) if self.rows else 0.0
+
     def skip(self, step: int) -> None:
         """Count a step whose loss or gradient is not finite; raises TrainingError after BAD_STEPS in a row."""
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
@@ -265,6 +279,14 @@ class LossWatch:
             raise TrainingError(
                 f"the loss must be a number, and was none in {self.bad} steps in a row up to step {step}; "
                 "lower learning_rate, or look for broken images"
+            )
+
+    def end(self, steps: int) -> None:
+        """Raise TrainingError if more than BAD_SHARE of all `steps` were skipped: what is left was hardly trained."""
+        if self.skipped > BAD_SHARE * steps:
+            raise TrainingError(
+                f"the loss must be a number in nine of ten steps, and was none in {self.skipped} of {steps}; lower "
+                "learning_rate, or look for broken images"
             )
 
     def take(self, step: int, loss: float) -> None:
@@ -347,7 +369,18 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise WeightsError(
             f"{path} must hold the weights of this {type(module).__name__}, and differs in {', '.join(wrong[:5])}"
         )
+    require_finite(tensors, path)
     module.load_state_dict(tensors)
+
+
+def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError unless all weights are finite numbers."""
+    wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise WeightsError(
+            f"{path} must hold finite weights, and {len(wrong)} of its {len(tensors)} tensors are not, such as "
+            f"{wrong[0]}: its training went astray; train it again with a lower learning_rate"
+        )
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -113,8 +114,7 @@ def hand_out(queue: Run, path: Path, pictures: bool = False) -> list[Path]:
     Pictures of real people do not leave the store unless `pictures` says so. Raises UsageError if a file is in the way:
     it may hold decisions.
     """
-    if path.suffix.lower() != ".csv":
-        raise UsageError(f"a queue is written to a file that ends in .csv; given: {path}")
+    require_free(path)
     leave = pictures or bool(queue.summary["synthetic"])
     pairs = {"queue.csv": path, **({"index.html": path.with_suffix(".html")} if leave else {})}
     there = [str(target) for target in pairs.values() if target.exists()]
@@ -126,6 +126,17 @@ def hand_out(queue: Run, path: Path, pictures: bool = False) -> list[Path]:
     for name, target in pairs.items():
         shutil.copyfile(queue.file(name), target)
     return list(pairs.values())
+
+
+def require_free(path: Path) -> None:
+    """Raise UsageError unless a queue can be written to `path`: a CSV file that is not there, in a folder."""
+    if path.suffix.lower() != ".csv":
+        raise UsageError(f"a queue is written to a file that ends in .csv; given: {path}")
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} is there already, and may hold decisions; give another --out, or delete it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise UsageError(f"--out must be in a folder that can be written, and {above} is not; give another path")
 
 
 def read(path: Path, faces: str | None = None) -> Decisions:

@@ -21,6 +21,7 @@ from mien.cli.base import (
     pairs,
     print_table,
 )
+from mien.errors import UsageError
 
 FEW = 3000  # images below which starting workers takes longer than the work
 SHOWN = 12  # checks that are printed, the worst first
@@ -79,7 +80,7 @@ def audit_command(
             "them nothing can be said about copies. Give --train"
         )
     home = open_store(store)
-    limits = module.thresholds(thresholds)
+    limits, files = module.thresholds(thresholds), _files(pairs(weights or [], "--weights"), spaces)
     asked = {
         "spaces": [name.strip() for name in spaces.split(",")],
         "filter": filter,
@@ -91,7 +92,7 @@ def audit_command(
     sides = given.look(names, how, home)
 
     # Folders are read into the store, and then the audit is of runs.
-    asked["weights"] = {name: adopt(Path(file), home) for name, file in pairs(weights or [], "--weights").items()}
+    asked["weights"] = {name: adopt(file, home) for name, file in files.items()}
     runs = given.as_sides(sides, given.read(sides, how, home), home)
     spec = read_spec(module.AuditSpec, {**asked, **{side: one.name for side, one in runs.items()}}, "audit")
     few = sum(len(Faces.load(one.path)) for one in runs.values()) < FEW
@@ -109,6 +110,19 @@ def audit_command(
             f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
             "other limits"
         )
+
+
+def _files(named: dict[str, str], spaces: str) -> dict[str, Path]:
+    """Return the files of weights by space; raises UsageError for a space that takes none, or is not asked for."""
+    from mien.features import NETWORKS
+
+    asked = {name.strip() for name in spaces.split(",")}
+    for name in named:
+        if name not in NETWORKS:
+            raise UsageError(f"--weights must name a space that takes a file: {', '.join(NETWORKS)}; given: '{name}'")
+        if name not in asked:
+            raise UsageError(f"--weights {name}=FILE needs the space {name} in --spaces, which are {spaces}")
+    return {name: Path(file) for name, file in named.items()}
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:

@@ -112,6 +112,7 @@ def review_queue(
 
     if number < 1:
         raise UsageError(f"--number must be 1 or more; given: {number}")
+    review.require_free(out)
     home = open_store(store)
     run = review.queue(home.run(dataset), home, home.run(judges) if judges else None, number)
     for path in review.hand_out(run, out, pictures):

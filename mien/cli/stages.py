@@ -33,6 +33,26 @@ MissesOption = Annotated[
 ]
 
 
+def _both_named(alias: str | None) -> str | None:
+    """Refuse what cannot be the beginning of two aliases, before anything else is done."""
+    if alias is not None:
+        from mien.store import require_alias
+
+        require_alias(f"{alias}-train")
+    return alias
+
+
+SidesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        help="NAME-train and NAME-test are what the sides are called.",
+        metavar="NAME",
+        callback=_both_named,
+    ),
+]
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where its dataset, store and report go.")] = Path("mien-demo"),
@@ -210,9 +230,7 @@ def split(
     ] = None,
     number: Annotated[int, typer.Option(help="Which fold is the test side, from 0.")] = 0,
     seed: Annotated[int, typer.Option(help="Another seed makes other folds.")] = 0,
-    alias: Annotated[
-        str | None, typer.Option("--as", help="NAME-train and NAME-test are what the sides are called.", metavar="NAME")
-    ] = None,
+    alias: SidesOption = None,
     store: StoreOption = STORE,
 ) -> None:
     """Split a dataset into a training and a test side.
@@ -272,6 +290,8 @@ def train(
         if name in given:
             raise UsageError(f"{name} must not be given by --set: mien train DATASET --seed N says it")
     limit = module.bytes_of(memory) if memory is not None else None
+    if tensorboard is not None:
+        module.require_board(tensorboard)
     spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
     if "precision" not in given:
         spec = module.suited(spec, device)

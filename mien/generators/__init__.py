@@ -17,6 +17,7 @@ from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import board, copycat, ddpm, diffusion, edm, gaussian
 from mien.generators.base import Generator
+from mien.generators.board import require as require_board
 from mien.generators.copycat import Copycat
 from mien.generators.counts import parse_counts, uneven
 from mien.generators.crew import joined
@@ -64,6 +65,7 @@ __all__ = [
     "parse_counts",
     "preset",
     "read_training",
+    "require_board",
     "sample",
     "save",
     "side_by_side",
@@ -134,9 +136,9 @@ def preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> 
 
     Raises SpecError for a name that is no preset, or a setting that does not hold.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:  # a study file may hold anything
         raise SpecError(
-            f"there is no preset '{name}'.{nearest(name, list(PRESETS))} The presets are {', '.join(PRESETS)}"
+            f"there is no preset '{name}'.{nearest(str(name), list(PRESETS))} The presets are {', '.join(PRESETS)}"
         )
     fields = dict(PRESETS[name]) | {"faces": faces}
     for key, value in (settings or {}).items():
@@ -240,7 +242,7 @@ def train(
         write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
 
     if means.tensorboard is not None:
-        board.require()
+        require_board(means.tensorboard)
     if crew.leads:
         run = store.make(spec, build, alias)
         crew.agree("done")
@@ -335,18 +337,20 @@ def make_shards(
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch` are taken over.
 
-    The images lie in a file in `scratch` and are mapped from there.
+    The images lie in a file in `scratch` and are mapped from there once all are written: a mapped file that grows
+    on a full disk would end the process without a word.
     """
-    shape = (len(labels), *generator.size)
-    images = np.lib.format.open_memmap(scratch / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    size = shard or SHARD[training.device(device).type]
-    with progress.track("generating", len(labels)) as tracker, stopping.heeded():
+    path, size = scratch / "images.npy", shard or SHARD[training.device(device).type]
+    head = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *generator.size)}
+    with path.open("wb") as file, progress.track("generating", len(labels)) as tracker, stopping.heeded():
+        np.lib.format.write_array_header_1_0(file, head)
         for first in range(0, len(labels), size):
             part = slice(first, min(first + size, len(labels)))
-            images[part] = make_shard(generator, labels[part], numbers[part], how, shard_path(scratch, part))
+            images = make_shard(generator, labels[part], numbers[part], how, shard_path(scratch, part))
+            file.write(np.ascontiguousarray(images).data)
             tracker.update(part.stop)
             stopping.obey()
-    return images
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def make_shard(

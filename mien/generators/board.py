@@ -3,6 +3,7 @@
 It only watches. Steps are counted in images seen, so that trainings with other batches lie beside each other.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mien.errors import UsageError
+from mien.outside import told
 
 
 class Board:
@@ -57,9 +59,15 @@ def show_sheet(folder: Path, run: str, sheet: Path, seen: int) -> None:
         board.writer.add_image("sheet", np.asarray(image.convert("RGB")), seen, dataformats="HWC")
 
 
-def require() -> None:
-    """Raise UsageError unless TensorBoard is installed."""
+def require(folder: Path) -> None:
+    """Raise UsageError unless TensorBoard is installed and `folder`, which is made if need be, can be written."""
     _writer()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"--tensorboard must name a folder that can be written; {told(error, folder)}") from None
 
 
 def _writer() -> Any:

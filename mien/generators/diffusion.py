@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from mien import progress, seeds, stopping, training
-from mien.errors import DataError, UsageError
+from mien.errors import DataError, TrainingError, UsageError
 from mien.faces import Faces
 from mien.generators import base, board, heldout, memory, moves, precision, sums
 from mien.generators.crew import ALONE, Crew
@@ -30,6 +30,7 @@ from mien.workload import Workload, count
 CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
 MEASURE_S = 8.0  # how long the speed of training is measured
 CLIP_NORM = 1.0  # of the gradient
+ASTRAY = 100.0  # times the first loss: no training that learns anything ends there
 # Images always pass through the network in batches of this size, the last one padded: the arithmetic of one image
 # must not depend on how many others were asked for.
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
@@ -178,6 +179,18 @@ class Training:
         """Work on a piece of so many images as a step would, and change nothing."""
         self.piece(self.batch(0), 0, slice(0, size))
 
+    def require_sound(self, first: float) -> None:
+        """Raise TrainingError if the network, as it is to be kept, errs beyond all bounds on a part of a batch.
+
+        A last step can lead astray without being noticed in any loss. `first` is the first loss of the training.
+        """
+        loss = float(self.piece(self.batch(0), 0, slice(0, self.size))[0])
+        if not loss < ASTRAY * max(first, 1.0):
+            raise TrainingError(
+                f"the loss must fall, and is {loss:.4g} at the end; it was {first:.4g} in the beginning. Lower "
+                "learning_rate"
+            )
+
     def coming(self, size: int) -> int:
         """Return the bytes of what a step in pieces of `size` will keep, and has not made yet.
 
@@ -294,9 +307,11 @@ def fit(
             if aside is not None:
                 weights, chosen = aside.choose(pool)
                 progress.say(f"{label}: {chosen.text(spec)}")
+    watch.end(spec.updates)
     if watch.skipped:
-        progress.say(f"{label}: {watch.skipped} steps were skipped, their loss was not a number")
+        progress.say(f"{label}: {watch.skipped} of {spec.updates} steps were skipped, their loss was not a number")
     work.network.load_state_dict(weights)
+    work.require_sound(watch.first)
     before = None
     if early and crew.leads:
         before = UNet(faces.size[0], spec.net)
