@@ -241,7 +241,9 @@ def run(spec: PreprocessSpec, store: Store, *, alias: str | None = None, crop_mo
         say(f"{len(lost)} clips without a known apex are left out: {', '.join(lost[:5])}{' ...' * (len(lost) > 5)}")
 
     def build(out: Path, scratch: Path) -> None:
-        write(_preprocess(faces, spec, crop_model, out), out, {"clips_without_apex": lost})
+        made = _preprocess(faces, spec, crop_model, out)
+        bare = sorted(_without_onset(faces.index) - set(made.index["clip"])) if _needing(spec) else []
+        write(made, out, {"clips_without_apex": lost, **({"clips_without_onset": bare} if bare else {})})
 
     return store.make(spec, build, alias)
 
@@ -345,40 +347,74 @@ def _with_pixels(faces: Faces, images: UInt8[np.ndarray, "n k y x"], channels: t
 def _as_inputs(kept: Faces, whole: Faces, spec: PreprocessSpec, places: Places) -> Faces:
     """Return `kept`, a choice of `whole`, as the channels that the spec names; "gray" alone is a plain picture."""
     _require_plain(whole, f"input {','.join(spec.input)}")
+    if _needing(spec):
+        kept = _with_onset(kept, whole, _needing(spec)[0])
     grey = spec.model_copy(update={"colour": "grey"})
     images = _reform(kept, grey, places)[:, 0]
-    needing = [name for name in spec.input if INPUTS[name].clips]
+    needing = _needing(spec)
     onsets = images
     if needing:
-        first, where = np.unique(_onsets(kept.index, whole.index, needing[0]), return_inverse=True)
+        first, where = np.unique(_onsets(kept.index, whole.index), return_inverse=True)
         onsets = _reform(whole.select(first), grey, places)[:, 0][where]
     channels = () if spec.input == ("gray",) else spec.input
     return _with_pixels(kept, stack(images, onsets, spec.input), channels)
 
 
-def _onsets(kept: pd.DataFrame, whole: pd.DataFrame, name: str) -> Int[np.ndarray, " n"]:
-    """Return the place in `whole` of the onset frame of each kept image's clip.
+def _needing(spec: PreprocessSpec) -> list[str]:
+    """Return the inputs that need the onset frame of each clip."""
+    return [name for name in spec.input if INPUTS[name].clips]
 
-    It is the one marked so; in a clip of which no frame is marked but its offset, the first.
+
+def _with_onset(kept: Faces, whole: Faces, name: str) -> Faces:
+    """Return the images whose clip has an onset frame in `whole`, and say aloud which clips have none.
+
+    Raises DataError for single photographs, or if no clip is left.
     """
-    still = kept["key"][kept["clip"] == ""]
+    still = kept.index["key"][kept.index["clip"] == ""]
     if len(still):
         raise DataError(
             f"the input {name} needs clips, and {len(still):,} of {len(kept):,} images belong to none, such as "
             f"{still.iloc[0]}; leave it out, or ingest with --clip-pattern or a clip column"
         )
+    bare = _without_onset(whole.index)
+    lacking = sorted(set(kept.index["clip"]) & bare)
+    if not lacking:
+        return kept
+    told = (
+        f"the input {name} needs the onset frame of each clip, which {len(lacking)} of {kept.index['clip'].nunique()} "
+        f"clips lack here, such as {lacking[0]}"
+    )
+    remedy = "if frames were chosen before, name the run that holds whole clips, and choose frames and input at once"
+    if len(lacking) == kept.index["clip"].nunique():
+        raise DataError(f"{told}; {remedy}")
+    more = " ..." * (len(lacking) > 5)
+    say(f"warning: {told}; left out: {', '.join(lacking[:5])}{more}; {remedy}")
+    return kept.select(~kept.index["clip"].isin(lacking).to_numpy(dtype=bool))
+
+
+def _without_onset(whole: pd.DataFrame) -> set[str]:
+    """Return the clips of which no frame is known to be the onset."""
+    return set(whole["clip"]) - {""} - set(_onset_places(whole))
+
+
+def _onset_places(whole: pd.DataFrame) -> dict[str, int]:
+    """Return by clip the place of its onset frame, of those that have one.
+
+    It is the one marked so; in a clip of which no frame is marked but its offset, the first; and in a clip that is
+    there down to its offset and begins with its apex, the apex itself, for then both are one frame.
+    """
     frames = whole.assign(place=np.arange(len(whole))).sort_values(["clip", "frame", "key"])
     marked = frames[frames["phase"] == "onset"].drop_duplicates("clip")
     known = set(frames["clip"][~frames["phase"].isin(["", "offset"])])
-    first = frames[~frames["clip"].isin(known)].drop_duplicates("clip")
-    places = dict(zip([*first["clip"], *marked["clip"]], [*first["place"], *marked["place"]], strict=True))
-    lacking = sorted(set(kept["clip"]) - set(places))
-    if lacking:
-        raise DataError(
-            f"the input {name} needs the onset frame of each clip, which {len(lacking)} of {kept['clip'].nunique()} "
-            f"clips lack here, such as {lacking[0]}; name the run that holds whole clips, and choose frames and input "
-            "in one `mien preprocess`"
-        )
+    ended = set(frames["clip"][frames["phase"] == "offset"])
+    begin = frames.drop_duplicates("clip")
+    first = begin[~begin["clip"].isin(known) | ((begin["phase"] == "apex") & begin["clip"].isin(ended))]
+    return dict(zip([*first["clip"], *marked["clip"]], [*first["place"], *marked["place"]], strict=True))
+
+
+def _onsets(kept: pd.DataFrame, whole: pd.DataFrame) -> Int[np.ndarray, " n"]:
+    """Return the place in `whole` of the onset frame of each kept image's clip."""
+    places = _onset_places(whole)
     return np.array([places[clip] for clip in kept["clip"]], dtype=np.int64)
 
 

@@ -251,11 +251,29 @@ def test_a_difference_needs_clips_and_their_onset_frame():
     with pytest.raises(DataError, match="needs clips, and 2 of 16 images belong to none, such as p0"):
         preprocess(faces, spec(frames="all", input=("onset-difference",)))
     moving = faces.select(np.arange(2, len(faces)))
-    with pytest.raises(DataError, match="which 2 of 2 clips lack here, such as a; name the run that holds whole clips"):
+    with pytest.raises(DataError, match=r"which 2 of 2 clips lack here, such as a; .* the run that holds whole clips"):
         preprocess(moving, spec(frames="all", input=("onset-difference",)))
     unknown = Faces(moving.images, moving.index.assign(phase=""))  # nothing is marked: the first frame it is
     shown = preprocess(unknown, spec(frames="all", input=("onset-difference",)))
     assert np.all(shown.images[0] == 128) and not np.all(shown.images[1] == 128)
+
+
+def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(capfd: pytest.CaptureFixture[str]):
+    faces = clips({"level": (30, 34, 30), "cut": (8, 11, 8), "usual": (4, 8, 6)}, size=16)
+    moving = faces.select(np.arange(2, len(faces)))
+    ends = {"level/34": "offset", "usual/4": "onset", "usual/8": "offset"}  # the offset of "cut" is not there
+    phases = [ends.get(key, phase) for key, phase in zip(moving.index["key"], moving.index["phase"], strict=True)]
+    whole = Faces(moving.images, moving.index.assign(phase=phases))
+    shown = preprocess(whole, spec(frames="all", input=("onset-difference",)))
+    assert set(shown.index["clip"]) == {"level", "usual"}
+    assert "which 1 of 3 clips lack here, such as cut; left out: cut" in capfd.readouterr().err
+    images = {key: image[0] for key, image in zip(whole.index["key"], whole.images, strict=True)}
+    for key, image in zip(shown.index["key"], shown.images, strict=True):
+        first = images["level/30" if key.startswith("level") else "usual/4"]
+        assert np.array_equal(image[0], onset_difference(images[key], first))
+    cut = whole.select((whole.index["phase"] == "apex").to_numpy(dtype=bool))  # frames were chosen before
+    with pytest.raises(DataError, match="3 of 3 clips lack here"):
+        preprocess(cut, spec(frames="all", input=("onset-difference",)))
 
 
 def test_a_sheet_shows_every_channel():

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +86,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     images = [path for path in paths if not path.lower().endswith(".csv")]
     held: dict[str, Sequence[int]] = {}
     read: dict[str, str] = {}
+    _refuse_other_forms(root, [path for path in paths if path.lower().endswith(".csv") and path not in tables])
     if tables:
         table = min(tables, key=lambda path: ("fer2013" not in path.lower(), path.count("/"), path))
         rows, told, count = _from_table(root, table)
@@ -132,6 +133,22 @@ def columns(table: Path) -> dict[str, int]:
         return {}
     places = {name: head.index(name) for name in ("emotion", "pixels", "usage") if name in head}
     return places if {"emotion", "pixels"} <= set(places) else {}
+
+
+def _refuse_other_forms(root: Path, others: Sequence[str]) -> None:
+    """Raise DataError if a file that is called as the table is has not its columns, and say what it has."""
+    for path in others:
+        if PurePosixPath(path).name.lower() not in ("fer2013.csv", "icml_face_data.csv"):
+            continue
+        with (root / path).open("rb") as file:
+            line = file.readline(200).decode("utf-8-sig", errors="replace").strip()
+        if line.lower().replace(" ", "").startswith(("emotion;pixels", "emotion\tpixels")):
+            mark = "semicolons" if ";" in line else "tabs"
+            raise DataError(f"{root / path} must have commas between its columns, and has {mark}; save it with commas")
+        raise DataError(
+            f"{root / path} must begin with the columns emotion,pixels,Usage, and begins with '{line[:80]}'; "
+            "copy it anew"
+        )
 
 
 def entries(table: Path) -> Iterator[Entry]:

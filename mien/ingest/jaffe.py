@@ -69,5 +69,5 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 def recognise(look: Look) -> str | None:
     """Say by what the folder is JAFFE: one name of its kind."""
-    image = look.first(_EXACT.pattern)
+    image = look.first(_EXACT.pattern) or look.first(_IMAGE.pattern)  # exact ones first: the reason is shown
     return f"{image} is named as its photographs are" if image else None

@@ -49,6 +49,7 @@ SAID = {
 }
 _IMAGE = re.compile(r"(.*/)?((train|test)_([0-9]{1,6}))(_aligned)?\.[a-z]+", re.IGNORECASE)
 _LIST = re.compile(r"(.*/)?list_par?tition_label\.txt", re.IGNORECASE)
+_TABLE = re.compile(r"(.*/)?(train|test)_labels\.csv", re.IGNORECASE)  # as mirrors write it: image,label
 _LINE = re.compile(r"((train|test)_[0-9]{1,6})(?:_aligned)?\.[a-z]+[\s,]+([0-9]{1,3})", re.IGNORECASE)
 _FOLDER = re.compile(r"(?:.*/)?([1-7])/[^/]+")
 
@@ -67,11 +68,10 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     Labels come from the list if there is one, and only without one from folders called 1 to 7. Raises DataError as
     `listing` does.
     """
-    paths, findings = walk(root, IMAGE_SUFFIXES | {".txt"})
-    lists = [path for path in paths if _LIST.fullmatch(path)]
-    found, stray = matches(
-        [path for path in paths if not path.lower().endswith(".txt")], _IMAGE, "{train,test}_NNNNN[_aligned].jpg"
-    )
+    paths, findings = walk(root, IMAGE_SUFFIXES | {".txt", ".csv"})
+    lists = [path for path in paths if _LIST.fullmatch(path)][:1] or [path for path in paths if _TABLE.fullmatch(path)]
+    images = [path for path in paths if not path.lower().endswith((".txt", ".csv"))]
+    found, stray = matches(images, _IMAGE, "{train,test}_NNNNN[_aligned].jpg")
     there = [part for part in READER.parts if any(_part(image) == part for image in found)]
     part = spec.part or (there or list(READER.parts))[0]
     if spec.part is None and len(there) > 1:
@@ -80,7 +80,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         findings.append(Finding("warning", "not cropped", ".", "pictures are whole, not cropped to faces"))
     faults: dict[str, list[str]] = {}
     losses = Losses()
-    lines = _lines(root, lists[0], faults, losses) if lists else None
+    lines = [line for table in lists for line in _lines(root, table, faults, losses)] if lists else None
     rows = _rows([image for image in found if _part(image) == part], lines, faults, losses)
     others = tuple(image[0] for image in found if _part(image) != part)
     if others:
@@ -94,7 +94,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         findings.append(Finding("note", "labels of folders", ".", "there is no list, so labels are the folders' names"))
     findings += [*stray, *told(faults, SAID, ["repeated row"], losses), *whole(len(rows), IMAGES, "images")]
     read = {line.row: _key(line.name) for line in lines or ()}
-    return listing(root, rows, findings, spec, READER, [root / path for path in lists[:1]], part=part, read=read)
+    return listing(root, rows, findings, spec, READER, [root / path for path in lists], part=part, read=read)
 
 
 def recognise(look: Look) -> str | None:
@@ -152,7 +152,7 @@ def _lines(root: Path, table: str, faults: dict[str, list[str]], losses: Losses)
     lines: list[Line] = []
     seen: set[tuple[str, str]] = set()
     for number, content in enumerate(text(root / table).splitlines(), start=1):
-        if not content.strip():
+        if not content.strip() or (number == 1 and content.strip().lower() == "image,label"):
             continue
         row = f"{table}, row {number}"
         match = _LINE.fullmatch(content.strip())

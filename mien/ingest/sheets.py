@@ -406,14 +406,14 @@ def _check_size(size: int, limit: int = MAX_BYTES, what: str = "") -> None:
 
 
 def _workbook(sheet: Path) -> list[Page]:
-    with zipfile.ZipFile(sheet) as packed:
+    with sheet.open("rb") as file, zipfile.ZipFile(file) as packed:
         _check_size(sum(each.file_size for each in packed.infolist()))
         inside = [each for each in packed.infolist() if each.filename.startswith("xl/worksheets/")]
         _check_size(sum(each.file_size for each in inside), MAX_PAGES, " of pages")
         parts = _parts(packed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles, which nobody needs here
-            book = openpyxl.load_workbook(sheet, data_only=True, read_only=True)
+            book = openpyxl.load_workbook(file, data_only=True, read_only=True)
         try:
             found = []
             for page in book.worksheets:
@@ -421,8 +421,8 @@ def _workbook(sheet: Path) -> list[Page]:
                 cells = _limited(_texts(page.iter_rows(values_only=True)))
                 bare = Page(page.title, cells, page.sheet_state == "visible")
                 if page.title in parts:
-                    with packed.open(parts[page.title]) as file:
-                        bare = _marked(bare, file)
+                    with packed.open(parts[page.title]) as part:
+                        bare = _marked(bare, part)
                 found.append(bare)
             return found
         finally:
@@ -493,7 +493,7 @@ def _marked(page: Page, file: Any) -> Page:
             if "f" in inside and inside.get("v") is None and each.get("r"):
                 left, top, _, _ = range_boundaries(each.get("r", ""))
                 unstored.add((int(top or 1) - 1, int(left or 1) - 1))
-    tall = tuple(ref for ref in merged if _fill(page.cells, ref))
+    tall = tuple(ref for ref in sorted(merged) if _fill(page.cells, ref))
     return replace(
         page,
         hidden_rows=frozenset(rows),
