@@ -262,7 +262,9 @@ def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(c
     faces = clips({"level": (30, 34, 30), "cut": (8, 11, 8), "usual": (4, 8, 6)}, size=16)
     moving = faces.select(np.arange(2, len(faces)))
     ends = {"level/34": "offset", "usual/4": "onset", "usual/8": "offset"}  # the offset of "cut" is not there
-    phases = [ends.get(key, phase) for key, phase in zip(moving.index["key"], moving.index["phase"], strict=True)]
+    phases = [
+        ends.get(str(key), str(phase)) for key, phase in zip(moving.index["key"], moving.index["phase"], strict=True)
+    ]
     whole = Faces(moving.images, moving.index.assign(phase=phases))
     shown = preprocess(whole, spec(frames="all", input=("onset-difference",)))
     assert set(shown.index["clip"]) == {"level", "usual"}

@@ -244,9 +244,9 @@ def test_a_sparse_workbook_is_read_as_fast_as_its_cells(root: Path, last: str):
 
 def test_a_sheet_of_too_many_rows_is_refused_at_once(root: Path):
     line = ",".join(map(str, ROWS[0]))
-    (root / "CASME2-coding.csv").write_text(",".join(HEAD) + f"\n{line}" * 250_000)
+    (root / "CASME2-coding.csv").write_text(",".join(HEAD) + f"\n{line}" * 60_000)
     begin = time.monotonic()
-    with pytest.raises(DataError, match="at most 200,000 rows"):
+    with pytest.raises(DataError, match="at most 50,000 rows"):
         scan(root)
     assert time.monotonic() - begin < 10
 

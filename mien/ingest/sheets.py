@@ -27,7 +27,7 @@ from mien.spec import nearest
 Cells = list[list[str]]
 Columns = dict[str, tuple[str, ...]]  # what we call a column -> how sheets spell it, in small letters and digits alone
 MAX_CELLS = 5_000_000  # a damaged or hostile workbook may hold any number
-MAX_ROWS = 200_000  # that are not empty; the largest set of clips has some thousands
+MAX_ROWS = 50_000  # that are not empty; the largest set of clips has some thousands
 MAX_LINES = 1_048_576  # of a page, in any program
 MAX_BYTES = 200_000_000  # of a file, or of what is packed in a workbook
 MAX_PAGES = 30_000_000  # bytes of the pages in a workbook, unpacked
