@@ -408,3 +408,18 @@ def test_a_table_of_pixels_with_semicolons_says_so(tmp_path: Path):
     (tmp_path / "fer2013.csv").write_text("emotion;pixels;Usage\n0;1 2 3;Training\n")
     with pytest.raises(MienError, match="must have commas between its columns, and has semicolons"):
         scan(tmp_path, "fer2013")
+
+
+def test_each_misspelt_label_has_its_nearest(root: Path):
+    save(root, {"a": [[*ROWS[0][:6], "disgsut"], [*ROWS[1][:6], "hapiness"], ROWS[2]]})
+    with pytest.raises(DataError, match=r"disgsut: Did you mean 'disgust'\? hapiness: Did you mean 'happiness'\?"):
+        scan(root)
+
+
+@pytest.mark.parametrize("reader, name", [("jaffe", "KL.SU2.163.tiff"), ("kdef", "BM11SUS.JPG")])
+def test_a_folder_that_is_called_as_another_emotion_is_told(tmp_path: Path, reader: str, name: str):
+    draw(tmp_path / f"sad/{name}")
+    draw(tmp_path / f"surprised/{name.replace('2.163', '3.164').replace('11', '12')}")
+    listing = scan(tmp_path, reader)
+    assert set(listing.rows["emotion"]) == {"surprise"}
+    assert found(listing)["folder of another label"].where == f"sad/{name}"

@@ -572,7 +572,9 @@ def fold_all(
     folded = {label: fold(label, names, table) for label in labels}
     unknown = [label for label, emotion in folded.items() if emotion is None]
     if unknown:
-        hints = "".join(nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:1])
+        near = {label: nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:5]}
+        alone = len(unknown) == 1
+        hints = "".join(f"{hint if alone else f' {label}:{hint}'}" for label, hint in near.items() if hint)
         raise DataError(
             f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {some(unknown)} "
             f"{'is' if len(unknown) == 1 else 'are'} not; found: {some(labels, 20)}.{hints} "

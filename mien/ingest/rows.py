@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mien.errors import DataError
-from mien.ingest import WHOLE, Finding, IngestSpec, Listing, Reader, Unpack, label, no_dataset, some
+from mien.ingest import LEFT_OUT, WHOLE, Finding, IngestSpec, Listing, Reader, Unpack, fold, label, no_dataset, some
 from mien.ingest.copies import copies
 from mien.preprocess import Box
 
@@ -83,6 +83,7 @@ def listing(
     if twice:
         what = f"images that stand there more than once under one name, the first was taken: {len(twice)}"
         more.append(Finding("warning", "repeated image", some(twice), what, pictures=tuple(twice)))
+    more += folders_of_others(table)
     if not any(table["subject"]):
         what = "nobody knows who is who in this set, so no result on it can be subject-independent"
         more.append(Finding("warning", "no subjects", ".", what))
@@ -94,6 +95,17 @@ def listing(
 def picture_name(row: Row) -> str:
     """Return what the image of a row is called, as Listing.names does."""
     return row.path if row.place == WHOLE else f"{row.path}#{row.place}"
+
+
+def folders_of_others(table: pd.DataFrame) -> list[Finding]:
+    """Say which images lie in a folder that is called as another emotion than theirs is."""
+    unequal = []
+    for path, emotion in zip(table["path"], table["emotion"], strict=True):
+        named = fold(path.split("/")[-2], {}) if "/" in path else None
+        if named not in (None, LEFT_OUT, emotion):
+            unequal.append(path)
+    what = f"images in a folder that is called as another emotion than their label, which was believed: {len(unequal)}"
+    return [Finding("warning", "folder of another label", some(unequal), what)] if unequal else []
 
 
 def empty(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:

@@ -155,7 +155,7 @@ def pages(sheet: Path) -> list[Page]:
         if begin.startswith(b"\xd0\xcf\x11\xe0") or sheet.suffix.lower() == ".xls":
             raise _Old
         if sheet.suffix.lower() in (".xlsx", ".xlsm"):
-            raise DataError("it is no workbook")
+            raise DataError("it is no workbook; copy it anew")
         cells = _limited([_text(cell) for cell in row] for row in _csv(sheet.read_bytes()))
         return [Page("", cells)]
     except _Old:
@@ -163,6 +163,8 @@ def pages(sheet: Path) -> list[Page]:
             f"{sheet} must be a sheet in .xlsx or .csv, and is in the old .xls; open it and save it as .xlsx "
             "(a workbook that is locked by a password looks the same)"
         ) from None
+    except DataError as error:
+        raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}") from None
     except Exception as error:  # a damaged workbook fails in many ways
         raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}; copy it anew") from None
 
@@ -441,9 +443,9 @@ def _limited(rows: Iterable[list[str]]) -> Cells:
         filled = sum(map(bool, texts))
         count, full = count + filled, full + bool(filled)
         if count > MAX_CELLS:
-            raise DataError(f"it must have at most {MAX_CELLS:,} cells, and has more")
+            raise DataError(f"it must have at most {MAX_CELLS:,} cells, and has more; copy its table into a new sheet")
         if full > MAX_ROWS or line >= MAX_LINES:
-            raise DataError(f"it must have at most {MAX_ROWS:,} rows, and has more")
+            raise DataError(f"it must have at most {MAX_ROWS:,} rows, and has more; copy its table into a new sheet")
         cells.append(texts if filled else nothing)  # some sheets are formatted down to their millionth row
     while cells and not cells[-1]:
         cells.pop()
