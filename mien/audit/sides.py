@@ -94,7 +94,7 @@ def find(
     folders = [one for one in found if one.folder is not None]
     if synthetic and found[1].folder is None:
         raise UsageError(f"--synthetic says what a folder holds, and {test} is in the store already; leave it out")
-    runs = given.read(found, how, store)
+    runs = given.read(found, how, store, "test" if synthetic else "")
     labels = tuple(one.label for one in found)
     if test is not None:
         other = given.synthetic(runs["test"], store) if synthetic else runs["test"]

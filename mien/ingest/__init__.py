@@ -327,6 +327,7 @@ def run(
     workers: int | None = None,
     skip_unreadable: bool = False,
     crop_model: Path | None = None,
+    expected: Set[str] = frozenset(),
     **options: Any,
 ) -> Run:
     """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv, labels.csv and summary.json.
@@ -340,8 +341,8 @@ def run(
 
     The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by default the reader's, or
     the folder's); `options` are other fields of IngestSpec.
-    What was odd is told on stderr. Neither `workers` nor `skip_unreadable` names the run: they do not change what the
-    images become.
+    What was odd is told on stderr, but for the kinds that are `expected`. Neither `workers` nor `skip_unreadable` names
+    the run: they do not change what the images become.
 
     Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
     """
@@ -354,7 +355,7 @@ def run(
     draft = read_spec(IngestSpec, given, f"ingest {reader}")
     listing = depths.measured(scan(draft, root), draft.white)
     spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers), "part": listing.part})
-    _tell(listing.findings)
+    _tell([finding for finding in listing.findings if finding.kind not in expected])
 
     def build(out: Path, scratch: Path) -> None:
         shown, places, about_crop = _found(listing, spec, workers, crop_model, out)
