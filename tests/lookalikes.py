@@ -1,6 +1,7 @@
 """Drawn people in groups that look alike, with two or three photographs in their own light or in shared sessions."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from drawn import CANVAS, FOUR, UNITS
@@ -15,7 +16,7 @@ KEPT = {"hair_style", "glasses", "background", "cloth", "light", "ambient", "bea
 
 def toward(one: Identity, other: Identity, share: float) -> Identity:
     """A person who looks like `one`, moved by a share of the way to `other` in every measure."""
-    changed = {"texture": other.texture}
+    changed: dict[str, Any] = {"texture": other.texture}
     for field in fields(Identity):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
         if field.name in KEPT or field.name in changed or isinstance(mine, str):
