@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -423,3 +424,37 @@ def test_a_folder_that_is_called_as_another_emotion_is_told(tmp_path: Path, read
     listing = scan(tmp_path, reader)
     assert set(listing.rows["emotion"]) == {"surprise"}
     assert found(listing)["folder of another label"].where == f"sad/{name}"
+
+
+@pytest.mark.parametrize("name", ["reg_img22 - Copy (24).jpg", "reg_img22 24.jpg", "reg_img22 copy 24.jpg"])
+def test_a_copy_does_not_stand_in_for_a_frame_that_is_not_there(root: Path, name: str):
+    save(root, {"a": ROWS})
+    (root / "Cropped/sub03/EP04_02/reg_img24.jpg").rename(root / "Cropped/sub03/EP04_02" / name)
+    listing = scan(root)
+    assert listing.rows["frame"].tolist()[:4] == [21, 22, 23, 25] and "copy" in found(listing)
+
+
+def test_clips_that_are_left_out_for_their_numbers_are_accounted_for(root: Path):
+    save(root, {"a": ROWS})
+    for number in range(1, 31):
+        draw(root / f"Cropped/sub03/EP04_02/reg_img{number}.jpg")
+    listing = scan(root)
+    assert len(found(listing)["unknown numbers"].pictures) == 30 and accounts.UNNAMED not in found(listing)
+
+
+def test_votes_on_pictures_that_are_not_there_are_counted(tmp_path: Path):
+    draw(tmp_path / "FER2013Test/fer0000002.png")
+    head = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    lines = [f"PrivateTest,fer{number:07d}.png,9,0,0,0,0,0,0,0,0,0" for number in range(50)]
+    (tmp_path / "fer2013new.csv").write_text("\n".join([head, *lines]))
+    assert found(scan(tmp_path, "ferplus"))["row without file"].what.endswith(": 49")
+
+
+def test_images_of_affectnet_that_lie_elsewhere_are_named(tmp_path: Path):
+    for name in ("images/3.jpg", "images/3 (1).jpg", "4.jpg"):
+        draw(tmp_path / "val_set" / name)
+    (tmp_path / "val_set/annotations").mkdir()
+    np.save(tmp_path / "val_set/annotations/3_exp.npy", np.array("2"))
+    listing = scan(tmp_path, "affectnet")
+    assert len(listing.rows) == 1 and found(listing)["misplaced image"].what.endswith(": 2")
+    assert accounts.UNNAMED not in found(listing)
