@@ -553,7 +553,7 @@ def test_other_pictures_are_not_ours(home: World, built: Path, tmp_path: Path):
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"x" * 99])
 def test_what_is_no_picture_is_told(tmp_path: Path, data: bytes):
     (tmp_path / "x.png").write_bytes(data)
-    with pytest.raises(DataError, match="must be a picture"):
+    with pytest.raises(DataError, match="must be an image"):
         publish.identify(tmp_path / "x.png")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 import warnings
@@ -366,6 +367,196 @@ def test_damage_is_found_when_the_checksums_were_written_anew(copy: Path, damage
 def test_damage_is_found_by_checksums(copy: Path, change: Callable[[Path], None], said: str):
     change(copy)
     with pytest.raises(DataError, match=said):
+        publish.check(copy, libraries=False)
+
+
+# Read as an attacker's work: what disagrees is found, whatever else was made to fit
+
+
+def other_forms(folder: Path) -> None:
+    edit_json(folder / "provenance/release.json", lambda told: told.update(formats=["parquet", "webdataset"]))
+
+
+def another_folder_of_images(folder: Path) -> None:
+    shutil.copytree(folder / "imagefolder/train", folder / "imagefolder/extra")
+
+
+def an_unlisted_form(folder: Path) -> None:
+    edit_json(folder / "provenance/release.json", lambda told: told.update(formats=["parquet", "imagefolder"]))
+    for path in (folder / "README.md", folder / "DATASHEET.md"):
+        path.write_text(path.read_text().replace("webdataset", "x"))
+
+
+def counts_that_are_huge(folder: Path) -> None:
+    edit_json(folder / "provenance/release.json", lambda told: told["counts"]["train"].update(fear=10**8))
+
+
+def html_in_the_card(folder: Path) -> None:
+    replace(folder / "README.md", "## Load it", "<img src=x onerror=f()>\n\n## Load it")
+
+
+def html_in_the_datasheet(folder: Path) -> None:
+    replace(folder / "DATASHEET.md", "## Motivation", "<b>x</b>\n\n## Motivation")
+
+
+def another_licence_text(folder: Path) -> None:
+    replace(folder / "LICENSE", "cc-by-4.0", "cc0-1.0")
+
+
+def a_set_in_croissant(folder: Path) -> None:
+    edit_json(folder / "croissant.json", lambda told: told["recordSet"].append({"@id": "x", "name": "x"}))
+
+
+def an_audit_without_checks(folder: Path) -> None:
+    edit_json(folder / "audit/audit.json", lambda told: told.update(checks=[]))
+
+
+def a_check_that_fails(folder: Path) -> None:
+    edit_json(folder / "audit/audit.json", lambda told: told["checks"][0].update(verdict="fail"))
+
+
+def a_page_with_a_script(folder: Path) -> None:
+    replace(folder / "audit/index.html", "<h1>", "<script>f()</script><h1>")
+
+
+def a_page_with_a_face(folder: Path) -> None:
+    replace(folder / "audit/index.html", "<h1>", "<img src='data:image/png;base64,AA'><h1>")
+
+
+def a_field_in_the_lineage(folder: Path) -> None:
+    edit_json(folder / "provenance/lineage.json", lambda told: told[0]["spec"].update(subject_pattern="(Anna)"))
+
+
+def an_override_of_nobody(folder: Path) -> None:
+    edit_json(folder / "provenance/gates.json", lambda told: told[0].update(outcome="overridden"))
+
+
+def aliases_in_the_yaml(folder: Path) -> None:
+    replace(folder / "README.md", "license: cc-by-4.0", "license: &a cc-by-4.0\nx: *a")
+
+
+def a_formula_in_the_results(folder: Path) -> None:
+    (folder / "results").mkdir()
+    (folder / "results/x.csv").write_text("study\n=1+1\n")
+
+
+def a_picture_of_another_size(folder: Path) -> None:
+    changed, out = rows(folder), io.BytesIO()
+    Image.new("L", (4000, 4000)).save(out, "PNG")
+    changed[0]["image"]["bytes"], changed[0]["sha256"] = out.getvalue(), hashlib.sha256(out.getvalue()).hexdigest()
+    keep(folder, changed)
+
+
+def a_picture_of_another_kind(folder: Path) -> None:
+    changed = rows(folder)
+    changed[0]["image"]["bytes"] = b"%!PS-Adobe-3.0 EPSF-3.0\n"
+    keep(folder, changed)
+
+
+HOSTILE = [
+    *(other_forms, another_folder_of_images, an_unlisted_form, counts_that_are_huge, html_in_the_card),
+    *(html_in_the_datasheet, another_licence_text, a_set_in_croissant, an_audit_without_checks, a_check_that_fails),
+    *(a_page_with_a_script, a_page_with_a_face, a_field_in_the_lineage, an_override_of_nobody, aliases_in_the_yaml),
+    *(a_formula_in_the_results, a_picture_of_another_size, a_picture_of_another_kind),
+]
+
+
+@pytest.mark.parametrize("forge", HOSTILE, ids=lambda forge: forge.__name__)
+def test_a_forged_release_is_found_out(copy: Path, forge: Callable[[Path], None]):
+    forge(copy)
+    seal(copy)
+    with pytest.raises(UsageError) as found:
+        publish.check(copy, libraries=False)
+    assert found.value.exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private build, of a set whose terms are not known."""
+    home = world(tmp_path_factory.mktemp("hidden"), name="casme2")
+    return publish.build("made", home.root / "release", home.store, home.answers, private=True)
+
+
+@pytest.mark.parametrize("deeper", [False, True])
+def test_a_private_build_does_not_become_public_by_a_word(hidden: Path, tmp_path: Path, deeper: bool):
+    folder = Path(shutil.copytree(hidden, tmp_path / "x"))
+    edit_json(folder / "provenance/release.json", lambda told: told.update(private=False))
+    replace(folder / "provenance/gates.json", '"outcome": "private"', '"outcome": "passed"')
+    if deeper:  # in two of the three documents, too
+        text = (folder / "README.md").read_text().replace("Private build", "Build").replace("| private |", "| passed |")
+        (folder / "README.md").write_text(text)
+        replace(folder / "LICENSE", "Private build: this folder is not to be passed on.", "")
+    seal(folder)
+    with pytest.raises(DataError, match=r"DATASHEET\.md must not say that the build is private"):
+        publish.push(folder, "me/faces", "public", dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("checksums.sha256", bytes(range(256))), ("provenance/release.json", b"[" * 10**5),
+        ("provenance/release.json", b'{"counts": ' + b"9" * 6000 + b"}"), ("provenance/gates.json", b'{"a":' * 10**5),
+        ("provenance/lineage.json", b"null"), ("provenance/card.json", b"{}"), ("provenance/answers.json", b"\xff"),
+        ("README.md", b"---\n" + b"[" * 5000 + b"\n---\n"), ("README.md", b"---\na: &x [1]\nb: *x\n---\n"),
+        ("CITATION.cff", b"{" * 5000), ("croissant.json", b"1" * 5000), ("audit/audit.json", b"[]"),
+        ("registry.parquet", b"PAR1" * 9), ("webdataset/train-000000.tar", b"\0" * 512),
+        ("sheets/contact.png", b"\x89PNG"),
+    ],
+)  # fmt: skip
+def test_files_that_are_nothing_end_in_one_message(copy: Path, name: str, data: bytes):
+    (copy / name).write_bytes(data)
+    if name != "checksums.sha256":
+        seal(copy)
+    with pytest.raises(UsageError) as found:
+        publish.check(copy, libraries=False)
+    assert str(found.value).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("phash", ["zz", "0x1", "-1", "ABCDEF0123456789", ""])
+def test_a_registry_of_other_hashes_is_refused(copy: Path, phash: str):
+    table = pd.read_parquet(copy / "registry.parquet")
+    table.assign(phash=phash).to_parquet(copy / "registry.parquet", index=False)
+    with pytest.raises(DataError, match="16 hexadecimal digits"):
+        publish.identify(copy / "sheets/contact.png", copy)
+    table.assign(phash=range(len(table))).to_parquet(copy / "registry.parquet", index=False)
+    with pytest.raises(DataError, match="16 hexadecimal digits"):
+        publish.identify(copy / "sheets/contact.png", copy)
+
+
+@pytest.mark.parametrize("name", ["README.md", "imagefolder/train/fear/000/fear-00000.png", "pipe.png", "data/x"])
+def test_pipes_are_not_waited_for(copy: Path, name: str):
+    (copy / name).unlink(missing_ok=True)
+    os.mkfifo(copy / name)
+    with pytest.raises(DataError, match="is a pipe"):
+        publish.check(copy, libraries=False)
+
+
+def test_a_name_does_not_speak_to_the_terminal(copy: Path):
+    (copy / "data" / "\x1b[2Jx").write_text("x")
+    with pytest.raises(DataError) as found:
+        publish.check(copy, libraries=False)
+    assert "\x1b" not in str(found.value)
+
+
+FOREIGN = (
+    *(".DS_Store", "data/Thumbs.db", "imagefolder/train/desktop.ini", "imagefolder/train/fear/000/._fear-00000.png"),
+    *(".gitattributes", ".cache/huggingface/download/README.md.lock", ".git/objects/ab/cd", "webdataset/.DS_Store"),
+)
+
+
+def test_what_systems_and_hubs_leave_is_passed_over_and_told(copy: Path):
+    for name in FOREIGN:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("x")
+    found = publish.check(copy, libraries=False)
+    assert set(found.foreign) == {*FOREIGN[:5], ".cache/huggingface", ".git", "webdataset/.DS_Store"}
+
+
+@pytest.mark.parametrize("name", [".cache/other/x", ".gitx", "data/.concealed", "x/.gitattributes", "notes.txt"])
+def test_what_only_looks_so_is_no_part_of_a_release(copy: Path, name: str):
+    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+    (copy / name).write_text("x")
+    with pytest.raises(DataError, match="does not belong in a release"):
         publish.check(copy, libraries=False)
 
 

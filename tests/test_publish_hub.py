@@ -194,6 +194,19 @@ def test_a_damaged_release_is_not_sent(hub: Hub, release: Path, tmp_path: Path):
     assert not hub.asked
 
 
+def test_what_systems_leave_is_not_sent(
+    hub: Hub, release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    for name, data in [*contents(release).items(), ("sheets/Thumbs.db", b"x"), (".cache/huggingface/a/b.lock", b"")]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    publish.push(tmp_path, "me/faces")
+    assert hub.files["me/faces"] == contents(release)
+    said = capfd.readouterr().err
+    assert "passed over, and not sent: .cache/huggingface, sheets/Thumbs.db" in said
+    assert len(said.splitlines()) <= 5 and not caplog.records  # no bars, no lines of the hub's own
+
+
 def test_a_private_build_is_never_opened(hub: Hub, tmp_path: Path):
     home = world(tmp_path / "w", name="casme2")
     folder = publish.build("made", tmp_path / "out", home.store, home.answers, private=True)

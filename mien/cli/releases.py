@@ -70,6 +70,8 @@ def publish_check(folder: Annotated[Path, typer.Argument(help="A release.", meta
 
     found = publish.check(folder)
     print(f"{folder}: {', '.join(f'{split} {count:,} images' for split, count in found.counts.items())}")
+    if found.foreign:
+        print(f"passed over, no part of it: {', '.join(found.foreign)}")
     print(f"as it was built: {', '.join(found.compared)}")
     if found.skipped:
         print(f"skipped, not installed: {', '.join(found.skipped)}")

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mien import __version__, escape, licences
 from mien.publish.formats import features
 from mien.publish.gates import Decision
-from mien.publish.origin import Origin
+from mien.publish.origin import Origin, Source
 from mien.publish.questions import OTHER, Answers
 
 CARD, DATASHEET, CITATION, LICENCE = "README.md", "DATASHEET.md", "CITATION.cff", "LICENSE"
@@ -48,59 +48,78 @@ def told(
     steps: Mapping[str, int | None],
 ) -> dict[str, Any]:
     """Return what all documents of a release share: `rows` counts by split and class, `steps` by run."""
-    data = answers.model_dump(mode="json")
-    classes = list(origin.faces.classes)
     how = [_drawn(run.spec, steps[name]) for name, run in origin.makers.items()]
-    excluded = [*EXCLUDED, *([data["uses"]["excluded"]] if data["uses"]["excluded"] else [])]
+    release = {
+        "classes": list(origin.faces.classes),
+        "counts": {split: dict(counts) for split, counts in rows.items()},
+        "size": list(origin.faces.size),
+        "run": origin.run.name,
+        "content": origin.run.content,
+        "mien": __version__,
+        "private": private,
+        "signed": signed,
+        "studies": list(studies),
+        "formats": list(forms),
+    }
+    kept = {
+        "made_by": f"Images were drawn by {'; '.join(dict.fromkeys(how))}.",
+        "generators": [_generator(name, run.spec) for name, run in origin.generators.items()],
+        "sources": [_source(one) for one in origin.sources],
+        "table": origin.classes.to_dict("records"),
+        "warnings": warnings(origin),
+        "preprocessing": _prepared(origin),
+        "audit": audit,
+    }
+    gates = [
+        {"gate": one.gate, "outcome": one.outcome, "text": one.text}
+        | ({"override": one.override.model_dump(mode="json")} if one.override else {})
+        for one in decisions
+    ]
+    return again(release, answers, gates, kept)
+
+
+KEPT = ("made_by", "generators", "sources", "table", "warnings", "preprocessing", "audit")
+"""What documents say and nothing else in a release does: provenance/card.json holds it, to write them again."""
+
+
+def again(
+    release: Mapping[str, Any], answers: Answers, gates: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what all documents of a release share, from what stands in its provenance alone."""
+    data = answers.model_dump(mode="json")
+    named = ("classes", "counts", "size", "run", "content", "mien", "private", "signed", "studies", "formats")
     return {
+        **{name: release[name] for name in named},
+        **{name: kept[name] for name in KEPT},
         "answers": data,
         "asks": list(answers.dataset.asks),
         "conditions": [licences.CONDITIONS[one] for one in answers.dataset.asks],
         "licence_link": licences.link(answers.dataset.licence),
         "licence_title": answers.dataset.licence_name if answers.dataset.licence == OTHER else answers.dataset.licence,
-        "classes": classes,
-        "splits": list(rows),
-        "counts": {split: dict(counts) for split, counts in rows.items()},
-        "total": len(origin.faces),
-        "size": list(origin.faces.size),
-        "run": origin.run.name,
-        "content": origin.run.content,
-        "mien": __version__,
-        "made_by": f"Images were drawn by {'; '.join(dict.fromkeys(how))}.",
-        "generators": [_generator(name, run.spec) for name, run in origin.generators.items()],
-        "sources": [
-            {
-                "name": one.terms.name,
-                "dataset": one.dataset,
-                "licence": one.licence,
-                "told": one.told,
-                "citation": one.citation,
-                "originals": one.terms.originals,
-                "derived": one.terms.derived,
-                "terms": one.terms.source,
-                "asks": [licences.CONDITIONS[each] for each in one.terms.conditions],
-            }
-            for one in origin.sources
-        ],
-        "table": origin.classes.to_dict("records"),
-        "warnings": warnings(origin),
-        "decisions": [
-            {"gate": one.gate, "outcome": one.outcome, "text": one.text}
-            | ({"override": one.override.model_dump(mode="json")} if one.override else {})
-            for one in decisions
-        ],
-        "private": private,
-        "signed": signed,
-        "audit": audit,
-        "studies": list(studies),
-        "formats": list(forms),
-        "excluded": excluded,
+        "splits": list(release["counts"]),
+        "total": sum(sum(counts.values()) for counts in release["counts"].values()),
+        "decisions": list(gates),
+        "excluded": [*EXCLUDED, *([data["uses"]["excluded"]] if data["uses"]["excluded"] else [])],
         "labels_are": LABELS,
         "marks_are": FREE_OF_MARKS,
-        "preprocessing": _prepared(origin),
         "filtering": "Every image that was drawn is here; none was left out or changed afterwards.",
         "keywords": [*dict.fromkeys(["facial expressions", "synthetic", "images", *data["dataset"]["keywords"]])],
         "bibtex": bibtex(answers),
+    }
+
+
+def _source(one: Source) -> dict[str, Any]:
+    """Return what is told of a source."""
+    return {
+        "name": one.terms.name,
+        "dataset": one.dataset,
+        "licence": one.licence,
+        "told": one.told,
+        "citation": one.citation,
+        "originals": one.terms.originals,
+        "derived": one.terms.derived,
+        "terms": one.terms.source,
+        "asks": [licences.CONDITIONS[each] for each in one.terms.conditions],
     }
 
 

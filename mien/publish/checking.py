@@ -4,9 +4,12 @@ Checksums find what was damaged; what they cannot find, because whoever changed 
 holding against each other what stands in the release more than once: pixels, labels, hashes, marks, counts, documents.
 """
 
+import csv
 import hashlib
 import importlib.util
+import io
 import json
+import os
 import re
 import tarfile
 import warnings
@@ -19,21 +22,26 @@ import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 
+from mien import __version__
 from mien.errors import DataError, UsageError
+from mien.escape import bare, printable
+from mien.escape import cell as escaped_cell
+from mien.faces import EMOTIONS
 from mien.hashes import perceptual_hash
+from mien.outside import foreign, read_text
 from mien.progress import say, track
-from mien.publish import card, croissant, formats, loading, marks, registry
+from mien.publish import card, croissant, formats, lineage, loading, marks, registry
 from mien.publish.formats import BESIDE, Layout
-from mien.publish.questions import OPEN
+from mien.publish.questions import OPEN, UNANSWERED, Answers
 
 SUMS = "checksums.sha256"
-RELEASE, LINEAGE, GATES, ANSWERS = (
-    f"provenance/{name}.json" for name in ("release", "lineage", "gates", "answers")
+RELEASE, LINEAGE, GATES, ANSWERS, KEPT = (
+    f"provenance/{name}.json" for name in ("release", "lineage", "gates", "answers", "card")
 )  # fmt: skip
 SHEET = "sheets/contact.png"
 NEEDED = (
     *(card.CARD, card.DATASHEET, card.CITATION, card.LICENCE, croissant.FILE, registry.FILE, SUMS),
-    *(RELEASE, LINEAGE, GATES, ANSWERS, SHEET),
+    *(RELEASE, LINEAGE, GATES, ANSWERS, KEPT, SHEET),
 )
 PLACES = re.compile(
     r"data/[a-z]+-00000-of-00001\.parquet|imagefolder/[a-z]+/(metadata\.csv|[a-z]+/[0-9]{3}/[a-z]+-[0-9]+\.png)"
@@ -41,9 +49,23 @@ PLACES = re.compile(
 )
 """Where files may lie beside those that are needed: whatever lies elsewhere has no business in a release."""
 
+PRIVATE = {card.CARD: "Private build", card.DATASHEET: "it is not to be passed on", card.LICENCE: "Private build"}
+"""How each document says that a build is private."""
+
 LIBRARIES = ("datasets", "webdataset", "mlcroissant")
 MANY = 20  # faults that are told
 AT_ONCE = 500  # images whose hashes are worked out at once
+DEEP = 8  # folders within folders that a release has at most
+LEAST = 100  # bytes that an image takes in a file of many, with its digests
+MOST_YAML = 200_000  # letters of a card's head
+MEMBER = 64 << 20  # bytes of a file in a shard
+HUB = re.compile(r"\.git(/.*)?|\.gitattributes|\.cache/huggingface(/.*)?|\.cache")  # what a hub or git leaves
+ACTIVE = re.compile(
+    r"<\s*(script|iframe|object|embed|img|image|video|audio|canvas|link|meta\s+http-equiv|base|form)\b|\bon\w+\s*="
+    r"|javascript:|data:(image|text)|url\(|@import",
+    re.IGNORECASE,
+)
+"""What a page in a release must be free of: it would load or do something, or show a picture."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,7 @@ class Checked:
     counts: dict[str, int]
     compared: tuple[str, ...]
     skipped: tuple[str, ...]
+    foreign: tuple[str, ...] = ()  # what the system or the hub left there, which is passed over
 
 
 @dataclass(frozen=True)
@@ -68,19 +91,73 @@ class Row:
     phash: str
     seed: int
     generator: str
+    size: int  # bytes of the file
 
 
 def open_release(folder: Path) -> dict[str, Any]:
     """Return provenance/release.json; raises UsageError if the folder is no release."""
     try:
-        told = json.loads((folder / RELEASE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        told = _json(folder / RELEASE)
+    except UsageError as error:
         raise UsageError(f"{folder} must be a release that `mien publish build` wrote, and is not: {error}") from None
-    kinds = {"name": str, "version": str, "licence": str, "private": bool, "signed": bool, "run": str, "content": str}
-    kinds |= {"classes": list, "size": list, "counts": dict, "formats": list, "mien": str}
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in kinds.items()):
-        raise UsageError(f"{folder / RELEASE} must be what `mien publish build` wrote, and is not")
+    wrong = next(_unsound(told), "")
+    if wrong:
+        raise UsageError(f"{folder / RELEASE} must be what `mien publish build` wrote, and is not: {wrong}")
     return told
+
+
+def _unsound(told: Any) -> Iterator[str]:
+    """Yield what is wrong with the form of release.json."""
+    kinds = {"name": str, "version": str, "licence": str, "private": bool, "signed": bool, "run": str, "content": str}
+    kinds |= {"classes": list, "size": list, "counts": dict, "formats": list, "studies": list, "mien": str}
+    if not isinstance(told, dict):
+        yield "it holds no fields"
+        return
+    yield from (
+        f"{name} is missing or of another kind" for name, kind in kinds.items() if type(told.get(name)) is not kind
+    )
+    classes, counts, size = told["classes"], told["counts"], told["size"]
+    if classes != [name for name in EMOTIONS if name in classes] or not classes:
+        yield "classes must be expression labels, each once and in their order"
+    if not counts or not set(counts) <= {"train", "test"}:
+        yield "counts must be of the splits train and test"
+    for split in counts.values():
+        sound = isinstance(split, dict) and list(split) == classes
+        if not sound or not all(type(number) is int and 0 <= number < 10**9 for number in split.values()):
+            yield "counts must be a number for each class"
+    if len(size) != 3 or not all(type(number) is int and 0 < number <= 4096 for number in size):
+        yield "size must be three numbers: channels, height, width"
+    if "parquet" not in told["formats"] or not all(name in formats.FORMATS for name in told["formats"]):
+        yield f"formats must be among {', '.join(formats.FORMATS)}, Parquet among them"
+    if not all(isinstance(name, str) for name in told["studies"]):
+        yield "studies must be names"
+
+
+def _json(path: Path) -> Any:
+    """Return what a JSON file of a release holds; raises DataError if it is a link, no file, too large or no JSON."""
+    if path.is_symlink():
+        raise DataError(f"{path} is a link, and must be a file")
+    try:
+        return json.loads(read_text(path, "a JSON file"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise DataError(f"{path} must be a JSON file, and is not: {printable(reason)[:200]}") from None
+
+
+class _Plain(yaml.SafeLoader):
+    """Reads YAML in which nothing stands for something else: a few such lines can stand for more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise DataError("it has an alias, which a card has not")
+        return super().compose_node(parent, index)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _yaml(text: str) -> Any:
+    """Return what YAML says; raises DataError if it is none, or has more than a card says."""
+    if len(text) > MOST_YAML:
+        raise DataError(f"it is longer than {MOST_YAML:,} letters")
+    return yaml.load(text, _Plain)  # a safe loader
 
 
 def check(folder: Path, *, libraries: bool = True) -> Checked:
@@ -89,7 +166,10 @@ def check(folder: Path, *, libraries: bool = True) -> Checked:
     With `libraries`, those of LIBRARIES that are installed load it too. Raises DataError with all that differs.
     """
     told = open_release(folder)
-    faults = list(files(folder))
+    present, foreign, odd = members(folder)
+    if odd:  # what is no plain file is not opened
+        _raise(folder, odd)
+    faults = list(files(present))
     rows: list[Row] = []
     compared, skipped = ["checksums"], []
     for name, work in _parts(folder, told, rows).items():
@@ -107,16 +187,22 @@ def check(folder: Path, *, libraries: bool = True) -> Checked:
                 faults += _safely(name, lambda name=name: loading.LOADERS[name](folder, told, rows))
             compared.append(name)
     if faults:
-        more = f"\n  and {len(faults) - MANY} more" if len(faults) > MANY else ""
-        lines = "\n".join(f"  {fault}" for fault in faults[:MANY])
-        raise DataError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{lines}{more}")
+        _raise(folder, faults)
     counts = {split: sum(row.split == split for row in rows) for split in told["counts"]}
-    return Checked(counts, tuple(compared), tuple(skipped))
+    return Checked(counts, tuple(compared), tuple(skipped), tuple(foreign))
+
+
+def _raise(folder: Path, faults: list[str]) -> None:
+    """Raise DataError with what is wrong, one line a fault, whatever the files of the release hold."""
+    more = f"\n  and {len(faults) - MANY} more" if len(faults) > MANY else ""
+    lines = "\n".join(f"  {printable(fault)[:400]}" for fault in faults[:MANY])
+    raise DataError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{lines}{more}")
 
 
 def _parts(folder: Path, told: dict[str, Any], rows: list[Row]) -> dict[str, Callable[[], Iterator[str]]]:
     """Return what is compared, by name and in order; the first part fills `rows`, which the others are held against."""
     parts = {
+        "formats": lambda: forms(folder, told),
         "parquet": lambda: images(folder, told, rows),
         "registry": lambda: registered(folder, rows),
         "card": lambda: documents(folder, told, rows),
@@ -144,16 +230,51 @@ def _safely(name: str, work: Callable[[], Iterator[str]]) -> list[str]:
 # Files
 
 
-def files(folder: Path) -> Iterator[str]:
+def members(folder: Path) -> tuple[dict[str, Path], list[str], list[str]]:
+    """Return the plain files of a release by name, what systems and hubs left there, and what is neither."""
+    present: dict[str, Path] = {}
+    foreign: list[str] = []
+    odd: list[str] = []
+    waiting = [("", folder, 0)]
+    while waiting:
+        below, place, depth = waiting.pop()
+        with os.scandir(place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            name = below + entry.name
+            if entry.is_symlink():
+                odd.append(f"{name} is a link, and must be a file; download it as files (hf download --local-dir)")
+            elif not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
+                odd.append(f"{name} is a pipe, a socket or a device, and must be a file")
+            elif name != ".cache" and passed_over(name):
+                foreign.append(name)
+            elif entry.is_file(follow_symlinks=False):
+                present[name] = Path(entry.path)
+            elif depth < DEEP:
+                waiting.append((f"{name}/", Path(entry.path), depth + 1))
+            else:
+                odd.append(f"{name} lies deeper than any file of a release")
+    return present, sorted(foreign), odd
+
+
+def passed_over(name: str) -> bool:
+    """Whether a name within a release is one that a system or a hub leaves there, and is no part of it."""
+    return HUB.fullmatch(name) is not None or foreign(name)
+
+
+def files(present: Mapping[str, Path]) -> Iterator[str]:
     """Yield what is wrong with the files themselves: missing, added, altered, or where none belongs."""
-    present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
     yield from (f"{name} is missing" for name in NEEDED if name not in present)
     yield from (f"{name} does not belong in a release" for name in sorted(present) if not _expected(name))
-    yield from (f"{name} is a link" for name, path in sorted(present.items()) if path.is_symlink())
     if SUMS not in present:
         return
-    known = {}
-    for line in present[SUMS].read_text(encoding="utf-8").splitlines():
+    known: dict[str, str] = {}
+    try:
+        lines = read_text(present[SUMS], "a list of checksums").splitlines()
+    except DataError as error:
+        yield f"{SUMS}: {error}"
+        return
+    for line in lines:
         digest, _, name = line.partition("  ")
         known[name] = digest
     yield from (f"{name} is missing, and {SUMS} has it" for name in sorted(known.keys() - present.keys()))
@@ -174,12 +295,16 @@ def _expected(name: str) -> bool:
 def images(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
     """Yield what is wrong with the Parquet files: each image's bytes, pixels, hashes, mark and label; fill `rows`."""
     splits = list(told["counts"])
-    found = {path.name for path in (folder / "data").glob("*")}
+    found = {path.name for path in (folder / "data").glob("*") if not passed_over(path.name)}
     yield from _differ("splits", {Layout(folder).parquet(split).name for split in splits}, found)
     for split in splits:
         path = Layout(folder).parquet(split)
         schema = pq.read_schema(path)
-        yield from _differ("columns", list(formats.FIELDS), schema.names)
+        number, needed = pq.read_metadata(path).num_rows, sum(told["counts"][split].values())
+        if number != needed or number * LEAST > path.stat().st_size:
+            yield f"{split} must have {needed:,} images, and says that it has {number:,}"
+            return
+        yield from _differ("columns", [*formats.FIELDS.items()], [(one.name, one.type) for one in schema])
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"null"))
         yield from _differ("features", {"info": {"features": formats.features(told["classes"])}}, described)
         yield from _split(path, split, told, rows)
@@ -206,16 +331,24 @@ def _split(path: Path, split: str, told: Mapping[str, Any], rows: list[Row]) -> 
 
 def _batch(batch: list[dict[str, Any]], split: str, told: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
     for row in batch:
-        seen = marks.read(row["image"]["bytes"], row["image_id"])
         label = told["classes"][row["label"]] if 0 <= row["label"] < len(told["classes"]) else ""
         rows.append(
             Row(
                 row["image_id"], label, row["label"], row["split"], row["sha256"], row["pixels_sha256"], row["phash"],
-                row["seed"], row["generator_id"],
+                row["seed"], row["generator_id"], len(row["image"]["bytes"]),
             )
         )  # fmt: skip
-        for fault in _image(row, seen, label, split, told):
+        faults = _picture(row["image"]["bytes"], told["size"])
+        for fault in faults or _image(row, marks.read(row["image"]["bytes"], row["image_id"]), label, split, told):
             yield f"{row['image_id']}: {fault}"
+
+
+def _picture(data: bytes, size: list[int]) -> list[str]:
+    """Return why a file is no PNG of the size that the release has, before it is unpacked; nothing if it is one."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
+        return ["it is no PNG file"]
+    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    return [] if [height, width] == size[1:] else [f"must be {size[1]} x {size[2]}, and is {height} x {width}"]
 
 
 def _image(row: Mapping[str, Any], seen: marks.Seen, label: str, split: str, told: Mapping[str, Any]) -> Iterator[str]:
@@ -256,6 +389,20 @@ def registered(folder: Path, rows: list[Row]) -> Iterator[str]:
     yield from _rows_differ(ours, table)
 
 
+def forms(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where the forms that lie in the folder are not those that release.json names."""
+    for name, place in {"imagefolder": "imagefolder", "webdataset": "webdataset"}.items():
+        if (folder / place).exists() != (name in told["formats"]):
+            here = "lies there" if (folder / place).exists() else "does not lie there"
+            yield f"{place}/ {here}, and release.json names the forms {', '.join(told['formats'])}"
+    for name in ("imagefolder", "webdataset"):
+        found = {path.name for path in (folder / name).glob("*") if not passed_over(path.name)}
+        ours = {Layout(folder).folder(one).name if name == "imagefolder" else Layout(folder).shard(one).name
+                for one in told["counts"]}  # fmt: skip
+        if name in told["formats"]:
+            yield from _differ(f"parts of {name}", ours, found)
+
+
 def folders(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
     """Yield where the folders of images differ from the Parquet files: rows, files and bytes, both ways."""
     for split in told["counts"]:
@@ -263,7 +410,8 @@ def folders(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[
         table = pd.read_csv(root / "metadata.csv", dtype="str", keep_default_na=False)
         yield from _differ("columns of metadata.csv", ["file_name", *BESIDE], list(table.columns))
         names = [str(name) for name in table["file_name"]]
-        named, there = set(names), {path.relative_to(root).as_posix() for path in root.rglob("*.png")}
+        there = {path.relative_to(root).as_posix() for path in root.rglob("*.png") if not passed_over(path.name)}
+        named = set(names)
         yield from (f"{split}/{name} has no row: loaders pass it over" for name in sorted(there - named)[:3])
         yield from (f"{split}/{name} has a row and is not there" for name in sorted(named - there)[:3])
         yield from _rows_differ(_beside(rows, split), table.drop(columns="file_name"))
@@ -280,6 +428,9 @@ def shards(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[s
         samples: dict[str, dict[str, bytes]] = {}
         with tarfile.open(Layout(folder).shard(split)) as tar:
             for member in tar:
+                if not member.isreg() or member.issparse() or member.size > MEMBER or len(samples) > len(rows):
+                    yield f"{split}: {member.name} is no plain file of a sample"
+                    return
                 file = tar.extractfile(member)
                 key, _, suffix = member.name.partition(".")
                 samples.setdefault(key, {})[suffix] = file.read() if file else b""
@@ -312,13 +463,22 @@ def _beside(rows: list[Row], split: str) -> pd.DataFrame:
 def documents(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
     """Yield what is wrong with the card, its YAML, the datasheet, the licence and the citation."""
     for name in (card.CARD, card.DATASHEET, card.LICENCE):
-        text = (folder / name).read_text(encoding="utf-8")
+        text = read_text(folder / name)
         if len(text.strip()) < 80:
             yield f"{name} says nothing"
-        if OPEN in text:
-            yield f"{name} has something open: [{OPEN}]"
-    _, top, body = (folder / card.CARD).read_text(encoding="utf-8").split("---\n", 2)
-    head = yaml.safe_load(top)
+        if OPEN in text or (UNANSWERED in text and not told["private"]):
+            yield f"{name} has something open: [{OPEN if OPEN in text else UNANSWERED[1:-1]}]"
+        if (PRIVATE[name] in text) != told["private"]:
+            yield f"{name} must {'' if told['private'] else 'not '}say that the build is private"
+    yield from written(folder, told, rows)
+    for path in sorted([*folder.glob("audit/*.html"), *folder.glob("results/*")]):
+        text = read_text(path)
+        if ACTIVE.search(text) or (path.suffix == ".md" and re.search(r"<[A-Za-z/!?]", text)):
+            yield f"{path.relative_to(folder)} would load or do something"
+        cells = (cell for line in csv.reader(io.StringIO(text)) for cell in line) if path.suffix == ".csv" else ()
+        yield from (f"{path.relative_to(folder)} has a formula" for cell in cells if escaped_cell(bare(cell)) != cell)
+    _, top, body = read_text(folder / card.CARD).split("---\n", 2)
+    head = _yaml(top)
     names = {str(number): name for number, name in enumerate(told["classes"])}
     kinds = {one["name"]: one["dtype"] for one in head["dataset_info"]["features"]}
     yield from _differ(
@@ -334,15 +494,46 @@ def documents(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterato
         for text in (card.EXCLUDED[0], "never say what a person")
         if text not in " ".join(body.split())
     )
-    cited = yaml.safe_load((folder / card.CITATION).read_text(encoding="utf-8"))
+    cited = _yaml(read_text(folder / card.CITATION))
     lost = [name for name in ("cff-version", "message", "title", "authors", "date-released") if not cited.get(name)]
     yield from (f"{card.CITATION} has no {name}" for name in lost)
     yield from _differ(f"version in {card.CITATION}", told["version"], cited.get("version"))
 
 
+def written(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+    """Yield which documents are not those that the provenance of the release gives, letter by letter.
+
+    They are written again from release.json, answers, gates and card.json. Another version of mien words them
+    otherwise: then only what stands in them by name is compared.
+    """
+    answers = Answers.model_validate(_json(folder / ANSWERS))
+    gates, kept = _json(folder / GATES), _json(folder / KEPT)
+    for name in ("name", "version", "licence"):
+        yield from _differ(f"the {name} in {ANSWERS}", told[name], getattr(answers.dataset, name))
+    if not isinstance(kept, dict) or set(kept) != set(card.KEPT):
+        yield f"{KEPT} must have {', '.join(card.KEPT)}"
+        return
+    if told["mien"] != __version__:
+        return
+    layout, sizes = Layout(folder), {}
+    for split in told["counts"]:
+        number = sum(row.split == split for row in rows)
+        sizes[split] = {
+            "num_bytes": sum(row.size for row in rows if row.split == split),
+            "num_examples": number,
+            "download_size": layout.parquet(split).stat().st_size,
+        }
+    found = card.again(told, answers, gates, kept)
+    for name, text in card.documents(found, sizes).items():
+        if read_text(folder / name) != text:
+            yield f"{name} is not what the provenance of the release gives"
+    if _json(folder / croissant.FILE) != json.loads(json.dumps(croissant.described(found, layout))):
+        yield f"{croissant.FILE} is not what the provenance of the release gives"
+
+
 def machine_readable(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with croissant.json."""
-    found = json.loads((folder / croissant.FILE).read_text(encoding="utf-8"))
+    found = _json(folder / croissant.FILE)
     needed = ("@context", "name", "description", "license", "url", "creator", "datePublished", "distribution")
     yield from (f"has no {name}" for name in needed if not found.get(name))
     yield from _differ("conformsTo", croissant.CONFORMS, found.get("conformsTo"))
@@ -364,28 +555,46 @@ def machine_readable(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
 
 def provenance(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
     """Yield what is wrong with the provenance, the audit, the gates and the contact sheet."""
-    lineage = {one["run"]: one for one in json.loads((folder / LINEAGE).read_text(encoding="utf-8"))}
-    if lineage.get(told["run"], {}).get("content") != told["content"]:
+    runs = {one["run"]: one for one in _json(folder / LINEAGE)}
+    if runs.get(told["run"], {}).get("content") != told["content"]:
         yield f"the lineage does not end at {told['run']} with the content {told['content'][:12]}"
-    yield from (f"the lineage has no {name}" for name in sorted({row.generator for row in rows} - lineage.keys()))
-    gates = {one["gate"]: one["outcome"] for one in json.loads((folder / GATES).read_text(encoding="utf-8"))}
-    shut = [
-        name
-        for name, outcome in gates.items()
-        if outcome == "refused" or (outcome == "private" and not told["private"])
-    ]
-    yield from (f"the gate {name} stays shut" for name in shut)
+    yield from (f"the lineage has no {name}" for name in sorted({row.generator for row in rows} - runs.keys()))
+    for name, one in runs.items():
+        more = sorted(set(one["spec"]) - lineage.TOLD - {"dataset"})
+        yield from (f"the lineage tells {field} of {name}, which no release tells" for field in more[:3])
+    yield from _gates(folder, told)
+    sheet = marks.read_file(folder / SHEET)
+    if not (sheet.declared and sheet.fits):
+        yield f"{SHEET} does not say that a machine made it"
+
+
+def _gates(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where the gates are shut, or come out otherwise than release, answers and audit say."""
+    decided = _json(folder / GATES)
+    gates = {one["gate"]: one["outcome"] for one in decided}
     yield from _differ("gates", {"withdrawn", "sources", "licence", "subjects", "audit"}, set(gates))
-    audit = folder / "audit" / "audit.json"
+    yield from (f"the gate {name} is there twice" for name in gates if sum(one["gate"] == name for one in decided) > 1)
+    known = {"passed", "overridden", *(["private"] if told["private"] else [])}
+    yield from (f"the gate {name} stays shut" for name, outcome in gates.items() if outcome not in known)
+    given = {one["gate"]: one for one in _json(folder / ANSWERS)["override"]}
+    for one in decided:
+        if (one["outcome"] == "overridden") != ("override" in one) or one.get("override", {}) != (
+            given.get(one["gate"], {}) if one["outcome"] == "overridden" else {}
+        ):
+            yield f"the gate {one['gate']} was opened by nobody whom the answers name"
+    path, shown = folder / "audit" / "audit.json", _json(folder / KEPT)["audit"]
+    if (shown is None) != (not path.exists()) or (shown or {}).get("run") != told.get("audit"):
+        yield "audit/, release.json and card.json must speak of one audit, or of none"
     if gates.get("audit") == "passed":
-        said = json.loads(audit.read_text(encoding="utf-8"))
+        said = _json(path)
         if (said.get("synthetic"), said.get("content")) != (told["run"], told["content"]):
             yield "audit/audit.json is of another database"
         if said.get("verdict") not in ("pass", "warn"):
             yield f"audit/audit.json says {said.get('verdict')}, and the gate passed"
-    sheet = marks.read_file(folder / SHEET)
-    if not (sheet.declared and sheet.fits):
-        yield f"{SHEET} does not say that a machine made it"
+        if not said.get("checks") or any(one.get("verdict") == "fail" for one in said["checks"]):
+            yield "audit/audit.json has no check, or one that fails, and the gate passed"
+        if (shown or {}).get("verdict") != said.get("verdict"):
+            yield f"audit/audit.json says {said.get('verdict')}, and the card {(shown or {}).get('verdict')}"
 
 
 # Comparing

@@ -4,14 +4,18 @@ An extra, `pip install 'mien[hub]'`. Where HF_ENDPOINT and HF_TOKEN point is whe
 huggingface_hub.
 """
 
+import contextlib
+import glob
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mien.errors import DataError, GateRefused, UsageError
+from mien.escape import printable
 from mien.progress import say
-from mien.publish.checking import check, open_release
+from mien.publish.checking import check, members, open_release
 from mien.store import sha256
 
 Access = Literal["private", "gated", "public"]
@@ -36,8 +40,10 @@ def push(folder: Path, repository: str, access: str = "private", *, dry_run: boo
         raise GateRefused(
             f"{folder} was built with --private, and must not be {access}: build it without, or push private"
         )
-    check(folder, libraries=False)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = check(folder, libraries=False)
+    if found.foreign:
+        say(f"passed over, and not sent: {', '.join(found.foreign[:5])}{' and more' * (len(found.foreign) > 5)}")
+    files = sorted(members(folder)[0].values())
     size = sum(path.stat().st_size for path in files)
     steps = [
         f"make the dataset repository {repository}, private",
@@ -51,12 +57,13 @@ def push(folder: Path, repository: str, access: str = "private", *, dry_run: boo
     library = _library()
     api = library.HfApi()
     try:
-        _send(api, folder, repository, access, files, told["version"], steps)
-        if access != "private":
-            gated = "manual" if access == "gated" else False
-            api.update_repo_settings(repository, repo_type="dataset", gated=gated, private=False)
+        with _quiet(library):
+            _send(api, folder, repository, access, files, told["version"], steps)
+            if access != "private":
+                gated = "manual" if access == "gated" else False
+                api.update_repo_settings(repository, repo_type="dataset", gated=gated, private=False)
     except (library.errors.HTTPError, OSError, ValueError) as error:  # no network, no right, no such name
-        told_first = str(error).strip().split("\n")[0]
+        told_first = printable(str(error).strip().split("\n")[0])[:200]
         raise UsageError(
             f"{repository} must be a repository at {api.endpoint} that can be written, and that failed "
             f"({type(error).__name__}: {told_first}). Check network, name and HF_TOKEN; what was sent stays private"
@@ -72,11 +79,13 @@ def _send(
     if access == "private" and not api.repo_info(repository, repo_type="dataset").private:
         raise UsageError(f"{repository} is there and open already: say --access gated or public, or send to another")
     say(steps[1])
+    left = [glob.escape(name) + end for name in members(folder)[1] for end in ("", "/*")]
     api.upload_folder(
         repo_id=repository,
         folder_path=folder,
         repo_type="dataset",
         commit_message=f"Version {version}",
+        ignore_patterns=left or None,
         delete_patterns="*",
     )
     say(steps[2])
@@ -97,6 +106,22 @@ def _arrived(path: Path, there: Any) -> bool:
         return there.lfs.sha256 == sha256(path)
     data = path.read_bytes()
     return there.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Keep the hub's own lines, bars and tries away: what is said is said by mien, once."""
+    log, bars = logging.getLogger("huggingface_hub"), library.utils.are_progress_bars_disabled()
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    if not bars:
+        library.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        if not bars:
+            library.utils.enable_progress_bars()
 
 
 def _library() -> Any:

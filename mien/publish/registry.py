@@ -1,6 +1,7 @@
 """The registry: fingerprints of every image of a release, by which a picture is known whose mark is gone."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.errors import DataError
+from mien.escape import printable
 from mien.hashes import NEAR, bits_apart, perceptual_hash
 from mien.publish import marks
 
 FILE = "registry.parquet"
+PHASH = re.compile(r"[0-9a-f]{16}")
+LEAST = 20  # bytes that a row takes, whose digests no program makes shorter
 COLUMNS = ("image_id", "split", "label", "sha256", "pixels_sha256", "phash")
 
 
@@ -38,11 +42,22 @@ def load(folder: Path) -> pd.DataFrame:
     """Return the registry of a release; `folder` may be the file itself. Raises DataError if there is none."""
     path = folder if folder.suffix == ".parquet" else folder / FILE
     try:
+        rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
+        if rows * LEAST > size:
+            raise ValueError(f"it says that it has {rows:,} rows, in {size:,} bytes")
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises anything on damaged files
         raise DataError(f"{path} must be the registry of a release, and cannot be read: {error}") from None
     if list(table.columns) != list(COLUMNS):
         raise DataError(f"{path} must have the columns {', '.join(COLUMNS)}; it has {', '.join(table.columns)}")
+    for column in COLUMNS:
+        wrong = [value for value in table[column] if not isinstance(value, str)]
+        wrong = wrong or [text for text in table[column] if column == "phash" and not PHASH.fullmatch(text)]
+        if wrong:
+            must = "16 hexadecimal digits" if column == "phash" else "a text"
+            raise DataError(
+                f"{path} must have {must} in each row of {column}, and has {printable(repr(wrong[0])[:60])}"
+            )
     return table
 
 

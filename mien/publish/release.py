@@ -17,7 +17,7 @@ from mien.folders import free, whole
 from mien.hashes import perceptual_hash
 from mien.progress import say, track
 from mien.publish import card, croissant, formats, gates, lineage, marks, names, questions, registry, signing, study
-from mien.publish.checking import ANSWERS, GATES, LINEAGE, RELEASE, SHEET, SUMS
+from mien.publish.checking import ANSWERS, GATES, KEPT, LINEAGE, RELEASE, SHEET, SUMS
 from mien.publish.formats import Layout
 from mien.publish.marks import Mark
 from mien.publish.origin import Origin, audits, trace
@@ -268,6 +268,7 @@ def _provenance(folder: Path, origin: Origin, answers: Answers, told: Mapping[st
     _json(folder / LINEAGE, [lineage.told(run, origin.called) for run in origin.lineage])
     _json(folder / GATES, told["decisions"])
     _json(folder / ANSWERS, answers.model_dump(mode="json"))
+    _json(folder / KEPT, {name: told[name] for name in card.KEPT})
 
 
 def _sizes(layout: Layout, splits: Mapping[str, list[int]]) -> dict[str, dict[str, int]]:
