@@ -148,6 +148,7 @@ class _Plain(yaml.SafeLoader):
     """Reads YAML in which nothing stands for something else: a few such lines can stand for more than memory holds."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """Read a node; raises DataError for an alias."""
         if self.check_event(yaml.AliasEvent):
             raise DataError("it has an alias, which a card has not")
         return super().compose_node(parent, index)  # pyright: ignore[reportUnknownMemberType]

@@ -60,6 +60,21 @@ class Origin:
         """The sha256 of the pixels of every real image in the lineage."""
         return {pixels for table in self._indices for pixels in table.loc[table["source"] == "real", "sha256"]}
 
+    def copied(self, store: Store) -> list[str]:
+        """Return the keys of the images that are copies of a real image behind the database, of any size or moved.
+
+        Every run of faces in the lineage is compared at its own size, and the sides that its audits measured against.
+        """
+        audited = [spec for one, _ in audits(self.run, store) for spec in (one.spec["train"], one.spec["test"])]
+        known = {run.name: run for run in self.lineage}
+        for name in audited:
+            known |= {run.name: run for run in ancestors(store.run(name), store)}
+        found: dict[str, None] = {}
+        for run in known.values():
+            if INDEX in run.manifest["files"] and run.name != self.run.name:
+                found |= dict.fromkeys(copies_of_real(self.faces, Faces.load(run.path)))
+        return list(found)
+
     @cached_property
     def names(self) -> Names:
         """What must not stand in a release: subjects, clips and keys of all real images in the lineage."""
@@ -103,6 +118,17 @@ class Origin:
     @cached_property
     def _indices(self) -> list[pd.DataFrame]:
         return [pd.read_parquet(run.file(INDEX)) for run in self.lineage if INDEX in run.manifest["files"]]
+
+
+def copies_of_real(made: Faces, other: Faces) -> list[str]:
+    """Return the keys of the images of `made` that are copies of a real image of `other`."""
+    from mien.audit.copies import copies  # here, since audits load torch
+
+    mask = (other.index["source"] == "real").to_numpy(dtype=bool)
+    if not mask.any():
+        return []
+    real = other if mask.all() else other.select(mask)
+    return [str(key) for key in copies(made, real)["image"]]
 
 
 def trace(name: str, store: Store) -> Origin:

@@ -63,6 +63,7 @@ def build(
             f"no real image may be in a release, and {copied[0]} is a copycat, which hands out the images that it saw"
         )
     _unnamed(origin, asked, study_names)
+    _uncopied(origin, store)
     with whole(out) as folder:
         splits = deal(origin.faces, asked.dataset.test_share)
         layout, classes = Layout(folder), origin.faces.classes
@@ -297,6 +298,20 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
             said = names.told_in(path, origin.names, free=path.parent != folder)
             if said:
                 _named(path.relative_to(folder).as_posix(), said)
+
+
+def _uncopied(origin: Origin, store: Store) -> None:
+    """Raise GateRefused if an image is a copy of a real one, also resized, mirrored or moved; nothing opens this."""
+    say("comparing with every real image behind it")
+    found = origin.copied(store)
+    if found:
+        named = dict(zip(origin.faces.index["key"], ids(origin.faces), strict=True))
+        number = "1 image of it is a copy" if len(found) == 1 else f"{len(found):,} images of it are copies"
+        raise GateRefused(
+            f"no real image may be in a release, and {number} of one, also if resized, mirrored or moved: "
+            f"{', '.join(named[key] for key in found[:5])}. `mien audit` shows them beside their originals; make the "
+            "database with a generator that does not copy"
+        )
 
 
 def _unnamed(origin: Origin, answers: Answers, titles: Sequence[str]) -> None:
