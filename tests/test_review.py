@@ -123,7 +123,9 @@ def test_the_same_decisions_in_another_order_are_the_same_run(place: Path):
 def test_synthetic_pictures_may_leave_and_ask_for_real_judges(place: Path):
     text = mien_fails(place, "review", "queue", "made")
     assert "are judged by real people: give --judges REAL" in text
-    text = inside(place, "review", "queue", "made", "--judges", "everyone", "--out", "made.csv")
+    text = inside(place, "review", "queue", "made", "--judges", "everyone", "--out", "held.csv")
+    assert "the page of pictures stays in the store" in text and not (place / "held.html").exists()  # copies, here
+    text = inside(place, "review", "queue", "made", "--judges", "everyone", "--out", "made.csv", "--pictures")
     assert "has seen people of the judges" in text
     page = (place / "made.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == 12 and "http" not in page and "not synthetic" not in page
@@ -297,4 +299,4 @@ def test_several_wrong_names_are_counted():
 
 def test_a_queue_needs_a_csv_file(tmp_path: Path):
     with pytest.raises(UsageError, match=r"ends in \.csv"):
-        review.hand_out(Run("review-0123456789ab", tmp_path), tmp_path / "queue.txt")
+        review.hand_out(Run("review-0123456789ab", tmp_path), tmp_path / "queue.txt", Store(tmp_path))

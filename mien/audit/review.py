@@ -16,16 +16,17 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field
 
+from mien.audit.copies import copies
 from mien.audit.labels import suspects
 from mien.audit.sides import read_table
-from mien.errors import DataError, UsageError
-from mien.escape import write_csv
+from mien.errors import DataError, StoreError, UsageError
+from mien.escape import bare, write_csv
 from mien.faces import EMOTIONS, Faces
 from mien.figures import picture
 from mien.ingest import fold, some
 from mien.preprocess import write
 from mien.progress import say
-from mien.spec import Spec, nearest
+from mien.spec import Spec, nearest, parents
 from mien.store import Run, Store
 
 DECISIONS = ("accept", "reject", "relabel")
@@ -108,14 +109,18 @@ def _real(faces: Faces) -> bool:
     return bool((faces.index["source"] == "real").all())
 
 
-def hand_out(queue: Run, path: Path, pictures: bool = False) -> list[Path]:
+def hand_out(queue: Run, path: Path, store: Store, pictures: bool = False) -> list[Path]:
     """Copy a queue to the CSV file `path`, with the page of pictures beside it, and return what was written.
 
-    Pictures of real people do not leave the store unless `pictures` says so. Raises UsageError if a file is in the way:
+    Pictures of real people do not leave the store unless `pictures` says so, nor do synthetic ones that are copies of
+    such, or of which nobody can tell. Raises UsageError if a file is in the way:
     it may hold decisions.
     """
     require_free(path)
-    leave = pictures or bool(queue.summary["synthetic"])
+    why = "" if pictures else _kept(queue, store)
+    leave = not why
+    if why:
+        say(f"the page of pictures stays in the store: {why}; --pictures lets it leave")
     pairs = {"queue.csv": path, **({"index.html": path.with_suffix(".html")} if leave else {})}
     there = [str(target) for target in pairs.values() if target.exists()]
     if there:
@@ -137,6 +142,42 @@ def require_free(path: Path) -> None:
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise UsageError(f"--out must be in a folder that can be written, and {above} is not; give another path")
+
+
+def _kept(queue: Run, store: Store) -> str:
+    """Say why the pictures of a queue must stay in the store, nothing if they show nobody real."""
+    if not queue.summary["synthetic"]:
+        return "it shows real people"
+    try:
+        shown = Faces.load(store.run(queue.spec["faces"]).path)
+        table = pd.read_csv(queue.file("queue.csv"), dtype="str", keep_default_na=False)
+        keys = {bare(key) for key in table["key"]}
+        shown = shown.select(shown.index["key"].isin(keys).to_numpy(dtype=bool))
+        found: set[str] = set()
+        real = 0
+        for name in _ancestors(queue.spec["faces"], store):
+            run = store.run(name)
+            other = Faces.load(run.path) if "index.parquet" in run.manifest["files"] else None
+            mask = None if other is None else (other.index["source"] == "real").to_numpy(dtype=bool)
+            if other is not None and mask is not None and mask.any():
+                real += 1
+                found |= set(copies(shown, other if mask.all() else other.select(mask))["image"])
+    except StoreError as error:
+        return f"what its generator saw cannot be compared ({error})"
+    if not real:
+        return "no real faces stand behind it that it could be compared with"
+    return f"{len(found)} of its {len(shown)} pictures are copies of real faces" if found else ""
+
+
+def _ancestors(name: str, store: Store) -> list[str]:
+    """Return the runs that a run was made from, and theirs."""
+    found, waiting = {name: None}, [name]
+    while waiting:
+        for parent in parents(store.run(waiting.pop()).spec):
+            if parent not in found:
+                found[parent] = None
+                waiting.append(parent)
+    return list(found)
 
 
 def read(path: Path, faces: str | None = None) -> Decisions:

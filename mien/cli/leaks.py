@@ -115,7 +115,7 @@ def review_queue(
     review.require_free(out)
     home = open_store(store)
     run = review.queue(home.run(dataset), home, home.run(judges) if judges else None, number)
-    for path in review.hand_out(run, out, pictures):
+    for path in review.hand_out(run, out, home, pictures):
         print(path)
     print(f"pictures: {run.path / 'index.html'}")
 

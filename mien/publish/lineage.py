@@ -14,7 +14,7 @@ from mien.store import Run
 TOLD = frozenset(
     {
         "version", "stage", "kind", "seed", "faces", "generator", "test", "train", "reject",
-        "decisions", "reader", "fingerprint", "size", "colour", "filter", "crop", "detector",
+        "decisions", "reader", "subjects_as_written", "fingerprint", "size", "colour", "filter", "crop", "detector",
         "model", "margin", "align", "misses", "frames", "window", "every", "input", "classes",
         "by", "folds", "number", "side", "shift", "noise", "net", "width", "multipliers",
         "blocks", "patch", "attention", "dropout", "images_seen", "batch", "learning_rate",
