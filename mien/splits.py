@@ -119,6 +119,19 @@ def shared(seen: pd.DataFrame | Faces, test: Faces, by: By) -> tuple[list[str], 
     return _shared(test, by, known)
 
 
+def beyond(made: Faces, train: Faces) -> pd.DataFrame:
+    """Return key, subject and clip of the images that the generators of `made` saw and `train` does not hold.
+
+    They are told by key: a generator may have seen less than `train` holds, never more. Real images stand for none.
+    Raises DataError if synthetic images do not say what their generator saw.
+    """
+    synthetic = ~_real(made)
+    if not synthetic.any():
+        return pd.DataFrame({"key": [], "subject": [], "clip": []}, dtype="str")
+    seen = _exposure(made.select(synthetic)) if made.seen is None else made.seen
+    return pd.DataFrame(seen.loc[~seen["key"].isin(train.index["key"]), ["key", "subject", "clip"]])
+
+
 def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", "subject", "dataset"]) -> None:
     """Raise LeakageError if `test` holds a clip, subject or dataset that training has seen.
 

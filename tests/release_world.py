@@ -78,9 +78,13 @@ def faces(folder: Path, store: Store, **options: Any) -> Run:
 
 
 def audit(
-    store: Store, real: Run, made: Run, verdict: str = "pass", page: str = PAGE, test: str = "", **told: Any
-) -> Run:
-    """Return an audit of a database, as `mien audit` keeps it: audit.json, index.html and a picture of real faces."""
+    store: Store, real: Run, made: Run, verdict: str = "pass", page: str = PAGE, test: str = "",
+    train: Run | None = None, thresholds: dict[str, dict[str, Any]] | None = None, **told: Any,
+) -> Run:  # fmt: skip
+    """Return an audit of a database, as `mien audit` keeps it: audit.json, index.html and a picture of real faces.
+
+    It is against the real faces, or against `train`.
+    """
 
     def build(out: Path, scratch: Path) -> None:
         checks = [{**CHECK, "verdict": "fail" if verdict == "fail" else "pass"}]
@@ -89,7 +93,8 @@ def audit(
         (out / "index.html").write_text(page, encoding="utf-8")
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "worst.png")
 
-    spec = AuditSpec(synthetic=made.name, train=real.name, test=real.name, thresholds={})
+    against = real if train is None else train
+    spec = AuditSpec(synthetic=made.name, train=against.name, test=real.name, thresholds=thresholds or {})
     return store.make(spec, build)
 
 

@@ -221,14 +221,19 @@ def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(home: Pat
 
 
 def test_people_whom_the_generator_saw_are_no_yardstick(home: Path):
-    """The training side as its own test: every part that needs people never seen says so, and the audit fails."""
+    """The training side as its own test is refused before anything is measured."""
     code, text = mien(home, "audit", "copies", "--train", "train", "--test", "train", "--as", "blind")
-    told = Store(home / "store").run("blind").json("audit.json")
+    assert code == 2 and "must be a set of its own" in text
+
+
+def test_strangers_as_training_side_fail_the_audit_and_it_is_said(home: Path):
+    """Copies cannot be found among people whom the generator never saw."""
+    code, _ = mien(home, "audit", "copies", "--train", "unseen", "--test", "test", "--as", "strangers")
+    told = Store(home / "store").run("strangers").json("audit.json")
     checks = {one["name"]: one for one in told["checks"]}
-    assert code == 4 and checks["leakage.generator_saw"]["value"] == 1
-    assert checks["leakage.subjects"]["verdict"] == checks["leakage.exact"]["verdict"] == "fail"
-    assert checks["memorisation.copied.pixels"]["verdict"] == "warn"
-    assert any("all held-out images are of training" in note for note in told["notes"]), text
+    assert code == 4 and checks["leakage.other_training"]["verdict"] == "fail"
+    assert checks["leakage.other_training"]["value"] == 1
+    assert any("--train is not what the generator was trained on" in note for note in told["notes"])
 
 
 @pytest.mark.parametrize(

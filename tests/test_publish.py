@@ -3,10 +3,12 @@
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ import yaml
 from PIL import Image
 from release_world import PAGE, World, answer, audit, copycat, faces, overridden, world
 
-from mien import generators, ingest, publish
+from mien import generators, ingest, joins, publish
 from mien.cli import main
 from mien.errors import DataError, GateRefused, MienError, SpecError, StoreError, UsageError
 from mien.faces import Faces
@@ -393,6 +395,86 @@ def test_the_audit_must_have_passed_on_exactly_this(
             publish.build("made", tmp_path / "out", small.store, small.answers)
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"verdict": "cannot tell", "questions": [
+            {"title": "Is it new?", "verdict": "cannot tell", "why": "1 person was held out", "enough": "10 people"}]},
+         r"Is it new\? 1 person was held out; enough would be 10 people"),
+        ({"verdict": "pass", "checks": []}, "it holds no check"),
+        ({"verdict": "pass", "thresholds_changed": [
+            {"metric": "labels.kept", "field": "off", "default": False, "given": True, "looser": True}]},
+         "looser than the default ones: labels.kept was taken away"),
+        ({"verdict": "pass", "thresholds_changed": [
+            {"metric": "labels.kept", "field": "fail", "default": 0.3, "given": 0.1, "looser": True}]},
+         "labels.kept: fail was 0.3, is 0.1"),
+    ],
+)  # fmt: skip
+def test_an_audit_that_could_not_tell_or_was_made_easier_opens_no_gate(
+    small: World, tmp_path: Path, told: dict[str, Any], said: str
+):
+    reaudited(small, **told)
+    with pytest.raises(GateRefused, match=said) as caught:
+        publish.build("made", tmp_path / "out", small.store, small.answers)
+    assert shut(caught) == ["audit"]
+    assert publish.build("made", tmp_path / "private", small.store, small.answers, private=True)
+
+
+def test_stricter_limits_are_fine(small: World, tmp_path: Path):
+    stricter = {"metric": "labels.kept", "field": "fail", "default": 0.3, "given": 0.5, "looser": False}
+    reaudited(small, "pass", thresholds_changed=[stricter])
+    assert publish.build("made", tmp_path / "out", small.store, small.answers)
+
+
+def test_an_audit_against_strangers_opens_no_gate_whatever_it_says(small: World, tmp_path: Path):
+    """The store is asked whom the generator saw; more people than that are no fault."""
+    (tmp_path / "others" / "fear").mkdir(parents=True)
+    Image.fromarray(np.eye(16, dtype=np.uint8) * 200).save(tmp_path / "others" / "fear" / "subj05_0.png")
+    strangers = faces(tmp_path / "others", small.store, name="others")
+    reaudited(small, "pass", train=strangers)
+    with pytest.raises(GateRefused, match="lacks 120 of the 120 images that the generators saw") as caught:
+        publish.build("made", tmp_path / "out", small.store, small.answers)
+    assert shut(caught) == ["audit"]
+    both = joins.run(joins.JoinSpec(faces=(small.real.name, strangers.name)), small.store)
+    reaudited(small, "pass", train=both)
+    assert publish.build("made", tmp_path / "out", small.store, small.answers)
+    reaudited(small, "pass", train=strangers)
+    shutil.rmtree(strangers.path)
+    with pytest.raises(GateRefused, match="is not in the store any more"):
+        publish.build("made", tmp_path / "again", small.store, small.answers)
+
+
+@pytest.mark.parametrize(
+    ("times", "passes"),
+    [
+        ({"pass": "2026-11-02T10:00:00Z", "fail": "2026-11-01T10:00:00Z"}, True),
+        ({"pass": "2026-11-01T10:00:00Z", "fail": "2026-11-02T10:00:00Z"}, False),
+        ({"pass": "2026-11-02T10:00:00Z", "fail": "2026-11-02T10:00:00Z"}, False),  # cannot be told apart
+        ({"pass": "2026-11-02T10:00:00Z", "fail": None}, False),
+        ({"pass": None, "fail": None}, False),
+        ({"pass": "2026-11-02T10:00:00Z", "warn": "2026-11-02T10:00:00Z", "fail": "2026-10-02T10:00:00Z"}, True),
+    ],
+)
+@pytest.mark.parametrize("touched", ["pass", "fail"])
+def test_the_newest_audit_decides_by_what_runs_record_and_no_touch_of_a_file_changes_that(
+    small: World, tmp_path: Path, times: dict[str, str | None], passes: bool, touched: str
+):
+    reaudited(small, "pass")
+    small.store.remove(next(name for name in small.store.names() if name.startswith("audit-")))
+    for number, (verdict, made) in enumerate(times.items()):
+        run = audit(small.store, small.real, small.made, verdict, thresholds={f"labels.{number}": {}})
+        about = json.loads((run.path / "about.json").read_text())
+        (run.path / "about.json").write_text(json.dumps({**about, "made": made} if made else {"seconds": 1}))
+        if verdict == touched:
+            later = time.time() + 1000
+            os.utime(run.path / "manifest.json", (later, later))
+    if passes:
+        assert publish.build("made", tmp_path / "out", small.store, small.answers)
+    else:
+        with pytest.raises(GateRefused, match="says fail"):
+            publish.build("made", tmp_path / "out", small.store, small.answers)
+
+
 def test_a_page_with_pictures_stays_in(small: World, tmp_path: Path):
     reaudited(small, "pass", page=PAGE.replace("<p>", '<img src="worst.png"><p>'))
     folder = publish.build("made", tmp_path / "out", small.store, small.answers)
@@ -400,7 +482,7 @@ def test_a_page_with_pictures_stays_in(small: World, tmp_path: Path):
     assert not list(folder.rglob("worst.png"))
 
 
-def reaudited(small: World, verdict: str, **told: str) -> None:
+def reaudited(small: World, verdict: str, **told: Any) -> None:
     """Put another audit in the place of those that are there."""
     for name in small.store.names():
         if name.startswith("audit-"):

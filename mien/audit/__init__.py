@@ -90,7 +90,7 @@ def audit(
     test = parts.nobody(train) if test is None else test
     given = Given(train, test, made, spaces, lambda: matches.find(train, test, made))
     measured: dict[PartName, Measured] = {part: parts.measure(part, given) for part in parts.PARTS}
-    measured["leakage"] = parts.with_seen(measured["leakage"], made, test)
+    measured["leakage"] = parts.with_seen(measured["leakage"], made, train, test)
     return judged(measured, made, limits)
 
 
@@ -154,7 +154,7 @@ def run(
             raise error_of(store, name, text)
         there: dict[PartName, Run] = {part: parts.run(one, store, device) for part, one in plan.items()}
         measured: dict[PartName, Measured] = {part: parts.read(one) for part, one in there.items()}
-        measured["leakage"] = parts.with_seen(measured["leakage"], made, test)
+        measured["leakage"] = parts.with_seen(measured["leakage"], made, train, test)
         found = judged(measured, made, spec.thresholds)
         about = there["fidelity"].json("notes.json")["spaces"]
         write(found, spec, {"made": made, "train": train, "test": test}, runs["synthetic"].content, about, out)

@@ -14,6 +14,7 @@ clip, or one subject, than 99 of 100 images of held-out people do, never below a
     memorisation.identity_extreme    share so near to one subject there as one in 1,000 of people unseen would be
     memorisation.subject             for a subject that is shown (part): how often it is nearest, in times of chance
     memorisation.exact               share with the pixels of a training image
+    memorisation.copies              share that are one, though mirrored, moved, resized, encoded again or noisy
     memorisation.near                share with the perceptual hash of one, but for four bits
     memorisation.exact_within        share with the pixels of another generated image; near_within likewise
 
@@ -30,6 +31,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from mien.audit import copying, identity, matches
+from mien.audit.copies import copies
 from mien.audit.matches import Matches
 from mien.audit.membership import inference
 from mien.audit.people import ALARM, FAR, Made, People, rare
@@ -56,10 +58,11 @@ class Memorisation:
     its distance there; ratio_clip and ratio_subject, the distance over that to the nearest of another clip and of
     another subject; alarm, whether ratio_clip lies below the level of held-out people or the pixels are those of a
     training image; alarm_subject, the same of ratio_subject; extreme, far below it; exact, whether the pixels are those
-    of a training image; bits, of 64, that its perceptual hash lies from a training image's, mirrored or not. For every
-    other space S: nearest_S, distance_S, ratio_clip_S, ratio_subject_S, alarm_S, alarm_subject_S, extreme_S. Where
-    there is an identity embedding: subject, the training subject that it finds nearest, ratio_identity and
-    alarm_identity.
+    of a training image; copy, what sets it apart from the training image that it is (`copies.copies`), empty where it
+    is none; copy_of, the key of that; bits, of 64, that its perceptual hash lies from a training image's, mirrored or
+    not. For every other space S: nearest_S, distance_S, ratio_clip_S, ratio_subject_S, alarm_S, alarm_subject_S,
+    extreme_S. Where there is an identity embedding: subject, the training subject that it finds nearest,
+    ratio_identity and alarm_identity.
 
     `subjects` has a row for each training subject that images were found to show: see `identity.named`.
     """
@@ -111,6 +114,21 @@ def measure(
     audit.whom()
     audit.duplicates()
     return Memorisation(tuple(audit.records), pd.DataFrame(audit.columns), audit.subjects, (*notes, *audit.notes))
+
+
+def direct(made: Faces, train: Faces) -> tuple[list[Record], pd.DataFrame]:
+    """Return what can be told of copies without anybody held out: the records exact and copies, and a row an image.
+
+    The columns are key, emotion, exact, copy and copy_of (see Memorisation).
+    """
+    rows = made.index[["key", "emotion"]].reset_index(drop=True)
+    found = copies(made, train).set_index("image").reindex(rows["key"])
+    rows["exact"] = made.index["sha256"].isin(set(train.index["sha256"])).to_numpy()
+    for name, column in (("copy", "kind"), ("copy_of", "original")):
+        rows[name] = pd.Series(found[column].fillna("").to_numpy(dtype=object), dtype="str")
+    shares = {"exact": rows["exact"], "copies": rows["copy"] != ""}
+    told = [Record(f"memorisation.{name}", float(one.mean()), len(one), "images") for name, one in shares.items()]
+    return told, rows
 
 
 def _check(train: Faces, test: Faces, made: Faces) -> None:
@@ -263,15 +281,14 @@ class _Audit:
 
     def duplicates(self) -> None:
         """Count what is equal, pixel by pixel or by perceptual hash, to a training image or within the set."""
-        contents = self.made.index["sha256"]
-        exact = contents.isin(set(self.train.index["sha256"])).to_numpy()
         codes = {name: _hashes(faces.images) for name, faces in (("train", self.train), ("made", self.made))}
         bits = _least_bits(self.made.images, codes["train"])
-        self.columns["exact"], self.columns["bits"] = exact, bits
-        self.columns["alarm"] = np.asarray(self.columns["alarm"]) | exact
-        self.note("exact", Interval(float(exact.mean()), np.nan, np.nan), len(exact), "images")
+        records, rows = direct(self.made, self.train)
+        self.records += records
+        self.columns |= {"exact": rows["exact"], "bits": bits, **{name: rows[name] for name in ("copy", "copy_of")}}
+        self.columns["alarm"] = np.asarray(self.columns["alarm"]) | (rows["copy"] != "").to_numpy()
         self.near(bits <= NEAR, _least_bits(self.test.images, codes["train"]) <= NEAR)
-        twins = contents.duplicated(keep=False).to_numpy(), _least_bits_within(codes["made"]) <= NEAR
+        twins = self.made.index["sha256"].duplicated(keep=False).to_numpy(), _least_bits_within(codes["made"]) <= NEAR
         for name, found in zip(("exact_within", "near_within"), twins, strict=True):
             self.note(name, Interval(float(found.mean()), np.nan, np.nan), len(found), "images")
 

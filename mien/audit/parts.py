@@ -113,6 +113,9 @@ def _memorisation(found: Measured, given: Given) -> None:
         found.notes += copies.notes
         found.rows = copies.rows.drop(columns="emotion")
         found.picture = memorisation.strips(made, train, copies)
+    else:  # what needs nobody held out is told all the same
+        found.records, rows = memorisation.direct(made, train)
+        found.rows = rows.drop(columns="emotion")
 
 
 def _labels(found: Measured, given: Given) -> None:
@@ -153,8 +156,8 @@ def _leakage(found: Measured, given: Given) -> None:
     found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in leaks.findings]
 
 
-def with_seen(leaks: Measured, made: Faces, test: Faces) -> Measured:
-    """Return what the leakage of the real sides is, with the share of the held-out images that the generator saw.
+def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measured:
+    """Return the leakage of the real sides, with how much the generator saw of `test`, and of what `train` lacks.
 
     The real sides alone decide the rest, which is measured once for all databases that are audited against them.
     """
@@ -168,6 +171,16 @@ def with_seen(leaks: Measured, made: Faces, test: Faces) -> Measured:
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
         found.records.append(Record("leakage.generator_saw", share, len(test), unit="share of test images"))
+    other = _tried(found, "whether --train is what the generator saw", lambda: splits.beyond(made, train))
+    if other is not None:
+        total = len(made.seen) if made.seen is not None else 0
+        unit = "share of the images that the generator saw"
+        found.records.append(Record("leakage.other_training", len(other) / max(1, total), total, unit=unit))
+        if len(other):
+            found.notes.append(
+                f"--train is not what the generator was trained on: it lacks {len(other):,} of the {total:,} images "
+                "that the generator saw, so copies of these cannot be found. Name the set that it was trained on"
+            )
     return found
 
 
@@ -199,7 +212,7 @@ def plan(
     seen = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     needs: dict[PartName, dict[str, Any]] = {
         "fidelity": {**made, **seen},
-        "memorisation": {**made, **seen},
+        "memorisation": {**made, **seen, "version": 2},  # copies are found directly
         "labels": made,
         "leakage": {},
     }

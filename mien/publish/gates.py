@@ -7,9 +7,9 @@ from typing import Any, Literal
 from mien import licences
 from mien.errors import GateRefused
 from mien.progress import say
-from mien.publish.origin import Origin
+from mien.publish.origin import Origin, unaudited
 from mien.publish.questions import Answers, Override, overrides
-from mien.store import Run
+from mien.store import Run, Store
 
 Outcome = Literal["passed", "private", "overridden", "refused"]
 
@@ -121,15 +121,39 @@ def _subjects(origin: Origin) -> Gate:
 
 
 def _audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
+    """Return the gate of the audit that decides, the last one: its verdict, its limits and whom it looked at."""
     if not audits:
         text = f"{origin.run.name} was not audited, or not with exactly this content ({origin.run.content[:12]})"
         return Gate("audit", False, f"{text}: run `mien audit` on it")
     run, said = audits[-1]
-    verdict = str(said.get("verdict"))
-    text = f"{run.name} says {verdict}"
-    shut = list(dict.fromkeys(str(one.get("name")) for one in said.get("checks", []) if one.get("verdict") == "fail"))
-    if shut:
-        text += f"; failed: {', '.join(shut[:8])}"
+    verdict, checks = str(said.get("verdict")), said.get("checks", [])
+    failed = list(dict.fromkeys(str(one.get("name")) for one in checks if one.get("verdict") == "fail"))
+    loosened = [_changed(one) for one in said.get("thresholds_changed", []) if one.get("looser", True)]
+
+    # Whatever keeps it shut, in full
+    against = unaudited(origin, run, Store(run.path.parents[1]))
+    shut = [
+        *([f"failed: {', '.join(failed[:8])}"] if failed else []),
+        *([why] if verdict == "cannot tell" and (why := _untold(said)) else []),
+        *([] if checks else ["it holds no check"]),
+        *([f"its limits are looser than the default ones: {', '.join(loosened)}"] if loosened else []),
+        *([against] if against else []),
+    ]
     earlier = [f"{one.name} says {told.get('verdict')}" for one, told in audits[:-1]]
-    text += f"; earlier: {', '.join(earlier)}" if earlier else ""
+    text = "; ".join([f"{run.name} says {verdict}", *shut, *([f"others: {', '.join(earlier)}"] if earlier else [])])
     return Gate("audit", verdict in ("pass", "warn") and not shut, text)
+
+
+def _untold(said: Mapping[str, Any]) -> str:
+    """Say why an audit cannot tell, and what would be enough."""
+    open_ones = [one for one in said.get("questions", []) if one.get("verdict") == "cannot tell"]
+    told = [f"{one.get('title')} {one.get('why')}" for one in open_ones]
+    enough = list(dict.fromkeys(str(one["enough"]) for one in open_ones if one.get("enough")))
+    return "; ".join([*told, *([f"enough would be {', '.join(enough)}"] if enough else [])])
+
+
+def _changed(one: Mapping[str, Any]) -> str:
+    """Return a changed limit in words."""
+    if one.get("field") == "off":
+        return f"{one.get('metric')} was taken away"
+    return f"{one.get('metric')}: {one.get('field')} was {one.get('default')}, is {one.get('given')}"

@@ -1,5 +1,6 @@
 """Where a synthetic database comes from: its generators, the real sets behind them, and whom these show."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,8 @@ from mien.store import Run, Store
 
 INDEX = "index.parquet"
 AUDIT = "audit.json"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+VERDICTS = ("pass", "warn", "cannot tell", "fail")  # from good to bad
 
 
 @dataclass(frozen=True)
@@ -204,9 +207,47 @@ def _named(run: Run, terms: Terms) -> str:
 
 
 def audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
-    """Return the audits of exactly this database that the store holds, oldest first, each with its audit.json."""
+    """Return the audits of exactly this database that the store holds, the one that decides last, with its audit.json.
+
+    The newest decides, by the times that the runs record: those of files change when a store is copied. Where times
+    cannot be told apart, or one is not recorded, the worst verdict does.
+    """
     names = [name for name in store.names() if name.startswith("audit-")]
     found = [Run(name, store.root / "runs" / name) for name in names]
     mine = [store.run(one.name) for one in found if one.spec.get("synthetic") == run.name]
     told = [(one, one.json(AUDIT)) for one in mine]
-    return [(one, said) for one, said in told if isinstance(said, dict) and said.get("content") == run.content]
+    kept = [(one, said) for one, said in told if isinstance(said, dict) and said.get("content") == run.content]
+    newest = max((_made(one) for one, _ in kept), default="")
+
+    def order(pair: tuple[Run, dict[str, Any]]) -> tuple[str, int, str]:
+        one, said = pair
+        verdict = said.get("verdict")
+        badness = VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
+        return _made(one) or newest, badness, one.name
+
+    return sorted(kept, key=order)
+
+
+def _made(run: Run) -> str:
+    """Return when a run was made, as it records it, in a form whose order is that of time; nothing if it does not."""
+    made = run.about.get("made")
+    return made if isinstance(made, str) and TIME.fullmatch(made) else ""
+
+
+def unaudited(origin: Origin, audit: Run, store: Store) -> str:
+    """Say what is wrong with the training set of an audit, nothing if it holds all that the generators saw.
+
+    This is found in the store, whatever the audit says.
+    """
+    name = str(audit.spec.get("train"))
+    try:
+        train = pd.read_parquet(store.run(name).file(INDEX))
+    except UsageError:
+        return f"its training set {name} is not in the store any more, so nobody can say whom it was audited against"
+    if origin.faces.seen is None:
+        return "the database does not say what its generators saw, so nobody can say whom it must be audited against"
+    lacking = int((~origin.seen["key"].isin(train["key"])).sum())
+    if lacking:
+        total = f"{lacking:,} of the {len(origin.seen):,} images that the generators saw"
+        return f"its training set {name} lacks {total}: audit against the set that the generators were trained on"
+    return ""
