@@ -138,6 +138,17 @@ class Faces:
         """The subjects that are known, sorted."""
         return tuple(sorted(set(self.index["subject"]) - {""}))
 
+    def require_real(self, what: str) -> None:
+        """Raise DataError if some image was generated; `what` is where only real pictures may stand."""
+        made = self.index["source"] != "real"
+        if made.any():
+            makers = sorted(set(self.index["source"][made]))
+            more = f" and {len(makers) - 3} more" if len(makers) > 3 else ""
+            raise DataError(
+                f"{what} must be real pictures, and {int(made.sum()):,} of {len(self):,} were generated, by "
+                f"{', '.join(makers[:3])}{more}; name a set of real pictures"
+            )
+
     def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
         """Return int64 [n]: the place of each image's emotion in `classes`; raises DataError if one is not there."""
         number = {name: place for place, name in enumerate(classes)}

@@ -60,6 +60,17 @@ def join(parts: Sequence[Faces], classes: Classes = "common", readers: dict[str,
             f"sets to be joined must not share images, and {len(shared):,} stand in two, such as {min(shared)}; name "
             "sets that do not overlap"
         )
+    made = [bool((part.index["source"] != "real").any()) for part in parts]
+    if (
+        any(made)
+        and any(lacks and part.seen is None for lacks, part in zip(made, parts, strict=True))
+        and not all(made)
+    ):
+        number = made.index(True)
+        raise DataError(
+            f"real and synthetic pictures must be joined with what the generator has seen, and set {number + 1} of "
+            f"{len(parts)} holds generated pictures without it, as a release does; join sets of real pictures"
+        )
     whole = concat(parts)
     if classes != "common":
         return whole

@@ -356,6 +356,7 @@ def resolve(
         folded = {"faces": run.name, "frames": "all", "classes": study.class_set}
         run = preprocess.run(read_spec(preprocess.PreprocessSpec, folded, where), store)
     faces = Faces.load(run.path)
+    faces.require_real(f"{where}: the faces of a study")
     folds = study.folds if isinstance(study.folds, int) else len(set(faces.index[study.protocol]) - {""})
     beyond = [fold for fold in study.only_folds if fold >= folds]
     if beyond:

@@ -111,6 +111,9 @@ def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
     for name, faces in sides.items():
         if not len(faces):
             raise DataError(f"an audit needs images on every side, and the {name} side has none")
+    train.require_real("the training side of an audit")
+    if test is not None:
+        test.require_real("the test side of an audit")
     if len({faces.size for faces in sides.values()}) > 1:
         sizes = ", ".join(f"{name} {list(faces.size)}" for name, faces in sides.items())
         raise DataError(f"all sides of an audit must have one size; given: {sizes}. Preprocess them to the same size")

@@ -113,6 +113,7 @@ def ingest(
     subject_column: Annotated[str | None, typer.Option(help="folder: the column with the subject.")] = None,
     clip_column: Annotated[str | None, typer.Option(help="folder: the column with the clip.")] = None,
     frame_column: Annotated[str | None, typer.Option(help="folder: the column with the frame's number.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="huggingface: which of several columns of pictures.")] = None,
     same_subject: Annotated[
         list[str] | None, typer.Option(help="Two names of one person, such as AnnaK=anna_k; may be repeated.")
     ] = None,
@@ -171,6 +172,7 @@ def ingest(
         numbers=numbers,
         same_subject=same_people(same_subject or []),
         subjects_as_written=subjects_as_written,
+        image_column=image_column,
         white=white,
         licence=licence,
         map=folds,

@@ -20,15 +20,16 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from mien import crops, facs, patterns
+from mien import crops, facs, patterns, pictures
 from mien.crops import CropSpec, Place
 from mien.errors import DataError, SpecError, UsageError
 from mien.escape import write_csv
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.licences import recorded
+from mien.outside import read_file
 from mien.preprocess import FRAMES, MIN_SIDE, TRANSPARENT, Colour, Filter, Picture, decode, open_picture, write
 from mien.progress import say, track
-from mien.spec import Spec, nearest, read_spec
+from mien.spec import RUN_NAME, Spec, nearest, read_spec
 from mien.spellings import clean
 from mien.store import Run, Store, sha256
 
@@ -38,7 +39,6 @@ UNREAD_SUFFIXES = frozenset(
     {".avif", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg_large", ".jpg_large", ".jxl", ".pjpeg"}
     | {".pnm", ".tga"}
 )
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # how a picture's file begins
 AUTO = "auto"  # instead of a reader's name
 DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")
 
@@ -61,6 +61,8 @@ ALIASES = {
 }
 
 LEFT_OUT = ""  # what a label becomes that is no single emotion: its images are left out, and it is said
+
+STORE_PARTS = frozenset({"aliases", "memo", "runs", "work"})
 
 WHOLE = -1  # in place of a picture's place inside a file: the file is the picture
 AHEAD = 64  # pictures taken out of files before they are decoded, at most
@@ -242,7 +244,7 @@ def ingest(
     `skip_unreadable` such images are left out, unless none is left.
     """
     listing = depths.measured(scan(spec, root), spec.white)
-    found = fingerprint(listing, workers)
+    found = fingerprint(listing, workers, skip_unreadable)
     if found != spec.fingerprint:
         raise DataError(
             f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those of {found[:12]}: it "
@@ -296,11 +298,12 @@ def the_reader(root: Path) -> tuple[str, str]:
     return next(iter(found.items()))
 
 
-def fingerprint(listing: Listing, workers: int | None = None) -> str:
+def fingerprint(listing: Listing, workers: int | None = None, skip_unreadable: bool = False) -> str:
     """Return the sha256 over relative name and content of every image listed and every annotation file.
 
     All bytes are read: one pass over the files, which then stay in the system's cache for decoding. Neither the place
-    of the folder nor dates count, nor do files that no result rests on.
+    of the folder nor dates count, nor do files that no result rests on. Raises DataError if a file cannot be read,
+    unless it is an image and `skip_unreadable`: then it counts as one that cannot.
     """
     paths = list(dict.fromkeys([*listing.paths(), *listing.annotations]))
     inside = [path.is_relative_to(listing.root) for path in paths]
@@ -310,7 +313,8 @@ def fingerprint(listing: Listing, workers: int | None = None) -> str:
     ]
     with ThreadPoolExecutor(_threads(workers)) as pool, track("checking files", len(paths)) as bar:
         lines = []
-        for name, content in zip(names, pool.map(_content, paths), strict=True):
+        images = set(listing.paths()) if skip_unreadable else set[Path]()
+        for name, content in zip(names, pool.map(lambda path: _content(path, path in images), paths), strict=True):
             lines.append(f"{name}\0{content}\n")
             if len(lines) % 100 == 0:
                 bar.update(len(lines))
@@ -354,7 +358,8 @@ def run(
     given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, given, f"ingest {reader}")
     listing = depths.measured(scan(draft, root), draft.white)
-    spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers), "part": listing.part})
+    files = fingerprint(listing, workers, skip_unreadable)
+    spec = draft.model_copy(update={"fingerprint": files, "part": listing.part})
     _tell([finding for finding in listing.findings if finding.kind not in expected])
 
     def build(out: Path, scratch: Path) -> None:
@@ -380,7 +385,24 @@ def run(
         write(faces, out, summary)
         _write_labels(faces, out)
 
-    return store.make(spec, build, alias)
+    made = store.make(spec, build)
+    if not skip_unreadable:
+        _require_all_read(made)
+    if alias is not None:
+        store.name(alias, made.name)
+    return made
+
+
+def _require_all_read(made: Run) -> None:
+    """Raise DataError if images were left out of a run because they could not be read."""
+    if not made.summary.get("findings", {}).get("unreadable image"):
+        return
+    table = pd.read_csv(made.file("findings.csv"), dtype=str, keep_default_na=False)
+    lost = [str(name) for name in table["where"][table["kind"] == "unreadable image"]]
+    raise DataError(
+        f"each image must be one that can be read, and {some(lost)} cannot: {made.name}, made of these files with "
+        "--skip-unreadable, is without them. What to do: mend or remove them, or give --skip-unreadable again"
+    )
 
 
 def _named_by(name: str | None, reader: str) -> str:
@@ -446,6 +468,7 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
     images: list[str] = []
     foreign: dict[str, list[str]] = {}
     unread: dict[str, list[str]] = {}
+    unusual: dict[str, list[str]] = {}
     links: list[str] = []
     nameless: list[str] = []
     special: list[str] = []
@@ -459,11 +482,29 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
             special.append(path)
         elif suffix in suffixes:
             images.append(path)
+        elif suffixes >= IMAGE_SUFFIXES and _pictured(suffix, entry):
+            images.append(path)
+            unusual.setdefault(suffix or "no suffix", []).append(path)
         elif pictorial(path, entry):
             unread.setdefault(suffix or "no suffix", []).append(path)
         else:
             foreign.setdefault(suffix or "no suffix", []).append(path)
-    return images, [*_passed_over(foreign, unread), *_not_opened(links, special, nameless)]
+    by_content = [
+        Finding("note", "pictures by content", some(names), f"images for what they hold ({suffix}), read: {len(names)}")
+        for suffix, names in sorted(unusual.items())
+    ]
+    return images, [*by_content, *_passed_over(foreign, unread), *_not_opened(links, special, nameless)]
+
+
+def _pictured(suffix: str, entry: os.DirEntry[str]) -> bool:
+    """Whether a file begins as a picture does that can be read, whatever its suffix."""
+    try:
+        if not entry.is_file():
+            return False
+        with Path(entry).open("rb") as file:
+            return bool(pictures.kind(file.read(pictures.HEAD), suffix))
+    except OSError:
+        return False
 
 
 def pictorial(path: str, entry: os.DirEntry[str], holders: Set[str] = frozenset()) -> bool:
@@ -471,13 +512,7 @@ def pictorial(path: str, entry: os.DirEntry[str], holders: Set[str] = frozenset(
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or suffix in holders:
         return True
-    if suffix or not entry.is_file(follow_symlinks=False):
-        return False
-    try:
-        with Path(entry).open("rb") as file:
-            return file.read(8).startswith(MAGIC)
-    except OSError:
-        return False
+    return entry.is_file(follow_symlinks=False) and _pictured(suffix, entry)
 
 
 def shown(path: str) -> str:
@@ -518,6 +553,23 @@ def _not_opened(links: list[str], special: list[str], nameless: list[str]) -> li
         ),
     )
     return [Finding("warning", kind, some(names), what, pictures=tuple(names)) for kind, names, what in said if names]
+
+
+def table_text(table: Path) -> tuple[str, str]:
+    """Return the text of a CSV file, and what separates its cells: a comma, a semicolon or a tab, by its first line.
+
+    It may be in UTF-8 or, with a byte-order mark, in UTF-16. Raises DataError if it cannot be read.
+    """
+    data = read_file(table, "a table in CSV")
+    try:
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table} must be a table in CSV and UTF-8, and is not: {error}; save it as UTF-8") from None
+    if "\0" in text:
+        raise DataError(f"{table} must be a table in CSV and UTF-8, and holds NUL bytes; save it as UTF-8")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return text, max(",;\t", key=first.count)
 
 
 def no_dataset(root: Path, reader: Reader, lacking: str = "") -> DataError:
@@ -621,6 +673,7 @@ def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
         return
     sound = [entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")]
     folders = [entry.name for entry in sound if entry.is_dir(follow_symlinks=False)]
+    folders = [name for name in folders if not _own(root / below, name)]
     files = [entry.name for entry in sound if entry.is_file(follow_symlinks=False)]
     level = below.count("/")
     yield from (below + name for name in files[: 200 if level < 2 else 5])
@@ -630,21 +683,47 @@ def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
             yield from _glance(root, f"{below}{name}/", depth - 1)
 
 
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store of mien's, whatever it is called: its runs, or what is at work, have runs' names."""
+    for part in ("runs", "work"):
+        try:
+            with os.scandir(folder / part) as found:
+                if any(RUN_NAME.match(entry.name.removesuffix(".claim")) for entry in found):
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def _own(folder: Path, name: str) -> bool:
+    """Whether what is called so in a folder is a store, or a part of one."""
+    return is_store(folder / name) or (name in STORE_PARTS and is_store(folder))
+
+
 def entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
-    """Yield all files that are not hidden, and links to folders, in the order of names."""
+    """Yield all files that are not hidden, and links to folders, in the order of names; no store of mien's is entered.
+
+    However deep folders lie in each other, none waits on Python's own stack.
+    """
+    waiting = [iter(_scanned(root, below))]
+    while waiting:
+        path, entry = next(waiting[-1], ("", None))
+        if entry is None:
+            waiting.pop()
+        elif not entry.is_dir(follow_symlinks=False):
+            yield path, entry
+        elif not _own((root / path).parent, entry.name):
+            waiting.append(iter(_scanned(root, path)))
+
+
+def _scanned(root: Path, below: str) -> list[tuple[str, os.DirEntry[str]]]:
+    """Return what is in a folder and not hidden, by its path, in the order of names."""
     try:
         with os.scandir(root / below) as found:
             inside = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{root / below} must be a folder that can be read: {error.strerror}") from None
-    for entry in inside:
-        path = f"{below}/{entry.name}" if below else entry.name
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from entries(root, path)
-        else:
-            yield path, entry
+    return [(f"{below}/{entry.name}" if below else entry.name, entry) for entry in inside if entry.name[0] != "."]
 
 
 def _inside(root: Path, path: Path) -> bool:
@@ -746,6 +825,7 @@ def read_listing(
         raw_label=list(rows["raw_label"]),
         action_units=list(rows["action_units"]),
         licence=spec.licence or listing.licence,
+        **{column: list(rows[column]) for column in ("source", "seed") if column in rows},
     )
     names = listing.names()
     findings = [
@@ -753,12 +833,17 @@ def read_listing(
             "warning",
             "unreadable image",
             names[place],
-            f"left out: {fault.replace(f'{listing.root}/', '')}",
+            f"left out: {_portable(fault, listing.root)}",
             pictures=(names[place],),
         )
         for place, fault in faults.items()
     ]
     return Faces(kept, index), [*findings, *_remarked(names, remarks), *_alike(index)]
+
+
+def _portable(fault: str, root: Path) -> str:
+    """Return a complaint without what is of this machine or this moment: the folder's place, and places in memory."""
+    return re.sub(r" (at|object at) 0x[0-9a-fA-F]+", "", fault.replace(f"{root}/", "").replace(str(root), "."))
 
 
 def _remarked(names: Sequence[str], remarks: dict[int, list[str]]) -> list[Finding]:
@@ -856,6 +941,12 @@ def _alike(index: pd.DataFrame) -> list[Finding]:
         twins.setdefault(content, []).append(place)
     groups = [places for places in twins.values() if len(places) > 1]
     findings = []
+    said = list(zip(index["subject"], index["emotion"], strict=True))
+    agreeing = [places for places in groups if len({said[place] for place in places}) == 1]
+    if agreeing:
+        where = some([" = ".join(str(index["key"].iloc[place]) for place in places[:3]) for places in agreeing], 2)
+        what = f"pictures that are there more than once, pixel by pixel, and were kept: {len(agreeing)}"
+        findings.append(Finding("note", "equal images", where, what))
     for column in ("subject", "emotion"):
         values, keys = list(index[column]), list(index["key"])
         unequal = [places for places in groups if len({values[place] for place in places}) > 1]
@@ -868,10 +959,12 @@ def _alike(index: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, may_fail: bool = False) -> str:
     try:
         return sha256(path)
     except OSError as error:
+        if may_fail:
+            return "unreadable"
         raise DataError(f"{path} must be a file that can be read: {error.strerror}") from None
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mien import pictures
 from mien.errors import DataError
-from mien.ingest import WHOLE, Finding, Listing, some
+from mien.ingest import WHOLE, Finding, Listing, makers, some
 from mien.pictures import FULL, Depth
 
 TABLES = frozenset({".parquet", ".arrow"})  # files of encoded pictures; videos and sheets of pixels have 8 bits
@@ -21,7 +21,8 @@ def measured(listing: Listing, white: float | None) -> Listing:
     `white` is what a user says it is, in pictures whose files do not say it. Pictures that cannot be read are left to
     decoding.
     """
-    depths = dict(_depths(listing))
+    depths, marked = _looked_at(listing)
+    listing = makers.traced(listing, marked)
     if not depths:
         return listing
     found = pictures.whites(list(depths.values()))
@@ -64,16 +65,21 @@ def _told(
     return findings
 
 
-def _depths(listing: Listing) -> Iterator[tuple[int, Depth]]:
-    """Yield the number of each row whose picture has more than 8 bits, and what that tells of its values."""
+def _looked_at(listing: Listing) -> tuple[dict[int, Depth], dict[int, tuple[str, int]]]:
+    """Return, by the row's number, what pictures of more than 8 bits tell of their values, and who made which."""
+    depths, marked = dict[int, Depth](), dict[int, tuple[str, int]]()
     for row, picture in _encoded(listing):
         try:
-            head = picture[: pictures.HEAD] if isinstance(picture, bytes) else _head(picture)
+            head = picture[: makers.HEAD] if isinstance(picture, bytes) else _head(picture)
             found = pictures.depth(picture) if pictures.may_be_deep(head) else None
         except (DataError, OSError):
             continue
         if found is not None:
-            yield row, found
+            depths[row] = found
+        maker = makers.maker(head)
+        if maker is not None:
+            marked[row] = maker
+    return depths, marked
 
 
 def _encoded(listing: Listing) -> Iterator[tuple[int, Path | bytes]]:
@@ -100,4 +106,4 @@ def _head(path: Path) -> bytes:
     if not path.is_file():
         return b""
     with path.open("rb") as file:
-        return file.read(pictures.HEAD)
+        return file.read(makers.HEAD)

@@ -13,16 +13,20 @@ from mien import patterns
 from mien.errors import DataError
 from mien.ingest import (
     IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
     Finding,
     IngestSpec,
     Listing,
     Look,
     Reader,
     Severity,
+    entries,
     fold,
+    is_store,
     label,
     last_number,
     some,
+    table_text,
     walk,
 )
 from mien.spec import nearest
@@ -85,7 +89,8 @@ def recognise(look: Look) -> str | None:
     table = look.first(re.escape(METADATA))
     if table:
         return f"{table} names the images"
-    tops = [name.lower().split("/") for name in look.names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    known = IMAGE_SUFFIXES | UNREAD_SUFFIXES
+    tops = [name.lower().split("/") for name in look.names if PurePosixPath(name).suffix.lower() in known]
     classes = {parts[1] if parts[0] in SPLITS else parts[0] for parts in tops if len(parts) > 1 + (parts[0] in SPLITS)}
     emotions = sorted(name for name in classes if fold(name, {}))
     return f"class folders {some(emotions)}" if emotions else None
@@ -122,7 +127,9 @@ def _from_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame, list
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and not is_store(path)
+    )
 
 
 def _class_folders(root: Path) -> list[str]:
@@ -159,9 +166,10 @@ def _from_metadata(
 def _read_table(table: Path) -> dict[str, list[str]]:
     """Return the columns of a CSV file by name, in lower case; lines may end in any way, empty ones are skipped."""
     try:
-        text = table.read_text(encoding="utf-8-sig")
-        lines = [[cell.strip() for cell in line] for line in csv.reader(StringIO(text, newline=None), strict=True)]
-    except (OSError, ValueError, csv.Error) as error:
+        text, separator = table_text(table)
+        reader = csv.reader(StringIO(text, newline=None), delimiter=separator, strict=True)
+        lines = [[cell.strip() for cell in line] for line in reader]
+    except (ValueError, csv.Error) as error:
         raise DataError(f"{table} must be a table in CSV and UTF-8, and is not: {error}") from None
     head, *body = [line for line in lines if any(line)] or [[]]
     uneven = next((line for line in body if len(line) > len(head)), None)
@@ -317,6 +325,8 @@ def _contents(root: Path, images: Sequence[str], findings: Sequence[Finding]) ->
     """Say what a folder without a usable image does hold."""
     if findings and images:
         return f"found {len(images)} images, of which none is usable: {findings[0].what}"
-    suffixes = Counter(path.suffix for path in root.rglob("*") if path.is_file())
+    suffixes = Counter(PurePosixPath(path).suffix for path, _ in entries(root, ""))
     held = some([f"{count} files {suffix or 'without suffix'}" for suffix, count in suffixes.most_common()])
-    return f"found {held or 'nothing'}"
+    links = sum(entry.is_symlink() for _, entry in entries(root, ""))
+    more = f", of which {links} are links: those that lead out of the folder, or to a folder, are not followed"
+    return f"found {held or 'nothing'}{more if links else ''}"

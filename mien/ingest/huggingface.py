@@ -14,6 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,9 +23,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mien import pictures
 from mien.errors import DataError
-from mien.ingest import IMAGE_SUFFIXES, WHOLE, Finding, IngestSpec, Listing, Look, Reader, last_number, some, walk
-from mien.ingest.rows import Losses, Row, empty, listing, told
+from mien.ingest import (
+    IMAGE_SUFFIXES,
+    WHOLE,
+    Finding,
+    IngestSpec,
+    Listing,
+    Look,
+    Reader,
+    Unpack,
+    last_number,
+    some,
+    table_text,
+    walk,
+)
+from mien.ingest.rows import Losses, Row, empty, listing, picture_name, told
 from mien.preprocess import Picture
 from mien.spec import nearest
 
@@ -37,7 +53,7 @@ READER = Reader(
     citation="",
     obtain="download one, such as with `hf download --repo-type dataset NAME --local-dir FOLDER`",
     labels={},
-    options=("label_column", "subject_column", "clip_column", "frame_column"),
+    options=("label_column", "subject_column", "clip_column", "frame_column", "image_column"),
     generic=True,
 )
 
@@ -77,7 +93,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     findings = [found for found in findings if found.kind != "foreign files" or "README" not in found.where]
     tables = [path for path in paths if PurePosixPath(path).suffix.lower() in TABLES]
     schemas = {path: _schema(root / path) for path in tables}
-    pictured = {path: columns for path, schema in schemas.items() if (columns := _columns(schema, spec)).image}
+    named = {path: _columns(schema, spec, root / path) for path, schema in schemas.items()}
+    pictured = {path: columns for path, columns in named.items() if columns.image}
+    take = partial(unpack, image_column=spec.image_column)
     read: dict[str, str] = {}  # the key that each row gives
     held: dict[str, Sequence[int]] = {}  # the rows of each table that hold pictures
     if pictured:
@@ -87,6 +105,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             more, doubts = _from_table(root, path, columns, set(paths), read, held)
             rows += more
             findings += doubts
+        rows, again = _once(root, rows, take)
+        findings += again
         findings += _beside_tables(paths, rows)
     else:
         rows, doubts, used = _from_folder(root, paths, spec, read)
@@ -102,7 +122,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         what = "its line `license:` holds no identifier such as cc-by-4.0, so nothing is known; --licence says it"
         findings.append(Finding("warning", "licence", "README.md", what))
     made = listing(
-        root, rows, findings, spec, READER, [*readme, *(root / path for path in used)], unpack, read=read, held=held
+        root, rows, findings, spec, READER, [*readme, *(root / path for path in used)], take, read=read, held=held
     )
     return made if licence is None else Listing(**{**vars(made), "licence": licence})
 
@@ -117,9 +137,9 @@ def recognise(look: Look) -> str | None:
     return f"{found} is what its library writes" if found else None
 
 
-def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
+def unpack(path: Path, places: Sequence[int], image_column: str | None = None) -> Iterator[Picture | DataError]:
     """Yield the pictures in the rows at `places`, which rise, of a table; their bytes, or what is wrong with them."""
-    column = _columns(_schema(path), None).image
+    column = _image(_schema(path), image_column, path)
     wanted = iter(places)
     place, start = next(wanted, None), 0
     for batch in _batches(path, [column or ""]):
@@ -176,16 +196,48 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
         return {}
 
 
-def _columns(schema: pa.Schema, spec: IngestSpec | None) -> Columns:
+def _image(schema: pa.Schema, given: str | None, path: Path) -> str | None:
+    """Return the column of pictures, None if there is none; raises DataError if there are several and none is named.
+
+    It is one that the library has noted as such, or whose first cell that is not empty holds a picture.
+    """
+    kinds = {name: each.get("_type") for name, each in _features(schema).items() if isinstance(each, dict)}
+    images = [name for name in schema.names if kinds.get(name) == "Image" or _struct(schema.field(name).type)]
+    maybe = [name for name in schema.names if name not in images and _binary(schema.field(name).type)]
+    images += [name for name in maybe if _begins_as_a_picture(path, name)]
+    if given is not None and images:
+        lower = {name.lower(): name for name in images}
+        if given.lower() not in lower:
+            has = f"{path} has pictures in {', '.join(images)}"
+            raise DataError(f"image_column must name a column of pictures, and '{given}' is none; {has}")
+        return lower[given.lower()]
+    if len(images) > 1:
+        raise DataError(
+            f"{path} must have one column of pictures, and has {len(images)}: {', '.join(images)}. Name the one that "
+            "is meant with --image-column, and ingest the others on their own"
+        )
+    return images[0] if images else None
+
+
+def _begins_as_a_picture(path: Path, column: str) -> bool:
+    """Whether the first cell of a column that is not empty holds a picture."""
+    for batch in _batches(path, [column]):
+        for value in batch.column(0):
+            content = value.as_py()
+            if content:
+                return bool(pictures.kind(content[: pictures.HEAD])) or content[:2] in (b"P5", b"P6")
+    return False
+
+
+def _columns(schema: pa.Schema, spec: IngestSpec, path: Path) -> Columns:
     features = _features(schema)
     kinds = {name: feature.get("_type") for name, feature in features.items() if isinstance(feature, dict)}
-    images = [name for name in schema.names if kinds.get(name) == "Image" or _holds_pictures(schema.field(name).type)]
     classes = [name for name in schema.names if kinds.get(name) == "ClassLabel"]
     label = _chosen(schema.names, spec and spec.label_column, [*LABELS, *classes], "label_column")
     named = features.get(label or "", {})
     names = named.get("names") if isinstance(named, dict) else None
     return Columns(
-        image=images[0] if images else None,
+        image=_image(schema, spec.image_column, path),
         label=label,
         names=tuple(map(str, names)) if isinstance(names, list) else (),
         subject=_chosen(schema.names, spec and spec.subject_column, ["subject"], "subject_column"),
@@ -194,9 +246,40 @@ def _columns(schema: pa.Schema, spec: IngestSpec | None) -> Columns:
     )
 
 
-def _holds_pictures(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+def _once(root: Path, rows: Sequence[Row], take: Unpack) -> tuple[list[Row], list[Finding]]:
+    """Return the rows without those of tables that hold, but for a tenth at most, what earlier tables do."""
+    tables: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.place != WHOLE:
+            tables.setdefault(row.path, []).append(row)
+    if len(tables) < 2:
+        return list(rows), []
+    seen: set[tuple[bytes, str]] = set()
+    lost: set[str] = set()
+    for path, inside in sorted(tables.items()):
+        content = take(root / path, [row.place for row in inside])
+        prints = [
+            (sha256(picture).digest() if isinstance(picture, bytes) else b"", row.raw_label)
+            for row, picture in zip(inside, content, strict=True)
+        ]
+        again = [row for row, known in zip(inside, prints, strict=True) if known in seen]
+        if len(again) >= 0.9 * len(inside):
+            lost |= {picture_name(row) for row in again}
+        else:
+            seen.update(prints)
+    if not lost:
+        return list(rows), []
+    names = tuple(sorted(lost))
+    what = f"pictures that another table holds too, byte for byte and with the same label, left out: {len(lost)}"
+    told = Finding("warning", "copied table", some(names), what, pictures=names)
+    return [row for row in rows if picture_name(row) not in lost], [told]
+
+
+def _struct(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+
+
+def _binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
@@ -337,7 +420,7 @@ def _from_folder(
     root: Path, paths: Sequence[str], spec: IngestSpec, read: dict[str, str]
 ) -> tuple[list[Row], list[Finding], list[str]]:
     """Return the images that metadata files name, else those below folders of classes."""
-    images = {path for path in paths if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    images = {path for path in paths if PurePosixPath(path).suffix.lower() not in {*TABLES, ".csv", ".jsonl"}}
     tables = [match for match in map(_METADATA.fullmatch, paths) if match]
     faults: dict[str, list[str]] = {}
     losses = Losses()
@@ -363,7 +446,8 @@ def _from_metadata(
 ) -> list[Row]:
     lines = _metadata(root / table[0])
     there = list(dict.fromkeys(name for line in lines for name in line))
-    files = _chosen(there, None, ["file_name"], "file_name")
+    files = _chosen(there, spec.image_column, ["file_name"], "image_column")
+    _require_one_picture(root / table[0], table[1] or "", lines, images, files, spec.image_column)
     label = _chosen(there, spec.label_column, LABELS, "label_column")
     if lines and (files is None or label is None):
         raise DataError(f"{root / table[0]} must have the columns file_name and {' or '.join(LABELS)}; {_has(there)}")
@@ -393,16 +477,33 @@ def _from_metadata(
     return rows
 
 
+def _require_one_picture(
+    table: Path, folder: str, lines: Sequence[dict[str, Any]], images: set[str], files: str | None, given: str | None
+) -> None:
+    """Raise DataError if several columns of a table name pictures, and no one has said which is meant."""
+    there = [name for name in dict.fromkeys(name for line in lines[:100] for name in line) if isinstance(name, str)]
+    naming = [
+        name
+        for name in there
+        if any((PurePosixPath(folder) / str(line.get(name) or "-")).as_posix() in images for line in lines[:100])
+    ]
+    if given is None and len(naming) > 1:
+        raise DataError(
+            f"{table} must name one picture a row, and has {len(naming)} columns that name some: {', '.join(naming)}. "
+            "Name the one that is meant with --image-column, and ingest the others on their own"
+        )
+
+
 def _metadata(table: Path) -> list[dict[str, Any]]:
     """Return the rows of a metadata file; raises DataError if it cannot be read."""
     if table.suffix.lower() == ".parquet":
         return [line for batch in _batches(table) for line in batch.to_pylist()]
     try:
-        content = table.read_text(encoding="utf-8-sig")
+        content, separator = table_text(table)
         if table.suffix.lower() == ".csv":
-            return [dict(line) for line in csv.DictReader(content.splitlines())]
+            return [dict(line) for line in csv.DictReader(content.splitlines(), delimiter=separator)]
         lines = [json.loads(line) for line in content.splitlines() if line.strip()]
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
+    except (ValueError, csv.Error, RecursionError) as error:
         raise DataError(f"{table} must be a table that can be read, and is not: {error}; copy it anew") from None
     if not all(isinstance(line, dict) for line in lines):
         raise DataError(f"{table} must have an object in each line, and has other things; copy it anew")

@@ -75,11 +75,14 @@ def listing(
     """
     if not rows:
         raise empty(root, about, findings)
+    rows, torn = _agreeing(rows, spec, about)
+    if not rows:
+        raise empty(root, about, torn)
     first: dict[str, Row] = {}
     twice = sorted(picture_name(row) for row in rows if first.setdefault(row.key, row) is not row)
     ordered = sorted(first.values(), key=lambda row: (row.subject, row.clip, row.frame, row.path, row.place))
     table, left_out = label(pd.DataFrame([vars(row) for row in ordered]), spec, str(root))
-    more = [*findings, *left_out]
+    more = [*findings, *torn, *left_out]
     if twice:
         what = f"images that stand there more than once under one name, the first was taken: {len(twice)}"
         more.append(Finding("warning", "repeated image", some(twice), what, pictures=tuple(twice)))
@@ -90,6 +93,21 @@ def listing(
     return Listing(
         root, table, tuple(annotations), tuple(more), about.licence, part, unpack, read=read or {}, held=held or {}
     )
+
+
+def _agreeing(rows: Sequence[Row], spec: IngestSpec, about: Reader) -> tuple[list[Row], list[Finding]]:
+    """Return the rows without images that stand there under several labels, and what is said of these."""
+    shown: dict[str, set[str]] = {}
+    for row in rows:
+        shown.setdefault(row.key, set()).add(fold(row.raw_label, spec.map, about.labels) or row.raw_label)
+    torn = {key for key, labels in shown.items() if len(labels) > 1}
+    if not torn:
+        return list(rows), []
+    kept = [row for row in rows if row.key not in torn]
+    lost = tuple(sorted({picture_name(row) for row in rows if row.key in torn}))
+    what = f"images that stand there under several labels, left out: {len(torn)}; which is right is not known"
+    told = [Finding("warning", "contradiction", some(lost), what, pictures=lost, gone=tuple(sorted(torn)))]
+    return kept, told
 
 
 def picture_name(row: Row) -> str:
