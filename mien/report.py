@@ -134,10 +134,21 @@ def terminal(study: str, store: Store) -> Table:
     failed = f", {len(found.failed)} failed" if found.failed else ""
     table.caption = (
         f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trials "
-        f"done{failed}\n{LOW} not above its controls"
+        f"done{failed}\n{LOW} not above its controls{_legend(found)}"
     )
     table.caption_justify = "left"
     return table
+
+
+def _legend(study: Study) -> str:
+    """Say in lines how the two answers that never look at a face differ, of those that the table shows."""
+    names = {name for setting in study.settings for name, _ in study.floors(setting, "images")}
+    texts = {
+        "constant answer": "always the commonest class of the test images: what can be had without looking",
+        "majority": "always the commonest class of the training images, which need not be that of the test",
+    }
+    found = [f"\n{name}: {text}" for lead, text in texts.items() for name in sorted(names) if name.startswith(lead)]
+    return "".join(found)
 
 
 def show(study: str, store: Store) -> None:

@@ -25,7 +25,7 @@ LAYERS = [
     {"words"},
     {"beside"},
     {"report", "publish"},
-    {"demo"},
+    {"demo", "album"},
     {"cli"},
     {"__main__"},
 ]

@@ -20,6 +20,7 @@ from mien.cli.base import (
     open_store,
     pairs,
     print_table,
+    show_next,
 )
 from mien.errors import UsageError
 
@@ -110,6 +111,7 @@ def audit_command(
             f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
             "other limits"
         )
+    show_next(["mien", "publish", "build", synthetic, "--out", "release"], store)
 
 
 def _files(named: dict[str, str], spaces: str) -> dict[str, Path]:

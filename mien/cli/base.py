@@ -1,7 +1,9 @@
 """What all commands share: the application, options of one meaning, and how runs are printed."""
 
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,6 +78,7 @@ SizeOption = Annotated[
     typer.Option("--size", help="Folders: height and width to resize to; 48, or those of a stored set beside it."),
 ]
 STORE = Path("mien-store")
+_OWN_STORE = Path(os.environ["MIEN_STORE"]) if os.environ.get("MIEN_STORE") else None  # what the user's shell says
 
 
 def print_version(wanted: bool) -> bool:
@@ -226,7 +229,7 @@ def open_store(path: Path) -> "Store":
 
 
 def print_table(table: Any) -> None:
-    """Print a table of rich, as wide as the terminal, or 200 columns where there is none.
+    """Print a table of rich, as wide as the terminal; elsewhere as wide as it is.
 
     Texts in it are printed as they are: nothing in them is read as rich's markup, and control characters are visible.
     """
@@ -235,7 +238,19 @@ def print_table(table: Any) -> None:
     for column in table.columns:
         column.header = _shown(column.header)
         column._cells = [_shown(cell) for cell in column._cells]
-    console(width=None if sys.stdout.isatty() else 200).print(table)
+    if sys.stdout.isatty():
+        console().print(table)
+        return
+    with (wide := console(width=1000)).capture() as captured:
+        wide.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def show_next(command: Sequence[str], store: Path | None = None) -> None:
+    """Print what comes next in the pipeline, as a command that can be pasted; with the store, if it is no usual one."""
+    named = store is not None and store not in (STORE, _OWN_STORE)
+    words = [*command, *(["--store", str(store)] if named else [])]
+    print(f"next: {' '.join(word if word.startswith('<') else shlex.quote(word) for word in words)}")
 
 
 def _shown(cell: Any) -> Any:

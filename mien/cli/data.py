@@ -1,30 +1,41 @@
 """What mien can read: the readers, and what each needs."""
 
+import shutil
 import sys
-from typing import Annotated
+import textwrap
+from typing import Annotated, Any
 
 import typer
 
-from mien.cli.base import app, print_table
+from mien.cli.base import app
+
+LEAD = 16  # columns for a reader's name
 
 
 @app.command()
 def readers(name: Annotated[str | None, typer.Argument(help="One reader, to be shown whole.")] = None) -> None:
     """List the datasets that can be read: what each needs, its licence, how to obtain it."""
-    from rich.table import Table
-    from rich.text import Text
-
     from mien import ingest
 
     if name is not None:
         for title, text in ingest.describe(name):
             print(f"{title:<10}{text}")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("reader", "dataset", "needs", "licence", "obtain"):
-        table.add_column(column, overflow="fold")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for each, module in ingest.READERS.items():
         about = module.READER
-        table.add_row(*map(Text, (each, about.title, about.needs, about.licence, about.obtain)))
-    print_table(table)
+        print(f"{each:<{LEAD}}{about.title}")
+        for title, text in (("needs", about.needs), ("licence", about.licence), ("obtain", about.obtain)):
+            print(textwrap.fill(text, max(width, 40), **_under(title)))
     print("`mien readers NAME` shows one whole, `mien ingest auto FOLDER` finds the one for a folder", file=sys.stderr)
+
+
+def _under(title: str) -> dict[str, Any]:
+    """Return how a text stands under a reader's name, with its title in front; paths and addresses stay whole."""
+    lead = " " * LEAD
+    return {
+        "initial_indent": f"{lead}{title:<9}",
+        "subsequent_indent": f"{lead}{'':<9}",
+        "break_long_words": False,
+        "break_on_hyphens": False,
+    }

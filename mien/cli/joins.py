@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from mien.cli.base import STORE, AliasOption, StoreOption, app, open_store, same_people, show_run
+from mien.cli.following import after_chosen
 
 
 @app.command()
@@ -34,4 +35,6 @@ def join(
     data = {"faces": named, "classes": classes, "same_subject": same_people(same_subject or [])}
     data["subjects_as_written"] = subjects_as_written
     spec = read_spec(module.JoinSpec, data, "join")
-    show_run(module.run(spec, home, alias=alias), alias)
+    made = module.run(spec, home, alias=alias)
+    show_run(made, alias)
+    after_chosen(made, home, store)

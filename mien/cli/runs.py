@@ -1,5 +1,9 @@
 """What the store holds: listed, shown, checked, deleted."""
 
+import os
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
     from mien.store import Run, Store
 
 
+LOOKED_AT = ("index.html", "report.html", "sheet.png")
+WAIT_S = 2.0  # for a viewer that cannot start
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -26,17 +32,18 @@ def list_runs(
 
     home = open_store(store)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "alias", "holds", "made"):
-        table.add_column(column, no_wrap=True)
+    for column in ("alias", "run", "made"):
+        table.add_column(column, no_wrap=True, overflow="ignore")
+    table.add_column("holds", overflow="fold", min_width=20)
     named: dict[str, list[str]] = {}
     for alias, name in home.aliases().items():
         named.setdefault(name, []).append(alias)
+    lines = "\n" if sys.stdout.isatty() else " "
     for name in home.names():
         run = Run(name, home.root / "runs" / name)
         if stage is None or run.stage == stage:
-            table.add_row(
-                name, " ".join(named.get(name, [])), holds(run), str(run.about.get("made", ""))[:16].replace("T", " ")
-            )
+            made = str(run.about.get("made", ""))[:16].replace("T", " ")
+            table.add_row(lines.join(named.get(name, [])), name, made, holds(run))
     print_table(table)
     if not table.row_count:
         there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.names()}))
@@ -49,14 +56,74 @@ def list_runs(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A run, an alias, or the beginning of a run's name.")],
+    look: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            help="Open what people look at (its page, or its sheet of faces) in MIEN_VIEWER, BROWSER or the "
+            "system's viewer.",
+        ),
+    ] = False,
     store: StoreOption = STORE,
 ) -> None:
     """Say what a run is: counts, parents, files, spec."""
     home = open_store(store)
     run = home.run(name)
+    if look:
+        _open(run)
+        return
     show_run(run, None)
     show_accounts(run)
     show_details(run, home)
+
+
+def _open(run: "Run") -> None:
+    """Open the page or the sheet of a run; where there is no viewer, say where it lies."""
+    from mien.errors import UsageError
+
+    found = next((one for one in LOOKED_AT if one in run.manifest["files"]), None)
+    if found is None:
+        more = "; `mien report NAME` writes the page of a study" if run.stage == "study" else ""
+        more = "; `mien export` writes faces as pictures" if "index.parquet" in run.manifest["files"] else more
+        raise UsageError(f"{run.name} must hold one of {', '.join(LOOKED_AT)} to be looked at, and holds none{more}")
+    path = run.path / found
+    print(path)
+    command = _viewer()
+    if command is None:
+        print(
+            "there is no viewer here (no MIEN_VIEWER, no BROWSER, no desktop); open that file yourself", file=sys.stderr
+        )
+    elif not _started([*command, str(path)]):
+        print(
+            f"{command[0]} did not open it; open that file yourself, or name a viewer in MIEN_VIEWER", file=sys.stderr
+        )
+
+
+def _viewer() -> list[str] | None:
+    """Return the command that opens a file here: of MIEN_VIEWER, BROWSER, or the system; None where there is none."""
+    told = os.environ.get("MIEN_VIEWER") or os.environ.get("BROWSER", "").split(os.pathsep)[0]
+    if told:
+        return shlex.split(told.replace("%s", "").strip())
+    system = {"darwin": "open", "win32": "explorer"}.get(sys.platform, "xdg-open")
+    desktop = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return [system] if desktop and shutil.which(system) else None
+
+
+def _started(command: list[str]) -> bool:
+    """Start a viewer; whether it runs, or ended well within a second or two."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return process.wait(WAIT_S) == 0
+    except subprocess.TimeoutExpired:
+        return True
+    except OSError:
+        return False
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The stages of the pipeline, in its order: from a dataset's folder to a synthetic database."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,11 @@ from mien.cli.base import (
     show_accounts,
     show_run,
 )
+from mien.cli.following import after_chosen, after_drawing, after_faces, after_split, after_training
 from mien.errors import TrialsFailed, UsageError
+
+if TYPE_CHECKING:
+    from mien.store import Run, Store
 
 CropOption = Annotated[
     str | None, typer.Option(help="Cut the face out first: haar, which OpenCV brings, or yunet, with --crop-model.")
@@ -182,6 +186,7 @@ def ingest(
     )
     show_run(run, alias)
     show_accounts(run)
+    after_faces(run, open_store(store), store)
 
 
 @app.command()
@@ -220,7 +225,9 @@ def preprocess(
     data = {"faces": home.run(dataset).name, "every": every, "size": size, "filter": filter, "classes": classes}
     data |= {"crop": read(crop, crop_model, margin, align, misses), "input": module.read_input(input)}
     spec = read_spec(module.PreprocessSpec, {**data, **module.read_frames(frames, window)}, "preprocess")
-    show_run(module.run(spec, home, alias=alias, crop_model=crop_model), alias)
+    made = module.run(spec, home, alias=alias, crop_model=crop_model)
+    show_run(made, alias)
+    after_chosen(made, home, store)
 
 
 @app.command()
@@ -247,10 +254,13 @@ def split(
     run = home.run(dataset)
     count = module.usual_folds(Faces.load(run.path), by) if folds is None else folds
     data = {"faces": run.name, "by": by, "folds": count, "number": number, "seed": seed}
+    sides = []
     for side in ("train", "test"):
         named = f"{alias}-{side}" if alias else None
         spec = read_spec(module.SplitSpec, {**data, "side": side}, "split")
-        show_run(module.run(spec, home, alias=named), named)
+        sides.append(module.run(spec, home, alias=named))
+        show_run(sides[-1], named)
+    after_split(sides[0], home, store)
 
 
 @app.command()
@@ -305,6 +315,7 @@ def train(
         run = module.train(spec, home, alias=alias, device=device, means=module.Means(limit, crew, tensorboard))
         if crew.leads:
             show_run(run, alias)
+            after_training(run, home, store)
 
 
 @app.command()
@@ -362,6 +373,7 @@ def generate(
         show_run(made, alias)
         for line in rejection.told(made):
             print(line)
+        after_drawing(made, home, store)
         return
     if engine is not None and not home.done(spec.name):
         from mien import engine as engines
@@ -371,33 +383,68 @@ def generate(
         if failed:
             raise TrialsFailed(f"the database could not be made: {next(iter(failed.values()))}")
         workers = None
-    show_run(module.generate(spec, home, alias=alias, device=device, workers=workers), alias)
+    made = module.generate(spec, home, alias=alias, device=device, workers=workers)
+    show_run(made, alias)
+    after_drawing(made, home, store)
 
 
 @app.command()
 def export(
-    generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
+    name: Annotated[
+        str, typer.Argument(help="A run or alias of a trained generator, or of faces.", metavar="GENERATOR|FACES")
+    ],
     out: Annotated[Path, typer.Option(help="A folder that does not exist yet, or is empty.", metavar="DIR")],
     form: Annotated[
         str,
         typer.Option(
-            "--format", help="program: for torch and numpy alone; diffusers: its scheduler, too.", metavar="FORMAT"
+            "--format",
+            help="Of a generator: program, for torch and numpy alone; diffusers, its scheduler, too.",
+            metavar="FORMAT",
         ),
     ] = "program",
+    real: Annotated[
+        bool, typer.Option("--real", help="Let faces of real people, and copies of them, leave the store.")
+    ] = False,
     store: StoreOption = STORE,
 ) -> None:
-    """Write a generator to a folder that draws without mien.
+    """Write a generator to a folder that draws without mien, or faces as PNG files in a folder a class.
 
-    The denoiser becomes a program of torch.export. Classes of diffusers cannot hold the network, but one of its
-    schedulers holds the noise schedule: --format diffusers adds it. The licence goes with the folder.
+    A generator's denoiser becomes a program of torch.export. Classes of diffusers cannot hold the network, but one of
+    its schedulers holds the noise schedule: --format diffusers adds it. The licence goes with the folder.
+
+    Of faces there is metadata.csv with a row for each file. Synthetic ones are marked as such in their files; copies
+    of real faces among them stay back, as real faces do, unless --real is said.
     """
     import json
 
+    home = open_store(store)
+    run = home.run(name)
+    if "index.parquet" in run.manifest["files"]:
+        if form != "program":
+            raise UsageError(f"--format must stand with a generator, and {run.name} holds faces")
+        _export_faces(run, home, out, real)
+        return
+    if real:
+        raise UsageError(f"--real must stand with a run of faces, and {run.name} is none")
+
     from mien import export as module
 
-    folder = module.export(open_store(store).run(generator), out, form)
+    folder = module.export(run, out, form)
     about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     print(f"{folder}: {about['kind']}, {', '.join(about['classes'])}")
-    for name, text in module.parts(about).items():
-        print(f"  {name}: {text}")
+    for part, text in module.parts(about).items():
+        print(f"  {part}: {text}")
     print(f"licence of what it learnt from, which goes with it: {about['licence']}")
+
+
+def _export_faces(run: "Run", home: "Store", out: Path, real: bool) -> None:
+    """Write faces as pictures, and say what was written and what stayed back."""
+    from mien import album
+    from mien.progress import many
+
+    made = album.write(run, home, out, real)
+    print(f"{made.folder}: {many(sum(made.counts.values()), 'image')} as PNG, and metadata.csv")
+    for name, count in made.counts.items():
+        print(f"  {name}: {count:,}")
+    if made.kept_back:
+        print(f"  {many(made.kept_back, 'copy')} of real faces stayed in the store; --real lets them leave it")

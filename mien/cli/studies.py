@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.base import STORE, DeviceOption, EngineOption, GpusOption, StoreOption, WorkersOption, app, open_store
+from mien.cli.base import (
+    STORE,
+    DeviceOption,
+    EngineOption,
+    GpusOption,
+    StoreOption,
+    WorkersOption,
+    app,
+    open_store,
+    show_next,
+)
 from mien.errors import TrialsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +67,7 @@ def study_plan(
     if workers is not None:
         print(cost.side_by_side(plan, rows, home, device, workers))
     module.require_weights([row for row in rows if row.spec.name not in plan.done])
+    show_next(["mien", "study", "run", str(study)], store)
 
 
 @study_app.command("run")
@@ -88,6 +99,7 @@ def study_run(
         reports.show(resolved.title, home)
         raise
     reports.show(resolved.title, home)
+    show_next(["mien", "report", resolved.title], store)
 
 
 @study_app.command("status")
