@@ -144,8 +144,8 @@ def _legend(study: Study) -> str:
     """Say in lines how the two answers that never look at a face differ, of those that the table shows."""
     names = {name for setting in study.settings for name, _ in study.floors(setting, "images")}
     texts = {
-        "constant answer": "always the commonest class of the test images: what can be had without looking",
-        "majority": "always the commonest class of the training images, which need not be that of the test",
+        "constant answer": "always the commonest class of the test images",
+        "majority": "always the commonest class of the training images",
     }
     found = [f"\n{name}: {text}" for lead, text in texts.items() for name in sorted(names) if name.startswith(lead)]
     return "".join(found)
