@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mien.errors import UsageError
-from mien.outside import told
+from mien.outside import expanded, told
 
 LEFT = re.compile(r"[0-9a-f]{32}")  # how a folder in the making is named, after the name that it is to have
 YOUNG_S = 2.0  # for which a folder may be made, and not be locked yet
@@ -19,7 +19,7 @@ YOUNG_S = 2.0  # for which a folder may be made, and not be locked yet
 
 def free(out: Path) -> Path:
     """Return the absolute path of `out`; raises UsageError unless it does not exist yet, or is an empty folder."""
-    out = out.expanduser().resolve()
+    out = expanded(out).resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         state = "holds files" if out.is_dir() else "is a file"
         raise UsageError(f"--out must be a folder that does not exist yet, or is empty, and {out} {state}")

@@ -38,8 +38,8 @@ LINKS = {
     "odc-by": "https://opendatacommons.org/licenses/by/1-0/",
     "pddl": "https://opendatacommons.org/licenses/pddl/1-0/",
 }
-_CREATIVE = re.compile(r"^cc-by((?:-nc)?(?:-sa|-nd)?)(?:-([0-9]\.[0-9]))?$")
-_ZERO = re.compile(r"^cc-?0(?:-1\.0)?$")
+_CREATIVE = re.compile(r"^cc-by((?:-nc)?(?:-sa|-nd)?)(?:-([0-9]\.[0-9]))?\Z")
+_ZERO = re.compile(r"^cc-?0(?:-1\.0)?\Z")
 
 
 @dataclass(frozen=True)

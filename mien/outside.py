@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from mien.errors import DataError, UsageError
 
-TEXT_BYTES = 64 << 20  # the most that is read of a text: a table of a million rows is smaller
+TEXT_BYTES = 512 << 20  # the most that is read of a text: a table of a million rows is smaller
 SETTINGS_BYTES = 4 << 20  # the most that is read of a file of settings
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SHORT = re.compile(r"[0-9]+ requested and [0-9]+ written")  # how numpy says that a disk is full

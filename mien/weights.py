@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mien.errors import WeightsError
+from mien.outside import expanded
 from mien.store import read_json
 
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6, and with its old form today
@@ -50,7 +51,7 @@ def find(path: Path, places: Sequence[Path] = (Path(),)) -> Path:
 
     Raises WeightsError with all places where it was looked for, or what lies there instead of a file.
     """
-    looked = list(dict.fromkeys(place / path.expanduser() for place in places))
+    looked = list(dict.fromkeys(place / expanded(path) for place in places))
     for one in looked:
         if one.is_dir():
             inside = sorted(

@@ -11,6 +11,7 @@ import pandas as pd
 from mien import ingest
 from mien.errors import DataError, StoreError, UsageError
 from mien.faces import UNKNOWN, Faces
+from mien.outside import expanded
 from mien.progress import say
 from mien.spec import Spec
 from mien.store import RUN_NAME, Run, Store
@@ -180,7 +181,7 @@ def _folder(name: str, store: Store) -> Path | None:
 
     A run's name or alias goes before a folder, and that before the beginning of a run's name.
     """
-    path = Path(name).expanduser()
+    path = expanded(Path(name))
     if RUN_NAME.match(name) or name in store.aliases():
         if path.is_dir():
             say(f"{name} is read from the store, where it is an alias; ./{name}/ would be the folder")

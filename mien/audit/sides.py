@@ -15,6 +15,7 @@ from mien.errors import DataError, UsageError
 from mien.escape import bare
 from mien.faces import Faces
 from mien.ingest import some
+from mien.outside import read_text
 from mien.progress import say
 from mien.spec import nearest
 from mien.store import Run, Store
@@ -113,7 +114,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     Raises DataError if it cannot be read, or has no row.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "a table in CSV")
         first = text.partition("\n")[0]
         separator = ";" if first.count(";") > first.count(",") else ","
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

@@ -24,6 +24,7 @@ from mien.outside import no_room, told, visible
 __all__ = ["app", "audits", "data", "joins", "leaks", "main", "releases", "runs", "stages", "studies"]
 
 FAULT, USAGE, INTERRUPTED = MienError.exit_code, UsageError.exit_code, 130
+LONGEST = 4000  # characters of a message
 NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "failed to map segment", "std::bad_alloc")
 
 
@@ -86,8 +87,9 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _complain(text: str) -> None:
-    """Print an error on stderr."""
-    print(visible(f"mien: {text}"), file=sys.stderr)
+    """Print an error on stderr; what was given may be endless, and is not repeated at length."""
+    shown = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    print(visible(f"mien: {shown}"), file=sys.stderr)
 
 
 def _fullest() -> str:

@@ -70,7 +70,7 @@ def audit_command(
     from mien import engine as engines
     from mien.audit import given
     from mien.classifiers import adopt
-    from mien.errors import AuditFailed, UsageError
+    from mien.errors import AuditFailed
     from mien.faces import Faces
     from mien.spec import read_spec
 

@@ -26,7 +26,7 @@ from mien.errors import DataError, SpecError, UsageError
 from mien.escape import write_csv
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.licences import recorded
-from mien.outside import read_file
+from mien.outside import expanded, read_file
 from mien.preprocess import FRAMES, MIN_SIDE, TRANSPARENT, Colour, Filter, Picture, decode, open_picture, write
 from mien.progress import say, track
 from mien.spec import RUN_NAME, Spec, nearest, read_spec
@@ -40,7 +40,7 @@ UNREAD_SUFFIXES = frozenset(
     | {".pnm", ".tga"}
 )
 AUTO = "auto"  # instead of a reader's name
-DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")
+DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}\Z")
 
 # What datasets and people call the emotions, in lower case.
 ALIASES = {
@@ -350,11 +350,12 @@ def run(
 
     Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
     """
-    root = Path(root).expanduser()
+    root = expanded(Path(root))
     if reader == AUTO:
         reader, reason = the_reader(root)
         say(f"{root} is read by {reader}: {reason}")
-    dataset = name or (reader in READERS and READERS[reader].READER.dataset) or slug(root.resolve().name)
+    usual = reader in READERS and READERS[reader].READER.dataset
+    dataset = name if name is not None else usual or slug(root.resolve().name)
     given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, given, f"ingest {reader}")
     listing = depths.measured(scan(draft, root), draft.white)
@@ -657,7 +658,7 @@ def slug(name: str) -> str:
 
 
 def _folder(root: Path) -> Path:
-    root = Path(root).expanduser()
+    root = expanded(Path(root))
     if not root.is_dir():
         raise DataError(
             f"{root} must be a folder that holds a dataset, and is {'a file' if root.exists() else 'not there'}"

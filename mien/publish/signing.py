@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import DataError, UsageError
+from mien.outside import SETTINGS_BYTES, read_file
 
 SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}
 
@@ -18,10 +19,7 @@ class Signer:
 
     def __init__(self, certificates: Path, key: Path) -> None:
         self.library = library()
-        try:
-            chain, secret = certificates.read_bytes(), key.read_bytes()
-        except OSError as error:
-            raise UsageError(f"--certificate and --key must be PEM files; {error.filename}: {error.strerror}") from None
+        chain, secret = (read_file(path, "a PEM file", SETTINGS_BYTES, UsageError) for path in (certificates, key))
         try:
             info = self.library.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=secret, ta_url=None)
             self.signer = self.library.Signer.from_info(info)
