@@ -27,8 +27,11 @@ def record(value: float, low: float | None = None, high: float | None = None, n:
         (record(0.3), "fail"),
         (record(0.3, 0.15, 0.45), "warn"),  # the interval reaches below the limit
         (record(0.3, 0.21, 0.45), "fail"),
-        (record(0.05, 0.0, 0.9), "pass"),
-        (record(0.3, n=19), "warn"),  # too few to fail
+        (record(0.05, 0.0, 0.15), "pass"),
+        (record(0.05, 0.0, 0.9), "cannot tell"),  # from good to bad
+        (record(0.15, 0.05, 0.9), "cannot tell"),
+        (record(0.15, 0.11, 0.9), "warn"),
+        (record(0.3, n=19), "cannot tell"),  # too few to fail
     ],
 )
 def test_the_whole_interval_must_lie_beyond_the_limit_to_fail(one: Record, expected: str):
@@ -50,7 +53,7 @@ def test_limits_may_be_of_a_ratio_or_a_difference_to_another_number():
     check = verdict.judge([one, other], {one.metric: {**LIMIT, **ratio}})[0]
     assert (check.value, check.reference, check.relative) == (6.0, 2.0, 3.0)
     assert outcome(one, other, **{**ratio, "by": "difference", "fail": 3.9}) == "fail"  # four more
-    assert outcome(one, **ratio) == "warn"  # nothing to hold it against is not passed over
+    assert outcome(one, **ratio) == "cannot tell"  # nothing to compare it with is not passed over
 
 
 def test_chance_is_one_for_a_family_and_all_its_classes():
@@ -66,13 +69,79 @@ def test_each_class_is_a_check_where_the_threshold_says_so():
     assert [one.part for one in verdict.judge(records, {"labels.odd": LIMIT})] == [""]
     checks = verdict.judge(records, {"labels.odd": {**LIMIT, "each": True}})
     assert [(one.part, one.verdict) for one in checks] == [("fear", "fail"), ("", "pass"), ("disgust", "pass")]
-    assert verdict.worst(checks) == "fail" and verdict.worst([]) == "pass"
+    assert verdict.worst(checks) == "fail"
 
 
-def test_what_was_not_measured_warns():
-    assert outcome(record(float("nan"))) == "warn"
-    checks = verdict.judge([], {"labels.odd": LIMIT})
-    assert checks[0].verdict == "warn" and checks[0].value is None and "nothing was measured" in checks[0].note
+def test_what_was_not_measured_cannot_tell_and_says_why():
+    assert outcome(record(float("nan"))) == "cannot tell"
+    why = {"labels": "too few clips", "fidelity": "another reason"}
+    (check,) = verdict.judge([], {"labels.odd": LIMIT}, missing=why)
+    assert check.verdict == "cannot tell" and check.value is None
+    assert check.note == "nothing was measured under this name: too few clips"
+
+
+@pytest.mark.parametrize(("people", "expected"), [(0, "cannot tell"), (6, "cannot tell"), (7, "pass"), (30, "pass")])
+def test_a_check_that_needs_more_held_out_people_than_there_are_cannot_tell(people: int, expected: str):
+    limits = {"labels.odd": {**LIMIT, "people": 7}}
+    (check,) = verdict.judge([record(0.05, 0.0, 0.1)], limits, verdict.HeldOut(people))
+    assert check.verdict == expected
+    if expected == "cannot tell":
+        assert "7 are needed" in check.note and "at least 7 held-out people" in check.enough
+    assert verdict.judge([record(0.5, 0.4, 0.6)], limits, verdict.HeldOut(people))[0].verdict == "fail"
+
+
+def test_people_who_are_not_known_are_no_people():
+    limits = {"labels.odd": {**LIMIT, "people": 5}}
+    (check,) = verdict.judge([record(0.0)], limits, verdict.HeldOut(0, unknown=400))
+    assert check.verdict == "cannot tell" and "not known whom the held-out images show" in check.note
+
+
+def test_a_number_may_say_that_its_question_cannot_be_answered():
+    fields = {"side": "below", "warn": None, "fail": None, "cannot_tell": 0.05, "reason": "a test of evidence"}
+    assert outcome(record(0.04), **fields) == "cannot tell"
+    assert outcome(record(0.3), **fields) == "pass"
+
+
+def test_each_question_has_an_answer_and_one_without_checks_is_open():
+    checks = verdict.judge([record(0.0)], {"labels.odd": LIMIT})
+    answers = {one.title: one.verdict for one in verdict.answer(checks)}
+    assert answers.pop("Does it show what its label says?") == "pass"
+    assert set(answers.values()) == {"cannot tell"} and len(answers) == 3
+    assert verdict.worst(checks) == "cannot tell"  # also where no check is left at all
+    assert verdict.worst([]) == "cannot tell"
+
+
+def test_a_single_class_of_which_nothing_can_be_told_is_a_warning_and_no_more():
+    limits = {"labels.odd": {**LIMIT, "each": True}}
+    checks = verdict.judge([record(0.0), record(0.05, 0.0, 0.9, part="fear")], limits)
+    assert [one.verdict for one in checks] == ["cannot tell", "pass"]
+    labels = next(one for one in verdict.answer(checks) if one.title.startswith("Does it show"))
+    assert labels.verdict == "warn"
+
+
+@pytest.mark.parametrize(
+    ("text", "looser"),
+    [
+        ('["memorisation.copied.pixels"]\nfail = 0.5\n', True),
+        ('["memorisation.copied.pixels"]\nfail = 0.01\n', False),
+        ('["labels.kept"]\nfail = 0.1\n', True),
+        ('["labels.kept"]\nfail = 0.4\n', False),
+        ('["variety.coverage.judge"]\noff = true\n', True),
+        ('["memorisation.exact"]\nleast = 30\n', True),
+        ('["memorisation.person.pixels"]\npeople = 1\n', True),
+        ('["memorisation.person.pixels"]\npeople = 40\n', False),
+        ('["fidelity.frechet.judge"]\nagainst = "floor"\n', True),
+        ('["variety.vendi.random"]\neach = false\n', True),
+        ('["fidelity.kernel.random"]\nside = "above"\nfail = 3\n', False),
+    ],
+)
+def test_changed_thresholds_are_told_and_whether_they_make_passing_easier(text: str, looser: bool, tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    found = verdict.changes(verdict.thresholds(path))
+    assert found and any(one.looser for one in found) == looser
+    assert all(one.metric == text.split('"')[1] and one.metric in one.text for one in found)
+    assert verdict.changes(verdict.thresholds()) == []
 
 
 def test_the_defaults_hold_and_each_has_its_reason():
@@ -104,7 +173,7 @@ def test_a_users_file_changes_adds_and_takes_away(tmp_path: Path):
         ('["labels.kept"]\nside = "above"\n', "fail must lie above warn"),
         ('["labels.kept"]\nfail = "low"\n', "labels.kept: fail: must be a number"),
         ('["labels.new"]\nfail = 1\n', "labels.new: side: must be given"),
-        ('["labels.new"]\nside = "above"\n', "warn or fail must be given"),
+        ('["labels.new"]\nside = "above"\n', "warn, fail or cannot_tell must be given"),
         ('["labels.kept"]\noff = 1\n', "off must be true or false"),
         ("labels = 3\n", "a threshold must be a table"),
         ("[[[", "must be a TOML file"),

@@ -12,7 +12,8 @@ from pydantic import Field, field_validator
 
 from mien.audit import matches, page, parts, verdict
 from mien.audit.parts import Given, Measured, PartName
-from mien.audit.verdict import Check, Outcome, thresholds
+from mien.audit.search import subjects_of
+from mien.audit.verdict import Check, HeldOut, Outcome, Question, thresholds
 from mien.engine import Engine, Local, error_of, work
 from mien.errors import DataError
 from mien.faces import Faces
@@ -27,6 +28,12 @@ __all__ = ["Audit", "AuditSpec", "Check", "Outcome", "audit", "run", "thresholds
 
 SIDES = ("synthetic", "train", "test")
 PICTURES: Mapping[PartName, str] = {"memorisation": "strips"}  # what the picture of a part is called
+FAMILIES: Mapping[PartName, tuple[str, ...]] = {
+    "fidelity": ("fidelity", "variety"),
+    "memorisation": ("memorisation",),
+    "labels": ("labels", "nuisance"),
+    "leakage": ("leakage",),
+}  # of the numbers that a part measures
 
 
 class AuditSpec(Spec):
@@ -38,6 +45,7 @@ class AuditSpec(Spec):
     """
 
     stage: ClassVar[str] = "audit"
+    version: int = 2
     synthetic: str
     train: str
     test: str = ""
@@ -52,6 +60,9 @@ class AuditSpec(Spec):
         if not spaces or len(set(spaces)) < len(spaces):
             raise ValueError("spaces must name one or more, each once")
         return spaces
+
+
+COUNTED = {"fail": "failed", "cannot tell": "cannot tell", "warn": "warn", "pass": "passed"}
 
 
 @dataclass
@@ -69,8 +80,13 @@ class Audit:
 
     @property
     def verdict(self) -> Outcome:
-        """The worst of the checks."""
+        """The worst answer to a question."""
         return verdict.worst(self.checks)
+
+    @property
+    def questions(self) -> list[Question]:
+        """What is asked of a database, and what the checks answer."""
+        return verdict.answer(self.checks)
 
 
 def audit(
@@ -80,30 +96,47 @@ def audit(
     spaces: Mapping[str, Sides],
     limits: Mapping[str, Mapping[str, Any]],
 ) -> Audit:
-    """Return all measures of `made` against real training images and people never seen, and the verdict.
+    """Return all measures of `made` against real training images and held-out people, and the verdict.
 
-    `spaces` are features of the three sides by space. Without `test` nobody was held out, and what needs such people
-    is not measured. A part that cannot be measured leaves a note, and its checks warn. Raises DataError if a side is
-    empty, or the sides do not fit.
+    `spaces` are features of the three sides by space. Without `test` nobody was held out, and what needs
+    such people is not measured. A part that cannot be measured leaves a note, and its checks cannot tell.
+    Raises DataError if a side is empty, or the sides do not fit.
     """
     _require_fit(train, test, made)
     test = parts.nobody(train) if test is None else test
     given = Given(train, test, made, spaces, lambda: matches.find(train, test, made))
     measured: dict[PartName, Measured] = {part: parts.measure(part, given) for part in parts.PARTS}
     measured["leakage"] = parts.with_seen(measured["leakage"], made, train, test)
-    return judged(measured, made, limits)
+    return judged(measured, made, limits, held_out(train, test))
 
 
-def judged(measured: Mapping[PartName, Measured], made: Faces, limits: Mapping[str, Mapping[str, Any]]) -> Audit:
-    """Return the audit of `made` whose parts were measured: all that they found, and the verdict on it."""
+def judged(
+    measured: Mapping[PartName, Measured],
+    made: Faces,
+    limits: Mapping[str, Mapping[str, Any]],
+    people: HeldOut | None,
+) -> Audit:
+    """Return the audit of `made` whose parts were measured: all that they found, and the verdict on it.
+
+    `people` says how many people were held out.
+    """
     rows = made.index[["key", "emotion"]].reset_index(drop=True)
     for one in measured.values():
         if len(one.rows):
             rows = rows.merge(one.rows, on="key", how="left", validate="one_to_one")
     records = [record for one in measured.values() for record in one.records]
     notes = [note for one in measured.values() for note in one.notes]
+    missing = {family: one.notes[0] for part, one in measured.items() if one.notes for family in FAMILIES[part]}
     pictures = {PICTURES[part]: one.picture for part, one in measured.items() if one.picture is not None}
-    return Audit(records, verdict.judge(records, limits), notes, rows, pictures)
+    checks = verdict.judge(records, limits, people, missing)
+    return Audit(records, checks, notes, rows, pictures)
+
+
+def held_out(train: Faces, test: Faces) -> HeldOut:
+    """Return how many people of `test` are known and are not among those of `train`."""
+    known = test.index["subject"] != ""
+    people = set(test.index.loc[known, "subject"]) - set(subjects_of(train.index))
+    return HeldOut(len(people), int((~known).sum()))
 
 
 def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
@@ -158,7 +191,7 @@ def run(
         there: dict[PartName, Run] = {part: parts.run(one, store, device) for part, one in plan.items()}
         measured: dict[PartName, Measured] = {part: parts.read(one) for part, one in there.items()}
         measured["leakage"] = parts.with_seen(measured["leakage"], made, train, test)
-        found = judged(measured, made, spec.thresholds)
+        found = judged(measured, made, spec.thresholds, held_out(train, test))
         about = there["fidelity"].json("notes.json")["spaces"]
         write(found, spec, {"made": made, "train": train, "test": test}, runs["synthetic"].content, about, out)
 
@@ -172,6 +205,8 @@ def write(
     made, train = sides["made"], sides["train"]
     told = {
         "verdict": found.verdict,
+        "questions": [asdict(one) for one in found.questions],
+        "thresholds_changed": [one.as_json() for one in verdict.changes(spec.thresholds)],
         "synthetic": spec.synthetic,
         "content": content,
         "train": spec.train,
@@ -191,7 +226,8 @@ def write(
     for name, picture in pictures.items():
         picture.save(out / f"{name}.png")
     (out / "index.html").write_text(page.render(told, found.records, found.rows, pictures), encoding="utf-8")
-    fail = sum(check.verdict == "fail" for check in found.checks)
-    warn = sum(check.verdict == "warn" for check in found.checks)
-    holds = f"audit of {len(made):,} images: {found.verdict}, {len(found.checks)} checks, {fail} failed, {warn} warn"
+    counts = {name: sum(check.verdict == name for check in found.checks) for name in verdict.ORDER}
+    told_of = [f"{counts[name]} {word}" for name, word in COUNTED.items()]
+    images = f"{len(made):,} image{'s' * (len(made) != 1)}"
+    holds = f"audit of {images}: {found.verdict}; of {len(found.checks)} checks {', '.join(told_of)}"
     (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")

@@ -96,6 +96,30 @@ def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides
     return tuple(found)
 
 
+def lacking(train: Faces, test: Faces, made: Faces) -> list[str]:
+    """Return what is too few for distances, or for neighbours, in sentences; empty where all can be measured."""
+    sides = {"training": (train, 2 * LEAST), "held-out": (test, LEAST), "synthetic": (made, LEAST)}
+    notes = []
+    for what, count in (("images", _images), ("clips", _clips)):
+        short = [
+            f"{count(faces)} {side} {what} ({needed} are needed)"
+            for side, (faces, needed) in sides.items()
+            if count(faces) < needed
+        ]
+        if short:
+            measures = "distances" if what == "images" else "precision, recall, coverage and variety"
+            notes.append(f"too few for {measures}: {', '.join(short)}")
+    return notes
+
+
+def _images(faces: Faces) -> int:
+    return len(faces)
+
+
+def _clips(faces: Faces) -> int:
+    return len(Side.of(faces).one_a_clip(""))
+
+
 def _on_axes(sides: Sides) -> Sides:
     """Return features on the axes of most variance, and as one more how far off them all each image lies.
 

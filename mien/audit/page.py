@@ -12,19 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from mien import charts, figures
+from mien.audit.verdict import ORDER, QUESTIONS
 from mien.charts import Dot
 from mien.faces import Faces
 from mien.stats import Record
 
+NOTHING = 1e-9  # what rounding leaves of 0
 SUSPECTS = 12  # images a class
 WORST = 20  # rows of a table of single images
-SERIES = {"": "synthetic", "_heldout": "people never seen", "_floor": "real against real"}
-QUESTIONS = {
-    "Is it good?": ("fidelity", "variety"),
-    "Is it new?": ("memorisation",),
-    "Does it show what its label says?": ("labels", "nuisance"),
-    "Would we know?": ("leakage",),
-}
+SERIES = {"": "synthetic", "_heldout": "held-out people", "_floor": "real against real"}
 MEANINGS = {
     "fidelity.frechet": "Fréchet distance of Gaussians fitted to features on the 32 axes where real ones vary "
     "most, and to how far off them images lie; 0 is the same.",
@@ -36,7 +32,7 @@ MEANINGS = {
     "variety.similarity": "Mean cosine of all pairs, seen from the mean real image; 1 is one image again and again.",
     "variety.vendi": "How many different images there are in effect (Vendi score, exponential of an entropy).",
     "memorisation.copied": "Share of images nearer to one clip, against the nearest of any other clip, than 99 of 100 "
-    "images of people never seen are.",
+    "images of held-out people are.",
     "memorisation.person": "The same against the nearest image of any other person.",
     "memorisation.authentic": "Share of images further from their nearest training image than that is from its own.",
     "memorisation.membership": "Chance that a trained person lies nearer to the synthetic faces than an untrained one.",
@@ -62,8 +58,9 @@ def render(
     drawn = _charts(records)
     content = {
         **told,
-        "counted": {name: sum(one["verdict"] == name for one in told["checks"]) for name in ("fail", "warn", "pass")},
-        "questions": [_question(name, families, told["checks"], drawn) for name, families in QUESTIONS.items()],
+        "title": told["synthetic"],
+        "counted": {name: sum(one["verdict"] == name for one in told["checks"]) for name in ORDER},
+        "questions": [_question(one, told["checks"], drawn) for one in told["questions"]],
         "pictures": {name: {"data": embedded(one), "width": one.width} for name, one in pictures.items()},
         "records": [_line(one) for one in records if not one.part],
         "sources": _sources(records),
@@ -74,9 +71,11 @@ def render(
 
 
 def number(value: float | None) -> str:
-    """Return a number with three significant digits, a dash for none."""
+    """Return a number with three significant digits, a dash for none, 0 for what rounding left of it."""
     if value is None or not np.isfinite(value):
         return "\u2013"
+    if abs(value) < NOTHING:
+        return "0"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -88,14 +87,13 @@ def embedded(image: Image.Image) -> str:
 
 
 def _question(
-    title: str, families: tuple[str, ...], checks: Sequence[Mapping[str, Any]], drawn: Mapping[str, Sequence[str]]
+    asked: Mapping[str, Any], checks: Sequence[Mapping[str, Any]], drawn: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    own = [one for one in checks if one["family"] in families]
+    families = QUESTIONS[asked["title"]]
     return {
-        "title": title,
+        **asked,
         "name": families[0],
-        "checks": own,
-        "verdict": next((name for name in ("fail", "warn") if any(one["verdict"] == name for one in own)), "pass"),
+        "checks": [one for one in checks if one["family"] in families],
         "charts": [chart for family in families for chart in drawn.get(family, ())],
     }
 
@@ -125,10 +123,10 @@ def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
     if copied:
         series = {name: f"memorisation.copied.{name}" for name in dict.fromkeys(copied)}
         drawn["memorisation"].append(
-            _chart("nearer to one clip than people never seen are", "share", parts, series, found)
+            _chart("nearer to one clip than held-out people are", "share", parts, series, found)
         )
     if ("labels.agreement", "") in found:
-        series = {"synthetic": "labels.agreement", "real people never seen": "labels.ceiling"}
+        series = {"synthetic": "labels.agreement", "real held-out people": "labels.ceiling"}
         drawn["labels"].append(_chart("agreement with the label", "share", parts, series, found))
     names = [
         name for name in ("brightness", "contrast", "sharpness", "border", "all") if (f"nuisance.{name}", "") in found

@@ -102,6 +102,7 @@ def measure(part: PartName, given: Given) -> Measured:
 
 def _fidelity(found: Measured, given: Given) -> None:
     found.records += fidelity.measure(given.train, given.test, given.made, given.spaces)
+    found.notes += fidelity.lacking(given.train, given.test, given.made)
 
 
 def _memorisation(found: Measured, given: Given) -> None:

@@ -1,11 +1,13 @@
 """Verdict: what was measured, held against thresholds. Parts measure, this judges, and both can be read.
 
-A check fails where the whole interval of its number lies beyond the limit, so that no lack of images fails a set; it
-warns where the number itself does.
+A check fails where the whole interval of its number lies beyond the limit, so that no lack of images
+fails a set; it warns where the number itself does. It cannot tell where the evidence is missing: nothing
+was measured, too few people were held out, or the interval reaches from good to bad. A pass is never the
+absence of evidence.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +18,16 @@ from mien.errors import SpecError
 from mien.spec import Strict, nearest, read_spec, read_toml
 from mien.stats import Record
 
-Outcome = Literal["pass", "warn", "fail"]
-ORDER: tuple[Outcome, ...] = ("pass", "warn", "fail")
+Outcome = Literal["pass", "warn", "cannot tell", "fail"]
+ORDER: tuple[Outcome, ...] = ("pass", "warn", "cannot tell", "fail")
 FAMILIES = ("fidelity", "variety", "memorisation", "labels", "nuisance", "leakage")
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "Is it good?": ("fidelity", "variety"),
+    "Is it new?": ("memorisation",),
+    "Does it show what its label says?": ("labels", "nuisance"),
+    "Would we know?": ("leakage",),
+}
+NAMED = 4  # checks that a sentence names
 DEFAULTS = Path(__file__).with_name("thresholds.toml")
 
 
@@ -28,16 +37,19 @@ class Threshold(Strict):
     side: Literal["above", "below"]
     warn: float | None = None
     fail: float | None = None
+    cannot_tell: float | None = None
+    people: int = Field(default=0, ge=0)
     against: Literal["", "heldout", "floor", "train", "chance"] = ""
     by: Literal["ratio", "difference"] = "ratio"
     each: bool = False
+    wide: Literal["cannot tell", "warn", "pass"] = "cannot tell"
     least: int = Field(default=20, ge=1)
     reason: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _means_something(self) -> "Threshold":
-        if self.warn is None and self.fail is None:
-            raise ValueError("warn or fail must be given; `off = true` takes a check away")
+        if self.warn is None and self.fail is None and self.cannot_tell is None:
+            raise ValueError("warn, fail or cannot_tell must be given; `off = true` takes a check away")
         if self.warn is not None and self.fail is not None and (self.fail - self.warn) * self.sign < 0:
             raise ValueError(f"fail must lie {self.side} warn, or at it")
         if not self.against and self.by != "ratio":
@@ -54,22 +66,23 @@ class Threshold(Strict):
         """The limits in words."""
         what = {
             "": "",
-            "heldout": "people never seen",
-            "floor": "real against real",
+            "heldout": "held-out people",
+            "floor": "real images against real images",
             "train": "real images",
             "chance": "is expected by chance",
         }
         unit = f" times that of {what[self.against]}" if self.by == "ratio" else f" more than {what[self.against]}"
-        limits = [f"{verb} {self.side} {limit:g}" for verb, limit in (("fails", self.fail), ("warns", self.warn))
-                  if limit is not None]  # fmt: skip
+        verbs = {"fails": self.fail, "cannot tell": self.cannot_tell, "warns": self.warn}
+        limits = [f"{verb} {self.side} {limit:g}" for verb, limit in verbs.items() if limit is not None]
         return " and ".join(limits) + (unit if self.against else "")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One number, judged: `value` with its interval as measured, `relative` to `reference` where it stands against one.
+    """One number, judged: `value` with its interval as measured, `relative` to `reference` if it has one.
 
-    `value` is None where nothing was measured under that name.
+    `value` is None where nothing was measured under that name. `note` says what is missing where the
+    check cannot tell, and `enough` what would be enough.
     """
 
     name: str
@@ -86,6 +99,7 @@ class Check:
     threshold: str
     reason: str
     note: str = ""
+    enough: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return its fields."""
@@ -117,6 +131,69 @@ def thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
     return known
 
 
+@dataclass(frozen=True)
+class Change:
+    """A limit that is not the default one: `default` and `given` are None where the check has no such field.
+
+    `looser` says whether a set could pass with it that would not pass by default.
+    """
+
+    metric: str
+    field: str
+    default: Any
+    given: Any
+    looser: bool
+
+    @property
+    def text(self) -> str:
+        """The change in words."""
+        if self.field == "off":
+            return f"{self.metric}: the check was taken away"
+        return f"{self.metric}: {self.field} was {_shown(self.default)}, is {_shown(self.given)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its fields, and what it says in words."""
+        return {**asdict(self), "text": self.text}
+
+
+def changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+    """Return what in `limits` differs from the default thresholds, those that make passing easier first."""
+    found = []
+    defaults = read_toml(DEFAULTS)
+    for metric in sorted({*defaults, *limits}):
+        known, given = defaults.get(metric), limits.get(metric)
+        if given is None:
+            found.append(Change(metric, "off", False, True, looser=True))
+            continue
+        fields = sorted({*(known or {}), *given} - {"reason"})
+        for field in fields:
+            was, now = (known or {}).get(field), given.get(field)
+            if was != now:
+                found.append(Change(metric, field, was, now, known is not None and _looser(field, was, now, known)))
+    return sorted(found, key=lambda change: not change.looser)
+
+
+def _looser(field: str, was: Any, now: Any, known: Mapping[str, Any]) -> bool:
+    """Whether a changed field of a default threshold makes passing easier; what is not known to be stricter does."""
+    if field in ("warn", "fail", "cannot_tell"):
+        if was is None or now is None:
+            return now is None
+        return (now - was) * (1 if known["side"] == "above" else -1) > 0
+    if field == "least":
+        return now is None or (was is not None and now > was) or (was is None and now > 20)
+    if field == "people":
+        return (now or 0) < (was or 0)
+    if field == "each":
+        return not now
+    if field == "wide":
+        return ORDER.index(now or "cannot tell") < ORDER.index(was or "cannot tell")
+    return True
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None:
     if not isinstance(fields, dict):
         raise SpecError(f'{file}: a threshold must be a table, ["{metric}"], and is {fields!r}')
@@ -132,46 +209,153 @@ def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None
 # Judging
 
 
-def judge(records: Sequence[Record], limits: Mapping[str, Mapping[str, Any]]) -> list[Check]:
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out people of an audit: how many are known, and of how many images the person is not."""
+
+    people: int
+    unknown: int = 0
+
+    @property
+    def text(self) -> str:
+        """How many there are, in words."""
+        if not self.people and self.unknown:
+            return "it is not known whom the held-out images show"
+        whom = {0: "no people were", 1: "1 person was"}.get(self.people, f"{self.people} people were")
+        return f"{whom} held out"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of the audit: its outcome, why in one sentence, and what would be enough to tell."""
+
+    title: str
+    verdict: Outcome
+    why: str
+    enough: str = ""
+
+
+def judge(
+    records: Sequence[Record],
+    limits: Mapping[str, Mapping[str, Any]],
+    held_out: "HeldOut | None" = None,
+    missing: Mapping[str, str] | None = None,
+) -> list[Check]:
     """Return a check for each threshold, and for each class where it says so, the worst first.
 
-    A threshold under whose name nothing was measured warns: a gate that is not looked at must not pass in silence.
+    `held_out` says how many people the numbers rest on, None that they rest on nobody. `missing` says by
+    family why some of its numbers could not be measured. A threshold under whose name nothing was
+    measured cannot tell: a gate that nobody could look at must not pass in silence.
     """
     by_name = {(one.metric, one.part): one for one in records}
     checks = []
     for metric, fields in limits.items():
         limit = read_spec(Threshold, dict(fields), metric)
         own = [one for one in records if one.metric == metric and (limit.each or not one.part)]
-        checks += [_check(one, by_name, limit) for one in own] or [_absent(metric, limit)]
+        why = (missing or {}).get(metric.partition(".")[0], "")
+        found = [_check(one, by_name, limit) for one in own] or [_absent(metric, limit, why)]
+        checks += [_with_people(check, limit, held_out) for check in found]
     return sorted(checks, key=lambda check: -ORDER.index(check.verdict))
 
 
-def worst(checks: Iterable[Check]) -> Outcome:
-    """Return the verdict on all: the worst of them."""
-    found = {ORDER.index(check.verdict) for check in checks}
-    return ORDER[max(found, default=0)]
+def answer(checks: Sequence[Check]) -> list[Question]:
+    """Return the outcome of each question of QUESTIONS, with the reason and what would be enough to tell.
+
+    A question of which no check is left cannot be answered. A single class of which nothing can be told
+    counts as a warning, since the check over all classes looks at the same images.
+    """
+    return [_question(title, [one for one in checks if one.family in families])
+            for title, families in QUESTIONS.items()]  # fmt: skip
+
+
+def worst(checks: Sequence[Check]) -> Outcome:
+    """Return the verdict: the worst answer to a question."""
+    return ORDER[max(ORDER.index(one.verdict) for one in answer(checks))]
+
+
+def _question(title: str, checks: Sequence[Check]) -> Question:
+    if not checks:
+        return Question(title, "cannot tell", "no check is left", "leave the default thresholds in place")
+
+    # The outcome, and the checks that decide it
+    weights = [_weight(check) for check in checks]
+    outcome = ORDER[max(ORDER.index(weight) for weight in weights)]
+    deciding = [check for check, weight in zip(checks, weights, strict=True) if weight == outcome]
+
+    # Why, in one sentence
+    names = list(dict.fromkeys(check.name for check in deciding))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    named = ", ".join(names[:NAMED]) + more
+    if outcome == "pass":
+        count = len(checks)
+        return Question(title, outcome, f"{count} check{'s' * (count != 1)} passed")
+    if outcome in ("fail", "warn"):
+        return Question(title, outcome, f"beyond the limits of {named}")
+    notes = list(dict.fromkeys(check.note for check in deciding if check.note))
+    enough = list(dict.fromkeys(check.enough for check in deciding if check.enough))
+    return Question(title, outcome, f"{notes[0] if notes else 'too little'} ({named})", "; ".join(enough[:2]))
+
+
+def _weight(check: Check) -> Outcome:
+    return "warn" if check.part and check.verdict == "cannot tell" else check.verdict
 
 
 def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:
     if not math.isfinite(one.value):
         return replace(_absent(one.metric, limit), part=one.part, n=one.n)
+
+    # What it stands against
     name = _other(one.metric, limit.against)
     part = "" if limit.against == "chance" else one.part
     other = by_name.get((name, part)) if limit.against else None
     if limit.against and other is None:
-        return _told(one, limit, "warn", note=f"nothing to hold it against: no {name}")
+        return _told(one, limit, "cannot tell", note=f"it has nothing to be compared with: no {name}",
+                     enough=_more_people(limit) or "a larger set")  # fmt: skip
+
+    # The number and its interval, held against the limits
     value, low, high = (_relative(number, other, limit) for number in (one.value, one.low, one.high))
-    bound = (low if limit.side == "above" else high) if one.low is not None else value
+    ends = (low, high) if limit.side == "above" else (high, low)
+    least_beyond, most_beyond = (value, value) if one.low is None else ends
     outcome: Outcome = "pass"
-    note = ""
-    if limit.fail is not None and _beyond(bound, limit.fail, limit):
+    note = enough = ""
+    if limit.fail is not None and _beyond(least_beyond, limit.fail, limit):
         outcome = "fail"
     elif any(_beyond(value, number, limit) for number in (limit.warn, limit.fail) if number is not None):
         outcome = "warn"
-    if outcome == "fail" and one.n < limit.least:
-        outcome, note = "warn", f"n is below {limit.least}, too few to fail"
+    if limit.cannot_tell is not None and outcome != "fail" and _beyond(value, limit.cannot_tell, limit):
+        outcome, note, enough = "cannot tell", limit.reason, _more_people(limit) or "a larger set"
+    elif outcome == "fail" and one.n < limit.least:
+        outcome = "cannot tell"
+        note, enough = f"n is {one.n}, too few to fail", f"n of {limit.least} or more"
+    elif outcome != "fail" and limit.wide != "pass" and _spans(least_beyond, most_beyond, limit):
+        outcome, enough = limit.wide, _more_people(limit) or "more images"
+        note = "the interval reaches from good to bad"
+
     relative = value if other is not None else None
-    return _told(one, limit, outcome, other.value if other is not None else None, relative, note)
+    return _told(one, limit, outcome, other.value if other is not None else None, relative, note, enough)
+
+
+def _spans(least_beyond: float | None, most_beyond: float | None, limit: Threshold) -> bool:
+    """Whether an interval reaches from where nothing warns to where the check would fail."""
+    if limit.fail is None:
+        return False
+    mild = limit.fail if limit.warn is None else limit.warn
+    return not _beyond(least_beyond, mild, limit) and _beyond(most_beyond, limit.fail, limit)
+
+
+def _with_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Check:
+    """Return the check, which cannot tell where fewer people were held out than its threshold needs.
+
+    It may still fail: limits are of what so few people make likely.
+    """
+    if held_out is None or held_out.people >= limit.people or check.verdict == "fail":
+        return check
+    note = f"{held_out.text}, and {limit.people} are needed"
+    return replace(check, verdict="cannot tell", note=note, enough=_more_people(limit))
+
+
+def _more_people(limit: Threshold) -> str:
+    return f"at least {limit.people} held-out people (`mien split --folds 2` holds out half)" if limit.people else ""
 
 
 def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
@@ -202,14 +386,18 @@ def _told(
     reference: float | None = None,
     relative: float | None = None,
     note: str = "",
+    enough: str = "",
 ) -> Check:
     return Check(
         one.metric, one.metric.partition(".")[0], one.part, outcome, one.value, one.low, one.high, one.n, one.unit,
-        reference, relative, limit.text, limit.reason, note,
+        reference, relative, limit.text, limit.reason, note, enough,
     )  # fmt: skip
 
 
-def _absent(metric: str, limit: Threshold) -> Check:
-    family = metric.partition(".")[0]
-    note = "nothing was measured under this name"
-    return Check(metric, family, "", "warn", None, None, None, 0, "", None, None, limit.text, limit.reason, note)
+def _absent(metric: str, limit: Threshold, why: str = "") -> Check:
+    family, _, rest = metric.partition(".")
+    note = f"nothing was measured under this name{f': {why}' if why else ''}"
+    space = rest.partition(".")[2]
+    enough = f"a larger set{f', and the space {space} among --spaces' if space else ''}"
+    return Check(metric, family, "", "cannot tell", None, None, None, 0, "", None, None, limit.text, limit.reason,
+                 note, _more_people(limit) or enough)  # fmt: skip

@@ -19,13 +19,13 @@ from mien.cli.base import (
     app,
     open_store,
     pairs,
-    print_table,
     show_next,
 )
 from mien.errors import UsageError
 
 FEW = 3000  # images below which starting workers takes longer than the work
 SHOWN = 12  # checks that are printed, the worst first
+COLUMN = 13  # characters that an outcome takes on the terminal
 
 
 @app.command("audit")
@@ -35,7 +35,7 @@ def audit_command(
         str | None, typer.Option(help="The real faces that its generator was trained on, the same.", metavar="DATASET")
     ] = None,
     test: Annotated[
-        str | None, typer.Option(help="Real faces of people never seen: the yardstick.", metavar="DATASET")
+        str | None, typer.Option(help="Real faces of held-out people: the yardstick.", metavar="DATASET")
     ] = None,
     spaces: Annotated[
         str, typer.Option(help="Spaces to compare in: pixels, random, judge, inception, dinov2.")
@@ -61,16 +61,16 @@ def audit_command(
 ) -> None:
     """Ask of a synthetic database: is it good, is it new, does it show what its label says, and would we know?
 
-    Each side is a set of the store or a plain folder. Without --test, what needs people never seen cannot be told.
+    Each side is a set of the store or a plain folder. Without --test, what needs held-out people cannot be told.
 
-    Writes audit.json and a page that opens without a network. The exit code is 4 if it fails. What is measured is kept:
-    other thresholds are answered at once, and a command that was stopped goes on with the part at hand.
+    Writes audit.json and a page that opens without a network. The exit code is 4 if it fails, or if there is too little
+    to tell. What is measured is kept: other thresholds are answered at once, and a command that was stopped goes on
+    with the part at hand.
     """
     from mien import audit as module
     from mien import engine as engines
     from mien.audit import given
     from mien.classifiers import adopt
-    from mien.errors import AuditFailed
     from mien.faces import Faces
     from mien.spec import read_spec
 
@@ -103,15 +103,41 @@ def audit_command(
     run = module.run(spec, home, alias=alias, device=device, engine=where)
     told = run.json("audit.json")
     _print_checks(told["checks"])
+    _print_answer(told)
     print(f"{run.name}{f' ({alias})' if alias else ''}: {run.summary['holds']}")
     print(f"the page: {run.path / 'index.html'}")
+    _refuse(told)
+    show_next(["mien", "publish", "build", synthetic, "--out", "release"], store)
+
+
+def _refuse(told: dict[str, Any]) -> None:
+    """Raise AuditFailed unless the verdict is pass or warn, with the reason."""
+    from mien.errors import AuditFailed
+
     if told["verdict"] == "fail":
         failed = [check["name"] for check in told["checks"] if check["verdict"] == "fail"]
         raise AuditFailed(
             f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
             "other limits"
         )
-    show_next(["mien", "publish", "build", synthetic, "--out", "release"], store)
+    if told["verdict"] == "cannot tell":
+        open_questions = [one for one in told["questions"] if one["verdict"] == "cannot tell"]
+        enough = "; ".join(dict.fromkeys(one["enough"] for one in open_questions if one["enough"]))
+        raise AuditFailed(
+            f"the audit cannot tell: {' '.join(one['title'] for one in open_questions)} "
+            f"{f'Enough would be: {enough}' if enough else 'The page says why'}"
+        )
+
+
+def _print_answer(told: dict[str, Any]) -> None:
+    """Print what is missing or was changed, and the answer to each question with its reason."""
+    for note in told["notes"]:
+        _print_wrapped("note", note)
+    for change in told["thresholds_changed"]:
+        _print_wrapped("changed", f"{change['text']}{' (looser than the default)' * change['looser']}")
+    for one in told["questions"]:
+        enough = f". Enough would be: {one['enough']}" if one["enough"] else ""
+        _print_wrapped(one["verdict"], f"{one['title']} {one['why']}{enough}")
 
 
 def _files(named: dict[str, str], spaces: str) -> dict[str, Path]:
@@ -128,21 +154,26 @@ def _files(named: dict[str, str], spaces: str) -> dict[str, Path]:
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
-    """Print the checks that do not pass, the first twelve."""
-    from rich.table import Table
-
+    """Print the checks that do not pass, the first twelve: the name, never broken, then the number and its limits."""
     from mien.audit.page import number
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "check", "class", "number", "95 %", "against", "limits"):
-        table.add_column(column)
     shown = [check for check in checks if check["verdict"] != "pass"]
     for check in shown[:SHOWN]:
-        bounds = "" if check["low"] is None else f"{number(check['low'])} to {number(check['high'])}"
-        against = "" if check["reference"] is None else number(check["reference"])
-        limits = check["note"] or check["threshold"]
-        table.add_row(check["verdict"], check["name"], check["part"], number(check["value"]), bounds, against, limits)
-    if shown:
-        print_table(table)
+        name = f"{check['name']} ({check['part']})" if check["part"] else check["name"]
+        bounds = "" if check["low"] is None else f" [{number(check['low'])}, {number(check['high'])}]"
+        against = "" if check["reference"] is None else f" against {number(check['reference'])}"
+        value = "" if check["value"] is None else f" {number(check['value'])}{bounds}{against};"
+        _print_wrapped(check["verdict"], f"{name}{value} {check['note'] or check['threshold']}")
     if len(shown) > SHOWN:
-        print(f"and {len(shown) - SHOWN} more")
+        print(f"and {len(shown) - SHOWN} more checks that do not pass; the page has them all")
+
+
+def _print_wrapped(head: str, text: str) -> None:
+    """Print a word in a column of its own, and a text beside it in as many lines as the terminal's width asks for."""
+    import shutil
+    import textwrap
+
+    width = max(40, shutil.get_terminal_size((100, 24)).columns)
+    lines = textwrap.wrap(text, width - COLUMN, break_long_words=False, break_on_hyphens=False)
+    for place, line in enumerate(lines):
+        print(f"{'' if place else head:{COLUMN}}{line}".rstrip())

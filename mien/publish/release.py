@@ -217,7 +217,19 @@ def _audit(folder: Path, found: Sequence[tuple[Run, dict[str, Any]]]) -> dict[st
         (folder / "audit" / "index.html").write_text(text, encoding="utf-8")
     elif page.exists():
         say(f"the page of {run.name} has pictures, which may show real faces: its numbers are taken over without it")
-    return {"run": run.name, "verdict": said["verdict"], "rows": [_check(one) for one in said.get("checks", [])]}
+    return {
+        "run": run.name,
+        "verdict": said["verdict"],
+        "answers": [_answer(one) for one in said.get("questions", [])],
+        "changed": [str(one.get("text", "")) for one in said.get("thresholds_changed", [])],
+        "rows": [_check(one) for one in said.get("checks", [])],
+    }
+
+
+def _answer(one: Mapping[str, Any]) -> str:
+    """Return what the audit answers to one of its questions, why, and what would be enough to tell."""
+    enough = f" Enough would be: {one['enough']}." if one.get("enough") else ""
+    return f"{one.get('title', '')} {one.get('verdict', '')}: {one.get('why', '')}.{enough}"
 
 
 def _check(one: Mapping[str, Any]) -> list[str]:
