@@ -249,7 +249,10 @@ def test_strangers_as_training_side_fail_the_audit_and_it_is_said(home: Path):
         (["nobody", "--train", "train", "--test", "test"], "there is no run or alias 'nobody'"),
         (["copies", "--train", "train", "--test", "test", "--spaces", "pixel"], "spaces"),
         (["copies", "--train", "train", "--test", "test", "--filter", "nearest"], "filter"),
-        (["copies", "--train", "train", "--test", "test", "--weights", "dinov2=absent.pth"], "no file absent.pth"),
+        (
+            ["copies", "--train", "train", "--test", "test", "--spaces", "dinov2", "--weights", "dinov2=absent.pth"],
+            "no file absent.pth",
+        ),
         (["copies", "--train", "train", "--test", "test", "--thresholds", "absent.toml"], "there must be a TOML file"),
         (["copies", "--train", "copycat", "--test", "test"], "a run of faces must be named"),
     ],
