@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.export.passes import move_to_device_pass
 
 from mien import export, generators
 from mien.cli import main
+from mien.errors import UsageError
+from mien.export.whose import whose
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import GENERATORS, Diffusion, GeneratorSpec, NetSpec, SamplerSpec, ddpm, edm
 from mien.generators.unet import NULL
@@ -216,6 +220,64 @@ def test_an_export_is_whole_or_absent(tmp_path: Path):
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "all"]
 
 
+PEOPLE = {
+    "one subject": ([("a:1", f"a:c{n // 4}") for n in range(12)], "12 of 12 show one subject"),
+    "one clip of somebody": ([("", "a:c0")] * 9, "9 of 9 show one clip"),
+    "one image of somebody": ([("", "")], "1 of 1 show one image"),
+    "one subject among few others": ([("a:1", "")] * 18 + [("a:2", ""), ("", "")], "18 of 20 show one subject"),
+    "two subjects": ([("a:1", "a:c0"), ("a:2", "a:c1")], "2 images of 2 subjects"),
+    "some subjects, some unknown": (
+        [("a:1", "")] * 5 + [("", "")] * 4,
+        "9 images of 1 subject and 4 images of unknown",
+    ),
+    "pictures of unknown people": ([("", "")] * 7, "7 images of unknown subjects"),
+}
+
+
+@pytest.mark.parametrize("made", [0, 30], ids=["real", "and generated"])
+@pytest.mark.parametrize(("people", "said"), PEOPLE.values(), ids=PEOPLE)
+def test_it_is_known_whose_the_mean_face_is(people: list[tuple[str, str]], said: str, made: int):
+    seen = pd.DataFrame(people, columns=["subject", "clip"]).assign(dataset="a")
+    more = pd.DataFrame({"subject": [""] * made, "clip": "", "dataset": "synthetic"})
+    seen = pd.concat([seen, more], ignore_index=True)  # of faces that were generated, those count that were seen
+    found = whose(seen.assign(key=[f"a/{n}" for n in range(len(seen))]))
+    count = f"{round(found.share * found.images)} of {found.images} show one {found.unit}"
+    assert (count if found.one else found.text).startswith(said)
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["faces there", "faces gone"])
+def test_people_who_were_held_out_are_not_in_the_mean_face(tmp_path: Path, gone: bool):
+    home, faces = Store(tmp_path / "store"), toy()
+    faces = Faces(faces.images, faces.index.assign(subject=["toy:1", "toy:2"] * 12))
+    kept = home.make(FacesSpec(), lambda out, scratch: faces.save(out), "pair")
+    fields = {**TINY, "images_seen": 12, "held_out": 0.5}
+    run = generators.train(generators.read_training({"faces": "pair", "kind": "edm", **fields}, "test"), home)
+    if gone:
+        shutil.rmtree(kept.path)
+    with pytest.raises(UsageError, match="12 of 12 show one subject"):
+        export.export(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize("residual", [True, False], ids=["with a mean face", "without"])
+def test_the_face_of_one_person_is_exported_only_where_that_is_allowed(
+    tmp_path: Path, residual: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    home, faces = Store(tmp_path / "store"), toy()
+    faces = Faces(faces.images, faces.index.assign(subject="toy:7"))
+    home.make(FacesSpec(), lambda out, scratch: faces.save(out), "alone")
+    fields = {**TINY, "images_seen": 12, "residual": residual}
+    run = generators.train(generators.read_training({"faces": "alone", "kind": "edm", **fields}, "test"), home)
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, {"edm": run}, run.name, "--out", "new/folder") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "24 of 24 show one subject" in told and "--allow-face" in told and "toy:7" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert call(monkeypatch, {"edm": run}, run.name, "--out", "new/folder", "--allow-face") == 0
+    assert ("the mean face of 24 images of 1 subject" in capsys.readouterr().err) is residual
+    assert np.load(tmp_path / "new" / "folder" / "mean.npy").any() == residual
+    assert call(monkeypatch, {"edm": run}, "alone", "--out", "pictures", "--allow-face") == 2
+
+
 def test_every_kind_can_be_exported_or_is_refused_with_a_reason():
     assert set(export.KINDS) | set(export.REFUSED) == set(GENERATORS)
     assert not set(export.KINDS) & set(export.REFUSED)
@@ -235,7 +297,10 @@ def test_the_command_says_what_it_wrote(
 ):
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, runs, "edm", "--out", "new/folder") == 0
-    text = capsys.readouterr().out
+    printed = capsys.readouterr()
+    text = printed.out
+    assert "mean.npy is the mean face of 24 images of 3 subjects" in printed.err
+    assert "where images start: the mean face of 24 images of 3 subjects" in text
     assert "denoiser.pt2: the denoiser, a program of torch.export" in text and "for tests only" in text
     assert "diffusers" not in text and not (tmp_path / "new" / "folder" / "scheduler").exists()
     assert (tmp_path / "new" / "folder" / "sample.py").exists()
@@ -246,7 +311,7 @@ def test_the_command_says_what_it_wrote(
     [
         (["copycat", "--out", "out"], "holds the real images"),
         (["gaussian", "--out", "out"], "must name a network .edm or ddpm., and .* is a gaussian"),
-        (["toy", "--out", "out"], "a trained generator must be named"),
+        (["toy", "--out", "out"], "holds 24 images of real people"),
         (["edm", "--out", "out", "--format", "diffuser"], "Did you mean 'diffusers'"),
         (["edm", "--out", "taken"], "and .*taken holds files"),
         (["edm", "--out", "taken/file"], "and .*file is a file"),

@@ -405,12 +405,17 @@ def export(
     real: Annotated[
         bool, typer.Option("--real", help="Let faces of real people, and copies of them, leave the store.")
     ] = False,
+    allow_face: Annotated[
+        bool,
+        typer.Option("--allow-face", help="Let a generator leave that learnt, in effect, the face of one person."),
+    ] = False,
     store: StoreOption = STORE,
 ) -> None:
     """Write a generator to a folder that draws without mien, or faces as PNG files in a folder a class.
 
     A generator's denoiser becomes a program of torch.export. Classes of diffusers cannot hold the network, but one of
     its schedulers holds the noise schedule: --format diffusers adds it. The licence goes with the folder.
+    So does the mean face of the training images: whose it is is said, and one of a single person is refused.
 
     Of faces there is metadata.csv with a row for each file. Synthetic ones are marked as such in their files; copies
     of real faces among them stay back, as real faces do, unless --real is said.
@@ -422,6 +427,8 @@ def export(
     if "index.parquet" in run.manifest["files"]:
         if form != "program":
             raise UsageError(f"--format must stand with a generator, and {run.name} holds faces")
+        if allow_face:
+            raise UsageError(f"--allow-face must stand with a generator, and {run.name} holds faces; see --real")
         _export_faces(run, home, out, real)
         return
     if real:
@@ -429,7 +436,7 @@ def export(
 
     from mien import export as module
 
-    folder = module.export(run, out, form)
+    folder = module.export(run, out, form, allow_face)
     about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     print(f"{folder}: {about['kind']}, {', '.join(about['classes'])}")
     for part, text in module.parts(about).items():

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from mien import __version__, generators
 from mien.errors import UsageError
+from mien.export.whose import Whose, shown, whose
 from mien.faces import EMOTIONS
 from mien.folders import free, whole
 from mien.generators import GENERATORS, Diffusion, ddpm, edm
 from mien.generators.unet import NULL
+from mien.progress import say
 from mien.spec import nearest
 from mien.store import Run
 
@@ -66,11 +68,12 @@ class Program(nn.Module):
         return KINDS[whole.spec.kind].denoiser(whole, self.network)(x, sigma, labels)
 
 
-def export(run: Run, out: Path, form: str = "program") -> Path:
+def export(run: Run, out: Path, form: str = "program", allow_face: bool = False) -> Path:
     """Write the generator of a run to the folder `out`, which appears whole or not at all, and return it.
 
     Either form holds the denoiser as a program of torch.export; `diffusers` adds the noise schedule as one of its
-    schedulers. Raises UsageError for a form or a kind of generator that there is none of, and if `out` is taken.
+    schedulers. Says whose mean face goes with it. Raises UsageError for a form or a kind of generator that there is
+    none of, if `out` is taken, and, unless `allow_face`, if the mean face is in effect that of one person.
     """
     if form not in FORMATS:
         raise UsageError(f"the format must be one of {', '.join(FORMATS)}; given: '{form}'.{nearest(form, [*FORMATS])}")
@@ -83,6 +86,10 @@ def export(run: Run, out: Path, form: str = "program") -> Path:
     out = free(out)
     generator = generators.load(run, "cpu")
     assert isinstance(generator, Diffusion)  # every kind of KINDS is one
+    of = whose(shown(generator, run))
+    _require_several(run, of, allow_face)
+    if generator.mean.any():
+        say(f"mean.npy is the mean face of {of.text}, and leaves the store with the network, which holds it too")
     with whole(out) as folder:
         program(generator, folder / PROGRAM)
         np.save(folder / "mean.npy", generator.mean.numpy(), allow_pickle=False)
@@ -95,6 +102,18 @@ def export(run: Run, out: Path, form: str = "program") -> Path:
         write_json(folder / "export.json", about)
         (folder / "README.md").write_text(readme(about), encoding="utf-8")
     return out
+
+
+def _require_several(run: Run, of: Whose, allowed: bool) -> None:
+    """Raise UsageError if the mean face is in effect that of one person, unless that is allowed."""
+    if of.one and not allowed:
+        count = round(of.share * of.images)
+        raise UsageError(
+            f"a generator that is exported must have learnt from several people, and of the training images of "
+            f"{run.name} {count:,} of {of.images:,} show one {of.unit}: mean.npy, and what the network makes of "
+            "noise, would be that person's face. Train it on more people; or give --allow-face, if that person agreed "
+            "to it"
+        )
 
 
 def program(generator: Diffusion, path: Path) -> None:
@@ -162,6 +181,7 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
     }
     if form == "diffusers":
         about["scheduler"] = {"class": way.scheduler["_class_name"], "steps": way.steps}
+    about["mean_face"] = whose(shown(generator, run)).recorded if generator.mean.any() else None
     about["provenance"] = {
         "run": run.name,
         "content": run.content,
@@ -176,9 +196,11 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
 
 def parts(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what each file of an exported folder is, for people."""
+    of = about["mean_face"]
+    mean = f"the mean face of {Whose(of['images'], of['subjects'], of['unknown_subjects']).text}" if of else "zero"
     found = {
         PROGRAM: "the denoiser, a program of torch.export: D(x [n, c, h, w], sigma [n], labels [n]) -> x0",
-        "mean.npy": "where images start: the mean face, zero if there is none",
+        "mean.npy": f"where images start: {mean}",
         "export.json": "classes and their labels, noise levels, licence, provenance",
         "sample.py": "draws images with torch and numpy alone",
     }
@@ -205,6 +227,7 @@ def readme(about: Mapping[str, Any]) -> str:
         if null is not None
         else "It never saw an image without a label, so there is no guidance by label."
     )
+    face = ", and it holds its mean face, as `mean.npy` does" if about["mean_face"] else ""
     return f"""\
 # A generator of facial expressions
 
@@ -212,7 +235,7 @@ Exported by mien {origin["mien"]} from the run {origin["run"]} (kind {about["kin
 It learnt from {origin["trained_on"]["run"]}: {trained}.
 
 **Licence of what it learnt from: {about["licence"]}.** It goes with this folder and with every image that is drawn
-from it. A network may have learnt some images by heart. Its labels name expressions, never what a person feels.
+from it. A network may have learnt some images by heart{face}. Its labels name expressions, never what a person feels.
 
 {files}
 

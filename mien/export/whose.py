@@ -1,0 +1,87 @@
+"""Whose face a generator gives away: its mean face, and what its network draws from noise alone, show who it saw."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mien.errors import StoreError
+from mien.faces import Faces
+from mien.generators import Diffusion, heldout
+from mien.progress import many
+from mien.store import Run, Store
+
+SEVERAL = 0.75  # the largest share of the images that one person may have in a mean face of several
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Who is in the mean of the training images.
+
+    `subjects` are the known ones, `unknown` the images whose subject nobody knows; `share` is that of whoever has most
+    of the `images`, who is told apart by `unit`: a subject, or else the clip or the image alone.
+    """
+
+    images: int
+    subjects: int
+    unknown: int
+    share: float = 0.0
+    unit: str = "subject"
+
+    @property
+    def one(self) -> bool:
+        """Whether the mean is in effect the face of one person."""
+        return self.share > SEVERAL
+
+    @property
+    def text(self) -> str:
+        """Whose mean it is, in words: `24 images of 3 subjects`."""
+        known = [many(self.subjects, "subject")] if self.subjects else []
+        unknown = [f"{many(self.unknown, 'image')} of unknown subjects"] if self.subjects and self.unknown else []
+        return f"{many(self.images, 'image')} of {' and '.join([*known, *unknown]) or 'unknown subjects'}"
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What an export says of it; no names."""
+        return {"images": self.images, "subjects": self.subjects, "unknown_subjects": self.unknown}
+
+
+def shown(generator: Diffusion, run: Run) -> pd.DataFrame:
+    """Return the rows of `seen` of the images that the mean face is of: people who were held out are not in it.
+
+    If the faces are no longer in the store, those are left out that leave the fewest people in it.
+    """
+    seen, spec = generator.seen, generator.spec
+    if spec.held_out == 0:
+        return seen
+    try:
+        index = pd.read_parquet(Store(run.path.parents[1]).run(spec.faces).file("index.parquet"))
+    except StoreError:
+        largest = seen.loc[seen["subject"] != "", "subject"].value_counts().index
+        wanted = max(1, round(spec.held_out * len(largest)))
+        return seen[~seen["subject"].isin(largest[1 : 1 + wanted])]
+    trained, _ = heldout.parted(Faces(np.zeros((len(index), 1, 1, 1), np.uint8), index), spec)
+    return seen[seen["key"].isin(set(trained.index["key"]))]
+
+
+def whose(seen: pd.DataFrame) -> Whose:
+    """Return who is in the mean of images; `seen` has key, subject, clip and dataset of each.
+
+    Where a subject is unknown, a clip (or else an image) counts as a person. Images that were generated count only
+    where nothing is known of whom their generator saw.
+    """
+    made = (seen["dataset"] == "synthetic") & (seen["subject"] == "") & (seen["clip"] == "")
+    real = seen if made.all() else seen[~made]
+
+    # The most certain unit of each image that has one
+    units = np.select([real["subject"] != "", real["clip"] != ""], ["subject", "clip"], "image")
+    names = real["subject"].where(units == "subject", real["clip"].where(units == "clip", real["key"]))
+    counts = pd.Series([f"{unit} {name}" for unit, name in zip(units, names, strict=True)], dtype=str).value_counts()
+    return Whose(
+        images=len(real),
+        subjects=int(real.loc[units == "subject", "subject"].nunique()),
+        unknown=int((units != "subject").sum()),
+        share=float(counts.iloc[0] / len(real)) if len(real) else 0.0,
+        unit=str(counts.index[0]).partition(" ")[0] if len(real) else "image",
+    )
