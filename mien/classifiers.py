@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien import metrics, stopping, training, weights
+from mien import metrics, operators, stopping, training, weights
 from mien.augment import AugmentSpec, augment, parameters
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import EMOTIONS, Faces, make_index
@@ -642,30 +642,11 @@ def _pretrained(name: str) -> dict[str, Any]:
 
 
 def _timm() -> Any:
-    """Return timm, imported late: it takes seconds, and needs torchvision.
-
-    PyPI's torchvision is built for CUDA. Beside torch's own CPU build its compiled operators do not load, and importing
-    it fails where it adds to two operators that were then never declared. timm uses neither; declared here without a
-    body, they let the import pass.
-    """
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _LIBRARIES.append(library)
-        import torchvision  # noqa: F401
+    """Return timm, imported late: it takes seconds, and needs torchvision."""
+    operators.prepare()
     import timm
 
     return timm
-
-
-_LIBRARIES: list[Any] = []  # a declared operator lives as long as its library object
 
 
 # One step

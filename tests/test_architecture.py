@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mien"
 LAYERS = [
-    {"errors", "licences", "seeds", "stopping"},
+    {"errors", "licences", "operators", "seeds", "stopping"},
     {"outside"},
     {"escape"},
     {"spec", "faces", "patterns", "spellings", "stats", "published", "progress", "tables"},

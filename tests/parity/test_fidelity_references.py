@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mien import classifiers, fidelity
+from mien import fidelity, operators
 
-classifiers._timm()  # declares what torchvision lacks here, before torch_fidelity imports it
+operators.prepare()  # declares what torchvision lacks here, before torch_fidelity imports it
 
 from prdc import compute_prdc  # noqa: E402
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric  # noqa: E402

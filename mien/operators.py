@@ -1,0 +1,76 @@
+"""torchvision beside torch's CPU build: what it needs so that it, and what imports it, can be imported.
+
+PyPI's torchvision for Linux is linked to torch's CUDA libraries (libtorch_cuda, libc10_cuda). Beside the CPU
+build of torch its compiled operators do not load, and importing it fails on two operators that it then describes
+without having them. Here the two are declared without a body, once torchvision has found that its library does not
+load. Where the library does load, nothing is changed. Calling an operator still ends in torchvision's own message
+that it has none.
+
+torch calls `prepare` whenever it is imported (the entry point `torch.backends` of pyproject.toml), so that a plain
+`import timm` works wherever mien is installed. Where TORCH_DEVICE_BACKEND_AUTOLOAD=0 is set, call it by hand.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+EXTENSION = "torchvision.extension"  # the module of torchvision that loads its library
+OPERATORS = ("nms", "qnms")  # those that it describes even where the library did not load
+
+_LIBRARIES: list[Any] = []  # a declared operator lives as long as its library object
+
+
+def prepare() -> None:
+    """Declare what torchvision lacks: now, if it has tried to load its library, or else as soon as it has."""
+    if EXTENSION in sys.modules:
+        _declare(sys.modules[EXTENSION])
+    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def _declare(extension: ModuleType) -> None:
+    """Declare the operators without a body, if torchvision's library did not load."""
+    torch: Any = sys.modules.get("torch")
+    has_operators = getattr(extension, "_has_ops", None)
+    if torch is None or has_operators is None or has_operators():
+        return
+
+    for name in OPERATORS:
+        if not hasattr(torch.ops.torchvision, name):
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _LIBRARIES.append(library)
+
+
+class _Finder(MetaPathFinder):
+    """Finds `torchvision.extension` as Python does, for `_Declaring` to load; it finds no other module."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != EXTENSION:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Declaring(spec.loader)
+        return spec
+
+
+class _Declaring(Loader):
+    """Loads a module by the loader that Python chose, then declares what it lacks."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        _declare(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
