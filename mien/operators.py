@@ -51,6 +51,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Return where torchvision's extension is, to be loaded by `_Declaring`; nothing for any other module."""
         if fullname != EXTENSION:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -66,9 +67,11 @@ class _Declaring(Loader):
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return what the loader that Python chose makes."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        """Run the module, and declare what it then lacks."""
         self._loader.exec_module(module)
         _declare(module)
 
