@@ -11,7 +11,6 @@ torch calls `prepare` whenever it is imported (the entry point `torch.backends` 
 """
 
 import sys
-from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -48,9 +47,7 @@ def _declare(extension: ModuleType) -> None:
 class _Finder(MetaPathFinder):
     """Finds `torchvision.extension` as Python does, for `_Declaring` to load; it finds no other module."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return where torchvision's extension is, to be loaded by `_Declaring`; nothing for any other module."""
         if fullname != EXTENSION:
             return None
