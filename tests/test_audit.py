@@ -24,6 +24,7 @@ from mien.cli import main
 from mien.engine import Local, work
 from mien.errors import DataError
 from mien.faces import Faces, concat, make_index
+from mien.stats import Record
 from mien.store import Store
 
 
@@ -358,3 +359,36 @@ def test_the_terminal_never_breaks_the_name_of_a_check(home: Path, monkeypatch: 
     beyond = [one for one in checks.values() if one["verdict"] != "pass"]
     assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith(("the page", "mien:", "audit-")))
     assert all(one["name"] in text for one in beyond[:12])
+
+
+@pytest.mark.parametrize("held_out", [1, 3, 12])
+def test_planted_copies_fail_however_few_people_were_held_out(home: Path, held_out: int):
+    store = Store(home / "store")
+    train, others = (Faces.load(store.run(name).path) for name in ("train", "unseen"))
+    images, emotions = others.images.copy(), others.index["emotion"].to_numpy(dtype=object)
+    rng, places = np.random.default_rng(held_out), [5, 17, 40]
+    for number, place in enumerate(places):
+        copied = train.images[7 * number + 3].astype(float) + rng.normal(0, 3, train.images.shape[1:])
+        images[place] = (copied[:, :, ::-1] if number else copied).clip(0, 255).round()
+        emotions[place] = train.index["emotion"][7 * number + 3]
+    keys = [f"planted/{number}" for number in range(len(images))]
+    index = make_index(images, key=keys, dataset="planted", emotion=list(emotions), source="elsewhere")
+    keep(Faces(images, index), store, f"planted-{held_out}")
+    keep(people(range(16, 16 + held_out), clips=1, frames=2), store, f"test-{held_out}")
+
+    sides = ("--train", "train", "--test", f"test-{held_out}", "--spaces", "pixels")
+    code, _ = mien(home, "audit", f"planted-{held_out}", *sides, "--as", "of-planted")
+    told = Store(home / "store").run("of-planted").json("audit.json")
+    new = next(one for one in told["questions"] if one["title"] == "Is it new?")
+    found = next(one for one in told["checks"] if one["name"] == "memorisation.copies")
+    assert code == 4 and new["verdict"] == "fail" and "memorisation.copies" in new["why"]
+    assert found["value"] == pytest.approx(len(places) / len(images))
+
+
+@pytest.mark.parametrize("size", [12, 160, 700])
+def test_one_equal_copy_fails_a_set_of_any_size(size: int):
+    limits = {name: fields for name, fields in audit.thresholds().items() if name.startswith("memorisation.")}
+    records = [Record(f"memorisation.{name}", 1 / size, size, unit="images") for name in ("exact", "copies")]
+    checks = audit.verdict.judge(records, limits, audit.HeldOut(1))
+    failed = {one.name for one in checks if one.verdict == "fail"}
+    assert failed == {"memorisation.exact", "memorisation.copies"}
