@@ -38,7 +38,12 @@ def picture(image: np.ndarray, scale: int = 1) -> Image.Image:
 
 
 def pick(faces: Faces, emotion: str, number: int) -> np.ndarray:
-    """Return up to `number` images of a class, drawn by name: as many subjects as can be, and the same each time.
+    """Return up to `number` images of a class, those of `places`."""
+    return np.asarray(faces.images[places(faces, emotion, number)])
+
+
+def places(faces: Faces, emotion: str, number: int) -> np.ndarray:
+    """Return where up to `number` images of a class are, drawn by name: many subjects, and the same each time.
 
     Frames at the apex come first, because they show the expression.
     """
@@ -47,7 +52,7 @@ def pick(faces: Faces, emotion: str, number: int) -> np.ndarray:
     rows = rows.iloc[order]
     rows = rows.assign(late=~rows["phase"].isin(["apex", "still"]))
     rows = rows.assign(turn=rows.groupby(["late", "subject"]).cumcount()).sort_values(["late", "turn"], kind="stable")
-    return np.asarray(faces.images[rows.index.to_numpy()[:number]])
+    return rows.index.to_numpy()[:number]
 
 
 def class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image.Image:
@@ -74,6 +79,11 @@ def side_by_side(real: Faces, synthetic: Faces, per_class: int = 8, scale: int =
     both.paste(left, (0, 0))
     both.paste(right, (left.width + 8 * GAP, 0))
     return both
+
+
+def synthetic_sheet(faces: Faces, per_class: int = 8, scale: int = 2) -> Image.Image:
+    """Return a sheet of synthetic images, a row for each class."""
+    return _rows_of(faces, {name: f"{name}   synthetic" for name in faces.classes}, per_class, scale)
 
 
 def _rows_of(faces: Faces, titles: dict[str, str], per_class: int, scale: int) -> Image.Image:

@@ -71,11 +71,13 @@ MANY = 6  # confusion matrices that are shown without being asked for
 WIDTH = 140  # columns of a table where no terminal says how many there are
 
 
-def make(studies: str | Sequence[str], store: Store, out: Path | None = None) -> Path:
+def make(studies: str | Sequence[str], store: Store, out: Path | None = None, real_faces: bool | None = None) -> Path:
     """Write report.html, report.md, tables.tex, tables.csv and figures of studies; return the path of the HTML file.
 
-    Each of `studies` is a name or a run. `out` is report-NAME by default, with all their names. Raises
-    StoreError if a study was never run, UsageError if one is named twice.
+    The page shows some real faces if `real_faces`; by default those of studies all of whose sources have free licences.
+    Where they are not shown, no synthetic image is that is a copy of one. Each of `studies` is a name or a run. `out`
+    is report-NAME by default, with all their names. Raises StoreError if a study was never run, UsageError if one is
+    named twice.
     """
     named = [studies] if isinstance(studies, str) else list(studies)
     found = [Study(one, store) for one in named]
@@ -84,7 +86,7 @@ def make(studies: str | Sequence[str], store: Store, out: Path | None = None) ->
         raise UsageError(f"a report must be made of studies, each named once; given: {', '.join(map(str, named))}")
     folder = out or Path(f"report-{'-'.join(titles)}")
     folder.mkdir(parents=True, exist_ok=True)
-    content = _content(found)
+    content = _content(found, real_faces)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -106,8 +108,10 @@ def make(studies: str | Sequence[str], store: Store, out: Path | None = None) ->
             writer.writerows({name: escape.cell(value) for name, value in row.items()} for row in csv_rows(one))
     for text in dict.fromkeys(text for one in found for text in one.altered):
         say(f"left out: {text}")
-    for licence in dict.fromkeys(one.licence for one in found if one.restricted):
+    for licence in dict.fromkeys(one.licence for one in found if one.restricted and real_faces):
         say(f"{folder} contains images of {licence}; do not publish")
+    if real_faces is None and (shut := dict.fromkeys(name for one in found for name in one.withheld)):
+        say(f"real faces are not shown in {folder / 'report.html'}: no free licence is known of {', '.join(shut)}")
     return folder / "report.html"
 
 
@@ -168,13 +172,13 @@ def _plain(text: str) -> Text:
 # What the pages show
 
 
-def _content(studies: list[Study]) -> dict[str, Any]:
-    """Return all that the pages show, as text and tables."""
+def _content(studies: list[Study], real_faces: bool | None = None) -> dict[str, Any]:
+    """Return all that the pages show, as text and tables, and pictures as far as `make` says."""
     like = [study for study in studies if study.like and any(cell.published for cell in study.cells)]
     return {
         "title": ", ".join(study.title for study in studies),
         "side": [_side_by_side(studies)] if len(studies) > 1 else [],
-        "studies": [_section(study) for study in studies],
+        "studies": [_section(study, real_faces) for study in studies],
         "charts": beside.figures(like) if like else [],
         "preprint": beside.tables_3_to_14(like) if like else [],
         "others": [beside.table_15(like)] if like else [],
@@ -184,8 +188,9 @@ def _content(studies: list[Study]) -> dict[str, Any]:
     }
 
 
-def _section(study: Study) -> dict[str, Any]:
+def _section(study: Study, real_faces: bool | None = None) -> dict[str, Any]:
     """Return what is shown of one study."""
+    real = not study.restricted if real_faces is None else real_faces
     title, notice = NOTICES[study.protocol]
     confusions = _confusions(study)
     return {
@@ -206,13 +211,15 @@ def _section(study: Study) -> dict[str, Any]:
         "recall": _recall(study),
         "datasets": _by_dataset(study),
         "counts": _counts(study),
-        "sheet": _sheet(study),
+        "sheet": _sheet(study, real),
+        "unshown": _unshown(study, real, real_faces),
         "confusions": confusions,
         "folded": len(confusions) > MANY,
         "failed": [{**trial, "where": results.described(study, trial)} for trial in study.failed],
         "facts": _facts(study),
         "licence": study.licence,
         "restricted": study.restricted,
+        "private": study.restricted and real,
     }
 
 
@@ -531,11 +538,11 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     for name in study.classifiers:
         kinds = spec["classifiers"][name]
         base = kinds[study.ablations[0]]
-        facts.append((f"classifier {name}", _fields(base)))
+        facts.append((f"classifier {name}", _fields(_with_files(study, base))))
         for ablation in study.ablations[1:]:
             changed = {key: value for key, value in kinds[ablation].items() if value != base[key]}
             if changed or ablation not in study.inputs:
-                facts.append((f"{name}, {ablation}", _fields(changed)))
+                facts.append((f"{name}, {ablation}", _fields(_with_files(study, changed))))
     facts += [
         (f"{name} shows", f"{' and '.join(shown['input'])}, of the same images ({shown['faces']})")
         for name, shown in study.inputs.items()
@@ -552,6 +559,17 @@ def _facts(study: Study) -> list[tuple[str, str]]:
 def _channels(faces: Faces) -> str:
     """Return what the channels of faces show, in words."""
     return " and ".join(faces.channels) or ("grey" if faces.size[0] == 1 else "RGB")
+
+
+def _with_files(study: Study, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields in which a file of weights stands by its name, with the first digits of its sha256."""
+    weights = str(fields.get("weights", ""))
+    if not weights.startswith("file:"):
+        return fields
+    digest, store = weights.removeprefix("file:"), study.store
+    kept = [store.run(name) for name in store.names() if name.startswith("weights-")]
+    file = next((run.summary.get("file") for run in kept if run.spec.get("sha256") == digest), None)
+    return {**fields, "weights": f"{file or 'a file that is no longer in the store'} (sha256 {digest[:12]})"}
 
 
 def _fields(fields: dict[str, Any]) -> str:
@@ -614,20 +632,48 @@ def _counts(study: Study) -> Sheet:
     return Sheet("Images of each class", head, tuple(rows), note)
 
 
-def _sheet(study: Study) -> dict[str, str]:
-    """Return a contact sheet as a data address, with the text that stands for it."""
-    if study.databases:
+def _unshown(study: Study, real: bool, asked: bool | None) -> str:
+    """Say why no real faces are shown, if none are."""
+    if real:
+        return ""
+    if asked is not None:
+        return "Real faces are left out, as was asked."
+    return (
+        f"Real faces are left out, since no free licence is known of {', '.join(study.withheld)}; "
+        "`mien report --real-faces` shows them."
+    )
+
+
+def _sheet(study: Study, real: bool) -> dict[str, str] | None:
+    """Return a contact sheet as a data address, with the text that stands for it; nothing if there is none to show."""
+    names = ", ".join(study.classes)
+    if not real:
+        shown = _invented(study.databases[0], study.faces) if study.databases else None
+        if shown is None:
+            return None
+        sheet = figures.synthetic_sheet(shown, per_class=8)
+        alt = f"Rows of up to eight synthetic faces for {', '.join(shown.classes)}"
+    elif study.databases:
         sheet = figures.side_by_side(study.faces, study.databases[0], per_class=8)
-        names = ", ".join(study.classes)
         alt = f"Rows of faces for {names}: up to eight real ones on the left, as many synthetic on the right"
     else:
         sheet = figures.class_sheet(study.faces, per_class=12)
-        alt = f"Rows of real faces for {', '.join(study.classes)}"
+        alt = f"Rows of real faces for {names}"
     fold = next((one["fold"] for one in study.plan["databases"] if study.store.done(one["database"])), -1)
     text = "Faces are drawn by name, not picked by eye."
     if fold >= 0:
         text += f" The synthetic ones are of fold {fold}; a class that its training side lacks has none."
     return {"image": _embedded(sheet), "alt": alt, "width": str(sheet.width), "text": text}
+
+
+def _invented(faces: Faces, real: Faces) -> Faces | None:
+    """Return some synthetic faces, eight of a class, without those that are copies of real ones; None if all are."""
+    from mien.audit.copies import copies  # which needs torch, as no other part of a report does
+
+    some = np.concatenate([figures.places(faces, name, 8) for name in faces.classes])
+    chosen = np.isin(np.arange(len(faces)), some)
+    kept = chosen & ~faces.index["key"].isin(set(copies(faces.select(chosen), real)["image"])).to_numpy()
+    return faces.select(kept) if kept.any() else None
 
 
 def _embedded(image: Image.Image) -> str:
@@ -815,14 +861,18 @@ def _confusion_sheet(one: dict[str, Any]) -> Sheet:
 
 
 def _latex(content: dict[str, Any]) -> str:
-    """Return all tables as LaTeX."""
+    """Return all tables as LaTeX, each with a label that it keeps whatever stands beside it."""
     lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs,graphicx}.", ""]
+    label = tables.Labels()
     for part in content["studies"]:
         for level in part["levels"]:
             for sheet in level["sheets"]:
-                lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}", note=level["note"]))
+                named = replace(sheet, caption=f"{part['title']}. {sheet.caption}", note=level["note"])
+                lines += tables.latex(named, label(part["title"], sheet.caption))
         for sheet in [*part["datasets"], part["recall"], part["counts"], *map(_confusion_sheet, part["confusions"])]:
-            lines += tables.latex(replace(sheet, caption=f"{part['title']}. {sheet.caption}")) if sheet else []
+            if sheet:
+                named = replace(sheet, caption=f"{part['title']}. {sheet.caption}")
+                lines += tables.latex(named, label(part["title"], sheet.caption))
     for sheet in [*content["side"], *content["preprint"], *content["others"], *content["counts"]]:
-        lines += tables.latex(sheet)
+        lines += tables.latex(sheet, label("all", sheet.caption))
     return "\n".join(lines)

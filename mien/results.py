@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Num
 
-from mien import metrics, published, stats
+from mien import metrics, published, sources, stats
 from mien.errors import StoreError
 from mien.faces import Faces
 from mien.progress import duration
@@ -25,7 +25,6 @@ from mien.store import Run, Store, read_error
 
 SURE = 0.05  # a p below this, with an interval that leaves zero out, is an answer
 LEAK = 0.95  # an accuracy above this on people never seen is not believed before it was looked into
-FREE_LICENCES = ("cc0", "cc-by", "cc by", "public domain")
 COPIES = {"synthetic": "copycat", "both": "both_copycat"}
 CONTROLS = {
     "majority": "majority class",
@@ -437,10 +436,15 @@ class Study:
         """The licences of the real faces."""
         return " and ".join(sorted(set(self.faces.index["licence"])))
 
+    @cached_property
+    def withheld(self) -> list[str]:
+        """The sources of the real faces, by name and licence, whose pictures not everybody may show."""
+        return sources.withheld(self.store.run(self.spec["faces"]), self.store)
+
     @property
     def restricted(self) -> bool:
-        """Whether the licence of the real faces does not plainly allow pictures of them to be published."""
-        return not all(name.lower().startswith(FREE_LICENCES) for name in set(self.faces.index["licence"]))
+        """Whether the licences of the real faces do not plainly allow everybody to show pictures of them."""
+        return bool(self.withheld)
 
     @property
     def seconds(self) -> float:

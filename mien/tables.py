@@ -1,5 +1,8 @@
 """Tables for people: one form, as Markdown and as LaTeX; pages show the same one."""
 
+import hashlib
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,10 +83,41 @@ def markdown(sheet: Sheet, head: str = "###") -> list[str]:
     return [f"{head} {escape.markdown(sheet.caption)}", "", *note, *found, ""]
 
 
-def latex(sheet: Sheet) -> list[str]:
-    """Return a table as lines of LaTeX, for the packages booktabs and graphicx: what is too wide is made to fit."""
+class Labels:
+    """Labels for the tables of one file: what \\ref names them by, no two alike."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def __call__(self, *names: str) -> str:
+        """Return `tab:` and the names in letters and digits; a number behind what was given before."""
+        lead = "tab:" + ":".join(_slug(name) for name in names)
+        free, number = lead, 2
+        while free in self._given:
+            free, number = f"{lead}-{number}", number + 1
+        self._given.add(free)
+        return free
+
+
+def _slug(name: str) -> str:
+    """Return a name in small letters, digits and hyphens; one without any by the digest of what it says."""
+    plain = unicodedata.normalize("NFKD", name.replace("→", " to ").replace("+", " and ")).encode("ascii", "ignore")
+    found = re.sub(r"[^a-z0-9]+", "-", plain.decode().lower()).strip("-")
+    return found or hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def latex(sheet: Sheet, label: str) -> list[str]:
+    """Return a table as lines of LaTeX, for the packages booktabs and graphicx: what is too wide is made to fit.
+
+    `label` is what \\ref names it by; it must hold no sign that LaTeX reads as its own.
+    """
     width = len(sheet.head)
-    lines = [r"\begin{table}", r"\centering\footnotesize", rf"\caption{{{escaped(sheet.caption)}}}"]
+    lines = [
+        r"\begin{table}",
+        r"\centering\footnotesize",
+        rf"\caption{{{escaped(sheet.caption)}}}",
+        rf"\label{{{label}}}",
+    ]
     lines += [rf"{FIT}\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _row(list(sheet.head)), r"\midrule"]
     for place, one in enumerate(sheet.lines):
         if one.kind in ("group", "total") and place:

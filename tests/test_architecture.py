@@ -14,7 +14,7 @@ LAYERS = [
     {"escape"},
     {"spec", "faces", "patterns", "spellings", "stats", "published", "progress", "tables"},
     {"store", "figures", "charts", "drawing", "facs", "folders", "hashes", "inputs"},
-    {"crops", "pictures"},
+    {"crops", "pictures", "sources"},
     {"preprocess", "splits", "training", "metrics", "fidelity"},
     {"augment", "controls", "engine", "ingest", "joins", "weights", "workload"},
     {"generators", "classifiers", "views"},

@@ -8,21 +8,26 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import drawn
 import numpy as np
 import pandas as pd
 import pytest
+from release_world import faces
 from rich.console import Console
+from safetensors.torch import save_file
 from sklearn.metrics import f1_score, recall_score
 from test_classifiers import blobs
 from test_results import CONTROLS, FIVE, modest, people, written_study
 from test_study import FOUR, failing, keep, table
 
-from mien import beside, charts, published, report, results, study, tables
+from mien import beside, charts, classifiers, published, report, results, sources, study, tables
+from mien.classifiers import Tiny
 from mien.engine import note_failure
 from mien.errors import StoreError, TrialsFailed, UsageError
-from mien.faces import Faces
+from mien.faces import Faces, concat
+from mien.spec import Spec
 from mien.store import Store
 from mien.tables import Entry, Sheet, line
 
@@ -507,7 +512,7 @@ def test_latex_is_balanced_and_its_rows_are_as_wide_as_their_tables(name: str, r
     assert commands <= {
         "begin", "end", "centering", "caption", "footnotesize", "toprule", "midrule", "bottomrule", "addlinespace",
         "par", "smallskip", "multicolumn", "textbf", "resizebox", "ifdim", "width", "linewidth", "else", "fi",
-        "pm", "to", "nabla", "times", "usepackage", "textbackslash",
+        "pm", "to", "nabla", "times", "usepackage", "textbackslash", "label",
     }  # fmt: skip
 
 
@@ -519,6 +524,27 @@ def test_latex_has_no_sign_that_was_not_escaped(name: str, request: pytest.Fixtu
     assert not re.search(r"(?<!\\)[%#_]|~|\^", body)
     assert len(re.findall(r"(?<!\\)\$", body)) % 2 == 0
     assert body.isascii()
+
+
+def labels(folder: Path) -> list[str]:
+    return re.findall(r"\\label\{(.*)\}", (folder / "tables.tex").read_text())
+
+
+def test_each_table_has_a_label_that_it_keeps_beside_others(both: tuple[Store, Path], tmp_path: Path):
+    text, found = (both[1] / "tables.tex").read_text(), labels(both[1])
+    assert len(found) == len(set(found)) == text.count(r"\begin{table}") > 20
+    assert all(re.fullmatch(r"tab:[a-z0-9-]+:[a-z0-9-]+", one) for one in found)
+    assert "tab:honest:accuracy-by-image" in found and "tab:leaky:accuracy-by-image" in found
+    own = [one for one in labels(report.make("honest", both[0], tmp_path).parent) if one.startswith("tab:honest:")]
+    assert own == [one for one in found if one.startswith("tab:honest:")] != []
+
+
+def test_names_that_look_alike_to_latex_have_labels_of_their_own():
+    label, again = tables.Labels(), tables.Labels()
+    pairs = [("a b", "x"), ("a_b", "x"), ("a→b", "x"), ("表情", "x"), ("顔", "x"), ("Étude %", "x{"), ("a b", "x")]
+    found = [label(*pair) for pair in pairs]
+    assert len(set(found)) == len(pairs) and found == [again(*pair) for pair in pairs]
+    assert found[0] == "tab:a-b:x" and found[5] == "tab:etude:x"
 
 
 def test_every_special_sign_is_escaped():
@@ -536,8 +562,9 @@ def test_a_table_is_golden_in_both_forms():
         "### Both", "", "A note.", "", "|  | n |", "| --- | --: |", "| **a → b** 9 images |  |", "| x_1 | 1.0 ± 2 ▽ |",
         "| total | 3 |", "",
     ]  # fmt: skip
-    assert tables.latex(sheet)[3].endswith(r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}")
-    assert tables.latex(sheet)[4:9] == [
+    assert tables.latex(sheet, "tab:both")[2:4] == [r"\caption{Both}", r"\label{tab:both}"]
+    assert tables.latex(sheet, "tab:both")[4].endswith(r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}")
+    assert tables.latex(sheet, "tab:both")[5:10] == [
         r"\toprule",
         r" & n \\",
         r"\midrule",
@@ -590,17 +617,97 @@ def test_failed_trials_are_listed_with_their_first_error(store: Store, tmp_path:
 # Around it
 
 
-@pytest.mark.parametrize(("licence", "warned"), [("CC0 1.0", False), ("research only", True), ("unknown", True)])
-def test_pictures_of_real_people_come_with_a_warning(
-    tmp_path: Path, licence: str, warned: bool, capfd: pytest.CaptureFixture[str]
+def licensed(root: Path, *licences: str, **changes: Any) -> Store:
+    """A store with a study of faces under these licences, in turn."""
+    store, faces = Store(root / "store"), blobs(48)
+    named = [licences[place % len(licences)] for place in range(len(faces))]
+    keep(Faces(faces.images, faces.index.assign(licence=named)), store, "blobs")
+    written_study(store, **{"trials": 1, "settings": FOUR, **changes})
+    return store
+
+
+def sheet_of(page: Path) -> str:
+    """The text that stands for the picture of faces, if there is one."""
+    found = [attributes.get("alt") for tag, attributes in Page(page).tags if tag == "img"]
+    return str(found[0]) if found else ""
+
+
+@pytest.mark.parametrize(
+    ("licences", "free"),
+    [
+        (["CC BY 4.0"], True),
+        (["CC0 1.0", "cc-by-sa-4.0"], True),
+        (["cc-by-nc-4.0"], False),
+        (["unknown"], False),
+        (["CC0 1.0", "by agreement"], False),
+        (["cc-by-nd-4.0"], False),
+    ],
+)
+def test_real_faces_are_shown_unasked_only_under_free_licences(
+    tmp_path: Path, licences: list[str], free: bool, capfd: pytest.CaptureFixture[str]
 ):
-    store = Store(tmp_path / "store")
-    faces = blobs(48)
-    keep(Faces(faces.images, faces.index.assign(licence=licence)), store, "blobs")
-    written_study(store, trials=1)
+    store = licensed(tmp_path, *licences)
     path = report.make("small", store, tmp_path / "out")
-    assert (f"contains images of {licence}; do not publish" in capfd.readouterr().err) is warned
-    assert ("Not for publication" in words(path)) is warned
+    assert ("real ones on the left" in sheet_of(path)) is free
+    assert ("Real faces are left out, since no free licence is known of" in words(path)) is not free
+    assert ("real faces are not shown" in capfd.readouterr().err) is not free
+    assert "Not for publication" not in words(path)
+
+
+def test_real_faces_are_shown_or_left_out_as_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    store = licensed(tmp_path, "research only")
+    path = report.make("small", store, tmp_path / "out", real_faces=True)
+    assert "real ones on the left" in sheet_of(path) and "Not for publication" in words(path)
+    assert "contains images of research only; do not publish" in capfd.readouterr().err
+    path = report.make("small", licensed(tmp_path / "free", "CC0 1.0"), tmp_path / "asked", real_faces=False)
+    assert "synthetic faces" in sheet_of(path) and "Real faces are left out, as was asked." in words(path)
+
+
+def test_without_a_database_there_may_be_no_picture_at_all(tmp_path: Path):
+    store = licensed(tmp_path, "unknown", settings=["real_to_real"])
+    assert sheet_of(report.make("small", store, tmp_path / "out")) == ""
+    assert "Rows of real faces" in sheet_of(report.make("small", store, tmp_path / "out", real_faces=True))
+
+
+def test_copies_of_real_faces_are_not_shown_as_synthetic_ones():
+    real, others = drawn.people(range(4), size=48), drawn.people(range(8, 12), size=48, seed=1)
+    shown = report._invented(others, real)
+    assert shown is not None and {(shown.index["emotion"] == name).sum() for name in shown.classes} == {8}
+    assert report._invented(Faces(np.ascontiguousarray(real.images[..., ::-1]), real.index), real) is None
+    half = concat([real.select(np.arange(len(real)) % 2 == 0), others])
+    kept = report._invented(half, real)
+    assert kept is not None and len(kept) > 0 and not set(kept.index["subject"]) & set(real.index["subject"])
+
+
+def test_a_licence_said_by_hand_frees_no_known_set(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    mine, theirs = (faces(tmp_path / name, store, name=name) for name in ("photos", "jaffe"))
+    assert sources.withheld(mine, store) == []
+    assert sources.withheld(theirs, store) == ["jaffe (CC0 1.0)"]
+    shutil.rmtree(mine.path)
+    split = store.make(SplitOf(faces=mine.name), lambda out, scratch: Faces.load(theirs.path).save(out))
+    assert "which the store no longer holds" in sources.withheld(split, store)[-1]
+
+
+class SplitOf(Spec):
+    """Faces that were made from others."""
+
+    stage: ClassVar[str] = "part"
+    faces: str
+
+
+def test_a_file_of_weights_stands_by_its_name(tmp_path: Path):
+    store = licensed(tmp_path, "CC0", done=lambda row: False)
+    save_file(Tiny(3).state_dict(), tmp_path / "of faces.safetensors")
+    name = classifiers.adopt(tmp_path / "of faces.safetensors", store)
+    one = {"name": "tiny", "size": 16, "epochs": 1}
+    two = {"ablations": ["plain", "none"], "ablation": {"none": {"weights": "none"}}}
+    for title, change in (("main", {}), ("ablated", two)):
+        written_study(store, name=title, done=lambda row: False, classifier={**one, "weights": name}, **change)
+    for path in (report.make(title, store, tmp_path / title) for title in ("main", "ablated")):
+        text = words(path) + (path.parent / "report.md").read_text()
+        assert text.count(f"weights of faces.safetensors (sha256 {name[5:17]})") == 2
+        assert not re.search(r"[0-9a-f]{40}", text)
 
 
 def shown(store: Store, name: str) -> str:

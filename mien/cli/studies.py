@@ -117,6 +117,14 @@ def study_status(
 def report(
     studies: Annotated[list[str], typer.Argument(help="Names of studies, or their files: one report of all.")],
     out: Annotated[Path | None, typer.Option(help="A folder; report-NAME by default.", metavar="DIR")] = None,
+    real_faces: Annotated[
+        bool | None,
+        typer.Option(
+            "--real-faces/--no-real-faces",
+            help="Put pictures of some real people into the page; by default only if all their licences are free.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = STORE,
 ) -> None:
     """Write the report of one or more studies: HTML, Markdown, LaTeX and CSV.
@@ -130,7 +138,7 @@ def report(
         raise UsageError(f"--out must be a folder, and {out} is a file; give another path")
     home = open_store(store)
     names = [_recorded(name, home) for name in studies]
-    page = module.make(names, home, out)
+    page = module.make(names, home, out, real_faces)
     for name in names:
         module.show(name, home)
     print(page)

@@ -8,15 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from mien import licences
 from mien.errors import UsageError
 from mien.faces import UNKNOWN, Faces
 from mien.licences import Terms
 from mien.publish.names import Names, names
-from mien.spec import parents
+from mien.sources import INDEX, ancestors, licence_of
+from mien.sources import terms as allowed
 from mien.store import Run, Store
 
-INDEX = "index.parquet"
 AUDIT = "audit.json"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 VERDICTS = ("pass", "warn", "cannot tell", "fail")  # from good to bad
@@ -161,26 +160,10 @@ def trace(name: str, store: Store) -> Origin:
     return Origin(run, faces, makers, generators, lineage, sources)
 
 
-def ancestors(run: Run, store: Store) -> tuple[Run, ...]:
-    """Return every run that `run` was made from, each before what was made from it, and itself last."""
-    found: dict[str, Run] = {}
-
-    def visit(one: Run) -> None:
-        for parent in parents(one.spec):
-            if parent not in found:
-                visit(store.run(parent))
-        found[one.name] = one
-
-    visit(run)
-    return tuple(found.values())
-
-
 def source(run: Run, seen: pd.DataFrame | None) -> Source:
     """Return what an ingested set allows, and how much of it was seen."""
     index, spec = pd.read_parquet(run.file(INDEX)), run.spec
-    licence = " and ".join(sorted(set(index["licence"])))
-    terms = licences.terms(spec["reader"], spec["dataset"], spec.get("licence"), licence)
-    terms = licences.stricter(terms, run.summary.get("terms"))  # what was known when it was ingested
+    licence, terms = licence_of(index), allowed(run, index)
     mine = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
     local = {subject.partition(":")[2] for subject in mine["subject"]}
     clips, subjects = (int(mine.loc[mine[column] != "", column].nunique()) for column in ("clip", "subject"))
