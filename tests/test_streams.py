@@ -67,6 +67,7 @@ def test_a_table_shows_brackets_and_control_characters_as_they_are(capsys: pytes
         (MemoryError(), 2, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 2, "not enough memory"),
         (RecursionError("maximum recursion depth exceeded"), 2, "nested too deeply"),
+        (RuntimeError("Symlink loop from '/x/y'"), 2, "/x/y: Too many levels of symbolic links; the link leads back"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "/x/y: Permission denied; make it readable"),
         (OSError("2145024 requested and 913280 written"), 2, "make room"),
     ],

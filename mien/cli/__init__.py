@@ -5,6 +5,7 @@ Commands parse, call one library function, and print. This is the one package th
 """
 
 import io
+import errno
 import os
 import shutil
 import sys
@@ -77,6 +78,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError) or "OutOfMemory" in name or any(text in str(error) for text in NO_MEMORY):
         how = "close other programs, give fewer --workers, or smaller images or batches (train: --memory)"
         return f"there is not enough memory ({reason or name}); {how}", USAGE
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # how Python below 3.13 says ELOOP
+        return told(OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("from ")[2].strip("'"))), USAGE
     if isinstance(error, RecursionError):
         return "something that was given is nested too deeply to be read; make it flatter", USAGE
     return (

@@ -27,7 +27,7 @@ def parse_counts(text: str, faces_counts: Callable[[str], dict[str, int]], class
     base, changes = _parts(text)
     if base == "preprint":
         counts = dict(TABLE_2)
-    elif base == "like" or base.startswith("like:"):
+    elif base == "like" or base.removeprefix("like:") not in ("", base):
         counts = faces_counts(base.removeprefix("like").removeprefix(":"))
     elif base.startswith("balanced:"):
         counts = _shared(_number(base.removeprefix("balanced:"), text, 1), classes, text)
