@@ -39,7 +39,7 @@ OFFLINE: tuple[SpaceName, ...] = ("pixels", "random", "judge")
 SIDE = 32  # pixels, of the space `pixels` where images are larger
 AXES = 64  # of the space `random`
 SEEN = 48  # pixels a side that the judge and random convolutions see, less where images have less
-NETWORKS: Mapping[str, ClassifierSpec] = {
+NETWORKS: Mapping[SpaceName, ClassifierSpec] = {
     "inception": ClassifierSpec(name="inception_v3", size=299),
     "dinov2": ClassifierSpec(name="vit_small_patch14_dinov2", size=112),  # 8 x 8 patches
 }
@@ -227,11 +227,7 @@ def pretrained(
     name: SpaceName, store: Store, filter: Filter = "bilinear", weights: str = "", device: str = "auto"
 ) -> Space:
     """Return the space of a network of timm with the weights of ImageNet or DINOv2, before its head."""
-    spec = NETWORKS[name].model_copy(update={"weights": weights or "imagenet"})
-    try:
-        network = classifiers.start(spec, ["none"], 0, classifiers.adopted(spec, store))
-    except WeightsError as error:
-        raise WeightsError(f"the space {name}: {error}; or give `--weights {name}=FILE`, or leave {name} out") from None
+    spec, network = NETWORKS[name], _network(name, weights or "imagenet", store)
     network.network.to(training.device(device)).eval()
 
     def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
@@ -239,6 +235,19 @@ def pretrained(
 
     about = f"{spec.name} of timm in {spec.size} x {spec.size} pixels, {filter}; weights {network.origin}"
     return Space(name, about, look, "rgb", spec.size, filter)
+
+
+def require_weights(name: SpaceName, file: Path, store: Store) -> None:
+    """Raise WeightsError unless a file holds weights of the network of a space; nothing is copied."""
+    _network(name, str(file), store)
+
+
+def _network(name: SpaceName, weights: str, store: Store) -> Classifier:
+    spec = NETWORKS[name].model_copy(update={"weights": weights})
+    try:
+        return classifiers.start(spec, ["none"], 0, classifiers.adopted(spec, store))
+    except WeightsError as error:
+        raise WeightsError(f"the space {name}: {error}; or give `--weights {name}=FILE`, or leave {name} out") from None
 
 
 # Features of runs

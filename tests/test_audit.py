@@ -225,7 +225,8 @@ def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(home: Pat
     torch.save({"of another network": torch.zeros(2)}, home / "other.pth")
     sides = ("--train", "train", "--test", "test")
     code, text = mien(home, "audit", "copies", *sides, "--spaces", "dinov2", "--weights", "dinov2=other.pth")
-    assert code == 2 and "the space dinov2" in text
+    assert code == 2 and "the space dinov2" in text and "other.pth" in text
+    assert not [name for name in Store(home / "store").names() if name.startswith("weights-")]
 
 
 def test_people_whom_the_generator_saw_are_no_yardstick(home: Path):

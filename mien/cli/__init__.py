@@ -4,8 +4,8 @@ Commands parse, call one library function, and print. This is the one package th
 `mien --help` starts in a blink.
 """
 
-import io
 import errno
+import io
 import os
 import shutil
 import sys

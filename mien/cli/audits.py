@@ -1,7 +1,7 @@
 """Audits: whether a synthetic database is good, new, and shows what its labels say."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from mien.cli.base import (
     show_next,
 )
 from mien.errors import UsageError
+
+if TYPE_CHECKING:
+    from mien.features import SpaceName
 
 FEW = 3000  # images below which starting workers takes longer than the work
 SHOWN = 12  # checks that are printed, the worst first
@@ -69,6 +72,7 @@ def audit_command(
     """
     from mien import audit as module
     from mien import engine as engines
+    from mien import features
     from mien.audit import given
     from mien.classifiers import adopt
     from mien.faces import Faces
@@ -93,6 +97,8 @@ def audit_command(
     sides = given.look(names, how, home)
 
     # Folders are read into the store, and then the audit is of runs.
+    for name, file in files.items():
+        features.require_weights(name, file, home)
     asked["weights"] = {name: adopt(file, home) for name, file in files.items()}
     runs = given.as_sides(sides, given.read(sides, how, home), home)
     spec = read_spec(module.AuditSpec, {**asked, **{side: one.name for side, one in runs.items()}}, "audit")
@@ -140,7 +146,7 @@ def _print_answer(told: dict[str, Any]) -> None:
         _print_wrapped(one["verdict"], f"{one['title']} {one['why']}{enough}")
 
 
-def _files(named: dict[str, str], spaces: str) -> dict[str, Path]:
+def _files(named: dict[str, str], spaces: str) -> "dict[SpaceName, Path]":
     """Return the files of weights by space; raises UsageError for a space that takes none, or is not asked for."""
     from mien.features import NETWORKS
 
@@ -150,7 +156,7 @@ def _files(named: dict[str, str], spaces: str) -> dict[str, Path]:
             raise UsageError(f"--weights must name a space that takes a file: {', '.join(NETWORKS)}; given: '{name}'")
         if name not in asked:
             raise UsageError(f"--weights {name}=FILE needs the space {name} in --spaces, which are {spaces}")
-    return {name: Path(file) for name, file in named.items()}
+    return {name: Path(named[name]) for name in NETWORKS if name in named}
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
