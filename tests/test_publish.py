@@ -1,6 +1,7 @@
 """Releases: what is written, what is refused, and what a picture says of itself."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -12,9 +13,10 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
+import drawn as drawn_faces
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -23,7 +25,7 @@ import yaml
 from PIL import Image
 from release_world import PAGE, World, answer, audit, copycat, faces, overridden, world
 
-from mien import generators, ingest, joins, publish
+from mien import generators, ingest, joins, preprocess, publish
 from mien.cli import main
 from mien.errors import DataError, GateRefused, MienError, SpecError, StoreError, UsageError
 from mien.faces import Faces
@@ -35,6 +37,7 @@ from mien.publish.marks import Mark
 from mien.publish.origin import trace
 from mien.publish.remake import regenerate
 from mien.publish.signing import Signer
+from mien.spec import Spec
 from mien.store import Run, Store
 
 ALL = "parquet,imagefolder,webdataset"
@@ -514,6 +517,46 @@ def test_a_real_image_in_a_database_is_found(tmp_path: Path):
     with pytest.raises(GateRefused, match="are copies of one, also if resized, mirrored or moved: fear-00000"):
         publish.build(made, tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mirrored", [False, True], ids=["as it is", "mirrored"])
+def test_a_copy_is_found_after_all_that_was_done_to_the_picture(tmp_path: Path, mirrored: bool):
+    store = Store(tmp_path / "store")
+    everyone = drawn_faces.people(range(5), clips=1, frames=1, size=48)
+    for number, row in enumerate(everyone.index.to_dict("records")):
+        path = tmp_path / "photos" / row["emotion"] / f"{str(row['subject'])[-3:]}_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(everyone.images[number][0]).save(path)
+    options: dict[str, Any] = {"size": 48, "subject_pattern": "(s[0-9]+)_", "licence": "CC0 1.0", "name": "photos"}
+    read = ingest.run("folder", tmp_path / "photos", store, workers=1, **options)
+    small = preprocess.run(preprocess.PreprocessSpec(faces=read.name, size=40), store)
+    first = ~Faces.load(small.path).index["emotion"].duplicated().to_numpy()
+    one = store.make(One(faces=small.name), lambda out, scratch: Faces.load(small.path).select(first).save(out))
+    generator = generators.train(GaussianSpec(faces=one.name), store)
+    made = generators.generate(generators.order(generator, "disgust=1,happiness=1", store), store)
+    if mirrored:
+        drawn_once = made
+        made = store.make(One(faces=made.name, mirrored=True), lambda out, scratch: turned(drawn_once, out))
+    answer(tmp_path / "dataset.toml", store, made.name)
+    said = "2 images of it are copies of one" if mirrored else "2 of its images are equal to one"
+    with pytest.raises(GateRefused, match=said):
+        publish.build(made.name, tmp_path / "out", store, tmp_path / "dataset.toml", private=True)
+    assert not (tmp_path / "out").exists()
+
+
+class One(Spec):
+    """Some pictures of a set, mirrored or not: what a tool of somebody else may have done to them."""
+
+    stage: ClassVar[str] = "some"
+    faces: str
+    mirrored: bool = False
+
+
+def turned(run: Run, out: Path) -> None:
+    found = Faces.load(run.path)
+    images = np.ascontiguousarray(found.images[..., ::-1])
+    index = found.index.assign(sha256=[hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    dataclasses.replace(found, images=images, index=index).save(out)
 
 
 def faces_of(folder: Path, store: Store) -> str:

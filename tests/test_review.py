@@ -120,6 +120,18 @@ def test_the_same_decisions_in_another_order_are_the_same_run(place: Path):
     assert review.apply(other, home).name != review.apply(decided, home).name
 
 
+def test_a_reviewed_set_shows_in_its_channels_what_the_old_one_did(tmp_path: Path, everyone: Faces):
+    home = Store(tmp_path / "store")
+    pictures = np.concatenate([everyone.images, 255 - everyone.images], axis=1)
+    old = keep(home, Faces(pictures, everyone.index, channels=("grey", "edges")), "channels")
+    keys = everyone.index["key"]
+    rows = [[keys[0], "reject", "", ""], [keys[2], "relabel", "fear", ""]]
+    table = pd.DataFrame(rows, columns=["key", "decision", "relabel", "note"])
+    found = Faces.load(review.apply(review.Decisions(old.name, table), home).path)
+    assert found.channels == ("grey", "edges") and len(found) == len(everyone) - 1
+    assert np.array_equal(found.images, pictures[1:])
+
+
 def test_synthetic_pictures_may_leave_and_ask_for_real_judges(place: Path):
     text = mien_fails(place, "review", "queue", "made")
     assert "are judged by real people: give --judges REAL" in text
