@@ -538,8 +538,7 @@ def test_a_copy_is_found_after_all_that_was_done_to_the_picture(tmp_path: Path, 
         drawn_once = made
         made = store.make(One(faces=made.name, mirrored=True), lambda out, scratch: turned(drawn_once, out))
     answer(tmp_path / "dataset.toml", store, made.name)
-    said = "2 images of it are copies of one" if mirrored else "2 of its images are equal to one"
-    with pytest.raises(GateRefused, match=said):
+    with pytest.raises(GateRefused, match="2 images of it are copies of one"):
         publish.build(made.name, tmp_path / "out", store, tmp_path / "dataset.toml", private=True)
     assert not (tmp_path / "out").exists()
 
@@ -804,7 +803,7 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path):
     (tmp_path / "x.pem").write_text("nothing")
     with pytest.raises(UsageError, match="certificate"):
         Signer(tmp_path / "x.pem", tmp_path / "x.pem")
-    with pytest.raises(UsageError, match="PEM files"):
+    with pytest.raises(UsageError, match="there must be a PEM file at .*missing.pem"):
         Signer(tmp_path / "missing.pem", tmp_path / "x.pem")
 
 

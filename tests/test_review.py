@@ -191,7 +191,7 @@ def test_a_table_as_spreadsheets_write_it_is_read(place: Path):
             review.Decisions("everyone", everything.fillna("").assign(decision="reject")), Store(place / "store")
         )
     (place / "sheet.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="must be a table in CSV and UTF-8"):
+    with pytest.raises(DataError, match="must be a table in CSV in UTF-8"):
         review.read(place / "sheet.csv", "everyone")
 
 
@@ -269,7 +269,7 @@ def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
         (("everyone", "made", "--split", "split.csv"), "--split divides one set, and two were given"),
         (("everyone", "nowhere"), "there is no run or alias 'nowhere' .* Nor is there a folder of this name"),
         (("everyone", "made", "--size", "32"), "--size says how a folder is read"),
-        (("everyone", "--split", "nowhere.csv"), "nowhere.csv must be a table in CSV and UTF-8 that can be read"),
+        (("everyone", "--split", "nowhere.csv"), "there must be a table in CSV at nowhere.csv"),
         (("everyone", "--split", "empty.csv"), "must have a line of column names and a row an image"),
         (("everyone", "--split", "columns.csv"), "must have a column side or split"),
         (("everyone", "--split", "names.csv"), "1 of 2 names fit no key or several, such as who.png"),
