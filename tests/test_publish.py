@@ -803,7 +803,7 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path):
     (tmp_path / "x.pem").write_text("nothing")
     with pytest.raises(UsageError, match="certificate"):
         Signer(tmp_path / "x.pem", tmp_path / "x.pem")
-    with pytest.raises(UsageError, match="there must be a PEM file at .*missing.pem"):
+    with pytest.raises(UsageError, match=r"there must be a PEM file at .*missing\.pem"):
         Signer(tmp_path / "missing.pem", tmp_path / "x.pem")
 
 
