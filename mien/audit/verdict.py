@@ -82,7 +82,8 @@ class Check:
     """One number, judged: `value` with its interval as measured, `relative` to `reference` if it has one.
 
     `value` is None where nothing was measured under that name. `note` says what is missing where the
-    check cannot tell, and `enough` what would be enough.
+    check cannot tell, and `enough` what would be enough; `people` is how many held-out people are needed
+    where there are fewer.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Check:
     reason: str
     note: str = ""
     enough: str = ""
+    people: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return its fields."""
@@ -227,12 +229,16 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the audit: its outcome, why in one sentence, and what would be enough to tell."""
+    """One question of the audit: its outcome, why in one sentence, and what would be enough to tell.
+
+    `people` is how many held-out people are needed where there are fewer, else 0.
+    """
 
     title: str
     verdict: Outcome
     why: str
     enough: str = ""
+    people: int = 0
 
 
 def judge(
@@ -292,8 +298,10 @@ def _question(title: str, checks: Sequence[Check]) -> Question:
     if outcome in ("fail", "warn"):
         return Question(title, outcome, f"beyond the limits of {named}")
     notes = list(dict.fromkeys(check.note for check in deciding if check.note))
-    enough = list(dict.fromkeys(check.enough for check in deciding if check.enough))
-    return Question(title, outcome, f"{notes[0] if notes else 'too little'} ({named})", "; ".join(enough[:2]))
+    people = max(check.people for check in deciding)
+    enough = list(dict.fromkeys(check.enough for check in deciding if check.enough and not check.people))
+    enough = [*([more_people(people)] if people else []), *enough[:2]]
+    return Question(title, outcome, f"{notes[0] if notes else 'too little'} ({named})", "; ".join(enough), people)
 
 
 def _weight(check: Check) -> Outcome:
@@ -310,7 +318,7 @@ def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Thresh
     other = by_name.get((name, part)) if limit.against else None
     if limit.against and other is None:
         return _told(one, limit, "cannot tell", note=f"it has nothing to be compared with: no {name}",
-                     enough=_more_people(limit) or "a larger set")  # fmt: skip
+                     enough="a larger set of real images")  # fmt: skip
 
     # The number and its interval, held against the limits
     value, low, high = (_relative(number, other, limit) for number in (one.value, one.low, one.high))
@@ -323,12 +331,12 @@ def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Thresh
     elif any(_beyond(value, number, limit) for number in (limit.warn, limit.fail) if number is not None):
         outcome = "warn"
     if limit.cannot_tell is not None and outcome != "fail" and _beyond(value, limit.cannot_tell, limit):
-        outcome, note, enough = "cannot tell", limit.reason, _more_people(limit) or "a larger set"
+        outcome, note, enough = "cannot tell", limit.reason, "a larger set of real images"
     elif outcome == "fail" and one.n < limit.least:
         outcome = "cannot tell"
         note, enough = f"n is {one.n}, too few to fail", f"n of {limit.least} or more"
     elif outcome != "fail" and limit.wide != "pass" and _spans(least_beyond, most_beyond, limit):
-        outcome, enough = limit.wide, _more_people(limit) or "more images"
+        outcome, enough = limit.wide, "more images and held-out people, so that the interval is narrower"
         note = "the interval reaches from good to bad"
 
     relative = value if other is not None else None
@@ -351,11 +359,13 @@ def _with_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Ch
     if held_out is None or held_out.people >= limit.people or check.verdict == "fail":
         return check
     note = f"{held_out.text}, and {limit.people} are needed"
-    return replace(check, verdict="cannot tell", note=note, enough=_more_people(limit))
+    enough = more_people(limit.people)
+    return replace(check, verdict="cannot tell", note=note, enough=enough, people=limit.people)
 
 
-def _more_people(limit: Threshold) -> str:
-    return f"at least {limit.people} held-out people (`mien split --folds 2` holds out half)" if limit.people else ""
+def more_people(people: int) -> str:
+    """Return how so many held-out people are had, in words."""
+    return f"at least {people} held-out people (`mien split --folds 2` holds out half)"
 
 
 def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
@@ -400,4 +410,4 @@ def _absent(metric: str, limit: Threshold, why: str = "") -> Check:
     space = rest.partition(".")[2]
     enough = f"a larger set{f', and the space {space} among --spaces' if space else ''}"
     return Check(metric, family, "", "cannot tell", None, None, None, 0, "", None, None, limit.text, limit.reason,
-                 note, _more_people(limit) or enough)  # fmt: skip
+                 note, enough)  # fmt: skip

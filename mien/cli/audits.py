@@ -128,7 +128,9 @@ def _refuse(told: dict[str, Any]) -> None:
         )
     if told["verdict"] == "cannot tell":
         open_questions = [one for one in told["questions"] if one["verdict"] == "cannot tell"]
-        enough = "; ".join(dict.fromkeys(one["enough"] for one in open_questions if one["enough"]))
+        most = max(open_questions, key=lambda one: one["people"])
+        others = [one["enough"] for one in open_questions if one["enough"] and not one["people"]]
+        enough = "; ".join(dict.fromkeys([*([most["enough"]] if most["people"] else []), *others]))
         raise AuditFailed(
             f"the audit cannot tell: {' '.join(one['title'] for one in open_questions)} "
             f"{f'Enough would be: {enough}' if enough else 'The page says why'}"
@@ -163,15 +165,18 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
     """Print the checks that do not pass, the first twelve: the name, never broken, then the number and its limits."""
     from mien.audit.page import number
 
-    shown = [check for check in checks if check["verdict"] != "pass"]
+    beyond = [check for check in checks if check["verdict"] != "pass"]
+    whole = {(check["name"], check["note"]) for check in beyond if not check["part"]}
+    # A class that lacks what the whole set lacks tells nothing more.
+    shown = [one for one in beyond if not (one["part"] and one["note"] and (one["name"], one["note"]) in whole)]
     for check in shown[:SHOWN]:
         name = f"{check['name']} ({check['part']})" if check["part"] else check["name"]
         bounds = "" if check["low"] is None else f" [{number(check['low'])}, {number(check['high'])}]"
         against = "" if check["reference"] is None else f" against {number(check['reference'])}"
         value = "" if check["value"] is None else f" {number(check['value'])}{bounds}{against};"
         _print_wrapped(check["verdict"], f"{name}{value} {check['note'] or check['threshold']}")
-    if len(shown) > SHOWN:
-        print(f"and {len(shown) - SHOWN} more checks that do not pass; the page has them all")
+    if len(beyond) > min(len(shown), SHOWN):
+        print(f"and {len(beyond) - min(len(shown), SHOWN)} more checks that do not pass; the page has them all")
 
 
 def _print_wrapped(head: str, text: str) -> None:
