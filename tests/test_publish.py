@@ -28,13 +28,13 @@ from release_world import PAGE, World, answer, audit, copycat, faces, overridden
 from mien import generators, ingest, joins, preprocess, publish
 from mien.cli import main
 from mien.errors import DataError, GateRefused, MienError, SpecError, StoreError, UsageError
-from mien.faces import Faces
+from mien.faces import Faces, make_index
 from mien.generators import GaussianSpec
 from mien.hashes import perceptual_hash
 from mien.publish import card, croissant, formats, gates, marks, questions, registry, release
 from mien.publish.formats import Layout
 from mien.publish.marks import Mark
-from mien.publish.origin import trace
+from mien.publish.origin import copies_of_real, trace
 from mien.publish.remake import regenerate
 from mien.publish.signing import Signer
 from mien.spec import Spec
@@ -521,26 +521,51 @@ def test_a_real_image_in_a_database_is_found(tmp_path: Path):
 
 @pytest.mark.parametrize("mirrored", [False, True], ids=["as it is", "mirrored"])
 def test_a_copy_is_found_after_all_that_was_done_to_the_picture(tmp_path: Path, mirrored: bool):
-    store = Store(tmp_path / "store")
+    store, made = database_of_copies(tmp_path)
+    if mirrored:
+        drawn_once = made
+        made = store.make(One(faces=made.name, mirrored=True), lambda out, scratch: turned(drawn_once, out))
+    refuse_two_copies(tmp_path, store, made)
+
+
+@pytest.mark.parametrize("how", [{"size": 9}, {"input": ("lbp",)}, {"input": ("hog",), "size": 32}])
+def test_neither_a_small_size_nor_a_filter_hides_a_copy(tmp_path: Path, how: dict[str, Any]):
+    store, made = database_of_copies(tmp_path)
+    refuse_two_copies(tmp_path, store, preprocess.run(preprocess.PreprocessSpec(faces=made.name, **how), store))
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_copy_is_found_whichever_way_it_lies(quarters: int, mirrored: bool):
+    real, others = (drawn_faces.people(range(*span), clips=1, frames=1, size=48) for span in ((0, 6), (60, 66)))
+    shown = np.concatenate([real.images[:4], others.images[4:]])
+    lying = np.rot90(shown[:, :, :, ::-1] if mirrored else shown, quarters, (2, 3))
+    index = make_index(lying, key=[f"made/{k}" for k in range(len(lying))], emotion="fear", source="made")
+    assert set(copies_of_real(Faces(lying, index), real)) == {f"made/{k}" for k in range(4)}
+
+
+def database_of_copies(root: Path) -> tuple[Store, Run]:
+    """Return a store with a database of two images, both of them pictures that were ingested and made smaller."""
+    store = Store(root / "store")
     everyone = drawn_faces.people(range(5), clips=1, frames=1, size=48)
     for number, row in enumerate(everyone.index.to_dict("records")):
-        path = tmp_path / "photos" / row["emotion"] / f"{str(row['subject'])[-3:]}_{number}.png"
+        path = root / "photos" / row["emotion"] / f"{str(row['subject'])[-3:]}_{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(everyone.images[number][0]).save(path)
     options: dict[str, Any] = {"size": 48, "subject_pattern": "(s[0-9]+)_", "licence": "CC0 1.0", "name": "photos"}
-    read = ingest.run("folder", tmp_path / "photos", store, workers=1, **options)
+    read = ingest.run("folder", root / "photos", store, workers=1, **options)
     small = preprocess.run(preprocess.PreprocessSpec(faces=read.name, size=40), store)
     first = ~Faces.load(small.path).index["emotion"].duplicated().to_numpy()
     one = store.make(One(faces=small.name), lambda out, scratch: Faces.load(small.path).select(first).save(out))
     generator = generators.train(GaussianSpec(faces=one.name), store)
-    made = generators.generate(generators.order(generator, "disgust=1,happiness=1", store), store)
-    if mirrored:
-        drawn_once = made
-        made = store.make(One(faces=made.name, mirrored=True), lambda out, scratch: turned(drawn_once, out))
-    answer(tmp_path / "dataset.toml", store, made.name)
+    return store, generators.generate(generators.order(generator, "disgust=1,happiness=1", store), store)
+
+
+def refuse_two_copies(root: Path, store: Store, made: Run) -> None:
+    answer(root / "dataset.toml", store, made.name)
     with pytest.raises(GateRefused, match="2 images of it are copies of one"):
-        publish.build(made.name, tmp_path / "out", store, tmp_path / "dataset.toml", private=True)
-    assert not (tmp_path / "out").exists()
+        publish.build(made.name, root / "out", store, root / "dataset.toml", private=True)
+    assert not (root / "out").exists()
 
 
 class One(Spec):

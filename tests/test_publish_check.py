@@ -427,6 +427,23 @@ def a_field_in_the_lineage(folder: Path) -> None:
     edit_json(folder / "provenance/lineage.json", lambda told: told[0]["spec"].update(subject_pattern="(Anna)"))
 
 
+def a_name_in_the_lineage(folder: Path) -> None:
+    edit_json(folder / "provenance/lineage.json", lambda told: told[0]["spec"].update(faces="Olga Petrowna"))
+
+
+def a_machine_in_the_lineage(folder: Path) -> None:
+    edit_json(folder / "provenance/lineage.json", lambda told: told[0].update(machine="olga-pc"))
+
+
+def looser_limits_in_the_audit(folder: Path) -> None:
+    looser = {"metric": "labels.kept", "field": "off", "looser": True, "text": "taken away"}
+    edit_json(folder / "audit/audit.json", lambda told: told.update(thresholds_changed=[looser]))
+
+
+def an_odd_verdict_of_a_check(folder: Path) -> None:
+    edit_json(folder / "audit/audit.json", lambda told: told["checks"][0].update(verdict="FAIL"))
+
+
 def an_override_of_nobody(folder: Path) -> None:
     edit_json(folder / "provenance/gates.json", lambda told: told[0].update(outcome="overridden"))
 
@@ -457,6 +474,7 @@ HOSTILE = [
     *(other_forms, another_folder_of_images, an_unlisted_form, counts_that_are_huge, html_in_the_card),
     *(html_in_the_datasheet, another_licence_text, a_set_in_croissant, an_audit_without_checks, a_check_that_fails),
     *(a_page_with_a_script, a_page_with_a_face, a_field_in_the_lineage, an_override_of_nobody, aliases_in_the_yaml),
+    *(a_name_in_the_lineage, a_machine_in_the_lineage, looser_limits_in_the_audit, an_odd_verdict_of_a_check),
     *(a_formula_in_the_results, a_picture_of_another_size, a_picture_of_another_kind),
 ]
 

@@ -121,7 +121,7 @@ def test_what_lineage_tells_is_named_field_by_field(secret: World):
     run = trace("made", secret.store).lineage[0]
     told = lineage.told(run, {run.name: "x"})
     assert set(told["spec"]) <= lineage.TOLD | {"dataset"} and told["spec"]["dataset"] == "x"
-    assert not lineage._own("Olga") and not lineage._own({"Olga": 1}) and not lineage._own(["a b"])
+    assert not lineage.own("Olga") and not lineage.own({"Olga": 1}) and not lineage.own(["a b"])
 
 
 @pytest.mark.parametrize("place", ["excluded", "contact", "keywords", "authors"])

@@ -49,6 +49,7 @@ PLACES = re.compile(
 )
 """Where files may lie beside those that are needed: whatever lies elsewhere has no business in a release."""
 
+TOLD = ("pass", "warn", "cannot tell")  # verdicts of checks that let an audit pass
 PRIVATE = {card.CARD: "Private build", card.DATASHEET: "it is not to be passed on", card.LICENCE: "Private build"}
 """How each document says that a build is private."""
 
@@ -562,6 +563,8 @@ def provenance(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterat
     yield from (f"the lineage has no {name}" for name in sorted({row.generator for row in rows} - runs.keys()))
     for name, one in runs.items():
         more = sorted(set(one["spec"]) - lineage.TOLD - {"dataset"})
+        more += sorted(set(one) - lineage.ENTRIES)
+        more += [field for field, value in one["spec"].items() if field != "dataset" and not lineage.own(value)]
         yield from (f"the lineage tells {field} of {name}, which no release tells" for field in more[:3])
     yield from _gates(folder, told)
     sheet = marks.read_file(folder / SHEET)
@@ -592,8 +595,10 @@ def _gates(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
             yield "audit/audit.json is of another database"
         if said.get("verdict") not in ("pass", "warn"):
             yield f"audit/audit.json says {said.get('verdict')}, and the gate passed"
-        if not said.get("checks") or any(one.get("verdict") == "fail" for one in said["checks"]):
+        if not said.get("checks") or any(one.get("verdict") not in TOLD for one in said["checks"]):
             yield "audit/audit.json has no check, or one that fails, and the gate passed"
+        if any(one.get("looser", True) for one in said.get("thresholds_changed", [])):
+            yield "audit/audit.json has looser limits than the default ones, and the gate passed"
         if (shown or {}).get("verdict") != said.get("verdict"):
             yield f"audit/audit.json says {said.get('verdict')}, and the card {(shown or {}).get('verdict')}"
 

@@ -25,6 +25,8 @@ TOLD = frozenset(
     }
 )  # fmt: skip
 """Fields of specs that are told; any other is named among `left_out`."""
+ENTRIES = frozenset({"run", "content", "spec", "python", "versions", "commit", "left_out"})
+"""What is told of a run."""
 OWN = re.compile(r"[a-z][a-z0-9_+-]*(-[0-9a-f]{12})?|[0-9a-f]{64}")  # a choice of mien's, a run, a digest
 
 
@@ -33,7 +35,7 @@ def told(run: Run, called: Mapping[str, str]) -> dict[str, Any]:
 
     `called` says by run how a source is called in the release.
     """
-    kept = {name: value for name, value in run.spec.items() if name in TOLD and _own(value)}
+    kept = {name: value for name, value in run.spec.items() if name in TOLD and own(value)}
     if run.name in called:
         kept["dataset"] = called[run.name]
     lost = sorted(name for name, value in run.spec.items() if name not in kept and value not in (None, "", {}, [], ()))
@@ -42,12 +44,12 @@ def told(run: Run, called: Mapping[str, str]) -> dict[str, Any]:
     return found | ({"left_out": lost} if lost else {})
 
 
-def _own(value: Any) -> bool:
+def own(value: Any) -> bool:
     """Whether a value is made of numbers and of names of mien's own alone."""
     if isinstance(value, Mapping):
-        return all(_own(name) and _own(one) for name, one in value.items())
+        return all(own(name) and own(one) for name, one in value.items())
     if isinstance(value, list | tuple):
-        return all(_own(one) for one in value)
+        return all(own(one) for one in value)
     return value is None or isinstance(value, bool | int | float) or value == "" or _named(value)
 
 

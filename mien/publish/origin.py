@@ -1,11 +1,13 @@
 """Where a synthetic database comes from: its generators, the real sets behind them, and whom these show."""
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mien.errors import UsageError
@@ -66,16 +68,31 @@ class Origin:
         """Return the keys of the images that are copies of a real image behind the database, of any size or moved.
 
         Every run of faces in the lineage is compared at its own size, and the sides that its audits measured against.
+        Each image is compared as it is, and as it was drawn: a small size or a filter hides a copy, and takes nothing
+        of it back.
         """
         audited = [spec for one, _ in audits(self.run, store) for spec in (one.spec["train"], one.spec["test"])]
         known = {run.name: run for run in self.lineage}
         for name in audited:
             known |= {run.name: run for run in ancestors(store.run(name), store)}
+        made = [self.faces, *self._drawn()]
         found: dict[str, None] = {}
         for run in known.values():
             if INDEX in run.manifest["files"] and run.name != self.run.name:
-                found |= dict.fromkeys(copies_of_real(self.faces, Faces.load(run.path)))
+                real = Faces.load(run.path)
+                for one in made:
+                    found |= dict.fromkeys(copies_of_real(one, real))
         return list(found)
+
+    def _drawn(self) -> Iterator[Faces]:
+        """Yield the images of the database in the runs that it was made from, before they were changed."""
+        keys = self.faces.index["key"]
+        for run in self.lineage[:-1]:
+            if INDEX in run.manifest["files"]:
+                earlier = Faces.load(run.path)
+                mine = earlier.index["key"].isin(keys) & (earlier.index["source"] != "real")
+                if mine.any():
+                    yield earlier.select(mine.to_numpy(dtype=bool))
 
     @cached_property
     def names(self) -> Names:
@@ -123,14 +140,28 @@ class Origin:
 
 
 def copies_of_real(made: Faces, other: Faces) -> list[str]:
-    """Return the keys of the images of `made` that are copies of a real image of `other`."""
+    """Return the keys of the images of `made` that are copies of a real image of `other`, also if turned or flipped."""
     from mien.audit.copies import copies  # here, since audits load torch
 
     mask = (other.index["source"] == "real").to_numpy(dtype=bool)
     if not mask.any():
         return []
     real = other if mask.all() else other.select(mask)
-    return [str(key) for key in copies(made, real)["image"]]
+    found: dict[str, None] = {}
+    for quarters in range(4):  # copies are found mirrored: so all eight ways in which a picture lies on a square
+        turned = made if not quarters else _turned(made, quarters)
+        found |= dict.fromkeys(str(key) for key in copies(turned, real)["image"])
+    return list(found)
+
+
+def _turned(made: Faces, quarters: int) -> Faces:
+    """Return images turned by so many right angles; their digests are those of the pictures as they now lie."""
+    images = np.ascontiguousarray(np.rot90(made.images, quarters, (2, 3)))
+    return replace(
+        made,
+        images=images,
+        index=made.index.assign(sha256=[hashlib.sha256(one.tobytes()).hexdigest() for one in images]),
+    )
 
 
 def trace(name: str, store: Store) -> Origin:

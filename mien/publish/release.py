@@ -313,7 +313,7 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
 
 
 def _uncopied(origin: Origin, store: Store) -> None:
-    """Raise GateRefused if an image is a copy of a real one, also resized, mirrored or moved; nothing opens this."""
+    """Raise GateRefused if an image is a copy of a real one, also resized, turned, flipped or moved; no override."""
     say("comparing with every real image behind it")
     found = origin.copied(store)
     if found:
