@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from mien import charts, published, results
+from mien.progress import many
 from mien.results import Cell, Study
 from mien.tables import HOLE, Entry, Line, Sheet, line
 from mien.words import SETTINGS, average, label, low, named, precise, printed, tallies, tested
@@ -78,7 +79,7 @@ def _trials(study: Study, cell: Cell, name: str, width: int) -> Line:
     texts = [HOLE if one is None else f"{100 * one.accuracy:.2f}" for one in cell.trials]
     found = cell.summary("accuracy")
     if found is None:
-        whole = Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
+        whole = Entry(HOLE, f"{len(cell.done)} of {many(len(cell.trials), 'trial')}", hole=True)
     else:
         whole = Entry(f"{100 * found.mean:.2f}", precise(found), "" if cell.control else low(study, cell, "accuracy"))
     once = len(cell.trials) < study.spec["trials"]  # one run for all trials

@@ -30,7 +30,7 @@ from mien.augment import AugmentSpec, augment, parameters
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.inputs import rests
-from mien.progress import say, track
+from mien.progress import many, say, track
 from mien.seeds import rng
 from mien.seeds import seed as seed_of
 from mien.spec import Spec, Strict, nearest
@@ -155,7 +155,8 @@ class Frozen:
         """The same in a line for people."""
         named = f": {_some(list(self.layers))}" if self.layers else ""
         return (
-            f"{len(self.layers)} of {self.of} layers (convolutions and linear layers, in the order of definition), "
+            f"{len(self.layers)} of {many(self.of, 'layer')} (convolutions and linear layers, in the order of "
+            "definition), "
             f"{100 * self.weights:.2f} % of the weights{named}"
         )
 
@@ -188,6 +189,8 @@ def fit(
     shown, held = _held_out(faces, spec.validation, seed)
     if len(shown) < 2:
         raise DataError(f"a classifier needs two images or more to learn from, and was given {len(shown)}")
+    if len(classes) < 2:
+        raise DataError(f"a classifier needs two classes or more to tell apart, and was given {' '.join(classes)} only")
     where = training.device(device)
     with training.own_randomness(where), _as_specified(spec, where), stopping.heeded(scratch is not None):
         work = Training(start(spec, classes, seed, file, shown.size[0]), shown, seed, where)
@@ -409,7 +412,10 @@ def adopt(path: Path, store: Store) -> str:
 
     def build(out: Path, scratch: Path) -> None:
         shutil.copyfile(path, out / "weights")
-        summary = {"holds": f"weights, {path.stat().st_size:,} bytes, from a file named {path.name}", "file": path.name}
+        summary = {
+            "holds": f"weights, {many(path.stat().st_size, 'byte')}, from a file named {path.name}",
+            "file": path.name,
+        }
         (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
     store.make(spec, build)

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from mien.errors import DataError, UsageError, WeightsError
 from mien.escape import write_csv
 from mien.figures import rows
-from mien.progress import say, track
+from mien.progress import many, say, track
 from mien.seeds import rng
 from mien.spec import Strict
 
@@ -246,7 +246,8 @@ def tell(found: pd.DataFrame, size: int, margin: float) -> None:
     about = counted(found)
     missed = ", ".join(f"{name} {number:,}" for name, number in about["missed_by_class"].items())
     say(
-        f"faces were found in {about['found']:,} of {len(found):,} pictures" + (f"; missed: {missed}" if missed else "")
+        f"faces were found in {about['found']:,} of {many(len(found), 'picture')}"
+        + (f"; missed: {missed}" if missed else "")
     )
     if about["without_eyes"]:
         say(f"in {about['without_eyes']:,} of them no two level eyes were found; they are not turned")

@@ -27,7 +27,7 @@ from mien.classifiers import Classifier, ClassifierSpec
 from mien.errors import WeightsError
 from mien.faces import Faces
 from mien.preprocess import Colour, Filter, reform
-from mien.progress import say, track
+from mien.progress import many, say, track
 from mien.seeds import seed as seed_of
 from mien.spec import Spec
 from mien.store import Run, Store
@@ -111,10 +111,10 @@ def judge(run: Run, store: Store, device: str = "auto") -> Classifier:
 
     def build(out: Path, scratch: Path) -> None:
         faces = Faces.load(run.path)
-        say(f"training the judge on {len(faces):,} real images")
+        say(f"training the judge on {many(len(faces), 'real image')}")
         classifiers.save(train_judge(faces, spec.images_seen, spec.seed, scratch, device), out)
         classes = ", ".join(faces.classes)
-        summary = {"holds": f"a judge of {classes}, trained on {len(faces):,} images"}
+        summary = {"holds": f"a judge of {classes}, trained on {many(len(faces), 'image')}"}
         (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
     return classifiers.load(store.make(spec, build).path, device)

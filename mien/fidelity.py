@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mien.errors import DataError
+from mien.progress import many
 
 BLOCK = 512  # rows whose distances are held at once
 
@@ -110,7 +111,9 @@ def neighbours(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k
     DataError unless there are more than k images a side.
     """
     if min(len(real), len(made)) <= k:
-        raise DataError(f"precision and recall need more than {k} images a side; given: {len(real)} and {len(made)}")
+        raise DataError(
+            f"precision and recall need more than {many(k, 'image')} a side; given: {len(real)} and {len(made)}"
+        )
     own, theirs = reach(real, k), reach(made, k)
     around = np.zeros(len(made), dtype=np.int64)
     reached, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.faces import Faces
+from mien.progress import many
 from mien.seeds import rng
 
 INK, PAPER = (40, 40, 40), (255, 255, 255)
@@ -64,7 +65,11 @@ def class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image.Imag
     titles = []
     for emotion in faces.classes:
         images, clips, subjects = (int(counts[emotion][name]) for name in ("images", "clips", "subjects"))
-        parts = [f"{images:,} images", f"{clips} clips" if clips else "", f"{subjects} subjects" if subjects else ""]
+        parts = [
+            many(images, "image"),
+            many(clips, "clip") if clips else "",
+            many(subjects, "subject") if subjects else "",
+        ]
         titles.append(f"{emotion}   {', '.join(part for part in parts if part)}")
     return _rows_of(faces, dict(zip(faces.classes, titles, strict=True)), per_class, scale)
 

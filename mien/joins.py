@@ -57,7 +57,8 @@ def join(parts: Sequence[Faces], classes: Classes = "common", readers: dict[str,
     ]
     if shared:
         raise DataError(
-            f"sets to be joined must not share images, and {len(shared):,} stand in two, such as {min(shared)}; name "
+            f"sets to be joined must not share images, and {len(shared):,} "
+            f"{'stands' if len(shared) == 1 else 'stand'} in two, such as {min(shared)}; name "
             "sets that do not overlap"
         )
     made = [bool((part.index["source"] != "real").any()) for part in parts]

@@ -22,7 +22,7 @@ from mien.errors import DataError, UsageError
 from mien.faces import CLASS_SETS, COLUMNS, Faces, make_index
 from mien.figures import class_sheet
 from mien.inputs import INPUTS, stack
-from mien.progress import say
+from mien.progress import many, say
 from mien.spec import Spec, nearest
 from mien.store import Run, Store
 
@@ -163,8 +163,8 @@ def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Pat
     if not len(kept):
         clips = len(without_apex(faces))
         raise DataError(
-            f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: {clips} clips have no "
-            "apex; use frames = 'all'"
+            f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: "
+            f"{many(clips, 'clip')} {'has' if clips == 1 else 'have'} no apex; use frames = 'all'"
         )
     kept = fold_classes(kept, spec.classes)
     return _as_inputs(kept, faces, spec, places) if spec.input else _with_pixels(kept, _reform(kept, spec, places))
@@ -238,7 +238,10 @@ def run(spec: PreprocessSpec, store: Store, *, alias: str | None = None, crop_mo
     faces = Faces.load(parent.path)
     lost = without_apex(faces) if spec.frames != "all" else []
     if lost:
-        say(f"{len(lost)} clips without a known apex are left out: {', '.join(lost[:5])}{' ...' * (len(lost) > 5)}")
+        say(
+            f"{many(len(lost), 'clip')} without a known apex {'is' if len(lost) == 1 else 'are'} left out: "
+            f"{', '.join(lost[:5])}{' ...' * (len(lost) > 5)}"
+        )
 
     def build(out: Path, scratch: Path) -> None:
         made = _preprocess(faces, spec, crop_model, out)
@@ -373,7 +376,7 @@ def _with_onset(kept: Faces, whole: Faces, name: str) -> Faces:
     still = kept.index["key"][kept.index["clip"] == ""]
     if len(still):
         raise DataError(
-            f"the input {name} needs clips, and {len(still):,} of {len(kept):,} images belong to none, such as "
+            f"the input {name} needs clips, and {len(still):,} of {many(len(kept), 'image')} belong to none, such as "
             f"{still.iloc[0]}; leave it out, or ingest with --clip-pattern or a clip column"
         )
     bare = _without_onset(whole.index)

@@ -137,7 +137,8 @@ def terminal(study: str, store: Store) -> Table:
             table.add_row("", _plain(f"  {name}"), *_brief(cell), style="dim")
     failed = f", {len(found.failed)} failed" if found.failed else ""
     table.caption = (
-        f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of {len(found.runs)} trials "
+        f"by image, means over {many(found.spec['trials'], 'trial')}; {len(found.done)} of "
+        f"{many(len(found.runs), 'trial')} "
         f"done{failed}\n{LOW} not above its controls{_legend(found)}"
     )
     table.caption_justify = "left"
@@ -230,11 +231,11 @@ def _tests_synthetic(study: Study) -> bool:
 def _state(study: Study) -> str:
     """Say how much of the study is there."""
     total, done, failed = len(study.runs), len(study.done), len(study.failed)
-    parts = [f"{done} of {total} trials are done"]
+    parts = [f"{done} of {many(total, 'trial')} {'is' if total == 1 else 'are'} done"]
     if failed:
         parts.append(f"{failed} failed")
     if total - done - failed:
-        parts.append(f"{total - done - failed} are still to come")
+        parts.append(f"{(left := total - done - failed)} {'is' if left == 1 else 'are'} still to come")
     return f"{', '.join(parts)}. What is there took {duration(study.seconds)}."
 
 
@@ -369,7 +370,7 @@ def _entry(study: Study, cell: Cell, metric: str) -> Entry:
     """Return a cell's number with spread, trials, interval, mark, and the published average where there is one."""
     found, bounds = cell.summary(metric), cell.interval(metric)
     if found is None or bounds is None:
-        return Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
+        return Entry(HOLE, f"{len(cell.done)} of {many(len(cell.trials), 'trial')}", hole=True)
     between = "" if math.isnan(bounds.low) else f" [{printed(bounds.low, metric)}, {printed(bounds.high, metric)}]"
     shown = metric == "accuracy" and cell.level == "images" and cell.published is not None
     return Entry(
@@ -384,7 +385,7 @@ def _plain_entry(cell: Cell, metric: str) -> Entry:
     """Return a control's number with its spread."""
     found = cell.summary(metric)
     if found is None:
-        return Entry(HOLE, f"{len(cell.done)} of {len(cell.trials)} trials", hole=True)
+        return Entry(HOLE, f"{len(cell.done)} of {many(len(cell.trials), 'trial')}", hole=True)
     return Entry(printed(found.mean, metric), spread(found, metric))
 
 
@@ -510,7 +511,7 @@ def _side_by_side(studies: list[Study]) -> Sheet:
             rows.append(line(name, *([NONE] if like else []), *entries, kind="control"))
     heads = [f"{study.title}, by {study.protocol}" for study in studies]
     if len({study.classes for study in studies}) > 1 or (like and not all(study.like for study in studies)):
-        heads = [f"{name}, {len(study.classes)} classes" for name, study in zip(heads, studies, strict=True)]
+        heads = [f"{name}, {many(len(study.classes), 'class')}" for name, study in zip(heads, studies, strict=True)]
     head = ("train → test", *(["published"] if like else []), *heads)
     return Sheet("Accuracy in per cent, by image, of all studies", head, tuple(rows))
 
@@ -526,8 +527,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("study", study.run.name),
         (
             "faces",
-            f"{spec['faces']}{f' ({name})' if (name := named(study)) != spec['faces'] else ''}: {len(study.faces):,} "
-            f"images, {height} x {width}, {_channels(study.faces)}, licence {study.licence}",
+            f"{spec['faces']}{f' ({name})' if (name := named(study)) != spec['faces'] else ''}: "
+            f"{many(len(study.faces), 'image')}, {height} x {width}, {_channels(study.faces)}, licence {study.licence}",
         ),
         ("classes", ", ".join(study.classes) + (f" (class set {spec['class_set']})" if spec["class_set"] else "")),
         ("protocol", _protocol(study)),
@@ -614,7 +615,7 @@ def _database(study: Study) -> str:
     drawn = ", ".join(f"{key} {value}" for key, value in study.spec["generate"].items())
     number = len(study.plan["databases"])
     return (
-        f"{total:,} images in {number} {'database' if number == 1 else 'databases'}, counts {study.spec['counts']}"
+        f"{many(total, 'image')} in {many(number, 'database')}, counts {study.spec['counts']}"
         f"{', ' + drawn if drawn else ''}; four in five train, one in five tests "
         f"({', '.join(one['database'] for one in study.plan['databases'])})"
     )
@@ -709,7 +710,9 @@ def _confusion(study: Study, cell: Cell) -> dict[str, Any]:
         }
         for row in kept
     ]
-    how = f"{len(cell.done)} of {len(cell.trials)} trials" if not cell.whole else f"{len(cell.trials)} trials"
+    how = (
+        f"{len(cell.done)} of {many(len(cell.trials), 'trial')}" if not cell.whole else many(len(cell.trials), "trial")
+    )
     return {
         "title": f"{SETTINGS[cell.setting]}, {who(study, cell)}",
         "columns": [study.classes[place] for place in kept],

@@ -18,7 +18,7 @@ from jaxtyping import Float, Num
 from mien import metrics, published, sources, stats
 from mien.errors import StoreError
 from mien.faces import Faces
-from mien.progress import duration
+from mien.progress import duration, many
 from mien.seeds import seed
 from mien.stats import Interval, Summary, summary
 from mien.store import Run, Store, read_error
@@ -508,7 +508,7 @@ def status(name: str, store: Store) -> str:
     failed = {trial["run"] for trial in study.failed}
     busy = {run for run in study.runs if run not in study.done and store.working(run)}
     kinds = {trial["run"]: trial for trial in study.trials}
-    lines = [f"{study.title}: {len(study.done)} of {len(study.runs)} trials done, in {duration(study.seconds)}"]
+    lines = [f"{study.title}: {len(study.done)} of {many(len(study.runs), 'trial')} done, in {duration(study.seconds)}"]
     for what, control in (("cells", False), ("controls", True)):
         runs = [run for run in study.runs if bool(kinds[run]["control"]) is control]
         if runs:

@@ -20,7 +20,7 @@ from pydantic import Field
 from mien.errors import DataError, LeakageError, UsageError
 from mien.faces import Faces
 from mien.figures import class_sheet
-from mien.progress import say
+from mien.progress import many, say
 from mien.seeds import seed as seed_of
 from mien.spec import Spec
 from mien.spellings import listed, people, person
@@ -149,8 +149,8 @@ def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", 
         total = len(set(_units(shown, by)))
         raise LeakageError(
             f"the test side must hold no {by} that training has seen, and {len(found)} of its {total} were seen: "
-            f"{_some(found)} ({int(affected.sum())} of {len(test)} test images). Split by {by} with `mien split`, and "
-            "train classifier and generator on the training side of the same fold"
+            f"{_some(found)} ({int(affected.sum())} of {many(len(test), 'test image')}). Split by {by} with `mien "
+            "split`, and train classifier and generator on the training side of the same fold"
         )
 
 
@@ -302,8 +302,8 @@ def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side:
             else "ingest them with --name, and generate synthetic ones again"
         )
         raise LeakageError(
-            f"{by}s must be known to show that none was seen, and {unknown} of {len(table)} images of {side} have "
-            f"none; {remedy}"
+            f"{by}s must be known to show that none was seen, and {unknown} of {many(len(table), 'image')} of {side} "
+            f"{'has' if unknown == 1 else 'have'} none; {remedy}"
         )
 
 

@@ -27,7 +27,7 @@ from mien import classifiers, generators, preprocess, splits, views, weights
 from mien.classifiers import ClassifierSpec
 from mien.controls import BASELINES, Baseline
 from mien.engine import FAILED, NOT_BEGUN, Engine, Job, Local, failure, work
-from mien.errors import SpecError, StoreError, TrialsFailed, UsageError, WeightsError
+from mien.errors import DataError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces
 from mien.progress import many, say
 from mien.seeds import seed as seed_of
@@ -357,6 +357,10 @@ def resolve(
         run = preprocess.run(read_spec(preprocess.PreprocessSpec, folded, where), store)
     faces = Faces.load(run.path)
     faces.require_real(f"{where}: the faces of a study")
+    if len(faces.classes) < 2:
+        raise DataError(
+            f"{where}: the faces of a study must show two classes or more, and show {' '.join(faces.classes)} only"
+        )
     folds = study.folds if isinstance(study.folds, int) else len(set(faces.index[study.protocol]) - {""})
     beyond = [fold for fold in study.only_folds if fold >= folds]
     if beyond:
@@ -520,7 +524,8 @@ def _database(
     total = sum(generate.counts.values())
     if total < HELD_OUT:
         raise SpecError(
-            f"{where}: counts must make {HELD_OUT} images or more, of which one in {HELD_OUT} tests and the others "
+            f"{where}: counts must make {many(HELD_OUT, 'image')} or more, of which one in {HELD_OUT} tests and "
+            "the others "
             f"train; '{study.counts}' makes {total}{'' if fold < 0 else f' in fold {fold}'}"
         )
     copies = _copies(study, fold, split, parent, generate.counts) if "copycat" in study.controls else None
@@ -700,7 +705,8 @@ def describe(plan: Plan) -> str:
     }
     product = " x ".join(many(n, name.removesuffix("s")) for name, n in sizes.items())
     lines = [
-        f"{study.title}: {many(cells, 'cell')} ({product}), by {study.protocol}{folds}, {len(study.classes)} classes"
+        f"{study.title}: {many(cells, 'cell')} ({product}), by {study.protocol}{folds}, "
+        f"{many(len(study.classes), 'class')}"
     ]
     for what, found in parts.items():
         names = dict.fromkeys(found)  # a control without randomness is one run for all trials
@@ -713,7 +719,7 @@ def describe(plan: Plan) -> str:
     lines += [f"  synthetic images: {text}" for text in _drawn(plan)]
     lines += [f"  no synthetic {text}, with counts = '{study.counts}'" for text in _lacking(plan)]
     errors = Counter(text.removeprefix(NOT_BEGUN) for text in plan.failed.values())
-    lines += [f"  failed: {text}" + (f" ({n} runs)" if n > 1 else "") for text, n in errors.items()]
+    lines += [f"  failed: {text}" + (f" ({many(n, 'run')})" if n > 1 else "") for text, n in errors.items()]
     return "\n".join(lines)
 
 
@@ -869,7 +875,8 @@ def run(
     wanted = {row.spec.name: row for row in part}
     missing = [row for name, row in wanted.items() if name not in todo.done]
     if not missing:
-        say(f"{study.title}: all {len(wanted)} trials{' that were asked for' if only else ''} are done")
+        asked = " asked for" if only else ""
+        say(f"{study.title}: {many(len(wanted), 'trial')}{asked}, all done")
         return whole
     _check(missing)
     why = explain(missing, only or {})
@@ -886,8 +893,8 @@ def run(
         first = next(iter(failed.values()))
         trials_failed = sum(row.spec.name in failed for row in missing)
         raise TrialsFailed(
-            f"{trials_failed} of {len(wanted)} trials of {study.title} failed, "
-            f"{len(wanted) - trials_failed} are done; the first error: {first}. The report "
+            f"{trials_failed} of {many(len(wanted), 'trial')} of {study.title} failed, "
+            f"{len(wanted) - trials_failed} done; the first error: {first}. The report "
             "lists them, and the same command tries them again"
         )
     return whole

@@ -500,7 +500,7 @@ def test_nobody_is_held_out_who_alone_shows_an_emotion():
     shown, held = heldout.parted(faces, spec_of("edm", held_out=0.5))
     assert held is not None and shown.classes == faces.classes
     one = Faces(faces.images, faces.index.assign(subject="toy:0"))
-    with pytest.raises(DataError, match="none of the 1 subjects can be spared"):
+    with pytest.raises(DataError, match="none of 1 subject can be spared"):
         heldout.parted(one, spec_of("edm", held_out=0.1))
     nobody = Faces(faces.images, faces.index.assign(subject=""))
     with pytest.raises(DataError, match="subjects are all known"):

@@ -74,6 +74,7 @@ def test_copies_among_the_images_of_a_synthetic_folder_are_found(desk: Path):
         desk, "leakage", "train/", "synthetic/", "--synthetic", "--subject-pattern", PATTERN, "--as", "leaks",
         "--out", "leak",
     )  # fmt: skip
+    text = " ".join(text.split())  # as wide as a terminal says
     assert "synthetic (42 synthetic images) against train (60 training images), no subject to be shared:" in text
     assert "6 of 42 synthetic images (14.3 %) were seen in training" in text
     assert "they cannot be published" in text and "licence unknown" in text and "test image" not in text

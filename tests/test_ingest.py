@@ -264,7 +264,7 @@ def test_missing_and_extra_frames_are_reported(tree: Path):
     (tree / "Cropped/sub01/EP02_01f/reg_img9.jpg").unlink()
     frames(tree / "Cropped", "sub01/EP02_01f", [1, 2, 3, 40])
     findings = found(tree)
-    assert findings["missing frames"].what == "1 of 5 frames have no file: 9"
+    assert findings["missing frames"].what == "1 of 5 frames has no file: 9"
     assert "1-3, 40 (4 in all)" in findings["extra frames"].what
     assert read(tree).index["frame"].tolist()[:4] == [8, 10, 11, 12]
 
@@ -544,7 +544,7 @@ def test_an_empty_folder_says_what_it_must_hold(tmp_path: Path):
     with pytest.raises(DataError, match=r"must hold images that have a class .*; found nothing"):
         read(tmp_path / "set", "folder")
     (tmp_path / "set/anger/a.heic").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"found 1 files \.heic"):
+    with pytest.raises(DataError, match=r"found 1 file \.heic"):
         read(tmp_path / "set", "folder")
 
 

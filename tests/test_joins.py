@@ -72,7 +72,7 @@ def test_sizes_channels_and_images_must_fit():
     shown = Faces(some("b", ["fear"]).images, some("b", ["fear"]).index, channels=("hog",))
     with pytest.raises(DataError, match="hog and plain pictures"):
         join([one, shown])
-    with pytest.raises(DataError, match="must not share images, and 1 stand in two, such as a/1"):
+    with pytest.raises(DataError, match="must not share images, and 1 stands in two, such as a/1"):
         join([one, one.select(np.array([1]))])
     with pytest.raises(SpecError, match="faces: must have 2 or more"):
         read_spec(JoinSpec, {"faces": ["root-000000000000"]}, "join")

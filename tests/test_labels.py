@@ -202,10 +202,10 @@ def test_measures_have_known_answers():
 
 def test_nuisance_needs_classes_and_people(everyone: Faces):
     one_class = everyone.select((everyone.index["emotion"] == "sadness").to_numpy())
-    with pytest.raises(DataError, match="given: 1 classes, 10 subjects"):
+    with pytest.raises(DataError, match="given: 1 class, 10 subjects"):
         nuisance(one_class)
     one_person = everyone.select((everyone.index["subject"] == "drawn:s01").to_numpy())
-    with pytest.raises(DataError, match="given: 4 classes, 1 subjects"):
+    with pytest.raises(DataError, match="given: 4 classes, 1 subject"):
         nuisance(one_person)
 
 

@@ -324,7 +324,7 @@ def test_enlarging_and_an_empty_result_are_refused():
     with pytest.raises(DataError, match="ingest the originals again with --size 16"):
         preprocess(faces, spec(size=16))
     moving = faces.select(np.arange(2, len(faces)))
-    with pytest.raises(DataError, match="1 clips have no apex; use frames = 'all'"):
+    with pytest.raises(DataError, match="1 clip has no apex; use frames = 'all'"):
         preprocess(moving, spec())
     with pytest.raises(SpecError, match="window"):
         spec(window=-1)
@@ -346,7 +346,7 @@ def test_a_run_names_its_parent_and_holds_its_files(tmp_path: Path, capfd: pytes
     assert summary["counts"][-1] == {"class": "total", "images": 5, "clips": 1, "subjects": 1}
     with Image.open(made.file("sheet.png")) as sheet:
         assert sheet.width > 8
-    assert "1 clips without a known apex are left out: c" in capfd.readouterr().err
+    assert "1 clip without a known apex is left out: c" in capfd.readouterr().err
 
 
 def test_the_digest_is_a_golden_value():

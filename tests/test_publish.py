@@ -435,7 +435,7 @@ def test_an_audit_against_strangers_opens_no_gate_whatever_it_says(small: World,
     Image.fromarray(np.eye(16, dtype=np.uint8) * 200).save(tmp_path / "others" / "fear" / "subj05_0.png")
     strangers = faces(tmp_path / "others", small.store, name="others")
     reaudited(small, "pass", train=strangers)
-    with pytest.raises(GateRefused, match="lacks 120 of the 120 images that the generators saw") as caught:
+    with pytest.raises(GateRefused, match="lacks 120 of 120 images that the generators saw") as caught:
         publish.build("made", tmp_path / "out", small.store, small.answers)
     assert shut(caught) == ["audit"]
     both = joins.run(joins.JoinSpec(faces=(small.real.name, strangers.name)), small.store)

@@ -330,7 +330,7 @@ def test_ferplus_the_majority_decides(counts: tuple[int, ...], label: str):
 def test_ferplus_what_is_no_emotion_is_counted(drawn: dict[str, Path]):
     listing = scan("ferplus", drawn["ferplus"])
     told = [finding.what for finding in listing.findings if finding.kind == "no single emotion"]
-    assert [what.split(" images")[0] for what in told] == [
+    assert [what.split(" image;")[0] for what in told] == [
         "'nf' is no single emotion; left out: 1",
         "'no majority' is no single emotion; left out: 1",
         "'unknown' is no single emotion; left out: 1",

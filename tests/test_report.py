@@ -584,7 +584,7 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(finished: tuple[
     shutil.rmtree(store.root / "runs" / gone)
     path = report.make("small", store, tmp_path / "out")
     assert re.search(r"real \+ synthetic → real [\w ,]* tiny \u2013 1 of 2 trials", words(path))
-    assert "11 of 12 trials are done, 1 are still to come" in words(path)
+    assert "11 of 12 trials are done, 1 is still to come" in words(path)
     assert not re.search(r" real → real [\w ,]* tiny \u2013", words(path))
     assert "Does adding synthetic images to the real ones help" not in words(path)
     kept = some(path.parent, setting="both_to_real", source="pooled")
@@ -610,7 +610,7 @@ def test_failed_trials_are_listed_with_their_first_error(store: Store, tmp_path:
     assert "2 of 4 trials are done, 2 failed" in text
     assert "wild trained on real, trial 1, fold 1" in text
     assert "the loss of tiny must stay finite" in text
-    assert "\u2013 0 of 1 trials" in text
+    assert "\u2013 0 of 1 trial" in text
     assert "the loss of tiny must stay finite" in (tmp_path / "out" / "report.md").read_text()
 
 

@@ -20,6 +20,7 @@ from mien.faces import Faces
 from mien.features import OFFLINE, Sides, SpaceName
 from mien.figures import side_by_side
 from mien.preprocess import Filter
+from mien.progress import many
 from mien.spec import Spec
 from mien.stats import Record
 from mien.store import Run, Store
@@ -228,6 +229,6 @@ def write(
     (out / "index.html").write_text(page.render(told, found.records, found.rows, pictures), encoding="utf-8")
     counts = {name: sum(check.verdict == name for check in found.checks) for name in verdict.ORDER}
     told_of = [f"{counts[name]} {word}" for name, word in COUNTED.items()]
-    images = f"{len(made):,} image{'s' * (len(made) != 1)}"
-    holds = f"audit of {images}: {found.verdict}; of {len(found.checks)} checks {', '.join(told_of)}"
+    images = many(len(made), "image")
+    holds = f"audit of {images}: {found.verdict}; of {many(len(found.checks), 'check')} {', '.join(told_of)}"
     (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.progress import track
+from mien.progress import many, track
 from mien.seeds import rng
 
 FOLDS = 5
@@ -64,7 +64,7 @@ def judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
     kept = np.isin(emotions, learnt)
     if len(learnt) < 2:
         raise DataError(
-            f"judges need two classes or more that two {unit}s or more show, and of these {len(faces)} images "
+            f"judges need two classes or more that two {unit}s or more show, and of {many(len(faces), 'image')} "
             f"{'only ' + learnt[0] if learnt else 'no class'} is; give a larger set of real faces"
         )
     shown = faces.select(kept)

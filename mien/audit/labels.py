@@ -12,6 +12,7 @@ from mien.audit.judges import Judges, ask, judges, unseen
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.ingest import Finding, some
+from mien.progress import many
 from mien.seeds import rng, seed
 from mien.stats import DRAWS, Record
 
@@ -268,5 +269,8 @@ def _amplified(records: Sequence[Record]) -> Iterator[Finding]:
             ]
             sources = f" ({' and '.join(behind)})" if behind else ""
             real = one.unit.removeprefix("of ")
-            what = f"{one.n:,} {one.part} images come from {real}{sources}: {one.value:.1f} for each"
+            what = (
+                f"{many(one.n, f'{one.part} image')} {'comes' if one.n == 1 else 'come'} from {real}{sources}: "
+                f"{one.value:.1f} for each"
+            )
             yield Finding("warning", "amplified", one.part, what)

@@ -404,7 +404,8 @@ def _about_people(train: Faces, test: Faces, people: pd.DataFrame, doubles: name
         severity = "warning" if row["across"] else "note"
         if row["evidence"] == "nearness":
             what = (
-                f"their {row['number']} clips or photographs lie as near each other as those of one person: "
+                f"their {many(row['number'], 'clip or photograph', 'clips or photographs')} lie as near each "
+                "other as those of one person: "
                 f"{nearness(row)}; is this one person, or do two people look very much alike?"
             )
         else:
@@ -448,7 +449,8 @@ def _untold(doubles: names.Doubles) -> Iterator[Finding]:
     else:
         have = f"{many(doubles.names, 'person', 'people')} {'has' if doubles.names == 1 else 'have'}"
         what = (
-            f"cannot tell: {have} two clips or photographs or more, which is too few to compare; {names.LEAST} people "
+            f"cannot tell: {have} two clips or photographs or more, which is too few to compare; "
+            f"{many(names.LEAST, 'person', 'people')} "
             f"with {names.FREE} beyond the first of each, all together, would do"
         )
     yield Finding("note", "people under two names", "", what)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from mien.audit.search import Coarse, Match, clips_of, match_pixels, owners, soften, subjects_of
 from mien.faces import Faces
+from mien.progress import many
 from mien.spec import Spec
 from mien.store import Run, Store
 
@@ -156,7 +157,7 @@ def run(spec: MatchesSpec, store: Store) -> Run:
             places = np.arange(spec.first, spec.last)
             match = finder.of(Faces.load(faces.path), spec.first, spec.last)
         pd.DataFrame({"place": places, **asdict(match)}).to_parquet(out / "matches.parquet", index=False)
-        holds = f"{len(places):,} images matched to {len(finder.soft):,}"
+        holds = f"{many(len(places), 'image')} matched to {len(finder.soft):,}"
         (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
 
     return store.make(spec, build)

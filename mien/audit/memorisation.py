@@ -41,6 +41,7 @@ from mien.faces import Faces
 from mien.features import Sides
 from mien.figures import rows
 from mien.hashes import NEAR, bits_apart, perceptual_hash
+from mien.progress import many
 from mien.stats import Interval, Record
 
 PIXELS = "pixels"  # the space that is always there
@@ -100,7 +101,9 @@ def measure(
         )
     found = find() if find else matches.find(train, test, made)
     if not kept.all():
-        notes.append(f"{int((~kept).sum())} of {len(test)} held-out images are of training subjects, and were left out")
+        notes.append(
+            f"{int((~kept).sum())} of {many(len(test), 'held-out image')} are of training subjects, and were left out"
+        )
         test, found = test.select(kept), found.of_test(kept)
         features = {name: Sides(sides.train, sides.test[kept], sides.made) for name, sides in features.items()}
     people = People.of(subjects_of(test.index))
@@ -146,7 +149,10 @@ def _unknown(faces: Faces, side: str) -> list[str]:
     unknown = int((faces.index["subject"] == "").sum())
     if not unknown:
         return []
-    return [f"{unknown} of {len(faces)} {side} images are of unknown subjects: each of their clips stands for one"]
+    return [
+        f"{unknown} of {many(len(faces), f'{side} image')} {'is' if unknown == 1 else 'are'} of unknown subjects: "
+        "each of their clips stands for one"
+    ]
 
 
 class _Audit:

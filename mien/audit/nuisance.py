@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from mien import metrics, stats
 from mien.errors import DataError
 from mien.faces import Faces
+from mien.progress import many
 from mien.seeds import rng, seed
 from mien.stats import Record
 
@@ -48,7 +49,7 @@ def nuisance(faces: Faces) -> tuple[Record, ...]:
     if len(classes) < 2 or folds < 2:
         raise DataError(
             "what tells labels apart can be measured with two classes and two subjects (or clips) or more; given: "
-            f"{len(classes)} classes, {groups.nunique()} {'subjects' if known else 'clips'}"
+            f"{many(len(classes), 'class')}, {many(groups.nunique(), 'subject' if known else 'clip')}"
         )
     true = np.searchsorted(classes, table["emotion"].to_numpy(dtype=str))
     parts = _parts(groups.to_numpy(dtype=str), folds)

@@ -15,6 +15,7 @@ from mien import charts, figures
 from mien.audit.verdict import ORDER, QUESTIONS
 from mien.charts import Dot
 from mien.faces import Faces
+from mien.progress import many
 from mien.stats import Record
 
 NOTHING = 1e-9  # what rounding leaves of 0
@@ -55,6 +56,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number}
+    environment.globals["many"] = many
     drawn = _charts(records)
     content = {
         **told,

@@ -27,7 +27,7 @@ from mien.errors import DataError, LeakageError
 from mien.faces import UNKNOWN, Faces
 from mien.features import FeaturesSpec, JudgeSpec, Sides, SpaceName
 from mien.preprocess import Filter
-from mien.progress import say
+from mien.progress import many, say
 from mien.spec import Spec
 from mien.stats import Record
 from mien.store import Run, Store
@@ -179,7 +179,7 @@ def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measur
         found.records.append(Record("leakage.other_training", len(other) / max(1, total), total, unit=unit))
         if len(other):
             found.notes.append(
-                f"--train is not what the generator was trained on: it lacks {len(other):,} of the {total:,} images "
+                f"--train is not what the generator was trained on: it lacks {len(other):,} of {many(total, 'image')} "
                 "that the generator saw, so copies of these cannot be found. Name the set that it was trained on"
             )
     return found

@@ -22,7 +22,7 @@ from mien.audit.search import subjects_of
 from mien.errors import AuditFailed, DataError
 from mien.faces import Faces
 from mien.generators import GenerateSpec
-from mien.progress import say
+from mien.progress import many, say
 from mien.spec import read_spec
 from mien.store import Run, Store
 
@@ -78,7 +78,7 @@ def generate(
         thrown.to_parquet(out / "rejected.parquet", index=False)
         generators.write_sheet(faces, out, 12)
         counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
-        holds = f"{len(faces):,} synthetic images, {len(thrown):,} more were rejected ({', '.join(spec.reject)})"
+        holds = f"{many(len(faces), 'synthetic image')}, {len(thrown):,} more were rejected ({', '.join(spec.reject)})"
         rates = _rates(faces.index, thrown, usual, spec.reject)
         generators.write_summary(out, {"holds": holds, "counts": counts, "rejected": rates})
 
@@ -113,7 +113,7 @@ def _draw(
     left, thrown = np.arange(len(labels)), []
     for number in range(ROUNDS):
         if number:
-            say(f"drawing {len(left)} of {len(labels)} images anew")
+            say(f"drawing {len(left)} of {many(len(labels), 'image')} anew")
             again = [seeds.seed("image", spec.seed, *index[place], "again", number) for place in left]
             numbers[left] = np.array(again, dtype=np.int64)
         folder = scratch / f"round-{number}"
@@ -133,7 +133,8 @@ def _draw(
     last = thrown[-1]
     why = ", ".join(f"{int(last[name].sum())} {name}" for name in filters)
     raise AuditFailed(
-        f"after {ROUNDS} draws each, {len(left)} of {len(labels)} images are still rejected ({why}; "
+        f"after {ROUNDS} draws each, {len(left)} of {many(len(labels), 'image')} "
+        f"{'is' if len(left) == 1 else 'are'} still rejected ({why}; "
         f"{', '.join(sorted(set(last['emotion'])))}): this generator makes hardly anything else there. Train it on "
         "more people or less long, or reject for fewer reasons"
     )
@@ -205,7 +206,10 @@ def unlike(train: Faces, space: features.Space) -> Filter:
         if len(own) > NEAREST:
             ground[emotion] = own, fidelity.reach(own, NEAREST)
         else:
-            say(f"{emotion} has {len(own)} clips, too few to tell what is unlike them: nothing is rejected there")
+            say(
+                f"{emotion} has {many(len(own), 'clip')}, too few to tell what is unlike them: nothing is "
+                "rejected there"
+            )
 
     def ask(faces: Faces) -> Bool[np.ndarray, " n"]:
         found, seen = np.zeros(len(faces), dtype=bool), space.extract(faces.images)

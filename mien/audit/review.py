@@ -25,7 +25,7 @@ from mien.faces import EMOTIONS, Faces
 from mien.figures import picture
 from mien.ingest import fold, some
 from mien.preprocess import write
-from mien.progress import say
+from mien.progress import many, say
 from mien.spec import Spec, nearest, parents
 from mien.store import Run, Store
 
@@ -98,7 +98,7 @@ def queue(faces: Run, store: Store, judges: Run | None = None, number: int = 100
         table = table.reindex(columns=list(COLUMNS), fill_value="")
         write_csv(table, out / "queue.csv")
         (out / "index.html").write_text(_page(shown, rows, faces.name), encoding="utf-8")
-        about = {"holds": f"{len(rows)} labels to look at", "synthetic": synthetic}
+        about = {"holds": f"{many(len(rows), 'label')} to look at", "synthetic": synthetic}
         (out / "summary.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
 
     return store.make(spec, build, alias)
@@ -166,7 +166,7 @@ def _kept(queue: Run, store: Store) -> str:
         return f"what its generator saw cannot be compared ({error})"
     if not real:
         return "no real faces stand behind it that it could be compared with"
-    return f"{len(found)} of its {len(shown)} pictures are copies of real faces" if found else ""
+    return f"{len(found)} of its {many(len(shown), 'picture')} show real faces again" if found else ""
 
 
 def _ancestors(name: str, store: Store) -> list[str]:
@@ -224,12 +224,12 @@ def apply(decisions: Decisions, store: Store, *, alias: str | None = None) -> Ru
     lost = [key for key in table.index if key not in set(keys)]
     if lost:
         raise DataError(
-            f"{len(lost)} of {len(table)} decisions are about images that {parent.name} does not have, such as "
+            f"{len(lost)} of {many(len(table), 'decision')} name images that {parent.name} does not have, such as "
             f"{some(lost, 3)}; keys there are like {keys.iloc[0]}. Give --set if another set is meant"
         )
     rejected = keys.isin(table.index[table["decision"] == "reject"]).to_numpy(dtype=bool)
     if rejected.all():
-        raise DataError(f"all {len(faces)} images of {parent.name} are rejected, and nothing would be left")
+        raise DataError(f"all images of {parent.name} are rejected, and nothing would be left")
     given = table["relabel"][table["decision"] == "relabel"].to_dict()
     emotions = pd.Series(
         [given.get(key, old) for key, old in zip(keys, faces.index["emotion"], strict=True)], dtype="str"
@@ -283,6 +283,7 @@ def _page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
         {**row, "number": number, "image": _embedded(np.asarray(faces.images[place[row["key"]]]))}
         for number, row in enumerate(rows.to_dict("records"), start=1)
     ]
+    environment.globals["many"] = many
     return environment.get_template("review.html").render(
         rows=shown,
         name=name,

@@ -16,7 +16,7 @@ from mien.escape import bare
 from mien.faces import Faces
 from mien.ingest import some
 from mien.outside import read_text
-from mien.progress import say
+from mien.progress import many, say
 from mien.spec import nearest
 from mien.store import Run, Store
 
@@ -123,7 +123,9 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         raise DataError(f"{path} must be a table in CSV and UTF-8 that can be read, and is not: {error}") from None
     lines = [line for line in lines if any(line)]
     if len(lines) < 2:
-        raise DataError(f"{path} must have a line of column names and a row an image, and has {len(lines)} lines")
+        raise DataError(
+            f"{path} must have a line of column names and a row an image, and has {many(len(lines), 'line')}"
+        )
     head = [cell.lower() for cell in lines[0]]
     return head, [line + [""] * (len(head) - len(line)) for line in lines[1:]]
 
@@ -212,7 +214,10 @@ def _two(table: pd.DataFrame, first: str, second: str, total: int) -> pd.DataFra
     kept = table[table["side"].isin([first, second])]
     rest = total - kept["key"].nunique()
     if rest:
-        say(f"{rest} of {total} images are neither {first} nor {second}, and are left out")
+        say(
+            f"{rest:,} of {many(total, 'image')} {'is' if rest == 1 else 'are'} neither {first} nor {second}, and "
+            "left out"
+        )
     return kept.assign(side=np.where(kept["side"] == first, "train", "test")).reset_index(drop=True)
 
 

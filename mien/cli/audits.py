@@ -19,6 +19,7 @@ from mien.cli.base import (
     app,
     open_store,
     pairs,
+    print_wrapped,
     show_next,
 )
 from mien.errors import UsageError
@@ -140,12 +141,12 @@ def _refuse(told: dict[str, Any]) -> None:
 def _print_answer(told: dict[str, Any]) -> None:
     """Print what is missing or was changed, and the answer to each question with its reason."""
     for note in told["notes"]:
-        _print_wrapped("note", note)
+        print_wrapped("note".ljust(COLUMN), note)
     for change in told["thresholds_changed"]:
-        _print_wrapped("changed", f"{change['text']}{' (looser than the default)' * change['looser']}")
+        print_wrapped("changed".ljust(COLUMN), f"{change['text']}{' (looser than the default)' * change['looser']}")
     for one in told["questions"]:
         enough = f". Enough would be: {one['enough']}" if one["enough"] else ""
-        _print_wrapped(one["verdict"], f"{one['title']} {one['why']}{enough}")
+        print_wrapped(one["verdict"].ljust(COLUMN), f"{one['title']} {one['why']}{enough}")
 
 
 def _files(named: dict[str, str], spaces: str) -> "dict[SpaceName, Path]":
@@ -174,17 +175,6 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
         bounds = "" if check["low"] is None else f" [{number(check['low'])}, {number(check['high'])}]"
         against = "" if check["reference"] is None else f" against {number(check['reference'])}"
         value = "" if check["value"] is None else f" {number(check['value'])}{bounds}{against};"
-        _print_wrapped(check["verdict"], f"{name}{value} {check['note'] or check['threshold']}")
+        print_wrapped(check["verdict"].ljust(COLUMN), f"{name}{value} {check['note'] or check['threshold']}")
     if len(beyond) > min(len(shown), SHOWN):
         print(f"and {len(beyond) - min(len(shown), SHOWN)} more checks that do not pass; the page has them all")
-
-
-def _print_wrapped(head: str, text: str) -> None:
-    """Print a word in a column of its own, and a text beside it in as many lines as the terminal's width asks for."""
-    import shutil
-    import textwrap
-
-    width = max(40, shutil.get_terminal_size((100, 24)).columns)
-    lines = textwrap.wrap(text, width - COLUMN, break_long_words=False, break_on_hyphens=False)
-    for place, line in enumerate(lines):
-        print(f"{'' if place else head:{COLUMN}}{line}".rstrip())

@@ -12,6 +12,7 @@ import typer
 from mien import __version__
 from mien.errors import SpecError, UsageError
 from mien.outside import visible
+from mien.progress import many
 
 if TYPE_CHECKING:
     from mien.store import Run, Store
@@ -205,7 +206,7 @@ def show_details(run: "Run", home: "Store") -> None:
     for parent in parents(run.spec):
         print(f"parent   {parent}{f' ({named[parent]})' if parent in named else ''}")
     for name, known in run.manifest["files"].items():
-        print(f"file     {name}  {known['size']:,} bytes")
+        print(f"file     {name}  {many(known['size'], 'byte')}")
     print(json.dumps(run.spec, indent=2))
 
 
@@ -217,7 +218,7 @@ def holds(run: "Run") -> str:
     total = next((row for row in about.get("counts", []) if row["class"] == "total"), None)
     if total is None:
         return run.stage
-    parts = [f"{total[name]:,} {name}" for name in ("images", "clips", "subjects") if total[name]]
+    parts = [many(total[f"{name}s"], name) for name in ("image", "clip", "subject") if total[f"{name}s"]]
     return ", ".join(parts)
 
 
@@ -226,6 +227,31 @@ def open_store(path: Path) -> "Store":
     from mien.store import Store
 
     return Store(path)
+
+
+def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
+    """Print `head` and a text after it, in as many lines as the terminal's width asks for, broken at spaces.
+
+    Further lines begin below the text, or `indent` characters from the left. Where no terminal says how wide it is, the
+    text is one line.
+    """
+    import shutil
+    import textwrap
+
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if not columns:
+        print(f"{head}{text}".rstrip())
+        return
+    further = " " * (len(head) if indent is None else indent)
+    lines = textwrap.wrap(
+        text,
+        max(40, columns),
+        initial_indent=head,
+        subsequent_indent=further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    print("\n".join(lines) if lines else head.rstrip())
 
 
 def print_table(table: Any) -> None:

@@ -16,6 +16,7 @@ from mien.cli.base import (
     app,
     open_store,
     pairs,
+    print_wrapped,
     show_run,
 )
 from mien.errors import AuditFailed, UsageError
@@ -78,7 +79,9 @@ def leakage(
     )
     run = module.run(found, home, by, alias=alias)
     for line in module.told(run):
-        print(line)
+        text = line.lstrip()
+        head = " " * (len(line) - len(text))
+        print_wrapped(head, text, 2 * len(head))
     print(module.hand_out(run, out))
     told = run.json("leakage.json")
     affected, seen = told["affected"], many(told["affected"], told["what"])

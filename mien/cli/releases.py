@@ -7,6 +7,7 @@ import typer
 
 from mien.cli.base import STORE, DeviceOption, StoreOption, app, open_store
 from mien.errors import DataError, UsageError
+from mien.progress import many
 
 publish_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(publish_app, name="publish", help="Build, check and send a release of a synthetic database.")
@@ -69,7 +70,8 @@ def publish_check(folder: Annotated[Path, typer.Argument(help="A release.", meta
     from mien import publish
 
     found = publish.check(folder)
-    print(f"{folder}: {', '.join(f'{split} {count:,} images' for split, count in found.counts.items())}")
+    counts = ", ".join(f"{split} {many(count, 'image')}" for split, count in found.counts.items())
+    print(f"{folder}: {counts}")
     if found.foreign:
         print(f"passed over, no part of it: {', '.join(found.foreign)}")
     print(f"as it was built: {', '.join(found.compared)}")
@@ -128,7 +130,7 @@ def _show(folder: Path) -> None:
     total = sum(sum(counts.values()) for counts in told["counts"].values())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     kind = " (private: not to be passed on)" if told["private"] else ""
-    print(f"{folder}: {told['name']} {told['version']}{kind}, {total:,} images, {size / 1e6:.1f} MB")
+    print(f"{folder}: {told['name']} {told['version']}{kind}, {many(total, 'image')}, {size / 1e6:.1f} MB")
     for gate in json.loads((folder / "provenance" / "gates.json").read_text(encoding="utf-8")):
         if gate["outcome"] != "passed":
             print(f"  {gate['gate']} {gate['outcome']}: {gate['text']}")

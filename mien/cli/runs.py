@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli.base import STORE, StoreOption, app, holds, open_store, print_table, show_accounts, show_details, show_run
+from mien.progress import many
 
 if TYPE_CHECKING:
     from mien.store import Run, Store
@@ -75,18 +76,25 @@ def show(
     show_run(run, None)
     show_accounts(run)
     show_details(run, home)
+    found = _looked_at(run)
+    if found is not None:
+        print(f"look at  {found}")
+
+
+def _looked_at(run: "Run") -> Path | None:
+    """Return the page or the sheet of a run, which people look at, or None if it has neither."""
+    return next((run.path / one for one in LOOKED_AT if one in run.manifest["files"]), None)
 
 
 def _open(run: "Run") -> None:
     """Open the page or the sheet of a run; where there is no viewer, say where it lies."""
     from mien.errors import UsageError
 
-    found = next((one for one in LOOKED_AT if one in run.manifest["files"]), None)
-    if found is None:
+    path = _looked_at(run)
+    if path is None:
         more = "; `mien report NAME` writes the page of a study" if run.stage == "study" else ""
         more = "; `mien export` writes faces as pictures" if "index.parquet" in run.manifest["files"] else more
         raise UsageError(f"{run.name} must hold one of {', '.join(LOOKED_AT)} to be looked at, and holds none{more}")
-    path = run.path / found
     print(path)
     command = _viewer()
     if command is None:
@@ -199,7 +207,8 @@ def _verify_all(home: "Store") -> None:
         print(f"passed over, for systems and file servers leave them: {', '.join(foreign)}")
     if todo:
         raise StoreError(
-            f"{len(todo)} of {len(names) + len(broken)} runs are not as they were made.\n" + "\n".join(todo)
+            f"{len(todo)} of {many(len(names) + len(broken), 'run')} {'is' if len(todo) == 1 else 'are'} not as made.\n"
+            + "\n".join(todo)
         )
 
 

@@ -20,6 +20,7 @@ from mien.cli.base import (
 )
 from mien.cli.following import after_chosen, after_drawing, after_faces, after_split, after_training
 from mien.errors import TrialsFailed, UsageError
+from mien.progress import many
 
 if TYPE_CHECKING:
     from mien.store import Run, Store
@@ -92,7 +93,10 @@ def toy(
 
     with track("drawing clips", clips) as bar:
         drawn = module.draw(folder, subjects, clips, seed, workers, balance, lambda done, total: bar.update(done))
-    print(f"{folder}: {drawn.subjects} people, {drawn.clips} clips, {drawn.images:,} images")
+    print(
+        f"{folder}: {many(drawn.subjects, 'person', 'people')}, {many(drawn.clips, 'clip')}, "
+        f"{many(drawn.images, 'image')}"
+    )
     print(f"next: mien ingest casme2 {folder} --name drawn --as drawn")
 
 

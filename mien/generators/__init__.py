@@ -166,7 +166,7 @@ def calibrated(spec: GeneratorSpec, minutes: float, store: Store, device: str = 
 
     updates = store.memo(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
     spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})
-    progress.say(f"{minutes:g} min of training here are about {spec.images_seen:,} images")
+    progress.say(f"{minutes:g} min of training here are about {progress.many(spec.images_seen, 'image')}")
     return spec
 
 
@@ -321,7 +321,7 @@ def generate(
         faces.save(out)
         write_sheet(faces, out, 12)
         counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
-        write_summary(out, {"holds": f"{len(faces):,} synthetic images", "counts": counts})
+        write_summary(out, {"holds": progress.many(len(faces), "synthetic image"), "counts": counts})
 
     return store.make(spec, build, alias)
 
@@ -423,7 +423,7 @@ def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
     """Make a database, with those of its images that are drawn already; return what to say of it."""
     how = GenerateSpec.model_validate(spec)
     made = generate(how, store, device=device, shard=shard)
-    return f"{sum(how.counts.values()):,} images in {made.name}"
+    return f"{progress.many(sum(how.counts.values()), 'image')} in {made.name}"
 
 
 def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
@@ -478,7 +478,9 @@ def describe(generator: Generator, how: SamplerSpec) -> str:
     lead = f"{generator.run} ({generator.spec.kind})"
     if how.sampler == "direct":
         return f"{lead}: {GENERATORS[generator.spec.kind].holds(generator)}"
-    parts = [f"{lead}: {how.sampler}, {GENERATORS[generator.spec.kind].steps(generator.spec, how)} steps"]
+    parts = [
+        f"{lead}: {how.sampler}, {progress.many(GENERATORS[generator.spec.kind].steps(generator.spec, how), 'step')}"
+    ]
     if how.sampler == "ancestral":
         parts.append(f"{how.variance} variance")
     parts.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")

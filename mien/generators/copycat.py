@@ -15,6 +15,7 @@ from mien.errors import DataError
 from mien.faces import Faces
 from mien.generators import base
 from mien.generators.specs import CopycatSpec, SamplerSpec
+from mien.progress import many
 from mien.store import Run
 
 
@@ -77,4 +78,4 @@ def load(run: Run, spec: CopycatSpec, device: str = "auto") -> Copycat:
 
 def holds(generator: Copycat) -> str:
     """Return a line on what was learnt."""
-    return f"copycat of {len(generator.images):,} images"
+    return f"copycat of {many(len(generator.images), 'image')}"

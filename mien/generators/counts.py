@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mien.errors import UsageError
 from mien.faces import EMOTIONS
+from mien.progress import many
 from mien.published import TABLE_2
 from mien.spec import nearest
 
@@ -62,7 +63,7 @@ def _shared(total: int, classes: Sequence[str], text: str) -> dict[str, int]:
     each, more = divmod(total, len(classes))
     if not each:
         raise UsageError(
-            f"counts '{text}': balanced:N is N images in all, shared equally over the {len(classes)} classes "
+            f"counts '{text}': balanced:N is N images in all, shared equally over {many(len(classes), 'class')} "
             f"({', '.join(classes)}), and {total} would leave some without any; give balanced:{len(classes)} or more, "
             f"or balanced:{total * len(classes)} for {total} of each"
         )
@@ -101,6 +102,6 @@ def uneven(counts: Mapping[str, int], text: str) -> str:
     more = [name for name, count in counts.items() if count > fewest]
     whole = len(counts) * fewest
     return (
-        f"{text} is {sum(counts.values()):,} images in all: {fewest:,} of each class, and one more of "
+        f"{text} is {many(sum(counts.values()), 'image')} in all: {fewest:,} of each class, and one more of "
         f"{', '.join(more)}; balanced:{whole} or balanced:{whole + len(counts)} is equal"
     )

@@ -83,6 +83,12 @@ class Training:
     ) -> None:
         if not len(faces):
             raise DataError(f"a generator needs images to learn from, and {spec.faces} has none")
+        if (faces.images == faces.images[0]).all():
+            shown = "1 image" if len(faces) == 1 else f"{len(faces):,} images that are all equal"
+            raise DataError(
+                f"a generator needs two different images or more to learn from, and {spec.faces} has "
+                f"{shown}; give it more"
+            )
         channels, height, width = faces.size
         training.require_side(height, width, spec.net.divisor)
         self.spec, self.objective, self.where, self.crew = spec, objective, where, crew
@@ -268,7 +274,10 @@ def fit(
         aside = heldout.Watch(rest, held, spec, work, scratch, state) if held is not None and crew.leads else None
         if means.memory is not None:
             work.size = crew.agree(memory.fitting(work, means.memory, threads(work)))
-            progress.say(f"{label}: {work.size} of {spec.batch} images at a time, to stay within {shown(means.memory)}")
+            progress.say(
+                f"{label}: {work.size} of {progress.many(spec.batch, 'image')} at a time, to stay within "
+                f"{shown(means.memory)}"
+            )
         work.size = min(work.size, state.get("piece", work.size))  # goes on to the same bits
         early = round(spec.early * spec.updates)
         saved = time.monotonic()
@@ -309,7 +318,10 @@ def fit(
                 progress.say(f"{label}: {chosen.text(spec)}")
     watch.end(spec.updates)
     if watch.skipped:
-        progress.say(f"{label}: {watch.skipped} of {spec.updates} steps were skipped, their loss was not a number")
+        progress.say(
+            f"{label}: {watch.skipped} of {progress.many(spec.updates, 'step')} were skipped, their loss was not "
+            "a number"
+        )
     work.network.load_state_dict(weights)
     work.require_sound(watch.first)
     before = None
@@ -396,7 +408,7 @@ def repeats(faces: Faces, work: Training) -> str:
     for name in faces.classes:
         of = emotions == name
         parts.append(f"{name} {of.sum():,} x {shown * work.chances[of].sum() / of.sum():.1f}")
-    return f"learning from {len(faces):,} images, each shown (images x times): {', '.join(parts)}"
+    return f"learning from {progress.many(len(faces), 'image')}, each shown (images x times): {', '.join(parts)}"
 
 
 # Drawing
@@ -495,7 +507,7 @@ def parameters(generator: Diffusion) -> int:
 def holds(generator: Diffusion) -> str:
     """Return a line on what was learnt."""
     size, seen = parameters(generator), generator.spec.updates * generator.spec.batch
-    text = f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, {seen:,} images seen"
+    text = f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, {progress.many(seen, 'image')} seen"
     text += f", loss {generator.losses['loss'].iloc[-1]:.4f}"
     return text + (f", {generator.chosen.text(generator.spec)}" if len(generator.levels) else "")
 

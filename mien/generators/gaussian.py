@@ -16,6 +16,7 @@ from mien.errors import DataError
 from mien.faces import EMOTIONS, Faces
 from mien.generators import base
 from mien.generators.specs import GaussianSpec, SamplerSpec
+from mien.progress import many
 from mien.store import Run
 from mien.training import write_whole
 
@@ -93,4 +94,4 @@ def load(run: Run, spec: GaussianSpec, device: str = "auto") -> Gaussian:
 def holds(generator: Gaussian) -> str:
     """Return a line on what was learnt."""
     ranks = ", ".join(f"{name} {len(spread):,}" for name, spread in generator.roots.items())
-    return f"Gaussians in {generator.means[generator.classes[0]].size:,} pixels, of rank {ranks}"
+    return f"Gaussians in {many(generator.means[generator.classes[0]].size, 'pixel')}, of rank {ranks}"

@@ -24,6 +24,7 @@ from mien.generators.moves import MOVES
 from mien.generators.objective import Batch, Objective
 from mien.generators.specs import TrainSpec
 from mien.generators.unet import UNet
+from mien.progress import many
 
 MOMENTS = 16  # of a training at which it is measured, and a snapshot kept
 LEVELS = 6  # noise levels, in the middle of as many equal shares of those that training draws
@@ -83,7 +84,8 @@ def parted(faces: Faces, spec: TrainSpec) -> tuple[Faces, Faces | None]:
             aside, taken = more, taken + 1
     if not taken:
         raise DataError(
-            f"held_out must leave every emotion to somebody else, and none of the {len(faces.subjects)} subjects can "
+            "held_out must leave every emotion to somebody else, and none of "
+            f"{many(len(faces.subjects), 'subject')} can "
             "be spared; set held_out=0 to show them all"
         )
     return faces.select(~aside), faces.select(aside)

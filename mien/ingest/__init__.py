@@ -28,7 +28,7 @@ from mien.faces import EMOTIONS, Faces, make_index
 from mien.licences import recorded
 from mien.outside import expanded, read_file
 from mien.preprocess import FRAMES, MIN_SIDE, TRANSPARENT, Colour, Filter, Picture, decode, open_picture, write
-from mien.progress import say, track
+from mien.progress import many, say, track
 from mien.spec import RUN_NAME, Spec, nearest, read_spec
 from mien.spellings import clean
 from mien.store import Run, Store, sha256
@@ -593,7 +593,10 @@ def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFram
     lost = labelled["emotion"] == LEFT_OUT
     findings = []
     for raw, images in labelled[lost].groupby("raw_label"):
-        what = f"'{raw}' is no single emotion; left out: {len(images)} images; --map '{raw}=EMOTION' would keep them"
+        what = (
+            f"'{raw}' is no single emotion; left out: {many(len(images), 'image')}; --map '{raw}=EMOTION' would "
+            "keep them"
+        )
         where = some(sorted(set(images["clip"]) - {""})) or "."
         gone = (*images["key"], *sorted(set(images["clip"]) - {""}))
         findings.append(

@@ -18,6 +18,7 @@ from mien.ingest import Finding, IngestSpec, Listing, Reader, label, last_number
 from mien.ingest.copies import copies
 from mien.ingest.rows import copied
 from mien.ingest.sheets import Columns, Table, dated, find_sheet, number, page_of, table
+from mien.progress import many
 
 RECORDINGS = 3  # of _rank
 DENSE = 0.9  # from so many files for each number on, files are counted one by one
@@ -393,7 +394,8 @@ def _numbered(clip: Clip, frames: Frames, sure: bool) -> tuple[Frames, list[Find
     if sure or len(frames) < DENSE * (last - first + 1):
         return frames, []
     what = (
-        f"files are counted from {first} to {last}, and the sheet has {clip.onset}-{clip.offset}, {length} frames: "
+        f"files are counted from {first} to {last}, and the sheet has {clip.onset}-{clip.offset}, "
+        f"{many(length, 'frame')}: "
         "which file is which frame is not known; left out. If the files have the sheet's numbers, give --numbers sheet"
     )
     lost = tuple(frames.values())
@@ -431,7 +433,9 @@ def _gaps(clip: Clip, frames: Frames, whole: bool) -> list[Finding]:
     there = {frame for frame in frames if clip.onset <= frame <= clip.offset}
     findings = []
     if len(there) < length:
-        what = f"{length - len(there)} of {length} frames have no file"
+        what = (
+            f"{(lacking := length - len(there))} of {many(length, 'frame')} {'has' if lacking == 1 else 'have'} no file"
+        )
         if length < 100_000:
             what += f": {ranges([frame for frame in range(clip.onset, clip.offset + 1) if frame not in there])}"
         if not there:
@@ -521,8 +525,9 @@ def _in_two_clips(table: pd.DataFrame) -> list[Finding]:
     clips = sorted(set(shared["clip"]))
     unequal = int((shared.groupby("path")["raw_label"].nunique() > 1).sum())
     what = (
-        f"images within the onset and offset of more than one clip: {shared['path'].nunique():,}, of {len(clips)} "
-        f"clips; they stand in each{f', {unequal:,} of them with different labels' if unequal else ''}. A split by "
+        f"images within the onset and offset of more than one clip: {shared['path'].nunique():,}, of "
+        f"{many(len(clips), 'clip')}; they stand in "
+        f"each{f', {unequal:,} of them with different labels' if unequal else ''}. A split by "
         "clip may part them, one by subject never does"
     )
     return [Finding("warning", "overlapping clips", some(clips), what)]

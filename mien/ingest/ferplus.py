@@ -17,6 +17,7 @@ from typing import NamedTuple
 from mien.errors import DataError
 from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, fer2013, walk
 from mien.ingest.rows import Losses, Row, empty, listing, matches, told
+from mien.progress import many
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf")
 UNDECIDED = "no majority"
@@ -144,13 +145,15 @@ def _by_position(root: Path, cast: list[Vote], votes: str, pictures: str) -> tup
         for place, vote in enumerate(cast)
         if vote.name
     ]
-    return rows, [Finding("note", "joined by position", pictures, f"row by row with {votes}: {len(cast)} rows")]
+    return rows, [Finding("note", "joined by position", pictures, f"row by row with {votes}: {many(len(cast), 'row')}")]
 
 
 def _check_alignment(cast: list[Vote], entries: list[tuple[str, str]], votes: Path, pictures: Path) -> None:
     remedy = "take both files as they were released, with all rows in their order"
     if len(cast) != len(entries):
-        raise DataError(f"{votes} has {len(cast)} rows and {pictures} {len(entries)}, and must have as many: {remedy}")
+        raise DataError(
+            f"{votes} has {many(len(cast), 'row')} and {pictures} {len(entries)}, and must have as many: {remedy}"
+        )
     for place, (vote, (_, usage)) in enumerate(zip(cast, entries, strict=True)):
         if usage and vote.usage.lower() != usage.lower():
             raise DataError(

@@ -29,6 +29,7 @@ from mien.ingest import (
     table_text,
     walk,
 )
+from mien.progress import many
 from mien.spec import nearest
 
 READER = Reader(
@@ -284,7 +285,10 @@ def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], l
         told = f"the {what} pattern was searched in the names of the files, where it finds more than in their paths"
         findings.append(Finding("note", f"{what} pattern", ".", told))
     if unmatched:
-        told = f"the {what} pattern finds nothing in {len(unmatched)} of {len(paths)} paths; their {what} is unknown"
+        told = (
+            f"the {what} pattern finds nothing in {len(unmatched)} of {many(len(paths), 'path')}; their {what} is "
+            "unknown"
+        )
         findings.append(Finding("warning", f"no {what}", some(unmatched), told))
     return values, findings
 
@@ -324,9 +328,12 @@ def _doubts(rows: pd.DataFrame) -> list[Finding]:
 def _contents(root: Path, images: Sequence[str], findings: Sequence[Finding]) -> str:
     """Say what a folder without a usable image does hold."""
     if findings and images:
-        return f"found {len(images)} images, of which none is usable: {findings[0].what}"
+        return f"found {many(len(images), 'image')}, of which none is usable: {findings[0].what}"
     suffixes = Counter(PurePosixPath(path).suffix for path, _ in entries(root, ""))
-    held = some([f"{count} files {suffix or 'without suffix'}" for suffix, count in suffixes.most_common()])
+    held = some([f"{many(count, 'file')} {suffix or 'without suffix'}" for suffix, count in suffixes.most_common()])
     links = sum(entry.is_symlink() for _, entry in entries(root, ""))
-    more = f", of which {links} are links: those that lead out of the folder, or to a folder, are not followed"
+    more = (
+        f", {'of which 1 is a link' if links == 1 else f'of which {links} are links'}: those that lead out of the "
+        "folder, or to a folder, are not followed"
+    )
     return f"found {held or 'nothing'}{more if links else ''}"

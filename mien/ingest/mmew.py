@@ -15,6 +15,7 @@ import pandas as pd
 
 from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, label, some, walk
 from mien.ingest.clips import Clip, Layout, find_tree, row_clip, scan_release
+from mien.progress import many
 
 READER = Reader(
     dataset="mmew",
@@ -107,7 +108,7 @@ def _disagreements(rows: pd.DataFrame) -> list[Finding]:
             "note" if READER.labels.get(folder) == READER.labels.get(raw.lower()) else "warning",
             "folder of another label",
             some(names),
-            f"the folder says {folder} and the sheet {raw}, whose word is taken: {len(names)} clips",
+            f"the folder says {folder} and the sheet {raw}, whose word is taken: {many(len(names), 'clip')}",
         )
         for (folder, raw), names in sorted(unequal.items())
     ]

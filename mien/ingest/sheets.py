@@ -22,6 +22,7 @@ from openpyxl.utils import get_column_letter, range_boundaries
 from mien.errors import DataError
 from mien.ingest import Finding, some
 from mien.ingest.copies import copies
+from mien.progress import many
 from mien.spec import nearest
 
 Cells = list[list[str]]
@@ -272,7 +273,8 @@ def _compared(sheet: Path, best: Table, other: Table) -> Finding:
     if unequal or alone:
         raise DataError(
             f"{sheet} must say one thing, and has two pages with the columns that differ: '{_title(best)}' "
-            f"({len(mine)} clips) and '{_title(other)}' ({len(theirs)} clips); {len(labels)} have another label, "
+            f"({many(len(mine), 'clip')}) and '{_title(other)}' ({many(len(theirs), 'clip')}); {len(labels)} have "
+            "another label, "
             f"{len(unequal) - len(labels)} other frames or units, {len(mine.keys() - theirs.keys())} are only in the "
             f"first and {len(alone)} only in the second. Name the right one: --sheet '{sheet.name}#PAGE'"
         )
@@ -323,7 +325,7 @@ def _twice(found: Table, repeats: Collection[str], columns: Columns) -> list[Fin
             letters = " and ".join(get_column_letter(place + 1) for place in places)
             raise DataError(
                 f"{found.sheet} must have one column {name}, and has {len(places)} ({letters}), which differ in "
-                f"{len(unequal)} rows; delete or rename the wrong one"
+                f"{many(len(unequal), 'row')}; delete or rename the wrong one"
             )
         spellings = [spelling for spelling in columns.get(column, ()) if spelling in header]
         for spelling in spellings[1:]:
@@ -331,7 +333,10 @@ def _twice(found: Table, repeats: Collection[str], columns: Columns) -> list[Fin
             differ = sum(_plain(_cell(row, place)).lower() != _plain(_cell(row, places[0])).lower() for row in body)
             if differ and column == "emotion":
                 heads = found.cells[found.head]
-                what = f"labels were read from {heads[places[0]]}, and not from {heads[place]}: {differ} rows differ"
+                what = (
+                    f"labels were read from {heads[places[0]]}, and not from {heads[place]}: they differ in "
+                    f"{many(differ, 'row')}"
+                )
                 findings.append(Finding("warning", "second column", found.sheet.name, what))
     return findings
 

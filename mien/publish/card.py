@@ -8,6 +8,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mien import __version__, escape, licences
+from mien.progress import many
 from mien.publish.formats import features
 from mien.publish.gates import Decision
 from mien.publish.origin import Origin, Source
@@ -129,7 +130,10 @@ def warnings(origin: Origin) -> list[str]:
     for row in origin.classes.to_dict("records"):
         name, made, seen, ratio = row["class"], row["images"], row["seen_images"], row["ratio"]
         if ratio > THIN:
-            found.append(f"{name}: {made:,} images were made from {seen:,} that were seen, {ratio:.1f} for each.")
+            found.append(
+                f"{name}: {many(made, 'image')} {'was' if made == 1 else 'were'} made from {seen:,} that "
+                f"{'was' if seen == 1 else 'were'} seen, {ratio:.1f} for each."
+            )
         if 0 < row["seen_subjects"] < FEW:
             found.append(f"{name}: its generators saw {_people(row['seen_subjects'])}.")
         if seen and made == seen:
@@ -295,13 +299,13 @@ def citation(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drawn(spec: Mapping[str, Any], number: int | None) -> str:
-    steps = f" in {number} steps" if number else ""
+    steps = f" in {many(number, 'step')}" if number else ""
     guidance = f" with guidance {spec['guidance']:g}" if spec.get("guidance", 1) > 1 else ""
     return f"{spec['generator']} (sampler {spec['sampler']}{steps}{guidance}, seed {spec['seed']})"
 
 
 def _generator(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    learnt = f"{spec['images_seen']:,} images shown in training" if "images_seen" in spec else "fitted in one go"
+    learnt = f"{many(spec['images_seen'], 'image')} shown in training" if "images_seen" in spec else "fitted in one go"
     return {"run": name, "kind": spec["kind"], "learnt": learnt, "faces": spec["faces"]}
 
 

@@ -29,7 +29,7 @@ from mien.escape import cell as escaped_cell
 from mien.faces import EMOTIONS
 from mien.hashes import perceptual_hash
 from mien.outside import foreign, read_text
-from mien.progress import say, track
+from mien.progress import many, say, track
 from mien.publish import card, croissant, formats, lineage, loading, marks, registry
 from mien.publish.formats import BESIDE, Layout
 from mien.publish.questions import OPEN, UNANSWERED, Answers
@@ -304,7 +304,7 @@ def images(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[s
         schema = pq.read_schema(path)
         number, needed = pq.read_metadata(path).num_rows, sum(told["counts"][split].values())
         if number != needed or number * LEAST > path.stat().st_size:
-            yield f"{split} must have {needed:,} images, and says that it has {number:,}"
+            yield f"{split} must have {many(needed, 'image')}, and says that it has {number:,}"
             return
         yield from _differ("columns", [*formats.FIELDS.items()], [(one.name, one.type) for one in schema])
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"null"))
@@ -317,7 +317,7 @@ def images(folder: Path, told: Mapping[str, Any], rows: list[Row]) -> Iterator[s
         here = pd.Series([row.label for row in rows if row.split == split], dtype="str").value_counts()
         for label, number in counts.items():
             if here.get(label, 0) != number:
-                yield f"{split} must have {number:,} images of {label}, and has {here.get(label, 0):,}"
+                yield f"{split} must have {many(number, 'image')} of {label}, and has {here.get(label, 0):,}"
 
 
 def _split(path: Path, split: str, told: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:

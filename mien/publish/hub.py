@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mien.errors import DataError, GateRefused, UsageError
 from mien.escape import printable
-from mien.progress import say
+from mien.progress import many, say
 from mien.publish.checking import check, members, open_release
 from mien.store import sha256
 
@@ -47,7 +47,7 @@ def push(folder: Path, repository: str, access: str = "private", *, dry_run: boo
     size = sum(path.stat().st_size for path in files)
     steps = [
         f"make the dataset repository {repository}, private",
-        f"send {len(files):,} files, {size / 1e6:.1f} MB, version {told['version']}",
+        f"send {many(len(files), 'file')}, {size / 1e6:.1f} MB, version {told['version']}",
         "compare what arrived with checksums.sha256",
     ]
     if access != "private":
@@ -93,7 +93,8 @@ def _send(
     lost = [name for path in files if not _arrived(path, there.get(name := path.relative_to(folder).as_posix()))]
     if lost:
         raise DataError(
-            f"{repository} must hold what was sent, and {len(lost)} of {len(files)} files are not as they are here: "
+            f"{repository} must hold what was sent, and {len(lost)} of {many(len(files), 'file')} are not "
+            "as they are here: "
             f"{', '.join(lost[:5])}; push again"
         )
 

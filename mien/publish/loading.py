@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from mien.progress import many
 from mien.publish import croissant
 from mien.publish.formats import Layout
 
@@ -76,10 +77,16 @@ def mlcroissant(folder: Path, told: Mapping[str, Any], rows: Sequence[Any]) -> I
 
 def _equal(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[str]:
     if len(ours) != len(theirs):
-        yield f"{name} must have {len(ours):,} images, and {len(theirs):,} were loaded"
+        yield (
+            f"{name} must have {many(len(ours), 'image')}, and {len(theirs):,} "
+            f"{'was' if len(theirs) == 1 else 'were'} loaded"
+        )
     wrong = [one for one, other in zip(ours, theirs, strict=False) if one != other]
     if wrong:
-        yield f"{name}: {len(wrong):,} images differ, the first is {wrong[0][0]}"
+        yield (
+            f"{name}: {many(len(wrong), 'image')} {'differs' if len(wrong) == 1 else 'differ'}, the first is "
+            f"{wrong[0][0]}"
+        )
 
 
 def _digest(data: bytes) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from mien.errors import UsageError
 from mien.faces import UNKNOWN, Faces
 from mien.licences import Terms
+from mien.progress import many
 from mien.publish.names import Names, names
 from mien.sources import INDEX, ancestors, licence_of
 from mien.sources import terms as allowed
@@ -41,7 +42,7 @@ class Source:
     @property
     def told(self) -> str:
         """What was seen of it, in words."""
-        return f"{self.images:,} images, {self.clips:,} clips, {self.subjects:,} subjects"
+        return f"{many(self.images, 'image')}, {many(self.clips, 'clip')}, {many(self.subjects, 'subject')}"
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,6 @@ def unaudited(origin: Origin, audit: Run, store: Store) -> str:
         return "the database does not say what its generators saw, so nobody can say whom it must be audited against"
     lacking = int((~origin.seen["key"].isin(train["key"])).sum())
     if lacking:
-        total = f"{lacking:,} of the {len(origin.seen):,} images that the generators saw"
+        total = f"{lacking:,} of {many(len(origin.seen), 'image')} that the generators saw"
         return f"its training set {name} lacks {total}: audit against the set that the generators were trained on"
     return ""

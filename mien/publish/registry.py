@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mien.errors import DataError
 from mien.escape import printable
 from mien.hashes import NEAR, bits_apart, perceptual_hash
+from mien.progress import many
 from mien.publish import marks
 
 FILE = "registry.parquet"
@@ -44,7 +45,7 @@ def load(folder: Path) -> pd.DataFrame:
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
         if rows * LEAST > size:
-            raise ValueError(f"it says that it has {rows:,} rows, in {size:,} bytes")
+            raise ValueError(f"it says that it has {many(rows, 'row')}, in {many(size, 'byte')}")
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises anything on damaged files
         raise DataError(f"{path} must be the registry of a release, and cannot be read: {error}") from None
@@ -112,7 +113,8 @@ def _by_registry(path: Path, seen: marks.Seen, table: pd.DataFrame) -> Known:
         best = int(near[np.argmin(apart[near])])
         name = table["image_id"].iloc[best]
         text = (
-            f"looks like image {name} ({apart[best]} of 64 bits apart, {len(near)} such images): a likeness, no proof"
+            f"looks like image {name} ({apart[best]} of 64 bits apart, {many(len(near), 'such image')}): a "
+            "likeness, no proof"
         )
         return Known("likely", name, text)
     least = f"; the nearest is {apart.min()} of 64 bits apart" if len(apart) else ""

@@ -302,7 +302,9 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
     if real:
         equal = rows.loc[rows["pixels_sha256"].isin(real), "image_id"].tolist()
         raise GateRefused(
-            f"no real image may be in a release, and {len(equal)} of its images are equal to one, pixel by pixel: "
+            f"no real image may be in a release, and {many(len(equal), 'image')} of it "
+            f"{'is' if len(equal) == 1 else 'are'} equal to one, pixel by "
+            f"pixel: "
             f"{', '.join(equal[:5])}. Make the database with a generator that does not copy"
         )
     for path in sorted(folder.rglob("*")):

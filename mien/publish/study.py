@@ -7,6 +7,7 @@ import pandas as pd
 
 from mien import results, tables
 from mien.escape import write_csv
+from mien.progress import many
 from mien.results import Cell, Study
 from mien.store import Store
 from mien.tables import HOLE, Sheet, line
@@ -34,7 +35,8 @@ def _sheet(study: Study, cells: list[Cell], database: str) -> Sheet:
     used = [one["database"] for one in study.plan["databases"]]
     own = "this database is one of those" if database in used else "this database is none of those"
     note = (
-        f"Protocol {study.protocol}; {study.spec['trials']} trials. Synthetic faces of the study are of its own runs, "
+        f"Protocol {study.protocol}; {many(study.spec['trials'], 'trial')}. Synthetic faces of the study are of "
+        "its own runs, "
         f"and {own}. Accuracies of expression labels, never of what a person feels. Rows that name a control show what "
         "takes no learning; a cell says something only where it stands above them."
     )
