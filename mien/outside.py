@@ -121,7 +121,7 @@ def read_text(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise fault(f"{path} must be {what} in UTF-8, and line {line} is not; save it as UTF-8") from None
+        raise fault(f"{path} must be {what}, written in UTF-8, and line {line} is not; save it as UTF-8") from None
     if "\0" in text:
         raise fault(f"{path} must be {what}, and holds NUL bytes, which no text has; check that it is the right file")
     return text

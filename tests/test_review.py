@@ -191,7 +191,7 @@ def test_a_table_as_spreadsheets_write_it_is_read(place: Path):
             review.Decisions("everyone", everything.fillna("").assign(decision="reject")), Store(place / "store")
         )
     (place / "sheet.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="must be a table in CSV in UTF-8"):
+    with pytest.raises(DataError, match="must be a table in CSV, written in UTF-8"):
         review.read(place / "sheet.csv", "everyone")
 
 
