@@ -18,12 +18,73 @@ YOUNG_S = 2.0  # for which a folder may be made, and not be locked yet
 
 
 def free(out: Path) -> Path:
-    """Return the absolute path of `out`; raises UsageError unless it does not exist yet, or is an empty folder."""
-    out = expanded(out).resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Return the absolute path of `out`, a folder to be made; nothing is made here.
+
+    Raises UsageError unless it does not exist yet, or is an empty folder, and can be written.
+    """
+    out = _absolute(out)
+    if _state(out) and (not out.is_dir() or any(out.iterdir())):
         state = "holds files" if out.is_dir() else "is a file"
         raise UsageError(f"--out must be a folder that does not exist yet, or is empty, and {out} {state}")
+    _require_writable(out.parent, out.name)
     return out
+
+
+def fillable(out: Path, what: str = "--out") -> Path:
+    """Return the absolute path of a folder to be made or added to; raises UsageError unless that can be written."""
+    out = _absolute(out)
+    if _state(out) and not out.is_dir():
+        raise UsageError(f"{what} must be a folder, and {out} is a file; give another path")
+    if out.is_dir():
+        _require_writable(out, "", what)
+    else:
+        _require_writable(out.parent, out.name, what)
+    return out
+
+
+def free_file(out: Path) -> Path:
+    """Return the absolute path of a file to be made; raises UsageError unless it is not there and can be written."""
+    out = _absolute(out)
+    if _state(out):
+        raise UsageError(f"--out must be a file that does not exist yet, and {out} is there already; give another path")
+    _require_writable(out.parent, out.name)
+    return out
+
+
+def _absolute(out: Path) -> Path:
+    """Return the absolute path; links are followed up to the last part."""
+    out = expanded(out)
+    try:
+        return out.resolve() if out.is_dir() else out.parent.resolve() / out.name if out.name else out.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL; RuntimeError: a link to itself
+        reason = told(error, out) if isinstance(error, OSError) else f"{out}: {error}; check the path"
+        raise UsageError(f"--out must be a path that can be written; {reason}") from None
+
+
+def _state(out: Path) -> os.stat_result | None:
+    """Return what lies at a path, a link that leads nowhere included; nothing if that is free."""
+    try:
+        return out.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = told(error, out) if isinstance(error, OSError) else f"{out}: {error}; check the path"
+        raise UsageError(f"--out must be a path that can be written; {reason}") from None
+
+
+def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
+    """Raise UsageError unless something can be made in `parent`, which is made and taken away again if need be."""
+    made = [place for place in (parent, *parent.parents) if not place.exists()]
+    trial = parent / f".{name}.{uuid.uuid4().hex}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        trial.mkdir()
+    except OSError as error:
+        raise UsageError(f"{what} must be a path that can be written; {told(error, parent / name)}") from None
+    finally:
+        for place in (trial, *made):
+            with suppress(OSError):
+                place.rmdir()
 
 
 @contextmanager

@@ -20,9 +20,10 @@ from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
-from mien import beside, escape, figures, published, results, tables
+from mien import beside, escape, figures, folders, published, results, tables
 from mien.errors import UsageError
 from mien.faces import Faces
+from mien.outside import expanded
 from mien.progress import console, duration, say
 from mien.results import Cell, Comparison, Study
 from mien.stats import Interval
@@ -84,7 +85,8 @@ def make(studies: str | Sequence[str], store: Store, out: Path | None = None, re
     titles = [one.title for one in found]
     if not found or len(set(titles)) < len(titles):
         raise UsageError(f"a report must be made of studies, each named once; given: {', '.join(map(str, named))}")
-    folder = out or Path(f"report-{'-'.join(titles)}")
+    folder = expanded(out or Path(f"report-{'-'.join(titles)}"))
+    folders.fillable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     content = _content(found, real_faces)
     environment = Environment(

@@ -19,6 +19,7 @@ import platform
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -44,6 +45,8 @@ Build = Callable[[Path, Path], None]
 ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
 ALIAS_BYTES = 200  # the most that the file of an alias has: a run's name
 GRAVE = re.compile(r"\.((?P<run>[a-z][a-z0-9_]*-[0-9a-f]{12})\.)?[0-9a-f]{32}\Z")  # what is being deleted
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\Z")  # a file that is being written, beside its place
+STALE_S = 3600.0  # after which a file that is being written belongs to a dead process, whatever the clocks
 MANIFEST, ABOUT, SPEC = "manifest.json", "about.json", "spec.json"
 STRANGE = ("is not one of its files", "is not one of its folders")
 KNOWN = {"sha256", "size"}  # of each file
@@ -127,10 +130,11 @@ class Run:
 
 
 class Store:
-    """A folder of runs; `root` is made when the first run is."""
+    """A folder of runs; `root` is made when the first run is. Raises StoreError if it is a file, or lies below one."""
 
     def __init__(self, root: Path) -> None:
         self.root = expanded(root)
+        _require_folder(self.root)
         self._verified: dict[Path, tuple[int, int]] = {}
         self._new: list[Path] = []  # folders that this process made
 
@@ -149,7 +153,8 @@ class Store:
 
     def broken_aliases(self) -> dict[str, str]:
         """Return what lies among the aliases and is none, with what is wrong with it."""
-        read = {path.name: _alias(path)[1] for path in self._entries("aliases")}
+        there = [path for path in self._entries("aliases") if not TEMPORARY.match(path.name)]
+        read = {path.name: _alias(path)[1] for path in there}
         return {name: fault or "has no alias's name" for name, fault in read.items() if fault or not ALIAS.match(name)}
 
     def resolve(self, name: str) -> str:
@@ -403,7 +408,7 @@ class Store:
         """Delete what processes that are dead left behind, and nothing that would help to go on.
 
         That is what belongs to finished runs, half of what was to become a run (checkpoints stay), claims of the dead,
-        and runs whose deletion was cut short.
+        runs whose deletion was cut short, and files beside their places whose writing stopped an hour ago or more.
         """
         for path in self._entries("work"):
             run = path.name.partition(".")[0]
@@ -417,6 +422,10 @@ class Store:
         for path in self._entries("runs"):
             if GRAVE.match(path.name):
                 with suppress(OSError):
+                    _delete(path)
+        for path in (path for folder in ("aliases", "memo", "work") for path in self._entries(folder)):
+            with suppress(OSError):
+                if TEMPORARY.match(path.name) and path.is_file() and time.time() - path.stat().st_mtime > STALE_S:
                     _delete(path)
 
     def _sweep_unfinished(self, work: Path) -> None:
@@ -600,6 +609,18 @@ class Store:
             with suppress(OSError):
                 path.rmdir()
         self._new.clear()
+
+
+def _require_folder(root: Path) -> None:
+    """Raise StoreError if a store is no folder and cannot become one, since a file is there or in its path."""
+    try:
+        if not stat.S_ISDIR(root.stat().st_mode):
+            raise StoreError(f"the store must be a folder, and {root} is not one; check --store and MIEN_STORE")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = told(error, root) if isinstance(error, OSError) else f"{root}: {error}"
+        raise StoreError(f"the store must be a folder; {reason}") from None
 
 
 def require_alias(alias: str) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mien.errors import UsageError
-from mien.folders import whole
+from mien.folders import fillable, free, free_file, whole
 
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(tmp_path: Path):
@@ -30,3 +31,26 @@ def test_a_refusal_leaves_no_folder_behind(tmp_path: Path):
     with pytest.raises(ValueError, match="no"), whole(tmp_path / "a" / "b" / "out"):
         raise ValueError("no")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("check", [free, fillable, free_file])
+def test_a_path_that_cannot_be_written_is_refused_and_nothing_is_made(tmp_path: Path, check: Callable[[Path], Path]):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("file/x", "file/x/y", "new/" + "n" * 256, "n" * 240, "nul\0", "loop/x"):
+        with pytest.raises(UsageError, match="must be a path that can be written"):
+            check(tmp_path / name)
+    with pytest.raises(UsageError, match=r"must be a .*, and .*file is"):
+        check(tmp_path / "file")
+    assert check(tmp_path / "new" / "deep") == tmp_path / "new" / "deep"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+
+
+def test_a_folder_that_holds_files_can_be_added_to_and_is_not_free(tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    assert free(tmp_path / "there") == fillable(tmp_path / "there") == tmp_path / "there"
+    (tmp_path / "there" / "mine").write_text("mine")
+    assert fillable(tmp_path / "there") == tmp_path / "there"
+    with pytest.raises(UsageError, match="holds files"):
+        free(tmp_path / "there")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["mine"]

@@ -138,7 +138,7 @@ def test_a_memo_is_measured_once(store: Store):
 
 def test_a_store_that_cannot_be_written_is_one_message(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="must be a folder that can be written"):
+    with pytest.raises(StoreError, match=r"the store must be a folder, and .*file is not one"):
         Store(tmp_path / "file").make(Letter(), write("hello"))
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -383,3 +384,32 @@ def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
     )
     assert done.returncode == 0 and done.stdout.startswith("StoreError") and "make room" in done.stdout
     assert not list((tmp_path / "store").rglob("images.npy"))
+
+
+# Half-written files
+
+
+@pytest.mark.parametrize("folder", ["aliases", "memo", "work"])
+def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are_not(store: Store, folder: str):
+    store.make(Letter(), write("hello"), "greeting")
+    place = store.root / folder
+    place.mkdir(exist_ok=True)
+    dead, young, other = (place / f".greeting.{end}" for end in ("0a" * 16, "1b" * 16, "notes"))
+    for path, age in ((dead, 2 * stores.STALE_S), (young, 0.0), (other, 2 * stores.STALE_S)):
+        path.write_text("half")
+        then = time.time() - age
+        os.utime(path, (then, then))
+    store.sweep()
+    assert not dead.exists() and young.exists() and other.exists()
+    assert store.aliases().keys() == {"greeting"} and young.name not in store.broken_aliases()
+
+
+@pytest.mark.parametrize("end", ["", "/below", "/deep/below"])
+def test_a_store_that_is_a_file_or_lies_below_one_is_refused_at_once(tmp_path: Path, end: str):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match="the store must be a folder"):
+        Store(Path(f"{tmp_path / 'file'}{end}"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StoreError, match="the store must be a folder"):
+        Store(tmp_path / "loop")
+    assert (tmp_path / "file").read_text() == "mine"

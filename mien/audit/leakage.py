@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from mien import controls, metrics, stats
+from mien import controls, folders, metrics, stats
 from mien.audit import names
 from mien.audit.duplicates import duplicates
 from mien.audit.nuisance import nuisance
 from mien.audit.sides import Sides
-from mien.errors import DataError, UsageError
+from mien.errors import DataError
 from mien.escape import write_csv
 from mien.faces import UNKNOWN, Faces
 from mien.ingest import Finding, some
@@ -144,20 +144,16 @@ def run(sides: Sides, store: Store, by: By = "subject", *, alias: str | None = N
     return store.make(spec, build, alias)
 
 
-def check_folder(out: Path | None) -> None:
-    """Raise UsageError unless a report can be copied to `out`: it is not there, or an empty folder."""
-    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"--out must be a folder that does not exist yet, or is empty; given: {out}")
-
-
 def hand_out(run: Run, out: Path | None) -> Path:
-    """Return the path of a report's page; it is copied to the folder `out` first, if there is one."""
+    """Return the path of a report's page; it is copied to the folder `out` first, whole or not at all, if there is one.
+
+    Raises UsageError unless `out` is not there, or an empty folder, and can be written.
+    """
     if out is None:
         return run.file("index.html")
-    check_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in REPORT:
-        shutil.copyfile(run.file(name), out / name)
+    with folders.whole(folders.free(out)) as folder:
+        for name in REPORT:
+            shutil.copyfile(run.file(name), folder / name)
     about = run.json("leakage.json")
     if about["licences"]:
         say(f"{out} contains images that are not synthetic ({_licensed(about['licences'])}); they have left the store")

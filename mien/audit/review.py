@@ -16,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field
 
+from mien import folders
 from mien.audit.copies import copies
 from mien.audit.labels import suspects
 from mien.audit.sides import read_table
@@ -24,6 +25,7 @@ from mien.escape import bare, write_csv
 from mien.faces import EMOTIONS, Faces
 from mien.figures import picture
 from mien.ingest import fold, some
+from mien.outside import expanded
 from mien.preprocess import write
 from mien.progress import many, say
 from mien.spec import Spec, nearest, parents
@@ -117,6 +119,7 @@ def hand_out(queue: Run, path: Path, store: Store, pictures: bool = False) -> li
     it may hold decisions.
     """
     require_free(path)
+    path = expanded(path)
     why = "" if pictures else _kept(queue, store)
     leave = not why
     if why:
@@ -134,14 +137,12 @@ def hand_out(queue: Run, path: Path, store: Store, pictures: bool = False) -> li
 
 
 def require_free(path: Path) -> None:
-    """Raise UsageError unless a queue can be written to `path`: a CSV file that is not there, in a folder."""
+    """Raise UsageError unless a queue can be written to `path`: a CSV file that is not there."""
     if path.suffix.lower() != ".csv":
         raise UsageError(f"a queue is written to a file that ends in .csv; given: {path}")
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(expanded(path)):
         raise UsageError(f"{path} is there already, and may hold decisions; give another --out, or delete it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise UsageError(f"--out must be in a folder that can be written, and {above} is not; give another path")
+    folders.free_file(path)
 
 
 def _kept(queue: Run, store: Store) -> str:

@@ -58,12 +58,13 @@ def leakage(
     People, clips, frames, equal and nearly equal pictures, people with two names, and how well brightness or borders
     alone tell the label.
     """
+    from mien import folders
     from mien.audit import leakage as module
     from mien.audit import sides
     from mien.progress import many
 
+    out = folders.free(out) if out is not None else None
     home = open_store(store)
-    module.check_folder(out)
     found = sides.find(
         train,
         test,

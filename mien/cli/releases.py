@@ -7,6 +7,7 @@ import typer
 
 from mien.cli.base import STORE, DeviceOption, StoreOption, app, open_store
 from mien.errors import DataError, UsageError
+from mien.outside import expanded
 from mien.progress import many
 
 publish_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -110,12 +111,14 @@ def regenerate(
 
     It comes out equal byte by byte, or the command says why it cannot.
     """
+    from mien import folders
     from mien.publish.remake import regenerate as remake
 
-    path = out or Path(f"{image}.png")
-    if path.exists():
-        raise UsageError(f"--out must be a file that does not exist yet, and {path} does")
+    path = expanded(out or Path(f"{image}.png"))
+    folders.free_file(path)
     made = remake(folder, image, open_store(store), device)
+    path = folders.free_file(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(made.data)
     if not made.pixels_equal:
         raise DataError(f"{path} was made again, and is not the image of the release: {made.why}")

@@ -20,6 +20,7 @@ from mien.cli.base import (
 )
 from mien.cli.following import after_chosen, after_drawing, after_faces, after_split, after_training
 from mien.errors import TrialsFailed, UsageError
+from mien.outside import expanded
 from mien.progress import many
 
 if TYPE_CHECKING:
@@ -88,9 +89,12 @@ def toy(
 
     The faces are nobody's, and free to use (CC0).
     """
+    from mien import folders
     from mien.ingest import toy as module
     from mien.progress import track
 
+    folders.fillable(folder, "the folder")
+    folder = expanded(folder)
     with track("drawing clips", clips) as bar:
         drawn = module.draw(folder, subjects, clips, seed, workers, balance, lambda done, total: bar.update(done))
     print(
@@ -426,6 +430,9 @@ def export(
     """
     import json
 
+    from mien import folders
+
+    out = folders.free(out)
     home = open_store(store)
     run = home.run(name)
     if "index.parquet" in run.manifest["files"]:

@@ -16,7 +16,7 @@ from mien.cli.base import (
     open_store,
     show_next,
 )
-from mien.errors import TrialsFailed, UsageError
+from mien.errors import TrialsFailed
 
 if TYPE_CHECKING:
     from mien.store import Store
@@ -132,10 +132,11 @@ def report(
     It is made from what is there, also while a study runs; the HTML file opens without a network. Given the same
     study under several protocols, it sets them side by side, beside the published numbers.
     """
+    from mien import folders
     from mien import report as module
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"--out must be a folder, and {out} is a file; give another path")
+    if out is not None:
+        folders.fillable(out)
     home = open_store(store)
     names = [_recorded(name, home) for name in studies]
     page = module.make(names, home, out, real_faces)
