@@ -49,6 +49,7 @@ def script(name, *arguments):
     runpy.run_path(f"folder/{name}", run_name="__main__")
 
 sys.meta_path.insert(0, NoMien())
+os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"  # else torch loads the operators of the mien that is installed
 import numpy as np
 import torch
 

@@ -34,9 +34,9 @@ from mien.store import Run, Store
 
 PartName = Literal["fidelity", "memorisation", "labels", "leakage"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
-OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")  # parts that say nothing without people never seen
+OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")  # parts that measure nothing without held-out people
 ALONE = (
-    "nobody was held out, so nothing says what people never seen would show; name real images of people that the "
+    "nobody was held out, so nothing says what held-out people would show; name real images of people that the "
     "generator never saw with --test"
 )
 

@@ -437,13 +437,13 @@ def export(
     run = home.run(name)
     if "index.parquet" in run.manifest["files"]:
         if form != "program":
-            raise UsageError(f"--format must stand with a generator, and {run.name} holds faces")
+            raise UsageError(f"--format needs a generator, and {run.name} holds faces; leave it out")
         if allow_face:
-            raise UsageError(f"--allow-face must stand with a generator, and {run.name} holds faces; see --real")
+            raise UsageError(f"--allow-face needs a generator, and {run.name} holds faces; see --real")
         _export_faces(run, home, out, real)
         return
     if real:
-        raise UsageError(f"--real must stand with a run of faces, and {run.name} is none")
+        raise UsageError(f"--real needs a run of faces, and {run.name} holds none; leave it out")
 
     from mien import export as module
 
