@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
-from release_world import PAGE, World, answer, audit, copycat, faces, overridden, world
+from release_world import CHECK, PAGE, World, answer, audit, copycat, faces, overridden, world
 
 from mien import generators, ingest, joins, preprocess, publish
 from mien.cli import main
@@ -385,6 +385,8 @@ def test_without_an_audit_nothing_is_published(home: World, tmp_path: Path):
         ("fail", {}, False),
         ("pass", {"content": "0" * 64}, False),  # of another database under the same name
         ("certainly", {}, False),
+        ("pass", {"checks": [{**CHECK, "verdict": "FAIL"}]}, False),
+        ("pass", {"questions": [{"title": "Is it new?", "verdict": "cannot tell", "why": "too few"}]}, False),
     ],
 )
 def test_the_audit_must_have_passed_on_exactly_this(

@@ -12,6 +12,7 @@ from mien.publish.questions import Answers, Override, overrides
 from mien.store import Run, Store
 
 Outcome = Literal["passed", "private", "overridden", "refused"]
+VERDICTS = ("pass", "warn", "cannot tell", "fail")  # that a check of an audit may have
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,16 @@ def _audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
     run, said = audits[-1]
     verdict, checks = str(said.get("verdict")), said.get("checks", [])
     failed = list(dict.fromkeys(str(one.get("name")) for one in checks if one.get("verdict") == "fail"))
+    strange = [str(one.get("verdict")) for one in checks if one.get("verdict") not in VERDICTS]
+    untold = any(one.get("verdict") == "cannot tell" for one in said.get("questions", []))
     loosened = [_changed(one) for one in said.get("thresholds_changed", []) if one.get("looser", True)]
 
     # Whatever keeps it shut, in full
     against = unaudited(origin, run, Store(run.path.parents[1]))
     shut = [
         *([f"failed: {', '.join(failed[:8])}"] if failed else []),
-        *([why] if verdict == "cannot tell" and (why := _untold(said)) else []),
+        *([_untold(said)] if untold else []),
+        *([f"it holds verdicts that are not known: {', '.join(strange[:3])}"] if strange else []),
         *([] if checks else ["it holds no check"]),
         *([f"its limits are looser than the default ones: {', '.join(loosened)}"] if loosened else []),
         *([against] if against else []),
