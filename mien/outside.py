@@ -41,7 +41,7 @@ _TODO = {
     errno.ENFILE: "the machine has too many open files; close some programs",
     errno.ENOMEM: "free memory, or give fewer --workers",
     errno.EIO: "the disk cannot be read or written; check its cables, its mount and its health",
-    errno.ESTALE: "the file server has lost it; mount the disk anew",
+    errno.ESTALE: "the file server has lost it; mount the disk again",
     errno.EEXIST: "it is in the way; move it, or choose another path",
 }
 

@@ -233,7 +233,7 @@ def _lines(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]:
             for number, line in lines:
                 yield number, _line(dict(zip(COLUMNS if bare else names, line, strict=False)))
     except (OSError, csv.Error) as error:
-        raise DataError(f"{table} must be a list in CSV, and is not: {error}; copy it anew") from None
+        raise DataError(f"{table} must be a list in CSV, and is not: {error}; copy it again") from None
 
 
 def _line(cells: dict[str, str]) -> tuple[str, str, Box | None]:

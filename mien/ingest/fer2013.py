@@ -147,7 +147,7 @@ def _refuse_other_forms(root: Path, others: Sequence[str]) -> None:
             raise DataError(f"{root / path} must have commas between its columns, and has {mark}; save it with commas")
         raise DataError(
             f"{root / path} must begin with the columns emotion,pixels,Usage, and begins with '{line[:80]}'; "
-            "copy it anew"
+            "copy it again"
         )
 
 
@@ -162,7 +162,7 @@ def entries(table: Path) -> Iterator[Entry]:
                 cells = {name: line[at].strip() if at < len(line) else "" for name, at in places.items()}
                 yield Entry(place, cells["emotion"], cells["pixels"], cells.get("usage", ""))
     except (OSError, csv.Error) as error:
-        raise DataError(f"{table} must be a table in CSV, and is not: {error}; copy it anew") from None
+        raise DataError(f"{table} must be a table in CSV, and is not: {error}; copy it again") from None
 
 
 def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:

@@ -110,7 +110,7 @@ def _votes(table: Path) -> list[Vote]:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(line)]
     except (OSError, csv.Error) as error:
-        raise DataError(f"{table} must be a table in CSV, and is not: {error}; copy it anew") from None
+        raise DataError(f"{table} must be a table in CSV, and is not: {error}; copy it again") from None
     head = [name.lower() for name in lines[0]] if lines else []
     wanted = ("usage", "image name", *CLASSES)
     lacking = [name for name in wanted if name not in head]

@@ -185,7 +185,9 @@ def _schema(path: Path) -> pa.Schema:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:200]
-    return DataError(f"{path} must be a table in Parquet or Arrow that can be read, and is not: {reason}; copy it anew")
+    return DataError(
+        f"{path} must be a table in Parquet or Arrow that can be read, and is not: {reason}; copy it again"
+    )
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -504,9 +506,9 @@ def _metadata(table: Path) -> list[dict[str, Any]]:
             return [dict(line) for line in csv.DictReader(content.splitlines(), delimiter=separator)]
         lines = [json.loads(line) for line in content.splitlines() if line.strip()]
     except (ValueError, csv.Error, RecursionError) as error:
-        raise DataError(f"{table} must be a table that can be read, and is not: {error}; copy it anew") from None
+        raise DataError(f"{table} must be a table that can be read, and is not: {error}; copy it again") from None
     if not all(isinstance(line, dict) for line in lines):
-        raise DataError(f"{table} must have an object in each line, and has other things; copy it anew")
+        raise DataError(f"{table} must have an object in each line, and has other things; copy it again")
     return lines
 
 

@@ -156,7 +156,7 @@ def pages(sheet: Path) -> list[Page]:
         if begin.startswith(b"\xd0\xcf\x11\xe0") or sheet.suffix.lower() == ".xls":
             raise _Old
         if sheet.suffix.lower() in (".xlsx", ".xlsm"):
-            raise DataError("it is no workbook; copy it anew")
+            raise DataError("it is not a workbook; copy it again")
         cells = _limited([_text(cell) for cell in row] for row in _csv(sheet.read_bytes()))
         return [Page("", cells)]
     except _Old:
@@ -167,7 +167,7 @@ def pages(sheet: Path) -> list[Page]:
     except DataError as error:
         raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}") from None
     except Exception as error:  # a damaged workbook fails in many ways
-        raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}; copy it anew") from None
+        raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}; copy it again") from None
 
 
 class _Old(Exception):
