@@ -89,6 +89,8 @@ def command(task: str, root: Path, journal: Path, limit: int | None) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     if limit is not None:
+        sys.dont_write_bytecode = True  # byte code that finds no room would be cut off, and kept
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     code = 0
     try:

@@ -79,7 +79,10 @@ def test_weights_that_are_no_numbers_are_named_and_not_drawn_from(store: Store):
 # Full disks
 
 
-def test_images_that_find_no_room_are_one_message_and_what_was_drawn_is_kept(store: Store):
+def test_images_that_find_no_room_are_one_message_and_what_was_drawn_is_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it would be cut off, and kept for later tests
     faces = keep(people(range(2), clips=1, frames=1, size=48), store, "faces")
     model = generators.train(generators.preset("gaussian", faces.name), store, device="cpu")
     spec = GenerateSpec(generator=model.name, counts={"happiness": 40}, sampler="direct")

@@ -371,7 +371,7 @@ def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
             print(type(error).__name__, error)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-B", "-c", textwrap.dedent(code)],  # byte code would be cut off, and kept
         cwd=tmp_path,
         env={
             **os.environ,
