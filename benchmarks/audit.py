@@ -1,12 +1,13 @@
 """What an audit costs: time of each part and peak memory against the number of images.
 
-    python benchmarks/audit.py FOLDER --images 1000 3000 10000 30000 100000 --plot docs/audit-scale.png
-    python benchmarks/audit.py FOLDER --pairs 15464:17124
+    python benchmarks/audit.py FOLDER --images 1000 3000 10000 30000 100000 --plot
+    docs/audit-scale.png python benchmarks/audit.py FOLDER --pairs 15464:17124
 
-Faces are drawn, 26 people in clips of about 67 frames as in CASME II, 48 x 48, and moved, lit and given noise image by
-image. Each size is one `mien audit` on an empty store, in a process of its own: the workers start, the judge is
-trained, features are extracted. N images are as many synthetic ones, as many training images, and a fifth as many of
-people never seen. The machine's load counts: processor seconds are told beside seconds on the clock.
+Faces are drawn, 26 people in clips of about 67 frames as in CASME II, 48 x 48, and moved, lit and
+given noise image by image. Each size is one `mien audit` on an empty store, in a process of its
+own: the workers start, the judge is trained, features are extracted. N images are as many synthetic
+ones, as many training images, and a fifth as many of people never seen. The machine's load counts:
+processor seconds are told beside seconds on the clock.
 """
 
 import argparse
@@ -49,7 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What an audit costs.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, nargs="*", default=[])
-    parser.add_argument("--pairs", nargs="*", default=[], help="synthetic:training, such as 15464:17124")
+    parser.add_argument(
+        "--pairs", nargs="*", default=[], help="synthetic:training, such as 15464:17124"
+    )
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--workers", type=int, default=2, help="0: all in this process")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -66,14 +69,19 @@ def main() -> None:
     print("| --: | --: | --: | --: | --: |" + " --: |" * len(PARTS))
     for one in found:
         parts = " | ".join(f"{one['parts'][part]:.1f}" for part in PARTS)
-        line = f"{one['made']:,} | {one['train']:,} | {one['clock']:.0f} | {one['cpu']:.0f} | {one['peak_gb']:.2f}"
+        line = (
+            f"{one['made']:,} | {one['train']:,} | {one['clock']:.0f} | {one['cpu']:.0f} | "
+            f"{one['peak_gb']:.2f}"
+        )
         print(f"| {line} | {parts} |")
     if given.plot:
         plot([one for one in found if one["made"] == one["train"]], given.plot)
 
 
 def measured(size: str, folder: Path, workers: int) -> dict:
-    """Return the measurement of a size, from the folder if it is there, else by a process of its own."""
+    """Return the measurement of a size, from the folder if it is there, else by a process of its
+    own.
+    """
     kept = folder / f"audit-{size.replace(':', '-')}-{workers}.json"
     if not kept.exists():
         command = [sys.executable, __file__, str(folder), "--one", size, "--workers", str(workers)]
@@ -83,7 +91,9 @@ def measured(size: str, folder: Path, workers: int) -> dict:
 
 
 def measure(made: int, train: int, workers: int) -> dict:
-    """Return seconds by part and peak memory of an audit of so many images, from a store that holds images alone."""
+    """Return seconds by part and peak memory of an audit of so many images, from a store that holds
+    images alone.
+    """
     from mien import audit, engine
 
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +102,9 @@ def measure(made: int, train: int, workers: int) -> dict:
             ("train", range(26), train), ("test", range(30, 38), max(200, train // 5)), ("made", range(40, 66), made),
         ):  # fmt: skip
             keep(draw(name, people, count), store, name)
-        spec = audit.AuditSpec(synthetic="made", train="train", test="test", thresholds=audit.thresholds())
+        spec = audit.AuditSpec(
+            synthetic="made", train="train", test="test", thresholds=audit.thresholds()
+        )
         with Peak() as peak:
             clock, cpu = time.perf_counter(), worked()
             run = audit.run(spec, store, device="cpu", engine=engine.Local(workers))
@@ -122,7 +134,9 @@ class Drawn(Spec):
 
 
 class Peak:
-    """The most memory that this process and those below it had together, looked at five times a second."""
+    """The most memory that this process and those below it had together, looked at five times a
+    second.
+    """
 
     gb = 0.0
 
@@ -151,8 +165,13 @@ def below(pid: int) -> list[int]:
 
 def worked() -> float:
     """Return the processor seconds of this process and of all that it has started."""
-    fields = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in below(os.getpid())]
-    return sum(int(number) for field in fields for number in field[11:15]) / os.sysconf("SC_CLK_TCK")
+    fields = [
+        Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        for one in below(os.getpid())
+    ]
+    return sum(int(number) for field in fields for number in field[11:15]) / os.sysconf(
+        "SC_CLK_TCK"
+    )
 
 
 def own_bytes(pid: int) -> int:
@@ -175,15 +194,21 @@ def draw(name: str, people: range, count: int) -> Faces:
         rng = seeds.rng("scale", name, clip)
         person, shown = int(rng.integers(len(heads))), int(rng.integers(len(emotions)))
         home = rng.normal(0, (2, 2, 2, 0.03))
-        x, y, angle, scale = home + seeds.rng("scale", name, clip, frame).normal(0, (0.5, 0.5, 0.3, 0.005))
+        x, y, angle, scale = home + seeds.rng("scale", name, clip, frame).normal(
+            0, (0.5, 0.5, 0.3, 0.005)
+        )
         moved = drawing.moved(canvases[person][shown], drawing.Pose(x, y, angle, 1 + scale), CANVAS)
-        small = cv2.resize(cv2.cvtColor(moved, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            cv2.cvtColor(moved, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA
+        )
         images[place, 0] = (small + rng.normal(0, 3, small.shape)).clip(0, 255)
         rows.append((f"{name}:{person}", f"{name}:{clip}", frame, emotions[shown]))
     subject, clip, frame, emotion = zip(*rows, strict=True)
     known = {} if name == "made" else {"subject": subject, "clip": clip, "frame": frame}
     keys = [f"{name}/{place}" for place in range(count)]
-    return Faces(images, make_index(images, key=keys, dataset=name, emotion=emotion, licence="CC0", **known))
+    return Faces(
+        images, make_index(images, key=keys, dataset=name, emotion=emotion, licence="CC0", **known)
+    )
 
 
 def plot(found: list[dict], path: Path) -> None:

@@ -1,9 +1,10 @@
-"""At which share of copies each test of memorisation fires, and how often it fires where there are none.
+"""At which share of copies each test of memorisation fires, and how often it fires where there are
+none.
 
     python benchmarks/audit_power.py power --sets 5 --clean 20
 
-Drawn people: some to learn from, others held out, and for each clean set some more whom nobody has seen. Into a clean
-set go copies of training images, of one kind at a time:
+Drawn people: some to learn from, others held out, and for each clean set some more whom nobody has
+seen. Into a clean set go copies of training images, of one kind at a time:
 
     exact      as they are
     shifted    moved by 1 or 2 pixels either way
@@ -14,9 +15,10 @@ set go copies of training images, of one kind at a time:
     all        mirrored, moved by up to 2 pixels, noisy
     person     exact copies of one subject alone
 
-A test fires where the 95 % interval lies beyond what is expected of people never seen: shares of alarms above the
-record `chance`, shares of extreme images above 0.001, gaps and C_T on their side of 0, the AUC above 0.5. One exact
-copy is enough, and one subject that is named. What was finished lies in the folder, and is not done again.
+A test fires where the 95 % interval lies beyond what is expected of people never seen: shares of
+alarms above the record `chance`, shares of extreme images above 0.001, gaps and C_T on their side
+of 0, the AUC above 0.5. One exact copy is enough, and one subject that is named. What was finished
+lies in the folder, and is not done again.
 """
 
 import argparse
@@ -63,7 +65,9 @@ BELOW = ("authentic_gap", "ct")
 
 
 def people(seed: int, numbers: Iterable[int], clips: int = 4, frames: int = 8) -> Faces:
-    """Return drawn people, each in some clips of an expression that rises, as grey faces of 48 pixels a side."""
+    """Return drawn people, each in some clips of an expression that rises, as grey faces of 48
+    pixels a side.
+    """
     images, rows = [], []
     for number in numbers:
         head = Head(identity(seed, number), DRAWN)
@@ -78,37 +82,56 @@ def people(seed: int, numbers: Iterable[int], clips: int = 4, frames: int = 8) -
                 part = 0.4 + 0.6 * frame / max(1, frames - 1)
                 x, y, angle, scale = (home + rng.normal(0, (0.1, 0.1, 0.1, 0.0006))).tolist()
                 face = cv2.addWeighted(neutral, 1 - part, apex, part, 0)
-                picture = Image.fromarray(moved(face, Pose(x, y, angle, 1 + scale), DRAWN)).convert("L")
+                picture = Image.fromarray(moved(face, Pose(x, y, angle, 1 + scale), DRAWN)).convert(
+                    "L"
+                )
                 grey = np.asarray(picture.resize((48, 48), Image.Resampling.LANCZOS))
                 images.append(_rounded(grey + rng.normal(0, 1, grey.shape))[None])
                 name = f"{seed}-{number}"
-                rows.append((f"drawn/{name}/{clip}/{frame}", f"drawn:{name}", f"drawn:{name}/{clip}", frame, emotion))
+                rows.append(
+                    (
+                        f"drawn/{name}/{clip}/{frame}",
+                        f"drawn:{name}",
+                        f"drawn:{name}/{clip}",
+                        frame,
+                        emotion,
+                    )
+                )
     keys, subjects, names, places, emotions = (list(column) for column in zip(*rows, strict=True))
     pixels = np.stack(images)
     about = {"subject": subjects, "clip": names, "frame": places, "emotion": emotions}
     return Faces(pixels, make_index(pixels, key=keys, dataset="drawn", licence="CC0", **about))
 
 
-def copies(train: Faces, kind: str, count: int, seed: int) -> tuple[UInt8[np.ndarray, "n c h w"], list[str]]:
-    """Return so many copies of training images, spread over subjects, and the emotions of their originals."""
+def copies(
+    train: Faces, kind: str, count: int, seed: int
+) -> tuple[UInt8[np.ndarray, "n c h w"], list[str]]:
+    """Return so many copies of training images, spread over subjects, and the emotions of their
+    originals.
+    """
     rng = seeds.rng("copies", kind, seed)
     subjects = train.index["subject"].to_numpy()
     turns = rng.permutation(len(train.subjects))
     if kind == "person":
         turns = turns[:1]
     places = [
-        int(rng.choice(np.flatnonzero(subjects == train.subjects[turns[turn % len(turns)]]))) for turn in range(count)
+        int(rng.choice(np.flatnonzero(subjects == train.subjects[turns[turn % len(turns)]])))
+        for turn in range(count)
     ]
     made = [_copy(train, place, kind, rng) for place in places]
     emotions = train.index["emotion"].iloc[places].tolist()
     return np.stack(made) if made else np.zeros((0, *train.size), dtype=np.uint8), emotions
 
 
-def _copy(train: Faces, place: int, kind: str, rng: np.random.Generator) -> UInt8[np.ndarray, "c h w"]:
+def _copy(
+    train: Faces, place: int, kind: str, rng: np.random.Generator
+) -> UInt8[np.ndarray, "c h w"]:
     image = train.images[place].astype(np.float64)
     if kind == "blended":
         clip = train.index["clip"]
-        others = np.flatnonzero((clip == clip.iloc[place]).to_numpy() & (np.arange(len(train)) != place))
+        others = np.flatnonzero(
+            (clip == clip.iloc[place]).to_numpy() & (np.arange(len(train)) != place)
+        )
         image = (image + train.images[rng.choice(others)]) / 2
     if kind in ("mirrored", "all"):
         image = image[:, :, ::-1]
@@ -145,7 +168,9 @@ def planted(train: Faces, clean: Faces, kind: str, count: int, seed: int) -> Fac
 
 
 def fired(records: Iterable[Record]) -> dict[str, bool]:
-    """Return for each test over the whole set whether it fires, and for `subject` whether anybody is named."""
+    """Return for each test over the whole set whether it fires, and for `subject` whether anybody
+    is named.
+    """
     records = list(records)
     chance = next(record.value for record in records if record.metric == "memorisation.chance")
     told = {"subject": any(record.metric == "memorisation.subject" for record in records)}
@@ -153,12 +178,16 @@ def fired(records: Iterable[Record]) -> dict[str, bool]:
         name = record.metric.split(".")[1]
         if name in LIMITS and not record.part:
             limit = LIMITS[name]
-            told[record.metric.removeprefix("memorisation.")] = _beyond(record, chance if limit is None else limit)
+            told[record.metric.removeprefix("memorisation.")] = _beyond(
+                record, chance if limit is None else limit
+            )
     return told
 
 
 def _beyond(record: Record, limit: float) -> bool:
-    """Whether the record's interval, or its value where there is none, lies beyond a limit: below it for BELOW."""
+    """Whether the record's interval, or its value where there is none, lies beyond a limit: below
+    it for BELOW.
+    """
     if record.metric.split(".")[1] in BELOW:
         return (record.value if record.high is None else record.high) < limit
     return (record.value if record.low is None else record.low) > limit
@@ -166,11 +195,17 @@ def _beyond(record: Record, limit: float) -> bool:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="At which share of copies each test of memorisation fires.")
+    parser = argparse.ArgumentParser(
+        description="At which share of copies each test of memorisation fires."
+    )
     parser.add_argument("folder", type=Path, help="where results are kept")
     parser.add_argument("--images", type=int, default=1000, help="of a synthetic set")
-    parser.add_argument("--people", type=int, nargs=2, default=(24, 16), help="to learn from, and held out")
-    parser.add_argument("--sets", type=int, default=5, help="sets with copies, of each kind and share")
+    parser.add_argument(
+        "--people", type=int, nargs=2, default=(24, 16), help="to learn from, and held out"
+    )
+    parser.add_argument(
+        "--sets", type=int, default=5, help="sets with copies, of each kind and share"
+    )
     parser.add_argument("--clean", type=int, default=20, help="sets without")
     parser.add_argument("--seed", type=int, default=0, help="another one draws everybody anew")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
@@ -180,14 +215,18 @@ def main() -> None:
     bench = _Bench(given.folder, learnt, held, given.images, given.seed)
     print(
         f"{len(bench.train)} images of {learnt} drawn people to learn from, {len(bench.test)} of "
-        f"{held} held out, {given.images} synthetic images a set, {given.sets} sets with copies a cell, "
+        f"{held} held out, {given.images} synthetic images a set, {given.sets} sets with copies a "
+        "cell, "
         f"{given.clean} without, seed {given.seed}",
         flush=True,
     )
     free = [bench.told("clean", 0, seed) for seed in range(given.clean)]
     gaussian = [bench.told("gaussian", 0, seed) for seed in range(given.sets)]
     shares = " | ".join(f"{100 * share:g} %" for share in SHARES)
-    print(f"false alarms\n| test | other people, of {given.clean} | Gaussian, of {given.sets} |\n| --- | --: | --: |")
+    print(
+        f"false alarms\n| test | other people, of {given.clean} | Gaussian, of {given.sets} |\n| "
+        "--- | --: | --: |"
+    )
     for test in free[0]:
         print(f"| {test} | {_count(free, test)} | {_count(gaussian, test)} |")
     for kind in given.kinds:
@@ -224,7 +263,9 @@ class _Bench:
         if not (kept / "classifier.json").exists():
             given = {"name": "tiny", "size": 48, "epochs": 20, "weights": "none", "batch": 32}
             spec = ClassifierSpec.model_validate(given)
-            classifiers.save(classifiers.fit(self.train, spec, self.train.classes, 0, device="cpu"), kept)
+            classifiers.save(
+                classifiers.fit(self.train, spec, self.train.classes, 0, device="cpu"), kept
+            )
         return classifiers.load(kept, "cpu")
 
     def told(self, kind: str, count: int, seed: int) -> dict[str, bool]:

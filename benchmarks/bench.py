@@ -1,4 +1,6 @@
-"""What the benchmarks of generators share: drawn people, a judge who knows them, and the figures of a set of images."""
+"""What the benchmarks of generators share: drawn people, a judge who knows them, and the figures of
+a set of images.
+"""
 
 import time
 from dataclasses import dataclass
@@ -37,33 +39,49 @@ def prepare(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> Bench
         toy.draw(drawn, subjects, clips, balance="even")
     read = ingest.run("casme2", drawn, store, name="drawn", alias="drawn")
     chosen = preprocess.run(
-        read_spec(preprocess.PreprocessSpec, {"faces": read.name, "frames": "apex"}, "benchmark"), store
+        read_spec(preprocess.PreprocessSpec, {"faces": read.name, "frames": "apex"}, "benchmark"),
+        store,
     )
     halves = {}
     for side in ("train", "test"):
-        fields = {"faces": chosen.name, "by": "subject", "folds": 5, "number": 0, "seed": 0, "side": side}
+        fields = {
+            "faces": chosen.name,
+            "by": "subject",
+            "folds": 5,
+            "number": 0,
+            "seed": 0,
+            "side": side,
+        }
         halves[side] = splits.run(read_spec(splits.SplitSpec, fields, "benchmark"), store)
     train, test = (Faces.load(halves[side].path) for side in ("train", "test"))
     kept = folder / "judge"
     if not (kept / "classifier.json").exists():
-        classifiers.save(classifiers.fit(train, learner(train, 30), train.classes, 0, device="cpu"), kept)
+        classifiers.save(
+            classifiers.fit(train, learner(train, 30), train.classes, 0, device="cpu"), kept
+        )
     return Bench(store, train, test, halves["train"].name, classifiers.load(kept, "cpu"))
 
 
 def learner(faces: Faces, epochs: int) -> ClassifierSpec:
     """Return the classifier that all sides train, as long on however many images."""
-    return ClassifierSpec.model_validate({"name": "tiny", "size": 48, "epochs": epochs, "weights": "none", "batch": 32})
+    return ClassifierSpec.model_validate(
+        {"name": "tiny", "size": 48, "epochs": epochs, "weights": "none", "batch": 32}
+    )
 
 
 def wanted(classes: tuple[str, ...], count: int) -> np.ndarray:
     """Return `count` labels (places in EMOTIONS), as even as can be."""
-    return np.array([EMOTIONS.index(classes[place % len(classes)]) for place in range(count)], dtype=np.int64)
+    return np.array(
+        [EMOTIONS.index(classes[place % len(classes)]) for place in range(count)], dtype=np.int64
+    )
 
 
 def as_faces(images: UInt8[np.ndarray, "n c h w"], labels: np.ndarray) -> Faces:
     """Return generated images with what they were asked to show."""
     keys = [f"made/{place}" for place in range(len(images))]
-    return Faces(images, make_index(images, key=keys, emotion=[EMOTIONS[label] for label in labels]))
+    return Faces(
+        images, make_index(images, key=keys, emotion=[EMOTIONS[label] for label in labels])
+    )
 
 
 def some(faces: Faces, count: int, seed: int = 0) -> Faces:
@@ -79,16 +97,20 @@ def some(faces: Faces, count: int, seed: int = 0) -> Faces:
 def figures(bench: Bench, made: Faces) -> dict[str, float]:
     """Return the figures of a set of images, in the judge's features.
 
-    `fd_test` and `fd_train` are Fréchet distances to people never seen and to those that were learnt from, `precision`
-    and `recall` against one image a clip of the latter, `agreement` the share of labels that the judge shares, `copies`
-    the share of images that lie within a third of the way from a clip to the next.
+    `fd_test` and `fd_train` are Fréchet distances to people never seen and to those that were
+    learnt from, `precision` and `recall` against one image a clip of the latter, `agreement` the
+    share of labels that the judge shares, `copies` the share of images that lie within a third of
+    the way from a clip to the next.
     """
     seen = classifiers.features(bench.judge, made)
     train, test = (classifiers.features(bench.judge, faces) for faces in (bench.train, bench.test))
     first = bench.train.index.drop_duplicates("clip").index.to_numpy()
     precision, recall = fidelity.precision_recall(train[first], seen)
     answers = classifiers.predict(bench.judge, made).argmax(axis=1)
-    pixels = [faces.images.reshape(len(faces), -1).astype(np.float32) / 255 for faces in (made, bench.train)]
+    pixels = [
+        faces.images.reshape(len(faces), -1).astype(np.float32) / 255
+        for faces in (made, bench.train)
+    ]
     ratios = fidelity.copied(pixels[0], pixels[1], list(bench.train.index["clip"]))
     return {
         "fd_test": fidelity.frechet(seen, test),
@@ -101,11 +123,15 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
 
 
 def score(bench: Bench, train: Faces, updates: int, seeds: int = 3) -> list[float]:
-    """Return the accuracy on people never seen of classifiers trained on `train`, one a seed, for so many updates."""
+    """Return the accuracy on people never seen of classifiers trained on `train`, one a seed, for
+    so many updates.
+    """
     epochs = max(1, round(updates / max(1, len(train) // 32)))
     found = []
     for seed in range(seeds):
-        fitted = classifiers.fit(train, learner(train, epochs), bench.train.classes, seed, device="cpu")
+        fitted = classifiers.fit(
+            train, learner(train, epochs), bench.train.classes, seed, device="cpu"
+        )
         answers = classifiers.predict(fitted, bench.test).argmax(axis=1)
         found.append(float(np.mean(answers == bench.test.labels(bench.train.classes))))
     return found

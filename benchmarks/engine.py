@@ -4,12 +4,13 @@
     python benchmarks/engine.py speed               one small study in this process, in 1 and 2 workers, and on Ray
     python benchmarks/engine.py speed --epochs 60   the same with trials ten times as long
     python benchmarks/engine.py plan --rate 300     the preprint's study and the honest one on 1, 8 and 64 cards
-    python benchmarks/engine.py plan --speeds vgg16=3.2 resnet50=19.5 inception_v3=27.2 generator=8.8
+    python benchmarks/engine.py plan --speeds vgg16=3.2 resnet50=19.5 inception_v3=27.2
+    generator=8.8
 
-`plan` times a batch of each network here, as `mien study plan` does, or takes images a second of training that were
-measured elsewhere. It works through the studies' own jobs in the engine's order: whenever a card is free, the first job
-that has all it needs. `--rate` says how many times faster than what was timed a card is taken to be; with 1 the times
-are those measured.
+`plan` times a batch of each network here, as `mien study plan` does, or takes images a second of
+training that were measured elsewhere. It works through the studies' own jobs in the engine's order:
+whenever a card is free, the first job that has all it needs. `--rate` says how many times faster
+than what was timed a card is taken to be; with 1 the times are those measured.
 """
 
 import argparse
@@ -63,7 +64,10 @@ def overhead(folder: Path) -> None:
     print(f"| engine | start | {JOBS} jobs | each |\n| --- | --- | --- | --- |")
     for name in ENGINES:
         start, seconds = alone(idle_jobs, name, folder / name.replace(" ", "-"))
-        print(f"| {name} | {start:.1f} s | {seconds:.2f} s | {1000 * seconds / JOBS:.1f} ms |", flush=True)
+        print(
+            f"| {name} | {start:.1f} s | {seconds:.2f} s | {1000 * seconds / JOBS:.1f} ms |",
+            flush=True,
+        )
 
 
 def alone(measure: Callable[..., Any], *given: Any) -> Any:
@@ -82,7 +86,9 @@ def idle_jobs(name: str, folder: Path) -> tuple[float, float]:
 
 
 def started(name: str, store: Store) -> tuple[Engine, float]:
-    """Return an engine of which each worker has done a first job, and the seconds that this took."""
+    """Return an engine of which each worker has done a first job, and the seconds that this
+    took.
+    """
     began = time.monotonic()
     where = ENGINES[name]()
     work([job(f"first {number}") for number in range(where.slots)], store, where)
@@ -108,14 +114,21 @@ def speed(folder: Path, epochs: int) -> None:
     print("| engine | start | study | against this process |\n| --- | --- | --- | --- |")
     first, contents = 0.0, []
     for name in ENGINES:
-        start, seconds, content = alone(small_study, name, folder / name.replace(" ", "-"), folder / "drawn", epochs)
+        start, seconds, content = alone(
+            small_study, name, folder / name.replace(" ", "-"), folder / "drawn", epochs
+        )
         first = first or seconds
         contents.append(content)
         print(f"| {name} | {start:.1f} s | {seconds:.1f} s | {first / seconds:.2f} |", flush=True)
-    print(f"{len(contents[0])} runs each; equal results: {all(each == contents[0] for each in contents)}")
+    print(
+        f"{len(contents[0])} runs each; equal results: "
+        f"{all(each == contents[0] for each in contents)}"
+    )
 
 
-def small_study(name: str, folder: Path, drawn: Path, epochs: int) -> tuple[float, float, dict[str, str]]:
+def small_study(
+    name: str, folder: Path, drawn: Path, epochs: int
+) -> tuple[float, float, dict[str, str]]:
     """Return the seconds that an engine needs to start, and then for a study, and what was made."""
     store, home = Store(folder / "store"), folder / "small.toml"
     read = ingest.run("casme2", drawn, store, name="drawn", alias="drawn")
@@ -142,7 +155,9 @@ class Told(Store):
 
 
 def told(speeds: dict[str, float]) -> None:
-    """Let costs be worked out from the speeds of classifiers that were told; to predict takes a third of learning."""
+    """Let costs be worked out from the speeds of classifiers that were told; to predict takes a
+    third of learning.
+    """
     measured = cost._speed
 
     def speed(spec: ClassifierSpec, *rest: Any) -> tuple[Speed, bool]:
@@ -157,28 +172,39 @@ def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) 
     store = Told(folder / "store", speeds)
     told(speeds)
     for name, alias in (("preprint", "frames"), ("honest", "faces")):
-        faces = like_casme2(TABLE_1 if name == "preprint" else {key: n * APEX for key, n in CLIPS.items()})
+        faces = like_casme2(
+            TABLE_1 if name == "preprint" else {key: n * APEX for key, n in CLIPS.items()}
+        )
         keep(faces, store, alias)
         spec = study.read(STUDIES / f"{name}.toml", store)
         todo = study.plan(spec, store)
         rows = list({row.spec.name: row for row in todo.rows}.values())
         print(
-            f"\n{name}: {len(faces):,} faces\n| cards | hours | work in all, hours | each works | last generator ends |"
+            f"\n{name}: {len(faces):,} faces\n| cards | hours | work in all, hours | each works | "
+            "last generator ends |"
         )
         print("| --- | --- | --- | --- | --- |")
         jobs: list[Job] = []
         seconds: dict[str, float] = {}
         for slots in cards:
             jobs = study.jobs(todo, rows, store, "cpu", slots)
-            seconds = {run: s / rate for run, s in cost.durations(jobs, todo, rows, store, "cpu").items()}
+            seconds = {
+                run: s / rate for run, s in cost.durations(jobs, todo, rows, store, "cpu").items()
+            }
             spans = cost.schedule(jobs, seconds, slots)
             whole, total = max(end for _, end in spans.values()), sum(seconds.values())
             learnt = max(spans[one.train.name][1] for one in todo.databases)
-            figures = f"{whole / 3600:.2f} | {total / 3600:.2f} | {total / whole / slots:.0%} | {learnt / 3600:.2f}"
+            figures = (
+                f"{whole / 3600:.2f} | {total / 3600:.2f} | {total / whole / slots:.0%} | "
+                f"{learnt / 3600:.2f}"
+            )
             print(f"| {slots} | {figures} |", flush=True)
         for what, found in where_it_goes(todo, jobs, seconds).items():
             share, longest = sum(found) / sum(seconds.values()), max(found) / 60
-            print(f"  {what}: {len(found)} jobs, {sum(found) / 3600:.3f} h, {share:.1%}, the longest {longest:.1f} min")
+            print(
+                f"  {what}: {len(found)} jobs, {sum(found) / 3600:.3f} h, {share:.1%}, the "
+                f"longest {longest:.1f} min"
+            )
 
 
 def where_it_goes(todo: Plan, jobs: list[Job], seconds: dict[str, float]) -> dict[str, list[float]]:
@@ -221,9 +247,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What engines cost and gain.")
     parser.add_argument("what", choices=("overhead", "speed", "plan"))
     parser.add_argument("--epochs", type=int, default=6, help="of each trial of the small study")
-    parser.add_argument("--rate", type=float, default=1.0, help="how many times faster than this machine a card is")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="how many times faster than this machine a card is"
+    )
     parser.add_argument("--cards", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--speeds", nargs="*", default=[], metavar="NAME=N", help="images a second of training, told")
+    parser.add_argument(
+        "--speeds",
+        nargs="*",
+        default=[],
+        metavar="NAME=N",
+        help="images a second of training, told",
+    )
     given = parser.parse_args()
     speeds = {name: float(number) for name, number in (text.split("=") for text in given.speeds)}
     with tempfile.TemporaryDirectory(prefix="mien-engine-") as folder:

@@ -2,8 +2,8 @@
 
     python benchmarks/plots.py bench docs
 
-Writes quality-steps.png, distance and agreement against sampling steps with the same weights, and quality-time.png,
-against seconds of training, for all lengths that are there.
+Writes quality-steps.png, distance and agreement against sampling steps with the same weights, and
+quality-time.png, against seconds of training, for all lengths that are there.
 """
 
 import argparse
@@ -18,7 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-PANELS = (("fd_test", "Fréchet distance to people never seen"), ("agreement", "share of labels that the judge shares"))
+PANELS = (
+    ("fd_test", "Fréchet distance to people never seen"),
+    ("agreement", "share of labels that the judge shares"),
+)
 Curves = Mapping[str, Mapping[float, Mapping[str, list[float]]]]
 
 
@@ -39,7 +42,9 @@ def main() -> None:
 
 
 def steps(folder: Path) -> Mapping[str, Curves]:
-    """Return the figures of each sampler by its calls of the network, for each kind of generator."""
+    """Return the figures of each sampler by its calls of the network, for each kind of
+    generator.
+    """
     found: dict[str, dict[str, dict[float, dict[str, list[float]]]]] = {}
     for path in sorted(folder.glob("sampling-*.json")):
         for name, values in json.loads(path.read_text()).items():
@@ -67,10 +72,17 @@ def times(folder: Path) -> Mapping[str, Curves]:
 def draw(rows: Mapping[str, Curves], across: str) -> Figure:
     """Return a row of two panels for each group of curves."""
     figure = Figure(figsize=(12, 4.2 * len(rows)), layout="constrained")
-    for row, (title, curves) in zip(figure.subplots(len(rows), 2, squeeze=False), rows.items(), strict=True):
+    for row, (title, curves) in zip(
+        figure.subplots(len(rows), 2, squeeze=False), rows.items(), strict=True
+    ):
         for axes, (key, asked) in zip(row, PANELS, strict=True):
             for place, (name, curve) in enumerate(sorted(curves.items())):
-                _curve(axes, name, {x: values[key] for x, values in curve.items()}, COLOURS[place % len(COLOURS)])
+                _curve(
+                    axes,
+                    name,
+                    {x: values[key] for x, values in curve.items()},
+                    COLOURS[place % len(COLOURS)],
+                )
             axes.set_xscale("log")
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(ScalarFormatter())

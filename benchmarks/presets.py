@@ -1,9 +1,11 @@
-"""What each preset costs: parameters, arithmetic, memory, and images a second in training and in drawing.
+"""What each preset costs: parameters, arithmetic, memory, and images a second in training and in
+drawing.
 
     python benchmarks/presets.py
     python benchmarks/presets.py --presets base large --device cuda --steps 20 --batch 0
 
-Each preset runs in a fresh process, on grey noise of 48x48; speed does not depend on what images show:
+Each preset runs in a fresh process, on grey noise of 48x48; speed does not depend on what images
+show:
 
     parameters  numbers that the network learns
     MACs        multiplications of one call of the network for one image, as torch's own counter has them
@@ -13,8 +15,9 @@ Each preset runs in a fresh process, on grey noise of 48x48; speed does not depe
     15,464      the time in which that draws the preprint's Table 2
     share       of the card's rate: arithmetic of training a second, over that of a large bf16 matrix product here
 
---batch cuts the training batch, so that a processor gets through the large ones; 0 leaves it as the preset has it. On a
-machine without a card the last column is empty, and what a card would be asked is printed below the table.
+--batch cuts the training batch, so that a processor gets through the large ones; 0 leaves it as the
+preset has it. On a machine without a card the last column is empty, and what a card would be asked
+is printed below the table.
 """
 
 import argparse
@@ -39,7 +42,8 @@ from mien.generators.unet import UNet
 SIDE, IMAGES, STEPS = 48, 1024, 16
 WANTED = 15_464  # the preprint's Table 2
 PRESETS = ("nano", "tiny", "base", "large")
-BACKWARD = 3  # a step of training is three calls of arithmetic: forward, and backward to inputs and to weights
+# a step of training is three calls of arithmetic: forward, and backward to inputs and to weights
+BACKWARD = 3
 MATRIX = 8192
 
 
@@ -57,7 +61,9 @@ def faces(count: int = IMAGES) -> Faces:
 
 
 def spec_of(name: str, batch: int, device: str) -> TrainSpec:
-    """Return the training of a preset as this device does it, with at most `batch` images a step unless that is 0."""
+    """Return the training of a preset as this device does it, with at most `batch` images a step
+    unless that is 0.
+    """
     spec = generators.suited(generators.preset(name, "faces-000000000000"), device)
     if not isinstance(spec, TrainSpec):
         sys.exit(f"{name} does not learn in steps")
@@ -101,7 +107,9 @@ def grown(where: torch.device, before: int) -> int:
 
 
 def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[str, Any]:
-    """Return the figures of one preset; for a process of its own, since memory is the most that it ever held."""
+    """Return the figures of one preset; for a process of its own, since memory is the most that it
+    ever held.
+    """
     where, shown, spec = training.device(device), faces(), spec_of(name, batch, device)
     objective = edm.objective(spec)
     before = memory.held()
@@ -164,7 +172,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each preset costs.")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--batch", type=int, default=None, help="images a step at most; 0: as the preset has it")
+    parser.add_argument(
+        "--batch", type=int, default=None, help="images a step at most; 0: as the preset has it"
+    )
     parser.add_argument("--steps", type=int, default=2, help="steps of training that are timed")
     parser.add_argument("--calls", type=int, default=2, help="steps of the sampler that are timed")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -174,9 +184,19 @@ def main() -> None:
     if given.one:
         print(json.dumps(measure(given.one, batch, given.steps, given.calls, given.device)))
         return
-    card = torch.cuda.get_device_name() if where.type == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"torch {torch.__version__}, {where.type}, {card}; {given.steps} training steps, {given.calls} drawing steps")
-    print("| preset | parameters | MACs | batch | memory | training, images/s | drawing, images/s | 15,464 | share |")
+    card = (
+        torch.cuda.get_device_name()
+        if where.type == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
+    print(
+        f"torch {torch.__version__}, {where.type}, {card}; {given.steps} training steps, "
+        f"{given.calls} drawing steps"
+    )
+    print(
+        "| preset | parameters | MACs | batch | memory | training, images/s | drawing, images/s | "
+        "15,464 | share |"
+    )
     print("| --- | --: | --: | --: | --: | --: | --: | --: | --: |", flush=True)
     for name in given.presets:
         command = [sys.executable, str(Path(__file__)), "--one", name, "--device", given.device]
@@ -184,9 +204,13 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         print(row(json.loads(done.stdout.splitlines()[-1])), flush=True)
     if where.type != "cuda":
-        print("no card here. On one, `--device cuda --steps 20` would measure whole batches of each preset: the memory")
         print(
-            "that torch allocates in a step, images a second, and their share of the rate of an 8192x8192 bf16 product"
+            "no card here. On one, `--device cuda --steps 20` would measure whole batches of each "
+            "preset: the memory"
+        )
+        print(
+            "that torch allocates in a step, images a second, and their share of the rate of an "
+            "8192x8192 bf16 product"
         )
 
 

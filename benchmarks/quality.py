@@ -1,22 +1,23 @@
-"""What generators are worth at equal cost: distances, agreement, copies, and what classifiers learn from their images.
+"""What generators are worth at equal cost: distances, agreement, copies, and what classifiers learn
+from their images.
 
     python benchmarks/quality.py bench --seconds 1050
     python benchmarks/quality.py bench --seconds 1050 --sides edm gaussian copycat
 
-Each side learns from the same drawn people for the same processor seconds of one core (floors learn in one go), draws
-as many images of each emotion, and is judged by a classifier that was trained on those people, and by how well another,
-trained on its images alone, does on people whom nobody has seen.
+Each side learns from the same drawn people for the same processor seconds of one core (floors learn
+in one go), draws as many images of each emotion, and is judged by a classifier that was trained on
+those people, and by how well another, trained on its images alone, does on people whom nobody has
+seen.
 
     edm        the preset nano, cut to the time
     edm-g2     the same, with guidance 2 by the label
     edm-auto   the same, with guidance 2 by an early moment of its training
     ddpm       the preprint's equations on the same network, clipped, `--ancestral` steps
-    diffusers  UNet2DModel with the recipe of diffusers' own example (AdamW, cosine, EMA), DPM-Solver++ with 20 steps
-    diffusers-fast    the same at ten times its learning rate, which suits so short a training better
-    gaussian, copycat    floors
-    edm-x10    the same as edm, ten times as many images
-    real       as many images of the people that all learn from
-    real-all   all images of those people
+    diffusers  UNet2DModel with the recipe of diffusers' own example (AdamW, cosine, EMA),
+    DPM-Solver++ with 20 steps diffusers-fast    the same at ten times its learning rate, which
+    suits so short a training better gaussian, copycat    floors edm-x10    the same as edm, ten
+    times as many images real       as many images of the people that all learn from real-all   all
+    images of those people
 
 What was finished lies in the folder, and is not done again.
 """
@@ -64,27 +65,43 @@ def main() -> None:
     """Print a row a side."""
     parser = argparse.ArgumentParser(description="What generators are worth at equal cost.")
     parser.add_argument("folder", type=Path, help="where everything is kept")
-    parser.add_argument("--seconds", type=float, default=1050.0, help="processor seconds of training a side")
+    parser.add_argument(
+        "--seconds", type=float, default=1050.0, help="processor seconds of training a side"
+    )
     parser.add_argument("--images", type=int, default=700)
-    parser.add_argument("--ancestral", type=int, default=1000, help="steps of the ddpm's reverse chain")
+    parser.add_argument(
+        "--ancestral", type=int, default=1000, help="steps of the ddpm's reverse chain"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
     given = parser.parse_args()
     bench = prepare(given.folder)
     print(
-        f"{len(bench.train):,} images of {len(bench.train.subjects)} people to learn from, {len(bench.test):,} of "
-        f"{len(bench.test.subjects)} others; {given.seconds:g} processor seconds a side, {given.images} images, "
+        f"{len(bench.train):,} images of {len(bench.train.subjects)} people to learn from, "
+        f"{len(bench.test):,} of "
+        f"{len(bench.test.subjects)} others; {given.seconds:g} processor seconds a side, "
+        f"{given.images} images, "
         f"seed {given.seed}, torch {torch.__version__}",
         flush=True,
     )
-    floor = figures(bench, some(bench.train, given.images, 1)), figures(bench, some(bench.test, given.images, 1))
-    print(f"real people that all learn from: {_text(floor[0])}\npeople never seen:               {_text(floor[1])}")
+    floor = (
+        figures(bench, some(bench.train, given.images, 1)),
+        figures(bench, some(bench.test, given.images, 1)),
+    )
     print(
-        "| side | images learnt | s an image | FD unseen | FD train | precision | recall | agreement | copies | CAS |"
+        f"real people that all learn from: {_text(floor[0])}\npeople never seen:               "
+        f"{_text(floor[1])}"
+    )
+    print(
+        "| side | images learnt | s an image | FD unseen | FD train | precision | recall | "
+        "agreement | copies | CAS |"
     )
     print("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |", flush=True)
-    jobs = [(side, given.folder, given.seconds, given.images, given.ancestral, given.seed) for side in given.sides]
+    jobs = [
+        (side, given.folder, given.seconds, given.images, given.ancestral, given.seed)
+        for side in given.sides
+    ]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         for row in pool.map(_row, jobs):
             print(row, flush=True)
@@ -108,20 +125,33 @@ def _row(job: tuple[str, Path, float, int, int, int]) -> str:
         found = {"learnt": learnt, "cost": cost, "cas": cas, **figures(bench, made)}
         kept.write_text(json.dumps(found))
     mean, sd = statistics.mean(found["cas"]), statistics.stdev(found["cas"])
-    numbers = " | ".join(f"{found[name]:.2f}" for name in ("fd_test", "fd_train", "precision", "recall", "agreement"))
+    numbers = " | ".join(
+        f"{found[name]:.2f}" for name in ("fd_test", "fd_train", "precision", "recall", "agreement")
+    )
     cas = f"{100 * mean:.1f} ± {100 * sd:.1f} ({len(found['cas'])})"
-    return f"| {side} | {found['learnt']:,} | {found['cost']:.3f} | {numbers} | {found['copies']:.3f} | {cas} |"
+    return (
+        f"| {side} | {found['learnt']:,} | {found['cost']:.3f} | {numbers} | "
+        f"{found['copies']:.3f} | {cas} |"
+    )
 
 
 def _made(
     side: str, bench: Bench, folder: Path, seconds: float, count: int, ancestral: int, seed: int
 ) -> tuple[Faces, int, float]:
-    """Return the images of a side, how many it has learnt from, and the processor seconds that an image took."""
+    """Return the images of a side, how many it has learnt from, and the processor seconds that an
+    image took.
+    """
     if side.startswith("real"):
-        return bench.train if side == "real-all" else some(bench.train, count, seed), len(bench.train), 0.0
+        return (
+            bench.train if side == "real-all" else some(bench.train, count, seed),
+            len(bench.train),
+            0.0,
+        )
     count *= 10 if side == "edm-x10" else 1
     labels = wanted(bench.train.classes, count)
-    numbers = np.array([seeds.seed("benchmark", seed, place) for place in range(count)], dtype=np.int64)
+    numbers = np.array(
+        [seeds.seed("benchmark", seed, place) for place in range(count)], dtype=np.int64
+    )
     if side.startswith("diffusers"):
         return _diffusers(bench, folder / f"{side}-{seconds:g}s-{seed}.pt", seconds, labels, seed)
     spec = _spec(side, bench, seconds, seed)
@@ -138,18 +168,26 @@ def _made(
 
 
 def _spec(side: str, bench: Bench, seconds: float, seed: int) -> generators.GeneratorSpec:
-    """Return a training of the wanted length: its speed is measured first, in processor seconds of one core."""
+    """Return a training of the wanted length: its speed is measured first, in processor seconds of
+    one core.
+    """
     if side in ("gaussian", "copycat"):
         return generators.preset(side, bench.name)
     changes: dict[str, Any] = {"seed": seed}
     if side == "ddpm":
         net = generators.PRESETS["nano"]["net"]
-        changes |= {"kind": "ddpm", "p_mean": TrainSpec.model_fields["p_mean"].default, "net": {**net, "dropout": 0.0}}
+        changes |= {
+            "kind": "ddpm",
+            "p_mean": TrainSpec.model_fields["p_mean"].default,
+            "net": {**net, "dropout": 0.0},
+        }
         changes |= {"learning_rate": 1e-3}
     spec = generators.preset("nano", bench.name, changes)
     assert isinstance(spec, TrainSpec)
     speed = bench.store.memo(f"benchmark-{spec.digest()}", lambda: _speed(spec, bench))
-    return spec.model_copy(update={"images_seen": max(1, round(speed * seconds / spec.batch)) * spec.batch})
+    return spec.model_copy(
+        update={"images_seen": max(1, round(speed * seconds / spec.batch)) * spec.batch}
+    )
 
 
 def _speed(spec: TrainSpec, bench: Bench) -> float:
@@ -168,8 +206,12 @@ def _speed(spec: TrainSpec, bench: Bench) -> float:
         return steps * spec.batch / clock.seconds
 
 
-def _diffusers(bench: Bench, kept: Path, seconds: float, labels: np.ndarray, seed: int) -> tuple[Faces, int, float]:
-    """Train and draw with diffusers: the loop of its unconditional example, with class labels and one channel."""
+def _diffusers(
+    bench: Bench, kept: Path, seconds: float, labels: np.ndarray, seed: int
+) -> tuple[Faces, int, float]:
+    """Train and draw with diffusers: the loop of its unconditional example, with class labels and
+    one channel.
+    """
     classifiers._timm()  # makes torchvision importable, which diffusers imports
     import diffusers
     from diffusers.training_utils import EMAModel
@@ -178,8 +220,12 @@ def _diffusers(bench: Bench, kept: Path, seconds: float, labels: np.ndarray, see
     torch.manual_seed(seed)
     network, theirs = unet(), cast(Any, diffusers)
     schedule = theirs.DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
-    optimiser = torch.optim.AdamW(network.parameters(), lr=highest, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
-    average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=highest, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
+    )
+    average = EMAModel(
+        network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75
+    )
     x0, shown = training.to_model(bench.train.images), torch.from_numpy(bench.train.labels())
     clock, steps, batch = Clock(), 0, 16
     while clock.seconds < seconds:

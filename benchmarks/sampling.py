@@ -1,4 +1,5 @@
-"""What samplers cost and what they are worth: the same trained weights under ours and under diffusers' schedulers.
+"""What samplers cost and what they are worth: the same trained weights under ours and under
+diffusers' schedulers.
 
     python benchmarks/quality.py bench --seconds 1050 --sides edm ddpm
     python benchmarks/sampling.py bench --seconds 1050
@@ -9,8 +10,8 @@ Three tables, on the generators that benchmarks/quality.py has trained in the sa
     the cost of a bar of quality        the cheapest sampler whose distance is within seed noise of that of 1000 steps
     the same steps, other loops         time of a loop over that of its network calls alone, and over diffusers' loop
 
-What was drawn is kept in the folder, and is not drawn again. Both sides of each ratio run in turn in one process on
-one core, without drawing or saving of images.
+What was drawn is kept in the folder, and is not drawn again. Both sides of each ratio run in turn
+in one process on one core, without drawing or saving of images.
 """
 
 import argparse
@@ -38,7 +39,11 @@ OURS = (
     ("unipc", 5), ("unipc", 8), ("unipc", 10), ("unipc", 16), ("heun", 18), ("euler", 50),
 )  # fmt: skip
 THEIRS = {
-    "ddpm": (("DDIMScheduler", 50), ("DPMSolverMultistepScheduler", 10), ("DPMSolverMultistepScheduler", 20)),
+    "ddpm": (
+        ("DDIMScheduler", 50),
+        ("DPMSolverMultistepScheduler", 10),
+        ("DPMSolverMultistepScheduler", 20),
+    ),
     "edm": (("EDMDPMSolverMultistepScheduler", 10), ("EDMDPMSolverMultistepScheduler", 20)),
 }
 
@@ -47,27 +52,43 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="What samplers cost and what they are worth.")
     parser.add_argument("folder", type=Path, help="that of benchmarks/quality.py")
-    parser.add_argument("--seconds", type=float, default=1050.0, help="of training, as it was given there")
+    parser.add_argument(
+        "--seconds", type=float, default=1050.0, help="of training, as it was given there"
+    )
     parser.add_argument("--images", type=int, default=210)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=["edm", "ddpm"], choices=["edm", "ddpm"])
-    parser.add_argument("--long", type=int, default=1000, help="steps of the reference; 0 leaves it out")
+    parser.add_argument(
+        "--long", type=int, default=1000, help="steps of the reference; 0 leaves it out"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     bench = prepare(given.folder)
-    print(f"{given.images} images a seed, {given.seeds} seeds (1 for the reference), torch {torch.__version__}")
+    print(
+        f"{given.images} images a seed, {given.seeds} seeds (1 for the reference), torch "
+        f"{torch.__version__}"
+    )
     for kind in given.kinds:
-        generator = generators.load(generators.train(_spec(kind, bench, given.seconds, 0), bench.store), "cpu")
+        generator = generators.load(
+            generators.train(_spec(kind, bench, given.seconds, 0), bench.store), "cpu"
+        )
         assert isinstance(generator, Diffusion)
         kept = given.folder / f"sampling-{kind}-{given.seconds:g}s-{given.images}.json"
         _worth(bench, generator, kept, given.images, given.seeds, given.long)
         _loops(bench, generator)
 
 
-def _worth(bench: Bench, generator: Diffusion, kept: Path, count: int, repeats: int, long: int) -> None:
-    """Print what each sampler reaches with the same weights, and what the quality of the slowest costs."""
+def _worth(
+    bench: Bench, generator: Diffusion, kept: Path, count: int, repeats: int, long: int
+) -> None:
+    """Print what each sampler reaches with the same weights, and what the quality of the slowest
+    costs.
+    """
     kind = generator.spec.kind
-    print(f"\n{kind}\n\n| sampler | steps | calls | CPU s an image | FD unseen | FD train | agreement |")
+    print(
+        f"\n{kind}\n\n| sampler | steps | calls | CPU s an image | FD unseen | FD train | "
+        "agreement |"
+    )
     print("| --- | --: | --: | --: | --: | --: | --: |", flush=True)
     labels = wanted(bench.train.classes, count)
     rows: list[tuple[str, int, int, Callable[[int], np.ndarray]]] = [
@@ -84,7 +105,9 @@ def _worth(bench: Bench, generator: Diffusion, kept: Path, count: int, repeats: 
         rows.append((REFERENCE, long, long, partial(_ours, generator, labels, how)))
     done: dict[str, dict[str, list[float]]] = json.loads(kept.read_text()) if kept.exists() else {}
     for name, steps, calls, draw in rows:
-        found = done.setdefault(f"{name} {steps}", {"seconds": [], "fd_test": [], "fd_train": [], "agreement": []})
+        found = done.setdefault(
+            f"{name} {steps}", {"seconds": [], "fd_test": [], "fd_train": [], "agreement": []}
+        )
         for seed in range(len(found["seconds"]), 1 if name == REFERENCE else repeats):
             clock = Clock()
             images = draw(seed)
@@ -94,17 +117,28 @@ def _worth(bench: Bench, generator: Diffusion, kept: Path, count: int, repeats: 
                     found[key].append(value)
             kept.write_text(json.dumps(done))
         numbers = " | ".join(_spread(found[key]) for key in ("fd_test", "fd_train", "agreement"))
-        print(f"| {name} | {steps} | {calls} | {statistics.mean(found['seconds']):.3f} | {numbers} |", flush=True)
+        print(
+            f"| {name} | {steps} | {calls} | {statistics.mean(found['seconds']):.3f} | {numbers} |",
+            flush=True,
+        )
     if long:
         _bar(done, f"{REFERENCE} {long}")
 
 
 def _bar(done: dict[str, dict[str, list[float]]], reference: str) -> None:
-    """Print the cheapest way of ours to the distance of the reference, give or take two deviations over seeds."""
-    noise = statistics.median(statistics.stdev(one["fd_test"]) for one in done.values() if len(one["fd_test"]) > 1)
+    """Print the cheapest way of ours to the distance of the reference, give or take two deviations
+    over seeds.
+    """
+    noise = statistics.median(
+        statistics.stdev(one["fd_test"]) for one in done.values() if len(one["fd_test"]) > 1
+    )
     bar = done[reference]["fd_test"][0] + 2 * noise
     cost = {name: statistics.mean(one["seconds"]) for name, one in done.items()}
-    good = [name for name, one in done.items() if statistics.mean(one["fd_test"]) <= bar and name.startswith("mien")]
+    good = [
+        name
+        for name, one in done.items()
+        if statistics.mean(one["fd_test"]) <= bar and name.startswith("mien")
+    ]
     best = min(good, key=lambda name: cost[name])
     print(
         f"\nno farther than {reference} plus two deviations ({bar:.2f}): {best} is the cheapest, "
@@ -114,15 +148,21 @@ def _bar(done: dict[str, dict[str, list[float]]], reference: str) -> None:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+    return f"{statistics.mean(values):.2f}" + (
+        f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    )
 
 
 def _ours(generator: Diffusion, labels: np.ndarray, how: SamplerSpec, seed: int) -> np.ndarray:
-    numbers = np.array([seeds.seed("benchmark", seed, place) for place in range(len(labels))], dtype=np.int64)
+    numbers = np.array(
+        [seeds.seed("benchmark", seed, place) for place in range(len(labels))], dtype=np.int64
+    )
     return generators.sample(generator, labels, numbers, sampler=how)
 
 
-def _theirs(generator: Diffusion, labels: np.ndarray, name: str, steps: int, seed: int) -> np.ndarray:
+def _theirs(
+    generator: Diffusion, labels: np.ndarray, name: str, steps: int, seed: int
+) -> np.ndarray:
     """Draw with a scheduler of diffusers, clipped where it can be, as ours are."""
     torch.manual_seed(seed)
     parts = []
@@ -140,7 +180,10 @@ def _their_loop(generator: Diffusion, name: str, steps: int) -> Callable[[Tensor
     spec, still = generator.spec, torch.zeros(BATCH, generator.network.embed.moves.in_features)  # pyright: ignore
     if spec.kind == "edm":
         kept: Any = getattr(diffusers, name)(
-            sigma_min=edm.LOW, sigma_max=edm.HIGH, sigma_data=generator.sigma_data, prediction_type="epsilon"
+            sigma_min=edm.LOW,
+            sigma_max=edm.HIGH,
+            sigma_data=generator.sigma_data,
+            prediction_type="epsilon",
         )
 
         def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
@@ -154,7 +197,9 @@ def _their_loop(generator: Diffusion, name: str, steps: int) -> Callable[[Tensor
         schedule = ddpm.linear(spec.steps, spec.beta_first, spec.beta_last)
 
         def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-            return generator.network(x, ddpm.scaled(schedule, t.float() + 1).expand(len(x)), labels, still[: len(x)])
+            return generator.network(
+                x, ddpm.scaled(schedule, t.float() + 1).expand(len(x)), labels, still[: len(x)]
+            )
 
     def loop(noise: Tensor, labels: Tensor) -> Tensor:
         kept.set_timesteps(steps)
@@ -178,7 +223,9 @@ def _loops(bench: Bench, generator: Diffusion, steps: int = 20, repeats: int = 7
     name = THEIRS[generator.spec.kind][-1][0]
     sides: dict[str, Callable[[], object]] = {
         "bare": lambda: [generator.network(noise, told, labels, still) for _ in range(steps)],
-        "mien": lambda: SAMPLERS["dpmpp2m"](partial(bind, denoise, labels), levels[0] * noise, levels),
+        "mien": lambda: SAMPLERS["dpmpp2m"](
+            partial(bind, denoise, labels), levels[0] * noise, levels
+        ),
         "theirs": lambda: _their_loop(generator, name, steps)(noise, labels),
     }
     taken: dict[str, list[float]] = {side: [] for side in sides}
@@ -189,9 +236,12 @@ def _loops(bench: Bench, generator: Diffusion, steps: int = 20, repeats: int = 7
                 work()
                 if turn:
                     taken[side].append(clock.seconds)
-    ratios = {side: statistics.median(_ratios(taken["mien"], taken[side])) for side in ("bare", "theirs")}
+    ratios = {
+        side: statistics.median(_ratios(taken["mien"], taken[side])) for side in ("bare", "theirs")
+    }
     print(
-        f"\nloop of {steps} steps over its network calls alone: {ratios['bare']:.3f}; over diffusers' {name} on the "
+        f"\nloop of {steps} steps over its network calls alone: {ratios['bare']:.3f}; over "
+        f"diffusers' {name} on the "
         f"same network: {ratios['theirs']:.3f} (medians of {repeats} turns)",
         flush=True,
     )

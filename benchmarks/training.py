@@ -1,13 +1,16 @@
-"""How fast classifiers train, against the limit and against a plain loop: images a second, as ratios.
+"""How fast classifiers train, against the limit and against a plain loop: images a second, as
+ratios.
 
     python benchmarks/training.py
     python benchmarks/training.py --device cuda --batch 64 --steps 30
 
-Three sides, taken in turn in one process, on the same network, optimiser, batch and 48x48 grey faces:
+Three sides, taken in turn in one process, on the same network, optimiser, batch and 48x48 grey
+faces:
 
     mien    the step of `classifiers.fit`: uint8 images on the device, augmented as a batch
     bare    forward, backward and optimiser on one batch that lies ready: the limit
-    plain   a loop as tutorials write it: PIL and torchvision transforms, a DataLoader with two workers
+    plain   a loop as tutorials write it: PIL and torchvision transforms, a DataLoader with two
+    workers
 """
 
 import argparse
@@ -35,20 +38,28 @@ def faces(count: int = IMAGES) -> Faces:
     """Return grey noise of the shape of faces: speed does not depend on what they show."""
     images = np.random.default_rng(0).integers(0, 256, (count, 1, 48, 48), dtype=np.uint8)
     keys = [str(number) for number in range(count)]
-    return Faces(images, make_index(images, key=keys, emotion=[NAMES[number % 7] for number in range(count)]))
+    return Faces(
+        images, make_index(images, key=keys, emotion=[NAMES[number % 7] for number in range(count)])
+    )
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
     """The same images through PIL, one by one."""
 
-    def __init__(self, shown: Faces, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        from torchvision import transforms  # after timm, which sees to torchvision's missing operators
+    def __init__(
+        self, shown: Faces, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        from torchvision import (
+            transforms,
+        )  # after timm, which sees to torchvision's missing operators
 
         self.images, self.labels = shown.images, shown.labels(NAMES)
         self.transform: Callable[[Image.Image], Tensor] = transforms.Compose(
             [
                 transforms.Resize((size, size)),
-                transforms.RandomAffine(15, translate=(0.1, 0.1), interpolation=transforms.InterpolationMode.BILINEAR),
+                transforms.RandomAffine(
+                    15, translate=(0.1, 0.1), interpolation=transforms.InterpolationMode.BILINEAR
+                ),
                 transforms.RandomHorizontalFlip(),
                 transforms.ColorJitter(brightness=0.2),
                 transforms.ToTensor(),
@@ -62,7 +73,9 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
         """Return one image as the network takes it, and its label."""
-        return self.transform(Image.fromarray(self.images[place][0]).convert("RGB")), int(self.labels[place])
+        return self.transform(Image.fromarray(self.images[place][0]).convert("RGB")), int(
+            self.labels[place]
+        )
 
 
 def plain_steps(work: classifiers.Training, shown: Faces) -> Callable[[], None]:
@@ -111,7 +124,9 @@ def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[
 
 def main() -> None:
     """Print a row a network."""
-    parser = argparse.ArgumentParser(description="How fast classifiers train, against the limit and a plain loop.")
+    parser = argparse.ArgumentParser(
+        description="How fast classifiers train, against the limit and a plain loop."
+    )
     parser.add_argument("--networks", nargs="+", default=["resnet50", "inception_v3", "vgg16"])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--batch", type=int, default=8)
@@ -122,15 +137,33 @@ def main() -> None:
     classifiers._timm()
     where = training.device(given.device)
     print(
-        f"torch {torch.__version__}, {where.type}, {torch.get_num_threads()} threads, batch {given.batch}, "
-        f"{given.size} pixels, {given.rounds} rounds of {given.steps} steps a side; medians of the rounds' ratios"
+        f"torch {torch.__version__}, {where.type}, {torch.get_num_threads()} threads, batch "
+        f"{given.batch}, "
+        f"{given.size} pixels, {given.rounds} rounds of {given.steps} steps a side; medians of "
+        "the rounds' ratios"
     )
-    print("| network | mien / bare | mien / plain | mien, images a second |\n| --- | --: | --: | --: |", flush=True)
+    print(
+        (
+            "| network | mien / bare | mien / plain | mien, images a second |\n| --- | --: | --: | "
+            "--: |"
+        ),
+        flush=True,
+    )
     for name in given.networks:
-        fields = {"name": name, "size": given.size, "weights": "none", "batch": given.batch, "augment": AugmentSpec()}
-        found = measure(ClassifierSpec.model_validate(fields), given.device, given.steps, given.rounds)
+        fields = {
+            "name": name,
+            "size": given.size,
+            "weights": "none",
+            "batch": given.batch,
+            "augment": AugmentSpec(),
+        }
+        found = measure(
+            ClassifierSpec.model_validate(fields), given.device, given.steps, given.rounds
+        )
         ratios = [
-            statistics.median(ours / theirs for ours, theirs in zip(found["mien"], found[side], strict=True))
+            statistics.median(
+                ours / theirs for ours, theirs in zip(found["mien"], found[side], strict=True)
+            )
             for side in ("bare", "plain")
         ]
         speed = statistics.median(found["mien"])

@@ -1,7 +1,8 @@
-"""Albums: faces as PNG files in a folder a class, with a table beside them, for people and other programs.
+"""Albums: faces as PNG files in a folder a class, with a table beside them, for people and other
+programs.
 
-A synthetic picture is marked as one in its own file, as in a release. A picture of a real face, or a copy of one,
-leaves the store only where that is asked for.
+A synthetic picture is marked as one in its own file, as in a release. A picture of a real face, or
+a copy of one, leaves the store only where that is asked for.
 """
 
 import io
@@ -24,12 +25,26 @@ from mien.progress import many, say, track
 from mien.publish import marks
 from mien.store import Run, Store
 
-COLUMNS = ("file_name", "key", "emotion", "source", "seed", "dataset", "subject", "clip", "frame", "phase", "licence")
+COLUMNS = (
+    "file_name",
+    "key",
+    "emotion",
+    "source",
+    "seed",
+    "dataset",
+    "subject",
+    "clip",
+    "frame",
+    "phase",
+    "licence",
+)
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: the folder, images a class, and how many stayed back because they show real people."""
+    """What was written: the folder, images a class, and how many stayed back because they show real
+    people.
+    """
 
     folder: Path
     counts: dict[str, int]
@@ -39,21 +54,26 @@ class Written:
 def write(run: Run, store: Store, out: Path, real: bool = False) -> Written:
     """Write the faces of a run to the folder `out`: CLASS/NAME.png for each, and metadata.csv.
 
-    Of images with several channels that are no colours, each channel is a file of its own. Without `real` nothing
-    leaves the store that shows a real person: copies of the generator's training faces stay back, and are counted.
+    Of images with several channels that are no colours, each channel is a file of its own. Without
+    `real` nothing leaves the store that shows a real person: copies of the generator's training
+    faces stay back, and are counted.
 
-    Raises UsageError if the run holds no faces, if they are real and `real` was not said, if nothing would be left, or
-    if `out` is not free; nothing is left behind then.
+    Raises UsageError if the run holds no faces, if they are real and `real` was not said, if
+    nothing would be left, or if `out` is not free; nothing is left behind then.
     """
     out = folders.free(out)
     if "index.parquet" not in run.manifest["files"]:
-        raise UsageError(f"pictures must come from a run of faces, and {run.name} is none; see `mien ls`")
+        raise UsageError(
+            f"pictures must come from a run of faces, and {run.name} is none; see `mien ls`"
+        )
     faces = Faces.load(run.path)
     if not real and (faces.index["source"] == "real").any():
         count = int((faces.index["source"] == "real").sum())
         raise UsageError(
-            f"{run.name} holds {many(count, 'image')} of real people, which stay in the store unless --real says that "
-            "they may leave it; then keep to the licence of the set and to what the people agreed to"
+            f"{run.name} holds {many(count, 'image')} of real people, which stay in the store "
+            "unless --real says that "
+            "they may leave it; then keep to the licence of the set and to what the people agreed "
+            "to"
         )
     shown = np.ones(len(faces), dtype=bool) if real else ~_copied(faces, store)
     if not shown.any():
@@ -111,12 +131,18 @@ def _names(names: list[str]) -> list[str]:
 
 
 def _plain(key: str) -> str:
-    """Return a key as a file name that every system takes, without the run or dataset that it begins with."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", key.partition("/")[2] or key).strip("-.")[-120:] or "image"
+    """Return a key as a file name that every system takes, without the run or dataset that it
+    begins with.
+    """
+    return (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", key.partition("/")[2] or key).strip("-.")[-120:] or "image"
+    )
 
 
 def _pictures(faces: Faces, place: int) -> Iterator[tuple[str, UInt8[np.ndarray, "c h w"]]]:
-    """Yield an image with what its file's name ends in: itself if it is grey or coloured, else each channel."""
+    """Yield an image with what its file's name ends in: itself if it is grey or coloured, else each
+    channel.
+    """
     image = np.asarray(faces.images[place])
     if not faces.channels and len(image) in (1, 3):
         yield "", image
@@ -129,7 +155,9 @@ def _png(image: UInt8[np.ndarray, "c h w"], row: dict[Hashable, Any], run: Run) 
     """Return an image as a PNG file, marked unless it is of a real person."""
     if row["source"] == "real":
         buffer = io.BytesIO()
-        Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)).save(buffer, "PNG")
+        Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)).save(
+            buffer, "PNG"
+        )
         return buffer.getvalue()
     mark = marks.Mark(
         image=str(row["key"]),

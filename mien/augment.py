@@ -1,8 +1,9 @@
 """Augmentation as the preprint describes it (Section 2.3), a whole batch at once, on the device.
 
-"Rotated 15 degrees and horizontally flipped", "width shift and height shift with the range settings of 0.1", brightness
-"between the range of 0.8 to 1.2", fill mode "nearest", "rescaled to 1/255": read as Keras's generator of the same words
-means them. Turning, moving and resizing are one bilinear interpolation.
+"Rotated 15 degrees and horizontally flipped", "width shift and height shift with the range settings
+of 0.1", brightness "between the range of 0.8 to 1.2", fill mode "nearest", "rescaled to 1/255":
+read as Keras's generator of the same words means them. Turning, moving and resizing are one
+bilinear interpolation.
 """
 
 import math
@@ -25,8 +26,8 @@ BRIGHTEST = 10  # at ten times its light a face is white
 class AugmentSpec(Strict):
     """The ranges that each image's parameters are drawn from, evenly.
 
-    `rotation` is in degrees, either way; `shift` a share of width and of height, either way; `brightness` two factors;
-    `flip` mirrors half of the images.
+    `rotation` is in degrees, either way; `shift` a share of width and of height, either way;
+    `brightness` two factors; `flip` mirrors half of the images.
     """
 
     rotation: float = Field(default=15.0, ge=0, le=180)
@@ -38,7 +39,10 @@ class AugmentSpec(Strict):
     @classmethod
     def _rises(cls, pair: tuple[float, float]) -> tuple[float, float]:
         if not 0 < pair[0] <= pair[1] <= BRIGHTEST:
-            raise ValueError(f"brightness must be two factors above 0 and up to {BRIGHTEST}, the smaller one first")
+            raise ValueError(
+                f"brightness must be two factors above 0 and up to {BRIGHTEST}, the smaller one "
+                "first"
+            )
         return pair
 
 
@@ -46,8 +50,8 @@ class AugmentSpec(Strict):
 class Parameters:
     """What is done to each of n images.
 
-    `angle` is in degrees, counter-clockwise; `right` and `down` are shares of width and height that the picture moves;
-    `brightness` is a factor; `flip` mirrors it first.
+    `angle` is in degrees, counter-clockwise; `right` and `down` are shares of width and height that
+    the picture moves; `brightness` is a factor; `flip` mirrors it first.
     """
 
     angle: Float[np.ndarray, " n"]
@@ -58,7 +62,9 @@ class Parameters:
 
 
 def parameters(spec: AugmentSpec, n: int, seed: int, step: int) -> Parameters:
-    """Return the parameters of the n images of a step: a function of the seed and the step alone."""
+    """Return the parameters of the n images of a step: a function of the seed and the step
+    alone.
+    """
     draw = rng("augment", seed, step)
     return Parameters(
         draw.uniform(-spec.rotation, spec.rotation, n),
@@ -72,11 +78,12 @@ def parameters(spec: AugmentSpec, n: int, seed: int, step: int) -> Parameters:
 def augment(
     images: UInt8[Tensor, "n c h w"], how: Parameters, size: int, rests: Sequence[int | None] = (0,)
 ) -> Float[Tensor, "n c size size"]:
-    """Return the images turned, moved, mirrored and lit as `how` says, `size` pixels wide and high, in [0, 1].
+    """Return the images turned, moved, mirrored and lit as `how` says, `size` pixels wide and high,
+    in [0, 1].
 
-    `rests` has for each channel, or for all, the value that light leaves as it is, 0 for pictures; a channel of None is
-    not lit. What lies outside the picture repeats its border. Images larger than `size` are first reduced, with
-    antialiasing.
+    `rests` has for each channel, or for all, the value that light leaves as it is, 0 for pictures;
+    a channel of None is not lit. What lies outside the picture repeats its border. Images larger
+    than `size` are first reduced, with antialiasing.
     """
     x = images.float() / 255
     if max(images.shape[2:]) > size:
@@ -91,9 +98,11 @@ def augment(
 
 
 def _matrices(how: Parameters) -> Float[np.ndarray, "n 2 3"]:
-    """Return where each output pixel comes from, in coordinates from -1 to 1: first moved back, then turned, mirrored.
+    """Return where each output pixel comes from, in coordinates from -1 to 1: first moved back,
+    then turned, mirrored.
 
-    A picture that moves right by a share s of its width is read s to the left, which is 2 s in these coordinates.
+    A picture that moves right by a share s of its width is read s to the left, which is 2 s in
+    these coordinates.
     """
     angle = how.angle * math.pi / 180
     cos, sin = np.cos(angle), np.sin(angle)

@@ -33,7 +33,9 @@ SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Bar:
-    """Height and standard deviation (nan for none), in per cent; `floors` are what its controls reach, by name."""
+    """Height and standard deviation (nan for none), in per cent; `floors` are what its controls
+    reach, by name.
+    """
 
     height: float
     sd: float
@@ -41,11 +43,14 @@ class Bar:
 
 
 def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | None]]) -> str:
-    """Return a bar chart as SVG: a group of bars for each of `groups`, one for each of `series`, nothing for a hole.
+    """Return a bar chart as SVG: a group of bars for each of `groups`, one for each of `series`,
+    nothing for a hole.
 
     What the controls of a bar reach is marked on the bar, with one sign for each control.
     """
-    names = dict.fromkeys(name for values in series.values() for bar in values if bar for name in bar.floors)
+    names = dict.fromkeys(
+        name for values in series.values() for bar in values if bar for name in bar.floors
+    )
     signs = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(names)}
     spare = iter(OTHERS * len(series))
     with mpl.rc_context(SETTINGS):
@@ -54,11 +59,22 @@ def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | 
         width = WIDTH / max(1, len(series))
         for number, (label, values) in enumerate(series.items()):
             colour = COLOURS.get(label) or next(spare)
-            axes.bar([0], [0], width, color=colour, label=label)  # for the legend, where the first bar is a hole too
+            axes.bar(
+                [0], [0], width, color=colour, label=label
+            )  # for the legend, where the first bar is a hole too
             for group, bar in enumerate(values):
-                _draw(axes, group - WIDTH / 2 + (number + 0.5) * width, 0.92 * width, bar, colour, signs)
+                _draw(
+                    axes,
+                    group - WIDTH / 2 + (number + 0.5) * width,
+                    0.92 * width,
+                    bar,
+                    colour,
+                    signs,
+                )
         for name, sign in signs.items():
-            axes.plot([], [], sign, color="white", markeredgecolor="black", markersize=5, label=name)
+            axes.plot(
+                [], [], sign, color="white", markeredgecolor="black", markersize=5, label=name
+            )
         _frame(axes, title, groups)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         buffer = io.StringIO()
@@ -66,10 +82,16 @@ def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | 
     return buffer.getvalue()
 
 
-def _draw(axes: Axes, x: float, width: float, bar: Bar | None, colour: str, signs: Mapping[str, str]) -> None:
-    """Draw one bar with its spread, its number above, and the signs of its controls side by side."""
+def _draw(
+    axes: Axes, x: float, width: float, bar: Bar | None, colour: str, signs: Mapping[str, str]
+) -> None:
+    """Draw one bar with its spread, its number above, and the signs of its controls side by
+    side.
+    """
     if bar is None:
-        axes.text(x, 1.5, "not run", rotation=90, ha="center", va="bottom", fontsize=8, color="#5b6675")
+        axes.text(
+            x, 1.5, "not run", rotation=90, ha="center", va="bottom", fontsize=8, color="#5b6675"
+        )
         return
     spread = None if math.isnan(bar.sd) else bar.sd
     axes.bar(x, bar.height, width, yerr=spread, color=colour, error_kw={"lw": 1, "capsize": 2})
@@ -81,7 +103,15 @@ def _draw(axes: Axes, x: float, width: float, bar: Bar | None, colour: str, sign
     places = list(signs)
     for name, height in bar.floors.items():
         shift = ((places.index(name) + 0.5) / len(places) - 0.5) * 0.9 * width
-        axes.plot(x + shift, height, signs[name], color="white", markeredgecolor="black", markersize=5, zorder=4)
+        axes.plot(
+            x + shift,
+            height,
+            signs[name],
+            color="white",
+            markeredgecolor="black",
+            markersize=5,
+            zorder=4,
+        )
 
 
 def _frame(axes: Axes, title: str, groups: Sequence[str]) -> None:
@@ -101,13 +131,16 @@ def gaps(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     chosen: float | None,
 ) -> str:
-    """Return loss curves over images seen as SVG: a small plot for each of `curves`, (training, held out).
+    """Return loss curves over images seen as SVG: a small plot for each of `curves`, (training,
+    held out).
 
     `what` names what tells the curves apart; a line stands at `chosen`.
     """
     with mpl.rc_context(SETTINGS):
         columns = min(3, len(curves))
-        figure = Figure(figsize=(2.6 * columns, 2.1 * -(-len(curves) // columns) + 0.5), layout="constrained")
+        figure = Figure(
+            figsize=(2.6 * columns, 2.1 * -(-len(curves) // columns) + 0.5), layout="constrained"
+        )
         plots = figure.subplots(-(-len(curves) // columns), columns, squeeze=False).flat
         for axes, (name, (train, held)) in zip(plots, curves.items(), strict=False):
             axes.plot(seen, train, color=COLOURS["frame"], label="training people")
@@ -121,7 +154,12 @@ def gaps(
         for axes in list(figure.axes)[len(curves) :]:
             axes.set_visible(False)
         figure.suptitle(f"{title}, over images seen", fontsize=10, x=0.01, ha="left")
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(
+            *figure.axes[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+        )
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
@@ -136,8 +174,11 @@ class Dot:
     high: float
 
 
-def dots(title: str, unit: str, rows: Sequence[str], series: Mapping[str, Sequence[Dot | None]]) -> str:
-    """Return numbers with their intervals as SVG: a row for each of `rows`, a sign in it for each of `series`.
+def dots(
+    title: str, unit: str, rows: Sequence[str], series: Mapping[str, Sequence[Dot | None]]
+) -> str:
+    """Return numbers with their intervals as SVG: a row for each of `rows`, a sign in it for each
+    of `series`.
 
     A logarithmic axis where positive numbers span more than a factor of 30.
     """
@@ -147,7 +188,11 @@ def dots(title: str, unit: str, rows: Sequence[str], series: Mapping[str, Sequen
         axes = figure.add_subplot()
         for number, (label, found) in enumerate(series.items()):
             shift = (number - (len(series) - 1) / 2) * 0.22
-            there = [(place, dot) for place, dot in enumerate(found) if dot is not None and math.isfinite(dot.value)]
+            there = [
+                (place, dot)
+                for place, dot in enumerate(found)
+                if dot is not None and math.isfinite(dot.value)
+            ]
             colour, sign = colours[number % len(colours)], MARKERS[1 + number]
             axes.plot([dot.value for _, dot in there], [place + shift for place, _ in there], sign, color=colour,
                       markersize=5, label=label)  # fmt: skip

@@ -1,8 +1,9 @@
 """Costs: how long a study should take on this machine.
 
-What a network takes is counted, and how fast such work is done here is measured once, in a second or two: networks and
-ablations stand in the right proportion to each other, and the whole is right to a factor of two. Asked to, it times a
-batch of each network instead; what was timed once is kept in the store, and used from then on.
+What a network takes is counted, and how fast such work is done here is measured once, in a second
+or two: networks and ablations stand in the right proportion to each other, and the whole is right
+to a factor of two. Asked to, it times a batch of each network instead; what was timed once is kept
+in the store, and used from then on.
 """
 
 import heapq
@@ -30,7 +31,9 @@ LOWER = 0.5  # what a training in half the width takes of the time
 
 @dataclass(frozen=True)
 class Cost:
-    """What one kind of work takes: `seconds` for all `runs` of it that are still to do; timed, or else estimated."""
+    """What one kind of work takes: `seconds` for all `runs` of it that are still to do; timed, or
+    else estimated.
+    """
 
     what: str
     runs: int
@@ -42,26 +45,39 @@ class NotTimed(Exception):
     """A speed was asked for that nobody measured here."""
 
 
-def costs(plan: Plan, rows: list[Row], store: Store, device: str = "auto", measure: bool = False) -> list[Cost]:
-    """Return what the given rows of a plan, with the databases that they need, should still take on this machine.
+def costs(
+    plan: Plan, rows: list[Row], store: Store, device: str = "auto", measure: bool = False
+) -> list[Cost]:
+    """Return what the given rows of a plan, with the databases that they need, should still take on
+    this machine.
 
-    With `measure` each network is timed once a store and device, on a batch of random images with random weights.
-    Reading, drawing of figures, nearest neighbours and copies are not counted: they take seconds. A sampled image is
-    taken to cost a third of a training image for each call of the network.
+    With `measure` each network is timed once a store and device, on a batch of random images with
+    random weights. Reading, drawing of figures, nearest neighbours and copies are not counted: they
+    take seconds. A sampled image is taken to cost a third of a training image for each call of the
+    network.
     """
     if measure:
         _time_all(plan, rows, store, device)
     faces = Faces.load(store.run(plan.study.faces).path)
     todo = {row.spec.name: row for row in rows if row.spec.name not in plan.done}
     needed = {row.spec.synthetic for row in todo.values()}
-    found = [_generating(one, faces, plan, store, device) for one in plan.databases if one.generate.name in needed]
+    found = [
+        _generating(one, faces, plan, store, device)
+        for one in plan.databases
+        if one.generate.name in needed
+    ]
     sizes = _Sizes(plan, faces)
     parts: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for row in todo.values():
         if isinstance(row.spec.classifier, ClassifierSpec):
-            label = f"{row.classifier} {row.ablation}{f', control {row.control}' if row.control else ''}"
+            label = (
+                f"{row.classifier} "
+                f"{row.ablation}{f', control {row.control}' if row.control else ''}"
+            )
             parts[label].append(_trial(row, row.spec.classifier, sizes, faces, plan, store, device))
-    generating = [(learning + drawing, timed) for learning, drawing, timed in found if learning + drawing > 0]
+    generating = [
+        (learning + drawing, timed) for learning, drawing, timed in found if learning + drawing > 0
+    ]
     parts = {"generators and databases": generating, **parts} if generating else parts
     return [
         Cost(label, len(each), sum(seconds for seconds, _ in each), all(timed for _, timed in each))
@@ -69,10 +85,14 @@ def costs(plan: Plan, rows: list[Row], store: Store, device: str = "auto", measu
     ]
 
 
-def durations(jobs: Sequence[Job], plan: Plan, rows: list[Row], store: Store, device: str = "auto") -> dict[str, float]:
-    """Return how many seconds each job of a study should take on this machine, by the run that it makes.
+def durations(
+    jobs: Sequence[Job], plan: Plan, rows: list[Row], store: Store, device: str = "auto"
+) -> dict[str, float]:
+    """Return how many seconds each job of a study should take on this machine, by the run that it
+    makes.
 
-    What `costs` leaves out takes none. Parts of a database take their share of it, and to put them together nothing.
+    What `costs` leaves out takes none. Parts of a database take their share of it, and to put them
+    together nothing.
     """
     faces = Faces.load(store.run(plan.study.faces).path)
     sizes, found = _Sizes(plan, faces), dict.fromkeys((job.run for job in jobs), 0.0)
@@ -80,25 +100,35 @@ def durations(jobs: Sequence[Job], plan: Plan, rows: list[Row], store: Store, de
         learning, drawing, _ = _generating(one, faces, plan, store, device)
         images = sum(one.generate.counts.values())
         found |= {name: learning for name in found if name == one.train.name}
-        parts = {job.run: job.arguments for job in jobs if job.run.startswith(f"{one.generate.name}.")}
+        parts = {
+            job.run: job.arguments for job in jobs if job.run.startswith(f"{one.generate.name}.")
+        }
         shares = {name: (told["last"] - told["first"]) / images for name, told in parts.items()}
         for name, share in (shares or {one.generate.name: 1.0}).items():
             found |= {name: drawing * share} if name in found else {}
     for row in rows:
         if row.spec.name in found and isinstance(row.spec.classifier, ClassifierSpec):
-            found[row.spec.name] = _trial(row, row.spec.classifier, sizes, faces, plan, store, device)[0]
+            found[row.spec.name] = _trial(
+                row, row.spec.classifier, sizes, faces, plan, store, device
+            )[0]
     return found
 
 
-def schedule(jobs: Sequence[Job], seconds: Mapping[str, float], slots: int) -> dict[str, tuple[float, float]]:
-    """Return when each job begins and ends, with so many at a time and the order of `engine.work`."""
+def schedule(
+    jobs: Sequence[Job], seconds: Mapping[str, float], slots: int
+) -> dict[str, tuple[float, float]]:
+    """Return when each job begins and ends, with so many at a time and the order of
+    `engine.work`.
+    """
     known = {job.run for job in jobs}
     left, spans = list(jobs), dict[str, tuple[float, float]]()
     now, running = 0.0, list[tuple[float, str]]()
     while left or running:
         ended = {run for run, (_, end) in spans.items() if end <= now}
         for job in list(left):
-            if len(running) < slots and all(name in ended or name not in known for name in job.after):
+            if len(running) < slots and all(
+                name in ended or name not in known for name in job.after
+            ):
                 left.remove(job)
                 spans[job.run] = now, now + seconds[job.run]
                 heapq.heappush(running, (spans[job.run][1], job.run))
@@ -115,7 +145,10 @@ def describe(found: list[Cost], device: str = "auto") -> str:
     where, whole = training.device(device).type, sum(one.seconds for one in found)
     guessed = not all(one.timed for one in found)
     how = (
-        "estimated from what each network takes: half or twice as long is possible; --measure times a batch of each"
+        (
+            "estimated from what each network takes: half or twice as long is possible; --measure "
+            "times a batch of each"
+        )
         if guessed
         else "from the time of one batch"
     )
@@ -123,15 +156,22 @@ def describe(found: list[Cost], device: str = "auto") -> str:
     lines = [_line(one.what, wide, one.runs, one.seconds, not one.timed) for one in found]
     span = f" ({rough(whole / WITHIN)} to {rough(whole * WITHIN)})" if guessed else ""
     total = _line("in all", wide, sum(one.runs for one in found), whole, guessed) + span
-    return "\n".join([f"to do on this machine ({where}), one run after the other,", f"{how}:", *lines, total])
+    return "\n".join(
+        [f"to do on this machine ({where}), one run after the other,", f"{how}:", *lines, total]
+    )
 
 
 def _line(what: str, wide: int, runs: int, seconds: float, guessed: bool) -> str:
-    return f"  {what:<{wide}}{many(runs, 'run'):>11}  {'about ' + rough(seconds) if guessed else duration(seconds):>14}"
+    return (
+        f"  {what:<{wide}}{many(runs, 'run'):>11}  "
+        f"{'about ' + rough(seconds) if guessed else duration(seconds):>14}"
+    )
 
 
 def rough(seconds: float) -> str:
-    """Return a time to two digits, in the largest unit that fits: `42 s`, `13 min`, `120 h`, `25 days`."""
+    """Return a time to two digits, in the largest unit that fits: `42 s`, `13 min`, `120 h`, `25
+    days`.
+    """
     for unit, size, most in (("s", 1, 99), ("min", 60, 99), ("h", 3600, 72)):
         if seconds <= most * size:
             return f"{_two_digits(seconds / size)} {unit}"
@@ -144,7 +184,9 @@ def _two_digits(value: float) -> str:
 
 
 def side_by_side(plan: Plan, rows: list[Row], store: Store, device: str, slots: int) -> str:
-    """Say how long a study takes with so many jobs at a time, and how much of it each of them waits."""
+    """Say how long a study takes with so many jobs at a time, and how much of it each of them
+    waits.
+    """
     if slots < 1:
         raise UsageError(f"there must be one worker or more; given: {slots}")
     missing = list({row.spec.name: row for row in rows if row.spec.name not in plan.done}.values())
@@ -152,7 +194,10 @@ def side_by_side(plan: Plan, rows: list[Row], store: Store, device: str, slots: 
     seconds = durations(jobs, plan, rows, store, device)
     whole = max((end for _, end in schedule(jobs, seconds, slots).values()), default=0.0)
     busy = sum(seconds.values()) / (whole * slots) if whole else 1.0
-    return f"  with {slots} at a time, each as fast: about {rough(whole)}, of which each works {busy:.0%}"
+    return (
+        f"  with {slots} at a time, each as fast: about {rough(whole)}, of which each works "
+        f"{busy:.0%}"
+    )
 
 
 class _Sizes:
@@ -179,29 +224,44 @@ class _Sizes:
 
 
 def _trial(
-    row: Row, spec: ClassifierSpec, sizes: _Sizes, faces: Faces, plan: Plan, store: Store, device: str
+    row: Row,
+    spec: ClassifierSpec,
+    sizes: _Sizes,
+    faces: Faces,
+    plan: Plan,
+    store: Store,
+    device: str,
 ) -> tuple[float, bool]:
     """Return the seconds of a trial, and whether they come from a measurement."""
     speed, timed = _speed(spec, len(plan.study.classes), faces.size, store, device)
     learnt = sum(sizes.of(row, source)[0] for source in PARTS[row.spec.train])
     tested = sum(sizes.of(row, source)[1] for source in row.spec.tests)
-    return spec.epochs * learnt * (1 - spec.validation) / speed.train + tested / speed.predict, timed
+    return spec.epochs * learnt * (
+        1 - spec.validation
+    ) / speed.train + tested / speed.predict, timed
 
 
 Image = tuple[int, int, int]
 
 
-def _speed(spec: ClassifierSpec, classes: int, image: Image, store: Store, device: str) -> tuple[Speed, bool]:
-    """Return the speed of a network here, and whether it was measured; estimated where it never was.
+def _speed(
+    spec: ClassifierSpec, classes: int, image: Image, store: Store, device: str
+) -> tuple[Speed, bool]:
+    """Return the speed of a network here, and whether it was measured; estimated where it never
+    was.
 
-    What is measured is the plain network: frozen and augmented ones are as much faster or slower as they have work.
+    What is measured is the plain network: frozen and augmented ones are as much faster or slower as
+    they have work.
     """
     plain = _plain(spec)
     rates = _rates(store, device, spec.threads)
     own, other = _expected(spec, classes, image, rates), _expected(plain, classes, image, rates)
     try:
         measured = Speed(
-            *(store.memo(f"{_key(plain, classes, image, device)}-{part}", _refuse) for part in PARTS_TIMED)
+            *(
+                store.memo(f"{_key(plain, classes, image, device)}-{part}", _refuse)
+                for part in PARTS_TIMED
+            )
         )
     except NotTimed:
         return own, False
@@ -227,7 +287,9 @@ def _refuse() -> float:
 
 def _expected(spec: ClassifierSpec, classes: int, image: Image, rates: Rates) -> Speed:
     """Return the speed that a network should have."""
-    work = _workload(spec.model_copy(update={"weights": "none", "epochs": 1}).model_dump_json(), classes, image)
+    work = _workload(
+        spec.model_copy(update={"weights": "none", "epochs": 1}).model_dump_json(), classes, image
+    )
     return Speed(1 / rates.learning(work, spec.batch), 1 / rates.predicting(work))
 
 
@@ -246,11 +308,18 @@ def _rates(store: Store, device: str, threads: int) -> Rates:
             measured.append(workload.measure(device, threads))
         return float(getattr(measured[0], part))
 
-    return Rates(*(store.memo(f"{key}-{part}", lambda part=part: measure(part)) for part in ("product", "number")))
+    return Rates(
+        *(
+            store.memo(f"{key}-{part}", lambda part=part: measure(part))
+            for part in ("product", "number")
+        )
+    )
 
 
 def _time_all(plan: Plan, rows: list[Row], store: Store, device: str) -> None:
-    """Time a batch of each network that some rows need, unless that was done, and say what is being timed."""
+    """Time a batch of each network that some rows need, unless that was done, and say what is being
+    timed.
+    """
     faces = Faces.load(store.run(plan.study.faces).path)
     classes = len(plan.study.classes)
     todo = {row.spec.name: row.spec for row in rows if row.spec.name not in plan.done}.values()
@@ -258,7 +327,9 @@ def _time_all(plan: Plan, rows: list[Row], store: Store, device: str) -> None:
     networks = {_key(one, classes, faces.size, device): one for one in plain}
     needed = {one.synthetic for one in todo}
     learning = {
-        _generator_key(one, plan, device): one for one in plan.databases if one.generate.name in needed - plan.done
+        _generator_key(one, plan, device): one
+        for one in plan.databases
+        if one.generate.name in needed - plan.done
     }
     total, number = len(networks) + len(learning), 0
     for key, one in networks.items():
@@ -266,7 +337,10 @@ def _time_all(plan: Plan, rows: list[Row], store: Store, device: str) -> None:
         measured: list[Speed] = []
 
         def measure(
-            part: str, one: ClassifierSpec = one, measured: list[Speed] = measured, number: int = number
+            part: str,
+            one: ClassifierSpec = one,
+            measured: list[Speed] = measured,
+            number: int = number,
         ) -> float:
             if not measured:
                 say(f"timing {one.name}, {number} of {total}")
@@ -280,7 +354,9 @@ def _time_all(plan: Plan, rows: list[Row], store: Store, device: str) -> None:
         speed_of = generators.GENERATORS[made.train.kind].speed
         if speed_of is not None:
             say(f"timing the training of a generator ({made.train.kind}), {number} of {total}")
-            store.memo(key, lambda made=made, speed_of=speed_of: speed_of(faces, made.train, device))
+            store.memo(
+                key, lambda made=made, speed_of=speed_of: speed_of(faces, made.train, device)
+            )
 
 
 def _generator_key(one: Database, plan: Plan, device: str) -> str:
@@ -288,10 +364,18 @@ def _generator_key(one: Database, plan: Plan, device: str) -> str:
     return f"generator-speed-{spec.digest()}-{training.device(device).type}"
 
 
-def _generating(one: Database, faces: Faces, plan: Plan, store: Store, device: str) -> tuple[float, float, bool]:
-    """Return the seconds that are left of training a generator, those of drawing, and whether they were measured."""
+def _generating(
+    one: Database, faces: Faces, plan: Plan, store: Store, device: str
+) -> tuple[float, float, bool]:
+    """Return the seconds that are left of training a generator, those of drawing, and whether they
+    were measured.
+    """
     spec, kind = one.train, generators.GENERATORS[one.train.kind]
-    if one.generate.name in plan.done or kind.workload is None or not isinstance(spec, generators.TrainSpec):
+    if (
+        one.generate.name in plan.done
+        or kind.workload is None
+        or not isinstance(spec, generators.TrainSpec)
+    ):
         return 0.0, 0.0, True
     timed = True
     try:
@@ -304,4 +388,8 @@ def _generating(one: Database, faces: Faces, plan: Plan, store: Store, device: s
     calls = kind.steps(spec, one.generate) * CALLS.get(one.generate.sampler, 1)
     calls *= 2 if one.generate.guidance > 1 else 1
     drawn = sum(one.generate.counts.values()) * calls / PASSES
-    return 0.0 if spec.name in plan.done else spec.updates * spec.batch / speed, drawn / speed, timed
+    return (
+        0.0 if spec.name in plan.done else spec.updates * spec.batch / speed,
+        drawn / speed,
+        timed,
+    )

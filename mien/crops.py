@@ -1,8 +1,8 @@
 """Crops: where the face is in a photograph, and the square around it.
 
-The detector that OpenCV's wheel brings is Viola and Jones's cascade (2001); YuNet (Wu et al. 2023) is more exact and
-comes as a file. Every picture of a clip is cut in one place, found in one of its first frames: a box that trembles from
-frame to frame would look like a moving face.
+The detector that OpenCV's wheel brings is Viola and Jones's cascade (2001); YuNet (Wu et al. 2023)
+is more exact and comes as a file. Every picture of a clip is cut in one place, found in one of its
+first frames: a box that trembles from frame to frame would look like a moving face.
 """
 
 import hashlib
@@ -41,10 +41,11 @@ THUMB = 96  # pixels a side on the sheet
 class CropSpec(Strict):
     """How a face is found and cut out.
 
-    `detector` is haar, or yunet, whose file has the sha256 `model`. The square that is cut is as large as the longer
-    side of the face's box and a `margin` on each side, a share of it; beyond the picture, its border is repeated. With
-    `align` the picture is turned until the eyes lie level. `misses` says what becomes of a picture without a face: the
-    work fails, skips it, or takes the largest square at its centre.
+    `detector` is haar, or yunet, whose file has the sha256 `model`. The square that is cut is as
+    large as the longer side of the face's box and a `margin` on each side, a share of it; beyond
+    the picture, its border is repeated. With `align` the picture is turned until the eyes lie
+    level. `misses` says what becomes of a picture without a face: the work fails, skips it, or
+    takes the largest square at its centre.
     """
 
     detector: Literal["haar", "yunet"] = "haar"
@@ -57,7 +58,8 @@ class CropSpec(Strict):
     def _with_its_file(self) -> "CropSpec":
         if (self.detector == "yunet") != bool(self.model):
             raise ValueError(
-                "model must be the file of a YuNet (face_detection_yunet_2023mar.onnx of OpenCV's model zoo) with the "
+                "model must be the file of a YuNet (face_detection_yunet_2023mar.onnx of OpenCV's "
+                "model zoo) with the "
                 "detector yunet, and nothing with haar, which OpenCV brings"
             )
         return self
@@ -65,10 +67,11 @@ class CropSpec(Strict):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a face is, in pixels of its picture: the middle and side of a square, and how far it is turned.
+    """Where a face is, in pixels of its picture: the middle and side of a square, and how far it is
+    turned.
 
-    `turn` is in degrees: the angle of the line from one eye to the other, clockwise; 0 unless eyes were looked for and
-    found.
+    `turn` is in degrees: the angle of the line from one eye to the other, clockwise; 0 unless eyes
+    were looked for and found.
     """
 
     kind: Kind
@@ -92,12 +95,20 @@ class Finder:
         """Return where the largest face is; of a miss, the largest square at the centre."""
         h, w = picture.shape[:2]
         scale = min(1.0, LONGEST / max(h, w))
-        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+        small = (
+            cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            if scale < 1
+            else picture
+        )
         found = self._yunet(small) if self.spec.detector == "yunet" else self._haar(small)
         if found is None:
             return Place("missed", w / 2, h / 2, float(min(h, w)))
         (left, top, width, height), eyes = found
-        middle = ((left + width / 2) / scale, (top + height / 2) / scale, float(max(width, height) / scale))
+        middle = (
+            (left + width / 2) / scale,
+            (top + height / 2) / scale,
+            float(max(width, height) / scale),
+        )
         turn = _turn(eyes) if self.spec.align else 0.0
         return Place("found", *middle, turn) if turn is not None else Place("no eyes", *middle)
 
@@ -105,50 +116,70 @@ class Finder:
         if not hasattr(self.own, "detectors"):
             yunet = self.spec.detector == "yunet"
             self.own.detectors = (
-                _load_yunet(self.model) if yunet else (_cascade("frontalface_default"), _cascade("eye"))
+                _load_yunet(self.model)
+                if yunet
+                else (_cascade("frontalface_default"), _cascade("eye"))
             )
         return self.own.detectors
 
     def _haar(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
         """Return the box of the largest face, and the middles of its eyes where two were found."""
         faces, eyes = self._detectors()
-        grey = cv2.equalizeHist(picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+        grey = cv2.equalizeHist(
+            picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        )
         least = max(20, round(SMALLEST * min(grey.shape)))
-        boxes = [tuple(map(int, box)) for box in faces.detectMultiScale(grey, 1.1, 4, minSize=(least, least))]
+        boxes = [
+            tuple(map(int, box))
+            for box in faces.detectMultiScale(grey, 1.1, 4, minSize=(least, least))
+        ]
         if not boxes:
             return None
         left, top, width, height = max(boxes, key=lambda box: (box[2] * box[3], box))
         if not self.spec.align:
             return (left, top, width, height), None
         upper = np.ascontiguousarray(grey[top : top + round(0.6 * height), left : left + width])
-        found = [tuple(map(int, box)) for box in eyes.detectMultiScale(upper, 1.05, 3, minSize=(width // 8,) * 2)]
+        found = [
+            tuple(map(int, box))
+            for box in eyes.detectMultiScale(upper, 1.05, 3, minSize=(width // 8,) * 2)
+        ]
         middles = sorted((left + x + w / 2, top + y + h / 2) for x, y, w, h in found)
         return (left, top, width, height), _pair(middles, left + width / 2, float(width))
 
     def _yunet(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
         """Return the box of the largest face and the middles of its eyes."""
         detector = self._detectors()
-        colour = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR if picture.ndim == 2 else cv2.COLOR_RGB2BGR)
+        colour = cv2.cvtColor(
+            picture, cv2.COLOR_GRAY2BGR if picture.ndim == 2 else cv2.COLOR_RGB2BGR
+        )
         detector.setInputSize(colour.shape[1::-1])
         try:
             _, found = detector.detect(colour)
         except cv2.error as error:
-            raise WeightsError(f"{self.model} must be a YuNet, and cannot be run as one: {_reason(error)}") from None
+            raise WeightsError(
+                f"{self.model} must be a YuNet, and cannot be run as one: {_reason(error)}"
+            ) from None
         if found is None:
             return None
         best = max(found, key=lambda row: (row[2] * row[3], row[-1]))
         return best[:4].tolist(), sorted([tuple(best[4:6].tolist()), tuple(best[6:8].tolist())])
 
 
-def cut(picture: UInt8[np.ndarray, "h w *c"], place: Place, margin: float) -> UInt8[np.ndarray, "side side *c"]:
-    """Return the square around a place with its margin, turned level; beyond the picture its border is repeated."""
+def cut(
+    picture: UInt8[np.ndarray, "h w *c"], place: Place, margin: float
+) -> UInt8[np.ndarray, "side side *c"]:
+    """Return the square around a place with its margin, turned level; beyond the picture its border
+    is repeated.
+    """
     wide = 1 if place.kind == "missed" else 1 + 2 * margin
     side = max(1, round(place.side * wide))
     if place.turn:
         turn = cv2.getRotationMatrix2D((place.x - 0.5, place.y - 0.5), place.turn, 1)
         turn[:, 2] += (side - 1) / 2 - np.array([place.x - 0.5, place.y - 0.5])
         whole = np.ascontiguousarray(picture)
-        return np.asarray(cv2.warpAffine(whole, turn, (side, side), borderMode=cv2.BORDER_REPLICATE))
+        return np.asarray(
+            cv2.warpAffine(whole, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        )
     across, down = (np.arange(side) + round(middle - side / 2) for middle in (place.x, place.y))
     h, w = picture.shape[:2]
     return np.ascontiguousarray(picture[np.ix_(down.clip(0, h - 1), across.clip(0, w - 1))])
@@ -163,10 +194,12 @@ def find_all(
     model: Path | None = None,
     threads: int = 1,
 ) -> list[Place | None]:
-    """Return the place of the face in each of `count` pictures, with the clip (empty for none) and frame of each.
+    """Return the place of the face in each of `count` pictures, with the clip (empty for none) and
+    frame of each.
 
-    All pictures of a clip have one place: that of its first frame with a face, of the first five. `open_picture` gives
-    a picture, or nothing where it cannot be read: its place is nothing, too, unless its clip has one.
+    All pictures of a clip have one place: that of its first frame with a face, of the first five.
+    `open_picture` gives a picture, or nothing where it cannot be read: its place is nothing, too,
+    unless its clip has one.
     """
     groups: dict[str, list[int]] = {}
     for number, clip in enumerate(clips):
@@ -185,7 +218,9 @@ def find_all(
 
     places: list[Place | None] = [None] * count
     with ThreadPoolExecutor(threads) as pool, track("finding faces", len(groups)) as bar:
-        for done, (members, place) in enumerate(zip(members_of, pool.map(work, members_of), strict=True)):
+        for done, (members, place) in enumerate(
+            zip(members_of, pool.map(work, members_of), strict=True)
+        ):
             for number in members:
                 places[number] = place
             bar.update(done + 1)
@@ -195,37 +230,61 @@ def find_all(
 def read(
     detector: str | None, model: Path | None, margin: float | None, align: bool, misses: str | None
 ) -> dict[str, Any] | None:
-    """Return the fields of CropSpec that the command line gives, a file by its sha256; nothing without a detector.
+    """Return the fields of CropSpec that the command line gives, a file by its sha256; nothing
+    without a detector.
 
-    Raises UsageError if something is said about a crop that is not asked for, WeightsError if there is no such file.
+    Raises UsageError if something is said about a crop that is not asked for, WeightsError if there
+    is no such file.
     """
     given = {"margin": margin, "align": align or None, "misses": misses}
     said = {name: value for name, value in given.items() if value is not None}
     if detector is None:
         if said or model is not None:
             name = "crop-model" if model is not None else next(iter(said))
-            raise UsageError(f"--{name} must stand with --crop haar or --crop yunet: nothing is cut out without it")
+            raise UsageError(
+                f"--{name} must stand with --crop haar or --crop yunet: nothing is cut out "
+                "without it"
+            )
         return None
     if model is None:
         return {"detector": detector, **said}
     if not model.is_file():
-        raise WeightsError(f"--crop-model must be a file, and there is none at {model}; check the path")
+        raise WeightsError(
+            f"--crop-model must be a file, and there is none at {model}; check the path"
+        )
     with model.open("rb") as file:
-        return {"detector": detector, "model": hashlib.file_digest(file, "sha256").hexdigest(), **said}
+        return {
+            "detector": detector,
+            "model": hashlib.file_digest(file, "sha256").hexdigest(),
+            **said,
+        }
 
 
-def table(keys: Sequence[str], emotions: Sequence[str], places: Sequence[Place | None]) -> pd.DataFrame:
-    """Return key, emotion, kind, x, y, side and turn of each picture; of unreadable ones the kind is empty."""
+def table(
+    keys: Sequence[str], emotions: Sequence[str], places: Sequence[Place | None]
+) -> pd.DataFrame:
+    """Return key, emotion, kind, x, y, side and turn of each picture; of unreadable ones the kind
+    is empty.
+    """
     columns = ["key", "emotion", "kind", "x", "y", "side", "turn"]
     lines = [
-        (key, emotion, *((place.kind, place.x, place.y, place.side, place.turn) if place else ("", *[np.nan] * 4)))
+        (
+            key,
+            emotion,
+            *(
+                (place.kind, place.x, place.y, place.side, place.turn)
+                if place
+                else ("", *[np.nan] * 4)
+            ),
+        )
         for key, emotion, place in zip(keys, emotions, places, strict=True)
     ]
     return pd.DataFrame(lines, columns=columns).round(2)
 
 
 def counted(found: pd.DataFrame) -> dict[str, Any]:
-    """Return how many pictures have a face, and of them no level eyes, how many of each class were missed, and sizes.
+    """Return how many pictures have a face, and of them no level eyes, how many of each class were
+    missed, and sizes.
 
     `side` is the median of the faces' sides, in pixels; nothing where none was found.
     """
@@ -242,7 +301,9 @@ def counted(found: pd.DataFrame) -> dict[str, Any]:
 
 
 def tell(found: pd.DataFrame, size: int, margin: float) -> None:
-    """Say what came of the search, and whether what is cut out is smaller than what becomes of it."""
+    """Say what came of the search, and whether what is cut out is smaller than what becomes of
+    it.
+    """
     about = counted(found)
     missed = ", ".join(f"{name} {number:,}" for name, number in about["missed_by_class"].items())
     say(
@@ -250,9 +311,15 @@ def tell(found: pd.DataFrame, size: int, margin: float) -> None:
         + (f"; missed: {missed}" if missed else "")
     )
     if about["without_eyes"]:
-        say(f"in {about['without_eyes']:,} of them no two level eyes were found; they are not turned")
+        say(
+            f"in {about['without_eyes']:,} of them no two level eyes were found; they are not "
+            "turned"
+        )
     if about["side"] is not None and about["side"] * (1 + 2 * margin) < size:
-        say(f"the median face is {about['side']:g} pixels wide: most are enlarged to {size}, which adds no detail")
+        say(
+            f"the median face is {about['side']:g} pixels wide: most are enlarged to {size}, "
+            "which adds no detail"
+        )
 
 
 def require_found(found: pd.DataFrame) -> None:
@@ -261,8 +328,10 @@ def require_found(found: pd.DataFrame) -> None:
     if keys:
         some = ", ".join(keys[:3]) + (f" and {len(keys) - 3:,} more" if len(keys) > 3 else "")
         raise DataError(
-            f"every picture must show a face, and in {len(keys):,} of {len(found):,} none was found: {some}. What to "
-            "do: leave them out with --misses skip, take their middle with --misses centre, or try --crop yunet"
+            f"every picture must show a face, and in {len(keys):,} of {len(found):,} none was "
+            f"found: {some}. What to "
+            "do: leave them out with --misses skip, take their middle with --misses centre, or "
+            "try --crop yunet"
         )
 
 
@@ -273,7 +342,9 @@ def report(
     margin: float,
     out: Path,
 ) -> None:
-    """Write crops.csv (what was found where), misses.csv (the keys of those without a face) and crops.png."""
+    """Write crops.csv (what was found where), misses.csv (the keys of those without a face) and
+    crops.png.
+    """
     write_csv(found, out / "crops.csv")
     write_csv(found.loc[found["kind"] == "missed", ["key", "emotion"]], out / "misses.csv")
     sheet(found, places, open_picture, margin).save(out / "crops.png")
@@ -286,13 +357,19 @@ def sheet(
     margin: float,
     columns: int = 10,
 ) -> Image.Image:
-    """Return some pictures with what is cut out of each marked on it: two titled rows for each kind, misses first."""
+    """Return some pictures with what is cut out of each marked on it: two titled rows for each
+    kind, misses first.
+    """
     titles, parts = [], []
     for kind in ("missed", "no eyes", "found"):
         numbers = np.flatnonzero(found["kind"] == kind)
         chosen = numbers[rng("crops", kind, len(numbers)).permutation(len(numbers))[: 2 * columns]]
         pictures = [(open_picture(int(number)), places[number]) for number in chosen]
-        thumbs = [_thumb(picture, place, margin) for picture, place in pictures if picture is not None and place]
+        thumbs = [
+            _thumb(picture, place, margin)
+            for picture, place in pictures
+            if picture is not None and place
+        ]
         for first in range(0, len(thumbs), columns):
             titles.append(f"{kind}   {len(numbers):,} in all" if not first else "")
             parts.append(np.stack(thumbs[first : first + columns]))
@@ -307,9 +384,14 @@ def _thumb(picture: Picture, place: Place, margin: float) -> UInt8[np.ndarray, "
     paper.paste(small, (0, 0))
     half = place.side / 2 * (1 if place.kind == "missed" else 1 + 2 * margin)
     angle = np.deg2rad(place.turn)
-    across, down = half * np.array([np.cos(angle), np.sin(angle)]), half * np.array([-np.sin(angle), np.cos(angle)])
+    across, down = (
+        half * np.array([np.cos(angle), np.sin(angle)]),
+        half * np.array([-np.sin(angle), np.cos(angle)]),
+    )
     middle = np.array([place.x, place.y])
-    corners = [middle + i * across + j * down for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))]
+    corners = [
+        middle + i * across + j * down for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))
+    ]
     colour = (214, 39, 40) if place.kind == "missed" else (0, 158, 115)
     ImageDraw.Draw(paper).line([tuple(corner * scale) for corner in corners], fill=colour, width=2)
     return np.moveaxis(np.asarray(paper), 2, 0)
@@ -326,13 +408,16 @@ def _cascade(name: str) -> Any:
 def _load_yunet(model: Path | None) -> Any:
     if model is None or not model.is_file():
         raise WeightsError(
-            f"the detector yunet needs its file, and there is no file {model or '(none was given)'}; fetch "
+            "the detector yunet needs its file, and there is no file "
+            f"{model or '(none was given)'}; fetch "
             "face_detection_yunet_2023mar.onnx of OpenCV's model zoo, and name it with --crop-model"
         )
     try:
         return cv2.FaceDetectorYN.create(str(model), "", (320, 320), SURE, 0.3, 50)
     except cv2.error as error:
-        raise WeightsError(f"{model} must be an ONNX file of YuNet, and is not: {_reason(error)}") from None
+        raise WeightsError(
+            f"{model} must be an ONNX file of YuNet, and is not: {_reason(error)}"
+        ) from None
 
 
 def _reason(error: cv2.error) -> str:
@@ -340,7 +425,9 @@ def _reason(error: cv2.error) -> str:
 
 
 def _pair(middles: list[tuple[float, float]], centre: float, width: float) -> Any:
-    """Return the two eyes, of either half of a face one: the pair that lies most level and apart enough."""
+    """Return the two eyes, of either half of a face one: the pair that lies most level and apart
+    enough.
+    """
     pairs = [
         (one, other)
         for one in middles
@@ -352,7 +439,9 @@ def _pair(middles: list[tuple[float, float]], centre: float, width: float) -> An
 
 
 def _turn(eyes: Any) -> float | None:
-    """Return how far the line between two eyes is turned, in degrees, nothing where there are none or too steep."""
+    """Return how far the line between two eyes is turned, in degrees, nothing where there are none
+    or too steep.
+    """
     if eyes is None:
         return None
     (left, upper), (right, lower) = eyes

@@ -12,7 +12,10 @@ from mien.progress import duration, say, track
 from mien.spec import read_spec
 from mien.store import Run, Store
 
-SUBJECTS, CLIPS = 14, 196  # few people, and as many clips of each expression: what minutes of training can learn
+SUBJECTS, CLIPS = (
+    14,
+    196,
+)  # few people, and as many clips of each expression: what minutes of training can learn
 IMAGES = 1050
 GUIDANCE = 2.5  # short training leaves labels weak; `mien generate` uses none by default
 STAGES = {  # what is done, and the seconds that it took on two cores
@@ -53,7 +56,9 @@ Result = TypeVar("Result")
 
 
 class Clock:
-    """Tells which stage begins and how long is left, judged by how long the stages before took here."""
+    """Tells which stage begins and how long is left, judged by how long the stages before took
+    here.
+    """
 
     def __init__(self) -> None:
         self.taken: dict[str, float] = {}
@@ -79,7 +84,9 @@ def run(folder: Path, device: str = "auto") -> Path:
     clock, store = Clock(), Store(folder / "store")
     drawn = folder / "drawn"
     clock.stage("draw faces", lambda: _draw(drawn))
-    read = clock.stage("read them", lambda: ingest.run("casme2", drawn, store, name="drawn", alias="drawn"))
+    read = clock.stage(
+        "read them", lambda: ingest.run("casme2", drawn, store, name="drawn", alias="drawn")
+    )
     train_side = clock.stage("choose frames and split by subject", lambda: _choose(read, store))
     generator = clock.stage("train a diffusion model", lambda: _train(train_side, store, device))
     synthetic = clock.stage("generate a database", lambda: _generate(generator, store, device))
@@ -96,7 +103,9 @@ def run(folder: Path, device: str = "auto") -> Path:
 
 def _draw(folder: Path) -> None:
     with track("drawing clips", CLIPS) as bar:
-        toy.draw(folder, SUBJECTS, CLIPS, balance="even", progress=lambda done, total: bar.update(done))
+        toy.draw(
+            folder, SUBJECTS, CLIPS, balance="even", progress=lambda done, total: bar.update(done)
+        )
 
 
 def _choose(read: Run, store: Store) -> Run:
@@ -104,11 +113,15 @@ def _choose(read: Run, store: Store) -> Run:
     faces = preprocess.run(spec, store, alias="faces")
     fold = {"faces": faces.name, "by": "subject", "folds": 5, "number": 0, "seed": 0}
     splits.run(read_spec(splits.SplitSpec, {**fold, "side": "test"}, "demo"), store, alias="test")
-    return splits.run(read_spec(splits.SplitSpec, {**fold, "side": "train"}, "demo"), store, alias="train")
+    return splits.run(
+        read_spec(splits.SplitSpec, {**fold, "side": "train"}, "demo"), store, alias="train"
+    )
 
 
 def _train(faces: Run, store: Store, device: str) -> Run:
-    return generators.train(generators.preset("smoke", faces.name, {}), store, alias="generator", device=device)
+    return generators.train(
+        generators.preset("smoke", faces.name, {}), store, alias="generator", device=device
+    )
 
 
 def _generate(generator: Run, store: Store, device: str) -> Run:

@@ -1,11 +1,14 @@
-"""The engine: jobs that need each other, done in this process, in processes beside it, or on a Ray cluster.
+"""The engine: jobs that need each other, done in this process, in processes beside it, or on a Ray
+cluster.
 
-A job is a function of a module and its arguments, and makes a run of the store. Each has an operating-system process of
-its own (but in `Local(0)`, for debuggers), so what crashes or is killed costs one job. Whoever does it, it is done by
-the same function, `perform`, and no number depends on where: what does depend on threads has their count in its spec.
+A job is a function of a module and its arguments, and makes a run of the store. Each has an
+operating-system process of its own (but in `Local(0)`, for debuggers), so what crashes or is killed
+costs one job. Whoever does it, it is done by the same function, `perform`, and no number depends on
+where: what does depend on threads has their count in its spec.
 
-The store is all that engines share. What is done there is never done again, and what another process is at is left to
-it, so any number of commands on any number of machines may work on one study.
+The store is all that engines share. What is done there is never done again, and what another
+process is at is left to it, so any number of commands on any number of machines may work on one
+study.
 """
 
 import faulthandler
@@ -42,13 +45,15 @@ TELL_S = 60.0  # how often it is told what long jobs are at
 WORKER_BYTES = 4 << 30  # memory that a worker should have; no more are started by default
 RETRIES = 3  # of a job whose worker was lost with its machine, on Ray
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-# What workers find loaded when they are forked; the last two are what the first step and the first file would load.
+# What workers find loaded when they are forked; the last two are what the first step and the first
+# file would load.
 PRELOADED = ["mien.study", "torch._dynamo", "pyarrow.parquet"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be made by `make(store, **arguments)`, which returns what to say of it; a function of a module.
+    """A run to be made by `make(store, **arguments)`, which returns what to say of it; a function
+    of a module.
 
     `after` are the runs that it cannot be made without.
     """
@@ -78,8 +83,8 @@ class Outcome:
 class Engine(Protocol):
     """Where jobs are done: `slots` at a time, no more.
 
-    `begin` starts one, `ended` returns those that have ended, after `seconds` at the latest, and `stop` ends all that
-    run: once they have kept what they have, or `now`.
+    `begin` starts one, `ended` returns those that have ended, after `seconds` at the latest, and
+    `stop` ends all that run: once they have kept what they have, or `now`.
     """
 
     @property
@@ -101,7 +106,9 @@ class Engine(Protocol):
 
 
 def perform(job: Job, store: Store) -> Outcome:
-    """Do a job in this process: the one worker function of all engines. Its error is noted in the store, not raised."""
+    """Do a job in this process: the one worker function of all engines. Its error is noted in the
+    store, not raised.
+    """
     try:
         return Outcome(job.run, job.make(store, **job.arguments))
     except Exception as error:
@@ -114,9 +121,10 @@ def perform(job: Job, store: Store) -> Outcome:
 def work(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str]:
     """Do the jobs, each as soon as what it needs is there; return the error of each that failed.
 
-    What other processes are at is left to them, and taken over if their heart stops. Ctrl-C and SIGTERM let what runs
-    keep its checkpoint, a second one ends it at once; both raise KeyboardInterrupt. Where the disk of the store is
-    full, what runs may end, nothing more is begun, and StoreError is raised.
+    What other processes are at is left to them, and taken over if their heart stops. Ctrl-C and
+    SIGTERM let what runs keep its checkpoint, a second one ends it at once; both raise
+    KeyboardInterrupt. Where the disk of the store is full, what runs may end, nothing more is
+    begun, and StoreError is raised.
     """
     board = _Board(list(jobs), store)
     try:
@@ -202,7 +210,11 @@ class _Board:
             self.failed[job.run] = outcome.error
         else:
             self.made.add(job.run)
-        self.say(job, f"failed: {outcome.error}" if outcome.error else outcome.text, time.monotonic() - began)
+        self.say(
+            job,
+            f"failed: {outcome.error}" if outcome.error else outcome.text,
+            time.monotonic() - began,
+        )
 
     def say(self, job: Job, text: str, seconds: float) -> None:
         """Say how a job ended."""
@@ -226,8 +238,9 @@ class _Board:
 def note_failure(store: Store, run: str, error: Exception) -> str:
     """Write an error beside the unfinished run that it stopped, and return it in one line.
 
-    What mien did not raise on purpose is written with its traceback. The note goes when the run is made: the store
-    then removes the run's work folder. A full disk keeps the note from being written, and nothing else.
+    What mien did not raise on purpose is written with its traceback. The note goes when the run is
+    made: the store then removes the run's work folder. A full disk keeps the note from being
+    written, and nothing else.
     """
     text, code, trace = str(error).strip() or type(error).__name__, UsageError.exit_code, []
     if isinstance(error, MienError):
@@ -252,7 +265,8 @@ def failure(store: Store, run: str) -> str:
 
 
 def error_of(store: Store, run: str, text: str) -> MienError:
-    """Return the error of a job, for a command that cannot go on without its run: with the exit code that it had.
+    """Return the error of a job, for a command that cannot go on without its run: with the exit
+    code that it had.
 
     What was noted of a refusal is deleted: the same command can only be refused again.
     """
@@ -283,24 +297,33 @@ def _log(store: Store, run: str) -> Path:
 
 
 class Local:
-    """Jobs in `workers` processes of this machine, each forked for one job; 0 does them in this process.
+    """Jobs in `workers` processes of this machine, each forked for one job; 0 does them in this
+    process.
 
-    By default there are as many as cards (each job has `gpus` of one: 0.5 lets two share it) or, without cards, as
-    cores and memory allow. `cores` is what each may use of the processor, a fair share by default.
+    By default there are as many as cards (each job has `gpus` of one: 0.5 lets two share it) or,
+    without cards, as cores and memory allow. `cores` is what each may use of the processor, a fair
+    share by default.
     """
 
     def __init__(
-        self, workers: int | None = None, gpus: float = 1.0, device: str = "auto", cores: int | None = None
+        self,
+        workers: int | None = None,
+        gpus: float = 1.0,
+        device: str = "auto",
+        cores: int | None = None,
     ) -> None:
         if workers is not None and workers < 0:
-            raise UsageError(f"the number of workers must be 0 (this process) or more; given: {workers}")
+            raise UsageError(
+                f"the number of workers must be 0 (this process) or more; given: {workers}"
+            )
         require_share(gpus)
         cards = [] if workers == 0 else training.cards(device)
         if workers is None:
             workers = math.floor(len(cards) / gpus) if cards else usual_workers()
         if cards and workers * gpus > len(cards):
             raise UsageError(
-                f"{workers} workers with {gpus:g} of a card each need {math.ceil(workers * gpus)} cards, and there are "
+                f"{workers} workers with {gpus:g} of a card each need {math.ceil(workers * gpus)} "
+                "cards, and there are "
                 f"{len(cards)}; give fewer --workers, or a smaller --gpus-per-trial"
             )
         self.inline, self.slots = workers == 0, max(1, workers)
@@ -341,12 +364,16 @@ class Local:
 
 
 class _Process:
-    """A job in a process of its own, forked from a server that has everything loaded but has done nothing yet."""
+    """A job in a process of its own, forked from a server that has everything loaded but has done
+    nothing yet.
+    """
 
     def __init__(self, job: Job, store: Store, place: int, cards: str | None, cores: int) -> None:
         self.job, self.store, self.place, self._asked = job, store, place, False
         if cards is not None and str(job.arguments.get("device", "")).startswith("cuda:"):
-            job = replace(job, arguments={**job.arguments, "device": "cuda"})  # it sees that card alone
+            job = replace(
+                job, arguments={**job.arguments, "device": "cuda"}
+            )  # it sees that card alone
         (store.root / "work").mkdir(parents=True, exist_ok=True)
         context: Any = multiprocessing.get_context(START)
         context.set_forkserver_preload(PRELOADED)
@@ -360,7 +387,9 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still has something to say: the end of its pipe is that of the process, whoever started it."""
+        """Whether it still has something to say: the end of its pipe is that of the process,
+        whoever started it.
+        """
         return not self.answer.poll()
 
     def stop(self, now: bool) -> None:
@@ -386,8 +415,8 @@ class _Process:
 def _no_main() -> Iterator[None]:
     """Hide the program that runs from the processes that it starts inside.
 
-    They would import it, which costs a command line or a Ray worker seconds, and runs a script once more. Jobs are
-    functions of modules, so nothing is missed.
+    They would import it, which costs a command line or a Ray worker seconds, and runs a script once
+    more. Jobs are functions of modules, so nothing is missed.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -399,10 +428,11 @@ def _no_main() -> Iterator[None]:
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back inside, in this process for the moment, and in the fork server that may begin here for good.
+    """Hold Ctrl-C back inside, in this process for the moment, and in the fork server that may
+    begin here for good.
 
-    A terminal sends it to the fork server too, which would end in the middle of loading, with a traceback. It ends with
-    this process anyway.
+    A terminal sends it to the fork server too, which would end in the middle of loading, with a
+    traceback. It ends with this process anyway.
     """
     if START == "forkserver":
         resource_tracker.ensure_running()  # which lets Ctrl-C through once it has begun
@@ -414,10 +444,17 @@ def _no_interrupt() -> Iterator[None]:
 
 
 def _in_process(
-    job: Job, root: Path, log: Path, environment: Mapping[str, str], cores: int, answer: "Connection[Any, Any]"
+    job: Job,
+    root: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    cores: int,
+    answer: "Connection[Any, Any]",
 ) -> None:
     """Do a job as the whole life of this process, which ends with the one that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command passes it on, as SIGTERM
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal sends it to all; the command passes it on, as SIGTERM
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the fork server has blocked
     with stopping.heeded():
         with suppress(OSError), log.open("wb") as file:
@@ -458,7 +495,9 @@ def died(job: Job, store: Store, code: int | None) -> Outcome:
 def require_share(gpus: float) -> None:
     """Raise UsageError unless a job can have so many cards."""
     if not 0 < gpus <= 64 or (gpus > 1 and gpus != round(gpus)):
-        raise UsageError(f"the share of a card must be above 0 and up to 1, or a whole number; given: {gpus:g}")
+        raise UsageError(
+            f"the share of a card must be above 0 and up to 1, or a whole number; given: {gpus:g}"
+        )
 
 
 def usable_cores() -> int:
@@ -467,7 +506,9 @@ def usable_cores() -> int:
 
 
 def usual_workers() -> int:
-    """Return how many workers suit this machine's processor: one a core, as long as each has memory enough."""
+    """Return how many workers suit this machine's processor: one a core, as long as each has memory
+    enough.
+    """
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -476,7 +517,9 @@ def usual_workers() -> int:
 
 
 def _cards_of(place: int, gpus: float, cards: Sequence[str]) -> str | None:
-    """Return the cards of a worker: 0.5 of a card each gives 0, 0, 1, 1; two cards each 0,1 and 2,3."""
+    """Return the cards of a worker: 0.5 of a card each gives 0, 0, 1, 1; two cards each 0,1 and
+    2,3.
+    """
     if not cards:
         return None
     first = math.floor(place * gpus + 1e-9)
@@ -487,14 +530,19 @@ def _cards_of(place: int, gpus: float, cards: Sequence[str]) -> str | None:
 
 
 class Ray:
-    """Jobs on a Ray cluster: at `address`, else at RAY_ADDRESS, else on a small one of this machine alone.
+    """Jobs on a Ray cluster: at `address`, else at RAY_ADDRESS, else on a small one of this machine
+    alone.
 
-    Each worker of the cluster does a job as `Local(1)` does. Ray tries a job again if its worker was lost, never after
-    an error. The store has to lie in a folder that all machines share.
+    Each worker of the cluster does a job as `Local(1)` does. Ray tries a job again if its worker
+    was lost, never after an error. The store has to lie in a folder that all machines share.
     """
 
     def __init__(
-        self, address: str | None = None, workers: int | None = None, gpus: float = 1.0, device: str = "auto"
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus: float = 1.0,
+        device: str = "auto",
     ) -> None:
         require_share(gpus)
         if workers is not None and workers < 1:
@@ -507,7 +555,9 @@ class Ray:
 
     @property
     def slots(self) -> int:
-        """How many jobs the cluster has room for, or as many as were asked for; joins it, which takes half a minute."""
+        """How many jobs the cluster has room for, or as many as were asked for; joins it, which
+        takes half a minute.
+        """
         self._slots = self._slots or self._join()
         return self._slots
 
@@ -515,14 +565,21 @@ class Ray:
         ray = self._ray
         if not ray.is_initialized():
             say("joining the Ray cluster, or starting one of this machine alone")
-            ray.init(address=self._address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                address=self._address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
         there = ray.cluster_resources()
         cards, wanted = (
             there.get("GPU", 0.0),
             self._device.startswith("cuda") or (self._device == "auto" and "GPU" in there),
         )
         if wanted and cards < self._gpus:
-            raise UsageError(f"the cluster must have {self._gpus:g} cards or more for a job, and has {cards:g}")
+            raise UsageError(
+                f"the cluster must have {self._gpus:g} cards or more for a job, and has {cards:g}"
+            )
         how = {
             "num_cpus": 1,
             "num_gpus": self._gpus if wanted else 0,
@@ -555,11 +612,16 @@ class Ray:
             return self._ray.get(reference)
         except (errors.TaskCancelledError, KeyboardInterrupt):
             return Outcome(job.run, stopped=True)
-        except errors.RayTaskError as error:  # before the job began: mien is not there, or another one
+        except (
+            errors.RayTaskError
+        ) as error:  # before the job began: mien is not there, or another one
             told = f"the worker could not begin: {type(error.cause).__name__}: {error.cause}"
             return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(told)))
         except errors.RayError as error:
-            told = f"its worker was lost {RETRIES + 1} times ({type(error).__name__}). The same command tries it again"
+            told = (
+                f"its worker was lost {RETRIES + 1} times ({type(error).__name__}). The same "
+                "command tries it again"
+            )
             return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(told)))
 
     def stop(self, now: bool) -> None:
@@ -573,7 +635,9 @@ class Ray:
 def _imported() -> Any:
     """Return ray, which tells nobody that it is used."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it speaks of a change to come
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # else it speaks of a change to come
     try:
         import ray
     except ImportError:
@@ -582,7 +646,9 @@ def _imported() -> Any:
 
 
 def _on_cluster(job: Job, root: str) -> Outcome:
-    """Do a job in a process of its own, on whatever machine this is; cancelled, let it keep what it has."""
+    """Do a job in a process of its own, on whatever machine this is; cancelled, let it keep what it
+    has.
+    """
     store, cards = Store(Path(root)), len(training.cards("auto"))
     local = Local(1, float(max(1, cards)), cores=1)
     local.begin(job, store)
@@ -595,8 +661,12 @@ def _on_cluster(job: Job, root: str) -> Outcome:
             local.stop(now=False)
 
 
-def engine(name: str = "local", workers: int | None = None, gpus: float = 1.0, device: str = "auto") -> Engine:
-    """Return the engine of a name, local or ray; raises UsageError if it cannot be had as asked for."""
+def engine(
+    name: str = "local", workers: int | None = None, gpus: float = 1.0, device: str = "auto"
+) -> Engine:
+    """Return the engine of a name, local or ray; raises UsageError if it cannot be had as asked
+    for.
+    """
     if name not in ("local", "ray"):
         raise UsageError(f"the engine must be local or ray; given: '{name}'")
     if name == "ray":

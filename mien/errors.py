@@ -1,4 +1,5 @@
-"""The errors that mien raises on purpose; each message says what must hold, what was given and what to do.
+"""The errors that mien raises on purpose; each message says what must hold, what was given and what
+to do.
 
 MienError
 ├── UsageError            a wrong argument or option
@@ -48,7 +49,9 @@ class LeakageError(UsageError):
 
 
 class GateRefused(MienError):
-    """A release must not be made or sent: a licence, a person's picture or the audit stands against it."""
+    """A release must not be made or sent: a licence, a person's picture or the audit stands against
+    it.
+    """
 
     exit_code = 3
 

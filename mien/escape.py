@@ -1,7 +1,8 @@
-"""Texts that other people wrote, in documents, spreadsheets and terminals: they are shown, and never do anything.
+"""Texts that other people wrote, in documents, spreadsheets and terminals: they are shown, and
+never do anything.
 
-A licence, a name or a title may come from a stranger's dataset card, a study file, or the name of a folder. What writes
-such a text into Markdown, CSV or a terminal takes it through here.
+A licence, a name or a title may come from a stranger's dataset card, a study file, or the name of a
+folder. What writes such a text into Markdown, CSV or a terminal takes it through here.
 """
 
 import html
@@ -19,19 +20,29 @@ from mien.outside import visible
 Value = TypeVar("Value")
 
 WIDTH = 120  # columns of a paragraph of Markdown
-_OPENS = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|>")  # what begins HTML (CommonMark 0.31, section 6.6) or an entity
-_ACTS = re.compile(r"[\\`|$]|\](?=[(\[:])|~(?=~)")  # code, tables, formulas, links and their addresses
+_OPENS = re.compile(
+    r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|>"
+)  # what begins HTML (CommonMark 0.31, section 6.6) or an entity
+_ACTS = re.compile(
+    r"[\\`|$]|\](?=[(\[:])|~(?=~)"
+)  # code, tables, formulas, links and their addresses
 _BEGINS = re.compile(r"^(?=[#+*_~-](?:[\s#+*_~-]|$)|=+\s*$)")  # a heading, a list, a rule
 _LINK = re.compile(r"&lt;(https?://[^\s<>]+|[^\s<>@]+@[^\s<>]+)&gt;")
 
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # what begins a formula, in full width too
-_FORMULA = re.compile(rf"^(?=[\s'\"]*[{_SIGNS}])|^(?=[ '\"]*[\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])")
-_MARKED = re.compile(rf"^'(?=[\s'\"]*[{_SIGNS}])|^'(?=[ '\"]*[\t\r\n])|(?<=[;\t\r\n])'(?='*[{_SIGNS}])")
+_FORMULA = re.compile(
+    rf"^(?=[\s'\"]*[{_SIGNS}])|^(?=[ '\"]*[\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
+)
+_MARKED = re.compile(
+    rf"^'(?=[\s'\"]*[{_SIGNS}])|^'(?=[ '\"]*[\t\r\n])|(?<=[;\t\r\n])'(?='*[{_SIGNS}])"
+)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def printable(text: object) -> str:
-    """Return a text in one line without anything that moves the cursor, changes colours or turns the writing round."""
+    """Return a text in one line without anything that moves the cursor, changes colours or turns
+    the writing round.
+    """
     return visible(re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]", " ", str(text)), keep="")
 
 
@@ -41,12 +52,16 @@ def markup(text: object) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return a text within a line of Markdown, in a table or out of it: no HTML, link, picture, code or formula."""
+    """Return a text within a line of Markdown, in a table or out of it: no HTML, link, picture,
+    code or formula.
+    """
     return _ACTS.sub(r"\\\g<0>", markup(" ".join(printable(text).split())))
 
 
 def paragraph(text: object) -> str:
-    """Return a text as a paragraph of Markdown, wrapped; no line of it begins a heading or a list."""
+    """Return a text as a paragraph of Markdown, wrapped; no line of it begins a heading or a
+    list.
+    """
     lines = textwrap.wrap(markdown(text), WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join(_begun(line) for line in lines)
 
@@ -58,13 +73,16 @@ def _begun(line: str) -> str:
 
 
 def licence_text(text: object) -> str:
-    """Return the whole text of a licence, its lines as they are: tags as written, addresses in angles left alone."""
+    """Return the whole text of a licence, its lines as they are: tags as written, addresses in
+    angles left alone.
+    """
     lines = (" ".join([printable(line)]) for line in str(text).splitlines())
     return "\n".join(_LINK.sub(r"<\1>", markup(line)).replace("&gt;", ">") for line in lines)
 
 
 def cell(value: Value) -> Value | str:
-    """Return what a cell of a table for people holds: a text that a spreadsheet takes for a formula gets a leading '.
+    """Return what a cell of a table for people holds: a text that a spreadsheet takes for a formula
+    gets a leading '.
 
     Numbers, and texts that are numbers, stay as they are; `bare` gives each text back as it was.
     """
@@ -84,9 +102,13 @@ def row(values: Iterable[object]) -> list[object]:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table for people as CSV, a line a row, with no cell that a spreadsheet takes for a formula."""
+    """Write a table for people as CSV, a line a row, with no cell that a spreadsheet takes for a
+    formula.
+    """
     safe = table.rename(columns=cell)
-    texts = [place for place, kind in enumerate(safe.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    texts = [
+        place for place, kind in enumerate(safe.dtypes) if not pd.api.types.is_numeric_dtype(kind)
+    ]
     for place in texts:
         cells = [cell(value) for value in safe.iloc[:, place]]
         safe.isetitem(place, np.array(cells, dtype="object"))

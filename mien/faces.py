@@ -11,8 +11,8 @@ import pandas as pd
 
 from mien.errors import DataError
 
-# Class numbers come from here, never from the folders that happen to be present. The order is alphabetical, which is
-# also what loaders of image folders make of the names.
+# Class numbers come from here, never from the folders that happen to be present. The order is
+# alphabetical, which is also what loaders of image folders make of the names.
 EMOTIONS = (
     "anger",
     "contempt",
@@ -32,25 +32,34 @@ EMOTIONS = (
 CLASS_SETS: dict[str, dict[str, str]] = {
     # The preprint's seven. Fear is two clips of CASME II, and sadness seven.
     "preprint-7": {
-        name: name for name in ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
+        name: name
+        for name in ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
     },
     # The five that the field tests on CASME II: 246 clips of the 255 in its sheet.
-    "casme2-5": {name: name for name in ("disgust", "happiness", "others", "repression", "surprise")},
-    # As MEGC 2019 folds CASME II: 147 clips of its sheet (the challenge's own list leaves two of them out: 145).
+    "casme2-5": {
+        name: name for name in ("disgust", "happiness", "others", "repression", "surprise")
+    },
+    # As MEGC 2019 folds CASME II: 147 clips of its sheet (the challenge's own list leaves two of
+    # them out: 145).
     "megc2019-3": {
         "disgust": "negative",
         "repression": "negative",
         "happiness": "positive",
         "surprise": "surprise",
     },
-    # As MEGC 2019 folds SAMM: 133 clips; repression, which SAMM does not have, falls as it does in CASME II.
+    # As MEGC 2019 folds SAMM: 133 clips; repression, which SAMM does not have, falls as it does in
+    # CASME II.
     "megc2019-wide": {
-        **dict.fromkeys(("anger", "contempt", "disgust", "fear", "repression", "sadness"), "negative"),
+        **dict.fromkeys(
+            ("anger", "contempt", "disgust", "fear", "repression", "sadness"), "negative"
+        ),
         "happiness": "positive",
         "surprise": "surprise",
     },
 }
-"""Class sets by name: what each emotion becomes; images of an emotion that is not there are left out."""
+"""Class sets by name: what each emotion becomes; images of an emotion that is not there are left
+out.
+"""
 
 PHASES = ("onset", "rise", "apex", "fall", "offset", "still")
 
@@ -77,10 +86,11 @@ _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licen
 class Faces:
     """Images with their table.
 
-    `images` are uint8 [n, c, h, w], 0 = black, 255 = white. `index` has n rows and the columns of COLUMNS. `seen`, for
-    synthetic faces only, has the key, subject, clip and dataset of each image that the generator was trained on, so
-    that no test can quietly use them. `channels` are the names of mien.inputs.INPUTS for what each channel shows;
-    empty for plain pictures, which have one channel (grey) or three (RGB).
+    `images` are uint8 [n, c, h, w], 0 = black, 255 = white. `index` has n rows and the columns of
+    COLUMNS. `seen`, for synthetic faces only, has the key, subject, clip and dataset of each image
+    that the generator was trained on, so that no test can quietly use them. `channels` are the
+    names of mien.inputs.INPUTS for what each channel shows; empty for plain pictures, which have
+    one channel (grey) or three (RGB).
 
     Raises DataError if the parts do not fit.
     """
@@ -93,20 +103,29 @@ class Faces:
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise DataError(
-                f"images must be uint8 of shape [n, c, h, w], not {self.images.dtype} {list(self.images.shape)}; "
+                f"images must be uint8 of shape [n, c, h, w], not {self.images.dtype} "
+                f"{list(self.images.shape)}; "
                 "use training.from_model to turn a model's output into images"
             )
         if len(self.images) != len(self.index):
-            raise DataError(f"{len(self.images)} images need as many rows in the index, which has {len(self.index)}")
+            raise DataError(
+                f"{len(self.images)} images need as many rows in the index, which has "
+                f"{len(self.index)}"
+            )
         if self.channels and len(self.channels) != self.images.shape[1]:
             raise DataError(
-                f"each channel must have one name, and {', '.join(self.channels)} name {self.images.shape[1]} channels"
+                f"each channel must have one name, and {', '.join(self.channels)} name "
+                f"{self.images.shape[1]} channels"
             )
         if list(self.index.columns) != list(COLUMNS):
-            raise DataError(f"the index must have the columns {list(COLUMNS)}, not {list(self.index.columns)}")
+            raise DataError(
+                f"the index must have the columns {list(COLUMNS)}, not {list(self.index.columns)}"
+            )
         unknown = sorted(set(self.index["emotion"]) - set(EMOTIONS))
         if unknown:
-            raise DataError(f"emotions must be among {', '.join(EMOTIONS)}; given: {', '.join(unknown)}")
+            raise DataError(
+                f"emotions must be among {', '.join(EMOTIONS)}; given: {', '.join(unknown)}"
+            )
         key, times = next(iter(self.index["key"].value_counts().items()), ("", 0))
         if times > 1:
             raise DataError(f"keys must be unique; '{key}' stands {times} times")
@@ -125,7 +144,9 @@ class Faces:
         """What each channel shows, in words: of plain pictures too."""
         count = self.images.shape[1]
         plain = {1: ("gray",), 3: ("red", "green", "blue")}
-        return self.channels or plain.get(count, tuple(f"channel {number + 1}" for number in range(count)))
+        return self.channels or plain.get(
+            count, tuple(f"channel {number + 1}" for number in range(count))
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -139,22 +160,30 @@ class Faces:
         return tuple(sorted(set(self.index["subject"]) - {""}))
 
     def require_real(self, what: str) -> None:
-        """Raise DataError if some image was generated; `what` is where only real pictures may stand."""
+        """Raise DataError if some image was generated; `what` is where only real pictures may
+        stand.
+        """
         made = self.index["source"] != "real"
         if made.any():
             makers = sorted(set(self.index["source"][made]))
             more = f" and {len(makers) - 3} more" if len(makers) > 3 else ""
             raise DataError(
-                f"{what} must be real pictures, and {int(made.sum()):,} of {len(self):,} were generated, by "
+                f"{what} must be real pictures, and {int(made.sum()):,} of {len(self):,} were "
+                "generated, by "
                 f"{', '.join(makers[:3])}{more}; name a set of real pictures"
             )
 
     def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
-        """Return int64 [n]: the place of each image's emotion in `classes`; raises DataError if one is not there."""
+        """Return int64 [n]: the place of each image's emotion in `classes`; raises DataError if one
+        is not there.
+        """
         number = {name: place for place, name in enumerate(classes)}
         missing = [name for name in self.classes if name not in number]
         if missing:
-            raise DataError(f"the classes are {', '.join(classes)}, and the images also show {', '.join(missing)}")
+            raise DataError(
+                f"the classes are {', '.join(classes)}, and the images also show "
+                f"{', '.join(missing)}"
+            )
         return np.array([number[emotion] for emotion in self.index["emotion"]], dtype=np.int64)
 
     def select(self, which: np.ndarray) -> "Faces":
@@ -164,22 +193,29 @@ class Faces:
         return replace(self, images=np.ascontiguousarray(self.images[places]), index=index)
 
     def counts(self) -> pd.DataFrame:
-        """Return images, clips and subjects a class, with a last row for all: the preprint's Table 1 for any set."""
+        """Return images, clips and subjects a class, with a last row for all: the preprint's Table
+        1 for any set.
+        """
         rows = [(emotion, self.index[self.index["emotion"] == emotion]) for emotion in self.classes]
         rows.append(("total", self.index))
         table = [
-            (name, len(part), len(set(part["clip"]) - {""}), len(set(part["subject"]) - {""})) for name, part in rows
+            (name, len(part), len(set(part["clip"]) - {""}), len(set(part["subject"]) - {""}))
+            for name, part in rows
         ]
         return pd.DataFrame(table, columns=["class", "images", "clips", "subjects"])
 
     def save(self, folder: Path) -> None:
-        """Write images.npy, index.parquet, seen.parquet (of synthetic faces) and channels.json (if not plain)."""
+        """Write images.npy, index.parquet, seen.parquet (of synthetic faces) and channels.json (if
+        not plain).
+        """
         np.save(folder / "images.npy", np.ascontiguousarray(self.images), allow_pickle=False)
         self.index.to_parquet(folder / "index.parquet", index=False)
         if self.seen is not None:
             self.seen.to_parquet(folder / "seen.parquet", index=False)
         if self.channels:
-            (folder / "channels.json").write_text(json.dumps(self.channels) + "\n", encoding="utf-8")
+            (folder / "channels.json").write_text(
+                json.dumps(self.channels) + "\n", encoding="utf-8"
+            )
 
     @classmethod
     def load(cls, folder: Path) -> "Faces":
@@ -189,7 +225,8 @@ class Faces:
         """
         if not ((folder / "images.npy").exists() and (folder / "index.parquet").exists()):
             raise DataError(
-                f"a run of faces must be named, with images.npy and index.parquet, and {folder.name} is none; "
+                "a run of faces must be named, with images.npy and index.parquet, and "
+                f"{folder.name} is none; "
                 "`mien ls` lists what there is"
             )
         seen, named = folder / "seen.parquet", folder / "channels.json"
@@ -200,7 +237,8 @@ class Faces:
 
 
 def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> pd.DataFrame:
-    """Return an index for `images`: `columns` as given (one value stands for all rows), the others by default.
+    """Return an index for `images`: `columns` as given (one value stands for all rows), the others
+    by default.
 
     The sha256 of each image is worked out here.
     """
@@ -210,18 +248,25 @@ def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> p
         values = [given] * len(images) if isinstance(given, str | int) else list(given)
         table[name] = pd.Series(values, dtype=kind)
     if columns:
-        raise DataError(f"the index has no column {', '.join(columns)}; it has {', '.join(COLUMNS)}")
-    table["sha256"] = pd.Series([hashlib.sha256(image.tobytes()).hexdigest() for image in images], dtype="str")
+        raise DataError(
+            f"the index has no column {', '.join(columns)}; it has {', '.join(COLUMNS)}"
+        )
+    table["sha256"] = pd.Series(
+        [hashlib.sha256(image.tobytes()).hexdigest() for image in images], dtype="str"
+    )
     return pd.DataFrame(table)
 
 
 def concat(parts: Iterable[Faces]) -> Faces:
-    """Return all faces of `parts` in one, in order; what the generators of any part saw, the whole has seen."""
+    """Return all faces of `parts` in one, in order; what the generators of any part saw, the whole
+    has seen.
+    """
     parts = list(parts)
     sizes = {part.size for part in parts}
     if len(sizes) != 1:
         raise DataError(
-            f"faces to be joined must have one size; given: {sorted(sizes)}. Preprocess them to the same size"
+            f"faces to be joined must have one size; given: {sorted(sizes)}. Preprocess them to "
+            "the same size"
         )
     shown = {part.channels for part in parts}
     if len(shown) != 1:

@@ -1,4 +1,6 @@
-"""Action units of the Facial Action Coding System (Ekman, Friesen & Hager 2002), read from what datasets write."""
+"""Action units of the Facial Action Coding System (Ekman, Friesen & Hager 2002), read from what
+datasets write.
+"""
 
 import re
 from typing import NamedTuple
@@ -8,11 +10,16 @@ import pandas as pd
 from mien.faces import Faces
 
 SIDES = {"L": "left", "R": "right", "A": "asymmetric", "T": "top", "B": "bottom"}
-NOTHING = frozenset({"", "-", "/", "none", "nan", "n/a", "0"})  # what coders write where no unit moves
+NOTHING = frozenset(
+    {"", "-", "/", "none", "nan", "n/a", "0"}
+)  # what coders write where no unit moves
 _UNIT = re.compile(
-    r"(?:AU)?\s*(?P<side>[LRATB])?\s*(?P<number>[0-9]{1,2})\s*(?P<intensity>[A-E])?\s*(?P<static>\(k\))?", re.IGNORECASE
+    r"(?:AU)?\s*(?P<side>[LRATB])?\s*(?P<number>[0-9]{1,2})\s*(?P<intensity>[A-E])?\s*(?P<static>\(k\))?",
+    re.IGNORECASE,
 )
-_BETWEEN = re.compile("[+,;&\uff0b\uff0c\uff1b\u3001]")  # the last four are what a Chinese keyboard writes
+_BETWEEN = re.compile(
+    "[+,;&\uff0b\uff0c\uff1b\u3001]"
+)  # the last four are what a Chinese keyboard writes
 
 
 class ActionUnit(NamedTuple):
@@ -33,10 +40,11 @@ class Parsed(NamedTuple):
 
 
 def parse(text: str) -> Parsed:
-    """Return the action units in a text such as `4+L10`, `R14A or 17A`, `A1B+A2C` or `AUR2+12(k)+45`.
+    """Return the action units in a text such as `4+L10`, `R14A or 17A`, `A1B+A2C` or
+    `AUR2+12(k)+45`.
 
-    Letters before a number are the side, one after it the intensity. Nothing is guessed: a word that is no action unit
-    is given back as unread.
+    Letters before a number are the side, one after it the intensity. Nothing is guessed: a word
+    that is no action unit is given back as unread.
     """
     units: list[ActionUnit] = []
     unread: list[str] = []
@@ -50,17 +58,28 @@ def parse(text: str) -> Parsed:
                 unread += [word] if word else []
                 continue
             side, intensity = (match["side"] or "").upper(), (match["intensity"] or "").upper()
-            units.append(ActionUnit(int(match["number"]), side, intensity, bool(match["static"]), len(choices) > 1))
+            units.append(
+                ActionUnit(
+                    int(match["number"]), side, intensity, bool(match["static"]), len(choices) > 1
+                )
+            )
     return Parsed(tuple(units), tuple(unread))
 
 
 def units(faces: Faces) -> pd.DataFrame:
     """Return a row for each action unit of each clip, or of each image that belongs to no clip.
 
-    Columns: clip (a key where there is none), place from 0 in the text, and the fields of ActionUnit.
+    Columns: clip (a key where there is none), place from 0 in the text, and the fields of
+    ActionUnit.
     """
     index = faces.index
-    texts = dict(zip(index["clip"].where(index["clip"] != "", index["key"]), index["action_units"], strict=True))
+    texts = dict(
+        zip(
+            index["clip"].where(index["clip"] != "", index["key"]),
+            index["action_units"],
+            strict=True,
+        )
+    )
     rows = [
         {"clip": clip, "place": place, **unit._asdict()}
         for clip, text in texts.items()

@@ -1,4 +1,5 @@
-"""Feature spaces: what a picture is before two of them are compared, each under a name that says how it came about.
+"""Feature spaces: what a picture is before two of them are compared, each under a name that says
+how it came about.
 
     pixels      grey values, at most 32 pixels a side
     random      random convolutions, then principal axes: knows no labels
@@ -6,8 +7,9 @@
     inception   timm's Inception v3 of ImageNet, 2048 numbers, for those who have its weights
     dinov2      timm's small DINOv2, 384 numbers, for those who have its weights
 
-How images are resized is part of a space: other filters give other distances. What a space learns (axes, the judge) it
-learns from the real training images alone, and none knows the generator under test.
+How images are resized is part of a space: other filters give other distances. What a space learns
+(axes, the judge) it learns from the real training images alone, and none knows the generator under
+test.
 """
 
 import json
@@ -62,7 +64,9 @@ class Sides:
 
 @dataclass(frozen=True)
 class Space:
-    """A space of features; `look` gives float32 [n, d] of images that have its colour and size (None: as they are)."""
+    """A space of features; `look` gives float32 [n, d] of images that have its colour and size
+    (None: as they are).
+    """
 
     name: SpaceName
     about: str
@@ -106,7 +110,9 @@ class FeaturesSpec(Spec):
 
 
 def judge(run: Run, store: Store, device: str = "auto") -> Classifier:
-    """Return the classifier that judges by the real faces of a run: trained once, and kept in the store."""
+    """Return the classifier that judges by the real faces of a run: trained once, and kept in the
+    store.
+    """
     spec = JudgeSpec(faces=run.name)
 
     def build(out: Path, scratch: Path) -> None:
@@ -121,19 +127,26 @@ def judge(run: Run, store: Store, device: str = "auto") -> Classifier:
 
 
 def train_judge(
-    faces: Faces, images_seen: int = JUDGED, seed: int = 0, scratch: Path | None = None, device: str = "auto"
+    faces: Faces,
+    images_seen: int = JUDGED,
+    seed: int = 0,
+    scratch: Path | None = None,
+    device: str = "auto",
 ) -> Classifier:
-    """Return the small network trained on `faces`, on about `images_seen` images, in 3 to 100 epochs.
+    """Return the small network trained on `faces`, on about `images_seen` images, in 3 to 100
+    epochs.
 
-    Each image is turned, moved, mirrored and lit anew: people never seen are then judged better. Raises DataError on
-    fewer than two images.
+    Each image is turned, moved, mirrored and lit anew: people never seen are then judged better.
+    Raises DataError on fewer than two images.
     """
     few, many = EPOCHS
     if len(faces) > TAUGHT:
         faces = faces.select(np.linspace(0, len(faces) - 1, TAUGHT).astype(np.int64))
     epochs = min(many, max(few, round(images_seen / max(1, len(faces)))))
     size = min(SEEN, *faces.size[1:])
-    spec = ClassifierSpec.model_validate({"name": "tiny", "size": size, "epochs": epochs, "augment": {}})
+    spec = ClassifierSpec.model_validate(
+        {"name": "tiny", "size": size, "epochs": epochs, "augment": {}}
+    )
     return classifiers.fit(faces, spec, faces.classes, seed, scratch, device)
 
 
@@ -151,8 +164,9 @@ def open_space(
 ) -> Space:
     """Return a space, learnt on the real faces of the run `train` where it learns.
 
-    `weights` is a file for `inception` or `dinov2`, a path or its name in the store (`classifiers.adopt`); without one
-    they come from the hub. Raises WeightsError if they are not at hand.
+    `weights` is a file for `inception` or `dinov2`, a path or its name in the store
+    (`classifiers.adopt`); without one they come from the hub. Raises WeightsError if they are not
+    at hand.
     """
     if name == "pixels":
         return pixels(Faces.load(train.path).size, filter)
@@ -164,10 +178,14 @@ def open_space(
 
 
 def pixels(size: tuple[int, int, int], filter: Filter = "bilinear") -> Space:
-    """Return the space of grey values in [0, 1] for images of `size`; larger ones are brought to 32 x 32."""
+    """Return the space of grey values in [0, 1] for images of `size`; larger ones are brought to 32
+    x 32.
+    """
     side = SIDE if max(size[1:]) > SIDE else None
     height, width = (side, side) if side else size[1:]
-    return Space("pixels", f"grey values of {height} x {width} pixels, {filter}", _flat, "grey", side, filter)
+    return Space(
+        "pixels", f"grey values of {height} x {width} pixels, {filter}", _flat, "grey", side, filter
+    )
 
 
 def _flat(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
@@ -175,9 +193,11 @@ def _flat(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
 
 
 def convolved(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bilinear") -> Space:
-    """Return the space of random convolutions on the principal axes of the real training images: it knows no labels.
+    """Return the space of random convolutions on the principal axes of the real training images: it
+    knows no labels.
 
-    The small classifier's layers with random weights, means over 4 x 4 places, then the 64 axes of most variance.
+    The small classifier's layers with random weights, means over 4 x 4 places, then the 64 axes of
+    most variance.
     """
     with training.own_randomness(torch.device("cpu")):
         torch.manual_seed(seed_of("features", "random"))
@@ -197,12 +217,18 @@ def convolved(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bilinear") 
     def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         return (maps(images) - centre) @ axes
 
-    about = f"random convolutions of {size} x {size} pixels, {filter}; {axes.shape[1]} principal axes"
+    about = (
+        f"random convolutions of {size} x {size} pixels, {filter}; {axes.shape[1]} principal axes"
+    )
     return Space("random", about, look, "grey", size, filter)
 
 
-def principal(rows: Vectors, count: int) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d k"]]:
-    """Return the mean of `rows` and their axes of most variance, `count` at most, as columns of length 1."""
+def principal(
+    rows: Vectors, count: int
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d k"]]:
+    """Return the mean of `rows` and their axes of most variance, `count` at most, as columns of
+    length 1.
+    """
     centre = rows.mean(axis=0, dtype=np.float64)
     centred = rows - centre
     _, vectors = np.linalg.eigh(centred.T @ centred)
@@ -219,26 +245,40 @@ def judged(classifier: Classifier, filter: Filter = "bilinear") -> Space:
         with training.cores(1):  # on more, the same image can be seen a little otherwise
             return classifiers.see(classifier, images)
 
-    about = f"what a classifier ({classifier.spec.name}) trained on the real training images sees in {size} x {size}"
+    about = (
+        f"what a classifier ({classifier.spec.name}) trained on the real training images sees "
+        f"in {size} x {size}"
+    )
     return Space("judge", f"{about} pixels, {filter}", look, "grey", size, filter)
 
 
 def pretrained(
-    name: SpaceName, store: Store, filter: Filter = "bilinear", weights: str = "", device: str = "auto"
+    name: SpaceName,
+    store: Store,
+    filter: Filter = "bilinear",
+    weights: str = "",
+    device: str = "auto",
 ) -> Space:
-    """Return the space of a network of timm with the weights of ImageNet or DINOv2, before its head."""
+    """Return the space of a network of timm with the weights of ImageNet or DINOv2, before its
+    head.
+    """
     spec, network = NETWORKS[name], _network(name, weights or "imagenet", store)
     network.network.to(training.device(device)).eval()
 
     def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         return classifiers.see(network, images)
 
-    about = f"{spec.name} of timm in {spec.size} x {spec.size} pixels, {filter}; weights {network.origin}"
+    about = (
+        f"{spec.name} of timm in {spec.size} x {spec.size} pixels, {filter}; weights "
+        f"{network.origin}"
+    )
     return Space(name, about, look, "rgb", spec.size, filter)
 
 
 def require_weights(name: SpaceName, file: Path, store: Store) -> None:
-    """Raise WeightsError unless a file holds weights of the network of a space; nothing is copied."""
+    """Raise WeightsError unless a file holds weights of the network of a space; nothing is
+    copied.
+    """
     _network(name, str(file), store)
 
 
@@ -247,7 +287,9 @@ def _network(name: SpaceName, weights: str, store: Store) -> Classifier:
     try:
         return classifiers.start(spec, ["none"], 0, classifiers.adopted(spec, store))
     except WeightsError as error:
-        raise WeightsError(f"the space {name}: {error}; or give `--weights {name}=FILE`, or leave {name} out") from None
+        raise WeightsError(
+            f"the space {name}: {error}; or give `--weights {name}=FILE`, or leave {name} out"
+        ) from None
 
 
 # Features of runs
@@ -263,31 +305,54 @@ def measured(
     weights: str = "",
     device: str = "auto",
 ) -> tuple[list[Vectors], str]:
-    """Return the features of each of some runs in a space learnt on the run `train`, and what the space is.
+    """Return the features of each of some runs in a space learnt on the run `train`, and what the
+    space is.
 
-    All but pixels are kept in the store, so that the next audit finds them. Raises WeightsError as `open_space` does.
+    All but pixels are kept in the store, so that the next audit finds them. Raises WeightsError as
+    `open_space` does.
     """
-    opened = cache(partial(open_space, name, train, store, filter=filter, weights=weights, device=device))
+    opened = cache(
+        partial(open_space, name, train, store, filter=filter, weights=weights, device=device)
+    )
     if name == "pixels":
         return [opened().extract(Faces.load(run.path).images) for run in runs], opened().about
     wanted = [
-        FeaturesSpec(faces=run.name, space=name, train=train.name, filter=filter, weights=weights) for run in runs
+        FeaturesSpec(faces=run.name, space=name, train=train.name, filter=filter, weights=weights)
+        for run in runs
     ]
     kept = [keep(spec, store, device, opened) for spec in wanted]
     vectors = [np.load(run.file("features.npy"), allow_pickle=False) for run in kept]
     return vectors, str(kept[0].summary["about"])
 
 
-def keep(spec: FeaturesSpec, store: Store, device: str = "auto", opened: Callable[[], Space] | None = None) -> Run:
-    """Return the run of the features of a run of faces; `opened` gives the space, where that is open already."""
+def keep(
+    spec: FeaturesSpec,
+    store: Store,
+    device: str = "auto",
+    opened: Callable[[], Space] | None = None,
+) -> Run:
+    """Return the run of the features of a run of faces; `opened` gives the space, where that is
+    open already.
+    """
     where = store.run(spec.train)
-    own = partial(open_space, spec.space, where, store, filter=spec.filter, weights=spec.weights, device=device)
+    own = partial(
+        open_space,
+        spec.space,
+        where,
+        store,
+        filter=spec.filter,
+        weights=spec.weights,
+        device=device,
+    )
 
     def build(out: Path, scratch: Path) -> None:
         space = (opened or own)()
         found = space.extract(Faces.load(store.run(spec.faces).path).images)
         np.save(out / "features.npy", found, allow_pickle=False)
-        summary = {"holds": f"{len(found):,} x {found.shape[1]} features ({spec.space})", "about": space.about}
+        summary = {
+            "holds": f"{len(found):,} x {found.shape[1]} features ({spec.space})",
+            "about": space.about,
+        }
         (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
     return store.make(spec, build)
@@ -304,11 +369,15 @@ def sides(
     weights: Mapping[str, str] | None = None,
     device: str = "auto",
 ) -> tuple[dict[str, Sides], dict[str, str]]:
-    """Return the features of three runs in each space, and what each space is; without `test`, no rows of it."""
+    """Return the features of three runs in each space, and what each space is; without `test`, no
+    rows of it.
+    """
     found, about = {}, {}
     for name in names:
         own = (weights or {}).get(name, "")
         runs = (train, test or train, made)
-        vectors, about[name] = measured(runs, train, name, store, filter=filter, weights=own, device=device)
+        vectors, about[name] = measured(
+            runs, train, name, store, filter=filter, weights=own, device=device
+        )
         found[name] = Sides(*vectors) if test else replace(Sides(*vectors), test=vectors[1][:0])
     return found, about

@@ -13,7 +13,9 @@ from pathlib import Path
 from mien.errors import UsageError
 from mien.outside import expanded, told
 
-LEFT = re.compile(r"[0-9a-f]{32}")  # how a folder in the making is named, after the name that it is to have
+LEFT = re.compile(
+    r"[0-9a-f]{32}"
+)  # how a folder in the making is named, after the name that it is to have
 YOUNG_S = 2.0  # for which a folder may be made, and not be locked yet
 
 
@@ -25,13 +27,17 @@ def free(out: Path) -> Path:
     out = _absolute(out)
     if _state(out) and (not out.is_dir() or any(out.iterdir())):
         state = "holds files" if out.is_dir() else "is a file"
-        raise UsageError(f"--out must be a folder that does not exist yet, or is empty, and {out} {state}")
+        raise UsageError(
+            f"--out must be a folder that does not exist yet, or is empty, and {out} {state}"
+        )
     _require_writable(out.parent, out.name)
     return out
 
 
 def fillable(out: Path, what: str = "--out") -> Path:
-    """Return the absolute path of a folder to be made or added to; raises UsageError unless that can be written."""
+    """Return the absolute path of a folder to be made or added to; raises UsageError unless that
+    can be written.
+    """
     out = _absolute(out)
     if _state(out) and not out.is_dir():
         raise UsageError(f"{what} must be a folder, and {out} is a file; give another path")
@@ -43,10 +49,15 @@ def fillable(out: Path, what: str = "--out") -> Path:
 
 
 def free_file(out: Path) -> Path:
-    """Return the absolute path of a file to be made; raises UsageError unless it is not there and can be written."""
+    """Return the absolute path of a file to be made; raises UsageError unless it is not there and
+    can be written.
+    """
     out = _absolute(out)
     if _state(out):
-        raise UsageError(f"--out must be a file that does not exist yet, and {out} is there already; give another path")
+        raise UsageError(
+            f"--out must be a file that does not exist yet, and {out} is there already; give "
+            "another path"
+        )
     _require_writable(out.parent, out.name)
     return out
 
@@ -55,9 +66,21 @@ def _absolute(out: Path) -> Path:
     """Return the absolute path; links are followed up to the last part."""
     out = expanded(out)
     try:
-        return out.resolve() if out.is_dir() else out.parent.resolve() / out.name if out.name else out.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL; RuntimeError: a link to itself
-        reason = told(error, out) if isinstance(error, OSError) else f"{out}: {error}; check the path"
+        return (
+            out.resolve()
+            if out.is_dir()
+            else out.parent.resolve() / out.name
+            if out.name
+            else out.resolve()
+        )
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ValueError: a NUL; RuntimeError: a link to itself
+        reason = (
+            told(error, out) if isinstance(error, OSError) else f"{out}: {error}; check the path"
+        )
         raise UsageError(f"--out must be a path that can be written; {reason}") from None
 
 
@@ -68,19 +91,25 @@ def _state(out: Path) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        reason = told(error, out) if isinstance(error, OSError) else f"{out}: {error}; check the path"
+        reason = (
+            told(error, out) if isinstance(error, OSError) else f"{out}: {error}; check the path"
+        )
         raise UsageError(f"--out must be a path that can be written; {reason}") from None
 
 
 def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
-    """Raise UsageError unless something can be made in `parent`, which is made and taken away again if need be."""
+    """Raise UsageError unless something can be made in `parent`, which is made and taken away again
+    if need be.
+    """
     made = [place for place in (parent, *parent.parents) if not place.exists()]
     trial = parent / f".{name}.{uuid.uuid4().hex}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         trial.mkdir()
     except OSError as error:
-        raise UsageError(f"{what} must be a path that can be written; {told(error, parent / name)}") from None
+        raise UsageError(
+            f"{what} must be a path that can be written; {told(error, parent / name)}"
+        ) from None
     finally:
         for place in (trial, *made):
             with suppress(OSError):
@@ -89,7 +118,9 @@ def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
 
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out` that takes its place at the end; nothing is left if that is not reached."""
+    """Yield an empty folder beside `out` that takes its place at the end; nothing is left if that
+    is not reached.
+    """
     made = [place for place in out.parents if not place.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +128,9 @@ def whole(out: Path) -> Iterator[Path]:
         folder = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
         folder.mkdir()
     except OSError as error:
-        raise UsageError(f"--out must be a folder that can be written; {told(error, out)}") from None
+        raise UsageError(
+            f"--out must be a folder that can be written; {told(error, out)}"
+        ) from None
     held = _hold(folder)
     try:
         yield folder
@@ -107,7 +140,8 @@ def whole(out: Path) -> Iterator[Path]:
             folder.replace(out)
         except OSError:
             raise UsageError(
-                f"--out must be a folder that nobody else writes, and {out} has been filled meanwhile by another "
+                f"--out must be a folder that nobody else writes, and {out} has been filled "
+                "meanwhile by another "
                 "command; it is as that one made it"
             ) from None
     finally:
@@ -120,7 +154,9 @@ def whole(out: Path) -> Iterator[Path]:
 
 
 def _hold(folder: Path) -> int | None:
-    """Lock a folder for as long as this process lives, and return what closes it; nothing where that cannot be done."""
+    """Lock a folder for as long as this process lives, and return what closes it; nothing where
+    that cannot be done.
+    """
     try:
         import fcntl
 
@@ -136,9 +172,15 @@ def _hold(folder: Path) -> int | None:
 
 
 def _sweep(out: Path) -> None:
-    """Delete what killed processes left of `out`: folders of its hidden names that no living process holds."""
+    """Delete what killed processes left of `out`: folders of its hidden names that no living
+    process holds.
+    """
     for old in out.parent.glob(f".{glob.escape(out.name)}.*"):
-        aged = LEFT.fullmatch(old.name.removeprefix(f".{out.name}.")) and old.is_dir() and not old.is_symlink()
+        aged = (
+            LEFT.fullmatch(old.name.removeprefix(f".{out.name}."))
+            and old.is_dir()
+            and not old.is_symlink()
+        )
         if aged and time.time() - old.stat().st_mtime > YOUNG_S:
             held = _hold(old)
             if held is not None:

@@ -1,17 +1,24 @@
-"""Perceptual hashes: 64 bits of a picture that small changes of brightness, noise or size hardly move."""
+"""Perceptual hashes: 64 bits of a picture that small changes of brightness, noise or size hardly
+move.
+"""
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 from PIL import Image
 
-SIDE, KEPT = 32, 8  # pixels a side before the cosine transform, and frequencies a side that are kept
+SIDE, KEPT = (
+    32,
+    8,
+)  # pixels a side before the cosine transform, and frequencies a side that are kept
 NEAR = 4  # bits of 64 up to which two pictures count as near duplicates
 
 
 def perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, " n"]:
-    """Return the 64-bit hash of each image: which low frequencies of its cosine transform lie above their median.
+    """Return the 64-bit hash of each image: which low frequencies of its cosine transform lie above
+    their median.
 
-    As pHash does (Zauner 2010, section 3.2.1): grey, 32 x 32, DCT-II, frequencies 1 to 8 of either axis.
+    As pHash does (Zauner 2010, section 3.2.1): grey, 32 x 32, DCT-II, frequencies 1 to 8 of either
+    axis.
     """
     if not len(images):
         return np.zeros(0, dtype=np.uint64)
@@ -21,7 +28,9 @@ def perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, 
     return (bits << np.arange(KEPT * KEPT, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
 
 
-def bits_apart(a: UInt64[np.ndarray, " m"], b: UInt64[np.ndarray, " n"]) -> UInt8[np.ndarray, "m n"]:
+def bits_apart(
+    a: UInt64[np.ndarray, " m"], b: UInt64[np.ndarray, " n"]
+) -> UInt8[np.ndarray, "m n"]:
     """Return the Hamming distances of two lists of hashes, 0 to 64."""
     return np.bitwise_count(a[:, None] ^ b[None])
 
@@ -33,13 +42,19 @@ def _small(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n side si
 
 
 def _narrowed(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h side"]:
-    """Return images 32 pixels wide; all go through Pillow as one tall picture, ten times as fast as one by one."""
+    """Return images 32 pixels wide; all go through Pillow as one tall picture, ten times as fast as
+    one by one.
+    """
     n, height, _ = images.shape
     tall = Image.fromarray(images.reshape(n * height, -1))
-    return np.asarray(tall.resize((SIDE, n * height), Image.Resampling.BILINEAR)).reshape(n, height, SIDE)
+    return np.asarray(tall.resize((SIDE, n * height), Image.Resampling.BILINEAR)).reshape(
+        n, height, SIDE
+    )
 
 
 def _cosines() -> np.ndarray:
-    """Rows of the DCT-II matrix for frequencies 1 to KEPT: a change of brightness alone moves none of them."""
+    """Rows of the DCT-II matrix for frequencies 1 to KEPT: a change of brightness alone moves none
+    of them.
+    """
     places = (2 * np.arange(SIDE) + 1) * np.pi / (2 * SIDE)
     return np.cos(np.arange(1, KEPT + 1)[:, None] * places[None])

@@ -1,4 +1,6 @@
-"""Joining: several sets become one, with people kept apart by their dataset's name and classes that all understand."""
+"""Joining: several sets become one, with people kept apart by their dataset's name and classes that
+all understand.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -31,29 +33,38 @@ Origin = tuple[str, str]
 class JoinSpec(Spec):
     """Several runs of faces put together, and the classes that they are brought to.
 
-    `common` are the classes that all sets show, `union` all that any shows, and `megc2019` the three of MEGC 2019.
+    `common` are the classes that all sets show, `union` all that any shows, and `megc2019` the
+    three of MEGC 2019.
     """
 
     stage: ClassVar[str] = "join"
     faces: tuple[str, ...] = Field(min_length=2)
     classes: Classes = "common"
-    same_subject: dict[str, str] = Field(default_factory=dict)  # dataset:name of a subject -> another name of theirs
-    subjects_as_written: bool = False  # spellings are never one person's, unless `same_subject` says so
+    same_subject: dict[str, str] = Field(
+        default_factory=dict
+    )  # dataset:name of a subject -> another name of theirs
+    subjects_as_written: bool = (
+        False  # spellings are never one person's, unless `same_subject` says so
+    )
 
 
-def join(parts: Sequence[Faces], classes: Classes = "common", readers: dict[str, str] | None = None) -> Faces:
+def join(
+    parts: Sequence[Faces], classes: Classes = "common", readers: dict[str, str] | None = None
+) -> Faces:
     """Return the images of all `parts`, with the emotions that `classes` leaves.
 
-    `readers` says which reader read each dataset: MEGC 2019 folds each its own way. Emotions that a set has folded to
-    negative, positive and surprise already stay so.
+    `readers` says which reader read each dataset: MEGC 2019 folds each its own way. Emotions that a
+    set has folded to negative, positive and surprise already stay so.
 
-    Raises DataError if sizes or channels differ, an image stands in two parts, no emotion is common, or nothing is
-    left.
+    Raises DataError if sizes or channels differ, an image stands in two parts, no emotion is
+    common, or nothing is left.
     """
     if classes == "megc2019":
         parts = [_as_megc(part, readers or {}) for part in parts]
     shared = [
-        key for key, times in Counter(key for part in parts for key in set(part.index["key"])).items() if times > 1
+        key
+        for key, times in Counter(key for part in parts for key in set(part.index["key"])).items()
+        if times > 1
     ]
     if shared:
         raise DataError(
@@ -69,8 +80,10 @@ def join(parts: Sequence[Faces], classes: Classes = "common", readers: dict[str,
     ):
         number = made.index(True)
         raise DataError(
-            f"real and synthetic pictures must be joined with what the generator has seen, and set {number + 1} of "
-            f"{len(parts)} holds generated pictures without it, as a release does; join sets of real pictures"
+            "real and synthetic pictures must be joined with what the generator has seen, and "
+            f"set {number + 1} of "
+            f"{len(parts)} holds generated pictures without it, as a release does; join sets of "
+            "real pictures"
         )
     whole = concat(parts)
     if classes != "common":
@@ -78,15 +91,19 @@ def join(parts: Sequence[Faces], classes: Classes = "common", readers: dict[str,
     common = set.intersection(*(set(part.classes) for part in parts))
     if not common:
         shown = "; ".join(", ".join(part.classes) for part in parts)
-        raise DataError(f"the sets must have some class in common, and have none: {shown}; use classes = 'union'")
+        raise DataError(
+            f"the sets must have some class in common, and have none: {shown}; use classes = "
+            "'union'"
+        )
     return whole.select(whole.index["emotion"].isin(sorted(common)).to_numpy(dtype=bool))
 
 
 def run(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
-    """Make the run of `spec` in `store`: faces, sheet.png and summary.json; what is left out is told on stderr.
+    """Make the run of `spec` in `store`: faces, sheet.png and summary.json; what is left out is
+    told on stderr.
 
-    Raises DataError if two different datasets have one name, or one dataset two, since then two people would be one, or
-    one person two.
+    Raises DataError if two different datasets have one name, or one dataset two, since then two
+    people would be one, or one person two.
     """
     runs = [store.run(name) for name in spec.faces]
     spec = spec.model_copy(update={"faces": tuple(run.name for run in runs)})
@@ -102,24 +119,34 @@ def run(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
 
     def build(out: Path, scratch: Path) -> None:
         table = whole.index.groupby("dataset")["emotion"].value_counts().unstack(fill_value=0)
-        write(whole, out, {"datasets": table.to_dict("index"), "left_out": sum(map(len, parts)) - len(whole)})
+        write(
+            whole,
+            out,
+            {"datasets": table.to_dict("index"), "left_out": sum(map(len, parts)) - len(whole)},
+        )
 
     return store.make(spec, build, alias)
 
 
 def _as_megc(part: Faces, readers: dict[str, str]) -> Faces:
-    """Return the faces of a part in the classes of MEGC 2019, each of its datasets folded its own way."""
+    """Return the faces of a part in the classes of MEGC 2019, each of its datasets folded its own
+    way.
+    """
     folded = []
     for name in sorted(set(part.index["dataset"])):
         side = part.select((part.index["dataset"] == name).to_numpy(dtype=bool))
-        if set(side.classes) & FOLDED:  # labelled like that, as SMIC is; what 4DME has beside is left out
+        if (
+            set(side.classes) & FOLDED
+        ):  # labelled like that, as SMIC is; what 4DME has beside is left out
             side = side.select(side.index["emotion"].isin(THREE).to_numpy(dtype=bool))
         folded.append(fold_classes(side, MEGC.get(readers.get(name, ""), MEGC_OTHERS)))
     return concat(folded)
 
 
 def _origins(run: Run, faces: Faces, store: Store) -> dict[str, Origin]:
-    """Return where each dataset in a run comes from; one that was not ingested comes from the run that began it."""
+    """Return where each dataset in a run comes from; one that was not ingested comes from the run
+    that began it.
+    """
     found: dict[str, Origin] = {}
     begun, todo = run.name, [run.name]
     while todo:
@@ -138,18 +165,22 @@ def _require_own_names(origins: Sequence[dict[str, Origin]]) -> None:
     for name, origin in (pair for found in origins for pair in found.items()):
         if named.setdefault(name, origin) != origin:
             raise DataError(
-                f"each dataset must have a name of its own, and two different ones are called '{name}': the person "
+                "each dataset must have a name of its own, and two different ones are called "
+                f"'{name}': the person "
                 f"{name}:1 would be somebody else in each; ingest one again with another --name"
             )
         if names.setdefault(origin, name) != name:
             raise DataError(
-                f"each person must have one name, and the same files were ingested as '{names[origin]}' and as "
+                "each person must have one name, and the same files were ingested as "
+                f"'{names[origin]}' and as "
                 f"'{name}': everybody would stand there as two; join one of them"
             )
 
 
 def _one_name_each(whole: Faces, spec: JoinSpec) -> tuple[Faces, People]:
-    """Return the faces with one name for each person, as far as spellings within a dataset and the spec tell."""
+    """Return the faces with one name for each person, as far as spellings within a dataset and the
+    spec tell.
+    """
     index, seen = whole.index, whole.seen
     counts = Counter(index["subject"])
     if seen is not None:
@@ -165,11 +196,15 @@ def _renamed(table: pd.DataFrame, known: People) -> pd.DataFrame:
     subjects = [known.names.get(name, "") for name in table["subject"]]
     triples = zip(table["clip"], table["subject"], subjects, strict=True)
     clips = [renamed(clip, old, new) for clip, old, new in triples]
-    return table.assign(subject=pd.Series(subjects, dtype="str"), clip=pd.Series(clips, dtype="str"))
+    return table.assign(
+        subject=pd.Series(subjects, dtype="str"), clip=pd.Series(clips, dtype="str")
+    )
 
 
 def _tell(parts: Sequence[Faces], whole: Faces, known: People) -> None:
-    """Say what was left out, which pictures stand in several datasets, and whose names are one or look alike."""
+    """Say what was left out, which pictures stand in several datasets, and whose names are one or
+    look alike.
+    """
     keys = set(whole.index["key"])
     lost = Counter(
         emotion
@@ -184,9 +219,15 @@ def _tell(parts: Sequence[Faces], whole: Faces, known: People) -> None:
     if known.folded:
         say(f"taken for one person, --subjects-as-written tells them apart: {listed(known.folded)}")
     if known.alike:
-        say(f"names that look alike, --same-subject NAME=OTHER says that two are one person's: {listed(known.alike)}")
+        say(
+            "names that look alike, --same-subject NAME=OTHER says that two are one person's: "
+            f"{listed(known.alike)}"
+        )
     pairs = whole.index.drop_duplicates(["sha256", "dataset"])
     twins = int(pairs["sha256"].duplicated().sum())
     if twins:
         are = "picture is" if twins == 1 else "pictures are"
-        say(f"{twins:,} {are} equal, pixel by pixel, in several datasets: the same people may stand in them")
+        say(
+            f"{twins:,} {are} equal, pixel by pixel, in several datasets: the same people may "
+            "stand in them"
+        )

@@ -1,7 +1,8 @@
-"""Licences: what the owners of a set allow, and whether a release asks for no less than its sources do.
+"""Licences: what the owners of a set allow, and whether a release asks for no less than its sources
+do.
 
-What is not known to be allowed is `unknown`, and never taken for a yes. Terms change: read the agreement that you
-signed; it holds where this list differs.
+What is not known to be allowed is `unknown`, and never taken for a yes. Terms change: read the
+agreement that you signed; it holds where this list differs.
 """
 
 import re
@@ -46,9 +47,10 @@ _ZERO = re.compile(r"^cc-?0(?:-1\.0)?\Z")
 class Terms:
     """What the owners of a set allow.
 
-    `originals` and `derived`: may its images, and what was made from them, be passed on. `conditions` are keys of
-    CONDITIONS. `blocked` are people, by the set's own names, of whom nothing may be published. `withdrawn` says why a
-    set is no longer given out. `source` is where all of this was read.
+    `originals` and `derived`: may its images, and what was made from them, be passed on.
+    `conditions` are keys of CONDITIONS. `blocked` are people, by the set's own names, of whom
+    nothing may be published. `withdrawn` says why a set is no longer given out. `source` is where
+    all of this was read.
     """
 
     name: str
@@ -64,7 +66,9 @@ _ASKED = ("by", "nc", "research", "agreement")
 _STRICT = ("yes", "unknown", "no")
 
 
-def _asked(name: str, source: str, derived: Answer = "unknown", blocked: tuple[str, ...] = ()) -> Terms:
+def _asked(
+    name: str, source: str, derived: Answer = "unknown", blocked: tuple[str, ...] = ()
+) -> Terms:
     """Terms of a set that is handed out on request, for research alone."""
     return Terms(name, "no", derived, _ASKED, blocked, source=source)
 
@@ -89,26 +93,56 @@ KNOWN: Mapping[str, Terms] = {
     "oulucasia": _asked("Oulu-CASIA", "the form of the University of Oulu"),
     "mmi": _asked("MMI", "registration with its owners"),
     "affectnet": _asked("AffectNet", "given to heads of laboratories alone"),
-    "rafdb": _asked("RAF-DB", "whdeng.cn: no redistribution of images or of derived data", derived="no"),
-    "rafce": _asked("RAF-CE", "whdeng.cn: no redistribution of images or of derived data", derived="no"),
-    "celeba": _asked("CelebA", "its terms: images and derived data for research alone, not passed on", derived="no"),
-    "fer2013": Terms("FER2013", source="gathered from the web; no licence of the pictures' owners is known"),
-    "ferplus": Terms("FER+", source="gathered from the web; no licence of the pictures' owners is known"),
+    "rafdb": _asked(
+        "RAF-DB", "whdeng.cn: no redistribution of images or of derived data", derived="no"
+    ),
+    "rafce": _asked(
+        "RAF-CE", "whdeng.cn: no redistribution of images or of derived data", derived="no"
+    ),
+    "celeba": _asked(
+        "CelebA",
+        "its terms: images and derived data for research alone, not passed on",
+        derived="no",
+    ),
+    "fer2013": Terms(
+        "FER2013", source="gathered from the web; no licence of the pictures' owners is known"
+    ),
+    "ferplus": Terms(
+        "FER+", source="gathered from the web; no licence of the pictures' owners is known"
+    ),
     "msceleb1m": _withdrawn("MS-Celeb-1M", "withdrawn by its owner in 2019"),
     "megaface": _withdrawn("MegaFace", "withdrawn by its owner in 2020"),
     "dukemtmc": _withdrawn("DukeMTMC", "withdrawn by its owner in 2019"),
 }
-_OTHER_NAMES = {"casmeii": "casme2", "cas(me)^2": "casmesq", "casmesquared": "casmesq", "ck": "ckplus", "ck+": "ckplus"}
-_OTHER_NAMES |= {"casmecubed": "casme3", "cas(me)^3": "casme3", "fourdme": "4dme", "ckplus48": "ckplus"}
-_OTHER_NAMES |= {"fer+": "ferplus", "fer": "fer2013", "raf": "rafdb", "ck48": "ckplus", "ck+48": "ckplus"}
+_OTHER_NAMES = {
+    "casmeii": "casme2",
+    "cas(me)^2": "casmesq",
+    "casmesquared": "casmesq",
+    "ck": "ckplus",
+    "ck+": "ckplus",
+}
+_OTHER_NAMES |= {
+    "casmecubed": "casme3",
+    "cas(me)^3": "casme3",
+    "fourdme": "4dme",
+    "ckplus48": "ckplus",
+}
+_OTHER_NAMES |= {
+    "fer+": "ferplus",
+    "fer": "fer2013",
+    "raf": "rafdb",
+    "ck48": "ckplus",
+    "ck+48": "ckplus",
+}
 
 
 def terms(reader: str, dataset: str, given: str | None, licence: str) -> Terms:
     """Return the terms of a set that was ingested by `reader` under the name `dataset`.
 
-    `licence` is what its images carry, `given` what was said by hand at ingest, if anything. A set that is known by
-    name has its owners' terms, whatever was said by hand; only a licence that stands in the folder itself (drawn faces
-    in its layout) goes before them. For all others a licence that anybody can read decides, and else nothing is known.
+    `licence` is what its images carry, `given` what was said by hand at ingest, if anything. A set
+    that is known by name has its owners' terms, whatever was said by hand; only a licence that
+    stands in the folder itself (drawn faces in its layout) goes before them. For all others a
+    licence that anybody can read decides, and else nothing is known.
     """
     known = _known(reader) or _known(dataset)
     asked = conditions(licence)
@@ -126,16 +160,31 @@ def recorded(reader: str, dataset: str, given: str | None, licence: str) -> dict
 
 
 def stricter(one: Terms, kept: Any) -> Terms:
-    """Return `one` with whatever `kept`, terms as `recorded` returned them, allows less; anything else is ignored."""
-    if not isinstance(kept, dict) or not kept.keys() >= {"originals", "derived", "conditions", "blocked"}:
+    """Return `one` with whatever `kept`, terms as `recorded` returned them, allows less; anything
+    else is ignored.
+    """
+    if not isinstance(kept, dict) or not kept.keys() >= {
+        "originals",
+        "derived",
+        "conditions",
+        "blocked",
+    }:
         return one
-    worst = {name: max(getattr(one, name), kept[name], key=_STRICT.index) for name in ("originals", "derived")}
-    lists = {name: (*dict.fromkeys([*getattr(one, name), *kept[name]]),) for name in ("conditions", "blocked")}
+    worst = {
+        name: max(getattr(one, name), kept[name], key=_STRICT.index)
+        for name in ("originals", "derived")
+    }
+    lists = {
+        name: (*dict.fromkeys([*getattr(one, name), *kept[name]]),)
+        for name in ("conditions", "blocked")
+    }
     return replace(one, **worst, **lists)
 
 
 def conditions(licence: str) -> tuple[str, ...] | None:
-    """Return what a licence asks for, nothing if it is none that is known: `cc-by-nc-4.0` asks for by and nc."""
+    """Return what a licence asks for, nothing if it is none that is known: `cc-by-nc-4.0` asks for
+    by and nc.
+    """
     name = plain(licence)
     creative = _CREATIVE.match(name)
     if creative:
@@ -158,9 +207,15 @@ def plain(licence: str) -> str:
 
 
 def looser(ours: tuple[str, ...], sources: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Say for each source, by name, what it asks for and `ours` does not; nothing if ours is as strict."""
+    """Say for each source, by name, what it asks for and `ours` does not; nothing if ours is as
+    strict.
+    """
     missing = {name: [one for one in asked if one not in ours] for name, asked in sources.items()}
-    return [f"{name} asks for: {', '.join(CONDITIONS[one] for one in lost)}" for name, lost in missing.items() if lost]
+    return [
+        f"{name} asks for: {', '.join(CONDITIONS[one] for one in lost)}"
+        for name, lost in missing.items()
+        if lost
+    ]
 
 
 def _known(name: str) -> Terms | None:

@@ -1,13 +1,15 @@
-"""torchvision beside torch's CPU build: what it needs so that it, and what imports it, can be imported.
+"""torchvision beside torch's CPU build: what it needs so that it, and what imports it, can be
+imported.
 
-PyPI's torchvision for Linux is linked to torch's CUDA libraries (libtorch_cuda, libc10_cuda). Beside the CPU
-build of torch its compiled operators do not load, and importing it fails on two operators that it then describes
-without having them. Here the two are declared without a body, once torchvision has found that its library does not
-load. Where the library does load, nothing is changed. Calling an operator still ends in torchvision's own message
-that it has none.
+PyPI's torchvision for Linux is linked to torch's CUDA libraries (libtorch_cuda, libc10_cuda).
+Beside the CPU build of torch its compiled operators do not load, and importing it fails on two
+operators that it then describes without having them. Here the two are declared without a body, once
+torchvision has found that its library does not load. Where the library does load, nothing is
+changed. Calling an operator still ends in torchvision's own message that it has none.
 
-torch calls `prepare` whenever it is imported (the entry point `torch.backends` of pyproject.toml), so that a plain
-`import timm` works wherever mien is installed. Where TORCH_DEVICE_BACKEND_AUTOLOAD=0 is set, call it by hand.
+torch calls `prepare` whenever it is imported (the entry point `torch.backends` of pyproject.toml),
+so that a plain `import timm` works wherever mien is installed. Where
+TORCH_DEVICE_BACKEND_AUTOLOAD=0 is set, call it by hand.
 """
 
 import sys
@@ -23,7 +25,9 @@ _LIBRARIES: list[Any] = []  # a declared operator lives as long as its library o
 
 
 def prepare() -> None:
-    """Declare what torchvision lacks: now, if it has tried to load its library, or else as soon as it has."""
+    """Declare what torchvision lacks: now, if it has tried to load its library, or else as soon as
+    it has.
+    """
     if EXTENSION in sys.modules:
         _declare(sys.modules[EXTENSION])
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -45,10 +49,16 @@ def _declare(extension: ModuleType) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds `torchvision.extension` as Python does, for `_Declaring` to load; it finds no other module."""
+    """Finds `torchvision.extension` as Python does, for `_Declaring` to load; it finds no other
+    module.
+    """
 
-    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return where torchvision's extension is, to be loaded by `_Declaring`; nothing for any other module."""
+    def find_spec(
+        self, fullname: str, path: Any, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where torchvision's extension is, to be loaded by `_Declaring`; nothing for any
+        other module.
+        """
         if fullname != EXTENSION:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

@@ -1,7 +1,9 @@
-"""What comes from outside: files that may be anything, names that may hold anything, and a system that refuses.
+"""What comes from outside: files that may be anything, names that may hold anything, and a system
+that refuses.
 
-Texts are read with a limit and only from regular files, control characters are printed visibly, files that a system
-leaves in any folder are known by name, and errors of the system become one message that says what to do.
+Texts are read with a limit and only from regular files, control characters are printed visibly,
+files that a system leaves in any folder are known by name, and errors of the system become one
+message that says what to do.
 """
 
 import errno
@@ -22,7 +24,8 @@ _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 _FOREIGN = re.compile(
     r"(\.DS_Store|\.AppleDouble|\.LSOverride|\.Spotlight-V100|\.Trashes|\.Trash-[0-9]+|\.TemporaryItems"
     r"|\.DocumentRevisions-V100|\.fseventsd|\.VolumeIcon\.icns|\.apdisk|\._.*|Icon\r|__MACOSX"
-    r"|thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information"
+    r"|thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume "
+    r"Information"
     r"|\.nfs[0-9a-f]+|\.fuse_hidden.*|\.smbdelete.*|\.directory|\.hidden|lost\+found|\.snapshots?|~snapshot"
     r"|@eaDir|@tmp|#recycle|\.~lock\..*#|~\$.*|\.stfolder.*|\.stignore|\.stversions|\.syncthing\..*\.tmp"
     r"|\.dropbox(\.attr|\.cache)?|\.owncloudsync\.log|\.sync_[0-9a-f]+\.db(-shm|-wal)?|\.ipynb_checkpoints)",
@@ -47,9 +50,11 @@ _TODO = {
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
-    """Return a text that a terminal prints as it is: control, format and direction characters become escapes.
+    """Return a text that a terminal prints as it is: control, format and direction characters
+    become escapes.
 
-    An ESC becomes the four letters `\\x1b`, a zero-width space `\\u200b`; the characters of `keep` stay.
+    An ESC becomes the four letters `\\x1b`, a zero-width space `\\u200b`; the characters of `keep`
+    stay.
     """
     if text.isprintable():
         return text
@@ -62,13 +67,21 @@ def _escaped(char: str) -> str:
         return char
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is no text
         return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )
 
 
 def foreign(path: PurePath | str) -> bool:
-    """Whether a file or folder is one that a system, a file server or a viewer leaves anywhere, such as .DS_Store.
+    """Whether a file or folder is one that a system, a file server or a viewer leaves anywhere,
+    such as .DS_Store.
 
-    What lies in such a folder is foreign too, so `path` should be relative to a folder that is ours.
+    What lies in such a folder is foreign too, so `path` should be relative to a folder that is
+    ours.
     """
     return any(_FOREIGN.fullmatch(part) for part in PurePath(path).parts)
 
@@ -77,17 +90,23 @@ def foreign(path: PurePath | str) -> bool:
 
 
 def expanded(path: Path) -> Path:
-    """Return the path with `~` and `~user` replaced; raises UsageError for a user that this machine does not have."""
+    """Return the path with `~` and `~user` replaced; raises UsageError for a user that this machine
+    does not have.
+    """
     try:
         return path.expanduser()
     except RuntimeError:
         raise UsageError(
-            f"{path} begins with the home folder of a user who is not known here; write the whole path"
+            f"{path} begins with the home folder of a user who is not known here; write the whole "
+            "path"
         ) from None
 
 
-def read_file(path: Path, what: str = "a file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError) -> bytes:
-    """Return the bytes of a regular file of at most `most` bytes; `what` it must be is said in complaints.
+def read_file(
+    path: Path, what: str = "a file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError
+) -> bytes:
+    """Return the bytes of a regular file of at most `most` bytes; `what` it must be is said in
+    complaints.
 
     Raises `fault` if it is missing, a folder, a pipe or a device, too large, or cannot be read.
     """
@@ -96,23 +115,35 @@ def read_file(path: Path, what: str = "a file", most: int = TEXT_BYTES, fault: t
         if stat.S_ISDIR(state.st_mode):
             raise fault(f"{path} must be {what}, and is a folder; check the path")
         if not stat.S_ISREG(state.st_mode):
-            raise fault(f"{path} must be {what}, and is a pipe, a socket or a device; save it as a file first")
+            raise fault(
+                f"{path} must be {what}, and is a pipe, a socket or a device; save it as a file "
+                "first"
+            )
         with path.open("rb") as file:
             data = file.read(most + 1)
     except FileNotFoundError:
         raise fault(f"there must be {what} at {path}, and there is none; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise fault(f"{path} must be {what} that can be read, and is not: {reason}; check the path") from None
+        raise fault(
+            f"{path} must be {what} that can be read, and is not: {reason}; check the path"
+        ) from None
     if len(data) > most:
-        raise fault(f"{path} must be {what} of at most {most >> 20} MB, and is larger; check that it is the right file")
+        raise fault(
+            f"{path} must be {what} of at most {most >> 20} MB, and is larger; check that it is "
+            "the right file"
+        )
     return data
 
 
 def read_text(
-    path: Path, what: str = "a text file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError
+    path: Path,
+    what: str = "a text file",
+    most: int = TEXT_BYTES,
+    fault: type[UsageError] = DataError,
 ) -> str:
-    """Return the text of a regular file in UTF-8, with or without a byte-order mark, as `read_file` reads it.
+    """Return the text of a regular file in UTF-8, with or without a byte-order mark, as `read_file`
+    reads it.
 
     Raises `fault` also if it is in no UTF-8, or holds NUL bytes.
     """
@@ -121,9 +152,14 @@ def read_text(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise fault(f"{path} must be {what}, written in UTF-8, and line {line} is not; save it as UTF-8") from None
+        raise fault(
+            f"{path} must be {what}, written in UTF-8, and line {line} is not; save it as UTF-8"
+        ) from None
     if "\0" in text:
-        raise fault(f"{path} must be {what}, and holds NUL bytes, which no text has; check that it is the right file")
+        raise fault(
+            f"{path} must be {what}, and holds NUL bytes, which no text has; check that it is the "
+            "right file"
+        )
     return text
 
 
@@ -135,19 +171,26 @@ def no_room(error: BaseException) -> bool:
     for one in _chain(error):
         if isinstance(one, OSError) and (one.errno in NO_ROOM or _SHORT.search(str(one))):
             return True
-        if isinstance(one, OSError | RuntimeError | ValueError) and any(text in str(one) for text in _FULL):
+        if isinstance(one, OSError | RuntimeError | ValueError) and any(
+            text in str(one) for text in _FULL
+        ):
             return True
     return False
 
 
 def told(error: OSError, place: Path | str = "") -> str:
-    """Return an error of the system as a message: where (`place` where the error does not say), what, what to do."""
+    """Return an error of the system as a message: where (`place` where the error does not say),
+    what, what to do.
+    """
     where = error.filename if isinstance(error.filename, str | bytes) else place
     path = os.fsdecode(where) if where else ""
     reason = error.strerror or str(error) or type(error).__name__
     if no_room(error):
         at = f" on the disk of {path}" if path else ""
-        return f"there is no room left{at} ({reason}); make room there, and give the same command again"
+        return (
+            f"there is no room left{at} ({reason}); make room there, and give the same command "
+            "again"
+        )
     todo = _TODO.get(error.errno or 0, "mend that, or choose another path")
     return f"{path}: {reason}; {todo}" if path else f"{reason}; {todo}"
 

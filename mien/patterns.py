@@ -1,4 +1,6 @@
-"""Regular expressions that users give: whatever they hold, they end soon, with one message if they cannot be used."""
+"""Regular expressions that users give: whatever they hold, they end soon, with one message if they
+cannot be used.
+"""
 
 import time
 from collections.abc import Sequence
@@ -15,7 +17,9 @@ Match = regex.Match[str]
 
 
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Return a user's pattern, compiled; raises ValueError, which says what is wrong with it, if that cannot be."""
+    """Return a user's pattern, compiled; raises ValueError, which says what is wrong with it, if
+    that cannot be.
+    """
     if len(pattern) > LONGEST:
         raise ValueError(f"must have {LONGEST:,} characters or fewer, and has {len(pattern):,}")
     try:
@@ -23,13 +27,17 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     except (regex.error, ValueError) as error:
         raise ValueError(f"must be a regular expression, and is not: {error}") from None
     except (RecursionError, OverflowError, MemoryError):
-        raise ValueError("must be a regular expression of ordinary size: it nests or repeats too much") from None
+        raise ValueError(
+            "must be a regular expression of ordinary size: it nests or repeats too much"
+        ) from None
 
 
 def search_all(pattern: str, texts: Sequence[str], what: str) -> list[Match | None]:
-    """Return what a pattern that `compiled` takes finds first in each text, nothing where it finds nothing.
+    """Return what a pattern that `compiled` takes finds first in each text, nothing where it finds
+    nothing.
 
-    Raises DataError, where `what` names the pattern, if that takes longer than any useful pattern does.
+    Raises DataError, where `what` names the pattern, if that takes longer than any useful pattern
+    does.
     """
     search = compiled(pattern).search
     ends = time.monotonic() + SET_S + 0.001 * len(texts)
@@ -46,6 +54,7 @@ def search_all(pattern: str, texts: Sequence[str], what: str) -> list[Match | No
 
 def _endless(pattern: str, text: str, what: str) -> DataError:
     return DataError(
-        f"{what} must be searched quickly, and '{pattern[:100]}' takes too long on '{text[-100:]}': it repeats what "
+        f"{what} must be searched quickly, and '{pattern[:100]}' takes too long on "
+        f"'{text[-100:]}': it repeats what "
         "repeats itself, as (a+)+ does; write it with one repetition, such as (a+)"
     )

@@ -1,4 +1,6 @@
-"""Progress on long work: a bar with an estimate on a terminal, one line at a time elsewhere. All of it on stderr."""
+"""Progress on long work: a bar with an estimate on a terminal, one line at a time elsewhere. All of
+it on stderr.
+"""
 
 import sys
 import time
@@ -15,8 +17,8 @@ from mien.outside import visible
 class _Terminal:
     """A standard stream, whatever it is when it is written to, as rich needs it.
 
-    The command line lets no control characters through its streams, but for those of rich itself, which go by the
-    stream's `terminal`.
+    The command line lets no control characters through its streams, but for those of rich itself,
+    which go by the stream's `terminal`.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,7 +30,9 @@ class _Terminal:
 
 
 def console(stream: str = "stdout", width: int | None = None) -> Console:
-    """Return a console of rich for `stdout` or `stderr` that takes texts as they are: no markup, no emoji codes."""
+    """Return a console of rich for `stdout` or `stderr` that takes texts as they are: no markup, no
+    emoji codes.
+    """
     file: Any = _Terminal(stream)
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
@@ -58,7 +62,11 @@ class Tracker:
             self._last = now
             rate = (done - self._first) / (now - self._began)
             left = f", {duration((self.total - done) / rate)} left" if rate > 0 else ""
-            print(f"{self.label}: {done}/{self.total}{left}{'  ' + note if note else ''}", file=sys.stderr, flush=True)
+            print(
+                f"{self.label}: {done}/{self.total}{left}{'  ' + note if note else ''}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 @contextmanager
@@ -69,7 +77,13 @@ def track(label: str, total: int) -> Iterator[Tracker]:
         label_column, note_column = (
             TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}")
         )
-        columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note_column)
+        columns = (
+            label_column,
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            note_column,
+        )
         with Progress(*columns, console=CONSOLE, transient=True) as bar:
             bar.add_task(tracker.label, total=total, note="")
             tracker._bar = bar
@@ -105,7 +119,9 @@ def duration(seconds: float) -> str:
 
 
 def many(number: int, name: str, several: str = "") -> str:
-    """Return a number of things: `1 clip`, `2,000 clips`, `3 classes`, `2 copies`; `several` is an irregular plural."""
+    """Return a number of things: `1 clip`, `2,000 clips`, `3 classes`, `2 copies`; `several` is an
+    irregular plural.
+    """
     return f"{number:,} {name if number == 1 else several or plural(name)}"
 
 

@@ -1,4 +1,5 @@
-"""What the preprint prints: Tables 1 to 15 of Preprints 197486 (4 February 2026, CC BY 4.0), to stand beside ours.
+"""What the preprint prints: Tables 1 to 15 of Preprints 197486 (4 February 2026, CC BY 4.0), to
+stand beside ours.
 
 Emotions, settings and models carry the names that mien uses. Nothing here was measured by mien.
 """
@@ -35,16 +36,33 @@ TABLE_2 = {
 TOTALS = {"TABLE_1": 17124, "TABLE_2": 15464}
 """The totals as printed under Tables 1 and 2."""
 
-CLIPS = {"others": 99, "disgust": 63, "happiness": 32, "repression": 27, "surprise": 25, "sadness": 7, "fear": 2}
+CLIPS = {
+    "others": 99,
+    "disgust": 63,
+    "happiness": 32,
+    "repression": 27,
+    "surprise": 25,
+    "sadness": 7,
+    "fear": 2,
+}
 """Clips a class in the 255 rows of CASME II's own sheet, which the preprint does not print."""
 
-SETTINGS = {"real_to_real": 1, "synthetic_to_synthetic": 2, "real_to_synthetic": 3, "synthetic_to_real": 4}
+SETTINGS = {
+    "real_to_real": 1,
+    "synthetic_to_synthetic": 2,
+    "real_to_synthetic": 3,
+    "synthetic_to_real": 4,
+}
 """The preprint's number of each setting that it has."""
 
 MODELS = {"vgg16": "VGG-16", "resnet50": "ResNet 50", "inception_v3": "Inception V3"}
 """The models, as the preprint writes them."""
 
-ABLATIONS = {"none": "plain", "augmentation": "data augmentation", "freezing": "30 % of the layers frozen"}
+ABLATIONS = {
+    "none": "plain",
+    "augmentation": "data augmentation",
+    "freezing": "30 % of the layers frozen",
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +139,9 @@ ACCURACY: dict[tuple[str, str], dict[str, Cell]] = {
         Cell((99.51, 99.52, 99.50, 99.55, 99.57), 99.53),
     ),
 }
-"""Tables 3 to 14: (setting, ablation) -> model -> five trials and their printed average, in per cent."""
+"""Tables 3 to 14: (setting, ablation) -> model -> five trials and their printed average, in per
+cent.
+"""
 
 NUMBERS = {key: 3 + place for place, key in enumerate(ACCURACY)}
 """The number of the preprint's table for each (setting, ablation)."""
@@ -145,7 +165,11 @@ TABLE_15 = (
     Work("TLCNN [27]", "CASME II", 69.10),
     Work("SVM with Knowledge Distillation [38]", "CASME II", 72.60),
     Work("Pre-trained ResNet 50 [17]", "CASME II", 98.41),
-    Work("Modified VGG-Net with CGAN [39]", "Trained on AI-generated Oulu and test on AI-generated CK+", 90.37),
+    Work(
+        "Modified VGG-Net with CGAN [39]",
+        "Trained on AI-generated Oulu and test on AI-generated CK+",
+        90.37,
+    ),
     Work("VGG-16 with LAUN improved StarGAN [3]", "AI-generated MMI", 98.30),
     Work("Proposed Pre-trained VGG-16", "CASME II", 99.33, True),
     Work(
@@ -201,20 +225,29 @@ CONTRADICTIONS = (
     ),
 )
 
-FROZEN_SHARE = {"section 3.3, Configuration 2, heading": 30, "section 3.3, Configuration 2, text": 50}
-"""The share of the learnable layers that the preprint says it freezes, in per cent, by where it says so."""
+FROZEN_SHARE = {
+    "section 3.3, Configuration 2, heading": 30,
+    "section 3.3, Configuration 2, text": 50,
+}
+"""The share of the learnable layers that the preprint says it freezes, in per cent, by where it
+says so.
+"""
 
 
 def average(setting: str, model: str, ablation: str = "none") -> float | None:
-    """Return the printed average accuracy in per cent, or nothing where the preprint has no such cell."""
+    """Return the printed average accuracy in per cent, or nothing where the preprint has no such
+    cell.
+    """
     cell = ACCURACY.get((setting, ablation), {}).get(model)
     return None if cell is None else cell.average
 
 
 def improved(ablation: str) -> tuple[int, int]:
-    """Return in how many cells the printed average with `ablation` is above the plain one, and of how many.
+    """Return in how many cells the printed average with `ablation` is above the plain one, and of
+    how many.
 
-    The abstract says that both ablations "have significantly improved the performance of the models".
+    The abstract says that both ablations "have significantly improved the performance of the
+    models".
     """
     pairs = [
         (cell.average, ACCURACY[setting, "none"][model].average)

@@ -1,7 +1,9 @@
-"""Reports: what studies found, as one HTML file that opens anywhere, as Markdown, LaTeX, and tables for programs.
+"""Reports: what studies found, as one HTML file that opens anywhere, as Markdown, LaTeX, and tables
+for programs.
 
-All of it is worked out from the records and predictions of finished trials, so a report can be made at any time. Given
-more than one study, such as the same grid by frame and by subject, they stand side by side and beside the preprint.
+All of it is worked out from the records and predictions of finished trials, so a report can be made
+at any time. Given more than one study, such as the same grid by frame and by subject, they stand
+side by side and beside the preprint.
 """
 
 import base64
@@ -36,35 +38,48 @@ METRICS = {"accuracy": "accuracy, %", "uf1": "UF1", "uar": "UAR"}
 NOTICES = {
     "frame": (
         "As published: test frames seen in training",
-        "Single frames are split at random, so each test frame has neighbours from the same clip of the same person in "
-        "the training set, and one generator was trained on all frames, those of the tests among them. Any method that "
-        "remembers faces scores high here. These numbers say nothing about people that were not in the training set.",
+        "Single frames are split at random, so each test frame has neighbours from the same clip "
+        "of the same person in "
+        "the training set, and one generator was trained on all frames, those of the tests among "
+        "them. Any method that "
+        "remembers faces scores high here. These numbers say nothing about people that were not "
+        "in the training set.",
     ),
     "clip": (
         "Test clips unseen, people seen",
-        "No clip stands on both sides of a split, and each fold has a generator of its own that was trained on the "
-        "training side of that fold alone. The people in the tests do occur in training, in other clips.",
+        "No clip stands on both sides of a split, and each fold has a generator of its own that "
+        "was trained on the "
+        "training side of that fold alone. The people in the tests do occur in training, in other "
+        "clips.",
     ),
     "subject": (
         "Test people unseen",
-        "Nobody stands on both sides of a split, and each fold has a generator of its own that was trained on the "
-        "training side of that fold alone. Every test on real faces was checked for this before it was made.",
+        "Nobody stands on both sides of a split, and each fold has a generator of its own that "
+        "was trained on the "
+        "training side of that fold alone. Every test on real faces was checked for this before "
+        "it was made.",
     ),
     "dataset": (
         "Test datasets unseen",
-        "No dataset stands on both sides of a split: each fold is tested on people, cameras and coders that neither "
-        "classifier nor generator met. Whether somebody was photographed for two of the datasets, nobody can tell from "
+        "No dataset stands on both sides of a split: each fold is tested on people, cameras and "
+        "coders that neither "
+        "classifier nor generator met. Whether somebody was photographed for two of the datasets, "
+        "nobody can tell from "
         "their names. Intervals are over people, and say nothing of yet another dataset.",
     ),
 }
 SYNTHETIC_TEST = (
-    "Tests on synthetic faces show whether classifier and generator agree, not how well people are read: the synthetic "
+    "Tests on synthetic faces show whether classifier and generator agree, not how well people "
+    "are read: the synthetic "
     "test images come from a generator that learnt from the training side."
 )
 ALARM = (
-    "Accuracies above 95 % on people never seen are rare, and a leak is likelier. Look for the same person under two "
-    "names; for near-duplicate images across people; for borders, stamps or compression in the pictures that give the "
-    "label away; for a folder that was ingested twice under two names; for synthetic images from outside this study, "
+    "Accuracies above 95 % on people never seen are rare, and a leak is likelier. Look for the "
+    "same person under two "
+    "names; for near-duplicate images across people; for borders, stamps or compression in the "
+    "pictures that give the "
+    "label away; for a folder that was ingested twice under two names; for synthetic images from "
+    "outside this study, "
     "whose generator saw the test people."
 )
 MINUS = "\u2212"
@@ -72,19 +87,28 @@ MANY = 6  # confusion matrices that are shown without being asked for
 WIDTH = 140  # columns of a table where no terminal says how many there are
 
 
-def make(studies: str | Sequence[str], store: Store, out: Path | None = None, real_faces: bool | None = None) -> Path:
-    """Write report.html, report.md, tables.tex, tables.csv and figures of studies; return the path of the HTML file.
+def make(
+    studies: str | Sequence[str],
+    store: Store,
+    out: Path | None = None,
+    real_faces: bool | None = None,
+) -> Path:
+    """Write report.html, report.md, tables.tex, tables.csv and figures of studies; return the path
+    of the HTML file.
 
-    The page shows some real faces if `real_faces`; by default those of studies all of whose sources have free licences.
-    Where they are not shown, no synthetic image is that is a copy of one. Each of `studies` is a name or a run. `out`
-    is report-NAME by default, with all their names. Raises StoreError if a study was never run, UsageError if one is
-    named twice.
+    The page shows some real faces if `real_faces`; by default those of studies all of whose sources
+    have free licences. Where they are not shown, no synthetic image is that is a copy of one. Each
+    of `studies` is a name or a run. `out` is report-NAME by default, with all their names. Raises
+    StoreError if a study was never run, UsageError if one is named twice.
     """
     named = [studies] if isinstance(studies, str) else list(studies)
     found = [Study(one, store) for one in named]
     titles = [one.title for one in found]
     if not found or len(set(titles)) < len(titles):
-        raise UsageError(f"a report must be made of studies, each named once; given: {', '.join(map(str, named))}")
+        raise UsageError(
+            "a report must be made of studies, each named once; given: "
+            f"{', '.join(map(str, named))}"
+        )
     folder = expanded(out or Path(f"report-{'-'.join(titles)}"))
     folders.fillable(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,18 +131,27 @@ def make(studies: str | Sequence[str], store: Store, out: Path | None = None, re
         writer: csv.DictWriter[str] = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
         for one in found:
-            writer.writerows({name: escape.cell(value) for name, value in row.items()} for row in csv_rows(one))
+            writer.writerows(
+                {name: escape.cell(value) for name, value in row.items()} for row in csv_rows(one)
+            )
     for text in dict.fromkeys(text for one in found for text in one.altered):
         say(f"left out: {text}")
     for licence in dict.fromkeys(one.licence for one in found if one.restricted and real_faces):
         say(f"{folder} contains images of {licence}; do not publish")
-    if real_faces is None and (shut := dict.fromkeys(name for one in found for name in one.withheld)):
-        say(f"real faces are not shown in {folder / 'report.html'}: no free licence is known of {', '.join(shut)}")
+    if real_faces is None and (
+        shut := dict.fromkeys(name for one in found for name in one.withheld)
+    ):
+        say(
+            f"real faces are not shown in {folder / 'report.html'}: no free licence is known of "
+            f"{', '.join(shut)}"
+        )
     return folder / "report.html"
 
 
 def terminal(study: str, store: Store) -> Table:
-    """Return the settings table of a study for the terminal: each cell with its controls under it."""
+    """Return the settings table of a study for the terminal: each cell with its controls under
+    it.
+    """
     found = Study(study, store)
     several = len(found.ablations) > 1
     cells = [cell for cell in found.cells if cell.level == "images"]
@@ -134,7 +167,9 @@ def terminal(study: str, store: Store) -> Table:
             name = label(found, cell.classifier) + (f" {cell.ablation}" if several else "")
             old = [f"{cell.published:.2f}" if cell.published else ""] * printed
             mark = f" {LOW}" if low(found, cell, "accuracy") else ""
-            table.add_row(SETTINGS[setting] if not place else "", _plain(name + mark), *_brief(cell), *old)
+            table.add_row(
+                SETTINGS[setting] if not place else "", _plain(name + mark), *_brief(cell), *old
+            )
         for name, cell in found.floors(setting, "images"):
             table.add_row("", _plain(f"  {name}"), *_brief(cell), style="dim")
     failed = f", {len(found.failed)} failed" if found.failed else ""
@@ -148,13 +183,20 @@ def terminal(study: str, store: Store) -> Table:
 
 
 def _legend(study: Study) -> str:
-    """Say in lines how the two answers that never look at a face differ, of those that the table shows."""
+    """Say in lines how the two answers that never look at a face differ, of those that the table
+    shows.
+    """
     names = {name for setting in study.settings for name, _ in study.floors(setting, "images")}
     texts = {
         "constant answer": "always the commonest class of the test images",
         "majority": "always the commonest class of the training images",
     }
-    found = [f"\n{name}: {text}" for lead, text in texts.items() for name in sorted(names) if name.startswith(lead)]
+    found = [
+        f"\n{name}: {text}"
+        for lead, text in texts.items()
+        for name in sorted(names)
+        if name.startswith(lead)
+    ]
     return "".join(found)
 
 
@@ -177,7 +219,9 @@ def _plain(text: str) -> Text:
 
 def _content(studies: list[Study], real_faces: bool | None = None) -> dict[str, Any]:
     """Return all that the pages show, as text and tables, and pictures as far as `make` says."""
-    like = [study for study in studies if study.like and any(cell.published for cell in study.cells)]
+    like = [
+        study for study in studies if study.like and any(cell.published for cell in study.cells)
+    ]
     return {
         "title": ", ".join(study.title for study in studies),
         "side": [_side_by_side(studies)] if len(studies) > 1 else [],
@@ -209,7 +253,8 @@ def _section(study: Study, real_faces: bool | None = None) -> dict[str, Any]:
         "low": _reasons(study),
         "plot": _plot(study),
         "levels": [
-            {"level": level, "note": _note(study, level), "sheets": _sheets(study, level)} for level in study.levels
+            {"level": level, "note": _note(study, level), "sheets": _sheets(study, level)}
+            for level in study.levels
         ],
         "recall": _recall(study),
         "datasets": _by_dataset(study),
@@ -237,7 +282,9 @@ def _state(study: Study) -> str:
     if failed:
         parts.append(f"{failed} failed")
     if total - done - failed:
-        parts.append(f"{(left := total - done - failed)} {'is' if left == 1 else 'are'} still to come")
+        parts.append(
+            f"{(left := total - done - failed)} {'is' if left == 1 else 'are'} still to come"
+        )
     return f"{', '.join(parts)}. What is there took {duration(study.seconds)}."
 
 
@@ -247,14 +294,17 @@ def _state(study: Study) -> str:
 def _alarms(study: Study) -> list[str]:
     """Say which accuracies are too high to be believed."""
     return [
-        f"{SETTINGS[cell.setting]}, {who(study, cell)}: {_accuracy(cell)} right by {cell.level[:-1]} on people never "
+        f"{SETTINGS[cell.setting]}, {who(study, cell)}: {_accuracy(cell)} right by "
+        f"{cell.level[:-1]} on people never "
         f"seen ({tested(cell)})."
         for cell in study.alarms()
     ]
 
 
 def _findings(study: Study) -> list[str]:
-    """Say what each classifier makes of real faces, without ablations; nothing of what has a hole."""
+    """Say what each classifier makes of real faces, without ablations; nothing of what has a
+    hole.
+    """
     sentences = []
     for classifier in study.classifiers:
         found = [study.cell(setting, classifier) for setting in study.settings]
@@ -264,7 +314,8 @@ def _findings(study: Study) -> list[str]:
             parts = "; ".join(f"{SETTINGS[cell.setting]} {_share(cell)}" for cell in real)
             floor = printed(real[0].constant("accuracy"), "accuracy")
             sentences.append(
-                f"{who(study, real[0])} on {tested(real[0])}: {parts}. There, always answering the commonest class "
+                f"{who(study, real[0])} on {tested(real[0])}: {parts}. There, always answering "
+                "the commonest class "
                 f"gets {floor} %."
             )
     return sentences
@@ -290,14 +341,22 @@ def _accuracy(cell: Cell) -> str:
 
 
 def _helps(study: Study) -> list[str]:
-    """Answer whether adding synthetic images helps, in a sentence for each classifier and ablation."""
-    first = [one for one in study.compared("synthetic_to_real") if one.ablation == study.ablations[0]]
+    """Answer whether adding synthetic images helps, in a sentence for each classifier and
+    ablation.
+    """
+    first = [
+        one for one in study.compared("synthetic_to_real") if one.ablation == study.ablations[0]
+    ]
     asked = [
         ("Does adding synthetic images to the real ones help", study.compared("both_to_real")),
         ("Does it help more than adding copies of the real ones", study.against_copies()),
         ("Are synthetic images alone better than real ones", first),
     ]
-    return [f"{question} ({_compared_who(study, one)})? {_answer(one)}" for question, found in asked for one in found]
+    return [
+        f"{question} ({_compared_who(study, one)})? {_answer(one)}"
+        for question, found in asked
+        for one in found
+    ]
 
 
 def _compared_who(study: Study, one: Comparison) -> str:
@@ -314,7 +373,11 @@ def _answer(one: Comparison) -> str:
 
 def _points(gap: Interval) -> str:
     """Return a difference in accuracy with its interval, in points."""
-    bounds = f", 95 % interval {_signed(gap.low)} to {_signed(gap.high)}" if not math.isnan(gap.low) else ""
+    bounds = (
+        f", 95 % interval {_signed(gap.low)} to {_signed(gap.high)}"
+        if not math.isnan(gap.low)
+        else ""
+    )
     return f"{_signed(gap.value)} points{bounds}"
 
 
@@ -328,10 +391,14 @@ def _reasons(study: Study) -> list[str]:
     """Say of each marked cell which controls it does not stand above, and by how much it misses."""
     found = []
     for cell in (cell for cell in study.cells if cell.level == "images"):
-        missed = [one for one in study.verdicts(cell) if one.cleared is False and one.gap is not None]
+        missed = [
+            one for one in study.verdicts(cell) if one.cleared is False and one.gap is not None
+        ]
         if missed:
             parts = [f"{one.control} ({_points(one.gap)})" for one in missed if one.gap is not None]
-            found.append(f"{SETTINGS[cell.setting]}, {who(study, cell)}: not above {'; '.join(parts)}.")
+            found.append(
+                f"{SETTINGS[cell.setting]}, {who(study, cell)}: not above {'; '.join(parts)}."
+            )
     return found
 
 
@@ -339,7 +406,9 @@ def _reasons(study: Study) -> list[str]:
 
 
 def _sheets(study: Study, level: str) -> list[Sheet]:
-    """Return the tables of a level: one for all measures if there is one ablation, else one for each measure."""
+    """Return the tables of a level: one for all measures if there is one ablation, else one for
+    each measure.
+    """
     if len(study.ablations) == 1:
         head = ("train → test", *METRICS.values())
         return [Sheet(f"By {level[:-1]}", head, tuple(_lines(study, level, list(METRICS))))]
@@ -354,26 +423,40 @@ def _sheets(study: Study, level: str) -> list[Sheet]:
 
 
 def _lines(study: Study, level: str, metrics: list[str]) -> Iterator[Line]:
-    """Yield the rows of a table of settings: for each setting its classifiers, then its controls."""
+    """Yield the rows of a table of settings: for each setting its classifiers, then its
+    controls.
+    """
     for setting in study.settings:
         own = [cell for cell in study.cells if (cell.setting, cell.level) == (setting, level)]
         if not own:
             continue
-        yield line(Entry(SETTINGS[setting], next((tested(cell) for cell in own if cell.done), "")), kind="group")
+        yield line(
+            Entry(SETTINGS[setting], next((tested(cell) for cell in own if cell.done), "")),
+            kind="group",
+        )
         for classifier in study.classifiers:
             cells = [cell for cell in own if cell.classifier == classifier]
-            yield line(label(study, classifier), *(_entry(study, cell, metric) for cell in cells for metric in metrics))
+            yield line(
+                label(study, classifier),
+                *(_entry(study, cell, metric) for cell in cells for metric in metrics),
+            )
         for name, cell in study.floors(setting, level):
             entries = [_plain_entry(cell, metric) for metric in metrics]
             yield line(name, *entries, *[""] * (len(study.ablations) - 1), kind="control")
 
 
 def _entry(study: Study, cell: Cell, metric: str) -> Entry:
-    """Return a cell's number with spread, trials, interval, mark, and the published average where there is one."""
+    """Return a cell's number with spread, trials, interval, mark, and the published average where
+    there is one.
+    """
     found, bounds = cell.summary(metric), cell.interval(metric)
     if found is None or bounds is None:
         return Entry(HOLE, f"{len(cell.done)} of {many(len(cell.trials), 'trial')}", hole=True)
-    between = "" if math.isnan(bounds.low) else f" [{printed(bounds.low, metric)}, {printed(bounds.high, metric)}]"
+    between = (
+        ""
+        if math.isnan(bounds.low)
+        else f" [{printed(bounds.low, metric)}, {printed(bounds.high, metric)}]"
+    )
     shown = metric == "accuracy" and cell.level == "images" and cell.published is not None
     return Entry(
         printed(found.mean, metric),
@@ -408,35 +491,53 @@ def _note(study: Study, level: str) -> str:
         "clips": "Each clip counts once, by its frames' mean probabilities",
     }
     folds = len(study.spec["tested_folds"])
-    pooled = f"; counts are pooled over {folds} folds before any ratio is formed" if folds > 1 else ""
+    pooled = (
+        f"; counts are pooled over {folds} folds before any ratio is formed" if folds > 1 else ""
+    )
     cells = [cell for cell in study.cells if cell.level == level]
     groups = sorted({f"{cell.grouped}s" for cell in cells if cell.done})
     parts = [
-        f"{each[level]}{pooled}. Numbers are mean ± sd (n - 1) over trials, with the number of trials, and in brackets "
+        f"{each[level]}{pooled}. Numbers are mean ± sd (n - 1) over trials, with the number of "
+        "trials, and in brackets "
         f"the 95 % interval over 2,000 draws of the tests' {' or '.join(groups) or 'subjects'}."
     ]
     unscored = {name for cell in cells for one in cell.done for name in one.left_out}
     if unscored:
         names = ", ".join(sorted(unscored))
-        parts.append(f"UF1 and UAR leave out classes without a true sample in the test set: {names}.")
-    started = [name for name, kinds in study.spec["classifiers"].items() if _first(kinds)["weights"] == "none"]
+        parts.append(
+            f"UF1 and UAR leave out classes without a true sample in the test set: {names}."
+        )
+    started = [
+        name
+        for name, kinds in study.spec["classifiers"].items()
+        if _first(kinds)["weights"] == "none"
+    ]
     if started:
         names = ", ".join(name for name in study.classifiers if name in started)
         parts.append(f"Trained from random weights (weights = none): {names}.")
     if study.plan["controls"]:
-        parts.append("Controls under the cells learn nothing of expressions, or have nothing to learn.")
+        parts.append(
+            "Controls under the cells learn nothing of expressions, or have nothing to learn."
+        )
     if any(low(study, cell, metric) for cell in cells for metric in METRICS):
         parts.append(
-            f"{LOW} marks what does not stand above each of its controls, by the 95 % interval of the difference."
+            f"{LOW} marks what does not stand above each of its controls, by the 95 % interval of "
+            "the difference."
         )
-    if level == "images" and not study.like and any(cell.network in published.MODELS for cell in cells):
+    if (
+        level == "images"
+        and not study.like
+        and any(cell.network in published.MODELS for cell in cells)
+    ):
         parts.append(
-            f"Published numbers are of {len(published.EMOTIONS)} classes and do not stand here, beside "
+            f"Published numbers are of {len(published.EMOTIONS)} classes and do not stand here, "
+            "beside "
             f"{len(study.classes)}{'' if len(study.classes) != len(published.EMOTIONS) else ' others'}."
         )
     if level == "images" and any(cell.published for cell in cells):
         parts.append(
-            f"Published is the average that the preprint prints for the same setting, network and ablation, on "
+            "Published is the average that the preprint prints for the same setting, network and "
+            "ablation, on "
             f"{published.DATASET} under random frames: other data, another protocol."
         )
     return " ".join(parts)
@@ -456,23 +557,55 @@ def _recall(study: Study) -> Sheet | None:
         own = [cell for cell in cells if cell.setting == setting]
         if own:
             counts = own[0].confusion().sum(axis=1) // len(own[0].done)
-            rows.append(line(SETTINGS[setting], *(many(int(n), "image") if n else HOLE for n in counts), kind="total"))
-            rows += [line(who(study, cell), *(printed(one, "accuracy") for one in cell.recall())) for cell in own]
-    note = "Under each setting's name is how many images of each class a trial tests: the mean over trials."
-    return Sheet("Recall of each class, in per cent, by image", ("train → test", *study.classes), tuple(rows), note)
+            rows.append(
+                line(
+                    SETTINGS[setting],
+                    *(many(int(n), "image") if n else HOLE for n in counts),
+                    kind="total",
+                )
+            )
+            rows += [
+                line(who(study, cell), *(printed(one, "accuracy") for one in cell.recall()))
+                for cell in own
+            ]
+    note = (
+        "Under each setting's name is how many images of each class a trial tests: the mean "
+        "over trials."
+    )
+    return Sheet(
+        "Recall of each class, in per cent, by image",
+        ("train → test", *study.classes),
+        tuple(rows),
+        note,
+    )
 
 
 def _by_dataset(study: Study) -> list[Sheet]:
-    """Return accuracy and UF1 of tests on real faces for each dataset alone; nothing where there is but one."""
+    """Return accuracy and UF1 of tests on real faces for each dataset alone; nothing where there is
+    but one.
+    """
     level = study.levels[-1]
     real = [name for name in study.settings if study.plan["settings"][name]["test"] == "real"]
     cells = [cell for cell in study.cells if cell.level == level and cell.setting in real]
     if len(study.datasets) < 2 or not cells:
         return []
-    parts = {name: len(study.faces.index[study.faces.index["dataset"] == name]) for name in study.datasets}
-    head = ("train → test", *(f"{name} ({many(number, 'image')})" for name, number in parts.items()))
-    unseen = "which the training of its test never saw" if study.protocol == "dataset" else "which were trained on too"
-    note = f"Each column is tested on one dataset, {unseen}; means over trials, with sd (n - 1) and number."
+    parts = {
+        name: len(study.faces.index[study.faces.index["dataset"] == name])
+        for name in study.datasets
+    }
+    head = (
+        "train → test",
+        *(f"{name} ({many(number, 'image')})" for name, number in parts.items()),
+    )
+    unseen = (
+        "which the training of its test never saw"
+        if study.protocol == "dataset"
+        else "which were trained on too"
+    )
+    note = (
+        f"Each column is tested on one dataset, {unseen}; means over trials, with sd (n - 1) "
+        "and number."
+    )
     sheets = []
     for metric, title in (("accuracy", "Accuracy in per cent"), ("uf1", "UF1")):
         rows: list[Line] = []
@@ -485,11 +618,16 @@ def _by_dataset(study: Study) -> list[Sheet]:
 
 
 def _within(study: Study, cell: Cell, metric: str) -> list[Entry]:
-    return [_plain_entry(study.within(cell, name), metric) if cell.whole else NONE for name in study.datasets]
+    return [
+        _plain_entry(study.within(cell, name), metric) if cell.whole else NONE
+        for name in study.datasets
+    ]
 
 
 def _side_by_side(studies: list[Study]) -> Sheet:
-    """Return the accuracy of each setting, classifier and ablation in every study, as published, and the floors."""
+    """Return the accuracy of each setting, classifier and ablation in every study, as published,
+    and the floors.
+    """
     ablated = any(len(study.ablations) > 1 for study in studies)
     like = any(cell.published is not None for study in studies for cell in study.cells)
     rows: list[Line] = []
@@ -498,22 +636,35 @@ def _side_by_side(studies: list[Study]) -> Sheet:
         held = [study if setting in study.settings else None for study in studies]
         own = [cell for study in held if study for cell in study.cells if cell.setting == setting]
         for classifier, ablation in dict.fromkeys((cell.classifier, cell.ablation) for cell in own):
-            cells = [study and study.cell(setting, classifier, "images", ablation) for study in held]
+            cells = [
+                study and study.cell(setting, classifier, "images", ablation) for study in held
+            ]
             entries = [
                 _entry(study, cell, "accuracy") if study and cell else NONE
                 for study, cell in zip(held, cells, strict=True)
             ]
-            old = next((cell.published for cell in cells if cell and cell.published is not None), None)
+            old = next(
+                (cell.published for cell in cells if cell and cell.published is not None), None
+            )
             old_entry = [NONE if old is None else Entry(f"{old:.2f}")] if like else []
             name = f"{classifier}, {ablation}" if ablated else classifier
-            rows.append(line(name, *old_entry, *(replace(entry, published="") for entry in entries)))
+            rows.append(
+                line(name, *old_entry, *(replace(entry, published="") for entry in entries))
+            )
         floors = [dict(study.floors(setting, "images")) if study else {} for study in held]
         for name in dict.fromkeys(name for found in floors for name in found):
-            entries = [_plain_entry(found[name], "accuracy") if name in found else NONE for found in floors]
+            entries = [
+                _plain_entry(found[name], "accuracy") if name in found else NONE for found in floors
+            ]
             rows.append(line(name, *([NONE] if like else []), *entries, kind="control"))
     heads = [f"{study.title}, by {study.protocol}" for study in studies]
-    if len({study.classes for study in studies}) > 1 or (like and not all(study.like for study in studies)):
-        heads = [f"{name}, {many(len(study.classes), 'class')}" for name, study in zip(heads, studies, strict=True)]
+    if len({study.classes for study in studies}) > 1 or (
+        like and not all(study.like for study in studies)
+    ):
+        heads = [
+            f"{name}, {many(len(study.classes), 'class')}"
+            for name, study in zip(heads, studies, strict=True)
+        ]
     head = ("train → test", *(["published"] if like else []), *heads)
     return Sheet("Accuracy in per cent, by image, of all studies", head, tuple(rows))
 
@@ -530,9 +681,14 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         (
             "faces",
             f"{spec['faces']}{f' ({name})' if (name := named(study)) != spec['faces'] else ''}: "
-            f"{many(len(study.faces), 'image')}, {height} x {width}, {_channels(study.faces)}, licence {study.licence}",
+            f"{many(len(study.faces), 'image')}, {height} x {width}, {_channels(study.faces)}, "
+            f"licence {study.licence}",
         ),
-        ("classes", ", ".join(study.classes) + (f" (class set {spec['class_set']})" if spec["class_set"] else "")),
+        (
+            "classes",
+            ", ".join(study.classes)
+            + (f" (class set {spec['class_set']})" if spec["class_set"] else ""),
+        ),
         ("protocol", _protocol(study)),
         ("trials", f"{spec['trials']}, with seeds that follow from seed {spec['seed']}"),
     ]
@@ -550,12 +706,21 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         (f"{name} shows", f"{' and '.join(shown['input'])}, of the same images ({shown['faces']})")
         for name, shown in study.inputs.items()
     ]
-    facts += [(f"{one['classifier']}, {one['ablation']}, frozen", one["text"]) for one in study.plan["frozen"]]
+    facts += [
+        (f"{one['classifier']}, {one['ablation']}, frozen", one["text"])
+        for one in study.plan["frozen"]
+    ]
     if study.plan["controls"]:
         facts.append(("controls", ", ".join(study.plan["controls"])))
     known = about.get("versions")
-    versions = ", ".join(f"{name} {version}" for name, version in known.items()) if isinstance(known, dict) else ""
-    facts.append(("made with", f"{versions}{'; commit ' + about['commit'] if about.get('commit') else ''}"))
+    versions = (
+        ", ".join(f"{name} {version}" for name, version in known.items())
+        if isinstance(known, dict)
+        else ""
+    )
+    facts.append(
+        ("made with", f"{versions}{'; commit ' + about['commit'] if about.get('commit') else ''}")
+    )
     return facts
 
 
@@ -565,14 +730,19 @@ def _channels(faces: Faces) -> str:
 
 
 def _with_files(study: Study, fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields in which a file of weights stands by its name, with the first digits of its sha256."""
+    """Return fields in which a file of weights stands by its name, with the first digits of its
+    sha256.
+    """
     weights = str(fields.get("weights", ""))
     if not weights.startswith("file:"):
         return fields
     digest, store = weights.removeprefix("file:"), study.store
     kept = [store.run(name) for name in store.names() if name.startswith("weights-")]
     file = next((run.summary.get("file") for run in kept if run.spec.get("sha256") == digest), None)
-    return {**fields, "weights": f"{file or 'a file that is no longer in the store'} (sha256 {digest[:12]})"}
+    return {
+        **fields,
+        "weights": f"{file or 'a file that is no longer in the store'} (sha256 {digest[:12]})",
+    }
 
 
 def _fields(fields: dict[str, Any]) -> str:
@@ -583,7 +753,8 @@ def _fields(fields: dict[str, Any]) -> str:
             texts.append(f"{key} ({_fields(value)})")
         elif value is not None and not (key in ("freeze", "validation") and not value):
             texts.append(
-                f"{key.replace('_', ' ')} {' to '.join(map(str, value)) if isinstance(value, list) else value}"
+                f"{key.replace('_', ' ')} "
+                f"{' to '.join(map(str, value)) if isinstance(value, list) else value}"
             )
     return ", ".join(texts)
 
@@ -598,7 +769,8 @@ def _protocol(study: Study) -> str:
         text += f", each of which leaves one dataset out ({', '.join(study.datasets)})"
     if len(tested) < spec["folds"]:
         text += (
-            f", of which only {', '.join(str(fold) for fold in tested)} {'is' if len(tested) == 1 else 'are'} tested"
+            f", of which only {', '.join(str(fold) for fold in tested)} "
+            f"{'is' if len(tested) == 1 else 'are'} tested"
         )
     return f"{text}; the split follows from seed {spec['seed']}"
 
@@ -608,8 +780,15 @@ def _generator(study: Study) -> str:
     number = len(study.plan["databases"])
     keys = ("images_seen", "batch", "learning_rate", "ema", "mirror", "seed")
     text = ", ".join(f"{key.replace('_', ' ')} {fields[key]}" for key in keys if key in fields)
-    each = "one, trained on all images" if study.spec["protocol"] == "frame" else f"one for each of {number} folds"
-    return f"{fields['kind']}, {each}: {text} ({', '.join(one['generator'] for one in study.plan['databases'])})"
+    each = (
+        "one, trained on all images"
+        if study.spec["protocol"] == "frame"
+        else f"one for each of {number} folds"
+    )
+    return (
+        f"{fields['kind']}, {each}: {text} "
+        f"({', '.join(one['generator'] for one in study.plan['databases'])})"
+    )
 
 
 def _database(study: Study) -> str:
@@ -627,11 +806,26 @@ def _counts(study: Study) -> Sheet:
     """Return images, clips and subjects of each class, real and generated."""
     real, made = tallies(study)
     rows = [
-        line(name, *(f"{n:,}" for n in (*real[name], *made[name])), kind="total" if name == "total" else "")
+        line(
+            name,
+            *(f"{n:,}" for n in (*real[name], *made[name])),
+            kind="total" if name == "total" else "",
+        )
         for name in [*study.classes, "total"]
     ]
-    head = ("class", "real images", "clips", "subjects", "synthetic images", "clips seen", "subjects seen")
-    note = "Clips and subjects seen are those of the generators' training images: variety cannot exceed them."
+    head = (
+        "class",
+        "real images",
+        "clips",
+        "subjects",
+        "synthetic images",
+        "clips seen",
+        "subjects seen",
+    )
+    note = (
+        "Clips and subjects seen are those of the generators' training images: variety cannot "
+        "exceed them."
+    )
     return Sheet("Images of each class", head, tuple(rows), note)
 
 
@@ -648,7 +842,9 @@ def _unshown(study: Study, real: bool, asked: bool | None) -> str:
 
 
 def _sheet(study: Study, real: bool) -> dict[str, str] | None:
-    """Return a contact sheet as a data address, with the text that stands for it; nothing if there is none to show."""
+    """Return a contact sheet as a data address, with the text that stands for it; nothing if there
+    is none to show.
+    """
     names = ", ".join(study.classes)
     if not real:
         shown = _invented(study.databases[0], study.faces) if study.databases else None
@@ -658,24 +854,37 @@ def _sheet(study: Study, real: bool) -> dict[str, str] | None:
         alt = f"Rows of up to eight synthetic faces for {', '.join(shown.classes)}"
     elif study.databases:
         sheet = figures.side_by_side(study.faces, study.databases[0], per_class=8)
-        alt = f"Rows of faces for {names}: up to eight real ones on the left, as many synthetic on the right"
+        alt = (
+            f"Rows of faces for {names}: up to eight real ones on the left, as many synthetic "
+            "on the right"
+        )
     else:
         sheet = figures.class_sheet(study.faces, per_class=12)
         alt = f"Rows of real faces for {names}"
-    fold = next((one["fold"] for one in study.plan["databases"] if study.store.done(one["database"])), -1)
+    fold = next(
+        (one["fold"] for one in study.plan["databases"] if study.store.done(one["database"])), -1
+    )
     text = "Faces are drawn by name, not picked by eye."
     if fold >= 0:
-        text += f" The synthetic ones are of fold {fold}; a class that its training side lacks has none."
+        text += (
+            f" The synthetic ones are of fold {fold}; a class that its training side lacks "
+            "has none."
+        )
     return {"image": _embedded(sheet), "alt": alt, "width": str(sheet.width), "text": text}
 
 
 def _invented(faces: Faces, real: Faces) -> Faces | None:
-    """Return some synthetic faces, eight of a class, without those that are copies of real ones; None if all are."""
+    """Return some synthetic faces, eight of a class, without those that are copies of real ones;
+    None if all are.
+    """
     from mien.audit.copies import copies  # which needs torch, as no other part of a report does
 
     some = np.concatenate([figures.places(faces, name, 8) for name in faces.classes])
     chosen = np.isin(np.arange(len(faces)), some)
-    kept = chosen & ~faces.index["key"].isin(set(copies(faces.select(chosen), real)["image"])).to_numpy()
+    kept = (
+        chosen
+        & ~faces.index["key"].isin(set(copies(faces.select(chosen), real)["image"])).to_numpy()
+    )
     return faces.select(kept) if kept.any() else None
 
 
@@ -713,7 +922,9 @@ def _confusion(study: Study, cell: Cell) -> dict[str, Any]:
         for row in kept
     ]
     how = (
-        f"{len(cell.done)} of {many(len(cell.trials), 'trial')}" if not cell.whole else many(len(cell.trials), "trial")
+        f"{len(cell.done)} of {many(len(cell.trials), 'trial')}"
+        if not cell.whole
+        else many(len(cell.trials), "trial")
     )
     return {
         "title": f"{SETTINGS[cell.setting]}, {who(study, cell)}",
@@ -761,10 +972,12 @@ CSV_COLUMNS: tuple[str, ...] = (
 
 
 def csv_rows(study: Study) -> Iterator[dict[str, Any]]:
-    """Yield the rows of tables.csv: records of trials, scores pooled over folds, means with intervals, published ones.
+    """Yield the rows of tables.csv: records of trials, scores pooled over folds, means with
+    intervals, published ones.
 
-    Values are shares, 0 to 1. `source` says which of them a row is. `fold` is "all" where folds are pooled; `trial`
-    counts from 1, and is "mean" for means over trials, with `sd` (n - 1) and the 95 % interval over subjects.
+    Values are shares, 0 to 1. `source` says which of them a row is. `fold` is "all" where folds are
+    pooled; `trial` counts from 1, and is "mean" for means over trials, with `sd` (n - 1) and the 95
+    % interval over subjects.
     """
     same = {"study": study.title, "protocol": study.protocol}
     for trial in study.trials:
@@ -772,8 +985,19 @@ def csv_rows(study: Study) -> Iterator[dict[str, Any]]:
             yield from _recorded(study, trial, same)
     for cell in [*study.cells, *study.controls]:
         sides = study.plan["settings"][cell.setting]
-        one = {**same, "setting": cell.setting, "train": sides["train"], "test": sides["test"], "fold": "all"}
-        one |= {"classifier": cell.classifier, "ablation": cell.ablation, "control": cell.control, "level": cell.level}
+        one = {
+            **same,
+            "setting": cell.setting,
+            "train": sides["train"],
+            "test": sides["test"],
+            "fold": "all",
+        }
+        one |= {
+            "classifier": cell.classifier,
+            "ablation": cell.ablation,
+            "control": cell.control,
+            "level": cell.level,
+        }
         for number, scores in enumerate(cell.trials, start=1):
             if scores is not None:
                 for metric in METRICS:
@@ -783,19 +1007,36 @@ def csv_rows(study: Study) -> Iterator[dict[str, Any]]:
             found, bounds = cell.summary(metric), cell.interval(metric)
             if found is not None and bounds is not None:
                 spread = {"sd": found.sd, "low": bounds.low, "high": bounds.high, "n": cell.n}
-                yield {**one, "source": "mean", "trial": "mean", "metric": metric, "value": found.mean, **spread}
+                yield {
+                    **one,
+                    "source": "mean",
+                    "trial": "mean",
+                    "metric": metric,
+                    "value": found.mean,
+                    **spread,
+                }
         if cell.published is not None and cell.level == "images":
             value = {"metric": "accuracy", "value": round(cell.published / 100, 6)}
             yield {**one, "source": "published", "trial": "mean", **value}
 
 
-def _recorded(study: Study, trial: dict[str, Any], same: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _recorded(
+    study: Study, trial: dict[str, Any], same: dict[str, str]
+) -> Iterator[dict[str, Any]]:
     """Yield the records of one trial and fold."""
-    named = {name: trial[name] for name in ("classifier", "ablation", "control", "train", "fold", "run")}
-    settings = {(sides["train"], sides["test"]): name for name, sides in study.plan["settings"].items()}
+    named = {
+        name: trial[name] for name in ("classifier", "ablation", "control", "train", "fold", "run")
+    }
+    settings = {
+        (sides["train"], sides["test"]): name for name, sides in study.plan["settings"].items()
+    }
     for record in study.done[trial["run"]].json("records.json"):
         test, level, metric = record["metric"].split("/")
-        place = {"setting": settings.get((trial["train"], test), ""), "test": test, "trial": trial["trial"] + 1}
+        place = {
+            "setting": settings.get((trial["train"], test), ""),
+            "test": test,
+            "trial": trial["trial"] + 1,
+        }
         value = {"level": level, "metric": metric, "value": record["value"], "n": record["n"]}
         yield {**same, "source": "record", **named, **place, **value}
 
@@ -818,7 +1059,10 @@ def _markdown(content: dict[str, Any]) -> str:
 
 
 def _published_note(content: dict[str, Any]) -> str:
-    return f"Published: {content['source']}, on {content['dataset']} under random frames. All numbers in per cent."
+    return (
+        f"Published: {content['source']}, on {content['dataset']} under random frames. All "
+        "numbers in per cent."
+    )
 
 
 def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
@@ -834,11 +1078,26 @@ def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
     if part["restricted"]:
         lines += [f"The faces are under this licence: {_md(part['licence'])}.", ""]
     if part["findings"]:
-        lines += [f"{head} What the numbers say", "", *(f"- {_md(text)}" for text in part["findings"]), ""]
+        lines += [
+            f"{head} What the numbers say",
+            "",
+            *(f"- {_md(text)}" for text in part["findings"]),
+            "",
+        ]
     if part["helps"]:
-        lines += [f"{head} Does adding synthetic images help?", "", *(f"- {_md(text)}" for text in part["helps"]), ""]
+        lines += [
+            f"{head} Does adding synthetic images help?",
+            "",
+            *(f"- {_md(text)}" for text in part["helps"]),
+            "",
+        ]
     if part["low"]:
-        lines += [f"{head} Not above their controls", "", *(f"- {_md(text)}" for text in part["low"]), ""]
+        lines += [
+            f"{head} Not above their controls",
+            "",
+            *(f"- {_md(text)}" for text in part["low"]),
+            "",
+        ]
     lines += [_md(part["without"]), ""] if part["without"] else []
     for level in part["levels"]:
         for place, sheet in enumerate(level["sheets"]):
@@ -850,8 +1109,16 @@ def _markdown_of(part: dict[str, Any], alone: bool) -> list[str]:
         lines += tables.markdown(_confusion_sheet(one), f"{head}#")
     if part["failed"]:
         rows = tuple(line(trial["where"], trial["run"], trial["error"]) for trial in part["failed"])
-        lines += tables.markdown(Sheet("Failed trials", ("trial", "run", "first error"), rows), f"{head}#")
-    return [*lines, f"{head} What was run", "", *(f"- {_md(name)}: {_md(text)}" for name, text in part["facts"]), ""]
+        lines += tables.markdown(
+            Sheet("Failed trials", ("trial", "run", "first error"), rows), f"{head}#"
+        )
+    return [
+        *lines,
+        f"{head} What was run",
+        "",
+        *(f"- {_md(name)}: {_md(text)}" for name, text in part["facts"]),
+        "",
+    ]
 
 
 def _md(text: str) -> str:
@@ -860,7 +1127,9 @@ def _md(text: str) -> str:
 
 
 def _confusion_sheet(one: dict[str, Any]) -> Sheet:
-    rows = tuple(line(row["name"], *(str(cell["count"]) for cell in row["cells"])) for row in one["rows"])
+    rows = tuple(
+        line(row["name"], *(str(cell["count"]) for cell in row["cells"])) for row in one["rows"]
+    )
     note = f"Rows are true, columns predicted; {one['note']}."
     return Sheet(f"Confusion: {one['title']}", ("", *one["columns"]), rows, note)
 
@@ -872,9 +1141,16 @@ def _latex(content: dict[str, Any]) -> str:
     for part in content["studies"]:
         for level in part["levels"]:
             for sheet in level["sheets"]:
-                named = replace(sheet, caption=f"{part['title']}. {sheet.caption}", note=level["note"])
+                named = replace(
+                    sheet, caption=f"{part['title']}. {sheet.caption}", note=level["note"]
+                )
                 lines += tables.latex(named, label(part["title"], sheet.caption))
-        for sheet in [*part["datasets"], part["recall"], part["counts"], *map(_confusion_sheet, part["confusions"])]:
+        for sheet in [
+            *part["datasets"],
+            part["recall"],
+            part["counts"],
+            *map(_confusion_sheet, part["confusions"]),
+        ]:
             if sheet:
                 named = replace(sheet, caption=f"{part['title']}. {sheet.caption}")
                 lines += tables.latex(named, label(part["title"], sheet.caption))

@@ -1,7 +1,7 @@
 """Results: what the records of a study say, cell by cell, beside its controls.
 
-All of it is worked out from the predictions of finished trials, at any time. A cell of which a trial is missing is a
-hole, never a mean of what is there.
+All of it is worked out from the predictions of finished trials, at any time. A cell of which a
+trial is missing is a hole, never a mean of what is there.
 """
 
 import math
@@ -38,12 +38,14 @@ PUBLISHED = {"plain": "none", "augment": "augmentation", "freeze30": "freezing"}
 
 @dataclass(frozen=True)
 class Cell:
-    """The scores of each trial of a setting, classifier and ablation, pooled over folds; nothing where one is missing.
+    """The scores of each trial of a setting, classifier and ablation, pooled over folds; nothing
+    where one is missing.
 
-    `control` is empty, or says which control it is. `counts` are [trials, groups, classes, classes], the confusion
-    matrices of each trial that is there and each group (`units`): subjects where all are known, else clips, else
-    images. `clips` is how many clips a trial tests, the mean over trials. `like` says whether its classes are the
-    preprint's, without which its numbers are no match for these.
+    `control` is empty, or says which control it is. `counts` are [trials, groups, classes,
+    classes], the confusion matrices of each trial that is there and each group (`units`): subjects
+    where all are known, else clips, else images. `clips` is how many clips a trial tests, the mean
+    over trials. `like` says whether its classes are the preprint's, without which its numbers are
+    no match for these.
     """
 
     setting: str
@@ -84,7 +86,9 @@ class Cell:
         return summary([scores.of(metric) for scores in self.done]) if self.whole else None
 
     def interval(self, metric: str) -> Interval | None:
-        """Return the mean over trials with its 95 % interval over subjects, nothing if a trial is missing."""
+        """Return the mean over trials with its 95 % interval over subjects, nothing if a trial is
+        missing.
+        """
         return stats.around(self.mean(metric), self.drawn(metric)) if self.whole else None
 
     def mean(self, metric: str) -> float:
@@ -107,7 +111,9 @@ class Cell:
         return f"{seed('units', *self.units):x}"
 
     def constant(self, metric: str) -> float | None:
-        """Return what the constant answer "the commonest class" scores on the same tests, nothing if none is done."""
+        """Return what the constant answer "the commonest class" scores on the same tests, nothing
+        if none is done.
+        """
         return self.commonest.mean(metric) if self.done else None
 
     @cached_property
@@ -118,23 +124,33 @@ class Cell:
         for trial, totals in enumerate(true.sum(axis=1)):
             counts[trial, :, :, int(np.argmax(totals))] = true[trial]
         classes = self.done[0].classes if self.done else ()
-        trials = [metrics.score(one.sum(axis=0, dtype=np.int64), classes) for one in counts if one.any()]
+        trials = [
+            metrics.score(one.sum(axis=0, dtype=np.int64), classes) for one in counts if one.any()
+        ]
         once, counts = _once(tuple(trials), counts)
         return replace(self, control="constant", trials=once, counts=counts)
 
     @property
     def published(self) -> float | None:
-        """The average that the preprint prints for this setting, network and ablation, in per cent, if it has one."""
+        """The average that the preprint prints for this setting, network and ablation, in per cent,
+        if it has one.
+        """
         ablation = PUBLISHED.get(self.ablation)
         known = self.like and ablation and not self.control
-        return published.average(self.setting, self.network, ablation) if known and ablation else None
+        return (
+            published.average(self.setting, self.network, ablation) if known and ablation else None
+        )
 
     def confusion(self) -> np.ndarray:
-        """Return int [classes, classes], rows = true: the sum over folds and the trials that are there."""
+        """Return int [classes, classes], rows = true: the sum over folds and the trials that are
+        there.
+        """
         return np.sum([scores.confusion for scores in self.done], axis=0)
 
     def recall(self) -> Float[np.ndarray, " c"]:
-        """Return the recall of each class over all trials that are there, nan where there is no sample."""
+        """Return the recall of each class over all trials that are there, nan where there is no
+        sample.
+        """
         counts = self.confusion()
         with np.errstate(invalid="ignore"):
             return np.diag(counts) / counts.sum(axis=1)
@@ -142,7 +158,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a cell lies above one control, with a 95 % interval; no gap where the control was not run."""
+    """How far a cell lies above one control, with a 95 % interval; no gap where the control was not
+    run.
+    """
 
     control: str
     gap: Interval | None
@@ -160,7 +178,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One training set against another on the same tests: the gap in accuracy, in a share, and p by sign flips."""
+    """One training set against another on the same tests: the gap in accuracy, in a share, and p by
+    sign flips.
+    """
 
     classifier: str
     ablation: str
@@ -191,7 +211,10 @@ class Study:
         self.spec: dict[str, Any] = self.run.spec
         self.plan: dict[str, Any] = self.run.json("plan.json")
         if "ablations" not in self.plan:
-            raise StoreError(f"{name} was planned by an older mien, without ablations; run it again with this one")
+            raise StoreError(
+                f"{name} was planned by an older mien, without ablations; run it again with this "
+                "one"
+            )
         self.title = str(self.spec["title"])
         self.protocol = str(self.spec["protocol"])
         self.classes = tuple(self.spec["classes"])
@@ -203,34 +226,55 @@ class Study:
 
     @property
     def like(self) -> bool:
-        """Whether its classes are the preprint's seven: numbers of fewer classes are no match for published ones."""
+        """Whether its classes are the preprint's seven: numbers of fewer classes are no match for
+        published ones.
+        """
         return set(self.classes) == set(published.EMOTIONS)
 
     @cached_property
     def done(self) -> dict[str, Run]:
         """The trials that are there, as they were made, by run name."""
-        names = [name for name in self.runs if self.store.done(name) and not self.store.altered(name)]
+        names = [
+            name for name in self.runs if self.store.done(name) and not self.store.altered(name)
+        ]
         return {name: self.store.run(name) for name in names}
 
     @cached_property
     def failed(self) -> list[dict[str, Any]]:
-        """The trials that failed or were altered, each run once, with its first error under `error`."""
+        """The trials that failed or were altered, each run once, with its first error under
+        `error`.
+        """
         missing = {trial["run"]: trial for trial in self.trials if trial["run"] not in self.done}
         noted = [
-            {**trial, "error": self.store.altered(name) or read_error(self.store.root / trial["note"])}
+            {
+                **trial,
+                "error": self.store.altered(name) or read_error(self.store.root / trial["note"]),
+            }
             for name, trial in missing.items()
         ]
         return [trial for trial in noted if trial["error"]]
 
     @cached_property
     def altered(self) -> list[str]:
-        """What is wrong with the runs that were altered after they were made, databases among them."""
-        names = [one[part] for one in self.plan["databases"] for part in ("generator", "database", "copycat")]
-        return [text for name in dict.fromkeys([*names, *self.runs]) if name and (text := self.store.altered(name))]
+        """What is wrong with the runs that were altered after they were made, databases among
+        them.
+        """
+        names = [
+            one[part]
+            for one in self.plan["databases"]
+            for part in ("generator", "database", "copycat")
+        ]
+        return [
+            text
+            for name in dict.fromkeys([*names, *self.runs])
+            if name and (text := self.store.altered(name))
+        ]
 
     @property
     def runs(self) -> list[str]:
-        """The names of all trials, each once: a control without randomness is one run for all trials."""
+        """The names of all trials, each once: a control without randomness is one run for all
+        trials.
+        """
         return list(dict.fromkeys(trial["run"] for trial in self.trials))
 
     @cached_property
@@ -245,7 +289,9 @@ class Study:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What each ablation with an input of its own shows: `input` and the run of `faces`, by its name."""
+        """What each ablation with an input of its own shows: `input` and the run of `faces`, by its
+        name.
+        """
         return dict(self.spec.get("inputs", {}))
 
     @cached_property
@@ -262,7 +308,9 @@ class Study:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """All cells at all levels; tests on synthetic faces, which form no clips, at the level of images only."""
+        """All cells at all levels; tests on synthetic faces, which form no clips, at the level of
+        images only.
+        """
         return [
             self._cell(setting, classifier, ablation, level)
             for level in self.levels
@@ -272,10 +320,21 @@ class Study:
             for ablation in self.ablations
         ]
 
-    def cell(self, setting: str, classifier: str, level: str = "images", ablation: str | None = None) -> Cell | None:
-        """Return one cell, of the first ablation unless another is named, or nothing if there is no such cell."""
+    def cell(
+        self, setting: str, classifier: str, level: str = "images", ablation: str | None = None
+    ) -> Cell | None:
+        """Return one cell, of the first ablation unless another is named, or nothing if there is no
+        such cell.
+        """
         key = (setting, classifier, level, ablation or self.ablations[0])
-        return next((one for one in self.cells if (one.setting, one.classifier, one.level, one.ablation) == key), None)
+        return next(
+            (
+                one
+                for one in self.cells
+                if (one.setting, one.classifier, one.level, one.ablation) == key
+            ),
+            None,
+        )
 
     @cached_property
     def controls(self) -> list[Cell]:
@@ -294,8 +353,14 @@ class Study:
         return [one for one in self.controls if (one.setting, one.level) == (setting, level)]
 
     def floors(self, setting: str, level: str) -> list[tuple[str, Cell]]:
-        """Return what stands under a setting's cells, by name: the constant answer, and the controls as planned."""
-        own = (cell for cell in self.cells if (cell.setting, cell.level) == (setting, level) and cell.whole)
+        """Return what stands under a setting's cells, by name: the constant answer, and the
+        controls as planned.
+        """
+        own = (
+            cell
+            for cell in self.cells
+            if (cell.setting, cell.level) == (setting, level) and cell.whole
+        )
         first = next(own, None)
         constant = [("constant answer", first.commonest)] if first else []
         return constant + [(self.named(cell), cell) for cell in self.controls_of(setting, level)]
@@ -308,7 +373,9 @@ class Study:
     def _has(self, setting: str, level: str) -> bool:
         if level == "images":
             return True
-        return self.plan["settings"][setting]["test"] == "real" and bool((self.faces.index["clip"] != "").any())
+        return self.plan["settings"][setting]["test"] == "real" and bool(
+            (self.faces.index["clip"] != "").any()
+        )
 
     def _planned(self, setting: str) -> list[tuple[str, str, str]]:
         """Return (control, classifier, ablation) of each control that stands beside a setting."""
@@ -316,7 +383,10 @@ class Study:
         listed = self.plan["controls"]
         found = [(name, name, "") for name in ("majority", "nearest") if name in listed]
         if "permuted" in listed and setting == "real_to_real":
-            found += [("permuted", "nearest", ""), *(("permuted", name, first) for name in self.classifiers)]
+            found += [
+                ("permuted", "nearest", ""),
+                *(("permuted", name, first) for name in self.classifiers),
+            ]
         sides = self.plan["settings"][setting]
         if "copycat" in listed and sides["train"] in COPIES:
             found.append(("copycat", "nearest", ""))
@@ -325,14 +395,22 @@ class Study:
         return found
 
     def _sides(self, setting: str, control: str) -> tuple[str, str, str]:
-        """Return training set, test set, and under which control the trials of a setting are listed."""
+        """Return training set, test set, and under which control the trials of a setting are
+        listed.
+        """
         sides: dict[str, str] = self.plan["settings"][setting]
         train, test = sides["train"], sides["test"]
         if control != "copycat":
             return train, test, control
-        return COPIES.get(train, train), COPIES.get(test, test), "copycat" if train in COPIES else ""
+        return (
+            COPIES.get(train, train),
+            COPIES.get(test, test),
+            "copycat" if train in COPIES else "",
+        )
 
-    def _cell(self, setting: str, classifier: str, ablation: str, level: str, control: str = "") -> Cell:
+    def _cell(
+        self, setting: str, classifier: str, ablation: str, level: str, control: str = ""
+    ) -> Cell:
         train, test, listed = self._sides(setting, control)
         runs: dict[int, list[str]] = defaultdict(list)
         for one in self.trials:
@@ -340,8 +418,12 @@ class Study:
             if key == (classifier, ablation, listed, train):
                 runs[one["trial"]].append(one["run"])
         tables = [self._pooled(names, test) for _, names in sorted(runs.items())]
-        scores = tuple(None if one is None else metrics.score_table(one, self.classes, level) for one in tables)
-        counts, units, grouped, clips = _grouped([one for one in tables if one is not None], self.classes, level)
+        scores = tuple(
+            None if one is None else metrics.score_table(one, self.classes, level) for one in tables
+        )
+        counts, units, grouped, clips = _grouped(
+            [one for one in tables if one is not None], self.classes, level
+        )
         if classifier in ("majority", "nearest") and control != "permuted":
             scores, counts = _once(scores, counts)
         network = "" if control in ("majority", "nearest") else self.network(classifier)
@@ -350,12 +432,16 @@ class Study:
         )  # fmt: skip
 
     def network(self, classifier: str) -> str:
-        """Return the network behind a classifier's name, as timm calls it, without the tag of its weights."""
+        """Return the network behind a classifier's name, as timm calls it, without the tag of its
+        weights.
+        """
         kinds = self.spec["classifiers"].get(classifier)
         return "" if kinds is None else str(kinds[self.ablations[0]]["name"]).partition(".")[0]
 
     def _pooled(self, runs: list[str], test: str) -> pd.DataFrame | None:
-        """Return the predictions of all folds of one trial, put together before any ratio is formed."""
+        """Return the predictions of all folds of one trial, put together before any ratio is
+        formed.
+        """
         if not all(run in self.done for run in runs):
             return None
         tables = [self._predicted(run) for run in runs]
@@ -369,19 +455,25 @@ class Study:
     # Judging
 
     def verdicts(self, cell: Cell, metric: str = "accuracy") -> list[Verdict]:
-        """Return how a cell stands to each control of its setting, the constant answer first; none with a hole."""
+        """Return how a cell stands to each control of its setting, the constant answer first; none
+        with a hole.
+        """
         if not cell.whole:
             return []
         found = [Verdict("the constant answer", _gap(cell, cell.commonest, metric))]
         for one in self.controls_of(cell.setting, cell.level):
             if one.classifier in ("majority", "nearest", cell.classifier):
-                found.append(Verdict(self.named(one), _gap(cell, one, metric) if one.whole else None))
+                found.append(
+                    Verdict(self.named(one), _gap(cell, one, metric) if one.whole else None)
+                )
         return found
 
     def named(self, control: Cell) -> str:
         """Return a control's name for people."""
         who = "1-NN" if control.classifier == "nearest" else control.classifier
-        return CONTROLS[control.control] + (f" ({who})" if control.control in ("permuted", "copycat") else "")
+        return CONTROLS[control.control] + (
+            f" ({who})" if control.control in ("permuted", "copycat") else ""
+        )
 
     def within(self, cell: Cell, dataset: str) -> Cell:
         """Return a whole cell of tests on real faces as it is for one dataset alone."""
@@ -390,7 +482,9 @@ class Study:
         own = set(index.loc[index["dataset"] == dataset, column])
         kept = np.array([unit in own for unit in cell.units], dtype=bool)
         counts = cell.counts[:, kept]
-        trials = tuple(metrics.score(one.sum(axis=0, dtype=np.int64), self.classes) for one in counts)
+        trials = tuple(
+            metrics.score(one.sum(axis=0, dtype=np.int64), self.classes) for one in counts
+        )
         units = tuple(unit for unit in cell.units if unit in own)
         return replace(cell, trials=trials, counts=counts, units=units)
 
@@ -402,8 +496,14 @@ class Study:
         return [one for one in real if (found := one.summary("accuracy")) and found.mean > LEAK]
 
     def compared(self, setting: str, other: str = "real_to_real") -> list[Comparison]:
-        """Return how one setting stands to another on the same real tests, by clip where clips are scored."""
-        cells = [self._level(setting, name, ablation) for name in self.classifiers for ablation in self.ablations]
+        """Return how one setting stands to another on the same real tests, by clip where clips are
+        scored.
+        """
+        cells = [
+            self._level(setting, name, ablation)
+            for name in self.classifiers
+            for ablation in self.ablations
+        ]
         found = []
         for cell in (cell for cell in cells if cell is not None and cell.whole):
             base = self.cell(other, cell.classifier, cell.level, cell.ablation)
@@ -438,26 +538,40 @@ class Study:
 
     @cached_property
     def withheld(self) -> list[str]:
-        """The sources of the real faces, by name and licence, whose pictures not everybody may show."""
+        """The sources of the real faces, by name and licence, whose pictures not everybody may
+        show.
+        """
         return sources.withheld(self.store.run(self.spec["faces"]), self.store)
 
     @property
     def restricted(self) -> bool:
-        """Whether the licences of the real faces do not plainly allow everybody to show pictures of them."""
+        """Whether the licences of the real faces do not plainly allow everybody to show pictures of
+        them.
+        """
         return bool(self.withheld)
 
     @property
     def seconds(self) -> float:
         """How long all its runs took, those that other studies share too."""
-        names = [one[part] for one in self.plan["databases"] for part in ("generator", "database", "copycat")]
-        runs = [Run(name, self.store.root / "runs" / name) for name in names if name and self.store.done(name)]
+        names = [
+            one[part]
+            for one in self.plan["databases"]
+            for part in ("generator", "database", "copycat")
+        ]
+        runs = [
+            Run(name, self.store.root / "runs" / name)
+            for name in names
+            if name and self.store.done(name)
+        ]
         return float(sum(run.seconds for run in [*runs, *self.done.values()]))
 
 
 def _once(
     trials: tuple[metrics.Scores | None, ...], counts: Num[np.ndarray, "t g c c"]
 ) -> tuple[tuple[metrics.Scores | None, ...], Num[np.ndarray, "some g c c"]]:
-    """Return one trial for all where nothing is drawn by lot and all tests are the same: a spread of 0 says nothing."""
+    """Return one trial for all where nothing is drawn by lot and all tests are the same: a spread
+    of 0 says nothing.
+    """
     same = None not in trials and all((one == counts[0]).all() for one in counts)
     return (trials[:1], counts[:1]) if same else (trials, counts)
 
@@ -465,56 +579,92 @@ def _once(
 def _grouped(
     tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
 ) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
-    """Return the confusion matrices of each trial and group, the groups' names, what they are, and clips a trial."""
-    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"subject": [], "clip": [], "key": []})
+    """Return the confusion matrices of each trial and group, the groups' names, what they are, and
+    clips a trial.
+    """
+    whole = (
+        pd.concat(tables, ignore_index=True)
+        if tables
+        else pd.DataFrame({"subject": [], "clip": [], "key": []})
+    )
     known = [name for name in ("subject", "clip") if len(whole) and "" not in set(whole[name])]
     grouped = [*known, "key"][0]
     owner = dict(zip(whole["clip"], whole[grouped], strict=True)) if level == "clips" else {}
     parts = [metrics.to_clips(table, classes) if level == "clips" else table for table in tables]
-    owners = [[owner[clip] for clip in part["clip"]] if level == "clips" else list(part[grouped]) for part in parts]
+    owners = [
+        [owner[clip] for clip in part["clip"]] if level == "clips" else list(part[grouped])
+        for part in parts
+    ]
     units = tuple(sorted({name for one in owners for name in one}))
     place = {name: number for number, name in enumerate(units)}
     number = {name: place for place, name in enumerate(classes)}
     shape = (len(parts), len(units), len(classes), len(classes))
-    counts = np.zeros(shape, np.uint8 if grouped == "key" else np.float64)  # of images there are many, and one of each
+    counts = np.zeros(
+        shape, np.uint8 if grouped == "key" else np.float64
+    )  # of images there are many, and one of each
     for trial, (part, owner_of) in enumerate(zip(parts, owners, strict=True)):
         where = [place[name] for name in owner_of]
         true, given = ([number[name] for name in part[column]] for column in ("true", "predicted"))
         np.add.at(counts, (trial, where, true, given), 1)
     clips = [len(set(table["clip"]) - {""}) for table in tables]
-    return counts, units, "image" if grouped == "key" else grouped, round(float(np.mean(clips or [0])))
+    return (
+        counts,
+        units,
+        "image" if grouped == "key" else grouped,
+        round(float(np.mean(clips or [0]))),
+    )
 
 
 def _gap(ours: Cell, theirs: Cell, metric: str) -> Interval:
-    """Return how far one cell lies above another; paired where both were tested on the same groups."""
+    """Return how far one cell lies above another; paired where both were tested on the same
+    groups.
+    """
     first, second = ours.drawn(metric), theirs.drawn(metric)
     drawn = None if first is None or second is None else first - second
     return stats.around(ours.mean(metric) - theirs.mean(metric), drawn)
 
 
 def _compared(ours: Cell, theirs: Cell) -> Comparison:
-    right = [np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts) for cell in (ours, theirs)]
-    p = stats.sign_flip(right[0] - right[1], ours.draw) if ours.units == theirs.units else float("nan")
+    right = [
+        np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts)
+        for cell in (ours, theirs)
+    ]
+    p = (
+        stats.sign_flip(right[0] - right[1], ours.draw)
+        if ours.units == theirs.units
+        else float("nan")
+    )
     gap, trials = _gap(ours, theirs, "accuracy"), len(ours.done)
-    return Comparison(ours.classifier, ours.ablation, gap, p, trials, len(ours.units), ours.grouped, ours.level)
+    return Comparison(
+        ours.classifier, ours.ablation, gap, p, trials, len(ours.units), ours.grouped, ours.level
+    )
 
 
 # How far it is
 
 
 def status(name: str, store: Store) -> str:
-    """Say how far a study is, in some lines: done, failed, under way, to come, and how long that should take."""
+    """Say how far a study is, in some lines: done, failed, under way, to come, and how long that
+    should take.
+    """
     study = Study(name, store)
     failed = {trial["run"] for trial in study.failed}
     busy = {run for run in study.runs if run not in study.done and store.working(run)}
     kinds = {trial["run"]: trial for trial in study.trials}
-    lines = [f"{study.title}: {len(study.done)} of {many(len(study.runs), 'trial')} done, in {duration(study.seconds)}"]
+    lines = [
+        (
+            f"{study.title}: {len(study.done)} of {many(len(study.runs), 'trial')} done, in "
+            f"{duration(study.seconds)}"
+        )
+    ]
     for what, control in (("cells", False), ("controls", True)):
         runs = [run for run in study.runs if bool(kinds[run]["control"]) is control]
         if runs:
             lines.append(f"  {what:<12}{sum(run in study.done for run in runs):>5} of {len(runs)}")
     databases = study.plan["databases"]
-    made = [one[part] for one in databases for part in ("generator", "database", "copycat") if one[part]]
+    made = [
+        one[part] for one in databases for part in ("generator", "database", "copycat") if one[part]
+    ]
     if made:
         kinds_of = (
             "generators, databases and copycats"
@@ -524,14 +674,19 @@ def status(name: str, store: Store) -> str:
         lines.append(f"  {kinds_of:<35}{sum(store.done(run) for run in made):>3} of {len(made)}")
     lines += [f"  under way   {described(study, kinds[run])}" for run in busy]
     lines += [f"  under way   {run}" for run in made if not store.done(run) and store.working(run)]
-    lines.append(f"  to come     {len(study.runs) - len(study.done) - len(failed - busy)}{_left(study, kinds, failed)}")
+    lines.append(
+        "  to come     "
+        f"{len(study.runs) - len(study.done) - len(failed - busy)}{_left(study, kinds, failed)}"
+    )
     errors = Counter(trial["error"] for trial in study.failed if trial["run"] not in busy)
     lines += [f"  failed      {n} x {text}" for text, n in errors.items()]
     return "\n".join(lines)
 
 
 def _left(study: Study, kinds: dict[str, dict[str, Any]], failed: set[str]) -> str:
-    """Return how long the trials to come should take, judged by those of their kind that are done."""
+    """Return how long the trials to come should take, judged by those of their kind that are
+    done.
+    """
     taken: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for name, run in study.done.items():
         taken[_kind(kinds[name])].append(run.seconds)
@@ -540,7 +695,11 @@ def _left(study: Study, kinds: dict[str, dict[str, Any]], failed: set[str]) -> s
     known = [means[_kind(kinds[name])] for name in todo if _kind(kinds[name]) in means]
     if not known:
         return ""
-    rest = f", {len(todo) - len(known)} of them of a kind that none is done of" if len(known) < len(todo) else ""
+    rest = (
+        f", {len(todo) - len(known)} of them of a kind that none is done of"
+        if len(known) < len(todo)
+        else ""
+    )
     return f", about {duration(float(np.sum(known)) * len(todo) / len(known))}{rest}"
 
 
@@ -551,7 +710,9 @@ def _kind(trial: dict[str, Any]) -> tuple[str, str, str]:
 def described(study: Study, trial: dict[str, Any]) -> str:
     """Return what a trial is, in words."""
     fold = "" if study.protocol == "frame" else f", fold {trial['fold']}"
-    shared = sum(one["run"] == trial["run"] for one in study.trials) > 1  # without randomness one run is all trials
+    shared = (
+        sum(one["run"] == trial["run"] for one in study.trials) > 1
+    )  # without randomness one run is all trials
     number = "" if shared else f", trial {trial['trial'] + 1}"
     kind = f" {trial['ablation']}" if trial["ablation"] and len(study.ablations) > 1 else ""
     control = f" ({trial['control']})" if trial["control"] else ""
@@ -563,11 +724,14 @@ def described(study: Study, trial: dict[str, Any]) -> str:
 
 
 def find(name: str, store: Store) -> Run:
-    """Return the run of a study that `name`, an alias or a run, stands for (study.recorded reads files).
+    """Return the run of a study that `name`, an alias or a run, stands for (study.recorded reads
+    files).
 
     Raises StoreError if it was never run or is something else.
     """
     run = store.run(name)
     if run.stage != "study":
-        raise StoreError(f"a study must be named, and {name} is {run.name}; `mien ls study` lists the studies")
+        raise StoreError(
+            f"a study must be named, and {name} is {run.name}; `mien ls study` lists the studies"
+        )
     return run

@@ -6,7 +6,9 @@ import numpy as np
 
 
 def seed(*names: str | int) -> int:
-    """Return a seed in [0, 2**63) that depends on `names` alone (sha256, so equal on every machine)."""
+    """Return a seed in [0, 2**63) that depends on `names` alone (sha256, so equal on every
+    machine).
+    """
     text = "\x1f".join(str(name) for name in names)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -1,4 +1,5 @@
-"""Splits: which images train and which test, with frames, clips, subjects or whole datasets kept together.
+"""Splits: which images train and which test, with frames, clips, subjects or whole datasets kept
+together.
 
 Who lands where is a function of names and the seed: the order of the rows plays no part.
 """
@@ -44,36 +45,46 @@ class SplitSpec(Spec):
 
 @dataclass(frozen=True)
 class Fold:
-    """Which images train and which test: two boolean masks [n], of which just one is true for each image."""
+    """Which images train and which test: two boolean masks [n], of which just one is true for each
+    image.
+    """
 
     train: Bool[np.ndarray, " n"]
     test: Bool[np.ndarray, " n"]
 
 
 def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
-    """Return fold `number`, from 0, of `folds`: its test side is one part of `faces`, its training side all others.
+    """Return fold `number`, from 0, of `folds`: its test side is one part of `faces`, its training
+    side all others.
 
-    The parts are disjoint and cover everything. By frame they are a stratified random split: images are dealt out
-    class by class, so that sizes differ by one at most. By clip, subject or dataset, whole groups are dealt out, large
-    shares of a class first, each to the part where classes pile up least; this is greedy, not optimal. A photograph
-    that belongs to no clip is a clip of its own. As many folds as subjects is leave-one-subject-out, as many as
-    datasets leave-one-dataset-out, in the order of names.
+    The parts are disjoint and cover everything. By frame they are a stratified random split: images
+    are dealt out class by class, so that sizes differ by one at most. By clip, subject or dataset,
+    whole groups are dealt out, large shares of a class first, each to the part where classes pile
+    up least; this is greedy, not optimal. A photograph that belongs to no clip is a clip of its
+    own. As many folds as subjects is leave-one-subject-out, as many as datasets
+    leave-one-dataset-out, in the order of names.
 
-    Raises DataError if a subject or dataset is not known or there are fewer groups than folds; UsageError for a wrong
-    number.
+    Raises DataError if a subject or dataset is not known or there are fewer groups than folds;
+    UsageError for a wrong number.
     """
     if folds < 2 or not 0 <= number < folds:
         raise UsageError(
-            f"folds must be 2 or more and number from 0 to folds - 1; given: {folds} folds, number {number}"
+            f"folds must be 2 or more and number from 0 to folds - 1; given: {folds} folds, "
+            f"number {number}"
         )
     groups = _groups(faces, by)
     if by == "subject":
         groups = _people(groups)
     names = sorted(set(groups))
     if len(names) < folds:
-        remedy = "join another one with `mien join`" if by == "dataset" and len(names) < 2 else "or more faces"
+        remedy = (
+            "join another one with `mien join`"
+            if by == "dataset" and len(names) < 2
+            else "or more faces"
+        )
         raise DataError(
-            f"{folds} folds by {by} need as many {by}s, and these faces have {len(names)}; use {max(2, len(names))} "
+            f"{folds} folds by {by} need as many {by}s, and these faces have {len(names)}; use "
+            f"{max(2, len(names))} "
             f"folds or fewer, {remedy}"
         )
     if len(names) == folds:
@@ -92,38 +103,50 @@ def usual_folds(faces: Faces, by: str) -> int:
 
 
 def missing(faces: Faces, fold: Fold) -> tuple[str, ...]:
-    """Return the classes that occur in `faces` and not on the training side: no classifier can learn them there."""
+    """Return the classes that occur in `faces` and not on the training side: no classifier can
+    learn them there.
+    """
     trained = set(faces.index["emotion"][fold.train])
     return tuple(emotion for emotion in faces.classes if emotion not in trained)
 
 
 def overlap(seen: pd.DataFrame | Faces, test: Faces) -> dict[str, int | float]:
-    """Return how much of `test` was seen: shared frames (keys), clips and subjects, and the share of images of each.
+    """Return how much of `test` was seen: shared frames (keys), clips and subjects, and the share
+    of images of each.
 
-    `seen` is the training set, or a table with key, subject and clip. What is not known is not counted.
+    `seen` is the training set, or a table with key, subject and clip. What is not known is not
+    counted.
     """
     counts: dict[str, int | float] = {}
     bys: tuple[By, ...] = ("frame", "clip", "subject")
     for by in bys:
         names, affected = shared(seen, test, by)
-        counts |= {f"{by}s": len(names), f"{by}s_share": float(affected.mean()) if len(test) else 0.0}
+        counts |= {
+            f"{by}s": len(names),
+            f"{by}s_share": float(affected.mean()) if len(test) else 0.0,
+        }
     return counts
 
 
-def shared(seen: pd.DataFrame | Faces, test: Faces, by: By) -> tuple[list[str], Bool[np.ndarray, " n"]]:
-    """Return the frames (keys), clips, subjects or datasets of `test` that were seen, sorted, and the images affected.
+def shared(
+    seen: pd.DataFrame | Faces, test: Faces, by: By
+) -> tuple[list[str], Bool[np.ndarray, " n"]]:
+    """Return the frames (keys), clips, subjects or datasets of `test` that were seen, sorted, and
+    the images affected.
 
-    `seen` is the training set, or a table with key, subject and clip. What is not known is not counted.
+    `seen` is the training set, or a table with key, subject and clip. What is not known is not
+    counted.
     """
     known = set(_exposure(seen)["key" if by == "frame" else by]) - {""}
     return _shared(test, by, known)
 
 
 def beyond(made: Faces, train: Faces) -> pd.DataFrame:
-    """Return key, subject and clip of the images that the generators of `made` saw and `train` does not hold.
+    """Return key, subject and clip of the images that the generators of `made` saw and `train` does
+    not hold.
 
-    They are told by key: a generator may have seen less than `train` holds, never more. Real images stand for none.
-    Raises DataError if synthetic images do not say what their generator saw.
+    They are told by key: a generator may have seen less than `train` holds, never more. Real images
+    stand for none. Raises DataError if synthetic images do not say what their generator saw.
     """
     synthetic = ~_real(made)
     if not synthetic.any():
@@ -132,13 +155,15 @@ def beyond(made: Faces, train: Faces) -> pd.DataFrame:
     return pd.DataFrame(seen.loc[~seen["key"].isin(train.index["key"]), ["key", "subject", "clip"]])
 
 
-def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", "subject", "dataset"]) -> None:
+def require_unseen(
+    seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", "subject", "dataset"]
+) -> None:
     """Raise LeakageError if `test` holds a clip, subject or dataset that training has seen.
 
-    `seen` is the training set, or a table with key, subject and clip, and dataset where it is known. A synthetic image
-    stands for all that its generator was trained on. By subject or dataset, an image where it is unknown is an error
-    too, on either side: nothing can be shown about it. By clip, a photograph that belongs to no clip is known by its
-    key.
+    `seen` is the training set, or a table with key, subject and clip, and dataset where it is
+    known. A synthetic image stands for all that its generator was trained on. By subject or
+    dataset, an image where it is unknown is an error too, on either side: nothing can be shown
+    about it. By clip, a photograph that belongs to no clip is known by its key.
     """
     table, shown = _exposure(seen), _exposure(test)
     if by != "clip":
@@ -148,8 +173,10 @@ def require_unseen(seen: pd.DataFrame | Faces, test: Faces, by: Literal["clip", 
     if found:
         total = len(set(_units(shown, by)))
         raise LeakageError(
-            f"the test side must hold no {by} that training has seen, and {len(found)} of its {total} were seen: "
-            f"{_some(found)} ({int(affected.sum())} of {many(len(test), 'test image')}). Split by {by} with `mien "
+            f"the test side must hold no {by} that training has seen, and {len(found)} of its "
+            f"{total} were seen: "
+            f"{_some(found)} ({int(affected.sum())} of {many(len(test), 'test image')}). Split by "
+            f"{by} with `mien "
             "split`, and train classifier and generator on the training side of the same fold"
         )
 
@@ -166,7 +193,10 @@ def run(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run:
     lacking = missing(faces, fold)
     alike = people(Counter(faces.index["subject"])).alike if spec.by == "subject" else []
     if alike and spec.side == "train":
-        say(f"names that look alike are taken for different people, and may stand on both sides: {listed(alike)}")
+        say(
+            "names that look alike are taken for different people, and may stand on both sides: "
+            f"{listed(alike)}"
+        )
     if lacking and spec.side == "train":
         say(f"fold {spec.number} by {spec.by} has no {', '.join(lacking)} on its training side")
 
@@ -194,16 +224,23 @@ def _groups(faces: Faces, by: By) -> Texts:
     groups = _units(faces.index, by)
     unknown = _units(faces.index, "frame")[groups == ""]
     if len(unknown):
-        remedy = "ingest them with --name" if by == "dataset" else "ingest with --subject-pattern or a subject column"
+        remedy = (
+            "ingest them with --name"
+            if by == "dataset"
+            else "ingest with --subject-pattern or a subject column"
+        )
         raise DataError(
-            f"a split by {by} needs the {by} of every image, and {len(unknown)} of {len(faces)} have none, such as "
+            f"a split by {by} needs the {by} of every image, and {len(unknown)} of {len(faces)} "
+            "have none, such as "
             f"{unknown[0]}; {remedy}, or split by clip or frame"
         )
     return groups
 
 
 def _people(subjects: Texts) -> Texts:
-    """Return the names of subjects, all spellings of one person's by the first: nobody stands on both sides."""
+    """Return the names of subjects, all spellings of one person's by the first: nobody stands on
+    both sides.
+    """
     called: dict[str, str] = {}
     for name in sorted(set(subjects)):
         called.setdefault(person(name), name)
@@ -211,7 +248,9 @@ def _people(subjects: Texts) -> Texts:
 
 
 def _units(table: pd.DataFrame, by: By) -> Texts:
-    """Return the unit of each row: its key, its clip (its key where it has none), its subject or its dataset."""
+    """Return the unit of each row: its key, its clip (its key where it has none), its subject or
+    its dataset.
+    """
     keys = np.asarray(table["key"], dtype=object)
     if by == "frame":
         return keys
@@ -220,7 +259,9 @@ def _units(table: pd.DataFrame, by: By) -> Texts:
 
 
 def _draw(name: str, seed: int) -> str:
-    """Return a random-looking text that depends on the name and the seed alone: what ties are broken by."""
+    """Return a random-looking text that depends on the name and the seed alone: what ties are
+    broken by.
+    """
     return hashlib.sha256(f"{seed_of('split', seed)}\x1f{name}".encode()).hexdigest()
 
 
@@ -231,20 +272,31 @@ def _deal_images(faces: Faces, folds: int, seed: int) -> dict[str, int]:
     return {key: place % folds for place, (_, _, key) in enumerate(order)}
 
 
-def _deal_groups(groups: Texts, labels: Int[np.ndarray, " n"], folds: int, seed: int) -> dict[str, int]:
-    """Each group goes where it raises the sum over folds and classes of (share of the class in the fold)² least.
+def _deal_groups(
+    groups: Texts, labels: Int[np.ndarray, " n"], folds: int, seed: int
+) -> dict[str, int]:
+    """Each group goes where it raises the sum over folds and classes of (share of the class in the
+    fold)² least.
 
-    Shares, not counts: a rare class weighs as much as a common one. An empty fold always costs least, so none stays
-    empty. Groups come by size, to a power of two, so that the seed has a say among those of like size.
+    Shares, not counts: a rare class weighs as much as a common one. An empty fold always costs
+    least, so none stays empty. Groups come by size, to a power of two, so that the seed has a say
+    among those of like size.
     """
     counts = pd.crosstab(groups, labels)
-    shares = dict(zip(counts.index, (counts / counts.sum()).to_numpy(dtype=np.float64), strict=True))
-    order = sorted(shares, key=lambda name: (-math.floor(math.log2((shares[name] ** 2).sum())), _draw(name, seed)))
+    shares = dict(
+        zip(counts.index, (counts / counts.sum()).to_numpy(dtype=np.float64), strict=True)
+    )
+    order = sorted(
+        shares,
+        key=lambda name: (-math.floor(math.log2((shares[name] ** 2).sum())), _draw(name, seed)),
+    )
     held: Float[np.ndarray, "folds classes"] = np.zeros((folds, counts.shape[1]))
     part = {}
     for name in order:
         cost = (2 * held * shares[name]).sum(axis=1)
-        part[name] = min(range(folds), key=lambda fold: (round(float(cost[fold]), 12), held[fold].sum(), fold))
+        part[name] = min(
+            range(folds), key=lambda fold: (round(float(cost[fold]), 12), held[fold].sum(), fold)
+        )
         held[part[name]] += shares[name]
     return part
 
@@ -259,7 +311,10 @@ def _exposure(faces: pd.DataFrame | Faces) -> pd.DataFrame:
     if isinstance(faces, pd.DataFrame):
         lacking = [name for name in columns if name not in faces.columns]
         if lacking:
-            raise DataError(f"what was seen must have the columns {', '.join(columns)}, and lacks {', '.join(lacking)}")
+            raise DataError(
+                f"what was seen must have the columns {', '.join(columns)}, and lacks "
+                f"{', '.join(lacking)}"
+            )
         return faces.reindex(columns=known, fill_value="")
     real = _real(faces)
     own = pd.DataFrame(faces.index[real], columns=known)
@@ -267,7 +322,8 @@ def _exposure(faces: pd.DataFrame | Faces) -> pd.DataFrame:
         return own
     if faces.seen is None:
         raise DataError(
-            f"synthetic faces must say what their generator has seen, and {int((~real).sum())} of these {len(faces)} "
+            f"synthetic faces must say what their generator has seen, and {int((~real).sum())} of "
+            f"these {len(faces)} "
             "do not; generate them again, with `mien generate`"
         )
     return pd.concat([own, faces.seen.reindex(columns=known, fill_value="")], ignore_index=True)
@@ -278,7 +334,9 @@ def _real(faces: Faces) -> Bool[np.ndarray, " n"]:
 
 
 def _shared(test: Faces, by: By, known: set[str]) -> tuple[list[str], Bool[np.ndarray, " n"]]:
-    """Return the units of `test` that are in `known`, sorted, and which of its images they affect."""
+    """Return the units of `test` that are in `known`, sorted, and which of its images they
+    affect.
+    """
     real = _real(test)
     own = _units(test.index, by)
     who = {name: person(name) if by == "subject" else name for name in {*own, *known}}
@@ -287,7 +345,9 @@ def _shared(test: Faces, by: By, known: set[str]) -> tuple[list[str], Bool[np.nd
     found = set(own[affected])
     if not real.all():
         there = _units(_exposure(test.select(~real)), by)
-        copied = {name for name in there if (person(name) if by == "subject" else name) in met and name}
+        copied = {
+            name for name in there if (person(name) if by == "subject" else name) in met and name
+        }
         found |= copied
         affected |= ~real & bool(copied)
     return sorted(found), affected
@@ -302,7 +362,8 @@ def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side:
             else "ingest them with --name, and generate synthetic ones again"
         )
         raise LeakageError(
-            f"{by}s must be known to show that none was seen, and {unknown} of {many(len(table), 'image')} of {side} "
+            f"{by}s must be known to show that none was seen, and {unknown} of "
+            f"{many(len(table), 'image')} of {side} "
             f"{'has' if unknown == 1 else 'have'} none; {remedy}"
         )
 

@@ -22,7 +22,8 @@ Measure = Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]
 
 @dataclass(frozen=True)
 class Record:
-    """One measured number: `low` and `high` bound its interval where there is one, `n` says how many it rests on.
+    """One measured number: `low` and `high` bound its interval where there is one, `n` says how
+    many it rests on.
 
     `part` is what of the whole it speaks of, such as a class; empty for all of it.
     """
@@ -39,7 +40,9 @@ class Record:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation (n - 1) of `n` numbers; the deviation of a single number is nan."""
+    """Mean and standard deviation (n - 1) of `n` numbers; the deviation of a single number is
+    nan.
+    """
 
     mean: float
     sd: float
@@ -58,12 +61,17 @@ class Interval:
 def summary(values: Sequence[float]) -> Summary:
     """Return mean, standard deviation (n - 1) and n of `values`, which must not be empty."""
     array = np.asarray(values, dtype=np.float64)
-    return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan"), len(array))
+    return Summary(
+        float(array.mean()),
+        float(array.std(ddof=1)) if len(array) > 1 else float("nan"),
+        len(array),
+    )
 
 
 @lru_cache(maxsize=4)
 def draws(groups: int, *names: str | int) -> Int[np.ndarray, "draws groups"]:
-    """Return how often each group is drawn when as many are drawn with replacement, 2,000 times over.
+    """Return how often each group is drawn when as many are drawn with replacement, 2,000 times
+    over.
 
     Equal names give equal draws, which makes comparisons on the same groups paired.
     """
@@ -74,15 +82,19 @@ def draws(groups: int, *names: str | int) -> Int[np.ndarray, "draws groups"]:
 def drawn(
     counts: Num[np.ndarray, "t g c c"], measure: Measure, *names: str | int
 ) -> Float[np.ndarray, " draws"] | None:
-    """Return a measure of each draw of the groups, the mean over trials; nothing where a single group can be drawn.
+    """Return a measure of each draw of the groups, the mean over trials; nothing where a single
+    group can be drawn.
 
-    `counts` are the confusion matrices of each trial and group (a subject). They are summed before any ratio is formed.
+    `counts` are the confusion matrices of each trial and group (a subject). They are summed before
+    any ratio is formed.
     """
     trials, groups, classes, _ = counts.shape
     if groups < 2:
         return None
     flat = counts.transpose(1, 0, 2, 3).reshape(groups, -1).astype(np.float32)
-    whole = (draws(groups, *names).astype(np.float32) @ flat).reshape(DRAWS, trials, classes, classes)
+    whole = (draws(groups, *names).astype(np.float32) @ flat).reshape(
+        DRAWS, trials, classes, classes
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a draw without any image has no score
         return np.nanmean(measure(whole.astype(np.float64)), axis=1)
@@ -102,7 +114,8 @@ def mean(counts: Num[np.ndarray, "t g c c"], measure: Measure) -> float:
 
 
 def sign_flip(gaps: Float[np.ndarray, " g"], *names: str | int) -> float:
-    """Return the two-sided p of the mean gap of paired groups being zero: their signs are flipped at random.
+    """Return the two-sided p of the mean gap of paired groups being zero: their signs are flipped
+    at random.
 
     Up to twelve groups all flips are tried, else 10,000 (Fisher's randomisation test).
     """

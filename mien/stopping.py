@@ -1,4 +1,6 @@
-"""Stopping: long work looks now and then whether it is to end, and keeps what it has before it does."""
+"""Stopping: long work looks now and then whether it is to end, and keeps what it has before it
+does.
+"""
 
 import os
 import signal
@@ -34,7 +36,8 @@ def obey() -> None:
 
 @contextmanager
 def heeded(wanted: bool = True) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait inside until the work has kept what it has; the second one ends it at once.
+    """Let Ctrl-C and SIGTERM wait inside until the work has kept what it has; the second one ends
+    it at once.
 
     Signals that this process ignores, as one in the background may, stay ignored.
     """

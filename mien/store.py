@@ -5,11 +5,11 @@
       aliases/faces           readable names: a file that holds the name of a run
       work/edm-1f0c.../       what an unfinished run has so far (checkpoints), and who works on it
 
-Two processes that want the same run do not both make it: one claims it, the other waits and takes the result over. A
-claim carries a heartbeat; one that stands still belongs to a dead process, and the next process goes on from its
-checkpoints. Heartbeats are counted, and watched by the clock of the one who waits: no two clocks are ever compared. Who
-was only asleep finds its claim lost and makes nothing. Only renames and exclusive creation are used, which network file
-systems have too.
+Two processes that want the same run do not both make it: one claims it, the other waits and takes
+the result over. A claim carries a heartbeat; one that stands still belongs to a dead process, and
+the next process goes on from its checkpoints. Heartbeats are counted, and watched by the clock of
+the one who waits: no two clocks are ever compared. Who was only asleep finds its claim lost and
+makes nothing. Only renames and exclusive creation are used, which network file systems have too.
 """
 
 import hashlib
@@ -40,19 +40,36 @@ from mien.progress import say
 from mien.spec import RUN_NAME, Spec, digest_of, nearest, parents
 
 Build = Callable[[Path, Path], None]
-"""What makes a run: it writes its files into the first folder, which is empty, and keeps checkpoints in the second."""
+"""What makes a run: it writes its files into the first folder, which is empty, and keeps
+checkpoints in the second.
+"""
 
 ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
 ALIAS_BYTES = 200  # the most that the file of an alias has: a run's name
-GRAVE = re.compile(r"\.((?P<run>[a-z][a-z0-9_]*-[0-9a-f]{12})\.)?[0-9a-f]{32}\Z")  # what is being deleted
+GRAVE = re.compile(
+    r"\.((?P<run>[a-z][a-z0-9_]*-[0-9a-f]{12})\.)?[0-9a-f]{32}\Z"
+)  # what is being deleted
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\Z")  # a file that is being written, beside its place
-STALE_S = 3600.0  # after which a file that is being written belongs to a dead process, whatever the clocks
+# after which a file that is being written belongs to a dead process, whatever the clocks
+STALE_S = 3600.0
 MANIFEST, ABOUT, SPEC = "manifest.json", "about.json", "spec.json"
 STRANGE = ("is not one of its files", "is not one of its folders")
 KNOWN = {"sha256", "size"}  # of each file
 HEARTBEAT_S = 2.0
-DEAD_AFTER_S = 60.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
-LIBRARIES = ("mien", "torch", "numpy", "pandas", "timm", "opencv-python-headless", "pillow", "pyarrow", "scikit-learn")
+DEAD_AFTER_S = (
+    60.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
+)
+LIBRARIES = (
+    "mien",
+    "torch",
+    "numpy",
+    "pandas",
+    "timm",
+    "opencv-python-headless",
+    "pillow",
+    "pyarrow",
+    "scikit-learn",
+)
 
 
 class Lost(BaseException):
@@ -76,7 +93,9 @@ class Run:
         """What it depends on, as JSON; raises StoreError if that cannot be read."""
         spec = read_json(self.path / SPEC)
         if not isinstance(spec, dict):
-            raise StoreError(f"{self.name} was altered after it was made: {SPEC} cannot be read. {self.mend}")
+            raise StoreError(
+                f"{self.name} was altered after it was made: {SPEC} cannot be read. {self.mend}"
+            )
         return spec
 
     @property
@@ -86,17 +105,23 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The sha256 and size of each file, and `content`, the digest of them all; raises StoreError if unreadable."""
+        """The sha256 and size of each file, and `content`, the digest of them all; raises
+        StoreError if unreadable.
+        """
         manifest = read_json(self.path / MANIFEST)
         files = manifest.get("files") if isinstance(manifest, dict) else None
         known = list(files.values()) if isinstance(files, dict) else [None]
         if not all(isinstance(each, dict) and each.keys() >= KNOWN for each in known):
-            raise StoreError(f"{self.name} was altered after it was made: {MANIFEST} cannot be read. {self.mend}")
+            raise StoreError(
+                f"{self.name} was altered after it was made: {MANIFEST} cannot be read. {self.mend}"
+            )
         return {"content": manifest.get("content"), "files": files}
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """When, where and with what it was made: beside the result and no part of it, so {} if it cannot be read."""
+        """When, where and with what it was made: beside the result and no part of it, so {} if it
+        cannot be read.
+        """
         about = read_json(self.path / ABOUT)
         return about if isinstance(about, dict) else {}
 
@@ -108,7 +133,9 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What it says of itself: `holds`, a few words, and `counts`, rows of a table; {} if it says nothing."""
+        """What it says of itself: `holds`, a few words, and `counts`, rows of a table; {} if it
+        says nothing.
+        """
         summary = read_json(self.path / "summary.json")
         return summary if isinstance(summary, dict) else {}
 
@@ -130,7 +157,9 @@ class Run:
 
 
 class Store:
-    """A folder of runs; `root` is made when the first run is. Raises StoreError if it is a file, or lies below one."""
+    """A folder of runs; `root` is made when the first run is. Raises StoreError if it is a file, or
+    lies below one.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = expanded(root)
@@ -143,7 +172,9 @@ class Store:
     def names(self) -> list[str]:
         """Return the names of all finished runs, oldest first."""
         runs = [path for path in self._entries("runs") if RUN_NAME.match(path.name)]
-        made = {path.name: time for path in runs if (time := _modified(path / MANIFEST)) is not None}
+        made = {
+            path.name: time for path in runs if (time := _modified(path / MANIFEST)) is not None
+        }
         return sorted(made, key=lambda name: (made[name], name))
 
     def aliases(self) -> dict[str, str]:
@@ -155,10 +186,16 @@ class Store:
         """Return what lies among the aliases and is none, with what is wrong with it."""
         there = [path for path in self._entries("aliases") if not TEMPORARY.match(path.name)]
         read = {path.name: _alias(path)[1] for path in there}
-        return {name: fault or "has no alias's name" for name, fault in read.items() if fault or not ALIAS.match(name)}
+        return {
+            name: fault or "has no alias's name"
+            for name, fault in read.items()
+            if fault or not ALIAS.match(name)
+        }
 
     def resolve(self, name: str) -> str:
-        """Return the run name that `name` (a run, an alias, or the unique beginning of a run's name) stands for."""
+        """Return the run name that `name` (a run, an alias, or the unique beginning of a run's
+        name) stands for.
+        """
         if RUN_NAME.match(name):
             return name
         aliases = self.aliases()
@@ -167,7 +204,8 @@ class Store:
         fault = self.broken_aliases().get(name) if ALIAS.match(name) else None
         if fault:
             raise StoreError(
-                f"the alias '{name}' must be a file that names a run, and {self.root / 'aliases' / name} {fault}; "
+                f"the alias '{name}' must be a file that names a run, and "
+                f"{self.root / 'aliases' / name} {fault}; "
                 "delete it, and give the alias again with --as"
             )
         names = self.names()
@@ -175,24 +213,34 @@ class Store:
         if len(matches) == 1:
             return matches[0]
         if len(matches) > 1:
-            raise StoreError(f"'{name}' must name one run, and could be {', '.join(matches)}; give more of the name")
+            raise StoreError(
+                f"'{name}' must name one run, and could be {', '.join(matches)}; give more of the "
+                "name"
+            )
         raise StoreError(self._unknown(name))
 
     def _unknown(self, name: str) -> str:
         """Say that there is no such run, and what is near."""
         near = nearest(name, [*self.aliases(), *self.names()])
-        return f"there is no run or alias '{name}' in {self.root}.{near} `mien ls` lists what is there"
+        return (
+            f"there is no run or alias '{name}' in {self.root}.{near} `mien ls` lists what is there"
+        )
 
     def broken(self) -> list[str]:
-        """Return what lies among the runs and is no finished run: what a hand, or a copy cut short, left there.
+        """Return what lies among the runs and is no finished run: what a hand, or a copy cut short,
+        left there.
 
         What systems and file servers leave in any folder is not told.
         """
         there = self._entries("runs")
-        return sorted(path.name for path in there if not (RUN_NAME.match(path.name) and self.done(path.name)))
+        return sorted(
+            path.name for path in there if not (RUN_NAME.match(path.name) and self.done(path.name))
+        )
 
     def foreign(self) -> list[str]:
-        """Return what systems and file servers have left in the store, relative to it; it is passed over."""
+        """Return what systems and file servers have left in the store, relative to it; it is passed
+        over.
+        """
         found = []
         for folder, folders, files in os.walk(self.root):
             here = Path(folder).relative_to(self.root)
@@ -201,33 +249,47 @@ class Store:
         return sorted(found)
 
     def _entries(self, folder: str) -> list[Path]:
-        """Return what lies in a folder of the store, in the order of names, without what systems leave there."""
+        """Return what lies in a folder of the store, in the order of names, without what systems
+        leave there.
+        """
         path = self.root / folder
-        return sorted(each for each in path.iterdir() if not foreign(each.name)) if path.is_dir() else []
+        return (
+            sorted(each for each in path.iterdir() if not foreign(each.name))
+            if path.is_dir()
+            else []
+        )
 
     def done(self, name: str) -> bool:
         """Whether the run of this name (not an alias) is finished."""
         return (self.root / "runs" / name / MANIFEST).exists()
 
     def run(self, name: str) -> Run:
-        """Return the finished run that `name` stands for, after checking its files against their sha256.
+        """Return the finished run that `name` stands for, after checking its files against their
+        sha256.
 
         Raises StoreError if there is none, or if a file was altered.
         """
         run = Run(self.resolve(name), self.root / "runs" / self.resolve(name))
         if not self.done(run.name):
             raise StoreError(
-                f"{run.name} must be a finished run in {self.root}, and is not; run the command that makes it again"
+                f"{run.name} must be a finished run in {self.root}, and is not; run the command "
+                "that makes it again"
             )
         faults = self.faults(run)
         if faults and all(fault.endswith(STRANGE) for fault in faults):
-            raise StoreError(f"{run.name} must hold its own files only: {'; '.join(faults)}. Move it out of {run.path}")
+            raise StoreError(
+                f"{run.name} must hold its own files only: {'; '.join(faults)}. Move it out of "
+                f"{run.path}"
+            )
         if faults:
-            raise StoreError(f"{run.name} was altered after it was made: {'; '.join(faults)}. {run.mend}")
+            raise StoreError(
+                f"{run.name} was altered after it was made: {'; '.join(faults)}. {run.mend}"
+            )
         return run
 
     def altered(self, name: str) -> str:
-        """Say what is wrong with the finished run of this name (not an alias), and what to do; nothing if all is well.
+        """Say what is wrong with the finished run of this name (not an alias), and what to do;
+        nothing if all is well.
 
         A run that is not there has not been altered.
         """
@@ -242,9 +304,9 @@ class Store:
     def faults(self, run: Run, thorough: bool = False) -> list[str]:
         """Return what is wrong with a run's files, nothing if they are as they were made.
 
-        That is held against the manifest, and the spec against the digest in the run's own name. A file found right
-        before is read again only if its size or time changed, or if `thorough`; then what stands beside the result is
-        read too.
+        That is held against the manifest, and the spec against the digest in the run's own name. A
+        file found right before is read again only if its size or time changed, or if `thorough`;
+        then what stands beside the result is read too.
         """
         try:
             files: dict[str, dict[str, Any]] = run.manifest["files"]
@@ -277,15 +339,20 @@ class Store:
             if sha256(path) != known["sha256"]:
                 return f"{name} does not match its sha256"
             self._verified[path] = stamp
-        return "" if state.st_size == known["size"] else f"{name} does not match its size in {MANIFEST}"
+        return (
+            ""
+            if state.st_size == known["size"]
+            else f"{name} does not match its size in {MANIFEST}"
+        )
 
     # Making runs
 
     def make(self, spec: Spec, build: Build, alias: str | None = None) -> Run:
         """Return the run of `spec`; `build` is called only if the run is not there yet.
 
-        `build(out, scratch)` writes the files into `out`. What it keeps in `scratch` outlives a killed process, so that
-        the next call can go on from there. The run's folder appears whole, by one rename, or not at all.
+        `build(out, scratch)` writes the files into `out`. What it keeps in `scratch` outlives a
+        killed process, so that the next call can go on from there. The run's folder appears whole,
+        by one rename, or not at all.
         """
         if alias is not None:
             self._require_room_for(alias)
@@ -293,7 +360,9 @@ class Store:
         try:
             while not self.done(spec.name):
                 with suppress(Lost), self.claim(spec.name) as require_claim:
-                    if not self.done(spec.name):  # another process may have finished it while we waited
+                    if not self.done(
+                        spec.name
+                    ):  # another process may have finished it while we waited
                         self._build(spec, build, require_claim, there)
         except BaseException as error:
             self._forget_folders()
@@ -307,7 +376,9 @@ class Store:
         self.sweep()
         return run
 
-    def _build(self, spec: Spec, build: Build, require_claim: Callable[[], None], there: list[str]) -> None:
+    def _build(
+        self, spec: Spec, build: Build, require_claim: Callable[[], None], there: list[str]
+    ) -> None:
         work = self.root / "work" / spec.name
         require_claim()
         for old in work.glob("out-*"):
@@ -317,12 +388,19 @@ class Store:
         out.mkdir()
         try:
             self.note(spec)
-            lost = [name for name in there if not self.done(name)]  # `remove` looks at what is noted, and after it here
+            lost = [
+                name for name in there if not self.done(name)
+            ]  # `remove` looks at what is noted, and after it here
             if lost:
-                raise StoreError(f"{lost[0]}, which {spec.name} is made from, must be there, and was deleted just now")
+                raise StoreError(
+                    f"{lost[0]}, which {spec.name} is made from, must be there, and was deleted "
+                    "just now"
+                )
             self._fill(spec, build, out, scratch, require_claim)
         except BaseException as error:
-            gone = self.done(spec.name) or not out.is_dir()  # swept away by one that was asleep, and did not know it
+            gone = (
+                self.done(spec.name) or not out.is_dir()
+            )  # swept away by one that was asleep, and did not know it
             shutil.rmtree(out, ignore_errors=True)
             if isinstance(error, Exception) and gone:
                 raise Lost(spec.name) from error
@@ -334,7 +412,9 @@ class Store:
         shutil.rmtree(work, ignore_errors=True)
 
     def note(self, spec: Spec) -> None:
-        """Note beside the unfinished run what it is made from, so that this is not deleted meanwhile."""
+        """Note beside the unfinished run what it is made from, so that this is not deleted
+        meanwhile.
+        """
         path = self.root / "work" / spec.name / SPEC
         path.parent.mkdir(parents=True, exist_ok=True)
         fields = {"stage": spec.stage, **spec.model_dump(mode="json")}
@@ -350,12 +430,17 @@ class Store:
             if {path.name for path in work.iterdir()} <= {SPEC}:
                 shutil.rmtree(work)
 
-    def _fill(self, spec: Spec, build: Build, out: Path, scratch: Path, require_claim: Callable[[], None]) -> None:
+    def _fill(
+        self, spec: Spec, build: Build, out: Path, scratch: Path, require_claim: Callable[[], None]
+    ) -> None:
         began = time.time()
         build(out, scratch)
         _write_json(out / SPEC, {"stage": spec.stage, **spec.model_dump(mode="json")})
         files = {
-            str(path.relative_to(out)): {"sha256": sha256(path, kept=True), "size": path.stat().st_size}
+            str(path.relative_to(out)): {
+                "sha256": sha256(path, kept=True),
+                "size": path.stat().st_size,
+            }
             for path in sorted(out.rglob("*"))
             if path.is_file()
         }
@@ -364,7 +449,9 @@ class Store:
         final = self.root / "runs" / spec.name
         final.parent.mkdir(exist_ok=True)
         require_claim()
-        if final.exists() and not (final / MANIFEST).exists():  # left over by a copy that was cut short
+        if (
+            final.exists() and not (final / MANIFEST).exists()
+        ):  # left over by a copy that was cut short
             shutil.rmtree(final)
         try:
             out.rename(final)
@@ -373,7 +460,9 @@ class Store:
                 raise
 
     def scratch(self, name: str) -> Path:
-        """Return the folder of what an unfinished run has so far, which outlives a killed process."""
+        """Return the folder of what an unfinished run has so far, which outlives a killed
+        process.
+        """
         path = self.root / "work" / name / "scratch"
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -384,16 +473,21 @@ class Store:
         return bool(claim) and not _dead(claim)
 
     def claimed(self, name: str) -> str:
-        """Return what the claim on a run says: its owner and heartbeat; nothing if nobody has claimed it."""
+        """Return what the claim on a run says: its owner and heartbeat; nothing if nobody has
+        claimed it.
+        """
         try:
-            return (self.root / "work" / f"{name}.claim").read_text(encoding="utf-8", errors="replace")
+            return (self.root / "work" / f"{name}.claim").read_text(
+                encoding="utf-8", errors="replace"
+            )
         except OSError:
             return ""
 
     def memo(self, key: str, measure: Callable[[], float]) -> float:
         """Return a number that was measured on this machine, measuring it only the first time.
 
-        A budget in minutes becomes a number of images in this way: the same command finds the same number again.
+        A budget in minutes becomes a number of images in this way: the same command finds the same
+        number again.
         """
         path = self.root / "memo" / f"{key}.json"
         known = read_json(path)
@@ -407,8 +501,9 @@ class Store:
     def sweep(self) -> None:
         """Delete what processes that are dead left behind, and nothing that would help to go on.
 
-        That is what belongs to finished runs, half of what was to become a run (checkpoints stay), claims of the dead,
-        runs whose deletion was cut short, and files beside their places whose writing stopped an hour ago or more.
+        That is what belongs to finished runs, half of what was to become a run (checkpoints stay),
+        claims of the dead, runs whose deletion was cut short, and files beside their places whose
+        writing stopped an hour ago or more.
         """
         for path in self._entries("work"):
             run = path.name.partition(".")[0]
@@ -423,9 +518,15 @@ class Store:
             if GRAVE.match(path.name):
                 with suppress(OSError):
                     _delete(path)
-        for path in (path for folder in ("aliases", "memo", "work") for path in self._entries(folder)):
+        for path in (
+            path for folder in ("aliases", "memo", "work") for path in self._entries(folder)
+        ):
             with suppress(OSError):
-                if TEMPORARY.match(path.name) and path.is_file() and time.time() - path.stat().st_mtime > STALE_S:
+                if (
+                    TEMPORARY.match(path.name)
+                    and path.is_file()
+                    and time.time() - path.stat().st_mtime > STALE_S
+                ):
                     _delete(path)
 
     def _sweep_unfinished(self, work: Path) -> None:
@@ -457,18 +558,22 @@ class Store:
         path = self.root / "aliases" / alias
         if path.is_dir() and not path.is_symlink():
             raise StoreError(
-                f"the alias '{alias}' must be a file, and {path} is a folder; delete it, or choose another"
+                f"the alias '{alias}' must be a file, and {path} is a folder; delete it, or "
+                "choose another"
             )
 
     # Deleting runs
 
     def remove(self, name: str) -> list[str]:
-        """Delete a run, what unfinished runs made of it, and the aliases that name it; return what was deleted.
+        """Delete a run, what unfinished runs made of it, and the aliases that name it; return what
+        was deleted.
 
-        Killed at any moment, the same call ends it. The run is out of sight by one rename, before anything of it is
-        deleted, and its aliases go last. A run that is a link is taken away, and what it leads to stays.
+        Killed at any moment, the same call ends it. The run is out of sight by one rename, before
+        anything of it is deleted, and its aliases go last. A run that is a link is taken away, and
+        what it leads to stays.
 
-        Raises StoreError if there is none, if it is being made, or if other runs were, or just now are, made from it.
+        Raises StoreError if there is none, if it is being made, or if other runs were, or just now
+        are, made from it.
         """
         run = self._resolve_for_removal(name)
         if self.working(run):
@@ -499,8 +604,14 @@ class Store:
         return list(dict.fromkeys(gone))
 
     def _resolve_for_removal(self, name: str) -> str:
-        """Return the run that is to be deleted, also where a deletion was cut short; raises StoreError if none is."""
-        halves = {match["run"] for path in self._entries("runs") if (match := GRAVE.match(path.name)) and match["run"]}
+        """Return the run that is to be deleted, also where a deletion was cut short; raises
+        StoreError if none is.
+        """
+        halves = {
+            match["run"]
+            for path in self._entries("runs")
+            if (match := GRAVE.match(path.name)) and match["run"]
+        }
         halves |= {path.name for path in self._entries("work") if RUN_NAME.match(path.name)}
         try:
             run = self.resolve(name)
@@ -509,32 +620,56 @@ class Store:
             if len(begun) != 1:
                 raise
             run = begun[0]
-        there = os.path.lexists(self.root / "runs" / run) or run in halves or run in self.aliases().values()
+        there = (
+            os.path.lexists(self.root / "runs" / run)
+            or run in halves
+            or run in self.aliases().values()
+        )
         if not there:
             raise StoreError(self._unknown(run))
         return run
 
     def _graves(self, run: str) -> list[Path]:
         """Return what is left of a run that is being deleted."""
-        return [path for path in self._entries("runs") if (match := GRAVE.match(path.name)) and match["run"] == run]
+        return [
+            path
+            for path in self._entries("runs")
+            if (match := GRAVE.match(path.name)) and match["run"] == run
+        ]
 
     def _require_childless(self, run: str) -> None:
         """Raise StoreError if other runs were made from a run, or just now are."""
-        making = [child for child in self._begun(run) if self._alive(child)]  # first: what is done moves to `runs`
+        making = [
+            child for child in self._begun(run) if self._alive(child)
+        ]  # first: what is done moves to `runs`
         if making:
             raise StoreError(
-                f"{run} must not be deleted while other runs are made from it, and {', '.join(making)} is being made; "
+                f"{run} must not be deleted while other runs are made from it, and "
+                f"{', '.join(making)} is being made; "
                 "wait for that, or stop it"
             )
-        specs = {other: read_json(self.root / "runs" / other / SPEC) for other in self.names() if other != run}
+        specs = {
+            other: read_json(self.root / "runs" / other / SPEC)
+            for other in self.names()
+            if other != run
+        }
         children = [other for other, spec in specs.items() if run in parents(spec)]
         if children:
-            raise StoreError(f"{run} must not be the parent of other runs, and {', '.join(children)} came from it")
+            raise StoreError(
+                f"{run} must not be the parent of other runs, and {', '.join(children)} came from "
+                "it"
+            )
 
     def _begun(self, run: str) -> list[str]:
         """Return the unfinished runs that are made from a run."""
-        begun = [path.name for path in self._entries("work") if RUN_NAME.match(path.name) and path.name != run]
-        return [child for child in begun if run in parents(read_json(self.root / "work" / child / SPEC))]
+        begun = [
+            path.name
+            for path in self._entries("work")
+            if RUN_NAME.match(path.name) and path.name != run
+        ]
+        return [
+            child for child in begun if run in parents(read_json(self.root / "work" / child / SPEC))
+        ]
 
     def _alive(self, name: str) -> bool:
         """Whether a process is making a run, or a part of it, just now."""
@@ -542,10 +677,14 @@ class Store:
         return any(self.working(claim) for claim in claims if claim.partition(".")[0] == name)
 
     def _remove_work(self, run: str) -> list[str]:
-        """Delete what is unfinished of a run, and of those that were begun from it; return what was deleted."""
+        """Delete what is unfinished of a run, and of those that were begun from it; return what was
+        deleted.
+        """
         gone = []
         for name in (run, *self._begun(run)):
-            for path in [path for path in self._entries("work") if path.name.partition(".")[0] == name]:
+            for path in [
+                path for path in self._entries("work") if path.name.partition(".")[0] == name
+            ]:
                 _delete(path)
                 gone.append(f"work/{path.name}")
         return gone
@@ -554,10 +693,11 @@ class Store:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Callable[[], None]]:
-        """Be the only one to work on `name` inside, once nobody else is; yields what raises Lost if that has changed.
+        """Be the only one to work on `name` inside, once nobody else is; yields what raises Lost if
+        that has changed.
 
-        A process that was asleep for so long that another took its place is asked to stop, and whatever goes wrong in
-        it from then on is Lost.
+        A process that was asleep for so long that another took its place is asked to stop, and
+        whatever goes wrong in it from then on is Lost.
         """
         path, owner = self.root / "work" / f"{name}.claim", _owner()
         pulse, said = Pulse(), False
@@ -568,7 +708,10 @@ class Store:
                 continue
             if now and not said:
                 who, pid = [*now.split(), "?", "?"][:2]
-                say(f"{name} is being made by process {pid} on {who.partition('/')[0]}; waiting for it")
+                say(
+                    f"{name} is being made by process {pid} on {who.partition('/')[0]}; waiting "
+                    "for it"
+                )
                 said = True
             stopping.obey()
             time.sleep(0.2)
@@ -599,7 +742,9 @@ class Store:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"the store must be a folder that can be written; {told(error, path)}") from None
+            raise StoreError(
+                f"the store must be a folder that can be written; {told(error, path)}"
+            ) from None
         self._new += new
         return path
 
@@ -612,10 +757,14 @@ class Store:
 
 
 def _require_folder(root: Path) -> None:
-    """Raise StoreError if a store is no folder and cannot become one, since a file is there or in its path."""
+    """Raise StoreError if a store is no folder and cannot become one, since a file is there or in
+    its path.
+    """
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
-            raise StoreError(f"the store must be a folder, and {root} is not one; check --store and MIEN_STORE")
+            raise StoreError(
+                f"the store must be a folder, and {root} is not one; check --store and MIEN_STORE"
+            )
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -627,7 +776,8 @@ def require_alias(alias: str) -> None:
     """Raise StoreError unless `alias` can name a run."""
     if not ALIAS.match(alias) or RUN_NAME.match(alias):
         raise StoreError(
-            "an alias must be 1 to 80 letters, digits, '.', '_' or '-', begin with a letter or digit, and not look "
+            "an alias must be 1 to 80 letters, digits, '.', '_' or '-', begin with a letter or "
+            "digit, and not look "
             f"like a run's own name; given: '{alias}'"
         )
 
@@ -647,7 +797,9 @@ class Pulse:
 
 
 def sha256(path: Path, kept: bool = False) -> str:
-    """Return the sha256 of a file, 64 hexadecimal digits; `kept` waits until the disk has the file."""
+    """Return the sha256 of a file, 64 hexadecimal digits; `kept` waits until the disk has the
+    file.
+    """
     with path.open("rb") as file:
         if kept:
             os.fsync(file.fileno())
@@ -669,7 +821,9 @@ def read_error(path: Path) -> str:
 
 
 def about(seconds: float) -> dict[str, Any]:
-    """Return what is written beside a result, and is no part of it: when, where, with what, and for how long."""
+    """Return what is written beside a result, and is no part of it: when, where, with what, and for
+    how long.
+    """
     return {
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 2),
@@ -690,7 +844,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-@cache  # what runs is what was loaded, whatever becomes of the files; and git takes longer than a small run
+# what runs is what was loaded, whatever becomes of the files; and git takes longer than a small run
+@cache
 def _commit() -> str:
     folder = Path(__file__).parent.parent
     if not (folder / ".git").exists():
@@ -723,7 +878,9 @@ def _write_json(path: Path, data: Any) -> None:
 
 
 def _alias(path: Path) -> tuple[str, str]:
-    """Return the run that the file of an alias names, and what is wrong with it; one of the two is empty."""
+    """Return the run that the file of an alias names, and what is wrong with it; one of the two is
+    empty.
+    """
     if path.is_symlink():
         return "", "is a link"
     if not path.is_file():
@@ -742,8 +899,12 @@ def _modified(path: Path) -> int | None:
 
 
 def _refused(error: BaseException) -> bool:
-    """Whether an error says that the input will not do, so that nothing of the work is worth keeping."""
-    return isinstance(error, UsageError) and not isinstance(error, StoreError) and not no_room(error)
+    """Whether an error says that the input will not do, so that nothing of the work is worth
+    keeping.
+    """
+    return (
+        isinstance(error, UsageError) and not isinstance(error, StoreError) and not no_room(error)
+    )
 
 
 def _named_by(run: Run) -> bool:
@@ -753,7 +914,9 @@ def _named_by(run: Run) -> bool:
 
 
 def _strange(root: Path, files: set[str]) -> list[str]:
-    """Return what lies in a run's folder and does not belong there; what systems leave anywhere is passed over."""
+    """Return what lies in a run's folder and does not belong there; what systems leave anywhere is
+    passed over.
+    """
     ours = files | {MANIFEST, ABOUT}
     homes = {str(home) for name in ours for home in Path(name).parents}
     faults = []
@@ -772,7 +935,9 @@ def _strange(root: Path, files: set[str]) -> list[str]:
 
 
 def _delete(path: Path) -> None:
-    """Delete a file or a folder, also while another process deletes it; a link is deleted, not what it leads to."""
+    """Delete a file or a folder, also while another process deletes it; a link is deleted, not what
+    it leads to.
+    """
     for _ in range(20):
         try:
             if path.is_dir() and not path.is_symlink():
@@ -790,13 +955,17 @@ def _owner() -> str:
 
 
 def _create(path: Path, text: str) -> bool:
-    """Create a file with this text, whole, unless there is one already, or its folder was taken away."""
+    """Create a file with this text, whole, unless there is one already, or its folder was taken
+    away.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.link(temporary, path)
     except FileExistsError:
-        return temporary.stat().st_nlink == 2  # over a network, the answer to a link that was made may be lost
+        return (
+            temporary.stat().st_nlink == 2
+        )  # over a network, the answer to a link that was made may be lost
     except FileNotFoundError:
         return False
     finally:
@@ -817,7 +986,9 @@ def _beat(path: Path, owner: str, stop: threading.Event, lost: Lost) -> None:
 
 @cache
 def _machine() -> str:
-    """Return a name for all processes that this one can see: the host's, and a digest that tells containers apart."""
+    """Return a name for all processes that this one can see: the host's, and a digest that tells
+    containers apart.
+    """
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
@@ -838,7 +1009,10 @@ def _dead(claim: str) -> bool:
     except PermissionError:
         return False
     with suppress(OSError, IndexError):  # one that was killed, and whose parent has not looked yet
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            == "Z"
+        )
     return False
 
 

@@ -30,7 +30,9 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in a table: `text` and smaller print beside it; `mark` says why the number is not to be trusted."""
+    """A place in a table: `text` and smaller print beside it; `mark` says why the number is not to
+    be trusted.
+    """
 
     text: str
     small: str = ""
@@ -42,7 +44,9 @@ class Entry:
     def plain(self) -> str:
         """The whole in one line."""
         printed = f"published {self.published}" if self.published else ""
-        return " ".join(part for part in (self.text, self.small, LOW if self.mark else "", printed) if part)
+        return " ".join(
+            part for part in (self.text, self.small, LOW if self.mark else "", printed) if part
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,10 @@ def markdown(sheet: Sheet, head: str = "###") -> list[str]:
         texts = [escape.markdown(entry.plain) for entry in one.entries]
         if one.kind == "group":
             first = one.entries[0]
-            texts = [f"**{escape.markdown(first.text)}** {escape.markdown(first.small)}".strip(), *texts[1:]]
+            texts = [
+                f"**{escape.markdown(first.text)}** {escape.markdown(first.small)}".strip(),
+                *texts[1:],
+            ]
         rows.append([*texts, *[""] * (width - len(texts))])
     found = [f"| {' | '.join(row)} |" for row in rows]
     note = [escape.markdown(sheet.note), ""] if sheet.note else []
@@ -90,7 +97,9 @@ class Labels:
         self._given: set[str] = set()
 
     def __call__(self, *names: str) -> str:
-        """Return `tab:` and the names in letters and digits; a number behind what was given before."""
+        """Return `tab:` and the names in letters and digits; a number behind what was given
+        before.
+        """
         lead = "tab:" + ":".join(_slug(name) for name in names)
         free, number = lead, 2
         while free in self._given:
@@ -100,14 +109,19 @@ class Labels:
 
 
 def _slug(name: str) -> str:
-    """Return a name in small letters, digits and hyphens; one without any by the digest of what it says."""
-    plain = unicodedata.normalize("NFKD", name.replace("→", " to ").replace("+", " and ")).encode("ascii", "ignore")
+    """Return a name in small letters, digits and hyphens; one without any by the digest of what it
+    says.
+    """
+    plain = unicodedata.normalize("NFKD", name.replace("→", " to ").replace("+", " and ")).encode(
+        "ascii", "ignore"
+    )
     found = re.sub(r"[^a-z0-9]+", "-", plain.decode().lower()).strip("-")
     return found or hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def latex(sheet: Sheet, label: str) -> list[str]:
-    """Return a table as lines of LaTeX, for the packages booktabs and graphicx: what is too wide is made to fit.
+    """Return a table as lines of LaTeX, for the packages booktabs and graphicx: what is too wide is
+    made to fit.
 
     `label` is what \\ref names it by; it must hold no sign that LaTeX reads as its own.
     """
@@ -118,14 +132,21 @@ def latex(sheet: Sheet, label: str) -> list[str]:
         rf"\caption{{{escaped(sheet.caption)}}}",
         rf"\label{{{label}}}",
     ]
-    lines += [rf"{FIT}\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _row(list(sheet.head)), r"\midrule"]
+    lines += [
+        rf"{FIT}\begin{{tabular}}{{l{'r' * (width - 1)}}}",
+        r"\toprule",
+        _row(list(sheet.head)),
+        r"\midrule",
+    ]
     for place, one in enumerate(sheet.lines):
         if one.kind in ("group", "total") and place:
             lines.append(r"\addlinespace" if one.kind == "group" else r"\midrule")
         texts = [entry.plain for entry in one.entries]
         whole = one.kind == "group" and len(texts) == 1
         if whole:
-            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textbf{{{escaped(one.entries[0].text)}}}{_beside(one)}}} \\")
+            lines.append(
+                rf"\multicolumn{{{width}}}{{l}}{{\textbf{{{escaped(one.entries[0].text)}}}{_beside(one)}}} \\"
+            )
         else:
             lines.append(_row([*texts, *[""] * (width - len(texts))]))
     lines += [r"\bottomrule", r"\end{tabular}}"]

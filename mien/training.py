@@ -1,7 +1,8 @@
-"""What every training loop shares: the border between bytes and models, batches, averages, checkpoints.
+"""What every training loop shares: the border between bytes and models, batches, averages,
+checkpoints.
 
-Randomness is a function of (seed, step), never of what ran before, so a training that goes on from a checkpoint is bit
-for bit the one that was never interrupted.
+Randomness is a function of (seed, step), never of what ran before, so a training that goes on from
+a checkpoint is bit for bit the one that was never interrupted.
 """
 
 import hashlib
@@ -35,18 +36,29 @@ EARLY = 5  # rows of the loss table that make the early median
 
 
 def device(choice: str) -> torch.device:
-    """Return the device that `choice` (auto, cpu, cuda, cuda:N or mps) stands for; auto is the first of cuda, mps, cpu.
+    """Return the device that `choice` (auto, cpu, cuda, cuda:N or mps) stands for; auto is the
+    first of cuda, mps, cpu.
 
     Raises UsageError if this machine does not have it.
     """
     named = DEVICES.fullmatch(choice)
     if named is None:
-        raise UsageError(f"the device must be auto, cpu, cuda, one card such as cuda:1, or mps; given: '{choice}'")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        raise UsageError(
+            "the device must be auto, cpu, cuda, one card such as cuda:1, or mps; given: "
+            f"'{choice}'"
+        )
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if choice == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
     if not there[choice.partition(":")[0]]:
-        raise UsageError(f"the device '{choice}' must be in this machine, and torch finds none; use --device auto")
+        raise UsageError(
+            f"the device '{choice}' must be in this machine, and torch finds none; use --device "
+            "auto"
+        )
     if named["card"] is not None and int(named["card"]) >= torch.cuda.device_count():
         raise UsageError(
             f"the device '{choice}' must be in this machine, whose cards are cuda:0 to "
@@ -58,20 +70,24 @@ def device(choice: str) -> torch.device:
 # Bytes and models
 
 
-def to_model(images: UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+def to_model(
+    images: UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"],
+) -> Float[Tensor, "n c h w"]:
     """Return images as models see them: 0 becomes -1, 255 becomes 1."""
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     return tensor.float() / 127.5 - 1
 
 
 def from_model(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
-    """Return what a model made as images: clipped to [-1, 1] and rounded to the nearest of 256 greys.
+    """Return what a model made as images: clipped to [-1, 1] and rounded to the nearest of 256
+    greys.
 
     Raises TrainingError if not all of it are numbers: the model was trained astray.
     """
     if bool(torch.isnan(x).any()):
         raise TrainingError(
-            "images must be made of numbers, and the network drew some that are none: its training went astray; "
+            "images must be made of numbers, and the network drew some that are none: its "
+            "training went astray; "
             "train it again with a lower learning_rate"
         )
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
@@ -83,9 +99,9 @@ def from_model(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
 def chances(index: pd.DataFrame, balance: float, clip_first: bool) -> Float64[np.ndarray, " n"]:
     """Return the chance of each row of a Faces index to be drawn next; they add up to 1.
 
-    An image of a class of n images weighs n**-balance: 0 leaves the classes as they are, 1 makes them equal. With
-    `clip_first` each clip of a class is as likely as any other, however many frames it has; photographs that belong
-    to no clip are clips of their own.
+    An image of a class of n images weighs n**-balance: 0 leaves the classes as they are, 1 makes
+    them equal. With `clip_first` each clip of a class is as likely as any other, however many
+    frames it has; photographs that belong to no clip are clips of their own.
     """
     size = index.groupby("emotion")["emotion"].transform("size").to_numpy(dtype=np.float64)
     weight = size**-balance
@@ -97,16 +113,20 @@ def chances(index: pd.DataFrame, balance: float, clip_first: bool) -> Float64[np
     return weight / weight.sum()
 
 
-def batch(chances: Float64[np.ndarray, " n"], size: int, seed: int, step: int) -> Int64[np.ndarray, " size"]:
+def batch(
+    chances: Float64[np.ndarray, " n"], size: int, seed: int, step: int
+) -> Int64[np.ndarray, " size"]:
     """Return the places of the images of batch number `step`, drawn with replacement.
 
-    The draw is systematic (one random offset, then even steps through the summed chances), so every batch holds the
-    classes in nearly their expected shares.
+    The draw is systematic (one random offset, then even steps through the summed chances), so every
+    batch holds the classes in nearly their expected shares.
     """
     rng = seeds.rng("batch", seed, step)
     ends = np.cumsum(chances)
     points = (np.arange(size) + rng.random()) / size * ends[-1]
-    return rng.permutation(np.minimum(np.searchsorted(ends, points, side="right"), len(ends) - 1)).astype(np.int64)
+    return rng.permutation(
+        np.minimum(np.searchsorted(ends, points, side="right"), len(ends) - 1)
+    ).astype(np.int64)
 
 
 @contextmanager
@@ -124,11 +144,12 @@ def begin_step(seed: int, step: int) -> None:
 
 @contextmanager
 def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield threads that work on `pieces` of a job, a core each; one thread on other devices than a processor.
+    """Yield threads that work on `pieces` of a job, a core each; one thread on other devices than a
+    processor.
 
-    The operations of a small network are too short to be worth splitting over cores. Worse, torch's own threads wait
-    for each other after each of them: on two cores that other programs were using too, two such threads were measured
-    at a sixth of the speed of one.
+    The operations of a small network are too short to be worth splitting over cores. Worse, torch's
+    own threads wait for each other after each of them: on two cores that other programs were using
+    too, two such threads were measured at a sixth of the speed of one.
     """
     cores = torch.get_num_threads()
     count = max(1, min(cores, pieces)) if where.type == "cpu" else 1
@@ -141,7 +162,9 @@ def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def cards(choice: str) -> list[str]:
-    """Return the NVIDIA cards that `choice` lets this process use, as CUDA_VISIBLE_DEVICES names them; often none."""
+    """Return the NVIDIA cards that `choice` lets this process use, as CUDA_VISIBLE_DEVICES names
+    them; often none.
+    """
     if choice in ("cpu", "mps") or not torch.cuda.is_available():
         return []
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -152,13 +175,17 @@ def cards(choice: str) -> list[str]:
 
 @contextmanager
 def repeatable(where: torch.device, wanted: bool) -> Iterator[None]:
-    """Let an NVIDIA card use algorithms that give the same bits each time, where there are some and that is `wanted`.
+    """Let an NVIDIA card use algorithms that give the same bits each time, where there are some and
+    that is `wanted`.
 
-    Processors need no such care: what they compute depends on the number of threads, which specs say.
+    Processors need no such care: what they compute depends on the number of threads, which specs
+    say.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     if wanted and where.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the card is first used
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # read when the card is first used
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.deterministic = True
     try:
@@ -170,7 +197,9 @@ def repeatable(where: torch.device, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def cores(count: int | None) -> Iterator[None]:
-    """Let torch use `count` cores inside, all that it had if None; raises UsageError unless that is at least one."""
+    """Let torch use `count` cores inside, all that it had if None; raises UsageError unless that is
+    at least one.
+    """
     if count is not None and count < 1:
         raise UsageError(f"there must be at least one worker; given: {count}")
     before = torch.get_num_threads()
@@ -182,7 +211,9 @@ def cores(count: int | None) -> Iterator[None]:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
-    """Return the learning rate of step 0..steps-1: a linear rise, `peak`, and a linear fall; shares of all steps."""
+    """Return the learning rate of step 0..steps-1: a linear rise, `peak`, and a linear fall; shares
+    of all steps.
+    """
     rise = min(1.0, (step + 1) / (warmup * steps)) if warmup > 0 else 1.0
     fall = min(1.0, (steps - step) / (decay * steps)) if decay > 0 else 1.0
     return peak * min(rise, fall)
@@ -192,19 +223,24 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: floa
 
 
 class Average:
-    """The power-function average of a module's parameters (Karras et al. 2024, arXiv:2312.02696, Eq. 127).
+    """The power-function average of a module's parameters (Karras et al. 2024, arXiv:2312.02696,
+    Eq. 127).
 
-    `width` is its standard deviation as a share of the training so far, so first weights are forgotten in short and
-    long trainings alike; 0 keeps the last weights only. Buffers are copied.
+    `width` is its standard deviation as a share of the training so far, so first weights are
+    forgotten in short and long trainings alike; 0 keeps the last weights only. Buffers are copied.
     """
 
     def __init__(self, module: nn.Module, width: float) -> None:
         self.width, self.exponent = width, power(width) if width > 0 else 0.0
-        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        self.tensors = {
+            name: tensor.detach().clone() for name, tensor in module.state_dict().items()
+        }
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the parameters after step 0, 1, 2...; beta = (1 - 1/t)^(exponent + 1) with t = step + 1."""
+        """Take in the parameters after step 0, 1, 2...; beta = (1 - 1/t)^(exponent + 1) with t =
+        step + 1.
+        """
         beta = (1 - 1 / (step + 1)) ** (self.exponent + 1) if self.width > 0 else 0.0
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point():
@@ -214,9 +250,11 @@ class Average:
 
 
 def power(width: float) -> float:
-    """Return the exponent of the power-function average whose relative standard deviation is `width`, below 0.288.
+    """Return the exponent of the power-function average whose relative standard deviation is
+    `width`, below 0.288.
 
-    Solves width = sqrt(g + 1) / ((g + 2) sqrt(g + 3)) for g (Karras et al. 2024, Eq. 126) by bisection.
+    Solves width = sqrt(g + 1) / ((g + 2) sqrt(g + 3)) for g (Karras et al. 2024, Eq. 126) by
+    bisection.
     """
     low, high = 0.0, 1e6
     for _ in range(200):
@@ -226,17 +264,24 @@ def power(width: float) -> float:
     return (low + high) / 2
 
 
-def blend(kept: Sequence[tuple[int, float]], wanted: tuple[int, float]) -> Float64[np.ndarray, " k"]:
-    """Return how much of each kept average, (step, width), makes the one that is `wanted` (Karras et al. 2024, app. C).
+def blend(
+    kept: Sequence[tuple[int, float]], wanted: tuple[int, float]
+) -> Float64[np.ndarray, " k"]:
+    """Return how much of each kept average, (step, width), makes the one that is `wanted` (Karras
+    et al. 2024, app. C).
 
-    An average of width w at step t weighs the weights at step s by (g + 1) s^g / t^(g + 1), g = power(w); the shares
-    are those whose sum comes nearest to the wanted profile, by least squares.
+    An average of width w at step t weighs the weights at step s by (g + 1) s^g / t^(g + 1), g =
+    power(w); the shares are those whose sum comes nearest to the wanted profile, by least squares.
     """
     steps = np.array([step for step, _ in [*kept, wanted]], dtype=np.float64)
     powers = np.array([power(width) for _, width in [*kept, wanted]])
     earlier = np.minimum(steps[:, None], steps[None])
     both = powers[:, None] + powers[None] + 1
-    logs = both * np.log(earlier) - (powers + 1)[:, None] * np.log(steps)[:, None] - (powers + 1) * np.log(steps)
+    logs = (
+        both * np.log(earlier)
+        - (powers + 1)[:, None] * np.log(steps)[:, None]
+        - (powers + 1) * np.log(steps)
+    )
     products = (powers + 1)[:, None] * (powers + 1) / both * np.exp(logs)
     return np.linalg.lstsq(products[:-1, :-1], products[:-1, -1], rcond=None)[0]
 
@@ -247,7 +292,8 @@ def blend(kept: Sequence[tuple[int, float]], wanted: tuple[int, float]) -> Float
 class LossWatch:
     """The loss table of a training, and the rules that stop it.
 
-    `rows` are (step, images seen, mean loss since the last row). `state` is what a checkpoint has to keep.
+    `rows` are (step, images seen, mean loss since the last row). `state` is what a checkpoint has
+    to keep.
     """
 
     def __init__(self, every: int, batch: int, state: dict[str, Any] | None = None) -> None:
@@ -273,19 +319,25 @@ class LossWatch:
         return float(self.rows[0][2]) if self.rows else 0.0
 
     def skip(self, step: int) -> None:
-        """Count a step whose loss or gradient is not finite; raises TrainingError after BAD_STEPS in a row."""
+        """Count a step whose loss or gradient is not finite; raises TrainingError after BAD_STEPS
+        in a row.
+        """
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
         if self.bad >= BAD_STEPS:
             raise TrainingError(
-                f"the loss must be a number, and was none in {self.bad} steps in a row up to step {step}; "
+                f"the loss must be a number, and was none in {self.bad} steps in a row up to step "
+                f"{step}; "
                 "lower learning_rate, or look for broken images"
             )
 
     def end(self, steps: int) -> None:
-        """Raise TrainingError if more than BAD_SHARE of all `steps` were skipped: what is left was hardly trained."""
+        """Raise TrainingError if more than BAD_SHARE of all `steps` were skipped: what is left was
+        hardly trained.
+        """
         if self.skipped > BAD_SHARE * steps:
             raise TrainingError(
-                f"the loss must be a number in nine of ten steps, and was none in {self.skipped} of {steps}; lower "
+                f"the loss must be a number in nine of ten steps, and was none in {self.skipped} "
+                f"of {steps}; lower "
                 "learning_rate, or look for broken images"
             )
 
@@ -300,7 +352,8 @@ class LossWatch:
         early = float(np.median([row[2] for row in self.rows[:EARLY]]))
         if len(self.rows) > EARLY and self.rows[-1][2] > EXPLODED * early:
             raise TrainingError(
-                f"the loss must fall, and rose to {self.rows[-1][2]:.4g} at step {step + 1} from {early:.4g} early on; "
+                f"the loss must fall, and rose to {self.rows[-1][2]:.4g} at step {step + 1} from "
+                f"{early:.4g} early on; "
                 "lower learning_rate"
             )
 
@@ -316,10 +369,13 @@ class LossWatch:
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write a checkpoint: `tensors` as safetensors, `state` (with its number under "step") as JSON.
 
-    The JSON comes last and holds the sha256 of the tensors, so half a checkpoint is never read. The two newest stay.
+    The JSON comes last and holds the sha256 of the tensors, so half a checkpoint is never read. The
+    two newest stay.
     """
     name = f"checkpoint-{state['step']:09d}"
-    data = pack_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    data = pack_tensors(
+        {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    )
     write_whole(folder / f"{name}.safetensors", data)
     head = {"sha256": hashlib.sha256(data).hexdigest(), "state": state}
     write_whole(folder / f"{name}.json", json.dumps(head).encode())
@@ -331,7 +387,8 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Return tensors and state of the newest checkpoint that is whole, or None if there is none.
 
-    What its state has under "beside", the sha256 of other files in the folder, has to be as it was, too.
+    What its state has under "beside", the sha256 of other files in the folder, has to be as it was,
+    too.
     """
     for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, TypeError, SafetensorError):
@@ -339,7 +396,8 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             data = path.with_suffix(".safetensors").read_bytes()
             beside = head["state"].get("beside", {}).items()
             if hashlib.sha256(data).hexdigest() == head["sha256"] and all(
-                hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in beside
+                hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+                for name, digest in beside
             ):
                 return read_tensors(data), head["state"]
     return None
@@ -356,18 +414,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} must be a safetensors file, and cannot be read: {error}") from None
+        raise WeightsError(
+            f"{path} must be a safetensors file, and cannot be read: {error}"
+        ) from None
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Read parameters and buffers into `module`; raises WeightsError if the file is not what the module needs."""
+    """Read parameters and buffers into `module`; raises WeightsError if the file is not what the
+    module needs.
+    """
     tensors = read_weights(path)
     needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if needed != given:
-        wrong = sorted(name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name))
+        wrong = sorted(
+            name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name)
+        )
         raise WeightsError(
-            f"{path} must hold the weights of this {type(module).__name__}, and differs in {', '.join(wrong[:5])}"
+            f"{path} must hold the weights of this {type(module).__name__}, and differs in "
+            f"{', '.join(wrong[:5])}"
         )
     require_finite(tensors, path)
     module.load_state_dict(tensors)
@@ -378,7 +443,8 @@ def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if wrong:
         raise WeightsError(
-            f"{path} must hold finite weights, and {len(wrong)} of its {len(tensors)} tensors are not, such as "
+            f"{path} must hold finite weights, and {len(wrong)} of its {len(tensors)} tensors are "
+            "not, such as "
             f"{wrong[0]}: its training went astray; train it again with a lower learning_rate"
         )
 
@@ -399,7 +465,11 @@ def write_whole(path: Path, data: bytes) -> None:
 def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return an optimiser's tensors by name: `0.exp_avg`, `0.step`..."""
     state = optimiser.state_dict()["state"]
-    return {f"{number}.{name}": tensor for number, part in state.items() for name, tensor in part.items()}
+    return {
+        f"{number}.{name}": tensor
+        for number, part in state.items()
+        for name, tensor in part.items()
+    }
 
 
 def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -408,13 +478,16 @@ def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
 
 
 def require_side(height: int, width: int, divisor: int) -> None:
     """Raise DataError unless both sides are multiples of `divisor`."""
     if height % divisor or width % divisor:
         raise DataError(
-            f"height and width must be multiples of {divisor} for this network, and the images are {height}x{width}; "
+            f"height and width must be multiples of {divisor} for this network, and the images "
+            f"are {height}x{width}; "
             "resize them, or give the network fewer multipliers"
         )

@@ -20,7 +20,13 @@ from mien.store import Run, Store
 
 Source = Literal["real", "synthetic", "copycat"]
 Training = Literal["real", "synthetic", "both", "copycat", "both_copycat"]
-Setting = Literal["real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real", "both_to_real"]
+Setting = Literal[
+    "real_to_real",
+    "synthetic_to_synthetic",
+    "real_to_synthetic",
+    "synthetic_to_real",
+    "both_to_real",
+]
 SETTINGS: dict[str, tuple[Training, Source]] = {
     "real_to_real": ("real", "real"),
     "synthetic_to_synthetic": ("synthetic", "synthetic"),
@@ -48,8 +54,9 @@ HELD_OUT = 5  # one in so many synthetic images tests, the others train
 class TrialSpec(Spec):
     """One training of one classifier, and its tests.
 
-    `by`, `folds`, `number` and `split_seed` say how the real faces are split; `synthetic` and `copycat` are the runs of
-    the databases, empty where none is used. With `permuted`, a seed, the labels of all real faces are dealt out anew.
+    `by`, `folds`, `number` and `split_seed` say how the real faces are split; `synthetic` and
+    `copycat` are the runs of the databases, empty where none is used. With `permuted`, a seed, the
+    labels of all real faces are dealt out anew.
     """
 
     stage: ClassVar[str] = "trial"
@@ -77,9 +84,9 @@ class TrialSpec(Spec):
 def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
     """Train and test as `spec` says, unless it is done; return its run.
 
-    predictions.parquet has one row a test image: test (which set), key, subject, clip, true, predicted and p_CLASS.
-    records.json has accuracy, uf1 and uar of each test set, named `set/level/metric`, at the level of images and, but
-    for splits by frame, of clips.
+    predictions.parquet has one row a test image: test (which set), key, subject, clip, true,
+    predicted and p_CLASS. records.json has accuracy, uf1 and uar of each test set, named
+    `set/level/metric`, at the level of images and, but for splits by frame, of clips.
 
     Raises LeakageError if the trial would be tested on what its training saw.
     """
@@ -92,8 +99,13 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
         table.to_parquet(out / "predictions.parquet", index=False)
         records = [record for name in spec.tests for record in _records(table, name, spec)]
         write_json(out / "records.json", [asdict(record) for record in records])
-        shown = ", ".join(f"{r.metric.split('/')[0]} {r.value:.1%}" for r in records if r.metric.endswith(LEAD))
-        summary = {"holds": f"{spec.called} trained on {spec.train}, accuracy {shown}", "trained": len(train)}
+        shown = ", ".join(
+            f"{r.metric.split('/')[0]} {r.value:.1%}" for r in records if r.metric.endswith(LEAD)
+        )
+        summary = {
+            "holds": f"{spec.called} trained on {spec.train}, accuracy {shown}",
+            "trained": len(train),
+        }
         write_json(out / "summary.json", {**summary, **about})
 
     return store.make(spec, build)
@@ -102,8 +114,12 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
 Answer = Callable[[Faces], Float[np.ndarray, "n classes"]]
 
 
-def _answerer(spec: TrialSpec, train: Faces, store: Store, scratch: Path, device: str) -> tuple[Answer, dict[str, Any]]:
-    """Return what gives each image the probabilities of the classes, and what there is to say of its training."""
+def _answerer(
+    spec: TrialSpec, train: Faces, store: Store, scratch: Path, device: str
+) -> tuple[Answer, dict[str, Any]]:
+    """Return what gives each image the probabilities of the classes, and what there is to say of
+    its training.
+    """
     one = spec.classifier
     if isinstance(one, str):
         return lambda faces: controls.predict(one, train, faces, spec.classes), {}
@@ -118,8 +134,8 @@ LEAD = "images/accuracy"
 def sides(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:
     """Return the faces that a trial is trained on, and those of each test.
 
-    Raises LeakageError if, by clip, subject or dataset, a real test image is of one that the training set holds or that
-    its generator saw.
+    Raises LeakageError if, by clip, subject or dataset, a real test image is of one that the
+    training set holds or that its generator saw.
     """
     real = Faces.load(store.run(spec.faces).path)
     fold = splits.split(real, spec.by, spec.folds, spec.number, spec.split_seed)
@@ -128,7 +144,10 @@ def sides(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:
     parts: dict[Source, tuple[Faces, Faces]] = {}
     if "real" in {*PARTS[spec.train], *spec.tests}:
         parts["real"] = (real.select(fold.train), real.select(fold.test))
-    databases: tuple[tuple[Source, str], ...] = (("synthetic", spec.synthetic), ("copycat", spec.copycat))
+    databases: tuple[tuple[Source, str], ...] = (
+        ("synthetic", spec.synthetic),
+        ("copycat", spec.copycat),
+    )
     for name, run in databases:
         if run:
             made = Faces.load(store.run(run).path)
@@ -137,15 +156,20 @@ def sides(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:
     first, *more = PARTS[spec.train]
     train = concat(parts[name][0] for name in (first, *more)) if more else parts[first][0]
     tests = {str(name): parts[name][1] for name in spec.tests}
-    # Synthetic test images come from the training side by their nature: nothing in them is unseen, and none is claimed.
+    # Synthetic test images come from the training side by their nature: nothing in them is unseen,
+    # and none is claimed.
     if spec.by != "frame" and "real" in tests:
         splits.require_unseen(train, tests["real"], spec.by)
     return train, tests
 
 
-def _predicted(probabilities: Float[np.ndarray, "n classes"], name: str, faces: Faces, spec: TrialSpec) -> pd.DataFrame:
+def _predicted(
+    probabilities: Float[np.ndarray, "n classes"], name: str, faces: Faces, spec: TrialSpec
+) -> pd.DataFrame:
     true = faces.labels(spec.classes)
-    table = metrics.predictions(list(faces.index["key"]), list(faces.index["clip"]), true, probabilities, spec.classes)
+    table = metrics.predictions(
+        list(faces.index["key"]), list(faces.index["clip"]), true, probabilities, spec.classes
+    )
     table.insert(0, "test", name)
     table.insert(2, "subject", list(faces.index["subject"]))
     return table

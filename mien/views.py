@@ -14,13 +14,15 @@ CHOSEN = (PreprocessSpec.stage, JoinSpec.stage)
 
 
 def view(run: Run, input: Any, store: Store, where: str = "input") -> Run:
-    """Return the run that shows the images of `run` as `input`, a list of inputs.INPUTS; makes it if need be.
+    """Return the run that shows the images of `run` as `input`, a list of inputs.INPUTS; makes it
+    if need be.
 
-    What was chosen, resized, folded and joined on the way to `run` is done again, with the input made at the first
-    step, where clips are still whole: a difference from the onset needs the onset frame, which may not be among the
-    frames that were chosen. Complaints begin with `where`.
+    What was chosen, resized, folded and joined on the way to `run` is done again, with the input
+    made at the first step, where clips are still whole: a difference from the onset needs the onset
+    frame, which may not be among the frames that were chosen. Complaints begin with `where`.
 
-    Raises SpecError for an input that is not known, DataError if the images cannot be shown like that.
+    Raises SpecError for an input that is not known, DataError if the images cannot be shown like
+    that.
     """
     read_spec(PreprocessSpec, {"faces": run.name, "frames": "all", "input": input}, where)
     try:
@@ -28,7 +30,9 @@ def view(run: Run, input: Any, store: Store, where: str = "input") -> Run:
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     if list(Faces.load(made.path).index["key"]) != list(Faces.load(run.path).index["key"]):
-        raise DataError(f"{where}: {made.name} must show the images of {run.name}, and shows others")
+        raise DataError(
+            f"{where}: {made.name} must show the images of {run.name}, and shows others"
+        )
     return made
 
 
@@ -41,7 +45,9 @@ def _again(run: Run, input: tuple[str, ...], store: Store) -> Run:
         spec = PreprocessSpec(faces=run.name, frames="all", input=input)
     elif (parent := store.run(fields["faces"])).stage in CHOSEN:
         made = _again(parent, input, store).name
-        spec = read_spec(PreprocessSpec, {**fields, "faces": made, "colour": None, "input": ()}, run.name)
+        spec = read_spec(
+            PreprocessSpec, {**fields, "faces": made, "colour": None, "input": ()}, run.name
+        )
     else:
         spec = read_spec(PreprocessSpec, {**fields, "colour": None, "input": input}, run.name)
     return preprocess.run(spec, store)

@@ -1,7 +1,9 @@
-"""Files of pretrained weights: recognised by what they hold, whatever they are called, and read without running code.
+"""Files of pretrained weights: recognised by what they hold, whatever they are called, and read
+without running code.
 
-Two forms are read: safetensors, and what torch.save writes (a zip archive, or the older form with a magic number), the
-latter by torch's restricted reader, which knows tensors alone. All else is refused with what it is.
+Two forms are read: safetensors, and what torch.save writes (a zip archive, or the older form with a
+magic number), the latter by torch's restricted reader, which knows tensors alone. All else is
+refused with what it is.
 """
 
 import json
@@ -25,16 +27,40 @@ from mien.errors import WeightsError
 from mien.outside import expanded
 from mien.store import read_json
 
-OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6, and with its old form today
+# torch.save before 1.6, and with its old form today
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 HUB_FILE = "model.safetensors"
 HUB_WAIT_S = 1.5  # so long a hub may take to answer, before it counts as out of reach
 HEADER_MOST = 100_000_000  # bytes of a safetensors header, as the format limits it
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "state_dict_ema", "model_ema", "weights")
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "network.", "net.", "base_model.")
-SAVE = "save it anew with torch.save(model.state_dict(), FILE) or safetensors.torch.save_file(model.state_dict(), FILE)"
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "network",
+    "net",
+    "state_dict_ema",
+    "model_ema",
+    "weights",
+)
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "backbone.",
+    "encoder.",
+    "network.",
+    "net.",
+    "base_model.",
+)
+SAVE = (
+    "save it anew with torch.save(model.state_dict(), FILE) or "
+    "safetensors.torch.save_file(model.state_dict(), FILE)"
+)
 FETCH = "fetch it again, and compare its size with that at its source"
 STARTS = {
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; run `git lfs pull` where it came from",
+    b"version https://git-lfs": (
+        "a pointer of Git LFS, not the file itself; run `git lfs pull` where it came from"
+    ),
     b"\x89HDF\r\n\x1a\n": f"an HDF5 file, as Keras writes it; load it there and {SAVE}",
     b"\x93NUMPY": f"an array of NumPy; {SAVE}",
     b"GGUF": f"a GGUF file; {SAVE}",
@@ -49,31 +75,43 @@ STARTS = {
 def find(path: Path, places: Sequence[Path] = (Path(),)) -> Path:
     """Return the file that `path` names, the first that is there of those taken from `places`.
 
-    Raises WeightsError with all places where it was looked for, or what lies there instead of a file.
+    Raises WeightsError with all places where it was looked for, or what lies there instead of a
+    file.
     """
     looked = list(dict.fromkeys(place / expanded(path) for place in places))
     for one in looked:
         if one.is_dir():
             inside = sorted(
-                each.name for each in one.iterdir() if each.suffix in (".safetensors", ".pth", ".pt", ".bin")
+                each.name
+                for each in one.iterdir()
+                if each.suffix in (".safetensors", ".pth", ".pt", ".bin")
             )
             hint = f", such as {one / inside[0]}" if inside else ""
-            raise WeightsError(f"{one}: weights must be a file, and this is a folder; name a file in it{hint}")
+            raise WeightsError(
+                f"{one}: weights must be a file, and this is a folder; name a file in it{hint}"
+            )
         if one.is_file():
             return one
         if one.exists():
-            raise WeightsError(f"{one}: weights must be an ordinary file, and this is a device or a pipe")
+            raise WeightsError(
+                f"{one}: weights must be an ordinary file, and this is a device or a pipe"
+            )
         if one.is_symlink():
-            raise WeightsError(f"{one}: this is a link to {one.readlink()}, which is not there; mend the link")
+            raise WeightsError(
+                f"{one}: this is a link to {one.readlink()}, which is not there; mend the link"
+            )
     places_text = " and ".join(str(one.absolute()) for one in looked)
     raise WeightsError(
-        f"weights must be 'imagenet', 'none', or the path of a file, and there is no file {path}; looked for "
+        f"weights must be 'imagenet', 'none', or the path of a file, and there is no file {path}; "
+        "looked for "
         f"{places_text}; check the path"
     )
 
 
 def shown(path: Path) -> str:
-    """Return the name by which people know a file: a copy in the store has that of the file it was copied from."""
+    """Return the name by which people know a file: a copy in the store has that of the file it was
+    copied from.
+    """
     told = read_json(path.with_name("summary.json")) if path.name == "weights" else None
     return str(told["file"]) if isinstance(told, dict) and "file" in told else str(path)
 
@@ -89,7 +127,9 @@ def read(path: Path) -> dict[str, Tensor]:
             start = file.read(64)
         state = _tensors(path, start, name)
     except OSError as error:
-        raise WeightsError(f"{name}: it cannot be read: {error.strerror or error}; check its permissions") from None
+        raise WeightsError(
+            f"{name}: it cannot be read: {error.strerror or error}; check its permissions"
+        ) from None
     state = _unwrapped(state, name)
     _require_numbers(state, name)
     return state
@@ -107,11 +147,16 @@ def _tensors(path: Path, start: bytes, name: str) -> Any:
         return _read_torch(path, name)
     if start.startswith(OLD_TORCH):
         return _read_torch(path, name)
-    raise WeightsError(f"{name}: this must be a .safetensors or .pth file of tensors, and is {_described(start, size)}")
+    raise WeightsError(
+        f"{name}: this must be a .safetensors or .pth file of tensors, and is "
+        f"{_described(start, size)}"
+    )
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """Whether a file begins as safetensors: eight bytes with the length of a header, and the header's brace."""
+    """Whether a file begins as safetensors: eight bytes with the length of a header, and the
+    header's brace.
+    """
     return start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= HEADER_MOST
 
 
@@ -122,7 +167,8 @@ def _described(start: bytes, size: int) -> str:
             return text
     if start[:1] == b"\x80" and start[1:2] <= b"\x05":  # a single byte too: it may have been one
         return (
-            f"a bare pickle ({size:,} {'byte' if size == 1 else 'bytes'}), which could run code when it is read; where "
+            f"a bare pickle ({size:,} {'byte' if size == 1 else 'bytes'}), which could run code "
+            "when it is read; where "
             f"it was made, {SAVE}"
         )
     if all(byte >= 32 or byte in b"\t\r\n\f" for byte in start):
@@ -141,12 +187,16 @@ def _read_safetensors(path: Path, size: int, name: str) -> dict[str, Tensor]:
     except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
         whole = 8 + length
     if size < whole:
-        raise WeightsError(f"{name}: the file was cut: {size:,} of {whole:,} bytes are there; {FETCH}")
+        raise WeightsError(
+            f"{name}: the file was cut: {size:,} of {whole:,} bytes are there; {FETCH}"
+        )
     try:
         return load_file(path)
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise WeightsError(f"{name}: it begins as safetensors, and cannot be read as such: {reason}; {FETCH}") from None
+        raise WeightsError(
+            f"{name}: it begins as safetensors, and cannot be read as such: {reason}; {FETCH}"
+        ) from None
 
 
 def _require_torch_zip(path: Path, name: str) -> None:
@@ -156,16 +206,19 @@ def _require_torch_zip(path: Path, name: str) -> None:
             inside = archive.namelist()
     except (zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError):
         raise WeightsError(
-            f"{name}: the file was cut or damaged: it begins as a zip archive, without an end; {FETCH}"
+            f"{name}: the file was cut or damaged: it begins as a zip archive, without an end; "
+            f"{FETCH}"
         ) from None
     if any(each.endswith("/constants.pkl") or "/code/" in each for each in inside):
         raise WeightsError(
-            f"{name}: this is a TorchScript program, not weights alone; load it with torch.jit and {SAVE}"
+            f"{name}: this is a TorchScript program, not weights alone; load it with torch.jit "
+            f"and {SAVE}"
         )
     if not any(each.endswith("data.pkl") for each in inside):
         some = ", ".join(inside[:2]) or "nothing"
         raise WeightsError(
-            f"{name}: this is a zip archive, but not one of torch.save (it holds {some}); unpack it and name the file "
+            f"{name}: this is a zip archive, but not one of torch.save (it holds {some}); unpack "
+            "it and name the file "
             "with the weights"
         )
 
@@ -173,35 +226,52 @@ def _require_torch_zip(path: Path, name: str) -> None:
 def _read_torch(path: Path, name: str) -> Any:
     """Return what torch.save wrote, by the reader that knows tensors alone and runs nothing."""
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:  # by its path, torch would go by the suffix
+        with (
+            warnings.catch_warnings(),
+            path.open("rb") as file,
+        ):  # by its path, torch would go by the suffix
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error) or "Unsupported" in str(error):
             raise WeightsError(
-                f"{name}: it holds Python objects beside tensors, such as a whole model, which could run code when "
+                f"{name}: it holds Python objects beside tensors, such as a whole model, which "
+                "could run code when "
                 f"they are read; where it was made, {SAVE}"
             ) from None
         raise WeightsError(f"{name}: the file was cut or damaged; {FETCH}") from None
     except Exception as error:  # a damaged file fails in many ways, all of which mean the same
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise WeightsError(f"{name}: the file was cut or damaged ({type(error).__name__}); {FETCH}") from None
+        raise WeightsError(
+            f"{name}: the file was cut or damaged ({type(error).__name__}); {FETCH}"
+        ) from None
 
 
 def _unwrapped(state: Any, name: str) -> dict[str, Tensor]:
     """Return the table of tensors, also where a checkpoint keeps it among other things."""
     for _ in range(3):
-        inner = next((state[key] for key in WRAPPERS if isinstance(state, Mapping) and _is_table(state.get(key))), None)
+        inner = next(
+            (
+                state[key]
+                for key in WRAPPERS
+                if isinstance(state, Mapping) and _is_table(state.get(key))
+            ),
+            None,
+        )
         if inner is None:
             break
         state = inner
     if not isinstance(state, Mapping):
-        raise WeightsError(f"{name}: it must hold tensors by name, and holds a {type(state).__name__}; {SAVE}")
+        raise WeightsError(
+            f"{name}: it must hold tensors by name, and holds a {type(state).__name__}; {SAVE}"
+        )
     other = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if other or not state:
         text = f"holds {_some(other)} beside them" if other else "holds none"
-        raise WeightsError(f"{name}: it must hold tensors by name and nothing else, and {text}; {SAVE}")
+        raise WeightsError(
+            f"{name}: it must hold tensors by name and nothing else, and {text}; {SAVE}"
+        )
     return {str(key): value for key, value in state.items()}
 
 
@@ -219,8 +289,10 @@ def _require_numbers(state: Mapping[str, Tensor], name: str) -> None:
         if not bool(torch.isfinite(tensor.float() if tensor.dtype.itemsize < 4 else tensor).all()):
             wrong = int((~torch.isfinite(tensor.float())).sum())
             raise WeightsError(
-                f"{name}: weights must be finite numbers, and {wrong:,} of {tensor.numel():,} in {key} are not (NaN or "
-                "infinity): the training that made it diverged, or the file is damaged; take an earlier checkpoint"
+                f"{name}: weights must be finite numbers, and {wrong:,} of {tensor.numel():,} in "
+                f"{key} are not (NaN or "
+                "infinity): the training that made it diverged, or the file is damaged; take an "
+                "earlier checkpoint"
             )
 
 
@@ -228,9 +300,11 @@ def _require_numbers(state: Mapping[str, Tensor], name: str) -> None:
 
 
 def require_hub(hubs: Mapping[str, str], fetch: bool = False) -> None:
-    """Raise WeightsError unless the weights of some networks are on this machine, or can be fetched from the hub.
+    """Raise WeightsError unless the weights of some networks are on this machine, or can be fetched
+    from the hub.
 
-    `hubs` says where the hub has them, as OWNER/NAME, by network. All files that are missing are named at once.
+    `hubs` says where the hub has them, as OWNER/NAME, by network. All files that are missing are
+    named at once.
     """
     lacking = {name: hub for name, hub in hubs.items() if _kept(hub) is None}
     if fetch:
@@ -240,7 +314,8 @@ def require_hub(hubs: Mapping[str, str], fetch: bool = False) -> None:
 
 
 def of_hub(hubs: Mapping[str, str]) -> dict[str, Path]:
-    """Return the files of weights of some networks on this machine, fetched where they are not here yet.
+    """Return the files of weights of some networks on this machine, fetched where they are not here
+    yet.
 
     Raises WeightsError, with all files that are missing, if the hub cannot be reached.
     """
@@ -266,7 +341,9 @@ def of_hub(hubs: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _kept(hub: str) -> Path | None:
-    """Return the file of weights as it lies in the hub's cache on this machine, nothing if it does not."""
+    """Return the file of weights as it lies in the hub's cache on this machine, nothing if it does
+    not.
+    """
     import huggingface_hub
 
     kept = huggingface_hub.try_to_load_from_cache(hub, HUB_FILE)
@@ -302,15 +379,18 @@ def _to_bring(hubs: Mapping[str, str], why: str = "") -> str:
     from huggingface_hub import constants
 
     files = "".join(
-        f"\n  {name}: the file {HUB_FILE} of {hub} ({constants.ENDPOINT}/{hub})" for name, hub in hubs.items()
+        f"\n  {name}: the file {HUB_FILE} of {hub} ({constants.ENDPOINT}/{hub})"
+        for name, hub in hubs.items()
     )
     one = len(hubs) == 1
     table = f"[classifier.{next(iter(hubs))}]"
     return (
         f"the ImageNet weights of {', '.join(hubs)} must come from the hub, which cannot be reached"
         f"{f' ({why})' if why else ''}. Where there is a network, fetch{files}\n"
-        f"Bring {'it here under any name' if one else 'them here, each under a name of its own'}, and say "
-        f'weights = "FILE" with the path{"" if one else f", each in a table such as {table}"}. To train from random '
+        f"Bring {'it here under any name' if one else 'them here, each under a name of its own'}, "
+        "and say "
+        f'weights = "FILE" with the path{"" if one else f", each in a table such as {table}"}. To '
+        "train from random "
         'weights instead, say weights = "none"; every table then repeats it'
     )
 
@@ -318,8 +398,11 @@ def _to_bring(hubs: Mapping[str, str], why: str = "") -> str:
 # Fitting a network
 
 
-def unprefixed(given: dict[str, Tensor], wanted: Iterable[str], name: str) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors without what a wrapper wrote before their names, such as `module.`, and the prefix.
+def unprefixed(
+    given: dict[str, Tensor], wanted: Iterable[str], name: str
+) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors without what a wrapper wrote before their names, such as `module.`, and
+    the prefix.
 
     Raises WeightsError if two parts of the file would do alike.
     """
@@ -339,10 +422,13 @@ def unprefixed(given: dict[str, Tensor], wanted: Iterable[str], name: str) -> tu
         return _plainly(given)
     if len(best) > 1:
         raise WeightsError(
-            f"{name}: it holds the network {len(best)} times, as {_some([f'{one}*' for one in best])}; save the one "
+            f"{name}: it holds the network {len(best)} times, as "
+            f"{_some([f'{one}*' for one in best])}; save the one "
             "that is meant in a file of its own"
         )
-    return {key.removeprefix(best[0]): value for key, value in given.items() if key.startswith(best[0])}, best[0]
+    return {
+        key.removeprefix(best[0]): value for key, value in given.items() if key.startswith(best[0])
+    }, best[0]
 
 
 def _plainly(given: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
@@ -355,8 +441,12 @@ def _plainly(given: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
         given, lead = {key.removeprefix(one): value for key, value in given.items()}, lead + one
 
 
-def faults(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], needed: Iterable[str]) -> list[str]:
-    """Say what keeps the tensors from fitting: missing names, other shapes, other kinds of numbers, strange names."""
+def faults(
+    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], needed: Iterable[str]
+) -> list[str]:
+    """Say what keeps the tensors from fitting: missing names, other shapes, other kinds of numbers,
+    strange names.
+    """
     parts = []
     missing = [key for key in needed if key not in given]
     if missing:
@@ -367,12 +457,15 @@ def faults(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], needed: It
         more = f" (and {len(shapes) - 1} more like it)" if len(shapes) > 1 else ""
         parts.append(f"{one} is {_size(given[one])} and must be {_size(wanted[one])}{more}")
     kinds = [
-        key for key in given if key in wanted and wanted[key].is_floating_point() and not given[key].is_floating_point()
+        key
+        for key in given
+        if key in wanted and wanted[key].is_floating_point() and not given[key].is_floating_point()
     ]
     if kinds:
         kind = str(given[kinds[0]].dtype).removeprefix("torch.")
         parts.append(
-            f"{_some(kinds)} {'holds' if len(kinds) == 1 else 'hold'} {kind}, and must hold floating-point numbers"
+            f"{_some(kinds)} {'holds' if len(kinds) == 1 else 'hold'} {kind}, and must hold "
+            "floating-point numbers"
         )
     strange = [key for key in given if key not in wanted]
     if strange:

@@ -1,4 +1,6 @@
-"""Words and numbers as reports print them: names of settings and classifiers, accuracies, spreads, marks."""
+"""Words and numbers as reports print them: names of settings and classifiers, accuracies, spreads,
+marks.
+"""
 
 import math
 
@@ -22,12 +24,16 @@ SETTINGS = {
 def label(study: Study, classifier: str) -> str:
     """Return a classifier's name for people, with its network where the name does not say it."""
     network = study.network(classifier)
-    return classifier if network in ("", classifier.partition(".")[0]) else f"{classifier} ({network})"
+    return (
+        classifier if network in ("", classifier.partition(".")[0]) else f"{classifier} ({network})"
+    )
 
 
 def who(study: Study, cell: Cell) -> str:
     """Return a cell's classifier, with the ablation where a study has more than one."""
-    return label(study, cell.classifier) + (f", {cell.ablation}" if len(study.ablations) > 1 else "")
+    return label(study, cell.classifier) + (
+        f", {cell.ablation}" if len(study.ablations) > 1 else ""
+    )
 
 
 def tested(cell: Cell) -> str:
@@ -41,7 +47,9 @@ def tested(cell: Cell) -> str:
 
 
 def printed(value: float | None, metric: str) -> str:
-    """Return a number as its measure is printed: accuracies in per cent, others as they are; a hole for none."""
+    """Return a number as its measure is printed: accuracies in per cent, others as they are; a hole
+    for none.
+    """
     if value is None or math.isnan(value):
         return HOLE
     return f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
@@ -59,31 +67,48 @@ def low(study: Study, cell: Cell, metric: str) -> str:
 
 
 def average(cell: Cell, mark: str) -> Entry:
-    """Return the mean accuracy of a cell in per cent, with its spread; `mark` says what it does not stand above."""
+    """Return the mean accuracy of a cell in per cent, with its spread; `mark` says what it does not
+    stand above.
+    """
     found = cell.summary("accuracy")
-    return Entry(HOLE, hole=True) if found is None else Entry(f"{100 * found.mean:.2f}", precise(found), mark)
+    return (
+        Entry(HOLE, hole=True)
+        if found is None
+        else Entry(f"{100 * found.mean:.2f}", precise(found), mark)
+    )
 
 
 def precise(found: Summary) -> str:
-    """Return what stands beside a mean accuracy of two decimals, as the preprint prints them: ± sd (trials)."""
+    """Return what stands beside a mean accuracy of two decimals, as the preprint prints them: ± sd
+    (trials).
+    """
     return f"± {100 * found.sd:.2f} ({found.n})" if found.n > 1 else f"({found.n})"
 
 
 def named(study: Study) -> str:
     """Return the name of a study's faces: its alias where it has one."""
-    aliases = [alias for alias, target in study.store.aliases().items() if target == study.spec["faces"]]
+    aliases = [
+        alias for alias, target in study.store.aliases().items() if target == study.spec["faces"]
+    ]
     return aliases[0] if aliases else str(study.spec["faces"])
 
 
-def tallies(study: Study) -> tuple[dict[str, tuple[int, int, int]], dict[str, tuple[int, int, int]]]:
-    """Return for each class images, clips and subjects of the real faces; and of the synthetic ones, as seen."""
+def tallies(
+    study: Study,
+) -> tuple[dict[str, tuple[int, int, int]], dict[str, tuple[int, int, int]]]:
+    """Return for each class images, clips and subjects of the real faces; and of the synthetic
+    ones, as seen.
+    """
     real = study.faces.index
     made = pd.concat([one.index for one in study.databases]) if study.databases else real.iloc[:0]
     keys = [key for one in study.databases if one.seen is not None for key in one.seen["key"]]
     seen = real.loc[real["key"].isin(keys)]
     found: tuple[dict[str, tuple[int, int, int]], ...] = ({}, {})
     for name in [*published.EMOTIONS, *study.classes, "total"]:
-        parts = [table if name == "total" else table.loc[table["emotion"] == name] for table in (real, made, seen)]
+        parts = [
+            table if name == "total" else table.loc[table["emotion"] == name]
+            for table in (real, made, seen)
+        ]
         whole, images, shown = parts
         found[0][name] = (len(whole), _distinct(whole, "clip"), _distinct(whole, "subject"))
         found[1][name] = (len(images), _distinct(shown, "clip"), _distinct(shown, "subject"))

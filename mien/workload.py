@@ -1,7 +1,9 @@
-"""How much work a network is: what an image takes, counted without any weights, and how fast such work is done here.
+"""How much work a network is: what an image takes, counted without any weights, and how fast such
+work is done here.
 
-Two things are counted: products (multiply-adds of convolutions, linear layers and attention), and numbers (all that
-operations write, which the memory must carry). How long each takes is measured once a device, in a second or two.
+Two things are counted: products (multiply-adds of convolutions, linear layers and attention), and
+numbers (all that operations write, which the memory must carry). How long each takes is measured
+once a device, in a second or two.
 """
 
 import time
@@ -25,7 +27,9 @@ SPENT_S = 0.5  # how long each of the two is timed, at least two times over
 
 @dataclass(frozen=True)
 class Workload:
-    """What one image takes in a forward pass, and the part of it that learns; `weights` are those that learn."""
+    """What one image takes in a forward pass, and the part of it that learns; `weights` are those
+    that learn.
+    """
 
     products: float
     numbers: float
@@ -48,7 +52,11 @@ class Rates:
     def learning(self, work: Workload, batch: int) -> float:
         """Return the seconds of an image in training, with its share of a step of the optimiser."""
         backwards = work.learnt_products * self.product + work.learnt_numbers * self.number
-        return self.predicting(work) + BACKWARDS * backwards + OPTIMISER * work.weights * self.number / batch
+        return (
+            self.predicting(work)
+            + BACKWARDS * backwards
+            + OPTIMISER * work.weights * self.number / batch
+        )
 
 
 class _Counter(TorchDispatchMode):
@@ -67,15 +75,20 @@ class _Counter(TorchDispatchMode):
         if counted is not None:
             self.products[self.learns] += counted(*args, **(kwargs or {}), out_val=out) / 2
         if not getattr(func, "is_view", False):
-            self.numbers[self.learns] += sum(one.numel() for one in tree_leaves(out) if isinstance(one, Tensor))
+            self.numbers[self.learns] += sum(
+                one.numel() for one in tree_leaves(out) if isinstance(one, Tensor)
+            )
         return out
 
 
-def count(network: nn.Module, images: int, *inputs: Tensor, still: Collection[nn.Module] = ()) -> Workload:
-    """Return what an image takes in a network, which gets `inputs` of so many `images`; best on the device meta.
+def count(
+    network: nn.Module, images: int, *inputs: Tensor, still: Collection[nn.Module] = ()
+) -> Workload:
+    """Return what an image takes in a network, which gets `inputs` of so many `images`; best on the
+    device meta.
 
-    `still` are modules that do not learn: what comes from the first of them up to the next that learns is not gone
-    through backwards.
+    `still` are modules that do not learn: what comes from the first of them up to the next that
+    learns is not gone through backwards.
     """
     counter = _Counter()
 
@@ -86,8 +99,12 @@ def count(network: nn.Module, images: int, *inputs: Tensor, still: Collection[nn
         return note
 
     frozen = {id(module) for module in still}
-    marked = [module for module in network.modules() if still and list(module.parameters(recurse=False))]
-    hooks = [module.register_forward_pre_hook(passes(id(module) not in frozen)) for module in marked]
+    marked = [
+        module for module in network.modules() if still and list(module.parameters(recurse=False))
+    ]
+    hooks = [
+        module.register_forward_pre_hook(passes(id(module) not in frozen)) for module in marked
+    ]
     try:
         with counter, torch.no_grad():
             network(*inputs)
@@ -105,23 +122,34 @@ def count(network: nn.Module, images: int, *inputs: Tensor, still: Collection[nn
 
 
 def measure(device: str = "auto", threads: int = 1) -> Rates:
-    """Return how fast work is done here: two small stacks of layers are trained for about half a second each."""
+    """Return how fast work is done here: two small stacks of layers are trained for about half a
+    second each.
+    """
     where = training.device(device)
     side, batch = (SIDE, BATCH) if where.type == "cpu" else (4 * SIDE, 4 * BATCH)
     convolved = nn.Sequential(*(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in range(4)))
-    written = nn.Sequential(*(layer for _ in range(4) for layer in (nn.BatchNorm2d(WIDTH), nn.ReLU())))
+    written = nn.Sequential(
+        *(layer for _ in range(4) for layer in (nn.BatchNorm2d(WIDTH), nn.ReLU()))
+    )
     with torch.device("meta"):
-        works = [count(one.to("meta"), batch, torch.empty(batch, WIDTH, side, side)) for one in (convolved, written)]
+        works = [
+            count(one.to("meta"), batch, torch.empty(batch, WIDTH, side, side))
+            for one in (convolved, written)
+        ]
     with training.own_randomness(where), training.cores(threads if where.type == "cpu" else None):
         images = torch.rand(batch, WIDTH, side, side, device=where)
-        timed = [_seconds(one.to_empty(device=where), images, where) for one in (convolved, written)]
+        timed = [
+            _seconds(one.to_empty(device=where), images, where) for one in (convolved, written)
+        ]
     heavy, light = (seconds / (batch * (1 + BACKWARDS)) for seconds in timed)
     number = light / works[1].numbers
     return Rates(max(heavy - number * works[0].numbers, 0.1 * heavy) / works[0].products, number)
 
 
 def _seconds(network: nn.Module, images: Tensor, where: torch.device) -> float:
-    """Return the seconds of a pass forwards and backwards, the shortest of some: what a free machine takes."""
+    """Return the seconds of a pass forwards and backwards, the shortest of some: what a free
+    machine takes.
+    """
     taken: list[float] = []
     began = time.monotonic()
     with torch.no_grad():

@@ -1,8 +1,10 @@
-"""Faults at random moments, and what is left after them: `make chaos SEED=1 COUNT=500`, or python tests/chaos.py.
+"""Faults at random moments, and what is left after them: `make chaos SEED=1 COUNT=500`, or python
+tests/chaos.py.
 
-Each fault hits a command that works on a store of its own: jobs of milliseconds, or a small study. Afterwards no run
-may be altered or half, the same command has to finish, and all must be as if nothing had happened. What was done twice
-is counted. Processes are forked from this one, which has everything loaded, so that a fault takes a second.
+Each fault hits a command that works on a store of its own: jobs of milliseconds, or a small study.
+Afterwards no run may be altered or half, the same command has to finish, and all must be as if
+nothing had happened. What was done twice is counted. Processes are forked from this one, which has
+everything loaded, so that a fault takes a second.
 """
 
 import argparse
@@ -66,7 +68,9 @@ class Scene:
 
     def start(self, limit: int | None = None) -> Any:
         """Start the command, as a process that leads a group of its own."""
-        process = FORK.Process(target=command, args=(self.task, self.store.root, self.journal, limit))
+        process = FORK.Process(
+            target=command, args=(self.task, self.store.root, self.journal, limit)
+        )
         process.start()
         return process
 
@@ -83,7 +87,9 @@ class Scene:
 
 
 def command(task: str, root: Path, journal: Path, limit: int | None) -> None:
-    """Do what is to be done, as the whole life of this process; its exit code is that of `mien study run`."""
+    """Do what is to be done, as the whole life of this process; its exit code is that of `mien
+    study run`.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log = os.open(journal.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -95,7 +101,9 @@ def command(task: str, root: Path, journal: Path, limit: int | None) -> None:
     code = 0
     try:
         if task == "letters":
-            code = 5 if work(letters.letters(JOBS, PAUSE, journal), Store(root), Local(WORKERS)) else 0
+            code = (
+                5 if work(letters.letters(JOBS, PAUSE, journal), Store(root), Local(WORKERS)) else 0
+            )
         else:
             run_study(Store(root), Local(WORKERS))
     except KeyboardInterrupt:
@@ -257,7 +265,9 @@ def quota(scene: Scene) -> int:
 
 
 def read_only(scene: Scene) -> int:
-    """A store that became read-only while nobody looked: nothing changes, and it ends with an error."""
+    """A store that became read-only while nobody looked: nothing changes, and it ends with an
+    error.
+    """
     driver_killed(scene)
     before = sorted(str(path) for path in scene.store.root.rglob("*"))
     with disk(scene, "--bind"):
@@ -273,27 +283,39 @@ def read_only(scene: Scene) -> int:
 def unfinished_work_damaged(scene: Scene) -> int:
     """Checkpoints, shards, claims and notes of a killed command, overwritten or cut short."""
     driver_killed(scene)
-    hit = damage(scene, [path for path in (scene.store.root / "work").rglob("*") if path.is_file()], share=0.5)
+    hit = damage(
+        scene,
+        [path for path in (scene.store.root / "work").rglob("*") if path.is_file()],
+        share=0.5,
+    )
     return WORKERS + letters.STEPS * hit
 
 
 def finished_run_damaged(scene: Scene) -> int:
-    """A file of a finished run, overwritten or cut short: it is named and refused, and made again once deleted."""
+    """A file of a finished run, overwritten or cut short: it is named and refused, and made again
+    once deleted.
+    """
     driver_killed(scene)
     names = [name for name in scene.store.names() if name.rpartition("-")[0] not in ("made",)]
     if not names:
         return WORKERS
     name = scene.rng.choice(names)
-    files = [path for path in (scene.store.root / "runs" / name).rglob("*") if path.name != stores.ABOUT]
+    files = [
+        path for path in (scene.store.root / "runs" / name).rglob("*") if path.name != stores.ABOUT
+    ]
     hit = scene.rng.choice(files)
     before = stores.read_json(hit) or hit.read_bytes()
     damage(scene, [hit], share=1.0)
     if (stores.read_json(hit) or hit.read_bytes()) == before:
         return WORKERS  # a blank or the last line end of its JSON: it says what it said
-    if not Store(scene.store.root).faults(Run(name, scene.store.root / "runs" / name), thorough=True):
+    if not Store(scene.store.root).faults(
+        Run(name, scene.store.root / "runs" / name), thorough=True
+    ):
         raise Harm(f"verify finds nothing wrong with {name}")
     ended(scene.start())
-    if not Store(scene.store.root).faults(Run(name, scene.store.root / "runs" / name), thorough=True):
+    if not Store(scene.store.root).faults(
+        Run(name, scene.store.root / "runs" / name), thorough=True
+    ):
         raise Harm("what was altered was made again over what lay there")
     shutil.rmtree(scene.store.root / "runs" / name)
     scene.deleted = name
@@ -322,7 +344,9 @@ def foreign_claim(scene: Scene) -> int:
     (scene.store.root / "work").mkdir(parents=True, exist_ok=True)
     for name in todo:
         claim = scene.store.root / "work" / f"{name}.claim"
-        claim.write_text(f"elsewhere/0 {scene.rng.randrange(1, 99999)} token {scene.rng.randrange(99)}")
+        claim.write_text(
+            f"elsewhere/0 {scene.rng.randrange(1, 99999)} token {scene.rng.randrange(99)}"
+        )
         when = time.time() + scene.rng.uniform(-9999, 9999)
         os.utime(claim, (when, when))
     return WORKERS
@@ -331,8 +355,22 @@ def foreign_claim(scene: Scene) -> int:
 FAULTS: dict[str, Callable[[Scene], int]] = {
     each.__name__: each
     for each in (
-        *(worker_killed, driver_killed, all_killed, two_drivers, two_drivers_one_killed, interrupted),
-        *(interrupted_twice, disk_full, quota, read_only, unfinished_work_damaged, finished_run_damaged),
+        *(
+            worker_killed,
+            driver_killed,
+            all_killed,
+            two_drivers,
+            two_drivers_one_killed,
+            interrupted,
+        ),
+        *(
+            interrupted_twice,
+            disk_full,
+            quota,
+            read_only,
+            unfinished_work_damaged,
+            finished_run_damaged,
+        ),
         *(asleep, foreign_claim),
     )
 }
@@ -356,7 +394,10 @@ def disk(scene: Scene, kind: str, *options: str) -> Iterator[None]:
             shutil.rmtree(scene.folder / "kept")
             shutil.copytree(place, scene.folder / "kept")
         for _ in range(100):
-            if subprocess.run(["umount", str(place)], check=False, capture_output=True).returncode == 0:
+            if (
+                subprocess.run(["umount", str(place)], check=False, capture_output=True).returncode
+                == 0
+            ):
                 break
             time.sleep(0.1)
         if kind != "--bind":
@@ -391,7 +432,9 @@ def check(scene: Scene) -> None:
         expected.pop(scene.deleted, None)
     if found != expected:
         raise Harm(f"other results: {sorted(set(found.items()) ^ set(expected.items()))[:3]}")
-    litter = [path.name for path in (store.root / "work").iterdir() if not path.name.startswith(".")]
+    litter = [
+        path.name for path in (store.root / "work").iterdir() if not path.name.startswith(".")
+    ]
     if litter:
         raise Harm(f"litter: {litter[:3]}")
 
@@ -404,11 +447,17 @@ def prepared(task: str, folder: Path) -> tuple[dict[str, str], float]:
     store = Store(folder / "disk" / "store")
     store.root.mkdir(parents=True)
     if task == "study":
-        first = FORK.Process(target=keep, args=(blobs(), store, "blobs"))  # this process itself starts no threads
+        first = FORK.Process(
+            target=keep, args=(blobs(), store, "blobs")
+        )  # this process itself starts no threads
         first.start()
         first.join()
     whole = Scene(
-        task, Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-whole"))), {}, 0.0, random.Random()
+        task,
+        Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-whole"))),
+        {},
+        0.0,
+        random.Random(),
     )
     began = time.monotonic()
     if ended(whole.start()) != 0:
@@ -419,10 +468,14 @@ def prepared(task: str, folder: Path) -> tuple[dict[str, str], float]:
 
 def main() -> int:
     """Inject faults, and say what came of them; 1 if anything was harmed."""
-    parser = argparse.ArgumentParser(description="Faults at random moments, and what is left after them.")
+    parser = argparse.ArgumentParser(
+        description="Faults at random moments, and what is left after them."
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--studies", type=float, default=0.1, help="the share of faults that hit a study")
+    parser.add_argument(
+        "--studies", type=float, default=0.1, help="the share of faults that hit a study"
+    )
     parser.add_argument("--kinds", nargs="*", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no fault after so long")
     given = parser.parse_args()
@@ -440,11 +493,16 @@ def unleash(given: argparse.Namespace, folder: Path) -> int:
     kinds = [kind for kind in given.kinds if kind not in MOUNTING or may_mount(folder)]
     tasks = ["letters", *(["study"] if given.studies > 0 else [])]
     known = {task: prepared(task, folder / task) for task in tasks}
-    tally: dict[str, dict[str, Any]] = defaultdict(lambda: {"faults": 0, "steps again": 0, "harm": []})
+    tally: dict[str, dict[str, Any]] = defaultdict(
+        lambda: {"faults": 0, "steps again": 0, "harm": []}
+    )
     for number in range(given.count):
         if time.monotonic() - began > 60 * given.minutes:
             break
-        kind, task = kinds[number % len(kinds)], "study" if rng.random() < given.studies else "letters"
+        kind, task = (
+            kinds[number % len(kinds)],
+            "study" if rng.random() < given.studies else "letters",
+        )
         place = Path(shutil.copytree(folder / task, folder / f"{number}"))
         scene = Scene(task, place, *known[task], random.Random(f"{given.seed} {number}"))
         line = tally[kind]
@@ -464,11 +522,22 @@ def unleash(given: argparse.Namespace, folder: Path) -> int:
             print(f"{kind}: {line['harm'][-1]}", flush=True)
         shutil.rmtree(place, ignore_errors=True)
     for kind, line in tally.items():
-        print(f"{kind:<26}{line['faults']:>5} faults{line['steps again']:>6} steps again{len(line['harm']):>5} harmed")
-    total, harmed = (sum(n(line) for line in tally.values()) for n in (lambda x: x["faults"], lambda x: len(x["harm"])))
+        print(
+            f"{kind:<26}{line['faults']:>5} faults{line['steps again']:>6} steps "
+            f"again{len(line['harm']):>5} harmed"
+        )
+    total, harmed = (
+        sum(n(line) for line in tally.values())
+        for n in (lambda x: x["faults"], lambda x: len(x["harm"]))
+    )
     left_out = [kind for kind in given.kinds if kind not in kinds]
-    print(f"{total} faults, {harmed} harmed, seed {given.seed}, {time.monotonic() - began:.0f} s", end="")
-    print(f"; left out, since nothing can be mounted here: {', '.join(left_out)}" if left_out else "")
+    print(
+        f"{total} faults, {harmed} harmed, seed {given.seed}, {time.monotonic() - began:.0f} s",
+        end="",
+    )
+    print(
+        f"; left out, since nothing can be mounted here: {', '.join(left_out)}" if left_out else ""
+    )
     print(json.dumps({"faults": total, "harmed": harmed, "kinds": sorted(tally)}))
     return int(harmed > 0)
 
@@ -477,7 +546,10 @@ def may_mount(folder: Path) -> bool:
     """Whether this process can mount a disk."""
     place = folder / "mount"
     place.mkdir(exist_ok=True)
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=False).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=False).returncode
+    ):
         return False
     return subprocess.run(["umount", str(place)], check=False).returncode == 0
 

@@ -1,4 +1,6 @@
-"""Drawn faces in small numbers, straight into memory: people, clips, frames, with labels that their faces show."""
+"""Drawn faces in small numbers, straight into memory: people, clips, frames, with labels that their
+faces show.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -30,9 +32,16 @@ class KeptSpec(Spec):
 
 
 def people(
-    numbers: range, clips: int = 2, frames: int = 3, size: int = 32, seed: int = 0, emotions: tuple[str, ...] = THREE
+    numbers: range,
+    clips: int = 2,
+    frames: int = 3,
+    size: int = 32,
+    seed: int = 0,
+    emotions: tuple[str, ...] = THREE,
 ) -> Faces:
-    """Faces of the invented people of these numbers: so many clips of each emotion, and frames of each clip."""
+    """Faces of the invented people of these numbers: so many clips of each emotion, and frames of
+    each clip.
+    """
     images, rows = [], []
     for number in numbers:
         who = f"s{number:02d}"
@@ -62,7 +71,9 @@ def people(
     return Faces(pixels, index)
 
 
-@lru_cache(maxsize=400)  # what takes time is the drawing, and several files of tests show the same people
+@lru_cache(
+    maxsize=400
+)  # what takes time is the drawing, and several files of tests show the same people
 def _canvas(seed: int, number: int, emotion: str) -> np.ndarray:
     return _head(seed, number).draw(UNITS[emotion])
 

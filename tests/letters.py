@@ -1,4 +1,6 @@
-"""Jobs that take milliseconds, keep a checkpoint after each step, and note what they did: for tests of engines."""
+"""Jobs that take milliseconds, keep a checkpoint after each step, and note what they did: for tests
+of engines.
+"""
 
 import ctypes
 import os
@@ -24,7 +26,9 @@ class Letter(Spec):
 
 
 def write(store: Store, text: str, parents: list[str], pause: float, journal: str) -> str:
-    """Make a letter in STEPS steps, each of which is a function of the one before; the parents have to be there."""
+    """Make a letter in STEPS steps, each of which is a function of the one before; the parents have
+    to be there.
+    """
     spec = Letter(text=text, parents=tuple(parents))
 
     def build(out: Path, scratch: Path) -> None:
@@ -44,7 +48,9 @@ def write(store: Store, text: str, parents: list[str], pause: float, journal: st
 
 
 def kept(scratch: Path, text: str) -> list[int]:
-    """The newest checkpoint that is whole: a list whose every number follows from those before it."""
+    """The newest checkpoint that is whole: a list whose every number follows from those before
+    it.
+    """
     for number in range(STEPS, 0, -1):
         try:
             state = [int(word) for word in (scratch / f"step-{number}").read_text().split()]

@@ -1,4 +1,6 @@
-"""Drawn people in groups that look alike, with two or three photographs in their own light or in shared sessions."""
+"""Drawn people in groups that look alike, with two or three photographs in their own light or in
+shared sessions.
+"""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -11,7 +13,15 @@ from mien import drawing
 from mien.drawing import Identity
 from mien.faces import Faces, make_index
 
-KEPT = {"hair_style", "glasses", "background", "cloth", "light", "ambient", "beard"}  # what look-alikes share
+KEPT = {
+    "hair_style",
+    "glasses",
+    "background",
+    "cloth",
+    "light",
+    "ambient",
+    "beard",
+}  # what look-alikes share
 
 
 def toward(one: Identity, other: Identity, share: float) -> Identity:
@@ -22,20 +32,28 @@ def toward(one: Identity, other: Identity, share: float) -> Identity:
         if field.name in KEPT or field.name in changed or isinstance(mine, str):
             continue
         if isinstance(mine, tuple):
-            changed[field.name] = tuple(a + (b - a) * share for a, b in zip(mine, theirs, strict=True))
+            changed[field.name] = tuple(
+                a + (b - a) * share for a, b in zip(mine, theirs, strict=True)
+            )
         else:
             changed[field.name] = mine + (theirs - mine) * share
     return replace(one, **changed)
 
 
-def crowd(number: int, group: int, seed: int, clips: tuple[int, int] = (2, 3), sessions: int = 0) -> Faces:
+def crowd(
+    number: int, group: int, seed: int, clips: tuple[int, int] = (2, 3), sessions: int = 0
+) -> Faces:
     """Faces of so many people, every `group` of whom look alike; of one frame a clip."""
     rng = np.random.default_rng([seed, 77])
     people: list[Identity] = []
     for place in range(number):
         new = drawing.identity(seed, place)
-        people.append(new if place % group == 0 else toward(people[place - place % group], new, 0.15))
-    lights = [(float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, -0.1))) for _ in range(sessions)]
+        people.append(
+            new if place % group == 0 else toward(people[place - place % group], new, 0.15)
+        )
+    lights = [
+        (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, -0.1))) for _ in range(sessions)
+    ]
     images, rows = [], []
     for place, person in enumerate(people):
         for clip in range(int(rng.integers(clips[0], clips[1] + 1))):

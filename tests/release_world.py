@@ -1,4 +1,6 @@
-"""A small world to publish from: faces nobody has, a generator, a database, an audit, and answers."""
+"""A small world to publish from: faces nobody has, a generator, a database, an audit, and
+answers.
+"""
 
 import json
 import re
@@ -51,11 +53,15 @@ class World:
 
 
 def world(root: Path, folder: str = "photos", **options: Any) -> World:
-    """Return a world whose faces were ingested with `options` of the reader, and whose database was audited."""
+    """Return a world whose faces were ingested with `options` of the reader, and whose database was
+    audited.
+    """
     store = Store(root / "store")
     real = faces(root / folder, store, **options)
     generator = generators.train(GaussianSpec(faces=real.name), store)
-    made = generators.generate(generators.order(generator, "disgust=7,fear=5,happiness=12", store), store)
+    made = generators.generate(
+        generators.order(generator, "disgust=7,fear=5,happiness=12", store), store
+    )
     store.name("made", made.name)
     audit(store, real, made)
     answer(root / "dataset.toml", store, made.name)
@@ -63,17 +69,29 @@ def world(root: Path, folder: str = "photos", **options: Any) -> World:
 
 
 def faces(folder: Path, store: Store, **options: Any) -> Run:
-    """Return the run of a small set of pictures: four people, three expressions, ten pictures of each."""
+    """Return the run of a small set of pictures: four people, three expressions, ten pictures of
+    each.
+    """
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:16, 0:16] / 16
     for place, name in enumerate(CLASSES):
         for number in range(40):
             person = number % 4 + 1
-            face = 120 + 60 * np.sin(6 * x + person) * np.cos(5 * y + place) + rng.normal(0, 12, (16, 16))
+            face = (
+                120
+                + 60 * np.sin(6 * x + person) * np.cos(5 * y + place)
+                + rng.normal(0, 12, (16, 16))
+            )
             path = folder / name / f"subj0{person}_{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(face.clip(0, 255).astype(np.uint8)).save(path)
-    settings = {"size": 16, "subject_pattern": "(subj[0-9]+)_", "licence": "CC0 1.0", "name": "photos", **options}
+    settings = {
+        "size": 16,
+        "subject_pattern": "(subj[0-9]+)_",
+        "licence": "CC0 1.0",
+        "name": "photos",
+        **options,
+    }
     return ingest.run(settings.pop("reader", "folder"), folder, store, workers=1, **settings)
 
 
@@ -81,25 +99,36 @@ def audit(
     store: Store, real: Run, made: Run, verdict: str = "pass", page: str = PAGE, test: str = "",
     train: Run | None = None, thresholds: dict[str, dict[str, Any]] | None = None, **told: Any,
 ) -> Run:  # fmt: skip
-    """Return an audit of a database, as `mien audit` keeps it: audit.json, index.html and a picture of real faces.
+    """Return an audit of a database, as `mien audit` keeps it: audit.json, index.html and a picture
+    of real faces.
 
     It is against the real faces, or against `train`.
     """
 
     def build(out: Path, scratch: Path) -> None:
         checks = [{**CHECK, "verdict": "fail" if verdict == "fail" else "pass"}]
-        said = {"verdict": verdict, "synthetic": made.name, "content": made.content, "checks": checks, **told}
+        said = {
+            "verdict": verdict,
+            "synthetic": made.name,
+            "content": made.content,
+            "checks": checks,
+            **told,
+        }
         (out / "audit.json").write_text(json.dumps(said), encoding="utf-8")
         (out / "index.html").write_text(page, encoding="utf-8")
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "worst.png")
 
     against = real if train is None else train
-    spec = AuditSpec(synthetic=made.name, train=against.name, test=real.name, thresholds=thresholds or {})
+    spec = AuditSpec(
+        synthetic=made.name, train=against.name, test=real.name, thresholds=thresholds or {}
+    )
     return store.make(spec, build)
 
 
 def answer(path: Path, store: Store, name: str, **given: str) -> None:
-    """Write dataset.toml, and answer every question as a person would; `given` are values in TOML."""
+    """Write dataset.toml, and answer every question as a person would; `given` are values in
+    TOML.
+    """
     path.unlink(missing_ok=True)
     with pytest.raises(UsageError, match="must be answered"):
         publish.build(name, path.parent / "never", store, path)
@@ -118,7 +147,8 @@ def answer(path: Path, store: Store, name: str, **given: str) -> None:
 def overridden(world: World, gate: str, out: Path) -> Path:
     """Return a copy of the answers with a reason why a gate was opened."""
     more = (
-        f'\n[[override]]\ngate = "{gate}"\nreason = "The owners agreed to this in a letter to us."\nby = "Jane Doe"\n'
+        f'\n[[override]]\ngate = "{gate}"\nreason = "The owners agreed to this in a letter to '
+        'us."\nby = "Jane Doe"\n'
         'date = "2026-11-20"\nreference = "letter 17/2026"\n'
     )
     out.write_text(world.answers.read_text(encoding="utf-8") + more, encoding="utf-8")

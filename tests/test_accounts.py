@@ -1,4 +1,6 @@
-"""Accounts: whatever happens to a tree, every picture and row is kept, or named with a reason; nothing is silent."""
+"""Accounts: whatever happens to a tree, every picture and row is kept, or named with a reason;
+nothing is silent.
+"""
 
 import csv
 import shutil
@@ -16,19 +18,35 @@ from mien.ingest import READERS, IngestSpec, accounts
 from mien.spec import read_spec
 
 SIZE = 16
-PICTURES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+PICTURES = {
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+}
 TABLES = ("fer2013.csv", ".parquet")  # tables that have the pictures themselves
 PROPERTY_SEEDS = 3
 
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tree]:
-    return {name: write(tmp_path_factory.mktemp(name) / "release") for name, write in WRITERS.items()}
+    return {
+        name: write(tmp_path_factory.mktemp(name) / "release") for name, write in WRITERS.items()
+    }
 
 
 def spec_for(name: str, tree: Tree) -> IngestSpec:
     return read_spec(
-        IngestSpec, {"reader": name, "dataset": "set", "fingerprint": "", "size": SIZE, **tree.options}, "test"
+        IngestSpec,
+        {"reader": name, "dataset": "set", "fingerprint": "", "size": SIZE, **tree.options},
+        "test",
     )
 
 
@@ -45,14 +63,23 @@ def csv_rows(path: Path) -> int:
 
 
 def book_rows(path: Path, head: str) -> int:
-    """How many rows the first page of a workbook has below the one with `head`; all, where it is empty."""
-    rows = [[cell for cell in row if cell is not None] for row in openpyxl.load_workbook(path).worksheets[0].values]
+    """How many rows the first page of a workbook has below the one with `head`; all, where it is
+    empty.
+    """
+    rows = [
+        [cell for cell in row if cell is not None]
+        for row in openpyxl.load_workbook(path).worksheets[0].values
+    ]
     full = [row for row in rows if row]
-    return len(full) - (next(place for place, row in enumerate(full) if row[0] == head) + 1 if head else 0)
+    return len(full) - (
+        next(place for place, row in enumerate(full) if row[0] == head) + 1 if head else 0
+    )
 
 
 def rows_on_disk(name: str, root: Path) -> int | None:
-    """How many rows of annotations a reader's tree has, counted without mien; None where it has none."""
+    """How many rows of annotations a reader's tree has, counted without mien; None where it has
+    none.
+    """
     if name in ("casme", "casme2", "casme_cubed", "samm", "mmew", "fourdme"):
         sheet = next(path for path in sorted(root.rglob("*.xlsx")) if "MaE" not in path.name)
         return book_rows(sheet, "sub_ID'" if name == "fourdme" else "Subject")
@@ -91,7 +118,11 @@ def sums_hold(name: str, tree: Tree, root: Path) -> str:
         assert error.exit_code == 2
         return "refused"
     for ledger in ledgers.values():
-        assert accounts.UNNAMED not in ledger.left.values(), (ledger.what, ledger.reasons(), ledger.left)
+        assert accounts.UNNAMED not in ledger.left.values(), (
+            ledger.what,
+            ledger.reasons(),
+            ledger.left,
+        )
     videos = ledgers["videos"].found if "videos" in ledgers else 0
     inside = sum(map(len, listing.held.values()))
     files = on_disk(root, *READERS[name].READER.holders)
@@ -103,7 +134,9 @@ def sums_hold(name: str, tree: Tree, root: Path) -> str:
 
 
 def hurt(root: Path, chance: np.random.Generator) -> None:
-    """Delete pictures, add copies and foreign ones, move some to where others are, spoil some, and add other files."""
+    """Delete pictures, add copies and foreign ones, move some to where others are, spoil some, and
+    add other files.
+    """
     there = images(root)
     folders = sorted({path.parent for path in there}) or [root]
     for path in there:
@@ -127,7 +160,9 @@ def hurt(root: Path, chance: np.random.Generator) -> None:
     for path in sorted([*root.rglob("*.csv"), *root.rglob("*list_patition_label.txt")]):
         if path.name != "fer2013.csv":
             lines = path.read_text(encoding="utf-8").splitlines()
-            body = [line for line in lines[1:] for _ in range(int(chance.choice([0, 1, 1, 1, 1, 2])))]
+            body = [
+                line for line in lines[1:] for _ in range(int(chance.choice([0, 1, 1, 1, 1, 2])))
+            ]
             path.write_text("\n".join([lines[0], *body]) + "\n", encoding="utf-8")
     for path in sorted(root.rglob("*.xlsx")):
         book = openpyxl.load_workbook(path)
@@ -135,7 +170,11 @@ def hurt(root: Path, chance: np.random.Generator) -> None:
         lines = [[cell.value for cell in row] for row in page.iter_rows()]
         for line in lines[1:]:
             if any(isinstance(cell, int) for cell in line) and chance.random() < 0.3:
-                changed = [cell if chance.random() < 0.9 else 7 for cell in line] if chance.random() < 0.5 else line
+                changed = (
+                    [cell if chance.random() < 0.9 else 7 for cell in line]
+                    if chance.random() < 0.5
+                    else line
+                )
                 page.append(changed)
         book.save(path)
 

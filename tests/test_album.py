@@ -96,7 +96,13 @@ def test_the_people_that_a_generator_did_not_see_are_found_by_the_split(store: S
     for side in ("train", "test"):
         sides[side] = split(
             SplitSpec.model_validate(
-                {"faces": store.resolve("blobs"), "by": "subject", "folds": 3, "number": 1, "side": side}
+                {
+                    "faces": store.resolve("blobs"),
+                    "by": "subject",
+                    "folds": 3,
+                    "number": 1,
+                    "side": side,
+                }
             ),
             store,
         )
@@ -109,10 +115,14 @@ def mien(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedP
     for name in ("DISPLAY", "WAYLAND_DISPLAY", *(() if "BROWSER" in changes else ("BROWSER",))):
         environment.pop(name, None)
     command = [sys.executable, "-m", "mien", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
-def test_the_list_of_runs_begins_with_aliases_and_has_no_blanks_at_the_ends(store: Store, tmp_path: Path):
+def test_the_list_of_runs_begins_with_aliases_and_has_no_blanks_at_the_ends(
+    store: Store, tmp_path: Path
+):
     lines = mien(tmp_path, "ls").stdout.splitlines()
     assert lines[0].split() == ["alias", "run", "made", "holds"]
     assert [line.split()[0] for line in lines[1:]] == ["blobs", "generator", "synthetic"]
@@ -129,7 +139,13 @@ def test_what_people_look_at_is_opened_by_the_viewer_that_is_named(store: Store,
         assert done.stdout.strip() == sheet == (tmp_path / "opened").read_text().strip()
         (tmp_path / "opened").unlink()
     without = mien(tmp_path, "show", "synthetic", "--open")
-    assert (without.returncode, without.stdout.strip()) == (0, sheet) and "no viewer" in without.stderr
-    assert "did not open it" in mien(tmp_path, "show", "synthetic", "--open", MIEN_VIEWER="/nowhere/at-all").stderr
+    assert (without.returncode, without.stdout.strip()) == (
+        0,
+        sheet,
+    ) and "no viewer" in without.stderr
+    assert (
+        "did not open it"
+        in mien(tmp_path, "show", "synthetic", "--open", MIEN_VIEWER="/nowhere/at-all").stderr
+    )
     nothing = mien(tmp_path, "show", "blobs", "--open")
     assert nothing.returncode == 2 and "mien export" in nothing.stderr

@@ -30,7 +30,16 @@ LAYERS = [
     {"__main__"},
 ]
 ONLY_IN = {
-    "torch": {"training", "augment", "generators", "classifiers", "export", "features", "weights", "workload"},
+    "torch": {
+        "training",
+        "augment",
+        "generators",
+        "classifiers",
+        "export",
+        "features",
+        "weights",
+        "workload",
+    },
     "ray": {"engine"},
     "timm": {"classifiers"},
     "sklearn": {"controls", "audit"},
@@ -57,7 +66,10 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" if node.module == "mien" else node.module for alias in node.names}
+            found |= {
+                f"{node.module}.{alias.name}" if node.module == "mien" else node.module
+                for alias in node.names
+            }
     return found
 
 
@@ -66,10 +78,18 @@ def wrong(name: str, imported: set[str]) -> list[str]:
     faults = []
     for target in imported:
         top, *rest = target.split(".")
-        if top == "mien" and rest and rest[0] in RANK and rest[0] != name and RANK[rest[0]] >= RANK[name]:
+        if (
+            top == "mien"
+            and rest
+            and rest[0] in RANK
+            and rest[0] != name
+            and RANK[rest[0]] >= RANK[name]
+        ):
             faults.append(f"mien.{name} imports mien.{rest[0]}, which is not below it")
         if top in ONLY_IN and name not in ONLY_IN[top]:
-            faults.append(f"mien.{name} imports {top}, which belongs in {', '.join(sorted(ONLY_IN[top]))}")
+            faults.append(
+                f"mien.{name} imports {top}, which belongs in {', '.join(sorted(ONLY_IN[top]))}"
+            )
     return faults
 
 
@@ -84,14 +104,19 @@ def test_imports_point_down(path: Path):
 
 
 def test_the_check_would_see_a_wrong_import():
-    assert wrong("store", {"mien.study"}) and wrong("report", {"torch.nn"}) and wrong("faces", {"mien.stats"})
+    assert (
+        wrong("store", {"mien.study"})
+        and wrong("report", {"torch.nn"})
+        and wrong("faces", {"mien.stats"})
+    )
     assert not wrong("study", {"mien.store", "numpy"})
 
 
 def test_the_command_line_reports_and_releases_start_without_torch():
     code = (
         "import sys, mien.cli, mien.report, mien.publish, mien.ingest, mien.store\n"
-        "sys.exit(bool({'torch', 'datasets', 'mlcroissant', 'c2pa', 'huggingface_hub'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'datasets', 'mlcroissant', 'c2pa', 'huggingface_hub'} & "
+        "set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

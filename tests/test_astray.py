@@ -1,4 +1,6 @@
-"""Trainings that went astray, disks that fill up while images are drawn, and commands that are refused at once."""
+"""Trainings that went astray, disks that fill up while images are drawn, and commands that are
+refused at once.
+"""
 
 import errno
 import os
@@ -40,15 +42,21 @@ def trained(store: Store, **fields: Any) -> Any:
 # Astray
 
 
-@pytest.mark.parametrize("fields", [{"learning_rate": 1e30}, {"learning_rate": 1e25, "images_seen": 48}])
+@pytest.mark.parametrize(
+    "fields", [{"learning_rate": 1e30}, {"learning_rate": 1e25, "images_seen": 48}]
+)
 @pytest.mark.parametrize("images", [12, 36])
-def test_a_generator_whose_steps_were_skipped_is_no_result(store: Store, fields: dict[str, Any], images: int):
+def test_a_generator_whose_steps_were_skipped_is_no_result(
+    store: Store, fields: dict[str, Any], images: int
+):
     with pytest.raises(TrainingError, match="learning_rate"):
         trained(store, **{"images_seen": images, **fields})
     assert [name for name in store.names() if name.startswith("generator")] == []
 
 
-@pytest.mark.parametrize(("skipped", "steps", "fails"), [(1, 4, True), (2, 19, True), (1, 10, False), (2, 100, False)])
+@pytest.mark.parametrize(
+    ("skipped", "steps", "fails"), [(1, 4, True), (2, 19, True), (1, 10, False), (2, 100, False)]
+)
 def test_more_than_a_tenth_of_skipped_steps_is_a_failure(skipped: int, steps: int, fails: bool):
     watch = training.LossWatch(1, 8)
     for step in range(steps):
@@ -82,7 +90,9 @@ def test_weights_that_are_no_numbers_are_named_and_not_drawn_from(store: Store):
 def test_images_that_find_no_room_are_one_message_and_what_was_drawn_is_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it would be cut off, and kept for later tests
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # it would be cut off, and kept for later tests
     faces = keep(people(range(2), clips=1, frames=1, size=48), store, "faces")
     model = generators.train(generators.preset("gaussian", faces.name), store, device="cpu")
     spec = GenerateSpec(generator=model.name, counts={"happiness": 40}, sampler="direct")
@@ -113,7 +123,9 @@ def test_a_full_disk_ends_all_jobs_with_one_message(store: Store):
 
 
 def test_a_path_that_cannot_be_read_is_a_fault_of_the_input(store: Store):
-    text = engine.note_failure(store, "letter-0123456789ab", PermissionError(errno.EACCES, "Permission denied", "/x"))
+    text = engine.note_failure(
+        store, "letter-0123456789ab", PermissionError(errno.EACCES, "Permission denied", "/x")
+    )
     assert text.startswith("/x: Permission denied; make it readable")
     assert engine.error_of(store, "letter-0123456789ab", text).exit_code == UsageError.exit_code
     assert not list((store.root / "work").iterdir())
@@ -162,8 +174,32 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["audit", "faces", "--train", "faces", "--test", "faces", "--weights", "pixels=/etc/passwd"], "takes a file"),
-        (["audit", "faces", "--train", "faces", "--test", "faces", "--weights", "dinov2=/etc/passwd"], "in --spaces"),
+        (
+            [
+                "audit",
+                "faces",
+                "--train",
+                "faces",
+                "--test",
+                "faces",
+                "--weights",
+                "pixels=/etc/passwd",
+            ],
+            "takes a file",
+        ),
+        (
+            [
+                "audit",
+                "faces",
+                "--train",
+                "faces",
+                "--test",
+                "faces",
+                "--weights",
+                "dinov2=/etc/passwd",
+            ],
+            "in --spaces",
+        ),
         (["audit", "faces", "--train", "faces", "--test", "faces", "--weights", "x"], "NAME=VALUE"),
         (["review", "queue", "faces", "--out", "table.txt"], "ends in .csv"),
         (["review", "queue", "faces", "--out", "there.csv"], "is there already"),
@@ -180,8 +216,14 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
         (["publish", "build", "faces", "--out", "~nobody-at-all/x"], "who is not known"),
         (["report", "none", "--out", "~nobody-at-all/x"], "who is not known"),
         (["report", "none", "--out", "there.csv/figures"], "can be written"),
-        (["regenerate", "faces", "--image", "happiness-00001", "--out", "there.csv"], "is there already"),
-        (["regenerate", "faces", "--image", "happiness-00001", "--out", "/dev/null/x.png"], "can be written"),
+        (
+            ["regenerate", "faces", "--image", "happiness-00001", "--out", "there.csv"],
+            "is there already",
+        ),
+        (
+            ["regenerate", "faces", "--image", "happiness-00001", "--out", "/dev/null/x.png"],
+            "can be written",
+        ),
         (["toy", "there.csv/drawn"], "can be written"),
         (["toy", "~nobody-at-all/drawn"], "who is not known"),
         (["ls", "--store", "there.csv"], "the store must be a folder"),
@@ -191,11 +233,16 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
         (["train", "faces", "--minutes", "5", "--tensorboard", "there.csv/logs"], "--tensorboard"),
         (["split", "faces", "--as", "x" * 75], "an alias must be"),
         (["split", "faces", "--as", "-"], "an alias must be"),
-        (["generate", "faces", "--counts", f"balanced:{'7' * 5000}"], "must name a trained generator"),
+        (
+            ["generate", "faces", "--counts", f"balanced:{'7' * 5000}"],
+            "must name a trained generator",
+        ),
         (["rm", "edm-000000000000"], "no run or alias"),
     ],
 )
-def test_what_cannot_end_well_is_refused_before_any_work(tmp_path: Path, arguments: list[str], said: str):
+def test_what_cannot_end_well_is_refused_before_any_work(
+    tmp_path: Path, arguments: list[str], said: str
+):
     store = Store(tmp_path / "store")
     keep(people(range(2), clips=1, frames=1, size=16), store, "faces")
     (tmp_path / "there.csv").write_text("decisions")

@@ -1,4 +1,6 @@
-"""The audit on drawn faces, where the truth is known: copies fail it, shuffled labels fail it, new people pass."""
+"""The audit on drawn faces, where the truth is known: copies fail it, shuffled labels fail it, new
+people pass.
+"""
 
 import os
 import shutil
@@ -38,7 +40,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep(people(range(16, 28), clips=1, frames=2), store, "test")
     keep(third, store, "unseen")
     dealt = np.random.default_rng(0).permutation(third.index["emotion"].to_numpy())
-    keep(Faces(third.images, third.index.assign(emotion=pd.Series(dealt, dtype="str"))), store, "shuffled")
+    keep(
+        Faces(third.images, third.index.assign(emotion=pd.Series(dealt, dtype="str"))),
+        store,
+        "shuffled",
+    )
     copycat = generators.train(generators.preset("copycat", train.name), store, alias="copycat")
     generators.generate(generators.order(copycat, "balanced:60", store), store, alias="copies")
     return folder
@@ -97,7 +103,14 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(home: Pat
     told = run.json("audit.json")
     assert told["content"] == Store(home / "store").run("copies").content
     rows = pd.read_parquet(run.file("rows.parquet"))
-    assert len(rows) == 60 and {"key", "nearest", "ratio_clip", "alarm", "predicted", "rank"} <= set(rows)
+    assert len(rows) == 60 and {
+        "key",
+        "nearest",
+        "ratio_clip",
+        "alarm",
+        "predicted",
+        "rank",
+    } <= set(rows)
     records = pd.read_parquet(run.file("records.parquet"))
     assert {name.partition(".")[0] for name in records["metric"]} == set(audit.verdict.FAMILIES)
     page = run.file("index.html").read_text(encoding="utf-8")
@@ -113,13 +126,19 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
     audited(home, "copies")
     assert Store(home / "store").names() == names
     own = home / "mine.toml"
-    own.write_text("".join(f'["{name}"]\noff = true\n' for name in audit.thresholds() if name.startswith("memo")))
+    own.write_text(
+        "".join(
+            f'["{name}"]\noff = true\n' for name in audit.thresholds() if name.startswith("memo")
+        )
+    )
     code, text, checks = audited(home, "copies", "--thresholds", str(own))
     assert not [name for name in checks if name.startswith("memorisation")]
     assert len(Store(home / "store").names()) == len(names) + 1
     # Checks that were taken away are no evidence, and everybody is told that they are missing.
     assert code == 4 and "the audit cannot tell: Is it new?" in text
-    assert "memorisation.exact: the check was taken away (looser than the default)" in " ".join(text.split())
+    assert "memorisation.exact: the check was taken away (looser than the default)" in " ".join(
+        text.split()
+    )
     run = Store(home / "store").run("audit-copies")
     assert "Thresholds were changed" in run.file("index.html").read_text(encoding="utf-8")
     changed = run.json("audit.json")["thresholds_changed"]
@@ -137,7 +156,9 @@ def test_the_leakage_of_the_real_sides_is_measured_once_for_all_databases(home: 
     assert counts["leakage"] == 1 < counts["labels"]
 
 
-def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(home: Path, tmp_path: Path):
+def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(
+    home: Path, tmp_path: Path
+):
     here, (other, measured) = Store(home / "store"), unmeasured(home, tmp_path)
     train, test, made = (here.resolve(name) for name in ("train", "test", "copies"))
     spec = audit.AuditSpec(synthetic=made, train=train, test=test, thresholds=audit.thresholds())
@@ -149,7 +170,9 @@ def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(home: P
 
 
 def unmeasured(home: Path, folder: Path) -> tuple[Store, set[str]]:
-    """A copy of the store without the audit of the copies and what that measured, and the names of these."""
+    """A copy of the store without the audit of the copies and what that measured, and the names of
+    these.
+    """
     audited(home, "copies")
     other = Store(folder / "store")
     for name in ("runs", "aliases"):
@@ -161,12 +184,16 @@ def unmeasured(home: Path, folder: Path) -> tuple[Store, set[str]]:
     return other, measured
 
 
-def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(home: Path, tmp_path: Path):
+def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(
+    home: Path, tmp_path: Path
+):
     store, measured = unmeasured(home, tmp_path)
     told = ["audit", "copies", "--train", "train", "--test", "test", "--as", "audit-copies"]
     environment = {**os.environ, "MIEN_STORE": str(store.root)}
     command = [sys.executable, "-m", "mien", *told, "--workers", "2"]
-    audit = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    audit = subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
     try:
         (judge,) = [name for name in measured if name.startswith("judge-")]
         while not (claim := store.claimed(judge)):
@@ -189,7 +216,10 @@ def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(hom
 def test_nothing_is_done_twice_and_nothing_that_no_part_needs(home: Path, tmp_path: Path):
     store, _ = unmeasured(home, tmp_path)
     train, test, twice = store.resolve("train"), store.resolve("test"), {}
-    for name in ("copies", "test"):  # the people never seen as their own database: two sides are one run
+    for name in (
+        "copies",
+        "test",
+    ):  # the people never seen as their own database: two sides are one run
         plan = parts.plan(store.resolve(name), train, test, ("pixels", "judge"), "bilinear", {})
         twice[name] = [job.run for job in parts.jobs(plan, store)]
         assert len(twice[name]) == len(set(twice[name]))
@@ -201,21 +231,34 @@ def test_nothing_is_done_twice_and_nothing_that_no_part_needs(home: Path, tmp_pa
     assert parts.jobs(plan, store) == []
 
 
-def test_matches_in_blocks_are_those_of_one_search(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Each block is a run; what lies nearest is the same, and what blocks found is what a search by blocks finds."""
+def test_matches_in_blocks_are_those_of_one_search(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each block is a run; what lies nearest is the same, and what blocks found is what a search by
+    blocks finds.
+    """
     store, other = Store(home / "store"), Store(tmp_path / "store")
-    train, test, made = (keep(Faces.load(store.run(name).path), other, name) for name in ("train", "test", "copies"))
+    train, test, made = (
+        keep(Faces.load(store.run(name).path), other, name) for name in ("train", "test", "copies")
+    )
     faces = [Faces.load(run.path) for run in (train, test, made)]
     whole = matches.find(*faces)
     monkeypatch.setattr(matches, "BLOCK", 50)
     plan = matches.plan(train, test, made)
-    assert (len(plan.made), len(plan.test), len(plan.within)) == tuple(-(-len(side) // 50) for side in faces[::-1])
+    assert (len(plan.made), len(plan.test), len(plan.within)) == tuple(
+        -(-len(side) // 50) for side in faces[::-1]
+    )
     for found in (matches.kept(train, test, made, other), matches.find(*faces)):
         for side in ("made", "test"):
             for name, column in asdict(getattr(found, side)).items():
-                assert column == pytest.approx(asdict(getattr(whole, side))[name], abs=1e-6), (side, name)
+                assert column == pytest.approx(asdict(getattr(whole, side))[name], abs=1e-6), (
+                    side,
+                    name,
+                )
         assert found.own == pytest.approx(whole.own, abs=1e-6, nan_ok=True)
-    assert sum(name.startswith("matches-") for name in other.names()) == sum(map(len, vars(plan).values()))
+    assert sum(name.startswith("matches-") for name in other.names()) == sum(
+        map(len, vars(plan).values())
+    )
     assert (
         len(matches.Finder(faces[0]).within(np.array([], dtype=np.int64)).nearest) == 0
     )  # a block that nothing is near
@@ -224,20 +267,26 @@ def test_matches_in_blocks_are_those_of_one_search(home: Path, tmp_path: Path, m
 def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(home: Path):
     torch.save({"of another network": torch.zeros(2)}, home / "other.pth")
     sides = ("--train", "train", "--test", "test")
-    code, text = mien(home, "audit", "copies", *sides, "--spaces", "dinov2", "--weights", "dinov2=other.pth")
+    code, text = mien(
+        home, "audit", "copies", *sides, "--spaces", "dinov2", "--weights", "dinov2=other.pth"
+    )
     assert code == 2 and "the space dinov2" in text and "other.pth" in text
     assert not [name for name in Store(home / "store").names() if name.startswith("weights-")]
 
 
 def test_people_whom_the_generator_saw_are_no_yardstick(home: Path):
     """The training side as its own test is refused before anything is measured."""
-    code, text = mien(home, "audit", "copies", "--train", "train", "--test", "train", "--as", "blind")
+    code, text = mien(
+        home, "audit", "copies", "--train", "train", "--test", "train", "--as", "blind"
+    )
     assert code == 2 and "must be a set of its own" in text
 
 
 def test_strangers_as_training_side_fail_the_audit_and_it_is_said(home: Path):
     """Copies cannot be found among people whom the generator never saw."""
-    code, _ = mien(home, "audit", "copies", "--train", "unseen", "--test", "test", "--as", "strangers")
+    code, _ = mien(
+        home, "audit", "copies", "--train", "unseen", "--test", "test", "--as", "strangers"
+    )
     told = Store(home / "store").run("strangers").json("audit.json")
     checks = {one["name"]: one for one in told["checks"]}
     assert code == 4 and checks["leakage.other_training"]["verdict"] == "fail"
@@ -252,10 +301,23 @@ def test_strangers_as_training_side_fail_the_audit_and_it_is_said(home: Path):
         (["copies", "--train", "train", "--test", "test", "--spaces", "pixel"], "spaces"),
         (["copies", "--train", "train", "--test", "test", "--filter", "nearest"], "filter"),
         (
-            ["copies", "--train", "train", "--test", "test", "--spaces", "dinov2", "--weights", "dinov2=absent.pth"],
+            [
+                "copies",
+                "--train",
+                "train",
+                "--test",
+                "test",
+                "--spaces",
+                "dinov2",
+                "--weights",
+                "dinov2=absent.pth",
+            ],
             "no file absent.pth",
         ),
-        (["copies", "--train", "train", "--test", "test", "--thresholds", "absent.toml"], "there must be a TOML file"),
+        (
+            ["copies", "--train", "train", "--test", "test", "--thresholds", "absent.toml"],
+            "there must be a TOML file",
+        ),
         (["copies", "--train", "copycat", "--test", "test"], "a run of faces must be named"),
     ],
 )
@@ -266,7 +328,10 @@ def test_wrong_commands_get_one_message_and_2(home: Path, arguments: list[str], 
 
 def test_sides_that_do_not_fit_are_refused():
     faces = people(range(4), clips=1, frames=1)
-    small, lacking = people(range(4), clips=1, frames=1, size=16), faces.select(np.flatnonzero(faces.labels() != 2))
+    small, lacking = (
+        people(range(4), clips=1, frames=1, size=16),
+        faces.select(np.flatnonzero(faces.labels() != 2)),
+    )
     with pytest.raises(DataError, match="all sides of an audit must have one size"):
         audit.audit(faces, faces, small, {}, {})
     with pytest.raises(DataError, match="lacks disgust"):
@@ -280,13 +345,19 @@ def test_one_exact_training_image_among_others_is_found(home: Path):
     store = Store(home / "store")
     train, unseen = (Faces.load(store.run(name).path) for name in ("train", "unseen"))
     one = train.select(np.array([5]))
-    planted = concat([unseen, Faces(one.images, one.index.assign(key="planted", subject="", clip=""))])
+    planted = concat(
+        [unseen, Faces(one.images, one.index.assign(key="planted", subject="", clip=""))]
+    )
     keep(planted, store, "planted")
     code, _, checks = audited(home, "planted")
     assert code == 4 and checks["memorisation.exact"]["value"] == pytest.approx(1 / len(planted))
     rows = pd.read_parquet(store.run("audit-planted").file("rows.parquet")).set_index("key")
     assert rows.loc["planted", "exact"] and rows.loc["planted", "nearest"] == one.index["key"][0]
-    assert store.run("audit-planted").summary["holds"].startswith(f"audit of {len(planted)} images: fail")
+    assert (
+        store.run("audit-planted")
+        .summary["holds"]
+        .startswith(f"audit of {len(planted)} images: fail")
+    )
 
 
 @pytest.mark.slow
@@ -296,7 +367,9 @@ def test_a_generator_trained_on_few_images_for_far_too_long_fails_for_its_copies
     keep(people(range(8, 24), clips=1, frames=2, size=16), store, "test")
     long = {"images_seen": 30_000, "mirror": False, "net": {"dropout": 0.0}}
     generator = generators.train(generators.preset("smoke", few.name, long), store, device="cpu")
-    generators.generate(generators.order(generator, "balanced:60", store), store, alias="learnt", device="cpu")
+    generators.generate(
+        generators.order(generator, "balanced:60", store), store, alias="learnt", device="cpu"
+    )
     code, _, checks = audited(tmp_path, "learnt")
     failed = {one["family"] for one in checks.values() if one["verdict"] == "fail"}
     assert code == 4 and "memorisation" in failed
@@ -316,11 +389,15 @@ def drawn_noise(kind: str, like: Faces) -> Faces:
         "one grey": lambda: np.full(shape, 90),
         "the mean face": lambda: np.broadcast_to(like.images.mean(axis=0), shape),
         "shuffled pixels": lambda: rng.permuted(flat, axis=1).reshape(shape),
-        "stripes": lambda: np.broadcast_to(np.arange(shape[3]) % 4 * 60, shape) + rng.normal(0, 9, shape),
+        "stripes": lambda: (
+            np.broadcast_to(np.arange(shape[3]) % 4 * 60, shape) + rng.normal(0, 9, shape)
+        ),
     }[kind]()
     images = pixels.clip(0, 255).astype(np.uint8)
     keys = [f"noise/{place}" for place in range(len(like))]
-    index = make_index(images, key=keys, dataset="noise", emotion=list(like.index["emotion"]), source="elsewhere")
+    index = make_index(
+        images, key=keys, dataset="noise", emotion=list(like.index["emotion"]), source="elsewhere"
+    )
     return Faces(images, index)
 
 
@@ -340,12 +417,16 @@ def test_pictures_without_a_face_are_never_called_good(home: Path, kind: str, he
     keep(drawn_noise(kind, Faces.load(store.run("unseen").path)), store, "noise")
     few = people(range(16, 16 + held_out), clips=1, frames=2)
     keep(few, store, f"test-{held_out}")
-    code, text = mien(home, "audit", "noise", "--train", "train", "--test", f"test-{held_out}", "--as", "of-noise")
+    code, text = mien(
+        home, "audit", "noise", "--train", "train", "--test", f"test-{held_out}", "--as", "of-noise"
+    )
     told = Store(home / "store").run("of-noise").json("audit.json")
     answers = {one["title"]: one for one in told["questions"]}
     assert code == 4 and told["verdict"] in ("fail", "cannot tell")
     good = answers["Is it good?"]
-    assert good["verdict"] == "fail" if held_out == 12 else good["verdict"] in ("fail", "cannot tell")
+    assert (
+        good["verdict"] == "fail" if held_out == 12 else good["verdict"] in ("fail", "cannot tell")
+    )
     new = answers["Is it new?"]
     assert new["verdict"] == "cannot tell" if held_out < 10 else new["verdict"] != "fail"
     if held_out == 1:
@@ -358,7 +439,11 @@ def test_the_terminal_never_breaks_the_name_of_a_check(home: Path, monkeypatch: 
     monkeypatch.setenv("COLUMNS", "80")
     _, text, checks = audited(home, "copies")
     beyond = [one for one in checks.values() if one["verdict"] != "pass"]
-    assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith(("the page", "mien:", "audit-")))
+    assert all(
+        len(line) <= 80
+        for line in text.splitlines()
+        if not line.startswith(("the page", "mien:", "audit-"))
+    )
     assert all(one["name"] in text for one in beyond[:12])
 
 
@@ -369,11 +454,15 @@ def test_planted_copies_fail_however_few_people_were_held_out(home: Path, held_o
     images, emotions = others.images.copy(), others.index["emotion"].to_numpy(dtype=object)
     rng, places = np.random.default_rng(held_out), [5, 17, 40]
     for number, place in enumerate(places):
-        copied = train.images[7 * number + 3].astype(float) + rng.normal(0, 3, train.images.shape[1:])
+        copied = train.images[7 * number + 3].astype(float) + rng.normal(
+            0, 3, train.images.shape[1:]
+        )
         images[place] = (copied[:, :, ::-1] if number else copied).clip(0, 255).round()
         emotions[place] = train.index["emotion"][7 * number + 3]
     keys = [f"planted/{number}" for number in range(len(images))]
-    index = make_index(images, key=keys, dataset="planted", emotion=list(emotions), source="elsewhere")
+    index = make_index(
+        images, key=keys, dataset="planted", emotion=list(emotions), source="elsewhere"
+    )
     keep(Faces(images, index), store, f"planted-{held_out}")
     keep(people(range(16, 16 + held_out), clips=1, frames=2), store, f"test-{held_out}")
 
@@ -388,8 +477,15 @@ def test_planted_copies_fail_however_few_people_were_held_out(home: Path, held_o
 
 @pytest.mark.parametrize("size", [12, 160, 700])
 def test_one_equal_copy_fails_a_set_of_any_size(size: int):
-    limits = {name: fields for name, fields in audit.thresholds().items() if name.startswith("memorisation.")}
-    records = [Record(f"memorisation.{name}", 1 / size, size, unit="images") for name in ("exact", "copies")]
+    limits = {
+        name: fields
+        for name, fields in audit.thresholds().items()
+        if name.startswith("memorisation.")
+    }
+    records = [
+        Record(f"memorisation.{name}", 1 / size, size, unit="images")
+        for name in ("exact", "copies")
+    ]
     checks = audit.verdict.judge(records, limits, audit.HeldOut(1))
     failed = {one.name for one in checks if one.verdict == "fail"}
     assert failed == {"memorisation.exact", "memorisation.copies"}

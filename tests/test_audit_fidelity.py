@@ -1,4 +1,6 @@
-"""Fidelity of a database: better is nearer, smallness is no distance, and people are drawn, not frames."""
+"""Fidelity of a database: better is nearer, smallness is no distance, and people are drawn, not
+frames.
+"""
 
 from collections.abc import Mapping
 
@@ -13,13 +15,18 @@ from mien.faces import Faces, concat
 from mien.features import Sides, Vectors
 from mien.stats import Record
 
-TRAIN, TEST, MADE = (people(range(first, last), clips=1, size=16) for first, last in ((0, 20), (20, 30), (30, 50)))
+TRAIN, TEST, MADE = (
+    people(range(first, last), clips=1, size=16) for first, last in ((0, 20), (20, 30), (30, 50))
+)
 
 
 def renamed(faces: Faces, lead: str) -> Faces:
     """The same images under other keys, belonging to no clip and nobody, as synthetic ones do."""
     nobody = {name: pd.Series([""] * len(faces), dtype="str") for name in ("subject", "clip")}
-    return Faces(faces.images, faces.index.assign(key=[f"{lead}/{key}" for key in faces.index["key"]], **nobody))
+    return Faces(
+        faces.images,
+        faces.index.assign(key=[f"{lead}/{key}" for key in faces.index["key"]], **nobody),
+    )
 
 
 def noisy(faces: Faces, size: float) -> Faces:
@@ -31,7 +38,9 @@ def flat(faces: Faces) -> Vectors:
     return faces.images.reshape(len(faces), -1).astype(np.float32) / 255
 
 
-def measured(made: Faces, train: Faces = TRAIN, test: Faces = TEST) -> Mapping[tuple[str, str], Record]:
+def measured(
+    made: Faces, train: Faces = TRAIN, test: Faces = TEST
+) -> Mapping[tuple[str, str], Record]:
     sides = Sides(flat(train), flat(test), flat(made))
     found = fidelity.measure(train, test, made, {"pixels": sides})
     return {(one.metric.removesuffix(".pixels"), one.part): one for one in found}
@@ -65,17 +74,24 @@ def test_one_face_again_and_again_has_no_variety(unseen: Mapping[tuple[str, str]
     assert found["variety.vendi", "surprise"].value < 3
 
 
-def test_each_class_has_its_own_numbers_and_few_images_none(unseen: Mapping[tuple[str, str], Record]):
+def test_each_class_has_its_own_numbers_and_few_images_none(
+    unseen: Mapping[tuple[str, str], Record],
+):
     assert {part for _, part in unseen} == {"", "disgust", "happiness", "surprise"}
     few = MADE.select(np.flatnonzero((MADE.index["emotion"] != "surprise").to_numpy())[:120])
-    some = concat([few, MADE.select(np.flatnonzero((MADE.index["emotion"] == "surprise").to_numpy())[:9])])
+    some = concat(
+        [few, MADE.select(np.flatnonzero((MADE.index["emotion"] == "surprise").to_numpy())[:9])]
+    )
     assert {part for _, part in measured(some)} == {"", "disgust", "happiness"}
 
 
 def test_without_people_never_seen_in_a_class_it_still_has_floor_and_distance():
     test = TEST.select((TEST.index["emotion"] != "surprise").to_numpy())
     found = measured(MADE, test=test)
-    assert ("fidelity.frechet", "surprise") in found and ("fidelity.frechet_floor", "surprise") in found
+    assert ("fidelity.frechet", "surprise") in found and (
+        "fidelity.frechet_floor",
+        "surprise",
+    ) in found
     assert ("fidelity.frechet_heldout", "surprise") not in found
 
 
@@ -94,7 +110,9 @@ def test_intervals_draw_people_not_frames():
             people(range(8), clips=1, frames=frames, size=16),
             people(range(8, 12), clips=1, frames=frames, size=16),
         )
-        one = measured(people(range(20, 24), clips=1, frames=frames, size=16), train, test)["fidelity.frechet", ""]
+        one = measured(people(range(20, 24), clips=1, frames=frames, size=16), train, test)[
+            "fidelity.frechet", ""
+        ]
         assert one.low is not None and one.high is not None and one.low <= one.value <= one.high
         wide[frames] = (one.high - one.low) / one.value
     assert wide[12] > 0.6 * wide[2]
@@ -107,7 +125,9 @@ def test_the_vendi_score_is_that_of_the_whole_matrix_and_counts_what_is_differen
     values = np.linalg.eigvalsh(ways.astype(np.float64) @ ways.T / 12)
     expected = np.exp(-sum(value * np.log(value) for value in values if value > 0))
     assert measures.vendi(rows, np.zeros(40)) == pytest.approx(expected, rel=1e-5)
-    assert measures.vendi(np.concatenate([rows] * 9), np.zeros(40)) == pytest.approx(expected, rel=1e-5)
+    assert measures.vendi(np.concatenate([rows] * 9), np.zeros(40)) == pytest.approx(
+        expected, rel=1e-5
+    )
     assert measures.vendi(np.eye(7, dtype=np.float32), np.zeros(7)) == pytest.approx(7)
     assert measures.vendi(np.ones((5, 3), np.float32), np.zeros(3)) == pytest.approx(1)
 
@@ -128,7 +148,9 @@ def test_people_are_the_unit_where_they_are_known_else_clips_else_images():
     faces = people(range(3), clips=2, frames=2)
     places = np.arange(len(faces))
     for lost, units in (([], 3), (["subject"], 18), (["subject", "clip"], 36)):
-        index = faces.index.assign(**{name: pd.Series([""] * len(faces), dtype="str") for name in lost})
+        index = faces.index.assign(
+            **{name: pd.Series([""] * len(faces), dtype="str") for name in lost}
+        )
         weights = fidelity.Side.of(Faces(faces.images, index)).weights(places, "x")
         assert (weights.sum(axis=1) % (len(faces) / units) == 0).all()
         assert len(np.unique(weights, axis=1).T) == units

@@ -1,4 +1,6 @@
-"""Augmentation: what neutral parameters leave, what each one moves, and parity with SciPy in Keras's convention."""
+"""Augmentation: what neutral parameters leave, what each one moves, and parity with SciPy in
+Keras's convention.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +16,9 @@ from torch.nn import functional
 from mien.augment import AugmentSpec, Parameters, augment, parameters
 
 
-def pictures(n: int = 3, height: int = 24, width: int = 24, seed: int = 0) -> UInt8[Tensor, "n 1 h w"]:
+def pictures(
+    n: int = 3, height: int = 24, width: int = 24, seed: int = 0
+) -> UInt8[Tensor, "n 1 h w"]:
     """Smooth pictures, so that interpolation is well posed."""
     noise = np.random.default_rng(seed).random((n, 1, height, width))
     smooth = ndimage.gaussian_filter(noise, (0, 0, 2, 2))
@@ -28,13 +32,17 @@ def neutral(n: int) -> Parameters:
 @pytest.mark.parametrize("size", [24, 40, 160])
 def test_neutral_parameters_leave_plain_resizing(size: int):
     x = pictures()
-    expected = functional.interpolate(x.float() / 255, size=(size, size), mode="bilinear", antialias=True)
+    expected = functional.interpolate(
+        x.float() / 255, size=(size, size), mode="bilinear", antialias=True
+    )
     assert torch.allclose(augment(x, neutral(3), size), expected, atol=1e-5)
 
 
 def test_larger_pictures_are_reduced_with_antialiasing():
     x = pictures(height=60, width=50)
-    expected = functional.interpolate(x.float() / 255, size=(20, 20), mode="bilinear", antialias=True)
+    expected = functional.interpolate(
+        x.float() / 255, size=(20, 20), mode="bilinear", antialias=True
+    )
     assert torch.allclose(augment(x, neutral(3), 20), expected, atol=1e-5)
 
 
@@ -72,15 +80,25 @@ def test_brightness_is_a_factor_that_stops_at_white():
 
 def test_an_image_does_not_depend_on_its_companions():
     x, how = pictures(5), parameters(AugmentSpec(), 5, 0, 0)
-    one = Parameters(*(getattr(how, name)[2:3] for name in ("angle", "right", "down", "brightness", "flip")))
+    one = Parameters(
+        *(getattr(how, name)[2:3] for name in ("angle", "right", "down", "brightness", "flip"))
+    )
     assert torch.allclose(augment(x, how, 40)[2:3], augment(x[2:3], one, 40), atol=1e-6)
 
 
 def test_each_image_has_parameters_of_its_own_within_the_ranges():
     how = parameters(AugmentSpec(), 4000, 3, 7)
-    for name, low, high in (("angle", -15, 15), ("right", -0.1, 0.1), ("down", -0.1, 0.1), ("brightness", 0.8, 1.2)):
+    for name, low, high in (
+        ("angle", -15, 15),
+        ("right", -0.1, 0.1),
+        ("down", -0.1, 0.1),
+        ("brightness", 0.8, 1.2),
+    ):
         drawn = getattr(how, name)
-        assert low <= drawn.min() < low + 0.01 * (high - low) and high - 0.01 * (high - low) < drawn.max() <= high
+        assert (
+            low <= drawn.min() < low + 0.01 * (high - low)
+            and high - 0.01 * (high - low) < drawn.max() <= high
+        )
         assert len(np.unique(drawn)) == 4000
         assert drawn.mean() == pytest.approx((low + high) / 2, abs=0.02 * (high - low))
     assert how.flip.mean() == pytest.approx(0.5, abs=0.03)
@@ -97,13 +115,17 @@ def test_it_is_what_kerass_affine_transform_does():
     x, spec = pictures(6, seed=5), AugmentSpec(flip=False, brightness=(1.0, 1.0))
     how = parameters(spec, 6, 11, 0)
     ours = augment(x, how, 24)[:, 0].numpy()
-    for image, result, angle, right, down in zip(x[:, 0], ours, how.angle, how.right, how.down, strict=True):
+    for image, result, angle, right, down in zip(
+        x[:, 0], ours, how.angle, how.right, how.down, strict=True
+    ):
         expected = keras(image.numpy() / 255, angle, right, down)
         assert np.abs(result - expected).max() < 2e-3
 
 
 def keras(image: np.ndarray, angle: float, right: float, down: float) -> np.ndarray:
-    """Keras's apply_affine_transform in numpy and SciPy: (row, column) about the centre, order 1, nearest."""
+    """Keras's apply_affine_transform in numpy and SciPy: (row, column) about the centre, order 1,
+    nearest.
+    """
     theta, (height, width) = np.deg2rad(angle), image.shape
     turn = np.array([[np.cos(theta), np.sin(theta)], [-np.sin(theta), np.cos(theta)]])
     centre = np.array([height - 1, width - 1]) / 2

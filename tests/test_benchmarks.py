@@ -34,8 +34,12 @@ def test_the_benchmarks_of_generators_print_a_row_a_side_and_keep_what_they_drew
     short = ["--seconds", "2", "--images", "14"]
     sides = ["gaussian", "edm", "diffusers"]
     out = run("quality.py", *short, "--ancestral", "2", "--sides", *sides)
-    assert [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")][2:] == sides
-    assert run("quality.py", *short, "--ancestral", "2", "--sides", "gaussian").splitlines()[-1] in out
+    assert [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")][
+        2:
+    ] == sides
+    assert (
+        run("quality.py", *short, "--ancestral", "2", "--sides", "gaussian").splitlines()[-1] in out
+    )
     out = run("sampling.py", *short, "--seeds", "2", "--long", "3", "--kinds", "edm")
     assert "| mien unipc | 10 | 10 |" in out and "over diffusers'" in out
     kept = json.loads(next(tmp_path.glob("sampling-edm-*.json")).read_text())
@@ -49,7 +53,9 @@ def test_the_benchmark_of_presets_prints_a_row_of_figures_for_each(
 ):
     small = ["--presets", "nano", "--batch", "2", "--steps", "1", "--calls", "1", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["presets.py", *small])
-    runpy.run_path(str(BENCHMARKS / "presets.py"), run_name="__main__")  # which starts a process for each preset
+    runpy.run_path(
+        str(BENCHMARKS / "presets.py"), run_name="__main__"
+    )  # which starts a process for each preset
     printed = capsys.readouterr().out
     numbers = r"([\d.,]+)(?: [MGBs]+)?"
     (row,) = re.findall(rf"\| nano \| {' [|] '.join([numbers] * 7)} \|  \|", printed)
@@ -60,13 +66,27 @@ def test_the_benchmark_of_presets_prints_a_row_of_figures_for_each(
 
 @pytest.mark.slow
 def test_the_benchmark_of_the_audit_prints_how_often_each_test_fires(tmp_path: Path):
-    small = ["--images", "64", "--people", "8", "6", "--sets", "1", "--clean", "2", "--kinds", "exact"]
+    small = [
+        "--images",
+        "64",
+        "--people",
+        "8",
+        "6",
+        "--sets",
+        "1",
+        "--clean",
+        "2",
+        "--kinds",
+        "exact",
+    ]
     command = [sys.executable, str(BENCHMARKS / "audit_power.py"), str(tmp_path), *small]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "192 of 6 held out, 64 synthetic images" in done.stdout
     assert re.findall(r"\| exact \| (.*) \|", done.stdout) == ["0 | 0", "1 | 1 | 1 | 1 | 1"]
-    assert len(list(tmp_path.glob("8-6-64-*.json"))) == 2 + 1 + 3  # 0.1, 0.3 and 1 % of 64 are one image
+    assert (
+        len(list(tmp_path.glob("8-6-64-*.json"))) == 2 + 1 + 3
+    )  # 0.1, 0.3 and 1 % of 64 are one image
 
 
 @pytest.mark.slow

@@ -26,14 +26,18 @@ def test_tensorboard_shows_losses_levels_and_the_sheet_and_changes_no_byte(tmp_p
     for store in stores:
         store.make(FacesSpec(), lambda out, scratch: crowd().save(out), "toy")
     spec = spec_of("edm", faces=stores[0].resolve("toy"), held_out=0.25, images_seen=96)
-    run = generators.train(spec, stores[0], device="cpu", means=Means(tensorboard=tmp_path / "board"))
+    run = generators.train(
+        spec, stores[0], device="cpu", means=Means(tensorboard=tmp_path / "board")
+    )
     assert run.content == generators.train(spec, stores[1], device="cpu").content
     made = generators.load(run, "cpu")
     assert isinstance(made, diffusion.Diffusion)
     shown = events(tmp_path / "board" / run.name)
     assert [point.step for point in shown.Scalars("loss")] == made.losses["images_seen"].tolist()
     assert np.allclose([point.value for point in shown.Scalars("loss")], made.losses["loss"])
-    assert max(point.value for point in shown.Scalars("learning rate")) == pytest.approx(spec.learning_rate)
+    assert max(point.value for point in shown.Scalars("learning rate")) == pytest.approx(
+        spec.learning_rate
+    )
     tags = [tag for tag in shown.Tags()["scalars"] if tag.endswith("held out")]
     assert len(tags) == heldout.LEVELS
     values = sorted(point.value for tag in tags for point in shown.Scalars(tag))
@@ -53,10 +57,17 @@ def test_a_resumed_training_shows_each_step_once(tmp_path: Path, monkeypatch):
     assert steps == [12 * (step + 1) for step in range(spec.updates)]
 
 
-def test_without_tensorboard_the_command_says_what_to_install_before_it_trains(tmp_path: Path, monkeypatch):
+def test_without_tensorboard_the_command_says_what_to_install_before_it_trains(
+    tmp_path: Path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not there
     store = Store(tmp_path / "store")
     store.make(FacesSpec(), lambda out, scratch: crowd().save(out), "toy")
     with pytest.raises(UsageError, match=r"pip install 'mien\[tensorboard\]'"):
-        generators.train(spec_of("edm", faces="toy"), store, device="cpu", means=Means(tensorboard=tmp_path / "board"))
+        generators.train(
+            spec_of("edm", faces="toy"),
+            store,
+            device="cpu",
+            means=Means(tensorboard=tmp_path / "board"),
+        )
     assert not list((store.root / "work").glob("generator-*"))

@@ -33,14 +33,18 @@ def shown(store: Store) -> Faces:
     plain = keep(people(range(4), clips=1, frames=2), store, "plain")
     run = preprocess.run(PreprocessSpec(faces=plain.name, frames="all", input=INPUT), store)
     found = Faces.load(run.path)
-    seen = pd.DataFrame({"key": ["a"], "subject": ["b"], "clip": ["c"], "dataset": ["d"]}, dtype="str")
+    seen = pd.DataFrame(
+        {"key": ["a"], "subject": ["b"], "clip": ["c"], "dataset": ["d"]}, dtype="str"
+    )
     return replace(found, seen=seen)
 
 
 def reviewed(shown: Faces, store: Store) -> Faces:
     run = keep(shown, store, "to-review")
     keys = shown.index["key"].tolist()[:2]
-    table = pd.DataFrame({"key": keys, "decision": ["reject", "accept"], "relabel": ["", ""], "note": ["", ""]})
+    table = pd.DataFrame(
+        {"key": keys, "decision": ["reject", "accept"], "relabel": ["", ""], "note": ["", ""]}
+    )
     return Faces.load(review.apply(review.Decisions(run.name, table), store).path)
 
 
@@ -52,7 +56,13 @@ def joined(shown: Faces, store: Store) -> Faces:
             for column in ("subject", "clip")
         }
         index = shown.index.assign(key=name + "/" + shown.index["key"], dataset=name, **columns)
-        names.append(keep(replace(shown, index=index.astype(shown.index.dtypes.to_dict())), store, f"join-{name}").name)
+        names.append(
+            keep(
+                replace(shown, index=index.astype(shown.index.dtypes.to_dict())),
+                store,
+                f"join-{name}",
+            ).name
+        )
     return Faces.load(joins.run(JoinSpec(faces=tuple(names)), store).path)
 
 
@@ -71,7 +81,9 @@ def viewed(shown: Faces, store: Store) -> Faces:
 
 WAYS: dict[str, Callable[[Faces, Store], Faces]] = {
     "select": lambda shown, store: shown.select(np.arange(3)),
-    "concat": lambda shown, store: faces.concat([shown.select(np.arange(2)), shown.select(np.arange(2, 5))]),
+    "concat": lambda shown, store: faces.concat(
+        [shown.select(np.arange(2)), shown.select(np.arange(2, 5))]
+    ),
     "save and load": lambda shown, store: Faces.load(keep(shown, store, "saved").path),
     "preprocess": lambda shown, store: preprocess.preprocess(
         shown, PreprocessSpec(faces="", frames="all", size=16, classes="casme2-5")
@@ -96,15 +108,30 @@ def test_channels_are_still_named(shown: Faces, store: Store, way: str):
 
 
 def test_faces_are_made_of_faces_in_one_way():
-    """A call of Faces with another's images forgets what it does not name; dataclasses.replace does not."""
+    """A call of Faces with another's images forgets what it does not name; dataclasses.replace does
+    not.
+    """
     wrong = []
     for path in sorted(MIEN.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Faces"):
+            if not (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "Faces"
+            ):
                 continue
-            first = node.args[:1] or [keyword.value for keyword in node.keywords if keyword.arg == "images"]
-            named = len(node.args) > 3 or any(keyword.arg == "channels" for keyword in node.keywords)
-            within = [part.attr for one in first for part in ast.walk(one) if isinstance(part, ast.Attribute)]
+            first = node.args[:1] or [
+                keyword.value for keyword in node.keywords if keyword.arg == "images"
+            ]
+            named = len(node.args) > 3 or any(
+                keyword.arg == "channels" for keyword in node.keywords
+            )
+            within = [
+                part.attr
+                for one in first
+                for part in ast.walk(one)
+                if isinstance(part, ast.Attribute)
+            ]
             if "images" in within and not named:
                 wrong.append(f"{path.relative_to(MIEN)}:{node.lineno}")
     assert not wrong

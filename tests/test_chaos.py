@@ -1,4 +1,5 @@
-"""Killed, stopped, interrupted, without room or with damaged files: the same command finishes, with the same bytes.
+"""Killed, stopped, interrupted, without room or with damaged files: the same command finishes, with
+the same bytes.
 
 A fault of each kind at a random moment; `make chaos SEED=1 COUNT=500` makes many, of studies too.
 """
@@ -12,8 +13,22 @@ import pytest
 
 CHAOS = Path(__file__).parent / "chaos.py"
 QUICK = (
-    *("worker_killed", "driver_killed", "all_killed", "two_drivers_one_killed", "interrupted", "interrupted_twice"),
-    *("disk_full", "quota", "read_only", "unfinished_work_damaged", "finished_run_damaged", "asleep"),
+    *(
+        "worker_killed",
+        "driver_killed",
+        "all_killed",
+        "two_drivers_one_killed",
+        "interrupted",
+        "interrupted_twice",
+    ),
+    *(
+        "disk_full",
+        "quota",
+        "read_only",
+        "unfinished_work_damaged",
+        "finished_run_damaged",
+        "asleep",
+    ),
 )
 
 

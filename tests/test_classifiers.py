@@ -1,4 +1,6 @@
-"""Classifiers: they learn, go on exactly, answer alike in any batch, and say what weights they lack."""
+"""Classifiers: they learn, go on exactly, answer alike in any batch, and say what weights they
+lack.
+"""
 
 import time
 from dataclasses import replace
@@ -19,13 +21,17 @@ from mien.faces import Faces, make_index
 from mien.spec import read_spec
 from mien.store import Store
 
-torch.set_num_threads(1)  # networks this small lose more to threads than they gain, on a busy machine tenfold
+torch.set_num_threads(
+    1
+)  # networks this small lose more to threads than they gain, on a busy machine tenfold
 
 CLASSES = ("fear", "happiness", "sadness", "surprise")
 PLACES = ((4, 4), (4, 12), (12, 4), (12, 12))  # where the blob of each class is: row, column
 
 
-def blobs(n: int = 96, size: int = 16, seed: int = 0, subjects: int = 6, noise: float = 25) -> Faces:
+def blobs(
+    n: int = 96, size: int = 16, seed: int = 0, subjects: int = 6, noise: float = 25
+) -> Faces:
     """Faces whose emotion is the place of a bright blob; each subject has a clip of each class."""
     rng = np.random.default_rng(seed)
     label = np.arange(n) % len(CLASSES)
@@ -52,7 +58,9 @@ def blobs(n: int = 96, size: int = 16, seed: int = 0, subjects: int = 6, noise: 
 
 
 def tiny(**changes: Any) -> ClassifierSpec:
-    return ClassifierSpec.model_validate({"name": "tiny", "size": 16, "epochs": 6, "batch": 16, **changes})
+    return ClassifierSpec.model_validate(
+        {"name": "tiny", "size": 16, "epochs": 6, "batch": 16, **changes}
+    )
 
 
 def weights(classifier: classifiers.Classifier) -> dict[str, torch.Tensor]:
@@ -78,10 +86,14 @@ def test_it_learns_where_the_blob_is(trained: classifiers.Classifier):
 
 def test_shuffled_labels_teach_nothing():
     faces = blobs(192)
-    index = faces.index.assign(emotion=np.random.default_rng(0).permutation(faces.index["emotion"].to_numpy()))
+    index = faces.index.assign(
+        emotion=np.random.default_rng(0).permutation(faces.index["emotion"].to_numpy())
+    )
     classifier = classifiers.fit(Faces(faces.images, index), tiny(), CLASSES, seed=0, device="cpu")
     unseen = blobs(80, seed=1)
-    assert (classifiers.predict(classifier, unseen).argmax(axis=1) == unseen.labels(CLASSES)).mean() < 0.6
+    assert (
+        classifiers.predict(classifier, unseen).argmax(axis=1) == unseen.labels(CLASSES)
+    ).mean() < 0.6
 
 
 def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: classifiers.Classifier):
@@ -89,13 +101,17 @@ def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: classifier
     whole = classifiers.predict(trained, faces)
     assert classifiers.predict(trained, faces, batch=7) == pytest.approx(whole, abs=1e-5)
     order = np.random.default_rng(0).permutation(len(faces))
-    assert classifiers.predict(trained, faces.select(order)) == pytest.approx(whole[order], abs=1e-5)
+    assert classifiers.predict(trained, faces.select(order)) == pytest.approx(
+        whole[order], abs=1e-5
+    )
     assert classifiers.predict(trained, faces.select(np.zeros(40, dtype=bool))).shape == (0, 4)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     faces = blobs(32)
-    one, two, three = (classifiers.fit(faces, tiny(epochs=1), CLASSES, seed, device="cpu") for seed in (5, 5, 6))
+    one, two, three = (
+        classifiers.fit(faces, tiny(epochs=1), CLASSES, seed, device="cpu") for seed in (5, 5, 6)
+    )
     assert same(weights(one), weights(two))
     assert not same(weights(one), weights(three))
 
@@ -146,7 +162,9 @@ def test_saved_and_loaded_it_answers_the_same(trained: classifiers.Classifier, t
 
 def test_a_training_that_diverges_is_stopped():
     with pytest.raises(TrainingError, match="lower its learning_rate"):
-        classifiers.fit(blobs(64), tiny(optimiser="sgd", learning_rate=1e18), CLASSES, 0, device="cpu")
+        classifiers.fit(
+            blobs(64), tiny(optimiser="sgd", learning_rate=1e18), CLASSES, 0, device="cpu"
+        )
 
 
 def test_one_image_is_too_few():
@@ -167,7 +185,10 @@ def test_images_of_any_size_and_colour_are_taken(trained: classifiers.Classifier
 
 def test_augmentation_changes_training_and_not_prediction():
     faces = blobs(64)
-    plain, moved = (classifiers.fit(faces, tiny(epochs=1, augment=how), CLASSES, 0, device="cpu") for how in (None, {}))
+    plain, moved = (
+        classifiers.fit(faces, tiny(epochs=1, augment=how), CLASSES, 0, device="cpu")
+        for how in (None, {})
+    )
     assert not same(weights(plain), weights(moved))
     swapped = replace(moved, network=plain.network)
     assert np.array_equal(classifiers.predict(swapped, faces), classifiers.predict(plain, faces))
@@ -178,7 +199,11 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn():
     before = weights(classifiers.start(spec, CLASSES, 0, None))
     after = weights(classifiers.fit(blobs(64), spec, CLASSES, 0, device="cpu"))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {f"{layer}.{part}" for layer in ("features.7", "features.8", "head") for part in ("weight", "bias")}
+    assert moved == {
+        f"{layer}.{part}"
+        for layer in ("features.7", "features.8", "head")
+        for part in ("weight", "bias")
+    }
     found = classifiers.frozen(spec, len(CLASSES))
     assert found is not None and found.layers == ("features.0", "features.3")
     kept = sum(before[name].numel() for name in before if name not in moved)
@@ -190,7 +215,12 @@ def test_frozen_batch_norm_keeps_its_running_statistics():
     before = weights(classifiers.start(spec, CLASSES, 0, None))
     after = weights(classifiers.fit(blobs(32), spec, CLASSES, 0, device="cpu"))
     still = {name for name in before if torch.equal(before[name], after[name])}
-    assert {"bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked", "layer1.0.bn2.weight"} <= still
+    assert {
+        "bn1.running_mean",
+        "bn1.running_var",
+        "bn1.num_batches_tracked",
+        "layer1.0.bn2.weight",
+    } <= still
     assert not still & {"layer4.1.bn2.running_mean", "layer4.1.conv2.weight", "fc.weight"}
 
 
@@ -198,7 +228,9 @@ def test_frozen_batch_norm_keeps_its_running_statistics():
     ("name", "layers", "of", "share"),
     [("vgg16", 4, 16, 0.0019), ("resnet50", 16, 54, 0.0285), ("inception_v3", 28, 95, 0.0918)],
 )
-def test_thirty_per_cent_of_the_layers_of_the_three_networks(name: str, layers: int, of: int, share: float | None):
+def test_thirty_per_cent_of_the_layers_of_the_three_networks(
+    name: str, layers: int, of: int, share: float | None
+):
     found = classifiers.frozen(ClassifierSpec(name=name, freeze=0.3), 7)
     assert found is not None
     assert (len(found.layers), found.of) == (layers, of)
@@ -229,7 +261,9 @@ def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
 
 def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> float:
     """What the network scores on `held` after so many epochs of the same training."""
-    work = classifiers.Training(classifiers.start(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
+    work = classifiers.Training(
+        classifiers.start(spec, CLASSES, 0, None), shown, 0, torch.device("cpu")
+    )
     with training.own_randomness(torch.device("cpu")), training.cores(1):
         for step in range(epoch * work.a_round):
             work.step(step)
@@ -247,7 +281,9 @@ def test_photographs_of_unknown_people_are_held_out_one_by_one():
 
 
 def test_speed_is_that_of_the_network():
-    small, large = (classifiers.speed(tiny(size=size, batch=32), 4, (1, 48, 48), "cpu") for size in (16, 96))
+    small, large = (
+        classifiers.speed(tiny(size=size, batch=32), 4, (1, 48, 48), "cpu") for size in (16, 96)
+    )
     assert small.train > 3 * large.train > 0
     assert small.predict > 0.3 * small.train  # a busy machine can be slow at the wrong moment
 
@@ -256,7 +292,10 @@ def test_speed_is_that_of_the_network():
 
 
 def test_defaults_depend_on_the_network():
-    assert (ClassifierSpec(name="vgg16").size, ClassifierSpec(name="vgg16").weights) == (160, "imagenet")
+    assert (ClassifierSpec(name="vgg16").size, ClassifierSpec(name="vgg16").weights) == (
+        160,
+        "imagenet",
+    )
     own = ClassifierSpec.model_validate({"name": "tiny"})
     assert (own.size, own.weights) == (48, "none")
 
@@ -290,7 +329,9 @@ def test_an_unknown_network_is_refused_with_the_nearest_known_one():
 # timm's networks and their weights
 
 
-@pytest.mark.parametrize(("name", "size", "outputs"), [("vgg16", 32, 7), ("resnet50", 32, 5), ("inception_v3", 75, 3)])
+@pytest.mark.parametrize(
+    ("name", "size", "outputs"), [("vgg16", 32, 7), ("resnet50", 32, 5), ("inception_v3", 75, 3)]
+)
 def test_the_three_networks_give_one_probability_a_class(name: str, size: int, outputs: int):
     spec = ClassifierSpec(name=name, size=size, weights="none")
     network, mean, std = classifiers._build(spec, outputs)
@@ -298,16 +339,25 @@ def test_the_three_networks_give_one_probability_a_class(name: str, size: int, o
     classifier = classifiers.Classifier(network, spec, names, mean, std, "none")
     probabilities = classifiers.predict(classifier, blobs(2))
     assert probabilities.shape == (2, outputs)
-    assert classifiers.predict(classifier, blobs(2), batch=1) == pytest.approx(probabilities, abs=1e-4)
+    assert classifiers.predict(classifier, blobs(2), batch=1) == pytest.approx(
+        probabilities, abs=1e-4
+    )
     assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert mean == ((0.5,) * 3 if name == "inception_v3" else (0.485, 0.456, 0.406))
 
 
 def resnet_file(path: Path, classes: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(11)
-    network, _, _ = classifiers._build(ClassifierSpec(name="resnet18", size=32, weights="none"), classes)
-    state = {name: tensor + 1 if name == "fc.bias" else tensor for name, tensor in network.state_dict().items()}
-    save_file(state, path) if path.suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    network, _, _ = classifiers._build(
+        ClassifierSpec(name="resnet18", size=32, weights="none"), classes
+    )
+    state = {
+        name: tensor + 1 if name == "fc.bias" else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(
+        {"state_dict": state}, path
+    )
     return state
 
 
@@ -320,7 +370,9 @@ def test_a_weights_file_is_loaded_but_for_a_head_of_other_classes(
     spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
     start = classifiers.start(spec, CLASSES, 0, None)
     loaded = weights(start)
-    assert all(torch.equal(loaded[name], state[name]) for name in state if not name.startswith("fc."))
+    assert all(
+        torch.equal(loaded[name], state[name]) for name in state if not name.startswith("fc.")
+    )
     assert loaded["fc.weight"].shape == (4, 512)
     assert "its head" in capfd.readouterr().err
     assert start.origin.startswith(f"file (mine{suffix}, sha256 ")
@@ -354,7 +406,9 @@ def test_the_store_keeps_a_weights_file_by_its_content(tmp_path: Path):
     kept = classifiers.adopted(spec, store)
     path.unlink()
     assert kept is not None
-    assert classifiers.start(spec, CLASSES, 0, kept).origin.startswith("file (mine.safetensors, sha256")
+    assert classifiers.start(spec, CLASSES, 0, kept).origin.startswith(
+        "file (mine.safetensors, sha256"
+    )
     assert classifiers.adopted(tiny(), store) is None
     other = tmp_path / "other"
     other.write_bytes(b"other")
@@ -385,9 +439,16 @@ def test_without_a_network_the_error_says_at_once_which_files_to_bring(
     classifiers.outline(ClassifierSpec(name="resnet18", weights="none"), 2)  # timm is loaded
     began = time.monotonic()
     with pytest.raises(WeightsError) as caught:
-        classifiers.require_hub([ClassifierSpec(name=name, weights="imagenet") for name in names], fetch)
+        classifiers.require_hub(
+            [ClassifierSpec(name=name, weights="imagenet") for name in names], fetch
+        )
     assert time.monotonic() - began < 4 and capfd.readouterr().err == ""
-    for part in (*(f"timm/{name}." for name in names), "model.safetensors", 'weights = "FILE"', 'weights = "none"'):
+    for part in (
+        *(f"timm/{name}." for name in names),
+        "model.safetensors",
+        'weights = "FILE"',
+        'weights = "none"',
+    ):
         assert part in str(caught.value)
 
 
@@ -403,7 +464,9 @@ def test_without_a_network_the_error_says_at_once_which_files_to_bring(
 )
 def test_an_unknown_network_is_refused_with_names_that_contain_it(name: str, near: str):
     with pytest.raises(SpecError, match=rf"'{name}' is neither.*{near}"):
-        classifiers.check_all({"a": ClassifierSpec(name="resnet18"), "b": ClassifierSpec(name=name)})
+        classifiers.check_all(
+            {"a": ClassifierSpec(name="resnet18"), "b": ClassifierSpec(name=name)}
+        )
 
 
 def test_a_size_that_the_network_cannot_take_is_refused():

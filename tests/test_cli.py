@@ -75,7 +75,9 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job may ignore it
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a background job may ignore it
     )
 
 
@@ -87,7 +89,19 @@ def settings(*texts: str) -> list[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small drawn dataset, read, cut to its apexes, and split."""
     folder = tmp_path_factory.mktemp("place")
-    inside(folder, "toy", "drawn", "--subjects", "4", "--clips", "8", "--balance", "even", "--workers", "1")
+    inside(
+        folder,
+        "toy",
+        "drawn",
+        "--subjects",
+        "4",
+        "--clips",
+        "8",
+        "--balance",
+        "even",
+        "--workers",
+        "1",
+    )
     inside(folder, "ingest", "casme2", "drawn", "--name", "drawn", "--as", "drawn")
     inside(folder, "preprocess", "drawn", "--window", "2", "--as", "faces")
     inside(folder, "split", "faces", "--folds", "2", "--as", "fold")
@@ -96,9 +110,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)  # no more than a guess of the cost is wanted
-    text = inside(place, "train", "fold-train", "--preset", "smoke", *settings(*TINY), "--as", "generator")
+    text = inside(
+        place, "train", "fold-train", "--preset", "smoke", *settings(*TINY), "--as", "generator"
+    )
     assert "(generator)" in text
-    text = inside(place, "generate", "generator", "--counts", "balanced:21", "--steps", "3", "--as", "synthetic")
+    text = inside(
+        place,
+        "generate",
+        "generator",
+        "--counts",
+        "balanced:21",
+        "--steps",
+        "3",
+        "--as",
+        "synthetic",
+    )
     assert "21 synthetic images" in text
     text = inside(place, "show", "synthetic")
     assert "class" in text and "parent" in text and "generator" in text
@@ -106,13 +132,26 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
     (place / "study.toml").write_text(STUDY)
     text = inside(place, "study", "plan", "study.toml")
     assert "2 generators" in text and "to do on this machine (cpu)" in text and "in all" in text
-    inside(place, "study", "run", "study.toml", "--only", "control=nearest,setting=real_to_real", "--workers", "0")
-    assert inside(place, "study", "plan", "study.toml", "--only", "fold=9", code=2).startswith("mien: --only fold=9")
+    inside(
+        place,
+        "study",
+        "run",
+        "study.toml",
+        "--only",
+        "control=nearest,setting=real_to_real",
+        "--workers",
+        "0",
+    )
+    assert inside(place, "study", "plan", "study.toml", "--only", "fold=9", code=2).startswith(
+        "mien: --only fold=9"
+    )
     home = Store(place / "store")
     assert not [name for name in home.names() if home.run(name).spec.get("kind") == "copycat"]
     assert "2 of 12" in inside(place, "study", "status", "tiny-study")
     inside(place, "study", "run", "study.toml", "--workers", "0")
-    text = inside(place, "study", "run", "study.toml")  # by default in processes, of which none is needed now
+    text = inside(
+        place, "study", "run", "study.toml"
+    )  # by default in processes, of which none is needed now
     assert "real → real" in text
     assert "12 of 12" in inside(place, "study", "status", "study.toml")
     assert "nothing is left to do" in inside(place, "study", "plan", "study.toml")
@@ -121,7 +160,15 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
     for name in ("report.html", "report.md", "tables.tex", "tables.csv"):
         assert (place / "report" / name).exists()
     listed = inside(place, "ls")
-    for alias in ("drawn", "faces", "fold-train", "fold-test", "generator", "synthetic", "tiny-study"):
+    for alias in (
+        "drawn",
+        "faces",
+        "fold-train",
+        "fold-test",
+        "generator",
+        "synthetic",
+        "tiny-study",
+    ):
         assert alias in listed
     assert "altered" not in inside(place, "verify")
 
@@ -161,8 +208,14 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
         (["verify", "nothing"], "there is no run or alias"),
         (["train", "generator", "--preset", "smoke"], "a run of faces must be named"),
         (["train", "faces", "--preset", "smoke", "--set", "seed=3"], "--seed N"),
-        (["train", "faces", "--preset", "smoke", "--set", 'kind=["ddpm"]'], "kind must be one of ddpm"),
-        (["train", "faces", "--preset", "smoke", "--set", "net.width=99999"], "must be 1024 or less"),
+        (
+            ["train", "faces", "--preset", "smoke", "--set", 'kind=["ddpm"]'],
+            "kind must be one of ddpm",
+        ),
+        (
+            ["train", "faces", "--preset", "smoke", "--set", "net.width=99999"],
+            "must be 1024 or less",
+        ),
         (["train", "faces", "--preset", "smoke", "--minutes", "inf"], "no month"),
         (["generate", "generator", "--counts", "balanced:99999999999"], "must be 10000000 or less"),
         (["toy", "drawn2", "--clips", "1000000000"], "at most 100,000"),
@@ -187,11 +240,25 @@ def test_a_wrong_argument_is_one_clear_message_and_code_2(
     assert Store(place / "store").names() == before
 
 
-@pytest.mark.parametrize("sign, code", [pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow), (signal.SIGINT, 130)])
-def test_a_stopped_training_continues_and_ends_with_the_same_bytes(place: Path, tmp_path: Path, sign: int, code: int):
+@pytest.mark.parametrize(
+    "sign, code", [pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow), (signal.SIGINT, 130)]
+)
+def test_a_stopped_training_continues_and_ends_with_the_same_bytes(
+    place: Path, tmp_path: Path, sign: int, code: int
+):
     def command(name: str) -> list[str]:
         longer = settings(*TINY[:-1], "images_seen=800")
-        return ["--store", name, "train", source, "--preset", "smoke", "--seed", str(int(sign)), *longer]
+        return [
+            "--store",
+            name,
+            "train",
+            source,
+            "--preset",
+            "smoke",
+            "--seed",
+            str(int(sign)),
+            *longer,
+        ]
 
     source = Store(place / "store").run("fold-train").name
     stores = [tmp_path / "undisturbed", tmp_path / "stopped"]
@@ -222,7 +289,10 @@ def test_help_starts_in_a_blink(tmp_path: Path):
         mien(tmp_path, "--help")
         times.append(time.monotonic() - began)
     assert min(times) < 1.0  # 0.2 s on a quiet machine
-    code = "import sys, mien.cli; sys.exit(bool({'torch', 'pandas', 'pydantic', 'numpy'} & set(sys.modules)))"
+    code = (
+        "import sys, mien.cli; sys.exit(bool({'torch', 'pandas', 'pydantic', 'numpy'} & "
+        "set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -19,7 +19,9 @@ each = pytest.mark.parametrize("name", list(READERS))
 def spec_for(name: str, root: Path, **options: object) -> IngestSpec:
     given = {"reader": name, "dataset": "set", "fingerprint": "", "size": 16, **options}
     draft = read_spec(IngestSpec, given, "test")
-    return draft.model_copy(update={"fingerprint": ingest.fingerprint(ingest.scan(draft, root), workers=1)})
+    return draft.model_copy(
+        update={"fingerprint": ingest.fingerprint(ingest.scan(draft, root), workers=1)}
+    )
 
 
 def listed(name: str, tree: Tree) -> Listing:
@@ -34,13 +36,18 @@ def where(listing: Listing, tree: Tree) -> list[str]:
 
 def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
     files = [path for path in sorted(root.rglob("*")) if path.is_file()]
-    return {path.relative_to(root).as_posix(): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+    return {
+        path.relative_to(root).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in files
+    }
 
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tree]:
     """One tree for each reader; tests that change one copy it first."""
-    return {name: write(tmp_path_factory.mktemp(name) / "release") for name, write in WRITERS.items()}
+    return {
+        name: write(tmp_path_factory.mktemp(name) / "release") for name, write in WRITERS.items()
+    }
 
 
 def test_every_reader_has_a_writer():
@@ -52,7 +59,9 @@ def test_a_reader_says_what_people_need_to_know(name: str):
     about = READERS[name].READER
     assert about.needs.startswith("FOLDER") and all((about.title, about.licence, about.obtain))
     assert about.generic or about.citation
-    assert set(about.labels.values()) <= {*EMOTIONS, LEFT_OUT} and all(raw == raw.lower() for raw in about.labels)
+    assert set(about.labels.values()) <= {*EMOTIONS, LEFT_OUT} and all(
+        raw == raw.lower() for raw in about.labels
+    )
     assert about.generic or about.labels
     assert set(about.options) <= set(IngestSpec.model_fields)
     said = dict(ingest.describe(name))
@@ -75,19 +84,30 @@ def test_rows_are_whole(name: str, trees: dict[str, Tree]):
     assert set(rows["phase"]) <= {*PHASES, ""} and all(rows["raw_label"])
     for clip, images in rows.groupby("clip"):
         if clip:
-            assert images["frame"].is_monotonic_increasing and images["frame"].is_unique  # 9 before 10
+            assert (
+                images["frame"].is_monotonic_increasing and images["frame"].is_unique
+            )  # 9 before 10
             assert images["phase"].value_counts().get("apex", 0) <= 1
             assert images["subject"].nunique() == images["emotion"].nunique() == 1
-            assert str(clip).startswith(f"{images['subject'].iloc[0]}/") or not images["subject"].iloc[0]
+            assert (
+                str(clip).startswith(f"{images['subject'].iloc[0]}/")
+                or not images["subject"].iloc[0]
+            )
         else:
             assert set(images["phase"]) == {"still"}
 
 
 @each
-def test_what_is_odd_is_reported_and_names_no_place_outside_the_folder(name: str, trees: dict[str, Tree]):
+def test_what_is_odd_is_reported_and_names_no_place_outside_the_folder(
+    name: str, trees: dict[str, Tree]
+):
     findings = listed(name, trees[name]).findings
     assert trees[name].findings <= {finding.kind for finding in findings}
-    assert not [finding for finding in findings if str(trees[name].root.parent) in f"{finding.where} {finding.what}"]
+    assert not [
+        finding
+        for finding in findings
+        if str(trees[name].root.parent) in f"{finding.where} {finding.what}"
+    ]
 
 
 @each
@@ -123,7 +143,9 @@ def test_an_empty_folder_says_what_is_needed(name: str, tmp_path: Path):
 
 
 @each
-def test_the_fingerprint_is_of_content_and_not_of_place(name: str, trees: dict[str, Tree], tmp_path: Path):
+def test_the_fingerprint_is_of_content_and_not_of_place(
+    name: str, trees: dict[str, Tree], tmp_path: Path
+):
     tree = trees[name]
     moved = shutil.copytree(tree.root, tmp_path / "elsewhere" / "copy")
     assert spec_for(name, moved, **tree.options) == spec_for(name, tree.root, **tree.options)
@@ -131,5 +153,7 @@ def test_the_fingerprint_is_of_content_and_not_of_place(name: str, trees: dict[s
 
 def test_a_folder_of_no_layout_is_told_where_to_look(tmp_path: Path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(DataError, match=r"must have the layout of a dataset .* found: photos\. `mien readers`"):
+    with pytest.raises(
+        DataError, match=r"must have the layout of a dataset .* found: photos\. `mien readers`"
+    ):
         ingest.the_reader(tmp_path)

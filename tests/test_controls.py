@@ -61,7 +61,10 @@ def test_permuted_labels_keep_clips_whole_and_classes_as_large():
     faces = blobs()
     dealt = controls.permuted(faces, 3)
     assert set(dealt.index.groupby("clip")["emotion"].nunique()) == {1}
-    assert dealt.index["emotion"].value_counts().to_dict() == faces.index["emotion"].value_counts().to_dict()
+    assert (
+        dealt.index["emotion"].value_counts().to_dict()
+        == faces.index["emotion"].value_counts().to_dict()
+    )
     assert np.mean(dealt.labels() != faces.labels()) > 0.5
     assert dealt.index.drop(columns="emotion").equals(faces.index.drop(columns="emotion"))
 
@@ -84,14 +87,21 @@ def test_copies_are_training_images_moved_by_a_pixel_with_noise():
     faces = blobs()
     labels, numbers = np.repeat([EMOTIONS.index(name) for name in CLASSES[:2]], 100), np.arange(200)
     still = generators.sample(taken(faces, shift=0, noise=0.0), labels, numbers)
-    originals = {image.tobytes(): emotion for image, emotion in zip(faces.images, faces.index["emotion"], strict=True)}
+    originals = {
+        image.tobytes(): emotion
+        for image, emotion in zip(faces.images, faces.index["emotion"], strict=True)
+    }
     assert [originals[image.tobytes()] for image in still] == [EMOTIONS[label] for label in labels]
-    assert 20 < len({image.tobytes() for image in still[:100]}) <= 24  # all of 24 images a class, by lot
+    assert (
+        20 < len({image.tobytes() for image in still[:100]}) <= 24
+    )  # all of 24 images a class, by lot
     noisy = generators.sample(taken(faces, shift=0), labels, numbers)
     assert (noisy.astype(float) - still).std() == pytest.approx(0.05 * 255, rel=0.05)
     moved = generators.sample(taken(faces, noise=0.0), labels, numbers)
     assert (moved[:, :, 1:-1, 1:-1] != still[:, :, 1:-1, 1:-1]).any()
-    shifts = [np.roll(still[0], (down, right), (1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    shifts = [
+        np.roll(still[0], (down, right), (1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)
+    ]
     assert any((moved[0][:, 1:-1, 1:-1] == one[:, 1:-1, 1:-1]).all() for one in shifts)
 
 
@@ -117,14 +127,18 @@ def test_what_is_not_there_cannot_be_copied():
 
 
 def test_a_gaussian_has_the_mean_and_covariance_of_its_class():
-    """4,000 draws of a Gaussian on 8x8 pixels, against the 600 images a class that it was measured on."""
+    """4,000 draws of a Gaussian on 8x8 pixels, against the 600 images a class that it was measured
+    on.
+    """
     rng = np.random.default_rng(0)
     mixing = rng.normal(0, 6, (64, 64))
     images = (120 + rng.normal(0, 1, (600, 64)) @ mixing / 4).clip(0, 255).round().astype(np.uint8)
     index = make_index(images, key=[str(n) for n in range(600)], emotion="fear")
     faces = Faces(images.reshape(-1, 1, 8, 8), index)
     generator = generators.fit(faces, GaussianSpec(faces="made-000000000000"), Path(), device="cpu")
-    drawn = generators.sample(generator, np.full(4000, EMOTIONS.index("fear")), np.arange(4000)).reshape(-1, 64)
+    drawn = generators.sample(
+        generator, np.full(4000, EMOTIONS.index("fear")), np.arange(4000)
+    ).reshape(-1, 64)
     assert np.abs(drawn.mean(axis=0) - images.mean(axis=0)).max() < 1.5
     ours, theirs = np.cov(drawn, rowvar=False), np.cov(images, rowvar=False)
     assert np.abs(ours - theirs).max() < 0.12 * theirs.diagonal().max()
@@ -150,7 +164,9 @@ def test_floors_keep_the_contract_of_generators(kind: str, tmp_path: Path):
     labels = np.array([EMOTIONS.index(name) for name in CLASSES[:2]])
     images = generators.sample(generator, labels, np.array([4, 5]))
     assert images.shape == (2, *generator.size) and images.dtype == np.uint8
-    assert (generators.sample(generator, labels[1:], np.array([5])) == images[1:]).all()  # alone as in company
+    assert (
+        generators.sample(generator, labels[1:], np.array([5])) == images[1:]
+    ).all()  # alone as in company
     assert (generators.sample(generator, labels, np.array([4, 6]))[1] != images[1]).any()
     assert generators.sample(generator, labels[:0], np.arange(0)).shape == (0, *generator.size)
     assert set(generator.seen["subject"]) == set(halves()[0].subjects)

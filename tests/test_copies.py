@@ -1,4 +1,6 @@
-"""Copies are found whatever was done to them, without anybody held out, and nobody else is taken for one."""
+"""Copies are found whatever was done to them, without anybody held out, and nobody else is taken
+for one.
+"""
 
 import io
 from collections.abc import Callable
@@ -51,7 +53,9 @@ def encoded(images: Images, quality: int) -> Images:
     return np.stack(found)
 
 
-def planted(change: Callable[[Images], Images], every: int = 6) -> tuple[pd.DataFrame, dict[str, str]]:
+def planted(
+    change: Callable[[Images], Images], every: int = 6
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """What is found of others among whom each sixth is a changed real one, and the truth."""
     places = np.arange(0, len(REAL), every)
     copied = change(REAL.images[places])
@@ -61,7 +65,9 @@ def planted(change: Callable[[Images], Images], every: int = 6) -> tuple[pd.Data
     if copied.shape[1] != 1:
         rest = np.repeat(rest, copied.shape[1], axis=1)
     found = copies(synthetic(np.concatenate([copied, rest])), REAL)
-    return found, {f"made/{number}": REAL.index["key"][place] for number, place in enumerate(places)}
+    return found, {
+        f"made/{number}": REAL.index["key"][place] for number, place in enumerate(places)
+    }
 
 
 @pytest.mark.parametrize(
@@ -76,8 +82,14 @@ def planted(change: Callable[[Images], Images], every: int = 6) -> tuple[pd.Data
         (lambda images: shifted(images, -2, 3), "moved"),
         (lambda images: np.roll(images, (1, -4), (2, 3)), "moved"),
         (lambda images: shifted(images[:, :, :, ::-1], 3, 1), "mirrored, moved"),
-        (lambda images: resized(images[:, :, :, ::-1], 40, Image.Resampling.LANCZOS), "resized, mirrored"),
-        (lambda images: resized(shifted(images, 4, -2), 72, Image.Resampling.BILINEAR), "resized, moved"),
+        (
+            lambda images: resized(images[:, :, :, ::-1], 40, Image.Resampling.LANCZOS),
+            "resized, mirrored",
+        ),
+        (
+            lambda images: resized(shifted(images, 4, -2), 72, Image.Resampling.BILINEAR),
+            "resized, moved",
+        ),
         (lambda images: np.repeat(images, 3, axis=1), "recoloured"),
         (lambda images: noisy(images, 4), "altered"),
         (lambda images: encoded(images, 75), "altered"),
@@ -85,12 +97,16 @@ def planted(change: Callable[[Images], Images], every: int = 6) -> tuple[pd.Data
         (lambda images: noisy(images[:, :, :, ::-1], 3), "mirrored"),
     ],
 )
-def test_every_copy_is_found_with_what_was_done_to_it_and_no_one_else(change: Callable[[Images], Images], kind: str):
+def test_every_copy_is_found_with_what_was_done_to_it_and_no_one_else(
+    change: Callable[[Images], Images], kind: str
+):
     found, truth = planted(change)
     clips = dict(zip(REAL.index["key"], REAL.index["clip"], strict=True))
     assert set(found["image"]) == set(truth)
     assert set(found["kind"]) == {kind}
-    assert [clips[name] for name in found["original"]] == [clips[truth[name]] for name in found["image"]]
+    assert [clips[name] for name in found["original"]] == [
+        clips[truth[name]] for name in found["image"]
+    ]
 
 
 def test_other_people_are_no_copies_nor_are_other_expressions_of_the_same_people():
@@ -114,7 +130,9 @@ def test_noise_and_plain_pictures_are_no_copies_at_any_size(size: int):
 
 def test_one_copy_among_many_is_found_of_a_single_real_picture():
     one = REAL.select(np.array([7]))
-    images = np.concatenate([OTHERS.images, resized(one.images, 48, Image.Resampling.BOX)[:, :, :, ::-1]])
+    images = np.concatenate(
+        [OTHERS.images, resized(one.images, 48, Image.Resampling.BOX)[:, :, :, ::-1]]
+    )
     assert copies(synthetic(images), one)["image"].tolist() == [f"made/{len(OTHERS)}"]
 
 
@@ -122,7 +140,9 @@ def test_the_order_of_rows_and_the_size_of_blocks_play_no_part(monkeypatch: pyte
     made = synthetic(np.concatenate([noisy(REAL.images[::5, :, :, ::-1], 2), OTHERS.images[:20]]))
     found = copies(made, REAL)
     assert len(found) == 12
-    mixed = [faces.select(np.random.default_rng(4).permutation(len(faces))) for faces in (made, REAL)]
+    mixed = [
+        faces.select(np.random.default_rng(4).permutation(len(faces))) for faces in (made, REAL)
+    ]
     monkeypatch.setattr(module, "BLOCK", 17)
     pd.testing.assert_frame_equal(copies(*mixed), found, atol=1e-4)
 
@@ -153,7 +173,9 @@ def test_photographs_of_other_people_are_no_copies():
     if not PHOTOGRAPHS.is_dir():
         pytest.skip("the photographs of ../shared are not here")
     files = sorted(PHOTOGRAPHS.glob("*/*.jpg"))
-    images = np.stack([np.asarray(Image.open(file).convert("L").resize((48, 48)))[None] for file in files])
+    images = np.stack(
+        [np.asarray(Image.open(file).convert("L").resize((48, 48)))[None] for file in files]
+    )
     who = [file.stem.partition("_")[0] for file in files]
     some = set(np.random.default_rng(1).permutation(sorted(set(who)))[:500])
     real = np.array([name in some for name in who])

@@ -1,4 +1,6 @@
-"""Several processes on one training, under torch's own launcher: the same weights as one, killed or not."""
+"""Several processes on one training, under torch's own launcher: the same weights as one, killed or
+not.
+"""
 
 import json
 import os
@@ -54,31 +56,54 @@ def test_more_processes_than_pieces_are_refused(tmp_path: Path):
 @pytest.mark.slow
 def test_two_processes_make_the_run_of_one_and_one_speaks(tmp_path: Path):
     home = store_of(tmp_path / "store")
-    tiny = ["net.width=8", "net.multipliers=[1]", "net.attention=[]", "net.dropout=0.1", "batch=40", "images_seen=400"]
+    tiny = [
+        "net.width=8",
+        "net.multipliers=[1]",
+        "net.attention=[]",
+        "net.dropout=0.1",
+        "batch=40",
+        "images_seen=400",
+    ]
     train = ["train", "toy", "--preset", "smoke", "--device", "cpu", *settings(*tiny)]
     mien(tmp_path, *train, "--as", "one")
     other = ["--store", str(store_of(tmp_path / "other").root), *train, "--as", "two"]
-    done = subprocess.run([*LAUNCH, "2", "-m", "mien", *other], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*LAUNCH, "2", "-m", "mien", *other], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("million parameters") == 1 and done.stderr.count("learning from") == 1
     assert Store(tmp_path / "other").run("two").content == home.run("one").content
     refused = subprocess.run(
-        [*LAUNCH, "2", "-m", "mien", *other, "--minutes", "1"], capture_output=True, text=True, check=False
+        [*LAUNCH, "2", "-m", "mien", *other, "--minutes", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert refused.returncode != 0 and "--minutes must stand with one process" in refused.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("then", ["1", "2"])
-def test_processes_that_were_killed_go_on_to_the_same_content_in_any_number(tmp_path: Path, then: str):
-    script, stores = tmp_path / "script.py", [store_of(tmp_path / name) for name in ("killed", "whole")]
+def test_processes_that_were_killed_go_on_to_the_same_content_in_any_number(
+    tmp_path: Path, then: str
+):
+    script, stores = (
+        tmp_path / "script.py",
+        [store_of(tmp_path / name) for name in ("killed", "whole")],
+    )
     script.write_text(SCRIPT)
     spec = spec_of("edm", faces=stores[0].resolve("toy"), batch=20, images_seen=1200, held_out=0.25)
     given = [str(script), str(stores[0].root), spec.model_dump_json()]
     scratch = stores[0].root / "work" / spec.name / "scratch"
-    process = subprocess.Popen([*LAUNCH, "2", *given], stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [*LAUNCH, "2", *given], stderr=subprocess.DEVNULL, start_new_session=True
+    )
     until = time.monotonic() + 120
-    while not list(scratch.glob("checkpoint-*[2-9][0-9].json")) and process.poll() is None and time.monotonic() < until:
+    while (
+        not list(scratch.glob("checkpoint-*[2-9][0-9].json"))
+        and process.poll() is None
+        and time.monotonic() < until
+    ):
         time.sleep(0.002)
     for child in children(process.pid):
         os.kill(child, signal.SIGKILL)
@@ -88,7 +113,9 @@ def test_processes_that_were_killed_go_on_to_the_same_content_in_any_number(tmp_
     again = subprocess.run([*LAUNCH, then, *given], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "going on from step" in again.stderr
-    whole = generators.train(TrainSpec.model_validate(json.loads(given[2])), stores[1], device="cpu")
+    whole = generators.train(
+        TrainSpec.model_validate(json.loads(given[2])), stores[1], device="cpu"
+    )
     assert stores[0].run(spec.name).content == whole.content
 
 

@@ -1,4 +1,6 @@
-"""Crops: faces are found where they were drawn, clips are cut in one place, and misses are never silent."""
+"""Crops: faces are found where they were drawn, clips are cut in one place, and misses are never
+silent.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +25,16 @@ LEFT, TOP, HEIGHT, WIDTH = 150, 60, 340, 280  # where a drawn face stands in its
 def backdrop(height: int = 480, width: int = 560) -> np.ndarray:
     """A room without a face: two soft slopes of grey."""
     down, across = np.mgrid[:height, :width]
-    return np.repeat((90 + 60 * down / height + 40 * across / width).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat(
+        (90 + 60 * down / height + 40 * across / width).astype(np.uint8)[..., None], 3, axis=2
+    )
 
 
 def photograph(person: int = 1, angle: float = 0.0, left: int = LEFT) -> np.ndarray:
     picture = backdrop()
-    picture[TOP : TOP + HEIGHT, left : left + WIDTH] = face(identity(0, person), {"12": 0.8}, pose=Pose(angle=angle))
+    picture[TOP : TOP + HEIGHT, left : left + WIDTH] = face(
+        identity(0, person), {"12": 0.8}, pose=Pose(angle=angle)
+    )
     return picture
 
 
@@ -44,7 +50,9 @@ def test_a_face_is_found_where_it_was_drawn(finder: Finder, person: int):
     assert abs(place.x - (LEFT + WIDTH / 2)) < 30 and abs(place.y - (TOP + HEIGHT / 2)) < 45
     assert 170 < place.side < 320
     moved = finder(photograph(person, left=LEFT + 100))
-    assert moved.x - place.x == pytest.approx(100, abs=6) and moved.side == pytest.approx(place.side, rel=0.1)
+    assert moved.x - place.x == pytest.approx(100, abs=6) and moved.side == pytest.approx(
+        place.side, rel=0.1
+    )
 
 
 def test_a_large_picture_is_searched_at_a_smaller_size_and_answered_in_its_own(finder: Finder):
@@ -60,7 +68,9 @@ def test_a_turned_face_is_turned_back(finder: Finder, angle: float):
     picture = photograph(angle=angle)  # counter-clockwise, as the drawing counts
     place = finder(picture)
     assert place.kind == "found" and place.turn == pytest.approx(-angle, abs=4)
-    level = finder(cut(np.pad(picture, ((80, 80), (80, 80), (0, 0)), "edge"), shifted(place, 80), 0.4))
+    level = finder(
+        cut(np.pad(picture, ((80, 80), (80, 80), (0, 0)), "edge"), shifted(place, 80), 0.4)
+    )
     assert abs(level.turn) < 4
 
 
@@ -70,7 +80,11 @@ def shifted(place: Place, by: int) -> Place:
 
 def test_a_room_without_a_face_is_a_miss_and_its_middle_is_known(finder: Finder):
     assert finder(backdrop()) == Place("missed", 280.0, 240.0, 480.0)
-    assert cut(backdrop(), finder(backdrop()), 0.5).shape == (480, 480, 3)  # no margin around a miss
+    assert cut(backdrop(), finder(backdrop()), 0.5).shape == (
+        480,
+        480,
+        3,
+    )  # no margin around a miss
 
 
 def test_what_is_cut_has_its_margin_and_repeats_the_border_beyond_the_picture():
@@ -78,20 +92,34 @@ def test_what_is_cut_has_its_margin_and_repeats_the_border_beyond_the_picture():
     assert np.array_equal(cut(picture, Place("found", 5.0, 5.0, 4.0), 0.0), picture[3:7, 3:7])
     assert np.array_equal(cut(picture, Place("found", 5.0, 5.0, 4.0), 0.25), picture[2:8, 2:8])
     corner = cut(picture, Place("found", 0.0, 0.0, 4.0), 0.0)
-    assert np.array_equal(corner[2:, 2:], picture[:2, :2]) and np.all(corner[:3, :3] == picture[0, 0])
-    barely = cut(picture, Place("found", 5.0, 5.0, 4.0, turn=1e-9), 0.0)  # by interpolation, and the same
+    assert np.array_equal(corner[2:, 2:], picture[:2, :2]) and np.all(
+        corner[:3, :3] == picture[0, 0]
+    )
+    barely = cut(
+        picture, Place("found", 5.0, 5.0, 4.0, turn=1e-9), 0.0
+    )  # by interpolation, and the same
     assert np.array_equal(barely, picture[3:7, 3:7])
 
 
 def test_a_clip_is_cut_in_one_place_found_in_an_early_frame():
     pictures = [backdrop(), photograph(), photograph(left=LEFT + 60), backdrop(), photograph(2)]
-    places = find_all(5, ["c", "c", "c", "", ""], [2, 4, 9, -1, -1], pictures.__getitem__, CropSpec())
+    places = find_all(
+        5, ["c", "c", "c", "", ""], [2, 4, 9, -1, -1], pictures.__getitem__, CropSpec()
+    )
     kinds = [place.kind for place in places if place]
-    assert kinds == ["found" if kind != "missed" else kind for kind in kinds] == ["found"] * 3 + ["missed", "found"]
+    assert (
+        kinds
+        == ["found" if kind != "missed" else kind for kind in kinds]
+        == ["found"] * 3 + ["missed", "found"]
+    )
     assert places[0] == places[1] == places[2] != places[4]
-    mixed = find_all(3, ["c"] * 3, [9, 2, 4], [pictures[2], pictures[0], pictures[1]].__getitem__, CropSpec())
+    mixed = find_all(
+        3, ["c"] * 3, [9, 2, 4], [pictures[2], pictures[0], pictures[1]].__getitem__, CropSpec()
+    )
     assert mixed[0] == places[0]  # the order of rows plays no part
-    unread: Callable[[int], np.ndarray | None] = lambda number: None if number == 0 else pictures[number]  # noqa: E731
+    unread: Callable[[int], np.ndarray | None] = lambda number: (
+        None if number == 0 else pictures[number]
+    )
     assert find_all(2, ["", ""], [-1, -1], unread, CropSpec())[0] is None
 
 
@@ -111,7 +139,9 @@ def test_a_yunet_is_loaded_and_its_box_and_eyes_are_read(model: Path):
     picture[96:128, 160:192] = 255
     place = finder(picture)
     assert (place.kind, place.x, place.y) == ("found", 176, 112)
-    assert place.side == pytest.approx(128) and place.turn == pytest.approx(np.rad2deg(np.arctan2(16, 64)))
+    assert place.side == pytest.approx(128) and place.turn == pytest.approx(
+        np.rad2deg(np.arctan2(16, 64))
+    )
     assert finder(np.zeros((320, 384), np.uint8)).kind == "missed"
 
 
@@ -128,7 +158,11 @@ def test_a_file_that_is_missing_and_options_without_a_crop_are_refused(tmp_path:
         read("yunet", tmp_path / "none.onnx", None, False, None)
     with pytest.raises(WeightsError, match="none was given"):
         Finder(CropSpec(detector="yunet", model="0" * 64))
-    for given in ((None, model, None, False, None), (None, None, 0.1, False, None), (None, None, None, True, None)):
+    for given in (
+        (None, model, None, False, None),
+        (None, None, 0.1, False, None),
+        (None, None, None, True, None),
+    ):
         with pytest.raises(UsageError, match="must stand with --crop haar or --crop yunet"):
             read(*given)
     assert read(None, None, None, False, None) is None
@@ -161,16 +195,27 @@ def test_an_album_is_cut_before_it_is_resized_and_misses_are_listed(
     tmp_path: Path, album: Path, capfd: pytest.CaptureFixture[str]
 ):
     store = Store(tmp_path / "store")
-    run = ingest.run("folder", album, store, name="album", size=64, crop={"misses": "skip"}, workers=1)
+    run = ingest.run(
+        "folder", album, store, name="album", size=64, crop={"misses": "skip"}, workers=1
+    )
     faces = Faces.load(run.path)
-    assert list(faces.index["key"]) == ["album/fear/a.png", "album/happiness/c.png", "album/happiness/d.png"]
+    assert list(faces.index["key"]) == [
+        "album/fear/a.png",
+        "album/happiness/c.png",
+        "album/happiness/d.png",
+    ]
     found = pd.read_csv(run.file("crops.csv"))
     assert list(found["kind"]) == ["found", "missed", "found", "found"]
     place = found.iloc[0]
     by_hand = cut(photograph(1), Place("found", place["x"], place["y"], place["side"]), 0.1)
-    expected = np.asarray(Image.fromarray(by_hand).convert("L").resize((64, 64), Image.Resampling.BILINEAR))
+    expected = np.asarray(
+        Image.fromarray(by_hand).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
+    )
     assert np.abs(faces.images[0, 0].astype(int) - expected).max() <= 1
-    assert pd.read_csv(run.file("misses.csv")).to_dict("list") == {"key": ["album/fear/b.png"], "emotion": ["fear"]}
+    assert pd.read_csv(run.file("misses.csv")).to_dict("list") == {
+        "key": ["album/fear/b.png"],
+        "emotion": ["fear"],
+    }
     assert run.json("summary.json")["crop"]["missed_by_class"] == {"fear": 1}
     with Image.open(run.file("crops.png")) as sheet:
         assert sheet.height > 2 * 96
@@ -179,20 +224,40 @@ def test_an_album_is_cut_before_it_is_resized_and_misses_are_listed(
 
 def test_a_miss_fails_unless_its_middle_is_wanted(tmp_path: Path, album: Path):
     store = Store(tmp_path / "store")
-    with pytest.raises(DataError, match=r"in 1 of 4 none was found: album/fear/b\.png.*--misses skip"):
+    with pytest.raises(
+        DataError, match=r"in 1 of 4 none was found: album/fear/b\.png.*--misses skip"
+    ):
         ingest.run("folder", album, store, name="album", size=64, crop={}, workers=1)
-    run = ingest.run("folder", album, store, name="album", size=64, crop={"misses": "centre"}, workers=1)
-    middle = Image.fromarray(backdrop()[:, 40:520]).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
+    run = ingest.run(
+        "folder", album, store, name="album", size=64, crop={"misses": "centre"}, workers=1
+    )
+    middle = (
+        Image.fromarray(backdrop()[:, 40:520])
+        .convert("L")
+        .resize((64, 64), Image.Resampling.BILINEAR)
+    )
     assert np.array_equal(Faces.load(run.path).images[1, 0], np.asarray(middle))
 
 
 def test_stored_images_are_cut_too_and_the_difference_is_of_equal_cuts():
     frames = [photograph(1), photograph(1), photograph(1)]
-    images = np.stack([np.asarray(Image.fromarray(one).convert("L").resize((200, 200)))[None] for one in frames])
-    index = make_index(
-        images, key=["0", "1", "2"], emotion="fear", clip="c", frame=[1, 2, 3], phase=["onset", "rise", "apex"]
+    images = np.stack(
+        [np.asarray(Image.fromarray(one).convert("L").resize((200, 200)))[None] for one in frames]
     )
-    fields = {"faces": "ingest-0123456789ab", "size": 48, "crop": {}, "input": ["gray", "onset-difference"]}
+    index = make_index(
+        images,
+        key=["0", "1", "2"],
+        emotion="fear",
+        clip="c",
+        frame=[1, 2, 3],
+        phase=["onset", "rise", "apex"],
+    )
+    fields = {
+        "faces": "ingest-0123456789ab",
+        "size": 48,
+        "crop": {},
+        "input": ["gray", "onset-difference"],
+    }
     spec = read_spec(preprocess.PreprocessSpec, {**fields, "frames": "onset+apex"}, "test")
     made = preprocess.preprocess(Faces(images, index), spec)
     assert made.size == (2, 48, 48) and np.all(made.images[:, 1] == 128)
@@ -204,7 +269,9 @@ def test_images_of_which_none_shows_a_face_are_refused():
     images = np.full((2, 1, 64, 64), 90, np.uint8)
     faces = Faces(images, make_index(images, key=["a", "b"], emotion="fear"))
     spec = read_spec(
-        preprocess.PreprocessSpec, {"faces": "ingest-0123456789ab", "frames": "all", "crop": {"misses": "skip"}}, "test"
+        preprocess.PreprocessSpec,
+        {"faces": "ingest-0123456789ab", "frames": "all", "crop": {"misses": "skip"}},
+        "test",
     )
     with pytest.raises(DataError, match="some image must show a face, and none of 2 does"):
         preprocess.preprocess(faces, spec)

@@ -1,6 +1,8 @@
-"""Damaged trees: a reader says clearly what is wrong, or reports what it skipped; never a crash, never a wrong label.
+"""Damaged trees: a reader says clearly what is wrong, or reports what it skipped; never a crash,
+never a wrong label.
 
-An image is known by its pixels, so whatever happens to names and sheets, what is read of it must be what is true of it.
+An image is known by its pixels, so whatever happens to names and sheets, what is read of it must be
+what is true of it.
 """
 
 import contextlib
@@ -30,12 +32,16 @@ def pixels(image: np.ndarray) -> str:
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tree]:
-    return {name: write(tmp_path_factory.mktemp(name) / "release") for name, write in WRITERS.items()}
+    return {
+        name: write(tmp_path_factory.mktemp(name) / "release") for name, write in WRITERS.items()
+    }
 
 
 def spec_for(name: str, tree: Tree) -> IngestSpec:
     return read_spec(
-        IngestSpec, {"reader": name, "dataset": "set", "fingerprint": "", "size": SIZE, **tree.options}, "test"
+        IngestSpec,
+        {"reader": name, "dataset": "set", "fingerprint": "", "size": SIZE, **tree.options},
+        "test",
     )
 
 
@@ -66,7 +72,9 @@ def there(root: Path) -> set[str]:
     return found
 
 
-def outcome(name: str, tree: Tree, known: dict[str, str], copy: Path, damage: str, seed: int) -> str:
+def outcome(
+    name: str, tree: Tree, known: dict[str, str], copy: Path, damage: str, seed: int
+) -> str:
     """Damage a copy of the tree and read it; say what happened in a few words."""
     shutil.rmtree(copy, ignore_errors=True)
     root = shutil.copytree(tree.root, copy / "release")
@@ -80,7 +88,9 @@ def outcome(name: str, tree: Tree, known: dict[str, str], copy: Path, damage: st
         faces, unread = ingest.read_listing(listing, spec, workers=1, skip_unreadable=True)
     except MienError as error:
         assert error.exit_code == 2 and str(error).isprintable(), str(error)
-        assert str(copy) in str(error) or "such as '" in str(error), str(error)  # it names the place, or an example
+        assert str(copy) in str(error) or "such as '" in str(error), str(
+            error
+        )  # it names the place, or an example
         return "message"
     for image, row in zip(faces.images, faces.index.itertuples(), strict=True):
         if pixels(image) in known:
@@ -91,9 +101,15 @@ def outcome(name: str, tree: Tree, known: dict[str, str], copy: Path, damage: st
     lost = set(known) - {pixels(image) for image in faces.images}
     if not lost:
         return "all read"
-    sound = {(found.kind, found.where, found.what) for found in ingest.scan(draft, tree.root).findings}
+    sound = {
+        (found.kind, found.where, found.what) for found in ingest.scan(draft, tree.root).findings
+    }
     found = {(each.kind, each.where, each.what) for each in (*listing.findings, *unread)}
-    files = [one for one in lost if os.path.lexists(root / known[one]) and not (root / known[one]).is_dir()]
+    files = [
+        one
+        for one in lost
+        if os.path.lexists(root / known[one]) and not (root / known[one]).is_dir()
+    ]
     if not found - sound and not listing.annotations and not files and not lost & there(root):
         return "some gone, and nothing could tell"
     assert found - sound, f"{len(lost)} images are lost, and nothing is said"
@@ -101,7 +117,9 @@ def outcome(name: str, tree: Tree, known: dict[str, str], copy: Path, damage: st
 
 
 PAIRS = [(name, damage) for name in READERS for damage in DAMAGES]
-THIRD = [pair for place, pair in enumerate(PAIRS) if (place + place // len(DAMAGES)) % 3 == 0]  # slow: all of them
+THIRD = [
+    pair for place, pair in enumerate(PAIRS) if (place + place // len(DAMAGES)) % 3 == 0
+]  # slow: all of them
 
 
 @pytest.mark.parametrize("name, damage", THIRD)
@@ -123,4 +141,8 @@ def test_twenty_trees_of_each_damage(
         for damage in DAMAGES
         for seed in range(1, 21)
     )
-    assert told.total() == 20 * len(DAMAGES) and {"message", "all read", "some read, and reported"} <= set(told)
+    assert told.total() == 20 * len(DAMAGES) and {
+        "message",
+        "all read",
+        "some read, and reported",
+    } <= set(told)

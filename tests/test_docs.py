@@ -10,7 +10,12 @@ import pytest
 from mien import __version__
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def load_tool():
@@ -37,7 +42,10 @@ def test_every_command_is_in_the_reference():
     from mien.cli.leaks import review_app
     from mien.cli.studies import study_app
 
-    named = {command.name or str(getattr(command.callback, "__name__", "")) for command in app.registered_commands}
+    named = {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in app.registered_commands
+    }
     for name, below in (("review", review_app), ("study", study_app)):
         named |= {f"{name} {command.name}" for command in below.registered_commands}
     assert named <= set(load_tool().COMMANDS)
@@ -64,7 +72,9 @@ def test_the_readme_names_the_two_commands():
 
 
 def test_the_walk_shows_the_smoke_study_as_it_is():
-    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "walk.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(
+        r"```toml\n(.*?)```", (ROOT / "docs" / "walk.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     study = (ROOT / "studies" / "smoke.toml").read_text(encoding="utf-8")
     assert tomllib.loads(blocks[0]) == tomllib.loads(study)
 
@@ -83,7 +93,9 @@ def test_changelog_and_version_agree():
     assert f"## {__version__}" in text or "## Unreleased" in text
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"]
+)
 def test_lock_files_hold_no_addresses(name: str):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text and "--hash=sha256:" in text

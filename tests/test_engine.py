@@ -57,7 +57,10 @@ def test_jobs_are_done_once_what_they_need_is_there_and_come_out_the_same(tmp_pa
 @pytest.mark.parametrize(
     "how, error",
     [
-        ("segfault", r"crashed in native code \(SIGSEGV\); what it said is in work/letter-000000000000\.log"),
+        (
+            "segfault",
+            r"crashed in native code \(SIGSEGV\); what it said is in work/letter-000000000000\.log",
+        ),
         ("killed", r"was killed \(SIGKILL\), by hand or by the system for want of memory"),
         ("exit", "ended with exit code 7"),
         ("memory", "MemoryError: no room for another face"),
@@ -74,7 +77,10 @@ def test_what_crashes_costs_one_job_and_says_why(store: Store, how: str, error: 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_needs_a_failed_job_is_not_begun(store: Store, workers: int):
-    jobs = [job(letters.crash, how="memory"), job(letters.sleep, "letter-000000000001", (LETTER,), seconds=0)]
+    jobs = [
+        job(letters.crash, how="memory"),
+        job(letters.sleep, "letter-000000000001", (LETTER,), seconds=0),
+    ]
     failed = work(jobs, store, Local(workers))
     assert failed["letter-000000000001"] == f"{engine.NOT_BEGUN}{failed[LETTER]}"
 
@@ -84,7 +90,11 @@ def test_a_job_waits_for_its_own_parents_only(store: Store, capfd: pytest.Captur
     slow = Job("letter-000000000001", "the slow one", letters.sleep, {"seconds": 3.0})
     child = Job("letter-000000000002", "the child", letters.sleep, {"seconds": 0.0}, (quick.run,))
     assert work([slow, quick, child], store, Local(2)) == {}
-    labels = [line.split("] ")[1].split(":")[0] for line in capfd.readouterr().err.splitlines() if line[0] == "["]
+    labels = [
+        line.split("] ")[1].split(":")[0]
+        for line in capfd.readouterr().err.splitlines()
+        if line[0] == "["
+    ]
     assert labels == ["letter 0", "the child", "the slow one"]
 
 
@@ -125,7 +135,9 @@ def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.
     while len(seen) < 4:
         seen += [outcome.text for outcome in found.ended(5.0)]
     assert sorted(seen) == ["4", "4", "6", "6"]
-    with pytest.raises(UsageError, match=r"5 workers with 0\.5 of a card each need 3 cards, and there are 2"):
+    with pytest.raises(
+        UsageError, match=r"5 workers with 0\.5 of a card each need 3 cards, and there are 2"
+    ):
         Local(5, gpus=0.5)
 
 
@@ -160,8 +172,12 @@ def inline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return grid(tmp_path_factory.mktemp("inline"), "store", Local(0))
 
 
-def test_a_study_in_processes_has_the_same_digests_and_numbers(inline: dict[str, str], tmp_path: Path):
-    assert len(inline) == 12  # faces, study, and by fold a split, a generator, a database and two trials
+def test_a_study_in_processes_has_the_same_digests_and_numbers(
+    inline: dict[str, str], tmp_path: Path
+):
+    assert (
+        len(inline) == 12
+    )  # faces, study, and by fold a split, a generator, a database and two trials
     assert grid(tmp_path, "store", Local(2)) == inline
 
 
@@ -172,9 +188,15 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where the letters are
-        patch.setenv("RAY_raylet_start_wait_time_s", "180")  # on a busy machine half a minute is not enough
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        patch.setenv(
+            "PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep
+        )  # where the letters are
+        patch.setenv(
+            "RAY_raylet_start_wait_time_s", "180"
+        )  # on a busy machine half a minute is not enough
+        found = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
         found.add_node(num_cpus=1)
         yield found
         engine._imported().shutdown()
@@ -197,12 +219,15 @@ def test_a_study_on_two_machines_of_a_ray_cluster_has_the_same_digests_and_numbe
 @pytest.mark.filterwarnings("ignore")
 def test_a_crash_on_a_ray_cluster_costs_one_job_and_says_why(cluster: Any, store: Store):
     first, *others = letters.letters(3)
-    failed = work([first, job(letters.crash, how="segfault"), *others], store, engine.Ray(cluster.address))
+    failed = work(
+        [first, job(letters.crash, how="segfault"), *others], store, engine.Ray(cluster.address)
+    )
     assert list(failed) == [LETTER] and "SIGSEGV" in failed[LETTER]
     assert len(store.names()) == 3
 
 
-# Faults on a cluster: the command is a process of its own, and what is killed is in the middle of a job
+# Faults on a cluster: the command is a process of its own, and what is killed is in the middle of a
+# job
 
 
 def drive(store: Store, journal: Path, address: str) -> subprocess.Popen[bytes]:
@@ -210,7 +235,9 @@ def drive(store: Store, journal: Path, address: str) -> subprocess.Popen[bytes]:
     command = "import sys, letters; letters.deliver(*sys.argv[1:])"
     arguments = [sys.executable, "-c", command, str(store.root), str(LETTERS), "1", str(journal)]
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": paths, "RAY_ADDRESS": address})
+    return subprocess.Popen(
+        arguments, env={**os.environ, "PYTHONPATH": paths, "RAY_ADDRESS": address}
+    )
 
 
 def wait_for(look: Callable[[], Any], seconds: float = 120.0) -> Any:
@@ -231,7 +258,9 @@ def writers(store: Store, journal: Path) -> list[int]:
 
 
 def lineage(pid: int) -> list[int]:
-    """A process and those that it descends from: of a job, its fork server, Ray's worker and the raylet follow."""
+    """A process and those that it descends from: of a job, its fork server, Ray's worker and the
+    raylet follow.
+    """
     found: list[int] = []
     while pid > 1 and (state := state_of(pid)):
         found.append(pid)
@@ -240,7 +269,9 @@ def lineage(pid: int) -> list[int]:
 
 
 def state_of(pid: int) -> list[str]:
-    """What the system says of a process that is alive: its state, its parent; nothing of one that is gone."""
+    """What the system says of a process that is alive: its state, its parent; nothing of one that
+    is gone.
+    """
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -255,7 +286,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def assert_as_undisturbed(store: Store, journal: Path, undisturbed: Store, again: int) -> None:
-    """Nothing is missing, half or altered; no letter had two writers at a time, and few steps were done again."""
+    """Nothing is missing, half or altered; no letter had two writers at a time, and few steps were
+    done again.
+    """
     assert contents(store) == contents(undisturbed)
     assert not store.broken() and not list((store.root / "work").iterdir())
     assert not letters.shared(journal)
@@ -280,12 +313,19 @@ def test_what_is_killed_on_a_ray_cluster_costs_a_step_and_leaves_no_job_behind(
     machine = third.all_processes["raylet"][0].process
     command = drive(store, journal, cluster.address)
     try:
-        there = wait_for(lambda: [pid for pid in writers(store, journal) if machine.pid in lineage(pid)])
+        there = wait_for(
+            lambda: [pid for pid in writers(store, journal) if machine.pid in lineage(pid)]
+        )
         _, _, worker, *_ = lineage(there[0])
         others = [pid for pid in writers(store, journal) if machine.pid not in lineage(pid)]
-        os.kill({"worker": worker, "machine": machine.pid, "command": command.pid}[victim], signal.SIGKILL)
+        os.kill(
+            {"worker": worker, "machine": machine.pid, "command": command.pid}[victim],
+            signal.SIGKILL,
+        )
         if victim != "worker":
-            {"machine": machine, "command": command}[victim].wait()  # a zombie counts as alive, to Ray
+            {"machine": machine, "command": command}[
+                victim
+            ].wait()  # a zombie counts as alive, to Ray
         orphans = [*there, *others] if victim == "command" else there
         wait_for(lambda: not any(state_of(pid) for pid in orphans), 30.0)
         if victim == "command":
@@ -293,7 +333,9 @@ def test_what_is_killed_on_a_ray_cluster_costs_a_step_and_leaves_no_job_behind(
             command = drive(store, journal, cluster.address)
         assert command.wait(300) == 0
         assert_as_undisturbed(store, journal, undisturbed, again=3)
-        assert len({line.split()[-1] for line in journal.read_text().splitlines()}) > LETTERS  # a job was begun twice
+        assert (
+            len({line.split()[-1] for line in journal.read_text().splitlines()}) > LETTERS
+        )  # a job was begun twice
     finally:
         command.kill()
         command.wait()
@@ -317,7 +359,9 @@ def test_a_command_that_is_killed_takes_the_ray_that_it_started_with_it(
         command.kill()
         command.wait()
         wait_for(lambda: not any(state_of(pid) for pid in at_work), 30.0)
-        wait_for(lambda: not any(state_of(pid) for pid in orphans), 120.0)  # Ray's agents take a minute to notice
+        wait_for(
+            lambda: not any(state_of(pid) for pid in orphans), 120.0
+        )  # Ray's agents take a minute to notice
         command = drive(store, journal, "local")
         assert command.wait(300) == 0
         assert_as_undisturbed(store, journal, undisturbed, again=2)
@@ -326,7 +370,9 @@ def test_a_command_that_is_killed_takes_the_ray_that_it_started_with_it(
         command.wait()
 
 
-def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(monkeypatch: pytest.MonkeyPatch):
+def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(
+    monkeypatch: pytest.MonkeyPatch,
+):
     spec = ClassifierSpec.model_validate({**SMALL, "epochs": 1})
     seen: list[int] = []
     take = classifiers.Training.step
@@ -337,11 +383,19 @@ def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(monke
 
     monkeypatch.setattr(classifiers.Training, "step", watched)
     for count in (1, 3):
-        classifiers.fit(blobs(16), spec.model_copy(update={"threads": count}), blobs(16).classes, 0, device="cpu")
+        classifiers.fit(
+            blobs(16),
+            spec.model_copy(update={"threads": count}),
+            blobs(16).classes,
+            0,
+            device="cpu",
+        )
     assert set(seen) == {1, 3}
 
 
-def test_a_database_drawn_in_parts_is_the_one_drawn_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_database_drawn_in_parts_is_the_one_drawn_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(generators.SHARD, "cpu", 8)
     found = []
     for name, most in (("whole", 1), ("parts", 3)):
@@ -362,7 +416,9 @@ def test_a_database_drawn_in_parts_is_the_one_drawn_at_once(tmp_path: Path, monk
 
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A training that is sent signals after chosen steps: {"after": {step: signals}}, and counts its steps."""
+    """A training that is sent signals after chosen steps: {"after": {step: signals}}, and counts
+    its steps.
+    """
     told: dict[str, Any] = {"after": {}, "steps": 0}
     take = classifiers.Training.step
 
@@ -373,7 +429,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         return take(work, number)
 
     monkeypatch.setattr(classifiers.Training, "step", step)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background may ignore it
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests that run in the background may ignore it
     yield told
     signal.signal(signal.SIGINT, before)
 
@@ -397,7 +455,9 @@ def test_the_first_ctrl_c_keeps_the_step_at_hand_and_the_same_call_goes_on(
     assert fitted["steps"] == 4 and list((tmp_path / "scratch").glob("checkpoint-*4.json"))
     again = fit(faces, tmp_path / "scratch")
     assert fitted["steps"] == steps
-    np.testing.assert_array_equal(classifiers.predict(again, faces), classifiers.predict(whole, faces))
+    np.testing.assert_array_equal(
+        classifiers.predict(again, faces), classifiers.predict(whole, faces)
+    )
     assert not stopping.asked()
 
 

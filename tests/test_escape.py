@@ -1,4 +1,6 @@
-"""Texts of others: whatever they hold, documents show it, spreadsheets do not run it, and it comes back unchanged."""
+"""Texts of others: whatever they hold, documents show it, spreadsheets do not run it, and it comes
+back unchanged.
+"""
 
 import re
 from pathlib import Path
@@ -9,7 +11,17 @@ import pytest
 from mien import escape
 
 FORMULAS = (
-    *('=IMPORTXML("//e.example")', "+cmd|' /C calc'!A0", "-2+3+cmd", "@SUM(A1)", "\t=1", "\r=1", "  =1", '"=1', "'=1"),
+    *(
+        '=IMPORTXML("//e.example")',
+        "+cmd|' /C calc'!A0",
+        "-2+3+cmd",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "  =1",
+        '"=1',
+        "'=1",
+    ),
     *("''=1", "x;=HYPERLINK(1)", "a\n+1", "\uff1d1+1", "''", "'", ";'=", "=;=;'="),
 )
 PLAIN = (
@@ -49,7 +61,8 @@ def test_other_texts_and_numbers_stay_as_they_are(text: str):
 
 def test_a_table_is_written_without_formulas_and_otherwise_as_it_was(tmp_path: Path):
     table = pd.DataFrame(
-        {"key": ["=1+1", None, "a,b"], "n": [-1, 2, 3], "x": [-0.5, float("nan"), 1e-9]}, index=[4, 7, 9]
+        {"key": ["=1+1", None, "a,b"], "n": [-1, 2, 3], "x": [-0.5, float("nan"), 1e-9]},
+        index=[4, 7, 9],
     )
     escape.write_csv(table, tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == 'key,n,x\n\'=1+1,-1,-0.5\n,2,\n"a,b",3,1e-09\n'
@@ -70,15 +83,21 @@ def test_a_table_is_written_without_formulas_and_otherwise_as_it_was(tmp_path: P
 def test_markdown_shows_a_text_and_does_nothing_with_it(text: str):
     shown = escape.markdown(text)
     assert "\n" not in shown and not re.search(r"<[A-Za-z/!?]", shown)
-    assert not re.search(r"(?<!\\)(\\\\)*\][(\[:]", shown) and not re.search(r"(?<!\\)(\\\\)*[`|]", shown)
+    assert not re.search(r"(?<!\\)(\\\\)*\][(\[:]", shown) and not re.search(
+        r"(?<!\\)(\\\\)*[`|]", shown
+    )
 
 
-@pytest.mark.parametrize("text", ["n < 5 & p > 3", "0.5 [0.1, 0.9]", "it's 50 %", "sub_01 (a, b)", "Müller"])
+@pytest.mark.parametrize(
+    "text", ["n < 5 & p > 3", "0.5 [0.1, 0.9]", "it's 50 %", "sub_01 (a, b)", "Müller"]
+)
 def test_ordinary_sentences_stay_readable(text: str):
     assert escape.markdown(text).replace("&gt;", ">") == text
 
 
-@pytest.mark.parametrize("text", ["# x", "- x", "+ x", "* x", "12. x", "3) x", "=====", "---", "~~~"])
+@pytest.mark.parametrize(
+    "text", ["# x", "- x", "+ x", "* x", "12. x", "3) x", "=====", "---", "~~~"]
+)
 def test_a_paragraph_begins_no_heading_and_no_list(text: str):
     assert re.match(r"\d*\\", escape.paragraph(text))
     wrapped = escape.paragraph("word " * 23 + text)
@@ -93,4 +112,7 @@ def test_a_terminal_is_sent_no_control_characters(text: str):
 def test_the_text_of_a_licence_keeps_its_lines_and_addresses():
     text = 'Copyright <year>\n\nSee <https://example.org/l>, "n > 5".\n<script>x</script>'
     said = escape.licence_text(text)
-    assert said == 'Copyright &lt;year>\n\nSee <https://example.org/l>, "n > 5".\n&lt;script>x&lt;/script>'
+    assert (
+        said
+        == 'Copyright &lt;year>\n\nSee <https://example.org/l>, "n > 5".\n&lt;script>x&lt;/script>'
+    )

@@ -31,7 +31,12 @@ TINY = {
     "net": NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,)).model_dump(),
     **{"images_seen": 120, "batch": 12, "learning_rate": 5e-3},
 }
-OWN = {"edm": TINY, "ddpm": {**TINY, "steps": 20, "beta_last": 0.4, "label_drop": 0.0}, "gaussian": {}, "copycat": {}}
+OWN = {
+    "edm": TINY,
+    "ddpm": {**TINY, "steps": 20, "beta_last": 0.4, "label_drop": 0.0},
+    "gaussian": {},
+    "copycat": {},
+}
 HAPPY, AFRAID = EMOTIONS.index("happiness"), EMOTIONS.index("fear")
 SIGMAS = (0.002, 0.03, 0.4, 2.0, 11.0, 80.0, 200.0)
 
@@ -77,7 +82,9 @@ def toy() -> Faces:
     """Bright and dark noise around a face of a kind, under a licence of its own."""
     rng = np.random.default_rng(0)
     face = 60 * np.sin(np.arange(16) / 3)[:, None] * np.ones(16)
-    images = np.repeat([170, 80], 12)[:, None, None, None] + face + rng.normal(0, 15, (24, 1, 16, 16))
+    images = (
+        np.repeat([170, 80], 12)[:, None, None, None] + face + rng.normal(0, 15, (24, 1, 16, 16))
+    )
     index = make_index(
         images.clip(0, 255).astype(np.uint8),
         key=[f"toy/{n}" for n in range(24)],
@@ -105,7 +112,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     home.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
     found = {}
     for kind, fields in OWN.items():
-        spec: GeneratorSpec = generators.read_training({"faces": "toy", "kind": kind, **fields}, "test")
+        spec: GeneratorSpec = generators.read_training(
+            {"faces": "toy", "kind": kind, **fields}, "test"
+        )
         found[kind] = generators.train(spec, home, alias=kind, device="cpu")
     return found
 
@@ -122,15 +131,26 @@ class Exported:
 
 @pytest.fixture(scope="module")
 def exports(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each kind, with the export, what the program is given, and what was made of it without mien."""
+    """A folder for each kind, with the export, what the program is given, and what was made of it
+    without mien.
+    """
     place = tmp_path_factory.mktemp("exports")
     for kind in KINDS:
         export.export(runs[kind], place / kind / "folder", "diffusers")
         rng, given = np.random.default_rng(1), {}
-        for count, labels in ((1, [HAPPY]), (2, [AFRAID, HAPPY]), (7, [HAPPY, AFRAID, NULL, HAPPY, 0, AFRAID, NULL])):
+        for count, labels in (
+            (1, [HAPPY]),
+            (2, [AFRAID, HAPPY]),
+            (7, [HAPPY, AFRAID, NULL, HAPPY, 0, AFRAID, NULL]),
+        ):
             for sigma in SIGMAS:
-                each = np.full(count, sigma, dtype=np.float32) * np.linspace(1, 1.5, count, dtype=np.float32)
-                x = rng.normal(size=(count, 1, 16, 16)).astype(np.float32) * each[:, None, None, None]
+                each = np.full(count, sigma, dtype=np.float32) * np.linspace(
+                    1, 1.5, count, dtype=np.float32
+                )
+                x = (
+                    rng.normal(size=(count, 1, 16, 16)).astype(np.float32)
+                    * each[:, None, None, None]
+                )
                 case = f"{count} images at {sigma}"
                 given |= {f"x_{case}": x, f"s_{case}": each, f"l_{case}": np.array(labels)}
         np.savez(place / kind / "given.npz", **given)
@@ -144,7 +164,11 @@ def exports(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> P
 def exported(request: pytest.FixtureRequest, runs: dict[str, Run], exports: Path) -> Exported:
     generator, place = generators.load(runs[request.param], "cpu"), exports / request.param
     assert isinstance(generator, Diffusion)
-    return Exported(generator, place / "folder", *(dict(np.load(place / f"{name}.npz")) for name in ("given", "said")))
+    return Exported(
+        generator,
+        place / "folder",
+        *(dict(np.load(place / f"{name}.npz")) for name in ("given", "said")),
+    )
 
 
 def drawn(generator: Diffusion, sampler: str) -> np.ndarray:
@@ -154,7 +178,9 @@ def drawn(generator: Diffusion, sampler: str) -> np.ndarray:
 
 
 def test_the_program_says_what_the_denoiser_says_for_any_number_of_images(exported: Exported):
-    denoise = KINDS[exported.generator.spec.kind].denoiser(exported.generator, exported.generator.network)
+    denoise = KINDS[exported.generator.spec.kind].denoiser(
+        exported.generator, exported.generator.network
+    )
     assert len(exported.said) == 3 * len(SIGMAS)
     for case, said in exported.said.items():
         parts = [torch.from_numpy(exported.given[part + case]) for part in ("x_", "s_", "l_")]
@@ -176,15 +202,24 @@ def test_the_scheduler_of_diffusers_drives_the_program_to_the_same_images(export
     assert np.abs(images - drawn(exported.generator, sampler)).max() <= 1
 
 
-def test_the_folder_says_whose_it_is_and_where_it_came_from(exported: Exported, runs: dict[str, Run]):
+def test_the_folder_says_whose_it_is_and_where_it_came_from(
+    exported: Exported, runs: dict[str, Run]
+):
     about = json.loads((exported.folder / "export.json").read_text())
     run = runs[about["kind"]]
     assert about["licence"] == "for tests only"
     assert list(about["classes"].items()) == [("fear", AFRAID), ("happiness", HAPPY)]
-    assert about["null_label"] == (NULL if about["kind"] == "edm" else None)  # the ddpm saw every label
+    assert about["null_label"] == (
+        NULL if about["kind"] == "edm" else None
+    )  # the ddpm saw every label
     origin = about["provenance"]
     assert (origin["run"], origin["content"]) == (run.name, run.content)
-    assert origin["trained_on"] == {"run": run.spec["faces"], "images": 24, "subjects": 3, "clips": 6}
+    assert origin["trained_on"] == {
+        "run": run.spec["faces"],
+        "images": 24,
+        "subjects": 3,
+        "clips": 6,
+    }
     for name, digest in about["sha256"].items():
         assert hashlib.sha256((exported.folder / name).read_bytes()).hexdigest() == digest
     text = (exported.folder / "README.md").read_text()
@@ -202,7 +237,9 @@ def test_the_program_holds_no_pickle_and_no_path_of_this_machine(exported: Expor
 
 
 def test_the_program_goes_to_another_device_whole(exports: Path):
-    moved = move_to_device_pass(torch.export.load(exports / "ddpm" / "folder" / "denoiser.pt2"), "meta")
+    moved = move_to_device_pass(
+        torch.export.load(exports / "ddpm" / "folder" / "denoiser.pt2"), "meta"
+    )
     x, sigma = torch.empty(3, 1, 16, 16, device="meta"), torch.empty(3, device="meta")
     said = moved.module()(x, sigma, torch.empty(3, dtype=torch.int64, device="meta"))
     assert said.device.type == "meta" and said.shape == x.shape
@@ -225,7 +262,10 @@ PEOPLE = {
     "one subject": ([("a:1", f"a:c{n // 4}") for n in range(12)], "12 of 12 show one subject"),
     "one clip of somebody": ([("", "a:c0")] * 9, "9 of 9 show one clip"),
     "one image of somebody": ([("", "")], "1 of 1 show one image"),
-    "one subject among few others": ([("a:1", "")] * 18 + [("a:2", ""), ("", "")], "18 of 20 show one subject"),
+    "one subject among few others": (
+        [("a:1", "")] * 18 + [("a:2", ""), ("", "")],
+        "18 of 20 show one subject",
+    ),
     "two subjects": ([("a:1", "a:c0"), ("a:2", "a:c1")], "2 images of 2 subjects"),
     "some subjects, some unknown": (
         [("a:1", "")] * 5 + [("", "")] * 4,
@@ -240,7 +280,9 @@ PEOPLE = {
 def test_it_is_known_whose_the_mean_face_is(people: list[tuple[str, str]], said: str, made: int):
     seen = pd.DataFrame(people, columns=["subject", "clip"]).assign(dataset="a")
     more = pd.DataFrame({"subject": [""] * made, "clip": "", "dataset": "synthetic"})
-    seen = pd.concat([seen, more], ignore_index=True)  # of faces that were generated, those count that were seen
+    seen = pd.concat(
+        [seen, more], ignore_index=True
+    )  # of faces that were generated, those count that were seen
     found = whose(seen.assign(key=[f"a/{n}" for n in range(len(seen))]))
     count = f"{round(found.share * found.images)} of {found.images} show one {found.unit}"
     assert (count if found.one else found.text).startswith(said)
@@ -252,7 +294,9 @@ def test_people_who_were_held_out_are_not_in_the_mean_face(tmp_path: Path, gone:
     faces = Faces(faces.images, faces.index.assign(subject=["toy:1", "toy:2"] * 12))
     kept = home.make(FacesSpec(), lambda out, scratch: faces.save(out), "pair")
     fields = {**TINY, "images_seen": 12, "held_out": 0.5}
-    run = generators.train(generators.read_training({"faces": "pair", "kind": "edm", **fields}, "test"), home)
+    run = generators.train(
+        generators.read_training({"faces": "pair", "kind": "edm", **fields}, "test"), home
+    )
     if gone:
         shutil.rmtree(kept.path)
     with pytest.raises(UsageError, match="12 of 12 show one subject"):
@@ -261,13 +305,18 @@ def test_people_who_were_held_out_are_not_in_the_mean_face(tmp_path: Path, gone:
 
 @pytest.mark.parametrize("residual", [True, False], ids=["with a mean face", "without"])
 def test_the_face_of_one_person_is_exported_only_where_that_is_allowed(
-    tmp_path: Path, residual: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    residual: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     home, faces = Store(tmp_path / "store"), toy()
     faces = Faces(faces.images, faces.index.assign(subject="toy:7"))
     home.make(FacesSpec(), lambda out, scratch: faces.save(out), "alone")
     fields = {**TINY, "images_seen": 12, "residual": residual}
-    run = generators.train(generators.read_training({"faces": "alone", "kind": "edm", **fields}, "test"), home)
+    run = generators.train(
+        generators.read_training({"faces": "alone", "kind": "edm", **fields}, "test"), home
+    )
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, {"edm": run}, run.name, "--out", "new/folder") == 2
     told = " ".join(capsys.readouterr().err.split())
@@ -294,7 +343,10 @@ def call(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Run], *arguments: str)
 
 
 def test_the_command_says_what_it_wrote(
-    tmp_path: Path, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    runs: dict[str, Run],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, runs, "edm", "--out", "new/folder") == 0
@@ -302,7 +354,9 @@ def test_the_command_says_what_it_wrote(
     text = printed.out
     assert "mean.npy is the mean face of 24 images of 3 subjects" in printed.err
     assert "where images start: the mean face of 24 images of 3 subjects" in text
-    assert "denoiser.pt2: the denoiser, a program of torch.export" in text and "for tests only" in text
+    assert (
+        "denoiser.pt2: the denoiser, a program of torch.export" in text and "for tests only" in text
+    )
     assert "diffusers" not in text and not (tmp_path / "new" / "folder" / "scheduler").exists()
     assert (tmp_path / "new" / "folder" / "sample.py").exists()
 
@@ -319,7 +373,12 @@ def test_the_command_says_what_it_wrote(
     ],
 )
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
-    tmp_path: Path, runs: dict[str, Run], arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys
+    tmp_path: Path,
+    runs: dict[str, Run],
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
 ):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("mine")

@@ -17,7 +17,12 @@ def some(n: int = 6, name: str = "a", size: int = 8) -> Faces:
     emotions = [("fear", "happiness")[k % 2] for k in range(n)]
     subjects = [f"{name}:s{k % 3}" for k in range(n)]
     keys = [f"{name}/{k}" for k in range(n)]
-    return Faces(images, make_index(images, key=keys, emotion=emotions, subject=subjects, clip=subjects, dataset=name))
+    return Faces(
+        images,
+        make_index(
+            images, key=keys, emotion=emotions, subject=subjects, clip=subjects, dataset=name
+        ),
+    )
 
 
 def test_faces_come_back_from_disk_as_they_were(tmp_path: Path):
@@ -41,7 +46,12 @@ def test_what_a_generator_saw_travels_with_its_faces(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "images", [np.zeros((2, 1, 4, 4), np.float32), np.zeros((2, 4, 4), np.uint8), np.zeros((3, 1, 4, 4), np.uint8)]
+    "images",
+    [
+        np.zeros((2, 1, 4, 4), np.float32),
+        np.zeros((2, 4, 4), np.uint8),
+        np.zeros((3, 1, 4, 4), np.uint8),
+    ],
 )
 def test_images_of_another_type_shape_or_number_are_refused(images: np.ndarray):
     with pytest.raises(DataError):
@@ -96,6 +106,12 @@ def test_seeds_are_golden_and_know_the_place_of_each_name():
 
 def test_a_contact_sheet_has_a_row_for_each_class():
     sheet = figures.class_sheet(some(6), per_class=4, scale=2)
-    assert sheet.height == 2 * (18 + 16 + 2) and sheet.width >= 4 * 18 - 2  # wide enough for its titles
+    assert (
+        sheet.height == 2 * (18 + 16 + 2) and sheet.width >= 4 * 18 - 2
+    )  # wide enough for its titles
     assert figures.side_by_side(some(6), some(2, "b"), per_class=4).width >= 2 * (4 * 18 - 2) + 16
-    assert figures.rows(["a" * 99], [some(1).images], 1).width > figures.rows(["a"], [some(1).images], 1).width >= 16
+    assert (
+        figures.rows(["a" * 99], [some(1).images], 1).width
+        > figures.rows(["a"], [some(1).images], 1).width
+        >= 16
+    )

@@ -8,7 +8,9 @@ from mien.faces import Faces, make_index
 from mien.facs import ActionUnit
 
 
-def unit(number: int, side: str = "", intensity: str = "", static: bool = False, unsure: bool = False) -> ActionUnit:
+def unit(
+    number: int, side: str = "", intensity: str = "", static: bool = False, unsure: bool = False
+) -> ActionUnit:
     return ActionUnit(number, side, intensity, static, unsure)
 
 
@@ -38,7 +40,8 @@ def test_no_units_are_no_units(text: str):
 
 
 @pytest.mark.parametrize(
-    "text, unread", [("4+smile", "smile"), ("12?", "12?"), ("4+123", "123"), ("6+12F", "12F"), ("0+4", "0")]
+    "text, unread",
+    [("4+smile", "smile"), ("12?", "12?"), ("4+123", "123"), ("6+12F", "12F"), ("0+4", "0")],
 )
 def test_what_is_no_action_unit_is_given_back_and_not_guessed(text: str, unread: str):
     assert facs.parse(text).unread == (unread,)

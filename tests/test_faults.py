@@ -10,7 +10,13 @@ from test_cli import STUDY, TINY, mien, settings, start
 from mien.store import Store
 
 COMMANDS = {
-    "train": ["train", "fold-train", "--preset", "smoke", *settings(*TINY[:-1], "images_seen=16000")],
+    "train": [
+        "train",
+        "fold-train",
+        "--preset",
+        "smoke",
+        *settings(*TINY[:-1], "images_seen=16000"),
+    ],
     "generate": ["generate", "generator", "--counts", "balanced:1400", "--steps", "40"],
     "study": ["study", "run", "study.toml"],
 }
@@ -22,7 +28,19 @@ MADE = {"train": {"generator"}, "generate": {"generate"}, "study": STUDY_STAGES}
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the commands need, and nothing that they make."""
     folder = tmp_path_factory.mktemp("before")
-    mien(folder, "toy", "drawn", "--subjects", "4", "--clips", "16", "--balance", "even", "--workers", "2")
+    mien(
+        folder,
+        "toy",
+        "drawn",
+        "--subjects",
+        "4",
+        "--clips",
+        "16",
+        "--balance",
+        "even",
+        "--workers",
+        "2",
+    )
     mien(folder, "ingest", "casme2", "drawn", "--name", "drawn", "--as", "drawn")
     mien(folder, "preprocess", "drawn", "--as", "faces")
     mien(folder, "split", "faces", "--folds", "2", "--as", "fold")
@@ -32,7 +50,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(before: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, str], float]]:
+def undisturbed(
+    before: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[dict[str, str], float]]:
     """What each command makes when nobody kills it, and how long it takes."""
     found = {}
     for name, command in COMMANDS.items():
@@ -59,7 +79,11 @@ def made(folder: Path, name: str) -> dict[str, str]:
 @pytest.mark.parametrize("share", [0.35, 0.6, 0.85])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_killed_command_continues_to_the_same_bytes(
-    before: Path, undisturbed: dict[str, tuple[dict[str, str], float]], tmp_path: Path, name: str, share: float
+    before: Path,
+    undisturbed: dict[str, tuple[dict[str, str], float]],
+    tmp_path: Path,
+    name: str,
+    share: float,
 ):
     expected, seconds = undisturbed[name]
     folder = copy(before, tmp_path)

@@ -1,4 +1,6 @@
-"""Feature spaces: what an image is does not hang on its company, the filter counts, and work is not done twice."""
+"""Feature spaces: what an image is does not hang on its company, the filter counts, and work is not
+done twice.
+"""
 
 from pathlib import Path
 
@@ -30,7 +32,9 @@ def opened(name: SpaceName, train: Run, home: Store, **options) -> Space:
 
 
 @pytest.mark.parametrize("name", OFFLINE)
-def test_an_image_has_the_same_features_alone_as_in_company(name: SpaceName, train: Run, home: Store):
+def test_an_image_has_the_same_features_alone_as_in_company(
+    name: SpaceName, train: Run, home: Store
+):
     space, images = opened(name, train, home), np.asarray(Faces.load(train.path).images)
     whole = space.extract(images)
     assert whole.dtype == np.float32 and len(whole) == len(images)
@@ -41,11 +45,16 @@ def test_an_image_has_the_same_features_alone_as_in_company(name: SpaceName, tra
 
 def test_pixels_are_grey_values_and_large_images_become_small():
     grey = np.full((1, 1, 20, 20), 51, np.uint8)
-    assert np.allclose(features.pixels((1, 20, 20)).extract(grey), 0.2) and features.pixels((1, 20, 20)).size is None
+    assert (
+        np.allclose(features.pixels((1, 20, 20)).extract(grey), 0.2)
+        and features.pixels((1, 20, 20)).size is None
+    )
     red = np.zeros((1, 3, 64, 64), np.uint8)
     red[:, 0] = 255
     found = features.pixels((3, 64, 64)).extract(red)
-    assert found.shape == (1, 32 * 32) and np.allclose(found, 76 / 255)  # the luma of pure red, ITU-R BT.601
+    assert found.shape == (1, 32 * 32) and np.allclose(
+        found, 76 / 255
+    )  # the luma of pure red, ITU-R BT.601
 
 
 def test_the_filter_is_part_of_the_space():
@@ -91,11 +100,18 @@ def test_a_network_is_read_from_a_file_or_it_says_what_to_bring(
 ):
     monkeypatch.setitem(NETWORKS, "dinov2", NETWORKS["dinov2"].model_copy(update={"size": 28}))  # type: ignore[arg-type]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    network = classifiers.start(NETWORKS["dinov2"].model_copy(update={"weights": "none"}), ["none"], 0, None).network
-    tensors = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("head")}
+    network = classifiers.start(
+        NETWORKS["dinov2"].model_copy(update={"weights": "none"}), ["none"], 0, None
+    ).network
+    tensors = {
+        name: tensor for name, tensor in network.state_dict().items() if not name.startswith("head")
+    }
     save_file(tensors, tmp_path / "dino.safetensors")
     images = np.asarray(Faces.load(train.path).images[:3])
-    for weights in (str(tmp_path / "dino.safetensors"), classifiers.adopt(tmp_path / "dino.safetensors", home)):
+    for weights in (
+        str(tmp_path / "dino.safetensors"),
+        classifiers.adopt(tmp_path / "dino.safetensors", home),
+    ):
         found = opened("dinov2", train, home, weights=weights).extract(images)
         assert found.shape == (3, 384) and np.isfinite(found).all()
     with pytest.raises(WeightsError, match=r"the space dinov2: .* no file .*weights dinov2=FILE"):

@@ -12,7 +12,9 @@ from mien.errors import DataError
 
 def cloud(n: int, d: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)).astype(np.float32)
+    return (rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)).astype(
+        np.float32
+    )
 
 
 def test_sets_that_are_moved_apart_are_as_far_as_they_were_moved():
@@ -20,7 +22,9 @@ def test_sets_that_are_moved_apart_are_as_far_as_they_were_moved():
     assert fidelity.frechet(a, a) == pytest.approx(0, abs=1e-4)
     assert fidelity.frechet(a, a + np.float32(2)) == pytest.approx(6 * 4, rel=1e-4)
     one = np.random.default_rng(0).normal(size=(100_000, 1)).astype(np.float32)
-    assert fidelity.frechet(one, 3 * one) == pytest.approx((3 - 1) ** 2, rel=0.02)  # the deviations' gap, squared
+    assert fidelity.frechet(one, 3 * one) == pytest.approx(
+        (3 - 1) ** 2, rel=0.02
+    )  # the deviations' gap, squared
 
 
 @pytest.mark.parity
@@ -31,7 +35,9 @@ def test_the_frechet_distance_is_the_textbooks(n: int, m: int):
     one, two = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     gap = a.mean(axis=0) - b.mean(axis=0)
     root = np.real(np.asarray(sqrtm(one @ two + 1e-12 * np.eye(16))))
-    assert fidelity.frechet(a, b) == pytest.approx(gap @ gap + np.trace(one + two - 2 * root), rel=1e-4)
+    assert fidelity.frechet(a, b) == pytest.approx(
+        gap @ gap + np.trace(one + two - 2 * root), rel=1e-4
+    )
 
 
 def test_precision_sees_what_is_odd_and_recall_what_is_missing():
@@ -40,7 +46,9 @@ def test_precision_sees_what_is_odd_and_recall_what_is_missing():
     real = np.concatenate([left, right])
     precision, recall = fidelity.precision_recall(real, rng.normal(-5, 1, (150, 4)))
     assert precision > 0.9 and recall == pytest.approx(0.5, abs=0.1)
-    odd = np.concatenate([rng.normal(-5, 1, (75, 4)), rng.normal(5, 1, (75, 4)), rng.normal(0, 0.2, (50, 4))])
+    odd = np.concatenate(
+        [rng.normal(-5, 1, (75, 4)), rng.normal(5, 1, (75, 4)), rng.normal(0, 0.2, (50, 4))]
+    )
     precision, recall = fidelity.precision_recall(real, odd)
     assert precision == pytest.approx(0.75, abs=0.1) and recall > 0.85
 
@@ -54,7 +62,9 @@ def test_precision_and_recall_are_those_of_all_distances(monkeypatch):
         radii = np.sort(cdist(ground, ground), axis=1)[:, k]
         return float((cdist(asked, ground) <= radii[None]).any(axis=1).mean())
 
-    assert fidelity.precision_recall(real, made, k) == pytest.approx((covered(real, made), covered(made, real)))
+    assert fidelity.precision_recall(real, made, k) == pytest.approx(
+        (covered(real, made), covered(made, real))
+    )
 
 
 def test_a_blend_of_two_frames_of_a_clip_is_a_copy_and_a_stranger_is_none():

@@ -34,7 +34,9 @@ def test_a_refusal_leaves_no_folder_behind(tmp_path: Path):
 
 
 @pytest.mark.parametrize("check", [free, fillable, free_file])
-def test_a_path_that_cannot_be_written_is_refused_and_nothing_is_made(tmp_path: Path, check: Callable[[Path], Path]):
+def test_a_path_that_cannot_be_written_is_refused_and_nothing_is_made(
+    tmp_path: Path, check: Callable[[Path], Path]
+):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("file/x", "file/x/y", "new/" + "n" * 256, "n" * 240, "nul\0", "loop/x"):

@@ -1,4 +1,6 @@
-"""Generators: each member of GENERATORS keeps the contract, resumes exactly, and draws an image alone as in company."""
+"""Generators: each member of GENERATORS keeps the contract, resumes exactly, and draws an image
+alone as in company.
+"""
 
 import os
 import signal
@@ -51,7 +53,9 @@ def toy(each: int = 12, size: int = 16, channels: int = 1) -> Faces:
     """Bright images for happiness, dark ones for fear, in clips of four."""
     rng = np.random.default_rng(0)
     bright = np.repeat([200, 50], each)
-    images = (bright[:, None, None, None] + rng.normal(0, 12, (2 * each, channels, size, size))).clip(0, 255)
+    images = (
+        bright[:, None, None, None] + rng.normal(0, 12, (2 * each, channels, size, size))
+    ).clip(0, 255)
     numbers = np.arange(2 * each)
     index = make_index(
         images.astype(np.uint8),
@@ -87,7 +91,9 @@ def fitted(faces: Faces, spec: TrainSpec, folder: Path) -> diffusion.Diffusion:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, diffusion.Diffusion]:
-    return {kind: fitted(toy(), spec_of(kind), tmp_path_factory.mktemp(kind)) for kind in DIFFUSIONS}
+    return {
+        kind: fitted(toy(), spec_of(kind), tmp_path_factory.mktemp(kind)) for kind in DIFFUSIONS
+    }
 
 
 class FacesSpec(Spec):
@@ -117,7 +123,14 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 @pytest.mark.parametrize(("channels", "side"), [(1, 48), (3, 48), (1, 112), (2, 16)])
 @pytest.mark.parametrize("patch", [1, 2])
 def test_the_network_keeps_the_shape(channels: int, side: int, patch: int):
-    shape = {"width": 9, "multipliers": (1, 2, 3), "blocks": 1, "patch": patch, "attention": (1, 2), "dropout": 0.0}
+    shape = {
+        "width": 9,
+        "multipliers": (1, 2, 3),
+        "blocks": 1,
+        "patch": patch,
+        "attention": (1, 2),
+        "dropout": 0.0,
+    }
     net = UNet(channels, NetSpec.model_validate(shape))
     x = torch.randn(2, channels, side, side)
     y = net(x, torch.zeros(2), torch.tensor([0, NULL]), torch.zeros(2, len(MOVES)))
@@ -139,7 +152,9 @@ def test_everything_that_the_network_is_told_matters():
     assert not torch.allclose(y, net(x, zero + 0.5, label, still))
     assert not torch.allclose(y, net(x, zero, torch.tensor([AFRAID]), still))
     for place in range(len(MOVES)):
-        assert not torch.allclose(y, net(x, zero, label, still.index_fill(1, torch.tensor([place]), 1.0)))
+        assert not torch.allclose(
+            y, net(x, zero, label, still.index_fill(1, torch.tensor([place]), 1.0))
+        )
 
 
 def lively(net: UNet) -> UNet:
@@ -159,7 +174,12 @@ def test_presets_are_trainings_and_settings_change_them():
     for name in PRESETS:
         assert generators.preset(name, "faces-000000000000").faces == "faces-000000000000"
     spec = generators.preset("smoke", "faces-000000000000", {"batch": 16, "net": {"width": 24}})
-    assert isinstance(spec, TrainSpec) and spec.batch == 16 and spec.net.width == 24 and spec.net.patch == 2
+    assert (
+        isinstance(spec, TrainSpec)
+        and spec.batch == 16
+        and spec.net.width == 24
+        and spec.net.patch == 2
+    )
     paper = generators.preset("paper", "f")
     assert isinstance(paper, TrainSpec) and paper.kind == "ddpm" and paper.steps == 1000
 
@@ -172,8 +192,15 @@ def test_presets_by_budget_grow_and_the_default_is_base():
     for name in BUDGETS:
         spec = generators.preset(name, "f")
         assert isinstance(spec, TrainSpec)
-        sizes.append((sum(parameter.numel() for parameter in UNet(1, spec.net).parameters()), spec.images_seen))
-        assert spec.net.patch == (2 if name in ("nano", "tiny") else 1)  # full resolution where there is a card
+        sizes.append(
+            (
+                sum(parameter.numel() for parameter in UNet(1, spec.net).parameters()),
+                spec.images_seen,
+            )
+        )
+        assert spec.net.patch == (
+            2 if name in ("nano", "tiny") else 1
+        )  # full resolution where there is a card
     assert sizes == sorted(sizes) and len(set(sizes)) == len(BUDGETS)
     assert generators.preset("default", "f") == generators.preset("base", "f")
 
@@ -215,7 +242,9 @@ def test_an_option_that_would_do_nothing_is_refused():
 
 
 @KINDS
-def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path: Path, monkeypatch, trained):
+def test_an_interrupted_training_ends_with_the_same_weights(
+    kind: str, tmp_path: Path, monkeypatch, trained
+):
     monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
     spec, calls = spec_of(kind), []
     objective = DIFFUSIONS[kind].objective(spec)
@@ -235,7 +264,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path:
 
 
 @pytest.mark.parametrize("damage", [b"", b"early weights that a disk has forgotten"])
-def test_a_training_whose_early_weights_were_damaged_begins_anew(damage: bytes, tmp_path: Path, monkeypatch, trained):
+def test_a_training_whose_early_weights_were_damaged_begins_anew(
+    damage: bytes, tmp_path: Path, monkeypatch, trained
+):
     monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
     spec, calls = spec_of("edm"), []
     objective = DIFFUSIONS["edm"].objective(spec)
@@ -263,7 +294,9 @@ def test_a_shard_of_which_a_byte_changed_is_drawn_again(tmp_path: Path, trained)
     data[-5] ^= 1
     path.write_bytes(data)
     assert generators.read_shard(path, first.shape) is None
-    np.testing.assert_array_equal(generators.make_shard(generator, labels, numbers, SamplerSpec(steps=2), path), first)
+    np.testing.assert_array_equal(
+        generators.make_shard(generator, labels, numbers, SamplerSpec(steps=2), path), first
+    )
     assert generators.read_shard(path, first.shape) is not None
 
 
@@ -286,7 +319,11 @@ def test_a_killed_training_resumes_to_the_same_content(tmp_path: Path):
     command = [sys.executable, "-c", script, str(stores[0].root), spec.model_dump_json()]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
-    while not list(scratch.glob("checkpoint-*[5-9].json")) and process.poll() is None and time.monotonic() < until:
+    while (
+        not list(scratch.glob("checkpoint-*[5-9].json"))
+        and process.poll() is None
+        and time.monotonic() < until
+    ):
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -353,7 +390,9 @@ LOW = pytest.mark.parametrize("name", list(precision.DTYPES))
 
 
 @LOW
-def test_in_half_the_width_a_network_learns_nearly_the_same_and_stays_float32(name: str, tmp_path: Path, trained):
+def test_in_half_the_width_a_network_learns_nearly_the_same_and_stays_float32(
+    name: str, tmp_path: Path, trained
+):
     low = fitted(toy(), spec_of("edm", precision=name), tmp_path)
     full = trained["edm"].network.state_dict()
     for key, tensor in low.network.state_dict().items():
@@ -393,18 +432,26 @@ def test_a_gradient_that_overflows_halves_its_scale_and_is_no_fault():
         for step in range(6):  # more than end a training whose loss is no number
             assert work.step(step, pool) is not None
         assert work.scaler.get_scale() == 2.0**34
-        assert all(torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items())
+        assert all(
+            torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items()
+        )
         work.scaler.update(2.0**10)
         assert work.step(6, pool) is not None
         assert work.scaler.get_scale() == 2.0**10
-        assert not all(torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items())
+        assert not all(
+            torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items()
+        )
 
 
 def test_a_processor_trains_in_float32_unless_told_and_the_spec_says_so():
     wanted = generators.preset("base", "f")
     assert isinstance(wanted, TrainSpec) and wanted.precision == "bf16"
     found = generators.suited(wanted, "cpu")
-    assert isinstance(found, TrainSpec) and found.precision == "float32" and found.digest() != wanted.digest()
+    assert (
+        isinstance(found, TrainSpec)
+        and found.precision == "float32"
+        and found.digest() != wanted.digest()
+    )
     nano = generators.preset("nano", "f")
     assert generators.suited(nano, "cpu") == nano
 
@@ -424,12 +471,17 @@ def test_statistics_are_those_of_the_images():
     assert (mean == 0).all() and deviation == pytest.approx(pixels.std())
 
 
-def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(tmp_path: Path, trained):
+def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(
+    tmp_path: Path, trained
+):
     assert trained["edm"].seen["key"].tolist() == toy().index["key"].tolist()
     assert list(trained["edm"].seen.columns) == ["key", "subject", "clip", "dataset"]
     faces, seen = toy(), toy().index.loc[:, SEEN].assign(key=lambda table: "old/" + table["key"])
     second = generators.fit(
-        Faces(faces.images, faces.index, seen), spec_of("edm", images_seen=8), tmp_path, device="cpu"
+        Faces(faces.images, faces.index, seen),
+        spec_of("edm", images_seen=8),
+        tmp_path,
+        device="cpu",
     )
     assert len(second.seen) == 2 * len(faces)
 
@@ -437,7 +489,12 @@ def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(tmp
 @KINDS
 def test_labels_matter_after_training(kind: str, tmp_path: Path):
     spec = spec_of(
-        kind, net=NET.model_copy(update={"width": 16}), images_seen=960, batch=16, learning_rate=5e-3, mirror=False
+        kind,
+        net=NET.model_copy(update={"width": 16}),
+        images_seen=960,
+        batch=16,
+        learning_rate=5e-3,
+        mirror=False,
     )
     generator = generators.fit(toy(), spec, tmp_path, device="cpu")
     labels = np.array([HAPPY] * 8 + [AFRAID] * 8)
@@ -460,17 +517,31 @@ def crowd() -> Faces:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> diffusion.Diffusion:
     """A generator whose training held people out, and was not disturbed."""
-    return fitted(crowd(), spec_of("edm", held_out=0.25, images_seen=192), tmp_path_factory.mktemp("watched"))
+    return fitted(
+        crowd(), spec_of("edm", held_out=0.25, images_seen=192), tmp_path_factory.mktemp("watched")
+    )
 
 
 def test_held_out_people_are_measured_and_not_shown(watched: diffusion.Diffusion):
     made = watched
     shown, held = heldout.parted(crowd(), made.spec)
-    assert held is not None and len(held.subjects) == 2 and not set(shown.subjects) & set(held.subjects)
-    assert set(made.seen["subject"]) == {f"toy:{n}" for n in range(8)}  # they had a part in what was chosen
+    assert (
+        held is not None
+        and len(held.subjects) == 2
+        and not set(shown.subjects) & set(held.subjects)
+    )
+    assert set(made.seen["subject"]) == {
+        f"toy:{n}" for n in range(8)
+    }  # they had a part in what was chosen
     assert set(made.levels["step"]) == set(range(1, 17)) and len(made.levels) == 16 * heldout.LEVELS
-    means = {step: np.mean(made.levels.loc[made.levels["step"] == step, "held_out"]) for step in range(1, 17)}
-    assert made.chosen.step == min(means, key=lambda step: means[step]) and made.chosen.width in heldout.WIDTHS
+    means = {
+        step: np.mean(made.levels.loc[made.levels["step"] == step, "held_out"])
+        for step in range(1, 17)
+    }
+    assert (
+        made.chosen.step == min(means, key=lambda step: means[step])
+        and made.chosen.width in heldout.WIDTHS
+    )
     assert made.chosen.loss is not None and made.chosen.loss <= 1.01 * min(means.values())
     svg = heldout.chart(made.levels, made.chosen)
     assert svg.count("noise level") >= heldout.LEVELS and "held-out people" in svg
@@ -489,7 +560,9 @@ def test_a_training_that_holds_people_out_resumes_exactly(
         return objective.errors(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        diffusion.fit(crowd(), watched.spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+        diffusion.fit(
+            crowd(), watched.spec, tmp_path, replace(objective, errors=interrupted), "cpu"
+        )
     resumed = diffusion.fit(crowd(), watched.spec, tmp_path, objective, "cpu")
     assert same(resumed.network, watched.network) and resumed.chosen == watched.chosen
     assert resumed.levels.equals(watched.levels)
@@ -532,7 +605,9 @@ def test_moves_do_what_their_names_say(height: int, width: int):
             vector[0, MOVES.index(name)] = value
         moved = moves.apply(x, vector)[0, 0]
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        return float((moved * rows).sum() / moved.sum()), float((moved * columns).sum() / moved.sum())
+        return float((moved * rows).sum() / moved.sum()), float(
+            (moved * columns).sum() / moved.sum()
+        )
 
     row, column = spot()
     assert spot(mirror=1.0) == pytest.approx((row, width - 1 - column))
@@ -555,7 +630,9 @@ def test_light_and_contrast_change_values_alone():
 
 
 def test_what_the_network_was_told_of_does_not_show(tmp_path: Path):
-    """Trained with strong changes of light, a network that is told of them draws faces as light as the real ones."""
+    """Trained with strong changes of light, a network that is told of them draws faces as light as
+    the real ones.
+    """
     spec = spec_of("edm", net=NET.model_copy(update={"width": 16}), images_seen=1600, batch=16, learning_rate=5e-3,
                    moves=0.5)  # fmt: skip
     made = fitted(toy(), spec, tmp_path)
@@ -572,7 +649,9 @@ def test_guidance_by_an_early_moment_leads_away_from_it():
     wide_open = {"guidance_low": 0.0, "guidance_high": 1000.0, "steps": 4}
     how = SamplerSpec.model_validate({"guidance": 2.0, "guide": "early", **wide_open})
     images = generators.sample(generator, labels, numbers, sampler=how)
-    assert (images != generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4))).any()
+    assert (
+        images != generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4))
+    ).any()
     itself = replace(generator, early=generator.network)  # away from itself is nowhere
     alike = generators.sample(itself, labels, numbers, sampler=how).astype(int)
     plain = generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4)).astype(int)
@@ -608,7 +687,9 @@ def test_an_image_is_bit_for_bit_the_same_alone_and_in_company(kind: str, sample
     alone = generators.sample(generator, labels[17:18], numbers[17:18], sampler=how)
     assert (alone[0] == together[17]).all()
     order = np.random.default_rng(0).permutation(20)[:16]
-    assert (generators.sample(generator, labels[order], numbers[order], sampler=how) == together[order]).all()
+    assert (
+        generators.sample(generator, labels[order], numbers[order], sampler=how) == together[order]
+    ).all()
     assert len({image.tobytes() for image in together}) == 20
 
 
@@ -626,7 +707,9 @@ class Recorder(nn.Module):
 
 @KINDS
 def test_the_network_always_sees_as_many_images(kind: str):
-    """On this machine an image may not care; on others the arithmetic depends on the size of the batch."""
+    """On this machine an image may not care; on others the arithmetic depends on the size of the
+    batch.
+    """
     generator = company(kind)
     recorder = Recorder(generator.network)
     generator = replace(generator, network=recorder)
@@ -638,11 +721,18 @@ def test_the_network_always_sees_as_many_images(kind: str):
 
 @KINDS
 def test_guidance_keeps_an_image_the_same_in_any_company(kind: str):
-    generator, how = company(kind), SamplerSpec(steps=4, guidance=2.0, guidance_low=0.0, guidance_high=1000.0)
+    generator, how = (
+        company(kind),
+        SamplerSpec(steps=4, guidance=2.0, guidance_low=0.0, guidance_high=1000.0),
+    )
     labels, numbers = np.array([HAPPY, AFRAID, HAPPY]), np.arange(3)
     together = generators.sample(generator, labels, numbers, sampler=how)
-    assert (generators.sample(generator, labels[1:2], numbers[1:2], sampler=how)[0] == together[1]).all()
-    assert (generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4)) != together).any()
+    assert (
+        generators.sample(generator, labels[1:2], numbers[1:2], sampler=how)[0] == together[1]
+    ).all()
+    assert (
+        generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4)) != together
+    ).any()
 
 
 @KINDS
@@ -655,9 +745,16 @@ def test_the_members_keep_the_contract(kind: str, sampler, trained):
     assert (generators.sample(generator, labels, numbers, sampler=how) == images).all()
     assert (generators.sample(generator, labels, numbers + 1, sampler=how) != images).any()
     assert generator.classes == ("fear", "happiness")
-    assert generators.sample(generator, labels[:0], numbers[:0], sampler=how).shape == (0, 1, 16, 16)
+    assert generators.sample(generator, labels[:0], numbers[:0], sampler=how).shape == (
+        0,
+        1,
+        16,
+        16,
+    )
     with pytest.raises(UsageError, match="never saw anger"):
-        generators.sample(generator, np.array([EMOTIONS.index("anger")]), np.array([0]), sampler=how)
+        generators.sample(
+            generator, np.array([EMOTIONS.index("anger")]), np.array([0]), sampler=how
+        )
     assert GENERATORS[kind].steps(generator.spec, SamplerSpec(sampler=sampler)) > 0
 
 
@@ -672,11 +769,15 @@ def test_clipped_predictions_are_a_choice(kind: str):
 
 
 def test_the_whole_ancestral_chain_of_a_ddpm_is_the_reverse_update(trained):
-    """Fewer steps go through the sampler in sigma, all T through Equation 6; at T they are the same."""
+    """Fewer steps go through the sampler in sigma, all T through Equation 6; at T they are the
+    same.
+    """
     generator = trained["ddpm"]
     schedule = ddpm.linear(12, 1e-4, 0.5)
     labels, numbers = np.array([HAPPY] * 3), np.arange(3)
-    images = generators.sample(generator, labels, numbers, sampler=SamplerSpec(sampler="ancestral", clip_x0=False))
+    images = generators.sample(
+        generator, labels, numbers, sampler=SamplerSpec(sampler="ancestral", clip_x0=False)
+    )
 
     x, streams = diffusion.Streams(numbers, 8, generator.size, torch.device("cpu")), None
     streams, x = x, x.draw()
@@ -685,13 +786,17 @@ def test_the_whole_ancestral_chain_of_a_ddpm_is_the_reverse_update(trained):
         for t in range(12, 0, -1):
             told = ddpm.scaled(schedule, torch.full((8,), float(t)))
             predicted = generator.network(x, told, padded, torch.zeros(8, len(MOVES)))
-            x = ddpm.reverse_update(schedule, x, t, predicted, streams.draw() if t > 1 else torch.zeros_like(x))
+            x = ddpm.reverse_update(
+                schedule, x, t, predicted, streams.draw() if t > 1 else torch.zeros_like(x)
+            )
     by_hand = diffusion.training.from_model(generator.mean + x)[:3]
     assert np.abs(by_hand.astype(int) - images.astype(int)).max() <= 1
 
 
 def test_the_fast_solvers_of_a_ddpm_begin_where_faces_are_lost_in_noise(trained):
-    """But not where the network has to find the mean face first, and never above the noise that it was shown."""
+    """But not where the network has to find the mean face first, and never above the noise that it
+    was shown.
+    """
     generator = trained["ddpm"]
     first, last = ddpm.linear(12, 1e-4, 0.5).sigma[[1, 12]]
     quiet = replace(generator, sigma_data=0.02)
@@ -700,7 +805,10 @@ def test_the_fast_solvers_of_a_ddpm_begin_where_faces_are_lost_in_noise(trained)
     bare = generator.spec.model_copy(update={"residual": False})
     assert ddpm.ends(replace(quiet, spec=bare)) == pytest.approx((first, last))
     labels, numbers = np.array([HAPPY]), np.array([0])
-    drawn = [generators.sample(one, labels, numbers, sampler=SamplerSpec(steps=3)) for one in (generator, quiet)]
+    drawn = [
+        generators.sample(one, labels, numbers, sampler=SamplerSpec(steps=3))
+        for one in (generator, quiet)
+    ]
     assert (drawn[0] != drawn[1]).any()
 
 
@@ -708,11 +816,19 @@ def test_the_fast_solvers_of_a_ddpm_begin_where_faces_are_lost_in_noise(trained)
 
 
 def test_a_trained_run_holds_its_files_and_loads_again(run: Run, store: Store, trained):
-    assert {"generator.safetensors", "generator.json", "loss.csv", "sheet.png", "seen.parquet"} <= set(
-        run.manifest["files"]
-    )
+    assert {
+        "generator.safetensors",
+        "generator.json",
+        "loss.csv",
+        "sheet.png",
+        "seen.parquet",
+    } <= set(run.manifest["files"])
     loaded = generators.load(run, "cpu")
-    assert isinstance(loaded, diffusion.Diffusion) and loaded.early is not None and trained["edm"].early is not None
+    assert (
+        isinstance(loaded, diffusion.Diffusion)
+        and loaded.early is not None
+        and trained["edm"].early is not None
+    )
     assert same(loaded.network, trained["edm"].network) and loaded.run == run.name
     assert same(loaded.early, trained["edm"].early)
     assert loaded.losses["step"].tolist()[-1] == 12 and loaded.licence == "CC0"
@@ -733,7 +849,10 @@ def test_a_generated_database_has_the_counts_and_says_where_it_comes_from(run: R
     assert row["subject"] == row["clip"] == "" and row["licence"] == "CC0"
     assert faces.seen is not None and set(faces.seen["subject"]) == {"toy:0", "toy:1", "toy:2"}
     again = generators.sample(
-        generators.load(run, "cpu"), np.array([HAPPY]), np.array([row["seed"]]), sampler=SamplerSpec(steps=2)
+        generators.load(run, "cpu"),
+        np.array([HAPPY]),
+        np.array([row["seed"]]),
+        sampler=SamplerSpec(steps=2),
     )
     assert (again[0] == faces.images[-1]).all()
     assert made.path.joinpath("sheet.png").exists()
@@ -768,7 +887,9 @@ def test_a_generation_that_lost_half_its_shards_ends_with_the_same_content(
     scratch.mkdir(parents=True)
     generators.write_shard(scratch / shards[0].name, np.zeros((16, 1, 16, 16), dtype=np.uint8))
     taken = generators.make_shards(generator, labels, numbers, spec, scratch)
-    assert (taken[:16] == 0).all() and (taken[16:] == images[16:]).all()  # a finished shard is not made again
+    assert (taken[:16] == 0).all() and (
+        taken[16:] == images[16:]
+    ).all()  # a finished shard is not made again
 
 
 def test_a_budget_in_minutes_is_the_same_length_each_time(store: Store, monkeypatch):
@@ -796,7 +917,9 @@ CLASSES = ("disgust", "fear", "happiness", "others", "repression", "sadness", "s
 
 
 def counts(text: str, classes=CLASSES) -> dict[str, int]:
-    return generators.parse_counts(text, lambda name: {"fear": len(name or "none"), "sadness": 0}, classes)
+    return generators.parse_counts(
+        text, lambda name: {"fear": len(name or "none"), "sadness": 0}, classes
+    )
 
 
 def test_counts_are_read():
@@ -829,14 +952,19 @@ def test_the_preprints_counts_fit_fewer_classes_once_the_others_are_left_out():
         counts("preprint", few)
 
 
-def test_counts_that_cannot_be_shared_equally_are_told(store: Store, capfd: pytest.CaptureFixture[str]):
+def test_counts_that_cannot_be_shared_equally_are_told(
+    store: Store, capfd: pytest.CaptureFixture[str]
+):
     run = generators.train(generators.preset("gaussian", "toy"), store)
     classes = run.json("generator.json")["classes"]
     number = 2 * len(classes) + 1
     made = generators.order(run, f"balanced:{number}", store)
     assert sorted(made.counts.values()) == [2] * (len(classes) - 1) + [3]
     told = capfd.readouterr().err
-    assert f"2 of each class, and one more of {classes[0]}" in told and f"balanced:{number - 1} or" in told
+    assert (
+        f"2 of each class, and one more of {classes[0]}" in told
+        and f"balanced:{number - 1} or" in told
+    )
     generators.order(run, f"balanced:{2 * len(classes)}", store)
     assert capfd.readouterr().err == ""
     seen = Faces.load(store.run("toy").path).index["emotion"].value_counts().to_dict()
@@ -862,7 +990,10 @@ def test_counts_that_cannot_be_shared_equally_are_told(store: Store, capfd: pyte
         ("like,", "must be 'preprint'"),
         ("fear=0", "above 0"),
         ("fear=2,like", "must be 'preprint'"),
-        ("balanced:3", "3 would leave some without any; give balanced:7 or more, or balanced:21 for 3 of each"),
+        (
+            "balanced:3",
+            "3 would leave some without any; give balanced:7 or more, or balanced:21 for 3 of each",
+        ),
         ("balanced:6,fear=9", "give balanced:7 or more"),
         (f"balanced:{'9' * 5000}", "'999999999999...' must be a whole number"),
         (f"happiness={'9' * 5000}", "must be a whole number"),

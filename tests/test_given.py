@@ -1,4 +1,6 @@
-"""A reviewer with plain folders: the audit and the leakage of them, without a store, patterns or held-out people."""
+"""A reviewer with plain folders: the audit and the leakage of them, without a store, patterns or
+held-out people.
+"""
 
 import hashlib
 import json
@@ -24,7 +26,9 @@ PATTERN = r"(s\d+)_"
 
 def put(faces: Faces, root: Path, named: bool) -> None:
     """Write faces as class folders; people's names stand in the names of files, if `named`."""
-    for place, (image, row) in enumerate(zip(faces.images, faces.index.to_dict("records"), strict=True)):
+    for place, (image, row) in enumerate(
+        zip(faces.images, faces.index.to_dict("records"), strict=True)
+    ):
         folder = root / row["emotion"]
         folder.mkdir(parents=True, exist_ok=True)
         who = f"{row['subject'].split(':')[1]}_" if named else "img-"
@@ -33,7 +37,9 @@ def put(faces: Faces, root: Path, named: bool) -> None:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train/, test/ and synthetic/: six of its images are noisy copies, half of them mirrored."""
+    """A folder with train/, test/ and synthetic/: six of its images are noisy copies, half of them
+    mirrored.
+    """
     folder = tmp_path_factory.mktemp("desk")
     train = people(range(10), clips=1, frames=2, size=48)
     put(train, folder / "train", True)
@@ -64,7 +70,12 @@ def mien(folder: Path, *arguments: str, code: int = 0, or_else: int | None = Non
 
 
 def content(folder: Path) -> dict[str, str]:
-    files = (path for name in ("train", "test", "synthetic") for path in (folder / name).rglob("*") if path.is_file())
+    files = (
+        path
+        for name in ("train", "test", "synthetic")
+        for path in (folder / name).rglob("*")
+        if path.is_file()
+    )
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -75,27 +86,50 @@ def test_copies_among_the_images_of_a_synthetic_folder_are_found(desk: Path):
         "--out", "leak",
     )  # fmt: skip
     text = " ".join(text.split())  # as wide as a terminal says
-    assert "synthetic (42 synthetic images) against train (60 training images), no subject to be shared:" in text
+    assert (
+        "synthetic (42 synthetic images) against train (60 training images), no subject to be "
+        "shared:"
+    ) in text
     assert "6 of 42 synthetic images (14.3 %) were seen in training" in text
-    assert "they cannot be published" in text and "licence unknown" in text and "test image" not in text
+    assert (
+        "they cannot be published" in text
+        and "licence unknown" in text
+        and "test image" not in text
+    )
     page = (desk / "leak" / "index.html").read_text(encoding="utf-8")
     assert "<title>Leakage: synthetic against train" in page and "(licence unknown)" in page
     assert "test image" not in page and "<wbr>" in page and "images of unknown" not in page
     told = json.loads((desk / "leak" / "leakage.json").read_text(encoding="utf-8"))
-    assert told["names"] == {"train": "train", "test": "synthetic"} and told["what"] == "synthetic image"
+    assert (
+        told["names"] == {"train": "train", "test": "synthetic"}
+        and told["what"] == "synthetic image"
+    )
     assert content(desk) == before
 
 
 def test_an_audit_of_folders_needs_no_held_out_people(desk: Path):
     before = content(desk)
-    text = mien(desk, "audit", "synthetic/", "--train", "train/", "--spaces", "pixels", "--as", "alone", or_else=4)
+    text = mien(
+        desk,
+        "audit",
+        "synthetic/",
+        "--train",
+        "train/",
+        "--spaces",
+        "pixels",
+        "--as",
+        "alone",
+        or_else=4,
+    )
     home = Store(desk / "store")
     told = home.run("alone").json("audit.json")
     assert told["images"] == {"made": 42, "train": 60, "test": 0} and told["test"] == ""
     assert any("--test" in note and "nobody was held out" in note for note in told["notes"]), text
     made = Faces.load(home.run(told["synthetic"]).path)
     assert set(made.index["source"]) == {UNKNOWN} and made.subjects == () and made.seen is None
-    assert "by nobody held out" not in (page := (home.run("alone").path / "index.html").read_text(encoding="utf-8"))
+    assert "by nobody held out" not in (
+        page := (home.run("alone").path / "index.html").read_text(encoding="utf-8")
+    )
     assert "nobody held out" in page
     assert content(desk) == before
 
@@ -132,11 +166,26 @@ def test_one_person_on_both_real_sides_is_seen_in_an_audit_of_folders(desk: Path
 
 
 def test_a_stored_set_and_a_folder_go_together(desk: Path):
-    mien(desk, "ingest", "folder", "train", "--name", "drawn", "--as", "kept", "--subject-pattern", PATTERN)
+    mien(
+        desk,
+        "ingest",
+        "folder",
+        "train",
+        "--name",
+        "drawn",
+        "--as",
+        "kept",
+        "--subject-pattern",
+        PATTERN,
+    )
     text = mien(desk, "leakage", "kept", "synthetic", "--synthetic")
     assert "synthetic (42 synthetic images) against kept (60 training images)" in text
-    refused = mien(desk, "leakage", "kept", "synthetic", "--synthetic", "--subject-pattern", PATTERN, code=2)
-    assert "--subject-pattern says how a folder is read, and kept is in the store already" in refused
+    refused = mien(
+        desk, "leakage", "kept", "synthetic", "--synthetic", "--subject-pattern", PATTERN, code=2
+    )
+    assert (
+        "--subject-pattern says how a folder is read, and kept is in the store already" in refused
+    )
     both = mien(desk, "leakage", "kept", "test", "--subject-pattern", f"test:{PATTERN}")
     assert "unknown subjects" not in both
 
@@ -154,18 +203,18 @@ def test_a_pattern_for_one_side_is_of_that_side():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("audit", "synthetic"), "--train must name the real faces that the generator was trained on"),
-        (("audit", "synthetic", "--train", "synthetic/"), "synthetic .* are the same; name another"),
+        (("audit", "synthetic"), ("--train must name the real faces that the generator was " "" "" "" "" "trained " "on")),
+        (("audit", "synthetic", "--train", "synthetic/"), ("synthetic .* are the same; name " "" "" "" "" "" "another")),
         (("audit", "synthetic", "--train", "train", "--test", "./train"), r"train \(train\) and ./train \(test\) are"),
-        (("audit", "synthetic", "--train", "empty"), "empty must be a folder of images, and holds no file"),
-        (("audit", "empty", "--train", "train"), "empty must be a folder of images, and holds no file"),
-        (("audit", "nowhere", "--train", "train"), "no run or alias 'nowhere' .* Nor is there a folder of this name"),
-        (("audit", "notes.txt", "--train", "train"), "'notes.txt' must be a run, an alias or a folder of images, and"),
+        (("audit", "synthetic", "--train", "empty"), ("empty must be a folder of images, and " "" "" "" "" "holds " "no file")),
+        (("audit", "empty", "--train", "train"), ("empty must be a folder of images, and holds no " "" "" "" "" "" "file")),
+        (("audit", "nowhere", "--train", "train"), ("no run or alias 'nowhere' .* Nor is there a " "" "" "" "" "" "folder of this name")),
+        (("audit", "notes.txt", "--train", "train"), ("'notes.txt' must be a run, an alias or a " "" "" "" "" "" "folder of images, and")),
         (("audit", "synthetic", "--train", "train", "--size", "2"), "size"),
         (("audit", "synthetic", "--train", ".", "--spaces", "pixels"), "one lies in the other"),
         (("audit", "synthetic", "--train", "train", "--subject-pattern", "test:(s)"), "--subject-pattern is for train"),
         (("leakage", "train", "train/"), "are the same; name another"),
-        (("leakage", "train", "--synthetic"), "--synthetic is about the second set, and one was given"),
+        (("leakage", "train", "--synthetic"), ("--synthetic is about the second set, and one was " "" "" "" "" "" "given")),
         (("leakage", "train", "synthetic", "--synthetic", "--subject-pattern", "(x)_"), "finds it in none of 60"),
     ],
 )  # fmt: skip

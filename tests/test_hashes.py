@@ -27,7 +27,9 @@ def test_a_small_change_moves_few_bits(faces: np.ndarray, change: str):
     elif change == "noisy":
         changed = (faces + rng("noise").normal(0, 3, faces.shape)).clip(0, 255).astype(np.uint8)
     else:
-        changed = np.stack([np.asarray(Image.fromarray(face[0]).resize((36, 36)))[None] for face in faces])
+        changed = np.stack(
+            [np.asarray(Image.fromarray(face[0]).resize((36, 36)))[None] for face in faces]
+        )
     apart = bits_apart(perceptual_hash(faces), perceptual_hash(changed))
     assert np.diag(apart).max() <= NEAR
 
@@ -39,7 +41,9 @@ def test_other_pictures_are_half_of_the_bits_away(faces: np.ndarray):
 
 
 def test_bits_apart_counts_bits():
-    assert bits_apart(np.array([0b1011], np.uint64), np.array([0b0001, 0b1011], np.uint64)).tolist() == [[2, 0]]
+    assert bits_apart(
+        np.array([0b1011], np.uint64), np.array([0b0001, 0b1011], np.uint64)
+    ).tolist() == [[2, 0]]
 
 
 def test_no_pictures_have_no_hashes():

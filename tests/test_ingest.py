@@ -40,12 +40,20 @@ Row = Sequence[Any]
 
 def draw(path: Path, seed: int = 0, size: tuple[int, int] = (20, 16)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+        path
+    )
     return path
 
 
 def row(
-    subject: object, clip: str, onset: object, apex: object, offset: object, emotion: str, units: object = "4"
+    subject: object,
+    clip: str,
+    onset: object,
+    apex: object,
+    offset: object,
+    emotion: str,
+    units: object = "4",
 ) -> Row:
     return [subject, clip, None, onset, apex, offset, None, units, emotion]
 
@@ -55,7 +63,9 @@ def write_sheet(path: Path, rows: Sequence[Row], head: Row = HEAD, above: int = 
     lines = [["notes"]] * above + [head, *rows]
     if path.suffix == ".csv":
         with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(["" if cell is None else cell for cell in line] for line in lines)
+            csv.writer(file).writerows(
+                ["" if cell is None else cell for cell in line] for line in lines
+            )
         return path
     book = openpyxl.Workbook()
     for line in lines:
@@ -69,7 +79,10 @@ def frames(tree: Path, clip: str, numbers: Sequence[int], pattern: str = "reg_im
         draw(tree / clip / pattern.format(number), number)
 
 
-ROWS = [row("01", "EP02_01f", 8, 10, 12, "happiness", "6+12"), row("02", "EP01_11", 98, 100, 102, "others", 4)]
+ROWS = [
+    row("01", "EP02_01f", 8, 10, 12, "happiness", "6+12"),
+    row("02", "EP01_11", 98, 100, 102, "others", 4),
+]
 
 
 @pytest.fixture
@@ -84,7 +97,9 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
     root = tmp_path / "Some Faces!"
-    for place, name in enumerate(["happy/s1_a_1.png", "happy/s2_a_2.png", "sad/s1_b_1.png", "sad/deep/s3_c_10.png"]):
+    for place, name in enumerate(
+        ["happy/s1_a_1.png", "happy/s2_a_2.png", "sad/s1_b_1.png", "sad/deep/s3_c_10.png"]
+    ):
         draw(root / name, place)
     return root
 
@@ -95,7 +110,11 @@ def store(tmp_path: Path) -> Store:
 
 
 def spec_for(root: Path, reader: str, **fields: Any) -> IngestSpec:
-    draft = read_spec(IngestSpec, {"reader": reader, "dataset": "set", "fingerprint": "", "size": 8, **fields}, "test")
+    draft = read_spec(
+        IngestSpec,
+        {"reader": reader, "dataset": "set", "fingerprint": "", "size": 8, **fields},
+        "test",
+    )
     return draft.model_copy(update={"fingerprint": ingest.fingerprint(ingest.scan(draft, root))})
 
 
@@ -117,13 +136,26 @@ def test_a_small_tree_has_known_rows(tree: Path):
     assert index["key"].tolist() == [f"set/sub01/EP02_01f/{k}" for k in range(8, 13)] + [
         f"set/sub02/EP01_11/{k}" for k in range(98, 103)
     ]
-    assert index["frame"].tolist() == [8, 9, 10, 11, 12, 98, 99, 100, 101, 102]  # not 10, 11, 12, 8, 9
+    assert index["frame"].tolist() == [
+        8,
+        9,
+        10,
+        11,
+        12,
+        98,
+        99,
+        100,
+        101,
+        102,
+    ]  # not 10, 11, 12, 8, 9
     assert index["phase"].tolist() == ["onset", "rise", "apex", "fall", "offset"] * 2
     assert faces.subjects == ("set:sub01", "set:sub02")
     assert index["clip"].unique().tolist() == ["set:sub01/EP02_01f", "set:sub02/EP01_11"]
     assert index["emotion"].tolist() == ["happiness"] * 5 + ["others"] * 5
     assert index["action_units"].unique().tolist() == ["6+12", "4"]
-    assert set(index["source"]) == {"real"} and set(index["licence"]) == {READERS["casme2"].READER.licence}
+    assert set(index["source"]) == {"real"} and set(index["licence"]) == {
+        READERS["casme2"].READER.licence
+    }
     whole = decode(tree / "Cropped/sub01/EP02_01f/reg_img10.jpg", 8)
     assert np.array_equal(faces.images[2], whole)
     assert set(found(tree)) == {"tree", "sheet"}
@@ -148,7 +180,9 @@ def test_the_tree_is_found_in_each_layout(tmp_path: Path, layout: str):
     assert len(read(root)) == 5
     assert found(root)["tree"].where == layout
     assert ("not cropped" in found(root)) == ("RAW" in layout)
-    straight = ingest.scan(spec_for(root / layout, "casme2"), root / layout)  # pointed at the frames themselves
+    straight = ingest.scan(
+        spec_for(root / layout, "casme2"), root / layout
+    )  # pointed at the frames themselves
     assert straight.rows.equals(ingest.scan(spec_for(root, "casme2"), root).rows)
     assert spec_for(root / layout, "casme2") == spec_for(root, "casme2")
 
@@ -166,11 +200,21 @@ def test_a_subject_is_one_person_whatever_the_type_of_the_cell(tree: Path, subje
     assert read(tree).subjects == ("set:sub01",)
 
 
-@pytest.mark.parametrize("numbers", [(8, 10, 12), (8.0, 10.0, 12.0), ("8", "10", "12"), (" 8 ", "10.0", 12)])
-@pytest.mark.parametrize("name", [SHEET, "CASME2-coding-20190701.csv", "CASME2-coding-updated.xlsx"])
-def test_numbers_may_be_text_and_sheets_may_be_csv(tree: Path, numbers: tuple[object, object, object], name: str):
+@pytest.mark.parametrize(
+    "numbers", [(8, 10, 12), (8.0, 10.0, 12.0), ("8", "10", "12"), (" 8 ", "10.0", 12)]
+)
+@pytest.mark.parametrize(
+    "name", [SHEET, "CASME2-coding-20190701.csv", "CASME2-coding-updated.xlsx"]
+)
+def test_numbers_may_be_text_and_sheets_may_be_csv(
+    tree: Path, numbers: tuple[object, object, object], name: str
+):
     (tree / SHEET).unlink()
-    write_sheet(tree / name, [row("01", " EP02_01f ", *numbers, " Happiness ")], [f" {c} " if c else c for c in HEAD])
+    write_sheet(
+        tree / name,
+        [row("01", " EP02_01f ", *numbers, " Happiness ")],
+        [f" {c} " if c else c for c in HEAD],
+    )
     assert read(tree).index["phase"].tolist() == ["onset", "rise", "apex", "fall", "offset"]
     assert set(read(tree).index["raw_label"]) == {"Happiness"}
 
@@ -183,7 +227,8 @@ def test_notes_above_the_header_and_blank_rows_do_not_matter(tree: Path):
 def test_a_sheet_written_in_china_can_be_read(tree: Path):
     (tree / SHEET).unlink()
     text = (
-        "Subject;Filename;OnsetFrame;ApexFrame;OffsetFrame;备注;Estimated Emotion\r\n01;EP02_01f;8;10;12;备注;sadness"
+        "Subject;Filename;OnsetFrame;ApexFrame;OffsetFrame;备注;Estimated "
+        "Emotion\r\n01;EP02_01f;8;10;12;备注;sadness"
     )
     (tree / "CASME2-coding-20190701.csv").write_bytes(text.encode("gb18030"))
     assert set(read(tree).index["emotion"]) == {"sadness"}
@@ -219,7 +264,11 @@ def test_equal_clip_names_of_two_subjects_stay_apart(tree: Path):
     ],
 )
 def test_known_bad_rows_are_patched_and_it_is_said(
-    tree: Path, clip: tuple[str, str], values: tuple[object, object, object], numbers: range, expected: str
+    tree: Path,
+    clip: tuple[str, str],
+    values: tuple[object, object, object],
+    numbers: range,
+    expected: str,
 ):
     frames(tree / "Cropped", f"sub{clip[0]}/{clip[1]}", numbers)
     write_sheet(tree / SHEET, [*ROWS, row(*clip, *values, "disgust")])
@@ -227,7 +276,11 @@ def test_known_bad_rows_are_patched_and_it_is_said(
     assert set(findings) == {"tree", "sheet", "patched"}
     assert re.search(expected, findings["patched"].what)
     index = read(tree).index
-    phases = [phase for phase, name in zip(index["phase"], index["clip"], strict=True) if name.endswith(clip[1])]
+    phases = [
+        phase
+        for phase, name in zip(index["phase"], index["clip"], strict=True)
+        if name.endswith(clip[1])
+    ]
     apex = 93 if clip[0] == "16" else 26
     assert (phases[0], phases[apex - numbers[0]], phases[-1]) == ("onset", "apex", "offset")
     assert phases.count("apex") == 1
@@ -243,7 +296,10 @@ def test_a_clip_that_ends_elsewhere_is_not_patched_either(tree: Path):
 def test_a_row_that_is_right_is_not_patched(tree: Path):
     frames(tree / "Cropped", "sub04/EP12_01f", range(21, 32))
     frames(tree / "Cropped", "sub16/EP01_08", range(90, 111))
-    rows = [row("04", "EP12_01f", 21, 24, 31, "others"), row("16", "EP01_08", 90, 93, 110, "others")]
+    rows = [
+        row("04", "EP12_01f", 21, 24, 31, "others"),
+        row("16", "EP01_08", 90, 93, 110, "others"),
+    ]
     write_sheet(tree / SHEET, [*ROWS, *rows])
     assert set(found(tree)) == {"tree", "sheet"}
     index = read(tree).index
@@ -257,7 +313,9 @@ def test_an_apex_that_is_not_known_is_not_guessed(tree: Path, apex: object, kind
     write_sheet(tree / SHEET, [row("01", "EP02_01f", 8, apex, 12, "happiness")])
     assert found(tree)[kind].where == "sub01/EP02_01f"
     phases = read(tree).index["phase"].tolist()
-    assert phases == (["apex", "fall", "fall", "fall", "offset"] if apex == 8 else ["onset", "", "", "", "offset"])
+    assert phases == (
+        ["apex", "fall", "fall", "fall", "offset"] if apex == 8 else ["onset", "", "", "", "offset"]
+    )
 
 
 def test_missing_and_extra_frames_are_reported(tree: Path):
@@ -285,14 +343,19 @@ def test_rows_that_cannot_be_used_are_reported_with_their_number(tree: Path):
         row("01", "EP04", 1, 2, 3, ""),
     ]
     write_sheet(tree / SHEET, [*ROWS, *bad])
-    told = [f for f in ingest.scan(spec_for(tree, "casme2"), tree).findings if f.kind == "unusable row"]
+    told = [
+        f for f in ingest.scan(spec_for(tree, "casme2"), tree).findings if f.kind == "unusable row"
+    ]
     assert [finding.where.rsplit(" ", 1)[1] for finding in told] == ["4", "5", "6"]
 
 
 def test_a_row_that_stands_twice_counts_once_and_a_contradiction_not_at_all(tree: Path):
     write_sheet(tree / SHEET, [*ROWS, ROWS[0], row("2", "EP01_11", 98, 100, 102, "disgust")])
     findings = found(tree)
-    assert findings["repeated row"].where == "sub01/EP02_01f" and findings["contradiction"].where == "sub02/EP01_11"
+    assert (
+        findings["repeated row"].where == "sub01/EP02_01f"
+        and findings["contradiction"].where == "sub02/EP01_11"
+    )
     assert len(read(tree)) == 5
 
 
@@ -301,11 +364,18 @@ def test_foreign_misplaced_and_repeated_files_are_reported(tree: Path):
         (tree / "Cropped" / name).write_bytes(b"x")
     draw(tree / "Cropped/sub01/stray7.jpg")
     draw(tree / "Cropped/sub01/EP02_01f/img_10.png")
-    told = [f for f in ingest.scan(spec_for(tree, "casme2"), tree).findings if f.kind == "foreign files"]
-    assert [finding.where for finding in told] == ["sub01/EP02_01f/Thumbs.db", "sub01/Desktop - Shortcut.lnk"]
+    told = [
+        f for f in ingest.scan(spec_for(tree, "casme2"), tree).findings if f.kind == "foreign files"
+    ]
+    assert [finding.where for finding in told] == [
+        "sub01/EP02_01f/Thumbs.db",
+        "sub01/Desktop - Shortcut.lnk",
+    ]
     findings = found(tree)
     assert findings["misplaced image"].where == "sub01/stray7.jpg"
-    assert findings["repeated frame"].where == "sub01/EP02_01f/img_10.png"  # others are called reg_img
+    assert (
+        findings["repeated frame"].where == "sub01/EP02_01f/img_10.png"
+    )  # others are called reg_img
     assert len(read(tree)) == 10
 
 
@@ -315,7 +385,8 @@ def test_foreign_misplaced_and_repeated_files_are_reported(tree: Path):
 def test_a_missing_column_is_named(tree: Path, column: str):
     write_sheet(tree / SHEET, ROWS, ["" if name == column else name for name in HEAD])
     with pytest.raises(
-        DataError, match=rf"{SHEET} must have the columns .*; {column.lower().replace(' ', '')} is missing"
+        DataError,
+        match=rf"{SHEET} must have the columns .*; {column.lower().replace(' ', '')} is missing",
     ):
         read(tree)
 
@@ -334,7 +405,10 @@ def test_a_damaged_sheet_is_one_message(tree: Path, content: bytes):
 
 def test_a_folder_that_is_no_casme2_says_what_it_must_hold(tmp_path: Path, tree: Path):
     (tmp_path / "other/photos").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"must hold Cropped/subNN/EPxx_yy/reg_imgN\.jpg .*; found: photos.*mien toy"):
+    with pytest.raises(
+        DataError,
+        match=r"must hold Cropped/subNN/EPxx_yy/reg_imgN\.jpg .*; found: photos.*mien toy",
+    ):
         read(tmp_path / "other")
     with pytest.raises(DataError, match="must be a folder that holds a dataset, and is not there"):
         read(tmp_path / "nowhere")
@@ -349,7 +423,11 @@ def test_a_folder_that_is_no_casme2_says_what_it_must_hold(tmp_path: Path, tree:
 def test_an_unknown_emotion_is_named_with_the_nearest_and_can_be_mapped(tree: Path):
     write_sheet(tree / SHEET, [ROWS[0], row("02", "EP01_11", 98, 100, 102, "Sur-prise")])
     with pytest.raises(
-        DataError, match=r"Sur-prise is not; found: Sur-prise, happiness\. Did you mean 'surprise'.*--map Sur-prise="
+        DataError,
+        match=(
+            r"Sur-prise is not; found: Sur-prise, happiness\. Did you mean 'surprise'.*--map "
+            r"Sur-prise="
+        ),
     ):
         read(tree)
     faces = read(tree, map={"sur-prise": "surprise", "Happiness": "positive"})
@@ -369,11 +447,15 @@ def test_subjects_that_must_not_be_published_are_named(tree: Path):
 
 def test_drawn_faces_in_its_layout_are_read(tmp_path: Path, store: Store):
     drawn = toy.draw(tmp_path / "toy", subjects=2, clips=2, seed=1, workers=1)
-    made = ingest.run("casme2", tmp_path / "toy", store, name="drawn", size=16, alias="drawn", workers=2)
+    made = ingest.run(
+        "casme2", tmp_path / "toy", store, name="drawn", size=16, alias="drawn", workers=2
+    )
     faces = Faces.load(made.path)
     assert len(faces) == drawn.images and faces.subjects == ("drawn:sub01", "drawn:sub02")
     assert set(faces.index["licence"]) == {"CC0 1.0"} and set(faces.index["phase"]) <= {*PHASES, ""}
-    assert {"tree": 1, "sheet": 1, "foreign files": 1}.items() <= made.json("summary.json")["findings"].items()
+    assert {"tree": 1, "sheet": 1, "foreign files": 1}.items() <= made.json("summary.json")[
+        "findings"
+    ].items()
 
 
 # Folders of classes
@@ -395,7 +477,11 @@ def test_class_folders_have_known_rows(classes: Path):
 
 def test_without_a_pattern_subjects_are_unknown_and_it_is_said(classes: Path):
     faces = read(classes, "folder")
-    assert faces.subjects == () and set(faces.index["phase"]) == {"still"} and set(faces.index["frame"]) == {-1}
+    assert (
+        faces.subjects == ()
+        and set(faces.index["phase"]) == {"still"}
+        and set(faces.index["frame"]) == {-1}
+    )
     assert "no result can be subject-independent" in found(classes, "folder")["no subjects"].what
 
 
@@ -420,31 +506,55 @@ def test_metadata_gives_the_same_faces_as_class_folders(classes: Path, tmp_path:
         "\ufefffile_name, Expression ,SUBJECT\r" + "\r".join(reversed(lines)) + "\r\r"
     )
     by_table = read(classes, "folder")
-    assert np.array_equal(by_folder.images, by_table.images) and by_folder.index.equals(by_table.index)
+    assert np.array_equal(by_folder.images, by_table.images) and by_folder.index.equals(
+        by_table.index
+    )
     assert found(classes, "folder") == {}
 
 
 def test_columns_may_have_other_names(classes: Path):
     text = "image,mood,who,seq,t\nhappy/s1_a_1.png,joy,x,1,7\n.\\sad\\s1_b_1.png,sad,y,1,8.0\n"
     (classes / "metadata.csv").write_text(text)
-    columns = {"label_column": "Mood", "subject_column": "who", "clip_column": "seq", "frame_column": "t"}
+    columns = {
+        "label_column": "Mood",
+        "subject_column": "who",
+        "clip_column": "seq",
+        "frame_column": "t",
+    }
     index = read(classes, "folder", **columns).index
-    assert index["subject"].tolist() == ["set:x", "set:y"] and index["clip"].tolist() == ["set:x/1", "set:y/1"]
-    assert index["frame"].tolist() == [7, 8] and index["emotion"].tolist() == ["happiness", "sadness"]
+    assert index["subject"].tolist() == ["set:x", "set:y"] and index["clip"].tolist() == [
+        "set:x/1",
+        "set:y/1",
+    ]
+    assert index["frame"].tolist() == [7, 8] and index["emotion"].tolist() == [
+        "happiness",
+        "sadness",
+    ]
     assert found(classes, "folder", **columns)["file without row"].what.endswith("(2 in all)")
     with pytest.raises(DataError, match=r"must have a column whom; it has .*Did you mean 'who'"):
         read(classes, "folder", **{**columns, "subject_column": "whom"})
-    with pytest.raises(DataError, match="must have a column expression or emotion or label; it has"):
+    with pytest.raises(
+        DataError, match="must have a column expression or emotion or label; it has"
+    ):
         read(classes, "folder")
 
 
 def test_rows_and_files_that_do_not_match_are_reported(classes: Path):
-    rows = ["happy/s1_a_1.png,happy", "happy/s1_a_1.png,happy", "happy/s2_a_2.png,sad", "happy/s2_a_2.png,fear"]
+    rows = [
+        "happy/s1_a_1.png,happy",
+        "happy/s1_a_1.png,happy",
+        "happy/s2_a_2.png,sad",
+        "happy/s2_a_2.png,fear",
+    ]
     rows += ["sad/s1_b_1.png,", "gone.png,sad", "sad/deep/s3_c_10.png,sad"]
     (classes / "metadata.csv").write_text("file_name,label\n" + "\n".join(rows))
     draw(classes / "extra.png")
     findings = found(classes, "folder")
-    named = {kind: findings[kind].what.split(": ")[1].split(" ")[0] for kind in findings if kind != "no subjects"}
+    named = {
+        kind: findings[kind].what.split(": ")[1].split(" ")[0]
+        for kind in findings
+        if kind != "no subjects"
+    }
     assert named == {
         "row without file": "gone.png",
         "row without label": "sad/s1_b_1.png",
@@ -452,18 +562,29 @@ def test_rows_and_files_that_do_not_match_are_reported(classes: Path):
         "repeated row": "happy/s1_a_1.png",
         "file without row": "extra.png",
     }
-    assert read(classes, "folder").index["key"].tolist() == ["set/happy/s1_a_1.png", "set/sad/deep/s3_c_10.png"]
+    assert read(classes, "folder").index["key"].tolist() == [
+        "set/happy/s1_a_1.png",
+        "set/sad/deep/s3_c_10.png",
+    ]
 
 
-@pytest.mark.parametrize("name", ["../out.png", "/etc/out.png", "a/../../out.png", "C:\\out.png", ""])
+@pytest.mark.parametrize(
+    "name", ["../out.png", "/etc/out.png", "a/../../out.png", "C:\\out.png", ""]
+)
 def test_a_row_that_leads_out_of_the_folder_is_refused(classes: Path, name: str):
     draw(classes.parent / "out.png")
-    (classes / "metadata.csv").write_text(f'file_name,label\nhappy/s1_a_1.png,happy\n"{name}",sad\n')
-    with pytest.raises(DataError, match=r"metadata\.csv, row 3: a file name must lead to a file inside the folder"):
+    (classes / "metadata.csv").write_text(
+        f'file_name,label\nhappy/s1_a_1.png,happy\n"{name}",sad\n'
+    )
+    with pytest.raises(
+        DataError, match=r"metadata\.csv, row 3: a file name must lead to a file inside the folder"
+    ):
         read(classes, "folder")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'file_name,label\n"open', b"file_name,label\na,b,c\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b'file_name,label\n"open', b"file_name,label\na,b,c\n"]
+)
 def test_a_damaged_table_is_one_message(classes: Path, content: bytes):
     (classes / "metadata.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"metadata\.csv must"):
@@ -481,24 +602,41 @@ def test_links_out_of_the_folder_are_not_followed(classes: Path, tmp_path: Path)
 
 
 def test_hidden_foreign_nameless_and_stray_files_are_passed_over(classes: Path):
-    for name in ("happy/.hidden.png", ".git/a.png", "happy/Thumbs.db", "sad/Thumbs.db", "sad/LICENCE"):
+    for name in (
+        "happy/.hidden.png",
+        ".git/a.png",
+        "happy/Thumbs.db",
+        "sad/Thumbs.db",
+        "sad/LICENCE",
+    ):
         (classes / name).parent.mkdir(exist_ok=True)
         (classes / name).write_bytes(b"x")
     draw(classes / "stray.png")
     (classes / "surprise").mkdir()
     os.rename(draw(classes / "happy/b.png"), os.fsencode(classes) + b"/happy/\xff.png")  # noqa: PTH104
     findings = found(classes, "folder")
-    assert findings["no class"].where == "stray.png" and findings["empty folder"].where == "surprise"
+    assert (
+        findings["no class"].where == "stray.png" and findings["empty folder"].where == "surprise"
+    )
     assert findings["unprintable names"].where == "happy/\\udcff.png"
-    told = [f for f in ingest.scan(spec_for(classes, "folder"), classes).findings if f.kind == "foreign files"]
-    assert [(f.where, f.what[-1]) for f in told] == [("happy/Thumbs.db, sad/Thumbs.db", "2"), ("sad/LICENCE", "1")]
+    told = [
+        f
+        for f in ingest.scan(spec_for(classes, "folder"), classes).findings
+        if f.kind == "foreign files"
+    ]
+    assert [(f.where, f.what[-1]) for f in told] == [
+        ("happy/Thumbs.db, sad/Thumbs.db", "2"),
+        ("sad/LICENCE", "1"),
+    ]
     assert len(read(classes, "folder")) == 4
 
 
 def test_unknown_classes_are_one_message(classes: Path):
     draw(classes / "hapiness/1.png")
     draw(classes / "dogs/1.png")
-    with pytest.raises(DataError, match=r"dogs, hapiness are not; found: dogs, hapiness, happy, sad\.") as error:
+    with pytest.raises(
+        DataError, match=r"dogs, hapiness are not; found: dogs, hapiness, happy, sad\."
+    ) as error:
         read(classes, "folder")
     assert "--map dogs=EMOTION" in str(error.value)
     faces = read(classes, "folder", map={"dogs": "others", "hapiness": "happiness"})
@@ -520,21 +658,32 @@ def test_unknown_classes_are_one_message(classes: Path):
         ({"colr": "grey"}, "Did you mean 'colour'"),
     ],
 )
-def test_wrong_options_are_refused_before_the_folder_is_read(tmp_path: Path, fields: dict[str, Any], message: str):
+def test_wrong_options_are_refused_before_the_folder_is_read(
+    tmp_path: Path, fields: dict[str, Any], message: str
+):
     with pytest.raises(SpecError, match=message):
         spec_for(tmp_path / "nowhere", **{"reader": "folder", **fields})
 
 
 def test_options_that_find_nothing_are_refused(classes: Path):
     with pytest.raises(
-        DataError, match=r"pattern 'q\(\.\)' must find the clip .* none of 4, such as 'happy/s1_a_1\.png'"
+        DataError,
+        match=r"pattern 'q\(\.\)' must find the clip .* none of 4, such as 'happy/s1_a_1\.png'",
     ):
         read(classes, "folder", clip_pattern="q(.)")
-    with pytest.raises(DataError, match="--map names joyful, which is not there; found: happy, sad"):
+    with pytest.raises(
+        DataError, match="--map names joyful, which is not there; found: happy, sad"
+    ):
         read(classes, "folder", map={"joyful": "happiness"})
-    with pytest.raises(DataError, match=r"subject_column names a column of metadata\.csv, and the folder has no such"):
+    with pytest.raises(
+        DataError,
+        match=r"subject_column names a column of metadata\.csv, and the folder has no such",
+    ):
         read(classes, "folder", subject_column="who")
-    assert found(classes, "folder", subject_pattern="(s[12])")["no subject"].where == "sad/deep/s3_c_10.png"
+    assert (
+        found(classes, "folder", subject_pattern="(s[12])")["no subject"].where
+        == "sad/deep/s3_c_10.png"
+    )
     mixed = found(classes, "folder", clip_pattern="(s[0-9])")["clip of several classes"]
     assert mixed.where == "s1"
 
@@ -563,7 +712,8 @@ def test_unreadable_images_stop_the_work_unless_they_may_be_skipped(classes: Pat
     bad.write_bytes(bad.read_bytes()[:100])
     (classes / "sad/empty_1.png").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"happy/s2_a_2\.png must be an image .* There are 2 such images of 5.*--skip-unread"
+        DataError,
+        match=r"happy/s2_a_2\.png must be an image .* There are 2 such images of 5.*--skip-unread",
     ):
         ingest.run("folder", classes, store)
     assert store.names() == []
@@ -608,7 +758,9 @@ def test_each_change_changes_the_fingerprint(tree: Path, change: str):
 
 
 def test_faces_are_equal_whatever_the_number_of_workers(tree: Path, tmp_path: Path):
-    made = [ingest.run("casme2", tree, Store(tmp_path / str(n)), workers=n, size=8) for n in (1, 2, 7)]
+    made = [
+        ingest.run("casme2", tree, Store(tmp_path / str(n)), workers=n, size=8) for n in (1, 2, 7)
+    ]
     assert len({run.name for run in made}) == len({run.content for run in made}) == 1
     with pytest.raises(UsageError, match="workers must be 1 or more, not 0"):
         ingest.run("casme2", tree, Store(tmp_path / "0"), workers=0)
@@ -636,12 +788,21 @@ def test_a_folder_without_a_given_name_lends_its_own(classes: Path, store: Store
 
 
 def test_the_digest_is_a_golden_value():
-    assert IngestSpec(reader="folder", dataset="wild", fingerprint="0" * 64).name == "ingest-70be087a5f6a"
+    assert (
+        IngestSpec(reader="folder", dataset="wild", fingerprint="0" * 64).name
+        == "ingest-70be087a5f6a"
+    )
 
 
 @pytest.mark.parametrize(
     "label, emotion",
-    [(" Happy ", "happiness"), ("angry", "anger"), ("SAD", "sadness"), ("surprised", "surprise"), ("Other", "others")]
+    [
+        (" Happy ", "happiness"),
+        ("angry", "anger"),
+        ("SAD", "sadness"),
+        ("surprised", "surprise"),
+        ("Other", "others"),
+    ]
     + [(name, name) for name in EMOTIONS]
     + [("neutrality", "neutral"), ("dog", None), ("", None)],
 )
@@ -667,9 +828,18 @@ DAMAGES: list[Damage] = [
 ]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 10), st.sampled_from(range(len(DAMAGES))), st.integers(0, 700)), max_size=5))
-def test_a_damaged_tree_gives_faces_or_one_message(tree: Path, tmp_path: Path, damages: list[tuple[int, int, int]]):
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10), st.sampled_from(range(len(DAMAGES))), st.integers(0, 700)),
+        max_size=5,
+    )
+)
+def test_a_damaged_tree_gives_faces_or_one_message(
+    tree: Path, tmp_path: Path, damages: list[tuple[int, int, int]]
+):
     copy = tmp_path / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(tree, copy)
@@ -685,4 +855,7 @@ def test_a_damaged_tree_gives_faces_or_one_message(tree: Path, tmp_path: Path, d
     else:
         labels = {"set:sub01": "happiness", "set:sub02": "others"}
         assert 0 < len(faces) <= 10
-        assert all(labels[s] == e for s, e in zip(faces.index["subject"], faces.index["emotion"], strict=True))
+        assert all(
+            labels[s] == e
+            for s, e in zip(faces.index["subject"], faces.index["emotion"], strict=True)
+        )

@@ -58,7 +58,9 @@ def test_contrast_is_evened_out_as_scikit_image_does_it(seed: int):
     picture = ((smooth((64, 64), seed) - low) * (255.0 / (high - low))).round().astype(np.uint8)
     theirs = equalize_adapthist(picture, kernel_size=16, clip_limit=2 / 256, nbins=256) * 255
     ours = clahe(picture)  # scikit-image stretches first, and cuts and pads a little otherwise
-    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.96 and np.abs(ours - theirs).mean() < 15
+    assert (
+        np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.96 and np.abs(ours - theirs).mean() < 15
+    )
 
 
 def test_contrast_is_lifted_where_it_is_low_and_not_beyond_the_limit():

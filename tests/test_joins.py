@@ -1,4 +1,6 @@
-"""Joins: people stay apart, classes are what all understand, and what must not be put together is refused."""
+"""Joins: people stay apart, classes are what all understand, and what must not be put together is
+refused.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -17,7 +19,9 @@ from mien.store import Run, Store
 
 
 def some(name: str, emotions: list[str], seed: int = 0) -> Faces:
-    images = np.random.default_rng([seed, *name.encode()]).integers(0, 256, (len(emotions), 1, 8, 8), dtype=np.uint8)
+    images = np.random.default_rng([seed, *name.encode()]).integers(
+        0, 256, (len(emotions), 1, 8, 8), dtype=np.uint8
+    )
     numbers = range(len(emotions))
     index = make_index(
         images,
@@ -40,7 +44,10 @@ def keep(faces: Faces, store: Store, alias: str) -> Run:
 
 
 def test_common_classes_are_those_of_all_sets_and_union_those_of_any():
-    one, other = some("a", ["fear", "anger", "happiness"]), some("b", ["happiness", "fear", "contempt", "fear"])
+    one, other = (
+        some("a", ["fear", "anger", "happiness"]),
+        some("b", ["happiness", "fear", "contempt", "fear"]),
+    )
     common = join([one, other], "common")
     assert list(common.index["emotion"]) == ["fear", "happiness", "happiness", "fear", "fear"]
     assert len(join([one, other], "union")) == 7
@@ -50,8 +57,12 @@ def test_common_classes_are_those_of_all_sets_and_union_those_of_any():
 
 
 def test_megc_2019_folds_each_dataset_its_own_way():
-    casme2 = some("c2", ["disgust", "repression", "fear", "sadness", "others", "happiness", "surprise"])
-    samm = some("sa", ["anger", "contempt", "disgust", "fear", "sadness", "others", "happiness", "surprise"])
+    casme2 = some(
+        "c2", ["disgust", "repression", "fear", "sadness", "others", "happiness", "surprise"]
+    )
+    samm = some(
+        "sa", ["anger", "contempt", "disgust", "fear", "sadness", "others", "happiness", "surprise"]
+    )
     smic = some("sm", ["negative", "positive", "surprise"])
     joined = join([casme2, samm, smic], "megc2019", {"c2": "casme2", "sa": "samm", "sm": "smic"})
     counts = Counter(zip(joined.index["dataset"], joined.index["emotion"], strict=True))
@@ -82,7 +93,9 @@ def test_two_datasets_of_one_name_are_refused_and_parts_of_one_are_not(tmp_path:
     store = Store(tmp_path / "store")
     keep(some("a", ["fear", "anger", "fear"]), store, "one")
     keep(some("a", ["fear", "anger"], seed=1), store, "other")
-    with pytest.raises(DataError, match="two different ones are called 'a': the person a:1 would be somebody else"):
+    with pytest.raises(
+        DataError, match="two different ones are called 'a': the person a:1 would be somebody else"
+    ):
         run(JoinSpec(faces=("one", "other")), store)
     sides = [
         splits.run(splits.SplitSpec(faces="one", by="clip", folds=3, number=0, side=side), store)
@@ -106,15 +119,21 @@ def test_one_folder_under_two_names_is_refused(tmp_path: Path):
         run(JoinSpec(faces=("a", "b")), store)
 
 
-def test_a_join_to_the_three_classes_names_only_what_it_leaves_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_join_to_the_three_classes_names_only_what_it_leaves_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     store = Store(tmp_path / "store")
     keep(some("a", ["fear", "others", "happiness"]), store, "one")
     keep(some("b", ["anger", "others", "surprise"]), store, "other")
     run(JoinSpec(faces=("one", "other"), classes="megc2019"), store)
-    assert capfd.readouterr().err == "2 images are left out, of classes that are not kept: others 2\n"
+    assert (
+        capfd.readouterr().err == "2 images are left out, of classes that are not kept: others 2\n"
+    )
 
 
-def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     store = Store(tmp_path / "store")
     keep(some("a", ["fear", "anger", "happiness"]), store, "one")
     keep(some("b", ["fear", "fear", "contempt"]), store, "other")
@@ -126,9 +145,12 @@ def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(tmp_path: Pa
         "3 images are left out, of classes that are not kept: anger 1, contempt 1, happiness 1"
         in capfd.readouterr().err
     )
-    twin = Faces(np.repeat(some("a", ["fear"]).images, 2, axis=0), some("t", ["fear", "anger"]).index)
     twin = Faces(
-        twin.images, make_index(twin.images, **{n: list(twin.index[n]) for n in ("key", "dataset", "emotion")})
+        np.repeat(some("a", ["fear"]).images, 2, axis=0), some("t", ["fear", "anger"]).index
+    )
+    twin = Faces(
+        twin.images,
+        make_index(twin.images, **{n: list(twin.index[n]) for n in ("key", "dataset", "emotion")}),
     )
     keep(twin, store, "twins")
     run(JoinSpec(faces=("one", "twins"), classes="union"), store)
@@ -139,8 +161,16 @@ def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(tmp_path: Pa
 
 
 def test_by_dataset_one_is_left_out_at_a_time_in_the_order_of_names():
-    whole = join([some("b", ["fear", "anger"] * 3), some("a", ["fear", "anger"] * 2), some("c", ["anger", "fear"])])
-    tested = [set(whole.index["dataset"][splits.split(whole, "dataset", 3, k, 0).test]) for k in range(3)]
+    whole = join(
+        [
+            some("b", ["fear", "anger"] * 3),
+            some("a", ["fear", "anger"] * 2),
+            some("c", ["anger", "fear"]),
+        ]
+    )
+    tested = [
+        set(whole.index["dataset"][splits.split(whole, "dataset", 3, k, 0).test]) for k in range(3)
+    ]
     assert tested == [{"a"}, {"b"}, {"c"}]
     two = splits.split(whole, "dataset", 2, 0, 0)
     assert not set(whole.index["dataset"][two.test]) & set(whole.index["dataset"][two.train])
@@ -163,7 +193,9 @@ def test_a_test_on_a_dataset_that_was_seen_is_a_leak_by_generators_too():
         splits.require_unseen(Faces(one.images, made, seen), other, "dataset")
     splits.require_unseen(Faces(one.images, made, seen), one, "dataset")
     with pytest.raises(LeakageError, match="datasets must be known"):
-        splits.require_unseen(Faces(one.images, made, seen.drop(columns="dataset")), other, "dataset")
+        splits.require_unseen(
+            Faces(one.images, made, seen.drop(columns="dataset")), other, "dataset"
+        )
 
 
 def test_a_join_is_preprocessed_as_any_set_is(tmp_path: Path):

@@ -1,4 +1,6 @@
-"""Labels: judges agree with true labels and not with shuffled ones; sources are counted; nuisance is told apart."""
+"""Labels: judges agree with true labels and not with shuffled ones; sources are counted; nuisance
+is told apart.
+"""
 
 import math
 
@@ -32,9 +34,13 @@ def sides(everyone: Faces) -> tuple[Faces, Faces]:
 
 
 def generated(train: Faces, number: int = 300, shuffled: bool = False) -> Faces:
-    """A copycat's database: training images with noise, their labels dealt out anew if so wanted."""
+    """A copycat's database: training images with noise, their labels dealt out anew if so
+    wanted.
+    """
     rows = rng("made").integers(0, len(train), number)
-    images = np.clip(train.images[rows] + rng("noise").normal(0, 6, (number, 1, 48, 48)), 0, 255).astype(np.uint8)
+    images = np.clip(
+        train.images[rows] + rng("noise").normal(0, 6, (number, 1, 48, 48)), 0, 255
+    ).astype(np.uint8)
     emotions = train.index["emotion"].to_numpy()[rows]
     index = make_index(
         images,
@@ -51,7 +57,9 @@ def true(sides: tuple[Faces, Faces]) -> Labels:
 
 
 def one(found: Labels, metric: str, part: str = "") -> Record:
-    return next(each for each in found.records if (each.metric, each.part) == (f"labels.{metric}", part))
+    return next(
+        each for each in found.records if (each.metric, each.part) == (f"labels.{metric}", part)
+    )
 
 
 def test_judges_agree_with_true_labels_about_as_they_do_on_unseen_people(true: Labels):
@@ -72,7 +80,9 @@ def test_shuffled_labels_drop_agreement_to_chance(sides: tuple[Faces, Faces], tr
         assert agreement.low is not None and agreement.high is not None
         assert agreement.low <= 1 / CLASSES + 0.06 and abs(agreement.value - 1 / CLASSES) < 0.1
     assert one(found, "suspects").value > 0.4 and one(true, "suspects").value < 0.1
-    assert one(found, "ceiling") == one(true, "ceiling")  # what the judges can do has nothing to do with it
+    assert one(found, "ceiling") == one(
+        true, "ceiling"
+    )  # what the judges can do has nothing to do with it
 
 
 def test_wrong_labels_are_the_first_suspects(sides: tuple[Faces, Faces]):
@@ -80,13 +90,19 @@ def test_wrong_labels_are_the_first_suspects(sides: tuple[Faces, Faces]):
     emotions = made.index["emotion"].to_numpy().copy()
     wrong = rng("wrong").choice(300, 20, replace=False)
     emotions[wrong] = [
-        {"happiness": "sadness", "surprise": "disgust"}.get(name, "happiness") for name in emotions[wrong]
+        {"happiness": "sadness", "surprise": "disgust"}.get(name, "happiness")
+        for name in emotions[wrong]
     ]
     rows = labels(
-        Faces(made.images, made.index.assign(emotion=emotions).astype(made.index.dtypes), made.seen), *sides
+        Faces(
+            made.images, made.index.assign(emotion=emotions).astype(made.index.dtypes), made.seen
+        ),
+        *sides,
     ).rows
     ranks = rows.loc[wrong, "rank"]
-    assert (ranks <= 60).mean() > 0.8 and rows.loc[wrong, "suspect"].mean() > 0.5 > rows.drop(wrong)["suspect"].mean()
+    assert (ranks <= 60).mean() > 0.8 and rows.loc[wrong, "suspect"].mean() > 0.5 > rows.drop(
+        wrong
+    )["suspect"].mean()
     assert sorted(rows["rank"]) == list(range(1, 301))
     assert rows.sort_values("rank")["margin"].is_monotonic_increasing
 
@@ -98,13 +114,18 @@ def test_a_set_judges_itself_by_people_that_were_not_shown(everyone: Faces):
     for fold in range(5):
         subjects = everyone.index["subject"].to_numpy()
         assert set(subjects[panel.fold == fold]).isdisjoint(subjects[panel.fold != fold])
-    assert not np.isnan(unseen(panel, everyone)).any() and np.allclose(unseen(panel, everyone).sum(axis=1), 1)
+    assert not np.isnan(unseen(panel, everyone)).any() and np.allclose(
+        unseen(panel, everyone).sum(axis=1), 1
+    )
 
 
 def test_people_whom_the_generator_saw_are_no_judges(sides: tuple[Faces, Faces]):
     train, test = sides
     found = labels(generated(train, 60), train, train)
-    assert [finding.kind for finding in found.findings][:2] == ["people seen", "no judges from people never seen"]
+    assert [finding.kind for finding in found.findings][:2] == [
+        "people seen",
+        "no judges from people never seen",
+    ]
     assert not [each for each in found.records if each.metric == "labels.agreement"]
     assert one(found, "agreement.seen_people").value > 0.8
     assert one(labels(generated(train, 60), train, test), "agreement").value > 0.5
@@ -118,8 +139,12 @@ def test_a_class_that_too_few_people_show_is_not_judged(sides: tuple[Faces, Face
         "too few real people show disgust, so their labels were not judged"
     ]
     rows = found.rows[found.rows["emotion"] == "disgust"]
-    assert (rows["rank"] == 0).all() and rows["probability"].isna().all() and not rows["suspect"].any()
-    with pytest.raises(DataError, match="judges need two classes or more that two subjects or more show"):
+    assert (
+        (rows["rank"] == 0).all() and rows["probability"].isna().all() and not rows["suspect"].any()
+    )
+    with pytest.raises(
+        DataError, match="judges need two classes or more that two subjects or more show"
+    ):
         judges(train.select((train.index["emotion"] == "sadness").to_numpy()))
 
 
@@ -128,7 +153,9 @@ def test_sources_behind_a_class_are_counted(sides: tuple[Faces, Faces], true: La
     real = train.index[train.index["emotion"] == "surprise"]
     assert one(true, "clips", "surprise").value == pytest.approx(real["clip"].nunique())
     shares = real["subject"].value_counts() / len(real)
-    assert one(true, "subjects", "surprise").value == pytest.approx(math.exp(-(shares * np.log(shares)).sum()))
+    assert one(true, "subjects", "surprise").value == pytest.approx(
+        math.exp(-(shares * np.log(shares)).sum())
+    )
     made = generated(train).index["emotion"]
     assert one(true, "amplification", "surprise").value == (made == "surprise").sum() / len(real)
     assert effective([5, 5, 5]) == pytest.approx(3) and effective([7]) == 1 and effective([]) == 0
@@ -146,7 +173,9 @@ def test_gradients_do_not_see_size_or_colour(everyone: Faces):
 
 
 def nuisances(faces: Faces) -> dict[str, Record]:
-    return {each.metric.removeprefix("nuisance."): each for each in nuisance(faces) if not each.part}
+    return {
+        each.metric.removeprefix("nuisance."): each for each in nuisance(faces) if not each.part
+    }
 
 
 def shaded(faces: Faces, emotion: str, change: str) -> Faces:
@@ -190,14 +219,18 @@ def test_noise_tells_nothing():
 def test_measures_have_known_answers():
     flat = np.full((1, 1, 24, 24), 51, np.uint8)
     found = measures(flat)
-    assert found["brightness"] == pytest.approx(0.2) and found["contrast"] == pytest.approx(0, abs=1e-6)
+    assert found["brightness"] == pytest.approx(0.2) and found["contrast"] == pytest.approx(
+        0, abs=1e-6
+    )
     assert found["border"].shape == (1, 16) and np.allclose(found["border"], 0.2)
     sharp = flat.copy()
     sharp[..., ::2] = 255
     assert measures(sharp)["sharpness"] > found["sharpness"]
     top = flat.copy()
     top[:, :, :2] = 255
-    assert np.allclose(measures(top)["border"][0, :4], 1) and np.allclose(measures(top)["border"][0, 4:8], 0.2)
+    assert np.allclose(measures(top)["border"][0, :4], 1) and np.allclose(
+        measures(top)["border"][0, 4:8], 0.2
+    )
 
 
 def test_nuisance_needs_classes_and_people(everyone: Faces):
@@ -213,4 +246,6 @@ def test_the_order_of_rows_plays_no_part(everyone: Faces):
     mixed = everyone.select(rng("mixed").permutation(len(everyone)))
     assert nuisance(mixed) == nuisance(everyone)
     rows = suspects(mixed).sort_values("key", ignore_index=True)
-    pd.testing.assert_series_equal(rows["suspect"], suspects(everyone).sort_values("key", ignore_index=True)["suspect"])
+    pd.testing.assert_series_equal(
+        rows["suspect"], suspects(everyone).sort_values("key", ignore_index=True)["suspect"]
+    )

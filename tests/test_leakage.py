@@ -1,4 +1,6 @@
-"""Leakage: what a test set shares with training is found, named and counted, and nobody is accused without cause."""
+"""Leakage: what a test set shares with training is found, named and counted, and nobody is accused
+without cause.
+"""
 
 from typing import Any
 
@@ -42,7 +44,9 @@ def changed(faces: Faces, images: np.ndarray, **columns: Any) -> Faces:
     """The same rows with other pixels, as an index would hold them."""
     import hashlib
 
-    content = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
+    content = [
+        hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images
+    ]
     index = faces.index.assign(sha256=content, **columns).astype(faces.index.dtypes)
     return Faces(np.ascontiguousarray(images), index)
 
@@ -71,14 +75,23 @@ CHANGES = {
     "moved": lambda images: moved(images, 1, -1),
     "noisy": lambda images: images + rng("noise").normal(0, 8, images.shape),
     "brighter": lambda images: images * 1.2 + 10,
-    "mirrored, moved and noisy": lambda images: moved(images, 0, 1)[..., ::-1] + rng("n").normal(0, 5, images.shape),
+    "mirrored, moved and noisy": lambda images: (
+        moved(images, 0, 1)[..., ::-1] + rng("n").normal(0, 5, images.shape)
+    ),
 }
 
 
 def test_people_kept_apart_are_not_said_to_leak(sides: tuple[Faces, Faces]):
     found = leakage(*sides)
-    assert found.affected == 0 and found.findings == () and not len(found.pairs) and not len(found.people)
-    assert found.value("affected") == 0 and found.value("nearest") == found.value("nearest_unaffected")
+    assert (
+        found.affected == 0
+        and found.findings == ()
+        and not len(found.pairs)
+        and not len(found.people)
+    )
+    assert found.value("affected") == 0 and found.value("nearest") == found.value(
+        "nearest_unaffected"
+    )
 
 
 def test_one_subject_on_both_sides_is_named(everyone: Faces, sides: tuple[Faces, Faces]):
@@ -88,23 +101,32 @@ def test_one_subject_on_both_sides_is_named(everyone: Faces, sides: tuple[Faces,
     more = concat([test, train.select(leaked)])
     found = leakage(train.select(rest), more)
     assert found.value("subjects") == 6 / 42 and found.affected == 6
-    assert [finding.where for finding in found.findings if finding.kind == "shared subjects"] == ["drawn:s03"]
+    assert [finding.where for finding in found.findings if finding.kind == "shared subjects"] == [
+        "drawn:s03"
+    ]
     assert set(found.rows["key"][found.rows["affected"]]) == set(train.index["key"].iloc[leaked])
     expected = overlap(train.select(rest), more)
-    assert found.value("subjects") == expected["subjects_share"] and found.value("clips") == expected["clips_share"]
+    assert (
+        found.value("subjects") == expected["subjects_share"]
+        and found.value("clips") == expected["clips_share"]
+    )
 
 
 def test_a_random_split_of_frames_leaks_everything_and_remembering_is_right(everyone: Faces):
     part = split(everyone, "frame", 4, 0, 0)
     train, test = everyone.select(part.train), everyone.select(part.test)
     found = leakage(train, test)
-    assert found.value("subjects") == 1 and found.value("affected") == 1 and found.value("frames") == 0
+    assert (
+        found.value("subjects") == 1 and found.value("affected") == 1 and found.value("frames") == 0
+    )
     assert found.value("clips") > 0.5 and found.value("near") > 0.5 and found.value("nearest") > 0.8
     assert np.isnan(found.value("nearest_unaffected"))
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_copies_of_training_images_are_found_however_they_were_changed(sides: tuple[Faces, Faces], change: str):
+def test_copies_of_training_images_are_found_however_they_were_changed(
+    sides: tuple[Faces, Faces], change: str
+):
     train, test = sides
     images = np.clip(CHANGES[change](train.images[:5].astype(float)), 0, 255).astype(np.uint8)
     more = planted(train, test, images)
@@ -121,19 +143,27 @@ def test_copies_are_counted_and_taken_out_of_what_remembering_scores(sides: tupl
     train, test = sides
     found = leakage(train, planted(train, test, np.asarray(train.images[:5])))
     assert found.value("exact") == 5 / 41 and found.affected == 5
-    clean = predict("nearest", train, test, train.classes).argmax(axis=1) == test.labels(train.classes)
+    clean = predict("nearest", train, test, train.classes).argmax(axis=1) == test.labels(
+        train.classes
+    )
     assert found.value("nearest_unaffected") == pytest.approx(clean.mean())
     assert found.value("nearest") == pytest.approx((clean.sum() + 5) / 41)
     assert found.value("nearest_gap") == pytest.approx(found.value("nearest") - clean.mean())
     interval = next(one for one in found.records if one.metric == "leakage.nearest")
-    assert interval.low is not None and interval.high is not None and interval.low <= interval.value <= interval.high
+    assert (
+        interval.low is not None
+        and interval.high is not None
+        and interval.low <= interval.value <= interval.high
+    )
 
 
 def test_one_picture_with_two_labels_is_told(sides: tuple[Faces, Faces]):
     train, test = sides
     more = planted(train, test, np.asarray(train.images[:5]))
     index = more.index.copy()
-    index.loc[len(test), "emotion"] = next(name for name in train.classes if name != index["emotion"].iloc[len(test)])
+    index.loc[len(test), "emotion"] = next(
+        name for name in train.classes if name != index["emotion"].iloc[len(test)]
+    )
     found = leakage(train, Faces(more.images, index))
     assert [one.what for one in found.findings if one.kind == "one picture, two labels"] == [
         "1 test image has another label in training"
@@ -150,9 +180,14 @@ def test_a_person_whose_name_was_split_in_two_is_found(everyone: Faces, who: int
     table = doubles(faces).pairs
     assert table[["a", "b"]].to_numpy().tolist() == [["drawn:other", name]]
     found = leakage(faces.select(~renamed), faces.select(renamed))
-    assert found.value("two_names") == 1 and found.value("renamed") == 1 and found.value("subjects") == 0
+    assert (
+        found.value("two_names") == 1
+        and found.value("renamed") == 1
+        and found.value("subjects") == 0
+    )
     assert any(
-        one.kind == "two names" and f"drawn:other (test) = {name} (train)" in one.where for one in found.findings
+        one.kind == "two names" and f"drawn:other (test) = {name} (train)" in one.where
+        for one in found.findings
     )
 
 
@@ -206,7 +241,9 @@ def test_equal_names_in_two_datasets_are_doubted(sides: tuple[Faces, Faces]):
     names = test.index["subject"].str.replace("drawn:s00", "copy:s01")
     found = leakage(train, Faces(test.images, test.index.assign(subject=names.astype("str"))))
     told = [one for one in found.findings if one.kind == "equal names"]
-    assert [one.where for one in told] == ["drawn:s01 = copy:s01"] and "--one-dataset" in told[0].what
+    assert [one.where for one in told] == ["drawn:s01 = copy:s01"] and "--one-dataset" in told[
+        0
+    ].what
 
 
 def test_unknown_people_are_said(sides: tuple[Faces, Faces]):
@@ -219,7 +256,9 @@ def test_unknown_people_are_said(sides: tuple[Faces, Faces]):
 def test_the_order_of_rows_and_the_size_of_one_side_change_nothing_much(sides: tuple[Faces, Faces]):
     train, test = sides
     more = planted(train, test, np.asarray(train.images[:5])[..., ::-1])
-    mixed = leakage(train.select(rng("a").permutation(len(train))), more.select(rng("b").permutation(len(more))))
+    mixed = leakage(
+        train.select(rng("a").permutation(len(train))), more.select(rng("b").permutation(len(more)))
+    )
     straight = leakage(train, more)
     assert mixed.records == straight.records
     pd.testing.assert_frame_equal(mixed.pairs, straight.pairs)

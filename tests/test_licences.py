@@ -11,7 +11,11 @@ from mien.licences import CONDITIONS, KNOWN, Terms
 def test_a_known_set_keeps_its_owners_terms_whatever_is_said_at_ingest():
     said = licences.terms("casme2", "mine", "CC0 1.0", "CC0 1.0")
     assert (said.name, said.originals, said.derived) == ("CASME II", "no", "unknown")
-    assert said == licences.terms("folder", "CASME-II", "CC0", "CC0") == licences.terms("folder", "casme2", None, "x")
+    assert (
+        said
+        == licences.terms("folder", "CASME-II", "CC0", "CC0")
+        == licences.terms("folder", "casme2", None, "x")
+    )
 
 
 def test_drawn_faces_in_the_layout_of_a_known_set_are_free():
@@ -40,8 +44,14 @@ def test_no_known_set_is_said_to_be_free(name: str):
 
 
 def test_every_reader_of_a_restricted_set_is_known():
-    restricted = [name for name, module in READERS.items() if "no redistribution" in module.READER.licence]
-    assert restricted and [name for name in restricted if licences.terms(name, "", None, "").originals != "no"] == []
+    restricted = [
+        name for name, module in READERS.items() if "no redistribution" in module.READER.licence
+    ]
+    assert (
+        restricted
+        and [name for name in restricted if licences.terms(name, "", None, "").originals != "no"]
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,6 +89,9 @@ def test_a_licence_that_asks_for_less_is_looser():
 def test_of_what_was_known_then_and_is_known_now_the_stricter_holds():
     now = Terms("x", "yes", "yes", ("by",))
     kept = licences.recorded("folder", "rafdb", None, "x")
-    assert licences.stricter(now, kept).derived == "no" and licences.stricter(now, kept).originals == "no"
+    assert (
+        licences.stricter(now, kept).derived == "no"
+        and licences.stricter(now, kept).originals == "no"
+    )
     assert set(licences.stricter(now, kept).conditions) == {"by", "nc", "research", "agreement"}
     assert licences.stricter(now, None) == licences.stricter(now, {"derived": "no"}) == now

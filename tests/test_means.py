@@ -1,4 +1,6 @@
-"""With what a training is done changes no result but in the order of sums: memory, and how a batch is cut."""
+"""With what a training is done changes no result but in the order of sums: memory, and how a batch
+is cut.
+"""
 
 import subprocess
 import sys
@@ -28,7 +30,9 @@ def work_of(**fields) -> diffusion.Training:
 
 
 def added(parts: list[torch.Tensor], cuts: list[int]) -> torch.Tensor:
-    """The sum of pieces that several holders add up, each those between two cuts, and one finishes."""
+    """The sum of pieces that several holders add up, each those between two cuts, and one
+    finishes.
+    """
     nodes: list[sums.Node] = []
     for first, last in zip([0, *cuts], [*cuts, len(parts)], strict=True):
         held: list[sums.Node] = []
@@ -62,7 +66,9 @@ def test_pieces_of_any_size_give_the_same_weights_but_for_the_order_of_sums():
                 work.step(step, pool)
         ends.append(work.network.state_dict())
     for other in ends[1:]:
-        assert all(torch.allclose(ends[0][name], tensor, atol=1e-5) for name, tensor in other.items())
+        assert all(
+            torch.allclose(ends[0][name], tensor, atol=1e-5) for name, tensor in other.items()
+        )
 
 
 def test_dropout_is_of_the_image_and_not_of_the_piece():
@@ -84,7 +90,9 @@ def test_a_resumed_training_keeps_the_size_of_its_pieces(tmp_path: Path, monkeyp
     assert state["piece"] == 3
     for path in tmp_path.glob(f"checkpoint-{state['step']:09d}.*"):
         path.unlink()
-    assert same(whole.network, fitted(toy(), spec, tmp_path).network)  # one more step, with all the memory there is
+    assert same(
+        whole.network, fitted(toy(), spec, tmp_path).network
+    )  # one more step, with all the memory there is
 
 
 # Memory
@@ -125,15 +133,23 @@ def test_a_training_stays_within_the_memory_that_it_is_given(tmp_path: Path):
 
 
 def test_too_little_memory_is_named_with_what_it_takes():
-    with pytest.raises(UsageError, match=r"--memory must be .* or more for this training.* given: 1 MB"):
+    with pytest.raises(
+        UsageError, match=r"--memory must be .* or more for this training.* given: 1 MB"
+    ):
         memory.fitting(work_of(), 10**6, 1)
 
 
 def test_sizes_of_memory_are_read():
-    assert bytes_of("6GB") == 6 * 10**9 and bytes_of(" 1.5 gib ") == 3 * 2**29 and bytes_of("800MB") == 8 * 10**8
+    assert (
+        bytes_of("6GB") == 6 * 10**9
+        and bytes_of(" 1.5 gib ") == 3 * 2**29
+        and bytes_of("800MB") == 8 * 10**8
+    )
 
 
-@pytest.mark.parametrize("text", ["6", "foo", "", "GB", "-6GB", "0GB", "6 TBs", "6GB extra", "1e3MB", "naNGB"])
+@pytest.mark.parametrize(
+    "text", ["6", "foo", "", "GB", "-6GB", "0GB", "6 TBs", "6GB extra", "1e3MB", "naNGB"]
+)
 def test_what_is_no_size_of_memory_is_refused(text: str):
     with pytest.raises(UsageError, match="must be a size with its unit"):
         bytes_of(text)
@@ -152,7 +168,10 @@ def test_memory_is_no_part_of_what_names_a_training(place: Path):
     assert "8 of 8 images at a time, to stay within 8.00 GB" in text
     assert "training in float32: this device (cpu) is not fast at bf16" in text
     store = Store(place / "store")
-    assert store.resolve("one") in inside(place, *train) and store.run("one").spec["precision"] == "float32"
+    assert (
+        store.resolve("one") in inside(place, *train)
+        and store.run("one").spec["precision"] == "float32"
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,17 +181,25 @@ def test_memory_is_no_part_of_what_names_a_training(place: Path):
         (["--memory", "6MB", "--preset", "smoke"], "or more for this training"),
     ],
 )
-def test_memory_that_cannot_be_met_is_an_error_of_the_command(place: Path, given: list[str], message: str):
+def test_memory_that_cannot_be_met_is_an_error_of_the_command(
+    place: Path, given: list[str], message: str
+):
     assert message in inside(place, "train", "toy", *given, code=2)
 
 
 def test_memory_stands_with_what_learns_in_steps(tmp_path: Path):
     with pytest.raises(UsageError, match="learns in steps"):
-        generators.fit(toy(), generators.preset("copycat", "f"), tmp_path, means=Means(memory=10**9))
+        generators.fit(
+            toy(), generators.preset("copycat", "f"), tmp_path, means=Means(memory=10**9)
+        )
 
 
 def test_plenty_of_memory_changes_no_bit(tmp_path: Path):
     spec = spec_of("edm")
     (tmp_path / "other").mkdir()
-    plenty = generators.fit(toy(), spec, tmp_path / "other", device="cpu", means=Means(memory=10**11))
-    assert isinstance(plenty, diffusion.Diffusion) and same(fitted(toy(), spec, tmp_path).network, plenty.network)
+    plenty = generators.fit(
+        toy(), spec, tmp_path / "other", device="cpu", means=Means(memory=10**11)
+    )
+    assert isinstance(plenty, diffusion.Diffusion) and same(
+        fitted(toy(), spec, tmp_path).network, plenty.network
+    )

@@ -1,4 +1,6 @@
-"""Memorisation: planted copies are found and named, clean faces are not, and searches are held against brute force."""
+"""Memorisation: planted copies are found and named, clean faces are not, and searches are held
+against brute force.
+"""
 
 import sys
 from pathlib import Path
@@ -66,31 +68,47 @@ def strangers(clean: Faces) -> Faces:
 
 
 def record(found: Memorisation, name: str, part: str = "") -> Record:
-    (one,) = [one for one in found.records if one.metric == f"memorisation.{name}" and one.part == part]
+    (one,) = [
+        one for one in found.records if one.metric == f"memorisation.{name}" and one.part == part
+    ]
     return one
 
 
 # Ground truth
 
 
-def test_forty_copies_of_four_kinds_are_found_and_little_else(found: Memorisation, mixed: tuple[Faces, np.ndarray]):
+def test_forty_copies_of_four_kinds_are_found_and_little_else(
+    found: Memorisation, mixed: tuple[Faces, np.ndarray]
+):
     copied = np.zeros(len(mixed[0]), dtype=bool)
     copied[mixed[1]] = True
     extreme = found.rows["extreme"].to_numpy()
     assert extreme[copied].sum() >= 38 and extreme[~copied].sum() <= 2
     assert found.rows["alarm"].to_numpy()[copied].sum() >= 38
     told = fired(found.records)
-    assert told["copied.pixels"] and told["extreme.pixels"] and told["authentic_gap.pixels"] and told["exact"]
+    assert (
+        told["copied.pixels"]
+        and told["extreme.pixels"]
+        and told["authentic_gap.pixels"]
+        and told["exact"]
+    )
 
 
-def test_each_copy_is_traced_to_its_original(found: Memorisation, train: Faces, mixed: tuple[Faces, np.ndarray]):
+def test_each_copy_is_traced_to_its_original(
+    found: Memorisation, train: Faces, mixed: tuple[Faces, np.ndarray]
+):
     images, places = mixed
-    key = {image.tobytes(): name for image, name in zip(train.images, train.index["key"], strict=True)}
+    key = {
+        image.tobytes(): name for image, name in zip(train.images, train.index["key"], strict=True)
+    }
     rows = found.rows.iloc[places].reset_index(drop=True)
     exact = [key[image.tobytes()] for image in images.images[places[0::4]]]
     assert rows["nearest"][0::4].tolist() == exact
     assert record(found, "exact").value == len(exact) / len(images) == found.rows["exact"].mean()
-    mirrored = [key[np.ascontiguousarray(image[:, :, ::-1]).tobytes()] for image in images.images[places[3::4]]]
+    mirrored = [
+        key[np.ascontiguousarray(image[:, :, ::-1]).tobytes()]
+        for image in images.images[places[3::4]]
+    ]
     assert rows["nearest"][3::4].tolist() == mirrored and rows["mirrored"][3::4].all()
 
 
@@ -113,15 +131,33 @@ def test_what_the_copycat_makes_is_alarmed_nearly_all_of_it(train: Faces, test: 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_generator_trained_on_fifty_images_for_far_too_long_hands_them_out_again(tmp_path: Path):
-    learnt, others = (halved(people(seed, range(count), clips=2, frames=5)) for seed, count in ((0, 5), (1, 10)))
-    net = {"width": 32, "multipliers": (1, 2), "blocks": 1, "patch": 2, "attention": (), "dropout": 0.0}
-    how = {"images_seen": 32_000, "batch": 16, "learning_rate": 4e-3, "mirror": False, "label_drop": 0.0, "early": 0.0}
+    learnt, others = (
+        halved(people(seed, range(count), clips=2, frames=5)) for seed, count in ((0, 5), (1, 10))
+    )
+    net = {
+        "width": 32,
+        "multipliers": (1, 2),
+        "blocks": 1,
+        "patch": 2,
+        "attention": (),
+        "dropout": 0.0,
+    }
+    how = {
+        "images_seen": 32_000,
+        "batch": 16,
+        "learning_rate": 4e-3,
+        "mirror": False,
+        "label_drop": 0.0,
+        "early": 0.0,
+    }
     spec = TrainSpec.model_validate({"faces": "drawn", "kind": "edm", "net": net, **how})
     model = generators.fit(learnt, spec, tmp_path, device="cpu")
     assert isinstance(model, diffusion.Diffusion)
     labels = np.resize(learnt.labels(), 60)
     images = edm.sample(model, labels, np.arange(60), SamplerSpec())
-    told = memorisation.measure(learnt, others, as_made(images, [EMOTIONS[label] for label in labels]), {})
+    told = memorisation.measure(
+        learnt, others, as_made(images, [EMOTIONS[label] for label in labels]), {}
+    )
     assert record(told, "copied.pixels").value > 0.9 and record(told, "extreme.pixels").value > 0.5
     assert record(told, "authentic.pixels").value < 0.1 and record(told, "exact").value == 0
 
@@ -149,13 +185,21 @@ def test_a_subject_that_leaked_is_named(train: Faces, test: Faces, clean: Faces)
     assert times.value > 1.5 and times.low is not None and times.low < times.value
 
 
-def test_subjects_that_were_copied_are_told_from_those_held_out(train: Faces, test: Faces, found: Memorisation):
+def test_subjects_that_were_copied_are_told_from_those_held_out(
+    train: Faces, test: Faces, found: Memorisation
+):
     auc = record(found, "membership")
-    assert auc.low is not None and auc.low > 0.5 and auc.n == len(train.subjects) + len(test.subjects)
+    assert (
+        auc.low is not None and auc.low > 0.5 and auc.n == len(train.subjects) + len(test.subjects)
+    )
 
 
 def test_alarms_stand_for_each_class_too(found: Memorisation, mixed: tuple[Faces, np.ndarray]):
-    parts = {one.part: one for one in found.records if one.metric == "memorisation.copied.pixels" and one.part}
+    parts = {
+        one.part: one
+        for one in found.records
+        if one.metric == "memorisation.copied.pixels" and one.part
+    }
     assert set(parts) == set(mixed[0].classes)
     whole = sum(one.value * one.n for one in parts.values()) / len(found.rows)
     assert whole == pytest.approx(record(found, "copied.pixels").value)
@@ -165,18 +209,35 @@ def test_the_order_of_images_plays_no_part(
     train: Faces, test: Faces, mixed: tuple[Faces, np.ndarray], found: Memorisation
 ):
     sides = [faces.select(np.arange(len(faces))[::-1].copy()) for faces in (train, test, mixed[0])]
-    rows = memorisation.measure(sides[0], sides[1], sides[2], {}).rows.iloc[::-1].reset_index(drop=True)
+    rows = (
+        memorisation.measure(sides[0], sides[1], sides[2], {})
+        .rows.iloc[::-1]
+        .reset_index(drop=True)
+    )
     assert rows["key"].equals(found.rows["key"]) and rows["extreme"].equals(found.rows["extreme"])
     assert np.allclose(rows["ratio_clip"], found.rows["ratio_clip"], atol=1e-3)
 
 
-def test_duplicates_are_counted_against_training_and_within_the_set(train: Faces, test: Faces, clean: Faces):
+def test_duplicates_are_counted_against_training_and_within_the_set(
+    train: Faces, test: Faces, clean: Faces
+):
     brighter = (train.images[50:51] * 0.9 + 10).astype(np.uint8)
-    parts = [train.images[:3], train.images[30:32, :, :, ::-1], brighter, clean.images[::30], clean.images[:1]]
+    parts = [
+        train.images[:3],
+        train.images[30:32, :, :, ::-1],
+        brighter,
+        clean.images[::30],
+        clean.images[:1],
+    ]
     made = as_made(np.concatenate(parts), ["fear"] * 17)
     told = memorisation.measure(train, test, made, {})
-    assert record(told, "exact").value == 3 / 17 and told.rows["exact"].tolist() == [True] * 3 + [False] * 14
-    assert (told.rows["bits"][:5] == 0).all() and told.rows["bits"][5] <= 4  # mirrored and brighter ones too
+    assert (
+        record(told, "exact").value == 3 / 17
+        and told.rows["exact"].tolist() == [True] * 3 + [False] * 14
+    )
+    assert (told.rows["bits"][:5] == 0).all() and told.rows["bits"][
+        5
+    ] <= 4  # mirrored and brighter ones too
     assert record(told, "exact_within").value == 2 / 17  # the first stranger, twice
     assert 2 / 17 <= record(told, "near_within").value < 1
     usual, own = record(told, "near_heldout").value, record(told, "near").value
@@ -186,7 +247,9 @@ def test_duplicates_are_counted_against_training_and_within_the_set(train: Faces
     assert own >= 6 / 17 and record(told, "near_gap").value == pytest.approx(own - expected)
 
 
-def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(train: Faces, test: Faces):
+def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(
+    train: Faces, test: Faces
+):
     images, contents = np.array(train.images), train.index["sha256"].to_numpy(copy=True)
     images[100:130], contents[100:130] = images[:30], contents[:30]
     shared = Faces(images, train.index.assign(sha256=pd.Series(contents, dtype="str")))
@@ -194,13 +257,22 @@ def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(trai
     assert told.rows["exact"].all() and told.rows["alarm"].all()
 
 
-def test_further_spaces_stand_beside_pixels(train: Faces, test: Faces, mixed: tuple[Faces, np.ndarray]):
-    flat = [faces.images.reshape(len(faces), -1).astype(np.float32) for faces in (train, test, mixed[0])]
+def test_further_spaces_stand_beside_pixels(
+    train: Faces, test: Faces, mixed: tuple[Faces, np.ndarray]
+):
+    flat = [
+        faces.images.reshape(len(faces), -1).astype(np.float32) for faces in (train, test, mixed[0])
+    ]
     told = memorisation.measure(train, test, mixed[0], {"raw": Sides(flat[0], flat[1], flat[2])})
     exact = told.rows["exact"].to_numpy()
-    assert told.rows["alarm_raw"].to_numpy()[exact].all() and (told.rows["distance_raw"].to_numpy()[exact] == 0).all()
+    assert (
+        told.rows["alarm_raw"].to_numpy()[exact].all()
+        and (told.rows["distance_raw"].to_numpy()[exact] == 0).all()
+    )
     names = {one.metric for one in told.records}
-    assert {f"memorisation.{name}.raw" for name in ("copied", "person", "extreme", "authentic", "ct")} <= names
+    assert {
+        f"memorisation.{name}.raw" for name in ("copied", "person", "extreme", "authentic", "ct")
+    } <= names
 
 
 # What is not known
@@ -217,7 +289,9 @@ def test_photographs_are_clips_of_their_own_and_unknown_people_are_said(train: F
 def test_held_out_images_of_training_subjects_are_no_yardstick(
     train: Faces, test: Faces, free: Memorisation, clean: Faces
 ):
-    both = Faces(np.concatenate([test.images, train.images[:30]]), pd.concat([test.index, train.index[:30]]))
+    both = Faces(
+        np.concatenate([test.images, train.images[:30]]), pd.concat([test.index, train.index[:30]])
+    )
     told = memorisation.measure(train, both, strangers(clean), {})
     assert any("30 of 130 held-out images are of training subjects" in note for note in told.notes)
     assert record(told, "copied.pixels") == record(free, "copied.pixels")
@@ -239,12 +313,16 @@ def test_sets_that_do_not_fit_are_refused(train: Faces, test: Faces):
     with pytest.raises(DataError, match="synthetic one is empty"):
         memorisation.measure(train, test, made.select(np.arange(0)), {})
     with pytest.raises(DataError, match="one size"):
-        memorisation.measure(train, test, as_made(np.zeros((3, 1, 16, 16), np.uint8), ["fear"] * 3), {})
+        memorisation.measure(
+            train, test, as_made(np.zeros((3, 1, 16, 16), np.uint8), ["fear"] * 3), {}
+        )
     with pytest.raises(DataError, match="two clips"):
         memorisation.measure(train.select(np.arange(5)), test, made, {})
     small = [Faces(np.zeros((6, 1, 4, 4), np.uint8), faces.index[:6]) for faces in (train, test)]
     with pytest.raises(DataError, match="8 pixels"):
-        memorisation.measure(small[0], small[1], as_made(np.zeros((2, 1, 4, 4), np.uint8), ["fear"] * 2), {})
+        memorisation.measure(
+            small[0], small[1], as_made(np.zeros((2, 1, 4, 4), np.uint8), ["fear"] * 2), {}
+        )
 
 
 # Parity
@@ -262,12 +340,16 @@ def brute(asked: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parity
-def test_the_short_list_finds_what_trying_everything_finds(train: Faces, mixed: tuple[Faces, np.ndarray], monkeypatch):
+def test_the_short_list_finds_what_trying_everything_finds(
+    train: Faces, mixed: tuple[Faces, np.ndarray], monkeypatch
+):
     monkeypatch.setattr(search, "CELLS", 20 * len(train))
     monkeypatch.setattr(search, "EXACT", 7)
     asked, known = search.soften(mixed[0].images[:120]), search.soften(train.images)
     clips, subjects = search.clips_of(train.index), search.subjects_of(train.index)
-    seen = search.match_pixels(asked, known, search.owners(clips, subjects), search.Coarse.fit(known))
+    seen = search.match_pixels(
+        asked, known, search.owners(clips, subjects), search.Coarse.fit(known)
+    )
     far = brute(asked, known)
     near = far.argmin(axis=1)
     over = seen.distance - far.min(axis=1)
@@ -284,7 +366,12 @@ def test_a_match_says_how_the_image_lies_on_its_original(train: Faces):
     for mirrored, down, right in ((False, 2, -1), (True, -1, 2), (True, 0, 0)):
         copy = memorisation.laid(train.images[17], mirrored, down, right)
         seen = search.match_pixels(search.soften(copy[None]), known, who, coarse)
-        assert (seen.nearest[0], seen.mirrored[0], seen.down[0], seen.right[0]) == (17, mirrored, down, right)
+        assert (seen.nearest[0], seen.mirrored[0], seen.down[0], seen.right[0]) == (
+            17,
+            mirrored,
+            down,
+            right,
+        )
         assert seen.distance[0] < 0.05  # borders differ
 
 
@@ -308,10 +395,16 @@ def test_nearest_rows_of_features_are_scikit_learns(monkeypatch):
     for row, place in enumerate(seen.nearest):
         for names, told in ((clips, seen.outside_clip), (subjects, seen.outside_subject)):
             model = NearestNeighbors(n_neighbors=1).fit(train[names != names[place]])
-            assert told[row] == pytest.approx(model.kneighbors(asked[row : row + 1])[0][0, 0], abs=1e-5)
+            assert told[row] == pytest.approx(
+                model.kneighbors(asked[row : row + 1])[0][0, 0], abs=1e-5
+            )
     each = np.arange(90)
     alone = search.match(train, train, search.owners(each, each), own=each)
-    assert np.allclose(alone.distance, NearestNeighbors(n_neighbors=2).fit(train).kneighbors(train)[0][:, 1], atol=1e-5)
+    assert np.allclose(
+        alone.distance,
+        NearestNeighbors(n_neighbors=2).fit(train).kneighbors(train)[0][:, 1],
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parity
@@ -322,7 +415,9 @@ def test_authenticity_is_the_papers_where_every_image_is_a_clip():
     to_real, nearest = model.kneighbors(made, n_neighbors=1)
     expected = to_real[:, 0] > model.kneighbors(train)[0][nearest[:, 0], 1]
     who = search.owners(each, each)
-    fresh = copying.authentic(search.match(made, train, who), search.match(train, train, who, own=each).distance)
+    fresh = copying.authentic(
+        search.match(made, train, who), search.match(train, train, who, own=each).distance
+    )
     assert (fresh == expected).all() and not fresh[30:].any() and fresh[:30].any()
 
 
@@ -336,7 +431,9 @@ def test_c_t_is_the_weighted_mean_of_scipys_z():
     for number in range(cell.max() + 1):
         q, p = (one.distance[cell[one.nearest] == number] for one in seen)
         u = mannwhitneyu(q, p).statistic
-        scores.append((u - len(q) * len(p) / 2) / (len(q) * len(p) * (len(q) + len(p) + 1) / 12) ** 0.5)
+        scores.append(
+            (u - len(q) * len(p) / 2) / (len(q) * len(p) * (len(q) + len(p) + 1) / 12) ** 0.5
+        )
         weights.append(len(p) if min(len(p), len(q)) >= copying.FEWEST else 0)
     crowd, groups = People.of(rng.integers(0, 9, 90)), People.of(rng.integers(0, 5, 120), "made")
     told = copying.c_t(seen[0], seen[1], cell, crowd, groups)
@@ -348,7 +445,9 @@ def test_c_t_is_the_weighted_mean_of_scipys_z():
 @pytest.mark.parity
 def test_membership_is_the_share_of_pairs_that_scipy_counts():
     train, test = cloud(60, 7), cloud(60, 8)
-    members, others = (np.array([f"{side}{place // 6}" for place in range(60)], dtype=object) for side in "ab")
+    members, others = (
+        np.array([f"{side}{place // 6}" for place in range(60)], dtype=object) for side in "ab"
+    )
     made = np.concatenate([train[:30:6] + np.float32(0.3), cloud(60, 9)])
     told = membership.inference(Sides(train, test, made), members, others)
     real, names = np.concatenate([train, test]), np.concatenate([members, others])
@@ -371,7 +470,11 @@ def test_each_held_out_person_weighs_the_same():
     assert crowd.mean(values).value == pytest.approx((0.5 + 5.5) / 2)
     assert crowd.quantile(values, 0.49).value < 1 < crowd.quantile(values, 0.51).value
     drawn = crowd.quantile(values, 0.01).drawn
-    assert drawn is not None and set(drawn) == {values[0], values[1], 5.0}  # the first alone, both, the second alone
+    assert drawn is not None and set(drawn) == {
+        values[0],
+        values[1],
+        5.0,
+    }  # the first alone, both, the second alone
 
 
 def test_a_share_below_a_level_has_an_interval_over_both_draws():
@@ -418,6 +521,8 @@ def test_strips_show_the_worst_first_with_the_original_laid_under(
     found: Memorisation, train: Faces, mixed: tuple[Faces, np.ndarray]
 ):
     sheet = memorisation.strips(mixed[0], train, found, count=4, scale=1)
-    assert sheet.height == 4 * (18 + 48 + 2) and sheet.width > 3 * 50  # wide enough for the keys in its titles
+    assert (
+        sheet.height == 4 * (18 + 48 + 2) and sheet.width > 3 * 50
+    )  # wide enough for the keys in its titles
     strip = np.asarray(sheet)[18 : 18 + 48]
     assert (strip[:, :48] == strip[:, 50:98]).all() and (strip[:, 100:148] == 128).all()

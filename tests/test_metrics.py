@@ -4,7 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    recall_score,
+)
 
 from mien import metrics, published
 from mien.errors import DataError
@@ -45,7 +51,9 @@ def test_a_class_without_a_true_sample_is_left_out_as_scikit_learn_does_when_tol
     assert ours.left_out == ("c",)
     assert np.isnan(ours.recall[2])
     assert ours.uf1 == pytest.approx(f1_score(true, predicted, labels=[0, 1, 3], average="macro"))
-    assert ours.uar == pytest.approx(recall_score(true, predicted, labels=[0, 1, 3], average="macro"))
+    assert ours.uar == pytest.approx(
+        recall_score(true, predicted, labels=[0, 1, 3], average="macro")
+    )
 
 
 def test_constant_answer_on_the_clips_of_casme_ii():
@@ -59,7 +67,10 @@ def test_constant_answer_on_the_clips_of_casme_ii():
 def test_constant_answer_on_the_five_class_task_gives_the_floor_known_from_the_literature():
     five = {name: n for name, n in published.CLIPS.items() if name not in ("sadness", "fear")}
     scores = metrics.majority(five)
-    assert (scores.accuracy, scores.uf1) == (pytest.approx(0.402, abs=5e-4), pytest.approx(0.115, abs=5e-4))
+    assert (scores.accuracy, scores.uf1) == (
+        pytest.approx(0.402, abs=5e-4),
+        pytest.approx(0.115, abs=5e-4),
+    )
 
 
 def test_counts_are_pooled_before_f1():
@@ -78,13 +89,22 @@ def test_pooling_does_not_depend_on_how_images_fall_into_folds():
         assert metrics.pool(parts, NAMES).uf1 == whole.uf1
 
 
-def table(true: list[int], probabilities: list[list[float]], clips: list[str], keys: list[str] | None = None):
+def table(
+    true: list[int],
+    probabilities: list[list[float]],
+    clips: list[str],
+    keys: list[str] | None = None,
+):
     keys = keys or [f"image{number}" for number in range(len(true))]
-    return metrics.predictions(keys, clips, np.array(true), np.array(probabilities, dtype=np.float32), ("a", "b"))
+    return metrics.predictions(
+        keys, clips, np.array(true), np.array(probabilities, dtype=np.float32), ("a", "b")
+    )
 
 
 def test_a_clip_gets_the_mean_of_its_frames_probabilities():
-    frames = table([0, 0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8]], ["x", "x", "x", "y"])
+    frames = table(
+        [0, 0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8]], ["x", "x", "x", "y"]
+    )
     images = metrics.score_table(frames, ("a", "b"))
     clips = metrics.score_table(frames, ("a", "b"), "clips")
     assert images is not None and clips is not None
@@ -96,7 +116,9 @@ def test_clip_scores_do_not_depend_on_the_order_of_frames():
     rng = np.random.default_rng(0)
     p = rng.random(40)
     frames = table(
-        [0] * 20 + [1] * 20, [[float(x), float(1 - x)] for x in p], [f"clip{number // 4}" for number in range(40)]
+        [0] * 20 + [1] * 20,
+        [[float(x), float(1 - x)] for x in p],
+        [f"clip{number // 4}" for number in range(40)],
     )
     shuffled = frames.sample(frac=1, random_state=1).reset_index(drop=True)
     first, second = (metrics.to_clips(one, ("a", "b")) for one in (frames, shuffled))

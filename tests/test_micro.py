@@ -1,4 +1,6 @@
-"""What is peculiar to one set of micro-expressions or another, beside what the contract shows of all."""
+"""What is peculiar to one set of micro-expressions or another, beside what the contract shows of
+all.
+"""
 
 import shutil
 import zipfile
@@ -7,7 +9,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from trees import Truth, casme, casme2, casme_cubed, casme_squared, draw, fourdme, mmew, samm, smic, write_sheet
+from trees import (
+    Truth,
+    casme,
+    casme2,
+    casme_cubed,
+    casme_squared,
+    draw,
+    fourdme,
+    mmew,
+    samm,
+    smic,
+    write_sheet,
+)
 
 from mien import ingest
 from mien.errors import DataError, SpecError
@@ -54,7 +68,9 @@ def test_casme_takes_the_first_apex_and_both_ways_of_numbering(tmp_path: Path):
 # CAS(ME)^2
 
 
-@pytest.mark.parametrize("part, names", [("macro", {"disgust1_3", "happy3_2"}), ("all", {"disgust1_1", "disgust1_3"})])
+@pytest.mark.parametrize(
+    "part, names", [("macro", {"disgust1_3", "happy3_2"}), ("all", {"disgust1_1", "disgust1_3"})]
+)
 def test_casme_squared_has_macro_expressions_too(tmp_path: Path, part: str, names: set[str]):
     casme_squared.write(tmp_path)
     draw(tmp_path / "rawpic/s40/40_0503laugh/img1.jpg")
@@ -65,7 +81,11 @@ def test_casme_squared_has_macro_expressions_too(tmp_path: Path, part: str, name
 def test_casme_squared_can_be_labelled_by_what_people_said_of_themselves(tmp_path: Path):
     casme_squared.write(tmp_path)
     told = clips(scan("casme_squared", tmp_path, part="micro", label_column="self-report"))
-    assert told == {"s15/disgust1_1": "disgust", "s15/disgust1_2": "disgust", "s40/happy3_1": "happiness"}
+    assert told == {
+        "s15/disgust1_1": "disgust",
+        "s15/disgust1_2": "disgust",
+        "s40/happy3_1": "happiness",
+    }
     with pytest.raises(DataError, match="label_column must be one of category, self-report"):
         scan("casme_squared", tmp_path, label_column="mood")
 
@@ -86,11 +106,18 @@ def test_casme_squared_pages_are_known_by_name_or_by_place(tmp_path: Path):
     casme_squared.write(tmp_path)
     sheet = tmp_path / "CAS(ME)^2code_final.xlsx"
     whole = scan("casme_squared", tmp_path)
-    pages = {"CASMEcode_final": casme_squared.CODES, "a": casme_squared.SUBJECTS, "b": casme_squared.VIDEOS}
+    pages = {
+        "CASMEcode_final": casme_squared.CODES,
+        "a": casme_squared.SUBJECTS,
+        "b": casme_squared.VIDEOS,
+    }
     write_sheet(sheet, pages)
     assert scan("casme_squared", tmp_path).rows.equals(whole.rows)
     numbers = [[101, "disgust1"], [503, "happy3"]]  # Excel took the codes for numbers
-    write_sheet(sheet, {"x": casme_squared.CODES, "naming rule2": numbers, "naming rule1": casme_squared.SUBJECTS})
+    write_sheet(
+        sheet,
+        {"x": casme_squared.CODES, "naming rule2": numbers, "naming rule1": casme_squared.SUBJECTS},
+    )
     assert scan("casme_squared", tmp_path).rows.equals(whole.rows)
     write_sheet(sheet, {"CASFEcode_final": casme_squared.CODES})
     with pytest.raises(DataError, match=r"must have three pages, .* none of subjects can be read"):
@@ -99,13 +126,27 @@ def test_casme_squared_pages_are_known_by_name_or_by_place(tmp_path: Path):
 
 def test_frames_that_two_expressions_claim_stand_in_both(tmp_path: Path):
     casme_squared.write(tmp_path)
-    codes = [*casme_squared.CODES, [1, "disgust1_4", 5, 6, 7, "4", "surprise", "micro-expression", "surprise"]]
-    pages = {"CASFEcode_final": codes, "naming rule1": casme_squared.SUBJECTS, "naming rule2": casme_squared.VIDEOS}
+    codes = [
+        *casme_squared.CODES,
+        [1, "disgust1_4", 5, 6, 7, "4", "surprise", "micro-expression", "surprise"],
+    ]
+    pages = {
+        "CASFEcode_final": codes,
+        "naming rule1": casme_squared.SUBJECTS,
+        "naming rule2": casme_squared.VIDEOS,
+    }
     write_sheet(tmp_path / "CAS(ME)^2code_final.xlsx", pages)
     listing = scan("casme_squared", tmp_path)
     assert found(listing)["overlapping clips"].where == "s15/disgust1_1, s15/disgust1_4"
-    assert frames(listing, "s15/disgust1_1") == [3, 4, 5] and frames(listing, "s15/disgust1_4") == [5, 6, 7]
-    assert "1, of 2 clips; they stand in each, 1 of them with different" in found(listing)["overlapping clips"].what
+    assert frames(listing, "s15/disgust1_1") == [3, 4, 5] and frames(listing, "s15/disgust1_4") == [
+        5,
+        6,
+        7,
+    ]
+    assert (
+        "1, of 2 clips; they stand in each, 1 of them with different"
+        in found(listing)["overlapping clips"].what
+    )
 
 
 # CAS(ME)^3
@@ -127,9 +168,13 @@ def test_casme_cubed_keeps_two_expressions_of_one_video_apart(tmp_path: Path):
 def test_casme_cubed_is_read_from_clips_too(tmp_path: Path):
     casme_cubed.write(tmp_path)
     whole = scan("casme_cubed", tmp_path)
-    for path, clip, frame in zip(whole.paths(), whole.rows["clip"], whole.rows["frame"], strict=True):
+    for path, clip, frame in zip(
+        whole.paths(), whole.rows["clip"], whole.rows["frame"], strict=True
+    ):
         for kind in ("frame", "depth"):
-            target = tmp_path / "clips/Part_A_ME_clip" / kind / clip.replace("/", "_") / f"{frame}.jpg"
+            target = (
+                tmp_path / "clips/Part_A_ME_clip" / kind / clip.replace("/", "_") / f"{frame}.jpg"
+            )
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     shutil.rmtree(tmp_path / "part_A")
@@ -147,7 +192,9 @@ def test_casme_cubed_has_macro_expressions_in_a_sheet_of_their_own(tmp_path: Pat
     assert clips(listing) == {"spNO.1/a_8": "happiness"} and listing.part == "macro"
     assert "no action units" in found(listing)
     assert scan("casme_cubed", tmp_path).part == "micro"
-    with pytest.raises(SpecError, match="the reader casme_cubed has the parts micro, macro, and not 'depth'"):
+    with pytest.raises(
+        SpecError, match="the reader casme_cubed has the parts micro, macro, and not 'depth'"
+    ):
         scan("casme_cubed", tmp_path, part="depth")
 
 
@@ -165,7 +212,10 @@ def test_samm_reads_what_stands_below_the_notes(tmp_path: Path):
 def test_a_clip_of_another_person_than_the_row_says_is_no_clip(tmp_path: Path):
     samm.write(tmp_path)
     row = [11, "006_1_2", 3, 9998, 10000, 10001, 4, "Micro - 1/2", "4", "Fear", 5, None]
-    write_sheet(tmp_path / "SAMM_Micro_FACS_Codes_v3.xlsx", {"a": [samm.HEAD, row, *[[*r] for r in ROWS_OF_SAMM]]})
+    write_sheet(
+        tmp_path / "SAMM_Micro_FACS_Codes_v3.xlsx",
+        {"a": [samm.HEAD, row, *[[*r] for r in ROWS_OF_SAMM]]},
+    )
     listing = scan("samm", tmp_path)
     assert "must be of one person" in found(listing)["unusable row"].what
     assert clips(listing) == {"011/011_1_1": "others"}
@@ -181,7 +231,9 @@ ROWS_OF_SAMM = [[11, "011_1_1", 3, 98, 100, 101, 4, "Micro - 1/2", "4", "Others"
 def test_smic_has_cut_clips_of_three_cameras_and_longer_videos(tmp_path: Path):
     smic.write(tmp_path)
     whole = scan("smic", tmp_path)
-    assert whole.part == "HS" and found(whole)["part"].what.endswith("and not NIR, HS-E, which --part names")
+    assert whole.part == "HS" and found(whole)["part"].what.endswith(
+        "and not NIR, HS-E, which --part names"
+    )
     assert clips(scan("smic", tmp_path, part="NIR")) == {"s11/s11_po_01": "positive"}
     with pytest.raises(DataError, match="must hold the part VIS of SMIC, and holds HS, NIR, HS-E"):
         scan("smic", tmp_path, part="VIS")
@@ -192,7 +244,9 @@ def test_smic_extended_has_a_second_expression_in_some_videos(tmp_path: Path):
     listing = scan("smic", tmp_path)
     paths = [path.relative_to(tmp_path.resolve()).as_posix() for path in listing.paths()]
     rows = zip(*(listing.rows[name] for name in ("subject", "clip", "emotion")), strict=True)
-    assert {path: Truth(*row) for path, row in zip(paths, rows, strict=True)} == truth and listing.part == "HS-E"
+    assert {
+        path: Truth(*row) for path, row in zip(paths, rows, strict=True)
+    } == truth and listing.part == "HS-E"
     assert phases(listing, "s03/s3_sur_01-2") == ["onset", "", "offset"]
     inside = scan("smic", tmp_path / "HS_long/SMIC-HS-E")
     assert inside.rows.equals(listing.rows)
@@ -220,10 +274,17 @@ def test_mmew_says_where_folder_and_sheet_differ(tmp_path: Path):
     mmew.write(tmp_path)
     listing = scan("mmew", tmp_path)
     told = found(listing)["folder of another label"]
-    assert (told.severity, told.where) == ("note", "S03/S03-02-001") and "the sheet others" in told.what
-    rows = [[*clip[:6], "disgust" if clip[1] == "S12-01-002" else clip[6], None] for clip in mmew.CLIPS]
+    assert (told.severity, told.where) == (
+        "note",
+        "S03/S03-02-001",
+    ) and "the sheet others" in told.what
+    rows = [
+        [*clip[:6], "disgust" if clip[1] == "S12-01-002" else clip[6], None] for clip in mmew.CLIPS
+    ]
     write_sheet(tmp_path / "MMEW_Micro_Exp.xlsx", {"Sheet1": [mmew.HEAD, *rows]})
-    again = [each for each in scan("mmew", tmp_path).findings if each.kind == "folder of another label"]
+    again = [
+        each for each in scan("mmew", tmp_path).findings if each.kind == "folder of another label"
+    ]
     assert [each.severity for each in again] == ["warning", "note"]
 
 
@@ -231,7 +292,12 @@ def test_mmew_with_the_folder_of_the_person_is_the_same(tmp_path: Path):
     tree = mmew.write(tmp_path)
     whole = scan("mmew", tmp_path)
     for path, true in tree.images.items():
-        target = tmp_path / "Micro_Expression" / true.subject / Path(path).relative_to("Micro_Expression")
+        target = (
+            tmp_path
+            / "Micro_Expression"
+            / true.subject
+            / Path(path).relative_to("Micro_Expression")
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).rename(target)
     assert scan("mmew", tmp_path).rows.drop(columns="path").equals(whole.rows.drop(columns="path"))
@@ -241,7 +307,10 @@ def test_mmew_photographs_of_macro_expressions_are_stills(tmp_path: Path):
     mmew.write(tmp_path)
     draw(tmp_path / "Macro_Expression/S04/anger/S04-02-011.jpg")
     rows = scan("mmew", tmp_path, part="macro").rows
-    assert rows["subject"].tolist() == ["S03", "S04"] and rows["emotion"].tolist() == ["happiness", "anger"]
+    assert rows["subject"].tolist() == ["S03", "S04"] and rows["emotion"].tolist() == [
+        "happiness",
+        "anger",
+    ]
     assert set(rows["clip"]) == {""} and set(rows["phase"]) == {"still"}
 
 
@@ -251,7 +320,10 @@ def test_mmew_photographs_of_macro_expressions_are_stills(tmp_path: Path):
 def test_fourdme_leaves_several_emotions_out_unless_they_are_mapped(tmp_path: Path):
     fourdme.write(tmp_path)
     listing = scan("fourdme", tmp_path)
-    assert "'Surprise+Positive' is no single emotion; left out: 3 images" in found(listing)["no single emotion"].what
+    assert (
+        "'Surprise+Positive' is no single emotion; left out: 3 images"
+        in found(listing)["no single emotion"].what
+    )
     mapped = scan("fourdme", tmp_path, map={"surprise+positive": "surprise"})
     assert clips(mapped)["s01/1_b"] == "surprise"
     said = [each for each in listing.findings if each.kind == "unusable row"]
@@ -263,7 +335,9 @@ def test_fourdme_leaves_several_emotions_out_unless_they_are_mapped(tmp_path: Pa
 
 
 @pytest.mark.parametrize("first, clip", [(0, "003/003_1_1"), (1, "003/003_1_1")])
-def test_files_that_a_release_counts_anew_get_the_numbers_of_the_sheet(tmp_path: Path, first: int, clip: str):
+def test_files_that_a_release_counts_anew_get_the_numbers_of_the_sheet(
+    tmp_path: Path, first: int, clip: str
+):
     for number in range(first, first + 4):
         draw(tmp_path / f"003/003_1_1/003_{number:05d}.jpg")
     row = [3, "003_1_1", 3, 9998, 10000, 10001, 4, "Micro - 1/2", "4", "Fear", 5, None]
@@ -282,9 +356,18 @@ def test_a_run_keeps_how_labels_were_folded_and_the_units_of_each_clip(tmp_path:
     made = ingest.run("auto", tmp_path / "SAMM", Store(tmp_path / "store"), size=8)
     assert set(Faces.load(made.path).index["dataset"]) == {"samm"} and made.spec["reader"] == "samm"
     labels = pd.read_csv(made.file("labels.csv"))
-    assert labels.to_dict("records")[1] == {"raw_label": "Other", "emotion": "others", "images": 4, "clips": 1}
+    assert labels.to_dict("records")[1] == {
+        "raw_label": "Other",
+        "emotion": "others",
+        "images": 4,
+        "clips": 1,
+    }
     units = pd.read_parquet(made.file("action_units.parquet"))
-    assert units["clip"].unique().tolist() == ["samm:006/006_1_2", "samm:011/011_1_1", "samm:037/037_3_1"]
+    assert units["clip"].unique().tolist() == [
+        "samm:006/006_1_2",
+        "samm:011/011_1_1",
+        "samm:037/037_3_1",
+    ]
     assert units["side"].tolist() == ["", "", "R", "R", "A", "A"] and units["unsure"].sum() == 2
 
 
@@ -300,13 +383,17 @@ def test_words_that_are_no_action_unit_are_reported(tmp_path: Path):
 def test_a_sheet_that_unpacks_to_a_giant_is_refused(tmp_path: Path):
     casme.write(tmp_path)
     with (
-        zipfile.ZipFile(tmp_path / "casme.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as book,
+        zipfile.ZipFile(
+            tmp_path / "casme.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as book,
         book.open("xl/worksheets/sheet1.xml", "w") as page,
     ):
         for _ in range(201):
             page.write(bytes(1_000_000))
     assert (tmp_path / "casme.xlsx").stat().st_size < 2_000_000
-    with pytest.raises(DataError, match=r"must have at most 200,000,000 bytes, and unpacked it has 201,000,000"):
+    with pytest.raises(
+        DataError, match=r"must have at most 200,000,000 bytes, and unpacked it has 201,000,000"
+    ):
         scan("casme", tmp_path)
 
 
@@ -315,7 +402,9 @@ def test_a_folder_that_holds_two_sets_is_not_guessed(tmp_path: Path):
     mmew.write(tmp_path / "b")
     with pytest.raises(DataError) as error:
         ingest.run("auto", tmp_path, Store(tmp_path / "store"))
-    assert "could be read by 2 readers" in str(error.value) and str(error.value).endswith("Name one")
+    assert "could be read by 2 readers" in str(error.value) and str(error.value).endswith(
+        "Name one"
+    )
     assert "samm: a/SAMM/006/006_1_2/006_09998.jpg is named as its frames are" in str(error.value)
     assert "mmew: b/MMEW_Micro_Exp.xlsx" in str(error.value)
     ingest.run("auto", tmp_path / "b", Store(tmp_path / "store"))
@@ -327,7 +416,10 @@ def test_a_sheet_in_the_old_form_says_what_to_do(tmp_path: Path):
     (sheet.parent / "cas(me)3_part_A_ME_label_JpgIndex_v1.xls").write_bytes(b"\xd0\xcf\x11\xe0")
     assert found(scan("casme_cubed", tmp_path))["sheet"].where == sheet.name
     sheet.unlink()
-    with pytest.raises(DataError, match=r"v1\.xls must be a sheet in \.xlsx or \.csv, and is in the old \.xls; open"):
+    with pytest.raises(
+        DataError,
+        match=r"v1\.xls must be a sheet in \.xlsx or \.csv, and is in the old \.xls; open",
+    ):
         scan("casme_cubed", tmp_path)
 
 
@@ -349,7 +441,10 @@ def test_cropped_faces_are_read_before_selected_frames_and_those_before_recordin
         for frame in (1, 2, 3):
             draw(tmp_path / tree / f"sub01/EP01_01/img{frame}.jpg")
     row = ["01", "EP01_01", None, 1, 2, 3, None, "4", "others"]
-    write_sheet(tmp_path / "CASME2-coding-20140508.xlsx", {"Sheet1": [[*casme2.HEAD, "Estimated Emotion"], row]})
+    write_sheet(
+        tmp_path / "CASME2-coding-20140508.xlsx",
+        {"Sheet1": [[*casme2.HEAD, "Estimated Emotion"], row]},
+    )
     assert found(scan("casme2", tmp_path))["tree"].where == expected
 
 

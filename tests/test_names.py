@@ -1,4 +1,6 @@
-"""Two names for one person: people who look alike are not accused, and where nothing can be told, that is said."""
+"""Two names for one person: people who look alike are not accused, and where nothing can be told,
+that is said.
+"""
 
 from dataclasses import replace
 
@@ -22,10 +24,24 @@ def dealt(faces: Faces, who: str, clips: list[str], name: str) -> Faces:
 
 @pytest.mark.parametrize(
     ("number", "group", "clips", "sessions"),
-    [(30, 3, (2, 3), 0), (24, 2, (3, 5), 0), (40, 1, (2, 3), 0), (24, 1, (2, 3), 3), (40, 1, (1, 3), 0)],
-    ids=["in threes", "pairs with more clips", "many with few clips", "in three lights", "some with one photograph"],
+    [
+        (30, 3, (2, 3), 0),
+        (24, 2, (3, 5), 0),
+        (40, 1, (2, 3), 0),
+        (24, 1, (2, 3), 3),
+        (40, 1, (1, 3), 0),
+    ],
+    ids=[
+        "in threes",
+        "pairs with more clips",
+        "many with few clips",
+        "in three lights",
+        "some with one photograph",
+    ],
 )
-def test_people_who_look_alike_are_not_taken_for_one(number: int, group: int, clips: tuple[int, int], sessions: int):
+def test_people_who_look_alike_are_not_taken_for_one(
+    number: int, group: int, clips: tuple[int, int], sessions: int
+):
     faces = crowd(number, group, 41, clips, sessions)
     found = doubles(faces)
     assert found.pairs.empty
@@ -36,17 +52,32 @@ def test_people_who_look_alike_are_not_taken_for_one(number: int, group: int, cl
 def test_where_people_look_alike_it_is_said_that_nothing_can_be_told():
     faces = crowd(24, 3, 5)
     held = faces.index["subject"].isin(sorted(faces.subjects)[:6]).to_numpy()
-    told = [one for one in leakage(faces.select(~held), faces.select(held)).findings if "two names" in one.kind]
-    assert [one.severity for one in told] == ["note"] and "cannot tell: of 24 people" in told[0].what
+    told = [
+        one
+        for one in leakage(faces.select(~held), faces.select(held)).findings
+        if "two names" in one.kind
+    ]
+    assert [one.severity for one in told] == ["note"] and "cannot tell: of 24 people" in told[
+        0
+    ].what
     assert "more clips of each person would tell more" in told[0].what
 
 
 def test_people_with_one_photograph_cannot_be_told_and_that_is_said():
     faces = crowd(20, 1, 6, (1, 1))
     found = doubles(faces)
-    assert found.pairs.empty and found.silent and (found.names, found.single, found.dealt) == (0, 20, 0)
-    told = [one.what for one in leakage(faces.select(np.arange(10)), faces.select(np.arange(10, 20))).findings]
-    assert len(told) == 1 and told[0].startswith("cannot tell: 0 people have two clips or photographs or more")
+    assert (
+        found.pairs.empty
+        and found.silent
+        and (found.names, found.single, found.dealt) == (0, 20, 0)
+    )
+    told = [
+        one.what
+        for one in leakage(faces.select(np.arange(10)), faces.select(np.arange(10, 20))).findings
+    ]
+    assert len(told) == 1 and told[0].startswith(
+        "cannot tell: 0 people have two clips or photographs or more"
+    )
 
 
 def test_two_people_with_two_names_each_are_both_found_and_nobody_else():
@@ -57,12 +88,19 @@ def test_two_people_with_two_names_each_are_both_found_and_nobody_else():
     found = doubles(faces)
     pairs = {frozenset(pair) for pair in found.pairs[["a", "b"]].to_numpy().tolist()}
     assert pairs == {frozenset({f"drawn:another-{who}", f"drawn:{who}"}) for who in ("s02", "s09")}
-    assert (found.pairs["p"] < SURE).all() and (found.pairs["distance"] < found.pairs["nearest"] / 3).all()
+    assert (found.pairs["p"] < SURE).all() and (
+        found.pairs["distance"] < found.pairs["nearest"] / 3
+    ).all()
     assert not found.silent
 
 
 def test_the_order_of_images_and_repeated_images_change_nothing():
-    faces = dealt(people(range(10), frames=1, size=48, seed=4), "drawn:s02", ["drawn:s02/c1", "drawn:s02/c4"], "d:x")
+    faces = dealt(
+        people(range(10), frames=1, size=48, seed=4),
+        "drawn:s02",
+        ["drawn:s02/c1", "drawn:s02/c4"],
+        "d:x",
+    )
     mixed = faces.select(np.random.default_rng(0).permutation(len(faces)))
     first, other = doubles(faces), doubles(mixed, faces.select(np.arange(9)))
     pd.testing.assert_frame_equal(first.pairs, other.pairs)

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 
-def python(code: str, first: Path | None = None, autoload: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a piece of code in a Python of its own, with the modules of folder `first` before all others."""
+def python(
+    code: str, first: Path | None = None, autoload: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a piece of code in a Python of its own, with the modules of folder `first` before all
+    others.
+    """
     paths = [str(path) for path in (first, os.environ.get("PYTHONPATH")) if path]
     environment = {
         **os.environ,
@@ -32,14 +36,18 @@ def bare(tmp_path: Path) -> Path:
     fake.mkdir()
     for part in real.iterdir():
         if part.name in ("__init__.py", "extension.py"):
-            (fake / part.name).write_bytes(part.read_bytes())  # what a link points to would name the real folder
+            (fake / part.name).write_bytes(
+                part.read_bytes()
+            )  # what a link points to would name the real folder
         elif part.suffix not in (".so", ".pyd", ".dylib"):
             (fake / part.name).symlink_to(part)
     return tmp_path
 
 
 @pytest.mark.skipif(
-    not any(point.value == "mien.operators:prepare" for point in entry_points(group="torch.backends")),
+    not any(
+        point.value == "mien.operators:prepare" for point in entry_points(group="torch.backends")
+    ),
     reason="mien is not installed with its entry point for torch: run make setup",
 )
 def test_a_plain_import_of_timm_works_where_mien_is_installed(bare: Path):
@@ -71,7 +79,10 @@ def test_an_import_of_torchvision_that_failed_works_after_prepare(bare: Path):
         print(torchvision.ops.__name__)
     """
     done = python(code, bare, autoload=False)
-    assert done.stdout.splitlines() == ["operator torchvision::nms does not exist", "torchvision.ops"], done.stderr
+    assert done.stdout.splitlines() == [
+        "operator torchvision::nms does not exist",
+        "torchvision.ops",
+    ], done.stderr
 
 
 def test_an_operator_that_is_only_declared_says_that_torchvision_has_none(bare: Path):

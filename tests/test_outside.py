@@ -1,4 +1,6 @@
-"""What comes from outside: files that may be anything, names that may hold anything, a system that refuses."""
+"""What comes from outside: files that may be anything, names that may hold anything, a system that
+refuses.
+"""
 
 import errno
 import os
@@ -35,15 +37,29 @@ def test_a_line_can_be_kept_one_line():
 @pytest.mark.parametrize(
     "name",
     (
-        *(".DS_Store", "._images.npy", "Thumbs.db", "THUMBS.DB", "desktop.ini", ".nfs0000000012ab34cd"),
-        *("@eaDir/images.npy@SynoEAStream", ".Trash-1000/files/x", ".~lock.labels.csv#", "part/.DS_Store"),
+        *(
+            ".DS_Store",
+            "._images.npy",
+            "Thumbs.db",
+            "THUMBS.DB",
+            "desktop.ini",
+            ".nfs0000000012ab34cd",
+        ),
+        *(
+            "@eaDir/images.npy@SynoEAStream",
+            ".Trash-1000/files/x",
+            ".~lock.labels.csv#",
+            "part/.DS_Store",
+        ),
     ),
 )
 def test_what_systems_leave_in_folders_is_known(name: str):
     assert foreign(name) and foreign(Path(name))
 
 
-@pytest.mark.parametrize("name", ["images.npy", ".hidden.csv", "DS_Store", "thumbs.dbx", ".nfs", "_images.npy", ".a.b"])
+@pytest.mark.parametrize(
+    "name", ["images.npy", ".hidden.csv", "DS_Store", "thumbs.dbx", ".nfs", "_images.npy", ".a.b"]
+)
 def test_what_anybody_may_have_put_there_is_not_taken_for_the_systems(name: str):
     assert not foreign(name)
 
@@ -99,7 +115,9 @@ def test_a_home_of_nobody_is_one_message():
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         OSError(errno.EFBIG, "File too large"),
         OSError("4096 requested and 1024 written"),
-        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        OSError(
+            "[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"
+        ),
     ],
 )
 def test_a_full_disk_is_known_however_it_is_told(error: OSError):
@@ -110,5 +128,7 @@ def test_a_full_disk_is_known_however_it_is_told(error: OSError):
 def test_other_errors_of_the_system_say_where_and_what_to_do():
     long = OSError(errno.ENAMETOOLONG, "File name too long", "/x" * 200)
     assert not no_room(long) and "choose a shorter path" in told(long) and "/x/x" in told(long)
-    assert "make it readable" in told(PermissionError(errno.EACCES, "Permission denied", "/a"), "/b")
+    assert "make it readable" in told(
+        PermissionError(errno.EACCES, "Permission denied", "/a"), "/b"
+    )
     assert told(OSError("odd"), "/b") == "/b: odd; mend that, or choose another path"

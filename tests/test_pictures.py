@@ -1,4 +1,6 @@
-"""Picture files of every depth: what people's programs write becomes what it shows, and nothing else is started."""
+"""Picture files of every depth: what people's programs write becomes what it shows, and nothing
+else is started.
+"""
 
 import io
 import os
@@ -21,13 +23,17 @@ from mien.pictures import Depth, whites
 from mien.preprocess import FRAMES, TRANSPARENT, decode
 from mien.store import Store
 
-FACE = np.clip(np.add.outer(np.arange(20) * 7, np.arange(16) * 8), 0, 250).astype(np.uint8)  # 0..250, no symmetry
+FACE = np.clip(np.add.outer(np.arange(20) * 7, np.arange(16) * 8), 0, 250).astype(
+    np.uint8
+)  # 0..250, no symmetry
 FACE[0, 0] = 255
 COLOURS = np.stack([FACE, FACE[::-1], 255 - FACE], axis=-1)
 
 
 def png16(values: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a PNG of 16 bits, grey [h, w] or with 2, 3 or 4 channels, written by hand, as cameras' programs do."""
+    """Return a PNG of 16 bits, grey [h, w] or with 2, 3 or 4 channels, written by hand, as cameras'
+    programs do.
+    """
     height, width = values.shape[:2]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
@@ -42,7 +48,9 @@ def tiff(values: np.ndarray, **tags: int) -> bytes:
     """Return a grey TIFF with other tags than Pillow would write."""
     numbers = {"polarity": 262, "highest": 281}
     buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, "TIFF", tiffinfo={numbers[name]: value for name, value in tags.items()})
+    Image.fromarray(values).save(
+        buffer, "TIFF", tiffinfo={numbers[name]: value for name, value in tags.items()}
+    )
     return buffer.getvalue()
 
 
@@ -69,17 +77,27 @@ def test_a_colour_picture_of_so_many_bits_in_sixteen_keeps_its_colours(bits: int
         values = np.dstack([values, np.full(FACE.shape, 65535, np.uint16)])
     side = COLOURS.shape[0]
     shown = decode(png16(values), side, "rgb").astype(int)
-    expected = np.asarray(Image.fromarray(COLOURS).resize((side, side), Image.Resampling.BILINEAR)).astype(int)
+    expected = np.asarray(
+        Image.fromarray(COLOURS).resize((side, side), Image.Resampling.BILINEAR)
+    ).astype(int)
     assert np.abs(shown - expected.transpose(2, 0, 1)).max() <= 1
 
 
 def test_a_dark_picture_of_a_bright_set_stays_dark():
-    set_of = [Depth(4000.0, None, False, True), Depth(300.0, None, False, True), Depth(90.0, None, False, True)]
+    set_of = [
+        Depth(4000.0, None, False, True),
+        Depth(300.0, None, False, True),
+        Depth(90.0, None, False, True),
+    ]
     assert whites(set_of) == [4095, 4095, 4095]
 
 
 def test_a_picture_that_fills_fewer_bits_than_the_others_of_its_set_goes_by_its_own():
-    set_of = [Depth(65000.0, None, False, True), Depth(251.0, None, False, True), Depth(0.98, None, False, False)]
+    set_of = [
+        Depth(65000.0, None, False, True),
+        Depth(251.0, None, False, True),
+        Depth(0.98, None, False, False),
+    ]
     assert whites(set_of) == [65535, 255, 1]
 
 
@@ -87,7 +105,9 @@ def test_the_file_is_believed_where_it_says_how_many_bits_are_meant():
     dim = (FACE.astype(np.uint16) // 8) * 16  # of 12 bits, and never above 500
     shown = decode(png16(dim, (b"sBIT", b"\x0c")), 20)
     assert 20 <= shown.max() <= 33
-    assert grey(png16(FACE.astype(np.uint16) * 257, (b"sBIT", b"\x0c"))) <= 1  # brought to 16 bits, as the norm asks
+    assert (
+        grey(png16(FACE.astype(np.uint16) * 257, (b"sBIT", b"\x0c"))) <= 1
+    )  # brought to 16 bits, as the norm asks
     assert 20 <= decode(tiff(dim, highest=4095), 20).max() <= 33
 
 
@@ -102,7 +122,9 @@ def test_floating_point_numbers_are_read_from_zero_to_one_or_to_255(scale: float
     assert grey(tiff((FACE.astype(np.float32) / 255 * scale).astype(np.float32))) <= 1
 
 
-@pytest.mark.parametrize(("value", "complaint"), [(np.nan, "finite"), (-40.0, "darkest pixel must be 0")])
+@pytest.mark.parametrize(
+    ("value", "complaint"), [(np.nan, "finite"), (-40.0, "darkest pixel must be 0")]
+)
 def test_numbers_that_no_picture_has_are_refused(value: float, complaint: str):
     values = FACE.astype(np.float32)
     values[3, 3] = value
@@ -111,7 +133,9 @@ def test_numbers_that_no_picture_has_are_refused(value: float, complaint: str):
 
 
 def test_who_knows_what_is_white_can_say_so():
-    assert decode(png16(FACE.astype(np.uint16)), 20, white=1023.0).max() == pytest.approx(255 * 255 / 1023, abs=2)
+    assert decode(png16(FACE.astype(np.uint16)), 20, white=1023.0).max() == pytest.approx(
+        255 * 255 / 1023, abs=2
+    )
 
 
 @pytest.mark.parametrize("fmt", ["GIF", "PNG", "TIFF", "WEBP"])
@@ -133,18 +157,28 @@ def test_transparent_parts_lie_on_black_and_are_remarked_where_there_are_any():
     half[:, :8] = 0
     buffer = io.BytesIO()
     Image.fromarray(np.dstack([COLOURS, half])).save(buffer, "PNG")
-    assert decode(buffer.getvalue(), 16, remarks=remarks)[0, :, :6].max() == 0 and remarks == [TRANSPARENT]
+    assert decode(buffer.getvalue(), 16, remarks=remarks)[0, :, :6].max() == 0 and remarks == [
+        TRANSPARENT
+    ]
 
 
-def test_a_file_that_would_start_another_program_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A PostScript file called .png is what Ghostscript would be started for; a stand-in on the PATH tells."""
+def test_a_file_that_would_start_another_program_is_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A PostScript file called .png is what Ghostscript would be started for; a stand-in on the
+    PATH tells.
+    """
     stand_in = tmp_path / "bin" / "gs"
     stand_in.parent.mkdir()
     stand_in.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n", encoding="utf-8")
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}")
-    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n")
-    with pytest.raises(DataError, match="must be an image that can be read, and is not: it begins as no picture"):
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n"
+    )
+    with pytest.raises(
+        DataError, match="must be an image that can be read, and is not: it begins as no picture"
+    ):
         decode(tmp_path / "a.png", 16)
     assert not (tmp_path / "started").exists()
 
@@ -152,7 +186,9 @@ def test_a_file_that_would_start_another_program_is_no_picture(tmp_path: Path, m
 def test_a_complaint_names_no_place_in_memory():
     with pytest.raises(DataError) as caught:
         decode(b"nothing of the kind, but long enough to be one", 16, name="p07.png")
-    assert "0x" not in str(caught.value) and str(caught.value).startswith("p07.png must be an image")
+    assert "0x" not in str(caught.value) and str(caught.value).startswith(
+        "p07.png must be an image"
+    )
 
 
 def test_a_pipe_is_not_opened(tmp_path: Path):
@@ -190,7 +226,9 @@ def test_white_can_be_said_for_a_whole_set(tmp_path: Path):
 def test_pictures_in_a_table_are_measured_too(tmp_path: Path):
     rows = [{"image": {"bytes": png16(FACE.astype(np.uint16)), "path": "1.png"}, "label": "fear"}]
     (tmp_path / "faces" / "data").mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "faces" / "data" / "train-00000-of-00001.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(rows), tmp_path / "faces" / "data" / "train-00000-of-00001.parquet"
+    )
     run = ingest.run("huggingface", tmp_path / "faces", Store(tmp_path / "store"), size=16)
     assert Faces.load(run.path).images.max() > 240
 

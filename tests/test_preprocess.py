@@ -33,7 +33,11 @@ from mien.store import Store
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
     small = np.random.default_rng(seed).integers(0, 256, (9, 7, channels), dtype=np.uint8)
     whole = np.stack(
-        [np.asarray(Image.fromarray(small[..., c]).resize((width, height), 3)) for c in range(channels)], 2
+        [
+            np.asarray(Image.fromarray(small[..., c]).resize((width, height), 3))
+            for c in range(channels)
+        ],
+        2,
     )
     return whole[..., 0] if channels == 1 else whole
 
@@ -47,7 +51,10 @@ def clips(lengths: dict[str, tuple[int, int, int | None]], size: int = 8) -> Fac
     """Clips by name: first frame, last frame, apex; and two photographs."""
     rows = [("", -1, "still", "p0"), ("", -1, "still", "p1")]
     for clip, (first, last, apex) in lengths.items():
-        rows += [(clip, k, "apex" if k == apex else "rise", f"{clip}/{k}") for k in range(first, last + 1)]
+        rows += [
+            (clip, k, "apex" if k == apex else "rise", f"{clip}/{k}")
+            for k in range(first, last + 1)
+        ]
     images = np.random.default_rng(0).integers(0, 256, (len(rows), 1, size, size), dtype=np.uint8)
     names = ("clip", "frame", "phase", "key")
     columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
@@ -71,7 +78,14 @@ def test_decoding_is_pillow_step_by_step(tmp_path: Path, name, suffix: str):
 
 
 @pytest.mark.parametrize(
-    "colour, grey", [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((255, 255, 255), 255), ((9, 9, 9), 9)]
+    "colour, grey",
+    [
+        ((255, 0, 0), 76),
+        ((0, 255, 0), 150),
+        ((0, 0, 255), 29),
+        ((255, 255, 255), 255),
+        ((9, 9, 9), 9),
+    ],
 )
 def test_grey_is_the_luma_of_bt_601(tmp_path: Path, colour: tuple[int, int, int], grey: int):
     path = saved(Image.new("RGB", (20, 30), colour), tmp_path / "a.png")
@@ -81,14 +95,18 @@ def test_grey_is_the_luma_of_bt_601(tmp_path: Path, colour: tuple[int, int, int]
 def test_reduction_is_antialiased(tmp_path: Path):
     stripes = np.tile(np.array([0, 255], np.uint8), (96, 48))
     path = saved(Image.fromarray(stripes), tmp_path / "a.png")
-    inner = decode(path, 12, "grey", "bilinear")[0, :, 1:-1]  # without it, columns would be black or white
+    inner = decode(path, 12, "grey", "bilinear")[
+        0, :, 1:-1
+    ]  # without it, columns would be black or white
     assert np.all(np.abs(inner.astype(int) - 127) <= 2)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16"])
 def test_white_is_white_in_every_mode(tmp_path: Path, mode: str):
     values = np.full((12, 12), 65535, np.uint16)
-    image = Image.fromarray(values) if mode == "I;16" else Image.new("L", (12, 12), 255).convert(mode)
+    image = (
+        Image.fromarray(values) if mode == "I;16" else Image.new("L", (12, 12), 255).convert(mode)
+    )
     path = saved(image, tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
     with Image.open(path) as stored:
         assert stored.mode == mode
@@ -97,7 +115,9 @@ def test_white_is_white_in_every_mode(tmp_path: Path, mode: str):
 
 
 def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path):
-    values = np.repeat(np.array([[0, 128, 257, 32768, 65278, 65535, 200, 40000]], np.uint16), 8, axis=0)
+    values = np.repeat(
+        np.array([[0, 128, 257, 32768, 65278, 65535, 200, 40000]], np.uint16), 8, axis=0
+    )
     path = saved(Image.fromarray(values), tmp_path / "a.png")
     expected = np.round(values[0] / 257).astype(np.uint8)
     assert np.array_equal(decode(path, 8, "grey")[0, 0], expected)
@@ -119,7 +139,15 @@ def test_orientation_is_applied_once(tmp_path: Path, orientation: int, suffix: s
     upright = np.zeros((32, 32, 3), np.uint8)
     upright[:16, :16] = 255  # the brightest corner is upper left, the next is upper right
     upright[:16, 16:] = 128
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions, inverse to the tag's
+    undo = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # Pillow's transpositions, inverse to the tag's
     image = Image.fromarray(upright)
     stored = image.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else image
     exif = Image.Exif()
@@ -131,7 +159,9 @@ def test_orientation_is_applied_once(tmp_path: Path, orientation: int, suffix: s
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_does_not_matter(tmp_path: Path):
-    path = saved(Image.new("L", (16, 16), 200), tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff\x01")
+    path = saved(
+        Image.new("L", (16, 16), 200), tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff\x01"
+    )
     assert np.all(decode(path, 16, "grey") == 200)
 
 
@@ -160,8 +190,14 @@ WHOLE = io.BytesIO()
 Image.fromarray(picture(24, 24)).save(WHOLE, "png")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, len(WHOLE.getvalue()) - 1), value=st.integers(0, 255), cut=st.integers(0, 400))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    place=st.integers(0, len(WHOLE.getvalue()) - 1),
+    value=st.integers(0, 255),
+    cut=st.integers(0, 400),
+)
 def test_any_bytes_are_an_image_or_a_data_error(tmp_path: Path, place: int, value: int, cut: int):
     content = bytearray(WHOLE.getvalue())
     content[place] = value
@@ -203,7 +239,10 @@ def test_onset_and_apex_are_two_frames_a_clip_and_photographs_stay():
 
 def test_a_window_is_written_as_people_write_it():
     assert read_frames("apex±3") == read_frames("apex +- 3") == {"frames": "apex", "window": 3}
-    assert read_frames("all") == {"frames": "all"} and read_frames("apex", 4) == {"frames": "apex", "window": 4}
+    assert read_frames("all") == {"frames": "all"} and read_frames("apex", 4) == {
+        "frames": "apex",
+        "window": 4,
+    }
     with pytest.raises(UsageError, match="must be said once"):
         read_frames("apex±3", 4)
 
@@ -219,12 +258,18 @@ def test_inputs_become_channels_after_the_size_and_keep_their_names(tmp_path: Pa
     grey = {key: image[0] for key, image in zip(plain.index["key"], plain.images, strict=True)}
     assert shown.channels == names and shown.size == (2, 16, 16)
     for key, image in zip(shown.index["key"], shown.images, strict=True):
-        assert np.array_equal(image[0], onset_difference(grey[key], grey["a/1" if key[0] == "a" else "b/7"]))
+        assert np.array_equal(
+            image[0], onset_difference(grey[key], grey["a/1" if key[0] == "a" else "b/7"])
+        )
         assert np.array_equal(image[1], hog(grey[key]))
     (tmp_path / "run").mkdir()
     shown.save(tmp_path / "run")
     assert Faces.load(tmp_path / "run").channels == names
-    assert shown.select(np.array([1, 0])).channels == fold_classes(shown, "preprint-7").channels == names
+    assert (
+        shown.select(np.array([1, 0])).channels
+        == fold_classes(shown, "preprint-7").channels
+        == names
+    )
     smaller = preprocess(shown, spec(frames="all", size=8))
     assert smaller.channels == names and smaller.size == (2, 8, 8)
     for again in ({"input": ("hog",)}, {"colour": "rgb"}, {"crop": {}}):
@@ -248,22 +293,36 @@ def test_gray_alone_is_a_plain_picture_whatever_it_is_called():
 
 def test_a_difference_needs_clips_and_their_onset_frame():
     faces = clips({"a": (1, 9, 5), "c": (5, 9, None)}, size=16)
-    with pytest.raises(DataError, match="needs clips, and 2 of 16 images belong to none, such as p0"):
+    with pytest.raises(
+        DataError, match="needs clips, and 2 of 16 images belong to none, such as p0"
+    ):
         preprocess(faces, spec(frames="all", input=("onset-difference",)))
     moving = faces.select(np.arange(2, len(faces)))
-    with pytest.raises(DataError, match=r"which 2 of 2 clips lack here, such as a; .* the run that holds whole clips"):
+    with pytest.raises(
+        DataError,
+        match=r"which 2 of 2 clips lack here, such as a; .* the run that holds whole clips",
+    ):
         preprocess(moving, spec(frames="all", input=("onset-difference",)))
-    unknown = Faces(moving.images, moving.index.assign(phase=""))  # nothing is marked: the first frame it is
+    unknown = Faces(
+        moving.images, moving.index.assign(phase="")
+    )  # nothing is marked: the first frame it is
     shown = preprocess(unknown, spec(frames="all", input=("onset-difference",)))
     assert np.all(shown.images[0] == 128) and not np.all(shown.images[1] == 128)
 
 
-def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(capfd: pytest.CaptureFixture[str]):
+def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(
+    capfd: pytest.CaptureFixture[str],
+):
     faces = clips({"level": (30, 34, 30), "cut": (8, 11, 8), "usual": (4, 8, 6)}, size=16)
     moving = faces.select(np.arange(2, len(faces)))
-    ends = {"level/34": "offset", "usual/4": "onset", "usual/8": "offset"}  # the offset of "cut" is not there
+    ends = {
+        "level/34": "offset",
+        "usual/4": "onset",
+        "usual/8": "offset",
+    }  # the offset of "cut" is not there
     phases = [
-        ends.get(str(key), str(phase)) for key, phase in zip(moving.index["key"], moving.index["phase"], strict=True)
+        ends.get(str(key), str(phase))
+        for key, phase in zip(moving.index["key"], moving.index["phase"], strict=True)
     ]
     whole = Faces(moving.images, moving.index.assign(phase=phases))
     shown = preprocess(whole, spec(frames="all", input=("onset-difference",)))
@@ -273,7 +332,9 @@ def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(c
     for key, image in zip(shown.index["key"], shown.images, strict=True):
         first = images["level/30" if key.startswith("level") else "usual/4"]
         assert np.array_equal(image[0], onset_difference(images[key], first))
-    cut = whole.select((whole.index["phase"] == "apex").to_numpy(dtype=bool))  # frames were chosen before
+    cut = whole.select(
+        (whole.index["phase"] == "apex").to_numpy(dtype=bool)
+    )  # frames were chosen before
     with pytest.raises(DataError, match="3 of 3 clips lack here"):
         preprocess(cut, spec(frames="all", input=("onset-difference",)))
 
@@ -290,7 +351,10 @@ def test_selection_does_not_depend_on_the_order_of_rows():
     faces = clips({"a": (46, 80, 60), "b": (1, 40, 20)})
     order = np.random.default_rng(1).permutation(len(faces))
     for fields in ({"window": 4, "every": 3}, {"frames": "all", "every": 4}):
-        straight, mixed = preprocess(faces, spec(**fields)), preprocess(faces.select(order), spec(**fields))
+        straight, mixed = (
+            preprocess(faces, spec(**fields)),
+            preprocess(faces.select(order), spec(**fields)),
+        )
         assert set(straight.index["key"]) == set(mixed.index["key"])
 
 
@@ -334,7 +398,9 @@ class Root(Spec):
     """A parent that holds faces."""
 
 
-def test_a_run_names_its_parent_and_holds_its_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_run_names_its_parent_and_holds_its_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     store = Store(tmp_path / "store")
     faces = clips({"a": (46, 80, 60), "c": (5, 9, None)})
     parent = store.make(Root(), lambda out, scratch: faces.save(out), alias="raw")
@@ -358,10 +424,24 @@ def test_the_digest_is_a_golden_value():
 
 def test_the_class_sets_have_the_fields_own_sizes():
 
-    sizes = {name: sum(CLIPS.get(emotion, 0) for emotion in folded) for name, folded in CLASS_SETS.items()}
+    sizes = {
+        name: sum(CLIPS.get(emotion, 0) for emotion in folded)
+        for name, folded in CLASS_SETS.items()
+    }
     assert sizes == {"preprint-7": 255, "casme2-5": 246, "megc2019-3": 147, "megc2019-wide": 156}
-    samm = {"anger": 57, "happiness": 26, "others": 26, "surprise": 15, "contempt": 12, "disgust": 9, "fear": 8}
-    assert sum({**samm, "sadness": 6}.get(emotion, 0) for emotion in CLASS_SETS["megc2019-wide"]) == 133
+    samm = {
+        "anger": 57,
+        "happiness": 26,
+        "others": 26,
+        "surprise": 15,
+        "contempt": 12,
+        "disgust": 9,
+        "fear": 8,
+    }
+    assert (
+        sum({**samm, "sadness": 6}.get(emotion, 0) for emotion in CLASS_SETS["megc2019-wide"])
+        == 133
+    )
     assert set(CLASS_SETS["preprint-7"]) == set(TABLE_1)
     assert {new for folded in CLASS_SETS.values() for new in folded.values()} <= set(EMOTIONS)
 
@@ -376,7 +456,9 @@ def test_a_class_set_renames_drops_and_keeps_what_the_source_said():
     assert list(folded.index["raw_label"]) == ["disgust", "repression", "happiness", "surprise"]
     with pytest.raises(DataError, match="leaves none of 1: it has disgust, happiness"):
         fold_classes(Faces(images[:1], index.iloc[[5]].reset_index(drop=True)), "casme2-5")
-    assert fold_classes(folded, "megc2019-3") is folded  # also for a source that labels in these three
+    assert (
+        fold_classes(folded, "megc2019-3") is folded
+    )  # also for a source that labels in these three
     with pytest.raises(DataError, match="folded into negative, positive before"):
         fold_classes(folded, "casme2-5")
 

@@ -41,7 +41,14 @@ from mien.spec import Spec
 from mien.store import Run, Store
 
 ALL = "parquet,imagefolder,webdataset"
-WHOLE: dict[str, Any] = {"image": "a", "run": "b", "seed": 1, "label": "c", "licence": "d", "pixels": "0" * 16}
+WHOLE: dict[str, Any] = {
+    "image": "a",
+    "run": "b",
+    "seed": 1,
+    "label": "c",
+    "licence": "d",
+    "pixels": "0" * 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,11 @@ def built(home: World) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def command(*arguments: str) -> int:
@@ -72,9 +83,25 @@ def command(*arguments: str) -> int:
 
 def test_a_release_holds_what_it_must(built: Path):
     assert {str(path.relative_to(built)) for path in built.rglob("*") if path.suffix != ".png"} >= {
-        *("README.md", "DATASHEET.md", "croissant.json", "CITATION.cff", "LICENSE", "checksums.sha256"),
-        *("registry.parquet", "data/train-00000-of-00001.parquet", "imagefolder/train/metadata.csv"),
-        *("webdataset/train-000000.tar", "audit/audit.json", "audit/index.html", "provenance/lineage.json"),
+        *(
+            "README.md",
+            "DATASHEET.md",
+            "croissant.json",
+            "CITATION.cff",
+            "LICENSE",
+            "checksums.sha256",
+        ),
+        *(
+            "registry.parquet",
+            "data/train-00000-of-00001.parquet",
+            "imagefolder/train/metadata.csv",
+        ),
+        *(
+            "webdataset/train-000000.tar",
+            "audit/audit.json",
+            "audit/index.html",
+            "provenance/lineage.json",
+        ),
     }
     assert publish.check(built, libraries=False).counts == {"train": 24}
 
@@ -86,7 +113,10 @@ def test_two_builds_are_equal_byte_by_byte(home: World, built: Path, tmp_path: P
 
 def test_checksums_are_those_that_sha256sum_reads(built: Path):
     done = subprocess.run(
-        ["sha256sum", "-c", "--quiet", "checksums.sha256"], cwd=built, capture_output=True, check=False
+        ["sha256sum", "-c", "--quiet", "checksums.sha256"],
+        cwd=built,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -99,7 +129,10 @@ def test_pandas_alone_reads_the_images(home: World, built: Path):
         picture = Image.open(io.BytesIO(row["image"]["bytes"]))
         assert picture.mode == "L" and np.array_equal(np.asarray(picture), made.images[place, 0])
         assert made.classes[row["label"]] == made.index["emotion"][place]
-        assert row["seed"] == made.index["seed"][place] and row["pixels_sha256"] == made.index["sha256"][place]
+        assert (
+            row["seed"] == made.index["seed"][place]
+            and row["pixels_sha256"] == made.index["sha256"][place]
+        )
 
 
 def test_parquet_has_small_groups_a_page_index_and_class_names(built: Path):
@@ -112,7 +145,9 @@ def test_parquet_has_small_groups_a_page_index_and_class_names(built: Path):
 
 
 def test_groups_hold_a_hundred_rows(tmp_path: Path):
-    rows = [dict.fromkeys(formats.FIELDS) | {"image_id": f"fear-{n}", "label": 0} for n in range(250)]
+    rows = [
+        dict.fromkeys(formats.FIELDS) | {"image_id": f"fear-{n}", "label": 0} for n in range(250)
+    ]
     formats.write_parquet(tmp_path / "x.parquet", rows, ["fear"])
     told = pq.read_metadata(tmp_path / "x.parquet")
     assert [told.row_group(n).num_rows for n in range(told.num_row_groups)] == [100, 100, 50]
@@ -126,11 +161,18 @@ def test_folders_and_shards_hold_the_same_files(built: Path):
     folder = built / "imagefolder" / "train"
     told = pd.read_csv(folder / "metadata.csv")
     assert list(told["image_id"]) == list(table["image_id"])
-    assert [(folder / name).read_bytes() for name in told["file_name"]] == [row["bytes"] for row in table["image"]]
-    assert all(name.split("/")[0] == label for name, label in zip(told["file_name"], told["label"], strict=True))
+    assert [(folder / name).read_bytes() for name in told["file_name"]] == [
+        row["bytes"] for row in table["image"]
+    ]
+    assert all(
+        name.split("/")[0] == label
+        for name, label in zip(told["file_name"], told["label"], strict=True)
+    )
 
 
-def test_no_folder_holds_more_than_hubs_take(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_folder_holds_more_than_hubs_take(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(formats, "CROWD", 5)
     (tmp_path / "data").symlink_to(built / "data")
     formats.write_imagefolder(Layout(tmp_path), "train", ["disgust", "fear", "happiness"])
@@ -140,7 +182,9 @@ def test_no_folder_holds_more_than_hubs_take(built: Path, tmp_path: Path, monkey
 
 def test_a_share_of_each_class_is_set_aside(home: World, tmp_path: Path):
     answer(tmp_path / "dataset.toml", home.store, "made", test_share="0.25")
-    folder = publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml", form=ALL)
+    folder = publish.build(
+        "made", tmp_path / "out", home.store, tmp_path / "dataset.toml", form=ALL
+    )
     told = json.loads((folder / "provenance" / "release.json").read_text())
     assert told["counts"] == {
         "train": {"disgust": 5, "fear": 4, "happiness": 9},
@@ -157,16 +201,26 @@ def test_the_card_has_valid_yaml_with_true_numbers(built: Path):
     assert head["license"] == "cc-by-4.0" and head["size_categories"] == ["n<1K"]
     assert head["dataset_info"]["splits"][0]["num_examples"] == 24
     table = pd.read_parquet(built / "data" / "train-00000-of-00001.parquet")
-    assert head["dataset_info"]["splits"][0]["num_bytes"] == sum(len(row["bytes"]) for row in table["image"])
-    assert "| 2 | happiness | 12 |" in body and "memorisation.copied.pixels" in body and "0 to 0.03" in body
+    assert head["dataset_info"]["splits"][0]["num_bytes"] == sum(
+        len(row["bytes"]) for row in table["image"]
+    )
+    assert (
+        "| 2 | happiness | 12 |" in body
+        and "memorisation.copied.pixels" in body
+        and "0 to 0.03" in body
+    )
 
 
 def test_every_answer_stands_in_the_documents(built: Path):
     for section in ("people", "uses", "care"):
-        for name, value in json.loads((built / "provenance" / "answers.json").read_text())[section].items():
+        for name, value in json.loads((built / "provenance" / "answers.json").read_text())[
+            section
+        ].items():
             for document in ("README.md", "DATASHEET.md", "croissant.json"):
                 there = value in (built / document).read_text()
-                assert there or (document == "croissant.json" and name in ("shown", "consent", "ethics")), name
+                assert there or (
+                    document == "croissant.json" and name in ("shown", "consent", "ethics")
+                ), name
 
 
 def test_words_never_say_what_a_person_feels(built: Path):
@@ -178,11 +232,15 @@ def test_words_never_say_what_a_person_feels(built: Path):
 
 def test_the_citation_and_the_licence_name_what_they_must(built: Path):
     cited = yaml.safe_load((built / "CITATION.cff").read_text())
-    assert cited["authors"] == [{"family-names": "Doe", "given-names": "Jane"}, {"name": "A Laboratory"}]
+    assert cited["authors"] == [
+        {"family-names": "Doe", "given-names": "Jane"},
+        {"name": "A Laboratory"},
+    ]
     assert cited["license"] == "CC-BY-4.0" and cited["date-released"] == "2026-11-25"
     licence = (built / "LICENSE").read_text()
-    assert "https://creativecommons.org/licenses/by/4.0/" in licence and "photos: CC0 1.0" in licence.replace(
-        " (photos)", ""
+    assert (
+        "https://creativecommons.org/licenses/by/4.0/" in licence
+        and "photos: CC0 1.0" in licence.replace(" (photos)", "")
     )
 
 
@@ -200,7 +258,9 @@ def test_what_machines_are_called_and_who_ran_them_stays_here(built: Path):
 
 
 def test_forms_are_named_or_told():
-    assert formats.parse("webdataset") == ("parquet", "webdataset") and formats.parse("parquet") == ("parquet",)
+    assert formats.parse("webdataset") == ("parquet", "webdataset") and formats.parse(
+        "parquet"
+    ) == ("parquet",)
     with pytest.raises(UsageError, match="Did you mean 'imagefolder'"):
         formats.parse("imagefolders")
 
@@ -213,7 +273,9 @@ def test_the_first_build_asks_and_builds_nothing(home: World, tmp_path: Path):
         publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
     assert not (tmp_path / "out").exists()
     told = tomllib.loads((tmp_path / "dataset.toml").read_text())
-    assert told["dataset"]["name"] == "made" and told["dataset"]["licence"] == "cc0-1.0"  # what the store knows
+    assert (
+        told["dataset"]["name"] == "made" and told["dataset"]["licence"] == "cc0-1.0"
+    )  # what the store knows
     assert "dataset.licence:" not in str(asked.value)
 
 
@@ -224,7 +286,10 @@ def test_open_questions_are_listed_by_name(home: World, tmp_path: Path):
     (tmp_path / "dataset.toml").write_text(text)
     with pytest.raises(UsageError) as told:
         publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
-    assert re.findall(r"^  ([a-z.]+):", str(told.value), re.MULTILINE) == ["uses.biases", "uses.impact"]
+    assert re.findall(r"^  ([a-z.]+):", str(told.value), re.MULTILINE) == [
+        "uses.biases",
+        "uses.impact",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -248,12 +313,24 @@ def test_wrong_answers_are_told(home: World, tmp_path: Path, old: str, new: str,
 
 
 def test_a_licence_of_ones_own_brings_its_text(home: World, tmp_path: Path):
-    more = {"licence": '"other"', "licence_name": '"Ours"', "licence_text": '"Do good."', "conditions": '["by", "nc"]'}
+    more = {
+        "licence": '"other"',
+        "licence_name": '"Ours"',
+        "licence_text": '"Do good."',
+        "conditions": '["by", "nc"]',
+    }
     answer(tmp_path / "dataset.toml", home.store, "made", **more)
     folder = publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
-    assert "Do good." in (folder / "LICENSE").read_text() and "no commercial use" in (folder / "LICENSE").read_text()
+    assert (
+        "Do good." in (folder / "LICENSE").read_text()
+        and "no commercial use" in (folder / "LICENSE").read_text()
+    )
     head = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
-    assert (head["license"], head["license_name"], head["license_link"]) == ("other", "Ours", "LICENSE")
+    assert (head["license"], head["license_name"], head["license_link"]) == (
+        "other",
+        "Ours",
+        "LICENSE",
+    )
     assert publish.check(folder, libraries=False)
 
 
@@ -265,12 +342,17 @@ def shut(caught: pytest.ExceptionInfo[GateRefused]) -> list[str]:
 
 
 def outcomes(folder: Path) -> dict[str, str]:
-    return {one["gate"]: one["outcome"] for one in json.loads((folder / "provenance" / "gates.json").read_text())}
+    return {
+        one["gate"]: one["outcome"]
+        for one in json.loads((folder / "provenance" / "gates.json").read_text())
+    }
 
 
 @pytest.fixture(scope="module")
 def restricted(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Faces that are called CASME II, with a person who must not be shown, under a licence nobody may give them."""
+    """Faces that are called CASME II, with a person who must not be shown, under a licence nobody
+    may give them.
+    """
     root = tmp_path_factory.mktemp("restricted")
     return world(root, name="casme2", licence="CC0 1.0", subject_pattern="(subj[0-9]+)_")
 
@@ -283,7 +365,9 @@ def test_what_is_restricted_stays_in(restricted: World, tmp_path: Path):
 
 
 def test_what_is_not_known_is_built_in_private_and_says_so(restricted: World, tmp_path: Path):
-    folder = publish.build("made", tmp_path / "out", restricted.store, restricted.answers, private=True)
+    folder = publish.build(
+        "made", tmp_path / "out", restricted.store, restricted.answers, private=True
+    )
     assert outcomes(folder)["sources"] == "private"
     assert (
         "not to be passed on" in (folder / "README.md").read_text()
@@ -296,7 +380,12 @@ def test_what_is_not_known_is_built_in_private_and_says_so(restricted: World, tm
 
 def test_a_restricted_set_suggests_its_own_conditions(restricted: World, tmp_path: Path):
     told = questions.suggested(trace("made", restricted.store), "made")
-    assert told["licence"] == "other" and told["conditions"] == ["by", "nc", "research", "agreement"]
+    assert told["licence"] == "other" and told["conditions"] == [
+        "by",
+        "nc",
+        "research",
+        "agreement",
+    ]
 
 
 def test_an_override_is_printed_in_the_card(restricted: World, tmp_path: Path):
@@ -331,7 +420,9 @@ def test_an_override_needs_a_reason_a_person_a_day_and_a_reference(
         publish.build("made", tmp_path / "out", restricted.store, path)
 
 
-def test_a_set_whose_derived_data_must_not_be_passed_on_is_not_even_built_in_private(tmp_path: Path):
+def test_a_set_whose_derived_data_must_not_be_passed_on_is_not_even_built_in_private(
+    tmp_path: Path,
+):
     forbidden = world(tmp_path / "w", name="raf-db")
     with pytest.raises(GateRefused) as caught:
         publish.build("made", tmp_path / "out", forbidden.store, forbidden.answers, private=True)
@@ -358,7 +449,9 @@ def test_people_who_must_not_be_shown_are_found(tmp_path: Path):
 
 
 def faces_again(folder: Path, store: Store) -> Run:
-    return ingest.run("folder", folder, store, name="casme2", size=16, subject_pattern="(subj?[0-9]+)_", workers=1)
+    return ingest.run(
+        "folder", folder, store, name="casme2", size=16, subject_pattern="(subj?[0-9]+)_", workers=1
+    )
 
 
 def drawn(store: Store, real: str) -> str:
@@ -372,7 +465,9 @@ def test_without_an_audit_nothing_is_published(home: World, tmp_path: Path):
     with pytest.raises(GateRefused, match="was not audited") as caught:
         publish.build(other, tmp_path / "out", home.store, tmp_path / "dataset.toml")
     assert shut(caught) == ["audit"]
-    folder = publish.build(other, tmp_path / "out", home.store, tmp_path / "dataset.toml", private=True)
+    folder = publish.build(
+        other, tmp_path / "out", home.store, tmp_path / "dataset.toml", private=True
+    )
     assert not (folder / "audit").exists() and "Not audited." in (folder / "README.md").read_text()
     assert publish.check(folder, libraries=False)
 
@@ -386,7 +481,11 @@ def test_without_an_audit_nothing_is_published(home: World, tmp_path: Path):
         ("pass", {"content": "0" * 64}, False),  # of another database under the same name
         ("certainly", {}, False),
         ("pass", {"checks": [{**CHECK, "verdict": "FAIL"}]}, False),
-        ("pass", {"questions": [{"title": "Is it new?", "verdict": "cannot tell", "why": "too few"}]}, False),
+        (
+            "pass",
+            {"questions": [{"title": "Is it new?", "verdict": "cannot tell", "why": "too few"}]},
+            False,
+        ),
     ],
 )
 def test_the_audit_must_have_passed_on_exactly_this(
@@ -426,7 +525,13 @@ def test_an_audit_that_could_not_tell_or_was_made_easier_opens_no_gate(
 
 
 def test_stricter_limits_are_fine(small: World, tmp_path: Path):
-    stricter = {"metric": "labels.kept", "field": "fail", "default": 0.3, "given": 0.5, "looser": False}
+    stricter = {
+        "metric": "labels.kept",
+        "field": "fail",
+        "default": 0.3,
+        "given": 0.5,
+        "looser": False,
+    }
     reaudited(small, "pass", thresholds_changed=[stricter])
     assert publish.build("made", tmp_path / "out", small.store, small.answers)
 
@@ -434,10 +539,14 @@ def test_stricter_limits_are_fine(small: World, tmp_path: Path):
 def test_an_audit_against_strangers_opens_no_gate_whatever_it_says(small: World, tmp_path: Path):
     """The store is asked whom the generator saw; more people than that are no fault."""
     (tmp_path / "others" / "fear").mkdir(parents=True)
-    Image.fromarray(np.eye(16, dtype=np.uint8) * 200).save(tmp_path / "others" / "fear" / "subj05_0.png")
+    Image.fromarray(np.eye(16, dtype=np.uint8) * 200).save(
+        tmp_path / "others" / "fear" / "subj05_0.png"
+    )
     strangers = faces(tmp_path / "others", small.store, name="others")
     reaudited(small, "pass", train=strangers)
-    with pytest.raises(GateRefused, match="lacks 120 of 120 images that the generators saw") as caught:
+    with pytest.raises(
+        GateRefused, match="lacks 120 of 120 images that the generators saw"
+    ) as caught:
         publish.build("made", tmp_path / "out", small.store, small.answers)
     assert shut(caught) == ["audit"]
     both = joins.run(joins.JoinSpec(faces=(small.real.name, strangers.name)), small.store)
@@ -454,10 +563,20 @@ def test_an_audit_against_strangers_opens_no_gate_whatever_it_says(small: World,
     [
         ({"pass": "2026-11-02T10:00:00Z", "fail": "2026-11-01T10:00:00Z"}, True),
         ({"pass": "2026-11-01T10:00:00Z", "fail": "2026-11-02T10:00:00Z"}, False),
-        ({"pass": "2026-11-02T10:00:00Z", "fail": "2026-11-02T10:00:00Z"}, False),  # cannot be told apart
+        (
+            {"pass": "2026-11-02T10:00:00Z", "fail": "2026-11-02T10:00:00Z"},
+            False,
+        ),  # cannot be told apart
         ({"pass": "2026-11-02T10:00:00Z", "fail": None}, False),
         ({"pass": None, "fail": None}, False),
-        ({"pass": "2026-11-02T10:00:00Z", "warn": "2026-11-02T10:00:00Z", "fail": "2026-10-02T10:00:00Z"}, True),
+        (
+            {
+                "pass": "2026-11-02T10:00:00Z",
+                "warn": "2026-11-02T10:00:00Z",
+                "fail": "2026-10-02T10:00:00Z",
+            },
+            True,
+        ),
     ],
 )
 @pytest.mark.parametrize("touched", ["pass", "fail"])
@@ -467,9 +586,13 @@ def test_the_newest_audit_decides_by_what_runs_record_and_no_touch_of_a_file_cha
     reaudited(small, "pass")
     small.store.remove(next(name for name in small.store.names() if name.startswith("audit-")))
     for number, (verdict, made) in enumerate(times.items()):
-        run = audit(small.store, small.real, small.made, verdict, thresholds={f"labels.{number}": {}})
+        run = audit(
+            small.store, small.real, small.made, verdict, thresholds={f"labels.{number}": {}}
+        )
         about = json.loads((run.path / "about.json").read_text())
-        (run.path / "about.json").write_text(json.dumps({**about, "made": made} if made else {"seconds": 1}))
+        (run.path / "about.json").write_text(
+            json.dumps({**about, "made": made} if made else {"seconds": 1})
+        )
         if verdict == touched:
             later = time.time() + 1000
             os.utime(run.path / "manifest.json", (later, later))
@@ -505,18 +628,24 @@ def test_a_copycat_is_never_published(home: World, tmp_path: Path):
     made = copycat(home)
     answer(tmp_path / "dataset.toml", home.store, made.name)
     with pytest.raises(GateRefused, match="copycat"):
-        publish.build(made.name, tmp_path / "out", home.store, tmp_path / "dataset.toml", private=True)
+        publish.build(
+            made.name, tmp_path / "out", home.store, tmp_path / "dataset.toml", private=True
+        )
 
 
 def test_a_real_image_in_a_database_is_found(tmp_path: Path):
     one = world(tmp_path / "w")
-    for path in (tmp_path / "w" / "photos" / "fear").iterdir():  # one picture only: a Gaussian of it is that picture
+    for path in (
+        tmp_path / "w" / "photos" / "fear"
+    ).iterdir():  # one picture only: a Gaussian of it is that picture
         if path.name != "subj01_0.png":
             path.unlink()
     real = faces_of(tmp_path / "w" / "photos", one.store)
     made = drawn(one.store, real)
     answer(tmp_path / "dataset.toml", one.store, made)
-    with pytest.raises(GateRefused, match="are copies of one, also if resized, mirrored or moved: fear-00000"):
+    with pytest.raises(
+        GateRefused, match="are copies of one, also if resized, mirrored or moved: fear-00000"
+    ):
         publish.build(made, tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True)
     assert not (tmp_path / "out").exists()
 
@@ -526,41 +655,60 @@ def test_a_copy_is_found_after_all_that_was_done_to_the_picture(tmp_path: Path, 
     store, made = database_of_copies(tmp_path)
     if mirrored:
         drawn_once = made
-        made = store.make(One(faces=made.name, mirrored=True), lambda out, scratch: turned(drawn_once, out))
+        made = store.make(
+            One(faces=made.name, mirrored=True), lambda out, scratch: turned(drawn_once, out)
+        )
     refuse_two_copies(tmp_path, store, made)
 
 
 @pytest.mark.parametrize("how", [{"size": 9}, {"input": ("lbp",)}, {"input": ("hog",), "size": 32}])
 def test_neither_a_small_size_nor_a_filter_hides_a_copy(tmp_path: Path, how: dict[str, Any]):
     store, made = database_of_copies(tmp_path)
-    refuse_two_copies(tmp_path, store, preprocess.run(preprocess.PreprocessSpec(faces=made.name, **how), store))
+    refuse_two_copies(
+        tmp_path, store, preprocess.run(preprocess.PreprocessSpec(faces=made.name, **how), store)
+    )
 
 
 @pytest.mark.parametrize("quarters", range(4))
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_copy_is_found_whichever_way_it_lies(quarters: int, mirrored: bool):
-    real, others = (drawn_faces.people(range(*span), clips=1, frames=1, size=48) for span in ((0, 6), (60, 66)))
+    real, others = (
+        drawn_faces.people(range(*span), clips=1, frames=1, size=48) for span in ((0, 6), (60, 66))
+    )
     shown = np.concatenate([real.images[:4], others.images[4:]])
     lying = np.rot90(shown[:, :, :, ::-1] if mirrored else shown, quarters, (2, 3))
-    index = make_index(lying, key=[f"made/{k}" for k in range(len(lying))], emotion="fear", source="made")
+    index = make_index(
+        lying, key=[f"made/{k}" for k in range(len(lying))], emotion="fear", source="made"
+    )
     assert set(copies_of_real(Faces(lying, index), real)) == {f"made/{k}" for k in range(4)}
 
 
 def database_of_copies(root: Path) -> tuple[Store, Run]:
-    """Return a store with a database of two images, both of them pictures that were ingested and made smaller."""
+    """Return a store with a database of two images, both of them pictures that were ingested and
+    made smaller.
+    """
     store = Store(root / "store")
     everyone = drawn_faces.people(range(5), clips=1, frames=1, size=48)
     for number, row in enumerate(everyone.index.to_dict("records")):
         path = root / "photos" / row["emotion"] / f"{str(row['subject'])[-3:]}_{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(everyone.images[number][0]).save(path)
-    options: dict[str, Any] = {"size": 48, "subject_pattern": "(s[0-9]+)_", "licence": "CC0 1.0", "name": "photos"}
+    options: dict[str, Any] = {
+        "size": 48,
+        "subject_pattern": "(s[0-9]+)_",
+        "licence": "CC0 1.0",
+        "name": "photos",
+    }
     read = ingest.run("folder", root / "photos", store, workers=1, **options)
     small = preprocess.run(preprocess.PreprocessSpec(faces=read.name, size=40), store)
     first = ~Faces.load(small.path).index["emotion"].duplicated().to_numpy()
-    one = store.make(One(faces=small.name), lambda out, scratch: Faces.load(small.path).select(first).save(out))
+    one = store.make(
+        One(faces=small.name), lambda out, scratch: Faces.load(small.path).select(first).save(out)
+    )
     generator = generators.train(GaussianSpec(faces=one.name), store)
-    return store, generators.generate(generators.order(generator, "disgust=1,happiness=1", store), store)
+    return store, generators.generate(
+        generators.order(generator, "disgust=1,happiness=1", store), store
+    )
 
 
 def refuse_two_copies(root: Path, store: Store, made: Run) -> None:
@@ -571,7 +719,9 @@ def refuse_two_copies(root: Path, store: Store, made: Run) -> None:
 
 
 class One(Spec):
-    """Some pictures of a set, mirrored or not: what a tool of somebody else may have done to them."""
+    """Some pictures of a set, mirrored or not: what a tool of somebody else may have done to
+    them.
+    """
 
     stage: ClassVar[str] = "some"
     faces: str
@@ -581,7 +731,9 @@ class One(Spec):
 def turned(run: Run, out: Path) -> None:
     found = Faces.load(run.path)
     images = np.ascontiguousarray(found.images[..., ::-1])
-    index = found.index.assign(sha256=[hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    index = found.index.assign(
+        sha256=[hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    )
     dataclasses.replace(found, images=images, index=index).save(out)
 
 
@@ -590,7 +742,9 @@ def faces_of(folder: Path, store: Store) -> str:
     return ingest.run("folder", folder, store, name="photos", workers=1, **options).name
 
 
-@pytest.mark.parametrize("told", ["the face of photos:subj01", "like subj03 in the studio", "photos/fear/subj01_0.png"])
+@pytest.mark.parametrize(
+    "told", ["the face of photos:subj01", "like subj03 in the studio", "photos/fear/subj01_0.png"]
+)
 def test_no_subject_may_be_named(home: World, tmp_path: Path, told: str):
     answer(tmp_path / "dataset.toml", home.store, "made", keywords=json.dumps([told]))
     with pytest.raises(GateRefused, match="no subject may be named"):
@@ -601,7 +755,16 @@ def test_real_faces_are_no_synthetic_database(home: World, tmp_path: Path):
     with pytest.raises(UsageError, match="holds real images"):
         publish.build(home.real.name, tmp_path / "out", home.store, home.answers)
     assert (
-        command("publish", "build", home.real.name, "--out", str(tmp_path / "x"), "--store", str(home.store.root)) == 2
+        command(
+            "publish",
+            "build",
+            home.real.name,
+            "--out",
+            str(tmp_path / "x"),
+            "--store",
+            str(home.store.root),
+        )
+        == 2
     )
 
 
@@ -621,7 +784,14 @@ def image(seed: int = 0, channels: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_mark_is_read_back_and_leaves_the_pixels_alone(channels: int):
     array = image(channels=channels)
-    mark = Mark("fear-00001", "generate-0123456789ab", 2**62, "fear", "cc-by-4.0", marks.pixels_of(array)[:16])
+    mark = Mark(
+        "fear-00001",
+        "generate-0123456789ab",
+        2**62,
+        "fear",
+        "cc-by-4.0",
+        marks.pixels_of(array)[:16],
+    )
     data = marks.png(array, mark, "mien edm", "0.1.0")
     seen = marks.read(data, "x")
     assert seen.mark == mark and seen.declared and seen.fits and np.array_equal(seen.image, array)
@@ -634,12 +804,24 @@ def test_xmp_says_it_in_the_words_of_iptc():
     found = next(tree.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")).attrib
     space = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
     assert found[f"{space}DigitalSourceType"] == marks.SOURCE_TYPE
-    assert found[f"{space}AISystemUsed"] == 'mien "edm" <x>' and found[f"{space}AISystemVersionUsed"] == "0.1.0"
+    assert (
+        found[f"{space}AISystemUsed"] == 'mien "edm" <x>'
+        and found[f"{space}AISystemVersionUsed"] == "0.1.0"
+    )
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", "null", "{" * 10**5, '{"image": 1}', json.dumps({**WHOLE, "seed": True}), json.dumps(WHOLE)[:-1]],
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "{" * 10**5,
+        '{"image": 1}',
+        json.dumps({**WHOLE, "seed": True}),
+        json.dumps(WHOLE)[:-1],
+    ],
 )
 def test_what_is_no_mark_is_none(text: str):
     assert marks.parse(json.dumps(WHOLE)) == Mark(**WHOLE)
@@ -664,31 +846,44 @@ def picture(built: Path) -> Path:
 
 
 def test_a_picture_of_ours_is_known_by_its_mark(picture: Path, built: Path):
-    assert publish.identify(picture).ours == "yes" and "fear-00003" in publish.identify(picture).text
+    assert (
+        publish.identify(picture).ours == "yes" and "fear-00003" in publish.identify(picture).text
+    )
     assert publish.identify(picture, built).text.endswith("byte for byte")
 
 
-def test_a_picture_without_its_mark_is_known_by_its_pixels(picture: Path, built: Path, tmp_path: Path):
+def test_a_picture_without_its_mark_is_known_by_its_pixels(
+    picture: Path, built: Path, tmp_path: Path
+):
     for rgb in (False, True):
         bare = saved(picture, tmp_path / f"bare{rgb}.png", rgb=rgb)
         assert publish.identify(bare).ours == "no" and "--registry" in publish.identify(bare).text
         known = publish.identify(bare, built)
-        assert (known.ours, known.image) == ("yes", "fear-00003") and "its mark is gone" in known.text
+        assert (known.ours, known.image) == (
+            "yes",
+            "fear-00003",
+        ) and "its mark is gone" in known.text
 
 
-def test_a_picture_that_was_packed_with_losses_is_likely_ours(picture: Path, built: Path, tmp_path: Path):
+def test_a_picture_that_was_packed_with_losses_is_likely_ours(
+    picture: Path, built: Path, tmp_path: Path
+):
     known = publish.identify(saved(picture, tmp_path / "x.jpg", quality=95), built)
     assert (known.ours, known.image) == ("likely", "fear-00003") and "no proof" in known.text
 
 
-def test_a_mark_on_another_picture_is_not_believed(home: World, picture: Path, built: Path, tmp_path: Path):
+def test_a_mark_on_another_picture_is_not_believed(
+    home: World, picture: Path, built: Path, tmp_path: Path
+):
     stolen = marks.read_file(picture).mark
     assert stolen is not None
     photo = next((home.root / "photos").rglob("*.png"))
     forged = tmp_path / "forged.png"
     forged.write_bytes(marks.png(marks.read_file(photo).image, stolen, "mien", "0"))
     assert publish.identify(forged).ours == "no" and "other pixels" in publish.identify(forged).text
-    own = dataclasses.replace(stolen, pixels=marks.read_file(photo).pixels[:16])  # who forges it well
+    own = dataclasses.replace(
+        stolen, pixels=marks.read_file(photo).pixels[:16]
+    )  # who forges it well
     forged.write_bytes(marks.png(marks.read_file(photo).image, own, "mien", "0"))
     assert publish.identify(forged).ours == "yes"  # by the mark alone
     assert publish.identify(forged, built).ours != "yes"
@@ -734,7 +929,9 @@ def remade(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_an_image_is_made_again_byte_by_byte(home: World, built: Path, remade: str):
     made = regenerate(built, remade, home.store)
     path = next((built / "imagefolder").rglob(f"{remade}.png"))
-    assert made.bytes_equal and made.pixels_equal and made.data == path.read_bytes() and not made.why
+    assert (
+        made.bytes_equal and made.pixels_equal and made.data == path.read_bytes() and not made.why
+    )
 
 
 def test_without_the_generator_it_says_so(built: Path, tmp_path: Path):
@@ -747,7 +944,9 @@ def test_an_image_that_is_not_there_is_told(home: World, built: Path):
         regenerate(built, "fear-0000", home.store)
 
 
-def test_another_generator_under_the_same_name_is_not_taken(home: World, built: Path, tmp_path: Path):
+def test_another_generator_under_the_same_name_is_not_taken(
+    home: World, built: Path, tmp_path: Path
+):
     folder = tmp_path / "release"
     shutil.copytree(built, folder)
     path = folder / "provenance" / "lineage.json"
@@ -769,9 +968,20 @@ def test_pixels_that_differ_are_explained(home: World, built: Path, tmp_path: Pa
     assert not made.pixels_equal and re.search(r"pixels differ by up to [0-9]+ of 255", made.why)
 
 
-def test_regenerate_writes_a_file(home: World, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_regenerate_writes_a_file(
+    home: World, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out = str(tmp_path / "again.png")
-    arguments = ("regenerate", str(built), "--image", "fear-00002", "--out", out, "--store", str(home.store.root))
+    arguments = (
+        "regenerate",
+        str(built),
+        "--image",
+        "fear-00002",
+        "--out",
+        out,
+        "--store",
+        str(home.store.root),
+    )
     assert command(*arguments) == 0 and "byte by byte" in capsys.readouterr().out
     assert command(*arguments) == 2  # nothing is overwritten
 
@@ -780,10 +990,14 @@ def test_regenerate_writes_a_file(home: World, built: Path, tmp_path: Path, caps
 
 
 def test_pictures_are_signed_last(home: World, tmp_path: Path):
-    c2pa = pytest.importorskip("c2pa", reason="c2pa-python is not installed: pip install 'mien[c2pa]'")
+    c2pa = pytest.importorskip(
+        "c2pa", reason="c2pa-python is not installed: pip install 'mien[c2pa]'"
+    )
     chain, key = certificate(tmp_path)
     signer = Signer(chain, key)
-    folder = publish.build("made", tmp_path / "out", home.store, home.answers, form=ALL, signer=signer)
+    folder = publish.build(
+        "made", tmp_path / "out", home.store, home.answers, form=ALL, signer=signer
+    )
     path = next((folder / "imagefolder").rglob("fear-00000.png"))
     with c2pa.Reader("image/png", io.BytesIO(path.read_bytes())) as reader:
         told = json.loads(reader.json())
@@ -814,10 +1028,35 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.raw")
         openssl("pkcs8", "-topk8", "-nocrypt", "-in", f"{name}.raw", "-out", f"{name}.key")
     base = ("-config", "openssl.cnf")
-    openssl("req", "-x509", "-new", "-key", "ca.key", "-days", "99", "-out", "ca.pem", "-extensions", "ca", *base)
+    openssl(
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        "ca.key",
+        "-days",
+        "99",
+        "-out",
+        "ca.pem",
+        "-extensions",
+        "ca",
+        *base,
+    )
     openssl("req", "-new", "-key", "leaf.key", "-out", "leaf.csr", *base)
     openssl(
-        *("x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "99"),
+        *(
+            "x509",
+            "-req",
+            "-in",
+            "leaf.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "99",
+        ),
         *("-out", "leaf.pem", "-extfile", "openssl.cnf", "-extensions", "leaf"),
     )
     chain.write_text((folder / "leaf.pem").read_text() + (folder / "ca.pem").read_text())
@@ -838,7 +1077,9 @@ def test_the_registry_says_what_the_images_are(home: World, built: Path):
     table = registry.load(built)
     made = Faces.load(home.made.path)
     assert list(table["pixels_sha256"]) == list(made.index["sha256"])
-    assert [int(text, 16) for text in table["phash"]] == perceptual_hash(np.asarray(made.images)).tolist()
+    assert [int(text, 16) for text in table["phash"]] == perceptual_hash(
+        np.asarray(made.images)
+    ).tolist()
 
 
 def test_errors_are_one_message(home: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -846,25 +1087,43 @@ def test_errors_are_one_message(home: World, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "x").write_text("x")
     assert command("publish", "build", "made", "--out", str(tmp_path / "taken"), *place) == 2
-    assert command("publish", "build", "made", "--out", str(tmp_path / "x"), "--certificate", "x", *place) == 2
+    assert (
+        command(
+            "publish", "build", "made", "--out", str(tmp_path / "x"), "--certificate", "x", *place
+        )
+        == 2
+    )
     assert command("publish", "check", str(tmp_path)) == 2
     assert capsys.readouterr().err.count("mien: ") == 3
     assert issubclass(GateRefused, MienError)
 
 
 HOSTILE = (
-    "<script src=//e.example/x.js></script> & [free](https://e.example) ![p](https://e.example/p.png) `{x}` | "
+    "<script src=//e.example/x.js></script> & [free](https://e.example) "
+    "![p](https://e.example/p.png) `{x}` | "
     "<b onclick=f()>"
 )
 
 
 def test_texts_of_others_do_nothing_in_the_documents(tmp_path: Path):
     one = world(tmp_path / "w", licence=HOSTILE)
-    own = {name: json.dumps(HOSTILE) for name in ("title", "contact", "url", "paper", "licence_name", "description")}
-    own |= {name: json.dumps(HOSTILE) for name in ("excluded", "biases", "shown", "maintenance", "licence_text")}
-    listed = {"authors": json.dumps([HOSTILE, "=1+1"]), "keywords": json.dumps([HOSTILE]), "conditions": '["by"]'}
+    own = {
+        name: json.dumps(HOSTILE)
+        for name in ("title", "contact", "url", "paper", "licence_name", "description")
+    }
+    own |= {
+        name: json.dumps(HOSTILE)
+        for name in ("excluded", "biases", "shown", "maintenance", "licence_text")
+    }
+    listed = {
+        "authors": json.dumps([HOSTILE, "=1+1"]),
+        "keywords": json.dumps([HOSTILE]),
+        "conditions": '["by"]',
+    }
     answer(tmp_path / "dataset.toml", one.store, "made", **own, **listed, licence='"other"')
-    folder = publish.build("made", tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True)
+    folder = publish.build(
+        "made", tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True
+    )
     for name in ("README.md", "DATASHEET.md", "LICENSE", "CITATION.cff"):
         text = (folder / name).read_text()
         assert "e.example" in text and not re.search(r"<(?=[A-Za-z/!])", text), name

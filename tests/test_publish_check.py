@@ -81,7 +81,8 @@ def edit_table(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> No
     table.to_csv(path, index=False)
 
 
-# Each takes a release and damages it; afterwards the checksums are written anew, so that nothing is found by them.
+# Each takes a release and damages it; afterwards the checksums are written anew, so that nothing is
+# found by them.
 
 
 def a_label_in_parquet(folder: Path) -> None:
@@ -114,7 +115,10 @@ def images_exchanged(folder: Path) -> None:
 def an_image_saved_anew(folder: Path) -> None:
     changed, out = rows(folder), io.BytesIO()
     Image.open(io.BytesIO(changed[0]["image"]["bytes"])).save(out, "PNG")
-    changed[0]["image"]["bytes"], changed[0]["sha256"] = out.getvalue(), hashlib.sha256(out.getvalue()).hexdigest()
+    changed[0]["image"]["bytes"], changed[0]["sha256"] = (
+        out.getvalue(),
+        hashlib.sha256(out.getvalue()).hexdigest(),
+    )
     keep(folder, changed)
 
 
@@ -261,7 +265,9 @@ def an_open_question(folder: Path) -> None:
 
 
 def the_excluded_uses(folder: Path) -> None:
-    replace(folder / "README.md", "inferring what a person feels, means or intends", "nothing at all")
+    replace(
+        folder / "README.md", "inferring what a person feels, means or intends", "nothing at all"
+    )
 
 
 def an_empty_licence(folder: Path) -> None:
@@ -277,7 +283,9 @@ def croissant_that_is_no_json(folder: Path) -> None:
 
 
 def a_digest_in_croissant(folder: Path) -> None:
-    edit_json(folder / "croissant.json", lambda told: told["distribution"][0].update(sha256="0" * 64))
+    edit_json(
+        folder / "croissant.json", lambda told: told["distribution"][0].update(sha256="0" * 64)
+    )
 
 
 def that_it_is_synthetic(folder: Path) -> None:
@@ -322,12 +330,50 @@ def the_citation(folder: Path) -> None:
 
 
 DAMAGE = [
-    *(a_label_in_parquet, a_label_that_is_none, a_row_lost, a_row_twice, images_exchanged, an_image_saved_anew),
-    *(a_mark_of_another_label, a_mark_of_another_licence, a_mark_for_other_pixels, a_pixel, an_image_cut_short, a_seed),
-    *(another_order_of_classes, a_column_lost, a_column_of_subjects, a_split_that_is_another, a_parquet_file_cut_short),
-    *(a_row_of_the_registry, a_hash_in_the_registry, a_file_without_a_row, a_row_without_a_file, a_label_in_the_folder),
-    *(a_file_in_the_folder, a_member_of_the_shard, a_class_in_the_shard, an_image_in_the_shard, a_shard_cut_short),
-    *(yaml_that_is_none, a_class_in_the_yaml, a_count_in_the_yaml, another_licence_in_the_yaml, an_open_question),
+    *(
+        a_label_in_parquet,
+        a_label_that_is_none,
+        a_row_lost,
+        a_row_twice,
+        images_exchanged,
+        an_image_saved_anew,
+    ),
+    *(
+        a_mark_of_another_label,
+        a_mark_of_another_licence,
+        a_mark_for_other_pixels,
+        a_pixel,
+        an_image_cut_short,
+        a_seed,
+    ),
+    *(
+        another_order_of_classes,
+        a_column_lost,
+        a_column_of_subjects,
+        a_split_that_is_another,
+        a_parquet_file_cut_short,
+    ),
+    *(
+        a_row_of_the_registry,
+        a_hash_in_the_registry,
+        a_file_without_a_row,
+        a_row_without_a_file,
+        a_label_in_the_folder,
+    ),
+    *(
+        a_file_in_the_folder,
+        a_member_of_the_shard,
+        a_class_in_the_shard,
+        an_image_in_the_shard,
+        a_shard_cut_short,
+    ),
+    *(
+        yaml_that_is_none,
+        a_class_in_the_yaml,
+        a_count_in_the_yaml,
+        another_licence_in_the_yaml,
+        an_open_question,
+    ),
     *(
         the_excluded_uses,
         an_empty_licence,
@@ -335,7 +381,13 @@ DAMAGE = [
         croissant_that_is_no_json,
         a_digest_in_croissant,
     ),
-    *(that_it_is_synthetic, a_label_in_croissant, the_audit_of_another, a_failed_audit, the_end_of_the_lineage),
+    *(
+        that_it_is_synthetic,
+        a_label_in_croissant,
+        the_audit_of_another,
+        a_failed_audit,
+        the_end_of_the_lineage,
+    ),
     *(a_gate_that_is_shut, a_photograph, a_sheet_without_a_mark, a_hidden_file, the_citation),
 ]
 # What else changes when a Parquet file does, so that these alone do not find the damage.
@@ -343,12 +395,16 @@ FOLLOWS = ("files and their sha256", "does not match its sha256")
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_damage_is_found_when_the_checksums_were_written_anew(copy: Path, damage: Callable[[Path], None]):
+def test_damage_is_found_when_the_checksums_were_written_anew(
+    copy: Path, damage: Callable[[Path], None]
+):
     damage(copy)
     path = Layout(copy).parquet("train")
     if damage is not a_digest_in_croissant and damage is not croissant_that_is_no_json:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        edit_json(copy / "croissant.json", lambda told: told["distribution"][0].update(sha256=digest))
+        edit_json(
+            copy / "croissant.json", lambda told: told["distribution"][0].update(sha256=digest)
+        )
     seal(copy)
     with pytest.raises(DataError, match="fault") as found:
         publish.check(copy, libraries=False)
@@ -358,10 +414,18 @@ def test_damage_is_found_when_the_checksums_were_written_anew(copy: Path, damage
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda folder: (folder / "DATASHEET.md").write_text("x" * 99), "DATASHEET.md does not match its sha256"),
+        (
+            lambda folder: (folder / "DATASHEET.md").write_text("x" * 99),
+            "DATASHEET.md does not match its sha256",
+        ),
         (lambda folder: (folder / "DATASHEET.md").unlink(), "DATASHEET.md is missing"),
         (lambda folder: (folder / "checksums.sha256").unlink(), "checksums.sha256 is missing"),
-        (lambda folder: (folder / "results").mkdir() or (folder / "results" / "x.md").write_text(""), "is not in"),
+        (
+            lambda folder: (
+                (folder / "results").mkdir() or (folder / "results" / "x.md").write_text("")
+            ),
+            "is not in",
+        ),
     ],
 )
 def test_damage_is_found_by_checksums(copy: Path, change: Callable[[Path], None], said: str):
@@ -374,7 +438,10 @@ def test_damage_is_found_by_checksums(copy: Path, change: Callable[[Path], None]
 
 
 def other_forms(folder: Path) -> None:
-    edit_json(folder / "provenance/release.json", lambda told: told.update(formats=["parquet", "webdataset"]))
+    edit_json(
+        folder / "provenance/release.json",
+        lambda told: told.update(formats=["parquet", "webdataset"]),
+    )
 
 
 def another_folder_of_images(folder: Path) -> None:
@@ -382,13 +449,18 @@ def another_folder_of_images(folder: Path) -> None:
 
 
 def an_unlisted_form(folder: Path) -> None:
-    edit_json(folder / "provenance/release.json", lambda told: told.update(formats=["parquet", "imagefolder"]))
+    edit_json(
+        folder / "provenance/release.json",
+        lambda told: told.update(formats=["parquet", "imagefolder"]),
+    )
     for path in (folder / "README.md", folder / "DATASHEET.md"):
         path.write_text(path.read_text().replace("webdataset", "x"))
 
 
 def counts_that_are_huge(folder: Path) -> None:
-    edit_json(folder / "provenance/release.json", lambda told: told["counts"]["train"].update(fear=10**8))
+    edit_json(
+        folder / "provenance/release.json", lambda told: told["counts"]["train"].update(fear=10**8)
+    )
 
 
 def html_in_the_card(folder: Path) -> None:
@@ -404,7 +476,9 @@ def another_licence_text(folder: Path) -> None:
 
 
 def a_set_in_croissant(folder: Path) -> None:
-    edit_json(folder / "croissant.json", lambda told: told["recordSet"].append({"@id": "x", "name": "x"}))
+    edit_json(
+        folder / "croissant.json", lambda told: told["recordSet"].append({"@id": "x", "name": "x"})
+    )
 
 
 def an_audit_without_checks(folder: Path) -> None:
@@ -424,11 +498,17 @@ def a_page_with_a_face(folder: Path) -> None:
 
 
 def a_field_in_the_lineage(folder: Path) -> None:
-    edit_json(folder / "provenance/lineage.json", lambda told: told[0]["spec"].update(subject_pattern="(Anna)"))
+    edit_json(
+        folder / "provenance/lineage.json",
+        lambda told: told[0]["spec"].update(subject_pattern="(Anna)"),
+    )
 
 
 def a_name_in_the_lineage(folder: Path) -> None:
-    edit_json(folder / "provenance/lineage.json", lambda told: told[0]["spec"].update(faces="Olga Petrowna"))
+    edit_json(
+        folder / "provenance/lineage.json",
+        lambda told: told[0]["spec"].update(faces="Olga Petrowna"),
+    )
 
 
 def a_machine_in_the_lineage(folder: Path) -> None:
@@ -460,7 +540,10 @@ def a_formula_in_the_results(folder: Path) -> None:
 def a_picture_of_another_size(folder: Path) -> None:
     changed, out = rows(folder), io.BytesIO()
     Image.new("L", (4000, 4000)).save(out, "PNG")
-    changed[0]["image"]["bytes"], changed[0]["sha256"] = out.getvalue(), hashlib.sha256(out.getvalue()).hexdigest()
+    changed[0]["image"]["bytes"], changed[0]["sha256"] = (
+        out.getvalue(),
+        hashlib.sha256(out.getvalue()).hexdigest(),
+    )
     keep(folder, changed)
 
 
@@ -471,10 +554,33 @@ def a_picture_of_another_kind(folder: Path) -> None:
 
 
 HOSTILE = [
-    *(other_forms, another_folder_of_images, an_unlisted_form, counts_that_are_huge, html_in_the_card),
-    *(html_in_the_datasheet, another_licence_text, a_set_in_croissant, an_audit_without_checks, a_check_that_fails),
-    *(a_page_with_a_script, a_page_with_a_face, a_field_in_the_lineage, an_override_of_nobody, aliases_in_the_yaml),
-    *(a_name_in_the_lineage, a_machine_in_the_lineage, looser_limits_in_the_audit, an_odd_verdict_of_a_check),
+    *(
+        other_forms,
+        another_folder_of_images,
+        an_unlisted_form,
+        counts_that_are_huge,
+        html_in_the_card,
+    ),
+    *(
+        html_in_the_datasheet,
+        another_licence_text,
+        a_set_in_croissant,
+        an_audit_without_checks,
+        a_check_that_fails,
+    ),
+    *(
+        a_page_with_a_script,
+        a_page_with_a_face,
+        a_field_in_the_lineage,
+        an_override_of_nobody,
+        aliases_in_the_yaml,
+    ),
+    *(
+        a_name_in_the_lineage,
+        a_machine_in_the_lineage,
+        looser_limits_in_the_audit,
+        an_odd_verdict_of_a_check,
+    ),
     *(a_formula_in_the_results, a_picture_of_another_size, a_picture_of_another_kind),
 ]
 
@@ -496,12 +602,19 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("deeper", [False, True])
-def test_a_private_build_does_not_become_public_by_a_word(hidden: Path, tmp_path: Path, deeper: bool):
+def test_a_private_build_does_not_become_public_by_a_word(
+    hidden: Path, tmp_path: Path, deeper: bool
+):
     folder = Path(shutil.copytree(hidden, tmp_path / "x"))
     edit_json(folder / "provenance/release.json", lambda told: told.update(private=False))
     replace(folder / "provenance/gates.json", '"outcome": "private"', '"outcome": "passed"')
     if deeper:  # in two of the three documents, too
-        text = (folder / "README.md").read_text().replace("Private build", "Build").replace("| private |", "| passed |")
+        text = (
+            (folder / "README.md")
+            .read_text()
+            .replace("Private build", "Build")
+            .replace("| private |", "| passed |")
+        )
         (folder / "README.md").write_text(text)
         replace(folder / "LICENSE", "Private build: this folder is not to be passed on.", "")
     seal(folder)
@@ -541,7 +654,9 @@ def test_a_registry_of_other_hashes_is_refused(copy: Path, phash: str):
         publish.identify(copy / "sheets/contact.png", copy)
 
 
-@pytest.mark.parametrize("name", ["README.md", "imagefolder/train/fear/000/fear-00000.png", "pipe.png", "data/x"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "imagefolder/train/fear/000/fear-00000.png", "pipe.png", "data/x"]
+)
 def test_pipes_are_not_waited_for(copy: Path, name: str):
     (copy / name).unlink(missing_ok=True)
     os.mkfifo(copy / name)
@@ -557,8 +672,18 @@ def test_a_name_does_not_speak_to_the_terminal(copy: Path):
 
 
 FOREIGN = (
-    *(".DS_Store", "data/Thumbs.db", "imagefolder/train/desktop.ini", "imagefolder/train/fear/000/._fear-00000.png"),
-    *(".gitattributes", ".cache/huggingface/download/README.md.lock", ".git/objects/ab/cd", "webdataset/.DS_Store"),
+    *(
+        ".DS_Store",
+        "data/Thumbs.db",
+        "imagefolder/train/desktop.ini",
+        "imagefolder/train/fear/000/._fear-00000.png",
+    ),
+    *(
+        ".gitattributes",
+        ".cache/huggingface/download/README.md.lock",
+        ".git/objects/ab/cd",
+        "webdataset/.DS_Store",
+    ),
 )
 
 
@@ -567,10 +692,17 @@ def test_what_systems_and_hubs_leave_is_passed_over_and_told(copy: Path):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("x")
     found = publish.check(copy, libraries=False)
-    assert set(found.foreign) == {*FOREIGN[:5], ".cache/huggingface", ".git", "webdataset/.DS_Store"}
+    assert set(found.foreign) == {
+        *FOREIGN[:5],
+        ".cache/huggingface",
+        ".git",
+        "webdataset/.DS_Store",
+    }
 
 
-@pytest.mark.parametrize("name", [".cache/other/x", ".gitx", "data/.concealed", "x/.gitattributes", "notes.txt"])
+@pytest.mark.parametrize(
+    "name", [".cache/other/x", ".gitx", "data/.concealed", "x/.gitattributes", "notes.txt"]
+)
 def test_what_only_looks_so_is_no_part_of_a_release(copy: Path, name: str):
     (copy / name).parent.mkdir(parents=True, exist_ok=True)
     (copy / name).write_text("x")
@@ -626,7 +758,10 @@ def test_people_load_it_in_one_line(release: Path, tmp_path: Path):
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     loaded = datasets.load_dataset(str(release), cache_dir=str(tmp_path))
     assert {name: len(part) for name, part in loaded.items()} == {"train": 20, "test": 4}
-    assert loaded["train"].features["label"].names == CLASSES and loaded["train"][0]["image"].mode == "L"
+    assert (
+        loaded["train"].features["label"].names == CLASSES
+        and loaded["train"][0]["image"].mode == "L"
+    )
 
 
 def test_what_is_not_installed_is_said(release: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,6 @@
-"""Sending a release, to a stand-in that speaks the few endpoints of a hub, on this machine alone."""
+"""Sending a release, to a stand-in that speaks the few endpoints of a hub, on this machine
+alone.
+"""
 
 import base64
 import hashlib
@@ -24,19 +26,25 @@ huggingface_hub = pytest.importorskip(
 
 @dataclass
 class Hub:
-    """What a hub holds: repositories by name, each with its files and whether it is open, and what it was asked."""
+    """What a hub holds: repositories by name, each with its files and whether it is open, and what
+    it was asked.
+    """
 
     address: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     private: dict[str, bool] = field(default_factory=dict)
     gated: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    seen: list[bool] = field(default_factory=list)  # at each commit: whether the repository was private
+    seen: list[bool] = field(
+        default_factory=list
+    )  # at each commit: whether the repository was private
     breaks: bool = False  # whether it loses a byte of what it is sent
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers as the hub's interface does, in the parts that huggingface_hub uses for a folder of small files."""
+    """Answers as the hub's interface does, in the parts that huggingface_hub uses for a folder of
+    small files.
+    """
 
     hub: Hub
 
@@ -48,7 +56,14 @@ class Answers(BaseHTTPRequestHandler):
             self.say([self.entry(name, data) for name, data in self.hub.files[repository].items()])
         elif path.startswith("/api/datasets/"):
             repository = "/".join(path.removeprefix("/api/datasets/").split("/")[:2])
-            self.say({"id": repository, "private": self.hub.private[repository], "sha": "0" * 40, "siblings": []})
+            self.say(
+                {
+                    "id": repository,
+                    "private": self.hub.private[repository],
+                    "sha": "0" * 40,
+                    "siblings": [],
+                }
+            )
         else:
             self.say({"error": "not here"}, 404)
 
@@ -56,13 +71,18 @@ class Answers(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append(f"POST {path}")
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        repository = path.removeprefix("/api/datasets/").partition("/preupload")[0].partition("/commit")[0]
+        repository = (
+            path.removeprefix("/api/datasets/").partition("/preupload")[0].partition("/commit")[0]
+        )
         if path == "/api/repos/create":
             told = json.loads(body)
             name = f"{told.get('organization') or 'me'}/{told['name']}"
             if name in self.hub.files:
                 self.say(
-                    {"error": "You already created this dataset repo", "url": f"{self.hub.address}/datasets/{name}"},
+                    {
+                        "error": "You already created this dataset repo",
+                        "url": f"{self.hub.address}/datasets/{name}",
+                    },
                     409,
                 )
                 return
@@ -73,14 +93,26 @@ class Answers(BaseHTTPRequestHandler):
         elif "/preupload/" in path:
             asked = json.loads(body)["files"]
             self.say(
-                {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in asked]}
+                {
+                    "files": [
+                        {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
+                        for one in asked
+                    ]
+                }
             )
         elif "/commit/" in path:
             self.hub.seen.append(self.hub.private[repository])
             for line in body.splitlines():
                 self.change(repository, json.loads(line))
             address = f"{self.hub.address}/datasets/{repository}/commit/{'1' * 40}"
-            self.say({"commitUrl": address, "commitOid": "1" * 40, "pullRequestUrl": None, "success": True})
+            self.say(
+                {
+                    "commitUrl": address,
+                    "commitOid": "1" * 40,
+                    "pullRequestUrl": None,
+                    "success": True,
+                }
+            )
         else:
             self.say({"error": "not here"}, 404)
 
@@ -141,7 +173,11 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_a_dry_run_sends_nothing(hub: Hub, release: Path):
@@ -159,7 +195,9 @@ def test_it_is_opened_only_after_all_has_arrived(hub: Hub, release: Path):
     publish.push(release, "me/faces", "gated")
     assert hub.seen == [True] and hub.gated["me/faces"] == "manual"
     order = [asked.split("/")[-1] for asked in hub.asked]
-    assert hub.asked[-1].startswith("PUT") and any("/tree/" in asked for asked in hub.asked[-2:]), order
+    assert hub.asked[-1].startswith("PUT") and any("/tree/" in asked for asked in hub.asked[-2:]), (
+        order
+    )
     publish.push(release, "me/open", "public")
     assert hub.private["me/open"] is False and hub.gated["me/open"] is False
 
@@ -195,9 +233,17 @@ def test_a_damaged_release_is_not_sent(hub: Hub, release: Path, tmp_path: Path):
 
 
 def test_what_systems_leave_is_not_sent(
-    hub: Hub, release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    hub: Hub,
+    release: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ):
-    for name, data in [*contents(release).items(), ("sheets/Thumbs.db", b"x"), (".cache/huggingface/a/b.lock", b"")]:
+    for name, data in [
+        *contents(release).items(),
+        ("sheets/Thumbs.db", b"x"),
+        (".cache/huggingface/a/b.lock", b""),
+    ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     publish.push(tmp_path, "me/faces")
@@ -230,7 +276,9 @@ def test_access_is_one_of_three(release: Path):
 
 
 @pytest.mark.parametrize("repository", ["me/faces", "me/--"])
-def test_without_a_hub_it_is_one_message(release: Path, monkeypatch: pytest.MonkeyPatch, repository: str):
+def test_without_a_hub_it_is_one_message(
+    release: Path, monkeypatch: pytest.MonkeyPatch, repository: str
+):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_ours")

@@ -1,4 +1,6 @@
-"""The table of a study that goes with a release: its numbers are those of the study's own records."""
+"""The table of a study that goes with a release: its numbers are those of the study's own
+records.
+"""
 
 import math
 from pathlib import Path
@@ -18,21 +20,31 @@ from mien.store import Store
 def test_a_release_carries_the_table_of_a_study(tmp_path: Path):
     home = world(tmp_path / "w")
     keep(people(96, 6), home.store, "blobs")
-    found = written_study(home.store, name="worth", controls=["nearest"], settings=["real_to_real"], trials=1)
+    found = written_study(
+        home.store, name="worth", controls=["nearest"], settings=["real_to_real"], trials=1
+    )
     answer(home.answers, home.store, "made")
-    folder = publish.build("made", tmp_path / "out", home.store, home.answers, study_names=["worth"])
+    folder = publish.build(
+        "made", tmp_path / "out", home.store, home.answers, study_names=["worth"]
+    )
     table = pd.read_csv(folder / "results" / "worth.csv", keep_default_na=False, na_values=[""])
     cells = {
-        (cell.setting, cell.classifier, cell.level, cell.control): cell for cell in [*found.cells, *found.controls]
+        (cell.setting, cell.classifier, cell.level, cell.control): cell
+        for cell in [*found.cells, *found.controls]
     }
     assert len(table) == len(cells)
     for row in table.to_dict("records"):
         cell = cells[
-            row["setting"], row["classifier"], row["level"], row["control"] if row["control"] == row["control"] else ""
+            row["setting"],
+            row["classifier"],
+            row["level"],
+            row["control"] if row["control"] == row["control"] else "",
         ]
         assert row["accuracy_value"] == pytest.approx(cell.mean("accuracy")) and row["n"] == cell.n
         interval = cell.interval("accuracy")
-        assert interval is not None and (row["accuracy_low"] == pytest.approx(interval.low, nan_ok=True))
+        assert interval is not None and (
+            row["accuracy_low"] == pytest.approx(interval.low, nan_ok=True)
+        )
     text = (folder / "results" / "worth.md").read_text()
     assert "this database is none of those" in text and "1-nearest neighbour" in text
     assert "results/worth.md" in (folder / "README.md").read_text()

@@ -36,13 +36,19 @@ def test_the_printed_average_follows_from_the_trials(key: tuple[str, str], model
 
 
 def test_golden_cells_read_by_hand():
-    assert published.ACCURACY["real_to_real", "none"]["resnet50"].trials == (85.62, 86.49, 90.17, 89.42, 89.98)
+    assert published.ACCURACY["real_to_real", "none"]["resnet50"].trials == (
+        85.62,
+        86.49,
+        90.17,
+        89.42,
+        89.98,
+    )
     assert published.average("synthetic_to_real", "inception_v3", "freezing") == 99.53
     assert published.NUMBERS["real_to_synthetic", "augmentation"] == 9
     assert published.NUMBERS["synthetic_to_real", "freezing"] == 14
-    assert sum(sum(cell.trials) for models in published.ACCURACY.values() for cell in models.values()) == pytest.approx(
-        GRAND_TOTAL
-    )
+    assert sum(
+        sum(cell.trials) for models in published.ACCURACY.values() for cell in models.values()
+    ) == pytest.approx(GRAND_TOTAL)
 
 
 def test_each_table_has_its_bar_chart():
@@ -52,7 +58,8 @@ def test_each_table_has_its_bar_chart():
     assert published.FIGURES["synthetic_to_real", "freezing"] == 23
 
 
-GRAND_TOTAL = 17669.48  # of the 180 printed accuracies, added up from the text of the preprint by another script
+# of the 180 printed accuracies, added up from the text of the preprint by another script
+GRAND_TOTAL = 17669.48
 
 
 def test_cells_that_the_preprint_lacks_are_absent():
@@ -71,7 +78,9 @@ def test_the_99_54_per_cent_belong_to_resnet_in_both_tables_that_have_it():
     claimed = published.CONTRADICTIONS[0].claimed
     table_9 = published.ACCURACY["real_to_synthetic", "augmentation"]
     assert [model for model, cell in table_9.items() if cell.average == claimed] == ["resnet50"]
-    assert ["ResNet 50" in work.model for work in published.TABLE_15 if work.accuracy == claimed] == [True]
+    assert [
+        "ResNet 50" in work.model for work in published.TABLE_15 if work.accuracy == claimed
+    ] == [True]
 
 
 def test_the_difference_in_section_3_2_4_fits_the_table_and_not_the_text():

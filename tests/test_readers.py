@@ -1,4 +1,6 @@
-"""Readers of photographs and their sets: each quirk of a real release is met once here, in trees drawn for it."""
+"""Readers of photographs and their sets: each quirk of a real release is met once here, in trees
+drawn for it.
+"""
 
 import json
 import shutil
@@ -24,7 +26,11 @@ from mien.spec import read_spec
 
 
 def spec_for(name: str, **options: Any) -> IngestSpec:
-    return read_spec(IngestSpec, {"reader": name, "dataset": "set", "fingerprint": "", "size": 16, **options}, "test")
+    return read_spec(
+        IngestSpec,
+        {"reader": name, "dataset": "set", "fingerprint": "", "size": 16, **options},
+        "test",
+    )
 
 
 def scan(name: str, root: Path, **options: Any) -> Listing:
@@ -33,7 +39,9 @@ def scan(name: str, root: Path, **options: Any) -> Listing:
 
 def read(name: str, root: Path, skip: bool = False, **options: Any) -> Faces:
     spec = spec_for(name, **options)
-    spec = spec.model_copy(update={"fingerprint": ingest.fingerprint(ingest.scan(spec, root), workers=1)})
+    spec = spec.model_copy(
+        update={"fingerprint": ingest.fingerprint(ingest.scan(spec, root), workers=1)}
+    )
     return ingest.ingest(spec, root, workers=2, skip_unreadable=skip)
 
 
@@ -44,7 +52,10 @@ def kinds(listing: Listing) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One tree for each reader, which no test may change."""
-    return {name: write(tmp_path_factory.mktemp(name) / "release").root for name, write in WRITERS.items()}
+    return {
+        name: write(tmp_path_factory.mktemp(name) / "release").root
+        for name, write in WRITERS.items()
+    }
 
 
 @pytest.fixture
@@ -59,7 +70,12 @@ def copied(drawn: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 def test_ckplus_rises_from_neutral_to_an_apex_with_coded_units(drawn: dict[str, Path]):
     rows = scan("ckplus", drawn["ckplus"]).rows
     first = rows[rows["clip"] == "S010/004"]
-    assert first["frame"].tolist() == [8, 9, 10, 11] and first["phase"].tolist() == ["onset", "rise", "rise", "apex"]
+    assert first["frame"].tolist() == [8, 9, 10, 11] and first["phase"].tolist() == [
+        "onset",
+        "rise",
+        "rise",
+        "apex",
+    ]
     units = rows.groupby("clip")["action_units"].unique().map(list).to_dict()
     assert units == {"S005/001": ["9D+17C"], "S010/004": ["1+2+25E"], "S010/005": [""]}
     assert set(rows["raw_label"]) == {"3", "7", "2"}
@@ -67,21 +83,31 @@ def test_ckplus_rises_from_neutral_to_an_apex_with_coded_units(drawn: dict[str, 
 
 def test_ckplus_sequences_without_an_emotion_are_counted(drawn: dict[str, Path]):
     told = kinds(scan("ckplus", drawn["ckplus"]))
-    assert told["no emotion"].startswith("S052/001, S130/013: sequences without an emotion, left out: 2")
+    assert told["no emotion"].startswith(
+        "S052/001, S130/013: sequences without an emotion, left out: 2"
+    )
 
 
-@pytest.mark.parametrize("content", ["", "happy", "   8.0000000e+00\n", "3.5", "-1", "nan", "3 4", "\x00\xff"])
-def test_ckplus_an_emotion_that_is_no_code_is_reported_and_not_guessed(copied: Callable[[str], Path], content: str):
+@pytest.mark.parametrize(
+    "content", ["", "happy", "   8.0000000e+00\n", "3.5", "-1", "nan", "3 4", "\x00\xff"]
+)
+def test_ckplus_an_emotion_that_is_no_code_is_reported_and_not_guessed(
+    copied: Callable[[str], Path], content: str
+):
     root = copied("ckplus")
     (root / "Emotion/S005/001/S005_001_00000003_emotion.txt").write_text(content)
     listing = scan("ckplus", root)
-    assert kinds(listing)["unusable emotion"].startswith("S005/001:") and "S005/001" not in set(listing.rows["clip"])
+    assert kinds(listing)["unusable emotion"].startswith("S005/001:") and "S005/001" not in set(
+        listing.rows["clip"]
+    )
 
 
 def test_ckplus_reports_what_does_not_fit(copied: Callable[[str], Path]):
     root = copied("ckplus")
     emotions = root / "Emotion/S010/004"
-    shutil.move(emotions / "S010_004_00000011_emotion.txt", emotions / "S010_004_00000009_emotion.txt")
+    shutil.move(
+        emotions / "S010_004_00000011_emotion.txt", emotions / "S010_004_00000009_emotion.txt"
+    )
     (root / "FACS/S005/001/S005_001_00000003_facs.txt").write_text("9 4 17\n")
     (root / "Emotion/S999/001").mkdir(parents=True)
     (root / "Emotion/S999/001/S999_001_00000009_emotion.txt").write_text(ckplus.number(1))
@@ -89,16 +115,22 @@ def test_ckplus_reports_what_does_not_fit(copied: Callable[[str], Path]):
     shutil.copytree(root / "cohn-kanade-images/S010/004", root / "old/S010/004")
     listing = scan("ckplus", root)
     told = kinds(listing)
-    assert told["peak is not last"].startswith("S010/004") and told["unusable FACS"].startswith("S005/001")
+    assert told["peak is not last"].startswith("S010/004") and told["unusable FACS"].startswith(
+        "S005/001"
+    )
     assert told["no images"].startswith("S999/001") and told["misplaced image"].endswith(": 2")
     assert told["repeated image"].endswith(": 4")
-    assert listing.rows["action_units"][listing.rows["clip"] == "S005/001"].unique().tolist() == [""]
+    assert listing.rows["action_units"][listing.rows["clip"] == "S005/001"].unique().tolist() == [
+        ""
+    ]
 
 
 def test_ckplus_a_changed_annotation_is_another_set(copied: Callable[[str], Path]):
     root = copied("ckplus")
     before = ingest.fingerprint(scan("ckplus", root))
-    (root / "FACS/S005/001/S005_001_00000003_facs.txt").write_text(ckplus.number(9) + ckplus.number(1))
+    (root / "FACS/S005/001/S005_001_00000003_facs.txt").write_text(
+        ckplus.number(9) + ckplus.number(1)
+    )
     assert ingest.fingerprint(scan("ckplus", root)) != before
 
 
@@ -108,14 +140,22 @@ def test_ckplus_a_changed_annotation_is_another_set(copied: Callable[[str], Path
 def test_ckplus48_takes_the_last_frame_for_the_apex(drawn: dict[str, Path]):
     rows = scan("ckplus48", drawn["ckplus48"]).rows
     assert rows["phase"].tolist() == ["rise", "rise", "apex"] * 4
-    assert set(rows["subject"]) == {"S010", "S014", "S138"}  # four sequences: S010 shows two emotions
+    assert set(rows["subject"]) == {
+        "S010",
+        "S014",
+        "S138",
+    }  # four sequences: S010 shows two emotions
 
 
 def test_ckplus48_a_sequence_in_two_classes_is_left_out(copied: Callable[[str], Path]):
     root = copied("ckplus48")
-    shutil.move(root / "CK+48/anger/S014_003_00000030.png", root / "CK+48/happy/S014_003_00000030.png")
+    shutil.move(
+        root / "CK+48/anger/S014_003_00000030.png", root / "CK+48/happy/S014_003_00000030.png"
+    )
     listing = scan("ckplus48", root)
-    assert kinds(listing)["contradiction"].startswith("S014/003") and "S014" not in set(listing.rows["subject"])
+    assert kinds(listing)["contradiction"].startswith("S014/003") and "S014" not in set(
+        listing.rows["subject"]
+    )
 
 
 # JAFFE and KDEF
@@ -133,7 +173,9 @@ def test_jaffe_one_photograph_in_two_forms_is_one(copied: Callable[[str], Path])
     root = copied("jaffe")
     portraits.save(root / "png/KA.AN1.39.png", 0, "anger")
     listing = scan("jaffe", root)
-    assert kinds(listing)["repeated image"].startswith("png/KA.AN1.39.png") and len(listing.rows) == 9
+    assert (
+        kinds(listing)["repeated image"].startswith("png/KA.AN1.39.png") and len(listing.rows) == 9
+    )
 
 
 def test_kdef_the_two_series_are_one_person(drawn: dict[str, Path]):
@@ -149,7 +191,9 @@ def test_kdef_names_that_are_cut_short_are_reported(drawn: dict[str, Path]):
     )
 
 
-@pytest.mark.parametrize("part, number", [(None, 8), ("all", 8), ("straight", 4), ("half", 2), ("full", 2)])
+@pytest.mark.parametrize(
+    "part, number", [(None, 8), ("all", 8), ("straight", 4), ("half", 2), ("full", 2)]
+)
 def test_kdef_angles_are_parts(drawn: dict[str, Path], part: str | None, number: int):
     listing = scan("kdef", drawn["kdef"], part=part)
     assert len(listing.rows) == number and listing.part == (part or "all")
@@ -162,11 +206,19 @@ def test_kdef_angles_are_parts(drawn: dict[str, Path], part: str | None, number:
 def test_oulu_casia_reads_one_cell_unless_all_are_wanted(drawn: dict[str, Path]):
     root = drawn["oulu_casia"]
     listing = scan("oulu_casia", root)
-    assert listing.part == "VL-Strong" and set(listing.rows["clip"].str.split("/").str[1]) == {"VL-Strong"}
-    assert kinds(listing)["part"].startswith("VL-Strong: the part VL-Strong was read, and not NI-Strong, VL-Dark")
+    assert listing.part == "VL-Strong" and set(listing.rows["clip"].str.split("/").str[1]) == {
+        "VL-Strong"
+    }
+    assert kinds(listing)["part"].startswith(
+        "VL-Strong: the part VL-Strong was read, and not NI-Strong, VL-Dark"
+    )
     whole = scan("oulu_casia", root, part="all").rows
     assert set(whole["subject"]) == {"P001", "P012"}  # the same two people in every cell
-    assert Counter(whole["clip"].str.split("/").str[1]) == {"VL-Strong": 10, "VL-Dark": 2, "NI-Strong": 2}
+    assert Counter(whole["clip"].str.split("/").str[1]) == {
+        "VL-Strong": 10,
+        "VL-Dark": 2,
+        "NI-Strong": 2,
+    }
     assert len(scan("oulu_casia", root, part="NI-Strong").rows) == 2
     with pytest.raises(DataError, match="has no such image that can be used"):
         scan("oulu_casia", root, part="NI-Dark")
@@ -175,13 +227,20 @@ def test_oulu_casia_reads_one_cell_unless_all_are_wanted(drawn: dict[str, Path])
 def test_oulu_casia_clips_rise_to_their_last_frame(drawn: dict[str, Path]):
     listing = scan("oulu_casia", drawn["oulu_casia"])
     clip = listing.rows[listing.rows["clip"] == "P001/VL-Strong/Happiness"]
-    assert clip["frame"].tolist() == [8, 9, 10, 11] and clip["phase"].tolist() == ["onset", "rise", "rise", "apex"]
+    assert clip["frame"].tolist() == [8, 9, 10, 11] and clip["phase"].tolist() == [
+        "onset",
+        "rise",
+        "rise",
+        "apex",
+    ]
     assert kinds(listing)["missing frames"].startswith("P012/VL-Strong/Surprise")
 
 
 def test_oulu_casia_prefers_cropped_faces(copied: Callable[[str], Path]):
     root = copied("oulu_casia")
-    shutil.copytree(root / "B_OriginalImg/OriginalImg/VL", root / "PreProcess_Img/PreProcess Img/VL_Acropped")
+    shutil.copytree(
+        root / "B_OriginalImg/OriginalImg/VL", root / "PreProcess_Img/PreProcess Img/VL_Acropped"
+    )
     listing = scan("oulu_casia", root)
     assert all("VL_Acropped" in path for path in listing.rows["path"]) and len(listing.rows) == 10
     assert "not in B_OriginalImg/OriginalImg/VL/" in kinds(listing)["tree"]
@@ -205,12 +264,16 @@ def test_mmi_frames_are_those_of_the_video(drawn: dict[str, Path]):
     for frame in range(3, 12):
         shown = portraits.portrait(1, "anger", f"S001-001.avi{frame - 1}", (48, 64))
         image = faces.images[numbers.index(("set:S001/001", frame))]
-        assert np.abs(image.astype(int) - decode(shown, 48, "rgb").astype(int)).mean() < 6  # Motion JPEG loses a little
+        assert (
+            np.abs(image.astype(int) - decode(shown, 48, "rgb").astype(int)).mean() < 6
+        )  # Motion JPEG loses a little
 
 
 def test_mmi_clips_without_an_emotion_or_from_the_side_are_counted(drawn: dict[str, Path]):
     told = kinds(scan("mmi", drawn["mmi"]))
-    assert told["no emotion"].startswith("S053/011, S053/012: ") and told["other view"].startswith("S053/010: ")
+    assert told["no emotion"].startswith("S053/011, S053/012: ") and told["other view"].startswith(
+        "S053/010: "
+    )
     assert "S053/010" in set(scan("mmi", drawn["mmi"], part="all").rows["clip"])
     assert "S053/011" in set(scan("mmi", drawn["mmi"], map={"8": "others"}).rows["clip"])
 
@@ -219,13 +282,20 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "lol"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;
 
 
 @pytest.mark.parametrize("name", ["session.xml", "S001-001.xml", "S001-001-oao_aucs.xml"])
-@pytest.mark.parametrize("content", ["", "<a", "<a/>", BOMB, "<ActionUnit Number='1'><Marker Frame='x'/></ActionUnit>"])
+@pytest.mark.parametrize(
+    "content", ["", "<a", "<a/>", BOMB, "<ActionUnit Number='1'><Marker Frame='x'/></ActionUnit>"]
+)
 def test_mmi_damaged_metadata_is_reported(copied: Callable[[str], Path], name: str, content: str):
     root = copied("mmi")
     (root / "Sessions/1" / name).write_text(content)
     listing = scan("mmi", root)
     told = kinds(listing)
-    assert "S001/001" in told[{"session.xml": "unknown view", "S001-001.xml": "no emotion"}.get(name, "no timing")]
+    assert (
+        "S001/001"
+        in told[
+            {"session.xml": "unknown view", "S001-001.xml": "no emotion"}.get(name, "no timing")
+        ]
+    )
 
 
 def test_mmi_a_person_who_is_named_otherwise_is_reported(copied: Callable[[str], Path]):
@@ -249,7 +319,9 @@ def test_mmi_a_video_that_ends_early_or_cannot_be_read_is_said(copied: Callable[
         assert str(root) in str(error)
     else:
         assert len(faces) < 9 + 6
-    with pytest.raises(DataError, match=r"S001-001\.avi must have a frame \d+ that can be decoded|S001-001"):
+    with pytest.raises(
+        DataError, match=r"S001-001\.avi must have a frame \d+ that can be decoded|S001-001"
+    ):
         read("mmi", root)
 
 
@@ -274,11 +346,16 @@ def test_fer2013_usage_stands_in_keys_and_is_a_part(drawn: dict[str, Path]):
 
 
 def test_fer2013_copies_across_usages_are_reported(drawn: dict[str, Path]):
-    assert "in more than one usage: 1;" in kinds(scan("fer2013", drawn["fer2013"]))["copies across usages"]
+    assert (
+        "in more than one usage: 1;"
+        in kinds(scan("fer2013", drawn["fer2013"]))["copies across usages"]
+    )
 
 
 def test_fer2013_headers_may_have_blanks_and_another_order(tmp_path: Path):
-    (tmp_path / "icml_face_data.csv").write_text(fer2013.table("emotion, pixels, Usage").replace("\n", "\r\n"))
+    (tmp_path / "icml_face_data.csv").write_text(
+        fer2013.table("emotion, pixels, Usage").replace("\n", "\r\n")
+    )
     assert len(scan("fer2013", tmp_path).rows) == 10
     assert ingest.the_reader(tmp_path)[0] == "fer2013"
 
@@ -292,14 +369,20 @@ def test_fer2013_rows_that_cannot_be_used_are_reported(copied: Callable[[str], P
     lines[4] = "3,a b c,Training"
     (root / "fer2013/fer2013.csv").write_text("\n".join([*lines, "6", ""]))
     assert kinds(scan("fer2013", root))["unusable row"].startswith("0: rows whose emotion")
-    with pytest.raises(DataError, match=r"fer2013\.csv#1 must have 2304 numbers .* There are 4 such images of 10"):
+    with pytest.raises(
+        DataError, match=r"fer2013\.csv#1 must have 2304 numbers .* There are 4 such images of 10"
+    ):
         read("fer2013", root)
     faces = read("fer2013", root, skip=True)
     assert len(faces) == 6 and "set/Training/00004" in set(faces.index["key"])
 
 
 def test_fer2013_folders_are_believed_by_the_name_of_the_file(tmp_path: Path):
-    names = ["train/angry/Training_1.jpg", "test/happy/PublicTest_2.jpg", "train/sad/PrivateTest_88305.jpg"]
+    names = [
+        "train/angry/Training_1.jpg",
+        "test/happy/PublicTest_2.jpg",
+        "train/sad/PrivateTest_88305.jpg",
+    ]
     for name in names:
         portraits.save(tmp_path / name, 1, "neutral", mode="L")
     listing = scan("fer2013", tmp_path)
@@ -336,7 +419,10 @@ def test_ferplus_what_is_no_emotion_is_counted(drawn: dict[str, Path]):
         "'unknown' is no single emotion; left out: 1",
     ]
     assert kinds(listing)["dropped row"].endswith("left out: 1")
-    assert all(key.split("/")[0] in ("Training", "PublicTest", "PrivateTest") for key in listing.rows["key"])
+    assert all(
+        key.split("/")[0] in ("Training", "PublicTest", "PrivateTest")
+        for key in listing.rows["key"]
+    )
 
 
 def test_ferplus_votes_and_pictures_must_belong_together(copied: Callable[[str], Path]):
@@ -360,9 +446,13 @@ def test_ferplus_votes_and_pictures_must_belong_together(copied: Callable[[str],
 def test_ferplus_a_shift_within_one_usage_is_seen_by_the_labels(tmp_path: Path):
     order = [place % 7 for place in range(140)]
     columns = [ferplus.HEAD.split(",").index(emotion) - 2 for emotion in fer2013.EMOTIONS]
-    votes = [",".join("10" if column == columns[code] else "0" for column in range(10)) for code in order]
+    votes = [
+        ",".join("10" if column == columns[code] else "0" for column in range(10)) for code in order
+    ]
     lines = [f"Training,fer{place:07d}.png,{counts}" for place, counts in enumerate(votes)]
-    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "".join(f"{code},0,Training\n" for code in order))
+    (tmp_path / "fer2013.csv").write_text(
+        "emotion,pixels,Usage\n" + "".join(f"{code},0,Training\n" for code in order)
+    )
     (tmp_path / "fer2013new.csv").write_text("\n".join([ferplus.HEAD, *lines]))
     assert len(scan("ferplus", tmp_path).rows) == 140
     (tmp_path / "fer2013new.csv").write_text("\n".join([ferplus.HEAD, *lines[1:], lines[0]]))
@@ -372,7 +462,12 @@ def test_ferplus_a_shift_within_one_usage_is_seen_by_the_labels(tmp_path: Path):
 
 def test_ferplus_pictures_may_be_files(tmp_path: Path):
     (tmp_path / "fer2013new.csv").write_text(ferplus.votes())
-    names = ["Train/fer0000000.png", "Train/fer0000003.png", "Valid/fer0000007.png", "Test/fer0000009.png"]
+    names = [
+        "Train/fer0000000.png",
+        "Train/fer0000003.png",
+        "Valid/fer0000007.png",
+        "Test/fer0000009.png",
+    ]
     for name in [*names, "Test/fer0000000.png"]:  # the last is not of this usage
         portraits.save(tmp_path / f"FER2013{name}", 1, "neutral", mode="L")
     listing = scan("ferplus", tmp_path)
@@ -394,15 +489,23 @@ def test_rafdb_reads_aligned_faces_and_keeps_the_partition(drawn: dict[str, Path
 
 
 def test_rafdb_the_list_is_believed_and_not_folders(tmp_path: Path):
-    for name in ("train/3/train_00001_aligned.jpg", "train/5/train_00002_aligned.jpg", "test/7/test_0001_aligned.jpg"):
+    for name in (
+        "train/3/train_00001_aligned.jpg",
+        "train/5/train_00002_aligned.jpg",
+        "test/7/test_0001_aligned.jpg",
+    ):
         portraits.save(tmp_path / "DATASET" / name, 1, "neutral")
     listing = scan("rafdb", tmp_path)
     assert listing.rows["emotion"].tolist() == ["neutral", "disgust", "sadness"]
     assert "labels of folders" in kinds(listing) and ingest.the_reader(tmp_path)[0] == "rafdb"
-    (tmp_path / "list_patition_label.txt").write_text("train_00001.jpg 3\ntrain_00002.jpg 1\ntest_0001.jpg 7\nx\n")
+    (tmp_path / "list_patition_label.txt").write_text(
+        "train_00001.jpg 3\ntrain_00002.jpg 1\ntest_0001.jpg 7\nx\n"
+    )
     listing = scan("rafdb", tmp_path)
     assert listing.rows["emotion"].tolist() == ["neutral", "disgust", "surprise"]
-    assert kinds(listing)["wrong folder"].startswith("DATASET/train/5/train_00002") and "unusable row" in kinds(listing)
+    assert kinds(listing)["wrong folder"].startswith(
+        "DATASET/train/5/train_00002"
+    ) and "unusable row" in kinds(listing)
 
 
 def test_rafdb_a_name_with_two_labels_is_left_out(copied: Callable[[str], Path]):
@@ -410,7 +513,10 @@ def test_rafdb_a_name_with_two_labels_is_left_out(copied: Callable[[str], Path])
     table = root / "basic/EmoLabel/list_patition_label.txt"
     table.write_text(table.read_text() + "train_00001.jpg 4\ntrain_00002.jpg 2\n")
     listing = scan("rafdb", root)
-    assert kinds(listing)["contradiction"].startswith("train_00001:") and len(listing.rows) == len(rafdb.LINES) - 1
+    assert (
+        kinds(listing)["contradiction"].startswith("train_00001:")
+        and len(listing.rows) == len(rafdb.LINES) - 1
+    )
 
 
 def test_affectnet_categories_that_are_no_expression_are_counted(drawn: dict[str, Path]):
@@ -439,10 +545,14 @@ def test_affectnet_a_list_without_a_header_is_read(copied: Callable[[str], Path]
     table = root / "Manually_Annotated_file_lists/validation.csv"
     table.write_text("\n".join(table.read_text().splitlines()[1:]))
     assert scan("affectnet", root).rows.equals(scan("affectnet", root).rows)
-    assert Counter(scan("affectnet", root).rows["key"].str.split("/").str[0]) == {"training": 8, "validation": 2}
+    assert Counter(scan("affectnet", root).rows["key"].str.split("/").str[0]) == {
+        "training": 8,
+        "validation": 2,
+    }
     table.write_text("a,b\n1,2\n")
     with pytest.raises(
-        DataError, match=r"validation\.csv must have the columns .* lacks expression, subdirectory_file"
+        DataError,
+        match=r"validation\.csv must have the columns .* lacks expression, subdirectory_file",
     ):
         scan("affectnet", root)
 
@@ -451,7 +561,9 @@ def test_affectnet_a_contradiction_is_left_out(copied: Callable[[str], Path]):
     root = copied("affectnet")
     table = root / "Manually_Annotated_file_lists/training.csv"
     first = table.read_text().splitlines()[1].split(",")[0]
-    table.write_text(table.read_text() + affectnet.row(first, 5) + "\n" + affectnet.row("1/x.jpg", 77) + "\n")
+    table.write_text(
+        table.read_text() + affectnet.row(first, 5) + "\n" + affectnet.row("1/x.jpg", 77) + "\n"
+    )
     portraits.save(root / "Manually_Annotated/Manually_Annotated_Images/1/x.jpg", 1, "neutral")
     listing = scan("affectnet", root)
     assert first in kinds(listing)["contradiction"] and len(listing.rows) == 9
@@ -477,7 +589,9 @@ def test_affectnet_of_2021_has_one_number_a_file(tmp_path: Path):
         "train/3": "anger",
         "val/5": "disgust",
     }
-    assert kinds(listing)["unusable annotation"].startswith("train_set/images/4.jpg, train_set/images/99.jpg")
+    assert kinds(listing)["unusable annotation"].startswith(
+        "train_set/images/4.jpg, train_set/images/99.jpg"
+    )
     assert kinds(listing)["row without file"].startswith("train_set/annotations/98_exp.npy")
     assert ingest.the_reader(tmp_path)[0] == "affectnet"
     before = ingest.fingerprint(listing)
@@ -528,12 +642,20 @@ def test_huggingface_numbers_without_names_must_be_mapped(labelled: pa.Table, tm
 
 
 def test_huggingface_columns_can_be_named(labelled: pa.Table, tmp_path: Path):
-    mood = labelled.drop_columns(["label"]).append_column("mood", pa.array(["sad", "happy", "sad", "joy"]))
-    mood = mood.append_column("seq", pa.array(["a", "a", "b", None])).append_column("t", pa.array([10, 9, 1, 1]))
+    mood = labelled.drop_columns(["label"]).append_column(
+        "mood", pa.array(["sad", "happy", "sad", "joy"])
+    )
+    mood = mood.append_column("seq", pa.array(["a", "a", "b", None])).append_column(
+        "t", pa.array([10, 9, 1, 1])
+    )
     pq.write_table(mood.replace_schema_metadata(None), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match=r"must have a column with the classes .* Name it with --label-column"):
+    with pytest.raises(
+        DataError, match=r"must have a column with the classes .* Name it with --label-column"
+    ):
         scan("huggingface", tmp_path)
-    rows = scan("huggingface", tmp_path, label_column="Mood", clip_column="seq", frame_column="t").rows
+    rows = scan(
+        "huggingface", tmp_path, label_column="Mood", clip_column="seq", frame_column="t"
+    ).rows
     assert rows[["subject", "clip", "frame", "phase"]].to_numpy().tolist() == [
         ["t0", "t0/a", 9, ""],
         ["t0", "t0/a", 10, ""],
@@ -541,7 +663,8 @@ def test_huggingface_columns_can_be_named(labelled: pa.Table, tmp_path: Path):
         ["t1", "t1/b", 1, ""],
     ]
     with pytest.raises(
-        DataError, match=r"subject_column must name a column, and 'subjekt' is none.*Did you mean 'subj"
+        DataError,
+        match=r"subject_column must name a column, and 'subjekt' is none.*Did you mean 'subj",
     ):
         scan("huggingface", tmp_path, label_column="mood", subject_column="subjekt")
 
@@ -580,12 +703,18 @@ def test_huggingface_reads_an_image_folder_with_metadata(tmp_path: Path, form: s
         elif form == "jsonl":
             table.write_text("\n".join(map(json.dumps, lines)))
         else:
-            table.write_text("\n".join([",".join(columns), *(",".join(line.values()) for line in lines)]))
+            table.write_text(
+                "\n".join([",".join(columns), *(",".join(line.values()) for line in lines)])
+            )
     portraits.save(tmp_path / "train/extra.png", 1, "sadness")
     listing = scan("huggingface", tmp_path)
-    assert listing.rows["subject"].tolist() == ["p0", "p0", "p1", "p1"] and set(listing.rows["emotion"]) == {"sadness"}
+    assert listing.rows["subject"].tolist() == ["p0", "p0", "p1", "p1"] and set(
+        listing.rows["emotion"]
+    ) == {"sadness"}
     assert kinds(listing)["file without row"].startswith("train/extra.png")
-    assert kinds(listing)["row without file"].endswith(": 2") and kinds(listing)["splits"].startswith(".: test 2, tr")
+    assert kinds(listing)["row without file"].endswith(": 2") and kinds(listing)[
+        "splits"
+    ].startswith(".: test 2, tr")
     assert ingest.the_reader(tmp_path)[0] == "huggingface"
 
 
@@ -601,7 +730,9 @@ def test_huggingface_classes_may_be_folders(tmp_path: Path):
 @pytest.mark.parametrize("name", ["train.parquet", "train.arrow"])
 def test_huggingface_a_damaged_table_is_one_message(tmp_path: Path, name: str, damage: bytes):
     (tmp_path / name).write_bytes(damage)
-    with pytest.raises(DataError, match=rf"{name} must be a table in Parquet or Arrow that can be read"):
+    with pytest.raises(
+        DataError, match=rf"{name} must be a table in Parquet or Arrow that can be read"
+    ):
         scan("huggingface", tmp_path)
 
 
@@ -628,15 +759,22 @@ def test_huggingface_reads_what_the_library_writes(tmp_path: Path):
             "subject": datasets.Value("string"),
         }
     )
-    pictures = [Image.fromarray(portraits.portrait(place, "neutral", str(place))) for place in range(3)]
+    pictures = [
+        Image.fromarray(portraits.portrait(place, "neutral", str(place))) for place in range(3)
+    ]
     made = datasets.Dataset.from_dict(
         {"image": pictures, "label": [1, 0, 1], "subject": ["a", "b", "a"]}, features=features
     )
     made.to_parquet(str(tmp_path / "hub.parquet"))
     made.save_to_disk(str(tmp_path / "disk"))
-    for folder, name in ((tmp_path, "hub.parquet"), (tmp_path / "disk", "data-00000-of-00001.arrow")):
+    for folder, name in (
+        (tmp_path, "hub.parquet"),
+        (tmp_path / "disk", "data-00000-of-00001.arrow"),
+    ):
         root = shutil.copytree(
-            folder, tmp_path.parent / f"{tmp_path.name}-{name}", ignore=shutil.ignore_patterns("disk")
+            folder,
+            tmp_path.parent / f"{tmp_path.name}-{name}",
+            ignore=shutil.ignore_patterns("disk"),
         )
         faces = read("huggingface", root, size=48, colour="rgb")
         assert faces.index["raw_label"].tolist() == ["happy", "happy", "sad"]  # by subject: a, a, b
@@ -668,7 +806,9 @@ def test_pictures_of_one_file_are_taken_a_few_at_a_time(drawn: dict[str, Path]):
         ("license: 'CC BY-NC 4.0'", "CC BY-NC 4.0, says its card"),
     ],
 )
-def test_a_card_names_a_licence_by_an_identifier_or_nothing_is_known(tmp_path: Path, line: str, said: str):
+def test_a_card_names_a_licence_by_an_identifier_or_nothing_is_known(
+    tmp_path: Path, line: str, said: str
+):
     from mien.ingest.huggingface import UNKNOWN, _licence
 
     (tmp_path / "README.md").write_text(f"---\n{line}\n---\n")

@@ -1,4 +1,6 @@
-"""Rejection: counts stay exact, what the audit would hold against an image is what it is drawn anew for."""
+"""Rejection: counts stay exact, what the audit would hold against an image is what it is drawn anew
+for.
+"""
 
 from pathlib import Path
 
@@ -31,7 +33,9 @@ def _copies(count: int) -> Faces:
     seeds = np.arange(count, dtype=np.int64)
     generator = copycat.fit(TRAIN, spec, Path())
     images = copycat.sample(generator, labels, seeds, generators.SamplerSpec(sampler="direct"))
-    index = [(f"copy/{place}", ["disgust", "happiness", "surprise"][place % 3]) for place in range(count)]
+    index = [
+        (f"copy/{place}", ["disgust", "happiness", "surprise"][place % 3]) for place in range(count)
+    ]
     return generators.assemble(generator, images, index, "generate-000000000000", seeds)
 
 
@@ -39,7 +43,9 @@ def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
     ask = rejection.unlike(TRAIN, features.pixels(TRAIN.size))
     unseen = people(range(40, 50), clips=1, frames=1)
     noise = np.random.default_rng(0).integers(0, 256, unseen.images.shape, dtype=np.uint8)
-    assert ask(Faces(noise, unseen.index)).all() and ask(unseen).mean() < 0.5 and not ask(TRAIN).all()
+    assert (
+        ask(Faces(noise, unseen.index)).all() and ask(unseen).mean() < 0.5 and not ask(TRAIN).all()
+    )
 
 
 def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exact(tmp_path: Path):
@@ -64,19 +70,40 @@ def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exac
 
 
 def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(home: Path):  # noqa: F811
-    command = ("generate", "copycat", "--counts", "disgust=12,surprise=7", "--reject", "unlike", "--test", "test")
+    command = (
+        "generate",
+        "copycat",
+        "--counts",
+        "disgust=12,surprise=7",
+        "--reject",
+        "unlike",
+        "--test",
+        "test",
+    )
     code, text = mien(home, *command, "--as", "picky")
     assert code == 0, text
     run = Store(home / "store").run("picky")
     thrown = pd.read_parquet(run.file("rejected.parquet"))
     rows = {row["class"]: row for row in run.summary["rejected"]}
-    assert Faces.load(run.path).index["emotion"].value_counts().to_dict() == {"disgust": 12, "surprise": 7}
+    assert Faces.load(run.path).index["emotion"].value_counts().to_dict() == {
+        "disgust": 12,
+        "surprise": 7,
+    }
     assert rows["all"]["drawn"] == 19 + len(thrown) and rows["all"]["rejected"] == len(thrown)
     assert 0 <= rows["disgust"]["unlike_heldout"] < 1 and "of people never seen" in text
 
 
 def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # noqa: F811
-    command = ("generate", "copycat", "--counts", "disgust=30", "--reject", "memorised,unlike", "--test", "test")
+    command = (
+        "generate",
+        "copycat",
+        "--counts",
+        "disgust=30",
+        "--reject",
+        "memorised,unlike",
+        "--test",
+        "test",
+    )
     before = Store(home / "store").names()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rejection, "ROUNDS", 2)
@@ -90,10 +117,32 @@ def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # no
 def test_what_cannot_be_asked_is_refused(home: Path):  # noqa: F811
     assert mien(home, "generate", "copycat", "--reject", "memorised")[0] == 2
     assert mien(home, "generate", "copycat", "--test", "test")[0] == 2
-    code, text = mien(home, "generate", "copycat", "--counts", "disgust=3", "--reject", "memorized", "--test", "test")
+    code, text = mien(
+        home,
+        "generate",
+        "copycat",
+        "--counts",
+        "disgust=3",
+        "--reject",
+        "memorized",
+        "--test",
+        "test",
+    )
     assert code == 2 and "'memorised'" in text
-    code, text = mien(home, "generate", "copycat", "--counts", "disgust=3", "--reject", "memorised", "--test", "train")
+    code, text = mien(
+        home,
+        "generate",
+        "copycat",
+        "--counts",
+        "disgust=3",
+        "--reject",
+        "memorised",
+        "--test",
+        "train",
+    )
     assert code == 2 and "whom training has not seen" in text
-    spec = generators.GenerateSpec(generator="copycat-000000000000", counts={"fear": 1}, sampler="direct")
+    spec = generators.GenerateSpec(
+        generator="copycat-000000000000", counts={"fear": 1}, sampler="direct"
+    )
     with pytest.raises(SpecError, match="each once"):
         rejection.order(spec, ["unlike", "unlike"], "faces-000000000000")

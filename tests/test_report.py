@@ -48,7 +48,9 @@ def sevens() -> Faces:
     clips = sorted(set(faces.index["clip"]))
     return Faces(
         faces.images,
-        faces.index.assign(emotion=[published.EMOTIONS[clips.index(clip) % 7] for clip in faces.index["clip"]]),
+        faces.index.assign(
+            emotion=[published.EMOTIONS[clips.index(clip) % 7] for clip in faces.index["clip"]]
+        ),
     )
 
 
@@ -75,7 +77,13 @@ def both(home: Store) -> tuple[Store, Path]:
         return 0.97
 
     written_study(home, nearly, name="leaky", protocol="frame", folds=5, trials=3, **GRID)
-    written_study(home, modest, name="honest", done=lambda row: row.spec.tests != ("synthetic", "real"), **GRID)
+    written_study(
+        home,
+        modest,
+        name="honest",
+        done=lambda row: row.spec.tests != ("synthetic", "real"),
+        **GRID,
+    )
     return home, report.make(["leaky", "honest"], home, home.root.parent / "both").parent
 
 
@@ -133,7 +141,9 @@ def test_the_page_loads_nothing_from_anywhere(name: str, request: pytest.Fixture
     targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     for tag, attributes in page.tags:
         assert tag not in ("script", "link", "iframe")
-        assert re.match(r"data:image/(png|svg\+xml);base64,", attributes.get("src") or "data:image/png;base64,")
+        assert re.match(
+            r"data:image/(png|svg\+xml);base64,", attributes.get("src") or "data:image/png;base64,"
+        )
         link = attributes.get("href")
         assert link is None or (link.startswith("#") and link[1:] in targets)
     assert not re.search(r"https?://|url\(|@import", (folder / "report.html").read_text())
@@ -161,7 +171,10 @@ def test_it_says_what_was_run_and_what_that_means(finished: tuple[Store, Path]):
         "Trained from random weights (weights = none): tiny",
         "Tests on synthetic faces show whether classifier and generator agree",
         "Each clip counts once",
-        "Not run here, so nothing is said of them: majority class, 1-nearest neighbour, labels permuted, copycat",
+        (
+            "Not run here, so nothing is said of them: majority class, 1-nearest neighbour, labels "
+            "permuted, copycat"
+        ),
         "real → real 96 images, 24 clips, 6 subjects",
     ):
         assert part in text
@@ -191,10 +204,15 @@ def test_names_and_errors_cannot_break_the_page(store: Store, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("name", "title"), [("finished", "small"), ("both", "honest")])
-def test_every_record_stands_in_the_table_for_programs(name: str, title: str, request: pytest.FixtureRequest):
+def test_every_record_stands_in_the_table_for_programs(
+    name: str, title: str, request: pytest.FixtureRequest
+):
     store, folder = request.getfixturevalue(name)
     written = {
-        (row["run"], f"{row['test']}/{row['level']}/{row['metric']}"): (float(row["value"]), int(row["n"]))
+        (row["run"], f"{row['test']}/{row['level']}/{row['metric']}"): (
+            float(row["value"]),
+            int(row["n"]),
+        )
         for row in some(folder, source="record", study=title)
     }
     expected = {
@@ -216,7 +234,9 @@ def test_pooled_accuracy_is_the_share_of_right_answers_over_all_folds(finished: 
 
 
 @pytest.mark.parity
-def test_pooled_uf1_and_uar_are_those_of_all_folds_predictions_together(finished: tuple[Store, Path]):
+def test_pooled_uf1_and_uar_are_those_of_all_folds_predictions_together(
+    finished: tuple[Store, Path],
+):
     store, folder = finished
     planned = store.run("small").json("plan.json")["trials"]
     runs = [store.run(row["run"]) for row in planned if (row["train"], row["trial"]) == ("both", 0)]
@@ -241,13 +261,24 @@ def test_page_and_markdown_print_the_mean_and_spread_of_the_trials(finished: tup
     assert float(mean["low"]) < float(mean["value"]) < float(mean["high"])
     low, high = (f"{100 * float(mean[name]):.1f}" for name in ("low", "high"))
     text = f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f} (2) [{low}, {high}]"
-    assert f"real + synthetic → real 96 images, 24 clips, 6 subjects tiny {text}" in words(finished[1] / "report.html")
+    assert f"real + synthetic → real 96 images, 24 clips, 6 subjects tiny {text}" in words(
+        finished[1] / "report.html"
+    )
     assert f"| tiny | {text}" in (finished[1] / "report.md").read_text()
 
 
 def test_controls_stand_in_the_table_for_programs(both: tuple[Store, Path]):
-    found = some(both[1], study="honest", source="mean", setting="real_to_real", level="images", metric="accuracy")
-    control = {(row["control"], row["classifier"]): float(row["value"]) for row in found if row["control"]}
+    found = some(
+        both[1],
+        study="honest",
+        source="mean",
+        setting="real_to_real",
+        level="images",
+        metric="accuracy",
+    )
+    control = {
+        (row["control"], row["classifier"]): float(row["value"]) for row in found if row["control"]
+    }
     assert set(control) == {
         *((name, name) for name in ("majority", "nearest")),
         *(("permuted", name) for name in ("nearest", *NETWORKS)),
@@ -260,8 +291,13 @@ def test_confusion_matrices_add_up_to_the_tests(finished: tuple[Store, Path]):
     content = report._content([report.Study("small", finished[0])])
     confusions = content["studies"][0]["confusions"]
     assert len(confusions) == 5
-    assert [row["total"] for row in confusions[0]["rows"]] == [48] * 4  # 24 images a class, two trials
-    assert all(sum(cell["share"] for cell in row["cells"]) == pytest.approx(1) for row in confusions[0]["rows"])
+    assert [row["total"] for row in confusions[0]["rows"]] == [
+        48
+    ] * 4  # 24 images a class, two trials
+    assert all(
+        sum(cell["share"] for cell in row["cells"]) == pytest.approx(1)
+        for row in confusions[0]["rows"]
+    )
 
 
 def test_recall_is_printed_with_the_images_that_it_rests_on(finished: tuple[Store, Path]):
@@ -269,9 +305,13 @@ def test_recall_is_printed_with_the_images_that_it_rests_on(finished: tuple[Stor
     assert recall is not None
     head, first = recall.lines[:2]
     assert [entry.text for entry in head.entries] == ["real → real", *["24 images"] * 4]
-    (record,) = some(finished[1], setting="real_to_real", source="mean", level="images", metric="uar")
+    (record,) = some(
+        finished[1], setting="real_to_real", source="mean", level="images", metric="uar"
+    )
     mean = np.mean([float(entry.text) for entry in first.entries[1:]])
-    assert mean == pytest.approx(100 * float(record["value"]), abs=0.1)  # classes of one size: their mean is UAR
+    assert mean == pytest.approx(
+        100 * float(record["value"]), abs=0.1
+    )  # classes of one size: their mean is UAR
 
 
 # Controls, alarms, answers
@@ -281,7 +321,9 @@ def test_what_does_not_clear_its_controls_is_marked_and_says_which(both: tuple[S
     page = (both[1] / "report.html").read_text()
     assert re.search(r'class="low" title="not above [^"]*labels permuted \(1-NN\)[^"]*">▽', page)
     text = words(both[1] / "report.html")
-    assert re.search(r"real → real, vgg16, plain: not above .*labels permuted \(vgg16\) \([+\u2212]\d", text)
+    assert re.search(
+        r"real → real, vgg16, plain: not above .*labels permuted \(vgg16\) \([+\u2212]\d", text
+    )
     leaky, honest = (results.Study(name, both[0]) for name in ("leaky", "honest"))
     assert any(report.low(leaky, cell, "accuracy") for cell in leaky.cells)
     assert not [text for text in report._reasons(honest) if text.startswith("real → real")]
@@ -292,7 +334,10 @@ def test_a_control_that_was_not_run_is_said_to_be_missing(home: Store, tmp_path:
     path = report.make("uncontrolled", home, tmp_path)
     text = words(path)
     assert "1-nearest neighbour \u2013 0 of 2 trials" in text
-    assert "Not run here, so nothing is said of them: majority class, labels permuted, copycat." in text
+    assert (
+        "Not run here, so nothing is said of them: majority class, labels permuted, copycat."
+        in text
+    )
     assert "▽" not in text
 
 
@@ -301,7 +346,12 @@ def test_a_leak_raises_an_alarm_at_the_top(home: Store, tmp_path: Path):
     path = report.make("leak", home, tmp_path)
     text = words(path)
     assert text.index("Leak alarm real → real, tiny: ") < text.index("Test people unseen")
-    for part in ("same person under two names", "near-duplicate images", "borders", "saw the test people"):
+    for part in (
+        "same person under two names",
+        "near-duplicate images",
+        "borders",
+        "saw the test people",
+    ):
         assert part in text
     assert "> **Leak alarm.** real → real, tiny: " in (tmp_path / "report.md").read_text()
 
@@ -312,13 +362,20 @@ def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
         settings=["real_to_real", "both_to_real"], controls=["copycat"],
     )  # fmt: skip
     (one,) = found.compared("both_to_real")
-    points = f"{100 * one.gap.value:+.1f} points, 95 % interval {100 * one.gap.low:+.1f} to {100 * one.gap.high:+.1f}"
+    points = (
+        f"{100 * one.gap.value:+.1f} points, 95 % interval {100 * one.gap.low:+.1f} to "
+        f"{100 * one.gap.high:+.1f}"
+    )
     text = words(report.make("asked", home, tmp_path))
     assert (
-        f"Does adding synthetic images to the real ones help (tiny)? Yes: accuracy by clip changes by {points}, "
+        "Does adding synthetic images to the real ones help (tiny)? Yes: accuracy by clip "
+        f"changes by {points}, "
         f"p = {one.p:.3f} (6 subjects, 2 trials)."
     ) in text
-    assert "Does it help more than adding copies of the real ones (tiny)? Cannot tell: accuracy by clip" in text
+    assert (
+        "Does it help more than adding copies of the real ones (tiny)? Cannot tell: accuracy by "
+        "clip"
+    ) in text
 
 
 # Beside the preprint
@@ -327,10 +384,15 @@ def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
 def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Path]):
     studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
     sheets = beside.tables_3_to_14(studies)
-    assert [sheet.caption.split(".")[0] for sheet in sheets] == [f"Table {number}" for number in range(3, 15)]
+    assert [sheet.caption.split(".")[0] for sheet in sheets] == [
+        f"Table {number}" for number in range(3, 15)
+    ]
     assert sheets[0].head == ("", "trial 1", "trial 2", "trial 3", "trial 4", "trial 5", "average")
     texts = [[entry.plain for entry in one.entries] for one in sheets[0].lines]
-    assert texts[:2] == [["VGG-16"], ["published", "99.13", "99.35", "99.30", "99.42", "99.46", "99.33"]]
+    assert texts[:2] == [
+        ["VGG-16"],
+        ["published", "99.13", "99.35", "99.30", "99.42", "99.46", "99.33"],
+    ]
     cell = studies[0].cell("real_to_real", "vgg16")
     assert cell is not None
     ours = [f"{100 * one.accuracy:.2f}" for one in cell.done]
@@ -340,28 +402,46 @@ def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Pa
     place = texts.index(["Inception V3"])
     assert [one[-1] for one in texts[place + 2 : place + 4]] == ["not run", "not run"]
     controls = [one[0] for one in texts[texts.index(["Controls"]) + 1 :]]
-    assert "1-nearest neighbour, frame (leaky)" in controls and "labels permuted (vgg16), subject (honest)" in controls
+    assert (
+        "1-nearest neighbour, frame (leaky)" in controls
+        and "labels permuted (vgg16), subject (honest)" in controls
+    )
     assert sheets[0].note == (
         "Tests of a trial, frame (leaky): 20 images, 15 clips, 6 subjects; "
         "subject (honest): 96 images, 24 clips, 6 subjects."
     )
-    assert all(one.entries[-1].text == "not run" for one in sheets[4].lines if one.entries[0].text == "frame")
+    assert all(
+        one.entries[-1].text == "not run"
+        for one in sheets[4].lines
+        if one.entries[0].text == "frame"
+    )
 
 
 def test_a_trial_that_is_missing_leaves_no_average(both: tuple[Store, Path]):
     honest = results.Study("honest", both[0])
-    (sheet,) = [sheet for sheet in beside.tables_3_to_14([honest]) if sheet.caption.startswith("Table 4.")]
+    (sheet,) = [
+        sheet for sheet in beside.tables_3_to_14([honest]) if sheet.caption.startswith("Table 4.")
+    ]
     ours = [one for one in sheet.lines if one.entries[0].text == "subject (honest)"]
     assert [one.entries[-1].plain for one in ours] == ["\u2013 0 of 2 trials"] * 2
 
 
 def test_the_figures_are_written_and_the_same_each_time(both: tuple[Store, Path]):
     folder = both[1] / "figures"
-    assert sorted(path.name for path in folder.iterdir()) == [f"figure-{number}.svg" for number in range(12, 24)]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"figure-{number}.svg" for number in range(12, 24)
+    ]
     studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
     again = beside.figures(studies)
     assert (folder / "figure-12.svg").read_text() == again[0]["svg"]
-    for part in ("Figure 12. real → real, plain", "VGG-16", "99.3", "not run", "1-nearest neighbour", "subject"):
+    for part in (
+        "Figure 12. real → real, plain",
+        "VGG-16",
+        "99.3",
+        "not run",
+        "1-nearest neighbour",
+        "subject",
+    ):
         assert part in again[0]["svg"]
     assert "frame 9" in again[0]["alt"] and "published 99.3, 88.3, 99.1" in again[0]["alt"]
 
@@ -385,7 +465,9 @@ def test_table_15_sets_ours_beside_the_competitors(both: tuple[Store, Path]):
     sheet = beside.table_15(studies)
     texts = [[entry.plain for entry in one.entries] for one in sheet.lines]
     assert ["TLCNN [27]", "CASME II", "69.10", "\u2013"] in texts
-    assert any(one[0].startswith("mien, leaky: by frame, sevens real tests: 20 images") for one in texts)
+    assert any(
+        one[0].startswith("mien, leaky: by frame, sevens real tests: 20 images") for one in texts
+    )
     place = next(k for k, one in enumerate(texts) if one[0].startswith("mien, honest: by subject"))
     assert texts[place + 1][:2] == ["vgg16", "real → real"]
     assert len(texts) == 10 + 2 * (1 + 3 * 2)
@@ -394,18 +476,27 @@ def test_table_15_sets_ours_beside_the_competitors(both: tuple[Store, Path]):
 def test_tables_1_and_2_set_our_counts_beside_the_published(both: tuple[Store, Path]):
     studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
     sheets = beside.tables_1_and_2(studies)
-    texts = {one.entries[0].text: [entry.text for entry in one.entries[1:]] for one in sheets[0].lines}
+    texts = {
+        one.entries[0].text: [entry.text for entry in one.entries[1:]] for one in sheets[0].lines
+    }
     assert texts["fear"] == ["127", "2", "12", "3", "3"]
     assert texts["repression"] == ["2,187", "27", "12", "3", "3"]
     assert texts["total"] == ["17,124", "255", "96", "24", "6"]
-    assert [sheet.caption[:8] for sheet in sheets] == ["Table 1.", "Table 2.", "Table 2."]  # one set of faces
+    assert [sheet.caption[:8] for sheet in sheets] == [
+        "Table 1.",
+        "Table 2.",
+        "Table 2.",
+    ]  # one set of faces
 
 
 def test_published_numbers_stand_beside_ours_and_are_labelled(both: tuple[Store, Path]):
     text = words(both[1] / "report.html")
     assert published.average("real_to_real", "resnet50") == 88.34
     assert "published 88.34" in text and "published 93.21" in text  # plain and freeze30
-    assert "the average that the preprint prints for the same setting, network and ablation, on CASME II" in text
+    assert (
+        "the average that the preprint prints for the same setting, network and ablation, on "
+        "CASME II"
+    ) in text
     shown = some(both[1], study="honest", source="published", setting="real_to_real")
     assert {(row["classifier"], row["ablation"]): float(row["value"]) for row in shown} == {
         ("vgg16", "plain"): 0.9933,
@@ -416,7 +507,12 @@ def test_published_numbers_stand_beside_ours_and_are_labelled(both: tuple[Store,
 
 
 def test_a_tiny_network_that_was_named_vgg16_is_not_the_preprints(home: Store, tmp_path: Path):
-    written_study(home, name="named", classifiers=["vgg16"], classifier={"vgg16": {"name": "tiny", "size": 16}})
+    written_study(
+        home,
+        name="named",
+        classifiers=["vgg16"],
+        classifier={"vgg16": {"name": "tiny", "size": 16}},
+    )
     path = report.make("named", home, tmp_path)
     assert "99.33" not in words(path) and "vgg16 (tiny)" in words(path)
     assert not (tmp_path / "figures").exists()
@@ -425,7 +521,14 @@ def test_a_tiny_network_that_was_named_vgg16_is_not_the_preprints(home: Store, t
 def test_published_numbers_of_seven_classes_do_not_stand_beside_fewer(
     home: Store, both: tuple[Store, Path], tmp_path: Path
 ):
-    four = {**GRID, "faces": "blobs", "controls": [], "trials": 1, "ablations": ["plain"], "settings": ["real_to_real"]}
+    four = {
+        **GRID,
+        "faces": "blobs",
+        "controls": [],
+        "trials": 1,
+        "ablations": ["plain"],
+        "settings": ["real_to_real"],
+    }
     written_study(home, name="four", **four)
     text = words(report.make("four", home, tmp_path / "four"))
     assert "99.33" not in text and "Table 3" not in text
@@ -443,7 +546,9 @@ def test_studies_stand_side_by_side(both: tuple[Store, Path]):
     left, right = (float(entry.text) for entry in found.lines[1].entries[2:])
     assert left > 80 > right
     constant = next(one for one in found.lines if one.entries[0].text == "constant answer")
-    assert constant.kind == "control" and all(float(entry.text) < 40 for entry in constant.entries[2:])
+    assert constant.kind == "control" and all(
+        float(entry.text) < 40 for entry in constant.entries[2:]
+    )
 
 
 def test_a_study_stands_in_a_report_once(finished: tuple[Store, Path], tmp_path: Path):
@@ -454,9 +559,14 @@ def test_a_study_stands_in_a_report_once(finished: tuple[Store, Path], tmp_path:
 def test_headings_of_a_study_stand_under_its_own_where_there_are_several(
     finished: tuple[Store, Path], both: tuple[Store, Path]
 ):
-    alone, several = (one[1].joinpath("report.md").read_text().splitlines() for one in (finished, both))
+    alone, several = (
+        one[1].joinpath("report.md").read_text().splitlines() for one in (finished, both)
+    )
     assert "## What was run" in alone and "### By image" in alone
-    assert several.count("## leaky") == several.count("## honest") == 1 and "## What was run" not in several
+    assert (
+        several.count("## leaky") == several.count("## honest") == 1
+        and "## What was run" not in several
+    )
     assert several.count("### What was run") == 2 and "#### Accuracy, %, by image" in several
     assert "#### Images of each class" in several and "### Images of each class" in alone
 
@@ -469,7 +579,11 @@ def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
         assert shown[name].endswith(" (1)") and "±" not in shown[name]
     assert "± " in shown["labels permuted (1-NN)"] and "± " in shown["labels permuted (vgg16)"]
     leaky = results.Study("leaky", both[0])  # by frame each trial has a split of its own
-    (nearest,) = [cell for name, cell in leaky.floors("real_to_real", "images") if name == "1-nearest neighbour"]
+    (nearest,) = [
+        cell
+        for name, cell in leaky.floors("real_to_real", "images")
+        if name == "1-nearest neighbour"
+    ]
     assert len(nearest.trials) == 3
     trial = next(one for one in honest.trials if one["control"] == "nearest")
     assert results.described(honest, trial) == "nearest (nearest) trained on real, fold 0"
@@ -491,7 +605,9 @@ def test_accuracies_of_table_15_and_their_spread_have_two_decimals(both: tuple[S
 
 
 @pytest.mark.parametrize("name", ["finished", "both"])
-def test_latex_is_balanced_and_its_rows_are_as_wide_as_their_tables(name: str, request: pytest.FixtureRequest):
+def test_latex_is_balanced_and_its_rows_are_as_wide_as_their_tables(
+    name: str, request: pytest.FixtureRequest
+):
     text = (request.getfixturevalue(name)[1] / "tables.tex").read_text()
     depth: list[str] = []
     for command, environment in re.findall(r"\\(begin|end)\{(\w+)\}", text):
@@ -530,18 +646,32 @@ def labels(folder: Path) -> list[str]:
     return re.findall(r"\\label\{(.*)\}", (folder / "tables.tex").read_text())
 
 
-def test_each_table_has_a_label_that_it_keeps_beside_others(both: tuple[Store, Path], tmp_path: Path):
+def test_each_table_has_a_label_that_it_keeps_beside_others(
+    both: tuple[Store, Path], tmp_path: Path
+):
     text, found = (both[1] / "tables.tex").read_text(), labels(both[1])
     assert len(found) == len(set(found)) == text.count(r"\begin{table}") > 20
     assert all(re.fullmatch(r"tab:[a-z0-9-]+:[a-z0-9-]+", one) for one in found)
     assert "tab:honest:accuracy-by-image" in found and "tab:leaky:accuracy-by-image" in found
-    own = [one for one in labels(report.make("honest", both[0], tmp_path).parent) if one.startswith("tab:honest:")]
+    own = [
+        one
+        for one in labels(report.make("honest", both[0], tmp_path).parent)
+        if one.startswith("tab:honest:")
+    ]
     assert own == [one for one in found if one.startswith("tab:honest:")] != []
 
 
 def test_names_that_look_alike_to_latex_have_labels_of_their_own():
     label, again = tables.Labels(), tables.Labels()
-    pairs = [("a b", "x"), ("a_b", "x"), ("a→b", "x"), ("表情", "x"), ("顔", "x"), ("Étude %", "x{"), ("a b", "x")]
+    pairs = [
+        ("a b", "x"),
+        ("a_b", "x"),
+        ("a→b", "x"),
+        ("表情", "x"),
+        ("顔", "x"),
+        ("Étude %", "x{"),
+        ("a b", "x"),
+    ]
     found = [label(*pair) for pair in pairs]
     assert len(set(found)) == len(pairs) and found == [again(*pair) for pair in pairs]
     assert found[0] == "tab:a-b:x" and found[5] == "tab:etude:x"
@@ -550,20 +680,27 @@ def test_names_that_look_alike_to_latex_have_labels_of_their_own():
 def test_every_special_sign_is_escaped():
     text = tables.escaped("50 % of a_b & c#d {e} ~ ^ \\ $ ± → \u2013 \u2212 \u00d7 ▽ < >")
     assert text == (
-        r"50 \% of a\_b \& c\#d \{e\} \textasciitilde{} \textasciicircum{} \textbackslash{} \$ $\pm$ $\to$ -- $-$ "
+        r"50 \% of a\_b \& c\#d \{e\} \textasciitilde{} \textasciicircum{} \textbackslash{} \$ "
+        r"$\pm$ $\to$ -- $-$ "
         r"$\times$ $\nabla$ $<$ $>$"
     )
 
 
 def test_a_table_is_golden_in_both_forms():
-    rows = (line(Entry("a → b", "9 images"), kind="group"), line("x_1", Entry("1.0", "± 2", "low")), line("total", "3"))
+    rows = (
+        line(Entry("a → b", "9 images"), kind="group"),
+        line("x_1", Entry("1.0", "± 2", "low")),
+        line("total", "3"),
+    )
     sheet = Sheet("Both", ("", "n"), rows, "A note.")
     assert tables.markdown(sheet) == [
-        "### Both", "", "A note.", "", "|  | n |", "| --- | --: |", "| **a → b** 9 images |  |", "| x_1 | 1.0 ± 2 ▽ |",
+        "### Both", "", "A note.", "", "|  | n |", ("| --- | --: " "" "" "" "" "" "|"), ("| **a → b** 9 images |  " "|"), "| x_1 | 1.0 ± 2 ▽ |",
         "| total | 3 |", "",
     ]  # fmt: skip
     assert tables.latex(sheet, "tab:both")[2:4] == [r"\caption{Both}", r"\label{tab:both}"]
-    assert tables.latex(sheet, "tab:both")[4].endswith(r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}")
+    assert tables.latex(sheet, "tab:both")[4].endswith(
+        r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}"
+    )
     assert tables.latex(sheet, "tab:both")[5:10] == [
         r"\toprule",
         r" & n \\",
@@ -576,11 +713,15 @@ def test_a_table_is_golden_in_both_forms():
 # Holes
 
 
-def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(finished: tuple[Store, Path], tmp_path: Path):
+def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(
+    finished: tuple[Store, Path], tmp_path: Path
+):
     store = Store(tmp_path / "store")
     shutil.copytree(finished[0].root, store.root)
     planned = store.run("small").json("plan.json")["trials"]
-    gone = next(row["run"] for row in planned if (row["train"], row["trial"], row["fold"]) == ("both", 1, 1))
+    gone = next(
+        row["run"] for row in planned if (row["train"], row["trial"], row["fold"]) == ("both", 1, 1)
+    )
     shutil.rmtree(store.root / "runs" / gone)
     path = report.make("small", store, tmp_path / "out")
     assert re.search(r"real \+ synthetic → real [\w ,]* tiny \u2013 1 of 2 trials", words(path))
@@ -593,7 +734,9 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(finished: tuple[
 
 
 @pytest.mark.parametrize("changes", [{"settings": FIVE}, GRID])
-def test_a_report_of_a_study_that_has_only_begun(home: Store, tmp_path: Path, changes: dict[str, Any]):
+def test_a_report_of_a_study_that_has_only_begun(
+    home: Store, tmp_path: Path, changes: dict[str, Any]
+):
     found = written_study(home, name="begun", seed=7, done=lambda row: False, **changes)
     text = words(report.make("begun", home, tmp_path / "out"))
     whole = len(found.runs)
@@ -654,29 +797,46 @@ def test_real_faces_are_shown_unasked_only_under_free_licences(
     assert "Not for publication" not in words(path)
 
 
-def test_real_faces_are_shown_or_left_out_as_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_real_faces_are_shown_or_left_out_as_asked(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     store = licensed(tmp_path, "research only")
     path = report.make("small", store, tmp_path / "out", real_faces=True)
     assert "real ones on the left" in sheet_of(path) and "Not for publication" in words(path)
     assert "contains images of research only; do not publish" in capfd.readouterr().err
-    path = report.make("small", licensed(tmp_path / "free", "CC0 1.0"), tmp_path / "asked", real_faces=False)
-    assert "synthetic faces" in sheet_of(path) and "Real faces are left out, as was asked." in words(path)
+    path = report.make(
+        "small", licensed(tmp_path / "free", "CC0 1.0"), tmp_path / "asked", real_faces=False
+    )
+    assert "synthetic faces" in sheet_of(
+        path
+    ) and "Real faces are left out, as was asked." in words(path)
 
 
 def test_without_a_database_there_may_be_no_picture_at_all(tmp_path: Path):
     store = licensed(tmp_path, "unknown", settings=["real_to_real"])
     assert sheet_of(report.make("small", store, tmp_path / "out")) == ""
-    assert "Rows of real faces" in sheet_of(report.make("small", store, tmp_path / "out", real_faces=True))
+    assert "Rows of real faces" in sheet_of(
+        report.make("small", store, tmp_path / "out", real_faces=True)
+    )
 
 
 def test_copies_of_real_faces_are_not_shown_as_synthetic_ones():
     real, others = drawn.people(range(4), size=48), drawn.people(range(8, 12), size=48, seed=1)
     shown = report._invented(others, real)
-    assert shown is not None and {(shown.index["emotion"] == name).sum() for name in shown.classes} == {8}
-    assert report._invented(Faces(np.ascontiguousarray(real.images[..., ::-1]), real.index), real) is None
+    assert shown is not None and {
+        (shown.index["emotion"] == name).sum() for name in shown.classes
+    } == {8}
+    assert (
+        report._invented(Faces(np.ascontiguousarray(real.images[..., ::-1]), real.index), real)
+        is None
+    )
     half = concat([real.select(np.arange(len(real)) % 2 == 0), others])
     kept = report._invented(half, real)
-    assert kept is not None and len(kept) > 0 and not set(kept.index["subject"]) & set(real.index["subject"])
+    assert (
+        kept is not None
+        and len(kept) > 0
+        and not set(kept.index["subject"]) & set(real.index["subject"])
+    )
 
 
 def test_a_licence_said_by_hand_frees_no_known_set(tmp_path: Path):
@@ -685,7 +845,9 @@ def test_a_licence_said_by_hand_frees_no_known_set(tmp_path: Path):
     assert sources.withheld(mine, store) == []
     assert sources.withheld(theirs, store) == ["jaffe (CC0 1.0)"]
     shutil.rmtree(mine.path)
-    split = store.make(SplitOf(faces=mine.name), lambda out, scratch: Faces.load(theirs.path).save(out))
+    split = store.make(
+        SplitOf(faces=mine.name), lambda out, scratch: Faces.load(theirs.path).save(out)
+    )
     assert "which the store no longer holds" in sources.withheld(split, store)[-1]
 
 
@@ -703,7 +865,9 @@ def test_a_file_of_weights_stands_by_its_name(tmp_path: Path):
     one = {"name": "tiny", "size": 16, "epochs": 1}
     two = {"ablations": ["plain", "none"], "ablation": {"none": {"weights": "none"}}}
     for title, change in (("main", {}), ("ablated", two)):
-        written_study(store, name=title, done=lambda row: False, classifier={**one, "weights": name}, **change)
+        written_study(
+            store, name=title, done=lambda row: False, classifier={**one, "weights": name}, **change
+        )
     for path in (report.make(title, store, tmp_path / title) for title in ("main", "ablated")):
         text = words(path) + (path.parent / "report.md").read_text()
         assert text.count(f"weights of faces.safetensors (sha256 {name[5:17]})") == 2
@@ -731,7 +895,12 @@ def test_the_terminal_shows_controls_under_their_cells(home: Store):
     written_study(home, name="shown", settings=["real_to_real"], controls=["nearest", "permuted"])
     lines = shown(home, "shown").splitlines()
     place = next(k for k, one in enumerate(lines) if one.startswith("real → real"))
-    names = ["constant answer", "1-nearest neighbour", "labels permuted (1-NN)", "labels permuted (tiny)"]
+    names = [
+        "constant answer",
+        "1-nearest neighbour",
+        "labels permuted (1-NN)",
+        "labels permuted (tiny)",
+    ]
     for name, one in zip(names, lines[place + 1 :], strict=False):
         assert one.strip().startswith(name)
 
@@ -747,8 +916,10 @@ def test_settings_are_those_of_studies():
 
 def test_a_report_needs_no_torch(both: tuple[Store, Path], tmp_path: Path):
     code = (
-        "import sys; from pathlib import Path; from mien import report; from mien.store import Store;"
-        f"report.make(['leaky', 'honest'], Store(Path({str(both[0].root)!r})), Path({str(tmp_path)!r}));"
+        "import sys; from pathlib import Path; from mien import report; from mien.store import "
+        "Store;"
+        f"report.make(['leaky', 'honest'], Store(Path({str(both[0].root)!r})), "
+        f"Path({str(tmp_path)!r}));"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -763,7 +934,9 @@ def test_the_plot_has_a_dot_for_each_trial(finished: tuple[Store, Path]):
 
 
 def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
-    spec = study.resolve(table(settings=["real_to_real", "both_to_real"], controls=CONTROLS, trials=1), store)
+    spec = study.resolve(
+        table(settings=["real_to_real", "both_to_real"], controls=CONTROLS, trials=1), store
+    )
     study.run(spec, store, device="cpu")
     text = words(report.make("small", store, tmp_path / "out"))
     assert "Does adding synthetic images to the real ones help (tiny)?" in text
@@ -772,10 +945,17 @@ def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
 
 def test_names_and_licences_do_nothing_in_a_report_in_markdown():
     name = "<img src=x onerror=f()> [a](https://e.example) | b"
-    sheet = tables.Sheet(name, ("by", name), (tables.line(name, "0.5", kind="group"), tables.line(name, "-0.5")), name)
+    sheet = tables.Sheet(
+        name,
+        ("by", name),
+        (tables.line(name, "0.5", kind="group"), tables.line(name, "-0.5")),
+        name,
+    )
     text = "\n".join(tables.markdown(sheet))
     assert "onerror" in text and not re.search(r"<(?=[A-Za-z])|(?<!\\)\]\(", text)
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in text.splitlines() if row.startswith("|")} == {3}
+    assert {
+        len(re.findall(r"(?<!\\)\|", row)) for row in text.splitlines() if row.startswith("|")
+    } == {3}
 
 
 def test_names_in_brackets_are_no_markup_in_the_terminal(capsys: pytest.CaptureFixture[str]):

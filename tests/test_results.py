@@ -1,4 +1,6 @@
-"""Results: cells, controls, intervals and verdicts are those of the predictions, and nothing else is claimed."""
+"""Results: cells, controls, intervals and verdicts are those of the predictions, and nothing else
+is claimed.
+"""
 
 import json
 import math
@@ -33,10 +35,17 @@ def modest(row: study.Row, test: str) -> float:
 
 
 def written_study(
-    store: Store, skill: Skill = modest, done: Callable[[study.Row], bool] = lambda row: True, **changes: Any
+    store: Store,
+    skill: Skill = modest,
+    done: Callable[[study.Row], bool] = lambda row: True,
+    **changes: Any,
 ) -> results.Study:
-    """Keep a study whose trials were made up, right as often as `skill` says; those that are not `done` are missing."""
-    lot = {"seed": seed("study", changes.get("name", "")) % 2**31}  # or studies of equal trials would share them
+    """Keep a study whose trials were made up, right as often as `skill` says; those that are not
+    `done` are missing.
+    """
+    lot = {
+        "seed": seed("study", changes.get("name", "")) % 2**31
+    }  # or studies of equal trials would share them
     spec = study.resolve(table(**{**lot, **changes}), store)
     plan = study.plan(spec, store)
     store.make(spec, lambda out, scratch: study._write_study(plan, out), alias=spec.title)
@@ -44,7 +53,10 @@ def written_study(
         side = store.run(spec.faces) if one.split is None else splits.run(one.split, store)
         for made in (one.generate, one.copycat and one.copycat.generate):
             if made is not None:
-                store.make(made, lambda out, scratch, s=side, m=made: painted(s, m.counts, m.name).save(out))
+                store.make(
+                    made,
+                    lambda out, scratch, s=side, m=made: painted(s, m.counts, m.name).save(out),
+                )
     for row in plan.rows:
         if done(row):
             store.make(row.spec, lambda out, scratch, row=row: guess(row, skill, store, out))
@@ -71,10 +83,14 @@ def guess(row: study.Row, skill: Skill, store: Store, out: Path) -> None:
         true = faces.labels(classes)
         wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)
         given = np.where(draw.random(len(true)) < skill(row, name), true, wrong)
-        tables.append(trials._predicted(np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec))
+        tables.append(
+            trials._predicted(np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec)
+        )
     whole = pd.concat(tables, ignore_index=True)
     whole.to_parquet(out / "predictions.parquet", index=False)
-    records = [record for name in row.spec.tests for record in trials._records(whole, name, row.spec)]
+    records = [
+        record for name in row.spec.tests for record in trials._records(whole, name, row.spec)
+    ]
     trials.write_json(out / "records.json", [vars(record) for record in records])
 
 
@@ -101,21 +117,31 @@ def whole(home: Store) -> results.Study:
     )  # fmt: skip
 
 
-def cell_of(found: results.Study, setting: str, level: str = "images", **which: str) -> results.Cell:
-    cell = found.cell(setting, which.get("classifier", found.classifiers[0]), level, which.get("ablation"))
+def cell_of(
+    found: results.Study, setting: str, level: str = "images", **which: str
+) -> results.Cell:
+    cell = found.cell(
+        setting, which.get("classifier", found.classifiers[0]), level, which.get("ablation")
+    )
     assert cell is not None
     return cell
 
 
-def control_of(found: results.Study, setting: str, name: str, level: str = "images") -> results.Cell:
+def control_of(
+    found: results.Study, setting: str, name: str, level: str = "images"
+) -> results.Cell:
     (cell,) = [one for one in found.controls_of(setting, level) if found.named(one) == name]
     return cell
 
 
 def accuracy(found: results.Study, test: str, **which: Any) -> float:
-    """The share of right answers in the predictions of all folds of some trials, by pandas alone."""
+    """The share of right answers in the predictions of all folds of some trials, by pandas
+    alone.
+    """
     rows = [row for row in found.trials if all(row[name] == value for name, value in which.items())]
-    tables = [pd.read_parquet(found.store.run(row["run"]).file("predictions.parquet")) for row in rows]
+    tables = [
+        pd.read_parquet(found.store.run(row["run"]).file("predictions.parquet")) for row in rows
+    ]
     whole = pd.concat(tables)
     right = (whole["true"] == whole["predicted"]).to_numpy()
     return float(right[(whole["test"] == test).to_numpy()].mean())
@@ -125,8 +151,12 @@ def accuracy(found: results.Study, test: str, **which: Any) -> float:
 
 
 def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: results.Study):
-    assert len(whole.cells) == (5 + 3) * 2 * 2  # by image in all settings, by clip where real faces are tested
-    assert len({(one.setting, one.classifier, one.ablation, one.level) for one in whole.cells}) == len(whole.cells)
+    assert (
+        len(whole.cells) == (5 + 3) * 2 * 2
+    )  # by image in all settings, by clip where real faces are tested
+    assert len(
+        {(one.setting, one.classifier, one.ablation, one.level) for one in whole.cells}
+    ) == len(whole.cells)
     assert all(cell.whole and len(cell.trials) == 2 for cell in whole.cells)
     assert cell_of(whole, "real_to_real").ablation == "plain"
 
@@ -135,7 +165,13 @@ def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: r
 def test_a_cell_is_the_share_of_right_answers_of_its_trials(whole: results.Study, setting: str):
     sides = whole.plan["settings"][setting]
     for number, scores in enumerate(cell_of(whole, setting, ablation="augment").trials):
-        which = {"classifier": "first", "ablation": "augment", "control": "", "train": sides["train"], "trial": number}
+        which = {
+            "classifier": "first",
+            "ablation": "augment",
+            "control": "",
+            "train": sides["train"],
+            "trial": number,
+        }
         assert scores is not None
         assert scores.accuracy == pytest.approx(accuracy(whole, sides["test"], **which))
 
@@ -165,7 +201,9 @@ def test_counts_add_up_to_the_scores_of_each_trial(whole: results.Study):
 def test_a_missing_trial_is_a_hole(tmp_path: Path):
     store = Store(tmp_path / "store")
     keep(people(96, 6), store, "blobs")
-    found = written_study(store, done=lambda row: row.trial == 0 or row.fold == 0, controls=["nearest"])
+    found = written_study(
+        store, done=lambda row: row.trial == 0 or row.fold == 0, controls=["nearest"]
+    )
     cell = cell_of(found, "real_to_real")
     assert (len(cell.done), len(cell.trials), cell.whole) == (1, 2, False)
     assert cell.summary("accuracy") is None and cell.interval("uf1") is None
@@ -176,12 +214,19 @@ def test_a_missing_trial_is_a_hole(tmp_path: Path):
 
 
 def test_the_controls_of_each_setting_have_names_for_people(whole: results.Study):
-    named = {setting: [whole.named(one) for one in whole.controls_of(setting, "images")] for setting in FIVE}
+    named = {
+        setting: [whole.named(one) for one in whole.controls_of(setting, "images")]
+        for setting in FIVE
+    }
     both = ["majority class", "1-nearest neighbour"]
     copies = ["copycat (first)", "copycat (second)"]
     permuted = ["labels permuted (1-NN)", "labels permuted (first)", "labels permuted (second)"]
     learnt = {setting: [*both, "copycat (1-NN)", *copies] for setting in FIVE[1:]}
-    assert named == {**learnt, "real_to_real": [*both, *permuted], "real_to_synthetic": [*both, *copies]}
+    assert named == {
+        **learnt,
+        "real_to_real": [*both, *permuted],
+        "real_to_synthetic": [*both, *copies],
+    }
     drawn = {True: 2, False: 1}  # what draws no lots is one trial
     for one in whole.controls:
         lots = one.control == "permuted" or one.classifier not in ("majority", "nearest")
@@ -193,13 +238,48 @@ def test_the_controls_of_each_setting_have_names_for_people(whole: results.Study
     [
         ("real_to_real", "majority class", "real", {"control": "majority", "train": "real"}),
         ("both_to_real", "1-nearest neighbour", "real", {"control": "nearest", "train": "both"}),
-        ("synthetic_to_synthetic", "1-nearest neighbour", "synthetic", {"control": "nearest", "train": "synthetic"}),
-        ("real_to_real", "labels permuted (1-NN)", "real", {"control": "permuted", "classifier": "nearest"}),
-        ("real_to_real", "labels permuted (second)", "real", {"control": "permuted", "classifier": "second"}),
-        ("synthetic_to_real", "copycat (first)", "real", {"control": "copycat", "train": "copycat"}),
-        ("synthetic_to_synthetic", "copycat (first)", "copycat", {"control": "copycat", "train": "copycat"}),
-        ("both_to_real", "copycat (first)", "real", {"control": "copycat", "train": "both_copycat"}),
-        ("real_to_synthetic", "copycat (first)", "copycat", {"control": "", "train": "real", "ablation": "plain"}),
+        (
+            "synthetic_to_synthetic",
+            "1-nearest neighbour",
+            "synthetic",
+            {"control": "nearest", "train": "synthetic"},
+        ),
+        (
+            "real_to_real",
+            "labels permuted (1-NN)",
+            "real",
+            {"control": "permuted", "classifier": "nearest"},
+        ),
+        (
+            "real_to_real",
+            "labels permuted (second)",
+            "real",
+            {"control": "permuted", "classifier": "second"},
+        ),
+        (
+            "synthetic_to_real",
+            "copycat (first)",
+            "real",
+            {"control": "copycat", "train": "copycat"},
+        ),
+        (
+            "synthetic_to_synthetic",
+            "copycat (first)",
+            "copycat",
+            {"control": "copycat", "train": "copycat"},
+        ),
+        (
+            "both_to_real",
+            "copycat (first)",
+            "real",
+            {"control": "copycat", "train": "both_copycat"},
+        ),
+        (
+            "real_to_synthetic",
+            "copycat (first)",
+            "copycat",
+            {"control": "", "train": "real", "ablation": "plain"},
+        ),
     ],
 )
 def test_a_control_is_that_of_its_trials(
@@ -218,7 +298,9 @@ def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path)
     _, counts = np.unique(list(faces.index["emotion"]), return_counts=True)
     assert cell.constant("accuracy") == pytest.approx(counts.max() / counts.sum())
     assert cell.constant("uar") == 0.25
-    assert [one.accuracy for one in cell.commonest.done] == pytest.approx([counts.max() / counts.sum()])
+    assert [one.accuracy for one in cell.commonest.done] == pytest.approx(
+        [counts.max() / counts.sum()]
+    )
     (name, floor), *_ = written_study(store).floors("real_to_real", "images")
     found = floor.summary("uar")
     assert found is not None and (name, found.mean, found.n) == ("constant answer", 0.25, 1)
@@ -234,40 +316,63 @@ def test_the_interval_is_that_of_drawing_people(whole: results.Study):
     chosen, scores = rng("by hand"), []
     for _ in range(3000):
         people = chosen.integers(0, 12, 12)
-        each = [metrics.score(one[people].sum(axis=0).astype(np.int64), CLASSES).uf1 for one in cell.counts]
+        each = [
+            metrics.score(one[people].sum(axis=0).astype(np.int64), CLASSES).uf1
+            for one in cell.counts
+        ]
         scores.append(np.mean(each))
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), abs=0.01)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.percentile(scores, [2.5, 97.5])), abs=0.01
+    )
     assert found.value == pytest.approx(np.mean([one.uf1 for one in cell.done]))
 
 
 def test_what_stands_above_all_its_controls_clears_them(whole: results.Study):
-    verdicts = {one.control: one for one in whole.verdicts(cell_of(whole, "real_to_real", ablation="augment"))}
+    verdicts = {
+        one.control: one
+        for one in whole.verdicts(cell_of(whole, "real_to_real", ablation="augment"))
+    }
     names = ["the constant answer", "majority class", "1-nearest neighbour"]
-    assert list(verdicts) == [*names, "labels permuted (1-NN)", "labels permuted (first)"]  # not the other network's
+    assert list(verdicts) == [
+        *names,
+        "labels permuted (1-NN)",
+        "labels permuted (first)",
+    ]  # not the other network's
     assert all(one.cleared for one in verdicts.values())
     gap = verdicts["1-nearest neighbour"].gap
-    cell, nearest = cell_of(whole, "real_to_real", ablation="augment"), control_of(whole, "real_to_real", names[2])
+    cell, nearest = (
+        cell_of(whole, "real_to_real", ablation="augment"),
+        control_of(whole, "real_to_real", names[2]),
+    )
     assert gap is not None
     assert gap.value == pytest.approx(cell.mean("accuracy") - nearest.mean("accuracy"))
     assert gap.low < gap.value < gap.high
 
 
 @pytest.mark.parametrize(("control", "settings"), [("permuted", FIVE[:1]), ("copycat", FIVE[1:])])
-def test_a_cell_is_held_to_the_control_that_beats_it(home: Store, control: str, settings: list[str]):
+def test_a_cell_is_held_to_the_control_that_beats_it(
+    home: Store, control: str, settings: list[str]
+):
     def skill(row: study.Row, test: str) -> float:
         beats = row.classifier == "tiny" and (row.control == control or test == "copycat")
         return 0.95 if beats else 0.3 if row.control else 0.75
 
-    found = written_study(home, skill, name=control, settings=settings, controls=["majority", control])
+    found = written_study(
+        home, skill, name=control, settings=settings, controls=["majority", control]
+    )
     for setting in settings:
         cleared = {one.control: one.cleared for one in found.verdicts(cell_of(found, setting))}
         failed = {"permuted": "labels permuted (tiny)", "copycat": "copycat (tiny)"}[control]
         assert [name for name, above in cleared.items() if not above] == [failed]
-        assert len(cleared) == (3 if setting == "real_to_synthetic" else 4)  # a 1-NN learns copies, too
+        assert len(cleared) == (
+            3 if setting == "real_to_synthetic" else 4
+        )  # a 1-NN learns copies, too
 
 
 def test_an_equal_control_is_not_cleared(home: Store):
-    found = written_study(home, lambda row, test: 0.6, name="equal", settings=FIVE, controls=["nearest"], trials=1)
+    found = written_study(
+        home, lambda row, test: 0.6, name="equal", settings=FIVE, controls=["nearest"], trials=1
+    )
     assert [found.verdicts(cell_of(found, name))[1].cleared for name in FIVE] == [False] * 5
 
 
@@ -298,7 +403,9 @@ def test_without_subjects_clips_are_drawn_and_without_clips_images(tmp_path: Pat
         ("images", {"subject": "", "clip": ""}, "frame"),
     ):
         keep(people(96 + len(name), 6, **columns), store, name)
-        cell = cell_of(written_study(store, name=f"by-{name}", faces=name, protocol=protocol), "real_to_real")
+        cell = cell_of(
+            written_study(store, name=f"by-{name}", faces=name, protocol=protocol), "real_to_real"
+        )
         assert (cell.grouped, cell.subjects) == (name[:-1], 0)
         assert cell.interval("accuracy") is not None
 
@@ -333,7 +440,9 @@ def helped(store: Store, name: str, both: float, copies: float = 0.3) -> results
     def skill(row: study.Row, test: str) -> float:
         return {"both": both, "both_copycat": copies}.get(row.spec.train, 0.5)
 
-    return written_study(store, skill, name=name, settings=["real_to_real", "both_to_real"], controls=["copycat"])
+    return written_study(
+        store, skill, name=name, settings=["real_to_real", "both_to_real"], controls=["copycat"]
+    )
 
 
 @pytest.mark.parametrize(("both", "answer"), [(0.9, "yes"), (0.1, "no"), (0.5, "cannot tell")])
@@ -361,7 +470,12 @@ def test_the_answer_needs_the_interval_and_p():
 
     assert answer(0.01, 0.2, 0.01) == "yes"
     assert answer(-0.2, -0.01, 0.01).startswith("no")
-    assert answer(0.01, 0.2, 0.11) == answer(-0.1, 0.2, 0.04) == answer(math.nan, math.nan, 1.0) == "cannot tell"
+    assert (
+        answer(0.01, 0.2, 0.11)
+        == answer(-0.1, 0.2, 0.04)
+        == answer(math.nan, math.nan, 1.0)
+        == "cannot tell"
+    )
 
 
 def test_a_question_with_a_hole_has_no_answer(home: Store):
@@ -393,15 +507,21 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
         if path.exists():
             path.write_text(json.dumps({"seconds": 10 if row["control"] else 100}))
     note_failure(store, names[0], ValueError("out of luck"))
-    (store.root / "work" / f"{names[1]}.claim").write_text(f"{socket.gethostname()} {os.getpid()} abc 3")
+    (store.root / "work" / f"{names[1]}.claim").write_text(
+        f"{socket.gethostname()} {os.getpid()} abc 3"
+    )
     text = results.status("small", store)
     assert "small: 3 of 6 trials done, in 3 min 30 s" in text
     assert "cells           2 of 4" in text and "controls        1 of 2" in text
     assert "under way   tiny trained on real, trial 2, fold 1" in text
     assert "1 x ValueError: out of luck" in text
-    copied = written_study(store, name="copied", settings=["both_to_real"], controls=["copycat"], trials=1)
+    copied = written_study(
+        store, name="copied", settings=["both_to_real"], controls=["copycat"], trials=1
+    )
     assert "generators, databases and copycats   4 of 6" in results.status(copied.title, store)
-    assert "to come     2, about 1 min 50 s" in text  # one of 100 seconds, which has begun, and one of 10
+    assert (
+        "to come     2, about 1 min 50 s" in text
+    )  # one of 100 seconds, which has begun, and one of 10
 
 
 def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
@@ -416,7 +536,13 @@ def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
 # Finding studies
 
 
-def test_a_study_is_found_by_its_name_or_run_and_nothing_else_is_taken_for_one(home: Store, whole: results.Study):
-    assert results.Study(home.resolve("whole"), home).title == results.Study("whole", home).title == "whole"
+def test_a_study_is_found_by_its_name_or_run_and_nothing_else_is_taken_for_one(
+    home: Store, whole: results.Study
+):
+    assert (
+        results.Study(home.resolve("whole"), home).title
+        == results.Study("whole", home).title
+        == "whole"
+    )
     with pytest.raises(StoreError, match="a study must be named"):
         results.Study("blobs", home)

@@ -1,4 +1,6 @@
-"""Review and the commands of leakage: decisions come back as a new set, and every mistake has a message."""
+"""Review and the commands of leakage: decisions come back as a new set, and every mistake has a
+message.
+"""
 
 import csv
 import hashlib
@@ -35,7 +37,9 @@ def everyone() -> Faces:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, everyone: Faces) -> Path:
-    """A folder with a store: everyone, synthetic copies of some, and plain folders of the same pictures."""
+    """A folder with a store: everyone, synthetic copies of some, and plain folders of the same
+    pictures.
+    """
     folder = tmp_path_factory.mktemp("place")
     home = Store(folder / "store")
     keep(home, everyone, "everyone")
@@ -57,7 +61,9 @@ def keep(home: Store, faces: Faces, name: str) -> Run:
 def synthetic(faces: Faces) -> Faces:
     images = np.clip(faces.images[:12] + 8.0, 0, 255).astype(np.uint8)
     emotions = list(faces.index["emotion"].iloc[:12])
-    index = make_index(images, key=[f"made/{k}" for k in range(12)], emotion=emotions, source="edm-0123456789ab")
+    index = make_index(
+        images, key=[f"made/{k}" for k in range(12)], emotion=emotions, source="edm-0123456789ab"
+    )
     return Faces(images, index, faces.index[["key", "subject", "clip"]].head(12))
 
 
@@ -85,23 +91,34 @@ def test_decisions_come_back_as_a_new_set_and_the_old_one_stays(place: Path):
     home = Store(place / "store")
     old = home.run("everyone")
     text = inside(place, "review", "queue", "everyone", "--number", "6", "--out", "first.csv")
-    assert "first.csv" in text and not (place / "first.html").exists()  # pictures of real people stay
+    assert (
+        "first.csv" in text and not (place / "first.html").exists()
+    )  # pictures of real people stay
     queue = pd.read_csv(place / "first.csv")
     assert queue["number"].tolist() == list(range(1, 7)) and queue["margin"].is_monotonic_increasing
-    rows = decide(place / "first.csv", {0: ("reject", ""), 1: ("Relabel", "Happy"), 2: ("accept", "")})
+    rows = decide(
+        place / "first.csv", {0: ("reject", ""), 1: ("Relabel", "Happy"), 2: ("accept", "")}
+    )
     text = inside(place, "review", "apply", "first.csv", "--as", "reviewed")
     assert "1 accept, 1 reject, 1 relabel" in text and f"is still {old.name}" in text
     run = home.run("reviewed")
     before, after = Faces.load(old.path), Faces.load(run.path)
     assert len(after) == len(before) - 1 and rows[0]["key"] not in set(after.index["key"])
     emotions = after.index.set_index("key")["emotion"]
-    assert emotions[rows[1]["key"]] == "happiness" and emotions[rows[2]["key"]] == rows[2]["emotion"]
+    assert (
+        emotions[rows[1]["key"]] == "happiness" and emotions[rows[2]["key"]] == rows[2]["emotion"]
+    )
     others = set(after.index["key"]) - {rows[1]["key"]}
     pd.testing.assert_series_equal(
-        emotions[sorted(others)], before.index.set_index("key")["emotion"][sorted(others)], check_names=False
+        emotions[sorted(others)],
+        before.index.set_index("key")["emotion"][sorted(others)],
+        check_names=False,
     )
     told = pd.read_csv(run.file("decisions.csv"), keep_default_na=False).set_index("key")
-    assert told.loc[rows[1]["key"], "before"] == rows[1]["emotion"] and told.loc[rows[1]["key"], "after"] == "happiness"
+    assert (
+        told.loc[rows[1]["key"], "before"] == rows[1]["emotion"]
+        and told.loc[rows[1]["key"], "after"] == "happiness"
+    )
     assert run.spec["faces"] == old.name and home.faults(old, thorough=True) == []
 
 
@@ -136,8 +153,12 @@ def test_synthetic_pictures_may_leave_and_ask_for_real_judges(place: Path):
     text = mien_fails(place, "review", "queue", "made")
     assert "are judged by real people: give --judges REAL" in text
     text = inside(place, "review", "queue", "made", "--judges", "everyone", "--out", "held.csv")
-    assert "the page of pictures stays in the store" in text and not (place / "held.html").exists()  # copies, here
-    text = inside(place, "review", "queue", "made", "--judges", "everyone", "--out", "made.csv", "--pictures")
+    assert (
+        "the page of pictures stays in the store" in text and not (place / "held.html").exists()
+    )  # copies, here
+    text = inside(
+        place, "review", "queue", "made", "--judges", "everyone", "--out", "made.csv", "--pictures"
+    )
     assert "has seen people of the judges" in text
     page = (place / "made.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == 12 and "http" not in page and "not synthetic" not in page
@@ -153,15 +174,17 @@ def test_a_queue_is_never_written_over(place: Path):
     assert "taken.csv is there already, and may hold decisions" in text
     assert (place / "taken.csv").read_text() == "decisions"
     assert "ends in .csv" in mien_fails(place, "review", "queue", "everyone", "--out", "taken.txt")
-    assert "--number must be 1 or more" in mien_fails(place, "review", "queue", "everyone", "--number", "0")
+    assert "--number must be 1 or more" in mien_fails(
+        place, "review", "queue", "everyone", "--number", "0"
+    )
 
 
 @pytest.mark.parametrize(
     ("head", "row", "message"),
     [
-        ("set,key,decision", "everyone,drawn/s00/c0/0,rejct", "row 2: a decision must be accept, reject"),
+        ("set,key,decision", "everyone,drawn/s00/c0/0,rejct", ("row 2: a decision must be accept, " "" "" "" "" "" "reject")),
         ("set,key,decision", "everyone,drawn/s00/c0/0,", "has no decision yet"),
-        ("set,key,decision", "everyone,drawn/s00/nowhere,reject", "does not have, such as drawn/s00/nowhere"),
+        ("set,key,decision", "everyone,drawn/s00/nowhere,reject", ("does not have, such as " "" "" "" "" "" "drawn/s00/nowhere")),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,relabel,hapy", "relabel must be one of"),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,relabel,", "relabel must be one of"),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,,fear", "the decision is empty; write relabel"),
@@ -180,7 +203,9 @@ def test_mistakes_in_a_table_are_named(place: Path, head: str, row: str, message
 
 
 def test_a_table_as_spreadsheets_write_it_is_read(place: Path):
-    (place / "sheet.csv").write_bytes("\ufeffKey;Decision;Relabel\r\ndrawn/s00/c0/0;REJECT;\r\n".encode())
+    (place / "sheet.csv").write_bytes(
+        "\ufeffKey;Decision;Relabel\r\ndrawn/s00/c0/0;REJECT;\r\n".encode()
+    )
     decisions = review.read(place / "sheet.csv", "everyone")
     assert decisions.table["decision"].tolist() == ["reject"]
     everything = decisions.table.merge(
@@ -188,7 +213,8 @@ def test_a_table_as_spreadsheets_write_it_is_read(place: Path):
     )
     with pytest.raises(DataError, match="are rejected, and nothing would be left"):
         review.apply(
-            review.Decisions("everyone", everything.fillna("").assign(decision="reject")), Store(place / "store")
+            review.Decisions("everyone", everything.fillna("").assign(decision="reject")),
+            Store(place / "store"),
         )
     (place / "sheet.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="must be a table in CSV, written in UTF-8"):
@@ -217,15 +243,32 @@ def test_plain_folders_are_compared_by_the_names_of_people(place: Path):
         "--as",
         "plain",
     )
-    assert "test (9 test images) against train (16 training images), no subject to be shared:" in text
+    assert (
+        "test (9 test images) against train (16 training images), no subject to be shared:" in text
+    )
     assert "1 of 9 test images (11.1 %) was seen in training" in text
     assert "equal to a training image in every pixel" in text and "shared subjects" not in text
     page = (place / "report" / "index.html").read_text(encoding="utf-8")
-    assert "data:image/png" in page and "http" not in page and "Keep it where the images may be" in page
+    assert (
+        "data:image/png" in page
+        and "http" not in page
+        and "Keep it where the images may be" in page
+    )
     pairs = pd.read_csv(place / "report" / "pairs.csv")
-    assert pairs["test"].tolist() == ["test/sadness/s05_900.png"] and pairs["kind"].tolist() == ["exact"]
+    assert pairs["test"].tolist() == ["test/sadness/s05_900.png"] and pairs["kind"].tolist() == [
+        "exact"
+    ]
     assert Store(place / "store").run("plain").summary["holds"] == "1 of 9 test images affected"
-    text = mien_fails(place, "leakage", "faces/train", "faces/test", "--subject-pattern", r"(s\d+)_", "--fail", code=4)
+    text = mien_fails(
+        place,
+        "leakage",
+        "faces/train",
+        "faces/test",
+        "--subject-pattern",
+        r"(s\d+)_",
+        "--fail",
+        code=4,
+    )
     assert "1 test image was seen in training, and --fail allows none" in text
 
 
@@ -235,9 +278,13 @@ def test_a_folder_of_sides_and_a_table_say_the_same(place: Path):
     by_folder = sides.find(str(place / "faces"), None, home, subject_pattern=pattern)
     paths = sorted((place / "faces").rglob("*.png"))
     for name in (lambda path: path.name, lambda path: str(path.relative_to(place / "faces"))):
-        lines = [f"{name(path)},{'Training' if '/train/' in str(path) else 'TEST'}" for path in paths]
+        lines = [
+            f"{name(path)},{'Training' if '/train/' in str(path) else 'TEST'}" for path in paths
+        ]
         (place / "split.csv").write_text("file,Usage\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        by_table = sides.find(str(place / "faces"), None, home, split=place / "split.csv", subject_pattern=pattern)
+        by_table = sides.find(
+            str(place / "faces"), None, home, split=place / "split.csv", subject_pattern=pattern
+        )
         assert by_table.digest == by_folder.digest
     train, test = by_table.faces()
     assert len(train) == 16 and len(test) == 9 and set(train.subjects).isdisjoint(test.subjects)
@@ -256,7 +303,12 @@ def test_an_image_on_both_sides_is_a_shared_frame(place: Path):
 
 
 def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
-    found = sides.find("everyone", str(place / "faces" / "test"), Store(place / "store"), subject_pattern=r"(s\d+)_")
+    found = sides.find(
+        "everyone",
+        str(place / "faces" / "test"),
+        Store(place / "store"),
+        subject_pattern=r"(s\d+)_",
+    )
     train, test = found.faces()
     assert found.one_dataset and train.size == test.size
     assert leakage.leakage(train, test).value("subjects") == 1
@@ -266,17 +318,17 @@ def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
     ("arguments", "message"),
     [
         (("everyone",), "leakage is between two sides: give two sets"),
-        (("everyone", "made", "--split", "split.csv"), "--split divides one set, and two were given"),
-        (("everyone", "nowhere"), "there is no run or alias 'nowhere' .* Nor is there a folder of this name"),
+        (("everyone", "made", "--split", "split.csv"), ("--split divides one set, and two were " "" "" "" "" "" "given")),
+        (("everyone", "nowhere"), ("there is no run or alias 'nowhere' .* Nor is there a folder " "" "" "" "" "of " "this name")),
         (("everyone", "made", "--size", "32"), "--size says how a folder is read"),
         (("everyone", "--split", "nowhere.csv"), "there must be a table in CSV at nowhere.csv"),
-        (("everyone", "--split", "empty.csv"), "must have a line of column names and a row an image"),
+        (("everyone", "--split", "empty.csv"), ("must have a line of column names and a row an " "" "" "" "" "" "image")),
         (("everyone", "--split", "columns.csv"), "must have a column side or split"),
-        (("everyone", "--split", "names.csv"), "1 of 2 names fit no key or several, such as who.png"),
+        (("everyone", "--split", "names.csv"), ("1 of 2 names fit no key or several, such as " "" "" "" "" "" "who.png")),
         (("everyone", "--split", "lacking.csv"), "row 2 lacks one"),
         (("everyone", "--split", "one.csv"), "there is no test; found: train"),
         (("everyone", "--split", "one.csv", "--between", "train"), "--between must name two sides"),
-        (("everyone", "made", "--out", "faces"), "--out must be a folder that does not exist yet, or is empty"),
+        (("everyone", "made", "--out", "faces"), ("--out must be a folder that does not exist " "" "" "" "" "yet, " "or is empty")),
         (("faces/train", "faces/test", "--map", "joy"), "--map must be given as NAME=VALUE"),
         (("faces/train", "faces/test", "--subject-pattern", "s"), "must have a group"),
         (("everyone", "made", "--by", "person"), "person"),
@@ -298,17 +350,27 @@ def test_mistakes_about_sides_have_a_message(place: Path, arguments: tuple[str, 
 
 def test_nothing_of_a_folder_is_changed(place: Path):
     def content() -> dict[str, str]:
-        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (place / "faces").rglob("*.png")}
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (place / "faces").rglob("*.png")
+        }
 
     before = content()
-    sides.find(str(place / "faces" / "train"), str(place / "faces" / "test"), Store(place / "store"))
+    sides.find(
+        str(place / "faces" / "train"), str(place / "faces" / "test"), Store(place / "store")
+    )
     assert content() == before and len(before) == 25
 
 
 def test_several_wrong_names_are_counted():
-    assert sides._matched(["a.png", "b.png"], ["x/a.png", "y/a.png", "x/b.png"]) == (["", "x/b.png"], ["a.png"])
+    assert sides._matched(["a.png", "b.png"], ["x/a.png", "y/a.png", "x/b.png"]) == (
+        ["", "x/b.png"],
+        ["a.png"],
+    )
 
 
 def test_a_queue_needs_a_csv_file(tmp_path: Path):
     with pytest.raises(UsageError, match=r"ends in \.csv"):
-        review.hand_out(Run("review-0123456789ab", tmp_path), tmp_path / "queue.txt", Store(tmp_path))
+        review.hand_out(
+            Run("review-0123456789ab", tmp_path), tmp_path / "queue.txt", Store(tmp_path)
+        )

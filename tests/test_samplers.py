@@ -25,7 +25,9 @@ def error(sampler: str, steps: int) -> float:
     return abs(SAMPLERS[sampler](perfect, x, levels).item() - end)
 
 
-@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("heun", 2), ("dpmpp2m", 2), ("unipc", 3)])
+@pytest.mark.parametrize(
+    ("sampler", "order"), [("euler", 1), ("heun", 2), ("dpmpp2m", 2), ("unipc", 3)]
+)
 def test_a_sampler_converges_at_its_order(sampler: str, order: int):
     steps = [64, 128, 256, 512]
     slope = -np.polyfit(np.log(steps), np.log([error(sampler, n) for n in steps]), 1)[0]
@@ -34,7 +36,9 @@ def test_a_sampler_converges_at_its_order(sampler: str, order: int):
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp2m", "unipc"])
 def test_a_deterministic_sampler_makes_the_right_spread(sampler: str):
-    noise = torch.randn(2000, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(
+        2000, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     x = SAMPLERS[sampler](perfect, noise * 80, karras_levels(160, 0.002, 80.0))
     assert x.std().item() == pytest.approx(S, rel=0.03)
 
@@ -60,7 +64,9 @@ def test_noise_levels_fall_from_high_to_low_and_end_at_zero():
     assert len(levels) == 19
     assert levels[0] == pytest.approx(80) and levels[17] == pytest.approx(0.002) and levels[18] == 0
     assert levels == sorted(levels, reverse=True)
-    assert levels[9] == pytest.approx(1.9233, rel=1e-3)  # golden: ((80^(1/7) + 9/17 (0.002^(1/7) - 80^(1/7)))^7
+    assert levels[9] == pytest.approx(
+        1.9233, rel=1e-3
+    )  # golden: ((80^(1/7) + 9/17 (0.002^(1/7) - 80^(1/7)))^7
     assert karras_levels(1, 0.002, 80.0) == [80.0, 0.0]
 
 
@@ -85,7 +91,9 @@ def test_the_preconditioning_keeps_unit_variance():
         target = (x0 - c_skip[k] * x) / c_out[k]
         assert (c_in[k] * x).std() == pytest.approx(1, abs=0.01)
         assert target.std() == pytest.approx(1, abs=0.01)
-        assert abs((target * x).mean() / x.std()) < 0.01  # what the skip leaves is not to be read off x
+        assert (
+            abs((target * x).mean() / x.std()) < 0.01
+        )  # what the skip leaves is not to be read off x
     assert torch.allclose(c_noise * 4, sigma.log())
 
 
@@ -116,7 +124,9 @@ def test_the_iterated_chain_equals_the_closed_form():
     for t in range(1, 301):
         x = ddpm.forward_step(SCHEDULE, x, t, torch.randn(x.shape, generator=generator))
     spread = math.sqrt(1 - SCHEDULE.abar[300])
-    assert x.mean().item() == pytest.approx(math.sqrt(SCHEDULE.abar[300]) * 0.9, abs=4 * spread / 141)
+    assert x.mean().item() == pytest.approx(
+        math.sqrt(SCHEDULE.abar[300]) * 0.9, abs=4 * spread / 141
+    )
     assert x.std().item() == pytest.approx(spread, rel=0.02)
 
 
@@ -144,7 +154,9 @@ def test_the_beta_variance_is_beta_and_the_last_step_adds_no_noise():
 def test_t_of_sigma_is_the_inverse_of_sigma_of_t_and_smooth_between():
     t = ddpm.t_of(SCHEDULE, torch.from_numpy(SCHEDULE.sigma[1:]))
     assert torch.allclose(t, torch.arange(1, 1001, dtype=torch.float64), atol=1e-9)
-    between = ddpm.t_of(SCHEDULE, torch.tensor([float(np.sqrt(SCHEDULE.sigma[40] * SCHEDULE.sigma[41]))]))
+    between = ddpm.t_of(
+        SCHEDULE, torch.tensor([float(np.sqrt(SCHEDULE.sigma[40] * SCHEDULE.sigma[41]))])
+    )
     assert between.item() == pytest.approx(40.5, abs=0.01)
     assert ddpm.t_of(SCHEDULE, torch.tensor([1e-6, 1e6])).tolist() == [1.0, 1000.0]
 
@@ -157,7 +169,9 @@ class Wavy(nn.Module):
 
 
 def test_the_denoiser_view_agrees_with_the_noise_view():
-    """D(x, sigma_t) and eps(x_t, t) give the same x0, and the sampler in sigma is the chain in t."""
+    """D(x, sigma_t) and eps(x_t, t) give the same x0, and the sampler in sigma is the chain in
+    t.
+    """
     schedule, mean = ddpm.linear(60, 1e-3, 0.3), torch.zeros(1, 4, 4, dtype=torch.float64)
     network = Wavy()
 
@@ -168,7 +182,9 @@ def test_the_denoiser_view_agrees_with_the_noise_view():
 
     x = torch.randn(3, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for t in (1, 30, 60):
-        noise = network(x, ddpm.scaled(schedule, torch.full((3,), float(t), dtype=torch.float64)), None, None)
+        noise = network(
+            x, ddpm.scaled(schedule, torch.full((3,), float(t), dtype=torch.float64)), None, None
+        )
         x0 = (x - math.sqrt(1 - schedule.abar[t]) * noise) / math.sqrt(schedule.abar[t])
         sigma = torch.full((3,), schedule.sigma[t], dtype=torch.float64)
         assert torch.allclose(denoise(x / math.sqrt(schedule.abar[t]), sigma), x0, atol=1e-8)

@@ -1,4 +1,6 @@
-"""Coding sheets as people's programs leave them: pages, hidden things, dates, copies, frames, millions of rows."""
+"""Coding sheets as people's programs leave them: pages, hidden things, dates, copies, frames,
+millions of rows.
+"""
 
 import datetime
 import re
@@ -22,7 +24,15 @@ from mien.ingest.copies import copies
 from mien.spec import read_spec
 
 NAME = "CASME2-coding-20190701.xlsx"
-HEAD = ["Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Action Units", "Estimated Emotion"]
+HEAD = [
+    "Subject",
+    "Filename",
+    "OnsetFrame",
+    "ApexFrame",
+    "OffsetFrame",
+    "Action Units",
+    "Estimated Emotion",
+]
 ROWS = [
     [3, "EP04_02", 21, 23, 25, "4", "disgust"],
     [7, "EP19_01f", 60, 62, 63, "6+12", "happiness"],
@@ -40,7 +50,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "release"
 
 
-def save(root: Path, pages: dict[str, Sequence[Sequence[Any]]], change: Callable[[Any], Any] | None = None) -> Path:
+def save(
+    root: Path,
+    pages: dict[str, Sequence[Sequence[Any]]],
+    change: Callable[[Any], Any] | None = None,
+) -> Path:
     path = write_sheet(root / NAME, {title: [HEAD, *rows] for title, rows in pages.items()})
     if change:
         book = openpyxl.load_workbook(path)
@@ -50,7 +64,11 @@ def save(root: Path, pages: dict[str, Sequence[Sequence[Any]]], change: Callable
 
 
 def scan(root: Path, reader: str = "casme2", **options: Any) -> Listing:
-    spec = read_spec(IngestSpec, {"reader": reader, "dataset": "set", "fingerprint": "", "size": 8, **options}, "test")
+    spec = read_spec(
+        IngestSpec,
+        {"reader": reader, "dataset": "set", "fingerprint": "", "size": 8, **options},
+        "test",
+    )
     return ingest.scan(spec, root)
 
 
@@ -86,11 +104,15 @@ def test_a_hidden_page_gives_no_labels_wherever_it_stands(root: Path, state: str
 def test_two_pages_that_contradict_each_other_are_refused_until_one_is_named(root: Path):
     newer = [[*ROWS[0][:6], "fear"], [*ROWS[1][:4], 64, *ROWS[1][5:]], ROWS[2]]
     save(root, {"first coder": ROWS, "second coder": newer})
-    with pytest.raises(DataError, match=r"1 have another label, 1 other frames .*0 only in the second.*--sheet"):
+    with pytest.raises(
+        DataError, match=r"1 have another label, 1 other frames .*0 only in the second.*--sheet"
+    ):
         scan(root)
     assert labels(scan(root, sheet=f"{NAME}#First Coder")) == TRUE
     assert labels(scan(root, sheet=f"{NAME}#second coder"))["sub03/EP04_02"] == "fear"
-    with pytest.raises(DataError, match="must have the page 'third', and has first coder, second coder"):
+    with pytest.raises(
+        DataError, match="must have the page 'third', and has first coder, second coder"
+    ):
         scan(root, sheet=f"{NAME}#third")
 
 
@@ -114,7 +136,9 @@ def test_the_codes_of_casme_squared_are_on_the_page_that_is_shown(tmp_path: Path
     book = openpyxl.load_workbook(path)
     book["old"].sheet_state = "hidden"
     book.save(path)
-    assert labels(scan(tmp_path, "casme_squared")) == {true.clip: true.emotion for true in tree.images.values()}
+    assert labels(scan(tmp_path, "casme_squared")) == {
+        true.clip: true.emotion for true in tree.images.values()
+    }
 
 
 # Cells
@@ -129,13 +153,20 @@ def test_hidden_rows_and_columns_and_filters_are_told(root: Path):
     save(root, {"a": ROWS}, hide)
     listing = scan(root)
     assert labels(listing) == TRUE
-    assert found(listing)["hidden rows"].where.endswith("row 3") and found(listing)["hidden column"].where.endswith("D")
+    assert found(listing)["hidden rows"].where.endswith("row 3") and found(listing)[
+        "hidden column"
+    ].where.endswith("D")
 
 
-def test_of_two_columns_of_one_name_the_one_that_is_shown_is_read_and_two_shown_ones_are_refused(root: Path):
+def test_of_two_columns_of_one_name_the_one_that_is_shown_is_read_and_two_shown_ones_are_refused(
+    root: Path,
+):
     rows = [[*row, "sadness"] for row in ROWS]
     write_sheet(root / NAME, {"a": [[*HEAD, "Estimated Emotion"], *rows]})
-    with pytest.raises(DataError, match=r"one column Estimated Emotion, and has 2 \(G and H\), which differ in 3 rows"):
+    with pytest.raises(
+        DataError,
+        match=r"one column Estimated Emotion, and has 2 \(G and H\), which differ in 3 rows",
+    ):
         scan(root)
     book = openpyxl.load_workbook(root / NAME)
     book.worksheets[0].column_dimensions["G"].hidden = True
@@ -170,9 +201,13 @@ def test_dates_in_place_of_names_and_units_are_told(root: Path):
     rows = [[3, day, *ROWS[0][2:]], [*ROWS[1][:5], day, ROWS[1][6]], ["2-Mar", *ROWS[2][1:]]]
     save(root, {"a": rows})
     listing = scan(root)
-    assert labels(listing) == {"sub07/EP19_01f": "happiness"} and set(listing.rows["action_units"]) == {""}
+    assert labels(listing) == {"sub07/EP19_01f": "happiness"} and set(
+        listing.rows["action_units"]
+    ) == {""}
     said = [each.what for each in listing.findings if each.kind == "unusable row"]
-    assert "its clip is a date (2024-03-02" in said[0] and "its subject is a date (2-Mar)" in said[1]
+    assert (
+        "its clip is a date (2024-03-02" in said[0] and "its subject is a date (2-Mar)" in said[1]
+    )
     assert found(listing)["date for action units"].where == "sub07/EP19_01f"
 
 
@@ -204,7 +239,9 @@ def test_other_forms_of_tables_are_read(root: Path, form: str):
         (root / "CASME2-coding.csv").write_text("coded by A\r\n" + text.split("\r\n", 1)[1])
     else:
         code = form if form.startswith("utf") else "utf-8"
-        (root / f"CASME2-coding.{'tsv' if form == 'tsv' else 'csv'}").write_text(text, encoding=code)
+        (root / f"CASME2-coding.{'tsv' if form == 'tsv' else 'csv'}").write_text(
+            text, encoding=code
+        )
     assert labels(scan(root)) == TRUE
 
 
@@ -222,11 +259,16 @@ def test_what_a_system_leaves_is_never_the_sheet_and_a_copy_is_not_preferred(roo
     write_sheet(root / "CASME2-coding-20190701 - Copy.xlsx", {"a": [HEAD, *other("fear")]})
     write_sheet(root / "my own.xlsx", {"a": [HEAD, *other("fear")]})
     listing = scan(root)
-    assert labels(listing) == TRUE and "not from CASME2-coding-20190701" in found(listing)["sheet"].what
+    assert (
+        labels(listing) == TRUE
+        and "not from CASME2-coding-20190701" in found(listing)["sheet"].what
+    )
     assert set(labels(scan(root, sheet="my own.xlsx")).values()) == {"fear"}
 
 
-@pytest.mark.parametrize("last", ['<row r="1048576"/>', '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'])
+@pytest.mark.parametrize(
+    "last", ['<row r="1048576"/>', '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>']
+)
 def test_a_sparse_workbook_is_read_as_fast_as_its_cells(root: Path, last: str):
     path = save(root, {"a": ROWS})
     with zipfile.ZipFile(path) as packed:
@@ -259,7 +301,9 @@ def test_a_sheet_of_too_many_rows_is_refused_at_once(root: Path):
     "before, behind, kept",
     [(0, 0, [21, 22, 23, 24, 25]), (3, 2, None), (0, 4, None), (6, 40, None)],
 )
-def test_files_counted_anew_are_believed_only_if_they_fit(root: Path, before: int, behind: int, kept: list[int] | None):
+def test_files_counted_anew_are_believed_only_if_they_fit(
+    root: Path, before: int, behind: int, kept: list[int] | None
+):
     folder = root / "Cropped/sub03/EP04_02"
     for path in sorted(folder.iterdir()):
         path.unlink()
@@ -267,8 +311,12 @@ def test_files_counted_anew_are_believed_only_if_they_fit(root: Path, before: in
         draw(folder / f"{number}.jpg")
     save(root, {"a": ROWS})
     listing = scan(root)
-    assert [int(each) for each in listing.rows["frame"][listing.rows["clip"] == "sub03/EP04_02"]] == (kept or [])
-    assert {"sub07/EP19_01f", "sub11/EP02_03"} <= set(listing.rows["clip"])  # those that were not counted anew
+    assert [
+        int(each) for each in listing.rows["frame"][listing.rows["clip"] == "sub03/EP04_02"]
+    ] == (kept or [])
+    assert {"sub07/EP19_01f", "sub11/EP02_03"} <= set(
+        listing.rows["clip"]
+    )  # those that were not counted anew
     if kept is None:
         assert found(listing)["unknown numbers"].where == "sub03/EP04_02"
         there = scan(root, numbers="sheet").rows
@@ -305,7 +353,9 @@ def test_copies_of_frames_are_named_and_are_no_frames(root: Path, name: str):
     before = scan(root).rows
     draw(root / "Cropped/sub03/EP04_02" / name)
     listing = scan(root)
-    assert listing.rows.equals(before) and found(listing)["copy"].pictures == (f"sub03/EP04_02/{name}",)
+    assert listing.rows.equals(before) and found(listing)["copy"].pictures == (
+        f"sub03/EP04_02/{name}",
+    )
 
 
 def test_files_that_were_renamed_at_once_are_no_copies():
@@ -322,13 +372,19 @@ def test_a_clip_within_another_keeps_all_its_frames_and_both_their_apexes(tmp_pa
     inner = [2, "happy3_9", 98, 99, 101, "4", "negative", casme_squared.MICRO, "disgust"]
     tree = casme_squared.write(tmp_path)
     pages = {"a": [*casme_squared.CODES, inner], "naming rule1": casme_squared.SUBJECTS}
-    write_sheet(tmp_path / "CAS(ME)^2code_final.xlsx", {**pages, "naming rule2": casme_squared.VIDEOS})
+    write_sheet(
+        tmp_path / "CAS(ME)^2code_final.xlsx", {**pages, "naming rule2": casme_squared.VIDEOS}
+    )
     listing = scan(tmp_path, "casme_squared")
     rows = listing.rows
     assert len(rows) == len(tree.images) + 4 and rows["key"].is_unique
     apex = rows[rows["phase"] == "apex"].set_index("clip")["frame"].to_dict()
     assert apex["s40/happy3_1"] == 100 and apex["s40/happy3_9"] == 99
-    spec = read_spec(IngestSpec, {"reader": "casme_squared", "dataset": "set", "fingerprint": "", "size": 8}, "test")
+    spec = read_spec(
+        IngestSpec,
+        {"reader": "casme_squared", "dataset": "set", "fingerprint": "", "size": 8},
+        "test",
+    )
     faces, _ = ingest.read_listing(listing, spec, workers=1, skip_unreadable=False)
     assert faces.index["clip"].nunique() == rows["clip"].nunique()
 
@@ -370,7 +426,9 @@ def test_numbers_with_zeros_in_front_stay_apart_in_ranges():
     ]
 
 
-def test_a_reader_that_forgets_a_picture_or_a_row_is_found_out(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_reader_that_forgets_a_picture_or_a_row_is_found_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
     from mien.ingest import casme2
 
     save(root, {"a": ROWS})
@@ -398,11 +456,16 @@ def test_jaffe_with_two_suffixes_keeps_its_people(tmp_path: Path):
 def test_labels_of_a_mirror_come_from_its_tables_and_not_from_folders(tmp_path: Path):
     for place in range(1, 5):
         draw(tmp_path / f"DATASET/train/{place}/train_{place:05d}_aligned.jpg")
-    lines = ["image,label", *(f"train_{place:05d}_aligned.jpg,{8 - place}" for place in range(1, 5))]
+    lines = [
+        "image,label",
+        *(f"train_{place:05d}_aligned.jpg,{8 - place}" for place in range(1, 5)),
+    ]
     (tmp_path / "train_labels.csv").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
     listing = scan(tmp_path, "rafdb")
     assert listing.rows["raw_label"].tolist() == ["7", "6", "5", "4"]
-    assert found(listing)["wrong folder"].what.endswith(": 3") and "unusable row" not in found(listing)
+    assert found(listing)["wrong folder"].what.endswith(": 3") and "unusable row" not in found(
+        listing
+    )
 
 
 def test_a_table_of_pixels_with_semicolons_says_so(tmp_path: Path):
@@ -413,7 +476,9 @@ def test_a_table_of_pixels_with_semicolons_says_so(tmp_path: Path):
 
 def test_each_misspelt_label_has_its_nearest(root: Path):
     save(root, {"a": [[*ROWS[0][:6], "disgsut"], [*ROWS[1][:6], "hapiness"], ROWS[2]]})
-    with pytest.raises(DataError, match=r"disgsut: Did you mean 'disgust'\? hapiness: Did you mean 'happiness'\?"):
+    with pytest.raises(
+        DataError, match=r"disgsut: Did you mean 'disgust'\? hapiness: Did you mean 'happiness'\?"
+    ):
         scan(root)
 
 
@@ -426,7 +491,9 @@ def test_a_folder_that_is_called_as_another_emotion_is_told(tmp_path: Path, read
     assert found(listing)["folder of another label"].where == f"sad/{name}"
 
 
-@pytest.mark.parametrize("name", ["reg_img22 - Copy (24).jpg", "reg_img22 24.jpg", "reg_img22 copy 24.jpg"])
+@pytest.mark.parametrize(
+    "name", ["reg_img22 - Copy (24).jpg", "reg_img22 24.jpg", "reg_img22 copy 24.jpg"]
+)
 def test_a_copy_does_not_stand_in_for_a_frame_that_is_not_there(root: Path, name: str):
     save(root, {"a": ROWS})
     (root / "Cropped/sub03/EP04_02/reg_img24.jpg").rename(root / "Cropped/sub03/EP04_02" / name)
@@ -439,12 +506,16 @@ def test_clips_that_are_left_out_for_their_numbers_are_accounted_for(root: Path)
     for number in range(1, 31):
         draw(root / f"Cropped/sub03/EP04_02/reg_img{number}.jpg")
     listing = scan(root)
-    assert len(found(listing)["unknown numbers"].pictures) == 30 and accounts.UNNAMED not in found(listing)
+    assert len(found(listing)["unknown numbers"].pictures) == 30 and accounts.UNNAMED not in found(
+        listing
+    )
 
 
 def test_votes_on_pictures_that_are_not_there_are_counted(tmp_path: Path):
     draw(tmp_path / "FER2013Test/fer0000002.png")
-    head = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    head = (
+        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    )
     lines = [f"PrivateTest,fer{number:07d}.png,9,0,0,0,0,0,0,0,0,0" for number in range(50)]
     (tmp_path / "fer2013new.csv").write_text("\n".join([head, *lines]))
     assert found(scan(tmp_path, "ferplus"))["row without file"].what.endswith(": 49")

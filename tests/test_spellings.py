@@ -1,4 +1,6 @@
-"""One person in several spellings is one person, everywhere; two people are never made one without a word."""
+"""One person in several spellings is one person, everywhere; two people are never made one without
+a word.
+"""
 
 import csv
 from pathlib import Path
@@ -18,7 +20,19 @@ from mien.spellings import clean, person
 from mien.spellings import people as who
 from mien.store import Run, Store
 
-SEVEN = ["7", "007", "7.0", "s7", "S-07", "subj_7", "SUBJECT 007", "\uff17", " 7", "s\u200b7", "Sub.07"]
+SEVEN = [
+    "7",
+    "007",
+    "7.0",
+    "s7",
+    "S-07",
+    "subj_7",
+    "SUBJECT 007",
+    "\uff17",
+    " 7",
+    "s\u200b7",
+    "Sub.07",
+]
 
 
 def folder(root: Path, subjects: list[str], column: str = "expression") -> Path:
@@ -66,14 +80,18 @@ def test_different_people_stay_different(one: str, other: str):
     assert person(one) != person(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("Zoe\u0308", "Zo\u00eb"), ("ANNA", "anna"), ("P-03", "p3")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("Zoe\u0308", "Zo\u00eb"), ("ANNA", "anna"), ("P-03", "p3")]
+)
 def test_what_differs_in_case_or_in_no_visible_way_is_one_name(one: str, other: str):
     assert person(one) == person(other) and clean(one) == clean(clean(one))
 
 
 @pytest.mark.parametrize("reader", ["folder", "huggingface"])
 def test_a_set_with_eleven_spellings_has_one_person_and_says_so(tmp_path: Path, reader: str):
-    root = folder(tmp_path / "faces", [*SEVEN, "8"], "label" if reader == "huggingface" else "expression")
+    root = folder(
+        tmp_path / "faces", [*SEVEN, "8"], "label" if reader == "huggingface" else "expression"
+    )
     run, faces = stored(root, Store(tmp_path / "store"), reader)
     assert len(faces.subjects) == 2
     assert "'007'" in told(run)["one person, several spellings"]
@@ -85,8 +103,14 @@ def test_names_that_only_look_alike_are_told_and_can_be_said_to_be_one_persons(t
     assert len(faces.subjects) == 5
     where = told(run)["look-alike subjects"]
     assert "'Anna K' = 'anna_k'" in where and "'Person 3' = 'S3'" in where and "Bea" not in where
-    run, faces = stored(root, Store(tmp_path / "store"), same_subject={"anna_k": "Anna K", "Person 3": "S3"})
-    assert faces.subjects == ("set:Anna K", "set:Bea", "set:S3") and "look-alike subjects" not in told(run)
+    run, faces = stored(
+        root, Store(tmp_path / "store"), same_subject={"anna_k": "Anna K", "Person 3": "S3"}
+    )
+    assert faces.subjects == (
+        "set:Anna K",
+        "set:Bea",
+        "set:S3",
+    ) and "look-alike subjects" not in told(run)
 
 
 def test_who_says_that_spellings_are_different_people_is_believed_by_splits_too(tmp_path: Path):
@@ -114,11 +138,16 @@ def test_no_split_by_subject_has_a_person_on_both_sides_by_another_spelling():
     half = spelled(faces, {"drawn:s01": "drawn:1", "drawn:s03": "drawn:Subject 3"})
     both = Faces(
         np.concatenate([faces.images, half.images]),
-        pd.concat([faces.index, half.index.assign(key="again/" + half.index["key"])], ignore_index=True),
+        pd.concat(
+            [faces.index, half.index.assign(key="again/" + half.index["key"])], ignore_index=True
+        ),
     )
     for number in range(3):
         fold = splits.split(both, "subject", 3, number, 0)
-        sides = [{person(name) for name in both.index["subject"][side]} for side in (fold.train, fold.test)]
+        sides = [
+            {person(name) for name in both.index["subject"][side]}
+            for side in (fold.train, fold.test)
+        ]
         assert not sides[0] & sides[1]
     assert splits.overlap(faces, spelled(faces, {"drawn:s02": "drawn:2"}))["subjects"] == 6
 
@@ -129,7 +158,9 @@ def test_splits_of_ordinary_names_are_as_they_were():
     assert sorted(set(faces.index["subject"][fold.test])) == ["drawn:s02", "drawn:s04"]
 
 
-def test_a_join_folds_spellings_within_a_dataset_and_keeps_equal_numbers_of_two_apart(tmp_path: Path):
+def test_a_join_folds_spellings_within_a_dataset_and_keeps_equal_numbers_of_two_apart(
+    tmp_path: Path,
+):
     store = Store(tmp_path / "store")
     one = ingest.run("folder", folder(tmp_path / "a", ["7", "8", "7"]), store, size=8, name="a")
     two = ingest.run("folder", folder(tmp_path / "b", ["07", "9", "9"]), store, size=8, name="b")
@@ -144,7 +175,9 @@ def test_a_clip_goes_with_its_person(tmp_path: Path):
     text = (root / "metadata.csv").read_text(encoding="utf-8").splitlines()
     lines = [f"{line},{'clip' if not place else 'c1'}" for place, line in enumerate(text)]
     (root / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    faces = Faces.load(ingest.run("folder", root, Store(tmp_path / "store"), size=8, name="set").path)
+    faces = Faces.load(
+        ingest.run("folder", root, Store(tmp_path / "store"), size=8, name="set").path
+    )
     assert set(faces.index["clip"]) == {"set:01/c1"} and faces.subjects == ("set:01",)
 
 

@@ -19,7 +19,9 @@ from mien.store import Store
 BYS: tuple[By, ...] = ("frame", "clip", "subject")
 
 
-def faces_of(rows: list[tuple[str, str, int, str]], source: str = "real", seen: pd.DataFrame | None = None) -> Faces:
+def faces_of(
+    rows: list[tuple[str, str, int, str]], source: str = "real", seen: pd.DataFrame | None = None
+) -> Faces:
     """Rows are subject, clip, number of frames, emotion."""
     table = [(s, c, k, e) for s, c, frames, e in rows for k in range(frames)]
     images = np.zeros((len(table), 1, 8, 8), np.uint8)
@@ -39,7 +41,9 @@ def some_faces(seed: int, subjects: int = 8, clips: int = 40) -> Faces:
     rng = np.random.default_rng(seed)
     owners = [*range(subjects), *rng.integers(0, subjects, clips - subjects)]
     emotions = [EMOTIONS[int(k)] for k in rng.choice([2, 3, 4, 7], clips, p=[0.3, 0.1, 0.2, 0.4])]
-    return faces_of([(f"s{s}", f"c{k}", int(rng.integers(1, 9)), emotions[k]) for k, s in enumerate(owners)])
+    return faces_of(
+        [(f"s{s}", f"c{k}", int(rng.integers(1, 9)), emotions[k]) for k, s in enumerate(owners)]
+    )
 
 
 def known(faces: Faces) -> pd.DataFrame:
@@ -52,7 +56,9 @@ def column(faces: Faces, by: By) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(BYS), st.integers(2, 8), st.integers(0, 5))
-def test_parts_are_disjoint_cover_everything_and_cross_no_group(seed: int, by: By, folds: int, draw: int):
+def test_parts_are_disjoint_cover_everything_and_cross_no_group(
+    seed: int, by: By, folds: int, draw: int
+):
     faces = some_faces(seed)
     parts = [split(faces, by, folds, number, draw) for number in range(folds)]
     assert np.array_equal(sum(part.test.astype(int) for part in parts), np.ones(len(faces)))
@@ -79,15 +85,25 @@ def test_another_seed_makes_other_folds(by: By):
 
 
 def test_folds_are_golden():
-    faces = faces_of([(f"s{s}", f"c{k}", 2, EMOTIONS[(s + k) % 3]) for s in range(9) for k in range(1 + s % 4)])
+    faces = faces_of(
+        [(f"s{s}", f"c{k}", 2, EMOTIONS[(s + k) % 3]) for s in range(9) for k in range(1 + s % 4)]
+    )
     folds = {by: split(faces, by, 4, 1, 0).test for by in BYS}
     assert sorted(set(faces.index["subject"][folds["subject"]])) == ["s3", "s4"]
-    assert sorted(set(faces.index["clip"][folds["clip"]])) == ["s0/c0", "s2/c0", "s2/c2", "s3/c2", "s6/c1"]
+    assert sorted(set(faces.index["clip"][folds["clip"]])) == [
+        "s0/c0",
+        "s2/c0",
+        "s2/c2",
+        "s3/c2",
+        "s6/c1",
+    ]
     assert faces.index["key"][folds["frame"]].tolist()[:3] == ["s0/c0/1/", "s1/c0/1/", "s2/c0/1/"]
 
 
 def test_random_frames_are_stratified():
-    faces = faces_of([("s0", "a", 500, "others"), ("s1", "b", 105, "happiness"), ("s2", "c", 7, "sadness")])
+    faces = faces_of(
+        [("s0", "a", 500, "others"), ("s1", "b", 105, "happiness"), ("s2", "c", 7, "sadness")]
+    )
     for number in range(5):
         fold = split(faces, "frame", 5, number, 0)
         counts = Counter(faces.index["emotion"][fold.test])
@@ -100,7 +116,9 @@ def test_classes_are_balanced_over_groups():
     rows += [(f"s{s}", f"rare{s}", 10, "surprise") for s in (3, 7, 11, 19, 2)]
     for by in BYS[1:]:
         for number in range(5):
-            counts = Counter(faces_of(rows).index["emotion"][split(faces_of(rows), by, 5, number, 1).test])
+            counts = Counter(
+                faces_of(rows).index["emotion"][split(faces_of(rows), by, 5, number, 1).test]
+            )
             assert counts["surprise"] == 10 and all(counts[EMOTIONS[k]] == 40 for k in range(5)), by
 
 
@@ -119,15 +137,23 @@ def test_a_photograph_is_a_clip_of_its_own():
 
 def test_what_cannot_be_split_is_said():
     faces = faces_of([("s0", "a", 3, "fear"), ("", "b", 2, "fear")])
-    with pytest.raises(DataError, match=r"2 of 5 have none, such as /b/0/; ingest with --subject-pattern"):
+    with pytest.raises(
+        DataError, match=r"2 of 5 have none, such as /b/0/; ingest with --subject-pattern"
+    ):
         split(faces, "subject", 2, 0, 0)
-    with pytest.raises(DataError, match="3 folds by clip need as many clips, and these faces have 2"):
+    with pytest.raises(
+        DataError, match="3 folds by clip need as many clips, and these faces have 2"
+    ):
         split(faces, "clip", 3, 0, 0)
     for folds, number in ((1, 0), (2, 2), (2, -1)):
         with pytest.raises(UsageError, match="folds must be 2 or more"):
             split(faces, "frame", folds, number, 0)
     with pytest.raises(SpecError, match="folds"):
-        read_spec(SplitSpec, {"faces": "a", "by": "clip", "folds": 1, "number": 0, "side": "test"}, "split")
+        read_spec(
+            SplitSpec,
+            {"faces": "a", "by": "clip", "folds": 1, "number": 0, "side": "test"},
+            "split",
+        )
 
 
 def test_a_class_that_training_lacks_is_named():
@@ -139,7 +165,14 @@ def test_a_class_that_training_lacks_is_named():
 def test_overlap_has_known_answers():
     seen = faces_of([("s0", "a", 3, "fear"), ("s1", "b", 2, "fear")])
     test = faces_of([("s0", "a", 1, "fear"), ("s0", "x", 4, "fear"), ("s9", "y", 5, "fear")])
-    expected = {"frames": 1, "frames_share": 0.1, "clips": 1, "clips_share": 0.1, "subjects": 1, "subjects_share": 0.5}
+    expected = {
+        "frames": 1,
+        "frames_share": 0.1,
+        "clips": 1,
+        "clips_share": 0.1,
+        "subjects": 1,
+        "subjects_share": 0.5,
+    }
     assert overlap(seen, test) == expected
     assert overlap(known(seen), test) == expected
     assert overlap(test, test)["frames_share"] == 1.0
@@ -150,9 +183,14 @@ def test_unseen_subjects_pass_and_seen_ones_are_named():
     require_unseen(seen, faces_of([("t0", "a", 3, "fear")]), "subject")
     test = faces_of([(f"s{k}", "b", 2, "fear") for k in range(7)] + [("t0", "b", 6, "fear")])
     require_unseen(seen, test, "clip")
-    with pytest.raises(LeakageError, match=r"7 of its 8 were seen: s0, s1, s2, s3, s4 and 2 more \(14 of 20 test"):
+    with pytest.raises(
+        LeakageError, match=r"7 of its 8 were seen: s0, s1, s2, s3, s4 and 2 more \(14 of 20 test"
+    ):
         require_unseen(seen, test, "subject")
-    with pytest.raises(LeakageError, match=r"no clip that training has seen, and 1 of its 1 were seen: s3/a \(2 of 2"):
+    with pytest.raises(
+        LeakageError,
+        match=r"no clip that training has seen, and 1 of its 1 were seen: s3/a \(2 of 2",
+    ):
         require_unseen(seen, seen.select(np.array([6, 7])), "clip")
 
 
@@ -165,7 +203,10 @@ def test_photographs_are_known_by_their_keys():
 
 @pytest.mark.parametrize("side", ["training", "test"])
 def test_unknown_subjects_are_an_error(side: str):
-    known, unknown = faces_of([("s0", "a", 2, "fear")]), faces_of([("", "b", 3, "fear"), ("s1", "b", 1, "fear")])
+    known, unknown = (
+        faces_of([("s0", "a", 2, "fear")]),
+        faces_of([("", "b", 3, "fear"), ("s1", "b", 1, "fear")]),
+    )
     pair = (unknown, known) if side == "training" else (known, unknown)
     with pytest.raises(LeakageError, match=f"3 of 4 images of the {side} side have none"):
         require_unseen(*pair, "subject")
@@ -175,7 +216,9 @@ def test_synthetic_faces_stand_for_what_their_generator_saw():
     real = faces_of([("s0", "a", 2, "fear"), ("s1", "b", 2, "fear")])
     synthetic = faces_of([("", "", 5, "fear")], source="edm-0123456789ab", seen=known(real))
     with pytest.raises(LeakageError, match=r"1 of its 2 were seen: s1 \(1 of 2"):
-        require_unseen(synthetic, faces_of([("s1", "z", 1, "fear"), ("s2", "z", 1, "fear")]), "subject")
+        require_unseen(
+            synthetic, faces_of([("s1", "z", 1, "fear"), ("s2", "z", 1, "fear")]), "subject"
+        )
     require_unseen(synthetic, faces_of([("s2", "z", 1, "fear")]), "subject")
     with pytest.raises(LeakageError, match=r"2 of its 2 were seen: s0, s1 \(5 of 5"):
         require_unseen(real, synthetic, "subject")
@@ -192,14 +235,18 @@ class Root(Spec):
     stage: ClassVar[str] = "root"
 
 
-def test_the_two_sides_are_runs_that_share_no_subject(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_the_two_sides_are_runs_that_share_no_subject(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     store = Store(tmp_path / "store")
     whole = faces_of([("s0", "a", 3, "fear"), ("s1", "b", 2, "sadness"), ("s2", "c", 2, "sadness")])
     parent = store.make(Root(), lambda out, scratch: whole.save(out), alias="all")
     fields = {"faces": "all", "by": "subject", "folds": 3, "number": 0}
     sides = {}
     for side in ("train", "test"):
-        made = run(read_spec(SplitSpec, {**fields, "side": side}, "split"), store, alias=f"all-{side}")
+        made = run(
+            read_spec(SplitSpec, {**fields, "side": side}, "split"), store, alias=f"all-{side}"
+        )
         assert made.stage == "split" and made.spec["faces"] == parent.name
         sides[side] = Faces.load(made.path)
         summary = made.json("summary.json")

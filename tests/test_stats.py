@@ -1,4 +1,6 @@
-"""Statistics: intervals cover what they should, comparisons are paired, and p is that of all flips."""
+"""Statistics: intervals cover what they should, comparisons are paired, and p is that of all
+flips.
+"""
 
 from collections.abc import Sequence
 
@@ -13,7 +15,9 @@ ACCURACY = metrics.measure("accuracy")
 
 
 def answers(true: np.ndarray, given: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-    """One trial's counts [1, groups, c, c] of single answers; each is a group of its own unless groups are given."""
+    """One trial's counts [1, groups, c, c] of single answers; each is a group of its own unless
+    groups are given.
+    """
     places = np.arange(len(true)) if groups is None else groups
     counts = np.zeros((int(places.max()) + 1, len(CLASSES), len(CLASSES)))
     np.add.at(counts, (places, true, given), 1)
@@ -63,7 +67,13 @@ def test_the_interval_of_single_images_is_that_of_scipy(metric: str):
         return metrics.score(metrics.confusion(true, given, 3), CLASSES).of(metric)
 
     theirs = scipy.stats.bootstrap(
-        (true, given), statistic, paired=True, vectorized=False, n_resamples=4000, method="percentile", rng=rng
+        (true, given),
+        statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=4000,
+        method="percentile",
+        rng=rng,
     ).confidence_interval
     ours = interval(answers(true, given), metric)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.012)
@@ -74,7 +84,9 @@ def test_the_interval_covers_the_truth_about_95_times_in_100():
     covered = []
     for number in range(400):
         rng = np.random.default_rng(number)
-        share = np.repeat(rng.beta(6, 4, 40), 12)  # 40 people, some easy and some hard: on average 0.6
+        share = np.repeat(
+            rng.beta(6, 4, 40), 12
+        )  # 40 people, some easy and some hard: on average 0.6
         true = np.zeros(len(share), dtype=np.int64)
         given = (rng.random(len(share)) > share).astype(np.int64)
         found = interval(answers(true, given, np.repeat(np.arange(40), 12)))
@@ -93,7 +105,10 @@ def test_images_of_one_person_count_for_less_than_as_many_people():
 
 def test_ratios_are_formed_after_counts_are_summed():
     counts = np.zeros((1, 2, 3, 3))
-    counts[0, 0, 0, 0], counts[0, 1, 0, 1] = 90, 10  # one person with 90 right images, one with 10 wrong ones
+    counts[0, 0, 0, 0], counts[0, 1, 0, 1] = (
+        90,
+        10,
+    )  # one person with 90 right images, one with 10 wrong ones
     assert stats.mean(counts, ACCURACY) == 0.9  # and not the mean over people, 0.5
     drawn = stats.drawn(counts, ACCURACY)
     assert drawn is not None
@@ -133,8 +148,12 @@ def test_an_interval_is_the_same_each_time_and_holds_the_value():
 # Comparisons
 
 
-def gap(ours: np.ndarray, theirs: np.ndarray, names: Sequence[str] = ("same", "same")) -> stats.Interval:
-    first, second = (stats.drawn(one, ACCURACY, name) for one, name in zip((ours, theirs), names, strict=True))
+def gap(
+    ours: np.ndarray, theirs: np.ndarray, names: Sequence[str] = ("same", "same")
+) -> stats.Interval:
+    first, second = (
+        stats.drawn(one, ACCURACY, name) for one, name in zip((ours, theirs), names, strict=True)
+    )
     assert first is not None and second is not None
     return stats.around(stats.mean(ours, ACCURACY) - stats.mean(theirs, ACCURACY), first - second)
 
@@ -177,7 +196,9 @@ def test_p_is_the_same_for_either_side():
     gaps = np.random.default_rng(0).normal(0.7, 1, 30)
     assert stats.sign_flip(gaps) == pytest.approx(stats.sign_flip(-gaps))
     assert stats.sign_flip(gaps) < 0.1
-    assert stats.sign_flip(np.full(30, 0.2)) == 1 / 10_001  # never nothing: what was seen is one of the flips
+    assert (
+        stats.sign_flip(np.full(30, 0.2)) == 1 / 10_001
+    )  # never nothing: what was seen is one of the flips
 
 
 @pytest.mark.parity
@@ -185,11 +206,19 @@ def test_p_is_the_same_for_either_side():
 def test_p_is_that_of_scipy(groups: int):
     gaps = np.random.default_rng(groups).normal(0.4, 1, groups)
     theirs = scipy.stats.permutation_test(
-        (gaps,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(0)
+        (gaps,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=20_000,
+        rng=np.random.default_rng(0),
     )
-    assert stats.sign_flip(gaps) == pytest.approx(theirs.pvalue, abs=1e-9 if groups <= stats.EXACT else 0.015)
+    assert stats.sign_flip(gaps) == pytest.approx(
+        theirs.pvalue, abs=1e-9 if groups <= stats.EXACT else 0.015
+    )
 
 
 def test_p_is_small_by_chance_about_5_times_in_100():
-    values = [stats.sign_flip(np.random.default_rng(number).normal(0, 1, 10)) for number in range(600)]
+    values = [
+        stats.sign_flip(np.random.default_rng(number).normal(0, 1, 10)) for number in range(600)
+    ]
     assert 0.025 < np.mean(np.array(values) <= 0.05) < 0.075

@@ -106,7 +106,9 @@ def test_an_altered_manifest_is_noticed(store: Store):
 
 def test_names_resolve_by_run_alias_and_unique_beginning(store: Store):
     run = store.make(Letter(), write("hello"), alias="mine")
-    assert store.resolve("mine") == store.resolve(run.name) == store.resolve(run.name[:9]) == run.name
+    assert (
+        store.resolve("mine") == store.resolve(run.name) == store.resolve(run.name[:9]) == run.name
+    )
     with pytest.raises(StoreError, match="Did you mean 'mine'"):
         store.resolve("mime")
     store.make(Letter(text="other"), write("other"))
@@ -192,7 +194,9 @@ def test_a_killed_process_is_taken_over_at_once(store: Store):
     assert time.monotonic() - began < 5
 
 
-def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
     (store.root / "work").mkdir(parents=True)
     (store.root / "work" / f"{Letter().name}.claim").write_text("elsewhere 1 token 7")
@@ -201,12 +205,17 @@ def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(store: 
 
 @pytest.mark.parametrize("name", ["spec.json", "about.json", "manifest.json"])
 @pytest.mark.parametrize("text", ["", "[[[", "3", '{"files": {"text.txt": 3}}', "\udcff"])
-def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(store: Store, name: str, text: str):
+def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(
+    store: Store, name: str, text: str
+):
     run = store.make(Letter(), write("hello"), "mine")
     (run.path / name).write_bytes(text.encode(errors="surrogateescape"))
     again = Store(store.root)
     faults = again.faults(Run(run.name, run.path), thorough=True)
-    assert any(fault.startswith(name) for fault in faults) or (name, text[:1]) == ("about.json", "{")
+    assert any(fault.startswith(name) for fault in faults) or (name, text[:1]) == (
+        "about.json",
+        "{",
+    )
     if name != "about.json":
         with pytest.raises(StoreError, match="altered after it was made"):
             again.run("mine")
@@ -235,7 +244,8 @@ def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Stor
 
 
 @pytest.mark.parametrize(
-    "text, error", [('{"error": "no room"}', "no room"), ("3", ""), ("[[[", ""), ("{}", ""), ("", "")]
+    "text, error",
+    [('{"error": "no room"}', "no room"), ("3", ""), ("[[[", ""), ("{}", ""), ("", "")],
 )
 def test_an_error_is_read_from_what_was_noted_and_is_nothing_where_that_is_broken(
     tmp_path: Path, text: str, error: str
@@ -245,14 +255,18 @@ def test_an_error_is_read_from_what_was_noted_and_is_nothing_where_that_is_broke
     assert read_error(tmp_path / "missing.json") == ""
 
 
-@pytest.mark.parametrize("text, seconds", [('{"seconds": 2.5}', 2.5), ('{"seconds": "long"}', 0.0), ("[1]", 0.0)])
+@pytest.mark.parametrize(
+    "text, seconds", [('{"seconds": 2.5}', 2.5), ('{"seconds": "long"}', 0.0), ("[1]", 0.0)]
+)
 def test_how_long_a_run_took_is_known_or_nothing(store: Store, text: str, seconds: float):
     run = store.make(Letter(), write("hello"))
     (run.path / "about.json").write_text(text)
     assert Run(run.name, run.path).seconds == seconds
 
 
-def test_who_was_asleep_while_another_took_over_makes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_who_was_asleep_while_another_took_over_makes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
     claim, calls = store.root / "work" / f"{Letter().name}.claim", []
 
@@ -297,7 +311,9 @@ def test_what_a_sleeper_swept_away_is_made_again(store: Store):
     assert store.make(Letter(), build).file("text.txt").read_text() == "call 2"
 
 
-def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
     claim = store.root / "work" / f"{Letter().name}.claim"
     claim.parent.mkdir(parents=True)

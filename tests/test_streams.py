@@ -1,4 +1,6 @@
-"""Output that is closed, full, ASCII only or read by nobody, names that would act on a terminal, and faults in mien."""
+"""Output that is closed, full, ASCII only or read by nobody, names that would act on a terminal,
+and faults in mien.
+"""
 
 import os
 import subprocess
@@ -14,9 +16,20 @@ from mien.ingest import folder
 
 
 def shell(where: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MIEN": f"{sys.executable} -m mien", "MIEN_STORE": str(where / "store"), **more}
+    environment = {
+        **os.environ,
+        "MIEN": f"{sys.executable} -m mien",
+        "MIEN_STORE": str(where / "store"),
+        **more,
+    }
     return subprocess.run(
-        ["bash", "-c", line], cwd=where, env=environment, capture_output=True, text=True, check=False, timeout=100
+        ["bash", "-c", line],
+        cwd=where,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
 
 
@@ -31,28 +44,53 @@ def shell(where: Path, line: str, **more: str) -> subprocess.CompletedProcess[st
         ("$MIEN --version <&- >&- 2>&-", 0, ""),
     ],
 )
-def test_output_that_cannot_be_written_is_one_message_or_none(tmp_path: Path, line: str, code: int, said: str):
+def test_output_that_cannot_be_written_is_one_message_or_none(
+    tmp_path: Path, line: str, code: int, said: str
+):
     done = shell(tmp_path, line)
     assert done.returncode == code
-    assert said in done.stderr and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert (
+        said in done.stderr
+        and "Traceback" not in done.stderr
+        and "Exception ignored" not in done.stderr
+    )
 
 
 def test_letters_that_the_output_lacks_are_replaced(tmp_path: Path):
-    done = shell(tmp_path, "$MIEN show 'Zoë 李'; $MIEN --help", PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0")
-    assert "Traceback" not in done.stderr and "no run or alias 'Zo" in done.stderr and "Usage" in done.stdout
+    done = shell(
+        tmp_path,
+        "$MIEN show 'Zoë 李'; $MIEN --help",
+        PYTHONIOENCODING="ascii",
+        LC_ALL="C",
+        PYTHONUTF8="0",
+    )
+    assert (
+        "Traceback" not in done.stderr
+        and "no run or alias 'Zo" in done.stderr
+        and "Usage" in done.stdout
+    )
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["show", "\x1b]0;title\x07"], ["study", "run", "\x1b[2J.toml"], ["\x9b31m"], ["ingest", "folder", "a\u202eb"]],
+    [
+        ["show", "\x1b]0;title\x07"],
+        ["study", "run", "\x1b[2J.toml"],
+        ["\x9b31m"],
+        ["ingest", "folder", "a\u202eb"],
+    ],
 )
 def test_what_would_act_on_a_terminal_is_shown(tmp_path: Path, arguments: list[str]):
     text = inside(tmp_path, *arguments, code=2)
-    assert text.isprintable() or set(text) - set("\n") == {char for char in text if char.isprintable()}
+    assert text.isprintable() or set(text) - set("\n") == {
+        char for char in text if char.isprintable()
+    }
     assert "\\x" in text or "\\u202e" in text
 
 
-def test_a_table_shows_brackets_and_control_characters_as_they_are(capsys: pytest.CaptureFixture[str]):
+def test_a_table_shows_brackets_and_control_characters_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+):
     table = Table("a[/b]", "[bold]x", box=None)
     table.add_row("[link=http://x]", "\x1b[5m:smile:")
     base.print_table(table)
@@ -63,12 +101,28 @@ def test_a_table_shows_brackets_and_control_characters_as_they_are(capsys: pytes
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (ZeroDivisionError("division by zero"), 1, "a fault in mien itself: ZeroDivisionError: division by zero"),
+        (
+            ZeroDivisionError("division by zero"),
+            1,
+            "a fault in mien itself: ZeroDivisionError: division by zero",
+        ),
         (MemoryError(), 2, "not enough memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 2, "not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"),
+            2,
+            "not enough memory",
+        ),
         (RecursionError("maximum recursion depth exceeded"), 2, "nested too deeply"),
-        (RuntimeError("Symlink loop from '/x/y'"), 2, "/x/y: Too many levels of symbolic links; the link leads back"),
-        (PermissionError(13, "Permission denied", "/x/y"), 2, "/x/y: Permission denied; make it readable"),
+        (
+            RuntimeError("Symlink loop from '/x/y'"),
+            2,
+            "/x/y: Too many levels of symbolic links; the link leads back",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/x/y"),
+            2,
+            "/x/y: Permission denied; make it readable",
+        ),
         (OSError("2145024 requested and 913280 written"), 2, "make room"),
     ],
 )
@@ -90,14 +144,22 @@ def test_where_a_fault_arose_is_printed_when_asked_for(tmp_path: Path):
 
 
 @pytest.mark.parametrize("alias", ["b\n", "../x", "-x", "Zo\u00eb", "x" * 81, "edm-0123456789ab"])
-@pytest.mark.parametrize("command", [["ingest", "folder", "nowhere"], ["generate", "nothing"], ["join", "a", "b"]])
-def test_a_bad_alias_is_refused_before_anything_else_is_looked_at(tmp_path: Path, command: list[str], alias: str):
+@pytest.mark.parametrize(
+    "command", [["ingest", "folder", "nowhere"], ["generate", "nothing"], ["join", "a", "b"]]
+)
+def test_a_bad_alias_is_refused_before_anything_else_is_looked_at(
+    tmp_path: Path, command: list[str], alias: str
+):
     assert "an alias must be" in inside(tmp_path, *command, f"--as={alias}", code=2)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "cpu:0", "cuda:99", "CPU", "", "cpu\n", "mps:1"])
-def test_a_device_that_is_not_there_is_refused_before_anything_else_is_looked_at(tmp_path: Path, device: str):
+@pytest.mark.parametrize(
+    "device", ["tpu", "cuda:x", "cuda:-1", "cpu:0", "cuda:99", "CPU", "", "cpu\n", "mps:1"]
+)
+def test_a_device_that_is_not_there_is_refused_before_anything_else_is_looked_at(
+    tmp_path: Path, device: str
+):
     for command in (["train", "nothing"], ["study", "run", "nothing.toml"], ["demo"]):
         assert "the device" in inside(tmp_path, *command, "--device", device, code=2)
     assert not list(tmp_path.iterdir())
@@ -105,11 +167,20 @@ def test_a_device_that_is_not_there_is_refused_before_anything_else_is_looked_at
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "{a=" * 3000])
 def test_a_setting_without_an_end_is_refused(tmp_path: Path, value: str):
-    assert "too long or too nested" in inside(tmp_path, "train", "nothing", "--set", f"batch={value}", code=2)
+    assert "too long or too nested" in inside(
+        tmp_path, "train", "nothing", "--set", f"batch={value}", code=2
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["x = " + "[" * 20_000, "x = " + "7" * 5000, "a = 1\0", "[a" + ".a" * 20_000 + "]\n", "x = 2024-13-40"]
+    "text",
+    [
+        "x = " + "[" * 20_000,
+        "x = " + "7" * 5000,
+        "a = 1\0",
+        "[a" + ".a" * 20_000 + "]\n",
+        "x = 2024-13-40",
+    ],
 )
 def test_a_study_that_no_reader_can_take_is_one_message(tmp_path: Path, text: str):
     (tmp_path / "study.toml").write_text(text)

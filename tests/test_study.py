@@ -1,4 +1,6 @@
-"""Studies: what they consist of, that they go on, that failures are rows, and that nothing leaks."""
+"""Studies: what they consist of, that they go on, that failures are rows, and that nothing
+leaks.
+"""
 
 import json
 import multiprocessing
@@ -14,9 +16,28 @@ import pytest
 from safetensors.torch import save_file
 from test_classifiers import CLASSES, blobs
 
-from mien import classifiers, cost, engine, generators, metrics, report, results, splits, study, trials
+from mien import (
+    classifiers,
+    cost,
+    engine,
+    generators,
+    metrics,
+    report,
+    results,
+    splits,
+    study,
+    trials,
+)
 from mien.classifiers import Tiny
-from mien.errors import DataError, LeakageError, SpecError, StoreError, TrialsFailed, UsageError, WeightsError
+from mien.errors import (
+    DataError,
+    LeakageError,
+    SpecError,
+    StoreError,
+    TrialsFailed,
+    UsageError,
+    WeightsError,
+)
 from mien.faces import EMOTIONS, Faces
 from mien.generators import diffusion
 from mien.seeds import seed
@@ -38,7 +59,9 @@ class MadeSpec(Spec):
 
 def keep(faces: Faces, store: Store, alias: str) -> Run:
     """Put faces into the store under an alias."""
-    return store.make(MadeSpec(what=f"{alias} {len(faces)}"), lambda out, scratch: faces.save(out), alias)
+    return store.make(
+        MadeSpec(what=f"{alias} {len(faces)}"), lambda out, scratch: faces.save(out), alias
+    )
 
 
 def table(**changes: Any) -> study.Study:
@@ -113,10 +136,15 @@ def test_the_preprints_180_cells_cost_90_trainings(store: Store):
     assert "180 cells (4 settings x 3 classifiers x 3 ablations x 5 trials), by frame" in text
     assert "90 trainings of classifiers" in text
     assert sum(found.databases[0].generate.counts.values()) == 15464
-    assert all(len({row.spec.split_seed for row in found.rows if row.trial == trial}) == 1 for trial in range(5))
+    assert all(
+        len({row.spec.split_seed for row in found.rows if row.trial == trial}) == 1
+        for trial in range(5)
+    )
 
 
-def test_each_fold_has_a_generator_of_its_own_trained_on_its_training_side(whole: tuple[Store, study.StudySpec]):
+def test_each_fold_has_a_generator_of_its_own_trained_on_its_training_side(
+    whole: tuple[Store, study.StudySpec],
+):
     store, spec = whole
     made = study.databases(spec, store)
     assert len({one.train.name for one in made}) == 2
@@ -136,7 +164,9 @@ def test_by_frame_one_generator_sees_everything(store: Store):
     assert (one.split, one.train.faces) == (None, spec.faces)
     sides = [trials.sides(trial, store)[1]["real"] for trial in study.trials(frames(spec), store)]
     assert [len(side) for side in sides] == [20, 20]  # of 96
-    assert set(sides[0].index["key"]) != set(sides[1].index["key"])  # each trial has a split of its own
+    assert set(sides[0].index["key"]) != set(
+        sides[1].index["key"]
+    )  # each trial has a split of its own
 
 
 def frames(spec: study.StudySpec) -> study.StudySpec:
@@ -145,14 +175,23 @@ def frames(spec: study.StudySpec) -> study.StudySpec:
 
 def test_real_trials_do_not_depend_on_the_generator_unless_they_test_on_its_faces(store: Store):
     alone = study.trials(study.resolve(table(), store), store)
-    beside = study.trials(study.resolve(table(settings=["real_to_real", "both_to_real"]), store), store)
+    beside = study.trials(
+        study.resolve(table(settings=["real_to_real", "both_to_real"]), store), store
+    )
     assert {trial.name for trial in alone} < {trial.name for trial in beside}
 
 
 def test_counts_follow_the_study(store: Store):
-    for text, expected in (("balanced:10", 10), ("fear=3,surprise=2", 5), ("like", 48), ("like,fear=2", 38)):
+    for text, expected in (
+        ("balanced:10", 10),
+        ("fear=3,surprise=2", 5),
+        ("like", 48),
+        ("like,fear=2", 38),
+    ):
         spec = study.resolve(table(settings=FOUR, counts=text), store)
-        assert [sum(one.generate.counts.values()) for one in study.databases(spec, store)] == [expected] * 2
+        assert [sum(one.generate.counts.values()) for one in study.databases(spec, store)] == [
+            expected
+        ] * 2
 
 
 def test_a_class_that_a_training_side_lacks_is_not_generated_there(store: Store):
@@ -175,7 +214,9 @@ def test_the_digests_of_study_and_trial_are_golden(store: Store):
 
 def test_ablations_change_the_classifier_and_share_splits_and_databases(store: Store):
     names = ["plain", "augment", "freeze30", "slow"]
-    spec = study.resolve(table(ablations=names, ablation={"slow": {"epochs": 9}}, settings=FOUR, trials=1), store)
+    spec = study.resolve(
+        table(ablations=names, ablation={"slow": {"epochs": 9}}, settings=FOUR, trials=1), store
+    )
     one = spec.classifiers["tiny"]
     assert [one[name].freeze for name in names] == [0, 0, 0.3, 0]
     assert [one[name].epochs for name in names] == [3, 3, 3, 9]
@@ -208,22 +249,34 @@ def test_a_class_set_folds_emotions_before_anything_is_split_or_trained(store: S
     assert spec.classes == ("negative", "surprise")
     folded = Faces.load(store.run(spec.faces).path)
     assert (len(folded), folded.index["emotion"].eq("negative").sum()) == (72, 48)
-    assert all(set(one.generate.counts) == {"negative", "surprise"} for one in study.databases(spec, store))
+    assert all(
+        set(one.generate.counts) == {"negative", "surprise"} for one in study.databases(spec, store)
+    )
 
 
 # Controls
 
 
-def test_controls_are_trials_of_the_same_splits_and_tests(controlled: tuple[Store, study.StudySpec]):
+def test_controls_are_trials_of_the_same_splits_and_tests(
+    controlled: tuple[Store, study.StudySpec],
+):
     store, spec = controlled
     rows = study.plan(spec, store).rows
     count = {(row.control, row.classifier, row.spec.train) for row in rows}
     assert count == {
         *(("", "tiny", train) for train in ("real", "synthetic", "both")),
-        *((name, name, train) for name in ("majority", "nearest") for train in ("real", "synthetic", "both")),
+        *(
+            (name, name, train)
+            for name in ("majority", "nearest")
+            for train in ("real", "synthetic", "both")
+        ),
         ("permuted", "nearest", "real"),
         ("permuted", "tiny", "real"),
-        *(("copycat", name, train) for name in ("nearest", "tiny") for train in ("copycat", "both_copycat")),
+        *(
+            ("copycat", name, train)
+            for name in ("nearest", "tiny")
+            for train in ("copycat", "both_copycat")
+        ),
     }
     tests = {(row.control, row.spec.train): row.spec.tests for row in rows}
     assert tests["", "real"] == ("real", "synthetic", "copycat")
@@ -231,9 +284,17 @@ def test_controls_are_trials_of_the_same_splits_and_tests(controlled: tuple[Stor
     assert tests["copycat", "both_copycat"] == tests["permuted", "real"] == ("real",)
 
 
-def test_a_control_without_randomness_is_one_run_for_all_trials(controlled: tuple[Store, study.StudySpec]):
+def test_a_control_without_randomness_is_one_run_for_all_trials(
+    controlled: tuple[Store, study.StudySpec],
+):
     rows = study.plan(controlled[1], controlled[0]).rows
-    for control, runs in (("nearest", 1), ("majority", 1), ("permuted", 2), ("copycat", 2), ("", 2)):
+    for control, runs in (
+        ("nearest", 1),
+        ("majority", 1),
+        ("permuted", 2),
+        ("copycat", 2),
+        ("", 2),
+    ):
         some = [row for row in rows if row.control == control and row.fold == 0]
         if control == "copycat":  # its nearest neighbour draws no lots either
             assert len({row.spec.name for row in some if row.classifier == "nearest"}) == 2
@@ -242,7 +303,9 @@ def test_a_control_without_randomness_is_one_run_for_all_trials(controlled: tupl
         assert len({row.spec.name for row in some}) == runs * len(kinds)
 
 
-def test_the_copycat_of_a_fold_copies_its_training_side_alone(controlled: tuple[Store, study.StudySpec]):
+def test_the_copycat_of_a_fold_copies_its_training_side_alone(
+    controlled: tuple[Store, study.StudySpec],
+):
     store, spec = controlled
     for one in study.databases(spec, store):
         assert one.copycat is not None and one.split is not None
@@ -252,23 +315,31 @@ def test_the_copycat_of_a_fold_copies_its_training_side_alone(controlled: tuple[
         assert copied.index["emotion"].value_counts().to_dict() == one.generate.counts
 
 
-def test_permuted_labels_leave_no_signal_for_unseen_people(controlled: tuple[Store, study.StudySpec]):
+def test_permuted_labels_leave_no_signal_for_unseen_people(
+    controlled: tuple[Store, study.StudySpec],
+):
     store, spec = controlled
     accuracy: dict[str, list[float]] = {}
     for row in study.plan(spec, store).rows:
         if row.spec.train == "real" and row.classifier == "nearest":
             records = store.run(row.spec.name).json("records.json")
-            value = next(record["value"] for record in records if record["metric"] == "real/images/accuracy")
+            value = next(
+                record["value"] for record in records if record["metric"] == "real/images/accuracy"
+            )
             accuracy.setdefault(row.control, []).append(value)
     assert np.mean(accuracy["nearest"]) > 0.8
     assert np.mean(accuracy["permuted"]) < 0.5
 
 
-def test_predictions_name_the_subject_of_real_test_images(controlled: tuple[Store, study.StudySpec]):
+def test_predictions_name_the_subject_of_real_test_images(
+    controlled: tuple[Store, study.StudySpec],
+):
     store, spec = controlled
     for row in study.plan(spec, store).rows:
         table = pd.read_parquet(store.run(row.spec.name).file("predictions.parquet"))
-        assert [subject != "" for subject in table["subject"]] == [test == "real" for test in table["test"]]
+        assert [subject != "" for subject in table["subject"]] == [
+            test == "real" for test in table["test"]
+        ]
 
 
 # Leaving subjects out
@@ -277,7 +348,10 @@ def test_predictions_name_the_subject_of_real_test_images(controlled: tuple[Stor
 def test_folds_by_subjects_leave_one_out_at_a_time(store: Store):
     spec = study.resolve(table(folds="subjects"), store)
     assert (spec.folds, spec.tested_folds) == (6, (0, 1, 2, 3, 4, 5))
-    tested = [trials.sides(row.spec, store)[1]["real"].subjects for row in study.plan(spec, store).rows[::2]]
+    tested = [
+        trials.sides(row.spec, store)[1]["real"].subjects
+        for row in study.plan(spec, store).rows[::2]
+    ]
     assert tested == [(f"blobs:s{number}",) for number in range(6)]
 
 
@@ -287,7 +361,10 @@ def test_folds_by_subjects_leave_one_out_at_a_time(store: Store):
 @pytest.mark.parametrize(
     ("text", "count"),
     [
-        (["setting=real_to_real"], 2 * 2 * (1 + 2 + 2)),  # with its controls: majority, nearest, permuted twice
+        (
+            ["setting=real_to_real"],
+            2 * 2 * (1 + 2 + 2),
+        ),  # with its controls: majority, nearest, permuted twice
         (["setting=both_to_real,control=none"], 2 * 2),
         (["setting=both_to_real", "control=copycat"], 2 * 2 * 2),
         (["control=nearest,fold=1,trial=2"], 3),
@@ -295,7 +372,9 @@ def test_folds_by_subjects_leave_one_out_at_a_time(store: Store):
         (["classifier=tiny,ablation=plain,setting=synthetic_to_real"], 2 * 2 * 2),
     ],
 )
-def test_only_chooses_by_axis(controlled: tuple[Store, study.StudySpec], text: list[str], count: int):
+def test_only_chooses_by_axis(
+    controlled: tuple[Store, study.StudySpec], text: list[str], count: int
+):
     store, spec = controlled
     assert len(study.chosen(study.plan(spec, store).rows, study.parse_only(text, spec))) == count
 
@@ -310,42 +389,65 @@ def test_only_chooses_by_axis(controlled: tuple[Store, study.StudySpec], text: l
         ("control=", "the study has none, majority"),
     ],
 )
-def test_only_refuses_what_the_study_does_not_have(controlled: tuple[Store, study.StudySpec], text: str, message: str):
+def test_only_refuses_what_the_study_does_not_have(
+    controlled: tuple[Store, study.StudySpec], text: str, message: str
+):
     with pytest.raises(UsageError, match=message):
         study.parse_only([text], controlled[1])
 
 
 @pytest.mark.parametrize("text", ["fold=-1", "trial=0"])
-def test_a_number_that_is_not_there_gets_no_hint(controlled: tuple[Store, study.StudySpec], text: str):
+def test_a_number_that_is_not_there_gets_no_hint(
+    controlled: tuple[Store, study.StudySpec], text: str
+):
     with pytest.raises(UsageError) as caught:
         study.parse_only([text], controlled[1])
-    assert str(caught.value).startswith(f"--only {text}: the study has ") and "mean" not in str(caught.value)
+    assert str(caught.value).startswith(f"--only {text}: the study has ") and "mean" not in str(
+        caught.value
+    )
 
 
-def test_what_leaves_no_trial_is_refused_with_what_there_is(controlled: tuple[Store, study.StudySpec]):
+def test_what_leaves_no_trial_is_refused_with_what_there_is(
+    controlled: tuple[Store, study.StudySpec],
+):
     store, spec = controlled
     wanted = study.parse_only(["setting=real_to_real,control=copycat"], spec)
     with pytest.raises(UsageError, match="leaves none") as caught:
         study.chosen(study.plan(spec, store).rows, wanted)
-    assert "beside setting=real_to_real there is control=none or majority or nearest or permuted" in str(caught.value)
-    assert "beside control=copycat there is setting=synthetic_to_real or synthetic_to_synthetic or" in str(caught.value)
+    assert (
+        "beside setting=real_to_real there is control=none or majority or nearest or permuted"
+        in str(caught.value)
+    )
+    assert (
+        "beside control=copycat there is setting=synthetic_to_real or synthetic_to_synthetic or"
+        in str(caught.value)
+    )
     with pytest.raises(UsageError, match="leaves none"):
         study.run(spec, store, device="cpu", only=wanted)
 
 
-def test_a_part_that_needs_generators_for_other_settings_says_why(store: Store, capfd: pytest.CaptureFixture[str]):
+def test_a_part_that_needs_generators_for_other_settings_says_why(
+    store: Store, capfd: pytest.CaptureFixture[str]
+):
     spec = study.resolve(table(settings=FOUR, trials=1), store)
     wanted = study.parse_only(["setting=real_to_real,fold=0"], spec)
     study.run(spec, store, device="cpu", only=wanted)
     assert "those of real_to_real are tested on synthetic faces too" in capfd.readouterr().err
-    assert study.explain(study.plan(spec, store).rows, study.parse_only(["setting=synthetic_to_real"], spec)) == ""
+    assert (
+        study.explain(
+            study.plan(spec, store).rows, study.parse_only(["setting=synthetic_to_real"], spec)
+        )
+        == ""
+    )
     alone = study.resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
     rows = study.chosen(study.plan(alone, store).rows, wanted)
     assert study.explain(rows, wanted) == ""
 
 
 def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
-    spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store)
+    spec = study.resolve(
+        table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store
+    )
     study.run(spec, store, device="cpu", only=study.parse_only(["control=copycat,fold=1"], spec))
     found = study.plan(spec, store)
     done = {(row.control, row.fold) for row in found.rows if row.spec.name in found.done}
@@ -373,7 +475,9 @@ def test_the_cost_of_a_study_is_the_sum_of_its_trainings(store: Store):
 
 def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)
-    spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store)
+    spec = study.resolve(
+        table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store
+    )
     found = study.plan(spec, store)
     for measure in (False, True):
         lines = cost.costs(found, list(found.rows), store, "cpu", measure)
@@ -384,15 +488,24 @@ def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: py
         }
         assert all(line.seconds > 0 and line.timed == measure for line in lines)
     assert "half or twice as long" not in cost.describe(lines, "cpu")
-    assert cost.costs(found, list(found.rows), store, "cpu") == lines  # what was measured once is used from then on
+    assert (
+        cost.costs(found, list(found.rows), store, "cpu") == lines
+    )  # what was measured once is used from then on
 
 
 @pytest.mark.parametrize("measure", [False, True])
 def test_ablations_of_a_network_stand_in_proportion(store: Store, measure: bool):
     small = {"size": 32, "epochs": 2, "batch": 8, "weights": "none"}
-    wanted = table(classifiers=["resnet18"], classifier=small, ablations=["plain", "augment", "freeze30"], trials=1)
+    wanted = table(
+        classifiers=["resnet18"],
+        classifier=small,
+        ablations=["plain", "augment", "freeze30"],
+        trials=1,
+    )
     found = study.plan(study.resolve(wanted, store), store)
-    plain, augment, freeze = (one.seconds for one in cost.costs(found, list(found.rows), store, "cpu", measure))
+    plain, augment, freeze = (
+        one.seconds for one in cost.costs(found, list(found.rows), store, "cpu", measure)
+    )
     assert 0.3 * plain < freeze < plain < augment < 1.5 * plain
 
 
@@ -400,14 +513,25 @@ def test_an_estimate_is_within_the_factor_that_it_names(store: Store):
     small = {"size": 64, "epochs": 1, "batch": 8, "weights": "none"}
     wanted = table(classifiers=["resnet18"], classifier=small, trials=1, only_folds=[0])
     found = study.plan(study.resolve(wanted, store), store)
-    guessed, timed = (cost.costs(found, list(found.rows), store, "cpu", measure) for measure in (False, True))
-    assert 1 / 6 < timed[0].seconds / guessed[0].seconds < 6  # three times as wide: tests share their machine
+    guessed, timed = (
+        cost.costs(found, list(found.rows), store, "cpu", measure) for measure in (False, True)
+    )
+    assert (
+        1 / 6 < timed[0].seconds / guessed[0].seconds < 6
+    )  # three times as wide: tests share their machine
     text = cost.describe(guessed, "cpu")
     assert "1 run " in text and "about" in text and "--measure" in text
 
 
 def test_times_are_rough_where_they_are_guessed():
-    told = {0.2: "under 1 s", 42.4: "42 s", 130.0: "2 min", 7e3: "2 h", 1e5: "28 h", 1_234_567.0: "14 days"}
+    told = {
+        0.2: "under 1 s",
+        42.4: "42 s",
+        130.0: "2 min",
+        7e3: "2 h",
+        1e5: "28 h",
+        1_234_567.0: "14 days",
+    }
     assert {seconds: cost.rough(seconds) for seconds in told} == told
 
 
@@ -440,7 +564,10 @@ size = 32
 def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store: Store):
     spec = study.read(write(tmp_path, GOOD), store)
     assert spec.faces == store.resolve("blobs")
-    assert (spec.classifiers["tiny"]["plain"].size, spec.classifiers["large"]["plain"].size) == (48, 32)
+    assert (spec.classifiers["tiny"]["plain"].size, spec.classifiers["large"]["plain"].size) == (
+        48,
+        32,
+    )
     assert {one["plain"].epochs for one in spec.classifiers.values()} == {2}
     assert (spec.classes, spec.tested_folds) == (CLASSES, (0, 1))
 
@@ -457,49 +584,107 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ('"tiny", "large"', '"tiny", "tiny"', "name each one once"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "counts must be"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "never saw anger"),
-        ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "'like' is as many of each class as the training"),
-        ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "'preprint', 'like', 'balanced:N'"),
+        (
+            '["real_to_real"]',
+            '["both_to_real"]\ncounts = "anger=5"',
+            "'like' is as many of each class as the training",
+        ),
+        (
+            '["real_to_real"]',
+            '["both_to_real"]\ncounts = "anything"',
+            "'preprint', 'like', 'balanced:N'",
+        ),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "balanced:3"', "give balanced:4 or more"),
-        ('["real_to_real"]', '["both_to_real"]\ncounts = "like:blobs"', "must be 'like' in a study"),
-        ('["real_to_real"]', '["both_to_real"]\ncounts = "fear=1"', "5 images or more, .* 'fear=1' makes 1 in fold 0"),
-        ("[classifier]", "[generate]\ncounts = {fear = 9}\n[classifier]", "must not have counts, .* above all tables"),
+        (
+            '["real_to_real"]',
+            '["both_to_real"]\ncounts = "like:blobs"',
+            "must be 'like' in a study",
+        ),
+        (
+            '["real_to_real"]',
+            '["both_to_real"]\ncounts = "fear=1"',
+            "5 images or more, .* 'fear=1' makes 1 in fold 0",
+        ),
+        (
+            "[classifier]",
+            "[generate]\ncounts = {fear = 9}\n[classifier]",
+            "must not have counts, .* above all tables",
+        ),
         (
             "[classifier]",
             '[generate]\ngenerator = "x"\n[classifier]',
             "must not have generator, .* a generator of its own",
         ),
-        ("[classifier]", '[generator]\nfaces = "x"\n[classifier]', "must not have faces, .* the study's own faces"),
-        ("[classifier]", "[generator]\nlearning_rate = inf\n[classifier]", "learning_rate: must be a finite number"),
-        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.name = "tiny"', "must not change the network"),
-        ("folds = 2", "folds = 2\nablation.plain.epochs = 1", "means the same in every study; call it my-plain"),
+        (
+            "[classifier]",
+            '[generator]\nfaces = "x"\n[classifier]',
+            "must not have faces, .* the study's own faces",
+        ),
+        (
+            "[classifier]",
+            "[generator]\nlearning_rate = inf\n[classifier]",
+            "learning_rate: must be a finite number",
+        ),
+        (
+            "folds = 2",
+            'folds = 2\nablations = ["x"]\nablation.x.name = "tiny"',
+            "must not change the network",
+        ),
+        (
+            "folds = 2",
+            "folds = 2\nablation.plain.epochs = 1",
+            "means the same in every study; call it my-plain",
+        ),
         ("folds = 2", "folds = 2\ntrials = 100000000", "trials: must be 1000 or less"),
         ("folds = 2", 'folds = 2\ntrials = "2"', "trials: must be a whole number"),
         ("folds = 2", "folds = 1", "folds: must be 2 or more or 'subjects'"),
         ("folds = 2", 'folds = "subjects"\nonly_folds = [6]', "only_folds must be within 0 to 5"),
         ("epochs = 2", "epochs = 2\nsize = 100000", "size: must be 1024 or less"),
         ("epochs = 2", "epochs = 2\nlearning_rate = inf", "learning_rate: must be a finite number"),
-        ("epochs = 2", "epochs = 2\naugment.brightness = [1, inf]", "brightness.1: must be a finite number"),
+        (
+            "epochs = 2",
+            "epochs = 2\naugment.brightness = [1, inf]",
+            "brightness.1: must be a finite number",
+        ),
         (
             "epochs = 2",
             "epochs = 2\naugment.brightness = [1, 100]",
             "brightness must be two factors above 0 and up to 10",
         ),
-        ("epochs = 2", 'epochs = 2\nweights = ""', "weights must be 'imagenet', 'none', or the path of a file"),
+        (
+            "epochs = 2",
+            'epochs = 2\nweights = ""',
+            "weights must be 'imagenet', 'none', or the path of a file",
+        ),
         ("[classifier]", "[generator]\npresett = 1\n[classifier]", "no field 'presett'"),
         ("[classifier]", '[generator]\npreset = "defalt"\n[classifier]', "Did you mean 'default'"),
         ('name = "small"', 'name = "blobs"', "'blobs' names made-"),
         ("folds = 2", 'folds = "subject"', "study.toml: folds"),
-        ('protocol = "subject"\nfolds = 2', 'protocol = "clip"\nfolds = "subjects"', "must stand with protocol"),
+        (
+            'protocol = "subject"\nfolds = 2',
+            'protocol = "clip"\nfolds = "subjects"',
+            "must stand with protocol",
+        ),
         ("folds = 2", 'folds = 2\nablations = ["plane"]', "Did you mean 'plain'"),
-        ("folds = 2", "folds = 2\nablation.x.epochs = 1", "belongs to no ablation; the study has plain"),
-        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.epoch = 1', "Did you mean 'epochs'"),
+        (
+            "folds = 2",
+            "folds = 2\nablation.x.epochs = 1",
+            "belongs to no ablation; the study has plain",
+        ),
+        (
+            "folds = 2",
+            'folds = 2\nablations = ["x"]\nablation.x.epoch = 1',
+            "Did you mean 'epochs'",
+        ),
         ("folds = 2", 'folds = 2\nclass_set = "casme2-6"', "Did you mean 'casme2-5'"),
         ("folds = 2", 'folds = 2\ncontrols = ["nearby"]', "controls.0"),
         ("folds = 2", 'folds = 2\ncontrols = ["copycat"]', "a setting that uses synthetic faces"),
         ('["tiny", "large"]', '["tiny", "large", "nearest"]', "must stand among controls"),
     ],
 )
-def test_what_does_not_hold_is_refused(tmp_path: Path, store: Store, old: str, new: str, message: str):
+def test_what_does_not_hold_is_refused(
+    tmp_path: Path, store: Store, old: str, new: str, message: str
+):
     with pytest.raises(SpecError, match=message):
         study.read(write(tmp_path, GOOD.replace(old, new, 1)), store)
 
@@ -511,8 +696,18 @@ def test_what_does_not_hold_is_refused(tmp_path: Path, store: Store, old: str, n
         ('faces = "blobs"', 'faces = "blob"', StoreError, "Did you mean 'blobs'"),
         ('name = "small"', 'name = "a b"', StoreError, "an alias must be"),
         ("epochs = 2", 'epochs = 2\nweights = "no.pt"', WeightsError, "there is no file"),
-        ("epochs = 2", f"epochs = 2\nweights = 'file:{64 * '0'}'", WeightsError, "none there has the sha256"),
-        ("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "no.pt"', WeightsError, "there is no file"),
+        (
+            "epochs = 2",
+            f"epochs = 2\nweights = 'file:{64 * '0'}'",
+            WeightsError,
+            "none there has the sha256",
+        ),
+        (
+            "folds = 2",
+            'folds = 2\nablations = ["x"]\nablation.x.weights = "no.pt"',
+            WeightsError,
+            "there is no file",
+        ),
     ],
 )
 def test_what_would_fail_later_is_refused_at_once_and_names_the_study_file(
@@ -526,8 +721,9 @@ def test_what_would_fail_later_is_refused_at_once_and_names_the_study_file(
 
 def test_a_plan_says_which_classes_have_no_synthetic_faces(store: Store):
     spec = study.resolve(table(settings=FOUR, counts="fear=3,surprise=2"), store)
-    assert "no synthetic happiness, sadness in folds 0, 1, with counts = 'fear=3,surprise=2'" in study.describe(
-        study.plan(spec, store)
+    assert (
+        "no synthetic happiness, sadness in folds 0, 1, with counts = 'fear=3,surprise=2'"
+        in study.describe(study.plan(spec, store))
     )
 
 
@@ -542,7 +738,9 @@ def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, stor
     path = write(tmp_path, text)
     first = study.read(path, store)
     assert first.classifiers["tiny"]["plain"].weights.startswith("file:")
-    changed = GOOD.replace("folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "some.safetensors"')
+    changed = GOOD.replace(
+        "folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "some.safetensors"'
+    )
     assert study.read(write(tmp_path, changed), store).classifiers["tiny"]["x"].weights == (
         first.classifiers["tiny"]["plain"].weights
     )
@@ -566,17 +764,29 @@ def test_weights_are_looked_for_beside_the_study_file_first_then_where_the_comma
     (beside / "some.safetensors").unlink()
     assert study.read(path, store).classifiers["tiny"]["plain"].weights != name
     (here / "some.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"looked for .*studies/some.safetensors and .*here/some.safetensors"):
+    with pytest.raises(
+        WeightsError, match=r"looked for .*studies/some.safetensors and .*here/some.safetensors"
+    ):
         study.read(path, store)
 
 
-def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_is_copied_or_made(tmp_path: Path, store: Store):
+def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_is_copied_or_made(
+    tmp_path: Path, store: Store
+):
     save_file(Tiny(4).state_dict(), tmp_path / "good.safetensors")
-    save_file({"features.0.weight": Tiny(4).state_dict()["features.0.weight"]}, tmp_path / "bad.safetensors")
+    save_file(
+        {"features.0.weight": Tiny(4).state_dict()["features.0.weight"]},
+        tmp_path / "bad.safetensors",
+    )
     before = store.names()
     text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "good.safetensors"')
-    text = text.replace("folds = 2", 'folds = 2\nablations = ["plain", "x"]\nablation.x.weights = "bad.safetensors"')
-    with pytest.raises(WeightsError, match=r"study.toml: .*bad.safetensors: it must hold the weights of tiny .* lacks"):
+    text = text.replace(
+        "folds = 2", 'folds = 2\nablations = ["plain", "x"]\nablation.x.weights = "bad.safetensors"'
+    )
+    with pytest.raises(
+        WeightsError,
+        match=r"study.toml: .*bad.safetensors: it must hold the weights of tiny .* lacks",
+    ):
         study.read(write(tmp_path, text), store)
     assert store.names() == before
 
@@ -597,10 +807,15 @@ def test_a_file_that_was_edited_is_not_taken_for_the_study_that_was_run(
     with pytest.raises(StoreError, match="the study small has not been run"):
         study.recorded(path, store)
     first = study.read(path, store)
-    store.make(first, lambda out, scratch: study._write_study(study.plan(first, store), out), alias="small")
+    store.make(
+        first, lambda out, scratch: study._write_study(study.plan(first, store), out), alias="small"
+    )
     assert study.recorded(path, store) == first.name
     assert capfd.readouterr().err == ""
-    write(tmp_path, GOOD.replace("folds = 2", "folds = 2\ntrials = 3").replace("size = 32", "size = 24"))
+    write(
+        tmp_path,
+        GOOD.replace("folds = 2", "folds = 2\ntrials = 3").replace("size = 32", "size = 24"),
+    )
     assert study.recorded(path, store) == first.name
     said = capfd.readouterr().err
     assert f"{path} is not the study that was run as small: " in said and first.name in said
@@ -610,17 +825,26 @@ def test_a_file_that_was_edited_is_not_taken_for_the_study_that_was_run(
 def test_a_file_stands_for_its_own_run_also_where_the_name_has_moved_on(
     tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]
 ):
-    path = write(tmp_path, GOOD.replace("epochs = 2", "epochs = 1").replace("folds = 2", "folds = 2\ntrials = 1"))
+    path = write(
+        tmp_path,
+        GOOD.replace("epochs = 2", "epochs = 1").replace("folds = 2", "folds = 2\ntrials = 1"),
+    )
     first = study.read(path, store)
     study.run(first, store, device="cpu")
     assert "the name small stood for" not in capfd.readouterr().err
     second = first.model_copy(update={"trials": 2})
     study.run(second, store, device="cpu")
     said = capfd.readouterr().err
-    assert f"the name small stood for {first.name} and stands for {second.name} now: trials was 1, is 2" in said
+    assert (
+        f"the name small stood for {first.name} and stands for {second.name} now: trials was 1, "
+        "is 2"
+    ) in said
     assert study.recorded(path, store) == first.name
     said = capfd.readouterr().err
-    assert f"{path} is {first.name}; the name small stands for {second.name}: trials was 2, is 1" in said
+    assert (
+        f"{path} is {first.name}; the name small stands for {second.name}: trials was 2, is 1"
+        in said
+    )
     study.run(second, store, device="cpu")
     assert "stood for" not in capfd.readouterr().err
 
@@ -639,7 +863,10 @@ def test_records_equal_what_the_predictions_give(whole: tuple[Store, study.Study
             part = predictions.loc[predictions["test"] == test]
             scores = metrics.score_table(part, CLASSES)
             assert scores is not None
-            assert records[f"{test}/images/accuracy"]["value"] == (part["true"] == part["predicted"]).mean()
+            assert (
+                records[f"{test}/images/accuracy"]["value"]
+                == (part["true"] == part["predicted"]).mean()
+            )
             assert records[f"{test}/images/uf1"]["value"] == scores.uf1
             assert records[f"{test}/images/uf1"]["n"] == len(part)
         if "real" in trial.tests:
@@ -650,7 +877,9 @@ def test_every_real_image_is_tested_once_over_the_folds(whole: tuple[Store, stud
     store, spec = whole
     real = Faces.load(store.run(spec.faces).path)
     for train in ("real", "synthetic", "both"):
-        runs = [store.run(t.name) for t in study.trials(spec, store) if (t.train, t.trial) == (train, 0)]
+        runs = [
+            store.run(t.name) for t in study.trials(spec, store) if (t.train, t.trial) == (train, 0)
+        ]
         tables = [pd.read_parquet(run.file("predictions.parquet")) for run in runs]
         keys = [key for one in tables for key in one.loc[one["test"] == "real", "key"]]
         assert sorted(keys) == sorted(real.index["key"])
@@ -661,7 +890,9 @@ def test_synthetic_images_train_or_test_but_not_both(whole: tuple[Store, study.S
     trial = next(trial for trial in study.trials(spec, store) if trial.train == "synthetic")
     train, tests = trials.sides(trial, store)
     assert not set(train.index["key"]) & set(tests["synthetic"].index["key"])
-    assert len(tests["synthetic"]) / (len(train) + len(tests["synthetic"])) == pytest.approx(0.2, abs=0.02)
+    assert len(tests["synthetic"]) / (len(train) + len(tests["synthetic"])) == pytest.approx(
+        0.2, abs=0.02
+    )
 
 
 def test_what_is_done_is_not_done_again_and_what_was_deleted_comes_out_the_same(tmp_path: Path):
@@ -671,13 +902,17 @@ def test_what_is_done_is_not_done_again_and_what_was_deleted_comes_out_the_same(
     study.run(spec, store, device="cpu")
     names = [trial.name for trial in study.trials(spec, store)]
     before = {name: store.run(name).content for name in names}
-    made = {name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names}
+    made = {
+        name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names
+    }
     for name in names[1:3]:
         shutil.rmtree(store.root / "runs" / name)
     assert len(study.plan(spec, store).done) == 2
     study.run(spec, store, device="cpu")
     assert {name: store.run(name).content for name in names} == before
-    again = {name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names}
+    again = {
+        name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names
+    }
     assert [name for name in names if again[name] != made[name]] == names[1:3]
 
 
@@ -760,10 +995,14 @@ def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
 def failing(**changes: Any) -> study.Study:
     """A study whose second classifier diverges."""
     wild = {"name": "tiny", "optimiser": "sgd", "learning_rate": 1e18}
-    return table(classifiers=["wild", "tiny"], classifier={**COMMON, "wild": wild}, trials=1, **changes)
+    return table(
+        classifiers=["wild", "tiny"], classifier={**COMMON, "wild": wild}, trials=1, **changes
+    )
 
 
-def test_a_failed_trial_is_a_row_and_the_others_go_on(store: Store, capfd: pytest.CaptureFixture[str]):
+def test_a_failed_trial_is_a_row_and_the_others_go_on(
+    store: Store, capfd: pytest.CaptureFixture[str]
+):
     spec = study.resolve(failing(), store)
     with pytest.raises(TrialsFailed, match="2 of 4 trials of small failed") as caught:
         study.run(spec, store, device="cpu")
@@ -785,16 +1024,24 @@ def test_a_failure_is_forgotten_once_the_trial_is_made(store: Store):
 
 
 def test_where_the_generator_fails_its_trials_fail_and_real_ones_go_on(store: Store):
-    spec = study.resolve(table(trials=1, settings=["real_to_real", "both_to_real"], generator=BROKEN), store)
+    spec = study.resolve(
+        table(trials=1, settings=["real_to_real", "both_to_real"], generator=BROKEN), store
+    )
     with pytest.raises(TrialsFailed, match="2 of 4 trials"):
         study.run(spec, store, device="cpu")
     found = study.plan(spec, store)
     assert {row.spec.train for row in found.rows if row.spec.name in found.done} == {"real"}
     texts = [found.failed[row.spec.name] for row in found.rows if row.spec.train == "both"]
-    assert len(texts) == 2 and all(text.startswith(study.NOT_BEGUN) and "multiples of" in text for text in texts)
+    assert len(texts) == 2 and all(
+        text.startswith(study.NOT_BEGUN) and "multiples of" in text for text in texts
+    )
 
 
-BROKEN = {"preset": "smoke", "images_seen": 64, "net": {"multipliers": [1, 1, 1, 1, 1, 1], "patch": 2, "attention": []}}
+BROKEN = {
+    "preset": "smoke",
+    "images_seen": 64,
+    "net": {"multipliers": [1, 1, 1, 1, 1, 1], "patch": 2, "attention": []},
+}
 
 
 def test_an_interrupt_is_not_a_failed_trial(store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -811,11 +1058,17 @@ def test_an_interrupt_is_not_a_failed_trial(store: Store, monkeypatch: pytest.Mo
 # Leaks
 
 
-def test_a_database_whose_generator_saw_the_test_people_is_refused(whole: tuple[Store, study.StudySpec]):
+def test_a_database_whose_generator_saw_the_test_people_is_refused(
+    whole: tuple[Store, study.StudySpec],
+):
     store, spec = whole
     one, other = study.databases(spec, store)
     for train in ("synthetic", "both"):
-        trial = next(t for t in study.trials(spec, store) if t.train == train and t.synthetic == one.generate.name)
+        trial = next(
+            t
+            for t in study.trials(spec, store)
+            if t.train == train and t.synthetic == one.generate.name
+        )
         trials.sides(trial, store)  # its own fold's database is right
         wrong = trial.model_copy(update={"synthetic": other.generate.name})
         with pytest.raises(LeakageError, match="no subject that training has seen"):
@@ -845,7 +1098,9 @@ def test_the_studys_run_lists_its_trials_under_its_name(whole: tuple[Store, stud
     run = store.run("small")
     assert run.name == spec.name
     listed = json.loads((run.path / "plan.json").read_text())
-    assert [row["run"] for row in listed["trials"]] == [trial.name for trial in study.trials(spec, store)]
+    assert [row["run"] for row in listed["trials"]] == [
+        trial.name for trial in study.trials(spec, store)
+    ]
     assert len(listed["databases"]) == 2
     assert np.all([store.done(row["run"]) for row in listed["trials"]])
     assert generators.PRESETS  # the study's generator came from one of these

@@ -1,4 +1,6 @@
-"""The drawn data set: CASME II's layout with its flaws, the same bytes always, faces that move where they should."""
+"""The drawn data set: CASME II's layout with its flaws, the same bytes always, faces that move
+where they should.
+"""
 
 import zipfile
 from collections import Counter
@@ -18,7 +20,11 @@ SHEET = "CASME2-coding-20140508.xlsx"
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def rows(root: Path) -> list[tuple[object, ...]]:
@@ -35,7 +41,14 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_worker_count_does_not_change_a_byte(drawn: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    toy.draw(tmp_path / "two", 4, 4, seed=3, workers=2, progress=lambda done, total: seen.append((done, total)))
+    toy.draw(
+        tmp_path / "two",
+        4,
+        4,
+        seed=3,
+        workers=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert contents(tmp_path / "two") == contents(drawn)
     assert seen == [(done, 4) for done in range(5)]
 
@@ -55,12 +68,17 @@ def test_layout_is_that_of_the_release(drawn: Path) -> None:
     assert (body[0][0], body[0][1], body[0][3]) == ("01", "EP02_01f", 46)
     assert (drawn / "Cropped/sub01/EP02_01f/reg_img46.jpg").is_file()
     assert (drawn / "Cropped/sub01/Desktop - Shortcut.lnk").is_file()
-    assert "seed 3" in (drawn / "readme.txt").read_text() and "CC0" in (drawn / "readme.txt").read_text()
+    assert (
+        "seed 3" in (drawn / "readme.txt").read_text()
+        and "CC0" in (drawn / "readme.txt").read_text()
+    )
     assert not list(drawn.glob(".tmp*"))
     for subject, name, gap, onset, apex, offset, other_gap, units, emotion in body:
         assert gap is None and other_gap is None and isinstance(units, str)
         assert emotion == toy.emotion_of(units)
-        assert isinstance(onset, int) and isinstance(offset, int) and 31 <= offset - onset + 1 <= 126
+        assert (
+            isinstance(onset, int) and isinstance(offset, int) and 31 <= offset - onset + 1 <= 126
+        )
         assert apex == "/" or (isinstance(apex, int) and onset <= apex <= offset)
         files = {path.name for path in (drawn / f"Cropped/sub{subject}/{name}").iterdir()}
         assert files == {f"reg_img{number}.jpg" for number in range(onset, offset + 1)}
@@ -70,14 +88,18 @@ def test_layout_is_that_of_the_release(drawn: Path) -> None:
 def test_sheet_holds_no_time_of_its_making(drawn: Path) -> None:
     with zipfile.ZipFile(drawn / SHEET) as book:
         assert {entry.date_time[0] for entry in book.infolist()} == {2014}
-        assert b"2014-05-08T" in book.read("docProps/core.xml") and b"202" not in book.read("docProps/core.xml")
+        assert b"2014-05-08T" in book.read("docProps/core.xml") and b"202" not in book.read(
+            "docProps/core.xml"
+        )
 
 
 def test_pictures_are_colour_and_show_the_movement_at_the_apex(drawn: Path) -> None:
     to_apex, to_end = 0.0, 0.0
     for clip in toy.plan(4, 4, 3, "casme2"):
         first, apex, last = (
-            np.asarray(Image.open(drawn / "Cropped" / clip.folder / f"reg_img{number}.jpg"), dtype=float)
+            np.asarray(
+                Image.open(drawn / "Cropped" / clip.folder / f"reg_img{number}.jpg"), dtype=float
+            )
             for number in (clip.onset, clip.apex, clip.offset)
         )
         assert first.ndim == 3 and 320 < first.shape[0] < 360 and 260 < first.shape[1] < 300
@@ -97,8 +119,20 @@ def test_movement_rises_holds_and_falls_more_slowly() -> None:
 @pytest.mark.parametrize(
     ("units", "emotion"),
     [
-        *(("12", "happiness"), ("6+12", "happiness"), ("R12", "happiness"), ("4+L10", "disgust"), ("9", "disgust")),
-        *(("4+7", "disgust"), ("L4+R7", "disgust"), ("1+2", "surprise"), ("25", "surprise"), ("5", "surprise")),
+        *(
+            ("12", "happiness"),
+            ("6+12", "happiness"),
+            ("R12", "happiness"),
+            ("4+L10", "disgust"),
+            ("9", "disgust"),
+        ),
+        *(
+            ("4+7", "disgust"),
+            ("L4+R7", "disgust"),
+            ("1+2", "surprise"),
+            ("25", "surprise"),
+            ("5", "surprise"),
+        ),
         *(("15", "repression"), ("R17", "repression"), ("1+4", "sadness"), ("1+4+15", "sadness")),
         *(("1+2+4+5+20", "fear"), ("1+2+4+20", "fear"), ("1+2+4", "surprise")),
         *(("4", "others"), ("7", "others"), ("R14", "others"), ("4+14", "others"), ("1", "others")),
@@ -115,10 +149,15 @@ def test_every_combination_drawn_means_its_class() -> None:
 
 def test_full_plan_has_the_counts_and_the_flaws_of_the_sheet() -> None:
     clips = toy.plan(26, 255, 0, "casme2")
-    assert Counter(clip.emotion for clip in clips) == toy.CLASSES and sum(toy.CLASSES.values()) == 255
+    assert (
+        Counter(clip.emotion for clip in clips) == toy.CLASSES and sum(toy.CLASSES.values()) == 255
+    )
     assert len({clip.folder for clip in clips}) == 255
     subjects = Counter(clip.subject for clip in clips)
-    assert set(subjects) == set(range(1, 27)) and max(subjects, key=lambda subject: subjects[subject]) == 17
+    assert (
+        set(subjects) == set(range(1, 27))
+        and max(subjects, key=lambda subject: subjects[subject]) == 17
+    )
     assert [clip.folder for clip in clips if clip.sheet_apex == "/"] == ["sub04/EP12_01f"]
     assert [clip.folder for clip in clips if clip.sheet_apex == clip.onset] == ["sub05/EP09_05f"]
     short = {clip.folder: clip for clip in clips if clip.last != clip.offset}
@@ -132,7 +171,9 @@ def test_full_plan_has_the_counts_and_the_flaws_of_the_sheet() -> None:
 def test_small_plans_keep_every_class_and_every_subject() -> None:
     for subjects, clips in [(1, 7), (3, 8), (7, 20), (26, 26), (30, 100)]:
         planned = toy.plan(subjects, clips, 0, "casme2")
-        assert len(planned) == clips and {clip.subject for clip in planned} == set(range(1, subjects + 1))
+        assert len(planned) == clips and {clip.subject for clip in planned} == set(
+            range(1, subjects + 1)
+        )
         assert {clip.emotion for clip in planned} == set(toy.CLASSES)
         assert sum(clip.sheet_apex == "/" for clip in planned) == 1
     assert set(Counter(clip.emotion for clip in toy.plan(5, 21, 0, "even")).values()) == {3}
@@ -143,7 +184,9 @@ def neutral(number: int) -> toy.Array:
     return drawing.face(drawing.identity(0, number), {})
 
 
-def moved(units: dict[str, float], rows: slice, columns: slice = slice(None), number: int = 2) -> float:
+def moved(
+    units: dict[str, float], rows: slice, columns: slice = slice(None), number: int = 2
+) -> float:
     """Return the mean change that action units make in a window of the picture, in grey levels."""
     person = drawing.identity(0, number)
     change = np.abs(drawing.face(person, units).astype(float) - neutral(number))
@@ -161,7 +204,10 @@ def test_action_units_move_their_own_part_of_the_face() -> None:
 
 
 def test_a_side_is_the_subjects_own() -> None:
-    right_half, left_half = slice(0, 125), slice(155, 280)  # the subject's right is the picture's left
+    right_half, left_half = (
+        slice(0, 125),
+        slice(155, 280),
+    )  # the subject's right is the picture's left
     assert moved({"R14": 1.0}, MOUTH, right_half) > 5 * moved({"R14": 1.0}, MOUTH, left_half)
     assert moved({"L2": 1.0}, BROWS, left_half) > 5 * moved({"L2": 1.0}, BROWS, right_half)
 

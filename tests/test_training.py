@@ -18,7 +18,10 @@ def table(clips: list[tuple[str, str, int]]):
     rows = [(emotion, name) for emotion, name, frames in clips for _ in range(frames)]
     images = np.zeros((len(rows), 1, 2, 2), dtype=np.uint8)
     return make_index(
-        images, key=[str(n) for n in range(len(rows))], emotion=[r[0] for r in rows], clip=[r[1] for r in rows]
+        images,
+        key=[str(n) for n in range(len(rows))],
+        emotion=[r[0] for r in rows],
+        clip=[r[1] for r in rows],
     )
 
 
@@ -78,7 +81,9 @@ def test_the_learning_rate_rises_stays_and_falls():
 
 
 def test_the_average_has_the_width_that_was_asked_for():
-    assert training.power(0.10) == pytest.approx(6.94, abs=0.005)  # Karras et al. 2024 give 6.94 for 10 %
+    assert training.power(0.10) == pytest.approx(
+        6.94, abs=0.005
+    )  # Karras et al. 2024 give 6.94 for 10 %
     assert training.power(0.05) == pytest.approx(16.97, abs=0.005)  # and 16.97 for 5 %
     module, steps = nn.Linear(1, 1, bias=False), 2000
     with torch.no_grad():
@@ -103,13 +108,17 @@ def test_an_average_of_no_width_is_the_last_weights():
     with torch.no_grad():
         module.weight.fill_(3.0)
     average.update(module, 9)
-    assert all(torch.equal(average.tensors[name], tensor) for name, tensor in module.state_dict().items())
+    assert all(
+        torch.equal(average.tensors[name], tensor) for name, tensor in module.state_dict().items()
+    )
 
 
 def test_a_checkpoint_comes_back_and_only_two_stay(tmp_path: Path):
     assert training.load_checkpoint(tmp_path) is None
     for step in (1, 2, 3):
-        training.save_checkpoint(tmp_path, {"w": torch.full((2,), float(step))}, {"step": step, "loss": 0.1})
+        training.save_checkpoint(
+            tmp_path, {"w": torch.full((2,), float(step))}, {"step": step, "loss": 0.1}
+        )
     tensors, state = training.load_checkpoint(tmp_path) or ({}, {})
     assert state == {"step": 3, "loss": 0.1} and tensors["w"].tolist() == [3.0, 3.0]
     assert len(list(tmp_path.iterdir())) == 4
@@ -146,7 +155,9 @@ def test_weights_come_back_and_wrong_ones_are_refused(tmp_path: Path):
 
 
 def test_an_average_of_any_width_comes_out_of_two_that_were_kept():
-    """A weight that wanders: averages of widths 5 and 10 %, kept 16 times, give those of 3 to 20 % at any of them."""
+    """A weight that wanders: averages of widths 5 and 10 %, kept 16 times, give those of 3 to 20 %
+    at any of them.
+    """
     module = nn.Linear(1, 1, bias=False)
     widths = (0.03, 0.05, 0.1, 0.15, 0.2)
     averages = {width: training.Average(module, width) for width in widths}
@@ -157,13 +168,20 @@ def test_an_average_of_any_width_comes_out_of_two_that_were_kept():
         for average in averages.values():
             average.update(module, step)
         if (step + 1) % 50 == 0:
-            kept[step + 1] = {width: float(average.tensors["weight"]) for width, average in averages.items()}
+            kept[step + 1] = {
+                width: float(average.tensors["weight"]) for width, average in averages.items()
+            }
     for until in (400, 800):
         pairs = [(step, width) for step in kept if step <= until for width in (0.05, 0.1)]
         for width in widths:
             shares = training.blend(pairs, (until, width))
-            found = sum(share * kept[step][tracked] for share, (step, tracked) in zip(shares, pairs, strict=True))
-            assert found == pytest.approx(kept[until][width], abs=0.4)  # of a path that wanders over tens
+            found = sum(
+                share * kept[step][tracked]
+                for share, (step, tracked) in zip(shares, pairs, strict=True)
+            )
+            assert found == pytest.approx(
+                kept[until][width], abs=0.4
+            )  # of a path that wanders over tens
             if width in (0.05, 0.1):
                 assert found == pytest.approx(kept[until][width], abs=1e-3)
 
@@ -175,7 +193,9 @@ def test_an_optimiser_comes_back():
     optimisers[0].step()
     training.unpack_optimiser(optimisers[1], training.pack_optimiser(optimisers[0]))
     for before, after in zip(*(o.state_dict()["state"].values() for o in optimisers), strict=True):
-        assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+        assert before.keys() == after.keys() and all(
+            torch.equal(before[k], after[k]) for k in before
+        )
 
 
 def test_randomness_is_left_as_it_was_and_each_step_has_its_own():

@@ -1,4 +1,6 @@
-"""The store among others: forged, littered by systems, killed in the middle of a deletion, full, and refused."""
+"""The store among others: forged, littered by systems, killed in the middle of a deletion, full,
+and refused.
+"""
 
 import errno
 import json
@@ -40,8 +42,12 @@ def forge(run: Run, name: str, data: bytes) -> None:
 # Forged
 
 
-@pytest.mark.parametrize("fields", [{"text": "other"}, {"version": 2}, {"stage": "note"}, {"more": 1}, {"parent": []}])
-def test_a_spec_that_was_forged_together_with_the_manifest_is_named(store: Store, fields: dict[str, Any]):
+@pytest.mark.parametrize(
+    "fields", [{"text": "other"}, {"version": 2}, {"stage": "note"}, {"more": 1}, {"parent": []}]
+)
+def test_a_spec_that_was_forged_together_with_the_manifest_is_named(
+    store: Store, fields: dict[str, Any]
+):
     run = store.make(Letter(), write("hello"))
     forge(run, "spec.json", json.dumps({**run.spec, **fields}).encode())
     with pytest.raises(StoreError, match="named by"):
@@ -61,7 +67,9 @@ def test_a_size_that_was_forged_is_named(store: Store):
     run = store.make(Letter(), write("hello"))
     path = run.path / "manifest.json"
     path.write_text(path.read_text().replace('"size": 5', '"size": 6'))
-    assert store.faults(Run(run.name, run.path)) == ["text.txt does not match its size in manifest.json"]
+    assert store.faults(Run(run.name, run.path)) == [
+        "text.txt does not match its size in manifest.json"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -71,12 +79,26 @@ def test_a_size_that_was_forged_is_named(store: Store):
         (lambda path: (path / "more").mkdir(), "more is not one of its folders"),
         (lambda path: (path / "more").symlink_to(path.parent), "more is a link"),
         (lambda path: os.mkfifo(path / "more"), "more is not one of its files"),
-        (lambda path: (path / "text.txt").rename(path.parent / "x") and (path / "text.txt").symlink_to("../x"), "link"),
-        (lambda path: (path / "text.txt").unlink() or (path / "text.txt").mkdir(), "text.txt is missing"),
-        (lambda path: (path / "manifest.json").unlink() or os.mkfifo(path / "manifest.json"), "cannot be read"),
+        (
+            lambda path: (
+                (path / "text.txt").rename(path.parent / "x")
+                and (path / "text.txt").symlink_to("../x")
+            ),
+            "link",
+        ),
+        (
+            lambda path: (path / "text.txt").unlink() or (path / "text.txt").mkdir(),
+            "text.txt is missing",
+        ),
+        (
+            lambda path: (path / "manifest.json").unlink() or os.mkfifo(path / "manifest.json"),
+            "cannot be read",
+        ),
     ],
 )
-def test_links_pipes_and_folders_in_a_run_are_named(store: Store, forged: Callable[[Path], Any], fault: str):
+def test_links_pipes_and_folders_in_a_run_are_named(
+    store: Store, forged: Callable[[Path], Any], fault: str
+):
     run = store.make(Letter(), write("hello"))
     forged(run.path)
     assert any(fault in each for each in store.faults(Run(run.name, run.path)))
@@ -100,7 +122,11 @@ def test_what_systems_leave_is_passed_over_and_told(tmp_path: Path):
             (store.root / place / name).write_bytes(b"\0\1")
         (store.root / place / "@eaDir").mkdir()
         (store.root / place / "@eaDir" / "text.txt").write_text("x")
-    assert Store(store.root).run("mine") == run and store.broken() == [] and store.broken_aliases() == {}
+    assert (
+        Store(store.root).run("mine") == run
+        and store.broken() == []
+        and store.broken_aliases() == {}
+    )
     text = inside(tmp_path, "verify")
     assert text.count("passed over") == 1 and "runs/.DS_Store" in text and "as it was made" in text
     store.make(Letter(text="next"), write("next"))
@@ -126,7 +152,10 @@ def test_copies_of_runs_and_strangers_among_them_are_told(tmp_path: Path):
     (store.root / "runs" / "notes\x1b[31m.txt").write_text("x")
     assert store.names() == [run.name]
     text = inside(tmp_path, "verify", code=2)
-    assert f"{run.name} copy: not a whole run: its name is no run's" in text and r"notes\x1b[31m.txt" in text
+    assert (
+        f"{run.name} copy: not a whole run: its name is no run's" in text
+        and r"notes\x1b[31m.txt" in text
+    )
 
 
 # Aliases
@@ -154,7 +183,9 @@ def test_an_alias_that_is_no_file_of_ours_is_never_printed(tmp_path: Path):
     with pytest.raises(StoreError, match="is a folder"):
         store.make(Letter(text="other"), lambda out, scratch: pytest.fail("built"), "folder")
     assert store.make(Letter(), write("hello"), "link") == run
-    assert (tmp_path / "secret").read_text() == "secret words\n" and store.resolve("link") == run.name
+    assert (tmp_path / "secret").read_text() == "secret words\n" and store.resolve(
+        "link"
+    ) == run.name
 
 
 # Deleting
@@ -170,7 +201,9 @@ def test_what_is_not_there_cannot_be_deleted(tmp_path: Path):
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_a_deletion_that_was_killed_is_ended_by_the_same_command(store: Store, tmp_path: Path, moment: int):
+def test_a_deletion_that_was_killed_is_ended_by_the_same_command(
+    store: Store, tmp_path: Path, moment: int
+):
     def build(out: Path, scratch: Path) -> None:
         for name in ("a", "b", "c/d"):
             (out / name).parent.mkdir(exist_ok=True)
@@ -197,12 +230,20 @@ def test_a_deletion_that_was_killed_is_ended_by_the_same_command(store: Store, t
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     again = Store(store.root)
-    if done.returncode == 0 or "mine" not in again.aliases():  # all that can be left is the other alias
+    if (
+        done.returncode == 0 or "mine" not in again.aliases()
+    ):  # all that can be left is the other alias
         again.remove("second") if "second" in again.aliases() else None
     else:
         again.remove("mine")
-    assert again.names() == [kept.name] and again.aliases() == {"kept": kept.name} and again.broken() == []
-    assert not [path for path in store.root.rglob("*") if path.is_file() and path.read_bytes() == b"a face"]
+    assert (
+        again.names() == [kept.name]
+        and again.aliases() == {"kept": kept.name}
+        and again.broken() == []
+    )
+    assert not [
+        path for path in store.root.rglob("*") if path.is_file() and path.read_bytes() == b"a face"
+    ]
 
 
 def test_half_a_deletion_is_not_listed_but_told_and_ended_by_the_next_command(tmp_path: Path):
@@ -240,7 +281,9 @@ def test_a_parent_is_kept_while_a_child_is_made_from_it(store: Store):
         store.remove(run.name)
 
 
-def test_a_child_is_refused_whose_parent_is_deleted_at_that_moment(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_child_is_refused_whose_parent_is_deleted_at_that_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     run, kept = store.make(Letter(), write("hello")), Store.note
 
     def too_late(self: Store, spec: Letter) -> None:
@@ -274,7 +317,9 @@ def test_of_a_run_that_is_a_link_only_the_link_is_deleted(store: Store, tmp_path
     run.path.symlink_to(tmp_path / "elsewhere")
     assert store.run("mine").file("text.txt").read_text() == "hello"
     assert store.remove("mine") == ["mine", f"runs/{run.name}"]
-    assert (tmp_path / "elsewhere" / "text.txt").read_text() == "hello" and not list((store.root / "runs").iterdir())
+    assert (tmp_path / "elsewhere" / "text.txt").read_text() == "hello" and not list(
+        (store.root / "runs").iterdir()
+    )
 
 
 # Refused, stopped, failed
@@ -290,7 +335,9 @@ def test_of_a_run_that_is_a_link_only_the_link_is_deleted(store: Store, tmp_path
         (KeyboardInterrupt(), True),
     ],
 )
-def test_a_refusal_leaves_nothing_and_all_else_keeps_its_checkpoints(store: Store, error: BaseException, kept: bool):
+def test_a_refusal_leaves_nothing_and_all_else_keeps_its_checkpoints(
+    store: Store, error: BaseException, kept: bool
+):
     def build(out: Path, scratch: Path) -> None:
         (out / "half").write_text("half")
         (scratch / "checkpoint").write_text("half")
@@ -298,7 +345,9 @@ def test_a_refusal_leaves_nothing_and_all_else_keeps_its_checkpoints(store: Stor
 
     with pytest.raises(type(error)):
         store.make(Letter(), build)
-    left = sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file())
+    left = sorted(
+        str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file()
+    )
     work = f"work/{Letter().name}"
     assert left == ([f"{work}/scratch/checkpoint", f"{work}/spec.json"] if kept else [])
     assert store.root.exists() == kept
@@ -375,14 +424,18 @@ def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            ),
         },
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0 and done.stdout.startswith("StoreError") and "make room" in done.stdout
+    assert (
+        done.returncode == 0 and done.stdout.startswith("StoreError") and "make room" in done.stdout
+    )
     assert not list((tmp_path / "store").rglob("images.npy"))
 
 
@@ -390,7 +443,9 @@ def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("folder", ["aliases", "memo", "work"])
-def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are_not(store: Store, folder: str):
+def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are_not(
+    store: Store, folder: str
+):
     store.make(Letter(), write("hello"), "greeting")
     place = store.root / folder
     place.mkdir(exist_ok=True)

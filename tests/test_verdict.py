@@ -1,4 +1,6 @@
-"""Verdicts: limits, intervals and small numbers decide as they say they do, and files are read strictly."""
+"""Verdicts: limits, intervals and small numbers decide as they say they do, and files are read
+strictly.
+"""
 
 from pathlib import Path
 
@@ -15,7 +17,9 @@ def outcome(record: Record, *others: Record, **fields) -> str:
     return verdict.judge([record, *others], {record.metric: {**LIMIT, **fields}})[0].verdict
 
 
-def record(value: float, low: float | None = None, high: float | None = None, n: int = 100, part: str = "") -> Record:
+def record(
+    value: float, low: float | None = None, high: float | None = None, n: int = 100, part: str = ""
+) -> Record:
     return Record("labels.odd", value, n, low=low, high=high, part=part)
 
 
@@ -47,7 +51,10 @@ def test_below_is_the_mirror_of_above():
 
 
 def test_limits_may_be_of_a_ratio_or_a_difference_to_another_number():
-    one, other = (Record(f"fidelity.frechet{tail}.judge", value, 50) for tail, value in (("", 6.0), ("_heldout", 2.0)))
+    one, other = (
+        Record(f"fidelity.frechet{tail}.judge", value, 50)
+        for tail, value in (("", 6.0), ("_heldout", 2.0))
+    )
     ratio = {"against": "heldout", "warn": 2.0, "fail": 5.0}
     assert outcome(one, other, **ratio) == "warn"  # three times as far
     check = verdict.judge([one, other], {one.metric: {**LIMIT, **ratio}})[0]
@@ -68,7 +75,11 @@ def test_each_class_is_a_check_where_the_threshold_says_so():
     records = [record(0.0), record(0.3, part="fear"), record(0.0, part="disgust")]
     assert [one.part for one in verdict.judge(records, {"labels.odd": LIMIT})] == [""]
     checks = verdict.judge(records, {"labels.odd": {**LIMIT, "each": True}})
-    assert [(one.part, one.verdict) for one in checks] == [("fear", "fail"), ("", "pass"), ("disgust", "pass")]
+    assert [(one.part, one.verdict) for one in checks] == [
+        ("fear", "fail"),
+        ("", "pass"),
+        ("disgust", "pass"),
+    ]
     assert verdict.worst(checks) == "fail"
 
 
@@ -80,24 +91,38 @@ def test_what_was_not_measured_cannot_tell_and_says_why():
     assert check.note == "nothing was measured under this name: too few clips"
 
 
-@pytest.mark.parametrize(("people", "expected"), [(0, "cannot tell"), (6, "cannot tell"), (7, "pass"), (30, "pass")])
-def test_a_check_that_needs_more_held_out_people_than_there_are_cannot_tell(people: int, expected: str):
+@pytest.mark.parametrize(
+    ("people", "expected"), [(0, "cannot tell"), (6, "cannot tell"), (7, "pass"), (30, "pass")]
+)
+def test_a_check_that_needs_more_held_out_people_than_there_are_cannot_tell(
+    people: int, expected: str
+):
     limits = {"labels.odd": {**LIMIT, "people": 7}}
     (check,) = verdict.judge([record(0.05, 0.0, 0.1)], limits, verdict.HeldOut(people))
     assert check.verdict == expected
     if expected == "cannot tell":
         assert "7 are needed" in check.note and "at least 7 held-out people" in check.enough
-    assert verdict.judge([record(0.5, 0.4, 0.6)], limits, verdict.HeldOut(people))[0].verdict == "fail"
+    assert (
+        verdict.judge([record(0.5, 0.4, 0.6)], limits, verdict.HeldOut(people))[0].verdict == "fail"
+    )
 
 
 def test_people_who_are_not_known_are_no_people():
     limits = {"labels.odd": {**LIMIT, "people": 5}}
     (check,) = verdict.judge([record(0.0)], limits, verdict.HeldOut(0, unknown=400))
-    assert check.verdict == "cannot tell" and "not known whom the held-out images show" in check.note
+    assert (
+        check.verdict == "cannot tell" and "not known whom the held-out images show" in check.note
+    )
 
 
 def test_a_number_may_say_that_its_question_cannot_be_answered():
-    fields = {"side": "below", "warn": None, "fail": None, "cannot_tell": 0.05, "reason": "a test of evidence"}
+    fields = {
+        "side": "below",
+        "warn": None,
+        "fail": None,
+        "cannot_tell": 0.05,
+        "reason": "a test of evidence",
+    }
     assert outcome(record(0.04), **fields) == "cannot tell"
     assert outcome(record(0.3), **fields) == "pass"
 
@@ -135,7 +160,9 @@ def test_a_single_class_of_which_nothing_can_be_told_is_a_warning_and_no_more():
         ('["fidelity.kernel.random"]\nside = "above"\nfail = 3\n', False),
     ],
 )
-def test_changed_thresholds_are_told_and_whether_they_make_passing_easier(text: str, looser: bool, tmp_path: Path):
+def test_changed_thresholds_are_told_and_whether_they_make_passing_easier(
+    text: str, looser: bool, tmp_path: Path
+):
     path = tmp_path / "mine.toml"
     path.write_text(text)
     found = verdict.changes(verdict.thresholds(path))
@@ -159,9 +186,10 @@ def test_a_users_file_changes_adds_and_takes_away(tmp_path: Path):
     found, known = verdict.thresholds(path), verdict.thresholds()
     assert found["memorisation.exact"] == {**known["memorisation.exact"], "fail": 0.5}
     assert "labels.kept" not in found and found["memorisation.ct.pixels"]["fail"] == -3
-    assert {**found, **{name: known[name] for name in ("memorisation.exact", "labels.kept")}}.keys() - known.keys() == {
-        "memorisation.ct.pixels"
-    }
+    assert {
+        **found,
+        **{name: known[name] for name in ("memorisation.exact", "labels.kept")},
+    }.keys() - known.keys() == {"memorisation.ct.pixels"}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +207,9 @@ def test_a_users_file_changes_adds_and_takes_away(tmp_path: Path):
         ("[[[", "must be a TOML file"),
     ],
 )
-def test_a_file_that_does_not_hold_is_refused_with_its_place(text: str, complaint: str, tmp_path: Path):
+def test_a_file_that_does_not_hold_is_refused_with_its_place(
+    text: str, complaint: str, tmp_path: Path
+):
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(SpecError, match=complaint) as error:

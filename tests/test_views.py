@@ -1,4 +1,6 @@
-"""Inputs and datasets in studies: equal splits, whole pipelines, and what the report says of them."""
+"""Inputs and datasets in studies: equal splits, whole pipelines, and what the report says of
+them.
+"""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +25,9 @@ EMOTIONS = ("fear", "happiness")
 
 
 def moving(name: str, subjects: int = 4, size: int = 24) -> Faces:
-    """Clips of three frames: a picture of its own for each person, on which a spot comes up, high or low by emotion."""
+    """Clips of three frames: a picture of its own for each person, on which a spot comes up, high
+    or low by emotion.
+    """
     rows, images = [], []
     for person in range(subjects):
         draw = np.random.default_rng([person, *name.encode()])
@@ -60,7 +64,11 @@ def keep(faces: Faces, store: Store, alias: str) -> Run:
 def apexes(store: Store, name: str) -> Run:
     """The last two frames of each clip: the onset is gone."""
     keep(moving(name), store, name)
-    spec = read_spec(preprocess.PreprocessSpec, {"faces": name, "frames": "apex", "window": 1, "size": 16}, "test")
+    spec = read_spec(
+        preprocess.PreprocessSpec,
+        {"faces": name, "frames": "apex", "window": 1, "size": 16},
+        "test",
+    )
     return preprocess.run(spec, store, alias=f"{name}-apex")
 
 
@@ -103,19 +111,29 @@ ABLATED = {
 def test_a_view_shows_the_same_images_and_finds_the_onset_that_was_left_out(home: Store):
     whole, chosen = moving("a"), Faces.load(home.run("a-apex").path)
     with pytest.raises(DataError, match="needs the onset frame"):
-        preprocess.preprocess(chosen, preprocess.PreprocessSpec(faces="x", frames="all", input=("onset-difference",)))
+        preprocess.preprocess(
+            chosen, preprocess.PreprocessSpec(faces="x", frames="all", input=("onset-difference",))
+        )
     shown = Faces.load(view(home.run("a-apex"), ["onset-difference"], home).path)
-    assert list(shown.index["key"]) == list(chosen.index["key"]) and shown.channels == ("onset-difference",)
-    small = preprocess.preprocess(whole, preprocess.PreprocessSpec(faces="x", frames="all", size=16))
+    assert list(shown.index["key"]) == list(chosen.index["key"]) and shown.channels == (
+        "onset-difference",
+    )
+    small = preprocess.preprocess(
+        whole, preprocess.PreprocessSpec(faces="x", frames="all", size=16)
+    )
     grey = dict(zip(small.index["key"], small.images[:, 0], strict=True))
     for key, image in zip(shown.index["key"], shown.images[:, 0], strict=True):
         assert np.array_equal(image, onset_difference(grey[key], grey[f"{key[:-1]}0"]))
 
 
 def test_a_view_of_a_join_and_of_a_class_set_is_made_from_the_beginning(home: Store):
-    folded = preprocess.run(preprocess.PreprocessSpec(faces="both", frames="all", classes="preprint-7"), home)
+    folded = preprocess.run(
+        preprocess.PreprocessSpec(faces="both", frames="all", classes="preprint-7"), home
+    )
     shown = Faces.load(view(folded, ["gray", "onset-difference"], home).path)
-    assert shown.size == (2, 16, 16) and list(shown.index["key"]) == list(Faces.load(folded.path).index["key"])
+    assert shown.size == (2, 16, 16) and list(shown.index["key"]) == list(
+        Faces.load(folded.path).index["key"]
+    )
     for wrong, message in ((["hogg"], "Did you mean 'hog'"), ("hog", "list in brackets")):
         with pytest.raises(SpecError, match=message):
             view(folded, wrong, home)
@@ -131,25 +149,37 @@ def compared(home: Store) -> study.StudySpec:
     return spec
 
 
-def test_inputs_are_compared_on_equal_splits_with_equal_seeds(home: Store, compared: study.StudySpec):
+def test_inputs_are_compared_on_equal_splits_with_equal_seeds(
+    home: Store, compared: study.StudySpec
+):
     rows = [row for row in study.plan(compared, home).rows if not row.control]
-    assert len(rows) == 3 * 2 * 2 and all(row.spec.name in study.plan(compared, home).done for row in rows)
+    assert len(rows) == 3 * 2 * 2 and all(
+        row.spec.name in study.plan(compared, home).done for row in rows
+    )
     by_place: dict[tuple[int, int], dict[str, trials.TrialSpec]] = {}
     for row in rows:
         by_place.setdefault((row.trial, row.fold), {})[row.ablation] = row.spec
     for specs in by_place.values():
         sides = {name: trials.sides(spec, home) for name, spec in specs.items()}
-        keys = {name: (tuple(a.index["key"]), tuple(b["real"].index["key"])) for name, (a, b) in sides.items()}
+        keys = {
+            name: (tuple(a.index["key"]), tuple(b["real"].index["key"]))
+            for name, (a, b) in sides.items()
+        }
         assert len(set(keys.values())) == 1 and len({spec.seed for spec in specs.values()}) == 1
         assert [sides[name][0].channels for name in ("plain", "difference", "two")] == [
             (),
             ("onset-difference",),
             ("gray", "onset-difference"),
         ]
-    assert compared.classifiers["tiny"]["two"].epochs == 3 and compared.classifiers["tiny"]["plain"].epochs == 2
+    assert (
+        compared.classifiers["tiny"]["two"].epochs == 3
+        and compared.classifiers["tiny"]["plain"].epochs == 2
+    )
 
 
-def test_a_report_says_what_each_ablation_shows(home: Store, compared: study.StudySpec, tmp_path: Path):
+def test_a_report_says_what_each_ablation_shows(
+    home: Store, compared: study.StudySpec, tmp_path: Path
+):
     page = report.make("views", home, tmp_path / "out").with_name("report.md").read_text()
     shown = compared.inputs["two"].faces
     assert f"two shows: gray and onset-difference, of the same images ({shown})" in page
@@ -157,10 +187,14 @@ def test_a_report_says_what_each_ablation_shows(home: Store, compared: study.Stu
 
 
 def test_inputs_stand_with_real_faces_alone(home: Store):
-    with pytest.raises(ValueError, match="an input of its own and must stand with real_to_real alone"):
+    with pytest.raises(
+        ValueError, match="an input of its own and must stand with real_to_real alone"
+    ):
         table(**{**ABLATED, "settings": ["real_to_real", "both_to_real"]})
     with pytest.raises(SpecError, match=r"ablation\.difference: .*Did you mean 'lbp'"):
-        study.resolve(table(ablations=["difference"], ablation={"difference": {"input": ["lpb"]}}), home)
+        study.resolve(
+            table(ablations=["difference"], ablation={"difference": {"input": ["lpb"]}}), home
+        )
 
 
 # Channels elsewhere
@@ -169,7 +203,9 @@ def test_inputs_stand_with_real_faces_alone(home: Store):
 def test_generator_and_classifier_work_on_two_channels(home: Store, tmp_path: Path):
     run = view(home.run("a-apex"), ["gray", "onset-difference"], home)
     changes = {"generator": {"preset": "gaussian"}, "counts": "balanced:24"}
-    spec = study.resolve(table(name="two", faces=run.name, settings=["synthetic_to_real"], trials=1, **changes), home)
+    spec = study.resolve(
+        table(name="two", faces=run.name, settings=["synthetic_to_real"], trials=1, **changes), home
+    )
     study.run(spec, home, device="cpu")
     made = Faces.load(home.run(study.databases(spec, home)[0].generate.name).path)
     assert made.channels == ("gray", "onset-difference") and made.size == (2, 16, 16)
@@ -181,7 +217,9 @@ def test_generator_and_classifier_work_on_two_channels(home: Store, tmp_path: Pa
 
 def test_a_classifier_of_four_channels_is_saved_and_refuses_others(tmp_path: Path):
     faces = moving("a")
-    four = Faces(np.repeat(faces.images, 4, axis=1), faces.index, channels=("gray", "hog", "lbp", "clahe"))
+    four = Faces(
+        np.repeat(faces.images, 4, axis=1), faces.index, channels=("gray", "hog", "lbp", "clahe")
+    )
     spec = ClassifierSpec.model_validate({"name": "tiny", **TINY})
     fitted = classifiers.fit(four, spec, EMOTIONS, 0, device="cpu")
     classifiers.save(fitted, tmp_path)
@@ -229,7 +267,9 @@ def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: P
         real = train.index[train.index["source"] == "real"]
         assert set(real["dataset"]).isdisjoint(tests["real"].index["dataset"])
     one, other = study.databases(spec, home)
-    wrong = next(trial for trial in study.trials(spec, home) if trial.synthetic == one.generate.name)
+    wrong = next(
+        trial for trial in study.trials(spec, home) if trial.synthetic == one.generate.name
+    )
     with pytest.raises(LeakageError, match="no dataset that training has seen"):
         trials.sides(wrong.model_copy(update={"synthetic": other.generate.name}), home)
     found = results.Study("cross", home)
@@ -237,11 +277,14 @@ def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: P
     assert cell is not None and found.datasets == ("a", "b")
     parts = [found.within(cell, name) for name in found.datasets]
     assert sum(int(part.confusion().sum()) for part in parts) == int(cell.confusion().sum())
-    assert np.mean([part.mean("accuracy") for part in parts]) == pytest.approx(cell.mean("accuracy"))
+    assert np.mean([part.mean("accuracy") for part in parts]) == pytest.approx(
+        cell.mean("accuracy")
+    )
     page = report.make("cross", home, tmp_path / "out").with_name("report.md").read_text()
     assert "Test datasets unseen" in page and "each of which leaves one dataset out (a, b)" in page
     assert (
-        "Accuracy in per cent of each dataset, by clip" in page and "which the training of its test never saw" in page
+        "Accuracy in per cent of each dataset, by clip" in page
+        and "which the training of its test never saw" in page
     )
 
 

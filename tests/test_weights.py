@@ -1,4 +1,6 @@
-"""Files of weights: known by their content, refused with their own name, what is wrong and what to do."""
+"""Files of weights: known by their content, refused with their own name, what is wrong and what to
+do.
+"""
 
 import json
 import os
@@ -20,7 +22,13 @@ from mien.classifiers import ClassifierSpec
 from mien.errors import WeightsError
 from mien.store import Store
 
-REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "weights" / "efficientnet_lite0.safetensors"
+REAL = (
+    Path(__file__).parent.parent.parent
+    / "shared"
+    / "data"
+    / "weights"
+    / "efficientnet_lite0.safetensors"
+)
 
 
 def state(name: str = "resnet18", classes: int = 5) -> dict[str, Tensor]:
@@ -35,7 +43,9 @@ def loaded(path: Path, name: str = "resnet18") -> dict[str, Tensor]:
 
 
 def refusal(path: Path, name: str = "resnet18", store: Path | None = None) -> str:
-    """The message with which a file is refused, which names it and is no warning of anybody else's."""
+    """The message with which a file is refused, which names it and is no warning of anybody
+    else's.
+    """
     with warnings.catch_warnings(record=True) as caught, pytest.raises(WeightsError) as error:
         warnings.simplefilter("always")
         loaded(path, name)
@@ -49,7 +59,9 @@ def refusal(path: Path, name: str = "resnet18", store: Path | None = None) -> st
 
 @pytest.mark.parametrize("low", [0x80, 0x50, 0x00, 0x38])
 @pytest.mark.parametrize("called", ["w.safetensors", "w", "w.pth"])
-def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path: Path, low: int, called: str):
+def test_safetensors_are_known_whatever_the_length_of_their_header(
+    tmp_path: Path, low: int, called: str
+):
     tensors = {"a.weight": torch.arange(6.0).reshape(2, 3)}
     lengths = {}
     for pad in range(0, 256, 8):
@@ -62,7 +74,11 @@ def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path: Pat
 @pytest.mark.parametrize("old", [True, False])
 def test_what_torch_saves_is_known_in_both_of_its_forms(tmp_path: Path, old: bool):
     path = tmp_path / "named.safetensors"  # the name says nothing
-    torch.save({"epoch": 3, "state_dict": {"b": torch.ones(2)}}, path, _use_new_zipfile_serialization=not old)
+    torch.save(
+        {"epoch": 3, "state_dict": {"b": torch.ones(2)}},
+        path,
+        _use_new_zipfile_serialization=not old,
+    )
     assert torch.equal(weights.read(path)["b"], torch.ones(2))
 
 
@@ -167,25 +183,36 @@ def test_what_is_not_a_file_at_all_is_said(tmp_path: Path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_numbers_that_are_not_finite_are_refused_as_the_file_is_read(tmp_path: Path, value: float, dtype: torch.dtype):
+def test_numbers_that_are_not_finite_are_refused_as_the_file_is_read(
+    tmp_path: Path, value: float, dtype: torch.dtype
+):
     path, tensors = tmp_path / "diverged.safetensors", state()
-    tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    tensors = {
+        key: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for key, tensor in tensors.items()
+    }
     tensors["layer2.0.conv1.weight"][0, 0, 0, :2] = value
     save_file(tensors, path)
     message = refusal(path)
-    assert "2 of 73,728 in layer2.0.conv1.weight are not" in message and "learning_rate" not in message
+    assert (
+        "2 of 73,728 in layer2.0.conv1.weight are not" in message and "learning_rate" not in message
+    )
 
 
 def test_whole_numbers_in_place_of_weights_are_refused(tmp_path: Path):
     path = tmp_path / "quantised.safetensors"
-    save_file({k: v.to(torch.int8) if v.is_floating_point() else v for k, v in state().items()}, path)
+    save_file(
+        {k: v.to(torch.int8) if v.is_floating_point() else v for k, v in state().items()}, path
+    )
     assert "int8" in refusal(path)
 
 
 # Names and shapes
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "backbone.", "student.net.", "_orig_mod.module.", "a.b.c."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "backbone.", "student.net.", "_orig_mod.module.", "a.b.c."]
+)
 def test_what_wrappers_write_before_names_is_taken_off(tmp_path: Path, prefix: str):
     path, tensors = tmp_path / "wrapped.pth", state()
     torch.save({"model": {f"{prefix}{key}": value for key, value in tensors.items()}}, path)
@@ -194,7 +221,10 @@ def test_what_wrappers_write_before_names_is_taken_off(tmp_path: Path, prefix: s
 
 def test_a_file_with_the_network_twice_is_refused(tmp_path: Path):
     path, tensors = tmp_path / "twice.pth", state()
-    torch.save({f"{side}.{key}": value for side in ("query", "key") for key, value in tensors.items()}, path)
+    torch.save(
+        {f"{side}.{key}": value for side in ("query", "key") for key, value in tensors.items()},
+        path,
+    )
     assert "2 times, as query.*, key.*" in refusal(path)
 
 
@@ -220,13 +250,20 @@ def test_heads_of_any_kind_are_left_out_and_told(
 
 @pytest.mark.parametrize(
     ("held", "asked"),
-    [("resnet34", "resnet18"), ("mobilenetv3_small_100", "mobilenetv3_large_100"), ("resnet18", "densenet121")],
+    [
+        ("resnet34", "resnet18"),
+        ("mobilenetv3_small_100", "mobilenetv3_large_100"),
+        ("resnet18", "densenet121"),
+    ],
 )
 def test_a_file_of_another_network_says_which_it_looks_like(tmp_path: Path, held: str, asked: str):
     path = tmp_path / "w.safetensors"
     save_file(state(held), path)
     message = refusal(path, asked)
-    assert f"must hold the weights of {asked} as timm names them" in message and f"looks like {held}" in message
+    assert (
+        f"must hold the weights of {asked} as timm names them" in message
+        and f"looks like {held}" in message
+    )
 
 
 def test_a_wrong_shape_is_told_with_the_right_one(tmp_path: Path):
@@ -242,7 +279,9 @@ def test_half_precision_is_taken(tmp_path: Path):
     assert torch.equal(loaded(path)["conv1.weight"], tensors["conv1.weight"].half().float())
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data/weights/efficientnet_lite0.safetensors")
+@pytest.mark.skipif(
+    not REAL.exists(), reason="needs ../shared/data/weights/efficientnet_lite0.safetensors"
+)
 def test_weights_that_were_really_trained_are_taken_and_refused_for_another_network():
     kept = loaded(REAL, "tf_efficientnet_lite0")
     assert torch.equal(kept["conv_stem.weight"], weights.read(REAL)["conv_stem.weight"])
@@ -256,4 +295,6 @@ def test_a_copy_in_the_store_is_called_as_the_file_was(tmp_path: Path):
     kept = classifiers.adopted(spec, store)
     assert kept is not None and weights.shown(kept) == "mine.safetensors"
     assert json.loads(kept.with_name("summary.json").read_text())["file"] == "mine.safetensors"
-    assert classifiers.start(spec, ("fear",), 0, kept).origin.startswith("file (mine.safetensors, sha256")
+    assert classifiers.start(spec, ("fear",), 0, kept).origin.startswith(
+        "file (mine.safetensors, sha256"
+    )

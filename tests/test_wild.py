@@ -26,7 +26,9 @@ RUN = "synthetic-0123456789ab"
 
 def draw(path: Path, seed: int = 0, **save: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12), dtype=np.uint8)).save(path, **save)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12), dtype=np.uint8)).save(
+        path, **save
+    )
     return path
 
 
@@ -50,7 +52,9 @@ def png(seed: int) -> bytes:
     import io
 
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12), dtype=np.uint8)).save(buffer, "PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12), dtype=np.uint8)).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 
@@ -100,11 +104,15 @@ def test_no_file_of_a_run_tells_where_or_when_it_was_made(tmp_path: Path, reader
             classes(root)
             (root / "fear" / "x.png").write_bytes(b"no picture, but long enough to be one")
         else:
-            images = [{"bytes": png(seed), "path": None} for seed in range(3)] + [{"bytes": b"none", "path": None}]
+            images = [{"bytes": png(seed), "path": None} for seed in range(3)] + [
+                {"bytes": b"none", "path": None}
+            ]
             table(root / "data" / "train-00000-of-00001.parquet", image=images, label=["fear"] * 4)
         code = (
-            "import sys; from pathlib import Path; from mien import ingest; from mien.store import Store\n"
-            "run = ingest.run(sys.argv[1], Path(sys.argv[2]), Store(Path(sys.argv[3])), size=8, name='set', "
+            "import sys; from pathlib import Path; from mien import ingest; from mien.store "
+            "import Store\n"
+            "run = ingest.run(sys.argv[1], Path(sys.argv[2]), Store(Path(sys.argv[3])), size=8, "
+            "name='set', "
             "workers=1, skip_unreadable=True); print(run.name, run.content)"
         )
         command = [sys.executable, "-c", code, reader, str(root), str(tmp_path / place / "store")]
@@ -123,10 +131,14 @@ def test_of_two_columns_of_pictures_one_must_be_named(tmp_path: Path):
         "label": ["fear", "anger", "fear"],
     }
     table(tmp_path / "faces" / "train-00000-of-00001.parquet", **columns)
-    with pytest.raises(DataError, match=r"has 2: first, second\. Name the one that is meant with --image-column"):
+    with pytest.raises(
+        DataError, match=r"has 2: first, second\. Name the one that is meant with --image-column"
+    ):
         read(tmp_path / "faces", tmp_path / "store", "huggingface")
     one, other = (
-        Faces.load(read(tmp_path / "faces", tmp_path / "store", "huggingface", image_column=name).path)
+        Faces.load(
+            read(tmp_path / "faces", tmp_path / "store", "huggingface", image_column=name).path
+        )
         for name in ("first", "second")
     )
     assert set(one.index["sha256"]).isdisjoint(other.index["sha256"])
@@ -136,7 +148,9 @@ def test_two_columns_of_file_names_are_asked_for_too(tmp_path: Path):
     root = tmp_path / "faces"
     draw(root / "train" / "a.png", 1)
     draw(root / "train" / "b.png", 2)
-    (root / "train" / "metadata.csv").write_text("file_name,apex,label\na.png,b.png,fear\n", encoding="utf-8")
+    (root / "train" / "metadata.csv").write_text(
+        "file_name,apex,label\na.png,b.png,fear\n", encoding="utf-8"
+    )
     with pytest.raises(DataError, match="2 columns that name some: file_name, apex"):
         read(root, tmp_path / "store", "huggingface")
     faces = Faces.load(read(root, tmp_path / "store", "huggingface", image_column="apex").path)
@@ -155,7 +169,14 @@ def test_a_picture_with_two_labels_is_left_out_and_told(tmp_path: Path):
     root = tmp_path / "faces"
     for name in "abc":
         draw(root / "train" / f"{name}.png", ord(name))
-    lines = ["file_name,label", "a.png,fear", "b.png,anger", "b.png,happy", "c.png,happy", "c.png,happiness"]
+    lines = [
+        "file_name,label",
+        "a.png,fear",
+        "b.png,anger",
+        "b.png,happy",
+        "c.png,happy",
+        "c.png,happiness",
+    ]
     (root / "train" / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     run = read(root, tmp_path / "store", "huggingface")
     assert list(Faces.load(run.path).index["key"]) == ["set/train/a.png", "set/train/c.png"]
@@ -167,7 +188,14 @@ def test_a_picture_with_two_labels_is_left_out_and_told(tmp_path: Path):
 
 def marked(path: Path, seed: int) -> None:
     info = PngInfo()
-    mark = {"image": "x", "run": RUN, "seed": 77, "label": "fear", "licence": "CC0", "pixels": "0" * 16}
+    mark = {
+        "image": "x",
+        "run": RUN,
+        "seed": 77,
+        "label": "fear",
+        "licence": "CC0",
+        "pixels": "0" * 16,
+    }
     info.add_text("mien", json.dumps(mark, separators=(",", ":")))
     draw(path, seed, pnginfo=info)
 
@@ -177,8 +205,12 @@ def test_a_picture_with_a_mark_is_of_the_run_that_it_names(tmp_path: Path):
     marked(root / "fear" / "m.png", 8)
     run = read(root, tmp_path / "store")
     index = Faces.load(run.path).index.set_index("key")
-    assert index.loc["set/fear/m.png", "source"] == RUN and index.loc["set/fear/m.png", "seed"] == 77
-    assert (index["source"] == "real").sum() == 4 and "kept as synthetic: 1" in kinds(run)["made by a machine"]
+    assert (
+        index.loc["set/fear/m.png", "source"] == RUN and index.loc["set/fear/m.png", "seed"] == 77
+    )
+    assert (index["source"] == "real").sum() == 4 and "kept as synthetic: 1" in kinds(run)[
+        "made by a machine"
+    ]
 
 
 @pytest.mark.parametrize("below", [".", "imagefolder/train"])
@@ -193,11 +225,18 @@ def test_a_release_whose_marks_are_gone_is_still_synthetic_and_no_real_set_can_b
     made = read(release / below, tmp_path / "store", "huggingface" if below == "." else "folder")
     faces = Faces.load(made.path)
     assert set(faces.index["source"]) == {RUN}
-    with pytest.raises(DataError, match=r"the test side must be real pictures, and 4 of 4 were generated"):
+    with pytest.raises(
+        DataError, match=r"the test side must be real pictures, and 4 of 4 were generated"
+    ):
         faces.require_real("the test side")
     real = ingest.run("folder", classes(tmp_path / "mine", 3), Store(tmp_path / "store"), size=8)
-    with pytest.raises(DataError, match="real and synthetic pictures must be joined with what the generator has seen"):
-        joins.run(JoinSpec(faces=(real.name, made.name), classes="union"), Store(tmp_path / "store"))
+    with pytest.raises(
+        DataError,
+        match="real and synthetic pictures must be joined with what the generator has seen",
+    ):
+        joins.run(
+            JoinSpec(faces=(real.name, made.name), classes="union"), Store(tmp_path / "store")
+        )
 
 
 # Files
@@ -218,7 +257,9 @@ def test_folders_may_lie_a_thousand_deep(tmp_path: Path):
     try:
         assert len(Faces.load(read(root, tmp_path / "store").path)) == 5
     finally:
-        subprocess.run(["rm", "-rf", str(root)], check=True)  # too deep for what tidies up after tests
+        subprocess.run(
+            ["rm", "-rf", str(root)], check=True
+        )  # too deep for what tidies up after tests
 
 
 @pytest.mark.parametrize("name", ["a.jfif", "a.JPE", "a.jpg_large", "a", "a.foo"])
@@ -231,7 +272,9 @@ def test_a_picture_is_read_for_what_it_holds_and_it_is_said(tmp_path: Path, name
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_table_may_have_any_usual_separator_and_byte_order_mark(tmp_path: Path, encoding: str, separator: str):
+def test_a_table_may_have_any_usual_separator_and_byte_order_mark(
+    tmp_path: Path, encoding: str, separator: str
+):
     root = tmp_path / "faces"
     draw(root / "a.png")
     lines = [["file_name", "expression", "subject"], ["a.png", "Angry\u200b ", "7"]]

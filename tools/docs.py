@@ -1,4 +1,6 @@
-"""Write docs/cli.md from each command's --help, and the table of datasets in docs/data.md from the readers."""
+"""Write docs/cli.md from each command's --help, and the table of datasets in docs/data.md from the
+readers.
+"""
 
 import io
 import os
@@ -8,16 +10,44 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- readers: written by `make docs` -->", "<!-- end of readers -->"
 COMMANDS = (
-    *("", "readers", "demo", "toy", "ingest", "preprocess", "join", "split", "train", "generate", "export"),
+    *(
+        "",
+        "readers",
+        "demo",
+        "toy",
+        "ingest",
+        "preprocess",
+        "join",
+        "split",
+        "train",
+        "generate",
+        "export",
+    ),
     *("audit", "leakage", "review", "review queue", "review apply"),
     *("study", "study plan", "study run", "study status", "report"),
-    *("publish", "publish build", "publish check", "publish push", "regenerate", "ls", "show", "verify", "rm"),
+    *(
+        "publish",
+        "publish build",
+        "publish check",
+        "publish push",
+        "regenerate",
+        "ls",
+        "show",
+        "verify",
+        "rm",
+    ),
 )
 
 
 def page() -> str:
     """Return the text of docs/cli.md."""
-    parts = ["# The command line\n\nWritten by `make docs` from `mien --help`; a test holds it to the program."]
+    parts = [
+        (
+            "# The command line\n\nWritten by `make docs` from `mien --help`; a test holds it to "
+            "the "
+            "program."
+        )
+    ]
     for command in COMMANDS:
         parts.append(f"## mien {command}".rstrip() + f"\n\n```\n{help_of(command.split())}\n```")
     return "\n\n".join(parts) + "\n"
@@ -39,7 +69,18 @@ def with_readers(text: str) -> str:
     from mien.ingest import READERS
 
     before, rest = text.split(BEGIN)
-    rows = [["reader", "dataset", "needs", "subjects from", "clips from", "licence", "how to obtain it"], ["---"] * 7]
+    rows = [
+        [
+            "reader",
+            "dataset",
+            "needs",
+            "subjects from",
+            "clips from",
+            "licence",
+            "how to obtain it",
+        ],
+        ["---"] * 7,
+    ]
     for name, module in READERS.items():
         about = module.READER
         cells = [about.title, about.needs, about.subjects, about.clips, about.licence, about.obtain]

@@ -24,13 +24,21 @@ APEXES = {
 
 
 def toy() -> Image.Image:
-    """Return six people with each expression at its apex, large above and as the models see them below."""
+    """Return six people with each expression at its apex, large above and as the models see them
+    below.
+    """
     large, small = [], []
     for number in (1, 3, 5, 6, 9, 12):
         person = identity(0, number)
         for units in APEXES.values():
             drawn = face(person, dict.fromkeys(units.split("+"), 0.95) if units else {})
-            large.append(np.moveaxis(np.asarray(Image.fromarray(drawn).resize((112, 136), Image.Resampling.BOX)), 2, 0))
+            large.append(
+                np.moveaxis(
+                    np.asarray(Image.fromarray(drawn).resize((112, 136), Image.Resampling.BOX)),
+                    2,
+                    0,
+                )
+            )
             grey = Image.fromarray(drawn).convert("L").resize((48, 48), Image.Resampling.BILINEAR)
             small.append(np.asarray(grey)[None])
     above = figures.grid(np.stack(large), len(APEXES), 1)
@@ -38,7 +46,12 @@ def toy() -> Image.Image:
     sheet = Image.new("RGB", (above.width, above.height + below.height + 32), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (name, units) in enumerate(APEXES.items()):
-        pen.text((place * 114 + 2, 3), f"{name} {units}", fill="black", font=ImageFont.load_default(size=10))
+        pen.text(
+            (place * 114 + 2, 3),
+            f"{name} {units}",
+            fill="black",
+            font=ImageFont.load_default(size=10),
+        )
     sheet.paste(above, (0, 20))
     sheet.paste(below, ((above.width - below.width) // 2, above.height + 32))
     return sheet

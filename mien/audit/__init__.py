@@ -1,4 +1,6 @@
-"""The audit of a synthetic database: is it good, is it new, does it show what its label says, and would we know?"""
+"""The audit of a synthetic database: is it good, is it new, does it show what its label says, and
+would we know?
+"""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +30,9 @@ from mien.store import Run, Store
 __all__ = ["Audit", "AuditSpec", "Check", "Outcome", "audit", "run", "thresholds"]
 
 SIDES = ("synthetic", "train", "test")
-PICTURES: Mapping[PartName, str] = {"memorisation": "strips"}  # what the picture of a part is called
+PICTURES: Mapping[PartName, str] = {
+    "memorisation": "strips"
+}  # what the picture of a part is called
 FAMILIES: Mapping[PartName, tuple[str, ...]] = {
     "fidelity": ("fidelity", "variety"),
     "memorisation": ("memorisation",),
@@ -38,11 +42,13 @@ FAMILIES: Mapping[PartName, tuple[str, ...]] = {
 
 
 class AuditSpec(Spec):
-    """An audit: a synthetic run against the real training images and people never seen, each a run of faces.
+    """An audit: a synthetic run against the real training images and people never seen, each a run
+    of faces.
 
-    `thresholds` are the limits by metric (`verdict.thresholds`); they stand here whole, so that another file of
-    thresholds is another audit. `weights` name files for spaces that need them (`classifiers.adopt`). An empty `test`
-    says that nobody was held out; what needs such people is not measured then.
+    `thresholds` are the limits by metric (`verdict.thresholds`); they stand here whole, so that
+    another file of thresholds is another audit. `weights` name files for spaces that need them
+    (`classifiers.adopt`). An empty `test` says that nobody was held out; what needs such people is
+    not measured then.
     """
 
     stage: ClassVar[str] = "audit"
@@ -70,7 +76,8 @@ COUNTED = {"fail": "failed", "cannot tell": "cannot tell", "warn": "warn", "pass
 class Audit:
     """What was measured, what the verdict is, and the notes on what could not be measured.
 
-    `rows` has a row for each synthetic image, with all that was found about it; `pictures` those of the parts by name.
+    `rows` has a row for each synthetic image, with all that was found about it; `pictures` those of
+    the parts by name.
     """
 
     records: list[Record]
@@ -97,11 +104,12 @@ def audit(
     spaces: Mapping[str, Sides],
     limits: Mapping[str, Mapping[str, Any]],
 ) -> Audit:
-    """Return all measures of `made` against real training images and held-out people, and the verdict.
+    """Return all measures of `made` against real training images and held-out people, and the
+    verdict.
 
-    `spaces` are features of the three sides by space. Without `test` nobody was held out, and what needs
-    such people is not measured. A part that cannot be measured leaves a note, and its checks cannot tell.
-    Raises DataError if a side is empty, or the sides do not fit.
+    `spaces` are features of the three sides by space. Without `test` nobody was held out, and what
+    needs such people is not measured. A part that cannot be measured leaves a note, and its checks
+    cannot tell. Raises DataError if a side is empty, or the sides do not fit.
     """
     _require_fit(train, test, made)
     test = parts.nobody(train) if test is None else test
@@ -117,7 +125,8 @@ def judged(
     limits: Mapping[str, Mapping[str, Any]],
     people: HeldOut | None,
 ) -> Audit:
-    """Return the audit of `made` whose parts were measured: all that they found, and the verdict on it.
+    """Return the audit of `made` whose parts were measured: all that they found, and the verdict on
+    it.
 
     `people` says how many people were held out.
     """
@@ -127,8 +136,15 @@ def judged(
             rows = rows.merge(one.rows, on="key", how="left", validate="one_to_one")
     records = [record for one in measured.values() for record in one.records]
     notes = [note for one in measured.values() for note in one.notes]
-    missing = {family: one.notes[0] for part, one in measured.items() if one.notes for family in FAMILIES[part]}
-    pictures = {PICTURES[part]: one.picture for part, one in measured.items() if one.picture is not None}
+    missing = {
+        family: one.notes[0]
+        for part, one in measured.items()
+        if one.notes
+        for family in FAMILIES[part]
+    }
+    pictures = {
+        PICTURES[part]: one.picture for part, one in measured.items() if one.picture is not None
+    }
     checks = verdict.judge(records, limits, people, missing)
     return Audit(records, checks, notes, rows, pictures)
 
@@ -150,12 +166,17 @@ def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
         test.require_real("the test side of an audit")
     if len({faces.size for faces in sides.values()}) > 1:
         sizes = ", ".join(f"{name} {list(faces.size)}" for name, faces in sides.items())
-        raise DataError(f"all sides of an audit must have one size; given: {sizes}. Preprocess them to the same size")
+        raise DataError(
+            f"all sides of an audit must have one size; given: {sizes}. Preprocess them to the "
+            "same size"
+        )
     unknown = sorted(set(made.classes) - set(train.classes))
     if unknown:
         raise DataError(
-            f"the training side must have the classes of the synthetic one, and lacks {', '.join(unknown)}; name the "
-            "set that its generator was trained on, or fold classes with `mien preprocess --classes`"
+            "the training side must have the classes of the synthetic one, and lacks "
+            f"{', '.join(unknown)}; name the "
+            "set that its generator was trained on, or fold classes with `mien preprocess "
+            "--classes`"
         )
 
 
@@ -170,11 +191,12 @@ def run(
     device: str = "auto",
     engine: Engine | None = None,
 ) -> Run:
-    """Return the run of an audit: audit.json, records.parquet, rows.parquet, index.html and its pictures.
+    """Return the run of an audit: audit.json, records.parquet, rows.parquet, index.html and its
+    pictures.
 
-    Its parts are runs too (`parts`), made by `engine`, in this process by default. Whether the database passed is in
-    it: a failed audit is a run like any other. Raises MienError, with what it said and the exit code of that, where a
-    part could not be made.
+    Its parts are runs too (`parts`), made by `engine`, in this process by default. Whether the
+    database passed is in it: a failed audit is a run like any other. Raises MienError, with what it
+    said and the exit code of that, where a part could not be made.
     """
     runs = {side: store.run(name) for side in SIDES if (name := getattr(spec, side))}
     spec = spec.model_copy(update={side: one.name for side, one in runs.items()})
@@ -189,20 +211,36 @@ def run(
         failures = work(todo, store, engine or Local(0)) if todo else {}
         for name, text in failures.items():  # the first is what the others wait for
             raise error_of(store, name, text)
-        there: dict[PartName, Run] = {part: parts.run(one, store, device) for part, one in plan.items()}
+        there: dict[PartName, Run] = {
+            part: parts.run(one, store, device) for part, one in plan.items()
+        }
         measured: dict[PartName, Measured] = {part: parts.read(one) for part, one in there.items()}
         measured["leakage"] = parts.with_seen(measured["leakage"], made, train, test)
         found = judged(measured, made, spec.thresholds, held_out(train, test))
         about = there["fidelity"].json("notes.json")["spaces"]
-        write(found, spec, {"made": made, "train": train, "test": test}, runs["synthetic"].content, about, out)
+        write(
+            found,
+            spec,
+            {"made": made, "train": train, "test": test},
+            runs["synthetic"].content,
+            about,
+            out,
+        )
 
     return store.make(spec, build, alias)
 
 
 def write(
-    found: Audit, spec: AuditSpec, sides: Mapping[str, Faces], content: str, about: Mapping[str, str], out: Path
+    found: Audit,
+    spec: AuditSpec,
+    sides: Mapping[str, Faces],
+    content: str,
+    about: Mapping[str, str],
+    out: Path,
 ) -> None:
-    """Write the files of an audit into a folder; `about` says what each space is, `content` is the synthetic run's."""
+    """Write the files of an audit into a folder; `about` says what each space is, `content` is the
+    synthetic run's.
+    """
     made, train = sides["made"], sides["train"]
     told = {
         "verdict": found.verdict,
@@ -218,7 +256,9 @@ def write(
         "notes": found.notes,
     }
     (out / "audit.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
+    pd.DataFrame([asdict(one) for one in found.records]).to_parquet(
+        out / "records.parquet", index=False
+    )
     found.rows.to_parquet(out / "rows.parquet", index=False)
     pictures = {"sheet": side_by_side(train, made), **found.pictures}
     suspects = page.suspects(found.rows, made)
@@ -226,9 +266,14 @@ def write(
         pictures["suspects"] = suspects
     for name, picture in pictures.items():
         picture.save(out / f"{name}.png")
-    (out / "index.html").write_text(page.render(told, found.records, found.rows, pictures), encoding="utf-8")
+    (out / "index.html").write_text(
+        page.render(told, found.records, found.rows, pictures), encoding="utf-8"
+    )
     counts = {name: sum(check.verdict == name for check in found.checks) for name in verdict.ORDER}
     told_of = [f"{counts[name]} {word}" for name, word in COUNTED.items()]
     images = many(len(made), "image")
-    holds = f"audit of {images}: {found.verdict}; of {many(len(found.checks), 'check')} {', '.join(told_of)}"
+    holds = (
+        f"audit of {images}: {found.verdict}; of {many(len(found.checks), 'check')} "
+        f"{', '.join(told_of)}"
+    )
     (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")

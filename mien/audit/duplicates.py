@@ -1,6 +1,8 @@
-"""Near duplicates: pictures that are another one, moved, noisy, lit anew, encoded again or mirrored.
+"""Near duplicates: pictures that are another one, moved, noisy, lit anew, encoded again or
+mirrored.
 
-Candidates come from perceptual hashes and from the nearest neighbour among small pictures; the pixels decide.
+Candidates come from perceptual hashes and from the nearest neighbour among small pictures; the
+pixels decide.
 """
 
 from collections.abc import Iterator
@@ -17,12 +19,18 @@ BLOCK = 512  # pictures or pairs that are looked at together
 CELLS = 2**23  # distances that are held at once
 BITS = 2 * NEAR  # of 64 up to which pixels are asked: a move by one pixel changes six to ten
 KEPT = 4  # candidates a picture by its hash, the nearest first
-NEIGHBOURS = 3  # candidates by the small pictures: of a moved copy, other frames of the clip may be nearer
+NEIGHBOURS = (
+    3  # candidates by the small pictures: of a moved copy, other frames of the clip may be nearer
+)
 SMALL, LOOK = 16, 48  # pixels a side of the small pictures, and of those whose pixels are compared
 REACH = 2  # pixels of LOOK by which one may be moved
 PEOPLE = 5  # from so many on, what they have in common is taken off before pixels are compared
-ALIKE, ALIKE_UNHASHED = 0.85, 0.94  # correlation from which two are one picture, where hashes are alike, and else
-SAME = 0.98  # correlation of small pictures from which two of one person are taken for neighbouring frames
+ALIKE, ALIKE_UNHASHED = (
+    0.85,
+    0.94,
+)  # correlation from which two are one picture, where hashes are alike, and else
+# correlation of small pictures from which two of one person are taken for neighbouring frames
+SAME = 0.98
 
 COLUMNS = {
     "test": "str",
@@ -36,18 +44,22 @@ COLUMNS = {
 }
 
 
-def duplicates(test: Faces, train: Faces, other_people: bool = False, near: bool = True) -> pd.DataFrame:
-    """Return the pairs of a test and a training image that are one picture, with the columns of COLUMNS.
+def duplicates(
+    test: Faces, train: Faces, other_people: bool = False, near: bool = True
+) -> pd.DataFrame:
+    """Return the pairs of a test and a training image that are one picture, with the columns of
+    COLUMNS.
 
-    Exact duplicates have equal pixels (sha256); each test image is listed with the first of them. Near ones have
-    hashes at most 8 bits apart and a correlation of 0.85 or more, or are among the nearest three with 0.94; the
-    training image may be mirrored. The correlation is of pixels at 48 x 48 in grey, over moves by up to 2 pixels either
-    way, after each is brought to one brightness and contrast, and the mean face of all people is taken off, since
-    aligned faces of strangers correlate highly by that alone. Up to 7 pairs a test image and side are kept.
+    Exact duplicates have equal pixels (sha256); each test image is listed with the first of them.
+    Near ones have hashes at most 8 bits apart and a correlation of 0.85 or more, or are among the
+    nearest three with 0.94; the training image may be mirrored. The correlation is of pixels at 48
+    x 48 in grey, over moves by up to 2 pixels either way, after each is brought to one brightness
+    and contrast, and the mean face of all people is taken off, since aligned faces of strangers
+    correlate highly by that alone. Up to 7 pairs a test image and side are kept.
 
-    With `other_people`, only pairs of two known, different subjects are looked for; without `near`, only exact ones,
-    which costs next to nothing. Memory is bounded: up to 512 test images at a time are looked at. The order of the rows
-    plays no part.
+    With `other_people`, only pairs of two known, different subjects are looked for; without `near`,
+    only exact ones, which costs next to nothing. Memory is bounded: up to 512 test images at a time
+    are looked at. The order of the rows plays no part.
     """
     test, train = by_key(test), by_key(train)
     if not len(test) or not len(train):
@@ -60,7 +72,9 @@ def duplicates(test: Faces, train: Faces, other_people: bool = False, near: bool
     nearly = pairs.assign(correlation=_correlations(test, train, pairs), kind="near")
     least = np.where(nearly["bits"] <= BITS, ALIKE, ALIKE_UNHASHED)
     found = pd.concat([exact, nearly[nearly["correlation"] >= least]], ignore_index=True)
-    found = found.sort_values(["a", "correlation", "b"], ascending=[True, False, True], ignore_index=True)
+    found = found.sort_values(
+        ["a", "correlation", "b"], ascending=[True, False, True], ignore_index=True
+    )
     return _table(_named(found.drop_duplicates(["a", "b"]), test, train))
 
 
@@ -69,24 +83,44 @@ def by_key(faces: Faces) -> Faces:
     return faces.select(np.argsort(faces.index["key"].to_numpy(), kind="stable"))
 
 
-def thumbs(images: UInt8[np.ndarray, "n c h w"], mirrored: bool = False) -> Float[np.ndarray, "n d"]:
-    """Return the images as grey ones of 16 x 16, float32 [n, 256], each with mean 0 and length 1."""
+def thumbs(
+    images: UInt8[np.ndarray, "n c h w"], mirrored: bool = False
+) -> Float[np.ndarray, "n d"]:
+    """Return the images as grey ones of 16 x 16, float32 [n, 256], each with mean 0 and length
+    1.
+    """
     return _standard(_grey(images, SMALL, mirrored))
 
 
 def _exact(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
     """Equal pixels: the place in `test` (a), in `train` (b), and what stands for all such pairs."""
     sides = {
-        "a": pd.DataFrame({"a": np.arange(len(test)), "sha256": test.index["sha256"], "who": test.index["subject"]}),
-        "b": pd.DataFrame({"b": np.arange(len(train)), "sha256": train.index["sha256"], "who": train.index["subject"]}),
+        "a": pd.DataFrame(
+            {
+                "a": np.arange(len(test)),
+                "sha256": test.index["sha256"],
+                "who": test.index["subject"],
+            }
+        ),
+        "b": pd.DataFrame(
+            {
+                "b": np.arange(len(train)),
+                "sha256": train.index["sha256"],
+                "who": train.index["subject"],
+            }
+        ),
     }
     keep = ["sha256", "who"] if other_people else ["sha256"]
     first = sides["b"].drop_duplicates(keep)
     pairs = sides["a"].merge(first, on="sha256", suffixes=("", "_b"))
     if other_people:
-        pairs = pairs[(pairs["who"] != pairs["who_b"]) & (pairs["who"] != "") & (pairs["who_b"] != "")]
+        pairs = pairs[
+            (pairs["who"] != pairs["who_b"]) & (pairs["who"] != "") & (pairs["who_b"] != "")
+        ]
     same_size = test.size == train.size
-    return pairs[["a", "b"]].assign(bits=0, mirrored=False, correlation=1.0, kind="exact")[: None if same_size else 0]
+    return pairs[["a", "b"]].assign(bits=0, mirrored=False, correlation=1.0, kind="exact")[
+        : None if same_size else 0
+    ]
 
 
 def _candidates(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
@@ -109,15 +143,23 @@ def _candidates(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["a", "b", "bits", "mirrored"])
 
 
-def _barred(test: Shaped[np.ndarray, " m"], train: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, "m n"]:
+def _barred(
+    test: Shaped[np.ndarray, " m"], train: Shaped[np.ndarray, " n"]
+) -> Bool[np.ndarray, "m n"]:
     return (test[:, None] == train[None]) | (test == "")[:, None] | (train == "")[None]
 
 
-def _chosen(bits: UInt8[np.ndarray, "m n"], far: Float[np.ndarray, "m n"]) -> Iterator[tuple[int, int]]:
-    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbours; `far` is used up."""
+def _chosen(
+    bits: UInt8[np.ndarray, "m n"], far: Float[np.ndarray, "m n"]
+) -> Iterator[tuple[int, int]]:
+    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbours;
+    `far` is used up.
+    """
     for a, (row, apart) in enumerate(zip(bits, far, strict=True)):
         near = np.flatnonzero(row <= BITS)
-        near = set(near[np.argsort(row[near], kind="stable")[:KEPT]].tolist())  # of equal hashes the first counts
+        near = set(
+            near[np.argsort(row[near], kind="stable")[:KEPT]].tolist()
+        )  # of equal hashes the first counts
         for _ in range(NEIGHBOURS):
             b = int(apart.argmin())
             if apart[b] <= 1:  # what is barred lies beyond
@@ -133,20 +175,26 @@ def _correlations(test: Faces, train: Faces, pairs: pd.DataFrame) -> Float[np.nd
     found = np.zeros(len(pairs))
     for first in range(0, len(pairs), BLOCK):
         part = pairs.iloc[first : first + BLOCK]
-        a = np.concatenate([_looks(test, part[part["mirrored"] == side]["a"], side) for side in (False, True)])
+        a = np.concatenate(
+            [_looks(test, part[part["mirrored"] == side]["a"], side) for side in (False, True)]
+        )
         order = np.argsort(part["mirrored"].to_numpy(), kind="stable")
         b = _looks(train, part["b"].iloc[order], False)
         fixed = _standard((b - common)[:, inner, inner].reshape(len(b), -1))
         best = np.full(len(part), -1.0)
         for y in range(2 * REACH + 1):
             for x in range(2 * REACH + 1):
-                moved = a[:, y : y + LOOK - 2 * REACH, x : x + LOOK - 2 * REACH] - common[inner, inner]
+                moved = (
+                    a[:, y : y + LOOK - 2 * REACH, x : x + LOOK - 2 * REACH] - common[inner, inner]
+                )
                 best = np.maximum(best, _against(moved.reshape(len(a), -1), fixed))
         found[first + order] = best
     return found
 
 
-def _against(rows: Float[np.ndarray, "n d"], fixed: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+def _against(
+    rows: Float[np.ndarray, "n d"], fixed: Float[np.ndarray, "n d"]
+) -> Float[np.ndarray, " n"]:
     """Return the correlation of each row with its partner, which has mean 0 and length 1 (or 0)."""
     squares = np.einsum("ij,ij->i", rows, rows) - np.square(rows.sum(axis=1)) / rows.shape[1]
     return np.einsum("ij,ij->i", rows, fixed) / np.sqrt(np.maximum(squares, 1e-6))
@@ -156,7 +204,11 @@ def _common(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
     """Return the mean face of the people, each weighing the same; black where they are too few."""
     sums: dict[str, tuple[np.ndarray, int]] = {}
     for faces in (test, train):
-        people = faces.index["subject"].where(faces.index["subject"] != "", faces.index["key"]).to_numpy()
+        people = (
+            faces.index["subject"]
+            .where(faces.index["subject"] != "", faces.index["key"])
+            .to_numpy()
+        )
         for first in range(0, len(faces), BLOCK):
             looks = _looks(faces, np.arange(first, min(first + BLOCK, len(faces))), False)
             for who, look in zip(people[first : first + BLOCK], looks, strict=True):
@@ -167,12 +219,16 @@ def _common(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
     return np.stack([total / n for total, n in sums.values()]).mean(axis=0).astype(np.float32)
 
 
-def _looks(faces: Faces, places: "pd.Series | np.ndarray", mirrored: bool) -> Float[np.ndarray, "n h w"]:
+def _looks(
+    faces: Faces, places: "pd.Series | np.ndarray", mirrored: bool
+) -> Float[np.ndarray, "n h w"]:
     rows = np.asarray(places, dtype=np.int64)
     return _standard(_grey(faces.images[rows], LOOK, mirrored)).reshape(len(rows), LOOK, LOOK)
 
 
-def _grey(images: UInt8[np.ndarray, "n c h w"], side: int, mirrored: bool) -> Float[np.ndarray, "n d"]:
+def _grey(
+    images: UInt8[np.ndarray, "n c h w"], side: int, mirrored: bool
+) -> Float[np.ndarray, "n d"]:
     found = np.zeros((len(images), side * side), np.float32)
     for place, image in enumerate(np.asarray(images)):
         grey = image[0] if len(image) == 1 else image.mean(axis=0).astype(np.uint8)

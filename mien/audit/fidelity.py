@@ -1,8 +1,9 @@
 """Is it good: how far synthetic images lie from real ones, and how much of their variety they have.
 
-Each number is measured three times at the same size, always against one half of the real training images: on synthetic
-images (`fidelity.frechet.judge`), on the other half (`fidelity.frechet_floor.judge`, what smallness alone makes of it),
-and on people never seen (`fidelity.frechet_heldout.judge`). A number means something between the two.
+Each number is measured three times at the same size, always against one half of the real training
+images: on synthetic images (`fidelity.frechet.judge`), on the other half
+(`fidelity.frechet_floor.judge`, what smallness alone makes of it), and on people never seen
+(`fidelity.frechet_heldout.judge`). A number means something between the two.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,9 @@ from mien.stats import Record
 
 MOST = 2000  # images a side, drawn by name
 LEAST = 10  # images a side, below which nothing is said
-AXES = 32  # in which Fréchet distances are taken, where a space has more: with more axes than images all is bias
+# in which Fréchet distances are taken, where a space has more: with more axes than images all is
+# bias
+AXES = 32
 NEAREST = 5  # neighbours, for precision, recall, density and coverage
 DRAWS = 200  # of a bootstrap
 
@@ -31,9 +34,11 @@ Places = Int[np.ndarray, " _"]
 
 @dataclass(frozen=True)
 class Side:
-    """The images of one side, in an order drawn by their keys, with the clip and the unit of the bootstrap of each.
+    """The images of one side, in an order drawn by their keys, with the clip and the unit of the
+    bootstrap of each.
 
-    The unit is the person, the clip where people are not known, the image where clips are not known either.
+    The unit is the person, the clip where people are not known, the image where clips are not known
+    either.
     """
 
     order: Int[np.ndarray, " n"]
@@ -48,7 +53,9 @@ class Side:
         clip = index["clip"].where(index["clip"] != "", index["key"])
         unit = index["subject"].where(index["subject"] != "", clip)
         order = np.argsort([seed_of("audit", key) for key in index["key"]], kind="stable")
-        return cls(order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit)))
+        return cls(
+            order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit))
+        )
 
     def images(self, part: str) -> Places:
         """Return the images of a class, all for an empty name, in the order drawn."""
@@ -61,9 +68,13 @@ class Side:
         return places[np.sort(first)]
 
     def weights(self, places: Places, *names: str) -> Float[np.ndarray, "draws _"]:
-        """Return how often each image comes in each draw of as many units as these images have, with replacement."""
+        """Return how often each image comes in each draw of as many units as these images have,
+        with replacement.
+        """
         units, owner = np.unique(self.unit[places].astype(str), return_inverse=True)
-        drawn = rng("audit", "bootstrap", *names).multinomial(len(units), np.full(len(units), 1 / len(units)), DRAWS)
+        drawn = rng("audit", "bootstrap", *names).multinomial(
+            len(units), np.full(len(units), 1 / len(units)), DRAWS
+        )
         return drawn[:, owner].astype(np.float64)
 
 
@@ -75,12 +86,16 @@ class Part:
     weights: Float[np.ndarray, "draws n"]
 
 
-def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides]) -> tuple[Record, ...]:
-    """Return distances, precision, recall, density, coverage and variety, over all and a class, in each space.
+def measure(
+    train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides]
+) -> tuple[Record, ...]:
+    """Return distances, precision, recall, density, coverage and variety, over all and a class, in
+    each space.
 
-    Distances are of up to 2,000 images a side, in equal number; neighbours and variety are of one image a clip. The
-    intervals are of a bootstrap over people (clips, images, where those are not known) on both sides, about the value;
-    those of neighbours leave the neighbourhoods as they are. A part with fewer than 10 images a side has no number.
+    Distances are of up to 2,000 images a side, in equal number; neighbours and variety are of one
+    image a clip. The intervals are of a bootstrap over people (clips, images, where those are not
+    known) on both sides, about the value; those of neighbours leave the neighbourhoods as they are.
+    A part with fewer than 10 images a side has no number.
     """
     three = tuple(Side.of(faces) for faces in (train, test, made))
     found: list[Record] = []
@@ -90,14 +105,18 @@ def measure(train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides
         for part in ("", *made.classes):
             for suffix, ground, asked in _pairs(three, [one.images(part) for one in three], flat):
                 found += _distances(ground, asked, suffix, space, part)
-            for suffix, ground, asked in _pairs(three, [one.one_a_clip(part) for one in three], sides):
+            for suffix, ground, asked in _pairs(
+                three, [one.one_a_clip(part) for one in three], sides
+            ):
                 found += _neighbours(ground, asked, suffix, space, part)
                 found += _variety(asked, centre, suffix, space, part)
     return tuple(found)
 
 
 def lacking(train: Faces, test: Faces, made: Faces) -> list[str]:
-    """Return what is too few for distances, or for neighbours, in sentences; empty where all can be measured."""
+    """Return what is too few for distances, or for neighbours, in sentences; empty where all can be
+    measured.
+    """
     sides = {"training": (train, 2 * LEAST), "held-out": (test, LEAST), "synthetic": (made, LEAST)}
     notes = []
     for what, count in (("images", _images), ("clips", _clips)):
@@ -107,7 +126,9 @@ def lacking(train: Faces, test: Faces, made: Faces) -> list[str]:
             if count(faces) < needed
         ]
         if short:
-            measures = "distances" if what == "images" else "precision, recall, coverage and variety"
+            measures = (
+                "distances" if what == "images" else "precision, recall, coverage and variety"
+            )
             notes.append(f"too few for {measures}: {', '.join(short)}")
     return notes
 
@@ -121,7 +142,8 @@ def _clips(faces: Faces) -> int:
 
 
 def _on_axes(sides: Sides) -> Sides:
-    """Return features on the axes of most variance, and as one more how far off them all each image lies.
+    """Return features on the axes of most variance, and as one more how far off them all each image
+    lies.
 
     Without the last, noise that no real image has would not be seen.
     """
@@ -138,8 +160,11 @@ def _on_axes(sides: Sides) -> Sides:
     return Sides(*(flat(rows) for rows in (sides.train, sides.test, sides.made)))
 
 
-def _pairs(three: Sequence[Side], places: Sequence[Places], sides: Sides) -> Iterator[tuple[str, Part, Part]]:
-    """Yield what is compared with a half of the training images, in equal numbers: its suffix and both parts.
+def _pairs(
+    three: Sequence[Side], places: Sequence[Places], sides: Sides
+) -> Iterator[tuple[str, Part, Part]]:
+    """Yield what is compared with a half of the training images, in equal numbers: its suffix and
+    both parts.
 
     `three` and `places` are of the training side, the people never seen, and the synthetic images.
     """
@@ -167,14 +192,24 @@ def _record(
     drawn: Drawn | None = None,
     limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> Record:
-    """Return a record with its interval: what was drawn, moved so that its middle is the value, within limits.
+    """Return a record with its interval: what was drawn, moved so that its middle is the value,
+    within limits.
 
-    Draws with replacement hold an image twice, which makes distances larger than those of the images themselves.
+    Draws with replacement hold an image twice, which makes distances larger than those of the
+    images themselves.
     """
     if drawn is None:
         return Record(f"{name}.{space}", value, n, unit="images a side", part=part)
     bounds = stats.around(value, (drawn - np.nanmean(drawn) + value).clip(*limits))
-    return Record(f"{name}.{space}", value, n, unit="images a side", low=bounds.low, high=bounds.high, part=part)
+    return Record(
+        f"{name}.{space}",
+        value,
+        n,
+        unit="images a side",
+        low=bounds.low,
+        high=bounds.high,
+        part=part,
+    )
 
 
 # Distances
@@ -184,7 +219,15 @@ def _distances(ground: Part, asked: Part, suffix: str, space: str, part: str) ->
     n = len(asked.rows)
     frechet = fidelity.frechet(ground.rows, asked.rows)
     return [
-        _record(f"fidelity.frechet{suffix}", space, part, n, frechet, _frechet_drawn(ground, asked), (0.0, np.inf)),
+        _record(
+            f"fidelity.frechet{suffix}",
+            space,
+            part,
+            n,
+            frechet,
+            _frechet_drawn(ground, asked),
+            (0.0, np.inf),
+        ),
         _record(f"fidelity.kernel{suffix}", space, part, n, *_kernel(ground, asked)),
     ]
 
@@ -204,7 +247,9 @@ def _moments(part: Part) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray
 
 
 def _kernel(a: Part, b: Part) -> tuple[float, Drawn]:
-    """Return the kernel distance, and that of each draw: an image that came twice is no pair with itself."""
+    """Return the kernel distance, and that of each draw: an image that came twice is no pair with
+    itself.
+    """
     aa, bb, ab = (fidelity.cubic(x.rows, y.rows) for x, y in ((a, a), (b, b), (a, b)))
     value = _mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
     return float(value[0]), _mmd(aa, bb, ab, a.weights, b.weights)
@@ -217,7 +262,9 @@ def _mmd(
     weights_a: Float[np.ndarray, "draws n"],
     weights_b: Float[np.ndarray, "draws m"],
 ) -> Drawn:
-    between = np.einsum("dm,dm->d", weights_a @ ab, weights_b) / (weights_a.sum(axis=1) * weights_b.sum(axis=1))
+    between = np.einsum("dm,dm->d", weights_a @ ab, weights_b) / (
+        weights_a.sum(axis=1) * weights_b.sum(axis=1)
+    )
     return _within(aa, weights_a) + _within(bb, weights_b) - 2 * between
 
 
@@ -240,7 +287,13 @@ def _neighbours(ground: Part, asked: Part, suffix: str, space: str, part: str) -
     )
     return [
         _record(
-            name + suffix, space, part, len(asked.rows), float(values.mean()), _means(values, side.weights), (0.0, most)
+            name + suffix,
+            space,
+            part,
+            len(asked.rows),
+            float(values.mean()),
+            _means(values, side.weights),
+            (0.0, most),
         )
         for name, values, side, most in measured
     ]
@@ -250,7 +303,9 @@ def _means(values: Shaped[np.ndarray, " n"], weights: Float[np.ndarray, "draws n
     return weights @ values / weights.sum(axis=1)
 
 
-def _variety(asked: Part, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str) -> list[Record]:
+def _variety(
+    asked: Part, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str
+) -> list[Record]:
     n = len(asked.rows)
     ways = fidelity.directions(asked.rows, centre)
     alike = fidelity.similarity(asked.rows, centre)

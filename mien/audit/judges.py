@@ -1,8 +1,10 @@
-"""Judges of labels: classifiers that learn expressions from real people within seconds, each blind to some of them.
+"""Judges of labels: classifiers that learn expressions from real people within seconds, each blind
+to some of them.
 
-Histograms of oriented gradients (Dalal & Triggs 2005), principal components, and a logistic regression. On people
-never seen it reads as well as a small convolutional network of some minutes, and it asks for no weights. It judges
-whether pictures show what others of their label show; it does not know what a person feels.
+Histograms of oriented gradients (Dalal & Triggs 2005), principal components, and a logistic
+regression. On people never seen it reads as well as a small convolutional network of some minutes,
+and it asks for no weights. It judges whether pictures show what others of their label show; it does
+not know what a person feels.
 """
 
 from collections.abc import Sequence
@@ -32,10 +34,11 @@ MOST = 6000  # images that a judge learns from; of more, so many are drawn, clas
 
 @dataclass(frozen=True)
 class Judges:
-    """Judges of `classes`, of which number k saw no image of the people (clips, images: `unit`) of fold k.
+    """Judges of `classes`, of which number k saw no image of the people (clips, images: `unit`) of
+    fold k.
 
-    `fold` is the fold of each image that they were made from, -1 for the images of classes that no judge could learn,
-    because they stand in one group.
+    `fold` is the fold of each image that they were made from, -1 for the images of classes that no
+    judge could learn, because they stand in one group.
     """
 
     classes: tuple[str, ...]
@@ -52,10 +55,11 @@ class Judges:
 
 
 def judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
-    """Return judges of real `faces`, five or as many as there are subjects (clips, images where those are not known).
+    """Return judges of real `faces`, five or as many as there are subjects (clips, images where
+    those are not known).
 
-    A class (of `classes`, or all) is judged if it occurs in two groups or more. Raises DataError unless there are two
-    such classes.
+    A class (of `classes`, or all) is judged if it occurs in two groups or more. Raises DataError
+    unless there are two such classes.
     """
     unit, groups = grouped(faces)
     emotions = faces.index["emotion"].to_numpy(dtype=str)
@@ -64,7 +68,8 @@ def judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
     kept = np.isin(emotions, learnt)
     if len(learnt) < 2:
         raise DataError(
-            f"judges need two classes or more that two {unit}s or more show, and of {many(len(faces), 'image')} "
+            f"judges need two classes or more that two {unit}s or more show, and of "
+            f"{many(len(faces), 'image')} "
             f"{'only ' + learnt[0] if learnt else 'no class'} is; give a larger set of real faces"
         )
     shown = faces.select(kept)
@@ -87,7 +92,8 @@ def ask(panel: Judges, faces: Faces) -> Float[np.ndarray, "judges n c"]:
 
 
 def unseen(panel: Judges, faces: Faces) -> Float[np.ndarray, "n c"]:
-    """Return what the one judge that saw nothing of its group thinks of each image that they were made from.
+    """Return what the one judge that saw nothing of its group thinks of each image that they were
+    made from.
 
     nan where there is none: the image's class could not be learnt.
     """
@@ -100,8 +106,12 @@ def unseen(panel: Judges, faces: Faces) -> Float[np.ndarray, "n c"]:
 
 
 def gradients(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n d"]:
-    """Return histograms of oriented gradients, float32 [n, 900], of the images in grey at 48 x 48."""
-    describe = cv2.HOGDescriptor((SIDE, SIDE), (2 * CELL, 2 * CELL), (CELL, CELL), (CELL, CELL), BINS)
+    """Return histograms of oriented gradients, float32 [n, 900], of the images in grey at 48 x
+    48.
+    """
+    describe = cv2.HOGDescriptor(
+        (SIDE, SIDE), (2 * CELL, 2 * CELL), (CELL, CELL), (CELL, CELL), BINS
+    )
     found = np.zeros((len(images), describe.getDescriptorSize()), np.float32)
     for place, image in enumerate(np.asarray(images)):
         grey = image[0] if len(image) == 1 else image.mean(axis=0).astype(np.uint8)
@@ -112,7 +122,9 @@ def gradients(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n d"]:
 
 
 def grouped(faces: Faces) -> tuple[str, np.ndarray]:
-    """Return what is kept together, subjects if all are known, else clips or images, and each image's own."""
+    """Return what is kept together, subjects if all are known, else clips or images, and each
+    image's own.
+    """
     index = faces.index
     if (index["subject"] != "").all():
         return "subject", index["subject"].to_numpy(dtype=str)
@@ -137,11 +149,15 @@ def _some(labels: Int[np.ndarray, " n"], number: int) -> Int[np.ndarray, " m"]:
     share = MOST // len(set(labels))
     dealer = rng("judges", number, len(labels))
     return np.sort(
-        np.concatenate([dealer.permutation(np.flatnonzero(labels == one))[:share] for one in np.unique(labels)])
+        np.concatenate(
+            [dealer.permutation(np.flatnonzero(labels == one))[:share] for one in np.unique(labels)]
+        )
     )
 
 
-def _probabilities(model: Pipeline, seen: Float[np.ndarray, "n d"], panel: Judges) -> Float[np.ndarray, "n c"]:
+def _probabilities(
+    model: Pipeline, seen: Float[np.ndarray, "n d"], panel: Judges
+) -> Float[np.ndarray, "n c"]:
     found = np.zeros((len(seen), len(panel.classes)))
     if len(seen):
         found[:, model.classes_] = model.predict_proba(seen)

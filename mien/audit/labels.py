@@ -1,4 +1,6 @@
-"""Labels: whether synthetic faces show what they are called, who is behind each class, and which to look at."""
+"""Labels: whether synthetic faces show what they are called, who is behind each class, and which to
+look at.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,14 +27,17 @@ COLUMNS = {
     "probability": "float64",  # of the label, the mean over judges
     "margin": "float64",  # of the label over the likeliest other class
     "agreed": "float64",  # the share of judges whose likeliest class is the label
-    "suspect": "bool",  # most judges hold another class for as likely as it is for real faces of that class
+    # most judges hold another class for as likely as it is for real faces of that class
+    "suspect": "bool",
     "rank": "int64",  # 1 has the lowest margin; 0 where the label could not be judged
 }
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What was found: records, what is to be said of it, and `rows`, one a synthetic image (COLUMNS)."""
+    """What was found: records, what is to be said of it, and `rows`, one a synthetic image
+    (COLUMNS).
+    """
 
     records: tuple[Record, ...]
     findings: tuple[Finding, ...]
@@ -40,23 +45,30 @@ class Labels:
 
     def value(self, metric: str, part: str = "") -> float:
         """Return the value of one of its records."""
-        return next(one.value for one in self.records if (one.metric, one.part) == (f"labels.{metric}", part))
+        return next(
+            one.value
+            for one in self.records
+            if (one.metric, one.part) == (f"labels.{metric}", part)
+        )
 
 
 def labels(made: Faces, train: Faces, test: Faces) -> Labels:
-    """Return how far judges agree with the labels of synthetic faces, and how many real sources each class has.
+    """Return how far judges agree with the labels of synthetic faces, and how many real sources
+    each class has.
 
-    The judges learn from the people of `test` that neither `train` nor the generator has seen. `labels.agreement` is
-    the share of images whose label is a judge's likeliest class, the mean over judges, for each class and as the mean
-    over classes; the 95 % interval draws images and judges anew. `labels.ceiling` is what the same judges score on real
-    people, each asked about those that it did not see, with the interval over them; synthetic faces can be
-    expected to come near it and not to exceed it. `.seen_people` marks the same two numbers by judges who learnt from
-    `train`, the people that the generator knows.
+    The judges learn from the people of `test` that neither `train` nor the generator has seen.
+    `labels.agreement` is the share of images whose label is a judge's likeliest class, the mean
+    over judges, for each class and as the mean over classes; the 95 % interval draws images and
+    judges anew. `labels.ceiling` is what the same judges score on real people, each asked about
+    those that it did not see, with the interval over them; synthetic faces can be expected to come
+    near it and not to exceed it. `.seen_people` marks the same two numbers by judges who learnt
+    from `train`, the people that the generator knows.
 
-    `labels.suspects` is the share of images where most judges hold another class, more than the label, for at least as
-    likely as they do, on the average, for real faces of that class (the threshold of confident learning, Northcutt et
-    al. 2021, section 3.1). For each class, `labels.clips` and `labels.subjects` are the effective numbers of real clips
-    and subjects behind it, the exponential of the entropy of their shares of its training images, and
+    `labels.suspects` is the share of images where most judges hold another class, more than the
+    label, for at least as likely as they do, on the average, for real faces of that class (the
+    threshold of confident learning, Northcutt et al. 2021, section 3.1). For each class,
+    `labels.clips` and `labels.subjects` are the effective numbers of real clips and subjects behind
+    it, the exponential of the entropy of their shares of its training images, and
     `labels.amplification` is synthetic images for each real one.
 
     Raises DataError if no side gives judges: fewer than two classes, each of two people or more.
@@ -66,7 +78,10 @@ def labels(made: Faces, train: Faces, test: Faces) -> Labels:
     panels: list[tuple[Judges, Faces]] = []
     held = test.select(~_known(test, train, made))
     if len(held) < len(test):
-        what = f"{len(test) - len(held)} of {len(test)} test images show people that the generator has seen; left out"
+        what = (
+            f"{len(test) - len(held)} of {len(test)} test images show people that the "
+            "generator has seen; left out"
+        )
         findings.append(Finding("warning", "people seen", "", what))
     for people, mark in ((held, ""), (train, ".seen_people")):
         try:
@@ -94,8 +109,9 @@ def labels(made: Faces, train: Faces, test: Faces) -> Labels:
 def suspects(faces: Faces, people: Faces | None = None) -> pd.DataFrame:
     """Return COLUMNS for each image, as judges see it who learnt from real `people`.
 
-    Without them the set judges itself: each image is judged by who saw nothing of its subject (clip, where subjects are
-    not known). Raises DataError if there are fewer than two classes, each of two people (clips, images) or more.
+    Without them the set judges itself: each image is judged by who saw nothing of its subject
+    (clip, where subjects are not known). Raises DataError if there are fewer than two classes, each
+    of two people (clips, images) or more.
     """
     if people is not None:
         panel = judges(people)
@@ -124,13 +140,19 @@ def _agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> Iterator
         draws = stats.draws(int(mine.sum()), "agreement", mark, name).astype(np.float32)
         weights = drawn_judges[:, able].astype(np.float32)
         with np.errstate(invalid="ignore"):
-            spreads[name] = np.einsum("dj,dj->d", weights, draws @ right.T / mine.sum()) / weights.sum(axis=1)
+            spreads[name] = np.einsum(
+                "dj,dj->d", weights, draws @ right.T / mine.sum()
+            ) / weights.sum(axis=1)
         values[name], counted[name] = float(right.mean()), int(mine.sum())
     if values:
-        whole = stats.around(float(np.mean([*values.values()])), np.mean([*spreads.values()], axis=0))
+        whole = stats.around(
+            float(np.mean([*values.values()])), np.mean([*spreads.values()], axis=0)
+        )
         yield _record(f"agreement{mark}", whole, sum(counted.values()), "images, mean over classes")
     for name, value in values.items():
-        yield _record(f"agreement{mark}", stats.around(value, spreads[name]), counted[name], "images", name)
+        yield _record(
+            f"agreement{mark}", stats.around(value, spreads[name]), counted[name], "images", name
+        )
     yield from _ceiling(panel, people, mark, list(values))
 
 
@@ -152,10 +174,15 @@ def _ceiling(panel: Judges, people: Faces, mark: str, classes: Sequence[str]) ->
 
 
 def _recall(places: Sequence[int]) -> stats.Measure:
-    """Return what gives the mean recall of some classes for each confusion matrix, of those that have a sample."""
+    """Return what gives the mean recall of some classes for each confusion matrix, of those that
+    have a sample.
+    """
 
     def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
-        right, true = np.einsum("...ii->...i", counts)[..., places], counts.sum(axis=-1)[..., places]
+        right, true = (
+            np.einsum("...ii->...i", counts)[..., places],
+            counts.sum(axis=-1)[..., places],
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
             return (right / np.maximum(true, 1)).sum(axis=-1) / (true > 0).sum(axis=-1)
 
@@ -180,7 +207,9 @@ def _likeliest(found: Float[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
 
 
 def _known(test: Faces, train: Faces, made: Faces) -> Bool[np.ndarray, " n"]:
-    """Return which test images show people, or are images, that training or the generator has seen."""
+    """Return which test images show people, or are images, that training or the generator has
+    seen.
+    """
     seen = [train.index, *([made.seen] if made.seen is not None else [])]
     subjects = {name for table in seen for name in table["subject"]} - {""}
     keys = {key for table in seen for key in table["key"]}
@@ -193,11 +222,16 @@ def _known(test: Faces, train: Faces, made: Faces) -> Bool[np.ndarray, " n"]:
 def _typical(panel: Judges, people: Faces) -> Float[np.ndarray, " c"]:
     """Return how likely each class is held to be, on the average, where real people show it."""
     found, numbers = unseen(panel, people), _numbers(people, panel)
-    return np.array([np.nanmean(found[numbers == place, place]) for place in range(len(panel.classes))])
+    return np.array(
+        [np.nanmean(found[numbers == place, place]) for place in range(len(panel.classes))]
+    )
 
 
 def _rows(
-    faces: Faces, panel: Judges, thought: Float[np.ndarray, "judges n c"], typical: Float[np.ndarray, " c"]
+    faces: Faces,
+    panel: Judges,
+    thought: Float[np.ndarray, "judges n c"],
+    typical: Float[np.ndarray, " c"],
 ) -> pd.DataFrame:
     numbers, rows, found = _numbers(faces, panel), np.arange(len(faces)), thought.mean(axis=0)
     judged = (numbers >= 0) & ~np.isnan(found).any(axis=1)
@@ -228,7 +262,9 @@ def _rows(
 def _shares(rows: pd.DataFrame) -> Iterator[Record]:
     judged = rows[rows["rank"] > 0]
     if len(judged):
-        yield Record("labels.suspects", float(judged["suspect"].mean()), len(judged), "share of images")
+        yield Record(
+            "labels.suspects", float(judged["suspect"].mean()), len(judged), "share of images"
+        )
     for emotion, part in judged.groupby("emotion", sort=True):
         share = float(part["suspect"].mean())
         yield Record("labels.suspects", share, len(part), "share of images", part=str(emotion))
@@ -238,7 +274,9 @@ def _shares(rows: pd.DataFrame) -> Iterator[Record]:
 
 
 def effective(counts: Sequence[int]) -> float:
-    """Return how many equal parts are as diverse as these: exp of the entropy of their shares (Hill 1973, order 1)."""
+    """Return how many equal parts are as diverse as these: exp of the entropy of their shares (Hill
+    1973, order 1).
+    """
     shares = np.asarray(counts, dtype=np.float64)
     shares = shares[shares > 0] / shares.sum()
     return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0
@@ -251,11 +289,17 @@ def _sources(made: Faces, train: Faces) -> Iterator[Record]:
             counts = real[column][real[column] != ""].value_counts()
             if len(counts):
                 told = f"effective {unit} of {len(counts)}"
-                yield Record(f"labels.{unit}", effective(counts.tolist()), len(real), told, part=emotion)
+                yield Record(
+                    f"labels.{unit}", effective(counts.tolist()), len(real), told, part=emotion
+                )
         if len(real):
             images = int((made.index["emotion"] == emotion).sum())
             yield Record(
-                "labels.amplification", images / len(real), images, f"of {len(real)} real images", part=emotion
+                "labels.amplification",
+                images / len(real),
+                images,
+                f"of {len(real)} real images",
+                part=emotion,
             )
 
 
@@ -270,7 +314,8 @@ def _amplified(records: Sequence[Record]) -> Iterator[Finding]:
             sources = f" ({' and '.join(behind)})" if behind else ""
             real = one.unit.removeprefix("of ")
             what = (
-                f"{many(one.n, f'{one.part} image')} {'comes' if one.n == 1 else 'come'} from {real}{sources}: "
+                f"{many(one.n, f'{one.part} image')} {'comes' if one.n == 1 else 'come'} from "
+                f"{real}{sources}: "
                 f"{one.value:.1f} for each"
             )
             yield Finding("warning", "amplified", one.part, what)

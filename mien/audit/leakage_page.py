@@ -1,4 +1,6 @@
-"""The page of a leakage report: one HTML file that opens without a network, with the pictures in it."""
+"""The page of a leakage report: one HTML file that opens without a network, with the pictures in
+it.
+"""
 
 import base64
 import io
@@ -63,13 +65,21 @@ def page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> s
         nearness=nearness,
         many=many,
         ways=list(_ways(found)),
-        nearest=_lines(found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")),
+        nearest=_lines(
+            found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")
+        ),
         parts=[one for one in found.records if one.metric == "leakage.affected" and one.part],
         nuisance=list(_nuisance(found)),
-        kinds=[(TOLD[kind], list(_pairs(found, kind, train, test))) for kind in PICTURES if found.rows[kind].any()],
+        kinds=[
+            (TOLD[kind], list(_pairs(found, kind, train, test)))
+            for kind in PICTURES
+            if found.rows[kind].any()
+        ],
         people=list(_people(found, train, test)),
         licences=sorted(_licences(train) | _licences(test)),
-        real=bool((train.index["source"] == "real").any() or (test.index["source"] == "real").any()),
+        real=bool(
+            (train.index["source"] == "real").any() or (test.index["source"] == "real").any()
+        ),
     )
 
 
@@ -103,12 +113,16 @@ def _nuisance(found: Leakage) -> Iterator[tuple[str, Record, Record, list[Record
 
 def _pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[Shown]:
     """One pair for each test image, of as many people as can be."""
-    wanted = (found.pairs["kind"] == "exact") if kind == "exact" else (found.pairs["kind"] == "near")
+    wanted = (
+        (found.pairs["kind"] == "exact") if kind == "exact" else (found.pairs["kind"] == "near")
+    )
     wanted &= found.pairs["mirrored"] == (kind == "mirrored")
     pairs = found.pairs[wanted].drop_duplicates("test")
     pairs = pairs.assign(turn=pairs.groupby("test_subject").cumcount())
     for row in (
-        pairs.sort_values(["turn", "correlation", "test"], ascending=[True, False, True]).head(SHOWN).to_dict("records")
+        pairs.sort_values(["turn", "correlation", "test"], ascending=[True, False, True])
+        .head(SHOWN)
+        .to_dict("records")
     ):
         images = [_image(test, row["test"]), _image(train, row["train"])]
         labels = [_emotion(test, row["test"]), _emotion(train, row["train"])]
@@ -117,7 +131,9 @@ def _pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[Sho
         yield Shown(_embedded(_beside(images)), _broken(f"{row['test']} = {row['train']}"), more)
 
 
-def _people(found: Leakage, train: Faces, test: Faces) -> Iterator[tuple[dict[Hashable, Any], list[Shown]]]:
+def _people(
+    found: Leakage, train: Faces, test: Faces
+) -> Iterator[tuple[dict[Hashable, Any], list[Shown]]]:
     for row in found.people.to_dict("records"):
         shown = []
         for name in (row["a"], row["b"]):
@@ -134,7 +150,9 @@ def _broken(name: str) -> Markup:
 def _of(faces: Faces, subject: str) -> np.ndarray:
     """Return pictures of a subject, from as many clips as can be, in the form of the page."""
     rows = faces.index[faces.index["subject"] == subject]
-    rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(["turn", "key"], kind="stable")
+    rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(
+        ["turn", "key"], kind="stable"
+    )
     return np.array([_square(faces.images[place]) for place in rows.index[:SHOWN]])
 
 
@@ -157,7 +175,11 @@ def _place(faces: Faces, key: str) -> int:
 
 
 def _beside(images: list[Image.Image]) -> Image.Image:
-    sheet = Image.new("RGB", (sum(one.width for one in images) + 2, max(one.height for one in images)), (255, 255, 255))
+    sheet = Image.new(
+        "RGB",
+        (sum(one.width for one in images) + 2, max(one.height for one in images)),
+        (255, 255, 255),
+    )
     sheet.paste(images[0], (0, 0))
     sheet.paste(images[1], (images[0].width + 2, 0))
     return sheet

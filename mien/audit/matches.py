@@ -1,7 +1,8 @@
-"""Which training image each image of a side lies nearest to, pixel by pixel: found in blocks, each a run of its own.
+"""Which training image each image of a side lies nearest to, pixel by pixel: found in blocks, each
+a run of its own.
 
-This is what audits of many images take longest over, so an engine does blocks side by side. A block is the same images
-whoever does it, and so are its numbers.
+This is what audits of many images take longest over, so an engine does blocks side by side. A block
+is the same images whoever does it, and so are its numbers.
 """
 
 import json
@@ -25,10 +26,11 @@ BLOCK = 8192  # images that are matched together
 
 
 class MatchesSpec(Spec):
-    """A block of a run of faces, `first` to `last` (left out), matched to the training images of the run `train`.
+    """A block of a run of faces, `first` to `last` (left out), matched to the training images of
+    the run `train`.
 
-    Where `nearest_of` names blocks of other sides, the images are training images themselves: those alone that these
-    found nearest, each matched to the nearest outside its own clip.
+    Where `nearest_of` names blocks of other sides, the images are training images themselves: those
+    alone that these found nearest, each matched to the nearest outside its own clip.
     """
 
     stage: ClassVar[str] = "matches"
@@ -41,10 +43,11 @@ class MatchesSpec(Spec):
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of generated and of held-out images, and how far training images lie from other clips than theirs.
+    """The matches of generated and of held-out images, and how far training images lie from other
+    clips than theirs.
 
-    `own` is the distance of each training image to the nearest outside its own clip, nan where no image was found
-    nearest to it.
+    `own` is the distance of each training image to the nearest outside its own clip, nan where no
+    image was found nearest to it.
     """
 
     made: Match
@@ -58,7 +61,9 @@ class Matches:
 
 
 class Finder:
-    """Training images, made ready to be searched. Raises DataError if they are of one clip, or below 8 pixels."""
+    """Training images, made ready to be searched. Raises DataError if they are of one clip, or
+    below 8 pixels.
+    """
 
     def __init__(self, train: Faces) -> None:
         self.who = owners(clips_of(train.index), subjects_of(train.index))
@@ -79,7 +84,9 @@ def find(train: Faces, test: Faces, made: Faces) -> Matches:
     finder = Finder(train)
     sides = [[finder.of(faces, *block) for block in blocks(len(faces))] for faces in (made, test)]
     asked = [_asked(sides[0] + sides[1], *block) for block in blocks(len(train))]
-    return _joined(sides[0], sides[1], asked, [finder.within(places) for places in asked], len(train))
+    return _joined(
+        sides[0], sides[1], asked, [finder.within(places) for places in asked], len(train)
+    )
 
 
 def blocks(count: int) -> list[tuple[int, int]]:
@@ -107,7 +114,9 @@ def _joined(
 
 
 def _chained(parts: Sequence[Match]) -> Match:
-    return Match(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Match)))
+    return Match(
+        *(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Match))
+    )
 
 
 # Runs
@@ -128,23 +137,32 @@ def plan(train: Run, test: Run, made: Run) -> Plan:
     def of(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
         told = {"faces": run.name, "train": train.name, "nearest_of": nearest_of}
         count = len(Faces.load(run.path))
-        return tuple(MatchesSpec.model_validate({**told, "first": a, "last": b}) for a, b in blocks(count))
+        return tuple(
+            MatchesSpec.model_validate({**told, "first": a, "last": b}) for a, b in blocks(count)
+        )
 
     sides = of(made), of(test)
     return Plan(*sides, of(train, tuple(one.name for side in sides for one in side)))
 
 
 def kept(train: Run, test: Run, made: Run, store: Store) -> Matches:
-    """Return the matches of two sides, each block from its run, which is made if it is not there."""
+    """Return the matches of two sides, each block from its run, which is made if it is not
+    there.
+    """
     blocks = plan(train, test, made)
-    tables = [[_table(run(spec, store)) for spec in side] for side in (blocks.made, blocks.test, blocks.within)]
+    tables = [
+        [_table(run(spec, store)) for spec in side]
+        for side in (blocks.made, blocks.test, blocks.within)
+    ]
     found, held, within = ([_match(table) for table in side] for side in tables)
     asked = [table["place"].to_numpy() for table in tables[2]]
     return _joined(found, held, asked, within, len(Faces.load(train.path)))
 
 
 def run(spec: MatchesSpec, store: Store) -> Run:
-    """Return the run of a block: matches.parquet, with the place in its faces and the match of each image."""
+    """Return the run of a block: matches.parquet, with the place in its faces and the match of each
+    image.
+    """
     faces, train = (store.run(name) for name in (spec.faces, spec.train))
 
     def build(out: Path, scratch: Path) -> None:
@@ -156,7 +174,9 @@ def run(spec: MatchesSpec, store: Store) -> Run:
         else:
             places = np.arange(spec.first, spec.last)
             match = finder.of(Faces.load(faces.path), spec.first, spec.last)
-        pd.DataFrame({"place": places, **asdict(match)}).to_parquet(out / "matches.parquet", index=False)
+        pd.DataFrame({"place": places, **asdict(match)}).to_parquet(
+            out / "matches.parquet", index=False
+        )
         holds = f"{many(len(places), 'image')} matched to {len(finder.soft):,}"
         (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
 

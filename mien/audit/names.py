@@ -1,7 +1,9 @@
-"""Whether two names stand for one person: told where they lie nearer to each other than different people ever do.
+"""Whether two names stand for one person: told where they lie nearer to each other than different
+people ever do.
 
-People look alike, in groups: by sex, age, skin, glasses, light. So chance is not asked how near two strangers lie; the
-other pairs of names of the same set are, which are different people but for a few.
+People look alike, in groups: by sex, age, skin, glasses, light. So chance is not asked how near two
+strangers lie; the other pairs of names of the same set are, which are different people but for a
+few.
 """
 
 from collections.abc import Sequence
@@ -20,9 +22,15 @@ KEPT = 40  # directions of the pixels in which people are compared
 SHRUNK = 0.1  # of the mean variance that is added to each direction
 SURE = 0.05  # p below which nearest pairs stand apart from all others
 MOST = 3  # pairs that may stand apart together
-TAILS = (8, 16, 32)  # pairs behind them by which it is judged how far the nearest of different people would lie
+TAILS = (
+    8,
+    16,
+    32,
+)  # pairs behind them by which it is judged how far the nearest of different people would lie
 LIKE_ONE = 0.9  # quantile of people against themselves up to which two names are like one person
-FREE = 10  # clips or photographs beyond the first of a person, of all people together, to learn what does not tell them
+# clips or photographs beyond the first of a person, of all people together, to learn what does not
+# tell them
+FREE = 10
 LEAST = 6  # names of two clips or photographs or more
 DEALT = 60  # people who are compared with themselves, at most
 NOTHING = 1e-9  # below which there is no distance
@@ -59,9 +67,9 @@ class Units:
 class Doubles:
     """The pairs of names that look like one person, and how much finding none would mean.
 
-    `names` are those with two clips or photographs or more, which alone are compared; `single` are the others. Of
-    `dealt` people whose own clips were dealt to two names, `found` would have been told; `dealt` is 0 where there is
-    too little to compare at all.
+    `names` are those with two clips or photographs or more, which alone are compared; `single` are
+    the others. Of `dealt` people whose own clips were dealt to two names, `found` would have been
+    told; `dealt` is 0 where there is too little to compare at all.
     """
 
     pairs: pd.DataFrame
@@ -79,17 +87,19 @@ class Doubles:
 def doubles(*parts: Faces) -> Doubles:
     """Return the pairs of subjects of all `parts` that look like one person.
 
-    One row a pair, in `pairs`: a, b, evidence "nearness", `number` of their clips or photographs, their distance, how
-    far one person's own halves usually lie apart, the distance of the nearest pair not told, and p.
+    One row a pair, in `pairs`: a, b, evidence "nearness", `number` of their clips or photographs,
+    their distance, how far one person's own halves usually lie apart, the distance of the nearest
+    pair not told, and p.
 
-    Distances are of the means of two names' clips (photographs) over what the numbers of these let expect, where what
-    varies within people counts little: principal components of small grey pictures, whitened by the covariance within
-    subjects (the within-class covariance normalisation of Hatch et al. 2006). Near zero, distances of pairs follow a
-    power law, so their logarithms have an exponential tail whose normalised spacings are alike (Rényi 1953). Up to
-    three pairs are told together that lie further ahead of all others than these spacings explain: p is the largest
-    over tails of 8, 16 and 32 pairs. Where people come in groups that look alike, the tail is made of such pairs, and a
-    pair must lie nearer than those. It must also lie no further apart than 9 of 10 people from themselves, when their
-    clips are dealt to two names.
+    Distances are of the means of two names' clips (photographs) over what the numbers of these let
+    expect, where what varies within people counts little: principal components of small grey
+    pictures, whitened by the covariance within subjects (the within-class covariance normalisation
+    of Hatch et al. 2006). Near zero, distances of pairs follow a power law, so their logarithms
+    have an exponential tail whose normalised spacings are alike (Rényi 1953). Up to three pairs are
+    told together that lie further ahead of all others than these spacings explain: p is the largest
+    over tails of 8, 16 and 32 pairs. Where people come in groups that look alike, the tail is made
+    of such pairs, and a pair must lie nearer than those. It must also lie no further apart than 9
+    of 10 people from themselves, when their clips are dealt to two names.
 
     It sees nothing of people with one clip or photograph.
     """
@@ -108,7 +118,9 @@ def doubles(*parts: Faces) -> Doubles:
          distances[place], float(np.median(own)), distances[told], p)
         for place in range(told) if distances[place] <= limit
     ]  # fmt: skip
-    return Doubles(_table(found), several, single, len(own), int((own <= min(limit, np.exp(-reach))).sum()))
+    return Doubles(
+        _table(found), several, single, len(own), int((own <= min(limit, np.exp(-reach))).sum())
+    )
 
 
 def _table(rows: list[tuple]) -> pd.DataFrame:
@@ -120,14 +132,18 @@ def _table(rows: list[tuple]) -> pd.DataFrame:
 
 
 def _apart(ahead: Float[np.ndarray, " n"]) -> tuple[int, float, float]:
-    """Return how many of the first values stand apart from the rest, their p, and from where one alone would.
+    """Return how many of the first values stand apart from the rest, their p, and from where one
+    alone would.
 
     `ahead` falls.
     """
     told, sure = 0, 1.0
     for place in range(1, MOST + 1):
         tails = _tails(ahead[place:])
-        p = max((1 + (ahead[place - 1] - ahead[place]) / mean / count) ** -count for mean, count in tails)
+        p = max(
+            (1 + (ahead[place - 1] - ahead[place]) / mean / count) ** -count
+            for mean, count in tails
+        )
         if p < SURE:
             told, sure = place, float(p)
     widest = max(mean * count * (SURE ** (-1 / count) - 1) for mean, count in _tails(ahead[told:]))
@@ -137,8 +153,9 @@ def _apart(ahead: Float[np.ndarray, " n"]) -> tuple[int, float, float]:
 def _tails(ahead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
     """Return the mean normalised spacing of the first so many values, and how many these are.
 
-    Where the tail is exponential, spacing i, times i, is exponential with one mean. That mean is known from so many
-    alone, so the next value ahead of them follows a Pareto law in place of the exponential one.
+    Where the tail is exponential, spacing i, times i, is exponential with one mean. That mean is
+    known from so many alone, so the next value ahead of them follows a Pareto law in place of the
+    exponential one.
     """
     found = []
     for tail in TAILS:
@@ -151,15 +168,23 @@ def _tails(ahead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
 # Distances
 
 
-def _pairs(rows: Float[np.ndarray, "n k"], units: Units) -> tuple[Places, Places, Float[np.ndarray, " p"]]:
-    """Return the pairs of names with two clips or more each, the nearest first: both places, and the distance."""
+def _pairs(
+    rows: Float[np.ndarray, "n k"], units: Units
+) -> tuple[Places, Places, Float[np.ndarray, " p"]]:
+    """Return the pairs of names with two clips or more each, the nearest first: both places, and
+    the distance.
+    """
     space = rows @ _whitening(rows, units.subjects)
     means, counts = _means(space, units.subjects), units.counts
     several = np.flatnonzero(counts > 1)
     one, other = np.triu_indices(len(several), 1)
     a, b = several[one], several[other]
     squares = np.square(means).sum(axis=1)
-    far = (squares[a] + squares[b] - 2 * (means @ means.T)[a, b]) / (1 / counts[a] + 1 / counts[b]) / space.shape[1]
+    far = (
+        (squares[a] + squares[b] - 2 * (means @ means.T)[a, b])
+        / (1 / counts[a] + 1 / counts[b])
+        / space.shape[1]
+    )
     order = np.argsort(far, kind="stable")
     return a[order], b[order], np.maximum(far[order], NOTHING)
 
@@ -179,13 +204,17 @@ def _own(rows: Float[np.ndarray, "n k"], units: Units) -> Float[np.ndarray, " s"
     return np.array(found)
 
 
-def _means(rows: Float[np.ndarray, "n k"], subjects: Int[np.ndarray, " n"]) -> Float[np.ndarray, "s k"]:
+def _means(
+    rows: Float[np.ndarray, "n k"], subjects: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "s k"]:
     sums = np.zeros((int(subjects.max()) + 1, rows.shape[1]))
     np.add.at(sums, subjects, rows)
     return sums / np.bincount(subjects)[:, None]
 
 
-def _whitening(rows: Float[np.ndarray, "n k"], subjects: Int[np.ndarray, " n"]) -> Float[np.ndarray, "k k"]:
+def _whitening(
+    rows: Float[np.ndarray, "n k"], subjects: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "k k"]:
     """Return the matrix that makes the variation within subjects the same in all directions."""
     apart = rows - _means(rows, subjects)[subjects]
     within = apart.T @ apart / max(1, len(rows) - len(set(subjects.tolist())))
@@ -197,14 +226,18 @@ def _components(units: Units) -> Float[np.ndarray, "n k"]:
     """Return the units in the directions in which they vary most."""
     whole = units.thumbs.astype(np.float64) - units.thumbs.mean(axis=0, dtype=np.float64)
     values, vectors = np.linalg.eigh(whole.T @ whole)
-    return whole @ vectors[:, ::-1][:, : max(1, min(KEPT, int((values > 1e-9 * values.max()).sum())))]
+    return (
+        whole @ vectors[:, ::-1][:, : max(1, min(KEPT, int((values > 1e-9 * values.max()).sum())))]
+    )
 
 
 # What is compared
 
 
 def _units(parts: Sequence[Faces]) -> Units:
-    """Real images of known people, once each, as means of clips; photographs that are nearly equal count once."""
+    """Real images of known people, once each, as means of clips; photographs that are nearly equal
+    count once.
+    """
     table = pd.concat([_known(faces) for faces in parts], ignore_index=True).drop_duplicates("key")
     table = table.sort_values("key", ignore_index=True)
     small = np.array(table["thumb"].tolist(), dtype=np.float32).reshape(len(table), SMALL * SMALL)
@@ -218,7 +251,8 @@ def _units(parts: Sequence[Faces]) -> Units:
 
 
 def _owners(table: pd.DataFrame, small: Float[np.ndarray, "n d"]) -> np.ndarray:
-    """Return what each image is part of: its clip, or where it has none the first of those that are nearly it.
+    """Return what each image is part of: its clip, or where it has none the first of those that are
+    nearly it.
 
     Photographs that are nearly equal are frames of an unmarked clip, perhaps.
     """

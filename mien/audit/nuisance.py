@@ -1,7 +1,8 @@
 """Nuisance leakage: how well a label can be told from what is no expression.
 
-A set whose fear is dark and whose happiness is bright can be classified without a look at the faces, and a generator
-learns that with the rest. Some of it is the expression's own: an open mouth is dark.
+A set whose fear is dark and whose happiness is bright can be classified without a look at the
+faces, and a generator learns that with the rest. Some of it is the expression's own: an open mouth
+is dark.
 """
 
 from collections.abc import Mapping
@@ -30,13 +31,15 @@ WIDTH = 48  # pixels at which sharpness is comparable between sets
 
 
 def nuisance(faces: Faces) -> tuple[Record, ...]:
-    """Return how well brightness, contrast, sharpness and border pixels, each alone and all together, tell the label.
+    """Return how well brightness, contrast, sharpness and border pixels, each alone and all
+    together, tell the label.
 
-    Records for each: `nuisance.NAME`, the mean recall over classes (UAR) of a logistic regression with balanced
-    classes on people that it was not fitted to (five folds by subject, by clip where subjects are not all known; a
-    photograph that belongs to no clip is a clip of its own), with its 95 % interval over them, and the recall of each
-    class as its part; and `nuisance.NAME_chance`, what the same answers score when labels are dealt out anew over the
-    clips of each fold: the mean of 1,000 permutations, between their 2.5th and 97.5th percentile. n counts clips (or
+    Records for each: `nuisance.NAME`, the mean recall over classes (UAR) of a logistic regression
+    with balanced classes on people that it was not fitted to (five folds by subject, by clip where
+    subjects are not all known; a photograph that belongs to no clip is a clip of its own), with its
+    95 % interval over them, and the recall of each class as its part; and `nuisance.NAME_chance`,
+    what the same answers score when labels are dealt out anew over the clips of each fold: the mean
+    of 1,000 permutations, between their 2.5th and 97.5th percentile. n counts clips (or
     photographs), of which the mean over frames is taken; of more than 3,000 so many are drawn.
 
     Raises DataError unless there are two classes, and two subjects (or clips) to divide.
@@ -48,8 +51,10 @@ def nuisance(faces: Faces) -> tuple[Record, ...]:
     folds = min(FOLDS, groups.nunique())
     if len(classes) < 2 or folds < 2:
         raise DataError(
-            "what tells labels apart can be measured with two classes and two subjects (or clips) or more; given: "
-            f"{many(len(classes), 'class')}, {many(groups.nunique(), 'subject' if known else 'clip')}"
+            "what tells labels apart can be measured with two classes and two subjects (or clips) "
+            "or more; given: "
+            f"{many(len(classes), 'class')}, "
+            f"{many(groups.nunique(), 'subject' if known else 'clip')}"
         )
     true = np.searchsorted(classes, table["emotion"].to_numpy(dtype=str))
     parts = _parts(groups.to_numpy(dtype=str), folds)
@@ -66,24 +71,34 @@ def nuisance(faces: Faces) -> tuple[Record, ...]:
             n = len(table) if place is None else int((true == place).sum())
             records.append(Record(f"nuisance.{name}", around.value, n, unit, low, high, part=part))
         chance = _chance(true, found, parts, len(classes), name)
-        records.append(Record(f"nuisance.{name}_chance", chance.value, len(table), unit, chance.low, chance.high))
+        records.append(
+            Record(
+                f"nuisance.{name}_chance", chance.value, len(table), unit, chance.low, chance.high
+            )
+        )
     return tuple(records)
 
 
 def measures(images: UInt8[np.ndarray, "n c h w"]) -> dict[str, Float[np.ndarray, "n _"]]:
-    """Return what shows no expression of each image, as columns: brightness, contrast, sharpness, border.
+    """Return what shows no expression of each image, as columns: brightness, contrast, sharpness,
+    border.
 
-    Brightness and contrast are mean and standard deviation of the grey values; sharpness is the logarithm of the mean
-    square of the Laplacian; the border is the means of sixteen pieces of the outer twelfth.
+    Brightness and contrast are mean and standard deviation of the grey values; sharpness is the
+    logarithm of the mean square of the Laplacian; the border is the means of sixteen pieces of the
+    outer twelfth.
     """
     grey = np.asarray(images, dtype=np.float32).mean(axis=1) / 255
     _, h, w = grey.shape
     inner = grey[:, 1:-1, 1:-1]
-    edges = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
+    edges = (
+        grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
+    )
     down, across = max(1, round(h * RIM)), max(1, round(w * RIM))
     strips = (grey[:, :down].mean(axis=1), grey[:, -down:].mean(axis=1))
     strips += (grey[:, :, :across].mean(axis=2), grey[:, :, -across:].mean(axis=2))
-    pieces = [part.mean(axis=1) for strip in strips for part in np.array_split(strip, PIECES, axis=1)]
+    pieces = [
+        part.mean(axis=1) for strip in strips for part in np.array_split(strip, PIECES, axis=1)
+    ]
     return {
         "brightness": grey.mean(axis=(1, 2))[:, None],
         "contrast": grey.std(axis=(1, 2))[:, None],
@@ -93,7 +108,9 @@ def measures(images: UInt8[np.ndarray, "n c h w"]) -> dict[str, Float[np.ndarray
 
 
 def _units(faces: Faces) -> tuple[pd.DataFrame, Mapping[str, Float[np.ndarray, "n _"]]]:
-    """Return one row a clip (and emotion) or photograph, in the order of names, with the mean of its frames."""
+    """Return one row a clip (and emotion) or photograph, in the order of names, with the mean of
+    its frames.
+    """
     index = faces.index[["key", "subject", "clip", "emotion"]].reset_index(drop=True)
     index["clip"] = index["clip"].where(index["clip"] != "", index["key"])
     names = index["clip"] + "\x1f" + index["emotion"]
@@ -108,7 +125,12 @@ def _units(faces: Faces) -> tuple[pd.DataFrame, Mapping[str, Float[np.ndarray, "
         sums = np.zeros((len(every), columns.shape[1]))
         np.add.at(sums, place, columns)
         values[name] = sums / counts
-    table = index.iloc[rows].assign(place=place).drop_duplicates("place").sort_values("place", ignore_index=True)
+    table = (
+        index.iloc[rows]
+        .assign(place=place)
+        .drop_duplicates("place")
+        .sort_values("place", ignore_index=True)
+    )
     return table, values
 
 
@@ -130,7 +152,9 @@ def _out_of_fold(
         if len(set(true[~asked])) < 2:
             found[asked] = true[~asked][0]
             continue
-        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
+        )
         found[asked] = model.fit(columns[~asked], true[~asked]).predict(columns[asked])
     return found
 
@@ -145,7 +169,9 @@ def _counts(
 
 
 def _recall(place: int) -> stats.Measure:
-    """Return what gives the recall of one class for each confusion matrix, nan where it has no sample."""
+    """Return what gives the recall of one class for each confusion matrix, nan where it has no
+    sample.
+    """
 
     def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -155,9 +181,15 @@ def _recall(place: int) -> stats.Measure:
 
 
 def _chance(
-    true: Int[np.ndarray, " n"], found: Int[np.ndarray, " n"], parts: Int[np.ndarray, " n"], classes: int, name: str
+    true: Int[np.ndarray, " n"],
+    found: Int[np.ndarray, " n"],
+    parts: Int[np.ndarray, " n"],
+    classes: int,
+    name: str,
 ) -> stats.Interval:
-    """Return the score of the same answers under permuted labels: mean, 2.5th and 97.5th percentile."""
+    """Return the score of the same answers under permuted labels: mean, 2.5th and 97.5th
+    percentile.
+    """
     dealer = rng("dealt", name, len(true))
     of_part = [np.flatnonzero(parts == part) for part in np.unique(parts)]
     scores = np.zeros(DEALT)

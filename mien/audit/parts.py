@@ -1,8 +1,9 @@
-"""The four parts of an audit, each a run of its own: what they measure is kept, whatever the limits are.
+"""The four parts of an audit, each a run of its own: what they measure is kept, whatever the limits
+are.
 
-The verdict reads the runs of the parts and judges, so other thresholds measure nothing anew, and an audit that was
-stopped goes on with the part at hand. An engine does the parts side by side, each on one core, so that no number
-depends on how many there are.
+The verdict reads the runs of the parts and judges, so other thresholds measure nothing anew, and an
+audit that was stopped goes on with the part at hand. An engine does the parts side by side, each on
+one core, so that no number depends on how many there are.
 """
 
 import json
@@ -34,9 +35,13 @@ from mien.store import Run, Store
 
 PartName = Literal["fidelity", "memorisation", "labels", "leakage"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
-OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")  # parts that measure nothing without held-out people
+OF_HELD_OUT: tuple[PartName, ...] = (
+    "memorisation",
+    "leakage",
+)  # parts that measure nothing without held-out people
 ALONE = (
-    "nobody was held out, so nothing says what held-out people would show; name real images of people that the "
+    "nobody was held out, so nothing says what held-out people would show; name real images of "
+    "people that the "
     "generator never saw with --test"
 )
 
@@ -44,9 +49,11 @@ Result = TypeVar("Result")
 
 
 class PartSpec(Spec):
-    """One part of an audit; `spaces`, `filter` and `weights` are those of the audit where it compares features.
+    """One part of an audit; `spaces`, `filter` and `weights` are those of the audit where it
+    compares features.
 
-    Leakage is that of the real sides, whatever is synthetic. An empty `test` says that nobody was held out.
+    Leakage is that of the real sides, whatever is synthetic. An empty `test` says that nobody was
+    held out.
     """
 
     stage: ClassVar[str] = "measures"
@@ -61,7 +68,8 @@ class PartSpec(Spec):
 
 @dataclass
 class Measured:
-    """What a part found: its numbers, notes on what could not be measured, what holds of each image, and a picture.
+    """What a part found: its numbers, notes on what could not be measured, what holds of each
+    image, and a picture.
 
     `rows` has one row a synthetic image: its key, and the part's own columns.
     """
@@ -74,7 +82,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Given:
-    """What parts look at: faces of three sides, their features by space, and in pixels what finds their matches."""
+    """What parts look at: faces of three sides, their features by space, and in pixels what finds
+    their matches.
+    """
 
     train: Faces
     test: Faces
@@ -84,12 +94,16 @@ class Given:
 
 
 def nobody(train: Faces) -> Faces:
-    """Return the people held out where there are none: no image, in the form of the training images."""
+    """Return the people held out where there are none: no image, in the form of the training
+    images.
+    """
     return train.select(np.zeros(0, dtype=np.int64))
 
 
 def measure(part: PartName, given: Given) -> Measured:
-    """Return what a part finds in generated faces; what the data do not allow to be measured leaves a note."""
+    """Return what a part finds in generated faces; what the data do not allow to be measured leaves
+    a note.
+    """
     say(f"audit: {part}")
     found = Measured()
     if part in OF_HELD_OUT and not len(given.test):
@@ -107,8 +121,12 @@ def _fidelity(found: Measured, given: Given) -> None:
 
 def _memorisation(found: Measured, given: Given) -> None:
     train, test, made = given.train, given.test, given.made
-    others = {name: sides for name, sides in given.spaces.items() if name != "pixels"}  # pixels are always looked at
-    copies = _tried(found, "memorisation", lambda: memorisation.measure(train, test, made, others, given.find))
+    others = {
+        name: sides for name, sides in given.spaces.items() if name != "pixels"
+    }  # pixels are always looked at
+    copies = _tried(
+        found, "memorisation", lambda: memorisation.measure(train, test, made, others, given.find)
+    )
     if copies is not None:
         found.records += copies.records
         found.notes += copies.notes
@@ -124,7 +142,9 @@ def _labels(found: Measured, given: Given) -> None:
     shown = _tried(found, "labels", lambda: labels.labels(made, train, given.test))
     if shown is not None:
         found.records += [*shown.records, *_kept(shown)]
-        found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in shown.findings]
+        found.notes += [
+            f"{one.kind} {one.where}".strip() + f": {one.what}" for one in shown.findings
+        ]
         found.rows = shown.rows.drop(columns="emotion")
     for suffix, faces in (("", made), ("_train", train)):
         tells = _tried(found, "nuisance", lambda faces=faces: nuisance.nuisance(faces)) or ()
@@ -132,7 +152,9 @@ def _labels(found: Measured, given: Given) -> None:
 
 
 def _kept(shown: Labels) -> list[Record]:
-    """Return agreement from chance (0) to what the judges reach on real people (1), and that less chance."""
+    """Return agreement from chance (0) to what the judges reach on real people (1), and that less
+    chance.
+    """
     whole = {one.metric: one for one in shown.records if not one.part}
     agreed, most = whole.get("labels.agreement"), whole.get("labels.ceiling")
     if agreed is None or most is None:
@@ -146,7 +168,9 @@ def _kept(shown: Labels) -> list[Record]:
 
 
 def _moved(one: Record, name: str, zero: float, unit: float) -> Record:
-    """Return a record under another name on a scale of which `zero` is 0 and `unit` the length of 1."""
+    """Return a record under another name on a scale of which `zero` is 0 and `unit` the length of
+    1.
+    """
     low, high = (None if bound is None else (bound - zero) / unit for bound in (one.low, one.high))
     return Record(name, (one.value - zero) / unit, one.n, one.unit, low, high)
 
@@ -158,29 +182,41 @@ def _leakage(found: Measured, given: Given) -> None:
 
 
 def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measured:
-    """Return the leakage of the real sides, with how much the generator saw of `test`, and of what `train` lacks.
+    """Return the leakage of the real sides, with how much the generator saw of `test`, and of what
+    `train` lacks.
 
-    The real sides alone decide the rest, which is measured once for all databases that are audited against them.
+    The real sides alone decide the rest, which is measured once for all databases that are audited
+    against them.
     """
     found = replace(leaks, records=[*leaks.records], notes=[*leaks.notes])
     if not len(test):
         return found
     if (made.index["source"] == UNKNOWN).any():
-        found.notes.append("what the generator saw: it is not known which generator made these images")
+        found.notes.append(
+            "what the generator saw: it is not known which generator made these images"
+        )
         return found
     seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
-        found.records.append(Record("leakage.generator_saw", share, len(test), unit="share of test images"))
-    other = _tried(found, "whether --train is what the generator saw", lambda: splits.beyond(made, train))
+        found.records.append(
+            Record("leakage.generator_saw", share, len(test), unit="share of test images")
+        )
+    other = _tried(
+        found, "whether --train is what the generator saw", lambda: splits.beyond(made, train)
+    )
     if other is not None:
         total = len(made.seen) if made.seen is not None else 0
         unit = "share of the images that the generator saw"
-        found.records.append(Record("leakage.other_training", len(other) / max(1, total), total, unit=unit))
+        found.records.append(
+            Record("leakage.other_training", len(other) / max(1, total), total, unit=unit)
+        )
         if len(other):
             found.notes.append(
-                f"--train is not what the generator was trained on: it lacks {len(other):,} of {many(total, 'image')} "
-                "that the generator saw, so copies of these cannot be found. Name the set that it was trained on"
+                f"--train is not what the generator was trained on: it lacks {len(other):,} of "
+                f"{many(total, 'image')} "
+                "that the generator saw, so copies of these cannot be found. Name the set that it "
+                "was trained on"
             )
     return found
 
@@ -206,7 +242,12 @@ def _tried(found: Measured, what: str, work: Callable[[], Result]) -> Result | N
 
 
 def plan(
-    synthetic: str, train: str, test: str, spaces: tuple[SpaceName, ...], filter: Filter, weights: Mapping[str, str]
+    synthetic: str,
+    train: str,
+    test: str,
+    spaces: tuple[SpaceName, ...],
+    filter: Filter,
+    weights: Mapping[str, str],
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces."""
     real, made = {"train": train, "test": test}, {"synthetic": synthetic}
@@ -217,11 +258,15 @@ def plan(
         "labels": made,
         "leakage": {},
     }
-    return {part: PartSpec.model_validate({"part": part, **real, **more}) for part, more in needs.items()}
+    return {
+        part: PartSpec.model_validate({"part": part, **real, **more})
+        for part, more in needs.items()
+    }
 
 
 def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
-    """Return what makes the parts that the store lacks: themselves, and the judge, features and matches that they need.
+    """Return what makes the parts that the store lacks: themselves, and the judge, features and
+    matches that they need.
 
     What takes longest, and what others wait for, comes first.
     """
@@ -236,18 +281,34 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
             judge = JudgeSpec(faces=spec.train).name
             after = (judge,)
             judging = [Job(judge, "the judge", teach, {"faces": spec.train, "device": device})]
-        for side, faces in (("synthetic", spec.synthetic), ("training", spec.train), ("held-out", spec.test)):
+        for side, faces in (
+            ("synthetic", spec.synthetic),
+            ("training", spec.train),
+            ("held-out", spec.test),
+        ):
             if not faces:
                 continue
             given = FeaturesSpec(
-                faces=faces, space=name, train=spec.train, filter=spec.filter, weights=spec.weights.get(name, "")
+                faces=faces,
+                space=name,
+                train=spec.train,
+                filter=spec.filter,
+                weights=spec.weights.get(name, ""),
             )
             told = {"spec": given.model_dump(mode="json"), "device": device}
-            looking.append(Job(given.name, f"features of the {side} images ({name})", extract, told, after))
+            looking.append(
+                Job(given.name, f"features of the {side} images ({name})", extract, told, after)
+            )
     seen, matched = tuple(job.run for job in looking), tuple(job.run for job in within)
     needed: dict[PartName, tuple[str, ...]] = {"fidelity": seen, "memorisation": (*seen, *matched)}
     told = {
-        part: Job(one.name, part, make, {"spec": one.model_dump(mode="json"), "device": device}, needed.get(part, ()))
+        part: Job(
+            one.name,
+            part,
+            make,
+            {"spec": one.model_dump(mode="json"), "device": device},
+            needed.get(part, ()),
+        )
         for part, one in plan.items()
     }
     last = (told[part] for part in ("memorisation", "labels", "fidelity"))
@@ -286,7 +347,9 @@ def extract(store: Store, spec: dict[str, Any], device: str) -> str:
 
 
 def match(store: Store, spec: dict[str, Any]) -> str:
-    """Make a block of matches; return what to say of it, also where the data allow none, which the part then tells."""
+    """Make a block of matches; return what to say of it, also where the data allow none, which the
+    part then tells.
+    """
     with threadpool_limits(1):
         try:
             return str(matches.run(MatchesSpec.model_validate(spec), store).summary["holds"])
@@ -300,7 +363,9 @@ def make(store: Store, spec: dict[str, Any], device: str) -> str:
 
 
 def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
-    """Return the run of a part: records.parquet, rows.parquet, notes.json, and picture.png where it has one."""
+    """Return the run of a part: records.parquet, rows.parquet, notes.json, and picture.png where it
+    has one.
+    """
     train, made = store.run(spec.train), store.run(spec.synthetic or spec.train)
     test = store.run(spec.test) if spec.test else None
 
@@ -310,9 +375,13 @@ def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
         real, drawn = Faces.load(train.path), Faces.load(made.path)
         held = nobody(real) if test is None else Faces.load(test.path)
         drawn = drawn if spec.synthetic else nobody(drawn)
-        find = partial(matches.kept, train, test or train, made, store)  # it is not asked for where nobody is held out
+        find = partial(
+            matches.kept, train, test or train, made, store
+        )  # it is not asked for where nobody is held out
         found = measure(spec.part, Given(real, held, drawn, spaces, find))
-        pd.DataFrame([asdict(one) for one in found.records]).to_parquet(out / "records.parquet", index=False)
+        pd.DataFrame([asdict(one) for one in found.records]).to_parquet(
+            out / "records.parquet", index=False
+        )
         found.rows.to_parquet(out / "rows.parquet", index=False)
         told = {"notes": found.notes, "spaces": dict(about)}
         (out / "notes.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

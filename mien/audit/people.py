@@ -1,7 +1,8 @@
-"""Held-out people as the yardstick: what is usual among faces that no generator has seen, and how sure that is.
+"""Held-out people as the yardstick: what is usual among faces that no generator has seen, and how
+sure that is.
 
-Each person weighs the same, however many images there are of them, and intervals are over draws of people: frames of
-one face say little more than the first.
+Each person weighs the same, however many images there are of them, and intervals are over draws of
+people: frames of one face say little more than the first.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from jaxtyping import Bool, Float, Int
 from mien.stats import DRAWS, Interval, around, draws
 
 ALARM = 0.01  # the share of held-out people's images that alarms may be wrong about
-FAR = 0.001  # the chance that a face of one more such person is taken for that of a training subject
+FAR = (
+    0.001  # the chance that a face of one more such person is taken for that of a training subject
+)
 NORMAL = 1.96  # deviations on either side of a 95 % interval
 CELLS = 2**22  # numbers that are held at once
 
@@ -22,7 +25,9 @@ Share = TypeVar("Share", float, np.ndarray)
 
 @dataclass(frozen=True)
 class Level:
-    """A number measured on held-out people, and what it is in each draw of them (nothing for a single person)."""
+    """A number measured on held-out people, and what it is in each draw of them (nothing for a
+    single person).
+    """
 
     value: float
     drawn: Float[np.ndarray, " draws"] | None
@@ -35,7 +40,9 @@ class Level:
 
 @dataclass(frozen=True)
 class People:
-    """Who is seen in each of n images: `codes` from 0, and how many people; draws differ from side to side."""
+    """Who is seen in each of n images: `codes` from 0, and how many people; draws differ from side
+    to side.
+    """
 
     codes: Int[np.ndarray, " n"]
     count: int
@@ -60,13 +67,23 @@ class People:
         """Return the mean over people of the mean over their images."""
         each = np.bincount(self.codes, self.weights * values, self.count)
         drawn = self.draws()
-        # Rounded, so that a share of all is 1 in every draw, and no gap is due to the order of sums.
-        return Level(float(each.mean().round(12)), None if drawn is None else (drawn @ each / self.count).round(12))
+        # Rounded, so that a share of all is 1 in every draw, and no gap is due to the order of
+        # sums.
+        return Level(
+            float(each.mean().round(12)),
+            None if drawn is None else (drawn @ each / self.count).round(12),
+        )
 
     def quantile(self, values: Float[np.ndarray, " n"], share: float) -> Level:
-        """Return the least value that more than `share` of the images, each person weighing the same, do not exceed."""
+        """Return the least value that more than `share` of the images, each person weighing the
+        same, do not exceed.
+        """
         order = np.argsort(values, kind="stable")
-        ranked, weights, codes = values[order], self.weights[order].astype(np.float32), self.codes[order]
+        ranked, weights, codes = (
+            values[order],
+            self.weights[order].astype(np.float32),
+            self.codes[order],
+        )
 
         def at(times: np.ndarray) -> Float[np.ndarray, " some"]:
             heaped = np.cumsum(times[:, codes] * weights, axis=1)
@@ -77,30 +94,40 @@ class People:
         if drawn is None:
             return Level(whole, None)
         rows = max(1, CELLS // len(values))
-        return Level(whole, np.concatenate([at(drawn[first : first + rows]) for first in range(0, DRAWS, rows)]))
+        return Level(
+            whole,
+            np.concatenate([at(drawn[first : first + rows]) for first in range(0, DRAWS, rows)]),
+        )
 
     def chance(self, share: Share) -> Share:
-        """Return the most that is expected below `quantile(..., share)` of images of people who are like these.
+        """Return the most that is expected below `quantile(..., share)` of images of people who are
+        like these.
 
-        It is more than `share`, since one more person may resemble a training subject more than all of these few: were
-        that person one of them, at most `share` of the weight of the others, and all of the person's own, would lie
-        below.
+        It is more than `share`, since one more person may resemble a training subject more than all
+        of these few: were that person one of them, at most `share` of the weight of the others, and
+        all of the person's own, would lie below.
         """
         return (share * self.count + 1) / (self.count + 1)
 
     def expected(self, usual: Level) -> Level:
-        """Return the most that is expected of a share which these people have: `chance` of it, in each draw as well.
+        """Return the most that is expected of a share which these people have: `chance` of it, in
+        each draw as well.
 
-        Few people who all share nothing say little of the next one, and drawing them anew again and again says no more.
+        Few people who all share nothing say little of the next one, and drawing them anew again and
+        again says no more.
         """
-        return Level(self.chance(usual.value), None if usual.drawn is None else self.chance(usual.drawn))
+        return Level(
+            self.chance(usual.value), None if usual.drawn is None else self.chance(usual.drawn)
+        )
 
     def far_below(self, ratios: Float[np.ndarray, " n"]) -> float:
-        """Return a ratio of nearest to next distance that one more person like these lies below by a chance of 0.001.
+        """Return a ratio of nearest to next distance that one more person like these lies below by
+        a chance of 0.001.
 
-        Where faces are strewn evenly, -log of such a ratio is exponential, with the inverse of their dimension as mean
-        (Facco et al. 2017, arXiv:1803.06992). The mean is measured on `count` people, so a further one lies beyond x
-        means with the probability (1 + x / count) ** -count: the fewer people there are, the farther the bound lies.
+        Where faces are strewn evenly, -log of such a ratio is exponential, with the inverse of
+        their dimension as mean (Facco et al. 2017, arXiv:1803.06992). The mean is measured on
+        `count` people, so a further one lies beyond x means with the probability (1 + x / count) **
+        -count: the fewer people there are, the farther the bound lies.
         """
         reach = self.count * (FAR ** (-1 / self.count) - 1)
         return float(np.exp(-reach * self.mean(-np.log(np.maximum(ratios, 1e-6))).value))
@@ -108,7 +135,9 @@ class People:
 
 @dataclass(frozen=True)
 class Made:
-    """Generated images in groups: those nearest to one training subject, who may well show one person, go together."""
+    """Generated images in groups: those nearest to one training subject, who may well show one
+    person, go together.
+    """
 
     groups: People
 
@@ -118,9 +147,13 @@ class Made:
         return cls(People.of(subjects, "made"))
 
     def below(
-        self, values: Float[np.ndarray, " n"], level: Level, of: Bool[np.ndarray, " n"] | None = None
+        self,
+        values: Float[np.ndarray, " n"],
+        level: Level,
+        of: Bool[np.ndarray, " n"] | None = None,
     ) -> Interval:
-        """Return the share of `values`, or of those that `of` names, below a level; its interval is over draws of both.
+        """Return the share of `values`, or of those that `of` names, below a level; its interval is
+        over draws of both.
 
         Held-out people are drawn for the level, and groups of images for the share.
         """
@@ -145,18 +178,24 @@ class Made:
         value, times = float(values.mean()), self.groups.draws()
         if times is None:
             return Level(value, None)
-        hits, sizes = (np.bincount(self.groups.codes, weights, self.groups.count) for weights in (values, None))
+        hits, sizes = (
+            np.bincount(self.groups.codes, weights, self.groups.count) for weights in (values, None)
+        )
         return Level(value, times @ hits / (times @ sizes))
 
     def gap(self, values: Bool[np.ndarray, " n"], level: Level) -> Interval:
-        """Return how far the share of `values` that hold lies above the share among held-out people."""
+        """Return how far the share of `values` that hold lies above the share among held-out
+        people.
+        """
         own = self.share(values)
         drawn = None if own.drawn is None or level.drawn is None else own.drawn - level.drawn
         return around(own.value - level.value, drawn)
 
 
 def rare(values: Bool[np.ndarray, " n"]) -> Interval:
-    """Return the share of `values` that hold, with Wilson's 95 % interval, which is sound for a few of many."""
+    """Return the share of `values` that hold, with Wilson's 95 % interval, which is sound for a few
+    of many.
+    """
     n, share = len(values), float(values.mean())
     middle = (share + NORMAL**2 / (2 * n)) / (1 + NORMAL**2 / n)
     half = NORMAL / (1 + NORMAL**2 / n) * (share * (1 - share) / n + (NORMAL / (2 * n)) ** 2) ** 0.5

@@ -1,7 +1,9 @@
-"""The nearest training image of each image: in pixels, also mirrored and moved, and in any space of features.
+"""The nearest training image of each image: in pixels, also mirrored and moved, and in any space of
+features.
 
-Beside the nearest of all stands the nearest outside its clip, and outside its subject. The neighbours of a video frame
-are the frames beside it, so the second nearest image says nothing: a blend of two frames of one clip would look new.
+Beside the nearest of all stands the nearest outside its clip, and outside its subject. The
+neighbours of a video frame are the frames beside it, so the second nearest image says nothing: a
+blend of two frames of one clip would look new.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +16,8 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from mien.errors import DataError
 
 SIDE = 48  # pixels a side that images are compared at; larger ones are brought down to it
-BLUR = 1.0  # deviation of the Gaussian that takes noise off before images are compared, in those pixels
+# deviation of the Gaussian that takes noise off before images are compared, in those pixels
+BLUR = 1.0
 REACH = 2  # pixels that an image may have been moved by
 STEPS = (-REACH, 0, REACH)  # moves tried in the coarse pass
 WAVES = 64  # principal components of the coarse pass
@@ -28,9 +31,10 @@ EXACT = 64  # images whose moves are tried at once
 class Owners:
     """Which clip and subject each training image belongs to.
 
-    `order` sorts the images so that a subject's and a clip's stand together; `clip` and `subject` are, in that order,
-    the bounds [first, last + 1] of the run that each image stands in. A photograph without a clip is a clip of its own,
-    and a clip of unknown subject a subject of its own.
+    `order` sorts the images so that a subject's and a clip's stand together; `clip` and `subject`
+    are, in that order, the bounds [first, last + 1] of the run that each image stands in. A
+    photograph without a clip is a clip of its own, and a clip of unknown subject a subject of its
+    own.
     """
 
     order: Int[np.ndarray, " n"]
@@ -46,21 +50,30 @@ class Owners:
 
 
 def clips_of(index: pd.DataFrame) -> np.ndarray:
-    """Return the clip of each row, an object array; a photograph that belongs to none is a clip of its own."""
+    """Return the clip of each row, an object array; a photograph that belongs to none is a clip of
+    its own.
+    """
     return np.where(index["clip"] == "", "\x1f" + index["key"], index["clip"]).astype(object)
 
 
 def subjects_of(index: pd.DataFrame) -> np.ndarray:
-    """Return the subject of each row, an object array; where nobody is known, each clip has a subject of its own."""
-    return np.where(index["subject"] == "", "\x1f" + clips_of(index), index["subject"]).astype(object)
+    """Return the subject of each row, an object array; where nobody is known, each clip has a
+    subject of its own.
+    """
+    return np.where(index["subject"] == "", "\x1f" + clips_of(index), index["subject"]).astype(
+        object
+    )
 
 
 def owners(clips: np.ndarray, subjects: np.ndarray) -> Owners:
-    """Return who owns the images whose clips and subjects are named. Raises DataError unless there are two clips."""
+    """Return who owns the images whose clips and subjects are named. Raises DataError unless there
+    are two clips.
+    """
     clip, subject = (np.unique(names, return_inverse=True)[1] for names in (clips, subjects))
     if len(clip) == 0 or clip.max() == 0:
         raise DataError(
-            "a copy is told by the nearest clip and the next, so the faces trained on must be of two clips or more; "
+            "a copy is told by the nearest clip and the next, so the faces trained on must be of "
+            "two clips or more; "
             f"given: {min(1, len(clip))}. Audit against all that the generator was trained on"
         )
     order = np.lexsort((clip, subject))
@@ -79,10 +92,11 @@ def _runs(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
 class Match:
     """For each image its nearest training image.
 
-    `nearest` is its place in the training set and `distance` how far it is; `outside_clip` and `outside_subject` are
-    the distances to the nearest that belongs to another clip and to another subject, `next_clip` the place of the
-    former; without another subject the distance is infinite. The image must be moved by (`down`, `right`) pixels, after
-    mirroring where `mirrored`, to lie on the training image.
+    `nearest` is its place in the training set and `distance` how far it is; `outside_clip` and
+    `outside_subject` are the distances to the nearest that belongs to another clip and to another
+    subject, `next_clip` the place of the former; without another subject the distance is infinite.
+    The image must be moved by (`down`, `right`) pixels, after mirroring where `mirrored`, to lie on
+    the training image.
     """
 
     nearest: Int[np.ndarray, " n"]
@@ -96,7 +110,9 @@ class Match:
 
     @property
     def ratio_clip(self) -> Float[np.ndarray, " n"]:
-        """The distance over that to another clip: near 0 for a copy, near 1 for what is no nearer than to others."""
+        """The distance over that to another clip: near 0 for a copy, near 1 for what is no nearer
+        than to others.
+        """
         return self.distance / np.maximum(self.outside_clip, 1e-9)
 
     @property
@@ -119,7 +135,9 @@ def match(
     With `own`, the place in `train` of each asked row, the clip that it belongs to is left out.
     """
     middle = train.mean(axis=0)
-    train, asked = (np.ascontiguousarray(part - middle, dtype=np.float32) for part in (train, asked))
+    train, asked = (
+        np.ascontiguousarray(part - middle, dtype=np.float32) for part in (train, asked)
+    )
     places = who.places
     found = [np.zeros((0, 3), dtype=np.int64)]
     for first, block in distances(asked, train[who.order]):
@@ -136,16 +154,25 @@ def match(
     still = np.zeros(len(asked), dtype=np.int64)
     alone = who.subject[nearest, 0] == who.subject[subject, 0]
     return Match(
-        who.order[nearest], far[0], who.order[clip], far[1], np.where(alone, np.inf, far[2]), still > 0, still, still
+        who.order[nearest],
+        far[0],
+        who.order[clip],
+        far[1],
+        np.where(alone, np.inf, far[2]),
+        still > 0,
+        still,
+        still,
     )
 
 
 def distances(
     asked: Float32[np.ndarray, "m d"], train: Float32[np.ndarray, "n d"]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield squared Euclidean distances of rows of `asked` to all of `train`, less the square of each asked row.
+    """Yield squared Euclidean distances of rows of `asked` to all of `train`, less the square of
+    each asked row.
 
-    Some rows come at a time, with the first one's place; a block may be written to, until the next is asked for.
+    Some rows come at a time, with the first one's place; a block may be written to, until the next
+    is asked for.
     """
     squares = np.square(train).sum(axis=1)
     rows = max(ROWS, CELLS // max(1, len(train)))
@@ -158,9 +185,13 @@ def distances(
 
 
 def _squares(
-    asked: Float32[np.ndarray, "m d"], train: Float32[np.ndarray, "n d"], places: Int[np.ndarray, " m"]
+    asked: Float32[np.ndarray, "m d"],
+    train: Float32[np.ndarray, "n d"],
+    places: Int[np.ndarray, " m"],
 ) -> Float[np.ndarray, " m"]:
-    """Return the squared distance of each row to one row of `train`, from differences, so that equal rows are at 0."""
+    """Return the squared distance of each row to one row of `train`, from differences, so that
+    equal rows are at 0.
+    """
     found = np.empty(len(asked))
     rows = max(1, CELLS // max(1, asked.shape[1]))
     for first in range(0, len(asked), rows):
@@ -181,24 +212,34 @@ def _forget(block: Float32[np.ndarray, "m n"], bounds: Int[np.ndarray, "m 2"]) -
 def soften(
     images: UInt8[np.ndarray, "n c h w"], form: tuple[int, int] = (SIDE, SIDE)
 ) -> Float32[np.ndarray, "n side wide"]:
-    """Return images as they are compared: grey, at most `form` pixels high and wide, and blurred, in [0, 1].
+    """Return images as they are compared: grey, at most `form` pixels high and wide, and blurred,
+    in [0, 1].
 
-    Noise of every pixel on its own is taken off so; what makes a face itself is coarser. Raises DataError below 8
-    pixels a side.
+    Noise of every pixel on its own is taken off so; what makes a face itself is coarser. Raises
+    DataError below 8 pixels a side.
     """
     _, _, height, width = images.shape
     if min(height, width) < 8:
-        raise DataError(f"images must have 8 pixels a side or more to be compared when moved; given: {height}x{width}")
+        raise DataError(
+            "images must have 8 pixels a side or more to be compared when moved; given: "
+            f"{height}x{width}"
+        )
     down, across = _blur(height, form[0]), _blur(width, form[1])
     soft = np.empty((len(images), len(down), len(across)), dtype=np.float32)
     for first in range(0, len(images), 1024):
         part = slice(first, first + 1024)
-        soft[part] = down @ (np.asarray(images[part]).mean(axis=1, dtype=np.float32) / np.float32(255)) @ across.T
+        soft[part] = (
+            down
+            @ (np.asarray(images[part]).mean(axis=1, dtype=np.float32) / np.float32(255))
+            @ across.T
+        )
     return soft
 
 
 def _blur(length: int, most: int) -> Float32[np.ndarray, "side length"]:
-    """Return the matrix that brings a line of pixels down to at most `most` and blurs it; its border is repeated."""
+    """Return the matrix that brings a line of pixels down to at most `most` and blurs it; its
+    border is repeated.
+    """
     side = min(length, most)
     spread = BLUR * length / side
     reach = int(4 * spread) + 1
@@ -206,14 +247,19 @@ def _blur(length: int, most: int) -> Float32[np.ndarray, "side length"]:
     middles = (np.arange(side) + 0.5) * length / side - 0.5
     weights = np.exp(-0.5 * np.square((places[None] - middles[:, None]) / spread))
     matrix = np.zeros((side, length))
-    np.add.at(matrix.T, places.clip(0, length - 1), (weights / weights.sum(axis=1, keepdims=True)).T)
+    np.add.at(
+        matrix.T, places.clip(0, length - 1), (weights / weights.sum(axis=1, keepdims=True)).T
+    )
     return matrix.astype(np.float32)
 
 
-def plain(soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0) -> Float32[np.ndarray, "n d"]:
+def plain(
+    soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0
+) -> Float32[np.ndarray, "n d"]:
     """Return the inside of each image, moved by so many pixels, as a row of mean 0 and length 1.
 
-    So brightness and contrast play no part, and half of a squared distance is one less the correlation.
+    So brightness and contrast play no part, and half of a squared distance is one less the
+    correlation.
     """
     _, height, width = soft.shape
     inside = soft[:, REACH - down : height - REACH - down, REACH - right : width - REACH - right]
@@ -224,7 +270,8 @@ def plain(soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 
 
 @dataclass(frozen=True)
 class Coarse:
-    """A few numbers an image that tell which others may be near: principal components of every other pixel.
+    """A few numbers an image that tell which others may be near: principal components of every
+    other pixel.
 
     `middle` [d] and `waves` [d, k] are measured on training images.
     """
@@ -242,9 +289,13 @@ class Coarse:
         return cls(middle, np.ascontiguousarray(vectors[:, ::-1][:, :WAVES], dtype=np.float32))
 
     @staticmethod
-    def _rows(soft: Float32[np.ndarray, "n side wide"], down: int, right: int) -> Float32[np.ndarray, "n d"]:
+    def _rows(
+        soft: Float32[np.ndarray, "n side wide"], down: int, right: int
+    ) -> Float32[np.ndarray, "n d"]:
         _, height, width = soft.shape
-        inside = soft[:, REACH - down : height - REACH - down : 2, REACH - right : width - REACH - right : 2]
+        inside = soft[
+            :, REACH - down : height - REACH - down : 2, REACH - right : width - REACH - right : 2
+        ]
         rows = inside.reshape(len(soft), -1)
         rows = rows - rows.mean(axis=1, keepdims=True)
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
@@ -263,11 +314,13 @@ def match_pixels(
     coarse: Coarse,
     own: Int[np.ndarray, " m"] | None = None,
 ) -> Match:
-    """Return the nearest softened images of `train`, each asked image also mirrored and moved by up to 2 pixels.
+    """Return the nearest softened images of `train`, each asked image also mirrored and moved by up
+    to 2 pixels.
 
-    The distance is that of `plain` rows. A coarse pass over all, in few components and moves of two pixels, gives each
-    image a short list of a dozen: frames of the nearest clip, the nearest clips, and subjects beyond the first. All 50
-    ways to lie on each of these are then tried in full. With `own`, the clip of that place in `train` is left out.
+    The distance is that of `plain` rows. A coarse pass over all, in few components and moves of two
+    pixels, gives each image a short list of a dozen: frames of the nearest clip, the nearest clips,
+    and subjects beyond the first. All 50 ways to lie on each of these are then tried in full. With
+    `own`, the clip of that place in `train` is left out.
     """
     listed = _short_lists(asked, train, who, coarse, own)
     return _try_all(asked, train, who, listed)
@@ -280,7 +333,9 @@ def _short_lists(
     coarse: Coarse,
     own: Int[np.ndarray, " m"] | None,
 ) -> Int[np.ndarray, "m listed"]:
-    """Return for each image places, in the owners' order, of training images that may be nearest; some come twice."""
+    """Return for each image places, in the owners' order, of training images that may be nearest;
+    some come twice.
+    """
     known = coarse(train)[who.order]
     places, width = who.places, FRAMES + CLIPS + SUBJECTS - 1
     found = [np.zeros((0, width), dtype=np.int64)]
@@ -294,7 +349,9 @@ def _short_lists(
 def _coarse_distances(
     asked: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield the least squared distances over mirroring and coarse moves, as `least_distances` does."""
+    """Yield the least squared distances over mirroring and coarse moves, as `least_distances`
+    does.
+    """
 
     def ways(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
         sides = asked[part], asked[part][:, :, ::-1]
@@ -304,17 +361,22 @@ def _coarse_distances(
 
 
 def least_distances(
-    count: int, ways: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]], known: Float32[np.ndarray, "n k"]
+    count: int,
+    ways: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]],
+    known: Float32[np.ndarray, "n k"],
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield the least squared distance of each of `count` images to all of `known`, over the ways to see an image.
+    """Yield the least squared distance of each of `count` images to all of `known`, over the ways
+    to see an image.
 
-    `ways` gives the rows of some images, once for each way. Some images come at a time, with the first one's place; a
-    block may be written to, until the next is asked for.
+    `ways` gives the rows of some images, once for each way. Some images come at a time, with the
+    first one's place; a block may be written to, until the next is asked for.
     """
     rows = max(ROWS, CELLS // max(1, len(known)))
     turned = np.concatenate([known.T, np.ones((1, len(known)), dtype=np.float32)])
     squares = np.square(known).sum(axis=1)
-    held, tried = (np.empty((min(rows, count), wide), dtype=np.float32) for wide in (len(known), TILE))
+    held, tried = (
+        np.empty((min(rows, count), wide), dtype=np.float32) for wide in (len(known), TILE)
+    )
     for first in range(0, count, rows):
         seen = [_doubled(each) for each in ways(slice(first, first + rows))]
         best = held[: len(seen[0])]
@@ -360,7 +422,9 @@ def _try_all(
     listed: Int[np.ndarray, "m listed"],
 ) -> Match:
     """Return the match among each image's short list, all moves tried."""
-    moves = [(down, right) for down in range(-REACH, REACH + 1) for right in range(-REACH, REACH + 1)]
+    moves = [
+        (down, right) for down in range(-REACH, REACH + 1) for right in range(-REACH, REACH + 1)
+    ]
     count = listed.shape[1]
     least = np.empty((len(asked), count))
     way = np.empty((len(asked), count), dtype=np.int64)
@@ -384,10 +448,14 @@ def _best(
     way: Int[np.ndarray, "m listed"],
     moves: list[tuple[int, int]],
 ) -> Match:
-    """Return the match of each row of a short list, whose least distances and ways to get there are known."""
+    """Return the match of each row of a short list, whose least distances and ways to get there are
+    known.
+    """
     rows = np.arange(len(listed))
 
-    def outside(bounds: Int[np.ndarray, "n 2"]) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    def outside(
+        bounds: Int[np.ndarray, "n 2"],
+    ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         far = np.where(bounds[listed, 0] == bounds[nearest, 0][:, None], np.inf, least)
         place = far.argmin(axis=1)
         return listed[rows, place], far[rows, place]

@@ -1,4 +1,6 @@
-"""The two sides that are compared: stored sets, plain folders, or one of either that a table or folders divide."""
+"""The two sides that are compared: stored sets, plain folders, or one of either that a table or
+folders divide.
+"""
 
 import csv
 import hashlib
@@ -30,8 +32,8 @@ WORDS = {"training": "train", "testing": "test", "valid": "val", "validation": "
 class Sides:
     """What is compared: two runs, which may be one; then `table` says which key is on which side.
 
-    `one_dataset` says that names mean the same people on both sides, whatever the datasets are called. `names` are
-    what to call the sides.
+    `one_dataset` says that names mean the same people on both sides, whatever the datasets are
+    called. `names` are what to call the sides.
     """
 
     train: Run
@@ -45,14 +47,20 @@ class Sides:
         """The sha256 of the table, empty where there is none."""
         if self.table is None:
             return ""
-        lines = sorted(f"{key}\t{side}\n" for key, side in zip(self.table["key"], self.table["side"], strict=True))
+        lines = sorted(
+            f"{key}\t{side}\n"
+            for key, side in zip(self.table["key"], self.table["side"], strict=True)
+        )
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def faces(self) -> tuple[Faces, Faces]:
         """Return the training and the test side."""
         train, test = (Faces.load(run.path) for run in (self.train, self.test))
         if self.table is not None:
-            on = {side: set(self.table["key"][self.table["side"] == side]) for side in ("train", "test")}
+            on = {
+                side: set(self.table["key"][self.table["side"] == side])
+                for side in ("train", "test")
+            }
             train = train.select(train.index["key"].isin(on["train"]).to_numpy(dtype=bool))
             test = test.select(test.index["key"].isin(on["test"]).to_numpy(dtype=bool))
         return (_short(train), _short(test)) if self.one_dataset else (train, test)
@@ -74,32 +82,43 @@ def find(
 ) -> Sides:
     """Return the two sides that a user names.
 
-    `train` and `test` are runs, aliases or folders; a folder is read into the store first (`given.read`). Without
-    `test`, `train` is divided by the CSV file `split`, which has a column with keys or file names and one with sides,
-    or else by folders called train and test above its classes. `between` names the two sides that are compared, such
-    as train:val. Patterns are for both sides, or begin with the one that they are for, as in `train:(s[0-9]+)_`. The
-    images of a folder `test` that is `synthetic` count as generated, and show no person.
+    `train` and `test` are runs, aliases or folders; a folder is read into the store first
+    (`given.read`). Without `test`, `train` is divided by the CSV file `split`, which has a column
+    with keys or file names and one with sides, or else by folders called train and test above its
+    classes. `between` names the two sides that are compared, such as train:val. Patterns are for
+    both sides, or begin with the one that they are for, as in `train:(s[0-9]+)_`. The images of a
+    folder `test` that is `synthetic` count as generated, and show no person.
 
-    Raises UsageError if the two sides are not told, DataError for a table that does not fit, StoreError for a name
-    that is neither in the store nor a folder.
+    Raises UsageError if the two sides are not told, DataError for a table that does not fit,
+    StoreError for a name that is neither in the store nor a folder.
     """
     if test is not None and split is not None:
         raise UsageError("--split divides one set, and two were given; leave out TEST or --split")
     if test is None and synthetic:
-        raise UsageError("--synthetic is about the second set, and one was given; name the synthetic one behind it")
+        raise UsageError(
+            "--synthetic is about the second set, and one was given; name the synthetic one "
+            "behind it"
+        )
     first, second = _between(between)
     real: tuple[given.Side, ...] = ("train",) if test is None or synthetic else ("train", "test")
     how = given.reading(real, subject_pattern, clip_pattern, map, size)
-    named: dict[given.Side, str] = {"train": train} if test is None else {"train": train, "test": test}
+    named: dict[given.Side, str] = (
+        {"train": train} if test is None else {"train": train, "test": test}
+    )
     found = given.look(named, how, store)
     folders = [one for one in found if one.folder is not None]
     if synthetic and found[1].folder is None:
-        raise UsageError(f"--synthetic says what a folder holds, and {test} is in the store already; leave it out")
+        raise UsageError(
+            f"--synthetic says what a folder holds, and {test} is in the store already; leave it "
+            "out"
+        )
     runs = given.read(found, how, store, "test" if synthetic else "")
     labels = tuple(one.label for one in found)
     if test is not None:
         other = given.synthetic(runs["test"], store) if synthetic else runs["test"]
-        return Sides(runs["train"], other, None, one_dataset or bool(folders), (labels[0], labels[1]))
+        return Sides(
+            runs["train"], other, None, one_dataset or bool(folders), (labels[0], labels[1])
+        )
     keys = list(Faces.load(runs["train"].path).index["key"])
     table = _read(split, keys) if split is not None else _by_folder(keys, train)
     divided = _two(table, first, second, len(keys))
@@ -108,8 +127,8 @@ def find(
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the column names, in lower case, and the rows of a CSV file, separated by commas or, as some programs
-    write it, by semicolons; empty rows are left out.
+    """Return the column names, in lower case, and the rows of a CSV file, separated by commas or,
+    as some programs write it, by semicolons; empty rows are left out.
 
     Raises DataError if it cannot be read, or has no row.
     """
@@ -120,11 +139,14 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         lines = [[bare(cell).strip() for cell in line] for line in rows]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} must be a table in CSV and UTF-8 that can be read, and is not: {error}") from None
+        raise DataError(
+            f"{path} must be a table in CSV and UTF-8 that can be read, and is not: {error}"
+        ) from None
     lines = [line for line in lines if any(line)]
     if len(lines) < 2:
         raise DataError(
-            f"{path} must have a line of column names and a row an image, and has {many(len(lines), 'line')}"
+            f"{path} must have a line of column names and a row an image, and has "
+            f"{many(len(lines), 'line')}"
         )
     head = [cell.lower() for cell in lines[0]]
     return head, [line + [""] * (len(head) - len(line)) for line in lines[1:]]
@@ -143,7 +165,9 @@ def _between(text: str) -> tuple[str, str]:
 def _short(faces: Faces) -> Faces:
     """Return the faces with subjects and clips without the name of their dataset."""
     plain = {
-        column: pd.Series([name.partition(":")[2] or name for name in faces.index[column]], dtype="str")
+        column: pd.Series(
+            [name.partition(":")[2] or name for name in faces.index[column]], dtype="str"
+        )
         for column in ("subject", "clip")
     }
     return replace(faces, index=faces.index.assign(**plain))
@@ -153,20 +177,30 @@ def _short(faces: Faces) -> Faces:
 
 
 def _read(path: Path, keys: list[str]) -> pd.DataFrame:
-    """Return key and side of each row of a CSV file; a file name stands for the one key that it ends."""
+    """Return key and side of each row of a CSV file; a file name stands for the one key that it
+    ends.
+    """
     head, lines = read_table(path)
     name, side = (_column(head, wanted, path) for wanted in (NAME_COLUMNS, SIDE_COLUMNS))
-    blank = [number for number, line in enumerate(lines, start=2) if not (line[name] and line[side])]
+    blank = [
+        number for number, line in enumerate(lines, start=2) if not (line[name] and line[side])
+    ]
     if blank:
-        raise DataError(f"{path}: each row must have a name and a side, and row {blank[0]} lacks one; mend it")
+        raise DataError(
+            f"{path}: each row must have a name and a side, and row {blank[0]} lacks one; mend it"
+        )
     found, lost = _matched([line[name] for line in lines], keys)
     if lost:
         raise DataError(
-            f"{path} must name images of the set, each by what only its key ends in, and {len(lost)} of {len(lines)} "
-            f"names fit no key or several, such as {some(lost, 3)}; keys there are like {some(keys, 2)}. Give keys, or "
+            f"{path} must name images of the set, each by what only its key ends in, and "
+            f"{len(lost)} of {len(lines)} "
+            f"names fit no key or several, such as {some(lost, 3)}; keys there are like "
+            f"{some(keys, 2)}. Give keys, or "
             "paths below the folder"
         )
-    return pd.DataFrame({"key": found, "side": [_side(line[side]) for line in lines]}, dtype="str").drop_duplicates()
+    return pd.DataFrame(
+        {"key": found, "side": [_side(line[side]) for line in lines]}, dtype="str"
+    ).drop_duplicates()
 
 
 def _column(head: list[str], wanted: tuple[str, ...], path: Path) -> int:
@@ -174,11 +208,15 @@ def _column(head: list[str], wanted: tuple[str, ...], path: Path) -> int:
         if name in head:
             return head.index(name)
     hint = "".join(nearest(name, list(wanted)) for name in head[:1])
-    raise DataError(f"{path} must have a column {' or '.join(wanted)}; it has {', '.join(head)}.{hint}")
+    raise DataError(
+        f"{path} must have a column {' or '.join(wanted)}; it has {', '.join(head)}.{hint}"
+    )
 
 
 def _matched(names: list[str], keys: list[str]) -> tuple[list[str], list[str]]:
-    """Return the key of each name, which is a key or the end of one, and the names of none or of several."""
+    """Return the key of each name, which is a key or the end of one, and the names of none or of
+    several.
+    """
     ends: dict[str, str] = {}
     for key in keys:
         parts = key.split("/")
@@ -196,8 +234,10 @@ def _by_folder(keys: list[str], name: str) -> pd.DataFrame:
     sides = [_side(key.split("/")[1]) if key.count("/") > 1 else "" for key in keys]
     if not {"train", "test", "val"} & set(sides):
         raise UsageError(
-            f"leakage is between two sides: give two sets (mien leakage TRAIN TEST), or divide {name} with --split "
-            "FILE.csv (columns file or key, and side), or by folders called train and test above its classes"
+            "leakage is between two sides: give two sets (mien leakage TRAIN TEST), or divide "
+            f"{name} with --split "
+            "FILE.csv (columns file or key, and side), or by folders called train and test above "
+            "its classes"
         )
     return pd.DataFrame({"key": keys, "side": sides}, dtype="str")
 
@@ -208,14 +248,16 @@ def _two(table: pd.DataFrame, first: str, second: str, total: int) -> pd.DataFra
     missing = [side for side in (first, second) if side not in there]
     if missing:
         raise DataError(
-            f"the sides must be called {first} and {second}, and there is no {missing[0]}; found: {some(there, 8)}. "
+            f"the sides must be called {first} and {second}, and there is no {missing[0]}; found: "
+            f"{some(there, 8)}. "
             "--between A:B names the two that are compared"
         )
     kept = table[table["side"].isin([first, second])]
     rest = total - kept["key"].nunique()
     if rest:
         say(
-            f"{rest:,} of {many(total, 'image')} {'is' if rest == 1 else 'are'} neither {first} nor {second}, and "
+            f"{rest:,} of {many(total, 'image')} {'is' if rest == 1 else 'are'} neither {first} "
+            f"nor {second}, and "
             "left out"
         )
     return kept.assign(side=np.where(kept["side"] == first, "train", "test")).reset_index(drop=True)

@@ -1,9 +1,10 @@
-"""Verdict: what was measured, held against thresholds. Parts measure, this judges, and both can be read.
+"""Verdict: what was measured, held against thresholds. Parts measure, this judges, and both can be
+read.
 
-A check fails where the whole interval of its number lies beyond the limit, so that no lack of images
-fails a set; it warns where the number itself does. It cannot tell where the evidence is missing: nothing
-was measured, too few people were held out, or the interval reaches from good to bad. A pass is never the
-absence of evidence.
+A check fails where the whole interval of its number lies beyond the limit, so that no lack of
+images fails a set; it warns where the number itself does. It cannot tell where the evidence is
+missing: nothing was measured, too few people were held out, or the interval reaches from good to
+bad. A pass is never the absence of evidence.
 """
 
 import math
@@ -49,8 +50,14 @@ class Threshold(Strict):
     @model_validator(mode="after")
     def _means_something(self) -> "Threshold":
         if self.warn is None and self.fail is None and self.cannot_tell is None:
-            raise ValueError("warn, fail or cannot_tell must be given; `off = true` takes a check away")
-        if self.warn is not None and self.fail is not None and (self.fail - self.warn) * self.sign < 0:
+            raise ValueError(
+                "warn, fail or cannot_tell must be given; `off = true` takes a check away"
+            )
+        if (
+            self.warn is not None
+            and self.fail is not None
+            and (self.fail - self.warn) * self.sign < 0
+        ):
             raise ValueError(f"fail must lie {self.side} warn, or at it")
         if not self.against and self.by != "ratio":
             raise ValueError("by must be left alone where the number stands against no other")
@@ -71,19 +78,26 @@ class Threshold(Strict):
             "train": "real images",
             "chance": "is expected by chance",
         }
-        unit = f" times that of {what[self.against]}" if self.by == "ratio" else f" more than {what[self.against]}"
+        unit = (
+            f" times that of {what[self.against]}"
+            if self.by == "ratio"
+            else f" more than {what[self.against]}"
+        )
         verbs = {"fails": self.fail, "cannot tell": self.cannot_tell, "warns": self.warn}
-        limits = [f"{verb} {self.side} {limit:g}" for verb, limit in verbs.items() if limit is not None]
+        limits = [
+            f"{verb} {self.side} {limit:g}" for verb, limit in verbs.items() if limit is not None
+        ]
         return " and ".join(limits) + (unit if self.against else "")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One number, judged: `value` with its interval as measured, `relative` to `reference` if it has one.
+    """One number, judged: `value` with its interval as measured, `relative` to `reference` if it
+    has one.
 
-    `value` is None where nothing was measured under that name. `note` says what is missing where the
-    check cannot tell, and `enough` what would be enough; `people` is how many held-out people are needed
-    where there are fewer.
+    `value` is None where nothing was measured under that name. `note` says what is missing where
+    the check cannot tell, and `enough` what would be enough; `people` is how many held-out people
+    are needed where there are fewer.
     """
 
     name: str
@@ -112,7 +126,8 @@ class Check:
 
 
 def thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Return the fields of each threshold by metric: the defaults, with what a user's file changes, adds or takes away.
+    """Return the fields of each threshold by metric: the defaults, with what a user's file changes,
+    adds or takes away.
 
     Raises SpecError, which names file and place, for anything in the file that does not hold.
     """
@@ -135,7 +150,8 @@ def thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Change:
-    """A limit that is not the default one: `default` and `given` are None where the check has no such field.
+    """A limit that is not the default one: `default` and `given` are None where the check has no
+    such field.
 
     `looser` says whether a set could pass with it that would not pass by default.
     """
@@ -159,7 +175,9 @@ class Change:
 
 
 def changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
-    """Return what in `limits` differs from the default thresholds, those that make passing easier first."""
+    """Return what in `limits` differs from the default thresholds, those that make passing easier
+    first.
+    """
     found = []
     defaults = read_toml(DEFAULTS)
     for metric in sorted({*defaults, *limits}):
@@ -171,12 +189,22 @@ def changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
         for field in fields:
             was, now = (known or {}).get(field), given.get(field)
             if was != now:
-                found.append(Change(metric, field, was, now, known is not None and _looser(field, was, now, known)))
+                found.append(
+                    Change(
+                        metric,
+                        field,
+                        was,
+                        now,
+                        known is not None and _looser(field, was, now, known),
+                    )
+                )
     return sorted(found, key=lambda change: not change.looser)
 
 
 def _looser(field: str, was: Any, now: Any, known: Mapping[str, Any]) -> bool:
-    """Whether a changed field of a default threshold makes passing easier; what is not known to be stricter does."""
+    """Whether a changed field of a default threshold makes passing easier; what is not known to be
+    stricter does.
+    """
     if field in ("warn", "fail", "cannot_tell"):
         if was is None or now is None:
             return now is None
@@ -193,7 +221,9 @@ def _looser(field: str, was: Any, now: Any, known: Mapping[str, Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return "not given" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        "not given" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    )
 
 
 def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None:
@@ -201,9 +231,14 @@ def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None
         raise SpecError(f'{file}: a threshold must be a table, ["{metric}"], and is {fields!r}')
     family, dot, _ = metric.partition(".")
     if family not in FAMILIES or not dot:
-        quoted = f' Its name must be in quotes: ["{metric}.{next(iter(fields), "")}"].' if family in FAMILIES else ""
+        quoted = (
+            f' Its name must be in quotes: ["{metric}.{next(iter(fields), "")}"].'
+            if family in FAMILIES
+            else ""
+        )
         raise SpecError(
-            f"{file}: there is no number '{metric}'.{quoted or nearest(metric, known)} Names are FAMILY.NAME or "
+            f"{file}: there is no number '{metric}'.{quoted or nearest(metric, known)} Names are "
+            "FAMILY.NAME or "
             f"FAMILY.NAME.SPACE, with a family of {', '.join(FAMILIES)}"
         )
 
@@ -213,7 +248,9 @@ def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out people of an audit: how many are known, and of how many images the person is not."""
+    """The held-out people of an audit: how many are known, and of how many images the person is
+    not.
+    """
 
     people: int
     unknown: int = 0
@@ -223,13 +260,16 @@ class HeldOut:
         """How many there are, in words."""
         if not self.people and self.unknown:
             return "it is not known whom the held-out images show"
-        whom = {0: "no people were", 1: "1 person was"}.get(self.people, f"{self.people} people were")
+        whom = {0: "no people were", 1: "1 person was"}.get(
+            self.people, f"{self.people} people were"
+        )
         return f"{whom} held out"
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the audit: its outcome, why in one sentence, and what would be enough to tell.
+    """One question of the audit: its outcome, why in one sentence, and what would be enough to
+    tell.
 
     `people` is how many held-out people are needed where there are fewer, else 0.
     """
@@ -249,9 +289,9 @@ def judge(
 ) -> list[Check]:
     """Return a check for each threshold, and for each class where it says so, the worst first.
 
-    `held_out` says how many people the numbers rest on, None that they rest on nobody. `missing` says by
-    family why some of its numbers could not be measured. A threshold under whose name nothing was
-    measured cannot tell: a gate that nobody could look at must not pass in silence.
+    `held_out` says how many people the numbers rest on, None that they rest on nobody. `missing`
+    says by family why some of its numbers could not be measured. A threshold under whose name
+    nothing was measured cannot tell: a gate that nobody could look at must not pass in silence.
     """
     by_name = {(one.metric, one.part): one for one in records}
     checks = []
@@ -265,10 +305,11 @@ def judge(
 
 
 def answer(checks: Sequence[Check]) -> list[Question]:
-    """Return the outcome of each question of QUESTIONS, with the reason and what would be enough to tell.
+    """Return the outcome of each question of QUESTIONS, with the reason and what would be enough to
+    tell.
 
-    A question of which no check is left cannot be answered. A single class of which nothing can be told
-    counts as a warning, since the check over all classes looks at the same images.
+    A question of which no check is left cannot be answered. A single class of which nothing can be
+    told counts as a warning, since the check over all classes looks at the same images.
     """
     return [_question(title, [one for one in checks if one.family in families])
             for title, families in QUESTIONS.items()]  # fmt: skip
@@ -281,7 +322,9 @@ def worst(checks: Sequence[Check]) -> Outcome:
 
 def _question(title: str, checks: Sequence[Check]) -> Question:
     if not checks:
-        return Question(title, "cannot tell", "no check is left", "leave the default thresholds in place")
+        return Question(
+            title, "cannot tell", "no check is left", "leave the default thresholds in place"
+        )
 
     # The outcome, and the checks that decide it
     weights = [_weight(check) for check in checks]
@@ -299,9 +342,17 @@ def _question(title: str, checks: Sequence[Check]) -> Question:
         return Question(title, outcome, f"beyond the limits of {named}")
     notes = list(dict.fromkeys(check.note for check in deciding if check.note))
     people = max(check.people for check in deciding)
-    enough = list(dict.fromkeys(check.enough for check in deciding if check.enough and not check.people))
+    enough = list(
+        dict.fromkeys(check.enough for check in deciding if check.enough and not check.people)
+    )
     enough = [*([more_people(people)] if people else []), *enough[:2]]
-    return Question(title, outcome, f"{notes[0] if notes else 'too little'} ({named})", "; ".join(enough), people)
+    return Question(
+        title,
+        outcome,
+        f"{notes[0] if notes else 'too little'} ({named})",
+        "; ".join(enough),
+        people,
+    )
 
 
 def _weight(check: Check) -> Outcome:
@@ -317,30 +368,43 @@ def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Thresh
     part = "" if limit.against == "chance" else one.part
     other = by_name.get((name, part)) if limit.against else None
     if limit.against and other is None:
-        return _told(one, limit, "cannot tell", note=f"it has nothing to be compared with: no {name}",
+        return _told(one, limit, "cannot tell", note=("it has nothing to be compared with: no " "" "" "" "" "" f"{name}"),
                      enough="a larger set of real images")  # fmt: skip
 
     # The number and its interval, held against the limits
-    value, low, high = (_relative(number, other, limit) for number in (one.value, one.low, one.high))
+    value, low, high = (
+        _relative(number, other, limit) for number in (one.value, one.low, one.high)
+    )
     ends = (low, high) if limit.side == "above" else (high, low)
     least_beyond, most_beyond = (value, value) if one.low is None else ends
     outcome: Outcome = "pass"
     note = enough = ""
     if limit.fail is not None and _beyond(least_beyond, limit.fail, limit):
         outcome = "fail"
-    elif any(_beyond(value, number, limit) for number in (limit.warn, limit.fail) if number is not None):
+    elif any(
+        _beyond(value, number, limit) for number in (limit.warn, limit.fail) if number is not None
+    ):
         outcome = "warn"
-    if limit.cannot_tell is not None and outcome != "fail" and _beyond(value, limit.cannot_tell, limit):
+    if (
+        limit.cannot_tell is not None
+        and outcome != "fail"
+        and _beyond(value, limit.cannot_tell, limit)
+    ):
         outcome, note, enough = "cannot tell", limit.reason, "a larger set of real images"
     elif outcome == "fail" and one.n < limit.least:
         outcome = "cannot tell"
         note, enough = f"n is {one.n}, too few to fail", f"n of {limit.least} or more"
     elif outcome != "fail" and limit.wide != "pass" and _spans(least_beyond, most_beyond, limit):
-        outcome, enough = limit.wide, "more images and held-out people, so that the interval is narrower"
+        outcome, enough = (
+            limit.wide,
+            "more images and held-out people, so that the interval is narrower",
+        )
         note = "the interval reaches from good to bad"
 
     relative = value if other is not None else None
-    return _told(one, limit, outcome, other.value if other is not None else None, relative, note, enough)
+    return _told(
+        one, limit, outcome, other.value if other is not None else None, relative, note, enough
+    )
 
 
 def _spans(least_beyond: float | None, most_beyond: float | None, limit: Threshold) -> bool:
@@ -352,7 +416,8 @@ def _spans(least_beyond: float | None, most_beyond: float | None, limit: Thresho
 
 
 def _with_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Check:
-    """Return the check, which cannot tell where fewer people were held out than its threshold needs.
+    """Return the check, which cannot tell where fewer people were held out than its threshold
+    needs.
 
     It may still fail: limits are of what so few people make likely.
     """
@@ -373,7 +438,8 @@ def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
 
 
 def _other(metric: str, against: str) -> str:
-    """Return the name of what a number stands against: fidelity.frechet.judge -> fidelity.frechet_heldout.judge.
+    """Return the name of what a number stands against: fidelity.frechet.judge ->
+    fidelity.frechet_heldout.judge.
 
     Chance is one for a family: memorisation.copied.pixels -> memorisation.chance.
     """

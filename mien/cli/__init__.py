@@ -1,7 +1,7 @@
 """The command line: one short command a stage, in the order of the pipeline.
 
-Commands parse, call one library function, and print. This is the one package that imports inside functions, so that
-`mien --help` starts in a blink.
+Commands parse, call one library function, and print. This is the one package that imports inside
+functions, so that `mien --help` starts in a blink.
 """
 
 import errno
@@ -16,17 +16,33 @@ from pathlib import Path
 
 import typer
 
-from mien.cli import data, stages, joins, audits, leaks, studies, releases, runs  # isort: skip  # the order of `mien --help`
-from mien.cli import streams
+# isort: skip  # the order of `mien --help`
+from mien.cli import audits, data, joins, leaks, releases, runs, stages, streams, studies
 from mien.cli.base import STORE, app
 from mien.errors import MienError, UsageError
 from mien.outside import no_room, told, visible
 
-__all__ = ["app", "audits", "data", "joins", "leaks", "main", "releases", "runs", "stages", "studies"]
+__all__ = [
+    "app",
+    "audits",
+    "data",
+    "joins",
+    "leaks",
+    "main",
+    "releases",
+    "runs",
+    "stages",
+    "studies",
+]
 
 FAULT, USAGE, INTERRUPTED = MienError.exit_code, UsageError.exit_code, 130
 LONGEST = 4000  # characters of a message
-NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "failed to map segment", "std::bad_alloc")
+NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "std::bad_alloc",
+)
 
 
 def main() -> None:
@@ -38,7 +54,9 @@ def main() -> None:
     with streams.guarded():
         code = _code()
         if code == INTERRUPTED:
-            print("mien: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+            print(
+                "mien: stopped; the same command goes on from the last checkpoint", file=sys.stderr
+            )
         if fault := streams.fault():
             _complain(fault)
             code = code or USAGE
@@ -75,15 +93,29 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         return told(error), USAGE
     name, reason = type(error).__name__, str(error).strip().partition("\n")[0]
-    if isinstance(error, MemoryError) or "OutOfMemory" in name or any(text in str(error) for text in NO_MEMORY):
-        how = "close other programs, give fewer --workers, or smaller images or batches (train: --memory)"
+    if (
+        isinstance(error, MemoryError)
+        or "OutOfMemory" in name
+        or any(text in str(error) for text in NO_MEMORY)
+    ):
+        how = (
+            "close other programs, give fewer --workers, or smaller images or batches (train: "
+            "--memory)"
+        )
         return f"there is not enough memory ({reason or name}); {how}", USAGE
-    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # how Python below 3.13 says ELOOP
-        return told(OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("from ")[2].strip("'"))), USAGE
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(
+        error
+    ):  # how Python below 3.13 says ELOOP
+        return told(
+            OSError(
+                errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("from ")[2].strip("'")
+            )
+        ), USAGE
     if isinstance(error, RecursionError):
         return "something that was given is nested too deeply to be read; make it flatter", USAGE
     return (
-        f"a fault in mien itself: {name}{f': {reason}' if reason else ''}. Please report it with the command and what "
+        f"a fault in mien itself: {name}{f': {reason}' if reason else ''}. Please report it with "
+        "the command and what "
         "`mien --traceback COMMAND ...` prints",
         FAULT,
     )

@@ -34,12 +34,18 @@ COLUMN = 13  # characters that an outcome takes on the terminal
 
 @app.command("audit")
 def audit_command(
-    synthetic: Annotated[str, typer.Argument(help="Synthetic faces: a run, an alias, or a folder of class folders.")],
+    synthetic: Annotated[
+        str, typer.Argument(help="Synthetic faces: a run, an alias, or a folder of class folders.")
+    ],
     train: Annotated[
-        str | None, typer.Option(help="The real faces that its generator was trained on, the same.", metavar="DATASET")
+        str | None,
+        typer.Option(
+            help="The real faces that its generator was trained on, the same.", metavar="DATASET"
+        ),
     ] = None,
     test: Annotated[
-        str | None, typer.Option(help="Real faces of held-out people: the yardstick.", metavar="DATASET")
+        str | None,
+        typer.Option(help="Real faces of held-out people: the yardstick.", metavar="DATASET"),
     ] = None,
     spaces: Annotated[
         str, typer.Option(help="Spaces to compare in: pixels, random, judge, inception, dinov2.")
@@ -48,10 +54,12 @@ def audit_command(
         str, typer.Option(help="How images are resized: box, bilinear, bicubic or lanczos.")
     ] = "bilinear",
     weights: Annotated[
-        list[str] | None, typer.Option(help="A file of weights, such as dinov2=FILE; may be repeated.")
+        list[str] | None,
+        typer.Option(help="A file of weights, such as dinov2=FILE; may be repeated."),
     ] = None,
     thresholds: Annotated[
-        Path | None, typer.Option(help="A TOML file that changes what warns and what fails.", metavar="FILE")
+        Path | None,
+        typer.Option(help="A TOML file that changes what warns and what fails.", metavar="FILE"),
     ] = None,
     subject_pattern: SubjectOption = None,
     clip_pattern: ClipOption = None,
@@ -63,13 +71,15 @@ def audit_command(
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Ask of a synthetic database: is it good, is it new, does it show what its label says, and would we know?
+    """Ask of a synthetic database: is it good, is it new, does it show what its label says, and
+    would we know?
 
-    Each side is a set of the store or a plain folder. Without --test, what needs held-out people cannot be told.
+    Each side is a set of the store or a plain folder. Without --test, what needs held-out people
+    cannot be told.
 
-    Writes audit.json and a page that opens without a network. The exit code is 4 if it fails, or if there is too little
-    to tell. What is measured is kept: other thresholds are answered at once, and a command that was stopped goes on
-    with the part at hand.
+    Writes audit.json and a page that opens without a network. The exit code is 4 if it fails, or if
+    there is too little to tell. What is measured is kept: other thresholds are answered at once,
+    and a command that was stopped goes on with the part at hand.
     """
     from mien import audit as module
     from mien import engine as engines
@@ -82,7 +92,8 @@ def audit_command(
     # All that may be wrong is asked about before anything is read.
     if train is None:
         raise UsageError(
-            "--train must name the real faces that the generator was trained on: a run, an alias or a folder; without "
+            "--train must name the real faces that the generator was trained on: a run, an alias "
+            "or a folder; without "
             "them nothing can be said about copies. Give --train"
         )
     home = open_store(store)
@@ -94,7 +105,9 @@ def audit_command(
     }
     read_spec(module.AuditSpec, {**asked, "synthetic": synthetic, "train": train}, "audit")
     names = {"synthetic": synthetic, "train": train, **({} if test is None else {"test": test})}
-    how = given.reading([*names][1:], subject_pattern or [], clip_pattern or [], pairs(map or [], "--map"), size)
+    how = given.reading(
+        [*names][1:], subject_pattern or [], clip_pattern or [], pairs(map or [], "--map"), size
+    )
     sides = given.look(names, how, home)
 
     # Folders are read into the store, and then the audit is of runs.
@@ -102,7 +115,9 @@ def audit_command(
         features.require_weights(name, file, home)
     asked["weights"] = {name: adopt(file, home) for name, file in files.items()}
     runs = given.as_sides(sides, given.read(sides, how, home), home)
-    spec = read_spec(module.AuditSpec, {**asked, **{side: one.name for side, one in runs.items()}}, "audit")
+    spec = read_spec(
+        module.AuditSpec, {**asked, **{side: one.name for side, one in runs.items()}}, "audit"
+    )
     few = sum(len(Faces.load(one.path)) for one in runs.values()) < FEW
     if engine == "local" and workers is None and few:
         workers = 0
@@ -124,7 +139,8 @@ def _refuse(told: dict[str, Any]) -> None:
     if told["verdict"] == "fail":
         failed = [check["name"] for check in told["checks"] if check["verdict"] == "fail"]
         raise AuditFailed(
-            f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and --thresholds FILE sets "
+            f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and "
+            "--thresholds FILE sets "
             "other limits"
         )
     if told["verdict"] == "cannot tell":
@@ -143,38 +159,61 @@ def _print_answer(told: dict[str, Any]) -> None:
     for note in told["notes"]:
         print_wrapped("note".ljust(COLUMN), note)
     for change in told["thresholds_changed"]:
-        print_wrapped("changed".ljust(COLUMN), f"{change['text']}{' (looser than the default)' * change['looser']}")
+        print_wrapped(
+            "changed".ljust(COLUMN),
+            f"{change['text']}{' (looser than the default)' * change['looser']}",
+        )
     for one in told["questions"]:
         enough = f". Enough would be: {one['enough']}" if one["enough"] else ""
         print_wrapped(one["verdict"].ljust(COLUMN), f"{one['title']} {one['why']}{enough}")
 
 
 def _files(named: dict[str, str], spaces: str) -> "dict[SpaceName, Path]":
-    """Return the files of weights by space; raises UsageError for a space that takes none, or is not asked for."""
+    """Return the files of weights by space; raises UsageError for a space that takes none, or is
+    not asked for.
+    """
     from mien.features import NETWORKS
 
     asked = {name.strip() for name in spaces.split(",")}
     for name in named:
         if name not in NETWORKS:
-            raise UsageError(f"--weights must name a space that takes a file: {', '.join(NETWORKS)}; given: '{name}'")
+            raise UsageError(
+                f"--weights must name a space that takes a file: {', '.join(NETWORKS)}; given: "
+                f"'{name}'"
+            )
         if name not in asked:
-            raise UsageError(f"--weights {name}=FILE needs the space {name} in --spaces, which are {spaces}")
+            raise UsageError(
+                f"--weights {name}=FILE needs the space {name} in --spaces, which are {spaces}"
+            )
     return {name: Path(named[name]) for name in NETWORKS if name in named}
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
-    """Print the checks that do not pass, the first twelve: the name, never broken, then the number and its limits."""
+    """Print the checks that do not pass, the first twelve: the name, never broken, then the number
+    and its limits.
+    """
     from mien.audit.page import number
 
     beyond = [check for check in checks if check["verdict"] != "pass"]
     whole = {(check["name"], check["note"]) for check in beyond if not check["part"]}
     # A class that lacks what the whole set lacks tells nothing more.
-    shown = [one for one in beyond if not (one["part"] and one["note"] and (one["name"], one["note"]) in whole)]
+    shown = [
+        one
+        for one in beyond
+        if not (one["part"] and one["note"] and (one["name"], one["note"]) in whole)
+    ]
     for check in shown[:SHOWN]:
         name = f"{check['name']} ({check['part']})" if check["part"] else check["name"]
-        bounds = "" if check["low"] is None else f" [{number(check['low'])}, {number(check['high'])}]"
+        bounds = (
+            "" if check["low"] is None else f" [{number(check['low'])}, {number(check['high'])}]"
+        )
         against = "" if check["reference"] is None else f" against {number(check['reference'])}"
         value = "" if check["value"] is None else f" {number(check['value'])}{bounds}{against};"
-        print_wrapped(check["verdict"].ljust(COLUMN), f"{name}{value} {check['note'] or check['threshold']}")
+        print_wrapped(
+            check["verdict"].ljust(COLUMN), f"{name}{value} {check['note'] or check['threshold']}"
+        )
     if len(beyond) > min(len(shown), SHOWN):
-        print(f"and {len(beyond) - min(len(shown), SHOWN)} more checks that do not pass; the page has them all")
+        print(
+            f"and {len(beyond) - min(len(shown), SHOWN)} more checks that do not pass; the page "
+            "has them all"
+        )

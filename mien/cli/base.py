@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mien.store import Run, Store
 
 CODES = (
-    "Exit codes: 0 done, 1 a fault in mien or a training that diverged, 2 something in the command, its input or the "
+    "Exit codes: 0 done, 1 a fault in mien or a training that diverged, 2 something in the "
+    "command, its input or the "
     "machine, 3 a gate refused a release, 4 an audit failed, 5 some trials failed, 130 interrupted."
 )
 
@@ -44,25 +45,41 @@ def _there(device: str) -> str:
 
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="MIEN_STORE", help="The folder that holds all runs.", metavar="DIR")
+    Path,
+    typer.Option(
+        "--store", envvar="MIEN_STORE", help="The folder that holds all runs.", metavar="DIR"
+    ),
 ]
 AliasOption = Annotated[
-    str | None, typer.Option("--as", help="A readable name for the result.", metavar="NAME", callback=_named)
+    str | None,
+    typer.Option("--as", help="A readable name for the result.", metavar="NAME", callback=_named),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, one card such as cuda:1, or mps.", callback=_there)]
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, one card such as cuda:1, or mps.", callback=_there)
+]
 EngineOption = Annotated[
-    str, typer.Option(help="local: processes of this machine; ray: a cluster (RAY_ADDRESS), with 'mien[ray]'.")
+    str,
+    typer.Option(
+        help="local: processes of this machine; ray: a cluster (RAY_ADDRESS), with 'mien[ray]'."
+    ),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(help="How many jobs at a time; by default what fits. 0: all in this process, for debuggers."),
+    typer.Option(
+        help="How many jobs at a time; by default what fits. 0: all in this process, for debuggers."
+    ),
 ]
-GpusOption = Annotated[float, typer.Option(help="How much of a graphics card each job gets: 0.5 lets two share one.")]
+GpusOption = Annotated[
+    float, typer.Option(help="How much of a graphics card each job gets: 0.5 lets two share one.")
+]
 SubjectOption = Annotated[
     list[str] | None,
     typer.Option(
         "--subject-pattern",
-        help="Folders: a regular expression; its first group in the path is the subject. For one side: train:REGEX.",
+        help=(
+            "Folders: a regular expression; its first group in the path is the subject. For one "
+            "side: train:REGEX."
+        ),
         metavar="[SIDE:]REGEX",
     ),
 ]
@@ -72,14 +89,21 @@ ClipOption = Annotated[
 ]
 MapOption = Annotated[
     list[str] | None,
-    typer.Option("--map", help="Folders: a class name to fold, such as joy=happiness; may be repeated."),
+    typer.Option(
+        "--map", help="Folders: a class name to fold, such as joy=happiness; may be repeated."
+    ),
 ]
 SizeOption = Annotated[
     int | None,
-    typer.Option("--size", help="Folders: height and width to resize to; 48, or those of a stored set beside it."),
+    typer.Option(
+        "--size",
+        help="Folders: height and width to resize to; 48, or those of a stored set beside it.",
+    ),
 ]
 STORE = Path("mien-store")
-_OWN_STORE = Path(os.environ["MIEN_STORE"]) if os.environ.get("MIEN_STORE") else None  # what the user's shell says
+_OWN_STORE = (
+    Path(os.environ["MIEN_STORE"]) if os.environ.get("MIEN_STORE") else None
+)  # what the user's shell says
 
 
 def print_version(wanted: bool) -> bool:
@@ -93,18 +117,28 @@ def print_version(wanted: bool) -> bool:
 @app.callback(epilog=CODES)
 def options(
     store: Annotated[
-        Path | None, typer.Option("--store", help="The folder that holds all runs (or MIEN_STORE).", metavar="DIR")
+        Path | None,
+        typer.Option(
+            "--store", help="The folder that holds all runs (or MIEN_STORE).", metavar="DIR"
+        ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=print_version, help="Print the version and stop."
+        ),
     ] = False,
     trace: Annotated[
-        bool, typer.Option("--traceback", help="Print where in the code an error arose (or MIEN_DEBUG=1).")
+        bool,
+        typer.Option(
+            "--traceback", help="Print where in the code an error arose (or MIEN_DEBUG=1)."
+        ),
     ] = False,
 ) -> None:
     """Build synthetic facial-expression databases and prove what they are worth.
 
-    toy -> ingest -> preprocess -> split -> train -> generate -> study -> report; `mien demo` does all of it.
+    toy -> ingest -> preprocess -> split -> train -> generate -> study -> report; `mien demo` does
+    all of it.
     """
     if store is not None:
         os.environ["MIEN_STORE"] = str(store)
@@ -138,7 +172,8 @@ def same_people(texts: list[str]) -> dict[str, str]:
 
 
 def fields(texts: list[str]) -> dict[str, Any]:
-    """Return the spec fields that `--set` gives: values are read as TOML, and as text where they are none.
+    """Return the spec fields that `--set` gives: values are read as TOML, and as text where they
+    are none.
 
     A dot leads into a nested table: net.width=64.
     """
@@ -151,13 +186,17 @@ def fields(texts: list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             value = text
         except (ValueError, RecursionError):  # thousands of digits, or of brackets
-            raise SpecError(f"--set {path}: the value must be one of TOML, and is too long or too nested") from None
+            raise SpecError(
+                f"--set {path}: the value must be one of TOML, and is too long or too nested"
+            ) from None
         *tables, last = path.split(".")
         place = found
         for table in tables:
             place = place.setdefault(table, {})
             if not isinstance(place, dict):
-                raise SpecError(f"--set {path}: '{table}' was given a value already, and cannot have fields")
+                raise SpecError(
+                    f"--set {path}: '{table}' was given a value already, and cannot have fields"
+                )
         place[last] = value
     return found
 
@@ -173,7 +212,9 @@ def show_run(run: "Run", alias: str | None) -> None:
         for column in counts[0]:
             table.add_column(column, justify="left" if column == "class" else "right")
         for row in counts:
-            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+            table.add_row(
+                *(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
+            )
         print_table(table)
 
 
@@ -184,7 +225,9 @@ def show_accounts(run: "Run") -> None:
         reasons = "; ".join(f"{reason} {count:,}" for reason, count in left.items())
         lost = sum(left.values())
         total = (
-            f"{account['found']:,} = {account['kept']:,} kept + {lost:,} left out" if account["kept"] else f"{lost:,}"
+            f"{account['found']:,} = {account['kept']:,} kept + {lost:,} left out"
+            if account["kept"]
+            else f"{lost:,}"
         )
         print(f"{what + ':':<12} {total}{f' ({reasons})' if reasons else ''}")
     if any(account["left out"] for account in run.summary.get("accounts", {}).values()):
@@ -218,7 +261,9 @@ def holds(run: "Run") -> str:
     total = next((row for row in about.get("counts", []) if row["class"] == "total"), None)
     if total is None:
         return run.stage
-    parts = [many(total[f"{name}s"], name) for name in ("image", "clip", "subject") if total[f"{name}s"]]
+    parts = [
+        many(total[f"{name}s"], name) for name in ("image", "clip", "subject") if total[f"{name}s"]
+    ]
     return ", ".join(parts)
 
 
@@ -230,10 +275,11 @@ def open_store(path: Path) -> "Store":
 
 
 def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
-    """Print `head` and a text after it, in as many lines as the terminal's width asks for, broken at spaces.
+    """Print `head` and a text after it, in as many lines as the terminal's width asks for, broken
+    at spaces.
 
-    Further lines begin below the text, or `indent` characters from the left. Where no terminal says how wide it is, the
-    text is one line.
+    Further lines begin below the text, or `indent` characters from the left. Where no terminal says
+    how wide it is, the text is one line.
     """
     import shutil
     import textwrap
@@ -257,7 +303,8 @@ def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
 def print_table(table: Any) -> None:
     """Print a table of rich, as wide as the terminal; elsewhere as wide as it is.
 
-    Texts in it are printed as they are: nothing in them is read as rich's markup, and control characters are visible.
+    Texts in it are printed as they are: nothing in them is read as rich's markup, and control
+    characters are visible.
     """
     from mien.progress import console
 
@@ -273,10 +320,14 @@ def print_table(table: Any) -> None:
 
 
 def show_next(command: Sequence[str], store: Path | None = None) -> None:
-    """Print what comes next in the pipeline, as a command that can be pasted; with the store, if it is no usual one."""
+    """Print what comes next in the pipeline, as a command that can be pasted; with the store, if it
+    is no usual one.
+    """
     named = store is not None and store not in (STORE, _OWN_STORE)
     words = [*command, *(["--store", str(store)] if named else [])]
-    print(f"next: {' '.join(word if word.startswith('<') else shlex.quote(word) for word in words)}")
+    print(
+        f"next: {' '.join(word if word.startswith('<') else shlex.quote(word) for word in words)}"
+    )
 
 
 def _shown(cell: Any) -> Any:

@@ -13,7 +13,9 @@ LEAD = 16  # columns for a reader's name
 
 
 @app.command()
-def readers(name: Annotated[str | None, typer.Argument(help="One reader, to be shown whole.")] = None) -> None:
+def readers(
+    name: Annotated[str | None, typer.Argument(help="One reader, to be shown whole.")] = None,
+) -> None:
     """List the datasets that can be read: what each needs, its licence, how to obtain it."""
     from mien import ingest
 
@@ -25,13 +27,22 @@ def readers(name: Annotated[str | None, typer.Argument(help="One reader, to be s
     for each, module in ingest.READERS.items():
         about = module.READER
         print(f"{each:<{LEAD}}{about.title}")
-        for title, text in (("needs", about.needs), ("licence", about.licence), ("obtain", about.obtain)):
+        for title, text in (
+            ("needs", about.needs),
+            ("licence", about.licence),
+            ("obtain", about.obtain),
+        ):
             print(textwrap.fill(text, max(width, 40), **_under(title)))
-    print("`mien readers NAME` shows one whole, `mien ingest auto FOLDER` finds the one for a folder", file=sys.stderr)
+    print(
+        "`mien readers NAME` shows one whole, `mien ingest auto FOLDER` finds the one for a folder",
+        file=sys.stderr,
+    )
 
 
 def _under(title: str) -> dict[str, Any]:
-    """Return how a text stands under a reader's name, with its title in front; paths and addresses stay whole."""
+    """Return how a text stands under a reader's name, with its title in front; paths and addresses
+    stay whole.
+    """
     lead = " " * LEAD
     return {
         "initial_indent": f"{lead}{title:<9}",

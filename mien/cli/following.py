@@ -1,4 +1,6 @@
-"""What comes next in the pipeline, in the names that the user gave: a line `next: mien ...` after each stage."""
+"""What comes next in the pipeline, in the names that the user gave: a line `next: mien ...` after
+each stage.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +22,9 @@ def after_faces(run: "Run", home: "Store", store: Path) -> None:
 
 
 def after_chosen(run: "Run", home: "Store", store: Path) -> None:
-    """After preprocess or join: the set is split by the largest unit that it knows two or more of."""
+    """After preprocess or join: the set is split by the largest unit that it knows two or more
+    of.
+    """
     from mien.faces import Faces
 
     index = Faces.load(run.path).index
@@ -35,11 +39,15 @@ def after_split(train: "Run", home: "Store", store: Path) -> None:
 
 def after_training(run: "Run", home: "Store", store: Path) -> None:
     """After train: as many images are drawn as were learnt from."""
-    show_next(["mien", "generate", called(run.name, home), "--counts", "like", "--as", "synthetic"], store)
+    show_next(
+        ["mien", "generate", called(run.name, home), "--counts", "like", "--as", "synthetic"], store
+    )
 
 
 def after_drawing(run: "Run", home: "Store", store: Path) -> None:
-    """After generate: an audit against what the generator saw and, if they were split off, people it never saw."""
+    """After generate: an audit against what the generator saw and, if they were split off, people
+    it never saw.
+    """
     generator = home.run(str(run.spec["generator"]))
     learnt = home.run(str(generator.spec["faces"]))
     command = ["mien", "audit", called(run.name, home), "--train", called(learnt.name, home)]
@@ -48,7 +56,9 @@ def after_drawing(run: "Run", home: "Store", store: Path) -> None:
 
 
 def unseen(train: "Run", home: "Store") -> str:
-    """Return the run of the test side of the split whose training side a run is; nothing if there is none."""
+    """Return the run of the test side of the split whose training side a run is; nothing if there
+    is none.
+    """
     from mien.spec import read_spec
     from mien.splits import SplitSpec
 

@@ -10,15 +10,24 @@ from mien.cli.following import after_chosen
 
 @app.command()
 def join(
-    datasets: Annotated[list[str], typer.Argument(help="Runs or aliases that hold faces, two or more.")],
+    datasets: Annotated[
+        list[str], typer.Argument(help="Runs or aliases that hold faces, two or more.")
+    ],
     classes: Annotated[
-        str, typer.Option(help="common: those of all sets; union: of any; megc2019: negative, positive, surprise.")
+        str,
+        typer.Option(
+            help="common: those of all sets; union: of any; megc2019: negative, positive, surprise."
+        ),
     ] = "common",
     same_subject: Annotated[
-        list[str] | None, typer.Option(help="Two names of one person, such as casme2:sub01=mine:1; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Two names of one person, such as casme2:sub01=mine:1; may be repeated."),
     ] = None,
     subjects_as_written: Annotated[
-        bool, typer.Option("--subjects-as-written", help="1, 01 and S1 of a dataset are different people, not one.")
+        bool,
+        typer.Option(
+            "--subjects-as-written", help="1, 01 and S1 of a dataset are different people, not one."
+        ),
     ] = False,
     alias: AliasOption = None,
     store: StoreOption = STORE,

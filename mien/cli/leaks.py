@@ -26,37 +26,54 @@ review_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 @app.command()
 def leakage(
-    train: Annotated[str, typer.Argument(help="A run or alias of faces, or a folder of class folders.")],
+    train: Annotated[
+        str, typer.Argument(help="A run or alias of faces, or a folder of class folders.")
+    ],
     test: Annotated[str | None, typer.Argument(help="The same, for the test side.")] = None,
     split: Annotated[
         Path | None,
-        typer.Option(help="Divide one set: a CSV file with columns key or file, and side.", metavar="FILE.csv"),
+        typer.Option(
+            help="Divide one set: a CSV file with columns key or file, and side.",
+            metavar="FILE.csv",
+        ),
     ] = None,
-    between: Annotated[str, typer.Option(help="The two sides of --split, such as train:val.")] = "train:test",
+    between: Annotated[
+        str, typer.Option(help="The two sides of --split, such as train:val.")
+    ] = "train:test",
     by: Annotated[
-        Literal["subject", "clip", "frame"], typer.Option(help="What the sides are said not to share.")
+        Literal["subject", "clip", "frame"],
+        typer.Option(help="What the sides are said not to share."),
     ] = "subject",
     one_dataset: Annotated[
-        bool, typer.Option("--one-dataset", help="Equal names are one person in both sets; so for folders.")
+        bool,
+        typer.Option(
+            "--one-dataset", help="Equal names are one person in both sets; so for folders."
+        ),
     ] = False,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="The second set is a folder of synthetic faces, which show nobody.")
+        bool,
+        typer.Option(
+            "--synthetic", help="The second set is a folder of synthetic faces, which show nobody."
+        ),
     ] = False,
     subject_pattern: SubjectOption = None,
     clip_pattern: ClipOption = None,
     map: MapOption = None,
     size: SizeOption = None,
-    fail: Annotated[bool, typer.Option("--fail", help="Exit with 4 if a test image was seen against --by.")] = False,
+    fail: Annotated[
+        bool, typer.Option("--fail", help="Exit with 4 if a test image was seen against --by.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Copy the report, pictures included, to a new folder.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Copy the report, pictures included, to a new folder.", metavar="DIR"),
     ] = None,
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
     """Say what a test set shares with its training set, and what remembering scores.
 
-    People, clips, frames, equal and nearly equal pictures, people with two names, and how well brightness or borders
-    alone tell the label.
+    People, clips, frames, equal and nearly equal pictures, people with two names, and how well
+    brightness or borders alone tell the label.
     """
     from mien import folders
     from mien.audit import leakage as module
@@ -88,7 +105,8 @@ def leakage(
     affected, seen = told["affected"], many(told["affected"], told["what"])
     if fail and affected:
         raise AuditFailed(
-            f"{seen} {'was' if affected == 1 else 'were'} seen in training, and --fail allows none (--by {by})"
+            f"{seen} {'was' if affected == 1 else 'were'} seen in training, and --fail allows "
+            f"none (--by {by})"
         )
 
 
@@ -98,9 +116,14 @@ app.add_typer(review_app, name="review", help="Look at doubtful labels, and brin
 @review_app.command("queue")
 def review_queue(
     dataset: Annotated[str, typer.Argument(help="A run or alias of faces, synthetic or real.")],
-    out: Annotated[Path, typer.Option(help="The table to fill in.", metavar="FILE.csv")] = Path("queue.csv"),
+    out: Annotated[Path, typer.Option(help="The table to fill in.", metavar="FILE.csv")] = Path(
+        "queue.csv"
+    ),
     judges: Annotated[
-        str | None, typer.Option(help="Real faces that judges learn from, best of people the generator never saw.")
+        str | None,
+        typer.Option(
+            help="Real faces that judges learn from, best of people the generator never saw."
+        ),
     ] = None,
     number: Annotated[int, typer.Option(help="How many images, the most doubtful first.")] = 100,
     pictures: Annotated[
@@ -110,7 +133,8 @@ def review_queue(
 ) -> None:
     """Write the most doubtful labels to a CSV file, with a page of their pictures beside it.
 
-    A real set is judged by classifiers that saw none of the same person; a synthetic one needs --judges.
+    A real set is judged by classifiers that saw none of the same person; a synthetic one needs
+    --judges.
     """
     from mien.audit import review
 
@@ -126,9 +150,12 @@ def review_queue(
 
 @review_app.command("apply")
 def review_apply(
-    table: Annotated[Path, typer.Argument(help="The table of mien review queue, filled in.", metavar="FILE.csv")],
+    table: Annotated[
+        Path, typer.Argument(help="The table of mien review queue, filled in.", metavar="FILE.csv")
+    ],
     dataset: Annotated[
-        str | None, typer.Option("--set", help="The set it is about, where no column says so.", metavar="SET")
+        str | None,
+        typer.Option("--set", help="The set it is about, where no column says so.", metavar="SET"),
     ] = None,
     alias: AliasOption = None,
     store: StoreOption = STORE,

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.base import STORE, StoreOption, app, holds, open_store, print_table, show_accounts, show_details, show_run
+from mien.cli.base import (
+    STORE,
+    StoreOption,
+    app,
+    holds,
+    open_store,
+    print_table,
+    show_accounts,
+    show_details,
+    show_run,
+)
 from mien.progress import many
 
 if TYPE_CHECKING:
@@ -24,7 +34,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 @app.command("ls")
 def list_runs(
-    stage: Annotated[str | None, typer.Argument(help="Only runs of this stage.")] = None, store: StoreOption = STORE
+    stage: Annotated[str | None, typer.Argument(help="Only runs of this stage.")] = None,
+    store: StoreOption = STORE,
 ) -> None:
     """List the runs of the store, oldest first."""
     from rich.table import Table
@@ -49,7 +60,10 @@ def list_runs(
     if not table.row_count:
         there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.names()}))
         print(
-            f"no runs{f' of {stage}' if stage else ''} in {home.root}{f'; it has runs of {there}' * bool(there)}",
+            (
+                f"no runs{f' of {stage}' if stage else ''} in "
+                f"{home.root}{f'; it has runs of {there}' * bool(there)}"
+            ),
             file=sys.stderr,
         )
 
@@ -61,7 +75,8 @@ def show(
         bool,
         typer.Option(
             "--open",
-            help="Open what people look at (its page, or its sheet of faces) in MIEN_VIEWER, BROWSER or the "
+            help="Open what people look at (its page, or its sheet of faces) in MIEN_VIEWER, "
+            "BROWSER or the "
             "system's viewer.",
         ),
     ] = False,
@@ -93,27 +108,48 @@ def _open(run: "Run") -> None:
     path = _looked_at(run)
     if path is None:
         more = "; `mien report NAME` writes the page of a study" if run.stage == "study" else ""
-        more = "; `mien export` writes faces as pictures" if "index.parquet" in run.manifest["files"] else more
-        raise UsageError(f"{run.name} must hold one of {', '.join(LOOKED_AT)} to be looked at, and holds none{more}")
+        more = (
+            "; `mien export` writes faces as pictures"
+            if "index.parquet" in run.manifest["files"]
+            else more
+        )
+        raise UsageError(
+            f"{run.name} must hold one of {', '.join(LOOKED_AT)} to be looked at, and holds "
+            f"none{more}"
+        )
     print(path)
     command = _viewer()
     if command is None:
         print(
-            "there is no viewer here (no MIEN_VIEWER, no BROWSER, no desktop); open that file yourself", file=sys.stderr
+            (
+                "there is no viewer here (no MIEN_VIEWER, no BROWSER, no desktop); open that file "
+                "yourself"
+            ),
+            file=sys.stderr,
         )
     elif not _started([*command, str(path)]):
         print(
-            f"{command[0]} did not open it; open that file yourself, or name a viewer in MIEN_VIEWER", file=sys.stderr
+            (
+                f"{command[0]} did not open it; open that file yourself, or name a viewer in "
+                "MIEN_VIEWER"
+            ),
+            file=sys.stderr,
         )
 
 
 def _viewer() -> list[str] | None:
-    """Return the command that opens a file here: of MIEN_VIEWER, BROWSER, or the system; None where there is none."""
+    """Return the command that opens a file here: of MIEN_VIEWER, BROWSER, or the system; None where
+    there is none.
+    """
     told = os.environ.get("MIEN_VIEWER") or os.environ.get("BROWSER", "").split(os.pathsep)[0]
     if told:
         return shlex.split(told.replace("%s", "").strip())
     system = {"darwin": "open", "win32": "explorer"}.get(sys.platform, "xdg-open")
-    desktop = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    desktop = (
+        sys.platform in ("darwin", "win32")
+        or os.environ.get("DISPLAY")
+        or os.environ.get("WAYLAND_DISPLAY")
+    )
     return [system] if desktop and shutil.which(system) else None
 
 
@@ -137,16 +173,21 @@ def _started(command: list[str]) -> bool:
 @app.command()
 def verify(
     name: Annotated[
-        str | None, typer.Argument(help="A run or alias, or a picture file; all runs by default.", metavar="[WHAT]")
+        str | None,
+        typer.Argument(
+            help="A run or alias, or a picture file; all runs by default.", metavar="[WHAT]"
+        ),
     ] = None,
     registry: Annotated[
-        Path | None, typer.Option(help="For a picture: the release to look for it in.", metavar="DIR")
+        Path | None,
+        typer.Option(help="For a picture: the release to look for it in.", metavar="DIR"),
     ] = None,
     store: StoreOption = STORE,
 ) -> None:
     """Check every file of a run against its sha256; or say whether a picture is one of ours.
 
-    A picture is known by the mark in its file, or, when that is gone, by its pixels in the registry of a release.
+    A picture is known by the mark in its file, or, when that is gone, by its pixels in the registry
+    of a release.
     """
     from mien.errors import DataError, UsageError
 
@@ -157,10 +198,15 @@ def verify(
         known = publish.identify(Path(name), registry)
         if known.ours == "no":
             raise DataError(f"{name} is not known to be one of ours: {known.text}")
-        print(f"{name}: {'one of ours' if known.ours == 'yes' else 'likely one of ours'}: {known.text}")
+        print(
+            f"{name}: {'one of ours' if known.ours == 'yes' else 'likely one of ours'}: "
+            f"{known.text}"
+        )
         return
     if registry is not None:
-        raise UsageError(f"--registry must stand with a picture file, and {name or 'nothing'} is none")
+        raise UsageError(
+            f"--registry must stand with a picture file, and {name or 'nothing'} is none"
+        )
     if name:
         _verify_one(home.resolve(name), home)
     else:
@@ -182,16 +228,24 @@ def _verify_one(name: str, home: "Store") -> None:
 
 
 def _verify_all(home: "Store") -> None:
-    """Print what is wrong with each run and alias; raises StoreError if a run is not as it was made."""
+    """Print what is wrong with each run and alias; raises StoreError if a run is not as it was
+    made.
+    """
     from mien.errors import StoreError
     from mien.store import GRAVE, Run
 
     todo, names, broken = [], home.names(), home.broken()
     for name in broken:
         deleted = GRAVE.match(name)
-        what = "a run whose deletion was cut short" if deleted else f"not a whole run: {_lack(name)}"
+        what = (
+            "a run whose deletion was cut short" if deleted else f"not a whole run: {_lack(name)}"
+        )
         print(f"{name}: {what}")
-        how = "`mien rm` of any run ends its deletion" if deleted else "delete it, or move it out of the store"
+        how = (
+            "`mien rm` of any run ends its deletion"
+            if deleted
+            else "delete it, or move it out of the store"
+        )
         todo.append(f"{name}: {how}")
     for name in names:
         run = Run(name, home.root / "runs" / name)
@@ -207,7 +261,10 @@ def _verify_all(home: "Store") -> None:
         print(f"passed over, for systems and file servers leave them: {', '.join(foreign)}")
     if todo:
         raise StoreError(
-            f"{len(todo)} of {many(len(names) + len(broken), 'run')} {'is' if len(todo) == 1 else 'are'} not as made.\n"
+            (
+                f"{len(todo)} of {many(len(names) + len(broken), 'run')} "
+                f"{'is' if len(todo) == 1 else 'are'} not as made.\n"
+            )
             + "\n".join(todo)
         )
 
@@ -229,7 +286,9 @@ def _todo(run: "Run", faults: list[str]) -> str:
 
 
 def _a_picture(name: str, home: "Store") -> bool:
-    """Whether `name` is a file, or would be a picture, and not what the store knows by that name."""
+    """Whether `name` is a file, or would be a picture, and not what the store knows by that
+    name.
+    """
     named = Path(name).is_file() or Path(name).suffix.lower() in PICTURES
     return named and name not in home.aliases() and not home.done(name)
 

@@ -1,4 +1,6 @@
-"""Standard output and standard error as they may be: closed, full, ASCII only, or read by nobody any more."""
+"""Standard output and standard error as they may be: closed, full, ASCII only, or read by nobody
+any more.
+"""
 
 import os
 import sys
@@ -13,9 +15,9 @@ from mien.outside import no_room, visible
 class Guarded:
     """A stream whose reader may be gone, or whose disk may be full, without a traceback.
 
-    What nobody reads any more, or what finds no room, is dropped, and the work goes on; `fault` says why in
-    the end, unless it is only that nobody reads. Control characters become visible, but for those of `keep`;
-    rich, whose own have to pass, writes to `terminal` (see mien.progress).
+    What nobody reads any more, or what finds no room, is dropped, and the work goes on; `fault`
+    says why in the end, unless it is only that nobody reads. Control characters become visible, but
+    for those of `keep`; rich, whose own have to pass, writes to `terminal` (see mien.progress).
     """
 
     def __init__(self, stream: Any, keep: str = "\n\t") -> None:
@@ -45,12 +47,16 @@ class Guarded:
         return getattr(self._stream, name)
 
     def _give_up(self, error: OSError) -> None:
-        with suppress(OSError, ValueError):  # what is still in the buffer must not fail again at the end
+        with suppress(
+            OSError, ValueError
+        ):  # what is still in the buffer must not fail again at the end
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
         if not isinstance(error, BrokenPipeError):
-            todo = "make room there, or send it elsewhere" if no_room(error) else "send it elsewhere"
+            todo = (
+                "make room there, or send it elsewhere" if no_room(error) else "send it elsewhere"
+            )
             self.fault = f"standard output must be writable, and is not ({error.strerror}); {todo}"
 
 
@@ -65,14 +71,18 @@ class _Unfiltered:
 
 
 def open_closed() -> None:
-    """Open what the shell has closed (`>&-`), so that no file of ours gets the number of a standard stream."""
+    """Open what the shell has closed (`>&-`), so that no file of ours gets the number of a standard
+    stream.
+    """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(handle, True)
     os.close(handle)
 
 
 def fault() -> str:
-    """Send what standard output holds, and return what kept it from being written, nothing if that went well."""
+    """Send what standard output holds, and return what kept it from being written, nothing if that
+    went well.
+    """
     sys.stdout.flush()
     return getattr(sys.stdout, "fault", "")
 
@@ -86,7 +96,9 @@ def guarded() -> Iterator[None]:
             stream = open(handle, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
-        setattr(sys, name, Guarded(stream, "\n\t" if handle == 1 else "\n\t\r"))  # bars of a download go back to a line
+        setattr(
+            sys, name, Guarded(stream, "\n\t" if handle == 1 else "\n\t\r")
+        )  # bars of a download go back to a line
     try:
         yield
     finally:

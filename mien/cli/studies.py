@@ -28,7 +28,10 @@ OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
         "--only",
-        help="A part of the study, such as setting=real_to_real,classifier=vgg16; also ablation, control, trial, fold.",
+        help=(
+            "A part of the study, such as setting=real_to_real,classifier=vgg16; also ablation, "
+            "control, trial, fold."
+        ),
     ),
 ]
 
@@ -38,18 +41,26 @@ def study_plan(
     study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
     only: OnlyOption = None,
     workers: Annotated[
-        int | None, typer.Option(help="Say as well how long it takes with so many jobs at a time, such as a card each.")
+        int | None,
+        typer.Option(
+            help="Say as well how long it takes with so many jobs at a time, such as a card each."
+        ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time a batch of each network here, in place of an estimate.")
+        bool,
+        typer.Option(
+            "--measure", help="Time a batch of each network here, in place of an estimate."
+        ),
     ] = False,
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
-    """Say what a study would train, what of it is done, and how long the rest should take on this machine.
+    """Say what a study would train, what of it is done, and how long the rest should take on this
+    machine.
 
-    The time is estimated from what each network takes, in seconds and right to a factor of two; --measure times a batch
-    of each, which can take minutes, and is remembered. The exit code is 2 if weights are missing.
+    The time is estimated from what each network takes, in seconds and right to a factor of two;
+    --measure times a batch of each, which can take minutes, and is remembered. The exit code is 2
+    if weights are missing.
     """
     from mien import cost
     from mien import study as module
@@ -82,8 +93,9 @@ def study_run(
 ) -> None:
     """Run what is missing of a study, each job in a process of its own.
 
-    A failed trial does not stop the others; the exit code is 5 then. Ctrl-C lets what runs keep its checkpoints, a
-    second one stops at once; the same command goes on. Several commands, on several machines with one store, share it.
+    A failed trial does not stop the others; the exit code is 5 then. Ctrl-C lets what runs keep its
+    checkpoints, a second one stops at once; the same command goes on. Several commands, on several
+    machines with one store, share it.
     """
     from mien import engine as engines
     from mien import report as reports
@@ -104,7 +116,8 @@ def study_run(
 
 @study_app.command("status")
 def study_status(
-    study: Annotated[str, typer.Argument(help="A study's name, or its file.")], store: StoreOption = STORE
+    study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
+    store: StoreOption = STORE,
 ) -> None:
     """Say how far a study is, also while it runs elsewhere."""
     from mien import results
@@ -115,13 +128,20 @@ def study_status(
 
 @app.command()
 def report(
-    studies: Annotated[list[str], typer.Argument(help="Names of studies, or their files: one report of all.")],
-    out: Annotated[Path | None, typer.Option(help="A folder; report-NAME by default.", metavar="DIR")] = None,
+    studies: Annotated[
+        list[str], typer.Argument(help="Names of studies, or their files: one report of all.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="A folder; report-NAME by default.", metavar="DIR")
+    ] = None,
     real_faces: Annotated[
         bool | None,
         typer.Option(
             "--real-faces/--no-real-faces",
-            help="Put pictures of some real people into the page; by default only if all their licences are free.",
+            help=(
+                "Put pictures of some real people into the page; by default only if all their "
+                "licences are free."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -129,8 +149,9 @@ def report(
 ) -> None:
     """Write the report of one or more studies: HTML, Markdown, LaTeX and CSV.
 
-    It is made from what is there, also while a study runs; the HTML file opens without a network. Given the same
-    study under several protocols, it sets them side by side, beside the published numbers.
+    It is made from what is there, also while a study runs; the HTML file opens without a network.
+    Given the same study under several protocols, it sets them side by side, beside the published
+    numbers.
     """
     from mien import folders
     from mien import report as module

@@ -1,4 +1,6 @@
-"""A trained generator as a folder that needs no mien: its denoiser as one program, and how to draw from it."""
+"""A trained generator as a folder that needs no mien: its denoiser as one program, and how to draw
+from it.
+"""
 
 import hashlib
 import json
@@ -38,9 +40,11 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Walk:
-    """How the noise of a kind falls: the levels that its network knows, and the scheduler of diffusers that says so.
+    """How the noise of a kind falls: the levels that its network knows, and the scheduler of
+    diffusers that says so.
 
-    Images start at the mean face plus `start` times unit noise. `steps` is what `scheduler` takes unless told.
+    Images start at the mean face plus `start` times unit noise. `steps` is what `scheduler` takes
+    unless told.
     """
 
     low: float
@@ -51,7 +55,9 @@ class Walk:
 
 
 class Program(nn.Module):
-    """D(x, sigma, labels) -> x0 of a trained generator, one module for all that lies between: images in, images out."""
+    """D(x, sigma, labels) -> x0 of a trained generator, one module for all that lies between:
+    images in, images out.
+    """
 
     mean: Tensor
 
@@ -63,24 +69,32 @@ class Program(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        """Return the expected clean images of `x` = x0 + sigma * noise, in [-1, 1] but for what the network errs."""
+        """Return the expected clean images of `x` = x0 + sigma * noise, in [-1, 1] but for what the
+        network errs.
+        """
         whole = replace(self.generator, mean=self.mean)
         return KINDS[whole.spec.kind].denoiser(whole, self.network)(x, sigma, labels)
 
 
 def export(run: Run, out: Path, form: str = "program", allow_face: bool = False) -> Path:
-    """Write the generator of a run to the folder `out`, which appears whole or not at all, and return it.
+    """Write the generator of a run to the folder `out`, which appears whole or not at all, and
+    return it.
 
-    Either form holds the denoiser as a program of torch.export; `diffusers` adds the noise schedule as one of its
-    schedulers. Says whose mean face goes with it. Raises UsageError for a form or a kind of generator that there is
-    none of, if `out` is taken, and, unless `allow_face`, if the mean face is in effect that of one person.
+    Either form holds the denoiser as a program of torch.export; `diffusers` adds the noise schedule
+    as one of its schedulers. Says whose mean face goes with it. Raises UsageError for a form or a
+    kind of generator that there is none of, if `out` is taken, and, unless `allow_face`, if the
+    mean face is in effect that of one person.
     """
     if form not in FORMATS:
-        raise UsageError(f"the format must be one of {', '.join(FORMATS)}; given: '{form}'.{nearest(form, [*FORMATS])}")
+        raise UsageError(
+            f"the format must be one of {', '.join(FORMATS)}; given: "
+            f"'{form}'.{nearest(form, [*FORMATS])}"
+        )
     kind = run.spec.get("kind")
     if kind in REFUSED:
         raise UsageError(
-            f"`mien export` must name a network ({' or '.join(KINDS)}), and {run.name} is a {kind}, "
+            f"`mien export` must name a network ({' or '.join(KINDS)}), and {run.name} is a "
+            f"{kind}, "
             f"which {REFUSED[kind]}; `mien generate` draws from it"
         )
     out = free(out)
@@ -89,7 +103,10 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
     of = whose(shown(generator, run))
     _require_several(run, of, allow_face)
     if generator.mean.any():
-        say(f"mean.npy is the mean face of {of.text}, and leaves the store with the network, which holds it too")
+        say(
+            f"mean.npy is the mean face of {of.text}, and leaves the store with the network, "
+            "which holds it too"
+        )
     with whole(out) as folder:
         program(generator, folder / PROGRAM)
         np.save(folder / "mean.npy", generator.mean.numpy(), allow_pickle=False)
@@ -109,15 +126,20 @@ def _require_several(run: Run, of: Whose, allowed: bool) -> None:
     if of.one and not allowed:
         count = round(of.share * of.images)
         raise UsageError(
-            f"a generator that is exported must have learnt from several people, and of the training images of "
-            f"{run.name} {count:,} of {of.images:,} show one {of.unit}: mean.npy, and what the network makes of "
-            "noise, would be that person's face. Train it on more people; or give --allow-face, if that person agreed "
+            "a generator that is exported must have learnt from several people, and of the "
+            "training images of "
+            f"{run.name} {count:,} of {of.images:,} show one {of.unit}: mean.npy, and what the "
+            "network makes of "
+            "noise, would be that person's face. Train it on more people; or give --allow-face, "
+            "if that person agreed "
             "to it"
         )
 
 
 def program(generator: Diffusion, path: Path) -> None:
-    """Write the denoiser as a program of torch.export, for any number of images: len(x) in it would fix that number."""
+    """Write the denoiser as a program of torch.export, for any number of images: len(x) in it would
+    fix that number.
+    """
     x = torch.zeros(2, *generator.size)
     batch = torch.export.Dim("n", min=1)
     exported = torch.export.export(
@@ -142,7 +164,8 @@ def walk(generator: Diffusion) -> Walk:
             "sigma_data": generator.sigma_data,
             "sigma_schedule": "karras",
             "rho": 7.0,
-            "prediction_type": "epsilon",  # its word for a network behind the preconditioning of Karras et al.
+            # its word for a network behind the preconditioning of Karras et al.
+            "prediction_type": "epsilon",
             "algorithm_type": "dpmsolver++",
             "solver_type": "midpoint",
             "solver_order": 2,
@@ -159,16 +182,21 @@ def walk(generator: Diffusion) -> Walk:
         "beta_end": spec.beta_last,
         "prediction_type": "sample",  # the denoiser says x0
         "variance_type": "fixed_small",
-        "clip_sample": False,  # what is to be clipped is the image, not its difference from the mean face
+        # what is to be clipped is the image, not its difference from the mean face
+        "clip_sample": False,
         "timestep_spacing": "linspace",
     }
     return Walk(low, high, (1 + high**2) ** 0.5, scheduler, spec.steps)
 
 
 def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[str, Any]:
-    """Return what export.json says: how to call the denoiser, how to draw, whose it is and where it came from."""
+    """Return what export.json says: how to call the denoiser, how to draw, whose it is and where it
+    came from.
+    """
     way, seen = walk(generator), generator.seen
-    subjects, clips = (int(seen.loc[seen[name] != "", name].nunique()) for name in ("subject", "clip"))
+    subjects, clips = (
+        int(seen.loc[seen[name] != "", name].nunique()) for name in ("subject", "clip")
+    )
     about: dict[str, Any] = {
         "format": form,
         "kind": generator.spec.kind,
@@ -177,7 +205,13 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
         "null_label": NULL if generator.spec.label_drop > 0 else None,
         "size": list(generator.size),
         "sigma": {"low": way.low, "high": way.high, "data": generator.sigma_data},
-        "sampler": {"name": "dpmpp2m", "steps": edm.STEPS["dpmpp2m"], "rho": 7.0, "start": way.start, "clip_x0": True},
+        "sampler": {
+            "name": "dpmpp2m",
+            "steps": edm.STEPS["dpmpp2m"],
+            "rho": 7.0,
+            "start": way.start,
+            "clip_x0": True,
+        },
     }
     if form == "diffusers":
         about["scheduler"] = {"class": way.scheduler["_class_name"], "steps": way.steps}
@@ -185,31 +219,49 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
     about["provenance"] = {
         "run": run.name,
         "content": run.content,
-        "trained_on": {"run": generator.spec.faces, "images": len(seen), "subjects": subjects, "clips": clips},
+        "trained_on": {
+            "run": generator.spec.faces,
+            "images": len(seen),
+            "subjects": subjects,
+            "clips": clips,
+        },
         "spec": generator.spec.model_dump(mode="json"),
         "mien": __version__,
         "torch": torch.__version__,
     }
-    about["sha256"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (PROGRAM, "mean.npy")}
+    about["sha256"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (PROGRAM, "mean.npy")
+    }
     return about
 
 
 def parts(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what each file of an exported folder is, for people."""
     of = about["mean_face"]
-    mean = f"the mean face of {Whose(of['images'], of['subjects'], of['unknown_subjects']).text}" if of else "zero"
+    mean = (
+        f"the mean face of {Whose(of['images'], of['subjects'], of['unknown_subjects']).text}"
+        if of
+        else "zero"
+    )
     found = {
-        PROGRAM: "the denoiser, a program of torch.export: D(x [n, c, h, w], sigma [n], labels [n]) -> x0",
+        PROGRAM: (
+            "the denoiser, a program of torch.export: D(x [n, c, h, w], sigma [n], labels "
+            "[n]) -> x0"
+        ),
         "mean.npy": f"where images start: {mean}",
         "export.json": "classes and their labels, noise levels, licence, provenance",
         "sample.py": "draws images with torch and numpy alone",
     }
     if about["format"] == "diffusers":
         found[PROGRAM] += (
-            "; UNet2DModel of diffusers cannot hold this network, which adds the class before the last layer of its "
+            "; UNet2DModel of diffusers cannot hold this network, which adds the class before the "
+            "last layer of its "
             "embedding and scales the sum of every block by sqrt(1/2)"
         )
-        found["scheduler/"] = f"the noise schedule, which loads with diffusers' {about['scheduler']['class']}"
+        found["scheduler/"] = (
+            f"the noise schedule, which loads with diffusers' {about['scheduler']['class']}"
+        )
         found["sample_diffusers.py"] = "draws images with that scheduler and the denoiser"
     return found
 
@@ -217,7 +269,9 @@ def parts(about: Mapping[str, Any]) -> dict[str, str]:
 def readme(about: Mapping[str, Any]) -> str:
     """Return README.md of an exported folder."""
     first, origin = next(iter(about["classes"])), about["provenance"]
-    trained = ", ".join(f"{origin['trained_on'][name]:,} {name}" for name in ("images", "subjects", "clips"))
+    trained = ", ".join(
+        f"{origin['trained_on'][name]:,} {name}" for name in ("images", "subjects", "clips")
+    )
     own = GENERATORS[about["kind"]].sampler
     files = "\n".join(f"- `{name}`: {text}" for name, text in parts(about).items())
     labels = ", ".join(f"{name} {label}" for name, label in about["classes"].items())

@@ -19,15 +19,24 @@ known.add_argument("emotion", choices=list(about["classes"]))
 known.add_argument("--count", type=int, default=8)
 known.add_argument("--seed", type=int, default=0, help="image k has the seed SEED + k")
 known.add_argument("--steps", type=int, default=about["sampler"]["steps"])
-known.add_argument("--out", type=Path, default=Path("images"), help="writes OUT.npy, and OUT.ppm or OUT.pgm to look at")
+known.add_argument(
+    "--out",
+    type=Path,
+    default=Path("images"),
+    help="writes OUT.npy, and OUT.ppm or OUT.pgm to look at",
+)
 given = known.parse_args()
 
 denoise = torch.export.load(here / "denoiser.pt2").module()
 labels = torch.full((given.count,), about["classes"][given.emotion])
 seeds = (torch.Generator().manual_seed(given.seed + k) for k in range(given.count))
 noise = torch.stack([torch.randn(about["size"], generator=seed) for seed in seeds])
-high, low = (about["sigma"][end] ** (1 / 7) for end in ("high", "low"))  # the levels of Karras et al. 2022, Equation 5
-levels = [(high + k / max(given.steps - 1, 1) * (low - high)) ** 7 for k in range(given.steps)] + [0.0]
+high, low = (
+    about["sigma"][end] ** (1 / 7) for end in ("high", "low")
+)  # the levels of Karras et al. 2022, Equation 5
+levels = [(high + k / max(given.steps - 1, 1) * (low - high)) ** 7 for k in range(given.steps)] + [
+    0.0
+]
 x = torch.from_numpy(np.load(here / "mean.npy")) + about["sampler"]["start"] * noise
 last, last_h = None, 1.0
 for sigma, after in pairwise(levels):  # DPM-Solver++(2M): Lu et al. 2022, Algorithm 2

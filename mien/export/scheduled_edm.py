@@ -1,4 +1,5 @@
-"""Draw images from the denoiser that lies beside this file, stepped by the scheduler of diffusers in `scheduler/`.
+"""Draw images from the denoiser that lies beside this file, stepped by the scheduler of diffusers
+in `scheduler/`.
 
 Usage: python sample_diffusers.py EMOTION [--count 8] [--seed 0] [--steps 16] [--out images.npy]
 """
@@ -14,7 +15,9 @@ from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import EDMDPMSolver
 
 here = Path(__file__).parent
 about = json.loads((here / "export.json").read_text(encoding="utf-8"))
-known = argparse.ArgumentParser(description="Draw images with the scheduler and the denoiser beside this file.")
+known = argparse.ArgumentParser(
+    description="Draw images with the scheduler and the denoiser beside this file."
+)
 known.add_argument("emotion", choices=list(about["classes"]))
 known.add_argument("--count", type=int, default=8)
 known.add_argument("--seed", type=int, default=0, help="image k has the seed SEED + k")

@@ -1,4 +1,6 @@
-"""Whose face a generator gives away: its mean face, and what its network draws from noise alone, show who it saw."""
+"""Whose face a generator gives away: its mean face, and what its network draws from noise alone,
+show who it saw.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +21,9 @@ SEVERAL = 0.75  # the largest share of the images that one person may have in a 
 class Whose:
     """Who is in the mean of the training images.
 
-    `subjects` are the known ones, `unknown` the images whose subject nobody knows; `share` is that of whoever has most
-    of the `images`, who is told apart by `unit`: a subject, or else the clip or the image alone.
+    `subjects` are the known ones, `unknown` the images whose subject nobody knows; `share` is that
+    of whoever has most of the `images`, who is told apart by `unit`: a subject, or else the clip or
+    the image alone.
     """
 
     images: int
@@ -38,8 +41,15 @@ class Whose:
     def text(self) -> str:
         """Whose mean it is, in words: `24 images of 3 subjects`."""
         known = [many(self.subjects, "subject")] if self.subjects else []
-        unknown = [f"{many(self.unknown, 'image')} of unknown subjects"] if self.subjects and self.unknown else []
-        return f"{many(self.images, 'image')} of {' and '.join([*known, *unknown]) or 'unknown subjects'}"
+        unknown = (
+            [f"{many(self.unknown, 'image')} of unknown subjects"]
+            if self.subjects and self.unknown
+            else []
+        )
+        return (
+            f"{many(self.images, 'image')} of "
+            f"{' and '.join([*known, *unknown]) or 'unknown subjects'}"
+        )
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -48,7 +58,8 @@ class Whose:
 
 
 def shown(generator: Diffusion, run: Run) -> pd.DataFrame:
-    """Return the rows of `seen` of the images that the mean face is of: people who were held out are not in it.
+    """Return the rows of `seen` of the images that the mean face is of: people who were held out
+    are not in it.
 
     If the faces are no longer in the store, those are left out that leave the fewest people in it.
     """
@@ -68,16 +79,20 @@ def shown(generator: Diffusion, run: Run) -> pd.DataFrame:
 def whose(seen: pd.DataFrame) -> Whose:
     """Return who is in the mean of images; `seen` has key, subject, clip and dataset of each.
 
-    Where a subject is unknown, a clip (or else an image) counts as a person. Images that were generated count only
-    where nothing is known of whom their generator saw.
+    Where a subject is unknown, a clip (or else an image) counts as a person. Images that were
+    generated count only where nothing is known of whom their generator saw.
     """
     made = (seen["dataset"] == "synthetic") & (seen["subject"] == "") & (seen["clip"] == "")
     real = seen if made.all() else seen[~made]
 
     # The most certain unit of each image that has one
     units = np.select([real["subject"] != "", real["clip"] != ""], ["subject", "clip"], "image")
-    names = real["subject"].where(units == "subject", real["clip"].where(units == "clip", real["key"]))
-    counts = pd.Series([f"{unit} {name}" for unit, name in zip(units, names, strict=True)], dtype=str).value_counts()
+    names = real["subject"].where(
+        units == "subject", real["clip"].where(units == "clip", real["key"])
+    )
+    counts = pd.Series(
+        [f"{unit} {name}" for unit, name in zip(units, names, strict=True)], dtype=str
+    ).value_counts()
     return Whose(
         images=len(real),
         subjects=int(real.loc[units == "subject", "subject"].nunique()),

@@ -78,11 +78,13 @@ __all__ = [
 class Member:
     """What makes a kind of generator: one more is a module and a line in GENERATORS.
 
-    `fit(faces, spec, scratch, device, label, means)` returns a Generator, `sample(generator, labels, seeds, how)` its
-    images, uint8 [n, c, h, w]; `save(generator, folder)` and `load(run, spec, device)` keep it, `holds(generator)` is a
-    line on what was learnt. `sampler` is the one that it is drawn from unless another is named, `steps(spec, how)` how
-    many steps that takes, and `speed(faces, spec, device)` how many images a second a training takes in, measured;
-    `workload(spec, size)` is what an image takes, counted. Both are nothing for what is learnt in one go.
+    `fit(faces, spec, scratch, device, label, means)` returns a Generator, `sample(generator,
+    labels, seeds, how)` its images, uint8 [n, c, h, w]; `save(generator, folder)` and `load(run,
+    spec, device)` keep it, `holds(generator)` is a line on what was learnt. `sampler` is the one
+    that it is drawn from unless another is named, `steps(spec, how)` how many steps that takes, and
+    `speed(faces, spec, device)` how many images a second a training takes in, measured;
+    `workload(spec, size)` is what an image takes, counted. Both are nothing for what is learnt in
+    one go.
     """
 
     fit: Callable[..., Generator]
@@ -97,7 +99,9 @@ class Member:
 
 
 def _diffusion(kind: Any, sampler: str) -> Member:
-    def fit(faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, means: Means) -> Diffusion:
+    def fit(
+        faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, means: Means
+    ) -> Diffusion:
         return diffusion.fit(faces, spec, scratch, kind.objective(spec), device, label, means)
 
     def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
@@ -108,10 +112,13 @@ def _diffusion(kind: Any, sampler: str) -> Member:
 
 
 def _direct(kind: Any) -> Member:
-    def fit(faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Means) -> Generator:
+    def fit(
+        faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Means
+    ) -> Generator:
         if means != PLAIN:
             raise UsageError(
-                "--memory, --tensorboard and several processes must stand with a generator that learns in steps, and a "
+                "--memory, --tensorboard and several processes must stand with a generator that "
+                "learns in steps, and a "
                 f"{spec.kind} does not"
             )
         return kind.fit(faces, spec, scratch, device, label)
@@ -128,37 +135,59 @@ GENERATORS: Mapping[str, Member] = {
 
 MONTH = 60 * 24 * 30  # minutes
 PREVIEW = 8  # images a class on the sheet of a trained generator
-SHARD = {"cpu": 64, "cuda": 512, "mps": 128}  # images that are written at once, a multiple of diffusion.BATCH
+SHARD = {
+    "cpu": 64,
+    "cuda": 512,
+    "mps": 128,
+}  # images that are written at once, a multiple of diffusion.BATCH
 
 
 def preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> GeneratorSpec:
-    """Return the training that a preset names, of the run `faces`; `settings` change single fields, nested ones too.
+    """Return the training that a preset names, of the run `faces`; `settings` change single fields,
+    nested ones too.
 
     Raises SpecError for a name that is no preset, or a setting that does not hold.
     """
     if not isinstance(name, str) or name not in PRESETS:  # a study file may hold anything
         raise SpecError(
-            f"there is no preset '{name}'.{nearest(str(name), list(PRESETS))} The presets are {', '.join(PRESETS)}"
+            f"there is no preset '{name}'.{nearest(str(name), list(PRESETS))} The presets are "
+            f"{', '.join(PRESETS)}"
         )
     fields = dict(PRESETS[name]) | {"faces": faces}
     for key, value in (settings or {}).items():
         old = fields.get(key)
-        fields[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        fields[key] = (
+            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        )
     return read_training(fields, f"preset {name}")
 
 
-def calibrated(spec: GeneratorSpec, minutes: float, store: Store, device: str = "auto") -> GeneratorSpec:
+def calibrated(
+    spec: GeneratorSpec, minutes: float, store: Store, device: str = "auto"
+) -> GeneratorSpec:
     """Return `spec` with the length that takes about `minutes` on this machine.
 
-    The speed is measured once for a spec, a device and a number of minutes, so the same command finds the same length
-    again. Raises UsageError unless `minutes` is above 0 and at most a month, and for what does not learn in steps.
+    The speed is measured once for a spec, a device and a number of minutes, so the same command
+    finds the same length again. Raises UsageError unless `minutes` is above 0 and at most a month,
+    and for what does not learn in steps.
     """
     if not 0 < minutes <= MONTH:
-        raise UsageError(f"the minutes of training must be more than 0, and no month; given: {minutes:g}")
-    spec, speed = spec.model_copy(update={"faces": store.resolve(spec.faces)}), GENERATORS[spec.kind].speed
+        raise UsageError(
+            f"the minutes of training must be more than 0, and no month; given: {minutes:g}"
+        )
+    spec, speed = (
+        spec.model_copy(update={"faces": store.resolve(spec.faces)}),
+        GENERATORS[spec.kind].speed,
+    )
     if speed is None or not isinstance(spec, TrainSpec):
-        raise UsageError(f"minutes must stand with a generator that learns in steps, and a {spec.kind} does not")
-    faces, where, size = Faces.load(store.run(spec.faces).path), training.device(device).type, spec.batch
+        raise UsageError(
+            f"minutes must stand with a generator that learns in steps, and a {spec.kind} does not"
+        )
+    faces, where, size = (
+        Faces.load(store.run(spec.faces).path),
+        training.device(device).type,
+        spec.batch,
+    )
 
     def measure() -> float:
         progress.say("measuring the speed of training here")
@@ -166,7 +195,9 @@ def calibrated(spec: GeneratorSpec, minutes: float, store: Store, device: str = 
 
     updates = store.memo(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
     spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})
-    progress.say(f"{minutes:g} min of training here are about {progress.many(spec.images_seen, 'image')}")
+    progress.say(
+        f"{minutes:g} min of training here are about {progress.many(spec.images_seen, 'image')}"
+    )
     return spec
 
 
@@ -179,9 +210,11 @@ def fit(
     label: str = "training",
     means: Means = PLAIN,
 ) -> Generator:
-    """Train a generator on `faces`; goes on exactly from the checkpoints in `scratch` if there are any.
+    """Train a generator on `faces`; goes on exactly from the checkpoints in `scratch` if there are
+    any.
 
-    Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is no number.
+    Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is
+    no number.
     """
     return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label, means)
 
@@ -193,15 +226,18 @@ def sample(
     *,
     sampler: SamplerSpec | None = None,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a place in EMOTIONS) and seed, bit for bit the same in any company.
+    """Return an image for each label (a place in EMOTIONS) and seed, bit for bit the same in any
+    company.
 
-    `sampler` None is that of the generator's kind. Raises UsageError for a class that the generator never saw, or a
-    sampler that does not go with its kind.
+    `sampler` None is that of the generator's kind. Raises UsageError for a class that the generator
+    never saw, or a sampler that does not go with its kind.
     """
     kind = GENERATORS[generator.spec.kind]
     how = sampler or SamplerSpec.model_validate({"sampler": kind.sampler})
     if (how.sampler == "direct") != (kind.sampler == "direct"):
-        raise UsageError(f"the sampler '{how.sampler}' does not go with a {generator.spec.kind}; leave it away")
+        raise UsageError(
+            f"the sampler '{how.sampler}' does not go with a {generator.spec.kind}; leave it away"
+        )
     return kind.sample(generator, labels, seeds, how)
 
 
@@ -213,15 +249,25 @@ def save(generator: Generator, out: Path) -> None:
 def load(run: Run, device: str = "auto") -> Generator:
     """Return the generator that a run holds; raises UsageError if it holds none."""
     if "generator.json" not in run.manifest["files"]:
-        raise UsageError(f"a trained generator must be named, and {run.name} is none; see `mien ls generator`")
-    spec = read_training({name: value for name, value in run.spec.items() if name != "stage"}, run.name)
+        raise UsageError(
+            f"a trained generator must be named, and {run.name} is none; see `mien ls generator`"
+        )
+    spec = read_training(
+        {name: value for name, value in run.spec.items() if name != "stage"}, run.name
+    )
     return GENERATORS[spec.kind].load(run, spec, device)
 
 
 def train(
-    spec: GeneratorSpec, store: Store, *, alias: str | None = None, device: str = "auto", means: Means = PLAIN
+    spec: GeneratorSpec,
+    store: Store,
+    *,
+    alias: str | None = None,
+    device: str = "auto",
+    means: Means = PLAIN,
 ) -> Run:
-    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images of each class.
+    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images
+    of each class.
 
     In a crew the first process makes the run, and the others work for it until it has one.
     """
@@ -230,7 +276,9 @@ def train(
     def build(out: Path, scratch: Path) -> None:
         faces = Faces.load(store.run(spec.faces).path)
         crew.agree("train")
-        generator = fit(faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means)
+        generator = fit(
+            faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means
+        )
         save(generator, out)
         how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
         counts = dict.fromkeys(generator.classes, PREVIEW)
@@ -238,7 +286,9 @@ def train(
         images = sample(generator, labels, numbers, sampler=how)
         write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW)
         if means.tensorboard is not None and isinstance(spec, TrainSpec):
-            board.show_sheet(means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch)
+            board.show_sheet(
+                means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
+            )
         write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
 
     if means.tensorboard is not None:
@@ -265,11 +315,14 @@ def order(
 ) -> GenerateSpec:
     """Return the generation of `counts` (see `parse_counts`) from the generator of a run.
 
-    `sampler` None is that of the generator's kind: for a ddpm ancestral, as in the preprint. Raises UsageError on
-    counts, and SpecError on settings, that do not hold.
+    `sampler` None is that of the generator's kind: for a ddpm ancestral, as in the preprint. Raises
+    UsageError on counts, and SpecError on settings, that do not hold.
     """
     if "generator.json" not in generator.manifest["files"]:
-        raise UsageError(f"`mien generate` must name a trained generator, and {generator.name} is none; see `mien ls`")
+        raise UsageError(
+            f"`mien generate` must name a trained generator, and {generator.name} is none; see "
+            "`mien ls`"
+        )
     kind = generator.spec["kind"]
     own = GENERATORS[kind].sampler
     if sampler is not None and (sampler == "direct") != (own == "direct"):
@@ -303,11 +356,13 @@ def generate(
     workers: int | None = None,
     shard: int | None = None,
 ) -> Run:
-    """Return the run of a generated database: faces with exactly `spec.counts` images a class, and sheet.png.
+    """Return the run of a generated database: faces with exactly `spec.counts` images a class, and
+    sheet.png.
 
-    Images go to the disk as they are made, so memory does not grow with their number; an interrupted generation goes on
-    after the last finished shard. `workers` is how many batches are worked on side by side, all cores by default, and
-    `shard` how many images are written at once: no image depends on either.
+    Images go to the disk as they are made, so memory does not grow with their number; an
+    interrupted generation goes on after the last finished shard. `workers` is how many batches are
+    worked on side by side, all cores by default, and `shard` how many images are written at once:
+    no image depends on either.
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
 
@@ -321,7 +376,9 @@ def generate(
         faces.save(out)
         write_sheet(faces, out, 12)
         counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
-        write_summary(out, {"holds": progress.many(len(faces), "synthetic image"), "counts": counts})
+        write_summary(
+            out, {"holds": progress.many(len(faces), "synthetic image"), "counts": counts}
+        )
 
     return store.make(spec, build, alias)
 
@@ -335,18 +392,25 @@ def make_shards(
     device: str = "auto",
     shard: int | None = None,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch` are taken over.
+    """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch`
+    are taken over.
 
-    The images lie in a file in `scratch` and are mapped from there once all are written: a mapped file that grows
-    on a full disk would end the process without a word.
+    The images lie in a file in `scratch` and are mapped from there once all are written: a mapped
+    file that grows on a full disk would end the process without a word.
     """
     path, size = scratch / "images.npy", shard or SHARD[training.device(device).type]
     head = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *generator.size)}
-    with path.open("wb") as file, progress.track("generating", len(labels)) as tracker, stopping.heeded():
+    with (
+        path.open("wb") as file,
+        progress.track("generating", len(labels)) as tracker,
+        stopping.heeded(),
+    ):
         np.lib.format.write_array_header_1_0(file, head)
         for first in range(0, len(labels), size):
             part = slice(first, min(first + size, len(labels)))
-            images = make_shard(generator, labels[part], numbers[part], how, shard_path(scratch, part))
+            images = make_shard(
+                generator, labels[part], numbers[part], how, shard_path(scratch, part)
+            )
             file.write(np.ascontiguousarray(images).data)
             tracker.update(part.stop)
             stopping.obey()
@@ -360,7 +424,9 @@ def make_shard(
     how: SamplerSpec,
     path: Path,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label and seed: those in the file, if it is whole, else new ones, which go there."""
+    """Return an image for each label and seed: those in the file, if it is whole, else new ones,
+    which go there.
+    """
     shard = read_shard(path, (len(labels), *generator.size))
     if shard is None:
         shard = sample(generator, labels, numbers, sampler=how)
@@ -382,7 +448,9 @@ def shard_path(scratch: Path, part: slice) -> Path:
 
 
 def parts(spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1) -> list[Job]:
-    """Return jobs that make a database: up to `most` side by side draw its images, and one puts them together."""
+    """Return jobs that make a database: up to `most` side by side draw its images, and one puts
+    them together.
+    """
     total, size = sum(spec.counts.values()), SHARD[training.device(device).type]
     share = -(-total // (most * size)) * size
     common = {"spec": spec.model_dump(mode="json"), "device": device, "shard": size}
@@ -398,11 +466,18 @@ def parts(spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1)
         for first, last in spans
     ]
     drawing = drawing if len(spans) > 1 else []
-    return [*drawing, Job(spec.name, "database", draw, common, (spec.generator, *(job.run for job in drawing)))]
+    return [
+        *drawing,
+        Job(spec.name, "database", draw, common, (spec.generator, *(job.run for job in drawing))),
+    ]
 
 
-def draw_part(store: Store, spec: dict[str, Any], device: str, shard: int, first: int, last: int) -> str:
-    """Draw images `first` up to `last` of a database, a shard at a time, for `draw` to put together."""
+def draw_part(
+    store: Store, spec: dict[str, Any], device: str, shard: int, first: int, last: int
+) -> str:
+    """Draw images `first` up to `last` of a database, a shard at a time, for `draw` to put
+    together.
+    """
     how = GenerateSpec.model_validate(spec)
     _, labels, numbers = plan(how.name, how.counts, how.seed)
     with store.claim(f"{how.name}.{first:07d}"), stopping.heeded():
@@ -413,21 +488,31 @@ def draw_part(store: Store, spec: dict[str, Any], device: str, shard: int, first
         with progress.track("generating", last - first) as tracker:
             for start in range(first, last, shard):
                 part = slice(start, min(start + shard, last))
-                make_shard(generator, labels[part], numbers[part], how, shard_path(store.scratch(how.name), part))
+                make_shard(
+                    generator,
+                    labels[part],
+                    numbers[part],
+                    how,
+                    shard_path(store.scratch(how.name), part),
+                )
                 tracker.update(part.stop - first)
                 stopping.obey()
     return "drawn"
 
 
 def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
-    """Make a database, with those of its images that are drawn already; return what to say of it."""
+    """Make a database, with those of its images that are drawn already; return what to say of
+    it.
+    """
     how = GenerateSpec.model_validate(spec)
     made = generate(how, store, device=device, shard=shard)
     return f"{progress.many(sum(how.counts.values()), 'image')} in {made.name}"
 
 
 def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
-    """Return the images of a shard, or None if there is none that is as it was written, behind its sha256."""
+    """Return the images of a shard, or None if there is none that is as it was written, behind its
+    sha256.
+    """
     try:
         data = path.read_bytes()
         if hashlib.sha256(data[32:]).digest() != data[:32]:
@@ -447,7 +532,9 @@ def plan(
     """
     rows = [(emotion, k) for emotion in EMOTIONS for k in range(counts.get(emotion, 0))]
     labels = np.array([EMOTIONS.index(emotion) for emotion, _ in rows], dtype=np.int64)
-    numbers = np.array([seeds.seed("image", seed, emotion, k) for emotion, k in rows], dtype=np.int64)
+    numbers = np.array(
+        [seeds.seed("image", seed, emotion, k) for emotion, k in rows], dtype=np.int64
+    )
     return [(f"{run}/{emotion}/{k:05d}", emotion) for emotion, k in rows], labels, numbers
 
 
@@ -474,12 +561,17 @@ def assemble(
 
 
 def describe(generator: Generator, how: SamplerSpec) -> str:
-    """Return a line that says how images are drawn, with every choice that the equations leave open."""
+    """Return a line that says how images are drawn, with every choice that the equations leave
+    open.
+    """
     lead = f"{generator.run} ({generator.spec.kind})"
     if how.sampler == "direct":
         return f"{lead}: {GENERATORS[generator.spec.kind].holds(generator)}"
     parts = [
-        f"{lead}: {how.sampler}, {progress.many(GENERATORS[generator.spec.kind].steps(generator.spec, how), 'step')}"
+        (
+            f"{lead}: {how.sampler}, "
+            f"{progress.many(GENERATORS[generator.spec.kind].steps(generator.spec, how), 'step')}"
+        )
     ]
     if how.sampler == "ancestral":
         parts.append(f"{how.variance} variance")

@@ -1,4 +1,6 @@
-"""What every generator is: the thing that was trained, whoever trained it, and what its images owe to whom."""
+"""What every generator is: the thing that was trained, whoever trained it, and what its images owe
+to whom.
+"""
 
 import json
 from collections.abc import Mapping
@@ -23,9 +25,10 @@ SEEN = ["key", "subject", "clip", "dataset"]
 class Generator:
     """A trained generator.
 
-    `classes` are the emotions that it saw, `size` is channels, height and width, `channels` what they show (as in
-    Faces), `seen` has key, subject, clip and dataset of every image that had a part in its training, `losses` the
-    columns step, images_seen and loss (no rows where nothing is learnt in steps), and `run` its run once it is kept.
+    `classes` are the emotions that it saw, `size` is channels, height and width, `channels` what
+    they show (as in Faces), `seen` has key, subject, clip and dataset of every image that had a
+    part in its training, `losses` the columns step, images_seen and loss (no rows where nothing is
+    learnt in steps), and `run` its run once it is kept.
     """
 
     spec: GeneratorSpec
@@ -48,9 +51,13 @@ class Generator:
 
 
 def origins(faces: Faces) -> dict[str, Any]:
-    """Return what a generator has to remember of the faces that it was trained on: fields of Generator."""
+    """Return what a generator has to remember of the faces that it was trained on: fields of
+    Generator.
+    """
     seen = faces.index.loc[:, SEEN]
-    if faces.seen is not None:  # trained on synthetic faces: what their generator saw, this one has seen too
+    if (
+        faces.seen is not None
+    ):  # trained on synthetic faces: what their generator saw, this one has seen too
         seen = pd.concat([seen, faces.seen.reindex(columns=SEEN, fill_value="")]).drop_duplicates()
     return {
         "classes": faces.classes,
@@ -62,7 +69,9 @@ def origins(faces: Faces) -> dict[str, Any]:
 
 
 def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
-    """Write what all generators have in common: generator.json, with `more` in it, seen.parquet and loss.csv."""
+    """Write what all generators have in common: generator.json, with `more` in it, seen.parquet and
+    loss.csv.
+    """
     about = {
         "kind": generator.spec.kind,
         "classes": list(generator.classes),
@@ -77,7 +86,9 @@ def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
 
 
 def load(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what `save` wrote: the fields of Generator but for its spec, and all of generator.json."""
+    """Return what `save` wrote: the fields of Generator but for its spec, and all of
+    generator.json.
+    """
     about = run.json("generator.json")
     fields = {
         "classes": tuple(about["classes"]),
@@ -93,6 +104,6 @@ def load(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def no_losses() -> pd.DataFrame:
     """Return the loss table of a generator that is not trained in steps."""
-    return pd.DataFrame({"step": pd.Series(dtype="int64"), "images_seen": pd.Series(dtype="int64")}).assign(
-        loss=pd.Series(dtype="float64")
-    )
+    return pd.DataFrame(
+        {"step": pd.Series(dtype="int64"), "images_seen": pd.Series(dtype="int64")}
+    ).assign(loss=pd.Series(dtype="float64"))

@@ -1,6 +1,8 @@
-"""What TensorBoard shows of a training: an extra (`pip install mien[tensorboard]`), imported when asked for.
+"""What TensorBoard shows of a training: an extra (`pip install mien[tensorboard]`), imported when
+asked for.
 
-It only watches. Steps are counted in images seen, so that trainings with other batches lie beside each other.
+It only watches. Steps are counted in images seen, so that trainings with other batches lie beside
+each other.
 """
 
 import tempfile
@@ -24,7 +26,9 @@ class Board:
         self.rows = 0
 
     def losses(self, rows: Sequence[Sequence[float | int]], rate: float) -> None:
-        """Show the last of the rows (step, images seen, loss) if it is new, beside the learning rate."""
+        """Show the last of the rows (step, images seen, loss) if it is new, beside the learning
+        rate.
+        """
         if self.writer is not None and len(rows) > self.rows:
             self.rows = len(rows)
             _, seen, loss = rows[-1]
@@ -42,7 +46,9 @@ class Board:
 
 @contextmanager
 def opened(folder: Path | None, run: str, seen: int = 0) -> Iterator[Board]:
-    """Yield the board of a run in `folder`, where later figures than those at `seen` images are forgotten."""
+    """Yield the board of a run in `folder`, where later figures than those at `seen` images are
+    forgotten.
+    """
     if folder is None:
         yield Board(None)
         return
@@ -60,14 +66,18 @@ def show_sheet(folder: Path, run: str, sheet: Path, seen: int) -> None:
 
 
 def require(folder: Path) -> None:
-    """Raise UsageError unless TensorBoard is installed and `folder`, which is made if need be, can be written."""
+    """Raise UsageError unless TensorBoard is installed and `folder`, which is made if need be, can
+    be written.
+    """
     _writer()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"--tensorboard must name a folder that can be written; {told(error, folder)}") from None
+        raise UsageError(
+            f"--tensorboard must name a folder that can be written; {told(error, folder)}"
+        ) from None
 
 
 def _writer() -> Any:
@@ -76,6 +86,7 @@ def _writer() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
-            f"--tensorboard must have TensorBoard installed, and it is not ({error}); pip install 'mien[tensorboard]'"
+            f"--tensorboard must have TensorBoard installed, and it is not ({error}); pip install "
+            "'mien[tensorboard]'"
         ) from None
     return SummaryWriter

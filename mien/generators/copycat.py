@@ -1,7 +1,8 @@
-"""The copycat: a generator that learns its images by heart. It hands them out again, moved by a pixel and with noise.
+"""The copycat: a generator that learns its images by heart. It hands them out again, moved by a
+pixel and with noise.
 
-What a classifier reaches when trained on its images is what copies are worth; a generator that claims more than copying
-must do better on people who were never seen.
+What a classifier reaches when trained on its images is what copies are worth; a generator that
+claims more than copying must do better on people who were never seen.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ class Copycat(base.Generator):
     labels: Int64[np.ndarray, " n"]
 
 
-def fit(faces: Faces, spec: CopycatSpec, scratch: Path, device: str = "auto", label: str = "training") -> Copycat:
+def fit(
+    faces: Faces, spec: CopycatSpec, scratch: Path, device: str = "auto", label: str = "training"
+) -> Copycat:
     """Take in the images of `faces`; raises DataError if there are none."""
     if not len(faces):
         raise DataError(f"the copycat must have images to copy, and {spec.faces} has none")
@@ -39,27 +42,40 @@ def fit(faces: Faces, spec: CopycatSpec, scratch: Path, device: str = "auto", la
 
 
 def sample(
-    generator: Copycat, labels: Int64[np.ndarray, " n"], numbers: Int64[np.ndarray, " n"], how: SamplerSpec
+    generator: Copycat,
+    labels: Int64[np.ndarray, " n"],
+    numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return a copy of a training image of each label, drawn with replacement by its seed, as learning by heart would.
+    """Return a copy of a training image of each label, drawn with replacement by its seed, as
+    learning by heart would.
 
-    It is moved by up to `shift` pixels either way (the border is repeated), and Gaussian noise of deviation `noise` is
-    added, where 1 is the step from black to white.
+    It is moved by up to `shift` pixels either way (the border is repeated), and Gaussian noise of
+    deviation `noise` is added, where 1 is the step from black to white.
     """
     generator.require_known(labels)
     places = {label: np.flatnonzero(generator.labels == label) for label in set(labels.tolist())}
-    made = [_copy(generator, places[label], number) for label, number in zip(labels.tolist(), numbers, strict=True)]
+    made = [
+        _copy(generator, places[label], number)
+        for label, number in zip(labels.tolist(), numbers, strict=True)
+    ]
     return np.stack(made) if made else np.empty((0, *generator.size), dtype=np.uint8)
 
 
-def _copy(generator: Copycat, places: Int64[np.ndarray, " m"], number: np.int64) -> UInt8[np.ndarray, "c h w"]:
+def _copy(
+    generator: Copycat, places: Int64[np.ndarray, " m"], number: np.int64
+) -> UInt8[np.ndarray, "c h w"]:
     rng, spec = seeds.rng("copycat", int(number)), generator.spec
     image = generator.images[places[rng.integers(len(places))]]
     down, right = rng.integers(0, 2 * spec.shift + 1, 2)
     _, height, width = image.shape
     wide = np.pad(image, ((0, 0), (spec.shift, spec.shift), (spec.shift, spec.shift)), mode="edge")
     moved = wide[:, down : down + height, right : right + width]
-    return np.clip(moved + rng.normal(0, 255 * spec.noise, moved.shape), 0, 255).round().astype(np.uint8)
+    return (
+        np.clip(moved + rng.normal(0, 255 * spec.noise, moved.shape), 0, 255)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def save(generator: Copycat, out: Path) -> None:
@@ -72,7 +88,9 @@ def save(generator: Copycat, out: Path) -> None:
 def load(run: Run, spec: CopycatSpec, device: str = "auto") -> Copycat:
     """Return the copycat that a run holds."""
     fields, _ = base.load(run)
-    images, labels = (np.load(run.file(name), allow_pickle=False) for name in ("copied.npy", "labels.npy"))
+    images, labels = (
+        np.load(run.file(name), allow_pickle=False) for name in ("copied.npy", "labels.npy")
+    )
     return Copycat(spec=spec, images=images, labels=labels, **fields)
 
 

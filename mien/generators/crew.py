@@ -1,7 +1,9 @@
-"""Several processes on one training, as torch's own launcher starts them: `torchrun --nproc-per-node 2 -m mien train`.
+"""Several processes on one training, as torch's own launcher starts them: `torchrun
+--nproc-per-node 2 -m mien train`.
 
-Each works on its share of the pieces of every batch, and all add up the same sums in the same order (see `sums`), so
-each holds the same weights as a process alone. The first one writes to the store and speaks; the others follow it.
+Each works on its share of the pieces of every batch, and all add up the same sums in the same order
+(see `sums`), so each holds the same weights as a process alone. The first one writes to the store
+and speaks; the others follow it.
 """
 
 import os
@@ -20,7 +22,9 @@ from mien.errors import UsageError
 from mien.generators import sums
 from mien.generators.sums import Node
 
-PATIENCE = timedelta(days=30)  # one may wait for a run that somebody else makes; a dead one is noticed at once
+PATIENCE = timedelta(
+    days=30
+)  # one may wait for a run that somebody else makes; a dead one is noticed at once
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class Crew:
         return said[0]
 
     def whole(self, nodes: list[Node], count: int) -> list[Node]:
-        """Return what `sums.put` leaves of `count` pieces, given what it left of this process's share."""
+        """Return what `sums.put` leaves of `count` pieces, given what it left of this process's
+        share.
+        """
         if self.size == 1:
             return nodes
         found: list[Node] = []
@@ -59,7 +65,9 @@ class Crew:
                 sums.put(places, Node(0, place, []))
             for number, place in enumerate(places):
                 parts = (
-                    nodes[number].parts if rank == self.rank else [torch.empty_like(part) for part in nodes[0].parts]
+                    nodes[number].parts
+                    if rank == self.rank
+                    else [torch.empty_like(part) for part in nodes[0].parts]
                 )
                 sums.put(found, Node(place.level, place.index, told(parts, rank)))
         return found
@@ -69,7 +77,9 @@ ALONE = Crew()
 
 
 def told(parts: Sequence[Tensor], rank: int) -> list[Tensor]:
-    """Return, in every process, the tensors of process `rank`; the others give some of the same shapes."""
+    """Return, in every process, the tensors of process `rank`; the others give some of the same
+    shapes.
+    """
     flat = torch.cat([part.reshape(-1) for part in parts])
     dist.broadcast(flat, src=rank)
     sizes = [part.numel() for part in parts]
@@ -84,15 +94,20 @@ def joined(device: str = "auto") -> Iterator[Crew]:
         return
     where = training.device(device)
     if where.type == "mps":
-        raise UsageError("several processes must work on processors or NVIDIA's cards; use --device cpu")
+        raise UsageError(
+            "several processes must work on processors or NVIDIA's cards; use --device cpu"
+        )
     if where.type == "cuda":
         local, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= cards:
             raise UsageError(
-                f"each process must have a card of its own, and there are {cards}; start no more than that"
+                f"each process must have a card of its own, and there are {cards}; start no more "
+                "than that"
             )
         torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=PATIENCE
+    )
     crew = Crew(dist.get_rank(), dist.get_world_size())
     try:
         with progress.hushed(not crew.leads):

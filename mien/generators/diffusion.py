@@ -1,4 +1,6 @@
-"""What all diffusion generators share: the trained thing, its training loop, and drawing images from it."""
+"""What all diffusion generators share: the trained thing, its training loop, and drawing images
+from it.
+"""
 
 import time
 from collections.abc import Callable
@@ -31,13 +33,17 @@ CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
 MEASURE_S = 8.0  # how long the speed of training is measured
 CLIP_NORM = 1.0  # of the gradient
 ASTRAY = 100.0  # times the first loss: no training that learns anything ends there
-# Images always pass through the network in batches of this size, the last one padded: the arithmetic of one image
-# must not depend on how many others were asked for.
+# Images always pass through the network in batches of this size, the last one padded: the
+# arithmetic of one image must not depend on how many others were asked for.
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
-# A training batch is cut into pieces of this size or, where memory is short, smaller ones, worked on side by side and
-# summed in order: how many cores there are does not matter.
+# A training batch is cut into pieces of this size or, where memory is short, smaller ones, worked
+# on side by side and summed in order: how many cores there are does not matter.
 PIECE = {"cpu": 8, "cuda": 1 << 20, "mps": 1 << 20}
-DROPPED = {"cpu": 8, "cuda": 16, "mps": 16}  # images whose dropout is drawn together, whatever piece they are in
+DROPPED = {
+    "cpu": 8,
+    "cuda": 16,
+    "mps": 16,
+}  # images whose dropout is drawn together, whatever piece they are in
 EARLY = "early.safetensors"
 
 
@@ -49,10 +55,11 @@ Walk = Callable[[Denoiser, Tensor, Tensor, Draw], Tensor]
 class Diffusion(base.Generator):
     """A trained diffusion model.
 
-    `network` holds the averaged weights, `early` those of an early moment of the training, if kept. `mean` is what was
-    taken off every image before training (the mean face, or zero) and `sigma_data` the standard deviation of the rest.
-    `levels` has the loss at each noise level during training (see `heldout.COLUMNS`), `chosen` the step and the width
-    of the average that the weights are of.
+    `network` holds the averaged weights, `early` those of an early moment of the training, if kept.
+    `mean` is what was taken off every image before training (the mean face, or zero) and
+    `sigma_data` the standard deviation of the rest. `levels` has the loss at each noise level
+    during training (see `heldout.COLUMNS`), `chosen` the step and the width of the average that the
+    weights are of.
     """
 
     spec: TrainSpec
@@ -75,24 +82,33 @@ class Diffusion(base.Generator):
 class Training:
     """A training under way: data, network, averages and optimiser, and one step at a time.
 
-    `size` is how many images make a piece of a batch; `crew` are the processes that share the pieces.
+    `size` is how many images make a piece of a batch; `crew` are the processes that share the
+    pieces.
     """
 
     def __init__(
-        self, faces: Faces, spec: TrainSpec, objective: Objective, where: torch.device, crew: Crew = ALONE
+        self,
+        faces: Faces,
+        spec: TrainSpec,
+        objective: Objective,
+        where: torch.device,
+        crew: Crew = ALONE,
     ) -> None:
         if not len(faces):
             raise DataError(f"a generator needs images to learn from, and {spec.faces} has none")
         if (faces.images == faces.images[0]).all():
             shown = "1 image" if len(faces) == 1 else f"{len(faces):,} images that are all equal"
             raise DataError(
-                f"a generator needs two different images or more to learn from, and {spec.faces} has "
+                f"a generator needs two different images or more to learn from, and {spec.faces} "
+                "has "
                 f"{shown}; give it more"
             )
         channels, height, width = faces.size
         training.require_side(height, width, spec.net.divisor)
         self.spec, self.objective, self.where, self.crew = spec, objective, where, crew
-        self.size = min(PIECE[where.type], -(-spec.batch // (1 if where.type == "cpu" else crew.size)))
+        self.size = min(
+            PIECE[where.type], -(-spec.batch // (1 if where.type == "cpu" else crew.size))
+        )
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
         self.labels = torch.from_numpy(faces.labels()).to(where)
         self.chances = training.chances(faces.index, spec.balance, spec.clip_first)
@@ -100,11 +116,17 @@ class Training:
         self.mean = mean.to(where)
         torch.manual_seed(seeds.seed("network", spec.seed))
         self.network = UNet(channels, spec.net).to(where).train()
-        self.asked, self.scaler = precision.lowered(self.network, spec), precision.scaler(spec, where)
+        self.asked, self.scaler = (
+            precision.lowered(self.network, spec),
+            precision.scaler(spec, where),
+        )
         widths = dict.fromkeys([spec.ema, *(heldout.TRACKED if spec.held_out else ())])
         self.averages = {width: training.Average(self.network, width) for width in widths}
         self.optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=spec.learning_rate, betas=(0.9, 0.99), fused=where.type != "mps"
+            self.network.parameters(),
+            lr=spec.learning_rate,
+            betas=(0.9, 0.99),
+            fused=where.type != "mps",
         )
 
     @property
@@ -113,13 +135,18 @@ class Training:
         return self.averages[self.spec.ema].tensors
 
     def step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
-        """Make step `number` and return its loss; None, with nothing changed, if loss or gradient is not finite.
+        """Make step `number` and return its loss; None, with nothing changed, if loss or gradient
+        is not finite.
 
-        A gradient that overflows for its scale alone (see `precision`) changes nothing but the scale, and is no fault.
+        A gradient that overflows for its scale alone (see `precision`) changes nothing but the
+        scale, and is no fault.
         """
         spec = self.spec
         batch = self.batch(number)
-        rows = [slice(first, min(first + self.size, spec.batch)) for first in range(0, spec.batch, self.size)]
+        rows = [
+            slice(first, min(first + self.size, spec.batch))
+            for first in range(0, spec.batch, self.size)
+        ]
         nodes: list[sums.Node] = []
         share = self.crew.share(len(rows))
         done = pool.map(partial(self.piece, batch, number), [rows[place] for place in share])
@@ -135,7 +162,9 @@ class Training:
         if not torch.isfinite(loss + norm):
             return loss.item() if scale > 1 and torch.isfinite(loss) else None
         for group in self.optimiser.param_groups:
-            group["lr"] = training.learning_rate(number, spec.updates, spec.learning_rate, spec.warmup, spec.decay)
+            group["lr"] = training.learning_rate(
+                number, spec.updates, spec.learning_rate, spec.warmup, spec.decay
+            )
         self.optimiser.step()
         for average in self.averages.values():
             average.update(self.network, number)
@@ -163,13 +192,22 @@ class Training:
         return Batch(x0, labels, done, self.objective.levels(shares), noise)
 
     def piece(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
-        """Return what a part of batch `number` adds to its loss, and to the gradient of each parameter."""
+        """Return what a part of batch `number` adds to its loss, and to the gradient of each
+        parameter.
+        """
         drops = self.drops(number, rows)
-        loss = self.objective.errors(self.asked, batch.part(rows), self.sigma_data, drops).sum() / self.spec.batch
-        return loss.detach(), *torch.autograd.grad(self.scaler.scale(loss), list(self.network.parameters()))
+        loss = (
+            self.objective.errors(self.asked, batch.part(rows), self.sigma_data, drops).sum()
+            / self.spec.batch
+        )
+        return loss.detach(), *torch.autograd.grad(
+            self.scaler.scale(loss), list(self.network.parameters())
+        )
 
     def drops(self, number: int, rows: slice) -> list[Tensor]:
-        """Return which features dropout keeps of some images of batch `number`, the same in pieces of any size."""
+        """Return which features dropout keeps of some images of batch `number`, the same in pieces
+        of any size.
+        """
         together = DROPPED[self.where.type]
         found: list[list[Tensor]] = []
         for first in range(rows.start // together * together, rows.stop, together):
@@ -186,14 +224,17 @@ class Training:
         self.piece(self.batch(0), 0, slice(0, size))
 
     def require_sound(self, first: float) -> None:
-        """Raise TrainingError if the network, as it is to be kept, errs beyond all bounds on a part of a batch.
+        """Raise TrainingError if the network, as it is to be kept, errs beyond all bounds on a part
+        of a batch.
 
-        A last step can lead astray without being noticed in any loss. `first` is the first loss of the training.
+        A last step can lead astray without being noticed in any loss. `first` is the first loss of
+        the training.
         """
         loss = float(self.piece(self.batch(0), 0, slice(0, self.size))[0])
         if not loss < ASTRAY * max(first, 1.0):
             raise TrainingError(
-                f"the loss must fall, and is {loss:.4g} at the end; it was {first:.4g} in the beginning. Lower "
+                f"the loss must fall, and is {loss:.4g} at the end; it was {first:.4g} in the "
+                "beginning. Lower "
                 "learning_rate"
             )
 
@@ -202,7 +243,9 @@ class Training:
 
         That is the optimiser's state, and gradients that wait for their neighbours.
         """
-        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
+        weights = sum(
+            parameter.numel() * parameter.element_size() for parameter in self.network.parameters()
+        )
         kept = 0 if self.optimiser.state else 2
         return weights * (kept + 1 + (self.spec.batch // size).bit_length())
 
@@ -214,7 +257,11 @@ class Training:
             "scaler": precision.pack(self.scaler),
             **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
         }
-        return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        return {
+            f"{part}/{name}": tensor
+            for part, named in parts.items()
+            for name, tensor in named.items()
+        }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` returned."""
@@ -238,12 +285,14 @@ def fit(
     label: str = "training",
     means: Means = PLAIN,
 ) -> Diffusion:
-    """Train a network on `faces` and return the generator; goes on from a checkpoint in `scratch` if there is one.
+    """Train a network on `faces` and return the generator; goes on from a checkpoint in `scratch`
+    if there is one.
 
-    In a crew, all that is written and chosen is the first process's, and only what it returns is meant.
+    In a crew, all that is written and chosen is the first process's, and only what it returns is
+    meant.
 
-    Raises DataError if the images do not fit the network or nobody can be held out, TrainingError if the loss explodes
-    or is no number.
+    Raises DataError if the images do not fit the network or nobody can be held out, TrainingError
+    if the loss explodes or is no number.
     """
     where = training.device(device)
     with training.own_randomness(where):
@@ -252,7 +301,8 @@ def fit(
         work = Training(rest, spec, objective, where, crew)
         if work.pieces < crew.size:
             raise UsageError(
-                f"each process must have a piece of the batch, and a batch of {spec.batch} makes {work.pieces}; "
+                f"each process must have a piece of the batch, and a batch of {spec.batch} makes "
+                f"{work.pieces}; "
                 f"start no more than {work.pieces} processes"
             )
         progress.say(repeats(rest, work))
@@ -262,7 +312,10 @@ def fit(
         if kept is not None:
             tensors, state = kept
             if state["origin"] != origin:
-                raise UsageError(f"{scratch} must hold checkpoints of this training only; give it an empty folder")
+                raise UsageError(
+                    f"{scratch} must hold checkpoints of this training only; give it an empty "
+                    "folder"
+                )
             work.restore(tensors)
             first = state["step"]
             progress.say(f"{label}: going on from step {first} of {spec.updates}")
@@ -271,11 +324,16 @@ def fit(
                 path.unlink()
         beside: dict[str, str] = state.get("beside", {})
         watch = training.LossWatch(max(1, spec.updates // 100), spec.batch, state)
-        aside = heldout.Watch(rest, held, spec, work, scratch, state) if held is not None and crew.leads else None
+        aside = (
+            heldout.Watch(rest, held, spec, work, scratch, state)
+            if held is not None and crew.leads
+            else None
+        )
         if means.memory is not None:
             work.size = crew.agree(memory.fitting(work, means.memory, threads(work)))
             progress.say(
-                f"{label}: {work.size} of {progress.many(spec.batch, 'image')} at a time, to stay within "
+                f"{label}: {work.size} of {progress.many(spec.batch, 'image')} at a time, to stay "
+                "within "
                 f"{shown(means.memory)}"
             )
         work.size = min(work.size, state.get("piece", work.size))  # goes on to the same bits
@@ -319,7 +377,8 @@ def fit(
     watch.end(spec.updates)
     if watch.skipped:
         progress.say(
-            f"{label}: {watch.skipped} of {progress.many(spec.updates, 'step')} were skipped, their loss was not "
+            f"{label}: {watch.skipped} of {progress.many(spec.updates, 'step')} were skipped, "
+            "their loss was not "
             "a number"
         )
     work.network.load_state_dict(weights)
@@ -385,8 +444,12 @@ def threads(work: Training) -> int:
     return min(torch.get_num_threads(), work.pieces) if work.where.type == "cpu" else 1
 
 
-def statistics(images: UInt8[np.ndarray, "n c h w"], residual: bool) -> tuple[Float[Tensor, "c h w"], float]:
-    """Return the mean face (zero unless `residual`) and the standard deviation of all pixels around it, in [-1, 1]."""
+def statistics(
+    images: UInt8[np.ndarray, "n c h w"], residual: bool
+) -> tuple[Float[Tensor, "c h w"], float]:
+    """Return the mean face (zero unless `residual`) and the standard deviation of all pixels around
+    it, in [-1, 1].
+    """
     pixels = images.reshape(len(images), -1)
     total, squares = np.zeros(pixels.shape[1]), np.zeros(pixels.shape[1])
     for part in np.array_split(pixels, max(1, len(pixels) // 1024)):
@@ -396,19 +459,28 @@ def statistics(images: UInt8[np.ndarray, "n c h w"], residual: bool) -> tuple[Fl
     mean = total / len(pixels)
     centre = mean if residual else mean.mean()
     variance = float((squares / len(pixels) - 2 * centre * mean + centre**2).mean())
-    face = torch.from_numpy(mean if residual else np.zeros_like(mean)).float().reshape(images.shape[1:])
+    face = (
+        torch.from_numpy(mean if residual else np.zeros_like(mean))
+        .float()
+        .reshape(images.shape[1:])
+    )
     return face, max(variance, 1e-6) ** 0.5
 
 
 def repeats(faces: Faces, work: Training) -> str:
-    """Return a line that says how often training shows each image of a class: what it may learn by heart."""
+    """Return a line that says how often training shows each image of a class: what it may learn by
+    heart.
+    """
     shown = work.spec.updates * work.spec.batch
     emotions = faces.index["emotion"].to_numpy()
     parts = []
     for name in faces.classes:
         of = emotions == name
         parts.append(f"{name} {of.sum():,} x {shown * work.chances[of].sum() / of.sum():.1f}")
-    return f"learning from {progress.many(len(faces), 'image')}, each shown (images x times): {', '.join(parts)}"
+    return (
+        f"learning from {progress.many(len(faces), 'image')}, each shown (images x times): "
+        f"{', '.join(parts)}"
+    )
 
 
 # Drawing
@@ -424,25 +496,33 @@ def draw_images(
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a place in EMOTIONS) and seed.
 
-    All noise of an image comes from its own seed, so it is bit for bit the same alone or among any others. Raises
-    UsageError for a class that the generator never saw, or guidance by an early moment that it did not keep.
+    All noise of an image comes from its own seed, so it is bit for bit the same alone or among any
+    others. Raises UsageError for a class that the generator never saw, or guidance by an early
+    moment that it did not keep.
     """
     generator.require_known(labels)
     if how.sampler == "direct":
         raise UsageError(
-            f"a generator of kind {generator.spec.kind} must be drawn from in steps, and the sampler is 'direct'"
+            f"a generator of kind {generator.spec.kind} must be drawn from in steps, and the "
+            "sampler is 'direct'"
         )
     denoise = denoiser(generator, generator.network)
     if how.guidance > 1:
-        low, high = how.guidance_low * generator.sigma_data, how.guidance_high * generator.sigma_data
+        low, high = (
+            how.guidance_low * generator.sigma_data,
+            how.guidance_high * generator.sigma_data,
+        )
         if how.guide == "label":
             denoise = guided(denoise, NULL, how.guidance, low, high)
         elif generator.early is None:
             raise UsageError(
-                "guide 'early' must stand with a generator that kept an early moment; train it with early > 0"
+                "guide 'early' must stand with a generator that kept an early moment; train it "
+                "with early > 0"
             )
         else:
-            denoise = autoguided(denoise, denoiser(generator, generator.early), how.guidance, low, high)
+            denoise = autoguided(
+                denoise, denoiser(generator, generator.early), how.guidance, low, high
+            )
     if how.clip_x0:
         denoise = clipped(denoise)
     where, size = generator.device, BATCH[generator.device.type]
@@ -463,10 +543,16 @@ def draw_images(
 
 
 class Streams:
-    """A stream of noise for each image of a padded batch, drawn on the processor so that devices agree on it."""
+    """A stream of noise for each image of a padded batch, drawn on the processor so that devices
+    agree on it.
+    """
 
     def __init__(
-        self, seeds: Int64[np.ndarray, " n"], batch: int, size: tuple[int, int, int], where: torch.device
+        self,
+        seeds: Int64[np.ndarray, " n"],
+        batch: int,
+        size: tuple[int, int, int],
+        where: torch.device,
     ) -> None:
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         self.shape, self.where = (batch, *size), where
@@ -496,7 +582,9 @@ def save(generator: Diffusion, out: Path) -> None:
     np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
     if len(generator.levels):
         generator.levels.to_csv(out / "levels.csv", index=False, lineterminator="\n")
-        (out / "levels.svg").write_text(heldout.chart(generator.levels, generator.chosen), encoding="utf-8")
+        (out / "levels.svg").write_text(
+            heldout.chart(generator.levels, generator.chosen), encoding="utf-8"
+        )
 
 
 def parameters(generator: Diffusion) -> int:
@@ -507,7 +595,10 @@ def parameters(generator: Diffusion) -> int:
 def holds(generator: Diffusion) -> str:
     """Return a line on what was learnt."""
     size, seen = parameters(generator), generator.spec.updates * generator.spec.batch
-    text = f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, {progress.many(seen, 'image')} seen"
+    text = (
+        f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, "
+        f"{progress.many(seen, 'image')} seen"
+    )
     text += f", loss {generator.losses['loss'].iloc[-1]:.4f}"
     return text + (f", {generator.chosen.text(generator.spec)}" if len(generator.levels) else "")
 

@@ -1,6 +1,8 @@
-"""A Gaussian in pixel space: a mean face and a covariance a class. The floor of every figure of quality.
+"""A Gaussian in pixel space: a mean face and a covariance a class. The floor of every figure of
+quality.
 
-It has no notion of a face, so whatever it reaches (a Fréchet distance, an accuracy on people never seen) takes none.
+It has no notion of a face, so whatever it reaches (a Fréchet distance, an accuracy on people never
+seen) takes none.
 """
 
 from dataclasses import dataclass
@@ -23,17 +25,22 @@ from mien.training import write_whole
 
 @dataclass(frozen=True)
 class Gaussian(base.Generator):
-    """For each emotion the mean [d] of its images in [0, 1] and a root [r, d] of their covariance, root.T @ root."""
+    """For each emotion the mean [d] of its images in [0, 1] and a root [r, d] of their covariance,
+    root.T @ root.
+    """
 
     spec: GaussianSpec
     means: dict[str, Float32[np.ndarray, " d"]]
     roots: dict[str, Float32[np.ndarray, "_ d"]]
 
 
-def fit(faces: Faces, spec: GaussianSpec, scratch: Path, device: str = "auto", label: str = "training") -> Gaussian:
+def fit(
+    faces: Faces, spec: GaussianSpec, scratch: Path, device: str = "auto", label: str = "training"
+) -> Gaussian:
     """Measure mean and covariance of each class; raises DataError if there are no images.
 
-    With fewer images than pixels the covariance has no full rank, and faces vary only as the images do together.
+    With fewer images than pixels the covariance has no full rank, and faces vary only as the images
+    do together.
     """
     if not len(faces):
         raise DataError(f"a Gaussian must have images to be measured on, and {spec.faces} has none")
@@ -43,11 +50,15 @@ def fit(faces: Faces, spec: GaussianSpec, scratch: Path, device: str = "auto", l
         flat = part.reshape(len(part), -1).astype(np.float32) / 255
         means[emotion] = flat.mean(axis=0)
         roots[emotion] = root(flat - means[emotion])
-    return Gaussian(spec=spec, means=means, roots=roots, losses=base.no_losses(), run="", **base.origins(faces))
+    return Gaussian(
+        spec=spec, means=means, roots=roots, losses=base.no_losses(), run="", **base.origins(faces)
+    )
 
 
 def root(centred: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "_ d"]:
-    """Return R with R.T @ R the sample covariance of centred rows (n - 1), of as few rows as it needs: min(n, d)."""
+    """Return R with R.T @ R the sample covariance of centred rows (n - 1), of as few rows as it
+    needs: min(n, d).
+    """
     n, d = centred.shape
     scaled = centred / np.float32(max(1, n - 1) ** 0.5)
     if n <= d:
@@ -57,9 +68,14 @@ def root(centred: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "_ d"]:
 
 
 def sample(
-    generator: Gaussian, labels: Int64[np.ndarray, " n"], numbers: Int64[np.ndarray, " n"], how: SamplerSpec
+    generator: Gaussian,
+    labels: Int64[np.ndarray, " n"],
+    numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a place in EMOTIONS) and seed, clipped to the range of images."""
+    """Return an image for each label (a place in EMOTIONS) and seed, clipped to the range of
+    images.
+    """
     generator.require_known(labels)
     made = np.empty((len(labels), *generator.size), dtype=np.uint8)
     for place, (label, number) in enumerate(zip(labels.tolist(), numbers.tolist(), strict=True)):
@@ -74,9 +90,12 @@ def save(generator: Gaussian, out: Path) -> None:
     """Write means and roots beside what all generators have."""
     base.save(generator, out, {})
     parts = {"mean": generator.means, "root": generator.roots}
-    tensors = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+    tensors = {
+        f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()
+    }
     write_whole(
-        out / "generator.safetensors", pack({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
+        out / "generator.safetensors",
+        pack({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}),
     )
 
 
@@ -94,4 +113,6 @@ def load(run: Run, spec: GaussianSpec, device: str = "auto") -> Gaussian:
 def holds(generator: Gaussian) -> str:
     """Return a line on what was learnt."""
     ranks = ", ".join(f"{name} {len(spread):,}" for name, spread in generator.roots.items())
-    return f"Gaussians in {many(generator.means[generator.classes[0]].size, 'pixel')}, of rank {ranks}"
+    return (
+        f"Gaussians in {many(generator.means[generator.classes[0]].size, 'pixel')}, of rank {ranks}"
+    )

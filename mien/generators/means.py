@@ -1,4 +1,6 @@
-"""With what a training is done. None of it is part of a spec: it changes a result in the order of sums, if at all."""
+"""With what a training is done. None of it is part of a spec: it changes a result in the order of
+sums, if at all.
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ UNITS = {"mb": 10**6, "gb": 10**9, "mib": 2**20, "gib": 2**30}
 class Means:
     """What a training may use.
 
-    `memory` is in bytes, all there is if None; `crew` are the processes that share the work; `tensorboard` is where the
-    files for TensorBoard go, if any.
+    `memory` is in bytes, all there is if None; `crew` are the processes that share the work;
+    `tensorboard` is where the files for TensorBoard go, if any.
     """
 
     memory: int | None = None
@@ -27,11 +29,14 @@ PLAIN = Means()
 
 
 def bytes_of(text: str) -> int:
-    """Return the number of bytes that `6GB` or `800 MiB` stands for; raises UsageError for what is no such size."""
+    """Return the number of bytes that `6GB` or `800 MiB` stands for; raises UsageError for what is
+    no such size.
+    """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]+)\s*", text.lower())
     if not found or found[2] not in UNITS or not float(found[1]) > 0:
         raise UsageError(
-            f"--memory must be a size with its unit (MB, GB, MiB or GiB), as in 6GB or 800MB; given: '{text}'"
+            "--memory must be a size with its unit (MB, GB, MiB or GiB), as in 6GB or 800MB; "
+            f"given: '{text}'"
         )
     return int(float(found[1]) * UNITS[found[2]])
 

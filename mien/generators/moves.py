@@ -1,7 +1,8 @@
-"""Changes of training images that leak nothing: the network is told each one, and told of none when it draws.
+"""Changes of training images that leak nothing: the network is told each one, and told of none when
+it draws.
 
-After Karras et al. 2020 (arXiv:2006.06676) and 2022 (arXiv:2206.00364, appendix F.2), within what a face may look like:
-turned by at most 15 degrees, never upside down.
+After Karras et al. 2020 (arXiv:2006.06676) and 2022 (arXiv:2206.00364, appendix F.2), within what a
+face may look like: turned by at most 15 degrees, never upside down.
 """
 
 import math
@@ -14,8 +15,8 @@ from torch.nn import functional as F
 MOVES = ("mirror", "right", "down", "zoom", "stretch", "turn", "light", "contrast")
 """What is done to an image: mirror is 0 or 1, the others are in units of REACH."""
 
-# Standard deviations but for turn, the half width of an even spread: shares of width and height; powers of 2 in size,
-# and of width against height; radians; steps of the range -1..1; powers of 2.
+# Standard deviations but for turn, the half width of an even spread: shares of width and height;
+# powers of 2 in size, and of width against height; radians; steps of the range -1..1; powers of 2.
 REACH = {
     "right": 1 / 8,
     "down": 1 / 8,
@@ -28,7 +29,9 @@ REACH = {
 
 
 def draw(count: int, mirror: bool, chance: float, rng: torch.Generator) -> Float[Tensor, "n moves"]:
-    """Return what is done to each image: mirrored half of the time if wanted, each other move with `chance`."""
+    """Return what is done to each image: mirrored half of the time if wanted, each other move with
+    `chance`.
+    """
     where = rng.device
     flips = (torch.rand(count, device=where, generator=rng) < 0.5).float() * float(mirror)
     if chance == 0:
@@ -50,11 +53,18 @@ def apply(x: Float[Tensor, "n c h w"], moves: Float[Tensor, "n moves"]) -> Float
     wide, high = 2 ** (by["zoom"] + by["stretch"] / 2), 2 ** (by["zoom"] - by["stretch"] / 2)
     cos, sin = by["turn"].cos(), by["turn"].sin()
     mirror = 1 - 2 * moves[:, 0]
-    ratio = x.shape[2] / x.shape[3]  # coordinates run from -1 to 1 along both sides, whatever their lengths
+    ratio = (
+        x.shape[2] / x.shape[3]
+    )  # coordinates run from -1 to 1 along both sides, whatever their lengths
     # Where a pixel of the new image comes from: moved back, turned back, made smaller, mirrored.
     right, down = 2 * by["right"], 2 * by["down"]
-    across = torch.stack([cos, sin * ratio, -(cos * right + sin * ratio * down)], dim=1) * (mirror / wide)[:, None]
-    along = torch.stack([-sin / ratio, cos, sin / ratio * right - cos * down], dim=1) / high[:, None]
+    across = (
+        torch.stack([cos, sin * ratio, -(cos * right + sin * ratio * down)], dim=1)
+        * (mirror / wide)[:, None]
+    )
+    along = (
+        torch.stack([-sin / ratio, cos, sin / ratio * right - cos * down], dim=1) / high[:, None]
+    )
     grid = F.affine_grid(torch.stack([across, along], dim=1), list(x.shape), align_corners=False)
     moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
     gain, light = 2 ** by["contrast"], by["light"]

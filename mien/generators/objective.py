@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss is worked out from: n images [n, c, h, w] around the mean face, what each is, and its noise.
+    """What a loss is worked out from: n images [n, c, h, w] around the mean face, what each is, and
+    its noise.
 
-    `labels` are places in EMOTIONS or NULL, `moves` as in `moves.MOVES`, `levels` sigma or t, `noise` of unit variance.
+    `labels` are places in EMOTIONS or NULL, `moves` as in `moves.MOVES`, `levels` sigma or t,
+    `noise` of unit variance.
     """
 
     x0: Tensor
@@ -21,15 +23,18 @@ class Batch:
 
     def part(self, rows: slice) -> "Batch":
         """Return some of the images."""
-        return Batch(self.x0[rows], self.labels[rows], self.moves[rows], self.levels[rows], self.noise[rows])
+        return Batch(
+            self.x0[rows], self.labels[rows], self.moves[rows], self.levels[rows], self.noise[rows]
+        )
 
 
 @dataclass(frozen=True)
 class Objective:
     """What a training minimises.
 
-    `errors` gives the loss of each image from (network, batch, sigma_data, `UNet.drops`); `levels` the noise levels
-    at shares [n] in [0, 1) of their distribution, which a batch covers evenly if `spread`, else at random.
+    `errors` gives the loss of each image from (network, batch, sigma_data, `UNet.drops`); `levels`
+    the noise levels at shares [n] in [0, 1) of their distribution, which a batch covers evenly if
+    `spread`, else at random.
     """
 
     errors: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]

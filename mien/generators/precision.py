@@ -1,4 +1,5 @@
-"""Arithmetic in half the width, in training alone: faster on cards that have it, and half the memory for what it keeps.
+"""Arithmetic in half the width, in training alone: faster on cards that have it, and half the
+memory for what it keeps.
 
 Weights, their averages, the loss and its gradient stay in float32, and so does all that is drawn.
 """
@@ -12,8 +13,8 @@ from mien import progress, training
 from mien.generators.specs import GeneratorSpec, TrainSpec
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Of the loss, so that small gradients are none in fp16. It is halved where a gradient overflows, and doubled after so
-# many steps in which none did.
+# Of the loss, so that small gradients are none in fp16. It is halved where a gradient overflows,
+# and doubled after so many steps in which none did.
 SCALE, GROWTH = 2.0**14, 2000
 
 
@@ -26,7 +27,8 @@ class Lowered(nn.Module):
 
     def forward(self, x: Tensor, *told: Any) -> Tensor:
         """Return what the network makes of `x`."""
-        # Without the cache of weights in the other width, which threads would share: each weight is used once anyway.
+        # Without the cache of weights in the other width, which threads would share: each weight is
+        # used once anyway.
         with torch.autocast(x.device.type, dtype=self.dtype, cache_enabled=False):
             return self.network(x, *told).float()
 
@@ -39,7 +41,9 @@ def lowered(network: nn.Module, spec: TrainSpec) -> nn.Module:
 def scaler(spec: TrainSpec, where: torch.device) -> torch.amp.GradScaler:
     """Return what scales the loss: by 1 unless the arithmetic is fp16."""
     wanted = spec.precision == "fp16"
-    made = torch.amp.GradScaler(where.type, init_scale=SCALE, growth_interval=GROWTH, enabled=wanted)
+    made = torch.amp.GradScaler(
+        where.type, init_scale=SCALE, growth_interval=GROWTH, enabled=wanted
+    )
     made.scale(torch.zeros((), device=where))  # it has no tensors before it has scaled something
     return made
 
@@ -59,7 +63,9 @@ def unpack(scaler: torch.amp.GradScaler, tensors: dict[str, Tensor]) -> None:
 
 
 def suited(spec: GeneratorSpec, device: str = "auto") -> GeneratorSpec:
-    """Return `spec` with the nearest arithmetic that the device is fast at: float32 but on NVIDIA's cards."""
+    """Return `spec` with the nearest arithmetic that the device is fast at: float32 but on NVIDIA's
+    cards.
+    """
     if not isinstance(spec, TrainSpec) or spec.precision == "float32":
         return spec
     where, wanted = training.device(device).type, spec.precision

@@ -1,7 +1,7 @@
 """From noise to images: noise levels, solvers and guidance, for any denoiser.
 
-A denoiser gives the expected clean image of a noisy one, x = x0 + sigma * noise. A sampler walks down an array of
-noise levels; neither knows the other, so every sampler runs every model.
+A denoiser gives the expected clean image of a noisy one, x = x0 + sigma * noise. A sampler walks
+down an array of noise levels; neither knows the other, so every sampler runs every model.
 """
 
 import math
@@ -24,7 +24,9 @@ Draw = Callable[[], Tensor]
 
 
 def karras_levels(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
-    """Return `steps` noise levels from `high` to `low`, then 0 (Karras et al. 2022, arXiv:2206.00364, Eq. 5)."""
+    """Return `steps` noise levels from `high` to `low`, then 0 (Karras et al. 2022,
+    arXiv:2206.00364, Eq. 5).
+    """
     if steps == 1:
         return [high, 0.0]
     ends = high ** (1 / rho), low ** (1 / rho)
@@ -46,7 +48,8 @@ def euler(
 def heun(
     denoise: Bound, x: Float[Tensor, "n ..."], levels: Sequence[float], draw: Draw | None = None
 ) -> Float[Tensor, "n ..."]:
-    """Integrate the probability-flow ODE with Heun's method (Karras et al. 2022, Algorithm 1); order 2.
+    """Integrate the probability-flow ODE with Heun's method (Karras et al. 2022, Algorithm 1);
+    order 2.
 
     Two calls of the denoiser a step; the last step, to zero noise, is Euler's. Nothing is drawn.
     """
@@ -63,11 +66,12 @@ def heun(
 def dpmpp2m(
     denoise: Bound, x: Float[Tensor, "n ..."], levels: Sequence[float], draw: Draw | None = None
 ) -> Float[Tensor, "n ..."]:
-    """Integrate with DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, Algorithm 2); order 2, one call a step.
+    """Integrate with DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, Algorithm 2); order 2, one
+    call a step.
 
-    With lambda = -ln sigma, h = the step in lambda and r = the last h over this one, D = (1 + 1/2r) D_now - 1/2r D_last
-    and x <- (sigma_after / sigma) x + (1 - sigma_after / sigma) D. The first step and that to zero noise are of first
-    order. Nothing is drawn.
+    With lambda = -ln sigma, h = the step in lambda and r = the last h over this one, D = (1 + 1/2r)
+    D_now - 1/2r D_last and x <- (sigma_after / sigma) x + (1 - sigma_after / sigma) D. The first
+    step and that to zero noise are of first order. Nothing is drawn.
     """
     last, last_h = None, 0.0
     for sigma, after in pairwise(levels):
@@ -85,14 +89,17 @@ def dpmpp2m(
 def unipc(
     denoise: Bound, x: Float[Tensor, "n ..."], levels: Sequence[float], draw: Draw | None = None
 ) -> Float[Tensor, "n ..."]:
-    """Integrate with UniPC-2 (Zhao et al. 2023, arXiv:2302.04867, Algorithms 5 and 7, B2(h)); order 3, one call a step.
+    """Integrate with UniPC-2 (Zhao et al. 2023, arXiv:2302.04867, Algorithms 5 and 7, B2(h)); order
+    3, one call a step.
 
-    A predictor of second order goes ahead, and what the denoiser says there corrects the step, so that a call serves
-    both this step and the next. In data prediction with lambda = -ln sigma. The last step, to zero noise, is of first
-    order. Nothing is drawn.
+    A predictor of second order goes ahead, and what the denoiser says there corrects the step, so
+    that a call serves both this step and the next. In data prediction with lambda = -ln sigma. The
+    last step, to zero noise, is of first order. Nothing is drawn.
     """
     now = denoise(x, level(levels[0], x))
-    before: tuple[Tensor, float] | None = None  # the prediction before this one, and the step in lambda between them
+    before: tuple[Tensor, float] | None = (
+        None  # the prediction before this one, and the step in lambda between them
+    )
     for sigma, after in pairwise(levels):
         if after == 0:
             return now
@@ -102,16 +109,19 @@ def unipc(
         slope = None if before is None else (before[0] - now) * (-h / before[1])
         guess = base if slope is None else base - gain / 2 * slope
         new = denoise(guess, level(after, x))
-        x = base - gain * _correction(new - now, slope, h, 0.0 if before is None else -before[1] / h)
+        x = base - gain * _correction(
+            new - now, slope, h, 0.0 if before is None else -before[1] / h
+        )
         before, now = (now, h), new
     return x
 
 
 def _correction(ahead: Tensor, slope: Tensor | None, h: float, ratio: float) -> Tensor:
-    """Return the weighted sum of differences of predictions that UniC adds, its weights solving R rho = b (Eq. 9).
+    """Return the weighted sum of differences of predictions that UniC adds, its weights solving R
+    rho = b (Eq. 9).
 
-    `ahead` is the difference to the prediction at the end of the step, `slope` that to the one before, divided by
-    `ratio`, its place in units of the step.
+    `ahead` is the difference to the prediction at the end of the step, `slope` that to the one
+    before, divided by `ratio`, its place in units of the step.
     """
     if slope is None:
         return ahead / 2
@@ -129,11 +139,13 @@ def ancestral(
     draw: Draw | None = None,
     variance: Literal["posterior", "beta"] = "posterior",
 ) -> Float[Tensor, "n ..."]:
-    """Walk down the reversed Markov chain, with fresh noise at each step (Ho et al. 2020, arXiv:2006.11239, Eq. 7).
+    """Walk down the reversed Markov chain, with fresh noise at each step (Ho et al. 2020,
+    arXiv:2006.11239, Eq. 7).
 
     In noise-added space the Gaussian posterior of x at level s, given x at level t and x0, has mean
-    x0 + (s^2 / t^2) (x - x0) and variance s^2 (t^2 - s^2) / t^2. `variance` "beta" takes the forward step's instead,
-    (t^2 - s^2) (1 + s^2) / (1 + t^2). On the levels of a DDPM schedule this is the DDPM chain itself.
+    x0 + (s^2 / t^2) (x - x0) and variance s^2 (t^2 - s^2) / t^2. `variance` "beta" takes the
+    forward step's instead, (t^2 - s^2) (1 + s^2) / (1 + t^2). On the levels of a DDPM schedule this
+    is the DDPM chain itself.
     """
     if draw is None:
         raise ValueError("the ancestral sampler adds noise at each step, so `draw` must be given")
@@ -142,17 +154,20 @@ def ancestral(
         x = x0 + (after / sigma) ** 2 * (x - x0)
         if after > 0:
             spread = sigma**2 - after**2
-            spread *= (after / sigma) ** 2 if variance == "posterior" else (1 + after**2) / (1 + sigma**2)
+            spread *= (
+                (after / sigma) ** 2 if variance == "posterior" else (1 + after**2) / (1 + sigma**2)
+            )
             x = x + spread**0.5 * draw()
     return x
 
 
 def guided(denoise: Denoiser, null: int, weight: float, low: float, high: float) -> Denoiser:
-    """Return a denoiser that is pushed towards its labels where `low` <= sigma <= `high`; `null` means no label.
+    """Return a denoiser that is pushed towards its labels where `low` <= sigma <= `high`; `null`
+    means no label.
 
-    D = D_null + weight (D_label - D_null) (Ho & Salimans 2022, arXiv:2207.12598), within an interval of noise levels
-    (Kynkaanniemi et al. 2024, arXiv:2404.07724). Both predictions come from one call with a doubled batch. All images
-    of a batch must be at one noise level.
+    D = D_null + weight (D_label - D_null) (Ho & Salimans 2022, arXiv:2207.12598), within an
+    interval of noise levels (Kynkaanniemi et al. 2024, arXiv:2404.07724). Both predictions come
+    from one call with a doubled batch. All images of a batch must be at one noise level.
     """
 
     def guide(
@@ -167,11 +182,13 @@ def guided(denoise: Denoiser, null: int, weight: float, low: float, high: float)
     return guide
 
 
-def autoguided(denoise: Denoiser, worse: Denoiser, weight: float, low: float, high: float) -> Denoiser:
+def autoguided(
+    denoise: Denoiser, worse: Denoiser, weight: float, low: float, high: float
+) -> Denoiser:
     """Return a denoiser that is pushed away from a worse one where `low` <= sigma <= `high`.
 
-    D = D_worse + weight (D - D_worse), the worse one a less trained copy that knows the same labels (Karras et al.
-    2024, arXiv:2406.02507). All images of a batch must be at one noise level.
+    D = D_worse + weight (D - D_worse), the worse one a less trained copy that knows the same labels
+    (Karras et al. 2024, arXiv:2406.02507). All images of a batch must be at one noise level.
     """
 
     def guide(
@@ -202,10 +219,19 @@ def wide(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
 
 
 def bind(
-    denoise: Denoiser, labels: Int[Tensor, " n"], x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"]
+    denoise: Denoiser,
+    labels: Int[Tensor, " n"],
+    x: Float[Tensor, "n c h w"],
+    sigma: Float[Tensor, " n"],
 ) -> Float[Tensor, "n c h w"]:
     """Return D(x, sigma, labels); with the first two arguments bound it is what samplers take."""
     return denoise(x, sigma, labels)
 
 
-SAMPLERS = {"euler": euler, "heun": heun, "dpmpp2m": dpmpp2m, "unipc": unipc, "ancestral": ancestral}
+SAMPLERS = {
+    "euler": euler,
+    "heun": heun,
+    "dpmpp2m": dpmpp2m,
+    "unipc": unipc,
+    "ancestral": ancestral,
+}

@@ -1,7 +1,8 @@
 """Sums of what pieces of a batch give, in an order that depends on their number alone.
 
-Floats add up differently in another order. Here neighbours are added first, then neighbouring sums, as in a knockout:
-whoever holds some pieces in a row can add up what lies whole within them, and others can finish it to the same bits.
+Floats add up differently in another order. Here neighbours are added first, then neighbouring sums,
+as in a knockout: whoever holds some pieces in a row can add up what lies whole within them, and
+others can finish it to the same bits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Node:
-    """The sum of pieces `index * 2**level` up to the next node of its level: a tensor for each part of a piece."""
+    """The sum of pieces `index * 2**level` up to the next node of its level: a tensor for each part
+    of a piece.
+    """
 
     level: int
     index: int

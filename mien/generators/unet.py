@@ -1,7 +1,9 @@
-"""The network of all diffusion generators: a residual U-Net that is told noise level, class, and how a face was moved.
+"""The network of all diffusion generators: a residual U-Net that is told noise level, class, and
+how a face was moved.
 
-After the DDPM++ network of Song et al. 2021 (arXiv:2011.13456) as used by Karras et al. 2022 (arXiv:2206.00364), with
-scale and shift conditioning (Dhariwal & Nichol 2021, arXiv:2105.05233) and a space-to-depth stem.
+After the DDPM++ network of Song et al. 2021 (arXiv:2011.13456) as used by Karras et al. 2022
+(arXiv:2206.00364), with scale and shift conditioning (Dhariwal & Nichol 2021, arXiv:2105.05233) and
+a space-to-depth stem.
 """
 
 import math
@@ -22,7 +24,8 @@ NULL = len(EMOTIONS)  # the row of the class table that stands for "no label"
 class UNet(nn.Module):
     """A U-Net for images of `channels` channels.
 
-    The last layers of blocks and of the whole start at zero, so that an untrained network returns zero.
+    The last layers of blocks and of the whole start at zero, so that an untrained network returns
+    zero.
     """
 
     def __init__(self, channels: int, spec: NetSpec) -> None:
@@ -47,15 +50,21 @@ class UNet(nn.Module):
         for level, wanted in reversed(list(enumerate(widths))):
             blocks = nn.ModuleList()
             for _ in range(spec.blocks + 1):
-                blocks.append(Block(width + kept.pop(), wanted, told, spec.dropout, level in spec.attention))
+                blocks.append(
+                    Block(width + kept.pop(), wanted, told, spec.dropout, level in spec.attention)
+                )
                 width = wanted
             self.up.append(blocks)
         self.norm = group_norm(width)
         self.last = zeroed(nn.Conv2d(width, channels * spec.patch**2, 3, padding=1))
         self.dropout, self.patch = spec.dropout, spec.patch
 
-    def drops(self, count: int, height: int, width: int, rng: torch.Generator) -> list[Bool[Tensor, "n c _ _"]]:
-        """Return which features dropout keeps of `count` images, block by block; nothing without dropout."""
+    def drops(
+        self, count: int, height: int, width: int, rng: torch.Generator
+    ) -> list[Bool[Tensor, "n c _ _"]]:
+        """Return which features dropout keeps of `count` images, block by block; nothing without
+        dropout.
+        """
         last, found = len(self.down) - 1, []
         order = [
             *enumerate(self.down),
@@ -80,9 +89,9 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "n c h w"]:
         """Return what the network makes of `x`.
 
-        `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are places in EMOTIONS or NULL, `moves`
-        what was done to the images (see `moves.MOVES`), all zero for faces as they are. `drops`, in training, is what
-        the method of that name returns.
+        `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are places in EMOTIONS
+        or NULL, `moves` what was done to the images (see `moves.MOVES`), all zero for faces as they
+        are. `drops`, in training, is what the method of that name returns.
         """
         keep = iter(drops)
         told = self.embed(noise, labels, moves)
@@ -111,8 +120,11 @@ class Conditions(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # Waves of 4 units down to 1/32 of a unit, on a scale where all noise levels span about 2 units.
-        self.register_buffer("frequencies", 2 * math.pi * 2.0 ** torch.linspace(-2, 5, 32), persistent=False)
+        # Waves of 4 units down to 1/32 of a unit, on a scale where all noise levels span about 2
+        # units.
+        self.register_buffer(
+            "frequencies", 2 * math.pi * 2.0 ** torch.linspace(-2, 5, 32), persistent=False
+        )
         self.noise = nn.Linear(64, width)
         self.label = nn.Embedding(len(EMOTIONS) + 1, width)
         self.moves = nn.Linear(len(MOVES), width, bias=False)
@@ -146,7 +158,9 @@ class Block(nn.Module):
         told: Float[Tensor, "n width"],
         keep: Bool[Tensor, "n wanted h w"] | None = None,
     ) -> Float[Tensor, "n wanted h w"]:
-        """Return the features after this block; in training, dropout leaves those that `keep` says."""
+        """Return the features after this block; in training, dropout leaves those that `keep`
+        says.
+        """
         y = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.tell(told)[:, :, None, None].chunk(2, dim=1)
         y = F.silu(torch.addcmul(shift, self.norm2(y), scale + 1))
@@ -161,7 +175,9 @@ class Attention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
+        self.heads = next(
+            heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0
+        )
         self.norm = group_norm(width)
         self.ask = nn.Conv2d(width, 3 * width, 1)
         self.give = zeroed(nn.Conv2d(width, width, 1))
@@ -170,16 +186,20 @@ class Attention(nn.Module):
         """Return the features after all places have looked at each other."""
         n, c, h, w = x.shape
         asked = self.ask(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, h * w)
-        # In this order in memory every image begins at a full vector. Without it, on a processor, the last bits of an
-        # image came to depend on its place in the batch (seen with 9 places).
+        # In this order in memory every image begins at a full vector. Without it, on a processor,
+        # the last bits of an image came to depend on its place in the batch (seen with 9 places).
         q, k, v = asked.permute(1, 0, 2, 4, 3).contiguous()
         seen = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h, w)
         return (x + self.give(seen)) * math.sqrt(0.5)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return a group norm of at most 32 groups of at least 4 channels, for any number of channels."""
-    groups = next(groups for groups in range(max(1, min(32, channels // 4)), 0, -1) if channels % groups == 0)
+    """Return a group norm of at most 32 groups of at least 4 channels, for any number of
+    channels.
+    """
+    groups = next(
+        groups for groups in range(max(1, min(32, channels // 4)), 0, -1) if channels % groups == 0
+    )
     return nn.GroupNorm(groups, channels)
 
 

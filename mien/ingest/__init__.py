@@ -1,8 +1,10 @@
-"""Readers: a dataset's folder on disk becomes Faces, with a report of everything odd that was met on the way.
+"""Readers: a dataset's folder on disk becomes Faces, with a report of everything odd that was met
+on the way.
 
-A reader is a module with three names: READER says what it is for, `recognise(look)` tells its layout at a glance, and
-`scan(root, spec)` lists the images of a folder with what is known of each. It decodes nothing; decoding is the same for
-all. A folder is only read. READERS, at the end, names them all.
+A reader is a module with three names: READER says what it is for, `recognise(look)` tells its
+layout at a glance, and `scan(root, spec)` lists the images of a folder with what is known of each.
+It decodes nothing; decoding is the same for all. A folder is only read. READERS, at the end, names
+them all.
 """
 
 import os
@@ -27,16 +29,42 @@ from mien.escape import write_csv
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.licences import recorded
 from mien.outside import expanded, read_file
-from mien.preprocess import FRAMES, MIN_SIDE, TRANSPARENT, Colour, Filter, Picture, decode, open_picture, write
+from mien.preprocess import (
+    FRAMES,
+    MIN_SIDE,
+    TRANSPARENT,
+    Colour,
+    Filter,
+    Picture,
+    decode,
+    open_picture,
+    write,
+)
 from mien.progress import many, say, track
 from mien.spec import RUN_NAME, Spec, nearest, read_spec
 from mien.spellings import clean
 from mien.store import Run, Store, sha256
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# Pictures by their suffix, in forms that are not read: their loss is a warning, that of a shortcut a note.
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+# Pictures by their suffix, in forms that are not read: their loss is a warning, that of a shortcut
+# a note.
 UNREAD_SUFFIXES = frozenset(
-    {".avif", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg_large", ".jpg_large", ".jxl", ".pjpeg"}
+    {
+        ".avif",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg_large",
+        ".jpg_large",
+        ".jxl",
+        ".pjpeg",
+    }
     | {".pnm", ".tga"}
 )
 AUTO = "auto"  # instead of a reader's name
@@ -60,7 +88,9 @@ ALIASES = {
     "surprised": "surprise",
 }
 
-LEFT_OUT = ""  # what a label becomes that is no single emotion: its images are left out, and it is said
+LEFT_OUT = (
+    ""  # what a label becomes that is no single emotion: its images are left out, and it is said
+)
 
 STORE_PARTS = frozenset({"aliases", "memo", "runs", "work"})
 
@@ -84,20 +114,27 @@ class Reader:
     citation: str  # empty only where there is nothing to cite
     obtain: str
     labels: dict[str, str]  # what the source writes, in lower case -> one of EMOTIONS, or LEFT_OUT
-    options: tuple[str, ...] = ()  # the fields of IngestSpec that it takes beside those that all take
-    parts: dict[str, str] = field(default_factory=dict)  # of which `part` is one, the usual one first -> what it is
+    options: tuple[
+        str, ...
+    ] = ()  # the fields of IngestSpec that it takes beside those that all take
+    parts: dict[str, str] = field(
+        default_factory=dict
+    )  # of which `part` is one, the usual one first -> what it is
     generic: bool = False  # any folder of images: `auto` thinks of it last
-    holders: frozenset[str] = frozenset()  # suffixes of files with many pictures that are all to be accounted for: .avi
+    holders: frozenset[str] = (
+        frozenset()
+    )  # suffixes of files with many pictures that are all to be accounted for: .avi
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One odd thing about a folder: `kind` in two or three words, `where` relative to it, `what` in a sentence.
+    """One odd thing about a folder: `kind` in two or three words, `where` relative to it, `what` in
+    a sentence.
 
-    What is left out for it is named to the last: `pictures` as `Listing.names` calls them, `rows` by their names in
-    `Listing.read`, and `files` that are neither. `gone` has clips and keys: rows that give them are left out with them.
-    `kind` is then the reason that the accounts give; of several reasons the first counts, and what another part of the
-    reader keeps is not left out.
+    What is left out for it is named to the last: `pictures` as `Listing.names` calls them, `rows`
+    by their names in `Listing.read`, and `files` that are neither. `gone` has clips and keys: rows
+    that give them are left out with them. `kind` is then the reason that the accounts give; of
+    several reasons the first counts, and what another part of the reader keeps is not left out.
     """
 
     severity: Severity
@@ -114,19 +151,22 @@ class Finding:
 class Listing:
     """The images of a folder, before any is decoded.
 
-    `rows` has one row an image: path and key relative to `root`, subject and clip without the dataset's name, and
-    frame, phase, emotion, raw_label, action_units as in faces.COLUMNS. `annotations` are the other files that it rests
-    on, such as the sheet. `part` is which of the reader's parts was read.
+    `rows` has one row an image: path and key relative to `root`, subject and clip without the
+    dataset's name, and frame, phase, emotion, raw_label, action_units as in faces.COLUMNS.
+    `annotations` are the other files that it rests on, such as the sheet. `part` is which of the
+    reader's parts was read.
 
-    Many pictures may lie in one file, such as a video or a table. The column `place` then says which of them a row is,
-    or WHOLE, and `unpack` yields those at the given places of a file, in that order, or the complaint about one; it
-    holds no more than a few at a time. A column `box` may have the face's left, top, width and height in the picture,
-    or None, a column `white` the value that is white in a picture of more than 8 bits. `held` has the places of all
-    pictures in each such file.
+    Many pictures may lie in one file, such as a video or a table. The column `place` then says
+    which of them a row is, or WHOLE, and `unpack` yields those at the given places of a file, in
+    that order, or the complaint about one; it holds no more than a few at a time. A column `box`
+    may have the face's left, top, width and height in the picture, or None, a column `white` the
+    value that is white in a picture of more than 8 bits. `held` has the places of all pictures in
+    each such file.
 
-    `read` has all rows of sheets, tables and annotations: what each is called ("casme2.csv, row 12"), and the clip or
-    key that it gives, or nothing. Each is kept, because that clip or key is there, or is in `Finding.rows`. `disk` and
-    `at` are filled in by `scan` alone: the pictures below the folder that was given, and where `root` is in it.
+    `read` has all rows of sheets, tables and annotations: what each is called ("casme2.csv, row
+    12"), and the clip or key that it gives, or nothing. Each is kept, because that clip or key is
+    there, or is in `Finding.rows`. `disk` and `at` are filled in by `scan` alone: the pictures
+    below the folder that was given, and where `root` is in it.
     """
 
     root: Path
@@ -146,7 +186,9 @@ class Listing:
         return [self.root / path for path in self.rows["path"]]
 
     def names(self) -> list[str]:
-        """Return what each image is called: its path, and behind a '#' its place inside that file."""
+        """Return what each image is called: its path, and behind a '#' its place inside that
+        file.
+        """
         return names_of(self.rows)
 
 
@@ -159,7 +201,9 @@ def names_of(rows: pd.DataFrame) -> list[str]:
 
 
 class IngestSpec(Spec):
-    """A dataset's folder as its files make it, wherever it stands, and the form that its images get."""
+    """A dataset's folder as its files make it, wherever it stands, and the form that its images
+    get.
+    """
 
     stage: ClassVar[str] = "ingest"
     version: int = 2
@@ -171,26 +215,43 @@ class IngestSpec(Spec):
     filter: Filter = "bilinear"
     crop: CropSpec | None = None  # None: the whole image
     licence: str | None = None  # None: what the reader knows
-    map: dict[str, str] = Field(default_factory=dict)  # a class name of the source -> one of EMOTIONS
+    map: dict[str, str] = Field(
+        default_factory=dict
+    )  # a class name of the source -> one of EMOTIONS
     part: str | None = None  # one of the reader's parts; None: the first that is there
-    sheet: str | None = None  # the file name of the sheet with the labels, and #PAGE of a workbook; None: the newest
-    numbers: Literal["sheet"] | None = None  # clips: files have the sheet's numbers though they begin with 0 or 1
-    subject_pattern: str | None = None  # folder: regular expressions, searched in the path of each file
+    sheet: str | None = (
+        # the file name of the sheet with the labels, and #PAGE of a workbook; None: the newest
+        None
+    )
+    numbers: Literal["sheet"] | None = (
+        None  # clips: files have the sheet's numbers though they begin with 0 or 1
+    )
+    subject_pattern: str | None = (
+        None  # folder: regular expressions, searched in the path of each file
+    )
     clip_pattern: str | None = None
     label_column: str | None = None  # folder: the columns of metadata.csv
     subject_column: str | None = None
     clip_column: str | None = None
     frame_column: str | None = None
-    same_subject: dict[str, str] = Field(default_factory=dict)  # a subject's name as written -> another name of theirs
-    subjects_as_written: bool = False  # spellings are never one person's, unless `same_subject` says so
+    same_subject: dict[str, str] = Field(
+        default_factory=dict
+    )  # a subject's name as written -> another name of theirs
+    subjects_as_written: bool = (
+        False  # spellings are never one person's, unless `same_subject` says so
+    )
     image_column: str | None = None  # which of several columns of pictures
-    white: float | None = Field(default=None, gt=0)  # what is white in pictures of more than 8 bits; None: see pictures
+    white: float | None = Field(
+        default=None, gt=0
+    )  # what is white in pictures of more than 8 bits; None: see pictures
 
     @field_validator("dataset")
     @classmethod
     def _short_name(cls, dataset: str) -> str:
         if not DATASET.match(dataset):
-            raise ValueError("a dataset's name must be up to 40 letters, digits and '-', and begin with no '-'")
+            raise ValueError(
+                "a dataset's name must be up to 40 letters, digits and '-', and begin with no '-'"
+            )
         return dataset
 
     @field_validator("map")
@@ -199,7 +260,10 @@ class IngestSpec(Spec):
         for given, emotion in names.items():
             if emotion not in EMOTIONS:
                 hint = nearest(emotion, list(EMOTIONS))
-                raise ValueError(f"'{given}' must be mapped to one of {', '.join(EMOTIONS)}, not '{emotion}'.{hint}")
+                raise ValueError(
+                    f"'{given}' must be mapped to one of {', '.join(EMOTIONS)}, not "
+                    f"'{emotion}'.{hint}"
+                )
         return {_plain(given): emotion for given, emotion in names.items()}
 
     @field_validator("subject_pattern", "clip_pattern")
@@ -208,25 +272,39 @@ class IngestSpec(Spec):
         if pattern is None:
             return None
         if not patterns.compiled(pattern).groups:
-            raise ValueError("must have a group, in parentheses, around what it is to find, such as '(s[0-9]+)_'")
+            raise ValueError(
+                "must have a group, in parentheses, around what it is to find, such as '(s[0-9]+)_'"
+            )
         return pattern
 
     @model_validator(mode="after")
     def _options_of_the_reader(self) -> "IngestSpec":
         if self.reader not in READERS:
-            raise SpecError(f"there is no reader '{self.reader}'.{nearest(self.reader, list(READERS))} {_readers()}")
+            raise SpecError(
+                f"there is no reader '{self.reader}'.{nearest(self.reader, list(READERS))} "
+                f"{_readers()}"
+            )
         options = READERS[self.reader].READER.options
-        others = {name for module in READERS.values() for name in module.READER.options} - set(options)
+        others = {name for module in READERS.values() for name in module.READER.options} - set(
+            options
+        )
         idle = sorted(name for name in others if getattr(self, name) is not None)
         if idle:
-            raise SpecError(f"the reader {self.reader} takes {', '.join(options)}, and not {', '.join(idle)}")
+            raise SpecError(
+                f"the reader {self.reader} takes {', '.join(options)}, and not {', '.join(idle)}"
+            )
         parts = READERS[self.reader].READER.parts
         if self.part is not None and self.part not in parts:
             has = f"has the parts {', '.join(parts)}" if parts else "has no parts"
-            raise SpecError(f"the reader {self.reader} {has}, and not '{self.part}'.{nearest(self.part, list(parts))}")
+            raise SpecError(
+                f"the reader {self.reader} {has}, and not "
+                f"'{self.part}'.{nearest(self.part, list(parts))}"
+            )
         for what in ("subject", "clip"):
             if getattr(self, f"{what}_pattern") and getattr(self, f"{what}_column"):
-                raise SpecError(f"the {what} comes from a pattern or from a column: give one of the two")
+                raise SpecError(
+                    f"the {what} comes from a pattern or from a column: give one of the two"
+                )
         return self
 
 
@@ -240,14 +318,15 @@ def ingest(
 ) -> Faces:
     """Return the images below `root` as Faces, decoded by `workers` threads (None: one a core).
 
-    Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be read; with
-    `skip_unreadable` such images are left out, unless none is left.
+    Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be
+    read; with `skip_unreadable` such images are left out, unless none is left.
     """
     listing = depths.measured(scan(spec, root), spec.white)
     found = fingerprint(listing, workers, skip_unreadable)
     if found != spec.fingerprint:
         raise DataError(
-            f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those of {found[:12]}: it "
+            f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those "
+            f"of {found[:12]}: it "
             "has changed, or is another dataset; ingest it anew"
         )
     shown, places, _ = _found(listing, spec, workers, crop_model, None)
@@ -258,9 +337,11 @@ def ingest(
 
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
-    """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of its kind.
+    """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of
+    its kind.
 
-    All pictures and rows are accounted for: one that the reader neither lists nor names is a finding.
+    All pictures and rows are accounted for: one that the reader neither lists nor names is a
+    finding.
     """
     about = READERS[spec.reader].READER
     listing = persons.folded(READERS[spec.reader].scan(_folder(root), spec), spec)
@@ -268,42 +349,56 @@ def scan(spec: IngestSpec, root: Path) -> Listing:
     others = [part for part in READERS[spec.reader].READER.parts if part != listing.part]
     if not others or any(finding.kind == "part" for finding in listing.findings):
         return listing
-    note = Finding("note", "part", str(listing.part), f"it was read; --part names another: {', '.join(others)}")
+    note = Finding(
+        "note", "part", str(listing.part), f"it was read; --part names another: {', '.join(others)}"
+    )
     return replace(listing, findings=(note, *listing.findings))
 
 
 def recognise(root: Path) -> dict[str, str]:
-    """Return the readers whose layout the folder has, each with the reason; those for any folder only if no other does.
+    """Return the readers whose layout the folder has, each with the reason; those for any folder
+    only if no other does.
 
-    Names of files and folders are looked at, and no image is opened. Raises DataError if `root` is no folder.
+    Names of files and folders are looked at, and no image is opened. Raises DataError if `root` is
+    no folder.
     """
     look = glance(_folder(root))
     reasons = {name: module.recognise(look) for name, module in READERS.items()}
     found = {name: reason for name, reason in reasons.items() if reason}
-    return {name: reason for name, reason in found.items() if not READERS[name].READER.generic} or found
+    return {
+        name: reason for name, reason in found.items() if not READERS[name].READER.generic
+    } or found
 
 
 def the_reader(root: Path) -> tuple[str, str]:
-    """Return the one reader whose layout the folder has, and why; raises DataError if there is none, or several."""
+    """Return the one reader whose layout the folder has, and why; raises DataError if there is
+    none, or several.
+    """
     found = recognise(root)
     if not found:
         here = some(sorted(path.name for path in _folder(root).iterdir()), 8)
         raise DataError(
-            f"{root} must have the layout of a dataset that mien reads, and has none of them; found: "
+            f"{root} must have the layout of a dataset that mien reads, and has none of them; "
+            "found: "
             f"{here or 'nothing'}. `mien readers` lists what each needs"
         )
     if len(found) > 1:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
-        raise DataError(f"{root} must have one layout, and could be read by {len(found)} readers. {reasons}. Name one")
+        raise DataError(
+            f"{root} must have one layout, and could be read by {len(found)} readers. {reasons}. "
+            "Name one"
+        )
     return next(iter(found.items()))
 
 
 def fingerprint(listing: Listing, workers: int | None = None, skip_unreadable: bool = False) -> str:
-    """Return the sha256 over relative name and content of every image listed and every annotation file.
+    """Return the sha256 over relative name and content of every image listed and every annotation
+    file.
 
-    All bytes are read: one pass over the files, which then stay in the system's cache for decoding. Neither the place
-    of the folder nor dates count, nor do files that no result rests on. Raises DataError if a file cannot be read,
-    unless it is an image and `skip_unreadable`: then it counts as one that cannot.
+    All bytes are read: one pass over the files, which then stay in the system's cache for decoding.
+    Neither the place of the folder nor dates count, nor do files that no result rests on. Raises
+    DataError if a file cannot be read, unless it is an image and `skip_unreadable`: then it counts
+    as one that cannot.
     """
     paths = list(dict.fromkeys([*listing.paths(), *listing.annotations]))
     inside = [path.is_relative_to(listing.root) for path in paths]
@@ -314,7 +409,9 @@ def fingerprint(listing: Listing, workers: int | None = None, skip_unreadable: b
     with ThreadPoolExecutor(_threads(workers)) as pool, track("checking files", len(paths)) as bar:
         lines = []
         images = set(listing.paths()) if skip_unreadable else set[Path]()
-        for name, content in zip(names, pool.map(lambda path: _content(path, path in images), paths), strict=True):
+        for name, content in zip(
+            names, pool.map(lambda path: _content(path, path in images), paths), strict=True
+        ):
             lines.append(f"{name}\0{content}\n")
             if len(lines) % 100 == 0:
                 bar.update(len(lines))
@@ -334,19 +431,21 @@ def run(
     expected: Set[str] = frozenset(),
     **options: Any,
 ) -> Run:
-    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv, labels.csv and summary.json.
+    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv, labels.csv
+    and summary.json.
 
-    left_out.csv names each picture and each row that did not become an image, with its reason; summary.json has the
-    sums. labels.csv says what each label of the source became, and action_units.parquet has the units of each clip, a
-    row a unit (`facs.units`), where the source has any.
+    left_out.csv names each picture and each row that did not become an image, with its reason;
+    summary.json has the sums. labels.csv says what each label of the source became, and
+    action_units.parquet has the units of each clip, a row a unit (`facs.units`), where the source
+    has any.
 
-    With a crop it has crops.csv, misses.csv and crops.png too, which say what was found where; `crop_model` is YuNet's
-    file.
+    With a crop it has crops.csv, misses.csv and crops.png too, which say what was found where;
+    `crop_model` is YuNet's file.
 
-    The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by default the reader's, or
-    the folder's); `options` are other fields of IngestSpec.
-    What was odd is told on stderr, but for the kinds that are `expected`. Neither `workers` nor `skip_unreadable` names
-    the run: they do not change what the images become.
+    The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by
+    default the reader's, or the folder's); `options` are other fields of IngestSpec. What was odd
+    is told on stderr, but for the kinds that are `expected`. Neither `workers` nor
+    `skip_unreadable` names the run: they do not change what the images become.
 
     Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
     """
@@ -377,7 +476,9 @@ def run(
             "dataset": spec.dataset,
             "named": _named_by(name, reader),
             "licence": faces.index["licence"].iloc[0],
-            "citation": about.citation if spec.licence is None and listing.licence == about.licence else "",
+            "citation": about.citation
+            if spec.licence is None and listing.licence == about.licence
+            else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
             "accounts": accounts.summary(ledgers),
             **about_crop,
@@ -401,20 +502,29 @@ def _require_all_read(made: Run) -> None:
     table = pd.read_csv(made.file("findings.csv"), dtype=str, keep_default_na=False)
     lost = [str(name) for name in table["where"][table["kind"] == "unreadable image"]]
     raise DataError(
-        f"each image must be one that can be read, and {some(lost)} cannot: {made.name}, made of these files with "
-        "--skip-unreadable, is without them. What to do: mend or remove them, or give --skip-unreadable again"
+        f"each image must be one that can be read, and {some(lost)} cannot: {made.name}, made of "
+        "these files with "
+        "--skip-unreadable, is without them. What to do: mend or remove them, or give "
+        "--skip-unreadable again"
     )
 
 
 def _named_by(name: str | None, reader: str) -> str:
-    """Say whence a dataset has its name: by hand, from its reader, or from its folder, which may name people."""
+    """Say whence a dataset has its name: by hand, from its reader, or from its folder, which may
+    name people.
+    """
     return "hand" if name else "reader" if READERS[reader].READER.dataset else "folder"
 
 
 def describe(name: str) -> list[tuple[str, str]]:
-    """Return all that is known of a reader, as titled lines; raises SpecError if there is none of that name."""
+    """Return all that is known of a reader, as titled lines; raises SpecError if there is none of
+    that name.
+    """
     if name not in READERS:
-        raise SpecError(f"there is no reader '{name}'.{nearest(name, list(READERS))} Readers: {', '.join(READERS)}")
+        raise SpecError(
+            f"there is no reader '{name}'.{nearest(name, list(READERS))} Readers: "
+            f"{', '.join(READERS)}"
+        )
     about = READERS[name].READER
     options = [f"--{option.replace('_', '-')}" for option in about.options]
     lines = [
@@ -432,7 +542,13 @@ def describe(name: str) -> list[tuple[str, str]]:
     ]
     if not about.labels:
         lines.append(("label", f"any of {', '.join(EMOTIONS)}"))
-    return [*lines, ("label", f"any set: {', '.join(f'{raw} -> {emotion}' for raw, emotion in ALIASES.items())}")]
+    return [
+        *lines,
+        (
+            "label",
+            f"any set: {', '.join(f'{raw} -> {emotion}' for raw, emotion in ALIASES.items())}",
+        ),
+    ]
 
 
 # What readers share
@@ -440,22 +556,27 @@ def describe(name: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Look:
-    """A glance at a folder: the names of what lies in it and below, relative to it; folders end in '/'."""
+    """A glance at a folder: the names of what lies in it and below, relative to it; folders end in
+    '/'.
+    """
 
     root: Path
     names: tuple[str, ...]
 
     def first(self, pattern: str) -> str | None:
-        """Return the first name that a regular expression matches as a whole, whatever its case; or None."""
+        """Return the first name that a regular expression matches as a whole, whatever its case; or
+        None.
+        """
         matches = re.compile(pattern, re.IGNORECASE).fullmatch
         return next((name for name in self.names if matches(name)), None)
 
 
 def glance(root: Path, depth: int = 7) -> Look:
-    """Return a look at `root`: all names at the top, and a few of each kind in every folder of the first few below.
+    """Return a look at `root`: all names at the top, and a few of each kind in every folder of the
+    first few below.
 
-    However large a release is, some thousand names are looked at. What cannot be read is passed over, for `scan` will
-    say so, and links to folders are not followed.
+    However large a release is, some thousand names are looked at. What cannot be read is passed
+    over, for `scan` will say so, and links to folders are not followed.
     """
     return Look(root, tuple(islice(_glance(root, "", depth), 20_000)))
 
@@ -464,7 +585,8 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
     """Return the files below `root` with one of `suffixes` (images), and what was passed over.
 
     Paths are relative to it, in the order of names.
-    Hidden files are no finding. Links to folders, and links that lead out of `root`, are not followed.
+    Hidden files are no finding. Links to folders, and links that lead out of `root`, are not
+    followed.
     """
     images: list[str] = []
     foreign: dict[str, list[str]] = {}
@@ -491,10 +613,19 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
         else:
             foreign.setdefault(suffix or "no suffix", []).append(path)
     by_content = [
-        Finding("note", "pictures by content", some(names), f"images for what they hold ({suffix}), read: {len(names)}")
+        Finding(
+            "note",
+            "pictures by content",
+            some(names),
+            f"images for what they hold ({suffix}), read: {len(names)}",
+        )
         for suffix, names in sorted(unusual.items())
     ]
-    return images, [*by_content, *_passed_over(foreign, unread), *_not_opened(links, special, nameless)]
+    return images, [
+        *by_content,
+        *_passed_over(foreign, unread),
+        *_not_opened(links, special, nameless),
+    ]
 
 
 def _pictured(suffix: str, entry: os.DirEntry[str]) -> bool:
@@ -509,7 +640,9 @@ def _pictured(suffix: str, entry: os.DirEntry[str]) -> bool:
 
 
 def pictorial(path: str, entry: os.DirEntry[str], holders: Set[str] = frozenset()) -> bool:
-    """Whether a file is, or should be, a picture: by its suffix, or without one by its first bytes."""
+    """Whether a file is, or should be, a picture: by its suffix, or without one by its first
+    bytes.
+    """
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or suffix in holders:
         return True
@@ -524,7 +657,9 @@ def shown(path: str) -> str:
 
 
 def _passed_over(foreign: dict[str, list[str]], unread: dict[str, list[str]]) -> list[Finding]:
-    """Return what is said of files that are no pictures by their suffix, and of pictures in forms that are not read."""
+    """Return what is said of files that are no pictures by their suffix, and of pictures in forms
+    that are not read.
+    """
     findings = []
     for suffix, names in sorted(foreign.items()):
         what = f"no images by their suffix ({suffix}), passed over: {len(names)}"
@@ -532,10 +667,13 @@ def _passed_over(foreign: dict[str, list[str]], unread: dict[str, list[str]]) ->
     for suffix, names in sorted(unread.items()):
         if suffix in IMAGE_SUFFIXES:
             what = f"images, which this set does not have ({suffix}), passed over: {len(names)}"
-            findings.append(Finding("note", "foreign files", some(names), what, pictures=tuple(names)))
+            findings.append(
+                Finding("note", "foreign files", some(names), what, pictures=tuple(names))
+            )
             continue
         what = (
-            f"images in a form, or with a suffix, that is not read ({suffix}), left out: {len(names)}; rename those "
+            f"images in a form, or with a suffix, that is not read ({suffix}), left out: "
+            f"{len(names)}; rename those "
             "that are JPEG to .jpg, and save others as PNG"
         )
         findings.append(Finding("warning", "unread form", some(names), what, pictures=tuple(names)))
@@ -545,7 +683,11 @@ def _passed_over(foreign: dict[str, list[str]], unread: dict[str, list[str]]) ->
 def _not_opened(links: list[str], special: list[str], nameless: list[str]) -> list[Finding]:
     """Return what is said of files that are not opened, whatever they hold."""
     said = (
-        ("links", links, f"links that lead out of the folder, or to a folder, not followed: {len(links)}"),
+        (
+            "links",
+            links,
+            f"links that lead out of the folder, or to a folder, not followed: {len(links)}",
+        ),
         ("special files", special, f"pipes, sockets or devices, not opened: {len(special)}"),
         (
             "unprintable names",
@@ -553,11 +695,16 @@ def _not_opened(links: list[str], special: list[str], nameless: list[str]) -> li
             f"files with names that cannot be printed, left out: {len(nameless)}; rename them",
         ),
     )
-    return [Finding("warning", kind, some(names), what, pictures=tuple(names)) for kind, names, what in said if names]
+    return [
+        Finding("warning", kind, some(names), what, pictures=tuple(names))
+        for kind, names, what in said
+        if names
+    ]
 
 
 def table_text(table: Path) -> tuple[str, str]:
-    """Return the text of a CSV file, and what separates its cells: a comma, a semicolon or a tab, by its first line.
+    """Return the text of a CSV file, and what separates its cells: a comma, a semicolon or a tab,
+    by its first line.
 
     It may be in UTF-8 or, with a byte-order mark, in UTF-16. Raises DataError if it cannot be read.
     """
@@ -566,27 +713,36 @@ def table_text(table: Path) -> tuple[str, str]:
         wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{table} must be a table in CSV and UTF-8, and is not: {error}; save it as UTF-8") from None
+        raise DataError(
+            f"{table} must be a table in CSV and UTF-8, and is not: {error}; save it as UTF-8"
+        ) from None
     if "\0" in text:
-        raise DataError(f"{table} must be a table in CSV and UTF-8, and holds NUL bytes; save it as UTF-8")
+        raise DataError(
+            f"{table} must be a table in CSV and UTF-8, and holds NUL bytes; save it as UTF-8"
+        )
     first = next((line for line in text.splitlines() if line.strip()), "")
     return text, max(",;\t", key=first.count)
 
 
 def no_dataset(root: Path, reader: Reader, lacking: str = "") -> DataError:
-    """Return the error that says what a folder must hold to be read, what it holds, and how to obtain the set."""
+    """Return the error that says what a folder must hold to be read, what it holds, and how to
+    obtain the set.
+    """
     here = some(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
     return DataError(
-        f"{root} must hold {reader.needs.removeprefix('FOLDER with ')}{f', and {lacking}' if lacking else ''}; found: "
+        f"{root} must hold "
+        f"{reader.needs.removeprefix('FOLDER with ')}{f', and {lacking}' if lacking else ''}; "
+        "found: "
         f"{here or 'nothing'}. To obtain the set, {reader.obtain}"
     )
 
 
 def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return the rows with the emotion of their `raw_label`, by the spec's map and the reader's table.
+    """Return the rows with the emotion of their `raw_label`, by the spec's map and the reader's
+    table.
 
-    Images whose label is no single emotion are left out, unless the map says what they are. Raises DataError as
-    `fold_all` does, or if none is left.
+    Images whose label is no single emotion are left out, unless the map says what they are. Raises
+    DataError as `fold_all` does, or if none is left.
     """
     emotions = fold_all(rows["raw_label"], spec.map, where, READERS[spec.reader].READER.labels)
     labelled = rows.assign(emotion=[emotions[raw] for raw in rows["raw_label"]])
@@ -594,28 +750,42 @@ def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFram
     findings = []
     for raw, images in labelled[lost].groupby("raw_label"):
         what = (
-            f"'{raw}' is no single emotion; left out: {many(len(images), 'image')}; --map '{raw}=EMOTION' would "
+            f"'{raw}' is no single emotion; left out: {many(len(images), 'image')}; --map "
+            f"'{raw}=EMOTION' would "
             "keep them"
         )
         where = some(sorted(set(images["clip"]) - {""})) or "."
         gone = (*images["key"], *sorted(set(images["clip"]) - {""}))
         findings.append(
-            Finding("warning", "no single emotion", where, what, pictures=tuple(names_of(images)), gone=gone)
+            Finding(
+                "warning",
+                "no single emotion",
+                where,
+                what,
+                pictures=tuple(names_of(images)),
+                gone=gone,
+            )
         )
     if lost.all():
-        raise DataError(f"{where}: some label must be an emotion, and none is: {some(sorted(emotions), 20)}")
+        raise DataError(
+            f"{where}: some label must be an emotion, and none is: {some(sorted(emotions), 20)}"
+        )
     return labelled[~lost].reset_index(drop=True), findings
 
 
 def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
     """Return the emotion that a source's label stands for, or None if it is not known.
 
-    By `names`, then by the reader's own table, then by ALIASES, whatever its case. Several emotions joined by "+" are
-    no single one: LEFT_OUT.
+    By `names`, then by the reader's own table, then by ALIASES, whatever its case. Several emotions
+    joined by "+" are no single one: LEFT_OUT.
     """
     plain = _plain(raw)
     known = {**ALIASES, **(labels or {}), **names}
-    if plain not in known and "+" in plain and all(fold(part, names, labels) for part in plain.split("+")):
+    if (
+        plain not in known
+        and "+" in plain
+        and all(fold(part, names, labels) for part in plain.split("+"))
+    ):
         return LEFT_OUT
     emotion = known.get(plain, plain)
     return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
@@ -624,22 +794,29 @@ def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) 
 def fold_all(
     labels: Iterable[str], names: dict[str, str], where: str, table: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the emotion of each label; raises DataError if one is unknown, or if a name to be mapped is not there."""
+    """Return the emotion of each label; raises DataError if one is unknown, or if a name to be
+    mapped is not there.
+    """
     labels = sorted(set(labels))
     folded = {label: fold(label, names, table) for label in labels}
     unknown = [label for label, emotion in folded.items() if emotion is None]
     if unknown:
         near = {label: nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:5]}
         alone = len(unknown) == 1
-        hints = "".join(f"{hint if alone else f' {label}:{hint}'}" for label, hint in near.items() if hint)
+        hints = "".join(
+            f"{hint if alone else f' {label}:{hint}'}" for label, hint in near.items() if hint
+        )
         raise DataError(
             f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {some(unknown)} "
             f"{'is' if len(unknown) == 1 else 'are'} not; found: {some(labels, 20)}.{hints} "
-            f"Say what they stand for with --map {unknown[0]}=EMOTION, or move them out of the folder"
+            f"Say what they stand for with --map {unknown[0]}=EMOTION, or move them out of the "
+            "folder"
         )
     idle = sorted(set(names) - {_plain(label) for label in labels})
     if idle:
-        raise DataError(f"{where}: --map names {some(idle)}, which is not there; found: {some(labels, 20)}")
+        raise DataError(
+            f"{where}: --map names {some(idle)}, which is not there; found: {some(labels, 20)}"
+        )
     return {label: emotion for label, emotion in folded.items() if emotion is not None}
 
 
@@ -650,7 +827,9 @@ def some(names: Sequence[str], limit: int = 5) -> str:
 
 
 def last_number(path: str) -> int:
-    """Return the last whole number in a file's stem, which is the frame's in every public set; -1 if there is none."""
+    """Return the last whole number in a file's stem, which is the frame's in every public set; -1
+    if there is none.
+    """
     found = re.findall(r"[0-9]+", PurePosixPath(path).stem)
     return int(found[-1]) if found and len(found[-1]) < 16 else -1
 
@@ -664,7 +843,8 @@ def _folder(root: Path) -> Path:
     root = expanded(Path(root))
     if not root.is_dir():
         raise DataError(
-            f"{root} must be a folder that holds a dataset, and is {'a file' if root.exists() else 'not there'}"
+            f"{root} must be a folder that holds a dataset, and is "
+            f"{'a file' if root.exists() else 'not there'}"
         )
     return root.resolve()
 
@@ -675,7 +855,9 @@ def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError:
         return
-    sound = [entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")]
+    sound = [
+        entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")
+    ]
     folders = [entry.name for entry in sound if entry.is_dir(follow_symlinks=False)]
     folders = [name for name in folders if not _own(root / below, name)]
     files = [entry.name for entry in sound if entry.is_file(follow_symlinks=False)]
@@ -688,7 +870,9 @@ def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder is a store of mien's, whatever it is called: its runs, or what is at work, have runs' names."""
+    """Whether a folder is a store of mien's, whatever it is called: its runs, or what is at work,
+    have runs' names.
+    """
     for part in ("runs", "work"):
         try:
             with os.scandir(folder / part) as found:
@@ -705,7 +889,8 @@ def _own(folder: Path, name: str) -> bool:
 
 
 def entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
-    """Yield all files that are not hidden, and links to folders, in the order of names; no store of mien's is entered.
+    """Yield all files that are not hidden, and links to folders, in the order of names; no store of
+    mien's is entered.
 
     However deep folders lie in each other, none waits on Python's own stack.
     """
@@ -726,8 +911,14 @@ def _scanned(root: Path, below: str) -> list[tuple[str, os.DirEntry[str]]]:
         with os.scandir(root / below) as found:
             inside = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"{root / below} must be a folder that can be read: {error.strerror}") from None
-    return [(f"{below}/{entry.name}" if below else entry.name, entry) for entry in inside if entry.name[0] != "."]
+        raise DataError(
+            f"{root / below} must be a folder that can be read: {error.strerror}"
+        ) from None
+    return [
+        (f"{below}/{entry.name}" if below else entry.name, entry)
+        for entry in inside
+        if entry.name[0] != "."
+    ]
 
 
 def _inside(root: Path, path: Path) -> bool:
@@ -739,18 +930,26 @@ def _inside(root: Path, path: Path) -> bool:
 
 
 def _plain(label: str) -> str:
-    """Return a label as it is compared: nothing that cannot be seen makes it another one, nor does 0.0 instead of 0."""
+    """Return a label as it is compared: nothing that cannot be seen makes it another one, nor does
+    0.0 instead of 0.
+    """
     text = clean(label).lower()
     return text.split(".")[0] if re.fullmatch(r"[0-9]{1,9}\.0+", text) else text
 
 
 def _readers() -> str:
-    return "Readers: " + "; ".join(f"{name}: {module.READER.needs}" for name, module in READERS.items())
+    return "Readers: " + "; ".join(
+        f"{name}: {module.READER.needs}" for name, module in READERS.items()
+    )
 
 
 def _write_labels(faces: Faces, out: Path) -> None:
-    """Write labels.csv, what each label of the source became, and action_units.parquet if there are any."""
-    index = faces.index.assign(clip=faces.index["clip"].where(faces.index["clip"] != "", faces.index["key"]))
+    """Write labels.csv, what each label of the source became, and action_units.parquet if there are
+    any.
+    """
+    index = faces.index.assign(
+        clip=faces.index["clip"].where(faces.index["clip"] != "", faces.index["key"])
+    )
     folded = index.groupby(["raw_label", "emotion"], as_index=False).agg(
         images=("key", "size"), clips=("clip", "nunique")
     )
@@ -763,15 +962,19 @@ def _write_labels(faces: Faces, out: Path) -> None:
 # Decoding
 
 
-Places = list[Place | None] | None  # where the face of each image is; nothing where whole images are read
+Places = (
+    list[Place | None] | None
+)  # where the face of each image is; nothing where whole images are read
 
 
 def _found(
     listing: Listing, spec: IngestSpec, workers: int | None, model: Path | None, out: Path | None
 ) -> tuple[Listing, Places, dict[str, Any]]:
-    """Return the listing without what is skipped for want of a face, where faces are, and a summary of the search.
+    """Return the listing without what is skipped for want of a face, where faces are, and a summary
+    of the search.
 
-    In `out` it is reported, image by image. An image that cannot be read is left for decoding to complain about.
+    In `out` it is reported, image by image. An image that cannot be read is left for decoding to
+    complain about.
     """
     if spec.crop is None:
         return listing, None, {}
@@ -780,15 +983,24 @@ def _found(
 
     def open_listed(number: int) -> np.ndarray | None:
         alone = replace(listing, rows=rows.iloc[[number]])
-        (_, picture), box = next(iter(_pictures(alone))), rows["box"].iloc[number] if "box" in rows else None
+        (_, picture), box = (
+            next(iter(_pictures(alone))),
+            rows["box"].iloc[number] if "box" in rows else None,
+        )
         white = _whites(alone)[0]
         try:
-            return None if isinstance(picture, DataError) else open_picture(picture, colour, box=box, white=white)
+            return (
+                None
+                if isinstance(picture, DataError)
+                else open_picture(picture, colour, box=box, white=white)
+            )
         except DataError:
             return None
 
     clips, frames = list(rows["clip"]), list(rows["frame"])
-    places = crops.find_all(len(rows), clips, frames, open_listed, spec.crop, model, _threads(workers))
+    places = crops.find_all(
+        len(rows), clips, frames, open_listed, spec.crop, model, _threads(workers)
+    )
     keys = [f"{spec.dataset}/{key}" for key in rows["key"]]
     found = crops.table(keys, list(rows["emotion"]), places)
     crops.tell(found, spec.size, spec.crop.margin)
@@ -796,22 +1008,39 @@ def _found(
         crops.require_found(found)
     if out is not None:
         crops.report(found, places, open_listed, spec.crop.margin, out)
-    kept = np.array([spec.crop.misses != "skip" or kind != "missed" for kind in found["kind"]], dtype=bool)
+    kept = np.array(
+        [spec.crop.misses != "skip" or kind != "missed" for kind in found["kind"]], dtype=bool
+    )
     if not kept.any():
-        raise DataError(f"some image must show a face, and none of {len(rows):,} does; they may be cut out already")
+        raise DataError(
+            f"some image must show a face, and none of {len(rows):,} does; they may be cut out "
+            "already"
+        )
     shown = replace(listing, rows=rows[kept].reset_index(drop=True))
-    return shown, [place for place, stays in zip(places, kept, strict=True) if stays], {"crop": crops.counted(found)}
+    return (
+        shown,
+        [place for place, stays in zip(places, kept, strict=True) if stays],
+        {"crop": crops.counted(found)},
+    )
 
 
 def read_listing(
-    listing: Listing, spec: IngestSpec, workers: int | None, skip_unreadable: bool, places: Places = None
+    listing: Listing,
+    spec: IngestSpec,
+    workers: int | None,
+    skip_unreadable: bool,
+    places: Places = None,
 ) -> tuple[Faces, list[Finding]]:
-    """Return the faces, and findings about images that were left out, are alike, or were not shown whole."""
+    """Return the faces, and findings about images that were left out, are alike, or were not shown
+    whole.
+    """
     images, faults, remarks = _decode_all(listing, spec, workers, places)
     if faults and not (skip_unreadable and len(faults) < len(images)):
         more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
         remedy = (
-            "mend or remove them" if len(faults) == len(images) else "mend them, or leave out with --skip-unreadable"
+            "mend or remove them"
+            if len(faults) == len(images)
+            else "mend them, or leave out with --skip-unreadable"
         )
         raise DataError(f"{'; '.join(list(faults.values())[:3])}.{more} What to do: {remedy}")
     sound = np.array([place not in faults for place in range(len(images))], dtype=bool)
@@ -846,8 +1075,12 @@ def read_listing(
 
 
 def _portable(fault: str, root: Path) -> str:
-    """Return a complaint without what is of this machine or this moment: the folder's place, and places in memory."""
-    return re.sub(r" (at|object at) 0x[0-9a-fA-F]+", "", fault.replace(f"{root}/", "").replace(str(root), "."))
+    """Return a complaint without what is of this machine or this moment: the folder's place, and
+    places in memory.
+    """
+    return re.sub(
+        r" (at|object at) 0x[0-9a-fA-F]+", "", fault.replace(f"{root}/", "").replace(str(root), ".")
+    )
 
 
 def _remarked(names: Sequence[str], remarks: dict[int, list[str]]) -> list[Finding]:
@@ -867,9 +1100,11 @@ def _remarked(names: Sequence[str], remarks: dict[int, list[str]]) -> list[Findi
 def _decode_all(
     listing: Listing, spec: IngestSpec, workers: int | None, places: Places
 ) -> tuple[np.ndarray, dict[int, str], dict[int, list[str]]]:
-    """Return the images [n, c, h, w], and by place the complaint about each that could not be read and all remarks.
+    """Return the images [n, c, h, w], and by place the complaint about each that could not be read
+    and all remarks.
 
-    Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread holds one image.
+    Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread
+    holds one image.
     """
     count = len(listing.rows)
     images = np.zeros((count, 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
@@ -883,8 +1118,16 @@ def _decode_all(
             if isinstance(picture, DataError):
                 raise picture
             name = f"{listing.root}/{names[row]}"
-            how = {"box": boxes[row], "face": faces[row], "margin": margin, "white": whites[row], "name": name}
-            images[row] = decode(picture, spec.size, spec.colour, spec.filter, **how, remarks=(found := []))
+            how = {
+                "box": boxes[row],
+                "face": faces[row],
+                "margin": margin,
+                "white": whites[row],
+                "name": name,
+            }
+            images[row] = decode(
+                picture, spec.size, spec.colour, spec.filter, **how, remarks=(found := [])
+            )
             if found:
                 remarks[row] = found
         except DataError as error:
@@ -908,8 +1151,12 @@ def _whites(listing: Listing) -> list[float | None]:
 
 
 def _pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataError]]:
-    """Yield each row's number with its picture: the path, or what is taken out of the file at that path."""
-    places = np.asarray(listing.rows.get("place", np.full(len(listing.rows), WHOLE)), dtype=np.int64)
+    """Yield each row's number with its picture: the path, or what is taken out of the file at that
+    path.
+    """
+    places = np.asarray(
+        listing.rows.get("place", np.full(len(listing.rows), WHOLE)), dtype=np.int64
+    )
     paths = listing.paths()
     inside: dict[Path, list[int]] = {}
     for row, path in enumerate(paths):
@@ -920,7 +1167,9 @@ def _pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataError]]:
     for path, rows in inside.items():
         rows.sort(key=lambda row: places[row])
         if listing.unpack is not None:
-            yield from zip(rows, listing.unpack(path, [int(places[row]) for row in rows]), strict=True)
+            yield from zip(
+                rows, listing.unpack(path, [int(places[row]) for row in rows]), strict=True
+            )
 
 
 def _in_order(
@@ -939,7 +1188,9 @@ def _in_order(
 
 
 def _alike(index: pd.DataFrame) -> list[Finding]:
-    """Say which pictures came out equal, pixel by pixel, and yet are said to show different people or emotions."""
+    """Say which pictures came out equal, pixel by pixel, and yet are said to show different people
+    or emotions.
+    """
     twins: dict[str, list[int]] = {}
     for place, content in enumerate(index["sha256"]):
         twins.setdefault(content, []).append(place)
@@ -948,15 +1199,25 @@ def _alike(index: pd.DataFrame) -> list[Finding]:
     said = list(zip(index["subject"], index["emotion"], strict=True))
     agreeing = [places for places in groups if len({said[place] for place in places}) == 1]
     if agreeing:
-        where = some([" = ".join(str(index["key"].iloc[place]) for place in places[:3]) for places in agreeing], 2)
-        what = f"pictures that are there more than once, pixel by pixel, and were kept: {len(agreeing)}"
+        where = some(
+            [
+                " = ".join(str(index["key"].iloc[place]) for place in places[:3])
+                for places in agreeing
+            ],
+            2,
+        )
+        what = (
+            "pictures that are there more than once, pixel by pixel, and were kept: "
+            f"{len(agreeing)}"
+        )
         findings.append(Finding("note", "equal images", where, what))
     for column in ("subject", "emotion"):
         values, keys = list(index[column]), list(index["key"])
         unequal = [places for places in groups if len({values[place] for place in places}) > 1]
         if unequal:
             what = (
-                f"pictures that stand there under more than one {column}: {len(unequal)}; which is right is not known"
+                f"pictures that stand there under more than one {column}: {len(unequal)}; "
+                "which is right is not known"
             )
             where = some([" = ".join(keys[place] for place in places) for places in unequal], 2)
             findings.append(Finding("warning", f"equal images, unequal {column}s", where, what))
@@ -974,7 +1235,9 @@ def _content(path: Path, may_fail: bool = False) -> str:
 
 def _threads(workers: int | None) -> int:
     if workers is not None and workers < 1:
-        raise UsageError(f"workers must be 1 or more, not {workers}; leave it out to use every core")
+        raise UsageError(
+            f"workers must be 1 or more, not {workers}; leave it out to use every core"
+        )
     return workers or os.cpu_count() or 1
 
 

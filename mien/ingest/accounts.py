@@ -1,8 +1,9 @@
-"""Accounts: every picture and every row that was met is kept, or left out for a reason, and the sums are checked.
+"""Accounts: every picture and every row that was met is kept, or left out for a reason, and the
+sums are checked.
 
-A reader says in its findings which pictures and rows it leaves out (`Finding.pictures`, `Finding.rows`), and in its
-listing which rows it has read. What lies on the disk is counted here, whatever the reader says: what is neither kept
-nor named is reported as a fault of the reader.
+A reader says in its findings which pictures and rows it leaves out (`Finding.pictures`,
+`Finding.rows`), and in its listing which rows it has read. What lies on the disk is counted here,
+whatever the reader says: what is neither kept nor named is reported as a fault of the reader.
 """
 
 import posixpath
@@ -47,15 +48,30 @@ class Ledger:
 
 
 def check(listing: Listing, root: Path, about: Reader) -> Listing:
-    """Return the listing with all pictures below `root`, and findings about those that its reader does not speak of."""
+    """Return the listing with all pictures below `root`, and findings about those that its reader
+    does not speak of.
+    """
     root = root.resolve()
-    disk = tuple(shown(path) for path, entry in entries(root, "") if pictorial(path, entry, about.holders))
-    at = listing.root.resolve().relative_to(root).as_posix() if listing.root.resolve().is_relative_to(root) else "."
+    disk = tuple(
+        shown(path) for path, entry in entries(root, "") if pictorial(path, entry, about.holders)
+    )
+    at = (
+        listing.root.resolve().relative_to(root).as_posix()
+        if listing.root.resolve().is_relative_to(root)
+        else "."
+    )
     whole = replace(listing, disk=disk, at=at)
     findings = list(listing.findings)
     for ledger in settle(whole, about, None, findings):
         for reason, what in (
-            (UNNAMED, f"{ledger.what} that were passed over without a reason, which is a fault of the reader"),
+            (
+                UNNAMED,
+                (
+                    f"{ledger.what} that were passed over without a reason, which is a fault of "
+                    "the "
+                    "reader"
+                ),
+            ),
             (ELSEWHERE, f"{ledger.what} in other folders than the one that was read, left out"),
         ):
             names = [name for name, why in ledger.left.items() if why == reason]
@@ -68,12 +84,16 @@ def check(listing: Listing, root: Path, about: Reader) -> Listing:
 def settle(
     listing: Listing, about: Reader, keys: Collection[str] | None, findings: Sequence[Finding]
 ) -> tuple[Ledger, ...]:
-    """Return the accounts of pictures, videos, rows and other files; kinds of which there are none are left out.
+    """Return the accounts of pictures, videos, rows and other files; kinds of which there are none
+    are left out.
 
-    `keys` are those of the images that became Faces, without the dataset's name; None: all of the listing's.
+    `keys` are those of the images that became Faces, without the dataset's name; None: all of the
+    listing's.
     """
     stays = [keys is None or key in keys for key in listing.rows["key"]]
-    named = [_at(listing.at, name) for name, kept in zip(listing.names(), stays, strict=True) if kept]
+    named = [
+        _at(listing.at, name) for name, kept in zip(listing.names(), stays, strict=True) if kept
+    ]
     kept = set(named)
     left: dict[str, str] = {}
     for finding in findings:
@@ -88,18 +108,28 @@ def settle(
     ledgers = (
         _ledger("pictures", [*pictures, *inside], kept, left, listing.at),
         replace(_ledger("videos", videos, kept, left, listing.at), kept=opened),
-        _rows(listing, set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays]), findings),
+        _rows(
+            listing, set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays]), findings
+        ),
         Ledger(
-            "other files", 0, {_at(listing.at, name): finding.kind for finding in findings for name in finding.files}
+            "other files",
+            0,
+            {_at(listing.at, name): finding.kind for finding in findings for name in finding.files},
         ),
     )
     return tuple(ledger for ledger in ledgers if ledger.found)
 
 
 def close(
-    listing: Listing, about: Reader, faces: Faces, findings: Sequence[Finding], out: Path | None = None
+    listing: Listing,
+    about: Reader,
+    faces: Faces,
+    findings: Sequence[Finding],
+    out: Path | None = None,
 ) -> tuple[Ledger, ...]:
-    """Return what became of every picture and row, and write left_out.csv into `out`; warn of what has no reason."""
+    """Return what became of every picture and row, and write left_out.csv into `out`; warn of what
+    has no reason.
+    """
     keys = {key.split("/", 1)[1] for key in faces.index["key"]}
     ledgers = settle(listing, about, keys, findings)
     if out is not None:
@@ -107,7 +137,10 @@ def close(
     for ledger in ledgers:
         silent = [name for name, reason in ledger.left.items() if reason == UNNAMED]
         if silent:
-            say(f"warning: {ledger.what} left out for no reason that the reader gives: {some(silent)}")
+            say(
+                f"warning: {ledger.what} left out for no reason that the reader gives: "
+                f"{some(silent)}"
+            )
     return ledgers
 
 
@@ -115,18 +148,24 @@ def faceless(listing: Listing, shown: Listing) -> list[Finding]:
     """Return what is said of the images that were left out for want of a face."""
     names = sorted(set(listing.names()) - set(shown.names()))
     what = f"images in which no face was found, left out: {len(names)}; misses.csv has them"
-    return [Finding("warning", "no face found", some(names), what, pictures=tuple(names))] if names else []
+    return (
+        [Finding("warning", "no face found", some(names), what, pictures=tuple(names))]
+        if names
+        else []
+    )
 
 
 def summary(ledgers: Sequence[Ledger]) -> dict[str, Any]:
     """Return the accounts as summary.json has them."""
     return {
-        ledger.what: {"found": ledger.found, "kept": ledger.kept, "left out": ledger.reasons()} for ledger in ledgers
+        ledger.what: {"found": ledger.found, "kept": ledger.kept, "left out": ledger.reasons()}
+        for ledger in ledgers
     }
 
 
 def table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
-    """Return left_out.csv: what, reason, where, count and `of`, the clip or picture that a row is about.
+    """Return left_out.csv: what, reason, where, count and `of`, the clip or picture that a row is
+    about.
 
     Consecutive numbers in one folder are one line: `sub01/EP02_01f/img[1-45].jpg`, 45.
     """
@@ -137,13 +176,20 @@ def table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
             by_reason.setdefault(reason, []).append(name)
         for reason in sorted(by_reason):
             rows = ledger.what == "rows"
-            parts = [(name, 1) for name in by_reason[reason]] if rows else compact(by_reason[reason])
-            lines += [(ledger.what, reason, where, count, listing.read.get(where, "")) for where, count in parts]
+            parts = (
+                [(name, 1) for name in by_reason[reason]] if rows else compact(by_reason[reason])
+            )
+            lines += [
+                (ledger.what, reason, where, count, listing.read.get(where, ""))
+                for where, count in parts
+            ]
     return pd.DataFrame(lines, columns=["what", "reason", "where", "count", "of"])
 
 
 def compact(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Return names in their order, with how many each stands for: those that differ in a number alone as a range."""
+    """Return names in their order, with how many each stands for: those that differ in a number
+    alone as a range.
+    """
     runs: dict[tuple[str, str, int], list[int]] = {}
     plain: list[tuple[str, int]] = []
     for name in names:
@@ -176,7 +222,9 @@ def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _ledger(what: str, names: Sequence[str], kept: set[str], left: Mapping[str, str], at: str) -> Ledger:
+def _ledger(
+    what: str, names: Sequence[str], kept: set[str], left: Mapping[str, str], at: str
+) -> Ledger:
     inside = "" if at == "." else f"{at}/"
     others = {
         name: left.get(name) or (UNNAMED if name.startswith(inside) else ELSEWHERE)
@@ -187,7 +235,9 @@ def _ledger(what: str, names: Sequence[str], kept: set[str], left: Mapping[str, 
 
 
 def _rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledger:
-    """Return the account of the rows that were read; one that gives no picture in the end is left out with it."""
+    """Return the account of the rows that were read; one that gives no picture in the end is left
+    out with it.
+    """
     reasons: dict[str, str] = {}
     gone: dict[str, str] = {}
     for finding in findings:

@@ -22,14 +22,16 @@ READER = Reader(
     dataset="affectnet",
     title="AffectNet",
     needs=(
-        "FOLDER with Manually_Annotated_file_lists/training.csv and Manually_Annotated_Images/689/....jpg (2017), or "
+        "FOLDER with Manually_Annotated_file_lists/training.csv and "
+        "Manually_Annotated_Images/689/....jpg (2017), or "
         "train_set/images/0.jpg and train_set/annotations/0_exp.npy (2021)"
     ),
     subjects="nowhere: pictures from the web",
     clips="nowhere: single photographs",
     licence="AffectNet agreement: research only, no redistribution",
     citation=(
-        "Mollahosseini A, Hasani B, Mahoor MH (2019) AffectNet: A Database for Facial Expression, Valence, and Arousal "
+        "Mollahosseini A, Hasani B, Mahoor MH (2019) AffectNet: A Database for Facial Expression, "
+        "Valence, and Arousal "
         "Computing in the Wild. IEEE Transactions on Affective Computing 10(1): 18-31"
     ),
     obtain="ask for it with the form at mohammadmahoor.com/affectnet",
@@ -62,11 +64,16 @@ COLUMNS = (
 SAID = {
     "row without file": "rows or annotations of images that are not there: {}",
     "misplaced image": "images not at {{train,val}}_set/images/N.jpg, left out: {}",
-    "repeated image": "images whose folder and name are those of another, which was taken; left out: {}",
+    "repeated image": (
+        "images whose folder and name are those of another, which was taken; left out: {}"
+    ),
     "file without row": "images that no list names, left out: {}",
     "unusable annotation": "images without a usable annotation NNN_exp.npy, left out: {}",
     "unusable row": "rows whose expression is no number from 0 to 10, left out: {}",
-    "contradiction": "rows that give an image another expression than an earlier one; the images are left out: {}",
+    "contradiction": (
+        "rows that give an image another expression than an earlier one; the images "
+        "are left out: {}"
+    ),
     "repeated row": "rows that repeat an image with the same expression; the first was taken: {}",
     "no face box": "images of an expression without a face's place, read whole: {}",
     "other table": "tables that are not read: {}",
@@ -76,10 +83,11 @@ _LIST = re.compile(r"(?:.*/)?(training|validation)\.csv", re.IGNORECASE)
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images whose label is one of the eight expressions; keys begin with the official partition.
+    """Return the images whose label is one of the eight expressions; keys begin with the official
+    partition.
 
-    In the form of 2017, faces are cut out of their photographs by the boxes of the list. Raises DataError as `listing`
-    does, or if a list cannot be read.
+    In the form of 2017, faces are cut out of their photographs by the boxes of the list. Raises
+    DataError as `listing` does, or if a list cannot be read.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".csv", ".npy"})
     lists = [path for path in paths if _LIST.fullmatch(path)]
@@ -90,12 +98,16 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     else:
         rows, faults, losses, read = _from_lists(root, lists, paths)
         used = lists
-        faults["other table"] = [path for path in paths if path.lower().endswith(".csv") and path not in lists]
+        faults["other table"] = [
+            path for path in paths if path.lower().endswith(".csv") and path not in lists
+        ]
     findings += told(faults, SAID, ["repeated row", "other table"], losses)
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
         what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-        findings.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
+        findings.append(
+            Finding("note", "official partition", ".", f"{what}; it stands in front of each key")
+        )
     return listing(root, rows, findings, spec, READER, [root / path for path in used], read=read)
 
 
@@ -113,7 +125,9 @@ def recognise(look: Look) -> str | None:
 def _from_annotations(
     root: Path, images: Sequence[re.Match[str]], paths: Sequence[str]
 ) -> tuple[list[Row], list[str], dict[str, list[str]], Losses, dict[str, str]]:
-    """Return rows, the annotations that they rest on, faults, what is lost by them, and the key of each annotation."""
+    """Return rows, the annotations that they rest on, faults, what is lost by them, and the key of
+    each annotation.
+    """
     rows: list[Row] = []
     faults: dict[str, list[str]] = {}
     losses = Losses()
@@ -140,7 +154,9 @@ def _from_annotations(
 
 
 def _expression(path: Path) -> str:
-    """Return the code in a file of one number, which some copies hold as text; empty if there is none."""
+    """Return the code in a file of one number, which some copies hold as text; empty if there is
+    none.
+    """
     try:
         content = np.load(path, allow_pickle=False)
         return str(int(content.item()))
@@ -158,7 +174,9 @@ def _images(paths: Sequence[str]) -> list[str]:
 def _from_lists(
     root: Path, lists: Sequence[str], paths: Sequence[str]
 ) -> tuple[list[Row], dict[str, list[str]], Losses, dict[str, str]]:
-    """Return the rows of images that the lists name, faults, what is lost by them, and the key of each row read."""
+    """Return the rows of images that the lists name, faults, what is lost by them, and the key of
+    each row read.
+    """
     images: dict[str, str] = {}
     faults: dict[str, list[str]] = {}
     losses = Losses()
@@ -221,19 +239,28 @@ def _lines(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]:
     """
     try:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            lines = ((number, line) for number, line in enumerate(csv.reader(file), start=1) if any(line))
+            lines = (
+                (number, line) for number, line in enumerate(csv.reader(file), start=1) if any(line)
+            )
             first, head = next(lines, (1, []))
             names = [name.strip().lower() for name in head]
             bare = COLUMNS[0] not in names and len(head) == len(COLUMNS) and "/" in head[0]
             if bare:
                 yield first, _line(dict(zip(COLUMNS, head, strict=True)))
-            lacking = [] if bare else [name for name in ("expression", COLUMNS[0]) if name not in names]
+            lacking = (
+                [] if bare else [name for name in ("expression", COLUMNS[0]) if name not in names]
+            )
             if lacking:
-                raise DataError(f"{table} must have the columns {', '.join(COLUMNS)}, and lacks {', '.join(lacking)}")
+                raise DataError(
+                    f"{table} must have the columns {', '.join(COLUMNS)}, and lacks "
+                    f"{', '.join(lacking)}"
+                )
             for number, line in lines:
                 yield number, _line(dict(zip(COLUMNS if bare else names, line, strict=False)))
     except (OSError, csv.Error) as error:
-        raise DataError(f"{table} must be a list in CSV, and is not: {error}; copy it again") from None
+        raise DataError(
+            f"{table} must be a list in CSV, and is not: {error}; copy it again"
+        ) from None
 
 
 def _line(cells: dict[str, str]) -> tuple[str, str, Box | None]:

@@ -18,7 +18,8 @@ READER = Reader(
     clips="the sheet",
     licence="CASME agreement: research only, no redistribution",
     citation=(
-        "Yan W-J, Wu Q, Liu Y-J, Wang S-J, Fu X (2013) CASME Database: A Dataset of Spontaneous Micro-Expressions "
+        "Yan W-J, Wu Q, Liu Y-J, Wang S-J, Fu X (2013) CASME Database: A Dataset of Spontaneous "
+        "Micro-Expressions "
         "Collected From Neutralized Faces. IEEE FG 2013"
     ),
     obtain="sign the form at http://casme.psych.ac.cn/casme/e1",
@@ -36,7 +37,9 @@ READER = Reader(
 )
 
 LAYOUT = Layout(
-    tail=re.compile(r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE),
+    tail=re.compile(
+        r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE
+    ),
     form="subNN/EPxx_y/...N.suffix",
     sheet=re.compile(r"^casme1?([-_ ](?!2|sq|3).*)?\.(xlsx?|csv)$", re.IGNORECASE),
     usual="casme.xlsx",
@@ -44,7 +47,12 @@ LAYOUT = Layout(
         "subject": ("subject",),
         "clip": ("filename",),
         "onset": ("onsetf", "onsetframe", "onset"),
-        "apex": ("apexf1", "apexf", "apexframe", "apex"),  # ApexF2 is a second opinion, and is not read
+        "apex": (
+            "apexf1",
+            "apexf",
+            "apexframe",
+            "apex",
+        ),  # ApexF2 is a second opinion, and is not read
         "offset": ("offsetf", "offsetframe", "offset"),
         "action_units": ("au", "aus", "actionunits"),
         "emotion": ("emotion", "estimatedemotion"),

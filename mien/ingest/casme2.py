@@ -1,4 +1,5 @@
-"""CASME II (Yan et al. 2014): frames of micro-expressions and their coding sheet, in any of the layouts it is found in.
+"""CASME II (Yan et al. 2014): frames of micro-expressions and their coding sheet, in any of the
+layouts it is found in.
 
 Cropped/sub01/EP02_01f/reg_img46.jpg      46 is the frame's number in the recording, and in the sheet
 CASME2-coding-20140508.xlsx               Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame, Action Units, ...
@@ -11,7 +12,16 @@ from pathlib import Path
 import pandas as pd
 
 from mien.ingest import Finding, IngestSpec, Listing, Look, Reader
-from mien.ingest.clips import Clip, Layout, Patches, apex_at_onset, ends_at, no_apex, row_clip, scan_release
+from mien.ingest.clips import (
+    Clip,
+    Layout,
+    Patches,
+    apex_at_onset,
+    ends_at,
+    no_apex,
+    row_clip,
+    scan_release,
+)
 
 READER = Reader(
     dataset="casme2",
@@ -21,10 +31,14 @@ READER = Reader(
     clips="the sheet",
     licence="CASME II agreement: research only, no redistribution",
     citation=(
-        "Yan W-J, Li X, Wang S-J, Zhao G, Liu Y-J, Chen Y-H, Fu X (2014) CASME II: An Improved Spontaneous "
+        "Yan W-J, Li X, Wang S-J, Zhao G, Liu Y-J, Chen Y-H, Fu X (2014) CASME II: An Improved "
+        "Spontaneous "
         "Micro-Expression Database and the Baseline Evaluation. PLoS ONE 9(1): e86041"
     ),
-    obtain="sign the agreement at http://casme.psych.ac.cn/casme/e2; `mien toy` draws faces in its layout",
+    obtain=(
+        "sign the agreement at http://casme.psych.ac.cn/casme/e2; `mien toy` draws faces in "
+        "its layout"
+    ),
     labels={
         "disgust": "disgust",
         "fear": "fear",
@@ -44,12 +58,18 @@ PATCHES: Patches = {
     ("sub04", "EP12_01f"): no_apex(
         "the sheet has '/'; the middle of the clip is taken, as other readers of the set do"
     ),
-    ("sub05", "EP09_05f"): apex_at_onset("an expression cannot peak where it begins; the middle of the clip is taken"),
-    ("sub16", "EP01_08"): ends_at(96, "the release has no later files; the last one is taken as offset"),
+    ("sub05", "EP09_05f"): apex_at_onset(
+        "an expression cannot peak where it begins; the middle of the clip is taken"
+    ),
+    ("sub16", "EP01_08"): ends_at(
+        96, "the release has no later files; the last one is taken as offset"
+    ),
 }
 
 LAYOUT = Layout(
-    tail=re.compile(r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE),
+    tail=re.compile(
+        r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE
+    ),
     form="subNN/EPxx_yy/...N.suffix",
     sheet=re.compile(r"^casme2[-_ ]?coding.*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="CASME2-coding-20140508.xlsx (or another date, or .csv)",
@@ -77,7 +97,9 @@ def recognise(look: Look) -> str | None:
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return what `scan_release` finds; a drawn set in this layout says in its readme that it is free."""
+    """Return what `scan_release` finds; a drawn set in this layout says in its readme that it is
+    free.
+    """
     listing = scan_release(root, spec, READER, LAYOUT, _clip, PATCHES)
     readme = _free(root, listing.root)
     if readme is not None:
@@ -99,7 +121,10 @@ def _free(root: Path, tree: Path) -> Path | None:
     """Return the readme of a drawn set, which says that it is in the public domain."""
     for place in dict.fromkeys([root, tree, tree.parent]):
         readme = place / "readme.txt"
-        if readme.is_file() and FREE in readme.read_text(encoding="utf-8", errors="replace")[:10_000]:
+        if (
+            readme.is_file()
+            and FREE in readme.read_text(encoding="utf-8", errors="replace")[:10_000]
+        ):
             return readme
     return None
 

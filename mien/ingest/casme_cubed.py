@@ -1,10 +1,12 @@
-"""CAS(ME)^3 part A (Li et al. 2023): micro- and macro-expressions marked in videos of 100 people, with depth.
+"""CAS(ME)^3 part A (Li et al. 2023): micro- and macro-expressions marked in videos of 100 people,
+with depth.
 
     part_A/spNo.1/a/color/46.jpg                  the whole videos
     Part_A_ME_clip/frame/spNO.1_a_46/46.jpg       or a folder for each expression, named by its onset
     annotation/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx      Subject, Filename, Onset, Apex, Offset, AU, ..., emotion
 
-One video holds several expressions, so the onset is part of a clip's name. Depth images are not read.
+One video holds several expressions, so the onset is part of a clip's name. Depth images are not
+read.
 """
 
 import re
@@ -18,13 +20,18 @@ from mien.ingest.sheets import Columns
 READER = Reader(
     dataset="casme-cubed",
     title="CAS(ME)^3, part A",
-    needs="FOLDER with spNo.1/a/color/N.jpg or frame/spNO.1_a_ONSET/N.jpg, and cas(me)3_part_A_ME_label_*.xlsx",
+    needs=(
+        "FOLDER with spNo.1/a/color/N.jpg or frame/spNO.1_a_ONSET/N.jpg, and "
+        "cas(me)3_part_A_ME_label_*.xlsx"
+    ),
     subjects="the sheet",
     clips="the sheet",
     licence="CAS(ME)^3 agreement: research only, no redistribution",
     citation=(
-        "Li J, Dong Z, Lu S, Wang S-J, Yan W-J, Ma Y, Liu Y, Huang C, Fu X (2023) CAS(ME)^3: A Third Generation Facial "
-        "Spontaneous Micro-Expression Database With Depth Information and High Ecological Validity. IEEE Transactions "
+        "Li J, Dong Z, Lu S, Wang S-J, Yan W-J, Ma Y, Liu Y, Huang C, Fu X (2023) CAS(ME)^3: A "
+        "Third Generation Facial "
+        "Spontaneous Micro-Expression Database With Depth Information and High Ecological "
+        "Validity. IEEE Transactions "
         "on Pattern Analysis and Machine Intelligence 45(3): 2782-2800"
     ),
     obtain="apply and sign the licence at http://casme.psych.ac.cn/casme/e4",
@@ -43,7 +50,9 @@ READER = Reader(
 
 # By subject, video and the onset that the sheet has.
 PATCHES: Patches = {
-    ("spNO.216", "d_3647"): corrected("onset", 3647, 2647, "a slip of the pen: the clip would end before it begins"),
+    ("spNO.216", "d_3647"): corrected(
+        "onset", 3647, 2647, "a slip of the pen: the clip would end before it begins"
+    ),
     ("spNO.216", "e_0"): corrected("onset", 0, 1, "there is no frame 0"),
 }
 

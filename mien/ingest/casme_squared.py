@@ -3,7 +3,8 @@
 rawpic/s15/15_0101disgustingteeth/img1.jpg    person, four digits for the video that was shown, its name
 cropped/s15/anger1_1/img1.jpg                 or a folder for each expression
 CAS(ME)^2code_final.xlsx                      no header: subject from 1, anger1_1, onset, apex, offset, units, ...
-                                              then two pages of naming rules: subject -> s15, anger1 -> 0401
+                                              then two pages of naming rules: subject -> s15, anger1
+                                              -> 0401
 """
 
 import re
@@ -12,19 +13,44 @@ from pathlib import Path
 
 from mien.errors import DataError
 from mien.ingest import Finding, IngestSpec, Listing, Look, Reader, label, some, walk
-from mien.ingest.clips import Clip, Frames, Homes, assemble, by_folder, find_tree, read_clips, row_clip, usable_rows
-from mien.ingest.sheets import Page, Table, find_sheet, hidden, number, one_page, page_of, pages, stored
+from mien.ingest.clips import (
+    Clip,
+    Frames,
+    Homes,
+    assemble,
+    by_folder,
+    find_tree,
+    read_clips,
+    row_clip,
+    usable_rows,
+)
+from mien.ingest.sheets import (
+    Page,
+    Table,
+    find_sheet,
+    hidden,
+    number,
+    one_page,
+    page_of,
+    pages,
+    stored,
+)
 
 READER = Reader(
     dataset="casme-squared",
     title="CAS(ME)^2",
-    needs="FOLDER with rawpic/s15/15_0101NAME/imgN.jpg (or cropped/, selectedpic/) and CAS(ME)^2code_final.xlsx",
+    needs=(
+        "FOLDER with rawpic/s15/15_0101NAME/imgN.jpg (or cropped/, selectedpic/) and "
+        "CAS(ME)^2code_final.xlsx"
+    ),
     subjects="the sheet and its naming rules",
     clips="the sheet",
     licence="CAS(ME)^2 agreement: research only, no redistribution",
     citation=(
-        "Qu F, Wang S-J, Yan W-J, Li H, Wu S, Fu X (2018) CAS(ME)^2: A Database for Spontaneous Macro-Expression and "
-        "Micro-Expression Spotting and Recognition. IEEE Transactions on Affective Computing 9(4): 424-436"
+        "Qu F, Wang S-J, Yan W-J, Li H, Wu S, Fu X (2018) CAS(ME)^2: A Database for Spontaneous "
+        "Macro-Expression and "
+        "Micro-Expression Spotting and Recognition. IEEE Transactions on Affective Computing "
+        "9(4): 424-436"
     ),
     obtain="apply and sign the licence at http://casme.psych.ac.cn/casme/e3",
     labels={
@@ -47,11 +73,25 @@ READER = Reader(
     parts={"micro": "micro-expressions", "macro": "macro-expressions", "all": "both"},
 )
 
-PLACES = ("subject", "clip", "onset", "apex", "offset", "action_units", "category", "kind", "self-report")
+PLACES = (
+    "subject",
+    "clip",
+    "onset",
+    "apex",
+    "offset",
+    "action_units",
+    "category",
+    "kind",
+    "self-report",
+)
 LABELS = ("category", "self-report")
 KINDS = ("micro", "macro")
-SHEET = re.compile(r"^(cas\(?me\)?(\^2|2|_?sq(uared)?)[-_ ]?)?code_?final.*\.(xlsx?|csv)$", re.IGNORECASE)
-TAIL = re.compile(r"(?:^|(?<=/))s?(?P<subject>[0-9]{1,3})/(?P<clip>[^/]*[a-z][^/]*)/[^/]+$", re.IGNORECASE)
+SHEET = re.compile(
+    r"^(cas\(?me\)?(\^2|2|_?sq(uared)?)[-_ ]?)?code_?final.*\.(xlsx?|csv)$", re.IGNORECASE
+)
+TAIL = re.compile(
+    r"(?:^|(?<=/))s?(?P<subject>[0-9]{1,3})/(?P<clip>[^/]*[a-z][^/]*)/[^/]+$", re.IGNORECASE
+)
 _VIDEO = re.compile(r"^s?[0-9]{1,3}_(?P<code>[0-9]{4})")
 
 
@@ -65,28 +105,38 @@ def recognise(look: Look) -> str | None:
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames between onset and offset of each expression that is both in the sheet and on the disk.
+    """Return the frames between onset and offset of each expression that is both in the sheet and
+    on the disk.
 
-    The part "micro" is read unless `spec.part` says otherwise. The label is the sheet's category, or with label_column
-    "self-report" what people said that they felt. An offset of 0 is unknown, and the apex is taken in its place; such
-    clips are reported.
+    The part "micro" is read unless `spec.part` says otherwise. The label is the sheet's category,
+    or with label_column "self-report" what people said that they felt. An offset of 0 is unknown,
+    and the apex is taken in its place; such clips are reported.
 
-    Raises DataError if there is no tree of frames, no sheet or no naming rules, or a label is unknown.
+    Raises DataError if there is no tree of frames, no sheet or no naming rules, or a label is
+    unknown.
     """
     part = spec.part or "micro"
     column = spec.label_column or LABELS[0]
     if column not in LABELS:
-        raise DataError(f"label_column must be one of {', '.join(LABELS)} for CAS(ME)^2, and is '{column}'")
+        raise DataError(
+            f"label_column must be one of {', '.join(LABELS)} for CAS(ME)^2, and is '{column}'"
+        )
     tree, findings = find_tree(root, TAIL, READER, "has no folder s15 with videos in it")
     sheet, told = find_sheet(root, tree, SHEET, spec.sheet, "CAS(ME)^2code_final.xlsx")
     codes, subjects, videos = _workbook(sheet, page_of(spec.sheet))
     every, notes, told_of = usable_rows(codes)
-    rows = [(line, values) for line, values in every if part == "all" or _kind(values) in (part, "")]
-    clips, doubts, read = read_clips(sheet.name, rows, lambda values: _clip(values, column, subjects, videos), {})
+    rows = [
+        (line, values) for line, values in every if part == "all" or _kind(values) in (part, "")
+    ]
+    clips, doubts, read = read_clips(
+        sheet.name, rows, lambda values: _clip(values, column, subjects, videos), {}
+    )
     images, passed = walk(tree)
     homes, strays = by_folder(images, TAIL, _subject, "s15/VIDEO/...N.suffix")
     coded, doubled = _by_code(homes)
-    frames, more = assemble(clips, coded, {}, f"{tree} and {sheet}", shared=True, sure=spec.numbers == "sheet")
+    frames, more = assemble(
+        clips, coded, {}, f"{tree} and {sheet}", shared=True, sure=spec.numbers == "sheet"
+    )
     labelled, left_out = label(frames, spec, str(sheet))
     findings += [
         told,
@@ -113,18 +163,33 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _workbook(sheet: Path, wanted: str | None) -> tuple[Table, dict[str, str], dict[str, str]]:
-    """Return the codes, the subject of a folder by the codes' own, and the four digits by the name of a video."""
+    """Return the codes, the subject of a folder by the codes' own, and the four digits by the name
+    of a video.
+    """
     found = pages(sheet)
-    named = [next((each for each in found if each.title.lower().endswith(f"rule{n}")), None) for n in (1, 2)]
-    rules = [
-        each.cells if each else found[place].cells if len(found) > place else [] for place, each in enumerate(named, 1)
+    named = [
+        next((each for each in found if each.title.lower().endswith(f"rule{n}")), None)
+        for n in (1, 2)
     ]
-    subjects = {str(number(row[2])): _subject(row[1].lower().lstrip("s")) for row in rules[0] if _names_a_subject(row)}
-    videos = {row[1].lower(): row[0].zfill(4) for row in rules[1] if len(row) > 1 and number(row[0]) is not None}
+    rules = [
+        each.cells if each else found[place].cells if len(found) > place else []
+        for place, each in enumerate(named, 1)
+    ]
+    subjects = {
+        str(number(row[2])): _subject(row[1].lower().lstrip("s"))
+        for row in rules[0]
+        if _names_a_subject(row)
+    }
+    videos = {
+        row[1].lower(): row[0].zfill(4)
+        for row in rules[1]
+        if len(row) > 1 and number(row[0]) is not None
+    }
     if not subjects or not videos:
         lacking = "videos" if subjects else "subjects"
         raise DataError(
-            f"{sheet} must have three pages, the last two the naming rules of subjects (s15 and 1) and videos (0101 "
+            f"{sheet} must have three pages, the last two the naming rules of subjects (s15 and "
+            "1) and videos (0101 "
             f"and disgust1), and none of {lacking} can be read; take the release's workbook"
         )
     return _codes(sheet, [each for each in found if each not in named], wanted), subjects, videos
@@ -140,8 +205,10 @@ def _codes(sheet: Path, found: list[Page], wanted: str | None) -> Table:
     if not coded:
         titles = some([each.title for each in found])
         raise DataError(
-            f"{sheet} must have a page of codes, whose eighth column says micro- or macro-expression, and the pages "
-            f"{titles or '(none)'} have none{f' called {wanted!r}' if wanted else ''}; take the release's workbook"
+            f"{sheet} must have a page of codes, whose eighth column says micro- or "
+            "macro-expression, and the pages "
+            f"{titles or '(none)'} have none{f' called {wanted!r}' if wanted else ''}; take the "
+            "release's workbook"
         )
     chosen = one_page(sheet, coded, wanted)
     stored(chosen, PLACES[:5])
@@ -149,10 +216,16 @@ def _codes(sheet: Path, found: list[Page], wanted: str | None) -> Table:
 
 
 def _names_a_subject(row: list[str]) -> bool:
-    return len(row) > 2 and bool(re.fullmatch(r"s?[0-9]{1,3}", row[1], re.IGNORECASE)) and number(row[2]) is not None
+    return (
+        len(row) > 2
+        and bool(re.fullmatch(r"s?[0-9]{1,3}", row[1], re.IGNORECASE))
+        and number(row[2]) is not None
+    )
 
 
-def _clip(values: dict[str, str], column: str, subjects: dict[str, str], videos: dict[str, str]) -> Clip:
+def _clip(
+    values: dict[str, str], column: str, subjects: dict[str, str], videos: dict[str, str]
+) -> Clip:
     known = subjects.get(values["subject"])
     if known is None:
         raise ValueError(f"its subject '{values['subject']}' must be in the naming rules")
@@ -181,15 +254,27 @@ def _ended(rows: list[tuple[int, dict[str, str]]], subjects: dict[str, str]) -> 
 
 
 def _by_code(homes: Homes) -> tuple[Homes, list[Finding]]:
-    """Return the folders by #0101 where they are called 15_0101NAME; of two with one code, neither."""
+    """Return the folders by #0101 where they are called 15_0101NAME; of two with one code,
+    neither.
+    """
     coded: dict[tuple[str, str], list[Frames]] = {}
     for (subject, folder), frames in homes.items():
         video = _VIDEO.match(folder)
         coded.setdefault((subject, f"#{video['code']}" if video else folder), []).append(frames)
     doubled = [f"{subject}/{code}" for (subject, code), found in coded.items() if len(found) > 1]
     what = f"two folders of one person with the same video code, left out: {len(doubled)}"
-    lost = tuple(path for found in coded.values() if len(found) > 1 for frames in found for path in frames.values())
-    findings = [Finding("warning", "repeated video", some(doubled), what, pictures=lost)] if doubled else []
+    lost = tuple(
+        path
+        for found in coded.values()
+        if len(found) > 1
+        for frames in found
+        for path in frames.values()
+    )
+    findings = (
+        [Finding("warning", "repeated video", some(doubled), what, pictures=lost)]
+        if doubled
+        else []
+    )
     return {home: found[0] for home, found in coded.items() if len(found) == 1}, findings
 
 

@@ -1,4 +1,5 @@
-"""CK+ (Lucey et al. 2010): sequences from a neutral face up to the peak of an expression, the peak coded in FACS.
+"""CK+ (Lucey et al. 2010): sequences from a neutral face up to the peak of an expression, the peak
+coded in FACS.
 
 cohn-kanade-images/S005/001/S005_001_00000011.png
 Emotion/S005/001/S005_001_00000011_emotion.txt     one number, "   3.0000000e+00"; 327 of 593 sequences have one
@@ -14,15 +15,22 @@ from mien.ingest.rows import LEVELS, Losses, Row, climb, listing, matches, text,
 READER = Reader(
     dataset="ckplus",
     title="CK+, original tree",
-    needs="FOLDER with cohn-kanade-images/S005/001/S005_001_00000011.png and Emotion/S005/001/..._emotion.txt, FACS/",
+    needs=(
+        "FOLDER with cohn-kanade-images/S005/001/S005_001_00000011.png and "
+        "Emotion/S005/001/..._emotion.txt, FACS/"
+    ),
     subjects="the names of the files",
     clips="the names of the files",
     licence="CK+ agreement: non-commercial research, no redistribution",
     citation=(
-        "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended Cohn-Kanade Dataset (CK+): A "
+        "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended "
+        "Cohn-Kanade Dataset (CK+): A "
         "complete dataset for action unit and emotion-specified expression. CVPR Workshops, 94-101"
     ),
-    obtain="sign the agreement of the Affect Analysis Group, University of Pittsburgh: jeffcohn.net/Resources",
+    obtain=(
+        "sign the agreement of the Affect Analysis Group, University of Pittsburgh: "
+        "jeffcohn.net/Resources"
+    ),
     labels={
         "0": "neutral",
         "1": "anger",
@@ -38,25 +46,35 @@ READER = Reader(
 SAID = {
     "no emotion": "sequences without an emotion, left out: {}; of the release's 593, 327 have one",
     "unusable emotion": "sequences whose emotion is not one number from 0 to 7, left out: {}",
-    "peak is not last": "sequences whose coded frame is not their last; the last is still taken as the apex: {}",
+    ("peak is not last"): (
+        "sequences whose coded frame is not their last; the last is still taken as the apex: {}"
+    ),
     "unusable FACS": "sequences whose action units cannot be read, and are left empty: {}",
     "no images": "emotions of sequences without images: {}",
-    "repeated image": "images that stand there more than once under one name, the first was taken: {}",
+    "repeated image": (
+        "images that stand there more than once under one name, the first was taken: {}"
+    ),
 }
 _IMAGE = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE)
-_CODED = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})_(emotion|facs)\.txt", re.IGNORECASE)
+_CODED = re.compile(
+    r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})_(emotion|facs)\.txt", re.IGNORECASE
+)
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames of each sequence that has an emotion: the first is its onset, the last its apex.
+    """Return the frames of each sequence that has an emotion: the first is its onset, the last its
+    apex.
 
-    Folders of Emotion that are empty are usual, and their sequences are counted and left out. Action units are those
-    of the peak, `1C+2C+25`: a letter for each intensity that was scored. Raises DataError as `listing` does.
+    Folders of Emotion that are empty are usual, and their sequences are counted and left out.
+    Action units are those of the peak, `1C+2C+25`: a letter for each intensity that was scored.
+    Raises DataError as `listing` does.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".txt"})
     texts = [path for path in paths if path.lower().endswith(".txt")]
     images, stray = matches(
-        [path for path in paths if not path.lower().endswith(".txt")], _IMAGE, "S005/001/S005_001_NNNNNNNN.png"
+        [path for path in paths if not path.lower().endswith(".txt")],
+        _IMAGE,
+        "S005/001/S005_001_NNNNNNNN.png",
     )
     emotions, codings = _coded(texts, "emotion"), _coded(texts, "facs")
     clips: dict[str, dict[int, str]] = {}
@@ -98,7 +116,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is CK+: a sequence's folder and file, both named after subject and sequence."""
+    """Say by what the folder is CK+: a sequence's folder and file, both named after subject and
+    sequence.
+    """
     image = look.first(r"(.*/)?S([0-9]{3})/([0-9]{3})/S\2_\3_[0-9]{8}\.[a-z]+")
     return f"{image} is named as its frames are" if image else None
 
@@ -107,7 +127,11 @@ def _foreign(texts: list[str]) -> list[Finding]:
     """Return what is said of texts that are no annotations by their names."""
     foreign = [path for path in texts if not _CODED.fullmatch(path)]
     what = f"texts that are no annotations by their names, passed over: {len(foreign)}"
-    return [Finding("note", "foreign files", some(foreign), what, files=tuple(foreign))] if foreign else []
+    return (
+        [Finding("note", "foreign files", some(foreign), what, files=tuple(foreign))]
+        if foreign
+        else []
+    )
 
 
 def _clip(match: re.Match[str]) -> str:
@@ -132,15 +156,25 @@ def _numbers(content: str) -> list[float] | None:
 
 def _emotion(content: str) -> int | None:
     numbers = _numbers(content)
-    return int(numbers[0]) if numbers and len(numbers) == 1 and numbers[0] in range(len(READER.labels)) else None
+    return (
+        int(numbers[0])
+        if numbers and len(numbers) == 1 and numbers[0] in range(len(READER.labels))
+        else None
+    )
 
 
 def _action_units(content: str) -> str | None:
     """Return pairs of numbers as action units with their intensity; None if they are no pairs."""
     numbers = _numbers(content)
-    if numbers is None or len(numbers) % 2 or any(not number.is_integer() or number < 0 for number in numbers):
+    if (
+        numbers is None
+        or len(numbers) % 2
+        or any(not number.is_integer() or number < 0 for number in numbers)
+    ):
         return None
-    pairs = [(int(unit), int(level)) for unit, level in zip(numbers[::2], numbers[1::2], strict=True)]
+    pairs = [
+        (int(unit), int(level)) for unit, level in zip(numbers[::2], numbers[1::2], strict=True)
+    ]
     if any(level >= len(LEVELS) for _, level in pairs):
         return None
     return "+".join(f"{unit}{LEVELS[level]}" for unit, level in pairs)

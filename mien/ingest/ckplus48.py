@@ -1,4 +1,5 @@
-"""CK+48: the last three frames of each labelled sequence of CK+, cut to 48x48 grey faces, one folder a class.
+"""CK+48: the last three frames of each labelled sequence of CK+, cut to 48x48 grey faces, one
+folder a class.
 
 CK+48/disgust/S010_004_00000017.png     subject S010, sequence 004, frame 17
 """
@@ -17,10 +18,14 @@ READER = Reader(
     clips="the names of the files",
     licence="CK+ agreement: non-commercial research, no redistribution",
     citation=(
-        "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended Cohn-Kanade Dataset (CK+): A "
+        "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended "
+        "Cohn-Kanade Dataset (CK+): A "
         "complete dataset for action unit and emotion-specified expression. CVPR Workshops, 94-101"
     ),
-    obtain="sign the CK+ agreement (jeffcohn.net/Resources), from which the copies that go around are cut",
+    obtain=(
+        "sign the CK+ agreement (jeffcohn.net/Resources), from which the copies that go around "
+        "are cut"
+    ),
     labels={
         "anger": "anger",
         "contempt": "contempt",
@@ -39,8 +44,8 @@ _IMAGE = re.compile(r"(?:.*/)?([^/]+)/S([0-9]{3})_([0-9]{3})_([0-9]{1,8})\.[a-z]
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the frames, by subject and sequence; the last of a sequence is its apex.
 
-    A sequence that stands in two classes is left out, since its label is not known. Raises DataError as `listing`
-    does.
+    A sequence that stands in two classes is left out, since its label is not known. Raises
+    DataError as `listing` does.
     """
     images, findings = walk(root)
     found, stray = matches(images, _IMAGE, "CLASS/S010_004_NNNNNNNN.png")
@@ -67,7 +72,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         for image in found
         if _clip(image) not in torn
     ]
-    return listing(root, rows, [*findings, *stray, *whole(len(found), IMAGES, "images")], spec, READER)
+    return listing(
+        root, rows, [*findings, *stray, *whole(len(found), IMAGES, "images")], spec, READER
+    )
 
 
 def recognise(look: Look) -> str | None:

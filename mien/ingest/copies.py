@@ -1,21 +1,31 @@
-"""Copies: what systems and browsers call the copy of a file, in the languages that people's systems speak."""
+"""Copies: what systems and browsers call the copy of a file, in the languages that people's systems
+speak.
+"""
 
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 _WORDS = "copy|kopie|kopi|kopia|copie|copia|cópia|másolat|копия|副本|拷贝|複製|コピー|사본"
-_BEFORE = re.compile(rf"(?:{_WORDS})\s*(?:\([0-9]+\)\s*)?(?:of|von|van|de|di|av|z)\s", re.IGNORECASE)
-_BEHIND = re.compile(rf"(?:[\s_-]|(?<=[^a-z]))(?:{_WORDS})(?:\s*\([0-9]{{1,4}}\)|[\s-]+[0-9]{{1,4}})?", re.IGNORECASE)
-_NUMBERED = re.compile(r"(?P<base>.*\S)(?:\s*\([0-9]{1,4}\)|\s*\[[0-9]{1,4}\]|(?<=[0-9])\s+[0-9]{1,4})")
+_BEFORE = re.compile(
+    rf"(?:{_WORDS})\s*(?:\([0-9]+\)\s*)?(?:of|von|van|de|di|av|z)\s", re.IGNORECASE
+)
+_BEHIND = re.compile(
+    rf"(?:[\s_-]|(?<=[^a-z]))(?:{_WORDS})(?:\s*\([0-9]{{1,4}}\)|[\s-]+[0-9]{{1,4}})?", re.IGNORECASE
+)
+_NUMBERED = re.compile(
+    r"(?P<base>.*\S)(?:\s*\([0-9]{1,4}\)|\s*\[[0-9]{1,4}\]|(?<=[0-9])\s+[0-9]{1,4})"
+)
 
 
 def copies(paths: Iterable[str]) -> set[str]:
-    """Return those of some files that are copies of others by their names: "img15 copy 2.jpg", "img15 (1).jpg".
+    """Return those of some files that are copies of others by their names: "img15 copy 2.jpg",
+    "img15 (1).jpg".
 
-    A word for copy tells by itself. A number in parentheses, or behind a blank, tells one where the file without it is
-    there, or its name has a number of its own: "img (15).jpg" beside "img (16).jpg" is no copy, and neither are files
-    that have all been renamed at once, "S01 (1).jpg", "S01 (2).jpg" and so on.
+    A word for copy tells by itself. A number in parentheses, or behind a blank, tells one where the
+    file without it is there, or its name has a number of its own: "img (15).jpg" beside "img
+    (16).jpg" is no copy, and neither are files that have all been renamed at once, "S01 (1).jpg",
+    "S01 (2).jpg" and so on.
     """
     folders: dict[str, list[str]] = {}
     for path in paths:

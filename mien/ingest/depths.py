@@ -1,4 +1,6 @@
-"""Pictures of more than 8 bits in a listing: what is white in each, decided for the whole set, and what is told."""
+"""Pictures of more than 8 bits in a listing: what is white in each, decided for the whole set, and
+what is told.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,14 +14,17 @@ from mien.errors import DataError
 from mien.ingest import WHOLE, Finding, Listing, makers, some
 from mien.pictures import FULL, Depth
 
-TABLES = frozenset({".parquet", ".arrow"})  # files of encoded pictures; videos and sheets of pixels have 8 bits
+TABLES = frozenset(
+    {".parquet", ".arrow"}
+)  # files of encoded pictures; videos and sheets of pixels have 8 bits
 
 
 def measured(listing: Listing, white: float | None) -> Listing:
-    """Return the listing with the column `white`, if any picture has more than 8 bits, and with what is to be said.
+    """Return the listing with the column `white`, if any picture has more than 8 bits, and with
+    what is to be said.
 
-    `white` is what a user says it is, in pictures whose files do not say it. Pictures that cannot be read are left to
-    decoding.
+    `white` is what a user says it is, in pictures whose files do not say it. Pictures that cannot
+    be read are left to decoding.
     """
     depths, marked = _looked_at(listing)
     listing = makers.traced(listing, marked)
@@ -57,16 +62,22 @@ def _told(
             how = f"by their highest values{differ}; --white VALUE says otherwise"
         what = f"pictures of more than 8 bits in which {known:,.0f} is white, {how}: {len(inside)}"
         severe = guessed and (known != FULL or guesses > 1)
-        findings.append(Finding("warning" if severe else "note", "more than 8 bits", some(inside), what))
+        findings.append(
+            Finding("warning" if severe else "note", "more than 8 bits", some(inside), what)
+        )
     turned = [names[row] for row, each in depths.items() if each.inverted]
     if turned:
-        what = f"pictures in which 0 is white, as their files say, and that were turned: {len(turned)}"
+        what = (
+            f"pictures in which 0 is white, as their files say, and that were turned: {len(turned)}"
+        )
         findings.append(Finding("note", "zero is white", some(turned), what))
     return findings
 
 
 def _looked_at(listing: Listing) -> tuple[dict[int, Depth], dict[int, tuple[str, int]]]:
-    """Return, by the row's number, what pictures of more than 8 bits tell of their values, and who made which."""
+    """Return, by the row's number, what pictures of more than 8 bits tell of their values, and who
+    made which.
+    """
     depths, marked = dict[int, Depth](), dict[int, tuple[str, int]]()
     for row, picture in _encoded(listing):
         try:

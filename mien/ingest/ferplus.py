@@ -4,8 +4,8 @@
     fer2013.csv         the pictures: the same rows in the same order, and nothing else that joins the two
     FER2013Train/fer0000000.png     or the pictures as files, by image name; Valid and Test beside it
 
-The label is the majority's, by the rule of the paper's own code: single votes are taken for slips and dropped, and of
-what is left one class must have more than half.
+The label is the majority's, by the rule of the paper's own code: single votes are taken for slips
+and dropped, and of what is left one class must have more than half.
 """
 
 import csv
@@ -15,21 +15,46 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mien.errors import DataError
-from mien.ingest import IMAGE_SUFFIXES, LEFT_OUT, Finding, IngestSpec, Listing, Look, Reader, fer2013, walk
+from mien.ingest import (
+    IMAGE_SUFFIXES,
+    LEFT_OUT,
+    Finding,
+    IngestSpec,
+    Listing,
+    Look,
+    Reader,
+    fer2013,
+    walk,
+)
 from mien.ingest.rows import Losses, Row, empty, listing, matches, told
 from mien.progress import many
 
-CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf")
+CLASSES = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "nf",
+)
 UNDECIDED = "no majority"
 READER = Reader(
     dataset="ferplus",
     title="FER+",
-    needs="FOLDER with fer2013new.csv, and beside it fer2013.csv or FER2013{Train,Valid,Test}/fer0000000.png",
+    needs=(
+        "FOLDER with fer2013new.csv, and beside it fer2013.csv or "
+        "FER2013{Train,Valid,Test}/fer0000000.png"
+    ),
     subjects="nowhere: pictures from web searches",
     clips="nowhere: single photographs",
     licence="labels MIT; pictures unknown: from web searches, of which nobody cleared the rights",
     citation=(
-        "Barsoum E, Zhang C, Canton Ferrer C, Zhang Z (2016) Training Deep Networks for Facial Expression Recognition "
+        "Barsoum E, Zhang C, Canton Ferrer C, Zhang Z (2016) Training Deep Networks for Facial "
+        "Expression Recognition "
         "with Crowd-Sourced Label Distribution. ICMI 2016, 279-283"
     ),
     obtain="take the labels from github.com/microsoft/FERPlus and the pictures as for fer2013",
@@ -47,7 +72,9 @@ SAID = {
     "row without file": "rows with votes of pictures that are not there: {}",
 }
 ENOUGH = 100  # rows from which on agreement says something
-AGREEMENT = 0.4  # rows in which FER2013's label is FER+'s first: 0.63 when they are aligned, 0.18 when shifted by one
+# rows in which FER2013's label is FER+'s first: 0.63 when they are aligned, 0.18 when shifted by
+# one
+AGREEMENT = 0.4
 _IMAGE = re.compile(r"(?:.*/)?FER2013(Train|Valid|Test)/(fer[0-9]{7})\.[a-z]+", re.IGNORECASE)
 _FOLDERS = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
 
@@ -64,13 +91,15 @@ class Vote(NamedTuple):
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the pictures whose majority is an emotion; keys begin with the official usage.
 
-    What most people took for no face or could not tell, what has no majority, and rows without an image name are left
-    out, with their counts. Raises DataError as `listing` does, if a table is damaged, or if the rows of the two tables
-    do not belong together.
+    What most people took for no face or could not tell, what has no majority, and rows without an
+    image name are left out, with their counts. Raises DataError as `listing` does, if a table is
+    damaged, or if the rows of the two tables do not belong together.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".csv"})
     tables = [path for path in paths if path.lower().endswith(".csv")]
-    votes = next((path for path in tables if path.lower().rsplit("/", 1)[-1] == "fer2013new.csv"), None)
+    votes = next(
+        (path for path in tables if path.lower().rsplit("/", 1)[-1] == "fer2013new.csv"), None
+    )
     if votes is None:
         raise empty(root, READER)
     cast = _votes(root / votes)
@@ -86,7 +115,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         rows, more, read = _by_name(cast, votes, images)
         held = {}
     findings += [*more, *nameless]
-    return listing(root, rows, findings, spec, READER, [root / votes], fer2013.unpack, read=read, held=held)
+    return listing(
+        root, rows, findings, spec, READER, [root / votes], fer2013.unpack, read=read, held=held
+    )
 
 
 def recognise(look: Look) -> str | None:
@@ -96,7 +127,8 @@ def recognise(look: Look) -> str | None:
 
 
 def majority(counts: Sequence[int]) -> str:
-    """Return the class, of CLASSES, that has more than half of the votes, single votes dropped, or UNDECIDED.
+    """Return the class, of CLASSES, that has more than half of the votes, single votes dropped, or
+    UNDECIDED.
 
     As in the code of Barsoum et al. (2016), mode "majority".
     """
@@ -110,12 +142,16 @@ def _votes(table: Path) -> list[Vote]:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(line)]
     except (OSError, csv.Error) as error:
-        raise DataError(f"{table} must be a table in CSV, and is not: {error}; copy it again") from None
+        raise DataError(
+            f"{table} must be a table in CSV, and is not: {error}; copy it again"
+        ) from None
     head = [name.lower() for name in lines[0]] if lines else []
     wanted = ("usage", "image name", *CLASSES)
     lacking = [name for name in wanted if name not in head]
     if lacking:
-        raise DataError(f"{table} must have the columns {', '.join(wanted)}; {', '.join(lacking)} are missing")
+        raise DataError(
+            f"{table} must have the columns {', '.join(wanted)}; {', '.join(lacking)} are missing"
+        )
     places = [head.index(name) for name in wanted]
     return [_vote(line, places, number, table) for number, line in enumerate(lines[1:], start=2)]
 
@@ -123,7 +159,9 @@ def _votes(table: Path) -> list[Vote]:
 def _nameless(cast: list[Vote], votes: str, pictures: str | None) -> list[Finding]:
     """Return what is said of rows whose pictures the authors of FER+ dropped."""
     places = [place for place, vote in enumerate(cast) if not vote.name]
-    what = f"rows without an image name, whose pictures the authors dropped; left out: {len(places)}"
+    what = (
+        f"rows without an image name, whose pictures the authors dropped; left out: {len(places)}"
+    )
     lost = tuple(f"{pictures}#{place}" for place in places) if pictures else ()
     rows = tuple(cast[place].row for place in places)
     return [Finding("note", "dropped row", votes, what, pictures=lost, rows=rows)] if places else []
@@ -132,39 +170,66 @@ def _nameless(cast: list[Vote], votes: str, pictures: str | None) -> list[Findin
 def _vote(line: list[str], places: list[int], number: int, table: Path) -> Vote:
     usage, name, *counts = (line[place] if place < len(line) else "" for place in places)
     if not all(re.fullmatch(r"[0-9]{1,3}(\.0+)?", count) for count in counts):
-        raise DataError(f"{table}, row {number}: votes must be whole numbers, and are {', '.join(counts)}")
-    return Vote(usage, name, tuple(int(float(count)) for count in counts), f"{table.name}, row {number}")
+        raise DataError(
+            f"{table}, row {number}: votes must be whole numbers, and are {', '.join(counts)}"
+        )
+    return Vote(
+        usage, name, tuple(int(float(count)) for count in counts), f"{table.name}, row {number}"
+    )
 
 
-def _by_position(root: Path, cast: list[Vote], votes: str, pictures: str) -> tuple[list[Row], list[Finding]]:
-    """Return a row for each vote with a name, whose picture is the row of that number in FER2013's table."""
+def _by_position(
+    root: Path, cast: list[Vote], votes: str, pictures: str
+) -> tuple[list[Row], list[Finding]]:
+    """Return a row for each vote with a name, whose picture is the row of that number in FER2013's
+    table.
+    """
     entries = [(entry.emotion, entry.usage) for entry in fer2013.entries(root / pictures)]
     _check_alignment(cast, entries, root / votes, root / pictures)
     rows = [
-        Row(pictures, f"{vote.usage}/{Path(vote.name).stem}#{place}", majority(vote.counts), place=place)
+        Row(
+            pictures,
+            f"{vote.usage}/{Path(vote.name).stem}#{place}",
+            majority(vote.counts),
+            place=place,
+        )
         for place, vote in enumerate(cast)
         if vote.name
     ]
-    return rows, [Finding("note", "joined by position", pictures, f"row by row with {votes}: {many(len(cast), 'row')}")]
+    return rows, [
+        Finding(
+            "note",
+            "joined by position",
+            pictures,
+            f"row by row with {votes}: {many(len(cast), 'row')}",
+        )
+    ]
 
 
-def _check_alignment(cast: list[Vote], entries: list[tuple[str, str]], votes: Path, pictures: Path) -> None:
+def _check_alignment(
+    cast: list[Vote], entries: list[tuple[str, str]], votes: Path, pictures: Path
+) -> None:
     remedy = "take both files as they were released, with all rows in their order"
     if len(cast) != len(entries):
         raise DataError(
-            f"{votes} has {many(len(cast), 'row')} and {pictures} {len(entries)}, and must have as many: {remedy}"
+            f"{votes} has {many(len(cast), 'row')} and {pictures} {len(entries)}, and must have "
+            f"as many: {remedy}"
         )
     for place, (vote, (_, usage)) in enumerate(zip(cast, entries, strict=True)):
         if usage and vote.usage.lower() != usage.lower():
             raise DataError(
-                f"{votes} and {pictures} must say the same usage in each row, and in row {place + 2} say "
+                f"{votes} and {pictures} must say the same usage in each row, and in row "
+                f"{place + 2} say "
                 f"'{vote.usage}' and '{usage}': {remedy}"
             )
     labels = [fer2013.READER.labels.get(emotion) for emotion, _ in entries]
-    alike = sum(first_choice(vote.counts) == label for vote, label in zip(cast, labels, strict=True))
+    alike = sum(
+        first_choice(vote.counts) == label for vote, label in zip(cast, labels, strict=True)
+    )
     if len(cast) >= ENOUGH and alike < AGREEMENT * len(cast):
         raise DataError(
-            f"{votes} and {pictures} must be about the same pictures row by row, and agree in {alike} of {len(cast)} "
+            f"{votes} and {pictures} must be about the same pictures row by row, and agree in "
+            f"{alike} of {len(cast)} "
             f"labels only: {remedy}"
         )
 
@@ -174,12 +239,19 @@ def first_choice(counts: Sequence[int]) -> str:
     return CLASSES[max(range(len(counts)), key=lambda place: counts[place])]
 
 
-def _by_name(cast: list[Vote], votes: str, images: Sequence[str]) -> tuple[list[Row], list[Finding], dict[str, str]]:
-    """Return a row for each picture that has votes, what does not fit, and the key that each row of the table gives."""
+def _by_name(
+    cast: list[Vote], votes: str, images: Sequence[str]
+) -> tuple[list[Row], list[Finding], dict[str, str]]:
+    """Return a row for each picture that has votes, what does not fit, and the key that each row of
+    the table gives.
+    """
     found, findings = matches(images, _IMAGE, "FER2013{Train,Valid,Test}/fer0000000.png")
     named: dict[str, list[Vote]] = {}
     for vote in cast:
-        usage = next((usage for usage in _FOLDERS.values() if usage.lower() == vote.usage.lower()), vote.usage)
+        usage = next(
+            (usage for usage in _FOLDERS.values() if usage.lower() == vote.usage.lower()),
+            vote.usage,
+        )
         named.setdefault(f"{usage}/{Path(vote.name).stem.lower()}", []).append(vote)
     rows: list[Row] = []
     faults: dict[str, list[str]] = {}
@@ -201,4 +273,8 @@ def _by_name(cast: list[Vote], votes: str, images: Sequence[str]) -> tuple[list[
         faults["row without file"] = [vote.row for voted in absent.values() for vote in voted]
         losses.add("row without file", rows=faults["row without file"])
     read = {vote.row: key for key, voted in named.items() for vote in voted}
-    return rows, [*findings, *told(faults, SAID, losses=losses)], {vote.row: read[vote.row] for vote in cast}
+    return (
+        rows,
+        [*findings, *told(faults, SAID, losses=losses)],
+        {vote.row: read[vote.row] for vote in cast},
+    )

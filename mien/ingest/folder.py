@@ -1,4 +1,6 @@
-"""Any folder of images: one folder a class, or a metadata.csv that names the images and their classes."""
+"""Any folder of images: one folder a class, or a metadata.csv that names the images and their
+classes.
+"""
 
 import csv
 import re
@@ -35,7 +37,10 @@ from mien.spec import nearest
 READER = Reader(
     dataset="",
     title="any folder of images",
-    needs="FOLDER/[train|val|test/]CLASS/... with images, or FOLDER/metadata.csv with file_name and expression",
+    needs=(
+        "FOLDER/[train|val|test/]CLASS/... with images, or FOLDER/metadata.csv with file_name "
+        "and expression"
+    ),
     licence="unknown",
     citation="",
     obtain="any images of faces that you have and may use",
@@ -43,7 +48,14 @@ READER = Reader(
     clips="--clip-pattern or a column",
     labels={},
     generic=True,
-    options=("subject_pattern", "clip_pattern", "label_column", "subject_column", "clip_column", "frame_column"),
+    options=(
+        "subject_pattern",
+        "clip_pattern",
+        "label_column",
+        "subject_column",
+        "clip_column",
+        "frame_column",
+    ),
 )
 
 METADATA = "metadata.csv"
@@ -53,16 +65,24 @@ LABEL_COLUMNS = ("expression", "emotion", "label")
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images below `root`, with subjects and clips as far as columns or patterns tell them.
+    """Return the images below `root`, with subjects and clips as far as columns or patterns tell
+    them.
 
-    A key is the path, suffix included, so equal names in two folders stay apart. Folders named train, val and test may
-    stand above the classes; they make no difference.
+    A key is the path, suffix included, so equal names in two folders stay apart. Folders named
+    train, val and test may stand above the classes; they make no difference.
 
-    Raises DataError for a folder without images, an unknown class, a metadata.csv that lacks a column or leads out of
-    the folder, or a pattern that finds nothing.
+    Raises DataError for a folder without images, an unknown class, a metadata.csv that lacks a
+    column or leads out of the folder, or a pattern that finds nothing.
     """
     images, findings = walk(root)
-    table = next((path for path in sorted(root.iterdir()) if path.name.lower() == METADATA and path.is_file()), None)
+    table = next(
+        (
+            path
+            for path in sorted(root.iterdir())
+            if path.name.lower() == METADATA and path.is_file()
+        ),
+        None,
+    )
     if table is None:
         _refuse_columns(spec)
         rows, more = _from_folders(root, images)
@@ -71,7 +91,10 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         rows, more, read = _from_metadata(root, table, images, spec)
         findings = [found for found in findings if found.where != table.name]
     if rows.empty:
-        raise DataError(f"{root} must hold images that have a class ({READER.needs}); {_contents(root, images, more)}")
+        raise DataError(
+            f"{root} must hold images that have a class ({READER.needs}); "
+            f"{_contents(root, images, more)}"
+        )
     findings += more
     for what, pattern in (("subject", spec.subject_pattern), ("clip", spec.clip_pattern)):
         if pattern:
@@ -86,13 +109,23 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder has images with classes: a metadata.csv, or folders called as emotions are."""
+    """Say by what the folder has images with classes: a metadata.csv, or folders called as emotions
+    are.
+    """
     table = look.first(re.escape(METADATA))
     if table:
         return f"{table} names the images"
     known = IMAGE_SUFFIXES | UNREAD_SUFFIXES
-    tops = [name.lower().split("/") for name in look.names if PurePosixPath(name).suffix.lower() in known]
-    classes = {parts[1] if parts[0] in SPLITS else parts[0] for parts in tops if len(parts) > 1 + (parts[0] in SPLITS)}
+    tops = [
+        name.lower().split("/")
+        for name in look.names
+        if PurePosixPath(name).suffix.lower() in known
+    ]
+    classes = {
+        parts[1] if parts[0] in SPLITS else parts[0]
+        for parts in tops
+        if len(parts) > 1 + (parts[0] in SPLITS)
+    }
     emotions = sorted(name for name in classes if fold(name, {}))
     return f"class folders {some(emotions)}" if emotions else None
 
@@ -115,11 +148,23 @@ def _from_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame, list
         what = f"images in no class folder, left out: {len(stray)}"
         findings.append(Finding("warning", "no class", some(stray), what, pictures=tuple(stray)))
     used = {path.rsplit("/", 1)[0] + "/" for path in images if "/" in path}
-    empty = [name for name in _class_folders(root) if not any(folder.startswith(f"{name}/") for folder in used)]
+    empty = [
+        name
+        for name in _class_folders(root)
+        if not any(folder.startswith(f"{name}/") for folder in used)
+    ]
     if empty:
-        findings.append(Finding("warning", "empty folder", some(empty), f"class folders without images: {len(empty)}"))
+        findings.append(
+            Finding(
+                "warning",
+                "empty folder",
+                some(empty),
+                f"class folders without images: {len(empty)}",
+            )
+        )
     splits = sorted(
-        {path.split("/")[0] for path in labels} & {name for name in _folders(root) if name.lower() in SPLITS}
+        {path.split("/")[0] for path in labels}
+        & {name for name in _folders(root) if name.lower() in SPLITS}
     )
     if splits:
         what = "read as one set; which images train and which test is decided by `mien split`"
@@ -129,14 +174,20 @@ def _from_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame, list
 
 def _folders(folder: Path) -> list[str]:
     return sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and not is_store(path)
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and not is_store(path)
     )
 
 
 def _class_folders(root: Path) -> list[str]:
     names = []
     for name in _folders(root):
-        names += [f"{name}/{below}" for below in _folders(root / name)] if name.lower() in SPLITS else [name]
+        names += (
+            [f"{name}/{below}" for below in _folders(root / name)]
+            if name.lower() in SPLITS
+            else [name]
+        )
     return names
 
 
@@ -157,15 +208,23 @@ def _from_metadata(
     paths = [_within(name, line, table) for line, name in enumerate(files, start=2)]
     kept, findings = _usable(paths, labels, images, table.name)
     rows = _rows([paths[line] for line in kept], [labels[line] for line in kept])
-    for what, given in (("subject", spec.subject_column), ("clip", spec.clip_column), ("frame", spec.frame_column)):
+    for what, given in (
+        ("subject", spec.subject_column),
+        ("clip", spec.clip_column),
+        ("frame", spec.frame_column),
+    ):
         if given or what in columns:
             texts = _column(columns, given, (what,), table)
-            rows[what] = [_frame(texts[line], table) if what == "frame" else texts[line] for line in kept]
+            rows[what] = [
+                _frame(texts[line], table) if what == "frame" else texts[line] for line in kept
+            ]
     return rows, findings, {_row(table.name, line): path for line, path in enumerate(paths)}
 
 
 def _read_table(table: Path) -> dict[str, list[str]]:
-    """Return the columns of a CSV file by name, in lower case; lines may end in any way, empty ones are skipped."""
+    """Return the columns of a CSV file by name, in lower case; lines may end in any way, empty ones
+    are skipped.
+    """
     try:
         text, separator = table_text(table)
         reader = csv.reader(StringIO(text, newline=None), delimiter=separator, strict=True)
@@ -176,29 +235,41 @@ def _read_table(table: Path) -> dict[str, list[str]]:
     uneven = next((line for line in body if len(line) > len(head)), None)
     if uneven is not None:
         raise DataError(
-            f"{table} must have {len(head)} cells in each line, as in the first, and one has {len(uneven)}: "
+            f"{table} must have {len(head)} cells in each line, as in the first, and one has "
+            f"{len(uneven)}: "
             f"{','.join(uneven)[:200]}; mend it, and put names with commas in quotes"
         )
     padded = [line + [""] * (len(head) - len(line)) for line in body]
-    return {name.lower(): [line[place] for line in padded] for place, name in reversed(list(enumerate(head)))}
+    return {
+        name.lower(): [line[place] for line in padded]
+        for place, name in reversed(list(enumerate(head)))
+    }
 
 
-def _column(columns: dict[str, list[str]], given: str | None, usual: Sequence[str], table: Path) -> list[str]:
+def _column(
+    columns: dict[str, list[str]], given: str | None, usual: Sequence[str], table: Path
+) -> list[str]:
     wanted = (given.strip().lower(),) if given else usual
     for name in wanted:
         if name in columns:
             return columns[name]
     has = sorted(columns)
     hint = nearest(wanted[0], has)
-    raise DataError(f"{table} must have a column {' or '.join(wanted)}; it has {', '.join(has) or 'none'}.{hint}")
+    raise DataError(
+        f"{table} must have a column {' or '.join(wanted)}; it has "
+        f"{', '.join(has) or 'none'}.{hint}"
+    )
 
 
 def _within(name: str, line: int, table: Path) -> str:
-    """Return a file name with '/' between its parts; raises DataError if it leads out of the folder."""
+    """Return a file name with '/' between its parts; raises DataError if it leads out of the
+    folder.
+    """
     parts = [part for part in name.replace("\\", "/").split("/") if part != "."]
     if not parts or "" in parts or ".." in parts or ":" in parts[0]:
         raise DataError(
-            f"{table}, row {line}: a file name must lead to a file inside the folder, and is '{name}'; mend the row"
+            f"{table}, row {line}: a file name must lead to a file inside the folder, and is "
+            f"'{name}'; mend the row"
         )
     return "/".join(parts)
 
@@ -206,7 +277,9 @@ def _within(name: str, line: int, table: Path) -> str:
 def _usable(
     paths: Sequence[str], labels: Sequence[str], images: Sequence[str], where: str
 ) -> tuple[list[int], list[Finding]]:
-    """Return which rows have an image and one label, in the order of paths, and what is wrong with the others."""
+    """Return which rows have an image and one label, in the order of paths, and what is wrong with
+    the others.
+    """
     there = set(images)
     first: dict[str, int] = {}
     torn, twice = set(), set()
@@ -216,17 +289,28 @@ def _usable(
     lost = set(paths) - there
     blank = {path for path, label in zip(paths, labels, strict=True) if not label} - torn
     kinds: tuple[tuple[Severity, str, set[str], str], ...] = (
-        ("warning", "row without file", lost, "named by a row, but no image that is there; left out"),
+        (
+            "warning",
+            "row without file",
+            lost,
+            "named by a row, but no image that is there; left out",
+        ),
         ("warning", "row without label", blank, "without a label; left out"),
         ("warning", "contradiction", torn, "in several rows with different labels; left out"),
         ("note", "repeated row", twice - torn, "in several rows that agree; the first was taken"),
         ("warning", "file without row", there - set(paths), "without a row; left out"),
     )
     rows = {
-        kind: [_row(where, line) for line, path in enumerate(paths) if path in names and kind != "repeated row"]
+        kind: [
+            _row(where, line)
+            for line, path in enumerate(paths)
+            if path in names and kind != "repeated row"
+        ]
         for _, kind, names, _ in kinds
     }
-    rows["repeated row"] = [_row(where, line) for line, path in enumerate(paths) if first[path] != line]
+    rows["repeated row"] = [
+        _row(where, line) for line, path in enumerate(paths) if first[path] != line
+    ]
     findings = [
         Finding(
             severity,
@@ -257,17 +341,20 @@ def _frame(text: str, table: Path) -> int:
 def _refuse_columns(spec: IngestSpec) -> None:
     for option in ("label_column", "subject_column", "clip_column", "frame_column"):
         if getattr(spec, option):
-            raise DataError(f"{option} names a column of {METADATA}, and the folder has no such file")
+            raise DataError(
+                f"{option} names a column of {METADATA}, and the folder has no such file"
+            )
 
 
 # Subjects and clips
 
 
 def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], list[Finding]]:
-    """Return what the pattern finds in each path, empty where it finds nothing, and what is to be said of that.
+    """Return what the pattern finds in each path, empty where it finds nothing, and what is to be
+    said of that.
 
-    It is searched in the paths below the folder; where it finds more in the bare names of the files, as one does that
-    begins with ^, it is searched in those, for all files alike.
+    It is searched in the paths below the folder; where it finds more in the bare names of the
+    files, as one does that begins with ^, it is searched in those, for all files alike.
     """
     values = _groups(paths, pattern, what)
     in_names = _groups([path.rpartition("/")[2] for path in paths], pattern, what)
@@ -277,16 +364,21 @@ def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], l
     unmatched = [path for path, value in zip(paths, values, strict=True) if not value]
     if len(unmatched) == len(paths):
         raise DataError(
-            f"the {what} pattern '{pattern}' must find the {what} in the path of a file or in its name, and finds it "
+            f"the {what} pattern '{pattern}' must find the {what} in the path of a file or in its "
+            "name, and finds it "
             f"in none of {len(paths)}, such as '{paths[0]}'"
         )
     findings = []
     if by_name:
-        told = f"the {what} pattern was searched in the names of the files, where it finds more than in their paths"
+        told = (
+            f"the {what} pattern was searched in the names of the files, where it finds more "
+            "than in their paths"
+        )
         findings.append(Finding("note", f"{what} pattern", ".", told))
     if unmatched:
         told = (
-            f"the {what} pattern finds nothing in {len(unmatched)} of {many(len(paths), 'path')}; their {what} is "
+            f"the {what} pattern finds nothing in {len(unmatched)} of {many(len(paths), 'path')}; "
+            f"their {what} is "
             "unknown"
         )
         findings.append(Finding("warning", f"no {what}", some(unmatched), told))
@@ -294,33 +386,45 @@ def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], l
 
 
 def _groups(texts: Sequence[str], pattern: str, what: str) -> list[str]:
-    """Return what the pattern's group of this name, or its first, has found in each text; empty for nothing."""
+    """Return what the pattern's group of this name, or its first, has found in each text; empty for
+    nothing.
+    """
     group: str | int = what if what in patterns.compiled(pattern).groupindex else 1
     found = patterns.search_all(pattern, texts, f"the {what} pattern")
     return [(match.group(group) or "") if match else "" for match in found]
 
 
 def _place_clips(rows: pd.DataFrame) -> None:
-    """Let a clip's name begin with its subject, and number its frames by their names where no column does."""
+    """Let a clip's name begin with its subject, and number its frames by their names where no
+    column does.
+    """
     pairs = zip(rows["subject"], rows["clip"], strict=True)
     rows["clip"] = [f"{subject}/{clip}" if subject and clip else clip for subject, clip in pairs]
     moving = rows["clip"] != ""
     rows["phase"] = ["" if in_clip else "still" for in_clip in moving]  # in a clip, it is not known
     numbers = zip(rows["path"], rows["frame"], moving, strict=True)
-    rows["frame"] = [last_number(path) if in_clip and frame < 0 else frame for path, frame, in_clip in numbers]
+    rows["frame"] = [
+        last_number(path) if in_clip and frame < 0 else frame for path, frame, in_clip in numbers
+    ]
 
 
 def _doubts(rows: pd.DataFrame) -> list[Finding]:
     findings = []
     if not any(rows["subject"]):
-        what = "no subject is known, so no result can be subject-independent; --subject-pattern or a column tells them"
+        what = (
+            "no subject is known, so no result can be subject-independent; --subject-pattern "
+            "or a column tells them"
+        )
         findings.append(Finding("warning", "no subjects", ".", what))
     shown: dict[str, set[str]] = {}
     for clip, emotion in zip(rows["clip"], rows["emotion"], strict=True):
         shown.setdefault(clip, set()).add(emotion)
     mixed = [clip for clip, emotions in shown.items() if clip and len(emotions) > 1]
     if mixed:
-        what = f"clips with images of several classes: {len(mixed)}; is the clip's pattern or column right?"
+        what = (
+            f"clips with images of several classes: {len(mixed)}; is the clip's pattern or "
+            "column right?"
+        )
         findings.append(Finding("warning", "clip of several classes", some(mixed), what))
     return findings
 
@@ -330,10 +434,16 @@ def _contents(root: Path, images: Sequence[str], findings: Sequence[Finding]) ->
     if findings and images:
         return f"found {many(len(images), 'image')}, of which none is usable: {findings[0].what}"
     suffixes = Counter(PurePosixPath(path).suffix for path, _ in entries(root, ""))
-    held = some([f"{many(count, 'file')} {suffix or 'without suffix'}" for suffix, count in suffixes.most_common()])
+    held = some(
+        [
+            f"{many(count, 'file')} {suffix or 'without suffix'}"
+            for suffix, count in suffixes.most_common()
+        ]
+    )
     links = sum(entry.is_symlink() for _, entry in entries(root, ""))
     more = (
-        f", {'of which 1 is a link' if links == 1 else f'of which {links} are links'}: those that lead out of the "
+        f", {'of which 1 is a link' if links == 1 else f'of which {links} are links'}: those that "
+        "lead out of the "
         "folder, or to a folder, are not followed"
     )
     return f"found {held or 'nothing'}{more if links else ''}"

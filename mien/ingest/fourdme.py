@@ -1,9 +1,11 @@
-"""4DME (Li et al. 2023): 267 micro-expressions in four modalities, of which the grey videos are read.
+"""4DME (Li et al. 2023): 267 micro-expressions in four modalities, of which the grey videos are
+read.
 
     gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg        or gray_micro, uncropped
     4DME_Labelling_Micro_release v1.xlsx          sub_ID, fold_name, Emotion, Onset, Apex, Offset, AUs, Positive, ...
 
-A clip may show several emotions at once, such as Surprise+Positive: it is no single one, and left out unless mapped.
+A clip may show several emotions at once, such as Surprise+Positive: it is no single one, and left
+out unless mapped.
 """
 
 import re
@@ -15,13 +17,18 @@ from mien.ingest.clips import Clip, Layout, row_clip, scan_release
 READER = Reader(
     dataset="fourdme",
     title="4DME",
-    needs="FOLDER with gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg and 4DME_Labelling_Micro_release v1.xlsx",
+    needs=(
+        "FOLDER with gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg and 4DME_Labelling_Micro_release "
+        "v1.xlsx"
+    ),
     subjects="the sheet",
     clips="the sheet",
     licence="4DME agreement: research only, no redistribution",
     citation=(
-        "Li X, Cheng S, Li Y, Behzad M, Shen J, Zafeiriou S, Pantic M, Zhao G (2023) 4DME: A Spontaneous 4D "
-        "Micro-Expression Dataset With Multimodalities. IEEE Transactions on Affective Computing 14(4): 3031-3047"
+        "Li X, Cheng S, Li Y, Behzad M, Shen J, Zafeiriou S, Pantic M, Zhao G (2023) 4DME: A "
+        "Spontaneous 4D "
+        "Micro-Expression Dataset With Multimodalities. IEEE Transactions on Affective Computing "
+        "14(4): 3031-3047"
     ),
     obtain="sign the form of the University of Oulu",
     labels={
@@ -63,7 +70,9 @@ _SUBJECT_CELL = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
 
 def recognise(look: Look) -> str | None:
     """Say by what the folder is 4DME: its sheet, or a folder called gray_micro."""
-    found = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.first(r"(.*/)?gray_micro(_crop)?/")
+    found = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.first(
+        r"(.*/)?gray_micro(_crop)?/"
+    )
     return f"{found} is named as it names things" if found else None
 
 
@@ -79,7 +88,12 @@ def _clip(values: dict[str, str]) -> Clip:
     known = _SUBJECT_CELL.match(values["subject"])
     clip = row_clip(values, LAYOUT.subject(known[1]) if known else None)
     marks = {name for name in _ONE_HOT if values.get(name, "") not in ("", "0")}
-    said = {re.sub(r"^other$", "others", part.strip().lower()) for part in clip.raw_label.split("+")}
+    said = {
+        re.sub(r"^other$", "others", part.strip().lower()) for part in clip.raw_label.split("+")
+    }
     if marks and marks != said:
-        raise ValueError(f"Emotion is '{clip.raw_label}', and the columns of 0 and 1 say {'+'.join(sorted(marks))}")
+        raise ValueError(
+            f"Emotion is '{clip.raw_label}', and the columns of 0 and 1 say "
+            f"{'+'.join(sorted(marks))}"
+        )
     return clip

@@ -1,4 +1,5 @@
-"""KDEF (Lundqvist et al. 1998): seventy people, seven expressions, five angles, each photographed twice.
+"""KDEF (Lundqvist et al. 1998): seventy people, seven expressions, five angles, each photographed
+twice.
 
     AF01ANS.JPG     series A, female 01, angry, straight; with or without a folder AF01 around it
 
@@ -15,11 +16,14 @@ READER = Reader(
     dataset="kdef",
     title="KDEF",
     needs="FOLDER with AF01ANS.JPG or AF01/AF01ANS.JPG and others of that kind",
-    subjects="the names of the files, without the letter of the series: AF01 and BF01 are one person",
+    subjects=(
+        "the names of the files, without the letter of the series: AF01 and BF01 are one person"
+    ),
     clips="nowhere: single photographs",
     licence="KDEF terms: non-commercial research, no redistribution, no use in apps",
     citation=(
-        "Lundqvist D, Flykt A, Öhman A (1998) The Karolinska Directed Emotional Faces - KDEF. CD ROM from Department "
+        "Lundqvist D, Flykt A, Öhman A (1998) The Karolinska Directed Emotional Faces - KDEF. CD "
+        "ROM from Department "
         "of Clinical Neuroscience, Psychology section, Karolinska Institutet, ISBN 91-630-7164-9"
     ),
     obtain="accept the terms at kdef.se",
@@ -43,15 +47,16 @@ READER = Reader(
 IMAGES = 4900
 ANGLES = {"S": "straight", "HL": "half", "HR": "half", "FL": "full", "FR": "full"}
 _IMAGE = re.compile(
-    rf"(?:.*/)?([AB])([FM])([0-9]{{2}})({'|'.join(READER.labels)})(S|HL|HR|FL|FR)\.[a-z]+", re.IGNORECASE
+    rf"(?:.*/)?([AB])([FM])([0-9]{{2}})({'|'.join(READER.labels)})(S|HL|HR|FL|FR)\.[a-z]+",
+    re.IGNORECASE,
 )
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the photographs of the angles that `spec.part` names.
 
-    A name that is cut short says no longer what it shows; such images are reported and left out. Raises DataError as
-    `listing` does.
+    A name that is cut short says no longer what it shows; such images are reported and left out.
+    Raises DataError as `listing` does.
     """
     part = spec.part or "all"
     images, findings = walk(root)
@@ -62,7 +67,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         lost = tuple(image[0] for image in found if ANGLES[image[5].upper()] != part)
         findings.append(Finding("note", "other angles", ".", what, pictures=lost))
     pairs = {
-        series: {f"{image[2]}{image[3]}".upper() for image in found if image[1].upper() == series} for series in "AB"
+        series: {f"{image[2]}{image[3]}".upper() for image in found if image[1].upper() == series}
+        for series in "AB"
     }
     single = sorted(pairs["A"] ^ pairs["B"])
     if single:

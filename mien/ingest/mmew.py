@@ -25,8 +25,10 @@ READER = Reader(
     clips="the sheet (macro: none)",
     licence="MMEW licence: research only, no redistribution",
     citation=(
-        "Ben X, Ren Y, Zhang J, Wang S-J, Kpalma K, Meng W, Liu Y-J (2022) Video-Based Facial Micro-Expression "
-        "Analysis: A Survey of Datasets, Features and Algorithms. IEEE Transactions on Pattern Analysis and Machine "
+        "Ben X, Ren Y, Zhang J, Wang S-J, Kpalma K, Meng W, Liu Y-J (2022) Video-Based Facial "
+        "Micro-Expression "
+        "Analysis: A Survey of Datasets, Features and Algorithms. IEEE Transactions on Pattern "
+        "Analysis and Machine "
         "Intelligence 44(9): 5826-5846"
     ),
     obtain="sign the licence and mail it to benxianyeye@163.com",
@@ -41,12 +43,16 @@ READER = Reader(
         "surprise": "surprise",
     },
     options=("sheet",),
-    parts={"micro": "micro-expressions, as clips", "macro": "macro-expressions, as single photographs"},
+    parts={
+        "micro": "micro-expressions, as clips",
+        "macro": "macro-expressions, as single photographs",
+    },
 )
 
 LAYOUT = Layout(
     tail=re.compile(
-        r"(?:^|(?<=/))(?:S[0-9]+/)?[a-z]+/(?P<clip>S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+)/[^/]+$", re.IGNORECASE
+        r"(?:^|(?<=/))(?:S[0-9]+/)?[a-z]+/(?P<clip>S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+)/[^/]+$",
+        re.IGNORECASE,
     ),
     form="EMOTION/S03-01-002/N.suffix",
     sheet=re.compile(r"^mmew_micro.*\.(xlsx?|csv)$", re.IGNORECASE),
@@ -64,7 +70,8 @@ LAYOUT = Layout(
     counted=True,
 )
 STILL = re.compile(
-    r"(?:^|(?<=/))(?:S[0-9]+/)?(?P<label>[a-z]+)/S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+\.[a-z]+$", re.IGNORECASE
+    r"(?:^|(?<=/))(?:S[0-9]+/)?(?P<label>[a-z]+)/S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+\.[a-z]+$",
+    re.IGNORECASE,
 )
 
 
@@ -91,7 +98,9 @@ def _clip(values: dict[str, str]) -> Clip:
     known = re.match(r"S0*([0-9]{1,4})-", values["clip"], re.IGNORECASE)
     subject = re.fullmatch(r"S?0*([0-9]{1,4})", values["subject"], re.IGNORECASE)
     if known and subject and int(known[1]) != int(subject[1]):
-        raise ValueError(f"subject {values['subject']} and clip {values['clip']} must be of one person")
+        raise ValueError(
+            f"subject {values['subject']} and clip {values['clip']} must be of one person"
+        )
     return row_clip(values, LAYOUT.subject(known[1]) if known else None)
 
 
@@ -108,7 +117,10 @@ def _disagreements(rows: pd.DataFrame) -> list[Finding]:
             "note" if READER.labels.get(folder) == READER.labels.get(raw.lower()) else "warning",
             "folder of another label",
             some(names),
-            f"the folder says {folder} and the sheet {raw}, whose word is taken: {many(len(names), 'clip')}",
+            (
+                f"the folder says {folder} and the sheet {raw}, whose word is taken: "
+                f"{many(len(names), 'clip')}"
+            ),
         )
         for (folder, raw), names in sorted(unequal.items())
     ]

@@ -1,12 +1,13 @@
-"""MMI (Pantic et al. 2005): videos of posed expressions, with action units coded from onset to offset.
+"""MMI (Pantic et al. 2005): videos of posed expressions, with action units coded from onset to
+offset.
 
     Sessions/1767/S001-001.avi               subject 001, its clip 001
     Sessions/1767/S001-001.xml               <Metatag Name="Emotion" Value="1"/>
     Sessions/1767/S001-001-oao_aucs.xml      <ActionUnit Number="4"><Marker Frame="12" Type="1"/>...
     Sessions/1767/session.xml                <subject id="1"/>, <track view="0"/>
 
-Markers say from which frame, counted from 1, a unit is neutral (0), rising (1), at its apex (2), falling (3). The
-meaning of codes is as public readers of the set have it.
+Markers say from which frame, counted from 1, a unit is neutral (0), rising (1), at its apex (2),
+falling (3). The meaning of codes is as public readers of the set have it.
 """
 
 import re
@@ -23,12 +24,16 @@ from mien.preprocess import MAX_PIXELS, Picture
 READER = Reader(
     dataset="mmi",
     title="MMI",
-    needs="FOLDER with Sessions/NNNN/S001-001.avi and beside it S001-001.xml, session.xml and S001-001-oao_aucs.xml",
+    needs=(
+        "FOLDER with Sessions/NNNN/S001-001.avi and beside it S001-001.xml, session.xml and "
+        "S001-001-oao_aucs.xml"
+    ),
     subjects="session.xml, or the names of the files",
     clips="the names of the files",
     licence="MMI agreement: research only, no redistribution",
     citation=(
-        "Pantic M, Valstar M, Rademaker R, Maat L (2005) Web-based database for facial expression analysis. IEEE "
+        "Pantic M, Valstar M, Rademaker R, Maat L (2005) Web-based database for facial expression "
+        "analysis. IEEE "
         "International Conference on Multimedia and Expo, 317-321"
     ),
     obtain="register with the owners at mmifacedb.eu",
@@ -41,20 +46,33 @@ READER = Reader(
         "6": "surprise",
     },
     holders=frozenset({".avi"}),
-    parts={"frontal": "clips filmed from the front", "all": "clips filmed from the side, or from both, too"},
+    parts={
+        "frontal": "clips filmed from the front",
+        "all": "clips filmed from the side, or from both, too",
+    },
 )
 
 FRONTAL = "0"  # of the views 0 to 2: 1 is the profile, 2 both side by side
 SAID = {
     "misplaced video": "videos not named S001-001.avi, left out: {}",
     "no emotion": "clips whose metadata has none of the six emotions, left out: {}",
-    "other view": "clips filmed from the side or from two sides, left out: {}; --part all takes them",
-    "unknown view": "clips whose session does not say from where they are filmed; taken as frontal: {}",
+    "other view": (
+        "clips filmed from the side or from two sides, left out: {}; --part all takes them"
+    ),
+    "unknown view": (
+        "clips whose session does not say from where they are filmed; taken as frontal: {}"
+    ),
     "unreadable video": "videos that cannot be opened, or are too large, left out: {}",
-    "two subjects": "clips named after one person where session.xml names another, whom mien takes: {}",
-    "outside onset-offset": "clips with frames before their onset or after their offset, left out: {}",
+    "two subjects": (
+        "clips named after one person where session.xml names another, whom mien takes: {}"
+    ),
+    "outside onset-offset": (
+        "clips with frames before their onset or after their offset, left out: {}"
+    ),
     "row without file": "metadata of clips whose video is not there: {}",
-    "no timing": "clips without usable onset, apex and offset; all frames are read, with no phase: {}",
+    "no timing": (
+        "clips without usable onset, apex and offset; all frames are read, with no phase: {}"
+    ),
 }
 _CLIP = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.avi", re.IGNORECASE)
 _METADATA = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.xml", re.IGNORECASE)
@@ -65,7 +83,9 @@ _BLINKS = frozenset({"45", "46"})  # come and go beside the expression
 
 @dataclass(frozen=True)
 class Timing:
-    """The frames of a clip, from 1, between which its units move, and where all of them are at their apex."""
+    """The frames of a clip, from 1, between which its units move, and where all of them are at
+    their apex.
+    """
 
     onset: int
     apex: int | None
@@ -73,10 +93,11 @@ class Timing:
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames of each clip that has one of the six emotions, and is filmed from the front unless part is all.
+    """Return the frames of each clip that has one of the six emotions, and is filmed from the front
+    unless part is all.
 
-    Where the units are coded, frames outside the movement are left out: they show a neutral face. Raises DataError as
-    `listing` does.
+    Where the units are coded, frames outside the movement are left out: they show a neutral face.
+    Raises DataError as `listing` does.
     """
     part = spec.part or "frontal"
     paths, findings = walk(root, frozenset({".avi", ".xml"}))
@@ -98,7 +119,11 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             fault("misplaced video", video, [video])
             continue
         stem = video[: -len(".avi")]
-        beside = [f"{video.rpartition('/')[0]}/session.xml".lstrip("/"), f"{stem}.xml", f"{stem}-oao_aucs.xml"]
+        beside = [
+            f"{video.rpartition('/')[0]}/session.xml".lstrip("/"),
+            f"{stem}.xml",
+            f"{stem}-oao_aucs.xml",
+        ]
         names = [there.get(name.lower()) for name in beside]
         session, tags, units = (_xml(root / name) if name else None for name in names)
         subject = f"S{match[1]}"
@@ -121,11 +146,21 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             if timing is None or timing.offset > frames:
                 timing = None
                 fault("no timing", clip)
-            made = _rows(video, person or subject, match, _plain_number(emotion), frames, timing, _numbers(units))
+            made = _rows(
+                video,
+                person or subject,
+                match,
+                _plain_number(emotion),
+                frames,
+                timing,
+                _numbers(units),
+            )
             held[video] = range(frames)
             if len(made) < frames:
                 outside = set(range(frames)) - {row.place for row in made}
-                fault("outside onset-offset", clip, [f"{video}#{place}" for place in sorted(outside)])
+                fault(
+                    "outside onset-offset", clip, [f"{video}#{place}" for place in sorted(outside)]
+                )
             if names[1]:
                 read[names[1]] = made[0].clip
             rows += made
@@ -134,12 +169,16 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     for path in read:
         if path.lower().removesuffix(".xml") not in videos:
             fault("row without file", path, row=path)
-    findings += told(faults, SAID, ["no emotion", "other view", "no timing", "outside onset-offset"], losses)
+    findings += told(
+        faults, SAID, ["no emotion", "other view", "no timing", "outside onset-offset"], losses
+    )
     return listing(root, rows, findings, spec, READER, used, unpack, part, read, held)
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is MMI: a clip with its coding beside it, or in its session's folder."""
+    """Say by what the folder is MMI: a clip with its coding beside it, or in its session's
+    folder.
+    """
     clip = look.first(r"(.*/)?S[0-9]{3}-[0-9]{3}-oao_aucs\.xml") or look.first(
         r"(.*/)?Sessions/[0-9]+/S[0-9]{3}-[0-9]{3}\.avi"
     )
@@ -168,14 +207,20 @@ def _short(path: Path, place: int) -> DataError:
 
 
 def _count(path: Path) -> int:
-    """Return how many frames a video says it has; 0 if it cannot be opened or its frames are too large."""
+    """Return how many frames a video says it has; 0 if it cannot be opened or its frames are too
+    large.
+    """
     import cv2
 
     video = cv2.VideoCapture(str(path))
     try:
         count, width, height = (
             int(video.get(what))
-            for what in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+            for what in (
+                cv2.CAP_PROP_FRAME_COUNT,
+                cv2.CAP_PROP_FRAME_WIDTH,
+                cv2.CAP_PROP_FRAME_HEIGHT,
+            )
         )
     finally:
         video.release()
@@ -195,7 +240,11 @@ def _xml(path: Path) -> ElementTree.Element | None:
 def _found(tree: ElementTree.Element | None, tag: str) -> list[ElementTree.Element]:
     """Return the elements of that name, whatever its case and namespace."""
     every = [] if tree is None else tree.iter()
-    return [each for each in every if isinstance(each.tag, str) and each.tag.rpartition("}")[2].lower() == tag]
+    return [
+        each
+        for each in every
+        if isinstance(each.tag, str) and each.tag.rpartition("}")[2].lower() == tag
+    ]
 
 
 def _attribute(element: ElementTree.Element, name: str) -> str:
@@ -203,7 +252,9 @@ def _attribute(element: ElementTree.Element, name: str) -> str:
 
 
 def _emotion(tags: ElementTree.Element | None) -> str | None:
-    named = (each for each in _found(tags, "metatag") if _attribute(each, "name").lower() == "emotion")
+    named = (
+        each for each in _found(tags, "metatag") if _attribute(each, "name").lower() == "emotion"
+    )
     return next((_attribute(each, "value") for each in named), None)
 
 
@@ -214,12 +265,18 @@ def _plain_number(code: str) -> str:
 def _view(session: ElementTree.Element | None, video: str) -> str:
     """Return the view of the track with that file; empty if it is not said."""
     tracks = _found(session, "track")
-    own = [each for each in tracks if Path(_attribute(each, "filename")).name.lower() == video.lower()]
+    own = [
+        each for each in tracks if Path(_attribute(each, "filename")).name.lower() == video.lower()
+    ]
     return next((_attribute(each, "view") for each in own or tracks[:1]), "")
 
 
 def _subject(session: ElementTree.Element | None) -> str:
-    ids = [match for each in _found(session, "subject") if (match := _SUBJECT.fullmatch(_attribute(each, "id")))]
+    ids = [
+        match
+        for each in _found(session, "subject")
+        if (match := _SUBJECT.fullmatch(_attribute(each, "id")))
+    ]
     return f"S{int(ids[0][1]):03d}" if len(ids) == 1 else ""
 
 
@@ -233,10 +290,15 @@ def _timing(units: ElementTree.Element | None) -> Timing | None:
     """Return when the clip's units move; None if no unit is coded from rise to fall."""
     phases = []
     for unit in _found(units, "actionunit"):
-        marks = [(_attribute(each, "frame"), _attribute(each, "type")) for each in _found(unit, "marker")]
+        marks = [
+            (_attribute(each, "frame"), _attribute(each, "type")) for each in _found(unit, "marker")
+        ]
         if not all(frame.isdigit() and len(frame) < 8 and kind in "0123" for frame, kind in marks):
             return None
-        first = {kind: min((int(frame) for frame, each in marks if each == kind), default=0) for kind in "123"}
+        first = {
+            kind: min((int(frame) for frame, each in marks if each == kind), default=0)
+            for kind in "123"
+        }
         end = max((int(frame) for frame, _ in marks), default=0)
         if 0 < first["1"] <= first["2"] <= end:
             blink = _attribute(unit, "number") in _BLINKS
@@ -245,16 +307,40 @@ def _timing(units: ElementTree.Element | None) -> Timing | None:
     if not chosen:
         return None
     apex, fall = max(phase[2] for phase in chosen), min(phase[3] for phase in chosen)
-    return Timing(min(phase[1] for phase in chosen), apex if apex <= fall else None, max(phase[4] for phase in chosen))
+    return Timing(
+        min(phase[1] for phase in chosen),
+        apex if apex <= fall else None,
+        max(phase[4] for phase in chosen),
+    )
 
 
 def _rows(
-    video: str, subject: str, match: re.Match[str], emotion: str, frames: int, timing: Timing | None, units: str
+    video: str,
+    subject: str,
+    match: re.Match[str],
+    emotion: str,
+    frames: int,
+    timing: Timing | None,
+    units: str,
 ) -> list[Row]:
     span = range(1, frames + 1) if timing is None else range(timing.onset, timing.offset + 1)
-    clip = f"{subject}/{match[2]}" if subject == f"S{match[1]}" else f"{subject}/S{match[1]}-{match[2]}"
+    clip = (
+        f"{subject}/{match[2]}"
+        if subject == f"S{match[1]}"
+        else f"{subject}/S{match[1]}-{match[2]}"
+    )
     return [
-        Row(video, f"{clip}/{number}", emotion, subject, clip, number, _phase(number, timing), units, number - 1)
+        Row(
+            video,
+            f"{clip}/{number}",
+            emotion,
+            subject,
+            clip,
+            number,
+            _phase(number, timing),
+            units,
+            number - 1,
+        )
         for number in span
     ]
 

@@ -1,9 +1,10 @@
-"""Oulu-CASIA (Zhao et al. 2011): eighty people, six expressions, filmed by two cameras in three lights.
+"""Oulu-CASIA (Zhao et al. 2011): eighty people, six expressions, filmed by two cameras in three
+lights.
 
     B_OriginalImg/OriginalImg/VL/Strong/P012/Anger/000.jpeg       VL: visible light; NI: near infrared
 
-A sequence goes from a neutral face up to the expression. The same person is in all six cells, so a split must be of
-people, never of files.
+A sequence goes from a neutral face up to the expression. The same person is in all six cells, so a
+split must be of people, never of files.
 """
 
 import re
@@ -20,12 +21,16 @@ CELLS = {
 READER = Reader(
     dataset="oulu-casia",
     title="Oulu-CASIA NIR&VIS",
-    needs="FOLDER with {VL,NI}/{Strong,Weak,Dark}/P012/Anger/000.jpeg, as in B_OriginalImg/OriginalImg",
+    needs=(
+        "FOLDER with {VL,NI}/{Strong,Weak,Dark}/P012/Anger/000.jpeg, as in "
+        "B_OriginalImg/OriginalImg"
+    ),
     subjects="the folders Pnnn",
     clips="one in each camera, light and expression",
     licence="Oulu-CASIA agreement: research only, no redistribution",
     citation=(
-        "Zhao G, Huang X, Taini M, Li SZ, Pietikäinen M (2011) Facial expression recognition from near-infrared "
+        "Zhao G, Huang X, Taini M, Li SZ, Pietikäinen M (2011) Facial expression recognition from "
+        "near-infrared "
         "videos. Image and Vision Computing 29(9): 607-619"
     ),
     obtain="sign the form of the Center for Machine Vision and Signal Analysis, University of Oulu",
@@ -48,10 +53,11 @@ _IMAGE = re.compile(
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames of the cells that `spec.part` names: by default the first that is there, VL in strong light.
+    """Return the frames of the cells that `spec.part` names: by default the first that is there, VL
+    in strong light.
 
-    The first frame of a sequence is its onset, the last its apex. Where a release has both original and cropped trees,
-    cropped faces are read, and it is said. Raises DataError as `listing` does.
+    The first frame of a sequence is its onset, the last its apex. Where a release has both original
+    and cropped trees, cropped faces are read, and it is said. Raises DataError as `listing` does.
     """
     images, findings = walk(root)
     found, stray = matches(images, _IMAGE, "{VL,NI}/{Strong,Weak,Dark}/Pnnn/EXPRESSION/NNN.jpeg")
@@ -60,7 +66,10 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     part = spec.part or next((cell for cell in CELLS if cell in cells), "all")
     findings += [*stray, *trees]
     if part != "all" and cells - {part}:
-        what = f"the part {part} was read, and not {', '.join(sorted(cells - {part}))}; --part all takes all"
+        what = (
+            f"the part {part} was read, and not {', '.join(sorted(cells - {part}))}; --part "
+            "all takes all"
+        )
         others = tuple(image[0] for image in found if _cell(image) != part)
         findings.append(Finding("note", "part", part, what, pictures=others))
     clips: dict[tuple[str, str, str], dict[int, str]] = {}
@@ -71,8 +80,12 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             if clips.setdefault(known, {}).setdefault(int(image[6]), image[0]) != image[0]:
                 twice.append(image[0])
     if twice:
-        what = f"images with the frame number of another in the same sequence, left out: {len(twice)}"
-        findings.append(Finding("warning", "repeated frame", some(twice), what, pictures=tuple(twice)))
+        what = (
+            f"images with the frame number of another in the same sequence, left out: {len(twice)}"
+        )
+        findings.append(
+            Finding("warning", "repeated frame", some(twice), what, pictures=tuple(twice))
+        )
     rows = []
     for (cell, subject, emotion), frames in clips.items():
         clip = f"{subject}/{cell}/{emotion}"
@@ -85,7 +98,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is Oulu-CASIA: camera, light, person and expression, one within the other."""
+    """Say by what the folder is Oulu-CASIA: camera, light, person and expression, one within the
+    other.
+    """
     image = look.first(rf"(.*/)?(VL|NI)[^/]*/(Strong|Weak|Dark)/P[0-9]+/({_LABELS})/[0-9]+\.[a-z]+")
     return f"{image} lies below camera, light, person and expression" if image else None
 
@@ -95,7 +110,9 @@ def _cell(image: re.Match[str]) -> str:
 
 
 def _one_tree(found: list[re.Match[str]]) -> tuple[list[re.Match[str]], list[Finding]]:
-    """Return the images of one of the trees that hold the same clips: cropped faces rather than whole pictures."""
+    """Return the images of one of the trees that hold the same clips: cropped faces rather than
+    whole pictures.
+    """
     trees = {image[0][: image.start(3)] for image in found}  # ../VL_Acropped/
     chosen = {}
     for tree in sorted(trees, key=lambda tree: ("crop" not in tree.lower(), tree)):
@@ -113,5 +130,8 @@ def _gaps(clip: str, frames: dict[int, str]) -> list[Finding]:
     absent = sorted(set(range(min(frames), max(frames))) - set(frames))
     if not absent:
         return []
-    what = f"numbers between the first frame and the last without a file: {some([str(number) for number in absent])}"
+    what = (
+        "numbers between the first frame and the last without a file: "
+        f"{some([str(number) for number in absent])}"
+    )
     return [Finding("warning", "missing frames", clip, what)]

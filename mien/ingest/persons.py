@@ -1,4 +1,6 @@
-"""Who is who in a listing: spellings of one person become one, and what was folded, or looks alike, is said."""
+"""Who is who in a listing: spellings of one person become one, and what was folded, or looks alike,
+is said.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -28,14 +30,22 @@ def told(known: spellings.People) -> list[Finding]:
     findings = []
     if known.folded:
         what = (
-            f"people whose names are spelled in several ways, each read as one: {len(known.folded)}; "
+            "people whose names are spelled in several ways, each read as one: "
+            f"{len(known.folded)}; "
             "--subjects-as-written keeps the spellings apart"
         )
-        findings.append(Finding("warning", "one person, several spellings", spellings.listed(known.folded), what))
+        findings.append(
+            Finding(
+                "warning", "one person, several spellings", spellings.listed(known.folded), what
+            )
+        )
     if known.alike:
         what = (
-            f"groups of names that look alike, read as different people: {len(known.alike)}; --same-subject NAME=OTHER "
+            f"groups of names that look alike, read as different people: {len(known.alike)}; "
+            "--same-subject NAME=OTHER "
             "says that two are one person's"
         )
-        findings.append(Finding("warning", "look-alike subjects", spellings.listed(known.alike), what))
+        findings.append(
+            Finding("warning", "look-alike subjects", spellings.listed(known.alike), what)
+        )
     return findings

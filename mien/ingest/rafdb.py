@@ -1,4 +1,5 @@
-"""RAF-DB, basic emotions (Li et al. 2017): 15,339 faces from the web, each labelled by some forty people.
+"""RAF-DB, basic emotions (Li et al. 2017): 15,339 faces from the web, each labelled by some forty
+people.
 
 basic/EmoLabel/list_patition_label.txt                  train_00001.jpg 5      (the misspelling is official)
 basic/Image/aligned/train_00001_aligned.jpg             100x100, eyes aligned
@@ -20,9 +21,13 @@ READER = Reader(
     needs="FOLDER with EmoLabel/list_patition_label.txt and Image/aligned/train_00001_aligned.jpg",
     subjects="nowhere: pictures from the web",
     clips="nowhere: single photographs",
-    licence="RAF-DB terms: non-commercial research, no redistribution; its sibling forbids the use of derived data",
+    licence=(
+        "RAF-DB terms: non-commercial research, no redistribution; its sibling forbids the "
+        "use of derived data"
+    ),
     citation=(
-        "Li S, Deng W, Du J (2017) Reliable Crowdsourcing and Deep Locality-Preserving Learning for Expression "
+        "Li S, Deng W, Du J (2017) Reliable Crowdsourcing and Deep Locality-Preserving Learning "
+        "for Expression "
         "Recognition in the Wild. CVPR 2017, 2852-2861"
     ),
     obtain="ask for it with the form at whdeng.cn/RAF/model1.html",
@@ -35,27 +40,41 @@ READER = Reader(
         "6": "anger",
         "7": "neutral",
     },
-    parts={"aligned": "faces cut out and aligned by the owners", "original": "pictures as found on the web"},
+    parts={
+        "aligned": "faces cut out and aligned by the owners",
+        "original": "pictures as found on the web",
+    },
 )
 
 IMAGES = 15_339
 SAID = {
     "file without row": "images without a label, left out: {}",
     "row without file": "rows of the list without an image: {}",
-    "wrong folder": "images in another class's folder than the list says; the list was believed: {}",
-    "unusable row": "lines of the list that are not a name and a number from 1 to 7, left out: {}; by their numbers",
+    "wrong folder": (
+        "images in another class's folder than the list says; the list was believed: {}"
+    ),
+    "unusable row": (
+        "lines of the list that are not a name and a number from 1 to 7, left out: "
+        "{}; by their numbers"
+    ),
     "repeated row": "lines of the list that repeat an earlier one, by their numbers: {}",
     "contradiction": "names with more than one label in the list, left out: {}",
 }
 _IMAGE = re.compile(r"(.*/)?((train|test)_([0-9]{1,6}))(_aligned)?\.[a-z]+", re.IGNORECASE)
 _LIST = re.compile(r"(.*/)?list_par?tition_label\.txt", re.IGNORECASE)
-_TABLE = re.compile(r"(.*/)?(train|test)_labels\.csv", re.IGNORECASE)  # as mirrors write it: image,label
-_LINE = re.compile(r"((train|test)_[0-9]{1,6})(?:_aligned)?\.[a-z]+[\s,]+([0-9]{1,3})", re.IGNORECASE)
+_TABLE = re.compile(
+    r"(.*/)?(train|test)_labels\.csv", re.IGNORECASE
+)  # as mirrors write it: image,label
+_LINE = re.compile(
+    r"((train|test)_[0-9]{1,6})(?:_aligned)?\.[a-z]+[\s,]+([0-9]{1,3})", re.IGNORECASE
+)
 _FOLDER = re.compile(r"(?:.*/)?([1-7])/[^/]+")
 
 
 class Line(NamedTuple):
-    """One line of the list: what it is called in the accounts, the image's name, its code; empty if unusable."""
+    """One line of the list: what it is called in the accounts, the image's name, its code; empty if
+    unusable.
+    """
 
     row: str
     name: str
@@ -63,13 +82,16 @@ class Line(NamedTuple):
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images of one part, by default the aligned; keys begin with the official partition.
+    """Return the images of one part, by default the aligned; keys begin with the official
+    partition.
 
-    Labels come from the list if there is one, and only without one from folders called 1 to 7. Raises DataError as
-    `listing` does.
+    Labels come from the list if there is one, and only without one from folders called 1 to 7.
+    Raises DataError as `listing` does.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".txt", ".csv"})
-    lists = [path for path in paths if _LIST.fullmatch(path)][:1] or [path for path in paths if _TABLE.fullmatch(path)]
+    lists = [path for path in paths if _LIST.fullmatch(path)][:1] or [
+        path for path in paths if _TABLE.fullmatch(path)
+    ]
     images = [path for path in paths if not path.lower().endswith((".txt", ".csv"))]
     found, stray = matches(images, _IMAGE, "{train,test}_NNNNN[_aligned].jpg")
     there = [part for part in READER.parts if any(_part(image) == part for image in found)]
@@ -77,10 +99,14 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     if spec.part is None and len(there) > 1:
         findings.append(Finding("note", "part", part, f"was read, and not {', '.join(there[1:])}"))
     if part == "original":
-        findings.append(Finding("warning", "not cropped", ".", "pictures are whole, not cropped to faces"))
+        findings.append(
+            Finding("warning", "not cropped", ".", "pictures are whole, not cropped to faces")
+        )
     faults: dict[str, list[str]] = {}
     losses = Losses()
-    lines = [line for table in lists for line in _lines(root, table, faults, losses)] if lists else None
+    lines = (
+        [line for table in lists for line in _lines(root, table, faults, losses)] if lists else None
+    )
     rows = _rows([image for image in found if _part(image) == part], lines, faults, losses)
     others = tuple(image[0] for image in found if _part(image) != part)
     if others:
@@ -89,12 +115,27 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
         what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-        findings.append(Finding("note", "official partition", ".", f"{what}; it stands in front of each key"))
+        findings.append(
+            Finding("note", "official partition", ".", f"{what}; it stands in front of each key")
+        )
     if not lists:
-        findings.append(Finding("note", "labels of folders", ".", "there is no list, so labels are the folders' names"))
-    findings += [*stray, *told(faults, SAID, ["repeated row"], losses), *whole(len(rows), IMAGES, "images")]
+        findings.append(
+            Finding(
+                "note",
+                "labels of folders",
+                ".",
+                "there is no list, so labels are the folders' names",
+            )
+        )
+    findings += [
+        *stray,
+        *told(faults, SAID, ["repeated row"], losses),
+        *whole(len(rows), IMAGES, "images"),
+    ]
     read = {line.row: _key(line.name) for line in lines or ()}
-    return listing(root, rows, findings, spec, READER, [root / path for path in lists], part=part, read=read)
+    return listing(
+        root, rows, findings, spec, READER, [root / path for path in lists], part=part, read=read
+    )
 
 
 def recognise(look: Look) -> str | None:
@@ -115,7 +156,10 @@ def _key(name: str) -> str:
 
 
 def _rows(
-    images: list[re.Match[str]], lines: list[Line] | None, faults: dict[str, list[str]], losses: Losses
+    images: list[re.Match[str]],
+    lines: list[Line] | None,
+    faults: dict[str, list[str]],
+    losses: Losses,
 ) -> list[Row]:
     """Return the images that have a label: the list's if there is one, or the folder's."""
     usable = [line for line in lines or () if line.name]

@@ -18,10 +18,14 @@ READER = Reader(
     clips="the sheet",
     licence="SAMM licence: research only, no redistribution",
     citation=(
-        "Davison A K, Lansley C, Costen N, Tan K, Yap M H (2018) SAMM: A Spontaneous Micro-Facial Movement Dataset. "
+        "Davison A K, Lansley C, Costen N, Tan K, Yap M H (2018) SAMM: A Spontaneous Micro-Facial "
+        "Movement Dataset. "
         "IEEE Transactions on Affective Computing 9(1): 116-129"
     ),
-    obtain="ask Manchester Metropolitan University with its form: http://www2.docm.mmu.ac.uk/STAFF/M.Yap/dataset.php",
+    obtain=(
+        "ask Manchester Metropolitan University with its form: "
+        "http://www2.docm.mmu.ac.uk/STAFF/M.Yap/dataset.php"
+    ),
     labels={
         "anger": "anger",
         "contempt": "contempt",
@@ -37,7 +41,9 @@ READER = Reader(
 )
 
 LAYOUT = Layout(
-    tail=re.compile(r"(?:^|(?<=/))(?P<subject>[0-9]{1,3})/(?P<clip>0*(?P=subject)_[0-9]+_[0-9]+)/[^/]+$"),
+    tail=re.compile(
+        r"(?:^|(?<=/))(?P<subject>[0-9]{1,3})/(?P<clip>0*(?P=subject)_[0-9]+_[0-9]+)/[^/]+$"
+    ),
     form="006/006_1_2/...N.suffix",
     sheet=re.compile(r"^samm(?!.*long).*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="SAMM_Micro_FACS_Codes_v2.xlsx",
@@ -56,7 +62,9 @@ SUBJECT_CELL = re.compile(r"^0*([0-9]{1,3})$")
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is SAMM: frames called 006/006_1_2/006_05562, or its sheet beside such folders."""
+    """Say by what the folder is SAMM: frames called 006/006_1_2/006_05562, or its sheet beside such
+    folders.
+    """
     frame = look.first(r"(.*/)?([0-9]{3})/\2_[0-9]+_[0-9]+/\2_[0-9]+\.[a-z]+")
     return f"{frame} is named as its frames are" if frame else None
 

@@ -1,7 +1,8 @@
 """Drawn faces of nobody, written as CASME II writes its own: the data set that everyone may have.
 
-Action units are those of the Facial Action Coding System (Ekman & Friesen 1978); labels, names and known flaws
-follow the CASME II release (Yan et al. 2014). The pictures are in the public domain (CC0): they show no one.
+Action units are those of the Facial Action Coding System (Ekman & Friesen 1978); labels, names and
+known flaws follow the CASME II release (Yan et al. 2014). The pictures are in the public domain
+(CC0): they show no one.
 """
 
 import io
@@ -26,11 +27,47 @@ from mien.drawing import Array, Head, Number, Pose, identity, moved, parse_units
 from mien.errors import UsageError
 
 # The 255 rows of CASME2-coding-20140508.xlsx.
-CLASSES = {"others": 99, "disgust": 63, "happiness": 32, "repression": 27, "surprise": 25, "sadness": 7, "fear": 2}
+CLASSES = {
+    "others": 99,
+    "disgust": 63,
+    "happiness": 32,
+    "repression": 27,
+    "surprise": 25,
+    "sadness": 7,
+    "fear": 2,
+}
 BALANCES = ("casme2", "even")
 
-# Clips a subject, long-tailed as in CASME II: subject 17 has most, some have next to none. Cycled past 26.
-_SUBJECT_WEIGHTS = (9, 13, 7, 5, 19, 5, 9, 2, 13, 2, 10, 12, 8, 4, 3, 4, 36, 3, 15, 11, 1, 2, 12, 11, 7, 17)
+# Clips a subject, long-tailed as in CASME II: subject 17 has most, some have next to none. Cycled
+# past 26.
+_SUBJECT_WEIGHTS = (
+    9,
+    13,
+    7,
+    5,
+    19,
+    5,
+    9,
+    2,
+    13,
+    2,
+    10,
+    12,
+    8,
+    4,
+    3,
+    4,
+    36,
+    3,
+    15,
+    11,
+    1,
+    2,
+    12,
+    11,
+    7,
+    17,
+)
 
 # Action units by emotion, with how often each is drawn; a side (L, R) is the subject's own.
 COMBINATIONS: dict[str, dict[str, int]] = {
@@ -59,7 +96,9 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to draw, with its row of the sheet; frame numbers are those of the sheet and of the files."""
+    """One clip to draw, with its row of the sheet; frame numbers are those of the sheet and of the
+    files.
+    """
 
     subject: int  # from 1
     name: str  # EP02_01f
@@ -85,8 +124,9 @@ class Clip:
 def emotion_of(action_units: str) -> str:
     """Return the emotion that CASME II's rule gives to action units such as `4+L10`.
 
-    Sides are ignored. The first that holds: fear 1+2+4 with 5 or 20; sadness 1+4 without 2; happiness 6 or 12; disgust
-    9 or 10 or 4+7; surprise 2 or 5 or 25; repression 15 or 17; else others.
+    Sides are ignored. The first that holds: fear 1+2+4 with 5 or 20; sadness 1+4 without 2;
+    happiness 6 or 12; disgust 9 or 10 or 4+7; surprise 2 or 5 or 25; repression 15 or 17; else
+    others.
     """
     units = set(parse_units(action_units))
     numbers = {number for _, number in units}
@@ -108,20 +148,27 @@ def emotion_of(action_units: str) -> str:
 def plan(subjects: int, clips: int, seed: int, balance: str) -> list[Clip]:
     """Return the clips of a toy set in the sheet's order; nothing is drawn.
 
-    Raises UsageError unless `subjects` >= 1, `clips` >= `subjects` and `balance` is "casme2" or "even".
+    Raises UsageError unless `subjects` >= 1, `clips` >= `subjects` and `balance` is "casme2" or
+    "even".
     """
     _check(subjects, clips, balance)
     weights = [_SUBJECT_WEIGHTS[number % len(_SUBJECT_WEIGHTS)] for number in range(subjects)]
     shares = _apportion(weights, clips, least=1)
     class_weights = [1] * len(CLASSES) if balance == "even" else list(CLASSES.values())
     counts = _apportion(class_weights, clips, least=1 if clips >= len(CLASSES) else 0)
-    emotions = [emotion for emotion, count in zip(CLASSES, counts, strict=True) for _ in range(count)]
-    emotions = [emotions[place] for place in _generator("labels", seed, subjects, clips).permutation(clips)]
+    emotions = [
+        emotion for emotion, count in zip(CLASSES, counts, strict=True) for _ in range(count)
+    ]
+    emotions = [
+        emotions[place] for place in _generator("labels", seed, subjects, clips).permutation(clips)
+    ]
     made: list[Clip] = []
     for subject, share in enumerate(shares, start=1):
         for name in _names(subject, share, seed):
             made.append(_clip(subject, name, emotions[len(made)], seed))
-    if subjects < 4 and clips > 1:  # subject 4 carries the missing apex; a smaller set still has one
+    if (
+        subjects < 4 and clips > 1
+    ):  # subject 4 carries the missing apex; a smaller set still has one
         made[-1] = Clip(**{**vars(made[-1]), "sheet_apex": "/"})
     return made
 
@@ -135,17 +182,21 @@ def draw(
     balance: str = "casme2",
     progress: Callable[[int, int], None] | None = None,
 ) -> Drawn:
-    """Write a toy data set below `root` in CASME II's layout, flaws included, and return its counts.
+    """Write a toy data set below `root` in CASME II's layout, flaws included, and return its
+    counts.
 
-    The same arguments give the same bytes, whatever `workers` (processes; None is one a core). A folder that an
-    interrupted call with the same arguments left is continued; any other that is not empty raises UsageError.
-    `progress` is called with (clips done, clips in all). Processes are spawned, so a script that calls this with more
-    than one worker needs the usual `if __name__ == "__main__"`.
+    The same arguments give the same bytes, whatever `workers` (processes; None is one a core). A
+    folder that an interrupted call with the same arguments left is continued; any other that is not
+    empty raises UsageError. `progress` is called with (clips done, clips in all). Processes are
+    spawned, so a script that calls this with more than one worker needs the usual `if __name__ ==
+    "__main__"`.
     """
     planned = plan(subjects, clips, seed, balance)
     root = Path(root)
     if workers is not None and workers < 1:
-        raise UsageError(f"workers must be 1 or more, not {workers}; leave it out to use every core.")
+        raise UsageError(
+            f"workers must be 1 or more, not {workers}; leave it out to use every core."
+        )
     _enter(root, _readme(subjects, clips, seed, balance))
     missing = [clip for clip in planned if not _complete(root, clip)]
     done = len(planned) - len(missing)
@@ -158,7 +209,9 @@ def draw(
     # A foreign file, as the release has one: readers must pass over it.
     _write(root / "Cropped/sub01/Desktop - Shortcut.lnk", b"L\0\0\0\x01\x14\x02\0")
     _write(root / _SHEET, _workbook(planned))
-    return Drawn(subjects=subjects, clips=len(planned), images=sum(len(clip.files) for clip in planned))
+    return Drawn(
+        subjects=subjects, clips=len(planned), images=sum(len(clip.files) for clip in planned)
+    )
 
 
 # Planning
@@ -166,16 +219,22 @@ def draw(
 
 def _check(subjects: int, clips: int, balance: str) -> None:
     if subjects < 1:
-        raise UsageError(f"subjects must be 1 or more, not {subjects}; give the number of people to draw.")
+        raise UsageError(
+            f"subjects must be 1 or more, not {subjects}; give the number of people to draw."
+        )
     if clips > 100_000:
-        raise UsageError(f"clips must be at most 100,000, not {clips}: each takes some 70 images on the disk.")
+        raise UsageError(
+            f"clips must be at most 100,000, not {clips}: each takes some 70 images on the disk."
+        )
     if clips < subjects:
         raise UsageError(
             f"clips must be at least the number of subjects ({subjects}), not {clips}; "
             "ask for more clips or fewer subjects."
         )
     if balance not in BALANCES:
-        raise UsageError(f"balance must be one of {', '.join(BALANCES)}, not '{balance}'; choose one of them.")
+        raise UsageError(
+            f"balance must be one of {', '.join(BALANCES)}, not '{balance}'; choose one of them."
+        )
 
 
 def _generator(*names: str | int) -> np.random.Generator:
@@ -252,9 +311,14 @@ def _enter(root: Path, readme: str) -> None:
     if root.is_dir() and any(root.iterdir()):
         found = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
         if found != readme:
-            given = found.splitlines()[-1] if found and found.startswith("Drawn faces") else "something else"
+            given = (
+                found.splitlines()[-1]
+                if found and found.startswith("Drawn faces")
+                else "something else"
+            )
             raise UsageError(
-                f"The toy set needs an empty folder or one begun with the same arguments ({readme.splitlines()[-1]}), "
+                "The toy set needs an empty folder or one begun with the same arguments "
+                f"({readme.splitlines()[-1]}), "
                 f"but {root} holds {given}; name another folder, or remove this one."
             )
     (root / "Cropped").mkdir(parents=True, exist_ok=True)
@@ -279,11 +343,22 @@ def _workbook(clips: list[Clip]) -> bytes:
     book = openpyxl.Workbook()
     page = book.worksheets[0]
     page.title = "Sheet1"
-    head = ("Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None, "Action Units")
+    head = (
+        "Subject",
+        "Filename",
+        None,
+        "OnsetFrame",
+        "ApexFrame",
+        "OffsetFrame",
+        None,
+        "Action Units",
+    )
     page.append([*head, "Estimated Emotion"])
     for clip in clips:
         frames = (clip.onset, clip.sheet_apex, clip.offset)
-        page.append([f"{clip.subject:02d}", clip.name, None, *frames, None, clip.action_units, clip.emotion])
+        page.append(
+            [f"{clip.subject:02d}", clip.name, None, *frames, None, clip.action_units, clip.emotion]
+        )
     book.properties.created = datetime(2014, 5, 8)
     raw = io.BytesIO()
     book.save(raw)
@@ -291,9 +366,15 @@ def _workbook(clips: list[Clip]) -> bytes:
     with zipfile.ZipFile(raw) as old, zipfile.ZipFile(fixed, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             content = old.read(name)
-            if name == "docProps/core.xml":  # openpyxl stamps the time of saving, whatever is set before
-                content = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2014-05-08T00:00:00Z", content)
-            new.writestr(zipfile.ZipInfo(name, (2014, 5, 8, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+            if (
+                name == "docProps/core.xml"
+            ):  # openpyxl stamps the time of saving, whatever is set before
+                content = re.sub(
+                    rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2014-05-08T00:00:00Z", content
+                )
+            new.writestr(
+                zipfile.ZipInfo(name, (2014, 5, 8, 0, 0, 0)), content, zipfile.ZIP_DEFLATED
+            )
     return fixed.getvalue()
 
 
@@ -338,7 +419,9 @@ def _draw_clip(root: Path, clip: Clip, seed: int) -> None:
 
 
 def _intensity(clip: Clip, rng: np.random.Generator) -> Array:
-    """Return the movement's course, 0..1 a frame from onset to offset: a smooth rise, a short hold, a slower fall."""
+    """Return the movement's course, 0..1 a frame from onset to offset: a smooth rise, a short hold,
+    a slower fall.
+    """
     hold = float(rng.uniform(1, 4))
     rest = float(rng.uniform(0, 0.06))  # what is left at the offset
     time = np.arange(clip.onset, clip.offset + 1, dtype=float)
@@ -352,7 +435,10 @@ def _drift(frames: int, size: Number, rng: np.random.Generator) -> Array:
     """Return a slow wander of about `size`, one value a frame: two slow waves."""
     time = np.arange(frames) / 200.0  # seconds
     waves = [
-        size * rng.normal() * np.sin(2 * np.pi * rng.uniform(0.4, 2.0) * time + rng.uniform(0, 6.28)) for _ in "ab"
+        size
+        * rng.normal()
+        * np.sin(2 * np.pi * rng.uniform(0.4, 2.0) * time + rng.uniform(0, 6.28))
+        for _ in "ab"
     ]
     return waves[0] + waves[1] / 2
 
@@ -365,13 +451,17 @@ def _frames(clip: Clip, seed: int) -> Iterable[Array]:
     units = {unit: peak * float(rng.uniform(0.88, 1.0)) for unit in clip.action_units.split("+")}
     course = _intensity(clip, rng) * (_KEY_POSES - 1)
     frames = len(course)
-    home = rng.normal(0, (1.0, 1.0, 0.5, 0.004))  # where the head is held in this clip: x, y, angle, scale
+    home = rng.normal(
+        0, (1.0, 1.0, 0.5, 0.004)
+    )  # where the head is held in this clip: x, y, angle, scale
     moves = np.stack([_drift(frames, size, rng) for size in (0.4, 0.4, 0.1, 0.0006)], axis=1)
     head = Head(identity(seed, clip.subject), size)
     keys: dict[int, Array] = {}
-    # One tile of sensor noise, cut out at another place for each frame: as good to the eye, and far quicker.
+    # One tile of sensor noise, cut out at another place for each frame: as good to the eye, and far
+    # quicker.
     tile = np.round(
-        rng.normal(0, 1.7, (size[0] + 64, size[1] + 64, 1)) + rng.normal(0, 0.6, (size[0] + 64, size[1] + 64, 3))
+        rng.normal(0, 1.7, (size[0] + 64, size[1] + 64, 1))
+        + rng.normal(0, 0.6, (size[0] + 64, size[1] + 64, 3))
     )
     tile = tile.astype(np.int16)
     shifts = rng.integers(0, 64, (frames, 2))
@@ -379,7 +469,9 @@ def _frames(clip: Clip, seed: int) -> Iterable[Array]:
         below = min(int(course[frame]), _KEY_POSES - 2)
         for key in (below, below + 1):
             if key not in keys:
-                keys[key] = head.draw({unit: value * key / (_KEY_POSES - 1) for unit, value in units.items()})
+                keys[key] = head.draw(
+                    {unit: value * key / (_KEY_POSES - 1) for unit, value in units.items()}
+                )
         part = float(course[frame]) - below
         blended = cv2.addWeighted(keys[below], 1 - part, keys[below + 1], part, 0)
         x, y, angle, scale = home + moves[frame]

@@ -1,4 +1,5 @@
-"""Publishing: a synthetic database becomes a folder that others can load in one line, trust, and trace.
+"""Publishing: a synthetic database becomes a folder that others can load in one line, trust, and
+trace.
 
 build       formats, card, datasheet, croissant.json, registry, provenance, behind gates
 check       loads every form back and compares it with all others

@@ -1,4 +1,6 @@
-"""What people read of a release: card, datasheet, licence and citation, all from one set of answers."""
+"""What people read of a release: card, datasheet, licence and citation, all from one set of
+answers.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,18 +23,25 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 EXCLUDED = (
     "inferring what a person feels, means or intends from a face, in any setting",
-    "emotion recognition at work or in education, which Article 5(1)(f) of the EU's AI Act bans since 2 February 2025",
+    (
+        "emotion recognition at work or in education, which Article 5(1)(f) of the EU's AI Act "
+        "bans "
+        "since 2 February 2025"
+    ),
     "recruiting, policing, border control, lie detection, insurance, credit, or medical decisions",
     "identifying or verifying people, or trying to find out who was in the sources",
     "passing an image off as a photograph, or taking its marks off",
 )
 LABELS = (
-    "Labels name facial expressions: each is the class that the generator was asked for, and no person checked it. "
+    "Labels name facial expressions: each is the class that the generator was asked for, and no "
+    "person checked it. "
     "They never say what a person feels; nobody in these pictures exists."
 )
 FREE_OF_MARKS = (
-    "Marks are gone once an image is saved anew by a program that drops them; registry.parquet then knows it by its "
-    "pixels, or as a likeness. There is no watermark in the pixels, since it would change what is learnt from them."
+    "Marks are gone once an image is saved anew by a program that drops them; registry.parquet "
+    "then knows it by its "
+    "pixels, or as a likeness. There is no watermark in the pixels, since it would change what is "
+    "learnt from them."
 )
 
 
@@ -48,7 +57,9 @@ def told(
     signed: bool,
     steps: Mapping[str, int | None],
 ) -> dict[str, Any]:
-    """Return what all documents of a release share: `rows` counts by split and class, `steps` by run."""
+    """Return what all documents of a release share: `rows` counts by split and class, `steps` by
+    run.
+    """
     how = [_drawn(run.spec, steps[name]) for name, run in origin.makers.items()]
     release = {
         "classes": list(origin.faces.classes),
@@ -80,15 +91,31 @@ def told(
 
 
 KEPT = ("made_by", "generators", "sources", "table", "warnings", "preprocessing", "audit")
-"""What documents say and nothing else in a release does: provenance/card.json holds it, to write them again."""
+"""What documents say and nothing else in a release does: provenance/card.json holds it, to write
+them again.
+"""
 
 
 def again(
-    release: Mapping[str, Any], answers: Answers, gates: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]
+    release: Mapping[str, Any],
+    answers: Answers,
+    gates: Sequence[Mapping[str, Any]],
+    kept: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what all documents of a release share, from what stands in its provenance alone."""
     data = answers.model_dump(mode="json")
-    named = ("classes", "counts", "size", "run", "content", "mien", "private", "signed", "studies", "formats")
+    named = (
+        "classes",
+        "counts",
+        "size",
+        "run",
+        "content",
+        "mien",
+        "private",
+        "signed",
+        "studies",
+        "formats",
+    )
     return {
         **{name: release[name] for name in named},
         **{name: kept[name] for name in KEPT},
@@ -96,7 +123,9 @@ def again(
         "asks": list(answers.dataset.asks),
         "conditions": [licences.CONDITIONS[one] for one in answers.dataset.asks],
         "licence_link": licences.link(answers.dataset.licence),
-        "licence_title": answers.dataset.licence_name if answers.dataset.licence == OTHER else answers.dataset.licence,
+        "licence_title": answers.dataset.licence_name
+        if answers.dataset.licence == OTHER
+        else answers.dataset.licence,
         "splits": list(release["counts"]),
         "total": sum(sum(counts.values()) for counts in release["counts"].values()),
         "decisions": list(gates),
@@ -104,7 +133,11 @@ def again(
         "labels_are": LABELS,
         "marks_are": FREE_OF_MARKS,
         "filtering": "Every image that was drawn is here; none was left out or changed afterwards.",
-        "keywords": [*dict.fromkeys(["facial expressions", "synthetic", "images", *data["dataset"]["keywords"]])],
+        "keywords": [
+            *dict.fromkeys(
+                ["facial expressions", "synthetic", "images", *data["dataset"]["keywords"]]
+            )
+        ],
         "bibtex": bibtex(answers),
     }
 
@@ -131,7 +164,8 @@ def warnings(origin: Origin) -> list[str]:
         name, made, seen, ratio = row["class"], row["images"], row["seen_images"], row["ratio"]
         if ratio > THIN:
             found.append(
-                f"{name}: {many(made, 'image')} {'was' if made == 1 else 'were'} made from {seen:,} that "
+                f"{name}: {many(made, 'image')} {'was' if made == 1 else 'were'} made from "
+                f"{seen:,} that "
                 f"{'was' if seen == 1 else 'were'} seen, {ratio:.1f} for each."
             )
         if 0 < row["seen_subjects"] < FEW:
@@ -139,14 +173,18 @@ def warnings(origin: Origin) -> list[str]:
         if seen and made == seen:
             found.append(f"{name}: as many images were made as were seen ({made:,}).")
     if any("casme" in one.dataset or "CASME" in one.terms.name for one in origin.sources):
-        found.append("CASME II shows young adults recorded in China: the images show no other people.")
+        found.append(
+            "CASME II shows young adults recorded in China: the images show no other people."
+        )
     return found
 
 
 def bibtex(answers: Answers) -> str:
     """Return a BibTeX entry."""
     data = answers.dataset
-    authors = " and ".join(name if "," in name else f"{{{name}}}" for name in map(_field, data.authors))
+    authors = " and ".join(
+        name if "," in name else f"{{{name}}}" for name in map(_field, data.authors)
+    )
     fields = {
         "title": _field(data.title),
         "author": authors,
@@ -160,16 +198,24 @@ def bibtex(answers: Answers) -> str:
 
 def _field(text: str) -> str:
     """Return a text as a field of BibTeX in one line: a brace would end it."""
-    return " ".join(escape.printable(text).split()).translate({ord("{"): "(", ord("}"): ")", ord("\\"): "/"})
+    return " ".join(escape.printable(text).split()).translate(
+        {ord("{"): "(", ord("}"): ")", ord("\\"): "/"}
+    )
 
 
 def header(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return the YAML of the card; `files` has num_bytes, num_examples and download_size of each split."""
+    """Return the YAML of the card; `files` has num_bytes, num_examples and download_size of each
+    split.
+    """
     data, other = found["answers"]["dataset"], found["answers"]["dataset"]["licence"] == OTHER
-    numbered: dict[str, Any] = {"class_label": {"names": {str(n): name for n, name in enumerate(found["classes"])}}}
+    numbered: dict[str, Any] = {
+        "class_label": {"names": {str(n): name for n, name in enumerate(found["classes"])}}
+    }
     kinds, kinds_of = [], sorted({one["kind"] for one in found["generators"]})
     for name, kind in features(found["classes"]).items():
-        kinds.append({"name": name, "dtype": kind.get("dtype", "image" if name == "image" else numbered)})
+        kinds.append(
+            {"name": name, "dtype": kind.get("dtype", "image" if name == "image" else numbered)}
+        )
     return {
         "license": OTHER if other else data["licence"],
         **({"license_name": data["licence_name"], "license_link": LICENCE} if other else {}),
@@ -177,7 +223,9 @@ def header(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> 
         "language": ["en"],
         "task_categories": ["image-classification"],
         "task_ids": ["multi-class-image-classification"],
-        "size_categories": [next((name for limit, name in SIZES if found["total"] < limit), "n>1M")],
+        "size_categories": [
+            next((name for limit, name in SIZES if found["total"] < limit), "n>1M")
+        ],
         "annotations_creators": ["machine-generated"],
         "source_datasets": ["extended"],
         "tags": ["image", "synthetic", "facial-expression", "croissant", *kinds_of],
@@ -185,7 +233,9 @@ def header(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> 
             {
                 "config_name": "synthetic",
                 "default": True,
-                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in found["splits"]],
+                "data_files": [
+                    {"split": split, "path": f"data/{split}-*"} for split in found["splits"]
+                ],
             }
         ],
         "dataset_info": {
@@ -202,7 +252,9 @@ def header(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> 
         "extra_gated_fields": {
             "I do not try to find out who was in the sources": "checkbox",
             "I do not infer what people feel, at work, in education or elsewhere": "checkbox",
-            "I do not pass the images on without this card, their licence and their marks": "checkbox",
+            (
+                "I do not pass the images on without this card, their licence and their marks"
+            ): "checkbox",
             "I cite this dataset and its sources": "checkbox",
         },
     }
@@ -227,11 +279,15 @@ def documents(found: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) 
 
 
 class _Made(str):
-    """A text that was made for the document that it goes into; all others are escaped on their way there."""
+    """A text that was made for the document that it goes into; all others are escaped on their way
+    there.
+    """
 
 
 def _environment(escaped: Callable[[str], str]) -> Environment:
-    """Return templates in which every text that is put in is `escaped`, but for those that a filter has made."""
+    """Return templates in which every text that is put in is `escaped`, but for those that a filter
+    has made.
+    """
 
     def put(value: Any) -> Any:
         return escaped(value) if isinstance(value, str) and not isinstance(value, _Made) else value
@@ -245,7 +301,9 @@ def _environment(escaped: Callable[[str], str]) -> Environment:
         finalize=put,
     )
     environment.filters["para"] = lambda text: _Made(escape.paragraph(text))
-    environment.filters["cells"] = lambda texts: _Made(" | ".join(escape.markdown(text) for text in texts))
+    environment.filters["cells"] = lambda texts: _Made(
+        " | ".join(escape.markdown(text) for text in texts)
+    )
     environment.filters["code"] = lambda text: _Made(escape.markup(text))
     environment.filters["licence_text"] = lambda text: _Made(escape.licence_text(text))
     return environment
@@ -261,7 +319,9 @@ def _yaml(content: Mapping[str, Any]) -> str:
 
 
 def _marked_up(content: Any) -> Any:
-    """Return what goes into YAML, with no tag of HTML in any text: hubs put some of it into their pages."""
+    """Return what goes into YAML, with no tag of HTML in any text: hubs put some of it into their
+    pages.
+    """
     if isinstance(content, Mapping):
         return {name: _marked_up(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
@@ -277,7 +337,12 @@ def citation(found: Mapping[str, Any]) -> dict[str, Any]:
         family, comma, given = (part.strip() for part in name.partition(","))
         authors.append({"family-names": family, "given-names": given} if comma else {"name": name})
     cited = [
-        {"type": "dataset", "title": one["name"], "authors": [{"name": "its authors"}], "notes": one["citation"]}
+        {
+            "type": "dataset",
+            "title": one["name"],
+            "authors": [{"name": "its authors"}],
+            "notes": one["citation"],
+        }
         for one in found["sources"]
         if one["citation"]
     ]
@@ -305,7 +370,11 @@ def _drawn(spec: Mapping[str, Any], number: int | None) -> str:
 
 
 def _generator(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    learnt = f"{many(spec['images_seen'], 'image')} shown in training" if "images_seen" in spec else "fitted in one go"
+    learnt = (
+        f"{many(spec['images_seen'], 'image')} shown in training"
+        if "images_seen" in spec
+        else "fitted in one go"
+    )
     return {"run": name, "kind": spec["kind"], "learnt": learnt, "faces": spec["faces"]}
 
 
@@ -315,11 +384,18 @@ def _prepared(origin: Origin) -> str:
         spec = run.spec
         if run.stage == "ingest":
             steps.append(
-                f"{origin.called[run.name]}: read, turned {spec['colour']}, resized to {spec['size']}x{spec['size']}"
+                f"{origin.called[run.name]}: read, turned {spec['colour']}, resized to "
+                f"{spec['size']}x{spec['size']}"
             )
         elif run.stage == "faces":
-            kept = "all frames" if spec["frames"] == "all" else f"frames within {spec['window']} of each clip's apex"
-            steps.append(f"{kept} kept{', folded to ' + spec['classes'] if spec['classes'] else ''}")
+            kept = (
+                "all frames"
+                if spec["frames"] == "all"
+                else f"frames within {spec['window']} of each clip's apex"
+            )
+            steps.append(
+                f"{kept} kept{', folded to ' + spec['classes'] if spec['classes'] else ''}"
+            )
         elif run.stage == "split":
             steps.append(f"the {spec['side']} side of a split by {spec['by']} taken")
     return "; ".join(steps) + "." if steps else "None that is known."

@@ -1,4 +1,5 @@
-"""croissant.json: the release as Croissant 1.1 with the RAI vocabulary, for machines (docs.mlcommons.org/croissant).
+"""croissant.json: the release as Croissant 1.1 with the RAI vocabulary, for machines
+(docs.mlcommons.org/croissant).
 
 It is written here as plain JSON-LD; mlcroissant reads it in the tests and in `mien publish check`.
 """
@@ -59,9 +60,20 @@ CONTEXT: dict[str, Any] = {
     "usageInfo": "sc:usageInfo",
 }
 RAI = (
-    *("dataLimitations", "dataBiases", "personalSensitiveInformation", "dataUseCases", "dataSocialImpact"),
+    *(
+        "dataLimitations",
+        "dataBiases",
+        "personalSensitiveInformation",
+        "dataUseCases",
+        "dataSocialImpact",
+    ),
     *("hasSyntheticData", "dataCollection", "dataCollectionType", "dataPreprocessingProtocol"),
-    *("dataAnnotationProtocol", "machineAnnotationTools", "dataManipulationProtocol", "dataReleaseMaintenancePlan"),
+    *(
+        "dataAnnotationProtocol",
+        "machineAnnotationTools",
+        "dataManipulationProtocol",
+        "dataReleaseMaintenancePlan",
+    ),
 )
 """The RAI fields that every release fills in."""
 
@@ -72,7 +84,9 @@ KINDS = {"int64": "sc:Integer", "float": "sc:Float", "string": "sc:Text"}
 
 
 def described(told: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """Return croissant.json for a release of which `told` is what the documents share (see `card.told`)."""
+    """Return croissant.json for a release of which `told` is what the documents share (see
+    `card.told`).
+    """
     asked, data = told["answers"], told["answers"]["dataset"]
     return {
         "@context": CONTEXT,
@@ -91,16 +105,26 @@ def described(told: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         "usageInfo": [{"@id": one} for one in _uses(told["asks"])],
         **{f"rai:{name}": text for name, text in rai(told, asked).items()},
         "prov:wasDerivedFrom": [
-            {"@type": "prov:Entity", "prov:label": f"{one['name']} ({one['licence']}), {one['told']} seen"}
+            {
+                "@type": "prov:Entity",
+                "prov:label": f"{one['name']} ({one['licence']}), {one['told']} seen",
+            }
             for one in told["sources"]
         ],
         "prov:wasGeneratedBy": {
             "@type": "prov:Activity",
             "prov:label": told["made_by"],
-            "prov:wasAssociatedWith": {"@type": "prov:SoftwareAgent", "prov:label": f"mien {told['mien']}"},
+            "prov:wasAssociatedWith": {
+                "@type": "prov:SoftwareAgent",
+                "prov:label": f"mien {told['mien']}",
+            },
         },
         "distribution": [_file(layout, split) for split in told["splits"]],
-        "recordSet": [_labels(told["classes"]), _splits(told["splits"]), *(_images(one) for one in told["splits"])],
+        "recordSet": [
+            _labels(told["classes"]),
+            _splits(told["splits"]),
+            *(_images(one) for one in told["splits"]),
+        ],
     }
 
 
@@ -126,7 +150,12 @@ def rai(told: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
 def _creator(name: str) -> dict[str, str]:
     family, comma, given = (part.strip() for part in name.partition(","))
     if comma:
-        return {"@type": "sc:Person", "name": f"{given} {family}", "givenName": given, "familyName": family}
+        return {
+            "@type": "sc:Person",
+            "name": f"{given} {family}",
+            "givenName": given,
+            "familyName": family,
+        }
     return {"@type": "sc:Organization", "name": name}
 
 
@@ -161,10 +190,22 @@ def _labels(classes: Sequence[str]) -> dict[str, Any]:
         "dataType": "sc:Enumeration",
         "key": [{"@id": "labels/number"}],
         "field": [
-            {"@type": "cr:Field", "@id": "labels/number", "name": "labels/number", "dataType": "sc:Integer"},
-            {"@type": "cr:Field", "@id": "labels/name", "name": "labels/name", "dataType": "sc:Text"},
+            {
+                "@type": "cr:Field",
+                "@id": "labels/number",
+                "name": "labels/number",
+                "dataType": "sc:Integer",
+            },
+            {
+                "@type": "cr:Field",
+                "@id": "labels/name",
+                "name": "labels/name",
+                "dataType": "sc:Text",
+            },
         ],
-        "data": [{"labels/number": number, "labels/name": name} for number, name in enumerate(classes)],
+        "data": [
+            {"labels/number": number, "labels/name": name} for number, name in enumerate(classes)
+        ],
     }
 
 
@@ -206,9 +247,16 @@ def _field(name: str, column: str, kind: str, split: str) -> dict[str, Any]:
     data_type: Any = "sc:ImageObject" if column == "image" else KINDS[kind]
     if column == "image":
         source["transform"] = {"jsonPath": "bytes"}
-    found: dict[str, Any] = {"@type": "cr:Field", "@id": f"{name}/{column}", "name": f"{name}/{column}"}
+    found: dict[str, Any] = {
+        "@type": "cr:Field",
+        "@id": f"{name}/{column}",
+        "name": f"{name}/{column}",
+    }
     if column == "label":
-        data_type, found["references"] = ["sc:Integer", "cr:Label"], {"field": {"@id": "labels/number"}}
+        data_type, found["references"] = (
+            ["sc:Integer", "cr:Label"],
+            {"field": {"@id": "labels/number"}},
+        )
     if column == "split":
         data_type, found["references"] = ["sc:Text", "cr:Split"], {"field": {"@id": "splits/name"}}
     return {**found, "dataType": data_type, "source": source}

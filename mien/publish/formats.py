@@ -1,7 +1,8 @@
-"""The forms that a database is handed out in: Parquet, from which folders of images and tar shards are written.
+"""The forms that a database is handed out in: Parquet, from which folders of images and tar shards
+are written.
 
-Every form holds the same files, byte by byte. Class numbers are places among the classes that are there, in the order
-of the alphabet, which is also what loaders of image folders make of names.
+Every form holds the same files, byte by byte. Class numbers are places among the classes that are
+there, in the order of the alphabet, which is also what loaders of image folders make of names.
 """
 
 import csv
@@ -61,12 +62,15 @@ class Layout:
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Return the forms that `parquet,webdataset` names; Parquet, which the card describes, is always among them."""
+    """Return the forms that `parquet,webdataset` names; Parquet, which the card describes, is
+    always among them.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in FORMATS:
             raise UsageError(
-                f"--format must be among {', '.join(FORMATS)}; given: '{name}'.{nearest(name, [*FORMATS])}"
+                f"--format must be among {', '.join(FORMATS)}; given: "
+                f"'{name}'.{nearest(name, [*FORMATS])}"
             )
     return tuple(name for name in FORMATS if name in names or name == "parquet")
 
@@ -80,7 +84,10 @@ def features(classes: Sequence[str]) -> dict[str, Any]:
         elif name == "label":
             found[name] = {"names": list(classes), "_type": "ClassLabel"}
         else:
-            found[name] = {"dtype": "float32" if kind == pa.float32() else str(kind), "_type": "Value"}
+            found[name] = {
+                "dtype": "float32" if kind == pa.float32() else str(kind),
+                "_type": "Value",
+            }
     return found
 
 
@@ -91,7 +98,9 @@ def schema(classes: Sequence[str]) -> pa.Schema:
 
 
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], classes: Sequence[str]) -> None:
-    """Write rows to a Parquet file in groups of 100, with a page index; no more than a group is held at a time."""
+    """Write rows to a Parquet file in groups of 100, with a page index; no more than a group is
+    held at a time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     form = schema(classes)
     with pq.ParquetWriter(path, form, compression="snappy", write_page_index=True) as writer:
@@ -113,7 +122,9 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_imagefolder(layout: Layout, split: str, classes: Sequence[str]) -> None:
-    """Write a folder a class with the PNG files of a split, and metadata.csv with a row for each."""
+    """Write a folder a class with the PNG files of a split, and metadata.csv with a row for
+    each.
+    """
     folder, lines = layout.folder(split), []
     told: dict[str, int] = dict.fromkeys(classes, 0)
     for row in read_parquet(layout.parquet(split)):
@@ -130,13 +141,19 @@ def write_imagefolder(layout: Layout, split: str, classes: Sequence[str]) -> Non
 
 
 def write_webdataset(layout: Layout, split: str, classes: Sequence[str]) -> None:
-    """Write a tar shard of a split: for each image .png, .cls (its class number) and .json, one after the other."""
+    """Write a tar shard of a split: for each image .png, .cls (its class number) and .json, one
+    after the other.
+    """
     path = layout.shard(split)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in read_parquet(layout.parquet(split)):
             described = json.dumps(beside(row, classes), separators=(",", ":"))
-            members = {"png": row["image"]["bytes"], "cls": str(row["label"]).encode(), "json": described.encode()}
+            members = {
+                "png": row["image"]["bytes"],
+                "cls": str(row["label"]).encode(),
+                "json": described.encode(),
+            }
             for suffix, data in members.items():
                 member = tarfile.TarInfo(f"{row['image_id']}.{suffix}")  # of no owner and no time
                 member.size = len(data)

@@ -1,4 +1,6 @@
-"""Loading a release with the libraries that people will load it with, where these are installed; none is needed."""
+"""Loading a release with the libraries that people will load it with, where these are installed;
+none is needed.
+"""
 
 import hashlib
 import itertools
@@ -15,7 +17,9 @@ from mien.publish.formats import Layout
 
 
 def datasets(folder: Path, told: Mapping[str, Any], rows: Sequence[Any]) -> Iterator[str]:
-    """Yield where Hugging Face's datasets reads something else: the folder as it is, and the folders of images."""
+    """Yield where Hugging Face's datasets reads something else: the folder as it is, and the
+    folders of images.
+    """
     library: Any = import_module("datasets")
     library.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache:
@@ -25,26 +29,39 @@ def datasets(folder: Path, told: Mapping[str, Any], rows: Sequence[Any]) -> Iter
             if part.features["label"].names != told["classes"]:
                 yield f"{split} has the classes {part.features['label'].names}"
             raw = part.cast_column("image", library.Image(decode=False))
-            theirs = [(one["image_id"], one["label"], _digest(one["image"]["bytes"])) for one in raw]
-            yield from _equal(split, [(row.image_id, row.number, row.sha256) for row in ours], theirs)
+            theirs = [
+                (one["image_id"], one["label"], _digest(one["image"]["bytes"])) for one in raw
+            ]
+            yield from _equal(
+                split, [(row.image_id, row.number, row.sha256) for row in ours], theirs
+            )
             if len(part) and list(part[0]["image"].size) != told["size"][:0:-1]:
                 yield f"{split} has images of {part[0]['image'].size}"
         if "imagefolder" in told["formats"]:
             yield from _imagefolder(library, folder, told, rows, cache)
 
 
-def _imagefolder(library: Any, folder: Path, told: Mapping[str, Any], rows: Sequence[Any], cache: str) -> Iterator[str]:
+def _imagefolder(
+    library: Any, folder: Path, told: Mapping[str, Any], rows: Sequence[Any], cache: str
+) -> Iterator[str]:
     for split in told["counts"]:
         where = Layout(folder).folder(split)
-        part = library.load_dataset("imagefolder", data_dir=str(where), split="train", cache_dir=cache)
+        part = library.load_dataset(
+            "imagefolder", data_dir=str(where), split="train", cache_dir=cache
+        )
         raw = part.cast_column("image", library.Image(decode=False))
-        theirs = [(one["image_id"], one["label"], _digest(Path(one["image"]["path"]).read_bytes())) for one in raw]
+        theirs = [
+            (one["image_id"], one["label"], _digest(Path(one["image"]["path"]).read_bytes()))
+            for one in raw
+        ]
         ours = [(row.image_id, row.label, row.sha256) for row in rows if row.split == split]
         yield from _equal(f"imagefolder {split}", sorted(ours), sorted(theirs))
 
 
 def webdataset(folder: Path, told: Mapping[str, Any], rows: Sequence[Any]) -> Iterator[str]:
-    """Yield where webdataset reads something else from the tar shards; nothing if there are none."""
+    """Yield where webdataset reads something else from the tar shards; nothing if there are
+    none.
+    """
     if "webdataset" not in told["formats"]:
         return
     library: Any = import_module("webdataset")
@@ -84,7 +101,8 @@ def _equal(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[st
     wrong = [one for one, other in zip(ours, theirs, strict=False) if one != other]
     if wrong:
         yield (
-            f"{name}: {many(len(wrong), 'image')} {'differs' if len(wrong) == 1 else 'differ'}, the first is "
+            f"{name}: {many(len(wrong), 'image')} {'differs' if len(wrong) == 1 else 'differ'}, "
+            "the first is "
             f"{wrong[0][0]}"
         )
 

@@ -1,8 +1,8 @@
 """Marks: each picture says in its own file that a machine made it, and which one it is.
 
-Two text chunks of PNG: an XMP packet with IPTC's DigitalSourceType, which other programs read, and a small JSON, which
-`mien verify` reads. They leave the pixels alone, and are gone once a picture is saved anew by a program that drops
-them.
+Two text chunks of PNG: an XMP packet with IPTC's DigitalSourceType, which other programs read, and
+a small JSON, which `mien verify` reads. They leave the pixels alone, and are gone once a picture is
+saved anew by a program that drops them.
 """
 
 import hashlib
@@ -31,7 +31,9 @@ _DECLARED = re.compile(rf"DigitalSourceType\s*(?:=\s*[\"']|>\s*){re.escape(SOURC
 
 @dataclass(frozen=True)
 class Mark:
-    """What a picture says of itself. `pixels` begins the sha256 of its pixels, so that a mark fits one picture only."""
+    """What a picture says of itself. `pixels` begins the sha256 of its pixels, so that a mark fits
+    one picture only.
+    """
 
     image: str
     run: str
@@ -43,7 +45,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a file shows: pixels as uint8 [c, h, w], their sha256, its mark, and whether XMP says a machine made it."""
+    """What a file shows: pixels as uint8 [c, h, w], their sha256, its mark, and whether XMP says a
+    machine made it.
+    """
 
     image: UInt8[np.ndarray, "c h w"]
     pixels: str
@@ -67,29 +71,40 @@ def pixels_of(image: UInt8[np.ndarray, "c h w"]) -> str:
 
 
 def png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, version: str) -> bytes:
-    """Return an image as a marked PNG file; `system` and `version` name what made it. Equal input gives equal bytes."""
+    """Return an image as a marked PNG file; `system` and `version` name what made it. Equal input
+    gives equal bytes.
+    """
     info = PngInfo()
     info.add_itxt(XMP, packet(system, version))
     info.add_text(OWN, json.dumps(asdict(mark), separators=(",", ":")))
     array = image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, "PNG", pnginfo=info, compress_level=LEVEL)
+    Image.fromarray(np.ascontiguousarray(array)).save(
+        buffer, "PNG", pnginfo=info, compress_level=LEVEL
+    )
     return buffer.getvalue()
 
 
 def packet(system: str, version: str) -> str:
-    """Return an XMP packet (ISO 16684-1) with what IPTC Photo Metadata 2025.1 has for pictures from machines."""
+    """Return an XMP packet (ISO 16684-1) with what IPTC Photo Metadata 2025.1 has for pictures from
+    machines.
+    """
     return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta '
+        'xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        'rdf:about="" '
         'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f"Iptc4xmpExt:DigitalSourceType={quoteattr(SOURCE_TYPE)} Iptc4xmpExt:AISystemUsed={quoteattr(system)} "
-        f'Iptc4xmpExt:AISystemVersionUsed={quoteattr(version)}/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+        f"Iptc4xmpExt:DigitalSourceType={quoteattr(SOURCE_TYPE)} "
+        f"Iptc4xmpExt:AISystemUsed={quoteattr(system)} "
+        f"Iptc4xmpExt:AISystemVersionUsed={quoteattr(version)}/></rdf:RDF></x:xmpmeta><?xpacket "
+        'end="r"?>'
     )
 
 
 def read(data: bytes, name: str) -> Seen:
-    """Return what the picture in `data` shows, of any format that Pillow reads; `name` is for the complaint.
+    """Return what the picture in `data` shows, of any format that Pillow reads; `name` is for the
+    complaint.
 
     Raises DataError if it is no picture, damaged, or larger than 64 million pixels.
     """
@@ -99,7 +114,9 @@ def read(data: bytes, name: str) -> Seen:
         picture.load()
         texts = picture.text if isinstance(picture, PngImageFile) else {}
         array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
-    image = array[None].copy() if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 2, 0))
+    image = (
+        array[None].copy() if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 2, 0))
+    )
     declared = bool(_DECLARED.search(str(texts.get(XMP, ""))))
     return Seen(image, pixels_of(image), parse(str(texts.get(OWN, ""))), declared)
 
@@ -113,7 +130,10 @@ def parse(text: str) -> Mark | None:
     kinds = {"image": str, "run": str, "seed": int, "label": str, "licence": str, "pixels": str}
     if not isinstance(found, dict) or found.keys() != kinds.keys():
         return None
-    sound = all(type(found[name]) is kind for name, kind in kinds.items()) and len(found["pixels"]) == DIGITS
+    sound = (
+        all(type(found[name]) is kind for name, kind in kinds.items())
+        and len(found["pixels"]) == DIGITS
+    )
     return Mark(**found) if sound else None
 
 

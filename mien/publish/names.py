@@ -1,8 +1,9 @@
 """Names of people: whether a text tells who was in the sources, however the name is written.
 
-A name is compared as its letters and digits alone, without case, accents or the signs between them, so that `S 01`,
-`s01` and `S-01` are one name, and `Müller` is `muller`. What is too short or too common to be looked for everywhere
-(`07`, `A`, `Will`) is looked for in what people wrote, where it is said of a subject or a clip, or with its capitals.
+A name is compared as its letters and digits alone, without case, accents or the signs between them,
+so that `S 01`, `s01` and `S-01` are one name, and `Müller` is `muller`. What is too short or too
+common to be looked for everywhere (`07`, `A`, `Will`) is looked for in what people wrote, where it
+is said of a subject or a clip, or with its capitals.
 """
 
 import html
@@ -29,7 +30,9 @@ WHO = frozenset(
     }
 )  # fmt: skip
 """Words that say of what follows that it names a person or a clip."""
-FIELDS = frozenset({"subject", "subjects", "person", "people", "clip", "clips", "key", "keys", "file", "path"})
+FIELDS = frozenset(
+    {"subject", "subjects", "person", "people", "clip", "clips", "key", "keys", "file", "path"}
+)
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -37,8 +40,9 @@ _WORD = re.compile(r"[^\W_]+")
 class Names:
     """What must not be told, each by its letters and digits, with the name as it was written.
 
-    `plain` are looked for everywhere, `short` only in what people wrote, `after` only behind a word of WHO, and
-    `written` as they were written, with their capitals. All of them are looked for in fields of subjects and clips.
+    `plain` are looked for everywhere, `short` only in what people wrote, `after` only behind a word
+    of WHO, and `written` as they were written, with their capitals. All of them are looked for in
+    fields of subjects and clips.
     """
 
     plain: dict[str, str] = field(default_factory=dict)
@@ -62,7 +66,9 @@ class Names:
             self.short.setdefault(said, whole)
         else:
             self.plain.setdefault(said, whole)
-        words = [word for word in re.findall(r"[^\W\d_]+", name) if word[0].isupper() and len(word) > 3]
+        words = [
+            word for word in re.findall(r"[^\W\d_]+", name) if word[0].isupper() and len(word) > 3
+        ]
         if letters and len(words) > 1:  # a first name and a family's, in either order, each alone
             self.plain.setdefault(squeezed("".join(reversed(words))), whole)
             for word in words:
@@ -70,7 +76,9 @@ class Names:
                     self.written.setdefault(word, whole)
 
     def find(self, text: str, free: bool = True) -> list[str]:
-        """Return the names that stand in a text, as the sources write them; `free`: people or strangers wrote it."""
+        """Return the names that stand in a text, as the sources write them; `free`: people or
+        strangers wrote it.
+        """
         found: dict[str, None] = {}
         for one in _readings(text):
             spoken = _WORD.findall(one)
@@ -78,14 +86,23 @@ class Names:
             for place, word in enumerate(words):
                 found |= dict.fromkeys(self._at(words, place, free))
                 first = not place or spoken[place - 1] == ""
-                if free and spoken[place] in self.written and not first and not _begins(one, spoken[place]):
+                if (
+                    free
+                    and spoken[place] in self.written
+                    and not first
+                    and not _begins(one, spoken[place])
+                ):
                     found[self.written[spoken[place]]] = None
                 told = re.fullmatch(r"([a-z]+?)s?0*([0-9]+)", word) if free else None
                 if told and told[1] in WHO and told[2] in self.after:
                     found[self.after[told[2]]] = None
             if free:
                 whole = "".join(words)
-                found |= {shown: None for name, shown in self.plain.items() if len(name) >= LONG and name in whole}
+                found |= {
+                    shown: None
+                    for name, shown in self.plain.items()
+                    if len(name) >= LONG and name in whole
+                }
         return list(found)
 
     def _at(self, words: list[str], place: int, free: bool) -> Iterator[str]:
@@ -126,18 +143,26 @@ def names(rows: Iterable[tuple[str, str, str, str]]) -> Names:
         for whole in (clip, key):
             if whole:
                 found.plain.setdefault(squeezed(whole), whole)
-                for part in re.split(r"[:/#\\]", re.sub(r"^[^:/]*[:/]", "", whole) if dataset else whole):
+                for part in re.split(
+                    r"[:/#\\]", re.sub(r"^[^:/]*[:/]", "", whole) if dataset else whole
+                ):
                     _take_part(found, part, whole)
     return found
 
 
 def _take_part(found: Names, part: str, whole: str) -> None:
-    """Take a folder or file of a clip or key in, if it tells more than a number, a class or a common word."""
+    """Take a folder or file of a clip or key in, if it tells more than a number, a class or a
+    common word.
+    """
     stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", part)
     said = squeezed(stem)
     mixed = any(sign.isdigit() for sign in said) and any(sign.isalpha() for sign in said)
     name = bool(re.search(r"[a-z][A-Z]", stem)) or not stem.isascii()
-    if said and said not in vocabulary() and ((mixed and len(said) >= KEYED) or (name and len(said) >= KEYED)):
+    if (
+        said
+        and said not in vocabulary()
+        and ((mixed and len(said) >= KEYED) or (name and len(said) >= KEYED))
+    ):
         found.plain.setdefault(said, whole)
 
 
@@ -169,17 +194,25 @@ def told_in(path: Path, known: Names, free: bool) -> list[str]:
 
 @cache
 def squeezed(text: str) -> str:
-    """Return the letters and digits of a text alone, small and without accents: `Müller, S 01` as `mullers01`."""
+    """Return the letters and digits of a text alone, small and without accents: `Müller, S 01` as
+    `mullers01`.
+    """
     apart = unicodedata.normalize("NFKD", text).casefold()
     return "".join(sign for sign in unicodedata.normalize("NFKD", apart) if sign.isalnum())
 
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Return the words that mien itself uses: a subject of such a name is not told by a document that has it."""
+    """Return the words that mien itself uses: a subject of such a name is not told by a document
+    that has it.
+    """
     home = Path(__file__).parent.parent
     paths = [path for suffix in ("py", "md", "txt", "html") for path in home.rglob(f"*.{suffix}")]
-    words = {word for path in paths for word in re.findall(r"[a-z]+", path.read_text(encoding="utf-8").lower())}
+    words = {
+        word
+        for path in paths
+        for word in re.findall(r"[a-z]+", path.read_text(encoding="utf-8").lower())
+    }
     return frozenset(words | set(EMOTIONS))
 
 

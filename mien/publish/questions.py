@@ -1,4 +1,6 @@
-"""dataset.toml: what only people can say about a database. Answered once, it feeds every document of a release."""
+"""dataset.toml: what only people can say about a database. Answered once, it feeds every document
+of a release.
+"""
 
 import json
 import re
@@ -42,14 +44,21 @@ class Dataset(Strict):
     name: str = _asked("A short name, letters, digits, '-' and '_': drawn-expressions.")
     title: str = _asked("A title for people.")
     description: str = _asked("What it is and what it is for, in two or three sentences.")
-    version: str = _may("MAJOR.MINOR.PATCH: records changed or moved, records added, packed anew.", "1.0.0")
+    version: str = _may(
+        "MAJOR.MINOR.PATCH: records changed or moved, records added, packed anew.", "1.0.0"
+    )
     date: str = _asked(
-        "When it is published, as YYYY-MM-DD. No other date is written, so equal input gives equal bytes."
+        "When it is published, as YYYY-MM-DD. No other date is written, so equal input gives "
+        "equal bytes."
     )
     authors: tuple[str, ...] = Field(
-        default=(), description='Who made it: "Family, Given", or an organisation.', json_schema_extra={"needed": True}
+        default=(),
+        description='Who made it: "Family, Given", or an organisation.',
+        json_schema_extra={"needed": True},
     )
-    contact: str = _asked("Where questions and requests for removal go: an e-mail address or a page.")
+    contact: str = _asked(
+        "Where questions and requests for removal go: an e-mail address or a page."
+    )
     url: str = _asked("Where it will be found.")
     licence: str = _asked("Its licence: cc0-1.0, cc-by-4.0, cc-by-nc-4.0, ..., or other.")
     licence_name: str = _may("With other: the licence's name.")
@@ -60,14 +69,19 @@ class Dataset(Strict):
     keywords: tuple[str, ...] = _may("Words to be found by.", ())
     paper: str = _may("The address of a paper about it.")
     test_share: float = Field(
-        default=0.0, ge=0, le=0.5, description="The share of each class that is set aside as a split `test`; 0 is none."
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="The share of each class that is set aside as a split `test`; 0 is none.",
     )
 
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
         if name and not NAME.fullmatch(name):
-            raise ValueError("must be up to 64 letters, digits, '-' and '_', and begin with a letter or digit")
+            raise ValueError(
+                "must be up to 64 letters, digits, '-' and '_', and begin with a letter or digit"
+            )
         return name
 
     @field_validator("version")
@@ -93,7 +107,15 @@ class Dataset(Strict):
         if name == UNANSWERED:
             return name
         if name and name != OTHER and licences.conditions(name) is None:
-            known = ["cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", OTHER]
+            known = [
+                "cc0-1.0",
+                "cc-by-4.0",
+                "cc-by-sa-4.0",
+                "cc-by-nc-4.0",
+                "cc-by-nc-sa-4.0",
+                "cc-by-nd-4.0",
+                OTHER,
+            ]
             raise ValueError(f"must be a licence that is known, or other.{nearest(name, known)}")
         return licences.plain(name)
 
@@ -102,7 +124,9 @@ class Dataset(Strict):
     def _conditions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in names if name not in licences.CONDITIONS]
         if unknown:
-            raise ValueError(f"must be among {', '.join(licences.CONDITIONS)}, and {unknown[0]} is not")
+            raise ValueError(
+                f"must be among {', '.join(licences.CONDITIONS)}, and {unknown[0]} is not"
+            )
         return names
 
     @property
@@ -114,10 +138,16 @@ class Dataset(Strict):
 class People(Strict):
     """Whom the sources show, and what these people agreed to."""
 
-    shown: str = _asked("Who is in the sources: how many people, and their age, sex and origin as the sources say.")
+    shown: str = _asked(
+        "Who is in the sources: how many people, and their age, sex and origin as the sources say."
+    )
     consent: str = _asked("What these people agreed to, and where that is written.")
-    ethics: str = _asked("The ethics approval, or why none was needed; say if there are minors among the people.")
-    sensitive: str = _asked("Personal and sensitive information: what a picture could still tell about a real person.")
+    ethics: str = _asked(
+        "The ethics approval, or why none was needed; say if there are minors among the people."
+    )
+    sensitive: str = _asked(
+        "Personal and sensitive information: what a picture could still tell about a real person."
+    )
 
 
 class Uses(Strict):
@@ -135,7 +165,9 @@ class Care(Strict):
 
     maintenance: str = _asked("Who looks after it, for how long, and how new versions are told.")
     removal: str = _asked("How a person asks for removal, and within how many days it is done.")
-    withdrawal: str = _asked("What happens to it when a source or a person in it withdraws consent.")
+    withdrawal: str = _asked(
+        "What happens to it when a source or a person in it withdraws consent."
+    )
 
 
 class Override(Strict):
@@ -178,9 +210,14 @@ class Answers(Strict):
     def _sources(cls, names: dict[str, str]) -> dict[str, str]:
         for run, name in names.items():
             if not RUN_NAME.match(run):
-                raise ValueError(f"must be named by their runs, as ingest-0123456789ab, and {run!r} is none")
+                raise ValueError(
+                    f"must be named by their runs, as ingest-0123456789ab, and {run!r} is none"
+                )
             if name and not CALLED.fullmatch(name):
-                raise ValueError(f"must be called by up to 80 letters, digits, spaces and signs, and {name!r} is not")
+                raise ValueError(
+                    f"must be called by up to 80 letters, digits, spaces and signs, and {name!r} "
+                    "is not"
+                )
         return names
 
     @property
@@ -199,30 +236,49 @@ class Answers(Strict):
         return found
 
 
-CALL = "How this source is called for others; nobody gave it a name but its folder, which may name people."
-SECTIONS: Mapping[str, type[Strict]] = {"dataset": Dataset, "people": People, "uses": Uses, "care": Care}
+CALL = (
+    "How this source is called for others; nobody gave it a name but its folder, which may "
+    "name people."
+)
+SECTIONS: Mapping[str, type[Strict]] = {
+    "dataset": Dataset,
+    "people": People,
+    "uses": Uses,
+    "care": Care,
+}
 
 
 def read(path: Path, origin: Origin) -> Answers:
-    """Return what a dataset.toml says; raises SpecError for what cannot be read, UsageError with what is still open."""
+    """Return what a dataset.toml says; raises SpecError for what cannot be read, UsageError with
+    what is still open.
+    """
     answers = read_spec(Answers, read_toml(path), str(path))
     left = still_open(answers, origin)
     if left:
         raise UsageError(
-            f"{path} must answer every question, and {_are(len(left), 'is', 'are')} open:\n{listed(left)}\n"
+            f"{path} must answer every question, and {_are(len(left), 'is', 'are')} "
+            f"open:\n{listed(left)}\n"
             "--private builds without the answers, and marks what nobody has answered"
         )
     return answers
 
 
 def still_open(answers: Answers, origin: Origin) -> list[str]:
-    """Return the questions that are open, by name: of the sources, those whose name is their folder's."""
-    nameless = [one.run for one in origin.sources if one.named == "folder" and not answers.sources.get(one.run)]
+    """Return the questions that are open, by name: of the sources, those whose name is their
+    folder's.
+    """
+    nameless = [
+        one.run
+        for one in origin.sources
+        if one.named == "folder" and not answers.sources.get(one.run)
+    ]
     return [*answers.open, *(f"sources.{run}" for run in nameless)]
 
 
 def unanswered(answers: Answers, origin: Origin, alias: str) -> Answers:
-    """Return the answers with what the store knows, and with a mark in place of each that is still open."""
+    """Return the answers with what the store knows, and with a mark in place of each that is still
+    open.
+    """
     known = {"name": origin.run.name, **suggested(origin, alias)}
     parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name in answers.open:
@@ -232,7 +288,10 @@ def unanswered(answers: Answers, origin: Origin, alias: str) -> Answers:
     if parts["dataset"].get("licence") == OTHER:  # whose text is not there
         parts["dataset"]["licence"] = UNANSWERED
         parts["dataset"]["conditions"] = tuple(known.get("conditions", ()))
-    changed = {section: getattr(answers, section).model_copy(update=update) for section, update in parts.items()}
+    changed = {
+        section: getattr(answers, section).model_copy(update=update)
+        for section, update in parts.items()
+    }
     return answers.model_copy(update=changed)
 
 
@@ -254,14 +313,22 @@ def _are(number: int, one: str, more: str) -> str:
 def template(origin: Origin, alias: str) -> str:
     """Return a dataset.toml with every question, and the answers that the store knows."""
     known = {f"dataset.{name}": value for name, value in suggested(origin, alias).items()}
-    lines = ["# Answered once, these feed the card, the datasheet, croissant.json, CITATION.cff and LICENSE.", ""]
+    lines = [
+        (
+            "# Answered once, these feed the card, the datasheet, croissant.json, CITATION.cff and "
+            "LICENSE."
+        ),
+        "",
+    ]
     for section, kind in SECTIONS.items():
         lines += [f"# {' '.join((kind.__doc__ or '').split())}", f"[{section}]"]
         for name, field in kind.model_fields.items():
             default = [] if field.default == () else field.default
             note = "" if _needed(kind, name) else " (may stay as it is)"
             lines += [f"# {line}" for line in textwrap.wrap(f"{field.description}{note}", 116)]
-            lines.append(f"{name} = {json.dumps(known.get(f'{section}.{name}', default), ensure_ascii=False)}")
+            lines.append(
+                f"{name} = {json.dumps(known.get(f'{section}.{name}', default), ensure_ascii=False)}"
+            )
         lines.append("")
     nameless = [one for one in origin.sources if one.named == "folder"]
     if nameless:
@@ -270,7 +337,11 @@ def template(origin: Origin, alias: str) -> str:
             lines += [f"# its folder is called {json.dumps(one.dataset)}", f'{one.run} = ""']
         lines.append("")
     lines += [
-        "# A gate that refuses can be opened by a person who answers for it; the card prints all of this:",
+        (
+            "# A gate that refuses can be opened by a person who answers for it; the card prints "
+            "all "
+            "of this:"
+        ),
         "# [[override]]",
         f'# gate = "{GATES[0]}"  # or {", ".join(GATES[1:])}',
         '# reason = "..."',
@@ -282,7 +353,9 @@ def template(origin: Origin, alias: str) -> str:
 
 
 def suggested(origin: Origin, alias: str) -> dict[str, Any]:
-    """Return what the store can answer: a name, the day of the generation, and a licence that all sources share."""
+    """Return what the store can answer: a name, the day of the generation, and a licence that all
+    sources share.
+    """
     found: dict[str, Any] = {}
     if NAME.fullmatch(alias):
         found["name"] = alias
@@ -291,22 +364,32 @@ def suggested(origin: Origin, alias: str) -> dict[str, Any]:
         found["date"] = made
     names = {licences.plain(source.licence) for source in origin.sources}
     asked = {licences.conditions(name) for name in names}
-    if len(names) == 1 and None not in asked and all(source.terms.derived == "yes" for source in origin.sources):
+    if (
+        len(names) == 1
+        and None not in asked
+        and all(source.terms.derived == "yes" for source in origin.sources)
+    ):
         found["licence"] = names.pop()
     elif any(source.terms.conditions for source in origin.sources):
         found["licence"] = OTHER
-        found["conditions"] = list(dict.fromkeys(one for each in origin.sources for one in each.terms.conditions))
+        found["conditions"] = list(
+            dict.fromkeys(one for each in origin.sources for one in each.terms.conditions)
+        )
     return found
 
 
 def begin(path: Path, origin: Origin, alias: str) -> list[str]:
-    """Write a dataset.toml to be answered, and return the questions that are open in it, by name."""
+    """Write a dataset.toml to be answered, and return the questions that are open in it, by
+    name.
+    """
     if path.exists():
         raise UsageError(f"{path} is there already; answer it, or name another file")
     try:
         path.write_text(template(origin, alias), encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--answers must be a file that can be written; {told(error, path)}") from None
+        raise UsageError(
+            f"--answers must be a file that can be written; {told(error, path)}"
+        ) from None
     return still_open(read_spec(Answers, read_toml(path), str(path)), origin)
 
 
@@ -314,7 +397,8 @@ def asked(path: Path, left: list[str]) -> UsageError:
     """Return what is said once a dataset.toml was written: where, and what is open in it."""
     number = _are(len(left), "is", "are")
     return UsageError(
-        f"{path.absolute()} was written, and must be answered before anything is built; {number} open:\n"
+        f"{path.absolute()} was written, and must be answered before anything is built; {number} "
+        "open:\n"
         f"{listed(left)}\n"
         "--private builds without the answers, and marks what nobody has answered"
     )

@@ -1,4 +1,6 @@
-"""The registry: fingerprints of every image of a release, by which a picture is known whose mark is gone."""
+"""The registry: fingerprints of every image of a release, by which a picture is known whose mark is
+gone.
+"""
 
 import hashlib
 import re
@@ -35,12 +37,16 @@ class Known:
 def write(folder: Path, rows: pd.DataFrame) -> None:
     """Write registry.parquet: one row an image, in the order of the release."""
     form = pa.schema([(name, pa.string()) for name in COLUMNS])
-    table = pa.Table.from_pandas(rows.loc[:, list(COLUMNS)], form, preserve_index=False).replace_schema_metadata()
+    table = pa.Table.from_pandas(
+        rows.loc[:, list(COLUMNS)], form, preserve_index=False
+    ).replace_schema_metadata()
     pq.write_table(table, folder / FILE, compression="snappy")
 
 
 def load(folder: Path) -> pd.DataFrame:
-    """Return the registry of a release; `folder` may be the file itself. Raises DataError if there is none."""
+    """Return the registry of a release; `folder` may be the file itself. Raises DataError if there
+    is none.
+    """
     path = folder if folder.suffix == ".parquet" else folder / FILE
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
@@ -48,26 +54,35 @@ def load(folder: Path) -> pd.DataFrame:
             raise ValueError(f"it says that it has {many(rows, 'row')}, in {many(size, 'byte')}")
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises anything on damaged files
-        raise DataError(f"{path} must be the registry of a release, and cannot be read: {error}") from None
+        raise DataError(
+            f"{path} must be the registry of a release, and cannot be read: {error}"
+        ) from None
     if list(table.columns) != list(COLUMNS):
-        raise DataError(f"{path} must have the columns {', '.join(COLUMNS)}; it has {', '.join(table.columns)}")
+        raise DataError(
+            f"{path} must have the columns {', '.join(COLUMNS)}; it has {', '.join(table.columns)}"
+        )
     for column in COLUMNS:
         wrong = [value for value in table[column] if not isinstance(value, str)]
-        wrong = wrong or [text for text in table[column] if column == "phash" and not PHASH.fullmatch(text)]
+        wrong = wrong or [
+            text for text in table[column] if column == "phash" and not PHASH.fullmatch(text)
+        ]
         if wrong:
             must = "16 hexadecimal digits" if column == "phash" else "a text"
             raise DataError(
-                f"{path} must have {must} in each row of {column}, and has {printable(repr(wrong[0])[:60])}"
+                f"{path} must have {must} in each row of {column}, and has "
+                f"{printable(repr(wrong[0])[:60])}"
             )
     return table
 
 
 def identify(path: Path, folder: Path | None = None) -> Known:
-    """Say whether the picture in a file is one of ours: by its mark, and by the registry in `folder` if one is given.
+    """Say whether the picture in a file is one of ours: by its mark, and by the registry in
+    `folder` if one is given.
 
-    A mark says what its writer wants it to say: it is believed where the pixels are those that it was written for, and
-    where a registry is given, only if that has them too. Without a mark the registry is asked for the file's sha256,
-    its pixels, and for images whose perceptual hash is at most 4 of 64 bits away, which is a likeness and no proof.
+    A mark says what its writer wants it to say: it is believed where the pixels are those that it
+    was written for, and where a registry is given, only if that has them too. Without a mark the
+    registry is asked for the file's sha256, its pixels, and for images whose perceptual hash is at
+    most 4 of 64 bits away, which is a likeness and no proof.
     """
     seen = marks.read_file(path)
     table = load(folder) if folder is not None else None
@@ -75,10 +90,18 @@ def identify(path: Path, folder: Path | None = None) -> Known:
         return _by_mark(seen.mark, seen)
     if table is None:
         more = "; its XMP says that a machine made it" if seen.declared else ""
-        return Known("no", "", f"no mark of mien{more}; with --registry RELEASE it is looked for by its pixels")
+        return Known(
+            "no",
+            "",
+            f"no mark of mien{more}; with --registry RELEASE it is looked for by its pixels",
+        )
     known = _by_registry(path, seen, table)
     if seen.mark is not None and known.ours == "yes" and known.image != seen.mark.image:
-        return Known("yes", known.image, f"{known.text}; its mark says {seen.mark.image} and is not to be believed")
+        return Known(
+            "yes",
+            known.image,
+            f"{known.text}; its mark says {seen.mark.image} and is not to be believed",
+        )
     if seen.mark is not None and known.ours != "yes":
         return Known(
             known.ours,
@@ -89,9 +112,19 @@ def identify(path: Path, folder: Path | None = None) -> Known:
 
 
 def _by_mark(mark: marks.Mark, seen: marks.Seen) -> Known:
-    told = f"image {mark.image} of {mark.run}, expression label {mark.label}, seed {mark.seed}, licence {mark.licence}"
+    told = (
+        f"image {mark.image} of {mark.run}, expression label {mark.label}, seed {mark.seed}, "
+        f"licence {mark.licence}"
+    )
     if not seen.fits:
-        return Known("no", "", f"its mark says {told}, and was written for other pixels: altered, or put there by hand")
+        return Known(
+            "no",
+            "",
+            (
+                f"its mark says {told}, and was written for other pixels: altered, or put there by "
+                "hand"
+            ),
+        )
     return Known("yes", mark.image, f"marked: {told}")
 
 
@@ -113,7 +146,8 @@ def _by_registry(path: Path, seen: marks.Seen, table: pd.DataFrame) -> Known:
         best = int(near[np.argmin(apart[near])])
         name = table["image_id"].iloc[best]
         text = (
-            f"looks like image {name} ({apart[best]} of 64 bits apart, {many(len(near), 'such image')}): a "
+            f"looks like image {name} ({apart[best]} of 64 bits apart, "
+            f"{many(len(near), 'such image')}): a "
             "likeness, no proof"
         )
         return Known("likely", name, text)

@@ -1,7 +1,9 @@
-"""C2PA: a signed statement that a picture was made by a machine. An extra, `pip install 'mien[c2pa]'`.
+"""C2PA: a signed statement that a picture was made by a machine. An extra, `pip install
+'mien[c2pa]'`.
 
-Signing comes last, since whatever changes a file afterwards breaks it. Thumbnails are off: they would weigh more than
-the pictures. A signature holds a time and random numbers, so two signed builds are never equal byte by byte.
+Signing comes last, since whatever changes a file afterwards breaks it. Thumbnails are off: they
+would weigh more than the pictures. A signature holds a time and random numbers, so two signed
+builds are never equal byte by byte.
 """
 
 import io
@@ -19,9 +21,14 @@ class Signer:
 
     def __init__(self, certificates: Path, key: Path) -> None:
         self.library = library()
-        chain, secret = (read_file(path, "a PEM file", SETTINGS_BYTES, UsageError) for path in (certificates, key))
+        chain, secret = (
+            read_file(path, "a PEM file", SETTINGS_BYTES, UsageError)
+            for path in (certificates, key)
+        )
         try:
-            info = self.library.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=secret, ta_url=None)
+            info = self.library.C2paSignerInfo(
+                alg=b"es256", sign_cert=chain, private_key=secret, ta_url=None
+            )
             self.signer = self.library.Signer.from_info(info)
             self.context = self.library.Context(self.library.Settings.from_dict(SETTINGS))
         except self.library.C2paError as error:
@@ -50,5 +57,7 @@ def library() -> Any:
     try:
         import c2pa
     except ImportError:
-        raise UsageError("signing must have c2pa-python, which is not installed: pip install 'mien[c2pa]'") from None
+        raise UsageError(
+            "signing must have c2pa-python, which is not installed: pip install 'mien[c2pa]'"
+        ) from None
     return c2pa

@@ -1,4 +1,6 @@
-"""What a database is worth: the table of a study, as Markdown and as CSV, from the study's own records."""
+"""What a database is worth: the table of a study, as Markdown and as CSV, from the study's own
+records.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,11 @@ def _sheet(study: Study, cells: list[Cell], database: str) -> Sheet:
     used = [one["database"] for one in study.plan["databases"]]
     own = "this database is one of those" if database in used else "this database is none of those"
     note = (
-        f"Protocol {study.protocol}; {many(study.spec['trials'], 'trial')}. Synthetic faces of the study are of "
+        f"Protocol {study.protocol}; {many(study.spec['trials'], 'trial')}. Synthetic faces of "
+        "the study are of "
         "its own runs, "
-        f"and {own}. Accuracies of expression labels, never of what a person feels. Rows that name a control show what "
+        f"and {own}. Accuracies of expression labels, never of what a person feels. Rows that "
+        "name a control show what "
         "takes no learning; a cell says something only where it stands above them."
     )
     head = ("train → test", "classifier", "scored", "tested on", "accuracy, %", "UF1", "UAR")

@@ -27,7 +27,9 @@ def scheduler(variance: str, clip: bool, exact: bool = True):
             clip_sample=clip,
         )
     made.set_timesteps(STEPS)
-    if exact:  # its own single precision loses four digits of 1 - abar at small t; the equations are what is compared
+    # its own single precision loses four digits of 1 - abar at small t; the equations are what is
+    # compared
+    if exact:
         made.betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
         made.alphas = 1 - made.betas
         made.alphas_cumprod = torch.cumprod(made.alphas, dim=0)
@@ -40,10 +42,14 @@ def test_each_reverse_step_is_that_of_diffusers(variance, clip: bool):
     other, schedule = scheduler(variance, clip), ddpm.linear(STEPS, 1e-4, 0.02)
     generator = torch.Generator().manual_seed(0)
     for t in range(STEPS, 0, -1):
-        x, predicted = (torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=generator) for _ in range(2))
+        x, predicted = (
+            torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=generator) for _ in range(2)
+        )
         seed = int(torch.randint(2**31, (), generator=generator))
         theirs = other.step(predicted, t - 1, x, generator=torch.Generator().manual_seed(seed))[0]
-        z = torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        z = torch.randn(
+            2, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
         root = schedule.abar[t] ** 0.5
         noise = predicted
         if clip:
@@ -81,6 +87,10 @@ def test_the_whole_chain_is_that_of_diffusers():
 def test_noising_is_that_of_diffusers():
     other, schedule = scheduler("posterior", clip=False), ddpm.linear(STEPS, 1e-4, 0.02)
     generator = torch.Generator().manual_seed(0)
-    x0, noise = (torch.randn(6, 1, 4, 4, dtype=torch.float64, generator=generator) for _ in range(2))
+    x0, noise = (
+        torch.randn(6, 1, 4, 4, dtype=torch.float64, generator=generator) for _ in range(2)
+    )
     t: Any = torch.tensor([1, 2, 250, 500, 999, 1000])
-    assert torch.allclose(ddpm.closed_form(schedule, x0, t, noise), other.add_noise(x0, noise, t - 1), atol=1e-12)
+    assert torch.allclose(
+        ddpm.closed_form(schedule, x0, t, noise), other.add_noise(x0, noise, t - 1), atol=1e-12
+    )

@@ -1,4 +1,5 @@
-"""Distances, precision, recall, density and coverage beside torch-fidelity and prdc, on shared features.
+"""Distances, precision, recall, density and coverage beside torch-fidelity and prdc, on shared
+features.
 
 Where the two disagree, at images that lie just at a reach, ours is named.
 """
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.parity
 
 def cloud(n: int, d: int, seed: int, away: float = 0.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(n, d)) @ np.random.default_rng(9).normal(size=(d, d)) + away).astype(np.float32)
+    return (rng.normal(size=(n, d)) @ np.random.default_rng(9).normal(size=(d, d)) + away).astype(
+        np.float32
+    )
 
 
 A, B = cloud(300, 24, 1), cloud(300, 24, 2, 0.8)
@@ -35,15 +38,31 @@ def test_the_frechet_distance_is_that_of_torch_fidelity():
 
 def test_the_kernel_distance_is_that_of_torch_fidelity():
     """With one subset that is everything."""
-    how = {"kid_subsets": 1, "kid_subset_size": len(A), "kid_kernel": "poly", "kid_kernel_poly_degree": 3}
-    how |= {"kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1, "rng_seed": 0, "verbose": False}
-    theirs = kid_features_to_metric(torch.from_numpy(A).double(), torch.from_numpy(B).double(), **how)
-    assert fidelity.kernel(A, B) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
+    how = {
+        "kid_subsets": 1,
+        "kid_subset_size": len(A),
+        "kid_kernel": "poly",
+        "kid_kernel_poly_degree": 3,
+    }
+    how |= {
+        "kid_kernel_poly_gamma": None,
+        "kid_kernel_poly_coef0": 1,
+        "rng_seed": 0,
+        "verbose": False,
+    }
+    theirs = kid_features_to_metric(
+        torch.from_numpy(A).double(), torch.from_numpy(B).double(), **how
+    )
+    assert fidelity.kernel(A, B) == pytest.approx(
+        theirs["kernel_inception_distance_mean"], rel=1e-6
+    )
 
 
 def of_torch_fidelity(real: np.ndarray, made: np.ndarray, k: int) -> tuple[float, float]:
     how = {"prc_neighborhood": k, "prc_batch_size": 1000, "save_cpu_ram": False, "verbose": False}
-    theirs = prc_features_to_metric(torch.from_numpy(made).double(), torch.from_numpy(real).double(), **how)
+    theirs = prc_features_to_metric(
+        torch.from_numpy(made).double(), torch.from_numpy(real).double(), **how
+    )
     return theirs["precision"], theirs["recall"]
 
 
@@ -68,4 +87,6 @@ def test_what_lies_just_at_a_reach_counts_as_torch_fidelity_counts_it_and_prdc_d
     ours = (found.typical.mean(), found.reached.mean())
     assert ours == pytest.approx(of_torch_fidelity(real, made, 2))
     theirs = compute_prdc(real.astype(np.float64), made.astype(np.float64), 2)
-    assert ours[0] == 1.0 and theirs["precision"] == pytest.approx(2 / 6)  # -4 lies 4 from 0, whose reach is 4
+    assert ours[0] == 1.0 and theirs["precision"] == pytest.approx(
+        2 / 6
+    )  # -4 lies 4 from 0, whose reach is 4

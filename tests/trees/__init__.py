@@ -1,7 +1,9 @@
-"""Fixture writers: each draws a tiny tree in exactly the layout that one reader reads, quirks included.
+"""Fixture writers: each draws a tiny tree in exactly the layout that one reader reads, quirks
+included.
 
-A writer is a module of this package with `write(root)`, which fills the empty folder `root` and returns a Tree: what a
-right reader makes of it. WRITERS, at the end, names them all by their readers.
+A writer is a module of this package with `write(root)`, which fills the empty folder `root` and
+returns a Tree: what a right reader makes of it. WRITERS, at the end, names them all by their
+readers.
 """
 
 import csv
@@ -17,7 +19,9 @@ from PIL import Image
 
 
 class Truth(NamedTuple):
-    """What is true of one image, without the dataset's name; subject and clip are empty where nobody knows them."""
+    """What is true of one image, without the dataset's name; subject and clip are empty where
+    nobody knows them.
+    """
 
     subject: str
     clip: str
@@ -29,7 +33,9 @@ class Tree:
     """A written folder, and what a right reader makes of it."""
 
     root: Path
-    images: dict[str, Truth]  # by path relative to the root (and #place): just those that must be read
+    images: dict[
+        str, Truth
+    ]  # by path relative to the root (and #place): just those that must be read
     findings: frozenset[str]  # the kinds that must be reported, besides which there may be notes
     options: dict[str, Any] = field(default_factory=dict)  # fields of IngestSpec
 
@@ -48,7 +54,9 @@ def write_sheet(path: Path, pages: dict[str, Sequence[Sequence[Any]]]) -> Path:
     if path.suffix == ".csv":
         (rows,) = pages.values()
         with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(["" if cell is None else cell for cell in row] for row in rows)
+            csv.writer(file).writerows(
+                ["" if cell is None else cell for cell in row] for row in rows
+            )
         return path
     book = openpyxl.Workbook()
     book.remove(book.worksheets[0])

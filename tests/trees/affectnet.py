@@ -1,4 +1,6 @@
-"""AffectNet of 2017: photographs with the place of the face, two lists, categories that are no expression."""
+"""AffectNet of 2017: photographs with the place of the face, two lists, categories that are no
+expression.
+"""
 
 from pathlib import Path
 
@@ -32,6 +34,14 @@ def write(root: Path) -> Tree:
     lists["training"].append(row("9/gone.jpg", 1))
     (root / "Manually_Annotated_file_lists").mkdir()
     for name, lines in lists.items():
-        (root / f"Manually_Annotated_file_lists/{name}.csv").write_text("\n".join([HEAD, *lines]) + "\n")
-    kinds = {"no single emotion", "no face box", "row without file", "official partition", "no subjects"}
+        (root / f"Manually_Annotated_file_lists/{name}.csv").write_text(
+            "\n".join([HEAD, *lines]) + "\n"
+        )
+    kinds = {
+        "no single emotion",
+        "no face box",
+        "row without file",
+        "official partition",
+        "no subjects",
+    }
     return Tree(root, images, frozenset(kinds))

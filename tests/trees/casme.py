@@ -1,4 +1,6 @@
-"""CASME: frames called after their clip, some padded and some not, two apexes in the sheet, subjects as numbers."""
+"""CASME: frames called after their clip, some padded and some not, two apexes in the sheet,
+subjects as numbers.
+"""
 
 from pathlib import Path
 

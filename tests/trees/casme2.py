@@ -1,4 +1,6 @@
-"""CASME II: cropped frames, the sheet of 2014 with its two blank columns, a shortcut, an apex that is a slash."""
+"""CASME II: cropped frames, the sheet of 2014 with its two blank columns, a shortcut, an apex that
+is a slash.
+"""
 
 from pathlib import Path
 
@@ -23,5 +25,7 @@ def write(root: Path) -> Tree:
             images[path] = Truth(f"sub{subject}", f"sub{subject}/{clip}", emotion)
     (root / "Cropped/sub01/Desktop - Shortcut.lnk").write_bytes(b"L\0\0\0")
     rows = [[*clip[:2], None, *clip[2:5], None, *clip[5:]] for clip in CLIPS]
-    write_sheet(root / "CASME2-coding-20140508.xlsx", {"Sheet1": [[*HEAD, "Estimated Emotion"], *rows]})
+    write_sheet(
+        root / "CASME2-coding-20140508.xlsx", {"Sheet1": [[*HEAD, "Estimated Emotion"], *rows]}
+    )
     return Tree(root, images, frozenset({"tree", "sheet", "foreign files", "patched"}))

@@ -1,4 +1,6 @@
-"""CAS(ME)^3: spNO in the sheet and spNo on the disk, several expressions in a video, a known slip, depth images."""
+"""CAS(ME)^3: spNO in the sheet and spNo on the disk, several expressions in a video, a known slip,
+depth images.
+"""
 
 from pathlib import Path
 
@@ -27,5 +29,7 @@ def write(root: Path) -> Tree:
         for number in range(onset, onset + (4 if person == "216" else 3)):
             truth = Truth(f"spNO.{person}", f"spNO.{person}/{video}_{name}", emotion)
             images[f"part_A/data/spNo.{person}/{video}/color/{number}.jpg"] = truth
-    write_sheet(root / "annotation/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", {"label": [HEAD, *ROWS]})
+    write_sheet(
+        root / "annotation/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", {"label": [HEAD, *ROWS]}
+    )
     return Tree(root, images, frozenset({"tree", "sheet", "patched", "other images"}))

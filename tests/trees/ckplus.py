@@ -1,14 +1,24 @@
-"""CK+: sequences with and without an emotion, an empty Emotion folder, FACS codes with intensities, mixed colour."""
+"""CK+: sequences with and without an emotion, an empty Emotion folder, FACS codes with intensities,
+mixed colour.
+"""
 
 from pathlib import Path
 
 from trees import Tree, Truth
 from trees.portraits import save
 
-# Subject, sequence, frames, emotion's code, what it is, FACS lines; the first frame is not always 1.
+# Subject, sequence, frames, emotion's code, what it is, FACS lines; the first frame is not always
+# 1.
 SEQUENCES = [
     ("S005", "001", range(1, 4), 3, "disgust", [(9, 4), (17, 3)]),
-    ("S010", "004", range(8, 12), 7, "surprise", [(1, 0), (2, 0), (25, 5)]),  # two digits follow one
+    (
+        "S010",
+        "004",
+        range(8, 12),
+        7,
+        "surprise",
+        [(1, 0), (2, 0), (25, 5)],
+    ),  # two digits follow one
     ("S010", "005", range(1, 3), 2, "contempt", []),
     ("S052", "001", range(1, 3), None, "", [(12, 2)]),
     ("S130", "013", range(1, 3), None, "", []),
@@ -28,7 +38,12 @@ def write(root: Path) -> Tree:
         for frame in frames:
             path = f"cohn-kanade-images/{subject}/{sequence}/{subject}_{sequence}_{frame:08d}.png"
             shown = emotion or "neutral"
-            save(root / path, person, "neutral" if frame == frames[0] else shown, mode="L" if person % 2 else "RGB")
+            save(
+                root / path,
+                person,
+                "neutral" if frame == frames[0] else shown,
+                mode="L" if person % 2 else "RGB",
+            )
             if code is not None:
                 images[path] = Truth(subject, f"{subject}/{sequence}", emotion)
         (root / "Emotion" / subject / sequence).mkdir(parents=True)

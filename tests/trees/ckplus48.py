@@ -1,4 +1,6 @@
-"""CK+48: three last frames of each sequence, grey, in the folders of classes; one person in two classes."""
+"""CK+48: three last frames of each sequence, grey, in the folders of classes; one person in two
+classes.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Damage that trees suffer on their way from a release to a disk, each kind as a function of the tree and of chance."""
+"""Damage that trees suffer on their way from a release to a disk, each kind as a function of the
+tree and of chance.
+"""
 
 import os
 import shutil
@@ -27,17 +29,25 @@ def pick(paths: list[Path], chance: Chance) -> list[Path]:
 
 def images(root: Path) -> list[Path]:
     """Return the image files of a tree."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+    return sorted(
+        path for path in root.rglob("*") if path.suffix.lower() in IMAGES and path.is_file()
+    )
 
 
 def sheets(root: Path) -> list[Path]:
     """Return the annotation files of a tree."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in SHEETS and path.is_file())
+    return sorted(
+        path for path in root.rglob("*") if path.suffix.lower() in SHEETS and path.is_file()
+    )
 
 
 def holders(root: Path) -> list[Path]:
     """Return the files, images aside, that a tree rests on."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in SHEETS | HOLDERS and path.is_file())
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SHEETS | HOLDERS and path.is_file()
+    )
 
 
 def books(root: Path) -> list[Path]:
@@ -54,7 +64,11 @@ def edit_head(root: Path, chance: Chance, change: Callable[[str], str | None]) -
     """Change one cell of a header: the first row that is full of text."""
     for path in pick(books(root), chance):
         book = openpyxl.load_workbook(path)
-        rows = [row for row in book.worksheets[0].iter_rows() if sum(isinstance(cell.value, str) for cell in row) > 4]
+        rows = [
+            row
+            for row in book.worksheets[0].iter_rows()
+            if sum(isinstance(cell.value, str) for cell in row) > 4
+        ]
         if rows:
             cells = [cell for cell in rows[0] if cell.value]
             cell = cells[int(chance.integers(len(cells)))]
@@ -89,13 +103,21 @@ def renumber(root: Path, chance: Chance, width: int) -> None:
 
 
 def bomb(path: Path) -> None:
-    """Write a PNG of some hundred bytes that says it has 12 gigapixels, and one pixel's worth of data."""
+    """Write a PNG of some hundred bytes that says it has 12 gigapixels, and one pixel's worth of
+    data.
+    """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 120_000, 100_000, 8, 0, 0, 0, 0)
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(100_000))), chunk(b"IEND", b"")]
+    parts = [
+        chunk(b"IHDR", header),
+        chunk(b"IDAT", zlib.compress(bytes(100_000))),
+        chunk(b"IEND", b""),
+    ]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
@@ -140,7 +162,9 @@ def shuffled_rows(root: Path, chance: Chance) -> None:
         book = openpyxl.load_workbook(path)
         page = book.worksheets[0]
         rows = [[cell.value for cell in row] for row in page.iter_rows()]
-        head = max(range(len(rows)), key=lambda line: sum(isinstance(cell, str) for cell in rows[line]) > 5)
+        head = max(
+            range(len(rows)), key=lambda line: sum(isinstance(cell, str) for cell in rows[line]) > 5
+        )
         body = rows[head + 1 :]
         order = chance.permutation(len(body))
         for line, place in enumerate(order, start=head + 2):
@@ -151,13 +175,22 @@ def shuffled_rows(root: Path, chance: Chance) -> None:
 
 def foreign_files(root: Path, chance: Chance) -> None:
     for folder in [root, *pick(folders(root), chance)]:
-        for name in ("Thumbs.db", "._img1.jpg", "Desktop - Shortcut.lnk", "notes.txt", ".DS_Store", "no suffix"):
+        for name in (
+            "Thumbs.db",
+            "._img1.jpg",
+            "Desktop - Shortcut.lnk",
+            "notes.txt",
+            ".DS_Store",
+            "no suffix",
+        ):
             (folder / name).write_bytes(b"\0\1\2 of another kind")
 
 
 def foreign_images(root: Path, chance: Chance) -> None:
     for folder in [root, *pick(folders(root), chance)]:
-        Image.fromarray(chance.integers(0, 256, (30, 30), dtype=np.uint8)).save(folder / "holiday.png")
+        Image.fromarray(chance.integers(0, 256, (30, 30), dtype=np.uint8)).save(
+            folder / "holiday.png"
+        )
 
 
 def no_images(root: Path, chance: Chance) -> None:
@@ -299,7 +332,15 @@ Damage = Callable[[Path, Chance], None]
 DAMAGES: dict[str, Damage] = {
     each.__name__: each
     for each in (
-        *(no_sheets, cut_sheet, spoilt_sheet, renamed_column, lost_column, numbers_as_text, numbers_as_fractions),
+        *(
+            no_sheets,
+            cut_sheet,
+            spoilt_sheet,
+            renamed_column,
+            lost_column,
+            numbers_as_text,
+            numbers_as_fractions,
+        ),
         *(
             blank_cells,
             shuffled_rows,
@@ -310,9 +351,31 @@ DAMAGES: dict[str, Damage] = {
             lost_images,
             lost_folder,
         ),
-        *(cut_image, text_as_image, image_bomb, large_image, tiny_image, folder_as_image, pipe_as_image, link_out),
-        *(link_in_circles, bad_file_name, bad_folder_name, control_characters, padded_numbers, unpadded_numbers),
+        *(
+            cut_image,
+            text_as_image,
+            image_bomb,
+            large_image,
+            tiny_image,
+            folder_as_image,
+            pipe_as_image,
+            link_out,
+        ),
+        *(
+            link_in_circles,
+            bad_file_name,
+            bad_folder_name,
+            control_characters,
+            padded_numbers,
+            unpadded_numbers,
+        ),
         *(upper_case, copied_folder, copied_images, other_suffix, deeper),
     )
 }
-HARMLESS = ("foreign_files", "shuffled_rows", "numbers_as_text", "numbers_as_fractions", "link_in_circles")
+HARMLESS = (
+    "foreign_files",
+    "shuffled_rows",
+    "numbers_as_text",
+    "numbers_as_fractions",
+    "link_in_circles",
+)

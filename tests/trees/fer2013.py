@@ -6,7 +6,11 @@ from trees import Tree, Truth
 from trees.portraits import grey
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
-ROWS = [(code, "Training") for code in range(7)] + [(3, "PublicTest"), (6, "PublicTest"), (3, "PrivateTest")]
+ROWS = [(code, "Training") for code in range(7)] + [
+    (3, "PublicTest"),
+    (6, "PublicTest"),
+    (3, "PrivateTest"),
+]
 
 
 def pixels(place: int) -> str:
@@ -18,7 +22,12 @@ def pixels(place: int) -> str:
 
 def table(head: str = "emotion,pixels,Usage") -> str:
     """The whole table."""
-    return "\n".join([head, *(f"{code},{pixels(place)},{usage}" for place, (code, usage) in enumerate(ROWS))]) + "\n"
+    return (
+        "\n".join(
+            [head, *(f"{code},{pixels(place)},{usage}" for place, (code, usage) in enumerate(ROWS))]
+        )
+        + "\n"
+    )
 
 
 def write(root: Path) -> Tree:
@@ -26,5 +35,12 @@ def write(root: Path) -> Tree:
     (root / "fer2013").mkdir(parents=True)
     (root / "fer2013/fer2013.csv").write_text(table())
     (root / "fer2013/fer2013.bib").write_text("@article{}")
-    images = {f"fer2013/fer2013.csv#{place}": Truth("", "", EMOTIONS[code]) for place, (code, _) in enumerate(ROWS)}
-    return Tree(root, images, frozenset({"copies across usages", "no subjects", "official partition", "foreign files"}))
+    images = {
+        f"fer2013/fer2013.csv#{place}": Truth("", "", EMOTIONS[code])
+        for place, (code, _) in enumerate(ROWS)
+    }
+    return Tree(
+        root,
+        images,
+        frozenset({"copies across usages", "no subjects", "official partition", "foreign files"}),
+    )

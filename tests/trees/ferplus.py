@@ -1,4 +1,6 @@
-"""FER+: votes beside the table of pictures, joined by position; unknown, no face, no majority, a dropped row."""
+"""FER+: votes beside the table of pictures, joined by position; unknown, no face, no majority, a
+dropped row.
+"""
 
 from pathlib import Path
 
@@ -33,6 +35,12 @@ def write(root: Path) -> Tree:
     fer2013.write(root)
     (root / "fer2013new.csv").write_text(votes())
     images = {
-        f"fer2013/fer2013.csv#{place}": Truth("", "", emotion) for place, (_, emotion) in enumerate(VOTES) if emotion
+        f"fer2013/fer2013.csv#{place}": Truth("", "", emotion)
+        for place, (_, emotion) in enumerate(VOTES)
+        if emotion
     }
-    return Tree(root, images, frozenset({"no single emotion", "dropped row", "joined by position", "no subjects"}))
+    return Tree(
+        root,
+        images,
+        frozenset({"no single emotion", "dropped row", "joined by position", "no subjects"}),
+    )

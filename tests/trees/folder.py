@@ -1,4 +1,6 @@
-"""Class folders below train and test, in several spellings, with the people in the names of the files."""
+"""Class folders below train and test, in several spellings, with the people in the names of the
+files.
+"""
 
 from pathlib import Path
 
@@ -19,4 +21,6 @@ def write(root: Path) -> Tree:
         draw(root / name)
     (root / "train/happy/Thumbs.db").write_bytes(b"x")
     images = {name: Truth(Path(name).name[:2], "", emotion) for name, emotion in NAMES.items()}
-    return Tree(root, images, frozenset({"foreign files", "split folders"}), {"subject_pattern": r"(p\d)_"})
+    return Tree(
+        root, images, frozenset({"foreign files", "split folders"}), {"subject_pattern": r"(p\d)_"}
+    )

@@ -1,4 +1,6 @@
-"""A dataset of Hugging Face: two splits in Parquet, pictures as bytes, classes in the schema, a row without a label."""
+"""A dataset of Hugging Face: two splits in Parquet, pictures as bytes, classes in the schema, a row
+without a label.
+"""
 
 import json
 from io import BytesIO
@@ -40,7 +42,9 @@ def picture_table(split: str, labels: list[int]) -> pa.Table:
             "subject": pa.array([f"{split[0]}{place // 2}" for place in range(len(labels))]),
         }
     )
-    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": FEATURES}})})
+    return table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": FEATURES}})}
+    )
 
 
 def write(root: Path) -> Tree:

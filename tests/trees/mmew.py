@@ -1,10 +1,21 @@
-"""MMEW: no folder for the person, frames counted from 1, others in the sheet where the folder says repression."""
+"""MMEW: no folder for the person, frames counted from 1, others in the sheet where the folder says
+repression.
+"""
 
 from pathlib import Path
 
 from trees import Tree, Truth, draw, write_sheet
 
-HEAD = ["Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Action Units", "Estimated Emotion", "remarks"]
+HEAD = [
+    "Subject",
+    "Filename",
+    "OnsetFrame",
+    "ApexFrame",
+    "OffsetFrame",
+    "Action Units",
+    "Estimated Emotion",
+    "remarks",
+]
 CLIPS = [
     ("S03", "S03-01-002", 1, 9, 11, "6+12", "happiness", "happiness"),
     ("S03", "S03-02-001", 1, 2, 3, "4", "others", "repression"),
@@ -21,5 +32,7 @@ def write(root: Path) -> Tree:
             draw(root / path)
             images[path] = Truth(subject, f"{subject}/{clip}", emotion)
     draw(root / "Macro_Expression/S03/happiness/S03-01-001.jpg")
-    write_sheet(root / "MMEW_Micro_Exp.xlsx", {"Sheet1": [HEAD, *([*clip[:7], None] for clip in CLIPS)]})
+    write_sheet(
+        root / "MMEW_Micro_Exp.xlsx", {"Sheet1": [HEAD, *([*clip[:7], None] for clip in CLIPS)]}
+    )
     return Tree(root, images, frozenset({"tree", "sheet", "folder of another label"}))

@@ -1,4 +1,6 @@
-"""MMI: sessions of one video each, with metadata, some coded; one from the side, one without an emotion."""
+"""MMI: sessions of one video each, with metadata, some coded; one from the side, one without an
+emotion.
+"""
 
 from pathlib import Path
 
@@ -7,9 +9,19 @@ import cv2
 from trees import Tree, Truth
 from trees.portraits import portrait
 
-# Session, clip, subject of session.xml, emotion's code, what it is, view, frames, coded units with their markers.
+# Session, clip, subject of session.xml, emotion's code, what it is, view, frames, coded units with
+# their markers.
 SESSIONS = [
-    ("1", "S001-001", 1, 1, "anger", 0, 12, {"4": (3, 6, 8, 10), "7": (4, 5, 8, 11), "45": (1, 2, 3, 4)}),
+    (
+        "1",
+        "S001-001",
+        1,
+        1,
+        "anger",
+        0,
+        12,
+        {"4": (3, 6, 8, 10), "7": (4, 5, 8, 11), "45": (1, 2, 3, 4)},
+    ),
     ("1767", "S001-002", 1, 4, "happiness", 0, 5, None),
     ("2000", "S053-009", 53, 6, "surprise", 0, 8, {"1": (2, 4, 5, 6), "2L": (2, 3, 5, 7)}),
     ("2001", "S053-010", 53, 6, "surprise", 1, 3, None),  # a profile
@@ -30,7 +42,9 @@ def video(path: Path, person: int, emotion: str, frames: int) -> None:
 
 
 def coding(units: dict[str, tuple[int, int, int, int]]) -> str:
-    """Action units with the frames at which each begins to rise, is at its apex, begins to fall, and is gone."""
+    """Action units with the frames at which each begins to rise, is at its apex, begins to fall,
+    and is gone.
+    """
     lines = []
     for unit, times in units.items():
         marks = zip((*times, times[-1]), "1230 "[:4], strict=False)
@@ -47,11 +61,14 @@ def write(root: Path) -> Tree:
         folder = root / "Sessions" / session
         video(folder / f"{clip}.avi", subject, emotion or "neutral", frames)
         (folder / "session.xml").write_text(
-            f'<?xml version="1.0" encoding="UTF-8"?>\n<session sessionId="{session}"><subject id="{subject}"/>'
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<session sessionId="{session}"><subject '
+            f'id="{subject}"/>'
             f'<track type="Video" filename="{clip}.avi" view="{view}"/></session>'
         )
         tag = "" if code is None else f'<Metatag Name="Emotion" Value="{code}"/>'
-        (folder / f"{clip}.xml").write_text(f'<Metadata><Metatag Name="Posed" Value="1"/>{tag}</Metadata>')
+        (folder / f"{clip}.xml").write_text(
+            f'<Metadata><Metatag Name="Posed" Value="1"/>{tag}</Metadata>'
+        )
         if units is not None:
             (folder / f"{clip}-oao_aucs.xml").write_text(coding(units))
         for frame in SPANS.get(clip, ()):

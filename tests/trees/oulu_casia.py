@@ -1,4 +1,6 @@
-"""Oulu-CASIA: the same people in several cells of camera and light, of which one is read unless all are wanted."""
+"""Oulu-CASIA: the same people in several cells of camera and light, of which one is read unless all
+are wanted.
+"""
 
 from pathlib import Path
 
@@ -22,7 +24,13 @@ def write(root: Path) -> Tree:
         for frame in frames:
             path = f"B_OriginalImg/OriginalImg/{cell}/{subject}/{folder}/{frame:03d}.jpeg"
             shown = "neutral" if frame == frames[0] else emotion
-            save(root / path, int(subject[1:]), shown, (48, 64), "L" if cell.startswith("NI") else "RGB")
+            save(
+                root / path,
+                int(subject[1:]),
+                shown,
+                (48, 64),
+                "L" if cell.startswith("NI") else "RGB",
+            )
             if cell == "VL/Strong":
                 images[path] = Truth(subject, f"{subject}/VL-Strong/{folder}", emotion)
         (root / f"B_OriginalImg/OriginalImg/{cell}/{subject}/{folder}/Thumbs.db").write_bytes(b"x")

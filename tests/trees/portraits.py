@@ -33,7 +33,9 @@ def _face(person: int, emotion: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def portrait(person: int, emotion: str, name: str, size: tuple[int, int] = (48, 48)) -> np.ndarray:
-    """Return a face, uint8 [h, w, 3], with a little noise that is a function of `name`: unlike any other."""
+    """Return a face, uint8 [h, w, 3], with a little noise that is a function of `name`: unlike any
+    other.
+    """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     noise = np.random.default_rng(seed).integers(-3, 4, (*size, 3))
     return np.clip(_face(person % PEOPLE, emotion, size) + noise, 0, 255).astype(np.uint8)
@@ -44,8 +46,12 @@ def grey(person: int, emotion: str, name: str, size: tuple[int, int] = (48, 48))
     return np.asarray(Image.fromarray(portrait(person, emotion, name, size)).convert("L"))
 
 
-def save(path: Path, person: int, emotion: str, size: tuple[int, int] = (48, 48), mode: str = "RGB") -> Path:
+def save(
+    path: Path, person: int, emotion: str, size: tuple[int, int] = (48, 48), mode: str = "RGB"
+) -> Path:
     """Write a face to a file, its content a function of the last parts of its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(portrait(person, emotion, "/".join(path.parts[-4:]), size)).convert(mode).save(path)
+    Image.fromarray(portrait(person, emotion, "/".join(path.parts[-4:]), size)).convert(mode).save(
+        path
+    )
     return path

@@ -1,4 +1,6 @@
-"""RAF-DB: the misspelt list, aligned and original images, attributes, a row without image and an image without row."""
+"""RAF-DB: the misspelt list, aligned and original images, attributes, a row without image and an
+image without row.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,10 @@ from trees import Tree, Truth
 from trees.portraits import save
 
 EMOTIONS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
-LINES = [(f"train_{place:05d}", place) for place in range(1, 8)] + [("test_0001", 4), ("test_0002", 7)]
+LINES = [(f"train_{place:05d}", place) for place in range(1, 8)] + [
+    ("test_0001", 4),
+    ("test_0002", 7),
+]
 
 
 def write(root: Path) -> Tree:
