@@ -2,7 +2,6 @@
 silent.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,9 +116,10 @@ def test_a_clip_is_cut_in_one_place_found_in_an_early_frame():
         3, ["c"] * 3, [9, 2, 4], [pictures[2], pictures[0], pictures[1]].__getitem__, CropSpec()
     )
     assert mixed[0] == places[0]  # the order of rows plays no part
-    unread: Callable[[int], np.ndarray | None] = lambda number: (
-        None if number == 0 else pictures[number]
-    )
+
+    def unread(number: int) -> np.ndarray | None:
+        return None if number == 0 else pictures[number]
+
     assert find_all(2, ["", ""], [-1, -1], unread, CropSpec())[0] is None
 
 
