@@ -59,8 +59,7 @@ class CropSpec(Strict):
         if (self.detector == "yunet") != bool(self.model):
             raise ValueError(
                 "model must be the file of a YuNet (face_detection_yunet_2023mar.onnx of OpenCV's "
-                "model zoo) with the "
-                "detector yunet, and nothing with haar, which OpenCV brings"
+                "model zoo) with the detector yunet, and nothing with haar, which OpenCV brings"
             )
         return self
 
@@ -242,8 +241,8 @@ def read(
         if said or model is not None:
             name = "crop-model" if model is not None else next(iter(said))
             raise UsageError(
-                f"--{name} must stand with --crop haar or --crop yunet: nothing is cut out "
-                "without it"
+                f"--{name} must stand with --crop haar or --crop yunet: nothing is cut out without "
+                "it"
             )
         return None
     if model is None:
@@ -317,8 +316,8 @@ def tell(found: pd.DataFrame, size: int, margin: float) -> None:
         )
     if about["side"] is not None and about["side"] * (1 + 2 * margin) < size:
         say(
-            f"the median face is {about['side']:g} pixels wide: most are enlarged to {size}, "
-            "which adds no detail"
+            f"the median face is {about['side']:g} pixels wide: most are enlarged to {size}, which "
+            "adds no detail"
         )
 
 
@@ -329,9 +328,8 @@ def require_found(found: pd.DataFrame) -> None:
         some = ", ".join(keys[:3]) + (f" and {len(keys) - 3:,} more" if len(keys) > 3 else "")
         raise DataError(
             f"every picture must show a face, and in {len(keys):,} of {len(found):,} none was "
-            f"found: {some}. What to "
-            "do: leave them out with --misses skip, take their middle with --misses centre, or "
-            "try --crop yunet"
+            f"found: {some}. What to do: leave them out with --misses skip, take their middle with "
+            "--misses centre, or try --crop yunet"
         )
 
 
@@ -409,8 +407,8 @@ def _load_yunet(model: Path | None) -> Any:
     if model is None or not model.is_file():
         raise WeightsError(
             "the detector yunet needs its file, and there is no file "
-            f"{model or '(none was given)'}; fetch "
-            "face_detection_yunet_2023mar.onnx of OpenCV's model zoo, and name it with --crop-model"
+            f"{model or '(none was given)'}; fetch face_detection_yunet_2023mar.onnx of OpenCV's "
+            "model zoo, and name it with --crop-model"
         )
     try:
         return cv2.FaceDetectorYN.create(str(model), "", (320, 320), SURE, 0.3, 50)

@@ -197,8 +197,8 @@ def parse_units(action_units: str) -> list[tuple[str, int]]:
         match = re.fullmatch(r"([LR]?)(\d+)", part)
         if match is None:
             raise UsageError(
-                f"Action units must look like '6+12' or '4+L10', not '{action_units}'; correct "
-                "the string."
+                f"Action units must look like '6+12' or '4+L10', not '{action_units}'; correct the "
+                "string."
             )
         found.append((match[1], int(match[2])))
     return found
@@ -221,8 +221,8 @@ def _sides(action_units: Mapping[str, Number]) -> dict[int, dict[int, float]]:
         for side, unit in parse_units(text):
             if unit not in sides:
                 raise UsageError(
-                    f"Action units must be among {', '.join(map(str, _UNITS))}, not {unit}; "
-                    "choose from these."
+                    f"Action units must be among {', '.join(map(str, _UNITS))}, not {unit}; choose "
+                    "from these."
                 )
             for sign in {"": (-1, 1), "R": (-1,), "L": (1,)}[side]:
                 sides[unit][sign] = max(sides[unit][sign], float(value))

@@ -104,8 +104,8 @@ class Faces:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise DataError(
                 f"images must be uint8 of shape [n, c, h, w], not {self.images.dtype} "
-                f"{list(self.images.shape)}; "
-                "use training.from_model to turn a model's output into images"
+                f"{list(self.images.shape)}; use training.from_model to turn a model's output into "
+                "images"
             )
         if len(self.images) != len(self.index):
             raise DataError(
@@ -169,8 +169,7 @@ class Faces:
             more = f" and {len(makers) - 3} more" if len(makers) > 3 else ""
             raise DataError(
                 f"{what} must be real pictures, and {int(made.sum()):,} of {len(self):,} were "
-                "generated, by "
-                f"{', '.join(makers[:3])}{more}; name a set of real pictures"
+                f"generated, by {', '.join(makers[:3])}{more}; name a set of real pictures"
             )
 
     def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
@@ -226,8 +225,7 @@ class Faces:
         if not ((folder / "images.npy").exists() and (folder / "index.parquet").exists()):
             raise DataError(
                 "a run of faces must be named, with images.npy and index.parquet, and "
-                f"{folder.name} is none; "
-                "`mien ls` lists what there is"
+                f"{folder.name} is none; `mien ls` lists what there is"
             )
         seen, named = folder / "seen.parquet", folder / "channels.json"
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)

@@ -69,8 +69,8 @@ def join(
     if shared:
         raise DataError(
             f"sets to be joined must not share images, and {len(shared):,} "
-            f"{'stands' if len(shared) == 1 else 'stand'} in two, such as {min(shared)}; name "
-            "sets that do not overlap"
+            f"{'stands' if len(shared) == 1 else 'stand'} in two, such as {min(shared)}; name sets "
+            "that do not overlap"
         )
     made = [bool((part.index["source"] != "real").any()) for part in parts]
     if (
@@ -80,10 +80,9 @@ def join(
     ):
         number = made.index(True)
         raise DataError(
-            "real and synthetic pictures must be joined with what the generator has seen, and "
-            f"set {number + 1} of "
-            f"{len(parts)} holds generated pictures without it, as a release does; join sets of "
-            "real pictures"
+            "real and synthetic pictures must be joined with what the generator has seen, and set "
+            f"{number + 1} of {len(parts)} holds generated pictures without it, as a release does; "
+            "join sets of real pictures"
         )
     whole = concat(parts)
     if classes != "common":
@@ -166,14 +165,14 @@ def _require_own_names(origins: Sequence[dict[str, Origin]]) -> None:
         if named.setdefault(name, origin) != origin:
             raise DataError(
                 "each dataset must have a name of its own, and two different ones are called "
-                f"'{name}': the person "
-                f"{name}:1 would be somebody else in each; ingest one again with another --name"
+                f"'{name}': the person {name}:1 would be somebody else in each; ingest one again "
+                "with another --name"
             )
         if names.setdefault(origin, name) != name:
             raise DataError(
                 "each person must have one name, and the same files were ingested as "
-                f"'{names[origin]}' and as "
-                f"'{name}': everybody would stand there as two; join one of them"
+                f"'{names[origin]}' and as '{name}': everybody would stand there as two; join one "
+                "of them"
             )
 
 

@@ -66,15 +66,13 @@ def complained(what: object) -> Iterator[None]:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(
-            f"{what} must be an image of at most 64,000,000 pixels, and has far more: a small "
-            "file may hold a picture "
-            "that fills the memory"
+            f"{what} must be an image of at most 64,000,000 pixels, and has far more: a small file "
+            "may hold a picture that fills the memory"
         ) from None
     except UnidentifiedImageError:
         raise DataError(
             f"{what} must be an image that can be read, and is not: it begins as no picture does "
-            "of "
-            f"{', '.join(FORMATS)}"
+            f"of {', '.join(FORMATS)}"
         ) from None
     except Exception as error:  # decoders raise anything on damaged files
         reason = str(error) or type(error).__name__

@@ -179,8 +179,7 @@ def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Pat
     if spec.size is not None and spec.size > min(height, width):
         raise DataError(
             f"size must be at most that of the images, {height} by {width}, not {spec.size}: "
-            "enlarging adds no detail; "
-            f"ingest the originals again with --size {spec.size}"
+            f"enlarging adds no detail; ingest the originals again with --size {spec.size}"
         )
     places: Places = {}
     if spec.crop:
@@ -218,9 +217,8 @@ def fold_classes(faces: Faces, name: str) -> Faces:
     folded = [emotion for emotion in faces.classes if emotion in FOLDED and emotion not in classes]
     if folded:
         raise DataError(
-            f"the class set {name} must be made from single emotions, and these images were "
-            "folded into "
-            f"{', '.join(folded)} before; name the run that they were folded from"
+            f"the class set {name} must be made from single emotions, and these images were folded "
+            f"into {', '.join(folded)} before; name the run that they were folded from"
         )
     kept = faces.select(faces.index["emotion"].isin(list(classes)).to_numpy(dtype=bool))
     if not len(kept):
@@ -252,8 +250,8 @@ def read_input(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
     if "" in names:
         raise UsageError(
-            "inputs must be names with commas between them, such as gray,onset-difference; "
-            f"given: '{text}'"
+            "inputs must be names with commas between them, such as gray,onset-difference; given: "
+            f"'{text}'"
         )
     return tuple("gray" if name == "grey" else name for name in names)
 
@@ -279,8 +277,7 @@ def run(
     if lost:
         say(
             f"{many(len(lost), 'clip')} without a known apex {'is' if len(lost) == 1 else 'are'} "
-            "left out: "
-            f"{', '.join(lost[:5])}{' ...' * (len(lost) > 5)}"
+            f"left out: {', '.join(lost[:5])}{' ...' * (len(lost) > 5)}"
         )
 
     def build(out: Path, scratch: Path) -> None:
@@ -464,8 +461,8 @@ def _with_onset(kept: Faces, whole: Faces, name: str) -> Faces:
     if len(still):
         raise DataError(
             f"the input {name} needs clips, and {len(still):,} of {many(len(kept), 'image')} "
-            "belong to none, such as "
-            f"{still.iloc[0]}; leave it out, or ingest with --clip-pattern or a clip column"
+            f"belong to none, such as {still.iloc[0]}; leave it out, or ingest with --clip-pattern "
+            "or a clip column"
         )
     bare = _without_onset(whole.index)
     lacking = sorted(set(kept.index["clip"]) & bare)
@@ -473,12 +470,11 @@ def _with_onset(kept: Faces, whole: Faces, name: str) -> Faces:
         return kept
     told = (
         f"the input {name} needs the onset frame of each clip, which {len(lacking)} of "
-        f"{kept.index['clip'].nunique()} "
-        f"clips lack here, such as {lacking[0]}"
+        f"{kept.index['clip'].nunique()} clips lack here, such as {lacking[0]}"
     )
     remedy = (
-        "if frames were chosen before, name the run that holds whole clips, and choose "
-        "frames and input at once"
+        "if frames were chosen before, name the run that holds whole clips, and choose frames and "
+        "input at once"
     )
     if len(lacking) == kept.index["clip"].nunique():
         raise DataError(f"{told}; {remedy}")
@@ -522,8 +518,7 @@ def _require_plain(faces: Faces, what: str) -> None:
     if faces.channels:
         raise DataError(
             f"{what} must be made of plain pictures, and these show {', '.join(faces.channels)}; "
-            "name the run that "
-            "they were made from"
+            "name the run that they were made from"
         )
 
 

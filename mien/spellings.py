@@ -98,8 +98,7 @@ def people(
     if strangers:
         raise DataError(
             "two names of one person must be among those that are there, and "
-            f"'{visible(strangers[0])}' is not; there "
-            f"are {_listed(sorted(names)[:20])}"
+            f"'{visible(strangers[0])}' is not; there are {_listed(sorted(names)[:20])}"
         )
     own = {name: _followed(name, same) for name in names if name}
     groups: dict[str, dict[str, int]] = {}

@@ -69,8 +69,8 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
     """
     if folds < 2 or not 0 <= number < folds:
         raise UsageError(
-            f"folds must be 2 or more and number from 0 to folds - 1; given: {folds} folds, "
-            f"number {number}"
+            f"folds must be 2 or more and number from 0 to folds - 1; given: {folds} folds, number "
+            f"{number}"
         )
     groups = _groups(faces, by)
     if by == "subject":
@@ -84,8 +84,7 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
         )
         raise DataError(
             f"{folds} folds by {by} need as many {by}s, and these faces have {len(names)}; use "
-            f"{max(2, len(names))} "
-            f"folds or fewer, {remedy}"
+            f"{max(2, len(names))} folds or fewer, {remedy}"
         )
     if len(names) == folds:
         part = {name: place for place, name in enumerate(names)}
@@ -174,10 +173,9 @@ def require_unseen(
         total = len(set(_units(shown, by)))
         raise LeakageError(
             f"the test side must hold no {by} that training has seen, and {len(found)} of its "
-            f"{total} were seen: "
-            f"{_some(found)} ({int(affected.sum())} of {many(len(test), 'test image')}). Split by "
-            f"{by} with `mien "
-            "split`, and train classifier and generator on the training side of the same fold"
+            f"{total} were seen: {_some(found)} ({int(affected.sum())} of "
+            f"{many(len(test), 'test image')}). Split by {by} with `mien split`, and train "
+            "classifier and generator on the training side of the same fold"
         )
 
 
@@ -231,8 +229,7 @@ def _groups(faces: Faces, by: By) -> Texts:
         )
         raise DataError(
             f"a split by {by} needs the {by} of every image, and {len(unknown)} of {len(faces)} "
-            "have none, such as "
-            f"{unknown[0]}; {remedy}, or split by clip or frame"
+            f"have none, such as {unknown[0]}; {remedy}, or split by clip or frame"
         )
     return groups
 
@@ -323,8 +320,7 @@ def _exposure(faces: pd.DataFrame | Faces) -> pd.DataFrame:
     if faces.seen is None:
         raise DataError(
             f"synthetic faces must say what their generator has seen, and {int((~real).sum())} of "
-            f"these {len(faces)} "
-            "do not; generate them again, with `mien generate`"
+            f"these {len(faces)} do not; generate them again, with `mien generate`"
         )
     return pd.concat([own, faces.seen.reindex(columns=known, fill_value="")], ignore_index=True)
 
@@ -363,8 +359,8 @@ def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side:
         )
         raise LeakageError(
             f"{by}s must be known to show that none was seen, and {unknown} of "
-            f"{many(len(table), 'image')} of {side} "
-            f"{'has' if unknown == 1 else 'have'} none; {remedy}"
+            f"{many(len(table), 'image')} of {side} {'has' if unknown == 1 else 'have'} none; "
+            f"{remedy}"
         )
 
 

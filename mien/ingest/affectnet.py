@@ -23,16 +23,16 @@ READER = Reader(
     title="AffectNet",
     needs=(
         "FOLDER with Manually_Annotated_file_lists/training.csv and "
-        "Manually_Annotated_Images/689/....jpg (2017), or "
-        "train_set/images/0.jpg and train_set/annotations/0_exp.npy (2021)"
+        "Manually_Annotated_Images/689/....jpg (2017), or train_set/images/0.jpg and "
+        "train_set/annotations/0_exp.npy (2021)"
     ),
     subjects="nowhere: pictures from the web",
     clips="nowhere: single photographs",
     licence="AffectNet agreement: research only, no redistribution",
     citation=(
         "Mollahosseini A, Hasani B, Mahoor MH (2019) AffectNet: A Database for Facial Expression, "
-        "Valence, and Arousal "
-        "Computing in the Wild. IEEE Transactions on Affective Computing 10(1): 18-31"
+        "Valence, and Arousal Computing in the Wild. IEEE Transactions on Affective Computing "
+        "10(1): 18-31"
     ),
     obtain="ask for it with the form at mohammadmahoor.com/affectnet",
     labels={
@@ -71,8 +71,8 @@ SAID = {
     "unusable annotation": "images without a usable annotation NNN_exp.npy, left out: {}",
     "unusable row": "rows whose expression is no number from 0 to 10, left out: {}",
     "contradiction": (
-        "rows that give an image another expression than an earlier one; the images "
-        "are left out: {}"
+        "rows that give an image another expression than an earlier one; the images are left out: "
+        "{}"
     ),
     "repeated row": "rows that repeat an image with the same expression; the first was taken: {}",
     "no face box": "images of an expression without a face's place, read whole: {}",

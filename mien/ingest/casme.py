@@ -19,8 +19,7 @@ READER = Reader(
     licence="CASME agreement: research only, no redistribution",
     citation=(
         "Yan W-J, Wu Q, Liu Y-J, Wang S-J, Fu X (2013) CASME Database: A Dataset of Spontaneous "
-        "Micro-Expressions "
-        "Collected From Neutralized Faces. IEEE FG 2013"
+        "Micro-Expressions Collected From Neutralized Faces. IEEE FG 2013"
     ),
     obtain="sign the form at http://casme.psych.ac.cn/casme/e1",
     labels={

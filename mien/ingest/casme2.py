@@ -32,12 +32,11 @@ READER = Reader(
     licence="CASME II agreement: research only, no redistribution",
     citation=(
         "Yan W-J, Li X, Wang S-J, Zhao G, Liu Y-J, Chen Y-H, Fu X (2014) CASME II: An Improved "
-        "Spontaneous "
-        "Micro-Expression Database and the Baseline Evaluation. PLoS ONE 9(1): e86041"
+        "Spontaneous Micro-Expression Database and the Baseline Evaluation. PLoS ONE 9(1): e86041"
     ),
     obtain=(
-        "sign the agreement at http://casme.psych.ac.cn/casme/e2; `mien toy` draws faces in "
-        "its layout"
+        "sign the agreement at http://casme.psych.ac.cn/casme/e2; `mien toy` draws faces in its "
+        "layout"
     ),
     labels={
         "disgust": "disgust",

@@ -29,10 +29,9 @@ READER = Reader(
     licence="CAS(ME)^3 agreement: research only, no redistribution",
     citation=(
         "Li J, Dong Z, Lu S, Wang S-J, Yan W-J, Ma Y, Liu Y, Huang C, Fu X (2023) CAS(ME)^3: A "
-        "Third Generation Facial "
-        "Spontaneous Micro-Expression Database With Depth Information and High Ecological "
-        "Validity. IEEE Transactions "
-        "on Pattern Analysis and Machine Intelligence 45(3): 2782-2800"
+        "Third Generation Facial Spontaneous Micro-Expression Database With Depth Information and "
+        "High Ecological Validity. IEEE Transactions on Pattern Analysis and Machine Intelligence "
+        "45(3): 2782-2800"
     ),
     obtain="apply and sign the licence at http://casme.psych.ac.cn/casme/e4",
     labels={

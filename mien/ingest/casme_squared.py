@@ -48,9 +48,8 @@ READER = Reader(
     licence="CAS(ME)^2 agreement: research only, no redistribution",
     citation=(
         "Qu F, Wang S-J, Yan W-J, Li H, Wu S, Fu X (2018) CAS(ME)^2: A Database for Spontaneous "
-        "Macro-Expression and "
-        "Micro-Expression Spotting and Recognition. IEEE Transactions on Affective Computing "
-        "9(4): 424-436"
+        "Macro-Expression and Micro-Expression Spotting and Recognition. IEEE Transactions on "
+        "Affective Computing 9(4): 424-436"
     ),
     obtain="apply and sign the licence at http://casme.psych.ac.cn/casme/e3",
     labels={
@@ -188,9 +187,9 @@ def _workbook(sheet: Path, wanted: str | None) -> tuple[Table, dict[str, str], d
     if not subjects or not videos:
         lacking = "videos" if subjects else "subjects"
         raise DataError(
-            f"{sheet} must have three pages, the last two the naming rules of subjects (s15 and "
-            "1) and videos (0101 "
-            f"and disgust1), and none of {lacking} can be read; take the release's workbook"
+            f"{sheet} must have three pages, the last two the naming rules of subjects (s15 and 1) "
+            f"and videos (0101 and disgust1), and none of {lacking} can be read; take the "
+            "release's workbook"
         )
     return _codes(sheet, [each for each in found if each not in named], wanted), subjects, videos
 
@@ -206,9 +205,8 @@ def _codes(sheet: Path, found: list[Page], wanted: str | None) -> Table:
         titles = some([each.title for each in found])
         raise DataError(
             f"{sheet} must have a page of codes, whose eighth column says micro- or "
-            "macro-expression, and the pages "
-            f"{titles or '(none)'} have none{f' called {wanted!r}' if wanted else ''}; take the "
-            "release's workbook"
+            f"macro-expression, and the pages {titles or '(none)'} have "
+            f"none{f' called {wanted!r}' if wanted else ''}; take the release's workbook"
         )
     chosen = one_page(sheet, coded, wanted)
     stored(chosen, PLACES[:5])

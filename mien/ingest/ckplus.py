@@ -24,8 +24,8 @@ READER = Reader(
     licence="CK+ agreement: non-commercial research, no redistribution",
     citation=(
         "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended "
-        "Cohn-Kanade Dataset (CK+): A "
-        "complete dataset for action unit and emotion-specified expression. CVPR Workshops, 94-101"
+        "Cohn-Kanade Dataset (CK+): A complete dataset for action unit and emotion-specified "
+        "expression. CVPR Workshops, 94-101"
     ),
     obtain=(
         "sign the agreement of the Affect Analysis Group, University of Pittsburgh: "

@@ -31,8 +31,7 @@ READER = Reader(
     licence="unknown: pictures from web searches, of which nobody cleared the rights",
     citation=(
         "Goodfellow IJ, Erhan D, Carrier PL, et al. (2013) Challenges in Representation Learning: "
-        "A report on three "
-        "machine learning contests. ICONIP 2013, LNCS 8228, 117-124"
+        "A report on three machine learning contests. ICONIP 2013, LNCS 8228, 117-124"
     ),
     obtain=(
         "download it from Kaggle: "
@@ -167,13 +166,12 @@ def _refuse_other_forms(root: Path, others: Sequence[str]) -> None:
         if line.lower().replace(" ", "").startswith(("emotion;pixels", "emotion\tpixels")):
             mark = "semicolons" if ";" in line else "tabs"
             raise DataError(
-                f"{root / path} must have commas between its columns, and has {mark}; save it "
-                "with commas"
+                f"{root / path} must have commas between its columns, and has {mark}; save it with "
+                "commas"
             )
         raise DataError(
             f"{root / path} must begin with the columns emotion,pixels,Usage, and begins with "
-            f"'{line[:80]}'; "
-            "copy it again"
+            f"'{line[:80]}'; copy it again"
         )
 
 
@@ -256,8 +254,8 @@ def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding], int]:
     findings = []
     if unusable:
         what = (
-            f"rows whose emotion is no number from 0 to 6, left out: {len(unusable)}; counted "
-            "from 0 they are these"
+            f"rows whose emotion is no number from 0 to 6, left out: {len(unusable)}; counted from "
+            "0 they are these"
         )
         lost = tuple(f"{table}#{place}" for place in unusable)
         named = tuple(row_name(table, place) for place in unusable)

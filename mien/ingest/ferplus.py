@@ -54,8 +54,7 @@ READER = Reader(
     licence="labels MIT; pictures unknown: from web searches, of which nobody cleared the rights",
     citation=(
         "Barsoum E, Zhang C, Canton Ferrer C, Zhang Z (2016) Training Deep Networks for Facial "
-        "Expression Recognition "
-        "with Crowd-Sourced Label Distribution. ICMI 2016, 279-283"
+        "Expression Recognition with Crowd-Sourced Label Distribution. ICMI 2016, 279-283"
     ),
     obtain="take the labels from github.com/microsoft/FERPlus and the pictures as for fer2013",
     labels={
@@ -212,15 +211,14 @@ def _check_alignment(
     remedy = "take both files as they were released, with all rows in their order"
     if len(cast) != len(entries):
         raise DataError(
-            f"{votes} has {many(len(cast), 'row')} and {pictures} {len(entries)}, and must have "
-            f"as many: {remedy}"
+            f"{votes} has {many(len(cast), 'row')} and {pictures} {len(entries)}, and must have as "
+            f"many: {remedy}"
         )
     for place, (vote, (_, usage)) in enumerate(zip(cast, entries, strict=True)):
         if usage and vote.usage.lower() != usage.lower():
             raise DataError(
                 f"{votes} and {pictures} must say the same usage in each row, and in row "
-                f"{place + 2} say "
-                f"'{vote.usage}' and '{usage}': {remedy}"
+                f"{place + 2} say '{vote.usage}' and '{usage}': {remedy}"
             )
     labels = [fer2013.READER.labels.get(emotion) for emotion, _ in entries]
     alike = sum(
@@ -229,8 +227,7 @@ def _check_alignment(
     if len(cast) >= ENOUGH and alike < AGREEMENT * len(cast):
         raise DataError(
             f"{votes} and {pictures} must be about the same pictures row by row, and agree in "
-            f"{alike} of {len(cast)} "
-            f"labels only: {remedy}"
+            f"{alike} of {len(cast)} labels only: {remedy}"
         )
 
 

@@ -26,9 +26,8 @@ READER = Reader(
     licence="4DME agreement: research only, no redistribution",
     citation=(
         "Li X, Cheng S, Li Y, Behzad M, Shen J, Zafeiriou S, Pantic M, Zhao G (2023) 4DME: A "
-        "Spontaneous 4D "
-        "Micro-Expression Dataset With Multimodalities. IEEE Transactions on Affective Computing "
-        "14(4): 3031-3047"
+        "Spontaneous 4D Micro-Expression Dataset With Multimodalities. IEEE Transactions on "
+        "Affective Computing 14(4): 3031-3047"
     ),
     obtain="sign the form of the University of Oulu",
     labels={

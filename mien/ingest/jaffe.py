@@ -19,8 +19,8 @@ READER = Reader(
     licence="JAFFE terms: non-commercial research, no redistribution",
     citation=(
         "Lyons M, Akamatsu S, Kamachi M, Gyoba J (1998) Coding Facial Expressions with Gabor "
-        "Wavelets. IEEE "
-        "International Conference on Automatic Face and Gesture Recognition, 200-205"
+        "Wavelets. IEEE International Conference on Automatic Face and Gesture Recognition, "
+        "200-205"
     ),
     obtain="ask for access at zenodo.org/records/3451524",
     labels={

@@ -23,8 +23,8 @@ READER = Reader(
     licence="KDEF terms: non-commercial research, no redistribution, no use in apps",
     citation=(
         "Lundqvist D, Flykt A, Öhman A (1998) The Karolinska Directed Emotional Faces - KDEF. CD "
-        "ROM from Department "
-        "of Clinical Neuroscience, Psychology section, Karolinska Institutet, ISBN 91-630-7164-9"
+        "ROM from Department of Clinical Neuroscience, Psychology section, Karolinska Institutet, "
+        "ISBN 91-630-7164-9"
     ),
     obtain="accept the terms at kdef.se",
     labels={

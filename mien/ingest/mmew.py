@@ -26,10 +26,8 @@ READER = Reader(
     licence="MMEW licence: research only, no redistribution",
     citation=(
         "Ben X, Ren Y, Zhang J, Wang S-J, Kpalma K, Meng W, Liu Y-J (2022) Video-Based Facial "
-        "Micro-Expression "
-        "Analysis: A Survey of Datasets, Features and Algorithms. IEEE Transactions on Pattern "
-        "Analysis and Machine "
-        "Intelligence 44(9): 5826-5846"
+        "Micro-Expression Analysis: A Survey of Datasets, Features and Algorithms. IEEE "
+        "Transactions on Pattern Analysis and Machine Intelligence 44(9): 5826-5846"
     ),
     obtain="sign the licence and mail it to benxianyeye@163.com",
     labels={

@@ -33,8 +33,7 @@ READER = Reader(
     licence="MMI agreement: research only, no redistribution",
     citation=(
         "Pantic M, Valstar M, Rademaker R, Maat L (2005) Web-based database for facial expression "
-        "analysis. IEEE "
-        "International Conference on Multimedia and Expo, 317-321"
+        "analysis. IEEE International Conference on Multimedia and Expo, 317-321"
     ),
     obtain="register with the owners at mmifacedb.eu",
     labels={

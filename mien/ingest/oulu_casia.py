@@ -30,8 +30,7 @@ READER = Reader(
     licence="Oulu-CASIA agreement: research only, no redistribution",
     citation=(
         "Zhao G, Huang X, Taini M, Li SZ, Pietikäinen M (2011) Facial expression recognition from "
-        "near-infrared "
-        "videos. Image and Vision Computing 29(9): 607-619"
+        "near-infrared videos. Image and Vision Computing 29(9): 607-619"
     ),
     obtain="sign the form of the Center for Machine Vision and Signal Analysis, University of Oulu",
     labels={
@@ -67,8 +66,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     findings += [*stray, *trees]
     if part != "all" and cells - {part}:
         what = (
-            f"the part {part} was read, and not {', '.join(sorted(cells - {part}))}; --part "
-            "all takes all"
+            f"the part {part} was read, and not {', '.join(sorted(cells - {part}))}; --part all "
+            "takes all"
         )
         others = tuple(image[0] for image in found if _cell(image) != part)
         findings.append(Finding("note", "part", part, what, pictures=others))

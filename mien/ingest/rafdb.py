@@ -22,13 +22,12 @@ READER = Reader(
     subjects="nowhere: pictures from the web",
     clips="nowhere: single photographs",
     licence=(
-        "RAF-DB terms: non-commercial research, no redistribution; its sibling forbids the "
-        "use of derived data"
+        "RAF-DB terms: non-commercial research, no redistribution; its sibling forbids the use of "
+        "derived data"
     ),
     citation=(
         "Li S, Deng W, Du J (2017) Reliable Crowdsourcing and Deep Locality-Preserving Learning "
-        "for Expression "
-        "Recognition in the Wild. CVPR 2017, 2852-2861"
+        "for Expression Recognition in the Wild. CVPR 2017, 2852-2861"
     ),
     obtain="ask for it with the form at whdeng.cn/RAF/model1.html",
     labels={
@@ -54,8 +53,8 @@ SAID = {
         "images in another class's folder than the list says; the list was believed: {}"
     ),
     "unusable row": (
-        "lines of the list that are not a name and a number from 1 to 7, left out: "
-        "{}; by their numbers"
+        "lines of the list that are not a name and a number from 1 to 7, left out: {}; by their "
+        "numbers"
     ),
     "repeated row": "lines of the list that repeat an earlier one, by their numbers: {}",
     "contradiction": "names with more than one label in the list, left out: {}",

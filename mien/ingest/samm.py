@@ -19,8 +19,7 @@ READER = Reader(
     licence="SAMM licence: research only, no redistribution",
     citation=(
         "Davison A K, Lansley C, Costen N, Tan K, Yap M H (2018) SAMM: A Spontaneous Micro-Facial "
-        "Movement Dataset. "
-        "IEEE Transactions on Affective Computing 9(1): 116-129"
+        "Movement Dataset. IEEE Transactions on Affective Computing 9(1): 116-129"
     ),
     obtain=(
         "ask Manchester Metropolitan University with its form: "

@@ -40,8 +40,7 @@ READER = Reader(
     licence="SMIC agreement: research only, no redistribution",
     citation=(
         "Li X, Pfister T, Huang X, Zhao G, Pietikäinen M (2013) A Spontaneous Micro-expression "
-        "Database: Inducement, "
-        "Collection and Baseline. IEEE FG 2013"
+        "Database: Inducement, Collection and Baseline. IEEE FG 2013"
     ),
     obtain="sign the form of the University of Oulu",
     labels={"negative": "negative", "positive": "positive", "surprise": "surprise"},
@@ -105,8 +104,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     others = [other for other in there if other != part]
     read = f"it was read{f', and not {some(others, 6)}, which --part names' if others else ''}"
     what = (
-        "SMIC has no apexes: frames keep no phase but onset and offset, and `--frames all` "
-        "takes them"
+        "SMIC has no apexes: frames keep no phase but onset and offset, and `--frames all` takes "
+        "them"
     )
     notes = (Finding("note", "part", part, read), Finding("note", "no apexes", ".", what))
     return replace(listing, findings=(*notes, *listing.findings))
