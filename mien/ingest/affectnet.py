@@ -1,8 +1,12 @@
-"""AffectNet (Mollahosseini et al. 2019), in both of its forms; nobody knows who is who.
+"""AffectNet (Mollahosseini et al. 2019), in both of its forms; the subjects are unknown.
 
-Manually_Annotated_file_lists/{training,validation}.csv       as released in 2017: subDirectory_filePath, face_x, ...
-Manually_Annotated_Images/689/737db2...363ca.jpg              a photograph; the list says where the face is in it
-train_set/images/0.jpg, train_set/annotations/0_exp.npy       as released in March 2021: faces cut out; val_set alike
+As released in 2017:
+    Manually_Annotated_file_lists/{training,validation}.csv    subDirectory_filePath, face_x, ...
+    Manually_Annotated_Images/689/737db2...363ca.jpg           a photograph with its background;
+                                                               the list says where the face is
+As released in March 2021 (val_set has the same layout):
+    train_set/images/0.jpg                                     a face, already cut out
+    train_set/annotations/0_exp.npy                            its expression, a number
 """
 
 import csv
@@ -62,20 +66,20 @@ COLUMNS = (
     "arousal",
 )
 SAID = {
-    "row without file": "rows or annotations of images that are not there: {}",
+    "row without file": "rows or annotations of images that do not exist: {}",
     "misplaced image": "images not at {{train,val}}_set/images/N.jpg, left out: {}",
     "repeated image": (
-        "images whose folder and name are those of another, which was taken; left out: {}"
+        "images with the same folder and name as another, which was read; left out: {}"
     ),
     "file without row": "images that no list names, left out: {}",
     "unusable annotation": "images without a usable annotation NNN_exp.npy, left out: {}",
-    "unusable row": "rows whose expression is no number from 0 to 10, left out: {}",
+    "unusable row": "rows whose expression is not a number from 0 to 10, left out: {}",
     "contradiction": (
         "rows that give an image another expression than an earlier one; the images are left out: "
         "{}"
     ),
-    "repeated row": "rows that repeat an image with the same expression; the first was taken: {}",
-    "no face box": "images of an expression without a face's place, read whole: {}",
+    "repeated row": "rows that repeat an image with the same expression; the first was read: {}",
+    "no face box": "images without the position of the face, read without cropping: {}",
     "other table": "tables that are not read: {}",
 }
 _CROPPED = re.compile(r"((?:.*/)?(train|val)_set)/images/([0-9]{1,9})\.[a-z]+", re.IGNORECASE)
@@ -83,15 +87,17 @@ _LIST = re.compile(r"(?:.*/)?(training|validation)\.csv", re.IGNORECASE)
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images whose label is one of the eight expressions; keys begin with the official
-    partition.
+    """Return the images that show one of the eight expressions.
 
-    In the form of 2017, faces are cut out of their photographs by the boxes of the list. Raises
-    DataError as `listing` does, or if a list cannot be read.
+    Keys begin with the official partition. In the form of 2017, faces are cut out of their
+    photographs by the boxes of the list. Raises DataError as `listing` does, or if a list cannot
+    be read.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".csv", ".npy"})
     lists = [path for path in paths if _LIST.fullmatch(path)]
     cropped = [match for match in map(_CROPPED.fullmatch, paths) if match]
+
+    # The two releases have different layouts; cropped images mark that of 2021.
     if cropped:
         rows, used, faults, losses, read = _from_annotations(root, cropped, paths)
         faults["other table"] = [path for path in paths if path.lower().endswith(".csv")]
@@ -101,22 +107,24 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         faults["other table"] = [
             path for path in paths if path.lower().endswith(".csv") and path not in lists
         ]
+
+    # Report faults, and how many images each official partition has.
     findings += told(faults, SAID, ["repeated row", "other table"], losses)
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
-        what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        message = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
         findings.append(
-            Finding("note", "official partition", ".", f"{what}; it stands in front of each key")
+            Finding("note", "official partition", ".", f"{message}; each key begins with it")
         )
     return listing(root, rows, findings, spec, READER, [root / path for path in used], read=read)
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is AffectNet: the annotations of 2021, or the lists of 2017."""
-    found = look.first(r"(.*/)?(train|val)_set/annotations/[0-9]+_exp\.npy") or look.first(
+    """Return what shows that the folder is AffectNet: annotations (2021) or lists (2017)."""
+    path = look.first(r"(.*/)?(train|val)_set/annotations/[0-9]+_exp\.npy") or look.first(
         r"(.*/)?Manually_Annotated_file_lists/(training|validation)\.csv"
     )
-    return f"{found} has its annotations" if found else None
+    return f"{path} has its annotations" if path else None
 
 
 # As released in March 2021
@@ -125,15 +133,15 @@ def recognise(look: Look) -> str | None:
 def _from_annotations(
     root: Path, images: Sequence[re.Match[str]], paths: Sequence[str]
 ) -> tuple[list[Row], list[str], dict[str, list[str]], Losses, dict[str, str]]:
-    """Return rows, the annotations that they rest on, faults, what is lost by them, and the key of
-    each annotation.
-    """
+    """Return rows, their annotations, faults, losses, and the key of each annotation's image."""
     rows: list[Row] = []
     faults: dict[str, list[str]] = {}
     losses = Losses()
     annotations = {path for path in paths if path.lower().endswith("_exp.npy")}
     read = dict.fromkeys(sorted(annotations), "")
     used: list[str] = []
+
+    # Join each image with its annotation.
     for image in images:
         path = f"{image[1]}/annotations/{image[3]}_exp.npy"
         code = _expression(root / path) if path in read else ""
@@ -145,6 +153,8 @@ def _from_annotations(
         used.append(path)
         rows.append(Row(image[0], f"{image[2].lower()}/{int(image[3])}", code))
         read[path] = rows[-1].key
+
+    # Report annotations and images that belong to no pair.
     faults["row without file"] = sorted(annotations)
     losses.add("row without file", rows=sorted(annotations))
     stray = sorted(set(_images(paths)) - {image[0] for image in images})
@@ -154,9 +164,7 @@ def _from_annotations(
 
 
 def _expression(path: Path) -> str:
-    """Return the code in a file of one number, which some copies hold as text; empty if there is
-    none.
-    """
+    """Return the number in a file, which some copies store as text; empty if there is none."""
     try:
         content = np.load(path, allow_pickle=False)
         return str(int(content.item()))
@@ -174,9 +182,7 @@ def _images(paths: Sequence[str]) -> list[str]:
 def _from_lists(
     root: Path, lists: Sequence[str], paths: Sequence[str]
 ) -> tuple[list[Row], dict[str, list[str]], Losses, dict[str, str]]:
-    """Return the rows of images that the lists name, faults, what is lost by them, and the key of
-    each row read.
-    """
+    """Return the rows of listed images, faults, losses, and the image key of each row read."""
     images: dict[str, str] = {}
     faults: dict[str, list[str]] = {}
     losses = Losses()
@@ -185,18 +191,18 @@ def _from_lists(
         faults.setdefault(kind, []).append(name)
         losses.add(kind, rows=[row])
 
-    # Images, by the name that the lists have for them.
+    # Find the images by the name that the lists use for them.
     for path in _images(paths):
         if images.setdefault(_short(path), path) != path:
             faults.setdefault("repeated image", []).append(path)
             losses.add("repeated image", [path])
 
-    # Rows, the first of each image; what later ones say must be the same.
+    # Take the first row of each image; later rows must agree with it.
     rows: dict[str, Row] = {}
     read: dict[str, str] = {}
     refused: dict[str, str] = {}  # images of rows that cannot be used
-    torn: dict[str, list[str]] = {}
-    first: dict[str, str] = {}
+    contradictory: dict[str, list[str]] = {}
+    first_rows: dict[str, str] = {}
     for table in lists:
         partition = Path(table).stem.lower()
         for number, (name, code, box) in _lines(root / table):
@@ -212,28 +218,28 @@ def _from_lists(
                 same = rows[path].raw_label == code
                 fault("repeated row" if same else "contradiction", path, row)
                 if not same:
-                    torn.setdefault(path, []).append(row)
+                    contradictory.setdefault(path, []).append(row)
             else:
                 rows[path] = Row(path, f"{partition}/{name}", code, box=box)
-                first[path] = row
+                first_rows[path] = row
                 if box is None and READER.labels[code] != LEFT_OUT:
                     faults.setdefault("no face box", []).append(name)
 
-    # Images that are left out.
-    losses.add("contradiction", torn, [first[path] for path in torn])
+    # Report the images that are left out.
+    losses.add("contradiction", contradictory, [first_rows[path] for path in contradictory])
     losses.add("unusable row", [path for path in refused if path not in rows])
     faults["file without row"] = sorted(set(images.values()) - set(rows) - set(refused))
     losses.add("file without row", faults["file without row"])
-    return [row for path, row in rows.items() if path not in torn], faults, losses, read
+    return [row for path, row in rows.items() if path not in contradictory], faults, losses, read
 
 
 def _short(path: str) -> str:
-    """The last folder and the name, by which the lists know an image."""
+    """Return the last folder and the file name, by which the lists identify an image."""
     return "/".join(path.lower().replace("\\", "/").split("/")[-2:])
 
 
 def _lines(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]:
-    """Yield the number of each row, as people count, with its image, code and face.
+    """Yield the number of each row, from 1, with its image, code and face box.
 
     A list without a header has the columns of the others.
     """
@@ -242,24 +248,34 @@ def _lines(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]:
             lines = (
                 (number, line) for number, line in enumerate(csv.reader(file), start=1) if any(line)
             )
-            first, head = next(lines, (1, []))
-            names = [name.strip().lower() for name in head]
-            bare = COLUMNS[0] not in names and len(head) == len(COLUMNS) and "/" in head[0]
-            if bare:
-                yield first, _line(dict(zip(COLUMNS, head, strict=True)))
-            lacking = (
-                [] if bare else [name for name in ("expression", COLUMNS[0]) if name not in names]
+
+            # The first line is the header, or already a row.
+            first, header = next(lines, (1, []))
+            names = [name.strip().lower() for name in header]
+            headerless = (
+                COLUMNS[0] not in names and len(header) == len(COLUMNS) and "/" in header[0]
             )
-            if lacking:
+            if headerless:
+                yield first, _line(dict(zip(COLUMNS, header, strict=True)))
+
+            # Stop if a needed column is missing.
+            missing = (
+                []
+                if headerless
+                else [name for name in ("expression", COLUMNS[0]) if name not in names]
+            )
+            if missing:
                 raise DataError(
                     f"{table} must have the columns {', '.join(COLUMNS)}, and lacks "
-                    f"{', '.join(lacking)}"
+                    f"{', '.join(missing)}"
                 )
+
+            # Read the other rows.
             for number, line in lines:
-                yield number, _line(dict(zip(COLUMNS if bare else names, line, strict=False)))
+                yield number, _line(dict(zip(COLUMNS if headerless else names, line, strict=False)))
     except (OSError, csv.Error) as error:
         raise DataError(
-            f"{table} must be a list in CSV, and is not: {error}; copy it again"
+            f"{table} must be a CSV file, and cannot be read as one: {error}; copy it again"
         ) from None
 
 

@@ -1,7 +1,9 @@
-"""CASME (Yan et al. 2013): the first of the CASME sets, 195 clips at 60 frames a second.
+"""CASME (Yan et al. 2013): the first of the CASME sets, 195 clips at 60 frames per second.
 
-Cropped/sub01/EP01_5/reg_EP01_5-30.jpg    30 is the frame's number; padded to three digits in some clips only
-casme.xlsx                                Subject, Filename, OnsetF, ApexF1, ApexF2, OffsetF, AU, Emotion
+Cropped/sub01/EP01_5/reg_EP01_5-30.jpg    30 is the frame's number, padded to three digits in some
+                                          clips only
+casme.xlsx                                Subject, Filename, OnsetF, ApexF1, ApexF2, OffsetF, AU,
+                                          Emotion
 """
 
 import re
@@ -46,12 +48,8 @@ LAYOUT = Layout(
         "subject": ("subject",),
         "clip": ("filename",),
         "onset": ("onsetf", "onsetframe", "onset"),
-        "apex": (
-            "apexf1",
-            "apexf",
-            "apexframe",
-            "apex",
-        ),  # ApexF2 is a second opinion, and is not read
+        # ApexF2 is a second coder's opinion, and is not read.
+        "apex": ("apexf1", "apexf", "apexframe", "apex"),
         "offset": ("offsetf", "offsetframe", "offset"),
         "action_units": ("au", "aus", "actionunits"),
         "emotion": ("emotion", "estimatedemotion"),
@@ -62,16 +60,16 @@ SUBJECT_CELL = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})$", re.IGNORE
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is CASME: frames called CLIP-N in a folder called CLIP."""
+    """Return what shows that the folder is CASME: a frame called CLIP-N in a folder CLIP."""
     frame = look.first(r"(.*/)?sub[0-9]+/([^/]+)/(reg_)?\2-[0-9]+\.[a-z]+")
-    return f"{frame} is named as its frames are" if frame else None
+    return f"{frame} has the name of one of its frames" if frame else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return what `scan_release` finds; the apex is the sheet's ApexF1."""
+    """Return the listing of `scan_release`; the apex is the sheet's ApexF1."""
     return scan_release(root, spec, READER, LAYOUT, _clip)
 
 
 def _clip(values: dict[str, str]) -> Clip:
-    known = SUBJECT_CELL.match(values["subject"])
-    return row_clip(values, LAYOUT.subject(known[1]) if known else None)
+    subject = SUBJECT_CELL.match(values["subject"])
+    return row_clip(values, LAYOUT.subject(subject[1]) if subject else None)

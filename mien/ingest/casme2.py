@@ -1,8 +1,10 @@
-"""CASME II (Yan et al. 2014): frames of micro-expressions and their coding sheet, in any of the
-layouts it is found in.
+"""CASME II (Yan et al. 2014): frames of micro-expressions and their coding sheet.
 
-Cropped/sub01/EP02_01f/reg_img46.jpg      46 is the frame's number in the recording, and in the sheet
-CASME2-coding-20140508.xlsx               Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame, Action Units, ...
+Cropped/sub01/EP02_01f/reg_img46.jpg    46 is the frame's number in the recording and in the sheet
+CASME2-coding-20140508.xlsx             Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame,
+                                        Action Units, ...
+
+Other copies of the set have other folders around the clips; all that keep subNN/CLIP are read.
 """
 
 import re
@@ -50,18 +52,18 @@ READER = Reader(
     options=("sheet", "numbers"),
 )
 
-BLOCKED = ("sub12", "sub22")  # their owners' terms: never to be published
-FREE = "CC0 1.0"  # what the readme of a drawn set in this layout says
+BLOCKED = ("sub12", "sub22")  # must never be published, by the terms of the set
+FREE = "CC0 1.0"  # the licence that the readme of a drawn set in this layout names
 
 PATCHES: Patches = {
     ("sub04", "EP12_01f"): no_apex(
-        "the sheet has '/'; the middle of the clip is taken, as other readers of the set do"
+        "the sheet has '/'; the middle of the clip is used, as other readers of the set do"
     ),
     ("sub05", "EP09_05f"): apex_at_onset(
-        "an expression cannot peak where it begins; the middle of the clip is taken"
+        "an expression cannot peak where it begins; the middle of the clip is used"
     ),
     ("sub16", "EP01_08"): ends_at(
-        96, "the release has no later files; the last one is taken as offset"
+        96, "the release has no later files; the last one is used as offset"
     ),
 }
 
@@ -87,17 +89,19 @@ SUBJECT_CELL = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})(?:\.0+)?$", 
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is CASME II: its sheet, or clips called subNN/EPxx_yy."""
+    """Return what shows that the folder is CASME II: its sheet, or a clip called EPxx_yy."""
     sheet = look.first(r"(.*/)?casme2[-_ ]?coding[^/]*\.(xlsx?|csv)")
     if sheet:
         return f"{sheet} is its coding sheet"
     clip = look.first(r"(.*/)?sub[0-9]+/EP[0-9]+_[0-9]+f?/(reg_)?img[0-9]+\.[a-z]+")
-    return f"{clip} is named as its frames are" if clip else None
+    return f"{clip} has the name of one of its frames" if clip else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return what `scan_release` finds; a drawn set in this layout says in its readme that it is
-    free.
+    """Return the listing of `scan_release`.
+
+    A drawn set in this layout is free, and says so in its readme. Of recorded faces, the subjects
+    that must not be published are reported.
     """
     listing = scan_release(root, spec, READER, LAYOUT, _clip, PATCHES)
     readme = _free(root, listing.root)
@@ -109,17 +113,17 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _clip(values: dict[str, str]) -> Clip:
-    known = SUBJECT_CELL.match(values["subject"])
-    return row_clip(values, LAYOUT.subject(known[1]) if known else None)
+    subject = SUBJECT_CELL.match(values["subject"])
+    return row_clip(values, LAYOUT.subject(subject[1]) if subject else None)
 
 
 # Licence
 
 
 def _free(root: Path, tree: Path) -> Path | None:
-    """Return the readme of a drawn set, which says that it is in the public domain."""
-    for place in dict.fromkeys([root, tree, tree.parent]):
-        readme = place / "readme.txt"
+    """Return the readme of a drawn set, which puts it in the public domain; None without one."""
+    for folder in dict.fromkeys([root, tree, tree.parent]):
+        readme = folder / "readme.txt"
         if (
             readme.is_file()
             and FREE in readme.read_text(encoding="utf-8", errors="replace")[:10_000]
@@ -129,8 +133,11 @@ def _free(root: Path, tree: Path) -> Path | None:
 
 
 def _blocked(rows: pd.DataFrame) -> list[Finding]:
-    there = sorted(set(rows["subject"]) & set(BLOCKED))
-    if not there:
+    """Return a warning about subjects whose images must not be published, if there are any."""
+    subjects = sorted(set(rows["subject"]) & set(BLOCKED))
+    if not subjects:
         return []
-    what = "images of these subjects must never be published, nor synthetic ones that resemble them"
-    return [Finding("warning", "not to be published", ", ".join(there), what)]
+    message = (
+        "images of these subjects must never be published, nor synthetic ones that resemble them"
+    )
+    return [Finding("warning", "not to be published", ", ".join(subjects), message)]

@@ -1,9 +1,10 @@
-"""CAS(ME)^3 part A (Li et al. 2023): micro- and macro-expressions marked in videos of 100 people,
-with depth.
+"""CAS(ME)^3 part A (Li et al. 2023): micro- and macro-expressions in videos of 100 people.
 
-    part_A/spNo.1/a/color/46.jpg                  the whole videos
-    Part_A_ME_clip/frame/spNO.1_a_46/46.jpg       or a folder for each expression, named by its onset
-    annotation/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx      Subject, Filename, Onset, Apex, Offset, AU, ..., emotion
+    part_A/spNo.1/a/color/46.jpg               the whole videos
+    Part_A_ME_clip/frame/spNO.1_a_46/46.jpg    or a folder for each expression, named by its onset
+    annotation/cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx
+                                               Subject, Filename, Onset, Apex, Offset, AU, ...,
+                                               emotion
 
 One video holds several expressions, so the onset is part of a clip's name. Depth images are not
 read.
@@ -47,10 +48,10 @@ READER = Reader(
     parts={"micro": "micro-expressions", "macro": "macro-expressions"},
 )
 
-# By subject, video and the onset that the sheet has.
+# Corrections by subject and by video with the onset that the sheet has.
 PATCHES: Patches = {
     ("spNO.216", "d_3647"): corrected(
-        "onset", 3647, 2647, "a slip of the pen: the clip would end before it begins"
+        "onset", 3647, 2647, "a typing error: the clip would end before it begins"
     ),
     ("spNO.216", "e_0"): corrected("onset", 0, 1, "there is no frame 0"),
 }
@@ -68,6 +69,7 @@ _SUBJECT_CELL = re.compile(r"^(?:spno\.?)?0*([0-9]{1,4})$", re.IGNORECASE)
 
 
 def _layout(short: str, other: str, usual: str) -> Layout:
+    """Return the layout of a part whose sheet and folders have `short` in their names."""
     return Layout(
         tail=re.compile(
             rf"(?:^|(?<=/))(?<!depth/)(?<!_{other}_clip/frame/)spno\.(?P<subject>[0-9]{{1,4}})"
@@ -91,20 +93,20 @@ LAYOUTS = {
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is CAS(ME)^3: folders that begin with spNO."""
+    """Return what shows that the folder is CAS(ME)^3: a folder that begins with spNO."""
     folder = look.first(r"(.*/)?spno\.[0-9]+(/[a-z]|_[a-z]_[0-9]+)?/")
-    return f"{folder} is named as its subjects and clips are" if folder else None
+    return f"{folder} has the name of one of its subjects or clips" if folder else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return what `scan_release` finds; the part "micro" is read unless `spec.part` is "macro"."""
+    """Return the listing of `scan_release` for `spec.part`, by default "micro"."""
     part = spec.part or "micro"
     return scan_release(root, spec, READER, LAYOUTS[part], _clip, PATCHES, part)
 
 
 def _clip(values: dict[str, str]) -> Clip:
-    known = _SUBJECT_CELL.match(values["subject"])
-    clip = row_clip(values, f"spNO.{int(known[1])}" if known else None)
+    subject = _SUBJECT_CELL.match(values["subject"])
+    clip = row_clip(values, f"spNO.{int(subject[1])}" if subject else None)
     if not re.fullmatch("[A-Za-z]", clip.name):
         raise ValueError(f"the video must be a letter, and is '{clip.name}'")
     return replace(clip, name=f"{clip.name.lower()}_{clip.onset}", homes=(clip.name,))

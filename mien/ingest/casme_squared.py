@@ -1,10 +1,10 @@
 """CAS(ME)^2 (Qu et al. 2018): macro- and micro-expressions marked in longer videos of 22 people.
 
-rawpic/s15/15_0101disgustingteeth/img1.jpg    person, four digits for the video that was shown, its name
+rawpic/s15/15_0101disgustingteeth/img1.jpg    subject, four digits for the stimulus video, its name
 cropped/s15/anger1_1/img1.jpg                 or a folder for each expression
-CAS(ME)^2code_final.xlsx                      no header: subject from 1, anger1_1, onset, apex, offset, units, ...
-                                              then two pages of naming rules: subject -> s15, anger1
-                                              -> 0401
+CAS(ME)^2code_final.xlsx                      no header: subject from 1, anger1_1, onset, apex,
+                                              offset, units, ...; then two pages of naming rules:
+                                              subject -> s15, anger1 -> 0401
 """
 
 import re
@@ -57,7 +57,8 @@ READER = Reader(
         "others": "others",
         "positive": "positive",
         "surprise": "surprise",
-        "anger": "anger",  # from here on what people said of themselves: --label-column self-report
+        # The following labels are what the subjects reported: --label-column self-report.
+        "anger": "anger",
         "confused": "others",
         "disgust": "disgust",
         "fear": "fear",
@@ -95,21 +96,20 @@ _VIDEO = re.compile(r"^s?[0-9]{1,3}_(?P<code>[0-9]{4})")
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is CAS(ME)^2: its sheet, or videos called s15/15_0101NAME."""
+    """Return what shows that the folder is CAS(ME)^2: its sheet, or a video s15/15_0101NAME."""
     sheet = look.first(r"(.*/)?(cas\(me\)(\^2|2)|casme_?(sq|squared))[-_ ]?code[^/]*\.(xlsx?|csv)")
     if sheet:
         return f"{sheet} is its coding sheet"
     video = look.first(r"(.*/)?s?([0-9]{2})/s?\2_[0-9]{4}[a-z][^/]*/")
-    return f"{video} is named as its videos are" if video else None
+    return f"{video} has the name of one of its videos" if video else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames between onset and offset of each expression that is both in the sheet and
-    on the disk.
+    """Return the frames from onset to offset of each expression in the sheet that has a folder.
 
     The part "micro" is read unless `spec.part` says otherwise. The label is the sheet's category,
-    or with label_column "self-report" what people said that they felt. An offset of 0 is unknown,
-    and the apex is taken in its place; such clips are reported.
+    or with label_column "self-report" the emotion that the subject reported. An offset of 0 means
+    that it is unknown: the clip then ends at its apex, and is reported.
 
     Raises DataError if there is no tree of frames, no sheet or no naming rules, or a label is
     unknown.
@@ -120,41 +120,53 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         raise DataError(
             f"label_column must be one of {', '.join(LABELS)} for CAS(ME)^2, and is '{column}'"
         )
+
+    # Find the tree of frames and the coding sheet.
     tree, findings = find_tree(root, TAIL, READER, "has no folder s15 with videos in it")
-    sheet, told = find_sheet(root, tree, SHEET, spec.sheet, "CAS(ME)^2code_final.xlsx")
+    sheet, sheet_finding = find_sheet(root, tree, SHEET, spec.sheet, "CAS(ME)^2code_final.xlsx")
     codes, subjects, videos = _workbook(sheet, page_of(spec.sheet))
-    every, notes, told_of = usable_rows(codes)
+
+    # Read the rows of the part that is asked for, each as a clip.
+    all_rows, notes, skipped = usable_rows(codes)
     rows = [
-        (line, values) for line, values in every if part == "all" or _kind(values) in (part, "")
+        (line, values) for line, values in all_rows if part == "all" or _kind(values) in (part, "")
     ]
-    clips, doubts, read = read_clips(
+    clips, row_faults, read = read_clips(
         sheet.name, rows, lambda values: _clip(values, column, subjects, videos), {}
     )
-    images, passed = walk(tree)
+
+    # Find the frames of each clip.
+    images, other_files = walk(tree)
     homes, strays = by_folder(images, TAIL, _subject, "s15/VIDEO/...N.suffix")
     coded, doubled = _by_code(homes)
-    frames, more = assemble(
+    frames, clip_faults = assemble(
         clips, coded, {}, f"{tree} and {sheet}", shared=True, sure=spec.numbers == "sheet"
     )
     labelled, left_out = label(frames, spec, str(sheet))
+
+    # Collect the findings, in the order of the steps above.
     findings += [
-        told,
+        sheet_finding,
         *codes.findings,
         *notes,
-        *doubts,
+        *row_faults,
         *_ended(rows, subjects),
-        *passed,
+        *other_files,
         *strays,
         *doubled,
-        *more,
+        *clip_faults,
         *left_out,
     ]
-    mine = {line for line, _ in rows}
-    others = tuple(f"{sheet.name}, row {line}" for line, _ in every if line not in mine)
-    if others:
-        what = f"rows of the part that was not read, left out: {len(others)}"
-        findings.append(Finding("note", "other part", part, what, rows=others))
-    read |= told_of | dict.fromkeys(others, "")
+
+    # Account for the rows of the other part.
+    read_lines = {line for line, _ in rows}
+    other_rows = tuple(
+        f"{sheet.name}, row {line}" for line, _ in all_rows if line not in read_lines
+    )
+    if other_rows:
+        message = f"rows of the part that was not read, left out: {len(other_rows)}"
+        findings.append(Finding("note", "other part", part, message, rows=other_rows))
+    read |= skipped | dict.fromkeys(other_rows, "")
     return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=read)
 
 
@@ -162,18 +174,20 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _workbook(sheet: Path, wanted: str | None) -> tuple[Table, dict[str, str], dict[str, str]]:
-    """Return the codes, the subject of a folder by the codes' own, and the four digits by the name
-    of a video.
-    """
-    found = pages(sheet)
-    named = [
-        next((each for each in found if each.title.lower().endswith(f"rule{n}")), None)
+    """Return the page of codes, the subject by its number, and the video code by its name."""
+    all_pages = pages(sheet)
+
+    # The pages of naming rules are called ...rule1 and ...rule2, or are the second and third.
+    rule_pages = [
+        next((page for page in all_pages if page.title.lower().endswith(f"rule{n}")), None)
         for n in (1, 2)
     ]
     rules = [
-        each.cells if each else found[place].cells if len(found) > place else []
-        for place, each in enumerate(named, 1)
+        page.cells if page else all_pages[position].cells if len(all_pages) > position else []
+        for position, page in enumerate(rule_pages, 1)
     ]
+
+    # Read the subjects (s15 and 1) and the videos (0101 and disgust1).
     subjects = {
         str(number(row[2])): _subject(row[1].lower().lstrip("s"))
         for row in rules[0]
@@ -184,25 +198,33 @@ def _workbook(sheet: Path, wanted: str | None) -> tuple[Table, dict[str, str], d
         for row in rules[1]
         if len(row) > 1 and number(row[0]) is not None
     }
+
+    # Stop if either page is empty.
     if not subjects or not videos:
-        lacking = "videos" if subjects else "subjects"
+        missing = "videos" if subjects else "subjects"
         raise DataError(
             f"{sheet} must have three pages, the last two the naming rules of subjects (s15 and 1) "
-            f"and videos (0101 and disgust1), and none of {lacking} can be read; take the "
-            "release's workbook"
+            f"and videos (0101 and disgust1), and no {missing} can be read; take the release's "
+            "workbook"
         )
-    return _codes(sheet, [each for each in found if each not in named], wanted), subjects, videos
+    return (
+        _codes(sheet, [page for page in all_pages if page not in rule_pages], wanted),
+        subjects,
+        videos,
+    )
 
 
-def _codes(sheet: Path, found: list[Page], wanted: str | None) -> Table:
-    """Return the page whose rows are codes: the visible one, or the one that is wanted."""
-    places = {name: [place] for place, name in enumerate(PLACES)}
-    tables = [Table(sheet, each.cells, -1, places, each) for each in found]
-    coded = [each for each in tables if any(_kind(values) for _, values in each.rows())]
+def _codes(sheet: Path, candidates: list[Page], wanted: str | None) -> Table:
+    """Return the page of codes: the one called `wanted`, or else the only visible one."""
+    columns = {name: [column] for column, name in enumerate(PLACES)}
+    tables = [Table(sheet, page.cells, -1, columns, page) for page in candidates]
+    coded = [table for table in tables if any(_kind(values) for _, values in table.rows())]
     if wanted is not None:
-        coded = [each for each in coded if each.page and each.page.title.lower() == wanted.lower()]
+        coded = [
+            table for table in coded if table.page and table.page.title.lower() == wanted.lower()
+        ]
     if not coded:
-        titles = some([each.title for each in found])
+        titles = some([page.title for page in candidates])
         raise DataError(
             f"{sheet} must have a page of codes, whose eighth column says micro- or "
             f"macro-expression, and the pages {titles or '(none)'} have "
@@ -214,6 +236,7 @@ def _codes(sheet: Path, found: list[Page], wanted: str | None) -> Table:
 
 
 def _names_a_subject(row: list[str]) -> bool:
+    """Return whether a row of the first naming rule has a folder (s15) and a number."""
     return (
         len(row) > 2
         and bool(re.fullmatch(r"s?[0-9]{1,3}", row[1], re.IGNORECASE))
@@ -224,56 +247,59 @@ def _names_a_subject(row: list[str]) -> bool:
 def _clip(
     values: dict[str, str], column: str, subjects: dict[str, str], videos: dict[str, str]
 ) -> Clip:
-    known = subjects.get(values["subject"])
-    if known is None:
+    subject = subjects.get(values["subject"])
+    if subject is None:
         raise ValueError(f"its subject '{values['subject']}' must be in the naming rules")
     if _kind(values) not in KINDS:
         raise ValueError(f"it must be a micro- or macro-expression, and is '{values['kind']}'")
     offset = values["apex"] if number(values["offset"]) == 0 else values["offset"]
-    clip = row_clip({**values, "offset": offset, "emotion": values[column]}, known)
+    clip = row_clip({**values, "offset": offset, "emotion": values[column]}, subject)
     code = videos.get(clip.name.rsplit("_", 1)[0].lower())
     return replace(clip, homes=(f"#{code}",) if code else ())
 
 
 def _kind(values: dict[str, str]) -> str:
-    """Return micro or macro, or nothing if a row says neither."""
+    """Return "micro" or "macro", or an empty text if a row says neither."""
     kind = re.split(r"[-_ ]", values["kind"].lower())[0]
     return kind if kind in KINDS else ""
 
 
 def _ended(rows: list[tuple[int, dict[str, str]]], subjects: dict[str, str]) -> list[Finding]:
+    """Return a note about clips whose offset is unknown, if there are any."""
     open_ended = [values for _, values in rows if number(values["offset"]) == 0]
     names = [f"{subjects.get(values['subject'], '?')}/{values['clip']}" for values in open_ended]
-    what = f"the offset is 0, unknown; they are taken to end at their apex: {len(names)}"
-    return [Finding("note", "no offset", some(names), what)] if names else []
+    message = f"the offset is 0, which means unknown; these clips end at their apex: {len(names)}"
+    return [Finding("note", "no offset", some(names), message)] if names else []
 
 
 # The tree
 
 
 def _by_code(homes: Homes) -> tuple[Homes, list[Finding]]:
-    """Return the folders by #0101 where they are called 15_0101NAME; of two with one code,
-    neither.
-    """
+    """Return the folders by video code (15_0101NAME is #0101), without codes used twice."""
     coded: dict[tuple[str, str], list[Frames]] = {}
     for (subject, folder), frames in homes.items():
         video = _VIDEO.match(folder)
         coded.setdefault((subject, f"#{video['code']}" if video else folder), []).append(frames)
-    doubled = [f"{subject}/{code}" for (subject, code), found in coded.items() if len(found) > 1]
-    what = f"two folders of one person with the same video code, left out: {len(doubled)}"
-    lost = tuple(
+    doubled = [
+        f"{subject}/{code}" for (subject, code), same_code in coded.items() if len(same_code) > 1
+    ]
+    message = f"folders of one subject with the same video code, left out: {len(doubled)}"
+    lost_images = tuple(
         path
-        for found in coded.values()
-        if len(found) > 1
-        for frames in found
+        for same_code in coded.values()
+        if len(same_code) > 1
+        for frames in same_code
         for path in frames.values()
     )
     findings = (
-        [Finding("warning", "repeated video", some(doubled), what, pictures=lost)]
+        [Finding("warning", "repeated video", some(doubled), message, pictures=lost_images)]
         if doubled
         else []
     )
-    return {home: found[0] for home, found in coded.items() if len(found) == 1}, findings
+    return {
+        home: same_code[0] for home, same_code in coded.items() if len(same_code) == 1
+    }, findings
 
 
 def _subject(number: str) -> str:

@@ -1,9 +1,10 @@
-"""CK+ (Lucey et al. 2010): sequences from a neutral face up to the peak of an expression, the peak
-coded in FACS.
+"""CK+ (Lucey et al. 2010): sequences from a neutral face to the peak, which is coded in FACS.
 
 cohn-kanade-images/S005/001/S005_001_00000011.png
-Emotion/S005/001/S005_001_00000011_emotion.txt     one number, "   3.0000000e+00"; 327 of 593 sequences have one
-FACS/S005/001/S005_001_00000011_facs.txt           a line for each action unit: its number and its intensity
+Emotion/S005/001/S005_001_00000011_emotion.txt    one number, "   3.0000000e+00";
+                                                  327 of 593 sequences have one
+FACS/S005/001/S005_001_00000011_facs.txt          a line for each action unit: its number and its
+                                                  intensity
 """
 
 import re
@@ -46,14 +47,12 @@ READER = Reader(
 SAID = {
     "no emotion": "sequences without an emotion, left out: {}; of the release's 593, 327 have one",
     "unusable emotion": "sequences whose emotion is not one number from 0 to 7, left out: {}",
-    ("peak is not last"): (
-        "sequences whose coded frame is not their last; the last is still taken as the apex: {}"
+    "peak is not last": (
+        "sequences whose coded frame is not their last; the last is used as the apex: {}"
     ),
-    "unusable FACS": "sequences whose action units cannot be read, and are left empty: {}",
+    "unusable FACS": "sequences whose action units cannot be read and are left empty: {}",
     "no images": "emotions of sequences without images: {}",
-    "repeated image": (
-        "images that stand there more than once under one name, the first was taken: {}"
-    ),
+    "repeated image": ("images that occur more than once under one name; the first was read: {}"),
 }
 _IMAGE = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE)
 _CODED = re.compile(
@@ -62,15 +61,17 @@ _CODED = re.compile(
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames of each sequence that has an emotion: the first is its onset, the last its
-    apex.
+    """Return the frames of each sequence that has an emotion.
 
-    Folders of Emotion that are empty are usual, and their sequences are counted and left out.
-    Action units are those of the peak, `1C+2C+25`: a letter for each intensity that was scored.
+    The first frame is the onset, the last the apex. Most folders of Emotion are empty; their
+    sequences are counted and left out. Action units are those of the peak, `1C+2C+25`: a letter
+    for each intensity that was scored.
     Raises DataError as `listing` does.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".txt"})
     texts = [path for path in paths if path.lower().endswith(".txt")]
+
+    # Group images by clip and frame number, and annotations by clip.
     images, stray = matches(
         [path for path in paths if not path.lower().endswith(".txt")],
         _IMAGE,
@@ -84,6 +85,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         if clips.setdefault(_clip(image), {}).setdefault(int(image[3]), image[0]) != image[0]:
             faults.setdefault("repeated image", []).append(image[0])
             losses.add("repeated image", [image[0]])
+
+    # Give each clip its emotion and action units; leave out those without an emotion.
     read = {path: clip for clip, files in emotions.items() for path in files}
     rows: list[Row] = []
     used: list[str] = []
@@ -108,6 +111,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             Row(path, f"{clip}/{number}", str(code), clip.split("/")[0], clip, number, phase, units)
             for number, (path, phase) in climb(frames).items()
         ]
+
+    # Report emotions without images.
     if emotions:
         faults["no images"] = sorted(emotions)
         losses.add("no images", rows=[path for files in emotions.values() for path in files])
@@ -116,19 +121,17 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is CK+: a sequence's folder and file, both named after subject and
-    sequence.
-    """
+    """Return what shows that the folder is CK+: an image named after subject and sequence."""
     image = look.first(r"(.*/)?S([0-9]{3})/([0-9]{3})/S\2_\3_[0-9]{8}\.[a-z]+")
-    return f"{image} is named as its frames are" if image else None
+    return f"{image} has the name of one of its frames" if image else None
 
 
 def _foreign(texts: list[str]) -> list[Finding]:
-    """Return what is said of texts that are no annotations by their names."""
+    """Return a note about text files whose names are not those of annotations, if there are any."""
     foreign = [path for path in texts if not _CODED.fullmatch(path)]
-    what = f"texts that are no annotations by their names, passed over: {len(foreign)}"
+    message = f"text files that are not named as annotations, ignored: {len(foreign)}"
     return (
-        [Finding("note", "foreign files", some(foreign), what, files=tuple(foreign))]
+        [Finding("note", "foreign files", some(foreign), message, files=tuple(foreign))]
         if foreign
         else []
     )
@@ -139,7 +142,7 @@ def _clip(match: re.Match[str]) -> str:
 
 
 def _coded(texts: list[str], kind: str) -> dict[str, dict[str, int]]:
-    """Return by clip the files of one kind, each with the frame that it codes."""
+    """Return the files of one kind (emotion or facs) by clip, each with the frame that it codes."""
     files: dict[str, dict[str, int]] = {}
     for match in map(_CODED.fullmatch, texts):
         if match and match[4].lower() == kind:
@@ -155,6 +158,7 @@ def _numbers(content: str) -> list[float] | None:
 
 
 def _emotion(content: str) -> int | None:
+    """Return the code in an emotion file, 0 to 7; None if it is not one such number."""
     numbers = _numbers(content)
     return (
         int(numbers[0])
@@ -164,7 +168,7 @@ def _emotion(content: str) -> int | None:
 
 
 def _action_units(content: str) -> str | None:
-    """Return pairs of numbers as action units with their intensity; None if they are no pairs."""
+    """Return pairs of numbers as action units with their intensity; None if they are not pairs."""
     numbers = _numbers(content)
     if (
         numbers is None
@@ -173,8 +177,9 @@ def _action_units(content: str) -> str | None:
     ):
         return None
     pairs = [
-        (int(unit), int(level)) for unit, level in zip(numbers[::2], numbers[1::2], strict=True)
+        (int(unit), int(intensity))
+        for unit, intensity in zip(numbers[::2], numbers[1::2], strict=True)
     ]
-    if any(level >= len(LEVELS) for _, level in pairs):
+    if any(intensity >= len(LEVELS) for _, intensity in pairs):
         return None
-    return "+".join(f"{unit}{LEVELS[level]}" for unit, level in pairs)
+    return "+".join(f"{unit}{LEVELS[intensity]}" for unit, intensity in pairs)

@@ -1,5 +1,6 @@
-"""CK+48: the last three frames of each labelled sequence of CK+, cut to 48x48 grey faces, one
-folder a class.
+"""CK+48: the last three frames of each labelled sequence of CK+, cropped to 48x48 grey faces.
+
+Each class has a folder of its own.
 
 CK+48/disgust/S010_004_00000017.png     subject S010, sequence 004, frame 17
 """
@@ -23,8 +24,7 @@ READER = Reader(
         "expression. CVPR Workshops, 94-101"
     ),
     obtain=(
-        "sign the CK+ agreement (jeffcohn.net/Resources), from which the copies that go around "
-        "are cut"
+        "sign the CK+ agreement (jeffcohn.net/Resources), from which the public copies are cut"
     ),
     labels={
         "anger": "anger",
@@ -44,21 +44,29 @@ _IMAGE = re.compile(r"(?:.*/)?([^/]+)/S([0-9]{3})_([0-9]{3})_([0-9]{1,8})\.[a-z]
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the frames, by subject and sequence; the last of a sequence is its apex.
 
-    A sequence that stands in two classes is left out, since its label is not known. Raises
-    DataError as `listing` does.
+    A sequence with images in two classes is left out, since its label is unknown. Raises DataError
+    as `listing` does.
     """
     images, findings = walk(root)
-    found, stray = matches(images, _IMAGE, "CLASS/S010_004_NNNNNNNN.png")
+    matched, stray = matches(images, _IMAGE, "CLASS/S010_004_NNNNNNNN.png")
+
+    # Find the classes and the last frame of each sequence.
     classes: dict[str, set[str]] = {}
     last: dict[str, int] = {}
-    for image in found:
+    for image in matched:
         classes.setdefault(_clip(image), set()).add(image[1].lower())
         last[_clip(image)] = max(last.get(_clip(image), -1), int(image[4]))
-    torn = sorted(clip for clip, names in classes.items() if len(names) > 1)
-    if torn:
-        what = f"sequences with images in more than one class, left out: {len(torn)}"
-        lost = tuple(image[0] for image in found if _clip(image) in torn)
-        findings.append(Finding("warning", "contradiction", some(torn), what, pictures=lost))
+
+    # Leave out sequences that are in more than one class.
+    contradictory = sorted(clip for clip, names in classes.items() if len(names) > 1)
+    if contradictory:
+        message = f"sequences with images in more than one class, left out: {len(contradictory)}"
+        lost_images = tuple(image[0] for image in matched if _clip(image) in contradictory)
+        findings.append(
+            Finding("warning", "contradiction", some(contradictory), message, pictures=lost_images)
+        )
+
+    # The last frame of a sequence is its apex.
     rows = [
         Row(
             path=image[0],
@@ -69,16 +77,16 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             frame=int(image[4]),
             phase="apex" if int(image[4]) == last[_clip(image)] else "rise",
         )
-        for image in found
-        if _clip(image) not in torn
+        for image in matched
+        if _clip(image) not in contradictory
     ]
     return listing(
-        root, rows, [*findings, *stray, *whole(len(found), IMAGES, "images")], spec, READER
+        root, rows, [*findings, *stray, *whole(len(matched), IMAGES, "images")], spec, READER
     )
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is CK+48: frames of CK+ in folders called as emotions are."""
+    """Return what shows that the folder is CK+48: a frame of CK+ in the folder of a class."""
     classes = "|".join(READER.labels)
     image = look.first(rf"(.*/)?({classes})/S[0-9]{{3}}_[0-9]{{3}}_[0-9]{{8}}\.[a-z]+")
     return f"{image} is a frame of CK+ in the folder of a class" if image else None

@@ -1,10 +1,10 @@
-"""FER2013 (Goodfellow et al. 2013): 35,887 faces from web searches, 48x48 grey, seven classes,
-nobody known.
+"""FER2013 (Goodfellow et al. 2013): 35,887 grey faces of 48x48 pixels from web searches.
 
-    fer2013.csv                                 emotion,pixels,Usage: 0..6, 2,304 numbers, Training ...
-    train/angry/Training_3908.jpg               as mirrors write it; the name says the usage, whatever the folder
+    fer2013.csv                      emotion,pixels,Usage: 0..6, 2,304 numbers, Training ...
+    train/angry/Training_3908.jpg    the form of mirrors; the name says the usage, not the folder
 
-The copy of Kaggle's icml_face_data.csv has blanks in its header.
+There are seven classes, and the subjects are unknown. Kaggle's icml_face_data.csv is a copy with
+blanks in its header.
 """
 
 import csv
@@ -65,13 +65,14 @@ IMAGES, SIDE = 35_887, 48
 USAGES = {"training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest"}
 _CLASSES = "|".join(label for label in READER.labels if label.isalpha())
 _IMAGE = re.compile(
-    rf"(?:(?:.*/)?(train|test|val|valid|validation)/|(?:.*/)?)({_CLASSES})/((Training|PublicTest|PrivateTest)_([0-9]+))\.[a-z]+",
+    r"(?:(?:.*/)?(train|test|val|valid|validation)/|(?:.*/)?)"
+    rf"({_CLASSES})/((Training|PublicTest|PrivateTest)_([0-9]+))\.[a-z]+",
     re.IGNORECASE,
 )
 
 
 class Entry(NamedTuple):
-    """One row of the table; `place` counts its rows from 0."""
+    """One row of the table; `place` is its number, from 0 below the header."""
 
     place: int
     emotion: str
@@ -80,10 +81,10 @@ class Entry(NamedTuple):
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images of the table if there is one, else those of the folders; keys begin with
-    the official usage.
+    """Return the images of the table if there is one, otherwise those of the folders.
 
-    Raises DataError as `listing` does, or if the table cannot be read.
+    Keys begin with the official usage. Raises DataError as `listing` does, or if the table cannot
+    be read.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".csv"})
     tables = [path for path in paths if path.lower().endswith(".csv") and columns(root / path)]
@@ -91,73 +92,90 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     images = [path for path in paths if not path.lower().endswith(".csv")]
     held: dict[str, Sequence[int]] = {}
     read: dict[str, str] = {}
+
+    # A table with other columns or separators is an error, not a set without a table.
     _refuse_other_forms(
         root, [path for path in paths if path.lower().endswith(".csv") and path not in tables]
     )
+
+    # Read the table if there is one, otherwise the image files.
     if tables:
         table = min(tables, key=lambda path: ("fer2013" not in path.lower(), path.count("/"), path))
-        rows, told, count = _from_table(root, table)
+        rows, table_findings, count = _from_table(root, table)
         held[table] = range(count)
-        told.append(
+        table_findings.append(
             Finding("note", "table", table, f"images were read from it{_others(tables, table)}")
         )
-        told += beside(images, table)
+        table_findings += beside(images, table)
         read = {row_name(table, place): "" for place in held[table]}
         read |= {row_name(table, row.place): row.key for row in rows}
     else:
-        rows, told = _from_folders(images)
-    found = Counter(row.key.split("/")[0] for row in rows)
-    kept = [row for row in rows if part in ("all", row.key.split("/")[0].lower())]
-    counts = ", ".join(f"{usage or 'none'} {count:,}" for usage, count in sorted(found.items()))
+        rows, table_findings = _from_folders(images)
+
+    # Select the usage that is asked for, and report how many images each has.
+    usages = Counter(row.key.split("/")[0] for row in rows)
+    selected = [row for row in rows if part in ("all", row.key.split("/")[0].lower())]
+    counts = ", ".join(f"{usage or 'none'} {count:,}" for usage, count in sorted(usages.items()))
     if rows:
-        told.append(
-            Finding("note", "official partition", ".", f"{counts}; it stands in front of each key")
+        table_findings.append(
+            Finding("note", "official partition", ".", f"{counts}; each key begins with it")
         )
-    if rows and not kept:
+    if rows and not selected:
         raise empty(
             root,
             READER,
             [Finding("warning", "part", part, f"no image has this usage; found: {counts}")],
         )
-    if len(kept) < len(rows):
-        what = f"images of other usages than '{part}', left out: {len(rows) - len(kept)}"
+    if len(selected) < len(rows):
+        message = f"images of other usages than '{part}', left out: {len(rows) - len(selected)}"
         others = [row for row in rows if part != row.key.split("/")[0].lower()]
-        lost, gone = tuple(map(picture_name, others)), tuple(row.key for row in others)
-        told.append(Finding("note", "other usage", ".", what, pictures=lost, gone=gone))
-    told += whole(len(rows), IMAGES, "images")
+        lost_images, lost_keys = tuple(map(picture_name, others)), tuple(row.key for row in others)
+        table_findings.append(
+            Finding("note", "other usage", ".", message, pictures=lost_images, gone=lost_keys)
+        )
+    table_findings += whole(len(rows), IMAGES, "images")
     return listing(
-        root, kept, [*findings, *told], spec, READER, unpack=unpack, part=part, read=read, held=held
+        root,
+        selected,
+        [*findings, *table_findings],
+        spec,
+        READER,
+        unpack=unpack,
+        part=part,
+        read=read,
+        held=held,
     )
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is FER2013: a table of pixels, or images named after their usage; FER+
-    has one more.
+    """Return what shows that the folder is FER2013: its table, or an image named after its usage.
+
+    A folder that also has the votes of FER+ is FER+.
     """
     if look.first(r"(.*/)?fer2013new\.csv"):
         return None
     table = look.first(r"(.*/)?(fer2013|icml_face_data)\.csv")
     image = look.first(_IMAGE.pattern)
     if table:
-        return f"{table} has its name"
+        return f"{table} has the name of its table"
     return f"{image} is named after its usage" if image else None
 
 
 def columns(table: Path) -> dict[str, int]:
-    """Return where emotion, pixels and usage stand in a table; empty if it is none of FER2013's."""
+    """Return the columns of emotion, pixels and usage; empty if the table is not FER2013's."""
     try:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            head = [name.strip().lower() for name in next(csv.reader([file.readline(10_000)]), [])]
+            header = [
+                name.strip().lower() for name in next(csv.reader([file.readline(10_000)]), [])
+            ]
     except (OSError, csv.Error):
         return {}
-    places = {name: head.index(name) for name in ("emotion", "pixels", "usage") if name in head}
+    places = {name: header.index(name) for name in ("emotion", "pixels", "usage") if name in header}
     return places if {"emotion", "pixels"} <= set(places) else {}
 
 
 def _refuse_other_forms(root: Path, others: Sequence[str]) -> None:
-    """Raise DataError if a file that is called as the table is has not its columns, and say what it
-    has.
-    """
+    """Raise DataError if a file with the name of the table does not have its columns."""
     for path in others:
         if PurePosixPath(path).name.lower() not in ("fer2013.csv", "icml_face_data.csv"):
             continue
@@ -176,27 +194,26 @@ def _refuse_other_forms(root: Path, others: Sequence[str]) -> None:
 
 
 def entries(table: Path) -> Iterator[Entry]:
-    """Yield the rows of a table, one at a time; raises DataError if it cannot be read to its
-    end.
-    """
-    places = columns(table)
+    """Yield the rows of a table one by one; raises DataError if it cannot be read to its end."""
+    column_numbers = columns(table)
     try:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = csv.reader(file)
             next(lines)
             for place, line in enumerate(line for line in lines if line):
                 cells = {
-                    name: line[at].strip() if at < len(line) else "" for name, at in places.items()
+                    name: line[column].strip() if column < len(line) else ""
+                    for name, column in column_numbers.items()
                 }
                 yield Entry(place, cells["emotion"], cells["pixels"], cells.get("usage", ""))
     except (OSError, csv.Error) as error:
         raise DataError(
-            f"{table} must be a table in CSV, and is not: {error}; copy it again"
+            f"{table} must be a CSV file, and cannot be read as one: {error}; copy it again"
         ) from None
 
 
 def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
-    """Yield the pictures in the rows at `places`, which rise."""
+    """Yield the pictures in the rows with the numbers `places`, in ascending order."""
     wanted = iter(places)
     place = next(wanted, None)
     for entry in entries(path):
@@ -206,41 +223,41 @@ def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
 
 
 def pixels(entry: Entry, path: Path) -> Picture | DataError:
-    """Return the picture of a row, uint8 [48, 48], or what is wrong with it."""
+    """Return the picture of a row, uint8 [48, 48], or the error that it has."""
     try:
         values = np.array(entry.pixels.split(), dtype=np.int64)
     except (ValueError, OverflowError):
         values = np.empty(0, np.int64)
     if len(values) != SIDE * SIDE or values.min() < 0 or values.max() > 255:
         return DataError(
-            f"{path}#{entry.place} must have {SIDE * SIDE} numbers from 0 to 255, and has not"
+            f"{path}#{entry.place} must have {SIDE * SIDE} numbers from 0 to 255, and does not"
         )
     return values.astype(np.uint8).reshape(SIDE, SIDE)
 
 
 def row_name(table: str, place: int) -> str:
-    """Return what a row of a table is called in the accounts; `place` counts from 0 below the
-    header.
-    """
+    """Return the name of a row in the accounts; `place` counts from 0 below the header."""
     return f"{table}, row {place + 2}"
 
 
 def beside(images: Sequence[str], table: str) -> list[Finding]:
-    """Return what is said of picture files beside a table that has the pictures."""
-    what = f"picture files beside {table}, which has the pictures, passed over: {len(images)}"
+    """Return a note about image files next to a table that holds the pictures, if there are any."""
+    message = f"image files next to {table}, which holds the pictures, ignored: {len(images)}"
     return (
-        [Finding("note", "beside the table", some(images), what, pictures=tuple(images))]
+        [Finding("note", "beside the table", some(images), message, pictures=tuple(images))]
         if images
         else []
     )
 
 
 def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding], int]:
-    """Return the rows with a label, what is to be said of the table, and how many rows it has."""
+    """Return the rows with a label, the findings about the table, and its number of rows."""
     rows: list[Row] = []
     unusable: list[int] = []
     seen: dict[bytes, set[str]] = {}
     count = 0
+
+    # Read the rows, and note in which usages each picture occurs.
     for entry in entries(root / table):
         count += 1
         if entry.emotion not in READER.labels:
@@ -251,23 +268,29 @@ def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding], int]:
         rows.append(
             Row(table, f"{usage or 'unknown'}/{entry.place:05d}", entry.emotion, place=entry.place)
         )
+
+    # Report rows without a label, pictures in several usages, and rows without a usage.
     findings = []
     if unusable:
-        what = (
-            f"rows whose emotion is no number from 0 to 6, left out: {len(unusable)}; counted from "
-            "0 they are these"
+        message = (
+            f"rows whose emotion is no number from 0 to 6, left out: {len(unusable)}; their "
+            "numbers, from 0"
         )
-        lost = tuple(f"{table}#{place}" for place in unusable)
-        named = tuple(row_name(table, place) for place in unusable)
-        where = some([str(place) for place in unusable])
-        findings.append(Finding("warning", "unusable row", where, what, pictures=lost, rows=named))
+        lost_images = tuple(f"{table}#{place}" for place in unusable)
+        row_names = tuple(row_name(table, place) for place in unusable)
+        numbers = some([str(place) for place in unusable])
+        findings.append(
+            Finding(
+                "warning", "unusable row", numbers, message, pictures=lost_images, rows=row_names
+            )
+        )
     shared = sum(len(usages) > 1 for usages in seen.values())
     if shared:
-        what = (
-            f"pictures that stand, pixel by pixel, in more than one usage: {shared}; a test on "
-            "them is no test"
+        message = (
+            f"pictures with copies, pixel by pixel, in more than one usage: {shared}; they must "
+            "not count as unseen in a test"
         )
-        findings.append(Finding("warning", "copies across usages", table, what))
+        findings.append(Finding("warning", "copies across usages", table, message))
     unknown = sum(row.key.startswith("unknown/") for row in rows)
     if unknown:
         findings.append(
@@ -275,43 +298,55 @@ def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding], int]:
                 "warning",
                 "no usage",
                 table,
-                f"rows that do not say which set they are of: {unknown}",
+                f"rows that do not say to which set they belong: {unknown}",
             )
         )
     return rows, findings, count
 
 
 def _from_folders(images: Sequence[str]) -> tuple[list[Row], list[Finding]]:
-    found, findings = matches(
+    """Return a row for each image file with a usage in its name, and findings about the files."""
+    matched, findings = matches(
         images, _IMAGE, "{train,test}/CLASS/{Training,PublicTest,PrivateTest}_NNN.jpg"
     )
-    torn = [
+
+    # Report images whose folder is that of another set.
+    misfiled = [
         image[0]
-        for image in found
+        for image in matched
         if image[1] and (image[1].lower() == "train") != (image[4].lower() == "training")
     ]
-    if torn:
-        what = (
-            "images whose name says another set than their folder; the name was believed: "
-            f"{len(torn)}"
+    if misfiled:
+        message = (
+            "images whose name and folder disagree about the set; the name was used: "
+            f"{len(misfiled)}"
         )
-        findings.append(Finding("warning", "wrong folder", some(torn), what))
+        findings.append(Finding("warning", "wrong folder", some(misfiled), message))
+
+    # Leave out names that are in more than one class.
     rows = [
-        Row(image[0], f"{USAGES[image[4].lower()]}/{int(image[5])}", image[2]) for image in found
+        Row(image[0], f"{USAGES[image[4].lower()]}/{int(image[5])}", image[2]) for image in matched
     ]
     classes: dict[str, set[str]] = {}
     for row in rows:
         classes.setdefault(row.key, set()).add(row.raw_label.lower())
-    twice = {key for key, labels in classes.items() if len(labels) > 1}
-    if twice:
-        what = f"names that stand in more than one class, left out: {len(twice)}"
-        lost = tuple(row.path for row in rows if row.key in twice)
+    contradictory = {key for key, labels in classes.items() if len(labels) > 1}
+    if contradictory:
+        message = f"names that occur in more than one class, left out: {len(contradictory)}"
+        lost_images = tuple(row.path for row in rows if row.key in contradictory)
         findings.append(
-            Finding("warning", "contradiction", some(sorted(twice)), what, pictures=lost)
+            Finding(
+                "warning",
+                "contradiction",
+                some(sorted(contradictory)),
+                message,
+                pictures=lost_images,
+            )
         )
-    return [row for row in rows if row.key not in twice], findings
+    return [row for row in rows if row.key not in contradictory], findings
 
 
 def _others(tables: Sequence[str], table: str) -> str:
+    """Return the end of a sentence that names the tables which were not read."""
     others = [path for path in tables if path != table]
     return f", and not from {some(others)}" if others else ""

@@ -1,11 +1,14 @@
 """FER+ (Barsoum et al. 2016): ten people's votes on each face of FER2013.
 
-    fer2013new.csv      Usage,Image name,neutral,happiness,...,contempt,unknown,NF: a count of votes each
-    fer2013.csv         the pictures: the same rows in the same order, and nothing else that joins the two
-    FER2013Train/fer0000000.png     or the pictures as files, by image name; Valid and Test beside it
+    fer2013new.csv                 Usage,Image name,neutral,happiness,...,contempt,unknown,NF: the
+                                   number of votes for each
+    fer2013.csv                    the pictures: the same rows in the same order; only the order
+                                   joins the two tables
+    FER2013Train/fer0000000.png    or the pictures as files, by image name; FER2013Valid and
+                                   FER2013Test have the others
 
-The label is the majority's, by the rule of the paper's own code: single votes are taken for slips
-and dropped, and of what is left one class must have more than half.
+The label is the majority's, by the rule of the paper's own code: single votes count as errors and
+are dropped, and one class must have more than half of the remaining votes.
 """
 
 import csv
@@ -46,7 +49,7 @@ READER = Reader(
     dataset="ferplus",
     title="FER+",
     needs=(
-        "FOLDER with fer2013new.csv, and beside it fer2013.csv or "
+        "FOLDER with fer2013new.csv, and next to it fer2013.csv or "
         "FER2013{Train,Valid,Test}/fer0000000.png"
     ),
     subjects="nowhere: pictures from web searches",
@@ -67,12 +70,12 @@ READER = Reader(
 
 SAID = {
     "file without row": "pictures without votes, left out: {}",
-    "contradiction": "pictures whose name stands in several rows that disagree, left out: {}",
-    "row without file": "rows with votes of pictures that are not there: {}",
+    "contradiction": "pictures whose name is in several rows that disagree, left out: {}",
+    "row without file": "rows with votes on pictures that do not exist: {}",
 }
-ENOUGH = 100  # rows from which on agreement says something
-# rows in which FER2013's label is FER+'s first: 0.63 when they are aligned, 0.18 when shifted by
-# one
+ENOUGH = 100  # rows that the two tables need before their agreement is tested
+# The share of rows in which FER2013's label is FER+'s first must reach this: it is 0.63 when the
+# tables are aligned, and 0.18 when they are shifted by one row.
 AGREEMENT = 0.4
 _IMAGE = re.compile(r"(?:.*/)?FER2013(Train|Valid|Test)/(fer[0-9]{7})\.[a-z]+", re.IGNORECASE)
 _FOLDERS = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
@@ -84,15 +87,15 @@ class Vote(NamedTuple):
     usage: str
     name: str
     counts: tuple[int, ...]
-    row: str  # what the row is called in the accounts
+    row: str  # its name in the accounts
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the pictures whose majority is an emotion; keys begin with the official usage.
 
-    What most people took for no face or could not tell, what has no majority, and rows without an
-    image name are left out, with their counts. Raises DataError as `listing` does, if a table is
-    damaged, or if the rows of the two tables do not belong together.
+    Pictures whose majority is "unknown" or "not a face", pictures without a majority, and rows
+    without an image name are left out and counted. Raises DataError as `listing` does, if a table
+    is damaged, or if the rows of the two tables do not belong together.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".csv"})
     tables = [path for path in paths if path.lower().endswith(".csv")]
@@ -101,73 +104,82 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     )
     if votes is None:
         raise empty(root, READER)
+
+    # Read the votes, and find the pictures: a table, or files.
     cast = _votes(root / votes)
     pictures = next((path for path in tables if fer2013.columns(root / path)), None)
     images = [path for path in paths if not path.lower().endswith(".csv")]
     nameless = _nameless(cast, votes, pictures)
+
+    # Join votes and pictures: by position with a table, by name with files.
     if pictures is not None:
-        rows, more = _by_position(root, cast, votes, pictures)
-        more += fer2013.beside(images, pictures)
+        rows, more_findings = _by_position(root, cast, votes, pictures)
+        more_findings += fer2013.beside(images, pictures)
         held = {pictures: range(len(cast))}
         read = {vote.row: "" for vote in cast} | {cast[row.place].row: row.key for row in rows}
     else:
-        rows, more, read = _by_name(cast, votes, images)
+        rows, more_findings, read = _by_name(cast, votes, images)
         held = {}
-    findings += [*more, *nameless]
+    findings += [*more_findings, *nameless]
     return listing(
         root, rows, findings, spec, READER, [root / votes], fer2013.unpack, read=read, held=held
     )
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is FER+: its table of votes."""
+    """Return what shows that the folder is FER+: its table of votes."""
     table = look.first(r"(.*/)?fer2013new\.csv")
-    return f"{table} has its name" if table else None
+    return f"{table} has the name of its table" if table else None
 
 
 def majority(counts: Sequence[int]) -> str:
-    """Return the class, of CLASSES, that has more than half of the votes, single votes dropped, or
-    UNDECIDED.
+    """Return the class with more than half of the votes, without single ones, or UNDECIDED.
 
-    As in the code of Barsoum et al. (2016), mode "majority".
+    `counts` are the votes for each of CLASSES, in their order. The rule is mode "majority" of the
+    code of Barsoum et al. (2016).
     """
-    kept = [count if count > 1 else 0 for count in counts]
-    most = max(kept, default=0)
-    return CLASSES[kept.index(most)] if most > sum(kept) / 2 else UNDECIDED
+    repeated = [count if count > 1 else 0 for count in counts]
+    largest = max(repeated, default=0)
+    return CLASSES[repeated.index(largest)] if largest > sum(repeated) / 2 else UNDECIDED
 
 
 def _votes(table: Path) -> list[Vote]:
+    """Return the rows of the table of votes; raises DataError if it is damaged."""
     try:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(line)]
     except (OSError, csv.Error) as error:
         raise DataError(
-            f"{table} must be a table in CSV, and is not: {error}; copy it again"
+            f"{table} must be a CSV file, and cannot be read as one: {error}; copy it again"
         ) from None
-    head = [name.lower() for name in lines[0]] if lines else []
-    wanted = ("usage", "image name", *CLASSES)
-    lacking = [name for name in wanted if name not in head]
-    if lacking:
+    header = [name.lower() for name in lines[0]] if lines else []
+    needed = ("usage", "image name", *CLASSES)
+    missing = [name for name in needed if name not in header]
+    if missing:
         raise DataError(
-            f"{table} must have the columns {', '.join(wanted)}; {', '.join(lacking)} are missing"
+            f"{table} must have the columns {', '.join(needed)}; {', '.join(missing)} are missing"
         )
-    places = [head.index(name) for name in wanted]
-    return [_vote(line, places, number, table) for number, line in enumerate(lines[1:], start=2)]
+    columns = [header.index(name) for name in needed]
+    return [_vote(line, columns, number, table) for number, line in enumerate(lines[1:], start=2)]
 
 
 def _nameless(cast: list[Vote], votes: str, pictures: str | None) -> list[Finding]:
-    """Return what is said of rows whose pictures the authors of FER+ dropped."""
+    """Return a note about rows whose pictures the authors of FER+ dropped, if there are any."""
     places = [place for place, vote in enumerate(cast) if not vote.name]
-    what = (
+    message = (
         f"rows without an image name, whose pictures the authors dropped; left out: {len(places)}"
     )
-    lost = tuple(f"{pictures}#{place}" for place in places) if pictures else ()
+    lost_images = tuple(f"{pictures}#{place}" for place in places) if pictures else ()
     rows = tuple(cast[place].row for place in places)
-    return [Finding("note", "dropped row", votes, what, pictures=lost, rows=rows)] if places else []
+    return (
+        [Finding("note", "dropped row", votes, message, pictures=lost_images, rows=rows)]
+        if places
+        else []
+    )
 
 
-def _vote(line: list[str], places: list[int], number: int, table: Path) -> Vote:
-    usage, name, *counts = (line[place] if place < len(line) else "" for place in places)
+def _vote(line: list[str], columns: list[int], number: int, table: Path) -> Vote:
+    usage, name, *counts = (line[column] if column < len(line) else "" for column in columns)
     if not all(re.fullmatch(r"[0-9]{1,3}(\.0+)?", count) for count in counts):
         raise DataError(
             f"{table}, row {number}: votes must be whole numbers, and are {', '.join(counts)}"
@@ -180,9 +192,7 @@ def _vote(line: list[str], places: list[int], number: int, table: Path) -> Vote:
 def _by_position(
     root: Path, cast: list[Vote], votes: str, pictures: str
 ) -> tuple[list[Row], list[Finding]]:
-    """Return a row for each vote with a name, whose picture is the row of that number in FER2013's
-    table.
-    """
+    """Return a row for each named vote; its picture has the same row number in FER2013's table."""
     entries = [(entry.emotion, entry.usage) for entry in fer2013.entries(root / pictures)]
     _check_alignment(cast, entries, root / votes, root / pictures)
     rows = [
@@ -208,7 +218,10 @@ def _by_position(
 def _check_alignment(
     cast: list[Vote], entries: list[tuple[str, str]], votes: Path, pictures: Path
 ) -> None:
-    remedy = "take both files as they were released, with all rows in their order"
+    """Raise DataError if the rows of the two tables do not belong together."""
+    remedy = "use both files as they were released, with all rows in their order"
+
+    # Both tables must have the same rows, with the same usage in each.
     if len(cast) != len(entries):
         raise DataError(
             f"{votes} has {many(len(cast), 'row')} and {pictures} {len(entries)}, and must have as "
@@ -220,6 +233,8 @@ def _check_alignment(
                 f"{votes} and {pictures} must say the same usage in each row, and in row "
                 f"{place + 2} say '{vote.usage}' and '{usage}': {remedy}"
             )
+
+    # The labels must agree more often than those of shifted rows would.
     labels = [fer2013.READER.labels.get(emotion) for emotion, _ in entries]
     alike = sum(
         first_choice(vote.counts) == label for vote, label in zip(cast, labels, strict=True)
@@ -239,10 +254,10 @@ def first_choice(counts: Sequence[int]) -> str:
 def _by_name(
     cast: list[Vote], votes: str, images: Sequence[str]
 ) -> tuple[list[Row], list[Finding], dict[str, str]]:
-    """Return a row for each picture that has votes, what does not fit, and the key that each row of
-    the table gives.
-    """
-    found, findings = matches(images, _IMAGE, "FER2013{Train,Valid,Test}/fer0000000.png")
+    """Return a row for each picture with votes, findings, and the image key of each table row."""
+    matched, findings = matches(images, _IMAGE, "FER2013{Train,Valid,Test}/fer0000000.png")
+
+    # Group the votes by the key of their picture.
     named: dict[str, list[Vote]] = {}
     for vote in cast:
         usage = next(
@@ -250,26 +265,32 @@ def _by_name(
             vote.usage,
         )
         named.setdefault(f"{usage}/{Path(vote.name).stem.lower()}", []).append(vote)
+
+    # Give each picture its majority; votes on one picture must agree.
     rows: list[Row] = []
     faults: dict[str, list[str]] = {}
     losses = Losses()
-    for image in found:
+    for image in matched:
         key = f"{_FOLDERS[image[1].lower()]}/{image[2].lower()}"
-        voted = named.get(key, [])
-        labels = {majority(vote.counts) for vote in voted}
+        image_votes = named.get(key, [])
+        labels = {majority(vote.counts) for vote in image_votes}
         if len(labels) == 1:
             rows.append(Row(image[0], key, labels.pop()))
         else:
             kind = "contradiction" if labels else "file without row"
             faults.setdefault(kind, []).append(image[0])
-            losses.add(kind, [image[0]], [vote.row for vote in voted])
-    absent = {key: voted for key, voted in named.items() if not key.endswith("/")}
-    for image in found:
+            losses.add(kind, [image[0]], [vote.row for vote in image_votes])
+
+    # Report votes on pictures that do not exist.
+    absent = {key: image_votes for key, image_votes in named.items() if not key.endswith("/")}
+    for image in matched:
         absent.pop(f"{_FOLDERS[image[1].lower()]}/{image[2].lower()}", None)
     if absent:
-        faults["row without file"] = [vote.row for voted in absent.values() for vote in voted]
+        faults["row without file"] = [
+            vote.row for image_votes in absent.values() for vote in image_votes
+        ]
         losses.add("row without file", rows=faults["row without file"])
-    read = {vote.row: key for key, voted in named.items() for vote in voted}
+    read = {vote.row: key for key, image_votes in named.items() for vote in image_votes}
     return (
         rows,
         [*findings, *told(faults, SAID, losses=losses)],

@@ -1,11 +1,11 @@
-"""4DME (Li et al. 2023): 267 micro-expressions in four modalities, of which the grey videos are
-read.
+"""4DME (Li et al. 2023): 267 micro-expressions in four modalities; the grey videos are read.
 
-    gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg        or gray_micro, uncropped
-    4DME_Labelling_Micro_release v1.xlsx          sub_ID, fold_name, Emotion, Onset, Apex, Offset, AUs, Positive, ...
+    gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg    or gray_micro, uncropped
+    4DME_Labelling_Micro_release v1.xlsx      sub_ID, fold_name, Emotion, Onset, Apex, Offset, AUs,
+                                              Positive, ...
 
-A clip may show several emotions at once, such as Surprise+Positive: it is no single one, and left
-out unless mapped.
+A clip may show several emotions at once, such as Surprise+Positive. It is left out unless the
+user maps that label to one emotion.
 """
 
 import re
@@ -36,7 +36,7 @@ READER = Reader(
         "positive": "positive",
         "repression": "repression",
         "surprise": "surprise",
-        "surprise+positive": LEFT_OUT,  # as are all others that are joined by "+"
+        "surprise+positive": LEFT_OUT,  # and so is every other label with a "+"
     },
     options=("sheet",),
 )
@@ -44,7 +44,8 @@ READER = Reader(
 _ONE_HOT = ("positive", "negative", "surprise", "repression", "others")
 LAYOUT = Layout(
     tail=re.compile(
-        r"(?:^|(?<=gray_micro/)|(?<=gray_micro_crop/))[a-z_-]*0*(?P<subject>[0-9]{1,4})[^/0-9]*/(?P<clip>[^/]+)/[^/]+$",
+        r"(?:^|(?<=gray_micro/)|(?<=gray_micro_crop/))"
+        r"[a-z_-]*0*(?P<subject>[0-9]{1,4})[^/0-9]*/(?P<clip>[^/]+)/[^/]+$",
         re.IGNORECASE,
     ),
     form="gray_micro_crop/SUB_ID/FOLD_NAME/...N.suffix",
@@ -68,29 +69,30 @@ _SUBJECT_CELL = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is 4DME: its sheet, or a folder called gray_micro."""
-    found = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.first(
+    """Return what shows that the folder is 4DME: its sheet, or a folder called gray_micro."""
+    path = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.first(
         r"(.*/)?gray_micro(_crop)?/"
     )
-    return f"{found} is named as it names things" if found else None
+    return f"{path} has the name of its sheet or folders" if path else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return what `scan_release` finds.
+    """Return the listing of `scan_release`.
 
-    A row whose Emotion is not what its five columns of 0 and 1 say is reported and left out.
+    A row whose Emotion contradicts its five columns of 0 and 1 is reported and left out.
     """
     return scan_release(root, spec, READER, LAYOUT, _clip)
 
 
 def _clip(values: dict[str, str]) -> Clip:
-    known = _SUBJECT_CELL.match(values["subject"])
-    clip = row_clip(values, LAYOUT.subject(known[1]) if known else None)
+    subject = _SUBJECT_CELL.match(values["subject"])
+    clip = row_clip(values, LAYOUT.subject(subject[1]) if subject else None)
     marks = {name for name in _ONE_HOT if values.get(name, "") not in ("", "0")}
-    said = {
-        re.sub(r"^other$", "others", part.strip().lower()) for part in clip.raw_label.split("+")
+    named = {
+        re.sub(r"^other$", "others", emotion.strip().lower())
+        for emotion in clip.raw_label.split("+")
     }
-    if marks and marks != said:
+    if marks and marks != named:
         raise ValueError(
             f"Emotion is '{clip.raw_label}', and the columns of 0 and 1 say "
             f"{'+'.join(sorted(marks))}"

@@ -1,7 +1,6 @@
-"""JAFFE (Lyons et al. 1998): ten Japanese women, seven posed expressions, a few photographs of
-each.
+"""JAFFE (Lyons et al. 1998): ten Japanese women, seven posed expressions.
 
-KA.AN1.39.tiff     subject KA, anger, the first of it, number 39 of 213
+KA.AN1.39.tiff    subject KA, her first photograph of anger, number 39 of 213
 """
 
 import re
@@ -13,7 +12,7 @@ from mien.ingest.rows import Row, listing, matches, whole
 READER = Reader(
     dataset="jaffe",
     title="JAFFE",
-    needs="FOLDER with KA.AN1.39.tiff and others of that kind",
+    needs="FOLDER with KA.AN1.39.tiff and the other photographs",
     subjects="the names of the files",
     clips="nowhere: single photographs",
     licence="JAFFE terms: non-commercial research, no redistribution",
@@ -39,10 +38,8 @@ SUBJECTS = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 _CODES = "|".join(READER.labels)
 # Copies differ in case, in the marks between the parts, and in a second suffix (.tiff.png).
 _IMAGE = re.compile(
-    (
-        rf"(?:.*/)?(({'|'.join(SUBJECTS)})[ ._-]*({_CODES})[ ._-]*([0-9])[ ._-]+([0-9]{{1,3}}) "
-        rf"*(\.tiff?)?)\.[a-z]+"
-    ),
+    rf"(?:.*/)?(({'|'.join(SUBJECTS)})[ ._-]*({_CODES})[ ._-]*([0-9])[ ._-]+([0-9]{{1,3}}) "
+    r"*(\.tiff?)?)\.[a-z]+",
     re.IGNORECASE,
 )
 _EXACT = re.compile(
@@ -51,20 +48,23 @@ _EXACT = re.compile(
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the photographs by what their names say; posed labels, as everyone uses them.
+    """Return the photographs with the subject and the posed expression that their names say.
 
-    A name that is written in another way, and can still be read in one way only, is read and
-    reported; any other is left out. Raises DataError as `listing` does.
+    A misspelt name is read and reported if it has only one meaning; any other is left out. Raises
+    DataError as `listing` does.
     """
     images, findings = walk(root)
-    found, stray = matches(images, _IMAGE, "SUBJECT.EMOTIONk.NUMBER.tiff")
-    mended = [image[0] for image in found if not _EXACT.fullmatch(image[0])]
-    if mended:
-        what = (
-            "names that are not written as KA.AN1.39.tiff is, and were read all the same: "
-            f"{len(mended)}"
+    matched, stray = matches(images, _IMAGE, "SUBJECT.EMOTIONk.NUMBER.tiff")
+
+    # Report names that are misspelt and still have only one meaning.
+    misspelt = [image[0] for image in matched if not _EXACT.fullmatch(image[0])]
+    if misspelt:
+        message = (
+            f"names that differ from the form KA.AN1.39.tiff and were still read: {len(misspelt)}"
         )
-        findings.append(Finding("warning", "misspelt name", some(mended), what))
+        findings.append(Finding("warning", "misspelt name", some(misspelt), message))
+
+    # Each photograph is an image without a clip.
     rows = [
         Row(
             path=image[0],
@@ -72,16 +72,15 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             raw_label=image[3],
             subject=image[2].upper(),
         )
-        for image in found
+        for image in matched
     ]
     return listing(
-        root, rows, [*findings, *stray, *whole(len(found), IMAGES, "images")], spec, READER
+        root, rows, [*findings, *stray, *whole(len(matched), IMAGES, "images")], spec, READER
     )
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is JAFFE: one name of its kind."""
-    image = look.first(_EXACT.pattern) or look.first(
-        _IMAGE.pattern
-    )  # exact ones first: the reason is shown
-    return f"{image} is named as its photographs are" if image else None
+    """Return what shows that the folder is JAFFE: the name of a photograph."""
+    # Exact names come first, because the user sees this name.
+    image = look.first(_EXACT.pattern) or look.first(_IMAGE.pattern)
+    return f"{image} has the name of one of its photographs" if image else None

@@ -1,9 +1,8 @@
-"""KDEF (Lundqvist et al. 1998): seventy people, seven expressions, five angles, each photographed
-twice.
+"""KDEF (Lundqvist et al. 1998): seventy people, seven expressions, five angles, two series.
 
-    AF01ANS.JPG     series A, female 01, angry, straight; with or without a folder AF01 around it
+    AF01ANS.JPG    series A, female 01, angry, straight; with or without a folder AF01 around it
 
-AF01 and BF01 are one person: the subject is F01, and no split may part the two series.
+AF01 and BF01 are one person. The subject is F01, so that no split separates the two series.
 """
 
 import re
@@ -15,7 +14,7 @@ from mien.ingest.rows import Row, listing, matches, whole
 READER = Reader(
     dataset="kdef",
     title="KDEF",
-    needs="FOLDER with AF01ANS.JPG or AF01/AF01ANS.JPG and others of that kind",
+    needs="FOLDER with AF01ANS.JPG or AF01/AF01ANS.JPG and the other photographs",
     subjects=(
         "the names of the files, without the letter of the series: AF01 and BF01 are one person"
     ),
@@ -55,25 +54,31 @@ _IMAGE = re.compile(
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the photographs of the angles that `spec.part` names.
 
-    A name that is cut short says no longer what it shows; such images are reported and left out.
+    Images with an incomplete name are reported and left out, since it does not say what they show.
     Raises DataError as `listing` does.
     """
     part = spec.part or "all"
     images, findings = walk(root)
-    found, stray = matches(images, _IMAGE, "[AB][FM]NN, expression and angle, as in AF01ANS.JPG")
-    kept = [image for image in found if part in ("all", ANGLES[image[5].upper()])]
-    if len(kept) < len(found):
-        what = f"images of other angles than '{part}', left out: {len(found) - len(kept)}"
-        lost = tuple(image[0] for image in found if ANGLES[image[5].upper()] != part)
-        findings.append(Finding("note", "other angles", ".", what, pictures=lost))
-    pairs = {
-        series: {f"{image[2]}{image[3]}".upper() for image in found if image[1].upper() == series}
+    matched, stray = matches(images, _IMAGE, "[AB][FM]NN, expression and angle, as in AF01ANS.JPG")
+
+    # Select the angles that are asked for.
+    selected = [image for image in matched if part in ("all", ANGLES[image[5].upper()])]
+    if len(selected) < len(matched):
+        message = f"images of other angles than '{part}', left out: {len(matched) - len(selected)}"
+        lost_images = tuple(image[0] for image in matched if ANGLES[image[5].upper()] != part)
+        findings.append(Finding("note", "other angles", ".", message, pictures=lost_images))
+
+    # Report people of whom only one series is present.
+    subjects = {
+        series: {f"{image[2]}{image[3]}".upper() for image in matched if image[1].upper() == series}
         for series in "AB"
     }
-    single = sorted(pairs["A"] ^ pairs["B"])
-    if single:
-        what = f"people of whom one series of the two is there: {len(single)}"
-        findings.append(Finding("note", "one series", some(single), what))
+    unpaired = sorted(subjects["A"] ^ subjects["B"])
+    if unpaired:
+        message = f"people with only one of the two series: {len(unpaired)}"
+        findings.append(Finding("note", "one series", some(unpaired), message))
+
+    # The letter of the series is not part of the subject.
     rows = [
         Row(
             path=image[0],
@@ -81,13 +86,13 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             raw_label=image[4],
             subject=f"{image[2]}{image[3]}".upper(),
         )
-        for image in kept
+        for image in selected
     ]
-    told = [*findings, *stray, *whole(len(found), IMAGES, "images")]
-    return listing(root, rows, told, spec, READER, part=part)
+    all_findings = [*findings, *stray, *whole(len(matched), IMAGES, "images")]
+    return listing(root, rows, all_findings, spec, READER, part=part)
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is KDEF: one name of its kind."""
+    """Return what shows that the folder is KDEF: the name of a photograph."""
     image = look.first(_IMAGE.pattern)
-    return f"{image} is named as its photographs are" if image else None
+    return f"{image} has the name of one of its photographs" if image else None

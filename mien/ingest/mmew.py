@@ -1,10 +1,13 @@
 """MMEW (Ben et al. 2022): 300 micro- and 900 macro-expressions of 36 people, cropped to faces.
 
-    Micro_Expression/happiness/S03-01-002/1.jpg       frames counted from 1; some copies have S03/ above the emotion
-    Macro_Expression/S03/happiness/S03-01-001.jpg     single photographs
-    MMEW_Micro_Exp.xlsx                               Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame, ...
+    Micro_Expression/happiness/S03-01-002/1.jpg      frames counted from 1; some copies have S03/
+                                                     above the emotion
+    Macro_Expression/S03/happiness/S03-01-001.jpg    single photographs
+    MMEW_Micro_Exp.xlsx                              Subject, Filename, OnsetFrame, ApexFrame,
+                                                     OffsetFrame, ...
 
-Labels of clips come from the sheet, those of photographs from the folder: they have no sheet.
+Clips have the label of the sheet. Photographs have that of their folder, because no sheet lists
+them.
 """
 
 import re
@@ -35,7 +38,7 @@ READER = Reader(
         "disgust": "disgust",
         "fear": "fear",
         "happiness": "happiness",
-        "others": "others",  # the sheet's word for the class whose folder is called repression
+        "others": "others",  # in the sheet; the folder of this class is called repression
         "repression": "others",
         "sadness": "sadness",
         "surprise": "surprise",
@@ -74,17 +77,17 @@ STILL = re.compile(
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is MMEW: its sheet, or clips called EMOTION/S03-01-002."""
-    found = look.first(r"(.*/)?mmew_micro[^/]*\.(xlsx?|csv)") or look.first(
+    """Return what shows that the folder is MMEW: its sheet, or a clip EMOTION/S03-01-002."""
+    path = look.first(r"(.*/)?mmew_micro[^/]*\.(xlsx?|csv)") or look.first(
         r"(.*/)?[a-z]+/S[0-9]+-[0-9]+-[0-9]+(/|\.[a-z]+)"
     )
-    return f"{found} is named as it names things" if found else None
+    return f"{path} has the name of its sheet or of one of its clips" if path else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return what `scan_release` finds, or with the part "macro" the single photographs.
+    """Return the listing of `scan_release`, or with the part "macro" the single photographs.
 
-    Raises DataError as that does.
+    Raises DataError as `scan_release` does.
     """
     if spec.part == "macro":
         return _stills(root, spec)
@@ -93,17 +96,17 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _clip(values: dict[str, str]) -> Clip:
-    known = re.match(r"S0*([0-9]{1,4})-", values["clip"], re.IGNORECASE)
+    clip_subject = re.match(r"S0*([0-9]{1,4})-", values["clip"], re.IGNORECASE)
     subject = re.fullmatch(r"S?0*([0-9]{1,4})", values["subject"], re.IGNORECASE)
-    if known and subject and int(known[1]) != int(subject[1]):
+    if clip_subject and subject and int(clip_subject[1]) != int(subject[1]):
         raise ValueError(
             f"subject {values['subject']} and clip {values['clip']} must be of one person"
         )
-    return row_clip(values, LAYOUT.subject(known[1]) if known else None)
+    return row_clip(values, LAYOUT.subject(clip_subject[1]) if clip_subject else None)
 
 
 def _disagreements(rows: pd.DataFrame) -> list[Finding]:
-    """Say where the folder has another emotion than the sheet, whose word counts."""
+    """Return findings about folders with another emotion than the sheet, which is believed."""
     clips = rows.drop_duplicates("clip")
     folders = [path.split("/")[-3].lower() for path in clips["path"]]
     unequal: dict[tuple[str, str], list[str]] = {}
@@ -116,7 +119,7 @@ def _disagreements(rows: pd.DataFrame) -> list[Finding]:
             "folder of another label",
             some(names),
             (
-                f"the folder says {folder} and the sheet {raw}, whose word is taken: "
+                f"the folder says {folder} and the sheet {raw}, which is used: "
                 f"{many(len(names), 'clip')}"
             ),
         )
@@ -125,8 +128,10 @@ def _disagreements(rows: pd.DataFrame) -> list[Finding]:
 
 
 def _stills(root: Path, spec: IngestSpec) -> Listing:
+    """Return the single photographs, each with its folder's label and its name's subject."""
+    # Read subject and label from each path.
     tree, findings = find_tree(root, STILL, READER, "has no photographs at EMOTION/S03-01-001.jpg")
-    images, passed = walk(tree)
+    images, other_files = walk(tree)
     matches = {path: STILL.search(path) for path in images}
     rows = pd.DataFrame(
         {
@@ -143,9 +148,13 @@ def _stills(root: Path, spec: IngestSpec) -> Listing:
         if match
     )
     rows, left_out = label(rows, spec, str(tree))
+
+    # Report the images that are not photographs of the part.
     other = tuple(path for path, match in matches.items() if not match)
     if other:
-        what = f"images that are no photographs at EMOTION/S03-01-001.jpg, left out: {len(other)}"
+        message = (
+            f"images that are not photographs at EMOTION/S03-01-001.jpg, left out: {len(other)}"
+        )
         folders = sorted({path.rpartition("/")[0] for path in other})
-        findings.append(Finding("note", "other images", some(folders), what, pictures=other))
-    return Listing(tree, rows, (), (*findings, *passed, *left_out), READER.licence, "macro")
+        findings.append(Finding("note", "other images", some(folders), message, pictures=other))
+    return Listing(tree, rows, (), (*findings, *other_files, *left_out), READER.licence, "macro")

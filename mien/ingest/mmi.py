@@ -1,13 +1,12 @@
-"""MMI (Pantic et al. 2005): videos of posed expressions, with action units coded from onset to
-offset.
+"""MMI (Pantic et al. 2005): videos of posed expressions with coded action units.
 
-    Sessions/1767/S001-001.avi               subject 001, its clip 001
+    Sessions/1767/S001-001.avi               subject 001, clip 001
     Sessions/1767/S001-001.xml               <Metatag Name="Emotion" Value="1"/>
     Sessions/1767/S001-001-oao_aucs.xml      <ActionUnit Number="4"><Marker Frame="12" Type="1"/>...
     Sessions/1767/session.xml                <subject id="1"/>, <track view="0"/>
 
-Markers say from which frame, counted from 1, a unit is neutral (0), rising (1), at its apex (2),
-falling (3). The meaning of codes is as public readers of the set have it.
+Markers say from which frame, counted from 1, a unit is neutral (0), rising (1), at its apex (2) or
+falling (3). The meaning of the codes is that of other public readers of the set.
 """
 
 import re
@@ -25,7 +24,7 @@ READER = Reader(
     dataset="mmi",
     title="MMI",
     needs=(
-        "FOLDER with Sessions/NNNN/S001-001.avi and beside it S001-001.xml, session.xml and "
+        "FOLDER with Sessions/NNNN/S001-001.avi and next to it S001-001.xml, session.xml and "
         "S001-001-oao_aucs.xml"
     ),
     subjects="session.xml, or the names of the files",
@@ -47,28 +46,26 @@ READER = Reader(
     holders=frozenset({".avi"}),
     parts={
         "frontal": "clips filmed from the front",
-        "all": "clips filmed from the side, or from both, too",
+        "all": "also clips filmed from the side, or from both",
     },
 )
 
-FRONTAL = "0"  # of the views 0 to 2: 1 is the profile, 2 both side by side
+FRONTAL = "0"  # of the views 0 to 2: 1 is the profile, 2 both next to each other
 SAID = {
     "misplaced video": "videos not named S001-001.avi, left out: {}",
     "no emotion": "clips whose metadata has none of the six emotions, left out: {}",
     "other view": (
-        "clips filmed from the side or from two sides, left out: {}; --part all takes them"
+        "clips filmed from the side or from two sides, left out: {}; --part all reads them"
     ),
-    "unknown view": (
-        "clips whose session does not say from where they are filmed; taken as frontal: {}"
-    ),
+    "unknown view": ("clips whose session does not say the view, read as frontal: {}"),
     "unreadable video": "videos that cannot be opened, or are too large, left out: {}",
     "two subjects": (
-        "clips named after one person where session.xml names another, whom mien takes: {}"
+        "clips whose name and session.xml disagree about the subject; session.xml was used: {}"
     ),
     "outside onset-offset": (
         "clips with frames before their onset or after their offset, left out: {}"
     ),
-    "row without file": "metadata of clips whose video is not there: {}",
+    "row without file": "metadata of clips without a video: {}",
     "no timing": (
         "clips without usable onset, apex and offset; all frames are read, with no phase: {}"
     ),
@@ -77,30 +74,29 @@ _CLIP = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.avi", re.IGNORECASE)
 _METADATA = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.xml", re.IGNORECASE)
 _SUBJECT = re.compile(r"(?:S|subject)?[-_ ]?0*([0-9]{1,4})", re.IGNORECASE)
 _SIDED = re.compile("([0-9]+)([LR])")
-_BLINKS = frozenset({"45", "46"})  # come and go beside the expression
+_BLINKS = frozenset(
+    {"45", "46"}
+)  # not part of the expression, so their timing is used only without other units
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The frames of a clip, from 1, between which its units move, and where all of them are at
-    their apex.
-    """
+    """When the units of a clip move, in frames counted from 1."""
 
     onset: int
-    apex: int | None
+    apex: int | None  # where all units are at their apex; None if there is no such frame
     offset: int
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames of each clip that has one of the six emotions, and is filmed from the front
-    unless part is all.
+    """Return the frames of each clip that shows one of the six emotions from the front.
 
-    Where the units are coded, frames outside the movement are left out: they show a neutral face.
-    Raises DataError as `listing` does.
+    With part "all", clips with another view are read too. Where the units are coded, frames
+    outside the movement are left out: they show a neutral face. Raises DataError as `listing` does.
     """
     part = spec.part or "frontal"
     paths, findings = walk(root, frozenset({".avi", ".xml"}))
-    there = {path.lower(): path for path in paths}
+    path_by_name = {path.lower(): path for path in paths}
     rows: list[Row] = []
     used: list[Path] = []
     faults: dict[str, list[str]] = {}
@@ -108,8 +104,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     read: dict[str, str] = {path: "" for path in paths if _METADATA.fullmatch(path)}
     held: dict[str, Sequence[int]] = {}
 
-    def fault(kind: str, where: str, pictures: Iterable[str] = (), row: str | None = None) -> None:
-        faults.setdefault(kind, []).append(where)
+    def fault(kind: str, name: str, pictures: Iterable[str] = (), row: str | None = None) -> None:
+        faults.setdefault(kind, []).append(name)
         losses.add(kind, pictures, [row] if row else [])
 
     for video in (path for path in paths if path.lower().endswith(".avi")):
@@ -117,53 +113,52 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         if match is None:
             fault("misplaced video", video, [video])
             continue
-        stem = video[: -len(".avi")]
-        beside = [
-            f"{video.rpartition('/')[0]}/session.xml".lstrip("/"),
-            f"{stem}.xml",
-            f"{stem}-oao_aucs.xml",
-        ]
-        names = [there.get(name.lower()) for name in beside]
+
+        # Read the files next to the video: its session, its metadata and its coded units.
+        names = [path_by_name.get(name.lower()) for name in _names_of_annotations(video)]
         session, tags, units = (_xml(root / name) if name else None for name in names)
+        metadata = names[1]
         subject = f"S{match[1]}"
         clip = f"{subject}/{match[2]}"
         emotion = _emotion(tags)
         view = _view(session, Path(video).name)
+
+        # Leave out clips without an emotion, of another view, or that cannot be read.
         if emotion is None or _plain_number(emotion) not in {**READER.labels, **spec.map}:
-            fault("no emotion", clip, [video], names[1])
-        elif part == "frontal" and view not in (FRONTAL, ""):
-            fault("other view", clip, [video], names[1])
-        elif not (frames := _count(root / video)):
-            fault("unreadable video", video, [video], names[1])
-        else:
-            if not view:
-                fault("unknown view", clip)
-            person = _subject(session)
-            if person and person != subject:
-                fault("two subjects", f"{clip} ({person})")
-            timing = _timing(units)
-            if timing is None or timing.offset > frames:
-                timing = None
-                fault("no timing", clip)
-            made = _rows(
-                video,
-                person or subject,
-                match,
-                _plain_number(emotion),
-                frames,
-                timing,
-                _numbers(units),
-            )
-            held[video] = range(frames)
-            if len(made) < frames:
-                outside = set(range(frames)) - {row.place for row in made}
-                fault(
-                    "outside onset-offset", clip, [f"{video}#{place}" for place in sorted(outside)]
-                )
-            if names[1]:
-                read[names[1]] = made[0].clip
-            rows += made
-            used += [root / name for name in names if name]
+            fault("no emotion", clip, [video], metadata)
+            continue
+        if part == "frontal" and view not in (FRONTAL, ""):
+            fault("other view", clip, [video], metadata)
+            continue
+        frames = _count(root / video)
+        if not frames:
+            fault("unreadable video", video, [video], metadata)
+            continue
+
+        # Report what is uncertain about a clip that is read.
+        if not view:
+            fault("unknown view", clip)
+        person = _subject(session)
+        if person and person != subject:
+            fault("two subjects", f"{clip} ({person})")
+        timing = _timing(units)
+        if timing is None or timing.offset > frames:
+            timing = None
+            fault("no timing", clip)
+
+        # Keep the frames of the movement, and account for the others.
+        code = _plain_number(emotion)
+        clip_rows = _rows(video, person or subject, match, code, frames, timing, _numbers(units))
+        held[video] = range(frames)
+        if len(clip_rows) < frames:
+            outside = sorted(set(range(frames)) - {row.place for row in clip_rows})
+            fault("outside onset-offset", clip, [f"{video}#{place}" for place in outside])
+        if metadata:
+            read[metadata] = clip_rows[0].clip
+        rows += clip_rows
+        used += [root / name for name in names if name]
+
+    # Report metadata without a video.
     videos = {path.lower().removesuffix(".avi") for path in paths if path.lower().endswith(".avi")}
     for path in read:
         if path.lower().removesuffix(".xml") not in videos:
@@ -175,47 +170,44 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is MMI: a clip with its coding beside it, or in its session's
-    folder.
-    """
+    """Return what shows that the folder is MMI: a coded clip, or a clip in a session's folder."""
     clip = look.first(r"(.*/)?S[0-9]{3}-[0-9]{3}-oao_aucs\.xml") or look.first(
         r"(.*/)?Sessions/[0-9]+/S[0-9]{3}-[0-9]{3}\.avi"
     )
-    return f"{clip} is named as its clips are" if clip else None
+    return f"{clip} has the name of one of its clips" if clip else None
 
 
 def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
-    """Yield the frames at `places` (from 0, rising) of a video, RGB, decoded one after another."""
-    import cv2  # as late as this: few read videos, and it is slow to come
+    """Yield the frames of a video at `places` (from 0, ascending), RGB, decoded in their order."""
+    import cv2  # here because it is slow to import, and few readers need it
 
     video = cv2.VideoCapture(str(path))
-    at = 0
+    next_frame = 0
     try:
         for place in places:
-            while at < place and video.grab():
-                at += 1
-            read, frame = video.read() if at == place else (False, None)
-            at += 1
+            # A video is read from its start: skip the frames that nobody needs.
+            while next_frame < place and video.grab():
+                next_frame += 1
+            read, frame = video.read() if next_frame == place else (False, None)
+            next_frame += 1
             yield frame[:, :, ::-1].copy() if read and frame is not None else _short(path, place)
     finally:
         video.release()
 
 
 def _short(path: Path, place: int) -> DataError:
-    return DataError(f"{path} must have a frame {place + 1} that can be decoded, and has none")
+    return DataError(f"{path} must have a frame {place + 1} that can be decoded, and does not")
 
 
 def _count(path: Path) -> int:
-    """Return how many frames a video says it has; 0 if it cannot be opened or its frames are too
-    large.
-    """
+    """Return a video's number of frames; 0 if it cannot be opened or its frames are too large."""
     import cv2
 
     video = cv2.VideoCapture(str(path))
     try:
         count, width, height = (
-            int(video.get(what))
-            for what in (
+            int(video.get(field))
+            for field in (
                 cv2.CAP_PROP_FRAME_COUNT,
                 cv2.CAP_PROP_FRAME_WIDTH,
                 cv2.CAP_PROP_FRAME_HEIGHT,
@@ -226,10 +218,18 @@ def _count(path: Path) -> int:
     return count if 0 < width * height <= MAX_PIXELS and 0 < count < 1_000_000 else 0
 
 
-# The files beside a clip
+# The files next to a clip
+
+
+def _names_of_annotations(video: str) -> list[str]:
+    """Return the names that the session, the metadata and the coded units of a video have."""
+    stem = video[: -len(".avi")]
+    session = f"{video.rpartition('/')[0]}/session.xml".lstrip("/")
+    return [session, f"{stem}.xml", f"{stem}-oao_aucs.xml"]
 
 
 def _xml(path: Path) -> ElementTree.Element | None:
+    """Return the root of an XML file; None if it is damaged."""
     try:
         return ElementTree.fromstring(text(path))
     except (ElementTree.ParseError, ValueError):
@@ -237,12 +237,12 @@ def _xml(path: Path) -> ElementTree.Element | None:
 
 
 def _found(tree: ElementTree.Element | None, tag: str) -> list[ElementTree.Element]:
-    """Return the elements of that name, whatever its case and namespace."""
-    every = [] if tree is None else tree.iter()
+    """Return the elements with the name `tag`, in any case and namespace."""
+    elements = [] if tree is None else tree.iter()
     return [
-        each
-        for each in every
-        if isinstance(each.tag, str) and each.tag.rpartition("}")[2].lower() == tag
+        element
+        for element in elements
+        if isinstance(element.tag, str) and element.tag.rpartition("}")[2].lower() == tag
     ]
 
 
@@ -251,57 +251,66 @@ def _attribute(element: ElementTree.Element, name: str) -> str:
 
 
 def _emotion(tags: ElementTree.Element | None) -> str | None:
-    named = (
-        each for each in _found(tags, "metatag") if _attribute(each, "name").lower() == "emotion"
+    """Return the value of the first tag called Emotion; None without one."""
+    emotions = (
+        tag for tag in _found(tags, "metatag") if _attribute(tag, "name").lower() == "emotion"
     )
-    return next((_attribute(each, "value") for each in named), None)
+    return next((_attribute(tag, "value") for tag in emotions), None)
 
 
 def _plain_number(code: str) -> str:
+    """Return a code without leading zeros if it is a number, otherwise in lower case."""
     return str(int(code)) if code.isascii() and code.isdigit() else code.lower()
 
 
 def _view(session: ElementTree.Element | None, video: str) -> str:
-    """Return the view of the track with that file; empty if it is not said."""
+    """Return the view of the track with that file, or of the first; empty if it is unknown."""
     tracks = _found(session, "track")
-    own = [
-        each for each in tracks if Path(_attribute(each, "filename")).name.lower() == video.lower()
+    named = [
+        track
+        for track in tracks
+        if Path(_attribute(track, "filename")).name.lower() == video.lower()
     ]
-    return next((_attribute(each, "view") for each in own or tracks[:1]), "")
+    return next((_attribute(track, "view") for track in named or tracks[:1]), "")
 
 
 def _subject(session: ElementTree.Element | None) -> str:
+    """Return the subject of a session, such as S001; empty unless it names exactly one."""
     ids = [
         match
-        for each in _found(session, "subject")
-        if (match := _SUBJECT.fullmatch(_attribute(each, "id")))
+        for element in _found(session, "subject")
+        if (match := _SUBJECT.fullmatch(_attribute(element, "id")))
     ]
     return f"S{int(ids[0][1]):03d}" if len(ids) == 1 else ""
 
 
 def _numbers(units: ElementTree.Element | None) -> str:
-    """Return the coded units as `4+L12`, the side before the number wherever the file has it."""
-    numbers = [_attribute(each, "number").upper() for each in _found(units, "actionunit")]
+    """Return the coded units as `4+L12`; files write the side before or after the number."""
+    numbers = [_attribute(unit, "number").upper() for unit in _found(units, "actionunit")]
     return "+".join(dict.fromkeys(_SIDED.sub(r"\2\1", number) for number in numbers if number))
 
 
 def _timing(units: ElementTree.Element | None) -> Timing | None:
     """Return when the clip's units move; None if no unit is coded from rise to fall."""
+    # Read when each unit rises, peaks, falls and ends.
     phases = []
     for unit in _found(units, "actionunit"):
         marks = [
-            (_attribute(each, "frame"), _attribute(each, "type")) for each in _found(unit, "marker")
+            (_attribute(marker, "frame"), _attribute(marker, "type"))
+            for marker in _found(unit, "marker")
         ]
         if not all(frame.isdigit() and len(frame) < 8 and kind in "0123" for frame, kind in marks):
             return None
         first = {
-            kind: min((int(frame) for frame, each in marks if each == kind), default=0)
+            kind: min((int(frame) for frame, mark in marks if mark == kind), default=0)
             for kind in "123"
         }
         end = max((int(frame) for frame, _ in marks), default=0)
         if 0 < first["1"] <= first["2"] <= end:
             blink = _attribute(unit, "number") in _BLINKS
             phases.append((blink, first["1"], first["2"], first["3"] or end, end))
+
+    # The clip moves as long as any unit, and is at its apex where all are. Blinks do not count.
     chosen = [phase for phase in phases if not phase[0]] or phases
     if not chosen:
         return None
@@ -322,7 +331,8 @@ def _rows(
     timing: Timing | None,
     units: str,
 ) -> list[Row]:
-    span = range(1, frames + 1) if timing is None else range(timing.onset, timing.offset + 1)
+    """Return a row for each frame from onset to offset, or for each frame without a timing."""
+    numbers = range(1, frames + 1) if timing is None else range(timing.onset, timing.offset + 1)
     clip = (
         f"{subject}/{match[2]}"
         if subject == f"S{match[1]}"
@@ -330,21 +340,22 @@ def _rows(
     )
     return [
         Row(
-            video,
-            f"{clip}/{number}",
-            emotion,
-            subject,
-            clip,
-            number,
-            _phase(number, timing),
-            units,
-            number - 1,
+            path=video,
+            key=f"{clip}/{number}",
+            raw_label=emotion,
+            subject=subject,
+            clip=clip,
+            frame=number,
+            phase=_phase(number, timing),
+            action_units=units,
+            place=number - 1,
         )
-        for number in span
+        for number in numbers
     ]
 
 
 def _phase(number: int, timing: Timing | None) -> str:
+    """Return the phase of a frame; empty if it cannot be known."""
     if timing is None:
         return ""
     for name in ("apex", "onset", "offset"):

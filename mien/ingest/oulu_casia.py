@@ -1,10 +1,9 @@
-"""Oulu-CASIA (Zhao et al. 2011): eighty people, six expressions, filmed by two cameras in three
-lights.
+"""Oulu-CASIA (Zhao et al. 2011): eighty people, six expressions, two cameras, three lights.
 
-    B_OriginalImg/OriginalImg/VL/Strong/P012/Anger/000.jpeg       VL: visible light; NI: near infrared
+    B_OriginalImg/OriginalImg/VL/Strong/P012/Anger/000.jpeg    VL: visible light; NI: near infrared
 
-A sequence goes from a neutral face up to the expression. The same person is in all six cells, so a
-split must be of people, never of files.
+A sequence goes from a neutral face to the expression. Every person is in all six combinations of
+camera and light, so a split must be by subject, never by file.
 """
 
 import re
@@ -26,7 +25,7 @@ READER = Reader(
         "B_OriginalImg/OriginalImg"
     ),
     subjects="the folders Pnnn",
-    clips="one in each camera, light and expression",
+    clips="one for each camera, light and expression",
     licence="Oulu-CASIA agreement: research only, no redistribution",
     citation=(
         "Zhao G, Huang X, Taini M, Li SZ, Pietikäinen M (2011) Facial expression recognition from "
@@ -46,45 +45,53 @@ READER = Reader(
 
 _LABELS = "|".join(READER.labels)
 _IMAGE = re.compile(
-    rf"(.*/)?(?:(VL|NI)[^/]*)/(Strong|Weak|Dark)/P([0-9]{{1,3}})/({_LABELS}|[A-Za-z]+)/0*([0-9]{{1,6}})\.[a-z]+",
+    r"(.*/)?(?:(VL|NI)[^/]*)/(Strong|Weak|Dark)/P([0-9]{1,3})/"
+    rf"({_LABELS}|[A-Za-z]+)/0*([0-9]{{1,6}})\.[a-z]+",
     re.IGNORECASE,
 )
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames of the cells that `spec.part` names: by default the first that is there, VL
-    in strong light.
+    """Return the frames of the camera and light that `spec.part` names, or of all.
 
-    The first frame of a sequence is its onset, the last its apex. Where a release has both original
-    and cropped trees, cropped faces are read, and it is said. Raises DataError as `listing` does.
+    By default they are those of the first combination that exists, VL in strong light. The first
+    frame of a sequence is its onset, the last its apex. Where a release has both original and
+    cropped trees, cropped faces are read, which is reported. Raises DataError as `listing` does.
     """
     images, findings = walk(root)
-    found, stray = matches(images, _IMAGE, "{VL,NI}/{Strong,Weak,Dark}/Pnnn/EXPRESSION/NNN.jpeg")
-    found, trees = _one_tree(found)
-    cells = {_cell(image) for image in found}
+    matched, stray = matches(images, _IMAGE, "{VL,NI}/{Strong,Weak,Dark}/Pnnn/EXPRESSION/NNN.jpeg")
+    matched, trees = _one_tree(matched)
+
+    # Select one combination of camera and light, unless all are asked for.
+    cells = {_cell(image) for image in matched}
     part = spec.part or next((cell for cell in CELLS if cell in cells), "all")
     findings += [*stray, *trees]
     if part != "all" and cells - {part}:
-        what = (
+        message = (
             f"the part {part} was read, and not {', '.join(sorted(cells - {part}))}; --part all "
-            "takes all"
+            "reads all"
         )
-        others = tuple(image[0] for image in found if _cell(image) != part)
-        findings.append(Finding("note", "part", part, what, pictures=others))
+        other_images = tuple(image[0] for image in matched if _cell(image) != part)
+        findings.append(Finding("note", "part", part, message, pictures=other_images))
+
+    # Group the frames by sequence; of two with one number, the first is kept.
     clips: dict[tuple[str, str, str], dict[int, str]] = {}
-    twice = []
-    for image in found:
+    repeated = []
+    for image in matched:
         if part in ("all", _cell(image)):
-            known = (_cell(image), f"P{int(image[4]):03d}", image[5].capitalize())
-            if clips.setdefault(known, {}).setdefault(int(image[6]), image[0]) != image[0]:
-                twice.append(image[0])
-    if twice:
-        what = (
-            f"images with the frame number of another in the same sequence, left out: {len(twice)}"
+            sequence = (_cell(image), f"P{int(image[4]):03d}", image[5].capitalize())
+            if clips.setdefault(sequence, {}).setdefault(int(image[6]), image[0]) != image[0]:
+                repeated.append(image[0])
+    if repeated:
+        message = (
+            "images with the frame number of another in the same sequence, left out: "
+            f"{len(repeated)}"
         )
         findings.append(
-            Finding("warning", "repeated frame", some(twice), what, pictures=tuple(twice))
+            Finding("warning", "repeated frame", some(repeated), message, pictures=tuple(repeated))
         )
+
+    # The first frame of a sequence is its onset, the last its apex.
     rows = []
     for (cell, subject, emotion), frames in clips.items():
         clip = f"{subject}/{cell}/{emotion}"
@@ -97,40 +104,44 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is Oulu-CASIA: camera, light, person and expression, one within the
-    other.
-    """
+    """Return what shows that the folder is Oulu-CASIA: an image at VL/Strong/P012/Anger."""
     image = look.first(rf"(.*/)?(VL|NI)[^/]*/(Strong|Weak|Dark)/P[0-9]+/({_LABELS})/[0-9]+\.[a-z]+")
-    return f"{image} lies below camera, light, person and expression" if image else None
+    return f"{image} is in folders of camera, light, person and expression" if image else None
 
 
 def _cell(image: re.Match[str]) -> str:
     return f"{image[2].upper()}-{image[3].capitalize()}"
 
 
-def _one_tree(found: list[re.Match[str]]) -> tuple[list[re.Match[str]], list[Finding]]:
-    """Return the images of one of the trees that hold the same clips: cropped faces rather than
-    whole pictures.
+def _one_tree(images: list[re.Match[str]]) -> tuple[list[re.Match[str]], list[Finding]]:
+    """Return the images of one tree per camera, and a note about the others.
+
+    The trees of a camera hold the same clips; that of cropped faces is preferred.
     """
-    trees = {image[0][: image.start(3)] for image in found}  # ../VL_Acropped/
+    trees = {image[0][: image.start(3)] for image in images}  # ../VL_Acropped/
     chosen = {}
     for tree in sorted(trees, key=lambda tree: ("crop" not in tree.lower(), tree)):
         chosen.setdefault(tree.rstrip("/").rsplit("/", 1)[-1][:2].upper(), tree)
     others = sorted(trees - set(chosen.values()))
     if not others:
-        return found, []
-    what = f"the frames were read here, and not in {some(others)}"
-    kept = [image for image in found if image[0][: image.start(3)] in chosen.values()]
-    lost = tuple(image[0] for image in found if image[0][: image.start(3)] not in chosen.values())
-    return kept, [Finding("note", "tree", some(sorted(chosen.values())), what, pictures=lost)]
+        return images, []
+    message = f"the frames were read here, and not in {some(others)}"
+    selected = [image for image in images if image[0][: image.start(3)] in chosen.values()]
+    lost_images = tuple(
+        image[0] for image in images if image[0][: image.start(3)] not in chosen.values()
+    )
+    return selected, [
+        Finding("note", "tree", some(sorted(chosen.values())), message, pictures=lost_images)
+    ]
 
 
 def _gaps(clip: str, frames: dict[int, str]) -> list[Finding]:
+    """Return a warning about frame numbers of a clip that have no file, if there are any."""
     absent = sorted(set(range(min(frames), max(frames))) - set(frames))
     if not absent:
         return []
-    what = (
+    message = (
         "numbers between the first frame and the last without a file: "
         f"{some([str(number) for number in absent])}"
     )
-    return [Finding("warning", "missing frames", clip, what)]
+    return [Finding("warning", "missing frames", clip, message)]

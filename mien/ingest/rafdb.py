@@ -1,10 +1,11 @@
-"""RAF-DB, basic emotions (Li et al. 2017): 15,339 faces from the web, each labelled by some forty
-people.
+"""RAF-DB, basic emotions (Li et al. 2017): 15,339 faces from the web.
 
-basic/EmoLabel/list_patition_label.txt                  train_00001.jpg 5      (the misspelling is official)
-basic/Image/aligned/train_00001_aligned.jpg             100x100, eyes aligned
-basic/Image/original/train_00001.jpg                    as found on the web
-DATASET/train/5/train_00001_aligned.jpg                 as mirrors write it: labels are the folders' names
+basic/EmoLabel/list_patition_label.txt         train_00001.jpg 5 (the misspelling is official)
+basic/Image/aligned/train_00001_aligned.jpg    100x100, eyes aligned
+basic/Image/original/train_00001.jpg           as found on the web
+DATASET/train/5/train_00001_aligned.jpg        the form of mirrors: labels are the folders' names
+
+About forty people labelled each face.
 """
 
 import re
@@ -50,7 +51,7 @@ SAID = {
     "file without row": "images without a label, left out: {}",
     "row without file": "rows of the list without an image: {}",
     "wrong folder": (
-        "images in another class's folder than the list says; the list was believed: {}"
+        "images whose folder and list entry disagree about the class; the list was used: {}"
     ),
     "unusable row": (
         "lines of the list that are not a name and a number from 1 to 7, left out: {}; by their "
@@ -61,9 +62,7 @@ SAID = {
 }
 _IMAGE = re.compile(r"(.*/)?((train|test)_([0-9]{1,6}))(_aligned)?\.[a-z]+", re.IGNORECASE)
 _LIST = re.compile(r"(.*/)?list_par?tition_label\.txt", re.IGNORECASE)
-_TABLE = re.compile(
-    r"(.*/)?(train|test)_labels\.csv", re.IGNORECASE
-)  # as mirrors write it: image,label
+_TABLE = re.compile(r"(.*/)?(train|test)_labels\.csv", re.IGNORECASE)  # of mirrors: image,label
 _LINE = re.compile(
     r"((train|test)_[0-9]{1,6})(?:_aligned)?\.[a-z]+[\s,]+([0-9]{1,3})", re.IGNORECASE
 )
@@ -71,51 +70,56 @@ _FOLDER = re.compile(r"(?:.*/)?([1-7])/[^/]+")
 
 
 class Line(NamedTuple):
-    """One line of the list: what it is called in the accounts, the image's name, its code; empty if
-    unusable.
-    """
+    """One line of the list."""
 
-    row: str
-    name: str
-    code: str
+    row: str  # its name in the accounts
+    name: str  # the image's, without a suffix; empty if the line is unusable
+    code: str  # a label, 1 to 7; empty if the line is unusable
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images of one part, by default the aligned; keys begin with the official
-    partition.
+    """Return the images of one part, by default the aligned ones.
 
-    Labels come from the list if there is one, and only without one from folders called 1 to 7.
-    Raises DataError as `listing` does.
+    Keys begin with the official partition. Labels come from the list, or without one from the
+    folders called 1 to 7. Raises DataError as `listing` does.
     """
     paths, findings = walk(root, IMAGE_SUFFIXES | {".txt", ".csv"})
     lists = [path for path in paths if _LIST.fullmatch(path)][:1] or [
         path for path in paths if _TABLE.fullmatch(path)
     ]
     images = [path for path in paths if not path.lower().endswith((".txt", ".csv"))]
-    found, stray = matches(images, _IMAGE, "{train,test}_NNNNN[_aligned].jpg")
-    there = [part for part in READER.parts if any(_part(image) == part for image in found)]
-    part = spec.part or (there or list(READER.parts))[0]
-    if spec.part is None and len(there) > 1:
-        findings.append(Finding("note", "part", part, f"was read, and not {', '.join(there[1:])}"))
+
+    # Select the part: the one asked for, or the first that exists.
+    matched, stray_findings = matches(images, _IMAGE, "{train,test}_NNNNN[_aligned].jpg")
+    available = [part for part in READER.parts if any(_part(image) == part for image in matched)]
+    part = spec.part or (available or list(READER.parts))[0]
+    if spec.part is None and len(available) > 1:
+        findings.append(
+            Finding("note", "part", part, f"was read, and not {', '.join(available[1:])}")
+        )
     if part == "original":
         findings.append(
             Finding("warning", "not cropped", ".", "pictures are whole, not cropped to faces")
         )
+
+    # Label the images of that part, by the list if there is one.
     faults: dict[str, list[str]] = {}
     losses = Losses()
     lines = (
         [line for table in lists for line in _lines(root, table, faults, losses)] if lists else None
     )
-    rows = _rows([image for image in found if _part(image) == part], lines, faults, losses)
-    others = tuple(image[0] for image in found if _part(image) != part)
-    if others:
-        what = f"images of the part that was not read, left out: {len(others)}"
-        findings.append(Finding("note", "other part", part, what, pictures=others))
+    rows = _rows([image for image in matched if _part(image) == part], lines, faults, losses)
+
+    # Report what was left out, and how many images each official partition has.
+    other_images = tuple(image[0] for image in matched if _part(image) != part)
+    if other_images:
+        message = f"images of the part that was not read, left out: {len(other_images)}"
+        findings.append(Finding("note", "other part", part, message, pictures=other_images))
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
-        what = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        message = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
         findings.append(
-            Finding("note", "official partition", ".", f"{what}; it stands in front of each key")
+            Finding("note", "official partition", ".", f"{message}; each key begins with it")
         )
     if not lists:
         findings.append(
@@ -123,14 +127,16 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
                 "note",
                 "labels of folders",
                 ".",
-                "there is no list, so labels are the folders' names",
+                "without a list, the labels are the folders' names",
             )
         )
     findings += [
-        *stray,
+        *stray_findings,
         *told(faults, SAID, ["repeated row"], losses),
         *whole(len(rows), IMAGES, "images"),
     ]
+
+    # Account for every line of the list.
     read = {line.row: _key(line.name) for line in lines or ()}
     return listing(
         root, rows, findings, spec, READER, [root / path for path in lists], part=part, read=read
@@ -138,12 +144,12 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is RAF-DB: its list, or images called as its are in folders 1 to 7."""
+    """Return what shows that the folder is RAF-DB: its list, or an image in a folder 1 to 7."""
     table = look.first(_LIST.pattern)
     if table:
         return f"{table} is its list of labels"
     image = look.first(r"(.*/)?(train|test)/[1-7]/(train|test)_[0-9]{5}(_aligned)?\.[a-z]+")
-    return f"{image} is named as its images are" if image else None
+    return f"{image} has the name of one of its images" if image else None
 
 
 def _part(image: re.Match[str]) -> str:
@@ -160,18 +166,21 @@ def _rows(
     faults: dict[str, list[str]],
     losses: Losses,
 ) -> list[Row]:
-    """Return the images that have a label: the list's if there is one, or the folder's."""
+    """Return the images that have a label: from the list if there is one, else from the folder."""
+    # Collect the labels of each name; a name needs exactly one.
     usable = [line for line in lines or () if line.name]
     labels: dict[str, set[str]] = {}
     for line in usable:
         labels.setdefault(line.name, set()).add(line.code)
-    torn = {name for name, codes in labels.items() if len(codes) > 1}
+    contradictory = {name for name, codes in labels.items() if len(codes) > 1}
+
+    # Label each image; the list is believed where the folder contradicts it.
     rows: list[Row] = []
     for image in images:
         folder = _FOLDER.fullmatch(image[0])
-        own = folder[1] if folder else None
+        folder_code = folder[1] if folder else None
         name = image[2].lower()
-        codes = {own or ""} - {""} if lines is None else labels.get(name, set())
+        codes = {folder_code or ""} - {""} if lines is None else labels.get(name, set())
         if len(codes) != 1:
             kind = "contradiction" if codes else "file without row"
             if not codes:
@@ -179,19 +188,21 @@ def _rows(
             losses.add(kind, [image[0]])
             continue
         (code,) = codes
-        if own is not None and own != code:
+        if folder_code is not None and folder_code != code:
             faults.setdefault("wrong folder", []).append(image[0])
         rows.append(Row(image[0], _key(name), code))
-    faults["contradiction"] = sorted(torn)
-    losses.add("contradiction", rows=[line.row for line in usable if line.name in torn])
-    there = {image[2].lower() for image in images}
-    faults["row without file"] = sorted(set(labels) - there)
-    losses.add("row without file", rows=[line.row for line in usable if line.name not in there])
+
+    # Report names with several labels, and lines without an image.
+    faults["contradiction"] = sorted(contradictory)
+    losses.add("contradiction", rows=[line.row for line in usable if line.name in contradictory])
+    names = {image[2].lower() for image in images}
+    faults["row without file"] = sorted(set(labels) - names)
+    losses.add("row without file", rows=[line.row for line in usable if line.name not in names])
     return rows
 
 
 def _lines(root: Path, table: str, faults: dict[str, list[str]], losses: Losses) -> list[Line]:
-    """Return the lines of the list, and note what is wrong with some; those are without a code."""
+    """Return the lines of the list, and record their faults; unusable lines have no code."""
     lines: list[Line] = []
     seen: set[tuple[str, str]] = set()
     for number, content in enumerate(text(root / table).splitlines(), start=1):
@@ -204,10 +215,10 @@ def _lines(root: Path, table: str, faults: dict[str, list[str]], losses: Losses)
             losses.add("unusable row", rows=[row])
             lines.append(Line(row, "", ""))
             continue
-        known = (match[1].lower(), match[3])
-        if known in seen:
+        entry = (match[1].lower(), match[3])
+        if entry in seen:
             faults.setdefault("repeated row", []).append(str(number))
             losses.add("repeated row", rows=[row])
-        seen.add(known)
-        lines.append(Line(row, *known))
+        seen.add(entry)
+        lines.append(Line(row, *entry))
     return lines

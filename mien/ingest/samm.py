@@ -1,7 +1,8 @@
-"""SAMM (Davison et al. 2018): 159 micro-expressions of 32 people at 200 frames a second, in grey.
+"""SAMM (Davison et al. 2018): 159 grey micro-expressions of 32 people, 200 frames per second.
 
-SAMM/006/006_1_2/006_05562.jpg            frames of the recording, padded to 4 or 5 digits
-SAMM_Micro_FACS_Codes_v2.xlsx             notes, and below them Subject, Filename, Inducement Code, Onset Frame, ...
+SAMM/006/006_1_2/006_05562.jpg    a frame of the recording, its number padded to 4 or 5 digits
+SAMM_Micro_FACS_Codes_v2.xlsx     notes, and below them Subject, Filename, Inducement Code,
+                                  Onset Frame, ...
 """
 
 import re
@@ -61,21 +62,19 @@ SUBJECT_CELL = re.compile(r"^0*([0-9]{1,3})$")
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is SAMM: frames called 006/006_1_2/006_05562, or its sheet beside such
-    folders.
-    """
+    """Return what shows that the folder is SAMM: a frame called 006/006_1_2/006_05562."""
     frame = look.first(r"(.*/)?([0-9]{3})/\2_[0-9]+_[0-9]+/\2_[0-9]+\.[a-z]+")
-    return f"{frame} is named as its frames are" if frame else None
+    return f"{frame} has the name of one of its frames" if frame else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return what `scan_release` finds."""
+    """Return the listing of `scan_release`."""
     return scan_release(root, spec, READER, LAYOUT, _clip)
 
 
 def _clip(values: dict[str, str]) -> Clip:
-    known = SUBJECT_CELL.match(values["subject"])
-    clip = row_clip(values, LAYOUT.subject(known[1]) if known else None)
+    subject = SUBJECT_CELL.match(values["subject"])
+    clip = row_clip(values, LAYOUT.subject(subject[1]) if subject else None)
     if not re.match(rf"0*{int(clip.subject)}_", clip.name):
         raise ValueError(f"subject {clip.subject} and clip {clip.name} must be of one person")
     return clip

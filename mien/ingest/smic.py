@@ -1,9 +1,10 @@
-"""SMIC (Li et al. 2013): 16 people before a fast (HS), a usual (VIS) and a near-infrared (NIR)
-camera.
+"""SMIC (Li et al. 2013): 16 people, a fast (HS), an ordinary (VIS) and an infrared (NIR) camera.
 
-    SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01/reg_image000001.bmp     cut to the expression, label by folder
-    HS_long/SMIC-HS-E/s03/s3_sur_01/image308866.jpg                        with what came before and after
-    SMIC-HS-E_annotation.xlsx                                              Subject, Filename, OnsetF, OffsetF, Emotion
+    SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01/reg_image000001.bmp
+                                      trimmed to the expression; the folder is the label
+    HS_long/SMIC-HS-E/s03/s3_sur_01/image308866.jpg
+                                      with the frames before and after the expression
+    SMIC-HS-E_annotation.xlsx         Subject, Filename, OnsetF, OffsetF, Emotion
 
 No sheet has apexes or action units. A row may name a second expression in the same video.
 """
@@ -46,11 +47,11 @@ READER = Reader(
     labels={"negative": "negative", "positive": "positive", "surprise": "surprise"},
     options=("sheet",),
     parts={
-        "HS": "cut clips of the fast camera, 100 frames a second",
-        "VIS": "cut clips of the usual camera, 25 frames a second",
-        "NIR": "cut clips of the near-infrared camera, 25 frames a second",
+        "HS": "trimmed clips of the fast camera, 100 frames per second",
+        "VIS": "trimmed clips of the ordinary camera, 25 frames per second",
+        "NIR": "trimmed clips of the near-infrared camera, 25 frames per second",
         "HS-E": "longer videos of the fast camera, with a sheet",
-        "VIS-E": "longer videos of the usual camera, with a sheet",
+        "VIS-E": "longer videos of the ordinary camera, with a sheet",
         "NIR-E": "longer videos of the near-infrared camera, with a sheet",
     },
 )
@@ -70,50 +71,53 @@ _LONG = r"s0*(?P<subject>[0-9]{1,3})/(?P<clip>s[0-9]+_[a-z]+_[0-9]+)/[^/]+$"
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is SMIC: s1/micro/LABEL, or SMIC-HS-E."""
-    found = look.first(r"(.*/)?s[0-9]+/micro/(negative|positive|surprise)/.*") or look.first(
+    """Return what shows that the folder is SMIC: a path s1/micro/LABEL, or SMIC-HS-E."""
+    path = look.first(r"(.*/)?s[0-9]+/micro/(negative|positive|surprise)/.*") or look.first(
         r"(.*/)?(smic[-_](hs|vis|nir)[-_]e/.*|s[0-9]+/s[0-9]+_(ne|po|sur)_[0-9]+/.*)"
     )
-    return f"{found} is named as its folders are" if found else None
+    return f"{path} has the names of its folders" if path else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the frames of one part: `spec.part`, or the first that is there.
+    """Return the frames of one part: `spec.part`, or the first that exists.
 
-    Of the cut clips these are all frames, of the longer videos those between onset and offset. No
-    apex is guessed.
+    Trimmed clips have all their frames, longer videos those from onset to offset. No apex is
+    guessed.
 
-    Raises DataError if the part is not there, or for the longer videos if the sheet is missing or
-    lacks a column.
+    Raises DataError if the part does not exist, or for the longer videos if the sheet or one of
+    its columns is missing.
     """
+    # Select the part: the one asked for, or the first that exists.
     images = walk(root)[0]
-    there = [
+    available = [
         part for part in READER.parts if any(_tail(part, root).search(path) for path in images)
     ]
-    if not there:
+    if not available:
         raise no_dataset(
             root, READER, "has neither sN/micro nor SMIC-HS-E below a folder called HS, VIS or NIR"
         )
-    part = spec.part or there[0]
-    if part not in there:
+    part = spec.part or available[0]
+    if part not in available:
         raise DataError(
-            f"{root} must hold the part {part} of SMIC, and holds {', '.join(there)}; name one of "
-            "them"
+            f"{root} must hold the part {part} of SMIC, and holds {', '.join(available)}; name one "
+            "of them"
         )
+
+    # Read it, and report the other parts.
     listing = _long(root, spec, part) if part.endswith("-E") else _cut(root, spec, part)
-    others = [other for other in there if other != part]
-    read = f"it was read{f', and not {some(others, 6)}, which --part names' if others else ''}"
-    what = (
-        "SMIC has no apexes: frames keep no phase but onset and offset, and `--frames all` takes "
-        "them"
+    others = [other for other in available if other != part]
+    message = f"it was read{f', not {some(others, 6)}; --part selects another' if others else ''}"
+    apex_note = (
+        "SMIC has no apexes: only onset and offset are marked, and `--frames all` keeps all frames"
     )
-    notes = (Finding("note", "part", part, read), Finding("note", "no apexes", ".", what))
+    notes = (Finding("note", "part", part, message), Finding("note", "no apexes", ".", apex_note))
     return replace(listing, findings=(*notes, *listing.findings))
 
 
 def _tail(part: str, root: Path) -> re.Pattern[str]:
-    """Return how paths of a part end, from the subject on; the folder above, which names the
-    camera, may be `root`.
+    """Return the pattern of a part's paths, from the subject to their end.
+
+    The folder above it, which names the camera, may be `root` itself.
     """
     camera = part.removesuffix("-E")
     if part == camera:
@@ -134,19 +138,23 @@ def _subject(number: str) -> str:
     return f"s{int(number):02d}"
 
 
-# Cut clips
+# Trimmed clips
 
 
 def _cut(root: Path, spec: IngestSpec, part: str) -> Listing:
+    """Return the frames of trimmed clips, with the labels of their folders."""
+    # Find the frames of each clip, without those that show no micro-expression.
     tail = _tail(part, root)
     tree, findings = find_tree(root, tail, READER, f"has no {part}")
-    images, passed = walk(tree)
-    micro, others = without(images, "/non_micro/")
+    images, other_files = walk(tree)
+    micro, non_micro = without(images, "/non_micro/")
     homes, strays = by_folder(
         micro, re.compile(_CUT, re.IGNORECASE), _subject, "sN/micro/LABEL/CLIP/...N.suffix"
     )
-    clips, torn = _from_folders(homes)
-    frames, more = assemble(
+
+    # Read each folder as a clip, and label its frames.
+    clips, contradictions = _from_folders(homes)
+    frames, clip_faults = assemble(
         list(clips), {home: homes[home] for home in clips.values()}, {}, str(tree), apexes=False
     )
     labelled, left_out = label(frames, spec, str(tree))
@@ -154,76 +162,96 @@ def _cut(root: Path, spec: IngestSpec, part: str) -> Listing:
         tree,
         labelled,
         (),
-        (*findings, *passed, *others, *strays, *torn, *more, *left_out),
+        (*findings, *other_files, *non_micro, *strays, *contradictions, *clip_faults, *left_out),
         READER.licence,
         part,
     )
 
 
 def _from_folders(homes: Homes) -> tuple[dict[Clip, tuple[str, str]], list[Finding]]:
-    """Return a clip for each folder whose name and label agree, and those of which they do not."""
-    clips, torn, lost = {}, [], []
+    """Return a clip for each folder whose name and label agree, and a warning about the others."""
+    # A clip's name has a code for its label, which must be that of its folder.
+    clips, contradictory, lost_images = {}, [], []
     for (subject, name), frames in homes.items():
-        raw = {path.split("/")[-3] for path in frames.values()}
+        labels = {path.split("/")[-3] for path in frames.values()}
         coded = re.fullmatch(r"s0*([0-9]+)_([a-z]+)_[0-9]+", name)
         agree = (
             coded
             and _subject(coded[1]) == subject
-            and {CODES.get(coded[2])} == {each.lower() for each in raw}
+            and {CODES.get(coded[2])} == {label.lower() for label in labels}
         )
         if agree:
-            clips[Clip(subject, name, min(frames), None, max(frames), "", raw.pop())] = (
+            clips[Clip(subject, name, min(frames), None, max(frames), "", labels.pop())] = (
                 subject,
                 name,
             )
         else:
-            torn.append(f"{subject}/{'|'.join(sorted(raw))}/{name}")
-            lost += frames.values()
-    what = f"clips whose name says another person or label than their folder, left out: {len(torn)}"
-    return clips, [
-        Finding("warning", "contradiction", some(torn), what, pictures=tuple(lost))
-    ] if torn else []
+            contradictory.append(f"{subject}/{'|'.join(sorted(labels))}/{name}")
+            lost_images += frames.values()
+    if not contradictory:
+        return clips, []
+    message = (
+        "clips whose name and folder disagree about the subject or label, left out: "
+        f"{len(contradictory)}"
+    )
+    where, pictures = some(contradictory), tuple(lost_images)
+    return clips, [Finding("warning", "contradiction", where, message, pictures=pictures)]
 
 
 # Longer videos
 
 
 def _long(root: Path, spec: IngestSpec, part: str) -> Listing:
+    """Return the frames of the expressions that the sheet marks in longer videos."""
+    # Find the tree of videos and their sheet.
     tail = _tail(part, root)
     tree, findings = find_tree(root, tail, READER, f"has no {part}")
     usual = f"SMIC-{part}_annotation.xlsx"
-    sheet, told = find_sheet(
+    sheet, sheet_finding = find_sheet(
         root, tree, re.compile(rf"^smic[-_]{part}.*\.(xlsx?|csv)$", re.I), spec.sheet, usual
     )
+
+    # Read each expression in the sheet as a clip.
     optional = ["onset 2", "offset 2"]
-    found = table(sheet, COLUMNS, optional, page_of(spec.sheet), ["onset", "offset", *optional])
-    kept, notes, told_of = usable_rows(found)
-    clips, doubts, read = read_clips(sheet.name, _expressions(found, kept), _clip, {})
-    images, passed = walk(tree)
+    codes = table(sheet, COLUMNS, optional, page_of(spec.sheet), ["onset", "offset", *optional])
+    usable, notes, skipped = usable_rows(codes)
+    clips, row_faults, read = read_clips(sheet.name, _expressions(codes, usable), _clip, {})
+
+    # Find the frames of each clip, and label them.
+    images, other_files = walk(tree)
     homes, strays = by_folder(
         images, re.compile(_LONG, re.IGNORECASE), _subject, "s03/s3_sur_01/...N.suffix"
     )
-    frames, more = assemble(clips, homes, {}, f"{tree} and {sheet}", shared=True, apexes=False)
+    frames, clip_faults = assemble(
+        clips, homes, {}, f"{tree} and {sheet}", shared=True, apexes=False
+    )
     labelled, left_out = label(frames, spec, str(sheet))
-    findings += [told, *found.findings, *notes, *doubts, *passed, *strays, *more, *left_out]
+    findings += [
+        sheet_finding,
+        *codes.findings,
+        *notes,
+        *row_faults,
+        *other_files,
+        *strays,
+        *clip_faults,
+        *left_out,
+    ]
     return Listing(
-        tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=told_of | read
+        tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=skipped | read
     )
 
 
 def _expressions(
-    found: Table, rows: list[tuple[int, dict[str, str]]]
+    codes: Table, rows: list[tuple[int, dict[str, str]]]
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row of the sheet, and once more for its second expression, called CLIP-2, where it
-    has one.
-    """
+    """Yield each row of the sheet, and a row CLIP-2 for its second expression, if it has one."""
     for line, values in rows:
         yield line, {**values, "home": values["clip"]}
-        onsets = [*found.all(line, "onset")[1:], values.get("onset 2", "")]
-        offsets = [*found.all(line, "offset")[1:], values.get("offset 2", "")]
+        onsets = [*codes.all(line, "onset")[1:], values.get("onset 2", "")]
+        offsets = [*codes.all(line, "offset")[1:], values.get("offset 2", "")]
         later = [pair for pair in zip(onsets, offsets, strict=False) if number(pair[0]) is not None]
-        for place, (onset, offset) in enumerate(later, start=2):
-            name = f"{values['clip']}-{place}"
+        for position, (onset, offset) in enumerate(later, start=2):
+            name = f"{values['clip']}-{position}"
             yield (
                 line,
                 {**values, "home": values["clip"], "clip": name, "onset": onset, "offset": offset},
@@ -231,8 +259,8 @@ def _expressions(
 
 
 def _clip(values: dict[str, str]) -> Clip:
-    known = re.fullmatch(r"s?0*([0-9]{1,3})", values["subject"], re.IGNORECASE)
-    clip = row_clip(values, _subject(known[1]) if known else None)
+    subject = re.fullmatch(r"s?0*([0-9]{1,3})", values["subject"], re.IGNORECASE)
+    clip = row_clip(values, _subject(subject[1]) if subject else None)
     coded = re.match(r"s0*([0-9]+)_([a-z]+)", clip.name.lower())
     if (
         coded is None
