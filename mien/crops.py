@@ -1,8 +1,8 @@
 """Crops: where the face is in a photograph, and the square around it.
 
-The detector that OpenCV's wheel brings is Viola and Jones's cascade (2001); YuNet (Wu et al. 2023)
-is more exact and comes as a file. Every picture of a clip is cut in one place, found in one of its
-first frames: a box that trembles from frame to frame would look like a moving face.
+OpenCV comes with the cascade of Viola and Jones (2001); YuNet (Wu et al. 2023) is more accurate and
+needs a file of weights. All frames of a clip are cropped at one place, found in one of its first
+frames: a box that moves from frame to frame would look like a moving face.
 """
 
 import hashlib
@@ -31,21 +31,21 @@ Picture = UInt8[np.ndarray, "h w *c"]
 Kind = Literal["found", "no eyes", "missed"]
 
 LONGEST = 640  # pixels of the longer side that a detector works on
-SMALLEST = 0.1  # of the shorter side: faces below are not looked for
-TURN = 30.0  # degrees: what is steeper between two eyes are no two eyes
-TRIED = 5  # frames of a clip that are looked at, from its first on, until one shows a face
-SURE = 0.6  # of YuNet: the score from which it is a face
-THUMB = 96  # pixels a side on the sheet
+SMALLEST = 0.1  # of the shorter side: smaller faces are not searched for
+TURN = 30.0  # degrees: a pair with a steeper line between it is not a pair of eyes
+TRIED = 5  # the first frames of a clip, which are searched until one shows a face
+SURE = 0.6  # the score of YuNet from which a detection counts as a face
+THUMB = 96  # pixels per side of a picture on the sheet
 
 
 class CropSpec(Strict):
-    """How a face is found and cut out.
+    """How a face is found and cropped.
 
-    `detector` is haar, or yunet, whose file has the sha256 `model`. The square that is cut is as
-    large as the longer side of the face's box and a `margin` on each side, a share of it; beyond
-    the picture, its border is repeated. With `align` the picture is turned until the eyes lie
-    level. `misses` says what becomes of a picture without a face: the work fails, skips it, or
-    takes the largest square at its centre.
+    `detector` is haar, or yunet, whose file has the sha256 `model`. The crop is a square with the
+    longer side of the face's box, plus a `margin` on each side, as a share of that length; outside
+    the picture its border is repeated. With `align` the picture is rotated until the eyes are
+    level. `misses` says what happens with a picture without a face: "fail" is an error, "skip"
+    leaves the picture out, and "centre" uses the largest square at its centre.
     """
 
     detector: Literal["haar", "yunet"] = "haar"
@@ -59,59 +59,59 @@ class CropSpec(Strict):
         if (self.detector == "yunet") != bool(self.model):
             raise ValueError(
                 "model must be the file of a YuNet (face_detection_yunet_2023mar.onnx of OpenCV's "
-                "model zoo) with the detector yunet, and nothing with haar, which OpenCV brings"
+                "model zoo) with the detector yunet, and empty with haar, which OpenCV includes"
             )
         return self
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a face is, in pixels of its picture: the middle and side of a square, and how far it is
-    turned.
+    """Where a face is in its picture: a square and its rotation."""
 
-    `turn` is in degrees: the angle of the line from one eye to the other, clockwise; 0 unless eyes
-    were looked for and found.
-    """
-
-    kind: Kind
-    x: float
-    y: float
-    side: float
-    turn: float = 0.0
+    kind: Kind  # whether a face was found, and its eyes where these are needed
+    x: float  # the centre, in pixels from the left
+    y: float  # the centre, in pixels from the top
+    side: float  # in pixels, without a margin
+    turn: float = 0.0  # degrees clockwise from one eye to the other; 0 unless eyes were found
 
 
 class Finder:
-    """Finds the largest face of a picture; each thread has a detector of its own.
+    """Finds the largest face of a picture; each thread has its own detector.
 
-    Raises WeightsError if YuNet's file is missing or is none.
+    Raises WeightsError if YuNet's file is missing or is not a YuNet.
     """
 
     def __init__(self, spec: CropSpec, model: Path | None = None) -> None:
         self.spec, self.model, self.own = spec, model, threading.local()
-        self._detectors()  # complains at once
+        self._detectors()  # raises an error now, not in a thread
 
     def __call__(self, picture: UInt8[np.ndarray, "h w *c"]) -> Place:
-        """Return where the largest face is; of a miss, the largest square at the centre."""
+        """Return where the largest face is; without a face, the largest square at the centre."""
         h, w = picture.shape[:2]
         scale = min(1.0, LONGEST / max(h, w))
+
+        # Search a reduced picture, which is faster.
         small = (
             cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             if scale < 1
             else picture
         )
-        found = self._yunet(small) if self.spec.detector == "yunet" else self._haar(small)
-        if found is None:
+        detection = self._yunet(small) if self.spec.detector == "yunet" else self._haar(small)
+        if detection is None:
             return Place("missed", w / 2, h / 2, float(min(h, w)))
-        (left, top, width, height), eyes = found
-        middle = (
+
+        # Bring the box back to the full size, as a square.
+        (left, top, width, height), eyes = detection
+        square = (
             (left + width / 2) / scale,
             (top + height / 2) / scale,
             float(max(width, height) / scale),
         )
         turn = _turn(eyes) if self.spec.align else 0.0
-        return Place("found", *middle, turn) if turn is not None else Place("no eyes", *middle)
+        return Place("found", *square, turn) if turn is not None else Place("no eyes", *square)
 
     def _detectors(self) -> Any:
+        """Return the detectors of this thread, made at its first call."""
         if not hasattr(self.own, "detectors"):
             yunet = self.spec.detector == "yunet"
             self.own.detectors = (
@@ -122,62 +122,71 @@ class Finder:
         return self.own.detectors
 
     def _haar(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
-        """Return the box of the largest face, and the middles of its eyes where two were found."""
+        """Return the box of the largest face, and the centres of its eyes where two were found."""
         faces, eyes = self._detectors()
+
+        # Find the largest face.
         grey = cv2.equalizeHist(
             picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         )
-        least = max(20, round(SMALLEST * min(grey.shape)))
+        smallest = max(20, round(SMALLEST * min(grey.shape)))
         boxes = [
             tuple(map(int, box))
-            for box in faces.detectMultiScale(grey, 1.1, 4, minSize=(least, least))
+            for box in faces.detectMultiScale(grey, 1.1, 4, minSize=(smallest, smallest))
         ]
         if not boxes:
             return None
         left, top, width, height = max(boxes, key=lambda box: (box[2] * box[3], box))
         if not self.spec.align:
             return (left, top, width, height), None
+
+        # Look for eyes in the upper part of its box.
         upper = np.ascontiguousarray(grey[top : top + round(0.6 * height), left : left + width])
-        found = [
+        eye_boxes = [
             tuple(map(int, box))
             for box in eyes.detectMultiScale(upper, 1.05, 3, minSize=(width // 8,) * 2)
         ]
-        middles = sorted((left + x + w / 2, top + y + h / 2) for x, y, w, h in found)
-        return (left, top, width, height), _pair(middles, left + width / 2, float(width))
+        centres = sorted((left + x + w / 2, top + y + h / 2) for x, y, w, h in eye_boxes)
+        return (left, top, width, height), _pair(centres, left + width / 2, float(width))
 
     def _yunet(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
-        """Return the box of the largest face and the middles of its eyes."""
+        """Return the box of the largest face and the centres of its eyes."""
         detector = self._detectors()
         colour = cv2.cvtColor(
             picture, cv2.COLOR_GRAY2BGR if picture.ndim == 2 else cv2.COLOR_RGB2BGR
         )
         detector.setInputSize(colour.shape[1::-1])
         try:
-            _, found = detector.detect(colour)
+            _, detections = detector.detect(colour)
         except cv2.error as error:
             raise WeightsError(
-                f"{self.model} must be a YuNet, and cannot be run as one: {_reason(error)}"
+                f"{self.model} must be a YuNet, and does not run as one: {_reason(error)}"
             ) from None
-        if found is None:
+        if detections is None:
             return None
-        best = max(found, key=lambda row: (row[2] * row[3], row[-1]))
-        return best[:4].tolist(), sorted([tuple(best[4:6].tolist()), tuple(best[6:8].tolist())])
+        largest = max(detections, key=lambda row: (row[2] * row[3], row[-1]))
+        return largest[:4].tolist(), sorted(
+            [tuple(largest[4:6].tolist()), tuple(largest[6:8].tolist())]
+        )
 
 
 def cut(
     picture: UInt8[np.ndarray, "h w *c"], place: Place, margin: float
 ) -> UInt8[np.ndarray, "side side *c"]:
-    """Return the square around a place with its margin, turned level; beyond the picture its border
-    is repeated.
+    """Return the square around a face with its margin, rotated until the eyes are level.
+
+    Outside the picture, its border is repeated. A miss has no margin.
     """
-    wide = 1 if place.kind == "missed" else 1 + 2 * margin
-    side = max(1, round(place.side * wide))
+    factor = 1 if place.kind == "missed" else 1 + 2 * margin
+    side = max(1, round(place.side * factor))
+
+    # Rotate about the centre, which becomes the centre of the square.
     if place.turn:
-        turn = cv2.getRotationMatrix2D((place.x - 0.5, place.y - 0.5), place.turn, 1)
-        turn[:, 2] += (side - 1) / 2 - np.array([place.x - 0.5, place.y - 0.5])
-        whole = np.ascontiguousarray(picture)
+        rotation = cv2.getRotationMatrix2D((place.x - 0.5, place.y - 0.5), place.turn, 1)
+        rotation[:, 2] += (side - 1) / 2 - np.array([place.x - 0.5, place.y - 0.5])
+        pixels = np.ascontiguousarray(picture)
         return np.asarray(
-            cv2.warpAffine(whole, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+            cv2.warpAffine(pixels, rotation, (side, side), borderMode=cv2.BORDER_REPLICATE)
         )
     across, down = (np.arange(side) + round(middle - side / 2) for middle in (place.x, place.y))
     h, w = picture.shape[:2]
@@ -193,19 +202,21 @@ def find_all(
     model: Path | None = None,
     threads: int = 1,
 ) -> list[Place | None]:
-    """Return the place of the face in each of `count` pictures, with the clip (empty for none) and
-    frame of each.
+    """Return the place of the face in each of `count` pictures.
 
-    All pictures of a clip have one place: that of its first frame with a face, of the first five.
-    `open_picture` gives a picture, or nothing where it cannot be read: its place is nothing, too,
-    unless its clip has one.
+    `clips` and `frames` have the clip (empty without one) and frame number of each. All pictures
+    of a clip have one place: that of its first frame with a face, among the first five.
+    `open_picture` returns a picture, or None where it cannot be read; the place is then None,
+    unless another frame of the clip has one.
     """
+    # All pictures of a clip form a group, and a single photograph forms its own.
     groups: dict[str, list[int]] = {}
     for number, clip in enumerate(clips):
         groups.setdefault(clip or f"\0{number}", []).append(number)
     members_of = [sorted(members, key=lambda number: frames[number]) for members in groups.values()]
     finder = Finder(spec, model)
 
+    # Search the groups in parallel.
     def work(members: list[int]) -> Place | None:
         last = None
         for number in members[:TRIED]:
@@ -229,41 +240,42 @@ def find_all(
 def read(
     detector: str | None, model: Path | None, margin: float | None, align: bool, misses: str | None
 ) -> dict[str, Any] | None:
-    """Return the fields of CropSpec that the command line gives, a file by its sha256; nothing
-    without a detector.
+    """Return the fields of CropSpec that the command line sets, or None without a detector.
 
-    Raises UsageError if something is said about a crop that is not asked for, WeightsError if there
-    is no such file.
+    The model's file becomes its sha256. Raises UsageError if an option of the crop is set without
+    a detector, WeightsError if the file does not exist.
     """
-    given = {"margin": margin, "align": align or None, "misses": misses}
-    said = {name: value for name, value in given.items() if value is not None}
+    options = {"margin": margin, "align": align or None, "misses": misses}
+    fields = {name: value for name, value in options.items() if value is not None}
+
+    # Without a detector, no other option makes sense.
     if detector is None:
-        if said or model is not None:
-            name = "crop-model" if model is not None else next(iter(said))
+        if fields or model is not None:
+            name = "crop-model" if model is not None else next(iter(fields))
             raise UsageError(
-                f"--{name} must stand with --crop haar or --crop yunet: nothing is cut out without "
-                "it"
+                f"--{name} needs --crop haar or --crop yunet: without them nothing is cropped"
             )
         return None
+
+    # A file of weights is identified by its content.
     if model is None:
-        return {"detector": detector, **said}
+        return {"detector": detector, **fields}
     if not model.is_file():
-        raise WeightsError(
-            f"--crop-model must be a file, and there is none at {model}; check the path"
-        )
+        raise WeightsError(f"--crop-model must be a file, and {model} is not; check the path")
     with model.open("rb") as file:
         return {
             "detector": detector,
             "model": hashlib.file_digest(file, "sha256").hexdigest(),
-            **said,
+            **fields,
         }
 
 
 def table(
     keys: Sequence[str], emotions: Sequence[str], places: Sequence[Place | None]
 ) -> pd.DataFrame:
-    """Return key, emotion, kind, x, y, side and turn of each picture; of unreadable ones the kind
-    is empty.
+    """Return key, emotion, kind, x, y, side and turn of each picture.
+
+    The kind of an unreadable picture is empty.
     """
     columns = ["key", "emotion", "kind", "x", "y", "side", "turn"]
     lines = [
@@ -282,10 +294,9 @@ def table(
 
 
 def counted(found: pd.DataFrame) -> dict[str, Any]:
-    """Return how many pictures have a face, and of them no level eyes, how many of each class were
-    missed, and sizes.
+    """Return the numbers of pictures with a face, without level eyes, and missed by class.
 
-    `side` is the median of the faces' sides, in pixels; nothing where none was found.
+    `side` is the median side of the faces, in pixels; None where no face was found.
     """
     side = found["side"][found["kind"].isin(["found", "no eyes"])].median()
     kinds = found["kind"].value_counts()
@@ -300,24 +311,22 @@ def counted(found: pd.DataFrame) -> dict[str, Any]:
 
 
 def tell(found: pd.DataFrame, size: int, margin: float) -> None:
-    """Say what came of the search, and whether what is cut out is smaller than what becomes of
-    it.
-    """
-    about = counted(found)
-    missed = ", ".join(f"{name} {number:,}" for name, number in about["missed_by_class"].items())
+    """Print how many faces were found, and whether most crops must be enlarged to `size`."""
+    summary = counted(found)
+    missed = ", ".join(f"{name} {number:,}" for name, number in summary["missed_by_class"].items())
     say(
-        f"faces were found in {about['found']:,} of {many(len(found), 'picture')}"
+        f"faces were found in {summary['found']:,} of {many(len(found), 'picture')}"
         + (f"; missed: {missed}" if missed else "")
     )
-    if about["without_eyes"]:
+    if summary["without_eyes"]:
         say(
-            f"in {about['without_eyes']:,} of them no two level eyes were found; they are not "
-            "turned"
+            f"in {summary['without_eyes']:,} of them no two level eyes were found; they are not "
+            "rotated"
         )
-    if about["side"] is not None and about["side"] * (1 + 2 * margin) < size:
+    if summary["side"] is not None and summary["side"] * (1 + 2 * margin) < size:
         say(
-            f"the median face is {about['side']:g} pixels wide: most are enlarged to {size}, which "
-            "adds no detail"
+            f"the median face is {summary['side']:g} pixels wide: most are enlarged to {size}, "
+            "which adds no detail"
         )
 
 
@@ -325,11 +334,11 @@ def require_found(found: pd.DataFrame) -> None:
     """Raise DataError if a face was missed."""
     keys = found["key"][found["kind"] == "missed"].tolist()
     if keys:
-        some = ", ".join(keys[:3]) + (f" and {len(keys) - 3:,} more" if len(keys) > 3 else "")
+        examples = ", ".join(keys[:3]) + (f" and {len(keys) - 3:,} more" if len(keys) > 3 else "")
         raise DataError(
             f"every picture must show a face, and in {len(keys):,} of {len(found):,} none was "
-            f"found: {some}. What to do: leave them out with --misses skip, take their middle with "
-            "--misses centre, or try --crop yunet"
+            f"found: {examples}. Leave these pictures out with --misses skip, crop their centre "
+            "with --misses centre, or try --crop yunet"
         )
 
 
@@ -340,9 +349,7 @@ def report(
     margin: float,
     out: Path,
 ) -> None:
-    """Write crops.csv (what was found where), misses.csv (the keys of those without a face) and
-    crops.png.
-    """
+    """Write crops.csv (all places), misses.csv (pictures without a face) and crops.png."""
     write_csv(found, out / "crops.csv")
     write_csv(found.loc[found["kind"] == "missed", ["key", "emotion"]], out / "misses.csv")
     sheet(found, places, open_picture, margin).save(out / "crops.png")
@@ -355,10 +362,8 @@ def sheet(
     margin: float,
     columns: int = 10,
 ) -> Image.Image:
-    """Return some pictures with what is cut out of each marked on it: two titled rows for each
-    kind, misses first.
-    """
-    titles, parts = [], []
+    """Return example pictures with the crop drawn on each: two rows for each kind, misses first."""
+    titles, thumb_rows = [], []
     for kind in ("missed", "no eyes", "found"):
         numbers = np.flatnonzero(found["kind"] == kind)
         chosen = numbers[rng("crops", kind, len(numbers)).permutation(len(numbers))[: 2 * columns]]
@@ -370,29 +375,32 @@ def sheet(
         ]
         for first in range(0, len(thumbs), columns):
             titles.append(f"{kind}   {len(numbers):,} in all" if not first else "")
-            parts.append(np.stack(thumbs[first : first + columns]))
-    return rows(titles, parts, columns, 1)
+            thumb_rows.append(np.stack(thumbs[first : first + columns]))
+    return rows(titles, thumb_rows, columns, 1)
 
 
 def _thumb(picture: Picture, place: Place, margin: float) -> UInt8[np.ndarray, "3 side side"]:
-    whole = Image.fromarray(picture).convert("RGB")
-    scale = THUMB / max(whole.size)
-    small = whole.resize((max(1, round(whole.width * scale)), max(1, round(whole.height * scale))))
-    paper = Image.new("RGB", (THUMB, THUMB), (255, 255, 255))
-    paper.paste(small, (0, 0))
+    """Return a reduced picture with the crop drawn on it, red for a miss and green for a face."""
+    image = Image.fromarray(picture).convert("RGB")
+    scale = THUMB / max(image.size)
+    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    canvas = Image.new("RGB", (THUMB, THUMB), (255, 255, 255))
+    canvas.paste(small, (0, 0))
+
+    # Draw the crop's square, rotated as the crop is.
     half = place.side / 2 * (1 if place.kind == "missed" else 1 + 2 * margin)
     angle = np.deg2rad(place.turn)
     across, down = (
         half * np.array([np.cos(angle), np.sin(angle)]),
         half * np.array([-np.sin(angle), np.cos(angle)]),
     )
-    middle = np.array([place.x, place.y])
+    centre = np.array([place.x, place.y])
     corners = [
-        middle + i * across + j * down for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))
+        centre + i * across + j * down for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))
     ]
     colour = (214, 39, 40) if place.kind == "missed" else (0, 158, 115)
-    ImageDraw.Draw(paper).line([tuple(corner * scale) for corner in corners], fill=colour, width=2)
-    return np.moveaxis(np.asarray(paper), 2, 0)
+    ImageDraw.Draw(canvas).line([tuple(corner * scale) for corner in corners], fill=colour, width=2)
+    return np.moveaxis(np.asarray(canvas), 2, 0)
 
 
 # Detectors
@@ -407,8 +415,8 @@ def _load_yunet(model: Path | None) -> Any:
     if model is None or not model.is_file():
         raise WeightsError(
             "the detector yunet needs its file, and there is no file "
-            f"{model or '(none was given)'}; fetch face_detection_yunet_2023mar.onnx of OpenCV's "
-            "model zoo, and name it with --crop-model"
+            f"{model or '(none was given)'}; download face_detection_yunet_2023mar.onnx from "
+            "OpenCV's model zoo, and name it with --crop-model"
         )
     try:
         return cv2.FaceDetectorYN.create(str(model), "", (320, 320), SURE, 0.3, 50)
@@ -422,24 +430,22 @@ def _reason(error: cv2.error) -> str:
     return str(error).strip().splitlines()[0][-200:]
 
 
-def _pair(middles: list[tuple[float, float]], centre: float, width: float) -> Any:
-    """Return the two eyes, of either half of a face one: the pair that lies most level and apart
-    enough.
-    """
+def _pair(centres: list[tuple[float, float]], middle: float, width: float) -> Any:
+    """Return the most level pair of eyes, one in each half of the face; None without a pair."""
     pairs = [
-        (one, other)
-        for one in middles
-        for other in middles
-        if one[0] < centre < other[0] and other[0] - one[0] > 0.25 * width
+        (left, right)
+        for left in centres
+        for right in centres
+        if left[0] < middle < right[0] and right[0] - left[0] > 0.25 * width
     ]
-    level = [pair for pair in pairs if (turn := _turn(pair)) is not None and abs(turn) <= TURN]
-    return min(level, key=lambda pair: abs(_turn(pair) or 0.0)) if level else None
+    level_pairs = [
+        pair for pair in pairs if (turn := _turn(pair)) is not None and abs(turn) <= TURN
+    ]
+    return min(level_pairs, key=lambda pair: abs(_turn(pair) or 0.0)) if level_pairs else None
 
 
 def _turn(eyes: Any) -> float | None:
-    """Return how far the line between two eyes is turned, in degrees, nothing where there are none
-    or too steep.
-    """
+    """Return the angle of the line between two eyes in degrees; None without eyes or above TURN."""
     if eyes is None:
         return None
     (left, upper), (right, lower) = eyes

@@ -1,5 +1,6 @@
-"""Action units of the Facial Action Coding System (Ekman, Friesen & Hager 2002), read from what
-datasets write.
+"""Action units of the Facial Action Coding System (Ekman, Friesen & Hager 2002).
+
+Every dataset writes them in its own way; `parse` reads all of these.
 """
 
 import re
@@ -10,16 +11,13 @@ import pandas as pd
 from mien.faces import Faces
 
 SIDES = {"L": "left", "R": "right", "A": "asymmetric", "T": "top", "B": "bottom"}
-NOTHING = frozenset(
-    {"", "-", "/", "none", "nan", "n/a", "0"}
-)  # what coders write where no unit moves
+NOTHING = frozenset({"", "-", "/", "none", "nan", "n/a", "0"})  # written where no unit moves
 _UNIT = re.compile(
-    r"(?:AU)?\s*(?P<side>[LRATB])?\s*(?P<number>[0-9]{1,2})\s*(?P<intensity>[A-E])?\s*(?P<static>\(k\))?",
+    r"(?:AU)?\s*(?P<side>[LRATB])?\s*(?P<number>[0-9]{1,2})\s*"
+    r"(?P<intensity>[A-E])?\s*(?P<static>\(k\))?",
     re.IGNORECASE,
 )
-_BETWEEN = re.compile(
-    "[+,;&\uff0b\uff0c\uff1b\u3001]"
-)  # the last four are what a Chinese keyboard writes
+_BETWEEN = re.compile("[+,;&\uff0b\uff0c\uff1b\u3001]")  # the last four are Chinese punctuation
 
 
 class ActionUnit(NamedTuple):
@@ -28,30 +26,29 @@ class ActionUnit(NamedTuple):
     number: int
     side: str  # one of SIDES, or empty: both sides alike
     intensity: str  # A (trace) to E (maximum), or empty: not scored
-    static: bool  # marked (k) in 4DME: it is there throughout and does not move
+    static: bool  # marked (k) in 4DME: present in the whole clip, without movement
     unsure: bool  # one of several that the coder joined by "or"
 
 
 class Parsed(NamedTuple):
-    """The units of a text, in its order, and the words in it that are none."""
+    """The action units in a text, in its order, and the words that are not action units."""
 
     units: tuple[ActionUnit, ...]
     unread: tuple[str, ...]
 
 
 def parse(text: str) -> Parsed:
-    """Return the action units in a text such as `4+L10`, `R14A or 17A`, `A1B+A2C` or
-    `AUR2+12(k)+45`.
+    """Return the action units in a text such as `4+L10`, `R14A or 17A` or `AUR2+12(k)+45`.
 
-    Letters before a number are the side, one after it the intensity. Nothing is guessed: a word
-    that is no action unit is given back as unread.
+    A letter before a number is the side, one after it the intensity. Nothing is guessed: words
+    that are not action units are returned as unread.
     """
     units: list[ActionUnit] = []
     unread: list[str] = []
     if text.strip().lower() in NOTHING:
         return Parsed((), ())
-    for part in _BETWEEN.split(text):
-        choices = [word.strip() for word in re.split(r"\bor\b", part, flags=re.IGNORECASE)]
+    for item in _BETWEEN.split(text):
+        choices = [word.strip() for word in re.split(r"\bor\b", item, flags=re.IGNORECASE)]
         for word in choices:
             match = _UNIT.fullmatch(word)
             if match is None or int(match["number"]) == 0:
@@ -69,8 +66,8 @@ def parse(text: str) -> Parsed:
 def units(faces: Faces) -> pd.DataFrame:
     """Return a row for each action unit of each clip, or of each image that belongs to no clip.
 
-    Columns: clip (a key where there is none), place from 0 in the text, and the fields of
-    ActionUnit.
+    Columns: clip (the key of an image without one), place (the position in the text, from 0), and
+    the fields of ActionUnit.
     """
     index = faces.index
     texts = dict(

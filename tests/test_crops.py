@@ -163,7 +163,7 @@ def test_a_file_that_is_missing_and_options_without_a_crop_are_refused(tmp_path:
         (None, None, 0.1, False, None),
         (None, None, None, True, None),
     ):
-        with pytest.raises(UsageError, match="must stand with --crop haar or --crop yunet"):
+        with pytest.raises(UsageError, match="needs --crop haar or --crop yunet"):
             read(*given)
     assert read(None, None, None, False, None) is None
     named = read("yunet", model, 0.2, True, "skip")

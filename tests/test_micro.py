@@ -120,7 +120,7 @@ def test_casme_squared_pages_are_known_by_name_or_by_place(tmp_path: Path):
     )
     assert scan("casme_squared", tmp_path).rows.equals(whole.rows)
     write_sheet(sheet, {"CASFEcode_final": casme_squared.CODES})
-    with pytest.raises(DataError, match=r"must have three pages, .* none of subjects can be read"):
+    with pytest.raises(DataError, match=r"must have three pages, .* no subjects can be read"):
         scan("casme_squared", tmp_path)
 
 
@@ -232,7 +232,7 @@ def test_smic_has_cut_clips_of_three_cameras_and_longer_videos(tmp_path: Path):
     smic.write(tmp_path)
     whole = scan("smic", tmp_path)
     assert whole.part == "HS" and found(whole)["part"].what.endswith(
-        "and not NIR, HS-E, which --part names"
+        "not NIR, HS-E; --part selects another"
     )
     assert clips(scan("smic", tmp_path, part="NIR")) == {"s11/s11_po_01": "positive"}
     with pytest.raises(DataError, match="must hold the part VIS of SMIC, and holds HS, NIR, HS-E"):
@@ -405,7 +405,7 @@ def test_a_folder_that_holds_two_sets_is_not_guessed(tmp_path: Path):
     assert "could be read by 2 readers" in str(error.value) and str(error.value).endswith(
         "Name one"
     )
-    assert "samm: a/SAMM/006/006_1_2/006_09998.jpg is named as its frames are" in str(error.value)
+    assert "samm: a/SAMM/006/006_1_2/006_09998.jpg has the name of one of its frames" in str(error.value)
     assert "mmew: b/MMEW_Micro_Exp.xlsx" in str(error.value)
     ingest.run("auto", tmp_path / "b", Store(tmp_path / "store"))
 
