@@ -405,7 +405,9 @@ def test_a_folder_that_holds_two_sets_is_not_guessed(tmp_path: Path):
     assert "could be read by 2 readers" in str(error.value) and str(error.value).endswith(
         "Name one"
     )
-    assert "samm: a/SAMM/006/006_1_2/006_09998.jpg has the name of one of its frames" in str(error.value)
+    assert "samm: a/SAMM/006/006_1_2/006_09998.jpg has the name of one of its frames" in str(
+        error.value
+    )
     assert "mmew: b/MMEW_Micro_Exp.xlsx" in str(error.value)
     ingest.run("auto", tmp_path / "b", Store(tmp_path / "store"))
 
