@@ -154,7 +154,7 @@ def test_a_file_that_is_no_yunet_is_named(tmp_path: Path, content: bytes):
 
 
 def test_a_file_that_is_missing_and_options_without_a_crop_are_refused(tmp_path: Path, model: Path):
-    with pytest.raises(WeightsError, match=r"there is none at .*none\.onnx"):
+    with pytest.raises(WeightsError, match=r"must be a file, and .*none\.onnx is not"):
         read("yunet", tmp_path / "none.onnx", None, False, None)
     with pytest.raises(WeightsError, match="none was given"):
         Finder(CropSpec(detector="yunet", model="0" * 64))
