@@ -105,7 +105,7 @@ def command(task: str, root: Path, journal: Path, limit: int | None) -> None:
                 5 if work(letters.letters(JOBS, PAUSE, journal), Store(root), Local(WORKERS)) else 0
             )
         else:
-            run_study(Store(root), Local(WORKERS))
+            work_on_study(Store(root), Local(WORKERS))
     except KeyboardInterrupt:
         code = 130
     except TrialsFailed:
@@ -116,7 +116,7 @@ def command(task: str, root: Path, journal: Path, limit: int | None) -> None:
     os._exit(code)
 
 
-def run_study(store: Store, where: engine.Engine) -> None:
+def work_on_study(store: Store, where: engine.Engine) -> None:
     fields = {"trials": 1, "settings": ["real_to_real", "both_to_real"]}
     study.run(study.resolve(table(**fields), store), store, device="cpu", engine=where)
 

@@ -7,6 +7,7 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from trees import casme_squared, draw, jaffe, write_sheet
 
 from mien import ingest
 from mien.errors import DataError, MienError
-from mien.ingest import Finding, IngestSpec, Listing, accounts
+from mien.ingest import Finding, IngestSpec, Listing, accounts, casme2
 from mien.ingest.copies import copies
 from mien.spec import read_spec
 
@@ -429,15 +430,13 @@ def test_numbers_with_zeros_in_front_stay_apart_in_ranges():
 def test_a_reader_that_forgets_a_picture_or_a_row_is_found_out(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from mien.ingest import casme2
-
     save(root, {"a": ROWS})
-    whole = casme2.scan
+    complete = casme2.scan
 
     def forgetful(folder: Path, spec: IngestSpec) -> Listing:
-        listing = whole(folder, spec)
+        listing = complete(folder, spec)
         rows = listing.rows[listing.rows["frame"] != 23].reset_index(drop=True)
-        return ingest.replace(listing, rows=rows, read={**listing.read, "a row": ""})
+        return replace(listing, rows=rows, read={**listing.read, "a row": ""})
 
     monkeypatch.setattr(casme2, "scan", forgetful)
     silent = [each for each in scan(root).findings if each.kind == accounts.UNNAMED]
