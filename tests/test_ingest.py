@@ -190,7 +190,10 @@ def test_the_tree_is_found_in_each_layout(tmp_path: Path, layout: str):
 def test_cropped_faces_are_preferred_and_it_is_said(tree: Path):
     frames(tree / "CASME2_RAW_selected", "sub01/EP02_01f", range(8, 13), "img{}.jpg")
     assert found(tree)["tree"] == Finding(
-        "note", "tree", "Cropped", "the frames were read here, and not in CASME2_RAW_selected"
+        "note",
+        "tree",
+        "Cropped",
+        "the frames were read from this folder, and not from CASME2_RAW_selected",
     )
 
 
@@ -410,13 +413,17 @@ def test_a_folder_that_is_no_casme2_says_what_it_must_hold(tmp_path: Path, tree:
         match=r"must hold Cropped/subNN/EPxx_yy/reg_imgN\.jpg .*; found: photos.*mien toy",
     ):
         read(tmp_path / "other")
-    with pytest.raises(DataError, match="must be a folder that holds a dataset, and is not there"):
+    with pytest.raises(
+        DataError, match="must be a folder that holds a dataset, and does not exist"
+    ):
         read(tmp_path / "nowhere")
     (tree / SHEET).unlink()
     with pytest.raises(DataError, match=r"must hold the coding sheet .* and has none"):
         read(tree)
     write_sheet(tree / SHEET, [row("09", "EP01_01", 1, 2, 3, "fear")])
-    with pytest.raises(DataError, match="must name the same clips and frames, and share none"):
+    with pytest.raises(
+        DataError, match="must name the same clips and frames, and have none in common"
+    ):
         read(tree)
 
 
@@ -649,7 +656,10 @@ def test_unknown_classes_are_one_message(classes: Path):
         ({"subject_pattern": "s[0-9"}, "must be a regular expression, and is not"),
         ({"subject_pattern": "s[0-9]"}, "must have a group"),
         ({"map": {"happy": "hapiness"}}, "Did you mean 'happiness'"),
-        ({"sheet": "a.xlsx"}, "the reader folder takes subject_pattern, .* and not sheet"),
+        (
+            {"sheet": "a.xlsx"},
+            "the reader folder takes subject_pattern, .* and does not take sheet",
+        ),
         ({"subject_pattern": "(a)", "subject_column": "a"}, "from a pattern or from a column"),
         ({"reader": "foldr"}, "there is no reader 'foldr'. Did you mean 'folder'"),
         ({"dataset": "a b"}, "letters, digits and '-'"),
@@ -672,7 +682,8 @@ def test_options_that_find_nothing_are_refused(classes: Path):
     ):
         read(classes, "folder", clip_pattern="q(.)")
     with pytest.raises(
-        DataError, match="--map names joyful, which is not there; found: happy, sad"
+        DataError,
+        match="--map must name labels of the dataset, and joyful does not occur; found: happy, sad",
     ):
         read(classes, "folder", map={"joyful": "happiness"})
     with pytest.raises(
@@ -777,7 +788,7 @@ def test_a_run_holds_what_it_says(tree: Path, store: Store, capfd: pytest.Captur
     assert summary["counts"][-1] == {"class": "total", "images": 10, "clips": 2, "subjects": 2}
     assert made.file("findings.csv").read_text().splitlines()[0] == "severity,kind,where,what"
     assert made.file("sheet.png").exists()
-    assert "note: Cropped: the frames were read here" in capfd.readouterr().err
+    assert "note: Cropped: the frames were read from this folder" in capfd.readouterr().err
     (tree / "Cropped/sub01/EP02_01f/reg_img9.jpg").unlink()
     assert ingest.run("casme2", tree, store, colour="rgb", filter="box").name != made.name
 

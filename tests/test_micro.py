@@ -62,7 +62,10 @@ def test_casme_takes_the_first_apex_and_both_ways_of_numbering(tmp_path: Path):
     assert phases(listing, "sub01/EP01_5") == ["onset", "rise", "apex", "fall", "offset"]
     assert frames(listing, "sub19/EP12_3") == [7, 8, 9, 10, 11]
     assert set(listing.rows["action_units"]) == {"L14+12", "4", "1+2"}
-    assert found(listing)["tree"].what == "the frames were read here, and not in CASME_raw_selected"
+    assert (
+        found(listing)["tree"].what
+        == "the frames were read from this folder, and not from CASME_raw_selected"
+    )
 
 
 # CAS(ME)^2
@@ -144,7 +147,7 @@ def test_frames_that_two_expressions_claim_stand_in_both(tmp_path: Path):
         7,
     ]
     assert (
-        "1, of 2 clips; they stand in each, 1 of them with different"
+        "1, of 2 clips; each clip gets a copy, 1 of them with different"
         in found(listing)["overlapping clips"].what
     )
 
@@ -193,7 +196,8 @@ def test_casme_cubed_has_macro_expressions_in_a_sheet_of_their_own(tmp_path: Pat
     assert "no action units" in found(listing)
     assert scan("casme_cubed", tmp_path).part == "micro"
     with pytest.raises(
-        SpecError, match="the reader casme_cubed has the parts micro, macro, and not 'depth'"
+        SpecError,
+        match="the reader casme_cubed has the parts micro, macro, and does not have 'depth'",
     ):
         scan("casme_cubed", tmp_path, part="depth")
 
@@ -321,7 +325,7 @@ def test_fourdme_leaves_several_emotions_out_unless_they_are_mapped(tmp_path: Pa
     fourdme.write(tmp_path)
     listing = scan("fourdme", tmp_path)
     assert (
-        "'Surprise+Positive' is no single emotion; left out: 3 images"
+        "'Surprise+Positive' is not a single emotion; left out: 3 images"
         in found(listing)["no single emotion"].what
     )
     mapped = scan("fourdme", tmp_path, map={"surprise+positive": "surprise"})
@@ -347,7 +351,7 @@ def test_files_that_a_release_counts_anew_get_the_numbers_of_the_sheet(
     assert phases(listing, clip) == ["onset", "rise", "apex", "offset"]
     assert f"files are counted from {first}" in found(listing)["files counted anew"].what
     (tmp_path / f"003/003_1_1/003_{first:05d}.jpg").unlink()  # now nobody knows which is which
-    with pytest.raises(DataError, match="share none"):
+    with pytest.raises(DataError, match="have none in common"):
         scan("samm", tmp_path)
 
 
@@ -402,8 +406,8 @@ def test_a_folder_that_holds_two_sets_is_not_guessed(tmp_path: Path):
     mmew.write(tmp_path / "b")
     with pytest.raises(DataError) as error:
         ingest.run("auto", tmp_path, Store(tmp_path / "store"))
-    assert "could be read by 2 readers" in str(error.value) and str(error.value).endswith(
-        "Name one"
+    assert "2 readers recognise it" in str(error.value) and str(error.value).endswith(
+        "Name the reader to use"
     )
     assert "samm: a/SAMM/006/006_1_2/006_09998.jpg has the name of one of its frames" in str(
         error.value

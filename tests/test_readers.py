@@ -414,9 +414,9 @@ def test_ferplus_what_is_no_emotion_is_counted(drawn: dict[str, Path]):
     listing = scan("ferplus", drawn["ferplus"])
     told = [finding.what for finding in listing.findings if finding.kind == "no single emotion"]
     assert [what.split(" image;")[0] for what in told] == [
-        "'nf' is no single emotion; left out: 1",
-        "'no majority' is no single emotion; left out: 1",
-        "'unknown' is no single emotion; left out: 1",
+        "'nf' is not a single emotion; left out: 1",
+        "'no majority' is not a single emotion; left out: 1",
+        "'unknown' is not a single emotion; left out: 1",
     ]
     assert kinds(listing)["dropped row"].endswith("left out: 1")
     assert all(

@@ -132,7 +132,7 @@ def test_the_codes_of_casme_squared_are_on_the_page_that_is_shown(tmp_path: Path
     pages |= {"naming rule1": casme_squared.SUBJECTS, "naming rule2": casme_squared.VIDEOS}
     tree = casme_squared.write(tmp_path)
     path = write_sheet(tmp_path / "CAS(ME)^2code_final.xlsx", pages)
-    with pytest.raises(DataError, match="two pages with the columns that differ"):
+    with pytest.raises(DataError, match="two with the same columns that differ"):
         scan(tmp_path, "casme_squared")
     book = openpyxl.load_workbook(path)
     book["old"].sheet_state = "hidden"

@@ -1,10 +1,9 @@
-"""Readers: a dataset's folder on disk becomes Faces, with a report of everything odd that was met
-on the way.
+"""Readers: they turn a dataset's folder into Faces, with a report of all irregularities.
 
-A reader is a module with three names: READER says what it is for, `recognise(look)` tells its
-layout at a glance, and `scan(root, spec)` lists the images of a folder with what is known of each.
-It decodes nothing; decoding is the same for all. A folder is only read. READERS, at the end, names
-them all.
+A reader is a module with three names: READER describes it, `recognise(look)` detects its layout
+from names alone, and `scan(root, spec)` lists the images of a folder with their labels. It decodes
+nothing: decoding is the same for all readers. A folder is never written to. READERS, at the end,
+names all readers.
 """
 
 import os
@@ -48,8 +47,7 @@ from mien.store import Run, Store, sha256
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-# Pictures by their suffix, in forms that are not read: their loss is a warning, that of a shortcut
-# a note.
+# Suffixes of picture formats that are not read: leaving one out is a warning, not a note.
 UNREAD_SUFFIXES = frozenset(
     {
         ".avif",
@@ -70,7 +68,7 @@ UNREAD_SUFFIXES = frozenset(
 AUTO = "auto"  # instead of a reader's name
 DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}\Z")
 
-# What datasets and people call the emotions, in lower case.
+# Other names of the emotions, in datasets and in use, in lower case.
 ALIASES = {
     "afraid": "fear",
     "angry": "anger",
@@ -88,14 +86,12 @@ ALIASES = {
     "surprised": "surprise",
 }
 
-LEFT_OUT = (
-    ""  # what a label becomes that is no single emotion: its images are left out, and it is said
-)
+LEFT_OUT = ""  # in place of an emotion: the label is not a single one, and its images are left out
 
 STORE_PARTS = frozenset({"aliases", "memo", "runs", "work"})
 
-WHOLE = -1  # in place of a picture's place inside a file: the file is the picture
-AHEAD = 64  # pictures taken out of files before they are decoded, at most
+WHOLE = -1  # in place of a picture's position in a file: the file is the picture
+AHEAD = 64  # at most so many pictures are extracted from files before they are decoded
 Unpack = Callable[[Path, Sequence[int]], Iterator[Picture | DataError]]
 
 Severity = Literal["note", "warning"]
@@ -103,38 +99,35 @@ Severity = Literal["note", "warning"]
 
 @dataclass(frozen=True)
 class Reader:
-    """What a reader is for: shown to people, and where defaults come from."""
+    """What a reader is for: shown to users, and the source of defaults."""
 
     dataset: str  # the default name of what it reads; empty: the folder's own name
-    title: str  # what people call the set
+    title: str  # the usual name of the set
     needs: str  # FOLDER with ...
     subjects: str  # where they come from: "the sheet"
     clips: str
     licence: str
     citation: str  # empty only where there is nothing to cite
     obtain: str
-    labels: dict[str, str]  # what the source writes, in lower case -> one of EMOTIONS, or LEFT_OUT
-    options: tuple[
-        str, ...
-    ] = ()  # the fields of IngestSpec that it takes beside those that all take
-    parts: dict[str, str] = field(
-        default_factory=dict
-    )  # of which `part` is one, the usual one first -> what it is
-    generic: bool = False  # any folder of images: `auto` thinks of it last
-    holders: frozenset[str] = (
-        frozenset()
-    )  # suffixes of files with many pictures that are all to be accounted for: .avi
+    labels: dict[str, str]  # the source's label in lower case -> one of EMOTIONS, or LEFT_OUT
+    # The fields of IngestSpec that this reader takes in addition to those that all readers take.
+    options: tuple[str, ...] = ()
+    # The values of `part`, the usual one first, each with its description.
+    parts: dict[str, str] = field(default_factory=dict)
+    generic: bool = False  # it reads any folder of images: `auto` tries it last
+    # Suffixes of files that hold many pictures, all of which must be accounted for: .avi
+    holders: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One odd thing about a folder: `kind` in two or three words, `where` relative to it, `what` in
-    a sentence.
+    """One irregularity in a folder: `kind` in two or three words, `where` relative to the folder,
+    `what` in a sentence.
 
-    What is left out for it is named to the last: `pictures` as `Listing.names` calls them, `rows`
-    by their names in `Listing.read`, and `files` that are neither. `gone` has clips and keys: rows
-    that give them are left out with them. `kind` is then the reason that the accounts give; of
-    several reasons the first counts, and what another part of the reader keeps is not left out.
+    It names everything that is left out because of it: `pictures` as `Listing.names` calls them,
+    `rows` by their names in `Listing.read`, and `files` that are neither. `gone` has clips and
+    keys: rows that give them are left out too. The accounts use `kind` as the reason; if there are
+    several reasons, the first counts. What another part of the reader keeps is not left out.
     """
 
     severity: Severity
@@ -151,22 +144,22 @@ class Finding:
 class Listing:
     """The images of a folder, before any is decoded.
 
-    `rows` has one row an image: path and key relative to `root`, subject and clip without the
+    `rows` has one row per image: path and key relative to `root`, subject and clip without the
     dataset's name, and frame, phase, emotion, raw_label, action_units as in faces.COLUMNS.
-    `annotations` are the other files that it rests on, such as the sheet. `part` is which of the
-    reader's parts was read.
+    `annotations` are the other files that the listing depends on, such as the sheet. `part` says
+    which of the reader's parts was read.
 
-    Many pictures may lie in one file, such as a video or a table. The column `place` then says
-    which of them a row is, or WHOLE, and `unpack` yields those at the given places of a file, in
-    that order, or the complaint about one; it holds no more than a few at a time. A column `box`
-    may have the face's left, top, width and height in the picture, or None, a column `white` the
-    value that is white in a picture of more than 8 bits. `held` has the places of all pictures in
-    each such file.
+    One file may hold many pictures, such as a video or a table. The column `place` then has the
+    position of a row's picture in its file, or WHOLE. `unpack` yields the pictures at the given
+    positions of a file, in that order, or the error about one; it holds only a few at a time. A
+    column `box` may have the face's left, top, width and height in the picture, or None. A column
+    `white` may have the value that is white in a picture of more than 8 bits. `held` has the
+    positions of all pictures in each such file.
 
-    `read` has all rows of sheets, tables and annotations: what each is called ("casme2.csv, row
-    12"), and the clip or key that it gives, or nothing. Each is kept, because that clip or key is
-    there, or is in `Finding.rows`. `disk` and `at` are filled in by `scan` alone: the pictures
-    below the folder that was given, and where `root` is in it.
+    `read` has all rows of sheets, tables and annotations: the name of each ("casme2.csv, row 12"),
+    and the clip or key that it gives, or an empty text. A row is kept if its clip or key is listed,
+    and is otherwise in `Finding.rows`. Only `scan` fills in `disk` and `at`: the pictures below the
+    folder that was given, and the path of `root` in that folder.
     """
 
     root: Path
@@ -182,89 +175,80 @@ class Listing:
     at: str = "."
 
     def paths(self) -> list[Path]:
-        """Return the path of each row's image, or of the file that it lies in."""
+        """Return the path of each row's image, or of the file that holds it."""
         return [self.root / path for path in self.rows["path"]]
 
     def names(self) -> list[str]:
-        """Return what each image is called: its path, and behind a '#' its place inside that
-        file.
-        """
+        """Return the name of each image: its path, and after a '#' its position in that file."""
         return names_of(self.rows)
 
 
 def names_of(rows: pd.DataFrame) -> list[str]:
-    """Return what the images of some rows of a listing are called."""
+    """Return the names of the images in some rows of a listing."""
     if "place" not in rows:
         return list(rows["path"])
-    places = zip(rows["path"], rows["place"], strict=True)
-    return [path if place == WHOLE else f"{path}#{place}" for path, place in places]
+    positions = zip(rows["path"], rows["place"], strict=True)
+    return [path if position == WHOLE else f"{path}#{position}" for path, position in positions]
 
 
 class IngestSpec(Spec):
-    """A dataset's folder as its files make it, wherever it stands, and the form that its images
-    get.
+    """A dataset's folder, identified by its files and not by its location, and the form that its
+    images get.
     """
 
     stage: ClassVar[str] = "ingest"
     version: int = 2
     reader: str
     fingerprint: str  # of the files: see `fingerprint`
-    dataset: str  # in front of keys, subjects and clips
+    dataset: str  # the prefix of keys, subjects and clips
     size: int = Field(default=48, ge=MIN_SIDE, le=1024)
     colour: Colour = "grey"
     filter: Filter = "bilinear"
     crop: CropSpec | None = None  # None: the whole image
-    licence: str | None = None  # None: what the reader knows
-    map: dict[str, str] = Field(
-        default_factory=dict
-    )  # a class name of the source -> one of EMOTIONS
-    part: str | None = None  # one of the reader's parts; None: the first that is there
-    sheet: str | None = (
-        # the file name of the sheet with the labels, and #PAGE of a workbook; None: the newest
-        None
-    )
-    numbers: Literal["sheet"] | None = (
-        None  # clips: files have the sheet's numbers though they begin with 0 or 1
-    )
-    subject_pattern: str | None = (
-        None  # folder: regular expressions, searched in the path of each file
-    )
+    licence: str | None = None  # None: the licence that the reader knows
+    # A class name of the source -> one of EMOTIONS.
+    map: dict[str, str] = Field(default_factory=dict)
+    part: str | None = None  # one of the reader's parts; None: the first one in the folder
+    # The file name of the sheet with the labels, and #PAGE of a workbook; None: the newest sheet.
+    sheet: str | None = None
+    # Clips: files have the sheet's frame numbers, even if they begin with 0 or 1.
+    numbers: Literal["sheet"] | None = None
+    # Folder: regular expressions that are searched in the path of each file.
+    subject_pattern: str | None = None
     clip_pattern: str | None = None
     label_column: str | None = None  # folder: the columns of metadata.csv
     subject_column: str | None = None
     clip_column: str | None = None
     frame_column: str | None = None
-    same_subject: dict[str, str] = Field(
-        default_factory=dict
-    )  # a subject's name as written -> another name of theirs
-    subjects_as_written: bool = (
-        False  # spellings are never one person's, unless `same_subject` says so
-    )
-    image_column: str | None = None  # which of several columns of pictures
-    white: float | None = Field(
-        default=None, gt=0
-    )  # what is white in pictures of more than 8 bits; None: see pictures
+    # A subject's name as written -> another name of the same person.
+    same_subject: dict[str, str] = Field(default_factory=dict)
+    # Different spellings are different people, unless `same_subject` says otherwise.
+    subjects_as_written: bool = False
+    image_column: str | None = None  # the column of pictures, if there are several
+    # The value that is white in pictures of more than 8 bits; None: see the module pictures.
+    white: float | None = Field(default=None, gt=0)
 
     @field_validator("dataset")
     @classmethod
     def _short_name(cls, dataset: str) -> str:
         if not DATASET.match(dataset):
             raise ValueError(
-                "a dataset's name must be up to 40 letters, digits and '-', and begin with no '-'"
+                "a dataset's name must have at most 40 letters, digits and '-', and must not begin "
+                "with '-'"
             )
         return dataset
 
     @field_validator("map")
     @classmethod
     def _to_emotions(cls, names: dict[str, str]) -> dict[str, str]:
-        for given, emotion in names.items():
+        for label, emotion in names.items():
             if emotion not in EMOTIONS:
                 hint = nearest(emotion, list(EMOTIONS))
                 raise ValueError(
-                    f"'{given}' must be mapped to one of {', '.join(EMOTIONS)}, not "
+                    f"'{label}' must be mapped to one of {', '.join(EMOTIONS)}, not "
                     f"'{emotion}'.{hint}"
                 )
-        return {_plain(given): emotion for given, emotion in names.items()}
+        return {_plain(label): emotion for label, emotion in names.items()}
 
     @field_validator("subject_pattern", "clip_pattern")
     @classmethod
@@ -273,7 +257,8 @@ class IngestSpec(Spec):
             return None
         if not patterns.compiled(pattern).groups:
             raise ValueError(
-                "must have a group, in parentheses, around what it is to find, such as '(s[0-9]+)_'"
+                "must have a group, in parentheses, around the text to extract, such as "
+                "'(s[0-9]+)_'"
             )
         return pattern
 
@@ -284,26 +269,31 @@ class IngestSpec(Spec):
                 f"there is no reader '{self.reader}'.{nearest(self.reader, list(READERS))} "
                 f"{_readers()}"
             )
+
+        # An option that only other readers take would be ignored silently.
         options = READERS[self.reader].READER.options
         others = {name for module in READERS.values() for name in module.READER.options} - set(
             options
         )
-        idle = sorted(name for name in others if getattr(self, name) is not None)
-        if idle:
+        ignored = sorted(name for name in others if getattr(self, name) is not None)
+        if ignored:
             raise SpecError(
-                f"the reader {self.reader} takes {', '.join(options)}, and not {', '.join(idle)}"
+                f"the reader {self.reader} takes {', '.join(options) or 'no options of its own'}, "
+                f"and does not take {', '.join(ignored)}"
             )
+
         parts = READERS[self.reader].READER.parts
         if self.part is not None and self.part not in parts:
             has = f"has the parts {', '.join(parts)}" if parts else "has no parts"
             raise SpecError(
-                f"the reader {self.reader} {has}, and not "
+                f"the reader {self.reader} {has}, and does not have "
                 f"'{self.part}'.{nearest(self.part, list(parts))}"
             )
-        for what in ("subject", "clip"):
-            if getattr(self, f"{what}_pattern") and getattr(self, f"{what}_column"):
+
+        for column in ("subject", "clip"):
+            if getattr(self, f"{column}_pattern") and getattr(self, f"{column}_column"):
                 raise SpecError(
-                    f"the {what} comes from a pattern or from a column: give one of the two"
+                    f"the {column} comes from a pattern or from a column: give only one of the two"
                 )
         return self
 
@@ -316,89 +306,85 @@ def ingest(
     skip_unreadable: bool = False,
     crop_model: Path | None = None,
 ) -> Faces:
-    """Return the images below `root` as Faces, decoded by `workers` threads (None: one a core).
+    """Return the images below `root` as Faces, decoded by `workers` threads (None: one per core).
 
     Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be
-    read; with `skip_unreadable` such images are left out, unless none is left.
+    read. With `skip_unreadable` such images are left out, unless no image would remain.
     """
     listing = depths.measured(scan(spec, root), spec.white)
-    found = fingerprint(listing, workers, skip_unreadable)
-    if found != spec.fingerprint:
+    actual = fingerprint(listing, workers, skip_unreadable)
+    if actual != spec.fingerprint:
         raise DataError(
             f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those "
-            f"of {found[:12]}: it "
-            "has changed, or is another dataset; ingest it anew"
+            f"of {actual[:12]}: it has changed, or is another dataset; ingest it again"
         )
-    shown, places, _ = _found(listing, spec, workers, crop_model, None)
-    faces, unread = read_listing(shown, spec, workers, skip_unreadable, places)
-    findings = [*listing.findings, *accounts.faceless(listing, shown), *unread]
+    with_faces, places, _ = _found(listing, spec, workers, crop_model, None)
+    faces, unread = read_listing(with_faces, spec, workers, skip_unreadable, places)
+    findings = [*listing.findings, *accounts.faceless(listing, with_faces), *unread]
     accounts.close(listing, READERS[spec.reader].READER, faces, findings)
     return faces
 
 
 def scan(spec: IngestSpec, root: Path) -> Listing:
-    """Return what the spec's reader finds below `root`; raises DataError if that is no dataset of
-    its kind.
+    """Return the images that the spec's reader lists below `root`.
 
-    All pictures and rows are accounted for: one that the reader neither lists nor names is a
-    finding.
+    All pictures and rows are accounted for: one that the reader neither lists nor names becomes a
+    finding. Raises DataError if `root` is not a dataset of the reader's kind.
     """
     about = READERS[spec.reader].READER
     listing = persons.folded(READERS[spec.reader].scan(_folder(root), spec), spec)
     listing = accounts.check(listing, _folder(root), about)
-    others = [part for part in READERS[spec.reader].READER.parts if part != listing.part]
-    if not others or any(finding.kind == "part" for finding in listing.findings):
+    other_parts = [part for part in about.parts if part != listing.part]
+    if not other_parts or any(finding.kind == "part" for finding in listing.findings):
         return listing
-    note = Finding(
-        "note", "part", str(listing.part), f"it was read; --part names another: {', '.join(others)}"
-    )
+    message = f"this part was read; --part selects another: {', '.join(other_parts)}"
+    note = Finding("note", "part", str(listing.part), message)
     return replace(listing, findings=(note, *listing.findings))
 
 
 def recognise(root: Path) -> dict[str, str]:
-    """Return the readers whose layout the folder has, each with the reason; those for any folder
-    only if no other does.
+    """Return the readers whose layout the folder has, each with the reason.
 
-    Names of files and folders are looked at, and no image is opened. Raises DataError if `root` is
-    no folder.
+    Readers of any folder are included only if no other reader fits. Only the names of files and
+    folders are read; no image is opened. Raises DataError if `root` is not a folder.
     """
     look = glance(_folder(root))
     reasons = {name: module.recognise(look) for name, module in READERS.items()}
-    found = {name: reason for name, reason in reasons.items() if reason}
+    fitting = {name: reason for name, reason in reasons.items() if reason}
     return {
-        name: reason for name, reason in found.items() if not READERS[name].READER.generic
-    } or found
+        name: reason for name, reason in fitting.items() if not READERS[name].READER.generic
+    } or fitting
 
 
 def the_reader(root: Path) -> tuple[str, str]:
-    """Return the one reader whose layout the folder has, and why; raises DataError if there is
-    none, or several.
+    """Return the one reader whose layout the folder has, and the reason.
+
+    Raises DataError if no reader fits, or if several do.
     """
-    found = recognise(root)
-    if not found:
-        here = some(sorted(path.name for path in _folder(root).iterdir()), 8)
+    fitting = recognise(root)
+    if not fitting:
+        contents = some(sorted(path.name for path in _folder(root).iterdir()), 8)
         raise DataError(
-            f"{root} must have the layout of a dataset that mien reads, and has none of them; "
-            "found: "
-            f"{here or 'nothing'}. `mien readers` lists what each needs"
+            f"{root} must have the layout of a dataset that mien reads, and no reader recognises "
+            f"it; found: {contents or 'nothing'}. `mien readers` lists what each needs"
         )
-    if len(found) > 1:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.items())
+    if len(fitting) > 1:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in fitting.items())
         raise DataError(
-            f"{root} must have one layout, and could be read by {len(found)} readers. {reasons}. "
-            "Name one"
+            f"{root} must have the layout of one reader, and {len(fitting)} readers recognise it. "
+            f"{reasons}. Name the reader to use"
         )
-    return next(iter(found.items()))
+    return next(iter(fitting.items()))
 
 
 def fingerprint(listing: Listing, workers: int | None = None, skip_unreadable: bool = False) -> str:
     """Return the sha256 over relative name and content of every image listed and every annotation
     file.
 
-    All bytes are read: one pass over the files, which then stay in the system's cache for decoding.
-    Neither the place of the folder nor dates count, nor do files that no result rests on. Raises
-    DataError if a file cannot be read, unless it is an image and `skip_unreadable`: then it counts
-    as one that cannot.
+    All bytes are read in one pass over the files, which then stay in the system's cache for
+    decoding. The folder's location, dates, and files that no result depends on do not count.
+    Raises DataError if a file cannot be read, unless it is an image and `skip_unreadable` is set:
+    then it counts as unreadable.
     """
     paths = list(dict.fromkeys([*listing.paths(), *listing.annotations]))
     inside = [path.is_relative_to(listing.root) for path in paths]
@@ -431,54 +417,56 @@ def run(
     expected: Set[str] = frozenset(),
     **options: Any,
 ) -> Run:
-    """Make the run of the dataset at `root` in `store`: faces, sheet.png, findings.csv, labels.csv
-    and summary.json.
+    """Return the run of the dataset at `root`, made in `store` if it is not there yet.
 
+    It has the faces, sheet.png, findings.csv, labels.csv, left_out.csv and summary.json.
     left_out.csv names each picture and each row that did not become an image, with its reason;
-    summary.json has the sums. labels.csv says what each label of the source became, and
-    action_units.parquet has the units of each clip, a row a unit (`facs.units`), where the source
-    has any.
-
-    With a crop it has crops.csv, misses.csv and crops.png too, which say what was found where;
+    summary.json has the totals. labels.csv says which emotion each label of the source became.
+    action_units.parquet has the units of each clip, one row per unit (`facs.units`), if the source
+    has any. With a crop, crops.csv, misses.csv and crops.png say where faces were found;
     `crop_model` is YuNet's file.
 
     The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by
-    default the reader's, or the folder's); `options` are other fields of IngestSpec. What was odd
-    is told on stderr, but for the kinds that are `expected`. Neither `workers` nor
-    `skip_unreadable` names the run: they do not change what the images become.
+    default the reader's, or the folder's); `options` are other fields of IngestSpec. Findings are
+    printed on stderr, except those of the kinds in `expected`. Neither `workers` nor
+    `skip_unreadable` is part of the run's name: they do not change what the images become.
 
-    Raises SpecError for an unknown option, DataError for a folder that is not as it must be.
+    Raises SpecError for an unknown option, and DataError for a folder that cannot be ingested.
     """
     root = expanded(Path(root))
     if reader == AUTO:
         reader, reason = the_reader(root)
         say(f"{root} is read by {reader}: {reason}")
+
+    # The fingerprint is part of the run's name, and needs the listing, which needs a spec.
     usual = reader in READERS and READERS[reader].READER.dataset
     dataset = name if name is not None else usual or slug(root.resolve().name)
-    given = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
-    draft = read_spec(IngestSpec, given, f"ingest {reader}")
+    fields = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
+    draft = read_spec(IngestSpec, fields, f"ingest {reader}")
     listing = depths.measured(scan(draft, root), draft.white)
     files = fingerprint(listing, workers, skip_unreadable)
     spec = draft.model_copy(update={"fingerprint": files, "part": listing.part})
     _tell([finding for finding in listing.findings if finding.kind not in expected])
 
     def build(out: Path, scratch: Path) -> None:
-        shown, places, about_crop = _found(listing, spec, workers, crop_model, out)
-        faces, unread = read_listing(shown, spec, workers, skip_unreadable, places)
+        # Decode the images, without those in which no face was found.
+        with_faces, places, about_crop = _found(listing, spec, workers, crop_model, out)
+        faces, unread = read_listing(with_faces, spec, workers, skip_unreadable, places)
         _tell(unread)
+
+        # Report every irregularity, and account for every picture and row.
         about = READERS[reader].READER
-        findings = [*listing.findings, *accounts.faceless(listing, shown), *unread]
-        columns = ["severity", "kind", "where", "what"]
-        told = [[getattr(finding, column) for column in columns] for finding in findings]
-        write_csv(pd.DataFrame(told, columns=columns), out / "findings.csv")
+        findings = [*listing.findings, *accounts.faceless(listing, with_faces), *unread]
+        _write_findings(findings, out)
         ledgers = accounts.close(listing, about, faces, findings, out)
+
+        # The reader's citation holds only for the release whose licence it knows.
+        cited = spec.licence is None and listing.licence == about.licence
         summary = {
             "dataset": spec.dataset,
             "named": _named_by(name, reader),
             "licence": faces.index["licence"].iloc[0],
-            "citation": about.citation
-            if spec.licence is None and listing.licence == about.licence
-            else "",
+            "citation": about.citation if cited else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
             "accounts": accounts.summary(ledgers),
             **about_crop,
@@ -487,6 +475,7 @@ def run(
         write(faces, out, summary)
         _write_labels(faces, out)
 
+    # An earlier call with skip_unreadable may have made the run with images missing.
     made = store.make(spec, build)
     if not skip_unreadable:
         _require_all_read(made)
@@ -495,30 +484,36 @@ def run(
     return made
 
 
+def _write_findings(findings: Sequence[Finding], out: Path) -> None:
+    columns = ["severity", "kind", "where", "what"]
+    lines = [[getattr(finding, column) for column in columns] for finding in findings]
+    write_csv(pd.DataFrame(lines, columns=columns), out / "findings.csv")
+
+
 def _require_all_read(made: Run) -> None:
     """Raise DataError if images were left out of a run because they could not be read."""
     if not made.summary.get("findings", {}).get("unreadable image"):
         return
     table = pd.read_csv(made.file("findings.csv"), dtype=str, keep_default_na=False)
-    lost = [str(name) for name in table["where"][table["kind"] == "unreadable image"]]
+    unread = [str(name) for name in table["where"][table["kind"] == "unreadable image"]]
     raise DataError(
-        f"each image must be one that can be read, and {some(lost)} cannot: {made.name}, made of "
-        "these files with "
-        "--skip-unreadable, is without them. What to do: mend or remove them, or give "
-        "--skip-unreadable again"
+        f"every image must be readable, and {some(unread)} cannot be read: {made.name}, which was "
+        "made from these files with --skip-unreadable, does not contain them. Replace or remove "
+        "these files, or give --skip-unreadable again"
     )
 
 
 def _named_by(name: str | None, reader: str) -> str:
-    """Say whence a dataset has its name: by hand, from its reader, or from its folder, which may
-    name people.
+    """Return the source of a dataset's name: by hand, its reader, or its folder, which may name
+    people.
     """
     return "hand" if name else "reader" if READERS[reader].READER.dataset else "folder"
 
 
 def describe(name: str) -> list[tuple[str, str]]:
-    """Return all that is known of a reader, as titled lines; raises SpecError if there is none of
-    that name.
+    """Return all facts about a reader as lines, each with a title.
+
+    Raises SpecError if there is no reader of that name.
     """
     if name not in READERS:
         raise SpecError(
@@ -527,13 +522,15 @@ def describe(name: str) -> list[tuple[str, str]]:
         )
     about = READERS[name].READER
     options = [f"--{option.replace('_', '-')}" for option in about.options]
+
+    # Facts that not every reader has get a line only where they exist.
     lines = [
         ("reader", name),
         ("dataset", about.title),
         ("needs", about.needs),
         ("subjects", f"from {about.subjects}"),
         ("clips", f"from {about.clips}"),
-        *(("part", f"{part}: {what}") for part, what in about.parts.items()),
+        *(("part", f"{part}: {description}") for part, description in about.parts.items()),
         *((("options", ", ".join(options)),) if options else ()),
         ("licence", about.licence),
         ("obtain", about.obtain),
@@ -542,13 +539,10 @@ def describe(name: str) -> list[tuple[str, str]]:
     ]
     if not about.labels:
         lines.append(("label", f"any of {', '.join(EMOTIONS)}"))
-    return [
-        *lines,
-        (
-            "label",
-            f"any set: {', '.join(f'{raw} -> {emotion}' for raw, emotion in ALIASES.items())}",
-        ),
-    ]
+
+    # The labels that every reader understands come last.
+    aliases = ", ".join(f"{raw} -> {emotion}" for raw, emotion in ALIASES.items())
+    return [*lines, ("label", f"any set: {aliases}")]
 
 
 # What readers share
@@ -556,15 +550,15 @@ def describe(name: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Look:
-    """A glance at a folder: the names of what lies in it and below, relative to it; folders end in
-    '/'.
+    """A glance at a folder: the names of what it holds at all depths, relative to it; names of
+    folders end in '/'.
     """
 
     root: Path
     names: tuple[str, ...]
 
     def first(self, pattern: str) -> str | None:
-        """Return the first name that a regular expression matches as a whole, whatever its case; or
+        """Return the first name that a regular expression matches in full, ignoring case, or
         None.
         """
         matches = re.compile(pattern, re.IGNORECASE).fullmatch
@@ -572,11 +566,10 @@ class Look:
 
 
 def glance(root: Path, depth: int = 7) -> Look:
-    """Return a look at `root`: all names at the top, and a few of each kind in every folder of the
-    first few below.
+    """Return a look at `root`: all names at the top, and a few of each kind in the folders below.
 
-    However large a release is, some thousand names are looked at. What cannot be read is passed
-    over, for `scan` will say so, and links to folders are not followed.
+    At most 20,000 names are read, however large a release is. What cannot be read is passed over,
+    because `scan` will report it, and links to folders are not followed.
     """
     return Look(root, tuple(islice(_glance(root, "", depth), 20_000)))
 
@@ -584,9 +577,8 @@ def glance(root: Path, depth: int = 7) -> Look:
 def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], list[Finding]]:
     """Return the files below `root` with one of `suffixes` (images), and what was passed over.
 
-    Paths are relative to it, in the order of names.
-    Hidden files are no finding. Links to folders, and links that lead out of `root`, are not
-    followed.
+    Paths are relative to `root`, in the order of names. Hidden files are not reported. Links to
+    folders, and links that lead out of `root`, are not followed.
     """
     images: list[str] = []
     foreign: dict[str, list[str]] = {}
@@ -595,13 +587,15 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
     links: list[str] = []
     nameless: list[str] = []
     special: list[str] = []
+
+    # Every file belongs to exactly one group; the order of the tests matters.
     for path, entry in entries(root, ""):
         suffix = PurePosixPath(path).suffix.lower()
         if not path.isprintable():  # not UTF-8, or control characters: no table could hold it
             nameless.append(shown(path))
         elif entry.is_symlink() and not _inside(root, root / path):
             links.append(path)
-        elif not entry.is_file():  # to open a pipe would wait for ever
+        elif not entry.is_file():  # opening a pipe would block for ever
             special.append(path)
         elif suffix in suffixes:
             images.append(path)
@@ -612,12 +606,14 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
             unread.setdefault(suffix or "no suffix", []).append(path)
         else:
             foreign.setdefault(suffix or "no suffix", []).append(path)
+
+    # Images with an unusual suffix are read, and reported.
     by_content = [
         Finding(
             "note",
             "pictures by content",
             some(names),
-            f"images for what they hold ({suffix}), read: {len(names)}",
+            f"files that are images by their content ({suffix}), read: {len(names)}",
         )
         for suffix, names in sorted(unusual.items())
     ]
@@ -629,7 +625,7 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
 
 
 def _pictured(suffix: str, entry: os.DirEntry[str]) -> bool:
-    """Whether a file begins as a picture does that can be read, whatever its suffix."""
+    """Return whether a file begins like a readable picture, whatever its suffix."""
     try:
         if not entry.is_file():
             return False
@@ -640,9 +636,7 @@ def _pictured(suffix: str, entry: os.DirEntry[str]) -> bool:
 
 
 def pictorial(path: str, entry: os.DirEntry[str], holders: Set[str] = frozenset()) -> bool:
-    """Whether a file is, or should be, a picture: by its suffix, or without one by its first
-    bytes.
-    """
+    """Return whether a file should be a picture: by its suffix, or else by its first bytes."""
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or suffix in holders:
         return True
@@ -650,39 +644,41 @@ def pictorial(path: str, entry: os.DirEntry[str], holders: Set[str] = frozenset(
 
 
 def shown(path: str) -> str:
-    """Return a path as it can be printed: parts that cannot are escaped."""
+    """Return a path in printable form: parts that cannot be printed are escaped."""
     if path.isprintable():
         return path
     return "/".join(part if part.isprintable() else ascii(part)[1:-1] for part in path.split("/"))
 
 
 def _passed_over(foreign: dict[str, list[str]], unread: dict[str, list[str]]) -> list[Finding]:
-    """Return what is said of files that are no pictures by their suffix, and of pictures in forms
+    """Return findings for files whose suffix is not that of a picture, and for pictures in forms
     that are not read.
     """
     findings = []
     for suffix, names in sorted(foreign.items()):
-        what = f"no images by their suffix ({suffix}), passed over: {len(names)}"
-        findings.append(Finding("note", "foreign files", some(names), what, files=tuple(names)))
+        message = f"files that are not images by their suffix ({suffix}), passed over: {len(names)}"
+        findings.append(Finding("note", "foreign files", some(names), message, files=tuple(names)))
+
     for suffix, names in sorted(unread.items()):
         if suffix in IMAGE_SUFFIXES:
-            what = f"images, which this set does not have ({suffix}), passed over: {len(names)}"
+            message = f"images of a kind not in this set ({suffix}), passed over: {len(names)}"
             findings.append(
-                Finding("note", "foreign files", some(names), what, pictures=tuple(names))
+                Finding("note", "foreign files", some(names), message, pictures=tuple(names))
             )
             continue
-        what = (
-            f"images in a form, or with a suffix, that is not read ({suffix}), left out: "
-            f"{len(names)}; rename those "
-            "that are JPEG to .jpg, and save others as PNG"
+        message = (
+            f"images whose form or suffix is not supported ({suffix}), left out: {len(names)}; "
+            "rename those that are JPEG to .jpg, and save others as PNG"
         )
-        findings.append(Finding("warning", "unread form", some(names), what, pictures=tuple(names)))
+        findings.append(
+            Finding("warning", "unread form", some(names), message, pictures=tuple(names))
+        )
     return findings
 
 
 def _not_opened(links: list[str], special: list[str], nameless: list[str]) -> list[Finding]:
-    """Return what is said of files that are not opened, whatever they hold."""
-    said = (
+    """Return findings for files that are not opened, whatever they hold."""
+    groups = (
         (
             "links",
             links,
@@ -696,15 +692,15 @@ def _not_opened(links: list[str], special: list[str], nameless: list[str]) -> li
         ),
     )
     return [
-        Finding("warning", kind, some(names), what, pictures=tuple(names))
-        for kind, names, what in said
+        Finding("warning", kind, some(names), message, pictures=tuple(names))
+        for kind, names, message in groups
         if names
     ]
 
 
 def table_text(table: Path) -> tuple[str, str]:
-    """Return the text of a CSV file, and what separates its cells: a comma, a semicolon or a tab,
-    by its first line.
+    """Return the text of a CSV file and its separator: a comma, a semicolon or a tab, judged by the
+    first line.
 
     It may be in UTF-8 or, with a byte-order mark, in UTF-16. Raises DataError if it cannot be read.
     """
@@ -725,15 +721,14 @@ def table_text(table: Path) -> tuple[str, str]:
 
 
 def no_dataset(root: Path, reader: Reader, lacking: str = "") -> DataError:
-    """Return the error that says what a folder must hold to be read, what it holds, and how to
-    obtain the set.
+    """Return the error that says what a folder must hold, what it holds, and how to obtain the
+    set.
     """
-    here = some(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
+    contents = some(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
     return DataError(
-        f"{root} must hold "
-        f"{reader.needs.removeprefix('FOLDER with ')}{f', and {lacking}' if lacking else ''}; "
-        "found: "
-        f"{here or 'nothing'}. To obtain the set, {reader.obtain}"
+        f"{root} must hold {reader.needs.removeprefix('FOLDER with ')}"
+        f"{f', and {lacking}' if lacking else ''}; found: {contents or 'nothing'}. To obtain the "
+        f"set, {reader.obtain}"
     )
 
 
@@ -741,43 +736,44 @@ def label(rows: pd.DataFrame, spec: IngestSpec, where: str) -> tuple[pd.DataFram
     """Return the rows with the emotion of their `raw_label`, by the spec's map and the reader's
     table.
 
-    Images whose label is no single emotion are left out, unless the map says what they are. Raises
-    DataError as `fold_all` does, or if none is left.
+    Images whose label is not a single emotion are left out, unless the map gives them one. Raises
+    DataError as `fold_all` does, or if no image remains.
     """
     emotions = fold_all(rows["raw_label"], spec.map, where, READERS[spec.reader].READER.labels)
     labelled = rows.assign(emotion=[emotions[raw] for raw in rows["raw_label"]])
-    lost = labelled["emotion"] == LEFT_OUT
-    findings = []
-    for raw, images in labelled[lost].groupby("raw_label"):
-        what = (
-            f"'{raw}' is no single emotion; left out: {many(len(images), 'image')}; --map "
-            f"'{raw}=EMOTION' would "
-            "keep them"
+    ambiguous = labelled["emotion"] == LEFT_OUT
+    if ambiguous.all():
+        raise DataError(
+            f"{where}: at least one label must be an emotion, and none is: "
+            f"{some(sorted(emotions), 20)}"
         )
-        where = some(sorted(set(images["clip"]) - {""})) or "."
-        gone = (*images["key"], *sorted(set(images["clip"]) - {""}))
+
+    # One finding per label, so that --map can be given for each.
+    findings = []
+    for raw, images in labelled[ambiguous].groupby("raw_label"):
+        message = (
+            f"'{raw}' is not a single emotion; left out: {many(len(images), 'image')}; --map "
+            f"'{raw}=EMOTION' would keep them"
+        )
+        clips = sorted(set(images["clip"]) - {""})
         findings.append(
             Finding(
                 "warning",
                 "no single emotion",
-                where,
-                what,
+                some(clips) or ".",
+                message,
                 pictures=tuple(names_of(images)),
-                gone=gone,
+                gone=(*images["key"], *clips),
             )
         )
-    if lost.all():
-        raise DataError(
-            f"{where}: some label must be an emotion, and none is: {some(sorted(emotions), 20)}"
-        )
-    return labelled[~lost].reset_index(drop=True), findings
+    return labelled[~ambiguous].reset_index(drop=True), findings
 
 
 def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
     """Return the emotion that a source's label stands for, or None if it is not known.
 
-    By `names`, then by the reader's own table, then by ALIASES, whatever its case. Several emotions
-    joined by "+" are no single one: LEFT_OUT.
+    It is looked up in `names`, then in the reader's own table, then in ALIASES, ignoring case.
+    Several emotions joined by "+" are not a single one: LEFT_OUT.
     """
     plain = _plain(raw)
     known = {**ALIASES, **(labels or {}), **names}
@@ -794,11 +790,14 @@ def fold(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) 
 def fold_all(
     labels: Iterable[str], names: dict[str, str], where: str, table: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the emotion of each label; raises DataError if one is unknown, or if a name to be
-    mapped is not there.
+    """Return the emotion of each label.
+
+    Raises DataError if a label is unknown, or if `names` maps a label that does not occur.
     """
     labels = sorted(set(labels))
     folded = {label: fold(label, names, table) for label in labels}
+
+    # Unknown labels: name them all, with what the first few may be misspellings of.
     unknown = [label for label, emotion in folded.items() if emotion is None]
     if unknown:
         near = {label: nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:5]}
@@ -808,34 +807,38 @@ def fold_all(
         )
         raise DataError(
             f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {some(unknown)} "
-            f"{'is' if len(unknown) == 1 else 'are'} not; found: {some(labels, 20)}.{hints} "
+            f"{'is' if alone else 'are'} not; found: {some(labels, 20)}.{hints} "
             f"Say what they stand for with --map {unknown[0]}=EMOTION, or move them out of the "
             "folder"
         )
-    idle = sorted(set(names) - {_plain(label) for label in labels})
-    if idle:
+
+    # A mapped name that does not occur is most likely misspelt.
+    unused = sorted(set(names) - {_plain(label) for label in labels})
+    if unused:
         raise DataError(
-            f"{where}: --map names {some(idle)}, which is not there; found: {some(labels, 20)}"
+            f"{where}: --map must name labels of the dataset, and {some(unused)} does not occur; "
+            f"found: {some(labels, 20)}"
         )
     return {label: emotion for label, emotion in folded.items() if emotion is not None}
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first few names, and how many more there are."""
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    """Return the first few names, and the number of the others."""
+    others = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {others} more" if others > 0 else "")
 
 
 def last_number(path: str) -> int:
-    """Return the last whole number in a file's stem, which is the frame's in every public set; -1
-    if there is none.
+    """Return the last whole number in a file's stem, -1 if there is none.
+
+    It is the frame's number in every public set.
     """
-    found = re.findall(r"[0-9]+", PurePosixPath(path).stem)
-    return int(found[-1]) if found and len(found[-1]) < 16 else -1
+    numbers = re.findall(r"[0-9]+", PurePosixPath(path).stem)
+    return int(numbers[-1]) if numbers and len(numbers[-1]) < 16 else -1
 
 
 def slug(name: str) -> str:
-    """Return a folder's name as a dataset may be called."""
+    """Return a folder's name in the form of a dataset's name."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40].rstrip("-") or "folder"
 
 
@@ -843,40 +846,38 @@ def _folder(root: Path) -> Path:
     root = expanded(Path(root))
     if not root.is_dir():
         raise DataError(
-            f"{root} must be a folder that holds a dataset, and is "
-            f"{'a file' if root.exists() else 'not there'}"
+            f"{root} must be a folder that holds a dataset, and "
+            f"{'is a file' if root.exists() else 'does not exist'}"
         )
     return root.resolve()
 
 
 def _glance(root: Path, below: str, depth: int) -> Iterable[str]:
     try:
-        with os.scandir(root / below) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(root / below) as reader:
+            entries = sorted(reader, key=lambda entry: entry.name)
     except OSError:
         return
-    sound = [
+    visible = [
         entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")
     ]
-    folders = [entry.name for entry in sound if entry.is_dir(follow_symlinks=False)]
+    folders = [entry.name for entry in visible if entry.is_dir(follow_symlinks=False)]
     folders = [name for name in folders if not _own(root / below, name)]
-    files = [entry.name for entry in sound if entry.is_file(follow_symlinks=False)]
+    files = [entry.name for entry in visible if entry.is_file(follow_symlinks=False)]
     level = below.count("/")
     yield from (below + name for name in files[: 200 if level < 2 else 5])
-    for place, name in enumerate(folders[:200]):
+    for position, name in enumerate(folders[:200]):
         yield f"{below}{name}/"
-        if depth and place < (20 if level == 0 else 3 if level > 2 else 8):
+        if depth and position < (20 if level == 0 else 3 if level > 2 else 8):
             yield from _glance(root, f"{below}{name}/", depth - 1)
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder is a store of mien's, whatever it is called: its runs, or what is at work,
-    have runs' names.
-    """
+    """Return whether a folder is a store of mien's: its `runs` or `work` holds names of runs."""
     for part in ("runs", "work"):
         try:
-            with os.scandir(folder / part) as found:
-                if any(RUN_NAME.match(entry.name.removesuffix(".claim")) for entry in found):
+            with os.scandir(folder / part) as entries:
+                if any(RUN_NAME.match(entry.name.removesuffix(".claim")) for entry in entries):
                     return True
         except OSError:
             continue
@@ -884,15 +885,14 @@ def is_store(folder: Path) -> bool:
 
 
 def _own(folder: Path, name: str) -> bool:
-    """Whether what is called so in a folder is a store, or a part of one."""
+    """Return whether the entry `name` of a folder is a store, or a part of one."""
     return is_store(folder / name) or (name in STORE_PARTS and is_store(folder))
 
 
 def entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
-    """Yield all files that are not hidden, and links to folders, in the order of names; no store of
-    mien's is entered.
+    """Yield all files that are not hidden, and links to folders, in the order of names.
 
-    However deep folders lie in each other, none waits on Python's own stack.
+    No store of mien's is entered. Folders may be nested to any depth: there is no recursion.
     """
     waiting = [iter(_scanned(root, below))]
     while waiting:
@@ -906,10 +906,12 @@ def entries(root: Path, below: str) -> Iterable[tuple[str, os.DirEntry[str]]]:
 
 
 def _scanned(root: Path, below: str) -> list[tuple[str, os.DirEntry[str]]]:
-    """Return what is in a folder and not hidden, by its path, in the order of names."""
+    """Return the entries of a folder that are not hidden, each with its path, in the order of
+    names.
+    """
     try:
-        with os.scandir(root / below) as found:
-            inside = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(root / below) as reader:
+            inside = sorted(reader, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(
             f"{root / below} must be a folder that can be read: {error.strerror}"
@@ -922,7 +924,7 @@ def _scanned(root: Path, below: str) -> list[tuple[str, os.DirEntry[str]]]:
 
 
 def _inside(root: Path, path: Path) -> bool:
-    """Whether a link leads to a file below `root`, which is resolved."""
+    """Return whether a link leads to a file below `root`, which is resolved."""
     try:
         return path.is_file() and path.resolve().is_relative_to(root)
     except (OSError, RuntimeError):  # a link that leads to itself
@@ -930,8 +932,8 @@ def _inside(root: Path, path: Path) -> bool:
 
 
 def _plain(label: str) -> str:
-    """Return a label as it is compared: nothing that cannot be seen makes it another one, nor does
-    0.0 instead of 0.
+    """Return a label in the form for comparison: without invisible characters, in lower case, and
+    0.0 as 0.
     """
     text = clean(label).lower()
     return text.split(".")[0] if re.fullmatch(r"[0-9]{1,9}\.0+", text) else text
@@ -944,8 +946,8 @@ def _readers() -> str:
 
 
 def _write_labels(faces: Faces, out: Path) -> None:
-    """Write labels.csv, what each label of the source became, and action_units.parquet if there are
-    any.
+    """Write labels.csv, which says what each label became, and action_units.parquet if there are
+    any units.
     """
     index = faces.index.assign(
         clip=faces.index["clip"].where(faces.index["clip"] != "", faces.index["key"])
@@ -962,65 +964,65 @@ def _write_labels(faces: Faces, out: Path) -> None:
 # Decoding
 
 
-Places = (
-    list[Place | None] | None
-)  # where the face of each image is; nothing where whole images are read
+# The place of the face in each image; None if whole images are read.
+Places = list[Place | None] | None
 
 
 def _found(
     listing: Listing, spec: IngestSpec, workers: int | None, model: Path | None, out: Path | None
 ) -> tuple[Listing, Places, dict[str, Any]]:
-    """Return the listing without what is skipped for want of a face, where faces are, and a summary
-    of the search.
+    """Return the listing without the images that are skipped because they show no face, the places
+    of the faces, and a summary of the search.
 
-    In `out` it is reported, image by image. An image that cannot be read is left for decoding to
-    complain about.
+    A report on every image goes to `out`. An image that cannot be read stays, so that decoding
+    raises its error.
     """
     if spec.crop is None:
         return listing, None, {}
+
+    # Open each image as the detector needs it.
     rows = listing.rows
     colour: Colour = "rgb" if spec.crop.detector == "yunet" else "grey"
 
     def open_listed(number: int) -> np.ndarray | None:
         alone = replace(listing, rows=rows.iloc[[number]])
-        (_, picture), box = (
-            next(iter(_pictures(alone))),
-            rows["box"].iloc[number] if "box" in rows else None,
-        )
+        _, picture = next(iter(_pictures(alone)))
+        box = rows["box"].iloc[number] if "box" in rows else None
         white = _whites(alone)[0]
+        if isinstance(picture, DataError):
+            return None
         try:
-            return (
-                None
-                if isinstance(picture, DataError)
-                else open_picture(picture, colour, box=box, white=white)
-            )
+            return open_picture(picture, colour, box=box, white=white)
         except DataError:
             return None
 
+    # Find the faces, and report where they are before any image is left out.
     clips, frames = list(rows["clip"]), list(rows["frame"])
     places = crops.find_all(
         len(rows), clips, frames, open_listed, spec.crop, model, _threads(workers)
     )
     keys = [f"{spec.dataset}/{key}" for key in rows["key"]]
-    found = crops.table(keys, list(rows["emotion"]), places)
-    crops.tell(found, spec.size, spec.crop.margin)
+    table = crops.table(keys, list(rows["emotion"]), places)
+    crops.tell(table, spec.size, spec.crop.margin)
     if spec.crop.misses == "fail":
-        crops.require_found(found)
+        crops.require_found(table)
     if out is not None:
-        crops.report(found, places, open_listed, spec.crop.margin, out)
-    kept = np.array(
-        [spec.crop.misses != "skip" or kind != "missed" for kind in found["kind"]], dtype=bool
+        crops.report(table, places, open_listed, spec.crop.margin, out)
+
+    # Leave out the images without a face if the spec says so.
+    stays = np.array(
+        [spec.crop.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
     )
-    if not kept.any():
+    if not stays.any():
         raise DataError(
-            f"some image must show a face, and none of {len(rows):,} does; they may be cut out "
-            "already"
+            f"at least one image must show a face, and none of {len(rows):,} does; they may be cut "
+            "out already"
         )
-    shown = replace(listing, rows=rows[kept].reset_index(drop=True))
+    with_faces = replace(listing, rows=rows[stays].reset_index(drop=True))
     return (
-        shown,
-        [place for place, stays in zip(places, kept, strict=True) if stays],
-        {"crop": crops.counted(found)},
+        with_faces,
+        [place for place, in_result in zip(places, stays, strict=True) if in_result],
+        {"crop": crops.counted(table)},
     )
 
 
@@ -1031,23 +1033,27 @@ def read_listing(
     skip_unreadable: bool,
     places: Places = None,
 ) -> tuple[Faces, list[Finding]]:
-    """Return the faces, and findings about images that were left out, are alike, or were not shown
-    whole.
+    """Return the faces, and findings about images that were left out, that are equal, or of which
+    only a part was used.
+
+    Raises DataError if an image cannot be read; with `skip_unreadable` only if none can.
     """
     images, faults, remarks = _decode_all(listing, spec, workers, places)
     if faults and not (skip_unreadable and len(faults) < len(images)):
         more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
         remedy = (
-            "mend or remove them"
+            "replace or remove them"
             if len(faults) == len(images)
-            else "mend them, or leave out with --skip-unreadable"
+            else "replace them, or leave them out with --skip-unreadable"
         )
         raise DataError(f"{'; '.join(list(faults.values())[:3])}.{more} What to do: {remedy}")
-    sound = np.array([place not in faults for place in range(len(images))], dtype=bool)
-    rows = listing.rows[sound]
-    kept = images if not faults else images[sound]
+
+    # Names of different datasets must stay distinct, so all get the dataset's name in front.
+    readable = np.array([row not in faults for row in range(len(images))], dtype=bool)
+    rows = listing.rows[readable]
+    decoded = images if not faults else images[readable]
     index = make_index(
-        kept,
+        decoded,
         key=[f"{spec.dataset}/{key}" for key in rows["key"]],
         dataset=spec.dataset,
         subject=[f"{spec.dataset}:{subject}" if subject else "" for subject in rows["subject"]],
@@ -1060,23 +1066,24 @@ def read_listing(
         licence=spec.licence or listing.licence,
         **{column: list(rows[column]) for column in ("source", "seed") if column in rows},
     )
+
     names = listing.names()
     findings = [
         Finding(
             "warning",
             "unreadable image",
-            names[place],
+            names[row],
             f"left out: {_portable(fault, listing.root)}",
-            pictures=(names[place],),
+            pictures=(names[row],),
         )
-        for place, fault in faults.items()
+        for row, fault in faults.items()
     ]
-    return Faces(kept, index), [*findings, *_remarked(names, remarks), *_alike(index)]
+    return Faces(decoded, index), [*findings, *_remarked(names, remarks), *_alike(index)]
 
 
 def _portable(fault: str, root: Path) -> str:
-    """Return a complaint without what is of this machine or this moment: the folder's place, and
-    places in memory.
+    """Return an error's text without what differs between machines and runs: the folder's path, and
+    addresses in memory.
     """
     return re.sub(
         r" (at|object at) 0x[0-9a-fA-F]+", "", fault.replace(f"{root}/", "").replace(str(root), ".")
@@ -1084,27 +1091,27 @@ def _portable(fault: str, root: Path) -> str:
 
 
 def _remarked(names: Sequence[str], remarks: dict[int, list[str]]) -> list[Finding]:
-    """Return what decoding had to say of pictures that it could read."""
-    said = {
+    """Return findings for the remarks of decoding on pictures that it could read."""
+    messages = {
         FRAMES: "pictures of several frames or pages, of which the first was taken",
         TRANSPARENT: "pictures with transparent parts, which became black",
     }
     findings = []
-    for kind, words in said.items():
-        found = [names[row] for row, words in sorted(remarks.items()) if kind in words]
-        if found:
-            findings.append(Finding("note", kind, some(found), f"{words}: {len(found)}"))
+    for kind, message in messages.items():
+        where = [names[row] for row, kinds in sorted(remarks.items()) if kind in kinds]
+        if where:
+            findings.append(Finding("note", kind, some(where), f"{message}: {len(where)}"))
     return findings
 
 
 def _decode_all(
     listing: Listing, spec: IngestSpec, workers: int | None, places: Places
 ) -> tuple[np.ndarray, dict[int, str], dict[int, list[str]]]:
-    """Return the images [n, c, h, w], and by place the complaint about each that could not be read
-    and all remarks.
+    """Return the images [n, c, h, w], and by row number the error of each unreadable image and the
+    remarks on all others.
 
-    Threads do it: Pillow lets go of the interpreter while it decodes and resizes, and each thread
-    holds one image.
+    Threads are enough: Pillow releases the interpreter lock while it decodes and resizes. Each
+    thread holds one image.
     """
     count = len(listing.rows)
     images = np.zeros((count, 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
@@ -1113,20 +1120,23 @@ def _decode_all(
     faces, margin = places or [None] * count, spec.crop.margin if spec.crop else 0.0
     whites, remarks = _whites(listing), dict[int, list[str]]()
 
+    # A thread writes only to the rows of its own pictures, so no lock is needed.
     def work(row: int, picture: Picture | DataError) -> tuple[int, str]:
         try:
             if isinstance(picture, DataError):
                 raise picture
-            name = f"{listing.root}/{names[row]}"
-            how = {
-                "box": boxes[row],
-                "face": faces[row],
-                "margin": margin,
-                "white": whites[row],
-                "name": name,
-            }
+            found: list[str] = []
             images[row] = decode(
-                picture, spec.size, spec.colour, spec.filter, **how, remarks=(found := [])
+                picture,
+                spec.size,
+                spec.colour,
+                spec.filter,
+                box=boxes[row],
+                face=faces[row],
+                margin=margin,
+                white=whites[row],
+                name=f"{listing.root}/{names[row]}",
+                remarks=found,
             )
             if found:
                 remarks[row] = found
@@ -1134,6 +1144,7 @@ def _decode_all(
             return row, str(error)
         return row, ""
 
+    # Decode in parallel, and collect the errors instead of stopping at the first.
     faults = {}
     with ThreadPoolExecutor(_threads(workers)) as pool, track("decoding images", count) as bar:
         for done, (row, fault) in enumerate(_in_order(pool, work, _pictures(listing)), start=1):
@@ -1145,30 +1156,30 @@ def _decode_all(
 
 
 def _whites(listing: Listing) -> list[float | None]:
-    """Return the value that is white in each picture, None where it has 8 bits."""
-    given = listing.rows["white"] if "white" in listing.rows else [None] * len(listing.rows)
-    return [None if value is None or np.isnan(value) else float(value) for value in given]
+    """Return the value that is white in each picture, None for pictures of 8 bits."""
+    whites = listing.rows["white"] if "white" in listing.rows else [None] * len(listing.rows)
+    return [None if value is None or np.isnan(value) else float(value) for value in whites]
 
 
 def _pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataError]]:
-    """Yield each row's number with its picture: the path, or what is taken out of the file at that
-    path.
+    """Yield each row's number with its picture: the path, or the content extracted from the file at
+    that path.
     """
-    places = np.asarray(
+    positions = np.asarray(
         listing.rows.get("place", np.full(len(listing.rows), WHOLE)), dtype=np.int64
     )
     paths = listing.paths()
     inside: dict[Path, list[int]] = {}
     for row, path in enumerate(paths):
-        if places[row] == WHOLE or listing.unpack is None:
+        if positions[row] == WHOLE or listing.unpack is None:
             yield row, path
         else:
             inside.setdefault(path, []).append(row)
     for path, rows in inside.items():
-        rows.sort(key=lambda row: places[row])
+        rows.sort(key=lambda row: positions[row])
         if listing.unpack is not None:
             yield from zip(
-                rows, listing.unpack(path, [int(places[row]) for row in rows]), strict=True
+                rows, listing.unpack(path, [int(positions[row]) for row in rows]), strict=True
             )
 
 
@@ -1177,7 +1188,7 @@ def _in_order(
     work: Callable[[int, Picture | DataError], tuple[int, str]],
     pictures: Iterable[tuple[int, Picture | DataError]],
 ) -> Iterator[tuple[int, str]]:
-    """Yield what `work` returns for each picture, with no more than AHEAD of them waiting."""
+    """Yield what `work` returns for each picture, with at most AHEAD pictures waiting."""
     waiting: deque[Future[tuple[int, str]]] = deque()
     for row, picture in pictures:
         waiting.append(pool.submit(work, row, picture))
@@ -1188,39 +1199,35 @@ def _in_order(
 
 
 def _alike(index: pd.DataFrame) -> list[Finding]:
-    """Say which pictures came out equal, pixel by pixel, and yet are said to show different people
-    or emotions.
+    """Return findings about images that are equal, pixel by pixel, and among them those with
+    different subjects or emotions.
     """
     twins: dict[str, list[int]] = {}
-    for place, content in enumerate(index["sha256"]):
-        twins.setdefault(content, []).append(place)
-    groups = [places for places in twins.values() if len(places) > 1]
+    for row, content in enumerate(index["sha256"]):
+        twins.setdefault(content, []).append(row)
+    groups = [rows for rows in twins.values() if len(rows) > 1]
+    keys = list(index["key"])
     findings = []
-    said = list(zip(index["subject"], index["emotion"], strict=True))
-    agreeing = [places for places in groups if len({said[place] for place in places}) == 1]
+
+    # Equal images of one subject and emotion are kept: they may be repeated on purpose.
+    labels = list(zip(index["subject"], index["emotion"], strict=True))
+    agreeing = [rows for rows in groups if len({labels[row] for row in rows}) == 1]
     if agreeing:
-        where = some(
-            [
-                " = ".join(str(index["key"].iloc[place]) for place in places[:3])
-                for places in agreeing
-            ],
-            2,
-        )
-        what = (
-            "pictures that are there more than once, pixel by pixel, and were kept: "
-            f"{len(agreeing)}"
-        )
-        findings.append(Finding("note", "equal images", where, what))
+        where = some([" = ".join(str(keys[row]) for row in rows[:3]) for rows in agreeing], 2)
+        message = f"images that occur more than once, pixel by pixel, kept: {len(agreeing)}"
+        findings.append(Finding("note", "equal images", where, message))
+
+    # Where the labels differ, at least one of them is wrong.
     for column in ("subject", "emotion"):
-        values, keys = list(index[column]), list(index["key"])
-        unequal = [places for places in groups if len({values[place] for place in places}) > 1]
+        values = list(index[column])
+        unequal = [rows for rows in groups if len({values[row] for row in rows}) > 1]
         if unequal:
-            what = (
-                f"pictures that stand there under more than one {column}: {len(unequal)}; "
-                "which is right is not known"
+            message = (
+                f"images that occur with more than one {column}: {len(unequal)}; which one is "
+                "right is not known"
             )
-            where = some([" = ".join(keys[place] for place in places) for places in unequal], 2)
-            findings.append(Finding("warning", f"equal images, unequal {column}s", where, what))
+            where = some([" = ".join(keys[row] for row in rows) for rows in unequal], 2)
+            findings.append(Finding("warning", f"equal images, unequal {column}s", where, message))
     return findings
 
 
@@ -1235,9 +1242,7 @@ def _content(path: Path, may_fail: bool = False) -> str:
 
 def _threads(workers: int | None) -> int:
     if workers is not None and workers < 1:
-        raise UsageError(
-            f"workers must be 1 or more, not {workers}; leave it out to use every core"
-        )
+        raise UsageError(f"workers must be 1 or more, not {workers}; omit it to use every core")
     return workers or os.cpu_count() or 1
 
 
@@ -1248,7 +1253,7 @@ def _tell(findings: Sequence[Finding], limit: int = 12) -> None:
         say(f"and {len(findings) - limit} more; findings.csv in the run has them all")
 
 
-from mien.ingest import (  # noqa: E402  the readers use what stands above
+from mien.ingest import (  # noqa: E402  the readers use what is defined above
     accounts,
     affectnet,
     casme,

@@ -1,8 +1,8 @@
-"""What readers of micro-expressions share: a sheet with onset, apex and offset of each clip,
-folders with its frames.
+"""The common part of readers of micro-expressions: a sheet with onset, apex and offset of each
+clip, and folders with its frames.
 
-A sheet and a tree seldom agree in all. What does not fit together is reported and left out, and
-known flaws are mended by patches, each only where its fault is there. Labels come from the sheet,
+A sheet and a tree of folders rarely agree completely. What does not agree is reported and left out.
+Known flaws are repaired by patches, each only if its fault is present. Labels come from the sheet,
 never from folders.
 """
 
@@ -32,15 +32,15 @@ from mien.ingest.rows import copied
 from mien.ingest.sheets import Columns, Table, dated, find_sheet, number, page_of, table
 from mien.progress import many
 
-RECORDINGS = 3  # of _rank
-DENSE = 0.9  # from so many files for each number on, files are counted one by one
+RECORDINGS = 3  # the rank (see `_rank`) of whole recordings
+DENSE = 0.9  # files per number, from which on they count as numbered one by one
 Frames = dict[int, str]  # a frame's number -> its path
 Homes = dict[tuple[str, str], Frames]  # by subject and folder, in lower case
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One expression, as the sheet has it."""
+    """One expression, as the sheet describes it."""
 
     subject: str  # sub01
     name: str  # EP02_01f
@@ -49,11 +49,11 @@ class Clip:
     offset: int
     action_units: str
     raw_label: str
-    homes: tuple[str, ...] = ()  # the folders that may hold its frames, beside one of its own name
+    homes: tuple[str, ...] = ()  # folders that may hold its frames, other than one of its own name
 
     @property
     def key(self) -> str:
-        """Return what stands for the clip in keys: sub01/EP02_01f."""
+        """Return the clip's part of keys: sub01/EP02_01f."""
         return f"{self.subject}/{self.name}"
 
     @property
@@ -64,7 +64,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Patch:
-    """The repair of one row that is known to be wrong, made only where the fault is there."""
+    """The repair of one row that is known to be wrong, applied only if the fault is present."""
 
     fault: str
     reason: str
@@ -72,20 +72,20 @@ class Patch:
     right: Callable[[Clip, Frames], dict[str, int]]  # fields of Clip
 
 
-# By subject and clip, never by row number: rows differ between copies. Each repair is told in the
-# findings.
+# By subject and clip, never by row number: rows differ between copies. The findings report each
+# repair.
 Patches = Mapping[tuple[str, str], Patch]
 
 
 def no_apex(reason: str) -> Patch:
-    """Return the patch that puts a missing apex in the middle."""
+    """Return the patch that sets a missing apex to the middle of the clip."""
     return Patch(
         "no apex", reason, lambda clip, _: clip.apex is None, lambda clip, _: {"apex": clip.middle}
     )
 
 
 def apex_at_onset(reason: str) -> Patch:
-    """Return the patch that puts an apex that is the onset in the middle."""
+    """Return the patch that moves an apex at the onset to the middle of the clip."""
     return Patch(
         "apex at onset",
         reason,
@@ -95,7 +95,7 @@ def apex_at_onset(reason: str) -> Patch:
 
 
 def ends_at(last: int, reason: str) -> Patch:
-    """Return the patch for a clip of which no file after frame `last` was released."""
+    """Return the patch for a clip whose files after frame `last` were not released."""
     return Patch(
         "files end early",
         reason,
@@ -116,19 +116,18 @@ def corrected(field: str, wrong: int, right: int, reason: str) -> Patch:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a release lies on the disk, and how its sheet is written."""
+    """The layout of a release on the disk, and the form of its sheet."""
 
-    tail: re.Pattern[
-        str
-    ]  # of a path, from the subject's folder on, with the groups subject and clip
-    form: str  # the same for people
+    # Matches the end of a path, from the subject's folder on, with the groups subject and clip.
+    tail: re.Pattern[str]
+    form: str  # the same, as messages show it
     sheet: re.Pattern[str]
-    usual: str  # what the sheet is called in the release
+    usual: str  # the name of the sheet in the release
     columns: Columns
-    subject: Callable[[str], str]  # brings what `tail` finds to one form
+    subject: Callable[[str], str]  # normalises the subject that `tail` finds
     shared: bool = False  # a folder is a video that holds several clips, or none
-    optional: tuple[str, ...] = ()  # columns, beside the action units
-    beside: str = ""  # what is in the path of images that are not of this kind, and passed over
+    optional: tuple[str, ...] = ()  # columns that may be missing, in addition to the action units
+    beside: str = ""  # part of the paths of images of another kind, which are passed over
     counted: bool = False  # the sheet counts the files of each clip, from 1
 
 
@@ -144,39 +143,46 @@ def scan_release(
     """Return the frames between onset and offset of each clip that is both in the sheet and on the
     disk.
 
-    `root` is the release's folder, or the one that holds the subjects; the sheet may then lie one
-    or two folders above. The newest revision of the sheet is read unless `spec.sheet` names
-    another. A frame's phase is empty, not guessed, where the apex is not known. `clip` makes a clip
-    of a row's text, or raises ValueError to say why it cannot.
+    `root` is the release's folder, or the folder of the subjects; the sheet may then be one or two
+    folders above. The newest revision of the sheet is read unless `spec.sheet` names another. If
+    the apex is not known, a frame's phase is empty, not guessed. `clip` makes a clip from a row's
+    text, or raises ValueError with the reason why it cannot.
 
-    Raises DataError if there is no tree of frames, no sheet, a column is missing, or an emotion is
-    unknown.
+    Raises DataError if there is no tree of frames or no sheet, if a column is missing, or if an
+    emotion is unknown.
     """
+    # Find the images and the sheet.
     tree, findings = find_tree(root, layout.tail, reader, f"has no images at {layout.form}")
-    sheet, told = find_sheet(root, tree, layout.sheet, spec.sheet, layout.usual)
-    found = table(sheet, layout.columns, ["action_units", *layout.optional], page_of(spec.sheet))
-    findings += found.findings
-    if not found.places["action_units"]:
-        findings.append(
-            Finding("note", "no action units", sheet.name, "the sheet has no column for them")
-        )
-    rows, notes, told_of = usable_rows(found)
-    clips, doubts, read = read_clips(sheet.name, rows, clip, patches or {})
-    images, passed = walk(tree)
-    kept, others = without(images, layout.beside)
-    homes, strays = by_folder(kept, layout.tail, layout.subject, layout.form)
+    sheet, choice = find_sheet(root, tree, layout.sheet, spec.sheet, layout.usual)
+    sheet_table = table(
+        sheet, layout.columns, ["action_units", *layout.optional], page_of(spec.sheet)
+    )
+    findings += sheet_table.findings
+    if not sheet_table.places["action_units"]:
+        message = "the sheet has no column of action units"
+        findings.append(Finding("note", "no action units", sheet.name, message))
+
+    # Read the clips from the sheet and the frames from the disk, independently of each other.
+    rows, notes, other_rows = usable_rows(sheet_table)
+    clips, doubts, clip_rows = read_clips(sheet.name, rows, clip, patches or {})
+    images, passed_over = walk(tree)
+    images, others = without(images, layout.beside)
+    homes, strays = by_folder(images, layout.tail, layout.subject, layout.form)
+
+    # Bring the two together, and report where they differ.
     sure = (
         layout.counted
         or spec.numbers == "sheet"
         or _rank(root, tree.relative_to(root).as_posix()) == RECORDINGS
     )
-    frames, more = assemble(
+    frames, differences = assemble(
         clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared, sure=sure
     )
-    labelled, left_out = label(frames, spec, str(sheet))
-    findings += [told, *notes, *doubts, *passed, *others, *strays, *more, *left_out]
+    labelled, unlabelled = label(frames, spec, str(sheet))
+    findings += [choice, *notes, *doubts, *passed_over, *others, *strays]
+    findings += [*differences, *unlabelled]
     return Listing(
-        tree, labelled, (sheet,), tuple(findings), reader.licence, part, read=told_of | read
+        tree, labelled, (sheet,), tuple(findings), reader.licence, part, read=other_rows | clip_rows
     )
 
 
@@ -186,27 +192,32 @@ def scan_release(
 def find_tree(
     root: Path, tail: re.Pattern[str], reader: Reader, lacking: str
 ) -> tuple[Path, list[Finding]]:
-    """Return the folder below which images lie as `tail` says: cropped faces rather than whole
-    frames.
+    """Return the folder below which images have the layout of `tail`: cropped faces rather than
+    whole frames.
 
-    `tail` matches the end of a path from the subject's folder on. Raises DataError if no image lies
-    so.
+    `tail` matches the end of a path from the subject's folder on. Raises DataError if no image has
+    this layout.
     """
-    found: dict[str, int] = {}
+    # Count the images of each folder that could be the tree.
+    counts: dict[str, int] = {}
     for path in walk(root)[0]:
         match = tail.search(path)
         if match:
             above = path[: match.start()].strip("/")
-            found[above] = found.get(above, 0) + 1
-    if not found:
+            counts[above] = counts.get(above, 0) + 1
+    if not counts:
         raise no_dataset(root, reader, lacking)
+
+    # Prefer cropped faces, then the folder nearest to the root.
     trees = sorted(
-        found, key=lambda above: (_rank(root, above), above.count("/") + bool(above), above)
+        counts, key=lambda above: (_rank(root, above), above.count("/") + bool(above), above)
     )
     others = [above or "." for above in trees[1:]]
     where = trees[0] or "."
-    what = f"the frames were read here{f', and not in {some(others)}' if others else ''}"
-    findings = [Finding("note", "tree", where, what)]
+    message = (
+        f"the frames were read from this folder{f', and not from {some(others)}' if others else ''}"
+    )
+    findings = [Finding("note", "tree", where, message)]
     if _rank(root, trees[0]) > 1:
         findings.append(
             Finding("warning", "not cropped", where, "frames are whole, not cropped to faces")
@@ -215,25 +226,26 @@ def find_tree(
 
 
 def without(images: Sequence[str], beside: str) -> tuple[list[str], list[Finding]]:
-    """Return the images that have no `beside` in their path, and how many do."""
-    kept = [path for path in images if not beside or beside not in path.lower()]
-    if len(kept) == len(images):
-        return kept, []
+    """Return the images that do not have `beside` in their path, and a finding about the others."""
+    remaining = [path for path in images if not beside or beside not in path.lower()]
+    if len(remaining) == len(images):
+        return remaining, []
     others = tuple(path for path in images if beside in path.lower())
-    what = f"images of another kind, passed over: {len(others)}"
-    return kept, [Finding("note", "other images", beside.strip("/"), what, pictures=others)]
+    message = f"images of another kind, passed over: {len(others)}"
+    return remaining, [Finding("note", "other images", beside.strip("/"), message, pictures=others)]
 
 
 def by_folder(
     images: Sequence[str], tail: re.Pattern[str], subject: Callable[[str], str], layout: str
 ) -> tuple[Homes, list[Finding]]:
-    """Return the frames by subject and folder, in order, and what lies elsewhere or has the number
-    of another.
+    """Return the frames by subject and folder, in order, and findings about misplaced images and
+    repeated frame numbers.
 
-    `tail` has the groups subject and clip; `subject` brings what it finds to one form.
+    `tail` has the groups subject and clip; `subject` normalises the subject.
     """
+    # Sort the images into folders, without copies and images in other places.
     homes: dict[tuple[str, str], dict[int, list[str]]] = {}
-    stray, twice = [], []
+    stray, repeated = [], []
     doubles = copies(images)
     for path in images:
         match = tail.match(path)
@@ -246,7 +258,7 @@ def by_folder(
         home = (subject(match["subject"]), match["clip"].lower())
         homes.setdefault(home, {}).setdefault(frame, []).append(path)
 
-    # Of several files with one number, the one that is named as most of the folder's are.
+    # Of several files with one number, choose the one that is named as most of the folder's are.
     chosen: Homes = {}
     for home, numbered in homes.items():
         usual = Counter(_series(path) for paths in numbered.values() for path in paths)
@@ -255,23 +267,27 @@ def by_folder(
             for frame, paths in numbered.items()
         }
         chosen[home] = {frame: paths[0] for frame, paths in sorted(ordered.items())}
-        twice += [path for paths in ordered.values() for path in paths[1:]]
+        repeated += [path for paths in ordered.values() for path in paths[1:]]
+
+    # Report the images that are left out.
     findings = copied(doubles)
     if stray:
-        what = f"images not at {layout}, left out: {len(stray)}"
+        message = f"images not at {layout}, left out: {len(stray)}"
         findings.append(
-            Finding("warning", "misplaced image", some(stray), what, pictures=tuple(stray))
+            Finding("warning", "misplaced image", some(stray), message, pictures=tuple(stray))
         )
-    if twice:
-        what = f"images with the frame number of another in the same clip, left out: {len(twice)}"
+    if repeated:
+        message = (
+            f"images with the frame number of another in the same clip, left out: {len(repeated)}"
+        )
         findings.append(
-            Finding("warning", "repeated frame", some(twice), what, pictures=tuple(twice))
+            Finding("warning", "repeated frame", some(repeated), message, pictures=tuple(repeated))
         )
     return chosen, findings
 
 
 def _series(path: str) -> tuple[str, str]:
-    """Return what a frame's name has before its number, and its suffix."""
+    """Return the part of a frame's name before its number, and its suffix."""
     stem, _, suffix = path.rpartition("/")[2].rpartition(".")
     return stem.rstrip("0123456789").lower(), suffix.lower()
 
@@ -282,20 +298,19 @@ def _series(path: str) -> tuple[str, str]:
 def usable_rows(
     found: Table,
 ) -> tuple[list[tuple[int, dict[str, str]]], list[Finding], dict[str, str]]:
-    """Return the rows of a table that say something of a clip, what the others are, and how the
-    accounts call those.
+    """Return the rows of a table that describe clips, and of the other rows findings and their
+    names in the accounts.
     """
     rows, findings, read = [], [], {}
     for line, values in found.rows():
         name = f"{found.sheet.name}, row {line}"
         filled = [column for column, text in values.items() if text]
         if found.heads(line):
-            findings.append(
-                Finding("note", "repeated header", name, "it is the header once more", rows=(name,))
-            )
+            message = "it repeats the header"
+            findings.append(Finding("note", "repeated header", name, message, rows=(name,)))
         elif len(filled) < 2 and not {"onset", "offset"} & set(filled):
-            what = f"it is no clip, but a note: {found.text(line)[:200]}"
-            findings.append(Finding("note", "note in the sheet", name, what, rows=(name,)))
+            message = f"it is a note, not a clip: {found.text(line)[:200]}"
+            findings.append(Finding("note", "note in the sheet", name, message, rows=(name,)))
         else:
             rows.append((line, values))
             continue
@@ -309,57 +324,63 @@ def read_clips(
     clip: Callable[[dict[str, str]], Clip],
     patches: Patches,
 ) -> tuple[list[Clip], list[Finding], dict[str, str]]:
-    """Return the usable rows of the sheet in the order of subject and clip, what is wrong with the
-    others, and which clip each row gives.
+    """Return the usable rows of the sheet in the order of subject and clip, findings about the
+    others, and the clip that each row gives.
 
-    Faults that a row shows by itself are mended.
+    Known faults that can be detected from a row alone are repaired.
     """
     clips: dict[tuple[str, str], Clip] = {}
-    torn: set[tuple[str, str]] = set()
+    contradicted: set[tuple[str, str]] = set()
     findings = []
     read: dict[str, str] = {}
     for line, values in rows:
+        # Every row is accounted for by its name, also if a workbook gives one number twice.
         row = f"{sheet}, row {line}"
         row = row if row not in read else f"{row}, again"
         read[row] = ""
         try:
-            made, mended = _patched(clip(values), {}, patches)
-            if made.offset < made.onset:
-                given = f"{made.onset}, {made.offset}"
-                raise ValueError(f"onset and offset must be frame numbers in order; given: {given}")
+            described, repairs = _patched(clip(values), {}, patches)
+            if described.offset < described.onset:
+                raise ValueError(
+                    "onset and offset must be frame numbers in order; given: "
+                    f"{described.onset}, {described.offset}"
+                )
         except ValueError as error:
-            what = f"{error}; the clip was left out"
+            message = f"{error}; the clip was left out"
             findings.append(
-                Finding("warning", "unusable row", f"{sheet}, row {line}", what, rows=(row,))
+                Finding("warning", "unusable row", f"{sheet}, row {line}", message, rows=(row,))
             )
             continue
-        read[row] = made.key
-        if dated(made.action_units):
-            what = (
-                f"its action units are a date ({made.action_units}), which a spreadsheet made "
-                "of them; left empty"
+        read[row] = described.key
+
+        # Spreadsheets turn action units such as 4-7 into dates.
+        if dated(described.action_units):
+            message = (
+                f"its action units are a date ({described.action_units}), which a spreadsheet "
+                "made of them; left empty"
             )
-            findings.append(Finding("warning", "date for action units", made.key, what))
-            made = replace(made, action_units="")
-        known = (made.subject, made.name.lower())
-        if known not in clips:
-            clips[known] = made
-            findings += mended
-        elif clips[known] != made:
-            torn.add(known)
+            findings.append(Finding("warning", "date for action units", described.key, message))
+            described = replace(described, action_units="")
+
+        # A second row for a clip is harmless if it says the same.
+        identity = (described.subject, described.name.lower())
+        if identity not in clips:
+            clips[identity] = described
+            findings += repairs
+        elif clips[identity] != described:
+            contradicted.add(identity)
         else:
-            findings.append(
-                Finding(
-                    "note", "repeated row", made.key, f"{sheet} has it twice, alike", rows=(row,)
-                )
-            )
-    for known in sorted(torn):
-        where = clips.pop(known).key
-        what = f"{sheet} has it twice, with different values; left out"
-        lost = tuple(row for row, key in read.items() if key.lower() == where.lower())
-        findings.append(Finding("warning", "contradiction", where, what, rows=lost))
+            message = f"{sheet} has it twice, with the same values"
+            findings.append(Finding("note", "repeated row", described.key, message, rows=(row,)))
+
+    # Clips whose rows differ are left out: which row is right is not known.
+    for identity in sorted(contradicted):
+        where = clips.pop(identity).key
+        message = f"{sheet} has it twice, with different values; left out"
+        clip_rows = tuple(row for row, key in read.items() if key.lower() == where.lower())
+        findings.append(Finding("warning", "contradiction", where, message, rows=clip_rows))
     ordered = sorted(
-        clips.values(), key=lambda made: (made.subject, _homes(made)[-1], made.onset, made.name)
+        clips.values(), key=lambda clip: (clip.subject, _homes(clip)[-1], clip.onset, clip.name)
     )
     return ordered, findings, read
 
@@ -370,15 +391,18 @@ def row_clip(values: dict[str, str], subject: str | None) -> Clip:
 
     Raises ValueError if the row cannot be used.
     """
+    # Spreadsheets turn names and numbers such as 2-3 into dates.
     for name in ("subject", "clip", "onset", "apex", "offset", "emotion"):
         if dated(values.get(name, "")):
             raise ValueError(
                 f"its {name} is a date ({values[name]}), which spreadsheets make of names such as "
                 "2-3"
             )
+
+    # Subject, clip, onset, offset and emotion are required; apex and action units are not.
     if subject is None or not values["clip"]:
         raise ValueError(
-            f"it must name a subject and a clip, and says '{values['subject']}' and "
+            f"it must name a subject and a clip, and has '{values['subject']}' and "
             f"'{values['clip']}'"
         )
     onset, offset = number(values["onset"]), number(values["offset"])
@@ -390,6 +414,7 @@ def row_clip(values: dict[str, str], subject: str | None) -> Clip:
         raise ValueError("it has no emotion")
     if "/" in values["clip"] or not values["clip"].isprintable():
         raise ValueError(f"a clip's name must be that of a folder, and is {values['clip']!r}")
+
     apex = number(values.get("apex", ""))
     units = values.get("action_units", "")
     return Clip(subject, values["clip"], onset, apex, offset, units, values["emotion"])
@@ -407,57 +432,65 @@ def assemble(
     apexes: bool = True,
     sure: bool = False,
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return the frames between onset and offset of each clip that has some, and all that does not
-    fit together.
+    """Return the frames between onset and offset of each clip that has any, and findings about all
+    that does not agree.
 
-    A frame within two clips stands in both. Where folders are `shared`, one may hold several clips
-    or none. Without `apexes` the set has none, and none is missed. `sure` says that files have the
-    sheet's numbers although they begin with 0 or 1. Raises DataError if nothing is left; `where`
-    names the tree and the sheet.
+    A frame within two clips gets a row in both. If folders are `shared`, one may hold several clips
+    or none. Without `apexes` the set has no apexes, and none is reported missing. `sure` says that
+    files have the sheet's numbers even if they begin with 0 or 1. Raises DataError if no frame
+    remains; `where` names the tree and the sheet.
     """
+    # Take the frames of each clip from the first of its folders that exists.
     findings: list[Finding] = []
     rows: list[dict[str, object]] = []
     used: set[tuple[str, str]] = set()
     for clip in clips:
         home = next((home for home in _homes(clip) if home in homes), None)
         if home is None:
-            what = "in the sheet, not on the disk; left out"
+            message = "in the sheet, not on the disk; left out"
             findings.append(
-                Finding("warning", "clip not on disk", clip.key, what, gone=(clip.key,))
+                Finding("warning", "clip not on disk", clip.key, message, gone=(clip.key,))
             )
             continue
         used.add(home)
-        whole = not shared or home[1] == clip.name.lower()
-        frames, told = _numbered(clip, homes[home], sure) if whole else (homes[home], [])
+        own_folder = not shared or home[1] == clip.name.lower()
+        frames, renumbered = _numbered(clip, homes[home], sure) if own_folder else (homes[home], [])
         if not frames:
-            findings += told
+            findings += renumbered
             continue
-        mended, more = _mend(clip, frames, patches, apexes)
-        findings += [*told, *more, *_gaps(mended, frames, whole)]
-        rows += _rows(mended, frames)
+        repaired, repairs = _mend(clip, frames, patches, apexes)
+        findings += [*renumbered, *repairs, *_gaps(repaired, frames, own_folder)]
+        rows += _rows(repaired, frames)
+
+    # Report frames of no clip, frames of several clips, and unreadable action units.
     findings += _unused([frames for home, frames in homes.items() if home not in used], shared)
-    found = pd.DataFrame(rows)
+    listed = pd.DataFrame(rows)
     if shared:
-        findings += _between(found, homes, used)
-    if len(found):
-        findings += _in_two_clips(found)
+        findings += _between(listed, homes, used)
+    if len(listed):
+        findings += _in_two_clips(listed)
     findings += _unread_units(clips)
-    if found.empty:
-        told = "; ".join(
-            f"{each.where}: {each.what}" for each in findings if each.severity == "warning"
+
+    if listed.empty:
+        reasons = "; ".join(
+            f"{finding.where}: {finding.what}"
+            for finding in findings
+            if finding.severity == "warning"
         )[:600]
-        raise DataError(f"{where} must name the same clips and frames, and share none: {told}")
-    return found, findings
+        raise DataError(
+            f"{where} must name the same clips and frames, and have none in common: {reasons}"
+        )
+    return listed, findings
 
 
 def ranges(numbers: Sequence[int], limit: int = 6) -> str:
-    """Return sorted numbers as 3-7, 9."""
+    """Return sorted numbers as text, with ranges: 3-7, 9."""
     runs: list[list[int]] = []
-    for each in numbers:
-        if runs and each == runs[-1][1] + 1:
-            runs[-1][1] = each
+    for value in numbers:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
         else:
-            runs.append([each, each])
+            runs.append([value, value])
     return some([f"{low}-{high}" if high > low else str(low) for low, high in runs], limit)
 
 
@@ -466,33 +499,39 @@ def _homes(clip: Clip) -> list[tuple[str, str]]:
 
 
 def _numbered(clip: Clip, frames: Frames, sure: bool) -> tuple[Frames, list[Finding]]:
-    """Return the frames by the sheet's numbers: some releases count the files of a clip from 0 or 1
-    anew.
+    """Return the frames by the sheet's numbers: some releases count the files of each clip from 0
+    or 1.
 
-    Files that may be counted anew, of which nobody knows where they begin, are none of the clip's:
-    then nothing is returned, and a finding that says so.
+    If the files may be counted so, but it is not known at which frame they begin, no frame is
+    returned, and a finding that says so.
     """
+    # The files have the sheet's numbers if they begin with any other number.
     first, last, length = min(frames), max(frames), clip.offset - clip.onset + 1
     if first not in (0, 1) or first == clip.onset:
         return frames, []
+
+    # As many files as frames: the first file is the onset.
     if len(frames) == length == last - first + 1:
-        what = (
+        message = (
             f"files are counted from {first}, which is taken to be the sheet's {clip.onset}, "
-            f"for there are {length}"
+            f"because there are {length} of each"
         )
-        moved = {frame - first + clip.onset: path for frame, path in frames.items()}
-        return moved, [Finding("note", "files counted anew", clip.key, what)]
+        shifted = {frame - first + clip.onset: path for frame, path in frames.items()}
+        return shifted, [Finding("note", "files counted anew", clip.key, message)]
+
+    # Files with large gaps between their numbers were selected from a recording, not counted.
     if sure or len(frames) < DENSE * (last - first + 1):
         return frames, []
-    what = (
+    message = (
         f"files are counted from {first} to {last}, and the sheet has {clip.onset}-{clip.offset}, "
-        f"{many(length, 'frame')}: "
-        "which file is which frame is not known; left out. If the files have the sheet's numbers, "
-        "give --numbers sheet"
+        f"{many(length, 'frame')}: which file is which frame is not known; left out. If the files "
+        "have the sheet's numbers, give --numbers sheet"
     )
-    lost = tuple(frames.values())
+    pictures = tuple(frames.values())
     return {}, [
-        Finding("warning", "unknown numbers", clip.key, what, pictures=lost, gone=(clip.key,))
+        Finding(
+            "warning", "unknown numbers", clip.key, message, pictures=pictures, gone=(clip.key,)
+        )
     ]
 
 
@@ -501,66 +540,71 @@ def _patched(clip: Clip, frames: Frames, patches: Patches) -> tuple[Clip, list[F
     if patch is None or not patch.wrong(clip, frames):
         return clip, []
     changes = patch.right(clip, frames)
-    told = ", ".join(f"{name} is now {value}" for name, value in changes.items())
-    what = f"{patch.fault}: {patch.reason}; {told}"
-    return replace(clip, **changes), [Finding("warning", "patched", clip.key, what)]
+    new_values = ", ".join(f"{name} is now {value}" for name, value in changes.items())
+    message = f"{patch.fault}: {patch.reason}; {new_values}"
+    return replace(clip, **changes), [Finding("warning", "patched", clip.key, message)]
 
 
 def _mend(clip: Clip, frames: Frames, patches: Patches, apexes: bool) -> tuple[Clip, list[Finding]]:
-    """Return the clip as far as it can be put right, and what was found."""
+    """Return the clip with what can be repaired, and findings about its faults."""
     clip, findings = _patched(clip, frames, patches)
     if clip.apex is None and apexes:
-        what = "the sheet has no apex for it; its frames have no phase but onset and offset"
-        findings.append(Finding("warning", "no apex", clip.key, what))
+        message = "the sheet has no apex for it; its frames have no phase except onset and offset"
+        findings.append(Finding("warning", "no apex", clip.key, message))
     if clip.apex == clip.onset:
-        findings.append(
-            Finding(
-                "warning", "apex at onset", clip.key, f"both are frame {clip.onset}, says the sheet"
-            )
-        )
+        message = f"both are frame {clip.onset} in the sheet"
+        findings.append(Finding("warning", "apex at onset", clip.key, message))
     if clip.apex is not None and not clip.onset <= clip.apex <= clip.offset:
-        what = f"apex {clip.apex} is not within {clip.onset}-{clip.offset}; it is taken as unknown"
-        findings.append(Finding("warning", "apex outside", clip.key, what))
+        message = (
+            f"apex {clip.apex} is not within {clip.onset}-{clip.offset}; it is taken as unknown"
+        )
+        findings.append(Finding("warning", "apex outside", clip.key, message))
         clip = replace(clip, apex=None)
     return clip, findings
 
 
-def _gaps(clip: Clip, frames: Frames, whole: bool) -> list[Finding]:
-    """Say which frames of the sheet have no file, and which files of a folder for this clip alone
-    it does not cover.
+def _gaps(clip: Clip, frames: Frames, own_folder: bool) -> list[Finding]:
+    """Return findings about frames of the sheet without a file, and about files of the clip's own
+    folder outside onset and offset.
     """
+    # Frames without a file, listed unless the sheet's numbers are absurdly far apart.
     length = clip.offset - clip.onset + 1
-    there = {frame for frame in frames if clip.onset <= frame <= clip.offset}
+    present = {frame for frame in frames if clip.onset <= frame <= clip.offset}
     findings = []
-    if len(there) < length:
-        what = (
-            f"{(lacking := length - len(there))} of {many(length, 'frame')} "
-            f"{'has' if lacking == 1 else 'have'} no file"
+    if len(present) < length:
+        lacking = length - len(present)
+        message = (
+            f"{lacking} of {many(length, 'frame')} {'has' if lacking == 1 else 'have'} no file"
         )
         if length < 100_000:
-            what += f": {ranges([frame for frame in range(clip.onset, clip.offset + 1) if frame not in there])}"
-        if not there:
-            what += f"; the files are numbered {ranges(sorted(frames))}, so the clip is left out"
-        gone = () if there else (clip.key,)
-        findings.append(Finding("warning", "missing frames", clip.key, what, gone=gone))
-    extra = sorted(set(frames) - there)
-    if extra and whole:
-        what = (
+            missing = [
+                frame for frame in range(clip.onset, clip.offset + 1) if frame not in present
+            ]
+            message += f": {ranges(missing)}"
+        if not present:
+            message += f"; the files are numbered {ranges(sorted(frames))}, so the clip is left out"
+        gone = () if present else (clip.key,)
+        findings.append(Finding("warning", "missing frames", clip.key, message, gone=gone))
+
+    # In a shared folder, files outside this clip may belong to another.
+    extra = sorted(set(frames) - present)
+    if extra and own_folder:
+        message = (
             f"files outside onset-offset {clip.onset}-{clip.offset}, left out: {ranges(extra)} "
             f"({len(extra)} in all)"
         )
-        lost = tuple(frames[frame] for frame in extra)
-        findings.append(Finding("warning", "extra frames", clip.key, what, pictures=lost))
+        pictures = tuple(frames[frame] for frame in extra)
+        findings.append(Finding("warning", "extra frames", clip.key, message, pictures=pictures))
     return findings
 
 
 def _unused(folders: Sequence[Frames], shared: bool) -> list[Finding]:
-    """Say which folders no row of the sheet speaks of."""
+    """Return findings about the folders that no row of the sheet names."""
     names = [next(iter(frames.values())).rsplit("/", 1)[0] for frames in folders]
     if shared and names:
-        what = f"folders of which the sheet names no clip, left out: {len(names)}"
-        lost = tuple(path for frames in folders for path in frames.values())
-        return [Finding("note", "clip not in the sheet", some(names), what, pictures=lost)]
+        message = f"folders of which the sheet names no clip, left out: {len(names)}"
+        pictures = tuple(path for frames in folders for path in frames.values())
+        return [Finding("note", "clip not in the sheet", some(names), message, pictures=pictures)]
     return [
         Finding(
             "warning",
@@ -573,23 +617,30 @@ def _unused(folders: Sequence[Frames], shared: bool) -> list[Finding]:
     ]
 
 
-def _between(found: pd.DataFrame, homes: Homes, used: set[tuple[str, str]]) -> list[Finding]:
-    """Say how many frames of videos that hold several clips lie in none of them."""
-    kept = set(found["path"]) if len(found) else set()
-    lost = tuple(path for home in sorted(used) for path in homes[home].values() if path not in kept)
-    what = f"frames of videos outside the onset and offset of every clip, left out: {len(lost):,}"
-    folders = sorted({path.rpartition("/")[0] for path in lost})
-    return (
-        [Finding("note", "outside every clip", some(folders), what, pictures=lost)] if lost else []
+def _between(listed: pd.DataFrame, homes: Homes, used: set[tuple[str, str]]) -> list[Finding]:
+    """Return a finding about the frames of shared folders that are in none of their clips."""
+    in_clips = set(listed["path"]) if len(listed) else set()
+    pictures = tuple(
+        path for home in sorted(used) for path in homes[home].values() if path not in in_clips
     )
+    if not pictures:
+        return []
+    message = (
+        f"frames of videos outside the onset and offset of every clip, left out: {len(pictures):,}"
+    )
+    folders = sorted({path.rpartition("/")[0] for path in pictures})
+    return [Finding("note", "outside every clip", some(folders), message, pictures=pictures)]
 
 
 def _unread_units(clips: Sequence[Clip]) -> list[Finding]:
-    """Say which words among the action units are none; the text is kept as it is."""
+    """Return findings about words that are not action units; the text stays as it is."""
     unread = {clip.key: facs.parse(clip.action_units).unread for clip in clips}
     return [
         Finding(
-            "note", "action units not understood", key, f"kept as text, but no unit: {some(words)}"
+            "note",
+            "action units not understood",
+            key,
+            f"kept as text, but not action units: {some(words)}",
         )
         for key, words in unread.items()
         if words
@@ -626,25 +677,26 @@ def _phase(clip: Clip, frame: int) -> str:
 
 
 def _in_two_clips(table: pd.DataFrame) -> list[Finding]:
-    """Say which images stand in more than one clip, and which of them with different labels."""
+    """Return a finding about images in more than one clip, with the number of those whose labels
+    differ.
+    """
     shared = table[table["path"].duplicated(keep=False)]
     if shared.empty:
         return []
     clips = sorted(set(shared["clip"]))
     unequal = int((shared.groupby("path")["raw_label"].nunique() > 1).sum())
-    what = (
-        f"images within the onset and offset of more than one clip: {shared['path'].nunique():,}, "
-        "of "
-        f"{many(len(clips), 'clip')}; they stand in "
-        f"each{f', {unequal:,} of them with different labels' if unequal else ''}. A split by "
-        "clip may part them, one by subject never does"
+    message = (
+        "images within the onset and offset of more than one clip: "
+        f"{shared['path'].nunique():,}, of {many(len(clips), 'clip')}; each clip gets a copy"
+        f"{f', {unequal:,} of them with different labels' if unequal else ''}. A split by "
+        "clip may separate the copies; a split by subject never does"
     )
-    return [Finding("warning", "overlapping clips", some(clips), what)]
+    return [Finding("warning", "overlapping clips", some(clips), message)]
 
 
 def _rank(root: Path, above: str) -> int:
-    """By its name: 0 for cropped faces, 2 for whole frames of clips, 3 for whole recordings; 1 if
-    it tells nothing.
+    """Return a folder's rank by its name: 0 for cropped faces, 2 for whole frames of clips, 3 for
+    whole recordings, and 1 if the name does not tell.
     """
     text = (above or root.name).lower()
     return next(

@@ -1,12 +1,12 @@
-"""A local dataset of Hugging Face, as its `datasets` library and its hub write them, read without
-that library.
+"""Local datasets of Hugging Face, in the layouts of its `datasets` library and its hub; they are
+read without that library.
 
-    data/train-00000-of-00001.parquet       pictures in a column, with the features' names in the schema
-    train/data-00000-of-00001.arrow         what Dataset.save_to_disk writes
+    data/train-00000-of-00001.parquet       a column of pictures; the schema names the features
+    train/data-00000-of-00001.arrow         the output of Dataset.save_to_disk
     train/metadata.{csv,jsonl,parquet}      an image folder: file_name, and columns
-    train/CLASS/picture.png                 an image folder: classes are the folders' names
+    train/CLASS/picture.png                 an image folder: the folders' names are the classes
 
-Pictures in a table are decoded from its bytes, a few at a time, and never touch the disk.
+Pictures in a table are decoded from its bytes, a few at a time, and are never written to the disk.
 """
 
 import csv
@@ -62,15 +62,12 @@ READER = Reader(
 )
 
 TABLES = frozenset({".parquet", ".arrow"})
-IDENTIFIER = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9.+ -]{0,47}"
-)  # of a licence, as SPDX and the hub write it
+# An identifier of a licence, as SPDX and the hub write it.
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+ -]{0,47}")
 UNKNOWN = "unknown"
 LABELS = ("label", "labels", "emotion", "expression")
 SAID = {
-    ("row without file"): (
-        "rows whose picture is neither in the table nor in the folder, left out: {}"
-    ),
+    "row without file": "rows whose picture is in neither the table nor the folder, left out: {}",
     "row without label": "rows without a label, left out: {}",
     "file without row": "images without a row or a class, left out: {}",
 }
@@ -78,13 +75,13 @@ _SPLIT = re.compile(
     r"(?:.*/)?(train|training|test|testing|val|valid|validation)(?:[-./].*|$)", re.IGNORECASE
 )
 _METADATA = re.compile(r"(?:(.*)/)?metadata\.(csv|jsonl|parquet)", re.IGNORECASE)
-_AT_ONCE = 16  # rows of pictures that are in memory together
+_AT_ONCE = 16  # rows of pictures that are in memory at the same time
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table say what; `names` are those of the classes that numbers stand
-    for.
+    """The columns of a table by their meaning; `names` are the names of the classes that its label
+    numbers stand for.
     """
 
     image: str | None
@@ -102,14 +99,19 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     path and the row. Raises DataError as `listing` does, or if a table is damaged or lacks a
     column.
     """
+    # Find the tables that hold pictures.
     paths, findings = walk(root, IMAGE_SUFFIXES | TABLES | {".csv", ".jsonl"})
     findings = [
-        found for found in findings if found.kind != "foreign files" or "README" not in found.where
+        finding
+        for finding in findings
+        if finding.kind != "foreign files" or "README" not in finding.where
     ]
     tables = [path for path in paths if PurePosixPath(path).suffix.lower() in TABLES]
     schemas = {path: _schema(root / path) for path in tables}
     named = {path: _columns(schema, spec, root / path) for path, schema in schemas.items()}
     pictured = {path: columns for path, columns in named.items() if columns.image}
+
+    # Read the rows of these tables, or those of an image folder.
     take = partial(unpack, image_column=spec.image_column)
     read: dict[str, str] = {}  # the key that each row gives
     held: dict[str, Sequence[int]] = {}  # the rows of each table that hold pictures
@@ -117,34 +119,29 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         rows: list[Row] = []
         used: list[str] = []
         for path, columns in pictured.items():
-            more, doubts = _from_table(root, path, columns, set(paths), read, held)
-            rows += more
+            table_rows, doubts = _from_table(root, path, columns, set(paths), read, held)
+            rows += table_rows
             findings += doubts
-        rows, again = _once(root, rows, take)
-        findings += again
+        rows, repeated = _once(root, rows, take)
+        findings += repeated
         findings += _beside_tables(paths, rows)
     else:
         rows, doubts, used = _from_folder(root, paths, spec, read)
         findings += doubts
     if not rows:
         raise empty(root, READER, findings)
-    counts = Counter(
-        match[1].lower() if (match := _SPLIT.fullmatch(row.path)) else "none" for row in rows
-    )
-    if set(counts) != {"none"}:
-        what = (
-            f"{', '.join(f'{name} {count:,}' for name, count in sorted(counts.items()))}; read "
-            "as one set"
-        )
-        findings.append(Finding("note", "splits", ".", what))
+
+    # Report what the dataset says about its splits and its licence.
+    findings += _split_counts(rows)
     readme, licence = _licence(root)
     if licence == UNKNOWN:
-        what = (
-            "its line `license:` holds no identifier such as cc-by-4.0, so nothing is known; "
-            "--licence says it"
+        message = (
+            "its line `license:` holds no identifier such as cc-by-4.0, so the licence is unknown; "
+            "--licence sets it"
         )
-        findings.append(Finding("warning", "licence", "README.md", what))
-    made = listing(
+        findings.append(Finding("warning", "licence", "README.md", message))
+
+    result = listing(
         root,
         rows,
         findings,
@@ -155,28 +152,39 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         read=read,
         held=held,
     )
-    return made if licence is None else Listing(**{**vars(made), "licence": licence})
+    return result if licence is None else Listing(**{**vars(result), "licence": licence})
+
+
+def _split_counts(rows: Sequence[Row]) -> list[Finding]:
+    """Return a note with the number of images in each split, if there are any splits."""
+    counts = Counter(
+        match[1].lower() if (match := _SPLIT.fullmatch(row.path)) else "none" for row in rows
+    )
+    if set(counts) == {"none"}:
+        return []
+    splits = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+    return [Finding("note", "splits", ".", f"{splits}; read as one set")]
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder is a dataset of Hugging Face: tables as it names them, or an image
-    folder's metadata.
+    """Return the reason why the folder is a dataset of Hugging Face: tables named as the library
+    names them, or an image folder's metadata.
     """
-    found = look.first(r"(.*/)?[^/]*[0-9]{5}-of-[0-9]{5}[^/]*\.(parquet|arrow)") or look.first(
+    name = look.first(r"(.*/)?[^/]*[0-9]{5}-of-[0-9]{5}[^/]*\.(parquet|arrow)") or look.first(
         r"(.*/)?(dataset_info\.json|dataset_dict\.json|metadata\.jsonl|metadata\.parquet)"
     )
-    if found is None:
-        found = look.first(r"(train|test|val|valid|validation)/metadata\.csv") or look.first(
+    if name is None:
+        name = look.first(r"(train|test|val|valid|validation)/metadata\.csv") or look.first(
             r"[^/]+\.parquet"
         )
-    return f"{found} is what its library writes" if found else None
+    return f"{name} is a file that its library writes" if name else None
 
 
 def unpack(
     path: Path, places: Sequence[int], image_column: str | None = None
 ) -> Iterator[Picture | DataError]:
-    """Yield the pictures in the rows at `places`, which rise, of a table; their bytes, or what is
-    wrong with them.
+    """Yield the pictures in the rows `places` of a table, in rising order: the bytes of each, or
+    the error about it.
     """
     column = _image(_schema(path), image_column, path)
     wanted = iter(places)
@@ -199,8 +207,8 @@ def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Re
     """Yield a table in pieces of a few rows; raises DataError if it is damaged."""
     try:
         if path.suffix.lower() == ".parquet":
-            # Without these two, pyarrow reads a whole group of rows before it gives the first:
-            # gigabytes, in some.
+            # Without these two options, pyarrow reads a whole row group, possibly gigabytes, before
+            # it yields the first batch.
             with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
                 yield from file.iter_batches(
                     batch_size=_AT_ONCE, columns=None if columns is None else list(columns)
@@ -234,53 +242,54 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """Return what the library has noted of each column; empty if it wrote nothing."""
+    """Return the library's description of each column; empty if it wrote none."""
     try:
         return dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
     except (KeyError, TypeError, ValueError):
         return {}
 
 
-def _image(schema: pa.Schema, given: str | None, path: Path) -> str | None:
-    """Return the column of pictures, None if there is none; raises DataError if there are several
-    and none is named.
+def _image(schema: pa.Schema, wanted: str | None, path: Path) -> str | None:
+    """Return the column of pictures, None if there is none.
 
-    It is one that the library has noted as such, or whose first cell that is not empty holds a
-    picture.
+    The library describes it as one, or its first cell that is not empty holds a picture. Raises
+    DataError if there are several and none is `wanted`.
     """
+    # Columns that are described as pictures, then those that begin with one.
     kinds = {
-        name: each.get("_type")
-        for name, each in _features(schema).items()
-        if isinstance(each, dict)
+        name: feature.get("_type")
+        for name, feature in _features(schema).items()
+        if isinstance(feature, dict)
     }
     images = [
         name
         for name in schema.names
         if kinds.get(name) == "Image" or _struct(schema.field(name).type)
     ]
-    maybe = [
+    candidates = [
         name for name in schema.names if name not in images and _binary(schema.field(name).type)
     ]
-    images += [name for name in maybe if _begins_as_a_picture(path, name)]
-    if given is not None and images:
+    images += [name for name in candidates if _begins_as_a_picture(path, name)]
+
+    # The user's choice, whatever its case.
+    if wanted is not None and images:
         lower = {name.lower(): name for name in images}
-        if given.lower() not in lower:
-            has = f"{path} has pictures in {', '.join(images)}"
+        if wanted.lower() not in lower:
             raise DataError(
-                f"image_column must name a column of pictures, and '{given}' is none; {has}"
+                f"image_column must name a column of pictures, and '{wanted}' is not one; {path} "
+                f"has pictures in {', '.join(images)}"
             )
-        return lower[given.lower()]
+        return lower[wanted.lower()]
     if len(images) > 1:
         raise DataError(
             f"{path} must have one column of pictures, and has {len(images)}: "
-            f"{', '.join(images)}. Name the one that "
-            "is meant with --image-column, and ingest the others on their own"
+            f"{', '.join(images)}. Name one with --image-column, and ingest the others separately"
         )
     return images[0] if images else None
 
 
 def _begins_as_a_picture(path: Path, column: str) -> bool:
-    """Whether the first cell of a column that is not empty holds a picture."""
+    """Return whether the first cell of a column that is not empty holds a picture."""
     for batch in _batches(path, [column]):
         for value in batch.column(0):
             content = value.as_py()
@@ -314,42 +323,46 @@ def _columns(schema: pa.Schema, spec: IngestSpec, path: Path) -> Columns:
 
 
 def _once(root: Path, rows: Sequence[Row], take: Unpack) -> tuple[list[Row], list[Finding]]:
-    """Return the rows without those of tables that hold, but for a tenth at most, what earlier
-    tables do.
+    """Return the rows without those of copied tables: tables of which at least 90 % of the pictures
+    are in earlier tables, with the same labels.
     """
+    # Only pictures inside tables can be copied in this way.
     tables: dict[str, list[Row]] = {}
     for row in rows:
         if row.place != WHOLE:
             tables.setdefault(row.path, []).append(row)
     if len(tables) < 2:
         return list(rows), []
+
+    # Compare each table with those before it, by the hashes of its pictures.
     seen: set[tuple[bytes, str]] = set()
-    lost: set[str] = set()
+    copied: set[str] = set()
     for path, inside in sorted(tables.items()):
         content = take(root / path, [row.place for row in inside])
-        prints = [
+        hashes = [
             (sha256(picture).digest() if isinstance(picture, bytes) else b"", row.raw_label)
             for row, picture in zip(inside, content, strict=True)
         ]
-        again = [row for row, known in zip(inside, prints, strict=True) if known in seen]
-        if len(again) >= 0.9 * len(inside):
-            lost |= {picture_name(row) for row in again}
+        repeated = [row for row, known in zip(inside, hashes, strict=True) if known in seen]
+        if len(repeated) >= 0.9 * len(inside):
+            copied |= {picture_name(row) for row in repeated}
         else:
-            seen.update(prints)
-    if not lost:
+            seen.update(hashes)
+    if not copied:
         return list(rows), []
-    names = tuple(sorted(lost))
-    what = (
+
+    names = tuple(sorted(copied))
+    message = (
         "pictures that another table holds too, byte for byte and with the same label, left "
-        f"out: {len(lost)}"
+        f"out: {len(copied)}"
     )
-    told = Finding("warning", "copied table", some(names), what, pictures=names)
-    return [row for row in rows if picture_name(row) not in lost], [told]
+    finding = Finding("warning", "copied table", some(names), message, pictures=names)
+    return [row for row in rows if picture_name(row) not in copied], [finding]
 
 
 def _struct(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and any(
-        kind.field(place).name == "bytes" for place in range(kind.num_fields)
+        kind.field(index).name == "bytes" for index in range(kind.num_fields)
     )
 
 
@@ -357,35 +370,39 @@ def _binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _chosen(there: list[str], given: str | None, usual: Sequence[str], option: str) -> str | None:
-    """Return the column that is named, or the first of the usual ones that is there."""
-    lower = {name.lower(): name for name in reversed(there)}
-    if given is not None and given.lower() not in lower:
+def _chosen(
+    columns: list[str], wanted: str | None, usual: Sequence[str], option: str
+) -> str | None:
+    """Return the column that is wanted, or the first of the usual ones that exists."""
+    lower = {name.lower(): name for name in reversed(columns)}
+    if wanted is not None and wanted.lower() not in lower:
         raise DataError(
-            f"{option} must name a column, and '{given}' is none; "
-            f"{_has(there)}.{nearest(given, there)}"
+            f"{option} must name a column, and '{wanted}' is not one; "
+            f"{_has(columns)}.{nearest(wanted, columns)}"
         )
     return (
-        lower[given.lower()]
-        if given
+        lower[wanted.lower()]
+        if wanted
         else next((lower[name] for name in usual if name in lower), None)
     )
 
 
-def _has(there: Sequence[str]) -> str:
-    return f"there are {', '.join(there) or 'none'}"
+def _has(columns: Sequence[str]) -> str:
+    return f"the columns are {', '.join(columns)}" if columns else "it has no columns"
 
 
 def _beside_tables(paths: Sequence[str], rows: Sequence[Row]) -> list[Finding]:
-    """Return what is said of picture files that no row of the tables points to."""
+    """Return a finding about picture files that no row of the tables points to."""
     pointed = {row.path for row in rows}
-    lost = tuple(
+    stray = tuple(
         path
         for path in paths
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES and path not in pointed
     )
-    what = f"picture files that no row of the tables points to, left out: {len(lost)}"
-    return [Finding("warning", "file without row", some(lost), what, pictures=lost)] if lost else []
+    if not stray:
+        return []
+    message = f"picture files that no row of the tables points to, left out: {len(stray)}"
+    return [Finding("warning", "file without row", some(stray), message, pictures=stray)]
 
 
 def _from_table(
@@ -396,16 +413,19 @@ def _from_table(
     read: dict[str, str],
     held: dict[str, Sequence[int]],
 ) -> tuple[list[Row], list[Finding]]:
-    """Return the rows of a table that have a label; a picture that the table only points to must
-    lie below the root.
+    """Return the rows of a table that have a label, and findings about the others.
+
+    A picture that the table only points to must be below the root. `read` and `held` are extended
+    by this table's rows, as in Listing.
     """
     schema = _schema(root / path)
     if columns.label is None:
         raise DataError(
             f"{root / path} must have a column with the classes ({', '.join(LABELS)}), and has "
-            "none; "
-            f"{_has(schema.names)}. Name it with --label-column"
+            f"none; {_has(schema.names)}. Name it with --label-column"
         )
+
+    # The pictures themselves are not needed here: only whether a row points to a file.
     wanted = [
         name for name in (columns.label, columns.subject, columns.clip, columns.frame) if name
     ]
@@ -416,6 +436,8 @@ def _from_table(
     pointers = _pointers(root / path, columns.image or "", schema)
     losses = Losses()
     outside: set[int] = set()
+
+    # Every row becomes a Row or a fault.
     for batch in _batches(root / path, wanted):
         for values in batch.to_pylist():
             code = _label(values[columns.label], columns.names)
@@ -430,8 +452,8 @@ def _from_table(
                 losses.add("row without label", [f"{path}#{place}"], [row_name])
             elif target is None:
                 rows.append(_row(path, key, code, values, columns, place, place))
-            elif (found := _beside(path, target, files)) is not None:
-                rows.append(_row(found, key, code, values, columns, place, WHOLE))
+            elif (file := _beside(path, target, files)) is not None:
+                rows.append(_row(file, key, code, values, columns, place, WHOLE))
             else:
                 faults.setdefault("row without file", []).append(f"{key} ({target})")
                 losses.add("row without file", [f"{path}#{place}"], [row_name])
@@ -441,10 +463,10 @@ def _from_table(
 
 
 def _pointers(path: Path, image: str, schema: pa.Schema) -> Iterator[str | None]:
-    """Yield for each row the file that it points to, if it holds no bytes itself."""
+    """Yield for each row the file that it points to, None if it holds the bytes itself."""
     kind = schema.field(image).type
     linked = pa.types.is_struct(kind) and any(
-        kind.field(place).name == "path" for place in range(kind.num_fields)
+        kind.field(index).name == "path" for index in range(kind.num_fields)
     )
     if not linked or _all_inside(path, image):
         yield from repeat(None)
@@ -460,24 +482,25 @@ def _pointers(path: Path, image: str, schema: pa.Schema) -> Iterator[str | None]
 
 
 def _all_inside(path: Path, image: str) -> bool:
-    """Whether a Parquet file says of itself that no picture's bytes are missing, so that none has
-    to be looked at.
+    """Return whether a Parquet file's statistics say that no picture's bytes are missing, so that
+    the rows need not be read.
     """
     if path.suffix.lower() != ".parquet":
         return False
-    about = pq.read_metadata(path)
-    columns = [about.schema.column(place).path for place in range(about.num_columns)]
+    metadata = pq.read_metadata(path)
+    columns = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
     if f"{image}.bytes" not in columns:
         return False
-    place = columns.index(f"{image}.bytes")
-    notes = [
-        about.row_group(group).column(place).statistics for group in range(about.num_row_groups)
+    index = columns.index(f"{image}.bytes")
+    statistics = [
+        metadata.row_group(group).column(index).statistics
+        for group in range(metadata.num_row_groups)
     ]
-    return all(note is not None and note.null_count == 0 for note in notes)
+    return all(entry is not None and entry.null_count == 0 for entry in statistics)
 
 
 def _beside(table: str, target: str, files: set[str]) -> str | None:
-    """Return the file below the root that a table's path means: relative to the table, or to the
+    """Return the file below the root that a table's path names: relative to the table, or to the
     root.
     """
     for folder in (PurePosixPath(table).parent, PurePosixPath()):
@@ -488,8 +511,8 @@ def _beside(table: str, target: str, files: set[str]) -> str | None:
 
 
 def _label(value: Any, names: tuple[str, ...]) -> str | None:
-    """Return a label as text: the class's name if numbers have names; None for none, which the
-    library writes as -1.
+    """Return a label as text: the class's name if numbers have names; None for a missing label,
+    which the library writes as -1.
     """
     if value is None or value == "" or (names and value == -1):
         return None
@@ -529,7 +552,7 @@ def _row(
 
 
 def _frame(text: str, number: int) -> int:
-    """Return the frame that a cell gives, or the row's number where it gives none."""
+    """Return the frame number in a cell, or the row's number if the cell has none."""
     return int(float(text)) if re.fullmatch(r"[0-9]{1,15}(\.0+)?", text) else number
 
 
@@ -539,7 +562,9 @@ def _frame(text: str, number: int) -> int:
 def _from_folder(
     root: Path, paths: Sequence[str], spec: IngestSpec, read: dict[str, str]
 ) -> tuple[list[Row], list[Finding], list[str]]:
-    """Return the images that metadata files name, else those below folders of classes."""
+    """Return the images that metadata files name, else those in class folders; findings; and the
+    metadata files.
+    """
     images = {
         path
         for path in paths
@@ -570,24 +595,27 @@ def _from_metadata(
     losses: Losses,
     read: dict[str, str],
 ) -> list[Row]:
+    # Find the columns, which may differ between the lines of a JSON file.
     lines = _metadata(root / table[0])
-    there = list(dict.fromkeys(name for line in lines for name in line))
-    files = _chosen(there, spec.image_column, ["file_name"], "image_column")
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    files = _chosen(names, spec.image_column, ["file_name"], "image_column")
     _require_one_picture(root / table[0], table[1] or "", lines, images, files, spec.image_column)
-    label = _chosen(there, spec.label_column, LABELS, "label_column")
+    label = _chosen(names, spec.label_column, LABELS, "label_column")
     if lines and (files is None or label is None):
         raise DataError(
             f"{root / table[0]} must have the columns file_name and {' or '.join(LABELS)}; "
-            f"{_has(there)}"
+            f"{_has(names)}"
         )
     columns = Columns(
         image=None,
         label=label,
         names=(),
-        subject=_chosen(there, spec.subject_column, ["subject"], "subject_column"),
-        clip=_chosen(there, spec.clip_column, ["clip"], "clip_column"),
-        frame=_chosen(there, spec.frame_column, ["frame"], "frame_column"),
+        subject=_chosen(names, spec.subject_column, ["subject"], "subject_column"),
+        clip=_chosen(names, spec.clip_column, ["clip"], "clip_column"),
+        frame=_chosen(names, spec.frame_column, ["frame"], "frame_column"),
     )
+
+    # Every line becomes a Row or a fault; paths are relative to the table.
     rows: list[Row] = []
     for number, line in enumerate(lines, start=2):
         name = str(line.get(files or "") or "")
@@ -612,29 +640,29 @@ def _require_one_picture(
     lines: Sequence[dict[str, Any]],
     images: set[str],
     files: str | None,
-    given: str | None,
+    wanted: str | None,
 ) -> None:
-    """Raise DataError if several columns of a table name pictures, and no one has said which is
-    meant.
+    """Raise DataError if several columns of a table name pictures, and the user names none of
+    them.
     """
-    there = [
+    names = [
         name
         for name in dict.fromkeys(name for line in lines[:100] for name in line)
         if isinstance(name, str)
     ]
     naming = [
         name
-        for name in there
+        for name in names
         if any(
             (PurePosixPath(folder) / str(line.get(name) or "-")).as_posix() in images
             for line in lines[:100]
         )
     ]
-    if given is None and len(naming) > 1:
+    if wanted is None and len(naming) > 1:
         raise DataError(
-            f"{table} must name one picture a row, and has {len(naming)} columns that name some: "
-            f"{', '.join(naming)}. "
-            "Name the one that is meant with --image-column, and ingest the others on their own"
+            f"{table} must name one picture per row, and has {len(naming)} columns that name "
+            f"pictures: {', '.join(naming)}. Name one with --image-column, and ingest the others "
+            "separately"
         )
 
 
@@ -661,7 +689,9 @@ def _metadata(table: Path) -> list[dict[str, Any]]:
 
 
 def _licence(root: Path) -> tuple[list[Path], str | None]:
-    """Return what the dataset's card says of its licence, and the card."""
+    """Return the dataset's card and the licence that it states: UNKNOWN if that is no identifier,
+    None if it states none.
+    """
     card = root / "README.md"
     try:
         content = (
@@ -670,8 +700,8 @@ def _licence(root: Path) -> tuple[list[Path], str | None]:
     except OSError:
         return [], None
     front = re.match(r"---\s*\n(.*?)\n---", content, re.DOTALL)
-    found = re.search(r"^licen[sc]e:[ \t]*([^\n]+)", front[1], re.MULTILINE) if front else None
-    if not found:
+    line = re.search(r"^licen[sc]e:[ \t]*([^\n]+)", front[1], re.MULTILINE) if front else None
+    if not line:
         return [], None
-    said = re.sub(r"\s+#.*", "", found[1]).strip().strip("'\"").strip()
-    return [card], f"{said}, says its card" if IDENTIFIER.fullmatch(said) else UNKNOWN
+    licence = re.sub(r"\s+#.*", "", line[1]).strip().strip("'\"").strip()
+    return [card], f"{licence}, says its card" if IDENTIFIER.fullmatch(licence) else UNKNOWN

@@ -1,9 +1,9 @@
-"""Sheets that come with datasets: workbooks and CSV files as text, with their page, header and
-columns found.
+"""Sheets that come with datasets: workbooks and CSV files are read as text, and their page, header
+and columns are found.
 
-What a spreadsheet hides may be what its author took back, and what it shows may not be what it
-stores. So a hidden page gives no labels, two pages that contradict each other are refused, and all
-else that is not what it seems is told.
+A spreadsheet may hide what its author has withdrawn, and may show other values than it stores. So a
+hidden page gives no labels, two pages that contradict each other are refused, and other
+irregularities are reported.
 """
 
 import csv
@@ -28,13 +28,12 @@ from mien.progress import many
 from mien.spec import nearest
 
 Cells = list[list[str]]
-Columns = dict[
-    str, tuple[str, ...]
-]  # what we call a column -> how sheets spell it, in small letters and digits alone
+# The name of a column -> its spellings in sheets, as lower-case letters and digits only.
+Columns = dict[str, tuple[str, ...]]
 MAX_CELLS = 5_000_000  # a damaged or hostile workbook may hold any number
-MAX_ROWS = 50_000  # that are not empty; the largest set of clips has some thousands
-MAX_LINES = 1_048_576  # of a page, in any program
-MAX_BYTES = 200_000_000  # of a file, or of what is packed in a workbook
+MAX_ROWS = 50_000  # rows that are not empty; the largest set of clips has some thousands
+MAX_LINES = 1_048_576  # rows of a page, in any spreadsheet program
+MAX_BYTES = 200_000_000  # of a file, or of the unpacked content of a workbook
 MAX_PAGES = 30_000_000  # bytes of the pages in a workbook, unpacked
 _NUMBER = re.compile(r"^[0-9]{1,9}(\.0+)?$")
 _WHOLE = re.compile(r"^([0-9]{1,15})\.0+$")
@@ -43,16 +42,15 @@ _DATE = re.compile(
     r"T][0-9:.]+)?|[0-9]{1,2}-[A-Za-z]{3}(-[0-9]{2,4})?|[A-Za-z]{3}-[0-9]{2}"
     r"|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4})$"
 )
-_UNSEEN = dict.fromkeys(
-    map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad")
-)  # characters that are not shown
+# Characters that are not visible.
+_UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _FORMS = (".xlsx", ".xlsm", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a workbook: its cells as text, and what of it is hidden, merged or not stored.
-    Places are from 0.
+    """One page of a workbook: its cells as text, and which of them are hidden, merged or not
+    stored. Row and column numbers are from 0.
     """
 
     title: str
@@ -61,29 +59,27 @@ class Page:
     hidden_rows: frozenset[int] = frozenset()
     hidden_columns: frozenset[int] = frozenset()
     filtered: bool = False
-    merged: tuple[
-        str, ...
-    ] = ()  # ranges over several rows, whose cells all have the first one's value here
-    unstored: frozenset[tuple[int, int]] = (
-        frozenset()
-    )  # formulas without the value that they had last
+    # Ranges over several rows; in `cells`, all their cells have the value of the first one.
+    merged: tuple[str, ...] = ()
+    # The cells with formulas whose last value is not stored.
+    unstored: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a sheet below its header, with where each column is, and what is odd about the
+    """The rows of a sheet below its header, the positions of its columns, and findings about the
     page.
     """
 
     sheet: Path
     cells: Cells
-    head: int  # the row of the header, from 0; -1 where there is none
-    places: dict[str, list[int]]  # a header may stand twice
+    head: int  # the row of the header, from 0; -1 if there is none
+    places: dict[str, list[int]]  # column numbers; a header may occur twice
     page: Page | None = None
     findings: tuple[Finding, ...] = ()
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """Yield the number of each row that is not empty, as people count, and its text by column.
+        """Yield the number of each row that is not empty, from 1, and its text by column.
 
         Whole numbers are written without a point, whatever the type of their cells.
         """
@@ -92,26 +88,27 @@ class Table:
                 yield (
                     line,
                     {
-                        name: _plain(_cell(row, places[0]))
-                        for name, places in self.places.items()
-                        if places
+                        name: _plain(_cell(row, positions[0]))
+                        for name, positions in self.places.items()
+                        if positions
                     },
                 )
 
     def all(self, line: int, column: str) -> list[str]:
-        """Return what a row has in each of the places where `column` stands."""
-        return [_plain(_cell(self.cells[line - 1], place)) for place in self.places.get(column, ())]
+        """Return a row's text in each of the positions of `column`."""
+        row = self.cells[line - 1]
+        return [_plain(_cell(row, position)) for position in self.places.get(column, ())]
 
     def text(self, line: int) -> str:
-        """Return all that stands in a row."""
+        """Return the text of all cells in a row."""
         return " | ".join(cell for cell in self.cells[line - 1] if cell)
 
     def heads(self, line: int) -> bool:
-        """Whether a row repeats the header."""
+        """Return whether a row repeats the header."""
         if self.head < 0:
             return False
         header, row = (
-            {_key(cell) for cell in self.cells[place]} - {""} for place in (self.head, line - 1)
+            {_key(cell) for cell in self.cells[number]} - {""} for number in (self.head, line - 1)
         )
         return len(row) > 1 and row <= header
 
@@ -127,41 +124,41 @@ def find_sheet(
     """Return the sheet whose name `pattern` matches: in `root`, or between it and `tree`, or up to
     two folders above.
 
-    Among several the newest date in a name wins, then the highest version, and a copy stands behind
-    its original. One that is `wanted`, by its name or as NAME#PAGE, may have any name. Raises
-    DataError if there is none; `usual` is the name that it has in the release.
+    Of several sheets the one with the newest date in its name is chosen, then the one with the
+    highest version, and an original rather than its copy. A sheet that is `wanted`, by its name or
+    as NAME#PAGE, may have any name. Raises DataError if there is no sheet; `usual` is its name in
+    the release.
     """
-    places = [root, *(place for place in tree.parents if place.is_relative_to(root)), tree]
-    places += [
-        place for place in sorted(root.iterdir()) if place.is_dir() and not place.is_symlink()
-    ]
+    # The folders in which a release may hold its sheet.
+    folders = [root, *(folder for folder in tree.parents if folder.is_relative_to(root)), tree]
+    folders += [path for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink()]
     if tree == root:
-        places += list(root.parents)[:2]
-    every = {path: None for place in places for path in _files(place)}
-    files = [
-        path for path in every if _named(path, pattern) and path.suffix.lower() in (*_FORMS, ".xls")
+        folders += list(root.parents)[:2]
+    files = {path: None for folder in folders for path in _files(folder)}
+
+    # Choose the newest revision, or the file that the user names.
+    candidates = [
+        path for path in files if _named(path, pattern) and path.suffix.lower() in (*_FORMS, ".xls")
     ]
-    doubles = copies(str(path) for path in files)
+    doubles = copies(str(path) for path in candidates)
     sheets = sorted(
-        files, key=lambda path: (str(path) not in doubles, *_age(path.name)), reverse=True
+        candidates, key=lambda path: (str(path) not in doubles, *_age(path.name)), reverse=True
     )
     name = wanted.rpartition("#")[0] if wanted and "#" in wanted else wanted
     if name:
-        asked = {wanted, name}
-        sheets = [
-            path for path in every if path.name.lower() in {each.lower() for each in asked if each}
-        ]
+        names = {text.lower() for text in (wanted, name) if text}
+        sheets = [path for path in files if path.name.lower() in names]
     if not sheets:
-        raise _no_sheet(
-            root, tree, name or usual, files, [path for path in every if _named(path, pattern)]
-        )
+        alike = [path for path in files if _named(path, pattern)]
+        raise _no_sheet(root, tree, name or usual, candidates, alike)
+
     others = [path.name for path in sheets[1:]]
-    what = f"labels were read from it{f', and not from {some(others)}' if others else ''}"
-    return sheets[0], Finding("note", "sheet", sheets[0].name, what)
+    message = f"labels were read from it{f', and not from {some(others)}' if others else ''}"
+    return sheets[0], Finding("note", "sheet", sheets[0].name, message)
 
 
 def _named(path: Path, pattern: re.Pattern[str]) -> bool:
-    """Whether a file is called as a sheet is, whatever its form."""
+    """Return whether a file is named as a sheet is, whatever its form."""
     return bool(pattern.match(f"{path.name[: len(path.name) - len(path.suffix)]}.xlsx"))
 
 
@@ -182,17 +179,18 @@ def _no_sheet(
     hint = nearest(name, [path.name for path in files])
     return DataError(
         f"{root} must hold the coding sheet {name}, and has "
-        f"{'only ' + names if names else 'none'}.{hint} It comes "
-        f"with the release: put it beside {tree.name}"
+        f"{'only ' + names if names else 'none'}.{hint} It comes with the release: put it next to "
+        f"{tree.name}"
     )
 
 
 def pages(sheet: Path) -> list[Page]:
     """Return the pages of a workbook in its order; a CSV file has one, whose title is empty.
 
-    What a file is, its first bytes say. Raises DataError if the sheet cannot be read.
+    The form of a file is known from its first bytes. Raises DataError if the sheet cannot be read.
     """
     try:
+        # A suffix may be wrong, so the first bytes decide.
         _check_size(sheet.stat().st_size)
         with sheet.open("rb") as file:
             begin = file.read(8)
@@ -204,11 +202,12 @@ def pages(sheet: Path) -> list[Page]:
             raise DataError("it is not a workbook; copy it again")
         cells = _limited([_text(cell) for cell in row] for row in _csv(sheet.read_bytes()))
         return [Page("", cells)]
+
+    # Every error says which sheet it is about, and what to do.
     except _Old:
         raise DataError(
             f"{sheet} must be a sheet in .xlsx or .csv, and is in the old .xls; open it and save "
-            "it as .xlsx "
-            "(a workbook that is locked by a password looks the same)"
+            "it as .xlsx (a workbook that is locked by a password looks the same)"
         ) from None
     except DataError as error:
         raise DataError(f"{sheet} must be a sheet that can be read, and is not: {error}") from None
@@ -219,7 +218,7 @@ def pages(sheet: Path) -> list[Page]:
 
 
 class _Old(Exception):
-    """The sheet is in a form of before 2007."""
+    """The sheet is in a format from before 2007."""
 
 
 def table(
@@ -232,17 +231,19 @@ def table(
     """Return the table below the row that has the most of `columns`, on the visible page that has
     them.
 
-    Notes may stand above it. `page` names another page; `repeats` are columns that may stand twice
-    with other values. Raises DataError if a column that is not optional is missing, if several
-    pages have them and do not say the same, if a column stands twice and says two things, or if a
-    formula's value is not stored.
+    Notes may precede the table. `page` names another page; `repeats` are columns that may occur
+    twice with different values. Raises DataError if a column that is not optional is missing, if
+    several pages have the columns and do not say the same, if a column occurs twice with different
+    values, or if a formula's value is not stored.
     """
-    needed = {column: known[0] for column, known in columns.items() if column not in set(optional)}
-    found = [_headed(sheet, each, columns) for each in _pages_of(sheet, page)]
-    whole = [each for each in found if all(each.places.get(column) for column in needed)]
-    if not whole:
-        raise _lacking(sheet, found, needed)
-    chosen = one_page(sheet, whole, page)
+    needed = {
+        column: spellings[0] for column, spellings in columns.items() if column not in set(optional)
+    }
+    tables = [_headed(sheet, candidate, columns) for candidate in _pages_of(sheet, page)]
+    complete = [table for table in tables if all(table.places.get(column) for column in needed)]
+    if not complete:
+        raise _lacking(sheet, tables, needed)
+    chosen = one_page(sheet, complete, page)
     stored(chosen, needed)
     return replace(
         chosen, findings=(*chosen.findings, *_twice(chosen, repeats, columns), *hidden(chosen))
@@ -250,43 +251,44 @@ def table(
 
 
 def one_page(sheet: Path, tables: Sequence[Table], page: str | None) -> Table:
-    """Return the table of the visible page, of several that say the same the one with the most
-    rows, and say so.
+    """Return the table of the visible page; of several that say the same, the one with the most
+    rows.
 
-    Raises DataError if only hidden pages have one, or if several contradict each other.
+    Its findings name the page. Raises DataError if only hidden pages have a table, or if several
+    contradict each other.
     """
-    shown = [each for each in tables if page is not None or each.page is None or each.page.visible]
-    if not shown:
+    # A hidden page is read only if the user names it: its author may have withdrawn it.
+    visible = [
+        table for table in tables if page is not None or table.page is None or table.page.visible
+    ]
+    if not visible:
         raise DataError(
-            f"{sheet} must have its table on a page that is shown, and has it on a hidden one: "
-            f"{some([_title(each) for each in tables])}. Show it, or name it with --sheet "
+            f"{sheet} must have its table on a visible page, and has it on a hidden one: "
+            f"{some([_title(table) for table in tables])}. Unhide it, or name it with --sheet "
             f"'{sheet.name}#PAGE'"
         )
-    best = max(shown, key=lambda each: sum(1 for _ in each.rows()))
-    findings = []
-    for other in shown:
-        if other is not best:
-            findings.append(_compared(sheet, best, other))
-    hidden = [_title(each) for each in tables if each not in shown]
-    if hidden:
-        what = f"hidden pages with the same columns, not read: {len(hidden)}"
-        findings.append(Finding("note", "hidden page", f"{sheet.name}: {some(hidden)}", what))
+
+    # Other pages must say the same.
+    best = max(visible, key=lambda table: sum(1 for _ in table.rows()))
+    findings = [_compared(sheet, best, other) for other in visible if other is not best]
+
+    titles = [_title(table) for table in tables if table not in visible]
+    if titles:
+        message = f"hidden pages with the same columns, not read: {len(titles)}"
+        findings.append(Finding("note", "hidden page", f"{sheet.name}: {some(titles)}", message))
     if len(tables) > 1:
-        findings.append(
-            Finding(
-                "note", "page", f"{sheet.name}: {_title(best)}", "labels were read from this page"
-            )
-        )
+        where = f"{sheet.name}: {_title(best)}"
+        findings.append(Finding("note", "page", where, "labels were read from this page"))
     return replace(best, findings=(*best.findings, *findings))
 
 
 def number(text: str) -> int | None:
-    """Return a frame's number, or None where a cell has none, such as '/'."""
+    """Return a frame's number, or None if a cell has none, such as '/'."""
     return int(text.split(".")[0]) if _NUMBER.match(text) else None
 
 
 def dated(text: str) -> bool:
-    """Whether a cell holds a date, which spreadsheets make of names such as 2-3."""
+    """Return whether a cell holds a date, which spreadsheets make of names such as 2-3."""
     return bool(_DATE.match(text))
 
 
@@ -294,12 +296,16 @@ def dated(text: str) -> bool:
 
 
 def _pages_of(sheet: Path, page: str | None) -> list[Page]:
-    found = pages(sheet)
+    candidates = pages(sheet)
     if page is None:
-        return found
-    chosen = [each for each in found if each.title.strip().lower() == page.strip().lower()]
+        return candidates
+    chosen = [
+        candidate
+        for candidate in candidates
+        if candidate.title.strip().lower() == page.strip().lower()
+    ]
     if not chosen:
-        titles = [each.title for each in found]
+        titles = [candidate.title for candidate in candidates]
         raise DataError(
             f"{sheet} must have the page '{page}', and has "
             f"{some([title or '(no pages)' for title in titles], 12)}."
@@ -308,161 +314,166 @@ def _pages_of(sheet: Path, page: str | None) -> list[Page]:
     return chosen
 
 
-def _lacking(sheet: Path, found: Sequence[Table], needed: dict[str, str]) -> DataError:
+def _lacking(sheet: Path, tables: Sequence[Table], needed: dict[str, str]) -> DataError:
     best = max(
-        found,
-        key=lambda each: (each.page is None or each.page.visible, _columns(each)),
+        tables,
+        key=lambda table: (table.page is None or table.page.visible, _columns(table)),
         default=None,
     )
     missing = [name for column, name in needed.items() if not best or not best.places.get(column)]
     has = ", ".join(cell for cell in best.cells[best.head] if cell) if best and best.cells else ""
     return DataError(
         f"{sheet} must have the columns {', '.join(needed.values())}; {', '.join(missing)} is "
-        "missing, it has "
-        f"{has[:300] or 'none'}. Take the sheet of the release as it came"
+        f"missing, it has {has[:300] or 'none'}. Use the sheet of the release, unchanged"
     )
 
 
-def _title(found: Table) -> str:
-    return found.page.title if found.page else ""
+def _title(table: Table) -> str:
+    return table.page.title if table.page else ""
 
 
 def _compared(sheet: Path, best: Table, other: Table) -> Finding:
-    """Say that another page has no more than the one that is read; raises DataError if it says
-    something else.
+    """Return the finding that another page has no more than the one that is read.
+
+    Raises DataError if the other page contradicts it, or has clips of its own.
     """
+    # Count the clips that differ between the two pages, and how.
     mine, theirs = _by_clip(best), _by_clip(other)
     shared = mine.keys() & theirs.keys()
     unequal = [name for name in shared if mine[name] != theirs[name]]
     labels = [name for name in unequal if _labels(mine[name]) != _labels(theirs[name])]
-    alone = theirs.keys() - mine.keys()
-    if unequal or alone:
+    only_best = len(mine.keys() - theirs.keys())
+    only_other = len(theirs.keys() - mine.keys())
+    if unequal or only_other:
         raise DataError(
-            f"{sheet} must say one thing, and has two pages with the columns that differ: "
-            f"'{_title(best)}' "
-            f"({many(len(mine), 'clip')}) and '{_title(other)}' ({many(len(theirs), 'clip')}); "
-            f"{len(labels)} have "
-            "another label, "
-            f"{len(unequal) - len(labels)} other frames or units, "
-            f"{len(mine.keys() - theirs.keys())} are only in the "
-            f"first and {len(alone)} only in the second. Name the right one: --sheet "
+            f"{sheet} must have one page of labels, and has two with the same columns that differ: "
+            f"'{_title(best)}' ({many(len(mine), 'clip')}) and '{_title(other)}' "
+            f"({many(len(theirs), 'clip')}); {len(labels)} have another label, "
+            f"{len(unequal) - len(labels)} other frames or units, {only_best} are only in the "
+            f"first and {only_other} only in the second. Name the right one: --sheet "
             f"'{sheet.name}#PAGE'"
         )
-    fewer = len(mine.keys() - theirs.keys())
-    what = (
-        f"it says the same as '{_title(best)}', which was "
-        f"read{f', and lacks {fewer} of its clips' if fewer else ''}"
-    )
-    return Finding(
-        "warning" if fewer else "note", "second page", f"{sheet.name}: {_title(other)}", what
-    )
+
+    # A page that lacks clips may be an older revision.
+    lacks = f", and lacks {only_best} of its clips" if only_best else ""
+    message = f"it says the same as '{_title(best)}', which was read{lacks}"
+    severity = "warning" if only_best else "note"
+    return Finding(severity, "second page", f"{sheet.name}: {_title(other)}", message)
 
 
-def _by_clip(found: Table) -> dict[tuple[str, ...], set[tuple[tuple[str, str], ...]]]:
-    """Return what a page says by subject and clip."""
-    said: dict[tuple[str, ...], set[tuple[tuple[str, str], ...]]] = {}
-    for _, values in found.rows():
+def _by_clip(table: Table) -> dict[tuple[str, ...], set[tuple[tuple[str, str], ...]]]:
+    """Return the different rows of a page by subject and clip."""
+    by_clip: dict[tuple[str, ...], set[tuple[tuple[str, str], ...]]] = {}
+    for _, values in table.rows():
         name = tuple(values.get(column, "").lower().lstrip("0") for column in ("subject", "clip"))
         if all(name):
-            said.setdefault(name, set()).add(
+            by_clip.setdefault(name, set()).add(
                 tuple(sorted((column, text.lower()) for column, text in values.items()))
             )
-    return said
+    return by_clip
 
 
-def _labels(said: set[tuple[tuple[str, str], ...]]) -> set[str]:
+def _labels(rows: set[tuple[tuple[str, str], ...]]) -> set[str]:
     return {
         text
-        for values in said
+        for values in rows
         for column, text in values
         if column in ("emotion", "category", "kind")
     }
 
 
 def _headed(sheet: Path, page: Page, columns: Columns) -> Table:
-    """Return the table below the row, among the first, that has the most of the columns; hidden
-    ones if no other.
+    """Return the table below the row, among the first 200, that has the most of the columns.
+
+    A hidden column is used only if no visible one has the same header.
     """
     headers = [[_key(cell) for cell in row] for row in page.cells[:200]]
     tables = []
     for head, names in enumerate(headers):
-        places: dict[str, list[int]] = {}
-        for column, known in columns.items():
-            spelling = next((spelling for spelling in known if spelling in names), None)
-            there = [place for place, name in enumerate(names) if name == spelling]
-            places[column] = [place for place in there if place not in page.hidden_columns] or there
-        tables.append(Table(sheet, page.cells, head, places, page))
+        positions: dict[str, list[int]] = {}
+        for column, spellings in columns.items():
+            spelling = next((spelling for spelling in spellings if spelling in names), None)
+            matching = [index for index, name in enumerate(names) if name == spelling]
+            visible = [index for index in matching if index not in page.hidden_columns]
+            positions[column] = visible or matching
+        tables.append(Table(sheet, page.cells, head, positions, page))
     return max(tables, key=_columns, default=Table(sheet, page.cells, 0, {}, page))
 
 
-def _twice(found: Table, repeats: Collection[str], columns: Columns) -> list[Finding]:
-    """Say which columns might be another's; raises DataError if one stands twice and says two
-    things.
+def _twice(table: Table, repeats: Collection[str], columns: Columns) -> list[Finding]:
+    """Return findings about a second column that could be meant.
+
+    Raises DataError if a column occurs twice with different values.
     """
     findings = []
-    header = [_key(cell) for cell in found.cells[found.head]]
-    body = [row for row in found.cells[found.head + 1 :] if any(row)]
-    for column, places in found.places.items():
-        if column in repeats or not places:
+    titles = table.cells[table.head]
+    header = [_key(cell) for cell in titles]
+    body = [row for row in table.cells[table.head + 1 :] if any(row)]
+    for column, positions in table.places.items():
+        if column in repeats or not positions:
             continue
-        unequal = [row for row in body if len({_plain(_cell(row, place)) for place in places}) > 1]
+
+        # Two columns under one header: which is right cannot be known.
+        unequal = [
+            row for row in body if len({_plain(_cell(row, index)) for index in positions}) > 1
+        ]
         if unequal:
-            name = found.cells[found.head][places[0]]
-            letters = " and ".join(get_column_letter(place + 1) for place in places)
+            letters = " and ".join(get_column_letter(index + 1) for index in positions)
             raise DataError(
-                f"{found.sheet} must have one column {name}, and has {len(places)} ({letters}), "
-                "which differ in "
-                f"{many(len(unequal), 'row')}; delete or rename the wrong one"
+                f"{table.sheet} must have one column {titles[positions[0]]}, and has "
+                f"{len(positions)} ({letters}), which differ in {many(len(unequal), 'row')}; "
+                "delete or rename the wrong one"
             )
+
+        # Two columns whose headers both mean this one: the first spelling was read.
         spellings = [spelling for spelling in columns.get(column, ()) if spelling in header]
         for spelling in spellings[1:]:
-            place = header.index(spelling)
-            differ = sum(
-                _plain(_cell(row, place)).lower() != _plain(_cell(row, places[0])).lower()
+            other = header.index(spelling)
+            differing = sum(
+                _plain(_cell(row, other)).lower() != _plain(_cell(row, positions[0])).lower()
                 for row in body
             )
-            if differ and column == "emotion":
-                heads = found.cells[found.head]
-                what = (
-                    f"labels were read from {heads[places[0]]}, and not from {heads[place]}: they "
-                    "differ in "
-                    f"{many(differ, 'row')}"
+            if differing and column == "emotion":
+                message = (
+                    f"labels were read from {titles[positions[0]]}, and not from {titles[other]}: "
+                    f"they differ in {many(differing, 'row')}"
                 )
-                findings.append(Finding("warning", "second column", found.sheet.name, what))
+                findings.append(Finding("warning", "second column", table.sheet.name, message))
     return findings
 
 
 def hidden(found: Table) -> list[Finding]:
-    """Say what of the page is hidden or merged, and read all the same."""
+    """Return findings about rows, columns and cells that are hidden or merged, and were read."""
     page = found.page
     if page is None:
         return []
     where = f"{found.sheet.name}{f': {page.title}' if page.title else ''}"
-    inside = [place for place in sorted(page.hidden_rows) if found.head < place < len(found.cells)]
-    rows = [place + 1 for place in inside if any(found.cells[place])]
-    used = {place for places in found.places.values() for place in places[:1]}
-    letters = [get_column_letter(place + 1) for place in sorted(page.hidden_columns & used)]
     findings = []
+
+    # Hidden rows: a filter hides them for the moment, an author perhaps to withdraw them.
+    inside = [row for row in sorted(page.hidden_rows) if found.head < row < len(found.cells)]
+    rows = [str(row + 1) for row in inside if any(found.cells[row])]
     if rows:
-        why = "by a filter" if page.filtered else "by hand"
-        what = (
-            f"rows that are hidden {why}, and were read all the same: {len(rows)}; delete them "
-            "if they do not count"
+        how = "by a filter" if page.filtered else "by hand"
+        message = (
+            f"rows that are hidden {how}, and were read nevertheless: {len(rows)}; delete them if "
+            "they do not count"
         )
-        findings.append(
-            Finding(
-                "warning", "hidden rows", f"{where}, row {some([str(row) for row in rows])}", what
-            )
-        )
+        findings.append(Finding("warning", "hidden rows", f"{where}, row {some(rows)}", message))
+
+    # Hidden columns, if no visible one has the same header.
+    used = {index for positions in found.places.values() for index in positions[:1]}
+    letters = [get_column_letter(index + 1) for index in sorted(page.hidden_columns & used)]
     if letters:
-        what = f"hidden columns that were read, for no other has their names: {len(letters)}"
+        message = f"hidden columns that were read, because no other has their names: {len(letters)}"
         findings.append(
-            Finding("warning", "hidden column", f"{where}, column {some(letters)}", what)
+            Finding("warning", "hidden column", f"{where}, column {some(letters)}", message)
         )
+
     if page.merged:
-        what = f"merged cells, whose value was taken for each of their rows: {len(page.merged)}"
+        message = f"merged cells, whose value was used for each of their rows: {len(page.merged)}"
         findings.append(
-            Finding("note", "merged cells", f"{where}, {some(list(page.merged))}", what)
+            Finding("note", "merged cells", f"{where}, {some(list(page.merged))}", message)
         )
     return findings
 
@@ -470,21 +481,20 @@ def hidden(found: Table) -> list[Finding]:
 def stored(found: Table, needed: Collection[str]) -> None:
     """Raise DataError if a formula in a column that is needed has no stored value."""
     page = found.page
-    places = {place for column in needed for place in found.places[column][:1]}
+    used = {index for column in needed for index in found.places[column][:1]}
     unstored = sorted(page.unstored if page else ())
-    lost = [(row, place) for row, place in unstored if row > found.head and place in places]
-    if lost:
-        names = some([f"{get_column_letter(place + 1)}{row + 1}" for row, place in lost])
+    missing = [(row, index) for row, index in unstored if row > found.head and index in used]
+    if missing:
+        names = some([f"{get_column_letter(index + 1)}{row + 1}" for row, index in missing])
         raise DataError(
-            f"{found.sheet} must have values in its cells, and {len(lost)} hold formulas whose "
-            "values are not stored: "
-            f"{names}. Open it in a spreadsheet program and save it, or write the numbers "
-            "themselves"
+            f"{found.sheet} must have values in its cells, and {len(missing)} hold formulas whose "
+            f"values are not stored: {names}. Open it in a spreadsheet program and save it, or "
+            "write the numbers themselves"
         )
 
 
-def _columns(found: Table) -> int:
-    return sum(map(bool, found.places.values()))
+def _columns(table: Table) -> int:
+    return sum(map(bool, table.places.values()))
 
 
 # Files
@@ -497,7 +507,7 @@ def _files(folder: Path) -> list[Path]:
             for path in folder.iterdir()
             if path.name.isprintable() and not path.name.startswith(("~$", ".")) and path.is_file()
         )
-    except OSError:  # a folder above, or one of others, that we may not read
+    except OSError:  # a folder above the root, or of another user, may not be readable
         return []
 
 
@@ -509,34 +519,38 @@ def _age(name: str) -> tuple[bool, str, str, bool]:
     return form != "xls", day, version[1].zfill(4) if version else "", form == "xlsx"
 
 
-def _check_size(size: int, limit: int = MAX_BYTES, what: str = "") -> None:
+def _check_size(size: int, limit: int = MAX_BYTES, unit: str = "") -> None:
     if size > limit:
         raise DataError(
-            f"it must have at most {limit:,} bytes{what}, and unpacked it has {size:,}; copy its "
+            f"it must have at most {limit:,} bytes{unit}, and unpacked it has {size:,}; copy its "
             "table into a new sheet"
         )
 
 
 def _workbook(sheet: Path) -> list[Page]:
     with sheet.open("rb") as file, zipfile.ZipFile(file) as packed:
-        _check_size(sum(each.file_size for each in packed.infolist()))
-        inside = [each for each in packed.infolist() if each.filename.startswith("xl/worksheets/")]
-        _check_size(sum(each.file_size for each in inside), MAX_PAGES, " of pages")
+        # Check the unpacked sizes first: a small hostile file may unpack to any size.
+        infos = packed.infolist()
+        _check_size(sum(info.file_size for info in infos))
+        in_pages = [info for info in infos if info.filename.startswith("xl/worksheets/")]
+        _check_size(sum(info.file_size for info in in_pages), MAX_PAGES, " of pages")
+
+        # The reader for large files gives values only; hidden and merged cells come from the XML.
         parts = _parts(packed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about styles, which nobody needs here
+            warnings.simplefilter("ignore")  # about styles, which are not needed
             book = openpyxl.load_workbook(file, data_only=True, read_only=True)
         try:
-            found = []
-            for page in book.worksheets:
-                page.reset_dimensions()  # what a page says of its size may be anything
-                cells = _limited(_texts(page.iter_rows(values_only=True)))
-                bare = Page(page.title, cells, page.sheet_state == "visible")
+            result = []
+            for worksheet in book.worksheets:
+                worksheet.reset_dimensions()  # the size that a page states may be wrong
+                cells = _limited(_texts(worksheet.iter_rows(values_only=True)))
+                page = Page(worksheet.title, cells, worksheet.sheet_state == "visible")
                 if page.title in parts:
                     with packed.open(parts[page.title]) as part:
-                        bare = _marked(bare, part)
-                found.append(bare)
-            return found
+                        page = _marked(page, part)
+                result.append(page)
+            return result
         finally:
             book.close()
 
@@ -546,12 +560,14 @@ def _texts(rows: Iterable[Sequence[Any]]) -> Iterator[list[str]]:
 
 
 def _limited(rows: Iterable[list[str]]) -> Cells:
-    """Return the rows without empty ones at the end; raises DataError if there are too many, as
-    soon as that is so.
+    """Return the rows without empty ones at the end.
+
+    Raises DataError as soon as there are too many.
     """
     cells: Cells = []
-    count, full, nothing = 0, 0, list[str]()
+    count, full, empty = 0, 0, list[str]()
     for line, texts in enumerate(rows):
+        # Stop before a hostile sheet fills the memory.
         filled = sum(map(bool, texts))
         count, full = count + filled, full + bool(filled)
         if count > MAX_CELLS:
@@ -564,23 +580,23 @@ def _limited(rows: Iterable[list[str]]) -> Cells:
                 f"it must have at most {MAX_ROWS:,} rows, and has more; copy its table into a new "
                 "sheet"
             )
-        cells.append(
-            texts if filled else nothing
-        )  # some sheets are formatted down to their millionth row
+
+        # Empty rows share one list: some sheets are formatted down to their millionth row.
+        cells.append(texts if filled else empty)
     while cells and not cells[-1]:
         cells.pop()
     return cells
 
 
 def _parts(packed: zipfile.ZipFile) -> dict[str, str]:
-    """Return in which file of a workbook each page is."""
+    """Return the path in the workbook of each page's file, by the page's title."""
     try:
         book = ElementTree.fromstring(packed.read("xl/workbook.xml"))
         links = ElementTree.fromstring(packed.read("xl/_rels/workbook.xml.rels"))
     except (KeyError, ElementTree.ParseError):
         return {}
     targets = {link.get("Id"): link.get("Target", "") for link in links}
-    found = {}
+    paths = {}
     for page in book.iter():
         if _tag(page) == "sheet":
             identity = next((value for name, value in page.items() if name.endswith("}id")), None)
@@ -589,36 +605,41 @@ def _parts(packed: zipfile.ZipFile) -> dict[str, str]:
                 target.lstrip("/") if target.startswith("/") else posixpath.normpath(f"xl/{target}")
             )
             if path in packed.namelist():
-                found[page.get("name", "")] = path
-    return found
+                paths[page.get("name", "")] = path
+    return paths
 
 
 def _marked(page: Page, file: Any) -> Page:
-    """Return the page with what its file says of hidden and merged cells, and of formulas; merged
-    cells are filled.
+    """Return the page with the hidden and merged cells and the formulas that its XML file
+    declares; merged cells are filled.
     """
     rows: set[int] = set()
     columns: set[int] = set()
     merged: list[str] = []
     unstored: set[tuple[int, int]] = set()
     filtered = False
-    for _, each in ElementTree.iterparse(file):
-        tag = _tag(each)
+
+    # Elements end after their children, so a row's cells are read before it is cleared.
+    for _, element in ElementTree.iterparse(file):
+        tag = _tag(element)
         if tag == "row":
-            if each.get("hidden") in ("1", "true") and each.get("r", "").isdigit():
-                rows.add(int(each.get("r", "")) - 1)
-            each.clear()
-        elif tag == "col" and each.get("hidden") in ("1", "true"):
-            columns |= set(range(int(each.get("min", 1)) - 1, min(int(each.get("max", 1)), 16_384)))
+            if element.get("hidden") in ("1", "true") and element.get("r", "").isdigit():
+                rows.add(int(element.get("r", "")) - 1)
+            element.clear()
+        elif tag == "col" and element.get("hidden") in ("1", "true"):
+            first, last = int(element.get("min", 1)), int(element.get("max", 1))
+            columns |= set(range(first - 1, min(last, 16_384)))
         elif tag == "filterColumn":
             filtered = True
         elif tag == "mergeCell":
-            merged.append(each.get("ref", ""))
+            merged.append(element.get("ref", ""))
         elif tag == "c":
-            inside = {_tag(one): one.text for one in each}
-            if "f" in inside and inside.get("v") is None and each.get("r"):
-                left, top, _, _ = range_boundaries(each.get("r", ""))
+            inside = {_tag(child): child.text for child in element}
+            if "f" in inside and inside.get("v") is None and element.get("r"):
+                left, top, _, _ = range_boundaries(element.get("r", ""))
                 unstored.add((int(top or 1) - 1, int(left or 1) - 1))
+
+    # Only merged ranges over several rows matter: a table is read row by row.
     tall = tuple(ref for ref in sorted(merged) if _fill(page.cells, ref))
     return replace(
         page,
@@ -631,10 +652,10 @@ def _marked(page: Page, file: Any) -> Page:
 
 
 def _fill(cells: Cells, ref: str) -> bool:
-    """Give each row of a merged range the value of its first; returns whether it has several rows
-    in the table.
+    """Give each row of a merged range the value of its first row, and return whether the range
+    covers several rows of the table.
     """
-    left, top, right, bottom = (int(each or 1) - 1 for each in range_boundaries(ref))
+    left, top, right, bottom = (int(bound or 1) - 1 for bound in range_boundaries(ref))
     if bottom == top or left != right or top >= len(cells) or not _cell(cells[top], left):
         return False
     for row in cells[top + 1 : bottom + 1]:
@@ -649,13 +670,13 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _csv(content: bytes) -> Iterable[list[str]]:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # what Excel calls Unicode text
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # Excel calls it Unicode text
         text = content.decode("utf-16")
     else:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            text = content.decode("gb18030")  # what Excel writes in Chinese
+            text = content.decode("gb18030")  # Excel writes it in Chinese
     lines = text.splitlines()
     if lines and re.fullmatch(r"sep=.", lines[0].strip(), re.IGNORECASE):
         return csv.reader(lines[1:], delimiter=lines[0].strip()[-1])
@@ -677,7 +698,7 @@ def _text(cell: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a whole number without its point, in the digits that all programs know."""
+    """Return a whole number without its decimal point and in ASCII digits; other text as it is."""
     if not text.isascii():
         wide = unicodedata.normalize("NFKC", text)
         text = wide if re.fullmatch(r"[0-9]+(\.0+)?", wide) else text
@@ -689,5 +710,5 @@ def _key(cell: str) -> str:
     return re.sub(r"[^a-z0-9]", "", cell.lower())
 
 
-def _cell(row: Sequence[str], place: int) -> str:
-    return row[place] if place < len(row) else ""
+def _cell(row: Sequence[str], index: int) -> str:
+    return row[index] if index < len(row) else ""
