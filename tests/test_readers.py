@@ -664,7 +664,7 @@ def test_huggingface_columns_can_be_named(labelled: pa.Table, tmp_path: Path):
     ]
     with pytest.raises(
         DataError,
-        match=r"subject_column must name a column, and 'subjekt' is none.*Did you mean 'subj",
+        match=r"subject_column must name a column, and 'subjekt' is not one.*Did you mean 'subj",
     ):
         scan("huggingface", tmp_path, label_column="mood", subject_column="subjekt")
 

@@ -246,7 +246,7 @@ def test_an_interrupted_set_is_continued(drawn: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="holds other files"):
         toy.draw(tmp_path, 1, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(UsageError, match="seed 3"):

@@ -89,7 +89,9 @@ def test_what_was_skipped_once_is_not_forgotten(tmp_path: Path):
     root = classes(tmp_path / "faces", 3)
     (root / "fear" / "0.png").write_bytes(b"no picture, but long enough to be one")
     skipped = read(root, tmp_path / "store", skip_unreadable=True)
-    with pytest.raises(DataError, match=r"fear/0\.png cannot: ingest-.* is without them"):
+    with pytest.raises(
+        DataError, match=r"fear/0\.png cannot be read: ingest-.* does not contain them"
+    ):
         read(root, tmp_path / "store", alias="whole")
     assert "whole" not in Store(tmp_path / "store").aliases()
     assert read(root, tmp_path / "store", skip_unreadable=True).name == skipped.name
@@ -131,9 +133,7 @@ def test_of_two_columns_of_pictures_one_must_be_named(tmp_path: Path):
         "label": ["fear", "anger", "fear"],
     }
     table(tmp_path / "faces" / "train-00000-of-00001.parquet", **columns)
-    with pytest.raises(
-        DataError, match=r"has 2: first, second\. Name the one that is meant with --image-column"
-    ):
+    with pytest.raises(DataError, match=r"has 2: first, second\. Name one with --image-column"):
         read(tmp_path / "faces", tmp_path / "store", "huggingface")
     one, other = (
         Faces.load(
@@ -151,7 +151,7 @@ def test_two_columns_of_file_names_are_asked_for_too(tmp_path: Path):
     (root / "train" / "metadata.csv").write_text(
         "file_name,apex,label\na.png,b.png,fear\n", encoding="utf-8"
     )
-    with pytest.raises(DataError, match="2 columns that name some: file_name, apex"):
+    with pytest.raises(DataError, match="2 columns that name pictures: file_name, apex"):
         read(root, tmp_path / "store", "huggingface")
     faces = Faces.load(read(root, tmp_path / "store", "huggingface", image_column="apex").path)
     assert list(faces.index["key"]) == ["set/train/b.png"]

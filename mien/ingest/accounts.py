@@ -1,9 +1,9 @@
-"""Accounts: every picture and every row that was met is kept, or left out for a reason, and the
-sums are checked.
+"""Accounts: every picture and every row is kept, or left out for a reason, and the totals are
+checked.
 
-A reader says in its findings which pictures and rows it leaves out (`Finding.pictures`,
-`Finding.rows`), and in its listing which rows it has read. What lies on the disk is counted here,
-whatever the reader says: what is neither kept nor named is reported as a fault of the reader.
+A reader's findings name the pictures and rows that it leaves out (`Finding.pictures`,
+`Finding.rows`), and its listing names the rows that it has read. This module counts the files on
+the disk itself: a picture that is neither kept nor named is reported as a fault of the reader.
 """
 
 import posixpath
@@ -25,20 +25,20 @@ UNNAMED = "no reason given"
 ELSEWHERE = "outside the folder that was read"
 FOLLOWED = "its pictures were left out"
 FILE = "left_out.csv"
-AT_LEAST = 3  # so many consecutive numbers become a range
+AT_LEAST = 3  # so many consecutive numbers, or more, become a range
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What became of all things of one kind: how many were kept, and why each other one was not."""
+    """The account of all things of one kind: how many were kept, and why each other one was not."""
 
     what: str  # pictures, rows, videos, other files
     kept: int
-    left: Mapping[str, str]  # what each is called -> the reason
+    left: Mapping[str, str]  # the name of each thing that was left out -> the reason
 
     @property
     def found(self) -> int:
-        """How many there are in all."""
+        """Return the number of all things of this kind."""
         return self.kept + len(self.left)
 
     def reasons(self) -> dict[str, int]:
@@ -49,73 +49,67 @@ class Ledger:
 
 def check(listing: Listing, root: Path, about: Reader) -> Listing:
     """Return the listing with all pictures below `root`, and findings about those that its reader
-    does not speak of.
+    does not mention.
     """
+    # List the pictures on the disk, whatever the reader lists.
     root = root.resolve()
     disk = tuple(
         shown(path) for path, entry in entries(root, "") if pictorial(path, entry, about.holders)
     )
-    at = (
-        listing.root.resolve().relative_to(root).as_posix()
-        if listing.root.resolve().is_relative_to(root)
-        else "."
-    )
-    whole = replace(listing, disk=disk, at=at)
+    tree = listing.root.resolve()
+    at = tree.relative_to(root).as_posix() if tree.is_relative_to(root) else "."
+    complete = replace(listing, disk=disk, at=at)
+
+    # Report those without a reason (a fault of the reader), and those in other folders.
     findings = list(listing.findings)
-    for ledger in settle(whole, about, None, findings):
-        for reason, what in (
-            (
-                UNNAMED,
-                (
-                    f"{ledger.what} that were passed over without a reason, which is a fault of "
-                    "the "
-                    "reader"
-                ),
-            ),
-            (ELSEWHERE, f"{ledger.what} in other folders than the one that was read, left out"),
-        ):
+    for ledger in settle(complete, about, None, findings):
+        unnamed = f"{ledger.what} passed over without a reason, which is a fault of the reader"
+        elsewhere = f"{ledger.what} in other folders than the one that was read, left out"
+        for reason, message in ((UNNAMED, unnamed), (ELSEWHERE, elsewhere)):
             names = [name for name, why in ledger.left.items() if why == reason]
             if names:
                 severity = "warning" if reason == UNNAMED else "note"
-                findings.append(Finding(severity, reason, some(names), f"{what}: {len(names):,}"))
-    return replace(whole, findings=tuple(findings))
+                message = f"{message}: {len(names):,}"
+                findings.append(Finding(severity, reason, some(names), message))
+    return replace(complete, findings=tuple(findings))
 
 
 def settle(
     listing: Listing, about: Reader, keys: Collection[str] | None, findings: Sequence[Finding]
 ) -> tuple[Ledger, ...]:
-    """Return the accounts of pictures, videos, rows and other files; kinds of which there are none
-    are left out.
+    """Return the accounts of pictures, videos, rows and other files, without kinds of which there
+    are none.
 
     `keys` are those of the images that became Faces, without the dataset's name; None: all of the
     listing's.
     """
+    # What was kept, and the first reason for each picture that was left out.
     stays = [keys is None or key in keys for key in listing.rows["key"]]
-    named = [
-        _at(listing.at, name) for name, kept in zip(listing.names(), stays, strict=True) if kept
-    ]
-    kept = set(named)
+    kept = {
+        _at(listing.at, name)
+        for name, in_result in zip(listing.names(), stays, strict=True)
+        if in_result
+    }
     left: dict[str, str] = {}
     for finding in findings:
         for picture in finding.pictures:
             left.setdefault(_at(listing.at, picture), finding.kind)
-    held = {_at(listing.at, path): places for path, places in listing.held.items()}
-    inside = [f"{path}#{place}" for path, places in held.items() for place in places]
+
+    # A file that holds many pictures counts by its pictures; a video that was not opened, as one.
+    held = {_at(listing.at, path): positions for path, positions in listing.held.items()}
+    inside = [f"{path}#{position}" for path, positions in held.items() for position in positions]
     files = [name for name in listing.disk if name not in held]
     pictures = [name for name in files if not _suffixed(name, about.holders)]
     videos = [name for name in files if _suffixed(name, about.holders)]
     opened = sum(_suffixed(name, about.holders) for name in held)
+
+    given = set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays])
+    others = {_at(listing.at, name): finding.kind for finding in findings for name in finding.files}
     ledgers = (
         _ledger("pictures", [*pictures, *inside], kept, left, listing.at),
         replace(_ledger("videos", videos, kept, left, listing.at), kept=opened),
-        _rows(
-            listing, set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays]), findings
-        ),
-        Ledger(
-            "other files",
-            0,
-            {_at(listing.at, name): finding.kind for finding in findings for name in finding.files},
-        ),
+        _rows(listing, given, findings),
+        Ledger("other files", 0, others),
     )
     return tuple(ledger for ledger in ledgers if ledger.found)
 
@@ -127,36 +121,37 @@ def close(
     findings: Sequence[Finding],
     out: Path | None = None,
 ) -> tuple[Ledger, ...]:
-    """Return what became of every picture and row, and write left_out.csv into `out`; warn of what
-    has no reason.
+    """Return the final accounts of all pictures and rows, and write left_out.csv into `out`.
+
+    A warning is printed about those that were left out without a reason.
     """
     keys = {key.split("/", 1)[1] for key in faces.index["key"]}
     ledgers = settle(listing, about, keys, findings)
     if out is not None:
         write_csv(table(ledgers, listing), out / FILE)
     for ledger in ledgers:
-        silent = [name for name, reason in ledger.left.items() if reason == UNNAMED]
-        if silent:
+        unexplained = [name for name, reason in ledger.left.items() if reason == UNNAMED]
+        if unexplained:
             say(
                 f"warning: {ledger.what} left out for no reason that the reader gives: "
-                f"{some(silent)}"
+                f"{some(unexplained)}"
             )
     return ledgers
 
 
 def faceless(listing: Listing, shown: Listing) -> list[Finding]:
-    """Return what is said of the images that were left out for want of a face."""
+    """Return a finding about the images of `listing` that are not in `shown`, because no face was
+    found in them.
+    """
     names = sorted(set(listing.names()) - set(shown.names()))
-    what = f"images in which no face was found, left out: {len(names)}; misses.csv has them"
-    return (
-        [Finding("warning", "no face found", some(names), what, pictures=tuple(names))]
-        if names
-        else []
-    )
+    if not names:
+        return []
+    message = f"images in which no face was found, left out: {len(names)}; misses.csv lists them"
+    return [Finding("warning", "no face found", some(names), message, pictures=tuple(names))]
 
 
 def summary(ledgers: Sequence[Ledger]) -> dict[str, Any]:
-    """Return the accounts as summary.json has them."""
+    """Return the accounts in the form of summary.json."""
     return {
         ledger.what: {"found": ledger.found, "kept": ledger.kept, "left out": ledger.reasons()}
         for ledger in ledgers
@@ -187,32 +182,39 @@ def table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
 
 
 def compact(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Return names in their order, with how many each stands for: those that differ in a number
-    alone as a range.
+    """Return sorted names, each with the number of names that it stands for: names that differ only
+    in a number become a range.
     """
+    # Group the names by what surrounds their last number, and by its width if zeros pad it.
     runs: dict[tuple[str, str, int], list[int]] = {}
-    plain: list[tuple[str, int]] = []
+    result: list[tuple[str, int]] = []
     for name in names:
         folder, _, last = name.rpartition("/")
         suffix = "" if "#" in last else PurePosixPath(last).suffix
         match = re.fullmatch(r"(.*?)([0-9]{1,15})([^0-9]*)", last.removesuffix(suffix), re.DOTALL)
         if match is None:
-            plain.append((name, 1))
+            result.append((name, 1))
             continue
         width = len(match[2]) if match[2].startswith("0") and len(match[2]) > 1 else 0
         head = f"{folder}/{match[1]}" if folder else match[1]
         runs.setdefault((head, match[3] + suffix, width), []).append(int(match[2]))
+
+    # Short runs stay single names.
     for (head, tail, width), numbers in runs.items():
         for low, high in spans(sorted(numbers)):
             if high - low + 1 >= AT_LEAST:
-                plain.append((f"{head}[{low:0{width}d}-{high:0{width}d}]{tail}", high - low + 1))
+                result.append((f"{head}[{low:0{width}d}-{high:0{width}d}]{tail}", high - low + 1))
             else:
-                plain += [(f"{head}{number:0{width}d}{tail}", 1) for number in range(low, high + 1)]
-    return sorted(plain)
+                result += [
+                    (f"{head}{number:0{width}d}{tail}", 1) for number in range(low, high + 1)
+                ]
+    return sorted(result)
 
 
 def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the first and the last of each run of consecutive numbers, which are sorted."""
+    """Return the first and the last number of each run of consecutive numbers; `numbers` are
+    sorted.
+    """
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -235,8 +237,8 @@ def _ledger(
 
 
 def _rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledger:
-    """Return the account of the rows that were read; one that gives no picture in the end is left
-    out with it.
+    """Return the account of the rows that were read; a row whose pictures were all left out is left
+    out with them.
     """
     reasons: dict[str, str] = {}
     gone: dict[str, str] = {}
@@ -259,5 +261,7 @@ def _suffixed(name: str, suffixes: Collection[str]) -> bool:
 
 
 def _at(at: str, name: str) -> str:
-    """Return a name relative to the folder that was given, of one relative to the tree in it."""
+    """Return a name relative to the folder that was given, from one relative to the tree `at` in
+    it.
+    """
     return posixpath.normpath(f"{at}/{name}")

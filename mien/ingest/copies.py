@@ -1,5 +1,5 @@
-"""Copies: what systems and browsers call the copy of a file, in the languages that people's systems
-speak.
+"""Copies of files: they are known by the names that operating systems and browsers give to a copy,
+in several languages.
 """
 
 import re
@@ -19,13 +19,13 @@ _NUMBERED = re.compile(
 
 
 def copies(paths: Iterable[str]) -> set[str]:
-    """Return those of some files that are copies of others by their names: "img15 copy 2.jpg",
+    """Return the files that are copies of others by their names: "img15 copy 2.jpg",
     "img15 (1).jpg".
 
-    A word for copy tells by itself. A number in parentheses, or behind a blank, tells one where the
-    file without it is there, or its name has a number of its own: "img (15).jpg" beside "img
-    (16).jpg" is no copy, and neither are files that have all been renamed at once, "S01 (1).jpg",
-    "S01 (2).jpg" and so on.
+    A word for copy is enough. A number in parentheses, or after a blank, marks a copy if the file
+    without it exists, or if the name has another number: "img (15).jpg" next to "img (16).jpg" is
+    not a copy. Files that were all renamed at once are not copies either: "S01 (1).jpg", "S01
+    (2).jpg" and so on.
     """
     folders: dict[str, list[str]] = {}
     for path in paths:
@@ -34,18 +34,21 @@ def copies(paths: Iterable[str]) -> set[str]:
 
 
 def _copies_in(paths: list[str]) -> set[str]:
+    # Files with a word for copy in their names.
     stems = {path: PurePosixPath(path).stem for path in paths}
-    found = {path for path, stem in stems.items() if _worded(stem)}
-    others = {path: stem for path, stem in stems.items() if path not in found}
-    there = {stem.lower() for stem in others.values()}
+    doubles = {path for path, stem in stems.items() if _worded(stem)}
+
+    # Files with a number that a system adds to the name of a copy.
+    others = {path: stem for path, stem in stems.items() if path not in doubles}
+    existing = {stem.lower() for stem in others.values()}
     matches = {path: match for path, stem in others.items() if (match := _NUMBERED.fullmatch(stem))}
     bases = {match["base"].lower() for match in matches.values()}
     renamed = len(bases) == 1 and len(matches) == len(others) > 1  # all at once
     for path, match in matches.items():
-        original = match["base"].lower() in there
+        original = match["base"].lower() in existing
         if original or (re.search("[0-9]", match["base"]) and not renamed):
-            found.add(path)
-    return found
+            doubles.add(path)
+    return doubles
 
 
 def _worded(stem: str) -> bool:

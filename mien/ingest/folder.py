@@ -1,4 +1,4 @@
-"""Any folder of images: one folder a class, or a metadata.csv that names the images and their
+"""Any folder of images: one folder per class, or a metadata.csv that names the images and their
 classes.
 """
 
@@ -65,15 +65,15 @@ LABEL_COLUMNS = ("expression", "emotion", "label")
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images below `root`, with subjects and clips as far as columns or patterns tell
-    them.
+    """Return the images below `root`, with subjects and clips if columns or patterns give them.
 
     A key is the path, suffix included, so equal names in two folders stay apart. Folders named
-    train, val and test may stand above the classes; they make no difference.
+    train, val and test may contain the class folders; they make no difference.
 
     Raises DataError for a folder without images, an unknown class, a metadata.csv that lacks a
-    column or leads out of the folder, or a pattern that finds nothing.
+    column or names a file outside the folder, or a pattern that matches nothing.
     """
+    # A metadata.csv names the images; without one, their folders name the classes.
     images, findings = walk(root)
     table = next(
         (
@@ -89,19 +89,23 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         read = {}
     else:
         rows, more, read = _from_metadata(root, table, images, spec)
-        findings = [found for found in findings if found.where != table.name]
+        findings = [finding for finding in findings if finding.where != table.name]
     if rows.empty:
         raise DataError(
             f"{root} must hold images that have a class ({READER.needs}); "
             f"{_contents(root, images, more)}"
         )
     findings += more
-    for what, pattern in (("subject", spec.subject_pattern), ("clip", spec.clip_pattern)):
+
+    # Extract subjects and clips from the paths.
+    for column, pattern in (("subject", spec.subject_pattern), ("clip", spec.clip_pattern)):
         if pattern:
-            rows[what], unmatched = _search(rows["path"].tolist(), pattern, what)
+            rows[column], unmatched = _search(rows["path"].tolist(), pattern, column)
             findings += unmatched
-    rows, left_out = label(rows, spec, str(table or root))
-    findings += left_out
+
+    # Map the labels to emotions, and report what looks wrong.
+    rows, unlabelled = label(rows, spec, str(table or root))
+    findings += unlabelled
     _place_clips(rows)
     findings += _doubts(rows)
     annotations = () if table is None else (table,)
@@ -109,21 +113,21 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def recognise(look: Look) -> str | None:
-    """Say by what the folder has images with classes: a metadata.csv, or folders called as emotions
-    are.
+    """Return the reason why the folder has images with classes: a metadata.csv, or folders named
+    after emotions.
     """
     table = look.first(re.escape(METADATA))
     if table:
         return f"{table} names the images"
     known = IMAGE_SUFFIXES | UNREAD_SUFFIXES
-    tops = [
+    paths = [
         name.lower().split("/")
         for name in look.names
         if PurePosixPath(name).suffix.lower() in known
     ]
     classes = {
         parts[1] if parts[0] in SPLITS else parts[0]
-        for parts in tops
+        for parts in paths
         if len(parts) > 1 + (parts[0] in SPLITS)
     }
     emotions = sorted(name for name in classes if fold(name, {}))
@@ -134,19 +138,22 @@ def recognise(look: Look) -> str | None:
 
 
 def _from_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame, list[Finding]]:
+    # The class is the first folder of a path, after that of the split.
     labels: dict[str, str] = {}
     stray = []
     for path in images:
         parts = path.split("/")
-        above = parts[1:] if parts[0].lower() in SPLITS else parts
-        if len(above) > 1:
-            labels[path] = above[0]
+        below = parts[1:] if parts[0].lower() in SPLITS else parts
+        if len(below) > 1:
+            labels[path] = below[0]
         else:
             stray.append(path)
     findings = []
     if stray:
-        what = f"images in no class folder, left out: {len(stray)}"
-        findings.append(Finding("warning", "no class", some(stray), what, pictures=tuple(stray)))
+        message = f"images in no class folder, left out: {len(stray)}"
+        findings.append(Finding("warning", "no class", some(stray), message, pictures=tuple(stray)))
+
+    # A class without images may be a failed copy.
     used = {path.rsplit("/", 1)[0] + "/" for path in images if "/" in path}
     empty = [
         name
@@ -154,21 +161,17 @@ def _from_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame, list
         if not any(folder.startswith(f"{name}/") for folder in used)
     ]
     if empty:
-        findings.append(
-            Finding(
-                "warning",
-                "empty folder",
-                some(empty),
-                f"class folders without images: {len(empty)}",
-            )
-        )
+        message = f"class folders without images: {len(empty)}"
+        findings.append(Finding("warning", "empty folder", some(empty), message))
+
+    # Splits on the disk are not used: they may share people.
     splits = sorted(
         {path.split("/")[0] for path in labels}
         & {name for name in _folders(root) if name.lower() in SPLITS}
     )
     if splits:
-        what = "read as one set; which images train and which test is decided by `mien split`"
-        findings.append(Finding("note", "split folders", some(splits), what))
+        message = "read as one set; `mien split` decides which images are used to train and to test"
+        findings.append(Finding("note", "split folders", some(splits), message))
     return _rows(list(labels), list(labels.values())), findings
 
 
@@ -206,24 +209,26 @@ def _from_metadata(
     files = _column(columns, None, FILE_COLUMNS, table)
     labels = _column(columns, spec.label_column, LABEL_COLUMNS, table)
     paths = [_within(name, line, table) for line, name in enumerate(files, start=2)]
-    kept, findings = _usable(paths, labels, images, table.name)
-    rows = _rows([paths[line] for line in kept], [labels[line] for line in kept])
-    for what, given in (
+    usable, findings = _usable(paths, labels, images, table.name)
+    rows = _rows([paths[index] for index in usable], [labels[index] for index in usable])
+    for field, wanted in (
         ("subject", spec.subject_column),
         ("clip", spec.clip_column),
         ("frame", spec.frame_column),
     ):
-        if given or what in columns:
-            texts = _column(columns, given, (what,), table)
-            rows[what] = [
-                _frame(texts[line], table) if what == "frame" else texts[line] for line in kept
+        if wanted or field in columns:
+            texts = _column(columns, wanted, (field,), table)
+            rows[field] = [
+                _frame(texts[index], table) if field == "frame" else texts[index]
+                for index in usable
             ]
-    return rows, findings, {_row(table.name, line): path for line, path in enumerate(paths)}
+    return rows, findings, {_row(table.name, index): path for index, path in enumerate(paths)}
 
 
 def _read_table(table: Path) -> dict[str, list[str]]:
-    """Return the columns of a CSV file by name, in lower case; lines may end in any way, empty ones
-    are skipped.
+    """Return the columns of a CSV file by name, in lower case.
+
+    Any line ending is accepted, and empty lines are skipped.
     """
     try:
         text, separator = table_text(table)
@@ -235,29 +240,28 @@ def _read_table(table: Path) -> dict[str, list[str]]:
     uneven = next((line for line in body if len(line) > len(head)), None)
     if uneven is not None:
         raise DataError(
-            f"{table} must have {len(head)} cells in each line, as in the first, and one has "
-            f"{len(uneven)}: "
-            f"{','.join(uneven)[:200]}; mend it, and put names with commas in quotes"
+            f"{table} must have {len(head)} cells in each line, as in the first, and one line has "
+            f"{len(uneven)}: {','.join(uneven)[:200]}; correct it, and put names with commas in "
+            "quotes"
         )
     padded = [line + [""] * (len(head) - len(line)) for line in body]
     return {
-        name.lower(): [line[place] for line in padded]
-        for place, name in reversed(list(enumerate(head)))
+        name.lower(): [line[index] for line in padded]
+        for index, name in reversed(list(enumerate(head)))
     }
 
 
 def _column(
-    columns: dict[str, list[str]], given: str | None, usual: Sequence[str], table: Path
+    columns: dict[str, list[str]], wanted: str | None, usual: Sequence[str], table: Path
 ) -> list[str]:
-    wanted = (given.strip().lower(),) if given else usual
-    for name in wanted:
+    names = (wanted.strip().lower(),) if wanted else usual
+    for name in names:
         if name in columns:
             return columns[name]
     has = sorted(columns)
-    hint = nearest(wanted[0], has)
+    hint = nearest(names[0], has)
     raise DataError(
-        f"{table} must have a column {' or '.join(wanted)}; it has "
-        f"{', '.join(has) or 'none'}.{hint}"
+        f"{table} must have a column {' or '.join(names)}; it has {', '.join(has) or 'none'}.{hint}"
     )
 
 
@@ -269,65 +273,76 @@ def _within(name: str, line: int, table: Path) -> str:
     if not parts or "" in parts or ".." in parts or ":" in parts[0]:
         raise DataError(
             f"{table}, row {line}: a file name must lead to a file inside the folder, and is "
-            f"'{name}'; mend the row"
+            f"'{name}'; correct the row"
         )
     return "/".join(parts)
 
 
 def _usable(
-    paths: Sequence[str], labels: Sequence[str], images: Sequence[str], where: str
+    paths: Sequence[str], labels: Sequence[str], images: Sequence[str], table: str
 ) -> tuple[list[int], list[Finding]]:
-    """Return which rows have an image and one label, in the order of paths, and what is wrong with
-    the others.
+    """Return the indices of the rows that have an image and one label, in the order of paths, and
+    findings about the others.
     """
-    there = set(images)
+    # Paths in several rows: the rows may agree or contradict each other.
+    present = set(images)
     first: dict[str, int] = {}
-    torn, twice = set(), set()
-    for line, path in enumerate(paths):
-        if first.setdefault(path, line) != line:
-            (twice if labels[line] == labels[first[path]] else torn).add(path)
-    lost = set(paths) - there
-    blank = {path for path, label in zip(paths, labels, strict=True) if not label} - torn
+    contradicted, repeated = set(), set()
+    for index, path in enumerate(paths):
+        if first.setdefault(path, index) != index:
+            (repeated if labels[index] == labels[first[path]] else contradicted).add(path)
+    missing = set(paths) - present
+    blank = {path for path, label in zip(paths, labels, strict=True) if not label} - contradicted
+
+    # The order is that of the report, and of the accounts: the first reason of a path counts.
     kinds: tuple[tuple[Severity, str, set[str], str], ...] = (
+        ("warning", "row without file", missing, "named by a row, but no such image; left out"),
+        ("warning", "row without label", blank, "without a label; left out"),
         (
             "warning",
-            "row without file",
-            lost,
-            "named by a row, but no image that is there; left out",
+            "contradiction",
+            contradicted,
+            "in several rows with different labels; left out",
         ),
-        ("warning", "row without label", blank, "without a label; left out"),
-        ("warning", "contradiction", torn, "in several rows with different labels; left out"),
-        ("note", "repeated row", twice - torn, "in several rows that agree; the first was taken"),
-        ("warning", "file without row", there - set(paths), "without a row; left out"),
+        (
+            "note",
+            "repeated row",
+            repeated - contradicted,
+            "in several rows that agree; the first was used",
+        ),
+        ("warning", "file without row", present - set(paths), "without a row; left out"),
     )
+
+    # A repeated row is left out, but its picture is not.
     rows = {
         kind: [
-            _row(where, line)
-            for line, path in enumerate(paths)
+            _row(table, index)
+            for index, path in enumerate(paths)
             if path in names and kind != "repeated row"
         ]
         for _, kind, names, _ in kinds
     }
     rows["repeated row"] = [
-        _row(where, line) for line, path in enumerate(paths) if first[path] != line
+        _row(table, index) for index, path in enumerate(paths) if first[path] != index
     ]
     findings = [
         Finding(
             severity,
             kind,
-            where,
-            f"{what}: {some(sorted(names))} ({len(names)} in all)",
+            table,
+            f"{message}: {some(sorted(names))} ({len(names)} in all)",
             pictures=tuple(sorted(names)) if severity == "warning" else (),
             rows=tuple(rows.get(kind, ())),
         )
-        for severity, kind, names, what in kinds
+        for severity, kind, names, message in kinds
         if names
     ]
-    return [first[path] for path in sorted(set(first) - lost - blank - torn)], findings
+    usable = sorted(set(first) - missing - blank - contradicted)
+    return [first[path] for path in usable], findings
 
 
-def _row(table: str, line: int) -> str:
-    return f"{table}, row {line + 2}"
+def _row(table: str, index: int) -> str:
+    return f"{table}, row {index + 2}"
 
 
 def _frame(text: str, table: Path) -> int:
@@ -350,12 +365,13 @@ def _refuse_columns(spec: IngestSpec) -> None:
 
 
 def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], list[Finding]]:
-    """Return what the pattern finds in each path, empty where it finds nothing, and what is to be
-    said of that.
+    """Return the text that the pattern finds in each path, empty if it finds nothing, and findings
+    about that.
 
-    It is searched in the paths below the folder; where it finds more in the bare names of the
-    files, as one does that begins with ^, it is searched in those, for all files alike.
+    The pattern is searched in the paths below the folder. If it finds more in the bare names of the
+    files, as one that begins with ^ does, it is searched in the names of all files.
     """
+    # Search paths and names, and use what finds more.
     values = _groups(paths, pattern, what)
     in_names = _groups([path.rpartition("/")[2] for path in paths], pattern, what)
     by_name = sum(map(bool, in_names)) > sum(map(bool, values))
@@ -365,43 +381,43 @@ def _search(paths: Sequence[str], pattern: str, what: str) -> tuple[list[str], l
     if len(unmatched) == len(paths):
         raise DataError(
             f"the {what} pattern '{pattern}' must find the {what} in the path of a file or in its "
-            "name, and finds it "
-            f"in none of {len(paths)}, such as '{paths[0]}'"
+            f"name, and finds it in none of {len(paths)}, such as '{paths[0]}'"
         )
+
+    # Report both: a pattern that fits only some files is most likely wrong.
     findings = []
     if by_name:
-        told = (
+        message = (
             f"the {what} pattern was searched in the names of the files, where it finds more "
             "than in their paths"
         )
-        findings.append(Finding("note", f"{what} pattern", ".", told))
+        findings.append(Finding("note", f"{what} pattern", ".", message))
     if unmatched:
-        told = (
+        message = (
             f"the {what} pattern finds nothing in {len(unmatched)} of {many(len(paths), 'path')}; "
-            f"their {what} is "
-            "unknown"
+            f"their {what} is unknown"
         )
-        findings.append(Finding("warning", f"no {what}", some(unmatched), told))
+        findings.append(Finding("warning", f"no {what}", some(unmatched), message))
     return values, findings
 
 
 def _groups(texts: Sequence[str], pattern: str, what: str) -> list[str]:
-    """Return what the pattern's group of this name, or its first, has found in each text; empty for
-    nothing.
+    """Return the text of the pattern's group named `what`, or of its first group, in each text;
+    empty if the pattern does not match.
     """
     group: str | int = what if what in patterns.compiled(pattern).groupindex else 1
-    found = patterns.search_all(pattern, texts, f"the {what} pattern")
-    return [(match.group(group) or "") if match else "" for match in found]
+    matches = patterns.search_all(pattern, texts, f"the {what} pattern")
+    return [(match.group(group) or "") if match else "" for match in matches]
 
 
 def _place_clips(rows: pd.DataFrame) -> None:
-    """Let a clip's name begin with its subject, and number its frames by their names where no
+    """Put the subject in front of each clip's name, and number its frames by their names if no
     column does.
     """
     pairs = zip(rows["subject"], rows["clip"], strict=True)
     rows["clip"] = [f"{subject}/{clip}" if subject and clip else clip for subject, clip in pairs]
     moving = rows["clip"] != ""
-    rows["phase"] = ["" if in_clip else "still" for in_clip in moving]  # in a clip, it is not known
+    rows["phase"] = ["" if in_clip else "still" for in_clip in moving]  # unknown within a clip
     numbers = zip(rows["path"], rows["frame"], moving, strict=True)
     rows["frame"] = [
         last_number(path) if in_clip and frame < 0 else frame for path, frame, in_clip in numbers
@@ -411,39 +427,38 @@ def _place_clips(rows: pd.DataFrame) -> None:
 def _doubts(rows: pd.DataFrame) -> list[Finding]:
     findings = []
     if not any(rows["subject"]):
-        what = (
-            "no subject is known, so no result can be subject-independent; --subject-pattern "
-            "or a column tells them"
+        message = (
+            "no subject is known, so no result can be subject-independent; give --subject-pattern "
+            "or a column of subjects"
         )
-        findings.append(Finding("warning", "no subjects", ".", what))
-    shown: dict[str, set[str]] = {}
+        findings.append(Finding("warning", "no subjects", ".", message))
+    emotions_of: dict[str, set[str]] = {}
     for clip, emotion in zip(rows["clip"], rows["emotion"], strict=True):
-        shown.setdefault(clip, set()).add(emotion)
-    mixed = [clip for clip, emotions in shown.items() if clip and len(emotions) > 1]
+        emotions_of.setdefault(clip, set()).add(emotion)
+    mixed = [clip for clip, emotions in emotions_of.items() if clip and len(emotions) > 1]
     if mixed:
-        what = (
-            f"clips with images of several classes: {len(mixed)}; is the clip's pattern or "
-            "column right?"
+        message = (
+            f"clips with images of several classes: {len(mixed)}; check the pattern or the column "
+            "of clips"
         )
-        findings.append(Finding("warning", "clip of several classes", some(mixed), what))
+        findings.append(Finding("warning", "clip of several classes", some(mixed), message))
     return findings
 
 
 def _contents(root: Path, images: Sequence[str], findings: Sequence[Finding]) -> str:
-    """Say what a folder without a usable image does hold."""
+    """Return a description of a folder that has no usable image."""
     if findings and images:
-        return f"found {many(len(images), 'image')}, of which none is usable: {findings[0].what}"
+        return f"found {many(len(images), 'image')}, none of which is usable: {findings[0].what}"
     suffixes = Counter(PurePosixPath(path).suffix for path, _ in entries(root, ""))
-    held = some(
+    contents = some(
         [
             f"{many(count, 'file')} {suffix or 'without suffix'}"
             for suffix, count in suffixes.most_common()
         ]
     )
     links = sum(entry.is_symlink() for _, entry in entries(root, ""))
-    more = (
+    about_links = (
         f", {'of which 1 is a link' if links == 1 else f'of which {links} are links'}: those that "
-        "lead out of the "
-        "folder, or to a folder, are not followed"
+        "lead out of the folder, or to a folder, are not followed"
     )
-    return f"found {held or 'nothing'}{more if links else ''}"
+    return f"found {contents or 'nothing'}{about_links if links else ''}"

@@ -1,5 +1,5 @@
-"""Pictures that a machine made: known by the mark in the file, or by the release that they lie
-in.
+"""Synthetic pictures in a listing: they are known by the mark in the file, or by the release that
+holds them.
 """
 
 import json
@@ -15,8 +15,8 @@ from mien.ingest import Finding, Listing, some
 from mien.spec import RUN_NAME
 
 UNKNOWN = "a generator that is not known"
-HEAD = 8192  # bytes of a picture in which a mark is looked for
-ABOVE = 5  # folders above the one that is read, in which a release is looked for
+HEAD = 8192  # a mark is searched in so many bytes at the beginning of a picture
+ABOVE = 5  # a release is searched in so many folders above the one that is read
 _MARK = re.compile(rb"tEXtmien\0(\{[^\0]{0,2000}?\})")
 _DECLARED = (
     b"digitalsourcetype/trainedAlgorithmicMedia",
@@ -25,13 +25,15 @@ _DECLARED = (
 
 
 def maker(head: bytes) -> tuple[str, int] | None:
-    """Return the run and seed that a picture's mark names, or None if nothing says that a machine
-    made it.
+    """Return the run and seed in a picture's mark, or None if nothing says that it is synthetic.
+
+    `head` are the picture's first HEAD bytes. A declaration that names no run of mien's gives
+    UNKNOWN and -1.
     """
-    found = _MARK.search(head)
-    if found:
+    match = _MARK.search(head)
+    if match:
         try:
-            mark = json.loads(found[1])
+            mark = json.loads(match[1])
         except (ValueError, RecursionError):
             mark = None
         if (
@@ -44,33 +46,33 @@ def maker(head: bytes) -> tuple[str, int] | None:
 
 
 def traced(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> Listing:
-    """Return the listing with the columns `source` and `seed`, if a machine made any picture, and
-    what is to be said.
+    """Return the listing with the columns `source` and `seed`, and a finding, if any picture is
+    synthetic.
 
-    `marked` has the run and seed of each row whose picture bears a mark. One without a mark, in a
-    folder that is a release of mien's or lies in one, is of the release's run.
+    `marked` has the run and seed of each row whose picture bears a mark. A picture without a mark
+    that is in a release of mien's gets the run of that release.
     """
-    found = [
+    origins = [
         marked.get(row) or _released(path, listing.root) for row, path in enumerate(listing.paths())
     ]
-    made = [name for name, known in zip(listing.names(), found, strict=True) if known]
-    if not made:
+    synthetic = [name for name, known in zip(listing.names(), origins, strict=True) if known]
+    if not synthetic:
         return listing
-    runs = sorted({known[0] for known in found if known})
-    what = (
-        "pictures that a machine made, by their marks or their release, kept as synthetic: "
-        f"{len(made):,}, of "
+    runs = sorted({known[0] for known in origins if known})
+    message = (
+        "pictures made by a machine, by their marks or their release, kept as synthetic: "
+        f"{len(synthetic):,}, from {some(runs)}"
     )
-    told = Finding("warning", "made by a machine", some(made), what + some(runs))
-    source = pd.Series([known[0] if known else "real" for known in found], dtype="str")
-    seeds = pd.Series([known[1] if known else -1 for known in found], dtype="int64")
+    finding = Finding("warning", "made by a machine", some(synthetic), message)
+    source = pd.Series([known[0] if known else "real" for known in origins], dtype="str")
+    seeds = pd.Series([known[1] if known else -1 for known in origins], dtype="int64")
     rows = listing.rows.reset_index(drop=True).assign(source=source, seed=seeds)
-    return replace(listing, rows=rows, findings=(*listing.findings, told))
+    return replace(listing, rows=rows, findings=(*listing.findings, finding))
 
 
 def _released(path: Path, root: Path) -> tuple[str, int] | None:
-    """Return the run of the release that a file lies in, at or below `root` or a few folders above
-    it.
+    """Return the run of the release that holds a file, at or below `root` or up to ABOVE folders
+    above it.
     """
     inside = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
     for folder in list(path.parents)[: len(inside) + 1 + ABOVE]:
@@ -82,18 +84,18 @@ def _released(path: Path, root: Path) -> tuple[str, int] | None:
 
 @cache
 def _run_of(folder: Path) -> str:
-    """Return the run that the release in this folder hands out; empty if it is none."""
+    """Return the run that the release in this folder contains; empty if it is not a release."""
     for name in ("provenance/release.json", "release.json"):
         path = folder / name
         try:
-            told = json.loads(path.read_bytes()[:4_000_000]) if path.is_file() else None
+            release = json.loads(path.read_bytes()[:4_000_000]) if path.is_file() else None
         except (OSError, ValueError, RecursionError):
             continue
         if (
-            isinstance(told, dict)
-            and isinstance(told.get("run"), str)
-            and "mien" in told
-            and "generators" in told
+            isinstance(release, dict)
+            and isinstance(release.get("run"), str)
+            and "mien" in release
+            and "generators" in release
         ):
-            return told["run"] if RUN_NAME.match(told["run"]) else UNKNOWN
+            return release["run"] if RUN_NAME.match(release["run"]) else UNKNOWN
     return ""

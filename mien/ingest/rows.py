@@ -1,5 +1,5 @@
-"""What readers of photographs share: rows that come from names, and what is said of files that fit
-none.
+"""The common part of readers of photographs: rows that come from the names of files, and findings
+about files that do not fit.
 """
 
 import re
@@ -31,7 +31,7 @@ LEVELS = ("", "A", "B", "C", "D", "E")  # FACS intensities by the numbers 0 (not
 
 @dataclass(frozen=True)
 class Row:
-    """One image, as Listing.rows has it before its label is folded."""
+    """One image, as a row of Listing.rows before its label is mapped to an emotion."""
 
     path: str
     key: str
@@ -41,36 +41,38 @@ class Row:
     frame: int = -1
     phase: str = "still"
     action_units: str = ""
-    place: int = WHOLE  # where the picture is inside the file, if the file is not the picture
-    box: Box | None = None  # the face's left, top, width and height, where the source has marked it
+    place: int = WHOLE  # the picture's position in the file, if the file is not the picture
+    box: Box | None = None  # the face's left, top, width and height, if the source states them
 
 
 def matches(
     paths: Sequence[str], pattern: re.Pattern[str], layout: str
 ) -> tuple[list[re.Match[str]], list[Finding]]:
-    """Return the match of each path that fits, and what is to be said of the others."""
-    found = [(path, pattern.fullmatch(path)) for path in paths]
-    stray = [path for path, match in found if match is None]
+    """Return the match of each path that fits, and findings about the others."""
+    candidates = [(path, pattern.fullmatch(path)) for path in paths]
+    stray = [path for path, match in candidates if match is None]
     findings = copied(doubles := copies(paths) & set(stray))
     stray = [path for path in stray if path not in doubles]
     if stray:
-        what = f"images not at {layout}, left out: {len(stray)}"
+        message = f"images not at {layout}, left out: {len(stray)}"
         findings.append(
-            Finding("warning", "misplaced image", some(stray), what, pictures=tuple(stray))
+            Finding("warning", "misplaced image", some(stray), message, pictures=tuple(stray))
         )
-    return [match for _, match in found if match is not None], findings
+    return [match for _, match in candidates if match is not None], findings
 
 
 def copied(doubles: Iterable[str]) -> list[Finding]:
-    """Return what is said of files that are copies of others by their names."""
+    """Return a finding about files that are copies of others by their names."""
     names = sorted(doubles)
-    what = f"copies of images, by their names, left out: {len(names)}"
-    return [Finding("warning", "copy", some(names), what, pictures=tuple(names))] if names else []
+    if not names:
+        return []
+    message = f"copies of images, by their names, left out: {len(names)}"
+    return [Finding("warning", "copy", some(names), message, pictures=tuple(names))]
 
 
 def climb(frames: dict[int, str]) -> dict[int, tuple[str, str]]:
-    """Return path and phase by frame number, in order, of a clip that goes from a neutral face up
-    to its apex.
+    """Return path and phase by frame number, in order, of a clip that goes from a neutral face to
+    its apex.
     """
     first, last = min(frames), max(frames)
     phases = dict.fromkeys(frames, "rise") | {first: "onset"} | {last: "apex"}
@@ -89,37 +91,46 @@ def listing(
     read: Mapping[str, str] | None = None,
     held: Mapping[str, Sequence[int]] | None = None,
 ) -> Listing:
-    """Return the rows as a Listing, by clip and frame, each key once, labels folded.
+    """Return the rows as a Listing, sorted by clip and frame, with unique keys and emotions for
+    labels.
 
-    Raises DataError if there are none, or none with an emotion.
+    Raises DataError if there are no rows, or none with an emotion.
     """
+    # Leave out images whose labels contradict each other.
     if not rows:
         raise empty(root, about, findings)
-    rows, torn = _agreeing(rows, spec, about)
+    rows, contradictions = _agreeing(rows, spec, about)
     if not rows:
-        raise empty(root, about, torn)
+        raise empty(root, about, contradictions)
+
+    # Of several images with one key, keep the first.
     first: dict[str, Row] = {}
-    twice = sorted(picture_name(row) for row in rows if first.setdefault(row.key, row) is not row)
+    repeated = sorted(
+        picture_name(row) for row in rows if first.setdefault(row.key, row) is not row
+    )
     ordered = sorted(
         first.values(), key=lambda row: (row.subject, row.clip, row.frame, row.path, row.place)
     )
-    table, left_out = label(pd.DataFrame([vars(row) for row in ordered]), spec, str(root))
-    more = [*findings, *torn, *left_out]
-    if twice:
-        what = (
-            "images that stand there more than once under one name, the first was taken: "
-            f"{len(twice)}"
+    table, unlabelled = label(pd.DataFrame([vars(row) for row in ordered]), spec, str(root))
+
+    # Report what was left out, and what looks wrong.
+    all_findings = [*findings, *contradictions, *unlabelled]
+    if repeated:
+        message = (
+            f"images that occur more than once under one name, the first was used: {len(repeated)}"
         )
-        more.append(Finding("warning", "repeated image", some(twice), what, pictures=tuple(twice)))
-    more += folders_of_others(table)
+        all_findings.append(
+            Finding("warning", "repeated image", some(repeated), message, pictures=tuple(repeated))
+        )
+    all_findings += folders_of_others(table)
     if not any(table["subject"]):
-        what = "nobody knows who is who in this set, so no result on it can be subject-independent"
-        more.append(Finding("warning", "no subjects", ".", what))
+        message = "this set has no subjects, so no result on it can be subject-independent"
+        all_findings.append(Finding("warning", "no subjects", ".", message))
     return Listing(
         root,
         table,
         tuple(annotations),
-        tuple(more),
+        tuple(all_findings),
         about.licence,
         part,
         unpack,
@@ -131,73 +142,68 @@ def listing(
 def _agreeing(
     rows: Sequence[Row], spec: IngestSpec, about: Reader
 ) -> tuple[list[Row], list[Finding]]:
-    """Return the rows without images that stand there under several labels, and what is said of
-    these.
-    """
-    shown: dict[str, set[str]] = {}
+    """Return the rows without images that occur with several labels, and a finding about these."""
+    labels_of: dict[str, set[str]] = {}
     for row in rows:
-        shown.setdefault(row.key, set()).add(
+        labels_of.setdefault(row.key, set()).add(
             fold(row.raw_label, spec.map, about.labels) or row.raw_label
         )
-    torn = {key for key, labels in shown.items() if len(labels) > 1}
-    if not torn:
+    contradicted = {key for key, labels in labels_of.items() if len(labels) > 1}
+    if not contradicted:
         return list(rows), []
-    kept = [row for row in rows if row.key not in torn]
-    lost = tuple(sorted({picture_name(row) for row in rows if row.key in torn}))
-    what = (
-        f"images that stand there under several labels, left out: {len(torn)}; which is right "
-        "is not known"
+    agreeing = [row for row in rows if row.key not in contradicted]
+    names = tuple(sorted({picture_name(row) for row in rows if row.key in contradicted}))
+    message = (
+        f"images that occur under several labels, left out: {len(contradicted)}; which label is "
+        "right is not known"
     )
-    told = [
-        Finding(
-            "warning", "contradiction", some(lost), what, pictures=lost, gone=tuple(sorted(torn))
-        )
-    ]
-    return kept, told
+    gone = tuple(sorted(contradicted))
+    finding = Finding("warning", "contradiction", some(names), message, pictures=names, gone=gone)
+    return agreeing, [finding]
 
 
 def picture_name(row: Row) -> str:
-    """Return what the image of a row is called, as Listing.names does."""
+    """Return the name of a row's image, as in Listing.names."""
     return row.path if row.place == WHOLE else f"{row.path}#{row.place}"
 
 
 def folders_of_others(table: pd.DataFrame) -> list[Finding]:
-    """Say which images lie in a folder that is called as another emotion than theirs is."""
+    """Return a finding about images in a folder that is named after another emotion than theirs."""
     unequal = []
     for path, emotion in zip(table["path"], table["emotion"], strict=True):
         named = fold(path.split("/")[-2], {}) if "/" in path else None
         if named not in (None, LEFT_OUT, emotion):
             unequal.append(path)
-    what = (
-        "images in a folder that is called as another emotion than their label, which was "
-        f"believed: {len(unequal)}"
+    if not unequal:
+        return []
+    message = (
+        "images in a folder named after another emotion than their label, of which the label was "
+        f"used: {len(unequal)}"
     )
-    return [Finding("warning", "folder of another label", some(unequal), what)] if unequal else []
+    return [Finding("warning", "folder of another label", some(unequal), message)]
 
 
 def empty(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:
-    """Return the complaint about a folder in which no image is usable, with the warnings that say
-    why.
+    """Return the error for a folder without a usable image, with the warnings that give the
+    reasons.
     """
-    why = "; ".join(
-        f"{found.where}: {found.what}" for found in findings if found.severity == "warning"
+    reasons = "; ".join(
+        f"{finding.where}: {finding.what}" for finding in findings if finding.severity == "warning"
     )[:600]
     return no_dataset(
-        root, about, f"has no such image that can be used{f' ({why})' if why else ''}"
+        root, about, f"has no such image that can be used{f' ({reasons})' if reasons else ''}"
     )
 
 
 @dataclass
 class Losses:
-    """What a reader leaves out, by the kind of fault: all pictures and rows, as `Finding` has
-    them.
-    """
+    """The pictures and rows that a reader leaves out, by the kind of fault, as in `Finding`."""
 
     pictures: dict[str, list[str]] = field(default_factory=dict)
     rows: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, pictures: Iterable[str] = (), rows: Iterable[str] = ()) -> None:
-        """Note that pictures and rows are left out for a kind of fault."""
+        """Note that pictures and rows are left out because of a kind of fault."""
         self.pictures.setdefault(kind, []).extend(pictures)
         self.rows.setdefault(kind, []).extend(rows)
 
@@ -208,42 +214,37 @@ def told(
     notes: Sequence[str] = (),
     losses: Losses | None = None,
 ) -> list[Finding]:
-    """Return a finding for each kind of fault that was met, in the words that `said` has for its
-    number of cases.
+    """Return a finding for each kind of fault that occurred, with the message that `said` has for
+    it.
 
-    What each leaves out is in `losses`.
+    `{}` in a message becomes the number of cases. `losses` has the pictures and rows that each kind
+    leaves out; kinds in `notes` are notes, not warnings.
     """
-    lost = losses or Losses()
+    left_out = losses or Losses()
     return [
         Finding(
             "note" if kind in notes else "warning",
             kind,
             some(faults[kind]),
-            words.format(len(faults[kind])),
-            pictures=tuple(lost.pictures.get(kind, ())),
-            rows=tuple(lost.rows.get(kind, ())),
+            message.format(len(faults[kind])),
+            pictures=tuple(left_out.pictures.get(kind, ())),
+            rows=tuple(left_out.rows.get(kind, ())),
         )
-        for kind, words in said.items()
+        for kind, message in said.items()
         if faults.get(kind)
     ]
 
 
 def whole(found: int, released: int, what: str) -> list[Finding]:
-    """Say so if a copy has fewer or more of something than the release is known to have."""
+    """Return a note if a copy has fewer or more of something than the release."""
     if found == released:
         return []
-    return [
-        Finding(
-            "note",
-            "not the whole release",
-            ".",
-            f"{found} {what}, where the release has {released}",
-        )
-    ]
+    message = f"{found} {what}, where the release has {released}"
+    return [Finding("note", "not the whole release", ".", message)]
 
 
 def text(path: Path) -> str:
-    """Return the content of a small annotation file, its first million bytes at most; empty if it
+    """Return the content of a small annotation file, at most its first million bytes; empty if it
     cannot be read.
     """
     try:

@@ -1,8 +1,8 @@
-"""Drawn faces of nobody, written as CASME II writes its own: the data set that everyone may have.
+"""The toy dataset: drawn faces of no real person, in the layout of CASME II, free for everyone.
 
 Action units are those of the Facial Action Coding System (Ekman & Friesen 1978); labels, names and
 known flaws follow the CASME II release (Yan et al. 2014). The pictures are in the public domain
-(CC0): they show no one.
+(CC0): they show no real person.
 """
 
 import io
@@ -38,8 +38,8 @@ CLASSES = {
 }
 BALANCES = ("casme2", "even")
 
-# Clips a subject, long-tailed as in CASME II: subject 17 has most, some have next to none. Cycled
-# past 26.
+# Clips per subject, long-tailed as in CASME II: subject 17 has most, some have only one or two.
+# After 26 subjects the weights repeat.
 _SUBJECT_WEIGHTS = (
     9,
     13,
@@ -69,7 +69,7 @@ _SUBJECT_WEIGHTS = (
     17,
 )
 
-# Action units by emotion, with how often each is drawn; a side (L, R) is the subject's own.
+# Action units by emotion, with the weight of each choice; a side (L, R) is the subject's own.
 COMBINATIONS: dict[str, dict[str, int]] = {
     "happiness": {"12": 3, "6+12": 5, "6+7+12": 1, "L12": 1, "R12": 1},
     "disgust": {"9": 2, "10": 2, "4+9": 3, "4+7+9": 2, "4+10": 1, "4+L10": 1, "4+7": 3},
@@ -87,7 +87,7 @@ _KEY_POSES = 12  # a clip blends neighbours among this many exact drawings from 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a toy folder holds."""
+    """The contents of a toy folder."""
 
     subjects: int
     clips: int
@@ -103,10 +103,10 @@ class Clip:
     subject: int  # from 1
     name: str  # EP02_01f
     onset: int
-    apex: int  # where the drawn movement truly peaks
+    apex: int  # the true peak of the drawn movement
     offset: int
-    last: int  # the last file that exists; less than `offset` in the one planted flaw
-    sheet_apex: int | str  # what the sheet says: the apex, or the planted flaws "/" and the onset
+    last: int  # the last file that exists; less than `offset` in the clip with that planted flaw
+    sheet_apex: int | str  # the sheet's value: the apex, or the planted flaws "/" and the onset
     action_units: str
     emotion: str
 
@@ -117,16 +117,16 @@ class Clip:
 
     @property
     def files(self) -> list[str]:
-        """Return the names of the clip's image files, in time."""
+        """Return the names of the clip's image files, in the order of time."""
         return [f"reg_img{number}.jpg" for number in range(self.onset, self.last + 1)]
 
 
 def emotion_of(action_units: str) -> str:
     """Return the emotion that CASME II's rule gives to action units such as `4+L10`.
 
-    Sides are ignored. The first that holds: fear 1+2+4 with 5 or 20; sadness 1+4 without 2;
-    happiness 6 or 12; disgust 9 or 10 or 4+7; surprise 2 or 5 or 25; repression 15 or 17; else
-    others.
+    Sides are ignored. The first rule that holds decides: fear 1+2+4 with 5 or 20; sadness 1+4
+    without 2; happiness 6 or 12; disgust 9 or 10 or 4+7; surprise 2 or 5 or 25; repression 15 or
+    17; else others.
     """
     units = set(parse_units(action_units))
     numbers = {number for _, number in units}
@@ -146,11 +146,12 @@ def emotion_of(action_units: str) -> str:
 
 
 def plan(subjects: int, clips: int, seed: int, balance: str) -> list[Clip]:
-    """Return the clips of a toy set in the sheet's order; nothing is drawn.
+    """Return the clips of a toy set in the sheet's order, before anything is drawn.
 
     Raises UsageError unless `subjects` >= 1, `clips` >= `subjects` and `balance` is "casme2" or
     "even".
     """
+    # Distribute the clips over subjects and, independently, over emotions.
     _check(subjects, clips, balance)
     weights = [_SUBJECT_WEIGHTS[number % len(_SUBJECT_WEIGHTS)] for number in range(subjects)]
     shares = _apportion(weights, clips, least=1)
@@ -159,18 +160,18 @@ def plan(subjects: int, clips: int, seed: int, balance: str) -> list[Clip]:
     emotions = [
         emotion for emotion, count in zip(CLASSES, counts, strict=True) for _ in range(count)
     ]
-    emotions = [
-        emotions[place] for place in _generator("labels", seed, subjects, clips).permutation(clips)
-    ]
-    made: list[Clip] = []
+    order = _generator("labels", seed, subjects, clips).permutation(clips)
+    emotions = [emotions[index] for index in order]
+
+    planned: list[Clip] = []
     for subject, share in enumerate(shares, start=1):
         for name in _names(subject, share, seed):
-            made.append(_clip(subject, name, emotions[len(made)], seed))
-    if (
-        subjects < 4 and clips > 1
-    ):  # subject 4 carries the missing apex; a smaller set still has one
-        made[-1] = Clip(**{**vars(made[-1]), "sheet_apex": "/"})
-    return made
+            planned.append(_clip(subject, name, emotions[len(planned)], seed))
+
+    # Subject 4 has the clip without an apex; a smaller set needs one too.
+    if subjects < 4 and clips > 1:
+        planned[-1] = Clip(**{**vars(planned[-1]), "sheet_apex": "/"})
+    return planned
 
 
 def draw(
@@ -182,22 +183,22 @@ def draw(
     balance: str = "casme2",
     progress: Callable[[int, int], None] | None = None,
 ) -> Drawn:
-    """Write a toy data set below `root` in CASME II's layout, flaws included, and return its
-    counts.
+    """Write a toy dataset below `root` in CASME II's layout, flaws included, and return its counts.
 
-    The same arguments give the same bytes, whatever `workers` (processes; None is one a core). A
-    folder that an interrupted call with the same arguments left is continued; any other that is not
-    empty raises UsageError. `progress` is called with (clips done, clips in all). Processes are
-    spawned, so a script that calls this with more than one worker needs the usual `if __name__ ==
-    "__main__"`.
+    The same arguments give the same bytes, whatever the number of `workers` (processes; None is one
+    per core). A folder that an interrupted call with the same arguments has left is continued; any
+    other folder that is not empty raises UsageError. `progress` is called with (clips done, clips
+    in all). Processes are spawned, so a script that calls this with more than one worker needs the
+    usual `if __name__ == "__main__"`.
     """
+    # Claim the folder before any work is done.
     planned = plan(subjects, clips, seed, balance)
     root = Path(root)
     if workers is not None and workers < 1:
-        raise UsageError(
-            f"workers must be 1 or more, not {workers}; leave it out to use every core."
-        )
+        raise UsageError(f"workers must be 1 or more, not {workers}; omit it to use every core.")
     _enter(root, _readme(subjects, clips, seed, balance))
+
+    # Draw the clips that an interrupted call has not finished.
     missing = [clip for clip in planned if not _complete(root, clip)]
     done = len(planned) - len(missing)
     if progress is not None:
@@ -206,7 +207,8 @@ def draw(
         done += 1
         if progress is not None:
             progress(done, len(planned))
-    # A foreign file, as the release has one: readers must pass over it.
+
+    # A foreign file, as in the release: readers must pass over it.
     _write(root / "Cropped/sub01/Desktop - Shortcut.lnk", b"L\0\0\0\x01\x14\x02\0")
     _write(root / _SHEET, _workbook(planned))
     return Drawn(
@@ -224,17 +226,15 @@ def _check(subjects: int, clips: int, balance: str) -> None:
         )
     if clips > 100_000:
         raise UsageError(
-            f"clips must be at most 100,000, not {clips}: each takes some 70 images on the disk."
+            f"clips must be at most 100,000, not {clips}: each takes about 70 images on the disk."
         )
     if clips < subjects:
         raise UsageError(
             f"clips must be at least the number of subjects ({subjects}), not {clips}; "
-            "ask for more clips or fewer subjects."
+            "request more clips or fewer subjects."
         )
     if balance not in BALANCES:
-        raise UsageError(
-            f"balance must be one of {', '.join(BALANCES)}, not '{balance}'; choose one of them."
-        )
+        raise UsageError(f"balance must be one of {', '.join(BALANCES)}, not '{balance}'.")
 
 
 def _generator(*names: str | int) -> np.random.Generator:
@@ -242,18 +242,20 @@ def _generator(*names: str | int) -> np.random.Generator:
 
 
 def _apportion(weights: list[int], total: int, least: int) -> list[int]:
-    """Share `total` by largest remainder, with at least `least` each."""
+    """Return shares of `total` in proportion to `weights`, by largest remainder, each at least
+    `least`.
+    """
     exact = np.array(weights, dtype=float) * total / sum(weights)
     counts = np.floor(exact).astype(int)
-    for place in np.argsort(-(exact - counts), kind="stable")[: total - int(counts.sum())]:
-        counts[place] += 1
+    for index in np.argsort(-(exact - counts), kind="stable")[: total - int(counts.sum())]:
+        counts[index] += 1
     while counts.min() < least:
         counts[counts.argmax()] -= 1
         counts[counts.argmin()] += 1
     return [int(count) for count in counts]
 
 
-# Clips whose names and numbers the flaws of the real sheet are known by.
+# The clips that have known flaws in the real sheet.
 _FIRST_NAMES = {1: "EP02_01f", 4: "EP12_01f", 5: "EP09_05f", 16: "EP01_08"}
 
 
@@ -271,6 +273,7 @@ def _names(subject: int, number: int, seed: int) -> list[str]:
 
 
 def _clip(subject: int, name: str, emotion: str, seed: int) -> Clip:
+    # The action units, and the length of the clip (at 200 frames per second).
     rng = _generator("clip", seed, subject, name)
     choices = COMBINATIONS[emotion]
     weights = np.array(list(choices.values()), dtype=float)
@@ -278,16 +281,18 @@ def _clip(subject: int, name: str, emotion: str, seed: int) -> Clip:
     frames = int(np.clip(round(66 * math.exp(0.27 * rng.standard_normal())), 31, 126))
     onset = int(rng.integers(2, 320))
     offset = onset + frames - 1
-    known = (subject, name)
-    if known == (1, "EP02_01f"):
+
+    # The flaws of the real sheet are planted in the clips that have them.
+    clip_id = (subject, name)
+    if clip_id == (1, "EP02_01f"):
         onset, offset = 46, 45 + frames
-    elif known == (4, "EP12_01f"):
+    elif clip_id == (4, "EP12_01f"):
         onset, offset = 261, 321
-    elif known == (16, "EP01_08"):
+    elif clip_id == (16, "EP01_08"):
         onset, offset = 73, 110
     apex = onset + round((offset - onset) * float(rng.uniform(0.33, 0.5)))
-    sheet_apex: int | str = {(4, "EP12_01f"): "/", (5, "EP09_05f"): onset}.get(known, apex)
-    last = 96 if known == (16, "EP01_08") else offset
+    sheet_apex: int | str = {(4, "EP12_01f"): "/", (5, "EP09_05f"): onset}.get(clip_id, apex)
+    last = 96 if clip_id == (16, "EP01_08") else offset
     return Clip(subject, name, onset, apex, offset, last, sheet_apex, units, emotion)
 
 
@@ -304,22 +309,20 @@ def _readme(subjects: int, clips: int, seed: int, balance: str) -> str:
 
 
 def _enter(root: Path, readme: str) -> None:
-    """Claim the folder: new, empty, or a toy set with the same arguments."""
+    """Claim the folder: it must be new, empty, or a toy set with the same arguments."""
     path = root / "readme.txt"
     if root.exists() and not root.is_dir():
-        raise UsageError(f"The toy set needs a folder, but {root} is a file; name another place.")
+        raise UsageError(f"The toy set needs a folder, but {root} is a file; name another folder.")
     if root.is_dir() and any(root.iterdir()):
-        found = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-        if found != readme:
-            given = (
-                found.splitlines()[-1]
-                if found and found.startswith("Drawn faces")
-                else "something else"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        if text != readme:
+            contents = (
+                text.splitlines()[-1] if text and text.startswith("Drawn faces") else "other files"
             )
             raise UsageError(
                 "The toy set needs an empty folder or one begun with the same arguments "
-                f"({readme.splitlines()[-1]}), "
-                f"but {root} holds {given}; name another folder, or remove this one."
+                f"({readme.splitlines()[-1]}), but {root} holds {contents}; name another folder, "
+                "or remove this one."
             )
     (root / "Cropped").mkdir(parents=True, exist_ok=True)
     _write(path, readme.encode())
@@ -339,7 +342,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _workbook(clips: list[Clip]) -> bytes:
-    """Return the sheet as the bytes of an xlsx file that holds no date of its making."""
+    """Return the sheet as the bytes of an xlsx file that does not contain the time of writing."""
+    # The columns of the release, with its two empty ones.
     book = openpyxl.Workbook()
     page = book.worksheets[0]
     page.title = "Sheet1"
@@ -362,13 +366,13 @@ def _workbook(clips: list[Clip]) -> bytes:
     book.properties.created = datetime(2014, 5, 8)
     raw = io.BytesIO()
     book.save(raw)
+
+    # Pack it again with fixed times, so that equal sheets have equal bytes.
     fixed = io.BytesIO()
     with zipfile.ZipFile(raw) as old, zipfile.ZipFile(fixed, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             content = old.read(name)
-            if (
-                name == "docProps/core.xml"
-            ):  # openpyxl stamps the time of saving, whatever is set before
+            if name == "docProps/core.xml":  # openpyxl always writes the time of saving
                 content = re.sub(
                     rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2014-05-08T00:00:00Z", content
                 )
@@ -400,7 +404,7 @@ def _one_thread() -> None:
 
 
 def _draw_clip(root: Path, clip: Clip, seed: int) -> None:
-    """Draw one clip into a hidden folder and move it into place whole."""
+    """Draw one clip into a hidden folder, and move it into place when it is complete."""
     temporary = root / f".tmp-sub{clip.subject:02d}-{clip.name}"
     final = root / "Cropped" / clip.folder
     shutil.rmtree(temporary, ignore_errors=True)
@@ -419,20 +423,20 @@ def _draw_clip(root: Path, clip: Clip, seed: int) -> None:
 
 
 def _intensity(clip: Clip, rng: np.random.Generator) -> Array:
-    """Return the movement's course, 0..1 a frame from onset to offset: a smooth rise, a short hold,
-    a slower fall.
+    """Return the intensity of the movement, 0..1 per frame from onset to offset: a smooth rise, a
+    short hold, a slower fall.
     """
     hold = float(rng.uniform(1, 4))
-    rest = float(rng.uniform(0, 0.06))  # what is left at the offset
+    remainder = float(rng.uniform(0, 0.06))  # the intensity at the offset
     time = np.arange(clip.onset, clip.offset + 1, dtype=float)
     rise = np.clip((time - clip.onset) / max(clip.apex - hold - clip.onset, 1), 0, 1)
     fall = np.clip((clip.offset - time) / max(clip.offset - clip.apex - hold, 1), 0, 1)
-    ease_out = rest + (1 - rest) * (fall * fall * (3 - 2 * fall))
+    ease_out = remainder + (1 - remainder) * (fall * fall * (3 - 2 * fall))
     return (rise * rise * (3 - 2 * rise)) * ease_out
 
 
 def _drift(frames: int, size: Number, rng: np.random.Generator) -> Array:
-    """Return a slow wander of about `size`, one value a frame: two slow waves."""
+    """Return a slow drift of about `size`, one value per frame: the sum of two slow waves."""
     time = np.arange(frames) / 200.0  # seconds
     waves = [
         size
@@ -444,27 +448,31 @@ def _drift(frames: int, size: Number, rng: np.random.Generator) -> Array:
 
 
 def _frames(clip: Clip, seed: int) -> Iterable[Array]:
-    """Yield the clip's pictures, uint8 [h, w, 3], as many as it has files."""
+    """Yield the clip's pictures, uint8 [h, w, 3], one for each of its files."""
+    # The course of the expression: a position among the key poses for each frame.
     rng = _generator("frames", seed, clip.subject, clip.name)
     size = (int(rng.integers(326, 355)), int(rng.integers(266, 295)))
     peak = float(rng.uniform(0.75, 1.0))
     units = {unit: peak * float(rng.uniform(0.88, 1.0)) for unit in clip.action_units.split("+")}
     course = _intensity(clip, rng) * (_KEY_POSES - 1)
     frames = len(course)
-    home = rng.normal(
-        0, (1.0, 1.0, 0.5, 0.004)
-    )  # where the head is held in this clip: x, y, angle, scale
-    moves = np.stack([_drift(frames, size, rng) for size in (0.4, 0.4, 0.1, 0.0006)], axis=1)
+
+    # The head's pose in this clip (x, y, angle, scale), and its slow drift.
+    home = rng.normal(0, (1.0, 1.0, 0.5, 0.004))
+    drift = np.stack([_drift(frames, size, rng) for size in (0.4, 0.4, 0.1, 0.0006)], axis=1)
     head = Head(identity(seed, clip.subject), size)
-    keys: dict[int, Array] = {}
-    # One tile of sensor noise, cut out at another place for each frame: as good to the eye, and far
-    # quicker.
+
+    # One tile of sensor noise, cut at a different position for each frame: it looks the same as
+    # independent noise, and is much faster.
     tile = np.round(
         rng.normal(0, 1.7, (size[0] + 64, size[1] + 64, 1))
         + rng.normal(0, 0.6, (size[0] + 64, size[1] + 64, 3))
     )
     tile = tile.astype(np.int16)
     shifts = rng.integers(0, 64, (frames, 2))
+
+    # Blend the two nearest key poses; each is drawn once, when it is first needed.
+    keys: dict[int, Array] = {}
     for frame in range(clip.last - clip.onset + 1):
         below = min(int(course[frame]), _KEY_POSES - 2)
         for key in (below, below + 1):
@@ -472,9 +480,9 @@ def _frames(clip: Clip, seed: int) -> Iterable[Array]:
                 keys[key] = head.draw(
                     {unit: value * key / (_KEY_POSES - 1) for unit, value in units.items()}
                 )
-        part = float(course[frame]) - below
-        blended = cv2.addWeighted(keys[below], 1 - part, keys[below + 1], part, 0)
-        x, y, angle, scale = home + moves[frame]
+        weight = float(course[frame]) - below
+        blended = cv2.addWeighted(keys[below], 1 - weight, keys[below + 1], weight, 0)
+        x, y, angle, scale = home + drift[frame]
         image = moved(blended, Pose(float(x), float(y), float(angle), 1 + float(scale)), size)
         down, right = shifts[frame]
         yield cv2.add(image, tile[down : down + size[0], right : right + size[1]], dtype=cv2.CV_8U)
