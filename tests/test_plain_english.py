@@ -62,7 +62,7 @@ STILL_IN_CODE: set[str] = {
     r"(people|subjects|persons) (that were |who were )?never seen",
     r"people (unseen|not seen)",
     r"counts? an? class",
-    r"(images|clips|people|pictures|faces|rate) an? (class|clip|side|person|card)",
+    r"(images|clips|people|pictures|rate) an? (class|clip|side|card)",
     r"\banew\b",
     r"\bdealt out\b|\bdeals? out\b",
     r"\b(is|are|was|were|be) told of\b",
@@ -77,7 +77,6 @@ STILL_IN_CODE: set[str] = {
     r"\bwhose apex nobody knows\b",
     r"\bis like nothing\b",
     r"\bfor want of\b",
-    r"\bas the (sheet|table|page) has it\b",
 }
 
 
