@@ -1,9 +1,8 @@
-"""One form for all faces: any image file decoded to one size and colour, and the frames that are
-worth keeping.
+"""One form for all faces: decodes images to one size and colour, and selects frames and classes.
 
-Grey is the luma of ITU-R BT.601. All resizing is Pillow's, whose filters widen their support when
-they reduce an image: it is antialiased, and the height-to-width ratio is not kept (280×340 becomes
-48×48, as in the preprint).
+Grey is the luma of ITU-R BT.601. Pillow does all resizing; its filters widen their support when
+they reduce an image, which avoids aliasing. The ratio of height to width is not kept (280×340
+becomes 48×48, as in the preprint).
 """
 
 import json
@@ -30,14 +29,13 @@ from mien.store import Run, Store
 
 Colour = Literal["grey", "rgb"]
 Filter = Literal["box", "bilinear", "bicubic", "lanczos"]
-Picture = (
-    Path | bytes | UInt8[np.ndarray, "..."]
-)  # a file, the content of one, or pixels [h, w] or [h, w, 3]
+# A file, the content of a file, or pixels [h, w] or [h, w, 3].
+Picture = Path | bytes | UInt8[np.ndarray, "..."]
 Box = tuple[int, int, int, int]  # left, top, width, height, in pixels
 
-MIN_SIDE = 8  # pixels; below this there is no face to see
-MAX_PIXELS = 64_000_000  # the largest picture that is opened; a worker then needs some 400 MB
-FRAMES, TRANSPARENT = "several frames", "transparent parts"  # what `decode` remarks
+MIN_SIDE = 8  # pixels; a smaller picture cannot show a face
+MAX_PIXELS = 64_000_000  # the largest picture that is opened; it needs about 400 MB of memory
+FRAMES, TRANSPARENT = "several frames", "transparent parts"  # the remarks of `decode`
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,31 +47,30 @@ _UPRIGHT = {
 }
 _ORIENTATION = 0x0112
 Places = dict[str, Place]  # where the face of each image is, by its key
+# Classes that several emotions were folded into.
 FOLDED = {
     new for classes in CLASS_SETS.values() for old, new in classes.items() if new not in classes
-}  # of several
+}
 
 
 class PreprocessSpec(Spec):
-    """Which frames and classes of a set are kept, and the form that they are brought to."""
+    """Which frames and classes of a set are kept, and in which form."""
 
     stage: ClassVar[str] = "faces"
     faces: str  # the run that holds them
     frames: Literal["all", "apex", "onset+apex"] = "apex"
-    window: int = Field(default=5, ge=0)  # for "apex": frames kept on either side of it
-    every: int = Field(
-        default=1, ge=1
-    )  # every n-th frame, counted from the apex or the clip's first frame
-    size: int | None = Field(
-        default=None, ge=MIN_SIDE, le=1024
-    )  # height and width; None leaves them
-    colour: Colour | None = None  # None leaves it
-    crop: CropSpec | None = None  # None: the whole image
-    input: tuple[
-        str, ...
-    ] = ()  # channels, of inputs.INPUTS, made of the grey images at their size; empty leaves them
+    # For "apex": how many frames are kept on either side of it.
+    window: int = Field(default=5, ge=0)
+    # Every n-th frame is kept, counted from the apex or the first frame of the clip.
+    every: int = Field(default=1, ge=1)
+    # Height and width in pixels; None keeps them.
+    size: int | None = Field(default=None, ge=MIN_SIDE, le=1024)
+    colour: Colour | None = None  # None keeps it
+    crop: CropSpec | None = None  # None keeps the whole image
+    # Channels, from inputs.INPUTS, computed from grey images of the final size; empty for none.
+    input: tuple[str, ...] = ()
     filter: Filter = "bilinear"
-    classes: str = ""  # a class set of faces.CLASS_SETS; empty leaves the emotions as they are
+    classes: str = ""  # a class set of faces.CLASS_SETS; empty keeps the emotions
 
     @field_validator("classes")
     @classmethod
@@ -92,23 +89,24 @@ class PreprocessSpec(Spec):
                     f"inputs must be among {', '.join(INPUTS)}.{nearest(name, list(INPUTS))}"
                 )
         if len(set(names)) < len(names):
-            raise ValueError("inputs must be named once each")
+            raise ValueError("each input must be named only once")
         return names
 
     @model_validator(mode="after")
     def _options_are_used(self) -> "PreprocessSpec":
         if self.frames != "apex" and self.window != type(self).model_fields["window"].default:
             raise ValueError(
-                f"window must be left alone with frames '{self.frames}': it is a window around "
-                "each apex"
+                f"window has no effect with frames '{self.frames}', since it is a window around "
+                "each apex; remove it"
             )
         if self.frames == "onset+apex" and self.every != 1:
             raise ValueError(
-                "every must be left alone with frames 'onset+apex': there are two of each clip"
+                "every has no effect with frames 'onset+apex', which keeps two frames per clip; "
+                "remove it"
             )
         if self.input and self.colour:
             raise ValueError(
-                "colour must be left alone where inputs are named: they are made of grey images"
+                "colour has no effect with input, which is computed from grey; remove it"
             )
         return self
 
@@ -128,13 +126,13 @@ def decode(
 ) -> UInt8[np.ndarray, "c {size} {size}"]:
     """Return a picture as uint8 [c, size, size], c = 1 for grey and 3 for rgb.
 
-    An orientation in the EXIF data is applied, more than 8 bits are brought to 8 (`white` is the
-    value that becomes 255; without it, what `pictures.whites` says of this picture alone),
-    transparent parts lie on black, and of several frames the first is taken. The part within `box`
-    is cut out, as far as it lies in the picture. The full image is decoded and turned grey before
-    it is resized. With `face`, only the square around it is kept, wider by `margin`. `name` is what
-    a complaint calls it, by default the path. `remarks` gets FRAMES where there are several frames,
-    and TRANSPARENT where some pixel is.
+    The orientation in the EXIF data is applied. More than 8 bits become 8, where `white` is the
+    value that becomes 255; without it, it is what `pictures.whites` gives for this picture alone.
+    Transparent parts are put on black, and of several frames the first is used. The picture is
+    cropped to `box`, as far as it is in the picture, and with `face` to the square around it, wider
+    by `margin`. It becomes grey at its full size, before it is resized. Error messages call it
+    `name`, by default its path. `remarks` receives FRAMES if there are several frames, and
+    TRANSPARENT if some pixel is transparent.
 
     Raises DataError if the file is damaged, is not an image of `pictures.FORMATS`, or has a side
     below 8 or more than 64 million pixels.
@@ -151,102 +149,107 @@ def open_picture(
     name: str | None = None,
     white: float | None = None,
 ) -> UInt8[np.ndarray, "h w *c"]:
-    """Return a picture at its own size, [h, w] for grey and [h, w, 3] for rgb; all else is as in
-    `decode`.
+    """Return a picture at its own size, [h, w] for grey and [h, w, 3] for rgb.
+
+    All else is as in `decode`.
     """
     return np.asarray(_read(picture, colour, box, name, white, None))
 
 
 def preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None = None) -> Faces:
-    """Return the frames of `faces` that `spec` keeps, in their order, at its size and colour, under
-    its classes.
+    """Return the frames of `faces` that `spec` selects, in their order and in its form.
 
-    With frames = "apex" those within `window` frames of their clip's apex stay, with "onset+apex"
-    the two that are marked so; a clip whose apex is not known has none (`without_apex` lists them).
-    Single photographs always stay. With `crop` the face is cut out of each image first (`model` is
-    YuNet's file), with `input` each image becomes the channels that it names.
+    With frames = "apex", frames within `window` frames of their clip's apex are kept, with
+    "onset+apex" the two that are marked so; a clip whose apex is unknown has none (`without_apex`
+    lists them). Single photographs are always kept. With `crop`, each image is first cropped to its
+    face (`model` is YuNet's file). With `input`, each image becomes the channels that it names.
 
-    Raises DataError if nothing is left; if `size` is larger than the images: enlarging adds no
-    detail, so the originals have to be ingested at that size; if an input needs an onset frame that
-    is not there, or if the images are such inputs already, or a face is missed that must not be.
+    Raises DataError if no image is left; if `size` is larger than the images, because enlarging
+    adds no detail; if an input needs an onset frame that does not exist; if the images are already
+    such inputs; or if a face is missed and `crop` makes that an error.
     """
     return _preprocess(faces, spec, model, None)
 
 
 def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None) -> Faces:
-    """Do what `preprocess` says; in `out`, report what was cut out."""
+    """Do what `preprocess` says, and write a report on the crops to `out`, if there are any."""
+    # Enlarging would add no detail.
     _, height, width = faces.size
     if spec.size is not None and spec.size > min(height, width):
         raise DataError(
             f"size must be at most that of the images, {height} by {width}, not {spec.size}: "
             f"enlarging adds no detail; ingest the originals again with --size {spec.size}"
         )
+
+    # Crop, select frames, fold classes, and bring the pixels to the new form.
     places: Places = {}
     if spec.crop:
         faces, places = _found(faces, spec, model, out)
-    kept = faces.select(_chosen(faces.index, spec))
-    if not len(kept):
+    selected = faces.select(_chosen(faces.index, spec))
+    if not len(selected):
         clips = len(without_apex(faces))
         raise DataError(
             f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: "
             f"{many(clips, 'clip')} {'has' if clips == 1 else 'have'} no apex; use frames = 'all'"
         )
-    kept = fold_classes(kept, spec.classes)
+    selected = fold_classes(selected, spec.classes)
     return (
-        _as_inputs(kept, faces, spec, places)
+        _as_inputs(selected, faces, spec, places)
         if spec.input
-        else _with_pixels(kept, _reform(kept, spec, places))
+        else _with_pixels(selected, _reform(selected, spec, places))
     )
 
 
 def fold_classes(faces: Faces, name: str) -> Faces:
-    """Return the images whose emotion is in the class set `name`, under the names that it has
-    there.
+    """Return the images whose emotion is in the class set `name`, under its names.
 
-    `raw_label` still says what the source said. An empty name leaves all as it is, and so do images
-    that are in these classes already.
+    `raw_label` is kept. With an empty name, or if the images are already in these classes, all are
+    returned unchanged.
 
-    Raises DataError if no image is left, or if the images were folded into other classes before:
-    what was put together cannot be told apart again.
+    Raises DataError if no image is left, or if the images were folded into other classes before,
+    since emotions that were put together cannot be separated again.
     """
     if not name:
         return faces
     classes = CLASS_SETS[name]
     if set(faces.classes) & FOLDED and set(faces.classes) <= set(classes.values()):
         return faces
+
+    # Emotions that were put together cannot be separated again.
     folded = [emotion for emotion in faces.classes if emotion in FOLDED and emotion not in classes]
     if folded:
         raise DataError(
             f"the class set {name} must be made from single emotions, and these images were folded "
             f"into {', '.join(folded)} before; name the run that they were folded from"
         )
-    kept = faces.select(faces.index["emotion"].isin(list(classes)).to_numpy(dtype=bool))
-    if not len(kept):
+
+    # Keep the emotions of the set, under their new names.
+    selected = faces.select(faces.index["emotion"].isin(list(classes)).to_numpy(dtype=bool))
+    if not len(selected):
         raise DataError(
             f"the class set {name} must leave some images, and leaves none of {len(faces)}: it has "
             f"{', '.join(classes)}, and the images show {', '.join(faces.classes)}"
         )
-    emotions = pd.Series([classes[emotion] for emotion in kept.index["emotion"]], dtype="str")
-    return replace(kept, index=kept.index.assign(emotion=emotions))
+    emotions = pd.Series([classes[emotion] for emotion in selected.index["emotion"]], dtype="str")
+    return replace(selected, index=selected.index.assign(emotion=emotions))
 
 
 def read_frames(text: str, window: int | None = None) -> dict[str, Any]:
-    """Return the fields of PreprocessSpec that a choice of frames stands for: apex±3 has a window
-    of 3.
+    """Return the fields of PreprocessSpec for a choice of frames: apex±3 has a window of 3.
 
-    Raises UsageError if `window` says something else.
+    Raises UsageError if `window` has another value.
     """
-    around = re.fullmatch(r"apex(?:±|\+-|\+/-)([0-9]+)", text.replace(" ", ""))
-    named = int(around[1]) if around else window
-    if around and window not in (None, named):
+    match = re.fullmatch(r"apex(?:±|\+-|\+/-)([0-9]+)", text.replace(" ", ""))
+    width = int(match[1]) if match else window
+    if match and window not in (None, width):
         raise UsageError(
-            f"the window must be said once: frames are '{text}', and --window is {window}"
+            f"the window must be given only once: frames are '{text}', and --window is {window}"
         )
-    return {"frames": "apex" if around else text, **({} if named is None else {"window": named})}
+    return {"frames": "apex" if match else text, **({} if width is None else {"window": width})}
 
 
 def read_input(text: str) -> tuple[str, ...]:
-    """Return the inputs that a list with commas names; grey is the same as gray."""
+    """Return the inputs in a list with commas; "grey" is the same as "gray"."""
     names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
     if "" in names:
         raise UsageError(
@@ -257,7 +260,7 @@ def read_input(text: str) -> tuple[str, ...]:
 
 
 def without_apex(faces: Faces) -> list[str]:
-    """Return the clips that have no frame marked as the apex, sorted."""
+    """Return the clips without a frame that is marked as the apex, sorted."""
     index = faces.index
     return sorted(set(index["clip"]) - set(index["clip"][index["phase"] == "apex"]) - {""})
 
@@ -265,76 +268,89 @@ def without_apex(faces: Faces) -> list[str]:
 def run(
     spec: PreprocessSpec, store: Store, *, alias: str | None = None, crop_model: Path | None = None
 ) -> Run:
-    """Make the run of `spec` in `store`: faces, sheet.png and summary.json; clips left out are
-    counted aloud.
+    """Return the run of `spec` in `store`: faces, sheet.png and summary.json.
 
-    With `crop` it has crops.csv, misses.csv and crops.png too, which say what was found where.
+    Clips that are left out are counted on stderr. With `crop` the run also has crops.csv,
+    misses.csv and crops.png, which report the faces that were found.
     """
     parent = store.run(spec.faces)
     spec = spec.model_copy(update={"faces": parent.name})
     faces = Faces.load(parent.path)
-    lost = without_apex(faces) if spec.frames != "all" else []
-    if lost:
+
+    # Report the clips that are left out.
+    dropped_clips = without_apex(faces) if spec.frames != "all" else []
+    if dropped_clips:
         say(
-            f"{many(len(lost), 'clip')} without a known apex {'is' if len(lost) == 1 else 'are'} "
-            f"left out: {', '.join(lost[:5])}{' ...' * (len(lost) > 5)}"
+            f"{many(len(dropped_clips), 'clip')} without a known apex "
+            f"{'is' if len(dropped_clips) == 1 else 'are'} left out: "
+            f"{', '.join(dropped_clips[:5])}{' ...' * (len(dropped_clips) > 5)}"
         )
 
     def build(out: Path, scratch: Path) -> None:
-        made = _preprocess(faces, spec, crop_model, out)
-        bare = (
-            sorted(_without_onset(faces.index) - set(made.index["clip"])) if _needing(spec) else []
+        processed = _preprocess(faces, spec, crop_model, out)
+        no_onset = (
+            sorted(_without_onset(faces.index) - set(processed.index["clip"]))
+            if _needing(spec)
+            else []
         )
         write(
-            made,
+            processed,
             out,
-            {"clips_without_apex": lost, **({"clips_without_onset": bare} if bare else {})},
+            {
+                "clips_without_apex": dropped_clips,
+                **({"clips_without_onset": no_onset} if no_onset else {}),
+            },
         )
 
     return store.make(spec, build, alias)
 
 
 def write(faces: Faces, out: Path, summary: dict[str, Any]) -> None:
-    """Write a run's files: the faces, a contact sheet, and summary.json with counts a class and
-    what `summary` adds.
+    """Write a run's files: the faces, a contact sheet, and summary.json.
+
+    The summary has the number of images per class, and the entries of `summary`.
     """
     faces.save(out)
     class_sheet(faces).save(out / "sheet.png")
     shape = {"shape": list(faces.size), "channels": list(faces.shown)}
-    whole = {"images": len(faces), **shape, "counts": faces.counts().to_dict("records"), **summary}
-    (out / "summary.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    content = {
+        "images": len(faces),
+        **shape,
+        "counts": faces.counts().to_dict("records"),
+        **summary,
+    }
+    (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 # Frames
 
 
 def _chosen(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray, " n"]:
-    """Whether each row is kept."""
+    """Return whether each row is kept."""
     single = index["clip"] == ""
     if spec.frames == "apex":
-        marked = index["frame"].where(index["phase"] == "apex")
-        apex = marked.groupby(index["clip"]).transform(
-            "min"
-        )  # nan where the clip has none, and nan is never <=
+        apex_frame = index["frame"].where(index["phase"] == "apex")
+        # NaN where the clip has no apex; comparisons with NaN are false.
+        apex = apex_frame.groupby(index["clip"]).transform("min")
         distance = (index["frame"] - apex).abs()
-        kept = (distance <= spec.window) & (distance % spec.every == 0)
+        selected = (distance <= spec.window) & (distance % spec.every == 0)
     elif spec.frames == "onset+apex":
-        marked = set(index["clip"][index["phase"] == "apex"])
-        kept = index["phase"].isin(["onset", "apex"]) & index["clip"].isin(marked)
+        clips_with_apex = set(index["clip"][index["phase"] == "apex"])
+        selected = index["phase"].isin(["onset", "apex"]) & index["clip"].isin(clips_with_apex)
     else:
-        place = index.sort_values(["clip", "frame", "key"]).groupby("clip").cumcount()
-        kept = place.reindex(index.index) % spec.every == 0
-    return (single | kept).to_numpy(dtype=bool)
+        position = index.sort_values(["clip", "frame", "key"]).groupby("clip").cumcount()
+        selected = position.reindex(index.index) % spec.every == 0
+    return (single | selected).to_numpy(dtype=bool)
 
 
 def _found(
     faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None
 ) -> tuple[Faces, Places]:
-    """Return the faces, without those that are skipped for want of a face, and where the face of
-    each is, by key.
-    """
+    """Return the images that are not skipped, and the place of each face by key."""
     assert spec.crop is not None
     _require_plain(faces, "a crop")
+
+    # Find all faces.
     index = faces.index
 
     def open_stored(number: int) -> UInt8[np.ndarray, "h w *c"]:
@@ -343,28 +359,33 @@ def _found(
     places = crops.find_all(
         len(faces), list(index["clip"]), list(index["frame"]), open_stored, spec.crop, model
     )
-    found = crops.table(list(index["key"]), list(index["emotion"]), places)
-    crops.tell(found, spec.size or min(faces.size[1:]), spec.crop.margin)
+
+    # Report the faces that were found and missed.
+    table = crops.table(list(index["key"]), list(index["emotion"]), places)
+    crops.tell(table, spec.size or min(faces.size[1:]), spec.crop.margin)
     if spec.crop.misses == "fail":
-        crops.require_found(found)
+        crops.require_found(table)
     if out is not None:
-        crops.report(found, places, open_stored, spec.crop.margin, out)
-    kept = np.array(
-        [spec.crop.misses != "skip" or kind != "missed" for kind in found["kind"]], dtype=bool
+        crops.report(table, places, open_stored, spec.crop.margin, out)
+
+    # Skip the misses, if the spec says so.
+    selected = np.array(
+        [spec.crop.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
     )
-    if not kept.any():
+    if not selected.any():
         raise DataError(
-            f"some image must show a face, and none of {len(faces):,} does; they may be cut out "
+            f"some image must show a face, and none of {len(faces):,} does; they may be crops "
             "already"
         )
-    return faces.select(kept), {
+    return faces.select(selected), {
         key: place for key, place in zip(index["key"], places, strict=True) if place
     }
 
 
 def _reform(faces: Faces, spec: PreprocessSpec, places: Places) -> UInt8[np.ndarray, "n k y x"]:
-    """Return the images, or their faces, in the spec's colour and size: the same array if there is
-    nothing to do.
+    """Return the images, or their faces, in the spec's colour and size.
+
+    It is the same array if there is nothing to do.
     """
     channels, height, width = faces.size
     same_size = spec.size is None or (height, width) == (spec.size, spec.size)
@@ -391,8 +412,9 @@ def reform(
     colour: Colour,
     filter: Filter = "bilinear",
 ) -> UInt8[np.ndarray, "n k y x"]:
-    """Return the images in this colour and size (None leaves it): the same array if there is
-    nothing to do.
+    """Return the images in this colour and size; a size of None keeps theirs.
+
+    It is the same array if there is nothing to do.
     """
     _, channels, height, width = images.shape
     if size in (None, height) and size in (None, width) and channels == len(_channels(colour)):
@@ -407,6 +429,7 @@ def reform(
 def _resize_each(
     image: UInt8[np.ndarray, "c h w"], spec: PreprocessSpec
 ) -> UInt8[np.ndarray, "c y x"]:
+    """Return an image of inputs with each channel resized alone."""
     return np.concatenate(
         [_array(_resize(_image(channel[None]), spec.size, spec.filter)) for channel in image]
     )
@@ -415,7 +438,7 @@ def _resize_each(
 def _with_pixels(
     faces: Faces, images: UInt8[np.ndarray, "n k y x"], channels: tuple[str, ...] | None = None
 ) -> Faces:
-    """Return the faces with other pixels, and their sha256."""
+    """Return the faces with new pixels, their sha256, and the names of their channels."""
     if images is faces.images:
         return faces
     columns: dict[str, Any] = {
@@ -429,8 +452,9 @@ def _with_pixels(
 
 
 def _as_inputs(kept: Faces, whole: Faces, spec: PreprocessSpec, places: Places) -> Faces:
-    """Return `kept`, a choice of `whole`, as the channels that the spec names; "gray" alone is a
-    plain picture.
+    """Return `kept`, a selection of `whole`, as the channels that the spec names.
+
+    The input "gray" without others is a plain picture.
     """
     _require_plain(whole, f"input {','.join(spec.input)}")
     if _needing(spec):
@@ -452,48 +476,50 @@ def _needing(spec: PreprocessSpec) -> list[str]:
 
 
 def _with_onset(kept: Faces, whole: Faces, name: str) -> Faces:
-    """Return the images whose clip has an onset frame in `whole`, and say aloud which clips have
-    none.
+    """Return the images whose clip has an onset frame in `whole`, and warn about other clips.
 
     Raises DataError for single photographs, or if no clip is left.
     """
-    still = kept.index["key"][kept.index["clip"] == ""]
-    if len(still):
+    # Photographs have no onset frame.
+    photographs = kept.index["key"][kept.index["clip"] == ""]
+    if len(photographs):
         raise DataError(
-            f"the input {name} needs clips, and {len(still):,} of {many(len(kept), 'image')} "
-            f"belong to none, such as {still.iloc[0]}; leave it out, or ingest with --clip-pattern "
-            "or a clip column"
+            f"the input {name} needs clips, and {len(photographs):,} of {many(len(kept), 'image')} "
+            f"belong to none, such as {photographs.iloc[0]}; omit it, or ingest with "
+            "--clip-pattern or a clip column"
         )
-    bare = _without_onset(whole.index)
-    lacking = sorted(set(kept.index["clip"]) & bare)
-    if not lacking:
+
+    # Leave out clips without an onset frame; it is an error if no clip has one.
+    no_onset = _without_onset(whole.index)
+    missing_clips = sorted(set(kept.index["clip"]) & no_onset)
+    if not missing_clips:
         return kept
-    told = (
-        f"the input {name} needs the onset frame of each clip, which {len(lacking)} of "
-        f"{kept.index['clip'].nunique()} clips lack here, such as {lacking[0]}"
+    message = (
+        f"the input {name} needs the onset frame of each clip, which {len(missing_clips)} of "
+        f"{kept.index['clip'].nunique()} clips lack here, such as {missing_clips[0]}"
     )
     remedy = (
-        "if frames were chosen before, name the run that holds whole clips, and choose frames and "
-        "input at once"
+        "if frames were selected before, name the run that holds whole clips, and select frames "
+        "and input at once"
     )
-    if len(lacking) == kept.index["clip"].nunique():
-        raise DataError(f"{told}; {remedy}")
-    more = " ..." * (len(lacking) > 5)
-    say(f"warning: {told}; left out: {', '.join(lacking[:5])}{more}; {remedy}")
-    return kept.select(~kept.index["clip"].isin(lacking).to_numpy(dtype=bool))
+    if len(missing_clips) == kept.index["clip"].nunique():
+        raise DataError(f"{message}; {remedy}")
+    ellipsis = " ..." * (len(missing_clips) > 5)
+    say(f"warning: {message}; left out: {', '.join(missing_clips[:5])}{ellipsis}; {remedy}")
+    return kept.select(~kept.index["clip"].isin(missing_clips).to_numpy(dtype=bool))
 
 
 def _without_onset(whole: pd.DataFrame) -> set[str]:
-    """Return the clips of which no frame is known to be the onset."""
+    """Return the clips whose onset frame is unknown."""
     return set(whole["clip"]) - {""} - set(_onset_places(whole))
 
 
 def _onset_places(whole: pd.DataFrame) -> dict[str, int]:
-    """Return by clip the place of its onset frame, of those that have one.
+    """Return the position of the onset frame by clip, for the clips that have one.
 
-    It is the one marked so; in a clip of which no frame is marked but its offset, the first; and in
-    a clip that is there down to its offset and begins with its apex, the apex itself, for then both
-    are one frame.
+    It is the frame that is marked as the onset. In a clip where no frame except the offset is
+    marked, it is the first frame. In a clip that begins with its apex and has its offset, it is the
+    apex, because onset and apex are then one frame.
     """
     frames = whole.assign(place=np.arange(len(whole))).sort_values(["clip", "frame", "key"])
     marked = frames[frames["phase"] == "onset"].drop_duplicates("clip")
@@ -509,7 +535,7 @@ def _onset_places(whole: pd.DataFrame) -> dict[str, int]:
 
 
 def _onsets(kept: pd.DataFrame, whole: pd.DataFrame) -> Int[np.ndarray, " n"]:
-    """Return the place in `whole` of the onset frame of each kept image's clip."""
+    """Return the position in `whole` of the onset frame of each kept image's clip."""
     places = _onset_places(whole)
     return np.array([places[clip] for clip in kept["clip"]], dtype=np.int64)
 
@@ -517,8 +543,8 @@ def _onsets(kept: pd.DataFrame, whole: pd.DataFrame) -> Int[np.ndarray, " n"]:
 def _require_plain(faces: Faces, what: str) -> None:
     if faces.channels:
         raise DataError(
-            f"{what} must be made of plain pictures, and these show {', '.join(faces.channels)}; "
-            "name the run that they were made from"
+            f"{what} needs plain pictures, and these show {', '.join(faces.channels)}; name the "
+            "run that they were made from"
         )
 
 
@@ -533,7 +559,7 @@ def _read(
     white: float | None,
     remarks: list[str] | None,
 ) -> Image.Image:
-    """Return a picture, or the part of it within `box`, upright, with 8 bits, in its colour."""
+    """Return a picture, or its part within `box`, upright, with 8 bits per channel, in `colour`."""
     what = name or (picture if isinstance(picture, Path) else "the picture")
     with pictures.complained(what):
         if isinstance(picture, np.ndarray):
@@ -576,17 +602,17 @@ def _within(image: Image.Image, box: Box | None) -> Image.Image:
 
 
 def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
-    """Return the image turned as the EXIF data of what it was opened from says."""
+    """Return the image rotated as the EXIF data of its source says."""
     try:
         orientation = source.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF data beside a sound picture
+    except Exception:  # the EXIF data can be damaged while the picture is sound
         return image
     turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
 def _opaque(image: Image.Image, remarks: list[str] | None) -> Image.Image:
-    """Return the image as L or RGB, transparent parts on black."""
+    """Return the image as L or RGB, with transparent parts on black."""
     if "transparency" not in image.info and image.mode not in ("RGBA", "RGBa", "LA", "La", "PA"):
         return image.convert("L" if image.mode in ("1", "L") else "RGB")
     shown = image.convert("RGBA")
