@@ -1,4 +1,4 @@
-"""Faces: the one noun that travels through the pipeline, images and a table with a row for each."""
+"""Faces: images with a table that has a row for each, passed from stage to stage."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ import pandas as pd
 
 from mien.errors import DataError
 
-# Class numbers come from here, never from the folders that happen to be present. The order is
-# alphabetical, which is also what loaders of image folders make of the names.
+# Class numbers are positions in this list, whatever classes a set has. The order is alphabetical, so
+# that loaders of image folders number the classes in the same order.
 EMOTIONS = (
     "anger",
     "contempt",
@@ -30,25 +30,23 @@ EMOTIONS = (
 )
 
 CLASS_SETS: dict[str, dict[str, str]] = {
-    # The preprint's seven. Fear is two clips of CASME II, and sadness seven.
+    # The preprint's seven. CASME II has two clips of fear and seven of sadness.
     "preprint-7": {
         name: name
         for name in ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
     },
-    # The five that the field tests on CASME II: 246 clips of the 255 in its sheet.
+    # The five that are usual for CASME II: 246 of the 255 clips in its sheet.
     "casme2-5": {
         name: name for name in ("disgust", "happiness", "others", "repression", "surprise")
     },
-    # As MEGC 2019 folds CASME II: 147 clips of its sheet (the challenge's own list leaves two of
-    # them out: 145).
+    # As MEGC 2019 folds CASME II: 147 clips of its sheet (the challenge's own list has 145).
     "megc2019-3": {
         "disgust": "negative",
         "repression": "negative",
         "happiness": "positive",
         "surprise": "surprise",
     },
-    # As MEGC 2019 folds SAMM: 133 clips; repression, which SAMM does not have, falls as it does in
-    # CASME II.
+    # As MEGC 2019 folds SAMM: 133 clips. SAMM has no repression; it is folded as for CASME II.
     "megc2019-wide": {
         **dict.fromkeys(
             ("anger", "contempt", "disgust", "fear", "repression", "sadness"), "negative"
@@ -57,28 +55,26 @@ CLASS_SETS: dict[str, dict[str, str]] = {
         "surprise": "surprise",
     },
 }
-"""Class sets by name: what each emotion becomes; images of an emotion that is not there are left
-out.
-"""
+"""Class sets by name: the class of each emotion. Images of other emotions are left out."""
 
 PHASES = ("onset", "rise", "apex", "fall", "offset", "still")
 
 COLUMNS = {
     "key": "str",  # stable and unique: casme2/sub01/EP02_01f/46
     "dataset": "str",
-    "subject": "str",  # namespaced by dataset, casme2:sub01; empty where nobody knows
+    "subject": "str",  # with its dataset, casme2:sub01; empty if unknown
     "clip": "str",  # casme2:sub01/EP02_01f; empty for single photographs
-    "frame": "int64",  # the number in the clip, -1 where there is none
-    "phase": "str",  # one of PHASES; empty within a clip whose apex nobody knows
+    "frame": "int64",  # the number in the clip, -1 without one
+    "phase": "str",  # one of PHASES; empty within a clip whose apex is unknown
     "emotion": "str",  # one of EMOTIONS
-    "raw_label": "str",  # what the source says
+    "raw_label": "str",  # the label of the source
     "action_units": "str",  # FACS, as the source writes them
     "source": "str",  # "real", or the run that generated the image, or UNKNOWN
     "seed": "int64",  # of a generated image, else -1
     "licence": "str",
     "sha256": "str",  # of the pixels
 }
-UNKNOWN = "unknown"  # the source of a synthetic image whose generator nobody knows
+UNKNOWN = "unknown"  # the source of a synthetic image whose generator is unknown
 _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
 
 
@@ -87,12 +83,12 @@ class Faces:
     """Images with their table.
 
     `images` are uint8 [n, c, h, w], 0 = black, 255 = white. `index` has n rows and the columns of
-    COLUMNS. `seen`, for synthetic faces only, has the key, subject, clip and dataset of each image
-    that the generator was trained on, so that no test can quietly use them. `channels` are the
-    names of mien.inputs.INPUTS for what each channel shows; empty for plain pictures, which have
-    one channel (grey) or three (RGB).
+    COLUMNS. `seen`, only for synthetic faces, has the key, subject, clip and dataset of each image
+    that the generator was trained on, so that no test uses such an image unnoticed. `channels` has
+    the name of each channel in mien.inputs.INPUTS; it is empty for plain pictures, which have one
+    channel (grey) or three (RGB).
 
-    Raises DataError if the parts do not fit.
+    Raises DataError if images, table and channels do not match.
     """
 
     images: np.ndarray
@@ -101,6 +97,7 @@ class Faces:
     channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Images, rows and channels must match.
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise DataError(
                 f"images must be uint8 of shape [n, c, h, w], not {self.images.dtype} "
@@ -117,6 +114,8 @@ class Faces:
                 f"each channel must have one name, and {', '.join(self.channels)} name "
                 f"{self.images.shape[1]} channels"
             )
+
+        # The table must have the columns, known emotions, and unique keys.
         if list(self.index.columns) != list(COLUMNS):
             raise DataError(
                 f"the index must have the columns {list(COLUMNS)}, not {list(self.index.columns)}"
@@ -126,9 +125,9 @@ class Faces:
             raise DataError(
                 f"emotions must be among {', '.join(EMOTIONS)}; given: {', '.join(unknown)}"
             )
-        key, times = next(iter(self.index["key"].value_counts().items()), ("", 0))
-        if times > 1:
-            raise DataError(f"keys must be unique; '{key}' stands {times} times")
+        key, count = next(iter(self.index["key"].value_counts().items()), ("", 0))
+        if count > 1:
+            raise DataError(f"keys must be unique; '{key}' occurs {count} times")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -141,7 +140,7 @@ class Faces:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """What each channel shows, in words: of plain pictures too."""
+        """The name of each channel, also for plain pictures."""
         count = self.images.shape[1]
         plain = {1: ("gray",), 3: ("red", "green", "blue")}
         return self.channels or plain.get(
@@ -156,27 +155,26 @@ class Faces:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """The subjects that are known, sorted."""
+        """The known subjects, sorted."""
         return tuple(sorted(set(self.index["subject"]) - {""}))
 
     def require_real(self, what: str) -> None:
-        """Raise DataError if some image was generated; `what` is where only real pictures may
-        stand.
-        """
-        made = self.index["source"] != "real"
-        if made.any():
-            makers = sorted(set(self.index["source"][made]))
+        """Raise DataError if some image was generated; `what` names the images in the message."""
+        generated = self.index["source"] != "real"
+        if generated.any():
+            makers = sorted(set(self.index["source"][generated]))
             more = f" and {len(makers) - 3} more" if len(makers) > 3 else ""
             raise DataError(
-                f"{what} must be real pictures, and {int(made.sum()):,} of {len(self):,} were "
+                f"{what} must be real pictures, and {int(generated.sum()):,} of {len(self):,} were "
                 f"generated, by {', '.join(makers[:3])}{more}; name a set of real pictures"
             )
 
     def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
-        """Return int64 [n]: the place of each image's emotion in `classes`; raises DataError if one
-        is not there.
+        """Return int64 [n]: the position of each image's emotion in `classes`.
+
+        Raises DataError if `classes` lacks one.
         """
-        number = {name: place for place, name in enumerate(classes)}
+        number = {name: position for position, name in enumerate(classes)}
         missing = [name for name in self.classes if name not in number]
         if missing:
             raise DataError(
@@ -186,27 +184,26 @@ class Faces:
         return np.array([number[emotion] for emotion in self.index["emotion"]], dtype=np.int64)
 
     def select(self, which: np.ndarray) -> "Faces":
-        """Return the images at `which`: a boolean mask [n] or places, in that order."""
-        places = np.flatnonzero(which) if which.dtype == bool else which
-        index = self.index.take(list(places)).reset_index(drop=True)
-        return replace(self, images=np.ascontiguousarray(self.images[places]), index=index)
+        """Return the images at `which`: a boolean mask [n], or positions in the order of the result."""
+        positions = np.flatnonzero(which) if which.dtype == bool else which
+        index = self.index.take(list(positions)).reset_index(drop=True)
+        return replace(self, images=np.ascontiguousarray(self.images[positions]), index=index)
 
     def counts(self) -> pd.DataFrame:
-        """Return images, clips and subjects a class, with a last row for all: the preprint's Table
-        1 for any set.
+        """Return the numbers of images, clips and subjects per class, with a last row for all.
+
+        It is the preprint's Table 1, for any set.
         """
         rows = [(emotion, self.index[self.index["emotion"] == emotion]) for emotion in self.classes]
         rows.append(("total", self.index))
         table = [
-            (name, len(part), len(set(part["clip"]) - {""}), len(set(part["subject"]) - {""}))
-            for name, part in rows
+            (name, len(index), len(set(index["clip"]) - {""}), len(set(index["subject"]) - {""}))
+            for name, index in rows
         ]
         return pd.DataFrame(table, columns=["class", "images", "clips", "subjects"])
 
     def save(self, folder: Path) -> None:
-        """Write images.npy, index.parquet, seen.parquet (of synthetic faces) and channels.json (if
-        not plain).
-        """
+        """Write images.npy and index.parquet, and where they apply seen.parquet and channels.json."""
         np.save(folder / "images.npy", np.ascontiguousarray(self.images), allow_pickle=False)
         self.index.to_parquet(folder / "index.parquet", index=False)
         if self.seen is not None:
@@ -218,32 +215,35 @@ class Faces:
 
     @classmethod
     def load(cls, folder: Path) -> "Faces":
-        """Read what `save` wrote; the images stay on the disk until they are used.
+        """Return the faces that `save` wrote; the images stay on the disk until they are used.
 
         Raises DataError if the folder holds no faces.
         """
         if not ((folder / "images.npy").exists() and (folder / "index.parquet").exists()):
             raise DataError(
-                "a run of faces must be named, with images.npy and index.parquet, and "
-                f"{folder.name} is none; `mien ls` lists what there is"
+                f"this needs a run of faces, with images.npy and index.parquet, and {folder.name} "
+                "is none; `mien ls` lists what there is"
             )
-        seen, named = folder / "seen.parquet", folder / "channels.json"
+        seen_file, names_file = folder / "seen.parquet", folder / "channels.json"
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         index = pd.read_parquet(folder / "index.parquet")
-        channels = tuple(json.loads(named.read_text(encoding="utf-8"))) if named.exists() else ()
-        return cls(images, index, pd.read_parquet(seen) if seen.exists() else None, channels)
+        channels = (
+            tuple(json.loads(names_file.read_text(encoding="utf-8"))) if names_file.exists() else ()
+        )
+        return cls(
+            images, index, pd.read_parquet(seen_file) if seen_file.exists() else None, channels
+        )
 
 
 def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> pd.DataFrame:
-    """Return an index for `images`: `columns` as given (one value stands for all rows), the others
-    by default.
+    """Return an index for `images` with `columns`, and defaults for the other columns.
 
-    The sha256 of each image is worked out here.
+    A single value is repeated in all rows. The sha256 of each image is computed.
     """
     table: dict[str, object] = {}
     for name, kind in COLUMNS.items():
-        given = columns.pop(name, _DEFAULTS.get(name, ""))
-        values = [given] * len(images) if isinstance(given, str | int) else list(given)
+        value = columns.pop(name, _DEFAULTS.get(name, ""))
+        values = [value] * len(images) if isinstance(value, str | int) else list(value)
         table[name] = pd.Series(values, dtype=kind)
     if columns:
         raise DataError(
@@ -256,9 +256,7 @@ def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> p
 
 
 def concat(parts: Iterable[Faces]) -> Faces:
-    """Return all faces of `parts` in one, in order; what the generators of any part saw, the whole
-    has seen.
-    """
+    """Return the faces of all `parts`, in order; `seen` is the union of theirs."""
     parts = list(parts)
     sizes = {part.size for part in parts}
     if len(sizes) != 1:
@@ -268,8 +266,12 @@ def concat(parts: Iterable[Faces]) -> Faces:
         )
     shown = {part.channels for part in parts}
     if len(shown) != 1:
-        named = " and ".join(sorted(", ".join(channels) or "plain pictures" for channels in shown))
-        raise DataError(f"faces to be joined must show the same in their channels; given: {named}")
+        descriptions = " and ".join(
+            sorted(", ".join(channels) or "plain pictures" for channels in shown)
+        )
+        raise DataError(
+            f"faces to be joined must show the same in their channels; given: {descriptions}"
+        )
     seen = [part.seen for part in parts if part.seen is not None]
     return Faces(
         np.concatenate([part.images for part in parts]),

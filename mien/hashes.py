@@ -1,24 +1,19 @@
-"""Perceptual hashes: 64 bits of a picture that small changes of brightness, noise or size hardly
-move.
-"""
+"""Perceptual hashes: 64 bits of a picture that small changes hardly affect."""
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 from PIL import Image
 
-SIDE, KEPT = (
-    32,
-    8,
-)  # pixels a side before the cosine transform, and frequencies a side that are kept
-NEAR = 4  # bits of 64 up to which two pictures count as near duplicates
+# Pixels per side before the cosine transform, and frequencies per side that are kept.
+SIDE, KEPT = 32, 8
+NEAR = 4  # the largest distance, in bits of 64, between near duplicates
 
 
 def perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, " n"]:
-    """Return the 64-bit hash of each image: which low frequencies of its cosine transform lie above
-    their median.
+    """Return the 64-bit hash of each image.
 
-    As pHash does (Zauner 2010, section 3.2.1): grey, 32 x 32, DCT-II, frequencies 1 to 8 of either
-    axis.
+    A bit says whether a low frequency of the cosine transform is above their median, as in pHash
+    (Zauner 2010, section 3.2.1): grey, 32 x 32, DCT-II, frequencies 1 to 8 of either axis.
     """
     if not len(images):
         return np.zeros(0, dtype=np.uint64)
@@ -36,25 +31,27 @@ def bits_apart(
 
 
 def _small(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n side side"]:
-    """Return grey images at 32 x 32, as Pillow makes them one by one: first across, then down."""
+    """Return grey images at 32 x 32, equal to those that Pillow resizes one by one."""
     grey = images[:, 0] if images.shape[1] == 1 else images.mean(axis=1).astype(np.uint8)
     return _narrowed(_narrowed(grey).swapaxes(1, 2)).swapaxes(1, 2).astype(np.float64)
 
 
 def _narrowed(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h side"]:
-    """Return images 32 pixels wide; all go through Pillow as one tall picture, ten times as fast as
-    one by one.
+    """Return images 32 pixels wide.
+
+    Pillow resizes all of them as one tall picture, which is ten times as fast as one by one.
     """
     n, height, _ = images.shape
-    tall = Image.fromarray(images.reshape(n * height, -1))
-    return np.asarray(tall.resize((SIDE, n * height), Image.Resampling.BILINEAR)).reshape(
+    stacked = Image.fromarray(images.reshape(n * height, -1))
+    return np.asarray(stacked.resize((SIDE, n * height), Image.Resampling.BILINEAR)).reshape(
         n, height, SIDE
     )
 
 
 def _cosines() -> np.ndarray:
-    """Rows of the DCT-II matrix for frequencies 1 to KEPT: a change of brightness alone moves none
-    of them.
+    """Return the rows of the DCT-II matrix for frequencies 1 to KEPT.
+
+    Without frequency 0, a change of brightness has no effect.
     """
-    places = (2 * np.arange(SIDE) + 1) * np.pi / (2 * SIDE)
-    return np.cos(np.arange(1, KEPT + 1)[:, None] * places[None])
+    angles = (2 * np.arange(SIDE) + 1) * np.pi / (2 * SIDE)
+    return np.cos(np.arange(1, KEPT + 1)[:, None] * angles[None])

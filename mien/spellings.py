@@ -1,8 +1,7 @@
-"""One person in several spellings: 1, 01, 1.0, S1, sub01, "Subject 1", and what differs in no
-visible way.
+"""Spellings of one person's name: 1, 01, 1.0, S1, sub01, "Subject 1", and invisible differences.
 
-A name in quotation marks stands for itself: it was said to be somebody else than the one of like
-spelling.
+A name in quotation marks is compared as written: the user has said that it is a different person
+from those with similar names.
 """
 
 import re
@@ -15,9 +14,7 @@ from mien.outside import visible
 
 _NUMBERED = re.compile(r"([^\W\d_]*)[\s_.:#-]*0*([0-9]+)(?:[.,]0+)?")
 _BARE = re.compile(r"0*([0-9]+)(?:[.,]0+)?")
-_SUBJECT = frozenset(
-    {"s", "sub", "subj", "subject"}
-)  # before a number these say no more than that it is a subject's
+_SUBJECT = frozenset({"s", "sub", "subj", "subject"})  # words that add nothing to a number
 _PERSON = _SUBJECT | {
     "actor",
     "id",
@@ -38,11 +35,10 @@ _LIKE = str.maketrans(_CYRILLIC, "aeopcyxijs")
 
 @dataclass(frozen=True)
 class People:
-    """Who is who in a set.
+    """The names of the people in a set.
 
-    `names` has each name that is written there, and the one that its person is called. `folded` are
-    the names that were taken for one person's, the chosen one first; `alike` those that look alike
-    and were kept apart.
+    `names` has the name of the person for each written name. `folded` has the names that are
+    treated as one person's, the chosen one first; `alike` those that look alike and are kept apart.
     """
 
     names: dict[str, str]
@@ -51,26 +47,24 @@ class People:
 
 
 def clean(text: str) -> str:
-    """Return a text without what cannot be seen: characters of no width, outer spaces, and letters
-    in two parts.
+    """Return a text without invisible differences.
+
+    Characters of no width and outer spaces are removed, and letters in two parts are composed.
     """
     composed = unicodedata.normalize("NFC", text)
     return "".join(char for char in composed if unicodedata.category(char) != "Cf").strip()
 
 
 def plain(text: str) -> str:
-    """Return a text as it is compared: clean, in small letters, with full-width and other digits as
-    0 to 9.
-    """
+    """Return a text as it is compared: clean, in lower case, with all digits as 0 to 9."""
     known = clean(unicodedata.normalize("NFKC", text)).casefold()
     return "".join(str(unicodedata.digit(char)) if char.isdecimal() else char for char in known)
 
 
 def person(name: str) -> str:
-    """Return what stands for the person of this name: equal for all spellings that are safely one
-    person's.
+    """Return the identity of a name, equal for all spellings that are certainly one person's.
 
-    A dataset's name and a colon before it stay.
+    A dataset's name and a colon before it are kept.
     """
     dataset, colon, local = name.rpartition(":") if name.count(":") == 1 else ("", "", name)
     if _quoted(local):
@@ -87,36 +81,42 @@ def person(name: str) -> str:
 def people(
     names: Mapping[str, int], same: Mapping[str, str] | None = None, as_written: bool = False
 ) -> People:
-    """Return who is who among `names`, each with the number of its images.
+    """Return the people behind `names`, which has the number of images of each name.
 
-    `same` says of a name whose it is, by another name, and `as_written` that all other spellings
-    are different people; those that would have been taken for one then stand in quotation marks.
-    Raises DataError if `same` has a name that is not there.
+    `same` maps a name to another one of the same person. With `as_written`, all other spellings are
+    different people, and those that would be treated as one are put in quotation marks. Raises
+    DataError if a name in `same` is not among `names`.
     """
     same = same or {}
-    strangers = sorted({*same, *same.values()} - set(names))
-    if strangers:
+    unknown = sorted({*same, *same.values()} - set(names))
+    if unknown:
         raise DataError(
-            "two names of one person must be among those that are there, and "
-            f"'{visible(strangers[0])}' is not; there are {_listed(sorted(names)[:20])}"
+            "two names of one person must be among the names of the set, and "
+            f"'{visible(unknown[0])}' is not; there are {_listed(sorted(names)[:20])}"
         )
-    own = {name: _followed(name, same) for name in names if name}
+
+    # Group the names by person, after the pairs of `same`.
+    target_of = {name: _followed(name, same) for name in names if name}
     groups: dict[str, dict[str, int]] = {}
-    for name, target in own.items():
-        inside = groups.setdefault(person(target), {})
-        inside[target] = inside.get(target, 0) + names[name]
-    called: dict[str, str] = {}
+    for name, target in target_of.items():
+        counts = groups.setdefault(person(target), {})
+        counts[target] = counts.get(target, 0) + names[name]
+
+    # Call each person by the spelling with the most images.
+    name_of: dict[str, str] = {}
     folded = []
-    for inside in groups.values():
-        order = sorted(inside, key=lambda name: (-inside[name], len(name), name))
-        if as_written and len(order) > 1:
-            called |= {name: _in_quotes(name) for name in order}
+    for counts in groups.values():
+        spellings = sorted(counts, key=lambda name: (-counts[name], len(name), name))
+        if as_written and len(spellings) > 1:
+            name_of |= {name: _in_quotes(name) for name in spellings}
             continue
-        called |= dict.fromkeys(order, clean(order[0]))
-        if len(order) > 1:
-            folded.append(tuple(order))
+        name_of |= dict.fromkeys(spellings, clean(spellings[0]))
+        if len(spellings) > 1:
+            folded.append(tuple(spellings))
     return People(
-        {name: called[target] for name, target in own.items()}, folded, _alike(set(called.values()))
+        {name: name_of[target] for name, target in target_of.items()},
+        folded,
+        _alike(set(name_of.values())),
     )
 
 
@@ -126,7 +126,7 @@ def renamed(clip: str, subject: str, name: str) -> str:
 
 
 def listed(groups: Iterable[tuple[str, ...]], limit: int = 3) -> str:
-    """Return a few groups of names, for people to read: '1' = '01' = 'S1'."""
+    """Return a few groups of names as a text for people: '1' = '01' = 'S1'."""
     groups = list(groups)
     shown = ", ".join(
         " = ".join(f"'{visible(name)}'" for name in group[:8]) for group in groups[:limit]
@@ -139,10 +139,11 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _followed(name: str, same: Mapping[str, str]) -> str:
-    passed = {name}
-    while name in same and same[name] not in passed:
+    """Return the last name in the chain of `same` that begins with `name`, which may be a circle."""
+    visited = {name}
+    while name in same and same[name] not in visited:
         name = same[name]
-        passed.add(name)
+        visited.add(name)
     return name
 
 
@@ -156,7 +157,7 @@ def _in_quotes(name: str) -> str:
 
 
 def _alike(names: set[str]) -> list[tuple[str, ...]]:
-    """Return the names that people may take for one, though no rule says that they are."""
+    """Return groups of names that a person might confuse, although no rule makes them equal."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in sorted(names):
         dataset, _, local = name.rpartition(":") if name.count(":") == 1 else ("", "", name)
@@ -166,14 +167,14 @@ def _alike(names: set[str]) -> list[tuple[str, ...]]:
 
 
 def _look(local: str) -> str:
-    """Return how a name looks: without accents, signs, leading zeros and words such as "person"."""
-    bare = "".join(
+    """Return a name without accents, signs, leading zeros and words such as "person"."""
+    letters = "".join(
         char
         for char in unicodedata.normalize("NFKD", plain(local))
         if not unicodedata.combining(char)
     )
-    parts = re.findall(r"[^\W\d_]+|[0-9]+", bare.translate(_LIKE))
-    if any(part.isdecimal() for part in parts):
-        parts = [part for part in parts if part not in _PERSON]
-    text = " ".join(str(int(part)) if part.isdecimal() else part for part in parts)
+    words = re.findall(r"[^\W\d_]+|[0-9]+", letters.translate(_LIKE))
+    if any(part.isdecimal() for part in words):
+        words = [part for part in words if part not in _PERSON]
+    text = " ".join(str(int(part)) if part.isdecimal() else part for part in words)
     return re.sub(r"(?<=[^\W\d_]) (?=[^\W\d_])", "", text) or plain(local)

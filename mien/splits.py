@@ -1,7 +1,6 @@
-"""Splits: which images train and which test, with frames, clips, subjects or whole datasets kept
-together.
+"""Splits into training and test sides that keep frames, clips, subjects or datasets together.
 
-Who lands where is a function of names and the seed: the order of the rows plays no part.
+A split depends only on names and the seed, not on the order of the rows.
 """
 
 import hashlib
@@ -32,46 +31,45 @@ Texts = Shaped[np.ndarray, " n"]
 
 
 class SplitSpec(Spec):
-    """One side of one fold of a set."""
+    """One side of one fold of a run of faces."""
 
     stage: ClassVar[str] = "split"
     faces: str  # the run that is split
     by: By
     folds: int = Field(ge=2)
-    number: int = Field(ge=0)  # which fold is tested
+    number: int = Field(ge=0)  # the fold that is the test side
     side: Literal["train", "test"]
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Which images train and which test: two boolean masks [n], of which just one is true for each
-    image.
-    """
+    """The images of the two sides: boolean masks [n], of which exactly one is true per image."""
 
     train: Bool[np.ndarray, " n"]
     test: Bool[np.ndarray, " n"]
 
 
 def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
-    """Return fold `number`, from 0, of `folds`: its test side is one part of `faces`, its training
-    side all others.
+    """Return fold `number` (from 0) of `folds`: one part of `faces` is its test side.
 
-    The parts are disjoint and cover everything. By frame they are a stratified random split: images
-    are dealt out class by class, so that sizes differ by one at most. By clip, subject or dataset,
-    whole groups are dealt out, large shares of a class first, each to the part where classes pile
-    up least; this is greedy, not optimal. A photograph that belongs to no clip is a clip of its
-    own. As many folds as subjects is leave-one-subject-out, as many as datasets
-    leave-one-dataset-out, in the order of names.
+    The parts are disjoint and cover all images. By frame, they are a stratified random split:
+    images are assigned in turn, class by class, so that the sizes differ by at most one. By clip,
+    subject or dataset, whole groups are assigned, those with large shares of a class first, each to
+    the part where it raises the concentration of classes least; this is greedy, not optimal. A
+    photograph without a clip counts as a clip. As many folds as subjects is leave-one-subject-out,
+    as many as datasets leave-one-dataset-out, in the order of names.
 
-    Raises DataError if a subject or dataset is not known or there are fewer groups than folds;
-    UsageError for a wrong number.
+    Raises DataError if a subject or dataset is unknown or there are fewer groups than folds;
+    UsageError for invalid numbers.
     """
     if folds < 2 or not 0 <= number < folds:
         raise UsageError(
             f"folds must be 2 or more and number from 0 to folds - 1; given: {folds} folds, number "
             f"{number}"
         )
+
+    # Group the images, and check that there are enough groups.
     groups = _groups(faces, by)
     if by == "subject":
         groups = _people(groups)
@@ -86,8 +84,10 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
             f"{folds} folds by {by} need as many {by}s, and these faces have {len(names)}; use "
             f"{max(2, len(names))} folds or fewer, {remedy}"
         )
+
+    # Assign the groups to the parts.
     if len(names) == folds:
-        part = {name: place for place, name in enumerate(names)}
+        part = {name: position for position, name in enumerate(names)}
     elif by == "frame":
         part = _deal_images(faces, folds, seed)
     else:
@@ -97,24 +97,21 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
 
 
 def usual_folds(faces: Faces, by: str) -> int:
-    """Return how many folds are usual: one for each dataset by dataset, else five."""
+    """Return the default number of folds: the number of datasets by dataset, otherwise five."""
     return max(2, len(set(faces.index["dataset"]))) if by == "dataset" else 5
 
 
 def missing(faces: Faces, fold: Fold) -> tuple[str, ...]:
-    """Return the classes that occur in `faces` and not on the training side: no classifier can
-    learn them there.
-    """
+    """Return the classes of `faces` without an image on the training side, in their order."""
     trained = set(faces.index["emotion"][fold.train])
     return tuple(emotion for emotion in faces.classes if emotion not in trained)
 
 
 def overlap(seen: pd.DataFrame | Faces, test: Faces) -> dict[str, int | float]:
-    """Return how much of `test` was seen: shared frames (keys), clips and subjects, and the share
-    of images of each.
+    """Return the numbers of frames (keys), clips and subjects of `test` that training has seen.
 
-    `seen` is the training set, or a table with key, subject and clip. What is not known is not
-    counted.
+    Each has the share of test images that it affects, as `frames_share` and so on. `seen` is the
+    training set, or a table with key, subject and clip. Unknown clips and subjects do not count.
     """
     counts: dict[str, int | float] = {}
     bys: tuple[By, ...] = ("frame", "clip", "subject")
@@ -130,22 +127,21 @@ def overlap(seen: pd.DataFrame | Faces, test: Faces) -> dict[str, int | float]:
 def shared(
     seen: pd.DataFrame | Faces, test: Faces, by: By
 ) -> tuple[list[str], Bool[np.ndarray, " n"]]:
-    """Return the frames (keys), clips, subjects or datasets of `test` that were seen, sorted, and
-    the images affected.
+    """Return the units of `test` that training has seen, sorted, and the mask of their images.
 
-    `seen` is the training set, or a table with key, subject and clip. What is not known is not
-    counted.
+    A unit is a frame (key), clip, subject or dataset, as `by` says. `seen` is the training set, or
+    a table with key, subject and clip. Unknown units do not count.
     """
     known = set(_exposure(seen)["key" if by == "frame" else by]) - {""}
     return _shared(test, by, known)
 
 
 def beyond(made: Faces, train: Faces) -> pd.DataFrame:
-    """Return key, subject and clip of the images that the generators of `made` saw and `train` does
-    not hold.
+    """Return the images that the generators of `made` saw and `train` does not hold.
 
-    They are told by key: a generator may have seen less than `train` holds, never more. Real images
-    stand for none. Raises DataError if synthetic images do not say what their generator saw.
+    The table has key, subject and clip; images are compared by key. A valid result is empty: a
+    generator may have seen fewer images than `train` holds, but no others. Real images in `made`
+    do not count. Raises DataError if synthetic images have no record of what their generator saw.
     """
     synthetic = ~_real(made)
     if not synthetic.any():
@@ -160,53 +156,58 @@ def require_unseen(
     """Raise LeakageError if `test` holds a clip, subject or dataset that training has seen.
 
     `seen` is the training set, or a table with key, subject and clip, and dataset where it is
-    known. A synthetic image stands for all that its generator was trained on. By subject or
-    dataset, an image where it is unknown is an error too, on either side: nothing can be shown
-    about it. By clip, a photograph that belongs to no clip is known by its key.
+    known. A synthetic image counts as all images that its generator was trained on. By subject or
+    dataset, it is also an error if that of an image is unknown, on either side, because nothing can
+    be shown about such an image. By clip, a photograph without a clip is identified by its key.
     """
-    table, shown = _exposure(seen), _exposure(test)
+    training_table, test_table = _exposure(seen), _exposure(test)
     if by != "clip":
-        _require_known(table, by, "the training side")
-        _require_known(shown, by, "the test side")
-    found, affected = _shared(test, by, set(_units(table, by)))
-    if found:
-        total = len(set(_units(shown, by)))
+        _require_known(training_table, by, "the training side")
+        _require_known(test_table, by, "the test side")
+    seen_units, affected = _shared(test, by, set(_units(training_table, by)))
+    if seen_units:
+        total = len(set(_units(test_table, by)))
         raise LeakageError(
-            f"the test side must hold no {by} that training has seen, and {len(found)} of its "
-            f"{total} were seen: {_some(found)} ({int(affected.sum())} of "
+            f"the test side must hold no {by} that training has seen, and {len(seen_units)} of its "
+            f"{total} were seen: {_some(seen_units)} ({int(affected.sum())} of "
             f"{many(len(test), 'test image')}). Split by {by} with `mien split`, and train "
             "classifier and generator on the training side of the same fold"
         )
 
 
 def run(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run:
-    """Make the run of `spec` in `store`: one side as faces, sheet.png and summary.json.
+    """Return the run of `spec` in `store`: one side as faces, sheet.png and summary.json.
 
-    A class that is missing from the training side is told, on stderr.
+    Classes that are missing from the training side are reported on stderr.
     """
     parent = store.run(spec.faces)
     spec = spec.model_copy(update={"faces": parent.name})
     faces = Faces.load(parent.path)
     fold = split(faces, spec.by, spec.folds, spec.number, spec.seed)
-    lacking = missing(faces, fold)
+
+    # Warn about subjects with similar names, and about classes without training images.
+    missing_classes = missing(faces, fold)
     alike = people(Counter(faces.index["subject"])).alike if spec.by == "subject" else []
     if alike and spec.side == "train":
         say(
-            "names that look alike are taken for different people, and may stand on both sides: "
+            "similar names are treated as different people, who may be on both sides: "
             f"{listed(alike)}"
         )
-    if lacking and spec.side == "train":
-        say(f"fold {spec.number} by {spec.by} has no {', '.join(lacking)} on its training side")
+    if missing_classes and spec.side == "train":
+        say(
+            f"the training side of fold {spec.number} by {spec.by} has no "
+            f"{', '.join(missing_classes)}"
+        )
 
     def build(out: Path, scratch: Path) -> None:
-        side = faces.select(fold.train if spec.side == "train" else fold.test)
-        side.save(out)
-        class_sheet(side).save(out / "sheet.png")
+        faces_of_side = faces.select(fold.train if spec.side == "train" else fold.test)
+        faces_of_side.save(out)
+        class_sheet(faces_of_side).save(out / "sheet.png")
         summary = {
-            "images": len(side),
-            "shape": list(side.size),
-            "counts": side.counts().to_dict("records"),
-            "missing_from_training": list(lacking),
+            "images": len(faces_of_side),
+            "shape": list(faces_of_side.size),
+            "counts": faces_of_side.counts().to_dict("records"),
+            "missing_from_training": list(missing_classes),
             "overlap": overlap(faces.select(fold.train), faces.select(fold.test)),
         }
         (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -214,11 +215,11 @@ def run(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run:
     return store.make(spec, build, alias)
 
 
-# Dealing out
+# Assigning groups to folds
 
 
 def _groups(faces: Faces, by: By) -> Texts:
-    """Return the name of the group that each image belongs to."""
+    """Return the name of each image's group; raises DataError if that of an image is unknown."""
     groups = _units(faces.index, by)
     unknown = _units(faces.index, "frame")[groups == ""]
     if len(unknown):
@@ -235,19 +236,18 @@ def _groups(faces: Faces, by: By) -> Texts:
 
 
 def _people(subjects: Texts) -> Texts:
-    """Return the names of subjects, all spellings of one person's by the first: nobody stands on
-    both sides.
+    """Return the subjects with one name for all spellings of a person, the first in order.
+
+    Otherwise a person with two spellings could be on both sides.
     """
-    called: dict[str, str] = {}
+    name_of: dict[str, str] = {}
     for name in sorted(set(subjects)):
-        called.setdefault(person(name), name)
-    return np.array([called[person(name)] for name in subjects], dtype=object)
+        name_of.setdefault(person(name), name)
+    return np.array([name_of[person(name)] for name in subjects], dtype=object)
 
 
 def _units(table: pd.DataFrame, by: By) -> Texts:
-    """Return the unit of each row: its key, its clip (its key where it has none), its subject or
-    its dataset.
-    """
+    """Return the unit of each row: its key, clip (or key if it has none), subject or dataset."""
     keys = np.asarray(table["key"], dtype=object)
     if by == "frame":
         return keys
@@ -256,28 +256,26 @@ def _units(table: pd.DataFrame, by: By) -> Texts:
 
 
 def _draw(name: str, seed: int) -> str:
-    """Return a random-looking text that depends on the name and the seed alone: what ties are
-    broken by.
-    """
+    """Return a pseudorandom text that depends only on the name and the seed, to break ties."""
     return hashlib.sha256(f"{seed_of('split', seed)}\x1f{name}".encode()).hexdigest()
 
 
 def _deal_images(faces: Faces, folds: int, seed: int) -> dict[str, int]:
-    """Images in the order of class and draw go round the folds, as cards do."""
+    """Return the fold of each key: images in order of class and draw go to the folds in turn."""
     pairs = zip(faces.labels(), faces.index["key"], strict=True)
     order = sorted((int(label), _draw(key, seed), key) for label, key in pairs)
-    return {key: place % folds for place, (_, _, key) in enumerate(order)}
+    return {key: position % folds for position, (_, _, key) in enumerate(order)}
 
 
 def _deal_groups(
     groups: Texts, labels: Int[np.ndarray, " n"], folds: int, seed: int
 ) -> dict[str, int]:
-    """Each group goes where it raises the sum over folds and classes of (share of the class in the
-    fold)² least.
+    """Return the fold of each group, assigned greedily so that classes are spread evenly.
 
-    Shares, not counts: a rare class weighs as much as a common one. An empty fold always costs
-    least, so none stays empty. Groups come by size, to a power of two, so that the seed has a say
-    among those of like size.
+    Each group goes to the fold where it raises the sum over folds and classes of (share of the
+    class in the fold)² least. Shares, not counts, give a rare class the same weight as a common
+    one. An empty fold always costs least, so no fold remains empty. Groups are sorted by size,
+    rounded to a power of two, so that the seed decides the order of groups of similar size.
     """
     counts = pd.crosstab(groups, labels)
     shares = dict(
@@ -287,14 +285,15 @@ def _deal_groups(
         shares,
         key=lambda name: (-math.floor(math.log2((shares[name] ** 2).sum())), _draw(name, seed)),
     )
-    held: Float[np.ndarray, "folds classes"] = np.zeros((folds, counts.shape[1]))
+    fold_shares: Float[np.ndarray, "folds classes"] = np.zeros((folds, counts.shape[1]))
     part = {}
     for name in order:
-        cost = (2 * held * shares[name]).sum(axis=1)
+        cost = (2 * fold_shares * shares[name]).sum(axis=1)
         part[name] = min(
-            range(folds), key=lambda fold: (round(float(cost[fold]), 12), held[fold].sum(), fold)
+            range(folds),
+            key=lambda fold: (round(float(cost[fold]), 12), fold_shares[fold].sum(), fold),
         )
-        held[part[name]] += shares[name]
+        fold_shares[part[name]] += shares[name]
     return part
 
 
@@ -302,27 +301,36 @@ def _deal_groups(
 
 
 def _exposure(faces: pd.DataFrame | Faces) -> pd.DataFrame:
-    """Return key, subject, clip and dataset of each real image that `faces` show or come from."""
+    """Return key, subject, clip and dataset of each real image in `faces` or behind them.
+
+    The images behind synthetic faces are those that their generators were trained on.
+    """
     columns = ["key", "subject", "clip"]
-    known = [*columns, "dataset"]  # which what was generated by an older mien does not tell
+    all_columns = [*columns, "dataset"]  # the last is empty for images of an older mien
+
+    # A table says itself what was seen.
     if isinstance(faces, pd.DataFrame):
-        lacking = [name for name in columns if name not in faces.columns]
-        if lacking:
+        missing_columns = [name for name in columns if name not in faces.columns]
+        if missing_columns:
             raise DataError(
-                f"what was seen must have the columns {', '.join(columns)}, and lacks "
-                f"{', '.join(lacking)}"
+                f"the table of what was seen must have the columns {', '.join(columns)}, and lacks "
+                f"{', '.join(missing_columns)}"
             )
-        return faces.reindex(columns=known, fill_value="")
+        return faces.reindex(columns=all_columns, fill_value="")
+
+    # Real images count themselves, and synthetic ones what their generators saw.
     real = _real(faces)
-    own = pd.DataFrame(faces.index[real], columns=known)
+    shown = pd.DataFrame(faces.index[real], columns=all_columns)
     if real.all():
-        return own
+        return shown
     if faces.seen is None:
         raise DataError(
             f"synthetic faces must say what their generator has seen, and {int((~real).sum())} of "
             f"these {len(faces)} do not; generate them again, with `mien generate`"
         )
-    return pd.concat([own, faces.seen.reindex(columns=known, fill_value="")], ignore_index=True)
+    return pd.concat(
+        [shown, faces.seen.reindex(columns=all_columns, fill_value="")], ignore_index=True
+    )
 
 
 def _real(faces: Faces) -> Bool[np.ndarray, " n"]:
@@ -330,23 +338,23 @@ def _real(faces: Faces) -> Bool[np.ndarray, " n"]:
 
 
 def _shared(test: Faces, by: By, known: set[str]) -> tuple[list[str], Bool[np.ndarray, " n"]]:
-    """Return the units of `test` that are in `known`, sorted, and which of its images they
-    affect.
-    """
+    """Return the units of `test` that are in `known`, sorted, and the mask of their images."""
     real = _real(test)
-    own = _units(test.index, by)
-    who = {name: person(name) if by == "subject" else name for name in {*own, *known}}
-    met = {who[name] for name in known}
-    affected = np.array([who[name] in met for name in own], dtype=bool) & real
-    found = set(own[affected])
+    units = _units(test.index, by)
+    identity = {name: person(name) if by == "subject" else name for name in {*units, *known}}
+    known_identities = {identity[name] for name in known}
+    affected = np.array([identity[name] in known_identities for name in units], dtype=bool) & real
+    seen_units = set(units[affected])
     if not real.all():
-        there = _units(_exposure(test.select(~real)), by)
-        copied = {
-            name for name in there if (person(name) if by == "subject" else name) in met and name
+        source_units = _units(_exposure(test.select(~real)), by)
+        seen_sources = {
+            name
+            for name in source_units
+            if (person(name) if by == "subject" else name) in known_identities and name
         }
-        found |= copied
-        affected |= ~real & bool(copied)
-    return sorted(found), affected
+        seen_units |= seen_sources
+        affected |= ~real & bool(seen_sources)
+    return sorted(seen_units), affected
 
 
 def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side: str) -> None:
@@ -365,5 +373,5 @@ def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side:
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    remaining = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {remaining} more" if remaining > 0 else "")

@@ -1,4 +1,4 @@
-"""Views: the same images shown as other inputs, so that inputs are compared on equal splits."""
+"""The same images as other inputs, so that inputs can be compared on the same split."""
 
 from typing import Any
 
@@ -14,29 +14,29 @@ CHOSEN = (PreprocessSpec.stage, JoinSpec.stage)
 
 
 def view(run: Run, input: Any, store: Store, where: str = "input") -> Run:
-    """Return the run that shows the images of `run` as `input`, a list of inputs.INPUTS; makes it
-    if need be.
+    """Return the run that shows the images of `run` as `input`, a list of names of inputs.INPUTS.
 
-    What was chosen, resized, folded and joined on the way to `run` is done again, with the input
-    made at the first step, where clips are still whole: a difference from the onset needs the onset
-    frame, which may not be among the frames that were chosen. Complaints begin with `where`.
+    The run is made if it does not exist. The selections, sizes, class sets and joins on the way to
+    `run` are repeated, with the input computed at the first step, where clips are complete: a
+    difference from the onset needs the onset frame, which may not have been selected. Messages of
+    errors begin with `where`.
 
-    Raises SpecError for an input that is not known, DataError if the images cannot be shown like
-    that.
+    Raises SpecError for an unknown input, DataError if the images cannot be shown as this input.
     """
     read_spec(PreprocessSpec, {"faces": run.name, "frames": "all", "input": input}, where)
     try:
-        made = _again(run, tuple(input), store)
+        view_run = _again(run, tuple(input), store)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    if list(Faces.load(made.path).index["key"]) != list(Faces.load(run.path).index["key"]):
+    if list(Faces.load(view_run.path).index["key"]) != list(Faces.load(run.path).index["key"]):
         raise DataError(
-            f"{where}: {made.name} must show the images of {run.name}, and shows others"
+            f"{where}: {view_run.name} must show the images of {run.name}, and shows other images"
         )
-    return made
+    return view_run
 
 
 def _again(run: Run, input: tuple[str, ...], store: Store) -> Run:
+    """Return `run` repeated with `input`, which its first step after the ingest computes."""
     fields = {name: value for name, value in run.spec.items() if name != "stage"}
     if run.stage == JoinSpec.stage:
         parts = [_again(store.run(name), input, store).name for name in fields["faces"]]
@@ -44,9 +44,9 @@ def _again(run: Run, input: tuple[str, ...], store: Store) -> Run:
     if run.stage != PreprocessSpec.stage:
         spec = PreprocessSpec(faces=run.name, frames="all", input=input)
     elif (parent := store.run(fields["faces"])).stage in CHOSEN:
-        made = _again(parent, input, store).name
+        shown_parent = _again(parent, input, store).name
         spec = read_spec(
-            PreprocessSpec, {**fields, "faces": made, "colour": None, "input": ()}, run.name
+            PreprocessSpec, {**fields, "faces": shown_parent, "colour": None, "input": ()}, run.name
         )
     else:
         spec = read_spec(PreprocessSpec, {**fields, "colour": None, "input": input}, run.name)

@@ -62,7 +62,7 @@ def test_unknown_emotions_and_repeated_keys_are_refused():
     faces = some(2)
     with pytest.raises(DataError, match="glee"):
         Faces(faces.images, faces.index.assign(emotion="glee"))
-    with pytest.raises(DataError, match="keys must be unique; 'k' stands 2 times"):
+    with pytest.raises(DataError, match="keys must be unique; 'k' occurs 2 times"):
         Faces(faces.images, faces.index.assign(key="k"))
 
 

@@ -83,7 +83,7 @@ def test_sizes_channels_and_images_must_fit():
     shown = Faces(some("b", ["fear"]).images, some("b", ["fear"]).index, channels=("hog",))
     with pytest.raises(DataError, match="hog and plain pictures"):
         join([one, shown])
-    with pytest.raises(DataError, match="must not share images, and 1 stands in two, such as a/1"):
+    with pytest.raises(DataError, match="must not share images, and 1 is in two, such as a/1"):
         join([one, one.select(np.array([1]))])
     with pytest.raises(SpecError, match="faces: must have 2 or more"):
         read_spec(JoinSpec, {"faces": ["root-000000000000"]}, "join")
@@ -94,7 +94,7 @@ def test_two_datasets_of_one_name_are_refused_and_parts_of_one_are_not(tmp_path:
     keep(some("a", ["fear", "anger", "fear"]), store, "one")
     keep(some("a", ["fear", "anger"], seed=1), store, "other")
     with pytest.raises(
-        DataError, match="two different ones are called 'a': the person a:1 would be somebody else"
+        DataError, match="two different ones are called 'a': the subject a:1 would be a different person"
     ):
         run(JoinSpec(faces=("one", "other")), store)
     sides = [
