@@ -11,8 +11,8 @@ import pandas as pd
 
 from mien.errors import DataError
 
-# Class numbers are positions in this list, whatever classes a set has. The order is alphabetical, so
-# that loaders of image folders number the classes in the same order.
+# Class numbers are positions in this list, whatever classes a set has. The order is alphabetical,
+# so that loaders of image folders number the classes in the same order.
 EMOTIONS = (
     "anger",
     "contempt",
@@ -159,7 +159,7 @@ class Faces:
         return tuple(sorted(set(self.index["subject"]) - {""}))
 
     def require_real(self, what: str) -> None:
-        """Raise DataError if some image was generated; `what` names the images in the message."""
+        """Raise DataError if an image was generated; `what` names the images in the message."""
         generated = self.index["source"] != "real"
         if generated.any():
             makers = sorted(set(self.index["source"][generated]))
@@ -203,7 +203,7 @@ class Faces:
         return pd.DataFrame(table, columns=["class", "images", "clips", "subjects"])
 
     def save(self, folder: Path) -> None:
-        """Write images.npy and index.parquet, and where they apply seen.parquet and channels.json."""
+        """Write images.npy, index.parquet, and if needed seen.parquet and channels.json."""
         np.save(folder / "images.npy", np.ascontiguousarray(self.images), allow_pickle=False)
         self.index.to_parquet(folder / "index.parquet", index=False)
         if self.seen is not None:

@@ -49,7 +49,7 @@ class Depth:
 
     @property
     def own(self) -> float:
-        """The white that its highest value suggests: 1, or the largest number of 8, 10, ... bits."""
+        """The white that the highest value suggests: 1, or the limit of 8, 10, 12 or more bits."""
         if not self.whole and self.highest < 2:
             return 1.0
         bits = max(8, math.ceil(self.highest).bit_length())
@@ -188,8 +188,8 @@ def _scaled(values: Shaped[np.ndarray, "*shape"], white: float) -> UInt8[np.ndar
         return np.rint(values.astype(np.float64).clip(0, white) * (255 / white)).astype(np.uint8)
     if highest > FULL and white <= FULL:
         raise DataError(
-            f"its pixels must be within 16 bits, and run from {lowest} to {highest}; --white says "
-            "more"
+            f"its pixels must be within 16 bits, and run from {lowest} to {highest}; name a larger "
+            "white with --white"
         )
     clipped, full = values.astype(np.int64).clip(0, int(white)), int(white)
     return ((clipped * 255 + full // 2) // full).astype(np.uint8)

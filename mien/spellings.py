@@ -139,7 +139,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _followed(name: str, same: Mapping[str, str]) -> str:
-    """Return the last name in the chain of `same` that begins with `name`, which may be a circle."""
+    """Return the last name of the chain in `same` from `name`; the chain may be a circle."""
     visited = {name}
     while name in same and same[name] not in visited:
         name = same[name]

@@ -286,7 +286,7 @@ def test_gray_alone_is_a_plain_picture_whatever_it_is_called():
     for wrong in ("gray,,hog", ","):
         with pytest.raises(UsageError, match="commas between"):
             read_input(wrong)
-    for wrong, message in ((("hogg",), "Did you mean 'hog'"), (("hog", "hog"), "once each")):
+    for wrong, message in ((("hogg",), "Did you mean 'hog'"), (("hog", "hog"), "only once")):
         with pytest.raises(SpecError, match=message):
             spec(input=wrong)
 

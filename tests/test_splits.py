@@ -254,7 +254,7 @@ def test_the_two_sides_are_runs_that_share_no_subject(
         assert summary["images"] == len(sides[side]) and made.file("sheet.png").exists()
     assert sides["train"].subjects == ("s1", "s2") and sides["test"].subjects == ("s0",)
     require_unseen(sides["train"], sides["test"], "subject")
-    assert capfd.readouterr().err.count("fold 0 by subject has no fear on its training side") == 1
+    assert capfd.readouterr().err.count("the training side of fold 0 by subject has no fear") == 1
 
 
 def test_the_digest_is_a_golden_value():
