@@ -94,7 +94,8 @@ def test_two_datasets_of_one_name_are_refused_and_parts_of_one_are_not(tmp_path:
     keep(some("a", ["fear", "anger", "fear"]), store, "one")
     keep(some("a", ["fear", "anger"], seed=1), store, "other")
     with pytest.raises(
-        DataError, match="two different ones are called 'a': the subject a:1 would be a different person"
+        DataError,
+        match="two different ones are called 'a': the subject a:1 would be a different person",
     ):
         run(JoinSpec(faces=("one", "other")), store)
     sides = [
