@@ -184,7 +184,7 @@ class Faces:
         return np.array([number[emotion] for emotion in self.index["emotion"]], dtype=np.int64)
 
     def select(self, which: np.ndarray) -> "Faces":
-        """Return the images at `which`: a boolean mask [n], or positions in the order of the result."""
+        """Return the images at `which`: a boolean mask [n], or positions in the new order."""
         positions = np.flatnonzero(which) if which.dtype == bool else which
         index = self.index.take(list(positions)).reset_index(drop=True)
         return replace(self, images=np.ascontiguousarray(self.images[positions]), index=index)

@@ -206,7 +206,7 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
         (["preprocess", "faces", "--classes", "casme5"], "Did you mean 'casme2-5'"),
         (["rm", "drawn"], "must not be the parent"),
         (["verify", "nothing"], "there is no run or alias"),
-        (["train", "generator", "--preset", "smoke"], "a run of faces must be named"),
+        (["train", "generator", "--preset", "smoke"], "this needs a run of faces"),
         (["train", "faces", "--preset", "smoke", "--set", "seed=3"], "--seed N"),
         (
             ["train", "faces", "--preset", "smoke", "--set", 'kind=["ddpm"]'],
