@@ -87,6 +87,14 @@ def test_studies_read_the_alias_that_the_commands_of_the_walk_make(name: str):
         assert re.search(rf"mien preprocess \w+ --frames apex .*--as {alias}\b", page)
 
 
+def test_the_glossary_is_alphabetical_and_names_each_term_once():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = [
+        term.casefold().replace("é", "e") for term in re.findall(r"^\*\*(.+?)\.\*\*", text, re.M)
+    ]
+    assert len(terms) > 40 and terms == sorted(set(terms))
+
+
 def test_changelog_and_version_agree():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
