@@ -275,7 +275,7 @@ def test_a_stopped_training_continues_and_ends_with_the_same_bytes(
     worker.send_signal(sign)
     _, err = worker.communicate(timeout=60)
     assert worker.returncode == code
-    assert ("stopped; the same command goes on" in err) == (sign == signal.SIGINT)
+    assert ("stopped; run the same command again" in err) == (sign == signal.SIGINT)
     assert [name for name in Store(stores[1]).names() if name.startswith("generator")] == []
     inside(tmp_path, *command("stopped"))
     ends = [Store(store).run("generator").content for store in stores]

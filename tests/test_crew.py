@@ -79,7 +79,7 @@ def test_two_processes_make_the_run_of_one_and_one_speaks(tmp_path: Path):
         text=True,
         check=False,
     )
-    assert refused.returncode != 0 and "--minutes must stand with one process" in refused.stderr
+    assert refused.returncode != 0 and "--minutes needs a single process" in refused.stderr
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def shell(where: Path, line: str, **more: str) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("$MIEN --help > /dev/full", 2, "make room"),
+        ("$MIEN --help > /dev/full", 2, "free some space"),
         ("$MIEN readers >&-", 0, "`mien readers NAME`"),
         ("$MIEN --version 2>&-", 0, ""),
         ("$MIEN nothing 2>/dev/full", 2, ""),
@@ -167,7 +167,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_else_is_looked_at
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "{a=" * 3000])
 def test_a_setting_without_an_end_is_refused(tmp_path: Path, value: str):
-    assert "too long or too nested" in inside(
+    assert "too long or nested too deeply" in inside(
         tmp_path, "train", "nothing", "--set", f"batch={value}", code=2
     )
 

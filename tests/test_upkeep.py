@@ -128,7 +128,7 @@ def test_what_systems_leave_is_passed_over_and_told(tmp_path: Path):
         and store.broken_aliases() == {}
     )
     text = inside(tmp_path, "verify")
-    assert text.count("passed over") == 1 and "runs/.DS_Store" in text and "as it was made" in text
+    assert text.count("ignored") == 1 and "runs/.DS_Store" in text and "as it was made" in text
     store.make(Letter(text="next"), write("next"))
     assert "letter" in inside(tmp_path, "ls")
     assert inside(tmp_path, "rm", "mine") == f"deleted mine\ndeleted runs/{run.name}\n"
@@ -153,7 +153,7 @@ def test_copies_of_runs_and_strangers_among_them_are_told(tmp_path: Path):
     assert store.names() == [run.name]
     text = inside(tmp_path, "verify", code=2)
     assert (
-        f"{run.name} copy: not a whole run: its name is no run's" in text
+        f"{run.name} copy: not a complete run: its name is not that of a run" in text
         and r"notes\x1b[31m.txt" in text
     )
 
@@ -252,7 +252,7 @@ def test_half_a_deletion_is_not_listed_but_told_and_ended_by_the_next_command(tm
     grave = run.path.with_name(f".{run.name}.{'0' * 32}")
     run.path.rename(grave)
     assert run.name not in inside(tmp_path, "ls")
-    assert "whose deletion was cut short" in inside(tmp_path, "verify", code=2)
+    assert "whose deletion was interrupted" in inside(tmp_path, "verify", code=2)
     inside(tmp_path, "rm", run.name)
     old = run.path.with_name(f".{'a' * 32}")
     old.mkdir()

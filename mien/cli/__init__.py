@@ -1,7 +1,7 @@
-"""The command line: one short command a stage, in the order of the pipeline.
+"""The command line: one short command per stage, in the order of the pipeline.
 
-Commands parse, call one library function, and print. This is the one package that imports inside
-functions, so that `mien --help` starts in a blink.
+Each command parses its options, calls one library function, and prints. This is the only package
+that imports inside functions, so that `mien --help` starts at once.
 """
 
 import errno
@@ -55,7 +55,8 @@ def main() -> None:
         code = _code()
         if code == INTERRUPTED:
             print(
-                "mien: stopped; the same command goes on from the last checkpoint", file=sys.stderr
+                "mien: stopped; run the same command again to resume from the last checkpoint",
+                file=sys.stderr,
             )
         if fault := streams.fault():
             _complain(fault)
@@ -65,14 +66,14 @@ def main() -> None:
 
 
 def _code() -> int:
-    """Run the command, say what went wrong, and return the exit code."""
+    """Run the command, print what went wrong, and return the exit code."""
     try:
         return app(standalone_mode=False) or 0
     except typer.TyperException as error:
-        shown = io.StringIO()
+        text = io.StringIO()
         show = getattr(error, "show", None)  # prints the usage line too
-        show(file=shown) if show else print(f"Error: {error.message}", file=shown)
-        print(shown.getvalue(), file=sys.stderr, end="")
+        show(file=text) if show else print(f"Error: {error.message}", file=text)
+        print(text.getvalue(), file=sys.stderr, end="")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -85,13 +86,16 @@ def _code() -> int:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """Return what to say of an error, and the exit code."""
+    """Return the message for an error, and the exit code."""
+    # Errors of mien carry their own message and code; those of the system are a matter of usage.
     if isinstance(error, MienError):
         return str(error), error.exit_code
     if no_room(error):
         return told(error if isinstance(error, OSError) else OSError(str(error)), _fullest()), USAGE
     if isinstance(error, OSError):
         return told(error), USAGE
+
+    # Errors that libraries raise for reasons outside mien: memory, links, nesting.
     name, reason = type(error).__name__, str(error).strip().partition("\n")[0]
     if (
         isinstance(error, MemoryError)
@@ -99,20 +103,17 @@ def _explained(error: Exception) -> tuple[str, int]:
         or any(text in str(error) for text in NO_MEMORY)
     ):
         how = (
-            "close other programs, give fewer --workers, or smaller images or batches (train: "
-            "--memory)"
+            "close other programs, or use fewer --workers, smaller images or smaller batches "
+            "(train: --memory)"
         )
         return f"there is not enough memory ({reason or name}); {how}", USAGE
-    if isinstance(error, RuntimeError) and "Symlink loop" in str(
-        error
-    ):  # how Python below 3.13 says ELOOP
-        return told(
-            OSError(
-                errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("from ")[2].strip("'")
-            )
-        ), USAGE
+    # Python below 3.13 reports ELOOP so.
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):
+        path = str(error).partition("from ")[2].strip("'")
+        return told(OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)), USAGE
     if isinstance(error, RecursionError):
-        return "something that was given is nested too deeply to be read; make it flatter", USAGE
+        return "an input is nested too deeply to be read; nest it less deeply", USAGE
+
     return (
         f"a fault in mien itself: {name}{f': {reason}' if reason else ''}. Please report it with "
         "the command and what "
@@ -122,18 +123,18 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _complain(text: str) -> None:
-    """Print an error on stderr; what was given may be endless, and is not repeated at length."""
+    """Print an error on stderr; the middle of a very long message is left out."""
     shown = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     print(visible(f"mien: {shown}"), file=sys.stderr)
 
 
 def _fullest() -> str:
-    """Return the path, of those that the command may write to, whose disk has the least room."""
-    rooms: dict[str, int] = {}
-    places = [Path(os.environ.get("MIEN_STORE") or STORE), Path.cwd(), Path(tempfile.gettempdir())]
-    for place in [*places, *(Path(text.rpartition("=")[2]) for text in sys.argv[1:])]:
+    """Return the path whose disk has the least free space, of those the command may write to."""
+    free_bytes: dict[str, int] = {}
+    paths = [Path(os.environ.get("MIEN_STORE") or STORE), Path.cwd(), Path(tempfile.gettempdir())]
+    for path in [*paths, *(Path(text.rpartition("=")[2]) for text in sys.argv[1:])]:
         with suppress(OSError, ValueError, RuntimeError):
-            path = place.expanduser().absolute()
-            there = next(folder for folder in (path, *path.parents) if folder.exists())
-            rooms.setdefault(str(path), shutil.disk_usage(there).free)
-    return min(rooms, key=lambda path: rooms[path], default="")
+            absolute = path.expanduser().absolute()
+            folder = next(folder for folder in (absolute, *absolute.parents) if folder.exists())
+            free_bytes.setdefault(str(absolute), shutil.disk_usage(folder).free)
+    return min(free_bytes, key=lambda path: free_bytes[path], default="")

@@ -1,4 +1,4 @@
-"""Audits: whether a synthetic database is good, new, and shows what its labels say."""
+"""Audits: whether a synthetic database is realistic, is new, and shows what its labels say."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mien.features import SpaceName
 
 FEW = 3000  # images below which starting workers takes longer than the work
-SHOWN = 12  # checks that are printed, the worst first
-COLUMN = 13  # characters that an outcome takes on the terminal
+SHOWN = 12  # the most checks that are printed, the worst first
+COLUMN = 13  # width of the column of outcomes on the terminal, in characters
 
 
 @app.command("audit")
@@ -40,26 +40,34 @@ def audit_command(
     train: Annotated[
         str | None,
         typer.Option(
-            help="The real faces that its generator was trained on, the same.", metavar="DATASET"
+            help="The real faces that its generator was trained on: a run, an alias or a folder.",
+            metavar="DATASET",
         ),
     ] = None,
     test: Annotated[
         str | None,
-        typer.Option(help="Real faces of held-out people: the yardstick.", metavar="DATASET"),
+        typer.Option(help="Real faces of held-out subjects, for comparison.", metavar="DATASET"),
     ] = None,
     spaces: Annotated[
-        str, typer.Option(help="Spaces to compare in: pixels, random, judge, inception, dinov2.")
+        str,
+        typer.Option(
+            help="The feature spaces: pixels, random, judge, inception, dinov2; comma-separated."
+        ),
     ] = "pixels,random,judge",
     filter: Annotated[
-        str, typer.Option(help="How images are resized: box, bilinear, bicubic or lanczos.")
+        str, typer.Option(help="The filter for resizing: box, bilinear, bicubic or lanczos.")
     ] = "bilinear",
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="A file of weights, such as dinov2=FILE; may be repeated."),
+        typer.Option(
+            help="The file of weights of a feature space, such as dinov2=FILE. Repeatable."
+        ),
     ] = None,
     thresholds: Annotated[
         Path | None,
-        typer.Option(help="A TOML file that changes what warns and what fails.", metavar="FILE"),
+        typer.Option(
+            help="A TOML file with other thresholds for warnings and failures.", metavar="FILE"
+        ),
     ] = None,
     subject_pattern: SubjectOption = None,
     clip_pattern: ClipOption = None,
@@ -71,15 +79,14 @@ def audit_command(
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Ask of a synthetic database: is it good, is it new, does it show what its label says, and
-    would we know?
+    """Audit a synthetic database: is it realistic, new and correctly labelled, and could we tell?
 
-    Each side is a set of the store or a plain folder. Without --test, what needs held-out people
-    cannot be told.
+    Each set is a run of the store or a plain folder. Without --test, the questions that need
+    held-out subjects cannot be answered.
 
-    Writes audit.json and a page that opens without a network. The exit code is 4 if it fails, or if
-    there is too little to tell. What is measured is kept: other thresholds are answered at once,
-    and a command that was stopped goes on with the part at hand.
+    The command writes audit.json and a page that opens without a network. The exit code is 4 if the
+    audit fails, or if the data are too few to tell. Measurements are kept: with other thresholds
+    the answer comes at once, and a stopped command resumes where it was stopped.
     """
     from mien import audit as module
     from mien import engine as engines
@@ -89,119 +96,130 @@ def audit_command(
     from mien.faces import Faces
     from mien.spec import read_spec
 
-    # All that may be wrong is asked about before anything is read.
+    # Check everything that the user gave before any data are read.
     if train is None:
         raise UsageError(
             "--train must name the real faces that the generator was trained on: a run, an alias "
-            "or a folder; without "
-            "them nothing can be said about copies. Give --train"
+            "or a folder; without them the audit cannot look for copies. Give --train"
         )
     home = open_store(store)
     limits, files = module.thresholds(thresholds), _files(pairs(weights or [], "--weights"), spaces)
-    asked = {
+    request = {
         "spaces": [name.strip() for name in spaces.split(",")],
         "filter": filter,
         "thresholds": limits,
     }
-    read_spec(module.AuditSpec, {**asked, "synthetic": synthetic, "train": train}, "audit")
+    read_spec(module.AuditSpec, {**request, "synthetic": synthetic, "train": train}, "audit")
     names = {"synthetic": synthetic, "train": train, **({} if test is None else {"test": test})}
     how = given.reading(
         [*names][1:], subject_pattern or [], clip_pattern or [], pairs(map or [], "--map"), size
     )
     sides = given.look(names, how, home)
 
-    # Folders are read into the store, and then the audit is of runs.
+    # Read folders into the store, so that each set is a run.
     for name, file in files.items():
         features.require_weights(name, file, home)
-    asked["weights"] = {name: adopt(file, home) for name, file in files.items()}
+    request["weights"] = {name: adopt(file, home) for name, file in files.items()}
     runs = given.as_sides(sides, given.read(sides, how, home), home)
-    spec = read_spec(
-        module.AuditSpec, {**asked, **{side: one.name for side, one in runs.items()}}, "audit"
-    )
-    few = sum(len(Faces.load(one.path)) for one in runs.values()) < FEW
+    run_names = {side: run.name for side, run in runs.items()}
+    spec = read_spec(module.AuditSpec, {**request, **run_names}, "audit")
+
+    # Measure, in this process if starting workers would take longer than the work.
+    few = sum(len(Faces.load(run.path)) for run in runs.values()) < FEW
     if engine == "local" and workers is None and few:
         workers = 0
     where = engines.engine(engine, workers, device=device)
     run = module.run(spec, home, alias=alias, device=device, engine=where)
-    told = run.json("audit.json")
-    _print_checks(told["checks"])
-    _print_answer(told)
+
+    # Print the answers, and exit with 4 unless the verdict allows a release.
+    audit = run.json("audit.json")
+    _print_checks(audit["checks"])
+    _print_answer(audit)
     print(f"{run.name}{f' ({alias})' if alias else ''}: {run.summary['holds']}")
     print(f"the page: {run.path / 'index.html'}")
-    _refuse(told)
+    _refuse(audit)
     show_next(["mien", "publish", "build", synthetic, "--out", "release"], store)
 
 
-def _refuse(told: dict[str, Any]) -> None:
+def _refuse(audit: dict[str, Any]) -> None:
     """Raise AuditFailed unless the verdict is pass or warn, with the reason."""
     from mien.errors import AuditFailed
 
-    if told["verdict"] == "fail":
-        failed = [check["name"] for check in told["checks"] if check["verdict"] == "fail"]
+    if audit["verdict"] == "fail":
+        failed = [check["name"] for check in audit["checks"] if check["verdict"] == "fail"]
         raise AuditFailed(
             f"the audit failed on {', '.join(dict.fromkeys(failed))}; the page says why, and "
-            "--thresholds FILE sets "
-            "other limits"
+            "--thresholds FILE sets other limits"
         )
-    if told["verdict"] == "cannot tell":
-        open_questions = [one for one in told["questions"] if one["verdict"] == "cannot tell"]
-        most = max(open_questions, key=lambda one: one["people"])
-        others = [one["enough"] for one in open_questions if one["enough"] and not one["people"]]
+    if audit["verdict"] == "cannot tell":
+        # Say how much data would be enough: the largest number of people, and all other needs.
+        unanswered = [
+            question for question in audit["questions"] if question["verdict"] == "cannot tell"
+        ]
+        most = max(unanswered, key=lambda question: question["people"])
+        others = [
+            question["enough"]
+            for question in unanswered
+            if question["enough"] and not question["people"]
+        ]
         enough = "; ".join(dict.fromkeys([*([most["enough"]] if most["people"] else []), *others]))
         raise AuditFailed(
-            f"the audit cannot tell: {' '.join(one['title'] for one in open_questions)} "
+            f"the audit cannot tell: {' '.join(question['title'] for question in unanswered)} "
             f"{f'Enough would be: {enough}' if enough else 'The page says why'}"
         )
 
 
-def _print_answer(told: dict[str, Any]) -> None:
-    """Print what is missing or was changed, and the answer to each question with its reason."""
-    for note in told["notes"]:
+def _print_answer(audit: dict[str, Any]) -> None:
+    """Print notes and changed thresholds, and the answer to each question with its reason."""
+    for note in audit["notes"]:
         print_wrapped("note".ljust(COLUMN), note)
-    for change in told["thresholds_changed"]:
+    for change in audit["thresholds_changed"]:
         print_wrapped(
             "changed".ljust(COLUMN),
             f"{change['text']}{' (looser than the default)' * change['looser']}",
         )
-    for one in told["questions"]:
-        enough = f". Enough would be: {one['enough']}" if one["enough"] else ""
-        print_wrapped(one["verdict"].ljust(COLUMN), f"{one['title']} {one['why']}{enough}")
+    for question in audit["questions"]:
+        enough = f". Enough would be: {question['enough']}" if question["enough"] else ""
+        print_wrapped(
+            question["verdict"].ljust(COLUMN), f"{question['title']} {question['why']}{enough}"
+        )
 
 
 def _files(named: dict[str, str], spaces: str) -> "dict[SpaceName, Path]":
-    """Return the files of weights by space; raises UsageError for a space that takes none, or is
-    not asked for.
+    """Return the file of weights of each space.
+
+    Raises UsageError for a space that takes no file, or that --spaces does not name.
     """
     from mien.features import NETWORKS
 
-    asked = {name.strip() for name in spaces.split(",")}
+    space_names = {name.strip() for name in spaces.split(",")}
     for name in named:
         if name not in NETWORKS:
             raise UsageError(
                 f"--weights must name a space that takes a file: {', '.join(NETWORKS)}; given: "
                 f"'{name}'"
             )
-        if name not in asked:
+        if name not in space_names:
             raise UsageError(
-                f"--weights {name}=FILE needs the space {name} in --spaces, which are {spaces}"
+                f"--weights {name}=FILE needs the space {name} in --spaces; given: {spaces}"
             )
     return {name: Path(named[name]) for name in NETWORKS if name in named}
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
-    """Print the checks that do not pass, the first twelve: the name, never broken, then the number
-    and its limits.
-    """
+    """Print the first checks that do not pass: the name, the number and its limits."""
     from mien.audit.page import number
 
-    beyond = [check for check in checks if check["verdict"] != "pass"]
-    whole = {(check["name"], check["note"]) for check in beyond if not check["part"]}
-    # A class that lacks what the whole set lacks tells nothing more.
+    # Select them; a class is not listed for a note that the complete set has too.
+    not_passed = [check for check in checks if check["verdict"] != "pass"]
+    notes_of_set = {(check["name"], check["note"]) for check in not_passed if not check["part"]}
     shown = [
-        one
-        for one in beyond
-        if not (one["part"] and one["note"] and (one["name"], one["note"]) in whole)
+        check
+        for check in not_passed
+        if not (check["part"] and check["note"] and (check["name"], check["note"]) in notes_of_set)
     ]
+
+    # Print them, each with the value, its interval, and what it is compared with.
     for check in shown[:SHOWN]:
         name = f"{check['name']} ({check['part']})" if check["part"] else check["name"]
         bounds = (
@@ -212,8 +230,6 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
         print_wrapped(
             check["verdict"].ljust(COLUMN), f"{name}{value} {check['note'] or check['threshold']}"
         )
-    if len(beyond) > min(len(shown), SHOWN):
-        print(
-            f"and {len(beyond) - min(len(shown), SHOWN)} more checks that do not pass; the page "
-            "has them all"
-        )
+    more = len(not_passed) - min(len(shown), SHOWN)
+    if more > 0:
+        print(f"and {more} more checks that do not pass; the page lists all of them")

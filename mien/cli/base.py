@@ -1,4 +1,4 @@
-"""What all commands share: the application, options of one meaning, and how runs are printed."""
+"""What all commands share: the application, the common options, and how runs are printed."""
 
 import os
 import shlex
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from mien.store import Run, Store
 
 CODES = (
-    "Exit codes: 0 done, 1 a fault in mien or a training that diverged, 2 something in the "
-    "command, its input or the "
-    "machine, 3 a gate refused a release, 4 an audit failed, 5 some trials failed, 130 interrupted."
+    "Exit codes: 0 success; 1 a fault in mien, or training diverged; 2 a problem with the command, "
+    "its input or the machine; 3 a gate refused a release; 4 an audit failed; 5 some trials "
+    "failed; "
+    "130 interrupted."
 )
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
 def _named(alias: str | None) -> str | None:
-    """Refuse what cannot be an alias, before anything else is done."""
+    """Check an alias before any other work; raises StoreError if it is not valid."""
     if alias is not None:
         from mien.store import require_alias
 
@@ -36,7 +37,7 @@ def _named(alias: str | None) -> str | None:
 
 
 def _there(device: str) -> str:
-    """Refuse a device that this machine does not have, before anything else is done."""
+    """Check before any other work that this machine has a device; raises UsageError if not."""
     if device not in ("auto", "cpu"):
         from mien import training
 
@@ -52,62 +53,75 @@ StoreOption = Annotated[
 ]
 AliasOption = Annotated[
     str | None,
-    typer.Option("--as", help="A readable name for the result.", metavar="NAME", callback=_named),
+    typer.Option(
+        "--as", help="A readable name (alias) for the result.", metavar="NAME", callback=_named
+    ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, one card such as cuda:1, or mps.", callback=_there)
+    str,
+    typer.Option(
+        help="The device: auto, cpu, cuda, one GPU such as cuda:1, or mps.", callback=_there
+    ),
 ]
 EngineOption = Annotated[
     str,
     typer.Option(
-        help="local: processes of this machine; ray: a cluster (RAY_ADDRESS), with 'mien[ray]'."
+        help="local: processes on this machine; ray: a Ray cluster (RAY_ADDRESS; needs "
+        "'mien[ray]')."
     ),
 ]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        help="How many jobs at a time; by default what fits. 0: all in this process, for debuggers."
+        help="Number of parallel jobs; by default as many as fit. 0 runs all in this process, for "
+        "debugging."
     ),
 ]
 GpusOption = Annotated[
-    float, typer.Option(help="How much of a graphics card each job gets: 0.5 lets two share one.")
+    float, typer.Option(help="Share of a GPU for each job; with 0.5, two jobs share one GPU.")
 ]
 SubjectOption = Annotated[
     list[str] | None,
     typer.Option(
         "--subject-pattern",
         help=(
-            "Folders: a regular expression; its first group in the path is the subject. For one "
-            "side: train:REGEX."
+            "For folders: a regular expression; its first group, matched in the path, is the "
+            "subject. train:REGEX applies to one side only."
         ),
         metavar="[SIDE:]REGEX",
     ),
 ]
 ClipOption = Annotated[
     list[str] | None,
-    typer.Option("--clip-pattern", help="Folders: the same, for the clip.", metavar="[SIDE:]REGEX"),
+    typer.Option(
+        "--clip-pattern",
+        help="For folders: the same as --subject-pattern, for the clip.",
+        metavar="[SIDE:]REGEX",
+    ),
 ]
 MapOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--map", help="Folders: a class name to fold, such as joy=happiness; may be repeated."
+        "--map",
+        help="For folders: map a class name to a class of mien, such as joy=happiness. Repeatable.",
     ),
 ]
 SizeOption = Annotated[
     int | None,
     typer.Option(
         "--size",
-        help="Folders: height and width to resize to; 48, or those of a stored set beside it.",
+        help="For folders: height and width to resize to, in pixels; by default those of the sets "
+        "from the store, or 48.",
     ),
 ]
 STORE = Path("mien-store")
 _OWN_STORE = (
     Path(os.environ["MIEN_STORE"]) if os.environ.get("MIEN_STORE") else None
-)  # what the user's shell says
+)  # from the environment of the user's shell, before --store changes it
 
 
 def print_version(wanted: bool) -> bool:
-    """Print the version, if it was asked for, and stop."""
+    """Print the version and exit if `wanted`."""
     if wanted:
         print(f"mien {__version__}")
         raise typer.Exit
@@ -119,26 +133,24 @@ def options(
     store: Annotated[
         Path | None,
         typer.Option(
-            "--store", help="The folder that holds all runs (or MIEN_STORE).", metavar="DIR"
+            "--store", help="The folder that holds all runs (or set MIEN_STORE).", metavar="DIR"
         ),
     ] = None,
     version: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=print_version, help="Print the version and stop."
+            "--version", is_eager=True, callback=print_version, help="Print the version and exit."
         ),
     ] = False,
     trace: Annotated[
         bool,
-        typer.Option(
-            "--traceback", help="Print where in the code an error arose (or MIEN_DEBUG=1)."
-        ),
+        typer.Option("--traceback", help="Print the traceback of an error (or set MIEN_DEBUG=1)."),
     ] = False,
 ) -> None:
-    """Build synthetic facial-expression databases and prove what they are worth.
+    """Build synthetic facial-expression databases and measure what they are worth.
 
-    toy -> ingest -> preprocess -> split -> train -> generate -> study -> report; `mien demo` does
-    all of it.
+    The stages: toy -> ingest -> preprocess -> split -> train -> generate -> study -> report.
+    `mien demo` runs all of them.
     """
     if store is not None:
         os.environ["MIEN_STORE"] = str(store)
@@ -148,61 +160,64 @@ def options(
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:
     """Return {"joy": "happiness"} for ["joy=happiness"]; raises UsageError on anything else."""
-    found = {}
+    values = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals and value):
             raise UsageError(f"{option} must be given as NAME=VALUE; given: '{text}'")
-        found[key.strip()] = value.strip()
-    return found
+        values[key.strip()] = value.strip()
+    return values
 
 
 def same_people(texts: list[str]) -> dict[str, str]:
     """Return {"anna_k": "AnnaK"} for ["AnnaK=anna_k"]; raises UsageError on anything else."""
-    found: dict[str, str] = {}
+    main_names: dict[str, str] = {}
     for text in texts:
         name, equals, other = text.partition("=")
         if not (name and equals and other):
             raise UsageError(f"--same-subject must be given as NAME=OTHER; given: '{text}'")
-        while found.get(other, name) != name:  # who is somebody already is so by any name
-            other = found[other]
+        # If the other name already belongs to somebody, all names of that person are merged.
+        while main_names.get(other, name) != name:
+            other = main_names[other]
         if other != name:
-            found[other] = name
-    return found
+            main_names[other] = name
+    return main_names
 
 
 def fields(texts: list[str]) -> dict[str, Any]:
-    """Return the spec fields that `--set` gives: values are read as TOML, and as text where they
-    are none.
+    """Return the spec fields that `--set` gives, each value read as TOML, or else as text.
 
-    A dot leads into a nested table: net.width=64.
+    A dot leads into a nested table: net.width=64. Raises SpecError if a value cannot be read.
     """
     import tomllib
 
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for path, text in pairs(texts, "--set").items():
+        # Read the value: TOML, or plain text where it is not TOML.
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
-        except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        except (ValueError, RecursionError):  # thousands of digits or brackets
             raise SpecError(
-                f"--set {path}: the value must be one of TOML, and is too long or too nested"
+                f"--set {path}: the value must be valid TOML, and is too long or nested too deeply"
             ) from None
-        *tables, last = path.split(".")
-        place = found
+
+        # Put it into the nested table that the dots lead to.
+        *tables, field = path.split(".")
+        target = given
         for table in tables:
-            place = place.setdefault(table, {})
-            if not isinstance(place, dict):
+            target = target.setdefault(table, {})
+            if not isinstance(target, dict):
                 raise SpecError(
                     f"--set {path}: '{table}' was given a value already, and cannot have fields"
                 )
-        place[last] = value
-    return found
+        target[field] = value
+    return given
 
 
 def show_run(run: "Run", alias: str | None) -> None:
-    """Print a run's name, what it holds, and its counts a class."""
+    """Print a run's name, what it holds, and its counts per class."""
     from rich.table import Table
 
     print(f"{run.name}{f' ({alias})' if alias else ''}: {holds(run)}")
@@ -219,23 +234,24 @@ def show_run(run: "Run", alias: str | None) -> None:
 
 
 def show_accounts(run: "Run") -> None:
-    """Print for pictures and rows that were read how many were kept, and why each other was not."""
-    for what, account in run.summary.get("accounts", {}).items():
-        left = account["left out"]
-        reasons = "; ".join(f"{reason} {count:,}" for reason, count in left.items())
-        lost = sum(left.values())
+    """Print how many images and rows were kept, and how many were left out for which reason."""
+    accounts = run.summary.get("accounts", {})
+    for source, account in accounts.items():
+        skipped = account["left out"]
+        reasons = "; ".join(f"{reason} {count:,}" for reason, count in skipped.items())
+        skipped_count = sum(skipped.values())
         total = (
-            f"{account['found']:,} = {account['kept']:,} kept + {lost:,} left out"
+            f"{account['found']:,} = {account['kept']:,} kept + {skipped_count:,} left out"
             if account["kept"]
-            else f"{lost:,}"
+            else f"{skipped_count:,}"
         )
-        print(f"{what + ':':<12} {total}{f' ({reasons})' if reasons else ''}")
-    if any(account["left out"] for account in run.summary.get("accounts", {}).values()):
-        print(f"left_out.csv in {run.name} names each picture and row that was left out")
+        print(f"{source + ':':<12} {total}{f' ({reasons})' if reasons else ''}")
+    if any(account["left out"] for account in accounts.values()):
+        print(f"left_out.csv in {run.name} lists each image and row that was left out")
 
 
 def show_details(run: "Run", home: "Store") -> None:
-    """Print where a run is, what it was made from and how, and its files."""
+    """Print a run's folder, how it was made, its parents, its files and its spec."""
     import json
 
     from mien.spec import parents
@@ -245,26 +261,25 @@ def show_details(run: "Run", home: "Store") -> None:
     print(f"content  {run.content}")
     took = f"in {about.get('seconds', 0):.0f} s on {about.get('machine', 'an unknown machine')}"
     print(f"made     {about.get('made', 'unknown')} {took}")
-    named = {target: alias for alias, target in home.aliases().items()}
+    alias_of = {target: alias for alias, target in home.aliases().items()}
     for parent in parents(run.spec):
-        print(f"parent   {parent}{f' ({named[parent]})' if parent in named else ''}")
-    for name, known in run.manifest["files"].items():
-        print(f"file     {name}  {many(known['size'], 'byte')}")
+        print(f"parent   {parent}{f' ({alias_of[parent]})' if parent in alias_of else ''}")
+    for name, record in run.manifest["files"].items():
+        print(f"file     {name}  {many(record['size'], 'byte')}")
     print(json.dumps(run.spec, indent=2))
 
 
 def holds(run: "Run") -> str:
-    """Say in a few words what a run holds."""
-    about = run.summary
-    if "holds" in about:
-        return str(about["holds"])
-    total = next((row for row in about.get("counts", []) if row["class"] == "total"), None)
+    """Return in a few words what a run holds."""
+    summary = run.summary
+    if "holds" in summary:
+        return str(summary["holds"])
+    total = next((row for row in summary.get("counts", []) if row["class"] == "total"), None)
     if total is None:
         return run.stage
-    parts = [
+    return ", ".join(
         many(total[f"{name}s"], name) for name in ("image", "clip", "subject") if total[f"{name}s"]
-    ]
-    return ", ".join(parts)
+    )
 
 
 def open_store(path: Path) -> "Store":
@@ -275,11 +290,10 @@ def open_store(path: Path) -> "Store":
 
 
 def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
-    """Print `head` and a text after it, in as many lines as the terminal's width asks for, broken
-    at spaces.
+    """Print `head` and then `text`, wrapped at spaces to the width of the terminal.
 
-    Further lines begin below the text, or `indent` characters from the left. Where no terminal says
-    how wide it is, the text is one line.
+    Further lines begin below the text, or `indent` characters from the left. Without a terminal,
+    the text is one line.
     """
     import shutil
     import textwrap
@@ -301,10 +315,10 @@ def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
 
 
 def print_table(table: Any) -> None:
-    """Print a table of rich, as wide as the terminal; elsewhere as wide as it is.
+    """Print a rich Table, at most as wide as the terminal; without one, at its full width.
 
-    Texts in it are printed as they are: nothing in them is read as rich's markup, and control
-    characters are visible.
+    Texts in it are printed literally: rich's markup is off, and control characters are made
+    visible.
     """
     from mien.progress import console
 
@@ -320,11 +334,12 @@ def print_table(table: Any) -> None:
 
 
 def show_next(command: Sequence[str], store: Path | None = None) -> None:
-    """Print what comes next in the pipeline, as a command that can be pasted; with the store, if it
-    is no usual one.
+    """Print the next command of the pipeline, ready to paste.
+
+    It names the store unless that is the default or the one of MIEN_STORE.
     """
-    named = store is not None and store not in (STORE, _OWN_STORE)
-    words = [*command, *(["--store", str(store)] if named else [])]
+    names_store = store is not None and store not in (STORE, _OWN_STORE)
+    words = [*command, *(["--store", str(store)] if names_store else [])]
     print(
         f"next: {' '.join(word if word.startswith('<') else shlex.quote(word) for word in words)}"
     )

@@ -1,4 +1,4 @@
-"""What mien can read: the readers, and what each needs."""
+"""The datasets that mien can read, and what each reader needs."""
 
 import shutil
 import sys
@@ -14,9 +14,9 @@ LEAD = 16  # columns for a reader's name
 
 @app.command()
 def readers(
-    name: Annotated[str | None, typer.Argument(help="One reader, to be shown whole.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A reader, to show all about it.")] = None,
 ) -> None:
-    """List the datasets that can be read: what each needs, its licence, how to obtain it."""
+    """List the datasets that mien can read: the files needed, the licence, how to obtain it."""
     from mien import ingest
 
     if name is not None:
@@ -24,9 +24,9 @@ def readers(
             print(f"{title:<10}{text}")
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    for each, module in ingest.READERS.items():
+    for reader_name, module in ingest.READERS.items():
         about = module.READER
-        print(f"{each:<{LEAD}}{about.title}")
+        print(f"{reader_name:<{LEAD}}{about.title}")
         for title, text in (
             ("needs", about.needs),
             ("licence", about.licence),
@@ -34,14 +34,16 @@ def readers(
         ):
             print(textwrap.fill(text, max(width, 40), **_under(title)))
     print(
-        "`mien readers NAME` shows one whole, `mien ingest auto FOLDER` finds the one for a folder",
+        "`mien readers NAME` shows all about a reader; `mien ingest auto FOLDER` recognises the "
+        "reader for a folder",
         file=sys.stderr,
     )
 
 
 def _under(title: str) -> dict[str, Any]:
-    """Return how a text stands under a reader's name, with its title in front; paths and addresses
-    stay whole.
+    """Return the options of textwrap for a text under a reader's name, with its title in front.
+
+    Paths and addresses are not broken.
     """
     lead = " " * LEAD
     return {

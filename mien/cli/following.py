@@ -1,6 +1,4 @@
-"""What comes next in the pipeline, in the names that the user gave: a line `next: mien ...` after
-each stage.
-"""
+"""The line `next: mien ...` after each stage: the next command, with the aliases of the user."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def after_faces(run: "Run", home: "Store", store: Path) -> None:
-    """After ingest: frames are chosen, where clips have an apex; else the set is split."""
+    """After ingest: choose frames if clips have an apex; otherwise split the set."""
     from mien.faces import Faces
 
     if "apex" in set(Faces.load(run.path).index["phase"]):
@@ -22,9 +20,7 @@ def after_faces(run: "Run", home: "Store", store: Path) -> None:
 
 
 def after_chosen(run: "Run", home: "Store", store: Path) -> None:
-    """After preprocess or join: the set is split by the largest unit that it knows two or more
-    of.
-    """
+    """After preprocess or join: split by the largest unit of which the set has two or more."""
     from mien.faces import Faces
 
     index = Faces.load(run.path).index
@@ -33,21 +29,19 @@ def after_chosen(run: "Run", home: "Store", store: Path) -> None:
 
 
 def after_split(train: "Run", home: "Store", store: Path) -> None:
-    """After split: a generator learns the training side."""
+    """After split: train a generator on the training side."""
     show_next(["mien", "train", called(train.name, home), "--as", "generator"], store)
 
 
 def after_training(run: "Run", home: "Store", store: Path) -> None:
-    """After train: as many images are drawn as were learnt from."""
+    """After train: generate as many images as there were training images."""
     show_next(
         ["mien", "generate", called(run.name, home), "--counts", "like", "--as", "synthetic"], store
     )
 
 
 def after_drawing(run: "Run", home: "Store", store: Path) -> None:
-    """After generate: an audit against what the generator saw and, if they were split off, people
-    it never saw.
-    """
+    """After generate: audit against the training images and the held-out subjects, if any."""
     generator = home.run(str(run.spec["generator"]))
     learnt = home.run(str(generator.spec["faces"]))
     command = ["mien", "audit", called(run.name, home), "--train", called(learnt.name, home)]
@@ -56,8 +50,9 @@ def after_drawing(run: "Run", home: "Store", store: Path) -> None:
 
 
 def unseen(train: "Run", home: "Store") -> str:
-    """Return the run of the test side of the split whose training side a run is; nothing if there
-    is none.
+    """Return the name of the test side of the split of which `train` is the training side.
+
+    The name is empty if `train` is not a training side, or if its test side is not in the store.
     """
     from mien.spec import read_spec
     from mien.splits import SplitSpec
@@ -70,6 +65,6 @@ def unseen(train: "Run", home: "Store") -> str:
 
 
 def called(name: str, home: "Store") -> str:
-    """Return the name that the user gave a run, the newest of several, or the run's own."""
+    """Return the alias of a run (the last of several), or the run's name if it has no alias."""
     aliases = [alias for alias, target in home.aliases().items() if target == name]
     return aliases[-1] if aliases else name

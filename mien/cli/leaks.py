@@ -1,4 +1,4 @@
-"""What two sets share, and labels that somebody should look at."""
+"""Leakage between two sets, and the review of doubtful labels."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,11 +29,11 @@ def leakage(
     train: Annotated[
         str, typer.Argument(help="A run or alias of faces, or a folder of class folders.")
     ],
-    test: Annotated[str | None, typer.Argument(help="The same, for the test side.")] = None,
+    test: Annotated[str | None, typer.Argument(help="The same, for the test set.")] = None,
     split: Annotated[
         Path | None,
         typer.Option(
-            help="Divide one set: a CSV file with columns key or file, and side.",
+            help="Divide one set by a CSV file with the columns side, and key or file.",
             metavar="FILE.csv",
         ),
     ] = None,
@@ -42,18 +42,19 @@ def leakage(
     ] = "train:test",
     by: Annotated[
         Literal["subject", "clip", "frame"],
-        typer.Option(help="What the sides are said not to share."),
+        typer.Option(help="The unit that the two sets should not share."),
     ] = "subject",
     one_dataset: Annotated[
         bool,
         typer.Option(
-            "--one-dataset", help="Equal names are one person in both sets; so for folders."
+            "--one-dataset",
+            help="Equal names in both sets are one person; always so if a set is a folder.",
         ),
     ] = False,
     synthetic: Annotated[
         bool,
         typer.Option(
-            "--synthetic", help="The second set is a folder of synthetic faces, which show nobody."
+            "--synthetic", help="The second set is a folder of synthetic faces, of no real person."
         ),
     ] = False,
     subject_pattern: SubjectOption = None,
@@ -61,19 +62,24 @@ def leakage(
     map: MapOption = None,
     size: SizeOption = None,
     fail: Annotated[
-        bool, typer.Option("--fail", help="Exit with 4 if a test image was seen against --by.")
+        bool,
+        typer.Option(
+            "--fail", help="Exit with 4 if the training set contains the --by unit of a test image."
+        ),
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Copy the report, pictures included, to a new folder.", metavar="DIR"),
+        typer.Option(
+            help="Copy the report, including its pictures, to a new folder.", metavar="DIR"
+        ),
     ] = None,
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Say what a test set shares with its training set, and what remembering scores.
+    """Report what a test set shares with its training set, and the score of memorising alone.
 
-    People, clips, frames, equal and nearly equal pictures, people with two names, and how well
-    brightness or borders alone tell the label.
+    It looks for shared people, clips and frames, for equal and nearly equal images, for people with
+    two names, and for how well brightness or image borders alone predict the label.
     """
     from mien import folders
     from mien.audit import leakage as module
@@ -82,7 +88,9 @@ def leakage(
 
     out = folders.free(out) if out is not None else None
     home = open_store(store)
-    found = sides.find(
+
+    # Find the two sets, and compare them.
+    comparison = sides.find(
         train,
         test,
         home,
@@ -95,14 +103,16 @@ def leakage(
         map=pairs(map or [], "--map"),
         size=size,
     )
-    run = module.run(found, home, by, alias=alias)
+    run = module.run(comparison, home, by, alias=alias)
+
+    # Print the report, and exit with 4 if --fail demands it.
     for line in module.told(run):
         text = line.lstrip()
         head = " " * (len(line) - len(text))
         print_wrapped(head, text, 2 * len(head))
     print(module.hand_out(run, out))
-    told = run.json("leakage.json")
-    affected, seen = told["affected"], many(told["affected"], told["what"])
+    report = run.json("leakage.json")
+    affected, seen = report["affected"], many(report["affected"], report["what"])
     if fail and affected:
         raise AuditFailed(
             f"{seen} {'was' if affected == 1 else 'were'} seen in training, and --fail allows "
@@ -110,31 +120,36 @@ def leakage(
         )
 
 
-app.add_typer(review_app, name="review", help="Look at doubtful labels, and bring decisions back.")
+app.add_typer(
+    review_app, name="review", help="List doubtful labels for review, and apply the decisions."
+)
 
 
 @review_app.command("queue")
 def review_queue(
     dataset: Annotated[str, typer.Argument(help="A run or alias of faces, synthetic or real.")],
-    out: Annotated[Path, typer.Option(help="The table to fill in.", metavar="FILE.csv")] = Path(
-        "queue.csv"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="The table to write, for you to fill in.", metavar="FILE.csv")
+    ] = Path("queue.csv"),
     judges: Annotated[
         str | None,
         typer.Option(
-            help="Real faces that judges learn from, best of people the generator never saw."
+            help="Real faces to train the judges on, best of subjects held out from the generator."
         ),
     ] = None,
-    number: Annotated[int, typer.Option(help="How many images, the most doubtful first.")] = 100,
+    number: Annotated[
+        int, typer.Option(help="How many images to list, the most doubtful first.")
+    ] = 100,
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="Let pictures of real people leave the store, too.")
+        bool,
+        typer.Option("--pictures", help="Copy pictures of real people out of the store as well."),
     ] = False,
     store: StoreOption = STORE,
 ) -> None:
-    """Write the most doubtful labels to a CSV file, with a page of their pictures beside it.
+    """Write the most doubtful labels to a CSV file, and next to it a page with their pictures.
 
-    A real set is judged by classifiers that saw none of the same person; a synthetic one needs
-    --judges.
+    Each image of a real set is judged by classifiers that were not trained on the same person; a
+    synthetic set needs --judges.
     """
     from mien.audit import review
 
@@ -151,18 +166,21 @@ def review_queue(
 @review_app.command("apply")
 def review_apply(
     table: Annotated[
-        Path, typer.Argument(help="The table of mien review queue, filled in.", metavar="FILE.csv")
+        Path,
+        typer.Argument(help="The table of `mien review queue`, filled in.", metavar="FILE.csv"),
     ],
     dataset: Annotated[
         str | None,
-        typer.Option("--set", help="The set it is about, where no column says so.", metavar="SET"),
+        typer.Option(
+            "--set", help="The set that was reviewed, if the table does not name it.", metavar="SET"
+        ),
     ] = None,
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Make a new set from decisions: accept, reject, or relabel.
+    """Make a new set from the decisions of a review: accept, reject, or relabel.
 
-    The set itself stays as it is; to undo a review, go on with that.
+    The original set does not change; to undo a review, use the original set.
     """
     from mien.audit import review
 
@@ -170,5 +188,7 @@ def review_apply(
     decisions = review.read(table, dataset)
     run = review.apply(decisions, home, alias=alias)
     show_run(run, alias)
-    told = ", ".join(f"{count} {name}" for name, count in sorted(run.summary["decisions"].items()))
-    print(f"decisions: {told}; as it was, the set is still {home.resolve(decisions.faces)}")
+    counts = ", ".join(
+        f"{count} {name}" for name, count in sorted(run.summary["decisions"].items())
+    )
+    print(f"decisions: {counts}; the original set is {home.resolve(decisions.faces)}")

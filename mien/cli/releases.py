@@ -1,6 +1,4 @@
-"""Releases: a synthetic database as a folder for others, checked, sent, and made again image by
-image.
-"""
+"""Releases: a synthetic database as a folder for others: built, checked, sent, regenerated."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,51 +20,58 @@ app.add_typer(
 def publish_build(
     synthetic: Annotated[str, typer.Argument(help="A run or alias of a synthetic database.")],
     out: Annotated[
-        Path, typer.Option(help="A folder that does not exist yet, or is empty.", metavar="DIR")
+        Path, typer.Option(help="A folder that does not exist yet or is empty.", metavar="DIR")
     ],
     form: Annotated[
         str,
         typer.Option(
             "--format",
-            help="parquet, imagefolder and webdataset, with commas; Parquet is always there.",
+            help="The formats: parquet, imagefolder, webdataset; comma-separated. Parquet is "
+            "always "
+            "included.",
             metavar="LIST",
         ),
     ] = "parquet",
     answers: Annotated[
         Path,
         typer.Option(
-            help="What only people can say; written to be answered if it is not there.",
+            help="The file with your answers; if it does not exist, it is written with the "
+            "questions.",
             metavar="FILE",
         ),
     ] = Path("dataset.toml"),
     study: Annotated[
         list[str] | None,
-        typer.Option(help="A study whose table goes with it; may be repeated.", metavar="NAME"),
+        typer.Option(
+            help="A study whose table of results is included. Repeatable.", metavar="NAME"
+        ),
     ] = None,
     private: Annotated[
         bool,
         typer.Option(
             "--private",
-            help="Build what stays with you, where terms are not known or no audit passed.",
+            help="Build a private release, not to be passed on; it needs neither known terms nor a "
+            "passed audit.",
         ),
     ] = False,
     certificate: Annotated[
         Path | None,
         typer.Option(
-            help="Sign every picture with C2PA: a chain of certificates (PEM).", metavar="FILE"
+            help="Sign every image with C2PA, using this chain of certificates (PEM).",
+            metavar="FILE",
         ),
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(help="The certificate's private key (PEM, ES256).", metavar="FILE"),
+        typer.Option(help="The private key of the certificate (PEM, ES256).", metavar="FILE"),
     ] = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Write a release: images, card, datasheet, croissant.json, registry, audit, provenance.
+    """Write a release: images, card, datasheet, croissant.json, registry, audit and provenance.
 
-    The first call writes dataset.toml with the questions that the store cannot answer. A build for
-    the public needs a passed audit of exactly this database, sources whose derived data may be
-    passed on, and a licence no looser than theirs; else the exit code is 3.
+    The first call writes dataset.toml with the questions that the store cannot answer. A public
+    release needs a passed audit of exactly this database, sources whose licences allow derived data
+    to be passed on, and a licence at least as strict as theirs; otherwise the exit code is 3.
     """
     from mien import publish
     from mien.publish.signing import Signer
@@ -90,42 +95,44 @@ def publish_build(
 
 @publish_app.command("check")
 def publish_check(
-    folder: Annotated[Path, typer.Argument(help="A release.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a release.", metavar="DIR")],
 ) -> None:
-    """Load every form of a release back and compare counts, labels, hashes and marks.
+    """Load every format of a release and compare counts, labels, hashes and marks.
 
-    With datasets, webdataset and mlcroissant, too, where these are installed.
+    It is also loaded with datasets, webdataset and mlcroissant, if these are installed.
     """
     from mien import publish
 
-    found = publish.check(folder)
-    counts = ", ".join(f"{split} {many(count, 'image')}" for split, count in found.counts.items())
+    result = publish.check(folder)
+    counts = ", ".join(f"{split} {many(count, 'image')}" for split, count in result.counts.items())
     print(f"{folder}: {counts}")
-    if found.foreign:
-        print(f"passed over, no part of it: {', '.join(found.foreign)}")
-    print(f"as it was built: {', '.join(found.compared)}")
-    if found.skipped:
-        print(f"skipped, not installed: {', '.join(found.skipped)}")
+    if result.foreign:
+        print(f"ignored, not part of it: {', '.join(result.foreign)}")
+    print(f"unchanged since it was built: {', '.join(result.compared)}")
+    if result.skipped:
+        print(f"skipped, not installed: {', '.join(result.skipped)}")
 
 
 @publish_app.command("push")
 def publish_push(
-    folder: Annotated[Path, typer.Argument(help="A release.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a release.", metavar="DIR")],
     repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub.")],
     access: Annotated[
         str,
         typer.Option(
-            help="private; gated: whom its owner lets in; public: everyone.", metavar="ACCESS"
+            help="Who may download it. private: its owner; gated: those whom the owner admits; "
+            "public: everyone.",
+            metavar="ACCESS",
         ),
     ] = "private",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and send nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and send nothing.")
     ] = False,
 ) -> None:
-    """Send a release to a dataset repository of a hub: private first, opened only when asked for.
+    """Send a release to a dataset repository on a hub, private unless --access says otherwise.
 
-    It is checked first, and what arrived is compared before it is opened. Needs pip install
-    'mien[hub]'.
+    The release is checked first, and the uploaded files are compared before access is opened. Needs
+    pip install 'mien[hub]'.
     """
     from mien import publish
 
@@ -135,9 +142,9 @@ def publish_push(
 
 @app.command()
 def regenerate(
-    folder: Annotated[Path, typer.Argument(help="A release.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a release.", metavar="DIR")],
     image: Annotated[
-        str, typer.Option(help="An image's id, such as happiness-00012.", metavar="ID")
+        str, typer.Option(help="The id of an image, such as happiness-00012.", metavar="ID")
     ],
     out: Annotated[
         Path | None, typer.Option(help="The file to write; ID.png by default.", metavar="FILE")
@@ -145,36 +152,34 @@ def regenerate(
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
-    """Make an image of a release again, from its provenance and the generator in the store.
+    """Generate an image of a release again, from its provenance and the generator in the store.
 
-    It comes out equal byte by byte, or the command says why it cannot.
+    The file is equal byte by byte, or the command says why it cannot be.
     """
     from mien import folders
     from mien.publish.remake import regenerate as remake
 
     path = expanded(out or Path(f"{image}.png"))
     folders.free_file(path)
-    made = remake(folder, image, open_store(store), device)
+    result = remake(folder, image, open_store(store), device)
     path = folders.free_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(made.data)
-    if not made.pixels_equal:
-        raise DataError(f"{path} was made again, and is not the image of the release: {made.why}")
-    print(
-        f"{path}: equal to the release, byte by byte" if made.bytes_equal else f"{path}: {made.why}"
-    )
+    path.write_bytes(result.data)
+    if not result.pixels_equal:
+        raise DataError(f"{path} was made again, and is not the image of the release: {result.why}")
+    print(f"{path}: {'equal to the release, byte by byte' if result.bytes_equal else result.why}")
 
 
 def _show(folder: Path) -> None:
-    """Print what a release holds, and the gates that did not simply pass."""
+    """Print what a release holds, and the gates that did not pass."""
     import json
 
-    told = json.loads((folder / "provenance" / "release.json").read_text(encoding="utf-8"))
-    total = sum(sum(counts.values()) for counts in told["counts"].values())
+    release = json.loads((folder / "provenance" / "release.json").read_text(encoding="utf-8"))
+    total = sum(sum(counts.values()) for counts in release["counts"].values())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    kind = " (private: not to be passed on)" if told["private"] else ""
+    kind = " (private: not to be passed on)" if release["private"] else ""
     print(
-        f"{folder}: {told['name']} {told['version']}{kind}, {many(total, 'image')}, "
+        f"{folder}: {release['name']} {release['version']}{kind}, {many(total, 'image')}, "
         f"{size / 1e6:.1f} MB"
     )
     for gate in json.loads((folder / "provenance" / "gates.json").read_text(encoding="utf-8")):

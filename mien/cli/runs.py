@@ -1,4 +1,4 @@
-"""What the store holds: listed, shown, checked, deleted."""
+"""The runs of the store: listed, shown, verified, deleted."""
 
 import os
 import shlex
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from mien.store import Run, Store
 
 
-LOOKED_AT = ("index.html", "report.html", "sheet.png")
-WAIT_S = 2.0  # for a viewer that cannot start
+LOOKED_AT = ("index.html", "report.html", "sheet.png")  # what `show --open` opens, the first found
+WAIT_S = 2.0  # how long to wait whether a viewer fails to start
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @app.command("ls")
 def list_runs(
-    stage: Annotated[str | None, typer.Argument(help="Only runs of this stage.")] = None,
+    stage: Annotated[str | None, typer.Argument(help="List only runs of this stage.")] = None,
     store: StoreOption = STORE,
 ) -> None:
     """List the runs of the store, oldest first."""
@@ -42,28 +42,31 @@ def list_runs(
 
     from mien.store import Run
 
+    # The columns: names are never broken, descriptions may be.
     home = open_store(store)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("alias", "run", "made"):
         table.add_column(column, no_wrap=True, overflow="ignore")
     table.add_column("holds", overflow="fold", min_width=20)
-    named: dict[str, list[str]] = {}
+
+    # The rows: one per run of the stage, with all its aliases.
+    aliases_of: dict[str, list[str]] = {}
     for alias, name in home.aliases().items():
-        named.setdefault(name, []).append(alias)
-    lines = "\n" if sys.stdout.isatty() else " "
+        aliases_of.setdefault(name, []).append(alias)
+    separator = "\n" if sys.stdout.isatty() else " "
     for name in home.names():
         run = Run(name, home.root / "runs" / name)
         if stage is None or run.stage == stage:
             made = str(run.about.get("made", ""))[:16].replace("T", " ")
-            table.add_row(lines.join(named.get(name, [])), name, made, holds(run))
+            table.add_row(separator.join(aliases_of.get(name, [])), name, made, holds(run))
     print_table(table)
+
+    # An empty table is explained: perhaps the stage is misspelt, or this is another store.
     if not table.row_count:
-        there = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.names()}))
+        stages = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.names()}))
         print(
-            (
-                f"no runs{f' of {stage}' if stage else ''} in "
-                f"{home.root}{f'; it has runs of {there}' * bool(there)}"
-            ),
+            f"no runs{f' of {stage}' if stage else ''} in "
+            f"{home.root}{f'; it has runs of {stages}' * bool(stages)}",
             file=sys.stderr,
         )
 
@@ -75,14 +78,13 @@ def show(
         bool,
         typer.Option(
             "--open",
-            help="Open what people look at (its page, or its sheet of faces) in MIEN_VIEWER, "
-            "BROWSER or the "
-            "system's viewer.",
+            help="Open its page or its sheet of faces, in MIEN_VIEWER, BROWSER or the system's "
+            "viewer.",
         ),
     ] = False,
     store: StoreOption = STORE,
 ) -> None:
-    """Say what a run is: counts, parents, files, spec."""
+    """Show a run: its counts, parents, files and spec."""
     home = open_store(store)
     run = home.run(name)
     if look:
@@ -91,20 +93,24 @@ def show(
     show_run(run, None)
     show_accounts(run)
     show_details(run, home)
-    found = _looked_at(run)
-    if found is not None:
-        print(f"look at  {found}")
+    path = _looked_at(run)
+    if path is not None:
+        print(f"look at  {path}")
 
 
 def _looked_at(run: "Run") -> Path | None:
-    """Return the page or the sheet of a run, which people look at, or None if it has neither."""
-    return next((run.path / one for one in LOOKED_AT if one in run.manifest["files"]), None)
+    """Return the path of the page or the sheet of faces of a run, or None if it has neither."""
+    return next((run.path / name for name in LOOKED_AT if name in run.manifest["files"]), None)
 
 
 def _open(run: "Run") -> None:
-    """Open the page or the sheet of a run; where there is no viewer, say where it lies."""
+    """Print the path of the page or the sheet of a run, and open it if there is a viewer.
+
+    Raises UsageError if the run has neither.
+    """
     from mien.errors import UsageError
 
+    # Find the file; if there is none, name the command that makes one.
     path = _looked_at(run)
     if path is None:
         more = "; `mien report NAME` writes the page of a study" if run.stage == "study" else ""
@@ -114,36 +120,30 @@ def _open(run: "Run") -> None:
             else more
         )
         raise UsageError(
-            f"{run.name} must hold one of {', '.join(LOOKED_AT)} to be looked at, and holds "
-            f"none{more}"
+            f"--open needs a run with one of {', '.join(LOOKED_AT)}, and {run.name} has none{more}"
         )
+
+    # Open it; the path is printed in any case.
     print(path)
     command = _viewer()
     if command is None:
         print(
-            (
-                "there is no viewer here (no MIEN_VIEWER, no BROWSER, no desktop); open that file "
-                "yourself"
-            ),
+            "no viewer was found (MIEN_VIEWER, BROWSER or a desktop); open that file yourself",
             file=sys.stderr,
         )
     elif not _started([*command, str(path)]):
         print(
-            (
-                f"{command[0]} did not open it; open that file yourself, or name a viewer in "
-                "MIEN_VIEWER"
-            ),
+            f"{command[0]} did not open it; open that file yourself, or set MIEN_VIEWER to a "
+            "viewer",
             file=sys.stderr,
         )
 
 
 def _viewer() -> list[str] | None:
-    """Return the command that opens a file here: of MIEN_VIEWER, BROWSER, or the system; None where
-    there is none.
-    """
-    told = os.environ.get("MIEN_VIEWER") or os.environ.get("BROWSER", "").split(os.pathsep)[0]
-    if told:
-        return shlex.split(told.replace("%s", "").strip())
+    """Return the command that opens files: MIEN_VIEWER, BROWSER, the system's, or None."""
+    setting = os.environ.get("MIEN_VIEWER") or os.environ.get("BROWSER", "").split(os.pathsep)[0]
+    if setting:
+        return shlex.split(setting.replace("%s", "").strip())
     system = {"darwin": "open", "win32": "explorer"}.get(sys.platform, "xdg-open")
     desktop = (
         sys.platform in ("darwin", "win32")
@@ -154,7 +154,7 @@ def _viewer() -> list[str] | None:
 
 
 def _started(command: list[str]) -> bool:
-    """Start a viewer; whether it runs, or ended well within a second or two."""
+    """Start a viewer; return whether it still runs after WAIT_S, or has ended with code 0."""
     try:
         process = subprocess.Popen(
             command,
@@ -175,22 +175,25 @@ def verify(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A run or alias, or a picture file; all runs by default.", metavar="[WHAT]"
+            help="A run, an alias or an image file; by default all runs.", metavar="[WHAT]"
         ),
     ] = None,
     registry: Annotated[
         Path | None,
-        typer.Option(help="For a picture: the release to look for it in.", metavar="DIR"),
+        typer.Option(
+            help="For an image file: the folder of the release to look in.", metavar="DIR"
+        ),
     ] = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Check every file of a run against its sha256; or say whether a picture is one of ours.
+    """Check every file of a run against its sha256, or say whether mien generated an image.
 
-    A picture is known by the mark in its file, or, when that is gone, by its pixels in the registry
-    of a release.
+    An image is recognised by the mark in its file, or, if that was removed, by its pixels in the
+    registry of a release.
     """
     from mien.errors import DataError, UsageError
 
+    # An image file: say whether it is known.
     home = open_store(store)
     if name is not None and _a_picture(name, home):
         from mien import publish
@@ -205,8 +208,10 @@ def verify(
         return
     if registry is not None:
         raise UsageError(
-            f"--registry must stand with a picture file, and {name or 'nothing'} is none"
+            f"--registry needs an image file; given: {name or 'nothing'}. Omit --registry"
         )
+
+    # A run, or all of them: compare every file with its sha256.
     if name:
         _verify_one(home.resolve(name), home)
     else:
@@ -214,7 +219,7 @@ def verify(
 
 
 def _verify_one(name: str, home: "Store") -> None:
-    """Print what is wrong with a run; raises StoreError if anything is."""
+    """Print whether a run is as it was made; raises StoreError if it is not."""
     from mien.errors import StoreError
     from mien.store import Run
 
@@ -228,79 +233,73 @@ def _verify_one(name: str, home: "Store") -> None:
 
 
 def _verify_all(home: "Store") -> None:
-    """Print what is wrong with each run and alias; raises StoreError if a run is not as it was
-    made.
-    """
+    """Print the state of each run and each faulty alias; raises StoreError if a run was changed."""
     from mien.errors import StoreError
     from mien.store import GRAVE, Run
 
+    # Folders among the runs that are not finished runs.
     todo, names, broken = [], home.names(), home.broken()
     for name in broken:
-        deleted = GRAVE.match(name)
-        what = (
-            "a run whose deletion was cut short" if deleted else f"not a whole run: {_lack(name)}"
-        )
-        print(f"{name}: {what}")
-        how = (
-            "`mien rm` of any run ends its deletion"
-            if deleted
-            else "delete it, or move it out of the store"
-        )
-        todo.append(f"{name}: {how}")
+        if GRAVE.match(name):
+            fault = "a run whose deletion was interrupted"
+            remedy = "`mien rm` of any run completes its deletion"
+        else:
+            fault = f"not a complete run: {_lack(name)}"
+            remedy = "delete it, or move it out of the store"
+        print(f"{name}: {fault}")
+        todo.append(f"{name}: {remedy}")
+
+    # Finished runs: every file is read.
     for name in names:
         run = Run(name, home.root / "runs" / name)
         faults = home.faults(run, thorough=True)
         print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
         todo += [f"{name}: {_todo(run, faults)}"] * bool(faults)
+
+    # Aliases and foreign files are reported, but are no error.
     for alias, target in home.aliases().items():
         if not home.done(target):
-            print(f"alias {alias}: names {target}, which is not there")
+            print(f"alias {alias}: names {target}, which is not in the store")
     for alias, fault in home.broken_aliases().items():
         print(f"alias {alias}: {fault}; delete it from {home.root / 'aliases'}")
     if foreign := home.foreign():
-        print(f"passed over, for systems and file servers leave them: {', '.join(foreign)}")
+        print(f"ignored, left by operating systems or file servers: {', '.join(foreign)}")
     if todo:
-        raise StoreError(
-            (
-                f"{len(todo)} of {many(len(names) + len(broken), 'run')} "
-                f"{'is' if len(todo) == 1 else 'are'} not as made.\n"
-            )
-            + "\n".join(todo)
-        )
+        count = f"{len(todo)} of {many(len(names) + len(broken), 'run')}"
+        be = "is" if len(todo) == 1 else "are"
+        raise StoreError("\n".join([f"{count} {be} not as made.", *todo]))
 
 
 def _lack(name: str) -> str:
-    """Say why what lies among the runs is none."""
+    """Return why a folder among the runs is not a run."""
     from mien.spec import RUN_NAME
 
-    return "manifest.json is missing" if RUN_NAME.match(name) else "its name is no run's"
+    return "manifest.json is missing" if RUN_NAME.match(name) else "its name is not that of a run"
 
 
 def _todo(run: "Run", faults: list[str]) -> str:
-    """Say what to do about a run with these faults."""
+    """Return what to do about a run with these faults."""
     from mien.store import STRANGE
 
     if all(fault.endswith(STRANGE) for fault in faults):
-        return f"Move what does not belong to it out of {run.path}"
+        return f"Move the files that do not belong to it out of {run.path}"
     return run.mend
 
 
 def _a_picture(name: str, home: "Store") -> bool:
-    """Whether `name` is a file, or would be a picture, and not what the store knows by that
-    name.
-    """
-    named = Path(name).is_file() or Path(name).suffix.lower() in PICTURES
-    return named and name not in home.aliases() and not home.done(name)
+    """Whether `name` is a file or named like an image, and is not a run or alias of the store."""
+    is_file = Path(name).is_file() or Path(name).suffix.lower() in PICTURES
+    return is_file and name not in home.aliases() and not home.done(name)
 
 
 @app.command("rm")
 def remove(
-    name: Annotated[str, typer.Argument(help="A run or alias that nothing else was made from.")],
+    name: Annotated[str, typer.Argument(help="A run or alias from which no other run was made.")],
     store: StoreOption = STORE,
 ) -> None:
-    """Delete a run that nothing else was made from, and the aliases that name it.
+    """Delete a run from which no other run was made, and the aliases that name it.
 
-    Stopped at any moment, the same command ends it.
+    If the command is interrupted, run it again to complete the deletion.
     """
-    for gone in open_store(store).remove(name):
-        print(f"deleted {gone}")
+    for path in open_store(store).remove(name):
+        print(f"deleted {path}")

@@ -1,4 +1,4 @@
-"""The stages of the pipeline, in its order: from a dataset's folder to a synthetic database."""
+"""The stages of the pipeline, in order: from the folder of a dataset to a synthetic database."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,29 +29,30 @@ if TYPE_CHECKING:
 CropOption = Annotated[
     str | None,
     typer.Option(
-        help="Cut the face out first: haar, which OpenCV brings, or yunet, with --crop-model."
+        help="Crop to the face first: haar (part of OpenCV) or yunet (needs --crop-model)."
     ),
 ]
 CropModelOption = Annotated[
-    Path | None, typer.Option(help="The ONNX file of YuNet.", metavar="FILE")
+    Path | None, typer.Option(help="The ONNX file of the YuNet detector.", metavar="FILE")
 ]
 MarginOption = Annotated[
     float | None,
-    typer.Option(help="What is left around a face, as a share of its width: 0.1 by default."),
+    typer.Option(help="Margin around the face, as a fraction of its width; 0.1 by default."),
 ]
 AlignOption = Annotated[
-    bool, typer.Option("--align", help="Turn each face until its eyes lie level.")
+    bool, typer.Option("--align", help="Rotate each face until its eyes are level.")
 ]
 MissesOption = Annotated[
     str | None,
     typer.Option(
-        help="Where no face is found: fail (the default), skip, or centre, to take the middle."
+        help="If no face is found: fail (the default), skip the image, or centre, to crop to its "
+        "middle."
     ),
 ]
 
 
 def _both_named(alias: str | None) -> str | None:
-    """Refuse what cannot be the beginning of two aliases, before anything else is done."""
+    """Check before any other work that NAME-train and NAME-test can be aliases."""
     if alias is not None:
         from mien.store import require_alias
 
@@ -63,7 +64,7 @@ SidesOption = Annotated[
     str | None,
     typer.Option(
         "--as",
-        help="NAME-train and NAME-test are what the sides are called.",
+        help="A readable name: the sides become NAME-train and NAME-test.",
         metavar="NAME",
         callback=_both_named,
     ),
@@ -72,16 +73,15 @@ SidesOption = Annotated[
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where its dataset, store and report go.")] = Path(
-        "mien-demo"
-    ),
+    folder: Annotated[
+        Path, typer.Argument(help="The folder for its dataset, store and report.")
+    ] = Path("mien-demo"),
     device: DeviceOption = "auto",
 ) -> None:
-    """Do all of it on drawn faces, in some minutes.
+    """Run all stages on drawn faces, in a few minutes.
 
-    Faces are drawn and become a dataset, a diffusion model is trained on it and makes a synthetic
-    database, classifiers are trained on both, and a report tells what came out. Stopped, the same
-    command continues.
+    It draws faces as a dataset, trains a diffusion model on them, generates a synthetic database,
+    trains classifiers on both, and writes a report. If it is stopped, the same command resumes.
     """
     from mien import demo as module
 
@@ -90,18 +90,20 @@ def demo(
 
 @app.command()
 def toy(
-    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet, or is empty.")],
-    subjects: Annotated[int, typer.Option(help="How many people are drawn.")] = 26,
-    clips: Annotated[int, typer.Option(help="How many clips they show in all.")] = 255,
-    seed: Annotated[int, typer.Option(help="Another seed draws other people.")] = 0,
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet or is empty.")],
+    subjects: Annotated[int, typer.Option(help="Number of people.")] = 26,
+    clips: Annotated[int, typer.Option(help="Number of clips of all people together.")] = 255,
+    seed: Annotated[int, typer.Option(help="Random seed; another seed draws other people.")] = 0,
     balance: Annotated[
-        str, typer.Option(help="casme2: the sheet's class proportions; even: equal classes.")
+        str, typer.Option(help="casme2: the class proportions of CASME II; even: equal classes.")
     ] = "casme2",
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes; by default one per core.")
+    ] = None,
 ) -> None:
-    """Draw a dataset in CASME II's own layout.
+    """Draw a dataset of faces in the folder layout of CASME II.
 
-    The faces are nobody's, and free to use (CC0).
+    The faces are of no real person, and free to use (CC0).
     """
     from mien import folders
     from mien.ingest import toy as module
@@ -110,12 +112,12 @@ def toy(
     folders.fillable(folder, "the folder")
     folder = expanded(folder)
     with track("drawing clips", clips) as bar:
-        drawn = module.draw(
+        counts = module.draw(
             folder, subjects, clips, seed, workers, balance, lambda done, total: bar.update(done)
         )
     print(
-        f"{folder}: {many(drawn.subjects, 'person', 'people')}, {many(drawn.clips, 'clip')}, "
-        f"{many(drawn.images, 'image')}"
+        f"{folder}: {many(counts.subjects, 'person', 'people')}, {many(counts.clips, 'clip')}, "
+        f"{many(counts.images, 'image')}"
     )
     print(f"next: mien ingest casme2 {folder} --name drawn --as drawn")
 
@@ -123,80 +125,95 @@ def toy(
 @app.command()
 def ingest(
     reader: Annotated[
-        str, typer.Argument(help="One of `mien readers`, or auto, which recognises the layout.")
+        str,
+        typer.Argument(
+            help="A reader (`mien readers` lists them), or auto to recognise the layout."
+        ),
     ],
-    folder: Annotated[Path, typer.Argument(help="The dataset's folder; it is only read.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The folder of the dataset; nothing in it is changed.")
+    ],
     name: Annotated[
-        str | None, typer.Option(help="The dataset's name, in keys and subjects.")
+        str | None, typer.Option(help="Name of the dataset, used in keys and subjects.")
     ] = None,
     size: Annotated[int, typer.Option(help="Height and width to resize to, in pixels.")] = 48,
-    colour: Annotated[str, typer.Option(help="grey or rgb.")] = "grey",
+    colour: Annotated[str, typer.Option(help="Colour of the stored images: grey or rgb.")] = "grey",
     filter: Annotated[
-        str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")
+        str,
+        typer.Option(
+            help="The filter for resizing: box, bilinear, bicubic or lanczos, all antialiased."
+        ),
     ] = "bilinear",
     subject_pattern: Annotated[
         str | None,
         typer.Option(
-            help="folder: a regular expression; its first group in the path is the subject."
+            help="folder reader: a regular expression; its first group, matched in the path, is "
+            "the subject."
         ),
     ] = None,
     clip_pattern: Annotated[
         str | None,
-        typer.Option(help="folder: a regular expression; its first group in the path is the clip."),
+        typer.Option(help="folder reader: the same as --subject-pattern, for the clip."),
     ] = None,
     map: Annotated[
         list[str] | None,
-        typer.Option(help="A class name to fold, such as joy=happiness; may be repeated."),
+        typer.Option(
+            help="Map a class name to a class of mien, such as joy=happiness. Repeatable."
+        ),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(help="folder: the column of metadata.csv with the class.")
+        str | None, typer.Option(help="folder reader: the column of metadata.csv with the class.")
     ] = None,
     subject_column: Annotated[
-        str | None, typer.Option(help="folder: the column with the subject.")
+        str | None, typer.Option(help="folder reader: the column with the subject.")
     ] = None,
     clip_column: Annotated[
-        str | None, typer.Option(help="folder: the column with the clip.")
+        str | None, typer.Option(help="folder reader: the column with the clip.")
     ] = None,
     frame_column: Annotated[
-        str | None, typer.Option(help="folder: the column with the frame's number.")
+        str | None, typer.Option(help="folder reader: the column with the number of the frame.")
     ] = None,
     image_column: Annotated[
-        str | None, typer.Option(help="huggingface: which of several columns of pictures.")
+        str | None,
+        typer.Option(
+            help="huggingface reader: the column of images to read, if there are several."
+        ),
     ] = None,
     same_subject: Annotated[
         list[str] | None,
-        typer.Option(help="Two names of one person, such as AnnaK=anna_k; may be repeated."),
+        typer.Option(help="Two names of one person, such as AnnaK=anna_k. Repeatable."),
     ] = None,
     subjects_as_written: Annotated[
         bool,
-        typer.Option("--subjects-as-written", help="1, 01 and S1 are different people, not one."),
+        typer.Option(
+            "--subjects-as-written", help="1, 01 and S1 are different people, not one person."
+        ),
     ] = False,
     part: Annotated[
-        str | None, typer.Option(help="Which part of the set, where the reader has several.")
+        str | None,
+        typer.Option(help="The part of the dataset to read, if the reader knows several."),
     ] = None,
     sheet: Annotated[
         str | None,
         typer.Option(
-            help="The file of the sheet with the labels, or FILE#PAGE; the newest by default."
+            help="The spreadsheet with the labels, FILE or FILE#PAGE; by default the newest."
         ),
     ] = None,
     numbers: Annotated[
         str | None,
         typer.Option(
-            help="sheet: files have the sheet's frame numbers, even where they begin with 0 or 1."
+            help="sheet: the files are numbered like the spreadsheet, even if they start at 0 or 1."
         ),
     ] = None,
     white: Annotated[
         float | None,
         typer.Option(
-            help=(
-                "What is white in pictures of more than 8 bits, where neither file nor set "
-                "tells: 4095."
-            )
+            help="The value of white in images of more than 8 bits, such as 4095, if neither the "
+            "file nor the dataset says it."
         ),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="What the images may be used for, where mien cannot know.")
+        str | None, typer.Option(help="The licence of the images, if mien does not know it.")
     ] = None,
     crop: CropOption = None,
     crop_model: CropModelOption = None,
@@ -204,13 +221,15 @@ def ingest(
     align: AlignOption = False,
     misses: MissesOption = None,
     skip_unreadable: Annotated[
-        bool, typer.Option(help="Leave unreadable images out, and report them.")
+        bool, typer.Option(help="Skip unreadable images, and report them.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Threads; by default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of threads; by default one per core.")
+    ] = None,
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Read a licensed dataset folder into the store."""
+    """Read the folder of a dataset into the store."""
     from mien import ingest as module
     from mien.crops import read
 
@@ -255,32 +274,33 @@ def preprocess(
     frames: Annotated[
         str,
         typer.Option(
-            help="apex: a window around each clip's apex; apex±3: one of 3; onset+apex; all."
+            help="The frames to keep: apex (a window around the apex), apex±3 (a window of 3 on "
+            "either side), onset+apex, or all."
         ),
     ] = "apex",
     window: Annotated[
-        int | None, typer.Option(help="Frames on either side of the apex: 5 by default.")
+        int | None, typer.Option(help="Number of frames on either side of the apex; 5 by default.")
     ] = None,
-    every: Annotated[int, typer.Option(help="Keep every n-th frame of a clip.")] = 1,
+    every: Annotated[int, typer.Option(help="Keep only every n-th frame of a clip.")] = 1,
     size: Annotated[
-        int | None, typer.Option(help="Height and width to resize to; as they are by default.")
+        int | None,
+        typer.Option(help="Height and width to resize to, in pixels; by default unchanged."),
     ] = None,
     filter: Annotated[
-        str, typer.Option(help="box, bilinear, bicubic or lanczos; all antialiased.")
+        str,
+        typer.Option(
+            help="The filter for resizing: box, bilinear, bicubic or lanczos, all antialiased."
+        ),
     ] = "bilinear",
     classes: Annotated[
         str,
-        typer.Option(
-            help="Fold to a class set: preprint-7, casme2-5, megc2019-3 or megc2019-wide."
-        ),
+        typer.Option(help="Map to a class set: preprint-7, casme2-5, megc2019-3 or megc2019-wide."),
     ] = "",
     input: Annotated[
         str,
         typer.Option(
-            help=(
-                "What is shown, a channel each: gray, laplacian, hog, lbp, clahe, "
-                "onset-difference; with commas."
-            )
+            help="The input channels, comma-separated: gray, laplacian, hog, lbp, clahe, "
+            "onset-difference."
         ),
     ] = "",
     crop: CropOption = None,
@@ -291,13 +311,12 @@ def preprocess(
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Choose frames of each clip, cut faces out, resize, fold classes, and choose what is shown of
-    them.
-    """
+    """Choose frames of each clip, crop faces, resize, map classes, and choose input channels."""
     from mien import preprocess as module
     from mien.crops import read
     from mien.spec import read_spec
 
+    # Gather the spec from the options.
     home = open_store(store)
     data = {
         "faces": home.run(dataset).name,
@@ -313,31 +332,34 @@ def preprocess(
     spec = read_spec(
         module.PreprocessSpec, {**data, **module.read_frames(frames, window)}, "preprocess"
     )
-    made = module.run(spec, home, alias=alias, crop_model=crop_model)
-    show_run(made, alias)
-    after_chosen(made, home, store)
+
+    run = module.run(spec, home, alias=alias, crop_model=crop_model)
+    show_run(run, alias)
+    after_chosen(run, home, store)
 
 
 @app.command()
 def split(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
     by: Annotated[
-        str, typer.Option(help="What stays together: subject, clip, frame or dataset.")
+        str, typer.Option(help="The unit that is never divided: subject, clip, frame or dataset.")
     ] = "subject",
     folds: Annotated[
         int | None,
         typer.Option(
-            help="How many folds, of which one is the test side: 5, or one a dataset, by default."
+            help="Number of folds, of which one is the test side; by default 5, or one per dataset."
         ),
     ] = None,
-    number: Annotated[int, typer.Option(help="Which fold is the test side, from 0.")] = 0,
-    seed: Annotated[int, typer.Option(help="Another seed makes other folds.")] = 0,
+    number: Annotated[
+        int, typer.Option(help="The number of the fold that is the test side, from 0.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; another seed makes other folds.")] = 0,
     alias: SidesOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Split a dataset into a training and a test side.
+    """Split a dataset into a training side and a test side.
 
-    The sides share no subject; with --by clip, frame or dataset, no clip, frame or dataset.
+    The sides share no subject (or, with --by, no clip, no frame or no dataset).
     """
     from mien import splits as module
     from mien.faces import Faces
@@ -349,10 +371,10 @@ def split(
     data = {"faces": run.name, "by": by, "folds": count, "number": number, "seed": seed}
     sides = []
     for side in ("train", "test"):
-        named = f"{alias}-{side}" if alias else None
+        side_alias = f"{alias}-{side}" if alias else None
         spec = read_spec(module.SplitSpec, {**data, "side": side}, "split")
-        sides.append(module.run(spec, home, alias=named))
-        show_run(sides[-1], named)
+        sides.append(module.run(spec, home, alias=side_alias))
+        show_run(sides[-1], side_alias)
     after_split(sides[0], home, store)
 
 
@@ -362,61 +384,68 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="nano (processor minutes), tiny (a night), base (a card of 6 GB; also called "
-            "default), large (a data "
-            "centre's card); paper, the preprint's equations; smoke, for tests; gaussian or "
-            "copycat, for comparison."
+            help="nano (minutes on a CPU), tiny (a night on a CPU), base (a GPU with 6 GB; also "
+            "called default), large (a GPU of a data centre), paper (the equations of the "
+            "preprint), smoke (for tests), or gaussian and copycat (for comparison)."
         ),
     ] = "default",
     minutes: Annotated[
-        float | None, typer.Option(help="Train for about so long on this machine.")
+        float | None, typer.Option(help="Train for about so many minutes on this machine.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any field of the preset, such as batch=32; may be repeated."),
+        typer.Option("--set", help="Change a field of the preset, such as batch=32. Repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed trains another network.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed; another seed trains another network.")
+    ] = 0,
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Stay within so much memory, such as 6GB, by working on less of a batch at a time."
+            help="A limit on memory, such as 6GB; a batch is then processed in smaller pieces."
         ),
     ] = None,
     tensorboard: Annotated[
         Path | None,
         typer.Option(
-            help="Show the training in TensorBoard: pip install 'mien[tensorboard]'.", metavar="DIR"
+            help="Write logs for TensorBoard to this folder; needs pip install "
+            "'mien[tensorboard]'.",
+            metavar="DIR",
         ),
     ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Train a generator: a class-conditional diffusion model, unless the preset is one that others
-    are compared with.
+    """Train a generator: a class-conditional diffusion model, or a simple one for comparison.
 
-    Stopped, the same command continues from the last checkpoint, and ends with the same weights.
-    Several processes share the work under torch's launcher: torchrun --nproc-per-node 2 -m mien
-    train ...
+    If it is stopped, the same command resumes from the last checkpoint and ends with the same
+    weights. Several processes can share the work under the launcher of torch:
+    torchrun --nproc-per-node 2 -m mien train ...
     """
     from mien import generators as module
 
-    home, given = open_store(store), fields(settings or [])
+    # Check the options before any work begins.
+    home, set_fields = open_store(store), fields(settings or [])
     for name in ("faces", "seed"):
-        if name in given:
+        if name in set_fields:
             raise UsageError(
-                f"{name} must not be given by --set: mien train DATASET --seed N says it"
+                f"{name} must not be given by --set; use mien train DATASET --seed N instead"
             )
     limit = module.bytes_of(memory) if memory is not None else None
     if tensorboard is not None:
         module.require_board(tensorboard)
-    spec = module.preset(preset, home.run(dataset).name, {**given, "seed": seed})
-    if "precision" not in given:
+
+    # Make the spec of the preset; the precision is the best that this device has.
+    spec = module.preset(preset, home.run(dataset).name, {**set_fields, "seed": seed})
+    if "precision" not in set_fields:
         spec = module.suited(spec, device)
+
+    # Train, alone or as one of several processes, of which the first reports.
     with module.joined(device) as crew:
         if minutes is not None and crew.size > 1:
             raise UsageError(
-                "--minutes must stand with one process; give several --set images_seen=N"
+                "--minutes needs a single process; with several, use --set images_seen=N instead"
             )
         if minutes is not None:
             spec = module.calibrated(spec, minutes, home, device=device)
@@ -434,87 +463,98 @@ def generate(
     counts: Annotated[
         str,
         typer.Option(
-            help="preprint; like (as many a class as the generator saw) or like:DATASET; "
-            "balanced:N, N images in all, "
-            "shared equally; or happiness=100,fear=50. Single classes may follow: "
-            "like,happiness=40 (0 leaves one out)."
+            help="The number of images per class: preprint; like (as many as the generator was "
+            "trained on) or like:DATASET; balanced:N (N images in total, in equal shares); or "
+            "happiness=100,fear=50. Single classes may follow, as in like,happiness=40 (0 omits "
+            "a class)."
         ),
     ] = "preprint",
     steps: Annotated[
-        int | None, typer.Option(help="Sampling steps; the model's own number by default.")
+        int | None,
+        typer.Option(help="Number of sampling steps; by default the number of the model."),
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="dpmpp2m, unipc, heun, euler or ancestral.")
+        str | None,
+        typer.Option(
+            help="The sampler: dpmpp2m, unipc, heun, euler or ancestral; by default the model's."
+        ),
     ] = None,
     guidance: Annotated[
-        float, typer.Option(help="1 = none, which is best for training classifiers.")
+        float,
+        typer.Option(
+            help="Guidance scale; 1 means no guidance, which is best for training classifiers."
+        ),
     ] = 1.0,
     guide: Annotated[
         str,
         typer.Option(
-            help=(
-                "What guidance leads away from: label (what has none), or early (a less trained "
-                "copy)."
-            )
+            help="The weaker model that guidance leads away from: label (the same network "
+            "without a label) or early (a less trained copy)."
         ),
     ] = "label",
-    seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed; another seed generates other images.")
+    ] = 0,
     reject: Annotated[
         str | None,
         typer.Option(
-            help=(
-                "Draw anew what the audit would hold against it: memorised, unlike, or "
-                "memorised,unlike."
-            )
+            help="Replace images that the audit would count as memorised, as unlike real faces, "
+            "or both: memorised, unlike, or memorised,unlike."
         ),
     ] = None,
     test: Annotated[
         str | None,
         typer.Option(
-            help="With --reject: real faces of people never seen, its yardstick.", metavar="DATASET"
+            help="With --reject: real faces of held-out subjects, for comparison.",
+            metavar="DATASET",
         ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Processor cores to work on, all by default; with --engine, jobs at a time."
+            help="Number of CPU cores, by default all; with --engine, number of parallel jobs."
         ),
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Draw parts in processes of their own (local), or on a cluster (ray)."),
+        typer.Option(help="Generate in several processes (local) or on a cluster (ray)."),
     ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Make a synthetic database with exact counts a class.
+    """Generate a synthetic database with exact counts per class.
 
-    Each image has a seed of its own and can be made again alone. Stopped, the same command
-    continues.
+    Each image has its own seed, so that any one can be generated again. If the command is stopped,
+    run it again to resume.
     """
     from mien import generators as module
 
+    # Make the spec; the counts and the sampler are checked here.
     if (reject is None) != (test is None):
         raise UsageError(
-            "--reject and --test must be given together: people never seen say what is usual"
+            "--reject and --test must be given together: held-out subjects show what is usual"
         )
     home = open_store(store)
     run = home.run(generator)
-    how = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
-    spec = module.order(run, counts, home, seed=seed, **how)
+    sampling = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
+    spec = module.order(run, counts, home, seed=seed, **sampling)
+
+    # With --reject, images are checked and replaced as they are drawn.
     if reject is not None and test is not None:
         from mien.audit import rejection
 
         picky = rejection.order(
             spec, [name.strip() for name in reject.split(",")], home.run(test).name
         )
-        made = rejection.generate(picky, home, alias=alias, device=device, workers=workers)
-        show_run(made, alias)
-        for line in rejection.told(made):
+        run = rejection.generate(picky, home, alias=alias, device=device, workers=workers)
+        show_run(run, alias)
+        for line in rejection.told(run):
             print(line)
-        after_drawing(made, home, store)
+        after_drawing(run, home, store)
         return
+
+    # With --engine, the shards are made first, each as a job; then they are joined.
     if engine is not None and not home.done(spec.name):
         from mien import engine as engines
 
@@ -523,9 +563,9 @@ def generate(
         if failed:
             raise TrialsFailed(f"the database could not be made: {next(iter(failed.values()))}")
         workers = None
-    made = module.generate(spec, home, alias=alias, device=device, workers=workers)
-    show_run(made, alias)
-    after_drawing(made, home, store)
+    run = module.generate(spec, home, alias=alias, device=device, workers=workers)
+    show_run(run, alias)
+    after_drawing(run, home, store)
 
 
 @app.command()
@@ -537,43 +577,42 @@ def export(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="A folder that does not exist yet, or is empty.", metavar="DIR")
+        Path, typer.Option(help="A folder that does not exist yet or is empty.", metavar="DIR")
     ],
     form: Annotated[
         str,
         typer.Option(
             "--format",
-            help=(
-                "Of a generator: program, for torch and numpy alone; diffusers, its scheduler, too."
-            ),
+            help="For a generator: program (needs only torch and numpy), or diffusers (the same, "
+            "with a scheduler of diffusers).",
             metavar="FORMAT",
         ),
     ] = "program",
     real: Annotated[
         bool,
         typer.Option(
-            "--real", help="Let faces of real people, and copies of them, leave the store."
+            "--real",
+            help="Also export faces of real people, and synthetic images that copy them.",
         ),
     ] = False,
     allow_face: Annotated[
         bool,
         typer.Option(
             "--allow-face",
-            help="Let a generator leave that learnt, in effect, the face of one person.",
+            help="Also export a generator that, in effect, learnt the face of a single person.",
         ),
     ] = False,
     store: StoreOption = STORE,
 ) -> None:
-    """Write a generator to a folder that draws without mien, or faces as PNG files in a folder a
-    class.
+    """Export a generator that runs without mien, or faces as PNG files in one folder per class.
 
-    A generator's denoiser becomes a program of torch.export. Classes of diffusers cannot hold the
-    network, but one of its schedulers holds the noise schedule: --format diffusers adds it. The
-    licence goes with the folder. So does the mean face of the training images: whose it is is said,
-    and one of a single person is refused.
+    The denoiser of a generator becomes a program of torch.export. No class of diffusers can hold
+    this network, but one of its schedulers holds the noise schedule: --format diffusers adds it.
+    The licence is included, and so is the mean face of the training images; the command prints
+    whose faces these are, and refuses the mean face of a single person.
 
-    Of faces there is metadata.csv with a row for each file. Synthetic ones are marked as such in
-    their files; copies of real faces among them stay back, as real faces do, unless --real is said.
+    Faces come with metadata.csv, with one row per file. Synthetic faces are marked as synthetic in
+    their files. Real faces, and synthetic images that copy them, are exported only with --real.
     """
     import json
 
@@ -582,10 +621,12 @@ def export(
     out = folders.free(out)
     home = open_store(store)
     run = home.run(name)
+
+    # Faces become PNG files.
     if "index.parquet" in run.manifest["files"]:
         if form != "program":
             raise UsageError(
-                f"--format needs a generator, and {run.name} holds faces; leave it out"
+                f"--format needs a generator, and {run.name} holds faces; omit --format"
             )
         if allow_face:
             raise UsageError(
@@ -594,29 +635,30 @@ def export(
         _export_faces(run, home, out, real)
         return
     if real:
-        raise UsageError(f"--real needs a run of faces, and {run.name} holds none; leave it out")
+        raise UsageError(f"--real needs a run of faces, and {run.name} holds none; omit --real")
 
+    # A generator becomes a program.
     from mien import export as module
 
     folder = module.export(run, out, form, allow_face)
     about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     print(f"{folder}: {about['kind']}, {', '.join(about['classes'])}")
-    for part, text in module.parts(about).items():
-        print(f"  {part}: {text}")
-    print(f"licence of what it learnt from, which goes with it: {about['licence']}")
+    for title, text in module.parts(about).items():
+        print(f"  {title}: {text}")
+    print(f"licence of the training images, which applies to it: {about['licence']}")
 
 
 def _export_faces(run: "Run", home: "Store", out: Path, real: bool) -> None:
-    """Write faces as pictures, and say what was written and what stayed back."""
-    from mien import album
+    """Write faces as PNG files; print the counts, and how many copies of real faces were kept."""
+    from mien.album import write
     from mien.progress import many
 
-    made = album.write(run, home, out, real)
-    print(f"{made.folder}: {many(sum(made.counts.values()), 'image')} as PNG, and metadata.csv")
-    for name, count in made.counts.items():
+    album = write(run, home, out, real)
+    print(f"{album.folder}: {many(sum(album.counts.values()), 'image')} as PNG, and metadata.csv")
+    for name, count in album.counts.items():
         print(f"  {name}: {count:,}")
-    if made.kept_back:
+    if album.kept_back:
         print(
-            f"  {many(made.kept_back, 'copy')} of real faces stayed in the store; --real lets "
-            "them leave it"
+            f"  {many(album.kept_back, 'copy')} of real faces stayed in the store; --real exports "
+            "them too"
         )

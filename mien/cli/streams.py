@@ -1,6 +1,4 @@
-"""Standard output and standard error as they may be: closed, full, ASCII only, or read by nobody
-any more.
-"""
+"""Standard output and error that may be closed, on a full disk, ASCII only, or no longer read."""
 
 import os
 import sys
@@ -13,11 +11,11 @@ from mien.outside import no_room, visible
 
 
 class Guarded:
-    """A stream whose reader may be gone, or whose disk may be full, without a traceback.
+    """A stream whose reader may have closed it, or whose disk may be full, without a traceback.
 
-    What nobody reads any more, or what finds no room, is dropped, and the work goes on; `fault`
-    says why in the end, unless it is only that nobody reads. Control characters become visible, but
-    for those of `keep`; rich, whose own have to pass, writes to `terminal` (see mien.progress).
+    Output that cannot be written is dropped, and the work goes on; `fault` holds the reason, except
+    for a closed pipe. Control characters are made visible, except those in `keep`; rich writes to
+    `terminal`, which lets its own pass (see mien.progress).
     """
 
     def __init__(self, stream: Any, keep: str = "\n\t") -> None:
@@ -47,21 +45,22 @@ class Guarded:
         return getattr(self._stream, name)
 
     def _give_up(self, error: OSError) -> None:
-        with suppress(
-            OSError, ValueError
-        ):  # what is still in the buffer must not fail again at the end
+        # Otherwise the text still in the buffer would fail again at exit.
+        with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
         if not isinstance(error, BrokenPipeError):
             todo = (
-                "make room there, or send it elsewhere" if no_room(error) else "send it elsewhere"
+                "free some space, or redirect the output"
+                if no_room(error)
+                else "redirect the output"
             )
             self.fault = f"standard output must be writable, and is not ({error.strerror}); {todo}"
 
 
 class _Unfiltered:
-    """A guarded stream whose texts are written as they are."""
+    """A guarded stream that writes texts as they are."""
 
     def __init__(self, guarded: Guarded) -> None:
         self._guarded, self.write = guarded, guarded.pass_on
@@ -71,8 +70,9 @@ class _Unfiltered:
 
 
 def open_closed() -> None:
-    """Open what the shell has closed (`>&-`), so that no file of ours gets the number of a standard
-    stream.
+    """Open the standard streams that the shell has closed (`>&-`), on the null device.
+
+    Otherwise a file opened later would get the number of a standard stream.
     """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(handle, True)
@@ -80,25 +80,22 @@ def open_closed() -> None:
 
 
 def fault() -> str:
-    """Send what standard output holds, and return what kept it from being written, nothing if that
-    went well.
-    """
+    """Flush standard output, and return why it could not be written; empty if it could."""
     sys.stdout.flush()
     return getattr(sys.stdout, "fault", "")
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Guard standard output and standard error inside."""
+    """Guard standard output and standard error in this context."""
     before = sys.stdout, sys.stderr
     for name, handle, stream in (("stdout", 1, sys.stdout), ("stderr", 2, sys.stderr)):
         if stream is None:  # closed when Python started
             stream = open(handle, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
-        setattr(
-            sys, name, Guarded(stream, "\n\t" if handle == 1 else "\n\t\r")
-        )  # bars of a download go back to a line
+        # Progress bars of downloads, on standard error, need the carriage return.
+        setattr(sys, name, Guarded(stream, "\n\t" if handle == 1 else "\n\t\r"))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Studies: planned, run, watched and reported."""
+"""Studies: their plan, their run, their status and their report."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +29,8 @@ OnlyOption = Annotated[
     typer.Option(
         "--only",
         help=(
-            "A part of the study, such as setting=real_to_real,classifier=vgg16; also ablation, "
-            "control, trial, fold."
+            "Only a part of the study, such as setting=real_to_real,classifier=vgg16; the keys are "
+            "setting, classifier, ablation, control, trial and fold."
         ),
     ),
 ]
@@ -43,33 +43,35 @@ def study_plan(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Say as well how long it takes with so many jobs at a time, such as a card each."
+            help="Also estimate the time with so many parallel jobs, for example one on each GPU."
         ),
     ] = None,
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Time a batch of each network here, in place of an estimate."
+            "--measure", help="Time a batch of each network on this machine instead of estimating."
         ),
     ] = False,
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
-    """Say what a study would train, what of it is done, and how long the rest should take on this
-    machine.
+    """List what a study would train, what is done, and how long the rest would take here.
 
-    The time is estimated from what each network takes, in seconds and right to a factor of two;
-    --measure times a batch of each, which can take minutes, and is remembered. The exit code is 2
-    if weights are missing.
+    The estimate takes seconds and is accurate to a factor of two. --measure times a batch of each
+    network, which can take minutes, and keeps the result. The exit code is 2 if weights are
+    missing.
     """
     from mien import cost
     from mien import study as module
 
+    # Read the study, and select the trials that --only names.
     home = open_store(store)
     resolved = module.read(study, home)
     wanted = module.parse_only(only or [], resolved)
     plan = module.plan(resolved, home)
     rows = module.chosen(plan.rows, wanted)
+
+    # Print the trials and what they cost.
     print(module.describe(plan), flush=True)
     why = module.explain([row for row in rows if row.spec.name not in plan.done], wanted)
     if why:
@@ -91,11 +93,11 @@ def study_run(
     device: DeviceOption = "auto",
     store: StoreOption = STORE,
 ) -> None:
-    """Run what is missing of a study, each job in a process of its own.
+    """Run the missing trials of a study, each job in a process of its own.
 
-    A failed trial does not stop the others; the exit code is 5 then. Ctrl-C lets what runs keep its
-    checkpoints, a second one stops at once; the same command goes on. Several commands, on several
-    machines with one store, share it.
+    A failed trial does not stop the others; the exit code is then 5. Ctrl-C lets running jobs save
+    their checkpoints; a second Ctrl-C stops at once. The same command resumes. Several commands, on
+    several machines with one store, share the work.
     """
     from mien import engine as engines
     from mien import report as reports
@@ -119,7 +121,7 @@ def study_status(
     study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
     store: StoreOption = STORE,
 ) -> None:
-    """Say how far a study is, also while it runs elsewhere."""
+    """Show the progress of a study, also while another command runs it."""
     from mien import results
 
     home = open_store(store)
@@ -129,17 +131,18 @@ def study_status(
 @app.command()
 def report(
     studies: Annotated[
-        list[str], typer.Argument(help="Names of studies, or their files: one report of all.")
+        list[str], typer.Argument(help="Names or files of studies, for one report of all.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="A folder; report-NAME by default.", metavar="DIR")
+        Path | None,
+        typer.Option(help="The folder to write; by default report-NAME.", metavar="DIR"),
     ] = None,
     real_faces: Annotated[
         bool | None,
         typer.Option(
             "--real-faces/--no-real-faces",
             help=(
-                "Put pictures of some real people into the page; by default only if all their "
+                "Show pictures of some real people on the page; by default only if all their "
                 "licences are free."
             ),
             show_default=False,
@@ -149,9 +152,9 @@ def report(
 ) -> None:
     """Write the report of one or more studies: HTML, Markdown, LaTeX and CSV.
 
-    It is made from what is there, also while a study runs; the HTML file opens without a network.
-    Given the same study under several protocols, it sets them side by side, beside the published
-    numbers.
+    It covers the trials done so far, also while a study runs. The HTML file opens without a
+    network. For the same study under several protocols, the report compares them with each other
+    and with the published numbers.
     """
     from mien import folders
     from mien import report as module
@@ -167,7 +170,7 @@ def report(
 
 
 def _recorded(name: str, home: "Store") -> str:
-    """Return the study's name, or the run of its file."""
+    """Return `name` itself, or the run of the study for a study file."""
     if not name.endswith(".toml"):
         return name
     from mien import study
