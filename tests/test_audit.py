@@ -318,7 +318,7 @@ def test_strangers_as_training_side_fail_the_audit_and_it_is_said(home: Path):
             ["copies", "--train", "train", "--test", "test", "--thresholds", "absent.toml"],
             "there must be a TOML file",
         ),
-        (["copies", "--train", "copycat", "--test", "test"], "a run of faces must be named"),
+        (["copies", "--train", "copycat", "--test", "test"], "this needs a run of faces"),
     ],
 )
 def test_wrong_commands_get_one_message_and_2(home: Path, arguments: list[str], complaint: str):
