@@ -305,8 +305,8 @@ class Head:
         columns = np.searchsorted(self.x, (-person.width - 4, person.width + 4))
         self.window = (slice(*map(int, rows)), slice(*map(int, columns)))
         self.scene = self._scene(0.0)
-        still = self.back + (self.cover - self.back) * self.cover_alpha
-        self.still = np.clip(still + 0.5, 0, 255).astype(np.uint8)
+        resting = self.back + (self.cover - self.back) * self.cover_alpha
+        self.still = np.clip(resting + 0.5, 0, 255).astype(np.uint8)
 
     # Tools: all lengths are in units from the point between the eyes
 
@@ -765,7 +765,7 @@ class Head:
                 self._crease(folds, np.linspace(root, tip, 6), 3.2, 0.55 * cheek, 1.4)
 
     def _draw_eyeball(self, albedo: Array, side: int, outline: Array, upper: Array) -> None:
-        """Draw one eyeball inside the `outline` of its lids; `upper` is the edge of the upper lid."""
+        """Draw an eyeball inside the `outline` of its lids; `upper` is the upper lid's edge."""
         person = self.person
         mask, rows, columns = self._mask(outline, 0.35)
         opening = np.zeros((self.height, self.width), np.float32)
@@ -986,25 +986,27 @@ class Head:
         self._crease(folds, stretch, 4, 0.5 * sides[20][side], 1.8)
 
     def _scene(self, jaw_drop: Number) -> tuple[Array, Array, Array]:
-        """Return the head's relief, its share of the picture, and the rest of the picture.
+        """Return the head's relief, its share of the picture, and the background.
 
         They depend only on the jaw. All are windows on the head, where the picture is
-        `lit * share + rest`.
+        `lit * share + background`.
         """
         rows, columns = self.window
         skull = self._skull(jaw_drop)[rows, columns]
         relief = 74 * np.sqrt(np.maximum(1 - np.minimum(skull, 1) ** 2.6, 0.0004))
         edge = np.clip((1 - skull) * (self.person.width * self.unit * 0.55) + 0.5, 0, 1)[:, :, None]
         bare = 1 - self.cover_alpha[rows, columns]
-        rest = self.back[rows, columns] * (1 - edge) * bare + self.cover[rows, columns] * (1 - bare)
+        background = self.back[rows, columns] * (1 - edge) * bare + self.cover[rows, columns] * (
+            1 - bare
+        )
         share = np.repeat(edge * bare, 3, axis=2)
-        return relief.astype(np.float32), share.astype(np.float32), rest.astype(np.float32)
+        return relief.astype(np.float32), share.astype(np.float32), background.astype(np.float32)
 
     def _light(
         self, scene: tuple[Array, Array, Array], height: Array, albedo: Array, folds: Array
     ) -> Array:
         """Return the lit picture: Lambert's law on the relief, some gloss, and the hair."""
-        relief, share, rest = scene
+        relief, share, background = scene
         window = self.window
 
         # Compute the cosine between the light and the normal of the surface.
@@ -1032,7 +1034,7 @@ class Head:
 
         # Put the head into the picture that no expression changes.
         image = self.still.copy()
-        image[window] = cv2.add(cv2.multiply(lit, share), rest, dtype=cv2.CV_8U)
+        image[window] = cv2.add(cv2.multiply(lit, share), background, dtype=cv2.CV_8U)
         return image
 
     def _glasses(self, colour: Array, alpha: Array) -> None:

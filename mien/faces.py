@@ -222,7 +222,7 @@ class Faces:
         if not ((folder / "images.npy").exists() and (folder / "index.parquet").exists()):
             raise DataError(
                 f"this needs a run of faces, with images.npy and index.parquet, and {folder.name} "
-                "is none; `mien ls` lists what there is"
+                "is not one; `mien ls` lists all runs"
             )
         seen_file, names_file = folder / "seen.parquet", folder / "channels.json"
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -258,6 +258,8 @@ def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> p
 def concat(parts: Iterable[Faces]) -> Faces:
     """Return the faces of all `parts`, in order; `seen` is the union of theirs."""
     parts = list(parts)
+
+    # All parts must have one size and the same channels.
     sizes = {part.size for part in parts}
     if len(sizes) != 1:
         raise DataError(
@@ -272,6 +274,8 @@ def concat(parts: Iterable[Faces]) -> Faces:
         raise DataError(
             f"faces to be joined must show the same in their channels; given: {descriptions}"
         )
+
+    # Join images, tables, and what the generators have seen.
     seen = [part.seen for part in parts if part.seen is not None]
     return Faces(
         np.concatenate([part.images for part in parts]),

@@ -41,9 +41,9 @@ def laplacian(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
     The border is reflected: the outer neighbour of a border pixel is the pixel itself.
     """
-    wide = np.pad(grey.astype(np.int16), 1, mode="symmetric")
-    neighbours = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]
-    return _about_the_middle(4 * wide[1:-1, 1:-1] - neighbours)
+    padded = np.pad(grey.astype(np.int16), 1, mode="symmetric")
+    neighbours = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return _about_the_middle(4 * padded[1:-1, 1:-1] - neighbours)
 
 
 def onset_difference(
@@ -61,7 +61,7 @@ def lbp(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     as the pixel. Values between pixels are interpolated; outside the picture it is black.
     """
     h, w = grey.shape
-    wide = np.pad(grey.astype(np.float64), 2)
+    padded = np.pad(grey.astype(np.float64), 2)
     code = np.zeros((h, w), dtype=np.uint8)
     for bit in range(8):
         angle = 2 * np.pi * bit / 8
@@ -71,7 +71,7 @@ def lbp(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
         # Interpolate between the four pixels around the point.
         corners = [
-            [wide[2 + top + i : 2 + top + i + h, 2 + left + j : 2 + left + j + w] for j in (0, 1)]
+            [padded[2 + top + i : 2 + top + i + h, 2 + left + j : 2 + left + j + w] for j in (0, 1)]
             for i in (0, 1)
         ]
         upper, lower = ((1 - x) * first + x * second for first, second in corners)

@@ -84,9 +84,9 @@ def join(
     ):
         number = synthetic.index(True)
         raise DataError(
-            "real and synthetic pictures must be joined with what the generator has seen, and set "
-            f"{number + 1} of {len(parts)} holds generated pictures without it, as a release does; "
-            "join sets of real pictures"
+            "joining real and synthetic pictures needs a record of what the generator has seen, "
+            f"and set {number + 1} of {len(parts)}, such as a release, holds generated pictures "
+            "without it; join sets of real pictures"
         )
 
     # Keep the common classes, if these are asked for.

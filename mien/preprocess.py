@@ -429,7 +429,7 @@ def reform(
 def _resize_each(
     image: UInt8[np.ndarray, "c h w"], spec: PreprocessSpec
 ) -> UInt8[np.ndarray, "c y x"]:
-    """Return an image of inputs with each channel resized alone."""
+    """Return an image with each channel resized separately."""
     return np.concatenate(
         [_array(_resize(_image(channel[None]), spec.size, spec.filter)) for channel in image]
     )
@@ -451,23 +451,23 @@ def _with_pixels(
 # Inputs
 
 
-def _as_inputs(kept: Faces, whole: Faces, spec: PreprocessSpec, places: Places) -> Faces:
-    """Return `kept`, a selection of `whole`, as the channels that the spec names.
+def _as_inputs(selected: Faces, faces: Faces, spec: PreprocessSpec, places: Places) -> Faces:
+    """Return `selected`, a selection of `faces`, as the channels that the spec names.
 
     The input "gray" without others is a plain picture.
     """
-    _require_plain(whole, f"input {','.join(spec.input)}")
+    _require_plain(faces, f"input {','.join(spec.input)}")
     if _needing(spec):
-        kept = _with_onset(kept, whole, _needing(spec)[0])
+        selected = _with_onset(selected, faces, _needing(spec)[0])
     grey = spec.model_copy(update={"colour": "grey"})
-    images = _reform(kept, grey, places)[:, 0]
+    images = _reform(selected, grey, places)[:, 0]
     needing = _needing(spec)
     onsets = images
     if needing:
-        first, where = np.unique(_onsets(kept.index, whole.index), return_inverse=True)
-        onsets = _reform(whole.select(first), grey, places)[:, 0][where]
+        first, where = np.unique(_onsets(selected.index, faces.index), return_inverse=True)
+        onsets = _reform(faces.select(first), grey, places)[:, 0][where]
     channels = () if spec.input == ("gray",) else spec.input
-    return _with_pixels(kept, stack(images, onsets, spec.input), channels)
+    return _with_pixels(selected, stack(images, onsets, spec.input), channels)
 
 
 def _needing(spec: PreprocessSpec) -> list[str]:
@@ -475,75 +475,76 @@ def _needing(spec: PreprocessSpec) -> list[str]:
     return [name for name in spec.input if INPUTS[name].clips]
 
 
-def _with_onset(kept: Faces, whole: Faces, name: str) -> Faces:
-    """Return the images whose clip has an onset frame in `whole`, and warn about other clips.
+def _with_onset(selected: Faces, faces: Faces, name: str) -> Faces:
+    """Return the images whose clip has an onset frame in `faces`, and warn about other clips.
 
     Raises DataError for single photographs, or if no clip is left.
     """
     # Photographs have no onset frame.
-    photographs = kept.index["key"][kept.index["clip"] == ""]
+    photographs = selected.index["key"][selected.index["clip"] == ""]
     if len(photographs):
         raise DataError(
-            f"the input {name} needs clips, and {len(photographs):,} of {many(len(kept), 'image')} "
-            f"belong to none, such as {photographs.iloc[0]}; omit it, or ingest with "
-            "--clip-pattern or a clip column"
+            f"the input {name} needs clips, and {len(photographs):,} of "
+            f"{many(len(selected), 'image')} belong to none, such as {photographs.iloc[0]}; omit "
+            "it, or ingest with --clip-pattern or a clip column"
         )
 
     # Leave out clips without an onset frame; it is an error if no clip has one.
-    no_onset = _without_onset(whole.index)
-    missing_clips = sorted(set(kept.index["clip"]) & no_onset)
+    no_onset = _without_onset(faces.index)
+    missing_clips = sorted(set(selected.index["clip"]) & no_onset)
     if not missing_clips:
-        return kept
+        return selected
     message = (
         f"the input {name} needs the onset frame of each clip, which {len(missing_clips)} of "
-        f"{kept.index['clip'].nunique()} clips lack here, such as {missing_clips[0]}"
+        f"{selected.index['clip'].nunique()} clips lack here, such as {missing_clips[0]}"
     )
     remedy = (
         "if frames were selected before, name the run that holds whole clips, and select frames "
         "and input at once"
     )
-    if len(missing_clips) == kept.index["clip"].nunique():
+    if len(missing_clips) == selected.index["clip"].nunique():
         raise DataError(f"{message}; {remedy}")
     ellipsis = " ..." * (len(missing_clips) > 5)
     say(f"warning: {message}; left out: {', '.join(missing_clips[:5])}{ellipsis}; {remedy}")
-    return kept.select(~kept.index["clip"].isin(missing_clips).to_numpy(dtype=bool))
+    return selected.select(~selected.index["clip"].isin(missing_clips).to_numpy(dtype=bool))
 
 
-def _without_onset(whole: pd.DataFrame) -> set[str]:
+def _without_onset(index: pd.DataFrame) -> set[str]:
     """Return the clips whose onset frame is unknown."""
-    return set(whole["clip"]) - {""} - set(_onset_places(whole))
+    return set(index["clip"]) - {""} - set(_onset_places(index))
 
 
-def _onset_places(whole: pd.DataFrame) -> dict[str, int]:
+def _onset_places(index: pd.DataFrame) -> dict[str, int]:
     """Return the position of the onset frame by clip, for the clips that have one.
 
     It is the frame that is marked as the onset. In a clip where no frame except the offset is
     marked, it is the first frame. In a clip that begins with its apex and has its offset, it is the
     apex, because onset and apex are then one frame.
     """
-    frames = whole.assign(place=np.arange(len(whole))).sort_values(["clip", "frame", "key"])
+    frames = index.assign(place=np.arange(len(index))).sort_values(["clip", "frame", "key"])
     marked = frames[frames["phase"] == "onset"].drop_duplicates("clip")
-    known = set(frames["clip"][~frames["phase"].isin(["", "offset"])])
+    clips_with_phases = set(frames["clip"][~frames["phase"].isin(["", "offset"])])
     ended = set(frames["clip"][frames["phase"] == "offset"])
-    begin = frames.drop_duplicates("clip")
-    first = begin[
-        ~begin["clip"].isin(known) | ((begin["phase"] == "apex") & begin["clip"].isin(ended))
+    first_frames = frames.drop_duplicates("clip")
+    first = first_frames[
+        ~first_frames["clip"].isin(clips_with_phases)
+        | ((first_frames["phase"] == "apex") & first_frames["clip"].isin(ended))
     ]
     return dict(
         zip([*first["clip"], *marked["clip"]], [*first["place"], *marked["place"]], strict=True)
     )
 
 
-def _onsets(kept: pd.DataFrame, whole: pd.DataFrame) -> Int[np.ndarray, " n"]:
-    """Return the position in `whole` of the onset frame of each kept image's clip."""
-    places = _onset_places(whole)
-    return np.array([places[clip] for clip in kept["clip"]], dtype=np.int64)
+def _onsets(selected: pd.DataFrame, index: pd.DataFrame) -> Int[np.ndarray, " n"]:
+    """Return the position in `index` of the onset frame of each selected image's clip."""
+    places = _onset_places(index)
+    return np.array([places[clip] for clip in selected["clip"]], dtype=np.int64)
 
 
-def _require_plain(faces: Faces, what: str) -> None:
+def _require_plain(faces: Faces, purpose: str) -> None:
     if faces.channels:
         raise DataError(
-            f"{what} needs plain pictures, and these show {', '.join(faces.channels)}; name the "
+            f"{purpose} needs plain pictures, and these show {', '.join(faces.channels)}; name the "
             "run that they were made from"
         )
 
@@ -560,8 +561,8 @@ def _read(
     remarks: list[str] | None,
 ) -> Image.Image:
     """Return a picture, or its part within `box`, upright, with 8 bits per channel, in `colour`."""
-    what = name or (picture if isinstance(picture, Path) else "the picture")
-    with pictures.complained(what):
+    description = name or (picture if isinstance(picture, Path) else "the picture")
+    with pictures.complained(description):
         if isinstance(picture, np.ndarray):
             _check_size((picture.shape[1], picture.shape[0]))
             return _colour(_within(Image.fromarray(picture), box), colour)

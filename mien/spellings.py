@@ -57,8 +57,8 @@ def clean(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return a text as it is compared: clean, in lower case, with all digits as 0 to 9."""
-    known = clean(unicodedata.normalize("NFKC", text)).casefold()
-    return "".join(str(unicodedata.digit(char)) if char.isdecimal() else char for char in known)
+    normal = clean(unicodedata.normalize("NFKC", text)).casefold()
+    return "".join(str(unicodedata.digit(char)) if char.isdecimal() else char for char in normal)
 
 
 def person(name: str) -> str:
@@ -174,7 +174,7 @@ def _look(local: str) -> str:
         if not unicodedata.combining(char)
     )
     words = re.findall(r"[^\W\d_]+|[0-9]+", letters.translate(_LIKE))
-    if any(part.isdecimal() for part in words):
-        words = [part for part in words if part not in _PERSON]
-    text = " ".join(str(int(part)) if part.isdecimal() else part for part in words)
+    if any(word.isdecimal() for word in words):
+        words = [word for word in words if word not in _PERSON]
+    text = " ".join(str(int(word)) if word.isdecimal() else word for word in words)
     return re.sub(r"(?<=[^\W\d_]) (?=[^\W\d_])", "", text) or plain(local)

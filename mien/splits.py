@@ -87,12 +87,12 @@ def split(faces: Faces, by: By, folds: int, number: int, seed: int) -> Fold:
 
     # Assign the groups to the parts.
     if len(names) == folds:
-        part = {name: position for position, name in enumerate(names)}
+        part_of = {name: position for position, name in enumerate(names)}
     elif by == "frame":
-        part = _deal_images(faces, folds, seed)
+        part_of = _deal_images(faces, folds, seed)
     else:
-        part = _deal_groups(groups, faces.labels(), folds, seed)
-    test = np.array([part[name] for name in groups]) == number
+        part_of = _deal_groups(groups, faces.labels(), folds, seed)
+    test = np.array([part_of[name] for name in groups]) == number
     return Fold(~test, test)
 
 
@@ -286,15 +286,15 @@ def _deal_groups(
         key=lambda name: (-math.floor(math.log2((shares[name] ** 2).sum())), _draw(name, seed)),
     )
     fold_shares: Float[np.ndarray, "folds classes"] = np.zeros((folds, counts.shape[1]))
-    part = {}
+    fold_of = {}
     for name in order:
         cost = (2 * fold_shares * shares[name]).sum(axis=1)
-        part[name] = min(
+        fold_of[name] = min(
             range(folds),
             key=lambda fold: (round(float(cost[fold]), 12), fold_shares[fold].sum(), fold),
         )
-        fold_shares[part[name]] += shares[name]
-    return part
+        fold_shares[fold_of[name]] += shares[name]
+    return fold_of
 
 
 # Leakage

@@ -232,7 +232,7 @@ def test_a_release_whose_marks_are_gone_is_still_synthetic_and_no_real_set_can_b
     real = ingest.run("folder", classes(tmp_path / "mine", 3), Store(tmp_path / "store"), size=8)
     with pytest.raises(
         DataError,
-        match="real and synthetic pictures must be joined with what the generator has seen",
+        match="joining real and synthetic pictures needs a record of what the generator has seen",
     ):
         joins.run(
             JoinSpec(faces=(real.name, made.name), classes="union"), Store(tmp_path / "store")

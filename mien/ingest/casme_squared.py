@@ -277,10 +277,13 @@ def _ended(rows: list[tuple[int, dict[str, str]]], subjects: dict[str, str]) -> 
 
 def _by_code(homes: Homes) -> tuple[Homes, list[Finding]]:
     """Return the folders by video code (15_0101NAME is #0101), without codes used twice."""
+    # Group the folders of each subject by video code.
     coded: dict[tuple[str, str], list[Frames]] = {}
     for (subject, folder), frames in homes.items():
         video = _VIDEO.match(folder)
         coded.setdefault((subject, f"#{video['code']}" if video else folder), []).append(frames)
+
+    # Leave out codes of several folders, and report them.
     doubled = [
         f"{subject}/{code}" for (subject, code), same_code in coded.items() if len(same_code) > 1
     ]

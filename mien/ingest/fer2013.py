@@ -273,7 +273,7 @@ def _from_table(root: Path, table: str) -> tuple[list[Row], list[Finding], int]:
     findings = []
     if unusable:
         message = (
-            f"rows whose emotion is no number from 0 to 6, left out: {len(unusable)}; their "
+            f"rows whose emotion is not a number from 0 to 6, left out: {len(unusable)}; their "
             "numbers, from 0"
         )
         lost_images = tuple(f"{table}#{place}" for place in unusable)

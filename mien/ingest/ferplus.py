@@ -195,6 +195,8 @@ def _by_position(
     """Return a row for each named vote; its picture has the same row number in FER2013's table."""
     entries = [(entry.emotion, entry.usage) for entry in fer2013.entries(root / pictures)]
     _check_alignment(cast, entries, root / votes, root / pictures)
+
+    # Rows without a name are pictures that the authors dropped.
     rows = [
         Row(
             pictures,
@@ -258,13 +260,13 @@ def _by_name(
     matched, findings = matches(images, _IMAGE, "FER2013{Train,Valid,Test}/fer0000000.png")
 
     # Group the votes by the key of their picture.
-    named: dict[str, list[Vote]] = {}
+    votes_of_key: dict[str, list[Vote]] = {}
     for vote in cast:
         usage = next(
             (usage for usage in _FOLDERS.values() if usage.lower() == vote.usage.lower()),
             vote.usage,
         )
-        named.setdefault(f"{usage}/{Path(vote.name).stem.lower()}", []).append(vote)
+        votes_of_key.setdefault(f"{usage}/{Path(vote.name).stem.lower()}", []).append(vote)
 
     # Give each picture its majority; votes on one picture must agree.
     rows: list[Row] = []
@@ -272,7 +274,7 @@ def _by_name(
     losses = Losses()
     for image in matched:
         key = f"{_FOLDERS[image[1].lower()]}/{image[2].lower()}"
-        image_votes = named.get(key, [])
+        image_votes = votes_of_key.get(key, [])
         labels = {majority(vote.counts) for vote in image_votes}
         if len(labels) == 1:
             rows.append(Row(image[0], key, labels.pop()))
@@ -282,7 +284,9 @@ def _by_name(
             losses.add(kind, [image[0]], [vote.row for vote in image_votes])
 
     # Report votes on pictures that do not exist.
-    absent = {key: image_votes for key, image_votes in named.items() if not key.endswith("/")}
+    absent = {
+        key: image_votes for key, image_votes in votes_of_key.items() if not key.endswith("/")
+    }
     for image in matched:
         absent.pop(f"{_FOLDERS[image[1].lower()]}/{image[2].lower()}", None)
     if absent:
@@ -290,7 +294,7 @@ def _by_name(
             vote.row for image_votes in absent.values() for vote in image_votes
         ]
         losses.add("row without file", rows=faults["row without file"])
-    read = {vote.row: key for key, image_votes in named.items() for vote in image_votes}
+    read = {vote.row: key for key, image_votes in votes_of_key.items() for vote in image_votes}
     return (
         rows,
         [*findings, *told(faults, SAID, losses=losses)],

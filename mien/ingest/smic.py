@@ -188,6 +188,8 @@ def _from_folders(homes: Homes) -> tuple[dict[Clip, tuple[str, str]], list[Findi
         else:
             contradictory.append(f"{subject}/{'|'.join(sorted(labels))}/{name}")
             lost_images += frames.values()
+
+    # Report the clips that contradict their folder.
     if not contradictory:
         return clips, []
     message = (
