@@ -1,15 +1,14 @@
-"""Feature spaces: what a picture is before two of them are compared, each under a name that says
-how it came about.
+"""Feature spaces: the vectors by which two images are compared. Each space has a name:
 
-    pixels      grey values, at most 32 pixels a side
-    random      random convolutions, then principal axes: knows no labels
-    judge       a small classifier of expressions, trained on the real training people: the default, needs no network
+    pixels      grey values, at most 32 pixels per side
+    random      random convolutions, then principal axes: uses no labels
+    judge       a small classifier of expressions, trained on the real training images;
+                it needs no download
     inception   timm's Inception v3 of ImageNet, 2048 numbers, for those who have its weights
     dinov2      timm's small DINOv2, 384 numbers, for those who have its weights
 
-How images are resized is part of a space: other filters give other distances. What a space learns
-(axes, the judge) it learns from the real training images alone, and none knows the generator under
-test.
+How images are resized is part of a space: other filters give other distances. A space learns (axes,
+the judge) only from the real training images, never from the generator under test.
 """
 
 import json
@@ -38,24 +37,24 @@ SpaceName = Literal["pixels", "random", "judge", "inception", "dinov2"]
 SPACES: tuple[SpaceName, ...] = get_args(SpaceName)
 OFFLINE: tuple[SpaceName, ...] = ("pixels", "random", "judge")
 
-SIDE = 32  # pixels, of the space `pixels` where images are larger
-AXES = 64  # of the space `random`
-SEEN = 48  # pixels a side that the judge and random convolutions see, less where images have less
+SIDE = 32  # pixels per side of the space `pixels`, where images are larger
+AXES = 64  # principal axes of the space `random`
+SEEN = 48  # pixels per side, at most, that the judge and the random convolutions see
 NETWORKS: Mapping[SpaceName, ClassifierSpec] = {
     "inception": ClassifierSpec(name="inception_v3", size=299),
     "dinov2": ClassifierSpec(name="vit_small_patch14_dinov2", size=112),  # 8 x 8 patches
 }
-JUDGED = 24_000  # images that the judge sees in training, whatever their number
-EPOCHS = (3, 100)  # the fewest and the most that it takes
-TAUGHT = JUDGED // EPOCHS[0]  # images that it learns from at most: of more, so many, evenly spaced
-BATCH = 128  # images that a space looks at together
+JUDGED = 24_000  # images shown in the training of the judge, with repetition
+EPOCHS = (3, 100)  # of the judge: the fewest and the most
+TAUGHT = JUDGED // EPOCHS[0]  # images that the judge learns from, at most, evenly spaced
+BATCH = 128  # images that a space maps at once
 
 Vectors = Float[np.ndarray, "n d"]
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The features of the three sides in one space."""
+    """The features in one space of the training, held-out and generated images."""
 
     train: Float[np.ndarray, "n d"]
     test: Float[np.ndarray, "m d"]
@@ -64,8 +63,9 @@ class Sides:
 
 @dataclass(frozen=True)
 class Space:
-    """A space of features; `look` gives float32 [n, d] of images that have its colour and size
-    (None: as they are).
+    """A space of features.
+
+    `look` maps images of its colour and size (None: the size that they have) to float32 [n, d].
     """
 
     name: SpaceName
@@ -76,13 +76,13 @@ class Space:
     filter: Filter = "bilinear"
 
     def extract(self, images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
-        """Return float32 [n, d]; a block of images at a time, and each one alone as in company."""
+        """Return the features of images, float32 [n, d]; they do not depend on the other images."""
         rows = []
         with track(f"looking at images ({self.name})", len(images)) as bar:
             for first in range(0, len(images), BATCH):
-                part = np.asarray(images[first : first + BATCH])
-                rows.append(self.look(reform(part, self.size, self.colour, self.filter)))
-                bar.update(first + len(part))
+                batch = np.asarray(images[first : first + BATCH])
+                rows.append(self.look(reform(batch, self.size, self.colour, self.filter)))
+                bar.update(first + len(batch))
         return np.concatenate(rows) if rows else np.zeros((0, 1), dtype=np.float32)
 
 
@@ -110,9 +110,7 @@ class FeaturesSpec(Spec):
 
 
 def judge(run: Run, store: Store, device: str = "auto") -> Classifier:
-    """Return the classifier that judges by the real faces of a run: trained once, and kept in the
-    store.
-    """
+    """Return the classifier trained on the real faces of a run; it is trained once and stored."""
     spec = JudgeSpec(faces=run.name)
 
     def build(out: Path, scratch: Path) -> None:
@@ -133,16 +131,18 @@ def train_judge(
     scratch: Path | None = None,
     device: str = "auto",
 ) -> Classifier:
-    """Return the small network trained on `faces`, on about `images_seen` images, in 3 to 100
-    epochs.
+    """Return the small network trained on `faces`: about `images_seen` images, in 3 to 100 epochs.
 
-    Each image is turned, moved, mirrored and lit anew: people never seen are then judged better.
-    Raises DataError on fewer than two images.
+    Each image is randomly rotated, moved, mirrored and relit each time, which improves accuracy on
+    held-out people. Raises DataError for fewer than two images.
     """
-    few, many = EPOCHS
+    # Choose the epochs so that small and large sets train for about as long
+    fewest, most = EPOCHS
     if len(faces) > TAUGHT:
         faces = faces.select(np.linspace(0, len(faces) - 1, TAUGHT).astype(np.int64))
-    epochs = min(many, max(few, round(images_seen / max(1, len(faces)))))
+    epochs = min(most, max(fewest, round(images_seen / max(1, len(faces)))))
+
+    # Train with augmentation
     size = min(SEEN, *faces.size[1:])
     spec = ClassifierSpec.model_validate(
         {"name": "tiny", "size": size, "epochs": epochs, "augment": {}}
@@ -162,11 +162,11 @@ def open_space(
     weights: str = "",
     device: str = "auto",
 ) -> Space:
-    """Return a space, learnt on the real faces of the run `train` where it learns.
+    """Return a space; where it learns, it learns from the real faces of the run `train`.
 
     `weights` is a file for `inception` or `dinov2`, a path or its name in the store
     (`classifiers.adopt`); without one they come from the hub. Raises WeightsError if they are not
-    at hand.
+    available.
     """
     if name == "pixels":
         return pixels(Faces.load(train.path).size, filter)
@@ -178,9 +178,7 @@ def open_space(
 
 
 def pixels(size: tuple[int, int, int], filter: Filter = "bilinear") -> Space:
-    """Return the space of grey values in [0, 1] for images of `size`; larger ones are brought to 32
-    x 32.
-    """
+    """Return the space of grey values in [0, 1]; images larger than 32 x 32 are resized to that."""
     side = SIDE if max(size[1:]) > SIDE else None
     height, width = (side, side) if side else size[1:]
     return Space(
@@ -193,12 +191,12 @@ def _flat(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
 
 
 def convolved(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bilinear") -> Space:
-    """Return the space of random convolutions on the principal axes of the real training images: it
-    knows no labels.
+    """Return the space of random convolutions on principal axes, which uses no labels.
 
-    The small classifier's layers with random weights, means over 4 x 4 places, then the 64 axes of
-    most variance.
+    It is made of the small classifier's layers with random weights, means over 4 x 4 places, and
+    the 64 axes on which the real training images vary most.
     """
+    # The layers of the small classifier, with fixed random weights
     with training.own_randomness(torch.device("cpu")):
         torch.manual_seed(seed_of("features", "random"))
         layers = classifiers.Tiny(1).features.eval()
@@ -206,13 +204,14 @@ def convolved(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bilinear") 
     @torch.inference_mode()
     def maps(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         with training.cores(1):
-            seen = layers(training.to_model(images).expand(-1, 3, -1, -1))
-            return torch.nn.functional.adaptive_avg_pool2d(seen, 4).flatten(1).numpy()
+            responses = layers(training.to_model(images).expand(-1, 3, -1, -1))
+            return torch.nn.functional.adaptive_avg_pool2d(responses, 4).flatten(1).numpy()
 
+    # The principal axes of up to 4,096 real training images
     size = min(SEEN, *train.shape[2:])
     raw = Space("random", "", maps, "grey", size, filter)
-    chosen = np.linspace(0, len(train) - 1, min(len(train), 4096)).astype(np.int64)
-    centre, axes = principal(raw.extract(train[chosen]), AXES)
+    sample = np.linspace(0, len(train) - 1, min(len(train), 4096)).astype(np.int64)
+    centre, axes = principal(raw.extract(train[sample]), AXES)
 
     def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         return (maps(images) - centre) @ axes
@@ -226,23 +225,21 @@ def convolved(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bilinear") 
 def principal(
     rows: Vectors, count: int
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d k"]]:
-    """Return the mean of `rows` and their axes of most variance, `count` at most, as columns of
-    length 1.
-    """
+    """Return the mean of `rows` and up to `count` axes of most variance, as columns of length 1."""
     centre = rows.mean(axis=0, dtype=np.float64)
     centred = rows - centre
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    kept = vectors[:, ::-1][:, : max(1, min(count, len(rows) - 1))]
-    signs = np.where(kept[np.abs(kept).argmax(axis=0), np.arange(kept.shape[1])] < 0, -1, 1)
-    return centre.astype(np.float32), (kept * signs).astype(np.float32)
+    axes = vectors[:, ::-1][:, : max(1, min(count, len(rows) - 1))]
+    signs = np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1, 1)
+    return centre.astype(np.float32), (axes * signs).astype(np.float32)
 
 
 def judged(classifier: Classifier, filter: Filter = "bilinear") -> Space:
-    """Return the space of what a classifier sees before its head."""
+    """Return the space of a classifier's activations before its head."""
     size = classifier.spec.size
 
     def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
-        with training.cores(1):  # on more, the same image can be seen a little otherwise
+        with training.cores(1):  # several cores could change the last digits
             return classifiers.see(classifier, images)
 
     about = (
@@ -259,9 +256,7 @@ def pretrained(
     weights: str = "",
     device: str = "auto",
 ) -> Space:
-    """Return the space of a network of timm with the weights of ImageNet or DINOv2, before its
-    head.
-    """
+    """Return the space of a timm network before its head, with weights of ImageNet or DINOv2."""
     spec, network = NETWORKS[name], _network(name, weights or "imagenet", store)
     network.network.to(training.device(device)).eval()
 
@@ -276,8 +271,9 @@ def pretrained(
 
 
 def require_weights(name: SpaceName, file: Path, store: Store) -> None:
-    """Raise WeightsError unless a file holds weights of the network of a space; nothing is
-    copied.
+    """Raise WeightsError unless the file holds weights for the network of a space.
+
+    Nothing is copied into the store.
     """
     _network(name, str(file), store)
 
@@ -288,7 +284,7 @@ def _network(name: SpaceName, weights: str, store: Store) -> Classifier:
         return classifiers.start(spec, ["none"], 0, classifiers.adopted(spec, store))
     except WeightsError as error:
         raise WeightsError(
-            f"the space {name}: {error}; or give `--weights {name}=FILE`, or leave {name} out"
+            f"the space {name}: {error}; or give `--weights {name}=FILE`, or omit {name}"
         ) from None
 
 
@@ -305,24 +301,28 @@ def measured(
     weights: str = "",
     device: str = "auto",
 ) -> tuple[list[Vectors], str]:
-    """Return the features of each of some runs in a space learnt on the run `train`, and what the
-    space is.
+    """Return the features of each run in a space learnt on the run `train`, and the space in words.
 
-    All but pixels are kept in the store, so that the next audit finds them. Raises WeightsError as
-    `open_space` does.
+    Features of all spaces except pixels are stored, so that the next audit finds them. Raises
+    WeightsError as `open_space` does.
     """
+    # Open the space only if some features are not stored yet
     opened = cache(
         partial(open_space, name, train, store, filter=filter, weights=weights, device=device)
     )
+
+    # Pixels are as fast to read as stored features
     if name == "pixels":
         return [opened().extract(Faces.load(run.path).images) for run in runs], opened().about
-    wanted = [
+
+    # Load the stored features, and extract those that are missing
+    specs = [
         FeaturesSpec(faces=run.name, space=name, train=train.name, filter=filter, weights=weights)
         for run in runs
     ]
-    kept = [keep(spec, store, device, opened) for spec in wanted]
-    vectors = [np.load(run.file("features.npy"), allow_pickle=False) for run in kept]
-    return vectors, str(kept[0].summary["about"])
+    stored = [keep(spec, store, device, opened) for spec in specs]
+    vectors = [np.load(run.file("features.npy"), allow_pickle=False) for run in stored]
+    return vectors, str(stored[0].summary["about"])
 
 
 def keep(
@@ -331,14 +331,15 @@ def keep(
     device: str = "auto",
     opened: Callable[[], Space] | None = None,
 ) -> Run:
-    """Return the run of the features of a run of faces; `opened` gives the space, where that is
-    open already.
+    """Return the run of the features of a run of faces, which is made if the store lacks it.
+
+    `opened` returns the space, if the caller has it open already.
     """
-    where = store.run(spec.train)
-    own = partial(
+    train = store.run(spec.train)
+    open_own = partial(
         open_space,
         spec.space,
-        where,
+        train,
         store,
         filter=spec.filter,
         weights=spec.weights,
@@ -346,11 +347,11 @@ def keep(
     )
 
     def build(out: Path, scratch: Path) -> None:
-        space = (opened or own)()
-        found = space.extract(Faces.load(store.run(spec.faces).path).images)
-        np.save(out / "features.npy", found, allow_pickle=False)
+        space = (opened or open_own)()
+        vectors = space.extract(Faces.load(store.run(spec.faces).path).images)
+        np.save(out / "features.npy", vectors, allow_pickle=False)
         summary = {
-            "holds": f"{len(found):,} x {found.shape[1]} features ({spec.space})",
+            "holds": f"{len(vectors):,} x {vectors.shape[1]} features ({spec.space})",
             "about": space.about,
         }
         (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
@@ -369,15 +370,16 @@ def sides(
     weights: Mapping[str, str] | None = None,
     device: str = "auto",
 ) -> tuple[dict[str, Sides], dict[str, str]]:
-    """Return the features of three runs in each space, and what each space is; without `test`, no
-    rows of it.
+    """Return the features of three runs in each space, and each space in words.
+
+    Without `test` the held-out side has no rows.
     """
-    found, about = {}, {}
+    features, about = {}, {}
     for name in names:
-        own = (weights or {}).get(name, "")
+        weights_file = (weights or {}).get(name, "")
         runs = (train, test or train, made)
         vectors, about[name] = measured(
-            runs, train, name, store, filter=filter, weights=own, device=device
+            runs, train, name, store, filter=filter, weights=weights_file, device=device
         )
-        found[name] = Sides(*vectors) if test else replace(Sides(*vectors), test=vectors[1][:0])
-    return found, about
+        features[name] = Sides(*vectors) if test else replace(Sides(*vectors), test=vectors[1][:0])
+    return features, about

@@ -1,8 +1,6 @@
-"""How near generated images come to real ones, in any space of features: distances, coverage,
-variety, and copying.
+"""Fidelity: distances, coverage, variety and copying of generated images, in any feature space.
 
-A value means something between two others: that of real images against real ones (the floor), and
-that of people who were never seen.
+Read every number on the scale from real against real images (the floor) to held-out people.
 """
 
 from collections.abc import Iterator
@@ -14,23 +12,23 @@ from jaxtyping import Bool, Float, Int
 from mien.errors import DataError
 from mien.progress import many
 
-BLOCK = 512  # rows whose distances are held at once
+BLOCK = 512  # rows whose distances are in memory at once
 
 
 def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Return the Fréchet distance of the Gaussians that fit two sets of features.
 
     As in Heusel et al. 2017 (arXiv:1706.08500): |mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a
-    S_b)^(1/2)), covariances with n - 1. It is too large for few images, by about the same for equal
-    numbers. Raises DataError for fewer than two rows.
+    S_b)^(1/2)), covariances with n - 1. It is biased upwards for few images, by about the same
+    amount for equal numbers. Raises DataError for fewer than two rows.
     """
     if min(len(a), len(b)) < 2:
         raise DataError(
-            f"a Fréchet distance needs two images or more a side; given: {len(a)} and {len(b)}"
+            f"a Fréchet distance needs at least two images per side; given: {len(a)} and {len(b)}"
         )
-    one, two = (np.atleast_2d(np.cov(x.astype(np.float64), rowvar=False)) for x in (a, b))
+    cov_a, cov_b = (np.atleast_2d(np.cov(x.astype(np.float64), rowvar=False)) for x in (a, b))
     means = (x.mean(axis=0, dtype=np.float64) for x in (a, b))
-    return float(gaussian_distance(next(means), one, next(means), two))
+    return float(gaussian_distance(next(means), cov_a, next(means), cov_b))
 
 
 def gaussian_distance(
@@ -40,8 +38,8 @@ def gaussian_distance(
     cov_b: Float[np.ndarray, "*some d d"],
 ) -> Float[np.ndarray, "*some"]:
     """Return the squared Fréchet distance of Gaussians, by their means and covariances."""
-    # The root's trace is the sum of singular values of root(S_a) root(S_b): real by construction,
-    # and never below zero.
+    # tr (S_a S_b)^(1/2) is the sum of singular values of S_a^(1/2) S_b^(1/2): real by construction,
+    # and never negative.
     roots = np.linalg.svd(_root(cov_a) @ _root(cov_b), compute_uv=False).sum(axis=-1)
     gap = np.square(mean_a - mean_b).sum(axis=-1)
     spread = np.trace(cov_a, axis1=-2, axis2=-1) + np.trace(cov_b, axis1=-2, axis2=-1)
@@ -54,16 +52,15 @@ def _root(matrix: Float[np.ndarray, "*some d d"]) -> Float[np.ndarray, "*some d 
 
 
 def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """Return the kernel distance of two sets of features: the unbiased estimate of MMD² (Bińkowski
-    et al. 2018).
+    """Return the kernel distance of two sets of features: the unbiased estimate of MMD².
 
-    With the cubic kernel (x·y / d + 1)³ (arXiv:1801.01401, section 4). Its mean over draws of two
-    sets from one source is 0 at any size, so it may be below 0. Raises DataError for fewer than two
-    rows.
+    As in Bińkowski et al. 2018 (arXiv:1801.01401, section 4), with the cubic kernel (x·y / d + 1)³.
+    Its mean over draws of two sets from one source is 0 at any size, so it may be negative. Raises
+    DataError for fewer than two rows.
     """
     if min(len(a), len(b)) < 2:
         raise DataError(
-            f"a kernel distance needs two images or more a side; given: {len(a)} and {len(b)}"
+            f"a kernel distance needs at least two images per side; given: {len(a)} and {len(b)}"
         )
     return float(_apart(cubic(a, a)) + _apart(cubic(b, b)) - 2 * cubic(a, b).mean())
 
@@ -85,23 +82,21 @@ def precision_recall(
     """Return improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991).
 
     Precision is the share of `made` within the distance of any real image to its k-th nearest real
-    one, recall the same with the sides exchanged. Frames of one clip shrink these distances: give
-    one image a clip.
-
-    Raises DataError unless there are more than k images a side.
+    one, recall the same with the sides exchanged. Frames of one clip shrink these distances: pass
+    one image per clip. Raises DataError unless there are more than k images per side.
     """
-    found = neighbours(real, made, k)
-    return float(found.typical.mean()), float(found.reached.mean())
+    near = neighbours(real, made, k)
+    return float(near.typical.mean()), float(near.reached.mean())
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What lies within whose k nearest neighbours.
+    """Which images are within the k-nearest-neighbour distance ("reach") of which others.
 
     `typical` [made]: within reach of a real image; `around` [made]: of how many; `reached` [real]:
-    within reach of an image made; `covered` [real]: an image made lies within its reach. Reach is
-    the distance to the k-th nearest of the own side. Means: of `typical` precision, of `reached`
-    recall, of `around` over k density, of `covered` coverage.
+    within reach of a generated image; `covered` [real]: a generated image is within its reach. The
+    reach of an image is its distance to the k-th nearest image of its own side. The means of these
+    are precision (`typical`), recall (`reached`), density (`around` / k) and coverage (`covered`).
     """
 
     k: int
@@ -112,71 +107,72 @@ class Neighbours:
 
     @property
     def density(self) -> Float[np.ndarray, " m"]:
-        """Density's part of each image made."""
+        """The contribution of each generated image to density."""
         return self.around / self.k
 
 
 def neighbours(
     real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int
 ) -> Neighbours:
-    """Return who lies within whose k nearest neighbours, for precision, recall, density and
-    coverage.
+    """Return which images are within reach of which, for precision, recall, density and coverage.
 
-    The last two are those of Naeem et al. 2020 (arXiv:2002.09797). What lies just at a reach lies
-    within it. Raises DataError unless there are more than k images a side.
+    Density and coverage are those of Naeem et al. 2020 (arXiv:2002.09797). A distance equal to a
+    reach counts as within it. Raises DataError unless there are more than k images per side.
     """
     if min(len(real), len(made)) <= k:
         raise DataError(
-            f"precision and recall need more than {many(k, 'image')} a side; given: {len(real)} "
+            f"precision and recall need more than {many(k, 'image')} per side; given: {len(real)} "
             f"and {len(made)}"
         )
-    own, theirs = reach(real, k), reach(made, k)
+
+    # The reach of every image of both sides
+    real_reach, made_reach = reach(real, k), reach(made, k)
+
+    # Compare each distance between the sides with the reach of either end
     around = np.zeros(len(made), dtype=np.int64)
     reached, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
     for first, block in distances(real, made):
         rows = slice(first, first + len(block))
-        within = block <= own[rows, None]
+        within = block <= real_reach[rows, None]
         around += within.sum(axis=0)
         covered[rows] = within.any(axis=1)
-        reached[rows] = (block <= theirs[None]).any(axis=1)
+        reached[rows] = (block <= made_reach[None]).any(axis=1)
     return Neighbours(k, around > 0, around, reached, covered)
 
 
 def reach(rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
-    """Return the distance of each row to the k-th nearest of the others."""
+    """Return the distance of each row to its k-th nearest other row."""
     return np.concatenate(
         [np.partition(block, k, axis=1)[:, k] for _, block in distances(rows, rows)]
     )
 
 
 def similarity(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
-    """Return the mean cosine of all pairs of different rows as seen from `centre`: 0 at random, 1
-    for one direction.
+    """Return the mean cosine of all pairs of different rows, as directions from `centre`.
 
-    Raises DataError for fewer than two rows.
+    It is 0 at random, and 1 if all rows are in one direction. Raises DataError for fewer than two
+    rows.
     """
     if len(rows) < 2:
-        raise DataError(f"a similarity of pairs needs two images or more; given: {len(rows)}")
-    ways = directions(rows, centre)
-    total = ways.sum(axis=0)
-    return float((total @ total - len(ways)) / (len(ways) * (len(ways) - 1)))
+        raise DataError(f"a similarity of pairs needs at least two images; given: {len(rows)}")
+    unit = directions(rows, centre)
+    total = unit.sum(axis=0)
+    return float((total @ total - len(unit)) / (len(unit) * (len(unit) - 1)))
 
 
 def vendi(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
-    """Return the Vendi score (Friedman & Dieng 2023, arXiv:2210.02410): how many different images
-    there are in effect.
+    """Return the Vendi score: the effective number of different images.
 
-    From 1, all the same, to n, all at right angles: the exponential of the entropy of the
-    eigenvalues of K / n, K being the cosines of all pairs as seen from `centre`. Raises DataError
-    for no rows.
+    It is the exponential of the entropy of the eigenvalues of K / n, where K holds the cosines of
+    all pairs as directions from `centre` (Friedman & Dieng 2023, arXiv:2210.02410). It ranges from
+    1 (all the same) to n (all at right angles). Raises DataError for no rows.
     """
     if not len(rows):
-        raise DataError("a Vendi score needs an image or more, and was given none")
-    ways = directions(rows, centre)
-    gram = (
-        ways @ ways.T if len(ways) < ways.shape[1] else ways.T @ ways
-    )  # the same eigenvalues but for zeros
-    values = np.linalg.eigvalsh(gram / len(ways))
+        raise DataError("a Vendi score needs at least one image; given: none")
+    unit = directions(rows, centre)
+    # Both products have the same eigenvalues, except zeros: take the smaller one
+    gram = unit @ unit.T if len(unit) < unit.shape[1] else unit.T @ unit
+    values = np.linalg.eigvalsh(gram / len(unit))
     values = values[values > 1e-12]
     return float(np.exp(-(values * np.log(values)).sum()))
 
@@ -185,42 +181,43 @@ def directions(
     rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, "n d"]:
     """Return the rows as directions of length 1 from `centre`."""
-    ways = rows.astype(np.float64) - centre
-    return ways / np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-12)
+    offsets = rows.astype(np.float64) - centre
+    return offsets / np.maximum(np.linalg.norm(offsets, axis=1, keepdims=True), 1e-12)
 
 
 def copied(
     made: Float[np.ndarray, "m d"], real: Float[np.ndarray, "n d"], clips: list[str]
 ) -> Float[np.ndarray, " m"]:
-    """Return for each image the distance to the nearest real one over that to the nearest of
-    another clip.
+    """Return each image's distance to the nearest real image over that to another clip's nearest.
 
-    Near 0 it is a copy, or between frames of one clip; near 1 it is no nearer to that clip than to
-    others. Compared with the second nearest image, as usual, a blend of two frames of one clip
-    would look new. Raises DataError unless there are two clips.
+    Near 0 the image is a copy, or between frames of one clip; near 1 it is no nearer to that clip
+    than to others. Compared with the second nearest image, as is usual, a blend of two frames of
+    one clip would look new. Raises DataError unless there are two clips.
     """
     owner = np.array(clips)
     if len(set(clips)) < 2:
         raise DataError(
-            "copies are told by the nearest clip and the next, and there is only one clip"
+            "copies are recognised by the nearest clip and the next, so they "
+            "need two clips; there is only one clip"
         )
-    found = []
+    ratios = []
     for _, block in distances(made, real):
         nearest = block.argmin(axis=1)
         others = np.where(owner[nearest][:, None] == owner[None], np.inf, block).min(axis=1)
-        found.append(block.min(axis=1) / np.maximum(others, 1e-12))
-    return np.concatenate(found) if found else np.zeros(0)
+        ratios.append(block.min(axis=1) / np.maximum(others, 1e-12))
+    return np.concatenate(ratios) if ratios else np.zeros(0)
 
 
 def distances(
     a: Float[np.ndarray, "m d"], b: Float[np.ndarray, "n d"]
 ) -> Iterator[tuple[int, Float[np.ndarray, "_ n"]]]:
-    """Yield the Euclidean distances of rows of `a` to all of `b`: some rows at a time, with the
-    first one's place.
+    """Yield the Euclidean distances of rows of `a` to all rows of `b`, a block of rows at a time.
+
+    Each block comes with the position of its first row.
     """
     b = b.astype(np.float64)
     squares = np.square(b).sum(axis=1)
     for first in range(0, len(a), BLOCK):
-        part = a[first : first + BLOCK].astype(np.float64)
-        products = np.square(part).sum(axis=1)[:, None] + squares[None] - 2 * part @ b.T
+        rows = a[first : first + BLOCK].astype(np.float64)
+        products = np.square(rows).sum(axis=1)[:, None] + squares[None] - 2 * rows @ b.T
         yield first, np.sqrt(products.clip(0))

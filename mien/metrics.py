@@ -18,9 +18,7 @@ from mien.errors import DataError
 
 METRICS = ("accuracy", "uf1", "uar")
 LEVELS = ("images", "clips")
-"""What can be scored: each image by itself, or each clip by the mean of its frames'
-probabilities.
-"""
+"""What is scored: each image, or each clip by the mean of its frames' probabilities."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class Scores:
     """The scores of one pooled test set; all in [0, 1].
 
     `confusion` is int [classes, classes], rows = true. `recall` and `f1` are float [classes], nan
-    for the classes of `left_out`, which have no true sample. `n` counts what was scored. `majority`
-    is the share of the commonest class: what a constant answer gets.
+    for the classes of `left_out`, which have no true sample. `n` counts the scored samples.
+    `majority` is the share of the commonest class: the accuracy of a constant answer.
     """
 
     classes: tuple[str, ...]
@@ -51,8 +49,9 @@ class Scores:
 def confusion(
     true: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
 ) -> Int[np.ndarray, "c c"]:
-    """Return how often each class (row) was taken for each (column); both arguments hold class
-    numbers.
+    """Return the confusion matrix: how often each true class (row) was predicted as each class.
+
+    Both arguments hold class numbers. Raises DataError for a number outside 0 to `classes` - 1.
     """
     for name, values in (("true", true), ("predicted", predicted)):
         if len(values) and not (values.min() >= 0 and values.max() < classes):
@@ -66,56 +65,57 @@ def confusion(
 
 
 def score(counts: Int[np.ndarray, "c c"], classes: Sequence[str]) -> Scores:
-    """Return the scores of a confusion matrix (rows = true), which may be the sum of those of many
-    folds.
+    """Return the scores of a confusion matrix (rows = true), such as the sum over folds.
 
-    Raises DataError if it is empty.
+    Raises DataError if the matrix is empty.
     """
     n = int(counts.sum())
     if n == 0:
-        raise DataError(
-            "a test set must hold at least one sample to be scored, and this one is empty"
-        )
-    right, true, given = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    there = true > 0
-    recall = np.where(there, right / np.maximum(true, 1), np.nan)
-    f1 = np.where(
-        there, 2 * right / np.maximum(true + given, 1), np.nan
-    )  # 2 TP + FP + FN = true + given
+        raise DataError("a test set needs at least one sample to be scored; given: none")
+
+    # Recall and F1 of the classes that have a true sample: 2 TP / (2 TP + FP + FN)
+    correct, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    has_samples = true > 0
+    recall = np.where(has_samples, correct / np.maximum(true, 1), np.nan)
+    f1 = np.where(has_samples, 2 * correct / np.maximum(true + predicted, 1), np.nan)
+
+    # The means over these classes; the others are named
     return Scores(
         tuple(classes),
         counts,
-        float(right.sum() / n),
-        float(f1[there].mean()),
-        float(recall[there].mean()),
+        float(correct.sum() / n),
+        float(f1[has_samples].mean()),
+        float(recall[has_samples].mean()),
         recall,
         f1,
         float(true.max() / n),
         n,
-        tuple(name for name, is_there in zip(classes, there, strict=True) if not is_there),
+        tuple(name for name, is_there in zip(classes, has_samples, strict=True) if not is_there),
     )
 
 
 def measure(metric: str) -> Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]:
-    """Return what scores many confusion matrices at once: accuracy, uf1 or uar of each, nan for an
-    empty one.
+    """Return a function that gives the accuracy, uf1 or uar of many confusion matrices at once.
 
-    The scores are those of `score`; classes without a true sample are left out.
+    The scores are those of `score`: classes without a true sample are left out, and an empty matrix
+    scores nan.
     """
 
     def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
-        right, true, given = (
+        correct, true, predicted = (
             np.einsum("...ii->...i", counts),
             counts.sum(axis=-1),
             counts.sum(axis=-2),
         )
-        there = true > 0
-        below = {"uf1": true + given, "uar": true}
+        has_samples = true > 0
+        denominators = {"uf1": true + predicted, "uar": true}
         with np.errstate(invalid="ignore", divide="ignore"):
             if metric == "accuracy":
-                return right.sum(axis=-1) / true.sum(axis=-1)
-            ratio = np.where(there, (2 if metric == "uf1" else 1) * right / below[metric], 0)
-            return ratio.sum(axis=-1) / there.sum(axis=-1)
+                return correct.sum(axis=-1) / true.sum(axis=-1)
+            ratio = np.where(
+                has_samples, (2 if metric == "uf1" else 1) * correct / denominators[metric], 0
+            )
+            return ratio.sum(axis=-1) / has_samples.sum(axis=-1)
 
     return of
 
@@ -132,8 +132,10 @@ def predictions(
     probabilities: Float[np.ndarray, "n c"],
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """Return the table of predictions: key, clip, true, predicted (names) and a column `p_class`
-    for each class.
+    """Return the table of predictions.
+
+    Its columns are key, clip, true, predicted (class names), and the probability `p_class` of each
+    class.
     """
     names = np.asarray(classes, dtype=object)
     table = pd.DataFrame({"key": list(keys), "clip": list(clips), "true": names[true]})
@@ -161,26 +163,33 @@ def score_table(
 ) -> Scores | None:
     """Return the scores of a table of predictions, at the level of images or of clips.
 
-    Predictions of many folds may stand in one table: their counts are pooled. Nothing where no clip
-    is known. Raises DataError if an image was predicted twice, which would count it twice.
+    The table may hold the predictions of many folds: their counts are pooled. Returns None if the
+    level is clips and no clip is known. Raises DataError if an image was predicted twice, since it
+    would count twice.
     """
-    twice = table.loc[table["key"].duplicated(), "key"].tolist()
-    if twice:
+    # Refuse an image that would count twice
+    repeated_keys = table.loc[table["key"].duplicated(), "key"].tolist()
+    if repeated_keys:
         raise DataError(
-            f"each image must be predicted once in a pooled test set, and '{twice[0]}' was twice"
+            "each image must be predicted once in a pooled test set; "
+            f"'{repeated_keys[0]}' was predicted more than once"
         )
-    part = table if level == "images" else to_clips(table, classes)
-    if not len(part):
+
+    # Merge the frames of each clip, if clips are scored
+    scored = table if level == "images" else to_clips(table, classes)
+    if not len(scored):
         return None
-    number = {name: place for place, name in enumerate(classes)}
+
+    # Count each class pair once over all folds
+    number = {name: position for position, name in enumerate(classes)}
     true, predicted = (
-        np.array([number[name] for name in part[column]]) for column in ("true", "predicted")
+        np.array([number[name] for name in scored[column]]) for column in ("true", "predicted")
     )
     return score(confusion(true, predicted, len(classes)), classes)
 
 
 def majority(counts: dict[str, int]) -> Scores:
-    """Return what the constant answer "the commonest class" scores on `counts` samples a class."""
+    """Return the scores of always answering the commonest class, given the samples per class."""
     classes = list(counts)
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
     matrix[:, int(np.argmax(list(counts.values())))] = list(counts.values())

@@ -1,4 +1,4 @@
-"""Measured numbers and their spread: over trials, and over the people that were tested."""
+"""Measured numbers and their spread: over trials, and over the people who were tested."""
 
 import itertools
 import warnings
@@ -11,21 +11,21 @@ from jaxtyping import Float, Int, Num
 
 from mien.seeds import rng
 
-DRAWS = 2000  # of a bootstrap
-FLIPS = 10_000  # of a permutation test where all are too many
-EXACT = 12  # groups up to which all flips are tried
-TAIL = 2.5  # per cent on either side of an interval
+DRAWS = 2000  # resamples of a bootstrap
+FLIPS = 10_000  # random sign flips, where trying all of them would be too many
+EXACT = 12  # up to so many groups, all sign flips are tried
+TAIL = 2.5  # percentage outside the interval, on each side
 
 Measure = Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]
-"""What gives a number for each confusion matrix (rows = true), such as `metrics.measure("uf1")`."""
+"""A function that scores confusion matrices (rows = true), such as `metrics.measure("uf1")`."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One measured number: `low` and `high` bound its interval where there is one, `n` says how
-    many it rests on.
+    """One measured number, with the bounds of its interval where there is one.
 
-    `part` is what of the whole it speaks of, such as a class; empty for all of it.
+    `n` is the sample size that the number rests on. `part` names the group that it is about, such
+    as a class; it is empty if the number is about everything.
     """
 
     metric: str
@@ -40,9 +40,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation (n - 1) of `n` numbers; the deviation of a single number is
-    nan.
-    """
+    """Mean and standard deviation (n - 1) of `n` numbers; the deviation of one number is nan."""
 
     mean: float
     sd: float
@@ -51,7 +49,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with the bounds of its 95 % interval, which are nan where nothing could be drawn."""
+    """A number with the bounds of its 95 % interval, which are nan if nothing could be drawn."""
 
     value: float
     low: float
@@ -70,38 +68,43 @@ def summary(values: Sequence[float]) -> Summary:
 
 @lru_cache(maxsize=4)
 def draws(groups: int, *names: str | int) -> Int[np.ndarray, "draws groups"]:
-    """Return how often each group is drawn when as many are drawn with replacement, 2,000 times
-    over.
+    """Return how often each group is drawn in each of 2,000 bootstrap resamples.
 
-    Equal names give equal draws, which makes comparisons on the same groups paired.
+    Each resample draws as many groups as there are, with replacement. Equal names give equal
+    resamples, which makes comparisons of the same groups paired.
     """
-    found = rng("bootstrap", groups, *names).multinomial(groups, np.full(groups, 1 / groups), DRAWS)
-    return found.astype(np.int16)
+    resamples = rng("bootstrap", groups, *names).multinomial(
+        groups, np.full(groups, 1 / groups), DRAWS
+    )
+    return resamples.astype(np.int16)
 
 
 def drawn(
     counts: Num[np.ndarray, "t g c c"], measure: Measure, *names: str | int
 ) -> Float[np.ndarray, " draws"] | None:
-    """Return a measure of each draw of the groups, the mean over trials; nothing where a single
-    group can be drawn.
+    """Return the measure in each bootstrap resample of the groups, averaged over trials.
 
     `counts` are the confusion matrices of each trial and group (a subject). They are summed before
-    any ratio is formed.
+    any ratio is formed. Returns None if there are fewer than two groups.
     """
     trials, groups, classes, _ = counts.shape
     if groups < 2:
         return None
+
+    # Sum the confusion matrices of the groups in each resample
     flat = counts.transpose(1, 0, 2, 3).reshape(groups, -1).astype(np.float32)
-    whole = (draws(groups, *names).astype(np.float32) @ flat).reshape(
+    summed = (draws(groups, *names).astype(np.float32) @ flat).reshape(
         DRAWS, trials, classes, classes
     )
+
+    # Score each resample, and average over trials
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a draw without any image has no score
-        return np.nanmean(measure(whole.astype(np.float64)), axis=1)
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without images has no score
+        return np.nanmean(measure(summed.astype(np.float64)), axis=1)
 
 
 def around(value: float, found: Float[np.ndarray, " draws"] | None) -> Interval:
-    """Return a value with the 2.5th and 97.5th percentile of what was drawn."""
+    """Return a value with the 2.5th and 97.5th percentile of its bootstrap resamples."""
     if found is None:
         return Interval(value, float("nan"), float("nan"))
     low, high = np.nanpercentile(found, [TAIL, 100 - TAIL])
@@ -114,15 +117,15 @@ def mean(counts: Num[np.ndarray, "t g c c"], measure: Measure) -> float:
 
 
 def sign_flip(gaps: Float[np.ndarray, " g"], *names: str | int) -> float:
-    """Return the two-sided p of the mean gap of paired groups being zero: their signs are flipped
-    at random.
+    """Return the two-sided p of the hypothesis that the mean gap of paired groups is zero.
 
-    Up to twelve groups all flips are tried, else 10,000 (Fisher's randomisation test).
+    The signs of the gaps are flipped at random (Fisher's randomisation test): all flips for up to
+    twelve groups, else 10,000.
     """
     if len(gaps) <= EXACT:
         signs = np.array(list(itertools.product((1, -1), repeat=len(gaps))))
     else:
-        drawn = rng("flips", len(gaps), *names).integers(0, 2, (FLIPS, len(gaps))) * 2 - 1
-        signs = np.concatenate([np.ones((1, len(gaps)), dtype=drawn.dtype), drawn])
+        flips = rng("flips", len(gaps), *names).integers(0, 2, (FLIPS, len(gaps))) * 2 - 1
+        signs = np.concatenate([np.ones((1, len(gaps)), dtype=flips.dtype), flips])
     sums = np.abs(signs @ gaps)
     return float((sums >= abs(gaps.sum()) - 1e-12).mean())

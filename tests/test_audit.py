@@ -136,7 +136,7 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
     assert len(Store(home / "store").names()) == len(names) + 1
     # Checks that were taken away are no evidence, and everybody is told that they are missing.
     assert code == 4 and "the audit cannot tell: Is it new?" in text
-    assert "memorisation.exact: the check was taken away (looser than the default)" in " ".join(
+    assert "memorisation.exact: the check was removed (looser than the default)" in " ".join(
         text.split()
     )
     run = Store(home / "store").run("audit-copies")

@@ -124,7 +124,7 @@ def test_people_whom_the_generator_saw_are_no_judges(sides: tuple[Faces, Faces])
     found = labels(generated(train, 60), train, train)
     assert [finding.kind for finding in found.findings][:2] == [
         "people seen",
-        "no judges from people never seen",
+        "no judges from held-out people",
     ]
     assert not [each for each in found.records if each.metric == "labels.agreement"]
     assert one(found, "agreement.seen_people").value > 0.8

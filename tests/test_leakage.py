@@ -207,7 +207,7 @@ def test_a_picture_under_two_names_is_told(sides: tuple[Faces, Faces]):
     train, test = sides
     found = leakage(train, planted(train, test, np.asarray(train.images[:1]), 1))
     told = [one for one in found.findings if one.kind == "two names"]
-    assert len(told) == 1 and "1 picture stands under both names" in told[0].what
+    assert len(told) == 1 and "1 picture has both names" in told[0].what
     assert found.value("renamed") == 0  # one picture is no proof about the others
 
 
@@ -280,8 +280,8 @@ def test_synthetic_training_images_stand_for_what_their_generator_saw(sides: tup
 
 def test_an_empty_side_is_refused(sides: tuple[Faces, Faces]):
     train, test = sides
-    with pytest.raises(DataError, match="the test side must hold images"):
+    with pytest.raises(DataError, match="the test side needs images"):
         leakage(train, test.select(np.arange(0)))
-    with pytest.raises(DataError, match="the training side must hold images"):
+    with pytest.raises(DataError, match="the training side needs images"):
         leakage(train.select(np.arange(0)), test)
     assert duplicates(test.select(np.arange(0)), train).empty

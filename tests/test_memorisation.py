@@ -304,13 +304,13 @@ def test_one_training_subject_and_one_held_out_leave_some_things_unknown(train: 
     told = memorisation.measure(train.select(np.arange(15)), test.select(np.arange(10)), made, {})
     assert record(told, "copied.pixels").low is None
     assert any("one training subject" in note for note in told.notes)
-    assert any("1 held-out people only" in note for note in told.notes)
+    assert any("only 1 held-out person" in note for note in told.notes)
     assert any("membership could not be measured" in note for note in told.notes)
 
 
 def test_sets_that_do_not_fit_are_refused(train: Faces, test: Faces):
     made = as_made(train.images[:3], ["fear"] * 3)
-    with pytest.raises(DataError, match="synthetic one is empty"):
+    with pytest.raises(DataError, match="synthetic set is empty"):
         memorisation.measure(train, test, made.select(np.arange(0)), {})
     with pytest.raises(DataError, match="one size"):
         memorisation.measure(

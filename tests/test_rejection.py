@@ -90,7 +90,7 @@ def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(h
         "surprise": 7,
     }
     assert rows["all"]["drawn"] == 19 + len(thrown) and rows["all"]["rejected"] == len(thrown)
-    assert 0 <= rows["disgust"]["unlike_heldout"] < 1 and "of people never seen" in text
+    assert 0 <= rows["disgust"]["unlike_heldout"] < 1 and "of held-out people" in text
 
 
 def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # noqa: F811

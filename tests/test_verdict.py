@@ -198,7 +198,7 @@ def test_a_users_file_changes_adds_and_takes_away(tmp_path: Path):
         ("[memorisation.exact]\nfail = 1\n", r'quotes: \["memorisation.exact"\]'),
         ('["memorized.exact"]\nfail = 1\n', "Did you mean 'memorisation.exact'"),
         ('["labels.kept"]\nfial = 1\n', "no field 'fial'. Did you mean 'fail'"),
-        ('["labels.kept"]\nside = "above"\n', "fail must lie above warn"),
+        ('["labels.kept"]\nside = "above"\n', "fail must be above warn"),
         ('["labels.kept"]\nfail = "low"\n', "labels.kept: fail: must be a number"),
         ('["labels.new"]\nfail = 1\n', "labels.new: side: must be given"),
         ('["labels.new"]\nside = "above"\n', "warn, fail or cannot_tell must be given"),

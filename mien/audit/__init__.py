@@ -1,5 +1,7 @@
-"""The audit of a synthetic database: is it good, is it new, does it show what its label says, and
-would we know?
+"""The audit of a synthetic database.
+
+It asks four questions: is the database good, is it new, does it show what its labels say, and would
+we know? Each check is a number with an interval, compared with thresholds.
 """
 
 import json
@@ -30,25 +32,23 @@ from mien.store import Run, Store
 __all__ = ["Audit", "AuditSpec", "Check", "Outcome", "audit", "run", "thresholds"]
 
 SIDES = ("synthetic", "train", "test")
-PICTURES: Mapping[PartName, str] = {
-    "memorisation": "strips"
-}  # what the picture of a part is called
+PICTURES: Mapping[PartName, str] = {"memorisation": "strips"}  # the name of a part's picture
+# the families of the numbers that a part measures
 FAMILIES: Mapping[PartName, tuple[str, ...]] = {
     "fidelity": ("fidelity", "variety"),
     "memorisation": ("memorisation",),
     "labels": ("labels", "nuisance"),
     "leakage": ("leakage",),
-}  # of the numbers that a part measures
+}
 
 
 class AuditSpec(Spec):
-    """An audit: a synthetic run against the real training images and people never seen, each a run
-    of faces.
+    """An audit of a synthetic run against real training images and held-out people.
 
-    `thresholds` are the limits by metric (`verdict.thresholds`); they stand here whole, so that
-    another file of thresholds is another audit. `weights` name files for spaces that need them
-    (`classifiers.adopt`). An empty `test` says that nobody was held out; what needs such people is
-    not measured then.
+    `synthetic`, `train` and `test` are runs of faces. `thresholds` holds all limits by metric
+    (`verdict.thresholds`), so that another file of thresholds is another audit. `weights` name
+    files for spaces that need them (`classifiers.adopt`). An empty `test` says that nobody was held
+    out; numbers that need such people are not measured then.
     """
 
     stage: ClassVar[str] = "audit"
@@ -65,7 +65,7 @@ class AuditSpec(Spec):
     @classmethod
     def _some_space(cls, spaces: tuple[SpaceName, ...]) -> tuple[SpaceName, ...]:
         if not spaces or len(set(spaces)) < len(spaces):
-            raise ValueError("spaces must name one or more, each once")
+            raise ValueError("spaces must name one or more spaces, each once")
         return spaces
 
 
@@ -74,10 +74,10 @@ COUNTED = {"fail": "failed", "cannot tell": "cannot tell", "warn": "warn", "pass
 
 @dataclass
 class Audit:
-    """What was measured, what the verdict is, and the notes on what could not be measured.
+    """All measured numbers, the checks on them, and notes on what could not be measured.
 
-    `rows` has a row for each synthetic image, with all that was found about it; `pictures` those of
-    the parts by name.
+    `rows` has one row per synthetic image, with everything that was measured on it; `pictures`
+    holds the pictures of the parts by name.
     """
 
     records: list[Record]
@@ -93,7 +93,7 @@ class Audit:
 
     @property
     def questions(self) -> list[Question]:
-        """What is asked of a database, and what the checks answer."""
+        """The questions about the database, and the answers that the checks give."""
         return verdict.answer(self.checks)
 
 
@@ -104,17 +104,17 @@ def audit(
     spaces: Mapping[str, Sides],
     limits: Mapping[str, Mapping[str, Any]],
 ) -> Audit:
-    """Return all measures of `made` against real training images and held-out people, and the
-    verdict.
+    """Return all measures of `made` against training images and held-out people, with the verdict.
 
-    `spaces` are features of the three sides by space. Without `test` nobody was held out, and what
-    needs such people is not measured. A part that cannot be measured leaves a note, and its checks
-    cannot tell. Raises DataError if a side is empty, or the sides do not fit.
+    `spaces` holds the features of the three sides by space. Without `test` nobody was held out, and
+    numbers that need such people are not measured. A part that cannot be measured leaves a note,
+    and its checks cannot tell. Raises DataError if a side is empty, or the sides do not fit
+    together.
     """
     _require_fit(train, test, made)
     test = parts.nobody(train) if test is None else test
-    given = Given(train, test, made, spaces, lambda: matches.find(train, test, made))
-    measured: dict[PartName, Measured] = {part: parts.measure(part, given) for part in parts.PARTS}
+    data = Given(train, test, made, spaces, lambda: matches.find(train, test, made))
+    measured: dict[PartName, Measured] = {part: parts.measure(part, data) for part in parts.PARTS}
     measured["leakage"] = parts.with_seen(measured["leakage"], made, train, test)
     return judged(measured, made, limits, held_out(train, test))
 
@@ -125,25 +125,29 @@ def judged(
     limits: Mapping[str, Mapping[str, Any]],
     people: HeldOut | None,
 ) -> Audit:
-    """Return the audit of `made` whose parts were measured: all that they found, and the verdict on
-    it.
+    """Return the audit of `made` from the measurements of its parts.
 
-    `people` says how many people were held out.
+    `people` are the held-out people; None if their number plays no part.
     """
+    # One row per image, with the columns of every part
     rows = made.index[["key", "emotion"]].reset_index(drop=True)
-    for one in measured.values():
-        if len(one.rows):
-            rows = rows.merge(one.rows, on="key", how="left", validate="one_to_one")
-    records = [record for one in measured.values() for record in one.records]
-    notes = [note for one in measured.values() for note in one.notes]
+    for measurement in measured.values():
+        if len(measurement.rows):
+            rows = rows.merge(measurement.rows, on="key", how="left", validate="one_to_one")
+
+    # Check the numbers of all parts; a part with notes explains what is missing
+    records = [record for measurement in measured.values() for record in measurement.records]
+    notes = [note for measurement in measured.values() for note in measurement.notes]
     missing = {
-        family: one.notes[0]
-        for part, one in measured.items()
-        if one.notes
+        family: measurement.notes[0]
+        for part, measurement in measured.items()
+        if measurement.notes
         for family in FAMILIES[part]
     }
     pictures = {
-        PICTURES[part]: one.picture for part, one in measured.items() if one.picture is not None
+        PICTURES[part]: measurement.picture
+        for part, measurement in measured.items()
+        if measurement.picture is not None
     }
     checks = verdict.judge(records, limits, people, missing)
     return Audit(records, checks, notes, rows, pictures)
@@ -151,32 +155,33 @@ def judged(
 
 def held_out(train: Faces, test: Faces) -> HeldOut:
     """Return how many people of `test` are known and are not among those of `train`."""
-    known = test.index["subject"] != ""
-    people = set(test.index.loc[known, "subject"]) - set(subjects_of(train.index))
-    return HeldOut(len(people), int((~known).sum()))
+    is_known = test.index["subject"] != ""
+    people = set(test.index.loc[is_known, "subject"]) - set(subjects_of(train.index))
+    return HeldOut(len(people), int((~is_known).sum()))
 
 
 def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
+    # Images on every side, real ones on the real sides
     sides = {"synthetic": made, "training": train, **({} if test is None else {"test": test})}
     for name, faces in sides.items():
         if not len(faces):
-            raise DataError(f"an audit needs images on every side, and the {name} side has none")
+            raise DataError(f"an audit needs images on every side; the {name} side has none")
     train.require_real("the training side of an audit")
     if test is not None:
         test.require_real("the test side of an audit")
+
+    # One size, and no class that the training side lacks
     if len({faces.size for faces in sides.values()}) > 1:
         sizes = ", ".join(f"{name} {list(faces.size)}" for name, faces in sides.items())
         raise DataError(
-            f"all sides of an audit must have one size; given: {sizes}. Preprocess them to the "
-            "same size"
+            f"all sides of an audit need one size; given: {sizes}. Preprocess them to the same size"
         )
     unknown = sorted(set(made.classes) - set(train.classes))
     if unknown:
         raise DataError(
-            "the training side must have the classes of the synthetic one, and lacks "
-            f"{', '.join(unknown)}; name the "
-            "set that its generator was trained on, or fold classes with `mien preprocess "
-            "--classes`"
+            "the training side needs all classes of the synthetic side; it lacks "
+            f"{', '.join(unknown)}. Name the set that the generator was trained on, or merge "
+            "classes with `mien preprocess --classes`"
         )
 
 
@@ -191,35 +196,43 @@ def run(
     device: str = "auto",
     engine: Engine | None = None,
 ) -> Run:
-    """Return the run of an audit: audit.json, records.parquet, rows.parquet, index.html and its
-    pictures.
+    """Return the run of an audit.
 
-    Its parts are runs too (`parts`), made by `engine`, in this process by default. Whether the
-    database passed is in it: a failed audit is a run like any other. Raises MienError, with what it
-    said and the exit code of that, where a part could not be made.
+    It holds audit.json, records.parquet, rows.parquet, index.html and its pictures. Its parts are
+    runs too (`parts`), made by `engine`, in this process by default. A failed audit is a run like
+    any other: audit.json holds the verdict. Raises MienError, with the message and exit code of the
+    failed job, if a part could not be made.
     """
+    # The names of the runs are part of the audit's name
     runs = {side: store.run(name) for side in SIDES if (name := getattr(spec, side))}
-    spec = spec.model_copy(update={side: one.name for side, one in runs.items()})
+    spec = spec.model_copy(update={side: side_run.name for side, side_run in runs.items()})
     plan = parts.plan(spec.synthetic, spec.train, spec.test, spec.spaces, spec.filter, spec.weights)
 
     def build(out: Path, scratch: Path) -> None:
-        faces = {side: Faces.load(one.path) for side, one in runs.items()}
+        # Load the sides, and check that they fit together
+        faces = {side: Faces.load(side_run.path) for side, side_run in runs.items()}
         made, train = faces["synthetic"], faces["train"]
         _require_fit(train, faces.get("test"), made)
         test = faces.get("test", parts.nobody(train))
-        todo = parts.jobs(plan, store, device)
-        failures = work(todo, store, engine or Local(0)) if todo else {}
-        for name, text in failures.items():  # the first is what the others wait for
+
+        # Make the parts that the store lacks
+        jobs = parts.jobs(plan, store, device)
+        failures = work(jobs, store, engine or Local(0)) if jobs else {}
+        for name, text in failures.items():  # the others may only have waited for the first
             raise error_of(store, name, text)
-        there: dict[PartName, Run] = {
-            part: parts.run(one, store, device) for part, one in plan.items()
+
+        # Judge what the parts measured
+        part_runs: dict[PartName, Run] = {
+            part: parts.run(part_spec, store, device) for part, part_spec in plan.items()
         }
-        measured: dict[PartName, Measured] = {part: parts.read(one) for part, one in there.items()}
+        measured: dict[PartName, Measured] = {
+            part: parts.read(part_run) for part, part_run in part_runs.items()
+        }
         measured["leakage"] = parts.with_seen(measured["leakage"], made, train, test)
-        found = judged(measured, made, spec.thresholds, held_out(train, test))
-        about = there["fidelity"].json("notes.json")["spaces"]
+        result = judged(measured, made, spec.thresholds, held_out(train, test))
+        about = part_runs["fidelity"].json("notes.json")["spaces"]
         write(
-            found,
+            result,
             spec,
             {"made": made, "train": train, "test": test},
             runs["synthetic"].content,
@@ -238,14 +251,15 @@ def write(
     about: Mapping[str, str],
     out: Path,
 ) -> None:
-    """Write the files of an audit into a folder; `about` says what each space is, `content` is the
-    synthetic run's.
+    """Write the files of an audit into a folder.
+
+    `about` describes each space in words, and `content` is the content digest of the synthetic run.
     """
     made, train = sides["made"], sides["train"]
-    told = {
+    contents = {
         "verdict": found.verdict,
-        "questions": [asdict(one) for one in found.questions],
-        "thresholds_changed": [one.as_json() for one in verdict.changes(spec.thresholds)],
+        "questions": [asdict(item) for item in found.questions],
+        "thresholds_changed": [item.as_json() for item in verdict.changes(spec.thresholds)],
         "synthetic": spec.synthetic,
         "content": content,
         "train": spec.train,
@@ -255,11 +269,14 @@ def write(
         "checks": [check.as_json() for check in found.checks],
         "notes": found.notes,
     }
-    (out / "audit.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    pd.DataFrame([asdict(one) for one in found.records]).to_parquet(
+
+    (out / "audit.json").write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    pd.DataFrame([asdict(item) for item in found.records]).to_parquet(
         out / "records.parquet", index=False
     )
     found.rows.to_parquet(out / "rows.parquet", index=False)
+
+    # Pictures, and the page that shows them
     pictures = {"sheet": side_by_side(train, made), **found.pictures}
     suspects = page.suspects(found.rows, made)
     if suspects is not None:
@@ -267,13 +284,15 @@ def write(
     for name, picture in pictures.items():
         picture.save(out / f"{name}.png")
     (out / "index.html").write_text(
-        page.render(told, found.records, found.rows, pictures), encoding="utf-8"
+        page.render(contents, found.records, found.rows, pictures), encoding="utf-8"
     )
+
+    # The summary line that `mien ls` shows
     counts = {name: sum(check.verdict == name for check in found.checks) for name in verdict.ORDER}
-    told_of = [f"{counts[name]} {word}" for name, word in COUNTED.items()]
+    count_texts = [f"{counts[name]} {word}" for name, word in COUNTED.items()]
     images = many(len(made), "image")
     holds = (
         f"audit of {images}: {found.verdict}; of {many(len(found.checks), 'check')} "
-        f"{', '.join(told_of)}"
+        f"{', '.join(count_texts)}"
     )
     (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Copies: which images of a set are real ones, found directly, whoever was held out.
+"""Copies: which images of a set are real images, found directly, without held-out people.
 
-Two pictures are one where what is finer than the light on a face is the same in both, after one is
-laid on the other. So a copy is found though it was resized, mirrored, moved by some pixels, encoded
-again, or bears a little noise.
+Two pictures are the same if their detail (everything finer than the light on a face) is the same
+after one is moved onto the other. So a copy is found even if it was resized, mirrored, moved by
+some pixels, encoded again, or has a little noise.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,35 +18,27 @@ from PIL import Image
 from mien.audit.search import SIDE, clips_of, least_distances, soften
 from mien.faces import Faces
 
-LEAST, SMALL = (
-    12,
-    24,
-)  # pixels a side: below, pictures are told by equal pixels alone, and by no more than resizing
-BORDER = (
-    6  # pixels of SIDE that are left out on all sides, so that one picture may be moved by as many
-)
-LIGHT = 3  # waves a side that are taken off as light: a change of brightness moves no finer ones
-WAVES = 8  # waves a side of the coarse pass
-FINE = 16  # waves a side of the second pass
-LISTED, FINALISTS = (
-    48,
-    3,
-)  # real images of a block on which all moves are tried for each image, and half pixels
-IMAGES = 32  # whose moves are tried together
+LEAST = 12  # pixels per side; smaller pictures are copies only if their pixels are equal
+SMALL = 24  # pixels per side; smaller pictures are copies only if almost equal
+BORDER = 6  # pixels of SIDE that are left out on all sides, so that a picture can move by as many
+LIGHT = 3  # waves per side that count as light and are removed: brightness moves no finer waves
+WAVES = 8  # waves per side in the coarse pass
+FINE = 16  # waves per side in the second pass
+LISTED = 48  # real images of a block on which all whole-pixel moves are tried, for each image
+FINALISTS = 3  # real images on which half-pixel moves are tried, for each image
+IMAGES = 32  # images whose moves are tried together
 LIKELY = 0.7  # likeness in the coarse pass from which two pictures are compared in full
-SHORT, TINY = 0.05, 0.002  # by which a copy's likeness may fall short of 1, at most, and at least
-PART = (
-    0.25  # of what the likest image of another clip falls short by, up to which an image is a copy
-)
-ROUGH = 0.88  # likeness from which it is tried whether a rough filter has resized the original
-FLAT = 1.5 / 255  # deviation of what is finer than the light, below which a picture shows nothing
-BLOCK = 8192  # images a side that are compared together
+SHORT, TINY = 0.05, 0.002  # a copy's likeness may be less than 1 by this much: at most, at least
+PART = 0.25  # a copy's distance from likeness 1, over that of the likest image of another clip
+ROUGH = 0.88  # likeness from which other resizing filters are tried on the original
+FLAT = 1.5 / 255  # deviation of the detail below which a picture counts as blank
+BLOCK = 8192  # images per side that are compared together
 PAIRS = 256  # pairs that are compared in full together
 
-FAR = np.float32(9)  # a squared distance of rows of length 1 that none has
+FAR = np.float32(9)  # more than any squared distance of rows of length 1
 
 Barred = tuple[np.ndarray, np.ndarray]
-"""Codes of the images of two sides: where they are equal, two are not compared."""
+"""Codes of the images of two sides: images with equal codes are not compared."""
 
 COLUMNS = {
     "image": "str",
@@ -60,98 +52,105 @@ COLUMNS = {
 
 
 def copies(made: Faces, real: Faces) -> pd.DataFrame:
-    """Return the images of `made` that are images of `real`: one row each, with its likest
-    original.
+    """Return the images of `made` that are images of `real`: one row each, with its best original.
 
-    Columns: image and original, their keys; kind: `exact` (equal pixels), else what sets them
-    apart, of `recoloured`, `resized`, `mirrored`, `moved`, with commas, or `altered` where it is
-    none of these (encoded again, noise, light); likeness, 1 for equal pictures; the image must be
-    mirrored where `mirrored`, then moved by (`down`, `right`) pixels of a picture 48 wide, to lie
-    on its original.
+    Columns: image and original, their keys; kind: `exact` (equal pixels), else the differences, of
+    `recoloured`, `resized`, `mirrored`, `moved`, with commas, or `altered` if it is none of these
+    (encoded again, noise, light); likeness, 1 for equal pictures; the image fits its original after
+    it is mirrored, if `mirrored`, and then moved by (`down`, `right`) pixels of a picture 48 wide.
 
-    Sizes and channels may differ: both are compared grey, at the smaller size, 48 pixels a side at
-    most. Likeness is the correlation of what is finer than the light on a face, over moves by up to
-    about a tenth of a side. An image is a copy where its likeness falls short of 1 by a quarter at
-    most of what the likest image of any other clip does, which the original is compared with in the
-    same way, and by 0.05 at most (0.002 below 24 pixels a side); and always where it does so by
-    0.002 at most. So how alike people are is measured on `real` itself. Pictures of less than 12
-    pixels a side are told by equal pixels alone. Memory is bounded, and the order of rows plays no
-    part.
+    Sizes and channels may differ: both are compared in grey, at the smaller size, at most 48 pixels
+    per side. Likeness is the correlation of everything finer than the light on a face, over moves
+    by up to about a tenth of a side. An image is a copy if its likeness is less than 1 by no more
+    than a quarter of the same gap of the likest image of any other clip (which the original is
+    compared with in the same way), and by no more than 0.05 (0.002 below 24 pixels per side); it is
+    always a copy if the gap is no more than 0.002. So `real` itself shows how alike people are.
+    Pictures of less than 12 pixels per side are copies only if their pixels are equal. Memory is
+    bounded, and the order of rows has no influence.
     """
+    # Equal pixels first; the others need enough pixels
     exact = _exact(made, real)
-    left = np.flatnonzero(~made.index["key"].isin(exact["image"]).to_numpy())
-    side = tuple(min(SIDE, *sides) for sides in zip(made.size[1:], real.size[1:], strict=True))
-    if not len(left) or not len(real) or min(side) < LEAST:
+    remaining = np.flatnonzero(~made.index["key"].isin(exact["image"]).to_numpy())
+    form = tuple(min(SIDE, *sides) for sides in zip(made.size[1:], real.size[1:], strict=True))
+    if not len(remaining) or not len(real) or min(form) < LEAST:
         return exact
-    views, frame = _views(made, real), Frame(*side)
-    pictures, known = _Pictures(made, frame, views[0], left), _Pictures(real, frame, views[1])
-    found = _likest(pictures, known, frame)
-    found = found[found["likeness"] >= 1 - (SHORT if min(side) >= SMALL else TINY)]
-    if len(found):
-        found = found[found["likeness"] >= 1 - _room(found["b"].to_numpy(), known, frame)]
-    return _named(exact, found, made, real)
+
+    # The likest real image of each image, if it is like enough
+    views, frame = _views(made, real), Frame(*form)
+    pictures, originals = (
+        _Pictures(made, frame, views[0], remaining),
+        _Pictures(real, frame, views[1]),
+    )
+    pairs = _likest(pictures, originals, frame)
+    pairs = pairs[pairs["likeness"] >= 1 - (SHORT if min(form) >= SMALL else TINY)]
+    if len(pairs):
+        pairs = pairs[pairs["likeness"] >= 1 - _room(pairs["b"].to_numpy(), originals, frame)]
+    return _named(exact, pairs, made, real)
 
 
 def _room(
     places: Int[np.ndarray, " n"], real: "_Pictures", frame: "Frame"
 ) -> Float[np.ndarray, " n"]:
-    """Return by how much a copy of each of these real images may fall short of a likeness of 1."""
-    asked, back = np.unique(places, return_inverse=True)
+    """Return how far below 1 the likeness of a copy of each of these real images may be."""
+    # The likest image of another clip
+    originals, original_number = np.unique(places, return_inverse=True)
     clips = np.unique(clips_of(real.faces.index), return_inverse=True)[1]
     others = _likest(
-        _Pictures(real.faces, frame, real.view, asked), real, frame, (clips[asked], clips)
+        _Pictures(real.faces, frame, real.view, originals), real, frame, (clips[originals], clips)
     )
-    own = (
+
+    # A share of its distance from 1, within limits
+    likeness_of = (
         pd.Series(others["likeness"].to_numpy(), others["a"].to_numpy())
-        .reindex(asked)
+        .reindex(originals)
         .fillna(-1.0)
         .to_numpy()
     )
-    return np.clip((1 - own) * PART, TINY, SHORT)[back]
+    return np.clip((1 - likeness_of) * PART, TINY, SHORT)[original_number]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How pictures of `height` and `width` pixels are laid on each other."""
+    """How pictures of `height` and `width` pixels are moved onto each other."""
 
     height: int
     width: int
 
     @property
     def border(self) -> int:
-        """Pixels left out on all sides."""
+        """Pixels that are left out on all sides."""
         return max(2, round(min(self.height, self.width) * BORDER / SIDE))
 
     @property
     def moves(self) -> list[tuple[int, int]]:
-        """Moves of the coarse pass, two pixels apart: none within the border, but for its last
-        pixel, is farther.
+        """Moves of the coarse pass, two pixels apart.
+
+        Every move within the border is within a pixel of one of these, except for the last pixel.
         """
-        most = (self.border - 1) // 2 * 2
-        steps = range(-most, most + 1, 2)
+        farthest = (self.border - 1) // 2 * 2
+        steps = range(-farthest, farthest + 1, 2)
         return [(down, right) for down in steps for right in steps]
 
     def inner(
         self, soft: Float32[np.ndarray, "n height width"], down: int = 0, right: int = 0
     ) -> Float32[np.ndarray, "n h w"]:
-        """Return pictures without their border, moved."""
+        """Return pictures without their border, moved by (`down`, `right`) pixels."""
         rim = self.border
         return soft[
             :, rim - down : self.height - rim - down, rim - right : self.width - rim - right
         ]
 
     def coarse(self, inner: Float32[np.ndarray, "n h w"], count: int) -> Float32[np.ndarray, "n k"]:
-        """Return so many waves a side of pictures as rows of length 1; what shows nothing has
-        length 0.
+        """Return the first `count` waves per side, without light, as rows of length 1.
+
+        Rows of blank pictures are 0.
         """
         waves = _cosines(inner.shape[1], count) @ inner @ _cosines(inner.shape[2], count).T
         waves[:, :LIGHT, :LIGHT] = 0
         return _rows(waves, FLAT / 2 * (inner.shape[1] * inner.shape[2]) ** 0.5)
 
     def fine(self, inner: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n d"]:
-        """Return pictures without their light as rows of length 1; what shows nothing has length
-        0.
-        """
+        """Return pictures without their light as rows of length 1; rows of blank pictures are 0."""
         down, across = (_cosines(side, LIGHT) for side in inner.shape[1:])
         return _rows(
             inner - down.T @ (down @ inner @ across.T) @ across,
@@ -160,6 +159,7 @@ class Frame:
 
 
 def _rows(pictures: Float32[np.ndarray, "n h w"], least: float) -> Float32[np.ndarray, "n d"]:
+    """Return pictures as rows of length 1; rows shorter than `least` become zero."""
     rows = pictures.reshape(len(pictures), -1)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.where(lengths < least, np.float32(0), rows / np.maximum(lengths, np.float32(1e-9)))
@@ -175,7 +175,7 @@ def _cosines(length: int, count: int) -> Float32[np.ndarray, "count length"]:
 
 
 class _Pictures:
-    """Images of a set, by their places in it, in blocks as they are compared."""
+    """Images of a set, by their positions in it, in the form in which they are compared."""
 
     def __init__(
         self, faces: Faces, frame: Frame, view: Sequence[int], places: np.ndarray | None = None
@@ -189,26 +189,27 @@ class _Pictures:
         return len(self.places)
 
     def soft(self, first: int, last: int) -> Float32[np.ndarray, "n height width"]:
-        """Return a block of them as they are compared."""
+        """Return a block of images in the form in which they are compared."""
         return self.of(self.places[first:last])
 
     def of(self, places: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n height width"]:
-        """Return the images at some places of the set as they are compared."""
+        """Return the images at some positions of the set in the form in which they are compared."""
         form = self.frame.height, self.frame.width
-        parts = [
-            soften(self.grey(places[one : one + 512])[:, None], form)
-            for one in range(0, max(1, len(places)), 512)
+        blocks = [
+            soften(self.grey(places[first : first + 512])[:, None], form)
+            for first in range(0, max(1, len(places)), 512)
         ]
-        return np.concatenate(parts)
+        return np.concatenate(blocks)
 
     def grey(self, places: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w"]:
-        """Return the images at some places of the set, turned grey, at their own size."""
+        """Return the images at some positions of the set in grey, at their own size."""
         return luminance(np.asarray(self.faces.images[places])[:, list(self.view)])
 
 
 def luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w"]:
-    """Return images of one channel, or of red, green and blue (ITU-R 601); of other channels the
-    mean.
+    """Return images in grey: the luma of red, green and blue (ITU-R 601), else the mean.
+
+    A single channel is returned as it is; of other channels the mean is taken.
     """
     if images.shape[1] == 1:
         return images[:, 0]
@@ -219,13 +220,11 @@ def luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w"
 
 
 def _views(made: Faces, real: Faces) -> tuple[list[int], list[int]]:
-    """Return the channels of both that are compared: those that show the same, else all, turned
-    grey.
-    """
-    both = [name for name in made.shown if name in real.shown]
-    if made.shown == real.shown or not both:
+    """Return the channels of both sides that are compared: those that both show, else all."""
+    shared = [name for name in made.shown if name in real.shown]
+    if made.shown == real.shown or not shared:
         return [*range(made.size[0])], [*range(real.size[0])]
-    return [made.shown.index(name) for name in both], [real.shown.index(name) for name in both]
+    return [made.shown.index(name) for name in shared], [real.shown.index(name) for name in shared]
 
 
 # Searching
@@ -234,30 +233,33 @@ def _views(made: Faces, real: Faces) -> tuple[list[int], list[int]]:
 def _likest(
     made: _Pictures, real: _Pictures, frame: Frame, barred: Barred | None = None
 ) -> pd.DataFrame:
-    """Return the likest real image of each image: its place (a), that one's (b), and how it lies on
-    it.
+    """Return the likest real image of each image, and how the image fits it.
 
-    Images that are like none are left out. A coarse pass lists real images for each, as it is and
-    mirrored; on these all moves are tried.
+    Columns: a, the image's position; b, the real image's; likeness, mirrored, down and right.
+    Images without a likely candidate are left out. A coarse pass lists real images for each image,
+    as it is and mirrored; on these all moves are tried.
     """
+    # Compare each block with each block, as it is and mirrored
     parts = [_nothing()]
     for first in range(0, len(made), BLOCK):
-        asked = made.soft(first, first + BLOCK)
+        images = made.soft(first, first + BLOCK)
         for begin in range(0, len(real), BLOCK):
-            known = real.soft(begin, begin + BLOCK)
+            originals = real.soft(begin, begin + BLOCK)
             codes = (
                 None
                 if barred is None
                 else (barred[0][first : first + BLOCK], barred[1][begin : begin + BLOCK])
             )
             for mirrored in (False, True):
-                seen = np.ascontiguousarray(asked[:, :, ::-1]) if mirrored else asked
-                found = _fitted(seen, known, frame, codes)
+                view = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
+                fitted = _fitted(view, originals, frame, codes)
                 places = {
-                    "a": made.places[first + found["a"]],
-                    "b": real.places[begin + found["b"]],
+                    "a": made.places[first + fitted["a"]],
+                    "b": real.places[begin + fitted["b"]],
                 }
-                parts.append(found.assign(**places, mirrored=mirrored))
+                parts.append(fitted.assign(**places, mirrored=mirrored))
+
+    # Try rough filters on the likest pairs of all blocks
     best = _best(pd.concat(parts, ignore_index=True), real, FINALISTS)
     return (
         _best(_roughly(best, made, real, frame), real, 1)
@@ -266,13 +268,13 @@ def _likest(
     )
 
 
-def _best(found: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFrame:
-    """Return the likest pairs of each image, so many; of two as like, the first by key."""
-    keys = real.faces.index["key"].to_numpy()[found["b"].to_numpy(dtype=np.int64)]
-    found = found.assign(key=keys).sort_values(
+def _best(ranked: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFrame:
+    """Return the likest `count` pairs of each image; of equal likeness, the first by key."""
+    keys = real.faces.index["key"].to_numpy()[ranked["b"].to_numpy(dtype=np.int64)]
+    ranked = ranked.assign(key=keys).sort_values(
         ["a", "likeness", "key"], ascending=[True, False, True], kind="stable"
     )
-    return found.groupby("a").head(count).drop(columns="key").reset_index(drop=True)
+    return ranked.groupby("a").head(count).drop(columns="key").reset_index(drop=True)
 
 
 def _fitted(
@@ -281,17 +283,19 @@ def _fitted(
     frame: Frame,
     barred: Barred | None,
 ) -> pd.DataFrame:
-    """Return the likest real images of each image, and how it lies on them, to half a pixel."""
+    """Return the likest real images of each image, and how it fits them, to half a pixel."""
     listed = _listed(asked, frame.coarse(frame.inner(known), WAVES), frame, barred)
     rows, parts = frame.coarse(frame.inner(known), FINE), [_nothing()]
+
+    # Whole-pixel moves on all listed images, then half pixels on the best
     for first in range(0, len(listed), IMAGES):
-        part = listed[first : first + IMAGES]
-        pairs, moves = _tried(asked, rows, part, frame)
-        for some in _slices(len(pairs)):
-            one, other = pairs[some].T
-            told, way = _finely(asked[one], known[other], moves[some], frame)
-            ways = {"mirrored": False, "down": way[:, 0], "right": way[:, 1]}
-            parts.append(pd.DataFrame({"a": one, "b": other, "likeness": told, **ways}))
+        batch = listed[first : first + IMAGES]
+        pairs, moves = _tried(asked, rows, batch, frame)
+        for batch_pairs in _slices(len(pairs)):
+            one, other = pairs[batch_pairs].T
+            likeness, shifts = _finely(asked[one], known[other], moves[batch_pairs], frame)
+            columns = {"mirrored": False, "down": shifts[:, 0], "right": shifts[:, 1]}
+            parts.append(pd.DataFrame({"a": one, "b": other, "likeness": likeness, **columns}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -301,25 +305,27 @@ def _tried(
     listed: Int[np.ndarray, "i l1"],
     frame: Frame,
 ) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, "p 2"]]:
-    """Return the pairs of images and likest listed ones, with the move by which the first lies best
-    on the second.
+    """Return the pairs of images and likest listed ones, with the move by which they fit best.
 
-    A row of `listed` is the place of an image, and those of the real ones that are listed for it.
+    A row of `listed` holds the position of an image, and those of the real images listed for it.
     """
+    # The likeness of each listed image under every move
     images, others = listed[:, 0], listed[:, 1:]
-    most = range(1 - frame.border, frame.border)
-    every = np.array([(down, right) for down in most for right in most])
-    seen = np.stack(
-        [frame.coarse(frame.inner(asked[images], *move), FINE) for move in every.tolist()], axis=1
+    steps = range(1 - frame.border, frame.border)
+    moves = np.array([(down, right) for down in steps for right in steps])
+    components = np.stack(
+        [frame.coarse(frame.inner(asked[images], *move), FINE) for move in moves.tolist()], axis=1
     )
-    products = seen @ rows[others].transpose(0, 2, 1)
+    products = components @ rows[others].transpose(0, 2, 1)
+
+    # The best move for each, and the best of them
     move, best = products.argmax(axis=1), products.max(axis=1)
-    place = np.argsort(-best, axis=1, kind="stable")[:, :FINALISTS]
+    order = np.argsort(-best, axis=1, kind="stable")[:, :FINALISTS]
     pairs = [
-        np.repeat(images, place.shape[1]),
-        np.take_along_axis(others, place, axis=1).reshape(-1),
+        np.repeat(images, order.shape[1]),
+        np.take_along_axis(others, order, axis=1).reshape(-1),
     ]
-    return np.stack(pairs, axis=1), every[np.take_along_axis(move, place, axis=1).reshape(-1)]
+    return np.stack(pairs, axis=1), moves[np.take_along_axis(move, order, axis=1).reshape(-1)]
 
 
 def _listed(
@@ -328,28 +334,29 @@ def _listed(
     frame: Frame,
     barred: Barred | None,
 ) -> Int[np.ndarray, "i l1"]:
-    """Return the place of each image that is roughly like a real one, and the places of the real
-    ones nearest to it.
+    """Return each image that is roughly like a real one, with its nearest real images.
+
+    A row holds the position of the image, then those of the real images, the nearest first.
     """
 
-    def ways(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
-        return (frame.coarse(frame.inner(asked[part], *move), WAVES) for move in frame.moves)
+    def ways(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
+        return (frame.coarse(frame.inner(asked[batch], *move), WAVES) for move in frame.moves)
 
+    # The nearest real images of each image, except barred ones
     number = min(LISTED, len(rows))
-    found = [np.zeros((0, number + 1), dtype=np.int64)]
+    listed = [np.zeros((0, number + 1), dtype=np.int64)]
     for first, block in least_distances(len(asked), ways, rows):
         if barred is not None:
             block[barred[0][first : first + len(block), None] == barred[1][None]] = FAR
         near = np.argpartition(block, number - 1, axis=1)[:, :number]
         least = np.take_along_axis(block, near, axis=1)
         near = np.take_along_axis(near, np.argsort(least, axis=1, kind="stable"), axis=1)
-        # Rows are of length 1, and half of a squared distance is one less the likeness.
+        # Rows have length 1, so half of a squared distance is 1 less the likeness
         like = np.flatnonzero(least.min(axis=1) <= 2 - 2 * LIKELY)
-        near = np.where(
-            np.sort(least, axis=1) < FAR, near, near[:, :1]
-        )  # a barred one is no candidate
-        found.append(np.concatenate([first + like[:, None], near[like]], axis=1))
-    return np.concatenate(found)
+        # A barred image is no candidate
+        near = np.where(np.sort(least, axis=1) < FAR, near, near[:, :1])
+        listed.append(np.concatenate([first + like[:, None], near[like]], axis=1))
+    return np.concatenate(listed)
 
 
 def _slices(count: int) -> Iterator[slice]:
@@ -362,41 +369,39 @@ def _finely(
     moves: Int[np.ndarray, "p 2"],
     frame: Frame,
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p 2"]]:
-    """Return likeness and move, of those within a pixel of `moves` either way, in steps of half a
-    pixel.
-    """
+    """Return likeness and best move, within a pixel of `moves`, in steps of half a pixel."""
     fixed, likeness, best = (
         frame.fine(frame.inner(known)),
         np.full(len(asked), -1.0),
         np.zeros((len(asked), 2)),
     )
-    wide = _near(asked, moves, frame)
+    padded = _near(asked, moves, frame)
     for y in range(5):
         for x in range(5):
-            found = (frame.fine(_between(_between(wide, y, 1), x, 2)) * fixed).sum(axis=1)
-            better = found > likeness
-            likeness[better], best[better] = found[better], (1 - y / 2, 1 - x / 2)
+            likeness_here = (frame.fine(_between(_between(padded, y, 1), x, 2)) * fixed).sum(axis=1)
+            better = likeness_here > likeness
+            likeness[better], best[better] = likeness_here[better], (1 - y / 2, 1 - x / 2)
     return likeness, moves + best
 
 
 def _near(
     asked: Float32[np.ndarray, "p height width"], moves: Int[np.ndarray, "p 2"], frame: Frame
 ) -> Float32[np.ndarray, "p h2 w2"]:
-    """Return pictures moved, without their border but for a pixel on each side."""
-    rim, each = frame.border - 1, np.arange(len(asked))
+    """Return moved pictures without their border, except one pixel on each side."""
+    rim, image_numbers = frame.border - 1, np.arange(len(asked))
     down = np.arange(frame.height - 2 * rim)[None] + rim - moves[:, :1]
     across = np.arange(frame.width - 2 * rim)[None] + rim - moves[:, 1:]
-    return asked[each[:, None, None], down[:, :, None], across[:, None, :]]
+    return asked[image_numbers[:, None, None], down[:, :, None], across[:, None, :]]
 
 
 def _between(
     wide: Float32[np.ndarray, "n h w"], step: int, axis: int
 ) -> Float32[np.ndarray, "n h1 w1"]:
-    """Return pictures two pixels shorter along an axis, `step` half pixels from their first one."""
+    """Return pictures two pixels shorter along an axis, from `step` half pixels on."""
     length = wide.shape[axis] - 2
-    place, half = divmod(step, 2)
-    part = wide.take(range(place, place + length), axis)
-    return (part + wide.take(range(place + 1, place + 1 + length), axis)) / 2 if half else part
+    whole, half = divmod(step, 2)
+    sides = wide.take(range(whole, whole + length), axis)
+    return (sides + wide.take(range(whole + 1, whole + 1 + length), axis)) / 2 if half else sides
 
 
 def _nothing() -> pd.DataFrame:
@@ -412,36 +417,44 @@ def _nothing() -> pd.DataFrame:
 
 
 def _roughly(found: pd.DataFrame, made: _Pictures, real: _Pictures, frame: Frame) -> pd.DataFrame:
-    """Return pairs with their likeness where the original is resized by the filter that makes it
-    likest.
+    """Return pairs with their likeness if the original is resized by the filter that fits best.
 
-    Filters that take single pixels, or whole ones, let fine detail fold over, and what they took
-    hangs on where the original lay: so it is also moved before it is resized.
+    Filters that use only some pixels, or whole ones, let fine detail alias, which depends on where
+    the original was: so it is also moved before it is resized.
     """
+    # Only images of another size can have been resized by another filter
     size = (made.faces.size[1], made.faces.size[2])
     if size == real.faces.size[1:]:
         return found
+
+    # Pairs that are nearly alike, but not yet almost equal
     likeness = found["likeness"].to_numpy(dtype=np.float64, copy=True)
-    asked = np.flatnonzero((likeness >= ROUGH) & (likeness < 1 - TINY))
-    for part in _slices(len(asked)):
-        rows = found.iloc[asked[part]]
-        seen = made.of(rows["a"].to_numpy())
-        seen = np.where(rows["mirrored"].to_numpy()[:, None, None], seen[:, :, ::-1], seen)
+    candidates = np.flatnonzero((likeness >= ROUGH) & (likeness < 1 - TINY))
+    for batch in _slices(len(candidates)):
+        rows = found.iloc[candidates[batch]]
+        views = made.of(rows["a"].to_numpy())
+        views = np.where(rows["mirrored"].to_numpy()[:, None, None], views[:, :, ::-1], views)
+
+        # Resize the original by each filter, also after moving it
         grey, moves = real.grey(rows["b"].to_numpy()), rows[["down", "right"]].to_numpy()
         scale = np.array(grey.shape[1:]) / (frame.height, frame.width)
-        for before in (np.zeros_like(moves), -moves):
-            shifts = (before * scale).round().astype(np.int64)
+        for shift_before in (np.zeros_like(moves), -moves):
+            shifts = (shift_before * scale).round().astype(np.int64)
             moved = [
                 np.roll(image, shift, (0, 1))
                 for image, shift in zip(grey, shifts.tolist(), strict=True)
             ]
-            way = np.round(moves + before).clip(1 - frame.border, frame.border - 1).astype(np.int64)
+            start = (
+                np.round(moves + shift_before)
+                .clip(1 - frame.border, frame.border - 1)
+                .astype(np.int64)
+            )
             for rough in FILTERS:
                 resized = np.stack([rough(image, size) for image in moved])
-                told, _ = _finely(
-                    seen, soften(resized[:, None], (frame.height, frame.width)), way, frame
+                fine_likeness, _ = _finely(
+                    views, soften(resized[:, None], (frame.height, frame.width)), start, frame
                 )
-                likeness[asked[part]] = np.maximum(likeness[asked[part]], told)
+                likeness[candidates[batch]] = np.maximum(likeness[candidates[batch]], fine_likeness)
     return found.assign(likeness=likeness)
 
 
@@ -463,36 +476,43 @@ FILTERS = (
 
 
 def _exact(made: Faces, real: Faces) -> pd.DataFrame:
-    """Return the images whose pixels are those of a real one, with the first such by key."""
+    """Return the images with the pixels of a real image: the first such image by key."""
     if made.size != real.size:
         return _table([])
     first = (
         real.index[["key", "sha256"]].sort_values("key", kind="stable").drop_duplicates("sha256")
     )
     pairs = made.index[["key", "sha256"]].merge(first, on="sha256", suffixes=("", "_real"))
-    named = pairs.rename(columns={"key": "image", "key_real": "original"})
-    return _table(named.assign(kind="exact", likeness=1.0, mirrored=False, down=0.0, right=0.0))
+    renamed = pairs.rename(columns={"key": "image", "key_real": "original"})
+    return _table(renamed.assign(kind="exact", likeness=1.0, mirrored=False, down=0.0, right=0.0))
 
 
 def _named(exact: pd.DataFrame, found: pd.DataFrame, made: Faces, real: Faces) -> pd.DataFrame:
     """Return one table of all copies, in the order of their keys."""
+    # What sets each image apart from its original
     found = found.reset_index(drop=True)
     differ = {"recoloured": made.shown != real.shown, "resized": made.size[1:] != real.size[1:]}
     apart = [name for name, true in differ.items() if true]
     kinds = []
     for row in found.to_dict("records"):
         moved = max(abs(row["down"]), abs(row["right"])) >= (1 if apart else 0.5)
-        told = [*apart, *(["mirrored"] if row["mirrored"] else []), *(["moved"] if moved else [])]
-        kinds.append(", ".join(told) or "altered")
+        kind = [*apart, *(["mirrored"] if row["mirrored"] else []), *(["moved"] if moved else [])]
+        kinds.append(", ".join(kind) or "altered")
+
+    # Keys, and moves in pixels of a picture 48 wide
     images, originals = (
         faces.index["key"].to_numpy()[found[column].to_numpy(dtype=np.int64)]
         for faces, column in ((made, "a"), (real, "b"))
     )
     scale = SIDE / min(SIDE, made.size[1], real.size[1])
-    more = found.assign(image=images, original=originals, kind=pd.Series(kinds, dtype="str"))
-    more = more.assign(down=more["down"] * scale, right=more["right"] * scale)
+    near_copies = found.assign(image=images, original=originals, kind=pd.Series(kinds, dtype="str"))
+    near_copies = near_copies.assign(
+        down=near_copies["down"] * scale, right=near_copies["right"] * scale
+    )
     return _table(
-        pd.concat([exact, _table(more)]).sort_values("image", kind="stable", ignore_index=True)
+        pd.concat([exact, _table(near_copies)]).sort_values(
+            "image", kind="stable", ignore_index=True
+        )
     )
 
 

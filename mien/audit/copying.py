@@ -1,6 +1,4 @@
-"""Two published tests of copying, made for video: authenticity, and the test of data copying
-C_T.
-"""
+"""Two published tests of copying, adapted to video: authenticity, and the data-copying test C_T."""
 
 from dataclasses import dataclass
 
@@ -12,25 +10,26 @@ from mien.audit.people import Level, People
 from mien.audit.search import Match
 from mien.seeds import seed
 
-PER_CELL = 3  # held-out people a cell of C_T, so that most cells have some
-CELLS = 10  # of C_T at most
-FEWEST = 10  # images a side that a cell of C_T needs to count
+PER_CELL = 3  # held-out people per cell of C_T, so that most cells have some
+CELLS = 10  # cells of C_T, at most
+FEWEST = 10  # images per side that a cell of C_T needs
 
 
 def authentic(found: Match, own: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " m"]:
-    """Return which images are authentic (Alaa et al. 2022, arXiv:2102.08921): no nearer to training
-    than its own.
+    """Return which images are authentic (Alaa et al. 2022, arXiv:2102.08921).
 
-    `own` is the distance of each training image to the nearest one outside its own clip. The paper
-    leaves out the image alone; among frames of video that calls copies authentic, since their
-    originals' neighbours are nearer still.
+    An image is authentic if it is farther from its nearest training image than that image is from
+    others. `own` is the distance of each training image to the nearest one outside its own clip.
+    The paper leaves out only the image itself; among frames of video that calls copies authentic,
+    since the neighbours of their originals are nearer still.
     """
     return found.distance > own[found.nearest]
 
 
 def cells(train: Float[np.ndarray, "n d"], people: int) -> Int[np.ndarray, " n"]:
-    """Return the cell of each training image, by k-means: one cell for three held-out people, 10 at
-    most.
+    """Return the cell of each training image, by k-means: one cell per three held-out people.
+
+    There are ten cells at most.
     """
     number = min(CELLS, max(1, people // PER_CELL), len(train))
     model = KMeans(number, random_state=seed("cells", number) % 2**32)
@@ -40,38 +39,54 @@ def cells(train: Float[np.ndarray, "n d"], people: int) -> Int[np.ndarray, " n"]
 def c_t(
     made: Match, test: Match, cell: Int[np.ndarray, " n"], people: People, groups: People
 ) -> Level:
-    """Return C_T (Meehan et al. 2020, arXiv:2004.05675): far below 0 where images are nearer to
-    training than others.
+    """Return C_T, which is far below 0 if images are too near to training images.
 
-    In each cell the distances of generated images to training are held against those of held-out
-    people's, by the z of Mann and Whitney's U without a correction for ties; the mean is weighted
-    by the cells' share of held-out images. An image lies in the cell of its nearest training image.
-    Cells with fewer than ten images of either side are left out; nan if that leaves none. z takes
-    images for independent, which frames are not: judge by what it is in draws of `people`, who are
-    held out, and of the `groups` of generated images.
+    It is the data-copying test of Meehan et al. 2020 (arXiv:2004.05675). In each cell the distances
+    of generated images to training images are compared with those of held-out images, by the z of
+    Mann and Whitney's U without a correction for ties; the mean is weighted by the cells' shares of
+    held-out images. An image is in the cell of its nearest training image. Cells with fewer than
+    ten images of either side are left out; C_T is nan if that leaves none. z treats images as
+    independent, which frames are not: judge by its values in resamples of the held-out `people` and
+    of the `groups` of generated images.
     """
-    parts = []
+    # The pairs of distances in each cell that has enough images
+    counted_cells = []
     for number in range(int(cell.max()) + 1):
-        here, there = (np.flatnonzero(cell[found.nearest] == number) for found in (made, test))
-        if min(len(here), len(there)) >= FEWEST:
+        made_rows, test_rows = (
+            np.flatnonzero(cell[match.nearest] == number) for match in (made, test)
+        )
+        if min(len(made_rows), len(test_rows)) >= FEWEST:
             above = _pairs(
-                made.distance[here], groups.codes[here], test.distance[there], people.codes[there]
+                made.distance[made_rows],
+                groups.codes[made_rows],
+                test.distance[test_rows],
+                people.codes[test_rows],
             )
-            parts.append(
-                _Cell(above, np.bincount(groups.codes[here]), np.bincount(people.codes[there]))
+            counted_cells.append(
+                _Cell(
+                    above,
+                    np.bincount(groups.codes[made_rows]),
+                    np.bincount(people.codes[test_rows]),
+                )
             )
-    if not parts:
+    if not counted_cells:
         return Level(float("nan"), None)
+
+    # C_T in each resample, and once on all
     times = groups.draws(), people.draws()
-    drawn = None if times[0] is None or times[1] is None else _score(parts, times[0], times[1])
+    resampled = (
+        None if times[0] is None or times[1] is None else _score(counted_cells, times[0], times[1])
+    )
     once = np.ones((1, groups.count)), np.ones((1, people.count))
-    return Level(float(_score(parts, *once)[0]), drawn)
+    return Level(float(_score(counted_cells, *once)[0]), resampled)
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """`above[p, g]` pairs of an image of person p and one of group g, the latter farther; and
-    images of each.
+    """The pairs and images of a cell.
+
+    `above[p, g]` counts pairs of an image of person p and a farther one of group g; `made` and
+    `test` count the images of each group and person.
     """
 
     above: Float[np.ndarray, "people groups"]
@@ -85,17 +100,18 @@ def _pairs(
     test: Float[np.ndarray, " n"],
     people: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, "people groups"]:
-    """Return how many pairs of each person and group have the generated image farther; equals count
-    half.
+    """Return per person and group the number of pairs with a farther generated image.
+
+    Pairs with equal distances count half.
     """
-    found = np.zeros((int(people.max()) + 1, int(groups.max()) + 1))
+    pairs_of = np.zeros((int(people.max()) + 1, int(groups.max()) + 1))
     for group in np.unique(groups):
         ranked = np.sort(made[groups == group])
         nearer = np.searchsorted(ranked, test, side="left") + np.searchsorted(
             ranked, test, side="right"
         )
-        found[:, group] = np.bincount(people, len(ranked) - nearer / 2, len(found))
-    return found
+        pairs_of[:, group] = np.bincount(people, len(ranked) - nearer / 2, len(pairs_of))
+    return pairs_of
 
 
 def _score(
@@ -103,14 +119,22 @@ def _score(
     groups: Num[np.ndarray, "draws groups"],
     people: Num[np.ndarray, "draws people"],
 ) -> Float[np.ndarray, " draws"]:
-    """Return C_T for each draw of groups and people; z keeps the cell's own numbers of images."""
+    """Return C_T for each resample of groups and people.
+
+    The denominator of z keeps the cell's own numbers of images.
+    """
     total, weight = np.zeros(len(groups)), np.zeros(len(groups))
     for cell in cells:
-        one, two = groups[:, : len(cell.made)], people[:, : len(cell.test)]
-        m, n = one @ cell.made, two @ cell.test
+        # The share of pairs with a farther generated image, from the resampled counts
+        group_counts, person_counts = groups[:, : len(cell.made)], people[:, : len(cell.test)]
+        m, n = group_counts @ cell.made, person_counts @ cell.test
         pairs = np.maximum(m * n, 1)
-        share = np.where(m * n > 0, ((two @ cell.above) * one).sum(axis=1) / pairs, 0.5)
-        before, behind = int(cell.made.sum()), int(cell.test.sum())
-        z = (share - 0.5) / ((before + behind + 1) / (12 * before * behind)) ** 0.5
+        share = np.where(
+            m * n > 0, ((person_counts @ cell.above) * group_counts).sum(axis=1) / pairs, 0.5
+        )
+
+        # The z of Mann and Whitney, weighted by the cell's held-out images
+        made_count, test_count = int(cell.made.sum()), int(cell.test.sum())
+        z = (share - 0.5) / ((made_count + test_count + 1) / (12 * made_count * test_count)) ** 0.5
         total, weight = total + z * n, weight + n
     return total / np.maximum(weight, 1)

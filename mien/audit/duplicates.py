@@ -1,7 +1,6 @@
-"""Near duplicates: pictures that are another one, moved, noisy, lit anew, encoded again or
-mirrored.
+"""Near duplicates: one picture on both sides, moved, noisy, relit, encoded again or mirrored.
 
-Candidates come from perceptual hashes and from the nearest neighbour among small pictures; the
+Candidates come from perceptual hashes and from the nearest neighbours among small pictures; the
 pixels decide.
 """
 
@@ -15,21 +14,18 @@ from PIL import Image
 from mien.faces import Faces
 from mien.hashes import NEAR, bits_apart, perceptual_hash
 
-BLOCK = 512  # pictures or pairs that are looked at together
-CELLS = 2**23  # distances that are held at once
-BITS = 2 * NEAR  # of 64 up to which pixels are asked: a move by one pixel changes six to ten
-KEPT = 4  # candidates a picture by its hash, the nearest first
-NEIGHBOURS = (
-    3  # candidates by the small pictures: of a moved copy, other frames of the clip may be nearer
-)
-SMALL, LOOK = 16, 48  # pixels a side of the small pictures, and of those whose pixels are compared
-REACH = 2  # pixels of LOOK by which one may be moved
-PEOPLE = 5  # from so many on, what they have in common is taken off before pixels are compared
-ALIKE, ALIKE_UNHASHED = (
-    0.85,
-    0.94,
-)  # correlation from which two are one picture, where hashes are alike, and else
-# correlation of small pictures from which two of one person are taken for neighbouring frames
+BLOCK = 512  # pictures or pairs that are compared together
+CELLS = 2**23  # distances in memory at once
+BITS = 2 * NEAR  # of 64, up to which pixels are compared: a move by a pixel changes six to ten
+KEPT = 4  # candidates per picture by its hash, the nearest first
+# candidates by small pictures: other frames of the clip may be nearer than a moved copy
+NEIGHBOURS = 3
+SMALL, LOOK = 16, 48  # pixels per side of small pictures, and of those whose pixels are compared
+REACH = 2  # pixels of LOOK by which a picture may be moved
+PEOPLE = 5  # with at least so many people, their mean face is subtracted before the comparison
+# correlation from which two are one picture: with similar hashes, and without
+ALIKE, ALIKE_UNHASHED = 0.85, 0.94
+# correlation of small pictures from which two of one person count as neighbouring frames
 SAME = 0.98
 
 COLUMNS = {
@@ -47,35 +43,38 @@ COLUMNS = {
 def duplicates(
     test: Faces, train: Faces, other_people: bool = False, near: bool = True
 ) -> pd.DataFrame:
-    """Return the pairs of a test and a training image that are one picture, with the columns of
-    COLUMNS.
+    """Return the pairs of a test and a training image that are one picture (COLUMNS).
 
     Exact duplicates have equal pixels (sha256); each test image is listed with the first of them.
-    Near ones have hashes at most 8 bits apart and a correlation of 0.85 or more, or are among the
-    nearest three with 0.94; the training image may be mirrored. The correlation is of pixels at 48
-    x 48 in grey, over moves by up to 2 pixels either way, after each is brought to one brightness
-    and contrast, and the mean face of all people is taken off, since aligned faces of strangers
-    correlate highly by that alone. Up to 7 pairs a test image and side are kept.
+    Near duplicates have hashes at most 8 bits apart and a correlation of at least 0.85, or are
+    among the nearest three with at least 0.94; the training image may be mirrored. The correlation
+    is of pixels at 48 x 48 in grey, over moves by up to 2 pixels in each direction, after each
+    picture is brought to the same brightness and contrast and the mean face of all people is
+    subtracted: aligned faces of strangers correlate highly by the mean face alone. Up to 7 pairs
+    per test image and mirroring are kept.
 
-    With `other_people`, only pairs of two known, different subjects are looked for; without `near`,
-    only exact ones, which costs next to nothing. Memory is bounded: up to 512 test images at a time
-    are looked at. The order of the rows plays no part.
+    With `other_people`, only pairs of two known, different subjects are compared; without `near`,
+    only exact duplicates are, which costs next to nothing. Memory is bounded: up to 512 test images
+    are compared at a time. The order of the rows has no influence.
     """
+    # Equal pixels
     test, train = by_key(test), by_key(train)
     if not len(test) or not len(train):
         return _table([])
     exact = _exact(test, train, other_people)
     if not near:
         return _table(_named(exact, test, train))
+
+    # Other candidates, decided by their pixels
     pairs = _candidates(test, train, other_people)
     pairs = pairs[~pairs.set_index(["a", "b"]).index.isin(exact.set_index(["a", "b"]).index)]
-    nearly = pairs.assign(correlation=_correlations(test, train, pairs), kind="near")
-    least = np.where(nearly["bits"] <= BITS, ALIKE, ALIKE_UNHASHED)
-    found = pd.concat([exact, nearly[nearly["correlation"] >= least]], ignore_index=True)
-    found = found.sort_values(
+    near_pairs = pairs.assign(correlation=_correlations(test, train, pairs), kind="near")
+    least = np.where(near_pairs["bits"] <= BITS, ALIKE, ALIKE_UNHASHED)
+    accepted = pd.concat([exact, near_pairs[near_pairs["correlation"] >= least]], ignore_index=True)
+    accepted = accepted.sort_values(
         ["a", "correlation", "b"], ascending=[True, False, True], ignore_index=True
     )
-    return _table(_named(found.drop_duplicates(["a", "b"]), test, train))
+    return _table(_named(accepted.drop_duplicates(["a", "b"]), test, train))
 
 
 def by_key(faces: Faces) -> Faces:
@@ -86,14 +85,15 @@ def by_key(faces: Faces) -> Faces:
 def thumbs(
     images: UInt8[np.ndarray, "n c h w"], mirrored: bool = False
 ) -> Float[np.ndarray, "n d"]:
-    """Return the images as grey ones of 16 x 16, float32 [n, 256], each with mean 0 and length
-    1.
-    """
+    """Return the images in grey at 16 x 16, float32 [n, 256], each with mean 0 and length 1."""
     return _standard(_grey(images, SMALL, mirrored))
 
 
 def _exact(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
-    """Equal pixels: the place in `test` (a), in `train` (b), and what stands for all such pairs."""
+    """Return the pairs with equal pixels as positions in `test` (a) and in `train` (b).
+
+    The other columns hold what is the same for all such pairs.
+    """
     sides = {
         "a": pd.DataFrame(
             {
@@ -110,8 +110,10 @@ def _exact(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
             }
         ),
     }
-    keep = ["sha256", "who"] if other_people else ["sha256"]
-    first = sides["b"].drop_duplicates(keep)
+
+    # The first training image with the same pixels, per person if asked for
+    columns = ["sha256", "who"] if other_people else ["sha256"]
+    first = sides["b"].drop_duplicates(columns)
     pairs = sides["a"].merge(first, on="sha256", suffixes=("", "_b"))
     if other_people:
         pairs = pairs[
@@ -127,10 +129,12 @@ def _candidates(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
     """Return the pairs whose pixels are worth comparing: a, b, bits, mirrored."""
     hashes, small = perceptual_hash(np.asarray(train.images)), thumbs(train.images)
     people = [faces.index["subject"].to_numpy() for faces in (test, train)]
-    found = []
-    some = max(1, min(BLOCK, CELLS // len(train)))
-    for first in range(0, len(test), some):
-        rows = slice(first, first + some)
+    candidates = []
+    rows_at_once = max(1, min(BLOCK, CELLS // len(train)))
+
+    # Compare a block of test images with all training images, as they are and mirrored
+    for first in range(0, len(test), rows_at_once):
+        rows = slice(first, first + rows_at_once)
         barred = _barred(people[0][rows], people[1]) if other_people else None
         for mirrored in (False, True):
             images = np.asarray(test.images[rows])
@@ -139,57 +143,64 @@ def _candidates(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
             far = -(thumbs(images) @ small.T)
             if barred is not None:
                 bits[barred], far[barred] = 65, 2
-            found += [(first + a, b, int(bits[a, b]), mirrored) for a, b in _chosen(bits, far)]
-    return pd.DataFrame(found, columns=["a", "b", "bits", "mirrored"])
+            candidates += [(first + a, b, int(bits[a, b]), mirrored) for a, b in _chosen(bits, far)]
+    return pd.DataFrame(candidates, columns=["a", "b", "bits", "mirrored"])
 
 
 def _barred(
     test: Shaped[np.ndarray, " m"], train: Shaped[np.ndarray, " n"]
 ) -> Bool[np.ndarray, "m n"]:
+    """Return which pairs may not be compared: those of one person, or of an unknown one."""
     return (test[:, None] == train[None]) | (test == "")[:, None] | (train == "")[None]
 
 
 def _chosen(
     bits: UInt8[np.ndarray, "m n"], far: Float[np.ndarray, "m n"]
 ) -> Iterator[tuple[int, int]]:
-    """Yield places of the pairs with the nearest hashes, and of each row's nearest neighbours;
-    `far` is used up.
+    """Yield the pairs with the nearest hashes, and with each row's nearest neighbours.
+
+    `far` is overwritten.
     """
-    for a, (row, apart) in enumerate(zip(bits, far, strict=True)):
-        near = np.flatnonzero(row <= BITS)
-        near = set(
-            near[np.argsort(row[near], kind="stable")[:KEPT]].tolist()
-        )  # of equal hashes the first counts
+    for a, (row, distances) in enumerate(zip(bits, far, strict=True)):
+        chosen = np.flatnonzero(row <= BITS)
+        # Of equal hashes, the first counts
+        chosen = set(chosen[np.argsort(row[chosen], kind="stable")[:KEPT]].tolist())
         for _ in range(NEIGHBOURS):
-            b = int(apart.argmin())
-            if apart[b] <= 1:  # what is barred lies beyond
-                near.add(b)
-                apart[b] = np.inf
-        yield from ((a, b) for b in sorted(near))
+            b = int(distances.argmin())
+            if distances[b] <= 1:  # barred pairs are farther away
+                chosen.add(b)
+                distances[b] = np.inf
+        yield from ((a, b) for b in sorted(chosen))
 
 
 def _correlations(test: Faces, train: Faces, pairs: pd.DataFrame) -> Float[np.ndarray, " p"]:
     """Return the highest correlation of each pair over small moves."""
     common = _common(test, train)
     inner = slice(REACH, LOOK - REACH)
-    found = np.zeros(len(pairs))
+    correlations = np.zeros(len(pairs))
     for first in range(0, len(pairs), BLOCK):
-        part = pairs.iloc[first : first + BLOCK]
+        # Both pictures of each pair, in one order
+        batch = pairs.iloc[first : first + BLOCK]
         a = np.concatenate(
-            [_looks(test, part[part["mirrored"] == side]["a"], side) for side in (False, True)]
+            [
+                _looks(test, batch[batch["mirrored"] == mirrored]["a"], mirrored)
+                for mirrored in (False, True)
+            ]
         )
-        order = np.argsort(part["mirrored"].to_numpy(), kind="stable")
-        b = _looks(train, part["b"].iloc[order], False)
+        order = np.argsort(batch["mirrored"].to_numpy(), kind="stable")
+        b = _looks(train, batch["b"].iloc[order], False)
         fixed = _standard((b - common)[:, inner, inner].reshape(len(b), -1))
-        best = np.full(len(part), -1.0)
+
+        # The best correlation over all moves
+        best = np.full(len(batch), -1.0)
         for y in range(2 * REACH + 1):
             for x in range(2 * REACH + 1):
                 moved = (
                     a[:, y : y + LOOK - 2 * REACH, x : x + LOOK - 2 * REACH] - common[inner, inner]
                 )
                 best = np.maximum(best, _against(moved.reshape(len(a), -1), fixed))
-        found[first + order] = best
-    return found
+        correlations[first + order] = best
+    return correlations
 
 
 def _against(
@@ -201,7 +212,7 @@ def _against(
 
 
 def _common(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
-    """Return the mean face of the people, each weighing the same; black where they are too few."""
+    """Return the mean face of the people, weighted equally; black if they are too few."""
     sums: dict[str, tuple[np.ndarray, int]] = {}
     for faces in (test, train):
         people = (
@@ -211,9 +222,9 @@ def _common(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
         )
         for first in range(0, len(faces), BLOCK):
             looks = _looks(faces, np.arange(first, min(first + BLOCK, len(faces))), False)
-            for who, look in zip(people[first : first + BLOCK], looks, strict=True):
-                total, n = sums.get(who, (0, 0))
-                sums[who] = (total + look, n + 1)
+            for person, look in zip(people[first : first + BLOCK], looks, strict=True):
+                total, n = sums.get(person, (0, 0))
+                sums[person] = (total + look, n + 1)
     if len(sums) < PEOPLE:
         return np.zeros((LOOK, LOOK), np.float32)
     return np.stack([total / n for total, n in sums.values()]).mean(axis=0).astype(np.float32)
@@ -229,29 +240,32 @@ def _looks(
 def _grey(
     images: UInt8[np.ndarray, "n c h w"], side: int, mirrored: bool
 ) -> Float[np.ndarray, "n d"]:
-    found = np.zeros((len(images), side * side), np.float32)
-    for place, image in enumerate(np.asarray(images)):
+    grey_rows = np.zeros((len(images), side * side), np.float32)
+    for row, image in enumerate(np.asarray(images)):
         grey = image[0] if len(image) == 1 else image.mean(axis=0).astype(np.uint8)
         if grey.shape != (side, side):
             grey = np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BILINEAR))
-        found[place] = (grey[:, ::-1] if mirrored else grey).ravel()
-    return found
+        grey_rows[row] = (grey[:, ::-1] if mirrored else grey).ravel()
+    return grey_rows
 
 
 def _standard(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Return rows of mean 0 and length 1; what is of one grey has length 0 and is like nothing."""
+    """Return rows of mean 0 and length 1; a constant row becomes 0 and correlates with nothing."""
     rows = rows - rows.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-3)
 
 
 def _named(found: pd.DataFrame, test: Faces, train: Faces) -> pd.DataFrame:
-    one, other = test.index.iloc[found["a"].to_list()], train.index.iloc[found["b"].to_list()]
+    test_rows, train_rows = (
+        test.index.iloc[found["a"].to_list()],
+        train.index.iloc[found["b"].to_list()],
+    )
     names = {
-        "test": one["key"],
-        "train": other["key"],
-        "test_subject": one["subject"],
-        "train_subject": other["subject"],
+        "test": test_rows["key"],
+        "train": train_rows["key"],
+        "test_subject": test_rows["subject"],
+        "train_subject": train_rows["subject"],
     }
     return found.assign(**{name: values.to_numpy() for name, values in names.items()})
 

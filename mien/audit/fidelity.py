@@ -1,9 +1,9 @@
-"""Is it good: how far synthetic images lie from real ones, and how much of their variety they have.
+"""Is it good: how far synthetic images are from real ones, and how much of their variety they have.
 
 Each number is measured three times at the same size, always against one half of the real training
 images: on synthetic images (`fidelity.frechet.judge`), on the other half
-(`fidelity.frechet_floor.judge`, what smallness alone makes of it), and on people never seen
-(`fidelity.frechet_heldout.judge`). A number means something between the two.
+(`fidelity.frechet_floor.judge`: the bias of small samples), and on held-out people
+(`fidelity.frechet_heldout.judge`). Read the first on the scale from the second to the third.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ from mien.seeds import rng
 from mien.seeds import seed as seed_of
 from mien.stats import Record
 
-MOST = 2000  # images a side, drawn by name
-LEAST = 10  # images a side, below which nothing is said
-# in which Fréchet distances are taken, where a space has more: with more axes than images all is
-# bias
+MOST = 2000  # images per side at most, in an order drawn by their keys
+LEAST = 10  # images per side that a number needs
+# axes on which Fréchet distances are taken, if the space has more: with more axes than images,
+# bias dominates
 AXES = 32
 NEAREST = 5  # neighbours, for precision, recall, density and coverage
-DRAWS = 200  # of a bootstrap
+DRAWS = 200  # resamples of a bootstrap
 
 Vectors = Float[np.ndarray, "n d"]
 Drawn = Float[np.ndarray, " draws"]
@@ -34,10 +34,9 @@ Places = Int[np.ndarray, " _"]
 
 @dataclass(frozen=True)
 class Side:
-    """The images of one side, in an order drawn by their keys, with the clip and the unit of the
-    bootstrap of each.
+    """The images of one side in an order drawn by their keys, with their clips and bootstrap units.
 
-    The unit is the person, the clip where people are not known, the image where clips are not known
+    The unit is the person, the clip if people are not known, or the image if clips are not known
     either.
     """
 
@@ -48,7 +47,7 @@ class Side:
 
     @classmethod
     def of(cls, faces: Faces) -> "Side":
-        """Return the side that `faces` are."""
+        """Return `faces` as a side."""
         index = faces.index
         clip = index["clip"].where(index["clip"] != "", index["key"])
         unit = index["subject"].where(index["subject"] != "", clip)
@@ -58,29 +57,27 @@ class Side:
         )
 
     def images(self, part: str) -> Places:
-        """Return the images of a class, all for an empty name, in the order drawn."""
+        """Return the images of a class in the drawn order; all images for an empty name."""
         return self.order[self.emotion[self.order] == part] if part else self.order
 
     def one_a_clip(self, part: str) -> Places:
-        """Return the first image of each clip in the order drawn."""
+        """Return the first image of each clip in the drawn order."""
         places = self.images(part)
         _, first = np.unique(self.clip[places].astype(str), return_index=True)
         return places[np.sort(first)]
 
     def weights(self, places: Places, *names: str) -> Float[np.ndarray, "draws _"]:
-        """Return how often each image comes in each draw of as many units as these images have,
-        with replacement.
-        """
+        """Return how often each image occurs in each resample of the units, with replacement."""
         units, owner = np.unique(self.unit[places].astype(str), return_inverse=True)
-        drawn = rng("audit", "bootstrap", *names).multinomial(
+        counts = rng("audit", "bootstrap", *names).multinomial(
             len(units), np.full(len(units), 1 / len(units)), DRAWS
         )
-        return drawn[:, owner].astype(np.float64)
+        return counts[:, owner].astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some images of a side in a space, and their weights in each draw of the bootstrap."""
+    """Images of a side in a space, and their weights in each bootstrap resample."""
 
     rows: Vectors
     weights: Float[np.ndarray, "draws n"]
@@ -89,34 +86,32 @@ class Part:
 def measure(
     train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides]
 ) -> tuple[Record, ...]:
-    """Return distances, precision, recall, density, coverage and variety, over all and a class, in
-    each space.
+    """Return distances, precision, recall, density, coverage and variety in each space.
 
-    Distances are of up to 2,000 images a side, in equal number; neighbours and variety are of one
-    image a clip. The intervals are of a bootstrap over people (clips, images, where those are not
-    known) on both sides, about the value; those of neighbours leave the neighbourhoods as they are.
-    A part with fewer than 10 images a side has no number.
+    Each is measured over all images and per class. Distances are of up to 2,000 images per side, in
+    equal number; neighbours and variety are of one image per clip. The intervals are of a bootstrap
+    over people (clips or images, if those are not known) on both sides, centred on the value; the
+    resamples do not change who is a neighbour of whom. A class with fewer than 10 images per side
+    has no number.
     """
     three = tuple(Side.of(faces) for faces in (train, test, made))
-    found: list[Record] = []
-    for space, sides in features.items():
-        flat = _on_axes(sides)
-        centre = sides.train.mean(axis=0, dtype=np.float64)
+    records: list[Record] = []
+    for space, space_sides in features.items():
+        flat = _on_axes(space_sides)
+        centre = space_sides.train.mean(axis=0, dtype=np.float64)
         for part in ("", *made.classes):
-            for suffix, ground, asked in _pairs(three, [one.images(part) for one in three], flat):
-                found += _distances(ground, asked, suffix, space, part)
+            for suffix, ground, asked in _pairs(three, [side.images(part) for side in three], flat):
+                records += _distances(ground, asked, suffix, space, part)
             for suffix, ground, asked in _pairs(
-                three, [one.one_a_clip(part) for one in three], sides
+                three, [side.one_a_clip(part) for side in three], space_sides
             ):
-                found += _neighbours(ground, asked, suffix, space, part)
-                found += _variety(asked, centre, suffix, space, part)
-    return tuple(found)
+                records += _neighbours(ground, asked, suffix, space, part)
+                records += _variety(asked, centre, suffix, space, part)
+    return tuple(records)
 
 
 def lacking(train: Faces, test: Faces, made: Faces) -> list[str]:
-    """Return what is too few for distances, or for neighbours, in sentences; empty where all can be
-    measured.
-    """
+    """Return sentences that name what is too few for distances or neighbours, if anything is."""
     sides = {"training": (train, 2 * LEAST), "held-out": (test, LEAST), "synthetic": (made, LEAST)}
     notes = []
     for what, count in (("images", _images), ("clips", _clips)):
@@ -142,10 +137,9 @@ def _clips(faces: Faces) -> int:
 
 
 def _on_axes(sides: Sides) -> Sides:
-    """Return features on the axes of most variance, and as one more how far off them all each image
-    lies.
+    """Return features on the axes of most variance, and each image's distance from these axes.
 
-    Without the last, noise that no real image has would not be seen.
+    Without the distance, noise that no real image has would go unnoticed.
     """
     if sides.train.shape[1] <= AXES:
         return sides
@@ -153,9 +147,9 @@ def _on_axes(sides: Sides) -> Sides:
 
     def flat(rows: Vectors) -> Float[np.ndarray, "n _"]:
         centred = rows - centre
-        found = centred @ axes
-        rest = np.square(centred).sum(axis=1) - np.square(found).sum(axis=1)
-        return np.column_stack([found, np.sqrt(rest.clip(0))])
+        coordinates = centred @ axes
+        residual = np.square(centred).sum(axis=1) - np.square(coordinates).sum(axis=1)
+        return np.column_stack([coordinates, np.sqrt(residual.clip(0))])
 
     return Sides(*(flat(rows) for rows in (sides.train, sides.test, sides.made)))
 
@@ -163,20 +157,25 @@ def _on_axes(sides: Sides) -> Sides:
 def _pairs(
     three: Sequence[Side], places: Sequence[Places], sides: Sides
 ) -> Iterator[tuple[str, Part, Part]]:
-    """Yield what is compared with a half of the training images, in equal numbers: its suffix and
-    both parts.
+    """Yield each comparison with one half of the training images: its suffix and its two parts.
 
-    `three` and `places` are of the training side, the people never seen, and the synthetic images.
+    `three` and `places` are of the training, held-out and synthetic images. All parts of a
+    comparison have the same number of images.
     """
-    (real, held, own), (train, test, made) = three, places
-    count = min(len(train) // 2, MOST, *(len(some) for some in (test, made) if len(some) >= LEAST))
+    # The same number of images for all comparisons
+    (real, heldout, synthetic), (train, test, made) = three, places
+    count = min(
+        len(train) // 2, MOST, *(len(images) for images in (test, made) if len(images) >= LEAST)
+    )
     if min(len(made), count) < LEAST:
         return
+
+    # Compare synthetic, other real, and held-out images with one half of the real ones
     ground = _part(real, train[:count], sides.train, "ground")
-    yield "", ground, _part(own, made[:count], sides.made, "made")
+    yield "", ground, _part(synthetic, made[:count], sides.made, "made")
     yield "_floor", ground, _part(real, train[count : 2 * count], sides.train, "floor")
     if len(test) >= LEAST:
-        yield "_heldout", ground, _part(held, test[:count], sides.test, "heldout")
+        yield "_heldout", ground, _part(heldout, test[:count], sides.test, "heldout")
 
 
 def _part(side: Side, places: Places, rows: Vectors, name: str) -> Part:
@@ -192,11 +191,10 @@ def _record(
     drawn: Drawn | None = None,
     limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> Record:
-    """Return a record with its interval: what was drawn, moved so that its middle is the value,
-    within limits.
+    """Return a record with its bootstrap interval, shifted so that its mean is the value.
 
-    Draws with replacement hold an image twice, which makes distances larger than those of the
-    images themselves.
+    Resamples with replacement hold an image twice, which makes distances larger than those of the
+    images themselves; the shift takes this bias off.
     """
     if drawn is None:
         return Record(f"{name}.{space}", value, n, unit="images a side", part=part)
@@ -237,7 +235,7 @@ def _frechet_drawn(a: Part, b: Part) -> Drawn:
 
 
 def _moments(part: Part) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray, "draws d d"]]:
-    """Return mean and covariance in each draw."""
+    """Return the mean and covariance of each resample."""
     rows = part.rows.astype(np.float64)
     totals = part.weights.sum(axis=1)
     means = part.weights @ rows / totals[:, None]
@@ -247,14 +245,13 @@ def _moments(part: Part) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray
 
 
 def _kernel(a: Part, b: Part) -> tuple[float, Drawn]:
-    """Return the kernel distance, and that of each draw: an image that came twice is no pair with
-    itself.
-    """
+    """Return the kernel distance, and that of each resample; no image is paired with itself."""
     aa, bb, ab = (fidelity.cubic(x.rows, y.rows) for x, y in ((a, a), (b, b), (a, b)))
     value = _mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
     return float(value[0]), _mmd(aa, bb, ab, a.weights, b.weights)
 
 
+# The unbiased MMD² of Bińkowski et al. 2018, with rows weighted by how often they were drawn
 def _mmd(
     aa: Float[np.ndarray, "n n"],
     bb: Float[np.ndarray, "m m"],
@@ -278,12 +275,12 @@ def _within(gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"
 
 
 def _neighbours(ground: Part, asked: Part, suffix: str, space: str, part: str) -> list[Record]:
-    found = fidelity.neighbours(ground.rows, asked.rows, NEAREST)
+    near = fidelity.neighbours(ground.rows, asked.rows, NEAREST)
     measured = (
-        ("fidelity.precision", found.typical, asked, 1.0),
-        ("fidelity.density", found.density, asked, np.inf),
-        ("variety.recall", found.reached, ground, 1.0),
-        ("variety.coverage", found.covered, ground, 1.0),
+        ("fidelity.precision", near.typical, asked, 1.0),
+        ("fidelity.density", near.density, asked, np.inf),
+        ("variety.recall", near.reached, ground, 1.0),
+        ("variety.coverage", near.covered, ground, 1.0),
     )
     return [
         _record(
@@ -293,9 +290,9 @@ def _neighbours(ground: Part, asked: Part, suffix: str, space: str, part: str) -
             len(asked.rows),
             float(values.mean()),
             _means(values, side.weights),
-            (0.0, most),
+            (0.0, upper),
         )
-        for name, values, side, most in measured
+        for name, values, side, upper in measured
     ]
 
 
@@ -307,12 +304,12 @@ def _variety(
     asked: Part, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str
 ) -> list[Record]:
     n = len(asked.rows)
-    ways = fidelity.directions(asked.rows, centre)
-    alike = fidelity.similarity(asked.rows, centre)
+    unit = fidelity.directions(asked.rows, centre)
+    similarity = fidelity.similarity(asked.rows, centre)
     squares = np.square(asked.weights).sum(axis=1)
-    sums = np.square(asked.weights @ ways).sum(axis=1)
+    sums = np.square(asked.weights @ unit).sum(axis=1)
     drawn = (sums - squares) / (np.square(asked.weights.sum(axis=1)) - squares)
     return [
-        _record(f"variety.similarity{suffix}", space, part, n, alike, drawn),
+        _record(f"variety.similarity{suffix}", space, part, n, similarity, drawn),
         _record(f"variety.vendi{suffix}", space, part, n, fidelity.vendi(asked.rows, centre)),
     ]

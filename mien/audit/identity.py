@@ -1,6 +1,4 @@
-"""An identity embedding, and which training subjects the generated images show, beyond chance
-resemblance.
-"""
+"""An identity embedding, and the training subjects that generated images resemble beyond chance."""
 
 from dataclasses import dataclass
 
@@ -14,21 +12,19 @@ from mien.audit.search import STEPS, Coarse
 from mien.seeds import rng
 from mien.stats import DRAWS, around
 
-SHRINKAGE = 0.1  # of the covariance within people towards a multiple of the identity matrix
-SUBJECTS = 20  # named in the table
+SHRINKAGE = 0.1  # of the within-person covariance, towards a multiple of the identity matrix
+SUBJECTS = 20  # rows of the table, at most
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Directions that tell people apart whatever they express: Fisher's, on principal components of
-    pixels.
-    """
+    """Directions that separate people whatever they express: Fisher's, on principal components."""
 
     coarse: Coarse
     model: LinearDiscriminantAnalysis
 
     def __call__(self, soft: Float32[np.ndarray, "n side wide"]) -> Float32[np.ndarray, "n d"]:
-        """Return softened images as points that lie together where they show one person."""
+        """Return softened images as points that are near each other if they show one person."""
         return np.asarray(self.model.transform(self.coarse(soft)), dtype=np.float32)
 
 
@@ -38,20 +34,21 @@ def embedding(
     known: np.ndarray,
     coarse: Coarse,
 ) -> Embedding | None:
-    """Return the embedding that training images give (Belhumeur et al. 1997, "Fisherfaces"), or
-    nothing.
+    """Return the embedding learnt from training images ("Fisherfaces"), or None.
 
-    It is learnt from the subjects that are `known` and have two images or more, three such at
-    least, each image also mirrored and moved.
+    As in Belhumeur et al. 1997. It is learnt from `known` subjects with at least two images, each
+    image also mirrored and moved; it needs three such subjects.
     """
     _, codes, counts = np.unique(subjects, return_inverse=True, return_counts=True)
-    kept = known & (counts[codes] > 1)
-    if len(set(codes[kept].tolist())) < 3:
+    usable = known & (counts[codes] > 1)
+    if len(set(codes[usable].tolist())) < 3:
         return None
-    sides = soft[kept], soft[kept][:, :, ::-1]
-    laid = [coarse(side, down, right) for side in sides for down in STEPS for right in STEPS]
+    views = soft[usable], soft[usable][:, :, ::-1]
+    components = [coarse(view, down, right) for view in views for down in STEPS for right in STEPS]
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage=SHRINKAGE)
-    return Embedding(coarse, model.fit(np.concatenate(laid), np.tile(codes[kept], len(laid))))
+    return Embedding(
+        coarse, model.fit(np.concatenate(components), np.tile(codes[usable], len(components)))
+    )
 
 
 def named(
@@ -62,28 +59,31 @@ def named(
     people: People,
     subjects: int,
 ) -> pd.DataFrame:
-    """Return the training subjects that generated images show, most shown first, 20 at most.
+    """Return the training subjects that generated images show, the most shown first, 20 at most.
 
     `made` names the subject nearest to each generated image, `ratios` holds its distance to that
-    subject over that to the next, `far` a ratio far below what held-out people have, and `test` the
-    subject nearest to each held-out image. `subjects` is the number of training subjects. Columns:
-    subject; images that lie below; share, theirs of all generated images, with its 95 % interval
-    low, high; nearest, the share of all images that are nearest to this subject, however near;
-    chance, the share of held-out people's, with one more person who resembles all equally; times,
-    the one over the other, with times_low and times_high.
+    subject over that to the next, `far` is a ratio far below what held-out people have, and `test`
+    names the subject nearest to each held-out image. `subjects` is the number of training subjects.
+    Columns: subject; images below `far`; share, theirs of all generated images, with its 95 %
+    interval low, high; nearest, the share of all images that are nearest to this subject, however
+    near; chance, the share of held-out people's images, with one more person who resembles all
+    subjects equally; times, nearest over chance, with times_low and times_high.
     """
     counts = pd.Series(made[ratios < far]).value_counts()
     rows = []
     for name in sorted(counts.index, key=lambda name: (-counts[name], name))[:SUBJECTS]:
+        # How many images show the subject, and how many more than chance allows
         share, nearest = counts[name] / len(made), float((made == name).mean())
         bounds = around(share, _again(share, len(made), name))
         chance = _chance(people.mean(test == name), people.count, subjects)
-        again = _again(nearest, len(made), name)
+        resampled = _again(nearest, len(made), name)
         times = around(
-            nearest / chance.value, None if chance.drawn is None else again / chance.drawn
+            nearest / chance.value, None if chance.drawn is None else resampled / chance.drawn
         )
         row = (name, int(counts[name]), share, bounds.low, bounds.high)
         rows.append((*row, nearest, chance.value, times.value, times.low, times.high))
+
+    # The table
     columns = [
         "subject",
         "images",
@@ -100,13 +100,16 @@ def named(
 
 
 def _chance(share: Level, people: int, subjects: int) -> Level:
-    """Return the share of people who resemble a subject, with one more who resembles all subjects
-    equally.
+    """Return the share of people who resemble a subject, with a fictitious person added.
+
+    This person resembles all subjects equally, so that the share is never 0.
     """
-    drawn = None if share.drawn is None else (share.drawn * people + 1 / subjects) / (people + 1)
-    return Level((share.value * people + 1 / subjects) / (people + 1), drawn)
+    resamples = (
+        None if share.drawn is None else (share.drawn * people + 1 / subjects) / (people + 1)
+    )
+    return Level((share.value * people + 1 / subjects) / (people + 1), resamples)
 
 
 def _again(share: float, n: int, name: str) -> Float[np.ndarray, " draws"]:
-    """Return what a share of n images is when they are drawn anew."""
+    """Return a share of n images in resamples of the images."""
     return rng("named", name, n).binomial(n, share, DRAWS) / n

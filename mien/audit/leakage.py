@@ -1,6 +1,4 @@
-"""Leakage: what a test set shares with what it is tested against, and how much of a score that
-explains.
-"""
+"""Leakage: what a test set shares with its training set, and how much of a score that explains."""
 
 import json
 import shutil
@@ -33,43 +31,35 @@ from mien.store import Run, Store
 UNITS: tuple[By, ...] = ("subject", "clip", "frame")
 PICTURES = ("exact", "near", "mirrored")
 WAYS = ("subjects", "clips", "frames", *PICTURES, "renamed")
-"""In which ways a test image can have been seen: columns of `Leakage.rows`, and names of
-records.
-"""
-REPORT = (
-    "index.html",
-    "leakage.json",
-    "images.csv",
-    "pairs.csv",
-    "people.csv",
-)  # what leaves the store, if asked to
+"""How a test image can have been seen: columns of `Leakage.rows`, and names of records."""
+# the files of a report that --out copies
+REPORT = ("index.html", "leakage.json", "images.csv", "pairs.csv", "people.csv")
 
 
 class LeakageSpec(Spec):
-    """What two sides share: those of two runs, or of one that a table divides."""
+    """What two sides share: the sides are two runs, or parts of one run that a table divides."""
 
     stage: ClassVar[str] = "leakage"
     train: str
     test: str
-    table: str = ""  # the sha256 of which key is on which side; empty: all of both runs
+    table: str = ""  # the sha256 of the table that divides a run; empty: all of both runs
     by: By = "subject"
-    one_dataset: bool = (
-        False  # names mean the same on both sides, whatever their datasets are called
-    )
-    names: tuple[str, str] = ("", "")  # what the sides are called
-    version: int = 2  # two names for one person are told by the distances of all pairs
+    # equal names are one person on both sides, whatever their datasets are called
+    one_dataset: bool = False
+    names: tuple[str, str] = ("", "")  # the labels of the sides
+    version: int = 2  # two names of one person are found by the distances of all pairs
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """What was found.
+    """What two sides share: records, findings, and tables of images, pairs and people.
 
-    `rows` has one row a test image: its key, subject, emotion, and true or false for each way in
+    `rows` has one row per test image: its key, subject, emotion, and true or false for each way in
     which it was seen: shared subjects, clips, frames; exact, near and mirrored duplicate; renamed
-    (its subject goes by another name in training); affected (any of those that `by` says must not
-    be). `pairs` are duplicates.duplicates of test against training. `people` are pairs of subjects
-    that look like one (`names.doubles`): a, b, evidence (nearness, or pictures: the same picture
-    stands under both, `number` of them), and where each stands.
+    (its subject has another name in training); affected (any of those that `by` rules out). `pairs`
+    are the duplicates of test and training images (`duplicates.duplicates`). `people` are pairs of
+    subjects that look like one person (`names.doubles`): a, b, evidence (nearness, or pictures:
+    `number` equal pictures have both names), and on which side each is.
     """
 
     by: By
@@ -81,56 +71,60 @@ class Leakage:
 
     @property
     def affected(self) -> int:
-        """How many test images were seen in a way that they must not be."""
+        """The number of test images that were seen in a way that `by` rules out."""
         return int(self.rows["affected"].sum())
 
     def value(self, metric: str, part: str = "") -> float:
-        """Return the value of one of its records."""
+        """Return the value of the record of a metric, over all images or of a class (`part`)."""
         return next(
-            one.value
-            for one in self.records
-            if (one.metric, one.part) == (f"leakage.{metric}", part)
+            record.value
+            for record in self.records
+            if (record.metric, record.part) == (f"leakage.{metric}", part)
         )
 
 
 def leakage(train: Faces, test: Faces, by: By = "subject") -> Leakage:
-    """Return what `test` shares with `train`, under the promise that no subject (clip, frame) does.
+    """Return what `test` shares with `train`, given that no subject (clip, frame) may be on both.
 
-    Shares are of the test images, of this very set, and have no interval. Records:
-    leakage.subjects, .clips, .frames, .exact, .near, .mirrored, .renamed and .affected (also a
-    class), shares; leakage.two_names, pairs of subjects on different sides; leakage.nearest,
-    .nearest_unaffected and .nearest_gap: the accuracy of one nearest neighbour on raw pixels on all
-    test images, on those not affected, and the first less the second, with 95 % intervals over the
-    test's subjects (clips or images where those are not known). A synthetic training set stands for
-    all that its generator saw, too.
+    Shares are of this very set of test images, and have no interval. Records: leakage.subjects,
+    .clips, .frames, .exact, .near, .mirrored, .renamed and .affected (also per class), shares;
+    leakage.two_names, pairs of subjects on different sides; leakage.nearest, .nearest_unaffected
+    and .nearest_gap: the accuracy of one nearest neighbour on raw pixels on all test images, on
+    those not affected, and the first less the second, with 95 % intervals over the test's subjects
+    (clips or images if those are not known). A synthetic training set counts as all that its
+    generator saw, too.
 
     Raises DataError if a side is empty.
     """
     for side, faces in (("training", train), ("test", test)):
         if not len(faces):
             raise DataError(
-                f"the {side} side must hold images, and is empty; name another set or side"
+                f"the {side} side needs images, and it has none; name another set or side"
             )
+
+    # Which images and people of the test side are in training
     pairs = duplicates(test, train)
     doubles = names.doubles(train, test)
     people = _people(train, test, pairs, doubles)
     rows = _rows(train, test, pairs, people, by)
+
+    # The numbers, and the findings in words
     records = (*_shares(rows), *_nearest(train, test, rows["affected"].to_numpy()))
+
     across = float(len(people[people["across"]].drop_duplicates(["a", "b"])))
     total = len({*train.subjects, *test.subjects})
-    two = Record("leakage.two_names", across, total, unit="pairs of subjects")
+    two_names = Record("leakage.two_names", across, total, unit="pairs of subjects")
     findings = [
         *_findings(train, test, rows, pairs, by),
         *_about_people(train, test, people, doubles, by),
     ]
-    return Leakage(by, (*records, two), tuple(findings), rows, pairs, people)
+    return Leakage(by, (*records, two_names), tuple(findings), rows, pairs, people)
 
 
 def forbidden(by: By) -> list[str]:
-    """Return the ways of having been seen (columns of `rows`) that must not be where `by` is said
-    to be kept apart.
+    """Return the ways of having been seen (columns of `rows`) that a split by `by` rules out.
 
-    Neighbouring frames of one clip are near duplicates, so a split of frames is only held to exact
+    Neighbouring frames of a clip are near duplicates, so a split by frames only rules out exact
     ones.
     """
     if by == "frame":
@@ -143,11 +137,10 @@ def forbidden(by: By) -> list[str]:
 
 
 def run(sides: Sides, store: Store, by: By = "subject", *, alias: str | None = None) -> Run:
-    """Make the run of what two sides share: index.html with pictures, leakage.json, records, and
-    tables as CSV.
+    """Make the run of what two sides share: index.html with pictures, leakage.json, and tables.
 
-    The training side's nuisance leakage is part of it, where it can be measured. Its pictures are
-    of real people if the sets are, and stay in the store.
+    The tables are records.parquet and CSV files. Nuisance leakage of the training side is included
+    if it can be measured. Pictures of real people stay in the store.
     """
     from mien.audit import leakage_page
 
@@ -162,25 +155,25 @@ def run(sides: Sides, store: Store, by: By = "subject", *, alias: str | None = N
 
     def build(out: Path, scratch: Path) -> None:
         train, test = sides.faces()
-        found = leakage(train, test, by)
+        result = leakage(train, test, by)
         try:
-            found = replace(found, records=(*found.records, *nuisance(train)))
+            result = replace(result, records=(*result.records, *nuisance(train)))
         except DataError as error:
-            more = Finding("note", "nuisance not measured", "the training side", str(error))
-            found = replace(found, findings=(*found.findings, more))
-        _write(found, train, test, out, sides.names)
+            note = Finding("note", "nuisance not measured", "the training side", str(error))
+            result = replace(result, findings=(*result.findings, note))
+        _write(result, train, test, out, sides.names)
         (out / "index.html").write_text(
-            leakage_page.page(found, train, test, sides.names), encoding="utf-8"
+            leakage_page.page(result, train, test, sides.names), encoding="utf-8"
         )
 
     return store.make(spec, build, alias)
 
 
 def hand_out(run: Run, out: Path | None) -> Path:
-    """Return the path of a report's page; it is copied to the folder `out` first, whole or not at
-    all, if there is one.
+    """Return the path of a report's page; with `out`, the report is first copied to that folder.
 
-    Raises UsageError unless `out` is not there, or an empty folder, and can be written.
+    The report is copied whole or not at all. Raises UsageError unless `out` is new or an empty
+    folder, and can be written.
     """
     if out is None:
         return run.file("index.html")
@@ -190,65 +183,77 @@ def hand_out(run: Run, out: Path | None) -> Path:
     about = run.json("leakage.json")
     if about["licences"]:
         say(
-            f"{out} contains images that are not synthetic ({_licensed(about['licences'])}); they "
-            "have left the store"
+            f"{out} contains images that are not synthetic ({_licensed(about['licences'])}): they "
+            "are now outside the store too"
         )
     return out / "index.html"
 
 
 def told(run: Run) -> Iterator[str]:
-    """Yield what a leakage run says in a few lines for a terminal."""
+    """Yield the results of a leakage run as a few lines for a terminal."""
+    # The sides, and how much of the test side was seen
     about = run.json("leakage.json")
-    total, affected, what = about["test_images"], about["affected"], about["what"]
+    total, affected, image = about["test_images"], about["affected"], about["what"]
     seen = "none was found to have been seen in training"
     if affected:
-        seen = f"{_share(affected, total, what)} {_was(affected)} seen in training"
-    other, trained = about["names"]["test"], many(about["training_images"], "training image")
+        seen = f"{_share(affected, total, image)} {_was(affected)} seen in training"
+    names_of, training_images = about["names"], many(about["training_images"], "training image")
     yield (
-        f"{other} ({many(total, what)}) against {about['names']['train']} ({trained}), no "
-        f"{about['by']} to be shared:"
+        f"{names_of['test']} ({many(total, image)}) against {names_of['train']} "
+        f"({training_images}), no {about['by']} to be shared:"
     )
-    yield f"{seen}"
-    for one in about["findings"]:
+    yield seen
+
+    # The findings
+    for finding in about["findings"]:
         yield (
-            f"  {one['severity']}: {one['kind']}: "
-            f"{one['what']}{' (' + one['where'] + ')' if one['where'] else ''}"
+            f"  {finding['severity']}: {finding['kind']}: "
+            f"{finding['what']}{' (' + finding['where'] + ')' if finding['where'] else ''}"
         )
-    values = {one["metric"]: one for one in about["records"] if not one["part"]}
-    for name, on in (("nearest", f"all {what}s"), ("nearest_unaffected", "those not affected")):
-        one = values[f"leakage.{name}"]
-        if one["n"]:
-            yield f"  one nearest neighbour on {on}: accuracy {_percent(one)}, n = {one['n']:,}"
+
+    # What memory and nuisances alone score
+    values = {record["metric"]: record for record in about["records"] if not record["part"]}
+    for name, on in (("nearest", f"all {image}s"), ("nearest_unaffected", "those not affected")):
+        record = values[f"leakage.{name}"]
+        if record["n"]:
+            yield (
+                f"  one nearest neighbour on {on}: accuracy {_percent(record)}, n = {record['n']:,}"
+            )
     if "nuisance.all" in values:
-        one, chance = values["nuisance.all"], values["nuisance.all_chance"]
+        record, chance = values["nuisance.all"], values["nuisance.all_chance"]
         yield (
-            "  brightness, contrast, sharpness and border alone tell the label: mean recall "
-            f"{_percent(one)}; "
-            f"by chance {_percent(chance)}"
+            "  the label predicted only from brightness, contrast, sharpness and border: mean "
+            f"recall {_percent(record)}; by chance {_percent(chance)}"
         )
 
 
-def _percent(one: dict[str, Any]) -> str:
-    bounds = f" [{100 * one['low']:.1f}, {100 * one['high']:.1f}]" if one["low"] is not None else ""
-    return f"{100 * one['value']:.1f} %{bounds}"
+def _percent(record: dict[str, Any]) -> str:
+    bounds = (
+        f" [{100 * record['low']:.1f}, {100 * record['high']:.1f}]"
+        if record["low"] is not None
+        else ""
+    )
+    return f"{100 * record['value']:.1f} %{bounds}"
 
 
-def _write(found: Leakage, train: Faces, test: Faces, out: Path, called: tuple[str, str]) -> None:
-    pd.DataFrame([asdict(one) for one in found.records]).to_parquet(
+def _write(
+    found: Leakage, train: Faces, test: Faces, out: Path, side_names: tuple[str, str]
+) -> None:
+    pd.DataFrame([asdict(record) for record in found.records]).to_parquet(
         out / "records.parquet", index=False
     )
     for name, table in (("images", found.rows), ("pairs", found.pairs), ("people", found.people)):
         write_csv(table, out / f"{name}.csv")
     about = {
         "by": found.by,
-        "names": dict(zip(("train", "test"), called, strict=True)),
+        "names": dict(zip(("train", "test"), side_names, strict=True)),
         "what": noun(test),
         "training_images": len(train),
         "test_images": len(test),
         "affected": found.affected,
         "licences": sorted({licence for faces in (train, test) for licence in _licences(faces)}),
         "findings": [asdict(finding) for finding in found.findings],
-        "records": [asdict(one) for one in found.records],
+        "records": [asdict(record) for record in found.records],
     }
     (out / "leakage.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     share = f"{found.affected:,} of {many(len(found.rows), noun(test))} affected"
@@ -256,7 +261,7 @@ def _write(found: Leakage, train: Faces, test: Faces, out: Path, called: tuple[s
 
 
 def noun(test: Faces) -> str:
-    """Return what to call an image of the test side: a synthetic image where all of them are."""
+    """Return the noun for an image of the test side: a synthetic image if all are synthetic."""
     return "test image" if (test.index["source"] == "real").any() else "synthetic image"
 
 
@@ -273,7 +278,7 @@ def _licences(faces: Faces) -> set[str]:
     return set(faces.index["licence"][faces.index["source"] == "real"])
 
 
-# Who and what was seen
+# People and images that were seen
 
 
 def _rows(
@@ -297,54 +302,66 @@ def _of_kind(pairs: pd.DataFrame, kind: str) -> pd.Series:
 
 
 def met(train: Faces, test: Faces, unit: By) -> tuple[list[str], Bool[np.ndarray, " n"]]:
-    """Return what `splits.shared` does; by name, images of an unknown generator share nothing that
-    anybody knows.
+    """Return shared names and affected images, as `splits.shared` does.
+
+    Images of an unknown generator have no names that anybody knows, and share nothing by name.
     """
-    seen, asked = (
+    seen, comparable = (
         (faces.index["source"] != UNKNOWN).to_numpy(dtype=bool) for faces in (train, test)
     )
     affected = np.zeros(len(test), dtype=bool)
-    found, affected[asked] = shared(
+    shared_names, affected[comparable] = shared(
         train if seen.all() else train.select(seen),
-        test if asked.all() else test.select(asked),
+        test if comparable.all() else test.select(comparable),
         unit,
     )
-    return found, affected
+    return shared_names, affected
 
 
 def _people(train: Faces, test: Faces, pairs: pd.DataFrame, doubles: names.Doubles) -> pd.DataFrame:
-    """Return the pairs of subjects that look like one person, with the sides on which each stands.
+    """Return the pairs of subjects that look like one person, with the side on which each is.
 
-    `pairs` are the duplicates between the sides: all are of other people where all are known and
-    nobody is on both. Within a side only equal pictures are looked for: nearly equal ones there are
-    no leak, and many to compare.
+    `pairs` are the duplicates between the sides; if all people are known and nobody is on both
+    sides, they are all of different people. Within a side only equal pictures are compared: nearly
+    equal ones are no leak there, and would be many to compare.
     """
-    named, others = (set(side.index["subject"]) for side in (train, test))
-    apart = not named & others and "" not in named | others
+    # Equal pictures on any side, and nearly equal ones between the sides
+    train_names, test_names = (set(side.index["subject"]) for side in (train, test))
+    apart = not train_names & test_names and "" not in train_names | test_names
     exact = [
-        duplicates(one, other, True, near=False)
-        for one, other in ((test, train), (train, train), (test, test))
+        duplicates(first, second, True, near=False)
+        for first, second in ((test, train), (train, train), (test, test))
     ]
     near = pairs[pairs["kind"] == "near"] if apart else duplicates(test, train, other_people=True)
     alike = pd.concat([near, *exact], ignore_index=True)
+
+    # Count the pictures of each pair of names
     alike[["a", "b"]] = np.sort(
         alike[["test_subject", "train_subject"]].to_numpy(dtype=str), axis=1
     )
     pictures = alike.groupby(["a", "b"], as_index=False).agg(number=("test", "nunique"))
     unmeasured = dict.fromkeys(("distance", "usual", "nearest", "p"), np.nan)
-    found = pd.concat([doubles.pairs, pictures.assign(evidence="pictures", **unmeasured)])
-    where = {name: _sides(name, train, test) for name in {*found["a"], *found["b"]}}
+
+    # Add the pairs that are near each other, and the side of each name
+    pairs_of_names = pd.concat([doubles.pairs, pictures.assign(evidence="pictures", **unmeasured)])
+    side_of = {
+        name: _sides(name, train, test) for name in {*pairs_of_names["a"], *pairs_of_names["b"]}
+    }
     for column in ("a", "b"):
-        found[f"{column}_side"] = pd.Series(
-            [where[name] for name in found[column]], index=found.index, dtype="str"
+        pairs_of_names[f"{column}_side"] = pd.Series(
+            [side_of[name] for name in pairs_of_names[column]],
+            index=pairs_of_names.index,
+            dtype="str",
         )
-    across = (found["a_side"] != found["b_side"]) | (found["a_side"] == "both")
-    return found.assign(across=across.astype(bool)).reset_index(drop=True)
+    across = (pairs_of_names["a_side"] != pairs_of_names["b_side"]) | (
+        pairs_of_names["a_side"] == "both"
+    )
+    return pairs_of_names.assign(across=across.astype(bool)).reset_index(drop=True)
 
 
 def _sides(name: str, train: Faces, test: Faces) -> str:
-    here, there = name in train.subjects, name in test.subjects
-    return "both" if here and there else "train" if here else "test"
+    in_train, in_test = name in train.subjects, name in test.subjects
+    return "both" if in_train and in_test else "train" if in_train else "test"
 
 
 # Numbers
@@ -355,60 +372,66 @@ def _shares(rows: pd.DataFrame) -> Iterator[Record]:
         yield Record(
             f"leakage.{way}", float(rows[way].mean()), len(rows), unit="share of test images"
         )
-    for emotion, part in rows.groupby("emotion", sort=True):
-        share = float(part["affected"].mean())
+    for emotion, group in rows.groupby("emotion", sort=True):
+        share = float(group["affected"].mean())
         yield Record(
-            "leakage.affected", share, len(part), unit="share of test images", part=str(emotion)
+            "leakage.affected", share, len(group), unit="share of test images", part=str(emotion)
         )
 
 
 def _nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) -> Iterator[Record]:
-    """Accuracy of one nearest neighbour with and without the affected images, drawn over the same
-    groups.
+    """Yield the accuracy of one nearest neighbour, with and without the affected images.
+
+    Both are resampled over the same groups, so their gap is paired.
     """
+    # The prediction of each test image
     train, test = _one_form(train, test)
     classes = [*dict.fromkeys([*train.classes, *test.classes])]
     true = test.labels(classes)
-    found = controls.predict("nearest", train, test, classes).argmax(axis=1)
+    predicted = controls.predict("nearest", train, test, classes).argmax(axis=1)
+
+    # The accuracy on all images, and on those not affected
     unit, groups = _groups(test)
     accuracy = metrics.measure("accuracy")
     draw = f"{seed('nearest', *sorted(set(groups))):x}"
     spread: dict[str, np.ndarray | None] = {}
-    for name, kept in (("nearest", np.ones_like(affected)), ("nearest_unaffected", ~affected)):
-        counts = _by_group(true, found, groups, kept, len(classes))
-        spread[name] = stats.drawn(counts, accuracy, draw) if kept.any() else None
-        value = stats.mean(counts, accuracy) if kept.any() else float("nan")
-        yield _record(name, stats.around(value, spread[name]), int(kept.sum()), unit)
-    right = found == true
+    for name, included in (("nearest", np.ones_like(affected)), ("nearest_unaffected", ~affected)):
+        counts = _by_group(true, predicted, groups, included, len(classes))
+        spread[name] = stats.drawn(counts, accuracy, draw) if included.any() else None
+        value = stats.mean(counts, accuracy) if included.any() else float("nan")
+        yield _record(name, stats.around(value, spread[name]), int(included.sum()), unit)
+
+    # The gap between the two
+    correct = predicted == true
     if affected.any() and not affected.all():
-        one, other = spread["nearest"], spread["nearest_unaffected"]
-        draws = None if one is None or other is None else one - other
-        gap = stats.around(float(right.mean() - right[~affected].mean()), draws)
+        all_images, unaffected = spread["nearest"], spread["nearest_unaffected"]
+        draws = None if all_images is None or unaffected is None else all_images - unaffected
+        gap = stats.around(float(correct.mean() - correct[~affected].mean()), draws)
         yield _record("nearest_gap", gap, len(test), unit)
 
 
-def _record(name: str, found: stats.Interval, n: int, unit: str) -> Record:
-    low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
-    return Record(f"leakage.{name}", found.value, n, f"accuracy, interval over {unit}s", low, high)
+def _record(name: str, interval: stats.Interval, n: int, unit: str) -> Record:
+    low, high = (None if np.isnan(bound) else bound for bound in (interval.low, interval.high))
+    return Record(
+        f"leakage.{name}", interval.value, n, f"accuracy, interval over {unit}s", low, high
+    )
 
 
 def _by_group(
     true: Int[np.ndarray, " n"],
-    found: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
     groups: list[str],
-    kept: Bool[np.ndarray, " n"],
+    included: Bool[np.ndarray, " n"],
     classes: int,
 ) -> Float[np.ndarray, "1 g c c"]:
-    _, place = np.unique(groups, return_inverse=True)
-    counts = np.zeros((1, int(place.max()) + 1, classes, classes))
-    np.add.at(counts[0], (place[kept], true[kept], found[kept]), 1)
+    _, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((1, int(group.max()) + 1, classes, classes))
+    np.add.at(counts[0], (group[included], true[included], predicted[included]), 1)
     return counts
 
 
 def _groups(faces: Faces) -> tuple[str, list[str]]:
-    """Return what is drawn in a bootstrap, subjects if all are known, else clips or images, and
-    each image's own.
-    """
+    """Return the unit of the bootstrap (subject, clip or image) and the unit of each image."""
     index = faces.index
     if (index["subject"] != "").all():
         return "subject", list(index["subject"])
@@ -417,9 +440,7 @@ def _groups(faces: Faces) -> tuple[str, list[str]]:
 
 
 def _one_form(train: Faces, test: Faces) -> tuple[Faces, Faces]:
-    """Return both sides in one size and colour, the smaller of the two, so that pixels can be
-    compared.
-    """
+    """Return both sides in the smaller size and in grey, so that pixels can be compared."""
     if train.size == test.size:
         return train, test
     size = min(*train.size[1:], *test.size[1:])
@@ -433,121 +454,136 @@ def _one_form(train: Faces, test: Faces) -> tuple[Faces, Faces]:
 def _findings(
     train: Faces, test: Faces, rows: pd.DataFrame, pairs: pd.DataFrame, by: By
 ) -> Iterator[Finding]:
+    # Subjects, clips and frames on both sides
     total, image = len(test), noun(test)
     for unit in UNITS:
-        found, seen = met(train, test, unit)
-        if found:
+        shared_names, seen = met(train, test, unit)
+        if shared_names:
             severity = "warning" if f"{unit}s" in forbidden(by) else "note"
-            are = "is" if len(found) == 1 else "are"
+            are = "is" if len(shared_names) == 1 else "are"
             share = _share(int(seen.sum()), total, image)
-            what = f"{many(len(found), unit)} of the test side {are} in training: {share}"
-            yield Finding(severity, f"shared {unit}s", some(found), what)
+            message = f"{many(len(shared_names), unit)} of the test side {are} in training: {share}"
+            yield Finding(severity, f"shared {unit}s", some(shared_names), message)
+
+    # Pictures on both sides
     kinds = {"exact": "equal to a training image in every pixel", "near": "nearly a training image"}
-    for kind, what in (*kinds.items(), ("mirrored", "nearly a training image, mirrored")):
+    for kind, message in (*kinds.items(), ("mirrored", "nearly a training image, mirrored")):
         if rows[kind].any():
             example = pairs[_of_kind(pairs, kind)].iloc[0]
             where = f"{example['test']} = {example['train']}"
             severity = "warning" if kind in forbidden(by) else "note"
             count = int(rows[kind].sum())
-            told = f"{_share(count, total, image)} {'is' if count == 1 else 'are'} {what}"
-            yield Finding(severity, f"{kind} duplicates", where, told)
-    own, other = (
+            text = f"{_share(count, total, image)} {'is' if count == 1 else 'are'} {message}"
+            yield Finding(severity, f"{kind} duplicates", where, text)
+
+    # Equal pictures with different labels
+    test_labels, train_labels = (
         dict(zip(faces.index["key"], faces.index["emotion"], strict=True))
         for faces in (test, train)
     )
-    torn = pairs[(pairs["kind"] == "exact") & (pairs["test"].map(own) != pairs["train"].map(other))]
-    if len(torn):
-        what = (
-            f"{many(len(torn), image)} {'has' if len(torn) == 1 else 'have'} another label in "
-            "training"
-        )
+    relabelled = pairs[
+        (pairs["kind"] == "exact")
+        & (pairs["test"].map(test_labels) != pairs["train"].map(train_labels))
+    ]
+    if len(relabelled):
+        have = "has" if len(relabelled) == 1 else "have"
+        message = f"{many(len(relabelled), image)} {have} another label in training"
         yield Finding(
             "warning",
             "one picture, two labels",
-            f"{torn['test'].iloc[0]} = {torn['train'].iloc[0]}",
-            what,
+            f"{relabelled['test'].iloc[0]} = {relabelled['train'].iloc[0]}",
+            message,
         )
+
+    # People who cannot be compared by name
     unknown = int((test.index["subject"] == "").sum())
     if unknown and by == "subject" and image == "synthetic image":
-        what = (
-            "synthetic images have no subjects: only pictures can tell whether training images "
-            "are among them"
+        message = (
+            "synthetic images have no subjects: only by pictures can training images be found "
+            "among them"
         )
-        yield Finding("note", "no subjects", "", what)
+        yield Finding("note", "no subjects", "", message)
     elif unknown and by == "subject":
         share = _share(unknown, total, image)
-        what = f"the subject of {share} is not known: only pictures can tell whether they were seen"
+        message = (
+            f"the subject of {share} is not known: only pictures can tell whether they were seen"
+        )
         where = some(list(test.index["key"][test.index["subject"] == ""]), 2)
-        yield Finding("warning", "unknown subjects", where, what)
+        yield Finding("warning", "unknown subjects", where, message)
 
 
 def _about_people(
     train: Faces, test: Faces, people: pd.DataFrame, doubles: names.Doubles, by: By
 ) -> Iterator[Finding]:
+    # Pairs of names that look like one person
     for row in people.to_dict("records"):
         pair = f"{row['a']} ({row['a_side']}) = {row['b']} ({row['b_side']})"
         severity = "warning" if row["across"] else "note"
         if row["evidence"] == "nearness":
-            what = (
-                f"their {many(row['number'], 'clip or photograph', 'clips or photographs')} lie "
-                "as near each "
-                "other as those of one person: "
-                f"{nearness(row)}; is this one person, or do two people look very much alike?"
+            message = (
+                f"their {many(row['number'], 'clip or photograph', 'clips or photographs')} are as "
+                f"near to each other as those of one person: {nearness(row)}; is this one person, "
+                "or do two people look very much alike?"
             )
         else:
-            stand = "stands" if row["number"] == 1 else "stand"
-            what = (
-                f"{many(row['number'], 'picture')} {stand} under both names: is this one "
-                "person, or is a label wrong?"
+            have = "has" if row["number"] == 1 else "have"
+            message = (
+                f"{many(row['number'], 'picture')} {have} both names: is this one person, or is a "
+                "label wrong?"
             )
-        yield Finding(severity, "two names", pair, what)
+        yield Finding(severity, "two names", pair, message)
+
+    # What could not be found, if nothing was
     if by == "subject":
         yield from _untold(doubles)
+
+    # Equal names of different datasets
     short = {name.partition(":")[2] or name: name for name in train.subjects}
-    equal = [(short.get(name.partition(":")[2] or name, name), name) for name in test.subjects]
-    doubtful = [f"{one} = {other}" for one, other in equal if one != other]
-    if doubtful:
-        one = len(doubtful) == 1
-        what = (
-            f"{many(len(doubtful), 'name')} {'stands' if one else 'stand'} on both sides under "
-            "different datasets, and "
-            f"{'was' if one else 'were'} taken for different people; --one-dataset takes them for "
-            "the same"
+    pairs_of_names = [
+        (short.get(name.partition(":")[2] or name, name), name) for name in test.subjects
+    ]
+    equal_names = [
+        f"{train_name} = {test_name}"
+        for train_name, test_name in pairs_of_names
+        if train_name != test_name
+    ]
+    if equal_names:
+        are, were = ("is", "was") if len(equal_names) == 1 else ("are", "were")
+        message = (
+            f"{many(len(equal_names), 'name')} {are} on both sides in different datasets, and "
+            f"{were} taken for different people; --one-dataset takes them for the same"
         )
-        yield Finding("warning", "equal names", some(doubtful), what)
+        yield Finding("warning", "equal names", some(equal_names), message)
 
 
 def nearness(row: dict[Any, Any]) -> str:
-    """Say how near two names lie, beside one person and the nearest two others."""
+    """Return how near two names are, in words, compared with one person and other names."""
     return (
-        f"distance {row['distance']:.2g}, where halves of one person usually have "
-        f"{row['usual']:.2g} and the nearest "
-        f"two other names {row['nearest']:.2g}"
+        f"distance {row['distance']:.2g}, compared with {row['usual']:.2g} usually between halves "
+        f"of one person and {row['nearest']:.2g} between the nearest two other names"
     )
 
 
 def _untold(doubles: names.Doubles) -> Iterator[Finding]:
-    """Say where nothing follows from it that no two names were told to be one person."""
+    """Yield a finding if it means nothing that no two names were found to be one person."""
     if not doubles.names + doubles.single or not doubles.silent:
         return
     if doubles.dealt:
-        what = (
-            f"cannot tell: of {doubles.dealt} people whose own clips or photographs were dealt to "
-            "two names, only "
-            f"{doubles.found} would be found, so others may have two names unnoticed; more clips "
-            "of each person would "
-            "tell more"
+        message = (
+            f"cannot tell: of {doubles.dealt} people whose own clips or photographs were divided "
+            f"between two names, only {doubles.found} would be found, so others may have two names "
+            "unnoticed; more clips of each person would help"
         )
     else:
         have = (
             f"{many(doubles.names, 'person', 'people')} {'has' if doubles.names == 1 else 'have'}"
         )
-        what = (
+        message = (
             f"cannot tell: {have} two clips or photographs or more, which is too few to compare; "
-            f"{many(names.LEAST, 'person', 'people')} "
-            f"with {names.FREE} beyond the first of each, all together, would do"
+            f"{many(names.LEAST, 'person', 'people')} with {names.FREE} beyond the first of each, "
+            "in total, would suffice"
         )
-    yield Finding("note", "people under two names", "", what)
+    yield Finding("note", "people under two names", "", message)
 
 
 def _share(count: int, total: int, image: str) -> str:

@@ -1,6 +1,4 @@
-"""The page of a leakage report: one HTML file that opens without a network, with the pictures in
-it.
-"""
+"""The page of a leakage report: one HTML file with its pictures, which opens without a network."""
 
 import base64
 import io
@@ -21,8 +19,8 @@ from mien.figures import grid, picture
 from mien.progress import many
 from mien.stats import Record
 
-SHOWN = 24  # pairs of a kind, and pictures of a person
-WIDE = 96  # pixels that a picture is at least enlarged to
+SHOWN = 24  # pairs of a kind, and pictures of a person, at most
+WIDE = 96  # pixels per side that a picture is enlarged to, at least
 TEMPLATES = Path(__file__).parent.parent / "templates"
 TOLD = {
     "subjects": "subject in training",
@@ -38,7 +36,7 @@ NUISANCES = ("brightness", "contrast", "sharpness", "border", "all")
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture for the page, with what stands below it."""
+    """A picture for the page, with the text below it."""
 
     image: str
     caption: str
@@ -46,8 +44,10 @@ class Shown:
 
 
 def page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> str:
-    """Return the page as HTML; `names` are what the training and the test side are called."""
+    """Return the page as HTML; `names` are the labels of the training and the test side."""
     image = noun(test)
+
+    # Undefined names in the template are errors
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -55,6 +55,8 @@ def page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+    # Records, tables and pictures for the template
     return environment.get_template("leakage.html").render(
         found=found,
         names=names,
@@ -68,7 +70,11 @@ def page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> s
         nearest=_lines(
             found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")
         ),
-        parts=[one for one in found.records if one.metric == "leakage.affected" and one.part],
+        parts=[
+            record
+            for record in found.records
+            if record.metric == "leakage.affected" and record.part
+        ],
         nuisance=list(_nuisance(found)),
         kinds=[
             (TOLD[kind], list(_pairs(found, kind, train, test)))
@@ -100,25 +106,37 @@ def _ways(found: Leakage) -> Iterator[dict[str, Any]]:
 
 
 def _lines(found: Leakage, names: tuple[str, ...]) -> list[Record]:
-    return [one for name in names for one in found.records if one.metric == name and not one.part]
+    return [
+        record
+        for name in names
+        for record in found.records
+        if record.metric == name and not record.part
+    ]
 
 
 def _nuisance(found: Leakage) -> Iterator[tuple[str, Record, Record, list[Record]]]:
     for name in NUISANCES:
-        whole = _lines(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
-        if len(whole) == 2:
-            parts = [one for one in found.records if one.metric == f"nuisance.{name}" and one.part]
-            yield name, whole[0], whole[1], sorted(parts, key=lambda one: -one.value)[:2]
+        overall = _lines(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
+        if len(overall) == 2:
+            parts = [
+                record
+                for record in found.records
+                if record.metric == f"nuisance.{name}" and record.part
+            ]
+            yield name, overall[0], overall[1], sorted(parts, key=lambda record: -record.value)[:2]
 
 
 def _pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[Shown]:
-    """One pair for each test image, of as many people as can be."""
-    wanted = (
+    """Yield one pair for each test image, of as many people as possible."""
+    # One pair per test image; the first of each person come first
+    selected = (
         (found.pairs["kind"] == "exact") if kind == "exact" else (found.pairs["kind"] == "near")
     )
-    wanted &= found.pairs["mirrored"] == (kind == "mirrored")
-    pairs = found.pairs[wanted].drop_duplicates("test")
+    selected &= found.pairs["mirrored"] == (kind == "mirrored")
+    pairs = found.pairs[selected].drop_duplicates("test")
     pairs = pairs.assign(turn=pairs.groupby("test_subject").cumcount())
+
+    # Both pictures next to each other, with their labels
     for row in (
         pairs.sort_values(["turn", "correlation", "test"], ascending=[True, False, True])
         .head(SHOWN)
@@ -126,14 +144,15 @@ def _pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[Sho
     ):
         images = [_image(test, row["test"]), _image(train, row["train"])]
         labels = [_emotion(test, row["test"]), _emotion(train, row["train"])]
-        told = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
-        more = f"{told}, correlation {row['correlation']:.3f}, {row['bits']} bits"
+        label_text = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
+        more = f"{label_text}, correlation {row['correlation']:.3f}, {row['bits']} bits"
         yield Shown(_embedded(_beside(images)), _broken(f"{row['test']} = {row['train']}"), more)
 
 
 def _people(
     found: Leakage, train: Faces, test: Faces
 ) -> Iterator[tuple[dict[Hashable, Any], list[Shown]]]:
+    """Yield each pair of names that look like one person, with the pictures of both."""
     for row in found.people.to_dict("records"):
         shown = []
         for name in (row["a"], row["b"]):
@@ -143,12 +162,12 @@ def _people(
 
 
 def _broken(name: str) -> Markup:
-    """Return a file's name that breaks where its parts end, rather than within a word."""
+    """Return a file's name that can break between its parts, rather than within a word."""
     return Markup(re.sub(r"([/_=.-]+)", r"\1<wbr>", str(escape(name))))
 
 
 def _of(faces: Faces, subject: str) -> np.ndarray:
-    """Return pictures of a subject, from as many clips as can be, in the form of the page."""
+    """Return pictures of a subject, from as many clips as possible, in the form of the page."""
     rows = faces.index[faces.index["subject"] == subject]
     rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(
         ["turn", "key"], kind="stable"
@@ -177,7 +196,7 @@ def _place(faces: Faces, key: str) -> int:
 def _beside(images: list[Image.Image]) -> Image.Image:
     sheet = Image.new(
         "RGB",
-        (sum(one.width for one in images) + 2, max(one.height for one in images)),
+        (sum(image.width for image in images) + 2, max(image.height for image in images)),
         (255, 255, 255),
     )
     sheet.paste(images[0], (0, 0))

@@ -1,8 +1,7 @@
-"""Which training image each image of a side lies nearest to, pixel by pixel: found in blocks, each
-a run of its own.
+"""The nearest training image of each image of a side, in pixels: in blocks, each a run of its own.
 
-This is what audits of many images take longest over, so an engine does blocks side by side. A block
-is the same images whoever does it, and so are its numbers.
+This takes the longest in audits of many images, so an engine makes blocks in parallel. A block
+holds the same images whoever makes it, and so the same numbers.
 """
 
 import json
@@ -26,11 +25,11 @@ BLOCK = 8192  # images that are matched together
 
 
 class MatchesSpec(Spec):
-    """A block of a run of faces, `first` to `last` (left out), matched to the training images of
-    the run `train`.
+    """A block of a run of faces, matched to the training images of the run `train`.
 
-    Where `nearest_of` names blocks of other sides, the images are training images themselves: those
-    alone that these found nearest, each matched to the nearest outside its own clip.
+    The block is the images from `first` up to, not including, `last`. If `nearest_of` names blocks
+    of other sides, the images are training images: only those that these blocks found nearest, each
+    matched to the nearest one outside its own clip.
     """
 
     stage: ClassVar[str] = "matches"
@@ -43,11 +42,10 @@ class MatchesSpec(Spec):
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of generated and of held-out images, and how far training images lie from other
-    clips than theirs.
+    """The matches of generated and held-out images, and the distances between training clips.
 
-    `own` is the distance of each training image to the nearest outside its own clip, nan where no
-    image was found nearest to it.
+    `own` is the distance of each training image to the nearest one outside its own clip; it is nan
+    for training images that are nearest to no image.
     """
 
     made: Match
@@ -55,14 +53,15 @@ class Matches:
     own: Float[np.ndarray, " n"]
 
     def of_test(self, kept: Bool[np.ndarray, " m"]) -> "Matches":
-        """Return these matches with some of the held-out images alone."""
-        left = Match(*(getattr(self.test, one.name)[kept] for one in fields(Match)))
-        return Matches(self.made, left, self.own)
+        """Return these matches with only the held-out images that `kept` marks."""
+        selected = Match(*(getattr(self.test, field.name)[kept] for field in fields(Match)))
+        return Matches(self.made, selected, self.own)
 
 
 class Finder:
-    """Training images, made ready to be searched. Raises DataError if they are of one clip, or
-    below 8 pixels.
+    """Training images, prepared for searching.
+
+    Raises DataError if they are all of one clip, or smaller than 8 pixels.
     """
 
     def __init__(self, train: Faces) -> None:
@@ -80,22 +79,22 @@ class Finder:
 
 
 def find(train: Faces, test: Faces, made: Faces) -> Matches:
-    """Return the matches of two sides in this process. Raises DataError as `Finder` does."""
+    """Return the matches of two sides, found in this process. Raises DataError as `Finder` does."""
     finder = Finder(train)
     sides = [[finder.of(faces, *block) for block in blocks(len(faces))] for faces in (made, test)]
-    asked = [_asked(sides[0] + sides[1], *block) for block in blocks(len(train))]
+    needed = [_asked(sides[0] + sides[1], *block) for block in blocks(len(train))]
     return _joined(
-        sides[0], sides[1], asked, [finder.within(places) for places in asked], len(train)
+        sides[0], sides[1], needed, [finder.within(places) for places in needed], len(train)
     )
 
 
 def blocks(count: int) -> list[tuple[int, int]]:
-    """Return the blocks of so many images, each by its first and the one behind its last."""
+    """Return the blocks of so many images, each as its first position and that after its last."""
     return [(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)]
 
 
 def _asked(found: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
-    """Return the places from `first` to `last` of training images that were found nearest."""
+    """Return the training images from `first` to `last` that were found nearest to any image."""
     places = np.unique(np.concatenate([match.nearest for match in found]))
     return places[(places >= first) & (places < last)]
 
@@ -115,7 +114,10 @@ def _joined(
 
 def _chained(parts: Sequence[Match]) -> Match:
     return Match(
-        *(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Match))
+        *(
+            np.concatenate([getattr(match, field.name) for match in parts])
+            for field in fields(Match)
+        )
     )
 
 
@@ -135,41 +137,38 @@ def plan(train: Run, test: Run, made: Run) -> Plan:
     """Return the blocks of an audit of these runs of faces."""
 
     def of(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
-        told = {"faces": run.name, "train": train.name, "nearest_of": nearest_of}
+        shared_fields = {"faces": run.name, "train": train.name, "nearest_of": nearest_of}
         count = len(Faces.load(run.path))
         return tuple(
-            MatchesSpec.model_validate({**told, "first": a, "last": b}) for a, b in blocks(count)
+            MatchesSpec.model_validate({**shared_fields, "first": a, "last": b})
+            for a, b in blocks(count)
         )
 
     sides = of(made), of(test)
-    return Plan(*sides, of(train, tuple(one.name for side in sides for one in side)))
+    return Plan(*sides, of(train, tuple(block_spec.name for side in sides for block_spec in side)))
 
 
 def kept(train: Run, test: Run, made: Run, store: Store) -> Matches:
-    """Return the matches of two sides, each block from its run, which is made if it is not
-    there.
-    """
+    """Return the matches of two sides from the runs of their blocks, which are made if missing."""
     blocks = plan(train, test, made)
     tables = [
         [_table(run(spec, store)) for spec in side]
         for side in (blocks.made, blocks.test, blocks.within)
     ]
-    found, held, within = ([_match(table) for table in side] for side in tables)
-    asked = [table["place"].to_numpy() for table in tables[2]]
-    return _joined(found, held, asked, within, len(Faces.load(train.path)))
+    of_made, of_test, within = ([_match(table) for table in side] for side in tables)
+    places_of = [table["place"].to_numpy() for table in tables[2]]
+    return _joined(of_made, of_test, places_of, within, len(Faces.load(train.path)))
 
 
 def run(spec: MatchesSpec, store: Store) -> Run:
-    """Return the run of a block: matches.parquet, with the place in its faces and the match of each
-    image.
-    """
+    """Return the run of a block: matches.parquet, with the position and match of each image."""
     faces, train = (store.run(name) for name in (spec.faces, spec.train))
 
     def build(out: Path, scratch: Path) -> None:
         finder = Finder(Faces.load(train.path))
         if spec.nearest_of:
-            found = [_match(_table(store.run(name))) for name in spec.nearest_of]
-            places = _asked(found, spec.first, spec.last)
+            nearest_blocks = [_match(_table(store.run(name))) for name in spec.nearest_of]
+            places = _asked(nearest_blocks, spec.first, spec.last)
             match = finder.within(places)
         else:
             places = np.arange(spec.first, spec.last)
@@ -188,4 +187,4 @@ def _table(run: Run) -> pd.DataFrame:
 
 
 def _match(table: pd.DataFrame) -> Match:
-    return Match(*(table[one.name].to_numpy() for one in fields(Match)))
+    return Match(*(table[field.name].to_numpy() for field in fields(Match)))

@@ -1,26 +1,37 @@
-"""Memorisation: whether generated images are new, or training images handed out again.
+"""Memorisation: whether generated images are new, or copies of training images.
 
-Every measure stands against people whom the generator has not seen: an image is alarmed where it
-lies nearer to one clip, or one subject, than 99 of 100 images of held-out people do, never below a
-fixed number. Metrics, in each space S:
+Every measure is compared with people whom the generator has not seen: an image raises an alarm if
+it is nearer to one clip, or one subject, than 99 of 100 images of held-out people are. Metrics, in
+each space S (those marked * also per class):
 
-    memorisation.chance              the most that is expected of alarms where nothing was copied
-    memorisation.copied.S            share alarmed: nearest distance over that to another clip; also a class
-    memorisation.person.S            share alarmed: nearest distance over that to another subject; also a class
-    memorisation.extreme.S           share so near to one subject as one in 1,000 of people unseen would be
-    memorisation.authentic.S         share farther from its nearest training image than other clips are
-    memorisation.ct.S                C_T: below 0 where images are nearer to training than held-out people are
-    memorisation.membership          AUC by which generated images tell training subjects from held-out ones
-    memorisation.identity            share alarmed: subject over the next, in an identity embedding; also a class
-    memorisation.identity_extreme    share so near to one subject there as one in 1,000 of people unseen would be
-    memorisation.subject             for a subject that is shown (part): how often it is nearest, in times of chance
+    memorisation.chance              upper bound of alarms expected if nothing was copied
+    memorisation.copied.S *          share of alarms by the nearest distance over that to another
+                                     clip
+    memorisation.person.S *          share of alarms by the nearest distance over that to another
+                                     subject
+    memorisation.extreme.S           share as near to one subject as one in 1,000 images of
+                                     held-out people would be
+    memorisation.authentic.S         share farther from its nearest training image than that image
+                                     is from other clips
+    memorisation.ct.S                C_T: negative if images are nearer to training images than
+                                     held-out people are
+    memorisation.membership          AUC with which generated images tell training subjects from
+                                     held-out ones
+    memorisation.identity *          share of alarms by the distance to the nearest subject over
+                                     that to the next, in an identity embedding
+    memorisation.identity_extreme    share as near to one subject there as one in 1,000 images of
+                                     held-out people would be
+    memorisation.subject             of a subject that is shown (part): how often it is nearest,
+                                     as a multiple of chance
     memorisation.exact               share with the pixels of a training image
-    memorisation.copies              share that are one, though mirrored, moved, resized, encoded again or noisy
-    memorisation.near                share with the perceptual hash of one, but for four bits
-    memorisation.exact_within        share with the pixels of another generated image; near_within likewise
+    memorisation.copies              share of copies, even if mirrored, moved, resized, encoded
+                                     again or noisy
+    memorisation.near                share within four bits of a training image's perceptual hash
+    memorisation.exact_within        share with the pixels of another generated image; near_within
+                                     is the same by perceptual hash
 
-`authentic` and `near` have `_heldout`, the same of held-out people, and `_gap`: the difference from
-it, for `near` from the most that is expected of people like them.
+`authentic` and `near` have `_heldout`, the same of held-out people, and `_gap`, the difference: for
+`near` it is the difference from the upper bound expected of people like them.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,27 +67,27 @@ from mien.progress import many
 from mien.stats import Interval, Record
 
 PIXELS = "pixels"  # the space that is always there
-AMPLIFIED = 4  # times that the strips' difference is
-FEW = 5  # held-out people below which the yardstick is called short
-BLOCK = 512  # rows of hashes that are held at once
+AMPLIFIED = 4  # factor by which the strips amplify differences
+FEW = 5  # with fewer held-out people, a note says that intervals are wide
+BLOCK = 512  # rows of hashes that are compared at once
 
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What was found, with `notes` on what could not be.
+    """The results on generated images, with `notes` on what could not be measured.
 
-    `rows` has one row a generated image: key, emotion; nearest, the key of the nearest training
-    image in pixels, which the image lies on after being mirrored where `mirrored` and moved by
-    (`down`, `right`) pixels of a picture 48 wide; its distance there; ratio_clip and ratio_subject,
-    the distance over that to the nearest of another clip and of another subject; alarm, whether
-    ratio_clip lies below the level of held-out people or the pixels are those of a training image;
+    `rows` has one row per generated image: key, emotion; nearest, the key of the nearest training
+    image in pixels, which the image fits after being mirrored if `mirrored` and moved by (`down`,
+    `right`) pixels of a picture 48 wide; distance, to that image; ratio_clip and ratio_subject, the
+    distance over that to the nearest of another clip and of another subject; alarm, whether
+    ratio_clip is below the level of held-out people or the image is a copy of a training image;
     alarm_subject, the same of ratio_subject; extreme, far below it; exact, whether the pixels are
-    those of a training image; copy, what sets it apart from the training image that it is
-    (`copies.copies`), empty where it is none; copy_of, the key of that; bits, of 64, that its
-    perceptual hash lies from a training image's, mirrored or not. For every other space S:
-    nearest_S, distance_S, ratio_clip_S, ratio_subject_S, alarm_S, alarm_subject_S, extreme_S. Where
-    there is an identity embedding: subject, the training subject that it finds nearest,
-    ratio_identity and alarm_identity.
+    those of a training image; copy, how it differs from the training image that it copies
+    (`copies.copies`), empty if it is no copy; copy_of, the key of that image; bits, of 64, between
+    its perceptual hash and the nearest one of a training image, mirrored or not. For every other
+    space S: nearest_S, distance_S, ratio_clip_S, ratio_subject_S, alarm_S, alarm_subject_S,
+    extreme_S. If there is an identity embedding: subject, the training subject that it finds
+    nearest, ratio_identity and alarm_identity.
 
     `subjects` has a row for each training subject that images were found to show: see
     `identity.named`.
@@ -95,50 +106,51 @@ def measure(
     features: Mapping[str, Sides],
     find: Callable[[], Matches] | None = None,
 ) -> Memorisation:
-    """Return how near `made` lies to the training images, held against how near `test`, people held
-    out, lies to them.
+    """Return how near `made` is to the training images, compared with the held-out people `test`.
 
-    `features` are further spaces by name, beside pixels; `find` gives the matches of all images in
-    pixels, which are looked for here by default. Photographs that belong to no clip are clips of
-    their own; where a subject is not known, its clip stands for it, and a note says so. Images of
-    `test` whose subject is among the training subjects are left out of the yardstick, and a note
-    says so.
-
-    Raises DataError if a side has no images or another size, or if training images are of a single
-    clip; LeakageError if `test` holds nobody but training subjects.
+    `features` are further spaces by name, in addition to pixels; `find` returns the matches of all
+    images in pixels, which are searched for by default. Photographs without a clip are clips of
+    their own; if a subject is not known, its clip takes its place, and a note says so. Images of
+    `test` whose subject is among the training subjects are left out, and a note says so. Raises
+    DataError if a side has no images or another size, or if all training images are of one clip;
+    LeakageError if `test` shows only training subjects.
     """
+    # Only people whom training has not seen can be compared with
     _check(train, test, made)
     notes = _unknown(train, "training") + _unknown(test, "held-out")
-    kept = ~np.isin(subjects_of(test.index), subjects_of(train.index))
-    if not kept.any():
+    unseen = ~np.isin(subjects_of(test.index), subjects_of(train.index))
+    if not unseen.any():
         raise LeakageError(
-            "the alarm is calibrated on people whom training has not seen, and all held-out "
-            "images are of training "
-            "subjects; split by subject with `mien split`, and audit against the test side of "
-            "that fold"
+            "the alarm needs people whom training has not seen, and all held-out images are of "
+            "training subjects; split by subject with `mien split`, and audit against the test "
+            "side of that fold"
         )
-    found = find() if find else matches.find(train, test, made)
-    if not kept.all():
+
+    # The nearest training image of every image
+    found_matches = find() if find else matches.find(train, test, made)
+    if not unseen.all():
         notes.append(
-            f"{int((~kept).sum())} of {many(len(test), 'held-out image')} are of training "
+            f"{int((~unseen).sum())} of {many(len(test), 'held-out image')} are of training "
             "subjects, and were left out"
         )
-        test, found = test.select(kept), found.of_test(kept)
+        test, found_matches = test.select(unseen), found_matches.of_test(unseen)
         features = {
-            name: Sides(sides.train, sides.test[kept], sides.made)
+            name: Sides(sides.train, sides.test[unseen], sides.made)
             for name, sides in features.items()
         }
+
+    # Measure in pixels, in every other space, by identity, and by hashes
     people = People.of(subjects_of(test.index))
     if people.count < FEW:
         notes.append(
-            f"the yardstick is of {people.count} held-out people only; its intervals are wide, or "
-            "unknown"
+            f"the comparison is with only {many(people.count, 'held-out person', 'held-out people')}"
+            "; intervals are wide, or unknown"
         )
     audit = _Audit(
         train, test, made, people, owners(clips_of(train.index), subjects_of(train.index))
     )
     audit.note("chance", Interval(people.chance(ALARM), np.nan, np.nan), people.count, "people")
-    audit.in_pixels(found)
+    audit.in_pixels(found_matches)
     for name, sides in features.items():
         audit.in_features(name, sides)
     audit.whom()
@@ -149,33 +161,31 @@ def measure(
 
 
 def direct(made: Faces, train: Faces) -> tuple[list[Record], pd.DataFrame]:
-    """Return what can be told of copies without anybody held out: the records exact and copies, and
-    a row an image.
+    """Return what can be measured without held-out people: the records exact and copies, and rows.
 
-    The columns are key, emotion, exact, copy and copy_of (see Memorisation).
+    There is one row per image, with the columns key, emotion, exact, copy and copy_of (see
+    Memorisation).
     """
     rows = made.index[["key", "emotion"]].reset_index(drop=True)
-    found = copies(made, train).set_index("image").reindex(rows["key"])
+    copies_found = copies(made, train).set_index("image").reindex(rows["key"])
     rows["exact"] = made.index["sha256"].isin(set(train.index["sha256"])).to_numpy()
     for name, column in (("copy", "kind"), ("copy_of", "original")):
-        rows[name] = pd.Series(found[column].fillna("").to_numpy(dtype=object), dtype="str")
+        rows[name] = pd.Series(copies_found[column].fillna("").to_numpy(dtype=object), dtype="str")
     shares = {"exact": rows["exact"], "copies": rows["copy"] != ""}
-    told = [
-        Record(f"memorisation.{name}", float(one.mean()), len(one), "images")
-        for name, one in shares.items()
+    records = [
+        Record(f"memorisation.{name}", float(flags.mean()), len(flags), "images")
+        for name, flags in shares.items()
     ]
-    return told, rows
+    return records, rows
 
 
 def _check(train: Faces, test: Faces, made: Faces) -> None:
     for name, faces in (("training", train), ("held-out", test), ("synthetic", made)):
         if not len(faces):
-            raise DataError(
-                f"memorisation is measured on three sets of images, and the {name} one is empty"
-            )
+            raise DataError(f"memorisation needs three sets of images; the {name} set is empty")
     if len({train.size, test.size, made.size}) > 1:
         raise DataError(
-            "training, held-out and synthetic images must have one size; given: "
+            "training, held-out and synthetic images need one size; given: "
             f"{train.size}, {test.size}, {made.size}. Preprocess them to the same size"
         )
 
@@ -186,13 +196,12 @@ def _unknown(faces: Faces, side: str) -> list[str]:
         return []
     return [
         f"{unknown} of {many(len(faces), f'{side} image')} {'is' if unknown == 1 else 'are'} of "
-        "unknown subjects: "
-        "each of their clips stands for one"
+        "unknown subjects: each of their clips counts as one subject"
     ]
 
 
 class _Audit:
-    """Gathers records and columns, space by space."""
+    """Collects the records and columns of one measurement, space by space."""
 
     def __init__(self, train: Faces, test: Faces, made: Faces, people: People, who: Owners) -> None:
         self.train, self.test, self.made, self.people, self.who = train, test, made, people, who
@@ -213,60 +222,66 @@ class _Audit:
             "emotion": list(made.index["emotion"]),
         }
 
-    def note(self, metric: str, found: Interval, n: int, unit: str = "", part: str = "") -> None:
-        """Keep a number, with its interval where there is one."""
-        if np.isnan(found.value):
+    def note(self, metric: str, interval: Interval, n: int, unit: str = "", part: str = "") -> None:
+        """Add a record, with its interval if there is one."""
+        if np.isnan(interval.value):
             self.notes.append(
                 f"memorisation.{metric} could not be measured: too few people or images"
             )
             return
-        low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
+        low, high = (None if np.isnan(bound) else bound for bound in (interval.low, interval.high))
         self.records.append(
-            Record(f"memorisation.{metric}", found.value, n, unit, low, high, part=part)
+            Record(f"memorisation.{metric}", interval.value, n, unit, low, high, part=part)
         )
 
-    def in_pixels(self, found: Matches) -> None:
-        """Measure in pixels, images mirrored and moved as they lie best."""
-        soft, coarse, made, test = self.soft, self.coarse, found.made, found.test
+    def in_pixels(self, found_matches: Matches) -> None:
+        """Measure in pixels; images are mirrored and moved as they fit best."""
+        soft, coarse, made, test = self.soft, self.coarse, found_matches.made, found_matches.test
         self.groups = Made.of(self.owner[made.nearest])
-        self.compare(PIXELS, made, test, found.own)
-        both = np.concatenate([coarse(soft["made"]), coarse(soft["made"][:, :, ::-1])])
-        flat = Sides(coarse(soft["train"]), coarse(soft["test"]), both)
-        self.cells(PIXELS, made, test, flat.train)
-        self.membership(flat)
+        self.compare(PIXELS, made, test, found_matches.own)
+        made_components = np.concatenate([coarse(soft["made"]), coarse(soft["made"][:, :, ::-1])])
+        components = Sides(coarse(soft["train"]), coarse(soft["test"]), made_components)
+        self.cells(PIXELS, made, test, components.train)
+        self.membership(components)
         self.columns |= {"mirrored": made.mirrored, "down": made.down, "right": made.right}
 
     def in_features(self, name: str, sides: Sides) -> None:
         """Measure in a space of features."""
         made, test = (match(side, sides.train, self.who) for side in (sides.made, sides.test))
-        needed = np.unique(np.concatenate([made.nearest, test.nearest]))
-        own = np.full(len(self.train), np.nan)
-        own[needed] = match(sides.train[needed], sides.train, self.who, needed).distance
-        self.compare(name, made, test, own)
+        nearest_images = np.unique(np.concatenate([made.nearest, test.nearest]))
+        distance_of = np.full(len(self.train), np.nan)
+        distance_of[nearest_images] = match(
+            sides.train[nearest_images], sides.train, self.who, nearest_images
+        ).distance
+        self.compare(name, made, test, distance_of)
         self.cells(name, made, test, sides.train)
 
     def compare(self, name: str, made: Match, test: Match, own: Float[np.ndarray, " n"]) -> None:
-        """Hold each image's nearest neighbour against those of held-out people."""
-        behind = "" if name == PIXELS else f"_{name}"
+        """Compare each image's nearest neighbour with those of held-out people."""
+        suffix = "" if name == PIXELS else f"_{name}"
+
         self.columns |= {
-            f"nearest{behind}": self.keys[made.nearest],
-            f"distance{behind}": made.distance,
-            f"ratio_clip{behind}": made.ratio_clip,
-            f"ratio_subject{behind}": made.ratio_subject,
+            f"nearest{suffix}": self.keys[made.nearest],
+            f"distance{suffix}": made.distance,
+            f"ratio_clip{suffix}": made.ratio_clip,
+            f"ratio_subject{suffix}": made.ratio_subject,
         }
-        self.alarm(f"copied.{name}", f"alarm{behind}", made.ratio_clip, test.ratio_clip)
+
+        # Nearness to one clip, and to one subject
+        self.alarm(f"copied.{name}", f"alarm{suffix}", made.ratio_clip, test.ratio_clip)
         if np.isfinite(made.outside_subject).all():
             self.alarm(
-                f"person.{name}", f"alarm_subject{behind}", made.ratio_subject, test.ratio_subject
+                f"person.{name}", f"alarm_subject{suffix}", made.ratio_subject, test.ratio_subject
             )
             self.extreme(
-                f"extreme.{name}", f"extreme{behind}", made.ratio_subject, test.ratio_subject
+                f"extreme.{name}", f"extreme{suffix}", made.ratio_subject, test.ratio_subject
             )
         elif name == PIXELS:
             self.notes.append(
-                "there is one training subject: nearness to a subject cannot be told from that to "
-                "faces"
+                "there is only one training subject: nearness to it is nearness to faces"
             )
+
+        # Authenticity (Alaa et al. 2022)
         self.beside(
             f"authentic{{}}.{name}", copying.authentic(made, own), copying.authentic(test, own)
         )
@@ -274,35 +289,39 @@ class _Audit:
     def beside(
         self, metric: str, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
     ) -> None:
-        """Keep a share, that among held-out people, and the gap between the two."""
-        own, usual = self.groups.share(made), self.people.mean(test)
-        self.note(metric.format(""), own.interval, len(made), "images")
-        self.note(metric.format("_heldout"), usual.interval, self.people.count, "people")
-        self.note(metric.format("_gap"), self.groups.gap(made, usual), len(made), "images")
+        """Add a share, the same among held-out people, and the gap between the two."""
+        made_share, heldout_share = self.groups.share(made), self.people.mean(test)
+        self.note(metric.format(""), made_share.interval, len(made), "images")
+        self.note(metric.format("_heldout"), heldout_share.interval, self.people.count, "people")
+        self.note(metric.format("_gap"), self.groups.gap(made, heldout_share), len(made), "images")
 
     def alarm(
         self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]
     ) -> None:
-        """Keep which ratios lie below the level that one in a hundred of held-out people's does,
-        and their share.
+        """Add which ratios raise an alarm, and their share.
+
+        These are the ratios below the level that one in a hundred images of held-out people has.
         """
         level = self.people.quantile(test, ALARM)
         self.columns[column] = made < level.value
         self.note(metric, self.groups.below(made, level), len(made), "images")
         for emotion in self.made.classes:
-            part = (self.made.index["emotion"] == emotion).to_numpy()
+            has_emotion = (self.made.index["emotion"] == emotion).to_numpy()
             self.note(
-                metric, self.groups.below(made, level, part), int(part.sum()), "images", emotion
+                metric,
+                self.groups.below(made, level, has_emotion),
+                int(has_emotion.sum()),
+                "images",
+                emotion,
             )
 
     def extreme(
         self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]
     ) -> float:
-        """Keep which ratios lie below what one more held-out person should ever have, and their
-        share.
+        """Add which ratios are lower than one more held-out person would have, and their share.
 
-        One in a thousand is expected there, however few people the bound was measured on, so that a
-        few images mean something; alarms are raised by one in a hundred.
+        Returns the bound. One in a thousand images is expected below it, however few people it was
+        measured on, so a few images are meaningful; alarms are raised by one in a hundred.
         """
         far = self.people.far_below(test)
         self.columns[column] = made < far
@@ -312,63 +331,69 @@ class _Audit:
     def cells(self, name: str, made: Match, test: Match, train: Float[np.ndarray, "n d"]) -> None:
         """Measure C_T, in cells of the training images."""
         cell = copying.cells(train, self.people.count)
-        found = copying.c_t(made, test, cell, self.people, self.groups.groups)
-        self.note(f"ct.{name}", found.interval, len(self.made), "images")
+        score = copying.c_t(made, test, cell, self.people, self.groups.groups)
+        self.note(f"ct.{name}", score.interval, len(self.made), "images")
 
     def membership(self, sides: Sides) -> None:
         """Measure how well generated images tell who was trained on.
 
-        In pixels alone: a space that was learnt from the training subjects shows them unlike others
-        by itself.
+        It is measured only in pixels: a space that was learnt from the training subjects shows them
+        unlike others by itself.
         """
-        outside = subjects_of(self.test.index)
-        found = inference(sides, self.owner, outside)
-        self.note("membership", found, len(set(self.owner)) + self.people.count, "subjects")
+        heldout_subjects = subjects_of(self.test.index)
+        auc = inference(sides, self.owner, heldout_subjects)
+        self.note("membership", auc, len(set(self.owner)) + self.people.count, "subjects")
 
     def whom(self) -> None:
-        """Find out whom the images show, by an embedding that tells training subjects apart."""
-        known = (self.train.index["subject"] != "").to_numpy()
-        embed = identity.embedding(self.soft["train"], self.owner, known, self.coarse)
+        """Find the subjects that images show, by an embedding that separates training subjects."""
+        is_known = (self.train.index["subject"] != "").to_numpy()
+        embed = identity.embedding(self.soft["train"], self.owner, is_known, self.coarse)
         if embed is None:
             self.notes.append(
-                "no identity embedding: it needs three known subjects with two images or more each"
+                "no identity embedding: it needs three known subjects with at least two images each"
             )
             return
+
+        # Alarms by the nearest subject
         train = embed(self.soft["train"])
         made, test = (self._nearest_subject(embed, train, side) for side in ("made", "test"))
         self.alarm("identity", "alarm_identity", made[1], test[1])
         far = self.extreme("identity_extreme", "extreme_identity", made[1], test[1])
         self.columns |= {"subject": made[0], "ratio_identity": made[1]}
+
+        # Subjects that are shown more often than chance allows
         self.subjects = identity.named(
             made[0], made[1], far, test[0], self.people, len(set(self.owner))
         )
         for row in self.subjects.to_dict("records"):
             if row["low"] > FAR:
-                found = Interval(row["times"], row["times_low"], row["times_high"])
-                self.note("subject", found, row["images"], "images", row["subject"])
+                times = Interval(row["times"], row["times_low"], row["times_high"])
+                self.note("subject", times, row["images"], "images", row["subject"])
 
     def _nearest_subject(
         self, embed: identity.Embedding, train: np.ndarray, side: str
     ) -> tuple[np.ndarray, Float[np.ndarray, " n"]]:
-        """Return the subject nearest to each image, mirrored or not, and the ratio of distances to
-        it and the next.
+        """Return the subject nearest to each image, and its distance over that of the next subject.
+
+        The image is compared as it is and mirrored.
         """
-        both = [
-            match(embed(seen), train, self.who)
-            for seen in (self.soft[side], self.soft[side][:, :, ::-1])
+        matches_of_views = [
+            match(embed(view), train, self.who)
+            for view in (self.soft[side], self.soft[side][:, :, ::-1])
         ]
-        which = (both[1].distance < both[0].distance).astype(np.int64)
-        each = np.arange(len(which))
+        best_view = (matches_of_views[1].distance < matches_of_views[0].distance).astype(np.int64)
+        image_numbers = np.arange(len(best_view))
         nearest, ratio = (
-            np.stack([getattr(found, name) for found in both])[which, each]
+            np.stack([getattr(view_match, name) for view_match in matches_of_views])[
+                best_view, image_numbers
+            ]
             for name in ("nearest", "ratio_subject")
         )
         return self.owner[nearest], ratio
 
     def duplicates(self) -> None:
-        """Count what is equal, pixel by pixel or by perceptual hash, to a training image or within
-        the set.
-        """
+        """Count images equal to a training image or to each other, by pixels or perceptual hash."""
+        # Equal pixels, copies and hashes among the training images
         codes = {
             name: _hashes(faces.images)
             for name, faces in (("train", self.train), ("made", self.made))
@@ -383,25 +408,30 @@ class _Audit:
         }
         self.columns["alarm"] = np.asarray(self.columns["alarm"]) | (rows["copy"] != "").to_numpy()
         self.near(bits <= NEAR, _least_bits(self.test.images, codes["train"]) <= NEAR)
-        twins = (
+
+        # Equal pixels and hashes within the set
+        repeated = (
             self.made.index["sha256"].duplicated(keep=False).to_numpy(),
             _least_bits_within(codes["made"]) <= NEAR,
         )
-        for name, found in zip(("exact_within", "near_within"), twins, strict=True):
-            self.note(name, Interval(float(found.mean()), np.nan, np.nan), len(found), "images")
+        for name, flags in zip(("exact_within", "near_within"), repeated, strict=True):
+            self.note(name, Interval(float(flags.mean()), np.nan, np.nan), len(flags), "images")
 
     def near(self, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]) -> None:
-        """Keep the share of near duplicates, that among held-out people, and how far it lies above
-        what they allow.
+        """Add the share of near duplicates, that among held-out people, and the gap.
 
-        Hashes of a few people lie near those of others and of most do not, so the share of 16
-        people says little of the next 16: the gap is to the most that is expected.
+        The hashes of a few people are near those of others, and of most people they are not, so the
+        share of 16 people says little of the next 16: the gap is to the upper bound of what is
+        expected.
         """
-        usual = self.people.mean(test)
+        heldout_share = self.people.mean(test)
         self.note("near", self.groups.share(made).interval, len(made), "images")
-        self.note("near_heldout", usual.interval, self.people.count, "people")
+        self.note("near_heldout", heldout_share.interval, self.people.count, "people")
         self.note(
-            "near_gap", self.groups.gap(made, self.people.expected(usual)), len(made), "images"
+            "near_gap",
+            self.groups.gap(made, self.people.expected(heldout_share)),
+            len(made),
+            "images",
         )
 
 
@@ -417,27 +447,25 @@ def _hashes(images: UInt8[np.ndarray, "n c h w"]) -> np.ndarray:
 
 
 def _least_bits(images: UInt8[np.ndarray, "n c h w"], known: np.ndarray) -> np.ndarray:
-    """Return how many bits each image, mirrored or not, lies from the nearest known hash."""
-    sides = [_hashes(images), _hashes(images[:, :, :, ::-1])]
-    found = [
+    """Return the bits between each image's hash, mirrored or not, and the nearest known hash."""
+    views = [_hashes(images), _hashes(images[:, :, :, ::-1])]
+    least = [
         np.minimum(
-            *(bits_apart(codes[first : first + BLOCK], known).min(axis=1) for codes in sides)
+            *(bits_apart(codes[first : first + BLOCK], known).min(axis=1) for codes in views)
         )
         for first in range(0, len(images), BLOCK)
     ]
-    return np.concatenate(found)
+    return np.concatenate(least)
 
 
 def _least_bits_within(codes: np.ndarray) -> np.ndarray:
-    """Return how many bits each hash lies from the nearest other one; 65 where there is no
-    other.
-    """
-    found = []
+    """Return the bits between each hash and the nearest other one; 65 if there is no other."""
+    least = []
     for first in range(0, len(codes), BLOCK):
-        apart = bits_apart(codes[first : first + BLOCK], codes)
-        apart[np.arange(len(apart)), first + np.arange(len(apart))] = 65
-        found.append(apart.min(axis=1))
-    return np.concatenate(found)
+        bits = bits_apart(codes[first : first + BLOCK], codes)
+        bits[np.arange(len(bits)), first + np.arange(len(bits))] = 65
+        least.append(bits.min(axis=1))
+    return np.concatenate(least)
 
 
 # Pictures
@@ -446,35 +474,35 @@ def _least_bits_within(codes: np.ndarray) -> np.ndarray:
 def strips(
     made: Faces, train: Faces, found: Memorisation, count: int = 12, scale: int = 3
 ) -> Image.Image:
-    """Return a sheet of the worst cases, a row each: synthetic image, nearest training image, their
-    difference.
+    """Return a sheet of the worst cases: synthetic image, nearest training image, and difference.
 
-    The training image is moved and mirrored as it was matched. The difference is four times
-    amplified, grey where there is none. Worst is the lowest ratio to another clip; each training
-    image is shown once.
+    Each is a row. The training image is moved and mirrored as it was matched. The difference is
+    amplified four times, and grey if there is none. The worst have the lowest ratio to another
+    clip; each training image is shown once.
     """
     worst = found.rows.sort_values(["ratio_clip", "key"]).drop_duplicates("nearest").head(count)
-    places = {key: place for place, key in enumerate(train.index["key"])}
+    places = {key: image_number for image_number, key in enumerate(train.index["key"])}
     titles, pictures = [], []
-    for place, row in zip(worst.index.tolist(), worst.to_dict("records"), strict=True):
-        image = np.asarray(made.images[place])
+    for image_number, row in zip(worst.index.tolist(), worst.to_dict("records"), strict=True):
+        image = np.asarray(made.images[image_number])
         twin = laid(
             np.asarray(train.images[places[row["nearest"]]]),
             row["mirrored"],
             row["down"],
             row["right"],
         )
-        apart = 128 + AMPLIFIED * (image.astype(np.int64) - twin)
+        difference = 128 + AMPLIFIED * (image.astype(np.int64) - twin)
         titles.append(f"{row['ratio_clip']:.2f}  {row['key']}  {row['nearest']}")
-        pictures.append(np.stack([image, twin, apart.clip(0, 255).astype(np.uint8)]))
+        pictures.append(np.stack([image, twin, difference.clip(0, 255).astype(np.uint8)]))
     return rows(titles, pictures, 3, scale)
 
 
 def laid(
     image: UInt8[np.ndarray, "c h w"], mirrored: bool, down: int, right: int
 ) -> UInt8[np.ndarray, "c h w"]:
-    """Return a training image as it lies under the image that, mirrored and then moved so, lies on
-    it.
+    """Return a training image moved and mirrored so that it fits under the image matched to it.
+
+    The arguments say how that image, mirrored and then moved, fits the training image.
     """
     _, height, width = image.shape
     down, right = (

@@ -1,9 +1,8 @@
-"""Whether two names stand for one person: told where they lie nearer to each other than different
-people ever do.
+"""Whether two names belong to one person: if they are nearer than different people ever are.
 
-People look alike, in groups: by sex, age, skin, glasses, light. So chance is not asked how near two
-strangers lie; the other pairs of names of the same set are, which are different people but for a
-few.
+People look alike, in groups: by sex, age, skin, glasses, light. So the scale is not how near two
+strangers are by chance; it is the other pairs of names in the same set, nearly all of which are
+different people.
 """
 
 from collections.abc import Sequence
@@ -18,23 +17,21 @@ from mien.audit.duplicates import SAME, SMALL, thumbs
 from mien.faces import Faces
 from mien.seeds import rng
 
-KEPT = 40  # directions of the pixels in which people are compared
-SHRUNK = 0.1  # of the mean variance that is added to each direction
-SURE = 0.05  # p below which nearest pairs stand apart from all others
-MOST = 3  # pairs that may stand apart together
-TAILS = (
-    8,
-    16,
-    32,
-)  # pairs behind them by which it is judged how far the nearest of different people would lie
-LIKE_ONE = 0.9  # quantile of people against themselves up to which two names are like one person
-# clips or photographs beyond the first of a person, of all people together, to learn what does not
-# tell them
+KEPT = 40  # principal components of the pixels in which people are compared
+SHRUNK = 0.1  # of the mean variance, added to each component
+SURE = 0.05  # p below which the nearest pairs are separated from all others
+MOST = 3  # pairs that may be separated together
+TAILS = (8, 16, 32)  # following pairs that show how near the nearest different people would be
+LIKE_ONE = 0.9  # quantile of people's distances to themselves up to which names are like one person
+# clips or photographs beyond the first of each person, in total, from which the variation within
+# people can be learnt
 FREE = 10
-LEAST = 6  # names of two clips or photographs or more
+LEAST = 6  # names with at least two clips or photographs
 DEALT = 60  # people who are compared with themselves, at most
-NOTHING = 1e-9  # below which there is no distance
-FOUND = 0.5  # share of people dealt to two names that must be found for silence to mean something
+NOTHING = 1e-9  # smaller distances count as 0
+FOUND = (
+    0.5  # share of people divided between two names that must be found, or else none is evidence
+)
 
 Places = Int[np.ndarray, " p"]
 COLUMNS = {
@@ -51,7 +48,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Units:
-    """What is compared: the mean of each clip, or a photograph; `thumbs` are [n, 256]."""
+    """The units of comparison: the mean of each clip, or a photograph; `thumbs` are [n, 256]."""
 
     thumbs: Float[np.ndarray, "n d"]
     subjects: Int[np.ndarray, " n"]  # places in `names`
@@ -59,17 +56,17 @@ class Units:
 
     @property
     def counts(self) -> Int[np.ndarray, " s"]:
-        """How many each name has."""
+        """The number of units of each name."""
         return np.bincount(self.subjects, minlength=len(self.names))
 
 
 @dataclass(frozen=True)
 class Doubles:
-    """The pairs of names that look like one person, and how much finding none would mean.
+    """The pairs of names that look like one person, and whether finding none would mean anything.
 
-    `names` are those with two clips or photographs or more, which alone are compared; `single` are
-    the others. Of `dealt` people whose own clips were dealt to two names, `found` would have been
-    told; `dealt` is 0 where there is too little to compare at all.
+    `names` counts the names with at least two clips or photographs, which are compared; `single`
+    counts the others. Of `dealt` people whose own clips were divided between two names, `found`
+    would have been reported; `dealt` is 0 if there is too little to compare at all.
     """
 
     pairs: pd.DataFrame
@@ -80,46 +77,65 @@ class Doubles:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing follows from it that no pair was told."""
+        """Whether nothing follows if no pair was reported."""
         return not self.dealt or self.found < FOUND * self.dealt
 
 
 def doubles(*parts: Faces) -> Doubles:
     """Return the pairs of subjects of all `parts` that look like one person.
 
-    One row a pair, in `pairs`: a, b, evidence "nearness", `number` of their clips or photographs,
-    their distance, how far one person's own halves usually lie apart, the distance of the nearest
-    pair not told, and p.
+    `pairs` has one row per pair: a, b, evidence "nearness", `number` of their clips or photographs,
+    their distance, how far one person's own halves usually are from each other, the distance of the
+    nearest pair that is not reported, and p.
 
-    Distances are of the means of two names' clips (photographs) over what the numbers of these let
-    expect, where what varies within people counts little: principal components of small grey
-    pictures, whitened by the covariance within subjects (the within-class covariance normalisation
-    of Hatch et al. 2006). Near zero, distances of pairs follow a power law, so their logarithms
-    have an exponential tail whose normalised spacings are alike (Rényi 1953). Up to three pairs are
-    told together that lie further ahead of all others than these spacings explain: p is the largest
-    over tails of 8, 16 and 32 pairs. Where people come in groups that look alike, the tail is made
-    of such pairs, and a pair must lie nearer than those. It must also lie no further apart than 9
-    of 10 people from themselves, when their clips are dealt to two names.
+    Distances are between the means of two names' clips (photographs), relative to what their
+    numbers let expect; variation within people counts little: principal components of small grey
+    pictures are whitened by the covariance within subjects (the within-class covariance
+    normalisation of Hatch et al. 2006). Near zero, distances of pairs follow a power law, so their
+    logarithms have an exponential tail whose normalised spacings have one distribution (Rényi
+    1953). Up to three pairs are reported together if they are farther ahead of all others than
+    these spacings explain: p is the largest over tails of 8, 16 and 32 pairs. If people come in
+    groups that look alike, the tail consists of such pairs, and a pair must be nearer than those.
+    It must also be no farther apart than 9 of 10 people from themselves, when their clips are
+    divided between two names.
 
-    It sees nothing of people with one clip or photograph.
+    People with a single clip or photograph are not compared.
     """
+    # Too few names or clips cannot be compared
     units = _units(parts)
-    several = int((units.counts > 1).sum())
-    single = len(units.names) - several
-    if (units.counts - 1).clip(0).sum() < FREE or several < LEAST:
-        return Doubles(_table([]), several, single, 0, 0)
+    comparable = int((units.counts > 1).sum())
+    single = len(units.names) - comparable
+    if (units.counts - 1).clip(0).sum() < FREE or comparable < LEAST:
+        return Doubles(_table([]), comparable, single, 0, 0)
+
+    # Distances of people from themselves, and of all pairs of names
     rows = _components(units)
-    own = _own(rows, units)
-    limit = float(np.quantile(own, LIKE_ONE))
+    self_distances = _own(rows, units)
+    limit = float(np.quantile(self_distances, LIKE_ONE))
     a, b, distances = _pairs(rows, units)
-    told, p, reach = _apart(-np.log(distances))
-    found = [
-        (units.names[a[place]], units.names[b[place]], "nearness", int(units.counts[[a[place], b[place]]].sum()),
-         distances[place], float(np.median(own)), distances[told], p)
-        for place in range(told) if distances[place] <= limit
-    ]  # fmt: skip
+
+    # The pairs that are far ahead of all others, and like one person
+    pair_count, p, reach = _apart(-np.log(distances))
+    found_pairs = [
+        (
+            units.names[a[rank]],
+            units.names[b[rank]],
+            "nearness",
+            int(units.counts[[a[rank], b[rank]]].sum()),
+            distances[rank],
+            float(np.median(self_distances)),
+            distances[pair_count],
+            p,
+        )
+        for rank in range(pair_count)
+        if distances[rank] <= limit
+    ]
     return Doubles(
-        _table(found), several, single, len(own), int((own <= min(limit, np.exp(-reach))).sum())
+        _table(found_pairs),
+        comparable,
+        single,
+        len(self_distances),
+        int((self_distances <= min(limit, np.exp(-reach))).sum()),
     )
 
 
@@ -132,37 +148,37 @@ def _table(rows: list[tuple]) -> pd.DataFrame:
 
 
 def _apart(ahead: Float[np.ndarray, " n"]) -> tuple[int, float, float]:
-    """Return how many of the first values stand apart from the rest, their p, and from where one
-    alone would.
+    """Return how many first values are separated from the others, their p, and a threshold.
 
-    `ahead` falls.
+    One value alone would be separated from the threshold on. `ahead` falls.
     """
-    told, sure = 0, 1.0
-    for place in range(1, MOST + 1):
-        tails = _tails(ahead[place:])
+    pair_count, p_value = 0, 1.0
+    for rank in range(1, MOST + 1):
+        tails = _tails(ahead[rank:])
         p = max(
-            (1 + (ahead[place - 1] - ahead[place]) / mean / count) ** -count
-            for mean, count in tails
+            (1 + (ahead[rank - 1] - ahead[rank]) / mean / count) ** -count for mean, count in tails
         )
         if p < SURE:
-            told, sure = place, float(p)
-    widest = max(mean * count * (SURE ** (-1 / count) - 1) for mean, count in _tails(ahead[told:]))
-    return told, sure, float(ahead[told] + widest)
+            pair_count, p_value = rank, float(p)
+    widest = max(
+        mean * count * (SURE ** (-1 / count) - 1) for mean, count in _tails(ahead[pair_count:])
+    )
+    return pair_count, p_value, float(ahead[pair_count] + widest)
 
 
 def _tails(ahead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
-    """Return the mean normalised spacing of the first so many values, and how many these are.
+    """Return the mean normalised spacing of the first values of each tail, and their number.
 
-    Where the tail is exponential, spacing i, times i, is exponential with one mean. That mean is
-    known from so many alone, so the next value ahead of them follows a Pareto law in place of the
+    If the tail is exponential, spacing i, times i, is exponential with one mean. That mean is
+    estimated from the tail, so the next value ahead of it follows a Pareto law instead of the
     exponential one.
     """
-    found = []
+    tails = []
     for tail in TAILS:
         count = min(tail, len(ahead) - 1)
         spacings = np.arange(1, count + 1) * -np.diff(ahead[: count + 1])
-        found.append((max(float(spacings.mean()), 1e-9), count))
-    return found
+        tails.append((max(float(spacings.mean()), 1e-9), count))
+    return tails
 
 
 # Distances
@@ -171,37 +187,51 @@ def _tails(ahead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
 def _pairs(
     rows: Float[np.ndarray, "n k"], units: Units
 ) -> tuple[Places, Places, Float[np.ndarray, " p"]]:
-    """Return the pairs of names with two clips or more each, the nearest first: both places, and
-    the distance.
+    """Return the pairs of names with at least two clips each, and their distances.
+
+    The nearest pair is first.
     """
+    # The mean of each name in whitened components
     space = rows @ _whitening(rows, units.subjects)
     means, counts = _means(space, units.subjects), units.counts
-    several = np.flatnonzero(counts > 1)
-    one, other = np.triu_indices(len(several), 1)
-    a, b = several[one], several[other]
+
+    # Distances of all pairs, relative to what the numbers of clips let expect
+    comparable = np.flatnonzero(counts > 1)
+    first, second = np.triu_indices(len(comparable), 1)
+    a, b = comparable[first], comparable[second]
     squares = np.square(means).sum(axis=1)
-    far = (
+    distances = (
         (squares[a] + squares[b] - 2 * (means @ means.T)[a, b])
         / (1 / counts[a] + 1 / counts[b])
         / space.shape[1]
     )
-    order = np.argsort(far, kind="stable")
-    return a[order], b[order], np.maximum(far[order], NOTHING)
+    order = np.argsort(distances, kind="stable")
+    return a[order], b[order], np.maximum(distances[order], NOTHING)
 
 
 def _own(rows: Float[np.ndarray, "n k"], units: Units) -> Float[np.ndarray, " s"]:
-    """Return how far each person lies from themselves, when their clips are dealt to two names."""
-    found = []
-    for who in np.flatnonzero(units.counts > 1)[:DEALT]:
-        mine = np.flatnonzero(units.subjects == who)
-        mine = rng("two names", units.names[who]).permutation(mine)
-        half = len(mine) // 2
+    """Return the distance of each person from themselves.
+
+    It is measured by dividing the person's clips between two names.
+    """
+    self_distances = []
+    for person in np.flatnonzero(units.counts > 1)[:DEALT]:
+        # Divide the person's clips at random between two names
+        units_of_person = np.flatnonzero(units.subjects == person)
+        units_of_person = rng("two names", units.names[person]).permutation(units_of_person)
+        half = len(units_of_person) // 2
         subjects = units.subjects.copy()
-        subjects[mine[:half]] = len(units.names)
+        subjects[units_of_person[:half]] = len(units.names)
+
+        # The distance between the two, as between any names
         root = _whitening(rows, subjects)
-        apart = (rows[mine[:half]].mean(axis=0) - rows[mine[half:]].mean(axis=0)) @ root
-        found.append(np.square(apart).sum() / (1 / half + 1 / (len(mine) - half)) / len(root))
-    return np.array(found)
+        difference = (
+            rows[units_of_person[:half]].mean(axis=0) - rows[units_of_person[half:]].mean(axis=0)
+        ) @ root
+        self_distances.append(
+            np.square(difference).sum() / (1 / half + 1 / (len(units_of_person) - half)) / len(root)
+        )
+    return np.array(self_distances)
 
 
 def _means(
@@ -215,19 +245,20 @@ def _means(
 def _whitening(
     rows: Float[np.ndarray, "n k"], subjects: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "k k"]:
-    """Return the matrix that makes the variation within subjects the same in all directions."""
-    apart = rows - _means(rows, subjects)[subjects]
-    within = apart.T @ apart / max(1, len(rows) - len(set(subjects.tolist())))
+    """Return the matrix that makes the variation within subjects equal in all directions."""
+    deviations = rows - _means(rows, subjects)[subjects]
+    within = deviations.T @ deviations / max(1, len(rows) - len(set(subjects.tolist())))
     within += SHRUNK * max(float(np.trace(within)), NOTHING) / len(within) * np.eye(len(within))
     return np.linalg.cholesky(np.linalg.inv(within))
 
 
 def _components(units: Units) -> Float[np.ndarray, "n k"]:
-    """Return the units in the directions in which they vary most."""
-    whole = units.thumbs.astype(np.float64) - units.thumbs.mean(axis=0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(whole.T @ whole)
+    """Return the units in their principal components."""
+    centred = units.thumbs.astype(np.float64) - units.thumbs.mean(axis=0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
     return (
-        whole @ vectors[:, ::-1][:, : max(1, min(KEPT, int((values > 1e-9 * values.max()).sum())))]
+        centred
+        @ vectors[:, ::-1][:, : max(1, min(KEPT, int((values > 1e-9 * values.max()).sum())))]
     )
 
 
@@ -235,39 +266,47 @@ def _components(units: Units) -> Float[np.ndarray, "n k"]:
 
 
 def _units(parts: Sequence[Faces]) -> Units:
-    """Real images of known people, once each, as means of clips; photographs that are nearly equal
-    count once.
+    """Return the units of real images of known people: means of clips, or photographs.
+
+    Each key counts once, and so do photographs that are nearly equal.
     """
     table = pd.concat([_known(faces) for faces in parts], ignore_index=True).drop_duplicates("key")
     table = table.sort_values("key", ignore_index=True)
-    small = np.array(table["thumb"].tolist(), dtype=np.float32).reshape(len(table), SMALL * SMALL)
-    owner = _owners(table, small)
-    order, place = np.unique(owner, return_inverse=True)
-    sums = np.zeros((len(order), small.shape[1]))
-    np.add.at(sums, place, small)
-    means = sums / np.bincount(place, minlength=len(order))[:, None]
-    names, subjects = np.unique([one.split("\x1f")[0] for one in order], return_inverse=True)
+    thumbnails = np.array(table["thumb"].tolist(), dtype=np.float32).reshape(
+        len(table), SMALL * SMALL
+    )
+
+    # The mean picture of each unit
+    owner = _owners(table, thumbnails)
+    order, unit = np.unique(owner, return_inverse=True)
+    sums = np.zeros((len(order), thumbnails.shape[1]))
+    np.add.at(sums, unit, thumbnails)
+    means = sums / np.bincount(unit, minlength=len(order))[:, None]
+    names, subjects = np.unique(
+        [owner_name.split("\x1f")[0] for owner_name in order], return_inverse=True
+    )
     return Units(means.astype(np.float32), subjects.astype(np.int64), tuple(map(str, names)))
 
 
 def _owners(table: pd.DataFrame, small: Float[np.ndarray, "n d"]) -> np.ndarray:
-    """Return what each image is part of: its clip, or where it has none the first of those that are
-    nearly it.
+    """Return the unit of each image: its clip, else the first photograph that is nearly the same.
 
-    Photographs that are nearly equal are frames of an unmarked clip, perhaps.
+    Photographs of a person that are nearly equal may be frames of a clip without a name.
     """
     owner = table["subject"] + "\x1f" + table["clip"].where(table["clip"] != "", table["key"])
     names = owner.to_numpy(dtype=object)
     for _, rows in table[table["clip"] == ""].groupby("subject", sort=True):
-        places = rows.index.to_numpy()
-        if len(places) > 1:
-            _, group = connected_components(small[places] @ small[places].T >= SAME, directed=False)
+        positions = rows.index.to_numpy()
+        if len(positions) > 1:
+            _, group = connected_components(
+                small[positions] @ small[positions].T >= SAME, directed=False
+            )
             _, first = np.unique(group, return_index=True)
-            names[places] = names[places[first[group]]]
+            names[positions] = names[positions[first[group]]]
     return names.astype(str)
 
 
 def _known(faces: Faces) -> pd.DataFrame:
-    known = (faces.index["subject"] != "") & (faces.index["source"] == "real")
-    small = thumbs(faces.images[np.flatnonzero(known)])
-    return faces.index.loc[known, ["key", "subject", "clip"]].assign(thumb=list(small))
+    is_known = (faces.index["subject"] != "") & (faces.index["source"] == "real")
+    thumbnails = thumbs(faces.images[np.flatnonzero(is_known)])
+    return faces.index.loc[is_known, ["key", "subject", "clip"]].assign(thumb=list(thumbnails))

@@ -1,8 +1,7 @@
-"""Nuisance leakage: how well a label can be told from what is no expression.
+"""Nuisance leakage: how well a label can be predicted from features that show no expression.
 
-A set whose fear is dark and whose happiness is bright can be classified without a look at the
-faces, and a generator learns that with the rest. Some of it is the expression's own: an open mouth
-is dark.
+A set whose fear is dark and whose happiness is bright can be classified without looking at the
+faces, and a generator learns that too. Some of it belongs to the expression: an open mouth is dark.
 """
 
 from collections.abc import Mapping
@@ -22,55 +21,63 @@ from mien.progress import many
 from mien.seeds import rng, seed
 from mien.stats import Record
 
-FOLDS = 5
-DEALT = 1000  # times that labels are dealt out anew
-MOST = 3000  # clips or photographs that are looked at; of more, so many are drawn
-RIM = 1 / 12  # of a side: how wide the border is
-PIECES = 4  # of the border, a side
+FOLDS = 5  # of the cross-validation, at most
+DEALT = 1000  # permutations of the labels
+MOST = 3000  # clips or photographs that are used, at most; they are drawn at random
+RIM = 1 / 12  # width of the border, as a share of the side
+PIECES = 4  # of the border, per side
 WIDTH = 48  # pixels at which sharpness is comparable between sets
 
 
 def nuisance(faces: Faces) -> tuple[Record, ...]:
-    """Return how well brightness, contrast, sharpness and border pixels, each alone and all
-    together, tell the label.
+    """Return how well brightness, contrast, sharpness and border pixels predict the label.
 
-    Records for each: `nuisance.NAME`, the mean recall over classes (UAR) of a logistic regression
-    with balanced classes on people that it was not fitted to (five folds by subject, by clip where
-    subjects are not all known; a photograph that belongs to no clip is a clip of its own), with its
-    95 % interval over them, and the recall of each class as its part; and `nuisance.NAME_chance`,
-    what the same answers score when labels are dealt out anew over the clips of each fold: the mean
-    of 1,000 permutations, between their 2.5th and 97.5th percentile. n counts clips (or
-    photographs), of which the mean over frames is taken; of more than 3,000 so many are drawn.
+    Each is used by itself, and all together. Records for each: `nuisance.NAME`, the mean recall
+    over classes (UAR) of a logistic regression with balanced classes on people that it was not
+    fitted to (five folds by subject, or by clip if some subjects are not known; a photograph
+    without a clip is a clip of its own), with its 95 % interval over them, and the recall of each
+    class as its part; and `nuisance.NAME_chance`, the score of the same answers when labels are
+    permuted over the clips of each fold: the mean of 1,000 permutations, with their 2.5th and
+    97.5th percentile. n counts clips (or photographs), each the mean over its frames; at most 3,000
+    are drawn.
 
     Raises DataError unless there are two classes, and two subjects (or clips) to divide.
     """
+    # Classes, groups and folds
     table, values = _units(faces)
     classes = sorted(set(table["emotion"]))
-    known = bool((table["subject"] != "").all())
-    groups = table["subject"] if known else table["clip"]
+    subjects_known = bool((table["subject"] != "").all())
+    groups = table["subject"] if subjects_known else table["clip"]
     folds = min(FOLDS, groups.nunique())
     if len(classes) < 2 or folds < 2:
         raise DataError(
-            "what tells labels apart can be measured with two classes and two subjects (or clips) "
-            "or more; given: "
+            "nuisance leakage needs two classes and two subjects (or clips) or more; given: "
             f"{many(len(classes), 'class')}, "
-            f"{many(groups.nunique(), 'subject' if known else 'clip')}"
+            f"{many(groups.nunique(), 'subject' if subjects_known else 'clip')}"
         )
+
+    # Predict each label from each feature, out of fold
     true = np.searchsorted(classes, table["emotion"].to_numpy(dtype=str))
     parts = _parts(groups.to_numpy(dtype=str), folds)
-    unit = f"mean recall, interval over {'subjects' if known else 'clips'}"
+    unit = f"mean recall, interval over {'subjects' if subjects_known else 'clips'}"
     records = []
     for name, columns in {**values, "all": np.concatenate(list(values.values()), axis=1)}.items():
-        found = _out_of_fold(columns, true, parts)
-        counts = _counts(true, found, groups.to_numpy(dtype=str), len(classes))
+        predicted = _out_of_fold(columns, true, parts)
+        counts = _counts(true, predicted, groups.to_numpy(dtype=str), len(classes))
         draw = f"{seed('nuisance', *sorted(set(groups))):x}"
-        for place, part in ((None, ""), *enumerate(classes)):
-            measure = metrics.measure("uar") if place is None else _recall(place)
-            around = stats.around(stats.mean(counts, measure), stats.drawn(counts, measure, draw))
-            low, high = (None if np.isnan(bound) else bound for bound in (around.low, around.high))
-            n = len(table) if place is None else int((true == place).sum())
-            records.append(Record(f"nuisance.{name}", around.value, n, unit, low, high, part=part))
-        chance = _chance(true, found, parts, len(classes), name)
+
+        # The score over all classes and of each class, and what chance gives
+        for class_number, part in ((None, ""), *enumerate(classes)):
+            measure = metrics.measure("uar") if class_number is None else _recall(class_number)
+            interval = stats.around(stats.mean(counts, measure), stats.drawn(counts, measure, draw))
+            low, high = (
+                None if np.isnan(bound) else bound for bound in (interval.low, interval.high)
+            )
+            n = len(table) if class_number is None else int((true == class_number).sum())
+            records.append(
+                Record(f"nuisance.{name}", interval.value, n, unit, low, high, part=part)
+            )
+        chance = _chance(true, predicted, parts, len(classes), name)
         records.append(
             Record(
                 f"nuisance.{name}_chance", chance.value, len(table), unit, chance.low, chance.high
@@ -80,24 +87,26 @@ def nuisance(faces: Faces) -> tuple[Record, ...]:
 
 
 def measures(images: UInt8[np.ndarray, "n c h w"]) -> dict[str, Float[np.ndarray, "n _"]]:
-    """Return what shows no expression of each image, as columns: brightness, contrast, sharpness,
-    border.
+    """Return features that show no expression: brightness, contrast, sharpness and border.
 
     Brightness and contrast are mean and standard deviation of the grey values; sharpness is the
     logarithm of the mean square of the Laplacian; the border is the means of sixteen pieces of the
-    outer twelfth.
+    outer twelfth. Each is an array [n, columns].
     """
+    # The Laplacian of the grey values
     grey = np.asarray(images, dtype=np.float32).mean(axis=1) / 255
     _, h, w = grey.shape
     inner = grey[:, 1:-1, 1:-1]
     edges = (
         grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
     )
+
+    # The means of the pieces of the border
     down, across = max(1, round(h * RIM)), max(1, round(w * RIM))
     strips = (grey[:, :down].mean(axis=1), grey[:, -down:].mean(axis=1))
     strips += (grey[:, :, :across].mean(axis=2), grey[:, :, -across:].mean(axis=2))
     pieces = [
-        part.mean(axis=1) for strip in strips for part in np.array_split(strip, PIECES, axis=1)
+        piece.mean(axis=1) for strip in strips for piece in np.array_split(strip, PIECES, axis=1)
     ]
     return {
         "brightness": grey.mean(axis=(1, 2))[:, None],
@@ -108,26 +117,34 @@ def measures(images: UInt8[np.ndarray, "n c h w"]) -> dict[str, Float[np.ndarray
 
 
 def _units(faces: Faces) -> tuple[pd.DataFrame, Mapping[str, Float[np.ndarray, "n _"]]]:
-    """Return one row a clip (and emotion) or photograph, in the order of names, with the mean of
-    its frames.
+    """Return one row per clip (and emotion) or photograph, with the mean measures of its frames.
+
+    The rows are in the order of the clips' names.
     """
+    # Photographs without a clip are clips of their own; draw from too many
     index = faces.index[["key", "subject", "clip", "emotion"]].reset_index(drop=True)
     index["clip"] = index["clip"].where(index["clip"] != "", index["key"])
     names = index["clip"] + "\x1f" + index["emotion"]
-    every = np.array(sorted(set(names)), dtype=str)
-    if len(every) > MOST:
-        every = np.sort(rng("nuisance", len(every)).choice(every, MOST, replace=False))
-    rows = np.flatnonzero(names.isin(set(every)))
-    place = np.searchsorted(every, names.iloc[rows].to_numpy(dtype=str))
-    counts = np.bincount(place, minlength=len(every))[:, None]
+    clip_names = np.array(sorted(set(names)), dtype=str)
+    if len(clip_names) > MOST:
+        clip_names = np.sort(
+            rng("nuisance", len(clip_names)).choice(clip_names, MOST, replace=False)
+        )
+
+    # Average the measures over the frames of each clip
+    rows = np.flatnonzero(names.isin(set(clip_names)))
+    clip_number = np.searchsorted(clip_names, names.iloc[rows].to_numpy(dtype=str))
+    counts = np.bincount(clip_number, minlength=len(clip_names))[:, None]
     values = {}
     for name, columns in measures(faces.images[rows]).items():
-        sums = np.zeros((len(every), columns.shape[1]))
-        np.add.at(sums, place, columns)
+        sums = np.zeros((len(clip_names), columns.shape[1]))
+        np.add.at(sums, clip_number, columns)
         values[name] = sums / counts
+
+    # One row per clip, in the same order
     table = (
         index.iloc[rows]
-        .assign(place=place)
+        .assign(place=clip_number)
         .drop_duplicates("place")
         .sort_values("place", ignore_index=True)
     )
@@ -135,42 +152,43 @@ def _units(faces: Faces) -> tuple[pd.DataFrame, Mapping[str, Float[np.ndarray, "
 
 
 def _parts(groups: np.ndarray, folds: int) -> Int[np.ndarray, " n"]:
-    """Return the fold of each unit; no group stands in two."""
-    part = np.zeros(len(groups), dtype=np.int64)
+    """Return the fold of each unit; no group is in two folds."""
+    fold = np.zeros(len(groups), dtype=np.int64)
     for number, (_, rows) in enumerate(GroupKFold(folds).split(groups, groups=groups)):
-        part[rows] = number
-    return part
+        fold[rows] = number
+    return fold
 
 
 def _out_of_fold(
     columns: Float[np.ndarray, "n d"], true: Int[np.ndarray, " n"], parts: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
-    """Return the class that each unit is given by a model that saw no unit of its fold."""
-    found = np.zeros(len(true), dtype=np.int64)
-    for part in np.unique(parts):
-        asked = parts == part
-        if len(set(true[~asked])) < 2:
-            found[asked] = true[~asked][0]
+    """Return the class of each unit, predicted by a model that saw no unit of its fold."""
+    predicted = np.zeros(len(true), dtype=np.int64)
+    for fold in np.unique(parts):
+        in_fold = parts == fold
+        if len(set(true[~in_fold])) < 2:
+            predicted[in_fold] = true[~in_fold][0]
             continue
         model = make_pipeline(
             StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
         )
-        found[asked] = model.fit(columns[~asked], true[~asked]).predict(columns[asked])
-    return found
+        predicted[in_fold] = model.fit(columns[~in_fold], true[~in_fold]).predict(columns[in_fold])
+    return predicted
 
 
 def _counts(
-    true: Int[np.ndarray, " n"], found: Int[np.ndarray, " n"], groups: np.ndarray, classes: int
+    true: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], groups: np.ndarray, classes: int
 ) -> Float[np.ndarray, "1 g c c"]:
-    names, place = np.unique(groups, return_inverse=True)
+    names, group = np.unique(groups, return_inverse=True)
     counts = np.zeros((1, len(names), classes, classes))
-    np.add.at(counts[0], (place, true, found), 1)
+    np.add.at(counts[0], (group, true, predicted), 1)
     return counts
 
 
 def _recall(place: int) -> stats.Measure:
-    """Return what gives the recall of one class for each confusion matrix, nan where it has no
-    sample.
+    """Return a function that gives the recall of a class for each confusion matrix.
+
+    It is nan if the class has no sample.
     """
 
     def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
@@ -182,23 +200,24 @@ def _recall(place: int) -> stats.Measure:
 
 def _chance(
     true: Int[np.ndarray, " n"],
-    found: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
     parts: Int[np.ndarray, " n"],
     classes: int,
     name: str,
 ) -> stats.Interval:
-    """Return the score of the same answers under permuted labels: mean, 2.5th and 97.5th
-    percentile.
+    """Return the score of the same answers under permuted labels, with a 95 % interval.
+
+    The value is the mean of the permutations; the bounds are their 2.5th and 97.5th percentile.
     """
-    dealer = rng("dealt", name, len(true))
-    of_part = [np.flatnonzero(parts == part) for part in np.unique(parts)]
+    generator = rng("dealt", name, len(true))
+    rows_of_fold = [np.flatnonzero(parts == fold) for fold in np.unique(parts)]
     scores = np.zeros(DEALT)
     totals = np.maximum(1, np.bincount(true, minlength=classes))
     for draw in range(DEALT):
-        dealt = true.copy()
-        for rows in of_part:
-            dealt[rows] = dealer.permutation(true[rows])
-        right = np.bincount(found[dealt == found], minlength=classes)
-        scores[draw] = (right / totals).mean()
+        permuted = true.copy()
+        for rows in rows_of_fold:
+            permuted[rows] = generator.permutation(true[rows])
+        correct = np.bincount(predicted[permuted == predicted], minlength=classes)
+        scores[draw] = (correct / totals).mean()
     low, high = np.percentile(scores, [stats.TAIL, 100 - stats.TAIL])
     return stats.Interval(float(scores.mean()), float(low), float(high))

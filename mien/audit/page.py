@@ -1,6 +1,4 @@
-"""The page of an audit: one file that opens without a network, verdict first, then the four
-questions.
-"""
+"""The page of an audit: one file that opens without a network; the verdict, then the questions."""
 
 import base64
 import io
@@ -20,49 +18,55 @@ from mien.faces import Faces
 from mien.progress import many
 from mien.stats import Record
 
-NOTHING = 1e-9  # what rounding leaves of 0
-SUSPECTS = 12  # images a class
+NOTHING = 1e-9  # values below this are rounding errors of 0
+SUSPECTS = 12  # images per class on the sheet of suspects
 WORST = 20  # rows of a table of single images
 SERIES = {"": "synthetic", "_heldout": "held-out people", "_floor": "real against real"}
 MEANINGS = {
-    "fidelity.frechet": "Fréchet distance of Gaussians fitted to features on the 32 axes where "
-    "real ones vary "
-    "most, and to how far off them images lie; 0 is the same.",
+    "fidelity.frechet": (
+        "Fréchet distance of Gaussians fitted to features: to the 32 axes on which real images "
+        "vary most, and to the distance from these axes. 0 means the same."
+    ),
     "fidelity.kernel": (
-        "Unbiased MMD² with the kernel (x·y/d + 1)³; about 0 for two draws of one source, or below."
+        "Unbiased MMD² with the kernel (x·y/d + 1)³; about 0, or negative, for two draws of one "
+        "source."
     ),
     "fidelity.precision": (
         "Share of synthetic images within reach (5th nearest neighbour) of a real one."
     ),
     "fidelity.density": (
-        "Of how many real images' reaches a synthetic one lies within, over 5; "
-        "about 1 for real ones."
+        "The number of real images within whose reach a synthetic image is, over 5; about 1 for "
+        "real images."
     ),
-    "variety.recall": "Share of real images within reach of a synthetic one.",
-    "variety.coverage": "Share of real images with a synthetic one within their reach.",
+    "variety.recall": "Share of real images within reach of a synthetic image.",
+    "variety.coverage": "Share of real images with a synthetic image within their reach.",
     "variety.similarity": (
-        "Mean cosine of all pairs, seen from the mean real image; 1 is one image again and again."
+        "Mean cosine of all pairs, as seen from the mean real image; 1 means that all images are "
+        "the same."
     ),
     "variety.vendi": (
-        "How many different images there are in effect (Vendi score, exponential of an entropy)."
+        "Effective number of different images (Vendi score, the exponential of an entropy)."
     ),
-    "memorisation.copied": "Share of images nearer to one clip, against the nearest of any other "
-    "clip, than 99 of 100 "
-    "images of held-out people are.",
-    "memorisation.person": "The same against the nearest image of any other person.",
+    "memorisation.copied": (
+        "Share of images nearer to one clip, compared with the nearest image of any other clip, "
+        "than 99 of 100 images of held-out people are."
+    ),
+    "memorisation.person": "The same, compared with the nearest image of any other person.",
     "memorisation.authentic": (
-        "Share of images further from their nearest training image than that is from its own."
+        "Share of images farther from their nearest training image than that image is from its own "
+        "nearest one."
     ),
     "memorisation.membership": (
-        "Chance that a trained person lies nearer to the synthetic faces than an untrained one."
+        "Chance that a training person is nearer to the synthetic faces than a held-out person."
     ),
     "labels.agreement": (
-        "Share of images whose label is the likeliest class to judges trained on other real people."
+        "Share of images whose label is the likeliest class, by judges trained on other real "
+        "people."
     ),
-    "labels.ceiling": "What the same judges reach on real people whom they have not seen.",
-    "labels.amplification": "Synthetic images for each real one of the class.",
+    "labels.ceiling": "What the same judges reach on real people whom they did not learn from.",
+    "labels.amplification": "Number of synthetic images for each real image of the class.",
     "nuisance.all": (
-        "Mean recall of the label from brightness, contrast, sharpness and border pixels alone."
+        "Mean recall of the label predicted only from brightness, contrast, sharpness and border."
     ),
 }
 
@@ -73,8 +77,9 @@ def render(
     rows: pd.DataFrame,
     pictures: Mapping[str, Image.Image],
 ) -> str:
-    """Return the page as HTML; `told` is what audit.json holds, `pictures` are shown under their
-    names.
+    """Return the page as HTML.
+
+    `told` is the content of audit.json; `pictures` are shown under their names.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
@@ -85,16 +90,22 @@ def render(
     )
     environment.filters |= {"number": number}
     environment.globals["many"] = many
-    drawn = _charts(records)
+
+    charts_of = _charts(records)
     content = {
         **told,
         "title": told["synthetic"],
-        "counted": {name: sum(one["verdict"] == name for one in told["checks"]) for name in ORDER},
-        "questions": [_question(one, told["checks"], drawn) for one in told["questions"]],
-        "pictures": {
-            name: {"data": embedded(one), "width": one.width} for name, one in pictures.items()
+        "counted": {
+            name: sum(check["verdict"] == name for check in told["checks"]) for name in ORDER
         },
-        "records": [_line(one) for one in records if not one.part],
+        "questions": [
+            _question(question, told["checks"], charts_of) for question in told["questions"]
+        ],
+        "pictures": {
+            name: {"data": embedded(image), "width": image.width}
+            for name, image in pictures.items()
+        },
+        "records": [_line(record) for record in records if not record.part],
         "sources": _sources(records),
         "worst": _worst(rows),
         "meanings": MEANINGS,
@@ -103,9 +114,7 @@ def render(
 
 
 def number(value: float | None) -> str:
-    """Return a number with three significant digits, a dash for none, 0 for what rounding left of
-    it.
-    """
+    """Return a number with three significant digits, as text; a dash for None, nan and infinity."""
     if value is None or not np.isfinite(value):
         return "\u2013"
     if abs(value) < NOTHING:
@@ -114,7 +123,7 @@ def number(value: float | None) -> str:
 
 
 def embedded(image: Image.Image) -> str:
-    """Return a picture as text that a page can hold."""
+    """Return a picture as a data address for the page."""
     buffer = io.BytesIO()
     image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(
         buffer, "PNG", optimize=True
@@ -123,27 +132,27 @@ def embedded(image: Image.Image) -> str:
 
 
 def _question(
-    asked: Mapping[str, Any],
+    question: Mapping[str, Any],
     checks: Sequence[Mapping[str, Any]],
-    drawn: Mapping[str, Sequence[str]],
+    charts_of: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    families = QUESTIONS[asked["title"]]
+    families = QUESTIONS[question["title"]]
     return {
-        **asked,
+        **question,
         "name": families[0],
-        "checks": [one for one in checks if one["family"] in families],
-        "charts": [chart for family in families for chart in drawn.get(family, ())],
+        "checks": [check for check in checks if check["family"] in families],
+        "charts": [chart for family in families for chart in charts_of.get(family, ())],
     }
 
 
-def _line(one: Record) -> dict[str, Any]:
+def _line(record: Record) -> dict[str, Any]:
     return {
-        "name": one.metric,
-        "value": one.value,
-        "low": one.low,
-        "high": one.high,
-        "n": one.n,
-        "unit": one.unit,
+        "name": record.metric,
+        "value": record.value,
+        "low": record.low,
+        "high": record.high,
+        "n": record.n,
+        "unit": record.unit,
     }
 
 
@@ -152,14 +161,20 @@ def _line(one: Record) -> dict[str, Any]:
 
 def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
     """Return the charts of each family, by class, as SVG."""
-    found = {(one.metric, one.part): one for one in records}
-    parts = list(dict.fromkeys(one.part for one in records if one.metric.startswith("fidelity")))
+    by_name = {(record.metric, record.part): record for record in records}
+    parts = list(
+        dict.fromkeys(record.part for record in records if record.metric.startswith("fidelity"))
+    )
     spaces = list(
         dict.fromkeys(
-            one.metric.split(".")[2] for one in records if one.metric.startswith("fidelity")
+            record.metric.split(".")[2]
+            for record in records
+            if record.metric.startswith("fidelity")
         )
     )
-    drawn: dict[str, list[str]] = {"fidelity": [], "memorisation": [], "labels": []}
+
+    # Fidelity and variety: synthetic images, held-out people and the floor, in each space
+    charts_of: dict[str, list[str]] = {"fidelity": [], "memorisation": [], "labels": []}
     for title, metric in (
         ("Fréchet distance", "fidelity.frechet"),
         ("precision", "fidelity.precision"),
@@ -167,36 +182,44 @@ def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
     ):
         for space in [name for name in spaces if name != "pixels"] or spaces:
             series = {label: f"{metric}{suffix}.{space}" for suffix, label in SERIES.items()}
-            drawn["fidelity"].append(_chart(f"{title}, {space}", "", parts, series, found))
-    copied = [name for name in ("pixels", *spaces) if (f"memorisation.copied.{name}", "") in found]
+            charts_of["fidelity"].append(_chart(f"{title}, {space}", "", parts, series, by_name))
+
+    # Memorisation: copies, in each space
+    copied = [
+        name for name in ("pixels", *spaces) if (f"memorisation.copied.{name}", "") in by_name
+    ]
     if copied:
         series = {name: f"memorisation.copied.{name}" for name in dict.fromkeys(copied)}
-        drawn["memorisation"].append(
-            _chart("nearer to one clip than held-out people are", "share", parts, series, found)
+        charts_of["memorisation"].append(
+            _chart("nearer to one clip than held-out people are", "share", parts, series, by_name)
         )
-    if ("labels.agreement", "") in found:
+
+    # Labels: agreement, and what tells the label without the expression
+    if ("labels.agreement", "") in by_name:
         series = {"synthetic": "labels.agreement", "real held-out people": "labels.ceiling"}
-        drawn["labels"].append(_chart("agreement with the label", "share", parts, series, found))
+        charts_of["labels"].append(
+            _chart("agreement with the label", "share", parts, series, by_name)
+        )
     names = [
         name
         for name in ("brightness", "contrast", "sharpness", "border", "all")
-        if (f"nuisance.{name}", "") in found
+        if (f"nuisance.{name}", "") in by_name
     ]
     if names:
         dots = {
-            label: [_dot(found.get((f"nuisance.{name}{suffix}", ""))) for name in names]
+            label: [_dot(by_name.get((f"nuisance.{name}{suffix}", ""))) for name in names]
             for suffix, label in {
                 "": "synthetic",
                 "_train": "real",
-                "_chance": "labels dealt out anew",
+                "_chance": "permuted labels",
             }.items()
         }
-        drawn["labels"].append(
+        charts_of["labels"].append(
             charts.dots(
-                "what tells the label without a look at the face", "mean recall", names, dots
+                "the label predicted from other features than the face", "mean recall", names, dots
             )
         )
-    return drawn
+    return charts_of
 
 
 def _chart(
@@ -204,20 +227,21 @@ def _chart(
     unit: str,
     parts: Sequence[str],
     series: Mapping[str, str],
-    found: Mapping[tuple[str, str], Record],
+    by_name: Mapping[tuple[str, str], Record],
 ) -> str:
     dots = {
-        label: [_dot(found.get((metric, part))) for part in parts]
+        label: [_dot(by_name.get((metric, part))) for part in parts]
         for label, metric in series.items()
     }
     return charts.dots(title, unit, [part or "all" for part in parts], dots)
 
 
-def _dot(one: Record | None) -> Dot | None:
-    if one is None:
+def _dot(record: Record | None) -> Dot | None:
+    if record is None:
         return None
     return Dot(
-        one.value, *(float("nan") if bound is None else bound for bound in (one.low, one.high))
+        record.value,
+        *(float("nan") if bound is None else bound for bound in (record.low, record.high)),
     )
 
 
@@ -225,25 +249,28 @@ def _dot(one: Record | None) -> Dot | None:
 
 
 def _sources(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return what stands behind each class: its images, effective clips and subjects, images for
-    each real one.
+    """Return a table row for each class: its images, its real sources, and images per real image.
+
+    The sources are the effective numbers of clips and subjects.
     """
     names = ("labels.amplification", "labels.clips", "labels.subjects")
-    found = {(one.metric, one.part): one for one in records if one.metric in names}
+    by_name = {(record.metric, record.part): record for record in records if record.metric in names}
     rows = []
-    for (metric, part), one in found.items():
+    for (metric, part), record in by_name.items():
         if metric == "labels.amplification":
-            clips, subjects = (found.get((name, part)) for name in names[1:])
-            behind = {
+            clips, subjects = (by_name.get((name, part)) for name in names[1:])
+            sources = {
                 "clips": clips.value if clips else None,
                 "subjects": subjects.value if subjects else None,
             }
-            rows.append({"class": part, "images": one.n, "amplification": one.value, **behind})
+            rows.append(
+                {"class": part, "images": record.n, "amplification": record.value, **sources}
+            )
     return rows
 
 
 def _worst(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
-    """Return the images nearest to one clip of the training set."""
+    """Return the images nearest to one clip of the training set, the nearest first."""
     if "ratio_clip" not in rows:
         return []
     columns = ["key", "emotion", "nearest", "ratio_clip", "alarm"]
@@ -251,15 +278,16 @@ def _worst(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
 
 
 def suspects(rows: pd.DataFrame, made: Faces) -> Image.Image | None:
-    """Return a sheet of the images whose label is likeliest wrong, a row a class; nothing where
-    none was judged.
+    """Return a sheet of the images whose label is likeliest wrong, a row per class.
+
+    Returns None if no label was judged.
     """
     if "rank" not in rows or not (rows["rank"] > 0).any():
         return None
     titles, pictures = [], []
-    for emotion, part in rows[rows["rank"] > 0].groupby("emotion", sort=True):
-        worst = part.sort_values("rank").head(SUSPECTS)
-        seen = ", ".join(dict.fromkeys(worst["predicted"]))
-        titles.append(f"{emotion}   judged {seen}")
+    for emotion, judged in rows[rows["rank"] > 0].groupby("emotion", sort=True):
+        worst = judged.sort_values("rank").head(SUSPECTS)
+        predicted = ", ".join(dict.fromkeys(worst["predicted"]))
+        titles.append(f"{emotion}   judged {predicted}")
         pictures.append(np.asarray(made.images[worst.index.to_numpy()]))
     return figures.rows(titles, pictures, SUSPECTS)

@@ -1,9 +1,8 @@
-"""The four parts of an audit, each a run of its own: what they measure is kept, whatever the limits
-are.
+"""The four parts of an audit. Each is a run of its own, so measurements do not depend on limits.
 
-The verdict reads the runs of the parts and judges, so other thresholds measure nothing anew, and an
-audit that was stopped goes on with the part at hand. An engine does the parts side by side, each on
-one core, so that no number depends on how many there are.
+The verdict reads the runs of the parts and judges, so other thresholds measure nothing again, and
+an audit that was stopped resumes with the part that it was at. An engine runs the parts in
+parallel, each on one core, so that no number depends on how many cores there are.
 """
 
 import json
@@ -35,13 +34,10 @@ from mien.store import Run, Store
 
 PartName = Literal["fidelity", "memorisation", "labels", "leakage"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
-OF_HELD_OUT: tuple[PartName, ...] = (
-    "memorisation",
-    "leakage",
-)  # parts that measure nothing without held-out people
+# parts that need held-out people
+OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")
 ALONE = (
-    "nobody was held out, so nothing says what held-out people would show; name real images of "
-    "people that the "
+    "nobody was held out, so there is nothing to compare with; name real images of people whom the "
     "generator never saw with --test"
 )
 
@@ -49,11 +45,10 @@ Result = TypeVar("Result")
 
 
 class PartSpec(Spec):
-    """One part of an audit; `spaces`, `filter` and `weights` are those of the audit where it
-    compares features.
+    """One part of an audit; `spaces`, `filter` and `weights` matter only if it compares features.
 
-    Leakage is that of the real sides, whatever is synthetic. An empty `test` says that nobody was
-    held out.
+    The part "leakage" compares the real sides, whatever is synthetic. An empty `test` says that
+    nobody was held out.
     """
 
     stage: ClassVar[str] = "measures"
@@ -68,10 +63,10 @@ class PartSpec(Spec):
 
 @dataclass
 class Measured:
-    """What a part found: its numbers, notes on what could not be measured, what holds of each
-    image, and a picture.
+    """What a part measured: numbers, notes on what could not be measured, and results per image.
 
-    `rows` has one row a synthetic image: its key, and the part's own columns.
+    `rows` has one row per synthetic image: its key, and the part's own columns. `picture`
+    illustrates the part, if it has a picture.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -82,8 +77,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Given:
-    """What parts look at: faces of three sides, their features by space, and in pixels what finds
-    their matches.
+    """The input of a part: the faces of three sides, their features by space, and their matches.
+
+    `find` returns the matches of the images in pixels; it is called only if a part needs them.
     """
 
     train: Faces
@@ -94,131 +90,136 @@ class Given:
 
 
 def nobody(train: Faces) -> Faces:
-    """Return the people held out where there are none: no image, in the form of the training
-    images.
-    """
+    """Return an empty held-out side in the form of the training images."""
     return train.select(np.zeros(0, dtype=np.int64))
 
 
 def measure(part: PartName, given: Given) -> Measured:
-    """Return what a part finds in generated faces; what the data do not allow to be measured leaves
-    a note.
-    """
+    """Return what a part measures; if the data do not allow a measurement, a note says so."""
     say(f"audit: {part}")
-    found = Measured()
+    measured = Measured()
     if part in OF_HELD_OUT and not len(given.test):
-        found.notes.append(f"{part}: {ALONE}")
-        return found
+        measured.notes.append(f"{part}: {ALONE}")
+        return measured
     with threadpool_limits(1), training.cores(1):
-        _MEASURES[part](found, given)
-    return found
+        _MEASURES[part](measured, given)
+    return measured
 
 
-def _fidelity(found: Measured, given: Given) -> None:
-    found.records += fidelity.measure(given.train, given.test, given.made, given.spaces)
-    found.notes += fidelity.lacking(given.train, given.test, given.made)
+def _fidelity(measured: Measured, given: Given) -> None:
+    measured.records += fidelity.measure(given.train, given.test, given.made, given.spaces)
+    measured.notes += fidelity.lacking(given.train, given.test, given.made)
 
 
-def _memorisation(found: Measured, given: Given) -> None:
+def _memorisation(measured: Measured, given: Given) -> None:
     train, test, made = given.train, given.test, given.made
-    others = {
-        name: sides for name, sides in given.spaces.items() if name != "pixels"
-    }  # pixels are always looked at
-    copies = _tried(
-        found, "memorisation", lambda: memorisation.measure(train, test, made, others, given.find)
+    # Pixels are always compared, from the matches
+    others = {name: sides for name, sides in given.spaces.items() if name != "pixels"}
+    result = _tried(
+        measured,
+        "memorisation",
+        lambda: memorisation.measure(train, test, made, others, given.find),
     )
-    if copies is not None:
-        found.records += copies.records
-        found.notes += copies.notes
-        found.rows = copies.rows.drop(columns="emotion")
-        found.picture = memorisation.strips(made, train, copies)
-    else:  # what needs nobody held out is told all the same
-        found.records, rows = memorisation.direct(made, train)
-        found.rows = rows.drop(columns="emotion")
+    if result is not None:
+        measured.records += result.records
+        measured.notes += result.notes
+        measured.rows = result.rows.drop(columns="emotion")
+        measured.picture = memorisation.strips(made, train, result)
+    else:  # report at least what needs no held-out people
+        measured.records, rows = memorisation.direct(made, train)
+        measured.rows = rows.drop(columns="emotion")
 
 
-def _labels(found: Measured, given: Given) -> None:
+def _labels(measured: Measured, given: Given) -> None:
     made, train = given.made, given.train
-    shown = _tried(found, "labels", lambda: labels.labels(made, train, given.test))
-    if shown is not None:
-        found.records += [*shown.records, *_kept(shown)]
-        found.notes += [
-            f"{one.kind} {one.where}".strip() + f": {one.what}" for one in shown.findings
+    result = _tried(measured, "labels", lambda: labels.labels(made, train, given.test))
+    if result is not None:
+        measured.records += [*result.records, *_kept(result)]
+        measured.notes += [
+            f"{finding.kind} {finding.where}".strip() + f": {finding.what}"
+            for finding in result.findings
         ]
-        found.rows = shown.rows.drop(columns="emotion")
+        measured.rows = result.rows.drop(columns="emotion")
     for suffix, faces in (("", made), ("_train", train)):
-        tells = _tried(found, "nuisance", lambda faces=faces: nuisance.nuisance(faces)) or ()
-        found.records += [replace(one, metric=one.metric + suffix) for one in tells]
+        records = _tried(measured, "nuisance", lambda faces=faces: nuisance.nuisance(faces)) or ()
+        measured.records += [replace(record, metric=record.metric + suffix) for record in records]
 
 
-def _kept(shown: Labels) -> list[Record]:
-    """Return agreement from chance (0) to what the judges reach on real people (1), and that less
-    chance.
+def _kept(result: Labels) -> list[Record]:
+    """Return agreement on a scale from chance (0) to what the judges reach on real people (1).
+
+    The first record is the length of that scale: the judges' ceiling less chance.
     """
-    whole = {one.metric: one for one in shown.records if not one.part}
-    agreed, most = whole.get("labels.agreement"), whole.get("labels.ceiling")
-    if agreed is None or most is None:
+    overall = {record.metric: record for record in result.records if not record.part}
+    agreement, ceiling = overall.get("labels.agreement"), overall.get("labels.ceiling")
+    if agreement is None or ceiling is None:
         return []
-    classes = sum(one.metric == "labels.ceiling" for one in shown.records) - 1
+    classes = sum(record.metric == "labels.ceiling" for record in result.records) - 1
     chance = 1 / max(2, classes)
-    room = _moved(most, "labels.ceiling_above_chance", chance, 1.0)
-    if room.value <= 0:
-        return [room]
-    return [room, _moved(agreed, "labels.kept", chance, room.value)]
+    scale = _moved(ceiling, "labels.ceiling_above_chance", chance, 1.0)
+    if scale.value <= 0:
+        return [scale]
+    return [scale, _moved(agreement, "labels.kept", chance, scale.value)]
 
 
-def _moved(one: Record, name: str, zero: float, unit: float) -> Record:
-    """Return a record under another name on a scale of which `zero` is 0 and `unit` the length of
-    1.
-    """
-    low, high = (None if bound is None else (bound - zero) / unit for bound in (one.low, one.high))
-    return Record(name, (one.value - zero) / unit, one.n, one.unit, low, high)
+def _moved(record: Record, name: str, zero: float, unit: float) -> Record:
+    """Return a record under another name, on a scale with the origin `zero` and the unit `unit`."""
+    low, high = (
+        None if bound is None else (bound - zero) / unit for bound in (record.low, record.high)
+    )
+    return Record(name, (record.value - zero) / unit, record.n, record.unit, low, high)
 
 
-def _leakage(found: Measured, given: Given) -> None:
-    leaks = leakage.leakage(given.train, given.test)
-    found.records += leaks.records
-    found.notes += [f"{one.kind} {one.where}".strip() + f": {one.what}" for one in leaks.findings]
+def _leakage(measured: Measured, given: Given) -> None:
+    result = leakage.leakage(given.train, given.test)
+    measured.records += result.records
+    measured.notes += [
+        f"{finding.kind} {finding.where}".strip() + f": {finding.what}"
+        for finding in result.findings
+    ]
 
 
 def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measured:
-    """Return the leakage of the real sides, with how much the generator saw of `test`, and of what
-    `train` lacks.
+    """Return the leakage of the real sides, and how much of `test` and beyond `train` was seen.
 
-    The real sides alone decide the rest, which is measured once for all databases that are audited
-    against them.
+    "Seen" means seen by the generator. The leakage of the real sides is measured once for all
+    databases that are audited against them.
     """
-    found = replace(leaks, records=[*leaks.records], notes=[*leaks.notes])
+    measured = replace(leaks, records=[*leaks.records], notes=[*leaks.notes])
     if not len(test):
-        return found
+        return measured
+
+    # Nothing can be compared for a generator that nobody knows
     if (made.index["source"] == UNKNOWN).any():
-        found.notes.append(
-            "what the generator saw: it is not known which generator made these images"
-        )
-        return found
-    seen = _tried(found, "what the generator saw", lambda: splits.overlap(made, test))
+        measured.notes.append("what the generator saw: the generator of these images is not known")
+        return measured
+
+    # Held-out people whom the generator was trained on
+    seen = _tried(measured, "what the generator saw", lambda: splits.overlap(made, test))
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
-        found.records.append(
+        measured.records.append(
             Record("leakage.generator_saw", share, len(test), unit="share of test images")
         )
-    other = _tried(
-        found, "whether --train is what the generator saw", lambda: splits.beyond(made, train)
+
+    # Training images of the generator that `train` lacks
+    unseen = _tried(
+        measured, "whether --train is what the generator saw", lambda: splits.beyond(made, train)
     )
-    if other is not None:
+    if unseen is not None:
         total = len(made.seen) if made.seen is not None else 0
         unit = "share of the images that the generator saw"
-        found.records.append(
-            Record("leakage.other_training", len(other) / max(1, total), total, unit=unit)
+        measured.records.append(
+            Record("leakage.other_training", len(unseen) / max(1, total), total, unit=unit)
         )
-        if len(other):
-            found.notes.append(
-                f"--train is not what the generator was trained on: it lacks {len(other):,} of "
+        if len(unseen):
+            measured.notes.append(
+                f"--train is not what the generator was trained on: it lacks {len(unseen):,} of "
                 f"{many(total, 'image')} "
                 "that the generator saw, so copies of these cannot be found. Name the set that it "
                 "was trained on"
             )
-    return found
+    return measured
 
 
 _MEASURES: Mapping[PartName, Callable[[Measured, Given], None]] = {
@@ -229,12 +230,12 @@ _MEASURES: Mapping[PartName, Callable[[Measured, Given], None]] = {
 }
 
 
-def _tried(found: Measured, what: str, work: Callable[[], Result]) -> Result | None:
-    """Return what a part measures, or nothing, with a note, where the data do not allow it."""
+def _tried(measured: Measured, what: str, work: Callable[[], Result]) -> Result | None:
+    """Return the result of `work`; if the data do not allow it, add a note and return None."""
     try:
         return work()
     except (DataError, LeakageError) as error:
-        found.notes.append(f"{what}: {error}")
+        measured.notes.append(f"{what}: {error}")
         return None
 
 
@@ -251,36 +252,39 @@ def plan(
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces."""
     real, made = {"train": train, "test": test}, {"synthetic": synthetic}
-    seen = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
+    options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     needs: dict[PartName, dict[str, Any]] = {
-        "fidelity": {**made, **seen},
-        "memorisation": {**made, **seen, "version": 2},  # copies are found directly
+        "fidelity": {**made, **options},
+        "memorisation": {**made, **options, "version": 2},  # copies are found directly
         "labels": made,
         "leakage": {},
     }
     return {
-        part: PartSpec.model_validate({"part": part, **real, **more})
-        for part, more in needs.items()
+        part: PartSpec.model_validate({"part": part, **real, **fields})
+        for part, fields in needs.items()
     }
 
 
 def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
-    """Return what makes the parts that the store lacks: themselves, and the judge, features and
-    matches that they need.
+    """Return the jobs that make the parts that the store lacks, and everything that they need.
 
-    What takes longest, and what others wait for, comes first.
+    These are the judge, features and matches. Jobs that take long, and jobs that others wait for,
+    are first.
     """
+    # Blocks of matches; the parts of held-out people need them
     spec = plan["fidelity"]
-    asked, held, within = _blocks(spec, store) if spec.test else ([], [], [])
-    judging, looking = [], []
+    made_blocks, test_blocks, train_blocks = _blocks(spec, store) if spec.test else ([], [], [])
+
+    # The judge, and the features of each side in each space
+    judge_jobs, feature_jobs = [], []
     for name in spec.spaces:
-        if name == "pixels":  # they are read as fast as they would be from the store
+        if name == "pixels":  # images are as fast to read as stored features
             continue
         after = ()
         if name == "judge":
             judge = JudgeSpec(faces=spec.train).name
             after = (judge,)
-            judging = [Job(judge, "the judge", teach, {"faces": spec.train, "device": device})]
+            judge_jobs = [Job(judge, "the judge", teach, {"faces": spec.train, "device": device})]
         for side, faces in (
             ("synthetic", spec.synthetic),
             ("training", spec.train),
@@ -288,68 +292,94 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
         ):
             if not faces:
                 continue
-            given = FeaturesSpec(
+            features_spec = FeaturesSpec(
                 faces=faces,
                 space=name,
                 train=spec.train,
                 filter=spec.filter,
                 weights=spec.weights.get(name, ""),
             )
-            told = {"spec": given.model_dump(mode="json"), "device": device}
-            looking.append(
-                Job(given.name, f"features of the {side} images ({name})", extract, told, after)
+            arguments = {"spec": features_spec.model_dump(mode="json"), "device": device}
+            feature_jobs.append(
+                Job(
+                    features_spec.name,
+                    f"features of the {side} images ({name})",
+                    extract,
+                    arguments,
+                    after,
+                )
             )
-    seen, matched = tuple(job.run for job in looking), tuple(job.run for job in within)
-    needed: dict[PartName, tuple[str, ...]] = {"fidelity": seen, "memorisation": (*seen, *matched)}
-    told = {
+
+    # The parts, after what they need
+    feature_runs, match_runs = (
+        tuple(job.run for job in feature_jobs),
+        tuple(job.run for job in train_blocks),
+    )
+    needs: dict[PartName, tuple[str, ...]] = {
+        "fidelity": feature_runs,
+        "memorisation": (*feature_runs, *match_runs),
+    }
+    part_jobs = {
         part: Job(
-            one.name,
+            part_spec.name,
             part,
             make,
-            {"spec": one.model_dump(mode="json"), "device": device},
-            needed.get(part, ()),
+            {"spec": part_spec.model_dump(mode="json"), "device": device},
+            needs.get(part, ()),
         )
-        for part, one in plan.items()
+        for part, part_spec in plan.items()
     }
-    last = (told[part] for part in ("memorisation", "labels", "fidelity"))
-    every = [*judging, told["leakage"], *asked, *held, *within, *looking, *last]
-    found = {job.run: job for job in every if not store.done(job.run)}  # two sides may be one run
-    wanted = {one.name for one in plan.values()}
-    for job in reversed(found.values()):
+
+    # Drop what the store has, and what only stored parts would need
+    last_jobs = (part_jobs[part] for part in ("memorisation", "labels", "fidelity"))
+    all_jobs = [
+        *judge_jobs,
+        part_jobs["leakage"],
+        *made_blocks,
+        *test_blocks,
+        *train_blocks,
+        *feature_jobs,
+        *last_jobs,
+    ]
+    missing = {
+        job.run: job for job in all_jobs if not store.done(job.run)
+    }  # two sides may be one run
+    wanted = {part_spec.name for part_spec in plan.values()}
+    for job in reversed(missing.values()):
         if job.run in wanted:
             wanted |= set(job.after)
-    return [job for job in found.values() if job.run in wanted]
+    return [job for job in missing.values() if job.run in wanted]
 
 
 def _blocks(spec: PartSpec, store: Store) -> tuple[list[Job], list[Job], list[Job]]:
-    """Return the jobs that match synthetic, held-out and training images."""
+    """Return the jobs that match the synthetic, held-out and training images."""
     blocks = matches.plan(*(store.run(name) for name in (spec.train, spec.test, spec.synthetic)))
     sides = ((blocks.made, "synthetic"), (blocks.test, "held-out"), (blocks.within, "training"))
-    made, held, within = ([_block(one, side) for one in some] for some, side in sides)
+    made, held, within = (
+        [_block(block_spec, side) for block_spec in specs] for specs, side in sides
+    )
     return made, held, within
 
 
 def _block(spec: MatchesSpec, side: str) -> Job:
-    label = f"what {side} images {spec.first + 1:,} to {spec.last:,} lie nearest to"
+    label = f"nearest images of {side} images {spec.first + 1:,} to {spec.last:,}"
     return Job(spec.name, label, match, {"spec": spec.model_dump(mode="json")}, spec.nearest_of)
 
 
 def teach(store: Store, faces: str, device: str) -> str:
-    """Train the judge on a run of real faces; return what to say of it."""
+    """Train the judge on a run of real faces; return a line about it."""
     features.judge(store.run(faces), store, device)
     return "trained"
 
 
 def extract(store: Store, spec: dict[str, Any], device: str) -> str:
-    """Make a run of features; return what to say of it."""
+    """Make a run of features; return a line about it."""
     given = FeaturesSpec.model_validate(spec)
     return str(features.keep(given, store, device).summary["holds"])
 
 
 def match(store: Store, spec: dict[str, Any]) -> str:
-    """Make a block of matches; return what to say of it, also where the data allow none, which the
-    part then tells.
-    """
+    """Make a block of matches; return a line about it, or why the data allow none."""
     with threadpool_limits(1):
         try:
             return str(matches.run(MatchesSpec.model_validate(spec), store).summary["holds"])
@@ -358,43 +388,45 @@ def match(store: Store, spec: dict[str, Any]) -> str:
 
 
 def make(store: Store, spec: dict[str, Any], device: str) -> str:
-    """Make the run of a part; return what to say of it."""
+    """Make the run of a part; return a line about it."""
     return str(run(PartSpec.model_validate(spec), store, device).summary["holds"])
 
 
 def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
-    """Return the run of a part: records.parquet, rows.parquet, notes.json, and picture.png where it
-    has one.
-    """
+    """Return the run of a part: records.parquet, rows.parquet, notes.json and its picture."""
     train, made = store.run(spec.train), store.run(spec.synthetic or spec.train)
     test = store.run(spec.test) if spec.test else None
 
     def build(out: Path, scratch: Path) -> None:
-        how = {"filter": spec.filter, "weights": spec.weights, "device": device}
-        spaces, about = features.sides(spec.spaces, train, test, made, store, **how)
-        real, drawn = Faces.load(train.path), Faces.load(made.path)
+        # Load what the part looks at
+        options = {"filter": spec.filter, "weights": spec.weights, "device": device}
+        spaces, about = features.sides(spec.spaces, train, test, made, store, **options)
+        real, synthetic = Faces.load(train.path), Faces.load(made.path)
         held = nobody(real) if test is None else Faces.load(test.path)
-        drawn = drawn if spec.synthetic else nobody(drawn)
-        find = partial(
-            matches.kept, train, test or train, made, store
-        )  # it is not asked for where nobody is held out
-        found = measure(spec.part, Given(real, held, drawn, spaces, find))
-        pd.DataFrame([asdict(one) for one in found.records]).to_parquet(
+        synthetic = synthetic if spec.synthetic else nobody(synthetic)
+        # Without held-out people, no part asks for matches
+        find = partial(matches.kept, train, test or train, made, store)
+
+        # Measure
+        measured = measure(spec.part, Given(real, held, synthetic, spaces, find))
+
+        # Write numbers, rows, notes and the picture
+        pd.DataFrame([asdict(one) for one in measured.records]).to_parquet(
             out / "records.parquet", index=False
         )
-        found.rows.to_parquet(out / "rows.parquet", index=False)
-        told = {"notes": found.notes, "spaces": dict(about)}
-        (out / "notes.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        if found.picture is not None:
-            found.picture.save(out / "picture.png")
-        holds = f"{spec.part}: {len(found.records)} numbers"
+        measured.rows.to_parquet(out / "rows.parquet", index=False)
+        notes = {"notes": measured.notes, "spaces": dict(about)}
+        (out / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+        if measured.picture is not None:
+            measured.picture.save(out / "picture.png")
+        holds = f"{spec.part}: {len(measured.records)} numbers"
         (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
 
     return store.make(spec, build)
 
 
 def read(run: Run) -> Measured:
-    """Return what a run of a part holds."""
+    """Return what a stored run of a part measured."""
     picture = run.path / "picture.png"
     return Measured(
         [_record(row) for row in pd.read_parquet(run.file("records.parquet")).to_dict("records")],

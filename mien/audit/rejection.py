@@ -1,10 +1,9 @@
-"""Rejection: what the audit would hold against a database is drawn anew, until each class has its
-number.
+"""Rejection: images that the audit would object to are drawn again, until each class is complete.
 
-An image is `memorised` where the audit's alarm rings: it lies nearer to one clip of the training
-set than 99 of 100 images of people never seen, or is a training image. It is `unlike` where it lies
-among no real training images of its class, as the judge sees them: further from each than that
-one's fifth nearest.
+An image is `memorised` if it raises the audit's alarm: it is nearer to one clip of the training set
+than 99 of 100 images of held-out people are, or it is a training image. It is `unlike` if it is not
+among real training images of its class, as the judge sees them: farther from each of them than that
+image's fifth nearest neighbour.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,14 +30,15 @@ from mien.store import Run, Store
 Reason = Literal["memorised", "unlike"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 Filter = Callable[[Faces], Bool[np.ndarray, " n"]]
-"""What says of each image whether it is to be drawn anew."""
+"""A function that says for each image whether it must be drawn again."""
 
-ROUNDS = 20  # times that an image is drawn before it is given up
+ROUNDS = 20  # times that an image is drawn, at most
 
 
 class RejectSpec(GenerateSpec):
-    """A generated database without what is rejected for these reasons, with `test`, people never
-    seen, as yardstick.
+    """A generated database without images rejected for these reasons.
+
+    `test` is the run of held-out people whom the alarm is calibrated on.
     """
 
     reject: tuple[Reason, ...]
@@ -49,12 +49,12 @@ class RejectSpec(GenerateSpec):
     @classmethod
     def _each_once(cls, reject: tuple[Reason, ...]) -> tuple[Reason, ...]:
         if not reject or len(set(reject)) < len(reject):
-            raise ValueError("reject must name one reason or more, each once")
+            raise ValueError("reject must name one or more reasons, each once")
         return tuple(sorted(reject))
 
 
 def order(spec: GenerateSpec, reject: Sequence[str], test: str) -> RejectSpec:
-    """Return `spec` with rejection; raises SpecError for a reason that there is none of."""
+    """Return `spec` with rejection; raises SpecError for an unknown reason."""
     return read_spec(
         RejectSpec, {**spec.model_dump(), "reject": list(reject), "test": test}, "generate --reject"
     )
@@ -68,13 +68,12 @@ def generate(
     device: str = "auto",
     workers: int | None = None,
 ) -> Run:
-    """Return the run of a database with exactly `spec.counts` images a class, none of them
-    rejected.
+    """Return the run of a database with exactly `spec.counts` images per class, none rejected.
 
-    An image that is rejected keeps its key and is drawn with another seed, up to 20 times.
-    rejected.parquet has a row for each image that was thrown away (key, emotion, seed, round, and
-    whether for each reason), summary.json the rate of each class beside that of the people never
-    seen. Stopped, the same command continues.
+    A rejected image keeps its key and is drawn with another seed, up to 20 times. rejected.parquet
+    has a row for each rejected image (key, emotion, seed, round, and a column per reason),
+    summary.json the rates of each class, next to those of the held-out people. An interrupted
+    command resumes if it is given again.
 
     Raises AuditFailed if an image is still rejected after that, and DataError if the real faces do
     not allow it.
@@ -83,12 +82,15 @@ def generate(
     spec = spec.model_copy(update={"generator": parent.name, "test": held.name})
 
     def build(out: Path, scratch: Path) -> None:
+        # The rates among held-out people, for comparison
         generator = generators.load(parent, device)
         say(generators.describe(generator, spec))
         filters, test = _filters(spec, parent, store, device), Faces.load(held.path)
-        usual = pd.DataFrame({name: ask(test) for name, ask in filters.items()}).assign(
+        heldout_flags = pd.DataFrame({name: ask(test) for name, ask in filters.items()}).assign(
             emotion=test.index["emotion"]
         )
+
+        # Draw the images, and store them with those that were rejected
         faces, thrown = _draw(spec, generator, filters, scratch, device, workers)
         faces.save(out)
         thrown.to_parquet(out / "rejected.parquet", index=False)
@@ -98,20 +100,23 @@ def generate(
             f"{many(len(faces), 'synthetic image')}, {len(thrown):,} more were rejected "
             f"({', '.join(spec.reject)})"
         )
-        rates = _rates(faces.index, thrown, usual, spec.reject)
+        rates = _rates(faces.index, thrown, heldout_flags, spec.reject)
         generators.write_summary(out, {"holds": holds, "counts": counts, "rejected": rates})
 
     return store.make(spec, build, alias)
 
 
 def told(run: Run) -> list[str]:
-    """Return the rejection rates of a run in lines for people."""
+    """Return the rejection rates of a run as lines of text."""
     lines = []
     for row in run.summary["rejected"]:
-        seen = [f"{name} {row[name]:.1%}, of people never seen {_share(row[f'{name}_heldout'])}"
-                for name in REASONS if name in row]  # fmt: skip
+        rates = [
+            f"{name} {row[name]:.1%}, of held-out people {_share(row[f'{name}_heldout'])}"
+            for name in REASONS
+            if name in row
+        ]
         lines.append(
-            f"{row['class']}: {row['rejected']:,} of {row['drawn']:,} rejected; {'; '.join(seen)}"
+            f"{row['class']}: {row['rejected']:,} of {row['drawn']:,} rejected; {'; '.join(rates)}"
         )
     return lines
 
@@ -128,45 +133,52 @@ def _draw(
     device: str,
     workers: int | None,
 ) -> tuple[Faces, pd.DataFrame]:
-    """Return the database and what was thrown away; each round draws again what the one before
-    rejected.
-    """
+    """Return the database and the rejected images; each round draws rejected images again."""
     index, labels, numbers = generators.plan(spec.name, spec.counts, spec.seed)
     images = np.empty((len(labels), *generator.size), dtype=np.uint8)
-    left, thrown = np.arange(len(labels)), []
+    remaining, thrown = np.arange(len(labels)), []
     for number in range(ROUNDS):
+        # Rejected images are drawn again, with other seeds
         if number:
-            say(f"drawing {len(left)} of {many(len(labels), 'image')} anew")
-            again = [
-                seeds.seed("image", spec.seed, *index[place], "again", number) for place in left
+            say(f"drawing {len(remaining)} of {many(len(labels), 'image')} again")
+            seeds_of_round = [
+                seeds.seed("image", spec.seed, *index[place], "again", number)
+                for place in remaining
             ]
-            numbers[left] = np.array(again, dtype=np.int64)
+            numbers[remaining] = np.array(seeds_of_round, dtype=np.int64)
+
+        # Draw
         folder = scratch / f"round-{number}"
         folder.mkdir(exist_ok=True)
         with training.cores(workers):
             drawn = generators.make_shards(
-                generator, labels[left], numbers[left], spec, folder, device
+                generator, labels[remaining], numbers[remaining], spec, folder, device
             )
         faces = generators.assemble(
-            generator, drawn, [index[place] for place in left], spec.name, numbers[left]
+            generator, drawn, [index[place] for place in remaining], spec.name, numbers[remaining]
         )
-        found = pd.DataFrame({name: ask(faces) for name, ask in filters.items()})
-        bad = found.any(axis=1).to_numpy(dtype=bool)
-        images[left[~bad]] = drawn[~bad]
+
+        # Reject
+        flags = pd.DataFrame({name: ask(faces) for name, ask in filters.items()})
+        is_rejected = flags.any(axis=1).to_numpy(dtype=bool)
+        images[remaining[~is_rejected]] = drawn[~is_rejected]
         table = faces.index[["key", "emotion", "seed"]].assign(round=number)
-        thrown.append(pd.concat([table, found], axis=1)[bad])
-        left = left[bad]
-        if not len(left):
-            whole = generators.assemble(generator, images, index, spec.name, numbers)
-            return whole, pd.concat(thrown, ignore_index=True)
+        thrown.append(pd.concat([table, flags], axis=1)[is_rejected])
+        remaining = remaining[is_rejected]
+
+        if not len(remaining):
+            database = generators.assemble(generator, images, index, spec.name, numbers)
+            return database, pd.concat(thrown, ignore_index=True)
+
+    # Give up, and say what is wrong with the last ones
     last = thrown[-1]
-    why = ", ".join(f"{int(last[name].sum())} {name}" for name in filters)
+    reasons = ", ".join(f"{int(last[name].sum())} {name}" for name in filters)
     raise AuditFailed(
-        f"after {ROUNDS} draws each, {len(left)} of {many(len(labels), 'image')} "
-        f"{'is' if len(left) == 1 else 'are'} still rejected ({why}; "
-        f"{', '.join(sorted(set(last['emotion'])))}): this generator makes hardly anything else "
-        "there. Train it on "
-        "more people or less long, or reject for fewer reasons"
+        f"after {ROUNDS} draws each, {len(remaining)} of {many(len(labels), 'image')} "
+        f"{'is' if len(remaining) == 1 else 'are'} still rejected ({reasons}; "
+        f"{', '.join(sorted(set(last['emotion'])))}): the generator makes hardly any other images "
+        "of these classes. Train it on more people, or for a shorter time, or reject for fewer "
+        "reasons"
     )
 
 
@@ -175,16 +187,16 @@ def _rates(
 ) -> list[dict[str, Any]]:
     rows = []
     for emotion in ("", *dict.fromkeys(kept["emotion"])):
-        mine, lost, held = (
+        accepted, rejected, heldout = (
             table[table["emotion"] == emotion] if emotion else table
             for table in (kept, thrown, usual)
         )
-        drawn = len(mine) + len(lost)
-        row: dict[str, Any] = {"class": emotion or "all", "drawn": drawn, "rejected": len(lost)}
+        drawn = len(accepted) + len(rejected)
+        row: dict[str, Any] = {"class": emotion or "all", "drawn": drawn, "rejected": len(rejected)}
         for name in reasons:
             row |= {
-                name: float(lost[name].sum() / drawn),
-                f"{name}_heldout": float(held[name].mean()) if len(held) else None,
+                name: float(rejected[name].sum() / drawn),
+                f"{name}_heldout": float(heldout[name].mean()) if len(heldout) else None,
             }
         rows.append(row)
     return rows
@@ -198,28 +210,32 @@ def _filters(spec: RejectSpec, generator: Run, store: Store, device: str) -> dic
     real, test = Faces.load(train.path), Faces.load(store.run(spec.test).path)
     if real.size != test.size:
         raise DataError(
-            f"people never seen must have the size of the training faces; given: {test.size} and "
-            f"{real.size}"
+            "held-out faces need the size of the training faces; given: "
+            f"{test.size} and {real.size}"
         )
-    made: dict[str, Filter] = {}
+    filters: dict[str, Filter] = {}
     if "memorised" in spec.reject:
-        made["memorised"] = memorised(real, test)
+        filters["memorised"] = memorised(real, test)
     if "unlike" in spec.reject:
-        made["unlike"] = unlike(real, features.judged(features.judge(train, store, device)))
-    return made
+        filters["unlike"] = unlike(real, features.judged(features.judge(train, store, device)))
+    return filters
 
 
 def memorised(train: Faces, test: Faces) -> Filter:
-    """Return what tells which images ring the audit's alarm: `alarm` of memorisation.measure in
-    pixels.
+    """Return a filter of images that raise the audit's alarm: `alarm` of `memorisation.measure`.
+
+    The images are compared in pixels.
     """
+    # Only people whom training has not seen
     people = subjects_of(test.index)
     unseen = ~np.isin(people, subjects_of(train.index))
     if not unseen.any():
         raise DataError(
-            "the yardstick must be people whom training has not seen, and all of these are "
-            "training people"
+            "the alarm needs people whom training has not seen, and all of these are training "
+            "people; name another --test"
         )
+
+    # The level of held-out people, and the images below it
     finder, contents = Finder(train), set(train.index["sha256"])
 
     def ratios(faces: Faces) -> Float[np.ndarray, " n"]:
@@ -234,31 +250,32 @@ def memorised(train: Faces, test: Faces) -> Filter:
 
 
 def unlike(train: Faces, space: features.Space) -> Filter:
-    """Return what tells which images lie within reach of no real image of their class, one a clip.
+    """Return a filter of images within reach of no real image of their class (one image per clip).
 
     A class of five clips or fewer has no neighbourhoods, and nothing is rejected there.
     """
+    # The neighbourhoods of each class
     side, rows = Side.of(train), space.extract(train.images)
     ground: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for emotion in train.classes:
-        own = rows[side.one_a_clip(emotion)[:MOST]]
-        if len(own) > NEAREST:
-            ground[emotion] = own, fidelity.reach(own, NEAREST)
+        class_rows = rows[side.one_a_clip(emotion)[:MOST]]
+        if len(class_rows) > NEAREST:
+            ground[emotion] = class_rows, fidelity.reach(class_rows, NEAREST)
         else:
             say(
-                f"{emotion} has {many(len(own), 'clip')}, too few to tell what is unlike them: "
-                "nothing is "
-                "rejected there"
+                f"{emotion} has {many(len(class_rows), 'clip')}, which is too few to find images "
+                "unlike them: nothing is rejected there"
             )
 
+    # An image in none of the neighbourhoods of its class is rejected
     def ask(faces: Faces) -> Bool[np.ndarray, " n"]:
         found, seen = np.zeros(len(faces), dtype=bool), space.extract(faces.images)
         for emotion in set(faces.classes) & set(ground):
             places = np.flatnonzero((faces.index["emotion"] == emotion).to_numpy())
-            own, far = ground[emotion]
+            class_rows, far = ground[emotion]
             near = [
                 (block <= far[None]).any(axis=1)
-                for _, block in fidelity.distances(seen[places], own)
+                for _, block in fidelity.distances(seen[places], class_rows)
             ]
             found[places] = ~np.concatenate(near)
         return found

@@ -1,6 +1,4 @@
-"""Review: doubtful labels go out as a table, a person decides, and the decisions come back as a new
-run of faces.
-"""
+"""Review: doubtful labels go out as a table; a person decides; the decisions make a new set."""
 
 import base64
 import hashlib
@@ -46,21 +44,21 @@ COLUMNS = (
     "relabel",
     "note",
 )
-PIXELS = 96  # that a picture of the page is at least wide
+PIXELS = 96  # width of a picture on the page, at least
 TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
 class QueueSpec(Spec):
-    """Which images of a set are to be looked at, the most doubtful labels first."""
+    """A queue of images of a set for review, the most doubtful labels first."""
 
     stage: ClassVar[str] = "review"
     faces: str
-    judges: str = ""  # the run of real people that judges learn from; empty: the set judges itself
+    judges: str = ""  # the run of real people that judges learn from; empty: the set itself
     number: int = Field(default=100, ge=1)
 
 
 class ReviewedSpec(Spec):
-    """A set without what was rejected, and with the labels that were given."""
+    """A set without rejected images, and with corrected labels."""
 
     stage: ClassVar[str] = "reviewed"
     faces: str
@@ -69,10 +67,10 @@ class ReviewedSpec(Spec):
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was decided about images of the set `faces` (a run or alias).
+    """The decisions on images of the set `faces` (a run or alias).
 
     `table` has key, decision (accept, reject, relabel), relabel (an emotion, or empty) and note,
-    one row an image.
+    one row per image.
     """
 
     faces: str
@@ -80,7 +78,7 @@ class Decisions:
 
     @property
     def digest(self) -> str:
-        """The sha256 of what was decided, whatever the order."""
+        """The sha256 of the decisions, in any order."""
         lines = sorted(
             "\t".join(row) + "\n" for row in self.table.itertuples(index=False, name=None)
         )
@@ -95,23 +93,23 @@ def queue(
     *,
     alias: str | None = None,
 ) -> Run:
-    """Make the run of a review queue: queue.csv, and index.html with the pictures by the same
-    numbers.
+    """Make the run of a review queue: queue.csv, and index.html with the numbered pictures.
 
-    The most doubtful image of each clip comes first, since its frames look alike.
-
-    The labels of synthetic faces are judged by `judges`, a set of real people, best of those that
-    the generator never saw; a real set judges itself. Raises UsageError where synthetic faces come
-    without judges.
+    The most doubtful image of each clip comes first, since its frames look alike. The labels of
+    synthetic faces are judged by `judges`, a set of real people, preferably those whom the
+    generator never saw; a real set judges itself. Raises UsageError if synthetic faces come without
+    judges.
     """
+    # Only real sets can judge themselves
     shown = Faces.load(faces.path)
     synthetic = bool((shown.index["source"] != "real").all())
     if judges is None and not _real(shown):
         raise UsageError(
-            "the labels of synthetic faces are judged by real people: give --judges REAL, best a "
-            "set of people whom "
-            "the generator never saw"
+            "the labels of synthetic faces need judges: give --judges REAL, a set of real people, "
+            "preferably people whom the generator never saw"
         )
+
+    # Warn if the judges learn from people whom the generator has seen
     people = None if judges is None else Faces.load(judges.path)
     if (
         people is not None
@@ -119,12 +117,13 @@ def queue(
         and set(people.subjects) & set(shown.seen["subject"])
     ):
         say(
-            f"the generator of {faces.name} has seen people of the judges, who will agree with it "
-            "more than others"
+            f"the generator of {faces.name} has seen people of the judges, which will therefore "
+            "agree with it more than other judges"
         )
     spec = QueueSpec(faces=faces.name, judges=judges.name if judges else "", number=number)
 
     def build(out: Path, scratch: Path) -> None:
+        # The most doubtful image of each clip first
         rows = suspects(shown, people)
         rows = rows.assign(clip=shown.index["clip"].where(shown.index["clip"] != "", rows["key"]))
         rows = rows[rows["rank"] > 0].sort_values("rank")
@@ -133,6 +132,8 @@ def queue(
             .sort_values(["turn", "rank"])
             .head(number)
         )
+
+        # Write the table to decide in, and the page of pictures
         table = rows.round(4).assign(number=np.arange(1, len(rows) + 1), set=faces.name)
         table = table.reindex(columns=list(COLUMNS), fill_value="")
         write_csv(table, out / "queue.csv")
@@ -144,29 +145,34 @@ def queue(
 
 
 def _real(faces: Faces) -> bool:
-    """Whether all images are real."""
+    """Return whether all images are real."""
     return bool((faces.index["source"] == "real").all())
 
 
 def hand_out(queue: Run, path: Path, store: Store, pictures: bool = False) -> list[Path]:
-    """Copy a queue to the CSV file `path`, with the page of pictures beside it, and return what was
-    written.
+    """Copy a queue to the CSV file `path`, and the page of pictures next to it; return both paths.
 
-    Pictures of real people do not leave the store unless `pictures` says so, nor do synthetic ones
-    that are copies of such, or of which nobody can tell. Raises UsageError if a file is in the way:
-    it may hold decisions.
+    Pictures of real people do not leave the store unless `pictures` is true; nor do synthetic
+    pictures that are copies of real ones, or for which that is unknown. Raises UsageError if a file
+    exists already: it may hold decisions.
     """
+    # The page may have to stay in the store
     require_free(path)
     path = expanded(path)
-    why = "" if pictures else _kept(queue, store)
-    leave = not why
-    if why:
-        say(f"the page of pictures stays in the store: {why}; --pictures lets it leave")
-    pairs = {"queue.csv": path, **({"index.html": path.with_suffix(".html")} if leave else {})}
-    there = [str(target) for target in pairs.values() if target.exists()]
-    if there:
+    reason = "" if pictures else _kept(queue, store)
+    with_pictures = not reason
+    if reason:
+        say(f"the page of pictures stays in the store: {reason}; --pictures lets it leave")
+
+    # Copy, unless a file is in the way
+    pairs = {
+        "queue.csv": path,
+        **({"index.html": path.with_suffix(".html")} if with_pictures else {}),
+    }
+    existing = [str(target) for target in pairs.values() if target.exists()]
+    if existing:
         raise UsageError(
-            f"{', '.join(there)} is there already, and may hold decisions; give another --out, or "
+            f"{', '.join(existing)} exists already and may hold decisions; give another --out, or "
             "delete it"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,87 +182,93 @@ def hand_out(queue: Run, path: Path, store: Store, pictures: bool = False) -> li
 
 
 def require_free(path: Path) -> None:
-    """Raise UsageError unless a queue can be written to `path`: a CSV file that is not there."""
+    """Raise UsageError unless a queue can be written to `path`: a CSV file that does not exist."""
     if path.suffix.lower() != ".csv":
         raise UsageError(f"a queue is written to a file that ends in .csv; given: {path}")
     if os.path.lexists(expanded(path)):
         raise UsageError(
-            f"{path} is there already, and may hold decisions; give another --out, or delete it"
+            f"{path} exists already and may hold decisions; give another --out, or delete it"
         )
     folders.free_file(path)
 
 
 def _kept(queue: Run, store: Store) -> str:
-    """Say why the pictures of a queue must stay in the store, nothing if they show nobody real."""
+    """Return why the pictures of a queue must stay in the store; empty if they show nobody real."""
     if not queue.summary["synthetic"]:
         return "it shows real people"
+
+    # Compare the pictures with every real image that their generator may have seen
     try:
         shown = Faces.load(store.run(queue.spec["faces"]).path)
         table = pd.read_csv(queue.file("queue.csv"), dtype="str", keep_default_na=False)
         keys = {bare(key) for key in table["key"]}
         shown = shown.select(shown.index["key"].isin(keys).to_numpy(dtype=bool))
-        found: set[str] = set()
-        real = 0
+        copied: set[str] = set()
+        real_runs = 0
         for name in _ancestors(queue.spec["faces"], store):
             run = store.run(name)
             other = Faces.load(run.path) if "index.parquet" in run.manifest["files"] else None
             mask = None if other is None else (other.index["source"] == "real").to_numpy(dtype=bool)
             if other is not None and mask is not None and mask.any():
-                real += 1
-                found |= set(copies(shown, other if mask.all() else other.select(mask))["image"])
+                real_runs += 1
+                copied |= set(copies(shown, other if mask.all() else other.select(mask))["image"])
     except StoreError as error:
-        return f"what its generator saw cannot be compared ({error})"
-    if not real:
-        return "no real faces stand behind it that it could be compared with"
+        return f"it cannot be compared with the images that its generator saw ({error})"
+
+    if not real_runs:
+        return "it was made from no real faces that it could be compared with"
     return (
-        f"{len(found)} of its {many(len(shown), 'picture')} show real faces again" if found else ""
+        f"{len(copied)} of its {many(len(shown), 'picture')} show real faces again"
+        if copied
+        else ""
     )
 
 
 def _ancestors(name: str, store: Store) -> list[str]:
-    """Return the runs that a run was made from, and theirs."""
-    found, waiting = {name: None}, [name]
+    """Return the runs that a run was made from, directly or indirectly, and the run itself."""
+    runs, waiting = {name: None}, [name]
     while waiting:
         for parent in parents(store.run(waiting.pop()).spec):
-            if parent not in found:
-                found[parent] = None
+            if parent not in runs:
+                runs[parent] = None
                 waiting.append(parent)
-    return list(found)
+    return list(runs)
 
 
 def read(path: Path, faces: str | None = None) -> Decisions:
-    """Return the decisions of a table with the columns set, key, decision, and relabel and note if
-    need be.
+    """Return the decisions in a table with the columns set, key, decision, and optional columns.
 
-    A row without a decision is undecided, and left out. `faces` names the set where no column does.
-
-    Raises DataError, which names the row, for a decision or emotion that is not known, a key twice,
-    several sets, or no decision at all.
+    These are relabel and note. A row without a decision is undecided, and left out. `faces` names
+    the set if no column does. Raises DataError, which names the row, for an unknown decision or
+    emotion, a repeated key, several sets, or no decision at all.
     """
-    head, lines = read_table(path)
-    lacking = [name for name in ("key", "decision") if name not in head]
-    if lacking or (faces is None and "set" not in head):
+    # The columns, and the one set that they are about
+    columns, lines = read_table(path)
+    lacking = [name for name in ("key", "decision") if name not in columns]
+    if lacking or (faces is None and "set" not in columns):
         lacking = lacking or ["set (or give --set)"]
         raise DataError(
-            f"{path} must have the columns set, key, decision, and lacks {some(lacking)}; it has "
-            f"{some(head, 12)}"
+            f"{path} needs the columns set, key and decision; {some(lacking)} is missing. It has "
+            f"{some(columns, 12)}"
         )
-    rows = [{name: line[place] for place, name in enumerate(head)} for line in lines]
+    rows = [{name: line[place] for place, name in enumerate(columns)} for line in lines]
     sets = {row["set"] for row in rows if row.get("set")} if faces is None else {faces}
     if len(sets) != 1:
         raise DataError(
-            f"{path} must be about one set, and names {some(sorted(sets)) or 'none'}; divide it, "
-            "or give --set"
+            f"{path} must be about one set; it names {some(sorted(sets)) or 'none'}. Divide it, or "
+            "give --set"
         )
+
+    # One decision per image
     table = [_decision(row, f"{path}, row {number}") for number, row in enumerate(rows, start=2)]
     decided = pd.DataFrame(
         [row for row in table if row["decision"]], columns=["key", "decision", "relabel", "note"]
     )
-    twice = decided["key"][decided["key"].duplicated()].tolist()
-    if twice:
+    repeated_keys = decided["key"][decided["key"].duplicated()].tolist()
+    if repeated_keys:
         raise DataError(
-            f"{path}: each image may be decided on once, and {twice[0]} is twice; leave one of "
-            "the rows"
+            f"{path}: each image needs one decision, and {repeated_keys[0]} has several; keep one "
+            "of the rows"
         )
     if decided.empty:
         raise DataError(
@@ -266,72 +278,83 @@ def read(path: Path, faces: str | None = None) -> Decisions:
 
 
 def apply(decisions: Decisions, store: Store, *, alias: str | None = None) -> Run:
-    """Make the run of the set as decided: rejected images are left out, relabelled ones have their
-    new emotion.
+    """Make the run of the reviewed set: without rejected images, and with corrected labels.
 
-    decisions.csv in it says what each image was and has become. The set itself is never touched:
-    whoever wants to undo it goes on with that. Raises DataError for keys that the set does not
-    have, or if nothing would be left.
+    decisions.csv in it says what each image was and has become. The reviewed set itself is never
+    changed. Raises DataError for keys that the set does not have, or if no image would be left.
     """
+    # Every decision must be about an image of the set, and not all may be rejected
     parent = store.run(decisions.faces)
     faces = Faces.load(parent.path)
     keys = faces.index["key"]
     table = decisions.table.set_index("key")
-    lost = [key for key in table.index if key not in set(keys)]
-    if lost:
+    unknown_keys = [key for key in table.index if key not in set(keys)]
+    if unknown_keys:
         raise DataError(
-            f"{len(lost)} of {many(len(table), 'decision')} name images that {parent.name} does "
-            "not have, such as "
-            f"{some(lost, 3)}; keys there are like {keys.iloc[0]}. Give --set if another set is "
-            "meant"
+            f"{len(unknown_keys)} of {many(len(table), 'decision')} name images that "
+            f"{parent.name} does not have, such as {some(unknown_keys, 3)}; its keys are like "
+            f"{keys.iloc[0]}. Give --set if you mean another set"
         )
     rejected = keys.isin(table.index[table["decision"] == "reject"]).to_numpy(dtype=bool)
     if rejected.all():
-        raise DataError(f"all images of {parent.name} are rejected, and nothing would be left")
-    given = table["relabel"][table["decision"] == "relabel"].to_dict()
+        raise DataError(f"all images of {parent.name} are rejected, and no image would be left")
+
+    # The corrected labels
+    corrections = table["relabel"][table["decision"] == "relabel"].to_dict()
     emotions = pd.Series(
-        [given.get(key, old) for key, old in zip(keys, faces.index["emotion"], strict=True)],
+        [
+            corrections.get(key, emotion)
+            for key, emotion in zip(keys, faces.index["emotion"], strict=True)
+        ],
         dtype="str",
     )
     spec = ReviewedSpec(faces=parent.name, decisions=decisions.digest)
 
     def build(out: Path, scratch: Path) -> None:
+        # What each image was, and has become
         changed = replace(faces, index=faces.index.assign(emotion=emotions))
         before = dict(zip(keys, faces.index["emotion"], strict=True))
-        told = decisions.table.sort_values("key").assign(before=decisions.table["key"].map(before))
-        told["after"] = [
+        report = decisions.table.sort_values("key").assign(
+            before=decisions.table["key"].map(before)
+        )
+        report["after"] = [
             _after(*row)
-            for row in zip(told["decision"], told["before"], told["relabel"], strict=True)
+            for row in zip(report["decision"], report["before"], report["relabel"], strict=True)
         ]
-        write_csv(told[["key", "decision", "before", "after", "note"]], out / "decisions.csv")
+        write_csv(report[["key", "decision", "before", "after", "note"]], out / "decisions.csv")
+
+        # The set
         write(
             changed.select(~rejected),
             out,
-            {"decisions": dict(Counter(told["decision"])), "reviewed": parent.name},
+            {"decisions": dict(Counter(report["decision"])), "reviewed": parent.name},
         )
 
     return store.make(spec, build, alias)
 
 
 def _decision(row: dict[str, str], where: str) -> dict[str, str]:
-    decision, given = row["decision"].lower(), row.get("relabel", "")
+    # A known decision
+    decision, new_label = row["decision"].lower(), row.get("relabel", "")
     if decision and decision not in DECISIONS:
         hint = nearest(decision, list(DECISIONS))
         raise DataError(
-            f"{where}: a decision must be {', '.join(DECISIONS)} or empty, and is "
+            f"{where}: a decision must be {', '.join(DECISIONS)} or empty; given: "
             f"'{row['decision']}'.{hint}"
         )
-    emotion = fold(given, {}) if given else ""
+
+    # A known emotion, if and only if the decision is relabel
+    emotion = fold(new_label, {}) if new_label else ""
     if decision == "relabel" and not emotion:
-        hint = nearest(given.lower(), list(EMOTIONS)) if given else ""
+        hint = nearest(new_label.lower(), list(EMOTIONS)) if new_label else ""
         raise DataError(
-            f"{where}: relabel must be one of {', '.join(EMOTIONS)}, and is '{given}'.{hint}"
+            f"{where}: relabel must be one of {', '.join(EMOTIONS)}; given: '{new_label}'.{hint}"
         )
-    if given and decision != "relabel":
-        told = f"is '{row['decision']}'" if decision else "is empty"
+    if new_label and decision != "relabel":
+        decision_text = f"is '{row['decision']}'" if decision else "is empty"
         raise DataError(
-            f"{where}: the column relabel says '{given}', but the decision {told}; write relabel, "
-            "or empty it"
+            f"{where}: the column relabel says '{new_label}', but the decision {decision_text}; "
+            "write relabel as the decision, or empty the column relabel"
         )
     return {
         "key": row["key"],
@@ -353,9 +376,13 @@ def _page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    place = {key: number for number, key in enumerate(faces.index["key"])}
+    positions = {key: number for number, key in enumerate(faces.index["key"])}
     shown = [
-        {**row, "number": number, "image": _embedded(np.asarray(faces.images[place[row["key"]]]))}
+        {
+            **row,
+            "number": number,
+            "image": _embedded(np.asarray(faces.images[positions[row["key"]]])),
+        }
         for number, row in enumerate(rows.to_dict("records"), start=1)
     ]
     environment.globals["many"] = many

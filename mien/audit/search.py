@@ -1,8 +1,7 @@
-"""The nearest training image of each image: in pixels, also mirrored and moved, and in any space of
-features.
+"""The nearest training image of each image: in pixels, also mirrored and moved, or in features.
 
-Beside the nearest of all stands the nearest outside its clip, and outside its subject. The
-neighbours of a video frame are the frames beside it, so the second nearest image says nothing: a
+Next to the nearest of all come the nearest outside its clip, and outside its subject. The
+neighbours of a video frame are the frames next to it, so the second nearest image says nothing: a
 blend of two frames of one clip would look new.
 """
 
@@ -15,15 +14,15 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from mien.errors import DataError
 
-SIDE = 48  # pixels a side that images are compared at; larger ones are brought down to it
-# deviation of the Gaussian that takes noise off before images are compared, in those pixels
+SIDE = 48  # pixels per side at which images are compared; larger ones are shrunk to it
+# standard deviation, in those pixels, of the Gaussian that removes noise before the comparison
 BLUR = 1.0
 REACH = 2  # pixels that an image may have been moved by
 STEPS = (-REACH, 0, REACH)  # moves tried in the coarse pass
 WAVES = 64  # principal components of the coarse pass
-FRAMES, CLIPS, SUBJECTS = 4, 5, 3  # on the short list: of the nearest clip, and beyond it
-CELLS, ROWS = 2**21, 64  # distances that are held at once, but those of so many images at least
-TILE = 4096  # images of the coarse pass whose distances stay near the processor
+FRAMES, CLIPS, SUBJECTS = 4, 5, 3  # on the short list: frames of the nearest clip, clips, subjects
+CELLS, ROWS = 2**21, 64  # distances in memory at once, and the images that they are of, at least
+TILE = 4096  # images of the coarse pass whose distances fit into the processor's cache
 EXACT = 64  # images whose moves are tried at once
 
 
@@ -31,10 +30,10 @@ EXACT = 64  # images whose moves are tried at once
 class Owners:
     """Which clip and subject each training image belongs to.
 
-    `order` sorts the images so that a subject's and a clip's stand together; `clip` and `subject`
-    are, in that order, the bounds [first, last + 1] of the run that each image stands in. A
-    photograph without a clip is a clip of its own, and a clip of unknown subject a subject of its
-    own.
+    `order` sorts the images so that those of a subject, and of a clip, are next to each other;
+    `clip` and `subject` are, in that order, the bounds [first, last + 1] of the clip and the
+    subject that each image is in. A photograph without a clip is a clip of its own, and a clip of
+    an unknown subject a subject of its own.
     """
 
     order: Int[np.ndarray, " n"]
@@ -43,38 +42,35 @@ class Owners:
 
     @property
     def places(self) -> Int[np.ndarray, " n"]:
-        """Where each image stands in `order`."""
+        """The position of each image in `order`."""
         places = np.empty_like(self.order)
         places[self.order] = np.arange(len(self.order))
         return places
 
 
 def clips_of(index: pd.DataFrame) -> np.ndarray:
-    """Return the clip of each row, an object array; a photograph that belongs to none is a clip of
-    its own.
-    """
+    """Return the clip of each row, an object array; a photograph without a clip is its own clip."""
     return np.where(index["clip"] == "", "\x1f" + index["key"], index["clip"]).astype(object)
 
 
 def subjects_of(index: pd.DataFrame) -> np.ndarray:
-    """Return the subject of each row, an object array; where nobody is known, each clip has a
-    subject of its own.
-    """
+    """Return the subject of each row, an object array; without one, the clip is the subject."""
     return np.where(index["subject"] == "", "\x1f" + clips_of(index), index["subject"]).astype(
         object
     )
 
 
 def owners(clips: np.ndarray, subjects: np.ndarray) -> Owners:
-    """Return who owns the images whose clips and subjects are named. Raises DataError unless there
-    are two clips.
+    """Return the owners of images, by the names of their clips and subjects.
+
+    Raises DataError unless there are two clips.
     """
     clip, subject = (np.unique(names, return_inverse=True)[1] for names in (clips, subjects))
     if len(clip) == 0 or clip.max() == 0:
         raise DataError(
-            "a copy is told by the nearest clip and the next, so the faces trained on must be of "
-            "two clips or more; "
-            f"given: {min(1, len(clip))}. Audit against all that the generator was trained on"
+            "a copy is recognised by the nearest clip and the next, so the training faces must be "
+            f"of two clips or more; given: {min(1, len(clip))}. Audit against all images that the "
+            "generator was trained on"
         )
     order = np.lexsort((clip, subject))
     joint = subject[order] * (clip.max() + 1) + clip[order]
@@ -82,7 +78,7 @@ def owners(clips: np.ndarray, subjects: np.ndarray) -> Owners:
 
 
 def _runs(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
-    """Return for each place the bounds of the run of equal codes that it stands in."""
+    """Return for each position the bounds of the run of equal codes that it is in."""
     starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
     run = np.cumsum(np.r_[False, codes[1:] != codes[:-1]])
     return np.stack([starts, np.r_[starts[1:], len(codes)]], axis=1)[run]
@@ -90,13 +86,13 @@ def _runs(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
 
 @dataclass(frozen=True)
 class Match:
-    """For each image its nearest training image.
+    """The nearest training image of each image.
 
-    `nearest` is its place in the training set and `distance` how far it is; `outside_clip` and
-    `outside_subject` are the distances to the nearest that belongs to another clip and to another
-    subject, `next_clip` the place of the former; without another subject the distance is infinite.
-    The image must be moved by (`down`, `right`) pixels, after mirroring where `mirrored`, to lie on
-    the training image.
+    `nearest` is its position in the training set and `distance` its distance; `outside_clip` and
+    `outside_subject` are the distances to the nearest image of another clip and of another subject,
+    `next_clip` the position of the former; without another subject the distance is infinite. The
+    image fits the training image after it is mirrored, if `mirrored`, and then moved by (`down`,
+    `right`) pixels.
     """
 
     nearest: Int[np.ndarray, " n"]
@@ -110,9 +106,7 @@ class Match:
 
     @property
     def ratio_clip(self) -> Float[np.ndarray, " n"]:
-        """The distance over that to another clip: near 0 for a copy, near 1 for what is no nearer
-        than to others.
-        """
+        """The distance over that to another clip: near 0 for a copy, near 1 if it is no nearer."""
         return self.distance / np.maximum(self.outside_clip, 1e-9)
 
     @property
@@ -132,14 +126,18 @@ def match(
 ) -> Match:
     """Return the nearest rows of `train` by Euclidean distance.
 
-    With `own`, the place in `train` of each asked row, the clip that it belongs to is left out.
+    `own` is the position in `train` of each row of `asked`; with it, the row's own clip is left
+    out.
     """
+    # Centre the rows, so that small differences keep their digits
     middle = train.mean(axis=0)
     train, asked = (
         np.ascontiguousarray(part - middle, dtype=np.float32) for part in (train, asked)
     )
+
+    # The nearest row, the nearest of another clip, and the nearest of another subject
     places = who.places
-    found = [np.zeros((0, 3), dtype=np.int64)]
+    nearest_blocks = [np.zeros((0, 3), dtype=np.int64)]
     for first, block in distances(asked, train[who.order]):
         if own is not None:
             _forget(block, who.clip[places[own[first : first + len(block)]]])
@@ -147,39 +145,42 @@ def match(
         _forget(block, who.clip[nearest])
         clip = block.argmin(axis=1)
         _forget(block, who.subject[nearest])
-        found.append(np.stack([nearest, clip, block.argmin(axis=1)], axis=1))
-    picked = np.concatenate(found)
-    far = [np.sqrt(_squares(asked, train, who.order[picked[:, column]])) for column in range(3)]
+        nearest_blocks.append(np.stack([nearest, clip, block.argmin(axis=1)], axis=1))
+
+    # Their exact distances; a single subject has no other subject
+    picked = np.concatenate(nearest_blocks)
+    distances_to = [
+        np.sqrt(_squares(asked, train, who.order[picked[:, column]])) for column in range(3)
+    ]
     nearest, clip, subject = picked.T
-    still = np.zeros(len(asked), dtype=np.int64)
-    alone = who.subject[nearest, 0] == who.subject[subject, 0]
+    no_move = np.zeros(len(asked), dtype=np.int64)
+    same_subject = who.subject[nearest, 0] == who.subject[subject, 0]
     return Match(
         who.order[nearest],
-        far[0],
+        distances_to[0],
         who.order[clip],
-        far[1],
-        np.where(alone, np.inf, far[2]),
-        still > 0,
-        still,
-        still,
+        distances_to[1],
+        np.where(same_subject, np.inf, distances_to[2]),
+        no_move > 0,
+        no_move,
+        no_move,
     )
 
 
 def distances(
     asked: Float32[np.ndarray, "m d"], train: Float32[np.ndarray, "n d"]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield squared Euclidean distances of rows of `asked` to all of `train`, less the square of
-    each asked row.
+    """Yield squared Euclidean distances of rows of `asked` to `train`, a block of rows at a time.
 
-    Some rows come at a time, with the first one's place; a block may be written to, until the next
-    is asked for.
+    The square of each asked row is left out. Each block comes with the position of its first row;
+    it may be overwritten, and is valid until the next block is asked for.
     """
     squares = np.square(train).sum(axis=1)
     rows = max(ROWS, CELLS // max(1, len(train)))
-    held = np.empty((min(rows, len(asked)), len(train)), dtype=np.float32)
+    buffer = np.empty((min(rows, len(asked)), len(train)), dtype=np.float32)
     for first in range(0, len(asked), rows):
-        part = asked[first : first + rows]
-        block = np.matmul(-2 * part, train.T, out=held[: len(part)])
+        batch = asked[first : first + rows]
+        block = np.matmul(-2 * batch, train.T, out=buffer[: len(batch)])
         block += squares
         yield first, block
 
@@ -189,19 +190,22 @@ def _squares(
     train: Float32[np.ndarray, "n d"],
     places: Int[np.ndarray, " m"],
 ) -> Float[np.ndarray, " m"]:
-    """Return the squared distance of each row to one row of `train`, from differences, so that
-    equal rows are at 0.
+    """Return the squared distance of each row to one row of `train`.
+
+    It is computed from differences, so that equal rows are at 0.
     """
-    found = np.empty(len(asked))
+    squares = np.empty(len(asked))
     rows = max(1, CELLS // max(1, asked.shape[1]))
     for first in range(0, len(asked), rows):
-        part = slice(first, first + rows)
-        found[part] = np.square(asked[part] - train[places[part]]).sum(axis=1, dtype=np.float64)
-    return found
+        batch = slice(first, first + rows)
+        squares[batch] = np.square(asked[batch] - train[places[batch]]).sum(
+            axis=1, dtype=np.float64
+        )
+    return squares
 
 
 def _forget(block: Float32[np.ndarray, "m n"], bounds: Int[np.ndarray, "m 2"]) -> None:
-    """Put out of reach, in each row of distances, what stands within its bounds."""
+    """Set the distances within the bounds of each row to infinity."""
     for row, (first, last) in zip(block, bounds.tolist(), strict=True):
         row[first:last] = np.inf
 
@@ -212,33 +216,33 @@ def _forget(block: Float32[np.ndarray, "m n"], bounds: Int[np.ndarray, "m 2"]) -
 def soften(
     images: UInt8[np.ndarray, "n c h w"], form: tuple[int, int] = (SIDE, SIDE)
 ) -> Float32[np.ndarray, "n side wide"]:
-    """Return images as they are compared: grey, at most `form` pixels high and wide, and blurred,
-    in [0, 1].
+    """Return images in the form in which they are compared: grey, blurred, in [0, 1].
 
-    Noise of every pixel on its own is taken off so; what makes a face itself is coarser. Raises
-    DataError below 8 pixels a side.
+    They are at most `form` pixels high and wide. Blurring removes noise of single pixels; the
+    features of a face are coarser. Raises DataError below 8 pixels per side.
     """
     _, _, height, width = images.shape
     if min(height, width) < 8:
         raise DataError(
-            "images must have 8 pixels a side or more to be compared when moved; given: "
+            "images need at least 8 pixels per side to be compared when moved; given: "
             f"{height}x{width}"
         )
     down, across = _blur(height, form[0]), _blur(width, form[1])
     soft = np.empty((len(images), len(down), len(across)), dtype=np.float32)
     for first in range(0, len(images), 1024):
-        part = slice(first, first + 1024)
-        soft[part] = (
+        batch = slice(first, first + 1024)
+        soft[batch] = (
             down
-            @ (np.asarray(images[part]).mean(axis=1, dtype=np.float32) / np.float32(255))
+            @ (np.asarray(images[batch]).mean(axis=1, dtype=np.float32) / np.float32(255))
             @ across.T
         )
     return soft
 
 
 def _blur(length: int, most: int) -> Float32[np.ndarray, "side length"]:
-    """Return the matrix that brings a line of pixels down to at most `most` and blurs it; its
-    border is repeated.
+    """Return the matrix that shrinks a line of pixels to at most `most` and blurs it.
+
+    The pixels at its ends are repeated beyond them.
     """
     side = min(length, most)
     spread = BLUR * length / side
@@ -256,9 +260,9 @@ def _blur(length: int, most: int) -> Float32[np.ndarray, "side length"]:
 def plain(
     soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0
 ) -> Float32[np.ndarray, "n d"]:
-    """Return the inside of each image, moved by so many pixels, as a row of mean 0 and length 1.
+    """Return the inside of each moved image as a row of mean 0 and length 1.
 
-    So brightness and contrast play no part, and half of a squared distance is one less the
+    So brightness and contrast have no influence, and half of a squared distance is 1 less the
     correlation.
     """
     _, height, width = soft.shape
@@ -270,8 +274,7 @@ def plain(
 
 @dataclass(frozen=True)
 class Coarse:
-    """A few numbers an image that tell which others may be near: principal components of every
-    other pixel.
+    """A few numbers per image that find candidates: principal components of every other pixel.
 
     `middle` [d] and `waves` [d, k] are measured on training images.
     """
@@ -282,8 +285,8 @@ class Coarse:
     @classmethod
     def fit(cls, soft: Float32[np.ndarray, "n side wide"]) -> "Coarse":
         """Measure the components on up to 4,096 images, evenly spaced."""
-        some = soft[:: -(-len(soft) // 4096)]
-        rows = cls._rows(some, 0, 0)
+        sample = soft[:: -(-len(soft) // 4096)]
+        rows = cls._rows(sample, 0, 0)
         middle = rows.mean(axis=0)
         _, vectors = np.linalg.eigh(np.cov(rows - middle, rowvar=False).astype(np.float64))
         return cls(middle, np.ascontiguousarray(vectors[:, ::-1][:, :WAVES], dtype=np.float32))
@@ -314,13 +317,13 @@ def match_pixels(
     coarse: Coarse,
     own: Int[np.ndarray, " m"] | None = None,
 ) -> Match:
-    """Return the nearest softened images of `train`, each asked image also mirrored and moved by up
-    to 2 pixels.
+    """Return the nearest softened images of `train`, for images also mirrored and moved.
 
-    The distance is that of `plain` rows. A coarse pass over all, in few components and moves of two
-    pixels, gives each image a short list of a dozen: frames of the nearest clip, the nearest clips,
-    and subjects beyond the first. All 50 ways to lie on each of these are then tried in full. With
-    `own`, the clip of that place in `train` is left out.
+    Moves are by up to 2 pixels, and the distance is that of `plain` rows. A coarse pass over all,
+    in few components and moves of two pixels, gives each image a short list of a dozen: frames of
+    the nearest clip, the nearest clips, and further subjects. All 50 combinations of mirroring and
+    moving are then tried on each of these. `own` is the position in `train` of each asked image;
+    with it, the image's own clip is left out.
     """
     listed = _short_lists(asked, train, who, coarse, own)
     return _try_all(asked, train, who, listed)
@@ -333,29 +336,28 @@ def _short_lists(
     coarse: Coarse,
     own: Int[np.ndarray, " m"] | None,
 ) -> Int[np.ndarray, "m listed"]:
-    """Return for each image places, in the owners' order, of training images that may be nearest;
-    some come twice.
+    """Return for each image the training images that may be nearest; some occur twice.
+
+    They are positions in the owners' order.
     """
     known = coarse(train)[who.order]
     places, width = who.places, FRAMES + CLIPS + SUBJECTS - 1
-    found = [np.zeros((0, width), dtype=np.int64)]
+    lists = [np.zeros((0, width), dtype=np.int64)]
     for first, block in _coarse_distances(asked, known, coarse):
         if own is not None:
             _forget(block, who.clip[places[own[first : first + len(block)]]])
-        found.append(_candidates(block, who))
-    return np.concatenate(found)
+        lists.append(_candidates(block, who))
+    return np.concatenate(lists)
 
 
 def _coarse_distances(
     asked: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield the least squared distances over mirroring and coarse moves, as `least_distances`
-    does.
-    """
+    """Yield the least squared distances over mirroring and coarse moves (`least_distances`)."""
 
     def ways(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
-        sides = asked[part], asked[part][:, :, ::-1]
-        return (coarse(seen, down, right) for seen in sides for down in STEPS for right in STEPS)
+        views = asked[part], asked[part][:, :, ::-1]
+        return (coarse(view, down, right) for view in views for down in STEPS for right in STEPS)
 
     return least_distances(len(asked), ways, known)
 
@@ -365,52 +367,58 @@ def least_distances(
     ways: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]],
     known: Float32[np.ndarray, "n k"],
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield the least squared distance of each of `count` images to all of `known`, over the ways
-    to see an image.
+    """Yield the least squared distance of each of `count` images to `known`, over its views.
 
-    `ways` gives the rows of some images, once for each way. Some images come at a time, with the
-    first one's place; a block may be written to, until the next is asked for.
+    `ways` returns the rows of a slice of images, once for each view (such as mirrored or moved).
+    Images come in blocks, with the position of the first one; a block may be overwritten, and is
+    valid until the next is asked for.
     """
+    # Append a column, so that one product gives distances
     rows = max(ROWS, CELLS // max(1, len(known)))
     turned = np.concatenate([known.T, np.ones((1, len(known)), dtype=np.float32)])
     squares = np.square(known).sum(axis=1)
-    held, tried = (
+    buffer, scratch = (
         np.empty((min(rows, count), wide), dtype=np.float32) for wide in (len(known), TILE)
     )
+
+    # Take the least over all views, tile by tile
     for first in range(0, count, rows):
-        seen = [_doubled(each) for each in ways(slice(first, first + rows))]
-        best = held[: len(seen[0])]
+        views = [_doubled(view_rows) for view_rows in ways(slice(first, first + rows))]
+        best = buffer[: len(views[0])]
         best.fill(np.inf)
         for start in range(0, len(known), TILE):
-            there, least = (side[:, start : start + TILE] for side in (turned, best))
-            block = tried[: len(best), : there.shape[1]]
-            for components in seen:
-                np.matmul(components, there, out=block)
+            tile, least = (side[:, start : start + TILE] for side in (turned, best))
+            block = scratch[: len(best), : tile.shape[1]]
+            for components in views:
+                np.matmul(components, tile, out=block)
                 np.minimum(least, block, out=least)
         best += squares
         yield first, best
 
 
 def _doubled(rows: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k1"]:
-    """Return -2 times the rows, with the square of their length behind."""
+    """Return -2 times the rows, with the square of their length as the last column."""
     return np.concatenate([-2 * rows, np.square(rows).sum(axis=1, keepdims=True)], axis=1)
 
 
 def _candidates(block: Float32[np.ndarray, "m n"], who: Owners) -> Int[np.ndarray, "m listed"]:
-    """Return the short list of each row of distances, which are used up."""
+    """Return the short list of each row of distances, which are overwritten."""
+    # Frames of the nearest clip
     nearest = block.argmin(axis=1)
     columns = []
     for row, (first, last) in zip(block, who.clip[nearest].tolist(), strict=True):
         frames = first + np.argsort(row[first:last], kind="stable")[:FRAMES]
         columns.append(np.resize(frames, FRAMES))
     listed = [*np.stack(columns).T]
+
+    # The nearest of other clips, then of other subjects
     for bounds, times in ((who.clip, CLIPS - 1), (who.subject, SUBJECTS)):
         place = nearest
         for _ in range(times):
             _forget(block, bounds[place])
             place = block.argmin(axis=1)
-            left = np.isfinite(np.take_along_axis(block, place[:, None], axis=1)[:, 0])
-            place = np.where(left, place, nearest)
+            is_finite = np.isfinite(np.take_along_axis(block, place[:, None], axis=1)[:, 0])
+            place = np.where(is_finite, place, nearest)
             listed.append(place)
     return np.stack(listed, axis=1)
 
@@ -421,23 +429,25 @@ def _try_all(
     who: Owners,
     listed: Int[np.ndarray, "m listed"],
 ) -> Match:
-    """Return the match among each image's short list, all moves tried."""
+    """Return the match from each image's short list, with all moves tried."""
     moves = [
         (down, right) for down in range(-REACH, REACH + 1) for right in range(-REACH, REACH + 1)
     ]
     count = listed.shape[1]
     least = np.empty((len(asked), count))
     way = np.empty((len(asked), count), dtype=np.int64)
+
+    # The best view and its distance, for each image on the short list
     for first in range(0, len(asked), EXACT):
-        part = slice(first, first + EXACT)
-        seen = np.stack([plain(asked[part], *move) for move in moves], axis=1)
-        there = train[who.order[listed[part]].reshape(-1)]
-        both = [plain(there), plain(np.ascontiguousarray(there[:, :, ::-1]))]
-        known = np.concatenate([rows.reshape(len(seen), count, -1) for rows in both], axis=1)
-        products = (seen @ known.transpose(0, 2, 1)).reshape(len(seen), len(moves), 2, count)
-        flat = products.transpose(0, 3, 2, 1).reshape(len(seen), count, -1)
-        way[part] = flat.argmax(axis=2)
-        least[part] = np.sqrt(np.maximum(2 - 2 * flat.max(axis=2).astype(np.float64), 0))
+        batch = slice(first, first + EXACT)
+        views = np.stack([plain(asked[batch], *move) for move in moves], axis=1)
+        listed_images = train[who.order[listed[batch]].reshape(-1)]
+        mirrorings = [plain(listed_images), plain(np.ascontiguousarray(listed_images[:, :, ::-1]))]
+        known = np.concatenate([rows.reshape(len(views), count, -1) for rows in mirrorings], axis=1)
+        products = (views @ known.transpose(0, 2, 1)).reshape(len(views), len(moves), 2, count)
+        likeness = products.transpose(0, 3, 2, 1).reshape(len(views), count, -1)
+        way[batch] = likeness.argmax(axis=2)
+        least[batch] = np.sqrt(np.maximum(2 - 2 * likeness.max(axis=2).astype(np.float64), 0))
     return _best(who, listed, least, way, moves)
 
 
@@ -448,22 +458,23 @@ def _best(
     way: Int[np.ndarray, "m listed"],
     moves: list[tuple[int, int]],
 ) -> Match:
-    """Return the match of each row of a short list, whose least distances and ways to get there are
-    known.
-    """
+    """Return the match of each row of a short list, by least distances and their views."""
     rows = np.arange(len(listed))
 
     def outside(
         bounds: Int[np.ndarray, "n 2"],
     ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-        far = np.where(bounds[listed, 0] == bounds[nearest, 0][:, None], np.inf, least)
-        place = far.argmin(axis=1)
-        return listed[rows, place], far[rows, place]
+        distance_outside = np.where(bounds[listed, 0] == bounds[nearest, 0][:, None], np.inf, least)
+        place = distance_outside.argmin(axis=1)
+        return listed[rows, place], distance_outside[rows, place]
 
+    # The nearest, and the nearest of another clip and of another subject
     first = least.argmin(axis=1)
     nearest = listed[rows, first]
     next_clip, outside_clip = outside(who.clip)
     _, outside_subject = outside(who.subject)
+
+    # How the image fits the nearest
     mirrored, move = np.divmod(way[rows, first], len(moves))
     down, right = np.array(moves)[move].T
     return Match(

@@ -1,5 +1,6 @@
-"""The two sides that are compared: stored sets, plain folders, or one of either that a table or
-folders divide.
+"""The two sides of a comparison: stored sets, plain folders, or two parts of one set.
+
+A table, or folders called train and test, divides one set into parts.
 """
 
 import csv
@@ -25,15 +26,15 @@ from mien.store import Run, Store
 NAME_COLUMNS = ("key", "file", "file_name", "filename", "path", "image", "name")
 SIDE_COLUMNS = ("side", "split", "subset", "set", "partition", "usage")
 WORDS = {"training": "train", "testing": "test", "valid": "val", "validation": "val"}
-"""What sides are called, by what else they are called."""
+"""The names of sides, by their synonyms."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What is compared: two runs, which may be one; then `table` says which key is on which side.
+    """Two runs to compare, or one run that `table` divides: it says which key is on which side.
 
-    `one_dataset` says that names mean the same people on both sides, whatever the datasets are
-    called. `names` are what to call the sides.
+    If `one_dataset` is true, equal names are the same people on both sides, whatever their datasets
+    are called. `names` are the labels of the sides.
     """
 
     train: Run
@@ -44,7 +45,7 @@ class Sides:
 
     @property
     def digest(self) -> str:
-        """The sha256 of the table, empty where there is none."""
+        """The sha256 of the table, empty if there is no table."""
         if self.table is None:
             return ""
         lines = sorted(
@@ -57,12 +58,12 @@ class Sides:
         """Return the training and the test side."""
         train, test = (Faces.load(run.path) for run in (self.train, self.test))
         if self.table is not None:
-            on = {
+            keys_of = {
                 side: set(self.table["key"][self.table["side"] == side])
                 for side in ("train", "test")
             }
-            train = train.select(train.index["key"].isin(on["train"]).to_numpy(dtype=bool))
-            test = test.select(test.index["key"].isin(on["test"]).to_numpy(dtype=bool))
+            train = train.select(train.index["key"].isin(keys_of["train"]).to_numpy(dtype=bool))
+            test = test.select(test.index["key"].isin(keys_of["test"]).to_numpy(dtype=bool))
         return (_short(train), _short(test)) if self.one_dataset else (train, test)
 
 
@@ -89,36 +90,42 @@ def find(
     both sides, or begin with the one that they are for, as in `train:(s[0-9]+)_`. The images of a
     folder `test` that is `synthetic` count as generated, and show no person.
 
-    Raises UsageError if the two sides are not told, DataError for a table that does not fit,
+    Raises UsageError if the options do not name two sides, DataError for a table that does not fit,
     StoreError for a name that is neither in the store nor a folder.
     """
+    # Options that contradict each other
     if test is not None and split is not None:
-        raise UsageError("--split divides one set, and two were given; leave out TEST or --split")
+        raise UsageError("--split divides one set, and two were given; omit TEST or --split")
     if test is None and synthetic:
         raise UsageError(
-            "--synthetic is about the second set, and one was given; name the synthetic one "
-            "behind it"
+            "--synthetic is about the second set, and only one was given; name the synthetic set "
+            "after it"
         )
+
+    # Read the sets that are folders
     first, second = _between(between)
     real: tuple[given.Side, ...] = ("train",) if test is None or synthetic else ("train", "test")
-    how = given.reading(real, subject_pattern, clip_pattern, map, size)
+    options = given.reading(real, subject_pattern, clip_pattern, map, size)
     named: dict[given.Side, str] = (
         {"train": train} if test is None else {"train": train, "test": test}
     )
-    found = given.look(named, how, store)
-    folders = [one for one in found if one.folder is not None]
-    if synthetic and found[1].folder is None:
+    named_sides = given.look(named, options, store)
+    folders = [side for side in named_sides if side.folder is not None]
+    if synthetic and named_sides[1].folder is None:
         raise UsageError(
-            f"--synthetic says what a folder holds, and {test} is in the store already; leave it "
-            "out"
+            f"--synthetic is about a folder, and {test} is in the store already; omit --synthetic"
         )
-    runs = given.read(found, how, store, "test" if synthetic else "")
-    labels = tuple(one.label for one in found)
+    runs = given.read(named_sides, options, store, "test" if synthetic else "")
+
+    # Two sets
+    labels = tuple(one.label for one in named_sides)
     if test is not None:
-        other = given.synthetic(runs["test"], store) if synthetic else runs["test"]
+        test_run = given.synthetic(runs["test"], store) if synthetic else runs["test"]
         return Sides(
-            runs["train"], other, None, one_dataset or bool(folders), (labels[0], labels[1])
+            runs["train"], test_run, None, one_dataset or bool(folders), (labels[0], labels[1])
         )
+
+    # One set, divided by a table or by folders
     keys = list(Faces.load(runs["train"].path).index["key"])
     table = _read(split, keys) if split is not None else _by_folder(keys, train)
     divided = _two(table, first, second, len(keys))
@@ -127,10 +134,10 @@ def find(
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the column names, in lower case, and the rows of a CSV file, separated by commas or,
-    as some programs write it, by semicolons; empty rows are left out.
+    """Return the column names, in lower case, and the rows of a CSV file.
 
-    Raises DataError if it cannot be read, or has no row.
+    Cells are separated by commas or, as some programs write it, by semicolons; empty rows are left
+    out. Raises DataError if the file cannot be read, or has no row.
     """
     try:
         text = read_text(path, "a table in CSV")
@@ -139,17 +146,15 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         lines = [[bare(cell).strip() for cell in line] for line in rows]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path} must be a table in CSV and UTF-8 that can be read, and is not: {error}"
-        ) from None
+        raise DataError(f"{path} must be a readable table in CSV and UTF-8: {error}") from None
     lines = [line for line in lines if any(line)]
     if len(lines) < 2:
         raise DataError(
-            f"{path} must have a line of column names and a row an image, and has "
+            f"{path} needs a line of column names and a row per image; it has "
             f"{many(len(lines), 'line')}"
         )
-    head = [cell.lower() for cell in lines[0]]
-    return head, [line + [""] * (len(head) - len(line)) for line in lines[1:]]
+    columns = [cell.lower() for cell in lines[0]]
+    return columns, [line + [""] * (len(columns) - len(line)) for line in lines[1:]]
 
 
 # Names
@@ -163,7 +168,7 @@ def _between(text: str) -> tuple[str, str]:
 
 
 def _short(faces: Faces) -> Faces:
-    """Return the faces with subjects and clips without the name of their dataset."""
+    """Return the faces with the dataset's name removed from their subjects and clips."""
     plain = {
         column: pd.Series(
             [name.partition(":")[2] or name for name in faces.index[column]], dtype="str"
@@ -177,90 +182,91 @@ def _short(faces: Faces) -> Faces:
 
 
 def _read(path: Path, keys: list[str]) -> pd.DataFrame:
-    """Return key and side of each row of a CSV file; a file name stands for the one key that it
-    ends.
+    """Return the key and side of each row of a CSV file.
+
+    A file name means the only key that ends with it.
     """
-    head, lines = read_table(path)
-    name, side = (_column(head, wanted, path) for wanted in (NAME_COLUMNS, SIDE_COLUMNS))
+    # The columns with names and sides
+    columns, lines = read_table(path)
+    name_column, side_column = (
+        _column(columns, wanted, path) for wanted in (NAME_COLUMNS, SIDE_COLUMNS)
+    )
     blank = [
-        number for number, line in enumerate(lines, start=2) if not (line[name] and line[side])
+        number
+        for number, line in enumerate(lines, start=2)
+        if not (line[name_column] and line[side_column])
     ]
     if blank:
         raise DataError(
-            f"{path}: each row must have a name and a side, and row {blank[0]} lacks one; mend it"
+            f"{path}: each row needs a name and a side; row {blank[0]} lacks one. Complete it"
         )
-    found, lost = _matched([line[name] for line in lines], keys)
-    if lost:
+
+    # Match each name to the only key that ends with it
+    matched, unmatched = _matched([line[name_column] for line in lines], keys)
+    if unmatched:
         raise DataError(
-            f"{path} must name images of the set, each by what only its key ends in, and "
-            f"{len(lost)} of {len(lines)} "
-            f"names fit no key or several, such as {some(lost, 3)}; keys there are like "
-            f"{some(keys, 2)}. Give keys, or "
-            "paths below the folder"
+            f"{path} must name images of the set, each by the end of one key; {len(unmatched)} of "
+            f"{len(lines)} names fit no key or several, such as {some(unmatched, 3)}. Keys are "
+            f"like {some(keys, 2)}. Give keys, or paths below the folder"
         )
     return pd.DataFrame(
-        {"key": found, "side": [_side(line[side]) for line in lines]}, dtype="str"
+        {"key": matched, "side": [_side(line[side_column]) for line in lines]}, dtype="str"
     ).drop_duplicates()
 
 
-def _column(head: list[str], wanted: tuple[str, ...], path: Path) -> int:
+def _column(columns: list[str], wanted: tuple[str, ...], path: Path) -> int:
     for name in wanted:
-        if name in head:
-            return head.index(name)
-    hint = "".join(nearest(name, list(wanted)) for name in head[:1])
+        if name in columns:
+            return columns.index(name)
+    hint = "".join(nearest(name, list(wanted)) for name in columns[:1])
     raise DataError(
-        f"{path} must have a column {' or '.join(wanted)}; it has {', '.join(head)}.{hint}"
+        f"{path} needs a column {' or '.join(wanted)}; it has {', '.join(columns)}.{hint}"
     )
 
 
 def _matched(names: list[str], keys: list[str]) -> tuple[list[str], list[str]]:
-    """Return the key of each name, which is a key or the end of one, and the names of none or of
-    several.
-    """
-    ends: dict[str, str] = {}
+    """Match each name to the one key that ends with it; also return names without such a key."""
+    key_of_end: dict[str, str] = {}
     for key in keys:
         parts = key.split("/")
         for start in range(len(parts)):
             end = "/".join(parts[start:])
-            ends[end] = key if end not in ends else ""
-    ends |= {key: key for key in keys}
+            key_of_end[end] = key if end not in key_of_end else ""
+    key_of_end |= {key: key for key in keys}
     plain = [name.replace("\\", "/").removeprefix("./") for name in names]
-    found = [ends.get(name, "") for name in plain]
-    return found, [name for name, key in zip(names, found, strict=True) if not key]
+    matched = [key_of_end.get(name, "") for name in plain]
+    return matched, [name for name, key in zip(names, matched, strict=True) if not key]
 
 
 def _by_folder(keys: list[str], name: str) -> pd.DataFrame:
-    """Return the sides that folders above the classes tell: dataset/train/fear/1.png."""
+    """Return the sides by the folders above the classes, as in dataset/train/fear/1.png."""
     sides = [_side(key.split("/")[1]) if key.count("/") > 1 else "" for key in keys]
     if not {"train", "test", "val"} & set(sides):
         raise UsageError(
-            "leakage is between two sides: give two sets (mien leakage TRAIN TEST), or divide "
-            f"{name} with --split "
-            "FILE.csv (columns file or key, and side), or by folders called train and test above "
-            "its classes"
+            "leakage needs two sides: give two sets (mien leakage TRAIN TEST), or divide "
+            f"{name} with --split FILE.csv (columns file or key, and side), or by folders called "
+            "train and test above its classes"
         )
     return pd.DataFrame({"key": keys, "side": sides}, dtype="str")
 
 
 def _two(table: pd.DataFrame, first: str, second: str, total: int) -> pd.DataFrame:
-    """Return the rows of the two sides, called train and test; what else there is, is told."""
-    there = sorted(set(table["side"]) - {""})
-    missing = [side for side in (first, second) if side not in there]
+    """Return the rows of the two sides, called train and test; report images of other sides."""
+    existing = sorted(set(table["side"]) - {""})
+    missing = [side for side in (first, second) if side not in existing]
     if missing:
         raise DataError(
             f"the sides must be called {first} and {second}, and there is no {missing[0]}; found: "
-            f"{some(there, 8)}. "
-            "--between A:B names the two that are compared"
+            f"{some(existing, 8)}. --between A:B names the two sides to compare"
         )
-    kept = table[table["side"].isin([first, second])]
-    rest = total - kept["key"].nunique()
-    if rest:
+    rows = table[table["side"].isin([first, second])]
+    left_out = total - rows["key"].nunique()
+    if left_out:
         say(
-            f"{rest:,} of {many(total, 'image')} {'is' if rest == 1 else 'are'} neither {first} "
-            f"nor {second}, and "
-            "left out"
+            f"{left_out:,} of {many(total, 'image')} {'is' if left_out == 1 else 'are'} neither "
+            f"{first} nor {second}, and {'was' if left_out == 1 else 'were'} left out"
         )
-    return kept.assign(side=np.where(kept["side"] == first, "train", "test")).reset_index(drop=True)
+    return rows.assign(side=np.where(rows["side"] == first, "train", "test")).reset_index(drop=True)
 
 
 def _side(text: str) -> str:

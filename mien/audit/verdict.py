@@ -1,10 +1,9 @@
-"""Verdict: what was measured, held against thresholds. Parts measure, this judges, and both can be
-read.
+"""Verdict: compares what was measured with thresholds. Parts measure; this file judges.
 
-A check fails where the whole interval of its number lies beyond the limit, so that no lack of
-images fails a set; it warns where the number itself does. It cannot tell where the evidence is
-missing: nothing was measured, too few people were held out, or the interval reaches from good to
-bad. A pass is never the absence of evidence.
+A check fails if the whole interval of its number is beyond the limit, so that no lack of images
+fails a set; it warns if the number itself is. It cannot tell if the evidence is missing: nothing
+was measured, too few people were held out, or the interval reaches from good to bad. A pass is
+never the absence of evidence.
 """
 
 import math
@@ -28,7 +27,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "Does it show what its label says?": ("labels", "nuisance"),
     "Would we know?": ("leakage",),
 }
-NAMED = 4  # checks that a sentence names
+NAMED = 4  # checks that a sentence names, at most
 DEFAULTS = Path(__file__).with_name("thresholds.toml")
 
 
@@ -51,27 +50,27 @@ class Threshold(Strict):
     def _means_something(self) -> "Threshold":
         if self.warn is None and self.fail is None and self.cannot_tell is None:
             raise ValueError(
-                "warn, fail or cannot_tell must be given; `off = true` takes a check away"
+                "warn, fail or cannot_tell must be given; `off = true` removes a check"
             )
         if (
             self.warn is not None
             and self.fail is not None
             and (self.fail - self.warn) * self.sign < 0
         ):
-            raise ValueError(f"fail must lie {self.side} warn, or at it")
+            raise ValueError(f"fail must be {self.side} warn, or equal to it")
         if not self.against and self.by != "ratio":
-            raise ValueError("by must be left alone where the number stands against no other")
+            raise ValueError("by needs against: remove by, or say what the number is compared with")
         return self
 
     @property
     def sign(self) -> int:
-        """1 where what is above is bad, -1 where what is below is."""
+        """1 if numbers above the limits are bad, -1 if numbers below are."""
         return 1 if self.side == "above" else -1
 
     @property
     def text(self) -> str:
         """The limits in words."""
-        what = {
+        references = {
             "": "",
             "heldout": "held-out people",
             "floor": "real images against real images",
@@ -79,9 +78,9 @@ class Threshold(Strict):
             "chance": "is expected by chance",
         }
         unit = (
-            f" times that of {what[self.against]}"
+            f" times that of {references[self.against]}"
             if self.by == "ratio"
-            else f" more than {what[self.against]}"
+            else f" more than {references[self.against]}"
         )
         verbs = {"fails": self.fail, "cannot tell": self.cannot_tell, "warns": self.warn}
         limits = [
@@ -92,12 +91,12 @@ class Threshold(Strict):
 
 @dataclass(frozen=True)
 class Check:
-    """One number, judged: `value` with its interval as measured, `relative` to `reference` if it
-    has one.
+    """The verdict on one number, with the number, its interval and its limits.
 
-    `value` is None where nothing was measured under that name. `note` says what is missing where
-    the check cannot tell, and `enough` what would be enough; `people` is how many held-out people
-    are needed where there are fewer.
+    `value`, `low` and `high` are as measured; `relative` is the value compared with `reference`, if
+    the threshold names one. `value` is None if nothing was measured under that name. `note` says
+    what is missing if the check cannot tell, and `enough` what would suffice; `people` is the
+    number of held-out people that are needed, if there are fewer.
     """
 
     name: str
@@ -118,7 +117,7 @@ class Check:
     people: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return its fields."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
@@ -126,32 +125,35 @@ class Check:
 
 
 def thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Return the fields of each threshold by metric: the defaults, with what a user's file changes,
-    adds or takes away.
+    """Return the fields of each threshold by metric: the defaults, as changed by a user's file.
 
-    Raises SpecError, which names file and place, for anything in the file that does not hold.
+    The file may change, add or remove thresholds. Raises SpecError, which names the file and the
+    entry, for anything in the file that is not valid.
     """
-    known = read_toml(DEFAULTS)
-    given = read_toml(file) if file is not None else {}
-    for metric, fields in given.items():
-        _known_metric(metric, fields, list(known), str(file))
+    entries = read_toml(DEFAULTS)
+    changed = read_toml(file) if file is not None else {}
+
+    # Apply the user's entries to the defaults
+    for metric, fields in changed.items():
+        _known_metric(metric, fields, list(entries), str(file))
         off = fields.pop("off", False)
         if not isinstance(off, bool):
             raise SpecError(f"{file}: {metric}.off must be true or false (given: {off!r})")
         if off:
-            known.pop(metric, None)
+            entries.pop(metric, None)
             continue
-        reason = {} if metric in known else {"reason": f"asked for in {Path(file or '').name}"}
-        known[metric] = {**reason, **known.get(metric, {}), **fields}
-    for metric, fields in known.items():
+        reason = {} if metric in entries else {"reason": f"asked for in {Path(file or '').name}"}
+        entries[metric] = {**reason, **entries.get(metric, {}), **fields}
+
+    # Check every threshold, whichever file it comes from
+    for metric, fields in entries.items():
         read_spec(Threshold, fields, f"{file or DEFAULTS.name}: {metric}")
-    return known
+    return entries
 
 
 @dataclass(frozen=True)
 class Change:
-    """A limit that is not the default one: `default` and `given` are None where the check has no
-    such field.
+    """A limit that differs from the default: `default` and `given` are None if the field is absent.
 
     `looser` says whether a set could pass with it that would not pass by default.
     """
@@ -166,57 +168,60 @@ class Change:
     def text(self) -> str:
         """The change in words."""
         if self.field == "off":
-            return f"{self.metric}: the check was taken away"
+            return f"{self.metric}: the check was removed"
         return f"{self.metric}: {self.field} was {_shown(self.default)}, is {_shown(self.given)}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return its fields, and what it says in words."""
+        """Return the fields as JSON values, and the change in words."""
         return {**asdict(self), "text": self.text}
 
 
 def changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
-    """Return what in `limits` differs from the default thresholds, those that make passing easier
-    first.
-    """
-    found = []
+    """Return how `limits` differ from the defaults; changes that make passing easier are first."""
+    differences = []
     defaults = read_toml(DEFAULTS)
     for metric in sorted({*defaults, *limits}):
-        known, given = defaults.get(metric), limits.get(metric)
+        default, given = defaults.get(metric), limits.get(metric)
+
+        # A check that was removed
         if given is None:
-            found.append(Change(metric, "off", False, True, looser=True))
+            differences.append(Change(metric, "off", False, True, looser=True))
             continue
-        fields = sorted({*(known or {}), *given} - {"reason"})
+
+        # Fields that were changed, of a default or a new check
+        fields = sorted({*(default or {}), *given} - {"reason"})
         for field in fields:
-            was, now = (known or {}).get(field), given.get(field)
-            if was != now:
-                found.append(
+            old, new = (default or {}).get(field), given.get(field)
+            if old != new:
+                differences.append(
                     Change(
                         metric,
                         field,
-                        was,
-                        now,
-                        known is not None and _looser(field, was, now, known),
+                        old,
+                        new,
+                        default is not None and _looser(field, old, new, default),
                     )
                 )
-    return sorted(found, key=lambda change: not change.looser)
+    return sorted(differences, key=lambda change: not change.looser)
 
 
-def _looser(field: str, was: Any, now: Any, known: Mapping[str, Any]) -> bool:
-    """Whether a changed field of a default threshold makes passing easier; what is not known to be
-    stricter does.
+def _looser(field: str, old: Any, new: Any, default: Mapping[str, Any]) -> bool:
+    """Return whether a changed field of a default threshold makes passing easier.
+
+    A change that is not known to be stricter counts as easier.
     """
     if field in ("warn", "fail", "cannot_tell"):
-        if was is None or now is None:
-            return now is None
-        return (now - was) * (1 if known["side"] == "above" else -1) > 0
+        if old is None or new is None:
+            return new is None
+        return (new - old) * (1 if default["side"] == "above" else -1) > 0
     if field == "least":
-        return now is None or (was is not None and now > was) or (was is None and now > 20)
+        return new is None or (old is not None and new > old) or (old is None and new > 20)
     if field == "people":
-        return (now or 0) < (was or 0)
+        return (new or 0) < (old or 0)
     if field == "each":
-        return not now
+        return not new
     if field == "wide":
-        return ORDER.index(now or "cannot tell") < ORDER.index(was or "cannot tell")
+        return ORDER.index(new or "cannot tell") < ORDER.index(old or "cannot tell")
     return True
 
 
@@ -226,9 +231,9 @@ def _shown(value: Any) -> str:
     )
 
 
-def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None:
+def _known_metric(metric: str, fields: Any, metrics: list[str], file: str) -> None:
     if not isinstance(fields, dict):
-        raise SpecError(f'{file}: a threshold must be a table, ["{metric}"], and is {fields!r}')
+        raise SpecError(f'{file}: a threshold must be a table, ["{metric}"]; given: {fields!r}')
     family, dot, _ = metric.partition(".")
     if family not in FAMILIES or not dot:
         quoted = (
@@ -237,7 +242,7 @@ def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None
             else ""
         )
         raise SpecError(
-            f"{file}: there is no number '{metric}'.{quoted or nearest(metric, known)} Names are "
+            f"{file}: there is no number '{metric}'.{quoted or nearest(metric, metrics)} Names are "
             "FAMILY.NAME or "
             f"FAMILY.NAME.SPACE, with a family of {', '.join(FAMILIES)}"
         )
@@ -248,8 +253,9 @@ def _known_metric(metric: str, fields: Any, known: list[str], file: str) -> None
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out people of an audit: how many are known, and of how many images the person is
-    not.
+    """The held-out people of an audit: how many are known.
+
+    `unknown` counts the held-out images whose person is not known.
     """
 
     people: int
@@ -257,21 +263,20 @@ class HeldOut:
 
     @property
     def text(self) -> str:
-        """How many there are, in words."""
+        """The number of held-out people, in words."""
         if not self.people and self.unknown:
             return "it is not known whom the held-out images show"
-        whom = {0: "no people were", 1: "1 person was"}.get(
+        subject = {0: "no people were", 1: "1 person was"}.get(
             self.people, f"{self.people} people were"
         )
-        return f"{whom} held out"
+        return f"{subject} held out"
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the audit: its outcome, why in one sentence, and what would be enough to
-    tell.
+    """One question of the audit: its outcome, the reason in one sentence, and what would suffice.
 
-    `people` is how many held-out people are needed where there are fewer, else 0.
+    `people` is the number of held-out people that are needed, if there are fewer; else 0.
     """
 
     title: str
@@ -287,44 +292,49 @@ def judge(
     held_out: "HeldOut | None" = None,
     missing: Mapping[str, str] | None = None,
 ) -> list[Check]:
-    """Return a check for each threshold, and for each class where it says so, the worst first.
+    """Return a check for each threshold, and for each class if it says so; the worst are first.
 
-    `held_out` says how many people the numbers rest on, None that they rest on nobody. `missing`
-    says by family why some of its numbers could not be measured. A threshold under whose name
-    nothing was measured cannot tell: a gate that nobody could look at must not pass in silence.
+    `held_out` is the number of people that the numbers rest on; None if that plays no part.
+    `missing` says by family why some of its numbers could not be measured. A threshold under whose
+    name nothing was measured cannot tell: a gate without evidence must not pass in silence.
     """
-    by_name = {(one.metric, one.part): one for one in records}
+    by_name = {(record.metric, record.part): record for record in records}
     checks = []
     for metric, fields in limits.items():
         limit = read_spec(Threshold, dict(fields), metric)
-        own = [one for one in records if one.metric == metric and (limit.each or not one.part)]
-        why = (missing or {}).get(metric.partition(".")[0], "")
-        found = [_check(one, by_name, limit) for one in own] or [_absent(metric, limit, why)]
-        checks += [_with_people(check, limit, held_out) for check in found]
+        own_records = [
+            record
+            for record in records
+            if record.metric == metric and (limit.each or not record.part)
+        ]
+        reason = (missing or {}).get(metric.partition(".")[0], "")
+        judged = [_check(record, by_name, limit) for record in own_records] or [
+            _absent(metric, limit, reason)
+        ]
+        checks += [_with_people(check, limit, held_out) for check in judged]
     return sorted(checks, key=lambda check: -ORDER.index(check.verdict))
 
 
 def answer(checks: Sequence[Check]) -> list[Question]:
-    """Return the outcome of each question of QUESTIONS, with the reason and what would be enough to
-    tell.
+    """Return the outcome of each question of QUESTIONS, with the reason and what would suffice.
 
-    A question of which no check is left cannot be answered. A single class of which nothing can be
-    told counts as a warning, since the check over all classes looks at the same images.
+    A question without checks cannot be answered. A single class that cannot be judged counts as a
+    warning, since the check over all classes uses the same images.
     """
-    return [_question(title, [one for one in checks if one.family in families])
-            for title, families in QUESTIONS.items()]  # fmt: skip
+    return [
+        _question(title, [check for check in checks if check.family in families])
+        for title, families in QUESTIONS.items()
+    ]
 
 
 def worst(checks: Sequence[Check]) -> Outcome:
-    """Return the verdict: the worst answer to a question."""
-    return ORDER[max(ORDER.index(one.verdict) for one in answer(checks))]
+    """Return the verdict: the worst answer to any question."""
+    return ORDER[max(ORDER.index(question.verdict) for question in answer(checks))]
 
 
 def _question(title: str, checks: Sequence[Check]) -> Question:
     if not checks:
-        return Question(
-            title, "cannot tell", "no check is left", "leave the default thresholds in place"
-        )
+        return Question(title, "cannot tell", "no check is left", "keep the default thresholds")
 
     # The outcome, and the checks that decide it
     weights = [_weight(check) for check in checks]
@@ -340,6 +350,8 @@ def _question(title: str, checks: Sequence[Check]) -> Question:
         return Question(title, outcome, f"{count} check{'s' * (count != 1)} passed")
     if outcome in ("fail", "warn"):
         return Question(title, outcome, f"beyond the limits of {named}")
+
+    # What is missing, and what would suffice
     notes = list(dict.fromkeys(check.note for check in deciding if check.note))
     people = max(check.people for check in deciding)
     enough = list(
@@ -359,24 +371,26 @@ def _weight(check: Check) -> Outcome:
     return "warn" if check.part and check.verdict == "cannot tell" else check.verdict
 
 
-def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:
-    if not math.isfinite(one.value):
-        return replace(_absent(one.metric, limit), part=one.part, n=one.n)
+def _check(record: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:
+    if not math.isfinite(record.value):
+        return replace(_absent(record.metric, limit), part=record.part, n=record.n)
 
-    # What it stands against
-    name = _other(one.metric, limit.against)
-    part = "" if limit.against == "chance" else one.part
-    other = by_name.get((name, part)) if limit.against else None
-    if limit.against and other is None:
-        return _told(one, limit, "cannot tell", note=("it has nothing to be compared with: no " "" "" "" "" "" f"{name}"),
-                     enough="a larger set of real images")  # fmt: skip
+    # The number that it is compared with
+    name = _other(record.metric, limit.against)
+    part = "" if limit.against == "chance" else record.part
+    reference = by_name.get((name, part)) if limit.against else None
+    if limit.against and reference is None:
+        note = f"it has nothing to be compared with: no {name}"
+        return _told(record, limit, "cannot tell", note=note, enough="a larger set of real images")
 
-    # The number and its interval, held against the limits
+    # Compare the number and its interval with the limits
     value, low, high = (
-        _relative(number, other, limit) for number in (one.value, one.low, one.high)
+        _relative(number, reference, limit) for number in (record.value, record.low, record.high)
     )
     ends = (low, high) if limit.side == "above" else (high, low)
-    least_beyond, most_beyond = (value, value) if one.low is None else ends
+    least_beyond, most_beyond = (value, value) if record.low is None else ends
+
+    # Fail by the whole interval, warn by the number itself
     outcome: Outcome = "pass"
     note = enough = ""
     if limit.fail is not None and _beyond(least_beyond, limit.fail, limit):
@@ -385,15 +399,17 @@ def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Thresh
         _beyond(value, number, limit) for number in (limit.warn, limit.fail) if number is not None
     ):
         outcome = "warn"
+
+    # Cannot tell: by its own limit, or because n is too small or the interval too wide
     if (
         limit.cannot_tell is not None
         and outcome != "fail"
         and _beyond(value, limit.cannot_tell, limit)
     ):
         outcome, note, enough = "cannot tell", limit.reason, "a larger set of real images"
-    elif outcome == "fail" and one.n < limit.least:
+    elif outcome == "fail" and record.n < limit.least:
         outcome = "cannot tell"
-        note, enough = f"n is {one.n}, too few to fail", f"n of {limit.least} or more"
+        note, enough = f"n is {record.n}, too few to fail", f"n of {limit.least} or more"
     elif outcome != "fail" and limit.wide != "pass" and _spans(least_beyond, most_beyond, limit):
         outcome, enough = (
             limit.wide,
@@ -401,14 +417,20 @@ def _check(one: Record, by_name: Mapping[tuple[str, str], Record], limit: Thresh
         )
         note = "the interval reaches from good to bad"
 
-    relative = value if other is not None else None
+    relative = value if reference is not None else None
     return _told(
-        one, limit, outcome, other.value if other is not None else None, relative, note, enough
+        record,
+        limit,
+        outcome,
+        reference.value if reference is not None else None,
+        relative,
+        note,
+        enough,
     )
 
 
 def _spans(least_beyond: float | None, most_beyond: float | None, limit: Threshold) -> bool:
-    """Whether an interval reaches from where nothing warns to where the check would fail."""
+    """Return whether an interval reaches from where nothing warns to where the check would fail."""
     if limit.fail is None:
         return False
     mild = limit.fail if limit.warn is None else limit.warn
@@ -416,10 +438,9 @@ def _spans(least_beyond: float | None, most_beyond: float | None, limit: Thresho
 
 
 def _with_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Check:
-    """Return the check, which cannot tell where fewer people were held out than its threshold
-    needs.
+    """Return the check, which cannot tell if fewer people were held out than its threshold needs.
 
-    It may still fail: limits are of what so few people make likely.
+    It may still fail: the limits allow for what is likely with so few people.
     """
     if held_out is None or held_out.people >= limit.people or check.verdict == "fail":
         return check
@@ -429,7 +450,7 @@ def _with_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Ch
 
 
 def more_people(people: int) -> str:
-    """Return how so many held-out people are had, in words."""
+    """Return, in words, how to hold out so many people."""
     return f"at least {people} held-out people (`mien split --folds 2` holds out half)"
 
 
@@ -438,10 +459,10 @@ def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
 
 
 def _other(metric: str, against: str) -> str:
-    """Return the name of what a number stands against: fidelity.frechet.judge ->
-    fidelity.frechet_heldout.judge.
+    """Return the name of the number to compare with: fidelity.frechet.judge -> frechet_heldout.
 
-    Chance is one for a family: memorisation.copied.pixels -> memorisation.chance.
+    The name keeps family and space, as in fidelity.frechet_heldout.judge. Chance is one number per
+    family: memorisation.copied.pixels -> memorisation.chance.
     """
     family, name, *space = metric.split(".")
     if against == "chance":
@@ -449,14 +470,16 @@ def _other(metric: str, against: str) -> str:
     return ".".join([family, f"{name}_{against}", *space])
 
 
-def _relative(value: float | None, other: Record | None, limit: Threshold) -> float | None:
-    if value is None or other is None:
+def _relative(value: float | None, reference: Record | None, limit: Threshold) -> float | None:
+    if value is None or reference is None:
         return value
-    return value - other.value if limit.by == "difference" else value / max(other.value, 1e-12)
+    return (
+        value - reference.value if limit.by == "difference" else value / max(reference.value, 1e-12)
+    )
 
 
 def _told(
-    one: Record,
+    record: Record,
     limit: Threshold,
     outcome: Outcome,
     reference: float | None = None,
@@ -465,9 +488,22 @@ def _told(
     enough: str = "",
 ) -> Check:
     return Check(
-        one.metric, one.metric.partition(".")[0], one.part, outcome, one.value, one.low, one.high, one.n, one.unit,
-        reference, relative, limit.text, limit.reason, note, enough,
-    )  # fmt: skip
+        name=record.metric,
+        family=record.metric.partition(".")[0],
+        part=record.part,
+        verdict=outcome,
+        value=record.value,
+        low=record.low,
+        high=record.high,
+        n=record.n,
+        unit=record.unit,
+        reference=reference,
+        relative=relative,
+        threshold=limit.text,
+        reason=limit.reason,
+        note=note,
+        enough=enough,
+    )
 
 
 def _absent(metric: str, limit: Threshold, why: str = "") -> Check:
@@ -475,5 +511,20 @@ def _absent(metric: str, limit: Threshold, why: str = "") -> Check:
     note = f"nothing was measured under this name{f': {why}' if why else ''}"
     space = rest.partition(".")[2]
     enough = f"a larger set{f', and the space {space} among --spaces' if space else ''}"
-    return Check(metric, family, "", "cannot tell", None, None, None, 0, "", None, None, limit.text, limit.reason,
-                 note, enough)  # fmt: skip
+    return Check(
+        name=metric,
+        family=family,
+        part="",
+        verdict="cannot tell",
+        value=None,
+        low=None,
+        high=None,
+        n=0,
+        unit="",
+        reference=None,
+        relative=None,
+        threshold=limit.text,
+        reason=limit.reason,
+        note=note,
+        enough=enough,
+    )
