@@ -335,6 +335,7 @@ def keep(
 
     `opened` returns the space, if the caller has it open already.
     """
+    # Open the space only if the features are not stored yet
     train = store.run(spec.train)
     open_own = partial(
         open_space,

@@ -202,7 +202,7 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
         ),
         (["audit", "faces", "--train", "faces", "--test", "faces", "--weights", "x"], "NAME=VALUE"),
         (["review", "queue", "faces", "--out", "table.txt"], "ends in .csv"),
-        (["review", "queue", "faces", "--out", "there.csv"], "is there already"),
+        (["review", "queue", "faces", "--out", "there.csv"], "exists already"),
         (["review", "queue", "faces", "--out", "there.csv/queue.csv"], "can be written"),
         (["review", "queue", "faces", "--out", "~nobody-at-all/queue.csv"], "who is not known"),
         (["review", "queue", "faces", "--out", f"{'q' * 300}.csv"], "shorter path"),

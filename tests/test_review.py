@@ -171,7 +171,7 @@ def test_synthetic_pictures_may_leave_and_ask_for_real_judges(place: Path):
 def test_a_queue_is_never_written_over(place: Path):
     (place / "taken.csv").write_text("decisions")
     text = mien_fails(place, "review", "queue", "everyone", "--out", "taken.csv")
-    assert "taken.csv is there already, and may hold decisions" in text
+    assert "taken.csv exists already and may hold decisions" in text
     assert (place / "taken.csv").read_text() == "decisions"
     assert "ends in .csv" in mien_fails(place, "review", "queue", "everyone", "--out", "taken.txt")
     assert "--number must be 1 or more" in mien_fails(
@@ -189,10 +189,10 @@ def test_a_queue_is_never_written_over(place: Path):
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,relabel,", "relabel must be one of"),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,,fear", "the decision is empty; write relabel"),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,accept,fear", "the decision is 'accept'"),
-        ("set,key,decision", "everyone,drawn/s00/c0/0,accept\neveryone,drawn/s00/c0/0,reject", "is twice"),
-        ("set,key,decision", "everyone,drawn/s00/c0/0,accept\nmade,made/1,reject", "must be about one set, and names"),
-        ("key,decision", "drawn/s00/c0/0,accept", r"lacks set \(or give --set\)"),
-        ("set,decision", "everyone,accept", "lacks key"),
+        ("set,key,decision", "everyone,drawn/s00/c0/0,accept\neveryone,drawn/s00/c0/0,reject", "has several"),
+        ("set,key,decision", "everyone,drawn/s00/c0/0,accept\nmade,made/1,reject", "must be about one set; it names"),
+        ("key,decision", "drawn/s00/c0/0,accept", r"set \(or give --set\) is missing"),
+        ("set,decision", "everyone,accept", "key is missing"),
         ("set,key,decision", "nobody,drawn/s00/c0/0,accept", "there is no run or alias 'nobody'"),
     ],
 )  # fmt: skip
@@ -317,13 +317,13 @@ def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("everyone",), "leakage is between two sides: give two sets"),
+        (("everyone",), "leakage needs two sides: give two sets"),
         (("everyone", "made", "--split", "split.csv"), ("--split divides one set, and two were " "" "" "" "" "" "given")),
-        (("everyone", "nowhere"), ("there is no run or alias 'nowhere' .* Nor is there a folder " "" "" "" "" "of " "this name")),
+        (("everyone", "nowhere"), ("there is no run or alias 'nowhere' .* There is no folder of this name either")),
         (("everyone", "made", "--size", "32"), "--size says how a folder is read"),
         (("everyone", "--split", "nowhere.csv"), "there must be a table in CSV at nowhere.csv"),
-        (("everyone", "--split", "empty.csv"), ("must have a line of column names and a row an " "" "" "" "" "" "image")),
-        (("everyone", "--split", "columns.csv"), "must have a column side or split"),
+        (("everyone", "--split", "empty.csv"), "needs a line of column names and a row per image"),
+        (("everyone", "--split", "columns.csv"), "needs a column side or split"),
         (("everyone", "--split", "names.csv"), ("1 of 2 names fit no key or several, such as " "" "" "" "" "" "who.png")),
         (("everyone", "--split", "lacking.csv"), "row 2 lacks one"),
         (("everyone", "--split", "one.csv"), "there is no test; found: train"),

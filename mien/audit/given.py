@@ -190,8 +190,9 @@ def read(
 
 
 def as_sides(given: Sequence[Given], runs: Mapping[Side, Run], store: Store) -> dict[Side, Run]:
-    """Return the runs of an audit's sides: synthetic folders as synthetic, real ones with names of
-    the same people.
+    """Return the runs of an audit's sides; folders are marked as synthetic or renamed.
+
+    Subjects of real folders get the names of the same people as those of the other real side.
     """
     found = dict(runs)
     real = {named.side: named for named in given if named.side != "synthetic"}
@@ -263,6 +264,8 @@ def _refuse_twice(given: Sequence[Given], store: Store) -> None:
                 f"{given[earlier].name} ({given[earlier].side}) and {given[number].name} "
                 f"({given[number].side})"
             )
+
+            # One set on two sides, or one folder inside another
             if path == other_path:
                 raise UsageError(
                     f"each side must be a set of its own, and {names} are the same; name another"

@@ -144,6 +144,7 @@ def run(sides: Sides, store: Store, by: By = "subject", *, alias: str | None = N
     """
     from mien.audit import leakage_page
 
+    # The sides, their table and their names make up the name of the run
     spec = LeakageSpec(
         train=sides.train.name,
         test=sides.test.name,

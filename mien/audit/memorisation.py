@@ -143,8 +143,9 @@ def measure(
     people = People.of(subjects_of(test.index))
     if people.count < FEW:
         notes.append(
-            f"the comparison is with only {many(people.count, 'held-out person', 'held-out people')}"
-            "; intervals are wide, or unknown"
+            "the comparison is with only "
+            f"{many(people.count, 'held-out person', 'held-out people')}; intervals are wide, or "
+            "unknown"
         )
     audit = _Audit(
         train, test, made, people, owners(clips_of(train.index), subjects_of(train.index))

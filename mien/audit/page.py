@@ -81,6 +81,7 @@ def render(
 
     `told` is the content of audit.json; `pictures` are shown under their names.
     """
+    # Undefined names in the template are errors
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
         autoescape=True,
@@ -91,6 +92,7 @@ def render(
     environment.filters |= {"number": number}
     environment.globals["many"] = many
 
+    # The content of audit.json, with charts, pictures and tables
     charts_of = _charts(records)
     content = {
         **told,

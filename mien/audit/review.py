@@ -369,6 +369,7 @@ def _after(decision: str, before: str, relabel: str) -> str:
 
 
 def _page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
+    # Undefined names in the template are errors
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -376,6 +377,8 @@ def _page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+    # Each row with its picture, numbered as in the table
     positions = {key: number for number, key in enumerate(faces.index["key"])}
     shown = [
         {

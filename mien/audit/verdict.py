@@ -459,10 +459,10 @@ def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
 
 
 def _other(metric: str, against: str) -> str:
-    """Return the name of the number to compare with: fidelity.frechet.judge -> frechet_heldout.
+    """Return the name of the number that a number is compared with.
 
-    The name keeps family and space, as in fidelity.frechet_heldout.judge. Chance is one number per
-    family: memorisation.copied.pixels -> memorisation.chance.
+    fidelity.frechet.judge against heldout is fidelity.frechet_heldout.judge. Chance is one number
+    per family: memorisation.copied.pixels against chance is memorisation.chance.
     """
     family, name, *space = metric.split(".")
     if against == "chance":
