@@ -123,11 +123,11 @@ def look(names: Mapping[Side, str], how: Reading, store: Store) -> list[Given]:
     Raises StoreError for a name that is neither a run nor a folder, UsageError for a set named
     twice, or an option for folders if there is no folder, DataError for a folder without files.
     """
-    found = [Given(side, name, _folder(name, store)) for side, name in names.items()]
-    _refuse_twice(found, store)
+    named_sides = [Given(side, name, _folder(name, store)) for side, name in names.items()]
+    _refuse_twice(named_sides, store)
 
     # Folders need files
-    folders = [named for named in found if named.folder is not None]
+    folders = [named for named in named_sides if named.folder is not None]
     for named in folders:
         if named.folder is not None and not any(path.is_file() for path in named.folder.rglob("*")):
             raise DataError(
@@ -135,22 +135,22 @@ def look(names: Mapping[Side, str], how: Reading, store: Store) -> list[Given]:
             )
 
     # Options for folders need a folder
-    stored = [named.name for named in found if named.folder is None]
+    stored = [named.name for named in named_sides if named.folder is None]
     if how.asked and not folders:
-        told = (
+        message = (
             f"{' and '.join(stored)} {'is' if len(stored) == 1 else 'are'} in the store "
             f"already; omit {' and '.join(how.asked)}"
         )
-        raise UsageError(f"{', '.join(how.asked)} says how a folder is read, and {told}")
-    for named in (named for named in found if named.folder is None):
+        raise UsageError(f"{', '.join(how.asked)} says how a folder is read, and {message}")
+    for named in (named for named in named_sides if named.folder is None):
         for name in PATTERNS:
             if list(getattr(how, name)) == [named.side]:
-                told = (
+                message = (
                     f"--{name.replace('_', '-')} says how a folder is read, and {named.name} is "
                     "in the store already"
                 )
-                raise UsageError(f"{told}; omit it")
-    return found
+                raise UsageError(f"{message}; omit it")
+    return named_sides
 
 
 def read(
@@ -174,19 +174,19 @@ def read(
     readers = {side: _reader(folder, how.of(side)) for side, folder in folders.items()}
 
     # Read each folder
-    found: dict[Side, Run] = {}
+    runs: dict[Side, Run] = {}
     for named in given:
         if named.folder is None:
-            found[named.side] = stored[named.side]
+            runs[named.side] = stored[named.side]
             continue
         options = {**form, **how.of(named.side)}
         # A generator draws nobody, so nobody's name is missing
-        usual = {"no subjects"} if named.side == ghosts else set()
+        expected = {"no subjects"} if named.side == ghosts else set()
         name = datasets[named.side]
-        found[named.side] = ingest.run(
-            readers[named.side], named.folder, store, name=name, expected=usual, **options
+        runs[named.side] = ingest.run(
+            readers[named.side], named.folder, store, name=name, expected=expected, **options
         )
-    return found
+    return runs
 
 
 def as_sides(given: Sequence[Given], runs: Mapping[Side, Run], store: Store) -> dict[Side, Run]:
@@ -194,7 +194,7 @@ def as_sides(given: Sequence[Given], runs: Mapping[Side, Run], store: Store) -> 
 
     Subjects of real folders get the names of the same people as those of the other real side.
     """
-    found = dict(runs)
+    side_runs = dict(runs)
     real = {named.side: named for named in given if named.side != "synthetic"}
     people = _people(
         [runs[side] for side in sorted(real, key=lambda side: real[side].folder is not None)]
@@ -204,12 +204,12 @@ def as_sides(given: Sequence[Given], runs: Mapping[Side, Run], store: Store) -> 
         if named.folder is None:
             continue
         if named.side == "synthetic":
-            found[named.side] = synthetic(runs[named.side], store)
+            side_runs[named.side] = synthetic(runs[named.side], store)
         elif people and set(Faces.load(runs[named.side].path).index["dataset"]) != {people}:
-            found[named.side] = _made(
+            side_runs[named.side] = _made(
                 FolderSpec(faces=runs[named.side].name, people_of=people), store
             )
-    return found
+    return side_runs
 
 
 def synthetic(run: Run, store: Store) -> Run:
