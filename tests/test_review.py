@@ -100,7 +100,7 @@ def test_decisions_come_back_as_a_new_set_and_the_old_one_stays(place: Path):
         place / "first.csv", {0: ("reject", ""), 1: ("Relabel", "Happy"), 2: ("accept", "")}
     )
     text = inside(place, "review", "apply", "first.csv", "--as", "reviewed")
-    assert "1 accept, 1 reject, 1 relabel" in text and f"is still {old.name}" in text
+    assert "1 accept, 1 reject, 1 relabel" in text and f"the original set is {old.name}" in text
     run = home.run("reviewed")
     before, after = Faces.load(old.path), Faces.load(run.path)
     assert len(after) == len(before) - 1 and rows[0]["key"] not in set(after.index["key"])
