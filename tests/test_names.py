@@ -60,7 +60,7 @@ def test_where_people_look_alike_it_is_said_that_nothing_can_be_told():
     assert [one.severity for one in told] == ["note"] and "cannot tell: of 24 people" in told[
         0
     ].what
-    assert "more clips of each person would tell more" in told[0].what
+    assert "more clips of each person would help" in told[0].what
 
 
 def test_people_with_one_photograph_cannot_be_told_and_that_is_said():

@@ -151,7 +151,7 @@ def test_a_reviewed_set_shows_in_its_channels_what_the_old_one_did(tmp_path: Pat
 
 def test_synthetic_pictures_may_leave_and_ask_for_real_judges(place: Path):
     text = mien_fails(place, "review", "queue", "made")
-    assert "are judged by real people: give --judges REAL" in text
+    assert "need judges: give --judges REAL" in text
     text = inside(place, "review", "queue", "made", "--judges", "everyone", "--out", "held.csv")
     assert (
         "the page of pictures stays in the store" in text and not (place / "held.html").exists()
@@ -211,7 +211,7 @@ def test_a_table_as_spreadsheets_write_it_is_read(place: Path):
     everything = decisions.table.merge(
         Faces.load(Store(place / "store").run("everyone").path).index[["key"]], how="right"
     )
-    with pytest.raises(DataError, match="are rejected, and nothing would be left"):
+    with pytest.raises(DataError, match="are rejected, and no image would be left"):
         review.apply(
             review.Decisions("everyone", everything.fillna("").assign(decision="reject")),
             Store(place / "store"),
@@ -252,7 +252,7 @@ def test_plain_folders_are_compared_by_the_names_of_people(place: Path):
     assert (
         "data:image/png" in page
         and "http" not in page
-        and "Keep it where the images may be" in page
+        and "Keep it only where these images may be" in page
     )
     pairs = pd.read_csv(place / "report" / "pairs.csv")
     assert pairs["test"].tolist() == ["test/sadness/s05_900.png"] and pairs["kind"].tolist() == [
