@@ -1,8 +1,7 @@
-"""Texts that other people wrote, in documents, spreadsheets and terminals: they are shown, and
-never do anything.
+"""Texts that other people wrote, shown safely in documents, spreadsheets and terminals.
 
 A licence, a name or a title may come from a stranger's dataset card, a study file, or the name of a
-folder. What writes such a text into Markdown, CSV or a terminal takes it through here.
+folder. Code that writes such a text into Markdown, CSV or a terminal passes it through here.
 """
 
 import html
@@ -22,14 +21,14 @@ Value = TypeVar("Value")
 WIDTH = 120  # columns of a paragraph of Markdown
 _OPENS = re.compile(
     r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|>"
-)  # what begins HTML (CommonMark 0.31, section 6.6) or an entity
+)  # the beginning of HTML (CommonMark 0.31, section 6.6) or of an entity
 _ACTS = re.compile(
     r"[\\`|$]|\](?=[(\[:])|~(?=~)"
 )  # code, tables, formulas, links and their addresses
 _BEGINS = re.compile(r"^(?=[#+*_~-](?:[\s#+*_~-]|$)|=+\s*$)")  # a heading, a list, a rule
 _LINK = re.compile(r"&lt;(https?://[^\s<>]+|[^\s<>@]+@[^\s<>]+)&gt;")
 
-_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # what begins a formula, in full width too
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # the first characters of a formula, in full width too
 _FORMULA = re.compile(
     rf"^(?=[\s'\"]*[{_SIGNS}])|^(?=[ '\"]*[\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
 )
@@ -40,51 +39,42 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def printable(text: object) -> str:
-    """Return a text in one line without anything that moves the cursor, changes colours or turns
-    the writing round.
-    """
+    """Return a text in one line, without characters that control a terminal."""
     return visible(re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]", " ", str(text)), keep="")
 
 
 def markup(text: object) -> str:
-    """Return a text as HTML and YAML may show it: tags and entities as they were written."""
+    """Return a text for HTML and YAML that shows tags and entities as written."""
     return _OPENS.sub(lambda found: html.escape(found[0]), str(text))
 
 
 def markdown(text: object) -> str:
-    """Return a text within a line of Markdown, in a table or out of it: no HTML, link, picture,
-    code or formula.
-    """
+    """Return a text for a line of Markdown: no HTML, link, picture, code or formula."""
     return _ACTS.sub(r"\\\g<0>", markup(" ".join(printable(text).split())))
 
 
 def paragraph(text: object) -> str:
-    """Return a text as a paragraph of Markdown, wrapped; no line of it begins a heading or a
-    list.
-    """
+    """Return a text as a paragraph of Markdown, whose lines begin no heading or list."""
     lines = textwrap.wrap(markdown(text), WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join(_begun(line) for line in lines)
 
 
 def _begun(line: str) -> str:
-    """Return a line that stands at the beginning of a block, and begins none of its own."""
+    """Return the first line of a block, escaped so that it does not begin a block of its own."""
     numbered = re.match(r"\d+(?=[.)](\s|$))", line)
     return f"{numbered[0]}\\{line[numbered.end() :]}" if numbered else _BEGINS.sub(r"\\", line)
 
 
 def licence_text(text: object) -> str:
-    """Return the whole text of a licence, its lines as they are: tags as written, addresses in
-    angles left alone.
-    """
+    """Return the text of a licence, line by line: tags as written, <addresses> kept."""
     lines = (" ".join([printable(line)]) for line in str(text).splitlines())
     return "\n".join(_LINK.sub(r"<\1>", markup(line)).replace("&gt;", ">") for line in lines)
 
 
 def cell(value: Value) -> Value | str:
-    """Return what a cell of a table for people holds: a text that a spreadsheet takes for a formula
-    gets a leading '.
+    """Return the value of a cell in a table for people; a text like a formula gets a leading '.
 
-    Numbers, and texts that are numbers, stay as they are; `bare` gives each text back as it was.
+    Numbers, and texts that are numbers, are not changed; `bare` reverses it for texts.
     """
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
@@ -102,14 +92,14 @@ def row(values: Iterable[object]) -> list[object]:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table for people as CSV, a line a row, with no cell that a spreadsheet takes for a
-    formula.
-    """
+    """Write a table for people as CSV, with no cell that a spreadsheet would run as a formula."""
     safe = table.rename(columns=cell)
-    texts = [
-        place for place, kind in enumerate(safe.dtypes) if not pd.api.types.is_numeric_dtype(kind)
+    text_columns = [
+        column
+        for column, dtype in enumerate(safe.dtypes)
+        if not pd.api.types.is_numeric_dtype(dtype)
     ]
-    for place in texts:
-        cells = [cell(value) for value in safe.iloc[:, place]]
-        safe.isetitem(place, np.array(cells, dtype="object"))
+    for column in text_columns:
+        cells = [cell(value) for value in safe.iloc[:, column]]
+        safe.isetitem(column, np.array(cells, dtype="object"))
     safe.to_csv(path, index=False, lineterminator="\n")

@@ -1,8 +1,7 @@
-"""Licences: what the owners of a set allow, and whether a release asks for no less than its sources
-do.
+"""Licences: what the owners of a set allow, and whether a release is as strict as its sources.
 
-What is not known to be allowed is `unknown`, and never taken for a yes. Terms change: read the
-agreement that you signed; it holds where this list differs.
+What is not known to be allowed is `unknown`, never `yes`. Terms change: read the agreement that you
+signed; it applies where this list differs.
 """
 
 import re
@@ -20,9 +19,9 @@ CONDITIONS = {
     "research": "research only",
     "agreement": "a signed agreement with the owners",
 }
-"""What licences ask for: of two licences, the one that asks for less is the looser one."""
+"""The conditions of licences: of two licences, the one with fewer conditions is the looser one."""
 
-# Licences without a family of their own: what they ask for.
+# The conditions of single licences; families are parsed below.
 PLAIN: Mapping[str, tuple[str, ...]] = {
     "public-domain": (),
     "pddl": (),
@@ -47,9 +46,9 @@ _ZERO = re.compile(r"^cc-?0(?:-1\.0)?\Z")
 class Terms:
     """What the owners of a set allow.
 
-    `originals` and `derived`: may its images, and what was made from them, be passed on.
-    `conditions` are keys of CONDITIONS. `blocked` are people, by the set's own names, of whom
-    nothing may be published. `withdrawn` says why a set is no longer given out. `source` is where
+    `originals` and `derived`: whether its images, and what was made from them, may be passed on.
+    `conditions` are keys of CONDITIONS. `blocked` are people, by the set's own names, whose images
+    must not be published. `withdrawn` says why a set is no longer distributed. `source` says where
     all of this was read.
     """
 
@@ -69,7 +68,7 @@ _STRICT = ("yes", "unknown", "no")
 def _asked(
     name: str, source: str, derived: Answer = "unknown", blocked: tuple[str, ...] = ()
 ) -> Terms:
-    """Terms of a set that is handed out on request, for research alone."""
+    """Return the terms of a set that its owners give out on request, for research only."""
     return Terms(name, "no", derived, _ASKED, blocked, source=source)
 
 
@@ -77,7 +76,7 @@ def _withdrawn(name: str, why: str) -> Terms:
     return Terms(name, "no", "no", _ASKED, withdrawn=why, source="arXiv 2111.04424")
 
 
-# By the name of a reader or of a dataset, small letters and digits alone.
+# By the name of a reader or of a dataset, in lower-case letters and digits only.
 KNOWN: Mapping[str, Terms] = {
     "casme": _asked("CASME", "http://casme.psych.ac.cn/casme/e1"),
     "casme2": _asked("CASME II", "http://casme.psych.ac.cn/casme/e2", blocked=("sub12", "sub22")),
@@ -92,7 +91,7 @@ KNOWN: Mapping[str, Terms] = {
     "kdef": _asked("KDEF", "the terms of Karolinska Institutet"),
     "oulucasia": _asked("Oulu-CASIA", "the form of the University of Oulu"),
     "mmi": _asked("MMI", "registration with its owners"),
-    "affectnet": _asked("AffectNet", "given to heads of laboratories alone"),
+    "affectnet": _asked("AffectNet", "given to heads of laboratories only"),
     "rafdb": _asked(
         "RAF-DB", "whdeng.cn: no redistribution of images or of derived data", derived="no"
     ),
@@ -101,7 +100,7 @@ KNOWN: Mapping[str, Terms] = {
     ),
     "celeba": _asked(
         "CelebA",
-        "its terms: images and derived data for research alone, not passed on",
+        "its terms: images and derived data for research only, not passed on",
         derived="no",
     ),
     "fer2013": Terms(
@@ -139,38 +138,41 @@ _OTHER_NAMES |= {
 def terms(reader: str, dataset: str, given: str | None, licence: str) -> Terms:
     """Return the terms of a set that was ingested by `reader` under the name `dataset`.
 
-    `licence` is what its images carry, `given` what was said by hand at ingest, if anything. A set
-    that is known by name has its owners' terms, whatever was said by hand; only a licence that
-    stands in the folder itself (drawn faces in its layout) goes before them. For all others a
-    licence that anybody can read decides, and else nothing is known.
+    `licence` is the licence of its images; `given` is the licence that was given by hand at
+    ingest, if any. A set that is known by name has its owners' terms, whatever was given by hand;
+    only a licence in the folder itself (drawn faces in its layout) takes precedence. For all other
+    sets a known licence decides, and otherwise nothing is known.
     """
     known = _known(reader) or _known(dataset)
-    asked = conditions(licence)
-    if known is not None and (given is not None or asked is None):
+    licence_conditions = conditions(licence)
+    if known is not None and (given is not None or licence_conditions is None):
         return known
-    if asked is None:
+    if licence_conditions is None:
         return Terms(dataset, source=f"no terms are known for the licence '{licence}'")
     source = "as said at ingest" if given is not None else "as the folder says"
-    return Terms(dataset, "yes", "no" if "nd" in asked else "yes", asked, source=source)
+    return Terms(
+        dataset,
+        "yes",
+        "no" if "nd" in licence_conditions else "yes",
+        licence_conditions,
+        source=source,
+    )
 
 
 def recorded(reader: str, dataset: str, given: str | None, licence: str) -> dict[str, Any]:
-    """Return the terms of a set as JSON, as they are kept with what was ingested."""
+    """Return the terms of a set as JSON, as they are stored with what was ingested."""
     return asdict(terms(reader, dataset, given, licence))
 
 
 def stricter(one: Terms, kept: Any) -> Terms:
-    """Return `one` with whatever `kept`, terms as `recorded` returned them, allows less; anything
-    else is ignored.
+    """Return the stricter of two terms, field by field: `one`, and `kept` as `recorded` returned.
+
+    Anything else than such terms in `kept` is ignored.
     """
-    if not isinstance(kept, dict) or not kept.keys() >= {
-        "originals",
-        "derived",
-        "conditions",
-        "blocked",
-    }:
+    required = {"originals", "derived", "conditions", "blocked"}
+    if not isinstance(kept, dict) or not kept.keys() >= required:
         return one
-    worst = {
+    permissions = {
         name: max(getattr(one, name), kept[name], key=_STRICT.index)
         for name in ("originals", "derived")
     }
@@ -178,12 +180,13 @@ def stricter(one: Terms, kept: Any) -> Terms:
         name: (*dict.fromkeys([*getattr(one, name), *kept[name]]),)
         for name in ("conditions", "blocked")
     }
-    return replace(one, **worst, **lists)
+    return replace(one, **permissions, **lists)
 
 
 def conditions(licence: str) -> tuple[str, ...] | None:
-    """Return what a licence asks for, nothing if it is none that is known: `cc-by-nc-4.0` asks for
-    by and nc.
+    """Return the conditions of a licence, None if it is not known.
+
+    `cc-by-nc-4.0` has the conditions by and nc.
     """
     name = plain(licence)
     creative = _CREATIVE.match(name)
@@ -193,7 +196,7 @@ def conditions(licence: str) -> tuple[str, ...] | None:
 
 
 def link(licence: str) -> str:
-    """Return where the text of a licence stands, nothing if that is not known."""
+    """Return the address of the text of a licence, "" if it is not known."""
     name = plain(licence)
     creative = _CREATIVE.match(name)
     if creative:
@@ -207,18 +210,21 @@ def plain(licence: str) -> str:
 
 
 def looser(ours: tuple[str, ...], sources: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Say for each source, by name, what it asks for and `ours` does not; nothing if ours is as
-    strict.
-    """
-    missing = {name: [one for one in asked if one not in ours] for name, asked in sources.items()}
+    """Return what each source asks for and `ours` does not; empty if ours is as strict."""
+    missing = {
+        name: [condition for condition in conditions if condition not in ours]
+        for name, conditions in sources.items()
+    }
     return [
-        f"{name} asks for: {', '.join(CONDITIONS[one] for one in lost)}"
-        for name, lost in missing.items()
-        if lost
+        f"{name} asks for: {', '.join(CONDITIONS[condition] for condition in lacking)}"
+        for name, lacking in missing.items()
+        if lacking
     ]
 
 
 def _known(name: str) -> Terms | None:
-    small = name.strip().lower()
-    short = re.sub(r"[^a-z0-9]", "", small)
-    return KNOWN.get(_OTHER_NAMES.get(small, _OTHER_NAMES.get(short, short)))
+    lower = name.strip().lower()
+    letters_and_digits = re.sub(r"[^a-z0-9]", "", lower)
+    return KNOWN.get(
+        _OTHER_NAMES.get(lower, _OTHER_NAMES.get(letters_and_digits, letters_and_digits))
+    )

@@ -1,8 +1,7 @@
-"""What comes from outside: files that may be anything, names that may hold anything, and a system
-that refuses.
+"""Input from outside: files and names of any content, and errors of the operating system.
 
-Texts are read with a limit and only from regular files, control characters are printed visibly,
-files that a system leaves in any folder are known by name, and errors of the system become one
+Texts are read with a limit and only from regular files, control characters are printed as escapes,
+files that a system leaves in any folder are known by name, and an error of the system becomes one
 message that says what to do.
 """
 
@@ -16,10 +15,10 @@ from pathlib import Path, PurePath
 
 from mien.errors import DataError, UsageError
 
-TEXT_BYTES = 512 << 20  # the most that is read of a text: a table of a million rows is smaller
-SETTINGS_BYTES = 4 << 20  # the most that is read of a file of settings
+TEXT_BYTES = 512 << 20  # the largest text that is read: a table of a million rows is smaller
+SETTINGS_BYTES = 4 << 20  # the largest file of settings that is read
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_SHORT = re.compile(r"[0-9]+ requested and [0-9]+ written")  # how numpy says that a disk is full
+_SHORT = re.compile(r"[0-9]+ requested and [0-9]+ written")  # numpy's message for a full disk
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 _FOREIGN = re.compile(
     r"(\.DS_Store|\.AppleDouble|\.LSOverride|\.Spotlight-V100|\.Trashes|\.Trash-[0-9]+|\.TemporaryItems"
@@ -37,24 +36,23 @@ _TODO = {
     errno.EPERM: "make it readable and writable for you, or choose another path",
     errno.EROFS: "choose a path on a disk that can be written",
     errno.ENAMETOOLONG: "choose a shorter path",
-    errno.ENOTDIR: "a part of this path is a file and must be a folder; check the path",
+    errno.ENOTDIR: "part of this path is a file and must be a folder; check the path",
     errno.EISDIR: "it is a folder and must be a file; check the path",
     errno.ELOOP: "the link leads back to itself; check the path",
     errno.EMFILE: "raise the number of files that may be open (ulimit -n), or give fewer --workers",
     errno.ENFILE: "the machine has too many open files; close some programs",
     errno.ENOMEM: "free memory, or give fewer --workers",
     errno.EIO: "the disk cannot be read or written; check its cables, its mount and its health",
-    errno.ESTALE: "the file server has lost it; mount the disk again",
-    errno.EEXIST: "it is in the way; move it, or choose another path",
+    errno.ESTALE: "the file server no longer has it; mount the disk again",
+    errno.EEXIST: "it exists already; move it, or choose another path",
 }
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
-    """Return a text that a terminal prints as it is: control, format and direction characters
-    become escapes.
+    """Return a text with its control, format and direction characters as printable escapes.
 
-    An ESC becomes the four letters `\\x1b`, a zero-width space `\\u200b`; the characters of `keep`
-    stay.
+    An ESC becomes the four characters `\\x1b`, a zero-width space `\\u200b`; the characters of
+    `keep` are not changed.
     """
     if text.isprintable():
         return text
@@ -65,23 +63,17 @@ def _escaped(char: str) -> str:
     code = ord(char)
     if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return char
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is no text
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
-    return (
-        f"\\x{code:02x}"
-        if code < 0x100
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def foreign(path: PurePath | str) -> bool:
-    """Whether a file or folder is one that a system, a file server or a viewer leaves anywhere,
-    such as .DS_Store.
+    """Whether a path is one that systems leave in any folder, such as .DS_Store.
 
-    What lies in such a folder is foreign too, so `path` should be relative to a folder that is
-    ours.
+    Everything in such a folder is foreign too, so `path` should be relative to a folder of ours.
     """
     return any(_FOREIGN.fullmatch(part) for part in PurePath(path).parts)
 
@@ -90,9 +82,7 @@ def foreign(path: PurePath | str) -> bool:
 
 
 def expanded(path: Path) -> Path:
-    """Return the path with `~` and `~user` replaced; raises UsageError for a user that this machine
-    does not have.
-    """
+    """Return the path with `~` and `~user` replaced; raises UsageError for an unknown user."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -105,12 +95,12 @@ def expanded(path: Path) -> Path:
 def read_file(
     path: Path, what: str = "a file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError
 ) -> bytes:
-    """Return the bytes of a regular file of at most `most` bytes; `what` it must be is said in
-    complaints.
+    """Return the bytes of a regular file of at most `most` bytes; `what` names it in messages.
 
     Raises `fault` if it is missing, a folder, a pipe or a device, too large, or cannot be read.
     """
     try:
+        # A pipe or device could be read without end
         state = path.stat()
         if stat.S_ISDIR(state.st_mode):
             raise fault(f"{path} must be {what}, and is a folder; check the path")
@@ -119,6 +109,8 @@ def read_file(
                 f"{path} must be {what}, and is a pipe, a socket or a device; save it as a file "
                 "first"
             )
+
+        # One byte more than is allowed shows that the file is too large
         with path.open("rb") as file:
             data = file.read(most + 1)
     except FileNotFoundError:
@@ -142,10 +134,9 @@ def read_text(
     most: int = TEXT_BYTES,
     fault: type[UsageError] = DataError,
 ) -> str:
-    """Return the text of a regular file in UTF-8, with or without a byte-order mark, as `read_file`
-    reads it.
+    """Return the text of a regular file in UTF-8, with or without a byte-order mark.
 
-    Raises `fault` also if it is in no UTF-8, or holds NUL bytes.
+    The limits are those of `read_file`. Raises `fault` also if it is not UTF-8, or holds NUL bytes.
     """
     data = read_file(path, what, most, fault)
     try:
@@ -157,8 +148,8 @@ def read_text(
         ) from None
     if "\0" in text:
         raise fault(
-            f"{path} must be {what}, and holds NUL bytes, which no text has; check that it is the "
-            "right file"
+            f"{path} must be {what}, and holds NUL bytes, which no text file has; check that it is "
+            "the right file"
         )
     return text
 
@@ -167,39 +158,40 @@ def read_text(
 
 
 def no_room(error: BaseException) -> bool:
-    """Whether an error says that a disk, a quota or the largest size of a file is used up."""
-    for one in _chain(error):
-        if isinstance(one, OSError) and (one.errno in NO_ROOM or _SHORT.search(str(one))):
+    """Whether an error says that a disk or a quota is full, or that a file is too large."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and (cause.errno in NO_ROOM or _SHORT.search(str(cause))):
             return True
-        if isinstance(one, OSError | RuntimeError | ValueError) and any(
-            text in str(one) for text in _FULL
+        if isinstance(cause, OSError | RuntimeError | ValueError) and any(
+            text in str(cause) for text in _FULL
         ):
             return True
     return False
 
 
 def told(error: OSError, place: Path | str = "") -> str:
-    """Return an error of the system as a message: where (`place` where the error does not say),
-    what, what to do.
+    """Return an error of the system as a message: which path, what happened, what to do.
+
+    `place` is the path where the error names none.
     """
-    where = error.filename if isinstance(error.filename, str | bytes) else place
-    path = os.fsdecode(where) if where else ""
+    filename = error.filename if isinstance(error.filename, str | bytes) else place
+    path = os.fsdecode(filename) if filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     if no_room(error):
-        at = f" on the disk of {path}" if path else ""
+        on_disk = f" on the disk of {path}" if path else ""
         return (
-            f"there is no room left{at} ({reason}); make room there, and give the same command "
-            "again"
+            f"there is no space left{on_disk} ({reason}); make room there, and give the same "
+            "command again"
         )
-    todo = _TODO.get(error.errno or 0, "mend that, or choose another path")
-    return f"{path}: {reason}; {todo}" if path else f"{reason}; {todo}"
+    advice = _TODO.get(error.errno or 0, "fix that, or choose another path")
+    return f"{path}: {reason}; {advice}" if path else f"{reason}; {advice}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, and what it came of."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

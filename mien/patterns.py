@@ -1,6 +1,4 @@
-"""Regular expressions that users give: whatever they hold, they end soon, with one message if they
-cannot be used.
-"""
+"""Regular expressions that users give: every search ends soon, or with one clear message."""
 
 import time
 from collections.abc import Sequence
@@ -9,17 +7,15 @@ import regex
 
 from mien.errors import DataError
 
-LONGEST = 1_000  # characters of a pattern
-EACH_S = 1.0  # seconds of a processor that one search may take
-SET_S = 5.0  # seconds that all searches of a set may take, beside a millisecond a text
+LONGEST = 1_000  # most characters of a pattern
+EACH_S = 1.0  # most seconds for one search
+SET_S = 5.0  # most seconds for all searches of a set, plus one millisecond per text
 
 Match = regex.Match[str]
 
 
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Return a user's pattern, compiled; raises ValueError, which says what is wrong with it, if
-    that cannot be.
-    """
+    """Return a user's pattern, compiled; raises ValueError with the reason if it is invalid."""
     if len(pattern) > LONGEST:
         raise ValueError(f"must have {LONGEST:,} characters or fewer, and has {len(pattern):,}")
     try:
@@ -33,28 +29,26 @@ def compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def search_all(pattern: str, texts: Sequence[str], what: str) -> list[Match | None]:
-    """Return what a pattern that `compiled` takes finds first in each text, nothing where it finds
-    nothing.
+    """Return the first match in each text of a pattern that `compiled` accepts, or None.
 
-    Raises DataError, where `what` names the pattern, if that takes longer than any useful pattern
-    does.
+    Raises DataError, in which `what` names the pattern, if the search takes too long.
     """
     search = compiled(pattern).search
-    ends = time.monotonic() + SET_S + 0.001 * len(texts)
-    found: list[Match | None] = []
+    deadline = time.monotonic() + SET_S + 0.001 * len(texts)
+    matches: list[Match | None] = []
     for text in texts:
         try:
-            found.append(search(text, timeout=EACH_S))
+            matches.append(search(text, timeout=EACH_S))
         except (TimeoutError, RecursionError, MemoryError):
             raise _endless(pattern, text, what) from None
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             raise _endless(pattern, text, what)
-    return found
+    return matches
 
 
 def _endless(pattern: str, text: str, what: str) -> DataError:
     return DataError(
         f"{what} must be searched quickly, and '{pattern[:100]}' takes too long on "
-        f"'{text[-100:]}': it repeats what "
-        "repeats itself, as (a+)+ does; write it with one repetition, such as (a+)"
+        f"'{text[-100:]}': it repeats a repetition, as (a+)+ does; write it with one "
+        "repetition, such as (a+)"
     )

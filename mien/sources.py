@@ -1,6 +1,4 @@
-"""The sets of real faces behind a run: the ingestions that it was made from, and what their owners
-allow.
-"""
+"""The sets of real faces behind a run, and what their owners allow."""
 
 import pandas as pd
 
@@ -12,34 +10,30 @@ from mien.store import Run, Store
 
 INDEX = "index.parquet"
 SHOWN = frozenset({"by", "sa"})
-"""What a licence may ask for where real people are shown unasked: no more than a name and the same
-terms.
-"""
+"""The conditions that a licence may have if its real faces are shown by default."""
 
 
 def ancestors(run: Run, store: Store) -> tuple[Run, ...]:
-    """Return every run that `run` was made from, each before what was made from it, and itself
-    last.
-    """
-    found: dict[str, Run] = {}
+    """Return every run that `run` was made from, parents first, and itself last."""
+    visited: dict[str, Run] = {}
 
-    def visit(one: Run) -> None:
-        for parent in parents(one.spec):
-            if parent not in found:
+    def visit(current: Run) -> None:
+        for parent in parents(current.spec):
+            if parent not in visited:
                 visit(store.run(parent))
-        found[one.name] = one
+        visited[current.name] = current
 
     visit(run)
-    return tuple(found.values())
+    return tuple(visited.values())
 
 
 def terms(run: Run, index: pd.DataFrame) -> Terms:
-    """Return what the owners of an ingested set allow, and no more than was known when it was
-    ingested.
-    """
+    """Return the terms of an ingested set: the stricter of those now and those at its ingest."""
     spec = run.spec
-    now = licences.terms(spec["reader"], spec["dataset"], spec.get("licence"), licence_of(index))
-    return licences.stricter(now, run.summary.get("terms"))
+    known_terms = licences.terms(
+        spec["reader"], spec["dataset"], spec.get("licence"), licence_of(index)
+    )
+    return licences.stricter(known_terms, run.summary.get("terms"))
 
 
 def licence_of(index: pd.DataFrame) -> str:
@@ -48,35 +42,39 @@ def licence_of(index: pd.DataFrame) -> str:
 
 
 def withheld(run: Run, store: Store) -> list[str]:
-    """Return the sources of a run of faces, by name and licence, whose pictures not everybody may
-    show.
+    """Return the sources of a run of faces whose pictures not everybody may show, with licences.
 
-    What is not known to be free is not free: a source that the store no longer holds is among them.
+    A source that is not known to be free is not free, nor is one that the store no longer holds.
     """
+    # The sets that the images name
     index = pd.read_parquet(run.file(INDEX))
-    carried = {
+    named = {
         (str(dataset), str(licence))
         for dataset, licence in index[["dataset", "licence"]].to_numpy()
     }
-    found = {
-        f"{one[0]} ({one[1]})": licences.terms("", one[0], None, one[1]) for one in sorted(carried)
-    }
-    shut = [name for name, one in found.items() if not _free(one)]
+    withheld_names = [
+        f"{dataset} ({licence})"
+        for dataset, licence in sorted(named)
+        if not _free(licences.terms("", dataset, None, licence))
+    ]
+
+    # The sets that were ingested on the way
     try:
-        read = [one for one in ancestors(run, store) if one.stage == "ingest"]
+        ingested = [parent for parent in ancestors(run, store) if parent.stage == "ingest"]
     except StoreError:
-        return [*shut, f"what {run.name} was made from, which the store no longer holds"]
-    for one in read:
-        own = pd.read_parquet(one.file(INDEX))
-        if not _free(terms(one, own)):
-            shut.append(f"{one.spec['dataset']} ({licence_of(own)})")
-    return list(dict.fromkeys(shut))
+        return [*withheld_names, f"what {run.name} was made from, which the store no longer holds"]
+    for parent in ingested:
+        parent_index = pd.read_parquet(parent.file(INDEX))
+        if not _free(terms(parent, parent_index)):
+            withheld_names.append(f"{parent.spec['dataset']} ({licence_of(parent_index)})")
+    return list(dict.fromkeys(withheld_names))
 
 
-def _free(one: Terms) -> bool:
+def _free(set_terms: Terms) -> bool:
+    """Whether everybody may show the images of a set."""
     return (
-        one.originals == "yes"
-        and not one.withdrawn
-        and not one.blocked
-        and set(one.conditions) <= SHOWN
+        set_terms.originals == "yes"
+        and not set_terms.withdrawn
+        and not set_terms.blocked
+        and set(set_terms.conditions) <= SHOWN
     )

@@ -131,4 +131,4 @@ def test_other_errors_of_the_system_say_where_and_what_to_do():
     assert "make it readable" in told(
         PermissionError(errno.EACCES, "Permission denied", "/a"), "/b"
     )
-    assert told(OSError("odd"), "/b") == "/b: odd; mend that, or choose another path"
+    assert told(OSError("odd"), "/b") == "/b: odd; fix that, or choose another path"

@@ -508,7 +508,7 @@ def test_the_audit_must_have_passed_on_exactly_this(
         ({"verdict": "pass", "checks": []}, "it holds no check"),
         ({"verdict": "pass", "thresholds_changed": [
             {"metric": "labels.kept", "field": "off", "default": False, "given": True, "looser": True}]},
-         "looser than the default ones: labels.kept was taken away"),
+         "looser than the default ones: labels.kept was removed"),
         ({"verdict": "pass", "thresholds_changed": [
             {"metric": "labels.kept", "field": "fail", "default": 0.3, "given": 0.1, "looser": True}]},
          "labels.kept: fail was 0.3, is 0.1"),
@@ -862,7 +862,7 @@ def test_a_picture_without_its_mark_is_known_by_its_pixels(
         assert (known.ours, known.image) == (
             "yes",
             "fear-00003",
-        ) and "its mark is gone" in known.text
+        ) and "its mark is lost" in known.text
 
 
 def test_a_picture_that_was_packed_with_losses_is_likely_ours(

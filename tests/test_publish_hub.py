@@ -249,7 +249,7 @@ def test_what_systems_leave_is_not_sent(
     publish.push(tmp_path, "me/faces")
     assert hub.files["me/faces"] == contents(release)
     said = capfd.readouterr().err
-    assert "passed over, and not sent: .cache/huggingface, sheets/Thumbs.db" in said
+    assert "ignored, and not sent: .cache/huggingface, sheets/Thumbs.db" in said
     assert len(said.splitlines()) <= 5 and not caplog.records  # no bars, no lines of the hub's own
 
 

@@ -101,7 +101,7 @@ def everything(folder: Path) -> str:
 
 def test_the_name_of_a_folder_is_asked_for_before_it_leaves(secret: World, tmp_path: Path):
     with pytest.raises(
-        UsageError, match=r"sources\.ingest-[0-9a-f]{12}: How this source is called"
+        UsageError, match=r"sources\.ingest-[0-9a-f]{12}: The name of this source for others"
     ):
         publish.build("made", tmp_path / "out", secret.store, secret.answers)
     told = tomllib.loads(secret.answers.read_text())

@@ -1,7 +1,7 @@
-"""croissant.json: the release as Croissant 1.1 with the RAI vocabulary, for machines
-(docs.mlcommons.org/croissant).
+"""croissant.json: the release as Croissant 1.1 with the RAI vocabulary, for machines.
 
-It is written here as plain JSON-LD; mlcroissant reads it in the tests and in `mien publish check`.
+See docs.mlcommons.org/croissant. It is written here as plain JSON-LD; mlcroissant reads it in the
+tests and in `mien publish check`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,76 +84,81 @@ KINDS = {"int64": "sc:Integer", "float": "sc:Float", "string": "sc:Text"}
 
 
 def described(told: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """Return croissant.json for a release of which `told` is what the documents share (see
-    `card.told`).
-    """
-    asked, data = told["answers"], told["answers"]["dataset"]
+    """Return croissant.json for a release; `told` are the facts that `card.told` returns."""
+    facts, answers = told, told["answers"]
+    dataset = answers["dataset"]
     return {
+        # What it is (schema.org)
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS,
-        "name": data["name"],
-        "description": data["description"],
-        "license": licences.link(data["licence"]) or _licence(data["url"]),
-        "url": data["url"],
-        "creator": [_creator(name) for name in data["authors"]],
-        "datePublished": data["date"],
-        "version": data["version"],
-        "keywords": told["keywords"],
-        "citeAs": told["bibtex"],
+        "name": dataset["name"],
+        "description": dataset["description"],
+        "license": licences.link(dataset["licence"]) or _licence(dataset["url"]),
+        "url": dataset["url"],
+        "creator": [_creator(name) for name in dataset["authors"]],
+        "datePublished": dataset["date"],
+        "version": dataset["version"],
+        "keywords": facts["keywords"],
+        "citeAs": facts["bibtex"],
         "isLiveDataset": False,
-        "usageInfo": [{"@id": one} for one in _uses(told["asks"])],
-        **{f"rai:{name}": text for name, text in rai(told, asked).items()},
+        # What it may be used for, and its risks (DUO, RAI)
+        "usageInfo": [{"@id": term} for term in _uses(facts["asks"])],
+        **{f"rai:{name}": text for name, text in rai(facts, answers).items()},
+        # Where it comes from (PROV)
         "prov:wasDerivedFrom": [
             {
                 "@type": "prov:Entity",
-                "prov:label": f"{one['name']} ({one['licence']}), {one['told']} seen",
+                "prov:label": (
+                    f"{source['name']} ({source['licence']}), {source['told']} seen in training"
+                ),
             }
-            for one in told["sources"]
+            for source in facts["sources"]
         ],
         "prov:wasGeneratedBy": {
             "@type": "prov:Activity",
-            "prov:label": told["made_by"],
+            "prov:label": facts["made_by"],
             "prov:wasAssociatedWith": {
                 "@type": "prov:SoftwareAgent",
-                "prov:label": f"mien {told['mien']}",
+                "prov:label": f"mien {facts['mien']}",
             },
         },
-        "distribution": [_file(layout, split) for split in told["splits"]],
+        # How to read it
+        "distribution": [_file(layout, split) for split in facts["splits"]],
         "recordSet": [
-            _labels(told["classes"]),
-            _splits(told["splits"]),
-            *(_images(one) for one in told["splits"]),
+            _labels(facts["classes"]),
+            _splits(facts["splits"]),
+            *(_images(split) for split in facts["splits"]),
         ],
     }
 
 
-def rai(told: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def rai(facts: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the RAI fields by name."""
     return {
-        "dataLimitations": f"{asked['uses']['limitations']} {' '.join(told['warnings'])}".strip(),
-        "dataBiases": asked["uses"]["biases"],
-        "personalSensitiveInformation": asked["people"]["sensitive"],
-        "dataUseCases": f"{asked['uses']['intended']} Excluded: {'; '.join(told['excluded'])}",
-        "dataSocialImpact": asked["uses"]["impact"],
+        "dataLimitations": " ".join([answers["uses"]["limitations"], *facts["warnings"]]).strip(),
+        "dataBiases": answers["uses"]["biases"],
+        "personalSensitiveInformation": answers["people"]["sensitive"],
+        "dataUseCases": f"{answers['uses']['intended']} Excluded: {'; '.join(facts['excluded'])}",
+        "dataSocialImpact": answers["uses"]["impact"],
         "hasSyntheticData": True,
-        "dataCollection": f"No image was photographed. {told['made_by']}",
+        "dataCollection": f"No image was photographed. {facts['made_by']}",
         "dataCollectionType": ["Synthetic"],
-        "dataPreprocessingProtocol": told["preprocessing"],
-        "dataAnnotationProtocol": told["labels_are"],
-        "machineAnnotationTools": [f"mien {told['mien']}"],
-        "dataManipulationProtocol": told["filtering"],
-        "dataReleaseMaintenancePlan": " ".join(asked["care"].values()),
+        "dataPreprocessingProtocol": facts["preprocessing"],
+        "dataAnnotationProtocol": facts["labels_are"],
+        "machineAnnotationTools": [f"mien {facts['mien']}"],
+        "dataManipulationProtocol": facts["filtering"],
+        "dataReleaseMaintenancePlan": " ".join(answers["care"].values()),
     }
 
 
 def _creator(name: str) -> dict[str, str]:
-    family, comma, given = (part.strip() for part in name.partition(","))
+    family, comma, given_name = (part.strip() for part in name.partition(","))
     if comma:
         return {
             "@type": "sc:Person",
-            "name": f"{given} {family}",
-            "givenName": given,
+            "name": f"{given_name} {family}",
+            "givenName": given_name,
             "familyName": family,
         }
     return {"@type": "sc:Organization", "name": name}
@@ -189,24 +194,16 @@ def _labels(classes: Sequence[str]) -> dict[str, Any]:
         "description": "Expression labels and their numbers; never what a person feels.",
         "dataType": "sc:Enumeration",
         "key": [{"@id": "labels/number"}],
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": "labels/number",
-                "name": "labels/number",
-                "dataType": "sc:Integer",
-            },
-            {
-                "@type": "cr:Field",
-                "@id": "labels/name",
-                "name": "labels/name",
-                "dataType": "sc:Text",
-            },
-        ],
+        "field": [_column("labels/number", "sc:Integer"), _column("labels/name", "sc:Text")],
         "data": [
             {"labels/number": number, "labels/name": name} for number, name in enumerate(classes)
         ],
     }
+
+
+def _column(name: str, data_type: str) -> dict[str, Any]:
+    """Return a field of a record set whose records are in croissant.json itself."""
+    return {"@type": "cr:Field", "@id": name, "name": name, "dataType": data_type}
 
 
 def _splits(splits: Sequence[str]) -> dict[str, Any]:
@@ -217,14 +214,12 @@ def _splits(splits: Sequence[str]) -> dict[str, Any]:
         "description": "The splits.",
         "dataType": "cr:Split",
         "key": [{"@id": "splits/name"}],
-        "field": [
-            {"@type": "cr:Field", "@id": "splits/name", "name": "splits/name", "dataType": "sc:Text"},
-            {"@type": "cr:Field", "@id": "splits/url", "name": "splits/url", "dataType": "sc:URL"},
-        ],
+        "field": [_column("splits/name", "sc:Text"), _column("splits/url", "sc:URL")],
         "data": [
-            {"splits/name": one, "splits/url": SPLITS[one].replace("cr:", CONTEXT["cr"])} for one in splits
+            {"splits/name": split, "splits/url": SPLITS[split].replace("cr:", CONTEXT["cr"])}
+            for split in splits
         ],
-    }  # fmt: skip
+    }
 
 
 def _images(split: str) -> dict[str, Any]:
@@ -240,23 +235,23 @@ def _images(split: str) -> dict[str, Any]:
 
 
 def _field(name: str, column: str, kind: str, split: str) -> dict[str, Any]:
+    """Return a field of the record set `name` that reads a column of the Parquet file."""
     source: dict[str, Any] = {
         "fileObject": {"@id": Layout(Path()).parquet(split).name},
         "extract": {"column": column},
     }
-    data_type: Any = "sc:ImageObject" if column == "image" else KINDS[kind]
-    if column == "image":
-        source["transform"] = {"jsonPath": "bytes"}
-    found: dict[str, Any] = {
+    field: dict[str, Any] = {
         "@type": "cr:Field",
         "@id": f"{name}/{column}",
         "name": f"{name}/{column}",
     }
+    data_type: Any = "sc:ImageObject" if column == "image" else KINDS[kind]
+    if column == "image":
+        source["transform"] = {"jsonPath": "bytes"}
     if column == "label":
-        data_type, found["references"] = (
-            ["sc:Integer", "cr:Label"],
-            {"field": {"@id": "labels/number"}},
-        )
+        data_type = ["sc:Integer", "cr:Label"]
+        field["references"] = {"field": {"@id": "labels/number"}}
     if column == "split":
-        data_type, found["references"] = ["sc:Text", "cr:Split"], {"field": {"@id": "splits/name"}}
-    return {**found, "dataType": data_type, "source": source}
+        data_type = ["sc:Text", "cr:Split"]
+        field["references"] = {"field": {"@id": "splits/name"}}
+    return {**field, "dataType": data_type, "source": source}

@@ -1,8 +1,7 @@
-"""The forms that a database is handed out in: Parquet, from which folders of images and tar shards
-are written.
+"""The forms of a release: Parquet, and from it folders of images and tar shards.
 
-Every form holds the same files, byte by byte. Class numbers are places among the classes that are
-there, in the order of the alphabet, which is also what loaders of image folders make of names.
+Every form holds the same files, byte for byte. A class number is the position of the class among
+those of the release, in alphabetical order, as loaders of image folders number them too.
 """
 
 import csv
@@ -21,8 +20,8 @@ from mien.errors import UsageError
 from mien.spec import nearest
 
 FORMATS = ("parquet", "imagefolder", "webdataset")
-GROUP = 100  # rows that are read at once, as the hub's viewer likes them
-CROWD = 5_000  # images in a folder; hubs take 10,000 entries
+GROUP = 100  # rows per row group, which the hub's viewer reads at once
+CROWD = 5_000  # most images in a folder; hubs allow 10,000 entries
 FIELDS: dict[str, pa.DataType] = {
     "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
     "label": pa.int64(),
@@ -39,17 +38,17 @@ FIELDS: dict[str, pa.DataType] = {
     "split": pa.string(),
 }
 BESIDE = ("image_id", "label", "sha256", "pixels_sha256", "phash", "generator_id", "seed", "split")
-"""What stands beside an image in folders and shards."""
+"""The columns that folders and shards hold next to an image."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie in a release."""
+    """The paths of the files in a release."""
 
     root: Path
 
     def parquet(self, split: str) -> Path:
-        """The Parquet file of a split, as hubs find splits by name."""
+        """The Parquet file of a split, with the name by which hubs find splits."""
         return self.root / "data" / f"{split}-00000-of-00001.parquet"
 
     def folder(self, split: str) -> Path:
@@ -62,8 +61,9 @@ class Layout:
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Return the forms that `parquet,webdataset` names; Parquet, which the card describes, is
-    always among them.
+    """Return the forms that `parquet,webdataset` names, and Parquet always.
+
+    The card describes the Parquet files. Raises UsageError for an unknown form.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
@@ -77,60 +77,61 @@ def parse(text: str) -> tuple[str, ...]:
 
 def features(classes: Sequence[str]) -> dict[str, Any]:
     """Return the columns as Hugging Face's libraries name them."""
-    found: dict[str, Any] = {}
-    for name, kind in FIELDS.items():
+    columns: dict[str, Any] = {}
+    for name, column_type in FIELDS.items():
         if name == "image":
-            found[name] = {"_type": "Image"}
+            columns[name] = {"_type": "Image"}
         elif name == "label":
-            found[name] = {"names": list(classes), "_type": "ClassLabel"}
+            columns[name] = {"names": list(classes), "_type": "ClassLabel"}
         else:
-            found[name] = {
-                "dtype": "float32" if kind == pa.float32() else str(kind),
+            columns[name] = {
+                "dtype": "float32" if column_type == pa.float32() else str(column_type),
                 "_type": "Value",
             }
-    return found
+    return columns
 
 
 def schema(classes: Sequence[str]) -> pa.Schema:
     """Return the schema of the Parquet files, with the names of the classes in it."""
-    described = json.dumps({"info": {"features": features(classes)}})
-    return pa.schema(list(FIELDS.items()), metadata={"huggingface": described})
+    metadata = json.dumps({"info": {"features": features(classes)}})
+    return pa.schema(list(FIELDS.items()), metadata={"huggingface": metadata})
 
 
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], classes: Sequence[str]) -> None:
-    """Write rows to a Parquet file in groups of 100, with a page index; no more than a group is
-    held at a time.
+    """Write rows to a Parquet file with a page index, in groups of GROUP rows.
+
+    Memory holds one group at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    form = schema(classes)
-    with pq.ParquetWriter(path, form, compression="snappy", write_page_index=True) as writer:
+    parquet_schema = schema(classes)
+    with pq.ParquetWriter(
+        path, parquet_schema, compression="snappy", write_page_index=True
+    ) as writer:
         group: list[dict[str, Any]] = []
         for row in rows:
             group.append(row)
             if len(group) == GROUP:
-                writer.write_table(pa.Table.from_pylist(group, form))
+                writer.write_table(pa.Table.from_pylist(group, parquet_schema))
                 group = []
         if group:
-            writer.write_table(pa.Table.from_pylist(group, form))
+            writer.write_table(pa.Table.from_pylist(group, parquet_schema))
 
 
 def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file, a group at a time."""
+    """Yield the rows of a Parquet file, reading GROUP rows at a time."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(GROUP):
             yield from batch.to_pylist()
 
 
 def write_imagefolder(layout: Layout, split: str, classes: Sequence[str]) -> None:
-    """Write a folder a class with the PNG files of a split, and metadata.csv with a row for
-    each.
-    """
+    """Write the PNG files of a split, in one folder per class, and metadata.csv."""
     folder, lines = layout.folder(split), []
-    told: dict[str, int] = dict.fromkeys(classes, 0)
+    written: dict[str, int] = dict.fromkeys(classes, 0)
     for row in read_parquet(layout.parquet(split)):
         label = str(classes[row["label"]])
-        path = f"{label}/{told[label] // CROWD:03d}/{row['image']['path']}"
-        told[label] += 1
+        path = f"{label}/{written[label] // CROWD:03d}/{row['image']['path']}"
+        written[label] += 1
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(row["image"]["bytes"])
         lines.append({"file_name": path, **beside(row, classes)})
@@ -141,25 +142,23 @@ def write_imagefolder(layout: Layout, split: str, classes: Sequence[str]) -> Non
 
 
 def write_webdataset(layout: Layout, split: str, classes: Sequence[str]) -> None:
-    """Write a tar shard of a split: for each image .png, .cls (its class number) and .json, one
-    after the other.
-    """
+    """Write a tar shard of a split: for each image .png, .cls (its class number) and .json."""
     path = layout.shard(split)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in read_parquet(layout.parquet(split)):
-            described = json.dumps(beside(row, classes), separators=(",", ":"))
+            metadata = json.dumps(beside(row, classes), separators=(",", ":"))
             members = {
                 "png": row["image"]["bytes"],
                 "cls": str(row["label"]).encode(),
-                "json": described.encode(),
+                "json": metadata.encode(),
             }
             for suffix, data in members.items():
-                member = tarfile.TarInfo(f"{row['image_id']}.{suffix}")  # of no owner and no time
+                member = tarfile.TarInfo(f"{row['image_id']}.{suffix}")  # no owner and no time
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
 
 
 def beside(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Return what is told of a row beside its image, the class by name."""
+    """Return the columns of a row that stand next to its image, the class by name."""
     return {name: classes[row[name]] if name == "label" else row[name] for name in BESIDE}

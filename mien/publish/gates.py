@@ -1,4 +1,4 @@
-"""Gates: what a release must pass, and the written reasons of people who opened one."""
+"""Gates: what a release must pass, and the written reasons for opening one by hand."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from mien.publish.questions import Answers, Override, overrides
 from mien.store import Run, Store
 
 Outcome = Literal["passed", "private", "overridden", "refused"]
-VERDICTS = ("pass", "warn", "cannot tell", "fail")  # that a check of an audit may have
+VERDICTS = ("pass", "warn", "cannot tell", "fail")  # of a check of an audit
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate: `text` says what was found. `private`: it may stay shut while a release is kept to
-    oneself.
+    """A gate and whether it is open; `text` says why.
+
+    `private`: it may stay shut in a private build.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Decision:
-    """How a gate came out, and who opened it if somebody did."""
+    """The outcome of a gate, and the override that opened it, if there is one."""
 
     gate: str
     outcome: Outcome
@@ -40,17 +41,19 @@ class Decision:
 def judged(
     origin: Origin, answers: Answers, audits: list[tuple[Run, dict[str, Any]]], private: bool
 ) -> tuple[Decision, ...]:
-    """Return how each gate comes out; raises GateRefused with every gate that stays shut.
+    """Return the decision on each gate; raises GateRefused with every gate that stays shut.
 
-    A private release may keep gates shut that are about passing it on. An override that no gate
-    needs is said aloud.
+    In a private build, gates that are about passing it on may stay shut. An override that no gate
+    needs is reported.
     """
     opened = overrides(answers)
-    found = tuple(_decide(gate, opened, private) for gate in gates(origin, answers, audits))
-    require(found)
-    for name in opened.keys() - {one.gate for one in found if one.outcome == "overridden"}:
-        say(f"the override of the gate '{name}' is not needed, and not printed")
-    return found
+    decisions = tuple(_decide(gate, opened, private) for gate in gates(origin, answers, audits))
+    require(decisions)
+
+    used = {decision.gate for decision in decisions if decision.outcome == "overridden"}
+    for name in opened.keys() - used:
+        say(f"the override of the gate '{name}' is not needed, and is not printed")
+    return decisions
 
 
 def gates(
@@ -58,20 +61,23 @@ def gates(
 ) -> tuple[Gate, ...]:
     """Return all gates that can be judged before a release is written."""
     return (
-        _withdrawn(origin), _sources(origin), _licence(origin, answers), _subjects(origin), _audit(origin, audits)
-    )  # fmt: skip
+        _withdrawn(origin),
+        _sources(origin),
+        _licence(origin, answers),
+        _subjects(origin),
+        _audit(origin, audits),
+    )
 
 
 def require(decisions: Iterable[Decision]) -> None:
     """Raise GateRefused if a gate stays shut."""
-    shut = [one for one in decisions if one.outcome == "refused"]
+    shut = [decision for decision in decisions if decision.outcome == "refused"]
     if shut:
-        lines = "\n".join(f"  {one.gate}: {one.text}" for one in shut)
+        lines = "\n".join(f"  {decision.gate}: {decision.text}" for decision in shut)
         raise GateRefused(
             f"refused by {len(shut)} gate{'s' * (len(shut) > 1)}:\n{lines}\n"
-            "`--private` builds what stays with you, where that is allowed; an [[override]] in "
-            "dataset.toml opens a "
-            "gate for a reason that the card prints"
+            "`--private` builds a release for yourself, where that is allowed; an [[override]] in "
+            "dataset.toml opens a gate for a reason that the card prints"
         )
 
 
@@ -84,15 +90,12 @@ def _decide(gate: Gate, opened: Mapping[str, Override], private: bool) -> Decisi
 
 
 def _withdrawn(origin: Origin) -> Gate:
-    gone = [
-        f"{one.terms.name} was {one.terms.withdrawn}"
-        for one in origin.sources
-        if one.terms.withdrawn
-    ]
+    terms = [source.terms for source in origin.sources if source.terms.withdrawn]
+    text = "; ".join(f"{one.name} was {one.withdrawn}" for one in terms)
     return Gate(
         "withdrawn",
-        not gone,
-        "; ".join(gone) or "no source was withdrawn by its owners",
+        not terms,
+        text or "no source was withdrawn by its owners",
         private=False,
     )
 
@@ -100,113 +103,121 @@ def _withdrawn(origin: Origin) -> Gate:
 def _sources(origin: Origin) -> Gate:
     if not origin.sources:
         text = (
-            f"no run of `mien ingest` stands behind {origin.run.name}, so nobody knows whose "
-            "faces it learnt from"
+            f"{origin.run.name} does not come from any run of `mien ingest`, so it is not known "
+            "whose faces it was learnt from"
         )
         return Gate("sources", False, text)
-    shut = [one for one in origin.sources if one.terms.derived != "yes"]
-    told = [
+
+    # Name the sources that shut the gate, or all if it is open
+    shut = [source for source in origin.sources if source.terms.derived != "yes"]
+    lines = [
         (
-            f"{one.dataset} ({one.terms.name}): derived data {_may(one.terms.derived)} "
-            f"({one.terms.source})"
+            f"{source.dataset} ({source.terms.name}): derived data {_may(source.terms.derived)} "
+            f"({source.terms.source})"
         )
-        for one in shut or origin.sources
+        for source in shut or origin.sources
     ]
-    return Gate(
-        "sources", not shut, "; ".join(told), private=all(one.terms.derived != "no" for one in shut)
-    )
+    forbidden = any(source.terms.derived == "no" for source in shut)
+    return Gate("sources", not shut, "; ".join(lines), private=not forbidden)
 
 
 def _may(derived: str) -> str:
     return {
         "yes": "may be passed on",
         "no": "must not be passed on",
-        "unknown": "may be passed on or not, which is not known",
+        "unknown": "may or may not be passed on: that is not known",
     }[derived]
 
 
 def _licence(origin: Origin, answers: Answers) -> Gate:
     ours = answers.dataset.asks
-    lost = licences.looser(ours, {one.dataset: one.terms.conditions for one in origin.sources})
-    if lost:
+    missing = licences.looser(ours, {one.dataset: one.terms.conditions for one in origin.sources})
+    if missing:
         return Gate(
             "licence",
             False,
-            f"{answers.dataset.licence} is looser than its sources allow: {'; '.join(lost)}",
+            f"{answers.dataset.licence} is looser than its sources allow: {'; '.join(missing)}",
         )
     return Gate("licence", True, f"{answers.dataset.licence} asks for no less than the sources do")
 
 
 def _subjects(origin: Origin) -> Gate:
-    shown = [f"{one.blocked} of {one.dataset}" for one in origin.sources if one.blocked]
-    if shown:
+    blocked = [f"{one.blocked} of {one.dataset}" for one in origin.sources if one.blocked]
+    if blocked:
         text = (
-            f"generators saw people of whom nothing may be published: {', '.join(shown)}; train "
-            "without them, since an "
-            "image may resemble them"
+            f"the generators saw people of whom nothing may be published: {', '.join(blocked)}; "
+            "train without them, since an image may resemble them"
         )
         return Gate("subjects", False, text)
-    return Gate("subjects", True, "no generator saw a person whom a source keeps from publication")
+    return Gate("subjects", True, "no generator saw a person whose images must not be published")
 
 
 def _audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
-    """Return the gate of the audit that decides, the last one: its verdict, its limits and whom it
-    looked at.
-    """
+    """Return the gate of the last audit, which decides: verdict, limits and training set."""
     if not audits:
         text = (
             f"{origin.run.name} was not audited, or not with exactly this content "
             f"({origin.run.content[:12]})"
         )
         return Gate("audit", False, f"{text}: run `mien audit` on it")
-    run, said = audits[-1]
-    verdict, checks = str(said.get("verdict")), said.get("checks", [])
-    failed = list(
-        dict.fromkeys(str(one.get("name")) for one in checks if one.get("verdict") == "fail")
-    )
-    strange = [str(one.get("verdict")) for one in checks if one.get("verdict") not in VERDICTS]
-    untold = any(one.get("verdict") == "cannot tell" for one in said.get("questions", []))
-    loosened = [
-        _changed(one) for one in said.get("thresholds_changed", []) if one.get("looser", True)
-    ]
 
-    # Whatever keeps it shut, in full
-    against = unaudited(origin, run, Store(run.path.parents[1]))
-    shut = [
-        *([f"failed: {', '.join(failed[:8])}"] if failed else []),
-        *([_untold(said)] if untold else []),
-        *([f"it holds verdicts that are not known: {', '.join(strange[:3])}"] if strange else []),
-        *([] if checks else ["it holds no check"]),
-        *(
-            [f"its limits are looser than the default ones: {', '.join(loosened)}"]
-            if loosened
-            else []
-        ),
-        *([against] if against else []),
+    # The audit that decides
+    run, audit = audits[-1]
+    verdict = str(audit.get("verdict"))
+    obstacles = _obstacles(audit)
+    mismatch = unaudited(origin, run, Store(run.path.parents[1]))
+    if mismatch:
+        obstacles.append(mismatch)
+
+    # Name the earlier audits, so that none is hidden
+    earlier = [f"{other.name} says {said.get('verdict')}" for other, said in audits[:-1]]
+    others = [f"others: {', '.join(earlier)}"] if earlier else []
+    text = "; ".join([f"{run.name} says {verdict}", *obstacles, *others])
+    return Gate("audit", verdict in ("pass", "warn") and not obstacles, text)
+
+
+def _obstacles(audit: Mapping[str, Any]) -> list[str]:
+    """Return everything in an audit that keeps its gate shut, in words."""
+    checks, obstacles = audit.get("checks", []), []
+    failed = [str(check.get("name")) for check in checks if check.get("verdict") == "fail"]
+    if failed:
+        obstacles.append(f"failed: {', '.join(list(dict.fromkeys(failed))[:8])}")
+    if any(question.get("verdict") == "cannot tell" for question in audit.get("questions", [])):
+        obstacles.append(_untold(audit))
+    unknown = [
+        str(check.get("verdict")) for check in checks if check.get("verdict") not in VERDICTS
     ]
-    earlier = [f"{one.name} says {told.get('verdict')}" for one, told in audits[:-1]]
-    text = "; ".join(
-        [
-            f"{run.name} says {verdict}",
-            *shut,
-            *([f"others: {', '.join(earlier)}"] if earlier else []),
-        ]
-    )
-    return Gate("audit", verdict in ("pass", "warn") and not shut, text)
+    if unknown:
+        obstacles.append(f"it holds verdicts that are not known: {', '.join(unknown[:3])}")
+    if not checks:
+        obstacles.append("it holds no check")
+    loosened = [
+        _changed(change)
+        for change in audit.get("thresholds_changed", [])
+        if change.get("looser", True)
+    ]
+    if loosened:
+        obstacles.append(f"its limits are looser than the default ones: {', '.join(loosened)}")
+    return obstacles
 
 
 def _untold(said: Mapping[str, Any]) -> str:
-    """Say why an audit cannot tell, and what would be enough."""
-    open_ones = [one for one in said.get("questions", []) if one.get("verdict") == "cannot tell"]
-    told = [f"{one.get('title')} {one.get('why')}" for one in open_ones]
-    enough = list(dict.fromkeys(str(one["enough"]) for one in open_ones if one.get("enough")))
-    return "; ".join([*told, *([f"enough would be {', '.join(enough)}"] if enough else [])])
+    """Return why an audit cannot answer some of its questions, and what would be enough."""
+    unanswered = [
+        question
+        for question in said.get("questions", [])
+        if question.get("verdict") == "cannot tell"
+    ]
+    reasons = [f"{question.get('title')} {question.get('why')}" for question in unanswered]
+    enough = [str(question["enough"]) for question in unanswered if question.get("enough")]
+    if enough:
+        reasons.append(f"enough would be {', '.join(dict.fromkeys(enough))}")
+    return "; ".join(reasons)
 
 
-def _changed(one: Mapping[str, Any]) -> str:
+def _changed(change: Mapping[str, Any]) -> str:
     """Return a changed limit in words."""
-    if one.get("field") == "off":
-        return f"{one.get('metric')} was taken away"
-    return (
-        f"{one.get('metric')}: {one.get('field')} was {one.get('default')}, is {one.get('given')}"
-    )
+    if change.get("field") == "off":
+        return f"{change.get('metric')} was removed"
+    field, default = change.get("field"), change.get("default")
+    return f"{change.get('metric')}: {field} was {default}, is {change.get('given')}"

@@ -1,7 +1,6 @@
-"""Sending a release to a repository of a hub: private first, then gated or public only when asked
-for.
+"""Sending a release to a repository of a hub: private first, open only on request.
 
-An extra, `pip install 'mien[hub]'`. Where HF_ENDPOINT and HF_TOKEN point is where it goes, as for
+An extra, `pip install 'mien[hub]'`. HF_ENDPOINT and HF_TOKEN name the hub and the account, as for
 all of huggingface_hub.
 """
 
@@ -26,68 +25,64 @@ ACCESS: tuple[Access, ...] = ("private", "gated", "public")
 def push(
     folder: Path, repository: str, access: str = "private", *, dry_run: bool = False
 ) -> list[str]:
-    """Send the release in `folder` to the dataset repository OWNER/NAME, and return what was done,
-    step by step.
+    """Send the release in `folder` to the dataset repository OWNER/NAME; return the steps done.
 
-    The release is checked first. A new repository is made private, and stays so until all files are
-    there and have been compared; `gated` then opens it to whom its owner lets in, `public` to
-    everyone. Files of an older version that are not in this one are deleted there. `dry_run` sends
-    nothing.
+    The release is checked first. A new repository is private until all files have arrived and been
+    compared; `gated` then opens it to those whom its owner admits, `public` to everyone. Files of
+    an older version that are not in this one are deleted there. `dry_run` sends nothing.
 
-    Raises GateRefused if a private build is to be opened, DataError if the release has a fault or
-    did not arrive whole.
+    Raises UsageError for a wrong argument or a repository that cannot be written, GateRefused if a
+    private build would be opened, and DataError if the release has a fault or arrives damaged.
     """
+    # Refuse what must not be sent
     if access not in ACCESS:
         raise UsageError(f"access must be one of {', '.join(ACCESS)}; given: '{access}'")
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise UsageError(f"the repository must be given as OWNER/NAME; given: '{repository}'")
-    told = open_release(folder)
-    if told["private"] and access != "private":
+    release = open_release(folder)
+    if release["private"] and access != "private":
         raise GateRefused(
-            f"{folder} was built with --private, and must not be {access}: build it without, or "
-            "push private"
+            f"{folder} was built with --private, and must not be {access}: build it without "
+            "--private, or push with --access private"
         )
-    found = check(folder, libraries=False)
-    if found.foreign:
-        say(
-            "passed over, and not sent: "
-            f"{', '.join(found.foreign[:5])}{' and more' * (len(found.foreign) > 5)}"
-        )
+    foreign = check(folder, libraries=False).foreign
+    if foreign:
+        more = " and more" * (len(foreign) > 5)
+        say(f"ignored, and not sent: {', '.join(foreign[:5])}{more}")
+
+    # Describe the steps
     files = sorted(members(folder)[0].values())
     size = sum(path.stat().st_size for path in files)
     steps = [
         f"make the dataset repository {repository}, private",
-        f"send {many(len(files), 'file')}, {size / 1e6:.1f} MB, version {told['version']}",
+        f"send {many(len(files), 'file')}, {size / 1e6:.1f} MB, version {release['version']}",
         "compare what arrived with checksums.sha256",
     ]
-    if access != "private":
-        steps.append(
-            f"open it: {access}"
-            + (", by hand for each who asks" if access == "gated" else " to everyone")
-        )
+    if access == "gated":
+        steps.append("open it: gated, the owner admits each person who asks")
+    if access == "public":
+        steps.append("open it: public, to everyone")
     if dry_run:
         return steps
+
+    # Send, and open the repository only once everything has arrived
     library = _library()
     api = library.HfApi()
     try:
         with _quiet(library):
-            _send(api, folder, repository, access, files, told["version"], steps)
+            _send(api, folder, repository, access, files, release["version"], steps)
             if access != "private":
                 gated = "manual" if access == "gated" else False
                 api.update_repo_settings(
                     repository, repo_type="dataset", gated=gated, private=False
                 )
-    except (
-        library.errors.HTTPError,
-        OSError,
-        ValueError,
-    ) as error:  # no network, no right, no such name
-        told_first = printable(str(error).strip().split("\n")[0])[:200]
+    # No network, no permission, or an invalid name
+    except (library.errors.HTTPError, OSError, ValueError) as error:
+        reason = printable(str(error).strip().split("\n")[0])[:200]
         raise UsageError(
             f"{repository} must be a repository at {api.endpoint} that can be written, and that "
-            "failed "
-            f"({type(error).__name__}: {told_first}). Check network, name and HF_TOKEN; what was "
-            "sent stays private"
+            f"failed ({type(error).__name__}: {reason}). Check network, name and HF_TOKEN; what "
+            "was sent stays private"
         ) from None
     return steps
 
@@ -101,66 +96,73 @@ def _send(
     version: str,
     steps: Sequence[str],
 ) -> None:
+    """Make the repository, send all files, and compare what arrived."""
+    # An open repository must not receive what was to stay private
     say(steps[0])
     api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
     if access == "private" and not api.repo_info(repository, repo_type="dataset").private:
         raise UsageError(
-            f"{repository} is there and open already: say --access gated or public, or send to "
-            "another"
+            f"{repository} exists and is open already: give --access gated or public, or send to "
+            "another repository"
         )
+
+    # Everything but what systems and hubs left in the folder
     say(steps[1])
-    left = [glob.escape(name) + end for name in members(folder)[1] for end in ("", "/*")]
+    ignored = [glob.escape(name) + end for name in members(folder)[1] for end in ("", "/*")]
     api.upload_folder(
         repo_id=repository,
         folder_path=folder,
         repo_type="dataset",
         commit_message=f"Version {version}",
-        ignore_patterns=left or None,
+        ignore_patterns=ignored or None,
         delete_patterns="*",
     )
+
+    # Compare by content, as the hub reports it
     say(steps[2])
-    there = {
-        one.path: one for one in api.list_repo_tree(repository, repo_type="dataset", recursive=True)
+    arrived = {
+        entry.path: entry
+        for entry in api.list_repo_tree(repository, repo_type="dataset", recursive=True)
     }
-    lost = [
-        name
-        for path in files
-        if not _arrived(path, there.get(name := path.relative_to(folder).as_posix()))
-    ]
-    if lost:
+    names = {path: path.relative_to(folder).as_posix() for path in files}
+    damaged = [name for path, name in names.items() if not _arrived(path, arrived.get(name))]
+    if damaged:
         raise DataError(
-            f"{repository} must hold what was sent, and {len(lost)} of {many(len(files), 'file')} "
-            "are not "
-            "as they are here: "
-            f"{', '.join(lost[:5])}; push again"
+            f"{repository} must hold what was sent, and {len(damaged)} of "
+            f"{many(len(files), 'file')} are not as they are here: {', '.join(damaged[:5])}; push "
+            "again"
         )
 
 
-def _arrived(path: Path, there: Any) -> bool:
-    """Whether a file of the repository has the content of `path`: large ones are told by sha256,
-    others as git does.
+def _arrived(path: Path, entry: Any) -> bool:
+    """Whether an entry of the repository has the content of `path`.
+
+    The hub states the sha256 of large files, and git's digest of all others.
     """
-    if there is None or getattr(there, "size", None) != path.stat().st_size:
+    if entry is None or getattr(entry, "size", None) != path.stat().st_size:
         return False
-    if there.lfs is not None:
-        return there.lfs.sha256 == sha256(path)
+    if entry.lfs is not None:
+        return entry.lfs.sha256 == sha256(path)
     data = path.read_bytes()
-    return there.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 @contextlib.contextmanager
 def _quiet(library: Any) -> Iterator[None]:
-    """Keep the hub's own lines, bars and tries away: what is said is said by mien, once."""
-    log, bars = logging.getLogger("huggingface_hub"), library.utils.are_progress_bars_disabled()
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    if not bars:
+    """Silence the hub's own lines and progress bars; mien reports each step once."""
+    logger, bars_disabled = (
+        logging.getLogger("huggingface_hub"),
+        library.utils.are_progress_bars_disabled(),
+    )
+    log_level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    if not bars_disabled:
         library.utils.disable_progress_bars()
     try:
         yield
     finally:
-        log.setLevel(before)
-        if not bars:
+        logger.setLevel(log_level)
+        if not bars_disabled:
             library.utils.enable_progress_bars()
 
 
@@ -169,6 +171,6 @@ def _library() -> Any:
         import huggingface_hub
     except ImportError:
         raise UsageError(
-            "push must have huggingface_hub, which is not installed: pip install 'mien[hub]'"
+            "push needs huggingface_hub, which is not installed: pip install 'mien[hub]'"
         ) from None
     return huggingface_hub

@@ -1,9 +1,9 @@
-"""What is told of the runs behind a release: names, contents, versions, and those fields of their
-specs that may be.
+"""What a release states about the runs behind it: names, contents, versions, some spec fields.
 
-A spec holds what its maker typed: patterns with people's names, columns, labels, names of files. So
-nothing of it is told but what stands here by name, and of a text only what is a name of mien's own.
-The run's name is a digest of the whole spec: whoever has the spec can tell that it is the one.
+A spec holds what its author typed: patterns with people's names, columns, labels, names of files.
+So a release states only the fields that are listed here, and of these only values that are numbers
+or names of mien's own. The name of a run is a digest of its whole spec: whoever has the spec can
+verify that it is the one.
 """
 
 import re
@@ -15,8 +15,9 @@ from mien.store import Run
 TOLD = frozenset(
     {
         "version", "stage", "kind", "seed", "faces", "generator", "test", "train", "reject",
-        "decisions", "reader", "subjects_as_written", "fingerprint", "size", "colour", "filter", "crop", "detector",
-        "model", "margin", "align", "misses", "frames", "window", "every", "input", "classes",
+        "decisions", "reader", "subjects_as_written", "fingerprint", "size", "colour", "filter",
+        "crop", "detector", "model", "margin", "align", "misses", "frames", "window", "every", "input",
+        "classes",
         "by", "folds", "number", "side", "shift", "noise", "net", "width", "multipliers",
         "blocks", "patch", "attention", "dropout", "images_seen", "batch", "learning_rate",
         "warmup", "decay", "ema", "mirror", "moves", "balance", "clip_first", "label_drop",
@@ -25,39 +26,41 @@ TOLD = frozenset(
         "guidance_high", "clip_x0", "variance", "counts",
     }
 )  # fmt: skip
-"""Fields of specs that are told; any other is named among `left_out`."""
+"""Fields of specs that a release states; the names of all others go into `left_out`."""
 ENTRIES = frozenset({"run", "content", "spec", "python", "versions", "commit", "left_out"})
-"""What is told of a run."""
+"""What a release states about a run."""
 OWN = re.compile(
     r"[a-z][a-z0-9_+-]*(-[0-9a-f]{12})?|[0-9a-f]{64}"
 )  # a choice of mien's, a run, a digest
 
 
 def told(run: Run, called: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is told of a run: of the machine and the command that made it only versions of
-    libraries.
+    """Return what a release states about a run.
 
-    `called` says by run how a source is called in the release.
+    Of the machine and the command that made it, these are only versions of libraries. `called` is
+    the name of each source in the release, by its run.
     """
-    kept = {name: value for name, value in run.spec.items() if name in TOLD and own(value)}
+    # The fields of the spec that are safe to state, and the names of the others
+    spec = {name: value for name, value in run.spec.items() if name in TOLD and own(value)}
     if run.name in called:
-        kept["dataset"] = called[run.name]
-    lost = sorted(
+        spec["dataset"] = called[run.name]
+    left_out = sorted(
         name
         for name, value in run.spec.items()
-        if name not in kept and value not in (None, "", {}, [], ())
+        if name not in spec and value not in (None, "", {}, [], ())
     )
+
     versions = {name: _version(run.about.get(name)) for name in ("python", "versions", "commit")}
-    found = {"run": run.name, "content": run.content, "spec": kept, **versions}
-    return found | ({"left_out": lost} if lost else {})
+    entry = {"run": run.name, "content": run.content, "spec": spec, **versions}
+    return entry | ({"left_out": left_out} if left_out else {})
 
 
 def own(value: Any) -> bool:
-    """Whether a value is made of numbers and of names of mien's own alone."""
+    """Whether a value consists only of numbers and of names of mien's own."""
     if isinstance(value, Mapping):
-        return all(own(name) and own(one) for name, one in value.items())
+        return all(own(name) and own(item) for name, item in value.items())
     if isinstance(value, list | tuple):
-        return all(own(one) for one in value)
+        return all(own(item) for item in value)
     return value is None or isinstance(value, bool | int | float) or value == "" or _named(value)
 
 
@@ -66,9 +69,9 @@ def _named(value: Any) -> bool:
 
 
 def _version(value: Any) -> Any:
-    """Return versions as they stand, and nothing that is none."""
+    """Return version texts unchanged, and nothing for any other value."""
     if isinstance(value, Mapping):
-        return {str(name): _version(one) for name, one in value.items()}
+        return {str(name): _version(version) for name, version in value.items()}
     return (
         value if isinstance(value, str) and re.fullmatch(r"[0-9A-Za-z.+_-]{0,60}", value) else None
     )

@@ -1,8 +1,8 @@
-"""Marks: each picture says in its own file that a machine made it, and which one it is.
+"""Marks: each picture says in its own file that a machine made it, and which image it is.
 
-Two text chunks of PNG: an XMP packet with IPTC's DigitalSourceType, which other programs read, and
-a small JSON, which `mien verify` reads. They leave the pixels alone, and are gone once a picture is
-saved anew by a program that drops them.
+A PNG file gets two text chunks: an XMP packet with IPTC's DigitalSourceType, which other programs
+read, and a small JSON, which `mien verify` reads. They do not change the pixels, and are lost when
+a program that drops them saves the picture again.
 """
 
 import hashlib
@@ -24,15 +24,16 @@ from mien.preprocess import MAX_PIXELS
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP, OWN = "XML:com.adobe.xmp", "mien"  # the keywords of the two chunks
-DIGITS = 16  # of the pixels' sha256 that a mark carries
-LEVEL = 9  # of zlib: 48x48 faces are small, and are written once
+DIGITS = 16  # digits of the pixels' sha256 in a mark
+LEVEL = 9  # compression level of zlib: 48x48 faces are small, and are written once
 _DECLARED = re.compile(rf"DigitalSourceType\s*(?:=\s*[\"']|>\s*){re.escape(SOURCE_TYPE)}\s*[\"'<]")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a picture says of itself. `pixels` begins the sha256 of its pixels, so that a mark fits
-    one picture only.
+    """What a picture says about itself.
+
+    `pixels` is the start of the sha256 of its pixels, so that a mark fits one picture only.
     """
 
     image: str
@@ -45,8 +46,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a file shows: pixels as uint8 [c, h, w], their sha256, its mark, and whether XMP says a
-    machine made it.
+    """The content of a picture file: pixels as uint8 [c, h, w], their sha256, and its marks.
+
+    `declared`: whether its XMP says that a machine made it.
     """
 
     image: UInt8[np.ndarray, "c h w"]
@@ -66,13 +68,14 @@ class Seen:
 
 
 def pixels_of(image: UInt8[np.ndarray, "c h w"]) -> str:
-    """Return the sha256 of an image's pixels, as the index of Faces has it."""
+    """Return the sha256 of an image's pixels, as the index of Faces holds it."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, version: str) -> bytes:
-    """Return an image as a marked PNG file; `system` and `version` name what made it. Equal input
-    gives equal bytes.
+    """Return an image as a marked PNG file; `system` and `version` name what made it.
+
+    Equal input gives equal bytes.
     """
     info = PngInfo()
     info.add_itxt(XMP, packet(system, version))
@@ -86,9 +89,7 @@ def png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, version: str
 
 
 def packet(system: str, version: str) -> str:
-    """Return an XMP packet (ISO 16684-1) with what IPTC Photo Metadata 2025.1 has for pictures from
-    machines.
-    """
+    """Return an XMP packet (ISO 16684-1) with the fields of IPTC 2025.1 for AI images."""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta '
         'xmlns:x="adobe:ns:meta/">'
@@ -103,42 +104,49 @@ def packet(system: str, version: str) -> str:
 
 
 def read(data: bytes, name: str) -> Seen:
-    """Return what the picture in `data` shows, of any format that Pillow reads; `name` is for the
-    complaint.
+    """Return the content of the picture in `data`, of any format that Pillow reads.
 
-    Raises DataError if it is no picture, damaged, or larger than 64 million pixels.
+    `name` is for messages. Raises DataError if it is not a picture, is damaged, or has more than 64
+    million pixels.
     """
     with pictures.complained(name), pictures.opened(data) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError(f"more than {MAX_PIXELS:,} pixels")
         picture.load()
         texts = picture.text if isinstance(picture, PngImageFile) else {}
-        array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+        values = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     image = (
-        array[None].copy() if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 2, 0))
+        values[None].copy() if values.ndim == 2 else np.ascontiguousarray(np.moveaxis(values, 2, 0))
     )
     declared = bool(_DECLARED.search(str(texts.get(XMP, ""))))
     return Seen(image, pixels_of(image), parse(str(texts.get(OWN, ""))), declared)
 
 
 def parse(text: str) -> Mark | None:
-    """Return the mark that a JSON text holds, nothing if it is none."""
+    """Return the mark that a JSON text holds, or None if it holds none."""
     try:
-        found = json.loads(text)
+        fields = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    kinds = {"image": str, "run": str, "seed": int, "label": str, "licence": str, "pixels": str}
-    if not isinstance(found, dict) or found.keys() != kinds.keys():
+    field_types = {
+        "image": str,
+        "run": str,
+        "seed": int,
+        "label": str,
+        "licence": str,
+        "pixels": str,
+    }
+    if not isinstance(fields, dict) or fields.keys() != field_types.keys():
         return None
-    sound = (
-        all(type(found[name]) is kind for name, kind in kinds.items())
-        and len(found["pixels"]) == DIGITS
+    is_mark = (
+        all(type(fields[name]) is kind for name, kind in field_types.items())
+        and len(fields["pixels"]) == DIGITS
     )
-    return Mark(**found) if sound else None
+    return Mark(**fields) if is_mark else None
 
 
 def read_file(path: Path) -> Seen:
-    """Return what a picture file shows; raises DataError if it is none."""
+    """Return the content of a picture file; raises DataError if it cannot be read as a picture."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Names of people: whether a text tells who was in the sources, however the name is written.
+"""Names of people: whether a text names someone in the sources, however the name is written.
 
-A name is compared as its letters and digits alone, without case, accents or the signs between them,
-so that `S 01`, `s01` and `S-01` are one name, and `Müller` is `muller`. What is too short or too
-common to be looked for everywhere (`07`, `A`, `Will`) is looked for in what people wrote, where it
-is said of a subject or a clip, or with its capitals.
+Names are compared by their letters and digits only, without case, accents or separators: `S 01`,
+`s01` and `S-01` are one name, and `Müller` is `muller`. Names that are too short or too common to
+be looked for everywhere (`07`, `A`, `Will`) are looked for in texts that people wrote, in fields of
+subjects and clips, or with their capitals.
 """
 
 import html
@@ -19,9 +19,9 @@ from urllib.parse import unquote
 
 from mien.faces import EMOTIONS
 
-LONG = 6  # letters from which a name is found within a longer word
-KEYED = 4  # letters and digits that a file's name must have to be looked for
-MOST = 12  # words of a name
+LONG = 6  # fewest letters of a name that is looked for within longer words
+KEYED = 4  # fewest letters and digits of a file name that is looked for
+MOST = 12  # most words of a name
 WHO = frozenset(
     {
         "subject", "subj", "sub", "participant", "person", "patient", "proband", "volunteer",
@@ -29,7 +29,7 @@ WHO = frozenset(
         "session", "case", "sujet", "patientin", "teilnehmer",
     }
 )  # fmt: skip
-"""Words that say of what follows that it names a person or a clip."""
+"""Words after which the name of a person or a clip follows."""
 FIELDS = frozenset(
     {"subject", "subjects", "person", "people", "clip", "clips", "key", "keys", "file", "path"}
 )
@@ -38,11 +38,11 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True)
 class Names:
-    """What must not be told, each by its letters and digits, with the name as it was written.
+    """Names that a release must not contain: from letters and digits to the name as it was written.
 
-    `plain` are looked for everywhere, `short` only in what people wrote, `after` only behind a word
-    of WHO, and `written` as they were written, with their capitals. All of them are looked for in
-    fields of subjects and clips.
+    `plain` are looked for everywhere, `short` only in texts that people wrote, `after` only after a
+    word of WHO, and `written` as they were written, with their capitals. All of them are looked for
+    in fields of subjects and clips.
     """
 
     plain: dict[str, str] = field(default_factory=dict)
@@ -51,57 +51,64 @@ class Names:
     written: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, whole: str) -> None:
-        """Take a name of a subject or clip in, of which the source says `whole`."""
-        said = squeezed(name)
-        letters = said.isalpha()
-        if not said:
+        """Add a name of a subject or clip, which the source writes as `whole`."""
+        normal = squeezed(name)
+        letters = normal.isalpha()
+        if not normal:
             return
-        if said.isdigit() or len(said) == 1:
-            self.after.setdefault(said.lstrip("0") or "0", whole)
-        elif letters and name.isascii() and said in vocabulary():
-            self.after.setdefault(said, whole)
-            if name != name.lower() and said not in EMOTIONS:
+
+        # The shorter or more common a name is, the narrower the search for it
+        if normal.isdigit() or len(normal) == 1:
+            self.after.setdefault(normal.lstrip("0") or "0", whole)
+        elif letters and name.isascii() and normal in vocabulary():
+            self.after.setdefault(normal, whole)
+            if name != name.lower() and normal not in EMOTIONS:
                 self.written.setdefault(name, whole)
-        elif len(said) <= (3 if letters and name.isascii() else 2):
-            self.short.setdefault(said, whole)
+        elif len(normal) <= (3 if letters and name.isascii() else 2):
+            self.short.setdefault(normal, whole)
         else:
-            self.plain.setdefault(said, whole)
+            self.plain.setdefault(normal, whole)
+
+        # A first name and a family name: in either order, and each on its own
         words = [
             word for word in re.findall(r"[^\W\d_]+", name) if word[0].isupper() and len(word) > 3
         ]
-        if letters and len(words) > 1:  # a first name and a family's, in either order, each alone
+        if letters and len(words) > 1:
             self.plain.setdefault(squeezed("".join(reversed(words))), whole)
             for word in words:
                 if squeezed(word) not in vocabulary():
                     self.written.setdefault(word, whole)
 
     def find(self, text: str, free: bool = True) -> list[str]:
-        """Return the names that stand in a text, as the sources write them; `free`: people or
-        strangers wrote it.
-        """
+        """Return the names in a text, as the sources write them; `free`: a person wrote it."""
         found: dict[str, None] = {}
-        for one in _readings(text):
-            spoken = _WORD.findall(one)
+        for reading in _readings(text):
+            spoken = _WORD.findall(reading)
             words = [squeezed(word) for word in spoken]
-            for place, word in enumerate(words):
-                found |= dict.fromkeys(self._at(words, place, free))
-                first = not place or spoken[place - 1] == ""
-                if (
-                    free
-                    and spoken[place] in self.written
-                    and not first
-                    and not _begins(one, spoken[place])
-                ):
-                    found[self.written[spoken[place]]] = None
-                told = re.fullmatch(r"([a-z]+?)s?0*([0-9]+)", word) if free else None
-                if told and told[1] in WHO and told[2] in self.after:
-                    found[self.after[told[2]]] = None
+            for position, word in enumerate(words):
+                # Names of one or more words that begin here
+                found |= dict.fromkeys(self._at(words, position, free))
+                if not free:
+                    continue
+
+                # A name that is a common word too, if its capital is not that of a sentence
+                as_written = spoken[position]
+                first = not position or spoken[position - 1] == ""
+                if as_written in self.written and not first and not _begins(reading, as_written):
+                    found[self.written[as_written]] = None
+
+                # A number joined to a word of WHO, such as `subject07`
+                match = re.fullmatch(r"([a-z]+?)s?0*([0-9]+)", word)
+                if match and match[1] in WHO and match[2] in self.after:
+                    found[self.after[match[2]]] = None
+
+            # Long names within longer words
             if free:
-                whole = "".join(words)
+                joined = "".join(words)
                 found |= {
                     shown: None
                     for name, shown in self.plain.items()
-                    if len(name) >= LONG and name in whole
+                    if len(name) >= LONG and name in joined
                 }
         return list(found)
 
@@ -121,7 +128,7 @@ class Names:
                 yield self.after[after]
 
     def told_by(self, key: str, value: str) -> list[str]:
-        """Return the name that a field of a subject or clip holds."""
+        """Return the name, if any, that the field `key` of a subject or clip holds."""
         if key.lower() not in FIELDS:
             return []
         said = squeezed(value)
@@ -131,43 +138,44 @@ class Names:
 
 
 def names(rows: Iterable[tuple[str, str, str, str]]) -> Names:
-    """Return the names that real images bear: `rows` are dataset, subject, clip and key of each."""
-    found = Names()
-    told = {row for row in rows if any(row)}
-    for dataset, subject, _, _ in sorted(told):
+    """Return the names of real images; `rows` are the dataset, subject, clip and key of each."""
+    known = Names()
+    distinct = sorted({row for row in rows if any(row)})
+
+    # Subjects, with and without their dataset
+    for dataset, subject, _, _ in distinct:
         if subject:
-            own = subject.removeprefix(f"{dataset}:")
-            found.add(own, subject)
-            found.plain.setdefault(squeezed(subject), subject)
-    for dataset, _, clip, key in sorted(told):
-        for whole in (clip, key):
-            if whole:
-                found.plain.setdefault(squeezed(whole), whole)
-                for part in re.split(
-                    r"[:/#\\]", re.sub(r"^[^:/]*[:/]", "", whole) if dataset else whole
-                ):
-                    _take_part(found, part, whole)
-    return found
+            known.add(subject.removeprefix(f"{dataset}:"), subject)
+            known.plain.setdefault(squeezed(subject), subject)
+
+    # Clips and keys, as a whole and by their folders and files
+    for dataset, _, clip, key in distinct:
+        for path in (clip, key):
+            if path:
+                known.plain.setdefault(squeezed(path), path)
+                within = re.sub(r"^[^:/]*[:/]", "", path) if dataset else path
+                for name in re.split(r"[:/#\\]", within):
+                    _take_part(known, name, path)
+    return known
 
 
-def _take_part(found: Names, part: str, whole: str) -> None:
-    """Take a folder or file of a clip or key in, if it tells more than a number, a class or a
-    common word.
-    """
-    stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", part)
-    said = squeezed(stem)
-    mixed = any(sign.isdigit() for sign in said) and any(sign.isalpha() for sign in said)
-    name = bool(re.search(r"[a-z][A-Z]", stem)) or not stem.isascii()
+def _take_part(known: Names, name: str, path: str) -> None:
+    """Add a folder or file of a clip or key, unless it is a number, a class or a common word."""
+    stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", name)
+    normal = squeezed(stem)
+    has_digit = any(sign.isdigit() for sign in normal)
+    has_letter = any(sign.isalpha() for sign in normal)
+    like_a_name = bool(re.search(r"[a-z][A-Z]", stem)) or not stem.isascii()
     if (
-        said
-        and said not in vocabulary()
-        and ((mixed and len(said) >= KEYED) or (name and len(said) >= KEYED))
+        normal not in vocabulary()
+        and len(normal) >= KEYED
+        and ((has_digit and has_letter) or like_a_name)
     ):
-        found.plain.setdefault(said, whole)
+        known.plain.setdefault(normal, path)
 
 
 def texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each text in JSON with the field that it stands in, names of fields too."""
+    """Yield each text in JSON with the field that holds it; names of fields too, with no field."""
     if isinstance(content, Mapping):
         for name, value in content.items():
             yield "", str(name)
@@ -182,20 +190,21 @@ def texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def told_in(path: Path, known: Names, free: bool) -> list[str]:
-    """Return the names that a file of text tells; JSON is read as what it says."""
+    """Return the names in a text file; JSON is read value by value, with its fields."""
     text = path.read_bytes().decode("utf-8", errors="replace")
     if path.suffix != ".json":
         return known.find(text, free)
-    found: list[str] = []
+    matches: list[str] = []
     for key, value in texts(json.loads(text)):
-        found += [*known.find(value, free), *(known.told_by(key, value) if free else [])]
-    return list(dict.fromkeys(found))
+        matches += [*known.find(value, free), *(known.told_by(key, value) if free else [])]
+    return list(dict.fromkeys(matches))
 
 
 @cache
 def squeezed(text: str) -> str:
-    """Return the letters and digits of a text alone, small and without accents: `Müller, S 01` as
-    `mullers01`.
+    """Return only the letters and digits of a text, in lower case and without accents.
+
+    `Müller, S 01` becomes `mullers01`.
     """
     apart = unicodedata.normalize("NFKD", text).casefold()
     return "".join(sign for sign in unicodedata.normalize("NFKD", apart) if sign.isalnum())
@@ -203,8 +212,9 @@ def squeezed(text: str) -> str:
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Return the words that mien itself uses: a subject of such a name is not told by a document
-    that has it.
+    """Return the words of mien's own files.
+
+    A subject with such a name is not named by a document that has the word.
     """
     home = Path(__file__).parent.parent
     paths = [path for suffix in ("py", "md", "txt", "html") for path in home.rglob(f"*.{suffix}")]
@@ -217,12 +227,12 @@ def vocabulary() -> frozenset[str]:
 
 
 def _readings(text: str) -> list[str]:
-    """Return a text as it stands, and as a page or an address would be read."""
+    """Return a text as it is, and as a web page or an address would be read."""
     plain = unicodedata.normalize("NFC", text)
     return list(dict.fromkeys([plain, html.unescape(plain), unquote(plain)]))
 
 
 def _begins(text: str, word: str) -> bool:
-    """Whether a word stands only where a sentence begins, and so has its capital from there."""
-    places = [found.start() for found in re.finditer(rf"\b{re.escape(word)}\b", text)]
-    return all(re.search(r"(^|[.!?:;]\s+|\n\s*)$", text[:place]) for place in places)
+    """Whether a word appears only at the beginning of sentences, which explains its capital."""
+    starts = [match.start() for match in re.finditer(rf"\b{re.escape(word)}\b", text)]
+    return all(re.search(r"(^|[.!?:;]\s+|\n\s*)$", text[:start]) for start in starts)

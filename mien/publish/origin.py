@@ -1,6 +1,4 @@
-"""Where a synthetic database comes from: its generators, the real sets behind them, and whom these
-show.
-"""
+"""The origin of a synthetic database: its generators, and the real sets behind them."""
 
 import hashlib
 import re
@@ -28,9 +26,7 @@ VERDICTS = ("pass", "warn", "cannot tell", "fail")  # from good to bad
 
 @dataclass(frozen=True)
 class Source:
-    """A real set that a database rests on: `run` ingested it; the counts are of what the generators
-    saw of it.
-    """
+    """A real set behind a database, ingested by `run`; counts are of what the generators saw."""
 
     run: str
     dataset: str
@@ -41,12 +37,12 @@ class Source:
     clips: int
     subjects: int
     blocked: int
-    # by `hand`, by its `reader`, or as its `folder`, a name that nobody gave for others to read
+    # Who chose its name: `hand`, its `reader`, or its `folder`, whose name may not be for others
     named: str
 
     @property
     def told(self) -> str:
-        """What was seen of it, in words."""
+        """What the generators saw of it, in words."""
         return (
             f"{many(self.images, 'image')}, {many(self.clips, 'clip')}, "
             f"{many(self.subjects, 'subject')}"
@@ -55,10 +51,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """A synthetic database with all that it was made from.
+    """A synthetic database with everything that it was made from.
 
-    `makers` are the generations of its images by name, `generators` what drew them, `lineage` every
-    run that came before, parents first, itself last.
+    `makers` are the runs that generated its images, by name; `generators` are the generators that
+    they used; `lineage` is every earlier run, parents first, and the database itself last.
     """
 
     run: Run
@@ -78,34 +74,35 @@ class Origin:
         }
 
     def copied(self, store: Store) -> list[str]:
-        """Return the keys of the images that are copies of a real image behind the database, of any
-        size or moved.
+        """Return the keys of the images that copy a real image behind the database.
 
-        Every run of faces in the lineage is compared at its own size, and the sides that its audits
-        measured against. Each image is compared as it is, and as it was drawn: a small size or a
-        filter hides a copy, and takes nothing of it back.
+        Copies are found at any size, and if moved, mirrored or turned. Compared are all runs of
+        faces in the lineage, each at its own size, and the sets that the audits used. Each image
+        is compared as it is now and as it was generated: a smaller size or a filter hides a copy
+        without undoing it.
         """
+        # Runs that may hold real images
         audited = [
-            spec
-            for one, _ in audits(self.run, store)
-            for spec in (one.spec["train"], one.spec["test"])
+            name
+            for audit, _ in audits(self.run, store)
+            for name in (audit.spec["train"], audit.spec["test"])
         ]
-        known = {run.name: run for run in self.lineage}
+        runs = {run.name: run for run in self.lineage}
         for name in audited:
-            known |= {run.name: run for run in ancestors(store.run(name), store)}
-        made = [self.faces, *self._drawn()]
-        found: dict[str, None] = {}
-        for run in known.values():
+            runs |= {run.name: run for run in ancestors(store.run(name), store)}
+
+        # Each of them against the database in all its states
+        versions = [self.faces, *self._drawn()]
+        copies: dict[str, None] = {}
+        for run in runs.values():
             if INDEX in run.manifest["files"] and run.name != self.run.name:
                 real = Faces.load(run.path)
-                for one in made:
-                    found |= dict.fromkeys(copies_of_real(one, real))
-        return list(found)
+                for synthetic in versions:
+                    copies |= dict.fromkeys(copies_of_real(synthetic, real))
+        return list(copies)
 
     def _drawn(self) -> Iterator[Faces]:
-        """Yield the images of the database in the runs that it was made from, before they were
-        changed.
-        """
+        """Yield the images of the database as they were in earlier runs."""
         keys = self.faces.index["key"]
         for run in self.lineage[:-1]:
             if INDEX in run.manifest["files"]:
@@ -116,9 +113,7 @@ class Origin:
 
     @cached_property
     def names(self) -> Names:
-        """What must not stand in a release: subjects, clips and keys of all real images in the
-        lineage.
-        """
+        """Names that a release must not contain: subjects, clips and keys of all real images."""
         columns = ["dataset", "subject", "clip", "key"]
         tables = [
             table.loc[table["source"] == "real", columns].drop_duplicates()
@@ -133,20 +128,21 @@ class Origin:
 
     @property
     def called(self) -> dict[str, str]:
-        """How each source is called, by its run."""
-        return {one.run: one.dataset for one in self.sources}
+        """The name of each source in a release, by its run."""
+        return {source.run: source.dataset for source in self.sources}
 
     def renamed(self, given: Mapping[str, str]) -> "Origin":
-        """Return the same with sources called as `given` says by run; one whose name is its
-        folder's gets a number.
+        """Return the same origin with its sources named as `given` says, by run.
+
+        A source that is not given, and has its name from its folder, gets a number instead.
         """
         sources = []
-        for number, one in enumerate(self.sources, start=1):
-            name = given.get(one.run) or (
-                f"source {number}" if one.named == "folder" else one.dataset
-            )
-            terms = replace(one.terms, name=name) if one.terms.name == one.dataset else one.terms
-            sources.append(replace(one, dataset=name, terms=terms))
+        for number, source in enumerate(self.sources, start=1):
+            default = f"source {number}" if source.named == "folder" else source.dataset
+            name = given.get(source.run) or default
+            same_name = source.terms.name == source.dataset
+            terms = replace(source.terms, name=name) if same_name else source.terms
+            sources.append(replace(source, dataset=name, terms=terms))
         return replace(self, sources=tuple(sources))
 
     @property
@@ -160,23 +156,22 @@ class Origin:
 
     @cached_property
     def classes(self) -> pd.DataFrame:
-        """A row a class: images made, images, clips and subjects seen, and how many were made for
-        each seen.
+        """One row per class: images generated; images, clips and subjects seen in training.
+
+        `ratio` is the number of images generated for each image seen, nan if none was seen.
         """
         tables = [table.loc[table["source"] == "real"] for table in self._indices]
         real = pd.concat(tables).drop_duplicates("key") if tables else self.seen.assign(emotion="")
         shown = real.loc[real["key"].isin(self.seen["key"])]
         rows = []
         for name in self.faces.classes:
-            part, made = (
-                shown.loc[shown["emotion"] == name],
-                int((self.faces.index["emotion"] == name).sum()),
+            generated = int((self.faces.index["emotion"] == name).sum())
+            seen = shown.loc[shown["emotion"] == name]
+            clips, subjects = (
+                seen.loc[seen[column] != "", column].nunique() for column in ("clip", "subject")
             )
-            counts = [
-                len(part),
-                *(part.loc[part[column] != "", column].nunique() for column in ("clip", "subject")),
-            ]
-            rows.append((name, made, *counts, made / len(part) if len(part) else float("nan")))
+            ratio = generated / len(seen) if len(seen) else float("nan")
+            rows.append((name, generated, len(seen), clips, subjects, ratio))
         return pd.DataFrame(
             rows, columns=["class", "images", "seen_images", "seen_clips", "seen_subjects", "ratio"]
         )
@@ -191,101 +186,105 @@ class Origin:
 
 
 def copies_of_real(made: Faces, other: Faces) -> list[str]:
-    """Return the keys of the images of `made` that are copies of a real image of `other`, also if
-    turned or flipped.
+    """Return the keys of the images of `made` that copy a real image of `other`.
+
+    Copies that were turned by right angles or mirrored are found too.
     """
-    from mien.audit.copies import copies  # here, since audits load torch
+    from mien.audit.copies import copies  # here, because audits load torch
 
     mask = (other.index["source"] == "real").to_numpy(dtype=bool)
     if not mask.any():
         return []
     real = other if mask.all() else other.select(mask)
-    found: dict[str, None] = {}
-    for quarters in range(
-        4
-    ):  # copies are found mirrored: so all eight ways in which a picture lies on a square
+
+    # `copies` finds mirrored copies, so four turns cover all eight symmetries of the square
+    keys: dict[str, None] = {}
+    for quarters in range(4):
         turned = made if not quarters else _turned(made, quarters)
-        found |= dict.fromkeys(str(key) for key in copies(turned, real)["image"])
-    return list(found)
+        keys |= dict.fromkeys(str(key) for key in copies(turned, real)["image"])
+    return list(keys)
 
 
 def _turned(made: Faces, quarters: int) -> Faces:
-    """Return images turned by so many right angles; their digests are those of the pictures as they
-    now lie.
-    """
+    """Return images turned by a number of right angles, with the digests of the turned images."""
     images = np.ascontiguousarray(np.rot90(made.images, quarters, (2, 3)))
     return replace(
         made,
         images=images,
         index=made.index.assign(
-            sha256=[hashlib.sha256(one.tobytes()).hexdigest() for one in images]
+            sha256=[hashlib.sha256(image.tobytes()).hexdigest() for image in images]
         ),
     )
 
 
 def trace(name: str, store: Store) -> Origin:
-    """Return where the database that `name` stands for comes from.
+    """Return the origin of the database that `name` names.
 
-    Raises UsageError if it holds real images, or none that a run of `mien generate` drew, and
-    StoreError if a run that it was made from is not in the store any more: what cannot be traced
-    cannot be vouched for.
+    Raises UsageError if it holds real images, or none that a run of `mien generate` made, and
+    StoreError if a run that it was made from is no longer in the store: a database that cannot be
+    traced cannot be published.
     """
+    # Only synthetic images
     run = store.run(name)
     faces = Faces.load(run.path)
     if not len(faces) or (faces.index["source"] == "real").any():
         raise UsageError(
             f"a synthetic database must be named, and {run.name} holds "
-            f"{'real images' if len(faces) else 'no image'}; "
-            "`mien ls generate` lists what was generated"
+            f"{'real images' if len(faces) else 'no image'}; `mien ls generate` lists what was "
+            "generated"
         )
     if (faces.index["source"] == UNKNOWN).any():
         raise UsageError(
             f"the images must come from `mien generate`, and {run.name} holds synthetic images of "
             "an unknown generator"
         )
+
+    # The runs that generated them, and their generators
     makers = {
-        one: run if one == run.name else store.run(one)
-        for one in sorted(set(faces.index["source"]))
+        maker: run if maker == run.name else store.run(maker)
+        for maker in sorted(set(faces.index["source"]))
     }
-    strange = [one for one, made in makers.items() if "generator" not in made.spec]
-    if strange:
+    others = [maker for maker, made in makers.items() if "generator" not in made.spec]
+    if others:
         raise UsageError(
             f"the images must come from `mien generate`, and some of {run.name} come from "
-            f"{strange[0]}"
+            f"{others[0]}"
         )
     generators = {
         made.spec["generator"]: store.run(made.spec["generator"]) for made in makers.values()
     }
+
+    # Everything before, and the real sets in it
     lineage = ancestors(run, store)
-    sources = tuple(source(one, faces.seen) for one in lineage if one.stage == "ingest")
+    sources = tuple(source(parent, faces.seen) for parent in lineage if parent.stage == "ingest")
     return Origin(run, faces, makers, generators, lineage, sources)
 
 
 def source(run: Run, seen: pd.DataFrame | None) -> Source:
-    """Return what an ingested set allows, and how much of it was seen."""
-    index, spec = pd.read_parquet(run.file(INDEX)), run.spec
-    licence, terms = licence_of(index), allowed(run, index)
-    mine = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
-    local = {subject.partition(":")[2] for subject in mine["subject"]}
-    clips, subjects = (
-        int(mine.loc[mine[column] != "", column].nunique()) for column in ("clip", "subject")
+    """Return the terms of an ingested set, and how much of it the generators saw."""
+    index = pd.read_parquet(run.file(INDEX))
+    terms = allowed(run, index)
+    shown = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
+    subjects = {subject.partition(":")[2] for subject in shown["subject"]}
+    clip_count, subject_count = (
+        int(shown.loc[shown[column] != "", column].nunique()) for column in ("clip", "subject")
     )
     return Source(
-        run.name,
-        spec["dataset"],
-        licence,
-        terms,
-        str(run.summary.get("citation", "")),
-        len(mine),
-        clips,
-        subjects,
-        len(local & set(terms.blocked)),
-        _named(run, terms),
+        run=run.name,
+        dataset=run.spec["dataset"],
+        licence=licence_of(index),
+        terms=terms,
+        citation=str(run.summary.get("citation", "")),
+        images=len(shown),
+        clips=clip_count,
+        subjects=subject_count,
+        blocked=len(subjects & set(terms.blocked)),
+        named=_named(run, terms),
     )
 
 
 def _named(run: Run, terms: Terms) -> str:
-    """Return whence a source has its name; one that is known to all tells nobody anything."""
+    """Return who chose the name of a source; a set that is known by name has it from its reader."""
     if terms.name != run.spec["dataset"]:
         return "reader"
     known = run.summary.get("named")
@@ -293,62 +292,62 @@ def _named(run: Run, terms: Terms) -> str:
 
 
 def audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
-    """Return the audits of exactly this database that the store holds, the one that decides last,
-    with its audit.json.
+    """Return the audits of exactly this database with their audit.json; the last one decides.
 
-    The newest decides, by the times that the runs record: those of files change when a store is
-    copied. Where times cannot be told apart, or one is not recorded, the worst verdict does.
+    That is the newest, by the times that the runs record: times of files change when a store is
+    copied. Where times are equal, or one is not recorded, the worst verdict decides.
     """
+    # Audits of this run with this content
     names = [name for name in store.names() if name.startswith("audit-")]
-    found = [Run(name, store.root / "runs" / name) for name in names]
-    mine = [store.run(one.name) for one in found if one.spec.get("synthetic") == run.name]
-    told = [(one, one.json(AUDIT)) for one in mine]
-    kept = [
-        (one, said)
-        for one, said in told
+    runs = [Run(name, store.root / "runs" / name) for name in names]
+    of_run = [store.run(audit.name) for audit in runs if audit.spec.get("synthetic") == run.name]
+    with_json = [(audit, audit.json(AUDIT)) for audit in of_run]
+    matching = [
+        (audit, said)
+        for audit, said in with_json
         if isinstance(said, dict) and said.get("content") == run.content
     ]
-    newest = max((_made(one) for one, _ in kept), default="")
+
+    newest = max((_made(audit) for audit, _ in matching), default="")
 
     def order(pair: tuple[Run, dict[str, Any]]) -> tuple[str, int, str]:
-        one, said = pair
+        audit, said = pair
         verdict = said.get("verdict")
         badness = VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
-        return _made(one) or newest, badness, one.name
+        return _made(audit) or newest, badness, audit.name
 
-    return sorted(kept, key=order)
+    return sorted(matching, key=order)
 
 
 def _made(run: Run) -> str:
-    """Return when a run was made, as it records it, in a form whose order is that of time; nothing
-    if it does not.
-    """
+    """Return the time at which a run was made, in a form that sorts by time; "" if not recorded."""
     made = run.about.get("made")
     return made if isinstance(made, str) and TIME.fullmatch(made) else ""
 
 
 def unaudited(origin: Origin, audit: Run, store: Store) -> str:
-    """Say what is wrong with the training set of an audit, nothing if it holds all that the
-    generators saw.
+    """Return what is wrong with the training set of an audit, "" if it has all that was seen.
 
-    This is found in the store, whatever the audit says.
+    The store decides this, whatever the audit says.
     """
     name = str(audit.spec.get("train"))
     try:
         train = pd.read_parquet(store.run(name).file(INDEX))
     except UsageError:
         return (
-            f"its training set {name} is not in the store any more, so nobody can say whom it "
-            "was audited against"
+            f"its training set {name} is not in the store any more, so it is not known against "
+            "whom it was audited"
         )
     if origin.faces.seen is None:
         return (
-            "the database does not say what its generators saw, so nobody can say whom it must "
-            "be audited against"
+            "the database does not say what its generators saw, so it is not known against whom "
+            "it must be audited"
         )
-    lacking = int((~origin.seen["key"].isin(train["key"])).sum())
-    if lacking:
-        total = f"{lacking:,} of {many(len(origin.seen), 'image')} that the generators saw"
+
+    # Every image that a generator saw is in the training set
+    missing = int((~origin.seen["key"].isin(train["key"])).sum())
+    if missing:
+        total = f"{missing:,} of {many(len(origin.seen), 'image')} that the generators saw"
         return (
             f"its training set {name} lacks {total}: audit against the set that the generators "
             "were trained on"

@@ -1,6 +1,4 @@
-"""dataset.toml: what only people can say about a database. Answered once, it feeds every document
-of a release.
-"""
+"""dataset.toml: what only people can say about a database; every document of a release uses it."""
 
 import json
 import re
@@ -21,16 +19,16 @@ from mien.spec import RUN_NAME, Strict, nearest, read_spec, read_toml
 FILE = "dataset.toml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}")
-CALLED = re.compile(r"[^\W_][\w .,()+^-]{0,79}")  # how a source may be called
+CALLED = re.compile(r"[^\W_][\w .,()+^-]{0,79}")  # a name of a source
 OPEN = "More Information Needed"  # what templates leave behind
-UNANSWERED = "[unanswered]"  # what stands in a private build where nobody has answered
+UNANSWERED = "[unanswered]"  # the text of an open question in a private build
 OTHER = "other"
 GATES = ("audit", "licence", "sources", "subjects", "withdrawn")
-"""The gates that a written reason can open; that no real image is in a release is none of them."""
+"""The gates that a written reason can open; none opens a release to real images."""
 
 
 def _asked(question: str) -> Any:
-    """A field that must be answered before a release is built."""
+    """Return a field that must be answered before a release is built."""
     return Field(default="", description=question, json_schema_extra={"needed": True})
 
 
@@ -39,16 +37,16 @@ def _may(question: str, default: Any = "") -> Any:
 
 
 class Dataset(Strict):
-    """What it is called, whose it is, and under which licence."""
+    """Its name, its authors and its licence."""
 
     name: str = _asked("A short name, letters, digits, '-' and '_': drawn-expressions.")
     title: str = _asked("A title for people.")
     description: str = _asked("What it is and what it is for, in two or three sentences.")
     version: str = _may(
-        "MAJOR.MINOR.PATCH: records changed or moved, records added, packed anew.", "1.0.0"
+        "MAJOR.MINOR.PATCH: records changed or moved; records added; repackaged.", "1.0.0"
     )
     date: str = _asked(
-        "When it is published, as YYYY-MM-DD. No other date is written, so equal input gives "
+        "The day of publication, as YYYY-MM-DD. No other date is written, so equal input gives "
         "equal bytes."
     )
     authors: tuple[str, ...] = Field(
@@ -57,22 +55,22 @@ class Dataset(Strict):
         json_schema_extra={"needed": True},
     )
     contact: str = _asked(
-        "Where questions and requests for removal go: an e-mail address or a page."
+        "Where to send questions and requests for removal: an e-mail address or a page."
     )
-    url: str = _asked("Where it will be found.")
+    url: str = _asked("The address at which it will be published.")
     licence: str = _asked("Its licence: cc0-1.0, cc-by-4.0, cc-by-nc-4.0, ..., or other.")
-    licence_name: str = _may("With other: the licence's name.")
-    licence_text: str = _may("With other: its whole text.")
+    licence_name: str = _may("With licence 'other': its name.")
+    licence_text: str = _may("With licence 'other': its whole text.")
     conditions: tuple[str, ...] = _may(
-        f"With other: what it asks for, among {', '.join(licences.CONDITIONS)}.", ()
+        f"With licence 'other': what it asks for, among {', '.join(licences.CONDITIONS)}.", ()
     )  # fmt: skip
-    keywords: tuple[str, ...] = _may("Words to be found by.", ())
+    keywords: tuple[str, ...] = _may("Keywords for searches.", ())
     paper: str = _may("The address of a paper about it.")
     test_share: float = Field(
         default=0.0,
         ge=0,
         le=0.5,
-        description="The share of each class that is set aside as a split `test`; 0 is none.",
+        description="The share of each class that becomes the split `test`; 0 makes no such split.",
     )
 
     @field_validator("name")
@@ -88,7 +86,7 @@ class Dataset(Strict):
     @classmethod
     def _version(cls, version: str) -> str:
         if not VERSION.fullmatch(version):
-            raise ValueError("must be three numbers, as 1.0.0")
+            raise ValueError("must be three numbers, such as 1.0.0")
         return version
 
     @field_validator("date")
@@ -98,7 +96,7 @@ class Dataset(Strict):
             try:
                 date.fromisoformat(day)
             except ValueError:
-                raise ValueError("must be a day, as 2026-11-25") from None
+                raise ValueError("must be a day, such as 2026-11-25") from None
         return day
 
     @field_validator("licence")
@@ -116,7 +114,7 @@ class Dataset(Strict):
                 "cc-by-nd-4.0",
                 OTHER,
             ]
-            raise ValueError(f"must be a licence that is known, or other.{nearest(name, known)}")
+            raise ValueError(f"must be a known licence, or other.{nearest(name, known)}")
         return licences.plain(name)
 
     @field_validator("conditions")
@@ -131,47 +129,47 @@ class Dataset(Strict):
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """What its licence asks for."""
+        """What its licence asks for, as keys of `licences.CONDITIONS`."""
         return self.conditions if self.licence == OTHER else licences.conditions(self.licence) or ()
 
 
 class People(Strict):
-    """Whom the sources show, and what these people agreed to."""
+    """The people whom the sources show, and what they agreed to."""
 
     shown: str = _asked(
         "Who is in the sources: how many people, and their age, sex and origin as the sources say."
     )
     consent: str = _asked("What these people agreed to, and where that is written.")
     ethics: str = _asked(
-        "The ethics approval, or why none was needed; say if there are minors among the people."
+        "The ethics approval, or why none was needed; state whether there are minors."
     )
     sensitive: str = _asked(
-        "Personal and sensitive information: what a picture could still tell about a real person."
+        "Personal and sensitive information: what a picture could still reveal about a real person."
     )
 
 
 class Uses(Strict):
-    """What it is for, and what it is not for."""
+    """Its intended uses, its limits and its risks."""
 
     intended: str = _asked("What it is meant to be used for.")
-    excluded: str = _may("Uses to exclude beside those that every card excludes.")
+    excluded: str = _may("Uses to exclude in addition to those that every card excludes.")
     limitations: str = _asked("What it cannot show, and where it fails.")
     biases: str = _asked("Which biases it has or may have.")
-    impact: str = _asked("What it may do in the world, good and bad.")
+    impact: str = _asked("Its possible effects on society, good and bad.")
 
 
 class Care(Strict):
-    """Who looks after it."""
+    """Who maintains it."""
 
-    maintenance: str = _asked("Who looks after it, for how long, and how new versions are told.")
-    removal: str = _asked("How a person asks for removal, and within how many days it is done.")
+    maintenance: str = _asked("Who maintains it, for how long, and how new versions are announced.")
+    removal: str = _asked("How a person can request removal, and within how many days it is done.")
     withdrawal: str = _asked(
         "What happens to it when a source or a person in it withdraws consent."
     )
 
 
 class Override(Strict):
-    """A gate that is opened by a person, for a reason that the card prints."""
+    """A gate that a person opens, for a reason that the card prints."""
 
     gate: str
     reason: str = Field(min_length=20)
@@ -192,7 +190,7 @@ class Override(Strict):
         try:
             return date.fromisoformat(day).isoformat()
         except ValueError:
-            raise ValueError("must be a day, as 2026-11-25") from None
+            raise ValueError("must be a day, such as 2026-11-25") from None
 
 
 class Answers(Strict):
@@ -202,7 +200,7 @@ class Answers(Strict):
     people: People = People()
     uses: Uses = Uses()
     care: Care = Care()
-    sources: dict[str, str] = Field(default_factory=dict)  # how each source is called, by its run
+    sources: dict[str, str] = Field(default_factory=dict)  # the name of each source, by its run
     override: tuple[Override, ...] = ()
 
     @field_validator("sources")
@@ -211,33 +209,33 @@ class Answers(Strict):
         for run, name in names.items():
             if not RUN_NAME.match(run):
                 raise ValueError(
-                    f"must be named by their runs, as ingest-0123456789ab, and {run!r} is none"
+                    f"must be named by their runs, such as ingest-0123456789ab, and {run!r} is not"
                 )
             if name and not CALLED.fullmatch(name):
                 raise ValueError(
-                    f"must be called by up to 80 letters, digits, spaces and signs, and {name!r} "
-                    "is not"
+                    "must have names of up to 80 letters, digits, spaces and .,()+^-, and "
+                    f"{name!r} is not one"
                 )
         return names
 
     @property
     def open(self) -> list[str]:
-        """The questions that must be answered and are not, by name."""
-        found = []
+        """The required questions without an answer, by name."""
+        names = []
         for section in SECTIONS:
-            part: Strict = getattr(self, section)
-            for name in type(part).model_fields:
-                if _needed(type(part), name) and not _answered(getattr(part, name)):
-                    found.append(f"{section}.{name}")
+            answers: Strict = getattr(self, section)
+            for name in type(answers).model_fields:
+                if _needed(type(answers), name) and not _answered(getattr(answers, name)):
+                    names.append(f"{section}.{name}")
         if self.dataset.licence == OTHER:
             for name in ("licence_name", "licence_text", "conditions"):
                 if not _answered(getattr(self.dataset, name)):
-                    found.append(f"dataset.{name}")
-        return found
+                    names.append(f"dataset.{name}")
+        return names
 
 
 CALL = (
-    "How this source is called for others; nobody gave it a name but its folder, which may "
+    "The name of this source for others; its only name so far is that of its folder, which may "
     "name people."
 )
 SECTIONS: Mapping[str, type[Strict]] = {
@@ -249,59 +247,58 @@ SECTIONS: Mapping[str, type[Strict]] = {
 
 
 def read(path: Path, origin: Origin) -> Answers:
-    """Return what a dataset.toml says; raises SpecError for what cannot be read, UsageError with
-    what is still open.
+    """Return the answers in a dataset.toml.
+
+    Raises SpecError if it cannot be read, and UsageError with the questions that are open.
     """
     answers = read_spec(Answers, read_toml(path), str(path))
-    left = still_open(answers, origin)
-    if left:
+    open_questions = still_open(answers, origin)
+    if open_questions:
         raise UsageError(
-            f"{path} must answer every question, and {_are(len(left), 'is', 'are')} "
-            f"open:\n{listed(left)}\n"
-            "--private builds without the answers, and marks what nobody has answered"
+            f"{path} must answer every question, and {_are(len(open_questions), 'is', 'are')} "
+            f"open:\n{listed(open_questions)}\n"
+            "--private builds without the answers, and marks the open questions"
         )
     return answers
 
 
 def still_open(answers: Answers, origin: Origin) -> list[str]:
-    """Return the questions that are open, by name: of the sources, those whose name is their
-    folder's.
-    """
+    """Return the open questions by name; a source that only its folder names is one."""
     nameless = [
-        one.run
-        for one in origin.sources
-        if one.named == "folder" and not answers.sources.get(one.run)
+        source.run
+        for source in origin.sources
+        if source.named == "folder" and not answers.sources.get(source.run)
     ]
     return [*answers.open, *(f"sources.{run}" for run in nameless)]
 
 
 def unanswered(answers: Answers, origin: Origin, alias: str) -> Answers:
-    """Return the answers with what the store knows, and with a mark in place of each that is still
-    open.
-    """
-    known = {"name": origin.run.name, **suggested(origin, alias)}
-    parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    """Return the answers, with what the store knows, and a mark for each open question."""
+    suggestions = {"name": origin.run.name, **suggested(origin, alias)}
+    updates: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name in answers.open:
         section, _, field = name.partition(".")
         mark: Any = {"authors": (UNANSWERED,), "conditions": ()}.get(field, UNANSWERED)
-        parts[section][field] = known.get(field, mark) if section == "dataset" else mark
-    if parts["dataset"].get("licence") == OTHER:  # whose text is not there
-        parts["dataset"]["licence"] = UNANSWERED
-        parts["dataset"]["conditions"] = tuple(known.get("conditions", ()))
+        updates[section][field] = suggestions.get(field, mark) if section == "dataset" else mark
+    if updates["dataset"].get("licence") == OTHER:  # a licence without its text
+        updates["dataset"]["licence"] = UNANSWERED
+        updates["dataset"]["conditions"] = tuple(suggestions.get("conditions", ()))
     changed = {
         section: getattr(answers, section).model_copy(update=update)
-        for section, update in parts.items()
+        for section, update in updates.items()
     }
     return answers.model_copy(update=changed)
 
 
 def listed(names: list[str]) -> str:
-    """Return questions by name, one a line."""
+    """Return questions with their names, one per line."""
     lines = []
     for name in names:
         section, _, field = name.partition(".")
-        asked = CALL if section == "sources" else SECTIONS[section].model_fields[field].description
-        lines.append(f"  {name}: {asked}")
+        question = (
+            CALL if section == "sources" else SECTIONS[section].model_fields[field].description
+        )
+        lines.append(f"  {name}: {question}")
     return "\n".join(lines)
 
 
@@ -315,32 +312,36 @@ def template(origin: Origin, alias: str) -> str:
     known = {f"dataset.{name}": value for name, value in suggested(origin, alias).items()}
     lines = [
         (
-            "# Answered once, these feed the card, the datasheet, croissant.json, CITATION.cff and "
-            "LICENSE."
+            "# Answered once, these feed the card, the datasheet, croissant.json, CITATION.cff "
+            "and LICENSE."
         ),
         "",
     ]
+
+    # The questions, section by section
     for section, kind in SECTIONS.items():
         lines += [f"# {' '.join((kind.__doc__ or '').split())}", f"[{section}]"]
         for name, field in kind.model_fields.items():
-            default = [] if field.default == () else field.default
-            note = "" if _needed(kind, name) else " (may stay as it is)"
+            note = "" if _needed(kind, name) else " (optional)"
             lines += [f"# {line}" for line in textwrap.wrap(f"{field.description}{note}", 116)]
-            lines.append(
-                f"{name} = {json.dumps(known.get(f'{section}.{name}', default), ensure_ascii=False)}"
-            )
+            default = [] if field.default == () else field.default
+            answer = known.get(f"{section}.{name}", default)
+            lines.append(f"{name} = {json.dumps(answer, ensure_ascii=False)}")
         lines.append("")
-    nameless = [one for one in origin.sources if one.named == "folder"]
+
+    # Sources that only their folder names
+    nameless = [source for source in origin.sources if source.named == "folder"]
     if nameless:
         lines += [f"# {CALL}", "[sources]"]
-        for one in nameless:
-            lines += [f"# its folder is called {json.dumps(one.dataset)}", f'{one.run} = ""']
+        for source in nameless:
+            lines += [f"# its folder is named {json.dumps(source.dataset)}", f'{source.run} = ""']
         lines.append("")
+
+    # How to open a gate
     lines += [
         (
-            "# A gate that refuses can be opened by a person who answers for it; the card prints "
-            "all "
-            "of this:"
+            "# A gate that refuses can be opened by a person who takes responsibility for it; the "
+            "card prints all of this:"
         ),
         "# [[override]]",
         f'# gate = "{GATES[0]}"  # or {", ".join(GATES[1:])}',
@@ -353,37 +354,36 @@ def template(origin: Origin, alias: str) -> str:
 
 
 def suggested(origin: Origin, alias: str) -> dict[str, Any]:
-    """Return what the store can answer: a name, the day of the generation, and a licence that all
-    sources share.
+    """Return the answers that the store knows: a name, the day of the generation, and the licence.
+
+    The licence is that of the sources if they share one, or `other` with all that they ask for.
     """
-    found: dict[str, Any] = {}
+    suggestions: dict[str, Any] = {}
     if NAME.fullmatch(alias):
-        found["name"] = alias
-    made = str(origin.run.about.get("made", ""))[:10]
-    if made:
-        found["date"] = made
+        suggestions["name"] = alias
+    day = str(origin.run.about.get("made", ""))[:10]
+    if day:
+        suggestions["date"] = day
     names = {licences.plain(source.licence) for source in origin.sources}
-    asked = {licences.conditions(name) for name in names}
+    asked_by = {licences.conditions(name) for name in names}
     if (
         len(names) == 1
-        and None not in asked
+        and None not in asked_by
         and all(source.terms.derived == "yes" for source in origin.sources)
     ):
-        found["licence"] = names.pop()
+        suggestions["licence"] = names.pop()
     elif any(source.terms.conditions for source in origin.sources):
-        found["licence"] = OTHER
-        found["conditions"] = list(
+        suggestions["licence"] = OTHER
+        suggestions["conditions"] = list(
             dict.fromkeys(one for each in origin.sources for one in each.terms.conditions)
         )
-    return found
+    return suggestions
 
 
 def begin(path: Path, origin: Origin, alias: str) -> list[str]:
-    """Write a dataset.toml to be answered, and return the questions that are open in it, by
-    name.
-    """
+    """Write a dataset.toml to be answered, and return the names of its open questions."""
     if path.exists():
-        raise UsageError(f"{path} is there already; answer it, or name another file")
+        raise UsageError(f"{path} exists already; answer it, or name another file")
     try:
         path.write_text(template(origin, alias), encoding="utf-8")
     except OSError as error:
@@ -394,13 +394,13 @@ def begin(path: Path, origin: Origin, alias: str) -> list[str]:
 
 
 def asked(path: Path, left: list[str]) -> UsageError:
-    """Return what is said once a dataset.toml was written: where, and what is open in it."""
-    number = _are(len(left), "is", "are")
+    """Return the error that follows a new dataset.toml: where it is, and its open questions."""
+    count = _are(len(left), "is", "are")
     return UsageError(
-        f"{path.absolute()} was written, and must be answered before anything is built; {number} "
+        f"{path.absolute()} was written, and must be answered before anything is built; {count} "
         "open:\n"
         f"{listed(left)}\n"
-        "--private builds without the answers, and marks what nobody has answered"
+        "--private builds without the answers, and marks the open questions"
     )
 
 
@@ -408,12 +408,12 @@ def overrides(answers: Answers) -> dict[str, Override]:
     """Return the overrides by gate; raises SpecError if a gate has two."""
     found = {one.gate: one for one in answers.override}
     if len(found) < len(answers.override):
-        raise SpecError("each gate must have one override at most")
+        raise SpecError("each gate must have at most one [[override]] in dataset.toml; remove one")
     return found
 
 
-def _needed(kind: type[Strict], name: str) -> bool:
-    extra = kind.model_fields[name].json_schema_extra
+def _needed(section: type[Strict], name: str) -> bool:
+    extra = section.model_fields[name].json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("needed"))
 
 

@@ -1,6 +1,4 @@
-"""The registry: fingerprints of every image of a release, by which a picture is known whose mark is
-gone.
-"""
+"""The registry: fingerprints of every image, which recognise a picture whose mark is lost."""
 
 import hashlib
 import re
@@ -21,13 +19,13 @@ from mien.publish import marks
 
 FILE = "registry.parquet"
 PHASH = re.compile(r"[0-9a-f]{16}")
-LEAST = 20  # bytes that a row takes, whose digests no program makes shorter
+LEAST = 20  # fewest bytes of a row, because digests cannot be compressed
 COLUMNS = ("image_id", "split", "label", "sha256", "pixels_sha256", "phash")
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a picture: whether it is one of ours, which, and how that is known."""
+    """What is known about a picture: whether it is one of ours, which image, and why."""
 
     ours: Literal["yes", "likely", "no"]
     image: str
@@ -35,7 +33,7 @@ class Known:
 
 
 def write(folder: Path, rows: pd.DataFrame) -> None:
-    """Write registry.parquet: one row an image, in the order of the release."""
+    """Write registry.parquet: one row per image, in the order of the release."""
     form = pa.schema([(name, pa.string()) for name in COLUMNS])
     table = pa.Table.from_pandas(
         rows.loc[:, list(COLUMNS)], form, preserve_index=False
@@ -44,9 +42,11 @@ def write(folder: Path, rows: pd.DataFrame) -> None:
 
 
 def load(folder: Path) -> pd.DataFrame:
-    """Return the registry of a release; `folder` may be the file itself. Raises DataError if there
-    is none.
+    """Return the registry of a release; `folder` may be the file itself.
+
+    Raises DataError if it cannot be read, or is not a registry.
     """
+    # The number of rows is checked before memory is taken for them
     path = folder if folder.suffix == ".parquet" else folder / FILE
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
@@ -57,99 +57,97 @@ def load(folder: Path) -> pd.DataFrame:
         raise DataError(
             f"{path} must be the registry of a release, and cannot be read: {error}"
         ) from None
+
+    # Columns of text, with hashes as hexadecimal digits
     if list(table.columns) != list(COLUMNS):
         raise DataError(
             f"{path} must have the columns {', '.join(COLUMNS)}; it has {', '.join(table.columns)}"
         )
     for column in COLUMNS:
-        wrong = [value for value in table[column] if not isinstance(value, str)]
-        wrong = wrong or [
-            text for text in table[column] if column == "phash" and not PHASH.fullmatch(text)
-        ]
-        if wrong:
-            must = "16 hexadecimal digits" if column == "phash" else "a text"
+        invalid = [value for value in table[column] if not isinstance(value, str)]
+        if not invalid and column == "phash":
+            invalid = [text for text in table[column] if not PHASH.fullmatch(text)]
+        if invalid:
+            required = "16 hexadecimal digits" if column == "phash" else "a text"
             raise DataError(
-                f"{path} must have {must} in each row of {column}, and has "
-                f"{printable(repr(wrong[0])[:60])}"
+                f"{path} must have {required} in each row of {column}, and has "
+                f"{printable(repr(invalid[0])[:60])}"
             )
     return table
 
 
 def identify(path: Path, folder: Path | None = None) -> Known:
-    """Say whether the picture in a file is one of ours: by its mark, and by the registry in
-    `folder` if one is given.
+    """Return whether the picture in a file is one of ours, by its mark and by a registry.
 
-    A mark says what its writer wants it to say: it is believed where the pixels are those that it
-    was written for, and where a registry is given, only if that has them too. Without a mark the
-    registry is asked for the file's sha256, its pixels, and for images whose perceptual hash is at
-    most 4 of 64 bits away, which is a likeness and no proof.
+    `folder` is a release or its registry, if one is given. Anyone can write a mark, so it counts
+    only where the pixels are those that it was written for, and, where a registry is given, only
+    if that has these pixels too. The registry is searched for the file's sha256, for its pixels,
+    and for images whose perceptual hash is at most 4 of 64 bits away, which is a likeness and no
+    proof. Raises DataError if a file cannot be read.
     """
+    # Without a registry, only the mark counts
     seen = marks.read_file(path)
     table = load(folder) if folder is not None else None
     if seen.mark is not None and table is None:
         return _by_mark(seen.mark, seen)
     if table is None:
-        more = "; its XMP says that a machine made it" if seen.declared else ""
+        declared = "; its XMP says that a machine made it" if seen.declared else ""
         return Known(
             "no",
             "",
-            f"no mark of mien{more}; with --registry RELEASE it is looked for by its pixels",
+            f"no mark of mien{declared}; --registry RELEASE searches for its pixels",
         )
+
+    # With one, the registry decides, and a mark that disagrees is reported
     known = _by_registry(path, seen, table)
-    if seen.mark is not None and known.ours == "yes" and known.image != seen.mark.image:
-        return Known(
-            "yes",
-            known.image,
-            f"{known.text}; its mark says {seen.mark.image} and is not to be believed",
-        )
-    if seen.mark is not None and known.ours != "yes":
-        return Known(
-            known.ours,
-            known.image,
-            f"{known.text}; it bears a mark that says {seen.mark.image}, and that proves nothing",
-        )
+    if seen.mark is None:
+        return known
+    if known.ours != "yes":
+        text = f"{known.text}; it has a mark that says {seen.mark.image}, and that proves nothing"
+        return Known(known.ours, known.image, text)
+    if known.image != seen.mark.image:
+        text = f"{known.text}; its mark says {seen.mark.image}, and is wrong"
+        return Known("yes", known.image, text)
     return known
 
 
 def _by_mark(mark: marks.Mark, seen: marks.Seen) -> Known:
-    told = (
+    content = (
         f"image {mark.image} of {mark.run}, expression label {mark.label}, seed {mark.seed}, "
         f"licence {mark.licence}"
     )
     if not seen.fits:
-        return Known(
-            "no",
-            "",
-            (
-                f"its mark says {told}, and was written for other pixels: altered, or put there by "
-                "hand"
-            ),
-        )
-    return Known("yes", mark.image, f"marked: {told}")
+        text = f"its mark says {content}, and was written for other pixels: altered, or forged"
+        return Known("no", "", text)
+    return Known("yes", mark.image, f"marked: {content}")
 
 
 def _by_registry(path: Path, seen: marks.Seen, table: pd.DataFrame) -> Known:
-    other = "the same pixels in another file" + ("" if seen.mark else ", its mark is gone")
-    for column, value, how in (
+    """Return what the registry knows about a picture: by file, by pixels, then by likeness."""
+    # The same file, or the same pixels; grey images may have been saved as RGB
+    same_pixels = "the same pixels in another file" + ("" if seen.mark else ", its mark is lost")
+    for column, value, reason in (
         ("sha256", hashlib.sha256(path.read_bytes()).hexdigest(), "the same file, byte for byte"),
-        ("pixels_sha256", seen.pixels, other),
-        ("pixels_sha256", marks.pixels_of(seen.image[:1]) if seen.grey else "", other),
+        ("pixels_sha256", seen.pixels, same_pixels),
+        ("pixels_sha256", marks.pixels_of(seen.image[:1]) if seen.grey else "", same_pixels),
     ):
-        found = table.loc[table[column] == value]
-        if len(found):
-            row = found.iloc[0]
-            return Known("yes", row["image_id"], f"image {row['image_id']} ({row['label']}): {how}")
+        matches = table.loc[table[column] == value]
+        if len(matches):
+            row = matches.iloc[0]
+            text = f"image {row['image_id']} ({row['label']}): {reason}"
+            return Known("yes", row["image_id"], text)
+
+    # A perceptual hash that is near
     ours = np.array([int(text, 16) for text in table["phash"]], dtype=np.uint64)
-    apart = bits_apart(perceptual_hash(seen.image[None]), ours)[0]
-    near = np.flatnonzero(apart <= NEAR)
+    distances = bits_apart(perceptual_hash(seen.image[None]), ours)[0]
+    near = np.flatnonzero(distances <= NEAR)
     if len(near):
-        best = int(near[np.argmin(apart[near])])
+        best = int(near[np.argmin(distances[near])])
         name = table["image_id"].iloc[best]
         text = (
-            f"looks like image {name} ({apart[best]} of 64 bits apart, "
-            f"{many(len(near), 'such image')}): a "
-            "likeness, no proof"
+            f"looks like image {name} ({distances[best]} of 64 bits apart, "
+            f"{many(len(near), 'such image')}): a likeness, no proof"
         )
         return Known("likely", name, text)
-    least = f"; the nearest is {apart.min()} of 64 bits apart" if len(apart) else ""
-    return Known("no", "", f"not in the registry{least}")
+    nearest = f"; the nearest is {distances.min()} of 64 bits apart" if len(distances) else ""
+    return Known("no", "", f"not in the registry{nearest}")

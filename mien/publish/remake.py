@@ -1,6 +1,4 @@
-"""Making an image of a release again, from its provenance and the generator: to the same bytes, or
-saying why not.
-"""
+"""Generating an image of a release again, from its provenance and the generator."""
 
 import hashlib
 import json
@@ -23,9 +21,7 @@ from mien.store import Run, Store
 
 @dataclass(frozen=True)
 class Remade:
-    """An image made again: the PNG file, whether it is equal byte by byte and pixel by pixel, and
-    why not if not.
-    """
+    """An image generated again: the PNG file, whether bytes and pixels are equal, why not."""
 
     data: bytes
     bytes_equal: bool
@@ -34,48 +30,54 @@ class Remade:
 
 
 def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> Remade:
-    """Make the image `image` of the release in `folder` again.
+    """Return the image `image` of the release in `folder`, generated again.
 
     Raises DataError if the release has no such image, and StoreError if its generator is not in the
-    store, or is not the one that it was made with.
+    store, or is not the one that generated it.
     """
-    told = open_release(folder)
-    row = _row(folder, image, list(told["counts"]))
-    lineage = {
-        one["run"]: one
-        for one in json.loads((folder / release.LINEAGE).read_text(encoding="utf-8"))
-    }
+    # The image, and the run that its mark names
+    facts = open_release(folder)
+    row = _row(folder, image, list(facts["counts"]))
+    entries = json.loads((folder / release.LINEAGE).read_text(encoding="utf-8"))
+    lineage = {entry["run"]: entry for entry in entries}
     mark = marks.read(row["image"]["bytes"], image).mark
     if mark is None or mark.run not in lineage:
         raise DataError(
-            f"{image} must bear the mark of the run that made it, and does not; `mien publish "
-            "check`"
+            f"{image} must have the mark of the run that made it, and has none; `mien publish "
+            "check` finds all such faults"
         )
+
+    # The same generator, sampler, label and seed
     spec = lineage[mark.run]["spec"]
     generator = _generator(spec["generator"], lineage[spec["generator"]]["content"], store)
-    how = SamplerSpec.model_validate(
+    sampler = SamplerSpec.model_validate(
         {name: value for name, value in spec.items() if name in SamplerSpec.model_fields}
     )
-    label = EMOTIONS.index(told["classes"][row["label"]])
-    loaded = generators.load(generator, device)
-    made = generators.sample(loaded, np.array([label]), np.array([row["seed"]]), sampler=how)[0]
-    answers = release.recorded(folder)
+    label = facts["classes"][row["label"]]
+    generated = generators.sample(
+        generators.load(generator, device),
+        np.array([EMOTIONS.index(label)]),
+        np.array([row["seed"]]),
+        sampler=sampler,
+    )[0]
+
+    # The same file
     data, pixels = release.marked(
-        made,
+        generated,
         image,
         mark.run,
         row["seed"],
-        told["classes"][row["label"]],
-        answers,
+        label,
+        release.recorded(folder),
         generator,
-        told["mien"],
+        facts["mien"],
     )
-    same = hashlib.sha256(data).hexdigest() == row["sha256"]
+    bytes_equal = hashlib.sha256(data).hexdigest() == row["sha256"]
     return Remade(
         data,
-        same,
+        bytes_equal,
         pixels == row["pixels_sha256"],
-        "" if same else _why(row, made, told, lineage, mark.run),
+        "" if bytes_equal else _why(row, generated, facts, lineage, mark.run),
     )
 
 
@@ -87,7 +89,7 @@ def _row(folder: Path, image: str, splits: list[str]) -> dict[str, Any]:
                 return row
             names.append(row["image_id"])
     raise DataError(
-        f"{folder} has no image '{image}'.{nearest(image, names)} Its images are named like "
+        f"{folder} has no image '{image}'.{nearest(image, names)} Its images have names like "
         f"{names[0]}"
     )
 
@@ -96,40 +98,41 @@ def _generator(name: str, content: str, store: Store) -> Run:
     if not store.done(name):
         raise StoreError(
             f"the generator {name} must be in {store.root}, and is not; train it again with the "
-            "spec in provenance/, "
-            "or bring it from where the database was made"
+            "spec in provenance/, or copy it from where the database was made"
         )
     run = store.run(name)
     if run.content != content:
         raise StoreError(
             f"{name} in {store.root} is not the generator that the release was made with: its "
-            "content is "
-            f"{run.content[:12]}, and was {content[:12]}. Other machines and other libraries can "
-            "train otherwise"
+            f"content is {run.content[:12]}, and was {content[:12]}. Other machines and other "
+            "libraries can train otherwise"
         )
     return run
 
 
 def _why(
     row: dict[str, Any],
-    made: np.ndarray,
-    told: dict[str, Any],
+    generated: np.ndarray,
+    facts: dict[str, Any],
     lineage: dict[str, dict[str, Any]],
     maker: str,
 ) -> str:
-    """Say why an image did not come out as it was."""
-    if marks.pixels_of(made) == row["pixels_sha256"]:
-        if told["signed"]:
+    """Return why the bytes of an image differ from those in the release."""
+    # Only the file differs
+    if marks.pixels_of(generated) == row["pixels_sha256"]:
+        if facts["signed"]:
             return (
-                "the pixels are equal; the file is signed with C2PA, and a signature holds a "
-                "time and random numbers"
+                "the pixels are equal; the file is signed with C2PA, and a signature holds a time "
+                "and random numbers"
             )
         return (
-            "the pixels are equal; the file is not, since another version of Pillow or zlib "
-            "packs it otherwise"
+            "the pixels are equal; the file is not, because another version of Pillow or zlib "
+            "compresses it differently"
         )
-    if told["run"] != maker:
-        return f"{maker} drew it, and {told['run']} changed it afterwards (cut, resized or folded)"
+    if facts["run"] != maker:
+        return f"{maker} drew it, and {facts['run']} changed it afterwards (cut, resized or folded)"
+
+    # The pixels differ: name the libraries that changed
     then, now = lineage[maker].get("versions") or {}, release.about_now()
     changed = [
         f"{name} {then[name]} then, {now[name]} now"
@@ -137,6 +140,7 @@ def _why(
         if name in now and then[name] != now[name]
     ]
     old = marks.read(row["image"]["bytes"], row["image_id"]).image
-    apart = int(np.abs(old.astype(int) - made.astype(int)).max()) if old.shape == made.shape else -1
-    reason = "; ".join(changed) or "another kind of processor or card computes other last bits"
-    return f"pixels differ by up to {apart} of 255: {reason}"
+    same_shape = old.shape == generated.shape
+    difference = int(np.abs(old.astype(int) - generated.astype(int)).max()) if same_shape else -1
+    reason = "; ".join(changed) or "another kind of processor or GPU rounds differently"
+    return f"pixels differ by up to {difference} of 255: {reason}"

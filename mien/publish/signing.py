@@ -1,9 +1,8 @@
-"""C2PA: a signed statement that a picture was made by a machine. An extra, `pip install
-'mien[c2pa]'`.
+"""C2PA: a signed statement that a machine made a picture. An extra, `pip install 'mien[c2pa]'`.
 
-Signing comes last, since whatever changes a file afterwards breaks it. Thumbnails are off: they
-would weigh more than the pictures. A signature holds a time and random numbers, so two signed
-builds are never equal byte by byte.
+Signing comes last, because any later change to a file invalidates its signature. Thumbnails are
+off: they would be larger than the pictures. A signature holds a time and random numbers, so two
+signed builds are never equal byte for byte.
 """
 
 import io
@@ -17,7 +16,7 @@ SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}
 
 
 class Signer:
-    """What signs pictures: a chain of certificates and a private key, both PEM files (ES256)."""
+    """Signs pictures with a chain of certificates and a private key, both PEM files (ES256)."""
 
     def __init__(self, certificates: Path, key: Path) -> None:
         self.library = library()
@@ -58,6 +57,6 @@ def library() -> Any:
         import c2pa
     except ImportError:
         raise UsageError(
-            "signing must have c2pa-python, which is not installed: pip install 'mien[c2pa]'"
+            "signing needs c2pa-python, which is not installed: pip install 'mien[c2pa]'"
         ) from None
     return c2pa

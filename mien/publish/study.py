@@ -1,6 +1,4 @@
-"""What a database is worth: the table of a study, as Markdown and as CSV, from the study's own
-records.
-"""
+"""What a database is worth: the table of a study, as Markdown and CSV."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ METRICS = ("accuracy", "uf1", "uar")
 def write(folder: Path, name: str, database: str, store: Store) -> str:
     """Write results/TITLE.md and results/TITLE.csv of a study, and return its title.
 
-    Raises StoreError if it was never run. A cell of which a trial is missing is a hole.
+    A cell whose trials are not all done is a hole. Raises StoreError if the study was never run.
     """
     study = Study(name, store)
     (folder / "results").mkdir(exist_ok=True)
@@ -34,16 +32,16 @@ def write(folder: Path, name: str, database: str, store: Store) -> str:
 
 
 def _sheet(study: Study, cells: list[Cell], database: str) -> Sheet:
-    used = [one["database"] for one in study.plan["databases"]]
-    own = "this database is one of those" if database in used else "this database is none of those"
+    """Return the table of a study, with a note on whether it used this database."""
+    used = [entry["database"] for entry in study.plan["databases"]]
+    membership = "is one of those" if database in used else "is none of those"
     note = (
-        f"Protocol {study.protocol}; {many(study.spec['trials'], 'trial')}. Synthetic faces of "
-        "the study are of "
-        "its own runs, "
-        f"and {own}. Accuracies of expression labels, never of what a person feels. Rows that "
-        "name a control show what "
-        "takes no learning; a cell says something only where it stands above them."
+        f"Protocol {study.protocol}; {many(study.spec['trials'], 'trial')}. Synthetic faces of the "
+        f"study come from its own runs, and this database {membership}. Accuracies of expression "
+        "labels, never of what a person feels. Rows that name a control show what needs no "
+        "learning; a cell means something only where it is above them."
     )
+
     head = ("train → test", "classifier", "scored", "tested on", "accuracy, %", "UF1", "UAR")
     lines = [
         line(
@@ -66,7 +64,7 @@ def _who(study: Study, cell: Cell) -> str:
 
 
 def _row(study: Study, cell: Cell) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "study": study.title,
         "protocol": study.protocol,
         "setting": cell.setting,
@@ -82,6 +80,6 @@ def _row(study: Study, cell: Cell) -> dict[str, Any]:
     }
     for name in METRICS:
         interval: results.Interval | None = cell.interval(name)
-        for part in ("value", "low", "high"):
-            found[f"{name}_{part}"] = None if interval is None else getattr(interval, part)
-    return found
+        for bound in ("value", "low", "high"):
+            values[f"{name}_{bound}"] = None if interval is None else getattr(interval, bound)
+    return values
