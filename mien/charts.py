@@ -1,4 +1,4 @@
-"""Charts: bars of accuracies and numbers with intervals, as SVG that is the same each time."""
+"""Charts: bars of accuracies and numbers with intervals, as SVG with the same bytes each time."""
 
 import io
 import math
@@ -19,9 +19,9 @@ COLOURS = {
 }  # Okabe and Ito's
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#f0e442")
 MARKERS = ("_", "o", "^", "v", "s", "D", "P", "X")
-WIDTH = 0.84  # of a group of bars, where 1 is the distance between groups
-TOP = 114  # room above 100 % for the numbers
-SIGN, DIGITS = 3.0, 7.0  # half the height of a sign and the height of a number, in per cent
+WIDTH = 0.84  # width of a group of bars; the distance between groups is 1
+TOP = 114  # upper end of the axis in per cent, with room for numbers above 100
+SIGN, DIGITS = 3.0, 7.0  # half the height of a marker and the height of a number, in per cent
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "mien",
     "svg.fonttype": "none",
@@ -33,9 +33,7 @@ SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Bar:
-    """Height and standard deviation (nan for none), in per cent; `floors` are what its controls
-    reach, by name.
-    """
+    """Height and standard deviation (nan for none), in per cent; `floors` are its controls."""
 
     height: float
     sd: float
@@ -43,51 +41,50 @@ class Bar:
 
 
 def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | None]]) -> str:
-    """Return a bar chart as SVG: a group of bars for each of `groups`, one for each of `series`,
-    nothing for a hole.
+    """Return a bar chart as SVG: for each of `groups` one bar per series, None for a hole.
 
-    What the controls of a bar reach is marked on the bar, with one sign for each control.
+    The values that the controls of a bar reach are marked on it, with one marker per control.
     """
     names = dict.fromkeys(
         name for values in series.values() for bar in values if bar for name in bar.floors
     )
-    signs = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(names)}
-    spare = iter(OTHERS * len(series))
+    markers = {name: MARKERS[number % len(MARKERS)] for number, name in enumerate(names)}
+    spare_colours = iter(OTHERS * len(series))
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(5.8, 3.6), layout="constrained")
         axes = figure.add_subplot()
+
+        # The bars of each series, next to each other within a group
         width = WIDTH / max(1, len(series))
         for number, (label, values) in enumerate(series.items()):
-            colour = COLOURS.get(label) or next(spare)
-            axes.bar(
-                [0], [0], width, color=colour, label=label
-            )  # for the legend, where the first bar is a hole too
+            colour = COLOURS.get(label) or next(spare_colours)
+            # An empty bar, for the legend of a series that begins with a hole
+            axes.bar([0], [0], width, color=colour, label=label)
             for group, bar in enumerate(values):
-                _draw(
-                    axes,
-                    group - WIDTH / 2 + (number + 0.5) * width,
-                    0.92 * width,
-                    bar,
-                    colour,
-                    signs,
-                )
-        for name, sign in signs.items():
+                x = group - WIDTH / 2 + (number + 0.5) * width
+                _draw(axes, x, 0.92 * width, bar, colour, markers)
+
+        # The legend of the controls
+        for name, marker in markers.items():
             axes.plot(
-                [], [], sign, color="white", markeredgecolor="black", markersize=5, label=name
+                [], [], marker, color="white", markeredgecolor="black", markersize=5, label=name
             )
         _frame(axes, title, groups)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    """Return a figure as SVG, without the date, so that its bytes are the same each time."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
 def _draw(
     axes: Axes, x: float, width: float, bar: Bar | None, colour: str, signs: Mapping[str, str]
 ) -> None:
-    """Draw one bar with its spread, its number above, and the signs of its controls side by
-    side.
-    """
+    """Draw one bar with its standard deviation, its number, and the markers of its controls."""
     if bar is None:
         axes.text(
             x, 1.5, "not run", rotation=90, ha="center", va="bottom", fontsize=8, color="#5b6675"
@@ -95,14 +92,18 @@ def _draw(
         return
     spread = None if math.isnan(bar.sd) else bar.sd
     axes.bar(x, bar.height, width, yerr=spread, color=colour, error_kw={"lw": 1, "capsize": 2})
+
+    # The number, moved up where a marker would cover it
     above = bar.height + (spread or 0) + 2
-    for sign in sorted(bar.floors.values()):
-        if above - SIGN < sign < above + DIGITS:
-            above = sign + SIGN
+    for floor in sorted(bar.floors.values()):
+        if above - SIGN < floor < above + DIGITS:
+            above = floor + SIGN
     axes.text(x, above, f"{bar.height:.1f}", ha="center", va="bottom", fontsize=8)
-    places = list(signs)
+
+    # The markers, next to each other
+    names = list(signs)
     for name, height in bar.floors.items():
-        shift = ((places.index(name) + 0.5) / len(places) - 0.5) * 0.9 * width
+        shift = ((names.index(name) + 0.5) / len(names) - 0.5) * 0.9 * width
         axes.plot(
             x + shift,
             height,
@@ -131,17 +132,19 @@ def gaps(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     chosen: float | None,
 ) -> str:
-    """Return loss curves over images seen as SVG: a small plot for each of `curves`, (training,
-    held out).
+    """Return loss curves over images seen as SVG: one plot for each of `curves`.
 
-    `what` names what tells the curves apart; a line stands at `chosen`.
+    Each of `curves` is (training, held out). `what` names the quantity that distinguishes the
+    plots; a vertical line marks `chosen`.
     """
     with mpl.rc_context(SETTINGS):
+        # A grid of at most three columns
         columns = min(3, len(curves))
-        figure = Figure(
-            figsize=(2.6 * columns, 2.1 * -(-len(curves) // columns) + 0.5), layout="constrained"
-        )
-        plots = figure.subplots(-(-len(curves) // columns), columns, squeeze=False).flat
+        rows = -(-len(curves) // columns)
+        figure = Figure(figsize=(2.6 * columns, 2.1 * rows + 0.5), layout="constrained")
+        plots = figure.subplots(rows, columns, squeeze=False).flat
+
+        # Training and held-out loss
         for axes, (name, (train, held)) in zip(plots, curves.items(), strict=False):
             axes.plot(seen, train, color=COLOURS["frame"], label="training people")
             axes.plot(seen, held, color=COLOURS["subject"], label="held-out people")
@@ -153,6 +156,7 @@ def gaps(
             axes.spines[["top", "right"]].set_visible(False)
         for axes in list(figure.axes)[len(curves) :]:
             axes.set_visible(False)
+
         figure.suptitle(f"{title}, over images seen", fontsize=10, x=0.01, ha="left")
         figure.legend(
             *figure.axes[0].get_legend_handles_labels(),
@@ -160,9 +164,7 @@ def gaps(
             ncols=3,
             frameon=False,
         )
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+        return _svg(figure)
 
 
 @dataclass(frozen=True)
@@ -177,29 +179,38 @@ class Dot:
 def dots(
     title: str, unit: str, rows: Sequence[str], series: Mapping[str, Sequence[Dot | None]]
 ) -> str:
-    """Return numbers with their intervals as SVG: a row for each of `rows`, a sign in it for each
-    of `series`.
+    """Return numbers with their intervals as SVG: for each of `rows` one marker per series.
 
-    A logarithmic axis where positive numbers span more than a factor of 30.
+    The axis is logarithmic if all numbers are positive and span more than a factor of 30.
     """
     colours = [COLOURS["subject"], *OTHERS[2::-1]]
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(5.8, 0.9 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
-        for number, (label, found) in enumerate(series.items()):
+
+        # Markers and intervals, one series below the other within a row
+        for number, (label, values) in enumerate(series.items()):
             shift = (number - (len(series) - 1) / 2) * 0.22
-            there = [
-                (place, dot)
-                for place, dot in enumerate(found)
+            shown = [
+                (row + shift, dot)
+                for row, dot in enumerate(values)
                 if dot is not None and math.isfinite(dot.value)
             ]
-            colour, sign = colours[number % len(colours)], MARKERS[1 + number]
-            axes.plot([dot.value for _, dot in there], [place + shift for place, _ in there], sign, color=colour,
-                      markersize=5, label=label)  # fmt: skip
-            for place, dot in there:
-                axes.plot([dot.low, dot.high], [place + shift] * 2, color=colour, linewidth=1.2)
-        values = [dot.value for found in series.values() for dot in found if dot is not None]
-        if values and min(values) > 0 and max(values) > 30 * min(values):
+            colour, marker = colours[number % len(colours)], MARKERS[1 + number]
+            axes.plot(
+                [dot.value for _, dot in shown],
+                [y for y, _ in shown],
+                marker,
+                color=colour,
+                markersize=5,
+                label=label,
+            )
+            for y, dot in shown:
+                axes.plot([dot.low, dot.high], [y] * 2, color=colour, linewidth=1.2)
+
+        # The axes
+        numbers = [dot.value for values in series.values() for dot in values if dot is not None]
+        if numbers and min(numbers) > 0 and max(numbers) > 30 * min(numbers):
             axes.set_xscale("log")
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -208,6 +219,4 @@ def dots(
         axes.grid(axis="x", color="#d9dee5", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+        return _svg(figure)

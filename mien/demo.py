@@ -12,13 +12,11 @@ from mien.progress import duration, say, track
 from mien.spec import read_spec
 from mien.store import Run, Store
 
-SUBJECTS, CLIPS = (
-    14,
-    196,
-)  # few people, and as many clips of each expression: what minutes of training can learn
+# Few people, with equal numbers of clips per expression: minutes of training can learn these
+SUBJECTS, CLIPS = 14, 196
 IMAGES = 1050
 GUIDANCE = 2.5  # short training leaves labels weak; `mien generate` uses none by default
-STAGES = {  # what is done, and the seconds that it took on two cores
+STAGES = {  # each stage, and the seconds that it took on two cores
     "draw faces": 23,
     "read them": 9,
     "choose frames and split by subject": 1,
@@ -28,7 +26,7 @@ STAGES = {  # what is done, and the seconds that it took on two cores
     "write the report": 1,
 }
 STUDY = f"""\
-# What `mien demo` runs. Tests are on people that neither the generator nor the classifier has seen.
+# What `mien demo` runs. The tests use people whom neither the generator nor the classifier saw.
 name = "demo"
 faces = "faces"
 protocol = "subject"
@@ -36,7 +34,8 @@ folds = 5
 only_folds = [0]
 trials = 2
 settings = [
-    "real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real", "both_to_real",
+    "real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real",
+    "both_to_real",
 ]
 classifiers = ["tiny"]
 controls = ["nearest", "permuted", "copycat"]
@@ -56,45 +55,46 @@ Result = TypeVar("Result")
 
 
 class Clock:
-    """Tells which stage begins and how long is left, judged by how long the stages before took
-    here.
-    """
+    """Reports each stage and the time left, estimated from the stages that are done."""
 
     def __init__(self) -> None:
         self.taken: dict[str, float] = {}
 
     def stage(self, name: str, work: Callable[[], Result]) -> Result:
-        """Do the work of a stage."""
+        """Return the result of `work`, the stage `name`; it is reported and timed."""
         names = list(STAGES)
         planned = sum(STAGES[done] for done in self.taken)
         slower = sum(self.taken.values()) / planned if planned else 1.0
-        left = slower * sum(STAGES[later] for later in names[names.index(name) :])
-        say(f"[{names.index(name) + 1}/{len(names)}] {name} (about {duration(left)} left in all)")
-        began = time.monotonic()
+        remaining = slower * sum(STAGES[later] for later in names[names.index(name) :])
+        say(
+            f"[{names.index(name) + 1}/{len(names)}] {name} "
+            f"(about {duration(remaining)} left in total)"
+        )
+        start = time.monotonic()
         result = work()
-        self.taken[name] = time.monotonic() - began
+        self.taken[name] = time.monotonic() - start
         return result
 
 
 def run(folder: Path, device: str = "auto") -> Path:
     """Draw, read, train, generate, classify and report in `folder`; return the path of the report.
 
-    What a run before has finished is not done again.
+    Stages that an earlier run has finished are not repeated.
     """
     clock, store = Clock(), Store(folder / "store")
-    drawn = folder / "drawn"
-    clock.stage("draw faces", lambda: _draw(drawn))
-    read = clock.stage(
-        "read them", lambda: ingest.run("casme2", drawn, store, name="drawn", alias="drawn")
+    drawn_folder = folder / "drawn"
+    clock.stage("draw faces", lambda: _draw(drawn_folder))
+    ingested = clock.stage(
+        "read them", lambda: ingest.run("casme2", drawn_folder, store, name="drawn", alias="drawn")
     )
-    train_side = clock.stage("choose frames and split by subject", lambda: _choose(read, store))
+    train_side = clock.stage("choose frames and split by subject", lambda: _choose(ingested, store))
     generator = clock.stage("train a diffusion model", lambda: _train(train_side, store, device))
     synthetic = clock.stage("generate a database", lambda: _generate(generator, store, device))
     clock.stage("train and test classifiers", lambda: _study(folder, store, device))
     path = clock.stage("write the report", lambda: report.make("demo", store, folder / "report"))
     for name, seconds in clock.taken.items():
         say(f"  {name:<38}{duration(seconds):>12}")
-    say(f"  {'in all':<38}{duration(sum(clock.taken.values())):>12}")
+    say(f"  {'in total':<38}{duration(sum(clock.taken.values())):>12}")
     report.show("demo", store)
     print(f"the generated faces: {synthetic.path / 'sheet.png'}")
     print(f"the report:          {path}")

@@ -1,18 +1,17 @@
-"""The errors that mien raises on purpose; each message says what must hold, what was given and what
-to do.
+"""The errors that mien raises: each message says what must hold, what was given, what to do.
 
 MienError
 ├── UsageError            a wrong argument or option
 │   ├── SpecError         a specification or study file that cannot be read
 │   ├── DataError         images, labels or folders that do not fit
 │   ├── StoreError        a run that is missing, altered or cannot be written
-│   ├── WeightsError      pretrained weights that are not at hand
+│   ├── WeightsError      pretrained weights that are not available
 │   └── LeakageError      a test set that holds what training has seen
-├── GateRefused           a release that licences, consent or the audit stand against
+├── GateRefused           a release that a licence, missing consent or the audit forbids
 ├── TrainingError         a training that diverged
-├── AuditFailed           a database that does not hold what was asked of it
-├── WorkerDied            a process that was killed, or crashed, in the middle of a job
-└── TrialsFailed          some trials of a study failed, the others are done
+├── AuditFailed           a database that failed a check of the audit
+├── WorkerDied            a process that was killed, or crashed, during a job
+└── TrialsFailed          a study of which some trials failed and the others are done
 """
 
 
@@ -29,7 +28,7 @@ class UsageError(MienError):
 
 
 class SpecError(UsageError):
-    """A specification does not hold."""
+    """A specification is not valid."""
 
 
 class DataError(UsageError):
@@ -41,7 +40,7 @@ class StoreError(UsageError):
 
 
 class WeightsError(UsageError):
-    """Pretrained weights are not at hand."""
+    """Pretrained weights are not available."""
 
 
 class LeakageError(UsageError):
@@ -49,25 +48,23 @@ class LeakageError(UsageError):
 
 
 class GateRefused(MienError):
-    """A release must not be made or sent: a licence, a person's picture or the audit stands against
-    it.
-    """
+    """A release must not be made or sent: a licence, a person's picture or the audit forbids it."""
 
     exit_code = 3
 
 
 class TrainingError(MienError):
-    """A training went astray and was stopped."""
+    """A training diverged and was stopped."""
 
 
 class AuditFailed(MienError):
-    """A check failed, on data that it was asked to hold to it."""
+    """A check failed, and the command was to fail with it."""
 
     exit_code = 4
 
 
 class WorkerDied(MienError):
-    """A process was killed, or crashed, in the middle of a job."""
+    """A process was killed, or crashed, during a job."""
 
 
 class TrialsFailed(MienError):

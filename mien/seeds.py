@@ -1,4 +1,4 @@
-"""Randomness as a function of names, never of order."""
+"""Randomness as a function of names, never of the order of calls."""
 
 import hashlib
 
@@ -6,8 +6,9 @@ import numpy as np
 
 
 def seed(*names: str | int) -> int:
-    """Return a seed in [0, 2**63) that depends on `names` alone (sha256, so equal on every
-    machine).
+    """Return a seed in [0, 2**63) that depends only on `names`.
+
+    It is a part of their sha256, so it is equal on every machine.
     """
     text = "\x1f".join(str(name) for name in names)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

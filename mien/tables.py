@@ -1,4 +1,4 @@
-"""Tables for people: one form, as Markdown and as LaTeX; pages show the same one."""
+"""Tables for people, written as Markdown and as LaTeX; pages show the same tables."""
 
 import hashlib
 import re
@@ -8,9 +8,9 @@ from typing import Literal
 
 from mien import escape
 
-HOLE = "\u2013"  # what stands where a number would
-LOW = "▽"  # what marks a number that does not stand above its controls
-FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # made to fit if too wide
+HOLE = "\u2013"  # the text of a cell without a number
+LOW = "▽"  # the mark of a number that is not above its controls
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # shrinks a wide table
 LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
@@ -30,8 +30,9 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in a table: `text` and smaller print beside it; `mark` says why the number is not to
-    be trusted.
+    """A cell of a table: `text`, with `small` print next to it.
+
+    `mark` says why the number is not to be trusted; `hole`: there is no number.
     """
 
     text: str
@@ -42,7 +43,7 @@ class Entry:
 
     @property
     def plain(self) -> str:
-        """The whole in one line."""
+        """All texts of the cell in one line."""
         printed = f"published {self.published}" if self.published else ""
         return " ".join(
             part for part in (self.text, self.small, LOW if self.mark else "", printed) if part
@@ -51,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: of a `group` the first entry stands for all rows until the next one."""
+    """A row of a table; the first entry of a `group` is the title of the rows below it."""
 
     entries: tuple[Entry, ...]
     kind: Literal["", "group", "control", "total"] = ""
@@ -59,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with its caption, the names of its columns, and a note on what it rests on."""
+    """A table with its caption, the names of its columns, and a note on its sources."""
 
     caption: str
     head: tuple[str, ...]
@@ -73,82 +74,79 @@ def line(*texts: str | Entry, kind: Literal["", "group", "control", "total"] = "
 
 
 def markdown(sheet: Sheet, head: str = "###") -> list[str]:
-    """Return a table as lines of Markdown, its caption a heading of the level of `head`."""
+    """Return a table as lines of Markdown; its caption is a heading with the marks of `head`."""
     width = len(sheet.head)
     rows = [[escape.markdown(text) for text in sheet.head], ["---", *["--:"] * (width - 1)]]
-    for one in sheet.lines:
-        texts = [escape.markdown(entry.plain) for entry in one.entries]
-        if one.kind == "group":
-            first = one.entries[0]
+    for row_line in sheet.lines:
+        texts = [escape.markdown(entry.plain) for entry in row_line.entries]
+        if row_line.kind == "group":
+            first = row_line.entries[0]
             texts = [
                 f"**{escape.markdown(first.text)}** {escape.markdown(first.small)}".strip(),
                 *texts[1:],
             ]
         rows.append([*texts, *[""] * (width - len(texts))])
-    found = [f"| {' | '.join(row)} |" for row in rows]
+    body = [f"| {' | '.join(row)} |" for row in rows]
     note = [escape.markdown(sheet.note), ""] if sheet.note else []
-    return [f"{head} {escape.markdown(sheet.caption)}", "", *note, *found, ""]
+    return [f"{head} {escape.markdown(sheet.caption)}", "", *note, *body, ""]
 
 
 class Labels:
-    """Labels for the tables of one file: what \\ref names them by, no two alike."""
+    """Labels for the tables of one file, by which \\ref names them, all different."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()
 
     def __call__(self, *names: str) -> str:
-        """Return `tab:` and the names in letters and digits; a number behind what was given
-        before.
-        """
-        lead = "tab:" + ":".join(_slug(name) for name in names)
-        free, number = lead, 2
-        while free in self._given:
-            free, number = f"{lead}-{number}", number + 1
-        self._given.add(free)
-        return free
+        """Return `tab:` and the names in letters and digits, with a number if that was given before."""
+        label = "tab:" + ":".join(_slug(name) for name in names)
+        unused, number = label, 2
+        while unused in self._given:
+            unused, number = f"{label}-{number}", number + 1
+        self._given.add(unused)
+        return unused
 
 
 def _slug(name: str) -> str:
-    """Return a name in small letters, digits and hyphens; one without any by the digest of what it
-    says.
-    """
-    plain = unicodedata.normalize("NFKD", name.replace("→", " to ").replace("+", " and ")).encode(
-        "ascii", "ignore"
-    )
-    found = re.sub(r"[^a-z0-9]+", "-", plain.decode().lower()).strip("-")
-    return found or hashlib.sha256(name.encode()).hexdigest()[:8]
+    """Return a name in lower-case letters, digits and hyphens, or its digest if none is left."""
+    ascii_bytes = unicodedata.normalize(
+        "NFKD", name.replace("→", " to ").replace("+", " and ")
+    ).encode("ascii", "ignore")
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_bytes.decode().lower()).strip("-")
+    return slug or hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def latex(sheet: Sheet, label: str) -> list[str]:
-    """Return a table as lines of LaTeX, for the packages booktabs and graphicx: what is too wide is
-    made to fit.
+    """Return a table as lines of LaTeX, for the packages booktabs and graphicx.
 
-    `label` is what \\ref names it by; it must hold no sign that LaTeX reads as its own.
+    A table that is too wide is shrunk. `label` is the name for \\ref; it must hold no character
+    that is special in LaTeX.
     """
+    # Caption, label and head
     width = len(sheet.head)
     lines = [
         r"\begin{table}",
         r"\centering\footnotesize",
         rf"\caption{{{escaped(sheet.caption)}}}",
         rf"\label{{{label}}}",
-    ]
-    lines += [
         rf"{FIT}\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
         _row(list(sheet.head)),
         r"\midrule",
     ]
-    for place, one in enumerate(sheet.lines):
-        if one.kind in ("group", "total") and place:
-            lines.append(r"\addlinespace" if one.kind == "group" else r"\midrule")
-        texts = [entry.plain for entry in one.entries]
-        whole = one.kind == "group" and len(texts) == 1
-        if whole:
-            lines.append(
-                rf"\multicolumn{{{width}}}{{l}}{{\textbf{{{escaped(one.entries[0].text)}}}{_beside(one)}}} \\"
-            )
+
+    # Rows; the title of a group spans the table if nothing else is in its row
+    for position, row in enumerate(sheet.lines):
+        if row.kind in ("group", "total") and position:
+            lines.append(r"\addlinespace" if row.kind == "group" else r"\midrule")
+        texts = [entry.plain for entry in row.entries]
+        if row.kind == "group" and len(texts) == 1:
+            title = rf"\textbf{{{escaped(row.entries[0].text)}}}{_beside(row)}"
+            lines.append(rf"\multicolumn{{{width}}}{{l}}{{{title}}} \\")
         else:
             lines.append(_row([*texts, *[""] * (width - len(texts))]))
+
+    # Foot and note
     lines += [r"\bottomrule", r"\end{tabular}}"]
     lines += [rf"\par\smallskip\footnotesize {escaped(sheet.note)}"] if sheet.note else []
     return [*lines, r"\end{table}", ""]
@@ -164,5 +162,5 @@ def _row(texts: list[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as LaTeX prints it."""
+    """Return a text in which LaTeX prints every character as it is."""
     return "".join(LATEX.get(sign, sign) for sign in text)

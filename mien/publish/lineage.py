@@ -16,9 +16,8 @@ TOLD = frozenset(
     {
         "version", "stage", "kind", "seed", "faces", "generator", "test", "train", "reject",
         "decisions", "reader", "subjects_as_written", "fingerprint", "size", "colour", "filter",
-        "crop", "detector", "model", "margin", "align", "misses", "frames", "window", "every", "input",
-        "classes",
-        "by", "folds", "number", "side", "shift", "noise", "net", "width", "multipliers",
+        "crop", "detector", "model", "margin", "align", "misses", "frames", "window", "every",
+        "input", "classes", "by", "folds", "number", "side", "shift", "noise", "net", "width", "multipliers",
         "blocks", "patch", "attention", "dropout", "images_seen", "batch", "learning_rate",
         "warmup", "decay", "ema", "mirror", "moves", "balance", "clip_first", "label_drop",
         "residual", "held_out", "early", "precision", "deterministic", "p_mean", "p_std",
