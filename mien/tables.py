@@ -98,7 +98,7 @@ class Labels:
         self._given: set[str] = set()
 
     def __call__(self, *names: str) -> str:
-        """Return `tab:` and the names in letters and digits, with a number if that was given before."""
+        """Return `tab:` and the names in letters and digits, with a number if that is taken."""
         label = "tab:" + ":".join(_slug(name) for name in names)
         unused, number = label, 2
         while unused in self._given:
