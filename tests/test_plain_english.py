@@ -61,7 +61,6 @@ STILL_IN_CODE: set[str] = {
     r"\bleave (it|them|that) away\b|\bleft away\b",
     r"(people|subjects|persons) (that were |who were )?never seen",
     r"people (unseen|not seen)",
-    r"counts? an? class",
     r"(images|clips|people|pictures|rate) an? (class|clip|side|card)",
     r"\banew\b",
     r"\bdealt out\b|\bdeals? out\b",
@@ -71,11 +70,7 @@ STILL_IN_CODE: set[str] = {
     r"\blearnt? by heart\b",
     r"\bgoes? on from\b",
     r"\bwhat (it|this|that) rests on\b",
-    r"\bset beside\b|\bsets? \w+ beside\b",
     r"\bstands? (beside|alone)\b",
-    r"\bhow datasets must lie\b|\bmust lie\b",
-    r"\bwhose apex nobody knows\b",
-    r"\bis like nothing\b",
     r"\bfor want of\b",
 }
 
