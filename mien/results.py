@@ -1,7 +1,7 @@
-"""Results: what the records of a study say, cell by cell, beside its controls.
+"""Results of a study: the scores of each cell, next to those of its controls.
 
-All of it is worked out from the predictions of finished trials, at any time. A cell of which a
-trial is missing is a hole, never a mean of what is there.
+They are computed from the predictions of finished trials, so they can be read at any time. A cell
+with a missing trial is a hole, never a mean of the trials that are done.
 """
 
 import math
@@ -23,8 +23,8 @@ from mien.seeds import seed
 from mien.stats import Interval, Summary, summary
 from mien.store import Run, Store, read_error
 
-SURE = 0.05  # a p below this, with an interval that leaves zero out, is an answer
-LEAK = 0.95  # an accuracy above this on people never seen is not believed before it was looked into
+SURE = 0.05  # a p below this, with an interval that excludes zero, is an answer
+LEAK = 0.95  # an accuracy above this on held-out people is more likely a leak than a result
 COPIES = {"synthetic": "copycat", "both": "both_copycat"}
 CONTROLS = {
     "majority": "majority class",
@@ -33,19 +33,18 @@ CONTROLS = {
     "copycat": "copycat",
 }
 PUBLISHED = {"plain": "none", "augment": "augmentation", "freeze30": "freezing"}
-"""What the preprint's tables call our ablations."""
+"""The names of the ablations in the preprint's tables."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The scores of each trial of a setting, classifier and ablation, pooled over folds; nothing
-    where one is missing.
+    """The scores of each trial of a setting, classifier and ablation, pooled over folds.
 
-    `control` is empty, or says which control it is. `counts` are [trials, groups, classes,
-    classes], the confusion matrices of each trial that is there and each group (`units`): subjects
-    where all are known, else clips, else images. `clips` is how many clips a trial tests, the mean
-    over trials. `like` says whether its classes are the preprint's, without which its numbers are
-    no match for these.
+    `trials` has None for each trial that is not done. `control` is empty for a cell, or the name of
+    the control. `counts` are [trials, groups, classes, classes], the confusion matrices of each
+    finished trial and each group (`units`): subjects if all are known, else clips, else images.
+    `clips` is the number of clips that a trial tests, the mean over trials. `like` says whether its
+    classes are the preprint's; only then can the published numbers be compared with it.
     """
 
     setting: str
@@ -63,26 +62,26 @@ class Cell:
 
     @property
     def done(self) -> list[metrics.Scores]:
-        """The scores of the trials that are there."""
+        """The scores of the finished trials."""
         return [scores for scores in self.trials if scores is not None]
 
     @property
     def whole(self) -> bool:
-        """Whether all trials are there."""
+        """Whether all trials are done."""
         return len(self.done) == len(self.trials) > 0
 
     @property
     def subjects(self) -> int:
-        """How many subjects are tested in all trials, 0 where they are not known."""
+        """The number of subjects that are tested in all trials, 0 if subjects are not known."""
         return len(self.units) if self.grouped == "subject" else 0
 
     @property
     def n(self) -> int:
-        """How many images or clips a trial tests: the mean over trials, which differ by frame."""
+        """The number of images or clips that a trial tests, the mean over trials."""
         return round(float(np.mean([scores.n for scores in self.done]))) if self.done else 0
 
     def summary(self, metric: str) -> Summary | None:
-        """Return mean and spread over all trials, nothing if one is missing."""
+        """Return mean and spread over all trials, or None if a trial is missing."""
         return summary([scores.of(metric) for scores in self.done]) if self.whole else None
 
     def interval(self, metric: str) -> Interval | None:
@@ -92,7 +91,7 @@ class Cell:
         return stats.around(self.mean(metric), self.drawn(metric)) if self.whole else None
 
     def mean(self, metric: str) -> float:
-        """Return the mean over the trials that are there."""
+        """Return the mean over the finished trials."""
         return stats.mean(self.counts, metrics.measure(metric))
 
     def drawn(self, metric: str) -> Float[np.ndarray, " draws"] | None:
@@ -107,50 +106,43 @@ class Cell:
 
     @property
     def draw(self) -> str:
-        """A name for its groups: cells with the same groups are drawn together."""
+        """The name of its bootstrap: cells with the same groups share the same draws."""
         return f"{seed('units', *self.units):x}"
 
     def constant(self, metric: str) -> float | None:
-        """Return what the constant answer "the commonest class" scores on the same tests, nothing
-        if none is done.
-        """
+        """Return the score of always answering the commonest class, or None if no trial is done."""
         return self.commonest.mean(metric) if self.done else None
 
     @cached_property
     def commonest(self) -> "Cell":
-        """The constant answer as a cell: each trial's own commonest class, always."""
+        """The constant answer as a cell: always the commonest class of the trial's own tests."""
         true = self.counts.sum(axis=3)
         counts = np.zeros_like(self.counts)
         for trial, totals in enumerate(true.sum(axis=1)):
             counts[trial, :, :, int(np.argmax(totals))] = true[trial]
         classes = self.done[0].classes if self.done else ()
-        trials = [
-            metrics.score(one.sum(axis=0, dtype=np.int64), classes) for one in counts if one.any()
-        ]
-        once, counts = _once(tuple(trials), counts)
-        return replace(self, control="constant", trials=once, counts=counts)
+        scores = tuple(
+            metrics.score(by_group.sum(axis=0, dtype=np.int64), classes)
+            for by_group in counts
+            if by_group.any()
+        )
+        trials, counts = _once(scores, counts)
+        return replace(self, control="constant", trials=trials, counts=counts)
 
     @property
     def published(self) -> float | None:
-        """The average that the preprint prints for this setting, network and ablation, in per cent,
-        if it has one.
-        """
+        """The preprint's average for this setting, network and ablation in per cent, or None."""
         ablation = PUBLISHED.get(self.ablation)
-        known = self.like and ablation and not self.control
-        return (
-            published.average(self.setting, self.network, ablation) if known and ablation else None
-        )
+        if not ablation or not self.like or self.control:
+            return None
+        return published.average(self.setting, self.network, ablation)
 
     def confusion(self) -> np.ndarray:
-        """Return int [classes, classes], rows = true: the sum over folds and the trials that are
-        there.
-        """
+        """Return int [classes, classes], rows = true: the sum over folds and finished trials."""
         return np.sum([scores.confusion for scores in self.done], axis=0)
 
     def recall(self) -> Float[np.ndarray, " c"]:
-        """Return the recall of each class over all trials that are there, nan where there is no
-        sample.
-        """
+        """Return the recall of each class over all finished trials, nan for one without samples."""
         counts = self.confusion()
         with np.errstate(invalid="ignore"):
             return np.diag(counts) / counts.sum(axis=1)
@@ -158,8 +150,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a cell lies above one control, with a 95 % interval; no gap where the control was not
-    run.
+    """The difference between a cell and one control, with a 95 % interval.
+
+    `gap` is None if the control was not run.
     """
 
     control: str
@@ -167,9 +160,9 @@ class Verdict:
 
     @property
     def cleared(self) -> bool | None:
-        """Whether the whole interval lies above zero; nothing where nobody knows.
+        """Whether the whole interval is above zero, or None if that cannot be known.
 
-        A gap without an interval, from a single person, can fail, but not clear.
+        A gap without an interval, from a single person, can fail, but it cannot pass.
         """
         if self.gap is None or (math.isnan(self.gap.low) and self.gap.value > 0):
             return None
@@ -178,8 +171,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One training set against another on the same tests: the gap in accuracy, in a share, and p by
-    sign flips.
+    """One training set compared with another on the same tests.
+
+    `gap` is the difference in accuracy, as a share from -1 to 1, and `p` the p-value of a sign-flip
+    test over groups.
     """
 
     classifier: str
@@ -193,9 +188,9 @@ class Comparison:
 
     @property
     def answer(self) -> str:
-        """Yes (it is better), no (it is worse), or cannot tell.
+        """The answer in words: yes (it is better), no (it is worse), or cannot tell.
 
-        Interval and p must agree, since the intervals of few people are too narrow.
+        The interval and p must agree, since intervals over few people are too narrow.
         """
         if math.isnan(self.gap.low) or self.gap.low <= 0 <= self.gap.high or not self.p < SURE:
             return "cannot tell"
@@ -203,7 +198,7 @@ class Comparison:
 
 
 class Study:
-    """A study as its records show it."""
+    """The results of a study, read from its runs."""
 
     def __init__(self, name: str, store: Store) -> None:
         self.store = store
@@ -212,8 +207,8 @@ class Study:
         self.plan: dict[str, Any] = self.run.json("plan.json")
         if "ablations" not in self.plan:
             raise StoreError(
-                f"{name} was planned by an older mien, without ablations; run it again with this "
-                "one"
+                f"{name} was planned by an older version of mien, without ablations; run it again "
+                "with this version"
             )
         self.title = str(self.spec["title"])
         self.protocol = str(self.spec["protocol"])
@@ -226,14 +221,12 @@ class Study:
 
     @property
     def like(self) -> bool:
-        """Whether its classes are the preprint's seven: numbers of fewer classes are no match for
-        published ones.
-        """
+        """Whether its classes are the preprint's seven, as comparisons with it need."""
         return set(self.classes) == set(published.EMOTIONS)
 
     @cached_property
     def done(self) -> dict[str, Run]:
-        """The trials that are there, as they were made, by run name."""
+        """The runs of the finished and unaltered trials, by name."""
         names = [
             name for name in self.runs if self.store.done(name) and not self.store.altered(name)
         ]
@@ -241,28 +234,24 @@ class Study:
 
     @cached_property
     def failed(self) -> list[dict[str, Any]]:
-        """The trials that failed or were altered, each run once, with its first error under
-        `error`.
-        """
+        """The failed and altered trials, each run once, with the first error as `error`."""
         missing = {trial["run"]: trial for trial in self.trials if trial["run"] not in self.done}
-        noted = [
+        with_errors = [
             {
                 **trial,
                 "error": self.store.altered(name) or read_error(self.store.root / trial["note"]),
             }
             for name, trial in missing.items()
         ]
-        return [trial for trial in noted if trial["error"]]
+        return [trial for trial in with_errors if trial["error"]]
 
     @cached_property
     def altered(self) -> list[str]:
-        """What is wrong with the runs that were altered after they were made, databases among
-        them.
-        """
+        """A message for each run, databases included, that was altered after it was made."""
         names = [
-            one[part]
-            for one in self.plan["databases"]
-            for part in ("generator", "database", "copycat")
+            database[stage]
+            for database in self.plan["databases"]
+            for stage in ("generator", "database", "copycat")
         ]
         return [
             text
@@ -272,9 +261,7 @@ class Study:
 
     @property
     def runs(self) -> list[str]:
-        """The names of all trials, each once: a control without randomness is one run for all
-        trials.
-        """
+        """The names of all trials, each once: a control without randomness has only one run."""
         return list(dict.fromkeys(trial["run"] for trial in self.trials))
 
     @cached_property
@@ -289,28 +276,24 @@ class Study:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What each ablation with an input of its own shows: `input` and the run of `faces`, by its
-        name.
-        """
+        """The `input` and the run of `faces` of each ablation that has an input, by its name."""
         return dict(self.spec.get("inputs", {}))
 
     @cached_property
     def databases(self) -> list[Faces]:
-        """The synthetic databases that are there, as they were made, in the order of folds."""
-        names = [one["database"] for one in self.plan["databases"]]
-        there = [name for name in names if self.store.done(name) and not self.store.altered(name)]
-        return [Faces.load(self.store.run(name).path) for name in there]
+        """The synthetic databases that are done and unaltered, in the order of folds."""
+        names = [database["database"] for database in self.plan["databases"]]
+        intact = [name for name in names if self.store.done(name) and not self.store.altered(name)]
+        return [Faces.load(self.store.run(name).path) for name in intact]
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """What is scored: images, and clips where clips or subjects are kept together."""
+        """The units that are scored: images, and clips where the split keeps clips together."""
         return metrics.LEVELS[:1] if self.protocol == "frame" else metrics.LEVELS
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """All cells at all levels; tests on synthetic faces, which form no clips, at the level of
-        images only.
-        """
+        """All cells, by image and by clip; tests on synthetic faces are scored by image only."""
         return [
             self._cell(setting, classifier, ablation, level)
             for level in self.levels
@@ -323,51 +306,47 @@ class Study:
     def cell(
         self, setting: str, classifier: str, level: str = "images", ablation: str | None = None
     ) -> Cell | None:
-        """Return one cell, of the first ablation unless another is named, or nothing if there is no
-        such cell.
-        """
+        """Return one cell, of the first ablation by default, or None if there is no such cell."""
         key = (setting, classifier, level, ablation or self.ablations[0])
         return next(
             (
-                one
-                for one in self.cells
-                if (one.setting, one.classifier, one.level, one.ablation) == key
+                cell
+                for cell in self.cells
+                if (cell.setting, cell.classifier, cell.level, cell.ablation) == key
             ),
             None,
         )
 
     @cached_property
     def controls(self) -> list[Cell]:
-        """The controls of all settings and levels that were planned, in the order of the tables."""
-        found = [
+        """All planned controls, by image and by clip, in the order of the tables."""
+        controls = [
             self._cell(setting, classifier, ablation, level, control)
             for level in self.levels
             for setting in self.settings
             if self._has(setting, level)
             for control, classifier, ablation in self._planned(setting)
         ]
-        return [cell for cell in found if cell.trials]
+        return [cell for cell in controls if cell.trials]
 
     def controls_of(self, setting: str, level: str) -> list[Cell]:
         """Return the controls of one setting."""
-        return [one for one in self.controls if (one.setting, one.level) == (setting, level)]
+        return [cell for cell in self.controls if (cell.setting, cell.level) == (setting, level)]
 
     def floors(self, setting: str, level: str) -> list[tuple[str, Cell]]:
-        """Return what stands under a setting's cells, by name: the constant answer, and the
-        controls as planned.
-        """
-        own = (
+        """Return the controls of a setting with their names, the constant answer first."""
+        complete = (
             cell
             for cell in self.cells
             if (cell.setting, cell.level) == (setting, level) and cell.whole
         )
-        first = next(own, None)
+        first = next(complete, None)
         constant = [("constant answer", first.commonest)] if first else []
         return constant + [(self.named(cell), cell) for cell in self.controls_of(setting, level)]
 
     @property
     def without(self) -> list[str]:
-        """Names for people of the controls that the study does not have."""
+        """The printed names of the controls that the study does not have."""
         return [name for control, name in CONTROLS.items() if control not in self.plan["controls"]]
 
     def _has(self, setting: str, level: str) -> bool:
@@ -378,28 +357,26 @@ class Study:
         )
 
     def _planned(self, setting: str) -> list[tuple[str, str, str]]:
-        """Return (control, classifier, ablation) of each control that stands beside a setting."""
+        """Return (control, classifier, ablation) of each control that a setting has."""
         first = self.ablations[0]
         listed = self.plan["controls"]
-        found = [(name, name, "") for name in ("majority", "nearest") if name in listed]
+        planned = [(name, name, "") for name in ("majority", "nearest") if name in listed]
         if "permuted" in listed and setting == "real_to_real":
-            found += [
+            planned += [
                 ("permuted", "nearest", ""),
                 *(("permuted", name, first) for name in self.classifiers),
             ]
-        sides = self.plan["settings"][setting]
-        if "copycat" in listed and sides["train"] in COPIES:
-            found.append(("copycat", "nearest", ""))
-        if "copycat" in listed and set(COPIES) & set(sides.values()):
-            found += [("copycat", name, first) for name in self.classifiers]
-        return found
+        sources = self.plan["settings"][setting]
+        if "copycat" in listed and sources["train"] in COPIES:
+            planned.append(("copycat", "nearest", ""))
+        if "copycat" in listed and set(COPIES) & set(sources.values()):
+            planned += [("copycat", name, first) for name in self.classifiers]
+        return planned
 
     def _sides(self, setting: str, control: str) -> tuple[str, str, str]:
-        """Return training set, test set, and under which control the trials of a setting are
-        listed.
-        """
-        sides: dict[str, str] = self.plan["settings"][setting]
-        train, test = sides["train"], sides["test"]
+        """Return training set, test set and control of a setting's trials in the plan."""
+        sources: dict[str, str] = self.plan["settings"][setting]
+        train, test = sources["train"], sources["test"]
         if control != "copycat":
             return train, test, control
         return (
@@ -411,36 +388,52 @@ class Study:
     def _cell(
         self, setting: str, classifier: str, ablation: str, level: str, control: str = ""
     ) -> Cell:
+        """Return one cell or control, from the predictions of its trials."""
+        # The runs of each trial, one per fold
         train, test, listed = self._sides(setting, control)
         runs: dict[int, list[str]] = defaultdict(list)
-        for one in self.trials:
-            key = (one["classifier"], one["ablation"], one["control"], one["train"])
+        for trial in self.trials:
+            key = (trial["classifier"], trial["ablation"], trial["control"], trial["train"])
             if key == (classifier, ablation, listed, train):
-                runs[one["trial"]].append(one["run"])
+                runs[trial["trial"]].append(trial["run"])
+
+        # The scores of each trial, None where a fold is missing
         tables = [self._pooled(names, test) for _, names in sorted(runs.items())]
         scores = tuple(
-            None if one is None else metrics.score_table(one, self.classes, level) for one in tables
+            None if table is None else metrics.score_table(table, self.classes, level)
+            for table in tables
         )
         counts, units, grouped, clips = _grouped(
-            [one for one in tables if one is not None], self.classes, level
+            [table for table in tables if table is not None], self.classes, level
         )
+
+        # Without randomness all trials are the same
         if classifier in ("majority", "nearest") and control != "permuted":
             scores, counts = _once(scores, counts)
-        network = "" if control in ("majority", "nearest") else self.network(classifier)
         return Cell(
-            setting, classifier, ablation, control, network, level, scores, counts, units, grouped, clips, self.like
-        )  # fmt: skip
+            setting=setting,
+            classifier=classifier,
+            ablation=ablation,
+            control=control,
+            network="" if control in ("majority", "nearest") else self.network(classifier),
+            level=level,
+            trials=scores,
+            counts=counts,
+            units=units,
+            grouped=grouped,
+            clips=clips,
+            like=self.like,
+        )
 
     def network(self, classifier: str) -> str:
-        """Return the network behind a classifier's name, as timm calls it, without the tag of its
-        weights.
-        """
+        """Return timm's name of a classifier's network, without the tag of its weights."""
         kinds = self.spec["classifiers"].get(classifier)
         return "" if kinds is None else str(kinds[self.ablations[0]]["name"]).partition(".")[0]
 
     def _pooled(self, runs: list[str], test: str) -> pd.DataFrame | None:
-        """Return the predictions of all folds of one trial, put together before any ratio is
-        formed.
+        """Return the predictions of one trial's folds as one table, or None if a fold is missing.
+
+        Ratios are formed only after this pooling.
         """
         if not all(run in self.done for run in runs):
             return None
@@ -455,81 +448,88 @@ class Study:
     # Judging
 
     def verdicts(self, cell: Cell, metric: str = "accuracy") -> list[Verdict]:
-        """Return how a cell stands to each control of its setting, the constant answer first; none
-        with a hole.
+        """Return a cell's difference from each control of its setting, the constant answer first.
+
+        The list is empty if a trial of the cell is missing.
         """
         if not cell.whole:
             return []
-        found = [Verdict("the constant answer", _gap(cell, cell.commonest, metric))]
-        for one in self.controls_of(cell.setting, cell.level):
-            if one.classifier in ("majority", "nearest", cell.classifier):
-                found.append(
-                    Verdict(self.named(one), _gap(cell, one, metric) if one.whole else None)
-                )
-        return found
+        verdicts = [Verdict("the constant answer", _gap(cell, cell.commonest, metric))]
+        for control in self.controls_of(cell.setting, cell.level):
+            if control.classifier in ("majority", "nearest", cell.classifier):
+                gap = _gap(cell, control, metric) if control.whole else None
+                verdicts.append(Verdict(self.named(control), gap))
+        return verdicts
 
     def named(self, control: Cell) -> str:
-        """Return a control's name for people."""
-        who = "1-NN" if control.classifier == "nearest" else control.classifier
+        """Return the printed name of a control."""
+        classifier = "1-NN" if control.classifier == "nearest" else control.classifier
         return CONTROLS[control.control] + (
-            f" ({who})" if control.control in ("permuted", "copycat") else ""
+            f" ({classifier})" if control.control in ("permuted", "copycat") else ""
         )
 
     def within(self, cell: Cell, dataset: str) -> Cell:
-        """Return a whole cell of tests on real faces as it is for one dataset alone."""
+        """Return a complete cell of tests on real faces, restricted to one dataset."""
         index = self.faces.index
         column = {"subject": "subject", "clip": "clip", "image": "key"}[cell.grouped]
-        own = set(index.loc[index["dataset"] == dataset, column])
-        kept = np.array([unit in own for unit in cell.units], dtype=bool)
-        counts = cell.counts[:, kept]
+        dataset_units = set(index.loc[index["dataset"] == dataset, column])
+        in_dataset = np.array([unit in dataset_units for unit in cell.units], dtype=bool)
+        counts = cell.counts[:, in_dataset]
         trials = tuple(
-            metrics.score(one.sum(axis=0, dtype=np.int64), self.classes) for one in counts
+            metrics.score(by_group.sum(axis=0, dtype=np.int64), self.classes) for by_group in counts
         )
-        units = tuple(unit for unit in cell.units if unit in own)
+        units = tuple(unit for unit in cell.units if unit in dataset_units)
         return replace(cell, trials=trials, counts=counts, units=units)
 
     def alarms(self) -> list[Cell]:
-        """Return the cells whose accuracy on people never seen is too high to be believed."""
+        """Return the cells whose accuracy on held-out people is so high that a leak is likely."""
         if self.protocol not in ("subject", "dataset"):
             return []
-        real = [one for one in self.cells if self.plan["settings"][one.setting]["test"] == "real"]
-        return [one for one in real if (found := one.summary("accuracy")) and found.mean > LEAK]
+        settings = self.plan["settings"]
+        on_real = [cell for cell in self.cells if settings[cell.setting]["test"] == "real"]
+        return [
+            cell
+            for cell in on_real
+            if (accuracy := cell.summary("accuracy")) and accuracy.mean > LEAK
+        ]
 
     def compared(self, setting: str, other: str = "real_to_real") -> list[Comparison]:
-        """Return how one setting stands to another on the same real tests, by clip where clips are
-        scored.
+        """Return the comparison of one setting with another on the same real tests.
+
+        It is by clip where clips are scored; there is one per classifier and ablation.
         """
         cells = [
             self._level(setting, name, ablation)
             for name in self.classifiers
             for ablation in self.ablations
         ]
-        found = []
+        comparisons = []
         for cell in (cell for cell in cells if cell is not None and cell.whole):
             base = self.cell(other, cell.classifier, cell.level, cell.ablation)
             if base is not None and base.whole:
-                found.append(_compared(cell, base))
-        return found
+                comparisons.append(_compared(cell, base))
+        return comparisons
 
     def against_copies(self, setting: str = "both_to_real") -> list[Comparison]:
-        """Return how a setting stands to itself with the copycat in the generator's place."""
-        found = []
+        """Return the comparison of a setting with itself under the copycat as the generator."""
+        comparisons = []
         for name in self.classifiers:
             cell = self._level(setting, name, self.ablations[0])
             copies = [
-                one
-                for one in self.controls_of(setting, cell.level if cell else "")
-                if (one.control, one.classifier) == ("copycat", name)
+                control
+                for control in self.controls_of(setting, cell.level if cell else "")
+                if (control.control, control.classifier) == ("copycat", name)
             ]
             if cell is not None and cell.whole and copies and copies[0].whole:
-                found.append(_compared(cell, copies[0]))
-        return found
+                comparisons.append(_compared(cell, copies[0]))
+        return comparisons
 
     def _level(self, setting: str, classifier: str, ablation: str) -> Cell | None:
-        found = [self.cell(setting, classifier, level, ablation) for level in self.levels]
-        return next((cell for cell in reversed(found) if cell is not None), None)
+        """Return a cell by clip if clips are scored, else by image, or None if there is none."""
+        cells = [self.cell(setting, classifier, level, ablation) for level in self.levels]
+        return next((cell for cell in reversed(cells) if cell is not None), None)
 
-    # Around it
+    # Licences and times
 
     @cached_property
     def licence(self) -> str:
@@ -538,25 +538,21 @@ class Study:
 
     @cached_property
     def withheld(self) -> list[str]:
-        """The sources of the real faces, by name and licence, whose pictures not everybody may
-        show.
-        """
+        """Sources of the real faces, by name and licence, whose images not everybody may show."""
         return sources.withheld(self.store.run(self.spec["faces"]), self.store)
 
     @property
     def restricted(self) -> bool:
-        """Whether the licences of the real faces do not plainly allow everybody to show pictures of
-        them.
-        """
+        """Whether a licence of the real faces does not clearly allow everybody to show them."""
         return bool(self.withheld)
 
     @property
     def seconds(self) -> float:
-        """How long all its runs took, those that other studies share too."""
+        """The seconds that all its runs took, including those that other studies share."""
         names = [
-            one[part]
-            for one in self.plan["databases"]
-            for part in ("generator", "database", "copycat")
+            database[stage]
+            for database in self.plan["databases"]
+            for stage in ("generator", "database", "copycat")
         ]
         runs = [
             Run(name, self.store.root / "runs" / name)
@@ -569,62 +565,63 @@ class Study:
 def _once(
     trials: tuple[metrics.Scores | None, ...], counts: Num[np.ndarray, "t g c c"]
 ) -> tuple[tuple[metrics.Scores | None, ...], Num[np.ndarray, "some g c c"]]:
-    """Return one trial for all where nothing is drawn by lot and all tests are the same: a spread
-    of 0 says nothing.
-    """
-    same = None not in trials and all((one == counts[0]).all() for one in counts)
+    """Return only the first trial if all are equal: their spread of 0 would mean nothing."""
+    same = None not in trials and all((by_group == counts[0]).all() for by_group in counts)
     return (trials[:1], counts[:1]) if same else (trials, counts)
 
 
 def _grouped(
     tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
 ) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
-    """Return the confusion matrices of each trial and group, the groups' names, what they are, and
-    clips a trial.
+    """Return the confusion matrices of each trial and group, and facts of the groups.
+
+    The facts are the groups' names, their kind (subject, clip or image), and the mean number of
+    clips per trial.
     """
-    whole = (
+    # The groups of the bootstrap: the largest unit that is known of all rows
+    rows = (
         pd.concat(tables, ignore_index=True)
         if tables
         else pd.DataFrame({"subject": [], "clip": [], "key": []})
     )
-    known = [name for name in ("subject", "clip") if len(whole) and "" not in set(whole[name])]
-    grouped = [*known, "key"][0]
-    owner = dict(zip(whole["clip"], whole[grouped], strict=True)) if level == "clips" else {}
-    parts = [metrics.to_clips(table, classes) if level == "clips" else table for table in tables]
-    owners = [
-        [owner[clip] for clip in part["clip"]] if level == "clips" else list(part[grouped])
-        for part in parts
+    known = [name for name in ("subject", "clip") if len(rows) and "" not in set(rows[name])]
+    column = [*known, "key"][0]
+
+    # The group of each scored row; a clip belongs to the group of its images
+    by_clip = level == "clips"
+    group_of = dict(zip(rows["clip"], rows[column], strict=True)) if by_clip else {}
+    scored = [metrics.to_clips(table, classes) if by_clip else table for table in tables]
+    groups = [
+        [group_of[clip] for clip in table["clip"]] if by_clip else list(table[column])
+        for table in scored
     ]
-    units = tuple(sorted({name for one in owners for name in one}))
-    place = {name: number for number, name in enumerate(units)}
-    number = {name: place for place, name in enumerate(classes)}
-    shape = (len(parts), len(units), len(classes), len(classes))
-    counts = np.zeros(
-        shape, np.uint8 if grouped == "key" else np.float64
-    )  # of images there are many, and one of each
-    for trial, (part, owner_of) in enumerate(zip(parts, owners, strict=True)):
-        where = [place[name] for name in owner_of]
-        true, given = ([number[name] for name in part[column]] for column in ("true", "predicted"))
-        np.add.at(counts, (trial, where, true, given), 1)
+    units = tuple(sorted({name for names in groups for name in names}))
+
+    # Count; images as groups are many, with one answer each, so small integers are enough
+    unit_index = {name: index for index, name in enumerate(units)}
+    class_index = {name: index for index, name in enumerate(classes)}
+    shape = (len(scored), len(units), len(classes), len(classes))
+    counts = np.zeros(shape, np.uint8 if column == "key" else np.float64)
+    for trial, (table, names) in enumerate(zip(scored, groups, strict=True)):
+        unit = [unit_index[name] for name in names]
+        true = [class_index[name] for name in table["true"]]
+        predicted = [class_index[name] for name in table["predicted"]]
+        np.add.at(counts, (trial, unit, true, predicted), 1)
+
     clips = [len(set(table["clip"]) - {""}) for table in tables]
-    return (
-        counts,
-        units,
-        "image" if grouped == "key" else grouped,
-        round(float(np.mean(clips or [0]))),
-    )
+    kind = "image" if column == "key" else column
+    return counts, units, kind, round(float(np.mean(clips or [0])))
 
 
 def _gap(ours: Cell, theirs: Cell, metric: str) -> Interval:
-    """Return how far one cell lies above another; paired where both were tested on the same
-    groups.
-    """
+    """Return the difference of two cells with its interval, paired if their groups are the same."""
     first, second = ours.drawn(metric), theirs.drawn(metric)
-    drawn = None if first is None or second is None else first - second
-    return stats.around(ours.mean(metric) - theirs.mean(metric), drawn)
+    differences = None if first is None or second is None else first - second
+    return stats.around(ours.mean(metric) - theirs.mean(metric), differences)
 
 
 def _compared(ours: Cell, theirs: Cell) -> Comparison:
+    """Return the comparison of two cells; p is nan if their groups are not the same."""
     right = [
         np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts)
         for cell in (ours, theirs)
@@ -640,79 +637,78 @@ def _compared(ours: Cell, theirs: Cell) -> Comparison:
     )
 
 
-# How far it is
+# Progress
 
 
 def status(name: str, store: Store) -> str:
-    """Say how far a study is, in some lines: done, failed, under way, to come, and how long that
-    should take.
-    """
+    """Return the progress of a study as lines: done, under way, to come with its time, failed."""
     study = Study(name, store)
     failed = {trial["run"] for trial in study.failed}
     busy = {run for run in study.runs if run not in study.done and store.working(run)}
-    kinds = {trial["run"]: trial for trial in study.trials}
+    trial_of = {trial["run"]: trial for trial in study.trials}
+
+    # Trials that are done, of the cells and of the controls
     lines = [
-        (
-            f"{study.title}: {len(study.done)} of {many(len(study.runs), 'trial')} done, in "
-            f"{duration(study.seconds)}"
-        )
+        f"{study.title}: {len(study.done)} of {many(len(study.runs), 'trial')} done, in "
+        f"{duration(study.seconds)}"
     ]
-    for what, control in (("cells", False), ("controls", True)):
-        runs = [run for run in study.runs if bool(kinds[run]["control"]) is control]
+    for kind, is_control in (("cells", False), ("controls", True)):
+        runs = [run for run in study.runs if bool(trial_of[run]["control"]) is is_control]
         if runs:
-            lines.append(f"  {what:<12}{sum(run in study.done for run in runs):>5} of {len(runs)}")
+            lines.append(f"  {kind:<12}{sum(run in study.done for run in runs):>5} of {len(runs)}")
+
+    # Generators and databases
     databases = study.plan["databases"]
-    made = [
-        one[part] for one in databases for part in ("generator", "database", "copycat") if one[part]
+    stages = ("generator", "database", "copycat")
+    database_runs = [
+        database[stage] for database in databases for stage in stages if database[stage]
     ]
-    if made:
-        kinds_of = (
-            "generators, databases and copycats"
-            if any(one["copycat"] for one in databases)
-            else ("generators and databases")
-        )
-        lines.append(f"  {kinds_of:<35}{sum(store.done(run) for run in made):>3} of {len(made)}")
-    lines += [f"  under way   {described(study, kinds[run])}" for run in busy]
-    lines += [f"  under way   {run}" for run in made if not store.done(run) and store.working(run)]
-    lines.append(
-        "  to come     "
-        f"{len(study.runs) - len(study.done) - len(failed - busy)}{_left(study, kinds, failed)}"
-    )
+    if database_runs:
+        with_copies = any(database["copycat"] for database in databases)
+        label = "generators, databases and copycats" if with_copies else "generators and databases"
+        done = sum(store.done(run) for run in database_runs)
+        lines.append(f"  {label:<35}{done:>3} of {len(database_runs)}")
+
+    # What another process works on now, what is still to come, and the errors
+    lines += [f"  under way   {described(study, trial_of[run])}" for run in busy]
+    lines += [
+        f"  under way   {run}"
+        for run in database_runs
+        if not store.done(run) and store.working(run)
+    ]
+    to_come = len(study.runs) - len(study.done) - len(failed - busy)
+    lines.append(f"  to come     {to_come}{_left(study, trial_of, failed)}")
     errors = Counter(trial["error"] for trial in study.failed if trial["run"] not in busy)
     lines += [f"  failed      {n} x {text}" for text, n in errors.items()]
     return "\n".join(lines)
 
 
-def _left(study: Study, kinds: dict[str, dict[str, Any]], failed: set[str]) -> str:
-    """Return how long the trials to come should take, judged by those of their kind that are
-    done.
-    """
-    taken: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+def _left(study: Study, trial_of: dict[str, dict[str, Any]], failed: set[str]) -> str:
+    """Return the expected time of the trials to come, from the finished trials of their kind."""
+    seconds_of: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for name, run in study.done.items():
-        taken[_kind(kinds[name])].append(run.seconds)
-    means = {kind: float(np.mean(seconds)) for kind, seconds in taken.items()}
+        seconds_of[_kind(trial_of[name])].append(run.seconds)
+    mean_of = {kind: float(np.mean(seconds)) for kind, seconds in seconds_of.items()}
+
     todo = [name for name in study.runs if name not in study.done and name not in failed]
-    known = [means[_kind(kinds[name])] for name in todo if _kind(kinds[name]) in means]
+    known = [mean_of[_kind(trial_of[name])] for name in todo if _kind(trial_of[name]) in mean_of]
     if not known:
         return ""
-    rest = (
-        f", {len(todo) - len(known)} of them of a kind that none is done of"
-        if len(known) < len(todo)
-        else ""
-    )
-    return f", about {duration(float(np.sum(known)) * len(todo) / len(known))}{rest}"
+    unknown = len(todo) - len(known)
+    note = f", {unknown} of them of a kind of which no trial is done" if unknown else ""
+    return f", about {duration(float(np.sum(known)) * len(todo) / len(known))}{note}"
 
 
 def _kind(trial: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the fields on which the time of a trial depends."""
     return trial["classifier"], trial["ablation"], trial["train"]
 
 
 def described(study: Study, trial: dict[str, Any]) -> str:
-    """Return what a trial is, in words."""
+    """Return the description of a trial: its classifier, training set, number and fold."""
+    # Without randomness one run is all trials, and has no number
     fold = "" if study.protocol == "frame" else f", fold {trial['fold']}"
-    shared = (
-        sum(one["run"] == trial["run"] for one in study.trials) > 1
-    )  # without randomness one run is all trials
+    shared = sum(other["run"] == trial["run"] for other in study.trials) > 1
     number = "" if shared else f", trial {trial['trial'] + 1}"
     kind = f" {trial['ablation']}" if trial["ablation"] and len(study.ablations) > 1 else ""
     control = f" ({trial['control']})" if trial["control"] else ""
@@ -724,14 +720,14 @@ def described(study: Study, trial: dict[str, Any]) -> str:
 
 
 def find(name: str, store: Store) -> Run:
-    """Return the run of a study that `name`, an alias or a run, stands for (study.recorded reads
-    files).
+    """Return the run of a study by its alias or its run name; study.recorded does so for a file.
 
-    Raises StoreError if it was never run or is something else.
+    Raises StoreError if it was never run, or if it is not a study.
     """
     run = store.run(name)
     if run.stage != "study":
         raise StoreError(
-            f"a study must be named, and {name} is {run.name}; `mien ls study` lists the studies"
+            f"a study must be named; {name} is {run.name}, which is not a study. `mien ls study` "
+            "lists the studies"
         )
     return run

@@ -276,7 +276,7 @@ def test_photographs_of_unknown_people_are_held_out_one_by_one():
     index = faces.index.assign(subject="", clip="")
     shown, held = classifiers._held_out(Faces(faces.images, index), 0.25, 1)
     assert held is not None and (len(shown), len(held)) == (30, 10)
-    with pytest.raises(DataError, match="two people, clips or images"):
+    with pytest.raises(DataError, match="at least two subjects, clips or images"):
         classifiers._held_out(faces.select(np.array([0])), 0.25, 1)
 
 
@@ -305,7 +305,7 @@ def test_defaults_depend_on_the_network():
     [
         ({"name": "vgg16", "epoch": 3}, "Did you mean 'epochs'"),
         ({"name": "inception_v3", "size": 48}, "75 or more"),
-        ({"name": "tiny", "weights": "imagenet"}, "nobody trained it"),
+        ({"name": "tiny", "weights": "imagenet"}, "has no ImageNet weights"),
         ({"name": "vgg16", "weights": "file:abc"}, "64 hexadecimal"),
         ({"name": "vgg16", "epochs": 0}, "greater than or equal to 1"),
         ({"name": "vgg16", "freeze": 1}, "less than 1"),
@@ -413,7 +413,7 @@ def test_the_store_keeps_a_weights_file_by_its_content(tmp_path: Path):
     other = tmp_path / "other"
     other.write_bytes(b"other")
     for wrong in (None, other):
-        with pytest.raises(WeightsError, match="bring that file"):
+        with pytest.raises(WeightsError, match="Give that file"):
             classifiers.start(spec, CLASSES, 0, wrong)
 
 
@@ -470,7 +470,7 @@ def test_an_unknown_network_is_refused_with_names_that_contain_it(name: str, nea
 
 
 def test_a_size_that_the_network_cannot_take_is_refused():
-    with pytest.raises(SpecError, match="size must be one that the network takes, and 20 is not"):
+    with pytest.raises(SpecError, match="size must be one that the network can take; 20 is not"):
         classifiers.check_all({"convnext_tiny": ClassifierSpec(name="convnext_tiny", size=20)})
 
 

@@ -412,17 +412,17 @@ def test_what_leaves_no_trial_is_refused_with_what_there_is(
 ):
     store, spec = controlled
     wanted = study.parse_only(["setting=real_to_real,control=copycat"], spec)
-    with pytest.raises(UsageError, match="leaves none") as caught:
+    with pytest.raises(UsageError, match="selects no trial") as caught:
         study.chosen(study.plan(spec, store).rows, wanted)
     assert (
-        "beside setting=real_to_real there is control=none or majority or nearest or permuted"
+        "with setting=real_to_real there is control=none or majority or nearest or permuted"
         in str(caught.value)
     )
     assert (
-        "beside control=copycat there is setting=synthetic_to_real or synthetic_to_synthetic or"
+        "with control=copycat there is setting=synthetic_to_real or synthetic_to_synthetic or"
         in str(caught.value)
     )
-    with pytest.raises(UsageError, match="leaves none"):
+    with pytest.raises(UsageError, match="selects no trial"):
         study.run(spec, store, device="cpu", only=wanted)
 
 
@@ -432,7 +432,7 @@ def test_a_part_that_needs_generators_for_other_settings_says_why(
     spec = study.resolve(table(settings=FOUR, trials=1), store)
     wanted = study.parse_only(["setting=real_to_real,fold=0"], spec)
     study.run(spec, store, device="cpu", only=wanted)
-    assert "those of real_to_real are tested on synthetic faces too" in capfd.readouterr().err
+    assert "those of real_to_real are also tested on synthetic faces" in capfd.readouterr().err
     assert (
         study.explain(
             study.plan(spec, store).rows, study.parse_only(["setting=synthetic_to_real"], spec)
@@ -579,9 +579,13 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ("epochs = 2", "epoch = 2", "Did you mean 'epochs'"),
         ("real_to_real", "real_to_reel", "study.toml: settings.0"),
         ("[classifier.large]", "[classifier.lage]", "Did you mean 'large'"),
-        ('protocol = "subject"', 'protocol = "frame"\nonly_folds = [0]', "must stay away by frame"),
-        ("folds = 2", "folds = 2\nonly_folds = [2]", "within 0 to 1"),
-        ('"tiny", "large"', '"tiny", "tiny"', "name each one once"),
+        (
+            'protocol = "subject"',
+            'protocol = "frame"\nonly_folds = [0]',
+            "remove only_folds: with protocol 'frame'",
+        ),
+        ("folds = 2", "folds = 2\nonly_folds = [2]", "must be from 0 to 1"),
+        ('"tiny", "large"', '"tiny", "tiny"', "must list each one once"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "counts must be"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "never saw anger"),
         (
@@ -608,17 +612,17 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         (
             "[classifier]",
             "[generate]\ncounts = {fear = 9}\n[classifier]",
-            "must not have counts, .* above all tables",
+            "must not have counts; .* above all tables",
         ),
         (
             "[classifier]",
             '[generate]\ngenerator = "x"\n[classifier]',
-            "must not have generator, .* a generator of its own",
+            "must not have generator; .* a generator of its own",
         ),
         (
             "[classifier]",
             '[generator]\nfaces = "x"\n[classifier]',
-            "must not have faces, .* the study's own faces",
+            "must not have faces; .* the study's own faces",
         ),
         (
             "[classifier]",
@@ -638,7 +642,7 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ("folds = 2", "folds = 2\ntrials = 100000000", "trials: must be 1000 or less"),
         ("folds = 2", 'folds = 2\ntrials = "2"', "trials: must be a whole number"),
         ("folds = 2", "folds = 1", "folds: must be 2 or more or 'subjects'"),
-        ("folds = 2", 'folds = "subjects"\nonly_folds = [6]', "only_folds must be within 0 to 5"),
+        ("folds = 2", 'folds = "subjects"\nonly_folds = [6]', "only_folds must be from 0 to 5"),
         ("epochs = 2", "epochs = 2\nsize = 100000", "size: must be 1024 or less"),
         ("epochs = 2", "epochs = 2\nlearning_rate = inf", "learning_rate: must be a finite number"),
         (
@@ -663,7 +667,7 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         (
             'protocol = "subject"\nfolds = 2',
             'protocol = "clip"\nfolds = "subjects"',
-            "must stand with protocol",
+            "needs protocol 'subject'",
         ),
         ("folds = 2", 'folds = 2\nablations = ["plane"]', "Did you mean 'plain'"),
         (
@@ -679,7 +683,7 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ("folds = 2", 'folds = 2\nclass_set = "casme2-6"', "Did you mean 'casme2-5'"),
         ("folds = 2", 'folds = 2\ncontrols = ["nearby"]', "controls.0"),
         ("folds = 2", 'folds = 2\ncontrols = ["copycat"]', "a setting that uses synthetic faces"),
-        ('["tiny", "large"]', '["tiny", "large", "nearest"]', "must stand among controls"),
+        ('["tiny", "large"]', '["tiny", "large", "nearest"]', "nearest is a control"),
     ],
 )
 def test_what_does_not_hold_is_refused(
@@ -831,22 +835,22 @@ def test_a_file_stands_for_its_own_run_also_where_the_name_has_moved_on(
     )
     first = study.read(path, store)
     study.run(first, store, device="cpu")
-    assert "the name small stood for" not in capfd.readouterr().err
+    assert "the name small referred to" not in capfd.readouterr().err
     second = first.model_copy(update={"trials": 2})
     study.run(second, store, device="cpu")
     said = capfd.readouterr().err
     assert (
-        f"the name small stood for {first.name} and stands for {second.name} now: trials was 1, "
+        f"the name small referred to {first.name} and now refers to {second.name}: trials was 1, "
         "is 2"
     ) in said
     assert study.recorded(path, store) == first.name
     said = capfd.readouterr().err
     assert (
-        f"{path} is {first.name}; the name small stands for {second.name}: trials was 2, is 1"
+        f"{path} is {first.name}, but the name small refers to {second.name}: trials was 2, is 1"
         in said
     )
     study.run(second, store, device="cpu")
-    assert "stood for" not in capfd.readouterr().err
+    assert "referred to" not in capfd.readouterr().err
 
 
 # Running

@@ -187,9 +187,7 @@ def test_a_report_says_what_each_ablation_shows(
 
 
 def test_inputs_stand_with_real_faces_alone(home: Store):
-    with pytest.raises(
-        ValueError, match="an input of its own and must stand with real_to_real alone"
-    ):
+    with pytest.raises(ValueError, match="has its own input and can be used only with the setting"):
         table(**{**ABLATED, "settings": ["real_to_real", "both_to_real"]})
     with pytest.raises(SpecError, match=r"ablation\.difference: .*Did you mean 'lbp'"):
         study.resolve(
@@ -225,7 +223,7 @@ def test_a_classifier_of_four_channels_is_saved_and_refuses_others(tmp_path: Pat
     classifiers.save(fitted, tmp_path)
     again = classifiers.load(tmp_path, "cpu")
     assert np.array_equal(classifiers.predict(again, four), classifiers.predict(fitted, four))
-    with pytest.raises(DataError, match="made for images of 4 channels, and these have 3"):
+    with pytest.raises(DataError, match="needs images of 4 channels; these have 3"):
         classifiers.predict(fitted, Faces(np.repeat(faces.images, 3, axis=1), faces.index))
 
 
@@ -289,6 +287,6 @@ def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: P
 
 
 def test_folds_by_dataset_stand_with_that_protocol():
-    with pytest.raises(ValueError, match="folds = 'datasets' must stand with protocol 'dataset'"):
+    with pytest.raises(ValueError, match="folds = 'datasets' needs protocol 'dataset'"):
         table(folds="datasets")
     assert table(protocol="dataset", folds="datasets").folds == "datasets"
