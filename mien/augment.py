@@ -1,9 +1,9 @@
-"""Augmentation as the preprint describes it (Section 2.3), a whole batch at once, on the device.
+"""Augmentation as in the preprint (Section 2.3), for a whole batch at once, on the device.
 
 "Rotated 15 degrees and horizontally flipped", "width shift and height shift with the range settings
 of 0.1", brightness "between the range of 0.8 to 1.2", fill mode "nearest", "rescaled to 1/255":
-read as Keras's generator of the same words means them. Turning, moving and resizing are one
-bilinear interpolation.
+these words have the meaning that they have in Keras's ImageDataGenerator. Rotation, shift and
+resizing are one bilinear interpolation.
 """
 
 import math
@@ -20,14 +20,15 @@ from torch.nn import functional
 from mien.seeds import rng
 from mien.spec import Strict
 
-BRIGHTEST = 10  # at ten times its light a face is white
+BRIGHTEST = 10  # a face that is ten times as bright is white
 
 
 class AugmentSpec(Strict):
-    """The ranges that each image's parameters are drawn from, evenly.
+    """The ranges from which each image's parameters are drawn uniformly.
 
-    `rotation` is in degrees, either way; `shift` a share of width and of height, either way;
-    `brightness` two factors; `flip` mirrors half of the images.
+    `rotation` is the largest angle in degrees, in both directions; `shift` is the largest shift as
+    a share of width and of height, in both directions; `brightness` is the range of the factor;
+    `flip` mirrors half of the images.
     """
 
     rotation: float = Field(default=15.0, ge=0, le=180)
@@ -48,10 +49,10 @@ class AugmentSpec(Strict):
 
 @dataclass(frozen=True)
 class Parameters:
-    """What is done to each of n images.
+    """The changes of each of n images.
 
-    `angle` is in degrees, counter-clockwise; `right` and `down` are shares of width and height that
-    the picture moves; `brightness` is a factor; `flip` mirrors it first.
+    `angle` is in degrees, counter-clockwise; `right` and `down` are the shifts as shares of width
+    and height; `brightness` is a factor; `flip` says which images are mirrored, before all else.
     """
 
     angle: Float[np.ndarray, " n"]
@@ -62,9 +63,7 @@ class Parameters:
 
 
 def parameters(spec: AugmentSpec, n: int, seed: int, step: int) -> Parameters:
-    """Return the parameters of the n images of a step: a function of the seed and the step
-    alone.
-    """
+    """Return the parameters of the n images of a step, which depend only on seed and step."""
     draw = rng("augment", seed, step)
     return Parameters(
         draw.uniform(-spec.rotation, spec.rotation, n),
@@ -78,31 +77,32 @@ def parameters(spec: AugmentSpec, n: int, seed: int, step: int) -> Parameters:
 def augment(
     images: UInt8[Tensor, "n c h w"], how: Parameters, size: int, rests: Sequence[int | None] = (0,)
 ) -> Float[Tensor, "n c size size"]:
-    """Return the images turned, moved, mirrored and lit as `how` says, `size` pixels wide and high,
-    in [0, 1].
+    """Return the images changed as `how` says, `size` pixels wide and high, in [0, 1].
 
-    `rests` has for each channel, or for all, the value that light leaves as it is, 0 for pictures;
-    a channel of None is not lit. What lies outside the picture repeats its border. Images larger
-    than `size` are first reduced, with antialiasing.
+    `rests` has, for each channel or once for all, the value that brightness does not change, 0 for
+    photographs; the brightness of a channel with None stays the same. Outside the image its border
+    is repeated. Images larger than `size` are first reduced, with antialiasing.
     """
+    # Rotate, shift, mirror and resize in one interpolation
     x = images.float() / 255
     if max(images.shape[2:]) > size:
         x = functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
     matrix = torch.from_numpy(_matrices(how)).to(x)
     grid = functional.affine_grid(matrix, [len(x), x.shape[1], size, size], align_corners=False)
     x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    rest = x.new_tensor([(value or 0) / 255 for value in rests])[:, None, None]
-    lit = torch.tensor([value is not None for value in rests], device=x.device)[:, None, None]
-    light = torch.where(lit, torch.from_numpy(how.brightness).to(x)[:, None, None, None], 1)
-    return (rest + (x - rest) * light).clamp(0, 1)
+
+    # Multiply the distance of each value from its rest by the brightness
+    rest_value = x.new_tensor([(value or 0) / 255 for value in rests])[:, None, None]
+    is_lit = torch.tensor([value is not None for value in rests], device=x.device)[:, None, None]
+    factor = torch.where(is_lit, torch.from_numpy(how.brightness).to(x)[:, None, None, None], 1)
+    return (rest_value + (x - rest_value) * factor).clamp(0, 1)
 
 
 def _matrices(how: Parameters) -> Float[np.ndarray, "n 2 3"]:
-    """Return where each output pixel comes from, in coordinates from -1 to 1: first moved back,
-    then turned, mirrored.
+    """Return the matrices that map output pixels to input pixels, in coordinates from -1 to 1.
 
-    A picture that moves right by a share s of its width is read s to the left, which is 2 s in
-    these coordinates.
+    They undo the shift, then the rotation, then the mirroring. An image that is shifted right by a
+    share s of its width is read s further left, which is 2 s in these coordinates.
     """
     angle = how.angle * math.pi / 180
     cos, sin = np.cos(angle), np.sin(angle)

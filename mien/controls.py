@@ -1,10 +1,9 @@
-"""Controls: what is reached without learning what a face shows. A number means something where it
-stands above them.
+"""Controls: the scores that are possible without learning what a face shows.
 
-Majority is a constant answer. A nearest neighbour on raw pixels learns nothing, and under a random
-split of video frames it finds the frame before. Labels permuted over clips hold no signal at all:
-what is right then was remembered. The fourth, the copycat, is a generator and lives with the
-generators.
+A result means something only if it is above them. Majority is a constant answer. A nearest
+neighbour on raw pixels learns nothing, and under a random split of video frames it finds the frame
+before. Labels that are permuted over clips hold no signal at all: an answer that is right then was
+remembered. The fourth control, the copycat, is a generator and is among the generators.
 """
 
 from collections.abc import Sequence
@@ -26,28 +25,27 @@ BASELINES: tuple[Baseline, ...] = ("majority", "nearest")
 def predict(
     baseline: Baseline, train: Faces, test: Faces, classes: Sequence[str]
 ) -> Float[np.ndarray, "n classes"]:
-    """Return float32 [n, classes]: 1 for the class that the baseline gives each image of `test`,
-    else 0.
+    """Return float32 [n, classes]: 1 for the predicted class of each image of `test`, else 0.
 
     `majority` always answers the commonest class of the training images (of equals the first in
     `classes`). `nearest` gives the class of the training image whose pixels are nearest, by
     Euclidean distance.
 
-    Raises DataError without training images, or if the images of both sides differ in size.
+    Raises DataError without training images, or if training and test images differ in size.
     """
     if not len(train):
-        raise DataError(f"the {baseline} control needs training images, and was given none")
+        raise DataError(f"the {baseline} control needs training images; it was given none")
     if train.size != test.size:
         raise DataError(
             f"training and test images must have one size; given: {train.size} and {test.size}"
         )
     labels = train.labels(classes)
-    found = (
+    predicted = (
         _commonest(labels, len(test), len(classes))
         if baseline == "majority"
         else _nearest(train, labels, test)
     )
-    return np.eye(len(classes), dtype=np.float32)[found]
+    return np.eye(len(classes), dtype=np.float32)[predicted]
 
 
 def _commonest(labels: Int[np.ndarray, " m"], n: int, classes: int) -> Int[np.ndarray, " n"]:
@@ -57,7 +55,7 @@ def _commonest(labels: Int[np.ndarray, " m"], n: int, classes: int) -> Int[np.nd
 def _nearest(train: Faces, labels: Int[np.ndarray, " m"], test: Faces) -> Int[np.ndarray, " n"]:
     if not len(test):
         return np.zeros(0, dtype=np.int64)
-    from sklearn.neighbors import KNeighborsClassifier  # takes seconds to load, and few need it
+    from sklearn.neighbors import KNeighborsClassifier  # takes seconds to load, and is seldom used
 
     model = KNeighborsClassifier(n_neighbors=1, algorithm="brute").fit(_pixels(train), labels)
     return np.asarray(model.predict(_pixels(test)), dtype=np.int64)
@@ -68,20 +66,18 @@ def _pixels(faces: Faces) -> Float[np.ndarray, "n pixels"]:
 
 
 def permuted(faces: Faces, seed: int) -> Faces:
-    """Return `faces` with their labels dealt out anew over clips, so that nothing a face shows goes
-    with its label.
+    """Return `faces` with their labels permuted over clips, so that no label depends on its face.
 
-    All frames of a clip keep one label, and as many clips as before have each. A photograph that
-    belongs to no clip is a clip of its own. Who gets what is a function of names and the seed; the
-    order of the rows plays no part.
+    All frames of a clip keep the same label, and each label keeps its number of clips. A photograph
+    that belongs to no clip counts as a clip. The permutation depends on names and the seed, not on
+    the order of the rows.
     """
+    # The units: clips, split by label since a clip may show two
     index = faces.index
-    clips = (
-        index["clip"].where(index["clip"] != "", index["key"]) + "\x1f" + index["emotion"]
-    )  # a clip may show two
-    units = pd.Series(index["emotion"].to_numpy(), index=clips).groupby(level=0).first()
-    dealt = seeds.rng("permuted", seed).permutation(units.to_numpy())
-    given = dict(zip(units.index, dealt, strict=True))
-    return replace(
-        faces, index=index.assign(emotion=pd.Series([given[clip] for clip in clips], dtype="str"))
-    )
+    clips = index["clip"].where(index["clip"] != "", index["key"]) + "\x1f" + index["emotion"]
+    labels = pd.Series(index["emotion"].to_numpy(), index=clips).groupby(level=0).first()
+
+    shuffled = seeds.rng("permuted", seed).permutation(labels.to_numpy())
+    label_of = dict(zip(labels.index, shuffled, strict=True))
+    emotions = pd.Series([label_of[clip] for clip in clips], dtype="str")
+    return replace(faces, index=index.assign(emotion=emotions))

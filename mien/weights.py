@@ -1,9 +1,8 @@
-"""Files of pretrained weights: recognised by what they hold, whatever they are called, and read
-without running code.
+"""Files of pretrained weights, recognised by their content and read without running code.
 
-Two forms are read: safetensors, and what torch.save writes (a zip archive, or the older form with a
-magic number), the latter by torch's restricted reader, which knows tensors alone. All else is
-refused with what it is.
+Two formats are read: safetensors, and that of torch.save (a zip archive, or the older format with a
+magic number), the latter with torch's restricted reader, which knows only tensors. Every other file
+is refused with a message that says what it is.
 """
 
 import json
@@ -30,8 +29,8 @@ from mien.store import read_json
 # torch.save before 1.6, and with its old form today
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 HUB_FILE = "model.safetensors"
-HUB_WAIT_S = 1.5  # so long a hub may take to answer, before it counts as out of reach
-HEADER_MOST = 100_000_000  # bytes of a safetensors header, as the format limits it
+HUB_WAIT_S = 1.5  # a hub that does not answer within this time counts as unreachable
+HEADER_MOST = 100_000_000  # bytes, the format's limit for a safetensors header
 WRAPPERS = (
     "state_dict",
     "model_state_dict",
@@ -53,10 +52,10 @@ PREFIXES = (
     "base_model.",
 )
 SAVE = (
-    "save it anew with torch.save(model.state_dict(), FILE) or "
+    "save it again with torch.save(model.state_dict(), FILE) or "
     "safetensors.torch.save_file(model.state_dict(), FILE)"
 )
-FETCH = "fetch it again, and compare its size with that at its source"
+FETCH = "download it again, and compare its size with that at its source"
 STARTS = {
     b"version https://git-lfs": (
         "a pointer of Git LFS, not the file itself; run `git lfs pull` where it came from"
@@ -64,62 +63,63 @@ STARTS = {
     b"\x89HDF\r\n\x1a\n": f"an HDF5 file, as Keras writes it; load it there and {SAVE}",
     b"\x93NUMPY": f"an array of NumPy; {SAVE}",
     b"GGUF": f"a GGUF file; {SAVE}",
-    b"\x1f\x8b": "packed with gzip; unpack it, and name what was inside",
-    b"<!DOCTYPE": "a web page, not what stands behind it; fetch the file itself",
-    b"<!doctype": "a web page, not what stands behind it; fetch the file itself",
-    b"<html": "a web page, not what stands behind it; fetch the file itself",
+    b"\x1f\x8b": "compressed with gzip; unpack it, and name the file inside",
+    b"<!DOCTYPE": "a web page, not the file that it links to; download the file itself",
+    b"<!doctype": "a web page, not the file that it links to; download the file itself",
+    b"<html": "a web page, not the file that it links to; download the file itself",
 }
-"""What a file is that begins so, and what to do."""
+"""First bytes of files that hold no tensors: to what the file is and what to do."""
 
 
 def find(path: Path, places: Sequence[Path] = (Path(),)) -> Path:
-    """Return the file that `path` names, the first that is there of those taken from `places`.
+    """Return the file that `path` names, relative to the first of `places` that has it.
 
-    Raises WeightsError with all places where it was looked for, or what lies there instead of a
-    file.
+    Raises WeightsError with all paths that were tried, or with what is there instead of a file.
     """
-    looked = list(dict.fromkeys(place / expanded(path) for place in places))
-    for one in looked:
-        if one.is_dir():
-            inside = sorted(
-                each.name
-                for each in one.iterdir()
-                if each.suffix in (".safetensors", ".pth", ".pt", ".bin")
+    candidates = list(dict.fromkeys(folder / expanded(path) for folder in places))
+    for candidate in candidates:
+        if candidate.is_dir():
+            names = sorted(
+                entry.name
+                for entry in candidate.iterdir()
+                if entry.suffix in (".safetensors", ".pth", ".pt", ".bin")
             )
-            hint = f", such as {one / inside[0]}" if inside else ""
+            hint = f", such as {candidate / names[0]}" if names else ""
             raise WeightsError(
-                f"{one}: weights must be a file, and this is a folder; name a file in it{hint}"
+                f"{candidate}: weights must be a file, and this is a folder; name a file in "
+                f"it{hint}"
             )
-        if one.is_file():
-            return one
-        if one.exists():
+        if candidate.is_file():
+            return candidate
+
+        # Something with that name that cannot be read as a file
+        if candidate.exists():
             raise WeightsError(
-                f"{one}: weights must be an ordinary file, and this is a device or a pipe"
+                f"{candidate}: weights must be an ordinary file, and this is a device or a pipe"
             )
-        if one.is_symlink():
+        if candidate.is_symlink():
             raise WeightsError(
-                f"{one}: this is a link to {one.readlink()}, which is not there; mend the link"
+                f"{candidate}: this is a link to {candidate.readlink()}, which does not exist; "
+                "correct the link"
             )
-    places_text = " and ".join(str(one.absolute()) for one in looked)
+
+    tried = " and ".join(str(candidate.absolute()) for candidate in candidates)
     raise WeightsError(
         f"weights must be 'imagenet', 'none', or the path of a file, and there is no file {path}; "
-        "looked for "
-        f"{places_text}; check the path"
+        f"looked for {tried}; check the path"
     )
 
 
 def shown(path: Path) -> str:
-    """Return the name by which people know a file: a copy in the store has that of the file it was
-    copied from.
-    """
-    told = read_json(path.with_name("summary.json")) if path.name == "weights" else None
-    return str(told["file"]) if isinstance(told, dict) and "file" in told else str(path)
+    """Return a file's name for messages: for a copy in the store the name of the original."""
+    summary = read_json(path.with_name("summary.json")) if path.name == "weights" else None
+    return str(summary["file"]) if isinstance(summary, dict) and "file" in summary else str(path)
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a weights file, finite numbers all of them.
+    """Return the named tensors of a weights file; all their numbers are finite.
 
-    Raises WeightsError, with the file's name, what is wrong and what to do.
+    Raises WeightsError with the file's name, what is wrong and what to do.
     """
     name = shown(path)
     try:
@@ -136,7 +136,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(path: Path, start: bytes, name: str) -> Any:
-    """Return what the file holds, read in the form that its content has."""
+    """Return the object that the file holds, read in the format that its content shows."""
     size = path.stat().st_size
     if not size:
         raise WeightsError(f"{name}: the file is empty; {FETCH}")
@@ -148,99 +148,97 @@ def _tensors(path: Path, start: bytes, name: str) -> Any:
     if start.startswith(OLD_TORCH):
         return _read_torch(path, name)
     raise WeightsError(
-        f"{name}: this must be a .safetensors or .pth file of tensors, and is "
+        f"{name}: this must be a .safetensors or .pth file of tensors; it is "
         f"{_described(start, size)}"
     )
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """Whether a file begins as safetensors: eight bytes with the length of a header, and the
-    header's brace.
-    """
+    """Whether a file begins like safetensors: the length of a header in eight bytes, then `{`."""
     return start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= HEADER_MOST
 
 
 def _described(start: bytes, size: int) -> str:
-    """Say what a file is that holds no tensors, and what to do."""
-    for lead, text in STARTS.items():
-        if start.startswith(lead):
+    """Return what a file without tensors is, and what to do."""
+    for signature, text in STARTS.items():
+        if start.startswith(signature):
             return text
-    if start[:1] == b"\x80" and start[1:2] <= b"\x05":  # a single byte too: it may have been one
+    if start[:1] == b"\x80" and start[1:2] <= b"\x05":  # a single byte may be a cut pickle
         return (
             f"a bare pickle ({size:,} {'byte' if size == 1 else 'bytes'}), which could run code "
-            "when it is read; where "
-            f"it was made, {SAVE}"
+            f"when it is read; where it was made, {SAVE}"
         )
     if all(byte >= 32 or byte in b"\t\r\n\f" for byte in start):
-        return "text; name the file with the weights themselves, or fetch it again"
+        return "text; name the file with the weights themselves, or download it again"
     return f"neither; {FETCH}, or {SAVE}"
 
 
 def _read_safetensors(path: Path, size: int, name: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; raises WeightsError if it is cut or damaged."""
+    # The header gives the size that the whole file must have
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(length)
     try:
-        told = json.loads(header)
-        ends = [one["data_offsets"][1] for key, one in told.items() if key != "__metadata__"]
-        whole = 8 + length + max(ends, default=0)
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
+        expected_size = 8 + length + max(ends, default=0)
     except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
-        whole = 8 + length
-    if size < whole:
+        expected_size = 8 + length
+    if size < expected_size:
         raise WeightsError(
-            f"{name}: the file was cut: {size:,} of {whole:,} bytes are there; {FETCH}"
+            f"{name}: the file was cut: {size:,} of {expected_size:,} bytes are there; {FETCH}"
         )
+
     try:
         return load_file(path)
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise WeightsError(
-            f"{name}: it begins as safetensors, and cannot be read as such: {reason}; {FETCH}"
+            f"{name}: it begins like safetensors, but cannot be read as such: {reason}; {FETCH}"
         ) from None
 
 
 def _require_torch_zip(path: Path, name: str) -> None:
-    """Raise WeightsError unless the zip archive is whole, and one that torch.save wrote."""
+    """Raise WeightsError unless the zip archive is complete and was written by torch.save."""
     try:
         with zipfile.ZipFile(path) as archive:
-            inside = archive.namelist()
+            names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError):
         raise WeightsError(
-            f"{name}: the file was cut or damaged: it begins as a zip archive, without an end; "
+            f"{name}: the file was cut or damaged: it begins like a zip archive, without an end; "
             f"{FETCH}"
         ) from None
-    if any(each.endswith("/constants.pkl") or "/code/" in each for each in inside):
+    if any(member.endswith("/constants.pkl") or "/code/" in member for member in names):
         raise WeightsError(
-            f"{name}: this is a TorchScript program, not weights alone; load it with torch.jit "
+            f"{name}: this is a TorchScript program, not only weights; load it with torch.jit "
             f"and {SAVE}"
         )
-    if not any(each.endswith("data.pkl") for each in inside):
-        some = ", ".join(inside[:2]) or "nothing"
+    if not any(member.endswith("data.pkl") for member in names):
+        members = ", ".join(names[:2]) or "nothing"
         raise WeightsError(
-            f"{name}: this is a zip archive, but not one of torch.save (it holds {some}); unpack "
-            "it and name the file "
-            "with the weights"
+            f"{name}: this is a zip archive, but not one of torch.save (it holds {members}); "
+            "unpack it and name the file with the weights"
         )
 
 
 def _read_torch(path: Path, name: str) -> Any:
-    """Return what torch.save wrote, by the reader that knows tensors alone and runs nothing."""
+    """Return the object of a torch.save file, by torch's reader that runs no code."""
+    # An open file, since torch would choose the format of a path by its suffix
     try:
-        with (
-            warnings.catch_warnings(),
-            path.open("rb") as file,
-        ):  # by its path, torch would go by the suffix
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error) or "Unsupported" in str(error):
             raise WeightsError(
-                f"{name}: it holds Python objects beside tensors, such as a whole model, which "
-                "could run code when "
-                f"they are read; where it was made, {SAVE}"
+                f"{name}: it holds other Python objects than tensors, such as a whole model, "
+                f"which could run code when they are read; where it was made, {SAVE}"
             ) from None
         raise WeightsError(f"{name}: the file was cut or damaged; {FETCH}") from None
-    except Exception as error:  # a damaged file fails in many ways, all of which mean the same
+
+    # A damaged file fails in many ways, all of which mean the same
+    except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise WeightsError(
@@ -249,7 +247,8 @@ def _read_torch(path: Path, name: str) -> Any:
 
 
 def _unwrapped(state: Any, name: str) -> dict[str, Tensor]:
-    """Return the table of tensors, also where a checkpoint keeps it among other things."""
+    """Return the tensors by name, also where a checkpoint keeps them under a key of its own."""
+    # Checkpoints may be nested, as in {"model": {"state_dict": ...}}
     for _ in range(3):
         inner = next(
             (
@@ -262,16 +261,15 @@ def _unwrapped(state: Any, name: str) -> dict[str, Tensor]:
         if inner is None:
             break
         state = inner
+
     if not isinstance(state, Mapping):
         raise WeightsError(
-            f"{name}: it must hold tensors by name, and holds a {type(state).__name__}; {SAVE}"
+            f"{name}: it must hold tensors by name; it holds a {type(state).__name__}; {SAVE}"
         )
     other = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if other or not state:
-        text = f"holds {_some(other)} beside them" if other else "holds none"
-        raise WeightsError(
-            f"{name}: it must hold tensors by name and nothing else, and {text}; {SAVE}"
-        )
+        text = f"it also holds {_some(other)}" if other else "it holds none"
+        raise WeightsError(f"{name}: it must hold tensors by name and nothing else; {text}; {SAVE}")
     return {str(key): value for key, value in state.items()}
 
 
@@ -287,12 +285,11 @@ def _require_numbers(state: Mapping[str, Tensor], name: str) -> None:
         if not (tensor.is_floating_point() or tensor.is_complex()):
             continue
         if not bool(torch.isfinite(tensor.float() if tensor.dtype.itemsize < 4 else tensor).all()):
-            wrong = int((~torch.isfinite(tensor.float())).sum())
+            count = int((~torch.isfinite(tensor.float())).sum())
             raise WeightsError(
-                f"{name}: weights must be finite numbers, and {wrong:,} of {tensor.numel():,} in "
-                f"{key} are not (NaN or "
-                "infinity): the training that made it diverged, or the file is damaged; take an "
-                "earlier checkpoint"
+                f"{name}: weights must be finite numbers, and {count:,} of {tensor.numel():,} in "
+                f"{key} are not (NaN or infinity): the training that made it diverged, or the file "
+                "is damaged; take an earlier checkpoint"
             )
 
 
@@ -300,11 +297,10 @@ def _require_numbers(state: Mapping[str, Tensor], name: str) -> None:
 
 
 def require_hub(hubs: Mapping[str, str], fetch: bool = False) -> None:
-    """Raise WeightsError unless the weights of some networks are on this machine, or can be fetched
-    from the hub.
+    """Raise WeightsError unless the networks' weights are on this machine or the hub answers.
 
-    `hubs` says where the hub has them, as OWNER/NAME, by network. All files that are missing are
-    named at once.
+    `hubs` maps each network to the hub's repository, as OWNER/NAME. With `fetch` missing files are
+    downloaded. The error names all missing files at once.
     """
     lacking = {name: hub for name, hub in hubs.items() if _kept(hub) is None}
     if fetch:
@@ -314,44 +310,44 @@ def require_hub(hubs: Mapping[str, str], fetch: bool = False) -> None:
 
 
 def of_hub(hubs: Mapping[str, str]) -> dict[str, Path]:
-    """Return the files of weights of some networks on this machine, fetched where they are not here
-    yet.
+    """Return the local weights file of each network, downloaded if it is not here yet.
 
-    Raises WeightsError, with all files that are missing, if the hub cannot be reached.
+    `hubs` maps each network to the hub's repository, as OWNER/NAME. Raises WeightsError, listing
+    all missing files, if the hub cannot be reached.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    found = {name: path for name, hub in hubs.items() if (path := _kept(hub)) is not None}
-    lacking = {name: hub for name, hub in hubs.items() if name not in found}
+    files = {name: path for name, hub in hubs.items() if (path := _kept(hub)) is not None}
+    lacking = {name: hub for name, hub in hubs.items() if name not in files}
     if lacking and not _hub_answers():
         raise WeightsError(_to_bring(lacking))
+
+    # The library logs its retries as warnings, which are of no use to the user
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     for name, hub in lacking.items():
-        logger.setLevel(logging.ERROR)  # its retries are not for the user
+        logger.setLevel(logging.ERROR)
         try:
-            found[name] = Path(huggingface_hub.hf_hub_download(hub, HUB_FILE))
+            files[name] = Path(huggingface_hub.hf_hub_download(hub, HUB_FILE))
         except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-            rest = {each: lacking[each] for each in lacking if each not in found}
-            raise WeightsError(_to_bring(rest, type(error).__name__)) from None
+            missing = {other: hub for other, hub in lacking.items() if other not in files}
+            raise WeightsError(_to_bring(missing, type(error).__name__)) from None
         finally:
             logger.setLevel(before)
-    return found
+    return files
 
 
 def _kept(hub: str) -> Path | None:
-    """Return the file of weights as it lies in the hub's cache on this machine, nothing if it does
-    not.
-    """
+    """Return the weights file in the hub's cache on this machine, or None if it is not there."""
     import huggingface_hub
 
-    kept = huggingface_hub.try_to_load_from_cache(hub, HUB_FILE)
-    return Path(kept) if isinstance(kept, str) else None
+    path = huggingface_hub.try_to_load_from_cache(hub, HUB_FILE)
+    return Path(path) if isinstance(path, str) else None
 
 
 def _hub_answers() -> bool:
-    """Whether the hub can be reached: asked once, and not waited for longer than HUB_WAIT_S."""
+    """Whether the hub answers one request within HUB_WAIT_S."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -364,34 +360,34 @@ def _hub_answers() -> bool:
             with urllib.request.urlopen(request, timeout=HUB_WAIT_S):
                 answers.append(True)
         except urllib.error.HTTPError:
-            answers.append(True)  # it answers, if only with a complaint
+            answers.append(True)  # an error of HTTP is an answer too
         except (OSError, ValueError):
             answers.append(False)
 
-    asking = threading.Thread(target=ask, daemon=True)  # a silent name server knows no time limit
-    asking.start()
-    asking.join(HUB_WAIT_S)
+    # In a thread, since a name server that does not answer ignores the timeout
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_WAIT_S)
     return answers == [True]
 
 
-def _to_bring(hubs: Mapping[str, str], why: str = "") -> str:
-    """Say which files of weights must be brought from the hub, and how they are given."""
+def _to_bring(hubs: Mapping[str, str], reason: str = "") -> str:
+    """Return a message that lists the files to copy from the hub, and how to name them."""
     from huggingface_hub import constants
 
     files = "".join(
         f"\n  {name}: the file {HUB_FILE} of {hub} ({constants.ENDPOINT}/{hub})"
         for name, hub in hubs.items()
     )
-    one = len(hubs) == 1
+    single = len(hubs) == 1
     table = f"[classifier.{next(iter(hubs))}]"
     return (
         f"the ImageNet weights of {', '.join(hubs)} must come from the hub, which cannot be reached"
-        f"{f' ({why})' if why else ''}. Where there is a network, fetch{files}\n"
-        f"Bring {'it here under any name' if one else 'them here, each under a name of its own'}, "
-        "and say "
-        f'weights = "FILE" with the path{"" if one else f", each in a table such as {table}"}. To '
-        "train from random "
-        'weights instead, say weights = "none"; every table then repeats it'
+        f"{f' ({reason})' if reason else ''}. On a machine with a network, download{files}\n"
+        f"Copy {'it here under any name' if single else 'them here, each under its own name'}, "
+        f'and set weights = "FILE" with the path'
+        f"{'' if single else f', each in a table such as {table}'}. To train from random weights "
+        'instead, set weights = "none"; every table then repeats it'
     )
 
 
@@ -401,61 +397,73 @@ def _to_bring(hubs: Mapping[str, str], why: str = "") -> str:
 def unprefixed(
     given: dict[str, Tensor], wanted: Iterable[str], name: str
 ) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors without what a wrapper wrote before their names, such as `module.`, and
-    the prefix.
+    """Return the tensors without a wrapper's prefix of their names, such as `module.`; the prefix.
 
-    Raises WeightsError if two parts of the file would do alike.
+    `wanted` are the names that the network needs, and `name` is the file's name for messages.
+    Raises WeightsError if several prefixes fit equally well.
     """
     wanted = set(wanted)
     if wanted & set(given):
         return given, ""
-    found: dict[str, int] = {}
+
+    # Count for each prefix how many wanted names it would give
+    matches: dict[str, int] = {}
     for key in given:
-        parts = key.split(".")
-        for depth in range(1, len(parts)):
-            if ".".join(parts[depth:]) in wanted:
-                prefix = ".".join(parts[:depth]) + "."
-                found[prefix] = found.get(prefix, 0) + 1
-    most = max(found.values(), default=0)
-    best = [prefix for prefix, count in found.items() if count == most]
-    if not found or 2 * most < len(wanted):
+        levels = key.split(".")
+        for depth in range(1, len(levels)):
+            if ".".join(levels[depth:]) in wanted:
+                prefix = ".".join(levels[:depth]) + "."
+                matches[prefix] = matches.get(prefix, 0) + 1
+
+    # Take the best prefix, if it gives at least half of the wanted names
+    most = max(matches.values(), default=0)
+    best = [prefix for prefix, count in matches.items() if count == most]
+    if not matches or 2 * most < len(wanted):
         return _plainly(given)
     if len(best) > 1:
         raise WeightsError(
             f"{name}: it holds the network {len(best)} times, as "
-            f"{_some([f'{one}*' for one in best])}; save the one "
-            "that is meant in a file of its own"
+            f"{_some([f'{prefix}*' for prefix in best])}; save the right one in a file of its own"
         )
-    return {
-        key.removeprefix(best[0]): value for key, value in given.items() if key.startswith(best[0])
-    }, best[0]
+    prefix = best[0]
+    tensors = {
+        key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)
+    }
+    return tensors, prefix
 
 
-def _plainly(given: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors without the prefixes that all their names have."""
-    lead = ""
+def _plainly(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors without the known prefixes that all their names have, and the prefixes."""
+    removed = ""
     while True:
-        one = next((one for one in PREFIXES if all(key.startswith(one) for key in given)), None)
-        if one is None:
-            return given, lead
-        given, lead = {key.removeprefix(one): value for key, value in given.items()}, lead + one
+        prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None)
+        if prefix is None:
+            return tensors, removed
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+        removed += prefix
 
 
 def faults(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], needed: Iterable[str]
 ) -> list[str]:
-    """Say what keeps the tensors from fitting: missing names, other shapes, other kinds of numbers,
-    strange names.
+    """Return why the tensors `given` do not fit a network, as clauses; empty if they fit.
+
+    `wanted` are the network's own tensors, and `needed` the names that must be there. The reasons
+    are missing names, other shapes, other kinds of numbers, and unknown names.
     """
-    parts = []
+    clauses = []
     missing = [key for key in needed if key not in given]
     if missing:
-        parts.append(f"it lacks {_some(missing)}")
+        clauses.append(f"it lacks {_some(missing)}")
+
+    # Shapes
     shapes = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     if shapes:
-        one = shapes[0]
+        first = shapes[0]
         more = f" (and {len(shapes) - 1} more like it)" if len(shapes) > 1 else ""
-        parts.append(f"{one} is {_size(given[one])} and must be {_size(wanted[one])}{more}")
+        clauses.append(f"{first} is {_size(given[first])} and must be {_size(wanted[first])}{more}")
+
+    # Kinds of numbers
     kinds = [
         key
         for key in given
@@ -463,14 +471,18 @@ def faults(
     ]
     if kinds:
         kind = str(given[kinds[0]].dtype).removeprefix("torch.")
-        parts.append(
+        clauses.append(
             f"{_some(kinds)} {'holds' if len(kinds) == 1 else 'hold'} {kind}, and must hold "
             "floating-point numbers"
         )
-    strange = [key for key in given if key not in wanted]
-    if strange:
-        parts.append(f"{_some(strange)} {'has' if len(strange) == 1 else 'have'} no place in it")
-    return parts
+
+    # Names that the network does not have
+    unknown = [key for key in given if key not in wanted]
+    if unknown:
+        clauses.append(
+            f"{_some(unknown)} {'is' if len(unknown) == 1 else 'are'} not in the network"
+        )
+    return clauses
 
 
 def _size(tensor: Tensor) -> str:
@@ -478,4 +490,5 @@ def _size(tensor: Tensor) -> str:
 
 
 def _some(keys: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
     return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -169,10 +169,10 @@ def test_it_says_what_was_run_and_what_that_means(finished: tuple[Store, Path]):
         store.resolve("blobs"),
         "by subject, 2 folds",
         "Trained from random weights (weights = none): tiny",
-        "Tests on synthetic faces show whether classifier and generator agree",
+        "Tests on synthetic faces show whether the classifier and the generator agree",
         "Each clip counts once",
         (
-            "Not run here, so nothing is said of them: majority class, 1-nearest neighbour, labels "
+            "These controls were not run, so no cell is compared with them: majority class, 1-nearest neighbour, labels "
             "permuted, copycat"
         ),
         "real → real 96 images, 24 clips, 6 subjects",
@@ -335,7 +335,7 @@ def test_a_control_that_was_not_run_is_said_to_be_missing(home: Store, tmp_path:
     text = words(path)
     assert "1-nearest neighbour \u2013 0 of 2 trials" in text
     assert (
-        "Not run here, so nothing is said of them: majority class, labels permuted, copycat."
+        "These controls were not run, so no cell is compared with them: majority class, labels permuted, copycat."
         in text
     )
     assert "▽" not in text
@@ -494,7 +494,7 @@ def test_published_numbers_stand_beside_ours_and_are_labelled(both: tuple[Store,
     assert published.average("real_to_real", "resnet50") == 88.34
     assert "published 88.34" in text and "published 93.21" in text  # plain and freeze30
     assert (
-        "the average that the preprint prints for the same setting, network and ablation, on "
+        "the preprint's average for the same setting, network and ablation, on "
         "CASME II"
     ) in text
     shown = some(both[1], study="honest", source="published", setting="real_to_real")
@@ -532,7 +532,10 @@ def test_published_numbers_of_seven_classes_do_not_stand_beside_fewer(
     written_study(home, name="four", **four)
     text = words(report.make("four", home, tmp_path / "four"))
     assert "99.33" not in text and "Table 3" not in text
-    assert "Published numbers are of 7 classes and do not stand here, beside 4." in text
+    assert (
+        "Published numbers are for 7 classes and are not shown here, since this study has 4."
+        in text
+    )
     assert some(tmp_path / "four", source="published") == []
     text = words(report.make(["honest", "four"], home, tmp_path / "mixed"))
     assert "honest, by subject, 7 classes" in text and "four, by subject, 4 classes" in text
@@ -792,7 +795,9 @@ def test_real_faces_are_shown_unasked_only_under_free_licences(
     store = licensed(tmp_path, *licences)
     path = report.make("small", store, tmp_path / "out")
     assert ("real ones on the left" in sheet_of(path)) is free
-    assert ("Real faces are left out, since no free licence is known of" in words(path)) is not free
+    assert (
+        "Real faces are not shown, since no free licence is known for" in words(path)
+    ) is not free
     assert ("real faces are not shown" in capfd.readouterr().err) is not free
     assert "Not for publication" not in words(path)
 
@@ -803,13 +808,16 @@ def test_real_faces_are_shown_or_left_out_as_asked(
     store = licensed(tmp_path, "research only")
     path = report.make("small", store, tmp_path / "out", real_faces=True)
     assert "real ones on the left" in sheet_of(path) and "Not for publication" in words(path)
-    assert "contains images of research only; do not publish" in capfd.readouterr().err
+    assert (
+        "contains images under this licence: research only; do not publish it"
+        in capfd.readouterr().err
+    )
     path = report.make(
         "small", licensed(tmp_path / "free", "CC0 1.0"), tmp_path / "asked", real_faces=False
     )
     assert "synthetic faces" in sheet_of(
         path
-    ) and "Real faces are left out, as was asked." in words(path)
+    ) and "Real faces are not shown, as requested." in words(path)
 
 
 def test_without_a_database_there_may_be_no_picture_at_all(tmp_path: Path):
@@ -940,7 +948,7 @@ def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
     study.run(spec, store, device="cpu")
     text = words(report.make("small", store, tmp_path / "out"))
     assert "Does adding synthetic images to the real ones help (tiny)?" in text
-    assert "trials are done. What" in text and not re.search(r"\d of \d trials", text)
+    assert "trials are done. The finished" in text and not re.search(r"\d of \d trials", text)
 
 
 def test_names_and_licences_do_nothing_in_a_report_in_markdown():

@@ -134,7 +134,7 @@ KINDS = {
     "one byte": "bare pickle",
     "pickle": "bare pickle",
     "evil pickle": "could run code",
-    "text": "and is text",
+    "text": "it is text",
     "page": "a web page",
     "pointer": "git lfs pull",
     "cut": "was cut: 2,0",
@@ -142,10 +142,10 @@ KINDS = {
     "cut zip": "was cut or damaged",
     "cut old": "was cut or damaged",
     "long header": "must be a .safetensors or .pth file",
-    "bad header": "begins as safetensors",
+    "bad header": "begins like safetensors",
     "noise": "must be a .safetensors or .pth file",
     "hdf5": "an HDF5 file",
-    "module": "Python objects beside tensors",
+    "module": "other Python objects than tensors",
     "evil zip": "could run code",
     "other zip": "word/document.xml",
     "script": "TorchScript",
@@ -171,7 +171,7 @@ def test_what_is_not_a_file_at_all_is_said(tmp_path: Path):
     (tmp_path / "good.pth").symlink_to(tmp_path / "model.safetensors")
     os.mkfifo(tmp_path / "pipe")
     assert "name a file in it, such as" in refusal(tmp_path) and "good.pth" in refusal(tmp_path)
-    assert "gone.pth, which is not there" in refusal(tmp_path / "link.pth")
+    assert "gone.pth, which does not exist" in refusal(tmp_path / "link.pth")
     assert "a device or a pipe" in refusal(tmp_path / "pipe")
     assert list(weights.read(tmp_path / "good.pth")) == ["a"]
     with pytest.raises(WeightsError, match=r"looked for .*one/w.pth and .*two/w.pth"):
