@@ -1,6 +1,4 @@
-"""Beside the preprint: its Tables 1 to 15 and Figures 12 to 23, with ours in them, each under its
-protocol.
-"""
+"""The preprint's Tables 1 to 15 and Figures 12 to 23, with our results under each protocol."""
 
 import base64
 import math
@@ -13,11 +11,13 @@ from mien.tables import HOLE, Entry, Line, Sheet, line
 from mien.words import SETTINGS, average, label, low, named, precise, printed, tallies, tested
 
 TRIALS = 5  # of the preprint
+
+# The settings of its Table 15
 COMPETING = (
     "real_to_real",
     "real_to_synthetic",
     "synthetic_to_real",
-)  # the settings that its Table 15 takes up
+)
 
 
 def _ours(
@@ -36,21 +36,17 @@ def _ours(
 
 
 def _protocols(studies: Iterable[Study]) -> list[str]:
-    """Return the protocols that the preprint's tables show: frame and subject always, others where
-    they were run.
-    """
-    given = {study.protocol for study in studies}
+    """Return the protocols that the tables show: frame and subject, and others if they were run."""
+    run = {study.protocol for study in studies}
     return [
         name
         for name in ("frame", "clip", "subject", "dataset")
-        if name in ("frame", "subject") or name in given
+        if name in ("frame", "subject") or name in run
     ]
 
 
 def tables_3_to_14(studies: list[Study]) -> list[Sheet]:
-    """Return Tables 3 to 14: five trials and their average, as published and as run here under each
-    protocol.
-    """
+    """Return Tables 3 to 14: trials and averages, as published and as run here per protocol."""
     return [_numbered(studies, setting, ablation) for setting, ablation in published.NUMBERS]
 
 
@@ -58,13 +54,15 @@ def _numbered(studies: list[Study], setting: str, ablation: str) -> Sheet:
     """Return the table of one setting and ablation."""
     width = max(TRIALS, *(study.spec["trials"] for study in studies))
     rows: list[Line] = []
+
+    # For each network the published row, then a row per protocol and study
     for model, name in published.MODELS.items():
         old = published.ACCURACY[setting, ablation][model]
         rows.append(line(name, kind="group"))
         rows.append(
             line(
                 "published",
-                *_padded([f"{one:.2f}" for one in old.trials], width),
+                *_padded([f"{accuracy:.2f}" for accuracy in old.trials], width),
                 f"{old.average:.2f}",
             )
         )
@@ -78,36 +76,41 @@ def _numbered(studies: list[Study], setting: str, ablation: str) -> Sheet:
                 if not cells
                 else []
             )
-    beside = [study for study in studies if setting in study.settings]
-    floors = [
+
+    # The controls of all studies that have this setting
+    with_setting = [study for study in studies if setting in study.settings]
+    controls = [
         _trials(study, cell, f"{name}, {study.protocol} ({study.title})", width)
-        for study in beside
+        for study in with_setting
         for name, cell in study.floors(setting, "images")
     ]
-    rows += [line("Controls", kind="group"), *floors] if floors else []
+    rows += [line("Controls", kind="group"), *controls] if controls else []
+
+    # The note says how large the tests are
     plain = (
         " Permuted labels and copycats are those of the plain networks."
         if ablation != "none"
         else ""
     )
     tests = "; ".join(
-        f"{study.protocol} ({study.title}): {_held(study, setting)}" for study in beside
+        f"{study.protocol} ({study.title}): {_held(study, setting)}" for study in with_setting
     )
     note = f"Tests of a trial, {tests}.{plain}" if tests else ""
     caption = (
         f"Table {published.NUMBERS[setting, ablation]}. {SETTINGS[setting]}, "
         f"{published.ABLATIONS[ablation]}"
     )
-    head = ("", *(f"trial {place + 1}" for place in range(width)), "average")
+    head = ("", *(f"trial {number}" for number in range(1, width + 1)), "average")
     return Sheet(caption, head, tuple(rows), note)
 
 
-def _padded(texts: list[str], width: int, rest: str = HOLE) -> list[str]:
-    return [*texts, *[rest] * (width - len(texts))]
+def _padded(texts: list[str], width: int, filler: str = HOLE) -> list[str]:
+    """Return the texts, followed by as many fillers as make `width` entries."""
+    return [*texts, *[filler] * (width - len(texts))]
 
 
 def _held(study: Study, setting: str) -> str:
-    """Return what the tests of a setting hold."""
+    """Return the size of the tests of a setting."""
     cells = [
         cell
         for cell in study.cells
@@ -118,29 +121,27 @@ def _held(study: Study, setting: str) -> str:
 
 def _trials(study: Study, cell: Cell, name: str, width: int) -> Line:
     """Return the trials of a cell and their mean, in per cent."""
-    texts = [HOLE if one is None else f"{100 * one.accuracy:.2f}" for one in cell.trials]
-    found = cell.summary("accuracy")
-    if found is None:
-        whole = Entry(HOLE, f"{len(cell.done)} of {many(len(cell.trials), 'trial')}", hole=True)
+    texts = [HOLE if scores is None else f"{100 * scores.accuracy:.2f}" for scores in cell.trials]
+    accuracy = cell.summary("accuracy")
+    if accuracy is None:
+        mean = Entry(HOLE, f"{len(cell.done)} of {many(len(cell.trials), 'trial')}", hole=True)
     else:
-        whole = Entry(
-            f"{100 * found.mean:.2f}",
-            precise(found),
-            "" if cell.control else low(study, cell, "accuracy"),
-        )
+        mark = "" if cell.control else low(study, cell, "accuracy")
+        mean = Entry(f"{100 * accuracy.mean:.2f}", precise(accuracy), mark)
     once = len(cell.trials) < study.spec["trials"]  # one run for all trials
     return line(
         name,
         *_padded(texts, width, "" if once else HOLE),
-        whole,
+        mean,
         kind="control" if cell.control else "",
     )
 
 
 def figures(studies: list[Study]) -> list[dict[str, str]]:
-    """Return the bar charts of Figures 12 to 23, with the words that stand for them."""
-    found = []
+    """Return the bar charts of Figures 12 to 23, with their texts for screen readers."""
+    entries = []
     for (setting, ablation), number in published.FIGURES.items():
+        # The published bars, then a series per protocol and study
         old = published.ACCURACY[setting, ablation]
         series: dict[str, list[charts.Bar | None]] = {
             "published": [
@@ -148,11 +149,15 @@ def figures(studies: list[Study]) -> list[dict[str, str]]:
             ]
         }
         for protocol in _protocols(studies):
-            for place, name in enumerate(_titles(studies, protocol)):
-                cells = [
+            for index, name in enumerate(_titles(studies, protocol)):
+                by_model = [
                     _ours(studies, protocol, setting, ablation, model) for model in published.MODELS
                 ]
-                series[name] = [_bar(*one[place]) if len(one) > place else None for one in cells]
+                series[name] = [
+                    _bar(*cells[index]) if len(cells) > index else None for cells in by_model
+                ]
+
+        # The chart as a file, as part of the page, and as text
         caption = f"Figure {number}. {SETTINGS[setting]}, {published.ABLATIONS[ablation]}"
         svg = charts.bars(caption, list(published.MODELS.values()), series)
         data = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
@@ -160,22 +165,20 @@ def figures(studies: list[Study]) -> list[dict[str, str]]:
             f"{caption}, accuracy in per cent of {', '.join(published.MODELS.values())}: "
             f"{_words(series)}."
         )
-        found.append(
+        entries.append(
             {"name": f"figure-{number}", "caption": caption, "svg": svg, "image": data, "alt": alt}
         )
-    return found
+    return entries
 
 
 def _titles(studies: list[Study], protocol: str) -> list[str]:
-    """Return a name for the bars of each study under a protocol, which need the study's only if
-    there are several.
-    """
+    """Return the names of a protocol's bars; they name the study only if there are several."""
     names = [study.title for study in studies if study.protocol == protocol]
     return [protocol] if len(names) < 2 else [f"{protocol} ({name})" for name in names]
 
 
 def _words(series: Mapping[str, Sequence[charts.Bar | None]]) -> str:
-    """Return what a chart shows."""
+    """Return the numbers of a chart as text."""
     return "; ".join(
         f"{name} " + ", ".join("not run" if bar is None else f"{bar.height:.1f}" for bar in values)
         for name, values in series.items()
@@ -183,44 +186,47 @@ def _words(series: Mapping[str, Sequence[charts.Bar | None]]) -> str:
 
 
 def _bar(study: Study, cell: Cell) -> charts.Bar | None:
-    """Return a cell as a bar, with those of its controls that are there and are of no other
-    network.
-    """
-    found = cell.summary("accuracy")
-    if found is None:
+    """Return a cell as a bar with its finished controls, except those of other networks."""
+    accuracy = cell.summary("accuracy")
+    if accuracy is None:
         return None
-    floors = {
-        name.replace(f"({cell.classifier})", "(same network)"): 100 * one.mean("accuracy")
-        for name, one in study.floors(cell.setting, "images")
-        if one.whole
+    controls = {
+        name.replace(f"({cell.classifier})", "(same network)"): 100 * control.mean("accuracy")
+        for name, control in study.floors(cell.setting, "images")
+        if control.whole
         and (
-            one.control == "constant" or one.classifier in ("majority", "nearest", cell.classifier)
+            control.control == "constant"
+            or control.classifier in ("majority", "nearest", cell.classifier)
         )
     }
-    return charts.Bar(100 * found.mean, 100 * found.sd, floors)
+    return charts.Bar(100 * accuracy.mean, 100 * accuracy.sd, controls)
 
 
 def table_15(studies: list[Study]) -> Sheet:
     """Return Table 15, with a row for each of our networks, settings and protocols."""
     rows = [line("as published", kind="group")]
     rows += [
-        line(one.model, one.dataset, f"{one.accuracy:.2f}", HOLE) for one in published.TABLE_15
+        line(work.model, work.dataset, f"{work.accuracy:.2f}", HOLE) for work in published.TABLE_15
     ]
+
+    # A group per study, with the size of its tests
     for study in studies:
-        own = [
+        cells = [
             cell
             for cell in study.cells
             if cell.level == "images" and cell.ablation == study.ablations[0]
         ]
-        tests = {sides["test"]: name for name, sides in study.plan["settings"].items()}
-        held = "; ".join(f"{test} tests: {_held(study, name)}" for test, name in tests.items())
+        tests = {sources["test"]: name for name, sources in study.plan["settings"].items()}
+        sizes = "; ".join(f"{test} tests: {_held(study, name)}" for test, name in tests.items())
         rows.append(
             line(
-                Entry(f"mien, {study.title}: by {study.protocol}, {named(study)}", held),
+                Entry(f"mien, {study.title}: by {study.protocol}, {named(study)}", sizes),
                 kind="group",
             )
         )
-        for cell in (cell for cell in own if cell.setting in COMPETING):
+
+        # A row per setting and classifier
+        for cell in (cell for cell in cells if cell.setting in COMPETING):
             uf1 = printed(cell.mean("uf1"), "uf1") if cell.whole else HOLE
             mark = low(study, cell, "accuracy")
             rows.append(
@@ -228,6 +234,7 @@ def table_15(studies: list[Study]) -> Sheet:
                     label(study, cell.classifier), SETTINGS[cell.setting], average(cell, mark), uf1
                 )
             )
+
     head = ("method", "data, or train → test", "accuracy, %", "UF1")
     note = "The preprint does not name the protocols of its competitors."
     return Sheet(
@@ -236,13 +243,15 @@ def table_15(studies: list[Study]) -> Sheet:
 
 
 def tables_1_and_2(studies: list[Study]) -> list[Sheet]:
-    """Return Tables 1 and 2: the preprint's images a class beside ours, with clips and subjects."""
-    found = []
-    shown: set[str] = set()
+    """Return Tables 1 and 2: images per class in the preprint and here, with clips and subjects."""
+    sheets = []
+    faces_in_table_1: set[str] = set()
     for study in studies:
-        real, made = tallies(study)
+        real, synthetic = tallies(study)
         names = [*dict.fromkeys([*published.EMOTIONS, *study.classes]), "total"]
-        one = [
+
+        # Table 1, once for studies of the same faces
+        real_rows = [
             line(
                 name, *_old(published.TABLE_1, name, "TABLE_1"), *(f"{n:,}" for n in real[name]),
                 kind="total" if name == "total" else "",
@@ -250,38 +259,30 @@ def tables_1_and_2(studies: list[Study]) -> list[Sheet]:
             for name in names
         ]  # fmt: skip
         head = ("class", "published images", "published clips", "images", "clips", "subjects")
-        if study.spec["faces"] not in shown:
-            found.append(
-                Sheet(
-                    f"Table 1. {published.DATASET} as published, and {named(study)}",
-                    head,
-                    tuple(one),
-                )
-            )
-        shown.add(study.spec["faces"])
+        if study.spec["faces"] not in faces_in_table_1:
+            caption = f"Table 1. {published.DATASET} as published, and {named(study)}"
+            sheets.append(Sheet(caption, head, tuple(real_rows)))
+        faces_in_table_1.add(study.spec["faces"])
+
+        # Table 2
         if study.plan["databases"]:
-            two = [
+            synthetic_rows = [
                 line(
-                    name, _old(published.TABLE_2, name, "TABLE_2")[0], *(f"{n:,}" for n in made[name]),
+                    name,
+                    _old(published.TABLE_2, name, "TABLE_2")[0],
+                    *(f"{n:,}" for n in synthetic[name]),
                     kind="total" if name == "total" else "",
                 )
                 for name in names
-            ]  # fmt: skip
+            ]
             head = ("class", "published images", "images", "clips seen", "subjects seen")
-            found.append(
-                Sheet(
-                    f"Table 2. Generated images as published, and of {study.title}",
-                    head,
-                    tuple(two),
-                )
-            )
-    return found
+            caption = f"Table 2. Generated images as published, and of {study.title}"
+            sheets.append(Sheet(caption, head, tuple(synthetic_rows)))
+    return sheets
 
 
 def _old(table: dict[str, int], name: str, key: str) -> list[str]:
-    """Return the preprint's images of a class, and its clips, which are those of CASME II's own
-    sheet.
-    """
+    """Return the preprint's images of a class, and its clips by the sheet of CASME II."""
     if name == "total":
         return [f"{published.TOTALS[key]:,}", f"{sum(published.CLIPS.values()):,}"]
     return [f"{table[name]:,}" if name in table else HOLE, str(published.CLIPS.get(name, HOLE))]

@@ -1,7 +1,7 @@
-"""What the preprint prints: Tables 1 to 15 of Preprints 197486 (4 February 2026, CC BY 4.0), to
-stand beside ours.
+"""The preprint's numbers: Tables 1 to 15 of Preprints 197486 (4 February 2026, CC BY 4.0).
 
-Emotions, settings and models carry the names that mien uses. Nothing here was measured by mien.
+Emotions, settings and models have the names that mien uses. None of the numbers was measured by
+mien.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ TABLE_1 = {
     "repression": 2187,
     "others": 6367,
 }
-"""Images of CASME II a class."""
+"""Images of CASME II per class."""
 
 TABLE_2 = {
     "happiness": 2780,
@@ -31,7 +31,7 @@ TABLE_2 = {
     "repression": 2187,
     "others": 2140,
 }
-"""Images of the generated database a class."""
+"""Images of the generated database per class."""
 
 TOTALS = {"TABLE_1": 17124, "TABLE_2": 15464}
 """The totals as printed under Tables 1 and 2."""
@@ -45,7 +45,7 @@ CLIPS = {
     "sadness": 7,
     "fear": 2,
 }
-"""Clips a class in the 255 rows of CASME II's own sheet, which the preprint does not print."""
+"""Clips per class in the 255 rows of CASME II's own sheet, which the preprint does not print."""
 
 SETTINGS = {
     "real_to_real": 1,
@@ -190,9 +190,10 @@ TABLE_15 = (
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A number of the preprint's text that its own tables do not bear out.
+    """A number in the preprint's text that its own tables contradict.
 
-    `claimed` stands at `where`; the table's cell (`setting`, `ablation`, `model`) holds `printed`.
+    `claimed` is in the text at `where`; the table's cell (`setting`, `ablation`, `model`) has
+    `printed`.
     """
 
     where: str
@@ -229,22 +230,17 @@ FROZEN_SHARE = {
     "section 3.3, Configuration 2, heading": 30,
     "section 3.3, Configuration 2, text": 50,
 }
-"""The share of the learnable layers that the preprint says it freezes, in per cent, by where it
-says so.
-"""
+"""The share of frozen layers in per cent, by the place in the preprint that states it."""
 
 
 def average(setting: str, model: str, ablation: str = "none") -> float | None:
-    """Return the printed average accuracy in per cent, or nothing where the preprint has no such
-    cell.
-    """
+    """Return the printed average accuracy in per cent, or None if the preprint has no such cell."""
     cell = ACCURACY.get((setting, ablation), {}).get(model)
     return None if cell is None else cell.average
 
 
 def improved(ablation: str) -> tuple[int, int]:
-    """Return in how many cells the printed average with `ablation` is above the plain one, and of
-    how many.
+    """Return in how many cells the average with `ablation` is above the plain one, of how many.
 
     The abstract says that both ablations "have significantly improved the performance of the
     models".

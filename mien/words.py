@@ -1,6 +1,4 @@
-"""Words and numbers as reports print them: names of settings and classifiers, accuracies, spreads,
-marks.
-"""
+"""The wording of reports: names of settings and classifiers, accuracies, spreads and marks."""
 
 import math
 
@@ -22,7 +20,7 @@ SETTINGS = {
 
 
 def label(study: Study, classifier: str) -> str:
-    """Return a classifier's name for people, with its network where the name does not say it."""
+    """Return the printed name of a classifier, with its network if that has another name."""
     network = study.network(classifier)
     return (
         classifier if network in ("", classifier.partition(".")[0]) else f"{classifier} ({network})"
@@ -30,63 +28,57 @@ def label(study: Study, classifier: str) -> str:
 
 
 def who(study: Study, cell: Cell) -> str:
-    """Return a cell's classifier, with the ablation where a study has more than one."""
+    """Return a cell's classifier, with its ablation if the study has more than one."""
     return label(study, cell.classifier) + (
         f", {cell.ablation}" if len(study.ablations) > 1 else ""
     )
 
 
 def tested(cell: Cell) -> str:
-    """Return what a cell is tested on: images or clips, clips, and subjects."""
-    parts = [many(cell.n, cell.level[:-1])]
+    """Return the size of a cell's tests: images or clips, clips, and subjects."""
+    sizes = [many(cell.n, cell.level[:-1])]
     if cell.level == "images" and cell.clips:
-        parts.append(many(cell.clips, "clip"))
+        sizes.append(many(cell.clips, "clip"))
     if cell.subjects:
-        parts.append(many(cell.subjects, "subject"))
-    return ", ".join(parts)
+        sizes.append(many(cell.subjects, "subject"))
+    return ", ".join(sizes)
 
 
 def printed(value: float | None, metric: str) -> str:
-    """Return a number as its measure is printed: accuracies in per cent, others as they are; a hole
-    for none.
-    """
+    """Return a number for print: accuracy in per cent, others as they are, None as a hole."""
     if value is None or math.isnan(value):
         return HOLE
     return f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
 
 
 def spread(found: Summary, metric: str) -> str:
-    """Return what stands beside a mean: ± sd (number of trials)."""
+    """Return the text after a mean: ± sd (number of trials)."""
     return f"({found.n})" if found.n == 1 else f"± {printed(found.sd, metric)} ({found.n})"
 
 
 def low(study: Study, cell: Cell, metric: str) -> str:
-    """Return which controls a cell does not stand above, nothing if it clears all that were run."""
-    missed = [one.control for one in study.verdicts(cell, metric) if one.cleared is False]
+    """Return the controls that a cell is not above, as text, or "" if it is above all of them."""
+    missed = [
+        verdict.control for verdict in study.verdicts(cell, metric) if verdict.cleared is False
+    ]
     return f"not above {', '.join(missed)}" if missed else ""
 
 
 def average(cell: Cell, mark: str) -> Entry:
-    """Return the mean accuracy of a cell in per cent, with its spread; `mark` says what it does not
-    stand above.
-    """
-    found = cell.summary("accuracy")
-    return (
-        Entry(HOLE, hole=True)
-        if found is None
-        else Entry(f"{100 * found.mean:.2f}", precise(found), mark)
-    )
+    """Return the mean accuracy of a cell in per cent, with its spread and `mark` (see `low`)."""
+    accuracy = cell.summary("accuracy")
+    if accuracy is None:
+        return Entry(HOLE, hole=True)
+    return Entry(f"{100 * accuracy.mean:.2f}", precise(accuracy), mark)
 
 
 def precise(found: Summary) -> str:
-    """Return what stands beside a mean accuracy of two decimals, as the preprint prints them: ± sd
-    (trials).
-    """
+    """Return the text after an accuracy with two decimals, as in the preprint: ± sd (trials)."""
     return f"± {100 * found.sd:.2f} ({found.n})" if found.n > 1 else f"({found.n})"
 
 
 def named(study: Study) -> str:
-    """Return the name of a study's faces: its alias where it has one."""
+    """Return the name of a study's faces: the alias if they have one, else the run."""
     aliases = [
         alias for alias, target in study.store.aliases().items() if target == study.spec["faces"]
     ]
@@ -96,23 +88,35 @@ def named(study: Study) -> str:
 def tallies(
     study: Study,
 ) -> tuple[dict[str, tuple[int, int, int]], dict[str, tuple[int, int, int]]]:
-    """Return for each class images, clips and subjects of the real faces; and of the synthetic
-    ones, as seen.
+    """Return images, clips and subjects per class, of the real and of the synthetic faces.
+
+    Clips and subjects of synthetic faces are those that their generators saw.
     """
+    # The images of the databases, and the real images that their generators were trained on
     real = study.faces.index
-    made = pd.concat([one.index for one in study.databases]) if study.databases else real.iloc[:0]
-    keys = [key for one in study.databases if one.seen is not None for key in one.seen["key"]]
+    databases = study.databases
+    synthetic = pd.concat([faces.index for faces in databases]) if databases else real.iloc[:0]
+    keys = [key for faces in databases if faces.seen is not None for key in faces.seen["key"]]
     seen = real.loc[real["key"].isin(keys)]
-    found: tuple[dict[str, tuple[int, int, int]], ...] = ({}, {})
+
+    real_tallies: dict[str, tuple[int, int, int]] = {}
+    synthetic_tallies: dict[str, tuple[int, int, int]] = {}
     for name in [*published.EMOTIONS, *study.classes, "total"]:
-        parts = [
+        of_real, of_synthetic, of_seen = (
             table if name == "total" else table.loc[table["emotion"] == name]
-            for table in (real, made, seen)
-        ]
-        whole, images, shown = parts
-        found[0][name] = (len(whole), _distinct(whole, "clip"), _distinct(whole, "subject"))
-        found[1][name] = (len(images), _distinct(shown, "clip"), _distinct(shown, "subject"))
-    return found[0], found[1]
+            for table in (real, synthetic, seen)
+        )
+        real_tallies[name] = (
+            len(of_real),
+            _distinct(of_real, "clip"),
+            _distinct(of_real, "subject"),
+        )
+        synthetic_tallies[name] = (
+            len(of_synthetic),
+            _distinct(of_seen, "clip"),
+            _distinct(of_seen, "subject"),
+        )
+    return real_tallies, synthetic_tallies
 
 
 def _distinct(table: pd.DataFrame, column: str) -> int:
