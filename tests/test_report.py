@@ -494,8 +494,7 @@ def test_published_numbers_stand_beside_ours_and_are_labelled(both: tuple[Store,
     assert published.average("real_to_real", "resnet50") == 88.34
     assert "published 88.34" in text and "published 93.21" in text  # plain and freeze30
     assert (
-        "the preprint's average for the same setting, network and ablation, on "
-        "CASME II"
+        "the preprint's average for the same setting, network and ablation, on CASME II"
     ) in text
     shown = some(both[1], study="honest", source="published", setting="real_to_real")
     assert {(row["classifier"], row["ablation"]): float(row["value"]) for row in shown} == {
