@@ -332,7 +332,7 @@ def test_sides_that_do_not_fit_are_refused():
         people(range(4), clips=1, frames=1, size=16),
         faces.select(np.flatnonzero(faces.labels() != 2)),
     )
-    with pytest.raises(DataError, match="all sides of an audit must have one size"):
+    with pytest.raises(DataError, match="all sides of an audit need one size"):
         audit.audit(faces, faces, small, {}, {})
     with pytest.raises(DataError, match="lacks disgust"):
         audit.audit(lacking, faces, faces, {}, {})
