@@ -1,15 +1,18 @@
-"""The store: one folder of finished runs, each whole or absent, named by what it depends on.
+"""The store: one folder of finished runs, each complete or absent, named by its dependencies.
 
     mien-store/
-      runs/edm-1f0c.../       a finished run: its files, spec.json, about.json, and manifest.json, written last
-      aliases/faces           readable names: a file that holds the name of a run
-      work/edm-1f0c.../       what an unfinished run has so far (checkpoints), and who works on it
+      runs/edm-1f0c.../   a finished run: its files, spec.json, about.json, and, written last,
+                          manifest.json
+      aliases/faces       a readable name: a file that holds the name of a run
+      work/edm-1f0c.../   an unfinished run: its checkpoints; work/edm-1f0c....claim names the
+                          process that makes it
 
-Two processes that want the same run do not both make it: one claims it, the other waits and takes
-the result over. A claim carries a heartbeat; one that stands still belongs to a dead process, and
-the next process goes on from its checkpoints. Heartbeats are counted, and watched by the clock of
-the one who waits: no two clocks are ever compared. Who was only asleep finds its claim lost and
-makes nothing. Only renames and exclusive creation are used, which network file systems have too.
+Two processes that want the same run do not both make it: one claims it, the other waits and uses
+the result. A claim carries a heartbeat. If the heartbeat stops, its process counts as dead, and the
+next process resumes from the checkpoints. Heartbeats are counters, watched by the clock of the
+process that waits: no two clocks are ever compared. A process that was only suspended finds its
+claim lost and writes no run. Only renames and exclusive creation are used, which network file
+systems also support.
 """
 
 import hashlib
@@ -40,25 +43,24 @@ from mien.progress import say
 from mien.spec import RUN_NAME, Spec, digest_of, nearest, parents
 
 Build = Callable[[Path, Path], None]
-"""What makes a run: it writes its files into the first folder, which is empty, and keeps
+"""A function that makes a run: it writes the files into the first folder, which is empty, and keeps
 checkpoints in the second.
 """
 
 ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
-ALIAS_BYTES = 200  # the most that the file of an alias has: a run's name
+ALIAS_BYTES = 200  # how much is read of the file of an alias, which holds the name of a run
 GRAVE = re.compile(
     r"\.((?P<run>[a-z][a-z0-9_]*-[0-9a-f]{12})\.)?[0-9a-f]{32}\Z"
-)  # what is being deleted
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\Z")  # a file that is being written, beside its place
-# after which a file that is being written belongs to a dead process, whatever the clocks
+)  # a run that is being deleted
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\Z")  # a file that is being written, next to its target
+# A temporary file older than this belongs to a dead process, even if clocks differ.
 STALE_S = 3600.0
 MANIFEST, ABOUT, SPEC = "manifest.json", "about.json", "spec.json"
 STRANGE = ("is not one of its files", "is not one of its folders")
-KNOWN = {"sha256", "size"}  # of each file
+KNOWN = {"sha256", "size"}  # what the manifest records of each file
 HEARTBEAT_S = 2.0
-DEAD_AFTER_S = (
-    60.0  # a claim whose heartbeat stands still for this long, by the clock of the one who waits
-)
+# A claim counts as dead if its heartbeat has stopped for so long, by the clock of the watcher.
+DEAD_AFTER_S = 60.0
 LIBRARIES = (
     "mien",
     "torch",
@@ -73,7 +75,7 @@ LIBRARIES = (
 
 
 class Lost(BaseException):
-    """Another process has taken over what this one was making, since its heart stood still."""
+    """Another process has taken over the run of this one, since its heartbeat had stopped."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,12 @@ class Run:
 
     @property
     def stage(self) -> str:
-        """The stage that made it, such as `ingest` or `edm`."""
+        """The stage that made the run, such as `ingest` or `edm`."""
         return self.name.rsplit("-", 1)[0]
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        """What it depends on, as JSON; raises StoreError if that cannot be read."""
+        """The spec of the run, as JSON; raises StoreError if it cannot be read."""
         spec = read_json(self.path / SPEC)
         if not isinstance(spec, dict):
             raise StoreError(
@@ -100,18 +102,19 @@ class Run:
 
     @property
     def mend(self) -> str:
-        """What to do about a run that was altered."""
+        """Advice on a run that was altered."""
         return f"Delete {self.path} and make it again with the command that made it"
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The sha256 and size of each file, and `content`, the digest of them all; raises
-        StoreError if unreadable.
+        """`files`, the sha256 and size of each file, and `content`, the digest of them all.
+
+        Raises StoreError if the manifest cannot be read.
         """
         manifest = read_json(self.path / MANIFEST)
         files = manifest.get("files") if isinstance(manifest, dict) else None
-        known = list(files.values()) if isinstance(files, dict) else [None]
-        if not all(isinstance(each, dict) and each.keys() >= KNOWN for each in known):
+        records = list(files.values()) if isinstance(files, dict) else [None]
+        if not all(isinstance(record, dict) and record.keys() >= KNOWN for record in records):
             raise StoreError(
                 f"{self.name} was altered after it was made: {MANIFEST} cannot be read. {self.mend}"
             )
@@ -119,23 +122,22 @@ class Run:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """When, where and with what it was made: beside the result and no part of it, so {} if it
-        cannot be read.
+        """When, where and with what the run was made; {} if that cannot be read.
+
+        It is not a part of the result.
         """
         about = read_json(self.path / ABOUT)
         return about if isinstance(about, dict) else {}
 
     @property
     def seconds(self) -> float:
-        """How long its making took, 0 if that is not known."""
-        taken = self.about.get("seconds")
-        return float(taken) if isinstance(taken, int | float) else 0.0
+        """How long it took to make the run; 0 if that is not known."""
+        seconds = self.about.get("seconds")
+        return float(seconds) if isinstance(seconds, int | float) else 0.0
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What it says of itself: `holds`, a few words, and `counts`, rows of a table; {} if it
-        says nothing.
-        """
+        """The summary of the run: `holds`, a few words, and `counts`, rows of a table; else {}."""
         summary = read_json(self.path / "summary.json")
         return summary if isinstance(summary, dict) else {}
 
@@ -147,8 +149,8 @@ class Run:
     def file(self, name: str) -> Path:
         """Return the path of a file of this run; raises StoreError if it has no such file."""
         if name not in self.manifest["files"]:
-            has = ", ".join(sorted(self.manifest["files"]))
-            raise StoreError(f"{self.name} has no file {name}; it has {has}")
+            files = ", ".join(sorted(self.manifest["files"]))
+            raise StoreError(f"{self.name} has no file {name}; it has {files}")
         return self.path / name
 
     def json(self, name: str) -> Any:
@@ -157,8 +159,9 @@ class Run:
 
 
 class Store:
-    """A folder of runs; `root` is made when the first run is. Raises StoreError if it is a file, or
-    lies below one.
+    """A folder of runs; `root` is created with the first run.
+
+    Raises StoreError if `root` is a file or is below one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -178,24 +181,27 @@ class Store:
         return sorted(made, key=lambda name: (made[name], name))
 
     def aliases(self) -> dict[str, str]:
-        """Return each alias with the run it names; those that name none are `broken_aliases`."""
+        """Return the run of each alias; files that name no run are `broken_aliases`."""
         read = {path.name: _alias(path) for path in self._entries("aliases")}
         return {name: run for name, (run, fault) in read.items() if ALIAS.match(name) and not fault}
 
     def broken_aliases(self) -> dict[str, str]:
-        """Return what lies among the aliases and is none, with what is wrong with it."""
-        there = [path for path in self._entries("aliases") if not TEMPORARY.match(path.name)]
-        read = {path.name: _alias(path)[1] for path in there}
+        """Return the entries among the aliases that are not valid, each with its fault."""
+        paths = [path for path in self._entries("aliases") if not TEMPORARY.match(path.name)]
+        read = {path.name: _alias(path)[1] for path in paths}
         return {
-            name: fault or "has no alias's name"
+            name: fault or "does not have the name of an alias"
             for name, fault in read.items()
             if fault or not ALIAS.match(name)
         }
 
     def resolve(self, name: str) -> str:
-        """Return the run name that `name` (a run, an alias, or the unique beginning of a run's
-        name) stands for.
+        """Return the name of the run that `name` means.
+
+        `name` is a run, an alias, or the unique beginning of the name of a run.
+        Raises StoreError if no run, or more than one, is meant.
         """
+        # A run's own name or an alias.
         if RUN_NAME.match(name):
             return name
         aliases = self.aliases()
@@ -204,57 +210,56 @@ class Store:
         fault = self.broken_aliases().get(name) if ALIAS.match(name) else None
         if fault:
             raise StoreError(
-                f"the alias '{name}' must be a file that names a run, and "
+                f"the alias '{name}' must be a file with the name of a run, and "
                 f"{self.root / 'aliases' / name} {fault}; "
-                "delete it, and give the alias again with --as"
+                "delete it, and set the alias again with --as"
             )
+
+        # The beginning of the name of a run.
         names = self.names()
         matches = [run for run in names if run.startswith(name)] if name else []
         if len(matches) == 1:
             return matches[0]
         if len(matches) > 1:
             raise StoreError(
-                f"'{name}' must name one run, and could be {', '.join(matches)}; give more of the "
-                "name"
+                f"'{name}' must be the beginning of one run, and could be "
+                f"{', '.join(matches)}; give "
+                "more of the name"
             )
         raise StoreError(self._unknown(name))
 
     def _unknown(self, name: str) -> str:
-        """Say that there is no such run, and what is near."""
+        """Return the message that there is no such run, with the nearest name."""
         near = nearest(name, [*self.aliases(), *self.names()])
-        return (
-            f"there is no run or alias '{name}' in {self.root}.{near} `mien ls` lists what is there"
-        )
+        return f"there is no run or alias '{name}' in {self.root}.{near} `mien ls` lists all runs"
 
     def broken(self) -> list[str]:
-        """Return what lies among the runs and is no finished run: what a hand, or a copy cut short,
-        left there.
+        """Return the entries of the runs folder that are not finished runs, such as partial copies.
 
-        What systems and file servers leave in any folder is not told.
+        Files that operating systems and file servers leave in any folder are not included.
         """
-        there = self._entries("runs")
+        paths = self._entries("runs")
         return sorted(
-            path.name for path in there if not (RUN_NAME.match(path.name) and self.done(path.name))
+            path.name for path in paths if not (RUN_NAME.match(path.name) and self.done(path.name))
         )
 
     def foreign(self) -> list[str]:
-        """Return what systems and file servers have left in the store, relative to it; it is passed
-        over.
+        """Return what operating systems and file servers have left in the store, relative to it.
+
+        Such files are ignored everywhere.
         """
-        found = []
+        paths = []
         for folder, folders, files in os.walk(self.root):
-            here = Path(folder).relative_to(self.root)
-            found += [str(here / name) for name in (*folders, *files) if foreign(name)]
+            relative = Path(folder).relative_to(self.root)
+            paths += [str(relative / name) for name in (*folders, *files) if foreign(name)]
             folders[:] = [name for name in folders if not foreign(name)]
-        return sorted(found)
+        return sorted(paths)
 
     def _entries(self, folder: str) -> list[Path]:
-        """Return what lies in a folder of the store, in the order of names, without what systems
-        leave there.
-        """
+        """Return the entries of a folder of the store, sorted by name, without foreign files."""
         path = self.root / folder
         return (
-            sorted(each for each in path.iterdir() if not foreign(each.name))
+            sorted(entry for entry in path.iterdir() if not foreign(entry.name))
             if path.is_dir()
             else []
         )
@@ -264,10 +269,9 @@ class Store:
         return (self.root / "runs" / name / MANIFEST).exists()
 
     def run(self, name: str) -> Run:
-        """Return the finished run that `name` stands for, after checking its files against their
-        sha256.
+        """Return the finished run that `name` means, after checking its files against their sha256.
 
-        Raises StoreError if there is none, or if a file was altered.
+        Raises StoreError if there is no such run, or if one of its files was altered.
         """
         run = Run(self.resolve(name), self.root / "runs" / self.resolve(name))
         if not self.done(run.name):
@@ -288,10 +292,9 @@ class Store:
         return run
 
     def altered(self, name: str) -> str:
-        """Say what is wrong with the finished run of this name (not an alias), and what to do;
-        nothing if all is well.
+        """Return what is wrong with the finished run of this name (not an alias), and what to do.
 
-        A run that is not there has not been altered.
+        The text is empty if the run is as it was made, or does not exist.
         """
         if not self.done(name):
             return ""
@@ -302,19 +305,22 @@ class Store:
         return ""
 
     def faults(self, run: Run, thorough: bool = False) -> list[str]:
-        """Return what is wrong with a run's files, nothing if they are as they were made.
+        """Return the faults of a run's files; none if they are as they were made.
 
-        That is held against the manifest, and the spec against the digest in the run's own name. A
-        file found right before is read again only if its size or time changed, or if `thorough`;
-        then what stands beside the result is read too.
+        The files are compared with the manifest, and the spec with the digest in the run's name. A
+        file that was correct before is read again only if its size or time changed, or if
+        `thorough`; then about.json is checked too.
         """
+        # Each file against the manifest.
         try:
             files: dict[str, dict[str, Any]] = run.manifest["files"]
             content = run.content
         except StoreError:
             return [f"{MANIFEST} cannot be read"]
-        checked = [self._fault(run.path, name, known, thorough) for name, known in files.items()]
+        checked = [self._fault(run.path, name, record, thorough) for name, record in files.items()]
         faults = [fault for fault in checked if fault]
+
+        # Spec against name, folder against list of files, manifest against itself.
         if not any(fault.startswith(SPEC) for fault in faults) and not _named_by(run):
             faults.append(f"{SPEC} is not the one that {run.name} is named by")
         faults += _strange(run.path, set(files))
@@ -324,51 +330,56 @@ class Store:
             faults.append(f"{MANIFEST} does not add up")
         return faults
 
-    def _fault(self, folder: Path, name: str, known: dict[str, Any], thorough: bool) -> str:
-        """Return what is wrong with a file of a run, nothing if it is as the manifest says."""
+    def _fault(self, folder: Path, name: str, record: dict[str, Any], thorough: bool) -> str:
+        """Return the fault of a file of a run; empty if it matches its record."""
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            return f"{name}, in {MANIFEST}, is no file of its own"
+            return f"{name}, in {MANIFEST}, is not a path in the run's own folder"
         if path.is_symlink():
             return f"{name} is a link"
         if not path.is_file():
             return f"{name} is missing"
+
+        # Read the file, unless it was correct before and has not changed since.
         state = path.stat()
         stamp = (state.st_mtime_ns, state.st_size)
         if thorough or self._verified.get(path) != stamp:
-            if sha256(path) != known["sha256"]:
+            if sha256(path) != record["sha256"]:
                 return f"{name} does not match its sha256"
             self._verified[path] = stamp
         return (
             ""
-            if state.st_size == known["size"]
+            if state.st_size == record["size"]
             else f"{name} does not match its size in {MANIFEST}"
         )
 
     # Making runs
 
     def make(self, spec: Spec, build: Build, alias: str | None = None) -> Run:
-        """Return the run of `spec`; `build` is called only if the run is not there yet.
+        """Return the run of `spec`; `build` is called only if the run does not exist yet.
 
-        `build(out, scratch)` writes the files into `out`. What it keeps in `scratch` outlives a
-        killed process, so that the next call can go on from there. The run's folder appears whole,
-        by one rename, or not at all.
+        `build(out, scratch)` writes the files into `out`. The files that it keeps in `scratch`
+        survive a killed process, so that the next call can resume from them. The run's folder
+        appears complete, by one rename, or not at all.
         """
         if alias is not None:
             self._require_room_for(alias)
-        there = [name for name in parents(spec.model_dump(mode="json")) if self.done(name)]
+        parent_names = [name for name in parents(spec.model_dump(mode="json")) if self.done(name)]
+
+        # Build it under a claim; start over if the claim is lost.
         try:
             while not self.done(spec.name):
                 with suppress(Lost), self.claim(spec.name) as require_claim:
-                    if not self.done(
-                        spec.name
-                    ):  # another process may have finished it while we waited
-                        self._build(spec, build, require_claim, there)
+                    # Another process may have finished it while this one waited.
+                    if not self.done(spec.name):
+                        self._build(spec, build, require_claim, parent_names)
         except BaseException as error:
             self._forget_folders()
             if isinstance(error, OSError) and no_room(error):
                 raise StoreError(told(error, self.root)) from error
             raise
+
+        # Check it, name it, and tidy up.
         self._new.clear()
         run = self.run(spec.name)
         if alias is not None:
@@ -377,8 +388,10 @@ class Store:
         return run
 
     def _build(
-        self, spec: Spec, build: Build, require_claim: Callable[[], None], there: list[str]
+        self, spec: Spec, build: Build, require_claim: Callable[[], None], parent_names: list[str]
     ) -> None:
+        """Build a run in a new folder; on failure, keep only what helps to resume."""
+        # An empty folder for the result; the outputs of dead processes go.
         work = self.root / "work" / spec.name
         require_claim()
         for old in work.glob("out-*"):
@@ -386,23 +399,22 @@ class Store:
         out, scratch = work / f"out-{uuid.uuid4().hex}", self.scratch(spec.name)
         fresh = not any(scratch.iterdir())
         out.mkdir()
+
+        # Note the parents before looking for them: `remove` reads the notes before it deletes.
         try:
             self.note(spec)
-            lost = [
-                name for name in there if not self.done(name)
-            ]  # `remove` looks at what is noted, and after it here
-            if lost:
+            deleted = [name for name in parent_names if not self.done(name)]
+            if deleted:
                 raise StoreError(
-                    f"{lost[0]}, which {spec.name} is made from, must be there, and was deleted "
-                    "just now"
+                    f"{deleted[0]}, a parent of {spec.name}, must exist, and was deleted just now; "
+                    "make it again"
                 )
             self._fill(spec, build, out, scratch, require_claim)
         except BaseException as error:
-            gone = (
-                self.done(spec.name) or not out.is_dir()
-            )  # swept away by one that was asleep, and did not know it
+            # If another process finished the run or deleted `out`, this one was suspended.
+            overtaken = self.done(spec.name) or not out.is_dir()
             shutil.rmtree(out, ignore_errors=True)
-            if isinstance(error, Exception) and gone:
+            if isinstance(error, Exception) and overtaken:
                 raise Lost(spec.name) from error
             if fresh and _refused(error):
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -412,9 +424,7 @@ class Store:
         shutil.rmtree(work, ignore_errors=True)
 
     def note(self, spec: Spec) -> None:
-        """Note beside the unfinished run what it is made from, so that this is not deleted
-        meanwhile.
-        """
+        """Write the spec of an unfinished run to its work folder, so that no parent is deleted."""
         path = self.root / "work" / spec.name / SPEC
         path.parent.mkdir(parents=True, exist_ok=True)
         fields = {"stage": spec.stage, **spec.model_dump(mode="json")}
@@ -422,7 +432,7 @@ class Store:
             _write_json(path, fields)
 
     def tidy(self, name: str) -> None:
-        """Delete the work folder of an unfinished run if nothing in it would help to go on."""
+        """Delete the work folder of an unfinished run if nothing in it would help to resume."""
         work = self.root / "work" / name
         with suppress(OSError):
             (work / "scratch").rmdir()
@@ -433,8 +443,11 @@ class Store:
     def _fill(
         self, spec: Spec, build: Build, out: Path, scratch: Path, require_claim: Callable[[], None]
     ) -> None:
+        """Build into `out`, complete it with its spec and manifest, and move it among the runs."""
         began = time.time()
         build(out, scratch)
+
+        # The manifest is written last, when the disk has all other files.
         _write_json(out / SPEC, {"stage": spec.stage, **spec.model_dump(mode="json")})
         files = {
             str(path.relative_to(out)): {
@@ -446,36 +459,32 @@ class Store:
         }
         _write_json(out / ABOUT, about(time.time() - began))
         _write_json(out / MANIFEST, {"content": _content(files), "files": files})
+
+        # One rename publishes the run; an interrupted copy of one in its place is deleted.
         final = self.root / "runs" / spec.name
         final.parent.mkdir(exist_ok=True)
         require_claim()
-        if (
-            final.exists() and not (final / MANIFEST).exists()
-        ):  # left over by a copy that was cut short
+        if final.exists() and not (final / MANIFEST).exists():
             shutil.rmtree(final)
         try:
             out.rename(final)
         except OSError:
-            if not self.done(spec.name):  # another process was faster: its run is as good as ours
+            if not self.done(spec.name):  # if it is done, another process was faster
                 raise
 
     def scratch(self, name: str) -> Path:
-        """Return the folder of what an unfinished run has so far, which outlives a killed
-        process.
-        """
+        """Return the folder for the checkpoints of an unfinished run, which outlive the process."""
         path = self.root / "work" / name / "scratch"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def working(self, name: str) -> bool:
-        """Whether a process seems to be making the run of this name just now."""
+        """Whether a process seems to be making the run of this name now."""
         claim = self.claimed(name)
         return bool(claim) and not _dead(claim)
 
     def claimed(self, name: str) -> str:
-        """Return what the claim on a run says: its owner and heartbeat; nothing if nobody has
-        claimed it.
-        """
+        """Return the text of the claim on a run, owner and heartbeat; empty without one."""
         try:
             return (self.root / "work" / f"{name}.claim").read_text(
                 encoding="utf-8", errors="replace"
@@ -484,27 +493,27 @@ class Store:
             return ""
 
     def memo(self, key: str, measure: Callable[[], float]) -> float:
-        """Return a number that was measured on this machine, measuring it only the first time.
+        """Return a number that is measured on this machine once, and read from then on.
 
-        A budget in minutes becomes a number of images in this way: the same command finds the same
-        number again.
+        In this way a budget in minutes becomes a number of images that does not change when the
+        command is run again.
         """
         path = self.root / "memo" / f"{key}.json"
-        known = read_json(path)
-        if isinstance(known, int | float):
-            return float(known)
+        stored = read_json(path)
+        if isinstance(stored, int | float):
+            return float(stored)
         self._folder("memo")
         value = measure()
         _write_json(path, value)
         return value
 
     def sweep(self) -> None:
-        """Delete what processes that are dead left behind, and nothing that would help to go on.
+        """Delete what dead processes left behind, except for what helps to resume.
 
-        That is what belongs to finished runs, half of what was to become a run (checkpoints stay),
-        claims of the dead, runs whose deletion was cut short, and files beside their places whose
-        writing stopped an hour ago or more.
+        It deletes the work of finished runs, incomplete outputs (checkpoints stay), claims of dead
+        processes, runs whose deletion was interrupted, and temporary files older than an hour.
         """
+        # Work of finished runs, dead claims, incomplete outputs.
         for path in self._entries("work"):
             run = path.name.partition(".")[0]
             with suppress(OSError):
@@ -514,10 +523,14 @@ class Store:
                     _break(path, claim)
                 elif RUN_NAME.match(path.name) and any(path.glob("out-*")):
                     self._sweep_unfinished(path)
+
+        # Runs whose deletion was interrupted.
         for path in self._entries("runs"):
             if GRAVE.match(path.name):
                 with suppress(OSError):
                     _delete(path)
+
+        # Temporary files that nobody writes any more.
         for path in (
             path for folder in ("aliases", "memo", "work") for path in self._entries(folder)
         ):
@@ -530,13 +543,13 @@ class Store:
                     _delete(path)
 
     def _sweep_unfinished(self, work: Path) -> None:
-        """Delete half a run that a dead process left, as its owner for that moment."""
+        """Delete the incomplete output of a dead process, under a claim of this one."""
         claim = work.with_name(f"{work.name}.claim")
-        now = self.claimed(work.name)
-        if now and not _dead(now):
+        text = self.claimed(work.name)
+        if text and not _dead(text):
             return
-        if now:
-            _break(claim, now)
+        if text:
+            _break(claim, text)
         if _create(claim, f"{_owner()} 0"):
             try:
                 for out in work.glob("out-*"):
@@ -548,12 +561,12 @@ class Store:
     # Names
 
     def name(self, alias: str, run: str) -> None:
-        """Let `alias` stand for `run` from now on."""
+        """Make `alias` name `run` from now on."""
         self._require_room_for(alias)
         _write(self._folder("aliases") / alias, run + "\n")
 
     def _require_room_for(self, alias: str) -> None:
-        """Raise StoreError unless `alias` can name a run, and nothing but a file has its place."""
+        """Raise StoreError unless `alias` is valid and its path is not a folder."""
         require_alias(alias)
         path = self.root / "aliases" / alias
         if path.is_dir() and not path.is_symlink():
@@ -565,35 +578,39 @@ class Store:
     # Deleting runs
 
     def remove(self, name: str) -> list[str]:
-        """Delete a run, what unfinished runs made of it, and the aliases that name it; return what
-        was deleted.
+        """Delete a run, the unfinished runs begun from it and its aliases; return what is gone.
 
-        Killed at any moment, the same call ends it. The run is out of sight by one rename, before
-        anything of it is deleted, and its aliases go last. A run that is a link is taken away, and
-        what it leads to stays.
+        If the process is killed at any moment, the same call completes the deletion: one rename
+        hides the run before any of its files is deleted, and its aliases go last. If the run is a
+        link, only the link is deleted.
 
-        Raises StoreError if there is none, if it is being made, or if other runs were, or just now
-        are, made from it.
+        Raises StoreError if there is no such run, if it is being made, or if other runs were made,
+        or are being made, from it.
         """
+        # Refuse if anything depends on the run.
         run = self._resolve_for_removal(name)
         if self.working(run):
             raise StoreError(f"{run} must not be deleted while it is being made; stop that first")
         self._require_childless(run)
-        place = self.root / "runs" / run
+
+        # Hide it by one rename, and check again that no run was begun from it before that.
+        path = self.root / "runs" / run
         gone = [alias for alias, target in self.aliases().items() if target == run]
         aliases = [self.root / "aliases" / alias for alias in gone]
-        if place.is_symlink():
-            place.unlink(missing_ok=True)
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
             gone.append(f"runs/{run}")
-        elif place.exists():
-            grave = place.with_name(f".{run}.{uuid.uuid4().hex}")
+        elif path.exists():
+            grave = path.with_name(f".{run}.{uuid.uuid4().hex}")
             with suppress(FileNotFoundError):  # another process was faster
-                place.rename(grave)
+                path.rename(grave)
                 try:
-                    self._require_childless(run)  # of one that was begun before the rename
+                    self._require_childless(run)
                 except StoreError:
-                    grave.rename(place)
+                    grave.rename(path)
                     raise
+
+        # Delete the hidden run, what was begun from it, and last the aliases.
         for grave in self._graves(run):
             _delete(grave)
             gone.append(f"runs/{run}")
@@ -604,33 +621,37 @@ class Store:
         return list(dict.fromkeys(gone))
 
     def _resolve_for_removal(self, name: str) -> str:
-        """Return the run that is to be deleted, also where a deletion was cut short; raises
-        StoreError if none is.
+        """Return the name of the run to delete, also if only parts of it are left.
+
+        Raises StoreError if there is no such run.
         """
-        halves = {
+        # Runs whose deletion was interrupted, and unfinished runs.
+        incomplete = {
             match["run"]
             for path in self._entries("runs")
             if (match := GRAVE.match(path.name)) and match["run"]
         }
-        halves |= {path.name for path in self._entries("work") if RUN_NAME.match(path.name)}
+        incomplete |= {path.name for path in self._entries("work") if RUN_NAME.match(path.name)}
+
+        # The name may be the beginning of one of these too.
         try:
             run = self.resolve(name)
         except StoreError:
-            begun = [half for half in halves if half.startswith(name)] if name else []
-            if len(begun) != 1:
+            matches = [other for other in incomplete if other.startswith(name)] if name else []
+            if len(matches) != 1:
                 raise
-            run = begun[0]
-        there = (
+            run = matches[0]
+        exists = (
             os.path.lexists(self.root / "runs" / run)
-            or run in halves
+            or run in incomplete
             or run in self.aliases().values()
         )
-        if not there:
+        if not exists:
             raise StoreError(self._unknown(run))
         return run
 
     def _graves(self, run: str) -> list[Path]:
-        """Return what is left of a run that is being deleted."""
+        """Return the hidden folders of a run that is being deleted."""
         return [
             path
             for path in self._entries("runs")
@@ -638,16 +659,16 @@ class Store:
         ]
 
     def _require_childless(self, run: str) -> None:
-        """Raise StoreError if other runs were made from a run, or just now are."""
-        making = [
-            child for child in self._begun(run) if self._alive(child)
-        ]  # first: what is done moves to `runs`
+        """Raise StoreError if other runs were made from a run, or are being made from it."""
+        # Unfinished runs first: a run that is finished meanwhile moves to `runs`.
+        making = [child for child in self._begun(run) if self._alive(child)]
         if making:
             raise StoreError(
                 f"{run} must not be deleted while other runs are made from it, and "
-                f"{', '.join(making)} is being made; "
-                "wait for that, or stop it"
+                f"{', '.join(making)} is being made; wait for that, or stop it"
             )
+
+        # Finished runs.
         specs = {
             other: read_json(self.root / "runs" / other / SPEC)
             for other in self.names()
@@ -656,8 +677,8 @@ class Store:
         children = [other for other, spec in specs.items() if run in parents(spec)]
         if children:
             raise StoreError(
-                f"{run} must not be the parent of other runs, and {', '.join(children)} came from "
-                "it"
+                f"{run} must not have been used for other runs, and {', '.join(children)} was made "
+                "from it; delete that first"
             )
 
     def _begun(self, run: str) -> list[str]:
@@ -672,14 +693,12 @@ class Store:
         ]
 
     def _alive(self, name: str) -> bool:
-        """Whether a process is making a run, or a part of it, just now."""
+        """Whether a process is making a run, or a part of it, now."""
         claims = (path.stem for path in self._entries("work") if path.suffix == ".claim")
         return any(self.working(claim) for claim in claims if claim.partition(".")[0] == name)
 
     def _remove_work(self, run: str) -> list[str]:
-        """Delete what is unfinished of a run, and of those that were begun from it; return what was
-        deleted.
-        """
+        """Delete the work of a run and of those begun from it; return what was deleted."""
         gone = []
         for name in (run, *self._begun(run)):
             for path in [
@@ -693,28 +712,31 @@ class Store:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[Callable[[], None]]:
-        """Be the only one to work on `name` inside, once nobody else is; yields what raises Lost if
-        that has changed.
+        """Hold the claim on `name` in this context; yields a check that raises Lost if it is lost.
 
-        A process that was asleep for so long that another took its place is asked to stop, and
-        whatever goes wrong in it from then on is Lost.
+        The call waits while another process holds the claim. If this process is suspended for so
+        long that another takes the claim over, it is asked to stop, and any error in it from then
+        on becomes Lost.
         """
+        # Create the claim, as soon as nobody else has one that is alive.
         path, owner = self.root / "work" / f"{name}.claim", _owner()
-        pulse, said = Pulse(), False
+        pulse, reported = Pulse(), False
         while not _create(self._folder("work") / path.name, f"{owner} 0"):
-            now = self.claimed(name)
-            if pulse.stopped(now):
-                _break(path, now)
+            text = self.claimed(name)
+            if pulse.stopped(text):
+                _break(path, text)
                 continue
-            if now and not said:
-                who, pid = [*now.split(), "?", "?"][:2]
+            if text and not reported:
+                machine, pid = [*text.split(), "?", "?"][:2]
                 say(
-                    f"{name} is being made by process {pid} on {who.partition('/')[0]}; waiting "
-                    "for it"
+                    f"{name} is being made by process {pid} on {machine.partition('/')[0]}; "
+                    "waiting for it"
                 )
-                said = True
+                reported = True
             stopping.obey()
             time.sleep(0.2)
+
+        # A thread beats while the work is done.
         lost, stop = Lost(name), threading.Event()
 
         def require_claim() -> None:
@@ -723,6 +745,8 @@ class Store:
 
         beat = threading.Thread(target=_beat, args=(path, owner, stop, lost), daemon=True)
         beat.start()
+
+        # Do the work; then remove the claim, if it is still this process's own.
         try:
             yield require_claim
         except Exception:
@@ -737,8 +761,9 @@ class Store:
                     path.unlink()
 
     def _folder(self, name: str) -> Path:
+        """Return a folder of the store, which is created if need be."""
         path = self.root / name
-        new = [each for each in (*reversed(path.parents), path) if not each.exists()]
+        new = [folder for folder in (*reversed(path.parents), path) if not folder.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -749,7 +774,7 @@ class Store:
         return path
 
     def _forget_folders(self) -> None:
-        """Delete the folders that this process made, as far as they are still empty."""
+        """Delete the folders that this process made, if they are still empty."""
         for path in reversed(self._new):
             with suppress(OSError):
                 path.rmdir()
@@ -757,9 +782,7 @@ class Store:
 
 
 def _require_folder(root: Path) -> None:
-    """Raise StoreError if a store is no folder and cannot become one, since a file is there or in
-    its path.
-    """
+    """Raise StoreError if a store is not a folder and cannot become one."""
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise StoreError(
@@ -783,23 +806,21 @@ def require_alias(alias: str) -> None:
 
 
 class Pulse:
-    """Whether the heart of a claim beats, by the clock of the process that watches it."""
+    """Whether the heartbeat of a claim goes on, by the clock of the process that watches it."""
 
     def __init__(self) -> None:
         self._seen: str | None = None
         self._since = 0.0
 
     def stopped(self, claim: str) -> bool:
-        """Whether the claim, as it reads now, belongs to a process that is dead."""
+        """Whether the claim, with its present text, belongs to a dead process."""
         if claim != self._seen:
             self._seen, self._since = claim, time.monotonic()
         return _dead(claim) or time.monotonic() - self._since > DEAD_AFTER_S
 
 
 def sha256(path: Path, kept: bool = False) -> str:
-    """Return the sha256 of a file, 64 hexadecimal digits; `kept` waits until the disk has the
-    file.
-    """
+    """Return the sha256 of a file, 64 hexadecimal digits; if `kept`, flush it to disk first."""
     with path.open("rb") as file:
         if kept:
             os.fsync(file.fileno())
@@ -807,7 +828,7 @@ def sha256(path: Path, kept: bool = False) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds, None if there is no such file or it is no JSON."""
+    """Return the content of a JSON file; None if there is no such file, or it is not JSON."""
     try:
         return json.loads(read_text(path))
     except (UsageError, ValueError, RecursionError):
@@ -815,15 +836,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_error(path: Path) -> str:
-    """Return the error that was noted in a JSON file, nothing if none was."""
-    noted = read_json(path)
-    return str(noted.get("error", "")) if isinstance(noted, dict) else ""
+    """Return the error that a JSON file holds; empty if it holds none."""
+    note = read_json(path)
+    return str(note.get("error", "")) if isinstance(note, dict) else ""
 
 
 def about(seconds: float) -> dict[str, Any]:
-    """Return what is written beside a result, and is no part of it: when, where, with what, and for
-    how long.
-    """
+    """Return the content of about.json: when, where, with what and how long a run was made."""
     return {
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 2),
@@ -844,7 +863,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-# what runs is what was loaded, whatever becomes of the files; and git takes longer than a small run
+# Read once: the code that runs is the code that was loaded, and git takes longer than a small run.
 @cache
 def _commit() -> str:
     folder = Path(__file__).parent.parent
@@ -857,11 +876,13 @@ def _commit() -> str:
 
 
 def _content(files: dict[str, dict[str, Any]]) -> str:
-    text = "\n".join(f"{known['sha256']}  {name}" for name, known in sorted(files.items()))
+    """Return the digest of all files of a run, from their records in the manifest."""
+    text = "\n".join(f"{record['sha256']}  {name}" for name, record in sorted(files.items()))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a file completely or not at all, by a rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -878,20 +899,18 @@ def _write_json(path: Path, data: Any) -> None:
 
 
 def _alias(path: Path) -> tuple[str, str]:
-    """Return the run that the file of an alias names, and what is wrong with it; one of the two is
-    empty.
-    """
+    """Return the run that the file of an alias names, and its fault; one of the two is empty."""
     if path.is_symlink():
         return "", "is a link"
     if not path.is_file():
-        return "", "is no file"
+        return "", "is not a file"
     with path.open("rb") as file:
         text = file.read(ALIAS_BYTES + 1).decode("utf-8", errors="replace").strip()
     return (text, "") if RUN_NAME.match(text) else ("", "holds something else")
 
 
 def _modified(path: Path) -> int | None:
-    """Return when a file was written last, None if it is not there."""
+    """Return when a file was written last, in ns; None if there is no such file."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -899,45 +918,39 @@ def _modified(path: Path) -> int | None:
 
 
 def _refused(error: BaseException) -> bool:
-    """Whether an error says that the input will not do, so that nothing of the work is worth
-    keeping.
-    """
+    """Whether an error is a refusal of the input, so that none of the work is worth keeping."""
     return (
         isinstance(error, UsageError) and not isinstance(error, StoreError) and not no_room(error)
     )
 
 
 def _named_by(run: Run) -> bool:
-    """Whether a run's spec is the one that its name is a digest of."""
+    """Whether a run's name is the digest of its spec."""
     spec = read_json(run.path / SPEC)
     return isinstance(spec, dict) and run.name == f"{spec.get('stage')}-{digest_of(spec)}"
 
 
 def _strange(root: Path, files: set[str]) -> list[str]:
-    """Return what lies in a run's folder and does not belong there; what systems leave anywhere is
-    passed over.
-    """
-    ours = files | {MANIFEST, ABOUT}
-    homes = {str(home) for name in ours for home in Path(name).parents}
+    """Return the faults for entries that do not belong in a run's folder, except foreign files."""
+    own_files = files | {MANIFEST, ABOUT}
+    own_folders = {str(folder) for name in own_files for folder in Path(name).parents}
     faults = []
     for folder, folders, names in os.walk(root):
-        here = Path(folder).relative_to(root)
+        relative = Path(folder).relative_to(root)
         folders[:] = sorted(name for name in folders if not foreign(name))
         for name in (*folders, *sorted(name for name in names if not foreign(name))):
-            path, shown = here / name, str(here / name)
+            path, shown = relative / name, str(relative / name)
             if (root / path).is_symlink():
                 faults += [] if shown in files else [f"{shown} is a link"]
             elif name in folders:
-                faults += [] if shown in homes else [f"{shown} {STRANGE[1]}"]
-            elif shown not in ours:
+                faults += [] if shown in own_folders else [f"{shown} {STRANGE[1]}"]
+            elif shown not in own_files:
                 faults.append(f"{shown} {STRANGE[0]}")
     return faults
 
 
 def _delete(path: Path) -> None:
-    """Delete a file or a folder, also while another process deletes it; a link is deleted, not what
-    it leads to.
-    """
+    """Delete a file, a folder or a link (not its target), also if another process does too."""
     for _ in range(20):
         try:
             if path.is_dir() and not path.is_symlink():
@@ -950,22 +963,19 @@ def _delete(path: Path) -> None:
 
 
 def _owner() -> str:
-    """Return what a new claim of this process begins with."""
+    """Return the beginning of a new claim of this process: machine, process and a random part."""
     return f"{_machine()} {os.getpid()} {uuid.uuid4().hex}"
 
 
 def _create(path: Path, text: str) -> bool:
-    """Create a file with this text, whole, unless there is one already, or its folder was taken
-    away.
-    """
+    """Create a complete file with this text; return False if it exists or has no folder."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.link(temporary, path)
     except FileExistsError:
-        return (
-            temporary.stat().st_nlink == 2
-        )  # over a network, the answer to a link that was made may be lost
+        # On a network, the link may have been made and only the answer lost.
+        return temporary.stat().st_nlink == 2
     except FileNotFoundError:
         return False
     finally:
@@ -974,10 +984,11 @@ def _create(path: Path, text: str) -> bool:
 
 
 def _beat(path: Path, owner: str, stop: threading.Event, lost: Lost) -> None:
+    """Count the heartbeat of a claim until `stop`; ask the work to stop if the claim is lost."""
     count = 0
     while not stop.wait(HEARTBEAT_S):
         count += 1
-        with suppress(OSError):  # a full disk, or a file server that pauses, must not end the work
+        with suppress(OSError):  # a full disk or a slow file server must not end the work
             if not path.read_text(encoding="utf-8").startswith(owner):
                 stopping.ask(lost)
                 return
@@ -986,9 +997,7 @@ def _beat(path: Path, owner: str, stop: threading.Event, lost: Lost) -> None:
 
 @cache
 def _machine() -> str:
-    """Return a name for all processes that this one can see: the host's, and a digest that tells
-    containers apart.
-    """
+    """Return a name for the processes that this one can see: host, and digest of container."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
@@ -998,8 +1007,8 @@ def _machine() -> str:
 
 def _dead(claim: str) -> bool:
     """Whether the claim's process was on this machine and is gone."""
-    host, _, rest = claim.partition(" ")
-    pid = rest.partition(" ")[0]
+    host, _, after_host = claim.partition(" ")
+    pid = after_host.partition(" ")[0]
     if host != _machine() or not pid.isdigit():
         return False
     try:
@@ -1008,16 +1017,15 @@ def _dead(claim: str) -> bool:
         return True
     except PermissionError:
         return False
-    with suppress(OSError, IndexError):  # one that was killed, and whose parent has not looked yet
-        return (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-            == "Z"
-        )
+    with suppress(OSError, IndexError):
+        # A zombie was killed, and its parent has not read its exit code yet.
+        stat_text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        return stat_text.rpartition(")")[2].split()[0] == "Z"
     return False
 
 
 def _break(path: Path, claim: str) -> None:
-    """Take a dead claim away, unless somebody else has just put a new one in its place."""
+    """Remove a dead claim, unless another process has just replaced it."""
     grave = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
         path.rename(grave)

@@ -204,7 +204,7 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
         (["report", "nothing"], "nothing"),
         (["study", "status", "nothing"], "nothing"),
         (["preprocess", "faces", "--classes", "casme5"], "Did you mean 'casme2-5'"),
-        (["rm", "drawn"], "must not be the parent"),
+        (["rm", "drawn"], "must not have been used for other runs"),
         (["verify", "nothing"], "there is no run or alias"),
         (["train", "generator", "--preset", "smoke"], "this needs a run of faces"),
         (["train", "faces", "--preset", "smoke", "--set", "seed=3"], "--seed N"),

@@ -112,7 +112,7 @@ def test_names_resolve_by_run_alias_and_unique_beginning(store: Store):
     with pytest.raises(StoreError, match="Did you mean 'mine'"):
         store.resolve("mime")
     store.make(Letter(text="other"), write("other"))
-    with pytest.raises(StoreError, match="must name one run"):
+    with pytest.raises(StoreError, match="must be the beginning of one run"):
         store.resolve("letter")
 
 
@@ -237,9 +237,9 @@ def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Stor
     (store.root / "aliases" / "folder").mkdir()
     assert store.run("mine") == run
     for name in ("bad", "up"):
-        with pytest.raises(StoreError, match=f"the alias '{name}' must be a file that names a run"):
+        with pytest.raises(StoreError, match=f"the alias '{name}' must be a file with the name of a run"):
             store.run(name)
-    with pytest.raises(StoreError, match="is no file"):
+    with pytest.raises(StoreError, match="is not a file"):
         store.run("folder")
 
 

@@ -108,7 +108,7 @@ def test_a_manifest_that_leads_out_of_the_run_is_named(store: Store):
     run = store.make(Letter(), write("hello"))
     (run.path.parent / "secret").write_text("x")
     forge(run, "../secret", b"x")
-    assert any("no file of its own" in fault for fault in store.faults(Run(run.name, run.path)))
+    assert any("is not a path in the run" in fault for fault in store.faults(Run(run.name, run.path)))
 
 
 # Littered
@@ -179,7 +179,7 @@ def test_an_alias_that_is_no_file_of_ours_is_never_printed(tmp_path: Path):
     for name in ("link", "circle", "folder", "large", "binary", "lines", "pipe"):
         assert f"alias {name}: " in text
         used = inside(tmp_path, "show", name, code=2)
-        assert "must be a file that names a run" in used and "secret words" not in used
+        assert "must be a file with the name of a run" in used and "secret words" not in used
     with pytest.raises(StoreError, match="is a folder"):
         store.make(Letter(text="other"), lambda out, scratch: pytest.fail("built"), "folder")
     assert store.make(Letter(), write("hello"), "link") == run
@@ -277,7 +277,7 @@ def test_a_parent_is_kept_while_a_child_is_made_from_it(store: Store):
         Store(store.root).remove(run.name)
     go_on.set()
     child.join()
-    with pytest.raises(StoreError, match="came from it"):
+    with pytest.raises(StoreError, match="must not have been used"):
         store.remove(run.name)
 
 
