@@ -237,7 +237,9 @@ def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Stor
     (store.root / "aliases" / "folder").mkdir()
     assert store.run("mine") == run
     for name in ("bad", "up"):
-        with pytest.raises(StoreError, match=f"the alias '{name}' must be a file with the name of a run"):
+        with pytest.raises(
+            StoreError, match=f"the alias '{name}' must be a file with the name of a run"
+        ):
             store.run(name)
     with pytest.raises(StoreError, match="is not a file"):
         store.run("folder")

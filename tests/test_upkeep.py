@@ -108,7 +108,9 @@ def test_a_manifest_that_leads_out_of_the_run_is_named(store: Store):
     run = store.make(Letter(), write("hello"))
     (run.path.parent / "secret").write_text("x")
     forge(run, "../secret", b"x")
-    assert any("is not a path in the run" in fault for fault in store.faults(Run(run.name, run.path)))
+    assert any(
+        "is not a path in the run" in fault for fault in store.faults(Run(run.name, run.path))
+    )
 
 
 # Littered
