@@ -120,7 +120,7 @@ def test_a_database_of_copies_says_whom_it_shows_and_may_not_meet_them_in_a_test
 
 
 def test_what_is_not_there_cannot_be_copied():
-    with pytest.raises(UsageError, match="never saw contempt"):
+    with pytest.raises(UsageError, match="not trained on contempt"):
         generators.sample(taken(blobs()), np.array([EMOTIONS.index("contempt")]), np.array([0]))
     with pytest.raises(DataError, match="must have images to copy"):
         taken(blobs().select(np.zeros(len(blobs()), dtype=bool)))

@@ -587,7 +587,7 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ("folds = 2", "folds = 2\nonly_folds = [2]", "must be from 0 to 1"),
         ('"tiny", "large"', '"tiny", "tiny"', "must list each one once"),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "anything"', "counts must be"),
-        ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "never saw anger"),
+        ('["real_to_real"]', '["both_to_real"]\ncounts = "anger=5"', "not trained on anger"),
         (
             '["real_to_real"]',
             '["both_to_real"]\ncounts = "anger=5"',

@@ -45,8 +45,8 @@ class Generator:
         unknown = sorted({EMOTIONS[label] for label in labels} - set(self.classes))
         if unknown:
             raise UsageError(
-                f"the generator must have seen what it draws, and never saw {', '.join(unknown)}; "
-                f"it knows {', '.join(self.classes)}"
+                f"the generator was not trained on {', '.join(unknown)}; ask only for its classes, which "
+                f"are {', '.join(self.classes)}"
             )
 
 

@@ -1,8 +1,7 @@
-"""What TensorBoard shows of a training: an extra (`pip install mien[tensorboard]`), imported when
-asked for.
+"""Logs of a training for TensorBoard, an optional extra (`pip install mien[tensorboard]`).
 
-It only watches. Steps are counted in images seen, so that trainings with other batches lie beside
-each other.
+Logging changes no result. Steps are counted in images seen, so that trainings with different batch
+sizes can be compared. TensorBoard is imported only when it is used.
 """
 
 import tempfile
@@ -19,16 +18,14 @@ from mien.outside import told
 
 
 class Board:
-    """Where a training's figures go; nowhere if `writer` is None."""
+    """The log of a training; it writes nothing if `writer` is None."""
 
     def __init__(self, writer: Any) -> None:
         self.writer: Any = writer
         self.rows = 0
 
     def losses(self, rows: Sequence[Sequence[float | int]], rate: float) -> None:
-        """Show the last of the rows (step, images seen, loss) if it is new, beside the learning
-        rate.
-        """
+        """Log the learning rate and the last row (step, images seen, loss), if it is new."""
         if self.writer is not None and len(rows) > self.rows:
             self.rows = len(rows)
             _, seen, loss = rows[-1]
@@ -36,7 +33,7 @@ class Board:
             self.writer.add_scalar("learning rate", rate, int(seen))
 
     def levels(self, rows: Sequence[Sequence[float | int]]) -> None:
-        """Show the losses of one moment at each noise level: rows of `heldout.COLUMNS`."""
+        """Log the losses at each noise level after one step: rows of `heldout.COLUMNS`."""
         if self.writer is None:
             return
         for _, seen, _, level, train, held_out in rows:
@@ -46,9 +43,7 @@ class Board:
 
 @contextmanager
 def opened(folder: Path | None, run: str, seen: int = 0) -> Iterator[Board]:
-    """Yield the board of a run in `folder`, where later figures than those at `seen` images are
-    forgotten.
-    """
+    """Yield the log of a run in `folder`; entries at more than `seen` images are purged."""
     if folder is None:
         yield Board(None)
         return
@@ -60,14 +55,15 @@ def opened(folder: Path | None, run: str, seen: int = 0) -> Iterator[Board]:
 
 
 def show_sheet(folder: Path, run: str, sheet: Path, seen: int) -> None:
-    """Show the sheet of images that a finished training drew."""
+    """Log the sheet of sample images of a finished training."""
     with opened(folder, run, seen + 1) as board, Image.open(sheet, formats=("PNG",)) as image:
         board.writer.add_image("sheet", np.asarray(image.convert("RGB")), seen, dataformats="HWC")
 
 
 def require(folder: Path) -> None:
-    """Raise UsageError unless TensorBoard is installed and `folder`, which is made if need be, can
-    be written.
+    """Raise UsageError unless TensorBoard is installed and `folder` can be written.
+
+    The folder is created if it does not exist.
     """
     _writer()
     try:
@@ -76,7 +72,7 @@ def require(folder: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(
-            f"--tensorboard must name a folder that can be written; {told(error, folder)}"
+            f"--tensorboard must name a writable folder; {told(error, folder)}"
         ) from None
 
 
@@ -86,7 +82,7 @@ def _writer() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
-            f"--tensorboard must have TensorBoard installed, and it is not ({error}); pip install "
+            f"--tensorboard needs TensorBoard, which is not installed ({error}); run pip install "
             "'mien[tensorboard]'"
         ) from None
     return SummaryWriter

@@ -1,6 +1,4 @@
-"""Counts: how many images of each class a database gets, as people write it on the command line and
-in studies.
-"""
+"""Counts: the number of images per class of a database, as written on the command line."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +8,7 @@ from mien.progress import many
 from mien.published import TABLE_2
 from mien.spec import nearest
 
-DIGITS = 12  # more than any database has
+DIGITS = 12  # the longest number that is read: more images than any database has
 FORMS = (
     "'preprint', 'like', 'like:DATASET', 'balanced:N' (N in all), or emotions, each once, as "
     "in 'happiness=100,fear=50'"
@@ -20,17 +18,19 @@ FORMS = (
 def parse_counts(
     text: str, faces_counts: Callable[[str], dict[str, int]], classes: Sequence[str]
 ) -> dict[str, int]:
-    """Return images an emotion for `text`; `classes` are those that the generator saw.
+    """Return the images per emotion that `text` names; `classes` are those of the generator.
 
-    `preprint` is the preprint's Table 2; `like` what `faces_counts` says of "", the faces that the
-    generator saw, and `like:DATASET` what it says of a dataset; `balanced:N` N images in all,
-    shared equally over `classes`, what is left over going to the first. `happiness=100,fear=50` is
-    itself, and behind one of the others it changes single classes: `like,happiness=40`; 0 leaves a
-    class out.
+    - `preprint`: Table 2 of the preprint
+    - `like`: the counts of the faces that the generator was trained on, `faces_counts("")`
+    - `like:DATASET`: the counts of a dataset, `faces_counts("DATASET")`
+    - `balanced:N`: N images in all, shared equally over `classes`; a remainder goes to the first
+    - `happiness=100,fear=50`: the counts of single emotions. After one of the other forms it
+      changes single classes, as in `like,happiness=40`; 0 removes a class.
 
-    Raises UsageError on anything else, an unknown emotion, a class that the generator never saw, or
-    fewer images in all than there are classes to share them.
+    Raises UsageError for anything else, for an unknown emotion, for a class that the generator was
+    not trained on, and for fewer images in all than classes.
     """
+    # What the text says, class by class
     base, changes = _parts(text)
     if base == "preprint":
         counts = dict(TABLE_2)
@@ -43,21 +43,21 @@ def parse_counts(
     else:
         counts = {}
     counts |= changes
+
+    # At least one image, and only of classes that the generator knows
     _require_known([*counts], {name for name, count in counts.items() if count}, classes, text)
-    found = {name: count for name, count in counts.items() if count > 0}
-    if not found:
-        raise UsageError(f"counts '{text}' must ask for one image or more, and they ask for none")
-    return found
+    positive = {name: count for name, count in counts.items() if count > 0}
+    if not positive:
+        raise UsageError(f"counts '{text}' must ask for at least one image, and ask for none")
+    return positive
 
 
 def _parts(text: str) -> tuple[str, dict[str, int]]:
-    """Return what stands in front (nothing, for a list of emotions alone), and the counts of single
-    emotions.
-    """
+    """Return the base form (empty for a list of emotions), and the counts of single emotions."""
     base, changes = "", dict[str, int]()
-    for place, part in enumerate(text.split(",")):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        if place == 0 and name and not equals:
+    for position, term in enumerate(text.split(",")):
+        name, equals, number = (piece.strip() for piece in term.partition("="))
+        if position == 0 and name and not equals:
             base = name
         elif not equals or not name or name in changes:
             raise UsageError(f"counts must be {FORMS}; given: '{text}'")
@@ -67,19 +67,16 @@ def _parts(text: str) -> tuple[str, dict[str, int]]:
 
 
 def _shared(total: int, classes: Sequence[str], text: str) -> dict[str, int]:
-    """Return `total` images shared equally over the classes, what is left over going to the
-    first.
-    """
-    each, more = divmod(total, len(classes))
-    if not each:
+    """Return `total` images shared equally over the classes; a remainder goes to the first."""
+    per_class, remainder = divmod(total, len(classes))
+    if not per_class:
         raise UsageError(
             f"counts '{text}': balanced:N is N images in all, shared equally over "
-            f"{many(len(classes), 'class')} "
-            f"({', '.join(classes)}), and {total} would leave some without any; give "
-            f"balanced:{len(classes)} or more, "
-            f"or balanced:{total * len(classes)} for {total} of each"
+            f"{many(len(classes), 'class')} ({', '.join(classes)}), and {total} would leave some "
+            f"classes without images; give balanced:{len(classes)} or more, or "
+            f" balanced:{total * len(classes)} for {total} of each"
         )
-    return {name: each + (place < more) for place, name in enumerate(classes)}
+    return {name: per_class + (position < remainder) for position, name in enumerate(classes)}
 
 
 def _require_known(
@@ -96,9 +93,8 @@ def _require_known(
     if unseen:
         zero = f"; '{text},{unseen[0]}=0' leaves it out" if "=" not in text.split(",")[0] else ""
         raise UsageError(
-            f"counts '{text}' must name only what the generator has seen, which is "
-            f"{', '.join(classes)}; "
-            f"it never saw {', '.join(unseen)}{zero}"
+            f"counts '{text}' must name only classes that the generator was trained on, which are "
+            f"{', '.join(classes)}; it was not trained on {', '.join(unseen)}{zero}"
         )
 
 
@@ -115,16 +111,14 @@ def _number(digits: str, text: str, least: int) -> int:
 
 
 def uneven(counts: Mapping[str, int], text: str) -> str:
-    """Say what each class gets where `balanced:N` cannot be shared out equally, nothing where it
-    can.
-    """
+    """Return a note for a `balanced:N` that does not divide evenly, else an empty text."""
     fewest = min(counts.values())
     if not text.startswith("balanced:") or "," in text or len(set(counts.values())) == 1:
         return ""
     more = [name for name, count in counts.items() if count > fewest]
-    whole = len(counts) * fewest
+    multiple = len(counts) * fewest
     return (
         f"{text} is {many(sum(counts.values()), 'image')} in all: {fewest:,} of each class, and "
-        "one more of "
-        f"{', '.join(more)}; balanced:{whole} or balanced:{whole + len(counts)} is equal"
+        f"one more of {', '.join(more)}; balanced:{multiple} or "
+        f"balanced:{multiple + len(counts)} gives equal classes"
     )

@@ -1,9 +1,8 @@
-"""Several processes on one training, as torch's own launcher starts them: `torchrun
---nproc-per-node 2 -m mien train`.
+"""A training shared by several processes, started by `torchrun --nproc-per-node 2 -m mien train`.
 
-Each works on its share of the pieces of every batch, and all add up the same sums in the same order
-(see `sums`), so each holds the same weights as a process alone. The first one writes to the store
-and speaks; the others follow it.
+Each process works on its share of the pieces of every batch, and all add up the same sums in the
+same order (see `sums`), so each has the same weights as a single process would have. The first
+process writes to the store and prints; the others follow it.
 """
 
 import os
@@ -22,9 +21,9 @@ from mien.errors import UsageError
 from mien.generators import sums
 from mien.generators.sums import Node
 
-PATIENCE = timedelta(
-    days=30
-)  # one may wait for a run that somebody else makes; a dead one is noticed at once
+# How long a process waits for the others: the first may wait for a run that another command makes.
+# A process that has died is noticed at once.
+PATIENCE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -36,75 +35,91 @@ class Crew:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def share(self, count: int, rank: int | None = None) -> range:
-        """Return which of `count` pieces a process works on: this one, unless another is named."""
-        of = self.rank if rank is None else rank
-        return range(count * of // self.size, count * (of + 1) // self.size)
+        """Return which of `count` pieces process `rank` works on; None means this process."""
+        rank = self.rank if rank is None else rank
+        return range(count * rank // self.size, count * (rank + 1) // self.size)
 
-    def agree(self, what: Any) -> Any:
-        """Return what the first process says, in all of them."""
+    def agree(self, value: Any) -> Any:
+        """Return, in all processes, the `value` of the first one."""
         if self.size == 1:
-            return what
-        said = [what if self.leads else None]
-        dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
-        return said[0]
+            return value
+        message = [value if self.leads else None]
+        dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
+        return message[0]
 
     def whole(self, nodes: list[Node], count: int) -> list[Node]:
-        """Return what `sums.put` leaves of `count` pieces, given what it left of this process's
-        share.
+        """Return the nodes of all `count` pieces, given the `nodes` of this process's share.
+
+        Both are lists as `sums.put` leaves them.
         """
         if self.size == 1:
             return nodes
-        found: list[Node] = []
+        gathered: list[Node] = []
         for rank in range(self.size):
-            places: list[Node] = []
-            for place in self.share(count, rank):
-                sums.put(places, Node(0, place, []))
-            for number, place in enumerate(places):
-                parts = (
+            # The shape of the nodes of that process: which sums it holds, without their tensors
+            outlines: list[Node] = []
+            for index in self.share(count, rank):
+                sums.put(outlines, Node(0, index, []))
+
+            # Its tensors, sent to all
+            for number, outline in enumerate(outlines):
+                tensors = (
                     nodes[number].parts
                     if rank == self.rank
-                    else [torch.empty_like(part) for part in nodes[0].parts]
+                    else [torch.empty_like(tensor) for tensor in nodes[0].parts]
                 )
-                sums.put(found, Node(place.level, place.index, told(parts, rank)))
-        return found
+                sums.put(gathered, Node(outline.level, outline.index, told(tensors, rank)))
+        return gathered
 
 
 ALONE = Crew()
 
 
 def told(parts: Sequence[Tensor], rank: int) -> list[Tensor]:
-    """Return, in every process, the tensors of process `rank`; the others give some of the same
-    shapes.
+    """Return, in every process, the tensors of process `rank`.
+
+    In the other processes only the shapes of `parts` matter.
     """
-    flat = torch.cat([part.reshape(-1) for part in parts])
+    flat = torch.cat([tensor.reshape(-1) for tensor in parts])
     dist.broadcast(flat, src=rank)
-    sizes = [part.numel() for part in parts]
-    return [piece.reshape(part.shape) for piece, part in zip(flat.split(sizes), parts, strict=True)]
+    sizes = [tensor.numel() for tensor in parts]
+    return [
+        values.reshape(tensor.shape)
+        for values, tensor in zip(flat.split(sizes), parts, strict=True)
+    ]
 
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[Crew]:
-    """Yield the crew that the launcher's environment tells of; this process alone without one."""
+    """Yield the group of processes that torchrun started; without it, this process alone.
+
+    Raises UsageError on a device that cannot be shared, and for more processes than GPUs.
+    """
+    # torchrun sets WORLD_SIZE
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return
+
+    # A GPU for each process
     where = training.device(device)
     if where.type == "mps":
         raise UsageError(
-            "several processes must work on processors or NVIDIA's cards; use --device cpu"
+            "several processes need a CPU or NVIDIA GPUs, and the device is mps; use --device cpu"
         )
     if where.type == "cuda":
         local, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= cards:
             raise UsageError(
-                f"each process must have a card of its own, and there are {cards}; start no more "
-                "than that"
+                f"each process needs a GPU of its own, and this machine has {cards}; start at most "
+                f"{cards} processes"
             )
         torch.cuda.set_device(local)
+
+    # Only the first process prints
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=PATIENCE
     )

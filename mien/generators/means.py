@@ -1,5 +1,6 @@
-"""With what a training is done. None of it is part of a spec: it changes a result in the order of
-sums, if at all.
+"""The resources of a training: memory, processes and TensorBoard.
+
+They are not part of a spec: if they change a result at all, then only by the order of sums.
 """
 
 import re
@@ -14,10 +15,10 @@ UNITS = {"mb": 10**6, "gb": 10**9, "mib": 2**20, "gib": 2**30}
 
 @dataclass(frozen=True)
 class Means:
-    """What a training may use.
+    """The resources that a training may use.
 
-    `memory` is in bytes, all there is if None; `crew` are the processes that share the work;
-    `tensorboard` is where the files for TensorBoard go, if any.
+    `memory` is in bytes, None means no limit; `crew` is the group of processes that share the work;
+    `tensorboard` is the folder of the files for TensorBoard, None writes none.
     """
 
     memory: int | None = None
@@ -29,18 +30,19 @@ PLAIN = Means()
 
 
 def bytes_of(text: str) -> int:
-    """Return the number of bytes that `6GB` or `800 MiB` stands for; raises UsageError for what is
-    no such size.
+    """Return the number of bytes in a size such as `6GB` or `800 MiB`.
+
+    Raises UsageError if `text` is not a number above 0 with a unit.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]+)\s*", text.lower())
-    if not found or found[2] not in UNITS or not float(found[1]) > 0:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]+)\s*", text.lower())
+    if not match or match[2] not in UNITS or not float(match[1]) > 0:
         raise UsageError(
             "--memory must be a size with its unit (MB, GB, MiB or GiB), as in 6GB or 800MB; "
             f"given: '{text}'"
         )
-    return int(float(found[1]) * UNITS[found[2]])
+    return int(float(match[1]) * UNITS[match[2]])
 
 
 def shown(size: int | float) -> str:
-    """Return a number of bytes as people read it: `1.5 GB`, `800 MB`."""
+    """Return a number of bytes in readable form: `1.50 GB`, `800 MB`."""
     return f"{size / 10**9:.2f} GB" if size >= 10**9 else f"{size / 10**6:.0f} MB"

@@ -1,6 +1,4 @@
-"""How large a piece of a batch may be for a step of training to stay within so much memory, found
-by trying.
-"""
+"""The largest piece of a batch with which a training step stays within a memory budget."""
 
 import math
 import sys
@@ -13,29 +11,32 @@ from torch import Tensor
 from mien.errors import UsageError
 from mien.generators.means import shown
 
-CONTEXT = 5 * 10**8  # what driver and kernels take of a card beside torch's tensors
-SPARE = 1.5  # on a processor: workspace of convolutions, and what the allocator cannot use again
+# Bytes that driver and kernels take on a GPU, in addition to the tensors of torch
+CONTEXT = 5 * 10**8
+# Factor on a CPU, for the workspace of convolutions and for fragmentation of the allocator
+SPARE = 1.5
 
 
 @runtime_checkable
 class Work(Protocol):
-    """What is asked of a training; see `diffusion.Training`."""
+    """The part of a training that this module uses; see `diffusion.Training`."""
 
     where: torch.device
     size: int
 
     def attempt(self, size: int) -> None:
-        """Work on a piece of so many images as a step would, and change nothing."""
+        """Do the work of a step on a piece of `size` images, without changing any state."""
         ...
 
     def coming(self, size: int) -> int:
-        """Return the bytes of what a step in pieces of `size` will keep, and has not made yet."""
+        """Return the bytes that a step in pieces of `size` will allocate and has not yet."""
         ...
 
 
 def sizes(largest: int) -> list[int]:
-    """Return the pieces that are tried: `largest`, and all smaller powers of two. Few, so that a
-    choice stays.
+    """Return the sizes that are tried, from the largest: `largest` and all smaller powers of two.
+
+    They are few, so that the choice is the same when the measured memory varies a little.
     """
     return [
         largest,
@@ -44,30 +45,29 @@ def sizes(largest: int) -> list[int]:
 
 
 def fitting(work: Work, budget: int, threads: int) -> int:
-    """Return the largest piece, no larger than the training's own, with which a step stays within
-    `budget` bytes.
+    """Return the largest piece, at most `work.size`, with which a step stays within `budget` bytes.
 
-    `threads` pieces are worked on side by side. The need is measured for one and two images, and is
-    a line from there; on a card what the line says is then tried. Raises UsageError if one image at
-    a time is too much.
+    `threads` pieces are processed in parallel. The memory is measured for one and for two images
+    and extrapolated linearly; on a GPU the extrapolated size is then tried. Raises UsageError if
+    one image at a time needs more than `budget`.
     """
-    one, two = (peak(work, size, threads) for size in (1, min(2, work.size)))
-    each = max(0, two - one)
+    smallest, double = (peak(work, size, threads) for size in (1, min(2, work.size)))
+    per_image = max(0, double - smallest)
     for size in sizes(work.size):
-        if one + (size - 1) * each <= budget and (
+        if smallest + (size - 1) * per_image <= budget and (
             work.where.type != "cuda" or peak(work, size, threads) <= budget
         ):
             return size
     raise UsageError(
-        f"--memory must be {shown(one)} or more for this training, with which it works on one "
-        "image at a time; given: "
-        f"{shown(budget)}. Take more, or a smaller preset"
+        f"--memory must be {shown(smallest)} or more for this training, which is what one image "
+        f"at a time needs; given: {shown(budget)}. Give more, or use a smaller preset"
     )
 
 
 def peak(work: Work, size: int, threads: int) -> int | float:
-    """Return how many bytes a step takes at its height, in pieces of `size` images; infinite if the
-    card has fewer.
+    """Return the peak memory of a step in pieces of `size` images, in bytes.
+
+    It is infinite if the GPU has less.
     """
     if work.where.type != "cuda":
         return held() + work.coming(size) + int(SPARE * threads * kept(work, size))
@@ -83,14 +83,13 @@ def peak(work: Work, size: int, threads: int) -> int | float:
 
 
 def held() -> int:
-    """Return the most bytes that this process has held so far."""
+    """Return the peak resident memory of this process so far, in bytes."""
+    # Not getrusage on Linux: it can report the peak of the parent process
     status = Path("/proc/self/status")
-    if (
-        status.exists()
-    ):  # what getrusage says there can be that of the process which started this one
+    if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-    import resource  # which Windows has not got
+    import resource  # does not exist on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
@@ -98,14 +97,14 @@ def held() -> int:
 
 
 def kept(work: Work, size: int) -> int:
-    """Return how many bytes a piece keeps from its way forward for its way back."""
-    found: dict[int, int] = {}
+    """Return how many bytes the forward pass of a piece saves for its backward pass."""
+    sizes_by_address: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        found[storage.data_ptr()] = storage.nbytes()
+        sizes_by_address[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         work.attempt(size)
-    return sum(found.values())
+    return sum(sizes_by_address.values())

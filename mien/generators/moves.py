@@ -1,8 +1,8 @@
-"""Changes of training images that leak nothing: the network is told each one, and told of none when
-it draws.
+"""Augmentations of training images that do not leak into generated images.
 
-After Karras et al. 2020 (arXiv:2006.06676) and 2022 (arXiv:2206.00364, appendix F.2), within what a
-face may look like: turned by at most 15 degrees, never upside down.
+The network gets the parameters of each augmentation as an input, and zeros when it samples (Karras
+et al. 2020, arXiv:2006.06676, and 2022, arXiv:2206.00364, appendix F.2). The ranges keep faces
+plausible: rotations of at most 15 degrees, never upside down.
 """
 
 import math
@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MOVES = ("mirror", "right", "down", "zoom", "stretch", "turn", "light", "contrast")
-"""What is done to an image: mirror is 0 or 1, the others are in units of REACH."""
+"""The parameters of an augmentation: mirror is 0 or 1, the others are in units of REACH."""
 
-# Standard deviations but for turn, the half width of an even spread: shares of width and height;
-# powers of 2 in size, and of width against height; radians; steps of the range -1..1; powers of 2.
+# Standard deviations, except for turn, which is the half width of a uniform distribution. Units:
+# right and down are shares of width and height; zoom is a power of 2 of the size, and stretch of
+# width to height; turn is in radians; light is on the scale -1..1; contrast is a power of 2.
 REACH = {
     "right": 1 / 8,
     "down": 1 / 8,
@@ -29,8 +30,10 @@ REACH = {
 
 
 def draw(count: int, mirror: bool, chance: float, rng: torch.Generator) -> Float[Tensor, "n moves"]:
-    """Return what is done to each image: mirrored half of the time if wanted, each other move with
-    `chance`.
+    """Return random augmentation parameters for `count` images.
+
+    With `mirror`, an image is mirrored with probability 1/2; each other move happens with
+    probability `chance`.
     """
     where = rng.device
     flips = (torch.rand(count, device=where, generator=rng) < 0.5).float() * float(mirror)
@@ -46,17 +49,21 @@ def draw(count: int, mirror: bool, chance: float, rng: torch.Generator) -> Float
 
 
 def apply(x: Float[Tensor, "n c h w"], moves: Float[Tensor, "n moves"]) -> Float[Tensor, "n c h w"]:
-    """Return images after their moves; what lies outside an image repeats its border."""
+    """Return the images after their augmentations; outside an image its border is repeated."""
+    # Mirroring needs no interpolation
     if not moves[:, 1:].any():
         return torch.where(moves[:, 0, None, None, None] > 0, x.flip(-1), x)
-    by = {name: moves[:, place] * REACH[name] for place, name in enumerate(MOVES) if place}
+
+    # The parameters in their units; coordinates run from -1 to 1 along both sides of an image,
+    # whatever their lengths, so rotations need the ratio of height to width
+    by = {name: moves[:, column] * REACH[name] for column, name in enumerate(MOVES) if column}
     wide, high = 2 ** (by["zoom"] + by["stretch"] / 2), 2 ** (by["zoom"] - by["stretch"] / 2)
     cos, sin = by["turn"].cos(), by["turn"].sin()
     mirror = 1 - 2 * moves[:, 0]
-    ratio = (
-        x.shape[2] / x.shape[3]
-    )  # coordinates run from -1 to 1 along both sides, whatever their lengths
-    # Where a pixel of the new image comes from: moved back, turned back, made smaller, mirrored.
+    ratio = x.shape[2] / x.shape[3]
+
+    # The inverse affine map, from a pixel of the new image to its origin: shift back, rotate back,
+    # scale back, mirror
     right, down = 2 * by["right"], 2 * by["down"]
     across = (
         torch.stack([cos, sin * ratio, -(cos * right + sin * ratio * down)], dim=1)
@@ -67,5 +74,7 @@ def apply(x: Float[Tensor, "n c h w"], moves: Float[Tensor, "n moves"]) -> Float
     )
     grid = F.affine_grid(torch.stack([across, along], dim=1), list(x.shape), align_corners=False)
     moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    # Contrast and brightness
     gain, light = 2 ** by["contrast"], by["light"]
     return moved * gain[:, None, None, None] + light[:, None, None, None]

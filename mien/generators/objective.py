@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss is worked out from: n images [n, c, h, w] around the mean face, what each is, and
-    its noise.
+    """The input of a loss: images, their labels, augmentations, noise levels and noise.
 
-    `labels` are places in EMOTIONS or NULL, `moves` as in `moves.MOVES`, `levels` sigma or t,
-    `noise` of unit variance.
+    `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or NULL,
+    `moves` has the columns of `moves.MOVES`, `levels` is sigma (edm) or t (ddpm), and `noise` has
+    unit variance.
     """
 
     x0: Tensor
@@ -22,7 +22,7 @@ class Batch:
     noise: Tensor
 
     def part(self, rows: slice) -> "Batch":
-        """Return some of the images."""
+        """Return the batch of the images in `rows`."""
         return Batch(
             self.x0[rows], self.labels[rows], self.moves[rows], self.levels[rows], self.noise[rows]
         )
@@ -30,11 +30,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training minimises.
+    """The loss that a training minimises.
 
-    `errors` gives the loss of each image from (network, batch, sigma_data, `UNet.drops`); `levels`
-    the noise levels at shares [n] in [0, 1) of their distribution, which a batch covers evenly if
-    `spread`, else at random.
+    `errors` maps (network, batch, sigma_data, `UNet.drops`) to the loss of each image. `levels`
+    maps shares [n] in [0, 1) to the quantiles of the distribution of noise levels. A batch covers
+    the shares evenly if `spread`, else at random.
     """
 
     errors: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]

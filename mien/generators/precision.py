@@ -1,7 +1,7 @@
-"""Arithmetic in half the width, in training alone: faster on cards that have it, and half the
-memory for what it keeps.
+"""Mixed precision for training: 16-bit arithmetic on GPUs that support it.
 
-Weights, their averages, the loss and its gradient stay in float32, and so does all that is drawn.
+It is faster, and halves the memory of the saved activations. Weights, their averages, the loss and
+its gradient stay in float32, and so does everything at sampling time.
 """
 
 from typing import Any
@@ -13,58 +13,59 @@ from mien import progress, training
 from mien.generators.specs import GeneratorSpec, TrainSpec
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Of the loss, so that small gradients are none in fp16. It is halved where a gradient overflows,
-# and doubled after so many steps in which none did.
+# The initial scale of the loss, so that small gradients do not underflow to zero in fp16. It is
+# halved when a gradient overflows, and doubled after GROWTH steps without an overflow.
 SCALE, GROWTH = 2.0**14, 2000
 
 
 class Lowered(nn.Module):
-    """A network whose products and convolutions are done in `dtype`; what it returns is float32."""
+    """A network whose products and convolutions run in `dtype`; its output is float32."""
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
 
-    def forward(self, x: Tensor, *told: Any) -> Tensor:
-        """Return what the network makes of `x`."""
-        # Without the cache of weights in the other width, which threads would share: each weight is
-        # used once anyway.
+    def forward(self, x: Tensor, *conditions: Any) -> Tensor:
+        """Return the output of the network for `x`."""
+        # No cache of the weights in `dtype`: threads would share it, and each weight is used only
+        # once anyway.
         with torch.autocast(x.device.type, dtype=self.dtype, cache_enabled=False):
-            return self.network(x, *told).float()
+            return self.network(x, *conditions).float()
 
 
 def lowered(network: nn.Module, spec: TrainSpec) -> nn.Module:
-    """Return the network that does its arithmetic as `spec` says."""
+    """Return the network with the precision that `spec` names."""
     return Lowered(network, DTYPES[spec.precision]) if spec.precision in DTYPES else network
 
 
 def scaler(spec: TrainSpec, where: torch.device) -> torch.amp.GradScaler:
-    """Return what scales the loss: by 1 unless the arithmetic is fp16."""
-    wanted = spec.precision == "fp16"
-    made = torch.amp.GradScaler(
-        where.type, init_scale=SCALE, growth_interval=GROWTH, enabled=wanted
+    """Return the scaler of the loss: its factor is 1 unless the precision is fp16."""
+    enabled = spec.precision == "fp16"
+    scaler = torch.amp.GradScaler(
+        where.type, init_scale=SCALE, growth_interval=GROWTH, enabled=enabled
     )
-    made.scale(torch.zeros((), device=where))  # it has no tensors before it has scaled something
-    return made
+    scaler.scale(torch.zeros((), device=where))  # creates its tensors, which are made lazily
+    return scaler
 
 
 def pack(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
-    """Return what a checkpoint has to keep of it: nothing where it does nothing."""
+    """Return the state of a scaler for a checkpoint; empty if the scaler is disabled."""
     state = scaler.state_dict()
-    kept = {"scale": "scale", "grown": "_growth_tracker"}
-    return {name: torch.tensor(float(state[key])) for name, key in kept.items()} if state else {}
+    keys = {"scale": "scale", "grown": "_growth_tracker"}
+    return {name: torch.tensor(float(state[key])) for name, key in keys.items()} if state else {}
 
 
 def unpack(scaler: torch.amp.GradScaler, tensors: dict[str, Tensor]) -> None:
-    """Take back what `pack` returned."""
+    """Restore the state that `pack` returned."""
     if tensors:
         state = {"scale": float(tensors["scale"]), "_growth_tracker": int(tensors["grown"])}
         scaler.load_state_dict({**scaler.state_dict(), **state})
 
 
 def suited(spec: GeneratorSpec, device: str = "auto") -> GeneratorSpec:
-    """Return `spec` with the nearest arithmetic that the device is fast at: float32 but on NVIDIA's
-    cards.
+    """Return `spec` with the nearest precision that the device is fast at.
+
+    On devices other than NVIDIA GPUs that is float32.
     """
     if not isinstance(spec, TrainSpec) or spec.precision == "float32":
         return spec

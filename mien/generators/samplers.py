@@ -24,8 +24,9 @@ Draw = Callable[[], Tensor]
 
 
 def karras_levels(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
-    """Return `steps` noise levels from `high` to `low`, then 0 (Karras et al. 2022,
-    arXiv:2206.00364, Eq. 5).
+    """Return `steps` noise levels from `high` to `low`, then 0.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), Eq. 5.
     """
     if steps == 1:
         return [high, 0.0]
@@ -48,10 +49,10 @@ def euler(
 def heun(
     denoise: Bound, x: Float[Tensor, "n ..."], levels: Sequence[float], draw: Draw | None = None
 ) -> Float[Tensor, "n ..."]:
-    """Integrate the probability-flow ODE with Heun's method (Karras et al. 2022, Algorithm 1);
-    order 2.
+    """Integrate the probability-flow ODE with Heun's method (Karras et al. 2022, Algorithm 1).
 
-    Two calls of the denoiser a step; the last step, to zero noise, is Euler's. Nothing is drawn.
+    Its order is 2. It calls the denoiser twice per step; the last step, to zero noise, is Euler's.
+    Nothing is drawn.
     """
     for sigma, after in pairwise(levels):
         slope = (x - denoise(x, level(sigma, x))) / sigma
@@ -66,12 +67,12 @@ def heun(
 def dpmpp2m(
     denoise: Bound, x: Float[Tensor, "n ..."], levels: Sequence[float], draw: Draw | None = None
 ) -> Float[Tensor, "n ..."]:
-    """Integrate with DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, Algorithm 2); order 2, one
-    call a step.
+    """Integrate with DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, Algorithm 2).
 
-    With lambda = -ln sigma, h = the step in lambda and r = the last h over this one, D = (1 + 1/2r)
-    D_now - 1/2r D_last and x <- (sigma_after / sigma) x + (1 - sigma_after / sigma) D. The first
-    step and that to zero noise are of first order. Nothing is drawn.
+    Its order is 2, with one call of the denoiser per step. With lambda = -ln sigma, h = the step in
+    lambda and r = the last h over this one, D = (1 + 1/2r) D_now - 1/2r D_last and x <-
+    (sigma_after / sigma) x + (1 - sigma_after / sigma) D. The first step and that to zero noise are
+    of first order. Nothing is drawn.
     """
     last, last_h = None, 0.0
     for sigma, after in pairwise(levels):
@@ -89,17 +90,16 @@ def dpmpp2m(
 def unipc(
     denoise: Bound, x: Float[Tensor, "n ..."], levels: Sequence[float], draw: Draw | None = None
 ) -> Float[Tensor, "n ..."]:
-    """Integrate with UniPC-2 (Zhao et al. 2023, arXiv:2302.04867, Algorithms 5 and 7, B2(h)); order
-    3, one call a step.
+    """Integrate with UniPC-2 (Zhao et al. 2023, arXiv:2302.04867, Algorithms 5 and 7, B2(h)).
 
-    A predictor of second order goes ahead, and what the denoiser says there corrects the step, so
-    that a call serves both this step and the next. In data prediction with lambda = -ln sigma. The
-    last step, to zero noise, is of first order. Nothing is drawn.
+    Its order is 3, with one call of the denoiser per step. A predictor of second order takes the
+    step, and the prediction of the denoiser at its end corrects it, so that a call serves both this
+    step and the next. It uses data prediction and lambda = -ln sigma. The last step, to zero noise,
+    is of first order. Nothing is drawn.
     """
     now = denoise(x, level(levels[0], x))
-    before: tuple[Tensor, float] | None = (
-        None  # the prediction before this one, and the step in lambda between them
-    )
+    # The prediction before this one, and the step in lambda between them
+    before: tuple[Tensor, float] | None = None
     for sigma, after in pairwise(levels):
         if after == 0:
             return now
@@ -117,11 +117,11 @@ def unipc(
 
 
 def _correction(ahead: Tensor, slope: Tensor | None, h: float, ratio: float) -> Tensor:
-    """Return the weighted sum of differences of predictions that UniC adds, its weights solving R
-    rho = b (Eq. 9).
+    """Return the weighted sum of differences that UniC adds, its weights solving R rho = b (Eq. 9).
 
-    `ahead` is the difference to the prediction at the end of the step, `slope` that to the one
-    before, divided by `ratio`, its place in units of the step.
+    `ahead` is the difference from the current prediction to that at the end of the step. `slope` is
+    the difference to the previous prediction, divided by `ratio`, the position of the previous
+    prediction in units of the step.
     """
     if slope is None:
         return ahead / 2
@@ -139,13 +139,12 @@ def ancestral(
     draw: Draw | None = None,
     variance: Literal["posterior", "beta"] = "posterior",
 ) -> Float[Tensor, "n ..."]:
-    """Walk down the reversed Markov chain, with fresh noise at each step (Ho et al. 2020,
-    arXiv:2006.11239, Eq. 7).
+    """Sample the reverse Markov chain (Ho et al. 2020, arXiv:2006.11239, Eq. 7).
 
-    In noise-added space the Gaussian posterior of x at level s, given x at level t and x0, has mean
-    x0 + (s^2 / t^2) (x - x0) and variance s^2 (t^2 - s^2) / t^2. `variance` "beta" takes the
-    forward step's instead, (t^2 - s^2) (1 + s^2) / (1 + t^2). On the levels of a DDPM schedule this
-    is the DDPM chain itself.
+    Each step adds fresh noise. In noise-added space the Gaussian posterior of x at level s,
+    given x at level t and x0, has mean x0 + (s^2 / t^2) (x - x0) and variance s^2 (t^2 - s^2) /
+    t^2. `variance` "beta" takes the forward step's instead, (t^2 - s^2) (1 + s^2) / (1 + t^2). On
+    the levels of a DDPM schedule this is the DDPM chain itself.
     """
     if draw is None:
         raise ValueError("the ancestral sampler adds noise at each step, so `draw` must be given")
@@ -162,12 +161,12 @@ def ancestral(
 
 
 def guided(denoise: Denoiser, null: int, weight: float, low: float, high: float) -> Denoiser:
-    """Return a denoiser that is pushed towards its labels where `low` <= sigma <= `high`; `null`
-    means no label.
+    """Return a denoiser with classifier-free guidance where `low` <= sigma <= `high`.
 
-    D = D_null + weight (D_label - D_null) (Ho & Salimans 2022, arXiv:2207.12598), within an
-    interval of noise levels (Kynkaanniemi et al. 2024, arXiv:2404.07724). Both predictions come
-    from one call with a doubled batch. All images of a batch must be at one noise level.
+    `null` is the label that means no label. D = D_null + weight (D_label - D_null) (Ho & Salimans
+    2022, arXiv:2207.12598), within an interval of noise levels (Kynkaanniemi et al. 2024,
+    arXiv:2404.07724). Both predictions come from one call with a doubled batch. All images of a
+    batch must be at one noise level.
     """
 
     def guide(
@@ -185,9 +184,9 @@ def guided(denoise: Denoiser, null: int, weight: float, low: float, high: float)
 def autoguided(
     denoise: Denoiser, worse: Denoiser, weight: float, low: float, high: float
 ) -> Denoiser:
-    """Return a denoiser that is pushed away from a worse one where `low` <= sigma <= `high`.
+    """Return a denoiser with autoguidance by a worse one where `low` <= sigma <= `high`.
 
-    D = D_worse + weight (D - D_worse), the worse one a less trained copy that knows the same labels
+    D = D_worse + weight (D - D_worse), where D_worse is a less trained copy with the same labels
     (Karras et al. 2024, arXiv:2406.02507). All images of a batch must be at one noise level.
     """
 
@@ -214,7 +213,7 @@ def level(sigma: float, like: Tensor) -> Float[Tensor, " n"]:
 
 
 def wide(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
-    """Return one number an image, ready to multiply images."""
+    """Return one number per image in a shape that broadcasts over images."""
     return values[:, None, None, None]
 
 
@@ -224,7 +223,7 @@ def bind(
     x: Float[Tensor, "n c h w"],
     sigma: Float[Tensor, " n"],
 ) -> Float[Tensor, "n c h w"]:
-    """Return D(x, sigma, labels); with the first two arguments bound it is what samplers take."""
+    """Return D(x, sigma, labels); a partial with the first two arguments is a `Bound`."""
     return denoise(x, sigma, labels)
 
 

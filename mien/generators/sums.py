@@ -1,8 +1,8 @@
-"""Sums of what pieces of a batch give, in an order that depends on their number alone.
+"""Sums over the pieces of a batch, in an order that depends only on the number of pieces.
 
-Floats add up differently in another order. Here neighbours are added first, then neighbouring sums,
-as in a knockout: whoever holds some pieces in a row can add up what lies whole within them, and
-others can finish it to the same bits.
+Floating-point sums depend on the order of their terms. Here neighbours are added first, then
+neighbouring sums, as in a binary tree. A process that holds consecutive pieces can add up every
+subtree that it holds completely, and others can finish the sum to the same bits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Node:
-    """The sum of pieces `index * 2**level` up to the next node of its level: a tensor for each part
-    of a piece.
+    """The sum of the pieces `index * 2**level` to `(index + 1) * 2**level - 1`.
+
+    `parts` has a tensor for each part of a piece.
     """
 
     level: int
@@ -23,7 +24,7 @@ class Node:
 
 
 def put(nodes: list[Node], node: Node) -> None:
-    """Put the next node in order behind `nodes`, and add up all that then has its neighbour."""
+    """Append the next node in order to `nodes`, and add up all nodes that now have a neighbour."""
     nodes.append(node)
     while len(nodes) > 1 and nodes[-2].level == nodes[-1].level and nodes[-2].index % 2 == 0:
         right, left = nodes.pop(), nodes.pop()
@@ -31,14 +32,14 @@ def put(nodes: list[Node], node: Node) -> None:
 
 
 def total(nodes: Iterable[Node]) -> Sequence[Tensor]:
-    """Return the sum of all pieces, of which `nodes` is what `put` left."""
-    *rest, last = nodes
+    """Return the sum of all pieces from the `nodes` that `put` left."""
+    *earlier, last = nodes
     parts = last.parts
-    for node in reversed(rest):
+    for node in reversed(earlier):
         parts = plus(node.parts, parts)
     return parts
 
 
-def plus(one: Sequence[Tensor], two: Sequence[Tensor]) -> list[Tensor]:
-    """Return the sums part by part."""
-    return [left + right for left, right in zip(one, two, strict=True)]
+def plus(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
+    """Return the sum of each part of `first` and the same part of `second`."""
+    return [a + b for a, b in zip(first, second, strict=True)]
