@@ -122,7 +122,7 @@ def test_a_database_of_copies_says_whom_it_shows_and_may_not_meet_them_in_a_test
 def test_what_is_not_there_cannot_be_copied():
     with pytest.raises(UsageError, match="not trained on contempt"):
         generators.sample(taken(blobs()), np.array([EMOTIONS.index("contempt")]), np.array([0]))
-    with pytest.raises(DataError, match="must have images to copy"):
+    with pytest.raises(DataError, match="needs images to copy"):
         taken(blobs().select(np.zeros(len(blobs()), dtype=bool)))
 
 
@@ -172,7 +172,7 @@ def test_floors_keep_the_contract_of_generators(kind: str, tmp_path: Path):
     assert set(generator.seen["subject"]) == set(halves()[0].subjects)
     with pytest.raises(UsageError, match="leave --sampler away"):
         generators.order(run, "balanced:4", store, sampler="heun")
-    with pytest.raises(SpecError, match="steps and guidance must be left alone"):
+    with pytest.raises(SpecError, match="steps and guidance do not apply"):
         generators.order(run, "balanced:4", store, steps=3)
     with pytest.raises(UsageError, match="learns in steps"):
         generators.calibrated(generators.preset(kind, parent.name), 1.0, store)

@@ -232,7 +232,7 @@ def test_an_option_that_would_do_nothing_is_refused():
         for name in names:
             other = next(member for member in ONLY_FOR if member != kind)
             given = {"faces": "f", "kind": other, name: TrainSpec.model_fields[name].default * 0.9}
-            with pytest.raises(ValueError, match=f"{name} must stand only with kind '{kind}'"):
+            with pytest.raises(ValueError, match=f"{name} applies only to kind '{kind}'"):
                 TrainSpec.model_validate(given)
     with pytest.raises(ValueError, match="variance"):
         SamplerSpec(sampler="heun", variance="beta")
@@ -576,7 +576,7 @@ def test_nobody_is_held_out_who_alone_shows_an_emotion():
     with pytest.raises(DataError, match="none of 1 subject can be spared"):
         heldout.parted(one, spec_of("edm", held_out=0.1))
     nobody = Faces(faces.images, faces.index.assign(subject=""))
-    with pytest.raises(DataError, match="subjects are all known"):
+    with pytest.raises(DataError, match="known subject for every image"):
         heldout.parted(nobody, spec_of("edm", held_out=0.1))
 
 
@@ -992,7 +992,7 @@ def test_counts_that_cannot_be_shared_equally_are_told(
         ("fear=2,like", "must be 'preprint'"),
         (
             "balanced:3",
-            "3 would leave some without any; give balanced:7 or more, or balanced:21 for 3 of each",
+            "3 would leave some classes without images; give balanced:7 or more, or balanced:21 for 3 of each",
         ),
         ("balanced:6,fear=9", "give balanced:7 or more"),
         (f"balanced:{'9' * 5000}", "'999999999999...' must be a whole number"),

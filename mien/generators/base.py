@@ -1,6 +1,4 @@
-"""What every generator is: the thing that was trained, whoever trained it, and what its images owe
-to whom.
-"""
+"""The base of every trained generator: its classes, its training images and their licence."""
 
 import json
 from collections.abc import Mapping
@@ -25,10 +23,11 @@ SEEN = ["key", "subject", "clip", "dataset"]
 class Generator:
     """A trained generator.
 
-    `classes` are the emotions that it saw, `size` is channels, height and width, `channels` what
-    they show (as in Faces), `seen` has key, subject, clip and dataset of every image that had a
-    part in its training, `losses` the columns step, images_seen and loss (no rows where nothing is
-    learnt in steps), and `run` its run once it is kept.
+    `classes` are the emotions that it was trained on, `size` is channels, height and width,
+    `channels` are the names of the channels (as in Faces). `seen` has key, subject, clip and
+    dataset of every image that it was trained on. `losses` has the columns step, images_seen and
+    loss, and no rows if there are no training steps. `run` is the name of its run, empty before it
+    is saved.
     """
 
     spec: GeneratorSpec
@@ -41,23 +40,23 @@ class Generator:
     channels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def require_known(self, labels: Int64[np.ndarray, " n"]) -> None:
-        """Raise UsageError for a label (a place in EMOTIONS) that the generator never saw."""
+        """Raise UsageError for a label that is not among the classes of the generator.
+
+        A label is a position in EMOTIONS.
+        """
         unknown = sorted({EMOTIONS[label] for label in labels} - set(self.classes))
         if unknown:
             raise UsageError(
-                f"the generator was not trained on {', '.join(unknown)}; ask only for its classes, which "
-                f"are {', '.join(self.classes)}"
+                f"the generator was not trained on {', '.join(unknown)}; ask only for its "
+                f"classes, which are {', '.join(self.classes)}"
             )
 
 
 def origins(faces: Faces) -> dict[str, Any]:
-    """Return what a generator has to remember of the faces that it was trained on: fields of
-    Generator.
-    """
+    """Return the fields of Generator that describe the faces that it was trained on."""
     seen = faces.index.loc[:, SEEN]
-    if (
-        faces.seen is not None
-    ):  # trained on synthetic faces: what their generator saw, this one has seen too
+    # Trained on synthetic faces: the images of their generator count as training images, too
+    if faces.seen is not None:
         seen = pd.concat([seen, faces.seen.reindex(columns=SEEN, fill_value="")]).drop_duplicates()
     return {
         "classes": faces.classes,
@@ -69,8 +68,9 @@ def origins(faces: Faces) -> dict[str, Any]:
 
 
 def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
-    """Write what all generators have in common: generator.json, with `more` in it, seen.parquet and
-    loss.csv.
+    """Write the files of all generators: generator.json, seen.parquet and loss.csv.
+
+    `more` are further entries of generator.json.
     """
     about = {
         "kind": generator.spec.kind,
@@ -86,9 +86,7 @@ def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
 
 
 def load(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what `save` wrote: the fields of Generator but for its spec, and all of
-    generator.json.
-    """
+    """Return what `save` wrote: the fields of Generator except its spec, and generator.json."""
     about = run.json("generator.json")
     fields = {
         "classes": tuple(about["classes"]),

@@ -1,8 +1,8 @@
-"""The copycat: a generator that learns its images by heart. It hands them out again, moved by a
-pixel and with noise.
+"""The copycat: a generator that memorises its training images.
 
-What a classifier reaches when trained on its images is what copies are worth; a generator that
-claims more than copying must do better on people who were never seen.
+It returns them again, shifted by up to a few pixels and with noise. A classifier trained on its
+images shows what copies are worth; a generator that does more than copy must do better on held-out
+people.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ from mien.store import Run
 
 @dataclass(frozen=True)
 class Copycat(base.Generator):
-    """Training images, uint8 [n, c, h, w], with the place in EMOTIONS of each."""
+    """A trained copycat: its training images, uint8 [n, c, h, w], and their labels.
+
+    A label is a position in EMOTIONS.
+    """
 
     spec: CopycatSpec
     images: UInt8[np.ndarray, "n c h w"]
@@ -32,13 +35,17 @@ class Copycat(base.Generator):
 def fit(
     faces: Faces, spec: CopycatSpec, scratch: Path, device: str = "auto", label: str = "training"
 ) -> Copycat:
-    """Take in the images of `faces`; raises DataError if there are none."""
+    """Return the copycat of the images of `faces`; raises DataError if there are none."""
     if not len(faces):
-        raise DataError(f"the copycat must have images to copy, and {spec.faces} has none")
+        raise DataError(f"the copycat needs images to copy, and {spec.faces} has none")
     return Copycat(
-        spec=spec, images=np.array(faces.images), labels=faces.labels(), losses=base.no_losses(), run="",
+        spec=spec,
+        images=np.array(faces.images),
+        labels=faces.labels(),
+        losses=base.no_losses(),
+        run="",
         **base.origins(faces),
-    )  # fmt: skip
+    )
 
 
 def sample(
@@ -47,30 +54,32 @@ def sample(
     numbers: Int64[np.ndarray, " n"],
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return a copy of a training image of each label, drawn with replacement by its seed, as
-    learning by heart would.
+    """Return, for each label and seed, a copy of a training image of that label.
 
-    It is moved by up to `shift` pixels either way (the border is repeated), and Gaussian noise of
-    deviation `noise` is added, where 1 is the step from black to white.
+    The image is drawn with replacement by the seed and shifted by up to `shift` pixels in each
+    direction (the border is repeated). Gaussian noise with standard deviation `noise` is added,
+    where 1 is the step from black to white.
     """
     generator.require_known(labels)
-    places = {label: np.flatnonzero(generator.labels == label) for label in set(labels.tolist())}
-    made = [
-        _copy(generator, places[label], number)
+    rows = {label: np.flatnonzero(generator.labels == label) for label in set(labels.tolist())}
+    copies = [
+        _copy(generator, rows[label], number)
         for label, number in zip(labels.tolist(), numbers, strict=True)
     ]
-    return np.stack(made) if made else np.empty((0, *generator.size), dtype=np.uint8)
+    return np.stack(copies) if copies else np.empty((0, *generator.size), dtype=np.uint8)
 
 
 def _copy(
-    generator: Copycat, places: Int64[np.ndarray, " m"], number: np.int64
+    generator: Copycat, rows: Int64[np.ndarray, " m"], number: np.int64
 ) -> UInt8[np.ndarray, "c h w"]:
     rng, spec = seeds.rng("copycat", int(number)), generator.spec
-    image = generator.images[places[rng.integers(len(places))]]
+    image = generator.images[rows[rng.integers(len(rows))]]
     down, right = rng.integers(0, 2 * spec.shift + 1, 2)
     _, height, width = image.shape
-    wide = np.pad(image, ((0, 0), (spec.shift, spec.shift), (spec.shift, spec.shift)), mode="edge")
-    moved = wide[:, down : down + height, right : right + width]
+    padded = np.pad(
+        image, ((0, 0), (spec.shift, spec.shift), (spec.shift, spec.shift)), mode="edge"
+    )
+    moved = padded[:, down : down + height, right : right + width]
     return (
         np.clip(moved + rng.normal(0, 255 * spec.noise, moved.shape), 0, 255)
         .round()
@@ -79,14 +88,14 @@ def _copy(
 
 
 def save(generator: Copycat, out: Path) -> None:
-    """Write the images beside what all generators have."""
+    """Write the images, and the files that all generators have."""
     base.save(generator, out, {})
     np.save(out / "copied.npy", generator.images, allow_pickle=False)
     np.save(out / "labels.npy", generator.labels, allow_pickle=False)
 
 
 def load(run: Run, spec: CopycatSpec, device: str = "auto") -> Copycat:
-    """Return the copycat that a run holds."""
+    """Return the copycat of a run."""
     fields, _ = base.load(run)
     images, labels = (
         np.load(run.file(name), allow_pickle=False) for name in ("copied.npy", "labels.npy")
@@ -95,5 +104,5 @@ def load(run: Run, spec: CopycatSpec, device: str = "auto") -> Copycat:
 
 
 def holds(generator: Copycat) -> str:
-    """Return a line on what was learnt."""
+    """Return a one-line summary of a trained generator."""
     return f"copycat of {many(len(generator.images), 'image')}"

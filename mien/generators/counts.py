@@ -74,7 +74,7 @@ def _shared(total: int, classes: Sequence[str], text: str) -> dict[str, int]:
             f"counts '{text}': balanced:N is N images in all, shared equally over "
             f"{many(len(classes), 'class')} ({', '.join(classes)}), and {total} would leave some "
             f"classes without images; give balanced:{len(classes)} or more, or "
-            f" balanced:{total * len(classes)} for {total} of each"
+            f"balanced:{total * len(classes)} for {total} of each"
         )
     return {name: per_class + (position < remainder) for position, name in enumerate(classes)}
 

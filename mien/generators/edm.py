@@ -22,8 +22,9 @@ STEPS = {"dpmpp2m": 16, "unipc": 16, "heun": 18, "euler": 50, "ancestral": 100}
 def preconditioning(
     sigma: Float[Tensor, "*n"], sigma_data: float
 ) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"], Float[Tensor, "*n"], Float[Tensor, "*n"]]:
-    """Return c_skip, c_out, c_in and c_noise (Table 1), which give input and target of the network
-    unit variance.
+    """Return c_skip, c_out, c_in and c_noise (Table 1).
+
+    With them the input and the target of the network have unit variance.
     """
     total = sigma**2 + sigma_data**2
     return (
@@ -51,10 +52,9 @@ def denoised(
 def errors(
     network: nn.Module, batch: Batch, sigma_data: float, drops: Sequence[Tensor]
 ) -> Float[Tensor, " n"]:
-    """Return lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 of each image, a mean over pixels (Eq.
-    2, Table 1).
+    """Return the loss lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 of each image (Eq. 2, Table 1).
 
-    lambda = 1 / c_out^2; the levels of `batch` are sigma.
+    It is a mean over pixels. lambda = 1 / c_out^2; the levels of `batch` are sigma.
     """
     sigma = batch.levels
     x = batch.x0 + wide(sigma) * batch.noise
@@ -63,32 +63,28 @@ def errors(
 
 
 def levels(p_mean: float, p_std: float, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Return the sigma below which a share of all training lies: ln sigma ~ N(p_mean, p_std^2)
-    (Table 1).
-    """
+    """Return the quantiles of sigma at `shares`, where ln sigma ~ N(p_mean, p_std^2) (Table 1)."""
     return (p_mean + p_std * torch.special.ndtri(shares.clamp(1e-6, 1 - 1e-6))).exp()
 
 
 def objective(spec: TrainSpec) -> Objective:
-    """Return what training minimises.
+    """Return the loss that training minimises.
 
-    The levels of a batch are spread evenly over their distribution (Kingma et al. 2021,
-    arXiv:2107.00630, appendix I), which makes the loss less noisy and leaves its expectation.
+    The noise levels of a batch are spread evenly over their distribution (Kingma et al. 2021,
+    arXiv:2107.00630, appendix I), which reduces the variance of the loss and keeps its expectation.
     """
     return Objective(errors, partial(levels, spec.p_mean, spec.p_std), spread=True)
 
 
 def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
-    """Return D(x, sigma, labels) of a trained generator's `network`, in the space of images: mean +
-    D'(x - mean).
-    """
+    """Return the denoiser of a trained `network` on images: mean + D(x - mean, sigma, labels)."""
 
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        still = x.new_zeros(x.shape[0], len(MOVES))
+        no_moves = x.new_zeros(x.shape[0], len(MOVES))
         return generator.mean + denoised(
-            network, x - generator.mean, sigma, labels, still, generator.sigma_data
+            network, x - generator.mean, sigma, labels, no_moves, generator.sigma_data
         )
 
     return denoise
@@ -100,9 +96,7 @@ def sample(
     seeds: Int64[np.ndarray, " n"],
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a place in EMOTIONS) and seed; see
-    `diffusion.draw_images`.
-    """
+    """Return an image for each label (a position in EMOTIONS) and seed: `diffusion.draw_images`."""
     levels = karras_levels(steps(generator.spec, how), LOW, HIGH)
     solve = SAMPLERS[how.sampler]
     if how.sampler == "ancestral":

@@ -1,8 +1,7 @@
-"""A Gaussian in pixel space: a mean face and a covariance a class. The floor of every figure of
-quality.
+"""A Gaussian in pixel space: a mean face and a covariance per class.
 
-It has no notion of a face, so whatever it reaches (a Fréchet distance, an accuracy on people never
-seen) takes none.
+It is the baseline of every quality measure: it has no model of a face, so a result that it reaches
+(a Fréchet distance, an accuracy on held-out people) does not need one.
 """
 
 from dataclasses import dataclass
@@ -25,8 +24,10 @@ from mien.training import write_whole
 
 @dataclass(frozen=True)
 class Gaussian(base.Generator):
-    """For each emotion the mean [d] of its images in [0, 1] and a root [r, d] of their covariance,
-    root.T @ root.
+    """A trained Gaussian.
+
+    For each emotion it has the mean [d] of its images in [0, 1] and a root [r, d] of their
+    covariance, which is root.T @ root.
     """
 
     spec: GaussianSpec
@@ -37,17 +38,17 @@ class Gaussian(base.Generator):
 def fit(
     faces: Faces, spec: GaussianSpec, scratch: Path, device: str = "auto", label: str = "training"
 ) -> Gaussian:
-    """Measure mean and covariance of each class; raises DataError if there are no images.
+    """Return the Gaussian with the mean and covariance of each class of `faces`.
 
-    With fewer images than pixels the covariance has no full rank, and faces vary only as the images
-    do together.
+    With fewer images than pixels the covariance is singular, and samples stay in the span of the
+    images. Raises DataError if there are no images.
     """
     if not len(faces):
-        raise DataError(f"a Gaussian must have images to be measured on, and {spec.faces} has none")
+        raise DataError(f"a Gaussian needs images to be fitted to, and {spec.faces} has none")
     means, roots = {}, {}
     for emotion in faces.classes:
-        part = faces.images[(faces.index["emotion"] == emotion).to_numpy()]
-        flat = part.reshape(len(part), -1).astype(np.float32) / 255
+        images = faces.images[(faces.index["emotion"] == emotion).to_numpy()]
+        flat = images.reshape(len(images), -1).astype(np.float32) / 255
         means[emotion] = flat.mean(axis=0)
         roots[emotion] = root(flat - means[emotion])
     return Gaussian(
@@ -56,9 +57,7 @@ def fit(
 
 
 def root(centred: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "_ d"]:
-    """Return R with R.T @ R the sample covariance of centred rows (n - 1), of as few rows as it
-    needs: min(n, d).
-    """
+    """Return R [min(n, d), d] with R.T @ R the sample covariance (n - 1) of centred rows."""
     n, d = centred.shape
     scaled = centred / np.float32(max(1, n - 1) ** 0.5)
     if n <= d:
@@ -73,25 +72,25 @@ def sample(
     numbers: Int64[np.ndarray, " n"],
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a place in EMOTIONS) and seed, clipped to the range of
-    images.
-    """
+    """Return an image for each label (a position in EMOTIONS) and seed, clipped to [0, 255]."""
     generator.require_known(labels)
-    made = np.empty((len(labels), *generator.size), dtype=np.uint8)
-    for place, (label, number) in enumerate(zip(labels.tolist(), numbers.tolist(), strict=True)):
+    images = np.empty((len(labels), *generator.size), dtype=np.uint8)
+    for position, (label, number) in enumerate(zip(labels.tolist(), numbers.tolist(), strict=True)):
         mean, spread = generator.means[EMOTIONS[label]], generator.roots[EMOTIONS[label]]
         unit = seeds.rng("gaussian", number).standard_normal(len(spread), dtype=np.float32)
         image = (mean + unit @ spread).clip(0, 1)
-        made[place] = (255 * image).round().reshape(generator.size)
-    return made
+        images[position] = (255 * image).round().reshape(generator.size)
+    return images
 
 
 def save(generator: Gaussian, out: Path) -> None:
-    """Write means and roots beside what all generators have."""
+    """Write means and roots, and the files that all generators have."""
     base.save(generator, out, {})
-    parts = {"mean": generator.means, "root": generator.roots}
+    moments = {"mean": generator.means, "root": generator.roots}
     tensors = {
-        f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()
+        f"{moment}/{name}": array
+        for moment, arrays in moments.items()
+        for name, array in arrays.items()
     }
     write_whole(
         out / "generator.safetensors",
@@ -100,18 +99,22 @@ def save(generator: Gaussian, out: Path) -> None:
 
 
 def load(run: Run, spec: GaussianSpec, device: str = "auto") -> Gaussian:
-    """Return the Gaussian that a run holds."""
+    """Return the Gaussian of a run."""
     fields, _ = base.load(run)
     tensors = load_file(run.file("generator.safetensors"))
     means, roots = (
-        {name.removeprefix(part): array for name, array in tensors.items() if name.startswith(part)}
-        for part in ("mean/", "root/")
+        {
+            name.removeprefix(prefix): array
+            for name, array in tensors.items()
+            if name.startswith(prefix)
+        }
+        for prefix in ("mean/", "root/")
     )
     return Gaussian(spec=spec, means=means, roots=roots, **fields)
 
 
 def holds(generator: Gaussian) -> str:
-    """Return a line on what was learnt."""
+    """Return a one-line summary of a trained generator."""
     ranks = ", ".join(f"{name} {len(spread):,}" for name, spread in generator.roots.items())
     return (
         f"Gaussians in {many(generator.means[generator.classes[0]].size, 'pixel')}, of rank {ranks}"

@@ -1,10 +1,8 @@
-"""Held-out people: the loss of a diffusion model at each noise level, on faces that it learns from
-and on others.
+"""Held-out people: the loss of a diffusion model on its training faces and on held-out faces.
 
-Where the two part, the network begins to know its training faces by heart; it does so long after
-faces have become good (Bonnaire et al. 2025, arXiv:2505.17638). So the length of a training, and
-the width of the average of its weights, are chosen afterwards by what they are worth on people whom
-the training did not see.
+Where the two losses diverge, the network begins to memorise its training faces, long after its
+images have become good (Bonnaire et al. 2025, arXiv:2505.17638). So the length of a training, and
+the width of the average of its weights, are chosen afterwards by the loss on held-out people.
 """
 
 from collections.abc import Mapping
@@ -28,19 +26,20 @@ from mien.generators.specs import TrainSpec
 from mien.generators.unet import UNet
 from mien.progress import many
 
-MOMENTS = 16  # of a training at which it is measured, and a snapshot kept
-LEVELS = 6  # noise levels, in the middle of as many equal shares of those that training draws
-PROBES = 96  # images a side
-PIECE = 16  # images that pass the network at once
-TRACKED = (0.05, 0.1)  # widths of the averages that are kept: any other can be worked out of them
+MOMENTS = 16  # how often a training is measured, and a snapshot saved
+LEVELS = 6  # noise levels, the medians of as many equal shares of the training distribution
+PROBES = 96  # images of the training faces and of the held-out faces that are measured
+PIECE = 16  # images that pass through the network at once
+TRACKED = (0.05, 0.1)  # widths of the saved averages: any other width follows from them
 WIDTHS = (0.02, 0.05, 0.1, 0.15, 0.2)
 COLUMNS = ["step", "images_seen", "share", "level", "train", "held_out"]
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The step after which the weights were taken, the width of their average, and their loss on
-    held-out people.
+    """The chosen weights: their step, the width of their average, and their held-out loss.
+
+    `loss` is None if no people were held out.
     """
 
     step: int
@@ -48,21 +47,21 @@ class Chosen:
     loss: float | None
 
     def text(self, spec: TrainSpec) -> str:
-        """Return it as a sentence for people."""
-        what = (
+        """Return the choice as a sentence."""
+        weights = (
             f"weights after step {self.step:,} of {spec.updates:,}, averaged over "
             f"{self.width:.0%} of the training"
         )
         return (
-            what
+            weights
             if self.loss is None
-            else f"{what}: the least loss on held-out people, {self.loss:.4f}"
+            else f"{weights}: the lowest loss on held-out people, {self.loss:.4f}"
         )
 
 
 @runtime_checkable
 class Work(Protocol):
-    """What is asked of a training under way; see `diffusion.Training`."""
+    """The part of a running training that this module uses; see `diffusion.Training`."""
 
     where: torch.device
     sigma_data: float
@@ -77,40 +76,42 @@ class Work(Protocol):
 
 
 def parted(faces: Faces, spec: TrainSpec) -> tuple[Faces, Faces | None]:
-    """Return the faces to be shown, and those of the people who are held out, if any are.
+    """Return the faces to train on, and those of the held-out people; None without held-out people.
 
-    Nobody is held out who alone shows an emotion. Raises DataError unless subjects are known and
-    there are enough.
+    A subject is not held out if no other subject shows one of its emotions. Raises DataError if
+    the subject of an image is unknown, or if no subject can be held out.
     """
     if spec.held_out == 0:
         return faces, None
     if "" in set(faces.index["subject"]):
         raise DataError(
-            "held_out must stand with faces whose subjects are all known; set held_out=0 to show "
-            "them all"
+            "held_out needs a known subject for every image; set held_out=0 to train on all images"
         )
+
+    # Subjects in random order, as long as every emotion remains among the others
     wanted = max(1, round(spec.held_out * len(faces.subjects)))
     order = seeds.rng("held out", spec.seed).permutation(len(faces.subjects))
     aside: Bool[np.ndarray, " n"] = np.zeros(len(faces), dtype=bool)
-    taken = 0
-    for subject in (faces.subjects[place] for place in order):
+    subjects_aside = 0
+    for subject in (faces.subjects[number] for number in order):
         more = aside | (faces.index["subject"] == subject).to_numpy()
-        if taken < wanted and set(faces.index.loc[~more, "emotion"]) == set(faces.classes):
-            aside, taken = more, taken + 1
-    if not taken:
+        complete = set(faces.index.loc[~more, "emotion"]) == set(faces.classes)
+        if subjects_aside < wanted and complete:
+            aside, subjects_aside = more, subjects_aside + 1
+    if not subjects_aside:
         raise DataError(
-            "held_out must leave every emotion to somebody else, and none of "
-            f"{many(len(faces.subjects), 'subject')} can "
-            "be spared; set held_out=0 to show them all"
+            "held_out must leave every emotion to a subject who is not held out, and that is "
+            f"impossible with {many(len(faces.subjects), 'subject')}; set held_out=0 to train on "
+            "all images"
         )
     return faces.select(~aside), faces.select(aside)
 
 
 class Watch:
-    """Measures a training under way, keeps snapshots of its averages in a folder, and chooses among
-    them at the end.
+    """Measures a running training, and chooses its weights at the end.
 
-    `state` is what a checkpoint has to keep.
+    Snapshots of the averaged weights go to the folder `scratch`. `state` is the part of a
+    checkpoint that belongs to this object.
     """
 
     def __init__(
@@ -137,30 +138,31 @@ class Watch:
             "held_out": self._probe(held, "held out"),
         }
 
-    def _probe(self, faces: Faces, side: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images around the mean face, their labels, and a noise for each image, the same at
-        every level.
+    def _probe(self, faces: Faces, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images minus the mean face, their labels, and a noise for each image.
+
+        The noise is the same at every noise level.
         """
-        rng = seeds.rng("probe", self.spec.seed, side)
-        places = rng.permutation(len(faces))[:PROBES]
-        noise = rng.standard_normal((len(places), *faces.size), dtype=np.float32)
-        x0 = training.to_model(faces.images[places]).to(self.work.where) - self.work.mean
-        labels = torch.from_numpy(faces.labels()[places]).to(self.work.where)
+        rng = seeds.rng("probe", self.spec.seed, name)
+        rows = rng.permutation(len(faces))[:PROBES]
+        noise = rng.standard_normal((len(rows), *faces.size), dtype=np.float32)
+        x0 = training.to_model(faces.images[rows]).to(self.work.where) - self.work.mean
+        labels = torch.from_numpy(faces.labels()[rows]).to(self.work.where)
         return x0, labels, torch.from_numpy(noise).to(self.work.where)
 
     @property
     def state(self) -> dict[str, Any]:
-        """What it needs to go on, as JSON."""
+        """The state for a checkpoint, as JSON."""
         return {"levels": self.rows}
 
     def take(self, step: int, pool: ThreadPoolExecutor) -> None:
-        """Measure the averaged weights after `step`, and keep snapshots of all averages."""
-        found = self.losses(self.work.average, pool)
-        for place, (share, level) in enumerate(
+        """Measure the averaged weights after `step`, and save snapshots of all averages."""
+        losses = self.losses(self.work.average, pool)
+        for number, (share, sigma) in enumerate(
             zip(self.shares.tolist(), self.levels.tolist(), strict=True)
         ):
-            losses = [float(found[side][place]) for side in self.sides]
-            self.rows.append([step, step * self.spec.batch, share, level, *losses])
+            values = [float(losses[name][number]) for name in self.sides]
+            self.rows.append([step, step * self.spec.batch, share, sigma, *values])
         for width in TRACKED:
             training.save_weights(self._snapshot(step, width), self.work.averages[width].tensors)
 
@@ -170,85 +172,90 @@ class Watch:
     def losses(
         self, weights: dict[str, Tensor], pool: ThreadPoolExecutor
     ) -> dict[str, Float64[np.ndarray, " levels"]]:
-        """Return the mean loss of each side at each noise level."""
+        """Return the mean loss of training and held-out faces at each noise level."""
+        # Small pieces of the probes, for the threads of the pool
         self.network.load_state_dict(weights)
         network: nn.Module = self.network
         jobs = [
-            (side, place, first)
-            for side, (x0, _, _) in self.sides.items()
-            for place in range(LEVELS)
+            (name, number, first)
+            for name, (x0, _, _) in self.sides.items()
+            for number in range(LEVELS)
             for first in range(0, len(x0), PIECE)
         ]
 
-        def one(job: tuple[str, int, int]) -> float:
-            side, place, first = job
-            x0, labels, noise = (part[first : first + PIECE] for part in self.sides[side])
-            levels = self.levels[place].to(x0).expand(len(x0))
+        def piece_loss(job: tuple[str, int, int]) -> float:
+            name, number, first = job
+            x0, labels, noise = (probe[first : first + PIECE] for probe in self.sides[name])
+            levels = self.levels[number].to(x0).expand(len(x0))
             with torch.inference_mode():
                 batch = Batch(x0, labels, x0.new_zeros(len(x0), len(MOVES)), levels, noise)
                 return float(
                     self.work.objective.errors(network, batch, self.work.sigma_data, ()).sum()
                 )
 
-        sums = {side: np.zeros(LEVELS) for side in self.sides}
-        for (side, place, _), value in zip(jobs, pool.map(one, jobs), strict=True):
-            sums[side][place] += value
-        return {side: found / len(self.sides[side][0]) for side, found in sums.items()}
+        # Their sums, in the order of the jobs
+        sums = {name: np.zeros(LEVELS) for name in self.sides}
+        for (name, number, _), loss in zip(jobs, pool.map(piece_loss, jobs), strict=True):
+            sums[name][number] += loss
+        return {name: totals / len(self.sides[name][0]) for name, totals in sums.items()}
 
     def choose(self, pool: ThreadPoolExecutor) -> tuple[dict[str, Tensor], Chosen]:
-        """Return the averaged weights with the least loss on held-out people, a mean over levels,
-        and which they are.
+        """Return the averaged weights with the lowest held-out loss, and which they are.
 
-        First the step is chosen, for the average that training watched; then the width at that
-        step.
+        The loss is a mean over noise levels. First the step is chosen, for the average with the
+        width of the spec; then the width at that step.
         """
         losses: dict[int, float] = {}
         for row in self.rows:
             losses[int(row[0])] = losses.get(int(row[0]), 0.0) + row[COLUMNS.index("held_out")]
         step = min(losses, key=lambda moment: losses[moment])
-        found: list[tuple[float, float, dict[str, Tensor]]] = []
+        candidates: list[tuple[float, float, dict[str, Tensor]]] = []
         for width in WIDTHS:
             weights = self.average(step, width)
-            found.append((float(self.losses(weights, pool)["held_out"].mean()), width, weights))
-        loss, width, weights = min(found, key=lambda one: one[0])
+            loss = float(self.losses(weights, pool)["held_out"].mean())
+            candidates.append((loss, width, weights))
+        loss, width, weights = min(candidates, key=lambda candidate: candidate[0])
         return weights, Chosen(step, width, loss)
 
     def average(self, step: int, width: float) -> dict[str, Tensor]:
-        """Return the weights after `step`, averaged over `width` of the training so far, out of the
-        snapshots.
+        """Return the weights after `step`, averaged over `width` of the training until then.
+
+        They are a linear combination of the snapshots.
         """
-        kept = [
+        snapshots = [
             (moment, tracked) for moment in self.moments if moment <= step for tracked in TRACKED
         ]
-        parts = training.blend(kept, (step, width))
-        whole: dict[str, Tensor] = {}
-        for share, (moment, tracked) in zip(parts, kept, strict=True):
+        shares = training.blend(snapshots, (step, width))
+        combined: dict[str, Tensor] = {}
+        for share, (moment, tracked) in zip(shares, snapshots, strict=True):
             for name, tensor in training.read_weights(self._snapshot(moment, tracked)).items():
                 added = tensor.double() * float(share)
-                whole[name] = whole[name] + added if name in whole else added
-        return {name: tensor.float().to(self.work.where) for name, tensor in whole.items()}
+                combined[name] = combined[name] + added if name in combined else added
+        return {name: tensor.float().to(self.work.where) for name, tensor in combined.items()}
 
     def table(self) -> pd.DataFrame:
-        """Return all that was measured: a row a moment and noise level."""
+        """Return all measurements: a row per measured step and noise level."""
         return pd.DataFrame(self.rows, columns=COLUMNS).astype(
             {"step": "int64", "images_seen": "int64"}
         )
 
 
 def no_table() -> pd.DataFrame:
-    """Return the table of a training that held nobody out."""
+    """Return the empty table of a training without held-out people."""
     return pd.DataFrame(columns=COLUMNS)
 
 
 def chart(table: pd.DataFrame, chosen: Chosen) -> str:
-    """Return the losses at each noise level over the training as SVG, those of held-out people
-    beside the others.
-    """
+    """Return an SVG chart of the losses on training and held-out faces at each noise level."""
     seen = [float(count) for count in table["images_seen"].drop_duplicates()]
     curves = {}
-    for level, part in table.groupby("level", sort=False):
-        curves[f"{level:.2g}"] = (part["train"].tolist(), part["held_out"].tolist())
-    at = table.loc[table["step"] == chosen.step, "images_seen"].tolist()
+    for sigma, rows in table.groupby("level", sort=False):
+        curves[f"{sigma:.2g}"] = (rows["train"].tolist(), rows["held_out"].tolist())
+    chosen_at = table.loc[table["step"] == chosen.step, "images_seen"].tolist()
     return charts.gaps(
-        "Loss at each noise level", "noise level", seen, curves, float(at[0]) if at else None
+        "Loss at each noise level",
+        "noise level",
+        seen,
+        curves,
+        float(chosen_at[0]) if chosen_at else None,
     )

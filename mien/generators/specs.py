@@ -1,4 +1,4 @@
-"""What a training and a generation depend on, and the presets."""
+"""The specs of trainings and generations, and the presets."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,19 +16,17 @@ Level = Annotated[int, Field(ge=0)]
 class NetSpec(Strict):
     """The shape of a U-Net.
 
-    Level l works at 1 / (patch * 2**l) of the image's side with `width * multipliers[l]` channels.
-    `attention` names levels, not sides: a side that no level has would switch attention off without
-    a word.
+    Level l works at 1 / (patch * 2**l) of the resolution with `width * multipliers[l]` channels.
+    `attention` names levels, not resolutions: a resolution that no level has would silently switch
+    attention off.
     """
 
     width: int = Field(default=64, ge=4, le=1024)
     multipliers: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(
         default=(1, 2, 2, 2), min_length=1
     )
-    blocks: int = Field(default=2, ge=1, le=16)  # a level, on the way down; one more on the way up
-    patch: Literal[1, 2] = (
-        1  # 2: four pixels become four channels, three times faster on a processor
-    )
+    blocks: int = Field(default=2, ge=1, le=16)  # per level on the way down; one more on the way up
+    patch: Literal[1, 2] = 1  # 2: four pixels become four channels, three times faster on a CPU
     attention: tuple[Level, ...] = (2,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
@@ -43,12 +41,12 @@ class NetSpec(Strict):
 
     @property
     def divisor(self) -> int:
-        """What height and width of the images must be a multiple of."""
+        """The number that height and width of the images must be a multiple of."""
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
-# Fields that only one kind reads; the other kind must leave them as they are, or a digest would
-# name nothing.
+# Fields that only one kind reads. The other kind must keep their defaults: otherwise two specs with
+# the same result would have different digests.
 ONLY_FOR = {"ddpm": ("steps", "beta_first", "beta_last"), "edm": ("p_mean", "p_std")}
 
 
@@ -56,9 +54,7 @@ Kind = Literal["ddpm", "edm", "gaussian", "copycat"]
 
 
 class GeneratorSpec(Spec):
-    """What the trainings of all generators have in common: `faces` is the run that is learnt
-    from.
-    """
+    """The fields that the trainings of all generators share; `faces` is the run to train on."""
 
     stage: ClassVar[str] = "generator"
     faces: str
@@ -67,10 +63,11 @@ class GeneratorSpec(Spec):
 
 
 class CopycatSpec(GeneratorSpec):
-    """A generator that learns by heart.
+    """A generator that memorises its images.
 
-    Each copy is moved by up to `shift` pixels either way, with Gaussian noise of deviation `noise`,
-    where 1 is the step from black to white. Nothing in the training is random, so `seed` stays 0.
+    Each copy is shifted by up to `shift` pixels in each direction, with Gaussian noise of standard
+    deviation `noise`, where 1 is the step from black to white. Its training is not random, so
+    `seed` stays 0.
     """
 
     kind: Literal["copycat"] = "copycat"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -85,8 +82,9 @@ class GaussianSpec(GeneratorSpec):
 
 
 class TrainSpec(GeneratorSpec):
-    """The training of a diffusion model. Lengths are counted in images seen, shares are of the
-    whole training.
+    """The training of a diffusion model.
+
+    Lengths are counted in images seen; shares are shares of the whole training.
     """
 
     kind: Literal["ddpm", "edm"] = "edm"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -94,31 +92,28 @@ class TrainSpec(GeneratorSpec):
     images_seen: int = Field(default=8_000_000, ge=1)
     batch: int = Field(default=128, ge=1, le=65_536)
     learning_rate: float = Field(default=3e-4, gt=0)
-    warmup: Share = 0.02  # the learning rate rises from 0 over this share, stays,
-    decay: Share = 0.4  # and falls to 0 over this one, the last
-    ema: float = Field(
-        default=0.1, ge=0, le=0.25
-    )  # width of the average of the weights, as a share of training; 0 = none
-    # each image half of the time from the other side; the network is told, so nothing leaks
+    # The learning rate rises linearly from 0 over the first share, stays, and falls to 0 over the
+    # last share
+    warmup: Share = 0.02
+    decay: Share = 0.4
+    # Width of the average of the weights, as a share of the training; 0 means no average
+    ema: float = Field(default=0.1, ge=0, le=0.25)
+    # Mirror each image with probability 1/2; an input of the network, so it does not leak
     mirror: bool = True
-    # the chance of each other change of an image (place, size, turn, light), which it is told too
+    # Probability of each other augmentation (position, size, rotation, light), also an input
     moves: Share = 0.0
-    balance: float = Field(
-        default=0.5, ge=0, le=1
-    )  # g: an image of a class of n is drawn with weight n**-g
-    clip_first: bool = True  # draw a clip, then its frame, so that long clips do not lead
+    # g: an image of a class of n images is drawn with weight n**-g
+    balance: float = Field(default=0.5, ge=0, le=1)
+    clip_first: bool = True  # draw a clip, then one of its frames: long clips do not dominate
     label_drop: float = Field(default=0.1, ge=0, lt=1)  # share of images shown without their label
     residual: bool = True  # learn the difference from the mean face
-    held_out: float = Field(
-        default=0.0, ge=0, le=0.5
-    )  # share of subjects kept aside, to choose length and average by
-    early: Share = (
-        0.125  # the share of training after which a copy is kept, for guidance by it; 0 = none
-    )
-    precision: Literal["float32", "bf16", "fp16"] = (
-        "float32"  # of the network's arithmetic in training, never after it
-    )
-    # on an NVIDIA card: algorithms that give the same bits each time, where there are some
+    # Share of subjects that are held out, to choose the length and the average
+    held_out: float = Field(default=0.0, ge=0, le=0.5)
+    # Share of the training after which a copy is kept for autoguidance; 0 means no copy
+    early: Share = 0.125
+    # Of the arithmetic of the network in training; sampling always uses float32
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    # On an NVIDIA GPU: use deterministic algorithms where they exist
     deterministic: bool = True
     p_mean: float = -1.2  # edm: ln sigma is normal with this mean
     p_std: float = Field(default=1.2, gt=0)  # and deviation
@@ -129,21 +124,21 @@ class TrainSpec(GeneratorSpec):
     @model_validator(mode="after")
     def _own_fields(self) -> "TrainSpec":
         for kind, names in ONLY_FOR.items():
-            given = [
+            changed = [
                 name
                 for name in names
                 if getattr(self, name) != type(self).model_fields[name].default
             ]
-            if kind != self.kind and given:
+            if kind != self.kind and changed:
                 raise ValueError(
-                    f"{', '.join(given)} must stand only with kind '{kind}', and the kind is "
-                    f"'{self.kind}'"
+                    f"{', '.join(changed)} applies only to kind '{kind}', and the kind is "
+                    f"'{self.kind}'; remove it"
                 )
         return self
 
     @property
     def updates(self) -> int:
-        """The number of steps of the optimiser."""
+        """The number of optimiser steps."""
         return max(1, round(self.images_seen / self.batch))
 
 
@@ -153,8 +148,9 @@ SPECS: Mapping[str, type[GeneratorSpec]] = {
 
 
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
-    """Return the training that `fields` describe, of the kind that they name (edm if none); raises
-    SpecError.
+    """Return the spec that `fields` describe, of the kind that they name; the default is edm.
+
+    Raises SpecError if the kind is unknown or a field is not valid.
     """
     kind = fields.get("kind", "edm")
     if not isinstance(kind, str) or kind not in SPECS:
@@ -170,11 +166,11 @@ class SamplerSpec(Spec):
 
     `steps` None is the sampler's own number: dpmpp2m and unipc 16, heun 18, euler 50, ancestral
     100, or all T (ddpm). `guidance` w > 1 pushes away from a worse prediction (D_worse + w (D -
-    D_worse)) while sigma / sigma_data lies within [guidance_low, guidance_high]; 1 is none. The
-    worse one is that without a label (`guide` label), or that of the same network early in its
-    training (early). `clip_x0` keeps every prediction within the range of images. `variance` is
-    that of the ancestral step: of the posterior, or beta. `direct` is for generators that draw an
-    image in one go, and for them alone: nothing else applies to them.
+    D_worse)) while sigma / sigma_data is within [guidance_low, guidance_high]; 1 switches guidance
+    off. The worse prediction is that without a label (`guide` label), or that of the same network
+    early in its training (`guide` early). `clip_x0` clips every prediction to the range of images.
+    `variance` is that of the ancestral step: posterior or beta. `direct` is only for generators
+    that draw an image in one step, and the other fields do not apply to it.
     """
 
     stage: ClassVar[str] = "sampler"
@@ -191,17 +187,17 @@ class SamplerSpec(Spec):
     def _nothing_is_idle(self) -> "SamplerSpec":
         if self.variance != "posterior" and self.sampler != "ancestral":
             raise ValueError(
-                f"variance must be left alone with the sampler '{self.sampler}': only ancestral "
-                "adds noise"
+                f"variance does not apply to the sampler '{self.sampler}', because only ancestral "
+                "adds noise; remove it"
             )
         if self.guide != "label" and self.guidance == 1:
             raise ValueError(
-                f"guide '{self.guide}' must stand with a guidance above 1, and that is 1: none"
+                f"guide '{self.guide}' needs guidance above 1; guidance is 1, which means off"
             )
         if self.sampler == "direct" and (self.steps is not None or self.guidance > 1):
             raise ValueError(
-                "steps and guidance must be left alone with the sampler 'direct': it draws in one "
-                "go"
+                "steps and guidance do not apply to the sampler 'direct', which draws in one step; "
+                "remove them"
             )
         return self
 
@@ -226,8 +222,8 @@ class GenerateSpec(SamplerSpec):
 
 
 # 0.99 M weights. Levels of 24x24, 12x12 and 6x6 for faces of 48x48: the coarse third level costs
-# next to nothing and makes expressions come out clearer than attention at 12x12 did, which cost a
-# third of the speed.
+# almost nothing and gives clearer expressions than attention at 12x12, which cost a third of the
+# speed.
 NANO = {
     "width": 32,
     "multipliers": (1, 2, 2),
@@ -237,7 +233,7 @@ NANO = {
     "dropout": 0.0,
 }
 
-# 6.1 M weights at half resolution: two cores show it a million faces in a night.
+# 6.1 M weights at half resolution: two CPU cores show it a million faces in a night.
 TINY = {
     "width": 64,
     "multipliers": (1, 2, 2),
@@ -260,27 +256,27 @@ LARGE = {
 # of 64 to 0.33.
 _SHORT = {"batch": 16, "learning_rate": 3e-3, "warmup": 0.03, "p_mean": -1.0}
 
-# Where training is long enough to learn faces by heart: moves show each face in more ways, and
-# people held out choose the length. Short trainings stop long before that, and need all the people
-# and all the plain looks they can get.
+# For trainings long enough to memorise faces: augmentations show each face in more ways, and
+# held-out people choose the length. Short trainings stop long before that, and do better with all
+# people and without augmentation.
 _LONG = {"held_out": 0.1, "moves": 0.15}
 
 # 8.5 M weights at full resolution.
 BASE = {"kind": "edm", "images_seen": 8_000_000, "precision": "bf16", **_LONG}
 
-# By budget. Speeds are of 48x48 grey faces on processor cores with AVX-512; docs/benchmarks.md has
-# all, and memory.
+# Ordered by budget. Speeds are for 48x48 grey faces on CPU cores with AVX-512; docs/benchmarks.md
+# has all of them, and the memory.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # For tests and the demo. A core takes in 85 images a second in training, so 3 to 4 minutes on
     # two free cores and 6 on one, and draws 15 a second. On 2,233 apex frames of drawn faces: clean
     # faces, just over half of them with the expression asked for (0.54 by a classifier that knows
     # all subjects; chance 0.14), 0.65 with guidance 3.
     "smoke": {"kind": "edm", "net": NANO, "images_seen": 45_000, **_SHORT},
-    # Processor minutes, for a first look at real data: the same network, trained 2.5 times as long,
+    # CPU minutes, for a first look at real data: the same network, trained 2.5 times as long,
     # 8 minutes on two free cores.
     "nano": {"kind": "edm", "net": {**NANO, "dropout": 0.05}, "images_seen": 80_000, **_SHORT},
-    # A processor's night: two cores were measured at 33 images a second beside other work, so 6 to
-    # 9 hours. Its quality is not yet measured.
+    # A night on a CPU: two cores, which other programs used as well, were measured at 33 images a
+    # second, so it takes 6 to 9 hours. Its quality is not yet measured.
     "tiny": {
         "kind": "edm",
         "net": TINY,
@@ -289,13 +285,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "learning_rate": 1e-3,
         **_LONG,
     },
-    # A card of 6 GB, overnight, for databases. About 8 hours are expected on a laptop's, 20 minutes
-    # on a data centre's (estimates from the arithmetic, not measured); two busy cores see 9 images
-    # a second, so that it would take 10 days. Quality at this length is not yet measured.
+    # A night on a GPU with 6 GB, for databases. About 8 hours are expected on a laptop GPU, 20
+    # minutes on a data-centre GPU (estimates from the arithmetic, not measured); two busy CPU cores
+    # process 9 images a second, so it would take 10 days. Quality at this length is not measured.
     "base": BASE,
     "default": BASE,
-    # One card of a data centre, for an evening: six times the arithmetic of `base` for each image.
-    # Not yet measured.
+    # An evening on one data-centre GPU: six times the arithmetic of `base` per image. Not yet
+    # measured.
     "large": {
         "kind": "edm",
         "net": LARGE,
@@ -306,7 +302,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     # The preprint's Section 2.4 as printed: noise prediction, T = 1000, L_simple, nothing added.
     # What it leaves open is taken from Ho et al. 2020 (T, beta, learning rate, an average of the
-    # weights) or from `base` (network, batch, length), so training costs as much. To draw an image
+    # weights) or from `base` (network, batch, length), so training costs as much. Drawing an image
     # takes 1000 calls of the network instead of 16.
     "paper": {
         "kind": "ddpm",
@@ -322,7 +318,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "residual": False,
         "early": 0.0,
     },
-    # Floors, for comparison: what no notion of a face reaches, and what copies do.
+    # Baselines for comparison: what is possible without a model of a face, and with copies.
     "gaussian": {"kind": "gaussian"},
     "copycat": {"kind": "copycat"},
 }
