@@ -235,7 +235,7 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
         (["split", "faces", "--as", "-"], "an alias must be"),
         (
             ["generate", "faces", "--counts", f"balanced:{'7' * 5000}"],
-            "must name a trained generator",
+            "is not a trained generator",
         ),
         (["rm", "edm-000000000000"], "no run or alias"),
     ],

@@ -170,9 +170,9 @@ def test_floors_keep_the_contract_of_generators(kind: str, tmp_path: Path):
     assert (generators.sample(generator, labels, np.array([4, 6]))[1] != images[1]).any()
     assert generators.sample(generator, labels[:0], np.arange(0)).shape == (0, *generator.size)
     assert set(generator.seen["subject"]) == set(halves()[0].subjects)
-    with pytest.raises(UsageError, match="leave --sampler away"):
+    with pytest.raises(UsageError, match="omit --sampler"):
         generators.order(run, "balanced:4", store, sampler="heun")
     with pytest.raises(SpecError, match="steps and guidance do not apply"):
         generators.order(run, "balanced:4", store, steps=3)
-    with pytest.raises(UsageError, match="learns in steps"):
+    with pytest.raises(UsageError, match="trained in steps"):
         generators.calibrated(generators.preset(kind, parent.name), 1.0, store)

@@ -112,7 +112,7 @@ def test_processes_that_were_killed_go_on_to_the_same_content_in_any_number(
     assert list(scratch.glob("checkpoint-*.json"))
     again = subprocess.run([*LAUNCH, then, *given], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stderr
+    assert "resuming from step" in again.stderr
     whole = generators.train(
         TrainSpec.model_validate(json.loads(given[2])), stores[1], device="cpu"
     )

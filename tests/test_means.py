@@ -188,7 +188,7 @@ def test_memory_that_cannot_be_met_is_an_error_of_the_command(
 
 
 def test_memory_stands_with_what_learns_in_steps(tmp_path: Path):
-    with pytest.raises(UsageError, match="learns in steps"):
+    with pytest.raises(UsageError, match="trained in steps"):
         generators.fit(
             toy(), generators.preset("copycat", "f"), tmp_path, means=Means(memory=10**9)
         )

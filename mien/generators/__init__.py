@@ -1,4 +1,4 @@
-"""Generators: from faces to a trained model of them, and from that to new faces."""
+"""Generators: from faces to a trained model, and from that to new faces."""
 
 import hashlib
 import io
@@ -76,15 +76,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Member:
-    """What makes a kind of generator: one more is a module and a line in GENERATORS.
+    """A kind of generator: a new kind is a module and a line in GENERATORS.
 
-    `fit(faces, spec, scratch, device, label, means)` returns a Generator, `sample(generator,
-    labels, seeds, how)` its images, uint8 [n, c, h, w]; `save(generator, folder)` and `load(run,
-    spec, device)` keep it, `holds(generator)` is a line on what was learnt. `sampler` is the one
-    that it is drawn from unless another is named, `steps(spec, how)` how many steps that takes, and
-    `speed(faces, spec, device)` how many images a second a training takes in, measured;
-    `workload(spec, size)` is what an image takes, counted. Both are nothing for what is learnt in
-    one go.
+    - `fit(faces, spec, scratch, device, label, means)` returns a trained Generator.
+    - `sample(generator, labels, seeds, how)` returns images, uint8 [n, c, h, w].
+    - `save(generator, folder)` writes a generator, and `load(run, spec, device)` reads it.
+    - `holds(generator)` returns a one-line summary of it.
+    - `sampler` is the default sampler, and `steps(spec, how)` returns its number of steps.
+    - `speed(faces, spec, device)` measures the speed of a training in images per second.
+    - `workload(spec, size)` counts the work per image.
+
+    `speed` and `workload` are None for a kind that is not trained in steps.
     """
 
     fit: Callable[..., Generator]
@@ -107,8 +109,8 @@ def _diffusion(kind: Any, sampler: str) -> Member:
     def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
         return diffusion.speed(faces, spec, kind.objective(spec), device)
 
-    keeps = (diffusion.save, diffusion.load, diffusion.holds)
-    return Member(fit, kind.sample, *keeps, sampler, kind.steps, speed, diffusion.workload)
+    files = (diffusion.save, diffusion.load, diffusion.holds)
+    return Member(fit, kind.sample, *files, sampler, kind.steps, speed, diffusion.workload)
 
 
 def _direct(kind: Any) -> Member:
@@ -117,9 +119,8 @@ def _direct(kind: Any) -> Member:
     ) -> Generator:
         if means != PLAIN:
             raise UsageError(
-                "--memory, --tensorboard and several processes must stand with a generator that "
-                "learns in steps, and a "
-                f"{spec.kind} does not"
+                "--memory, --tensorboard and several processes need a generator that is trained "
+                f"in steps, and a {spec.kind} generator is not; omit them"
             )
         return kind.fit(faces, spec, scratch, device, label)
 
@@ -133,20 +134,17 @@ GENERATORS: Mapping[str, Member] = {
     "copycat": _direct(copycat),
 }
 
-MONTH = 60 * 24 * 30  # minutes
-PREVIEW = 8  # images a class on the sheet of a trained generator
-SHARD = {
-    "cpu": 64,
-    "cuda": 512,
-    "mps": 128,
-}  # images that are written at once, a multiple of diffusion.BATCH
+MONTH = 60 * 24 * 30  # in minutes
+PREVIEW = 8  # images per class on the sheet of a trained generator
+# Images that are written at once, a multiple of diffusion.BATCH
+SHARD = {"cpu": 64, "cuda": 512, "mps": 128}
 
 
 def preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> GeneratorSpec:
-    """Return the training that a preset names, of the run `faces`; `settings` change single fields,
-    nested ones too.
+    """Return the spec of a preset for a training on the run `faces`.
 
-    Raises SpecError for a name that is no preset, or a setting that does not hold.
+    `settings` replace single fields, also nested ones. Raises SpecError for an unknown preset and
+    for a setting that is not valid.
     """
     if not isinstance(name, str) or name not in PRESETS:  # a study file may hold anything
         raise SpecError(
@@ -167,36 +165,39 @@ def calibrated(
 ) -> GeneratorSpec:
     """Return `spec` with the length that takes about `minutes` on this machine.
 
-    The speed is measured once for a spec, a device and a number of minutes, so the same command
-    finds the same length again. Raises UsageError unless `minutes` is above 0 and at most a month,
-    and for what does not learn in steps.
+    The speed is measured once per spec, device and number of minutes, so the same command gives the
+    same length again. Raises UsageError unless `minutes` is above 0 and at most a month, and for a
+    generator that is not trained in steps.
     """
+    # Only a training in steps has a length
     if not 0 < minutes <= MONTH:
         raise UsageError(
-            f"the minutes of training must be more than 0, and no month; given: {minutes:g}"
+            f"the minutes of training must be above 0 and at most {MONTH:,}, a month; given: "
+            f"{minutes:g}"
         )
-    spec, speed = (
-        spec.model_copy(update={"faces": store.resolve(spec.faces)}),
-        GENERATORS[spec.kind].speed,
-    )
+    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
+    speed = GENERATORS[spec.kind].speed
     if speed is None or not isinstance(spec, TrainSpec):
         raise UsageError(
-            f"minutes must stand with a generator that learns in steps, and a {spec.kind} does not"
+            f"minutes needs a generator that is trained in steps, and a {spec.kind} generator is "
+            "not; remove it"
         )
-    faces, where, size = (
-        Faces.load(store.run(spec.faces).path),
-        training.device(device).type,
-        spec.batch,
-    )
+
+    # Measure the speed, or take the stored number of steps
+    faces, batch = Faces.load(store.run(spec.faces).path), spec.batch
+    where = training.device(device).type
 
     def measure() -> float:
-        progress.say("measuring the speed of training here")
-        return float(round(speed(faces, spec, device) * minutes * 60 / size))
+        progress.say("measuring the speed of training on this machine")
+        return float(round(speed(faces, spec, device) * minutes * 60 / batch))
 
     updates = store.memo(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
+
+    # The length in whole steps
     spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})
     progress.say(
-        f"{minutes:g} min of training here are about {progress.many(spec.images_seen, 'image')}"
+        f"{minutes:g} min of training on this machine are about "
+        f"{progress.many(spec.images_seen, 'image')}"
     )
     return spec
 
@@ -210,11 +211,11 @@ def fit(
     label: str = "training",
     means: Means = PLAIN,
 ) -> Generator:
-    """Train a generator on `faces`; goes on exactly from the checkpoints in `scratch` if there are
-    any.
+    """Return a generator that is trained on `faces`.
 
+    The training resumes exactly from the last checkpoint in the folder `scratch`, if there is one.
     Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is
-    no number.
+    not a number.
     """
     return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label, means)
 
@@ -226,17 +227,17 @@ def sample(
     *,
     sampler: SamplerSpec | None = None,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a place in EMOTIONS) and seed, bit for bit the same in any
-    company.
+    """Return an image for each label (a position in EMOTIONS) and seed.
 
-    `sampler` None is that of the generator's kind. Raises UsageError for a class that the generator
-    never saw, or a sampler that does not go with its kind.
+    An image is bit for bit the same whatever other images are drawn with it. `sampler` None is the
+    default sampler of the generator's kind. Raises UsageError for a class that the generator was
+    not trained on, and for a sampler that its kind cannot use.
     """
     kind = GENERATORS[generator.spec.kind]
     how = sampler or SamplerSpec.model_validate({"sampler": kind.sampler})
     if (how.sampler == "direct") != (kind.sampler == "direct"):
         raise UsageError(
-            f"the sampler '{how.sampler}' does not go with a {generator.spec.kind}; leave it away"
+            f"a {generator.spec.kind} generator cannot use the sampler '{how.sampler}'; omit it"
         )
     return kind.sample(generator, labels, seeds, how)
 
@@ -247,11 +248,9 @@ def save(generator: Generator, out: Path) -> None:
 
 
 def load(run: Run, device: str = "auto") -> Generator:
-    """Return the generator that a run holds; raises UsageError if it holds none."""
+    """Return the generator of a run; raises UsageError if the run is not a trained generator."""
     if "generator.json" not in run.manifest["files"]:
-        raise UsageError(
-            f"a trained generator must be named, and {run.name} is none; see `mien ls generator`"
-        )
+        raise UsageError(f"{run.name} is not a trained generator; `mien ls generator` lists them")
     spec = read_training(
         {name: value for name, value in run.spec.items() if name != "stage"}, run.name
     )
@@ -266,20 +265,23 @@ def train(
     device: str = "auto",
     means: Means = PLAIN,
 ) -> Run:
-    """Return the run of a training: the generator's files, loss.csv, and sheet.png with some images
-    of each class.
+    """Return the run of a training: the generator's files, loss.csv and sheet.png.
 
-    In a crew the first process makes the run, and the others work for it until it has one.
+    sheet.png shows some images of each class. With several processes (`means.crew`) the first one
+    makes the run, and the others work for it until the run exists.
     """
     spec, crew = spec.model_copy(update={"faces": store.resolve(spec.faces)}), means.crew
 
     def build(out: Path, scratch: Path) -> None:
+        # Train, together with the other processes
         faces = Faces.load(store.run(spec.faces).path)
         crew.agree("train")
         generator = fit(
             faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means
         )
         save(generator, out)
+
+        # Draw some images of each class; a ddpm in fewer steps, for speed
         how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
         counts = dict.fromkeys(generator.classes, PREVIEW)
         index, labels, numbers = plan(spec.name, counts, spec.seed)
@@ -291,6 +293,7 @@ def train(
             )
         write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
 
+    # The first process makes the run; the others join each training that it begins
     if means.tensorboard is not None:
         require_board(means.tensorboard)
     if crew.leads:
@@ -313,33 +316,37 @@ def order(
     guide: str = "label",
     seed: int = 0,
 ) -> GenerateSpec:
-    """Return the generation of `counts` (see `parse_counts`) from the generator of a run.
+    """Return the spec that generates `counts` (see `parse_counts`) with the generator of a run.
 
-    `sampler` None is that of the generator's kind: for a ddpm ancestral, as in the preprint. Raises
-    UsageError on counts, and SpecError on settings, that do not hold.
+    `sampler` None is the default sampler of the generator's kind: for a ddpm ancestral, as in the
+    preprint. Raises UsageError for a run that is not a generator, a sampler that its kind cannot
+    use and counts that are not valid, and SpecError for other settings that are not valid.
     """
+    # A generator, and a sampler for its kind
     if "generator.json" not in generator.manifest["files"]:
         raise UsageError(
-            f"`mien generate` must name a trained generator, and {generator.name} is none; see "
-            "`mien ls`"
+            f"{generator.name} is not a trained generator, which `mien generate` needs; "
+            "`mien ls generator` lists them"
         )
     kind = generator.spec["kind"]
-    own = GENERATORS[kind].sampler
-    if sampler is not None and (sampler == "direct") != (own == "direct"):
-        raise UsageError(f"the sampler '{sampler}' does not go with a {kind}; leave --sampler away")
+    default = GENERATORS[kind].sampler
+    if sampler is not None and (sampler == "direct") != (default == "direct"):
+        raise UsageError(f"a {kind} generator cannot use the sampler '{sampler}'; omit --sampler")
 
+    # The counts, which may refer to those of a dataset or of the training faces
     def faces_counts(name: str) -> dict[str, int]:
         emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
         return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
 
     wanted = parse_counts(counts, faces_counts, generator.json("generator.json")["classes"])
-    if told := uneven(wanted, counts):
-        progress.say(told)
+    if note := uneven(wanted, counts):
+        progress.say(note)
+
     fields = {
         "generator": generator.name,
         "counts": wanted,
         "steps": steps,
-        "sampler": sampler or own,
+        "sampler": sampler or default,
         "guidance": guidance,
         "guide": guide,
         "seed": seed,
@@ -356,13 +363,12 @@ def generate(
     workers: int | None = None,
     shard: int | None = None,
 ) -> Run:
-    """Return the run of a generated database: faces with exactly `spec.counts` images a class, and
-    sheet.png.
+    """Return the run of a generated database: faces with exactly `spec.counts` images per class.
 
-    Images go to the disk as they are made, so memory does not grow with their number; an
-    interrupted generation goes on after the last finished shard. `workers` is how many batches are
-    worked on side by side, all cores by default, and `shard` how many images are written at once:
-    no image depends on either.
+    The run also has sheet.png. Images are written to disk as they are drawn, so memory does not
+    grow with their number, and an interrupted generation resumes after the last finished shard.
+    `workers` is the number of batches that are drawn in parallel (default: all cores), and `shard`
+    the number of images that are written at once; no image depends on either.
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
 
@@ -392,11 +398,10 @@ def make_shards(
     device: str = "auto",
     shard: int | None = None,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label and seed, made a shard at a time; shards that lie in `scratch`
-    are taken over.
+    """Return an image for each label and seed, in shards; finished ones in `scratch` are reused.
 
-    The images lie in a file in `scratch` and are mapped from there once all are written: a mapped
-    file that grows on a full disk would end the process without a word.
+    The images are in a file in `scratch`, which is memory-mapped only after all are written: on a
+    full disk, writing to a mapped file would end the process without a message.
     """
     path, size = scratch / "images.npy", shard or SHARD[training.device(device).type]
     head = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *generator.size)}
@@ -407,12 +412,12 @@ def make_shards(
     ):
         np.lib.format.write_array_header_1_0(file, head)
         for first in range(0, len(labels), size):
-            part = slice(first, min(first + size, len(labels)))
+            rows = slice(first, min(first + size, len(labels)))
             images = make_shard(
-                generator, labels[part], numbers[part], how, shard_path(scratch, part)
+                generator, labels[rows], numbers[rows], how, shard_path(scratch, rows)
             )
             file.write(np.ascontiguousarray(images).data)
-            tracker.update(part.stop)
+            tracker.update(rows.stop)
             stopping.obey()
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
@@ -424,8 +429,9 @@ def make_shard(
     how: SamplerSpec,
     path: Path,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label and seed: those in the file, if it is whole, else new ones,
-    which go there.
+    """Return an image for each label and seed, read from the file `path` if it is complete.
+
+    Otherwise the images are drawn, and written to the file.
     """
     shard = read_shard(path, (len(labels), *generator.size))
     if shard is None:
@@ -435,22 +441,20 @@ def make_shard(
 
 
 def write_shard(path: Path, shard: UInt8[np.ndarray, "n c h w"]) -> None:
-    """Write the images of a shard behind their sha256."""
+    """Write the images of a shard, preceded by their sha256."""
     buffer = io.BytesIO()
     np.save(buffer, shard, allow_pickle=False)
     data = buffer.getvalue()
     training.write_whole(path, hashlib.sha256(data).digest() + data)
 
 
-def shard_path(scratch: Path, part: slice) -> Path:
-    """Return the file of the images from one number up to another."""
-    return scratch / f"images-{part.start:07d}-{part.stop:07d}.npy"
+def shard_path(scratch: Path, rows: slice) -> Path:
+    """Return the path of the shard of the images in `rows`."""
+    return scratch / f"images-{rows.start:07d}-{rows.stop:07d}.npy"
 
 
 def parts(spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1) -> list[Job]:
-    """Return jobs that make a database: up to `most` side by side draw its images, and one puts
-    them together.
-    """
+    """Return the jobs that make a database: up to `most` draw images in parallel, one joins."""
     total, size = sum(spec.counts.values()), SHARD[training.device(device).type]
     share = -(-total // (most * size)) * size
     common = {"spec": spec.model_dump(mode="json"), "device": device, "shard": size}
@@ -475,8 +479,9 @@ def parts(spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1)
 def draw_part(
     store: Store, spec: dict[str, Any], device: str, shard: int, first: int, last: int
 ) -> str:
-    """Draw images `first` up to `last` of a database, a shard at a time, for `draw` to put
-    together.
+    """Draw the images `first` to `last` - 1 of a database in shards, for `draw` to join.
+
+    Return a message for the log.
     """
     how = GenerateSpec.model_validate(spec)
     _, labels, numbers = plan(how.name, how.counts, how.seed)
@@ -487,31 +492,25 @@ def draw_part(
         generator = load(store.run(how.generator), device)
         with progress.track("generating", last - first) as tracker:
             for start in range(first, last, shard):
-                part = slice(start, min(start + shard, last))
-                make_shard(
-                    generator,
-                    labels[part],
-                    numbers[part],
-                    how,
-                    shard_path(store.scratch(how.name), part),
-                )
-                tracker.update(part.stop - first)
+                rows = slice(start, min(start + shard, last))
+                path = shard_path(store.scratch(how.name), rows)
+                make_shard(generator, labels[rows], numbers[rows], how, path)
+                tracker.update(rows.stop - first)
                 stopping.obey()
     return "drawn"
 
 
 def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
-    """Make a database, with those of its images that are drawn already; return what to say of
-    it.
-    """
+    """Make a database from its finished shards and new ones; return a message for the log."""
     how = GenerateSpec.model_validate(spec)
-    made = generate(how, store, device=device, shard=shard)
-    return f"{progress.many(sum(how.counts.values()), 'image')} in {made.name}"
+    run = generate(how, store, device=device, shard=shard)
+    return f"{progress.many(sum(how.counts.values()), 'image')} in {run.name}"
 
 
 def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
-    """Return the images of a shard, or None if there is none that is as it was written, behind its
-    sha256.
+    """Return the images of a shard, or None if the file is missing or damaged.
+
+    The file is as `write_shard` writes it, and its images must have `shape`.
     """
     try:
         data = path.read_bytes()
@@ -526,9 +525,9 @@ def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w
 def plan(
     run: str, counts: Mapping[str, int], seed: int
 ) -> tuple[list[tuple[str, str]], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Return (key, emotion), label and seed of each image to be made, in the order of EMOTIONS.
+    """Return (key, emotion), label and seed of each image of a database, in the order of EMOTIONS.
 
-    Image k of an emotion has the same seed in every database of that seed, whatever else is in it.
+    Image k of an emotion has the same seed in every database with that `seed`, whatever its counts.
     """
     rows = [(emotion, k) for emotion in EMOTIONS for k in range(counts.get(emotion, 0))]
     labels = np.array([EMOTIONS.index(emotion) for emotion, _ in rows], dtype=np.int64)
@@ -545,7 +544,7 @@ def assemble(
     run: str,
     numbers: Int64[np.ndarray, " n"],
 ) -> Faces:
-    """Return generated images as faces that know what their generator saw."""
+    """Return generated images as Faces, with the training images of their generator in `seen`."""
     emotions = [emotion for _, emotion in index]
     table = make_index(
         images,
@@ -561,33 +560,27 @@ def assemble(
 
 
 def describe(generator: Generator, how: SamplerSpec) -> str:
-    """Return a line that says how images are drawn, with every choice that the equations leave
-    open.
-    """
+    """Return a line that says how images are drawn, with the choices that the equations leave."""
     lead = f"{generator.run} ({generator.spec.kind})"
     if how.sampler == "direct":
         return f"{lead}: {GENERATORS[generator.spec.kind].holds(generator)}"
-    parts = [
-        (
-            f"{lead}: {how.sampler}, "
-            f"{progress.many(GENERATORS[generator.spec.kind].steps(generator.spec, how), 'step')}"
-        )
-    ]
+    steps = GENERATORS[generator.spec.kind].steps(generator.spec, how)
+    choices = [f"{lead}: {how.sampler}, {progress.many(steps, 'step')}"]
     if how.sampler == "ancestral":
-        parts.append(f"{how.variance} variance")
-    parts.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
+        choices.append(f"{how.variance} variance")
+    choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
     if how.guidance > 1:
-        away = {"label": "no label", "early": "an early moment of training"}[how.guide]
-        between = f"sigma/sigma_data {how.guidance_low:g}..{how.guidance_high:g}"
-        parts.append(f"guidance {how.guidance:g} away from {away} for {between}")
-    return ", ".join(parts)
+        worse = {"label": "no label", "early": "an early step of training"}[how.guide]
+        interval = f"sigma/sigma_data {how.guidance_low:g}..{how.guidance_high:g}"
+        choices.append(f"guidance {how.guidance:g} away from {worse} for {interval}")
+    return ", ".join(choices)
 
 
 def write_sheet(faces: Faces, out: Path, per_class: int) -> None:
-    """Write sheet.png, a row of images for each class."""
+    """Write sheet.png, with a row of images for each class."""
     figures.class_sheet(faces, per_class=per_class).save(out / "sheet.png")
 
 
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
-    """Write summary.json: what the run holds, in a few words and as counts."""
+    """Write summary.json: the contents of the run in a few words and as counts."""
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

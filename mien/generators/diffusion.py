@@ -1,6 +1,4 @@
-"""What all diffusion generators share: the trained thing, its training loop, and drawing images
-from it.
-"""
+"""The common part of all diffusion generators: the trained model, its training, and sampling."""
 
 import time
 from collections.abc import Callable
@@ -31,19 +29,16 @@ from mien.workload import Workload, count
 
 CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
 MEASURE_S = 8.0  # how long the speed of training is measured
-CLIP_NORM = 1.0  # of the gradient
-ASTRAY = 100.0  # times the first loss: no training that learns anything ends there
-# Images always pass through the network in batches of this size, the last one padded: the
-# arithmetic of one image must not depend on how many others were asked for.
+CLIP_NORM = 1.0  # the largest norm of a gradient
+ASTRAY = 100.0  # a final loss of this many times the first one means that training has failed
+# Sampling batches always have this size, the last one is padded: the arithmetic of an image must
+# not depend on the number of images.
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
-# A training batch is cut into pieces of this size or, where memory is short, smaller ones, worked
-# on side by side and summed in order: how many cores there are does not matter.
+# A training batch is cut into pieces of this size, or smaller ones if memory is short. They are
+# processed in parallel and summed in order, so the result does not depend on the number of cores.
 PIECE = {"cpu": 8, "cuda": 1 << 20, "mps": 1 << 20}
-DROPPED = {
-    "cpu": 8,
-    "cuda": 16,
-    "mps": 16,
-}  # images whose dropout is drawn together, whatever piece they are in
+# Images whose dropout masks are drawn together, whatever piece they are in
+DROPPED = {"cpu": 8, "cuda": 16, "mps": 16}
 EARLY = "early.safetensors"
 
 
@@ -55,11 +50,10 @@ Walk = Callable[[Denoiser, Tensor, Tensor, Draw], Tensor]
 class Diffusion(base.Generator):
     """A trained diffusion model.
 
-    `network` holds the averaged weights, `early` those of an early moment of the training, if kept.
-    `mean` is what was taken off every image before training (the mean face, or zero) and
-    `sigma_data` the standard deviation of the rest. `levels` has the loss at each noise level
-    during training (see `heldout.COLUMNS`), `chosen` the step and the width of the average that the
-    weights are of.
+    `network` has the averaged weights, `early` those of an early step of the training, or None.
+    `mean` is what is subtracted from every image (the mean face, or zero), and `sigma_data` is the
+    standard deviation of the difference. `levels` has the loss at each noise level during training
+    (see `heldout.COLUMNS`), and `chosen` the step and the width of the average of the weights.
     """
 
     spec: TrainSpec
@@ -72,7 +66,7 @@ class Diffusion(base.Generator):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
 
@@ -80,10 +74,10 @@ class Diffusion(base.Generator):
 
 
 class Training:
-    """A training under way: data, network, averages and optimiser, and one step at a time.
+    """A running training: data, network, averages and optimiser, advanced one step at a time.
 
-    `size` is how many images make a piece of a batch; `crew` are the processes that share the
-    pieces.
+    `size` is the number of images in a piece of a batch, and `crew` the group of processes that
+    share the pieces.
     """
 
     def __init__(
@@ -94,17 +88,19 @@ class Training:
         where: torch.device,
         crew: Crew = ALONE,
     ) -> None:
+        # Only images that a network can learn from
         if not len(faces):
             raise DataError(f"a generator needs images to learn from, and {spec.faces} has none")
         if (faces.images == faces.images[0]).all():
-            shown = "1 image" if len(faces) == 1 else f"{len(faces):,} images that are all equal"
+            content = "1 image" if len(faces) == 1 else f"{len(faces):,} images that are all equal"
             raise DataError(
                 f"a generator needs two different images or more to learn from, and {spec.faces} "
-                "has "
-                f"{shown}; give it more"
+                f"has {content}; give it more"
             )
         channels, height, width = faces.size
         training.require_side(height, width, spec.net.divisor)
+
+        # The data, on the device
         self.spec, self.objective, self.where, self.crew = spec, objective, where, crew
         self.size = min(
             PIECE[where.type], -(-spec.batch // (1 if where.type == "cpu" else crew.size))
@@ -114,6 +110,8 @@ class Training:
         self.chances = training.chances(faces.index, spec.balance, spec.clip_first)
         mean, self.sigma_data = statistics(faces.images, spec.residual)
         self.mean = mean.to(where)
+
+        # The network, its averages and the optimiser
         torch.manual_seed(seeds.seed("network", spec.seed))
         self.network = UNet(channels, spec.net).to(where).train()
         self.asked, self.scaler = (
@@ -135,13 +133,14 @@ class Training:
         return self.averages[self.spec.ema].tensors
 
     def step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
-        """Make step `number` and return its loss; None, with nothing changed, if loss or gradient
-        is not finite.
+        """Make step `number` and return its loss; None if loss or gradient is not finite.
 
-        A gradient that overflows for its scale alone (see `precision`) changes nothing but the
-        scale, and is no fault.
+        In that case no weight changes. A gradient that overflows only because of the loss scale
+        (see `precision`) changes only the scale, and the loss is returned.
         """
         spec = self.spec
+
+        # Loss and gradient of the batch: pieces in parallel, summed in order over all processes
         batch = self.batch(number)
         rows = [
             slice(first, min(first + self.size, spec.batch))
@@ -149,18 +148,22 @@ class Training:
         ]
         nodes: list[sums.Node] = []
         share = self.crew.share(len(rows))
-        done = pool.map(partial(self.piece, batch, number), [rows[place] for place in share])
-        for place, parts in zip(share, done, strict=True):
-            sums.put(nodes, sums.Node(0, place, parts))
+        results = pool.map(partial(self.piece, batch, number), [rows[index] for index in share])
+        for index, tensors in zip(share, results, strict=True):
+            sums.put(nodes, sums.Node(0, index, tensors))
         loss, *gradients = sums.total(self.crew.whole(nodes, len(rows)))
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
             parameter.grad = gradient
+
+        # Clip the gradient; skip the step if it is not finite
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
         scale = self.scaler.get_scale()
         self.scaler.update()
         if not torch.isfinite(loss + norm):
             return loss.item() if scale > 1 and torch.isfinite(loss) else None
+
+        # Update weights and averages
         for group in self.optimiser.param_groups:
             group["lr"] = training.learning_rate(
                 number, spec.updates, spec.learning_rate, spec.warmup, spec.decay
@@ -172,28 +175,29 @@ class Training:
 
     @property
     def pieces(self) -> int:
-        """Into how many pieces a batch is cut."""
+        """The number of pieces of a batch."""
         return -(-self.spec.batch // self.size)
 
     def batch(self, number: int) -> Batch:
-        """Return batch `number`, a function of the seed and the number alone."""
+        """Return batch `number`, a function of only the seed and the number."""
         spec, count, where = self.spec, self.spec.batch, self.where
-        places = torch.from_numpy(training.batch(self.chances, count, spec.seed, number)).to(where)
+        rows = torch.from_numpy(training.batch(self.chances, count, spec.seed, number)).to(where)
         rng = torch.Generator(where).manual_seed(seeds.seed("step", spec.seed, number))
-        done = moves.draw(count, spec.mirror, spec.moves, rng)
-        x0 = moves.apply(training.to_model(self.images[places]) - self.mean, done)
+        augmentations = moves.draw(count, spec.mirror, spec.moves, rng)
+        x0 = moves.apply(training.to_model(self.images[rows]) - self.mean, augmentations)
         unlabelled = torch.rand(count, device=where, generator=rng) < spec.label_drop
         shares = torch.rand(count, device=where, generator=rng)
         if self.objective.spread:
             shares = (torch.arange(count, device=where) + shares) / count
             shares = shares[torch.randperm(count, device=where, generator=rng)]
         noise = torch.randn(x0.shape, device=where, generator=rng)
-        labels = self.labels[places].masked_fill(unlabelled, NULL)
-        return Batch(x0, labels, done, self.objective.levels(shares), noise)
+        labels = self.labels[rows].masked_fill(unlabelled, NULL)
+        return Batch(x0, labels, augmentations, self.objective.levels(shares), noise)
 
     def piece(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
-        """Return what a part of batch `number` adds to its loss, and to the gradient of each
-        parameter.
+        """Return the loss of `rows` of batch `number`, and its gradient for each parameter.
+
+        Both are contributions to a mean over the batch; the gradient has the scale of `scaler`.
         """
         drops = self.drops(number, rows)
         loss = (
@@ -205,75 +209,74 @@ class Training:
         )
 
     def drops(self, number: int, rows: slice) -> list[Tensor]:
-        """Return which features dropout keeps of some images of batch `number`, the same in pieces
-        of any size.
+        """Return the dropout masks of `rows` of batch `number`, one per block of the network.
+
+        The mask of an image does not depend on the size of the pieces.
         """
         together = DROPPED[self.where.type]
-        found: list[list[Tensor]] = []
+        masks: list[list[Tensor]] = []
         for first in range(rows.start // together * together, rows.stop, together):
             rng = torch.Generator(self.where)
             rng.manual_seed(seeds.seed("dropout", self.spec.seed, number, first // together))
             count = min(together, self.spec.batch - first)
-            part = slice(max(0, rows.start - first), rows.stop - first)
+            wanted = slice(max(0, rows.start - first), rows.stop - first)
             height, width = self.images.shape[2:]
-            found.append([kept[part] for kept in self.network.drops(count, height, width, rng)])
-        return [torch.cat(parts) for parts in zip(*found, strict=True)]
+            masks.append([mask[wanted] for mask in self.network.drops(count, height, width, rng)])
+        return [torch.cat(of_block) for of_block in zip(*masks, strict=True)]
 
     def attempt(self, size: int) -> None:
-        """Work on a piece of so many images as a step would, and change nothing."""
+        """Do the work of a step on a piece of `size` images, without changing any state."""
         self.piece(self.batch(0), 0, slice(0, size))
 
     def require_sound(self, first: float) -> None:
-        """Raise TrainingError if the network, as it is to be kept, errs beyond all bounds on a part
-        of a batch.
+        """Raise TrainingError if the final weights have a loss of more than ASTRAY times `first`.
 
-        A last step can lead astray without being noticed in any loss. `first` is the first loss of
-        the training.
+        `first` is the first loss of the training. The last step can fail without showing in any
+        loss of the training, so the loss is measured again, on a piece of a batch.
         """
         loss = float(self.piece(self.batch(0), 0, slice(0, self.size))[0])
         if not loss < ASTRAY * max(first, 1.0):
             raise TrainingError(
-                f"the loss must fall, and is {loss:.4g} at the end; it was {first:.4g} in the "
-                "beginning. Lower "
-                "learning_rate"
+                f"the loss must fall, and is {loss:.4g} at the end; it was {first:.4g} at the "
+                "start. Lower learning_rate"
             )
 
     def coming(self, size: int) -> int:
-        """Return the bytes of what a step in pieces of `size` will keep, and has not made yet.
+        """Return the bytes that a step in pieces of `size` will allocate and has not yet.
 
-        That is the optimiser's state, and gradients that wait for their neighbours.
+        They are for the state of the optimiser, and for gradients that wait to be summed.
         """
         weights = sum(
             parameter.numel() * parameter.element_size() for parameter in self.network.parameters()
         )
-        kept = 0 if self.optimiser.state else 2
-        return weights * (kept + 1 + (self.spec.batch // size).bit_length())
+        moments = 0 if self.optimiser.state else 2  # the two moments of Adam
+        return weights * (moments + 1 + (self.spec.batch // size).bit_length())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint has to hold."""
-        parts = {
+        """Return all tensors of a checkpoint, with names such as `network/stem.weight`."""
+        groups = {
             "network": self.network.state_dict(),
             "optimiser": training.pack_optimiser(self.optimiser),
             "scaler": precision.pack(self.scaler),
             **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
         }
         return {
-            f"{part}/{name}": tensor
-            for part, named in parts.items()
-            for name, tensor in named.items()
+            f"{group}/{name}": tensor
+            for group, tensors in groups.items()
+            for name, tensor in tensors.items()
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
-        parts: dict[str, dict[str, Tensor]] = {"optimiser": {}, "scaler": {}}
+        """Restore the state that `tensors` returned."""
+        groups: dict[str, dict[str, Tensor]] = {"optimiser": {}, "scaler": {}}
         for key, tensor in tensors.items():
-            part, _, name = key.partition("/")
-            parts.setdefault(part, {})[name] = tensor.to(self.where)
-        self.network.load_state_dict(parts["network"])
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = tensor.to(self.where)
+        self.network.load_state_dict(groups["network"])
         for width, average in self.averages.items():
-            average.tensors = parts[f"average {width:g}"]
-        training.unpack_optimiser(self.optimiser, parts["optimiser"])
-        precision.unpack(self.scaler, parts["scaler"])
+            average.tensors = groups[f"average {width:g}"]
+        training.unpack_optimiser(self.optimiser, groups["optimiser"])
+        precision.unpack(self.scaler, groups["scaler"])
 
 
 def fit(
@@ -285,59 +288,68 @@ def fit(
     label: str = "training",
     means: Means = PLAIN,
 ) -> Diffusion:
-    """Train a network on `faces` and return the generator; goes on from a checkpoint in `scratch`
-    if there is one.
+    """Train a network on `faces` and return the generator.
 
-    In a crew, all that is written and chosen is the first process's, and only what it returns is
-    meant.
+    It resumes from a checkpoint in the folder `scratch` if there is one. With several processes
+    (`means.crew`), only the first one writes, chooses the weights, and returns a valid result.
 
-    Raises DataError if the images do not fit the network or nobody can be held out, TrainingError
-    if the loss explodes or is no number.
+    Raises DataError if the images do not fit the network or no subject can be held out, UsageError
+    if there are more processes than pieces of a batch or the checkpoint is of another training, and
+    TrainingError if the loss explodes or is not a number.
     """
     where = training.device(device)
     with training.own_randomness(where):
-        rest, held = heldout.parted(faces, spec)
+        # Hold people out, and set up the training of all others
+        shown_faces, held_out_faces = heldout.parted(faces, spec)
         crew = means.crew
-        work = Training(rest, spec, objective, where, crew)
+        work = Training(shown_faces, spec, objective, where, crew)
         if work.pieces < crew.size:
             raise UsageError(
-                f"each process must have a piece of the batch, and a batch of {spec.batch} makes "
-                f"{work.pieces}; "
-                f"start no more than {work.pieces} processes"
+                f"each process needs a piece of the batch, and a batch of {spec.batch} has "
+                f"{progress.many(work.pieces, 'piece')}; start at most "
+                f"{progress.many(work.pieces, 'process')}"
             )
-        progress.say(repeats(rest, work))
+        progress.say(repeats(shown_faces, work))
+
+        # Resume from the last checkpoint, if there is one
         origin = seeds.seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
-        first, state = 0, {}
-        kept = crew.agree(training.load_checkpoint(scratch) if crew.leads else None)
-        if kept is not None:
-            tensors, state = kept
+        start, state = 0, {}
+        checkpoint = crew.agree(training.load_checkpoint(scratch) if crew.leads else None)
+        if checkpoint is not None:
+            tensors, state = checkpoint
             if state["origin"] != origin:
                 raise UsageError(
-                    f"{scratch} must hold checkpoints of this training only; give it an empty "
-                    "folder"
+                    f"{scratch} must contain only checkpoints of this training, and has one of "
+                    "another training; give an empty folder"
                 )
             work.restore(tensors)
-            first = state["step"]
-            progress.say(f"{label}: going on from step {first} of {spec.updates}")
+            start = state["step"]
+            progress.say(f"{label}: resuming from step {start} of {spec.updates}")
         elif crew.leads:
             for path in kept_weights(scratch):  # of a training whose checkpoints are gone
                 path.unlink()
-        beside: dict[str, str] = state.get("beside", {})
-        watch = training.LossWatch(max(1, spec.updates // 100), spec.batch, state)
-        aside = (
-            heldout.Watch(rest, held, spec, work, scratch, state)
-            if held is not None and crew.leads
+        digests: dict[str, str] = state.get("beside", {})  # of the weights next to the checkpoint
+
+        # Watch the loss, on the training faces and on held-out people
+        loss_watch = training.LossWatch(max(1, spec.updates // 100), spec.batch, state)
+        held_out_watch = (
+            heldout.Watch(shown_faces, held_out_faces, spec, work, scratch, state)
+            if held_out_faces is not None and crew.leads
             else None
         )
+
+        # Choose the largest pieces that the memory allows; a resumed training keeps their size,
+        # because the bits of its sums depend on it
         if means.memory is not None:
             work.size = crew.agree(memory.fitting(work, means.memory, threads(work)))
             progress.say(
                 f"{label}: {work.size} of {progress.many(spec.batch, 'image')} at a time, to stay "
-                "within "
-                f"{shown(means.memory)}"
+                f"within {shown(means.memory)}"
             )
-        work.size = min(work.size, state.get("piece", work.size))  # goes on to the same bits
-        early = round(spec.early * spec.updates)
+        work.size = min(work.size, state.get("piece", work.size))
+
+        # Train
+        early_step = round(spec.early * spec.updates)
         saved = time.monotonic()
         total = spec.updates * spec.batch
         folder = means.tensorboard if crew.leads else None
@@ -346,55 +358,68 @@ def fit(
             training.repeatable(where, spec.deterministic),
             stopping.heeded(crew.size == 1),
             progress.track(label, total) as tracker,
-            board.opened(folder, spec.name, first * spec.batch + 1) as shows,
+            board.opened(folder, spec.name, start * spec.batch + 1) as tensorboard,
         ):
-            tracker.update(first * spec.batch, watch.note)
-            for step in range(first, spec.updates):
+            tracker.update(start * spec.batch, loss_watch.note)
+            for step in range(start, spec.updates):
                 loss = work.step(step, pool)
                 if loss is None:
-                    watch.skip(step)
+                    loss_watch.skip(step)
                 else:
-                    watch.take(step, loss)
-                    shows.losses(watch.rows, work.optimiser.param_groups[0]["lr"])
-                if step + 1 == early and crew.leads:
+                    loss_watch.take(step, loss)
+                    tensorboard.losses(loss_watch.rows, work.optimiser.param_groups[0]["lr"])
+
+                # Keep a copy for autoguidance
+                if step + 1 == early_step and crew.leads:
                     training.save_weights(scratch / EARLY, work.average)
-                if aside is not None and step + 1 in aside.moments:
-                    aside.take(step + 1, pool)
-                    shows.levels(aside.rows[-heldout.LEVELS :])
-                tracker.update((step + 1) * spec.batch, watch.note)
+
+                # Measure on held-out people
+                if held_out_watch is not None and step + 1 in held_out_watch.moments:
+                    held_out_watch.take(step + 1, pool)
+                    tensorboard.levels(held_out_watch.rows[-heldout.LEVELS :])
+                tracker.update((step + 1) * spec.batch, loss_watch.note)
+
+                # Save a checkpoint from time to time, and before stopping
                 if (stopping.asked() or time.monotonic() - saved >= CHECKPOINT_S) and crew.leads:
                     saved = time.monotonic()
                     state = {"step": step + 1, "origin": origin, "piece": work.size}
-                    new = [path for path in kept_weights(scratch) if path.name not in beside]
-                    beside |= {path.name: sha256(path) for path in new}
-                    state |= {**watch.state, **(aside.state if aside else {}), "beside": beside}
+                    new = [path for path in kept_weights(scratch) if path.name not in digests]
+                    digests |= {path.name: sha256(path) for path in new}
+                    state |= loss_watch.state
+                    state |= held_out_watch.state if held_out_watch else {}
+                    state["beside"] = digests
                     training.save_checkpoint(scratch, work.tensors(), state)
                     stopping.obey()
+
+            # Choose the weights: the last average, or the best one on held-out people
             weights, chosen = work.average, Chosen(spec.updates, spec.ema, None)
-            if aside is not None:
-                weights, chosen = aside.choose(pool)
+            if held_out_watch is not None:
+                weights, chosen = held_out_watch.choose(pool)
                 progress.say(f"{label}: {chosen.text(spec)}")
-    watch.end(spec.updates)
-    if watch.skipped:
+
+    # Refuse a training that failed
+    loss_watch.end(spec.updates)
+    if loss_watch.skipped:
         progress.say(
-            f"{label}: {watch.skipped} of {progress.many(spec.updates, 'step')} were skipped, "
-            "their loss was not "
-            "a number"
+            f"{label}: {loss_watch.skipped} of {progress.many(spec.updates, 'step')} were skipped, "
+            "because their loss was not a number"
         )
     work.network.load_state_dict(weights)
-    work.require_sound(watch.first)
-    before = None
-    if early and crew.leads:
-        before = UNet(faces.size[0], spec.net)
-        training.load_weights(scratch / EARLY, before)
+    work.require_sound(loss_watch.first)
+
+    # The generator, with the copy for autoguidance
+    early_network = None
+    if early_step and crew.leads:
+        early_network = UNet(faces.size[0], spec.net)
+        training.load_weights(scratch / EARLY, early_network)
     return Diffusion(
         spec=spec,
         network=still(work.network),
-        early=before and still(before.to(where)),
+        early=early_network and still(early_network.to(where)),
         sigma_data=work.sigma_data,
         mean=work.mean,
-        losses=watch.table(),
-        levels=aside.table() if aside else heldout.no_table(),
+        losses=loss_watch.table(),
+        levels=held_out_watch.table() if held_out_watch else heldout.no_table(),
         chosen=chosen,
         run="",
         **base.origins(faces),
@@ -402,17 +427,17 @@ def fit(
 
 
 def kept_weights(scratch: Path) -> list[Path]:
-    """Return the files of weights that a training keeps beside its checkpoints."""
+    """Return the files of weights that a training saves next to its checkpoints."""
     return [*scratch.glob(EARLY), *scratch.glob("snapshot-*.safetensors")]
 
 
 def still(network: nn.Module) -> nn.Module:
-    """Return a network ready to be asked: without dropout and gradients."""
+    """Return `network` in evaluation mode: without dropout and gradients."""
     return network.eval().requires_grad_(False)
 
 
 def speed(faces: Faces, spec: TrainSpec, objective: Objective, device: str = "auto") -> float:
-    """Return how many images a second a training takes in on this machine."""
+    """Return the speed of a training on this machine, in images per second."""
     where = training.device(device)
     with training.own_randomness(where):
         work = Training(faces, spec, objective, where)
@@ -426,34 +451,36 @@ def speed(faces: Faces, spec: TrainSpec, objective: Objective, device: str = "au
 
 
 def workload(spec: TrainSpec, size: tuple[int, int, int]) -> Workload:
-    """Return what an image of this size (c, h, w) takes in the network of a spec."""
+    """Return the work per image of `size` (c, h, w) in the network of a spec."""
     with torch.device("meta"):
         network = UNet(size[0], spec.net).eval()
-        told = torch.empty(2), torch.zeros(2, dtype=torch.int64), torch.empty(2, len(moves.MOVES))
-        return count(network, 2, torch.empty(2, *size), *told)
+        noise, labels = torch.empty(2), torch.zeros(2, dtype=torch.int64)
+        augmentations = torch.empty(2, len(moves.MOVES))
+        return count(network, 2, torch.empty(2, *size), noise, labels, augmentations)
 
 
 def side_by_side(spec: TrainSpec, where: torch.device) -> int:
-    """Return how many pieces of a batch are worked on side by side on a device."""
+    """Return how many pieces of a batch a device processes in parallel."""
     pieces = -(-spec.batch // min(PIECE[where.type], spec.batch))
     return max(1, min(torch.get_num_threads(), pieces)) if where.type == "cpu" else 1
 
 
 def threads(work: Training) -> int:
-    """Return how many pieces are worked on side by side."""
+    """Return how many pieces a training processes in parallel."""
     return min(torch.get_num_threads(), work.pieces) if work.where.type == "cpu" else 1
 
 
 def statistics(
     images: UInt8[np.ndarray, "n c h w"], residual: bool
 ) -> tuple[Float[Tensor, "c h w"], float]:
-    """Return the mean face (zero unless `residual`) and the standard deviation of all pixels around
-    it, in [-1, 1].
+    """Return the mean face, and the standard deviation of all pixels around it, in [-1, 1].
+
+    Unless `residual`, the mean face is zero, and the deviation is around the mean of all pixels.
     """
     pixels = images.reshape(len(images), -1)
     total, squares = np.zeros(pixels.shape[1]), np.zeros(pixels.shape[1])
-    for part in np.array_split(pixels, max(1, len(pixels) // 1024)):
-        scaled = part / 127.5 - 1
+    for block in np.array_split(pixels, max(1, len(pixels) // 1024)):
+        scaled = block / 127.5 - 1
         total += scaled.sum(axis=0)
         squares += np.square(scaled).sum(axis=0)
     mean = total / len(pixels)
@@ -468,22 +495,24 @@ def statistics(
 
 
 def repeats(faces: Faces, work: Training) -> str:
-    """Return a line that says how often training shows each image of a class: what it may learn by
-    heart.
+    """Return a line that says how often training shows each image of a class.
+
+    Images that are shown very often may be memorised.
     """
-    shown = work.spec.updates * work.spec.batch
+    total = work.spec.updates * work.spec.batch
     emotions = faces.index["emotion"].to_numpy()
-    parts = []
+    classes = []
     for name in faces.classes:
-        of = emotions == name
-        parts.append(f"{name} {of.sum():,} x {shown * work.chances[of].sum() / of.sum():.1f}")
+        images = emotions == name
+        repeat = total * work.chances[images].sum() / images.sum()
+        classes.append(f"{name} {images.sum():,} x {repeat:.1f}")
     return (
         f"learning from {progress.many(len(faces), 'image')}, each shown (images x times): "
-        f"{', '.join(parts)}"
+        f"{', '.join(classes)}"
     )
 
 
-# Drawing
+# Sampling
 
 
 def draw_images(
@@ -494,18 +523,21 @@ def draw_images(
     seeds: Int64[np.ndarray, " n"],
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a place in EMOTIONS) and seed.
+    """Return an image for each label (a position in EMOTIONS) and seed.
 
-    All noise of an image comes from its own seed, so it is bit for bit the same alone or among any
-    others. Raises UsageError for a class that the generator never saw, or guidance by an early
-    moment that it did not keep.
+    All noise of an image comes from its own seed, so the image is bit for bit the same whatever
+    other images are drawn with it. Raises UsageError for a class that the generator was not trained
+    on, and for guide 'early' if it has no early copy.
     """
+    # What the generator can do
     generator.require_known(labels)
     if how.sampler == "direct":
         raise UsageError(
-            f"a generator of kind {generator.spec.kind} must be drawn from in steps, and the "
-            "sampler is 'direct'"
+            f"a {generator.spec.kind} generator needs a sampler that works in steps, and the "
+            f"sampler is 'direct'; use 'dpmpp2m'"
         )
+
+    # The denoiser: guidance within an interval of noise levels, then clipping
     denoise = denoiser(generator, generator.network)
     if how.guidance > 1:
         low, high = (
@@ -516,8 +548,8 @@ def draw_images(
             denoise = guided(denoise, NULL, how.guidance, low, high)
         elif generator.early is None:
             raise UsageError(
-                "guide 'early' must stand with a generator that kept an early moment; train it "
-                "with early > 0"
+                "guide 'early' needs a generator with a copy from early in its training, and this "
+                "one has none; train it with early > 0"
             )
         else:
             denoise = autoguided(
@@ -525,26 +557,29 @@ def draw_images(
             )
     if how.clip_x0:
         denoise = clipped(denoise)
+
+    # Batches of a fixed size, the last one padded
     where, size = generator.device, BATCH[generator.device.type]
     padded = np.full(-(-len(labels) // size) * size, NULL, dtype=np.int64)
     padded[: len(labels)] = labels
 
     def batch(first: int) -> UInt8[np.ndarray, "n c h w"]:
         streams = Streams(seeds[first : first + size], size, generator.size, where)
-        told = torch.from_numpy(padded[first : first + size]).to(where)
+        conditions = torch.from_numpy(padded[first : first + size]).to(where)
         with torch.inference_mode():
-            return training.from_model(walk(denoise, streams.draw(), told, streams.draw))
+            return training.from_model(walk(denoise, streams.draw(), conditions, streams.draw))
 
     firsts = range(0, len(labels), size)
     with training.workers(where, len(firsts)) as pool:
-        parts = list(pool.map(batch, firsts))
+        batches = list(pool.map(batch, firsts))
     empty = np.empty((0, *generator.size), dtype=np.uint8)
-    return np.concatenate([empty, *parts])[: len(labels)]
+    return np.concatenate([empty, *batches])[: len(labels)]
 
 
 class Streams:
-    """A stream of noise for each image of a padded batch, drawn on the processor so that devices
-    agree on it.
+    """A stream of noise for each image of a padded batch.
+
+    It is drawn on the CPU, so that all devices get the same noise.
     """
 
     def __init__(
@@ -560,8 +595,8 @@ class Streams:
     def draw(self) -> Float[Tensor, "batch c h w"]:
         """Return the next unit noise of each image; zeros where the batch is padded."""
         noise = torch.zeros(self.shape)
-        for place, generator in enumerate(self.generators):
-            noise[place].normal_(generator=generator)
+        for row, generator in enumerate(self.generators):
+            noise[row].normal_(generator=generator)
         return noise.to(self.where)
 
 
@@ -569,7 +604,7 @@ class Streams:
 
 
 def save(generator: Diffusion, out: Path) -> None:
-    """Write a generator: its weights, what it measured and saw, and its loss tables."""
+    """Write a generator: its weights, its statistics, its training images and its losses."""
     training.save_weights(out / "generator.safetensors", generator.network.state_dict())
     if generator.early is not None:
         training.save_weights(out / EARLY, generator.early.state_dict())
@@ -588,12 +623,12 @@ def save(generator: Diffusion, out: Path) -> None:
 
 
 def parameters(generator: Diffusion) -> int:
-    """Return how many numbers the network has learnt."""
+    """Return the number of parameters of the network."""
     return sum(parameter.numel() for parameter in generator.network.parameters())
 
 
 def holds(generator: Diffusion) -> str:
-    """Return a line on what was learnt."""
+    """Return a one-line summary of a trained generator."""
     size, seen = parameters(generator), generator.spec.updates * generator.spec.batch
     text = (
         f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, "
@@ -604,23 +639,23 @@ def holds(generator: Diffusion) -> str:
 
 
 def load(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion:
-    """Return the generator that a run holds, on `device`."""
+    """Return the generator of a run, on `device`."""
     where = training.device(device)
     fields, about = base.load(run)
-    there = run.manifest["files"]
+    files = run.manifest["files"]
 
     def network(name: str) -> nn.Module:
-        found = UNet(about["size"][0], spec.net)
-        training.load_weights(run.file(name), found)
-        return still(found.to(where))
+        unet = UNet(about["size"][0], spec.net)
+        training.load_weights(run.file(name), unet)
+        return still(unet.to(where))
 
     return Diffusion(
         spec=spec,
         network=network("generator.safetensors"),
-        early=network(EARLY) if EARLY in there else None,
+        early=network(EARLY) if EARLY in files else None,
         sigma_data=about["sigma_data"],
         mean=torch.from_numpy(np.load(run.file("mean.npy"), allow_pickle=False)).to(where),
-        levels=pd.read_csv(run.file("levels.csv")) if "levels.csv" in there else heldout.no_table(),
+        levels=pd.read_csv(run.file("levels.csv")) if "levels.csv" in files else heldout.no_table(),
         chosen=Chosen(**about["chosen"]),
         **fields,
     )
