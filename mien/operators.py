@@ -1,15 +1,14 @@
-"""torchvision beside torch's CPU build: what it needs so that it, and what imports it, can be
-imported.
+"""A repair that lets torchvision be imported with the CPU build of torch.
 
-PyPI's torchvision for Linux is linked to torch's CUDA libraries (libtorch_cuda, libc10_cuda).
-Beside the CPU build of torch its compiled operators do not load, and importing it fails on two
-operators that it then describes without having them. Here the two are declared without a body, once
-torchvision has found that its library does not load. Where the library does load, nothing is
-changed. Calling an operator still ends in torchvision's own message that it has none.
+PyPI's torchvision for Linux is linked to torch's CUDA libraries (libtorch_cuda, libc10_cuda). With
+the CPU build of torch its compiled operators do not load, and its import fails on two operators
+that it describes without having them. This module declares the two without a body, after
+torchvision has found that its library does not load. If the library loads, nothing is changed.
+Calling an operator still ends in torchvision's own message that its operators are missing.
 
 torch calls `prepare` whenever it is imported (the entry point `torch.backends` of pyproject.toml),
-so that a plain `import timm` works wherever mien is installed. Where
-TORCH_DEVICE_BACKEND_AUTOLOAD=0 is set, call it by hand.
+so a plain `import timm` works wherever mien is installed. If TORCH_DEVICE_BACKEND_AUTOLOAD=0 is
+set, call it yourself.
 """
 
 import sys
@@ -19,15 +18,13 @@ from types import ModuleType
 from typing import Any
 
 EXTENSION = "torchvision.extension"  # the module of torchvision that loads its library
-OPERATORS = ("nms", "qnms")  # those that it describes even where the library did not load
+OPERATORS = ("nms", "qnms")  # torchvision describes them even if its library did not load
 
 _LIBRARIES: list[Any] = []  # a declared operator lives as long as its library object
 
 
 def prepare() -> None:
-    """Declare what torchvision lacks: now, if it has tried to load its library, or else as soon as
-    it has.
-    """
+    """Declare the missing operators of torchvision as soon as it has tried to load its library."""
     if EXTENSION in sys.modules:
         _declare(sys.modules[EXTENSION])
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -49,16 +46,12 @@ def _declare(extension: ModuleType) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds `torchvision.extension` as Python does, for `_Declaring` to load; it finds no other
-    module.
-    """
+    """Finds only `torchvision.extension`, as Python does, and gives it to `_Declaring` to load."""
 
     def find_spec(
         self, fullname: str, path: Any, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return where torchvision's extension is, to be loaded by `_Declaring`; nothing for any
-        other module.
-        """
+        """Return the spec of torchvision's extension with `_Declaring` as its loader, else None."""
         if fullname != EXTENSION:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -68,17 +61,17 @@ class _Finder(MetaPathFinder):
 
 
 class _Declaring(Loader):
-    """Loads a module by the loader that Python chose, then declares what it lacks."""
+    """Loads a module with the loader that Python chose, then declares the missing operators."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Return what the loader that Python chose makes."""
+        """Return the module that the loader that Python chose creates."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module, and declare what it then lacks."""
+        """Run the module, and declare the operators that it then lacks."""
         self._loader.exec_module(module)
         _declare(module)
 

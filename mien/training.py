@@ -1,8 +1,7 @@
-"""What every training loop shares: the border between bytes and models, batches, averages,
-checkpoints.
+"""The common parts of the training loops: image scaling, batches, averages and checkpoints.
 
-Randomness is a function of (seed, step), never of what ran before, so a training that goes on from
-a checkpoint is bit for bit the one that was never interrupted.
+Randomness is a function of (seed, step), never of what ran before, so a training that resumes from
+a checkpoint gives bit for bit the same result as one that was never interrupted.
 """
 
 import hashlib
@@ -29,39 +28,43 @@ from mien import seeds
 from mien.errors import DataError, TrainingError, UsageError, WeightsError
 
 DEVICES = re.compile(r"(?P<kind>auto|cpu|cuda|mps)|cuda:(?P<card>[0-9]{1,3})")
-BAD_STEPS = 5  # so many steps in a row without a finite loss end a training
-BAD_SHARE = 0.1  # and so does a larger share of all steps than this
-EXPLODED = 5.0  # and so does a loss this many times its early median
-EARLY = 5  # rows of the loss table that make the early median
+# A training ends with an error
+BAD_STEPS = 5  # after this many steps in a row without a finite loss,
+BAD_SHARE = 0.1  # if more than this share of its steps have no finite loss,
+EXPLODED = 5.0  # or if the loss exceeds this many times its early median,
+EARLY = 5  # the median of this many first rows of the loss table
 
 
 def device(choice: str) -> torch.device:
-    """Return the device that `choice` (auto, cpu, cuda, cuda:N or mps) stands for; auto is the
-    first of cuda, mps, cpu.
+    """Return the device that `choice` (auto, cpu, cuda, cuda:N or mps) names.
 
-    Raises UsageError if this machine does not have it.
+    auto is the first of cuda, mps and cpu that this machine has. Raises UsageError if `choice` is
+    not a device, or if this machine does not have it.
     """
-    named = DEVICES.fullmatch(choice)
-    if named is None:
+    match = DEVICES.fullmatch(choice)
+    if match is None:
         raise UsageError(
-            "the device must be auto, cpu, cuda, one card such as cuda:1, or mps; given: "
-            f"'{choice}'"
+            f"the device must be auto, cpu, cuda, one GPU such as cuda:1, or mps; given: '{choice}'"
         )
-    there = {
+
+    # The first device that this machine has
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
     if choice == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
-    if not there[choice.partition(":")[0]]:
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+
+    # Or the named device, if this machine has it
+    if not available[choice.partition(":")[0]]:
         raise UsageError(
             f"the device '{choice}' must be in this machine, and torch finds none; use --device "
             "auto"
         )
-    if named["card"] is not None and int(named["card"]) >= torch.cuda.device_count():
+    if match["card"] is not None and int(match["card"]) >= torch.cuda.device_count():
         raise UsageError(
-            f"the device '{choice}' must be in this machine, whose cards are cuda:0 to "
+            f"the device '{choice}' must be in this machine, whose GPUs are cuda:0 to "
             f"cuda:{torch.cuda.device_count() - 1}"
         )
     return torch.device(choice)
@@ -73,22 +76,20 @@ def device(choice: str) -> torch.device:
 def to_model(
     images: UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"],
 ) -> Float[Tensor, "n c h w"]:
-    """Return images as models see them: 0 becomes -1, 255 becomes 1."""
+    """Return images on the scale of the models, float32 in [-1, 1]: 0 becomes -1, 255 becomes 1."""
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     return tensor.float() / 127.5 - 1
 
 
 def from_model(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
-    """Return what a model made as images: clipped to [-1, 1] and rounded to the nearest of 256
-    greys.
+    """Return the output of a model as images, clipped to [-1, 1] and rounded to the nearest byte.
 
-    Raises TrainingError if not all of it are numbers: the model was trained astray.
+    Raises TrainingError if a value is not a number, because the training of the model failed.
     """
     if bool(torch.isnan(x).any()):
         raise TrainingError(
-            "images must be made of numbers, and the network drew some that are none: its "
-            "training went astray; "
-            "train it again with a lower learning_rate"
+            "every pixel must be a number, and the network drew some that are not, because its "
+            "training failed; train it again with a lower learning_rate"
         )
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
@@ -97,11 +98,11 @@ def from_model(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
 
 
 def chances(index: pd.DataFrame, balance: float, clip_first: bool) -> Float64[np.ndarray, " n"]:
-    """Return the chance of each row of a Faces index to be drawn next; they add up to 1.
+    """Return the probability of each row of a Faces index to be drawn next; they add up to 1.
 
-    An image of a class of n images weighs n**-balance: 0 leaves the classes as they are, 1 makes
-    them equal. With `clip_first` each clip of a class is as likely as any other, however many
-    frames it has; photographs that belong to no clip are clips of their own.
+    An image of a class of n images has the weight n**-balance: 0 keeps the shares of the classes, 1
+    makes them equal. With `clip_first` all clips of a class are equally likely, however many frames
+    they have; a photograph without a clip counts as a clip.
     """
     size = index.groupby("emotion")["emotion"].transform("size").to_numpy(dtype=np.float64)
     weight = size**-balance
@@ -116,10 +117,10 @@ def chances(index: pd.DataFrame, balance: float, clip_first: bool) -> Float64[np
 def batch(
     chances: Float64[np.ndarray, " n"], size: int, seed: int, step: int
 ) -> Int64[np.ndarray, " size"]:
-    """Return the places of the images of batch number `step`, drawn with replacement.
+    """Return the row numbers of the images of batch number `step`, drawn with replacement.
 
-    The draw is systematic (one random offset, then even steps through the summed chances), so every
-    batch holds the classes in nearly their expected shares.
+    Sampling is systematic (one random offset, then even steps through the cumulative
+    probabilities), so every batch has the classes in nearly their expected shares.
     """
     rng = seeds.rng("batch", seed, step)
     ends = np.cumsum(chances)
@@ -131,25 +132,24 @@ def batch(
 
 @contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """Leave torch's global random numbers as they were found; inside, `begin_step` rules them."""
-    on = [device] if device.type in ("cuda", "mps") else []
-    with torch.random.fork_rng(devices=on, device_type=device.type if on else "cuda"):
+    """Restore torch's global random state afterwards; inside, `begin_step` sets it."""
+    devices = [device] if device.type in ("cuda", "mps") else []
+    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
         yield
 
 
 def begin_step(seed: int, step: int) -> None:
-    """Make all that torch draws from here on (noise, dropout) a function of `seed` and `step`."""
+    """Make torch's following random numbers (noise, dropout) a function of `seed` and `step`."""
     torch.manual_seed(seeds.seed("step", seed, step))
 
 
 @contextmanager
 def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield threads that work on `pieces` of a job, a core each; one thread on other devices than a
-    processor.
+    """Yield threads that work on `pieces` of a job, with one core each.
 
-    The operations of a small network are too short to be worth splitting over cores. Worse, torch's
-    own threads wait for each other after each of them: on two cores that other programs were using
-    too, two such threads were measured at a sixth of the speed of one.
+    On devices other than a CPU it is one thread. The operations of a small network are too short to
+    be split over cores. Worse, torch's own threads wait for each other after every operation: on
+    two cores that other programs used as well, two such threads had a sixth of the speed of one.
     """
     cores = torch.get_num_threads()
     count = max(1, min(cores, pieces)) if where.type == "cpu" else 1
@@ -162,30 +162,28 @@ def workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def cards(choice: str) -> list[str]:
-    """Return the NVIDIA cards that `choice` lets this process use, as CUDA_VISIBLE_DEVICES names
-    them; often none.
+    """Return the NVIDIA GPUs that `choice` lets this process use; often none.
+
+    Their names are those of CUDA_VISIBLE_DEVICES.
     """
     if choice in ("cpu", "mps") or not torch.cuda.is_available():
         return []
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    named = named or [str(number) for number in range(torch.cuda.device_count())]
-    _, one, card = choice.partition(":")
-    return [named[int(card)]] if one else named
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    names = names or [str(number) for number in range(torch.cuda.device_count())]
+    _, colon, number = choice.partition(":")
+    return [names[int(number)]] if colon else names
 
 
 @contextmanager
 def repeatable(where: torch.device, wanted: bool) -> Iterator[None]:
-    """Let an NVIDIA card use algorithms that give the same bits each time, where there are some and
-    that is `wanted`.
+    """Let an NVIDIA GPU use deterministic algorithms where they exist, if `wanted`.
 
-    Processors need no such care: what they compute depends on the number of threads, which specs
-    say.
+    On a CPU this is not needed: its results depend only on the number of threads, which is fixed.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     if wanted and where.type == "cuda":
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # read when the card is first used
+        # Read when the GPU is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.deterministic = True
     try:
@@ -197,8 +195,9 @@ def repeatable(where: torch.device, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def cores(count: int | None) -> Iterator[None]:
-    """Let torch use `count` cores inside, all that it had if None; raises UsageError unless that is
-    at least one.
+    """Let torch use `count` cores inside; None changes nothing.
+
+    Raises UsageError for a count below 1.
     """
     if count is not None and count < 1:
         raise UsageError(f"there must be at least one worker; given: {count}")
@@ -211,8 +210,9 @@ def cores(count: int | None) -> Iterator[None]:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
-    """Return the learning rate of step 0..steps-1: a linear rise, `peak`, and a linear fall; shares
-    of all steps.
+    """Return the learning rate of step 0..steps-1: a linear rise, `peak`, and a linear fall.
+
+    `warmup` and `decay` are the shares of all steps that rise and fall take.
     """
     rise = min(1.0, (step + 1) / (warmup * steps)) if warmup > 0 else 1.0
     fall = min(1.0, (steps - step) / (decay * steps)) if decay > 0 else 1.0
@@ -223,11 +223,11 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: floa
 
 
 class Average:
-    """The power-function average of a module's parameters (Karras et al. 2024, arXiv:2312.02696,
-    Eq. 127).
+    """The power-function average of a module's parameters.
 
-    `width` is its standard deviation as a share of the training so far, so first weights are
-    forgotten in short and long trainings alike; 0 keeps the last weights only. Buffers are copied.
+    Source: Karras et al. 2024 (arXiv:2312.02696), Eq. 127. `width` is its standard deviation as a
+    share of the training so far, so the first weights are forgotten in short and in long trainings;
+    0 keeps only the last weights. Integer buffers are copied.
     """
 
     def __init__(self, module: nn.Module, width: float) -> None:
@@ -238,8 +238,9 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the parameters after step 0, 1, 2...; beta = (1 - 1/t)^(exponent + 1) with t =
-        step + 1.
+        """Add the parameters after step 0, 1, 2...
+
+        beta = (1 - 1/t)^(exponent + 1) with t = step + 1.
         """
         beta = (1 - 1 / (step + 1)) ** (self.exponent + 1) if self.width > 0 else 0.0
         for name, tensor in module.state_dict().items():
@@ -250,39 +251,38 @@ class Average:
 
 
 def power(width: float) -> float:
-    """Return the exponent of the power-function average whose relative standard deviation is
-    `width`, below 0.288.
+    """Return the exponent of the power-function average with a relative standard deviation `width`.
 
-    Solves width = sqrt(g + 1) / ((g + 2) sqrt(g + 3)) for g (Karras et al. 2024, Eq. 126) by
-    bisection.
+    `width` is below 0.288. Solves width = sqrt(g + 1) / ((g + 2) sqrt(g + 3)) for g by bisection
+    (Karras et al. 2024, Eq. 126).
     """
     low, high = 0.0, 1e6
     for _ in range(200):
         middle = (low + high) / 2
-        wide = (middle + 1) ** 0.5 / ((middle + 2) * (middle + 3) ** 0.5) > width
-        low, high = (middle, high) if wide else (low, middle)
+        too_wide = (middle + 1) ** 0.5 / ((middle + 2) * (middle + 3) ** 0.5) > width
+        low, high = (middle, high) if too_wide else (low, middle)
     return (low + high) / 2
 
 
 def blend(
     kept: Sequence[tuple[int, float]], wanted: tuple[int, float]
 ) -> Float64[np.ndarray, " k"]:
-    """Return how much of each kept average, (step, width), makes the one that is `wanted` (Karras
-    et al. 2024, app. C).
+    """Return the coefficients of the kept averages, (step, width), whose sum is the `wanted` one.
 
-    An average of width w at step t weighs the weights at step s by (g + 1) s^g / t^(g + 1), g =
-    power(w); the shares are those whose sum comes nearest to the wanted profile, by least squares.
+    Source: Karras et al. 2024, appendix C. An average of width w at step t weighs the weights at
+    step s by (g + 1) s^g / t^(g + 1), g = power(w). The coefficients are the least-squares fit to
+    the wanted profile.
     """
     steps = np.array([step for step, _ in [*kept, wanted]], dtype=np.float64)
     powers = np.array([power(width) for _, width in [*kept, wanted]])
     earlier = np.minimum(steps[:, None], steps[None])
-    both = powers[:, None] + powers[None] + 1
+    exponents = powers[:, None] + powers[None] + 1
     logs = (
-        both * np.log(earlier)
+        exponents * np.log(earlier)
         - (powers + 1)[:, None] * np.log(steps)[:, None]
         - (powers + 1) * np.log(steps)
     )
-    products = (powers + 1)[:, None] * (powers + 1) / both * np.exp(logs)
+    products = (powers + 1)[:, None] * (powers + 1) / exponents * np.exp(logs)
     return np.linalg.lstsq(products[:-1, :-1], products[:-1, -1], rcond=None)[0]
 
 
@@ -290,10 +290,10 @@ def blend(
 
 
 class LossWatch:
-    """The loss table of a training, and the rules that stop it.
+    """The loss table of a training, and the rules that end it with an error.
 
-    `rows` are (step, images seen, mean loss since the last row). `state` is what a checkpoint has
-    to keep.
+    `rows` are (step, images seen, mean loss since the last row). `state` is the part of a
+    checkpoint that belongs to this object.
     """
 
     def __init__(self, every: int, batch: int, state: dict[str, Any] | None = None) -> None:
@@ -305,12 +305,12 @@ class LossWatch:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What it needs to go on, as JSON."""
+        """The state for a checkpoint, as JSON."""
         return {name: getattr(self, name) for name in ("rows", "total", "count", "bad", "skipped")}
 
     @property
     def note(self) -> str:
-        """The last loss, for people."""
+        """The last loss as text; empty before the first row."""
         return f"loss {self.rows[-1][2]:.4f}" if self.rows else ""
 
     @property
@@ -319,30 +319,27 @@ class LossWatch:
         return float(self.rows[0][2]) if self.rows else 0.0
 
     def skip(self, step: int) -> None:
-        """Count a step whose loss or gradient is not finite; raises TrainingError after BAD_STEPS
-        in a row.
+        """Count a step whose loss or gradient is not finite.
+
+        Raises TrainingError after BAD_STEPS such steps in a row.
         """
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
         if self.bad >= BAD_STEPS:
             raise TrainingError(
-                f"the loss must be a number, and was none in {self.bad} steps in a row up to step "
-                f"{step}; "
-                "lower learning_rate, or look for broken images"
+                f"the loss must be a number, and was not one in {self.bad} steps in a row up to "
+                f"step {step}; lower learning_rate, or look for broken images"
             )
 
     def end(self, steps: int) -> None:
-        """Raise TrainingError if more than BAD_SHARE of all `steps` were skipped: what is left was
-        hardly trained.
-        """
+        """Raise TrainingError if more than BAD_SHARE of all `steps` were skipped."""
         if self.skipped > BAD_SHARE * steps:
             raise TrainingError(
-                f"the loss must be a number in nine of ten steps, and was none in {self.skipped} "
-                f"of {steps}; lower "
-                "learning_rate, or look for broken images"
+                f"the loss must be a number in nine of ten steps, and was not one in "
+                f"{self.skipped} of {steps}; lower learning_rate, or look for broken images"
             )
 
     def take(self, step: int, loss: float) -> None:
-        """Note the loss of a good step; raises TrainingError when the loss explodes."""
+        """Record the loss of a good step; raises TrainingError if the loss explodes."""
         self.bad = 0
         self.total, self.count = self.total + loss, self.count + 1
         if (step + 1) % self.every:
@@ -353,8 +350,7 @@ class LossWatch:
         if len(self.rows) > EARLY and self.rows[-1][2] > EXPLODED * early:
             raise TrainingError(
                 f"the loss must fall, and rose to {self.rows[-1][2]:.4g} at step {step + 1} from "
-                f"{early:.4g} early on; "
-                "lower learning_rate"
+                f"{early:.4g} at the start; lower learning_rate"
             )
 
     def table(self) -> pd.DataFrame:
@@ -369,8 +365,8 @@ class LossWatch:
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write a checkpoint: `tensors` as safetensors, `state` (with its number under "step") as JSON.
 
-    The JSON comes last and holds the sha256 of the tensors, so half a checkpoint is never read. The
-    two newest stay.
+    The JSON is written last and has the sha256 of the tensors, so an incomplete checkpoint is never
+    read. The two newest checkpoints are kept.
     """
     name = f"checkpoint-{state['step']:09d}"
     data = pack_tensors(
@@ -385,19 +381,18 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return tensors and state of the newest checkpoint that is whole, or None if there is none.
+    """Return tensors and state of the newest complete checkpoint, or None if there is none.
 
-    What its state has under "beside", the sha256 of other files in the folder, has to be as it was,
-    too.
+    Its state has under "beside" the sha256 of other files in the folder, which must match, too.
     """
     for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, TypeError, SafetensorError):
             head = json.loads(path.read_bytes())
             data = path.with_suffix(".safetensors").read_bytes()
-            beside = head["state"].get("beside", {}).items()
+            digests = head["state"].get("beside", {}).items()
             if hashlib.sha256(data).hexdigest() == head["sha256"] and all(
                 hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-                for name, digest in beside
+                for name, digest in digests
             ):
                 return read_tensors(data), head["state"]
     return None
@@ -410,7 +405,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; raises WeightsError if it is none."""
+    """Return the tensors of a safetensors file; raises WeightsError if it cannot be read."""
     try:
         return read_tensors(path.read_bytes())
     except (OSError, SafetensorError) as error:
@@ -420,19 +415,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Read parameters and buffers into `module`; raises WeightsError if the file is not what the
-    module needs.
+    """Read parameters and buffers into `module`.
+
+    Raises WeightsError if their names or shapes are not those of the module, or if a value is not
+    finite.
     """
     tensors = read_weights(path)
     needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if needed != given:
-        wrong = sorted(
-            name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name)
+    in_file = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if needed != in_file:
+        differing = sorted(
+            name for name in needed.keys() | in_file.keys() if needed.get(name) != in_file.get(name)
         )
         raise WeightsError(
             f"{path} must hold the weights of this {type(module).__name__}, and differs in "
-            f"{', '.join(wrong[:5])}"
+            f"{', '.join(differing[:5])}"
         )
     require_finite(tensors, path)
     module.load_state_dict(tensors)
@@ -440,17 +437,17 @@ def load_weights(path: Path, module: nn.Module) -> None:
 
 def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise WeightsError unless all weights are finite numbers."""
-    wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if wrong:
+    infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if infinite:
         raise WeightsError(
-            f"{path} must hold finite weights, and {len(wrong)} of its {len(tensors)} tensors are "
-            "not, such as "
-            f"{wrong[0]}: its training went astray; train it again with a lower learning_rate"
+            f"{path} must hold finite weights, and {len(infinite)} of its {len(tensors)} tensors "
+            f"are not, such as {infinite[0]}, because its training failed; train it again with a "
+            "lower learning_rate"
         )
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all: a temporary file, then one rename."""
+    """Write a file so that it appears complete or not at all: a temporary file, then a rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
@@ -467,13 +464,13 @@ def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimiser.state_dict()["state"]
     return {
         f"{number}.{name}": tensor
-        for number, part in state.items()
-        for name, tensor in part.items()
+        for number, tensors in state.items()
+        for name, tensor in tensors.items()
     }
 
 
 def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimiser back what `pack_optimiser` returned."""
+    """Restore the state of an optimiser that `pack_optimiser` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
@@ -484,10 +481,9 @@ def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor
 
 
 def require_side(height: int, width: int, divisor: int) -> None:
-    """Raise DataError unless both sides are multiples of `divisor`."""
+    """Raise DataError unless height and width are multiples of `divisor`."""
     if height % divisor or width % divisor:
         raise DataError(
             f"height and width must be multiples of {divisor} for this network, and the images "
-            f"are {height}x{width}; "
-            "resize them, or give the network fewer multipliers"
+            f"are {height}x{width}; resize them, or give the network fewer multipliers"
         )

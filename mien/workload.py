@@ -1,9 +1,8 @@
-"""How much work a network is: what an image takes, counted without any weights, and how fast such
-work is done here.
+"""The work of a network per image, and the speed of this machine at such work.
 
-Two things are counted: products (multiply-adds of convolutions, linear layers and attention), and
-numbers (all that operations write, which the memory must carry). How long each takes is measured
-once a device, in a second or two.
+Two quantities are counted, without real weights: products (multiply-adds of convolutions, linear
+layers and attention), and numbers (all values that operations write to memory). The time of each is
+measured once per device, in a second or two.
 """
 
 import time
@@ -19,16 +18,18 @@ from torch.utils.flop_counter import flop_registry
 
 from mien import training
 
-BACKWARDS = 2  # a layer that learns is gone through so many more times, backwards
-OPTIMISER = 12  # numbers that a step reads or writes for each weight that it changes
-SIDE, WIDTH, BATCH = 32, 64, 8  # pixels, channels and images of what is timed
-SPENT_S = 0.5  # how long each of the two is timed, at least two times over
+BACKWARDS = 2  # the work of a backward pass, in forward passes
+OPTIMISER = 12  # numbers that an optimiser step reads or writes for each trained weight
+SIDE, WIDTH, BATCH = 32, 64, 8  # pixels, channels and images of the networks that are timed
+SPENT_S = 0.5  # how long each of the two networks is timed, at least three passes
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What one image takes in a forward pass, and the part of it that learns; `weights` are those
-    that learn.
+    """The work of one image in a forward pass.
+
+    `learnt_products` and `learnt_numbers` are the part in layers that are trained, and `weights` is
+    the number of trained weights.
     """
 
     products: float
@@ -40,7 +41,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds that a product and a number take in training or prediction."""
+    """The seconds that a product and a number take."""
 
     product: float
     number: float
@@ -60,7 +61,7 @@ class Rates:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts what operations do; `learns` says of which kind those are that come now."""
+    """Counts the work of operations; `learns` says whether the current layer is trained."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,14 +70,14 @@ class _Counter(TorchDispatchMode):
         self.numbers = {True: 0.0, False: 0.0}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do one operation, and count it."""
+        """Run one operation, and count its work."""
         out = func(*args, **(kwargs or {}))
         counted = flop_registry.get(func._overloadpacket)
         if counted is not None:
             self.products[self.learns] += counted(*args, **(kwargs or {}), out_val=out) / 2
         if not getattr(func, "is_view", False):
             self.numbers[self.learns] += sum(
-                one.numel() for one in tree_leaves(out) if isinstance(one, Tensor)
+                leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)
             )
         return out
 
@@ -84,12 +85,12 @@ class _Counter(TorchDispatchMode):
 def count(
     network: nn.Module, images: int, *inputs: Tensor, still: Collection[nn.Module] = ()
 ) -> Workload:
-    """Return what an image takes in a network, which gets `inputs` of so many `images`; best on the
-    device meta.
+    """Return the work per image of `network` for `inputs` of a number of `images`.
 
-    `still` are modules that do not learn: what comes from the first of them up to the next that
-    learns is not gone through backwards.
+    The device meta is the fastest. `still` are modules that are not trained; operations from the
+    start of such a module to that of the next trained one count as not trained.
     """
+    # A hook at each module with weights says whether it is trained
     counter = _Counter()
 
     def passes(learns: bool) -> Callable[..., None]:
@@ -105,25 +106,31 @@ def count(
     hooks = [
         module.register_forward_pre_hook(passes(id(module) not in frozen)) for module in marked
     ]
+
+    # One forward pass, counted
     try:
         with counter, torch.no_grad():
             network(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
+
+    # Per image
     products, numbers = counter.products, counter.numbers
     return Workload(
         products=sum(products.values()) / images,
         numbers=sum(numbers.values()) / images,
         learnt_products=products[True] / images,
         learnt_numbers=numbers[True] / images,
-        weights=sum(one.numel() for one in network.parameters() if one.requires_grad),
+        weights=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
     )
 
 
 def measure(device: str = "auto", threads: int = 1) -> Rates:
-    """Return how fast work is done here: two small stacks of layers are trained for about half a
-    second each.
+    """Return the speed of this machine.
+
+    Two small stacks of layers are trained for about half a second each: convolutions, which do many
+    products, and normalisations, which mostly write numbers.
     """
     where = training.device(device)
     side, batch = (SIDE, BATCH) if where.type == "cpu" else (4 * SIDE, 4 * BATCH)
@@ -131,34 +138,40 @@ def measure(device: str = "auto", threads: int = 1) -> Rates:
     written = nn.Sequential(
         *(layer for _ in range(4) for layer in (nn.BatchNorm2d(WIDTH), nn.ReLU()))
     )
+
+    # The work and the seconds of each
     with torch.device("meta"):
         works = [
-            count(one.to("meta"), batch, torch.empty(batch, WIDTH, side, side))
-            for one in (convolved, written)
+            count(network.to("meta"), batch, torch.empty(batch, WIDTH, side, side))
+            for network in (convolved, written)
         ]
     with training.own_randomness(where), training.cores(threads if where.type == "cpu" else None):
         images = torch.rand(batch, WIDTH, side, side, device=where)
         timed = [
-            _seconds(one.to_empty(device=where), images, where) for one in (convolved, written)
+            _seconds(network.to_empty(device=where), images, where)
+            for network in (convolved, written)
         ]
+
+    # Solve for the seconds of a number, then for those of a product
     heavy, light = (seconds / (batch * (1 + BACKWARDS)) for seconds in timed)
     number = light / works[1].numbers
     return Rates(max(heavy - number * works[0].numbers, 0.1 * heavy) / works[0].products, number)
 
 
 def _seconds(network: nn.Module, images: Tensor, where: torch.device) -> float:
-    """Return the seconds of a pass forwards and backwards, the shortest of some: what a free
-    machine takes.
+    """Return the seconds of a forward and backward pass.
+
+    It is the shortest of several passes, which other programs disturbed least.
     """
-    taken: list[float] = []
+    durations: list[float] = []
     began = time.monotonic()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(0.01)
-    while len(taken) < 3 or time.monotonic() - began < SPENT_S:
+    while len(durations) < 3 or time.monotonic() - began < SPENT_S:
         start = time.monotonic()
         network(images.requires_grad_()).sum().backward()
         if where.type == "cuda":
             torch.cuda.synchronize(where)
-        taken.append(time.monotonic() - start)
-    return min(taken)
+        durations.append(time.monotonic() - start)
+    return min(durations)

@@ -36,7 +36,7 @@ def test_bytes_become_minus_one_to_one_and_come_back():
 
 def test_an_unknown_or_missing_device_is_refused():
     assert training.device("cpu").type == "cpu"
-    with pytest.raises(UsageError, match="auto, cpu, cuda, one card"):
+    with pytest.raises(UsageError, match="auto, cpu, cuda, one GPU"):
         training.device("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="cuda"):
