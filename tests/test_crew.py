@@ -49,7 +49,7 @@ def test_every_piece_is_the_share_of_one():
 
 
 def test_more_processes_than_pieces_are_refused(tmp_path: Path):
-    with pytest.raises(UsageError, match="a batch of 12 makes 2; start no more than 2 processes"):
+    with pytest.raises(UsageError, match="a batch of 12 has 2 pieces; start at most 2 processes"):
         generators.fit(toy(), spec_of("edm"), tmp_path, device="cpu", means=Means(crew=Crew(0, 3)))
 
 
