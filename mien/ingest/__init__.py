@@ -1,9 +1,9 @@
 """Readers: they turn a dataset's folder into Faces, with a report of all irregularities.
 
 A reader is a module with three names: READER describes it, `recognise(look)` detects its layout
-from names alone, and `scan(root, spec)` lists the images of a folder with their labels. It decodes
-nothing: decoding is the same for all readers. A folder is never written to. READERS, at the end,
-names all readers.
+from the names of files, and `scan(root, spec)` lists the images of a folder with their labels. It
+decodes nothing: decoding is the same for all readers. A folder is never written to. READERS, at the
+end, names all readers.
 """
 
 import os
@@ -801,13 +801,13 @@ def fold_all(
     unknown = [label for label, emotion in folded.items() if emotion is None]
     if unknown:
         near = {label: nearest(_plain(label), [*EMOTIONS, *ALIASES]) for label in unknown[:5]}
-        alone = len(unknown) == 1
+        single = len(unknown) == 1
         hints = "".join(
-            f"{hint if alone else f' {label}:{hint}'}" for label, hint in near.items() if hint
+            f"{hint if single else f' {label}:{hint}'}" for label, hint in near.items() if hint
         )
         raise DataError(
             f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {some(unknown)} "
-            f"{'is' if alone else 'are'} not; found: {some(labels, 20)}.{hints} "
+            f"{'is' if single else 'are'} not; found: {some(labels, 20)}.{hints} "
             f"Say what they stand for with --map {unknown[0]}=EMOTION, or move them out of the "
             "folder"
         )
@@ -985,10 +985,10 @@ def _found(
     colour: Colour = "rgb" if spec.crop.detector == "yunet" else "grey"
 
     def open_listed(number: int) -> np.ndarray | None:
-        alone = replace(listing, rows=rows.iloc[[number]])
-        _, picture = next(iter(_pictures(alone)))
+        single = replace(listing, rows=rows.iloc[[number]])
+        _, picture = next(iter(_pictures(single)))
         box = rows["box"].iloc[number] if "box" in rows else None
-        white = _whites(alone)[0]
+        white = _whites(single)[0]
         if isinstance(picture, DataError):
             return None
         try:

@@ -327,14 +327,14 @@ def read_clips(
     """Return the usable rows of the sheet in the order of subject and clip, findings about the
     others, and the clip that each row gives.
 
-    Known faults that can be detected from a row alone are repaired.
+    Known faults that the row itself reveals are repaired.
     """
     clips: dict[tuple[str, str], Clip] = {}
     contradicted: set[tuple[str, str]] = set()
     findings = []
     read: dict[str, str] = {}
     for line, values in rows:
-        # Every row is accounted for by its name, also if a workbook gives one number twice.
+        # Every row is accounted for by its name, even if rows of two pages have one number.
         row = f"{sheet}, row {line}"
         row = row if row not in read else f"{row}, again"
         read[row] = ""

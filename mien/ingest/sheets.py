@@ -702,8 +702,8 @@ def _plain(text: str) -> str:
     if not text.isascii():
         wide = unicodedata.normalize("NFKC", text)
         text = wide if re.fullmatch(r"[0-9]+(\.0+)?", wide) else text
-    whole = _WHOLE.match(text)
-    return whole[1] if whole else text
+    match = _WHOLE.match(text)
+    return match[1] if match else text
 
 
 def _key(cell: str) -> str:
