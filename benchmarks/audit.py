@@ -28,10 +28,11 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from mien import drawing, seeds
+from mien import seeds
 from mien.faces import Faces, make_index
-from mien.spec import Spec
-from mien.store import Store
+from mien.runs.spec import Spec
+from mien.runs.store import Store
+from mien.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 
 SIDE, FRAMES = 48, 67
 CANVAS = (136, 112)
@@ -94,7 +95,10 @@ def measure(made: int, train: int, workers: int) -> dict:
     """Return seconds by part and peak memory of an audit of so many images, from a store that holds
     images alone.
     """
-    from mien import audit, engine
+    from mien.audit import verdict
+    from mien.audit.run import run_audit
+    from mien.audit.specs import AuditSpec
+    from mien.runs.local import Local
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -102,12 +106,12 @@ def measure(made: int, train: int, workers: int) -> dict:
             ("train", range(26), train), ("test", range(30, 38), max(200, train // 5)), ("made", range(40, 66), made),
         ):  # fmt: skip
             keep(draw(name, people, count), store, name)
-        spec = audit.AuditSpec(
-            synthetic="made", train="train", test="test", thresholds=audit.thresholds()
+        spec = AuditSpec(
+            synthetic="made", train="train", test="test", thresholds=verdict.read_thresholds()
         )
         with Peak() as peak:
             clock, cpu = time.perf_counter(), worked()
-            run = audit.run(spec, store, device="cpu", engine=engine.Local(workers))
+            run = run_audit(spec, store, device="cpu", engine=Local(workers))
             clock = time.perf_counter() - clock
         parts = dict.fromkeys(PARTS, 0.0)
         for one in (store.run(name) for name in store.names()):
@@ -184,20 +188,20 @@ def own_bytes(pid: int) -> int:
 
 def draw(name: str, people: range, count: int) -> Faces:
     """Return `count` drawn faces of these people in clips."""
-    heads = [drawing.Head(drawing.identity(1, person), CANVAS) for person in people]
+    heads = [DrawnHead(invent_identity(1, person), CANVAS) for person in people]
     canvases = [[head.draw(units) for units in EXPRESSIONS.values()] for head in heads]
     emotions = list(EXPRESSIONS)
     images: UInt8[np.ndarray, "n c h w"] = np.empty((count, 1, SIDE, SIDE), dtype=np.uint8)
     rows = []
     for place in range(count):
         clip, frame = divmod(place, FRAMES)
-        rng = seeds.rng("scale", name, clip)
+        rng = seeds.make_rng("scale", name, clip)
         person, shown = int(rng.integers(len(heads))), int(rng.integers(len(emotions)))
         home = rng.normal(0, (2, 2, 2, 0.03))
-        x, y, angle, scale = home + seeds.rng("scale", name, clip, frame).normal(
+        x, y, angle, scale = home + seeds.make_rng("scale", name, clip, frame).normal(
             0, (0.5, 0.5, 0.3, 0.005)
         )
-        moved = drawing.moved(canvases[person][shown], drawing.Pose(x, y, angle, 1 + scale), CANVAS)
+        moved = apply_pose(canvases[person][shown], Pose(x, y, angle, 1 + scale), CANVAS)
         small = cv2.resize(
             cv2.cvtColor(moved, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA
         )

@@ -33,16 +33,19 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mien import classifiers, generators, seeds
-from mien.audit import memorisation
-from mien.audit.people import FAR
-from mien.classifiers import Classifier, ClassifierSpec
-from mien.drawing import Head, Pose, identity, moved
+from mien import seeds
+from mien.audit.features import SpaceFeatures
+from mien.audit.memorisation.measure import measure_memorisation
+from mien.audit.memorisation.people import EXTREME_CHANCE
+from mien.classifiers.fit import fit_classifier
+from mien.classifiers.predict import Classifier, extract_features, load_classifier, save_classifier
+from mien.classifiers.specs import ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.features import Sides
+from mien.generators.gaussian import fit, sample
 from mien.generators.specs import GaussianSpec, SamplerSpec
-from mien.ingest.toy import COMBINATIONS
 from mien.stats import Record
+from mien.toy.dataset import ACTION_UNIT_WEIGHTS
+from mien.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 
 KINDS = ("exact", "shifted", "noisy", "mirrored", "copycat", "blended", "all", "person")
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -53,9 +56,9 @@ LIMITS: dict[str, float | None] = {
     "exact": 0,
     "copied": None,  # what is expected by chance
     "person": None,
-    "extreme": FAR,
+    "extreme": EXTREME_CHANCE,
     "identity": None,
-    "identity_extreme": FAR,
+    "identity_extreme": EXTREME_CHANCE,
     "near_gap": 0,
     "authentic_gap": 0,
     "ct": 0,
@@ -70,21 +73,21 @@ def people(seed: int, numbers: Iterable[int], clips: int = 4, frames: int = 8) -
     """
     images, rows = [], []
     for number in numbers:
-        head = Head(identity(seed, number), DRAWN)
+        head = DrawnHead(invent_identity(seed, number), DRAWN)
         neutral = head.draw({})
         for clip in range(clips):
-            rng = seeds.rng("people", seed, number, clip)
-            emotion = list(COMBINATIONS)[(clip + number) % len(COMBINATIONS)]
-            units = str(rng.choice(list(COMBINATIONS[emotion])))
+            rng = seeds.make_rng("people", seed, number, clip)
+            emotion = list(ACTION_UNIT_WEIGHTS)[(clip + number) % len(ACTION_UNIT_WEIGHTS)]
+            units = str(rng.choice(list(ACTION_UNIT_WEIGHTS[emotion])))
             apex = head.draw({unit: float(rng.uniform(0.7, 1)) for unit in units.split("+")})
             home = rng.normal(0, (0.3, 0.3, 0.5, 0.004))
             for frame in range(frames):
                 part = 0.4 + 0.6 * frame / max(1, frames - 1)
                 x, y, angle, scale = (home + rng.normal(0, (0.1, 0.1, 0.1, 0.0006))).tolist()
                 face = cv2.addWeighted(neutral, 1 - part, apex, part, 0)
-                picture = Image.fromarray(moved(face, Pose(x, y, angle, 1 + scale), DRAWN)).convert(
-                    "L"
-                )
+                picture = Image.fromarray(
+                    apply_pose(face, Pose(x, y, angle, 1 + scale), DRAWN)
+                ).convert("L")
                 grey = np.asarray(picture.resize((48, 48), Image.Resampling.LANCZOS))
                 images.append(_rounded(grey + rng.normal(0, 1, grey.shape))[None])
                 name = f"{seed}-{number}"
@@ -109,7 +112,7 @@ def copies(
     """Return so many copies of training images, spread over subjects, and the emotions of their
     originals.
     """
-    rng = seeds.rng("copies", kind, seed)
+    rng = seeds.make_rng("copies", kind, seed)
     subjects = train.index["subject"].to_numpy()
     turns = rng.permutation(len(train.subjects))
     if kind == "person":
@@ -160,7 +163,7 @@ def as_made(images: UInt8[np.ndarray, "n c h w"], emotions: list[str]) -> Faces:
 def planted(train: Faces, clean: Faces, kind: str, count: int, seed: int) -> Faces:
     """Return clean images, so many of which copies have replaced, spread over the set."""
     images, emotions = np.array(clean.images), clean.index["emotion"].tolist()
-    places = seeds.rng("planted", kind, seed).permutation(len(clean))[:count]
+    places = seeds.make_rng("planted", kind, seed).permutation(len(clean))[:count]
     images[places], copied = copies(train, kind, count, seed)
     for place, emotion in zip(places.tolist(), copied, strict=True):
         emotions[place] = emotion
@@ -216,8 +219,7 @@ def main() -> None:
     print(
         f"{len(bench.train)} images of {learnt} drawn people to learn from, {len(bench.test)} of "
         f"{held} held out, {given.images} synthetic images a set, {given.sets} sets with copies a "
-        "cell, "
-        f"{given.clean} without, seed {given.seed}",
+        f"cell, {given.clean} without, seed {given.seed}",
         flush=True,
     )
     free = [bench.told("clean", 0, seed) for seed in range(given.clean)]
@@ -256,25 +258,25 @@ class _Bench:
         self.train, self.test = people(self.base, range(learnt)), people(self.base + 1, range(held))
         self.name = f"{learnt}-{held}-{images}-{seed}"
         self.judge = self._judge()
-        self.seen = [classifiers.features(self.judge, faces) for faces in (self.train, self.test)]
+        self.seen = [extract_features(self.judge, faces) for faces in (self.train, self.test)]
 
     def _judge(self) -> Classifier:
         kept = self.folder / f"judge-{self.name}"
         if not (kept / "classifier.json").exists():
             given = {"name": "tiny", "size": 48, "epochs": 20, "weights": "none", "batch": 32}
             spec = ClassifierSpec.model_validate(given)
-            classifiers.save(
-                classifiers.fit(self.train, spec, self.train.classes, 0, device="cpu"), kept
+            save_classifier(
+                fit_classifier(self.train, spec, self.train.classes, 0, device="cpu"), kept
             )
-        return classifiers.load(kept, "cpu")
+        return load_classifier(kept, "cpu")
 
     def told(self, kind: str, count: int, seed: int) -> dict[str, bool]:
         """Return which tests fire on a set; it is kept."""
         kept = self.folder / f"{self.name}-{kind}-{count}-{seed}.json"
         if not kept.exists():
             made = self.made(kind, count, seed)
-            sides = Sides(self.seen[0], self.seen[1], classifiers.features(self.judge, made))
-            found = memorisation.measure(self.train, self.test, made, {"judge": sides})
+            sides = SpaceFeatures(self.seen[0], self.seen[1], extract_features(self.judge, made))
+            found = measure_memorisation(self.train, self.test, made, {"judge": sides})
             kept.write_text(json.dumps([asdict(record) for record in found.records]))
         return fired(Record(**fields) for fields in json.loads(kept.read_text()))
 
@@ -282,11 +284,11 @@ class _Bench:
         """Return a synthetic set: other people with so many copies, or what a Gaussian draws."""
         if kind == "gaussian":
             spec = GaussianSpec(kind="gaussian", faces="drawn")
-            model = generators.gaussian.fit(self.train, spec, self.folder)
+            model = fit(self.train, spec, self.folder)
             labels = np.array([EMOTIONS.index(name) for name in self.train.classes], dtype=np.int64)
             labels = np.resize(labels, self.images)
             numbers = np.arange(self.images, dtype=np.int64) + self.images * (self.base + seed)
-            drawn = generators.gaussian.sample(model, labels, numbers, SamplerSpec())
+            drawn = sample(model, labels, numbers, SamplerSpec())
             return as_made(drawn, [EMOTIONS[label] for label in labels])
         seed += self.base
         return planted(self.train, strangers(seed, self.images), kind, count, seed)

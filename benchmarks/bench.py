@@ -9,12 +9,24 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mien import classifiers, fidelity, ingest, preprocess, splits
-from mien.classifiers import Classifier, ClassifierSpec
+from mien.audit import distances
+from mien.classifiers.fit import fit_classifier
+from mien.classifiers.predict import (
+    Classifier,
+    extract_features,
+    load_classifier,
+    predict_classes,
+    save_classifier,
+)
+from mien.classifiers.specs import ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.ingest import toy
-from mien.spec import read_spec
-from mien.store import Store
+from mien.ingest.run import run_ingest
+from mien.prepare import splits
+from mien.prepare.frames import run_preprocess
+from mien.prepare.specs import PreprocessSpec, SplitSpec
+from mien.runs.spec import read_spec
+from mien.runs.store import Store
+from mien.toy import dataset
 
 SUBJECTS, CLIPS = 26, 364
 COPY = 1 / 3  # nearer to its clip than this share of the way to the next: a copy
@@ -36,11 +48,10 @@ def prepare(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> Bench
     store = Store(folder / "store")
     drawn = folder / "drawn"
     if not drawn.exists():
-        toy.draw(drawn, subjects, clips, balance="even")
-    read = ingest.run("casme2", drawn, store, name="drawn", alias="drawn")
-    chosen = preprocess.run(
-        read_spec(preprocess.PreprocessSpec, {"faces": read.name, "frames": "apex"}, "benchmark"),
-        store,
+        dataset.draw(drawn, subjects, clips, balance="even")
+    read = run_ingest("casme2", drawn, store, name="drawn", alias="drawn")
+    chosen = run_preprocess(
+        read_spec(PreprocessSpec, {"faces": read.name, "frames": "apex"}, "benchmark"), store
     )
     halves = {}
     for side in ("train", "test"):
@@ -52,14 +63,14 @@ def prepare(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> Bench
             "seed": 0,
             "side": side,
         }
-        halves[side] = splits.run(read_spec(splits.SplitSpec, fields, "benchmark"), store)
+        halves[side] = splits.run_split(read_spec(SplitSpec, fields, "benchmark"), store)
     train, test = (Faces.load(halves[side].path) for side in ("train", "test"))
     kept = folder / "judge"
     if not (kept / "classifier.json").exists():
-        classifiers.save(
-            classifiers.fit(train, learner(train, 30), train.classes, 0, device="cpu"), kept
+        save_classifier(
+            fit_classifier(train, learner(train, 30), train.classes, 0, device="cpu"), kept
         )
-    return Bench(store, train, test, halves["train"].name, classifiers.load(kept, "cpu"))
+    return Bench(store, train, test, halves["train"].name, load_classifier(kept, "cpu"))
 
 
 def learner(faces: Faces, epochs: int) -> ClassifierSpec:
@@ -102,19 +113,19 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
     share of labels that the judge shares, `copies` the share of images that lie within a third of
     the way from a clip to the next.
     """
-    seen = classifiers.features(bench.judge, made)
-    train, test = (classifiers.features(bench.judge, faces) for faces in (bench.train, bench.test))
+    seen = extract_features(bench.judge, made)
+    train, test = (extract_features(bench.judge, faces) for faces in (bench.train, bench.test))
     first = bench.train.index.drop_duplicates("clip").index.to_numpy()
-    precision, recall = fidelity.precision_recall(train[first], seen)
-    answers = classifiers.predict(bench.judge, made).argmax(axis=1)
+    precision, recall = distances.precision_recall(train[first], seen)
+    answers = predict_classes(bench.judge, made).argmax(axis=1)
     pixels = [
         faces.images.reshape(len(faces), -1).astype(np.float32) / 255
         for faces in (made, bench.train)
     ]
-    ratios = fidelity.copied(pixels[0], pixels[1], list(bench.train.index["clip"]))
+    ratios = distances.copy_ratios(pixels[0], pixels[1], list(bench.train.index["clip"]))
     return {
-        "fd_test": fidelity.frechet(seen, test),
-        "fd_train": fidelity.frechet(seen, train),
+        "fd_test": distances.frechet_distance(seen, test),
+        "fd_train": distances.frechet_distance(seen, train),
         "precision": precision,
         "recall": recall,
         "agreement": float(np.mean(answers == made.labels(bench.judge.classes))),
@@ -129,10 +140,10 @@ def score(bench: Bench, train: Faces, updates: int, seeds: int = 3) -> list[floa
     epochs = max(1, round(updates / max(1, len(train) // 32)))
     found = []
     for seed in range(seeds):
-        fitted = classifiers.fit(
+        fitted = fit_classifier(
             train, learner(train, epochs), bench.train.classes, seed, device="cpu"
         )
-        answers = classifiers.predict(fitted, bench.test).argmax(axis=1)
+        answers = predict_classes(fitted, bench.test).argmax(axis=1)
         found.append(float(np.mean(answers == bench.test.labels(bench.train.classes))))
     return found
 

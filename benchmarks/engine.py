@@ -26,17 +26,26 @@ from typing import Any
 import numpy as np
 from idle import nothing
 
-from mien import cost, engine, ingest, preprocess, study
-from mien.classifiers import ClassifierSpec, Speed
-from mien.engine import Engine, Job, Local, work
+from mien.classifiers.specs import ClassifierSpec
+from mien.classifiers.speed import Speed
 from mien.faces import Faces, make_index
-from mien.ingest import toy
+from mien.ingest.run import run_ingest
+from mien.prepare.frames import run_preprocess
+from mien.prepare.specs import PreprocessSpec
 from mien.published import CLIPS, TABLE_1
-from mien.seeds import rng
-from mien.spec import read_spec
-from mien.store import Store
-from mien.study import Plan
-from mien.trials import TrialSpec
+from mien.runs.engine import run_jobs
+from mien.runs.jobs import Engine, Job
+from mien.runs.local import Local
+from mien.runs.ray import Ray
+from mien.runs.spec import read_spec
+from mien.runs.store import Store
+from mien.seeds import make_rng
+from mien.study import cost
+from mien.study.file import read_study
+from mien.study.plan import plan_study
+from mien.study.run import run_study, study_jobs
+from mien.study.specs import StudyPlan, TrialSpec
+from mien.toy import dataset
 
 STUDIES = Path(__file__).parent.parent / "studies"
 JOBS, SUBJECTS, APEX = 200, 26, 9  # APEX: frames of a clip around its apex
@@ -81,7 +90,7 @@ def idle_jobs(name: str, folder: Path) -> tuple[float, float]:
     store = Store(folder)
     where, start = started(name, store)
     began = time.monotonic()
-    work([job(str(number)) for number in range(JOBS)], store, where)
+    run_jobs([job(str(number)) for number in range(JOBS)], store, where)
     return start, time.monotonic() - began
 
 
@@ -91,7 +100,7 @@ def started(name: str, store: Store) -> tuple[Engine, float]:
     """
     began = time.monotonic()
     where = ENGINES[name]()
-    work([job(f"first {number}") for number in range(where.slots)], store, where)
+    run_jobs([job(f"first {number}") for number in range(where.slots)], store, where)
     return where, time.monotonic() - began
 
 
@@ -104,13 +113,13 @@ ENGINES = {
     "this process": lambda: Local(0),
     "1 worker": lambda: Local(1),
     "2 workers": lambda: Local(2),
-    "Ray, 2 workers": lambda: engine.Ray(workers=2),
+    "Ray, 2 workers": lambda: Ray(workers=2),
 }
 
 
 def speed(folder: Path, epochs: int) -> None:
     """Print how long a small study of drawn faces takes on each engine, its start apart."""
-    toy.draw(folder / "drawn", 6, 28, balance="even")
+    dataset.draw(folder / "drawn", 6, 28, balance="even")
     print("| engine | start | study | against this process |\n| --- | --- | --- | --- |")
     first, contents = 0.0, []
     for name in ENGINES:
@@ -131,13 +140,13 @@ def small_study(
 ) -> tuple[float, float, dict[str, str]]:
     """Return the seconds that an engine needs to start, and then for a study, and what was made."""
     store, home = Store(folder / "store"), folder / "small.toml"
-    read = ingest.run("casme2", drawn, store, name="drawn", alias="drawn")
-    apex = read_spec(preprocess.PreprocessSpec, {"faces": read.name, "frames": "apex"}, "benchmark")
-    preprocess.run(apex, store, alias="faces")
+    read = run_ingest("casme2", drawn, store, name="drawn", alias="drawn")
+    apex = read_spec(PreprocessSpec, {"faces": read.name, "frames": "apex"}, "benchmark")
+    run_preprocess(apex, store, alias="faces")
     home.write_text(SMALL.format(epochs=epochs))
     where, start = started(name, store)
     began = time.monotonic()
-    study.run(study.read(home, store), store, device="cpu", engine=where)
+    run_study(read_study(home, store), store, device="cpu", engine=where)
     return start, time.monotonic() - began, {run: store.run(run).content for run in store.names()}
 
 
@@ -158,13 +167,17 @@ def told(speeds: dict[str, float]) -> None:
     """Let costs be worked out from the speeds of classifiers that were told; to predict takes a
     third of learning.
     """
-    measured = cost._speed
+    measured = cost._find_speed
 
     def speed(spec: ClassifierSpec, *rest: Any) -> tuple[Speed, bool]:
         known = speeds.get(spec.name)
-        return (Speed(known, cost.PASSES * known), True) if known else measured(spec, *rest)
+        return (
+            (Speed(known, cost.FORWARD_PASSES_PER_STEP * known), True)
+            if known
+            else measured(spec, *rest)
+        )
 
-    cost._speed = speed
+    cost._find_speed = speed
 
 
 def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) -> None:
@@ -176,8 +189,8 @@ def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) 
             TABLE_1 if name == "preprint" else {key: n * APEX for key, n in CLIPS.items()}
         )
         keep(faces, store, alias)
-        spec = study.read(STUDIES / f"{name}.toml", store)
-        todo = study.plan(spec, store)
+        spec = read_study(STUDIES / f"{name}.toml", store)
+        todo = plan_study(spec, store)
         rows = list({row.spec.name: row for row in todo.rows}.values())
         print(
             f"\n{name}: {len(faces):,} faces\n| cards | hours | work in all, hours | each works | "
@@ -187,11 +200,12 @@ def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) 
         jobs: list[Job] = []
         seconds: dict[str, float] = {}
         for slots in cards:
-            jobs = study.jobs(todo, rows, store, "cpu", slots)
+            jobs = study_jobs(todo, rows, store, "cpu", slots)
             seconds = {
-                run: s / rate for run, s in cost.durations(jobs, todo, rows, store, "cpu").items()
+                run: s / rate
+                for run, s in cost.estimate_durations(jobs, todo, rows, store, "cpu").items()
             }
-            spans = cost.schedule(jobs, seconds, slots)
+            spans = cost.simulate_schedule(jobs, seconds, slots)
             whole, total = max(end for _, end in spans.values()), sum(seconds.values())
             learnt = max(spans[one.train.name][1] for one in todo.databases)
             figures = (
@@ -202,12 +216,14 @@ def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) 
         for what, found in where_it_goes(todo, jobs, seconds).items():
             share, longest = sum(found) / sum(seconds.values()), max(found) / 60
             print(
-                f"  {what}: {len(found)} jobs, {sum(found) / 3600:.3f} h, {share:.1%}, the "
-                f"longest {longest:.1f} min"
+                f"  {what}: {len(found)} jobs, {sum(found) / 3600:.3f} h, {share:.1%}, the longest "
+                f"{longest:.1f} min"
             )
 
 
-def where_it_goes(todo: Plan, jobs: list[Job], seconds: dict[str, float]) -> dict[str, list[float]]:
+def where_it_goes(
+    todo: StudyPlan, jobs: list[Job], seconds: dict[str, float]
+) -> dict[str, list[float]]:
     """Return the seconds of each job, by its kind."""
     found: dict[str, list[float]] = defaultdict(list)
     learnt = {one.train.name for one in todo.databases}
@@ -223,7 +239,7 @@ def where_it_goes(todo: Plan, jobs: list[Job], seconds: dict[str, float]) -> dic
 def like_casme2(counts: dict[str, int]) -> Faces:
     """Return noise of as many frames, clips and subjects as CASME II has."""
     total = sum(counts.values())
-    images = rng("benchmark").integers(0, 256, (total, 1, 48, 48), dtype=np.uint8)
+    images = make_rng("benchmark").integers(0, 256, (total, 1, 48, 48), dtype=np.uint8)
     emotions = [name for name, count in counts.items() for _ in range(count)]
     clip = [n * CLIPS[name] // count for name, count in counts.items() for n in range(count)]
     index = make_index(
@@ -238,7 +254,7 @@ def like_casme2(counts: dict[str, int]) -> Faces:
 
 def keep(faces: Faces, store: Store, alias: str) -> None:
     """Put faces into a store."""
-    spec = read_spec(preprocess.PreprocessSpec, {"faces": f"noise-{len(faces):012x}"}, "benchmark")
+    spec = read_spec(PreprocessSpec, {"faces": f"noise-{len(faces):012x}"}, "benchmark")
     store.make(spec, lambda out, scratch: faces.save(out), alias)
 
 

@@ -1,6 +1,6 @@
 """A job that does nothing, in a module of its own: workers import what they do."""
 
-from mien.store import Store
+from mien.runs.store import Store
 
 
 def nothing(store: Store) -> str:

@@ -32,12 +32,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mien import generators, training
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import GENERATORS, SamplerSpec, TrainSpec, diffusion, edm, heldout, memory
-from mien.generators.base import origins
-from mien.generators.moves import MOVES
-from mien.generators.unet import UNet
+from mien.generators import edm, presets
+from mien.generators.base import describe_origins, make_empty_losses
+from mien.generators.diffusion import heldout, memory, precision
+from mien.generators.diffusion.draw import SAMPLING_BATCH
+from mien.generators.diffusion.fit import DiffusionTraining
+from mien.generators.diffusion.model import Diffusion, count_parameters, for_inference
+from mien.generators.diffusion.transforms import MOVES
+from mien.generators.diffusion.unet import UNet
+from mien.generators.kinds import GENERATORS
+from mien.generators.specs import SamplerSpec, TrainSpec
+from mien.runs import devices
 
 SIDE, IMAGES, STEPS = 48, 1024, 16
 WANTED = 15_464  # the preprint's Table 2
@@ -64,7 +70,7 @@ def spec_of(name: str, batch: int, device: str) -> TrainSpec:
     """Return the training of a preset as this device does it, with at most `batch` images a step
     unless that is 0.
     """
-    spec = generators.suited(generators.preset(name, "faces-000000000000"), device)
+    spec = precision.suit_device(presets.read_preset(name, "faces-000000000000"), device)
     if not isinstance(spec, TrainSpec):
         sys.exit(f"{name} does not learn in steps")
     return spec.model_copy(update={"batch": min(spec.batch, batch or spec.batch)})
@@ -72,7 +78,7 @@ def spec_of(name: str, batch: int, device: str) -> TrainSpec:
 
 def macs(spec: TrainSpec) -> int:
     """Return the multiplications of one call of the network for one image."""
-    network = diffusion.still(UNet(1, spec.net))
+    network = for_inference(UNet(1, spec.net))
     told = torch.zeros(1), torch.zeros(1, dtype=torch.int64), torch.zeros(1, len(MOVES))
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 1, SIDE, SIDE), *told)
@@ -103,18 +109,18 @@ def grown(where: torch.device, before: int) -> int:
     """Return the most bytes that were held at once, above `before`."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return memory.held() - before
+    return memory.read_peak_rss() - before
 
 
 def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[str, Any]:
     """Return the figures of one preset; for a process of its own, since memory is the most that it
     ever held.
     """
-    where, shown, spec = training.device(device), faces(), spec_of(name, batch, device)
+    where, shown, spec = devices.find_device(device), faces(), spec_of(name, batch, device)
     objective = edm.objective(spec)
-    before = memory.held()
-    work = diffusion.Training(shown, spec, objective, where)
-    with training.workers(where, work.pieces) as pool:
+    before = memory.read_peak_rss()
+    work = DiffusionTraining(shown, spec, objective, where)
+    with devices.open_workers(where, work.pieces) as pool:
         work.step(0, pool)
         wait(where)
         most = grown(where, before)
@@ -123,12 +129,12 @@ def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[
             work.step(step, pool)
         wait(where)
         learnt = steps * spec.batch / (time.monotonic() - began)
-    generator = diffusion.Diffusion(
-        spec=spec, network=diffusion.still(work.network), early=None, sigma_data=work.sigma_data, mean=work.mean,
-        levels=heldout.no_table(), chosen=heldout.Chosen(1, spec.ema, None), losses=diffusion.base.no_losses(), run="",
-        **origins(shown),
+    generator = Diffusion(
+        spec=spec, network=for_inference(work.network), early=None, sigma_data=work.sigma_data, mean=work.mean,
+        levels=heldout.make_empty_table(), chosen=heldout.ChosenWeights(1, spec.ema, None), losses=make_empty_losses(), run="",
+        **describe_origins(shown),
     )  # fmt: skip
-    count = diffusion.BATCH[where.type] * (torch.get_num_threads() if where.type == "cpu" else 1)
+    count = SAMPLING_BATCH[where.type] * (torch.get_num_threads() if where.type == "cpu" else 1)
     labels, numbers = np.zeros(count, dtype=np.int64), np.arange(count)
     how = SamplerSpec(sampler="dpmpp2m", steps=calls)
     times = []
@@ -138,7 +144,7 @@ def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[
         times.append(time.monotonic() - began)
     found: dict[str, Any] = {
         "preset": name,
-        "parameters": diffusion.parameters(generator),
+        "parameters": count_parameters(generator),
         "macs": macs(spec),
         "batch": spec.batch,
         "memory": most,
@@ -179,7 +185,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2, help="steps of the sampler that are timed")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    where = training.device(given.device)
+    where = devices.find_device(given.device)
     batch = given.batch if given.batch is not None else (0 if where.type == "cuda" else 32)
     if given.one:
         print(json.dumps(measure(given.one, batch, given.steps, given.calls, given.device)))

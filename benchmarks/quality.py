@@ -34,9 +34,14 @@ import numpy as np
 import torch
 from bench import Bench, Clock, as_faces, figures, prepare, score, some, wanted
 
-from mien import classifiers, generators, seeds, training
+from mien import seeds
+from mien.classifiers.networks import load_timm
 from mien.faces import EMOTIONS, Faces
-from mien.generators import SamplerSpec, TrainSpec
+from mien.generators import presets, scaling
+from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.specs import GeneratorSpec, SamplerSpec, TrainSpec
+from mien.generators.train import train_generator
+from mien.runs import devices
 
 SIDES = (
     "real",
@@ -79,10 +84,8 @@ def main() -> None:
     bench = prepare(given.folder)
     print(
         f"{len(bench.train):,} images of {len(bench.train.subjects)} people to learn from, "
-        f"{len(bench.test):,} of "
-        f"{len(bench.test.subjects)} others; {given.seconds:g} processor seconds a side, "
-        f"{given.images} images, "
-        f"seed {given.seed}, torch {torch.__version__}",
+        f"{len(bench.test):,} of {len(bench.test.subjects)} others; {given.seconds:g} processor "
+        f"seconds a side, {given.images} images, seed {given.seed}, torch {torch.__version__}",
         flush=True,
     )
     floor = (
@@ -130,8 +133,8 @@ def _row(job: tuple[str, Path, float, int, int, int]) -> str:
     )
     cas = f"{100 * mean:.1f} ± {100 * sd:.1f} ({len(found['cas'])})"
     return (
-        f"| {side} | {found['learnt']:,} | {found['cost']:.3f} | {numbers} | "
-        f"{found['copies']:.3f} | {cas} |"
+        f"| {side} | {found['learnt']:,} | {found['cost']:.3f} | {numbers} | {found['copies']:.3f} "
+        f"| {cas} |"
     )
 
 
@@ -150,39 +153,39 @@ def _made(
     count *= 10 if side == "edm-x10" else 1
     labels = wanted(bench.train.classes, count)
     numbers = np.array(
-        [seeds.seed("benchmark", seed, place) for place in range(count)], dtype=np.int64
+        [seeds.derive_seed("benchmark", seed, place) for place in range(count)], dtype=np.int64
     )
     if side.startswith("diffusers"):
         return _diffusers(bench, folder / f"{side}-{seconds:g}s-{seed}.pt", seconds, labels, seed)
     spec = _spec(side, bench, seconds, seed)
-    generator = generators.load(generators.train(spec, bench.store, device="cpu"), "cpu")
+    generator = load_generator(train_generator(spec, bench.store, device="cpu"), "cpu")
     how = None
     if side in GUIDED:
         how = SamplerSpec.model_validate({"sampler": "dpmpp2m", **GUIDED[side]})
     elif side == "ddpm":
         how = SamplerSpec(sampler="ancestral", steps=ancestral)
     clock = Clock()
-    images = generators.sample(generator, labels, numbers, sampler=how)
+    images = sample_generator(generator, labels, numbers, sampler=how)
     learnt = spec.updates * spec.batch if isinstance(spec, TrainSpec) else len(bench.train)
     return as_faces(images, labels), learnt, clock.seconds / count
 
 
-def _spec(side: str, bench: Bench, seconds: float, seed: int) -> generators.GeneratorSpec:
+def _spec(side: str, bench: Bench, seconds: float, seed: int) -> GeneratorSpec:
     """Return a training of the wanted length: its speed is measured first, in processor seconds of
     one core.
     """
     if side in ("gaussian", "copycat"):
-        return generators.preset(side, bench.name)
+        return presets.read_preset(side, bench.name)
     changes: dict[str, Any] = {"seed": seed}
     if side == "ddpm":
-        net = generators.PRESETS["nano"]["net"]
+        net = presets.PRESETS["nano"]["net"]
         changes |= {
             "kind": "ddpm",
             "p_mean": TrainSpec.model_fields["p_mean"].default,
             "net": {**net, "dropout": 0.0},
         }
         changes |= {"learning_rate": 1e-3}
-    spec = generators.preset("nano", bench.name, changes)
+    spec = presets.read_preset("nano", bench.name, changes)
     assert isinstance(spec, TrainSpec)
     speed = bench.store.memo(f"benchmark-{spec.digest()}", lambda: _speed(spec, bench))
     return spec.model_copy(
@@ -192,12 +195,13 @@ def _spec(side: str, bench: Bench, seconds: float, seed: int) -> generators.Gene
 
 def _speed(spec: TrainSpec, bench: Bench) -> float:
     """Return images a processor second of one core."""
-    from mien.generators import ddpm, diffusion, edm
+    from mien.generators import ddpm, edm
+    from mien.generators.diffusion.fit import DiffusionTraining
 
     objective = (ddpm if spec.kind == "ddpm" else edm).objective(spec)
     where = torch.device("cpu")
-    with training.workers(where, 1) as pool:
-        work = diffusion.Training(bench.train, spec, objective, where)
+    with devices.open_workers(where, 1) as pool:
+        work = DiffusionTraining(bench.train, spec, objective, where)
         work.step(0, pool)
         clock, steps = Clock(), 0
         while clock.seconds < 10:
@@ -212,7 +216,7 @@ def _diffusers(
     """Train and draw with diffusers: the loop of its unconditional example, with class labels and
     one channel.
     """
-    classifiers._timm()  # makes torchvision importable, which diffusers imports
+    load_timm()  # makes torchvision importable, which diffusers imports
     import diffusers
     from diffusers.training_utils import EMAModel
 
@@ -226,7 +230,7 @@ def _diffusers(
     average = EMAModel(
         network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75
     )
-    x0, shown = training.to_model(bench.train.images), torch.from_numpy(bench.train.labels())
+    x0, shown = scaling.to_model(bench.train.images), torch.from_numpy(bench.train.labels())
     clock, steps, batch = Clock(), 0, 16
     while clock.seconds < seconds:
         done = clock.seconds / seconds  # the example's warm-up of 500 steps, then half a cosine
@@ -254,7 +258,7 @@ def _diffusers(
             x = torch.randn(len(part), *x0.shape[1:])
             for t in solver.timesteps:
                 x = solver.step(network(x, t, class_labels=part).sample, t, x).prev_sample
-            parts.append(training.from_model(x))
+            parts.append(scaling.from_model(x))
     return as_faces(np.concatenate(parts), labels), steps * batch, clock.seconds / len(labels)
 
 

@@ -28,9 +28,13 @@ from bench import Bench, Clock, as_faces, figures, prepare, wanted
 from quality import _spec
 from torch import Tensor
 
-from mien import generators, seeds, training
-from mien.generators import Diffusion, SamplerSpec, ddpm, edm
-from mien.generators.samplers import SAMPLERS, bind, karras_levels
+from mien import seeds
+from mien.generators import ddpm, edm, scaling
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.samplers import SAMPLERS, bind, make_karras_levels
+from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.specs import SamplerSpec
+from mien.generators.train import train_generator
 
 BATCH = 8
 REFERENCE = "mien ancestral, the reference"
@@ -69,8 +73,8 @@ def main() -> None:
         f"{torch.__version__}"
     )
     for kind in given.kinds:
-        generator = generators.load(
-            generators.train(_spec(kind, bench, given.seconds, 0), bench.store), "cpu"
+        generator = load_generator(
+            train_generator(_spec(kind, bench, given.seconds, 0), bench.store), "cpu"
         )
         assert isinstance(generator, Diffusion)
         kept = given.folder / f"sampling-{kind}-{given.seconds:g}s-{given.images}.json"
@@ -155,9 +159,10 @@ def _spread(values: list[float]) -> str:
 
 def _ours(generator: Diffusion, labels: np.ndarray, how: SamplerSpec, seed: int) -> np.ndarray:
     numbers = np.array(
-        [seeds.seed("benchmark", seed, place) for place in range(len(labels))], dtype=np.int64
+        [seeds.derive_seed("benchmark", seed, place) for place in range(len(labels))],
+        dtype=np.int64,
     )
-    return generators.sample(generator, labels, numbers, sampler=how)
+    return sample_generator(generator, labels, numbers, sampler=how)
 
 
 def _theirs(
@@ -169,7 +174,7 @@ def _theirs(
     with torch.inference_mode():
         for part in torch.from_numpy(labels).split(BATCH):
             noise = torch.randn(len(part), *generator.size)
-            parts.append(training.from_model(_their_loop(generator, name, steps)(noise, part)))
+            parts.append(scaling.from_model(_their_loop(generator, name, steps)(noise, part)))
     return np.concatenate(parts)
 
 
@@ -180,8 +185,8 @@ def _their_loop(generator: Diffusion, name: str, steps: int) -> Callable[[Tensor
     spec, still = generator.spec, torch.zeros(BATCH, generator.network.embed.moves.in_features)  # pyright: ignore
     if spec.kind == "edm":
         kept: Any = getattr(diffusers, name)(
-            sigma_min=edm.LOW,
-            sigma_max=edm.HIGH,
+            sigma_min=edm.SIGMA_LOW,
+            sigma_max=edm.SIGMA_HIGH,
             sigma_data=generator.sigma_data,
             prediction_type="epsilon",
         )
@@ -194,11 +199,11 @@ def _their_loop(generator: Diffusion, name: str, steps: int) -> Callable[[Tensor
             num_train_timesteps=spec.steps, beta_start=spec.beta_first, beta_end=spec.beta_last, beta_schedule="linear",
             **clip,
         )  # fmt: skip
-        schedule = ddpm.linear(spec.steps, spec.beta_first, spec.beta_last)
+        schedule = ddpm.make_linear_schedule(spec.steps, spec.beta_first, spec.beta_last)
 
         def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             return generator.network(
-                x, ddpm.scaled(schedule, t.float() + 1).expand(len(x)), labels, still[: len(x)]
+                x, ddpm.scale_time(schedule, t.float() + 1).expand(len(x)), labels, still[: len(x)]
             )
 
     def loop(noise: Tensor, labels: Tensor) -> Tensor:
@@ -216,7 +221,7 @@ def _loops(bench: Bench, generator: Diffusion, steps: int = 20, repeats: int = 7
     labels = torch.from_numpy(wanted(bench.train.classes, BATCH))
     noise = torch.randn(BATCH, *generator.size)
     kind = edm if generator.spec.kind == "edm" else ddpm
-    levels = karras_levels(steps, edm.LOW, edm.HIGH)
+    levels = make_karras_levels(steps, edm.SIGMA_LOW, edm.SIGMA_HIGH)
     denoise = kind.denoiser(generator, generator.network)
     still = torch.zeros(BATCH, generator.network.embed.moves.in_features)  # pyright: ignore
     told = torch.zeros(BATCH)
@@ -241,8 +246,8 @@ def _loops(bench: Bench, generator: Diffusion, steps: int = 20, repeats: int = 7
     }
     print(
         f"\nloop of {steps} steps over its network calls alone: {ratios['bare']:.3f}; over "
-        f"diffusers' {name} on the "
-        f"same network: {ratios['theirs']:.3f} (medians of {repeats} turns)",
+        f"diffusers' {name} on the same network: {ratios['theirs']:.3f} (medians of {repeats} "
+        "turns)",
         flush=True,
     )
 

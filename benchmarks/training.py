@@ -24,10 +24,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mien import classifiers, training
-from mien.augment import AugmentSpec
-from mien.classifiers import ClassifierSpec
+from mien.classifiers.fit import ClassifierTraining
+from mien.classifiers.networks import load_timm
+from mien.classifiers.predict import start_classifier
+from mien.classifiers.specs import AugmentSpec, ClassifierSpec
+from mien.classifiers.speed import wait_for_device
 from mien.faces import EMOTIONS, Faces, make_index
+from mien.runs import devices
 
 NAMES = EMOTIONS[:7]
 IMAGES = 2048
@@ -78,7 +81,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         )
 
 
-def plain_steps(work: classifiers.Training, shown: Faces) -> Callable[[], None]:
+def plain_steps(work: ClassifierTraining, shown: Faces) -> Callable[[], None]:
     """Return a function that takes one step of the plain loop."""
     one = work.classifier
     pictures = Pictures(shown, work.spec.size, one.mean, one.std)
@@ -99,8 +102,8 @@ def plain_steps(work: classifiers.Training, shown: Faces) -> Callable[[], None]:
 
 def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[str, list[float]]:
     """Return the images a second of each side, a number a round."""
-    where, shown = training.device(device), faces()
-    work = classifiers.Training(classifiers.start(spec, NAMES, 0, None), shown, 0, where)
+    where, shown = devices.find_device(device), faces()
+    work = ClassifierTraining(start_classifier(spec, NAMES, 0, None), shown, 0, where)
     rows = torch.arange(work.batch, device=where)
     ready, labels = work.pictures(rows, 0), work.labels[rows]
     count = iter(range(10**9))
@@ -112,11 +115,11 @@ def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[
     found: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):  # the first round prepares
         for name, side in sides.items():
-            classifiers.finish(where)
+            wait_for_device(where)
             began = time.monotonic()
             for _ in range(steps):
                 side()
-            classifiers.finish(where)
+            wait_for_device(where)
             if turn:
                 found[name].append(steps * work.batch / (time.monotonic() - began))
     return found
@@ -134,18 +137,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="steps of each side a round")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    classifiers._timm()
-    where = training.device(given.device)
+    load_timm()
+    where = devices.find_device(given.device)
     print(
         f"torch {torch.__version__}, {where.type}, {torch.get_num_threads()} threads, batch "
-        f"{given.batch}, "
-        f"{given.size} pixels, {given.rounds} rounds of {given.steps} steps a side; medians of "
-        "the rounds' ratios"
+        f"{given.batch}, {given.size} pixels, {given.rounds} rounds of {given.steps} steps a side; "
+        "medians of the rounds' ratios"
     )
     print(
         (
-            "| network | mien / bare | mien / plain | mien, images a second |\n| --- | --: | --: | "
-            "--: |"
+            "| network | mien / bare | mien / plain | mien, images a second |\n| --- | --: | --: "
+            "| --: |"
         ),
         flush=True,
     )

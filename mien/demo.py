@@ -5,18 +5,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mien import generators, ingest, preprocess, report, splits, study
-from mien.engine import Local
-from mien.ingest import toy
-from mien.progress import duration, say, track
-from mien.spec import read_spec
-from mien.store import Run, Store
+from mien.generators import presets
+from mien.generators.generate import generate_database, order_database
+from mien.generators.train import train_generator
+from mien.ingest.run import run_ingest
+from mien.prepare import splits
+from mien.prepare.frames import run_preprocess
+from mien.prepare.specs import PreprocessSpec, SplitSpec
+from mien.report.terminal import print_table
+from mien.report.write import write_report
+from mien.runs.local import Local
+from mien.runs.progress import duration, say, track
+from mien.runs.spec import read_spec
+from mien.runs.store import Run, Store
+from mien.study.file import read_study
+from mien.study.run import run_study
+from mien.toy import dataset
 
 # Few people, with equal numbers of clips per expression: minutes of training can learn these
 SUBJECTS, CLIPS = 14, 196
-IMAGES = 1050
+
+SYNTHETIC_IMAGES = 1050
+
 GUIDANCE = 2.5  # short training leaves labels weak; `mien generate` uses none by default
-STAGES = {  # each stage, and the seconds that it took on two cores
+
+STAGE_SECONDS = {  # each stage, and the seconds that it took on two cores
     "draw faces": 23,
     "read them": 9,
     "choose frames and split by subject": 1,
@@ -25,7 +38,8 @@ STAGES = {  # each stage, and the seconds that it took on two cores
     "train and test classifiers": 178,
     "write the report": 1,
 }
-STUDY = f"""\
+
+STUDY_TOML = f"""\
 # What `mien demo` runs. The tests use people whom neither the generator nor the classifier saw.
 name = "demo"
 faces = "faces"
@@ -39,7 +53,7 @@ settings = [
 ]
 classifiers = ["tiny"]
 controls = ["nearest", "permuted", "copycat"]
-counts = "balanced:{IMAGES}"
+counts = "balanced:{SYNTHETIC_IMAGES}"
 
 [classifier]
 epochs = 20
@@ -61,14 +75,14 @@ class Clock:
         self.taken: dict[str, float] = {}
 
     def stage(self, name: str, work: Callable[[], Result]) -> Result:
-        """Return the result of `work`, the stage `name`; it is reported and timed."""
-        names = list(STAGES)
-        planned = sum(STAGES[done] for done in self.taken)
+        """Return the result of `run_jobs`, the stage `name`; it is reported and timed."""
+        names = list(STAGE_SECONDS)
+        planned = sum(STAGE_SECONDS[done] for done in self.taken)
         slower = sum(self.taken.values()) / planned if planned else 1.0
-        remaining = slower * sum(STAGES[later] for later in names[names.index(name) :])
+        remaining = slower * sum(STAGE_SECONDS[later] for later in names[names.index(name) :])
         say(
-            f"[{names.index(name) + 1}/{len(names)}] {name} "
-            f"(about {duration(remaining)} left in total)"
+            f"[{names.index(name) + 1}/{len(names)}] {name} (about {duration(remaining)} left in "
+            "total)"
         )
         start = time.monotonic()
         result = work()
@@ -83,53 +97,55 @@ def run(folder: Path, device: str = "auto") -> Path:
     """
     clock, store = Clock(), Store(folder / "store")
     drawn_folder = folder / "drawn"
-    clock.stage("draw faces", lambda: _draw(drawn_folder))
+    clock.stage("draw faces", lambda: _draw_faces(drawn_folder))
     ingested = clock.stage(
-        "read them", lambda: ingest.run("casme2", drawn_folder, store, name="drawn", alias="drawn")
+        "read them", lambda: run_ingest("casme2", drawn_folder, store, name="drawn", alias="drawn")
     )
-    train_side = clock.stage("choose frames and split by subject", lambda: _choose(ingested, store))
+    train_side = clock.stage(
+        "choose frames and split by subject", lambda: _choose_and_split(ingested, store)
+    )
     generator = clock.stage("train a diffusion model", lambda: _train(train_side, store, device))
     synthetic = clock.stage("generate a database", lambda: _generate(generator, store, device))
-    clock.stage("train and test classifiers", lambda: _study(folder, store, device))
-    path = clock.stage("write the report", lambda: report.make("demo", store, folder / "report"))
+    clock.stage("train and test classifiers", lambda: _run_study(folder, store, device))
+    path = clock.stage("write the report", lambda: write_report("demo", store, folder / "report"))
     for name, seconds in clock.taken.items():
         say(f"  {name:<38}{duration(seconds):>12}")
     say(f"  {'in total':<38}{duration(sum(clock.taken.values())):>12}")
-    report.show("demo", store)
+    print_table("demo", store)
     print(f"the generated faces: {synthetic.path / 'sheet.png'}")
     print(f"the report:          {path}")
     return path
 
 
-def _draw(folder: Path) -> None:
+def _draw_faces(folder: Path) -> None:
     with track("drawing clips", CLIPS) as bar:
-        toy.draw(
+        dataset.draw(
             folder, SUBJECTS, CLIPS, balance="even", progress=lambda done, total: bar.update(done)
         )
 
 
-def _choose(read: Run, store: Store) -> Run:
-    spec = read_spec(preprocess.PreprocessSpec, {"faces": read.name, "frames": "apex"}, "demo")
-    faces = preprocess.run(spec, store, alias="faces")
+def _choose_and_split(read: Run, store: Store) -> Run:
+    spec = read_spec(PreprocessSpec, {"faces": read.name, "frames": "apex"}, "demo")
+    faces = run_preprocess(spec, store, alias="faces")
     fold = {"faces": faces.name, "by": "subject", "folds": 5, "number": 0, "seed": 0}
-    splits.run(read_spec(splits.SplitSpec, {**fold, "side": "test"}, "demo"), store, alias="test")
-    return splits.run(
-        read_spec(splits.SplitSpec, {**fold, "side": "train"}, "demo"), store, alias="train"
+    splits.run_split(read_spec(SplitSpec, {**fold, "side": "test"}, "demo"), store, alias="test")
+    return splits.run_split(
+        read_spec(SplitSpec, {**fold, "side": "train"}, "demo"), store, alias="train"
     )
 
 
 def _train(faces: Run, store: Store, device: str) -> Run:
-    return generators.train(
-        generators.preset("smoke", faces.name, {}), store, alias="generator", device=device
+    return train_generator(
+        presets.read_preset("smoke", faces.name, {}), store, alias="generator", device=device
     )
 
 
 def _generate(generator: Run, store: Store, device: str) -> Run:
-    spec = generators.order(generator, f"balanced:{IMAGES}", store, guidance=GUIDANCE)
-    return generators.generate(spec, store, alias="synthetic", device=device)
+    spec = order_database(generator, f"balanced:{SYNTHETIC_IMAGES}", store, guidance=GUIDANCE)
+    return generate_database(spec, store, alias="synthetic", device=device)
 
 
-def _study(folder: Path, store: Store, device: str) -> None:
+def _run_study(folder: Path, store: Store, device: str) -> None:
     path = folder / "demo.toml"
-    path.write_text(STUDY, encoding="utf-8")
-    study.run(study.read(path, store), store, device=device, engine=Local(device=device))
+    path.write_text(STUDY_TOML, encoding="utf-8")
+    run_study(read_study(path, store), store, device=device, engine=Local(device=device))

@@ -74,7 +74,9 @@ COLUMNS = {
     "licence": "str",
     "sha256": "str",  # of the pixels
 }
-UNKNOWN = "unknown"  # the source of a synthetic image whose generator is unknown
+
+UNKNOWN_SOURCE = "unknown"  # the source of a synthetic image whose generator is unknown
+
 _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
 
 
@@ -236,7 +238,7 @@ class Faces:
 
 
 def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> pd.DataFrame:
-    """Return an index for `images` with `columns`, and defaults for the other columns.
+    """Return an index for `images` with `find_columns`, and defaults for the other columns.
 
     A single value is repeated in all rows. The sha256 of each image is computed.
     """
@@ -255,7 +257,7 @@ def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> p
     return pd.DataFrame(table)
 
 
-def concat(parts: Iterable[Faces]) -> Faces:
+def concatenate(parts: Iterable[Faces]) -> Faces:
     """Return the faces of all `parts`, in order; `seen` is the union of theirs."""
     parts = list(parts)
 

@@ -5,11 +5,12 @@ from jaxtyping import Float, UInt8, UInt64
 from PIL import Image
 
 # Pixels per side before the cosine transform, and frequencies per side that are kept.
-SIDE, KEPT = 32, 8
-NEAR = 4  # the largest distance, in bits of 64, between near duplicates
+HASH_IMAGE_PIXELS, HASH_FREQUENCIES = 32, 8
+
+NEAR_DUPLICATE_BITS = 4  # the largest distance, in bits of 64, between near duplicates
 
 
-def perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, " n"]:
+def compute_perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, " n"]:
     """Return the 64-bit hash of each image.
 
     A bit says whether a low frequency of the cosine transform is above their median, as in pHash
@@ -17,41 +18,43 @@ def perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, 
     """
     if not len(images):
         return np.zeros(0, dtype=np.uint64)
-    waves = _cosines()
-    low = (waves @ _small(images) @ waves.T).reshape(len(images), -1)
+    waves = _cosine_rows()
+    low = (waves @ _shrink(images) @ waves.T).reshape(len(images), -1)
     bits = (low > np.median(low, axis=1, keepdims=True)).astype(np.uint64)
-    return (bits << np.arange(KEPT * KEPT, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+    return (bits << np.arange(HASH_FREQUENCIES * HASH_FREQUENCIES, dtype=np.uint64)).sum(
+        axis=1, dtype=np.uint64
+    )
 
 
-def bits_apart(
+def hamming_distances(
     a: UInt64[np.ndarray, " m"], b: UInt64[np.ndarray, " n"]
 ) -> UInt8[np.ndarray, "m n"]:
     """Return the Hamming distances of two lists of hashes, 0 to 64."""
     return np.bitwise_count(a[:, None] ^ b[None])
 
 
-def _small(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n side side"]:
+def _shrink(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n side side"]:
     """Return grey images at 32 x 32, equal to those that Pillow resizes one by one."""
     grey = images[:, 0] if images.shape[1] == 1 else images.mean(axis=1).astype(np.uint8)
-    return _narrowed(_narrowed(grey).swapaxes(1, 2)).swapaxes(1, 2).astype(np.float64)
+    return _narrow(_narrow(grey).swapaxes(1, 2)).swapaxes(1, 2).astype(np.float64)
 
 
-def _narrowed(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h side"]:
+def _narrow(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h side"]:
     """Return images 32 pixels wide.
 
     Pillow resizes all of them as one tall picture, which is ten times as fast as one by one.
     """
     n, height, _ = images.shape
     stacked = Image.fromarray(images.reshape(n * height, -1))
-    return np.asarray(stacked.resize((SIDE, n * height), Image.Resampling.BILINEAR)).reshape(
-        n, height, SIDE
-    )
+    return np.asarray(
+        stacked.resize((HASH_IMAGE_PIXELS, n * height), Image.Resampling.BILINEAR)
+    ).reshape(n, height, HASH_IMAGE_PIXELS)
 
 
-def _cosines() -> np.ndarray:
+def _cosine_rows() -> np.ndarray:
     """Return the rows of the DCT-II matrix for frequencies 1 to KEPT.
 
     Without frequency 0, a change of brightness has no effect.
     """
-    angles = (2 * np.arange(SIDE) + 1) * np.pi / (2 * SIDE)
-    return np.cos(np.arange(1, KEPT + 1)[:, None] * angles[None])
+    angles = (2 * np.arange(HASH_IMAGE_PIXELS) + 1) * np.pi / (2 * HASH_IMAGE_PIXELS)
+    return np.cos(np.arange(1, HASH_FREQUENCIES + 1)[:, None] * angles[None])

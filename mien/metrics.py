@@ -17,7 +17,8 @@ from jaxtyping import Float, Int
 from mien.errors import DataError
 
 METRICS = ("accuracy", "uf1", "uar")
-LEVELS = ("images", "clips")
+
+SCORED_UNITS = ("images", "clips")
 """What is scored: each image, or each clip by the mean of its frames' probabilities."""
 
 
@@ -25,8 +26,8 @@ LEVELS = ("images", "clips")
 class Scores:
     """The scores of one pooled test set; all in [0, 1].
 
-    `confusion` is int [classes, classes], rows = true. `recall` and `f1` are float [classes], nan
-    for the classes of `left_out`, which have no true sample. `n` counts the scored samples.
+    `count_confusion` is int [classes, classes], rows = true. `recall` and `f1` are float [classes],
+    nan for the classes of `left_out`, which have no true sample. `n` counts the scored samples.
     `majority` is the share of the commonest class: the accuracy of a constant answer.
     """
 
@@ -46,7 +47,7 @@ class Scores:
         return {"accuracy": self.accuracy, "uf1": self.uf1, "uar": self.uar}[metric]
 
 
-def confusion(
+def count_confusion(
     true: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
 ) -> Int[np.ndarray, "c c"]:
     """Return the confusion matrix: how often each true class (row) was predicted as each class.
@@ -94,7 +95,9 @@ def score(counts: Int[np.ndarray, "c c"], classes: Sequence[str]) -> Scores:
     )
 
 
-def measure(metric: str) -> Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]:
+def make_measure(
+    metric: str,
+) -> Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]:
     """Return a function that gives the accuracy, uf1 or uar of many confusion matrices at once.
 
     The scores are those of `score`: classes without a true sample are left out, and an empty matrix
@@ -120,12 +123,12 @@ def measure(metric: str) -> Callable[[Float[np.ndarray, "*some c c"]], Float[np.
     return of
 
 
-def pool(folds: Iterable[Int[np.ndarray, "c c"]], classes: Sequence[str]) -> Scores:
+def score_folds(folds: Iterable[Int[np.ndarray, "c c"]], classes: Sequence[str]) -> Scores:
     """Return the scores of the summed confusion matrices of all folds."""
     return score(np.sum(list(folds), axis=0), classes)
 
 
-def predictions(
+def make_predictions(
     keys: Sequence[str],
     clips: Sequence[str],
     true: Int[np.ndarray, " n"],
@@ -171,8 +174,8 @@ def score_table(
     repeated_keys = table.loc[table["key"].duplicated(), "key"].tolist()
     if repeated_keys:
         raise DataError(
-            "each image must be predicted once in a pooled test set; "
-            f"'{repeated_keys[0]}' was predicted more than once"
+            f"each image must be predicted once in a pooled test set; '{repeated_keys[0]}' was "
+            "predicted more than once"
         )
 
     # Merge the frames of each clip, if clips are scored
@@ -185,10 +188,10 @@ def score_table(
     true, predicted = (
         np.array([number[name] for name in scored[column]]) for column in ("true", "predicted")
     )
-    return score(confusion(true, predicted, len(classes)), classes)
+    return score(count_confusion(true, predicted, len(classes)), classes)
 
 
-def majority(counts: dict[str, int]) -> Scores:
+def score_majority(counts: dict[str, int]) -> Scores:
     """Return the scores of always answering the commonest class, given the samples per class."""
     classes = list(counts)
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)

@@ -16,10 +16,15 @@ from pathlib import Path, PurePath
 from mien.errors import DataError, UsageError
 
 TEXT_BYTES = 512 << 20  # the largest text that is read: a table of a million rows is smaller
+
 SETTINGS_BYTES = 4 << 20  # the largest file of settings that is read
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_SHORT = re.compile(r"[0-9]+ requested and [0-9]+ written")  # numpy's message for a full disk
-_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+
+NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_SHORT_WRITE = re.compile(r"[0-9]+ requested and [0-9]+ written")  # numpy's message for a full disk
+
+_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "File too large")
+
 _FOREIGN = re.compile(
     r"(\.DS_Store|\.AppleDouble|\.LSOverride|\.Spotlight-V100|\.Trashes|\.Trash-[0-9]+|\.TemporaryItems"
     r"|\.DocumentRevisions-V100|\.fseventsd|\.VolumeIcon\.icns|\.apdisk|\._.*|Icon\r|__MACOSX"
@@ -30,7 +35,8 @@ _FOREIGN = re.compile(
     r"|\.dropbox(\.attr|\.cache)?|\.owncloudsync\.log|\.sync_[0-9a-f]+\.db(-shm|-wal)?|\.ipynb_checkpoints)",
     re.IGNORECASE,
 )
-_TODO = {
+
+_ADVICE = {
     errno.ENOENT: "check the path",
     errno.EACCES: "make it readable and writable for you, or choose another path",
     errno.EPERM: "make it readable and writable for you, or choose another path",
@@ -48,18 +54,18 @@ _TODO = {
 }
 
 
-def visible(text: str, keep: str = "\n\t") -> str:
+def show_controls(text: str, keep: str = "\n\t") -> str:
     """Return a text with its control, format and direction characters as printable escapes.
 
     An ESC becomes the four characters `\\x1b`, a zero-width space `\\u200b`; the characters of
-    `keep` are not changed.
+    `load_or_extract` are not changed.
     """
     if text.isprintable():
         return text
-    return "".join(char if char in keep else _escaped(char) for char in text)
+    return "".join(char if char in keep else _escape_char(char) for char in text)
 
 
-def _escaped(char: str) -> str:
+def _escape_char(char: str) -> str:
     code = ord(char)
     if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return char
@@ -70,7 +76,7 @@ def _escaped(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def foreign(path: PurePath | str) -> bool:
+def is_foreign(path: PurePath | str) -> bool:
     """Whether a path is one that systems leave in any folder, such as .DS_Store.
 
     Everything in such a folder is foreign too, so `path` should be relative to a folder of ours.
@@ -81,7 +87,7 @@ def foreign(path: PurePath | str) -> bool:
 # Files
 
 
-def expanded(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """Return the path with `~` and `~user` replaced; raises UsageError for an unknown user."""
     try:
         return path.expanduser()
@@ -97,7 +103,8 @@ def read_file(
 ) -> bytes:
     """Return the bytes of a regular file of at most `most` bytes; `what` names it in messages.
 
-    Raises `fault` if it is missing, a folder, a pipe or a device, too large, or cannot be read.
+    Raises `flush_fault` if it is missing, a folder, a pipe or a device, too large, or cannot be
+    read.
     """
     try:
         # A pipe or device could be read without end
@@ -136,7 +143,8 @@ def read_text(
 ) -> str:
     """Return the text of a regular file in UTF-8, with or without a byte-order mark.
 
-    The limits are those of `read_file`. Raises `fault` also if it is not UTF-8, or holds NUL bytes.
+    The limits are those of `read_file`. Raises `flush_fault` also if it is not UTF-8, or holds NUL
+    bytes.
     """
     data = read_file(path, what, most, fault)
     try:
@@ -157,19 +165,21 @@ def read_text(
 # Errors of the system
 
 
-def no_room(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk or a quota is full, or that a file is too large."""
-    for cause in _chain(error):
-        if isinstance(cause, OSError) and (cause.errno in NO_ROOM or _SHORT.search(str(cause))):
+    for cause in _walk_causes(error):
+        if isinstance(cause, OSError) and (
+            cause.errno in NO_SPACE_ERRNOS or _SHORT_WRITE.search(str(cause))
+        ):
             return True
         if isinstance(cause, OSError | RuntimeError | ValueError) and any(
-            text in str(cause) for text in _FULL
+            text in str(cause) for text in _FULL_MESSAGES
         ):
             return True
     return False
 
 
-def told(error: OSError, place: Path | str = "") -> str:
+def system_message(error: OSError, place: Path | str = "") -> str:
     """Return an error of the system as a message: which path, what happened, what to do.
 
     `place` is the path where the error names none.
@@ -177,17 +187,17 @@ def told(error: OSError, place: Path | str = "") -> str:
     filename = error.filename if isinstance(error.filename, str | bytes) else place
     path = os.fsdecode(filename) if filename else ""
     reason = error.strerror or str(error) or type(error).__name__
-    if no_room(error):
+    if is_disk_full(error):
         on_disk = f" on the disk of {path}" if path else ""
         return (
             f"there is no space left{on_disk} ({reason}); make room there, and give the same "
             "command again"
         )
-    advice = _TODO.get(error.errno or 0, "fix that, or choose another path")
+    advice = _ADVICE.get(error.errno or 0, "fix that, or choose another path")
     return f"{path}: {reason}; {advice}" if path else f"{reason}; {advice}"
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _walk_causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and its causes."""
     seen: set[int] = set()
     cause: BaseException | None = error

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 
 
-def seed(*names: str | int) -> int:
-    """Return a seed in [0, 2**63) that depends only on `names`.
+def derive_seed(*names: str | int) -> int:
+    """Return a seed in [0, 2**63) that depends only on `collect_names`.
 
     It is a part of their sha256, so it is equal on every machine.
     """
@@ -14,6 +14,6 @@ def seed(*names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def rng(*names: str | int) -> np.random.Generator:
-    """Return NumPy's default generator, seeded by `names`."""
-    return np.random.default_rng(seed(*names))
+def make_rng(*names: str | int) -> np.random.Generator:
+    """Return NumPy's default generator, seeded by `collect_names`."""
+    return np.random.default_rng(derive_seed(*names))

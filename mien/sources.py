@@ -5,15 +5,16 @@ import pandas as pd
 from mien import licences
 from mien.errors import StoreError
 from mien.licences import Terms
-from mien.spec import parents
-from mien.store import Run, Store
+from mien.runs.spec import parents
+from mien.runs.store import Run, Store
 
-INDEX = "index.parquet"
-SHOWN = frozenset({"by", "sa"})
+INDEX_FILE = "index.parquet"
+
+SHOWABLE_CONDITIONS = frozenset({"by", "sa"})
 """The conditions that a licence may have if its real faces are shown by default."""
 
 
-def ancestors(run: Run, store: Store) -> tuple[Run, ...]:
+def find_ancestors(run: Run, store: Store) -> tuple[Run, ...]:
     """Return every run that `run` was made from, parents first, and itself last."""
     visited: dict[str, Run] = {}
 
@@ -27,13 +28,13 @@ def ancestors(run: Run, store: Store) -> tuple[Run, ...]:
     return tuple(visited.values())
 
 
-def terms(run: Run, index: pd.DataFrame) -> Terms:
+def ingested_terms(run: Run, index: pd.DataFrame) -> Terms:
     """Return the terms of an ingested set: the stricter of those now and those at its ingest."""
     spec = run.spec
-    known_terms = licences.terms(
+    known_terms = licences.find_terms(
         spec["reader"], spec["dataset"], spec.get("licence"), licence_of(index)
     )
-    return licences.stricter(known_terms, run.summary.get("terms"))
+    return licences.stricter_terms(known_terms, run.summary.get("terms"))
 
 
 def licence_of(index: pd.DataFrame) -> str:
@@ -41,13 +42,13 @@ def licence_of(index: pd.DataFrame) -> str:
     return " and ".join(sorted(set(index["licence"])))
 
 
-def withheld(run: Run, store: Store) -> list[str]:
+def withheld_sources(run: Run, store: Store) -> list[str]:
     """Return the sources of a run of faces whose pictures not everybody may show, with licences.
 
     A source that is not known to be free is not free, nor is one that the store no longer holds.
     """
     # The sets that the images name
-    index = pd.read_parquet(run.file(INDEX))
+    index = pd.read_parquet(run.file(INDEX_FILE))
     named = {
         (str(dataset), str(licence))
         for dataset, licence in index[["dataset", "licence"]].to_numpy()
@@ -55,26 +56,26 @@ def withheld(run: Run, store: Store) -> list[str]:
     withheld_names = [
         f"{dataset} ({licence})"
         for dataset, licence in sorted(named)
-        if not _free(licences.terms("", dataset, None, licence))
+        if not _may_be_shown(licences.find_terms("", dataset, None, licence))
     ]
 
     # The sets that were ingested on the way
     try:
-        ingested = [parent for parent in ancestors(run, store) if parent.stage == "ingest"]
+        ingested = [parent for parent in find_ancestors(run, store) if parent.stage == "ingest"]
     except StoreError:
         return [*withheld_names, f"what {run.name} was made from, which the store no longer holds"]
     for parent in ingested:
-        parent_index = pd.read_parquet(parent.file(INDEX))
-        if not _free(terms(parent, parent_index)):
+        parent_index = pd.read_parquet(parent.file(INDEX_FILE))
+        if not _may_be_shown(ingested_terms(parent, parent_index)):
             withheld_names.append(f"{parent.spec['dataset']} ({licence_of(parent_index)})")
     return list(dict.fromkeys(withheld_names))
 
 
-def _free(set_terms: Terms) -> bool:
+def _may_be_shown(set_terms: Terms) -> bool:
     """Whether everybody may show the images of a set."""
     return (
         set_terms.originals == "yes"
         and not set_terms.withdrawn
         and not set_terms.blocked
-        and set(set_terms.conditions) <= SHOWN
+        and set(set_terms.conditions) <= SHOWABLE_CONDITIONS
     )

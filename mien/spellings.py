@@ -1,4 +1,4 @@
-"""Spellings of one person's name: 1, 01, 1.0, S1, sub01, "Subject 1", and invisible differences.
+"""Spellings of one person's name: 1, 01, S1 and sub01 are one.
 
 A name in quotation marks is compared as written: the user has said that it is a different person
 from those with similar names.
@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mien.errors import DataError
-from mien.outside import visible
+from mien.outside import show_controls
 
 _NUMBERED = re.compile(r"([^\W\d_]*)[\s_.:#-]*0*([0-9]+)(?:[.,]0+)?")
+
 _BARE = re.compile(r"0*([0-9]+)(?:[.,]0+)?")
+
 _SUBJECT = frozenset({"s", "sub", "subj", "subject"})  # words that add nothing to a number
+
 _PERSON = _SUBJECT | {
     "actor",
     "id",
@@ -28,17 +31,20 @@ _PERSON = _SUBJECT | {
     "user",
     "vp",
 }
+
 # Cyrillic letters that look like Latin ones.
 _CYRILLIC = "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455"
-_LIKE = str.maketrans(_CYRILLIC, "aeopcyxijs")
+
+_LATIN_OF_CYRILLIC = str.maketrans(_CYRILLIC, "aeopcyxijs")
 
 
 @dataclass(frozen=True)
-class People:
+class SubjectNames:
     """The names of the people in a set.
 
-    `names` has the name of the person for each written name. `folded` has the names that are
-    treated as one person's, the chosen one first; `alike` those that look alike and are kept apart.
+    `collect_names` has the name of the person for each written name. `merge_spellings` has the
+    names that are treated as one person's, the chosen one first; `alike` those that look alike and
+    are kept apart.
     """
 
     names: dict[str, str]
@@ -46,7 +52,7 @@ class People:
     alike: list[tuple[str, ...]] = field(default_factory=list)
 
 
-def clean(text: str) -> str:
+def remove_invisible(text: str) -> str:
     """Return a text without invisible differences.
 
     Characters of no width and outer spaces are removed, and letters in two parts are composed.
@@ -55,21 +61,21 @@ def clean(text: str) -> str:
     return "".join(char for char in composed if unicodedata.category(char) != "Cf").strip()
 
 
-def plain(text: str) -> str:
+def normalise(text: str) -> str:
     """Return a text as it is compared: clean, in lower case, with all digits as 0 to 9."""
-    normal = clean(unicodedata.normalize("NFKC", text)).casefold()
+    normal = remove_invisible(unicodedata.normalize("NFKC", text)).casefold()
     return "".join(str(unicodedata.digit(char)) if char.isdecimal() else char for char in normal)
 
 
-def person(name: str) -> str:
+def identify_person(name: str) -> str:
     """Return the identity of a name, equal for all spellings that are certainly one person's.
 
     A dataset's name and a colon before it are kept.
     """
     dataset, colon, local = name.rpartition(":") if name.count(":") == 1 else ("", "", name)
-    if _quoted(local):
+    if _is_quoted(local):
         return name
-    text = plain(local)
+    text = normalise(local)
     bare, numbered = _BARE.fullmatch(text), _NUMBERED.fullmatch(text)
     if bare or (numbered and numbered[1] in _SUBJECT):
         text = f"#{int((bare or numbered or [0, 0])[1 if bare else 2])}"
@@ -78,28 +84,28 @@ def person(name: str) -> str:
     return f"{dataset}{colon}{text}"
 
 
-def people(
+def identify_people(
     names: Mapping[str, int], same: Mapping[str, str] | None = None, as_written: bool = False
-) -> People:
-    """Return the people behind `names`, which has the number of images of each name.
+) -> SubjectNames:
+    """Return the people behind `collect_names`, which has the number of images of each name.
 
     `same` maps a name to another one of the same person. With `as_written`, all other spellings are
     different people, and those that would be treated as one are put in quotation marks. Raises
-    DataError if a name in `same` is not among `names`.
+    DataError if a name in `same` is not among `collect_names`.
     """
     same = same or {}
     unknown = sorted({*same, *same.values()} - set(names))
     if unknown:
         raise DataError(
             "two names of one person must be among the names of the set, and "
-            f"'{visible(unknown[0])}' is not; there are {_listed(sorted(names)[:20])}"
+            f"'{show_controls(unknown[0])}' is not; there are {_format_names(sorted(names)[:20])}"
         )
 
     # Group the names by person, after the pairs of `same`.
-    target_of = {name: _followed(name, same) for name in names if name}
+    target_of = {name: _follow_chain(name, same) for name in names if name}
     groups: dict[str, dict[str, int]] = {}
     for name, target in target_of.items():
-        counts = groups.setdefault(person(target), {})
+        counts = groups.setdefault(identify_person(target), {})
         counts[target] = counts.get(target, 0) + names[name]
 
     # Call each person by the spelling with the most images.
@@ -108,37 +114,37 @@ def people(
     for counts in groups.values():
         spellings = sorted(counts, key=lambda name: (-counts[name], len(name), name))
         if as_written and len(spellings) > 1:
-            name_of |= {name: _in_quotes(name) for name in spellings}
+            name_of |= {name: _quote(name) for name in spellings}
             continue
-        name_of |= dict.fromkeys(spellings, clean(spellings[0]))
+        name_of |= dict.fromkeys(spellings, remove_invisible(spellings[0]))
         if len(spellings) > 1:
             folded.append(tuple(spellings))
-    return People(
+    return SubjectNames(
         {name: name_of[target] for name, target in target_of.items()},
         folded,
-        _alike(set(name_of.values())),
+        _find_similar(set(name_of.values())),
     )
 
 
-def renamed(clip: str, subject: str, name: str) -> str:
+def rename_clip(clip: str, subject: str, name: str) -> str:
     """Return a clip's name with the new name of its subject, if it begins with the old one."""
     return name + clip[len(subject) :] if subject and clip.startswith(f"{subject}/") else clip
 
 
-def listed(groups: Iterable[tuple[str, ...]], limit: int = 3) -> str:
+def format_groups(groups: Iterable[tuple[str, ...]], limit: int = 3) -> str:
     """Return a few groups of names as a text for people: '1' = '01' = 'S1'."""
     groups = list(groups)
     shown = ", ".join(
-        " = ".join(f"'{visible(name)}'" for name in group[:8]) for group in groups[:limit]
+        " = ".join(f"'{show_controls(name)}'" for name in group[:8]) for group in groups[:limit]
     )
     return shown + (f" and {len(groups) - limit} more" if len(groups) > limit else "")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(visible(name) for name in names if name) or "none"
+def _format_names(names: Iterable[str]) -> str:
+    return ", ".join(show_controls(name) for name in names if name) or "none"
 
 
-def _followed(name: str, same: Mapping[str, str]) -> str:
+def _follow_chain(name: str, same: Mapping[str, str]) -> str:
     """Return the last name of the chain in `same` from `name`; the chain may be a circle."""
     visited = {name}
     while name in same and same[name] not in visited:
@@ -147,34 +153,34 @@ def _followed(name: str, same: Mapping[str, str]) -> str:
     return name
 
 
-def _quoted(local: str) -> bool:
+def _is_quoted(local: str) -> bool:
     return len(local) > 2 and local.startswith('"') and local.endswith('"')
 
 
-def _in_quotes(name: str) -> str:
+def _quote(name: str) -> str:
     dataset, colon, local = name.rpartition(":") if name.count(":") == 1 else ("", "", name)
-    return f'{dataset}{colon}"{visible(local, keep="")}"'
+    return f'{dataset}{colon}"{show_controls(local, keep="")}"'
 
 
-def _alike(names: set[str]) -> list[tuple[str, ...]]:
+def _find_similar(names: set[str]) -> list[tuple[str, ...]]:
     """Return groups of names that a person might confuse, although no rule makes them equal."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in sorted(names):
         dataset, _, local = name.rpartition(":") if name.count(":") == 1 else ("", "", name)
-        if not _quoted(local):
-            groups.setdefault((dataset, _look(local)), []).append(name)
+        if not _is_quoted(local):
+            groups.setdefault((dataset, _reduce_to_look(local)), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _look(local: str) -> str:
+def _reduce_to_look(local: str) -> str:
     """Return a name without accents, signs, leading zeros and words such as "person"."""
     letters = "".join(
         char
-        for char in unicodedata.normalize("NFKD", plain(local))
+        for char in unicodedata.normalize("NFKD", normalise(local))
         if not unicodedata.combining(char)
     )
-    words = re.findall(r"[^\W\d_]+|[0-9]+", letters.translate(_LIKE))
+    words = re.findall(r"[^\W\d_]+|[0-9]+", letters.translate(_LATIN_OF_CYRILLIC))
     if any(word.isdecimal() for word in words):
         words = [word for word in words if word not in _PERSON]
     text = " ".join(str(int(word)) if word.isdecimal() else word for word in words)
-    return re.sub(r"(?<=[^\W\d_]) (?=[^\W\d_])", "", text) or plain(local)
+    return re.sub(r"(?<=[^\W\d_]) (?=[^\W\d_])", "", text) or normalise(local)

@@ -9,15 +9,20 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from mien.seeds import rng
+from mien.seeds import make_rng
 
-DRAWS = 2000  # resamples of a bootstrap
-FLIPS = 10_000  # random sign flips, where trying all of them would be too many
-EXACT = 12  # up to so many groups, all sign flips are tried
-TAIL = 2.5  # percentage outside the interval, on each side
+BOOTSTRAP_RESAMPLES = 2000  # resamples of a bootstrap
 
-Measure = Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]
-"""A function that scores confusion matrices (rows = true), such as `metrics.measure("uf1")`."""
+RANDOM_SIGN_FLIPS = 10_000  # random sign flips, where trying all of them would be too many
+
+MAX_GROUPS_FOR_ALL_FLIPS = 12  # up to so many groups, all sign flips are tried
+
+TAIL_PERCENT = 2.5  # percentage outside the interval, on each side
+
+ConfusionScore = Callable[[Float[np.ndarray, "*some c c"]], Float[np.ndarray, "*some"]]
+"""A function that scores confusion matrices (rows = true), such as
+`metrics.make_measure("uf1")`.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Interval:
     high: float
 
 
-def summary(values: Sequence[float]) -> Summary:
+def summarise(values: Sequence[float]) -> Summary:
     """Return mean, standard deviation (n - 1) and n of `values`, which must not be empty."""
     array = np.asarray(values, dtype=np.float64)
     return Summary(
@@ -67,20 +72,20 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 @lru_cache(maxsize=4)
-def draws(groups: int, *names: str | int) -> Int[np.ndarray, "draws groups"]:
+def draw_resamples(groups: int, *names: str | int) -> Int[np.ndarray, "draws groups"]:
     """Return how often each group is drawn in each of 2,000 bootstrap resamples.
 
     Each resample draws as many groups as there are, with replacement. Equal names give equal
     resamples, which makes comparisons of the same groups paired.
     """
-    resamples = rng("bootstrap", groups, *names).multinomial(
-        groups, np.full(groups, 1 / groups), DRAWS
+    resamples = make_rng("bootstrap", groups, *names).multinomial(
+        groups, np.full(groups, 1 / groups), BOOTSTRAP_RESAMPLES
     )
     return resamples.astype(np.int16)
 
 
-def drawn(
-    counts: Num[np.ndarray, "t g c c"], measure: Measure, *names: str | int
+def bootstrap(
+    counts: Num[np.ndarray, "t g c c"], measure: ConfusionScore, *names: str | int
 ) -> Float[np.ndarray, " draws"] | None:
     """Return the measure in each bootstrap resample of the groups, averaged over trials.
 
@@ -93,8 +98,8 @@ def drawn(
 
     # Sum the confusion matrices of the groups in each resample
     flat = counts.transpose(1, 0, 2, 3).reshape(groups, -1).astype(np.float32)
-    summed = (draws(groups, *names).astype(np.float32) @ flat).reshape(
-        DRAWS, trials, classes, classes
+    summed = (draw_resamples(groups, *names).astype(np.float32) @ flat).reshape(
+        BOOTSTRAP_RESAMPLES, trials, classes, classes
     )
 
     # Score each resample, and average over trials
@@ -103,29 +108,32 @@ def drawn(
         return np.nanmean(measure(summed.astype(np.float64)), axis=1)
 
 
-def around(value: float, found: Float[np.ndarray, " draws"] | None) -> Interval:
+def interval(value: float, found: Float[np.ndarray, " draws"] | None) -> Interval:
     """Return a value with the 2.5th and 97.5th percentile of its bootstrap resamples."""
     if found is None:
         return Interval(value, float("nan"), float("nan"))
-    low, high = np.nanpercentile(found, [TAIL, 100 - TAIL])
+    low, high = np.nanpercentile(found, [TAIL_PERCENT, 100 - TAIL_PERCENT])
     return Interval(value, float(low), float(high))
 
 
-def mean(counts: Num[np.ndarray, "t g c c"], measure: Measure) -> float:
+def mean_over_trials(counts: Num[np.ndarray, "t g c c"], measure: ConfusionScore) -> float:
     """Return the mean over trials of a measure of the summed counts."""
     return float(np.nanmean(measure(counts.sum(axis=1, dtype=np.float64))))
 
 
-def sign_flip(gaps: Float[np.ndarray, " g"], *names: str | int) -> float:
+def test_by_sign_flips(gaps: Float[np.ndarray, " g"], *names: str | int) -> float:
     """Return the two-sided p of the hypothesis that the mean gap of paired groups is zero.
 
     The signs of the gaps are flipped at random (Fisher's randomisation test): all flips for up to
     twelve groups, else 10,000.
     """
-    if len(gaps) <= EXACT:
+    if len(gaps) <= MAX_GROUPS_FOR_ALL_FLIPS:
         signs = np.array(list(itertools.product((1, -1), repeat=len(gaps))))
     else:
-        flips = rng("flips", len(gaps), *names).integers(0, 2, (FLIPS, len(gaps))) * 2 - 1
+        flips = (
+            make_rng("flips", len(gaps), *names).integers(0, 2, (RANDOM_SIGN_FLIPS, len(gaps))) * 2
+            - 1
+        )
         signs = np.concatenate([np.ones((1, len(gaps)), dtype=flips.dtype), flips])
     sums = np.abs(signs @ gaps)
     return float((sums >= abs(gaps.sum()) - 1e-12).mean())

@@ -30,12 +30,18 @@ import letters
 from test_classifiers import blobs
 from test_study import keep, table
 
-from mien import classifiers, engine, study
-from mien import store as stores
-from mien.engine import Local, work
+from mien.classifiers import fit as classifier_fit
 from mien.errors import MienError, TrialsFailed
-from mien.generators import diffusion
-from mien.store import Run, Store
+from mien.generators.diffusion import fit
+from mien.runs import claims, jobs, local
+from mien.runs.claims import DEAD_AFTER_S
+from mien.runs.engine import run_jobs
+from mien.runs.files import read_json
+from mien.runs.jobs import Engine
+from mien.runs.local import Local
+from mien.runs.store import ABOUT, Run, Store
+from mien.study.file import resolve
+from mien.study.run import run_study
 
 JOBS, PAUSE = 10, 0.01
 WORKERS = 2
@@ -102,7 +108,9 @@ def command(task: str, root: Path, journal: Path, limit: int | None) -> None:
     try:
         if task == "letters":
             code = (
-                5 if work(letters.letters(JOBS, PAUSE, journal), Store(root), Local(WORKERS)) else 0
+                5
+                if run_jobs(letters.letters(JOBS, PAUSE, journal), Store(root), Local(WORKERS))
+                else 0
             )
         else:
             work_on_study(Store(root), Local(WORKERS))
@@ -116,9 +124,9 @@ def command(task: str, root: Path, journal: Path, limit: int | None) -> None:
     os._exit(code)
 
 
-def work_on_study(store: Store, where: engine.Engine) -> None:
+def work_on_study(store: Store, where: Engine) -> None:
     fields = {"trials": 1, "settings": ["real_to_real", "both_to_real"]}
-    study.run(study.resolve(table(**fields), store), store, device="cpu", engine=where)
+    run_study(resolve(table(**fields), store), store, device="cpu", engine=where)
 
 
 def ended(process: Any) -> int:
@@ -300,13 +308,11 @@ def finished_run_damaged(scene: Scene) -> int:
     if not names:
         return WORKERS
     name = scene.rng.choice(names)
-    files = [
-        path for path in (scene.store.root / "runs" / name).rglob("*") if path.name != stores.ABOUT
-    ]
+    files = [path for path in (scene.store.root / "runs" / name).rglob("*") if path.name != ABOUT]
     hit = scene.rng.choice(files)
-    before = stores.read_json(hit) or hit.read_bytes()
+    before = read_json(hit) or hit.read_bytes()
     damage(scene, [hit], share=1.0)
-    if (stores.read_json(hit) or hit.read_bytes()) == before:
+    if (read_json(hit) or hit.read_bytes()) == before:
         return WORKERS  # a blank or the last line end of its JSON: it says what it said
     if not Store(scene.store.root).faults(
         Run(name, scene.store.root / "runs" / name), thorough=True
@@ -330,7 +336,7 @@ def asleep(scene: Scene) -> int:
     sleeper = scene.rng.choice(found) if found else 0
     if sleeper:
         send(sleeper, signal.SIGSTOP)
-        time.sleep(2 * stores.DEAD_AFTER_S)
+        time.sleep(2 * DEAD_AFTER_S)
         send(sleeper, signal.SIGCONT)
     if [ended(driver) for driver in drivers] != [0, 0]:
         raise Harm("a worker that slept made a command fail")
@@ -447,9 +453,8 @@ def prepared(task: str, folder: Path) -> tuple[dict[str, str], float]:
     store = Store(folder / "disk" / "store")
     store.root.mkdir(parents=True)
     if task == "study":
-        first = FORK.Process(
-            target=keep, args=(blobs(), store, "blobs")
-        )  # this process itself starts no threads
+        # this process itself starts no threads
+        first = FORK.Process(target=keep, args=(blobs(), store, "blobs"))
         first.start()
         first.join()
     whole = Scene(
@@ -480,9 +485,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no fault after so long")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    engine.START = "fork"
-    stores.HEARTBEAT_S, stores.DEAD_AFTER_S = 0.1, 1.5
-    classifiers.CHECKPOINT_EVERY_S = diffusion.CHECKPOINT_S = 0.0
+    jobs.START_METHOD = local.START_METHOD = "fork"
+    claims.HEARTBEAT_S, claims.DEAD_AFTER_S = 0.1, 1.5
+    classifier_fit.CHECKPOINT_EVERY_S = fit.CHECKPOINT_S = 0.0
     with tempfile.TemporaryDirectory(prefix="mien-chaos-") as folder:
         return unleash(given, Path(folder))
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from mien import drawing
 from mien.faces import Faces, make_index
-from mien.spec import Spec
-from mien.store import Run, Store
+from mien.runs.spec import Spec
+from mien.runs.store import Run, Store
+from mien.toy import head
 
 UNITS = {
     "happiness": {"6": 1.0, "12": 1.0},
@@ -51,8 +51,8 @@ def people(
                 home = rng.normal(0, (1.6, 1.6, 2.0, 0.02))
                 for frame in range(frames):
                     x, y, angle, scale = home + rng.normal(0, (0.3, 0.3, 0.2, 0.003))
-                    pose = drawing.Pose(float(x), float(y), float(angle), 1 + float(scale))
-                    moved = drawing.moved(_canvas(seed, number, emotion), pose, CANVAS)
+                    pose = head.Pose(float(x), float(y), float(angle), 1 + float(scale))
+                    moved = head.apply_pose(_canvas(seed, number, emotion), pose, CANVAS)
                     picture = Image.fromarray(moved).convert("L").resize((size, size))
                     noisy = np.asarray(picture, dtype=np.float64) + rng.normal(0, 2, (size, size))
                     images.append(noisy.clip(0, 255).astype(np.uint8)[None])
@@ -79,8 +79,8 @@ def _canvas(seed: int, number: int, emotion: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _head(seed: int, number: int) -> drawing.Head:
-    return drawing.Head(drawing.identity(seed, number), CANVAS)
+def _head(seed: int, number: int) -> head.DrawnHead:
+    return head.DrawnHead(head.invent_identity(seed, number), CANVAS)
 
 
 def keep(faces: Faces, store: Store, alias: str) -> Run:

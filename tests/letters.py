@@ -10,11 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from mien import stopping, training
-from mien.engine import Job, Ray, work
-from mien.seeds import seed
-from mien.spec import Spec
-from mien.store import Store
+from mien.runs import stopping
+from mien.runs.engine import run_jobs
+from mien.runs.files import write_whole
+from mien.runs.jobs import Job
+from mien.runs.ray import Ray
+from mien.runs.spec import Spec
+from mien.runs.store import Store
+from mien.seeds import derive_seed
 
 STEPS = 6
 
@@ -38,11 +41,11 @@ def write(store: Store, text: str, parents: list[str], pause: float, journal: st
         while len(state) < STEPS:
             note(journal, f"step {spec.name} {len(state)} {os.getpid()}")
             time.sleep(pause)
-            state.append(seed(text, *state))
-            training.write_whole(scratch / f"step-{len(state)}", " ".join(map(str, state)).encode())
-            stopping.obey()
+            state.append(derive_seed(text, *state))
+            write_whole(scratch / f"step-{len(state)}", " ".join(map(str, state)).encode())
+            stopping.raise_if_asked()
         (out / "letter.txt").write_text(f"{text} {state}\n")
-        (out / "enclosure.bin").write_bytes(bytes(seed(text, n) % 256 for n in range(2000)))
+        (out / "enclosure.bin").write_bytes(bytes(derive_seed(text, n) % 256 for n in range(2000)))
 
     return store.make(spec, build).name
 
@@ -56,7 +59,7 @@ def kept(scratch: Path, text: str) -> list[int]:
             state = [int(word) for word in (scratch / f"step-{number}").read_text().split()]
         except (OSError, ValueError):
             continue
-        if state == [seed(text, *state[:place]) for place in range(number)]:
+        if state == [derive_seed(text, *state[:place]) for place in range(number)]:
             return state
     return []
 
@@ -100,7 +103,7 @@ def letters(count: int, pause: float = 0.0, journal: Path | str = "") -> list[Jo
 
 def deliver(root: str, count: str, pause: str, journal: str) -> NoReturn:
     """Write letters on a Ray cluster, as the whole life of this process."""
-    failed = work(letters(int(count), float(pause), journal), Store(Path(root)), Ray())
+    failed = run_jobs(letters(int(count), float(pause), journal), Store(Path(root)), Ray())
     sys.exit(5 if failed else 0)
 
 

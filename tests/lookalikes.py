@@ -9,19 +9,12 @@ import numpy as np
 from drawn import CANVAS, FOUR, UNITS
 from PIL import Image
 
-from mien import drawing
-from mien.drawing import Identity
 from mien.faces import Faces, make_index
+from mien.toy import head
+from mien.toy.head import Identity
 
-KEPT = {
-    "hair_style",
-    "glasses",
-    "background",
-    "cloth",
-    "light",
-    "ambient",
-    "beard",
-}  # what look-alikes share
+# what look-alikes share
+KEPT = {"hair_style", "glasses", "background", "cloth", "light", "ambient", "beard"}
 
 
 def toward(one: Identity, other: Identity, share: float) -> Identity:
@@ -47,7 +40,7 @@ def crowd(
     rng = np.random.default_rng([seed, 77])
     people: list[Identity] = []
     for place in range(number):
-        new = drawing.identity(seed, place)
+        new = head.invent_identity(seed, place)
         people.append(
             new if place % group == 0 else toward(people[place - place % group], new, 0.15)
         )
@@ -60,8 +53,8 @@ def crowd(
             lit = replace(person, light=lights[int(rng.integers(sessions))]) if sessions else person
             emotion = FOUR[clip % len(FOUR)]
             x, y, angle, scale = rng.normal(0, (1.6, 1.6, 2.0, 0.02))
-            pose = drawing.Pose(float(x), float(y), float(angle), 1 + float(scale))
-            moved = drawing.moved(drawing.Head(lit, CANVAS).draw(UNITS[emotion]), pose, CANVAS)
+            pose = head.Pose(float(x), float(y), float(angle), 1 + float(scale))
+            moved = head.apply_pose(head.DrawnHead(lit, CANVAS).draw(UNITS[emotion]), pose, CANVAS)
             images.append(np.asarray(Image.fromarray(moved).convert("L").resize((32, 32)))[None])
             rows.append((f"s{place:03d}", clip, emotion))
     pixels = np.stack(images)

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import generators, ingest, publish
-from mien.audit import AuditSpec
+from mien.audit.specs import AuditSpec
 from mien.errors import UsageError
-from mien.generators import CopycatSpec, GaussianSpec
-from mien.publish.release import seal
-from mien.store import Run, Store
+from mien.generators.generate import generate_database, order_database
+from mien.generators.specs import CopycatSpec, GaussianSpec
+from mien.generators.train import train_generator
+from mien.ingest.run import run_ingest
+from mien.publish.release import build, write_checksums
+from mien.runs.store import Run, Store
 
 CLASSES = ("disgust", "fear", "happiness")
 CHECK = {
@@ -53,14 +55,14 @@ class World:
 
 
 def world(root: Path, folder: str = "photos", **options: Any) -> World:
-    """Return a world whose faces were ingested with `options` of the reader, and whose database was
-    audited.
+    """Return a world whose faces were ingested with `read_global_options` of the reader, and whose
+    database was audited.
     """
     store = Store(root / "store")
     real = faces(root / folder, store, **options)
-    generator = generators.train(GaussianSpec(faces=real.name), store)
-    made = generators.generate(
-        generators.order(generator, "disgust=7,fear=5,happiness=12", store), store
+    generator = train_generator(GaussianSpec(faces=real.name), store)
+    made = generate_database(
+        order_database(generator, "disgust=7,fear=5,happiness=12", store), store
     )
     store.name("made", made.name)
     audit(store, real, made)
@@ -92,7 +94,7 @@ def faces(folder: Path, store: Store, **options: Any) -> Run:
         "name": "photos",
         **options,
     }
-    return ingest.run(settings.pop("reader", "folder"), folder, store, workers=1, **settings)
+    return run_ingest(settings.pop("reader", "folder"), folder, store, workers=1, **settings)
 
 
 def audit(
@@ -131,7 +133,7 @@ def answer(path: Path, store: Store, name: str, **given: str) -> None:
     """
     path.unlink(missing_ok=True)
     with pytest.raises(UsageError, match="must be answered"):
-        publish.build(name, path.parent / "never", store, path)
+        build(name, path.parent / "never", store, path)
     known = {**GIVEN, **given}
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -157,8 +159,8 @@ def overridden(world: World, gate: str, out: Path) -> Path:
 
 def copycat(world: World) -> Run:
     """Return a database of copies."""
-    generator = generators.train(CopycatSpec(faces=world.real.name), world.store)
-    made = generators.generate(generators.order(generator, "fear=3", world.store), world.store)
+    generator = train_generator(CopycatSpec(faces=world.real.name), world.store)
+    made = generate_database(order_database(generator, "fear=3", world.store), world.store)
     audit(world.store, world.real, made)
     return made
 
@@ -169,4 +171,14 @@ def damaged(release: Path, out: Path) -> Path:
     return out
 
 
-__all__ = ["World", "answer", "audit", "copycat", "damaged", "faces", "overridden", "seal", "world"]
+__all__ = [
+    "World",
+    "answer",
+    "audit",
+    "copycat",
+    "damaged",
+    "faces",
+    "overridden",
+    "world",
+    "write_checksums",
+]

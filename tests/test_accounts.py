@@ -12,10 +12,14 @@ import pytest
 from trees import WRITERS, Tree
 from trees.damage import images
 
-from mien import ingest
 from mien.errors import MienError
-from mien.ingest import READERS, IngestSpec, accounts
-from mien.spec import read_spec
+from mien.ingest import accounts
+from mien.ingest.decoding import read_listing
+from mien.ingest.reader import Listing
+from mien.ingest.readers import READERS
+from mien.ingest.run import scan_folder
+from mien.ingest.specs import IngestSpec
+from mien.runs.spec import read_spec
 
 SIZE = 16
 PICTURES = {
@@ -100,12 +104,12 @@ def rows_on_disk(name: str, root: Path) -> int | None:
     return None
 
 
-def close(name: str, tree: Tree, root: Path) -> tuple[dict[str, accounts.Ledger], ingest.Listing]:
+def close(name: str, tree: Tree, root: Path) -> tuple[dict[str, accounts.Ledger], Listing]:
     """Read a tree and return its accounts by what they are about."""
     about = READERS[name].READER
     spec = spec_for(name, tree)
-    listing = ingest.scan(spec, root)
-    faces, unread = ingest.read_listing(listing, spec, workers=1, skip_unreadable=True)
+    listing = scan_folder(spec, root)
+    faces, unread = read_listing(listing, spec, workers=1, skip_unreadable=True)
     ledgers = accounts.close(listing, about, faces, [*listing.findings, *unread])
     return {ledger.what: ledger for ledger in ledgers}, listing
 
@@ -118,7 +122,7 @@ def sums_hold(name: str, tree: Tree, root: Path) -> str:
         assert error.exit_code == 2
         return "refused"
     for ledger in ledgers.values():
-        assert accounts.UNNAMED not in ledger.left.values(), (
+        assert accounts.NO_REASON not in ledger.left.values(), (
             ledger.what,
             ledger.reasons(),
             ledger.left,

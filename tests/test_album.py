@@ -12,27 +12,31 @@ from PIL import Image
 from test_classifiers import blobs
 from test_study import keep
 
-from mien import album, generators, publish
-from mien.cli.following import unseen
+from mien.cli.following import find_test_side
 from mien.errors import UsageError
+from mien.export import album
 from mien.faces import Faces, make_index
-from mien.splits import SplitSpec
-from mien.splits import run as split
-from mien.store import Store
+from mien.generators import presets
+from mien.generators.generate import generate_database, order_database
+from mien.generators.train import train_generator
+from mien.prepare.specs import SplitSpec
+from mien.prepare.splits import run_split
+from mien.publish import registry
+from mien.runs.store import Store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     home = Store(tmp_path / "store")
     keep(blobs(24), home, "blobs")
-    made = generators.train(generators.preset("gaussian", "blobs"), home, alias="generator")
-    generators.generate(generators.order(made, "balanced:9", home), home, alias="synthetic")
+    made = train_generator(presets.read_preset("gaussian", "blobs"), home, alias="generator")
+    generate_database(order_database(made, "balanced:9", home), home, alias="synthetic")
     return home
 
 
 def test_synthetic_faces_become_marked_files_in_a_folder_a_class(store: Store, tmp_path: Path):
     run = store.run("synthetic")
-    made = album.write(run, store, tmp_path / "out")
+    made = album.write_album(run, store, tmp_path / "out")
     faces = Faces.load(run.path)
     assert sum(made.counts.values()) == len(faces) == 9 and made.kept_back == 0
     with (tmp_path / "out" / "metadata.csv").open(encoding="utf-8") as file:
@@ -42,16 +46,16 @@ def test_synthetic_faces_become_marked_files_in_a_folder_a_class(store: Store, t
         path = tmp_path / "out" / row["file_name"]
         assert path.parent.name == row["emotion"]
         assert np.array_equal(np.asarray(Image.open(path)), image[0])
-        assert publish.identify(path).ours == "yes"
+        assert registry.identify(path).ours == "yes"
 
 
 def test_real_faces_leave_the_store_only_when_that_is_said(store: Store, tmp_path: Path):
     with pytest.raises(UsageError, match=r"24 images of real people.*--real"):
-        album.write(store.run("blobs"), store, tmp_path / "out")
+        album.write_album(store.run("blobs"), store, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    album.write(store.run("blobs"), store, tmp_path / "out", real=True)
+    album.write_album(store.run("blobs"), store, tmp_path / "out", real=True)
     assert len(list((tmp_path / "out").rglob("*.png"))) == 24
-    assert all(publish.identify(path).ours == "no" for path in (tmp_path / "out").rglob("*.png"))
+    assert all(registry.identify(path).ours == "no" for path in (tmp_path / "out").rglob("*.png"))
 
 
 def test_a_copy_among_synthetic_faces_stays_in_the_store(store: Store, tmp_path: Path):
@@ -61,13 +65,13 @@ def test_a_copy_among_synthetic_faces_stays_in_the_store(store: Store, tmp_path:
     images[[2, 5]] = real.images[[7, 1]]
     index = make_index(images, **columns)
     keep(Faces(images, index, made.seen), store, "mixed")
-    done = album.write(store.run("mixed"), store, tmp_path / "out")
+    done = album.write_album(store.run("mixed"), store, tmp_path / "out")
     assert (done.kept_back, sum(done.counts.values())) == (2, 7)
     images[:] = real.images[:9]
     index = make_index(images, **columns)
     keep(Faces(images, index, made.seen), store, "copied")
     with pytest.raises(UsageError, match=r"all 9 images .* are copies"):
-        album.write(store.run("copied"), store, tmp_path / "other")
+        album.write_album(store.run("copied"), store, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -76,7 +80,7 @@ def test_channels_that_are_no_colours_are_files_of_their_own(store: Store, tmp_p
     double = np.concatenate([faces.images, 255 - faces.images], axis=1)
     index = faces.index.assign(source="elsewhere")
     keep(Faces(double, index, None, ("gray", "onset-difference")), store, "double")
-    album.write(store.run("double"), store, tmp_path / "out")
+    album.write_album(store.run("double"), store, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").rglob("*.png"))
     assert len(names) == 12 and sum(name.endswith(".onset-difference.png") for name in names) == 6
 
@@ -85,16 +89,16 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(store: Store, t
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds files"):
-        album.write(store.run("synthetic"), store, tmp_path / "out")
+        album.write_album(store.run("synthetic"), store, tmp_path / "out")
     with pytest.raises(UsageError, match="run of faces"):
-        album.write(store.run("generator"), store, tmp_path / "new")
+        album.write_album(store.run("generator"), store, tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
 
 
 def test_the_people_that_a_generator_did_not_see_are_found_by_the_split(store: Store):
     sides = {}
     for side in ("train", "test"):
-        sides[side] = split(
+        sides[side] = run_split(
             SplitSpec.model_validate(
                 {
                     "faces": store.resolve("blobs"),
@@ -106,8 +110,8 @@ def test_the_people_that_a_generator_did_not_see_are_found_by_the_split(store: S
             ),
             store,
         )
-    assert unseen(sides["train"], store) == sides["test"].name
-    assert unseen(store.run("blobs"), store) == "" == unseen(sides["test"], store)
+    assert find_test_side(sides["train"], store) == sides["test"].name
+    assert find_test_side(store.run("blobs"), store) == "" == find_test_side(sides["test"], store)
 
 
 def mien(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:

@@ -19,11 +19,18 @@ from test_classifiers import CLASSES, blobs, tiny
 from test_cli import inside
 from test_generators import HAPPY, OWN, TINY, toy
 
-from mien import classifiers, engine, generators, training
-from mien.engine import Job, Local
+from mien.classifiers.fit import fit_classifier
 from mien.errors import StoreError, TrainingError, UsageError, WeightsError
-from mien.generators import GenerateSpec, TrainSpec
-from mien.store import Store
+from mien.generators import presets
+from mien.generators.diffusion.losses import LossWatch
+from mien.generators.generate import generate_database
+from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.specs import GenerateSpec, TrainSpec
+from mien.generators.train import train_generator
+from mien.runs import checkpoints, engine
+from mien.runs.jobs import Job, note_failure, restore_error
+from mien.runs.local import Local
+from mien.runs.store import Store
 
 torch.set_num_threads(1)
 
@@ -36,7 +43,7 @@ def store(tmp_path: Path) -> Store:
 def trained(store: Store, **fields: Any) -> Any:
     faces = keep(toy(), store, "toy")
     spec = TrainSpec.model_validate({"faces": faces.name, **TINY, **OWN["edm"], **fields})
-    return generators.train(spec, store, device="cpu")
+    return train_generator(spec, store, device="cpu")
 
 
 # Astray
@@ -58,7 +65,7 @@ def test_a_generator_whose_steps_were_skipped_is_no_result(
     ("skipped", "steps", "fails"), [(1, 4, True), (2, 19, True), (1, 10, False), (2, 100, False)]
 )
 def test_more_than_a_tenth_of_skipped_steps_is_a_failure(skipped: int, steps: int, fails: bool):
-    watch = training.LossWatch(1, 8)
+    watch = LossWatch(1, 8)
     for step in range(steps):
         watch.skip(step) if step % 4 == 0 and watch.skipped < skipped else watch.take(step, 1.0)
     if fails:
@@ -70,18 +77,18 @@ def test_more_than_a_tenth_of_skipped_steps_is_a_failure(skipped: int, steps: in
 
 def test_a_classifier_whose_last_step_went_astray_is_no_result():
     with pytest.raises(TrainingError, match="lower its"):
-        classifiers.fit(blobs(16), tiny(learning_rate=1e30, epochs=1, batch=16), CLASSES, seed=0)
+        fit_classifier(blobs(16), tiny(learning_rate=1e30, epochs=1, batch=16), CLASSES, seed=0)
 
 
 def test_weights_that_are_no_numbers_are_named_and_not_drawn_from(store: Store):
-    generator = generators.load(trained(store), "cpu")
+    generator = load_generator(trained(store), "cpu")
     network = generator.network  # pyright: ignore[reportAttributeAccessIssue]
     next(network.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="training failed"):
-        generators.sample(generator, np.full(1, HAPPY), np.zeros(1, np.int64))
-    training.save_weights(store.root / "nan.safetensors", network.state_dict())
+        sample_generator(generator, np.full(1, HAPPY), np.zeros(1, np.int64))
+    checkpoints.save_weights(store.root / "nan.safetensors", network.state_dict())
     with pytest.raises(WeightsError, match="must hold finite weights"):
-        training.load_weights(store.root / "nan.safetensors", network)
+        checkpoints.load_weights(store.root / "nan.safetensors", network)
 
 
 # Full disks
@@ -94,17 +101,17 @@ def test_images_that_find_no_room_are_one_message_and_what_was_drawn_is_kept(
         sys, "dont_write_bytecode", True
     )  # it would be cut off, and kept for later tests
     faces = keep(people(range(2), clips=1, frames=1, size=48), store, "faces")
-    model = generators.train(generators.preset("gaussian", faces.name), store, device="cpu")
+    model = train_generator(presets.read_preset("gaussian", faces.name), store, device="cpu")
     spec = GenerateSpec(generator=model.name, counts={"happiness": 40}, sampler="direct")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
     try:
         with pytest.raises(StoreError, match="make room"):
-            generators.generate(spec, store, device="cpu", shard=10)
+            generate_database(spec, store, device="cpu", shard=10)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(list(store.scratch(spec.name).glob("images-*.npy"))) >= 2
-    run = generators.generate(spec, store, device="cpu", shard=10)
+    run = generate_database(spec, store, device="cpu", shard=10)
     assert len(np.load(run.file("images.npy"))) == 40
 
 
@@ -119,15 +126,15 @@ def fine(store: Store) -> str:
 def test_a_full_disk_ends_all_jobs_with_one_message(store: Store):
     jobs = [Job("one", "one", full), *(Job(f"more{n}", "more", fine) for n in range(3))]
     with pytest.raises(StoreError, match="make room"):
-        engine.work(jobs, store, Local(0))
+        engine.run_jobs(jobs, store, Local(0))
 
 
 def test_a_path_that_cannot_be_read_is_a_fault_of_the_input(store: Store):
-    text = engine.note_failure(
+    text = note_failure(
         store, "letter-0123456789ab", PermissionError(errno.EACCES, "Permission denied", "/x")
     )
     assert text.startswith("/x: Permission denied; make it readable")
-    assert engine.error_of(store, "letter-0123456789ab", text).exit_code == UsageError.exit_code
+    assert restore_error(store, "letter-0123456789ab", text).exit_code == UsageError.exit_code
     assert not list((store.root / "work").iterdir())
 
 
@@ -139,11 +146,13 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
         import os, signal, sys, threading, time
         from pathlib import Path
         from multiprocessing import forkserver
-        from mien import engine
-        from mien.engine import Job, Local, work
-        from mien.store import Store
+        from mien.runs import local
+        from mien.runs.engine import run_jobs
+        from mien.runs.jobs import Job
+        from mien.runs.local import Local
+        from mien.runs.store import Store
         from letters import sleep
-        engine.PRELOADED = ["json", "letters"]
+        local.PRELOADED_MODULES = ["json", "letters"]
         def ctrl_c():
             while forkserver._forkserver._forkserver_pid is None:
                 time.sleep(0.01)
@@ -154,7 +163,7 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             threading.Thread(target=ctrl_c, daemon=True).start()
             try:
-                work([Job("a", "a", sleep, {"seconds": 0.2})], Store(Path("store")), Local(1, cores=1))
+                run_jobs([Job("a", "a", sleep, {"seconds": 0.2})], Store(Path("store")), Local(1, cores=1))
             except KeyboardInterrupt:
                 sys.exit(130)
     """
@@ -233,10 +242,7 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
         (["train", "faces", "--minutes", "5", "--tensorboard", "there.csv/logs"], "--tensorboard"),
         (["split", "faces", "--as", "x" * 75], "an alias must be"),
         (["split", "faces", "--as", "-"], "an alias must be"),
-        (
-            ["generate", "faces", "--counts", f"balanced:{'7' * 5000}"],
-            "is not a trained generator",
-        ),
+        (["generate", "faces", "--counts", f"balanced:{'7' * 5000}"], "is not a trained generator"),
         (["rm", "edm-000000000000"], "no run or alias"),
     ],
 )

@@ -20,14 +20,21 @@ import pytest
 import torch
 from drawn import keep, people
 
-from mien import audit, generators
-from mien.audit import matches, parts
+from mien.audit import verdict
+from mien.audit.memorisation import matches
+from mien.audit.parts import list_jobs, plan_parts
+from mien.audit.run import audit, run_audit
+from mien.audit.specs import AuditSpec
 from mien.cli import main
-from mien.engine import Local, work
 from mien.errors import DataError
-from mien.faces import Faces, concat, make_index
+from mien.faces import Faces, concatenate, make_index
+from mien.generators import presets
+from mien.generators.generate import generate_database, order_database
+from mien.generators.train import train_generator
+from mien.runs.engine import run_jobs
+from mien.runs.local import Local
+from mien.runs.store import Store
 from mien.stats import Record
-from mien.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +52,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store,
         "shuffled",
     )
-    copycat = generators.train(generators.preset("copycat", train.name), store, alias="copycat")
-    generators.generate(generators.order(copycat, "balanced:60", store), store, alias="copies")
+    copycat = train_generator(presets.read_preset("copycat", train.name), store, alias="copycat")
+    generate_database(order_database(copycat, "balanced:60", store), store, alias="copies")
     return folder
 
 
@@ -112,7 +119,7 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(home: Pat
         "rank",
     } <= set(rows)
     records = pd.read_parquet(run.file("records.parquet"))
-    assert {name.partition(".")[0] for name in records["metric"]} == set(audit.verdict.FAMILIES)
+    assert {name.partition(".")[0] for name in records["metric"]} == set(verdict.FAMILIES)
     page = run.file("index.html").read_text(encoding="utf-8")
     for word in ("src=", "href="):
         targets = [part[1 : 1 + 5] for part in page.split(word)[1:]]
@@ -128,7 +135,9 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
     own = home / "mine.toml"
     own.write_text(
         "".join(
-            f'["{name}"]\noff = true\n' for name in audit.thresholds() if name.startswith("memo")
+            f'["{name}"]\noff = true\n'
+            for name in verdict.read_thresholds()
+            if name.startswith("memo")
         )
     )
     code, text, checks = audited(home, "copies", "--thresholds", str(own))
@@ -161,8 +170,8 @@ def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(
 ):
     here, (other, measured) = Store(home / "store"), unmeasured(home, tmp_path)
     train, test, made = (here.resolve(name) for name in ("train", "test", "copies"))
-    spec = audit.AuditSpec(synthetic=made, train=train, test=test, thresholds=audit.thresholds())
-    audit.run(spec, other, device="cpu", engine=Local(2))
+    spec = AuditSpec(synthetic=made, train=train, test=test, thresholds=verdict.read_thresholds())
+    run_audit(spec, other, device="cpu", engine=Local(2))
     again = {name: other.run(name).content for name in other.names()}
     # The audit, its four parts, the judge, and for each of three sides its matches and two spaces.
     assert len(set(again) & measured) == 15
@@ -220,15 +229,15 @@ def test_nothing_is_done_twice_and_nothing_that_no_part_needs(home: Path, tmp_pa
         "copies",
         "test",
     ):  # the people never seen as their own database: two sides are one run
-        plan = parts.plan(store.resolve(name), train, test, ("pixels", "judge"), "bilinear", {})
-        twice[name] = [job.run for job in parts.jobs(plan, store)]
+        plan = plan_parts(store.resolve(name), train, test, ("pixels", "judge"), "bilinear", {})
+        twice[name] = [job.run for job in list_jobs(plan, store)]
         assert len(twice[name]) == len(set(twice[name]))
     assert len(twice["copies"]) == len(twice["test"]) + 2  # its features and its matches
-    assert work(parts.jobs(plan, store, "cpu"), store, Local(2)) == {}
+    assert run_jobs(list_jobs(plan, store, "cpu"), store, Local(2)) == {}
     for name in store.names():
         if name.startswith(("matches-", "features-", "judge-")):
             shutil.rmtree(store.root / "runs" / name)
-    assert parts.jobs(plan, store) == []
+    assert list_jobs(plan, store) == []
 
 
 def test_matches_in_blocks_are_those_of_one_search(
@@ -242,13 +251,13 @@ def test_matches_in_blocks_are_those_of_one_search(
         keep(Faces.load(store.run(name).path), other, name) for name in ("train", "test", "copies")
     )
     faces = [Faces.load(run.path) for run in (train, test, made)]
-    whole = matches.find(*faces)
-    monkeypatch.setattr(matches, "BLOCK", 50)
-    plan = matches.plan(train, test, made)
+    whole = matches.find_matches(*faces)
+    monkeypatch.setattr(matches, "MATCH_BLOCK_IMAGES", 50)
+    plan = matches.plan_blocks(train, test, made)
     assert (len(plan.made), len(plan.test), len(plan.within)) == tuple(
         -(-len(side) // 50) for side in faces[::-1]
     )
-    for found in (matches.kept(train, test, made, other), matches.find(*faces)):
+    for found in (matches.load_or_make(train, test, made, other), matches.find_matches(*faces)):
         for side in ("made", "test"):
             for name, column in asdict(getattr(found, side)).items():
                 assert column == pytest.approx(asdict(getattr(whole, side))[name], abs=1e-6), (
@@ -260,7 +269,7 @@ def test_matches_in_blocks_are_those_of_one_search(
         map(len, vars(plan).values())
     )
     assert (
-        len(matches.Finder(faces[0]).within(np.array([], dtype=np.int64)).nearest) == 0
+        len(matches.MatchFinder(faces[0]).within(np.array([], dtype=np.int64)).nearest) == 0
     )  # a block that nothing is near
 
 
@@ -333,11 +342,11 @@ def test_sides_that_do_not_fit_are_refused():
         faces.select(np.flatnonzero(faces.labels() != 2)),
     )
     with pytest.raises(DataError, match="all sides of an audit need one size"):
-        audit.audit(faces, faces, small, {}, {})
+        audit(faces, faces, small, {}, {})
     with pytest.raises(DataError, match="lacks disgust"):
-        audit.audit(lacking, faces, faces, {}, {})
+        audit(lacking, faces, faces, {}, {})
     with pytest.raises(DataError, match="the test side has none"):
-        audit.audit(faces, faces.select(np.array([], dtype=np.int64)), faces, {}, {})
+        audit(faces, faces.select(np.array([], dtype=np.int64)), faces, {}, {})
 
 
 @pytest.mark.slow
@@ -345,7 +354,7 @@ def test_one_exact_training_image_among_others_is_found(home: Path):
     store = Store(home / "store")
     train, unseen = (Faces.load(store.run(name).path) for name in ("train", "unseen"))
     one = train.select(np.array([5]))
-    planted = concat(
+    planted = concatenate(
         [unseen, Faces(one.images, one.index.assign(key="planted", subject="", clip=""))]
     )
     keep(planted, store, "planted")
@@ -366,9 +375,9 @@ def test_a_generator_trained_on_few_images_for_far_too_long_fails_for_its_copies
     few = keep(people(range(8), clips=1, frames=2, size=16), store, "train")
     keep(people(range(8, 24), clips=1, frames=2, size=16), store, "test")
     long = {"images_seen": 30_000, "mirror": False, "net": {"dropout": 0.0}}
-    generator = generators.train(generators.preset("smoke", few.name, long), store, device="cpu")
-    generators.generate(
-        generators.order(generator, "balanced:60", store), store, alias="learnt", device="cpu"
+    generator = train_generator(presets.read_preset("smoke", few.name, long), store, device="cpu")
+    generate_database(
+        order_database(generator, "balanced:60", store), store, alias="learnt", device="cpu"
     )
     code, _, checks = audited(tmp_path, "learnt")
     failed = {one["family"] for one in checks.values() if one["verdict"] == "fail"}
@@ -479,13 +488,13 @@ def test_planted_copies_fail_however_few_people_were_held_out(home: Path, held_o
 def test_one_equal_copy_fails_a_set_of_any_size(size: int):
     limits = {
         name: fields
-        for name, fields in audit.thresholds().items()
+        for name, fields in verdict.read_thresholds().items()
         if name.startswith("memorisation.")
     }
     records = [
         Record(f"memorisation.{name}", 1 / size, size, unit="images")
         for name in ("exact", "copies")
     ]
-    checks = audit.verdict.judge(records, limits, audit.HeldOut(1))
+    checks = verdict.judge(records, limits, verdict.HeldOut(1))
     failed = {one.name for one in checks if one.verdict == "fail"}
     assert failed == {"memorisation.exact", "memorisation.copies"}

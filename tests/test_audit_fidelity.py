@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from drawn import people
 
-from mien import fidelity as measures
-from mien.audit import fidelity
-from mien.faces import Faces, concat
-from mien.features import Sides, Vectors
+from mien.audit import distances, fidelity
+from mien.audit.features import SpaceFeatures, Vectors
+from mien.faces import Faces, concatenate
 from mien.stats import Record
 
 TRAIN, TEST, MADE = (
@@ -41,7 +40,7 @@ def flat(faces: Faces) -> Vectors:
 def measured(
     made: Faces, train: Faces = TRAIN, test: Faces = TEST
 ) -> Mapping[tuple[str, str], Record]:
-    sides = Sides(flat(train), flat(test), flat(made))
+    sides = SpaceFeatures(flat(train), flat(test), flat(made))
     found = fidelity.measure(train, test, made, {"pixels": sides})
     return {(one.metric.removesuffix(".pixels"), one.part): one for one in found}
 
@@ -67,7 +66,7 @@ def test_noise_takes_faces_away_from_real_ones(unseen: Mapping[tuple[str, str], 
 
 def test_one_face_again_and_again_has_no_variety(unseen: Mapping[tuple[str, str], Record]):
     one = people(range(30, 31), clips=1, size=16)
-    found = measured(concat([renamed(noisy(one, 2), str(number)) for number in range(20)]))
+    found = measured(concatenate([renamed(noisy(one, 2), str(number)) for number in range(20)]))
     for metric in ("variety.coverage", "variety.vendi"):
         assert found[metric, ""].value < 0.5 * unseen[metric, ""].value
     assert found["variety.similarity", ""].value > 0.5 > unseen["variety.similarity", ""].value
@@ -79,7 +78,7 @@ def test_each_class_has_its_own_numbers_and_few_images_none(
 ):
     assert {part for _, part in unseen} == {"", "disgust", "happiness", "surprise"}
     few = MADE.select(np.flatnonzero((MADE.index["emotion"] != "surprise").to_numpy())[:120])
-    some = concat(
+    some = concatenate(
         [few, MADE.select(np.flatnonzero((MADE.index["emotion"] == "surprise").to_numpy())[:9])]
     )
     assert {part for _, part in measured(some)} == {"", "disgust", "happiness"}
@@ -124,12 +123,12 @@ def test_the_vendi_score_is_that_of_the_whole_matrix_and_counts_what_is_differen
     ways = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     values = np.linalg.eigvalsh(ways.astype(np.float64) @ ways.T / 12)
     expected = np.exp(-sum(value * np.log(value) for value in values if value > 0))
-    assert measures.vendi(rows, np.zeros(40)) == pytest.approx(expected, rel=1e-5)
-    assert measures.vendi(np.concatenate([rows] * 9), np.zeros(40)) == pytest.approx(
+    assert distances.vendi_score(rows, np.zeros(40)) == pytest.approx(expected, rel=1e-5)
+    assert distances.vendi_score(np.concatenate([rows] * 9), np.zeros(40)) == pytest.approx(
         expected, rel=1e-5
     )
-    assert measures.vendi(np.eye(7, dtype=np.float32), np.zeros(7)) == pytest.approx(7)
-    assert measures.vendi(np.ones((5, 3), np.float32), np.zeros(3)) == pytest.approx(1)
+    assert distances.vendi_score(np.eye(7, dtype=np.float32), np.zeros(7)) == pytest.approx(7)
+    assert distances.vendi_score(np.ones((5, 3), np.float32), np.zeros(3)) == pytest.approx(1)
 
 
 @pytest.mark.parity
@@ -141,7 +140,7 @@ def test_similarity_is_the_mean_cosine_of_pairs():
         for j, b in enumerate(rows)
         if i != j
     ]
-    assert measures.similarity(rows, np.zeros(5)) == pytest.approx(np.mean(pairs), rel=1e-5)
+    assert distances.mean_similarity(rows, np.zeros(5)) == pytest.approx(np.mean(pairs), rel=1e-5)
 
 
 def test_people_are_the_unit_where_they_are_known_else_clips_else_images():
@@ -151,6 +150,6 @@ def test_people_are_the_unit_where_they_are_known_else_clips_else_images():
         index = faces.index.assign(
             **{name: pd.Series([""] * len(faces), dtype="str") for name in lost}
         )
-        weights = fidelity.Side.of(Faces(faces.images, index)).weights(places, "x")
+        weights = fidelity.Sampled.of(Faces(faces.images, index)).weights(places, "x")
         assert (weights.sum(axis=1) % (len(faces) / units) == 0).all()
         assert len(np.unique(weights, axis=1).T) == units

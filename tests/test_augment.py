@@ -13,7 +13,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from mien.augment import AugmentSpec, Parameters, augment, parameters
+from mien.classifiers.augment import AugmentParameters, augment, draw_parameters
+from mien.classifiers.specs import AugmentSpec
 
 
 def pictures(
@@ -25,8 +26,10 @@ def pictures(
     return torch.from_numpy((255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8))
 
 
-def neutral(n: int) -> Parameters:
-    return Parameters(np.zeros(n), np.zeros(n), np.zeros(n), np.ones(n), np.zeros(n, dtype=bool))
+def neutral(n: int) -> AugmentParameters:
+    return AugmentParameters(
+        np.zeros(n), np.zeros(n), np.zeros(n), np.ones(n), np.zeros(n, dtype=bool)
+    )
 
 
 @pytest.mark.parametrize("size", [24, 40, 160])
@@ -79,15 +82,15 @@ def test_brightness_is_a_factor_that_stops_at_white():
 
 
 def test_an_image_does_not_depend_on_its_companions():
-    x, how = pictures(5), parameters(AugmentSpec(), 5, 0, 0)
-    one = Parameters(
+    x, how = pictures(5), draw_parameters(AugmentSpec(), 5, 0, 0)
+    one = AugmentParameters(
         *(getattr(how, name)[2:3] for name in ("angle", "right", "down", "brightness", "flip"))
     )
     assert torch.allclose(augment(x, how, 40)[2:3], augment(x[2:3], one, 40), atol=1e-6)
 
 
 def test_each_image_has_parameters_of_its_own_within_the_ranges():
-    how = parameters(AugmentSpec(), 4000, 3, 7)
+    how = draw_parameters(AugmentSpec(), 4000, 3, 7)
     for name, low, high in (
         ("angle", -15, 15),
         ("right", -0.1, 0.1),
@@ -102,18 +105,18 @@ def test_each_image_has_parameters_of_its_own_within_the_ranges():
         assert len(np.unique(drawn)) == 4000
         assert drawn.mean() == pytest.approx((low + high) / 2, abs=0.02 * (high - low))
     assert how.flip.mean() == pytest.approx(0.5, abs=0.03)
-    assert not parameters(AugmentSpec(flip=False), 50, 0, 0).flip.any()
+    assert not draw_parameters(AugmentSpec(flip=False), 50, 0, 0).flip.any()
 
 
 def test_parameters_follow_seed_and_step():
-    first, again, other = (parameters(AugmentSpec(), 8, 1, step) for step in (2, 2, 3))
+    first, again, other = (draw_parameters(AugmentSpec(), 8, 1, step) for step in (2, 2, 3))
     assert np.array_equal(first.angle, again.angle) and not np.array_equal(first.angle, other.angle)
 
 
 @pytest.mark.parity
 def test_it_is_what_kerass_affine_transform_does():
     x, spec = pictures(6, seed=5), AugmentSpec(flip=False, brightness=(1.0, 1.0))
-    how = parameters(spec, 6, 11, 0)
+    how = draw_parameters(spec, 6, 11, 0)
     ours = augment(x, how, 24)[:, 0].numpy()
     for image, result, angle, right, down in zip(
         x[:, 0], ours, how.angle, how.right, how.down, strict=True

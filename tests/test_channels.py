@@ -10,13 +10,17 @@ import pandas as pd
 import pytest
 from drawn import keep, people
 
-from mien import controls, faces, inputs, joins, preprocess, splits, views
-from mien.audit import given, parts, review
-from mien.audit.sides import Sides
+from mien import faces
+from mien.audit import plain_folders
+from mien.audit.labels.review import Decisions, apply_decisions
+from mien.audit.leakage.sides import Comparison
+from mien.audit.parts import empty_side
 from mien.faces import Faces
-from mien.joins import JoinSpec
-from mien.preprocess import PreprocessSpec
-from mien.store import Store
+from mien.prepare import inputs, joins, splits, views
+from mien.prepare.frames import preprocess, run_preprocess
+from mien.prepare.specs import JoinSpec, PreprocessSpec
+from mien.runs.store import Store
+from mien.study.controls import permute_labels
 
 MIEN = Path(__file__).parent.parent / "mien"
 INPUT = ("gray", "laplacian")
@@ -31,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def shown(store: Store) -> Faces:
     """Drawn people seen in two channels, some of which a generator saw."""
     plain = keep(people(range(4), clips=1, frames=2), store, "plain")
-    run = preprocess.run(PreprocessSpec(faces=plain.name, frames="all", input=INPUT), store)
+    run = run_preprocess(PreprocessSpec(faces=plain.name, frames="all", input=INPUT), store)
     found = Faces.load(run.path)
     seen = pd.DataFrame(
         {"key": ["a"], "subject": ["b"], "clip": ["c"], "dataset": ["d"]}, dtype="str"
@@ -45,7 +49,7 @@ def reviewed(shown: Faces, store: Store) -> Faces:
     table = pd.DataFrame(
         {"key": keys, "decision": ["reject", "accept"], "relabel": ["", ""], "note": ["", ""]}
     )
-    return Faces.load(review.apply(review.Decisions(run.name, table), store).path)
+    return Faces.load(apply_decisions(Decisions(run.name, table), store).path)
 
 
 def joined(shown: Faces, store: Store) -> Faces:
@@ -63,39 +67,39 @@ def joined(shown: Faces, store: Store) -> Faces:
                 f"join-{name}",
             ).name
         )
-    return Faces.load(joins.run(JoinSpec(faces=tuple(names)), store).path)
+    return Faces.load(joins.run_join(JoinSpec(faces=tuple(names)), store).path)
 
 
 def sided(shown: Faces, store: Store) -> Faces:
     run = keep(shown, store, "side")
-    return Sides(run, run, None, True, ("a", "b")).faces()[0]
+    return Comparison(run, run, None, True, ("a", "b")).faces()[0]
 
 
 def foldered(shown: Faces, store: Store) -> Faces:
-    return Faces.load(given.synthetic(keep(shown, store, "folder"), store).path)
+    return Faces.load(plain_folders.mark_synthetic(keep(shown, store, "folder"), store).path)
 
 
 def viewed(shown: Faces, store: Store) -> Faces:
-    return Faces.load(views.view(store.run("plain"), list(INPUT), store).path)
+    return Faces.load(views.make_view(store.run("plain"), list(INPUT), store).path)
 
 
 WAYS: dict[str, Callable[[Faces, Store], Faces]] = {
     "select": lambda shown, store: shown.select(np.arange(3)),
-    "concat": lambda shown, store: faces.concat(
+    "concat": lambda shown, store: faces.concatenate(
         [shown.select(np.arange(2)), shown.select(np.arange(2, 5))]
     ),
     "save and load": lambda shown, store: Faces.load(keep(shown, store, "saved").path),
-    "preprocess": lambda shown, store: preprocess.preprocess(
+    "preprocess": lambda shown, store: preprocess(
         shown, PreprocessSpec(faces="", frames="all", size=16, classes="casme2-5")
     ),
     "split": lambda shown, store: shown.select(splits.split(shown, "subject", 2, 0, 0).train),
-    "permuted labels": lambda shown, store: controls.permuted(shown, 0),
+    "permuted labels": lambda shown, store: permute_labels(shown, 0),
     "review": reviewed,
     "join": joined,
     "sides": sided,
     "synthetic folder": foldered,
     "view": viewed,
-    "nobody held out": lambda shown, store: parts.nobody(shown),
+    "nobody held out": lambda shown, store: empty_side(shown),
 }
 
 

@@ -14,12 +14,22 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import recall_score
 
-from mien import classifiers, training
-from mien.classifiers import ClassifierSpec
+from mien.classifiers import fit, pretrained, speed
+from mien.classifiers.fit import ClassifierTraining, _hold_out, fit_classifier
+from mien.classifiers.networks import build_network, build_outline, frozen_layers
+from mien.classifiers.predict import (
+    Classifier,
+    load_classifier,
+    predict_classes,
+    save_classifier,
+    start_classifier,
+)
+from mien.classifiers.specs import ClassifierSpec, WeightsSpec
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import Faces, make_index
-from mien.spec import read_spec
-from mien.store import Store
+from mien.runs import checkpoints, devices
+from mien.runs.spec import read_spec
+from mien.runs.store import Store
 
 torch.set_num_threads(
     1
@@ -63,7 +73,7 @@ def tiny(**changes: Any) -> ClassifierSpec:
     )
 
 
-def weights(classifier: classifiers.Classifier) -> dict[str, torch.Tensor]:
+def weights(classifier: Classifier) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
 
 
@@ -72,13 +82,13 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 @pytest.fixture(scope="module")
-def trained() -> classifiers.Classifier:
-    return classifiers.fit(blobs(), tiny(), CLASSES, seed=0, device="cpu")
+def trained() -> Classifier:
+    return fit_classifier(blobs(), tiny(), CLASSES, seed=0, device="cpu")
 
 
-def test_it_learns_where_the_blob_is(trained: classifiers.Classifier):
+def test_it_learns_where_the_blob_is(trained: Classifier):
     unseen = blobs(80, seed=1)
-    probabilities = classifiers.predict(trained, unseen)
+    probabilities = predict_classes(trained, unseen)
     assert probabilities.dtype == np.float32
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
     assert (probabilities.argmax(axis=1) == unseen.labels(CLASSES)).mean() > 0.9
@@ -89,28 +99,26 @@ def test_shuffled_labels_teach_nothing():
     index = faces.index.assign(
         emotion=np.random.default_rng(0).permutation(faces.index["emotion"].to_numpy())
     )
-    classifier = classifiers.fit(Faces(faces.images, index), tiny(), CLASSES, seed=0, device="cpu")
+    classifier = fit_classifier(Faces(faces.images, index), tiny(), CLASSES, seed=0, device="cpu")
     unseen = blobs(80, seed=1)
     assert (
-        classifiers.predict(classifier, unseen).argmax(axis=1) == unseen.labels(CLASSES)
+        predict_classes(classifier, unseen).argmax(axis=1) == unseen.labels(CLASSES)
     ).mean() < 0.6
 
 
-def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: classifiers.Classifier):
+def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: Classifier):
     faces = blobs(40, seed=2)
-    whole = classifiers.predict(trained, faces)
-    assert classifiers.predict(trained, faces, batch=7) == pytest.approx(whole, abs=1e-5)
+    whole = predict_classes(trained, faces)
+    assert predict_classes(trained, faces, batch=7) == pytest.approx(whole, abs=1e-5)
     order = np.random.default_rng(0).permutation(len(faces))
-    assert classifiers.predict(trained, faces.select(order)) == pytest.approx(
-        whole[order], abs=1e-5
-    )
-    assert classifiers.predict(trained, faces.select(np.zeros(40, dtype=bool))).shape == (0, 4)
+    assert predict_classes(trained, faces.select(order)) == pytest.approx(whole[order], abs=1e-5)
+    assert predict_classes(trained, faces.select(np.zeros(40, dtype=bool))).shape == (0, 4)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     faces = blobs(32)
     one, two, three = (
-        classifiers.fit(faces, tiny(epochs=1), CLASSES, seed, device="cpu") for seed in (5, 5, 6)
+        fit_classifier(faces, tiny(epochs=1), CLASSES, seed, device="cpu") for seed in (5, 5, 6)
     )
     assert same(weights(one), weights(two))
     assert not same(weights(one), weights(three))
@@ -120,7 +128,7 @@ def test_training_leaves_the_random_numbers_of_others_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    classifiers.fit(blobs(32), tiny(epochs=1), CLASSES, 0, device="cpu")
+    fit_classifier(blobs(32), tiny(epochs=1), CLASSES, 0, device="cpu")
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -130,9 +138,9 @@ class Stop(Exception):
 
 def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     faces, spec = blobs(192), tiny(epochs=8, augment={}, freeze=0.3, validation=0.2)
-    expected = weights(classifiers.fit(faces, spec, CLASSES, 7, device="cpu"))
-    monkeypatch.setattr(classifiers, "CHECKPOINT_EVERY_S", 0.0)
-    save, saved = training.save_checkpoint, []
+    expected = weights(fit_classifier(faces, spec, CLASSES, 7, device="cpu"))
+    monkeypatch.setattr(fit, "CHECKPOINT_EVERY_S", 0.0)
+    save, saved = checkpoints.save_checkpoint, []
 
     def save_and_stop(*arguments: Any) -> None:
         save(*arguments)
@@ -140,11 +148,11 @@ def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.
         if len(saved) % 7 == 0:
             raise Stop
 
-    monkeypatch.setattr(training, "save_checkpoint", save_and_stop)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_stop)
     stops = 0
     while True:
         try:
-            result = classifiers.fit(faces, spec, CLASSES, 7, tmp_path, "cpu")
+            result = fit_classifier(faces, spec, CLASSES, 7, tmp_path, "cpu")
             break
         except Stop:
             stops += 1
@@ -152,30 +160,30 @@ def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.
     assert same(weights(result), expected)
 
 
-def test_saved_and_loaded_it_answers_the_same(trained: classifiers.Classifier, tmp_path: Path):
-    classifiers.save(trained, tmp_path)
-    again = classifiers.load(tmp_path, "cpu")
+def test_saved_and_loaded_it_answers_the_same(trained: Classifier, tmp_path: Path):
+    save_classifier(trained, tmp_path)
+    again = load_classifier(tmp_path, "cpu")
     faces = blobs(24, seed=3)
-    assert np.array_equal(classifiers.predict(again, faces), classifiers.predict(trained, faces))
+    assert np.array_equal(predict_classes(again, faces), predict_classes(trained, faces))
     assert (again.spec, again.classes, again.origin) == (trained.spec, CLASSES, "none")
 
 
 def test_a_training_that_diverges_is_stopped():
     with pytest.raises(TrainingError, match="lower its learning_rate"):
-        classifiers.fit(
+        fit_classifier(
             blobs(64), tiny(optimiser="sgd", learning_rate=1e18), CLASSES, 0, device="cpu"
         )
 
 
 def test_one_image_is_too_few():
     with pytest.raises(DataError, match="two images"):
-        classifiers.fit(blobs(8).select(np.array([0])), tiny(), CLASSES, 0)
+        fit_classifier(blobs(8).select(np.array([0])), tiny(), CLASSES, 0)
 
 
-def test_images_of_any_size_and_colour_are_taken(trained: classifiers.Classifier):
+def test_images_of_any_size_and_colour_are_taken(trained: Classifier):
     grey = blobs(24, size=32, seed=4)
     colour = Faces(np.repeat(grey.images, 3, axis=1), grey.index)
-    first, second = classifiers.predict(trained, grey), classifiers.predict(trained, colour)
+    first, second = predict_classes(trained, grey), predict_classes(trained, colour)
     assert first == pytest.approx(second, abs=1e-5)
     assert (first.argmax(axis=1) == grey.labels(CLASSES)).mean() > 0.9
 
@@ -186,25 +194,25 @@ def test_images_of_any_size_and_colour_are_taken(trained: classifiers.Classifier
 def test_augmentation_changes_training_and_not_prediction():
     faces = blobs(64)
     plain, moved = (
-        classifiers.fit(faces, tiny(epochs=1, augment=how), CLASSES, 0, device="cpu")
+        fit_classifier(faces, tiny(epochs=1, augment=how), CLASSES, 0, device="cpu")
         for how in (None, {})
     )
     assert not same(weights(plain), weights(moved))
     swapped = replace(moved, network=plain.network)
-    assert np.array_equal(classifiers.predict(swapped, faces), classifiers.predict(plain, faces))
+    assert np.array_equal(predict_classes(swapped, faces), predict_classes(plain, faces))
 
 
 def test_frozen_layers_stay_as_they_were_and_the_others_learn():
     spec = tiny(epochs=1, freeze=0.6)
-    before = weights(classifiers.start(spec, CLASSES, 0, None))
-    after = weights(classifiers.fit(blobs(64), spec, CLASSES, 0, device="cpu"))
+    before = weights(start_classifier(spec, CLASSES, 0, None))
+    after = weights(fit_classifier(blobs(64), spec, CLASSES, 0, device="cpu"))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {
         f"{layer}.{part}"
         for layer in ("features.7", "features.8", "head")
         for part in ("weight", "bias")
     }
-    found = classifiers.frozen(spec, len(CLASSES))
+    found = frozen_layers(spec, len(CLASSES))
     assert found is not None and found.layers == ("features.0", "features.3")
     kept = sum(before[name].numel() for name in before if name not in moved)
     assert found.weights == pytest.approx(kept / sum(tensor.numel() for tensor in before.values()))
@@ -212,8 +220,8 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn():
 
 def test_frozen_batch_norm_keeps_its_running_statistics():
     spec = ClassifierSpec(name="resnet18", size=32, weights="none", epochs=1, batch=8, freeze=0.5)
-    before = weights(classifiers.start(spec, CLASSES, 0, None))
-    after = weights(classifiers.fit(blobs(32), spec, CLASSES, 0, device="cpu"))
+    before = weights(start_classifier(spec, CLASSES, 0, None))
+    after = weights(fit_classifier(blobs(32), spec, CLASSES, 0, device="cpu"))
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert {
         "bn1.running_mean",
@@ -231,7 +239,7 @@ def test_frozen_batch_norm_keeps_its_running_statistics():
 def test_thirty_per_cent_of_the_layers_of_the_three_networks(
     name: str, layers: int, of: int, share: float | None
 ):
-    found = classifiers.frozen(ClassifierSpec(name=name, freeze=0.3), 7)
+    found = frozen_layers(ClassifierSpec(name=name, freeze=0.3), 7)
     assert found is not None
     assert (len(found.layers), found.of) == (layers, of)
     if share is not None:
@@ -240,49 +248,50 @@ def test_thirty_per_cent_of_the_layers_of_the_three_networks(
 
 
 def test_without_freezing_nothing_is_frozen():
-    assert classifiers.frozen(tiny(), 4) is None
-    none = classifiers.frozen(tiny(freeze=0.1), 4)
+    assert frozen_layers(tiny(), 4) is None
+    none = frozen_layers(tiny(freeze=0.1), 4)
     assert none is not None and (none.layers, none.weights) == ((), 0)
 
 
 def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
     faces = blobs(96, noise=60)
-    shown, held = classifiers._held_out(faces, 0.3, 0)
+    shown, held = _hold_out(faces, 0.3, 0)
     assert held is not None and not set(shown.subjects) & set(held.subjects)
     assert (len(held.subjects), len(shown) + len(held)) == (2, len(faces))
     spec = tiny(epochs=12, validation=0.3)
-    chosen = classifiers.fit(faces, spec, CLASSES, 0, device="cpu")
+    chosen = fit_classifier(faces, spec, CLASSES, 0, device="cpu")
     scores = []
     for epoch in range(1, 13):
         scores.append(_uar_after(epoch, spec, shown, held))
     assert chosen.epoch == int(np.argmax(scores)) + 1
-    assert classifiers.fit(faces, tiny(epochs=2), CLASSES, 0, device="cpu").epoch == 2
+    assert fit_classifier(faces, tiny(epochs=2), CLASSES, 0, device="cpu").epoch == 2
 
 
 def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> float:
-    """What the network scores on `held` after so many epochs of the same training."""
-    work = classifiers.Training(
-        classifiers.start(spec, CLASSES, 0, None), shown, 0, torch.device("cpu")
+    """What the network scores on `read_peak_rss` after so many epochs of the same training."""
+    work = ClassifierTraining(
+        start_classifier(spec, CLASSES, 0, None), shown, 0, torch.device("cpu")
     )
-    with training.own_randomness(torch.device("cpu")), training.cores(1):
+    with devices.isolate_randomness(torch.device("cpu")), devices.limit_cores(1):
         for step in range(epoch * work.a_round):
             work.step(step)
-        found = classifiers.predict(work.classifier, held).argmax(axis=1)
+        found = predict_classes(work.classifier, held).argmax(axis=1)
     return recall_score(held.labels(CLASSES), found, average="macro")
 
 
 def test_photographs_of_unknown_people_are_held_out_one_by_one():
     faces = blobs(40)
     index = faces.index.assign(subject="", clip="")
-    shown, held = classifiers._held_out(Faces(faces.images, index), 0.25, 1)
+    shown, held = _hold_out(Faces(faces.images, index), 0.25, 1)
     assert held is not None and (len(shown), len(held)) == (30, 10)
     with pytest.raises(DataError, match="at least two subjects, clips or images"):
-        classifiers._held_out(faces.select(np.array([0])), 0.25, 1)
+        _hold_out(faces.select(np.array([0])), 0.25, 1)
 
 
 def test_speed_is_that_of_the_network():
     small, large = (
-        classifiers.speed(tiny(size=size, batch=32), 4, (1, 48, 48), "cpu") for size in (16, 96)
+        speed.classifier_speed(tiny(size=size, batch=32), 4, (1, 48, 48), "cpu")
+        for size in (16, 96)
     )
     assert small.train > 3 * large.train > 0
     assert small.predict > 0.3 * small.train  # a busy machine can be slow at the wrong moment
@@ -321,9 +330,9 @@ def test_wrong_specifications_are_refused(wrong: dict[str, Any], message: str):
 def test_an_unknown_network_is_refused_with_the_nearest_known_one():
     spec = ClassifierSpec(name="resnet5O", weights="none")
     with pytest.raises(SpecError, match="Did you mean 'resnet50'"):
-        classifiers.check_all({"resnet5O": spec})
+        pretrained.check_all({"resnet5O": spec})
     with pytest.raises(SpecError, match="neither"):
-        classifiers.check_all({"mine": ClassifierSpec(name="resnet50.nobody", weights="none")})
+        pretrained.check_all({"mine": ClassifierSpec(name="resnet50.nobody", weights="none")})
 
 
 # timm's networks and their weights
@@ -334,23 +343,19 @@ def test_an_unknown_network_is_refused_with_the_nearest_known_one():
 )
 def test_the_three_networks_give_one_probability_a_class(name: str, size: int, outputs: int):
     spec = ClassifierSpec(name=name, size=size, weights="none")
-    network, mean, std = classifiers._build(spec, outputs)
+    network, mean, std = build_network(spec, outputs)
     names = tuple(f"class {number}" for number in range(outputs))
-    classifier = classifiers.Classifier(network, spec, names, mean, std, "none")
-    probabilities = classifiers.predict(classifier, blobs(2))
+    classifier = Classifier(network, spec, names, mean, std, "none")
+    probabilities = predict_classes(classifier, blobs(2))
     assert probabilities.shape == (2, outputs)
-    assert classifiers.predict(classifier, blobs(2), batch=1) == pytest.approx(
-        probabilities, abs=1e-4
-    )
+    assert predict_classes(classifier, blobs(2), batch=1) == pytest.approx(probabilities, abs=1e-4)
     assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert mean == ((0.5,) * 3 if name == "inception_v3" else (0.485, 0.456, 0.406))
 
 
 def resnet_file(path: Path, classes: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(11)
-    network, _, _ = classifiers._build(
-        ClassifierSpec(name="resnet18", size=32, weights="none"), classes
-    )
+    network, _, _ = build_network(ClassifierSpec(name="resnet18", size=32, weights="none"), classes)
     state = {
         name: tensor + 1 if name == "fc.bias" else tensor
         for name, tensor in network.state_dict().items()
@@ -368,7 +373,7 @@ def test_a_weights_file_is_loaded_but_for_a_head_of_other_classes(
     path = tmp_path / f"mine{suffix}"
     state = resnet_file(path, 9)
     spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
-    start = classifiers.start(spec, CLASSES, 0, None)
+    start = start_classifier(spec, CLASSES, 0, None)
     loaded = weights(start)
     assert all(
         torch.equal(loaded[name], state[name]) for name in state if not name.startswith("fc.")
@@ -382,7 +387,7 @@ def test_a_head_of_as_many_classes_is_kept(tmp_path: Path):
     path = tmp_path / "mine.safetensors"
     state = resnet_file(path, 4)
     spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
-    loaded = weights(classifiers.start(spec, CLASSES, 0, None))
+    loaded = weights(start_classifier(spec, CLASSES, 0, None))
     assert torch.equal(loaded["fc.bias"], state["fc.bias"])
 
 
@@ -391,35 +396,35 @@ def test_a_file_for_another_network_is_refused(tmp_path: Path):
     resnet_file(path, 4)
     spec = ClassifierSpec(name="resnet34", size=32, weights=str(path))
     with pytest.raises(WeightsError, match=r"must hold the weights of resnet34 .* it lacks"):
-        classifiers.start(spec, CLASSES, 0, None)
+        start_classifier(spec, CLASSES, 0, None)
     path.write_bytes(b"not a file of tensors at all")
     with pytest.raises(WeightsError, match=r"must be a .safetensors or .pth file"):
-        classifiers.start(spec, CLASSES, 0, None)
+        start_classifier(spec, CLASSES, 0, None)
 
 
 def test_the_store_keeps_a_weights_file_by_its_content(tmp_path: Path):
     path, store = tmp_path / "mine.safetensors", Store(tmp_path / "store")
     resnet_file(path, 4)
-    name = classifiers.adopt(path, store)
+    name = pretrained.import_weights(path, store)
     spec = ClassifierSpec(name="resnet18", size=32, weights=name)
-    assert name == classifiers.name_file(path)
-    kept = classifiers.adopted(spec, store)
+    assert name == pretrained.hash_file_name(path)
+    kept = pretrained.find_imported_weights(spec, store)
     path.unlink()
     assert kept is not None
-    assert classifiers.start(spec, CLASSES, 0, kept).origin.startswith(
+    assert start_classifier(spec, CLASSES, 0, kept).origin.startswith(
         "file (mine.safetensors, sha256"
     )
-    assert classifiers.adopted(tiny(), store) is None
+    assert pretrained.find_imported_weights(tiny(), store) is None
     other = tmp_path / "other"
     other.write_bytes(b"other")
     for wrong in (None, other):
         with pytest.raises(WeightsError, match="Give that file"):
-            classifiers.start(spec, CLASSES, 0, wrong)
+            start_classifier(spec, CLASSES, 0, wrong)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"there is no file .*nowhere"):
-        classifiers.name_file(tmp_path / "nowhere")
+        pretrained.hash_file_name(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("names", [["vgg16"], ["resnet50", "inception_v3", "vit_tiny_patch16_224"]])
@@ -436,10 +441,10 @@ def test_without_a_network_the_error_says_at_once_which_files_to_bring(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", how == "offline")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    classifiers.outline(ClassifierSpec(name="resnet18", weights="none"), 2)  # timm is loaded
+    build_outline(ClassifierSpec(name="resnet18", weights="none"), 2)  # timm is loaded
     began = time.monotonic()
     with pytest.raises(WeightsError) as caught:
-        classifiers.require_hub(
+        pretrained.require_hub_weights(
             [ClassifierSpec(name=name, weights="imagenet") for name in names], fetch
         )
     assert time.monotonic() - began < 4 and capfd.readouterr().err == ""
@@ -464,18 +469,16 @@ def test_without_a_network_the_error_says_at_once_which_files_to_bring(
 )
 def test_an_unknown_network_is_refused_with_names_that_contain_it(name: str, near: str):
     with pytest.raises(SpecError, match=rf"'{name}' is neither.*{near}"):
-        classifiers.check_all(
-            {"a": ClassifierSpec(name="resnet18"), "b": ClassifierSpec(name=name)}
-        )
+        pretrained.check_all({"a": ClassifierSpec(name="resnet18"), "b": ClassifierSpec(name=name)})
 
 
 def test_a_size_that_the_network_cannot_take_is_refused():
     with pytest.raises(SpecError, match="size must be one that the network can take; 20 is not"):
-        classifiers.check_all({"convnext_tiny": ClassifierSpec(name="convnext_tiny", size=20)})
+        pretrained.check_all({"convnext_tiny": ClassifierSpec(name="convnext_tiny", size=20)})
 
 
 def test_a_specification_is_read_with_its_place_in_complaints():
-    class Holder(classifiers.WeightsSpec):
+    class Holder(WeightsSpec):
         classifier: ClassifierSpec
 
     with pytest.raises(SpecError, match=r"study.toml: classifier.size"):

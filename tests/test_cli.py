@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from mien.cli import main
-from mien.cli.base import fields, pairs
+from mien.cli.base import read_pairs, read_set_options
 from mien.errors import SpecError, UsageError
-from mien.generators import diffusion
-from mien.store import Store
+from mien.generators.diffusion import fit
+from mien.runs.store import Store
 
 TINY = ["net.width=8", "net.multipliers=[1]", "net.attention=[]", "batch=8", "images_seen=160"]
 STUDY = """
@@ -109,7 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)  # no more than a guess of the cost is wanted
+    monkeypatch.setattr(fit, "MEASURE_S", 0.2)  # no more than a guess of the cost is wanted
     text = inside(
         place, "train", "fold-train", "--preset", "smoke", *settings(*TINY), "--as", "generator"
     )
@@ -149,9 +149,8 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
     assert not [name for name in home.names() if home.run(name).spec.get("kind") == "copycat"]
     assert "2 of 12" in inside(place, "study", "status", "tiny-study")
     inside(place, "study", "run", "study.toml", "--workers", "0")
-    text = inside(
-        place, "study", "run", "study.toml"
-    )  # by default in processes, of which none is needed now
+    # by default in processes, of which none is needed now
+    text = inside(place, "study", "run", "study.toml")
     assert "real → real" in text
     assert "12 of 12" in inside(place, "study", "status", "study.toml")
     assert "nothing is left to do" in inside(place, "study", "plan", "study.toml")
@@ -297,15 +296,13 @@ def test_help_starts_in_a_blink(tmp_path: Path):
 
 
 def test_set_reads_values_as_toml_and_dots_as_tables():
-    assert fields(["net.width=8", "kind=ddpm", "mirror=false", "net.attention=[1, 2]"]) == {
-        "net": {"width": 8, "attention": [1, 2]},
-        "kind": "ddpm",
-        "mirror": False,
-    }
+    assert read_set_options(
+        ["net.width=8", "kind=ddpm", "mirror=false", "net.attention=[1, 2]"]
+    ) == {"net": {"width": 8, "attention": [1, 2]}, "kind": "ddpm", "mirror": False}
     with pytest.raises(SpecError):
-        fields(["net=3", "net.width=8"])
+        read_set_options(["net=3", "net.width=8"])
     with pytest.raises(UsageError):
-        pairs(["=x"], "--map")
+        read_pairs(["=x"], "--map")
 
 
 def test_what_a_run_says_of_itself_is_json(place: Path):

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 from trees import WRITERS, Tree
 
-from mien import ingest
 from mien.errors import DataError
 from mien.faces import EMOTIONS, PHASES, Faces
-from mien.ingest import LEFT_OUT, READERS, IngestSpec, Listing
-from mien.spec import read_spec
-from mien.store import Store
+from mien.ingest.emotions import LEFT_OUT
+from mien.ingest.folders import glance
+from mien.ingest.reader import Listing
+from mien.ingest.readers import READERS
+from mien.ingest.run import choose_reader, describe, fingerprint, run_ingest, scan_folder
+from mien.ingest.specs import IngestSpec
+from mien.runs.spec import read_spec
+from mien.runs.store import Store
 
 each = pytest.mark.parametrize("name", list(READERS))
 
@@ -20,12 +24,12 @@ def spec_for(name: str, root: Path, **options: object) -> IngestSpec:
     given = {"reader": name, "dataset": "set", "fingerprint": "", "size": 16, **options}
     draft = read_spec(IngestSpec, given, "test")
     return draft.model_copy(
-        update={"fingerprint": ingest.fingerprint(ingest.scan(draft, root), workers=1)}
+        update={"fingerprint": fingerprint(scan_folder(draft, root), workers=1)}
     )
 
 
 def listed(name: str, tree: Tree) -> Listing:
-    return ingest.scan(spec_for(name, tree.root, **tree.options), tree.root)
+    return scan_folder(spec_for(name, tree.root, **tree.options), tree.root)
 
 
 def where(listing: Listing, tree: Tree) -> list[str]:
@@ -64,7 +68,7 @@ def test_a_reader_says_what_people_need_to_know(name: str):
     )
     assert about.generic or about.labels
     assert set(about.options) <= set(IngestSpec.model_fields)
-    said = dict(ingest.describe(name))
+    said = dict(describe(name))
     assert {"reader", "needs", "licence", "obtain", "label"} <= set(said)
 
 
@@ -113,7 +117,7 @@ def test_what_is_odd_is_reported_and_names_no_place_outside_the_folder(
 @each
 def test_a_folder_is_only_read(name: str, trees: dict[str, Tree], tmp_path: Path):
     before = snapshot(trees[name].root)
-    made = ingest.run(name, trees[name].root, Store(tmp_path), size=16, **trees[name].options)
+    made = run_ingest(name, trees[name].root, Store(tmp_path), size=16, **trees[name].options)
     assert snapshot(trees[name].root) == before
     assert len(Faces.load(made.path)) == len(trees[name].images)
     assert made.json("summary.json")["citation"] == READERS[name].READER.citation
@@ -121,17 +125,17 @@ def test_a_folder_is_only_read(name: str, trees: dict[str, Tree], tmp_path: Path
 
 @each
 def test_the_layout_is_recognised_and_taken_for_no_other(name: str, trees: dict[str, Tree]):
-    found, reason = ingest.the_reader(trees[name].root)
+    found, reason = choose_reader(trees[name].root)
     assert found == name and reason
 
 
 @each
 def test_other_folders_are_not_recognised(name: str, tmp_path: Path):
-    assert READERS[name].recognise(ingest.glance(tmp_path)) is None
+    assert READERS[name].recognise(glance(tmp_path)) is None
     for path in ("photos/2019/img1.jpg", "notes.txt", "table.xlsx"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"x")
-    assert READERS[name].recognise(ingest.glance(tmp_path)) is None
+    assert READERS[name].recognise(glance(tmp_path)) is None
 
 
 @each
@@ -156,4 +160,4 @@ def test_a_folder_of_no_layout_is_told_where_to_look(tmp_path: Path):
     with pytest.raises(
         DataError, match=r"must have the layout of a dataset .* found: photos\. `mien readers`"
     ):
-        ingest.the_reader(tmp_path)
+        choose_reader(tmp_path)

@@ -9,11 +9,18 @@ from scipy.spatial.distance import cdist
 from test_classifiers import CLASSES, blobs
 from test_study import keep
 
-from mien import controls, generators, splits
+from mien.classifiers import baselines
 from mien.errors import DataError, LeakageError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import CopycatSpec, GaussianSpec, gaussian
-from mien.store import Store
+from mien.generators import gaussian, presets
+from mien.generators.base import Generator
+from mien.generators.generate import generate_database, order_database
+from mien.generators.kinds import fit_generator, load_generator, sample_generator
+from mien.generators.specs import CopycatSpec, GaussianSpec
+from mien.generators.train import calibrate, train_generator
+from mien.prepare import splits
+from mien.runs.store import Store
+from mien.study.controls import permute_labels
 
 
 def halves() -> tuple[Faces, Faces]:
@@ -30,7 +37,7 @@ def test_majority_answers_the_commonest_training_class_whatever_the_test_shows()
         np.concatenate([train.images, more.images]),
         pd.concat([train.index, more.index.assign(key="one more")], ignore_index=True),
     )
-    answers = controls.predict("majority", most, test, CLASSES)
+    answers = baselines.predict("majority", most, test, CLASSES)
     assert answers.shape == (len(test), len(CLASSES))
     assert (answers.argmax(axis=1) == 2).all() and (answers.sum(axis=1) == 1).all()
 
@@ -40,26 +47,26 @@ def test_the_nearest_neighbour_is_that_of_all_distances():
     train, test = halves()
     flat = [faces.images.reshape(len(faces), -1) / 255 for faces in (train, test)]
     expected = train.labels(CLASSES)[cdist(flat[1], flat[0]).argmin(axis=1)]
-    assert (controls.predict("nearest", train, test, CLASSES).argmax(axis=1) == expected).all()
+    assert (baselines.predict("nearest", train, test, CLASSES).argmax(axis=1) == expected).all()
 
 
 def test_a_seen_image_is_its_own_nearest_neighbour():
     train, _ = halves()
-    found = controls.predict("nearest", train, train, CLASSES).argmax(axis=1)
+    found = baselines.predict("nearest", train, train, CLASSES).argmax(axis=1)
     assert (found == train.labels(CLASSES)).all()
 
 
 def test_a_baseline_needs_training_images_of_the_same_size():
     train, test = halves()
     with pytest.raises(DataError, match="needs training images"):
-        controls.predict("nearest", train.select(np.zeros(len(train), dtype=bool)), test, CLASSES)
+        baselines.predict("nearest", train.select(np.zeros(len(train), dtype=bool)), test, CLASSES)
     with pytest.raises(DataError, match="must have one size"):
-        controls.predict("nearest", blobs(size=24), test, CLASSES)
+        baselines.predict("nearest", blobs(size=24), test, CLASSES)
 
 
 def test_permuted_labels_keep_clips_whole_and_classes_as_large():
     faces = blobs()
-    dealt = controls.permuted(faces, 3)
+    dealt = permute_labels(faces, 3)
     assert set(dealt.index.groupby("clip")["emotion"].nunique()) == {1}
     assert (
         dealt.index["emotion"].value_counts().to_dict()
@@ -72,21 +79,21 @@ def test_permuted_labels_keep_clips_whole_and_classes_as_large():
 def test_permuted_labels_follow_names_and_the_seed_not_the_order():
     faces = blobs()
     order = np.random.default_rng(0).permutation(len(faces))
-    first, second = controls.permuted(faces, 3), controls.permuted(faces.select(order), 3)
+    first, second = permute_labels(faces, 3), permute_labels(faces.select(order), 3)
     assert list(first.index["emotion"].iloc[order]) == list(second.index["emotion"])
-    assert list(controls.permuted(faces, 4).index["emotion"]) != list(first.index["emotion"])
+    assert list(permute_labels(faces, 4).index["emotion"]) != list(first.index["emotion"])
 
 
-def taken(faces: Faces, **fields: float) -> generators.Generator:
+def taken(faces: Faces, **fields: float) -> Generator:
     """A copycat of `faces`."""
     spec = CopycatSpec.model_validate({"faces": "made-000000000000", **fields})
-    return generators.fit(faces, spec, Path(), device="cpu")
+    return fit_generator(faces, spec, Path(), device="cpu")
 
 
 def test_copies_are_training_images_moved_by_a_pixel_with_noise():
     faces = blobs()
     labels, numbers = np.repeat([EMOTIONS.index(name) for name in CLASSES[:2]], 100), np.arange(200)
-    still = generators.sample(taken(faces, shift=0, noise=0.0), labels, numbers)
+    still = sample_generator(taken(faces, shift=0, noise=0.0), labels, numbers)
     originals = {
         image.tobytes(): emotion
         for image, emotion in zip(faces.images, faces.index["emotion"], strict=True)
@@ -95,9 +102,9 @@ def test_copies_are_training_images_moved_by_a_pixel_with_noise():
     assert (
         20 < len({image.tobytes() for image in still[:100]}) <= 24
     )  # all of 24 images a class, by lot
-    noisy = generators.sample(taken(faces, shift=0), labels, numbers)
+    noisy = sample_generator(taken(faces, shift=0), labels, numbers)
     assert (noisy.astype(float) - still).std() == pytest.approx(0.05 * 255, rel=0.05)
-    moved = generators.sample(taken(faces, noise=0.0), labels, numbers)
+    moved = sample_generator(taken(faces, noise=0.0), labels, numbers)
     assert (moved[:, :, 1:-1, 1:-1] != still[:, :, 1:-1, 1:-1]).any()
     shifts = [
         np.roll(still[0], (down, right), (1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)
@@ -109,10 +116,10 @@ def test_a_database_of_copies_says_whom_it_shows_and_may_not_meet_them_in_a_test
     store = Store(tmp_path / "store")
     train, test = halves()
     parent = keep(train, store, "train")
-    run = generators.train(generators.preset("copycat", parent.name), store)
-    spec = generators.order(run, f"{CLASSES[0]}=12", store)
+    run = train_generator(presets.read_preset("copycat", parent.name), store)
+    spec = order_database(run, f"{CLASSES[0]}=12", store)
     assert spec.sampler == "direct"
-    made = Faces.load(generators.generate(spec, store, alias="copies").path)
+    made = Faces.load(generate_database(spec, store, alias="copies").path)
     assert len(made) == 12 and store.run("copies").file("sheet.png").exists()
     splits.require_unseen(made, test, "subject")
     with pytest.raises(LeakageError):
@@ -121,7 +128,7 @@ def test_a_database_of_copies_says_whom_it_shows_and_may_not_meet_them_in_a_test
 
 def test_what_is_not_there_cannot_be_copied():
     with pytest.raises(UsageError, match="not trained on contempt"):
-        generators.sample(taken(blobs()), np.array([EMOTIONS.index("contempt")]), np.array([0]))
+        sample_generator(taken(blobs()), np.array([EMOTIONS.index("contempt")]), np.array([0]))
     with pytest.raises(DataError, match="needs images to copy"):
         taken(blobs().select(np.zeros(len(blobs()), dtype=bool)))
 
@@ -135,8 +142,8 @@ def test_a_gaussian_has_the_mean_and_covariance_of_its_class():
     images = (120 + rng.normal(0, 1, (600, 64)) @ mixing / 4).clip(0, 255).round().astype(np.uint8)
     index = make_index(images, key=[str(n) for n in range(600)], emotion="fear")
     faces = Faces(images.reshape(-1, 1, 8, 8), index)
-    generator = generators.fit(faces, GaussianSpec(faces="made-000000000000"), Path(), device="cpu")
-    drawn = generators.sample(
+    generator = fit_generator(faces, GaussianSpec(faces="made-000000000000"), Path(), device="cpu")
+    drawn = sample_generator(
         generator, np.full(4000, EMOTIONS.index("fear")), np.arange(4000)
     ).reshape(-1, 64)
     assert np.abs(drawn.mean(axis=0) - images.mean(axis=0)).max() < 1.5
@@ -149,7 +156,7 @@ def test_the_root_of_a_covariance_is_one(count: int):
     """With fewer rows than columns and with more."""
     x = np.random.default_rng(0).normal(size=(count, 20)).astype(np.float32)
     x -= x.mean(axis=0)
-    root = gaussian.root(x)
+    root = gaussian.compute_root(x)
     assert len(root) == min(count, 20)
     assert np.allclose(root.T @ root, np.cov(x, rowvar=False), atol=1e-4)
 
@@ -158,21 +165,21 @@ def test_the_root_of_a_covariance_is_one(count: int):
 def test_floors_keep_the_contract_of_generators(kind: str, tmp_path: Path):
     store = Store(tmp_path / "store")
     parent = keep(halves()[0], store, "train")
-    run = generators.train(generators.preset(kind, parent.name), store, alias="floor")
+    run = train_generator(presets.read_preset(kind, parent.name), store, alias="floor")
     assert kind in run.json("summary.json")["holds"].lower() and run.file("sheet.png").exists()
-    generator = generators.load(run)
+    generator = load_generator(run)
     labels = np.array([EMOTIONS.index(name) for name in CLASSES[:2]])
-    images = generators.sample(generator, labels, np.array([4, 5]))
+    images = sample_generator(generator, labels, np.array([4, 5]))
     assert images.shape == (2, *generator.size) and images.dtype == np.uint8
     assert (
-        generators.sample(generator, labels[1:], np.array([5])) == images[1:]
+        sample_generator(generator, labels[1:], np.array([5])) == images[1:]
     ).all()  # alone as in company
-    assert (generators.sample(generator, labels, np.array([4, 6]))[1] != images[1]).any()
-    assert generators.sample(generator, labels[:0], np.arange(0)).shape == (0, *generator.size)
+    assert (sample_generator(generator, labels, np.array([4, 6]))[1] != images[1]).any()
+    assert sample_generator(generator, labels[:0], np.arange(0)).shape == (0, *generator.size)
     assert set(generator.seen["subject"]) == set(halves()[0].subjects)
     with pytest.raises(UsageError, match="omit --sampler"):
-        generators.order(run, "balanced:4", store, sampler="heun")
+        order_database(run, "balanced:4", store, sampler="heun")
     with pytest.raises(SpecError, match="steps and guidance do not apply"):
-        generators.order(run, "balanced:4", store, steps=3)
+        order_database(run, "balanced:4", store, steps=3)
     with pytest.raises(UsageError, match="trained in steps"):
-        generators.calibrated(generators.preset(kind, parent.name), 1.0, store)
+        calibrate(presets.read_preset(kind, parent.name), 1.0, store)

@@ -13,8 +13,8 @@ import pytest
 from drawn import people
 from PIL import Image
 
-from mien.audit import copies as module
-from mien.audit.copies import copies
+from mien.audit.memorisation import copies
+from mien.audit.memorisation.copies import find_copies
 from mien.faces import Faces, make_index
 
 Images = np.ndarray
@@ -64,7 +64,7 @@ def planted(
         rest = resized(rest, copied.shape[2], Image.Resampling.LANCZOS)
     if copied.shape[1] != 1:
         rest = np.repeat(rest, copied.shape[1], axis=1)
-    found = copies(synthetic(np.concatenate([copied, rest])), REAL)
+    found = find_copies(synthetic(np.concatenate([copied, rest])), REAL)
     return found, {
         f"made/{number}": REAL.index["key"][place] for number, place in enumerate(places)
     }
@@ -110,9 +110,9 @@ def test_every_copy_is_found_with_what_was_done_to_it_and_no_one_else(
 
 
 def test_other_people_are_no_copies_nor_are_other_expressions_of_the_same_people():
-    assert copies(synthetic(OTHERS.images), REAL).empty
+    assert find_copies(synthetic(OTHERS.images), REAL).empty
     last = (REAL.index["emotion"] == "surprise").to_numpy()
-    assert copies(synthetic(REAL.images[last]), REAL.select(~last)).empty
+    assert find_copies(synthetic(REAL.images[last]), REAL.select(~last)).empty
 
 
 @pytest.mark.parametrize("size", [14, 20, 28, 48])
@@ -125,7 +125,7 @@ def test_noise_and_plain_pictures_are_no_copies_at_any_size(size: int):
         rng.permuted(REAL.images.reshape(len(REAL), -1), axis=1).reshape(REAL.images.shape),
     ]
     made = resized(np.concatenate(kinds), size, Image.Resampling.BOX)
-    assert copies(synthetic(made), REAL).empty
+    assert find_copies(synthetic(made), REAL).empty
 
 
 def test_one_copy_among_many_is_found_of_a_single_real_picture():
@@ -133,18 +133,18 @@ def test_one_copy_among_many_is_found_of_a_single_real_picture():
     images = np.concatenate(
         [OTHERS.images, resized(one.images, 48, Image.Resampling.BOX)[:, :, :, ::-1]]
     )
-    assert copies(synthetic(images), one)["image"].tolist() == [f"made/{len(OTHERS)}"]
+    assert find_copies(synthetic(images), one)["image"].tolist() == [f"made/{len(OTHERS)}"]
 
 
 def test_the_order_of_rows_and_the_size_of_blocks_play_no_part(monkeypatch: pytest.MonkeyPatch):
     made = synthetic(np.concatenate([noisy(REAL.images[::5, :, :, ::-1], 2), OTHERS.images[:20]]))
-    found = copies(made, REAL)
+    found = find_copies(made, REAL)
     assert len(found) == 12
     mixed = [
         faces.select(np.random.default_rng(4).permutation(len(faces))) for faces in (made, REAL)
     ]
-    monkeypatch.setattr(module, "BLOCK", 17)
-    pd.testing.assert_frame_equal(copies(*mixed), found, atol=1e-4)
+    monkeypatch.setattr(copies, "COPY_BLOCK_IMAGES", 17)
+    pd.testing.assert_frame_equal(find_copies(*mixed), found, atol=1e-4)
 
 
 def test_channels_are_compared_by_what_they_show():
@@ -152,19 +152,21 @@ def test_channels_are_compared_by_what_they_show():
     laplacian = np.stack([cv2.Laplacian(image[0], cv2.CV_8U)[None] for image in REAL.images])
     both = synthetic(np.concatenate([REAL.images, laplacian], axis=1)[:5])
     both = Faces(both.images, both.index, channels=("gray", "laplacian"))
-    assert set(copies(both, REAL)["kind"]) == {"recoloured"} and len(copies(both, REAL)) == 5
+    assert (
+        set(find_copies(both, REAL)["kind"]) == {"recoloured"} and len(find_copies(both, REAL)) == 5
+    )
 
 
 def test_below_twelve_pixels_only_equal_pixels_are_told():
     small = resized(REAL.images, 8, Image.Resampling.BOX)
     real = Faces(small, make_index(small, key=list(REAL.index["key"]), emotion="fear"))
-    assert set(copies(synthetic(small[:4]), real)["kind"]) == {"exact"}
-    assert copies(synthetic(noisy(small[:4], 2)), real).empty
+    assert set(find_copies(synthetic(small[:4]), real)["kind"]) == {"exact"}
+    assert find_copies(synthetic(noisy(small[:4], 2)), real).empty
 
 
 def test_an_empty_side_has_no_copies():
     nobody = REAL.select(np.zeros(0, dtype=np.int64))
-    assert copies(nobody, REAL).empty and copies(REAL, nobody).empty
+    assert find_copies(nobody, REAL).empty and find_copies(REAL, nobody).empty
 
 
 @pytest.mark.slow
@@ -180,4 +182,4 @@ def test_photographs_of_other_people_are_no_copies():
     some = set(np.random.default_rng(1).permutation(sorted(set(who)))[:500])
     real = np.array([name in some for name in who])
     index = make_index(images, key=[file.name for file in files], subject=who, emotion="fear")
-    assert copies(Faces(images, index).select(~real), Faces(images, index).select(real)).empty
+    assert find_copies(Faces(images, index).select(~real), Faces(images, index).select(real)).empty

@@ -15,23 +15,29 @@ import pytest
 from test_cli import mien, settings
 from test_generators import FacesSpec, crowd, spec_of, toy
 
-from mien import generators
 from mien.errors import UsageError
-from mien.generators import Means, TrainSpec
-from mien.generators.crew import Crew
-from mien.store import Store
+from mien.generators.diffusion.processes import ProcessGroup
+from mien.generators.diffusion.resources import Resources
+from mien.generators.kinds import fit_generator
+from mien.generators.specs import TrainSpec
+from mien.generators.train import train_generator
+from mien.runs.store import Store
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 SCRIPT = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from mien import generators
-    from mien.generators import diffusion
-    from mien.store import Store
-    diffusion.CHECKPOINT_S = 0.0
-    spec = generators.TrainSpec.model_validate_json(sys.argv[2])
-    with generators.joined("cpu") as crew:
-        generators.train(spec, Store(Path(sys.argv[1])), device="cpu", means=generators.Means(crew=crew))
+    from mien.generators.diffusion import fit
+    from mien.generators.diffusion.processes import join_process_group
+    from mien.generators.diffusion.resources import Resources
+    from mien.generators.specs import TrainSpec
+    from mien.generators.train import train_generator
+    from mien.runs.store import Store
+    fit.CHECKPOINT_S = 0.0
+    spec = TrainSpec.model_validate_json(sys.argv[2])
+    with join_process_group("cpu") as crew:
+        means = Resources(crew=crew)
+        train_generator(spec, Store(Path(sys.argv[1])), device="cpu", means=means)
 """)
 
 
@@ -44,13 +50,17 @@ def store_of(folder: Path) -> Store:
 def test_every_piece_is_the_share_of_one():
     for size in (1, 2, 3, 5):
         for count in (size, 7, 16):
-            held = [place for rank in range(size) for place in Crew(rank, size).share(count)]
+            held = [
+                place for rank in range(size) for place in ProcessGroup(rank, size).share(count)
+            ]
             assert held == list(range(count))
 
 
 def test_more_processes_than_pieces_are_refused(tmp_path: Path):
     with pytest.raises(UsageError, match="a batch of 12 has 2 pieces; start at most 2 processes"):
-        generators.fit(toy(), spec_of("edm"), tmp_path, device="cpu", means=Means(crew=Crew(0, 3)))
+        fit_generator(
+            toy(), spec_of("edm"), tmp_path, device="cpu", means=Resources(crew=ProcessGroup(0, 3))
+        )
 
 
 @pytest.mark.slow
@@ -113,9 +123,7 @@ def test_processes_that_were_killed_go_on_to_the_same_content_in_any_number(
     again = subprocess.run([*LAUNCH, then, *given], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "resuming from step" in again.stderr
-    whole = generators.train(
-        TrainSpec.model_validate(json.loads(given[2])), stores[1], device="cpu"
-    )
+    whole = train_generator(TrainSpec.model_validate(json.loads(given[2])), stores[1], device="cpu")
     assert stores[0].run(spec.name).content == whole.content
 
 

@@ -10,13 +10,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mien import ingest, preprocess
-from mien.crops import CropSpec, Finder, Place, cut, find_all, read
-from mien.drawing import Pose, face, identity
 from mien.errors import DataError, SpecError, UsageError, WeightsError
 from mien.faces import Faces, make_index
-from mien.spec import read_spec
-from mien.store import Store
+from mien.ingest.run import run_ingest
+from mien.pictures import FacePlace, crop
+from mien.prepare.crops import FaceFinder, find_all, read_options
+from mien.prepare.frames import preprocess
+from mien.prepare.specs import CropSpec, PreprocessSpec
+from mien.runs.spec import read_spec
+from mien.runs.store import Store
+from mien.toy.head import Pose, draw_face, invent_identity
 
 LEFT, TOP, HEIGHT, WIDTH = 150, 60, 340, 280  # where a drawn face stands in its photograph
 
@@ -31,19 +34,19 @@ def backdrop(height: int = 480, width: int = 560) -> np.ndarray:
 
 def photograph(person: int = 1, angle: float = 0.0, left: int = LEFT) -> np.ndarray:
     picture = backdrop()
-    picture[TOP : TOP + HEIGHT, left : left + WIDTH] = face(
-        identity(0, person), {"12": 0.8}, pose=Pose(angle=angle)
+    picture[TOP : TOP + HEIGHT, left : left + WIDTH] = draw_face(
+        invent_identity(0, person), {"12": 0.8}, pose=Pose(angle=angle)
     )
     return picture
 
 
 @pytest.fixture(scope="module")
-def finder() -> Finder:
-    return Finder(CropSpec(align=True))
+def finder() -> FaceFinder:
+    return FaceFinder(CropSpec(align=True))
 
 
 @pytest.mark.parametrize("person", [1, 2, 3])
-def test_a_face_is_found_where_it_was_drawn(finder: Finder, person: int):
+def test_a_face_is_found_where_it_was_drawn(finder: FaceFinder, person: int):
     place = finder(photograph(person))
     assert place.kind != "missed"
     assert abs(place.x - (LEFT + WIDTH / 2)) < 30 and abs(place.y - (TOP + HEIGHT / 2)) < 45
@@ -54,7 +57,7 @@ def test_a_face_is_found_where_it_was_drawn(finder: Finder, person: int):
     )
 
 
-def test_a_large_picture_is_searched_at_a_smaller_size_and_answered_in_its_own(finder: Finder):
+def test_a_large_picture_is_searched_at_a_smaller_size_and_answered_in_its_own(finder: FaceFinder):
     small = photograph()
     large = np.asarray(Image.fromarray(small).resize((1680, 1440), Image.Resampling.BICUBIC))
     one, other = finder(small), finder(large)
@@ -63,23 +66,23 @@ def test_a_large_picture_is_searched_at_a_smaller_size_and_answered_in_its_own(f
 
 
 @pytest.mark.parametrize("angle", [-12.0, 12.0])
-def test_a_turned_face_is_turned_back(finder: Finder, angle: float):
+def test_a_turned_face_is_turned_back(finder: FaceFinder, angle: float):
     picture = photograph(angle=angle)  # counter-clockwise, as the drawing counts
     place = finder(picture)
     assert place.kind == "found" and place.turn == pytest.approx(-angle, abs=4)
     level = finder(
-        cut(np.pad(picture, ((80, 80), (80, 80), (0, 0)), "edge"), shifted(place, 80), 0.4)
+        crop(np.pad(picture, ((80, 80), (80, 80), (0, 0)), "edge"), shifted(place, 80), 0.4)
     )
     assert abs(level.turn) < 4
 
 
-def shifted(place: Place, by: int) -> Place:
-    return Place(place.kind, place.x + by, place.y + by, place.side, place.turn)
+def shifted(place: FacePlace, by: int) -> FacePlace:
+    return FacePlace(place.kind, place.x + by, place.y + by, place.side, place.turn)
 
 
-def test_a_room_without_a_face_is_a_miss_and_its_middle_is_known(finder: Finder):
-    assert finder(backdrop()) == Place("missed", 280.0, 240.0, 480.0)
-    assert cut(backdrop(), finder(backdrop()), 0.5).shape == (
+def test_a_room_without_a_face_is_a_miss_and_its_middle_is_known(finder: FaceFinder):
+    assert finder(backdrop()) == FacePlace("missed", 280.0, 240.0, 480.0)
+    assert crop(backdrop(), finder(backdrop()), 0.5).shape == (
         480,
         480,
         3,
@@ -88,15 +91,14 @@ def test_a_room_without_a_face_is_a_miss_and_its_middle_is_known(finder: Finder)
 
 def test_what_is_cut_has_its_margin_and_repeats_the_border_beyond_the_picture():
     picture = np.arange(100, dtype=np.uint8).reshape(10, 10)
-    assert np.array_equal(cut(picture, Place("found", 5.0, 5.0, 4.0), 0.0), picture[3:7, 3:7])
-    assert np.array_equal(cut(picture, Place("found", 5.0, 5.0, 4.0), 0.25), picture[2:8, 2:8])
-    corner = cut(picture, Place("found", 0.0, 0.0, 4.0), 0.0)
+    assert np.array_equal(crop(picture, FacePlace("found", 5.0, 5.0, 4.0), 0.0), picture[3:7, 3:7])
+    assert np.array_equal(crop(picture, FacePlace("found", 5.0, 5.0, 4.0), 0.25), picture[2:8, 2:8])
+    corner = crop(picture, FacePlace("found", 0.0, 0.0, 4.0), 0.0)
     assert np.array_equal(corner[2:, 2:], picture[:2, :2]) and np.all(
         corner[:3, :3] == picture[0, 0]
     )
-    barely = cut(
-        picture, Place("found", 5.0, 5.0, 4.0, turn=1e-9), 0.0
-    )  # by interpolation, and the same
+    # by interpolation, and the same
+    barely = crop(picture, FacePlace("found", 5.0, 5.0, 4.0, turn=1e-9), 0.0)
     assert np.array_equal(barely, picture[3:7, 3:7])
 
 
@@ -134,7 +136,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_yunet_is_loaded_and_its_box_and_eyes_are_read(model: Path):
-    finder = Finder(CropSpec(detector="yunet", model="0" * 64, align=True), model)
+    finder = FaceFinder(CropSpec(detector="yunet", model="0" * 64, align=True), model)
     picture = np.zeros((320, 384, 3), np.uint8)
     picture[96:128, 160:192] = 255
     place = finder(picture)
@@ -150,23 +152,25 @@ def test_a_file_that_is_no_yunet_is_named(tmp_path: Path, content: bytes):
     path = tmp_path / "other.onnx"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"other\.onnx must be"):
-        Finder(CropSpec(detector="yunet", model="0" * 64), path)(np.zeros((64, 64, 3), np.uint8))
+        FaceFinder(CropSpec(detector="yunet", model="0" * 64), path)(
+            np.zeros((64, 64, 3), np.uint8)
+        )
 
 
 def test_a_file_that_is_missing_and_options_without_a_crop_are_refused(tmp_path: Path, model: Path):
     with pytest.raises(WeightsError, match=r"must be a file, and .*none\.onnx is not"):
-        read("yunet", tmp_path / "none.onnx", None, False, None)
+        read_options("yunet", tmp_path / "none.onnx", None, False, None)
     with pytest.raises(WeightsError, match="none was given"):
-        Finder(CropSpec(detector="yunet", model="0" * 64))
+        FaceFinder(CropSpec(detector="yunet", model="0" * 64))
     for given in (
         (None, model, None, False, None),
         (None, None, 0.1, False, None),
         (None, None, None, True, None),
     ):
         with pytest.raises(UsageError, match="needs --crop haar or --crop yunet"):
-            read(*given)
-    assert read(None, None, None, False, None) is None
-    named = read("yunet", model, 0.2, True, "skip")
+            read_options(*given)
+    assert read_options(None, None, None, False, None) is None
+    named = read_options("yunet", model, 0.2, True, "skip")
     assert named is not None and len(named["model"]) == 64 and named["margin"] == 0.2
     for wrong in ({"detector": "yunet"}, {"model": "0" * 64}, {"detector": "hog"}, {"margin": 2}):
         with pytest.raises(SpecError):
@@ -195,7 +199,7 @@ def test_an_album_is_cut_before_it_is_resized_and_misses_are_listed(
     tmp_path: Path, album: Path, capfd: pytest.CaptureFixture[str]
 ):
     store = Store(tmp_path / "store")
-    run = ingest.run(
+    run = run_ingest(
         "folder", album, store, name="album", size=64, crop={"misses": "skip"}, workers=1
     )
     faces = Faces.load(run.path)
@@ -207,7 +211,7 @@ def test_an_album_is_cut_before_it_is_resized_and_misses_are_listed(
     found = pd.read_csv(run.file("crops.csv"))
     assert list(found["kind"]) == ["found", "missed", "found", "found"]
     place = found.iloc[0]
-    by_hand = cut(photograph(1), Place("found", place["x"], place["y"], place["side"]), 0.1)
+    by_hand = crop(photograph(1), FacePlace("found", place["x"], place["y"], place["side"]), 0.1)
     expected = np.asarray(
         Image.fromarray(by_hand).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
     )
@@ -227,8 +231,8 @@ def test_a_miss_fails_unless_its_middle_is_wanted(tmp_path: Path, album: Path):
     with pytest.raises(
         DataError, match=r"in 1 of 4 none was found: album/fear/b\.png.*--misses skip"
     ):
-        ingest.run("folder", album, store, name="album", size=64, crop={}, workers=1)
-    run = ingest.run(
+        run_ingest("folder", album, store, name="album", size=64, crop={}, workers=1)
+    run = run_ingest(
         "folder", album, store, name="album", size=64, crop={"misses": "centre"}, workers=1
     )
     middle = (
@@ -258,10 +262,10 @@ def test_stored_images_are_cut_too_and_the_difference_is_of_equal_cuts():
         "crop": {},
         "input": ["gray", "onset-difference"],
     }
-    spec = read_spec(preprocess.PreprocessSpec, {**fields, "frames": "onset+apex"}, "test")
-    made = preprocess.preprocess(Faces(images, index), spec)
+    spec = read_spec(PreprocessSpec, {**fields, "frames": "onset+apex"}, "test")
+    made = preprocess(Faces(images, index), spec)
     assert made.size == (2, 48, 48) and np.all(made.images[:, 1] == 128)
-    whole = preprocess.preprocess(Faces(images, index), spec.model_copy(update={"crop": None}))
+    whole = preprocess(Faces(images, index), spec.model_copy(update={"crop": None}))
     assert made.images[0, 0].std() != whole.images[0, 0].std()
 
 
@@ -269,9 +273,9 @@ def test_images_of_which_none_shows_a_face_are_refused():
     images = np.full((2, 1, 64, 64), 90, np.uint8)
     faces = Faces(images, make_index(images, key=["a", "b"], emotion="fear"))
     spec = read_spec(
-        preprocess.PreprocessSpec,
+        PreprocessSpec,
         {"faces": "ingest-0123456789ab", "frames": "all", "crop": {"misses": "skip"}},
         "test",
     )
     with pytest.raises(DataError, match="some image must show a face, and none of 2 does"):
-        preprocess.preprocess(faces, spec)
+        preprocess(faces, spec)

@@ -17,11 +17,13 @@ import pytest
 from trees import WRITERS, Tree
 from trees.damage import DAMAGES, HARMLESS, images
 
-from mien import ingest
 from mien.errors import MienError
-from mien.ingest import READERS, IngestSpec
-from mien.preprocess import decode
-from mien.spec import read_spec
+from mien.ingest.decoding import read_listing
+from mien.ingest.readers import READERS
+from mien.ingest.run import fingerprint, recognise, scan_folder
+from mien.ingest.specs import IngestSpec
+from mien.pictures import decode
+from mien.runs.spec import read_spec
 
 SIZE = 16
 
@@ -52,8 +54,8 @@ def known(trees: dict[str, Tree]) -> dict[str, dict[str, str]]:
 
 def places(name: str, tree: Tree) -> dict[str, str]:
     """Where each image of the sound tree lies, by its pixels."""
-    listing = ingest.scan(spec_for(name, tree), tree.root)
-    faces, _ = ingest.read_listing(listing, spec_for(name, tree), workers=1, skip_unreadable=False)
+    listing = scan_folder(spec_for(name, tree), tree.root)
+    faces, _ = read_listing(listing, spec_for(name, tree), workers=1, skip_unreadable=False)
     top = listing.root.relative_to(tree.root.resolve())
     paths = [(top / path).as_posix() for path in listing.names()]
     assert set(paths) == set(tree.images)
@@ -79,13 +81,13 @@ def outcome(
     shutil.rmtree(copy, ignore_errors=True)
     root = shutil.copytree(tree.root, copy / "release")
     DAMAGES[damage](root, np.random.default_rng(seed))
-    taken = set(ingest.recognise(root)) - {name}
+    taken = set(recognise(root)) - {name}
     assert not [other for other in taken if not READERS[other].READER.generic], taken
     try:
         draft = spec_for(name, tree)
-        listing = ingest.scan(draft, root)
-        spec = draft.model_copy(update={"fingerprint": ingest.fingerprint(listing, workers=1)})
-        faces, unread = ingest.read_listing(listing, spec, workers=1, skip_unreadable=True)
+        listing = scan_folder(draft, root)
+        spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers=1)})
+        faces, unread = read_listing(listing, spec, workers=1, skip_unreadable=True)
     except MienError as error:
         assert error.exit_code == 2 and str(error).isprintable(), str(error)
         assert str(copy) in str(error) or "such as '" in str(error), str(
@@ -102,7 +104,7 @@ def outcome(
     if not lost:
         return "all read"
     sound = {
-        (found.kind, found.where, found.what) for found in ingest.scan(draft, tree.root).findings
+        (found.kind, found.where, found.what) for found in scan_folder(draft, tree.root).findings
     }
     found = {(each.kind, each.where, each.what) for each in (*listing.findings, *unread)}
     files = [
@@ -117,9 +119,8 @@ def outcome(
 
 
 PAIRS = [(name, damage) for name in READERS for damage in DAMAGES]
-THIRD = [
-    pair for place, pair in enumerate(PAIRS) if (place + place // len(DAMAGES)) % 3 == 0
-]  # slow: all of them
+# slow: all of them
+THIRD = [pair for place, pair in enumerate(PAIRS) if (place + place // len(DAMAGES)) % 3 == 0]
 
 
 @pytest.mark.parametrize("name, damage", THIRD)

@@ -38,7 +38,7 @@ def test_the_table_of_datasets_is_up_to_date():
 
 
 def test_every_command_is_in_the_reference():
-    from mien.cli import app
+    from mien.cli.base import app
     from mien.cli.leaks import review_app
     from mien.cli.studies import study_app
 
@@ -58,12 +58,21 @@ def test_links_and_pictures_lead_somewhere(page: Path):
             assert (page.parent / target).exists(), target
 
 
-def test_the_tree_in_the_readme_names_every_module():
+def test_the_tree_in_the_readme_has_a_line_for_every_file_as_its_docstring_says():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = {path.name for path in (ROOT / "mien").glob("*.py")} | {
-        f"{path.parent.name}/" for path in (ROOT / "mien").glob("*/__init__.py")
-    }
-    assert [name for name in sorted(names - {"__init__.py"}) if name not in text] == []
+    assert text == load_tool().with_tree(text)
+    lines = [line.split() for line in text.splitlines()]
+    for path in (ROOT / "mien").rglob("*.py"):
+        if path.name != "__init__.py" and path.read_text(encoding="utf-8").strip():
+            assert any(line and line[0] == path.name and len(line) > 2 for line in lines), path
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "mien").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_first_line_of_a_file_says_in_one_sentence_what_is_in_it(path: Path):
+    sentence = load_tool().first_sentence(path)
+    assert len(sentence.split()) >= 3 and len(sentence) <= 90
 
 
 def test_the_readme_names_the_two_commands():

@@ -17,12 +17,22 @@ import torch
 from test_classifiers import blobs
 from test_study import SMALL, keep, table
 
-from mien import classifiers, engine, generators, stopping, study
-from mien.classifiers import ClassifierSpec
-from mien.engine import Job, Local, work
+from mien.classifiers.fit import ClassifierTraining, fit_classifier
+from mien.classifiers.predict import Classifier, predict_classes
+from mien.classifiers.specs import ClassifierSpec
 from mien.errors import UsageError
 from mien.faces import Faces
-from mien.store import Store
+from mien.generators import presets, shards
+from mien.generators.generate import generation_jobs, order_database
+from mien.generators.train import train_generator
+from mien.runs import engine, stopping
+from mien.runs.engine import run_jobs
+from mien.runs.jobs import NOT_BEGUN_PREFIX, Engine, Job, read_failure
+from mien.runs.local import Local, _worker_cards
+from mien.runs.ray import Ray, _import_ray
+from mien.runs.store import Store
+from mien.study.file import resolve
+from mien.study.run import run_study
 
 LETTER = "letter-000000000000"
 LETTERS = 9
@@ -47,8 +57,8 @@ def job(make: Any, run: str = LETTER, after: tuple[str, ...] = (), **arguments: 
 
 def test_jobs_are_done_once_what_they_need_is_there_and_come_out_the_same(tmp_path: Path):
     one, other = Store(tmp_path / "one"), Store(tmp_path / "other")
-    assert work(letters.letters(7), one, Local(0)) == {}
-    assert work(letters.letters(7)[::-1], other, Local(2)) == {}
+    assert run_jobs(letters.letters(7), one, Local(0)) == {}
+    assert run_jobs(letters.letters(7)[::-1], other, Local(2)) == {}
     assert contents(one) == contents(other)
     assert len(contents(one)) == 7
     assert not list((other.root / "work").iterdir())
@@ -68,10 +78,10 @@ def test_jobs_are_done_once_what_they_need_is_there_and_come_out_the_same(tmp_pa
 )
 def test_what_crashes_costs_one_job_and_says_why(store: Store, how: str, error: str):
     first, *others = letters.letters(3)
-    failed = work([first, job(letters.crash, how=how), *others], store, Local(2))
+    failed = run_jobs([first, job(letters.crash, how=how), *others], store, Local(2))
     assert list(failed) == [LETTER]
     assert re.search(error, failed[LETTER])
-    assert engine.failure(store, LETTER) == failed[LETTER]
+    assert read_failure(store, LETTER) == failed[LETTER]
     assert len(store.names()) == 3
 
 
@@ -81,15 +91,15 @@ def test_what_needs_a_failed_job_is_not_begun(store: Store, workers: int):
         job(letters.crash, how="memory"),
         job(letters.sleep, "letter-000000000001", (LETTER,), seconds=0),
     ]
-    failed = work(jobs, store, Local(workers))
-    assert failed["letter-000000000001"] == f"{engine.NOT_BEGUN}{failed[LETTER]}"
+    failed = run_jobs(jobs, store, Local(workers))
+    assert failed["letter-000000000001"] == f"{NOT_BEGUN_PREFIX}{failed[LETTER]}"
 
 
 def test_a_job_waits_for_its_own_parents_only(store: Store, capfd: pytest.CaptureFixture[str]):
     quick, *_ = letters.letters(1)
     slow = Job("letter-000000000001", "the slow one", letters.sleep, {"seconds": 3.0})
     child = Job("letter-000000000002", "the child", letters.sleep, {"seconds": 0.0}, (quick.run,))
-    assert work([slow, quick, child], store, Local(2)) == {}
+    assert run_jobs([slow, quick, child], store, Local(2)) == {}
     labels = [
         line.split("] ")[1].split(":")[0]
         for line in capfd.readouterr().err.splitlines()
@@ -101,11 +111,11 @@ def test_a_job_waits_for_its_own_parents_only(store: Store, capfd: pytest.Captur
 def test_what_another_process_is_at_is_left_to_it_and_taken_over_when_its_heart_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.6)
+    monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.6)
     first, second = letters.letters(2)
     (store.root / "work").mkdir(parents=True)
     (store.root / "work" / f"{first.run}.claim").write_text("elsewhere 1 token 7")
-    assert work([first, second], store, Local(0)) == {}
+    assert run_jobs([first, second], store, Local(0)) == {}
     assert store.names() == [second.run, first.run]
 
 
@@ -122,11 +132,11 @@ def test_what_another_process_is_at_is_left_to_it_and_taken_over_when_its_heart_
     ],
 )
 def test_cards_are_shared_out(place: int, gpus: float, cards: list[str], given: str | None):
-    assert engine._cards_of(place, gpus, cards) == given
+    assert _worker_cards(place, gpus, cards) == given
 
 
 def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mien.training.cards", lambda choice: ["4", "6"])
+    monkeypatch.setattr("mien.runs.devices.list_gpus", lambda choice: ["4", "6"])
     found = Local(gpus=0.5)
     assert found.slots == 4
     for number in range(4):
@@ -153,17 +163,17 @@ def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.
 )
 def test_an_engine_that_cannot_be_is_refused(arguments: tuple[Any, ...], message: str):
     with pytest.raises(UsageError, match=message):
-        engine.engine(*arguments)
+        engine.make_engine(*arguments)
 
 
 # Numbers
 
 
-def grid(folder: Path, name: str, where: engine.Engine) -> dict[str, str]:
+def grid(folder: Path, name: str, where: Engine) -> dict[str, str]:
     """Run a small study, and return what its runs hold."""
     store = Store(folder / name)
     keep(blobs(), store, "blobs")
-    study.run(study.resolve(table(**GRID), store), store, device="cpu", engine=where)
+    run_study(resolve(table(**GRID), store), store, device="cpu", engine=where)
     return contents(store)
 
 
@@ -199,7 +209,7 @@ def cluster() -> Iterator[Any]:
         )
         found.add_node(num_cpus=1)
         yield found
-        engine._imported().shutdown()
+        _import_ray().shutdown()
         found.shutdown()
 
 
@@ -209,7 +219,7 @@ def cluster() -> Iterator[Any]:
 def test_a_study_on_two_machines_of_a_ray_cluster_has_the_same_digests_and_numbers(
     inline: dict[str, str], cluster: Any, tmp_path: Path
 ):
-    where = engine.Ray(cluster.address)
+    where = Ray(cluster.address)
     assert where.slots == 2
     assert grid(tmp_path, "store", where) == inline
 
@@ -219,8 +229,8 @@ def test_a_study_on_two_machines_of_a_ray_cluster_has_the_same_digests_and_numbe
 @pytest.mark.filterwarnings("ignore")
 def test_a_crash_on_a_ray_cluster_costs_one_job_and_says_why(cluster: Any, store: Store):
     first, *others = letters.letters(3)
-    failed = work(
-        [first, job(letters.crash, how="segfault"), *others], store, engine.Ray(cluster.address)
+    failed = run_jobs(
+        [first, job(letters.crash, how="segfault"), *others], store, Ray(cluster.address)
     )
     assert list(failed) == [LETTER] and "SIGSEGV" in failed[LETTER]
     assert len(store.names()) == 3
@@ -298,7 +308,7 @@ def assert_as_undisturbed(store: Store, journal: Path, undisturbed: Store, again
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("undisturbed") / "store")
-    assert work(letters.letters(LETTERS), store, Local(0)) == {}
+    assert run_jobs(letters.letters(LETTERS), store, Local(0)) == {}
     return store
 
 
@@ -375,15 +385,15 @@ def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(
 ):
     spec = ClassifierSpec.model_validate({**SMALL, "epochs": 1})
     seen: list[int] = []
-    take = classifiers.Training.step
+    take = ClassifierTraining.step
 
-    def watched(work: classifiers.Training, step: int) -> Any:
+    def watched(work: ClassifierTraining, step: int) -> Any:
         seen.append(torch.get_num_threads())
         return take(work, step)
 
-    monkeypatch.setattr(classifiers.Training, "step", watched)
+    monkeypatch.setattr(ClassifierTraining, "step", watched)
     for count in (1, 3):
-        classifiers.fit(
+        fit_classifier(
             blobs(16),
             spec.model_copy(update={"threads": count}),
             blobs(16).classes,
@@ -396,16 +406,16 @@ def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(
 def test_a_database_drawn_in_parts_is_the_one_drawn_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(generators.SHARD, "cpu", 8)
+    monkeypatch.setitem(shards.SHARD_IMAGES, "cpu", 8)
     found = []
     for name, most in (("whole", 1), ("parts", 3)):
         store = Store(tmp_path / name)
         faces = keep(blobs(), store, "blobs")
-        trained = generators.train(generators.preset("gaussian", faces.name), store, device="cpu")
-        spec = generators.order(trained, "balanced:36", store)
-        jobs = generators.parts(spec, store, "cpu", most)
+        trained = train_generator(presets.read_preset("gaussian", faces.name), store, device="cpu")
+        spec = order_database(trained, "balanced:36", store)
+        jobs = generation_jobs(spec, store, "cpu", most)
         assert len(jobs) == (1 if most == 1 else 4)
-        assert work(jobs, store, Local(0)) == {}
+        assert run_jobs(jobs, store, Local(0)) == {}
         found.append(store.run(spec.name).content)
         assert not list((store.root / "work").iterdir())
     assert found[0] == found[1]
@@ -420,25 +430,24 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     its steps.
     """
     told: dict[str, Any] = {"after": {}, "steps": 0}
-    take = classifiers.Training.step
+    take = ClassifierTraining.step
 
-    def step(work: classifiers.Training, number: int) -> Any:
+    def step(work: ClassifierTraining, number: int) -> Any:
         told["steps"] += 1
         for each in told["after"].pop(number, ()):
             signal.raise_signal(each)
         return take(work, number)
 
-    monkeypatch.setattr(classifiers.Training, "step", step)
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # tests that run in the background may ignore it
+    monkeypatch.setattr(ClassifierTraining, "step", step)
+    # tests that run in the background may ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield told
     signal.signal(signal.SIGINT, before)
 
 
-def fit(faces: Faces, scratch: Path) -> classifiers.Classifier:
+def fit(faces: Faces, scratch: Path) -> Classifier:
     spec = ClassifierSpec.model_validate({**SMALL, "epochs": 2})
-    return classifiers.fit(faces, spec, faces.classes, 0, scratch, "cpu")
+    return fit_classifier(faces, spec, faces.classes, 0, scratch, "cpu")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -455,10 +464,8 @@ def test_the_first_ctrl_c_keeps_the_step_at_hand_and_the_same_call_goes_on(
     assert fitted["steps"] == 4 and list((tmp_path / "scratch").glob("checkpoint-*4.json"))
     again = fit(faces, tmp_path / "scratch")
     assert fitted["steps"] == steps
-    np.testing.assert_array_equal(
-        classifiers.predict(again, faces), classifiers.predict(whole, faces)
-    )
-    assert not stopping.asked()
+    np.testing.assert_array_equal(predict_classes(again, faces), predict_classes(whole, faces))
+    assert not stopping.stop_requested()
 
 
 def test_the_second_ctrl_c_stops_at_once(fitted: dict[str, Any], tmp_path: Path):
@@ -466,14 +473,17 @@ def test_the_second_ctrl_c_stops_at_once(fitted: dict[str, Any], tmp_path: Path)
     with pytest.raises(KeyboardInterrupt):
         fit(blobs(), tmp_path)
     assert not list(tmp_path.glob("checkpoint-*"))
-    assert not stopping.asked() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (
+        not stopping.stop_requested()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
 
 
 def test_a_signal_that_this_process_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with stopping.heeded():
+        with stopping.signals_deferred():
             signal.raise_signal(signal.SIGINT)
-            assert not stopping.asked()
+            assert not stopping.stop_requested()
     finally:
         signal.signal(signal.SIGINT, before)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mien import escape
+from mien.pages import escape
 
 FORMULAS = (
     *(
@@ -42,21 +42,21 @@ PLAIN = (
 
 @pytest.mark.parametrize("text", [*FORMULAS, *PLAIN])
 def test_a_cell_comes_back_as_it_was(text: str):
-    assert escape.bare(str(escape.cell(text))) == text
+    assert escape.unescape_cell(str(escape.escape_cell(text))) == text
 
 
 @pytest.mark.parametrize("text", FORMULAS[:9])
 def test_what_a_spreadsheet_would_run_begins_with_a_quote(text: str):
-    assert str(escape.cell(text)).startswith("'")
+    assert str(escape.escape_cell(text)).startswith("'")
 
 
 def test_no_separator_of_another_country_starts_a_formula():
-    assert escape.cell("x;=HYPERLINK(1)") == "x;'=HYPERLINK(1)"
+    assert escape.escape_cell("x;=HYPERLINK(1)") == "x;'=HYPERLINK(1)"
 
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_other_texts_and_numbers_stay_as_they_are(text: str):
-    assert escape.cell(text) == text and escape.cell(-0.5) == -0.5
+    assert escape.escape_cell(text) == text and escape.escape_cell(-0.5) == -0.5
 
 
 def test_a_table_is_written_without_formulas_and_otherwise_as_it_was(tmp_path: Path):
@@ -81,7 +81,7 @@ def test_a_table_is_written_without_formulas_and_otherwise_as_it_was(tmp_path: P
     ],
 )  # fmt: skip
 def test_markdown_shows_a_text_and_does_nothing_with_it(text: str):
-    shown = escape.markdown(text)
+    shown = escape.escape_markdown(text)
     assert "\n" not in shown and not re.search(r"<[A-Za-z/!?]", shown)
     assert not re.search(r"(?<!\\)(\\\\)*\][(\[:]", shown) and not re.search(
         r"(?<!\\)(\\\\)*[`|]", shown
@@ -92,26 +92,26 @@ def test_markdown_shows_a_text_and_does_nothing_with_it(text: str):
     "text", ["n < 5 & p > 3", "0.5 [0.1, 0.9]", "it's 50 %", "sub_01 (a, b)", "Müller"]
 )
 def test_ordinary_sentences_stay_readable(text: str):
-    assert escape.markdown(text).replace("&gt;", ">") == text
+    assert escape.escape_markdown(text).replace("&gt;", ">") == text
 
 
 @pytest.mark.parametrize(
     "text", ["# x", "- x", "+ x", "* x", "12. x", "3) x", "=====", "---", "~~~"]
 )
 def test_a_paragraph_begins_no_heading_and_no_list(text: str):
-    assert re.match(r"\d*\\", escape.paragraph(text))
-    wrapped = escape.paragraph("word " * 23 + text)
+    assert re.match(r"\d*\\", escape.wrap_paragraph(text))
+    wrapped = escape.wrap_paragraph("word " * 23 + text)
     assert re.match(r"\d*\\", wrapped.splitlines()[-1]) or len(wrapped.splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\u202eb", "a\x07b", "a\rb", "a\u2066b", "a\x9bb"])
 def test_a_terminal_is_sent_no_control_characters(text: str):
-    assert escape.printable(text).isprintable()
+    assert escape.to_printable(text).isprintable()
 
 
 def test_the_text_of_a_licence_keeps_its_lines_and_addresses():
     text = 'Copyright <year>\n\nSee <https://example.org/l>, "n > 5".\n<script>x</script>'
-    said = escape.licence_text(text)
+    said = escape.escape_licence_text(text)
     assert (
         said
         == 'Copyright &lt;year>\n\nSee <https://example.org/l>, "n > 5".\n&lt;script>x&lt;/script>'

@@ -16,15 +16,20 @@ import pytest
 import torch
 from torch.export.passes import move_to_device_pass
 
-from mien import export, generators
 from mien.cli import main
 from mien.errors import UsageError
-from mien.export.whose import whose
+from mien.export.run import EXPORTABLE, REFUSED_KINDS, export, list_files
+from mien.export.whose import find_owners
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import GENERATORS, Diffusion, GeneratorSpec, NetSpec, SamplerSpec, ddpm, edm
-from mien.generators.unet import NULL
-from mien.spec import Spec
-from mien.store import Run, Store
+from mien.generators import ddpm, edm
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.unet import NO_LABEL
+from mien.generators.kinds import GENERATORS, load_generator, sample_generator
+from mien.generators.specs import GeneratorSpec, NetSpec, SamplerSpec, read_training
+from mien.generators.train import train_generator
+from mien.runs.folders import write_whole_folder
+from mien.runs.spec import Spec
+from mien.runs.store import Run, Store
 
 KINDS = {"edm": edm, "ddpm": ddpm}
 TINY = {
@@ -112,10 +117,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     home.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
     found = {}
     for kind, fields in OWN.items():
-        spec: GeneratorSpec = generators.read_training(
-            {"faces": "toy", "kind": kind, **fields}, "test"
-        )
-        found[kind] = generators.train(spec, home, alias=kind, device="cpu")
+        spec: GeneratorSpec = read_training({"faces": "toy", "kind": kind, **fields}, "test")
+        found[kind] = train_generator(spec, home, alias=kind, device="cpu")
     return found
 
 
@@ -136,12 +139,12 @@ def exports(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> P
     """
     place = tmp_path_factory.mktemp("exports")
     for kind in KINDS:
-        export.export(runs[kind], place / kind / "folder", "diffusers")
+        export(runs[kind], place / kind / "folder", "diffusers")
         rng, given = np.random.default_rng(1), {}
         for count, labels in (
             (1, [HAPPY]),
             (2, [AFRAID, HAPPY]),
-            (7, [HAPPY, AFRAID, NULL, HAPPY, 0, AFRAID, NULL]),
+            (7, [HAPPY, AFRAID, NO_LABEL, HAPPY, 0, AFRAID, NO_LABEL]),
         ):
             for sigma in SIGMAS:
                 each = np.full(count, sigma, dtype=np.float32) * np.linspace(
@@ -162,7 +165,7 @@ def exports(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def exported(request: pytest.FixtureRequest, runs: dict[str, Run], exports: Path) -> Exported:
-    generator, place = generators.load(runs[request.param], "cpu"), exports / request.param
+    generator, place = load_generator(runs[request.param], "cpu"), exports / request.param
     assert isinstance(generator, Diffusion)
     return Exported(
         generator,
@@ -174,7 +177,7 @@ def exported(request: pytest.FixtureRequest, runs: dict[str, Run], exports: Path
 def drawn(generator: Diffusion, sampler: str) -> np.ndarray:
     """What mien draws from the seeds 3 to 7, as the scripts are asked to."""
     how = SamplerSpec.model_validate({"sampler": sampler})
-    return generators.sample(generator, np.full(5, HAPPY), np.arange(3, 8), sampler=how).astype(int)
+    return sample_generator(generator, np.full(5, HAPPY), np.arange(3, 8), sampler=how).astype(int)
 
 
 def test_the_program_says_what_the_denoiser_says_for_any_number_of_images(exported: Exported):
@@ -210,7 +213,7 @@ def test_the_folder_says_whose_it_is_and_where_it_came_from(
     assert about["licence"] == "for tests only"
     assert list(about["classes"].items()) == [("fear", AFRAID), ("happiness", HAPPY)]
     assert about["null_label"] == (
-        NULL if about["kind"] == "edm" else None
+        NO_LABEL if about["kind"] == "edm" else None
     )  # the ddpm saw every label
     origin = about["provenance"]
     assert (origin["run"], origin["content"]) == (run.name, run.content)
@@ -225,7 +228,7 @@ def test_the_folder_says_whose_it_is_and_where_it_came_from(
     text = (exported.folder / "README.md").read_text()
     assert "for tests only" in text and run.name in text
     there = {path.name for path in exported.folder.iterdir()}
-    assert {name.rstrip("/") for name in export.parts(about)} | {"README.md"} == there
+    assert {name.rstrip("/") for name in list_files(about)} | {"README.md"} == there
 
 
 def test_the_program_holds_no_pickle_and_no_path_of_this_machine(exported: Exported):
@@ -247,13 +250,13 @@ def test_the_program_goes_to_another_device_whole(exports: Path):
 
 def test_an_export_is_whole_or_absent(tmp_path: Path):
     out = tmp_path / "folder"
-    with pytest.raises(KeyboardInterrupt), export.whole(out) as folder:
+    with pytest.raises(KeyboardInterrupt), write_whole_folder(out) as folder:
         (folder / "half").write_text("x")
         assert not out.exists() and folder.parent == tmp_path  # one rename away
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
     out.mkdir()
-    with export.whole(out) as folder:
+    with write_whole_folder(out) as folder:
         (folder / "all").write_text("x")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "all"]
 
@@ -280,10 +283,9 @@ PEOPLE = {
 def test_it_is_known_whose_the_mean_face_is(people: list[tuple[str, str]], said: str, made: int):
     seen = pd.DataFrame(people, columns=["subject", "clip"]).assign(dataset="a")
     more = pd.DataFrame({"subject": [""] * made, "clip": "", "dataset": "synthetic"})
-    seen = pd.concat(
-        [seen, more], ignore_index=True
-    )  # of faces that were generated, those count that were seen
-    found = whose(seen.assign(key=[f"a/{n}" for n in range(len(seen))]))
+    # of faces that were generated, those count that were seen
+    seen = pd.concat([seen, more], ignore_index=True)
+    found = find_owners(seen.assign(key=[f"a/{n}" for n in range(len(seen))]))
     count = f"{round(found.share * found.images)} of {found.images} show one {found.unit}"
     assert (count if found.one else found.text).startswith(said)
 
@@ -294,13 +296,11 @@ def test_people_who_were_held_out_are_not_in_the_mean_face(tmp_path: Path, gone:
     faces = Faces(faces.images, faces.index.assign(subject=["toy:1", "toy:2"] * 12))
     kept = home.make(FacesSpec(), lambda out, scratch: faces.save(out), "pair")
     fields = {**TINY, "images_seen": 12, "held_out": 0.5}
-    run = generators.train(
-        generators.read_training({"faces": "pair", "kind": "edm", **fields}, "test"), home
-    )
+    run = train_generator(read_training({"faces": "pair", "kind": "edm", **fields}, "test"), home)
     if gone:
         shutil.rmtree(kept.path)
     with pytest.raises(UsageError, match="12 of 12 show one subject"):
-        export.export(run, tmp_path / "out")
+        export(run, tmp_path / "out")
 
 
 @pytest.mark.parametrize("residual", [True, False], ids=["with a mean face", "without"])
@@ -314,9 +314,7 @@ def test_the_face_of_one_person_is_exported_only_where_that_is_allowed(
     faces = Faces(faces.images, faces.index.assign(subject="toy:7"))
     home.make(FacesSpec(), lambda out, scratch: faces.save(out), "alone")
     fields = {**TINY, "images_seen": 12, "residual": residual}
-    run = generators.train(
-        generators.read_training({"faces": "alone", "kind": "edm", **fields}, "test"), home
-    )
+    run = train_generator(read_training({"faces": "alone", "kind": "edm", **fields}, "test"), home)
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, {"edm": run}, run.name, "--out", "new/folder") == 2
     told = " ".join(capsys.readouterr().err.split())
@@ -329,8 +327,8 @@ def test_the_face_of_one_person_is_exported_only_where_that_is_allowed(
 
 
 def test_every_kind_can_be_exported_or_is_refused_with_a_reason():
-    assert set(export.KINDS) | set(export.REFUSED) == set(GENERATORS)
-    assert not set(export.KINDS) & set(export.REFUSED)
+    assert set(EXPORTABLE) | set(REFUSED_KINDS) == set(GENERATORS)
+    assert not set(EXPORTABLE) & set(REFUSED_KINDS)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Run], *arguments: str) -> int:

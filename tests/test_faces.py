@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
 
-from mien import figures
 from mien.errors import DataError
-from mien.faces import COLUMNS, EMOTIONS, Faces, concat, make_index
-from mien.seeds import seed
+from mien.faces import COLUMNS, EMOTIONS, Faces, concatenate, make_index
+from mien.pages.sheets import draw_class_sheet, draw_rows, draw_side_by_side
+from mien.seeds import derive_seed
 
 
 def some(n: int = 6, name: str = "a", size: int = 8) -> Faces:
@@ -41,7 +41,7 @@ def test_what_a_generator_saw_travels_with_its_faces(tmp_path: Path):
     again = Faces.load(tmp_path)
     assert again.seen is not None and list(again.seen["key"]) == list(faces.index["key"])
     assert again.select(np.array([True] + [False] * 5)).seen is not None
-    both = concat([some(name="b"), again])
+    both = concatenate([some(name="b"), again])
     assert both.seen is not None and len(both.seen) == 6
 
 
@@ -87,7 +87,7 @@ def test_counts_are_images_clips_and_subjects():
 
 def test_faces_of_two_sizes_are_not_joined():
     with pytest.raises(DataError, match="one size"):
-        concat([some(), some(name="b", size=4)])
+        concatenate([some(), some(name="b", size=4)])
 
 
 def test_the_index_has_every_column_and_a_hash_of_the_pixels():
@@ -99,19 +99,19 @@ def test_the_index_has_every_column_and_a_hash_of_the_pixels():
 
 
 def test_seeds_are_golden_and_know_the_place_of_each_name():
-    assert seed("split", "casme2-48") == 797675515070532347
-    assert seed("a", "bc") != seed("ab", "c")
-    assert 0 <= seed("x", 1) < 2**63
+    assert derive_seed("split", "casme2-48") == 797675515070532347
+    assert derive_seed("a", "bc") != derive_seed("ab", "c")
+    assert 0 <= derive_seed("x", 1) < 2**63
 
 
 def test_a_contact_sheet_has_a_row_for_each_class():
-    sheet = figures.class_sheet(some(6), per_class=4, scale=2)
+    sheet = draw_class_sheet(some(6), per_class=4, scale=2)
     assert (
         sheet.height == 2 * (18 + 16 + 2) and sheet.width >= 4 * 18 - 2
     )  # wide enough for its titles
-    assert figures.side_by_side(some(6), some(2, "b"), per_class=4).width >= 2 * (4 * 18 - 2) + 16
+    assert draw_side_by_side(some(6), some(2, "b"), per_class=4).width >= 2 * (4 * 18 - 2) + 16
     assert (
-        figures.rows(["a" * 99], [some(1).images], 1).width
-        > figures.rows(["a"], [some(1).images], 1).width
+        draw_rows(["a" * 99], [some(1).images], 1).width
+        > draw_rows(["a"], [some(1).images], 1).width
         >= 16
     )

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mien import facs
 from mien.faces import Faces, make_index
-from mien.facs import ActionUnit
+from mien.ingest import facs
+from mien.ingest.facs import ActionUnit
 
 
 def unit(
@@ -31,12 +31,12 @@ def unit(
     ],
 )
 def test_a_text_has_known_units(text: str, expected: list[ActionUnit]):
-    assert facs.parse(text) == (tuple(expected), ())
+    assert facs.parse_units(text) == (tuple(expected), ())
 
 
 @pytest.mark.parametrize("text", ["", " ", "/", "none", "-", "0"])
 def test_no_units_are_no_units(text: str):
-    assert facs.parse(text) == ((), ())
+    assert facs.parse_units(text) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_no_units_are_no_units(text: str):
     [("4+smile", "smile"), ("12?", "12?"), ("4+123", "123"), ("6+12F", "12F"), ("0+4", "0")],
 )
 def test_what_is_no_action_unit_is_given_back_and_not_guessed(text: str, unread: str):
-    assert facs.parse(text).unread == (unread,)
+    assert facs.parse_units(text).unread == (unread,)
 
 
 def test_units_of_faces_are_a_row_each_by_clip():
@@ -62,9 +62,9 @@ def test_units_of_faces_are_a_row_each_by_clip():
         raw_label="others",
         action_units=["4+L10B", "4+L10B", "", "12(k)"],
     )
-    table = facs.units(Faces(images, index))
+    table = facs.tabulate_units(Faces(images, index))
     assert table["clip"].tolist() == ["s:1/a", "s:1/a", "z"]
     assert table["place"].tolist() == [0, 1, 0] and table["number"].tolist() == [4, 10, 12]
     assert table["side"].tolist() == ["", "L", ""] and table["intensity"].tolist() == ["", "B", ""]
     assert table["static"].tolist() == [False, False, True]
-    assert len(facs.units(Faces(images, index.assign(action_units="")))) == 0
+    assert len(facs.tabulate_units(Faces(images, index.assign(action_units="")))) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_cli import STUDY, TINY, mien, settings, start
 
-from mien.store import Store
+from mien.runs.store import Store
 
 COMMANDS = {
     "train": [

@@ -10,11 +10,14 @@ import torch
 from drawn import keep, people
 from safetensors.torch import save_file
 
-from mien import classifiers, features
+from mien.audit import features
+from mien.audit.features import NETWORKS, Space
+from mien.audit.specs import OFFLINE_SPACES, SpaceName
+from mien.classifiers import pretrained
+from mien.classifiers.predict import predict_classes, start_classifier
 from mien.errors import WeightsError
 from mien.faces import Faces
-from mien.features import NETWORKS, OFFLINE, Space, SpaceName
-from mien.store import Run, Store
+from mien.runs.store import Run, Store
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def opened(name: SpaceName, train: Run, home: Store, **options) -> Space:
     return features.open_space(name, train, home, device="cpu", **options)
 
 
-@pytest.mark.parametrize("name", OFFLINE)
+@pytest.mark.parametrize("name", OFFLINE_SPACES)
 def test_an_image_has_the_same_features_alone_as_in_company(
     name: SpaceName, train: Run, home: Store
 ):
@@ -46,12 +49,12 @@ def test_an_image_has_the_same_features_alone_as_in_company(
 def test_pixels_are_grey_values_and_large_images_become_small():
     grey = np.full((1, 1, 20, 20), 51, np.uint8)
     assert (
-        np.allclose(features.pixels((1, 20, 20)).extract(grey), 0.2)
-        and features.pixels((1, 20, 20)).size is None
+        np.allclose(features.pixel_space((1, 20, 20)).extract(grey), 0.2)
+        and features.pixel_space((1, 20, 20)).size is None
     )
     red = np.zeros((1, 3, 64, 64), np.uint8)
     red[:, 0] = 255
-    found = features.pixels((3, 64, 64)).extract(red)
+    found = features.pixel_space((3, 64, 64)).extract(red)
     assert found.shape == (1, 32 * 32) and np.allclose(
         found, 76 / 255
     )  # the luma of pure red, ITU-R BT.601
@@ -59,23 +62,23 @@ def test_pixels_are_grey_values_and_large_images_become_small():
 
 def test_the_filter_is_part_of_the_space():
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
-    box, lanczos = (features.pixels((1, 64, 64), filter) for filter in ("box", "lanczos"))
+    box, lanczos = (features.pixel_space((1, 64, 64), filter) for filter in ("box", "lanczos"))
     assert not np.allclose(box.extract(images), lanczos.extract(images), atol=0.02)
     assert "box" in box.about and "lanczos" in lanczos.about
 
 
 def test_the_judge_is_trained_once_and_tells_people_it_never_saw(train: Run, home: Store):
-    judge = features.judge(train, home, "cpu")
+    judge = features.load_judge(train, home, "cpu")
     unseen = people(range(20, 26))
-    right = classifiers.predict(judge, unseen).argmax(axis=1) == unseen.labels(judge.classes)
+    right = predict_classes(judge, unseen).argmax(axis=1) == unseen.labels(judge.classes)
     assert right.mean() > 0.6  # of three classes
     before = home.names()
-    assert features.judge(train, home, "cpu").spec == judge.spec and home.names() == before
+    assert features.load_judge(train, home, "cpu").spec == judge.spec and home.names() == before
 
 
 def test_random_convolutions_know_no_labels_and_the_axes_are_the_training_sides(train: Run):
     images = np.asarray(Faces.load(train.path).images)
-    found = features.convolved(images).extract(images)
+    found = features.random_space(images).extract(images)
     assert found.shape == (len(images), 64) and np.allclose(found.mean(axis=0), 0, atol=1e-2)
     spread = found.std(axis=0)
     assert (np.diff(spread) < 1e-3).all()  # the widest axis first
@@ -84,13 +87,13 @@ def test_random_convolutions_know_no_labels_and_the_axes_are_the_training_sides(
 
 def test_features_of_a_run_are_kept_for_the_next_audit(train: Run, home: Store):
     made = keep(people(range(40, 42)), home, "made")
-    (first,), about = features.measured([made], train, "random", home, device="cpu")
+    (first,), about = features.features_of([made], train, "random", home, device="cpu")
     before = home.names()
-    (again,), same = features.measured([made], train, "random", home, device="cpu")
+    (again,), same = features.features_of([made], train, "random", home, device="cpu")
     assert (first == again).all() and about == same and home.names() == before
-    features.measured([made], train, "random", home, filter="box", device="cpu")
+    features.features_of([made], train, "random", home, filter="box", device="cpu")
     assert len(home.names()) == len(before) + 1
-    found, _ = features.sides(["pixels", "random"], train, made, made, home, device="cpu")
+    found, _ = features.load_features(["pixels", "random"], train, made, made, home, device="cpu")
     assert len(found["random"].train) == 108 and (found["random"].made == first).all()
     assert found["pixels"].test.shape == (36, 32 * 32)
 
@@ -100,7 +103,7 @@ def test_a_network_is_read_from_a_file_or_it_says_what_to_bring(
 ):
     monkeypatch.setitem(NETWORKS, "dinov2", NETWORKS["dinov2"].model_copy(update={"size": 28}))  # type: ignore[arg-type]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    network = classifiers.start(
+    network = start_classifier(
         NETWORKS["dinov2"].model_copy(update={"weights": "none"}), ["none"], 0, None
     ).network
     tensors = {
@@ -110,7 +113,7 @@ def test_a_network_is_read_from_a_file_or_it_says_what_to_bring(
     images = np.asarray(Faces.load(train.path).images[:3])
     for weights in (
         str(tmp_path / "dino.safetensors"),
-        classifiers.adopt(tmp_path / "dino.safetensors", home),
+        pretrained.import_weights(tmp_path / "dino.safetensors", home),
     ):
         found = opened("dinov2", train, home, weights=weights).extract(images)
         assert found.shape == (3, 384) and np.isfinite(found).all()

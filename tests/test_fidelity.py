@@ -6,7 +6,8 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from test_classifiers import CLASSES, blobs, tiny
 
-from mien import classifiers, fidelity
+from mien.audit import distances
+from mien.classifiers.predict import extract_features, start_classifier
 from mien.errors import DataError
 
 
@@ -19,10 +20,10 @@ def cloud(n: int, d: int, seed: int) -> np.ndarray:
 
 def test_sets_that_are_moved_apart_are_as_far_as_they_were_moved():
     a = cloud(400, 6, 0)
-    assert fidelity.frechet(a, a) == pytest.approx(0, abs=1e-4)
-    assert fidelity.frechet(a, a + np.float32(2)) == pytest.approx(6 * 4, rel=1e-4)
+    assert distances.frechet_distance(a, a) == pytest.approx(0, abs=1e-4)
+    assert distances.frechet_distance(a, a + np.float32(2)) == pytest.approx(6 * 4, rel=1e-4)
     one = np.random.default_rng(0).normal(size=(100_000, 1)).astype(np.float32)
-    assert fidelity.frechet(one, 3 * one) == pytest.approx(
+    assert distances.frechet_distance(one, 3 * one) == pytest.approx(
         (3 - 1) ** 2, rel=0.02
     )  # the deviations' gap, squared
 
@@ -35,7 +36,7 @@ def test_the_frechet_distance_is_the_textbooks(n: int, m: int):
     one, two = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     gap = a.mean(axis=0) - b.mean(axis=0)
     root = np.real(np.asarray(sqrtm(one @ two + 1e-12 * np.eye(16))))
-    assert fidelity.frechet(a, b) == pytest.approx(
+    assert distances.frechet_distance(a, b) == pytest.approx(
         gap @ gap + np.trace(one + two - 2 * root), rel=1e-4
     )
 
@@ -44,25 +45,25 @@ def test_precision_sees_what_is_odd_and_recall_what_is_missing():
     rng = np.random.default_rng(0)
     left, right = rng.normal(-5, 1, (150, 4)), rng.normal(5, 1, (150, 4))
     real = np.concatenate([left, right])
-    precision, recall = fidelity.precision_recall(real, rng.normal(-5, 1, (150, 4)))
+    precision, recall = distances.precision_recall(real, rng.normal(-5, 1, (150, 4)))
     assert precision > 0.9 and recall == pytest.approx(0.5, abs=0.1)
     odd = np.concatenate(
         [rng.normal(-5, 1, (75, 4)), rng.normal(5, 1, (75, 4)), rng.normal(0, 0.2, (50, 4))]
     )
-    precision, recall = fidelity.precision_recall(real, odd)
+    precision, recall = distances.precision_recall(real, odd)
     assert precision == pytest.approx(0.75, abs=0.1) and recall > 0.85
 
 
 @pytest.mark.parity
 def test_precision_and_recall_are_those_of_all_distances(monkeypatch):
-    monkeypatch.setattr(fidelity, "BLOCK", 7)
+    monkeypatch.setattr(distances, "DISTANCE_ROWS", 7)
     real, made, k = cloud(60, 3, 3), cloud(45, 3, 4), 3
 
     def covered(ground: np.ndarray, asked: np.ndarray) -> float:
         radii = np.sort(cdist(ground, ground), axis=1)[:, k]
         return float((cdist(asked, ground) <= radii[None]).any(axis=1).mean())
 
-    assert fidelity.precision_recall(real, made, k) == pytest.approx(
+    assert distances.precision_recall(real, made, k) == pytest.approx(
         (covered(real, made), covered(made, real))
     )
 
@@ -74,26 +75,26 @@ def test_a_blend_of_two_frames_of_a_clip_is_a_copy_and_a_stranger_is_none():
     real = np.repeat(people, 4, axis=0) + rng.normal(0, 1, (40, 50))
     blends = (real[0::4] + real[1::4]) / 2
     strangers = rng.normal(0, 10, (10, 50))
-    assert (fidelity.copied(real, real, clips) < 1e-6).all()
-    assert (fidelity.copied(blends, real, clips) < 0.2).all()
-    assert (fidelity.copied(strangers, real, clips) > 0.6).all()
+    assert (distances.copy_ratios(real, real, clips) < 1e-6).all()
+    assert (distances.copy_ratios(blends, real, clips) < 0.2).all()
+    assert (distances.copy_ratios(strangers, real, clips) > 0.6).all()
 
 
 def test_what_cannot_be_measured_is_refused():
     a = cloud(3, 2, 0)
     with pytest.raises(DataError, match="two images"):
-        fidelity.frechet(a[:1], a)
+        distances.frechet_distance(a[:1], a)
     with pytest.raises(DataError, match="more than 3"):
-        fidelity.precision_recall(a, cloud(9, 2, 1))
+        distances.precision_recall(a, cloud(9, 2, 1))
     with pytest.raises(DataError, match="only one clip"):
-        fidelity.copied(a, a, ["one"] * 3)
+        distances.copy_ratios(a, a, ["one"] * 3)
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18", "vit_tiny_patch16_224"])
 def test_features_are_a_row_an_image_in_any_batch(name: str):
     size = 224 if name.startswith("vit") else 32
-    fitted = classifiers.start(tiny(name=name, size=size, weights="none"), CLASSES, 0, None)
+    fitted = start_classifier(tiny(name=name, size=size, weights="none"), CLASSES, 0, None)
     faces = blobs().select(np.arange(5))
-    seen = classifiers.features(fitted, faces)
+    seen = extract_features(fitted, faces)
     assert seen.shape == (5, {"tiny": 64, "resnet18": 512, "vit_tiny_patch16_224": 192}[name])
-    assert np.allclose(classifiers.features(fitted, faces, batch=2), seen, atol=1e-4)
+    assert np.allclose(extract_features(fitted, faces, batch=2), seen, atol=1e-4)

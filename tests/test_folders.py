@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import UsageError
-from mien.folders import fillable, free, free_file, whole
+from mien.runs.folders import require_fillable, require_free, require_free_file, write_whole_folder
 
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(tmp_path: Path):
@@ -16,9 +16,12 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
     for name in (dead, tmp_path / ".out.notes", tmp_path / f".other.{uuid.uuid4().hex}"):
         name.mkdir()
         os.utime(name, (1, 1))
-    with whole(tmp_path / "out") as first:
+    with write_whole_folder(tmp_path / "out") as first:
         os.utime(first, (1, 1))
-        with pytest.raises(UsageError, match="filled meanwhile"), whole(tmp_path / "out") as second:
+        with (
+            pytest.raises(UsageError, match="filled meanwhile"),
+            write_whole_folder(tmp_path / "out") as second,
+        ):
             (second / "x").write_text("x")
             (tmp_path / "out").mkdir()
             (tmp_path / "out" / "y").write_text("y")
@@ -28,12 +31,12 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
 
 
 def test_a_refusal_leaves_no_folder_behind(tmp_path: Path):
-    with pytest.raises(ValueError, match="no"), whole(tmp_path / "a" / "b" / "out"):
+    with pytest.raises(ValueError, match="no"), write_whole_folder(tmp_path / "a" / "b" / "out"):
         raise ValueError("no")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("check", [free, fillable, free_file])
+@pytest.mark.parametrize("check", [require_free, require_fillable, require_free_file])
 def test_a_path_that_cannot_be_written_is_refused_and_nothing_is_made(
     tmp_path: Path, check: Callable[[Path], Path]
 ):
@@ -50,9 +53,13 @@ def test_a_path_that_cannot_be_written_is_refused_and_nothing_is_made(
 
 def test_a_folder_that_holds_files_can_be_added_to_and_is_not_free(tmp_path: Path):
     (tmp_path / "there").mkdir()
-    assert free(tmp_path / "there") == fillable(tmp_path / "there") == tmp_path / "there"
+    assert (
+        require_free(tmp_path / "there")
+        == require_fillable(tmp_path / "there")
+        == tmp_path / "there"
+    )
     (tmp_path / "there" / "mine").write_text("mine")
-    assert fillable(tmp_path / "there") == tmp_path / "there"
+    assert require_fillable(tmp_path / "there") == tmp_path / "there"
     with pytest.raises(UsageError, match="holds files"):
-        free(tmp_path / "there")
+        require_free(tmp_path / "there")
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["mine"]

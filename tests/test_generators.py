@@ -16,30 +16,29 @@ import pytest
 import torch
 from torch import nn
 
-from mien import generators, seeds
+from mien import seeds
 from mien.errors import DataError, SpecError, TrainingError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.generators import (
-    GENERATORS,
-    PRESETS,
-    GenerateSpec,
-    NetSpec,
-    SamplerSpec,
-    TrainSpec,
-    ddpm,
-    diffusion,
-    edm,
-    heldout,
-    moves,
-    precision,
-)
-from mien.generators.base import SEEN, origins
-from mien.generators.moves import MOVES
-from mien.generators.specs import ONLY_FOR, SAMPLERS
-from mien.generators.unet import NULL, UNet, group_norm
+from mien.generators import ddpm, edm, presets, scaling
+from mien.generators.base import SEEN_COLUMNS, describe_origins
+from mien.generators.counts import parse_counts
+from mien.generators.diffusion import fit, heldout, precision, transforms
+from mien.generators.diffusion.draw import SAMPLING_BATCH, NoiseStreams
+from mien.generators.diffusion.fit import DiffusionTraining, compute_statistics, fit_diffusion
+from mien.generators.diffusion.losses import LossWatch
+from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion
+from mien.generators.diffusion.transforms import MOVES
+from mien.generators.diffusion.unet import NO_LABEL, UNet, make_group_norm
+from mien.generators.generate import generate_database, order_database, plan_images
+from mien.generators.kinds import GENERATORS, fit_generator, load_generator, sample_generator
+from mien.generators.presets import PRESETS
+from mien.generators.shards import SHARD_IMAGES, make_shard, make_shards, read_shard, write_shard
+from mien.generators.specs import ONLY_FOR, SAMPLERS, GenerateSpec, NetSpec, SamplerSpec, TrainSpec
+from mien.generators.train import calibrate, train_generator
 from mien.published import TABLE_2
-from mien.spec import Spec
-from mien.store import Run, Store
+from mien.runs import devices
+from mien.runs.spec import Spec
+from mien.runs.store import Run, Store
 
 NET = NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,), dropout=0.1)
 TINY = {"net": NET, "images_seen": 144, "batch": 12, "learning_rate": 2e-3}
@@ -82,15 +81,15 @@ def one_thread():
     torch.set_num_threads(cores)
 
 
-def fitted(faces: Faces, spec: TrainSpec, folder: Path) -> diffusion.Diffusion:
+def fitted(faces: Faces, spec: TrainSpec, folder: Path) -> Diffusion:
     """The diffusion model that `spec` makes of `faces`."""
-    made = generators.fit(faces, spec, folder, device="cpu")
-    assert isinstance(made, diffusion.Diffusion)
+    made = fit_generator(faces, spec, folder, device="cpu")
+    assert isinstance(made, Diffusion)
     return made
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, diffusion.Diffusion]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Diffusion]:
     return {
         kind: fitted(toy(), spec_of(kind), tmp_path_factory.mktemp(kind)) for kind in DIFFUSIONS
     }
@@ -109,7 +108,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def run(store: Store) -> Run:
-    return generators.train(spec_of("edm", faces="toy"), store, alias="trained", device="cpu")
+    return train_generator(spec_of("edm", faces="toy"), store, alias="trained", device="cpu")
 
 
 def same(one: nn.Module, two: nn.Module) -> bool:
@@ -133,15 +132,15 @@ def test_the_network_keeps_the_shape(channels: int, side: int, patch: int):
     }
     net = UNet(channels, NetSpec.model_validate(shape))
     x = torch.randn(2, channels, side, side)
-    y = net(x, torch.zeros(2), torch.tensor([0, NULL]), torch.zeros(2, len(MOVES)))
+    y = net(x, torch.zeros(2), torch.tensor([0, NO_LABEL]), torch.zeros(2, len(MOVES)))
     assert y.shape == x.shape
     assert (y == 0).all()  # untrained, it says nothing
 
 
 def test_norms_have_groups_for_any_width():
     for channels in (1, 3, 7, 9, 32, 33, 96, 256):
-        assert channels % group_norm(channels).num_groups == 0
-    assert group_norm(256).num_groups == 32
+        assert channels % make_group_norm(channels).num_groups == 0
+    assert make_group_norm(256).num_groups == 32
 
 
 def test_everything_that_the_network_is_told_matters():
@@ -172,15 +171,15 @@ def lively(net: UNet) -> UNet:
 
 def test_presets_are_trainings_and_settings_change_them():
     for name in PRESETS:
-        assert generators.preset(name, "faces-000000000000").faces == "faces-000000000000"
-    spec = generators.preset("smoke", "faces-000000000000", {"batch": 16, "net": {"width": 24}})
+        assert presets.read_preset(name, "faces-000000000000").faces == "faces-000000000000"
+    spec = presets.read_preset("smoke", "faces-000000000000", {"batch": 16, "net": {"width": 24}})
     assert (
         isinstance(spec, TrainSpec)
         and spec.batch == 16
         and spec.net.width == 24
         and spec.net.patch == 2
     )
-    paper = generators.preset("paper", "f")
+    paper = presets.read_preset("paper", "f")
     assert isinstance(paper, TrainSpec) and paper.kind == "ddpm" and paper.steps == 1000
 
 
@@ -190,7 +189,7 @@ BUDGETS = ("nano", "tiny", "base", "large")
 def test_presets_by_budget_grow_and_the_default_is_base():
     sizes = []
     for name in BUDGETS:
-        spec = generators.preset(name, "f")
+        spec = presets.read_preset(name, "f")
         assert isinstance(spec, TrainSpec)
         sizes.append(
             (
@@ -202,29 +201,29 @@ def test_presets_by_budget_grow_and_the_default_is_base():
             2 if name in ("nano", "tiny") else 1
         )  # full resolution where there is a card
     assert sizes == sorted(sizes) and len(set(sizes)) == len(BUDGETS)
-    assert generators.preset("default", "f") == generators.preset("base", "f")
+    assert presets.read_preset("default", "f") == presets.read_preset("base", "f")
 
 
 @pytest.mark.parametrize("name", [*BUDGETS[:-1], pytest.param("large", marks=pytest.mark.slow)])
 def test_each_preset_learns_from_faces_of_48_pixels_with_people_held_out(name: str):
-    spec = generators.preset(name, "f", {"batch": 2})
+    spec = presets.read_preset(name, "f", {"batch": 2})
     assert isinstance(spec, TrainSpec)
     faces = toy(size=48)
-    shown, held = heldout.parted(Faces(faces.images, crowd().index.iloc[: len(faces)]), spec)
+    shown, held = heldout.hold_out(Faces(faces.images, crowd().index.iloc[: len(faces)]), spec)
     assert (held is not None) == (spec.held_out > 0) == (name != "nano")
     where = torch.device("cpu")
-    work = diffusion.Training(shown, spec, edm.objective(spec), where)
-    with diffusion.training.workers(where, 1) as pool:
+    work = DiffusionTraining(shown, spec, edm.objective(spec), where)
+    with devices.open_workers(where, 1) as pool:
         assert work.step(0, pool) is not None
 
 
 def test_a_preset_or_setting_that_does_not_exist_is_named():
     with pytest.raises(SpecError, match="Did you mean 'smoke'"):
-        generators.preset("smke", "f")
+        presets.read_preset("smke", "f")
     with pytest.raises(SpecError, match="Did you mean 'batch'"):
-        generators.preset("smoke", "f", {"bach": 3})
+        presets.read_preset("smoke", "f", {"bach": 3})
     with pytest.raises(SpecError, match="attention must name levels"):
-        generators.preset("smoke", "f", {"net": {"attention": (3,)}})
+        presets.read_preset("smoke", "f", {"net": {"attention": (3,)}})
 
 
 def test_an_option_that_would_do_nothing_is_refused():
@@ -245,7 +244,7 @@ def test_an_option_that_would_do_nothing_is_refused():
 def test_an_interrupted_training_ends_with_the_same_weights(
     kind: str, tmp_path: Path, monkeypatch, trained
 ):
-    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
     spec, calls = spec_of(kind), []
     objective = DIFFUSIONS[kind].objective(spec)
 
@@ -256,9 +255,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         return objective.errors(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        diffusion.fit(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+        fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
     torch.manual_seed(99)
-    resumed = diffusion.fit(toy(), spec, tmp_path, objective, "cpu")
+    resumed = fit_diffusion(toy(), spec, tmp_path, objective, "cpu")
     assert same(resumed.network, trained[kind].network)
     assert resumed.losses.equals(trained[kind].losses)
 
@@ -267,7 +266,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 def test_a_training_whose_early_weights_were_damaged_begins_anew(
     damage: bytes, tmp_path: Path, monkeypatch, trained
 ):
-    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
     spec, calls = spec_of("edm"), []
     objective = DIFFUSIONS["edm"].objective(spec)
 
@@ -278,9 +277,9 @@ def test_a_training_whose_early_weights_were_damaged_begins_anew(
         return objective.errors(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        diffusion.fit(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
-    (tmp_path / diffusion.EARLY).write_bytes(damage)
-    again = diffusion.fit(toy(), spec, tmp_path, objective, "cpu")
+        fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+    (tmp_path / EARLY_WEIGHTS).write_bytes(damage)
+    again = fit_diffusion(toy(), spec, tmp_path, objective, "cpu")
     assert same(again.network, trained["edm"].network)
     assert again.early is not None and same(again.early, trained["edm"].early)
 
@@ -289,27 +288,28 @@ def test_a_shard_of_which_a_byte_changed_is_drawn_again(tmp_path: Path, trained)
     generator = trained["edm"]
     labels, numbers = np.array([EMOTIONS.index("fear")] * 3), np.arange(3)
     path = tmp_path / "shard.npy"
-    first = generators.make_shard(generator, labels, numbers, SamplerSpec(steps=2), path)
+    first = make_shard(generator, labels, numbers, SamplerSpec(steps=2), path)
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
-    assert generators.read_shard(path, first.shape) is None
+    assert read_shard(path, first.shape) is None
     np.testing.assert_array_equal(
-        generators.make_shard(generator, labels, numbers, SamplerSpec(steps=2), path), first
+        make_shard(generator, labels, numbers, SamplerSpec(steps=2), path), first
     )
-    assert generators.read_shard(path, first.shape) is not None
+    assert read_shard(path, first.shape) is not None
 
 
 def test_a_killed_training_resumes_to_the_same_content(tmp_path: Path):
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from mien import generators
-        from mien.generators import diffusion
-        from mien.store import Store
-        diffusion.CHECKPOINT_S = 0.0
-        spec = generators.TrainSpec.model_validate_json(sys.argv[2])
-        generators.train(spec, Store(Path(sys.argv[1])), device="cpu")
+        from mien.generators.diffusion import fit
+        from mien.generators.specs import TrainSpec
+        from mien.generators.train import train_generator
+        from mien.runs.store import Store
+        fit.CHECKPOINT_S = 0.0
+        spec = TrainSpec.model_validate_json(sys.argv[2])
+        train_generator(spec, Store(Path(sys.argv[1])), device="cpu")
     """)
     stores = [Store(tmp_path / name) for name in ("killed", "whole")]
     for store in stores:
@@ -328,15 +328,15 @@ def test_a_killed_training_resumes_to_the_same_content(tmp_path: Path):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert list(scratch.glob("checkpoint-*.json"))
-    killed, whole = (generators.train(spec, store, device="cpu") for store in stores)
+    killed, whole = (train_generator(spec, store, device="cpu") for store in stores)
     assert killed.content == whole.content
 
 
 def test_checkpoints_of_another_training_are_refused(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
-    generators.fit(toy(), spec_of("edm", images_seen=16), tmp_path, device="cpu")
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
+    fit_generator(toy(), spec_of("edm", images_seen=16), tmp_path, device="cpu")
     with pytest.raises(UsageError, match="empty folder"):
-        generators.fit(toy(), spec_of("edm", images_seen=16, seed=1), tmp_path, device="cpu")
+        fit_generator(toy(), spec_of("edm", images_seen=16, seed=1), tmp_path, device="cpu")
 
 
 @KINDS
@@ -347,7 +347,7 @@ def test_a_loss_that_is_no_number_stops_the_training(kind: str, tmp_path: Path):
 
     objective = replace(DIFFUSIONS[kind].objective(spec_of(kind)), errors=broken)
     with pytest.raises(TrainingError, match="in 5 steps in a row"):
-        diffusion.fit(toy(), spec_of(kind), tmp_path, objective, "cpu")
+        fit_diffusion(toy(), spec_of(kind), tmp_path, objective, "cpu")
 
 
 def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
@@ -358,8 +358,8 @@ def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
         return objective.errors(*arguments) * (float("nan") if broken else 1.0)
 
     where = torch.device("cpu")
-    work = diffusion.Training(toy(), spec, replace(objective, errors=sometimes), where)
-    with diffusion.training.workers(where, 2) as pool:
+    work = DiffusionTraining(toy(), spec, replace(objective, errors=sometimes), where)
+    with devices.open_workers(where, 2) as pool:
         for step in range(3):
             assert work.step(step, pool) is not None
         before = {name: tensor.clone() for name, tensor in work.tensors().items()}
@@ -404,8 +404,8 @@ def test_in_half_the_width_a_network_learns_nearly_the_same_and_stays_float32(
 
 @LOW
 def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
-    monkeypatch.setattr(precision, "GROWTH", 3)  # so that the scale changes on the way
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(precision, "STEPS_TO_GROW", 3)  # so that the scale changes on the way
     spec, calls = spec_of("edm", precision=name), []
     objective = edm.objective(spec)
     (tmp_path / "whole").mkdir()
@@ -418,15 +418,15 @@ def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path,
         return objective.errors(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        diffusion.fit(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
-    assert same(diffusion.fit(toy(), spec, tmp_path, objective, "cpu").network, whole.network)
+        fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+    assert same(fit_diffusion(toy(), spec, tmp_path, objective, "cpu").network, whole.network)
 
 
 def test_a_gradient_that_overflows_halves_its_scale_and_is_no_fault():
     spec = spec_of("edm", precision="fp16")
     where = torch.device("cpu")
-    work = diffusion.Training(toy(), spec, edm.objective(spec), where)
-    with diffusion.training.workers(where, 2) as pool:
+    work = DiffusionTraining(toy(), spec, edm.objective(spec), where)
+    with devices.open_workers(where, 2) as pool:
         work.scaler.update(2.0**40)
         before = {name: tensor.clone() for name, tensor in work.network.state_dict().items()}
         for step in range(6):  # more than end a training whose loss is no number
@@ -444,30 +444,30 @@ def test_a_gradient_that_overflows_halves_its_scale_and_is_no_fault():
 
 
 def test_a_processor_trains_in_float32_unless_told_and_the_spec_says_so():
-    wanted = generators.preset("base", "f")
+    wanted = presets.read_preset("base", "f")
     assert isinstance(wanted, TrainSpec) and wanted.precision == "bf16"
-    found = generators.suited(wanted, "cpu")
+    found = precision.suit_device(wanted, "cpu")
     assert (
         isinstance(found, TrainSpec)
         and found.precision == "float32"
         and found.digest() != wanted.digest()
     )
-    nano = generators.preset("nano", "f")
-    assert generators.suited(nano, "cpu") == nano
+    nano = presets.read_preset("nano", "f")
+    assert precision.suit_device(nano, "cpu") == nano
 
 
 def test_images_that_do_not_fit_the_network_are_refused_before_training(tmp_path: Path):
     with pytest.raises(DataError, match="multiples of 4"):
-        generators.fit(toy(size=18), spec_of("edm"), tmp_path, device="cpu")
+        fit_generator(toy(size=18), spec_of("edm"), tmp_path, device="cpu")
 
 
 def test_statistics_are_those_of_the_images():
     faces = toy()
     pixels = faces.images / 127.5 - 1
-    mean, deviation = diffusion.statistics(faces.images, residual=True)
+    mean, deviation = compute_statistics(faces.images, residual=True)
     assert np.allclose(mean.numpy(), pixels.mean(axis=0), atol=1e-6)
     assert deviation == pytest.approx((pixels - pixels.mean(axis=0)).std())
-    mean, deviation = diffusion.statistics(faces.images, residual=False)
+    mean, deviation = compute_statistics(faces.images, residual=False)
     assert (mean == 0).all() and deviation == pytest.approx(pixels.std())
 
 
@@ -476,8 +476,11 @@ def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(
 ):
     assert trained["edm"].seen["key"].tolist() == toy().index["key"].tolist()
     assert list(trained["edm"].seen.columns) == ["key", "subject", "clip", "dataset"]
-    faces, seen = toy(), toy().index.loc[:, SEEN].assign(key=lambda table: "old/" + table["key"])
-    second = generators.fit(
+    faces, seen = (
+        toy(),
+        toy().index.loc[:, SEEN_COLUMNS].assign(key=lambda table: "old/" + table["key"]),
+    )
+    second = fit_generator(
         Faces(faces.images, faces.index, seen),
         spec_of("edm", images_seen=8),
         tmp_path,
@@ -496,10 +499,10 @@ def test_labels_matter_after_training(kind: str, tmp_path: Path):
         learning_rate=5e-3,
         mirror=False,
     )
-    generator = generators.fit(toy(), spec, tmp_path, device="cpu")
+    generator = fit_generator(toy(), spec, tmp_path, device="cpu")
     labels = np.array([HAPPY] * 8 + [AFRAID] * 8)
     how = SamplerSpec(sampler="ancestral" if kind == "ddpm" else "dpmpp2m")
-    images = generators.sample(generator, labels, np.arange(16), sampler=how)
+    images = sample_generator(generator, labels, np.arange(16), sampler=how)
     assert images[:8].mean() > images[8:].mean() + 30
     assert generator.losses["loss"].iloc[-1] < generator.losses["loss"].iloc[0]
 
@@ -515,16 +518,16 @@ def crowd() -> Faces:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> diffusion.Diffusion:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
     """A generator whose training held people out, and was not disturbed."""
     return fitted(
         crowd(), spec_of("edm", held_out=0.25, images_seen=192), tmp_path_factory.mktemp("watched")
     )
 
 
-def test_held_out_people_are_measured_and_not_shown(watched: diffusion.Diffusion):
+def test_held_out_people_are_measured_and_not_shown(watched: Diffusion):
     made = watched
-    shown, held = heldout.parted(crowd(), made.spec)
+    shown, held = heldout.hold_out(crowd(), made.spec)
     assert (
         held is not None
         and len(held.subjects) == 2
@@ -533,24 +536,27 @@ def test_held_out_people_are_measured_and_not_shown(watched: diffusion.Diffusion
     assert set(made.seen["subject"]) == {
         f"toy:{n}" for n in range(8)
     }  # they had a part in what was chosen
-    assert set(made.levels["step"]) == set(range(1, 17)) and len(made.levels) == 16 * heldout.LEVELS
+    assert (
+        set(made.levels["step"]) == set(range(1, 17))
+        and len(made.levels) == 16 * heldout.NOISE_LEVELS
+    )
     means = {
         step: np.mean(made.levels.loc[made.levels["step"] == step, "held_out"])
         for step in range(1, 17)
     }
     assert (
         made.chosen.step == min(means, key=lambda step: means[step])
-        and made.chosen.width in heldout.WIDTHS
+        and made.chosen.width in heldout.CANDIDATE_WIDTHS
     )
     assert made.chosen.loss is not None and made.chosen.loss <= 1.01 * min(means.values())
-    svg = heldout.chart(made.levels, made.chosen)
-    assert svg.count("noise level") >= heldout.LEVELS and "held-out people" in svg
+    svg = heldout.draw_chart(made.levels, made.chosen)
+    assert svg.count("noise level") >= heldout.NOISE_LEVELS and "held-out people" in svg
 
 
 def test_a_training_that_holds_people_out_resumes_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: diffusion.Diffusion
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Diffusion
 ):
-    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
     calls, objective = [], edm.objective(watched.spec)
 
     def interrupted(*arguments):
@@ -560,24 +566,24 @@ def test_a_training_that_holds_people_out_resumes_exactly(
         return objective.errors(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        diffusion.fit(
+        fit_diffusion(
             crowd(), watched.spec, tmp_path, replace(objective, errors=interrupted), "cpu"
         )
-    resumed = diffusion.fit(crowd(), watched.spec, tmp_path, objective, "cpu")
+    resumed = fit_diffusion(crowd(), watched.spec, tmp_path, objective, "cpu")
     assert same(resumed.network, watched.network) and resumed.chosen == watched.chosen
     assert resumed.levels.equals(watched.levels)
 
 
 def test_nobody_is_held_out_who_alone_shows_an_emotion():
     faces = toy()  # of whom toy:0 alone is bright only, toy:2 dark only
-    shown, held = heldout.parted(faces, spec_of("edm", held_out=0.5))
+    shown, held = heldout.hold_out(faces, spec_of("edm", held_out=0.5))
     assert held is not None and shown.classes == faces.classes
     one = Faces(faces.images, faces.index.assign(subject="toy:0"))
     with pytest.raises(DataError, match="impossible with 1 subject"):
-        heldout.parted(one, spec_of("edm", held_out=0.1))
+        heldout.hold_out(one, spec_of("edm", held_out=0.1))
     nobody = Faces(faces.images, faces.index.assign(subject=""))
     with pytest.raises(DataError, match="known subject for every image"):
-        heldout.parted(nobody, spec_of("edm", held_out=0.1))
+        heldout.hold_out(nobody, spec_of("edm", held_out=0.1))
 
 
 # Moves
@@ -585,12 +591,12 @@ def test_nobody_is_held_out_who_alone_shows_an_emotion():
 
 def test_moves_are_drawn_as_often_as_asked():
     rng = torch.Generator().manual_seed(0)
-    drawn = moves.draw(20_000, True, 0.2, rng)
+    drawn = transforms.draw(20_000, True, 0.2, rng)
     assert (drawn[:, 0] == 1).float().mean() == pytest.approx(0.5, abs=0.02)
     for place in range(1, len(MOVES)):
         assert (drawn[:, place] != 0).float().mean() == pytest.approx(0.2, abs=0.02)
     assert drawn[:, MOVES.index("turn")].abs().max() <= 1  # never more than 15 degrees
-    assert (moves.draw(100, False, 0.0, rng) == 0).all()
+    assert (transforms.draw(100, False, 0.0, rng) == 0).all()
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 32)])
@@ -603,7 +609,7 @@ def test_moves_do_what_their_names_say(height: int, width: int):
         vector = torch.zeros(1, len(MOVES))
         for name, value in done.items():
             vector[0, MOVES.index(name)] = value
-        moved = moves.apply(x, vector)[0, 0]
+        moved = transforms.apply(x, vector)[0, 0]
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         return float((moved * rows).sum() / moved.sum()), float(
             (moved * columns).sum() / moved.sum()
@@ -625,8 +631,11 @@ def test_light_and_contrast_change_values_alone():
     x = torch.linspace(-0.5, 0.5, 16).reshape(1, 1, 4, 4)
     vector = torch.zeros(1, len(MOVES))
     vector[0, MOVES.index("light")], vector[0, MOVES.index("contrast")] = 1.0, -1.0
-    expected = x * 2 ** -moves.REACH["contrast"] + moves.REACH["light"]
-    assert torch.allclose(moves.apply(x, vector), expected, atol=1e-5)
+    expected = (
+        x * 2 ** -transforms.AUGMENTATION_RANGES["contrast"]
+        + transforms.AUGMENTATION_RANGES["light"]
+    )
+    assert torch.allclose(transforms.apply(x, vector), expected, atol=1e-5)
 
 
 def test_what_the_network_was_told_of_does_not_show(tmp_path: Path):
@@ -636,7 +645,7 @@ def test_what_the_network_was_told_of_does_not_show(tmp_path: Path):
     spec = spec_of("edm", net=NET.model_copy(update={"width": 16}), images_seen=1600, batch=16, learning_rate=5e-3,
                    moves=0.5)  # fmt: skip
     made = fitted(toy(), spec, tmp_path)
-    drawn = generators.sample(made, np.array([HAPPY] * 24), np.arange(24))
+    drawn = sample_generator(made, np.array([HAPPY] * 24), np.arange(24))
     assert drawn.mean() == pytest.approx(200, abs=12)
 
 
@@ -648,33 +657,33 @@ def test_guidance_by_an_early_moment_leads_away_from_it():
     labels, numbers = np.array([HAPPY, AFRAID]), np.arange(2)
     wide_open = {"guidance_low": 0.0, "guidance_high": 1000.0, "steps": 4}
     how = SamplerSpec.model_validate({"guidance": 2.0, "guide": "early", **wide_open})
-    images = generators.sample(generator, labels, numbers, sampler=how)
+    images = sample_generator(generator, labels, numbers, sampler=how)
     assert (
-        images != generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4))
+        images != sample_generator(generator, labels, numbers, sampler=SamplerSpec(steps=4))
     ).any()
     itself = replace(generator, early=generator.network)  # away from itself is nowhere
-    alike = generators.sample(itself, labels, numbers, sampler=how).astype(int)
-    plain = generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4)).astype(int)
+    alike = sample_generator(itself, labels, numbers, sampler=how).astype(int)
+    plain = sample_generator(generator, labels, numbers, sampler=SamplerSpec(steps=4)).astype(int)
     assert np.abs(alike - plain).max() <= 1
     with pytest.raises(UsageError, match="early > 0"):
-        generators.sample(replace(generator, early=None), labels, numbers, sampler=how)
+        sample_generator(replace(generator, early=None), labels, numbers, sampler=how)
     with pytest.raises(ValueError, match="guidance above 1"):
         SamplerSpec(guide="early")
 
 
-def company(kind: str) -> diffusion.Diffusion:
+def company(kind: str) -> Diffusion:
     """A generator with a network of the size of the demo's, and random weights."""
     faces = toy(size=24)
     spec = spec_of(kind, net=NetSpec.model_validate(PRESETS["smoke"]["net"]))
-    mean, deviation = diffusion.statistics(faces.images, residual=True)
+    mean, deviation = compute_statistics(faces.images, residual=True)
     torch.manual_seed(0)
     network = lively(UNet(1, spec.net))
     torch.manual_seed(1)
     early = lively(UNet(1, spec.net))
-    losses, chosen = diffusion.training.LossWatch(1, 1).table(), heldout.Chosen(1, 0.1, None)
-    return diffusion.Diffusion(
-        spec=spec, network=network, early=early, sigma_data=deviation, mean=mean, levels=heldout.no_table(),
-        chosen=chosen, losses=losses, run="", **origins(faces),
+    losses, chosen = LossWatch(1, 1).table(), heldout.ChosenWeights(1, 0.1, None)
+    return Diffusion(
+        spec=spec, network=network, early=early, sigma_data=deviation, mean=mean, levels=heldout.make_empty_table(),
+        chosen=chosen, losses=losses, run="", **describe_origins(faces),
     )  # fmt: skip
 
 
@@ -683,12 +692,12 @@ def company(kind: str) -> diffusion.Diffusion:
 def test_an_image_is_bit_for_bit_the_same_alone_and_in_company(kind: str, sampler):
     generator, how = company(kind), SamplerSpec(sampler=sampler, steps=3)
     labels, numbers = np.array([HAPPY, AFRAID] * 10), np.arange(100, 120)
-    together = generators.sample(generator, labels, numbers, sampler=how)
-    alone = generators.sample(generator, labels[17:18], numbers[17:18], sampler=how)
+    together = sample_generator(generator, labels, numbers, sampler=how)
+    alone = sample_generator(generator, labels[17:18], numbers[17:18], sampler=how)
     assert (alone[0] == together[17]).all()
     order = np.random.default_rng(0).permutation(20)[:16]
     assert (
-        generators.sample(generator, labels[order], numbers[order], sampler=how) == together[order]
+        sample_generator(generator, labels[order], numbers[order], sampler=how) == together[order]
     ).all()
     assert len({image.tobytes() for image in together}) == 20
 
@@ -715,8 +724,8 @@ def test_the_network_always_sees_as_many_images(kind: str):
     generator = replace(generator, network=recorder)
     for count in (1, 8, 9):
         numbers = np.arange(count)
-        generators.sample(generator, np.full(count, HAPPY), numbers, sampler=SamplerSpec(steps=2))
-    assert recorder.sizes == {diffusion.BATCH["cpu"]}
+        sample_generator(generator, np.full(count, HAPPY), numbers, sampler=SamplerSpec(steps=2))
+    assert recorder.sizes == {SAMPLING_BATCH["cpu"]}
 
 
 @KINDS
@@ -726,12 +735,12 @@ def test_guidance_keeps_an_image_the_same_in_any_company(kind: str):
         SamplerSpec(steps=4, guidance=2.0, guidance_low=0.0, guidance_high=1000.0),
     )
     labels, numbers = np.array([HAPPY, AFRAID, HAPPY]), np.arange(3)
-    together = generators.sample(generator, labels, numbers, sampler=how)
+    together = sample_generator(generator, labels, numbers, sampler=how)
     assert (
-        generators.sample(generator, labels[1:2], numbers[1:2], sampler=how)[0] == together[1]
+        sample_generator(generator, labels[1:2], numbers[1:2], sampler=how)[0] == together[1]
     ).all()
     assert (
-        generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=4)) != together
+        sample_generator(generator, labels, numbers, sampler=SamplerSpec(steps=4)) != together
     ).any()
 
 
@@ -740,21 +749,14 @@ def test_guidance_keeps_an_image_the_same_in_any_company(kind: str):
 def test_the_members_keep_the_contract(kind: str, sampler, trained):
     generator, how = trained[kind], SamplerSpec(sampler=sampler, steps=5)
     labels, numbers = np.array([HAPPY, AFRAID]), np.array([1, 2])
-    images = generators.sample(generator, labels, numbers, sampler=how)
+    images = sample_generator(generator, labels, numbers, sampler=how)
     assert images.shape == (2, 1, 16, 16) and images.dtype == np.uint8
-    assert (generators.sample(generator, labels, numbers, sampler=how) == images).all()
-    assert (generators.sample(generator, labels, numbers + 1, sampler=how) != images).any()
+    assert (sample_generator(generator, labels, numbers, sampler=how) == images).all()
+    assert (sample_generator(generator, labels, numbers + 1, sampler=how) != images).any()
     assert generator.classes == ("fear", "happiness")
-    assert generators.sample(generator, labels[:0], numbers[:0], sampler=how).shape == (
-        0,
-        1,
-        16,
-        16,
-    )
+    assert sample_generator(generator, labels[:0], numbers[:0], sampler=how).shape == (0, 1, 16, 16)
     with pytest.raises(UsageError, match="not trained on anger"):
-        generators.sample(
-            generator, np.array([EMOTIONS.index("anger")]), np.array([0]), sampler=how
-        )
+        sample_generator(generator, np.array([EMOTIONS.index("anger")]), np.array([0]), sampler=how)
     assert GENERATORS[kind].steps(generator.spec, SamplerSpec(sampler=sampler)) > 0
 
 
@@ -762,7 +764,7 @@ def test_the_members_keep_the_contract(kind: str, sampler, trained):
 def test_clipped_predictions_are_a_choice(kind: str):
     generator, labels, numbers = company(kind), np.array([HAPPY] * 2), np.arange(2)
     images = [
-        generators.sample(generator, labels, numbers, sampler=SamplerSpec(steps=3, clip_x0=clip))
+        sample_generator(generator, labels, numbers, sampler=SamplerSpec(steps=3, clip_x0=clip))
         for clip in (True, False)
     ]
     assert (images[0] != images[1]).any()
@@ -773,23 +775,23 @@ def test_the_whole_ancestral_chain_of_a_ddpm_is_the_reverse_update(trained):
     same.
     """
     generator = trained["ddpm"]
-    schedule = ddpm.linear(12, 1e-4, 0.5)
+    schedule = ddpm.make_linear_schedule(12, 1e-4, 0.5)
     labels, numbers = np.array([HAPPY] * 3), np.arange(3)
-    images = generators.sample(
+    images = sample_generator(
         generator, labels, numbers, sampler=SamplerSpec(sampler="ancestral", clip_x0=False)
     )
 
-    x, streams = diffusion.Streams(numbers, 8, generator.size, torch.device("cpu")), None
+    x, streams = NoiseStreams(numbers, 8, generator.size, torch.device("cpu")), None
     streams, x = x, x.draw()
-    padded = torch.tensor([HAPPY] * 3 + [NULL] * 5)
+    padded = torch.tensor([HAPPY] * 3 + [NO_LABEL] * 5)
     with torch.inference_mode():
         for t in range(12, 0, -1):
-            told = ddpm.scaled(schedule, torch.full((8,), float(t)))
+            told = ddpm.scale_time(schedule, torch.full((8,), float(t)))
             predicted = generator.network(x, told, padded, torch.zeros(8, len(MOVES)))
-            x = ddpm.reverse_update(
+            x = ddpm.step_backward(
                 schedule, x, t, predicted, streams.draw() if t > 1 else torch.zeros_like(x)
             )
-    by_hand = diffusion.training.from_model(generator.mean + x)[:3]
+    by_hand = scaling.from_model(generator.mean + x)[:3]
     assert np.abs(by_hand.astype(int) - images.astype(int)).max() <= 1
 
 
@@ -798,15 +800,17 @@ def test_the_fast_solvers_of_a_ddpm_begin_where_faces_are_lost_in_noise(trained)
     was shown.
     """
     generator = trained["ddpm"]
-    first, last = ddpm.linear(12, 1e-4, 0.5).sigma[[1, 12]]
+    first, last = ddpm.make_linear_schedule(12, 1e-4, 0.5).sigma[[1, 12]]
     quiet = replace(generator, sigma_data=0.02)
-    assert ddpm.ends(quiet) == pytest.approx((first, 0.64))
-    assert ddpm.ends(replace(generator, sigma_data=100.0)) == pytest.approx((first, last))
+    assert ddpm.find_noise_range(quiet) == pytest.approx((first, 0.64))
+    assert ddpm.find_noise_range(replace(generator, sigma_data=100.0)) == pytest.approx(
+        (first, last)
+    )
     bare = generator.spec.model_copy(update={"residual": False})
-    assert ddpm.ends(replace(quiet, spec=bare)) == pytest.approx((first, last))
+    assert ddpm.find_noise_range(replace(quiet, spec=bare)) == pytest.approx((first, last))
     labels, numbers = np.array([HAPPY]), np.array([0])
     drawn = [
-        generators.sample(one, labels, numbers, sampler=SamplerSpec(steps=3))
+        sample_generator(one, labels, numbers, sampler=SamplerSpec(steps=3))
         for one in (generator, quiet)
     ]
     assert (drawn[0] != drawn[1]).any()
@@ -823,9 +827,9 @@ def test_a_trained_run_holds_its_files_and_loads_again(run: Run, store: Store, t
         "sheet.png",
         "seen.parquet",
     } <= set(run.manifest["files"])
-    loaded = generators.load(run, "cpu")
+    loaded = load_generator(run, "cpu")
     assert (
-        isinstance(loaded, diffusion.Diffusion)
+        isinstance(loaded, Diffusion)
         and loaded.early is not None
         and trained["edm"].early is not None
     )
@@ -833,23 +837,26 @@ def test_a_trained_run_holds_its_files_and_loads_again(run: Run, store: Store, t
     assert same(loaded.early, trained["edm"].early)
     assert loaded.losses["step"].tolist()[-1] == 12 and loaded.licence == "CC0"
     labels, numbers = np.array([HAPPY, AFRAID]), np.array([3, 4])
-    images = generators.sample(trained["edm"], labels, numbers)
-    assert (generators.sample(loaded, labels, numbers) == images).all()
+    images = sample_generator(trained["edm"], labels, numbers)
+    assert (sample_generator(loaded, labels, numbers) == images).all()
     assert store.resolve("trained") == run.name and run.spec["faces"] == store.resolve("toy")
 
 
 def test_a_generated_database_has_the_counts_and_says_where_it_comes_from(run: Run, store: Store):
-    spec = generators.order(run, "happiness=5,fear=3", store, steps=2, seed=4)
-    made = generators.generate(spec, store, alias="synthetic", device="cpu")
+    spec = order_database(run, "happiness=5,fear=3", store, steps=2, seed=4)
+    made = generate_database(spec, store, alias="synthetic", device="cpu")
     faces = Faces.load(made.path)
     assert faces.index["emotion"].value_counts().to_dict() == {"happiness": 5, "fear": 3}
     row = faces.index.iloc[-1]
     assert row["key"] == f"{made.name}/happiness/00004" and row["source"] == made.name
-    assert row["seed"] == seeds.seed("image", 4, "happiness", 4) and row["dataset"] == "synthetic"
+    assert (
+        row["seed"] == seeds.derive_seed("image", 4, "happiness", 4)
+        and row["dataset"] == "synthetic"
+    )
     assert row["subject"] == row["clip"] == "" and row["licence"] == "CC0"
     assert faces.seen is not None and set(faces.seen["subject"]) == {"toy:0", "toy:1", "toy:2"}
-    again = generators.sample(
-        generators.load(run, "cpu"),
+    again = sample_generator(
+        load_generator(run, "cpu"),
         np.array([HAPPY]),
         np.array([row["seed"]]),
         sampler=SamplerSpec(steps=2),
@@ -861,9 +868,9 @@ def test_a_generated_database_has_the_counts_and_says_where_it_comes_from(run: R
 def test_a_generation_that_lost_half_its_shards_ends_with_the_same_content(
     run: Run, store: Store, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(generators.SHARD, "cpu", 16)
-    spec = generators.order(run, "balanced:50", store, steps=2)
-    whole = generators.generate(spec, store, device="cpu")
+    monkeypatch.setitem(SHARD_IMAGES, "cpu", 16)
+    spec = order_database(run, "balanced:50", store, steps=2)
+    whole = generate_database(spec, store, device="cpu")
 
     other = Store(tmp_path / "store")
     for name in (run.spec["faces"], run.name):
@@ -873,42 +880,42 @@ def test_a_generation_that_lost_half_its_shards_ends_with_the_same_content(
             (target / path.name).write_bytes(path.read_bytes())
     scratch = other.root / "work" / spec.name / "scratch"
     scratch.mkdir(parents=True)
-    generator = generators.load(run, "cpu")
-    _, labels, numbers = generators.plan(spec.name, spec.counts, spec.seed)
-    images = generators.make_shards(generator, labels, numbers, spec, scratch)
+    generator = load_generator(run, "cpu")
+    _, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
+    images = make_shards(generator, labels, numbers, spec, scratch)
     shards = sorted(scratch.glob("images-*.npy"))
     assert len(shards) == 4
     for path in shards[::2]:
         path.unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:-20])  # cut short
     np.save(shards[3], np.zeros((3, 1, 16, 16), dtype=np.uint8))  # not what its name says
-    assert generators.generate(spec, other, device="cpu").content == whole.content
+    assert generate_database(spec, other, device="cpu").content == whole.content
 
     scratch.mkdir(parents=True)
-    generators.write_shard(scratch / shards[0].name, np.zeros((16, 1, 16, 16), dtype=np.uint8))
-    taken = generators.make_shards(generator, labels, numbers, spec, scratch)
+    write_shard(scratch / shards[0].name, np.zeros((16, 1, 16, 16), dtype=np.uint8))
+    taken = make_shards(generator, labels, numbers, spec, scratch)
     assert (taken[:16] == 0).all() and (
         taken[16:] == images[16:]
     ).all()  # a finished shard is not made again
 
 
 def test_a_budget_in_minutes_is_the_same_length_each_time(store: Store, monkeypatch):
-    monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)
+    monkeypatch.setattr(fit, "MEASURE_S", 0.2)
     spec = spec_of("edm", faces="toy")
-    once = generators.calibrated(spec, 0.05, store, device="cpu")
+    once = calibrate(spec, 0.05, store, device="cpu")
     assert isinstance(once, TrainSpec)
     assert once.images_seen % spec.batch == 0 and once.images_seen > 0
-    assert generators.calibrated(spec, 0.05, store, device="cpu") == once
+    assert calibrate(spec, 0.05, store, device="cpu") == once
     with pytest.raises(UsageError, match="must be above 0"):
-        generators.calibrated(spec, 0.0, store, device="cpu")
+        calibrate(spec, 0.0, store, device="cpu")
 
 
 def test_the_order_for_a_ddpm_is_the_preprints_sampler_unless_told(store: Store):
-    run = generators.train(spec_of("ddpm", faces="toy", images_seen=8), store, device="cpu")
-    assert generators.order(run, "balanced:4", store).sampler == "ancestral"
-    assert generators.order(run, "balanced:4", store, sampler="heun").sampler == "heun"
+    run = train_generator(spec_of("ddpm", faces="toy", images_seen=8), store, device="cpu")
+    assert order_database(run, "balanced:4", store).sampler == "ancestral"
+    assert order_database(run, "balanced:4", store, sampler="heun").sampler == "heun"
     with pytest.raises(SpecError, match="sampler"):
-        generators.order(run, "balanced:4", store, sampler="plms")
+        order_database(run, "balanced:4", store, sampler="plms")
 
 
 # Counts
@@ -917,9 +924,7 @@ CLASSES = ("disgust", "fear", "happiness", "others", "repression", "sadness", "s
 
 
 def counts(text: str, classes=CLASSES) -> dict[str, int]:
-    return generators.parse_counts(
-        text, lambda name: {"fear": len(name or "none"), "sadness": 0}, classes
-    )
+    return parse_counts(text, lambda name: {"fear": len(name or "none"), "sadness": 0}, classes)
 
 
 def test_counts_are_read():
@@ -955,20 +960,20 @@ def test_the_preprints_counts_fit_fewer_classes_once_the_others_are_left_out():
 def test_counts_that_cannot_be_shared_equally_are_told(
     store: Store, capfd: pytest.CaptureFixture[str]
 ):
-    run = generators.train(generators.preset("gaussian", "toy"), store)
+    run = train_generator(presets.read_preset("gaussian", "toy"), store)
     classes = run.json("generator.json")["classes"]
     number = 2 * len(classes) + 1
-    made = generators.order(run, f"balanced:{number}", store)
+    made = order_database(run, f"balanced:{number}", store)
     assert sorted(made.counts.values()) == [2] * (len(classes) - 1) + [3]
     told = capfd.readouterr().err
     assert (
         f"2 of each class, and one more of {classes[0]}" in told
         and f"balanced:{number - 1} or" in told
     )
-    generators.order(run, f"balanced:{2 * len(classes)}", store)
+    order_database(run, f"balanced:{2 * len(classes)}", store)
     assert capfd.readouterr().err == ""
     seen = Faces.load(store.run("toy").path).index["emotion"].value_counts().to_dict()
-    assert generators.order(run, f"like,{classes[0]}=1", store).counts == seen | {classes[0]: 1}
+    assert order_database(run, f"like,{classes[0]}=1", store).counts == seen | {classes[0]: 1}
 
 
 @pytest.mark.parametrize(
@@ -992,7 +997,10 @@ def test_counts_that_cannot_be_shared_equally_are_told(
         ("fear=2,like", "must be 'preprint'"),
         (
             "balanced:3",
-            "3 would leave some classes without images; give balanced:7 or more, or balanced:21 for 3 of each",
+            (
+                "3 would leave some classes without images; give balanced:7 or more, or "
+                "balanced:21 for 3 of each"
+            ),
         ),
         ("balanced:6,fear=9", "give balanced:7 or more"),
         (f"balanced:{'9' * 5000}", "'999999999999...' must be a whole number"),

@@ -15,11 +15,11 @@ import pytest
 from drawn import people
 from PIL import Image
 
-from mien.audit import given
+from mien.audit import plain_folders
 from mien.cli import main
 from mien.errors import UsageError
-from mien.faces import UNKNOWN, Faces
-from mien.store import Store
+from mien.faces import UNKNOWN_SOURCE, Faces
+from mien.runs.store import Store
 
 PATTERN = r"(s\d+)_"
 
@@ -126,7 +126,9 @@ def test_an_audit_of_folders_needs_no_held_out_people(desk: Path):
     assert told["images"] == {"made": 42, "train": 60, "test": 0} and told["test"] == ""
     assert any("--test" in note and "nobody was held out" in note for note in told["notes"]), text
     made = Faces.load(home.run(told["synthetic"]).path)
-    assert set(made.index["source"]) == {UNKNOWN} and made.subjects == () and made.seen is None
+    assert (
+        set(made.index["source"]) == {UNKNOWN_SOURCE} and made.subjects == () and made.seen is None
+    )
     assert "by nobody held out" not in (
         page := (home.run("alone").path / "index.html").read_text(encoding="utf-8")
     )
@@ -158,9 +160,11 @@ def test_one_person_on_both_real_sides_is_seen_in_an_audit_of_folders(desk: Path
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(target / path.name)
     names = {"synthetic": "synthetic", "train": "train", "test": "more"}
     home = Store(desk / "store")
-    how = given.reading(["train", "test"], PATTERN)
-    given_sides = [given.Given(side, name, desk / name) for side, name in names.items()]
-    runs = given.as_sides(given_sides, given.read(given_sides, how, home), home)
+    how = plain_folders.make_reading(["train", "test"], PATTERN)
+    given_sides = [plain_folders.NamedSide(side, name, desk / name) for side, name in names.items()]
+    runs = plain_folders.mark_sides(
+        given_sides, plain_folders.read_sides(given_sides, how, home), home
+    )
     train, test = (Faces.load(runs[side].path) for side in ("train", "test"))
     assert test.subjects == ("train:s03",) and "train:s03" in train.subjects
 
@@ -191,25 +195,25 @@ def test_a_stored_set_and_a_folder_go_together(desk: Path):
 
 
 def test_a_pattern_for_one_side_is_of_that_side():
-    how = given.reading(["train", "test"], ["train:(a)", "test:(b)"], "(c):x")
+    how = plain_folders.make_reading(["train", "test"], ["train:(a)", "test:(b)"], "(c):x")
     assert how.of("train") == {"subject_pattern": "(a)", "clip_pattern": "(c):x"}
     assert how.of("test") == {"subject_pattern": "(b)", "clip_pattern": "(c):x"}
     with pytest.raises(UsageError, match="is given twice for train"):
-        given.reading(["train", "test"], ["(a)", "train:(b)"])
+        plain_folders.make_reading(["train", "test"], ["(a)", "train:(b)"])
     with pytest.raises(UsageError, match="is for train, whose people are real"):
-        given.reading(["train"], ["test:(a)"])
+        plain_folders.make_reading(["train"], ["test:(a)"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("audit", "synthetic"), ("--train must name the real faces that the generator was " "" "" "" "" "trained " "on")),
-        (("audit", "synthetic", "--train", "synthetic/"), ("synthetic .* are the same; name " "" "" "" "" "" "another")),
+        (("audit", "synthetic"), "--train must name the real faces that the generator was trained on"),
+        (("audit", "synthetic", "--train", "synthetic/"), "synthetic .* are the same; name another"),
         (("audit", "synthetic", "--train", "train", "--test", "./train"), r"train \(train\) and ./train \(test\) are"),
         (("audit", "synthetic", "--train", "empty"), "empty must be a folder of images, and it holds no file"),
         (("audit", "empty", "--train", "train"), "empty must be a folder of images, and it holds no file"),
-        (("audit", "nowhere", "--train", "train"), ("no run or alias 'nowhere' .* There is no folder of this name either")),
-        (("audit", "notes.txt", "--train", "train"), ("'notes.txt' must be a run, an alias or a " "" "" "" "" "" "folder of images, and")),
+        (("audit", "nowhere", "--train", "train"), "no run or alias 'nowhere' .* There is no folder of this name either"),
+        (("audit", "notes.txt", "--train", "train"), "'notes.txt' must be a run, an alias or a folder of images, and"),
         (("audit", "synthetic", "--train", "train", "--size", "2"), "size"),
         (("audit", "synthetic", "--train", ".", "--spaces", "pixels"), "one is in the other"),
         (("audit", "synthetic", "--train", "train", "--subject-pattern", "test:(s)"), "--subject-pattern is for train"),

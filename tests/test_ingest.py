@@ -15,13 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien import ingest
 from mien.errors import DataError, MienError, SpecError, UsageError
 from mien.faces import COLUMNS, EMOTIONS, PHASES, Faces
-from mien.ingest import READERS, Finding, IngestSpec, fold, last_number, toy, walk
-from mien.preprocess import decode
-from mien.spec import read_spec
-from mien.store import Run, Store
+from mien.findings import Finding
+from mien.ingest.emotions import to_emotion
+from mien.ingest.folders import find_last_number, walk
+from mien.ingest.readers import READERS
+from mien.ingest.run import fingerprint, ingest_folder, run_ingest, scan_folder
+from mien.ingest.specs import IngestSpec
+from mien.pictures import decode
+from mien.runs.spec import read_spec
+from mien.runs.store import Run, Store
+from mien.toy import dataset
 
 HEAD = [
     "Subject",
@@ -115,15 +120,15 @@ def spec_for(root: Path, reader: str, **fields: Any) -> IngestSpec:
         {"reader": reader, "dataset": "set", "fingerprint": "", "size": 8, **fields},
         "test",
     )
-    return draft.model_copy(update={"fingerprint": ingest.fingerprint(ingest.scan(draft, root))})
+    return draft.model_copy(update={"fingerprint": fingerprint(scan_folder(draft, root))})
 
 
 def read(root: Path, reader: str = "casme2", **fields: Any) -> Faces:
-    return ingest.ingest(spec_for(root, reader, **fields), root, workers=1)
+    return ingest_folder(spec_for(root, reader, **fields), root, workers=1)
 
 
 def found(root: Path, reader: str = "casme2", **fields: Any) -> dict[str, Finding]:
-    findings = ingest.scan(spec_for(root, reader, **fields), root).findings
+    findings = scan_folder(spec_for(root, reader, **fields), root).findings
     return {finding.kind: finding for finding in findings}
 
 
@@ -180,10 +185,9 @@ def test_the_tree_is_found_in_each_layout(tmp_path: Path, layout: str):
     assert len(read(root)) == 5
     assert found(root)["tree"].where == layout
     assert ("not cropped" in found(root)) == ("RAW" in layout)
-    straight = ingest.scan(
-        spec_for(root / layout, "casme2"), root / layout
-    )  # pointed at the frames themselves
-    assert straight.rows.equals(ingest.scan(spec_for(root, "casme2"), root).rows)
+    # pointed at the frames themselves
+    straight = scan_folder(spec_for(root / layout, "casme2"), root / layout)
+    assert straight.rows.equals(scan_folder(spec_for(root, "casme2"), root).rows)
     assert spec_for(root / layout, "casme2") == spec_for(root, "casme2")
 
 
@@ -230,8 +234,8 @@ def test_notes_above_the_header_and_blank_rows_do_not_matter(tree: Path):
 def test_a_sheet_written_in_china_can_be_read(tree: Path):
     (tree / SHEET).unlink()
     text = (
-        "Subject;Filename;OnsetFrame;ApexFrame;OffsetFrame;备注;Estimated "
-        "Emotion\r\n01;EP02_01f;8;10;12;备注;sadness"
+        "Subject;Filename;OnsetFrame;ApexFrame;OffsetFrame;备注;Estimated Emotion\r\n"
+        "01;EP02_01f;8;10;12;备注;sadness"
     )
     (tree / "CASME2-coding-20190701.csv").write_bytes(text.encode("gb18030"))
     assert set(read(tree).index["emotion"]) == {"sadness"}
@@ -347,7 +351,7 @@ def test_rows_that_cannot_be_used_are_reported_with_their_number(tree: Path):
     ]
     write_sheet(tree / SHEET, [*ROWS, *bad])
     told = [
-        f for f in ingest.scan(spec_for(tree, "casme2"), tree).findings if f.kind == "unusable row"
+        f for f in scan_folder(spec_for(tree, "casme2"), tree).findings if f.kind == "unusable row"
     ]
     assert [finding.where.rsplit(" ", 1)[1] for finding in told] == ["4", "5", "6"]
 
@@ -368,7 +372,7 @@ def test_foreign_misplaced_and_repeated_files_are_reported(tree: Path):
     draw(tree / "Cropped/sub01/stray7.jpg")
     draw(tree / "Cropped/sub01/EP02_01f/img_10.png")
     told = [
-        f for f in ingest.scan(spec_for(tree, "casme2"), tree).findings if f.kind == "foreign files"
+        f for f in scan_folder(spec_for(tree, "casme2"), tree).findings if f.kind == "foreign files"
     ]
     assert [finding.where for finding in told] == [
         "sub01/EP02_01f/Thumbs.db",
@@ -453,8 +457,8 @@ def test_subjects_that_must_not_be_published_are_named(tree: Path):
 
 
 def test_drawn_faces_in_its_layout_are_read(tmp_path: Path, store: Store):
-    drawn = toy.draw(tmp_path / "toy", subjects=2, clips=2, seed=1, workers=1)
-    made = ingest.run(
+    drawn = dataset.draw(tmp_path / "toy", subjects=2, clips=2, seed=1, workers=1)
+    made = run_ingest(
         "casme2", tmp_path / "toy", store, name="drawn", size=16, alias="drawn", workers=2
     )
     faces = Faces.load(made.path)
@@ -628,7 +632,7 @@ def test_hidden_foreign_nameless_and_stray_files_are_passed_over(classes: Path):
     assert findings["unprintable names"].where == "happy/\\udcff.png"
     told = [
         f
-        for f in ingest.scan(spec_for(classes, "folder"), classes).findings
+        for f in scan_folder(spec_for(classes, "folder"), classes).findings
         if f.kind == "foreign files"
     ]
     assert [(f.where, f.what[-1]) for f in told] == [
@@ -710,7 +714,7 @@ def test_an_empty_folder_says_what_it_must_hold(tmp_path: Path):
 
 def test_unequal_labels_of_equal_pictures_are_reported(classes: Path, store: Store):
     shutil.copy(classes / "happy/s1_a_1.png", classes / "sad/s9_z_1.png")
-    made = ingest.run("folder", classes, store, subject_pattern=r"(s\d)_")
+    made = run_ingest("folder", classes, store, subject_pattern=r"(s\d)_")
     kinds = made.json("summary.json")["findings"]
     assert kinds == {"equal images, unequal subjects": 1, "equal images, unequal emotions": 1}
 
@@ -726,16 +730,16 @@ def test_unreadable_images_stop_the_work_unless_they_may_be_skipped(classes: Pat
         DataError,
         match=r"happy/s2_a_2\.png must be an image .* There are 2 such images of 5.*--skip-unread",
     ):
-        ingest.run("folder", classes, store)
+        run_ingest("folder", classes, store)
     assert store.names() == []
-    made = ingest.run("folder", classes, store, skip_unreadable=True)
+    made = run_ingest("folder", classes, store, skip_unreadable=True)
     assert len(Faces.load(made.path)) == 3
     assert made.json("summary.json")["findings"]["unreadable image"] == 2
     assert str(classes) not in made.file("findings.csv").read_text()
     for path in classes.rglob("*.png"):
         path.write_bytes(b"x")
     with pytest.raises(DataError, match="5 such images of 5"):
-        ingest.run("folder", classes, store, skip_unreadable=True)
+        run_ingest("folder", classes, store, skip_unreadable=True)
 
 
 def test_the_fingerprint_knows_content_and_not_place_or_date(tree: Path, tmp_path: Path):
@@ -745,14 +749,14 @@ def test_the_fingerprint_knows_content_and_not_place_or_date(tree: Path, tmp_pat
     os.utime(moved / SHEET, (1, 1))
     (moved / "Cropped/sub01/Thumbs.db").write_bytes(b"x")
     assert spec_for(moved, "casme2") == spec
-    assert len(ingest.ingest(spec, moved)) == 10
+    assert len(ingest_folder(spec, moved)) == 10
     image = moved / "Cropped/sub01/EP02_01f/reg_img9.jpg"
     content = bytearray(image.read_bytes())
     content[-20] ^= 1
     image.write_bytes(bytes(content))
     assert spec_for(moved, "casme2") != spec
     with pytest.raises(DataError, match="it has changed, or is another dataset"):
-        ingest.ingest(spec, moved)
+        ingest_folder(spec, moved)
 
 
 @pytest.mark.parametrize("change", ["sheet", "rename", "remove"])
@@ -770,15 +774,15 @@ def test_each_change_changes_the_fingerprint(tree: Path, change: str):
 
 def test_faces_are_equal_whatever_the_number_of_workers(tree: Path, tmp_path: Path):
     made = [
-        ingest.run("casme2", tree, Store(tmp_path / str(n)), workers=n, size=8) for n in (1, 2, 7)
+        run_ingest("casme2", tree, Store(tmp_path / str(n)), workers=n, size=8) for n in (1, 2, 7)
     ]
     assert len({run.name for run in made}) == len({run.content for run in made}) == 1
     with pytest.raises(UsageError, match="workers must be 1 or more, not 0"):
-        ingest.run("casme2", tree, Store(tmp_path / "0"), workers=0)
+        run_ingest("casme2", tree, Store(tmp_path / "0"), workers=0)
 
 
 def test_a_run_holds_what_it_says(tree: Path, store: Store, capfd: pytest.CaptureFixture[str]):
-    made: Run = ingest.run("casme2", tree, store, alias="mine", colour="rgb", filter="box")
+    made: Run = run_ingest("casme2", tree, store, alias="mine", colour="rgb", filter="box")
     assert made.stage == "ingest" and store.resolve("mine") == made.name
     faces = Faces.load(made.path)
     assert faces.size == (3, 48, 48) and list(faces.index.columns) == list(COLUMNS)
@@ -790,11 +794,11 @@ def test_a_run_holds_what_it_says(tree: Path, store: Store, capfd: pytest.Captur
     assert made.file("sheet.png").exists()
     assert "note: Cropped: the frames were read from this folder" in capfd.readouterr().err
     (tree / "Cropped/sub01/EP02_01f/reg_img9.jpg").unlink()
-    assert ingest.run("casme2", tree, store, colour="rgb", filter="box").name != made.name
+    assert run_ingest("casme2", tree, store, colour="rgb", filter="box").name != made.name
 
 
 def test_a_folder_without_a_given_name_lends_its_own(classes: Path, store: Store):
-    made = ingest.run("folder", classes, store)
+    made = run_ingest("folder", classes, store)
     assert set(Faces.load(made.path).index["dataset"]) == {"some-faces"}
 
 
@@ -818,14 +822,14 @@ def test_the_digest_is_a_golden_value():
     + [("neutrality", "neutral"), ("dog", None), ("", None)],
 )
 def test_labels_are_folded(label: str, emotion: str | None):
-    assert fold(label, {}) == emotion
+    assert to_emotion(label, {}) == emotion
 
 
 @pytest.mark.parametrize(
     "name, number", [("reg_img46.jpg", 46), ("a/0012_007.png", 7), ("a1/b.png", -1), ("9.2.png", 2)]
 )
 def test_the_last_number_of_the_stem_is_the_frame(name: str, number: int):
-    assert last_number(name) == number
+    assert find_last_number(name) == number
 
 
 Damage = Callable[[Path, int], object]
@@ -860,7 +864,7 @@ def test_a_damaged_tree_gives_faces_or_one_message(
             DAMAGES[kind](files[place % len(files)], value)
     try:
         spec = spec_for(copy, "casme2")
-        faces = ingest.ingest(spec, copy, workers=1, skip_unreadable=True)
+        faces = ingest_folder(spec, copy, workers=1, skip_unreadable=True)
     except MienError as error:
         assert error.exit_code == 2 and str(tmp_path) in str(error)
     else:

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import ingest, preprocess, splits
 from mien.errors import DataError, LeakageError, SpecError
 from mien.faces import Faces, make_index
-from mien.joins import JoinSpec, join, run
-from mien.spec import Spec, read_spec
-from mien.store import Run, Store
+from mien.ingest.run import run_ingest
+from mien.prepare import splits
+from mien.prepare.frames import run_preprocess
+from mien.prepare.joins import join, run_join
+from mien.prepare.specs import JoinSpec, PreprocessSpec, SplitSpec
+from mien.runs.spec import Spec, read_spec
+from mien.runs.store import Run, Store
 
 
 def some(name: str, emotions: list[str], seed: int = 0) -> Faces:
@@ -97,15 +100,15 @@ def test_two_datasets_of_one_name_are_refused_and_parts_of_one_are_not(tmp_path:
         DataError,
         match="two different ones are called 'a': the subject a:1 would be a different person",
     ):
-        run(JoinSpec(faces=("one", "other")), store)
+        run_join(JoinSpec(faces=("one", "other")), store)
     sides = [
-        splits.run(splits.SplitSpec(faces="one", by="clip", folds=3, number=0, side=side), store)
+        splits.run_split(SplitSpec(faces="one", by="clip", folds=3, number=0, side=side), store)
         for side in ("train", "test")
     ]
-    again = run(JoinSpec(faces=(sides[0].name, sides[1].name), classes="union"), store)
+    again = run_join(JoinSpec(faces=(sides[0].name, sides[1].name), classes="union"), store)
     assert sorted(Faces.load(again.path).index["key"]) == ["a/0", "a/1", "a/2"]
     with pytest.raises(DataError, match="must be different runs"):
-        run(JoinSpec(faces=("one", "one")), store)
+        run_join(JoinSpec(faces=("one", "one")), store)
 
 
 def test_one_folder_under_two_names_is_refused(tmp_path: Path):
@@ -115,9 +118,9 @@ def test_one_folder_under_two_names_is_refused(tmp_path: Path):
         noise = np.random.default_rng(place).integers(0, 256, (16, 16), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / "album" / "fear" / f"{place}.png")
     for name in ("a", "b"):
-        ingest.run("folder", tmp_path / "album", store, name=name, size=16, alias=name, workers=1)
+        run_ingest("folder", tmp_path / "album", store, name=name, size=16, alias=name, workers=1)
     with pytest.raises(DataError, match="the same files were ingested as 'a' and as 'b'"):
-        run(JoinSpec(faces=("a", "b")), store)
+        run_join(JoinSpec(faces=("a", "b")), store)
 
 
 def test_a_join_to_the_three_classes_names_only_what_it_leaves_out(
@@ -126,7 +129,7 @@ def test_a_join_to_the_three_classes_names_only_what_it_leaves_out(
     store = Store(tmp_path / "store")
     keep(some("a", ["fear", "others", "happiness"]), store, "one")
     keep(some("b", ["anger", "others", "surprise"]), store, "other")
-    run(JoinSpec(faces=("one", "other"), classes="megc2019"), store)
+    run_join(JoinSpec(faces=("one", "other"), classes="megc2019"), store)
     assert (
         capfd.readouterr().err == "2 images are left out, of classes that are not kept: others 2\n"
     )
@@ -138,7 +141,7 @@ def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(
     store = Store(tmp_path / "store")
     keep(some("a", ["fear", "anger", "happiness"]), store, "one")
     keep(some("b", ["fear", "fear", "contempt"]), store, "other")
-    made = run(JoinSpec(faces=("one", "other")), store, alias="both")
+    made = run_join(JoinSpec(faces=("one", "other")), store, alias="both")
     summary = made.json("summary.json")
     assert summary["datasets"] == {"a": {"fear": 1}, "b": {"fear": 2}} and summary["left_out"] == 3
     assert made.spec["faces"] == [store.run("one").name, store.run("other").name]
@@ -154,7 +157,7 @@ def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(
         make_index(twin.images, **{n: list(twin.index[n]) for n in ("key", "dataset", "emotion")}),
     )
     keep(twin, store, "twins")
-    run(JoinSpec(faces=("one", "twins"), classes="union"), store)
+    run_join(JoinSpec(faces=("one", "twins"), classes="union"), store)
     assert "1 picture is equal, pixel by pixel, in several datasets" in capfd.readouterr().err
 
 
@@ -175,7 +178,9 @@ def test_by_dataset_one_is_left_out_at_a_time_in_the_order_of_names():
     assert tested == [{"a"}, {"b"}, {"c"}]
     two = splits.split(whole, "dataset", 2, 0, 0)
     assert not set(whole.index["dataset"][two.test]) & set(whole.index["dataset"][two.train])
-    assert splits.usual_folds(whole, "dataset") == 3 and splits.usual_folds(whole, "subject") == 5
+    assert (
+        splits.default_folds(whole, "dataset") == 3 and splits.default_folds(whole, "subject") == 5
+    )
     with pytest.raises(DataError, match="join another one"):
         splits.split(some("a", ["fear"]), "dataset", 2, 0, 0)
     nameless = Faces(whole.images, whole.index.assign(dataset=""))
@@ -203,6 +208,6 @@ def test_a_join_is_preprocessed_as_any_set_is(tmp_path: Path):
     store = Store(tmp_path / "store")
     keep(some("a", ["fear", "anger", "fear"]), store, "one")
     keep(some("b", ["fear", "anger"]), store, "other")
-    joined = run(JoinSpec(faces=("one", "other")), store)
-    spec = preprocess.PreprocessSpec(faces=joined.name, frames="all", input=("laplacian",))
-    assert Faces.load(preprocess.run(spec, store).path).channels == ("laplacian",)
+    joined = run_join(JoinSpec(faces=("one", "other")), store)
+    spec = PreprocessSpec(faces=joined.name, frames="all", input=("laplacian",))
+    assert Faces.load(run_preprocess(spec, store).path).channels == ("laplacian",)

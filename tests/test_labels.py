@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from drawn import FOUR, people
 
-from mien.audit.judges import gradients, judges, unseen
-from mien.audit.labels import Labels, effective, labels, suspects
-from mien.audit.nuisance import measures, nuisance
+from mien.audit.labels.judges import describe_gradients, predict_out_of_fold, train_judges
+from mien.audit.labels.measure import Labels, effective_number, find_suspects, measure_labels
+from mien.audit.labels.nuisance import measure_features, measure_nuisance
 from mien.errors import DataError
 from mien.faces import Faces, make_index
-from mien.seeds import rng
+from mien.seeds import make_rng
 from mien.stats import Record
 
 CLASSES = 4
@@ -37,15 +37,15 @@ def generated(train: Faces, number: int = 300, shuffled: bool = False) -> Faces:
     """A copycat's database: training images with noise, their labels dealt out anew if so
     wanted.
     """
-    rows = rng("made").integers(0, len(train), number)
+    rows = make_rng("made").integers(0, len(train), number)
     images = np.clip(
-        train.images[rows] + rng("noise").normal(0, 6, (number, 1, 48, 48)), 0, 255
+        train.images[rows] + make_rng("noise").normal(0, 6, (number, 1, 48, 48)), 0, 255
     ).astype(np.uint8)
     emotions = train.index["emotion"].to_numpy()[rows]
     index = make_index(
         images,
         key=[f"made/{row:04d}" for row in range(number)],
-        emotion=list(rng("shuffle").permutation(emotions) if shuffled else emotions),
+        emotion=list(make_rng("shuffle").permutation(emotions) if shuffled else emotions),
         source="copycat-0123456789ab",
     )
     return Faces(images, index, train.index[["key", "subject", "clip"]])
@@ -53,7 +53,7 @@ def generated(train: Faces, number: int = 300, shuffled: bool = False) -> Faces:
 
 @pytest.fixture(scope="module")
 def true(sides: tuple[Faces, Faces]) -> Labels:
-    return labels(generated(sides[0]), *sides)
+    return measure_labels(generated(sides[0]), *sides)
 
 
 def one(found: Labels, metric: str, part: str = "") -> Record:
@@ -74,7 +74,7 @@ def test_judges_agree_with_true_labels_about_as_they_do_on_unseen_people(true: L
 
 
 def test_shuffled_labels_drop_agreement_to_chance(sides: tuple[Faces, Faces], true: Labels):
-    found = labels(generated(sides[0], shuffled=True), *sides)
+    found = measure_labels(generated(sides[0], shuffled=True), *sides)
     for mark in ("", ".seen_people"):
         agreement = one(found, f"agreement{mark}")
         assert agreement.low is not None and agreement.high is not None
@@ -88,12 +88,12 @@ def test_shuffled_labels_drop_agreement_to_chance(sides: tuple[Faces, Faces], tr
 def test_wrong_labels_are_the_first_suspects(sides: tuple[Faces, Faces]):
     made = generated(sides[0])
     emotions = made.index["emotion"].to_numpy().copy()
-    wrong = rng("wrong").choice(300, 20, replace=False)
+    wrong = make_rng("wrong").choice(300, 20, replace=False)
     emotions[wrong] = [
         {"happiness": "sadness", "surprise": "disgust"}.get(name, "happiness")
         for name in emotions[wrong]
     ]
-    rows = labels(
+    rows = measure_labels(
         Faces(
             made.images, made.index.assign(emotion=emotions).astype(made.index.dtypes), made.seen
         ),
@@ -108,33 +108,33 @@ def test_wrong_labels_are_the_first_suspects(sides: tuple[Faces, Faces]):
 
 
 def test_a_set_judges_itself_by_people_that_were_not_shown(everyone: Faces):
-    rows = suspects(everyone)
+    rows = find_suspects(everyone)
     assert (rows["predicted"] == rows["emotion"]).mean() > 0.8 and set(rows["agreed"]) <= {0.0, 1.0}
-    panel = judges(everyone)
+    panel = train_judges(everyone)
     for fold in range(5):
         subjects = everyone.index["subject"].to_numpy()
         assert set(subjects[panel.fold == fold]).isdisjoint(subjects[panel.fold != fold])
-    assert not np.isnan(unseen(panel, everyone)).any() and np.allclose(
-        unseen(panel, everyone).sum(axis=1), 1
+    assert not np.isnan(predict_out_of_fold(panel, everyone)).any() and np.allclose(
+        predict_out_of_fold(panel, everyone).sum(axis=1), 1
     )
 
 
 def test_people_whom_the_generator_saw_are_no_judges(sides: tuple[Faces, Faces]):
     train, test = sides
-    found = labels(generated(train, 60), train, train)
+    found = measure_labels(generated(train, 60), train, train)
     assert [finding.kind for finding in found.findings][:2] == [
         "people seen",
         "no judges from held-out people",
     ]
     assert not [each for each in found.records if each.metric == "labels.agreement"]
     assert one(found, "agreement.seen_people").value > 0.8
-    assert one(labels(generated(train, 60), train, test), "agreement").value > 0.5
+    assert one(measure_labels(generated(train, 60), train, test), "agreement").value > 0.5
 
 
 def test_a_class_that_too_few_people_show_is_not_judged(sides: tuple[Faces, Faces]):
     train, test = sides
     rare = (test.index["emotion"] != "disgust") | (test.index["subject"] == "drawn:s07")
-    found = labels(generated(train, 80), train, test.select(rare.to_numpy()))
+    found = measure_labels(generated(train, 80), train, test.select(rare.to_numpy()))
     assert [each.what for each in found.findings if each.kind == "classes not judged"] == [
         "too few real people show disgust, so their labels were not judged"
     ]
@@ -145,7 +145,7 @@ def test_a_class_that_too_few_people_show_is_not_judged(sides: tuple[Faces, Face
     with pytest.raises(
         DataError, match="judges need two classes or more that two subjects or more show"
     ):
-        judges(train.select((train.index["emotion"] == "sadness").to_numpy()))
+        train_judges(train.select((train.index["emotion"] == "sadness").to_numpy()))
 
 
 def test_sources_behind_a_class_are_counted(sides: tuple[Faces, Faces], true: Labels):
@@ -158,23 +158,32 @@ def test_sources_behind_a_class_are_counted(sides: tuple[Faces, Faces], true: La
     )
     made = generated(train).index["emotion"]
     assert one(true, "amplification", "surprise").value == (made == "surprise").sum() / len(real)
-    assert effective([5, 5, 5]) == pytest.approx(3) and effective([7]) == 1 and effective([]) == 0
-    assert 1 < effective([98, 1, 1]) < 1.2
+    assert (
+        effective_number([5, 5, 5]) == pytest.approx(3)
+        and effective_number([7]) == 1
+        and effective_number([]) == 0
+    )
+    assert 1 < effective_number([98, 1, 1]) < 1.2
     told = {each.where: each.what for each in true.findings if each.kind == "amplified"}
     assert "effective clips of" in told["surprise"] and len(told) == CLASSES
 
 
 def test_gradients_do_not_see_size_or_colour(everyone: Faces):
     images = np.asarray(everyone.images[:3])
-    assert gradients(images).shape == (3, 900)
-    assert np.allclose(gradients(np.repeat(images, 3, axis=1)), gradients(images))
+    assert describe_gradients(images).shape == (3, 900)
+    assert np.allclose(describe_gradients(np.repeat(images, 3, axis=1)), describe_gradients(images))
     large = np.repeat(np.repeat(images, 2, axis=2), 2, axis=3)
-    assert np.corrcoef(gradients(large).ravel(), gradients(images).ravel())[0, 1] > 0.95
+    assert (
+        np.corrcoef(describe_gradients(large).ravel(), describe_gradients(images).ravel())[0, 1]
+        > 0.95
+    )
 
 
 def nuisances(faces: Faces) -> dict[str, Record]:
     return {
-        each.metric.removeprefix("nuisance."): each for each in nuisance(faces) if not each.part
+        each.metric.removeprefix("nuisance."): each
+        for each in measure_nuisance(faces)
+        if not each.part
     }
 
 
@@ -195,7 +204,7 @@ def test_a_dark_class_is_told_by_brightness(everyone: Faces):
     assert plain["brightness"].value < found["brightness"].value
     parts = {
         each.part: each.value
-        for each in nuisance(shaded(everyone, "sadness", "dark"))
+        for each in measure_nuisance(shaded(everyone, "sadness", "dark"))
         if each.metric == "nuisance.brightness"
     }
     assert parts["sadness"] > 0.9
@@ -208,7 +217,7 @@ def test_a_stamp_on_the_border_is_told_by_the_border(everyone: Faces):
 
 
 def test_noise_tells_nothing():
-    images = rng("noise").integers(0, 256, (400, 1, 16, 16)).astype(np.uint8)
+    images = make_rng("noise").integers(0, 256, (400, 1, 16, 16)).astype(np.uint8)
     emotions = ["fear", "happiness", "sadness", "surprise"] * 100
     index = make_index(images, key=[str(row) for row in range(400)], emotion=emotions)
     for name, each in nuisances(Faces(images, index)).items():
@@ -218,34 +227,34 @@ def test_noise_tells_nothing():
 
 def test_measures_have_known_answers():
     flat = np.full((1, 1, 24, 24), 51, np.uint8)
-    found = measures(flat)
+    found = measure_features(flat)
     assert found["brightness"] == pytest.approx(0.2) and found["contrast"] == pytest.approx(
         0, abs=1e-6
     )
     assert found["border"].shape == (1, 16) and np.allclose(found["border"], 0.2)
     sharp = flat.copy()
     sharp[..., ::2] = 255
-    assert measures(sharp)["sharpness"] > found["sharpness"]
+    assert measure_features(sharp)["sharpness"] > found["sharpness"]
     top = flat.copy()
     top[:, :, :2] = 255
-    assert np.allclose(measures(top)["border"][0, :4], 1) and np.allclose(
-        measures(top)["border"][0, 4:8], 0.2
+    assert np.allclose(measure_features(top)["border"][0, :4], 1) and np.allclose(
+        measure_features(top)["border"][0, 4:8], 0.2
     )
 
 
 def test_nuisance_needs_classes_and_people(everyone: Faces):
     one_class = everyone.select((everyone.index["emotion"] == "sadness").to_numpy())
     with pytest.raises(DataError, match="given: 1 class, 10 subjects"):
-        nuisance(one_class)
+        measure_nuisance(one_class)
     one_person = everyone.select((everyone.index["subject"] == "drawn:s01").to_numpy())
     with pytest.raises(DataError, match="given: 4 classes, 1 subject"):
-        nuisance(one_person)
+        measure_nuisance(one_person)
 
 
 def test_the_order_of_rows_plays_no_part(everyone: Faces):
-    mixed = everyone.select(rng("mixed").permutation(len(everyone)))
-    assert nuisance(mixed) == nuisance(everyone)
-    rows = suspects(mixed).sort_values("key", ignore_index=True)
+    mixed = everyone.select(make_rng("mixed").permutation(len(everyone)))
+    assert measure_nuisance(mixed) == measure_nuisance(everyone)
+    rows = find_suspects(mixed).sort_values("key", ignore_index=True)
     pd.testing.assert_series_equal(
-        rows["suspect"], suspects(everyone).sort_values("key", ignore_index=True)["suspect"]
+        rows["suspect"], find_suspects(everyone).sort_values("key", ignore_index=True)["suspect"]
     )

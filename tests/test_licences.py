@@ -3,44 +3,48 @@
 import pytest
 
 from mien import licences
-from mien.ingest import READERS
-from mien.ingest.casme2 import BLOCKED, FREE
-from mien.licences import CONDITIONS, KNOWN, Terms
+from mien.ingest.readers import READERS
+from mien.ingest.readers.casme2 import BLOCKED_SUBJECTS, FREE_LICENCE
+from mien.licences import CONDITIONS, KNOWN_TERMS, Terms
 
 
 def test_a_known_set_keeps_its_owners_terms_whatever_is_said_at_ingest():
-    said = licences.terms("casme2", "mine", "CC0 1.0", "CC0 1.0")
+    said = licences.find_terms("casme2", "mine", "CC0 1.0", "CC0 1.0")
     assert (said.name, said.originals, said.derived) == ("CASME II", "no", "unknown")
     assert (
         said
-        == licences.terms("folder", "CASME-II", "CC0", "CC0")
-        == licences.terms("folder", "casme2", None, "x")
+        == licences.find_terms("folder", "CASME-II", "CC0", "CC0")
+        == licences.find_terms("folder", "casme2", None, "x")
     )
 
 
 def test_drawn_faces_in_the_layout_of_a_known_set_are_free():
-    drawn = licences.terms("casme2", "drawn", None, FREE)
+    drawn = licences.find_terms("casme2", "drawn", None, FREE_LICENCE)
     assert (drawn.derived, drawn.conditions, drawn.blocked) == ("yes", (), ())
 
 
 def test_what_nobody_knows_is_not_allowed():
     for licence in ("unknown", "", "ask me", "free", "all rights reserved"):
-        assert licences.terms("folder", "mine", None, licence).derived == "unknown"
+        assert licences.find_terms("folder", "mine", None, licence).derived == "unknown"
 
 
 def test_a_licence_without_derivatives_keeps_derived_data_in():
-    assert licences.terms("folder", "mine", "CC BY-ND 4.0", "CC BY-ND 4.0").derived == "no"
+    assert licences.find_terms("folder", "mine", "CC BY-ND 4.0", "CC BY-ND 4.0").derived == "no"
 
 
 def test_the_people_of_casme2_who_must_not_be_shown_are_the_reader_s_own():
-    assert KNOWN["casme2"].blocked == BLOCKED
+    assert KNOWN_TERMS["casme2"].blocked == BLOCKED_SUBJECTS
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", KNOWN_TERMS)
 def test_no_known_set_is_said_to_be_free(name: str):
-    assert KNOWN[name].derived != "yes" and KNOWN[name].originals != "yes" and KNOWN[name].source
-    assert licences.terms(name, "x", None, "some agreement") == KNOWN[name]
-    assert set(KNOWN[name].conditions) <= set(CONDITIONS)
+    assert (
+        KNOWN_TERMS[name].derived != "yes"
+        and KNOWN_TERMS[name].originals != "yes"
+        and KNOWN_TERMS[name].source
+    )
+    assert licences.find_terms(name, "x", None, "some agreement") == KNOWN_TERMS[name]
+    assert set(KNOWN_TERMS[name].conditions) <= set(CONDITIONS)
 
 
 def test_every_reader_of_a_restricted_set_is_known():
@@ -49,7 +53,9 @@ def test_every_reader_of_a_restricted_set_is_known():
     ]
     assert (
         restricted
-        and [name for name in restricted if licences.terms(name, "", None, "").originals != "no"]
+        and [
+            name for name in restricted if licences.find_terms(name, "", None, "").originals != "no"
+        ]
         == []
     )
 
@@ -70,28 +76,37 @@ def test_every_reader_of_a_restricted_set_is_known():
     ],
 )
 def test_what_a_licence_asks_for(licence: str, asks: tuple[str, ...] | None):
-    assert licences.conditions(licence) == asks
+    assert licences.find_conditions(licence) == asks
 
 
 def test_every_open_licence_has_a_link():
     for name in ("cc0-1.0", "cc-by-4.0", "mit", "apache-2.0", "odc-by"):
-        assert licences.link(name).startswith("https://")
-    assert licences.link("CC BY-NC 4.0") == "https://creativecommons.org/licenses/by-nc/4.0/"
-    assert licences.link("other") == ""
+        assert licences.licence_link(name).startswith("https://")
+    assert (
+        licences.licence_link("CC BY-NC 4.0") == "https://creativecommons.org/licenses/by-nc/4.0/"
+    )
+    assert licences.licence_link("other") == ""
 
 
 def test_a_licence_that_asks_for_less_is_looser():
-    assert licences.looser((), {"a": ("by",)}) == ["a asks for: name the source"]
-    assert licences.looser(("by", "nc"), {"a": ("by",), "b": ()}) == []
-    assert len(licences.looser(("by",), {"a": ("by", "nc"), "b": ("sa",)})) == 2
+    assert licences.missing_conditions((), {"a": ("by",)}) == ["a asks for: name the source"]
+    assert licences.missing_conditions(("by", "nc"), {"a": ("by",), "b": ()}) == []
+    assert len(licences.missing_conditions(("by",), {"a": ("by", "nc"), "b": ("sa",)})) == 2
 
 
 def test_of_what_was_known_then_and_is_known_now_the_stricter_holds():
     now = Terms("x", "yes", "yes", ("by",))
-    kept = licences.recorded("folder", "rafdb", None, "x")
+    kept = licences.terms_as_json("folder", "rafdb", None, "x")
     assert (
-        licences.stricter(now, kept).derived == "no"
-        and licences.stricter(now, kept).originals == "no"
+        licences.stricter_terms(now, kept).derived == "no"
+        and licences.stricter_terms(now, kept).originals == "no"
     )
-    assert set(licences.stricter(now, kept).conditions) == {"by", "nc", "research", "agreement"}
-    assert licences.stricter(now, None) == licences.stricter(now, {"derived": "no"}) == now
+    assert set(licences.stricter_terms(now, kept).conditions) == {
+        "by",
+        "nc",
+        "research",
+        "agreement",
+    }
+    assert (
+        licences.stricter_terms(now, None) == licences.stricter_terms(now, {"derived": "no"}) == now
+    )

@@ -12,18 +12,22 @@ import torch
 from test_cli import TINY, inside, settings
 from test_generators import FacesSpec, fitted, same, spec_of, toy
 
-from mien import generators, training
 from mien.errors import UsageError
-from mien.generators import Means, diffusion, edm, memory, sums
-from mien.generators.means import bytes_of
-from mien.store import Store
+from mien.generators import edm, presets
+from mien.generators.diffusion import fit, memory, sums
+from mien.generators.diffusion.fit import PIECE_IMAGES, DiffusionTraining
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.resources import Resources, parse_bytes
+from mien.generators.kinds import fit_generator
+from mien.runs import checkpoints, devices
+from mien.runs.store import Store
 
 CPU = torch.device("cpu")
 
 
-def work_of(**fields) -> diffusion.Training:
+def work_of(**fields) -> DiffusionTraining:
     spec = spec_of("edm", **fields)
-    return diffusion.Training(toy(), spec, edm.objective(spec), CPU)
+    return DiffusionTraining(toy(), spec, edm.objective(spec), CPU)
 
 
 # Sums
@@ -37,10 +41,10 @@ def added(parts: list[torch.Tensor], cuts: list[int]) -> torch.Tensor:
     for first, last in zip([0, *cuts], [*cuts, len(parts)], strict=True):
         held: list[sums.Node] = []
         for place in range(first, last):
-            sums.put(held, sums.Node(0, place, [parts[place]]))
+            sums.append_node(held, sums.Node(0, place, [parts[place]]))
         for node in held:
-            sums.put(nodes, node)
-    return sums.total(nodes)[0]
+            sums.append_node(nodes, node)
+    return sums.add_up(nodes)[0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 13])
@@ -61,7 +65,7 @@ def test_pieces_of_any_size_give_the_same_weights_but_for_the_order_of_sums():
     for size in (8, 12, 5, 1):
         work = work_of()
         work.size = size
-        with training.workers(CPU, work.pieces) as pool:
+        with devices.open_workers(CPU, work.pieces) as pool:
             for step in range(4):
                 work.step(step, pool)
         ends.append(work.network.state_dict())
@@ -81,12 +85,12 @@ def test_dropout_is_of_the_image_and_not_of_the_piece():
 
 
 def test_a_resumed_training_keeps_the_size_of_its_pieces(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(diffusion, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
     spec = spec_of("edm")
     with monkeypatch.context() as short:
-        short.setitem(diffusion.PIECE, "cpu", 3)
+        short.setitem(PIECE_IMAGES, "cpu", 3)
         whole = fitted(toy(), spec, tmp_path)
-    _, state = training.load_checkpoint(tmp_path) or ({}, {})
+    _, state = checkpoints.load_checkpoint(tmp_path) or ({}, {})
     assert state["piece"] == 3
     for path in tmp_path.glob(f"checkpoint-{state['step']:09d}.*"):
         path.unlink()
@@ -102,18 +106,22 @@ LIMITED = textwrap.dedent("""
     from pathlib import Path
     import numpy as np
     import torch
-    from mien import generators
     from mien.faces import Faces, make_index
-    from mien.generators import Means, memory
+    from mien.generators.diffusion import memory
+    from mien.generators.diffusion.resources import Resources
+    from mien.generators.kinds import fit_generator
+    from mien.generators.specs import TrainSpec
     torch.set_num_threads(2)
     images = np.random.default_rng(0).integers(0, 256, (16, 1, 48, 48), dtype=np.uint8)
     index = make_index(images, key=[str(n) for n in range(16)], emotion=["fear", "anger"] * 8)
     net = {"width": 64, "multipliers": (1, 2), "blocks": 2, "attention": ()}
-    spec = generators.TrainSpec(faces="f", net=net, batch=16, images_seen=16, early=0.0)
-    before = memory.held()
+    spec = TrainSpec(faces="f", net=net, batch=16, images_seen=16, early=0.0)
+    before = memory.read_peak_rss()
     budget = before + int(sys.argv[2]) * 10**6 if sys.argv[2] != "none" else None
-    generators.fit(Faces(images, index), spec, Path(sys.argv[1]), device="cpu", means=Means(memory=budget))
-    print((memory.held() - before) / 1e6)
+    fit_generator(
+        Faces(images, index), spec, Path(sys.argv[1]), device="cpu", means=Resources(memory=budget)
+    )
+    print((memory.read_peak_rss() - before) / 1e6)
 """)
 
 
@@ -136,14 +144,14 @@ def test_too_little_memory_is_named_with_what_it_takes():
     with pytest.raises(
         UsageError, match=r"--memory must be .* or more for this training.* given: 1 MB"
     ):
-        memory.fitting(work_of(), 10**6, 1)
+        memory.find_piece_size(work_of(), 10**6, 1)
 
 
 def test_sizes_of_memory_are_read():
     assert (
-        bytes_of("6GB") == 6 * 10**9
-        and bytes_of(" 1.5 gib ") == 3 * 2**29
-        and bytes_of("800MB") == 8 * 10**8
+        parse_bytes("6GB") == 6 * 10**9
+        and parse_bytes(" 1.5 gib ") == 3 * 2**29
+        and parse_bytes("800MB") == 8 * 10**8
     )
 
 
@@ -152,7 +160,7 @@ def test_sizes_of_memory_are_read():
 )
 def test_what_is_no_size_of_memory_is_refused(text: str):
     with pytest.raises(UsageError, match="must be a size with its unit"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 @pytest.fixture(scope="module")
@@ -189,17 +197,17 @@ def test_memory_that_cannot_be_met_is_an_error_of_the_command(
 
 def test_memory_stands_with_what_learns_in_steps(tmp_path: Path):
     with pytest.raises(UsageError, match="trained in steps"):
-        generators.fit(
-            toy(), generators.preset("copycat", "f"), tmp_path, means=Means(memory=10**9)
+        fit_generator(
+            toy(), presets.read_preset("copycat", "f"), tmp_path, means=Resources(memory=10**9)
         )
 
 
 def test_plenty_of_memory_changes_no_bit(tmp_path: Path):
     spec = spec_of("edm")
     (tmp_path / "other").mkdir()
-    plenty = generators.fit(
-        toy(), spec, tmp_path / "other", device="cpu", means=Means(memory=10**11)
+    plenty = fit_generator(
+        toy(), spec, tmp_path / "other", device="cpu", means=Resources(memory=10**11)
     )
-    assert isinstance(plenty, diffusion.Diffusion) and same(
+    assert isinstance(plenty, Diffusion) and same(
         fitted(toy(), spec, tmp_path).network, plenty.network
     )

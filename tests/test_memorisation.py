@@ -11,14 +11,16 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.neighbors import NearestNeighbors
 
-from mien import generators
-from mien.audit import copying, membership, memorisation, search
-from mien.audit.memorisation import Memorisation
-from mien.audit.people import Level, Made, People, rare
+from mien.audit.features import SpaceFeatures
+from mien.audit.memorisation import copying, membership, search
+from mien.audit.memorisation.measure import Memorisation, draw_strips, measure_memorisation, overlay
+from mien.audit.memorisation.people import Estimate, ImagePeople, MadeGroups, wilson_interval
 from mien.errors import DataError, LeakageError
 from mien.faces import EMOTIONS, Faces
-from mien.features import Sides
-from mien.generators import SamplerSpec, TrainSpec, diffusion, edm
+from mien.generators import edm
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.kinds import fit_generator
+from mien.generators.specs import SamplerSpec, TrainSpec
 from mien.stats import Record
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
@@ -54,13 +56,13 @@ def mixed(train: Faces, clean: Faces) -> tuple[Faces, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def found(train: Faces, test: Faces, mixed: tuple[Faces, np.ndarray]) -> Memorisation:
-    return memorisation.measure(train, test, mixed[0], {})
+    return measure_memorisation(train, test, mixed[0], {})
 
 
 @pytest.fixture(scope="module")
 def free(train: Faces, test: Faces, clean: Faces) -> Memorisation:
     """What is found among people whom nobody has seen."""
-    return memorisation.measure(train, test, strangers(clean), {})
+    return measure_memorisation(train, test, strangers(clean), {})
 
 
 def strangers(clean: Faces) -> Faces:
@@ -121,7 +123,7 @@ def test_people_whom_nobody_has_seen_are_not_alarmed(free: Memorisation):
 def test_what_the_copycat_makes_is_alarmed_nearly_all_of_it(train: Faces, test: Faces):
     """Moved by up to a pixel, with noise of deviation 0.05."""
     images, emotions = copies(train, "copycat", 80, 0)
-    told = memorisation.measure(train, test, as_made(images, emotions), {})
+    told = measure_memorisation(train, test, as_made(images, emotions), {})
     assert record(told, "copied.pixels").value > 0.9 and record(told, "extreme.pixels").value > 0.9
     assert record(told, "membership").value > 0.9
     assert (record(told, "ct.pixels").high or 0) < -2
@@ -151,11 +153,11 @@ def test_a_generator_trained_on_fifty_images_for_far_too_long_hands_them_out_aga
         "early": 0.0,
     }
     spec = TrainSpec.model_validate({"faces": "drawn", "kind": "edm", "net": net, **how})
-    model = generators.fit(learnt, spec, tmp_path, device="cpu")
-    assert isinstance(model, diffusion.Diffusion)
+    model = fit_generator(learnt, spec, tmp_path, device="cpu")
+    assert isinstance(model, Diffusion)
     labels = np.resize(learnt.labels(), 60)
     images = edm.sample(model, labels, np.arange(60), SamplerSpec())
-    told = memorisation.measure(
+    told = measure_memorisation(
         learnt, others, as_made(images, [EMOTIONS[label] for label in labels]), {}
     )
     assert record(told, "copied.pixels").value > 0.9 and record(told, "extreme.pixels").value > 0.5
@@ -170,7 +172,7 @@ def halved(faces: Faces) -> Faces:
 
 def test_blends_of_two_frames_of_a_clip_are_copies(train: Faces, test: Faces):
     images, emotions = copies(train, "blended", 40, 0)
-    told = memorisation.measure(train, test, as_made(images, emotions), {})
+    told = measure_memorisation(train, test, as_made(images, emotions), {})
     assert record(told, "copied.pixels").value > 0.9 and record(told, "exact").value == 0
 
 
@@ -178,7 +180,7 @@ def test_a_subject_that_leaked_is_named(train: Faces, test: Faces, clean: Faces)
     leaked = copies(train, "person", 1, 0)[0][0]
     (place,) = np.flatnonzero((train.images == leaked).all(axis=(1, 2, 3)))
     subject = train.index["subject"].iloc[int(place)]
-    told = memorisation.measure(train, test, planted(train, clean, "person", 45, 0), {})
+    told = measure_memorisation(train, test, planted(train, clean, "person", 45, 0), {})
     assert [one.part for one in told.records if one.metric == "memorisation.subject"] == [subject]
     assert told.subjects["subject"].iloc[0] == subject and told.subjects["images"].iloc[0] >= 40
     times = record(told, "subject", subject)
@@ -210,7 +212,7 @@ def test_the_order_of_images_plays_no_part(
 ):
     sides = [faces.select(np.arange(len(faces))[::-1].copy()) for faces in (train, test, mixed[0])]
     rows = (
-        memorisation.measure(sides[0], sides[1], sides[2], {})
+        measure_memorisation(sides[0], sides[1], sides[2], {})
         .rows.iloc[::-1]
         .reset_index(drop=True)
     )
@@ -230,7 +232,7 @@ def test_duplicates_are_counted_against_training_and_within_the_set(
         clean.images[:1],
     ]
     made = as_made(np.concatenate(parts), ["fear"] * 17)
-    told = memorisation.measure(train, test, made, {})
+    told = measure_memorisation(train, test, made, {})
     assert (
         record(told, "exact").value == 3 / 17
         and told.rows["exact"].tolist() == [True] * 3 + [False] * 14
@@ -241,9 +243,8 @@ def test_duplicates_are_counted_against_training_and_within_the_set(
     assert record(told, "exact_within").value == 2 / 17  # the first stranger, twice
     assert 2 / 17 <= record(told, "near_within").value < 1
     usual, own = record(told, "near_heldout").value, record(told, "near").value
-    expected = (usual * len(test.subjects) + 1) / (
-        len(test.subjects) + 1
-    )  # one more person, of whom all images are near
+    # one more person, of whom all images are near
+    expected = (usual * len(test.subjects) + 1) / (len(test.subjects) + 1)
     assert own >= 6 / 17 and record(told, "near_gap").value == pytest.approx(own - expected)
 
 
@@ -253,7 +254,7 @@ def test_a_copy_of_what_two_clips_share_is_alarmed_though_no_clip_is_nearer(
     images, contents = np.array(train.images), train.index["sha256"].to_numpy(copy=True)
     images[100:130], contents[100:130] = images[:30], contents[:30]
     shared = Faces(images, train.index.assign(sha256=pd.Series(contents, dtype="str")))
-    told = memorisation.measure(shared, test, as_made(images[:30], ["fear"] * 30), {})
+    told = measure_memorisation(shared, test, as_made(images[:30], ["fear"] * 30), {})
     assert told.rows["exact"].all() and told.rows["alarm"].all()
 
 
@@ -263,7 +264,9 @@ def test_further_spaces_stand_beside_pixels(
     flat = [
         faces.images.reshape(len(faces), -1).astype(np.float32) for faces in (train, test, mixed[0])
     ]
-    told = memorisation.measure(train, test, mixed[0], {"raw": Sides(flat[0], flat[1], flat[2])})
+    told = measure_memorisation(
+        train, test, mixed[0], {"raw": SpaceFeatures(flat[0], flat[1], flat[2])}
+    )
     exact = told.rows["exact"].to_numpy()
     assert (
         told.rows["alarm_raw"].to_numpy()[exact].all()
@@ -280,7 +283,7 @@ def test_further_spaces_stand_beside_pixels(
 
 def test_photographs_are_clips_of_their_own_and_unknown_people_are_said(train: Faces, test: Faces):
     loose = Faces(train.images, train.index.assign(clip="", subject=""))
-    told = memorisation.measure(loose, test, as_made(train.images[:9], ["fear"] * 9), {})
+    told = measure_memorisation(loose, test, as_made(train.images[:9], ["fear"] * 9), {})
     assert any("180 of 180 training images are of unknown subjects" in note for note in told.notes)
     assert any("no identity embedding" in note for note in told.notes)
     assert record(told, "exact").value == 1 and told.rows["alarm"].all()
@@ -292,16 +295,16 @@ def test_held_out_images_of_training_subjects_are_no_yardstick(
     both = Faces(
         np.concatenate([test.images, train.images[:30]]), pd.concat([test.index, train.index[:30]])
     )
-    told = memorisation.measure(train, both, strangers(clean), {})
+    told = measure_memorisation(train, both, strangers(clean), {})
     assert any("30 of 130 held-out images are of training subjects" in note for note in told.notes)
     assert record(told, "copied.pixels") == record(free, "copied.pixels")
     with pytest.raises(LeakageError, match="split by subject"):
-        memorisation.measure(train, train.select(np.arange(20)), strangers(clean), {})
+        measure_memorisation(train, train.select(np.arange(20)), strangers(clean), {})
 
 
 def test_one_training_subject_and_one_held_out_leave_some_things_unknown(train: Faces, test: Faces):
     made = as_made(train.images[:20], ["fear"] * 20)
-    told = memorisation.measure(train.select(np.arange(15)), test.select(np.arange(10)), made, {})
+    told = measure_memorisation(train.select(np.arange(15)), test.select(np.arange(10)), made, {})
     assert record(told, "copied.pixels").low is None
     assert any("one training subject" in note for note in told.notes)
     assert any("only 1 held-out person" in note for note in told.notes)
@@ -311,16 +314,16 @@ def test_one_training_subject_and_one_held_out_leave_some_things_unknown(train: 
 def test_sets_that_do_not_fit_are_refused(train: Faces, test: Faces):
     made = as_made(train.images[:3], ["fear"] * 3)
     with pytest.raises(DataError, match="synthetic set is empty"):
-        memorisation.measure(train, test, made.select(np.arange(0)), {})
+        measure_memorisation(train, test, made.select(np.arange(0)), {})
     with pytest.raises(DataError, match="one size"):
-        memorisation.measure(
+        measure_memorisation(
             train, test, as_made(np.zeros((3, 1, 16, 16), np.uint8), ["fear"] * 3), {}
         )
     with pytest.raises(DataError, match="two clips"):
-        memorisation.measure(train.select(np.arange(5)), test, made, {})
+        measure_memorisation(train.select(np.arange(5)), test, made, {})
     small = [Faces(np.zeros((6, 1, 4, 4), np.uint8), faces.index[:6]) for faces in (train, test)]
     with pytest.raises(DataError, match="8 pixels"):
-        memorisation.measure(
+        measure_memorisation(
             small[0], small[1], as_made(np.zeros((2, 1, 4, 4), np.uint8), ["fear"] * 2), {}
         )
 
@@ -330,11 +333,11 @@ def test_sets_that_do_not_fit_are_refused(train: Faces, test: Faces):
 
 def brute(asked: np.ndarray, train: np.ndarray) -> np.ndarray:
     """All distances of softened images, over all fifty ways to lay one on the other."""
-    known, best = search.plain(train), np.full((len(asked), len(train)), np.inf)
+    known, best = search.normalise_inside(train), np.full((len(asked), len(train)), np.inf)
     for seen in (asked, np.ascontiguousarray(asked[:, :, ::-1])):
-        for down in range(-search.REACH, search.REACH + 1):
-            for right in range(-search.REACH, search.REACH + 1):
-                moved = search.plain(seen, down, right)
+        for down in range(-search.MATCH_MOVE_PIXELS, search.MATCH_MOVE_PIXELS + 1):
+            for right in range(-search.MATCH_MOVE_PIXELS, search.MATCH_MOVE_PIXELS + 1):
+                moved = search.normalise_inside(seen, down, right)
                 best = np.minimum(best, np.sqrt(np.maximum(2 - 2 * moved @ known.T, 0)))
     return best
 
@@ -343,12 +346,12 @@ def brute(asked: np.ndarray, train: np.ndarray) -> np.ndarray:
 def test_the_short_list_finds_what_trying_everything_finds(
     train: Faces, mixed: tuple[Faces, np.ndarray], monkeypatch
 ):
-    monkeypatch.setattr(search, "CELLS", 20 * len(train))
-    monkeypatch.setattr(search, "EXACT", 7)
+    monkeypatch.setattr(search, "SEARCH_DISTANCES", 20 * len(train))
+    monkeypatch.setattr(search, "EXACT_BATCH_IMAGES", 7)
     asked, known = search.soften(mixed[0].images[:120]), search.soften(train.images)
     clips, subjects = search.clips_of(train.index), search.subjects_of(train.index)
     seen = search.match_pixels(
-        asked, known, search.owners(clips, subjects), search.Coarse.fit(known)
+        asked, known, search.make_owners(clips, subjects), search.Coarse.fit(known)
     )
     far = brute(asked, known)
     near = far.argmin(axis=1)
@@ -364,7 +367,7 @@ def test_a_match_says_how_the_image_lies_on_its_original(train: Faces):
     known = search.soften(train.images)
     who, coarse = owners(train), search.Coarse.fit(known)
     for mirrored, down, right in ((False, 2, -1), (True, -1, 2), (True, 0, 0)):
-        copy = memorisation.laid(train.images[17], mirrored, down, right)
+        copy = overlay(train.images[17], mirrored, down, right)
         seen = search.match_pixels(search.soften(copy[None]), known, who, coarse)
         assert (seen.nearest[0], seen.mirrored[0], seen.down[0], seen.right[0]) == (
             17,
@@ -376,7 +379,7 @@ def test_a_match_says_how_the_image_lies_on_its_original(train: Faces):
 
 
 def owners(faces: Faces) -> search.Owners:
-    return search.owners(search.clips_of(faces.index), search.subjects_of(faces.index))
+    return search.make_owners(search.clips_of(faces.index), search.subjects_of(faces.index))
 
 
 def cloud(n: int, seed: int) -> np.ndarray:
@@ -385,11 +388,11 @@ def cloud(n: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parity
 def test_nearest_rows_of_features_are_scikit_learns(monkeypatch):
-    monkeypatch.setattr(search, "CELLS", 600)
+    monkeypatch.setattr(search, "SEARCH_DISTANCES", 600)
     train, asked = cloud(90, 0), cloud(40, 1)
     clips = np.array([f"c{place // 3}" for place in range(90)], dtype=object)
     subjects = np.array([f"s{place // 15}" for place in range(90)], dtype=object)
-    seen = search.match(asked, train, search.owners(clips, subjects))
+    seen = search.match_features(asked, train, search.make_owners(clips, subjects))
     far, near = NearestNeighbors(n_neighbors=1).fit(train).kneighbors(asked)
     assert (seen.nearest == near[:, 0]).all() and np.allclose(seen.distance, far[:, 0], atol=1e-5)
     for row, place in enumerate(seen.nearest):
@@ -399,7 +402,7 @@ def test_nearest_rows_of_features_are_scikit_learns(monkeypatch):
                 model.kneighbors(asked[row : row + 1])[0][0, 0], abs=1e-5
             )
     each = np.arange(90)
-    alone = search.match(train, train, search.owners(each, each), own=each)
+    alone = search.match_features(train, train, search.make_owners(each, each), own=each)
     assert np.allclose(
         alone.distance,
         NearestNeighbors(n_neighbors=2).fit(train).kneighbors(train)[0][:, 1],
@@ -414,9 +417,10 @@ def test_authenticity_is_the_papers_where_every_image_is_a_clip():
     model = NearestNeighbors(n_neighbors=2).fit(train)
     to_real, nearest = model.kneighbors(made, n_neighbors=1)
     expected = to_real[:, 0] > model.kneighbors(train)[0][nearest[:, 0], 1]
-    who = search.owners(each, each)
-    fresh = copying.authentic(
-        search.match(made, train, who), search.match(train, train, who, own=each).distance
+    who = search.make_owners(each, each)
+    fresh = copying.find_authentic(
+        search.match_features(made, train, who),
+        search.match_features(train, train, who, own=each).distance,
     )
     assert (fresh == expected).all() and not fresh[30:].any() and fresh[:30].any()
 
@@ -425,8 +429,10 @@ def test_authenticity_is_the_papers_where_every_image_is_a_clip():
 def test_c_t_is_the_weighted_mean_of_scipys_z():
     rng, each = np.random.default_rng(0), np.arange(200)
     train, test, made = cloud(200, 4), cloud(90, 5), cloud(120, 6) * np.float32(0.7)
-    cell = copying.cells(train, 9)
-    seen = [search.match(side, train, search.owners(each, each)) for side in (made, test)]
+    cell = copying.assign_cells(train, 9)
+    seen = [
+        search.match_features(side, train, search.make_owners(each, each)) for side in (made, test)
+    ]
     scores, weights = [], []
     for number in range(cell.max() + 1):
         q, p = (one.distance[cell[one.nearest] == number] for one in seen)
@@ -434,12 +440,17 @@ def test_c_t_is_the_weighted_mean_of_scipys_z():
         scores.append(
             (u - len(q) * len(p) / 2) / (len(q) * len(p) * (len(q) + len(p) + 1) / 12) ** 0.5
         )
-        weights.append(len(p) if min(len(p), len(q)) >= copying.FEWEST else 0)
-    crowd, groups = People.of(rng.integers(0, 9, 90)), People.of(rng.integers(0, 5, 120), "made")
-    told = copying.c_t(seen[0], seen[1], cell, crowd, groups)
+        weights.append(len(p) if min(len(p), len(q)) >= copying.MIN_IMAGES_PER_CELL else 0)
+    crowd, groups = (
+        ImagePeople.of(rng.integers(0, 9, 90)),
+        ImagePeople.of(rng.integers(0, 5, 120), "made"),
+    )
+    told = copying.measure_c_t(seen[0], seen[1], cell, crowd, groups)
     assert len(scores) == 3 and told.value == pytest.approx(np.average(scores, weights=weights))
     assert told.drawn is not None and told.drawn.std() > 0
-    assert np.isnan(copying.c_t(seen[0], seen[1], each, crowd, groups).value)  # cells too small
+    assert np.isnan(
+        copying.measure_c_t(seen[0], seen[1], each, crowd, groups).value
+    )  # cells too small
 
 
 @pytest.mark.parity
@@ -449,7 +460,7 @@ def test_membership_is_the_share_of_pairs_that_scipy_counts():
         np.array([f"{side}{place // 6}" for place in range(60)], dtype=object) for side in "ab"
     )
     made = np.concatenate([train[:30:6] + np.float32(0.3), cloud(60, 9)])
-    told = membership.inference(Sides(train, test, made), members, others)
+    told = membership.infer_membership(SpaceFeatures(train, test, made), members, others)
     real, names = np.concatenate([train, test]), np.concatenate([members, others])
     near = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
     usual = [
@@ -465,7 +476,7 @@ def test_membership_is_the_share_of_pairs_that_scipy_counts():
 
 
 def test_each_held_out_person_weighs_the_same():
-    crowd = People.of(np.array(["one"] * 98 + ["two"] * 2, dtype=object))
+    crowd = ImagePeople.of(np.array(["one"] * 98 + ["two"] * 2, dtype=object))
     values = np.r_[np.linspace(0, 1, 98), [5.0, 6.0]]
     assert crowd.mean(values).value == pytest.approx((0.5 + 5.5) / 2)
     assert crowd.quantile(values, 0.49).value < 1 < crowd.quantile(values, 0.51).value
@@ -479,15 +490,15 @@ def test_each_held_out_person_weighs_the_same():
 
 def test_a_share_below_a_level_has_an_interval_over_both_draws():
     rng = np.random.default_rng(0)
-    crowd, values = People.of(np.arange(200) // 10), rng.random(200)
+    crowd, values = ImagePeople.of(np.arange(200) // 10), rng.random(200)
     level = crowd.quantile(values, 0.1)
     assert level.drawn is not None
-    made, groups = rng.random(500), Made.of(np.arange(500) // 25)
+    made, groups = rng.random(500), MadeGroups.of(np.arange(500) // 25)
     share = groups.below(made, level)
     assert share.value == (made < level.value).mean() and share.low < 0.1 < share.high
     some = np.arange(500) < 250
     assert groups.below(made, level, some).value == (made[some] < level.value).mean()
-    fixed = groups.below(made, Level(level.value, np.full_like(level.drawn, level.value)))
+    fixed = groups.below(made, Estimate(level.value, np.full_like(level.drawn, level.value)))
     own = groups.share(made < level.value).interval
     assert (fixed.low, fixed.high) == pytest.approx((own.low, own.high))
 
@@ -497,7 +508,7 @@ def test_the_bound_is_passed_by_one_more_person_as_rarely_as_it_says():
     rng = np.random.default_rng(0)
     for count in (3, 20):
         draws = rng.exponential(0.3, (20_000, count + 1))
-        crowd = People.of(np.arange(count))
+        crowd = ImagePeople.of(np.arange(count))
         bounds = np.array([crowd.far_below(np.exp(-row[:count])) for row in draws[:2000]])
         assert np.mean(np.exp(-draws[:2000, count]) < bounds) < 0.004
         reach = -np.log(bounds) / draws[:2000, :count].mean(axis=1)
@@ -508,9 +519,9 @@ def test_the_bound_is_passed_by_one_more_person_as_rarely_as_it_says():
 
 def test_a_rare_share_has_wilsons_interval():
     """3 of 1,000: 0.00102 to 0.00878, as in Newcombe 1998's formula 3."""
-    few = rare(np.arange(1000) < 3)
+    few = wilson_interval(np.arange(1000) < 3)
     assert (few.value, few.low, few.high) == pytest.approx((0.003, 0.0010209, 0.0087826), rel=1e-3)
-    none = rare(np.zeros(50, dtype=bool))
+    none = wilson_interval(np.zeros(50, dtype=bool))
     assert none.low == 0 and none.high == pytest.approx(0.0713, abs=1e-3)
 
 
@@ -520,7 +531,7 @@ def test_a_rare_share_has_wilsons_interval():
 def test_strips_show_the_worst_first_with_the_original_laid_under(
     found: Memorisation, train: Faces, mixed: tuple[Faces, np.ndarray]
 ):
-    sheet = memorisation.strips(mixed[0], train, found, count=4, scale=1)
+    sheet = draw_strips(mixed[0], train, found, count=4, scale=1)
     assert (
         sheet.height == 4 * (18 + 48 + 2) and sheet.width > 3 * 50
     )  # wide enough for the keys in its titles

@@ -32,7 +32,7 @@ def per_class(measure: Any, true: np.ndarray, predicted: np.ndarray) -> np.ndarr
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_equal_those_of_scikit_learn(seed: int):
     true, predicted = draws(seed)
-    ours = metrics.score(metrics.confusion(true, predicted, 4), NAMES)
+    ours = metrics.score(metrics.count_confusion(true, predicted, 4), NAMES)
     assert ours.confusion.tolist() == confusion_matrix(true, predicted).tolist()
     assert ours.accuracy == pytest.approx(accuracy_score(true, predicted))
     assert ours.uf1 == pytest.approx(f1_score(true, predicted, average="macro"))
@@ -47,7 +47,7 @@ def test_a_class_without_a_true_sample_is_left_out_as_scikit_learn_does_when_tol
     true, predicted = draws(0)
     predicted = predicted[true != 2]
     true = true[true != 2]
-    ours = metrics.score(metrics.confusion(true, predicted, 4), NAMES)
+    ours = metrics.score(metrics.count_confusion(true, predicted, 4), NAMES)
     assert ours.left_out == ("c",)
     assert np.isnan(ours.recall[2])
     assert ours.uf1 == pytest.approx(f1_score(true, predicted, labels=[0, 1, 3], average="macro"))
@@ -57,7 +57,7 @@ def test_a_class_without_a_true_sample_is_left_out_as_scikit_learn_does_when_tol
 
 
 def test_constant_answer_on_the_clips_of_casme_ii():
-    scores = metrics.majority(published.CLIPS)
+    scores = metrics.score_majority(published.CLIPS)
     assert scores.n == 255
     assert scores.accuracy == scores.majority == pytest.approx(0.388, abs=5e-4)
     assert scores.uar == pytest.approx(1 / 7)
@@ -66,7 +66,7 @@ def test_constant_answer_on_the_clips_of_casme_ii():
 
 def test_constant_answer_on_the_five_class_task_gives_the_floor_known_from_the_literature():
     five = {name: n for name, n in published.CLIPS.items() if name not in ("sadness", "fear")}
-    scores = metrics.majority(five)
+    scores = metrics.score_majority(five)
     assert (scores.accuracy, scores.uf1) == (
         pytest.approx(0.402, abs=5e-4),
         pytest.approx(0.115, abs=5e-4),
@@ -75,7 +75,7 @@ def test_constant_answer_on_the_five_class_task_gives_the_floor_known_from_the_l
 
 def test_counts_are_pooled_before_f1():
     folds = [np.array([[4, 0], [0, 0]]), np.array([[0, 0], [2, 2]])]
-    pooled = metrics.pool(folds, ("a", "b"))
+    pooled = metrics.score_folds(folds, ("a", "b"))
     assert pooled.uf1 == pytest.approx((2 * 4 / (4 + 6) + 2 * 2 / (4 + 2)) / 2)
     mean_of_folds = np.mean([metrics.score(fold, ("a", "b")).uf1 for fold in folds])
     assert abs(pooled.uf1 - mean_of_folds) > 0.05
@@ -83,10 +83,12 @@ def test_counts_are_pooled_before_f1():
 
 def test_pooling_does_not_depend_on_how_images_fall_into_folds():
     true, predicted = draws(3)
-    whole = metrics.score(metrics.confusion(true, predicted, 4), NAMES)
+    whole = metrics.score(metrics.count_confusion(true, predicted, 4), NAMES)
     for folds in (2, 7, 50):
-        parts = [metrics.confusion(true[k::folds], predicted[k::folds], 4) for k in range(folds)]
-        assert metrics.pool(parts, NAMES).uf1 == whole.uf1
+        parts = [
+            metrics.count_confusion(true[k::folds], predicted[k::folds], 4) for k in range(folds)
+        ]
+        assert metrics.score_folds(parts, NAMES).uf1 == whole.uf1
 
 
 def table(
@@ -96,7 +98,7 @@ def table(
     keys: list[str] | None = None,
 ):
     keys = keys or [f"image{number}" for number in range(len(true))]
-    return metrics.predictions(
+    return metrics.make_predictions(
         keys, clips, np.array(true), np.array(probabilities, dtype=np.float32), ("a", "b")
     )
 
@@ -142,10 +144,10 @@ def test_an_empty_test_set_is_refused():
 
 def test_a_class_number_out_of_range_is_refused():
     with pytest.raises(DataError, match="predicted classes must be 0 to 1"):
-        metrics.confusion(np.array([0]), np.array([2]), 2)
+        metrics.count_confusion(np.array([0]), np.array([2]), 2)
 
 
 def test_perfect_and_worst_answers():
     true = np.array([0, 1, 2, 3])
-    assert metrics.score(metrics.confusion(true, true, 4), NAMES).uf1 == 1.0
-    assert metrics.score(metrics.confusion(true, (true + 1) % 4, 4), NAMES).uf1 == 0.0
+    assert metrics.score(metrics.count_confusion(true, true, 4), NAMES).uf1 == 1.0
+    assert metrics.score(metrics.count_confusion(true, (true + 1) % 4, 4), NAMES).uf1 == 0.0

@@ -23,17 +23,19 @@ from trees import (
     write_sheet,
 )
 
-from mien import ingest
 from mien.errors import DataError, SpecError
 from mien.faces import Faces
-from mien.ingest import Finding, IngestSpec, Listing
-from mien.spec import read_spec
-from mien.store import Store
+from mien.findings import Finding
+from mien.ingest.reader import Listing
+from mien.ingest.run import run_ingest, scan_folder
+from mien.ingest.specs import IngestSpec
+from mien.runs.spec import read_spec
+from mien.runs.store import Store
 
 
 def scan(name: str, root: Path, **options: Any) -> Listing:
     given = {"reader": name, "dataset": "set", "fingerprint": "", **options}
-    return ingest.scan(read_spec(IngestSpec, given, "test"), root)
+    return scan_folder(read_spec(IngestSpec, given, "test"), root)
 
 
 def found(listing: Listing) -> dict[str, Finding]:
@@ -357,7 +359,7 @@ def test_files_that_a_release_counts_anew_get_the_numbers_of_the_sheet(
 
 def test_a_run_keeps_how_labels_were_folded_and_the_units_of_each_clip(tmp_path: Path):
     samm.write(tmp_path / "SAMM")
-    made = ingest.run("auto", tmp_path / "SAMM", Store(tmp_path / "store"), size=8)
+    made = run_ingest("auto", tmp_path / "SAMM", Store(tmp_path / "store"), size=8)
     assert set(Faces.load(made.path).index["dataset"]) == {"samm"} and made.spec["reader"] == "samm"
     labels = pd.read_csv(made.file("labels.csv"))
     assert labels.to_dict("records")[1] == {
@@ -405,7 +407,7 @@ def test_a_folder_that_holds_two_sets_is_not_guessed(tmp_path: Path):
     samm.write(tmp_path / "a")
     mmew.write(tmp_path / "b")
     with pytest.raises(DataError) as error:
-        ingest.run("auto", tmp_path, Store(tmp_path / "store"))
+        run_ingest("auto", tmp_path, Store(tmp_path / "store"))
     assert "2 readers recognise it" in str(error.value) and str(error.value).endswith(
         "Name the reader to use"
     )
@@ -413,7 +415,7 @@ def test_a_folder_that_holds_two_sets_is_not_guessed(tmp_path: Path):
         error.value
     )
     assert "mmew: b/MMEW_Micro_Exp.xlsx" in str(error.value)
-    ingest.run("auto", tmp_path / "b", Store(tmp_path / "store"))
+    run_ingest("auto", tmp_path / "b", Store(tmp_path / "store"))
 
 
 def test_a_sheet_in_the_old_form_says_what_to_do(tmp_path: Path):

@@ -10,8 +10,8 @@ import pytest
 from drawn import people
 from lookalikes import crowd
 
-from mien.audit.leakage import leakage
-from mien.audit.names import SURE, _apart, doubles
+from mien.audit.leakage.measure import measure_leakage
+from mien.audit.leakage.names import MAX_P, _separate_first, find_doubles
 from mien.faces import Faces
 
 
@@ -43,7 +43,7 @@ def test_people_who_look_alike_are_not_taken_for_one(
     number: int, group: int, clips: tuple[int, int], sessions: int
 ):
     faces = crowd(number, group, 41, clips, sessions)
-    found = doubles(faces)
+    found = find_doubles(faces)
     assert found.pairs.empty
     counts = faces.index.groupby("subject")["clip"].nunique()
     assert (found.names, found.single) == (int((counts > 1).sum()), int((counts == 1).sum()))
@@ -54,7 +54,7 @@ def test_where_people_look_alike_it_is_said_that_nothing_can_be_told():
     held = faces.index["subject"].isin(sorted(faces.subjects)[:6]).to_numpy()
     told = [
         one
-        for one in leakage(faces.select(~held), faces.select(held)).findings
+        for one in measure_leakage(faces.select(~held), faces.select(held)).findings
         if "two names" in one.kind
     ]
     assert [one.severity for one in told] == ["note"] and "cannot tell: of 24 people" in told[
@@ -65,7 +65,7 @@ def test_where_people_look_alike_it_is_said_that_nothing_can_be_told():
 
 def test_people_with_one_photograph_cannot_be_told_and_that_is_said():
     faces = crowd(20, 1, 6, (1, 1))
-    found = doubles(faces)
+    found = find_doubles(faces)
     assert (
         found.pairs.empty
         and found.silent
@@ -73,7 +73,9 @@ def test_people_with_one_photograph_cannot_be_told_and_that_is_said():
     )
     told = [
         one.what
-        for one in leakage(faces.select(np.arange(10)), faces.select(np.arange(10, 20))).findings
+        for one in measure_leakage(
+            faces.select(np.arange(10)), faces.select(np.arange(10, 20))
+        ).findings
     ]
     assert len(told) == 1 and told[0].startswith(
         "cannot tell: 0 people have two clips or photographs or more"
@@ -85,10 +87,10 @@ def test_two_people_with_two_names_each_are_both_found_and_nobody_else():
     for who in ("s02", "s09"):
         clips = [f"drawn:{who}/c{clip}" for clip in (1, 3, 4)]
         faces = dealt(faces, f"drawn:{who}", clips, f"drawn:another-{who}")
-    found = doubles(faces)
+    found = find_doubles(faces)
     pairs = {frozenset(pair) for pair in found.pairs[["a", "b"]].to_numpy().tolist()}
     assert pairs == {frozenset({f"drawn:another-{who}", f"drawn:{who}"}) for who in ("s02", "s09")}
-    assert (found.pairs["p"] < SURE).all() and (
+    assert (found.pairs["p"] < MAX_P).all() and (
         found.pairs["distance"] < found.pairs["nearest"] / 3
     ).all()
     assert not found.silent
@@ -102,7 +104,7 @@ def test_the_order_of_images_and_repeated_images_change_nothing():
         "d:x",
     )
     mixed = faces.select(np.random.default_rng(0).permutation(len(faces)))
-    first, other = doubles(faces), doubles(mixed, faces.select(np.arange(9)))
+    first, other = find_doubles(faces), find_doubles(mixed, faces.select(np.arange(9)))
     pd.testing.assert_frame_equal(first.pairs, other.pairs)
     assert (first.dealt, first.found) == (other.dealt, other.found)
 
@@ -110,10 +112,10 @@ def test_the_order_of_images_and_repeated_images_change_nothing():
 def test_frames_of_an_unmarked_clip_count_once():
     faces = people(range(8), clips=1, frames=4, size=48)
     loose = replace(faces, index=faces.index.assign(clip=pd.Series([""] * len(faces), dtype="str")))
-    assert doubles(loose).names == 8 and doubles(loose).found <= doubles(faces).found
+    assert find_doubles(loose).names == 8 and find_doubles(loose).found <= find_doubles(faces).found
 
 
 def test_distances_of_different_people_stand_apart_no_oftener_than_said():
     rng = np.random.default_rng(3)
-    told = [_apart(np.sort(rng.exponential(size=190))[::-1])[0] > 0 for _ in range(400)]
-    assert np.mean(told) <= 2 * SURE
+    told = [_separate_first(np.sort(rng.exponential(size=190))[::-1])[0] > 0 for _ in range(400)]
+    assert np.mean(told) <= 2 * MAX_P

@@ -46,7 +46,8 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(
     not any(
-        point.value == "mien.operators:prepare" for point in entry_points(group="torch.backends")
+        point.value == "mien.classifiers.operators:prepare"
+        for point in entry_points(group="torch.backends")
     ),
     reason="mien is not installed with its entry point for torch: run make setup",
 )
@@ -58,7 +59,7 @@ def test_a_plain_import_of_timm_works_where_mien_is_installed(bare: Path):
 
 def test_torchvision_without_its_library_can_be_imported_after_prepare(bare: Path):
     code = """
-        from mien import operators
+        from mien.classifiers import operators
         operators.prepare()
         operators.prepare()
         import timm, torchvision
@@ -73,7 +74,7 @@ def test_an_import_of_torchvision_that_failed_works_after_prepare(bare: Path):
             import torchvision
         except RuntimeError as error:
             print(error)
-        from mien import operators
+        from mien.classifiers import operators
         operators.prepare()
         import torchvision.transforms
         print(torchvision.ops.__name__)
@@ -87,7 +88,7 @@ def test_an_import_of_torchvision_that_failed_works_after_prepare(bare: Path):
 
 def test_an_operator_that_is_only_declared_says_that_torchvision_has_none(bare: Path):
     code = """
-        from mien import operators
+        from mien.classifiers import operators
         operators.prepare()
         import torch, torchvision
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
@@ -101,7 +102,7 @@ def test_a_torchvision_whose_library_loads_is_left_as_it_is(tmp_path: Path):
     (package / "__init__.py").write_text("import torch\nfrom . import extension\n")
     (package / "extension.py").write_text("def _has_ops():\n    return True\n")
     code = """
-        from mien import operators
+        from mien.classifiers import operators
         operators.prepare()
         import torchvision, torch
         operators.prepare()

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from mien.errors import DataError, UsageError
-from mien.outside import expanded, foreign, no_room, read_text, told, visible
+from mien.outside import (
+    expand_home,
+    is_disk_full,
+    is_foreign,
+    read_text,
+    show_controls,
+    system_message,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,11 +34,11 @@ from mien.outside import expanded, foreign, no_room, read_text, told, visible
     ],
 )
 def test_control_and_direction_characters_are_printed_visibly(text: str, shown: str):
-    assert visible(text) == shown
+    assert show_controls(text) == shown
 
 
 def test_a_line_can_be_kept_one_line():
-    assert visible("a\nb", keep="") == r"a\x0ab"
+    assert show_controls("a\nb", keep="") == r"a\x0ab"
 
 
 @pytest.mark.parametrize(
@@ -54,14 +61,14 @@ def test_a_line_can_be_kept_one_line():
     ),
 )
 def test_what_systems_leave_in_folders_is_known(name: str):
-    assert foreign(name) and foreign(Path(name))
+    assert is_foreign(name) and is_foreign(Path(name))
 
 
 @pytest.mark.parametrize(
     "name", ["images.npy", ".hidden.csv", "DS_Store", "thumbs.dbx", ".nfs", "_images.npy", ".a.b"]
 )
 def test_what_anybody_may_have_put_there_is_not_taken_for_the_systems(name: str):
-    assert not foreign(name)
+    assert not is_foreign(name)
 
 
 def test_a_text_is_read_with_and_without_a_mark(tmp_path: Path):
@@ -103,9 +110,9 @@ def test_no_more_is_read_than_the_limit(tmp_path: Path):
 
 
 def test_a_home_of_nobody_is_one_message():
-    assert expanded(Path("~")) == Path.home()
+    assert expand_home(Path("~")) == Path.home()
     with pytest.raises(UsageError, match="who is not known here"):
-        expanded(Path("~nobody-of-this-name/x"))
+        expand_home(Path("~nobody-of-this-name/x"))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +128,20 @@ def test_a_home_of_nobody_is_one_message():
     ],
 )
 def test_a_full_disk_is_known_however_it_is_told(error: OSError):
-    assert no_room(error)
-    assert "make room" in told(error, "/store") and "/store" in told(error, "/store")
+    assert is_disk_full(error)
+    assert "make room" in system_message(error, "/store") and "/store" in system_message(
+        error, "/store"
+    )
 
 
 def test_other_errors_of_the_system_say_where_and_what_to_do():
     long = OSError(errno.ENAMETOOLONG, "File name too long", "/x" * 200)
-    assert not no_room(long) and "choose a shorter path" in told(long) and "/x/x" in told(long)
-    assert "make it readable" in told(
+    assert (
+        not is_disk_full(long)
+        and "choose a shorter path" in system_message(long)
+        and "/x/x" in system_message(long)
+    )
+    assert "make it readable" in system_message(
         PermissionError(errno.EACCES, "Permission denied", "/a"), "/b"
     )
-    assert told(OSError("odd"), "/b") == "/b: odd; fix that, or choose another path"
+    assert system_message(OSError("odd"), "/b") == "/b: odd; fix that, or choose another path"

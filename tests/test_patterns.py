@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from mien import patterns
 from mien.errors import DataError
+from mien.ingest import patterns
 
 NAME = "a" * 60 + "!.png"
 
@@ -31,7 +31,7 @@ def test_what_is_no_pattern_is_refused_in_one_line(pattern: str):
     with pytest.raises(
         ValueError, match=r"^must (be a regular expression|have 1,000 characters)"
     ) as caught:
-        patterns.compiled(pattern)
+        patterns.compile_pattern(pattern)
     assert len(str(caught.value)) < 200
 
 

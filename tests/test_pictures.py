@@ -16,16 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mien import ingest, pictures
+from mien import pictures
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.pictures import Depth, whites
-from mien.preprocess import FRAMES, TRANSPARENT, decode
-from mien.store import Store
+from mien.ingest.run import run_ingest
+from mien.pictures import SEVERAL_FRAMES, TRANSPARENT_PARTS, ValueRange, choose_whites, decode
+from mien.runs.store import Store
 
-FACE = np.clip(np.add.outer(np.arange(20) * 7, np.arange(16) * 8), 0, 250).astype(
-    np.uint8
-)  # 0..250, no symmetry
+# 0..250, no symmetry
+FACE = np.clip(np.add.outer(np.arange(20) * 7, np.arange(16) * 8), 0, 250).astype(np.uint8)
 FACE[0, 0] = 255
 COLOURS = np.stack([FACE, FACE[::-1], 255 - FACE], axis=-1)
 
@@ -85,20 +84,20 @@ def test_a_colour_picture_of_so_many_bits_in_sixteen_keeps_its_colours(bits: int
 
 def test_a_dark_picture_of_a_bright_set_stays_dark():
     set_of = [
-        Depth(4000.0, None, False, True),
-        Depth(300.0, None, False, True),
-        Depth(90.0, None, False, True),
+        ValueRange(4000.0, None, False, True),
+        ValueRange(300.0, None, False, True),
+        ValueRange(90.0, None, False, True),
     ]
-    assert whites(set_of) == [4095, 4095, 4095]
+    assert choose_whites(set_of) == [4095, 4095, 4095]
 
 
 def test_a_picture_that_fills_fewer_bits_than_the_others_of_its_set_goes_by_its_own():
     set_of = [
-        Depth(65000.0, None, False, True),
-        Depth(251.0, None, False, True),
-        Depth(0.98, None, False, False),
+        ValueRange(65000.0, None, False, True),
+        ValueRange(251.0, None, False, True),
+        ValueRange(0.98, None, False, False),
     ]
-    assert whites(set_of) == [65535, 255, 1]
+    assert choose_whites(set_of) == [65535, 255, 1]
 
 
 def test_the_file_is_believed_where_it_says_how_many_bits_are_meant():
@@ -145,7 +144,7 @@ def test_of_several_frames_the_first_is_taken_and_remarked(fmt: str):
     more = {"lossless": True} if fmt == "WEBP" else {}
     first.save(buffer, fmt, save_all=True, append_images=[second], **more)
     shown = decode(buffer.getvalue(), 16, remarks=remarks)
-    assert remarks == [FRAMES] and shown[0, -1].mean() > shown[0, 0].mean()
+    assert remarks == [SEVERAL_FRAMES] and shown[0, -1].mean() > shown[0, 0].mean()
 
 
 def test_transparent_parts_lie_on_black_and_are_remarked_where_there_are_any():
@@ -158,7 +157,7 @@ def test_transparent_parts_lie_on_black_and_are_remarked_where_there_are_any():
     buffer = io.BytesIO()
     Image.fromarray(np.dstack([COLOURS, half])).save(buffer, "PNG")
     assert decode(buffer.getvalue(), 16, remarks=remarks)[0, :, :6].max() == 0 and remarks == [
-        TRANSPARENT
+        TRANSPARENT_PARTS
     ]
 
 
@@ -198,7 +197,7 @@ def test_a_pipe_is_not_opened(tmp_path: Path):
 
 
 def stored(root: Path, store: Store, **options: Any) -> Faces:
-    return Faces.load(ingest.run("folder", root, store, size=16, workers=2, **options).path)
+    return Faces.load(run_ingest("folder", root, store, size=16, workers=2, **options).path)
 
 
 def test_a_set_of_twelve_bits_keeps_its_dark_picture_dark_and_says_how_it_was_read(tmp_path: Path):
@@ -206,7 +205,7 @@ def test_a_set_of_twelve_bits_keeps_its_dark_picture_dark_and_says_how_it_was_re
         path = tmp_path / "faces" / "fear" / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png16((FACE.astype(float) * 16 * share).astype(np.uint16)))
-    run = ingest.run("folder", tmp_path / "faces", Store(tmp_path / "store"), size=16)
+    run = run_ingest("folder", tmp_path / "faces", Store(tmp_path / "store"), size=16)
     highest = Faces.load(run.path).images.max(axis=(1, 2, 3))
     assert highest[0] > 240 and highest[1] > 215 and highest[2] < 8
     told = pd.read_csv(run.file("findings.csv")).set_index("kind")
@@ -229,7 +228,7 @@ def test_pictures_in_a_table_are_measured_too(tmp_path: Path):
     pq.write_table(
         pa.Table.from_pylist(rows), tmp_path / "faces" / "data" / "train-00000-of-00001.parquet"
     )
-    run = ingest.run("huggingface", tmp_path / "faces", Store(tmp_path / "store"), size=16)
+    run = run_ingest("huggingface", tmp_path / "faces", Store(tmp_path / "store"), size=16)
     assert Faces.load(run.path).images.max() > 240
 
 
@@ -237,5 +236,5 @@ def test_pictures_in_a_table_are_measured_too(tmp_path: Path):
 def test_a_kind_is_told_by_its_first_bytes(fmt: str):
     buffer = io.BytesIO()
     Image.fromarray(FACE).save(buffer, fmt)
-    assert pictures.kind(buffer.getvalue()[: pictures.HEAD]) == fmt
-    assert pictures.kind(b"key,label\np1.png,fear\n and more") == ""
+    assert pictures.recognise_format(buffer.getvalue()[: pictures.HEADER_BYTES]) == fmt
+    assert pictures.recognise_format(b"key,label\np1.png,fear\n and more") == ""

@@ -13,21 +13,21 @@ from PIL import Image
 
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces, make_index
-from mien.figures import class_sheet, grid
-from mien.inputs import hog, onset_difference
-from mien.preprocess import (
-    PreprocessSpec,
-    decode,
-    fold_classes,
+from mien.pages.sheets import draw_class_sheet, draw_grid
+from mien.pictures import decode
+from mien.prepare.classes import fold_classes
+from mien.prepare.frames import (
+    find_clips_without_apex,
     preprocess,
     read_frames,
     read_input,
-    run,
-    without_apex,
+    run_preprocess,
 )
+from mien.prepare.inputs import compute_hog, compute_onset_difference
+from mien.prepare.specs import PreprocessSpec
 from mien.published import CLIPS, TABLE_1
-from mien.spec import Spec, read_spec
-from mien.store import Store
+from mien.runs.spec import Spec, read_spec
+from mien.runs.store import Store
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -95,9 +95,8 @@ def test_grey_is_the_luma_of_bt_601(tmp_path: Path, colour: tuple[int, int, int]
 def test_reduction_is_antialiased(tmp_path: Path):
     stripes = np.tile(np.array([0, 255], np.uint8), (96, 48))
     path = saved(Image.fromarray(stripes), tmp_path / "a.png")
-    inner = decode(path, 12, "grey", "bilinear")[
-        0, :, 1:-1
-    ]  # without it, columns would be black or white
+    # without it, columns would be black or white
+    inner = decode(path, 12, "grey", "bilinear")[0, :, 1:-1]
     assert np.all(np.abs(inner.astype(int) - 127) <= 2)
 
 
@@ -139,15 +138,8 @@ def test_orientation_is_applied_once(tmp_path: Path, orientation: int, suffix: s
     upright = np.zeros((32, 32, 3), np.uint8)
     upright[:16, :16] = 255  # the brightest corner is upper left, the next is upper right
     upright[:16, 16:] = 128
-    undo = {
-        2: 0,
-        3: 3,
-        4: 1,
-        5: 5,
-        6: 2,
-        7: 6,
-        8: 4,
-    }  # Pillow's transpositions, inverse to the tag's
+    # Pillow's transpositions, inverse to the tag's
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     image = Image.fromarray(upright)
     stored = image.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else image
     exif = Image.Exif()
@@ -214,7 +206,7 @@ def test_the_apex_window_has_known_frames():
     assert [key for key in kept.index["key"] if key[0] == "a"] == [f"a/{k}" for k in range(57, 64)]
     assert [key for key in kept.index["key"] if key[0] == "b"] == [f"b/{k}" for k in range(1, 6)]
     assert [key for key in kept.index["key"] if key[0] == "p"] == ["p0", "p1"]
-    assert without_apex(faces) == ["c"] and "c" not in set(kept.index["clip"])
+    assert find_clips_without_apex(faces) == ["c"] and "c" not in set(kept.index["clip"])
     assert preprocess(faces, spec(window=0)).index["key"].tolist() == ["p0", "p1", "a/60", "b/2"]
 
 
@@ -259,9 +251,9 @@ def test_inputs_become_channels_after_the_size_and_keep_their_names(tmp_path: Pa
     assert shown.channels == names and shown.size == (2, 16, 16)
     for key, image in zip(shown.index["key"], shown.images, strict=True):
         assert np.array_equal(
-            image[0], onset_difference(grey[key], grey["a/1" if key[0] == "a" else "b/7"])
+            image[0], compute_onset_difference(grey[key], grey["a/1" if key[0] == "a" else "b/7"])
         )
-        assert np.array_equal(image[1], hog(grey[key]))
+        assert np.array_equal(image[1], compute_hog(grey[key]))
     (tmp_path / "run").mkdir()
     shown.save(tmp_path / "run")
     assert Faces.load(tmp_path / "run").channels == names
@@ -303,9 +295,8 @@ def test_a_difference_needs_clips_and_their_onset_frame():
         match=r"which 2 of 2 clips lack here, such as a; .* the run that holds whole clips",
     ):
         preprocess(moving, spec(frames="all", input=("onset-difference",)))
-    unknown = Faces(
-        moving.images, moving.index.assign(phase="")
-    )  # nothing is marked: the first frame it is
+    # nothing is marked: the first frame it is
+    unknown = Faces(moving.images, moving.index.assign(phase=""))
     shown = preprocess(unknown, spec(frames="all", input=("onset-difference",)))
     assert np.all(shown.images[0] == 128) and not np.all(shown.images[1] == 128)
 
@@ -315,11 +306,8 @@ def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(
 ):
     faces = clips({"level": (30, 34, 30), "cut": (8, 11, 8), "usual": (4, 8, 6)}, size=16)
     moving = faces.select(np.arange(2, len(faces)))
-    ends = {
-        "level/34": "offset",
-        "usual/4": "onset",
-        "usual/8": "offset",
-    }  # the offset of "cut" is not there
+    # the offset of "cut" is not there
+    ends = {"level/34": "offset", "usual/4": "onset", "usual/8": "offset"}
     phases = [
         ends.get(str(key), str(phase))
         for key, phase in zip(moving.index["key"], moving.index["phase"], strict=True)
@@ -331,10 +319,9 @@ def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(
     images = {key: image[0] for key, image in zip(whole.index["key"], whole.images, strict=True)}
     for key, image in zip(shown.index["key"], shown.images, strict=True):
         first = images["level/30" if key.startswith("level") else "usual/4"]
-        assert np.array_equal(image[0], onset_difference(images[key], first))
-    cut = whole.select(
-        (whole.index["phase"] == "apex").to_numpy(dtype=bool)
-    )  # frames were chosen before
+        assert np.array_equal(image[0], compute_onset_difference(images[key], first))
+    # frames were chosen before
+    cut = whole.select((whole.index["phase"] == "apex").to_numpy(dtype=bool))
     with pytest.raises(DataError, match="3 of 3 clips lack here"):
         preprocess(cut, spec(frames="all", input=("onset-difference",)))
 
@@ -342,9 +329,9 @@ def test_a_clip_whose_apex_is_its_onset_has_one_and_a_clip_without_is_left_out(
 def test_a_sheet_shows_every_channel():
     faces = clips({"a": (1, 5, 3)}, size=16)
     shown = preprocess(faces, spec(frames="all", input=("laplacian", "hog")))
-    plain, both = class_sheet(faces), class_sheet(shown)
+    plain, both = draw_class_sheet(faces), draw_class_sheet(shown)
     assert both.width == plain.width and both.height == 2 * plain.height
-    assert grid(shown.images, 4).width == 4 * (2 * 16 * 2 + 2) - 2
+    assert draw_grid(shown.images, 4).width == 4 * (2 * 16 * 2 + 2) - 2
 
 
 def test_selection_does_not_depend_on_the_order_of_rows():
@@ -404,7 +391,7 @@ def test_a_run_names_its_parent_and_holds_its_files(
     store = Store(tmp_path / "store")
     faces = clips({"a": (46, 80, 60), "c": (5, 9, None)})
     parent = store.make(Root(), lambda out, scratch: faces.save(out), alias="raw")
-    made = run(spec(faces="raw", window=1), store, alias="apexes")
+    made = run_preprocess(spec(faces="raw", window=1), store, alias="apexes")
     assert made.spec["faces"] == parent.name and made.stage == "faces"
     assert len(Faces.load(made.path)) == 5
     summary = made.json("summary.json")

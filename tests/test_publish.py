@@ -25,20 +25,37 @@ import yaml
 from PIL import Image
 from release_world import CHECK, PAGE, World, answer, audit, copycat, faces, overridden, world
 
-from mien import generators, ingest, joins, preprocess, publish
 from mien.cli import main
 from mien.errors import DataError, GateRefused, MienError, SpecError, StoreError, UsageError
 from mien.faces import Faces, make_index
-from mien.generators import GaussianSpec
-from mien.hashes import perceptual_hash
-from mien.publish import card, croissant, formats, gates, marks, questions, registry, release
-from mien.publish.formats import Layout
+from mien.generators.generate import generate_database, order_database
+from mien.generators.specs import GaussianSpec
+from mien.generators.train import train_generator
+from mien.hashes import compute_perceptual_hash
+from mien.ingest.run import run_ingest
+from mien.prepare import joins
+from mien.prepare.frames import run_preprocess
+from mien.prepare.specs import JoinSpec, PreprocessSpec
+from mien.publish import (
+    card,
+    checking,
+    croissant,
+    formats,
+    gates,
+    hub,
+    marks,
+    questions,
+    registry,
+    release,
+)
+from mien.publish.formats import ReleaseLayout
 from mien.publish.marks import Mark
-from mien.publish.origin import copies_of_real, trace
+from mien.publish.origin import find_copies_of_real, trace_origin
 from mien.publish.remake import regenerate
 from mien.publish.signing import Signer
-from mien.spec import Spec
-from mien.store import Run, Store
+from mien.runs.files import sha256
+from mien.runs.spec import Spec
+from mien.runs.store import Run, Store
 
 ALL = "parquet,imagefolder,webdataset"
 WHOLE: dict[str, Any] = {
@@ -58,7 +75,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def built(home: World) -> Path:
-    return publish.build("made", home.root / "release", home.store, home.answers, form=ALL)
+    return release.build("made", home.root / "release", home.store, home.answers, form=ALL)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -103,11 +120,11 @@ def test_a_release_holds_what_it_must(built: Path):
             "provenance/lineage.json",
         ),
     }
-    assert publish.check(built, libraries=False).counts == {"train": 24}
+    assert checking.check(built, libraries=False).counts == {"train": 24}
 
 
 def test_two_builds_are_equal_byte_by_byte(home: World, built: Path, tmp_path: Path):
-    again = publish.build("made", tmp_path / "again", home.store, home.answers, form=ALL)
+    again = release.build("made", tmp_path / "again", home.store, home.answers, form=ALL)
     assert contents(again) == contents(built)
 
 
@@ -124,7 +141,7 @@ def test_checksums_are_those_that_sha256sum_reads(built: Path):
 def test_pandas_alone_reads_the_images(home: World, built: Path):
     table = pd.read_parquet(built / "data" / "train-00000-of-00001.parquet")
     made = Faces.load(home.made.path)
-    assert list(table.columns) == list(formats.FIELDS)
+    assert list(table.columns) == list(formats.COLUMNS)
     for place, row in enumerate(table.to_dict("records")):
         picture = Image.open(io.BytesIO(row["image"]["bytes"]))
         assert picture.mode == "L" and np.array_equal(np.asarray(picture), made.images[place, 0])
@@ -146,7 +163,7 @@ def test_parquet_has_small_groups_a_page_index_and_class_names(built: Path):
 
 def test_groups_hold_a_hundred_rows(tmp_path: Path):
     rows = [
-        dict.fromkeys(formats.FIELDS) | {"image_id": f"fear-{n}", "label": 0} for n in range(250)
+        dict.fromkeys(formats.COLUMNS) | {"image_id": f"fear-{n}", "label": 0} for n in range(250)
     ]
     formats.write_parquet(tmp_path / "x.parquet", rows, ["fear"])
     told = pq.read_metadata(tmp_path / "x.parquet")
@@ -173,16 +190,16 @@ def test_folders_and_shards_hold_the_same_files(built: Path):
 def test_no_folder_holds_more_than_hubs_take(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(formats, "CROWD", 5)
+    monkeypatch.setattr(formats, "MAX_FILES_PER_FOLDER", 5)
     (tmp_path / "data").symlink_to(built / "data")
-    formats.write_imagefolder(Layout(tmp_path), "train", ["disgust", "fear", "happiness"])
+    formats.write_imagefolder(ReleaseLayout(tmp_path), "train", ["disgust", "fear", "happiness"])
     folders = list((tmp_path / "imagefolder" / "train" / "happiness").iterdir())
     assert sorted(len(list(path.iterdir())) for path in folders) == [2, 5, 5]
 
 
 def test_a_share_of_each_class_is_set_aside(home: World, tmp_path: Path):
     answer(tmp_path / "dataset.toml", home.store, "made", test_share="0.25")
-    folder = publish.build(
+    folder = release.build(
         "made", tmp_path / "out", home.store, tmp_path / "dataset.toml", form=ALL
     )
     told = json.loads((folder / "provenance" / "release.json").read_text())
@@ -190,7 +207,7 @@ def test_a_share_of_each_class_is_set_aside(home: World, tmp_path: Path):
         "train": {"disgust": 5, "fear": 4, "happiness": 9},
         "test": {"disgust": 2, "fear": 1, "happiness": 3},
     }
-    assert publish.check(folder, libraries=False).counts == {"train": 18, "test": 6}
+    assert checking.check(folder, libraries=False).counts == {"train": 18, "test": 6}
     ids = pd.concat([pd.read_parquet(path) for path in (folder / "data").iterdir()])["image_id"]
     assert len(set(ids)) == len(ids) == 24
 
@@ -247,9 +264,9 @@ def test_the_citation_and_the_licence_name_what_they_must(built: Path):
 def test_croissant_has_every_field_and_true_digests(built: Path):
     told = json.loads((built / "croissant.json").read_text())
     assert told["conformsTo"][0].endswith("/1.1") and told["rai:hasSyntheticData"] is True
-    assert all(told[f"rai:{name}"] for name in croissant.RAI) and told["prov:wasDerivedFrom"]
+    assert all(told[f"rai:{name}"] for name in croissant.RAI_FIELDS) and told["prov:wasDerivedFrom"]
     path = built / told["distribution"][0]["contentUrl"]
-    assert told["distribution"][0]["sha256"] == release.sha256(path)
+    assert told["distribution"][0]["sha256"] == sha256(path)
 
 
 def test_what_machines_are_called_and_who_ran_them_stays_here(built: Path):
@@ -258,11 +275,12 @@ def test_what_machines_are_called_and_who_ran_them_stays_here(built: Path):
 
 
 def test_forms_are_named_or_told():
-    assert formats.parse("webdataset") == ("parquet", "webdataset") and formats.parse(
-        "parquet"
-    ) == ("parquet",)
+    assert formats.parse_formats("webdataset") == (
+        "parquet",
+        "webdataset",
+    ) and formats.parse_formats("parquet") == ("parquet",)
     with pytest.raises(UsageError, match="Did you mean 'imagefolder'"):
-        formats.parse("imagefolders")
+        formats.parse_formats("imagefolders")
 
 
 # Questions
@@ -270,7 +288,7 @@ def test_forms_are_named_or_told():
 
 def test_the_first_build_asks_and_builds_nothing(home: World, tmp_path: Path):
     with pytest.raises(UsageError, match=r"uses\.biases: Which biases") as asked:
-        publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
+        release.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
     assert not (tmp_path / "out").exists()
     told = tomllib.loads((tmp_path / "dataset.toml").read_text())
     assert (
@@ -285,7 +303,7 @@ def test_open_questions_are_listed_by_name(home: World, tmp_path: Path):
     text = text.replace('"What a person says about impact."', '"[More Information Needed]"')
     (tmp_path / "dataset.toml").write_text(text)
     with pytest.raises(UsageError) as told:
-        publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
+        release.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
     assert re.findall(r"^  ([a-z.]+):", str(told.value), re.MULTILINE) == [
         "uses.biases",
         "uses.impact",
@@ -309,7 +327,7 @@ def test_wrong_answers_are_told(home: World, tmp_path: Path, old: str, new: str,
     assert old in home.answers.read_text()
     (tmp_path / "dataset.toml").write_text(home.answers.read_text().replace(old, new))
     with pytest.raises(UsageError, match=re.escape(said)):
-        publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
+        release.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
 
 
 def test_a_licence_of_ones_own_brings_its_text(home: World, tmp_path: Path):
@@ -320,7 +338,7 @@ def test_a_licence_of_ones_own_brings_its_text(home: World, tmp_path: Path):
         "conditions": '["by", "nc"]',
     }
     answer(tmp_path / "dataset.toml", home.store, "made", **more)
-    folder = publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
+    folder = release.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
     assert (
         "Do good." in (folder / "LICENSE").read_text()
         and "no commercial use" in (folder / "LICENSE").read_text()
@@ -331,7 +349,7 @@ def test_a_licence_of_ones_own_brings_its_text(home: World, tmp_path: Path):
         "Ours",
         "LICENSE",
     )
-    assert publish.check(folder, libraries=False)
+    assert checking.check(folder, libraries=False)
 
 
 # Gates
@@ -359,13 +377,13 @@ def restricted(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_what_is_restricted_stays_in(restricted: World, tmp_path: Path):
     with pytest.raises(GateRefused) as caught:
-        publish.build("made", tmp_path / "out", restricted.store, restricted.answers)
+        release.build("made", tmp_path / "out", restricted.store, restricted.answers)
     assert shut(caught) == ["sources", "licence"] and caught.value.exit_code == 3
     assert "no commercial use" in str(caught.value) and not (tmp_path / "out").exists()
 
 
 def test_what_is_not_known_is_built_in_private_and_says_so(restricted: World, tmp_path: Path):
-    folder = publish.build(
+    folder = release.build(
         "made", tmp_path / "out", restricted.store, restricted.answers, private=True
     )
     assert outcomes(folder)["sources"] == "private"
@@ -373,13 +391,13 @@ def test_what_is_not_known_is_built_in_private_and_says_so(restricted: World, tm
         "not to be passed on" in (folder / "README.md").read_text()
         and "Private build" in (folder / "LICENSE").read_text()
     )
-    assert publish.check(folder, libraries=False)
+    assert checking.check(folder, libraries=False)
     with pytest.raises(GateRefused, match="built with --private"):
-        publish.push(folder, "me/faces", "gated", dry_run=True)
+        hub.push(folder, "me/faces", "gated", dry_run=True)
 
 
 def test_a_restricted_set_suggests_its_own_conditions(restricted: World, tmp_path: Path):
-    told = questions.suggested(trace("made", restricted.store), "made")
+    told = questions.suggest_answers(trace_origin("made", restricted.store), "made")
     assert told["licence"] == "other" and told["conditions"] == [
         "by",
         "nc",
@@ -392,7 +410,7 @@ def test_an_override_is_printed_in_the_card(restricted: World, tmp_path: Path):
     text = overridden(restricted, "sources", tmp_path / "dataset.toml").read_text()
     text += text[text.index("\n[[override]]") :].replace('"sources"', '"licence"')
     (tmp_path / "dataset.toml").write_text(text)
-    folder = publish.build("made", tmp_path / "out", restricted.store, tmp_path / "dataset.toml")
+    folder = release.build("made", tmp_path / "out", restricted.store, tmp_path / "dataset.toml")
     card_text = (folder / "README.md").read_text()
     assert outcomes(folder)["sources"] == outcomes(folder)["licence"] == "overridden"
     assert "by Jane Doe on 2026-11-20: The owners agreed to this in a letter to us." in card_text
@@ -417,7 +435,7 @@ def test_an_override_needs_a_reason_a_person_a_day_and_a_reference(
     assert change[0] in path.read_text()
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(SpecError, match="override"):
-        publish.build("made", tmp_path / "out", restricted.store, path)
+        release.build("made", tmp_path / "out", restricted.store, path)
 
 
 def test_a_set_whose_derived_data_must_not_be_passed_on_is_not_even_built_in_private(
@@ -425,14 +443,14 @@ def test_a_set_whose_derived_data_must_not_be_passed_on_is_not_even_built_in_pri
 ):
     forbidden = world(tmp_path / "w", name="raf-db")
     with pytest.raises(GateRefused) as caught:
-        publish.build("made", tmp_path / "out", forbidden.store, forbidden.answers, private=True)
+        release.build("made", tmp_path / "out", forbidden.store, forbidden.answers, private=True)
     assert shut(caught) == ["sources"]
 
 
 def test_a_withdrawn_set_is_refused(tmp_path: Path):
     gone = world(tmp_path / "w", name="ms-celeb-1m")
     with pytest.raises(GateRefused, match="withdrawn by its owner"):
-        publish.build("made", tmp_path / "out", gone.store, gone.answers, private=True)
+        release.build("made", tmp_path / "out", gone.store, gone.answers, private=True)
 
 
 def test_people_who_must_not_be_shown_are_found(tmp_path: Path):
@@ -443,33 +461,33 @@ def test_people_who_must_not_be_shown_are_found(tmp_path: Path):
         path.rename(path.with_name(path.name.replace("subj01_", "sub12_")))
     real = faces_again(folder, store)
     made = drawn(store, real.name)
-    found = gates.gates(trace(made, store), questions.Answers(), [])
+    found = gates.list_gates(trace_origin(made, store), questions.Answers(), [])
     told = {one.name: one for one in found}
     assert not told["subjects"].open and "1 of casme2" in told["subjects"].text
 
 
 def faces_again(folder: Path, store: Store) -> Run:
-    return ingest.run(
+    return run_ingest(
         "folder", folder, store, name="casme2", size=16, subject_pattern="(subj?[0-9]+)_", workers=1
     )
 
 
 def drawn(store: Store, real: str) -> str:
-    generator = generators.train(GaussianSpec(faces=real), store)
-    return generators.generate(generators.order(generator, "fear=3", store), store).name
+    generator = train_generator(GaussianSpec(faces=real), store)
+    return generate_database(order_database(generator, "fear=3", store), store).name
 
 
 def test_without_an_audit_nothing_is_published(home: World, tmp_path: Path):
     other = drawn(home.store, home.real.name)
     answer(tmp_path / "dataset.toml", home.store, other)
     with pytest.raises(GateRefused, match="was not audited") as caught:
-        publish.build(other, tmp_path / "out", home.store, tmp_path / "dataset.toml")
+        release.build(other, tmp_path / "out", home.store, tmp_path / "dataset.toml")
     assert shut(caught) == ["audit"]
-    folder = publish.build(
+    folder = release.build(
         other, tmp_path / "out", home.store, tmp_path / "dataset.toml", private=True
     )
     assert not (folder / "audit").exists() and "Not audited." in (folder / "README.md").read_text()
-    assert publish.check(folder, libraries=False)
+    assert checking.check(folder, libraries=False)
 
 
 @pytest.mark.parametrize(
@@ -493,10 +511,10 @@ def test_the_audit_must_have_passed_on_exactly_this(
 ):
     reaudited(small, verdict, **told)
     if passes:
-        assert publish.build("made", tmp_path / "out", small.store, small.answers)
+        assert release.build("made", tmp_path / "out", small.store, small.answers)
     else:
         with pytest.raises(GateRefused, match="audit"):
-            publish.build("made", tmp_path / "out", small.store, small.answers)
+            release.build("made", tmp_path / "out", small.store, small.answers)
 
 
 @pytest.mark.parametrize(
@@ -519,9 +537,9 @@ def test_an_audit_that_could_not_tell_or_was_made_easier_opens_no_gate(
 ):
     reaudited(small, **told)
     with pytest.raises(GateRefused, match=said) as caught:
-        publish.build("made", tmp_path / "out", small.store, small.answers)
+        release.build("made", tmp_path / "out", small.store, small.answers)
     assert shut(caught) == ["audit"]
-    assert publish.build("made", tmp_path / "private", small.store, small.answers, private=True)
+    assert release.build("made", tmp_path / "private", small.store, small.answers, private=True)
 
 
 def test_stricter_limits_are_fine(small: World, tmp_path: Path):
@@ -533,7 +551,7 @@ def test_stricter_limits_are_fine(small: World, tmp_path: Path):
         "looser": False,
     }
     reaudited(small, "pass", thresholds_changed=[stricter])
-    assert publish.build("made", tmp_path / "out", small.store, small.answers)
+    assert release.build("made", tmp_path / "out", small.store, small.answers)
 
 
 def test_an_audit_against_strangers_opens_no_gate_whatever_it_says(small: World, tmp_path: Path):
@@ -547,15 +565,15 @@ def test_an_audit_against_strangers_opens_no_gate_whatever_it_says(small: World,
     with pytest.raises(
         GateRefused, match="lacks 120 of 120 images that the generators saw"
     ) as caught:
-        publish.build("made", tmp_path / "out", small.store, small.answers)
+        release.build("made", tmp_path / "out", small.store, small.answers)
     assert shut(caught) == ["audit"]
-    both = joins.run(joins.JoinSpec(faces=(small.real.name, strangers.name)), small.store)
+    both = joins.run_join(JoinSpec(faces=(small.real.name, strangers.name)), small.store)
     reaudited(small, "pass", train=both)
-    assert publish.build("made", tmp_path / "out", small.store, small.answers)
+    assert release.build("made", tmp_path / "out", small.store, small.answers)
     reaudited(small, "pass", train=strangers)
     shutil.rmtree(strangers.path)
     with pytest.raises(GateRefused, match="is not in the store any more"):
-        publish.build("made", tmp_path / "again", small.store, small.answers)
+        release.build("made", tmp_path / "again", small.store, small.answers)
 
 
 @pytest.mark.parametrize(
@@ -597,15 +615,15 @@ def test_the_newest_audit_decides_by_what_runs_record_and_no_touch_of_a_file_cha
             later = time.time() + 1000
             os.utime(run.path / "manifest.json", (later, later))
     if passes:
-        assert publish.build("made", tmp_path / "out", small.store, small.answers)
+        assert release.build("made", tmp_path / "out", small.store, small.answers)
     else:
         with pytest.raises(GateRefused, match="says fail"):
-            publish.build("made", tmp_path / "out", small.store, small.answers)
+            release.build("made", tmp_path / "out", small.store, small.answers)
 
 
 def test_a_page_with_pictures_stays_in(small: World, tmp_path: Path):
     reaudited(small, "pass", page=PAGE.replace("<p>", '<img src="worst.png"><p>'))
-    folder = publish.build("made", tmp_path / "out", small.store, small.answers)
+    folder = release.build("made", tmp_path / "out", small.store, small.answers)
     assert [path.name for path in (folder / "audit").iterdir()] == ["audit.json"]
     assert not list(folder.rglob("worst.png"))
 
@@ -628,7 +646,7 @@ def test_a_copycat_is_never_published(home: World, tmp_path: Path):
     made = copycat(home)
     answer(tmp_path / "dataset.toml", home.store, made.name)
     with pytest.raises(GateRefused, match="copycat"):
-        publish.build(
+        release.build(
             made.name, tmp_path / "out", home.store, tmp_path / "dataset.toml", private=True
         )
 
@@ -646,7 +664,7 @@ def test_a_real_image_in_a_database_is_found(tmp_path: Path):
     with pytest.raises(
         GateRefused, match="are copies of one, also if resized, mirrored or moved: fear-00000"
     ):
-        publish.build(made, tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True)
+        release.build(made, tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -665,7 +683,7 @@ def test_a_copy_is_found_after_all_that_was_done_to_the_picture(tmp_path: Path, 
 def test_neither_a_small_size_nor_a_filter_hides_a_copy(tmp_path: Path, how: dict[str, Any]):
     store, made = database_of_copies(tmp_path)
     refuse_two_copies(
-        tmp_path, store, preprocess.run(preprocess.PreprocessSpec(faces=made.name, **how), store)
+        tmp_path, store, run_preprocess(PreprocessSpec(faces=made.name, **how), store)
     )
 
 
@@ -680,7 +698,7 @@ def test_a_copy_is_found_whichever_way_it_lies(quarters: int, mirrored: bool):
     index = make_index(
         lying, key=[f"made/{k}" for k in range(len(lying))], emotion="fear", source="made"
     )
-    assert set(copies_of_real(Faces(lying, index), real)) == {f"made/{k}" for k in range(4)}
+    assert set(find_copies_of_real(Faces(lying, index), real)) == {f"made/{k}" for k in range(4)}
 
 
 def database_of_copies(root: Path) -> tuple[Store, Run]:
@@ -699,22 +717,22 @@ def database_of_copies(root: Path) -> tuple[Store, Run]:
         "licence": "CC0 1.0",
         "name": "photos",
     }
-    read = ingest.run("folder", root / "photos", store, workers=1, **options)
-    small = preprocess.run(preprocess.PreprocessSpec(faces=read.name, size=40), store)
+    read = run_ingest("folder", root / "photos", store, workers=1, **options)
+    small = run_preprocess(PreprocessSpec(faces=read.name, size=40), store)
     first = ~Faces.load(small.path).index["emotion"].duplicated().to_numpy()
     one = store.make(
         One(faces=small.name), lambda out, scratch: Faces.load(small.path).select(first).save(out)
     )
-    generator = generators.train(GaussianSpec(faces=one.name), store)
-    return store, generators.generate(
-        generators.order(generator, "disgust=1,happiness=1", store), store
+    generator = train_generator(GaussianSpec(faces=one.name), store)
+    return store, generate_database(
+        order_database(generator, "disgust=1,happiness=1", store), store
     )
 
 
 def refuse_two_copies(root: Path, store: Store, made: Run) -> None:
     answer(root / "dataset.toml", store, made.name)
     with pytest.raises(GateRefused, match="2 images of it are copies of one"):
-        publish.build(made.name, root / "out", store, root / "dataset.toml", private=True)
+        release.build(made.name, root / "out", store, root / "dataset.toml", private=True)
     assert not (root / "out").exists()
 
 
@@ -739,7 +757,7 @@ def turned(run: Run, out: Path) -> None:
 
 def faces_of(folder: Path, store: Store) -> str:
     options: dict[str, Any] = {"size": 16, "subject_pattern": "(subj[0-9]+)_", "licence": "CC0 1.0"}
-    return ingest.run("folder", folder, store, name="photos", workers=1, **options).name
+    return run_ingest("folder", folder, store, name="photos", workers=1, **options).name
 
 
 @pytest.mark.parametrize(
@@ -748,12 +766,12 @@ def faces_of(folder: Path, store: Store) -> str:
 def test_no_subject_may_be_named(home: World, tmp_path: Path, told: str):
     answer(tmp_path / "dataset.toml", home.store, "made", keywords=json.dumps([told]))
     with pytest.raises(GateRefused, match="no subject may be named"):
-        publish.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
+        release.build("made", tmp_path / "out", home.store, tmp_path / "dataset.toml")
 
 
 def test_real_faces_are_no_synthetic_database(home: World, tmp_path: Path):
     with pytest.raises(UsageError, match="holds real images"):
-        publish.build(home.real.name, tmp_path / "out", home.store, home.answers)
+        release.build(home.real.name, tmp_path / "out", home.store, home.answers)
     assert (
         command(
             "publish",
@@ -769,9 +787,9 @@ def test_real_faces_are_no_synthetic_database(home: World, tmp_path: Path):
 
 
 def test_amplification_and_few_people_are_told(home: World):
-    found = dataclasses.replace(trace("made", home.store))
+    found = dataclasses.replace(trace_origin("made", home.store))
     assert found.classes["ratio"].tolist() == pytest.approx([7 / 40, 5 / 40, 12 / 40])
-    assert any("4 people" in text for text in card.warnings(found))
+    assert any("4 people" in text for text in card.weak_points(found))
 
 
 # Marks
@@ -790,16 +808,16 @@ def test_a_mark_is_read_back_and_leaves_the_pixels_alone(channels: int):
         2**62,
         "fear",
         "cc-by-4.0",
-        marks.pixels_of(array)[:16],
+        marks.pixel_digest(array)[:16],
     )
-    data = marks.png(array, mark, "mien edm", "0.1.0")
-    seen = marks.read(data, "x")
+    data = marks.encode_png(array, mark, "mien edm", "0.1.0")
+    seen = marks.read_picture(data, "x")
     assert seen.mark == mark and seen.declared and seen.fits and np.array_equal(seen.image, array)
-    assert marks.png(array, mark, "mien edm", "0.1.0") == data
+    assert marks.encode_png(array, mark, "mien edm", "0.1.0") == data
 
 
 def test_xmp_says_it_in_the_words_of_iptc():
-    text = marks.packet('mien "edm" <x>', "0.1.0")
+    text = marks.xmp_packet('mien "edm" <x>', "0.1.0")
     tree = ElementTree.fromstring(re.sub(r"<\?xpacket.*?\?>", "", text))
     found = next(tree.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")).attrib
     space = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
@@ -824,8 +842,8 @@ def test_xmp_says_it_in_the_words_of_iptc():
     ],
 )
 def test_what_is_no_mark_is_none(text: str):
-    assert marks.parse(json.dumps(WHOLE)) == Mark(**WHOLE)
-    assert marks.parse(text) is None
+    assert marks.parse_mark(json.dumps(WHOLE)) == Mark(**WHOLE)
+    assert marks.parse_mark(text) is None
 
 
 def test_a_mark_costs_little(built: Path):
@@ -847,9 +865,9 @@ def picture(built: Path) -> Path:
 
 def test_a_picture_of_ours_is_known_by_its_mark(picture: Path, built: Path):
     assert (
-        publish.identify(picture).ours == "yes" and "fear-00003" in publish.identify(picture).text
+        registry.identify(picture).ours == "yes" and "fear-00003" in registry.identify(picture).text
     )
-    assert publish.identify(picture, built).text.endswith("byte for byte")
+    assert registry.identify(picture, built).text.endswith("byte for byte")
 
 
 def test_a_picture_without_its_mark_is_known_by_its_pixels(
@@ -857,8 +875,8 @@ def test_a_picture_without_its_mark_is_known_by_its_pixels(
 ):
     for rgb in (False, True):
         bare = saved(picture, tmp_path / f"bare{rgb}.png", rgb=rgb)
-        assert publish.identify(bare).ours == "no" and "--registry" in publish.identify(bare).text
-        known = publish.identify(bare, built)
+        assert registry.identify(bare).ours == "no" and "--registry" in registry.identify(bare).text
+        known = registry.identify(bare, built)
         assert (known.ours, known.image) == (
             "yes",
             "fear-00003",
@@ -868,7 +886,7 @@ def test_a_picture_without_its_mark_is_known_by_its_pixels(
 def test_a_picture_that_was_packed_with_losses_is_likely_ours(
     picture: Path, built: Path, tmp_path: Path
 ):
-    known = publish.identify(saved(picture, tmp_path / "x.jpg", quality=95), built)
+    known = registry.identify(saved(picture, tmp_path / "x.jpg", quality=95), built)
     assert (known.ours, known.image) == ("likely", "fear-00003") and "no proof" in known.text
 
 
@@ -879,20 +897,21 @@ def test_a_mark_on_another_picture_is_not_believed(
     assert stolen is not None
     photo = next((home.root / "photos").rglob("*.png"))
     forged = tmp_path / "forged.png"
-    forged.write_bytes(marks.png(marks.read_file(photo).image, stolen, "mien", "0"))
-    assert publish.identify(forged).ours == "no" and "other pixels" in publish.identify(forged).text
-    own = dataclasses.replace(
-        stolen, pixels=marks.read_file(photo).pixels[:16]
-    )  # who forges it well
-    forged.write_bytes(marks.png(marks.read_file(photo).image, own, "mien", "0"))
-    assert publish.identify(forged).ours == "yes"  # by the mark alone
-    assert publish.identify(forged, built).ours != "yes"
+    forged.write_bytes(marks.encode_png(marks.read_file(photo).image, stolen, "mien", "0"))
+    assert (
+        registry.identify(forged).ours == "no" and "other pixels" in registry.identify(forged).text
+    )
+    # who forges it well
+    own = dataclasses.replace(stolen, pixels=marks.read_file(photo).pixels[:16])
+    forged.write_bytes(marks.encode_png(marks.read_file(photo).image, own, "mien", "0"))
+    assert registry.identify(forged).ours == "yes"  # by the mark alone
+    assert registry.identify(forged, built).ours != "yes"
 
 
 def test_other_pictures_are_not_ours(home: World, built: Path, tmp_path: Path):
     noise = tmp_path / "noise.png"
     Image.fromarray(image(9)[0]).save(noise)
-    assert publish.identify(noise, built).ours == "no"
+    assert registry.identify(noise, built).ours == "no"
     assert command("verify", str(noise), "--registry", str(built)) == 2
 
 
@@ -900,7 +919,7 @@ def test_other_pictures_are_not_ours(home: World, built: Path, tmp_path: Path):
 def test_what_is_no_picture_is_told(tmp_path: Path, data: bytes):
     (tmp_path / "x.png").write_bytes(data)
     with pytest.raises(DataError, match="must be an image"):
-        publish.identify(tmp_path / "x.png")
+        registry.identify(tmp_path / "x.png")
 
 
 def test_verify_says_whose_a_picture_is(
@@ -960,10 +979,12 @@ def test_another_generator_under_the_same_name_is_not_taken(
 def test_pixels_that_differ_are_explained(home: World, built: Path, tmp_path: Path):
     folder = tmp_path / "release"
     shutil.copytree(built, folder)
-    rows = list(formats.read_parquet(Layout(folder).parquet("train")))
+    rows = list(formats.read_parquet(ReleaseLayout(folder).parquet("train")))
     for row in rows:
         row["seed"] += 1
-    formats.write_parquet(Layout(folder).parquet("train"), rows, ["disgust", "fear", "happiness"])
+    formats.write_parquet(
+        ReleaseLayout(folder).parquet("train"), rows, ["disgust", "fear", "happiness"]
+    )
     made = regenerate(folder, "fear-00001", home.store)
     assert not made.pixels_equal and re.search(r"pixels differ by up to [0-9]+ of 255", made.why)
 
@@ -995,7 +1016,7 @@ def test_pictures_are_signed_last(home: World, tmp_path: Path):
     )
     chain, key = certificate(tmp_path)
     signer = Signer(chain, key)
-    folder = publish.build(
+    folder = release.build(
         "made", tmp_path / "out", home.store, home.answers, form=ALL, signer=signer
     )
     path = next((folder / "imagefolder").rglob("fear-00000.png"))
@@ -1004,7 +1025,7 @@ def test_pictures_are_signed_last(home: World, tmp_path: Path):
     manifest = told["manifests"][told["active_manifest"]]
     assert "trainedAlgorithmicMedia" in json.dumps(manifest) and "thumbnail" not in manifest
     assert path.stat().st_size < 9_000
-    assert publish.check(folder, libraries=False)
+    assert checking.check(folder, libraries=False)
     made = regenerate(folder, "fear-00000", home.store)
     assert made.pixels_equal and not made.bytes_equal and "signed with C2PA" in made.why
 
@@ -1074,10 +1095,10 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path):
 
 
 def test_the_registry_says_what_the_images_are(home: World, built: Path):
-    table = registry.load(built)
+    table = registry.read_registry(built)
     made = Faces.load(home.made.path)
     assert list(table["pixels_sha256"]) == list(made.index["sha256"])
-    assert [int(text, 16) for text in table["phash"]] == perceptual_hash(
+    assert [int(text, 16) for text in table["phash"]] == compute_perceptual_hash(
         np.asarray(made.images)
     ).tolist()
 
@@ -1100,8 +1121,7 @@ def test_errors_are_one_message(home: World, tmp_path: Path, capsys: pytest.Capt
 
 HOSTILE = (
     "<script src=//e.example/x.js></script> & [free](https://e.example) "
-    "![p](https://e.example/p.png) `{x}` | "
-    "<b onclick=f()>"
+    "![p](https://e.example/p.png) `{x}` | <b onclick=f()>"
 )
 
 
@@ -1121,7 +1141,7 @@ def test_texts_of_others_do_nothing_in_the_documents(tmp_path: Path):
         "conditions": '["by"]',
     }
     answer(tmp_path / "dataset.toml", one.store, "made", **own, **listed, licence='"other"')
-    folder = publish.build(
+    folder = release.build(
         "made", tmp_path / "out", one.store, tmp_path / "dataset.toml", private=True
     )
     for name in ("README.md", "DATASHEET.md", "LICENSE", "CITATION.cff"):
@@ -1130,4 +1150,4 @@ def test_texts_of_others_do_nothing_in_the_documents(tmp_path: Path):
         if name.endswith(".md"):
             body = text.split("---\n")[-1].split("```bibtex")[0]
             assert not re.search(r"(?<!\\)\]\(", body), name
-    assert publish.check(folder, libraries=False)
+    assert checking.check(folder, libraries=False)

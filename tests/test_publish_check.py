@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from release_world import answer, seal, world
+from release_world import answer, world, write_checksums
 
-from mien import publish
 from mien.errors import DataError, UsageError
-from mien.publish import formats, loading, marks
-from mien.publish.formats import Layout
+from mien.publish import checking, formats, hub, loading, marks, registry
+from mien.publish.formats import ReleaseLayout
 from mien.publish.marks import Mark
+from mien.publish.release import build
 
 CLASSES = ["disgust", "fear", "happiness"]
 SHARD = "webdataset/train-000000.tar"
@@ -35,7 +35,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = world(tmp_path_factory.mktemp("world"))
     answer(home.answers, home.store, "made", test_share="0.2")
     form = "parquet,imagefolder,webdataset"
-    return publish.build("made", home.root / "release", home.store, home.answers, form=form)
+    return build("made", home.root / "release", home.store, home.answers, form=form)
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def copy(release: Path, tmp_path: Path) -> Path:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    return list(formats.read_parquet(Layout(folder).parquet("train")))
+    return list(formats.read_parquet(ReleaseLayout(folder).parquet("train")))
 
 
 def keep(folder: Path, changed: list[dict[str, Any]]) -> None:
-    formats.write_parquet(Layout(folder).parquet("train"), changed, CLASSES)
+    formats.write_parquet(ReleaseLayout(folder).parquet("train"), changed, CLASSES)
 
 
 def edit_json(path: Path, change: Callable[[Any], None]) -> None:
@@ -124,9 +124,9 @@ def an_image_saved_anew(folder: Path) -> None:
 
 def remark(row: dict[str, Any], **other: Any) -> None:
     """Give an image another mark, with a digest that fits."""
-    seen = marks.read(row["image"]["bytes"], "x")
+    seen = marks.read_picture(row["image"]["bytes"], "x")
     assert seen.mark is not None
-    data = marks.png(seen.image, Mark(**{**vars(seen.mark), **other}), "mien", "0")
+    data = marks.encode_png(seen.image, Mark(**{**vars(seen.mark), **other}), "mien", "0")
     row["image"]["bytes"], row["sha256"] = data, hashlib.sha256(data).hexdigest()
 
 
@@ -150,11 +150,11 @@ def a_mark_for_other_pixels(folder: Path) -> None:
 
 def a_pixel(folder: Path) -> None:
     changed = rows(folder)
-    seen = marks.read(changed[0]["image"]["bytes"], "x")
+    seen = marks.read_picture(changed[0]["image"]["bytes"], "x")
     assert seen.mark is not None
     image = seen.image.copy()
     image[0, 3, 3] ^= 64
-    data = marks.png(image, seen.mark, "mien", "0")
+    data = marks.encode_png(image, seen.mark, "mien", "0")
     changed[0]["image"]["bytes"], changed[0]["sha256"] = data, hashlib.sha256(data).hexdigest()
     keep(folder, changed)
 
@@ -172,16 +172,16 @@ def a_seed(folder: Path) -> None:
 
 
 def another_order_of_classes(folder: Path) -> None:
-    formats.write_parquet(Layout(folder).parquet("train"), rows(folder), CLASSES[::-1])
+    formats.write_parquet(ReleaseLayout(folder).parquet("train"), rows(folder), CLASSES[::-1])
 
 
 def a_column_lost(folder: Path) -> None:
-    path = Layout(folder).parquet("train")
+    path = ReleaseLayout(folder).parquet("train")
     pq.write_table(pq.read_table(path).drop_columns(["seed"]), path)
 
 
 def a_column_of_subjects(folder: Path) -> None:
-    path = Layout(folder).parquet("train")
+    path = ReleaseLayout(folder).parquet("train")
     table = pq.read_table(path)
     pq.write_table(table.append_column("subject", pa.array(["s1"] * len(table))), path)
 
@@ -193,7 +193,7 @@ def a_split_that_is_another(folder: Path) -> None:
 
 
 def a_parquet_file_cut_short(folder: Path) -> None:
-    path = Layout(folder).parquet("train")
+    path = ReleaseLayout(folder).parquet("train")
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -399,15 +399,15 @@ def test_damage_is_found_when_the_checksums_were_written_anew(
     copy: Path, damage: Callable[[Path], None]
 ):
     damage(copy)
-    path = Layout(copy).parquet("train")
+    path = ReleaseLayout(copy).parquet("train")
     if damage is not a_digest_in_croissant and damage is not croissant_that_is_no_json:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         edit_json(
             copy / "croissant.json", lambda told: told["distribution"][0].update(sha256=digest)
         )
-    seal(copy)
+    write_checksums(copy)
     with pytest.raises(DataError, match="fault") as found:
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
     assert damage is a_digest_in_croissant or not any(text in str(found.value) for text in FOLLOWS)
 
 
@@ -431,7 +431,7 @@ def test_damage_is_found_when_the_checksums_were_written_anew(
 def test_damage_is_found_by_checksums(copy: Path, change: Callable[[Path], None], said: str):
     change(copy)
     with pytest.raises(DataError, match=said):
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
 
 
 # Read as an attacker's work: what disagrees is found, whatever else was made to fit
@@ -588,9 +588,9 @@ HOSTILE = [
 @pytest.mark.parametrize("forge", HOSTILE, ids=lambda forge: forge.__name__)
 def test_a_forged_release_is_found_out(copy: Path, forge: Callable[[Path], None]):
     forge(copy)
-    seal(copy)
+    write_checksums(copy)
     with pytest.raises(UsageError) as found:
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
     assert found.value.exit_code == 2
 
 
@@ -598,7 +598,7 @@ def test_a_forged_release_is_found_out(copy: Path, forge: Callable[[Path], None]
 def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A private build, of a set whose terms are not known."""
     home = world(tmp_path_factory.mktemp("hidden"), name="casme2")
-    return publish.build("made", home.root / "release", home.store, home.answers, private=True)
+    return build("made", home.root / "release", home.store, home.answers, private=True)
 
 
 @pytest.mark.parametrize("deeper", [False, True])
@@ -617,9 +617,9 @@ def test_a_private_build_does_not_become_public_by_a_word(
         )
         (folder / "README.md").write_text(text)
         replace(folder / "LICENSE", "Private build: this folder is not to be passed on.", "")
-    seal(folder)
+    write_checksums(folder)
     with pytest.raises(DataError, match=r"DATASHEET\.md must not say that the build is private"):
-        publish.push(folder, "me/faces", "public", dry_run=True)
+        hub.push(folder, "me/faces", "public", dry_run=True)
 
 
 @pytest.mark.parametrize(
@@ -637,9 +637,9 @@ def test_a_private_build_does_not_become_public_by_a_word(
 def test_files_that_are_nothing_end_in_one_message(copy: Path, name: str, data: bytes):
     (copy / name).write_bytes(data)
     if name != "checksums.sha256":
-        seal(copy)
+        write_checksums(copy)
     with pytest.raises(UsageError) as found:
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
     assert str(found.value).replace("\n", "").isprintable()
 
 
@@ -648,10 +648,10 @@ def test_a_registry_of_other_hashes_is_refused(copy: Path, phash: str):
     table = pd.read_parquet(copy / "registry.parquet")
     table.assign(phash=phash).to_parquet(copy / "registry.parquet", index=False)
     with pytest.raises(DataError, match="16 hexadecimal digits"):
-        publish.identify(copy / "sheets/contact.png", copy)
+        registry.identify(copy / "sheets/contact.png", copy)
     table.assign(phash=range(len(table))).to_parquet(copy / "registry.parquet", index=False)
     with pytest.raises(DataError, match="16 hexadecimal digits"):
-        publish.identify(copy / "sheets/contact.png", copy)
+        registry.identify(copy / "sheets/contact.png", copy)
 
 
 @pytest.mark.parametrize(
@@ -661,13 +661,13 @@ def test_pipes_are_not_waited_for(copy: Path, name: str):
     (copy / name).unlink(missing_ok=True)
     os.mkfifo(copy / name)
     with pytest.raises(DataError, match="is a pipe"):
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
 
 
 def test_a_name_does_not_speak_to_the_terminal(copy: Path):
     (copy / "data" / "\x1b[2Jx").write_text("x")
     with pytest.raises(DataError) as found:
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
     assert "\x1b" not in str(found.value)
 
 
@@ -691,7 +691,7 @@ def test_what_systems_and_hubs_leave_is_passed_over_and_told(copy: Path):
     for name in FOREIGN:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("x")
-    found = publish.check(copy, libraries=False)
+    found = checking.check(copy, libraries=False)
     assert set(found.foreign) == {
         *FOREIGN[:5],
         ".cache/huggingface",
@@ -707,24 +707,24 @@ def test_what_only_looks_so_is_no_part_of_a_release(copy: Path, name: str):
     (copy / name).parent.mkdir(parents=True, exist_ok=True)
     (copy / name).write_text("x")
     with pytest.raises(DataError, match="does not belong in a release"):
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
 
 
 def test_links_are_found(copy: Path):
     (copy / "LICENSE").unlink()
     (copy / "LICENSE").symlink_to("/etc/hostname")
     with pytest.raises(DataError, match="LICENSE is a link"):
-        publish.check(copy, libraries=False)
+        checking.check(copy, libraries=False)
 
 
 def test_a_whole_release_has_no_fault(release: Path):
-    found = publish.check(release, libraries=False)
+    found = checking.check(release, libraries=False)
     assert found.counts == {"train": 20, "test": 4} and "imagefolder" in found.compared
 
 
 def test_what_is_no_release_is_told(tmp_path: Path):
     with pytest.raises(UsageError, match="must be a release"):
-        publish.check(tmp_path)
+        checking.check(tmp_path)
 
 
 # With the libraries that people load it with, which leave files open for the collector to close
@@ -738,7 +738,7 @@ OPEN_FILES = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def test_libraries_load_the_same(release: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip(name, reason=f"{name} is not installed")
     monkeypatch.setattr("mien.publish.checking.LIBRARIES", (name,))
-    assert publish.check(release).compared[-1] == name
+    assert checking.check(release).compared[-1] == name
 
 
 @OPEN_FILES
@@ -766,4 +766,4 @@ def test_people_load_it_in_one_line(release: Path, tmp_path: Path):
 
 def test_what_is_not_installed_is_said(release: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mien.publish.checking.LIBRARIES", ("a_library_that_is_not_there",))
-    assert publish.check(release).skipped == ("a_library_that_is_not_there",)
+    assert checking.check(release).skipped == ("a_library_that_is_not_there",)

@@ -16,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from release_world import world
 
-from mien import publish
 from mien.errors import DataError, GateRefused, UsageError
+from mien.publish.hub import push
+from mien.publish.release import build
 
 huggingface_hub = pytest.importorskip(
     "huggingface_hub", reason="huggingface_hub is not installed: pip install 'mien[hub]'"
@@ -35,9 +36,8 @@ class Hub:
     private: dict[str, bool] = field(default_factory=dict)
     gated: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    seen: list[bool] = field(
-        default_factory=list
-    )  # at each commit: whether the repository was private
+    # at each commit: whether the repository was private
+    seen: list[bool] = field(default_factory=list)
     breaks: bool = False  # whether it loses a byte of what it is sent
 
 
@@ -169,7 +169,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = world(tmp_path_factory.mktemp("world"))
-    return publish.build("made", home.root / "release", home.store, home.answers)
+    return build("made", home.root / "release", home.store, home.answers)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -181,44 +181,44 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_dry_run_sends_nothing(hub: Hub, release: Path):
-    steps = publish.push(release, "me/faces", "gated", dry_run=True)
+    steps = push(release, "me/faces", "gated", dry_run=True)
     assert not hub.asked and "private" in steps[0] and steps[-1].startswith("open it: gated")
 
 
 def test_a_release_arrives_whole_and_stays_private(hub: Hub, release: Path):
-    publish.push(release, "me/faces")
+    push(release, "me/faces")
     assert hub.files["me/faces"] == contents(release)
     assert hub.private["me/faces"] and hub.seen == [True] and not hub.gated
 
 
 def test_it_is_opened_only_after_all_has_arrived(hub: Hub, release: Path):
-    publish.push(release, "me/faces", "gated")
+    push(release, "me/faces", "gated")
     assert hub.seen == [True] and hub.gated["me/faces"] == "manual"
     order = [asked.split("/")[-1] for asked in hub.asked]
     assert hub.asked[-1].startswith("PUT") and any("/tree/" in asked for asked in hub.asked[-2:]), (
         order
     )
-    publish.push(release, "me/open", "public")
+    push(release, "me/open", "public")
     assert hub.private["me/open"] is False and hub.gated["me/open"] is False
 
 
 def test_what_does_not_arrive_whole_stays_private(hub: Hub, release: Path):
     hub.breaks = True
     with pytest.raises(DataError, match="not as they are here"):
-        publish.push(release, "me/faces", "public")
+        push(release, "me/faces", "public")
     assert hub.private["me/faces"] and not any(asked.startswith("PUT") for asked in hub.asked)
 
 
 def test_files_of_an_older_version_go(hub: Hub, release: Path):
     hub.files["me/faces"], hub.private["me/faces"] = {"data/old.parquet": b"x"}, True
-    publish.push(release, "me/faces")
+    push(release, "me/faces")
     assert hub.files["me/faces"] == contents(release)
 
 
 def test_an_open_repository_takes_nothing_private(hub: Hub, release: Path):
     hub.files["me/faces"], hub.private["me/faces"] = {}, False
     with pytest.raises(UsageError, match="open already"):
-        publish.push(release, "me/faces")
+        push(release, "me/faces")
     assert not hub.seen
 
 
@@ -228,7 +228,7 @@ def test_a_damaged_release_is_not_sent(hub: Hub, release: Path, tmp_path: Path):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "LICENSE").write_text("do what you like")
     with pytest.raises(DataError, match="LICENSE"):
-        publish.push(tmp_path, "me/faces")
+        push(tmp_path, "me/faces")
     assert not hub.asked
 
 
@@ -246,7 +246,7 @@ def test_what_systems_leave_is_not_sent(
     ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
-    publish.push(tmp_path, "me/faces")
+    push(tmp_path, "me/faces")
     assert hub.files["me/faces"] == contents(release)
     said = capfd.readouterr().err
     assert "ignored, and not sent: .cache/huggingface, sheets/Thumbs.db" in said
@@ -255,24 +255,24 @@ def test_what_systems_leave_is_not_sent(
 
 def test_a_private_build_is_never_opened(hub: Hub, tmp_path: Path):
     home = world(tmp_path / "w", name="casme2")
-    folder = publish.build("made", tmp_path / "out", home.store, home.answers, private=True)
+    folder = build("made", tmp_path / "out", home.store, home.answers, private=True)
     for access in ("gated", "public"):
         with pytest.raises(GateRefused):
-            publish.push(folder, "me/faces", access)
+            push(folder, "me/faces", access)
     assert not hub.asked
-    publish.push(folder, "me/faces")
+    push(folder, "me/faces")
     assert hub.private["me/faces"]
 
 
 @pytest.mark.parametrize("repository", ["faces", "a/b/c", "/faces", "me/"])
 def test_a_repository_has_an_owner_and_a_name(release: Path, repository: str):
     with pytest.raises(UsageError, match="OWNER/NAME"):
-        publish.push(release, repository, dry_run=True)
+        push(release, repository, dry_run=True)
 
 
 def test_access_is_one_of_three(release: Path):
     with pytest.raises(UsageError, match="private, gated, public"):
-        publish.push(release, "me/faces", "secret", dry_run=True)
+        push(release, "me/faces", "secret", dry_run=True)
 
 
 @pytest.mark.parametrize("repository", ["me/faces", "me/--"])
@@ -283,4 +283,4 @@ def test_without_a_hub_it_is_one_message(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_ours")
     with pytest.raises(UsageError, match="Check network, name and HF_TOKEN"):
-        publish.push(release, repository)
+        push(release, repository)

@@ -11,10 +11,10 @@ from release_world import answer, world
 from test_results import people, written_study
 from test_study import keep
 
-from mien import publish
 from mien.errors import StoreError
-from mien.publish import study
-from mien.store import Store
+from mien.publish import checking, release
+from mien.publish.results import write_study
+from mien.runs.store import Store
 
 
 def test_a_release_carries_the_table_of_a_study(tmp_path: Path):
@@ -24,7 +24,7 @@ def test_a_release_carries_the_table_of_a_study(tmp_path: Path):
         home.store, name="worth", controls=["nearest"], settings=["real_to_real"], trials=1
     )
     answer(home.answers, home.store, "made")
-    folder = publish.build(
+    folder = release.build(
         "made", tmp_path / "out", home.store, home.answers, study_names=["worth"]
     )
     table = pd.read_csv(folder / "results" / "worth.csv", keep_default_na=False, na_values=[""])
@@ -48,18 +48,18 @@ def test_a_release_carries_the_table_of_a_study(tmp_path: Path):
     text = (folder / "results" / "worth.md").read_text()
     assert "this database is none of those" in text and "1-nearest neighbour" in text
     assert "results/worth.md" in (folder / "README.md").read_text()
-    assert publish.check(folder, libraries=False)
+    assert checking.check(folder, libraries=False)
 
 
 def test_a_missing_trial_is_a_hole(tmp_path: Path):
     store = Store(tmp_path / "store")
     keep(people(96, 6), store, "blobs")
     written_study(store, name="holes", done=lambda row: False)
-    assert study.write(tmp_path, "holes", "generate-0123456789ab", store) == "holes"
+    assert write_study(tmp_path, "holes", "generate-0123456789ab", store) == "holes"
     table = pd.read_csv(tmp_path / "results" / "holes.csv")
     assert len(table) and all(math.isnan(value) for value in table["accuracy_value"])
 
 
 def test_a_study_that_was_never_run_is_told(tmp_path: Path):
     with pytest.raises(StoreError):
-        study.write(tmp_path, "nothing", "generate-0123456789ab", Store(tmp_path / "store"))
+        write_study(tmp_path, "nothing", "generate-0123456789ab", Store(tmp_path / "store"))

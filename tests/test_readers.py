@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 from trees import WRITERS, affectnet, ckplus, fer2013, ferplus, huggingface, portraits, rafdb
 
-from mien import ingest
 from mien.errors import DataError, MienError
 from mien.faces import Faces
-from mien.ingest import IngestSpec, Listing
-from mien.ingest.ferplus import UNDECIDED, majority
-from mien.preprocess import decode
-from mien.spec import read_spec
+from mien.ingest.reader import Listing
+from mien.ingest.readers.ferplus import NO_MAJORITY, find_majority
+from mien.ingest.run import choose_reader, fingerprint, ingest_folder, scan_folder
+from mien.ingest.specs import IngestSpec
+from mien.pictures import decode
+from mien.runs.spec import read_spec
 
 
 def spec_for(name: str, **options: Any) -> IngestSpec:
@@ -34,15 +35,13 @@ def spec_for(name: str, **options: Any) -> IngestSpec:
 
 
 def scan(name: str, root: Path, **options: Any) -> Listing:
-    return ingest.scan(spec_for(name, **options), root)
+    return scan_folder(spec_for(name, **options), root)
 
 
 def read(name: str, root: Path, skip: bool = False, **options: Any) -> Faces:
     spec = spec_for(name, **options)
-    spec = spec.model_copy(
-        update={"fingerprint": ingest.fingerprint(ingest.scan(spec, root), workers=1)}
-    )
-    return ingest.ingest(spec, root, workers=2, skip_unreadable=skip)
+    spec = spec.model_copy(update={"fingerprint": fingerprint(scan_folder(spec, root), workers=1)})
+    return ingest_folder(spec, root, workers=2, skip_unreadable=skip)
 
 
 def kinds(listing: Listing) -> dict[str, str]:
@@ -127,11 +126,11 @@ def test_ckplus_reports_what_does_not_fit(copied: Callable[[str], Path]):
 
 def test_ckplus_a_changed_annotation_is_another_set(copied: Callable[[str], Path]):
     root = copied("ckplus")
-    before = ingest.fingerprint(scan("ckplus", root))
+    before = fingerprint(scan("ckplus", root))
     (root / "FACS/S005/001/S005_001_00000003_facs.txt").write_text(
         ckplus.number(9) + ckplus.number(1)
     )
-    assert ingest.fingerprint(scan("ckplus", root)) != before
+    assert fingerprint(scan("ckplus", root)) != before
 
 
 # CK+48
@@ -357,7 +356,7 @@ def test_fer2013_headers_may_have_blanks_and_another_order(tmp_path: Path):
         fer2013.table("emotion, pixels, Usage").replace("\n", "\r\n")
     )
     assert len(scan("fer2013", tmp_path).rows) == 10
-    assert ingest.the_reader(tmp_path)[0] == "fer2013"
+    assert choose_reader(tmp_path)[0] == "fer2013"
 
 
 def test_fer2013_rows_that_cannot_be_used_are_reported(copied: Callable[[str], Path]):
@@ -391,7 +390,7 @@ def test_fer2013_folders_are_believed_by_the_name_of_the_file(tmp_path: Path):
     assert kinds(listing)["wrong folder"].startswith("train/sad/PrivateTest_88305.jpg")
     shutil.copy(tmp_path / names[0], tmp_path / "train/sad/Training_1.jpg")
     assert kinds(scan("fer2013", tmp_path))["contradiction"].startswith("Training/1")
-    assert ingest.the_reader(tmp_path)[0] == "fer2013"
+    assert choose_reader(tmp_path)[0] == "fer2013"
 
 
 @pytest.mark.parametrize(
@@ -399,15 +398,15 @@ def test_fer2013_folders_are_believed_by_the_name_of_the_file(tmp_path: Path):
     [
         ((0, 0, 0, 1, 8, 1, 0, 0, 0, 0), "anger"),
         ((4, 5, 1, 0, 0, 0, 0, 0, 0, 0), "happiness"),  # 5 of 9: the single vote is dropped
-        ((5, 5, 0, 0, 0, 0, 0, 0, 0, 0), UNDECIDED),
-        ((4, 3, 3, 0, 0, 0, 0, 0, 0, 0), UNDECIDED),
-        ((1, 1, 1, 1, 1, 1, 1, 1, 1, 1), UNDECIDED),
+        ((5, 5, 0, 0, 0, 0, 0, 0, 0, 0), NO_MAJORITY),
+        ((4, 3, 3, 0, 0, 0, 0, 0, 0, 0), NO_MAJORITY),
+        ((1, 1, 1, 1, 1, 1, 1, 1, 1, 1), NO_MAJORITY),
         ((0, 0, 0, 0, 0, 0, 0, 0, 6, 4), "unknown"),
         ((0, 0, 0, 0, 0, 0, 0, 0, 0, 10), "nf"),
     ],
 )
 def test_ferplus_the_majority_decides(counts: tuple[int, ...], label: str):
-    assert majority(counts) == label
+    assert find_majority(counts) == label
 
 
 def test_ferplus_what_is_no_emotion_is_counted(drawn: dict[str, Path]):
@@ -497,7 +496,7 @@ def test_rafdb_the_list_is_believed_and_not_folders(tmp_path: Path):
         portraits.save(tmp_path / "DATASET" / name, 1, "neutral")
     listing = scan("rafdb", tmp_path)
     assert listing.rows["emotion"].tolist() == ["neutral", "disgust", "sadness"]
-    assert "labels of folders" in kinds(listing) and ingest.the_reader(tmp_path)[0] == "rafdb"
+    assert "labels of folders" in kinds(listing) and choose_reader(tmp_path)[0] == "rafdb"
     (tmp_path / "list_patition_label.txt").write_text(
         "train_00001.jpg 3\ntrain_00002.jpg 1\ntest_0001.jpg 7\nx\n"
     )
@@ -593,10 +592,10 @@ def test_affectnet_of_2021_has_one_number_a_file(tmp_path: Path):
         "train_set/images/4.jpg, train_set/images/99.jpg"
     )
     assert kinds(listing)["row without file"].startswith("train_set/annotations/98_exp.npy")
-    assert ingest.the_reader(tmp_path)[0] == "affectnet"
-    before = ingest.fingerprint(listing)
+    assert choose_reader(tmp_path)[0] == "affectnet"
+    before = fingerprint(listing)
     np.save(tmp_path / "train_set/annotations/0_exp.npy", np.array("1"))
-    assert ingest.fingerprint(scan("affectnet", tmp_path)) != before
+    assert fingerprint(scan("affectnet", tmp_path)) != before
 
 
 # Hugging Face
@@ -715,7 +714,7 @@ def test_huggingface_reads_an_image_folder_with_metadata(tmp_path: Path, form: s
     assert kinds(listing)["row without file"].endswith(": 2") and kinds(listing)[
         "splits"
     ].startswith(".: test 2, tr")
-    assert ingest.the_reader(tmp_path)[0] == "huggingface"
+    assert choose_reader(tmp_path)[0] == "huggingface"
 
 
 def test_huggingface_classes_may_be_folders(tmp_path: Path):
@@ -809,7 +808,7 @@ def test_pictures_of_one_file_are_taken_a_few_at_a_time(drawn: dict[str, Path]):
 def test_a_card_names_a_licence_by_an_identifier_or_nothing_is_known(
     tmp_path: Path, line: str, said: str
 ):
-    from mien.ingest.huggingface import UNKNOWN, _licence
+    from mien.ingest.readers.huggingface import UNKNOWN_LICENCE, _read_licence
 
     (tmp_path / "README.md").write_text(f"---\n{line}\n---\n")
-    assert _licence(tmp_path)[1] == said and UNKNOWN == "unknown"
+    assert _read_licence(tmp_path)[1] == said and UNKNOWN_LICENCE == "unknown"

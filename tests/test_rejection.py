@@ -10,20 +10,29 @@ import pytest
 from drawn import people
 from test_audit import home, mien  # noqa: F401
 
-from mien import features, generators
-from mien.audit import memorisation, rejection
+from mien.audit import features, rejection
+from mien.audit.memorisation.measure import measure_memorisation
+from mien.audit.rejection import (
+    _draw_until_accepted,
+    filter_memorised,
+    filter_unlike,
+    order_filtered,
+)
 from mien.errors import SpecError
-from mien.faces import Faces, concat
-from mien.generators import CopycatSpec, GenerateSpec, copycat
-from mien.store import Store
+from mien.faces import Faces, concatenate
+from mien.generators import copycat
+from mien.generators.generate import assemble, plan_images
+from mien.generators.kinds import sample_generator
+from mien.generators.specs import CopycatSpec, GenerateSpec, SamplerSpec
+from mien.runs.store import Store
 
 TRAIN, TEST = people(range(20), clips=1, frames=2), people(range(20, 30), clips=1, frames=2)
 
 
 def test_memorised_is_the_audits_own_alarm():
-    made = concat([people(range(40, 46), clips=1, frames=1), _copies(20)])
-    found = rejection.memorised(TRAIN, TEST)(made)
-    assert (found == memorisation.measure(TRAIN, TEST, made, {}).rows["alarm"].to_numpy()).all()
+    made = concatenate([people(range(40, 46), clips=1, frames=1), _copies(20)])
+    found = filter_memorised(TRAIN, TEST)(made)
+    assert (found == measure_memorisation(TRAIN, TEST, made, {}).rows["alarm"].to_numpy()).all()
     assert found[-20:].mean() > 0.3 > found[:-20].mean()
 
 
@@ -32,15 +41,15 @@ def _copies(count: int) -> Faces:
     labels = np.resize(np.unique(TRAIN.labels()), count)
     seeds = np.arange(count, dtype=np.int64)
     generator = copycat.fit(TRAIN, spec, Path())
-    images = copycat.sample(generator, labels, seeds, generators.SamplerSpec(sampler="direct"))
+    images = copycat.sample(generator, labels, seeds, SamplerSpec(sampler="direct"))
     index = [
         (f"copy/{place}", ["disgust", "happiness", "surprise"][place % 3]) for place in range(count)
     ]
-    return generators.assemble(generator, images, index, "generate-000000000000", seeds)
+    return assemble(generator, images, index, "generate-000000000000", seeds)
 
 
 def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
-    ask = rejection.unlike(TRAIN, features.pixels(TRAIN.size))
+    ask = filter_unlike(TRAIN, features.pixel_space(TRAIN.size))
     unseen = people(range(40, 50), clips=1, frames=1)
     noise = np.random.default_rng(0).integers(0, 256, unseen.images.shape, dtype=np.uint8)
     assert (
@@ -51,22 +60,22 @@ def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
 def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exact(tmp_path: Path):
     counts = {"disgust": 20, "surprise": 11}
     fields = {"generator": "copycat-000000000000", "counts": counts, "sampler": "direct"}
-    spec = rejection.order(GenerateSpec.model_validate(fields), ["unlike"], "faces-000000000000")
+    spec = order_filtered(GenerateSpec.model_validate(fields), ["unlike"], "faces-000000000000")
     limit = float(np.median(TRAIN.images.mean(axis=(1, 2, 3))))
 
     def dark(faces: Faces) -> np.ndarray:
         return np.asarray(faces.images.mean(axis=(1, 2, 3)) < limit)
 
     generator = copycat.fit(TRAIN, CopycatSpec(faces="faces-000000000000"), Path())
-    faces, thrown = rejection._draw(spec, generator, {"unlike": dark}, tmp_path, "cpu", None)
+    faces, thrown = _draw_until_accepted(spec, generator, {"unlike": dark}, tmp_path, "cpu", None)
     assert faces.index["emotion"].value_counts().to_dict() == counts and not dark(faces).any()
     assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) < set(faces.index["key"])
     assert len(thrown) > 10 and thrown["unlike"].all() and thrown["round"].max() > 0
-    again = generators.sample(generator, faces.labels(), faces.index["seed"].to_numpy())
+    again = sample_generator(generator, faces.labels(), faces.index["seed"].to_numpy())
     assert (again == faces.images).all()  # each can be made again alone
-    _, labels, numbers = generators.plan(spec.name, counts, spec.seed)
+    _, labels, numbers = plan_images(spec.name, counts, spec.seed)
     kept = ~faces.index["key"].isin(thrown["key"]).to_numpy()
-    assert (generators.sample(generator, labels[kept], numbers[kept]) == faces.images[kept]).all()
+    assert (sample_generator(generator, labels[kept], numbers[kept]) == faces.images[kept]).all()
 
 
 def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(home: Path):  # noqa: F811
@@ -106,7 +115,7 @@ def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # no
     )
     before = Store(home / "store").names()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rejection, "ROUNDS", 2)
+        patch.setattr(rejection, "MAX_DRAWS", 2)
         code, text = mien(home, *command)
     assert code == 4 and "are still rejected" in text and "disgust" in text
     assert [name for name in Store(home / "store").names() if name.startswith("generate")] == [
@@ -141,8 +150,6 @@ def test_what_cannot_be_asked_is_refused(home: Path):  # noqa: F811
         "train",
     )
     assert code == 2 and "whom training has not seen" in text
-    spec = generators.GenerateSpec(
-        generator="copycat-000000000000", counts={"fear": 1}, sampler="direct"
-    )
+    spec = GenerateSpec(generator="copycat-000000000000", counts={"fear": 1}, sampler="direct")
     with pytest.raises(SpecError, match="each once"):
-        rejection.order(spec, ["unlike", "unlike"], "faces-000000000000")
+        order_filtered(spec, ["unlike", "unlike"], "faces-000000000000")

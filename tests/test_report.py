@@ -22,14 +22,27 @@ from test_classifiers import blobs
 from test_results import CONTROLS, FIVE, modest, people, written_study
 from test_study import FOUR, failing, keep, table
 
-from mien import beside, charts, classifiers, published, report, results, sources, study, tables
-from mien.classifiers import Tiny
-from mien.engine import note_failure
+from mien import published, sources
+from mien.classifiers import pretrained
+from mien.classifiers.networks import Tiny
 from mien.errors import StoreError, TrialsFailed, UsageError
-from mien.faces import Faces, concat
-from mien.spec import Spec
-from mien.store import Store
-from mien.tables import Entry, Sheet, line
+from mien.faces import Faces, concatenate
+from mien.pages import charts, tables
+from mien.pages.tables import ReportTable, TableCell, make_row
+from mien.report import comparison, preprint
+from mien.report.sentences import _format_signed, failure_reasons
+from mien.report.terminal import make_terminal_table
+from mien.report.words import SETTING_LABELS, list_missed_controls
+from mien.report.write import _collect_content, _select_without_copies, plain_value, write_report
+from mien.runs.jobs import note_failure
+from mien.runs.spec import Spec
+from mien.runs.store import Store
+from mien.study.file import resolve
+from mien.study.results import StudyResults
+from mien.study.run import run_study
+from mien.study.settings import SETTINGS
+from mien.study.specs import TrialRow
+from mien.study.status import describe_trial
 
 NETWORKS = {"vgg16": {}, "resnet50": {}}
 GRID: dict[str, Any] = {
@@ -66,14 +79,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def finished(home: Store) -> tuple[Store, Path]:
     """A study of all settings by subject, one classifier and no controls, with its report."""
     written_study(home, settings=FIVE)
-    return home, report.make("small", home, home.root.parent / "report").parent
+    return home, write_report("small", home, home.root.parent / "report").parent
 
 
 @pytest.fixture(scope="module")
 def both(home: Store) -> tuple[Store, Path]:
     """Studies of the preprint's grid by frame and by subject, with all controls, in one report."""
 
-    def nearly(row: study.Row, test: str) -> float:
+    def nearly(row: TrialRow, test: str) -> float:
         return 0.97
 
     written_study(home, nearly, name="leaky", protocol="frame", folds=5, trials=3, **GRID)
@@ -84,7 +97,7 @@ def both(home: Store) -> tuple[Store, Path]:
         done=lambda row: row.spec.tests != ("synthetic", "real"),
         **GRID,
     )
-    return home, report.make(["leaky", "honest"], home, home.root.parent / "both").parent
+    return home, write_report(["leaky", "honest"], home, home.root.parent / "both").parent
 
 
 @pytest.fixture
@@ -172,8 +185,8 @@ def test_it_says_what_was_run_and_what_that_means(finished: tuple[Store, Path]):
         "Tests on synthetic faces show whether the classifier and the generator agree",
         "Each clip counts once",
         (
-            "These controls were not run, so no cell is compared with them: majority class, 1-nearest neighbour, labels "
-            "permuted, copycat"
+            "These controls were not run, so no cell is compared with them: majority class, "
+            "1-nearest neighbour, labels permuted, copycat"
         ),
         "real → real 96 images, 24 clips, 6 subjects",
     ):
@@ -195,7 +208,7 @@ def test_a_table_of_contents_leads_to_each_study(both: tuple[Store, Path]):
 def test_names_and_errors_cannot_break_the_page(store: Store, tmp_path: Path):
     found = written_study(store, done=lambda row: False)
     note_failure(store, found.runs[0], ValueError("<script>alert(1)</script> | &"))
-    path = report.make("small", store, tmp_path / "out")
+    path = write_report("small", store, tmp_path / "out")
     assert "script" not in [tag for tag, _ in Page(path).tags]
     assert "<script>alert(1)</script> | &" in words(path)
 
@@ -288,7 +301,7 @@ def test_controls_stand_in_the_table_for_programs(both: tuple[Store, Path]):
 
 
 def test_confusion_matrices_add_up_to_the_tests(finished: tuple[Store, Path]):
-    content = report._content([report.Study("small", finished[0])])
+    content = _collect_content([StudyResults("small", finished[0])])
     confusions = content["studies"][0]["confusions"]
     assert len(confusions) == 5
     assert [row["total"] for row in confusions[0]["rows"]] == [
@@ -301,7 +314,7 @@ def test_confusion_matrices_add_up_to_the_tests(finished: tuple[Store, Path]):
 
 
 def test_recall_is_printed_with_the_images_that_it_rests_on(finished: tuple[Store, Path]):
-    recall = report._recall(results.Study("small", finished[0]))
+    recall = comparison.recall_sheets(StudyResults("small", finished[0]))
     assert recall is not None
     head, first = recall.lines[:2]
     assert [entry.text for entry in head.entries] == ["real → real", *["24 images"] * 4]
@@ -324,26 +337,26 @@ def test_what_does_not_clear_its_controls_is_marked_and_says_which(both: tuple[S
     assert re.search(
         r"real → real, vgg16, plain: not above .*labels permuted \(vgg16\) \([+\u2212]\d", text
     )
-    leaky, honest = (results.Study(name, both[0]) for name in ("leaky", "honest"))
-    assert any(report.low(leaky, cell, "accuracy") for cell in leaky.cells)
-    assert not [text for text in report._reasons(honest) if text.startswith("real → real")]
+    leaky, honest = (StudyResults(name, both[0]) for name in ("leaky", "honest"))
+    assert any(list_missed_controls(leaky, cell, "accuracy") for cell in leaky.cells)
+    assert not [text for text in failure_reasons(honest) if text.startswith("real → real")]
 
 
 def test_a_control_that_was_not_run_is_said_to_be_missing(home: Store, tmp_path: Path):
     written_study(home, name="uncontrolled", controls=["nearest"], done=lambda row: not row.control)
-    path = report.make("uncontrolled", home, tmp_path)
+    path = write_report("uncontrolled", home, tmp_path)
     text = words(path)
     assert "1-nearest neighbour \u2013 0 of 2 trials" in text
     assert (
-        "These controls were not run, so no cell is compared with them: majority class, labels permuted, copycat."
-        in text
-    )
+        "These controls were not run, so no cell is compared with them: majority class, labels "
+        "permuted, copycat."
+    ) in text
     assert "▽" not in text
 
 
 def test_a_leak_raises_an_alarm_at_the_top(home: Store, tmp_path: Path):
     written_study(home, lambda row, test: 0.99, name="leak", trials=1)
-    path = report.make("leak", home, tmp_path)
+    path = write_report("leak", home, tmp_path)
     text = words(path)
     assert text.index("Leak alarm real → real, tiny: ") < text.index("Test people unseen")
     for part in (
@@ -366,11 +379,10 @@ def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
         f"{100 * one.gap.value:+.1f} points, 95 % interval {100 * one.gap.low:+.1f} to "
         f"{100 * one.gap.high:+.1f}"
     )
-    text = words(report.make("asked", home, tmp_path))
+    text = words(write_report("asked", home, tmp_path))
     assert (
-        "Does adding synthetic images to the real ones help (tiny)? Yes: accuracy by clip "
-        f"changes by {points}, "
-        f"p = {one.p:.3f} (6 subjects, 2 trials)."
+        "Does adding synthetic images to the real ones help (tiny)? Yes: accuracy by clip changes "
+        f"by {points}, p = {one.p:.3f} (6 subjects, 2 trials)."
     ) in text
     assert (
         "Does it help more than adding copies of the real ones (tiny)? Cannot tell: accuracy by "
@@ -382,8 +394,8 @@ def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
 
 
 def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Path]):
-    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
-    sheets = beside.tables_3_to_14(studies)
+    studies = [StudyResults(name, both[0]) for name in ("leaky", "honest")]
+    sheets = preprint.make_tables_3_to_14(studies)
     assert [sheet.caption.split(".")[0] for sheet in sheets] == [
         f"Table {number}" for number in range(3, 15)
     ]
@@ -407,8 +419,8 @@ def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Pa
         and "labels permuted (vgg16), subject (honest)" in controls
     )
     assert sheets[0].note == (
-        "Tests of a trial, frame (leaky): 20 images, 15 clips, 6 subjects; "
-        "subject (honest): 96 images, 24 clips, 6 subjects."
+        "Tests of a trial, frame (leaky): 20 images, 15 clips, 6 subjects; subject (honest): 96 "
+        "images, 24 clips, 6 subjects."
     )
     assert all(
         one.entries[-1].text == "not run"
@@ -418,9 +430,11 @@ def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Pa
 
 
 def test_a_trial_that_is_missing_leaves_no_average(both: tuple[Store, Path]):
-    honest = results.Study("honest", both[0])
+    honest = StudyResults("honest", both[0])
     (sheet,) = [
-        sheet for sheet in beside.tables_3_to_14([honest]) if sheet.caption.startswith("Table 4.")
+        sheet
+        for sheet in preprint.make_tables_3_to_14([honest])
+        if sheet.caption.startswith("Table 4.")
     ]
     ours = [one for one in sheet.lines if one.entries[0].text == "subject (honest)"]
     assert [one.entries[-1].plain for one in ours] == ["\u2013 0 of 2 trials"] * 2
@@ -431,8 +445,8 @@ def test_the_figures_are_written_and_the_same_each_time(both: tuple[Store, Path]
     assert sorted(path.name for path in folder.iterdir()) == [
         f"figure-{number}.svg" for number in range(12, 24)
     ]
-    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
-    again = beside.figures(studies)
+    studies = [StudyResults(name, both[0]) for name in ("leaky", "honest")]
+    again = preprint.make_figures(studies)
     assert (folder / "figure-12.svg").read_text() == again[0]["svg"]
     for part in (
         "Figure 12. real → real, plain",
@@ -448,7 +462,7 @@ def test_the_figures_are_written_and_the_same_each_time(both: tuple[Store, Path]
 
 def test_a_bar_is_as_high_as_its_number():
     values = [charts.Bar(30.0, 1.0, {"floor": 20.0}), charts.Bar(60.0, 1.0, {})]
-    low, high = (charts.bars("a", ["x"], {"frame": [bar]}) for bar in values)
+    low, high = (charts.draw_bars("a", ["x"], {"frame": [bar]}) for bar in values)
     tall = [max(bar_heights(one)) for one in (low, high)]
     assert tall[1] == pytest.approx(2 * tall[0], rel=0.01)
 
@@ -461,8 +475,8 @@ def bar_heights(svg: str) -> list[float]:
 
 
 def test_table_15_sets_ours_beside_the_competitors(both: tuple[Store, Path]):
-    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
-    sheet = beside.table_15(studies)
+    studies = [StudyResults(name, both[0]) for name in ("leaky", "honest")]
+    sheet = preprint.make_table_15(studies)
     texts = [[entry.plain for entry in one.entries] for one in sheet.lines]
     assert ["TLCNN [27]", "CASME II", "69.10", "\u2013"] in texts
     assert any(
@@ -474,8 +488,8 @@ def test_table_15_sets_ours_beside_the_competitors(both: tuple[Store, Path]):
 
 
 def test_tables_1_and_2_set_our_counts_beside_the_published(both: tuple[Store, Path]):
-    studies = [results.Study(name, both[0]) for name in ("leaky", "honest")]
-    sheets = beside.tables_1_and_2(studies)
+    studies = [StudyResults(name, both[0]) for name in ("leaky", "honest")]
+    sheets = preprint.make_tables_1_and_2(studies)
     texts = {
         one.entries[0].text: [entry.text for entry in one.entries[1:]] for one in sheets[0].lines
     }
@@ -491,7 +505,7 @@ def test_tables_1_and_2_set_our_counts_beside_the_published(both: tuple[Store, P
 
 def test_published_numbers_stand_beside_ours_and_are_labelled(both: tuple[Store, Path]):
     text = words(both[1] / "report.html")
-    assert published.average("real_to_real", "resnet50") == 88.34
+    assert published.find_average("real_to_real", "resnet50") == 88.34
     assert "published 88.34" in text and "published 93.21" in text  # plain and freeze30
     assert (
         "the preprint's average for the same setting, network and ablation, on CASME II"
@@ -512,7 +526,7 @@ def test_a_tiny_network_that_was_named_vgg16_is_not_the_preprints(home: Store, t
         classifiers=["vgg16"],
         classifier={"vgg16": {"name": "tiny", "size": 16}},
     )
-    path = report.make("named", home, tmp_path)
+    path = write_report("named", home, tmp_path)
     assert "99.33" not in words(path) and "vgg16 (tiny)" in words(path)
     assert not (tmp_path / "figures").exists()
 
@@ -529,20 +543,22 @@ def test_published_numbers_of_seven_classes_do_not_stand_beside_fewer(
         "settings": ["real_to_real"],
     }
     written_study(home, name="four", **four)
-    text = words(report.make("four", home, tmp_path / "four"))
+    text = words(write_report("four", home, tmp_path / "four"))
     assert "99.33" not in text and "Table 3" not in text
     assert (
         "Published numbers are for 7 classes and are not shown here, since this study has 4."
         in text
     )
     assert some(tmp_path / "four", source="published") == []
-    text = words(report.make(["honest", "four"], home, tmp_path / "mixed"))
+    text = words(write_report(["honest", "four"], home, tmp_path / "mixed"))
     assert "honest, by subject, 7 classes" in text and "four, by subject, 4 classes" in text
     assert "subject (honest)" in text and "subject (four)" not in text
 
 
 def test_studies_stand_side_by_side(both: tuple[Store, Path]):
-    found = report._side_by_side([results.Study(name, both[0]) for name in ("leaky", "honest")])
+    found = comparison.compare_studies(
+        [StudyResults(name, both[0]) for name in ("leaky", "honest")]
+    )
     assert found.head == ("train → test", "published", "leaky, by frame", "honest, by subject")
     assert [entry.text for entry in found.lines[1].entries[:2]] == ["vgg16, plain", "99.33"]
     left, right = (float(entry.text) for entry in found.lines[1].entries[2:])
@@ -555,7 +571,7 @@ def test_studies_stand_side_by_side(both: tuple[Store, Path]):
 
 def test_a_study_stands_in_a_report_once(finished: tuple[Store, Path], tmp_path: Path):
     with pytest.raises(UsageError, match="each named once"):
-        report.make(["small", "small"], finished[0], tmp_path)
+        write_report(["small", "small"], finished[0], tmp_path)
 
 
 def test_headings_of_a_study_stand_under_its_own_where_there_are_several(
@@ -574,13 +590,16 @@ def test_headings_of_a_study_stand_under_its_own_where_there_are_several(
 
 
 def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
-    honest = results.Study("honest", both[0])
+    honest = StudyResults("honest", both[0])
     floors = dict(honest.floors("real_to_real", "images"))
-    shown = {name: report._plain_entry(cell, "accuracy").plain for name, cell in floors.items()}
+    shown = {
+        name: comparison._make_control_entry(cell, "accuracy").plain
+        for name, cell in floors.items()
+    }
     for name in ("constant answer", "majority class", "1-nearest neighbour"):
         assert shown[name].endswith(" (1)") and "±" not in shown[name]
     assert "± " in shown["labels permuted (1-NN)"] and "± " in shown["labels permuted (vgg16)"]
-    leaky = results.Study("leaky", both[0])  # by frame each trial has a split of its own
+    leaky = StudyResults("leaky", both[0])  # by frame each trial has a split of its own
     (nearest,) = [
         cell
         for name, cell in leaky.floors("real_to_real", "images")
@@ -588,17 +607,17 @@ def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
     ]
     assert len(nearest.trials) == 3
     trial = next(one for one in honest.trials if one["control"] == "nearest")
-    assert results.described(honest, trial) == "nearest (nearest) trained on real, fold 0"
+    assert describe_trial(honest, trial) == "nearest (nearest) trained on real, fold 0"
 
 
 def test_no_difference_has_no_sign():
-    assert [report._signed(one) for one in (0.0, -0.0004, 0.0004, 0.012, -0.012)] == [
+    assert [_format_signed(one) for one in (0.0, -0.0004, 0.0004, 0.012, -0.012)] == [
         "0.0", "0.0", "0.0", "+1.2", "\u22121.2",
     ]  # fmt: skip
 
 
 def test_accuracies_of_table_15_and_their_spread_have_two_decimals(both: tuple[Store, Path]):
-    sheet = beside.table_15([results.Study("leaky", both[0])])
+    sheet = preprint.make_table_15([StudyResults("leaky", both[0])])
     texts = [one.entries[2].plain for one in sheet.lines if len(one.entries) > 2]
     assert all(re.match(r"\d+\.\d\d( ± \d+\.\d\d \(3\)( ▽)?)?$", text) for text in texts)
 
@@ -657,7 +676,7 @@ def test_each_table_has_a_label_that_it_keeps_beside_others(
     assert "tab:honest:accuracy-by-image" in found and "tab:leaky:accuracy-by-image" in found
     own = [
         one
-        for one in labels(report.make("honest", both[0], tmp_path).parent)
+        for one in labels(write_report("honest", both[0], tmp_path).parent)
         if one.startswith("tab:honest:")
     ]
     assert own == [one for one in found if one.startswith("tab:honest:")] != []
@@ -680,7 +699,7 @@ def test_names_that_look_alike_to_latex_have_labels_of_their_own():
 
 
 def test_every_special_sign_is_escaped():
-    text = tables.escaped("50 % of a_b & c#d {e} ~ ^ \\ $ ± → \u2013 \u2212 \u00d7 ▽ < >")
+    text = tables.escape_latex("50 % of a_b & c#d {e} ~ ^ \\ $ ± → \u2013 \u2212 \u00d7 ▽ < >")
     assert text == (
         r"50 \% of a\_b \& c\#d \{e\} \textasciitilde{} \textasciicircum{} \textbackslash{} \$ "
         r"$\pm$ $\to$ -- $-$ "
@@ -690,20 +709,20 @@ def test_every_special_sign_is_escaped():
 
 def test_a_table_is_golden_in_both_forms():
     rows = (
-        line(Entry("a → b", "9 images"), kind="group"),
-        line("x_1", Entry("1.0", "± 2", "low")),
-        line("total", "3"),
+        make_row(TableCell("a → b", "9 images"), kind="group"),
+        make_row("x_1", TableCell("1.0", "± 2", "low")),
+        make_row("total", "3"),
     )
-    sheet = Sheet("Both", ("", "n"), rows, "A note.")
-    assert tables.markdown(sheet) == [
-        "### Both", "", "A note.", "", "|  | n |", ("| --- | --: " "" "" "" "" "" "|"), ("| **a → b** 9 images |  " "|"), "| x_1 | 1.0 ± 2 ▽ |",
+    sheet = ReportTable("Both", ("", "n"), rows, "A note.")
+    assert tables.to_markdown(sheet) == [
+        "### Both", "", "A note.", "", "|  | n |", "| --- | --: |", ("| **a → b** 9 images |  " "|"), "| x_1 | 1.0 ± 2 ▽ |",
         "| total | 3 |", "",
     ]  # fmt: skip
-    assert tables.latex(sheet, "tab:both")[2:4] == [r"\caption{Both}", r"\label{tab:both}"]
-    assert tables.latex(sheet, "tab:both")[4].endswith(
+    assert tables.to_latex(sheet, "tab:both")[2:4] == [r"\caption{Both}", r"\label{tab:both}"]
+    assert tables.to_latex(sheet, "tab:both")[4].endswith(
         r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}"
     )
-    assert tables.latex(sheet, "tab:both")[5:10] == [
+    assert tables.to_latex(sheet, "tab:both")[5:10] == [
         r"\toprule",
         r" & n \\",
         r"\midrule",
@@ -725,7 +744,7 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(
         row["run"] for row in planned if (row["train"], row["trial"], row["fold"]) == ("both", 1, 1)
     )
     shutil.rmtree(store.root / "runs" / gone)
-    path = report.make("small", store, tmp_path / "out")
+    path = write_report("small", store, tmp_path / "out")
     assert re.search(r"real \+ synthetic → real [\w ,]* tiny \u2013 1 of 2 trials", words(path))
     assert "11 of 12 trials are done, 1 is still to come" in words(path)
     assert not re.search(r" real → real [\w ,]* tiny \u2013", words(path))
@@ -740,7 +759,7 @@ def test_a_report_of_a_study_that_has_only_begun(
     home: Store, tmp_path: Path, changes: dict[str, Any]
 ):
     found = written_study(home, name="begun", seed=7, done=lambda row: False, **changes)
-    text = words(report.make("begun", home, tmp_path / "out"))
+    text = words(write_report("begun", home, tmp_path / "out"))
     whole = len(found.runs)
     assert f"0 of {whole} trials are done, {whole} are still to come" in text
     assert "\u2013 0 of 2 trials" in text
@@ -750,8 +769,8 @@ def test_a_report_of_a_study_that_has_only_begun(
 
 def test_failed_trials_are_listed_with_their_first_error(store: Store, tmp_path: Path):
     with pytest.raises(TrialsFailed):
-        study.run(study.resolve(failing(), store), store, device="cpu")
-    text = words(report.make("small", store, tmp_path / "out"))
+        run_study(resolve(failing(), store), store, device="cpu")
+    text = words(write_report("small", store, tmp_path / "out"))
     assert "2 of 4 trials are done, 2 failed" in text
     assert "wild trained on real, trial 1, fold 1" in text
     assert "the loss of tiny must stay finite" in text
@@ -792,7 +811,7 @@ def test_real_faces_are_shown_unasked_only_under_free_licences(
     tmp_path: Path, licences: list[str], free: bool, capfd: pytest.CaptureFixture[str]
 ):
     store = licensed(tmp_path, *licences)
-    path = report.make("small", store, tmp_path / "out")
+    path = write_report("small", store, tmp_path / "out")
     assert ("real ones on the left" in sheet_of(path)) is free
     assert (
         "Real faces are not shown, since no free licence is known for" in words(path)
@@ -805,13 +824,13 @@ def test_real_faces_are_shown_or_left_out_as_asked(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     store = licensed(tmp_path, "research only")
-    path = report.make("small", store, tmp_path / "out", real_faces=True)
+    path = write_report("small", store, tmp_path / "out", real_faces=True)
     assert "real ones on the left" in sheet_of(path) and "Not for publication" in words(path)
     assert (
         "contains images under this licence: research only; do not publish it"
         in capfd.readouterr().err
     )
-    path = report.make(
+    path = write_report(
         "small", licensed(tmp_path / "free", "CC0 1.0"), tmp_path / "asked", real_faces=False
     )
     assert "synthetic faces" in sheet_of(
@@ -821,24 +840,26 @@ def test_real_faces_are_shown_or_left_out_as_asked(
 
 def test_without_a_database_there_may_be_no_picture_at_all(tmp_path: Path):
     store = licensed(tmp_path, "unknown", settings=["real_to_real"])
-    assert sheet_of(report.make("small", store, tmp_path / "out")) == ""
+    assert sheet_of(write_report("small", store, tmp_path / "out")) == ""
     assert "Rows of real faces" in sheet_of(
-        report.make("small", store, tmp_path / "out", real_faces=True)
+        write_report("small", store, tmp_path / "out", real_faces=True)
     )
 
 
 def test_copies_of_real_faces_are_not_shown_as_synthetic_ones():
     real, others = drawn.people(range(4), size=48), drawn.people(range(8, 12), size=48, seed=1)
-    shown = report._invented(others, real)
+    shown = _select_without_copies(others, real)
     assert shown is not None and {
         (shown.index["emotion"] == name).sum() for name in shown.classes
     } == {8}
     assert (
-        report._invented(Faces(np.ascontiguousarray(real.images[..., ::-1]), real.index), real)
+        _select_without_copies(
+            Faces(np.ascontiguousarray(real.images[..., ::-1]), real.index), real
+        )
         is None
     )
-    half = concat([real.select(np.arange(len(real)) % 2 == 0), others])
-    kept = report._invented(half, real)
+    half = concatenate([real.select(np.arange(len(real)) % 2 == 0), others])
+    kept = _select_without_copies(half, real)
     assert (
         kept is not None
         and len(kept) > 0
@@ -849,13 +870,13 @@ def test_copies_of_real_faces_are_not_shown_as_synthetic_ones():
 def test_a_licence_said_by_hand_frees_no_known_set(tmp_path: Path):
     store = Store(tmp_path / "store")
     mine, theirs = (faces(tmp_path / name, store, name=name) for name in ("photos", "jaffe"))
-    assert sources.withheld(mine, store) == []
-    assert sources.withheld(theirs, store) == ["jaffe (CC0 1.0)"]
+    assert sources.withheld_sources(mine, store) == []
+    assert sources.withheld_sources(theirs, store) == ["jaffe (CC0 1.0)"]
     shutil.rmtree(mine.path)
     split = store.make(
         SplitOf(faces=mine.name), lambda out, scratch: Faces.load(theirs.path).save(out)
     )
-    assert "which the store no longer holds" in sources.withheld(split, store)[-1]
+    assert "which the store no longer holds" in sources.withheld_sources(split, store)[-1]
 
 
 class SplitOf(Spec):
@@ -868,14 +889,14 @@ class SplitOf(Spec):
 def test_a_file_of_weights_stands_by_its_name(tmp_path: Path):
     store = licensed(tmp_path, "CC0", done=lambda row: False)
     save_file(Tiny(3).state_dict(), tmp_path / "of faces.safetensors")
-    name = classifiers.adopt(tmp_path / "of faces.safetensors", store)
+    name = pretrained.import_weights(tmp_path / "of faces.safetensors", store)
     one = {"name": "tiny", "size": 16, "epochs": 1}
     two = {"ablations": ["plain", "none"], "ablation": {"none": {"weights": "none"}}}
     for title, change in (("main", {}), ("ablated", two)):
         written_study(
             store, name=title, done=lambda row: False, classifier={**one, "weights": name}, **change
         )
-    for path in (report.make(title, store, tmp_path / title) for title in ("main", "ablated")):
+    for path in (write_report(title, store, tmp_path / title) for title in ("main", "ablated")):
         text = words(path) + (path.parent / "report.md").read_text()
         assert text.count(f"weights of faces.safetensors (sha256 {name[5:17]})") == 2
         assert not re.search(r"[0-9a-f]{40}", text)
@@ -883,14 +904,14 @@ def test_a_file_of_weights_stands_by_its_name(tmp_path: Path):
 
 def shown(store: Store, name: str) -> str:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(report.terminal(name, store))
+    console.print(make_terminal_table(name, store))
     return console.export_text()
 
 
 def test_the_terminal_shows_a_row_a_setting_in_80_columns(finished: tuple[Store, Path]):
     text = shown(finished[0], "small")
     lines = text.splitlines()
-    for name in report.SETTINGS.values():
+    for name in SETTING_LABELS.values():
         assert name in text
     assert "12 of 12 trials done" in text and "…" not in text and "plain" not in text
     legend = [one.strip() for one in lines if one.strip()]
@@ -914,20 +935,19 @@ def test_the_terminal_shows_controls_under_their_cells(home: Store):
 
 def test_what_is_no_study_has_no_report(store: Store):
     with pytest.raises(StoreError, match="a study must be named"):
-        report.make("blobs", store)
+        write_report("blobs", store)
 
 
 def test_settings_are_those_of_studies():
-    assert list(report.SETTINGS) == list(study.SETTINGS)
+    assert list(SETTING_LABELS) == list(SETTINGS)
 
 
 def test_a_report_needs_no_torch(both: tuple[Store, Path], tmp_path: Path):
     code = (
-        "import sys; from pathlib import Path; from mien import report; from mien.store import "
-        "Store;"
-        f"report.make(['leaky', 'honest'], Store(Path({str(both[0].root)!r})), "
-        f"Path({str(tmp_path)!r}));"
-        "sys.exit('torch' in sys.modules)"
+        "import sys; from pathlib import Path; from mien.report.write import write_report\n"
+        "from mien.runs.store import Store\n"
+        f"write_report(['leaky', 'honest'], Store(Path({str(both[0].root)!r})), "
+        f"Path({str(tmp_path)!r}));sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert (tmp_path / "report.html").read_text() == (both[1] / "report.html").read_text()
@@ -941,24 +961,24 @@ def test_the_plot_has_a_dot_for_each_trial(finished: tuple[Store, Path]):
 
 
 def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
-    spec = study.resolve(
+    spec = resolve(
         table(settings=["real_to_real", "both_to_real"], controls=CONTROLS, trials=1), store
     )
-    study.run(spec, store, device="cpu")
-    text = words(report.make("small", store, tmp_path / "out"))
+    run_study(spec, store, device="cpu")
+    text = words(write_report("small", store, tmp_path / "out"))
     assert "Does adding synthetic images to the real ones help (tiny)?" in text
     assert "trials are done. The finished" in text and not re.search(r"\d of \d trials", text)
 
 
 def test_names_and_licences_do_nothing_in_a_report_in_markdown():
     name = "<img src=x onerror=f()> [a](https://e.example) | b"
-    sheet = tables.Sheet(
+    sheet = tables.ReportTable(
         name,
         ("by", name),
-        (tables.line(name, "0.5", kind="group"), tables.line(name, "-0.5")),
+        (tables.make_row(name, "0.5", kind="group"), tables.make_row(name, "-0.5")),
         name,
     )
-    text = "\n".join(tables.markdown(sheet))
+    text = "\n".join(tables.to_markdown(sheet))
     assert "onerror" in text and not re.search(r"<(?=[A-Za-z])|(?<!\\)\]\(", text)
     assert {
         len(re.findall(r"(?<!\\)\|", row)) for row in text.splitlines() if row.startswith("|")
@@ -969,8 +989,8 @@ def test_names_in_brackets_are_no_markup_in_the_terminal(capsys: pytest.CaptureF
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=report._plain("a[/b]"), box=None)
+    table = Table(title=plain_value("a[/b]"), box=None)
     table.add_column("by")
-    table.add_row(report._plain("[red]c[/nothing]\x1b[2J"))
+    table.add_row(plain_value("[red]c[/nothing]\x1b[2J"))
     Console(width=80).print(table)
     assert "a[/b]" in (shown := capsys.readouterr().out) and "[red]c[/nothing]\\x1b[2J" in shown

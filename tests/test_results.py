@@ -16,20 +16,29 @@ import pytest
 from test_classifiers import CLASSES, blobs
 from test_study import FOUR, keep, table
 
-from mien import metrics, results, splits, study, trials
-from mien.engine import note_failure
+from mien import metrics, stats
 from mien.errors import StoreError
 from mien.faces import Faces, make_index
-from mien.seeds import rng, seed
-from mien.store import Run, Store
+from mien.prepare import splits
+from mien.runs.files import write_indented_json
+from mien.runs.jobs import note_failure
+from mien.runs.store import Run, Store
+from mien.seeds import derive_seed, make_rng
+from mien.study import trials
+from mien.study.cells import Comparison, ResultCell, Verdict
+from mien.study.file import resolve
+from mien.study.plan import plan_study, write_study
+from mien.study.results import StudyResults
+from mien.study.specs import TrialRow
+from mien.study.status import study_status
 
 FIVE = [*FOUR, "both_to_real"]
 CONTROLS = ["majority", "nearest", "permuted", "copycat"]
-Skill = Callable[[study.Row, str], float]
+Skill = Callable[[TrialRow, str], float]
 """How often the trial of a row is right about the images of a test."""
 
 
-def modest(row: study.Row, test: str) -> float:
+def modest(row: TrialRow, test: str) -> float:
     """Networks are right about two in three, which is above all their controls."""
     return 0.66 if not row.control and test != "copycat" else 0.3
 
@@ -37,20 +46,19 @@ def modest(row: study.Row, test: str) -> float:
 def written_study(
     store: Store,
     skill: Skill = modest,
-    done: Callable[[study.Row], bool] = lambda row: True,
+    done: Callable[[TrialRow], bool] = lambda row: True,
     **changes: Any,
-) -> results.Study:
+) -> StudyResults:
     """Keep a study whose trials were made up, right as often as `skill` says; those that are not
     `done` are missing.
     """
-    lot = {
-        "seed": seed("study", changes.get("name", "")) % 2**31
-    }  # or studies of equal trials would share them
-    spec = study.resolve(table(**{**lot, **changes}), store)
-    plan = study.plan(spec, store)
-    store.make(spec, lambda out, scratch: study._write_study(plan, out), alias=spec.title)
+    # or studies of equal trials would share them
+    lot = {"seed": derive_seed("study", changes.get("name", "")) % 2**31}
+    spec = resolve(table(**{**lot, **changes}), store)
+    plan = plan_study(spec, store)
+    store.make(spec, lambda out, scratch: write_study(plan, out), alias=spec.title)
     for one in plan.databases:
-        side = store.run(spec.faces) if one.split is None else splits.run(one.split, store)
+        side = store.run(spec.faces) if one.split is None else splits.run_split(one.split, store)
         for made in (one.generate, one.copycat and one.copycat.generate):
             if made is not None:
                 store.make(
@@ -60,38 +68,40 @@ def written_study(
     for row in plan.rows:
         if done(row):
             store.make(row.spec, lambda out, scratch, row=row: guess(row, skill, store, out))
-    return results.Study(spec.title, store)
+    return StudyResults(spec.title, store)
 
 
 def painted(side: Run, counts: dict[str, int], name: str) -> Faces:
     """Grey faces with counts a class, whose generator saw all of `side`."""
     emotions = [emotion for emotion, count in counts.items() for _ in range(count)]
     size = Faces.load(side.path).size
-    images = rng(name).integers(0, 256, (len(emotions), *size)).astype(np.uint8)
+    images = make_rng(name).integers(0, 256, (len(emotions), *size)).astype(np.uint8)
     keys = [f"{name}/{place}" for place in range(len(emotions))]
     index = make_index(images, key=keys, dataset="synthetic", emotion=emotions, source=name)
     return Faces(images, index, Faces.load(side.path).index.loc[:, ["key", "subject", "clip"]])
 
 
-def guess(row: study.Row, skill: Skill, store: Store, out: Path) -> None:
+def guess(row: TrialRow, skill: Skill, store: Store, out: Path) -> None:
     """Write what a trial would, with answers drawn by lot."""
-    _, tests = trials.sides(row.spec, store)
+    _, tests = trials.load_train_and_tests(row.spec, store)
     classes = row.spec.classes
     tables = []
     for name, faces in tests.items():
-        draw = rng(row.spec.seed, row.spec.train, row.classifier, row.ablation, row.control, name)
+        draw = make_rng(
+            row.spec.seed, row.spec.train, row.classifier, row.ablation, row.control, name
+        )
         true = faces.labels(classes)
         wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)
         given = np.where(draw.random(len(true)) < skill(row, name), true, wrong)
         tables.append(
-            trials._predicted(np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec)
+            trials._make_predictions(
+                np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec
+            )
         )
     whole = pd.concat(tables, ignore_index=True)
     whole.to_parquet(out / "predictions.parquet", index=False)
-    records = [
-        record for name in row.spec.tests for record in trials._records(whole, name, row.spec)
-    ]
-    trials.write_json(out / "records.json", [vars(record) for record in records])
+    records = [record for name in row.spec.tests for record in trials._score(whole, name, row.spec)]
+    write_indented_json(out / "records.json", [vars(record) for record in records])
 
 
 def people(n: int = 288, subjects: int = 12, **columns: Any) -> Faces:
@@ -108,7 +118,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def whole(home: Store) -> results.Study:
+def whole(home: Store) -> StudyResults:
     """All settings by subject, two classifiers, two ablations, two trials, all controls."""
     names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}
     return written_study(
@@ -117,9 +127,7 @@ def whole(home: Store) -> results.Study:
     )  # fmt: skip
 
 
-def cell_of(
-    found: results.Study, setting: str, level: str = "images", **which: str
-) -> results.Cell:
+def cell_of(found: StudyResults, setting: str, level: str = "images", **which: str) -> ResultCell:
     cell = found.cell(
         setting, which.get("classifier", found.classifiers[0]), level, which.get("ablation")
     )
@@ -127,14 +135,12 @@ def cell_of(
     return cell
 
 
-def control_of(
-    found: results.Study, setting: str, name: str, level: str = "images"
-) -> results.Cell:
+def control_of(found: StudyResults, setting: str, name: str, level: str = "images") -> ResultCell:
     (cell,) = [one for one in found.controls_of(setting, level) if found.named(one) == name]
     return cell
 
 
-def accuracy(found: results.Study, test: str, **which: Any) -> float:
+def accuracy(found: StudyResults, test: str, **which: Any) -> float:
     """The share of right answers in the predictions of all folds of some trials, by pandas
     alone.
     """
@@ -150,7 +156,7 @@ def accuracy(found: results.Study, test: str, **which: Any) -> float:
 # Cells
 
 
-def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: results.Study):
+def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: StudyResults):
     assert (
         len(whole.cells) == (5 + 3) * 2 * 2
     )  # by image in all settings, by clip where real faces are tested
@@ -162,7 +168,7 @@ def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: r
 
 
 @pytest.mark.parametrize("setting", FIVE)
-def test_a_cell_is_the_share_of_right_answers_of_its_trials(whole: results.Study, setting: str):
+def test_a_cell_is_the_share_of_right_answers_of_its_trials(whole: StudyResults, setting: str):
     sides = whole.plan["settings"][setting]
     for number, scores in enumerate(cell_of(whole, setting, ablation="augment").trials):
         which = {
@@ -176,7 +182,7 @@ def test_a_cell_is_the_share_of_right_answers_of_its_trials(whole: results.Study
         assert scores.accuracy == pytest.approx(accuracy(whole, sides["test"], **which))
 
 
-def test_a_cell_knows_whom_it_was_tested_on(whole: results.Study):
+def test_a_cell_knows_whom_it_was_tested_on(whole: StudyResults):
     real, made = cell_of(whole, "real_to_real"), cell_of(whole, "real_to_synthetic")
     assert (real.n, real.clips, real.subjects, real.grouped) == (288, 48, 12, "subject")
     assert (made.clips, made.subjects, made.grouped) == (0, 0, "image")
@@ -192,7 +198,7 @@ def test_by_frame_a_trial_has_clips_of_its_own(home: Store):
     assert cell.clips < 32 and cell.subjects == 12
 
 
-def test_counts_add_up_to_the_scores_of_each_trial(whole: results.Study):
+def test_counts_add_up_to_the_scores_of_each_trial(whole: StudyResults):
     for cell in whole.cells:
         for scores, counts in zip(cell.done, cell.counts, strict=True):
             assert (counts.sum(axis=0) == scores.confusion).all()
@@ -213,7 +219,7 @@ def test_a_missing_trial_is_a_hole(tmp_path: Path):
 # Controls
 
 
-def test_the_controls_of_each_setting_have_names_for_people(whole: results.Study):
+def test_the_controls_of_each_setting_have_names_for_people(whole: StudyResults):
     named = {
         setting: [whole.named(one) for one in whole.controls_of(setting, "images")]
         for setting in FIVE
@@ -283,7 +289,7 @@ def test_the_controls_of_each_setting_have_names_for_people(whole: results.Study
     ],
 )
 def test_a_control_is_that_of_its_trials(
-    whole: results.Study, setting: str, name: str, test: str, which: dict[str, str]
+    whole: StudyResults, setting: str, name: str, test: str, which: dict[str, str]
 ):
     first = {"classifier": "first"} if "first" in name else {}
     found = control_of(whole, setting, name)
@@ -309,11 +315,11 @@ def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path)
 # Intervals and verdicts
 
 
-def test_the_interval_is_that_of_drawing_people(whole: results.Study):
+def test_the_interval_is_that_of_drawing_people(whole: StudyResults):
     cell = cell_of(whole, "real_to_real")
     found = cell.interval("uf1")
     assert found is not None
-    chosen, scores = rng("by hand"), []
+    chosen, scores = make_rng("by hand"), []
     for _ in range(3000):
         people = chosen.integers(0, 12, 12)
         each = [
@@ -327,7 +333,7 @@ def test_the_interval_is_that_of_drawing_people(whole: results.Study):
     assert found.value == pytest.approx(np.mean([one.uf1 for one in cell.done]))
 
 
-def test_what_stands_above_all_its_controls_clears_them(whole: results.Study):
+def test_what_stands_above_all_its_controls_clears_them(whole: StudyResults):
     verdicts = {
         one.control: one
         for one in whole.verdicts(cell_of(whole, "real_to_real", ablation="augment"))
@@ -353,7 +359,7 @@ def test_what_stands_above_all_its_controls_clears_them(whole: results.Study):
 def test_a_cell_is_held_to_the_control_that_beats_it(
     home: Store, control: str, settings: list[str]
 ):
-    def skill(row: study.Row, test: str) -> float:
+    def skill(row: TrialRow, test: str) -> float:
         beats = row.classifier == "tiny" and (row.control == control or test == "copycat")
         return 0.95 if beats else 0.3 if row.control else 0.75
 
@@ -382,7 +388,7 @@ def test_a_control_that_was_not_run_is_neither_cleared_nor_failed(home: Store):
         done=lambda row: row.control != "copycat" or row.fold == 0,
     )  # fmt: skip
     verdicts = {one.control: one for one in found.verdicts(cell_of(found, "both_to_real"))}
-    assert verdicts["copycat (tiny)"] == results.Verdict("copycat (tiny)", None)
+    assert verdicts["copycat (tiny)"] == Verdict("copycat (tiny)", None)
     assert verdicts["copycat (tiny)"].cleared is None
     assert verdicts["majority class"].cleared
 
@@ -436,8 +442,8 @@ def test_the_alarm_is_raised_by_clip_too(home: Store):
 # Does adding synthetic images help?
 
 
-def helped(store: Store, name: str, both: float, copies: float = 0.3) -> results.Study:
-    def skill(row: study.Row, test: str) -> float:
+def helped(store: Store, name: str, both: float, copies: float = 0.3) -> StudyResults:
+    def skill(row: TrialRow, test: str) -> float:
         return {"both": both, "both_copycat": copies}.get(row.spec.train, 0.5)
 
     return written_study(
@@ -465,8 +471,8 @@ def test_copies_that_do_as_much_are_held_against_the_generator(home: Store):
 
 def test_the_answer_needs_the_interval_and_p():
     def answer(low: float, high: float, p: float) -> str:
-        gap = results.Interval((low + high) / 2, low, high)
-        return results.Comparison("tiny", "plain", gap, p, 2, 12, "subject", "clips").answer
+        gap = stats.Interval((low + high) / 2, low, high)
+        return Comparison("tiny", "plain", gap, p, 2, 12, "subject", "clips").answer
 
     assert answer(0.01, 0.2, 0.01) == "yes"
     assert answer(-0.2, -0.01, 0.01).startswith("no")
@@ -487,7 +493,7 @@ def test_a_question_with_a_hole_has_no_answer(home: Store):
     assert len(found.compared("synthetic_to_real")) == 1
 
 
-def test_recall_is_that_of_each_class(whole: results.Study):
+def test_recall_is_that_of_each_class(whole: StudyResults):
     cell = cell_of(whole, "real_to_real")
     counts = np.sum([one.confusion for one in cell.done], axis=0)
     assert cell.recall() == pytest.approx([counts[k, k] / counts[k].sum() for k in range(4)])
@@ -510,7 +516,7 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
     (store.root / "work" / f"{names[1]}.claim").write_text(
         f"{socket.gethostname()} {os.getpid()} abc 3"
     )
-    text = results.status("small", store)
+    text = study_status("small", store)
     assert "small: 3 of 6 trials done, in 3 min 30 s" in text
     assert "cells           2 of 4" in text and "controls        1 of 2" in text
     assert "under way   tiny trained on real, trial 2, fold 1" in text
@@ -518,7 +524,7 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
     copied = written_study(
         store, name="copied", settings=["both_to_real"], controls=["copycat"], trials=1
     )
-    assert "generators, databases and copycats   4 of 6" in results.status(copied.title, store)
+    assert "generators, databases and copycats   4 of 6" in study_status(copied.title, store)
     assert (
         "to come     2, about 1 min 50 s" in text
     )  # one of 100 seconds, which has begun, and one of 10
@@ -528,7 +534,7 @@ def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
     store = Store(tmp_path / "store")
     keep(people(96, 6), store, "blobs")
     written_study(store, done=lambda row: False)
-    text = results.status("small", store)
+    text = study_status("small", store)
     assert "small: 0 of 4 trials done, in 0 s" in text
     assert "to come     4" in text and "about" not in text
 
@@ -537,12 +543,12 @@ def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
 
 
 def test_a_study_is_found_by_its_name_or_run_and_nothing_else_is_taken_for_one(
-    home: Store, whole: results.Study
+    home: Store, whole: StudyResults
 ):
     assert (
-        results.Study(home.resolve("whole"), home).title
-        == results.Study("whole", home).title
+        StudyResults(home.resolve("whole"), home).title
+        == StudyResults("whole", home).title
         == "whole"
     )
     with pytest.raises(StoreError, match="a study must be named"):
-        results.Study("blobs", home)
+        StudyResults("blobs", home)

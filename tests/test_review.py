@@ -16,11 +16,13 @@ from drawn import FOUR, people
 from PIL import Image
 from test_cli import inside
 
-from mien.audit import leakage, review, sides
+from mien.audit.labels.review import Decisions, apply_decisions, copy_queue, read_decisions
+from mien.audit.leakage import sides
+from mien.audit.leakage.measure import measure_leakage
 from mien.errors import DataError, StoreError, UsageError
 from mien.faces import Faces, make_index
-from mien.spec import Spec
-from mien.store import Run, Store
+from mien.runs.spec import Spec
+from mien.runs.store import Run, Store
 
 
 class Root(Spec):
@@ -124,17 +126,17 @@ def test_decisions_come_back_as_a_new_set_and_the_old_one_stays(place: Path):
 
 def test_the_same_decisions_in_another_order_are_the_same_run(place: Path):
     home = Store(place / "store")
-    decided = review.Decisions(
+    decided = Decisions(
         "everyone",
         pd.DataFrame(
             [["drawn/s00/c0/0", "reject", "", ""], ["drawn/s01/c1/0", "relabel", "fear", "brows"]],
             columns=["key", "decision", "relabel", "note"],
         ),
     )
-    turned = review.Decisions("everyone", decided.table.iloc[::-1].reset_index(drop=True))
-    assert review.apply(decided, home).name == review.apply(turned, home).name
-    other = review.Decisions("everyone", decided.table.assign(relabel=["", "anger"]))
-    assert review.apply(other, home).name != review.apply(decided, home).name
+    turned = Decisions("everyone", decided.table.iloc[::-1].reset_index(drop=True))
+    assert apply_decisions(decided, home).name == apply_decisions(turned, home).name
+    other = Decisions("everyone", decided.table.assign(relabel=["", "anger"]))
+    assert apply_decisions(other, home).name != apply_decisions(decided, home).name
 
 
 def test_a_reviewed_set_shows_in_its_channels_what_the_old_one_did(tmp_path: Path, everyone: Faces):
@@ -144,7 +146,7 @@ def test_a_reviewed_set_shows_in_its_channels_what_the_old_one_did(tmp_path: Pat
     keys = everyone.index["key"]
     rows = [[keys[0], "reject", "", ""], [keys[2], "relabel", "fear", ""]]
     table = pd.DataFrame(rows, columns=["key", "decision", "relabel", "note"])
-    found = Faces.load(review.apply(review.Decisions(old.name, table), home).path)
+    found = Faces.load(apply_decisions(Decisions(old.name, table), home).path)
     assert found.channels == ("grey", "edges") and len(found) == len(everyone) - 1
     assert np.array_equal(found.images, pictures[1:])
 
@@ -182,9 +184,9 @@ def test_a_queue_is_never_written_over(place: Path):
 @pytest.mark.parametrize(
     ("head", "row", "message"),
     [
-        ("set,key,decision", "everyone,drawn/s00/c0/0,rejct", ("row 2: a decision must be accept, " "" "" "" "" "" "reject")),
+        ("set,key,decision", "everyone,drawn/s00/c0/0,rejct", "row 2: a decision must be accept, reject"),
         ("set,key,decision", "everyone,drawn/s00/c0/0,", "has no decision yet"),
-        ("set,key,decision", "everyone,drawn/s00/nowhere,reject", ("does not have, such as " "" "" "" "" "" "drawn/s00/nowhere")),
+        ("set,key,decision", "everyone,drawn/s00/nowhere,reject", "does not have, such as drawn/s00/nowhere"),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,relabel,hapy", "relabel must be one of"),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,relabel,", "relabel must be one of"),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,,fear", "the decision is empty; write relabel"),
@@ -199,26 +201,26 @@ def test_a_queue_is_never_written_over(place: Path):
 def test_mistakes_in_a_table_are_named(place: Path, head: str, row: str, message: str):
     (place / "wrong.csv").write_text(f"{head}\n{row}\n", encoding="utf-8")
     with pytest.raises((DataError, StoreError), match=message):
-        review.apply(review.read(place / "wrong.csv"), Store(place / "store"))
+        apply_decisions(read_decisions(place / "wrong.csv"), Store(place / "store"))
 
 
 def test_a_table_as_spreadsheets_write_it_is_read(place: Path):
     (place / "sheet.csv").write_bytes(
         "\ufeffKey;Decision;Relabel\r\ndrawn/s00/c0/0;REJECT;\r\n".encode()
     )
-    decisions = review.read(place / "sheet.csv", "everyone")
+    decisions = read_decisions(place / "sheet.csv", "everyone")
     assert decisions.table["decision"].tolist() == ["reject"]
     everything = decisions.table.merge(
         Faces.load(Store(place / "store").run("everyone").path).index[["key"]], how="right"
     )
     with pytest.raises(DataError, match="are rejected, and no image would be left"):
-        review.apply(
-            review.Decisions("everyone", everything.fillna("").assign(decision="reject")),
+        apply_decisions(
+            Decisions("everyone", everything.fillna("").assign(decision="reject")),
             Store(place / "store"),
         )
     (place / "sheet.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="must be a table in CSV, written in UTF-8"):
-        review.read(place / "sheet.csv", "everyone")
+        read_decisions(place / "sheet.csv", "everyone")
 
 
 # The two sides
@@ -275,14 +277,14 @@ def test_plain_folders_are_compared_by_the_names_of_people(place: Path):
 def test_a_folder_of_sides_and_a_table_say_the_same(place: Path):
     home = Store(place / "store")
     pattern = r"(s\d+)_"
-    by_folder = sides.find(str(place / "faces"), None, home, subject_pattern=pattern)
+    by_folder = sides.find_comparison(str(place / "faces"), None, home, subject_pattern=pattern)
     paths = sorted((place / "faces").rglob("*.png"))
     for name in (lambda path: path.name, lambda path: str(path.relative_to(place / "faces"))):
         lines = [
             f"{name(path)},{'Training' if '/train/' in str(path) else 'TEST'}" for path in paths
         ]
         (place / "split.csv").write_text("file,Usage\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        by_table = sides.find(
+        by_table = sides.find_comparison(
             str(place / "faces"), None, home, split=place / "split.csv", subject_pattern=pattern
         )
         assert by_table.digest == by_folder.digest
@@ -296,14 +298,16 @@ def test_an_image_on_both_sides_is_a_shared_frame(place: Path):
         encoding="utf-8",
     )
     home = Store(place / "store")
-    found = sides.find("everyone", None, home, split=place / "both.csv")
-    assert leakage.leakage(*found.faces()).value("frames") == 0.5
-    other = sides.find("everyone", None, home, split=place / "both.csv", between="val:test")
-    assert leakage.leakage(*other.faces()).value("affected") == 0 and other.digest != found.digest
+    found = sides.find_comparison("everyone", None, home, split=place / "both.csv")
+    assert measure_leakage(*found.faces()).value("frames") == 0.5
+    other = sides.find_comparison(
+        "everyone", None, home, split=place / "both.csv", between="val:test"
+    )
+    assert measure_leakage(*other.faces()).value("affected") == 0 and other.digest != found.digest
 
 
 def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
-    found = sides.find(
+    found = sides.find_comparison(
         "everyone",
         str(place / "faces" / "test"),
         Store(place / "store"),
@@ -311,24 +315,24 @@ def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
     )
     train, test = found.faces()
     assert found.one_dataset and train.size == test.size
-    assert leakage.leakage(train, test).value("subjects") == 1
+    assert measure_leakage(train, test).value("subjects") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("everyone",), "leakage needs two sides: give two sets"),
-        (("everyone", "made", "--split", "split.csv"), ("--split divides one set, and two were " "" "" "" "" "" "given")),
-        (("everyone", "nowhere"), ("there is no run or alias 'nowhere' .* There is no folder of this name either")),
+        (("everyone", "made", "--split", "split.csv"), "--split divides one set, and two were given"),
+        (("everyone", "nowhere"), "there is no run or alias 'nowhere' .* There is no folder of this name either"),
         (("everyone", "made", "--size", "32"), "--size says how a folder is read"),
         (("everyone", "--split", "nowhere.csv"), "there must be a table in CSV at nowhere.csv"),
         (("everyone", "--split", "empty.csv"), "needs a line of column names and a row per image"),
         (("everyone", "--split", "columns.csv"), "needs a column side or split"),
-        (("everyone", "--split", "names.csv"), ("1 of 2 names fit no key or several, such as " "" "" "" "" "" "who.png")),
+        (("everyone", "--split", "names.csv"), "1 of 2 names fit no key or several, such as who.png"),
         (("everyone", "--split", "lacking.csv"), "row 2 lacks one"),
         (("everyone", "--split", "one.csv"), "there is no test; found: train"),
         (("everyone", "--split", "one.csv", "--between", "train"), "--between must name two sides"),
-        (("everyone", "made", "--out", "faces"), ("--out must be a folder that does not exist " "" "" "" "" "yet, " "or is empty")),
+        (("everyone", "made", "--out", "faces"), "--out must be a folder that does not exist yet, or is empty"),
         (("faces/train", "faces/test", "--map", "joy"), "--map must be given as NAME=VALUE"),
         (("faces/train", "faces/test", "--subject-pattern", "s"), "must have a group"),
         (("everyone", "made", "--by", "person"), "person"),
@@ -356,14 +360,14 @@ def test_nothing_of_a_folder_is_changed(place: Path):
         }
 
     before = content()
-    sides.find(
+    sides.find_comparison(
         str(place / "faces" / "train"), str(place / "faces" / "test"), Store(place / "store")
     )
     assert content() == before and len(before) == 25
 
 
 def test_several_wrong_names_are_counted():
-    assert sides._matched(["a.png", "b.png"], ["x/a.png", "y/a.png", "x/b.png"]) == (
+    assert sides._match_names(["a.png", "b.png"], ["x/a.png", "y/a.png", "x/b.png"]) == (
         ["", "x/b.png"],
         ["a.png"],
     )
@@ -371,6 +375,4 @@ def test_several_wrong_names_are_counted():
 
 def test_a_queue_needs_a_csv_file(tmp_path: Path):
     with pytest.raises(UsageError, match=r"ends in \.csv"):
-        review.hand_out(
-            Run("review-0123456789ab", tmp_path), tmp_path / "queue.txt", Store(tmp_path)
-        )
+        copy_queue(Run("review-0123456789ab", tmp_path), tmp_path / "queue.txt", Store(tmp_path))

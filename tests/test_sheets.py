@@ -18,11 +18,16 @@ import pytest
 from openpyxl.worksheet.worksheet import Worksheet
 from trees import casme_squared, draw, jaffe, write_sheet
 
-from mien import ingest
 from mien.errors import DataError, MienError
-from mien.ingest import Finding, IngestSpec, Listing, accounts, casme2
-from mien.ingest.copies import copies
-from mien.spec import read_spec
+from mien.findings import Finding
+from mien.ingest import accounts, readers
+from mien.ingest.copies import find_copies
+from mien.ingest.decoding import read_listing
+from mien.ingest.reader import Listing
+from mien.ingest.readers import casme2
+from mien.ingest.run import choose_reader, scan_folder
+from mien.ingest.specs import IngestSpec
+from mien.runs.spec import read_spec
 
 NAME = "CASME2-coding-20190701.xlsx"
 HEAD = [
@@ -70,7 +75,7 @@ def scan(root: Path, reader: str = "casme2", **options: Any) -> Listing:
         {"reader": reader, "dataset": "set", "fingerprint": "", "size": 8, **options},
         "test",
     )
-    return ingest.scan(spec, root)
+    return scan_folder(spec, root)
 
 
 def labels(listing: Listing) -> dict[str, str]:
@@ -360,12 +365,12 @@ def test_copies_of_frames_are_named_and_are_no_frames(root: Path, name: str):
 
 
 def test_files_that_were_renamed_at_once_are_no_copies():
-    assert not copies(f"a/P12 ({number}).jpg" for number in range(1, 9))
-    assert not copies(f"a/img ({number}).jpg" for number in range(3))
+    assert not find_copies(f"a/P12 ({number}).jpg" for number in range(1, 9))
+    assert not find_copies(f"a/img ({number}).jpg" for number in range(3))
     assert (
-        copies(["a/P12 (1).jpg", "a/P13.jpg"])
+        find_copies(["a/P12 (1).jpg", "a/P13.jpg"])
         == {"a/P12 (1).jpg"}
-        == copies(["a/P12 (1).jpg", "b/P12 (2).jpg"]) & {"a/P12 (1).jpg"}
+        == find_copies(["a/P12 (1).jpg", "b/P12 (2).jpg"]) & {"a/P12 (1).jpg"}
     )
 
 
@@ -386,7 +391,7 @@ def test_a_clip_within_another_keeps_all_its_frames_and_both_their_apexes(tmp_pa
         {"reader": "casme_squared", "dataset": "set", "fingerprint": "", "size": 8},
         "test",
     )
-    faces, _ = ingest.read_listing(listing, spec, workers=1, skip_unreadable=False)
+    faces, _ = read_listing(listing, spec, workers=1, skip_unreadable=False)
     assert faces.index["clip"].nunique() == rows["clip"].nunique()
 
 
@@ -398,8 +403,8 @@ def test_left_out_frames_are_ranges_that_stand_for_each(root: Path):
         draw(root / f"Cropped/sub03/EP04_02/reg_img{number}.jpg")
     save(root, {"a": ROWS})
     listing = scan(root)
-    ledgers = accounts.settle(listing, ingest.READERS["casme2"].READER, None, listing.findings)
-    table = accounts.table(ledgers, listing)
+    ledgers = accounts.settle(listing, readers.READERS["casme2"].READER, None, listing.findings)
+    table = accounts.left_out_table(ledgers, listing)
     lines = table[table["reason"] == "extra frames"]
     folder = "Cropped/sub03/EP04_02/reg_img"
     assert lines["where"].tolist() == [f"{folder}40.jpg", f"{folder}41.jpg", f"{folder}[26-30].jpg"]
@@ -418,7 +423,7 @@ def test_numbers_with_zeros_in_front_stay_apart_in_ranges():
         "b/1.jp2",
         "v.avi#4",
     ]
-    assert accounts.compact(names) == [
+    assert accounts.compress_names(names) == [
         ("a/011.png", 1),
         ("a/[007-009].png", 3),
         ("a/[9-11].png", 3),
@@ -439,7 +444,7 @@ def test_a_reader_that_forgets_a_picture_or_a_row_is_found_out(
         return replace(listing, rows=rows, read={**listing.read, "a row": ""})
 
     monkeypatch.setattr(casme2, "scan", forgetful)
-    silent = [each for each in scan(root).findings if each.kind == accounts.UNNAMED]
+    silent = [each for each in scan(root).findings if each.kind == accounts.NO_REASON]
     assert [each.where for each in silent] == ["Cropped/sub03/EP04_02/reg_img23.jpg", "a row"]
     assert {each.severity for each in silent} == {"warning"}
 
@@ -448,7 +453,7 @@ def test_jaffe_with_two_suffixes_keeps_its_people(tmp_path: Path):
     jaffe.write(tmp_path / "jaffe")
     for path in sorted((tmp_path / "jaffe").rglob("*.tiff")):
         path.rename(path.with_name(f"{path.name}.jpg"))
-    assert ingest.the_reader(tmp_path / "jaffe")[0] == "jaffe"
+    assert choose_reader(tmp_path / "jaffe")[0] == "jaffe"
     assert scan(tmp_path / "jaffe", "jaffe").rows["subject"].nunique() > 2
 
 
@@ -505,9 +510,9 @@ def test_clips_that_are_left_out_for_their_numbers_are_accounted_for(root: Path)
     for number in range(1, 31):
         draw(root / f"Cropped/sub03/EP04_02/reg_img{number}.jpg")
     listing = scan(root)
-    assert len(found(listing)["unknown numbers"].pictures) == 30 and accounts.UNNAMED not in found(
-        listing
-    )
+    assert len(
+        found(listing)["unknown numbers"].pictures
+    ) == 30 and accounts.NO_REASON not in found(listing)
 
 
 def test_votes_on_pictures_that_are_not_there_are_counted(tmp_path: Path):
@@ -527,4 +532,4 @@ def test_images_of_affectnet_that_lie_elsewhere_are_named(tmp_path: Path):
     np.save(tmp_path / "val_set/annotations/3_exp.npy", np.array("2"))
     listing = scan(tmp_path, "affectnet")
     assert len(listing.rows) == 1 and found(listing)["misplaced image"].what.endswith(": 2")
-    assert accounts.UNNAMED not in found(listing)
+    assert accounts.NO_REASON not in found(listing)

@@ -12,13 +12,13 @@ import pytest
 from drawn import people
 from PIL import Image
 
-from mien import ingest, joins, splits
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.joins import JoinSpec
-from mien.spellings import clean, person
-from mien.spellings import people as who
-from mien.store import Run, Store
+from mien.ingest.run import run_ingest
+from mien.prepare import joins, splits
+from mien.prepare.specs import JoinSpec
+from mien.runs.store import Run, Store
+from mien.spellings import identify_people, identify_person, remove_invisible
 
 SEVEN = [
     "7",
@@ -49,7 +49,7 @@ def folder(root: Path, subjects: list[str], column: str = "expression") -> Path:
 
 
 def stored(root: Path, store: Store, reader: str = "folder", **options: Any) -> tuple[Run, Faces]:
-    run = ingest.run(reader, root, store, size=8, name="set", workers=1, **options)
+    run = run_ingest(reader, root, store, size=8, name="set", workers=1, **options)
     return run, Faces.load(run.path)
 
 
@@ -60,7 +60,9 @@ def told(run: Run) -> dict[str, str]:
 
 @pytest.mark.parametrize("other", SEVEN)
 def test_spellings_of_a_numbered_name_are_one_persons(other: str):
-    assert person(other) == person("S007") and person(f"set:{other}") == person("set:7")
+    assert identify_person(other) == identify_person("S007") and identify_person(
+        f"set:{other}"
+    ) == identify_person("set:7")
 
 
 @pytest.mark.parametrize(
@@ -77,14 +79,16 @@ def test_spellings_of_a_numbered_name_are_one_persons(other: str):
     ],
 )
 def test_different_people_stay_different(one: str, other: str):
-    assert person(one) != person(other)
+    assert identify_person(one) != identify_person(other)
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [("Zoe\u0308", "Zo\u00eb"), ("ANNA", "anna"), ("P-03", "p3")]
 )
 def test_what_differs_in_case_or_in_no_visible_way_is_one_name(one: str, other: str):
-    assert person(one) == person(other) and clean(one) == clean(clean(one))
+    assert identify_person(one) == identify_person(other) and remove_invisible(
+        one
+    ) == remove_invisible(remove_invisible(one))
 
 
 @pytest.mark.parametrize("reader", ["folder", "huggingface"])
@@ -145,11 +149,11 @@ def test_no_split_by_subject_has_a_person_on_both_sides_by_another_spelling():
     for number in range(3):
         fold = splits.split(both, "subject", 3, number, 0)
         sides = [
-            {person(name) for name in both.index["subject"][side]}
+            {identify_person(name) for name in both.index["subject"][side]}
             for side in (fold.train, fold.test)
         ]
         assert not sides[0] & sides[1]
-    assert splits.overlap(faces, spelled(faces, {"drawn:s02": "drawn:2"}))["subjects"] == 6
+    assert splits.measure_overlap(faces, spelled(faces, {"drawn:s02": "drawn:2"}))["subjects"] == 6
 
 
 def test_splits_of_ordinary_names_are_as_they_were():
@@ -162,12 +166,12 @@ def test_a_join_folds_spellings_within_a_dataset_and_keeps_equal_numbers_of_two_
     tmp_path: Path,
 ):
     store = Store(tmp_path / "store")
-    one = ingest.run("folder", folder(tmp_path / "a", ["7", "8", "7"]), store, size=8, name="a")
-    two = ingest.run("folder", folder(tmp_path / "b", ["07", "9", "9"]), store, size=8, name="b")
-    joined = Faces.load(joins.run(JoinSpec(faces=(one.name, two.name)), store).path)
+    one = run_ingest("folder", folder(tmp_path / "a", ["7", "8", "7"]), store, size=8, name="a")
+    two = run_ingest("folder", folder(tmp_path / "b", ["07", "9", "9"]), store, size=8, name="b")
+    joined = Faces.load(joins.run_join(JoinSpec(faces=(one.name, two.name)), store).path)
     assert joined.subjects == ("a:7", "a:8", "b:07", "b:9")
     spec = JoinSpec(faces=(one.name, two.name), same_subject={"b:07": "a:7"})
-    assert Faces.load(joins.run(spec, store).path).subjects == ("a:7", "a:8", "b:9")
+    assert Faces.load(joins.run_join(spec, store).path).subjects == ("a:7", "a:8", "b:9")
 
 
 def test_a_clip_goes_with_its_person(tmp_path: Path):
@@ -176,11 +180,11 @@ def test_a_clip_goes_with_its_person(tmp_path: Path):
     lines = [f"{line},{'clip' if not place else 'c1'}" for place, line in enumerate(text)]
     (root / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     faces = Faces.load(
-        ingest.run("folder", root, Store(tmp_path / "store"), size=8, name="set").path
+        run_ingest("folder", root, Store(tmp_path / "store"), size=8, name="set").path
     )
     assert set(faces.index["clip"]) == {"set:01/c1"} and faces.subjects == ("set:01",)
 
 
 def test_the_commonest_spelling_is_kept():
-    known = who({"S1": 2, "1": 5, "01": 5})
+    known = identify_people({"S1": 2, "1": 5, "01": 5})
     assert set(known.names.values()) == {"1"} and known.folded == [("1", "01", "S1")]

@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 
 from mien.errors import DataError, LeakageError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
-from mien.spec import Spec, read_spec
-from mien.splits import By, SplitSpec, missing, overlap, require_unseen, run, split
-from mien.store import Store
+from mien.prepare.specs import SplitSpec, Unit
+from mien.prepare.splits import (
+    find_missing_classes,
+    measure_overlap,
+    require_unseen,
+    run_split,
+    split,
+)
+from mien.runs.spec import Spec, read_spec
+from mien.runs.store import Store
 
-BYS: tuple[By, ...] = ("frame", "clip", "subject")
+BYS: tuple[Unit, ...] = ("frame", "clip", "subject")
 
 
 def faces_of(
@@ -50,14 +57,14 @@ def known(faces: Faces) -> pd.DataFrame:
     return pd.DataFrame(faces.index, columns=["key", "subject", "clip"])
 
 
-def column(faces: Faces, by: By) -> np.ndarray:
+def column(faces: Faces, by: Unit) -> np.ndarray:
     return np.asarray(faces.index["key" if by == "frame" else by], dtype=object)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(BYS), st.integers(2, 8), st.integers(0, 5))
 def test_parts_are_disjoint_cover_everything_and_cross_no_group(
-    seed: int, by: By, folds: int, draw: int
+    seed: int, by: Unit, folds: int, draw: int
 ):
     faces = some_faces(seed)
     parts = [split(faces, by, folds, number, draw) for number in range(folds)]
@@ -69,7 +76,7 @@ def test_parts_are_disjoint_cover_everything_and_cross_no_group(
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(BYS))
-def test_the_order_of_rows_plays_no_part(seed: int, by: By):
+def test_the_order_of_rows_plays_no_part(seed: int, by: Unit):
     faces = some_faces(seed)
     order = np.random.default_rng(seed).permutation(len(faces))
     straight, mixed = split(faces, by, 4, 1, 7), split(faces.select(order), by, 4, 1, 7)
@@ -77,7 +84,7 @@ def test_the_order_of_rows_plays_no_part(seed: int, by: By):
 
 
 @pytest.mark.parametrize("by", BYS)
-def test_another_seed_makes_other_folds(by: By):
+def test_another_seed_makes_other_folds(by: Unit):
     faces = some_faces(0, subjects=20)
     tests = {split(faces, by, 4, 0, seed).test.tobytes() for seed in range(6)}
     assert len(tests) > 3
@@ -158,8 +165,8 @@ def test_what_cannot_be_split_is_said():
 
 def test_a_class_that_training_lacks_is_named():
     faces = faces_of([("s0", "a", 3, "fear"), ("s1", "b", 2, "sadness"), ("s2", "c", 2, "sadness")])
-    assert missing(faces, split(faces, "subject", 3, 0, 0)) == ("fear",)
-    assert missing(faces, split(faces, "subject", 3, 1, 0)) == ()
+    assert find_missing_classes(faces, split(faces, "subject", 3, 0, 0)) == ("fear",)
+    assert find_missing_classes(faces, split(faces, "subject", 3, 1, 0)) == ()
 
 
 def test_overlap_has_known_answers():
@@ -173,9 +180,9 @@ def test_overlap_has_known_answers():
         "subjects": 1,
         "subjects_share": 0.5,
     }
-    assert overlap(seen, test) == expected
-    assert overlap(known(seen), test) == expected
-    assert overlap(test, test)["frames_share"] == 1.0
+    assert measure_overlap(seen, test) == expected
+    assert measure_overlap(known(seen), test) == expected
+    assert measure_overlap(test, test)["frames_share"] == 1.0
 
 
 def test_unseen_subjects_pass_and_seen_ones_are_named():
@@ -244,7 +251,7 @@ def test_the_two_sides_are_runs_that_share_no_subject(
     fields = {"faces": "all", "by": "subject", "folds": 3, "number": 0}
     sides = {}
     for side in ("train", "test"):
-        made = run(
+        made = run_split(
             read_spec(SplitSpec, {**fields, "side": side}, "split"), store, alias=f"all-{side}"
         )
         assert made.stage == "split" and made.spec["faces"] == parent.name

@@ -11,7 +11,7 @@ import scipy.stats
 from mien import metrics, stats
 
 CLASSES = ("fear", "happiness", "sadness")
-ACCURACY = metrics.measure("accuracy")
+ACCURACY = metrics.make_measure("accuracy")
 
 
 def answers(true: np.ndarray, given: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
@@ -31,8 +31,10 @@ def some(seed: int, groups: int = 20, trials: int = 2) -> np.ndarray:
 
 
 def interval(counts: np.ndarray, metric: str = "accuracy", *names: str) -> stats.Interval:
-    measure = metrics.measure(metric)
-    return stats.around(stats.mean(counts, measure), stats.drawn(counts, measure, *names))
+    measure = metrics.make_measure(metric)
+    return stats.interval(
+        stats.mean_over_trials(counts, measure), stats.bootstrap(counts, measure, *names)
+    )
 
 
 # Measures of many matrices at once
@@ -45,12 +47,12 @@ def test_measures_of_many_matrices_are_the_scores_of_each(metric: str):
     counts[3, 1] = 0  # a class without a true sample is left out of UF1 and UAR
     counts[4, :, 2] = 0  # a class that is never answered is not
     expected = [metrics.score(one.astype(np.int64), CLASSES).of(metric) for one in counts]
-    np.testing.assert_allclose(metrics.measure(metric)(counts), expected)
+    np.testing.assert_allclose(metrics.make_measure(metric)(counts), expected)
 
 
 def test_a_matrix_without_a_sample_has_no_score():
     for metric in metrics.METRICS:
-        assert np.isnan(metrics.measure(metric)(np.zeros((1, 3, 3)))).all()
+        assert np.isnan(metrics.make_measure(metric)(np.zeros((1, 3, 3)))).all()
 
 
 # Intervals
@@ -64,7 +66,7 @@ def test_the_interval_of_single_images_is_that_of_scipy(metric: str):
     given = np.where(rng.random(150) < 0.6, true, rng.integers(0, 3, 150))
 
     def statistic(true: np.ndarray, given: np.ndarray) -> float:
-        return metrics.score(metrics.confusion(true, given, 3), CLASSES).of(metric)
+        return metrics.score(metrics.count_confusion(true, given, 3), CLASSES).of(metric)
 
     theirs = scipy.stats.bootstrap(
         (true, given),
@@ -84,9 +86,8 @@ def test_the_interval_covers_the_truth_about_95_times_in_100():
     covered = []
     for number in range(400):
         rng = np.random.default_rng(number)
-        share = np.repeat(
-            rng.beta(6, 4, 40), 12
-        )  # 40 people, some easy and some hard: on average 0.6
+        # 40 people, some easy and some hard: on average 0.6
+        share = np.repeat(rng.beta(6, 4, 40), 12)
         true = np.zeros(len(share), dtype=np.int64)
         given = (rng.random(len(share)) > share).astype(np.int64)
         found = interval(answers(true, given, np.repeat(np.arange(40), 12)))
@@ -105,12 +106,10 @@ def test_images_of_one_person_count_for_less_than_as_many_people():
 
 def test_ratios_are_formed_after_counts_are_summed():
     counts = np.zeros((1, 2, 3, 3))
-    counts[0, 0, 0, 0], counts[0, 1, 0, 1] = (
-        90,
-        10,
-    )  # one person with 90 right images, one with 10 wrong ones
-    assert stats.mean(counts, ACCURACY) == 0.9  # and not the mean over people, 0.5
-    drawn = stats.drawn(counts, ACCURACY)
+    # one person with 90 right images, one with 10 wrong ones
+    counts[0, 0, 0, 0], counts[0, 1, 0, 1] = (90, 10)
+    assert stats.mean_over_trials(counts, ACCURACY) == 0.9  # and not the mean over people, 0.5
+    drawn = stats.bootstrap(counts, ACCURACY)
     assert drawn is not None
     assert sorted(set(drawn.round(6))) == [0, 0.9, 1]
 
@@ -118,13 +117,19 @@ def test_ratios_are_formed_after_counts_are_summed():
 def test_the_mean_is_that_of_the_trials_scores():
     counts = some(2)
     each = [metrics.score(one.sum(axis=0).astype(np.int64), CLASSES).uf1 for one in counts]
-    assert stats.mean(counts, metrics.measure("uf1")) == pytest.approx(np.mean(each))
+    assert stats.mean_over_trials(counts, metrics.make_measure("uf1")) == pytest.approx(
+        np.mean(each)
+    )
 
 
 def test_where_people_are_alike_each_draw_is_the_mean_of_the_trials_scores():
     counts = np.repeat(some(8, groups=1, trials=2), 3, axis=1)
-    drawn = stats.drawn(counts, metrics.measure("uf1"))
-    assert drawn == pytest.approx(np.full(stats.DRAWS, stats.mean(counts, metrics.measure("uf1"))))
+    drawn = stats.bootstrap(counts, metrics.make_measure("uf1"))
+    assert drawn == pytest.approx(
+        np.full(
+            stats.BOOTSTRAP_RESAMPLES, stats.mean_over_trials(counts, metrics.make_measure("uf1"))
+        )
+    )
 
 
 def test_more_frames_of_the_same_people_change_nothing():
@@ -134,13 +139,13 @@ def test_more_frames_of_the_same_people_change_nothing():
 
 def test_a_single_person_bounds_nothing():
     found = interval(some(4, groups=1))
-    assert found.value == stats.mean(some(4, groups=1), ACCURACY)
+    assert found.value == stats.mean_over_trials(some(4, groups=1), ACCURACY)
     assert np.isnan([found.low, found.high]).all()
 
 
 def test_an_interval_is_the_same_each_time_and_holds_the_value():
     first = interval(some(5))
-    stats.draws.cache_clear()
+    stats.draw_resamples.cache_clear()
     assert interval(some(5)) == first
     assert first.low < first.value < first.high
 
@@ -152,15 +157,19 @@ def gap(
     ours: np.ndarray, theirs: np.ndarray, names: Sequence[str] = ("same", "same")
 ) -> stats.Interval:
     first, second = (
-        stats.drawn(one, ACCURACY, name) for one, name in zip((ours, theirs), names, strict=True)
+        stats.bootstrap(one, ACCURACY, name)
+        for one, name in zip((ours, theirs), names, strict=True)
     )
     assert first is not None and second is not None
-    return stats.around(stats.mean(ours, ACCURACY) - stats.mean(theirs, ACCURACY), first - second)
+    return stats.interval(
+        stats.mean_over_trials(ours, ACCURACY) - stats.mean_over_trials(theirs, ACCURACY),
+        first - second,
+    )
 
 
 def test_equal_answers_differ_by_nothing():
     assert gap(some(6), some(6)) == stats.Interval(0.0, 0.0, 0.0)
-    assert stats.sign_flip(np.zeros(9)) == stats.sign_flip(np.zeros(40)) == 1
+    assert stats.test_by_sign_flips(np.zeros(9)) == stats.test_by_sign_flips(np.zeros(40)) == 1
 
 
 def test_a_constant_gap_is_found_though_people_differ_more_than_that():
@@ -177,8 +186,8 @@ def test_a_constant_gap_is_found_though_people_differ_more_than_that():
 
 
 def test_draws_of_other_groups_are_others():
-    assert (stats.draws(9, "a") != stats.draws(9, "b")).any()
-    assert (stats.draws(9, "a").sum(axis=1) == 9).all()
+    assert (stats.draw_resamples(9, "a") != stats.draw_resamples(9, "b")).any()
+    assert (stats.draw_resamples(9, "a").sum(axis=1) == 9).all()
 
 
 # Flips
@@ -189,15 +198,15 @@ def test_draws_of_other_groups_are_others():
     [([1, 1, 1], 2 / 8), ([3, -1], 1), ([2, 1, -1], 4 / 8 + 2 / 8), ([5] * 12, 2 / 4096), ([4], 1)],
 )
 def test_p_of_a_few_people_is_that_of_all_flips(gaps: list[float], p: float):
-    assert stats.sign_flip(np.array(gaps, dtype=float)) == p
+    assert stats.test_by_sign_flips(np.array(gaps, dtype=float)) == p
 
 
 def test_p_is_the_same_for_either_side():
     gaps = np.random.default_rng(0).normal(0.7, 1, 30)
-    assert stats.sign_flip(gaps) == pytest.approx(stats.sign_flip(-gaps))
-    assert stats.sign_flip(gaps) < 0.1
+    assert stats.test_by_sign_flips(gaps) == pytest.approx(stats.test_by_sign_flips(-gaps))
+    assert stats.test_by_sign_flips(gaps) < 0.1
     assert (
-        stats.sign_flip(np.full(30, 0.2)) == 1 / 10_001
+        stats.test_by_sign_flips(np.full(30, 0.2)) == 1 / 10_001
     )  # never nothing: what was seen is one of the flips
 
 
@@ -212,13 +221,14 @@ def test_p_is_that_of_scipy(groups: int):
         n_resamples=20_000,
         rng=np.random.default_rng(0),
     )
-    assert stats.sign_flip(gaps) == pytest.approx(
-        theirs.pvalue, abs=1e-9 if groups <= stats.EXACT else 0.015
+    assert stats.test_by_sign_flips(gaps) == pytest.approx(
+        theirs.pvalue, abs=1e-9 if groups <= stats.MAX_GROUPS_FOR_ALL_FLIPS else 0.015
     )
 
 
 def test_p_is_small_by_chance_about_5_times_in_100():
     values = [
-        stats.sign_flip(np.random.default_rng(number).normal(0, 1, 10)) for number in range(600)
+        stats.test_by_sign_flips(np.random.default_rng(number).normal(0, 1, 10))
+        for number in range(600)
     ]
     assert 0.025 < np.mean(np.array(values) <= 0.05) < 0.075

@@ -15,8 +15,9 @@ from typing import ClassVar
 import pytest
 
 from mien.errors import SpecError, StoreError
-from mien.spec import Spec, parents, read_spec
-from mien.store import Run, Store, read_error
+from mien.runs.files import read_error
+from mien.runs.spec import Spec, parents, read_spec
+from mien.runs.store import Run, Store
 
 
 class Letter(Spec):
@@ -197,7 +198,7 @@ def test_a_killed_process_is_taken_over_at_once(store: Store):
 def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
+    monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.5)
     (store.root / "work").mkdir(parents=True)
     (store.root / "work" / f"{Letter().name}.claim").write_text("elsewhere 1 token 7")
     assert store.make(Letter(), write("hello")).file("text.txt").read_text() == "hello"
@@ -269,7 +270,7 @@ def test_how_long_a_run_took_is_known_or_nothing(store: Store, text: str, second
 def test_who_was_asleep_while_another_took_over_makes_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
+    monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.5)
     claim, calls = store.root / "work" / f"{Letter().name}.claim", []
 
     def build(out: Path, scratch: Path) -> None:
@@ -316,7 +317,7 @@ def test_what_a_sleeper_swept_away_is_made_again(store: Store):
 def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mien.store.DEAD_AFTER_S", 0.5)
+    monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.5)
     claim = store.root / "work" / f"{Letter().name}.claim"
     claim.parent.mkdir(parents=True)
     claim.write_text("elsewhere 1 token 0")

@@ -11,8 +11,8 @@ import pytest
 from rich.table import Table
 from test_cli import inside
 
-from mien.cli import base
-from mien.ingest import folder
+from mien.cli.base import print_table
+from mien.ingest.readers import folder
 
 
 def shell(where: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -93,7 +93,7 @@ def test_a_table_shows_brackets_and_control_characters_as_they_are(
 ):
     table = Table("a[/b]", "[bold]x", box=None)
     table.add_row("[link=http://x]", "\x1b[5m:smile:")
-    base.print_table(table)
+    print_table(table)
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("a[/b]", "[bold]x", "[link=http://x]", r"\x1b[5m:smile:"))
 

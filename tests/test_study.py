@@ -16,19 +16,9 @@ import pytest
 from safetensors.torch import save_file
 from test_classifiers import CLASSES, blobs
 
-from mien import (
-    classifiers,
-    cost,
-    engine,
-    generators,
-    metrics,
-    report,
-    results,
-    splits,
-    study,
-    trials,
-)
-from mien.classifiers import Tiny
+from mien import metrics
+from mien.classifiers import pretrained
+from mien.classifiers.networks import Tiny
 from mien.errors import (
     DataError,
     LeakageError,
@@ -39,10 +29,22 @@ from mien.errors import (
     WeightsError,
 )
 from mien.faces import EMOTIONS, Faces
-from mien.generators import diffusion
-from mien.seeds import seed
-from mien.spec import Spec
-from mien.store import Run, Store
+from mien.generators import presets
+from mien.generators.diffusion import fit
+from mien.prepare import splits
+from mien.report.write import write_report
+from mien.runs.jobs import NOT_BEGUN_PREFIX, note_failure, read_failure
+from mien.runs.spec import Spec
+from mien.runs.store import Run, Store
+from mien.seeds import derive_seed
+from mien.study import cost, trials
+from mien.study.databases import list_databases
+from mien.study.file import StudyFile, find_recorded_run, read_study, resolve
+from mien.study.plan import describe_plan, frozen_shares, plan_study, plan_trials, write_study
+from mien.study.run import run_study
+from mien.study.select import explain_generators, parse_only, select_rows
+from mien.study.specs import StudySpec
+from mien.study.status import study_status
 
 STUDIES = Path(__file__).parent.parent / "studies"
 PREPRINT = ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
@@ -64,7 +66,7 @@ def keep(faces: Faces, store: Store, alias: str) -> Run:
     )
 
 
-def table(**changes: Any) -> study.Study:
+def table(**changes: Any) -> StudyFile:
     """A study of blobs that takes a second or two."""
     common = {
         "name": "small",
@@ -78,7 +80,7 @@ def table(**changes: Any) -> study.Study:
         "generator": {"preset": "smoke", "images_seen": 64, "batch": 16, "net": NET},
         "generate": {"steps": 2},
     }
-    return study.Study.model_validate({**common, **changes})
+    return StudyFile.model_validate({**common, **changes})
 
 
 @pytest.fixture
@@ -89,32 +91,32 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, study.StudySpec]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec]:
     """A finished study of all settings, by subject."""
     home = Store(tmp_path_factory.mktemp("whole") / "store")
     keep(blobs(), home, "blobs")
-    spec = study.resolve(table(settings=[*FOUR, "both_to_real"]), home)
-    study.run(spec, home, device="cpu")
+    spec = resolve(table(settings=[*FOUR, "both_to_real"]), home)
+    run_study(spec, home, device="cpu")
     return home, spec
 
 
 @pytest.fixture(scope="module")
-def controlled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, study.StudySpec]:
+def controlled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec]:
     """A finished study of all settings by subject, with all controls."""
     home = Store(tmp_path_factory.mktemp("controlled") / "store")
     keep(blobs(), home, "blobs")
     names = ["majority", "nearest", "permuted", "copycat"]
-    spec = study.resolve(table(settings=[*FOUR, "both_to_real"], controls=names), home)
-    study.run(spec, home, device="cpu")
+    spec = resolve(table(settings=[*FOUR, "both_to_real"], controls=names), home)
+    run_study(spec, home, device="cpu")
     return home, spec
 
 
 # What a study consists of
 
 
-def test_settings_with_one_training_set_share_a_trial(whole: tuple[Store, study.StudySpec]):
+def test_settings_with_one_training_set_share_a_trial(whole: tuple[Store, StudySpec]):
     store, spec = whole
-    planned = study.trials(spec, store)
+    planned = plan_trials(spec, store)
     assert len(planned) == 3 * 2 * 2  # real, synthetic, both; two trials; two folds
     assert {trial.train: set(trial.tests) for trial in planned} == {
         "real": {"real", "synthetic"},
@@ -122,17 +124,17 @@ def test_settings_with_one_training_set_share_a_trial(whole: tuple[Store, study.
         "both": {"real"},
     }
     assert len({trial.name for trial in planned}) == len(planned)
-    assert planned == study.trials(spec, store)
+    assert planned == plan_trials(spec, store)
 
 
 def test_the_preprints_180_cells_cost_90_trainings(store: Store):
     faces = blobs(14 * 7)
     seven = faces.index.assign(emotion=[PREPRINT[place % 7] for place in range(len(faces))])
     keep(Faces(faces.images, seven), store, "frames")
-    spec = study.read(STUDIES / "preprint.toml", store)
-    found = study.plan(spec, store)
+    spec = read_study(STUDIES / "preprint.toml", store)
+    found = plan_study(spec, store)
     assert len(found.rows) == len({row.spec.name for row in found.rows}) == 90
-    text = study.describe(found)
+    text = describe_plan(found)
     assert "180 cells (4 settings x 3 classifiers x 3 ablations x 5 trials), by frame" in text
     assert "90 trainings of classifiers" in text
     assert sum(found.databases[0].generate.counts.values()) == 15464
@@ -143,10 +145,10 @@ def test_the_preprints_180_cells_cost_90_trainings(store: Store):
 
 
 def test_each_fold_has_a_generator_of_its_own_trained_on_its_training_side(
-    whole: tuple[Store, study.StudySpec],
+    whole: tuple[Store, StudySpec],
 ):
     store, spec = whole
-    made = study.databases(spec, store)
+    made = list_databases(spec, store)
     assert len({one.train.name for one in made}) == 2
     real = Faces.load(store.run(spec.faces).path)
     for one in made:
@@ -159,25 +161,26 @@ def test_each_fold_has_a_generator_of_its_own_trained_on_its_training_side(
 
 
 def test_by_frame_one_generator_sees_everything(store: Store):
-    spec = study.resolve(table(protocol="frame", folds=5, settings=FOUR), store)
-    (one,) = study.databases(spec, store)
+    spec = resolve(table(protocol="frame", folds=5, settings=FOUR), store)
+    (one,) = list_databases(spec, store)
     assert (one.split, one.train.faces) == (None, spec.faces)
-    sides = [trials.sides(trial, store)[1]["real"] for trial in study.trials(frames(spec), store)]
+    sides = [
+        trials.load_train_and_tests(trial, store)[1]["real"]
+        for trial in plan_trials(frames(spec), store)
+    ]
     assert [len(side) for side in sides] == [20, 20]  # of 96
     assert set(sides[0].index["key"]) != set(
         sides[1].index["key"]
     )  # each trial has a split of its own
 
 
-def frames(spec: study.StudySpec) -> study.StudySpec:
+def frames(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"settings": ("real_to_real",)})
 
 
 def test_real_trials_do_not_depend_on_the_generator_unless_they_test_on_its_faces(store: Store):
-    alone = study.trials(study.resolve(table(), store), store)
-    beside = study.trials(
-        study.resolve(table(settings=["real_to_real", "both_to_real"]), store), store
-    )
+    alone = plan_trials(resolve(table(), store), store)
+    beside = plan_trials(resolve(table(settings=["real_to_real", "both_to_real"]), store), store)
     assert {trial.name for trial in alone} < {trial.name for trial in beside}
 
 
@@ -188,8 +191,8 @@ def test_counts_follow_the_study(store: Store):
         ("like", 48),
         ("like,fear=2", 38),
     ):
-        spec = study.resolve(table(settings=FOUR, counts=text), store)
-        assert [sum(one.generate.counts.values()) for one in study.databases(spec, store)] == [
+        spec = resolve(table(settings=FOUR, counts=text), store)
+        assert [sum(one.generate.counts.values()) for one in list_databases(spec, store)] == [
             expected
         ] * 2
 
@@ -198,15 +201,15 @@ def test_a_class_that_a_training_side_lacks_is_not_generated_there(store: Store)
     faces = blobs()
     rare = (faces.index["emotion"] != "fear") | (faces.index["subject"] == "blobs:s0")
     keep(faces.select(rare.to_numpy()), store, "rare")
-    spec = study.resolve(table(faces="rare", settings=FOUR, counts="fear=5,sadness=5"), store)
-    assert sorted(len(one.generate.counts) for one in study.databases(spec, store)) == [1, 2]
+    spec = resolve(table(faces="rare", settings=FOUR, counts="fear=5,sadness=5"), store)
+    assert sorted(len(one.generate.counts) for one in list_databases(spec, store)) == [1, 2]
 
 
 def test_the_digests_of_study_and_trial_are_golden(store: Store):
-    spec = study.resolve(table(), store)
-    assert spec.name == study.resolve(table(), store).name
-    assert study.trials(spec, store)[0].seed == seed("study", 0, "trial", 0, "fold", 0)
-    assert [spec.stage, study.trials(spec, store)[0].stage] == ["study", "trial"]
+    spec = resolve(table(), store)
+    assert spec.name == resolve(table(), store).name
+    assert plan_trials(spec, store)[0].seed == derive_seed("study", 0, "trial", 0, "fold", 0)
+    assert [spec.stage, plan_trials(spec, store)[0].stage] == ["study", "trial"]
 
 
 # Ablations
@@ -214,24 +217,24 @@ def test_the_digests_of_study_and_trial_are_golden(store: Store):
 
 def test_ablations_change_the_classifier_and_share_splits_and_databases(store: Store):
     names = ["plain", "augment", "freeze30", "slow"]
-    spec = study.resolve(
+    spec = resolve(
         table(ablations=names, ablation={"slow": {"epochs": 9}}, settings=FOUR, trials=1), store
     )
     one = spec.classifiers["tiny"]
     assert [one[name].freeze for name in names] == [0, 0, 0.3, 0]
     assert [one[name].epochs for name in names] == [3, 3, 3, 9]
     assert one["plain"].augment is None and one["augment"].augment is not None
-    found = study.plan(spec, store)
+    found = plan_study(spec, store)
     assert len(found.rows) == 4 * 2 * 2  # ablations, training sets, folds
     assert len({(row.spec.split_seed, row.spec.seed) for row in found.rows if row.fold == 0}) == 1
     assert len(found.databases) == 2
 
 
 def test_what_an_ablation_freezes_is_said(store: Store):
-    spec = study.resolve(table(ablations=["plain", "freeze30"]), store)
-    (one,) = study.frozen(spec)
+    spec = resolve(table(ablations=["plain", "freeze30"]), store)
+    (one,) = frozen_shares(spec)
     assert (one["classifier"], one["ablation"]) == ("tiny", "freeze30")
-    assert one["text"] in study.describe(study.plan(spec, store))
+    assert one["text"] in describe_plan(plan_study(spec, store))
     assert "1 of 4 layers" in one["text"]
 
 
@@ -245,23 +248,21 @@ def test_a_class_set_folds_emotions_before_anything_is_split_or_trained(store: S
     emotions = dict(zip(faces.classes, ("disgust", "repression", "surprise", "fear"), strict=True))
     index = faces.index.assign(emotion=[emotions[name] for name in faces.index["emotion"]])
     keep(Faces(faces.images, index), store, "micro")
-    spec = study.resolve(table(faces="micro", class_set="megc2019-3", settings=FOUR), store)
+    spec = resolve(table(faces="micro", class_set="megc2019-3", settings=FOUR), store)
     assert spec.classes == ("negative", "surprise")
     folded = Faces.load(store.run(spec.faces).path)
     assert (len(folded), folded.index["emotion"].eq("negative").sum()) == (72, 48)
     assert all(
-        set(one.generate.counts) == {"negative", "surprise"} for one in study.databases(spec, store)
+        set(one.generate.counts) == {"negative", "surprise"} for one in list_databases(spec, store)
     )
 
 
 # Controls
 
 
-def test_controls_are_trials_of_the_same_splits_and_tests(
-    controlled: tuple[Store, study.StudySpec],
-):
+def test_controls_are_trials_of_the_same_splits_and_tests(controlled: tuple[Store, StudySpec]):
     store, spec = controlled
-    rows = study.plan(spec, store).rows
+    rows = plan_study(spec, store).rows
     count = {(row.control, row.classifier, row.spec.train) for row in rows}
     assert count == {
         *(("", "tiny", train) for train in ("real", "synthetic", "both")),
@@ -285,9 +286,9 @@ def test_controls_are_trials_of_the_same_splits_and_tests(
 
 
 def test_a_control_without_randomness_is_one_run_for_all_trials(
-    controlled: tuple[Store, study.StudySpec],
+    controlled: tuple[Store, StudySpec],
 ):
-    rows = study.plan(controlled[1], controlled[0]).rows
+    rows = plan_study(controlled[1], controlled[0]).rows
     for control, runs in (
         ("nearest", 1),
         ("majority", 1),
@@ -303,11 +304,9 @@ def test_a_control_without_randomness_is_one_run_for_all_trials(
         assert len({row.spec.name for row in some}) == runs * len(kinds)
 
 
-def test_the_copycat_of_a_fold_copies_its_training_side_alone(
-    controlled: tuple[Store, study.StudySpec],
-):
+def test_the_copycat_of_a_fold_copies_its_training_side_alone(controlled: tuple[Store, StudySpec]):
     store, spec = controlled
-    for one in study.databases(spec, store):
+    for one in list_databases(spec, store):
         assert one.copycat is not None and one.split is not None
         copied = Faces.load(store.run(one.copycat.generate.name).path)
         side = Faces.load(store.run(one.split.name).path)
@@ -315,12 +314,10 @@ def test_the_copycat_of_a_fold_copies_its_training_side_alone(
         assert copied.index["emotion"].value_counts().to_dict() == one.generate.counts
 
 
-def test_permuted_labels_leave_no_signal_for_unseen_people(
-    controlled: tuple[Store, study.StudySpec],
-):
+def test_permuted_labels_leave_no_signal_for_unseen_people(controlled: tuple[Store, StudySpec]):
     store, spec = controlled
     accuracy: dict[str, list[float]] = {}
-    for row in study.plan(spec, store).rows:
+    for row in plan_study(spec, store).rows:
         if row.spec.train == "real" and row.classifier == "nearest":
             records = store.run(row.spec.name).json("records.json")
             value = next(
@@ -331,11 +328,9 @@ def test_permuted_labels_leave_no_signal_for_unseen_people(
     assert np.mean(accuracy["permuted"]) < 0.5
 
 
-def test_predictions_name_the_subject_of_real_test_images(
-    controlled: tuple[Store, study.StudySpec],
-):
+def test_predictions_name_the_subject_of_real_test_images(controlled: tuple[Store, StudySpec]):
     store, spec = controlled
-    for row in study.plan(spec, store).rows:
+    for row in plan_study(spec, store).rows:
         table = pd.read_parquet(store.run(row.spec.name).file("predictions.parquet"))
         assert [subject != "" for subject in table["subject"]] == [
             test == "real" for test in table["test"]
@@ -346,11 +341,11 @@ def test_predictions_name_the_subject_of_real_test_images(
 
 
 def test_folds_by_subjects_leave_one_out_at_a_time(store: Store):
-    spec = study.resolve(table(folds="subjects"), store)
+    spec = resolve(table(folds="subjects"), store)
     assert (spec.folds, spec.tested_folds) == (6, (0, 1, 2, 3, 4, 5))
     tested = [
-        trials.sides(row.spec, store)[1]["real"].subjects
-        for row in study.plan(spec, store).rows[::2]
+        trials.load_train_and_tests(row.spec, store)[1]["real"].subjects
+        for row in plan_study(spec, store).rows[::2]
     ]
     assert tested == [(f"blobs:s{number}",) for number in range(6)]
 
@@ -372,11 +367,9 @@ def test_folds_by_subjects_leave_one_out_at_a_time(store: Store):
         (["classifier=tiny,ablation=plain,setting=synthetic_to_real"], 2 * 2 * 2),
     ],
 )
-def test_only_chooses_by_axis(
-    controlled: tuple[Store, study.StudySpec], text: list[str], count: int
-):
+def test_only_chooses_by_axis(controlled: tuple[Store, StudySpec], text: list[str], count: int):
     store, spec = controlled
-    assert len(study.chosen(study.plan(spec, store).rows, study.parse_only(text, spec))) == count
+    assert len(select_rows(plan_study(spec, store).rows, parse_only(text, spec))) == count
 
 
 @pytest.mark.parametrize(
@@ -390,30 +383,26 @@ def test_only_chooses_by_axis(
     ],
 )
 def test_only_refuses_what_the_study_does_not_have(
-    controlled: tuple[Store, study.StudySpec], text: str, message: str
+    controlled: tuple[Store, StudySpec], text: str, message: str
 ):
     with pytest.raises(UsageError, match=message):
-        study.parse_only([text], controlled[1])
+        parse_only([text], controlled[1])
 
 
 @pytest.mark.parametrize("text", ["fold=-1", "trial=0"])
-def test_a_number_that_is_not_there_gets_no_hint(
-    controlled: tuple[Store, study.StudySpec], text: str
-):
+def test_a_number_that_is_not_there_gets_no_hint(controlled: tuple[Store, StudySpec], text: str):
     with pytest.raises(UsageError) as caught:
-        study.parse_only([text], controlled[1])
+        parse_only([text], controlled[1])
     assert str(caught.value).startswith(f"--only {text}: the study has ") and "mean" not in str(
         caught.value
     )
 
 
-def test_what_leaves_no_trial_is_refused_with_what_there_is(
-    controlled: tuple[Store, study.StudySpec],
-):
+def test_what_leaves_no_trial_is_refused_with_what_there_is(controlled: tuple[Store, StudySpec]):
     store, spec = controlled
-    wanted = study.parse_only(["setting=real_to_real,control=copycat"], spec)
+    wanted = parse_only(["setting=real_to_real,control=copycat"], spec)
     with pytest.raises(UsageError, match="selects no trial") as caught:
-        study.chosen(study.plan(spec, store).rows, wanted)
+        select_rows(plan_study(spec, store).rows, wanted)
     assert (
         "with setting=real_to_real there is control=none or majority or nearest or permuted"
         in str(caught.value)
@@ -423,33 +412,31 @@ def test_what_leaves_no_trial_is_refused_with_what_there_is(
         in str(caught.value)
     )
     with pytest.raises(UsageError, match="selects no trial"):
-        study.run(spec, store, device="cpu", only=wanted)
+        run_study(spec, store, device="cpu", only=wanted)
 
 
 def test_a_part_that_needs_generators_for_other_settings_says_why(
     store: Store, capfd: pytest.CaptureFixture[str]
 ):
-    spec = study.resolve(table(settings=FOUR, trials=1), store)
-    wanted = study.parse_only(["setting=real_to_real,fold=0"], spec)
-    study.run(spec, store, device="cpu", only=wanted)
+    spec = resolve(table(settings=FOUR, trials=1), store)
+    wanted = parse_only(["setting=real_to_real,fold=0"], spec)
+    run_study(spec, store, device="cpu", only=wanted)
     assert "those of real_to_real are also tested on synthetic faces" in capfd.readouterr().err
     assert (
-        study.explain(
-            study.plan(spec, store).rows, study.parse_only(["setting=synthetic_to_real"], spec)
+        explain_generators(
+            plan_study(spec, store).rows, parse_only(["setting=synthetic_to_real"], spec)
         )
         == ""
     )
-    alone = study.resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
-    rows = study.chosen(study.plan(alone, store).rows, wanted)
-    assert study.explain(rows, wanted) == ""
+    alone = resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
+    rows = select_rows(plan_study(alone, store).rows, wanted)
+    assert explain_generators(rows, wanted) == ""
 
 
 def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
-    spec = study.resolve(
-        table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store
-    )
-    study.run(spec, store, device="cpu", only=study.parse_only(["control=copycat,fold=1"], spec))
-    found = study.plan(spec, store)
+    spec = resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store)
+    run_study(spec, store, device="cpu", only=parse_only(["control=copycat,fold=1"], spec))
+    found = plan_study(spec, store)
     done = {(row.control, row.fold) for row in found.rows if row.spec.name in found.done}
     assert done == {("copycat", 1)}
     made = [one.generate.name for one in found.databases if one.generate.name in found.done]
@@ -460,36 +447,34 @@ def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
 
 
 def test_the_cost_of_a_study_is_the_sum_of_its_trainings(store: Store):
-    small = study.resolve(table(trials=1), store)
-    large = study.resolve(table(trials=1, classifier={**COMMON, "epochs": 30}), store)
+    small = resolve(table(trials=1), store)
+    large = resolve(table(trials=1, classifier={**COMMON, "epochs": 30}), store)
     few, many = (
-        sum(one.seconds for one in cost.costs(found, list(found.rows), store, "cpu"))
-        for found in (study.plan(small, store), study.plan(large, store))
+        sum(one.seconds for one in cost.estimate_costs(found, list(found.rows), store, "cpu"))
+        for found in (plan_study(small, store), plan_study(large, store))
     )
     assert 5 * few < many < 10.5 * few  # ten times the epochs, and as much testing
-    study.run(small, store, device="cpu")
-    done = study.plan(small, store)
-    assert cost.costs(done, list(done.rows), store, "cpu") == []
-    assert cost.describe([]) == "nothing is left to do"
+    run_study(small, store, device="cpu")
+    done = plan_study(small, store)
+    assert cost.estimate_costs(done, list(done.rows), store, "cpu") == []
+    assert cost.describe_costs([]) == "nothing is left to do"
 
 
 def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(diffusion, "MEASURE_S", 0.2)
-    spec = study.resolve(
-        table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store
-    )
-    found = study.plan(spec, store)
+    monkeypatch.setattr(fit, "MEASURE_S", 0.2)
+    spec = resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store)
+    found = plan_study(spec, store)
     for measure in (False, True):
-        lines = cost.costs(found, list(found.rows), store, "cpu", measure)
+        lines = cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
         assert {line.what: line.runs for line in lines} == {
             "generators and databases": 2,
             "tiny plain": 12,
             "tiny plain, control copycat": 8,
         }
         assert all(line.seconds > 0 and line.timed == measure for line in lines)
-    assert "half or twice as long" not in cost.describe(lines, "cpu")
+    assert "half or twice as long" not in cost.describe_costs(lines, "cpu")
     assert (
-        cost.costs(found, list(found.rows), store, "cpu") == lines
+        cost.estimate_costs(found, list(found.rows), store, "cpu") == lines
     )  # what was measured once is used from then on
 
 
@@ -502,9 +487,9 @@ def test_ablations_of_a_network_stand_in_proportion(store: Store, measure: bool)
         ablations=["plain", "augment", "freeze30"],
         trials=1,
     )
-    found = study.plan(study.resolve(wanted, store), store)
+    found = plan_study(resolve(wanted, store), store)
     plain, augment, freeze = (
-        one.seconds for one in cost.costs(found, list(found.rows), store, "cpu", measure)
+        one.seconds for one in cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
     )
     assert 0.3 * plain < freeze < plain < augment < 1.5 * plain
 
@@ -512,14 +497,15 @@ def test_ablations_of_a_network_stand_in_proportion(store: Store, measure: bool)
 def test_an_estimate_is_within_the_factor_that_it_names(store: Store):
     small = {"size": 64, "epochs": 1, "batch": 8, "weights": "none"}
     wanted = table(classifiers=["resnet18"], classifier=small, trials=1, only_folds=[0])
-    found = study.plan(study.resolve(wanted, store), store)
+    found = plan_study(resolve(wanted, store), store)
     guessed, timed = (
-        cost.costs(found, list(found.rows), store, "cpu", measure) for measure in (False, True)
+        cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
+        for measure in (False, True)
     )
     assert (
         1 / 6 < timed[0].seconds / guessed[0].seconds < 6
     )  # three times as wide: tests share their machine
-    text = cost.describe(guessed, "cpu")
+    text = cost.describe_costs(guessed, "cpu")
     assert "1 run " in text and "about" in text and "--measure" in text
 
 
@@ -532,7 +518,7 @@ def test_times_are_rough_where_they_are_guessed():
         1e5: "28 h",
         1_234_567.0: "14 days",
     }
-    assert {seconds: cost.rough(seconds) for seconds in told} == told
+    assert {seconds: cost.format_roughly(seconds) for seconds in told} == told
 
 
 # Reading
@@ -562,7 +548,7 @@ size = 32
 
 
 def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store: Store):
-    spec = study.read(write(tmp_path, GOOD), store)
+    spec = read_study(write(tmp_path, GOOD), store)
     assert spec.faces == store.resolve("blobs")
     assert (spec.classifiers["tiny"]["plain"].size, spec.classifiers["large"]["plain"].size) == (
         48,
@@ -690,7 +676,7 @@ def test_what_does_not_hold_is_refused(
     tmp_path: Path, store: Store, old: str, new: str, message: str
 ):
     with pytest.raises(SpecError, match=message):
-        study.read(write(tmp_path, GOOD.replace(old, new, 1)), store)
+        read_study(write(tmp_path, GOOD.replace(old, new, 1)), store)
 
 
 @pytest.mark.parametrize(
@@ -719,39 +705,39 @@ def test_what_would_fail_later_is_refused_at_once_and_names_the_study_file(
 ):
     path = write(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(kind, match=message) as caught:
-        study.read(path, store)
+        read_study(path, store)
     assert str(caught.value).count(str(path)) == 1
 
 
 def test_a_plan_says_which_classes_have_no_synthetic_faces(store: Store):
-    spec = study.resolve(table(settings=FOUR, counts="fear=3,surprise=2"), store)
+    spec = resolve(table(settings=FOUR, counts="fear=3,surprise=2"), store)
     assert (
         "no synthetic happiness, sadness in folds 0, 1, with counts = 'fear=3,surprise=2'"
-        in study.describe(study.plan(spec, store))
+        in describe_plan(plan_study(spec, store))
     )
 
 
 def test_faces_that_are_not_there_are_named(tmp_path: Path, store: Store):
     with pytest.raises(StoreError, match="Did you mean 'blobs'"):
-        study.read(write(tmp_path, GOOD.replace('faces = "blobs"', 'faces = "blob"')), store)
+        read_study(write(tmp_path, GOOD.replace('faces = "blobs"', 'faces = "blob"')), store)
 
 
 def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, store: Store):
     save_file(Tiny(len(EMOTIONS)).state_dict(), tmp_path / "some.safetensors")
     text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"')
     path = write(tmp_path, text)
-    first = study.read(path, store)
+    first = read_study(path, store)
     assert first.classifiers["tiny"]["plain"].weights.startswith("file:")
     changed = GOOD.replace(
         "folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "some.safetensors"'
     )
-    assert study.read(write(tmp_path, changed), store).classifiers["tiny"]["x"].weights == (
+    assert read_study(write(tmp_path, changed), store).classifiers["tiny"]["x"].weights == (
         first.classifiers["tiny"]["plain"].weights
     )
     write(tmp_path, text)
     (tmp_path / "some.safetensors").rename(tmp_path / "other.safetensors")
     path.write_text(path.read_text().replace("some.safetensors", "other.safetensors"))
-    assert study.read(path, store).name == first.name
+    assert read_study(path, store).name == first.name
 
 
 def test_weights_are_looked_for_beside_the_study_file_first_then_where_the_command_runs(
@@ -763,15 +749,15 @@ def test_weights_are_looked_for_beside_the_study_file_first_then_where_the_comma
         save_file(Tiny(classes).state_dict(), folder / "some.safetensors")
     monkeypatch.chdir(here)
     path = write(beside, GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"'))
-    name = study.read(path, store).classifiers["tiny"]["plain"].weights
-    assert name == classifiers.name_file(beside / "some.safetensors")
+    name = read_study(path, store).classifiers["tiny"]["plain"].weights
+    assert name == pretrained.hash_file_name(beside / "some.safetensors")
     (beside / "some.safetensors").unlink()
-    assert study.read(path, store).classifiers["tiny"]["plain"].weights != name
+    assert read_study(path, store).classifiers["tiny"]["plain"].weights != name
     (here / "some.safetensors").unlink()
     with pytest.raises(
         WeightsError, match=r"looked for .*studies/some.safetensors and .*here/some.safetensors"
     ):
-        study.read(path, store)
+        read_study(path, store)
 
 
 def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_is_copied_or_made(
@@ -791,13 +777,13 @@ def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_is_copie
         WeightsError,
         match=r"study.toml: .*bad.safetensors: it must hold the weights of tiny .* lacks",
     ):
-        study.read(write(tmp_path, text), store)
+        read_study(write(tmp_path, text), store)
     assert store.names() == before
 
 
 def test_smoke_study_is_read_for_faces_called_drawn(store: Store):
     keep(blobs(24, size=48), store, "faces")
-    spec = study.read(STUDIES / "smoke.toml", store)
+    spec = read_study(STUDIES / "smoke.toml", store)
     assert (spec.protocol, len(spec.settings), list(spec.classifiers)) == ("subject", 5, ["tiny"])
 
 
@@ -809,18 +795,18 @@ def test_a_file_that_was_edited_is_not_taken_for_the_study_that_was_run(
 ):
     path = write(tmp_path, GOOD)
     with pytest.raises(StoreError, match="the study small has not been run"):
-        study.recorded(path, store)
-    first = study.read(path, store)
+        find_recorded_run(path, store)
+    first = read_study(path, store)
     store.make(
-        first, lambda out, scratch: study._write_study(study.plan(first, store), out), alias="small"
+        first, lambda out, scratch: write_study(plan_study(first, store), out), alias="small"
     )
-    assert study.recorded(path, store) == first.name
+    assert find_recorded_run(path, store) == first.name
     assert capfd.readouterr().err == ""
     write(
         tmp_path,
         GOOD.replace("folds = 2", "folds = 2\ntrials = 3").replace("size = 32", "size = 24"),
     )
-    assert study.recorded(path, store) == first.name
+    assert find_recorded_run(path, store) == first.name
     said = capfd.readouterr().err
     assert f"{path} is not the study that was run as small: " in said and first.name in said
     assert "trials was 5, is 3" in said and "classifiers.large.plain.size was 32, is 24" in said
@@ -833,32 +819,32 @@ def test_a_file_stands_for_its_own_run_also_where_the_name_has_moved_on(
         tmp_path,
         GOOD.replace("epochs = 2", "epochs = 1").replace("folds = 2", "folds = 2\ntrials = 1"),
     )
-    first = study.read(path, store)
-    study.run(first, store, device="cpu")
+    first = read_study(path, store)
+    run_study(first, store, device="cpu")
     assert "the name small referred to" not in capfd.readouterr().err
     second = first.model_copy(update={"trials": 2})
-    study.run(second, store, device="cpu")
+    run_study(second, store, device="cpu")
     said = capfd.readouterr().err
     assert (
         f"the name small referred to {first.name} and now refers to {second.name}: trials was 1, "
         "is 2"
     ) in said
-    assert study.recorded(path, store) == first.name
+    assert find_recorded_run(path, store) == first.name
     said = capfd.readouterr().err
     assert (
         f"{path} is {first.name}, but the name small refers to {second.name}: trials was 2, is 1"
         in said
     )
-    study.run(second, store, device="cpu")
+    run_study(second, store, device="cpu")
     assert "referred to" not in capfd.readouterr().err
 
 
 # Running
 
 
-def test_records_equal_what_the_predictions_give(whole: tuple[Store, study.StudySpec]):
+def test_records_equal_what_the_predictions_give(whole: tuple[Store, StudySpec]):
     store, spec = whole
-    for trial in study.trials(spec, store):
+    for trial in plan_trials(spec, store):
         run = store.run(trial.name)
         predictions = pd.read_parquet(run.file("predictions.parquet"))
         records = {record["metric"]: record for record in run.json("records.json")}
@@ -877,22 +863,22 @@ def test_records_equal_what_the_predictions_give(whole: tuple[Store, study.Study
             assert records["real/clips/uar"]["n"] == 12
 
 
-def test_every_real_image_is_tested_once_over_the_folds(whole: tuple[Store, study.StudySpec]):
+def test_every_real_image_is_tested_once_over_the_folds(whole: tuple[Store, StudySpec]):
     store, spec = whole
     real = Faces.load(store.run(spec.faces).path)
     for train in ("real", "synthetic", "both"):
         runs = [
-            store.run(t.name) for t in study.trials(spec, store) if (t.train, t.trial) == (train, 0)
+            store.run(t.name) for t in plan_trials(spec, store) if (t.train, t.trial) == (train, 0)
         ]
         tables = [pd.read_parquet(run.file("predictions.parquet")) for run in runs]
         keys = [key for one in tables for key in one.loc[one["test"] == "real", "key"]]
         assert sorted(keys) == sorted(real.index["key"])
 
 
-def test_synthetic_images_train_or_test_but_not_both(whole: tuple[Store, study.StudySpec]):
+def test_synthetic_images_train_or_test_but_not_both(whole: tuple[Store, StudySpec]):
     store, spec = whole
-    trial = next(trial for trial in study.trials(spec, store) if trial.train == "synthetic")
-    train, tests = trials.sides(trial, store)
+    trial = next(trial for trial in plan_trials(spec, store) if trial.train == "synthetic")
+    train, tests = trials.load_train_and_tests(trial, store)
     assert not set(train.index["key"]) & set(tests["synthetic"].index["key"])
     assert len(tests["synthetic"]) / (len(train) + len(tests["synthetic"])) == pytest.approx(
         0.2, abs=0.02
@@ -902,17 +888,17 @@ def test_synthetic_images_train_or_test_but_not_both(whole: tuple[Store, study.S
 def test_what_is_done_is_not_done_again_and_what_was_deleted_comes_out_the_same(tmp_path: Path):
     store = Store(tmp_path / "store")
     keep(blobs(), store, "blobs")
-    spec = study.resolve(table(), store)
-    study.run(spec, store, device="cpu")
-    names = [trial.name for trial in study.trials(spec, store)]
+    spec = resolve(table(), store)
+    run_study(spec, store, device="cpu")
+    names = [trial.name for trial in plan_trials(spec, store)]
     before = {name: store.run(name).content for name in names}
     made = {
         name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names
     }
     for name in names[1:3]:
         shutil.rmtree(store.root / "runs" / name)
-    assert len(study.plan(spec, store).done) == 2
-    study.run(spec, store, device="cpu")
+    assert len(plan_study(spec, store).done) == 2
+    run_study(spec, store, device="cpu")
     assert {name: store.run(name).content for name in names} == before
     again = {
         name: (store.root / "runs" / name / "manifest.json").stat().st_mtime_ns for name in names
@@ -931,49 +917,49 @@ def alter(store: Store, run: str, name: str) -> None:
 def test_a_trial_that_was_altered_is_not_done_and_is_named_by_plan_run_status_and_report(
     store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    spec = study.resolve(table(), store)
-    study.run(spec, store, device="cpu")
-    gone = study.trials(spec, store)[1].name
+    spec = resolve(table(), store)
+    run_study(spec, store, device="cpu")
+    gone = plan_trials(spec, store)[1].name
     alter(store, gone, "predictions.parquet")
     message = f"{gone} was altered after it was made: predictions.parquet does not match its sha256"
-    found = study.plan(spec, store)
+    found = plan_study(spec, store)
     assert (len(found.done), list(found.failed)) == (3, [gone])
-    assert "3 done, 1 failed" in study.describe(found) and message in study.describe(found)
+    assert "3 done, 1 failed" in describe_plan(found) and message in describe_plan(found)
     with pytest.raises(TrialsFailed, match=message):
-        study.run(spec, store, device="cpu")
-    text = results.status("small", store)
+        run_study(spec, store, device="cpu")
+    text = study_status("small", store)
     assert "3 of 4 trials done" in text and message in text
-    page = report.make("small", store, tmp_path / "out")
+    page = write_report("small", store, tmp_path / "out")
     assert f"left out: {message}" in capfd.readouterr().err
     assert message in page.read_text() and "1 of 2 trials" in page.read_text()
     shutil.rmtree(store.root / "runs" / gone)
-    study.run(spec, store, device="cpu")
-    assert len(study.plan(spec, store).done) == 4 and not study.plan(spec, store).failed
-    assert "4 of 4 trials done" in results.status("small", store)
+    run_study(spec, store, device="cpu")
+    assert len(plan_study(spec, store).done) == 4 and not plan_study(spec, store).failed
+    assert "4 of 4 trials done" in study_status("small", store)
 
 
 def test_a_database_that_was_altered_stops_its_own_trials_alone(tmp_path: Path):
     store = Store(tmp_path / "store")
     keep(blobs(), store, "blobs")
-    spec = study.resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
-    study.run(spec, store, device="cpu")
-    one, other = (one.generate.name for one in study.databases(spec, store))
-    lost = [trial.name for trial in study.trials(spec, store) if trial.synthetic]
+    spec = resolve(table(settings=["real_to_real", "both_to_real"], trials=1), store)
+    run_study(spec, store, device="cpu")
+    one, other = (one.generate.name for one in list_databases(spec, store))
+    lost = [trial.name for trial in plan_trials(spec, store) if trial.synthetic]
     for name in lost:
         shutil.rmtree(store.root / "runs" / name)
     alter(store, one, "images.npy")
     with pytest.raises(TrialsFailed, match="1 of 4 trials"):
-        study.run(spec, store, device="cpu")
-    text = study.plan(spec, store).failed[lost[0]]
-    assert text.startswith(study.NOT_BEGUN) and f"{one} was altered" in text
+        run_study(spec, store, device="cpu")
+    text = plan_study(spec, store).failed[lost[0]]
+    assert text.startswith(NOT_BEGUN_PREFIX) and f"{one} was altered" in text
     assert store.done(lost[1]) and store.done(other)
-    assert f"{one} was altered" in report.make("small", store, tmp_path / "out").read_text()
+    assert f"{one} was altered" in write_report("small", store, tmp_path / "out").read_text()
 
 
 def run_elsewhere(root: Path, **changes: Any) -> None:
     """What another process does: run the study, with no message kept."""
     store = Store(root)
-    study.run(study.resolve(table(**changes), store), store, device="cpu")
+    run_study(resolve(table(**changes), store), store, device="cpu")
 
 
 def wait_for(reached: Callable[[], bool]) -> None:
@@ -985,8 +971,8 @@ def wait_for(reached: Callable[[], bool]) -> None:
 
 
 def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
-    spec = study.resolve(table(), store)
-    first, *others = [trial.name for trial in study.trials(spec, store)]
+    spec = resolve(table(), store)
+    first, *others = [trial.name for trial in plan_trials(spec, store)]
     worker = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(store.root,))
     with store.claim(first):  # as if this process were at it
         worker.start()
@@ -996,7 +982,7 @@ def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
     assert worker.exitcode == 0 and store.done(first)
 
 
-def failing(**changes: Any) -> study.Study:
+def failing(**changes: Any) -> StudyFile:
     """A study whose second classifier diverges."""
     wild = {"name": "tiny", "optimiser": "sgd", "learning_rate": 1e18}
     return table(
@@ -1007,37 +993,37 @@ def failing(**changes: Any) -> study.Study:
 def test_a_failed_trial_is_a_row_and_the_others_go_on(
     store: Store, capfd: pytest.CaptureFixture[str]
 ):
-    spec = study.resolve(failing(), store)
+    spec = resolve(failing(), store)
     with pytest.raises(TrialsFailed, match="2 of 4 trials of small failed") as caught:
-        study.run(spec, store, device="cpu")
+        run_study(spec, store, device="cpu")
     assert caught.value.exit_code == 5
-    found = study.plan(spec, store)
+    found = plan_study(spec, store)
     assert len(found.done) == len(found.failed) == 2
     assert all("must stay finite" in text for text in found.failed.values())
     assert "failed: the loss of tiny must stay finite" in capfd.readouterr().err
-    assert "2 failed" in study.describe(found)
+    assert "2 failed" in describe_plan(found)
 
 
 def test_a_failure_is_forgotten_once_the_trial_is_made(store: Store):
-    spec = study.resolve(table(trials=1), store)
-    name = study.trials(spec, store)[0].name
-    engine.note_failure(store, name, ValueError("out of luck\nand more"))
-    assert engine.failure(store, name) == "ValueError: out of luck"
-    study.run(spec, store, device="cpu")
-    assert engine.failure(store, name) == ""
+    spec = resolve(table(trials=1), store)
+    name = plan_trials(spec, store)[0].name
+    note_failure(store, name, ValueError("out of luck\nand more"))
+    assert read_failure(store, name) == "ValueError: out of luck"
+    run_study(spec, store, device="cpu")
+    assert read_failure(store, name) == ""
 
 
 def test_where_the_generator_fails_its_trials_fail_and_real_ones_go_on(store: Store):
-    spec = study.resolve(
+    spec = resolve(
         table(trials=1, settings=["real_to_real", "both_to_real"], generator=BROKEN), store
     )
     with pytest.raises(TrialsFailed, match="2 of 4 trials"):
-        study.run(spec, store, device="cpu")
-    found = study.plan(spec, store)
+        run_study(spec, store, device="cpu")
+    found = plan_study(spec, store)
     assert {row.spec.train for row in found.rows if row.spec.name in found.done} == {"real"}
     texts = [found.failed[row.spec.name] for row in found.rows if row.spec.train == "both"]
     assert len(texts) == 2 and all(
-        text.startswith(study.NOT_BEGUN) and "multiples of" in text for text in texts
+        text.startswith(NOT_BEGUN_PREFIX) and "multiples of" in text for text in texts
     )
 
 
@@ -1052,44 +1038,42 @@ def test_an_interrupt_is_not_a_failed_trial(store: Store, monkeypatch: pytest.Mo
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    spec = study.resolve(table(), store)
-    monkeypatch.setattr(study, "run_trial", interrupted)
+    spec = resolve(table(), store)
+    monkeypatch.setattr("mien.study.run.run_trial", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        study.run(spec, store, device="cpu")
-    assert not study.plan(spec, store).failed
+        run_study(spec, store, device="cpu")
+    assert not plan_study(spec, store).failed
 
 
 # Leaks
 
 
-def test_a_database_whose_generator_saw_the_test_people_is_refused(
-    whole: tuple[Store, study.StudySpec],
-):
+def test_a_database_whose_generator_saw_the_test_people_is_refused(whole: tuple[Store, StudySpec]):
     store, spec = whole
-    one, other = study.databases(spec, store)
+    one, other = list_databases(spec, store)
     for train in ("synthetic", "both"):
         trial = next(
             t
-            for t in study.trials(spec, store)
+            for t in plan_trials(spec, store)
             if t.train == train and t.synthetic == one.generate.name
         )
-        trials.sides(trial, store)  # its own fold's database is right
+        trials.load_train_and_tests(trial, store)  # its own fold's database is right
         wrong = trial.model_copy(update={"synthetic": other.generate.name})
         with pytest.raises(LeakageError, match="no subject that training has seen"):
             trials.run_trial(wrong, store, "cpu")
         assert not store.done(wrong.name)
 
 
-def test_by_frame_the_same_database_is_let_through(whole: tuple[Store, study.StudySpec]):
+def test_by_frame_the_same_database_is_let_through(whole: tuple[Store, StudySpec]):
     store, spec = whole
-    trial = next(trial for trial in study.trials(spec, store) if trial.train == "synthetic")
-    trials.sides(trial.model_copy(update={"by": "frame"}), store)
+    trial = next(trial for trial in plan_trials(spec, store) if trial.train == "synthetic")
+    trials.load_train_and_tests(trial.model_copy(update={"by": "frame"}), store)
 
 
 def test_by_clip_no_test_clip_is_seen(store: Store):
-    spec = study.resolve(table(protocol="clip"), store)
-    for trial in study.trials(spec, store):
-        train, tests = trials.sides(trial, store)
+    spec = resolve(table(protocol="clip"), store)
+    for trial in plan_trials(spec, store):
+        train, tests = trials.load_train_and_tests(trial, store)
         assert not set(train.index["clip"]) & set(tests["real"].index["clip"])
         assert set(train.subjects) & set(tests["real"].subjects)
 
@@ -1097,15 +1081,15 @@ def test_by_clip_no_test_clip_is_seen(store: Store):
 # The list of trials
 
 
-def test_the_studys_run_lists_its_trials_under_its_name(whole: tuple[Store, study.StudySpec]):
+def test_the_studys_run_lists_its_trials_under_its_name(whole: tuple[Store, StudySpec]):
     store, spec = whole
     run = store.run("small")
     assert run.name == spec.name
     listed = json.loads((run.path / "plan.json").read_text())
     assert [row["run"] for row in listed["trials"]] == [
-        trial.name for trial in study.trials(spec, store)
+        trial.name for trial in plan_trials(spec, store)
     ]
     assert len(listed["databases"]) == 2
     assert np.all([store.done(row["run"]) for row in listed["trials"]])
-    assert generators.PRESETS  # the study's generator came from one of these
-    assert "12 done" in study.describe(study.plan(spec, store))
+    assert presets.PRESETS  # the study's generator came from one of these
+    assert "12 done" in describe_plan(plan_study(spec, store))

@@ -12,9 +12,9 @@ import openpyxl
 import pytest
 from PIL import Image
 
-from mien import drawing
 from mien.errors import UsageError
-from mien.ingest import toy
+from mien.toy import dataset
+from mien.toy.head import Array, Pose, draw_face, invent_identity
 
 SHEET = "CASME2-coding-20140508.xlsx"
 
@@ -34,14 +34,14 @@ def rows(root: Path) -> list[tuple[object, ...]]:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy") / "set"
-    counts = toy.draw(root, subjects=4, clips=4, seed=3, workers=1)
-    assert counts == toy.Drawn(4, 4, len(list(root.rglob("*.jpg"))))
+    counts = dataset.draw(root, subjects=4, clips=4, seed=3, workers=1)
+    assert counts == dataset.ToyCounts(4, 4, len(list(root.rglob("*.jpg"))))
     return root
 
 
 def test_worker_count_does_not_change_a_byte(drawn: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    toy.draw(
+    dataset.draw(
         tmp_path / "two",
         4,
         4,
@@ -54,9 +54,9 @@ def test_worker_count_does_not_change_a_byte(drawn: Path, tmp_path: Path) -> Non
 
 
 def test_seed_changes_the_people_and_the_clips() -> None:
-    assert drawing.identity(0, 1) == drawing.identity(0, 1)
-    assert len({drawing.identity(seed, number) for seed in range(3) for number in range(20)}) == 60
-    assert toy.plan(4, 12, 0, "casme2") != toy.plan(4, 12, 1, "casme2")
+    assert invent_identity(0, 1) == invent_identity(0, 1)
+    assert len({invent_identity(seed, number) for seed in range(3) for number in range(20)}) == 60
+    assert dataset.plan_clips(4, 12, 0, "casme2") != dataset.plan_clips(4, 12, 1, "casme2")
 
 
 def test_layout_is_that_of_the_release(drawn: Path) -> None:
@@ -75,7 +75,7 @@ def test_layout_is_that_of_the_release(drawn: Path) -> None:
     assert not list(drawn.glob(".tmp*"))
     for subject, name, gap, onset, apex, offset, other_gap, units, emotion in body:
         assert gap is None and other_gap is None and isinstance(units, str)
-        assert emotion == toy.emotion_of(units)
+        assert emotion == dataset.label_action_units(units)
         assert (
             isinstance(onset, int) and isinstance(offset, int) and 31 <= offset - onset + 1 <= 126
         )
@@ -95,7 +95,7 @@ def test_sheet_holds_no_time_of_its_making(drawn: Path) -> None:
 
 def test_pictures_are_colour_and_show_the_movement_at_the_apex(drawn: Path) -> None:
     to_apex, to_end = 0.0, 0.0
-    for clip in toy.plan(4, 4, 3, "casme2"):
+    for clip in dataset.plan_clips(4, 4, 3, "casme2"):
         first, apex, last = (
             np.asarray(
                 Image.open(drawn / "Cropped" / clip.folder / f"reg_img{number}.jpg"), dtype=float
@@ -109,8 +109,8 @@ def test_pictures_are_colour_and_show_the_movement_at_the_apex(drawn: Path) -> N
 
 
 def test_movement_rises_holds_and_falls_more_slowly() -> None:
-    for clip in toy.plan(26, 60, 0, "casme2"):
-        course = toy._intensity(clip, np.random.default_rng(0))
+    for clip in dataset.plan_clips(26, 60, 0, "casme2"):
+        course = dataset._intensity_curve(clip, np.random.default_rng(0))
         apex = clip.apex - clip.onset
         assert course[0] == 0 and course[-1] < 0.1 and course[apex] > 0.99 and course.max() <= 1
         assert (np.diff(course[:apex]) > -1e-9).all() and (np.diff(course[apex + 5 :]) < 1e-9).all()
@@ -139,18 +139,19 @@ def test_movement_rises_holds_and_falls_more_slowly() -> None:
     ],
 )
 def test_emotion_follows_the_rule(units: str, emotion: str) -> None:
-    assert toy.emotion_of(units) == emotion
+    assert dataset.label_action_units(units) == emotion
 
 
 def test_every_combination_drawn_means_its_class() -> None:
-    for emotion, combinations in toy.COMBINATIONS.items():
-        assert {toy.emotion_of(units) for units in combinations} == {emotion}
+    for emotion, combinations in dataset.ACTION_UNIT_WEIGHTS.items():
+        assert {dataset.label_action_units(units) for units in combinations} == {emotion}
 
 
 def test_full_plan_has_the_counts_and_the_flaws_of_the_sheet() -> None:
-    clips = toy.plan(26, 255, 0, "casme2")
+    clips = dataset.plan_clips(26, 255, 0, "casme2")
     assert (
-        Counter(clip.emotion for clip in clips) == toy.CLASSES and sum(toy.CLASSES.values()) == 255
+        Counter(clip.emotion for clip in clips) == dataset.CLASS_COUNTS
+        and sum(dataset.CLASS_COUNTS.values()) == 255
     )
     assert len({clip.folder for clip in clips}) == 255
     subjects = Counter(clip.subject for clip in clips)
@@ -170,26 +171,28 @@ def test_full_plan_has_the_counts_and_the_flaws_of_the_sheet() -> None:
 
 def test_small_plans_keep_every_class_and_every_subject() -> None:
     for subjects, clips in [(1, 7), (3, 8), (7, 20), (26, 26), (30, 100)]:
-        planned = toy.plan(subjects, clips, 0, "casme2")
+        planned = dataset.plan_clips(subjects, clips, 0, "casme2")
         assert len(planned) == clips and {clip.subject for clip in planned} == set(
             range(1, subjects + 1)
         )
-        assert {clip.emotion for clip in planned} == set(toy.CLASSES)
+        assert {clip.emotion for clip in planned} == set(dataset.CLASS_COUNTS)
         assert sum(clip.sheet_apex == "/" for clip in planned) == 1
-    assert set(Counter(clip.emotion for clip in toy.plan(5, 21, 0, "even")).values()) == {3}
+    assert set(Counter(clip.emotion for clip in dataset.plan_clips(5, 21, 0, "even")).values()) == {
+        3
+    }
 
 
 @cache
-def neutral(number: int) -> toy.Array:
-    return drawing.face(drawing.identity(0, number), {})
+def neutral(number: int) -> Array:
+    return draw_face(invent_identity(0, number), {})
 
 
 def moved(
     units: dict[str, float], rows: slice, columns: slice = slice(None), number: int = 2
 ) -> float:
     """Return the mean change that action units make in a window of the picture, in grey levels."""
-    person = drawing.identity(0, number)
-    change = np.abs(drawing.face(person, units).astype(float) - neutral(number))
+    person = invent_identity(0, number)
+    change = np.abs(draw_face(person, units).astype(float) - neutral(number))
     return float(change[rows, columns].mean())
 
 
@@ -204,19 +207,17 @@ def test_action_units_move_their_own_part_of_the_face() -> None:
 
 
 def test_a_side_is_the_subjects_own() -> None:
-    right_half, left_half = (
-        slice(0, 125),
-        slice(155, 280),
-    )  # the subject's right is the picture's left
+    # the subject's right is the picture's left
+    right_half, left_half = (slice(0, 125), slice(155, 280))
     assert moved({"R14": 1.0}, MOUTH, right_half) > 5 * moved({"R14": 1.0}, MOUTH, left_half)
     assert moved({"L2": 1.0}, BROWS, left_half) > 5 * moved({"L2": 1.0}, BROWS, right_half)
 
 
 def test_a_pose_moves_the_whole_picture() -> None:
-    person = drawing.identity(0, 5)
+    person = invent_identity(0, 5)
     still, shifted = (
-        drawing.face(person, {"12": 0.5}),
-        drawing.face(person, {"12": 0.5}, pose=drawing.Pose(x=3.0, y=-2.0)),
+        draw_face(person, {"12": 0.5}),
+        draw_face(person, {"12": 0.5}, pose=Pose(x=3.0, y=-2.0)),
     )
     assert still.shape == (340, 280, 3) and still.dtype == np.uint8
     np.testing.assert_array_equal(shifted[:-2, 3:], still[2:, :-3])
@@ -233,13 +234,13 @@ def test_an_interrupted_set_is_continued(drawn: Path, tmp_path: Path) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        toy.draw(root, 4, 4, seed=3, workers=1, progress=stop)
+        dataset.draw(root, 4, 4, seed=3, workers=1, progress=stop)
     assert not (root / SHEET).exists()
     kept = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
     partial = root / ".tmp-sub04-EP12_01f"
     partial.mkdir()
     (partial / "reg_img261.jpg").write_bytes(b"half")
-    toy.draw(root, 4, 4, seed=3, workers=1)
+    dataset.draw(root, 4, 4, seed=3, workers=1)
     assert contents(root) == contents(drawn)
     assert kept and all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
@@ -247,12 +248,12 @@ def test_an_interrupted_set_is_continued(drawn: Path, tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_refused(drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):
-        toy.draw(tmp_path, 1, 1)
+        dataset.draw(tmp_path, 1, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(UsageError, match="seed 3"):
-        toy.draw(drawn, 4, 4, seed=4)
+        dataset.draw(drawn, 4, 4, seed=4)
     with pytest.raises(UsageError, match="is a file"):
-        toy.draw(tmp_path / "thesis.txt", 1, 1)
+        dataset.draw(tmp_path / "thesis.txt", 1, 1)
 
 
 def test_senseless_arguments_are_refused(tmp_path: Path) -> None:
@@ -263,9 +264,9 @@ def test_senseless_arguments_are_refused(tmp_path: Path) -> None:
         ({"workers": 0}, "workers must"),
     ]:
         with pytest.raises(UsageError, match=message):
-            toy.draw(tmp_path / "set", **arguments)
+            dataset.draw(tmp_path / "set", **arguments)
     assert not (tmp_path / "set").exists()
     with pytest.raises(UsageError, match="Action units must"):
-        drawing.face(drawing.identity(0, 1), {"99": 1.0})
+        draw_face(invent_identity(0, 1), {"99": 1.0})
     with pytest.raises(UsageError, match="Action units must"):
-        toy.emotion_of("6+smile")
+        dataset.label_action_units("6+smile")

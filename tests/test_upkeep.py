@@ -19,9 +19,11 @@ import pytest
 from test_cli import inside
 from test_store import Letter, write
 
-from mien import store as stores
 from mien.errors import DataError, StoreError, TrainingError
-from mien.store import Run, Store
+from mien.runs.claims import _machine_name
+from mien.runs.files import sha256
+from mien.runs.spec import digest_of
+from mien.runs.store import STALE_S, Run, Store, _content_digest
 
 
 @pytest.fixture
@@ -33,9 +35,9 @@ def forge(run: Run, name: str, data: bytes) -> None:
     """Write another file in a run, and a manifest that agrees with it."""
     (run.path / name).write_bytes(data)
     files = run.manifest["files"] | {
-        name: {"sha256": stores.sha256(run.path / name), "size": (run.path / name).stat().st_size}
+        name: {"sha256": sha256(run.path / name), "size": (run.path / name).stat().st_size}
     }
-    text = json.dumps({"content": stores._content(files), "files": files}, indent=1, sort_keys=True)
+    text = json.dumps({"content": _content_digest(files), "files": files}, indent=1, sort_keys=True)
     (run.path / "manifest.json").write_text(text + "\n")
 
 
@@ -58,7 +60,7 @@ def test_a_spec_of_an_earlier_version_of_mien_is_no_forgery(store: Store):
     old = {"stage": "letter", "text": "hello", "a field that is gone": 0.1, "version": 1}
     run = store.make(Letter(), write("hello"))
     forge(run, "spec.json", json.dumps(old, indent=2).encode())
-    name = f"letter-{stores.digest_of(old)}"
+    name = f"letter-{digest_of(old)}"
     run.path.rename(run.path.with_name(name))
     assert store.run(name).spec == old
 
@@ -217,7 +219,7 @@ def test_a_deletion_that_was_killed_is_ended_by_the_same_command(
     code = f"""
         import os, sys
         from pathlib import Path
-        from mien.store import Store
+        from mien.runs.store import Store
         left = [{moment}]
         def killing(call):
             def other(*arguments, **named):
@@ -373,7 +375,7 @@ def test_a_refusal_keeps_the_checkpoints_of_the_command_before(store: Store):
 def test_what_the_dead_left_is_swept_by_any_later_command(store: Store):
     done = store.make(Letter(), write("hello"))
     work, other = store.root / "work", Letter(text="never finished").name
-    dead = f"{stores._machine()} {2**22 + 1} token 3"
+    dead = f"{_machine_name()} {2**22 + 1} token 3"
     for name in (done.name, other):
         (work / name / f"out-{'0' * 32}").mkdir(parents=True)
         (work / name / f"out-{'0' * 32}" / "images.npy").write_text("a face")
@@ -413,7 +415,7 @@ def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
         from pathlib import Path
         import numpy as np
         from test_store import Letter
-        from mien.store import Store
+        from mien.runs.store import Store
         def build(out, scratch):
             np.save(out / "images.npy", np.zeros(100_000, np.uint8))
         try:
@@ -452,7 +454,7 @@ def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are
     place = store.root / folder
     place.mkdir(exist_ok=True)
     dead, young, other = (place / f".greeting.{end}" for end in ("0a" * 16, "1b" * 16, "notes"))
-    for path, age in ((dead, 2 * stores.STALE_S), (young, 0.0), (other, 2 * stores.STALE_S)):
+    for path, age in ((dead, 2 * STALE_S), (young, 0.0), (other, 2 * STALE_S)):
         path.write_text("half")
         then = time.time() - age
         os.utime(path, (then, then))

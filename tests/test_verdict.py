@@ -80,7 +80,7 @@ def test_each_class_is_a_check_where_the_threshold_says_so():
         ("", "pass"),
         ("disgust", "pass"),
     ]
-    assert verdict.worst(checks) == "fail"
+    assert verdict.worst_verdict(checks) == "fail"
 
 
 def test_what_was_not_measured_cannot_tell_and_says_why():
@@ -129,18 +129,20 @@ def test_a_number_may_say_that_its_question_cannot_be_answered():
 
 def test_each_question_has_an_answer_and_one_without_checks_is_open():
     checks = verdict.judge([record(0.0)], {"labels.odd": LIMIT})
-    answers = {one.title: one.verdict for one in verdict.answer(checks)}
+    answers = {one.title: one.verdict for one in verdict.answer_questions(checks)}
     assert answers.pop("Does it show what its label says?") == "pass"
     assert set(answers.values()) == {"cannot tell"} and len(answers) == 3
-    assert verdict.worst(checks) == "cannot tell"  # also where no check is left at all
-    assert verdict.worst([]) == "cannot tell"
+    assert verdict.worst_verdict(checks) == "cannot tell"  # also where no check is left at all
+    assert verdict.worst_verdict([]) == "cannot tell"
 
 
 def test_a_single_class_of_which_nothing_can_be_told_is_a_warning_and_no_more():
     limits = {"labels.odd": {**LIMIT, "each": True}}
     checks = verdict.judge([record(0.0), record(0.05, 0.0, 0.9, part="fear")], limits)
     assert [one.verdict for one in checks] == ["cannot tell", "pass"]
-    labels = next(one for one in verdict.answer(checks) if one.title.startswith("Does it show"))
+    labels = next(
+        one for one in verdict.answer_questions(checks) if one.title.startswith("Does it show")
+    )
     assert labels.verdict == "warn"
 
 
@@ -165,14 +167,14 @@ def test_changed_thresholds_are_told_and_whether_they_make_passing_easier(
 ):
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    found = verdict.changes(verdict.thresholds(path))
+    found = verdict.find_changes(verdict.read_thresholds(path))
     assert found and any(one.looser for one in found) == looser
     assert all(one.metric == text.split('"')[1] and one.metric in one.text for one in found)
-    assert verdict.changes(verdict.thresholds()) == []
+    assert verdict.find_changes(verdict.read_thresholds()) == []
 
 
 def test_the_defaults_hold_and_each_has_its_reason():
-    known = verdict.thresholds()
+    known = verdict.read_thresholds()
     assert {name.partition(".")[0] for name in known} == set(verdict.FAMILIES)
     assert all(len(fields["reason"]) > 30 for fields in known.values())
 
@@ -183,7 +185,7 @@ def test_a_users_file_changes_adds_and_takes_away(tmp_path: Path):
         '["memorisation.exact"]\nfail = 0.5\n["labels.kept"]\noff = true\n'
         '["memorisation.ct.pixels"]\nside = "below"\nfail = -3\n'
     )
-    found, known = verdict.thresholds(path), verdict.thresholds()
+    found, known = verdict.read_thresholds(path), verdict.read_thresholds()
     assert found["memorisation.exact"] == {**known["memorisation.exact"], "fail": 0.5}
     assert "labels.kept" not in found and found["memorisation.ct.pixels"]["fail"] == -3
     assert {
@@ -213,5 +215,5 @@ def test_a_file_that_does_not_hold_is_refused_with_its_place(
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(SpecError, match=complaint) as error:
-        verdict.thresholds(path)
+        verdict.read_thresholds(path)
     assert "mine.toml" in str(error.value)

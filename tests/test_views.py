@@ -9,16 +9,30 @@ import numpy as np
 import pytest
 import torch
 
-from mien import classifiers, joins, preprocess, report, results, study, trials
-from mien.augment import Parameters, augment
-from mien.classifiers import ClassifierSpec
+from mien.classifiers import pretrained
+from mien.classifiers.augment import AugmentParameters, augment
+from mien.classifiers.fit import fit_classifier
+from mien.classifiers.networks import build_network
+from mien.classifiers.predict import load_classifier, predict_classes, save_classifier
+from mien.classifiers.specs import ClassifierSpec
 from mien.errors import DataError, LeakageError, SpecError
 from mien.faces import Faces, make_index
-from mien.figures import side_by_side
-from mien.inputs import onset_difference
-from mien.spec import Spec, read_spec
-from mien.store import Run, Store
-from mien.views import view
+from mien.pages.sheets import draw_side_by_side
+from mien.prepare import joins
+from mien.prepare.frames import preprocess, run_preprocess
+from mien.prepare.inputs import compute_onset_difference
+from mien.prepare.specs import JoinSpec, PreprocessSpec
+from mien.prepare.views import make_view
+from mien.report.write import write_report
+from mien.runs.spec import Spec, read_spec
+from mien.runs.store import Run, Store
+from mien.study import trials
+from mien.study.databases import list_databases
+from mien.study.file import StudyFile, resolve
+from mien.study.plan import plan_study, plan_trials
+from mien.study.results import StudyResults
+from mien.study.run import run_study
+from mien.study.specs import StudySpec, TrialSpec
 
 TINY = {"size": 16, "epochs": 2, "batch": 16}
 EMOTIONS = ("fear", "happiness")
@@ -65,14 +79,12 @@ def apexes(store: Store, name: str) -> Run:
     """The last two frames of each clip: the onset is gone."""
     keep(moving(name), store, name)
     spec = read_spec(
-        preprocess.PreprocessSpec,
-        {"faces": name, "frames": "apex", "window": 1, "size": 16},
-        "test",
+        PreprocessSpec, {"faces": name, "frames": "apex", "window": 1, "size": 16}, "test"
     )
-    return preprocess.run(spec, store, alias=f"{name}-apex")
+    return run_preprocess(spec, store, alias=f"{name}-apex")
 
 
-def table(**changes: Any) -> study.Study:
+def table(**changes: Any) -> StudyFile:
     common = {
         "name": "views",
         "faces": "a-apex",
@@ -83,7 +95,7 @@ def table(**changes: Any) -> study.Study:
         "classifiers": ["tiny"],
         "classifier": TINY,
     }
-    return study.Study.model_validate({**common, **changes})
+    return StudyFile.model_validate({**common, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +103,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("views") / "store")
     for name in ("a", "b"):
         apexes(store, name)
-    joins.run(joins.JoinSpec(faces=("a-apex", "b-apex")), store, alias="both")
+    joins.run_join(JoinSpec(faces=("a-apex", "b-apex")), store, alias="both")
     return store
 
 
@@ -111,56 +123,48 @@ ABLATED = {
 def test_a_view_shows_the_same_images_and_finds_the_onset_that_was_left_out(home: Store):
     whole, chosen = moving("a"), Faces.load(home.run("a-apex").path)
     with pytest.raises(DataError, match="needs the onset frame"):
-        preprocess.preprocess(
-            chosen, preprocess.PreprocessSpec(faces="x", frames="all", input=("onset-difference",))
-        )
-    shown = Faces.load(view(home.run("a-apex"), ["onset-difference"], home).path)
+        preprocess(chosen, PreprocessSpec(faces="x", frames="all", input=("onset-difference",)))
+    shown = Faces.load(make_view(home.run("a-apex"), ["onset-difference"], home).path)
     assert list(shown.index["key"]) == list(chosen.index["key"]) and shown.channels == (
         "onset-difference",
     )
-    small = preprocess.preprocess(
-        whole, preprocess.PreprocessSpec(faces="x", frames="all", size=16)
-    )
+    small = preprocess(whole, PreprocessSpec(faces="x", frames="all", size=16))
     grey = dict(zip(small.index["key"], small.images[:, 0], strict=True))
     for key, image in zip(shown.index["key"], shown.images[:, 0], strict=True):
-        assert np.array_equal(image, onset_difference(grey[key], grey[f"{key[:-1]}0"]))
+        assert np.array_equal(image, compute_onset_difference(grey[key], grey[f"{key[:-1]}0"]))
 
 
 def test_a_view_of_a_join_and_of_a_class_set_is_made_from_the_beginning(home: Store):
-    folded = preprocess.run(
-        preprocess.PreprocessSpec(faces="both", frames="all", classes="preprint-7"), home
-    )
-    shown = Faces.load(view(folded, ["gray", "onset-difference"], home).path)
+    folded = run_preprocess(PreprocessSpec(faces="both", frames="all", classes="preprint-7"), home)
+    shown = Faces.load(make_view(folded, ["gray", "onset-difference"], home).path)
     assert shown.size == (2, 16, 16) and list(shown.index["key"]) == list(
         Faces.load(folded.path).index["key"]
     )
     for wrong, message in ((["hogg"], "Did you mean 'hog'"), ("hog", "list in brackets")):
         with pytest.raises(SpecError, match=message):
-            view(folded, wrong, home)
+            make_view(folded, wrong, home)
 
 
 # Inputs in a study
 
 
 @pytest.fixture(scope="module")
-def compared(home: Store) -> study.StudySpec:
-    spec = study.resolve(table(**ABLATED), home)
-    study.run(spec, home, device="cpu")
+def compared(home: Store) -> StudySpec:
+    spec = resolve(table(**ABLATED), home)
+    run_study(spec, home, device="cpu")
     return spec
 
 
-def test_inputs_are_compared_on_equal_splits_with_equal_seeds(
-    home: Store, compared: study.StudySpec
-):
-    rows = [row for row in study.plan(compared, home).rows if not row.control]
+def test_inputs_are_compared_on_equal_splits_with_equal_seeds(home: Store, compared: StudySpec):
+    rows = [row for row in plan_study(compared, home).rows if not row.control]
     assert len(rows) == 3 * 2 * 2 and all(
-        row.spec.name in study.plan(compared, home).done for row in rows
+        row.spec.name in plan_study(compared, home).done for row in rows
     )
-    by_place: dict[tuple[int, int], dict[str, trials.TrialSpec]] = {}
+    by_place: dict[tuple[int, int], dict[str, TrialSpec]] = {}
     for row in rows:
         by_place.setdefault((row.trial, row.fold), {})[row.ablation] = row.spec
     for specs in by_place.values():
-        sides = {name: trials.sides(spec, home) for name, spec in specs.items()}
+        sides = {name: trials.load_train_and_tests(spec, home) for name, spec in specs.items()}
         keys = {
             name: (tuple(a.index["key"]), tuple(b["real"].index["key"]))
             for name, (a, b) in sides.items()
@@ -177,10 +181,8 @@ def test_inputs_are_compared_on_equal_splits_with_equal_seeds(
     )
 
 
-def test_a_report_says_what_each_ablation_shows(
-    home: Store, compared: study.StudySpec, tmp_path: Path
-):
-    page = report.make("views", home, tmp_path / "out").with_name("report.md").read_text()
+def test_a_report_says_what_each_ablation_shows(home: Store, compared: StudySpec, tmp_path: Path):
+    page = write_report("views", home, tmp_path / "out").with_name("report.md").read_text()
     shown = compared.inputs["two"].faces
     assert f"two shows: gray and onset-difference, of the same images ({shown})" in page
     assert "difference shows: onset-difference" in page and "of each dataset" not in page
@@ -190,26 +192,24 @@ def test_inputs_stand_with_real_faces_alone(home: Store):
     with pytest.raises(ValueError, match="has its own input and can be used only with the setting"):
         table(**{**ABLATED, "settings": ["real_to_real", "both_to_real"]})
     with pytest.raises(SpecError, match=r"ablation\.difference: .*Did you mean 'lbp'"):
-        study.resolve(
-            table(ablations=["difference"], ablation={"difference": {"input": ["lpb"]}}), home
-        )
+        resolve(table(ablations=["difference"], ablation={"difference": {"input": ["lpb"]}}), home)
 
 
 # Channels elsewhere
 
 
 def test_generator_and_classifier_work_on_two_channels(home: Store, tmp_path: Path):
-    run = view(home.run("a-apex"), ["gray", "onset-difference"], home)
+    run = make_view(home.run("a-apex"), ["gray", "onset-difference"], home)
     changes = {"generator": {"preset": "gaussian"}, "counts": "balanced:24"}
-    spec = study.resolve(
+    spec = resolve(
         table(name="two", faces=run.name, settings=["synthetic_to_real"], trials=1, **changes), home
     )
-    study.run(spec, home, device="cpu")
-    made = Faces.load(home.run(study.databases(spec, home)[0].generate.name).path)
+    run_study(spec, home, device="cpu")
+    made = Faces.load(home.run(list_databases(spec, home)[0].generate.name).path)
     assert made.channels == ("gray", "onset-difference") and made.size == (2, 16, 16)
-    sheet = side_by_side(Faces.load(run.path), made, per_class=2)
+    sheet = draw_side_by_side(Faces.load(run.path), made, per_class=2)
     assert sheet.height > 4 * 32
-    text = report.make("two", home, tmp_path / "out").with_name("report.md").read_text()
+    text = write_report("two", home, tmp_path / "out").with_name("report.md").read_text()
     assert "16 x 16, gray and onset-difference, licence" in text
 
 
@@ -219,30 +219,30 @@ def test_a_classifier_of_four_channels_is_saved_and_refuses_others(tmp_path: Pat
         np.repeat(faces.images, 4, axis=1), faces.index, channels=("gray", "hog", "lbp", "clahe")
     )
     spec = ClassifierSpec.model_validate({"name": "tiny", **TINY})
-    fitted = classifiers.fit(four, spec, EMOTIONS, 0, device="cpu")
-    classifiers.save(fitted, tmp_path)
-    again = classifiers.load(tmp_path, "cpu")
-    assert np.array_equal(classifiers.predict(again, four), classifiers.predict(fitted, four))
+    fitted = fit_classifier(four, spec, EMOTIONS, 0, device="cpu")
+    save_classifier(fitted, tmp_path)
+    again = load_classifier(tmp_path, "cpu")
+    assert np.array_equal(predict_classes(again, four), predict_classes(fitted, four))
     with pytest.raises(DataError, match="needs images of 4 channels; these have 3"):
-        classifiers.predict(fitted, Faces(np.repeat(faces.images, 3, axis=1), faces.index))
+        predict_classes(fitted, Faces(np.repeat(faces.images, 3, axis=1), faces.index))
 
 
 def test_weights_of_three_channels_are_spread_over_more():
     spec = ClassifierSpec(name="resnet18", size=32, weights="none")
-    network, mean, _ = classifiers._build(spec, 2, 5)
-    plain, *_ = classifiers._build(spec, 2)
-    wide = classifiers._widened(network, dict(plain.state_dict()), network.state_dict())
+    network, mean, _ = build_network(spec, 2, 5)
+    plain, *_ = build_network(spec, 2)
+    wide = pretrained._widen_first_layer(network, dict(plain.state_dict()), network.state_dict())
     network.load_state_dict(wide)
     first, old = network.get_parameter("conv1.weight"), plain.get_parameter("conv1.weight")
     assert first.shape[1] == len(mean) == 5
     assert torch.allclose(first[:, 4], old[:, 1] * 3 / 5)
-    assert len(set(mean)) == 1 and classifiers._widened(plain, wide, wide) is wide
+    assert len(set(mean)) == 1 and pretrained._widen_first_layer(plain, wide, wide) is wide
 
 
 def test_light_moves_each_channel_about_its_own_rest():
     images = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
     still = np.zeros(2)
-    how = Parameters(still, still, still, np.array([0.5, 1.2]), np.zeros(2, dtype=bool))
+    how = AugmentParameters(still, still, still, np.array([0.5, 1.2]), np.zeros(2, dtype=bool))
     lit = augment(images, how, 8, (0, 128, None)) * 255
     assert lit[0, :, 4, 4].tolist() == pytest.approx([50, 114, 100], abs=1e-3)
     assert lit[1, :, 4, 4].tolist() == pytest.approx([120, 94.4, 100], abs=1e-3)
@@ -257,20 +257,20 @@ def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: P
     settings = ["real_to_real", "both_to_real"]
     changes = {"generator": {"preset": "gaussian"}, "settings": settings, "trials": 1}
     given = {"classifiers": ["tiny"], "classifier": TINY}
-    spec = study.resolve(study.Study.model_validate({**fields, **changes, **given}), home)
+    spec = resolve(StudyFile.model_validate({**fields, **changes, **given}), home)
     assert spec.folds == 2 and spec.tested_folds == (0, 1)
-    study.run(spec, home, device="cpu")
-    for trial in study.trials(spec, home):
-        train, tests = trials.sides(trial, home)
+    run_study(spec, home, device="cpu")
+    for trial in plan_trials(spec, home):
+        train, tests = trials.load_train_and_tests(trial, home)
         real = train.index[train.index["source"] == "real"]
         assert set(real["dataset"]).isdisjoint(tests["real"].index["dataset"])
-    one, other = study.databases(spec, home)
-    wrong = next(
-        trial for trial in study.trials(spec, home) if trial.synthetic == one.generate.name
-    )
+    one, other = list_databases(spec, home)
+    wrong = next(trial for trial in plan_trials(spec, home) if trial.synthetic == one.generate.name)
     with pytest.raises(LeakageError, match="no dataset that training has seen"):
-        trials.sides(wrong.model_copy(update={"synthetic": other.generate.name}), home)
-    found = results.Study("cross", home)
+        trials.load_train_and_tests(
+            wrong.model_copy(update={"synthetic": other.generate.name}), home
+        )
+    found = StudyResults("cross", home)
     cell = found.cell("real_to_real", "tiny", "clips")
     assert cell is not None and found.datasets == ("a", "b")
     parts = [found.within(cell, name) for name in found.datasets]
@@ -278,11 +278,11 @@ def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: P
     assert np.mean([part.mean("accuracy") for part in parts]) == pytest.approx(
         cell.mean("accuracy")
     )
-    page = report.make("cross", home, tmp_path / "out").with_name("report.md").read_text()
+    page = write_report("cross", home, tmp_path / "out").with_name("report.md").read_text()
     assert "Test datasets unseen" in page and "each of which leaves one dataset out (a, b)" in page
     assert (
         "Accuracy in per cent of each dataset, by clip" in page
-        and "which the training of its test never saw" in page
+        and "which was held out of training" in page
     )
 
 

@@ -17,10 +17,12 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from mien import classifiers, weights
-from mien.classifiers import ClassifierSpec
+from mien.classifiers import pretrained, weights
+from mien.classifiers.networks import build_network
+from mien.classifiers.predict import start_classifier
+from mien.classifiers.specs import ClassifierSpec
 from mien.errors import WeightsError
-from mien.store import Store
+from mien.runs.store import Store
 
 REAL = (
     Path(__file__).parent.parent.parent
@@ -33,13 +35,13 @@ REAL = (
 
 def state(name: str = "resnet18", classes: int = 5) -> dict[str, Tensor]:
     torch.manual_seed(3)
-    network, _, _ = classifiers._build(ClassifierSpec(name=name, size=32, weights="none"), classes)
+    network, _, _ = build_network(ClassifierSpec(name=name, size=32, weights="none"), classes)
     return {key: value.clone() for key, value in network.state_dict().items()}
 
 
 def loaded(path: Path, name: str = "resnet18") -> dict[str, Tensor]:
     spec = ClassifierSpec(name=name, size=32, weights=str(path))
-    return classifiers.start(spec, ("anger", "fear", "sadness"), 0, None).network.state_dict()
+    return start_classifier(spec, ("anger", "fear", "sadness"), 0, None).network.state_dict()
 
 
 def refusal(path: Path, name: str = "resnet18", store: Path | None = None) -> str:
@@ -161,7 +163,7 @@ def test_what_is_no_file_of_weights_is_refused_by_its_name_and_leaves_nothing(
     damaged(kind, path)
     assert KINDS[kind] in refusal(path)
     with pytest.raises(WeightsError, match=KINDS[kind].replace("(", ".")):
-        classifiers.adopt(path, store)
+        pretrained.import_weights(path, store)
     assert not (tmp_path / "ran").exists() and not store.names()
 
 
@@ -291,10 +293,10 @@ def test_weights_that_were_really_trained_are_taken_and_refused_for_another_netw
 def test_a_copy_in_the_store_is_called_as_the_file_was(tmp_path: Path):
     path, store = tmp_path / "mine.safetensors", Store(tmp_path / "store")
     save_file(state(), path)
-    spec = ClassifierSpec(name="resnet18", size=32, weights=classifiers.adopt(path, store))
-    kept = classifiers.adopted(spec, store)
-    assert kept is not None and weights.shown(kept) == "mine.safetensors"
+    spec = ClassifierSpec(name="resnet18", size=32, weights=pretrained.import_weights(path, store))
+    kept = pretrained.find_imported_weights(spec, store)
+    assert kept is not None and weights.get_display_name(kept) == "mine.safetensors"
     assert json.loads(kept.with_name("summary.json").read_text())["file"] == "mine.safetensors"
-    assert classifiers.start(spec, ("fear",), 0, kept).origin.startswith(
+    assert start_classifier(spec, ("fear",), 0, kept).origin.startswith(
         "file (mine.safetensors, sha256"
     )

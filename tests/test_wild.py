@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mien import ingest, joins
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.joins import JoinSpec
-from mien.store import Run, Store
+from mien.ingest.run import choose_reader, run_ingest
+from mien.prepare import joins
+from mien.prepare.specs import JoinSpec
+from mien.runs.store import Run, Store
 
 RUN = "synthetic-0123456789ab"
 
@@ -40,7 +41,7 @@ def classes(root: Path, count: int = 2) -> Path:
 
 
 def read(root: Path, store: Path, reader: str = "folder", **options: Any) -> Run:
-    return ingest.run(reader, root, Store(store), size=8, name="set", workers=1, **options)
+    return run_ingest(reader, root, Store(store), size=8, name="set", workers=1, **options)
 
 
 def kinds(run: Run) -> dict[str, str]:
@@ -73,7 +74,7 @@ def test_a_store_inside_the_folder_is_no_part_of_the_dataset(tmp_path: Path, pla
     draw(root / place / "runs" / first.name / "sheet.png", 5)  # a picture that a walk would find
     second = read(root, tmp_path / "elsewhere")
     assert first.name == second.name and len(Faces.load(second.path)) == 4
-    assert ingest.the_reader(root)[0] == "folder"
+    assert choose_reader(root)[0] == "folder"
 
 
 def test_a_folder_that_is_only_called_like_a_store_is_read(tmp_path: Path):
@@ -111,9 +112,9 @@ def test_no_file_of_a_run_tells_where_or_when_it_was_made(tmp_path: Path, reader
             ]
             table(root / "data" / "train-00000-of-00001.parquet", image=images, label=["fear"] * 4)
         code = (
-            "import sys; from pathlib import Path; from mien import ingest; from mien.store "
-            "import Store\n"
-            "run = ingest.run(sys.argv[1], Path(sys.argv[2]), Store(Path(sys.argv[3])), size=8, "
+            "import sys; from pathlib import Path; from mien.ingest.run import run_ingest\n"
+            "from mien.runs.store import Store\n"
+            "run = run_ingest(sys.argv[1], Path(sys.argv[2]), Store(Path(sys.argv[3])), size=8, "
             "name='set', "
             "workers=1, skip_unreadable=True); print(run.name, run.content)"
         )
@@ -229,12 +230,12 @@ def test_a_release_whose_marks_are_gone_is_still_synthetic_and_no_real_set_can_b
         DataError, match=r"the test side must be real pictures, and 4 of 4 were generated"
     ):
         faces.require_real("the test side")
-    real = ingest.run("folder", classes(tmp_path / "mine", 3), Store(tmp_path / "store"), size=8)
+    real = run_ingest("folder", classes(tmp_path / "mine", 3), Store(tmp_path / "store"), size=8)
     with pytest.raises(
         DataError,
         match="joining real and synthetic pictures needs a record of what the generator has seen",
     ):
-        joins.run(
+        joins.run_join(
             JoinSpec(faces=(real.name, made.name), classes="union"), Store(tmp_path / "store")
         )
 

@@ -1,7 +1,8 @@
-"""Write docs/cli.md from each command's --help, and the table of datasets in docs/data.md from the
-readers.
+"""Write what the documentation takes from the code: docs/cli.md from each command's --help, the table
+of datasets in docs/data.md from the readers, and the tree in README.md from the docstrings.
 """
 
+import ast
 import io
 import os
 from contextlib import redirect_stdout
@@ -9,6 +10,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- readers: written by `make docs` -->", "<!-- end of readers -->"
+TREE_BEGIN, TREE_END = "<!-- tree: written by `make docs` -->", "<!-- end of tree -->"
+# The folders of mien/: the stages in the order of the pipeline, then what they share.
+FOLDERS = (
+    "toy",
+    "ingest",
+    "prepare",
+    "generators",
+    "classifiers",
+    "audit",
+    "study",
+    "report",
+    "publish",
+    "export",
+    "runs",
+    "pages",
+    "cli",
+)
 COMMANDS = (
     *(
         "",
@@ -44,8 +62,7 @@ def page() -> str:
     parts = [
         (
             "# The command line\n\nWritten by `make docs` from `mien --help`; a test holds it to "
-            "the "
-            "program."
+            "the program."
         )
     ]
     for command in COMMANDS:
@@ -55,7 +72,7 @@ def page() -> str:
 
 def help_of(command: list[str]) -> str:
     """Return what `mien COMMAND --help` prints at a width of 80 columns."""
-    from mien.cli import app
+    from mien.cli.base import app
 
     os.environ["COLUMNS"] = "80"
     out = io.StringIO()
@@ -66,7 +83,7 @@ def help_of(command: list[str]) -> str:
 
 def with_readers(text: str) -> str:
     """Return a page with the table of all readers between its two marks."""
-    from mien.ingest import READERS
+    from mien.ingest.readers import READERS
 
     before, rest = text.split(BEGIN)
     rows = [
@@ -89,7 +106,38 @@ def with_readers(text: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
 
 
+def first_sentence(path: Path) -> str:
+    """Return the first sentence of a file's docstring, without its full stop."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0].partition(". ")[0].removesuffix(".")
+
+
+def tree_lines(folder: Path, depth: int) -> list[str]:
+    """Return a line for each file of a folder of the package, and for each folder below it."""
+    lines = [
+        f"{'  ' * depth}{path.name:<{24 - 2 * depth}}{first_sentence(path)}"
+        for path in sorted(folder.glob("*.py"))
+        if path.name != "__init__.py" and first_sentence(path)
+    ]
+    below = [path.parent for path in folder.glob("*/__init__.py")]
+    rank = {name: number for number, name in enumerate(FOLDERS)}
+    for inner in sorted(below, key=lambda path: (rank.get(path.name, 0), path.name)):
+        about = first_sentence(inner / "__init__.py")
+        lines += [f"{'  ' * depth}{inner.name + '/':<{24 - 2 * depth}}{about}"]
+        lines += tree_lines(inner, depth + 1)
+    return lines
+
+
+def with_tree(text: str) -> str:
+    """Return the README with the tree of the package between its two marks."""
+    before, rest = text.split(TREE_BEGIN)
+    tree = "\n".join(["mien/", *tree_lines(ROOT / "mien", 1)])
+    return f"{before}{TREE_BEGIN}\n\n```\n{tree}\n```\n\n{TREE_END}{rest.split(TREE_END)[1]}"
+
+
 if __name__ == "__main__":
     (ROOT / "docs" / "cli.md").write_text(page(), encoding="utf-8")
     data = ROOT / "docs" / "data.md"
     data.write_text(with_readers(data.read_text(encoding="utf-8")), encoding="utf-8")
+    readme = ROOT / "README.md"
+    readme.write_text(with_tree(readme.read_text(encoding="utf-8")), encoding="utf-8")

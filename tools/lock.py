@@ -15,9 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CUDA = re.compile(r"^(nvidia-|cuda-|triton==)")
 CPU_BUILD = "2.13.0+cpu"
-CPU_HASHES = (
-    "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
-)  # CPython 3.11, Linux x86_64
+# CPython 3.11, Linux x86_64
+CPU_HASHES = ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",)
 
 
 def compiled() -> list[str]:

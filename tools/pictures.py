@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mien import figures
-from mien.drawing import face, identity
 from mien.faces import Faces
-from mien.store import Store
+from mien.pages.sheets import draw_grid, draw_side_by_side
+from mien.runs.store import Store
+from mien.toy.head import draw_face, invent_identity
 
 ROOT = Path(__file__).parent.parent
 APEXES = {
@@ -29,9 +29,9 @@ def toy() -> Image.Image:
     """
     large, small = [], []
     for number in (1, 3, 5, 6, 9, 12):
-        person = identity(0, number)
+        person = invent_identity(0, number)
         for units in APEXES.values():
-            drawn = face(person, dict.fromkeys(units.split("+"), 0.95) if units else {})
+            drawn = draw_face(person, dict.fromkeys(units.split("+"), 0.95) if units else {})
             large.append(
                 np.moveaxis(
                     np.asarray(Image.fromarray(drawn).resize((112, 136), Image.Resampling.BOX)),
@@ -41,8 +41,8 @@ def toy() -> Image.Image:
             )
             grey = Image.fromarray(drawn).convert("L").resize((48, 48), Image.Resampling.BILINEAR)
             small.append(np.asarray(grey)[None])
-    above = figures.grid(np.stack(large), len(APEXES), 1)
-    below = figures.grid(np.stack(small), len(APEXES), 2)
+    above = draw_grid(np.stack(large), len(APEXES), 1)
+    below = draw_grid(np.stack(small), len(APEXES), 2)
     sheet = Image.new("RGB", (above.width, above.height + below.height + 32), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (name, units) in enumerate(APEXES.items()):
@@ -61,7 +61,7 @@ def demo(folder: Path) -> Image.Image:
     """Return the training faces of the demo beside those that it generated."""
     store = Store(folder / "store")
     real, synthetic = (Faces.load(store.run(name).path) for name in ("train", "synthetic"))
-    return figures.side_by_side(real, synthetic, per_class=6, scale=2)
+    return draw_side_by_side(real, synthetic, per_class=6, scale=2)
 
 
 if __name__ == "__main__":

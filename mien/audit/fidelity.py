@@ -1,4 +1,4 @@
-"""Is it good: how far synthetic images are from real ones, and how much of their variety they have.
+"""Fidelity: how far synthetic images are from real ones, and how varied they are.
 
 Each number is measured three times at the same size, always against one half of the real training
 images: on synthetic images (`fidelity.frechet.judge`), on the other half
@@ -12,28 +12,34 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from mien import fidelity, stats
+from mien import stats
+from mien.audit import distances
+from mien.audit.features import SpaceFeatures, find_principal_axes
 from mien.faces import Faces
-from mien.features import Sides, principal
-from mien.seeds import rng
-from mien.seeds import seed as seed_of
+from mien.seeds import derive_seed, make_rng
 from mien.stats import Record
 
-MOST = 2000  # images per side at most, in an order drawn by their keys
-LEAST = 10  # images per side that a number needs
+MAX_IMAGES_PER_SIDE = 2000  # images per side at most, in an order drawn by their keys
+
+MIN_IMAGES_PER_SIDE = 10  # images per side that a number needs
+
 # axes on which Fréchet distances are taken, if the space has more: with more axes than images,
 # bias dominates
-AXES = 32
-NEAREST = 5  # neighbours, for precision, recall, density and coverage
-DRAWS = 200  # resamples of a bootstrap
+FRECHET_AXES = 32
+
+NEIGHBOUR_RANK = 5  # neighbours, for precision, recall, density and coverage
+
+FIDELITY_RESAMPLES = 200  # resamples of a bootstrap
 
 Vectors = Float[np.ndarray, "n d"]
-Drawn = Float[np.ndarray, " draws"]
+
+Resampled = Float[np.ndarray, " draws"]
+
 Places = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
-class Side:
+class Sampled:
     """The images of one side in an order drawn by their keys, with their clips and bootstrap units.
 
     The unit is the person, the clip if people are not known, or the image if clips are not known
@@ -46,12 +52,12 @@ class Side:
     unit: Shaped[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, faces: Faces) -> "Side":
+    def of(cls, faces: Faces) -> "Sampled":
         """Return `faces` as a side."""
         index = faces.index
         clip = index["clip"].where(index["clip"] != "", index["key"])
         unit = index["subject"].where(index["subject"] != "", clip)
-        order = np.argsort([seed_of("audit", key) for key in index["key"]], kind="stable")
+        order = np.argsort([derive_seed("audit", key) for key in index["key"]], kind="stable")
         return cls(
             order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit))
         )
@@ -69,14 +75,14 @@ class Side:
     def weights(self, places: Places, *names: str) -> Float[np.ndarray, "draws _"]:
         """Return how often each image occurs in each resample of the units, with replacement."""
         units, owner = np.unique(self.unit[places].astype(str), return_inverse=True)
-        counts = rng("audit", "bootstrap", *names).multinomial(
-            len(units), np.full(len(units), 1 / len(units)), DRAWS
+        counts = make_rng("audit", "bootstrap", *names).multinomial(
+            len(units), np.full(len(units), 1 / len(units)), FIDELITY_RESAMPLES
         )
         return counts[:, owner].astype(np.float64)
 
 
 @dataclass(frozen=True)
-class Part:
+class Sample:
     """Images of a side in a space, and their weights in each bootstrap resample."""
 
     rows: Vectors
@@ -84,7 +90,7 @@ class Part:
 
 
 def measure(
-    train: Faces, test: Faces, made: Faces, features: Mapping[str, Sides]
+    train: Faces, test: Faces, made: Faces, features: Mapping[str, SpaceFeatures]
 ) -> tuple[Record, ...]:
     """Return distances, precision, recall, density, coverage and variety in each space.
 
@@ -94,27 +100,33 @@ def measure(
     resamples do not change who is a neighbour of whom. A class with fewer than 10 images per side
     has no number.
     """
-    three = tuple(Side.of(faces) for faces in (train, test, made))
+    three = tuple(Sampled.of(faces) for faces in (train, test, made))
     records: list[Record] = []
     for space, space_sides in features.items():
-        flat = _on_axes(space_sides)
+        flat = _project_on_axes(space_sides)
         centre = space_sides.train.mean(axis=0, dtype=np.float64)
         for part in ("", *made.classes):
-            for suffix, ground, asked in _pairs(three, [side.images(part) for side in three], flat):
-                records += _distances(ground, asked, suffix, space, part)
-            for suffix, ground, asked in _pairs(
+            for suffix, ground, asked in _pair_samples(
+                three, [side.images(part) for side in three], flat
+            ):
+                records += _measure_distances(ground, asked, suffix, space, part)
+            for suffix, ground, asked in _pair_samples(
                 three, [side.one_a_clip(part) for side in three], space_sides
             ):
-                records += _neighbours(ground, asked, suffix, space, part)
-                records += _variety(asked, centre, suffix, space, part)
+                records += _measure_neighbours(ground, asked, suffix, space, part)
+                records += _measure_variety(asked, centre, suffix, space, part)
     return tuple(records)
 
 
-def lacking(train: Faces, test: Faces, made: Faces) -> list[str]:
+def explain_too_few(train: Faces, test: Faces, made: Faces) -> list[str]:
     """Return sentences that name what is too few for distances or neighbours, if anything is."""
-    sides = {"training": (train, 2 * LEAST), "held-out": (test, LEAST), "synthetic": (made, LEAST)}
+    sides = {
+        "training": (train, 2 * MIN_IMAGES_PER_SIDE),
+        "held-out": (test, MIN_IMAGES_PER_SIDE),
+        "synthetic": (made, MIN_IMAGES_PER_SIDE),
+    }
     notes = []
-    for what, count in (("images", _images), ("clips", _clips)):
+    for what, count in (("images", _count_images), ("clips", _count_clips)):
         short = [
             f"{count(faces)} {side} {what} ({needed} are needed)"
             for side, (faces, needed) in sides.items()
@@ -128,22 +140,22 @@ def lacking(train: Faces, test: Faces, made: Faces) -> list[str]:
     return notes
 
 
-def _images(faces: Faces) -> int:
+def _count_images(faces: Faces) -> int:
     return len(faces)
 
 
-def _clips(faces: Faces) -> int:
-    return len(Side.of(faces).one_a_clip(""))
+def _count_clips(faces: Faces) -> int:
+    return len(Sampled.of(faces).one_a_clip(""))
 
 
-def _on_axes(sides: Sides) -> Sides:
+def _project_on_axes(sides: SpaceFeatures) -> SpaceFeatures:
     """Return features on the axes of most variance, and each image's distance from these axes.
 
     Without the distance, noise that no real image has would go unnoticed.
     """
-    if sides.train.shape[1] <= AXES:
+    if sides.train.shape[1] <= FRECHET_AXES:
         return sides
-    centre, axes = principal(sides.train, AXES)
+    centre, axes = find_principal_axes(sides.train, FRECHET_AXES)
 
     def flat(rows: Vectors) -> Float[np.ndarray, "n _"]:
         centred = rows - centre
@@ -151,44 +163,46 @@ def _on_axes(sides: Sides) -> Sides:
         residual = np.square(centred).sum(axis=1) - np.square(coordinates).sum(axis=1)
         return np.column_stack([coordinates, np.sqrt(residual.clip(0))])
 
-    return Sides(*(flat(rows) for rows in (sides.train, sides.test, sides.made)))
+    return SpaceFeatures(*(flat(rows) for rows in (sides.train, sides.test, sides.made)))
 
 
-def _pairs(
-    three: Sequence[Side], places: Sequence[Places], sides: Sides
-) -> Iterator[tuple[str, Part, Part]]:
+def _pair_samples(
+    three: Sequence[Sampled], places: Sequence[Places], sides: SpaceFeatures
+) -> Iterator[tuple[str, Sample, Sample]]:
     """Yield each comparison with one half of the training images: its suffix and its two parts.
 
-    `three` and `places` are of the training, held-out and synthetic images. All parts of a
+    `three` and `pick_positions` are of the training, held-out and synthetic images. All parts of a
     comparison have the same number of images.
     """
     # The same number of images for all comparisons
     (real, heldout, synthetic), (train, test, made) = three, places
     count = min(
-        len(train) // 2, MOST, *(len(images) for images in (test, made) if len(images) >= LEAST)
+        len(train) // 2,
+        MAX_IMAGES_PER_SIDE,
+        *(len(images) for images in (test, made) if len(images) >= MIN_IMAGES_PER_SIDE),
     )
-    if min(len(made), count) < LEAST:
+    if min(len(made), count) < MIN_IMAGES_PER_SIDE:
         return
 
     # Compare synthetic, other real, and held-out images with one half of the real ones
-    ground = _part(real, train[:count], sides.train, "ground")
-    yield "", ground, _part(synthetic, made[:count], sides.made, "made")
-    yield "_floor", ground, _part(real, train[count : 2 * count], sides.train, "floor")
-    if len(test) >= LEAST:
-        yield "_heldout", ground, _part(heldout, test[:count], sides.test, "heldout")
+    ground = _make_sample(real, train[:count], sides.train, "ground")
+    yield "", ground, _make_sample(synthetic, made[:count], sides.made, "made")
+    yield "_floor", ground, _make_sample(real, train[count : 2 * count], sides.train, "floor")
+    if len(test) >= MIN_IMAGES_PER_SIDE:
+        yield "_heldout", ground, _make_sample(heldout, test[:count], sides.test, "heldout")
 
 
-def _part(side: Side, places: Places, rows: Vectors, name: str) -> Part:
-    return Part(np.asarray(rows[places]), side.weights(places, name))
+def _make_sample(side: Sampled, places: Places, rows: Vectors, name: str) -> Sample:
+    return Sample(np.asarray(rows[places]), side.weights(places, name))
 
 
-def _record(
+def _make_record(
     name: str,
     space: str,
     part: str,
     n: int,
     value: float,
-    drawn: Drawn | None = None,
+    drawn: Resampled | None = None,
     limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> Record:
     """Return a record with its bootstrap interval, shifted so that its mean is the value.
@@ -198,7 +212,7 @@ def _record(
     """
     if drawn is None:
         return Record(f"{name}.{space}", value, n, unit="images a side", part=part)
-    bounds = stats.around(value, (drawn - np.nanmean(drawn) + value).clip(*limits))
+    bounds = stats.interval(value, (drawn - np.nanmean(drawn) + value).clip(*limits))
     return Record(
         f"{name}.{space}",
         value,
@@ -213,28 +227,34 @@ def _record(
 # Distances
 
 
-def _distances(ground: Part, asked: Part, suffix: str, space: str, part: str) -> list[Record]:
+def _measure_distances(
+    ground: Sample, asked: Sample, suffix: str, space: str, part: str
+) -> list[Record]:
     n = len(asked.rows)
-    frechet = fidelity.frechet(ground.rows, asked.rows)
+    frechet = distances.frechet_distance(ground.rows, asked.rows)
     return [
-        _record(
+        _make_record(
             f"fidelity.frechet{suffix}",
             space,
             part,
             n,
             frechet,
-            _frechet_drawn(ground, asked),
+            _resample_frechet(ground, asked),
             (0.0, np.inf),
         ),
-        _record(f"fidelity.kernel{suffix}", space, part, n, *_kernel(ground, asked)),
+        _make_record(
+            f"fidelity.kernel{suffix}", space, part, n, *_measure_kernel_distance(ground, asked)
+        ),
     ]
 
 
-def _frechet_drawn(a: Part, b: Part) -> Drawn:
-    return fidelity.gaussian_distance(*_moments(a), *_moments(b))
+def _resample_frechet(a: Sample, b: Sample) -> Resampled:
+    return distances.gaussian_distance(*_resample_moments(a), *_resample_moments(b))
 
 
-def _moments(part: Part) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray, "draws d d"]]:
+def _resample_moments(
+    part: Sample,
+) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray, "draws d d"]]:
     """Return the mean and covariance of each resample."""
     rows = part.rows.astype(np.float64)
     totals = part.weights.sum(axis=1)
@@ -244,28 +264,30 @@ def _moments(part: Part) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray
     return means, centred / (totals - 1)[:, None, None]
 
 
-def _kernel(a: Part, b: Part) -> tuple[float, Drawn]:
+def _measure_kernel_distance(a: Sample, b: Sample) -> tuple[float, Resampled]:
     """Return the kernel distance, and that of each resample; no image is paired with itself."""
-    aa, bb, ab = (fidelity.cubic(x.rows, y.rows) for x, y in ((a, a), (b, b), (a, b)))
-    value = _mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
-    return float(value[0]), _mmd(aa, bb, ab, a.weights, b.weights)
+    aa, bb, ab = (distances.cubic_kernel(x.rows, y.rows) for x, y in ((a, a), (b, b), (a, b)))
+    value = _weighted_mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
+    return float(value[0]), _weighted_mmd(aa, bb, ab, a.weights, b.weights)
 
 
 # The unbiased MMD² of Bińkowski et al. 2018, with rows weighted by how often they were drawn
-def _mmd(
+def _weighted_mmd(
     aa: Float[np.ndarray, "n n"],
     bb: Float[np.ndarray, "m m"],
     ab: Float[np.ndarray, "n m"],
     weights_a: Float[np.ndarray, "draws n"],
     weights_b: Float[np.ndarray, "draws m"],
-) -> Drawn:
+) -> Resampled:
     between = np.einsum("dm,dm->d", weights_a @ ab, weights_b) / (
         weights_a.sum(axis=1) * weights_b.sum(axis=1)
     )
-    return _within(aa, weights_a) + _within(bb, weights_b) - 2 * between
+    return _mean_within(aa, weights_a) + _mean_within(bb, weights_b) - 2 * between
 
 
-def _within(gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"]) -> Drawn:
+def _mean_within(
+    gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"]
+) -> Resampled:
     squares = np.square(weights)
     pairs = np.square(weights.sum(axis=1)) - squares.sum(axis=1)
     return (np.einsum("dn,dn->d", weights @ gram, weights) - squares @ np.diag(gram)) / pairs
@@ -274,8 +296,10 @@ def _within(gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"
 # Neighbours and variety
 
 
-def _neighbours(ground: Part, asked: Part, suffix: str, space: str, part: str) -> list[Record]:
-    near = fidelity.neighbours(ground.rows, asked.rows, NEAREST)
+def _measure_neighbours(
+    ground: Sample, asked: Sample, suffix: str, space: str, part: str
+) -> list[Record]:
+    near = distances.find_neighbours(ground.rows, asked.rows, NEIGHBOUR_RANK)
     measured = (
         ("fidelity.precision", near.typical, asked, 1.0),
         ("fidelity.density", near.density, asked, np.inf),
@@ -283,33 +307,37 @@ def _neighbours(ground: Part, asked: Part, suffix: str, space: str, part: str) -
         ("variety.coverage", near.covered, ground, 1.0),
     )
     return [
-        _record(
+        _make_record(
             name + suffix,
             space,
             part,
             len(asked.rows),
             float(values.mean()),
-            _means(values, side.weights),
+            _resample_mean(values, side.weights),
             (0.0, upper),
         )
         for name, values, side, upper in measured
     ]
 
 
-def _means(values: Shaped[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]) -> Drawn:
+def _resample_mean(
+    values: Shaped[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]
+) -> Resampled:
     return weights @ values / weights.sum(axis=1)
 
 
-def _variety(
-    asked: Part, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str
+def _measure_variety(
+    asked: Sample, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str
 ) -> list[Record]:
     n = len(asked.rows)
-    unit = fidelity.directions(asked.rows, centre)
-    similarity = fidelity.similarity(asked.rows, centre)
+    unit = distances.unit_directions(asked.rows, centre)
+    similarity = distances.mean_similarity(asked.rows, centre)
     squares = np.square(asked.weights).sum(axis=1)
     sums = np.square(asked.weights @ unit).sum(axis=1)
     drawn = (sums - squares) / (np.square(asked.weights.sum(axis=1)) - squares)
     return [
-        _record(f"variety.similarity{suffix}", space, part, n, similarity, drawn),
-        _record(f"variety.vendi{suffix}", space, part, n, fidelity.vendi(asked.rows, centre)),
+        _make_record(f"variety.similarity{suffix}", space, part, n, similarity, drawn),
+        _make_record(
+            f"variety.vendi{suffix}", space, part, n, distances.vendi_score(asked.rows, centre)
+        ),
     ]

@@ -1,27 +1,28 @@
-"""The page of an audit: one file that opens without a network; the verdict, then the questions."""
+"""The page of an audit: one HTML file with the verdict, then the questions."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from mien import charts, figures
 from mien.audit.verdict import ORDER, QUESTIONS
-from mien.charts import Dot
 from mien.faces import Faces
-from mien.progress import many
+from mien.pages import charts
+from mien.pages.charts import Dot
+from mien.pages.html import picture_address, render_html
+from mien.pages.sheets import draw_rows
 from mien.stats import Record
 
-NOTHING = 1e-9  # values below this are rounding errors of 0
-SUSPECTS = 12  # images per class on the sheet of suspects
-WORST = 20  # rows of a table of single images
-SERIES = {"": "synthetic", "_heldout": "held-out people", "_floor": "real against real"}
+ROUNDING_ERROR = 1e-9  # values below this are rounding errors of 0
+
+SUSPECTS_PER_CLASS = 12  # images per class on the sheet of suspects
+
+MAX_WORST_ROWS = 20  # rows of a table of single images
+
+SERIES_LABELS = {"": "synthetic", "_heldout": "held-out people", "_floor": "real against real"}
+
 MEANINGS = {
     "fidelity.frechet": (
         "Fréchet distance of Gaussians fitted to features: to the 32 axes on which real images "
@@ -53,8 +54,8 @@ MEANINGS = {
     ),
     "memorisation.person": "The same, compared with the nearest image of any other person.",
     "memorisation.authentic": (
-        "Share of images farther from their nearest training image than that image is from its own "
-        "nearest one."
+        "Share of images farther from their nearest training image than that image is from its "
+        "own nearest one."
     ),
     "memorisation.membership": (
         "Chance that a training person is nearer to the synthetic faces than a held-out person."
@@ -81,19 +82,8 @@ def render(
 
     `told` is the content of audit.json; `pictures` are shown under their names.
     """
-    # Undefined names in the template are errors
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number}
-    environment.globals["many"] = many
-
     # The content of audit.json, with charts, pictures and tables
-    charts_of = _charts(records)
+    charts_of = _draw_charts(records)
     content = {
         **told,
         "title": told["synthetic"],
@@ -101,39 +91,31 @@ def render(
             name: sum(check["verdict"] == name for check in told["checks"]) for name in ORDER
         },
         "questions": [
-            _question(question, told["checks"], charts_of) for question in told["questions"]
+            _question_context(question, told["checks"], charts_of) for question in told["questions"]
         ],
         "pictures": {
-            name: {"data": embedded(image), "width": image.width}
+            name: {"data": picture_address(image, colours=256), "width": image.width}
             for name, image in pictures.items()
         },
-        "records": [_line(record) for record in records if not record.part],
-        "sources": _sources(records),
-        "worst": _worst(rows),
+        "records": [_record_row(record) for record in records if not record.part],
+        "sources": _source_rows(records),
+        "worst": _worst_rows(rows),
         "meanings": MEANINGS,
+        "number": format_number,
     }
-    return environment.get_template("audit.html").render(content)
+    return render_html("audit.html", content)
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Return a number with three significant digits, as text; a dash for None, nan and infinity."""
     if value is None or not np.isfinite(value):
         return "\u2013"
-    if abs(value) < NOTHING:
+    if abs(value) < ROUNDING_ERROR:
         return "0"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def embedded(image: Image.Image) -> str:
-    """Return a picture as a data address for the page."""
-    buffer = io.BytesIO()
-    image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(
-        buffer, "PNG", optimize=True
-    )
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _question(
+def _question_context(
     question: Mapping[str, Any],
     checks: Sequence[Mapping[str, Any]],
     charts_of: Mapping[str, Sequence[str]],
@@ -147,7 +129,7 @@ def _question(
     }
 
 
-def _line(record: Record) -> dict[str, Any]:
+def _record_row(record: Record) -> dict[str, Any]:
     return {
         "name": record.metric,
         "value": record.value,
@@ -161,7 +143,7 @@ def _line(record: Record) -> dict[str, Any]:
 # Charts
 
 
-def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
+def _draw_charts(records: Sequence[Record]) -> dict[str, list[str]]:
     """Return the charts of each family, by class, as SVG."""
     by_name = {(record.metric, record.part): record for record in records}
     parts = list(
@@ -183,8 +165,10 @@ def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
         ("coverage", "variety.coverage"),
     ):
         for space in [name for name in spaces if name != "pixels"] or spaces:
-            series = {label: f"{metric}{suffix}.{space}" for suffix, label in SERIES.items()}
-            charts_of["fidelity"].append(_chart(f"{title}, {space}", "", parts, series, by_name))
+            series = {label: f"{metric}{suffix}.{space}" for suffix, label in SERIES_LABELS.items()}
+            charts_of["fidelity"].append(
+                _draw_chart(f"{title}, {space}", "", parts, series, by_name)
+            )
 
     # Memorisation: copies, in each space
     copied = [
@@ -193,14 +177,16 @@ def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
     if copied:
         series = {name: f"memorisation.copied.{name}" for name in dict.fromkeys(copied)}
         charts_of["memorisation"].append(
-            _chart("nearer to one clip than held-out people are", "share", parts, series, by_name)
+            _draw_chart(
+                "nearer to one clip than held-out people are", "share", parts, series, by_name
+            )
         )
 
     # Labels: agreement, and what tells the label without the expression
     if ("labels.agreement", "") in by_name:
         series = {"synthetic": "labels.agreement", "real held-out people": "labels.ceiling"}
         charts_of["labels"].append(
-            _chart("agreement with the label", "share", parts, series, by_name)
+            _draw_chart("agreement with the label", "share", parts, series, by_name)
         )
     names = [
         name
@@ -209,7 +195,7 @@ def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
     ]
     if names:
         dots = {
-            label: [_dot(by_name.get((f"nuisance.{name}{suffix}", ""))) for name in names]
+            label: [_make_dot(by_name.get((f"nuisance.{name}{suffix}", ""))) for name in names]
             for suffix, label in {
                 "": "synthetic",
                 "_train": "real",
@@ -217,14 +203,14 @@ def _charts(records: Sequence[Record]) -> dict[str, list[str]]:
             }.items()
         }
         charts_of["labels"].append(
-            charts.dots(
+            charts.draw_intervals(
                 "the label predicted from other features than the face", "mean recall", names, dots
             )
         )
     return charts_of
 
 
-def _chart(
+def _draw_chart(
     title: str,
     unit: str,
     parts: Sequence[str],
@@ -232,13 +218,13 @@ def _chart(
     by_name: Mapping[tuple[str, str], Record],
 ) -> str:
     dots = {
-        label: [_dot(by_name.get((metric, part))) for part in parts]
+        label: [_make_dot(by_name.get((metric, part))) for part in parts]
         for label, metric in series.items()
     }
-    return charts.dots(title, unit, [part or "all" for part in parts], dots)
+    return charts.draw_intervals(title, unit, [part or "all" for part in parts], dots)
 
 
-def _dot(record: Record | None) -> Dot | None:
+def _make_dot(record: Record | None) -> Dot | None:
     if record is None:
         return None
     return Dot(
@@ -250,7 +236,7 @@ def _dot(record: Record | None) -> Dot | None:
 # Tables and pictures
 
 
-def _sources(records: Sequence[Record]) -> list[dict[str, Any]]:
+def _source_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return a table row for each class: its images, its real sources, and images per real image.
 
     The sources are the effective numbers of clips and subjects.
@@ -271,15 +257,20 @@ def _sources(records: Sequence[Record]) -> list[dict[str, Any]]:
     return rows
 
 
-def _worst(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
+def _worst_rows(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
     """Return the images nearest to one clip of the training set, the nearest first."""
     if "ratio_clip" not in rows:
         return []
     columns = ["key", "emotion", "nearest", "ratio_clip", "alarm"]
-    return rows.loc[:, columns].sort_values(["ratio_clip", "key"]).head(WORST).to_dict("records")
+    return (
+        rows.loc[:, columns]
+        .sort_values(["ratio_clip", "key"])
+        .head(MAX_WORST_ROWS)
+        .to_dict("records")
+    )
 
 
-def suspects(rows: pd.DataFrame, made: Faces) -> Image.Image | None:
+def draw_suspects(rows: pd.DataFrame, made: Faces) -> Image.Image | None:
     """Return a sheet of the images whose label is likeliest wrong, a row per class.
 
     Returns None if no label was judged.
@@ -288,8 +279,8 @@ def suspects(rows: pd.DataFrame, made: Faces) -> Image.Image | None:
         return None
     titles, pictures = [], []
     for emotion, judged in rows[rows["rank"] > 0].groupby("emotion", sort=True):
-        worst = judged.sort_values("rank").head(SUSPECTS)
+        worst = judged.sort_values("rank").head(SUSPECTS_PER_CLASS)
         predicted = ", ".join(dict.fromkeys(worst["predicted"]))
         titles.append(f"{emotion}   judged {predicted}")
         pictures.append(np.asarray(made.images[worst.index.to_numpy()]))
-    return figures.rows(titles, pictures, SUSPECTS)
+    return draw_rows(titles, pictures, SUSPECTS_PER_CLASS)

@@ -1,4 +1,6 @@
-"""The four parts of an audit. Each is a run of its own, so measurements do not depend on limits.
+"""PARTS: the parts of an audit, each measured as a run of its own.
+
+Each is a run of its own, so measurements do not depend on limits.
 
 The verdict reads the runs of the parts and judges, so other thresholds measure nothing again, and
 an audit that was stopped resumes with the part that it was at. An engine runs the parts in
@@ -10,62 +12,50 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from mien import features, splits, training
-from mien.audit import fidelity, labels, leakage, matches, memorisation, nuisance
-from mien.audit.labels import Labels
-from mien.audit.matches import Matches, MatchesSpec
-from mien.engine import Job
+from mien.audit import features, fidelity
+from mien.audit.features import SpaceFeatures
+from mien.audit.labels import nuisance
+from mien.audit.labels.measure import Labels, measure_labels
+from mien.audit.leakage.measure import measure_leakage
+from mien.audit.memorisation import matches
+from mien.audit.memorisation.matches import Matches
+from mien.audit.memorisation.measure import draw_strips, measure_copies, measure_memorisation
+from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
 from mien.errors import DataError, LeakageError
-from mien.faces import UNKNOWN, Faces
-from mien.features import FeaturesSpec, JudgeSpec, Sides, SpaceName
-from mien.preprocess import Filter
-from mien.progress import many, say
-from mien.spec import Spec
+from mien.faces import UNKNOWN_SOURCE, Faces
+from mien.pictures import Filter
+from mien.prepare import splits
+from mien.runs import devices
+from mien.runs.jobs import Job
+from mien.runs.progress import count_of, say
+from mien.runs.store import Run, Store
 from mien.stats import Record
-from mien.store import Run, Store
 
-PartName = Literal["fidelity", "memorisation", "labels", "leakage"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
+
 # parts that need held-out people
-OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")
-ALONE = (
-    "nobody was held out, so there is nothing to compare with; name real images of people whom the "
-    "generator never saw with --test"
+PARTS_OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")
+
+NOBODY_HELD_OUT = (
+    "nobody was held out, so there is nothing to compare with; name real images of people whom "
+    "the generator never saw with --test"
 )
 
 Result = TypeVar("Result")
 
 
-class PartSpec(Spec):
-    """One part of an audit; `spaces`, `filter` and `weights` matter only if it compares features.
-
-    The part "leakage" compares the real sides, whatever is synthetic. An empty `test` says that
-    nobody was held out.
-    """
-
-    stage: ClassVar[str] = "measures"
-    part: PartName
-    synthetic: str = ""
-    train: str
-    test: str = ""
-    spaces: tuple[SpaceName, ...] = ()
-    filter: Filter = "bilinear"
-    weights: dict[str, str] = Field(default_factory=dict)
-
-
 @dataclass
-class Measured:
+class PartResult:
     """What a part measured: numbers, notes on what could not be measured, and results per image.
 
-    `rows` has one row per synthetic image: its key, and the part's own columns. `picture`
+    `rows` has one row per synthetic image: its key, and the part's own columns. `to_picture`
     illustrates the part, if it has a picture.
     """
 
@@ -76,7 +66,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Given:
+class PartInput:
     """The input of a part: the faces of three sides, their features by space, and their matches.
 
     `find` returns the matches of the images in pixels; it is called only if a part needs them.
@@ -85,67 +75,70 @@ class Given:
     train: Faces
     test: Faces
     made: Faces
-    spaces: Mapping[str, Sides]
+    spaces: Mapping[str, SpaceFeatures]
     find: Callable[[], Matches]
 
 
-def nobody(train: Faces) -> Faces:
+def empty_side(train: Faces) -> Faces:
     """Return an empty held-out side in the form of the training images."""
     return train.select(np.zeros(0, dtype=np.int64))
 
 
-def measure(part: PartName, given: Given) -> Measured:
+def measure_part(part: PartName, given: PartInput) -> PartResult:
     """Return what a part measures; if the data do not allow a measurement, a note says so."""
     say(f"audit: {part}")
-    measured = Measured()
-    if part in OF_HELD_OUT and not len(given.test):
-        measured.notes.append(f"{part}: {ALONE}")
+    measured = PartResult()
+    if part in PARTS_OF_HELD_OUT and not len(given.test):
+        measured.notes.append(f"{part}: {NOBODY_HELD_OUT}")
         return measured
-    with threadpool_limits(1), training.cores(1):
+    with threadpool_limits(1), devices.limit_cores(1):
         _MEASURES[part](measured, given)
     return measured
 
 
-def _fidelity(measured: Measured, given: Given) -> None:
+def _measure_fidelity(measured: PartResult, given: PartInput) -> None:
     measured.records += fidelity.measure(given.train, given.test, given.made, given.spaces)
-    measured.notes += fidelity.lacking(given.train, given.test, given.made)
+    measured.notes += fidelity.explain_too_few(given.train, given.test, given.made)
 
 
-def _memorisation(measured: Measured, given: Given) -> None:
+def _measure_memorisation(measured: PartResult, given: PartInput) -> None:
     train, test, made = given.train, given.test, given.made
     # Pixels are always compared, from the matches
     others = {name: sides for name, sides in given.spaces.items() if name != "pixels"}
-    result = _tried(
+    result = _try_measure(
         measured,
         "memorisation",
-        lambda: memorisation.measure(train, test, made, others, given.find),
+        lambda: measure_memorisation(train, test, made, others, given.find),
     )
     if result is not None:
         measured.records += result.records
         measured.notes += result.notes
         measured.rows = result.rows.drop(columns="emotion")
-        measured.picture = memorisation.strips(made, train, result)
+        measured.picture = draw_strips(made, train, result)
     else:  # report at least what needs no held-out people
-        measured.records, rows = memorisation.direct(made, train)
+        measured.records, rows = measure_copies(made, train)
         measured.rows = rows.drop(columns="emotion")
 
 
-def _labels(measured: Measured, given: Given) -> None:
+def _measure_labels(measured: PartResult, given: PartInput) -> None:
     made, train = given.made, given.train
-    result = _tried(measured, "labels", lambda: labels.labels(made, train, given.test))
+    result = _try_measure(measured, "labels", lambda: measure_labels(made, train, given.test))
     if result is not None:
-        measured.records += [*result.records, *_kept(result)]
+        measured.records += [*result.records, *_rescale_agreement(result)]
         measured.notes += [
             f"{finding.kind} {finding.where}".strip() + f": {finding.what}"
             for finding in result.findings
         ]
         measured.rows = result.rows.drop(columns="emotion")
     for suffix, faces in (("", made), ("_train", train)):
-        records = _tried(measured, "nuisance", lambda faces=faces: nuisance.nuisance(faces)) or ()
+        records = (
+            _try_measure(measured, "nuisance", lambda faces=faces: nuisance.measure_nuisance(faces))
+            or ()
+        )
         measured.records += [replace(record, metric=record.metric + suffix) for record in records]
 
 
-def _kept(result: Labels) -> list[Record]:
+def _rescale_agreement(result: Labels) -> list[Record]:
     """Return agreement on a scale from chance (0) to what the judges reach on real people (1).
 
     The first record is the length of that scale: the judges' ceiling less chance.
@@ -156,13 +149,13 @@ def _kept(result: Labels) -> list[Record]:
         return []
     classes = sum(record.metric == "labels.ceiling" for record in result.records) - 1
     chance = 1 / max(2, classes)
-    scale = _moved(ceiling, "labels.ceiling_above_chance", chance, 1.0)
+    scale = _rescale_record(ceiling, "labels.ceiling_above_chance", chance, 1.0)
     if scale.value <= 0:
         return [scale]
-    return [scale, _moved(agreement, "labels.kept", chance, scale.value)]
+    return [scale, _rescale_record(agreement, "labels.kept", chance, scale.value)]
 
 
-def _moved(record: Record, name: str, zero: float, unit: float) -> Record:
+def _rescale_record(record: Record, name: str, zero: float, unit: float) -> Record:
     """Return a record under another name, on a scale with the origin `zero` and the unit `unit`."""
     low, high = (
         None if bound is None else (bound - zero) / unit for bound in (record.low, record.high)
@@ -170,8 +163,8 @@ def _moved(record: Record, name: str, zero: float, unit: float) -> Record:
     return Record(name, (record.value - zero) / unit, record.n, record.unit, low, high)
 
 
-def _leakage(measured: Measured, given: Given) -> None:
-    result = leakage.leakage(given.train, given.test)
+def _measure_leakage(measured: PartResult, given: PartInput) -> None:
+    result = measure_leakage(given.train, given.test)
     measured.records += result.records
     measured.notes += [
         f"{finding.kind} {finding.where}".strip() + f": {finding.what}"
@@ -179,7 +172,7 @@ def _leakage(measured: Measured, given: Given) -> None:
     ]
 
 
-def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measured:
+def add_generator_overlap(leaks: PartResult, made: Faces, train: Faces, test: Faces) -> PartResult:
     """Return the leakage of the real sides, and how much of `test` and beyond `train` was seen.
 
     "Seen" means seen by the generator. The leakage of the real sides is measured once for all
@@ -190,12 +183,14 @@ def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measur
         return measured
 
     # Nothing can be compared for a generator that nobody knows
-    if (made.index["source"] == UNKNOWN).any():
+    if (made.index["source"] == UNKNOWN_SOURCE).any():
         measured.notes.append("what the generator saw: the generator of these images is not known")
         return measured
 
     # Held-out people whom the generator was trained on
-    seen = _tried(measured, "what the generator saw", lambda: splits.overlap(made, test))
+    seen = _try_measure(
+        measured, "what the generator saw", lambda: splits.measure_overlap(made, test)
+    )
     if seen is not None:
         share = float(max(seen["frames_share"], seen["subjects_share"]))
         measured.records.append(
@@ -203,8 +198,10 @@ def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measur
         )
 
     # Training images of the generator that `train` lacks
-    unseen = _tried(
-        measured, "whether --train is what the generator saw", lambda: splits.beyond(made, train)
+    unseen = _try_measure(
+        measured,
+        "whether --train is what the generator saw",
+        lambda: splits.find_seen_beyond(made, train),
     )
     if unseen is not None:
         total = len(made.seen) if made.seen is not None else 0
@@ -215,23 +212,22 @@ def with_seen(leaks: Measured, made: Faces, train: Faces, test: Faces) -> Measur
         if len(unseen):
             measured.notes.append(
                 f"--train is not what the generator was trained on: it lacks {len(unseen):,} of "
-                f"{many(total, 'image')} "
-                "that the generator saw, so copies of these cannot be found. Name the set that it "
-                "was trained on"
+                f"{count_of(total, 'image')} that the generator saw, so copies of these cannot be "
+                "found. Name the set that it was trained on"
             )
     return measured
 
 
-_MEASURES: Mapping[PartName, Callable[[Measured, Given], None]] = {
-    "fidelity": _fidelity,
-    "memorisation": _memorisation,
-    "labels": _labels,
-    "leakage": _leakage,
+_MEASURES: Mapping[PartName, Callable[[PartResult, PartInput], None]] = {
+    "fidelity": _measure_fidelity,
+    "memorisation": _measure_memorisation,
+    "labels": _measure_labels,
+    "leakage": _measure_leakage,
 }
 
 
-def _tried(measured: Measured, what: str, work: Callable[[], Result]) -> Result | None:
-    """Return the result of `work`; if the data do not allow it, add a note and return None."""
+def _try_measure(measured: PartResult, what: str, work: Callable[[], Result]) -> Result | None:
+    """Return the result of `run_jobs`; if the data do not allow it, add a note and return None."""
     try:
         return work()
     except (DataError, LeakageError) as error:
@@ -242,7 +238,7 @@ def _tried(measured: Measured, what: str, work: Callable[[], Result]) -> Result 
 # Runs
 
 
-def plan(
+def plan_parts(
     synthetic: str,
     train: str,
     test: str,
@@ -265,7 +261,7 @@ def plan(
     }
 
 
-def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
+def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:
     """Return the jobs that make the parts that the store lacks, and everything that they need.
 
     These are the judge, features and matches. Jobs that take long, and jobs that others wait for,
@@ -273,7 +269,9 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
     """
     # Blocks of matches; the parts of held-out people need them
     spec = plan["fidelity"]
-    made_blocks, test_blocks, train_blocks = _blocks(spec, store) if spec.test else ([], [], [])
+    made_blocks, test_blocks, train_blocks = (
+        _list_block_jobs(spec, store) if spec.test else ([], [], [])
+    )
 
     # The judge, and the features of each side in each space
     judge_jobs, feature_jobs = [], []
@@ -284,7 +282,9 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
         if name == "judge":
             judge = JudgeSpec(faces=spec.train).name
             after = (judge,)
-            judge_jobs = [Job(judge, "the judge", teach, {"faces": spec.train, "device": device})]
+            judge_jobs = [
+                Job(judge, "the judge", train_judge_job, {"faces": spec.train, "device": device})
+            ]
         for side, faces in (
             ("synthetic", spec.synthetic),
             ("training", spec.train),
@@ -304,7 +304,7 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
                 Job(
                     features_spec.name,
                     f"features of the {side} images ({name})",
-                    extract,
+                    extract_features_job,
                     arguments,
                     after,
                 )
@@ -323,7 +323,7 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
         part: Job(
             part_spec.name,
             part,
-            make,
+            make_part_job,
             {"spec": part_spec.model_dump(mode="json"), "device": device},
             needs.get(part, ()),
         )
@@ -341,9 +341,8 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
         *feature_jobs,
         *last_jobs,
     ]
-    missing = {
-        job.run: job for job in all_jobs if not store.done(job.run)
-    }  # two sides may be one run
+    # two sides may be one run
+    missing = {job.run: job for job in all_jobs if not store.done(job.run)}
     wanted = {part_spec.name for part_spec in plan.values()}
     for job in reversed(missing.values()):
         if job.run in wanted:
@@ -351,34 +350,38 @@ def jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") 
     return [job for job in missing.values() if job.run in wanted]
 
 
-def _blocks(spec: PartSpec, store: Store) -> tuple[list[Job], list[Job], list[Job]]:
+def _list_block_jobs(spec: PartSpec, store: Store) -> tuple[list[Job], list[Job], list[Job]]:
     """Return the jobs that match the synthetic, held-out and training images."""
-    blocks = matches.plan(*(store.run(name) for name in (spec.train, spec.test, spec.synthetic)))
+    blocks = matches.plan_blocks(
+        *(store.run(name) for name in (spec.train, spec.test, spec.synthetic))
+    )
     sides = ((blocks.made, "synthetic"), (blocks.test, "held-out"), (blocks.within, "training"))
     made, held, within = (
-        [_block(block_spec, side) for block_spec in specs] for specs, side in sides
+        [_block_job(block_spec, side) for block_spec in specs] for specs, side in sides
     )
     return made, held, within
 
 
-def _block(spec: MatchesSpec, side: str) -> Job:
+def _block_job(spec: MatchesSpec, side: str) -> Job:
     label = f"nearest images of {side} images {spec.first + 1:,} to {spec.last:,}"
-    return Job(spec.name, label, match, {"spec": spec.model_dump(mode="json")}, spec.nearest_of)
+    return Job(
+        spec.name, label, match_block_job, {"spec": spec.model_dump(mode="json")}, spec.nearest_of
+    )
 
 
-def teach(store: Store, faces: str, device: str) -> str:
+def train_judge_job(store: Store, faces: str, device: str) -> str:
     """Train the judge on a run of real faces; return a line about it."""
-    features.judge(store.run(faces), store, device)
+    features.load_judge(store.run(faces), store, device)
     return "trained"
 
 
-def extract(store: Store, spec: dict[str, Any], device: str) -> str:
+def extract_features_job(store: Store, spec: dict[str, Any], device: str) -> str:
     """Make a run of features; return a line about it."""
     given = FeaturesSpec.model_validate(spec)
-    return str(features.keep(given, store, device).summary["holds"])
+    return str(features.load_or_extract(given, store, device).summary["holds"])
 
 
-def match(store: Store, spec: dict[str, Any]) -> str:
+def match_block_job(store: Store, spec: dict[str, Any]) -> str:
     """Make a block of matches; return a line about it, or why the data allow none."""
     with threadpool_limits(1):
         try:
@@ -387,12 +390,12 @@ def match(store: Store, spec: dict[str, Any]) -> str:
             return str(error)
 
 
-def make(store: Store, spec: dict[str, Any], device: str) -> str:
+def make_part_job(store: Store, spec: dict[str, Any], device: str) -> str:
     """Make the run of a part; return a line about it."""
-    return str(run(PartSpec.model_validate(spec), store, device).summary["holds"])
+    return str(run_part(PartSpec.model_validate(spec), store, device).summary["holds"])
 
 
-def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
+def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     """Return the run of a part: records.parquet, rows.parquet, notes.json and its picture."""
     train, made = store.run(spec.train), store.run(spec.synthetic or spec.train)
     test = store.run(spec.test) if spec.test else None
@@ -400,15 +403,15 @@ def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     def build(out: Path, scratch: Path) -> None:
         # Load what the part looks at
         options = {"filter": spec.filter, "weights": spec.weights, "device": device}
-        spaces, about = features.sides(spec.spaces, train, test, made, store, **options)
+        spaces, about = features.load_features(spec.spaces, train, test, made, store, **options)
         real, synthetic = Faces.load(train.path), Faces.load(made.path)
-        held = nobody(real) if test is None else Faces.load(test.path)
-        synthetic = synthetic if spec.synthetic else nobody(synthetic)
+        held = empty_side(real) if test is None else Faces.load(test.path)
+        synthetic = synthetic if spec.synthetic else empty_side(synthetic)
         # Without held-out people, no part asks for matches
-        find = partial(matches.kept, train, test or train, made, store)
+        find = partial(matches.load_or_make, train, test or train, made, store)
 
         # Measure
-        measured = measure(spec.part, Given(real, held, synthetic, spaces, find))
+        measured = measure_part(spec.part, PartInput(real, held, synthetic, spaces, find))
 
         # Write numbers, rows, notes and the picture
         pd.DataFrame([asdict(one) for one in measured.records]).to_parquet(
@@ -425,17 +428,20 @@ def run(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     return store.make(spec, build)
 
 
-def read(run: Run) -> Measured:
+def read(run: Run) -> PartResult:
     """Return what a stored run of a part measured."""
     picture = run.path / "picture.png"
-    return Measured(
-        [_record(row) for row in pd.read_parquet(run.file("records.parquet")).to_dict("records")],
+    return PartResult(
+        [
+            _read_record(row)
+            for row in pd.read_parquet(run.file("records.parquet")).to_dict("records")
+        ],
         run.json("notes.json")["notes"],
         pd.read_parquet(run.file("rows.parquet")),
         Image.open(picture, formats=("PNG",)).copy() if picture.is_file() else None,
     )
 
 
-def _record(row: Mapping[Any, Any]) -> Record:
+def _read_record(row: Mapping[Any, Any]) -> Record:
     bounds = {name: None if pd.isna(row[name]) else row[name] for name in ("low", "high")}
     return Record(**{**row, **bounds})

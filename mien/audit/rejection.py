@@ -1,66 +1,60 @@
-"""Rejection: images that the audit would object to are drawn again, until each class is complete.
+"""Rejection: images that the audit would object to are drawn again.
 
-An image is `memorised` if it raises the audit's alarm: it is nearer to one clip of the training set
-than 99 of 100 images of held-out people are, or it is a training image. It is `unlike` if it is not
-among real training images of its class, as the judge sees them: farther from each of them than that
-image's fifth nearest neighbour.
+An image is `filter_memorised` if it raises the audit's alarm: it is nearer to one clip of the
+training set than 99 of 100 images of held-out people are, or it is a training image. It is
+`filter_unlike` if it is not among real training images of its class, as the judge sees them:
+farther from each of them than that image's fifth nearest neighbour.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from pydantic import field_validator
 
-from mien import features, fidelity, generators, seeds, training
-from mien.audit.fidelity import MOST, NEAREST, Side
-from mien.audit.matches import Finder
-from mien.audit.people import ALARM, People
-from mien.audit.search import subjects_of
+from mien import seeds
+from mien.audit import distances, features
+from mien.audit.fidelity import MAX_IMAGES_PER_SIDE, NEIGHBOUR_RANK, Sampled
+from mien.audit.memorisation.matches import MatchFinder
+from mien.audit.memorisation.people import ALARM_SHARE, ImagePeople
+from mien.audit.memorisation.search import subjects_of
+from mien.audit.specs import Reason, RejectSpec
 from mien.errors import AuditFailed, DataError
 from mien.faces import Faces
-from mien.generators import GenerateSpec
-from mien.progress import many, say
-from mien.spec import read_spec
-from mien.store import Run, Store
+from mien.generators import shards
+from mien.generators.base import Generator
+from mien.generators.generate import (
+    assemble,
+    describe_sampling,
+    plan_images,
+    write_sheet,
+    write_summary,
+)
+from mien.generators.kinds import load_generator
+from mien.generators.specs import GenerateSpec
+from mien.runs import devices
+from mien.runs.progress import count_of, say
+from mien.runs.spec import read_spec
+from mien.runs.store import Run, Store
 
-Reason = Literal["memorised", "unlike"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-Filter = Callable[[Faces], Bool[np.ndarray, " n"]]
+
+RejectFilter = Callable[[Faces], Bool[np.ndarray, " n"]]
 """A function that says for each image whether it must be drawn again."""
 
-ROUNDS = 20  # times that an image is drawn, at most
+MAX_DRAWS = 20  # times that an image is drawn, at most
 
 
-class RejectSpec(GenerateSpec):
-    """A generated database without images rejected for these reasons.
-
-    `test` is the run of held-out people whom the alarm is calibrated on.
-    """
-
-    reject: tuple[Reason, ...]
-    test: str
-    stage: ClassVar[str] = "generate"
-
-    @field_validator("reject")
-    @classmethod
-    def _each_once(cls, reject: tuple[Reason, ...]) -> tuple[Reason, ...]:
-        if not reject or len(set(reject)) < len(reject):
-            raise ValueError("reject must name one or more reasons, each once")
-        return tuple(sorted(reject))
-
-
-def order(spec: GenerateSpec, reject: Sequence[str], test: str) -> RejectSpec:
+def order_filtered(spec: GenerateSpec, reject: Sequence[str], test: str) -> RejectSpec:
     """Return `spec` with rejection; raises SpecError for an unknown reason."""
     return read_spec(
         RejectSpec, {**spec.model_dump(), "reject": list(reject), "test": test}, "generate --reject"
     )
 
 
-def generate(
+def generate_filtered(
     spec: RejectSpec,
     store: Store,
     *,
@@ -83,35 +77,35 @@ def generate(
 
     def build(out: Path, scratch: Path) -> None:
         # The rates among held-out people, for comparison
-        generator = generators.load(parent, device)
-        say(generators.describe(generator, spec))
-        filters, test = _filters(spec, parent, store, device), Faces.load(held.path)
+        generator = load_generator(parent, device)
+        say(describe_sampling(generator, spec))
+        filters, test = _make_filters(spec, parent, store, device), Faces.load(held.path)
         heldout_flags = pd.DataFrame({name: ask(test) for name, ask in filters.items()}).assign(
             emotion=test.index["emotion"]
         )
 
         # Draw the images, and store them with those that were rejected
-        faces, thrown = _draw(spec, generator, filters, scratch, device, workers)
+        faces, thrown = _draw_until_accepted(spec, generator, filters, scratch, device, workers)
         faces.save(out)
         thrown.to_parquet(out / "rejected.parquet", index=False)
-        generators.write_sheet(faces, out, 12)
+        write_sheet(faces, out, 12)
         counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
         holds = (
-            f"{many(len(faces), 'synthetic image')}, {len(thrown):,} more were rejected "
+            f"{count_of(len(faces), 'synthetic image')}, {len(thrown):,} more were rejected "
             f"({', '.join(spec.reject)})"
         )
-        rates = _rates(faces.index, thrown, heldout_flags, spec.reject)
-        generators.write_summary(out, {"holds": holds, "counts": counts, "rejected": rates})
+        rates = _rejection_rates(faces.index, thrown, heldout_flags, spec.reject)
+        write_summary(out, {"holds": holds, "counts": counts, "rejected": rates})
 
     return store.make(spec, build, alias)
 
 
-def told(run: Run) -> list[str]:
+def terminal_lines(run: Run) -> list[str]:
     """Return the rejection rates of a run as lines of text."""
     lines = []
     for row in run.summary["rejected"]:
         rates = [
-            f"{name} {row[name]:.1%}, of held-out people {_share(row[f'{name}_heldout'])}"
+            f"{name} {row[name]:.1%}, of held-out people {_format_share(row[f'{name}_heldout'])}"
             for name in REASONS
             if name in row
         ]
@@ -121,28 +115,28 @@ def told(run: Run) -> list[str]:
     return lines
 
 
-def _share(value: float | None) -> str:
+def _format_share(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1%}"
 
 
-def _draw(
+def _draw_until_accepted(
     spec: RejectSpec,
-    generator: generators.Generator,
-    filters: Mapping[str, Filter],
+    generator: Generator,
+    filters: Mapping[str, RejectFilter],
     scratch: Path,
     device: str,
     workers: int | None,
 ) -> tuple[Faces, pd.DataFrame]:
     """Return the database and the rejected images; each round draws rejected images again."""
-    index, labels, numbers = generators.plan(spec.name, spec.counts, spec.seed)
+    index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
     images = np.empty((len(labels), *generator.size), dtype=np.uint8)
     remaining, thrown = np.arange(len(labels)), []
-    for number in range(ROUNDS):
+    for number in range(MAX_DRAWS):
         # Rejected images are drawn again, with other seeds
         if number:
-            say(f"drawing {len(remaining)} of {many(len(labels), 'image')} again")
+            say(f"drawing {len(remaining)} of {count_of(len(labels), 'image')} again")
             seeds_of_round = [
-                seeds.seed("image", spec.seed, *index[place], "again", number)
+                seeds.derive_seed("image", spec.seed, *index[place], "again", number)
                 for place in remaining
             ]
             numbers[remaining] = np.array(seeds_of_round, dtype=np.int64)
@@ -150,11 +144,11 @@ def _draw(
         # Draw
         folder = scratch / f"round-{number}"
         folder.mkdir(exist_ok=True)
-        with training.cores(workers):
-            drawn = generators.make_shards(
+        with devices.limit_cores(workers):
+            drawn = shards.make_shards(
                 generator, labels[remaining], numbers[remaining], spec, folder, device
             )
-        faces = generators.assemble(
+        faces = assemble(
             generator, drawn, [index[place] for place in remaining], spec.name, numbers[remaining]
         )
 
@@ -167,14 +161,14 @@ def _draw(
         remaining = remaining[is_rejected]
 
         if not len(remaining):
-            database = generators.assemble(generator, images, index, spec.name, numbers)
+            database = assemble(generator, images, index, spec.name, numbers)
             return database, pd.concat(thrown, ignore_index=True)
 
     # Give up, and say what is wrong with the last ones
     last = thrown[-1]
     reasons = ", ".join(f"{int(last[name].sum())} {name}" for name in filters)
     raise AuditFailed(
-        f"after {ROUNDS} draws each, {len(remaining)} of {many(len(labels), 'image')} "
+        f"after {MAX_DRAWS} draws each, {len(remaining)} of {count_of(len(labels), 'image')} "
         f"{'is' if len(remaining) == 1 else 'are'} still rejected ({reasons}; "
         f"{', '.join(sorted(set(last['emotion'])))}): the generator makes hardly any other images "
         "of these classes. Train it on more people, or for a shorter time, or reject for fewer "
@@ -182,7 +176,7 @@ def _draw(
     )
 
 
-def _rates(
+def _rejection_rates(
     kept: pd.DataFrame, thrown: pd.DataFrame, usual: pd.DataFrame, reasons: Sequence[str]
 ) -> list[dict[str, Any]]:
     rows = []
@@ -205,24 +199,29 @@ def _rates(
 # Reasons
 
 
-def _filters(spec: RejectSpec, generator: Run, store: Store, device: str) -> dict[str, Filter]:
+def _make_filters(
+    spec: RejectSpec, generator: Run, store: Store, device: str
+) -> dict[str, RejectFilter]:
     train = store.run(generator.spec["faces"])
     real, test = Faces.load(train.path), Faces.load(store.run(spec.test).path)
     if real.size != test.size:
         raise DataError(
-            "held-out faces need the size of the training faces; given: "
-            f"{test.size} and {real.size}"
+            f"held-out faces need the size of the training faces; given: {test.size} and "
+            f"{real.size}"
         )
-    filters: dict[str, Filter] = {}
+    filters: dict[str, RejectFilter] = {}
     if "memorised" in spec.reject:
-        filters["memorised"] = memorised(real, test)
+        filters["memorised"] = filter_memorised(real, test)
     if "unlike" in spec.reject:
-        filters["unlike"] = unlike(real, features.judged(features.judge(train, store, device)))
+        filters["unlike"] = filter_unlike(
+            real, features.judge_space(features.load_judge(train, store, device))
+        )
     return filters
 
 
-def memorised(train: Faces, test: Faces) -> Filter:
-    """Return a filter of images that raise the audit's alarm: `alarm` of `memorisation.measure`.
+def filter_memorised(train: Faces, test: Faces) -> RejectFilter:
+    """Return a filter of images that raise the audit's alarm: `alarm` of
+    `measure.measure_memorisation`.
 
     The images are compared in pixels.
     """
@@ -236,12 +235,12 @@ def memorised(train: Faces, test: Faces) -> Filter:
         )
 
     # The level of held-out people, and the images below it
-    finder, contents = Finder(train), set(train.index["sha256"])
+    finder, contents = MatchFinder(train), set(train.index["sha256"])
 
     def ratios(faces: Faces) -> Float[np.ndarray, " n"]:
         return finder.of(faces, 0, len(faces)).ratio_clip
 
-    level = People.of(people[unseen]).quantile(ratios(test.select(unseen)), ALARM).value
+    level = ImagePeople.of(people[unseen]).quantile(ratios(test.select(unseen)), ALARM_SHARE).value
 
     def ask(faces: Faces) -> Bool[np.ndarray, " n"]:
         return (ratios(faces) < level) | faces.index["sha256"].isin(contents).to_numpy()
@@ -249,22 +248,22 @@ def memorised(train: Faces, test: Faces) -> Filter:
     return ask
 
 
-def unlike(train: Faces, space: features.Space) -> Filter:
+def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
     """Return a filter of images within reach of no real image of their class (one image per clip).
 
     A class of five clips or fewer has no neighbourhoods, and nothing is rejected there.
     """
     # The neighbourhoods of each class
-    side, rows = Side.of(train), space.extract(train.images)
+    side, rows = Sampled.of(train), space.extract(train.images)
     ground: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for emotion in train.classes:
-        class_rows = rows[side.one_a_clip(emotion)[:MOST]]
-        if len(class_rows) > NEAREST:
-            ground[emotion] = class_rows, fidelity.reach(class_rows, NEAREST)
+        class_rows = rows[side.one_a_clip(emotion)[:MAX_IMAGES_PER_SIDE]]
+        if len(class_rows) > NEIGHBOUR_RANK:
+            ground[emotion] = class_rows, distances.reach_of(class_rows, NEIGHBOUR_RANK)
         else:
             say(
-                f"{emotion} has {many(len(class_rows), 'clip')}, which is too few to find images "
-                "unlike them: nothing is rejected there"
+                f"{emotion} has {count_of(len(class_rows), 'clip')}, which is too few to find "
+                "images unlike them: nothing is rejected there"
             )
 
     # An image in none of the neighbourhoods of its class is rejected
@@ -275,7 +274,7 @@ def unlike(train: Faces, space: features.Space) -> Filter:
             class_rows, far = ground[emotion]
             near = [
                 (block <= far[None]).any(axis=1)
-                for _, block in fidelity.distances(seen[places], class_rows)
+                for _, block in distances.iterate_distances(seen[places], class_rows)
             ]
             found[places] = ~np.concatenate(near)
         return found

@@ -15,20 +15,25 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mien.errors import SpecError
-from mien.spec import Strict, nearest, read_spec, read_toml
+from mien.runs.spec import Strict, read_spec, read_toml, suggest
 from mien.stats import Record
 
 Outcome = Literal["pass", "warn", "cannot tell", "fail"]
+
 ORDER: tuple[Outcome, ...] = ("pass", "warn", "cannot tell", "fail")
+
 FAMILIES = ("fidelity", "variety", "memorisation", "labels", "nuisance", "leakage")
+
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "Is it good?": ("fidelity", "variety"),
     "Is it new?": ("memorisation",),
     "Does it show what its label says?": ("labels", "nuisance"),
     "Would we know?": ("leakage",),
 }
-NAMED = 4  # checks that a sentence names, at most
-DEFAULTS = Path(__file__).with_name("thresholds.toml")
+
+MAX_NAMED_CHECKS = 4  # checks that a sentence names, at most
+
+DEFAULT_THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 
 
 class Threshold(Strict):
@@ -93,10 +98,10 @@ class Threshold(Strict):
 class Check:
     """The verdict on one number, with the number, its interval and its limits.
 
-    `value`, `low` and `high` are as measured; `relative` is the value compared with `reference`, if
-    the threshold names one. `value` is None if nothing was measured under that name. `note` says
-    what is missing if the check cannot tell, and `enough` what would suffice; `people` is the
-    number of held-out people that are needed, if there are fewer.
+    `value`, `list_missed_controls` and `high` are as measured; `relative` is the value compared
+    with `reference`, if the threshold names one. `value` is None if nothing was measured under that
+    name. `note` says what is missing if the check cannot tell, and `enough` what would suffice;
+    `identify_people` is the number of held-out people that are needed, if there are fewer.
     """
 
     name: str
@@ -124,18 +129,18 @@ class Check:
 # Thresholds
 
 
-def thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
+def read_thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
     """Return the fields of each threshold by metric: the defaults, as changed by a user's file.
 
     The file may change, add or remove thresholds. Raises SpecError, which names the file and the
     entry, for anything in the file that is not valid.
     """
-    entries = read_toml(DEFAULTS)
+    entries = read_toml(DEFAULT_THRESHOLDS)
     changed = read_toml(file) if file is not None else {}
 
     # Apply the user's entries to the defaults
     for metric, fields in changed.items():
-        _known_metric(metric, fields, list(entries), str(file))
+        _require_known_metric(metric, fields, list(entries), str(file))
         off = fields.pop("off", False)
         if not isinstance(off, bool):
             raise SpecError(f"{file}: {metric}.off must be true or false (given: {off!r})")
@@ -147,7 +152,7 @@ def thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
 
     # Check every threshold, whichever file it comes from
     for metric, fields in entries.items():
-        read_spec(Threshold, fields, f"{file or DEFAULTS.name}: {metric}")
+        read_spec(Threshold, fields, f"{file or DEFAULT_THRESHOLDS.name}: {metric}")
     return entries
 
 
@@ -155,7 +160,7 @@ def thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
 class Change:
     """A limit that differs from the default: `default` and `given` are None if the field is absent.
 
-    `looser` says whether a set could pass with it that would not pass by default.
+    `missing_conditions` says whether a set could pass with it that would not pass by default.
     """
 
     metric: str
@@ -169,17 +174,20 @@ class Change:
         """The change in words."""
         if self.field == "off":
             return f"{self.metric}: the check was removed"
-        return f"{self.metric}: {self.field} was {_shown(self.default)}, is {_shown(self.given)}"
+        return (
+            f"{self.metric}: {self.field} was {_format_value(self.default)}, is "
+            f"{_format_value(self.given)}"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, and the change in words."""
         return {**asdict(self), "text": self.text}
 
 
-def changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+def find_changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
     """Return how `limits` differ from the defaults; changes that make passing easier are first."""
     differences = []
-    defaults = read_toml(DEFAULTS)
+    defaults = read_toml(DEFAULT_THRESHOLDS)
     for metric in sorted({*defaults, *limits}):
         default, given = defaults.get(metric), limits.get(metric)
 
@@ -199,13 +207,13 @@ def changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
                         field,
                         old,
                         new,
-                        default is not None and _looser(field, old, new, default),
+                        default is not None and _is_looser(field, old, new, default),
                     )
                 )
     return sorted(differences, key=lambda change: not change.looser)
 
 
-def _looser(field: str, old: Any, new: Any, default: Mapping[str, Any]) -> bool:
+def _is_looser(field: str, old: Any, new: Any, default: Mapping[str, Any]) -> bool:
     """Return whether a changed field of a default threshold makes passing easier.
 
     A change that is not known to be stricter counts as easier.
@@ -225,13 +233,13 @@ def _looser(field: str, old: Any, new: Any, default: Mapping[str, Any]) -> bool:
     return True
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return (
         "not given" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     )
 
 
-def _known_metric(metric: str, fields: Any, metrics: list[str], file: str) -> None:
+def _require_known_metric(metric: str, fields: Any, metrics: list[str], file: str) -> None:
     if not isinstance(fields, dict):
         raise SpecError(f'{file}: a threshold must be a table, ["{metric}"]; given: {fields!r}')
     family, dot, _ = metric.partition(".")
@@ -242,9 +250,8 @@ def _known_metric(metric: str, fields: Any, metrics: list[str], file: str) -> No
             else ""
         )
         raise SpecError(
-            f"{file}: there is no number '{metric}'.{quoted or nearest(metric, metrics)} Names are "
-            "FAMILY.NAME or "
-            f"FAMILY.NAME.SPACE, with a family of {', '.join(FAMILIES)}"
+            f"{file}: there is no number '{metric}'.{quoted or suggest(metric, metrics)} Names are "
+            f"FAMILY.NAME or FAMILY.NAME.SPACE, with a family of {', '.join(FAMILIES)}"
         )
 
 
@@ -276,7 +283,7 @@ class HeldOut:
 class Question:
     """One question of the audit: its outcome, the reason in one sentence, and what would suffice.
 
-    `people` is the number of held-out people that are needed, if there are fewer; else 0.
+    `identify_people` is the number of held-out people that are needed, if there are fewer; else 0.
     """
 
     title: str
@@ -294,9 +301,10 @@ def judge(
 ) -> list[Check]:
     """Return a check for each threshold, and for each class if it says so; the worst are first.
 
-    `held_out` is the number of people that the numbers rest on; None if that plays no part.
-    `missing` says by family why some of its numbers could not be measured. A threshold under whose
-    name nothing was measured cannot tell: a gate without evidence must not pass in silence.
+    `count_held_out` is the number of people that the numbers rest on; None if that plays no part.
+    `find_missing_classes` says by family why some of its numbers could not be measured. A threshold
+    under whose name nothing was measured cannot tell: a gate without evidence must not pass in
+    silence.
     """
     by_name = {(record.metric, record.part): record for record in records}
     checks = []
@@ -308,43 +316,43 @@ def judge(
             if record.metric == metric and (limit.each or not record.part)
         ]
         reason = (missing or {}).get(metric.partition(".")[0], "")
-        judged = [_check(record, by_name, limit) for record in own_records] or [
-            _absent(metric, limit, reason)
+        judged = [_judge_record(record, by_name, limit) for record in own_records] or [
+            _make_absent_check(metric, limit, reason)
         ]
-        checks += [_with_people(check, limit, held_out) for check in judged]
+        checks += [_require_people(check, limit, held_out) for check in judged]
     return sorted(checks, key=lambda check: -ORDER.index(check.verdict))
 
 
-def answer(checks: Sequence[Check]) -> list[Question]:
+def answer_questions(checks: Sequence[Check]) -> list[Question]:
     """Return the outcome of each question of QUESTIONS, with the reason and what would suffice.
 
     A question without checks cannot be answered. A single class that cannot be judged counts as a
     warning, since the check over all classes uses the same images.
     """
     return [
-        _question(title, [check for check in checks if check.family in families])
+        _answer_question(title, [check for check in checks if check.family in families])
         for title, families in QUESTIONS.items()
     ]
 
 
-def worst(checks: Sequence[Check]) -> Outcome:
+def worst_verdict(checks: Sequence[Check]) -> Outcome:
     """Return the verdict: the worst answer to any question."""
-    return ORDER[max(ORDER.index(question.verdict) for question in answer(checks))]
+    return ORDER[max(ORDER.index(question.verdict) for question in answer_questions(checks))]
 
 
-def _question(title: str, checks: Sequence[Check]) -> Question:
+def _answer_question(title: str, checks: Sequence[Check]) -> Question:
     if not checks:
         return Question(title, "cannot tell", "no check is left", "keep the default thresholds")
 
     # The outcome, and the checks that decide it
-    weights = [_weight(check) for check in checks]
+    weights = [_effective_verdict(check) for check in checks]
     outcome = ORDER[max(ORDER.index(weight) for weight in weights)]
     deciding = [check for check, weight in zip(checks, weights, strict=True) if weight == outcome]
 
     # Why, in one sentence
     names = list(dict.fromkeys(check.name for check in deciding))
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    named = ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED_CHECKS} more" if len(names) > MAX_NAMED_CHECKS else ""
+    named = ", ".join(names[:MAX_NAMED_CHECKS]) + more
     if outcome == "pass":
         count = len(checks)
         return Question(title, outcome, f"{count} check{'s' * (count != 1)} passed")
@@ -357,7 +365,7 @@ def _question(title: str, checks: Sequence[Check]) -> Question:
     enough = list(
         dict.fromkeys(check.enough for check in deciding if check.enough and not check.people)
     )
-    enough = [*([more_people(people)] if people else []), *enough[:2]]
+    enough = [*([say_how_to_hold_out(people)] if people else []), *enough[:2]]
     return Question(
         title,
         outcome,
@@ -367,25 +375,30 @@ def _question(title: str, checks: Sequence[Check]) -> Question:
     )
 
 
-def _weight(check: Check) -> Outcome:
+def _effective_verdict(check: Check) -> Outcome:
     return "warn" if check.part and check.verdict == "cannot tell" else check.verdict
 
 
-def _check(record: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold) -> Check:
+def _judge_record(
+    record: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold
+) -> Check:
     if not math.isfinite(record.value):
-        return replace(_absent(record.metric, limit), part=record.part, n=record.n)
+        return replace(_make_absent_check(record.metric, limit), part=record.part, n=record.n)
 
     # The number that it is compared with
-    name = _other(record.metric, limit.against)
+    name = _reference_name(record.metric, limit.against)
     part = "" if limit.against == "chance" else record.part
     reference = by_name.get((name, part)) if limit.against else None
     if limit.against and reference is None:
         note = f"it has nothing to be compared with: no {name}"
-        return _told(record, limit, "cannot tell", note=note, enough="a larger set of real images")
+        return _make_check(
+            record, limit, "cannot tell", note=note, enough="a larger set of real images"
+        )
 
     # Compare the number and its interval with the limits
     value, low, high = (
-        _relative(number, reference, limit) for number in (record.value, record.low, record.high)
+        _compare_with(number, reference, limit)
+        for number in (record.value, record.low, record.high)
     )
     ends = (low, high) if limit.side == "above" else (high, low)
     least_beyond, most_beyond = (value, value) if record.low is None else ends
@@ -393,10 +406,12 @@ def _check(record: Record, by_name: Mapping[tuple[str, str], Record], limit: Thr
     # Fail by the whole interval, warn by the number itself
     outcome: Outcome = "pass"
     note = enough = ""
-    if limit.fail is not None and _beyond(least_beyond, limit.fail, limit):
+    if limit.fail is not None and _is_beyond(least_beyond, limit.fail, limit):
         outcome = "fail"
     elif any(
-        _beyond(value, number, limit) for number in (limit.warn, limit.fail) if number is not None
+        _is_beyond(value, number, limit)
+        for number in (limit.warn, limit.fail)
+        if number is not None
     ):
         outcome = "warn"
 
@@ -404,13 +419,17 @@ def _check(record: Record, by_name: Mapping[tuple[str, str], Record], limit: Thr
     if (
         limit.cannot_tell is not None
         and outcome != "fail"
-        and _beyond(value, limit.cannot_tell, limit)
+        and _is_beyond(value, limit.cannot_tell, limit)
     ):
         outcome, note, enough = "cannot tell", limit.reason, "a larger set of real images"
     elif outcome == "fail" and record.n < limit.least:
         outcome = "cannot tell"
         note, enough = f"n is {record.n}, too few to fail", f"n of {limit.least} or more"
-    elif outcome != "fail" and limit.wide != "pass" and _spans(least_beyond, most_beyond, limit):
+    elif (
+        outcome != "fail"
+        and limit.wide != "pass"
+        and _spans_good_and_bad(least_beyond, most_beyond, limit)
+    ):
         outcome, enough = (
             limit.wide,
             "more images and held-out people, so that the interval is narrower",
@@ -418,7 +437,7 @@ def _check(record: Record, by_name: Mapping[tuple[str, str], Record], limit: Thr
         note = "the interval reaches from good to bad"
 
     relative = value if reference is not None else None
-    return _told(
+    return _make_check(
         record,
         limit,
         outcome,
@@ -429,15 +448,17 @@ def _check(record: Record, by_name: Mapping[tuple[str, str], Record], limit: Thr
     )
 
 
-def _spans(least_beyond: float | None, most_beyond: float | None, limit: Threshold) -> bool:
+def _spans_good_and_bad(
+    least_beyond: float | None, most_beyond: float | None, limit: Threshold
+) -> bool:
     """Return whether an interval reaches from where nothing warns to where the check would fail."""
     if limit.fail is None:
         return False
     mild = limit.fail if limit.warn is None else limit.warn
-    return not _beyond(least_beyond, mild, limit) and _beyond(most_beyond, limit.fail, limit)
+    return not _is_beyond(least_beyond, mild, limit) and _is_beyond(most_beyond, limit.fail, limit)
 
 
-def _with_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Check:
+def _require_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Check:
     """Return the check, which cannot tell if fewer people were held out than its threshold needs.
 
     It may still fail: the limits allow for what is likely with so few people.
@@ -445,20 +466,20 @@ def _with_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Ch
     if held_out is None or held_out.people >= limit.people or check.verdict == "fail":
         return check
     note = f"{held_out.text}, and {limit.people} are needed"
-    enough = more_people(limit.people)
+    enough = say_how_to_hold_out(limit.people)
     return replace(check, verdict="cannot tell", note=note, enough=enough, people=limit.people)
 
 
-def more_people(people: int) -> str:
+def say_how_to_hold_out(people: int) -> str:
     """Return, in words, how to hold out so many people."""
     return f"at least {people} held-out people (`mien split --folds 2` holds out half)"
 
 
-def _beyond(value: float | None, number: float, limit: Threshold) -> bool:
+def _is_beyond(value: float | None, number: float, limit: Threshold) -> bool:
     return value is not None and (value - number) * limit.sign > 0
 
 
-def _other(metric: str, against: str) -> str:
+def _reference_name(metric: str, against: str) -> str:
     """Return the name of the number that a number is compared with.
 
     fidelity.frechet.judge against heldout is fidelity.frechet_heldout.judge. Chance is one number
@@ -470,7 +491,7 @@ def _other(metric: str, against: str) -> str:
     return ".".join([family, f"{name}_{against}", *space])
 
 
-def _relative(value: float | None, reference: Record | None, limit: Threshold) -> float | None:
+def _compare_with(value: float | None, reference: Record | None, limit: Threshold) -> float | None:
     if value is None or reference is None:
         return value
     return (
@@ -478,7 +499,7 @@ def _relative(value: float | None, reference: Record | None, limit: Threshold) -
     )
 
 
-def _told(
+def _make_check(
     record: Record,
     limit: Threshold,
     outcome: Outcome,
@@ -506,7 +527,7 @@ def _told(
     )
 
 
-def _absent(metric: str, limit: Threshold, why: str = "") -> Check:
+def _make_absent_check(metric: str, limit: Threshold, why: str = "") -> Check:
     family, _, rest = metric.partition(".")
     note = f"nothing was measured under this name{f': {why}' if why else ''}"
     space = rest.partition(".")[2]

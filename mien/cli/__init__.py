@@ -16,11 +16,10 @@ from pathlib import Path
 
 import typer
 
-# isort: skip  # the order of `mien --help`
 from mien.cli import audits, data, joins, leaks, releases, runs, stages, streams, studies
-from mien.cli.base import STORE, app
+from mien.cli.base import DEFAULT_STORE, app
 from mien.errors import MienError, UsageError
-from mien.outside import no_room, told, visible
+from mien.outside import is_disk_full, show_controls, system_message
 
 __all__ = [
     "app",
@@ -36,8 +35,10 @@ __all__ = [
 ]
 
 FAULT, USAGE, INTERRUPTED = MienError.exit_code, UsageError.exit_code, 130
-LONGEST = 4000  # characters of a message
-NO_MEMORY = (
+
+MESSAGE_CHARACTERS = 4000  # characters of a message
+
+OUT_OF_MEMORY_TEXTS = (
     "can't allocate memory",
     "cannot allocate memory",
     "failed to map segment",
@@ -50,22 +51,22 @@ def main() -> None:
 
     The codes are those of `mien.cli.base.CODES`.
     """
-    streams.open_closed()
-    with streams.guarded():
-        code = _code()
+    streams.reopen_closed_streams()
+    with streams.streams_guarded():
+        code = _run_command()
         if code == INTERRUPTED:
             print(
                 "mien: stopped; run the same command again to resume from the last checkpoint",
                 file=sys.stderr,
             )
-        if fault := streams.fault():
-            _complain(fault)
+        if fault := streams.flush_fault():
+            _print_error(fault)
             code = code or USAGE
         sys.stderr.flush()
     sys.exit(code)
 
 
-def _code() -> int:
+def _run_command() -> int:
     """Run the command, print what went wrong, and return the exit code."""
     try:
         return app(standalone_mode=False) or 0
@@ -80,27 +81,29 @@ def _code() -> int:
     except Exception as error:
         if os.environ.get("MIEN_DEBUG"):
             print("".join(traceback.format_exception(error)), file=sys.stderr, end="")
-        text, code = _explained(error)
-        _complain(text)
+        text, code = _explain(error)
+        _print_error(text)
         return code
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _explain(error: Exception) -> tuple[str, int]:
     """Return the message for an error, and the exit code."""
     # Errors of mien carry their own message and code; those of the system are a matter of usage.
     if isinstance(error, MienError):
         return str(error), error.exit_code
-    if no_room(error):
-        return told(error if isinstance(error, OSError) else OSError(str(error)), _fullest()), USAGE
+    if is_disk_full(error):
+        return system_message(
+            error if isinstance(error, OSError) else OSError(str(error)), _find_fullest_disk()
+        ), USAGE
     if isinstance(error, OSError):
-        return told(error), USAGE
+        return system_message(error), USAGE
 
     # Errors that libraries raise for reasons outside mien: memory, links, nesting.
     name, reason = type(error).__name__, str(error).strip().partition("\n")[0]
     if (
         isinstance(error, MemoryError)
         or "OutOfMemory" in name
-        or any(text in str(error) for text in NO_MEMORY)
+        or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
     ):
         how = (
             "close other programs, or use fewer --workers, smaller images or smaller batches "
@@ -110,28 +113,35 @@ def _explained(error: Exception) -> tuple[str, int]:
     # Python below 3.13 reports ELOOP so.
     if isinstance(error, RuntimeError) and "Symlink loop" in str(error):
         path = str(error).partition("from ")[2].strip("'")
-        return told(OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)), USAGE
+        return system_message(OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)), USAGE
     if isinstance(error, RecursionError):
         return "an input is nested too deeply to be read; nest it less deeply", USAGE
 
     return (
         f"a fault in mien itself: {name}{f': {reason}' if reason else ''}. Please report it with "
-        "the command and what "
-        "`mien --traceback COMMAND ...` prints",
+        "the command and what `mien --traceback COMMAND ...` prints",
         FAULT,
     )
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     """Print an error on stderr; the middle of a very long message is left out."""
-    shown = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
-    print(visible(f"mien: {shown}"), file=sys.stderr)
+    shown = (
+        text
+        if len(text) <= MESSAGE_CHARACTERS
+        else f"{text[: MESSAGE_CHARACTERS // 2]} ... {text[-MESSAGE_CHARACTERS // 2 :]}"
+    )
+    print(show_controls(f"mien: {shown}"), file=sys.stderr)
 
 
-def _fullest() -> str:
+def _find_fullest_disk() -> str:
     """Return the path whose disk has the least free space, of those the command may write to."""
     free_bytes: dict[str, int] = {}
-    paths = [Path(os.environ.get("MIEN_STORE") or STORE), Path.cwd(), Path(tempfile.gettempdir())]
+    paths = [
+        Path(os.environ.get("MIEN_STORE") or DEFAULT_STORE),
+        Path.cwd(),
+        Path(tempfile.gettempdir()),
+    ]
     for path in [*paths, *(Path(text.rpartition("=")[2]) for text in sys.argv[1:])]:
         with suppress(OSError, ValueError, RuntimeError):
             absolute = path.expanduser().absolute()

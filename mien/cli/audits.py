@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli.base import (
-    STORE,
+    DEFAULT_STORE,
     AliasOption,
     ClipOption,
     DeviceOption,
@@ -18,18 +18,21 @@ from mien.cli.base import (
     WorkersOption,
     app,
     open_store,
-    pairs,
     print_wrapped,
+    read_pairs,
     show_next,
 )
 from mien.errors import UsageError
 
 if TYPE_CHECKING:
-    from mien.features import SpaceName
+    from mien.audit.specs import SpaceName
 
-FEW = 3000  # images below which starting workers takes longer than the work
-SHOWN = 12  # the most checks that are printed, the worst first
-COLUMN = 13  # width of the column of outcomes on the terminal, in characters
+
+FEW_IMAGES = 3000  # images below which starting workers takes longer than the work
+
+SHOWN_CHECKS = 12  # the most checks that are printed, the worst first
+
+OUTCOME_COLUMN_WIDTH = 13  # width of the column of outcomes on the terminal, in characters
 
 
 @app.command("audit")
@@ -77,7 +80,7 @@ def audit_command(
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Audit a synthetic database: is it realistic, new and correctly labelled, and could we tell?
 
@@ -88,13 +91,14 @@ def audit_command(
     audit fails, or if the data are too few to tell. Measurements are kept: with other thresholds
     the answer comes at once, and a stopped command resumes where it was stopped.
     """
-    from mien import audit as module
-    from mien import engine as engines
-    from mien import features
-    from mien.audit import given
-    from mien.classifiers import adopt
+    from mien.audit import plain_folders, verdict
+    from mien.audit.features import require_weights
+    from mien.audit.run import run_audit
+    from mien.audit.specs import AuditSpec
+    from mien.classifiers.pretrained import import_weights
     from mien.faces import Faces
-    from mien.spec import read_spec
+    from mien.runs.engine import make_engine
+    from mien.runs.spec import read_spec
 
     # Check everything that the user gave before any data are read.
     if train is None:
@@ -103,33 +107,40 @@ def audit_command(
             "or a folder; without them the audit cannot look for copies. Give --train"
         )
     home = open_store(store)
-    limits, files = module.thresholds(thresholds), _files(pairs(weights or [], "--weights"), spaces)
+    limits, files = (
+        verdict.read_thresholds(thresholds),
+        _read_weight_files(read_pairs(weights or [], "--weights"), spaces),
+    )
     request = {
         "spaces": [name.strip() for name in spaces.split(",")],
         "filter": filter,
         "thresholds": limits,
     }
-    read_spec(module.AuditSpec, {**request, "synthetic": synthetic, "train": train}, "audit")
+    read_spec(AuditSpec, {**request, "synthetic": synthetic, "train": train}, "audit")
     names = {"synthetic": synthetic, "train": train, **({} if test is None else {"test": test})}
-    how = given.reading(
-        [*names][1:], subject_pattern or [], clip_pattern or [], pairs(map or [], "--map"), size
+    how = plain_folders.make_reading(
+        [*names][1:],
+        subject_pattern or [],
+        clip_pattern or [],
+        read_pairs(map or [], "--map"),
+        size,
     )
-    sides = given.look(names, how, home)
+    sides = plain_folders.find_sides(names, how, home)
 
     # Read folders into the store, so that each set is a run.
     for name, file in files.items():
-        features.require_weights(name, file, home)
-    request["weights"] = {name: adopt(file, home) for name, file in files.items()}
-    runs = given.as_sides(sides, given.read(sides, how, home), home)
+        require_weights(name, file, home)
+    request["weights"] = {name: import_weights(file, home) for name, file in files.items()}
+    runs = plain_folders.mark_sides(sides, plain_folders.read_sides(sides, how, home), home)
     run_names = {side: run.name for side, run in runs.items()}
-    spec = read_spec(module.AuditSpec, {**request, **run_names}, "audit")
+    spec = read_spec(AuditSpec, {**request, **run_names}, "audit")
 
     # Measure, in this process if starting workers would take longer than the work.
-    few = sum(len(Faces.load(run.path)) for run in runs.values()) < FEW
+    few = sum(len(Faces.load(run.path)) for run in runs.values()) < FEW_IMAGES
     if engine == "local" and workers is None and few:
         workers = 0
-    where = engines.engine(engine, workers, device=device)
-    run = module.run(spec, home, alias=alias, device=device, engine=where)
+    where = make_engine(engine, workers, device=device)
+    run = run_audit(spec, home, alias=alias, device=device, engine=where)
 
     # Print the answers, and exit with 4 unless the verdict allows a release.
     audit = run.json("audit.json")
@@ -137,11 +148,11 @@ def audit_command(
     _print_answer(audit)
     print(f"{run.name}{f' ({alias})' if alias else ''}: {run.summary['holds']}")
     print(f"the page: {run.path / 'index.html'}")
-    _refuse(audit)
+    _require_passed(audit)
     show_next(["mien", "publish", "build", synthetic, "--out", "release"], store)
 
 
-def _refuse(audit: dict[str, Any]) -> None:
+def _require_passed(audit: dict[str, Any]) -> None:
     """Raise AuditFailed unless the verdict is pass or warn, with the reason."""
     from mien.errors import AuditFailed
 
@@ -172,25 +183,26 @@ def _refuse(audit: dict[str, Any]) -> None:
 def _print_answer(audit: dict[str, Any]) -> None:
     """Print notes and changed thresholds, and the answer to each question with its reason."""
     for note in audit["notes"]:
-        print_wrapped("note".ljust(COLUMN), note)
+        print_wrapped("note".ljust(OUTCOME_COLUMN_WIDTH), note)
     for change in audit["thresholds_changed"]:
         print_wrapped(
-            "changed".ljust(COLUMN),
+            "changed".ljust(OUTCOME_COLUMN_WIDTH),
             f"{change['text']}{' (looser than the default)' * change['looser']}",
         )
     for question in audit["questions"]:
         enough = f". Enough would be: {question['enough']}" if question["enough"] else ""
         print_wrapped(
-            question["verdict"].ljust(COLUMN), f"{question['title']} {question['why']}{enough}"
+            question["verdict"].ljust(OUTCOME_COLUMN_WIDTH),
+            f"{question['title']} {question['why']}{enough}",
         )
 
 
-def _files(named: dict[str, str], spaces: str) -> "dict[SpaceName, Path]":
+def _read_weight_files(named: dict[str, str], spaces: str) -> "dict[SpaceName, Path]":
     """Return the file of weights of each space.
 
     Raises UsageError for a space that takes no file, or that --spaces does not name.
     """
-    from mien.features import NETWORKS
+    from mien.audit.features import NETWORKS
 
     space_names = {name.strip() for name in spaces.split(",")}
     for name in named:
@@ -208,7 +220,7 @@ def _files(named: dict[str, str], spaces: str) -> "dict[SpaceName, Path]":
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
     """Print the first checks that do not pass: the name, the number and its limits."""
-    from mien.audit.page import number
+    from mien.audit.page import format_number
 
     # Select them; a class is not listed for a note that the complete set has too.
     not_passed = [check for check in checks if check["verdict"] != "pass"]
@@ -220,16 +232,23 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
     ]
 
     # Print them, each with the value, its interval, and what it is compared with.
-    for check in shown[:SHOWN]:
+    for check in shown[:SHOWN_CHECKS]:
         name = f"{check['name']} ({check['part']})" if check["part"] else check["name"]
         bounds = (
-            "" if check["low"] is None else f" [{number(check['low'])}, {number(check['high'])}]"
+            ""
+            if check["low"] is None
+            else f" [{format_number(check['low'])}, {format_number(check['high'])}]"
         )
-        against = "" if check["reference"] is None else f" against {number(check['reference'])}"
-        value = "" if check["value"] is None else f" {number(check['value'])}{bounds}{against};"
+        against = (
+            "" if check["reference"] is None else f" against {format_number(check['reference'])}"
+        )
+        value = (
+            "" if check["value"] is None else f" {format_number(check['value'])}{bounds}{against};"
+        )
         print_wrapped(
-            check["verdict"].ljust(COLUMN), f"{name}{value} {check['note'] or check['threshold']}"
+            check["verdict"].ljust(OUTCOME_COLUMN_WIDTH),
+            f"{name}{value} {check['note'] or check['threshold']}",
         )
-    more = len(not_passed) - min(len(shown), SHOWN)
+    more = len(not_passed) - min(len(shown), SHOWN_CHECKS)
     if more > 0:
         print(f"and {more} more checks that do not pass; the page lists all of them")

@@ -11,37 +11,37 @@ import typer
 
 from mien import __version__
 from mien.errors import SpecError, UsageError
-from mien.outside import visible
-from mien.progress import many
+from mien.outside import show_controls
+from mien.runs.progress import count_of
 
 if TYPE_CHECKING:
-    from mien.store import Run, Store
+    from mien.runs.store import Run, Store
 
-CODES = (
-    "Exit codes: 0 success; 1 a fault in mien, or training diverged; 2 a problem with the command, "
-    "its input or the machine; 3 a gate refused a release; 4 an audit failed; 5 some trials "
-    "failed; "
-    "130 interrupted."
+
+EXIT_CODES_HELP = (
+    "Exit codes: 0 success; 1 a fault in mien, or training diverged; 2 a problem with the "
+    "command, its input or the machine; 3 a gate refused a release; 4 an audit failed; 5 some "
+    "trials failed; 130 interrupted."
 )
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
-def _named(alias: str | None) -> str | None:
+def _check_alias(alias: str | None) -> str | None:
     """Check an alias before any other work; raises StoreError if it is not valid."""
     if alias is not None:
-        from mien.store import require_alias
+        from mien.runs.store import require_alias
 
         require_alias(alias)
     return alias
 
 
-def _there(device: str) -> str:
+def _check_device(device: str) -> str:
     """Check before any other work that this machine has a device; raises UsageError if not."""
     if device not in ("auto", "cpu"):
-        from mien import training
+        from mien.runs import devices
 
-        training.device(device)
+        devices.find_device(device)
     return device
 
 
@@ -51,18 +51,24 @@ StoreOption = Annotated[
         "--store", envvar="MIEN_STORE", help="The folder that holds all runs.", metavar="DIR"
     ),
 ]
+
 AliasOption = Annotated[
     str | None,
     typer.Option(
-        "--as", help="A readable name (alias) for the result.", metavar="NAME", callback=_named
+        "--as",
+        help="A readable name (alias) for the result.",
+        metavar="NAME",
+        callback=_check_alias,
     ),
 ]
+
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="The device: auto, cpu, cuda, one GPU such as cuda:1, or mps.", callback=_there
+        help="The device: auto, cpu, cuda, one GPU such as cuda:1, or mps.", callback=_check_device
     ),
 ]
+
 EngineOption = Annotated[
     str,
     typer.Option(
@@ -70,6 +76,7 @@ EngineOption = Annotated[
         "'mien[ray]')."
     ),
 ]
+
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -77,9 +84,11 @@ WorkersOption = Annotated[
         "debugging."
     ),
 ]
+
 GpusOption = Annotated[
     float, typer.Option(help="Share of a GPU for each job; with 0.5, two jobs share one GPU.")
 ]
+
 SubjectOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -91,6 +100,7 @@ SubjectOption = Annotated[
         metavar="[SIDE:]REGEX",
     ),
 ]
+
 ClipOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -99,6 +109,7 @@ ClipOption = Annotated[
         metavar="[SIDE:]REGEX",
     ),
 ]
+
 MapOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -106,6 +117,7 @@ MapOption = Annotated[
         help="For folders: map a class name to a class of mien, such as joy=happiness. Repeatable.",
     ),
 ]
+
 SizeOption = Annotated[
     int | None,
     typer.Option(
@@ -114,10 +126,11 @@ SizeOption = Annotated[
         "from the store, or 48.",
     ),
 ]
-STORE = Path("mien-store")
-_OWN_STORE = (
-    Path(os.environ["MIEN_STORE"]) if os.environ.get("MIEN_STORE") else None
-)  # from the environment of the user's shell, before --store changes it
+
+DEFAULT_STORE = Path("mien-store")
+
+# from the environment of the user's shell, before --store changes it
+_STORE_FROM_ENVIRONMENT = Path(os.environ["MIEN_STORE"]) if os.environ.get("MIEN_STORE") else None
 
 
 def print_version(wanted: bool) -> bool:
@@ -128,8 +141,8 @@ def print_version(wanted: bool) -> bool:
     return wanted
 
 
-@app.callback(epilog=CODES)
-def options(
+@app.callback(epilog=EXIT_CODES_HELP)
+def read_global_options(
     store: Annotated[
         Path | None,
         typer.Option(
@@ -158,7 +171,7 @@ def options(
         os.environ["MIEN_DEBUG"] = "1"
 
 
-def pairs(texts: list[str], option: str) -> dict[str, str]:
+def read_pairs(texts: list[str], option: str) -> dict[str, str]:
     """Return {"joy": "happiness"} for ["joy=happiness"]; raises UsageError on anything else."""
     values = {}
     for text in texts:
@@ -169,7 +182,7 @@ def pairs(texts: list[str], option: str) -> dict[str, str]:
     return values
 
 
-def same_people(texts: list[str]) -> dict[str, str]:
+def read_same_subject(texts: list[str]) -> dict[str, str]:
     """Return {"anna_k": "AnnaK"} for ["AnnaK=anna_k"]; raises UsageError on anything else."""
     main_names: dict[str, str] = {}
     for text in texts:
@@ -184,7 +197,7 @@ def same_people(texts: list[str]) -> dict[str, str]:
     return main_names
 
 
-def fields(texts: list[str]) -> dict[str, Any]:
+def read_set_options(texts: list[str]) -> dict[str, Any]:
     """Return the spec fields that `--set` gives, each value read as TOML, or else as text.
 
     A dot leads into a nested table: net.width=64. Raises SpecError if a value cannot be read.
@@ -192,7 +205,7 @@ def fields(texts: list[str]) -> dict[str, Any]:
     import tomllib
 
     given: dict[str, Any] = {}
-    for path, text in pairs(texts, "--set").items():
+    for path, text in read_pairs(texts, "--set").items():
         # Read the value: TOML, or plain text where it is not TOML.
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -220,7 +233,7 @@ def show_run(run: "Run", alias: str | None) -> None:
     """Print a run's name, what it holds, and its counts per class."""
     from rich.table import Table
 
-    print(f"{run.name}{f' ({alias})' if alias else ''}: {holds(run)}")
+    print(f"{run.name}{f' ({alias})' if alias else ''}: {describe_content(run)}")
     counts = run.summary.get("counts")
     if counts:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -254,7 +267,7 @@ def show_details(run: "Run", home: "Store") -> None:
     """Print a run's folder, how it was made, its parents, its files and its spec."""
     import json
 
-    from mien.spec import parents
+    from mien.runs.spec import parents
 
     about = run.about
     print(f"folder   {run.path}")
@@ -265,11 +278,11 @@ def show_details(run: "Run", home: "Store") -> None:
     for parent in parents(run.spec):
         print(f"parent   {parent}{f' ({alias_of[parent]})' if parent in alias_of else ''}")
     for name, record in run.manifest["files"].items():
-        print(f"file     {name}  {many(record['size'], 'byte')}")
+        print(f"file     {name}  {count_of(record['size'], 'byte')}")
     print(json.dumps(run.spec, indent=2))
 
 
-def holds(run: "Run") -> str:
+def describe_content(run: "Run") -> str:
     """Return in a few words what a run holds."""
     summary = run.summary
     if "holds" in summary:
@@ -278,19 +291,21 @@ def holds(run: "Run") -> str:
     if total is None:
         return run.stage
     return ", ".join(
-        many(total[f"{name}s"], name) for name in ("image", "clip", "subject") if total[f"{name}s"]
+        count_of(total[f"{name}s"], name)
+        for name in ("image", "clip", "subject")
+        if total[f"{name}s"]
     )
 
 
 def open_store(path: Path) -> "Store":
     """Return the store at `path`."""
-    from mien.store import Store
+    from mien.runs.store import Store
 
     return Store(path)
 
 
 def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
-    """Print `head` and then `text`, wrapped at spaces to the width of the terminal.
+    """Print `head` and then `read_annotation`, wrapped at spaces to the width of the terminal.
 
     Further lines begin below the text, or `indent` characters from the left. Without a terminal,
     the text is one line.
@@ -320,11 +335,11 @@ def print_table(table: Any) -> None:
     Texts in it are printed literally: rich's markup is off, and control characters are made
     visible.
     """
-    from mien.progress import console
+    from mien.runs.progress import console
 
     for column in table.columns:
-        column.header = _shown(column.header)
-        column._cells = [_shown(cell) for cell in column._cells]
+        column.header = _make_cell_visible(column.header)
+        column._cells = [_make_cell_visible(cell) for cell in column._cells]
     if sys.stdout.isatty():
         console().print(table)
         return
@@ -338,17 +353,17 @@ def show_next(command: Sequence[str], store: Path | None = None) -> None:
 
     It names the store unless that is the default or the one of MIEN_STORE.
     """
-    names_store = store is not None and store not in (STORE, _OWN_STORE)
+    names_store = store is not None and store not in (DEFAULT_STORE, _STORE_FROM_ENVIRONMENT)
     words = [*command, *(["--store", str(store)] if names_store else [])]
     print(
         f"next: {' '.join(word if word.startswith('<') else shlex.quote(word) for word in words)}"
     )
 
 
-def _shown(cell: Any) -> Any:
+def _make_cell_visible(cell: Any) -> Any:
     """Return a cell of a table with its control characters made visible."""
     from rich.text import Text
 
     if isinstance(cell, Text) and not cell.spans:
-        return Text(visible(cell.plain, keep=""), style=cell.style)
-    return visible(cell, keep="") if isinstance(cell, str) else cell
+        return Text(show_controls(cell.plain, keep=""), style=cell.style)
+    return show_controls(cell, keep="") if isinstance(cell, str) else cell

@@ -6,56 +6,71 @@ from typing import TYPE_CHECKING
 from mien.cli.base import show_next
 
 if TYPE_CHECKING:
-    from mien.store import Run, Store
+    from mien.runs.store import Run, Store
 
 
-def after_faces(run: "Run", home: "Store", store: Path) -> None:
+def show_next_after_ingest(run: "Run", home: "Store", store: Path) -> None:
     """After ingest: choose frames if clips have an apex; otherwise split the set."""
     from mien.faces import Faces
 
     if "apex" in set(Faces.load(run.path).index["phase"]):
-        show_next(["mien", "preprocess", called(run.name, home), "--as", "faces"], store)
+        show_next(["mien", "preprocess", alias_or_name(run.name, home), "--as", "faces"], store)
     else:
-        after_chosen(run, home, store)
+        show_next_after_preprocess(run, home, store)
 
 
-def after_chosen(run: "Run", home: "Store", store: Path) -> None:
+def show_next_after_preprocess(run: "Run", home: "Store", store: Path) -> None:
     """After preprocess or join: split by the largest unit of which the set has two or more."""
     from mien.faces import Faces
 
     index = Faces.load(run.path).index
     by = next((unit for unit in ("subject", "clip") if len(set(index[unit]) - {""}) > 1), "frame")
-    show_next(["mien", "split", called(run.name, home), "--by", by, "--as", "fold"], store)
+    show_next(["mien", "split", alias_or_name(run.name, home), "--by", by, "--as", "fold"], store)
 
 
-def after_split(train: "Run", home: "Store", store: Path) -> None:
+def show_next_after_split(train: "Run", home: "Store", store: Path) -> None:
     """After split: train a generator on the training side."""
-    show_next(["mien", "train", called(train.name, home), "--as", "generator"], store)
+    show_next(["mien", "train", alias_or_name(train.name, home), "--as", "generator"], store)
 
 
-def after_training(run: "Run", home: "Store", store: Path) -> None:
+def show_next_after_train(run: "Run", home: "Store", store: Path) -> None:
     """After train: generate as many images as there were training images."""
     show_next(
-        ["mien", "generate", called(run.name, home), "--counts", "like", "--as", "synthetic"], store
+        [
+            "mien",
+            "generate",
+            alias_or_name(run.name, home),
+            "--counts",
+            "like",
+            "--as",
+            "synthetic",
+        ],
+        store,
     )
 
 
-def after_drawing(run: "Run", home: "Store", store: Path) -> None:
+def show_next_after_generate(run: "Run", home: "Store", store: Path) -> None:
     """After generate: audit against the training images and the held-out subjects, if any."""
     generator = home.run(str(run.spec["generator"]))
     learnt = home.run(str(generator.spec["faces"]))
-    command = ["mien", "audit", called(run.name, home), "--train", called(learnt.name, home)]
-    other = unseen(learnt, home)
-    show_next([*command, *(["--test", called(other, home)] if other else [])], store)
+    command = [
+        "mien",
+        "audit",
+        alias_or_name(run.name, home),
+        "--train",
+        alias_or_name(learnt.name, home),
+    ]
+    other = find_test_side(learnt, home)
+    show_next([*command, *(["--test", alias_or_name(other, home)] if other else [])], store)
 
 
-def unseen(train: "Run", home: "Store") -> str:
+def find_test_side(train: "Run", home: "Store") -> str:
     """Return the name of the test side of the split of which `train` is the training side.
 
     The name is empty if `train` is not a training side, or if its test side is not in the store.
     """
-    from mien.spec import read_spec
-    from mien.splits import SplitSpec
+    from mien.prepare.specs import SplitSpec
+    from mien.runs.spec import read_spec
 
     if train.stage != "split" or train.spec.get("side") != "train":
         return ""
@@ -64,7 +79,7 @@ def unseen(train: "Run", home: "Store") -> str:
     return other if home.done(other) else ""
 
 
-def called(name: str, home: "Store") -> str:
+def alias_or_name(name: str, home: "Store") -> str:
     """Return the alias of a run (the last of several), or the run's name if it has no alias."""
     aliases = [alias for alias, target in home.aliases().items() if target == name]
     return aliases[-1] if aliases else name

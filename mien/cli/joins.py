@@ -1,11 +1,19 @@
-"""Several sets joined to one."""
+"""The command that joins several sets."""
 
 from typing import Annotated
 
 import typer
 
-from mien.cli.base import STORE, AliasOption, StoreOption, app, open_store, same_people, show_run
-from mien.cli.following import after_chosen
+from mien.cli.base import (
+    DEFAULT_STORE,
+    AliasOption,
+    StoreOption,
+    app,
+    open_store,
+    read_same_subject,
+    show_run,
+)
+from mien.cli.following import show_next_after_preprocess
 
 
 @app.command()
@@ -32,21 +40,26 @@ def join(
         ),
     ] = False,
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Join several datasets, for tests on a held-out dataset (split --by dataset).
 
     The dataset's name is put in front of each subject, so that equal names of different datasets
     stay different people.
     """
-    from mien import joins as module
-    from mien.spec import read_spec
+    from mien.prepare import joins
+    from mien.prepare.specs import JoinSpec
+    from mien.runs.spec import read_spec
 
     home = open_store(store)
     run_names = tuple(home.run(dataset).name for dataset in datasets)
-    data = {"faces": run_names, "classes": classes, "same_subject": same_people(same_subject or [])}
+    data = {
+        "faces": run_names,
+        "classes": classes,
+        "same_subject": read_same_subject(same_subject or []),
+    }
     data["subjects_as_written"] = subjects_as_written
-    spec = read_spec(module.JoinSpec, data, "join")
-    run = module.run(spec, home, alias=alias)
+    spec = read_spec(JoinSpec, data, "join")
+    run = joins.run_join(spec, home, alias=alias)
     show_run(run, alias)
-    after_chosen(run, home, store)
+    show_next_after_preprocess(run, home, store)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mien.cli.base import (
-    STORE,
+    DEFAULT_STORE,
     AliasOption,
     ClipOption,
     MapOption,
@@ -15,8 +15,8 @@ from mien.cli.base import (
     SubjectOption,
     app,
     open_store,
-    pairs,
     print_wrapped,
+    read_pairs,
     show_run,
 )
 from mien.errors import AuditFailed, UsageError
@@ -74,23 +74,23 @@ def leakage(
         ),
     ] = None,
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Report what a test set shares with its training set, and the score of memorising alone.
 
     It looks for shared people, clips and frames, for equal and nearly equal images, for people with
     two names, and for how well brightness or image borders alone predict the label.
     """
-    from mien import folders
-    from mien.audit import leakage as module
-    from mien.audit import sides
-    from mien.progress import many
+    from mien.audit.leakage.run import copy_report, leakage_lines, run_leakage
+    from mien.audit.leakage.sides import find_comparison
+    from mien.runs.folders import require_free
+    from mien.runs.progress import count_of
 
-    out = folders.free(out) if out is not None else None
+    out = require_free(out) if out is not None else None
     home = open_store(store)
 
     # Find the two sets, and compare them.
-    comparison = sides.find(
+    comparison = find_comparison(
         train,
         test,
         home,
@@ -100,23 +100,23 @@ def leakage(
         synthetic=synthetic,
         subject_pattern=subject_pattern or [],
         clip_pattern=clip_pattern or [],
-        map=pairs(map or [], "--map"),
+        map=read_pairs(map or [], "--map"),
         size=size,
     )
-    run = module.run(comparison, home, by, alias=alias)
+    run = run_leakage(comparison, home, by, alias=alias)
 
     # Print the report, and exit with 4 if --fail demands it.
-    for line in module.told(run):
+    for line in leakage_lines(run):
         text = line.lstrip()
         head = " " * (len(line) - len(text))
         print_wrapped(head, text, 2 * len(head))
-    print(module.hand_out(run, out))
+    print(copy_report(run, out))
     report = run.json("leakage.json")
-    affected, seen = report["affected"], many(report["affected"], report["what"])
+    affected, seen = report["affected"], count_of(report["affected"], report["what"])
     if fail and affected:
         raise AuditFailed(
-            f"{seen} {'was' if affected == 1 else 'were'} seen in training, and --fail allows "
-            f"none (--by {by})"
+            f"{seen} {'was' if affected == 1 else 'were'} seen in training, and --fail allows none "
+            f"(--by {by})"
         )
 
 
@@ -144,21 +144,21 @@ def review_queue(
         bool,
         typer.Option("--pictures", help="Copy pictures of real people out of the store as well."),
     ] = False,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write the most doubtful labels to a CSV file, and next to it a page with their pictures.
 
     Each image of a real set is judged by classifiers that were not trained on the same person; a
     synthetic set needs --judges.
     """
-    from mien.audit import review
+    from mien.audit.labels.review import copy_queue, make_queue, require_free
 
     if number < 1:
         raise UsageError(f"--number must be 1 or more; given: {number}")
-    review.require_free(out)
+    require_free(out)
     home = open_store(store)
-    run = review.queue(home.run(dataset), home, home.run(judges) if judges else None, number)
-    for path in review.hand_out(run, out, home, pictures):
+    run = make_queue(home.run(dataset), home, home.run(judges) if judges else None, number)
+    for path in copy_queue(run, out, home, pictures):
         print(path)
     print(f"pictures: {run.path / 'index.html'}")
 
@@ -176,17 +176,17 @@ def review_apply(
         ),
     ] = None,
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Make a new set from the decisions of a review: accept, reject, or relabel.
 
     The original set does not change; to undo a review, use the original set.
     """
-    from mien.audit import review
+    from mien.audit.labels.review import apply_decisions, read_decisions
 
     home = open_store(store)
-    decisions = review.read(table, dataset)
-    run = review.apply(decisions, home, alias=alias)
+    decisions = read_decisions(table, dataset)
+    run = apply_decisions(decisions, home, alias=alias)
     show_run(run, alias)
     counts = ", ".join(
         f"{count} {name}" for name, count in sorted(run.summary["decisions"].items())

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from mien.cli.base import STORE, DeviceOption, StoreOption, app, open_store
+from mien.cli.base import DEFAULT_STORE, DeviceOption, StoreOption, app, open_store
 from mien.errors import DataError, UsageError
-from mien.outside import expanded
-from mien.progress import many
+from mien.outside import expand_home
+from mien.runs.progress import count_of
 
 publish_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
 app.add_typer(
     publish_app, name="publish", help="Build, check and send a release of a synthetic database."
 )
@@ -65,7 +66,7 @@ def publish_build(
         Path | None,
         typer.Option(help="The private key of the certificate (PEM, ES256).", metavar="FILE"),
     ] = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write a release: images, card, datasheet, croissant.json, registry, audit and provenance.
 
@@ -73,13 +74,13 @@ def publish_build(
     release needs a passed audit of exactly this database, sources whose licences allow derived data
     to be passed on, and a licence at least as strict as theirs; otherwise the exit code is 3.
     """
-    from mien import publish
+    from mien.publish.release import build
     from mien.publish.signing import Signer
 
     if (certificate is None) != (key is None):
         raise UsageError("--certificate and --key must be given together")
     signer = Signer(certificate, key) if certificate and key else None
-    folder = publish.build(
+    folder = build(
         synthetic,
         out,
         open_store(store),
@@ -89,7 +90,7 @@ def publish_build(
         study_names=study or [],
         signer=signer,
     )
-    _show(folder)
+    _show_release(folder)
     print(f"next: mien publish check {folder}")
 
 
@@ -101,10 +102,12 @@ def publish_check(
 
     It is also loaded with datasets, webdataset and mlcroissant, if these are installed.
     """
-    from mien import publish
+    from mien.publish import checking
 
-    result = publish.check(folder)
-    counts = ", ".join(f"{split} {many(count, 'image')}" for split, count in result.counts.items())
+    result = checking.check(folder)
+    counts = ", ".join(
+        f"{split} {count_of(count, 'image')}" for split, count in result.counts.items()
+    )
     print(f"{folder}: {counts}")
     if result.foreign:
         print(f"ignored, not part of it: {', '.join(result.foreign)}")
@@ -134,9 +137,9 @@ def publish_push(
     The release is checked first, and the uploaded files are compared before access is opened. Needs
     pip install 'mien[hub]'.
     """
-    from mien import publish
+    from mien.publish import hub
 
-    for step in publish.push(folder, repository, access, dry_run=dry_run):
+    for step in hub.push(folder, repository, access, dry_run=dry_run):
         print(f"{'would ' if dry_run else ''}{step}")
 
 
@@ -150,19 +153,19 @@ def regenerate(
         Path | None, typer.Option(help="The file to write; ID.png by default.", metavar="FILE")
     ] = None,
     device: DeviceOption = "auto",
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Generate an image of a release again, from its provenance and the generator in the store.
 
     The file is equal byte by byte, or the command says why it cannot be.
     """
-    from mien import folders
     from mien.publish.remake import regenerate as remake
+    from mien.runs.folders import require_free_file
 
-    path = expanded(out or Path(f"{image}.png"))
-    folders.free_file(path)
+    path = expand_home(out or Path(f"{image}.png"))
+    require_free_file(path)
     result = remake(folder, image, open_store(store), device)
-    path = folders.free_file(path)
+    path = require_free_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(result.data)
     if not result.pixels_equal:
@@ -170,7 +173,7 @@ def regenerate(
     print(f"{path}: {'equal to the release, byte by byte' if result.bytes_equal else result.why}")
 
 
-def _show(folder: Path) -> None:
+def _show_release(folder: Path) -> None:
     """Print what a release holds, and the gates that did not pass."""
     import json
 
@@ -179,7 +182,7 @@ def _show(folder: Path) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     kind = " (private: not to be passed on)" if release["private"] else ""
     print(
-        f"{folder}: {release['name']} {release['version']}{kind}, {many(total, 'image')}, "
+        f"{folder}: {release['name']} {release['version']}{kind}, {count_of(total, 'image')}, "
         f"{size / 1e6:.1f} MB"
     )
     for gate in json.loads((folder / "provenance" / "gates.json").read_text(encoding="utf-8")):

@@ -11,36 +11,39 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli.base import (
-    STORE,
+    DEFAULT_STORE,
     StoreOption,
     app,
-    holds,
+    describe_content,
     open_store,
     print_table,
     show_accounts,
     show_details,
     show_run,
 )
-from mien.progress import many
+from mien.runs.progress import count_of
 
 if TYPE_CHECKING:
-    from mien.store import Run, Store
+    from mien.runs.store import Run, Store
 
 
-LOOKED_AT = ("index.html", "report.html", "sheet.png")  # what `show --open` opens, the first found
-WAIT_S = 2.0  # how long to wait whether a viewer fails to start
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# what `show --open` opens, the first found
+VIEWABLE_FILES = ("index.html", "report.html", "sheet.png")
+
+VIEWER_START_S = 2.0  # how long to wait whether a viewer fails to start
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @app.command("ls")
 def list_runs(
     stage: Annotated[str | None, typer.Argument(help="List only runs of this stage.")] = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """List the runs of the store, oldest first."""
     from rich.table import Table
 
-    from mien.store import Run
+    from mien.runs.store import Run
 
     # The columns: names are never broken, descriptions may be.
     home = open_store(store)
@@ -58,7 +61,9 @@ def list_runs(
         run = Run(name, home.root / "runs" / name)
         if stage is None or run.stage == stage:
             made = str(run.about.get("made", ""))[:16].replace("T", " ")
-            table.add_row(separator.join(aliases_of.get(name, [])), name, made, holds(run))
+            table.add_row(
+                separator.join(aliases_of.get(name, [])), name, made, describe_content(run)
+            )
     print_table(table)
 
     # An empty table is explained: perhaps the stage is misspelt, or this is another store.
@@ -82,7 +87,7 @@ def show(
             "viewer.",
         ),
     ] = False,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Show a run: its counts, parents, files and spec."""
     home = open_store(store)
@@ -93,14 +98,14 @@ def show(
     show_run(run, None)
     show_accounts(run)
     show_details(run, home)
-    path = _looked_at(run)
+    path = _find_viewable(run)
     if path is not None:
         print(f"look at  {path}")
 
 
-def _looked_at(run: "Run") -> Path | None:
+def _find_viewable(run: "Run") -> Path | None:
     """Return the path of the page or the sheet of faces of a run, or None if it has neither."""
-    return next((run.path / name for name in LOOKED_AT if name in run.manifest["files"]), None)
+    return next((run.path / name for name in VIEWABLE_FILES if name in run.manifest["files"]), None)
 
 
 def _open(run: "Run") -> None:
@@ -111,7 +116,7 @@ def _open(run: "Run") -> None:
     from mien.errors import UsageError
 
     # Find the file; if there is none, name the command that makes one.
-    path = _looked_at(run)
+    path = _find_viewable(run)
     if path is None:
         more = "; `mien report NAME` writes the page of a study" if run.stage == "study" else ""
         more = (
@@ -120,18 +125,19 @@ def _open(run: "Run") -> None:
             else more
         )
         raise UsageError(
-            f"--open needs a run with one of {', '.join(LOOKED_AT)}, and {run.name} has none{more}"
+            f"--open needs a run with one of {', '.join(VIEWABLE_FILES)}, and {run.name} has "
+            f"none{more}"
         )
 
     # Open it; the path is printed in any case.
     print(path)
-    command = _viewer()
+    command = _viewer_command()
     if command is None:
         print(
             "no viewer was found (MIEN_VIEWER, BROWSER or a desktop); open that file yourself",
             file=sys.stderr,
         )
-    elif not _started([*command, str(path)]):
+    elif not _start_viewer([*command, str(path)]):
         print(
             f"{command[0]} did not open it; open that file yourself, or set MIEN_VIEWER to a "
             "viewer",
@@ -139,7 +145,7 @@ def _open(run: "Run") -> None:
         )
 
 
-def _viewer() -> list[str] | None:
+def _viewer_command() -> list[str] | None:
     """Return the command that opens files: MIEN_VIEWER, BROWSER, the system's, or None."""
     setting = os.environ.get("MIEN_VIEWER") or os.environ.get("BROWSER", "").split(os.pathsep)[0]
     if setting:
@@ -153,7 +159,7 @@ def _viewer() -> list[str] | None:
     return [system] if desktop and shutil.which(system) else None
 
 
-def _started(command: list[str]) -> bool:
+def _start_viewer(command: list[str]) -> bool:
     """Start a viewer; return whether it still runs after WAIT_S, or has ended with code 0."""
     try:
         process = subprocess.Popen(
@@ -163,7 +169,7 @@ def _started(command: list[str]) -> bool:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        return process.wait(WAIT_S) == 0
+        return process.wait(VIEWER_START_S) == 0
     except subprocess.TimeoutExpired:
         return True
     except OSError:
@@ -184,7 +190,7 @@ def verify(
             help="For an image file: the folder of the release to look in.", metavar="DIR"
         ),
     ] = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Check every file of a run against its sha256, or say whether mien generated an image.
 
@@ -192,13 +198,12 @@ def verify(
     registry of a release.
     """
     from mien.errors import DataError, UsageError
+    from mien.publish.registry import identify
 
     # An image file: say whether it is known.
     home = open_store(store)
-    if name is not None and _a_picture(name, home):
-        from mien import publish
-
-        known = publish.identify(Path(name), registry)
+    if name is not None and _is_image_file(name, home):
+        known = identify(Path(name), registry)
         if known.ours == "no":
             raise DataError(f"{name} is not known to be one of ours: {known.text}")
         print(
@@ -221,7 +226,7 @@ def verify(
 def _verify_one(name: str, home: "Store") -> None:
     """Print whether a run is as it was made; raises StoreError if it is not."""
     from mien.errors import StoreError
-    from mien.store import Run
+    from mien.runs.store import Run
 
     if not home.done(name):
         raise StoreError(f"{name} must be a finished run in {home.root}, and is not")
@@ -229,22 +234,22 @@ def _verify_one(name: str, home: "Store") -> None:
     faults = home.faults(run, thorough=True)
     print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
     if faults:
-        raise StoreError(f"{name} is not as it was made. {_todo(run, faults)}")
+        raise StoreError(f"{name} is not as it was made. {_advise(run, faults)}")
 
 
 def _verify_all(home: "Store") -> None:
     """Print the state of each run and each faulty alias; raises StoreError if a run was changed."""
     from mien.errors import StoreError
-    from mien.store import GRAVE, Run
+    from mien.runs.store import DELETED_PATTERN, Run
 
     # Folders among the runs that are not finished runs.
     todo, names, broken = [], home.names(), home.broken()
     for name in broken:
-        if GRAVE.match(name):
+        if DELETED_PATTERN.match(name):
             fault = "a run whose deletion was interrupted"
             remedy = "`mien rm` of any run completes its deletion"
         else:
-            fault = f"not a complete run: {_lack(name)}"
+            fault = f"not a complete run: {_explain_broken(name)}"
             remedy = "delete it, or move it out of the store"
         print(f"{name}: {fault}")
         todo.append(f"{name}: {remedy}")
@@ -254,7 +259,7 @@ def _verify_all(home: "Store") -> None:
         run = Run(name, home.root / "runs" / name)
         faults = home.faults(run, thorough=True)
         print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
-        todo += [f"{name}: {_todo(run, faults)}"] * bool(faults)
+        todo += [f"{name}: {_advise(run, faults)}"] * bool(faults)
 
     # Aliases and foreign files are reported, but are no error.
     for alias, target in home.aliases().items():
@@ -265,37 +270,37 @@ def _verify_all(home: "Store") -> None:
     if foreign := home.foreign():
         print(f"ignored, left by operating systems or file servers: {', '.join(foreign)}")
     if todo:
-        count = f"{len(todo)} of {many(len(names) + len(broken), 'run')}"
+        count = f"{len(todo)} of {count_of(len(names) + len(broken), 'run')}"
         be = "is" if len(todo) == 1 else "are"
         raise StoreError("\n".join([f"{count} {be} not as made.", *todo]))
 
 
-def _lack(name: str) -> str:
+def _explain_broken(name: str) -> str:
     """Return why a folder among the runs is not a run."""
-    from mien.spec import RUN_NAME
+    from mien.runs.spec import RUN_NAME
 
     return "manifest.json is missing" if RUN_NAME.match(name) else "its name is not that of a run"
 
 
-def _todo(run: "Run", faults: list[str]) -> str:
+def _advise(run: "Run", faults: list[str]) -> str:
     """Return what to do about a run with these faults."""
-    from mien.store import STRANGE
+    from mien.runs.store import FOREIGN_ENTRY_FAULTS
 
-    if all(fault.endswith(STRANGE) for fault in faults):
+    if all(fault.endswith(FOREIGN_ENTRY_FAULTS) for fault in faults):
         return f"Move the files that do not belong to it out of {run.path}"
     return run.mend
 
 
-def _a_picture(name: str, home: "Store") -> bool:
+def _is_image_file(name: str, home: "Store") -> bool:
     """Whether `name` is a file or named like an image, and is not a run or alias of the store."""
-    is_file = Path(name).is_file() or Path(name).suffix.lower() in PICTURES
+    is_file = Path(name).is_file() or Path(name).suffix.lower() in IMAGE_SUFFIXES
     return is_file and name not in home.aliases() and not home.done(name)
 
 
 @app.command("rm")
 def remove(
     name: Annotated[str, typer.Argument(help="A run or alias from which no other run was made.")],
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Delete a run from which no other run was made, and the aliases that name it.
 

@@ -6,25 +6,32 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli.base import (
-    STORE,
+    DEFAULT_STORE,
     AliasOption,
     DeviceOption,
     StoreOption,
     app,
-    fields,
     open_store,
-    pairs,
-    same_people,
+    read_pairs,
+    read_same_subject,
+    read_set_options,
     show_accounts,
     show_run,
 )
-from mien.cli.following import after_chosen, after_drawing, after_faces, after_split, after_training
+from mien.cli.following import (
+    show_next_after_generate,
+    show_next_after_ingest,
+    show_next_after_preprocess,
+    show_next_after_split,
+    show_next_after_train,
+)
 from mien.errors import TrialsFailed, UsageError
-from mien.outside import expanded
-from mien.progress import many
+from mien.outside import expand_home
+from mien.runs.progress import count_of
 
 if TYPE_CHECKING:
-    from mien.store import Run, Store
+    from mien.runs.store import Run, Store
+
 
 CropOption = Annotated[
     str | None,
@@ -32,16 +39,20 @@ CropOption = Annotated[
         help="Crop to the face first: haar (part of OpenCV) or yunet (needs --crop-model)."
     ),
 ]
+
 CropModelOption = Annotated[
     Path | None, typer.Option(help="The ONNX file of the YuNet detector.", metavar="FILE")
 ]
+
 MarginOption = Annotated[
     float | None,
     typer.Option(help="Margin around the face, as a fraction of its width; 0.1 by default."),
 ]
+
 AlignOption = Annotated[
     bool, typer.Option("--align", help="Rotate each face until its eyes are level.")
 ]
+
 MissesOption = Annotated[
     str | None,
     typer.Option(
@@ -51,10 +62,10 @@ MissesOption = Annotated[
 ]
 
 
-def _both_named(alias: str | None) -> str | None:
+def _check_side_aliases(alias: str | None) -> str | None:
     """Check before any other work that NAME-train and NAME-test can be aliases."""
     if alias is not None:
-        from mien.store import require_alias
+        from mien.runs.store import require_alias
 
         require_alias(f"{alias}-train")
     return alias
@@ -66,7 +77,7 @@ SidesOption = Annotated[
         "--as",
         help="A readable name: the sides become NAME-train and NAME-test.",
         metavar="NAME",
-        callback=_both_named,
+        callback=_check_side_aliases,
     ),
 ]
 
@@ -83,9 +94,9 @@ def demo(
     It draws faces as a dataset, trains a diffusion model on them, generates a synthetic database,
     trains classifiers on both, and writes a report. If it is stopped, the same command resumes.
     """
-    from mien import demo as module
+    from mien.demo import run
 
-    module.run(folder, device)
+    run(folder, device)
 
 
 @app.command()
@@ -105,19 +116,19 @@ def toy(
 
     The faces are of no real person, and free to use (CC0).
     """
-    from mien import folders
-    from mien.ingest import toy as module
-    from mien.progress import track
+    from mien.runs.folders import require_fillable
+    from mien.runs.progress import track
+    from mien.toy.dataset import draw
 
-    folders.fillable(folder, "the folder")
-    folder = expanded(folder)
+    require_fillable(folder, "the folder")
+    folder = expand_home(folder)
     with track("drawing clips", clips) as bar:
-        counts = module.draw(
+        counts = draw(
             folder, subjects, clips, seed, workers, balance, lambda done, total: bar.update(done)
         )
     print(
-        f"{folder}: {many(counts.subjects, 'person', 'people')}, {many(counts.clips, 'clip')}, "
-        f"{many(counts.images, 'image')}"
+        f"{folder}: {count_of(counts.subjects, 'person', 'people')}, "
+        f"{count_of(counts.clips, 'clip')}, {count_of(counts.images, 'image')}"
     )
     print(f"next: mien ingest casme2 {folder} --name drawn --as drawn")
 
@@ -152,8 +163,7 @@ def ingest(
         ),
     ] = None,
     clip_pattern: Annotated[
-        str | None,
-        typer.Option(help="folder reader: the same as --subject-pattern, for the clip."),
+        str | None, typer.Option(help="folder reader: the same as --subject-pattern, for the clip.")
     ] = None,
     map: Annotated[
         list[str] | None,
@@ -227,14 +237,14 @@ def ingest(
         int | None, typer.Option(help="Number of threads; by default one per core.")
     ] = None,
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Read the folder of a dataset into the store."""
-    from mien import ingest as module
-    from mien.crops import read
+    from mien.ingest.run import run_ingest
+    from mien.prepare.crops import read_options
 
-    folds = pairs(map or [], "--map")
-    run = module.run(
+    folds = read_pairs(map or [], "--map")
+    run = run_ingest(
         reader,
         folder,
         open_store(store),
@@ -242,7 +252,7 @@ def ingest(
         size=size,
         colour=colour,
         filter=filter,
-        crop=read(crop, crop_model, margin, align, misses),
+        crop=read_options(crop, crop_model, margin, align, misses),
         crop_model=crop_model,
         subject_pattern=subject_pattern,
         clip_pattern=clip_pattern,
@@ -253,7 +263,7 @@ def ingest(
         part=part,
         sheet=sheet,
         numbers=numbers,
-        same_subject=same_people(same_subject or []),
+        same_subject=read_same_subject(same_subject or []),
         subjects_as_written=subjects_as_written,
         image_column=image_column,
         white=white,
@@ -265,7 +275,7 @@ def ingest(
     )
     show_run(run, alias)
     show_accounts(run)
-    after_faces(run, open_store(store), store)
+    show_next_after_ingest(run, open_store(store), store)
 
 
 @app.command()
@@ -309,12 +319,13 @@ def preprocess(
     align: AlignOption = False,
     misses: MissesOption = None,
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Choose frames of each clip, crop faces, resize, map classes, and choose input channels."""
-    from mien import preprocess as module
-    from mien.crops import read
-    from mien.spec import read_spec
+    from mien.prepare.crops import read_options
+    from mien.prepare.frames import read_frames, read_input, run_preprocess
+    from mien.prepare.specs import PreprocessSpec
+    from mien.runs.spec import read_spec
 
     # Gather the spec from the options.
     home = open_store(store)
@@ -326,16 +337,14 @@ def preprocess(
         "classes": classes,
     }
     data |= {
-        "crop": read(crop, crop_model, margin, align, misses),
-        "input": module.read_input(input),
+        "crop": read_options(crop, crop_model, margin, align, misses),
+        "input": read_input(input),
     }
-    spec = read_spec(
-        module.PreprocessSpec, {**data, **module.read_frames(frames, window)}, "preprocess"
-    )
+    spec = read_spec(PreprocessSpec, {**data, **read_frames(frames, window)}, "preprocess")
 
-    run = module.run(spec, home, alias=alias, crop_model=crop_model)
+    run = run_preprocess(spec, home, alias=alias, crop_model=crop_model)
     show_run(run, alias)
-    after_chosen(run, home, store)
+    show_next_after_preprocess(run, home, store)
 
 
 @app.command()
@@ -355,27 +364,28 @@ def split(
     ] = 0,
     seed: Annotated[int, typer.Option(help="Random seed; another seed makes other folds.")] = 0,
     alias: SidesOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Split a dataset into a training side and a test side.
 
     The sides share no subject (or, with --by, no clip, no frame or no dataset).
     """
-    from mien import splits as module
     from mien.faces import Faces
-    from mien.spec import read_spec
+    from mien.prepare import splits
+    from mien.prepare.specs import SplitSpec
+    from mien.runs.spec import read_spec
 
     home = open_store(store)
     run = home.run(dataset)
-    count = module.usual_folds(Faces.load(run.path), by) if folds is None else folds
+    count = splits.default_folds(Faces.load(run.path), by) if folds is None else folds
     data = {"faces": run.name, "by": by, "folds": count, "number": number, "seed": seed}
     sides = []
     for side in ("train", "test"):
         side_alias = f"{alias}-{side}" if alias else None
-        spec = read_spec(module.SplitSpec, {**data, "side": side}, "split")
-        sides.append(module.run(spec, home, alias=side_alias))
+        spec = read_spec(SplitSpec, {**data, "side": side}, "split")
+        sides.append(splits.run_split(spec, home, alias=side_alias))
         show_run(sides[-1], side_alias)
-    after_split(sides[0], home, store)
+    show_next_after_split(sides[0], home, store)
 
 
 @app.command()
@@ -415,7 +425,7 @@ def train(
     ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Train a generator: a class-conditional diffusion model, or a simple one for comparison.
 
@@ -423,38 +433,45 @@ def train(
     weights. Several processes can share the work under the launcher of torch:
     torchrun --nproc-per-node 2 -m mien train ...
     """
-    from mien import generators as module
+    from mien.generators import presets
+    from mien.generators.diffusion import precision, processes, resources
+    from mien.generators.diffusion.tensorboard import require_tensorboard
+    from mien.generators.train import calibrate, train_generator
 
     # Check the options before any work begins.
-    home, set_fields = open_store(store), fields(settings or [])
+    home, set_fields = open_store(store), read_set_options(settings or [])
     for name in ("faces", "seed"):
         if name in set_fields:
             raise UsageError(
                 f"{name} must not be given by --set; use mien train DATASET --seed N instead"
             )
-    limit = module.bytes_of(memory) if memory is not None else None
+    limit = resources.parse_bytes(memory) if memory is not None else None
     if tensorboard is not None:
-        module.require_board(tensorboard)
+        require_tensorboard(tensorboard)
 
     # Make the spec of the preset; the precision is the best that this device has.
-    spec = module.preset(preset, home.run(dataset).name, {**set_fields, "seed": seed})
+    spec = presets.read_preset(preset, home.run(dataset).name, {**set_fields, "seed": seed})
     if "precision" not in set_fields:
-        spec = module.suited(spec, device)
+        spec = precision.suit_device(spec, device)
 
     # Train, alone or as one of several processes, of which the first reports.
-    with module.joined(device) as crew:
+    with processes.join_process_group(device) as crew:
         if minutes is not None and crew.size > 1:
             raise UsageError(
                 "--minutes needs a single process; with several, use --set images_seen=N instead"
             )
         if minutes is not None:
-            spec = module.calibrated(spec, minutes, home, device=device)
-        run = module.train(
-            spec, home, alias=alias, device=device, means=module.Means(limit, crew, tensorboard)
+            spec = calibrate(spec, minutes, home, device=device)
+        run = train_generator(
+            spec,
+            home,
+            alias=alias,
+            device=device,
+            means=resources.Resources(limit, crew, tensorboard),
         )
         if crew.leads:
             show_run(run, alias)
-            after_training(run, home, store)
+            show_next_after_train(run, home, store)
 
 
 @app.command()
@@ -521,14 +538,16 @@ def generate(
     ] = None,
     device: DeviceOption = "auto",
     alias: AliasOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Generate a synthetic database with exact counts per class.
 
     Each image has its own seed, so that any one can be generated again. If the command is stopped,
     run it again to resume.
     """
-    from mien import generators as module
+    from mien.audit.rejection import generate_filtered, order_filtered, terminal_lines
+    from mien.generators.generate import generate_database, generation_jobs, order_database
+    from mien.runs.engine import make_engine, run_jobs
 
     # Make the spec; the counts and the sampler are checked here.
     if (reject is None) != (test is None):
@@ -538,34 +557,30 @@ def generate(
     home = open_store(store)
     run = home.run(generator)
     sampling = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
-    spec = module.order(run, counts, home, seed=seed, **sampling)
+    spec = order_database(run, counts, home, seed=seed, **sampling)
 
     # With --reject, images are checked and replaced as they are drawn.
     if reject is not None and test is not None:
-        from mien.audit import rejection
-
-        picky = rejection.order(
+        picky = order_filtered(
             spec, [name.strip() for name in reject.split(",")], home.run(test).name
         )
-        run = rejection.generate(picky, home, alias=alias, device=device, workers=workers)
+        run = generate_filtered(picky, home, alias=alias, device=device, workers=workers)
         show_run(run, alias)
-        for line in rejection.told(run):
+        for line in terminal_lines(run):
             print(line)
-        after_drawing(run, home, store)
+        show_next_after_generate(run, home, store)
         return
 
     # With --engine, the shards are made first, each as a job; then they are joined.
     if engine is not None and not home.done(spec.name):
-        from mien import engine as engines
-
-        where = engines.engine(engine, workers, device=device)
-        failed = engines.work(module.parts(spec, home, device, where.slots), home, where)
+        where = make_engine(engine, workers, device=device)
+        failed = run_jobs(generation_jobs(spec, home, device, where.slots), home, where)
         if failed:
             raise TrialsFailed(f"the database could not be made: {next(iter(failed.values()))}")
         workers = None
-    run = module.generate(spec, home, alias=alias, device=device, workers=workers)
+    run = generate_database(spec, home, alias=alias, device=device, workers=workers)
     show_run(run, alias)
-    after_drawing(run, home, store)
+    show_next_after_generate(run, home, store)
 
 
 @app.command()
@@ -591,8 +606,7 @@ def export(
     real: Annotated[
         bool,
         typer.Option(
-            "--real",
-            help="Also export faces of real people, and synthetic images that copy them.",
+            "--real", help="Also export faces of real people, and synthetic images that copy them."
         ),
     ] = False,
     allow_face: Annotated[
@@ -602,7 +616,7 @@ def export(
             help="Also export a generator that, in effect, learnt the face of a single person.",
         ),
     ] = False,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Export a generator that runs without mien, or faces as PNG files in one folder per class.
 
@@ -616,9 +630,10 @@ def export(
     """
     import json
 
-    from mien import folders
+    from mien.export.run import export, list_files
+    from mien.runs.folders import require_free
 
-    out = folders.free(out)
+    out = require_free(out)
     home = open_store(store)
     run = home.run(name)
 
@@ -638,27 +653,28 @@ def export(
         raise UsageError(f"--real needs a run of faces, and {run.name} holds none; omit --real")
 
     # A generator becomes a program.
-    from mien import export as module
 
-    folder = module.export(run, out, form, allow_face)
+    folder = export(run, out, form, allow_face)
     about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     print(f"{folder}: {about['kind']}, {', '.join(about['classes'])}")
-    for title, text in module.parts(about).items():
+    for title, text in list_files(about).items():
         print(f"  {title}: {text}")
     print(f"licence of the training images, which applies to it: {about['licence']}")
 
 
 def _export_faces(run: "Run", home: "Store", out: Path, real: bool) -> None:
     """Write faces as PNG files; print the counts, and how many copies of real faces were kept."""
-    from mien.album import write
-    from mien.progress import many
+    from mien.export.album import write_album
+    from mien.runs.progress import count_of
 
-    album = write(run, home, out, real)
-    print(f"{album.folder}: {many(sum(album.counts.values()), 'image')} as PNG, and metadata.csv")
+    album = write_album(run, home, out, real)
+    print(
+        f"{album.folder}: {count_of(sum(album.counts.values()), 'image')} as PNG, and metadata.csv"
+    )
     for name, count in album.counts.items():
         print(f"  {name}: {count:,}")
     if album.kept_back:
         print(
-            f"  {many(album.kept_back, 'copy')} of real faces stayed in the store; --real exports "
-            "them too"
+            f"  {count_of(album.kept_back, 'copy')} of real faces stayed in the store; --real "
+            "exports them too"
         )

@@ -1,4 +1,4 @@
-"""Standard output and error that may be closed, on a full disk, ASCII only, or no longer read."""
+"""Standard output and error that are closed, full, ASCII only, or no longer read."""
 
 import os
 import sys
@@ -7,24 +7,25 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import Any
 
-from mien.outside import no_room, visible
+from mien.outside import is_disk_full, show_controls
 
 
-class Guarded:
+class GuardedStream:
     """A stream whose reader may have closed it, or whose disk may be full, without a traceback.
 
-    Output that cannot be written is dropped, and the work goes on; `fault` holds the reason, except
-    for a closed pipe. Control characters are made visible, except those in `keep`; rich writes to
-    `terminal`, which lets its own pass (see mien.progress).
+    Output that cannot be written is dropped, and the work goes on; `flush_fault` holds the reason,
+    except for a closed pipe. Control characters are made visible, except those in
+    `load_or_extract`; rich writes to `make_terminal_table`, which lets its own pass (see
+    mien.progress).
     """
 
     def __init__(self, stream: Any, keep: str = "\n\t") -> None:
         self._stream, self._keep = stream, keep
-        self.terminal, self.fault = _Unfiltered(self), ""
+        self.terminal, self.fault = _UnfilteredStream(self), ""
 
     def write(self, text: str) -> int:
         """Write a text; return its length."""
-        return self.pass_on(visible(text, self._keep))
+        return self.pass_on(show_controls(text, self._keep))
 
     def pass_on(self, text: str) -> int:
         """Write a text as it is; return its length."""
@@ -53,23 +54,23 @@ class Guarded:
         if not isinstance(error, BrokenPipeError):
             todo = (
                 "free some space, or redirect the output"
-                if no_room(error)
+                if is_disk_full(error)
                 else "redirect the output"
             )
             self.fault = f"standard output must be writable, and is not ({error.strerror}); {todo}"
 
 
-class _Unfiltered:
+class _UnfilteredStream:
     """A guarded stream that writes texts as they are."""
 
-    def __init__(self, guarded: Guarded) -> None:
+    def __init__(self, guarded: GuardedStream) -> None:
         self._guarded, self.write = guarded, guarded.pass_on
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guarded, name)
 
 
-def open_closed() -> None:
+def reopen_closed_streams() -> None:
     """Open the standard streams that the shell has closed (`>&-`), on the null device.
 
     Otherwise a file opened later would get the number of a standard stream.
@@ -79,14 +80,14 @@ def open_closed() -> None:
     os.close(handle)
 
 
-def fault() -> str:
+def flush_fault() -> str:
     """Flush standard output, and return why it could not be written; empty if it could."""
     sys.stdout.flush()
     return getattr(sys.stdout, "fault", "")
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def streams_guarded() -> Iterator[None]:
     """Guard standard output and standard error in this context."""
     before = sys.stdout, sys.stderr
     for name, handle, stream in (("stdout", 1, sys.stdout), ("stderr", 2, sys.stderr)):
@@ -95,7 +96,7 @@ def guarded() -> Iterator[None]:
         elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
         # Progress bars of downloads, on standard error, need the carriage return.
-        setattr(sys, name, Guarded(stream, "\n\t" if handle == 1 else "\n\t\r"))
+        setattr(sys, name, GuardedStream(stream, "\n\t" if handle == 1 else "\n\t\r"))
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli.base import (
-    STORE,
+    DEFAULT_STORE,
     DeviceOption,
     EngineOption,
     GpusOption,
@@ -19,9 +19,11 @@ from mien.cli.base import (
 from mien.errors import TrialsFailed
 
 if TYPE_CHECKING:
-    from mien.store import Store
+    from mien.runs.store import Store
+
 
 study_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
 app.add_typer(study_app, name="study", help="Plan and run a study: settings, classifiers, trials.")
 
 OnlyOption = Annotated[
@@ -29,8 +31,8 @@ OnlyOption = Annotated[
     typer.Option(
         "--only",
         help=(
-            "Only a part of the study, such as setting=real_to_real,classifier=vgg16; the keys are "
-            "setting, classifier, ablation, control, trial and fold."
+            "Only a part of the study, such as setting=real_to_real,classifier=vgg16; the keys "
+            "are setting, classifier, ablation, control, trial and fold."
         ),
     ),
 ]
@@ -53,7 +55,7 @@ def study_plan(
         ),
     ] = False,
     device: DeviceOption = "auto",
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """List what a study would train, what is done, and how long the rest would take here.
 
@@ -61,25 +63,28 @@ def study_plan(
     network, which can take minutes, and keeps the result. The exit code is 2 if weights are
     missing.
     """
-    from mien import cost
-    from mien import study as module
+    from mien.study.cost import compare_workers, describe_costs, estimate_costs
+    from mien.study.file import read_study
+    from mien.study.plan import describe_plan, plan_study
+    from mien.study.run import require_weights
+    from mien.study.select import explain_generators, parse_only, select_rows
 
     # Read the study, and select the trials that --only names.
     home = open_store(store)
-    resolved = module.read(study, home)
-    wanted = module.parse_only(only or [], resolved)
-    plan = module.plan(resolved, home)
-    rows = module.chosen(plan.rows, wanted)
+    resolved = read_study(study, home)
+    wanted = parse_only(only or [], resolved)
+    plan = plan_study(resolved, home)
+    rows = select_rows(plan.rows, wanted)
 
     # Print the trials and what they cost.
-    print(module.describe(plan), flush=True)
-    why = module.explain([row for row in rows if row.spec.name not in plan.done], wanted)
+    print(describe_plan(plan), flush=True)
+    why = explain_generators([row for row in rows if row.spec.name not in plan.done], wanted)
     if why:
         print(why)
-    print(cost.describe(cost.costs(plan, rows, home, device, measure), device))
+    print(describe_costs(estimate_costs(plan, rows, home, device, measure), device))
     if workers is not None:
-        print(cost.side_by_side(plan, rows, home, device, workers))
-    module.require_weights([row for row in rows if row.spec.name not in plan.done])
+        print(compare_workers(plan, rows, home, device, workers))
+    require_weights([row for row in rows if row.spec.name not in plan.done])
     show_next(["mien", "study", "run", str(study)], store)
 
 
@@ -91,7 +96,7 @@ def study_run(
     workers: WorkersOption = None,
     gpus_per_trial: GpusOption = 1.0,
     device: DeviceOption = "auto",
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Run the missing trials of a study, each job in a process of its own.
 
@@ -99,33 +104,35 @@ def study_run(
     their checkpoints; a second Ctrl-C stops at once. The same command resumes. Several commands, on
     several machines with one store, share the work.
     """
-    from mien import engine as engines
-    from mien import report as reports
-    from mien import study as module
+    from mien.report.terminal import print_table
+    from mien.runs.engine import make_engine
+    from mien.study.file import read_study
+    from mien.study.run import run_study
+    from mien.study.select import parse_only
 
     home = open_store(store)
-    resolved = module.read(study, home)
-    wanted = module.parse_only(only or [], resolved)
+    resolved = read_study(study, home)
+    wanted = parse_only(only or [], resolved)
     try:
-        where = engines.engine(engine, workers, gpus_per_trial, device)
-        module.run(resolved, home, device=device, only=wanted, engine=where)
+        where = make_engine(engine, workers, gpus_per_trial, device)
+        run_study(resolved, home, device=device, only=wanted, engine=where)
     except TrialsFailed:
-        reports.show(resolved.title, home)
+        print_table(resolved.title, home)
         raise
-    reports.show(resolved.title, home)
+    print_table(resolved.title, home)
     show_next(["mien", "report", resolved.title], store)
 
 
 @study_app.command("status")
 def study_status(
     study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Show the progress of a study, also while another command runs it."""
-    from mien import results
+    from mien.study.status import study_status
 
     home = open_store(store)
-    print(results.status(_recorded(study, home), home))
+    print(study_status(_study_name(study, home), home))
 
 
 @app.command()
@@ -148,7 +155,7 @@ def report(
             show_default=False,
         ),
     ] = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write the report of one or more studies: HTML, Markdown, LaTeX and CSV.
 
@@ -156,23 +163,24 @@ def report(
     network. For the same study under several protocols, the report compares them with each other
     and with the published numbers.
     """
-    from mien import folders
-    from mien import report as module
+    from mien.report.terminal import print_table
+    from mien.report.write import write_report
+    from mien.runs.folders import require_fillable
 
     if out is not None:
-        folders.fillable(out)
+        require_fillable(out)
     home = open_store(store)
-    names = [_recorded(name, home) for name in studies]
-    page = module.make(names, home, out, real_faces)
+    names = [_study_name(name, home) for name in studies]
+    page = write_report(names, home, out, real_faces)
     for name in names:
-        module.show(name, home)
+        print_table(name, home)
     print(page)
 
 
-def _recorded(name: str, home: "Store") -> str:
+def _study_name(name: str, home: "Store") -> str:
     """Return `name` itself, or the run of the study for a study file."""
     if not name.endswith(".toml"):
         return name
-    from mien import study
+    from mien.study.file import find_recorded_run
 
-    return study.recorded(Path(name), home)
+    return find_recorded_run(Path(name), home)

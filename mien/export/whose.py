@@ -1,6 +1,4 @@
-"""Whose face a generator gives away: its mean face, and what its network draws from noise alone,
-show who it saw.
-"""
+"""Whose face a generator gives away: its mean face, and what it draws from noise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +8,17 @@ import pandas as pd
 
 from mien.errors import StoreError
 from mien.faces import Faces
-from mien.generators import Diffusion, heldout
-from mien.progress import many
-from mien.store import Run, Store
+from mien.generators.diffusion import heldout
+from mien.generators.diffusion.model import Diffusion
+from mien.runs.progress import count_of
+from mien.runs.store import Run, Store
 
-SEVERAL = 0.75  # the largest share of the images that one person may have in a mean face of several
+# the largest share of the images that one person may have in a mean face of several
+MAX_SHARE_OF_ONE = 0.75
 
 
 @dataclass(frozen=True)
-class Whose:
+class MeanFaceOwners:
     """Who is in the mean of the training images.
 
     `subjects` are the known ones, `unknown` the images whose subject nobody knows; `share` is that
@@ -35,19 +35,19 @@ class Whose:
     @property
     def one(self) -> bool:
         """Whether the mean is in effect the face of one person."""
-        return self.share > SEVERAL
+        return self.share > MAX_SHARE_OF_ONE
 
     @property
     def text(self) -> str:
         """Whose mean it is, in words: `24 images of 3 subjects`."""
-        known = [many(self.subjects, "subject")] if self.subjects else []
+        known = [count_of(self.subjects, "subject")] if self.subjects else []
         unknown = (
-            [f"{many(self.unknown, 'image')} of unknown subjects"]
+            [f"{count_of(self.unknown, 'image')} of unknown subjects"]
             if self.subjects and self.unknown
             else []
         )
         return (
-            f"{many(self.images, 'image')} of "
+            f"{count_of(self.images, 'image')} of "
             f"{' and '.join([*known, *unknown]) or 'unknown subjects'}"
         )
 
@@ -57,7 +57,7 @@ class Whose:
         return {"images": self.images, "subjects": self.subjects, "unknown_subjects": self.unknown}
 
 
-def shown(generator: Diffusion, run: Run) -> pd.DataFrame:
+def select_trained(generator: Diffusion, run: Run) -> pd.DataFrame:
     """Return the rows of `seen` of the images that the mean face is of: people who were held out
     are not in it.
 
@@ -72,11 +72,11 @@ def shown(generator: Diffusion, run: Run) -> pd.DataFrame:
         largest = seen.loc[seen["subject"] != "", "subject"].value_counts().index
         wanted = max(1, round(spec.held_out * len(largest)))
         return seen[~seen["subject"].isin(largest[1 : 1 + wanted])]
-    trained, _ = heldout.parted(Faces(np.zeros((len(index), 1, 1, 1), np.uint8), index), spec)
+    trained, _ = heldout.hold_out(Faces(np.zeros((len(index), 1, 1, 1), np.uint8), index), spec)
     return seen[seen["key"].isin(set(trained.index["key"]))]
 
 
-def whose(seen: pd.DataFrame) -> Whose:
+def find_owners(seen: pd.DataFrame) -> MeanFaceOwners:
     """Return who is in the mean of images; `seen` has key, subject, clip and dataset of each.
 
     Where a subject is unknown, a clip (or else an image) counts as a person. Images that were
@@ -93,7 +93,7 @@ def whose(seen: pd.DataFrame) -> Whose:
     counts = pd.Series(
         [f"{unit} {name}" for unit, name in zip(units, names, strict=True)], dtype=str
     ).value_counts()
-    return Whose(
+    return MeanFaceOwners(
         images=len(real),
         subjects=int(real.loc[units == "subject", "subject"].nunique()),
         unknown=int((units != "subject").sum()),

@@ -13,10 +13,10 @@ from jaxtyping import Int64
 from mien.errors import UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.generators.specs import GeneratorSpec
-from mien.store import Run
-from mien.training import write_whole
+from mien.runs.files import write_whole
+from mien.runs.store import Run
 
-SEEN = ["key", "subject", "clip", "dataset"]
+SEEN_COLUMNS = ["key", "subject", "clip", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,19 @@ class Generator:
         unknown = sorted({EMOTIONS[label] for label in labels} - set(self.classes))
         if unknown:
             raise UsageError(
-                f"the generator was not trained on {', '.join(unknown)}; ask only for its "
-                f"classes, which are {', '.join(self.classes)}"
+                f"the generator was not trained on {', '.join(unknown)}; ask only for its classes, "
+                f"which are {', '.join(self.classes)}"
             )
 
 
-def origins(faces: Faces) -> dict[str, Any]:
+def describe_origins(faces: Faces) -> dict[str, Any]:
     """Return the fields of Generator that describe the faces that it was trained on."""
-    seen = faces.index.loc[:, SEEN]
+    seen = faces.index.loc[:, SEEN_COLUMNS]
     # Trained on synthetic faces: the images of their generator count as training images, too
     if faces.seen is not None:
-        seen = pd.concat([seen, faces.seen.reindex(columns=SEEN, fill_value="")]).drop_duplicates()
+        seen = pd.concat(
+            [seen, faces.seen.reindex(columns=SEEN_COLUMNS, fill_value="")]
+        ).drop_duplicates()
     return {
         "classes": faces.classes,
         "size": faces.size,
@@ -67,7 +69,7 @@ def origins(faces: Faces) -> dict[str, Any]:
     }
 
 
-def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
+def write_generator(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
     """Write the files of all generators: generator.json, seen.parquet and loss.csv.
 
     `more` are further entries of generator.json.
@@ -85,7 +87,7 @@ def save(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
     generator.losses.to_csv(out / "loss.csv", index=False, lineterminator="\n")
 
 
-def load(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_generator(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `save` wrote: the fields of Generator except its spec, and generator.json."""
     about = run.json("generator.json")
     fields = {
@@ -100,7 +102,7 @@ def load(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     return fields, about
 
 
-def no_losses() -> pd.DataFrame:
+def make_empty_losses() -> pd.DataFrame:
     """Return the loss table of a generator that is not trained in steps."""
     return pd.DataFrame(
         {"step": pd.Series(dtype="int64"), "images_seen": pd.Series(dtype="int64")}

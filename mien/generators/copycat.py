@@ -14,14 +14,20 @@ from jaxtyping import Int64, UInt8
 from mien import seeds
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.generators import base
+from mien.generators.base import (
+    Generator,
+    describe_origins,
+    make_empty_losses,
+    read_generator,
+    write_generator,
+)
 from mien.generators.specs import CopycatSpec, SamplerSpec
-from mien.progress import many
-from mien.store import Run
+from mien.runs.progress import count_of
+from mien.runs.store import Run
 
 
 @dataclass(frozen=True)
-class Copycat(base.Generator):
+class Copycat(Generator):
     """A trained copycat: its training images, uint8 [n, c, h, w], and their labels.
 
     A label is a position in EMOTIONS.
@@ -42,9 +48,9 @@ def fit(
         spec=spec,
         images=np.array(faces.images),
         labels=faces.labels(),
-        losses=base.no_losses(),
+        losses=make_empty_losses(),
         run="",
-        **base.origins(faces),
+        **describe_origins(faces),
     )
 
 
@@ -72,7 +78,7 @@ def sample(
 def _copy(
     generator: Copycat, rows: Int64[np.ndarray, " m"], number: np.int64
 ) -> UInt8[np.ndarray, "c h w"]:
-    rng, spec = seeds.rng("copycat", int(number)), generator.spec
+    rng, spec = seeds.make_rng("copycat", int(number)), generator.spec
     image = generator.images[rows[rng.integers(len(rows))]]
     down, right = rng.integers(0, 2 * spec.shift + 1, 2)
     _, height, width = image.shape
@@ -89,20 +95,20 @@ def _copy(
 
 def save(generator: Copycat, out: Path) -> None:
     """Write the images, and the files that all generators have."""
-    base.save(generator, out, {})
+    write_generator(generator, out, {})
     np.save(out / "copied.npy", generator.images, allow_pickle=False)
     np.save(out / "labels.npy", generator.labels, allow_pickle=False)
 
 
 def load(run: Run, spec: CopycatSpec, device: str = "auto") -> Copycat:
     """Return the copycat of a run."""
-    fields, _ = base.load(run)
+    fields, _ = read_generator(run)
     images, labels = (
         np.load(run.file(name), allow_pickle=False) for name in ("copied.npy", "labels.npy")
     )
     return Copycat(spec=spec, images=images, labels=labels, **fields)
 
 
-def holds(generator: Copycat) -> str:
+def summary_line(generator: Copycat) -> str:
     """Return a one-line summary of a trained generator."""
-    return f"copycat of {many(len(generator.images), 'image')}"
+    return f"copycat of {count_of(len(generator.images), 'image')}"

@@ -4,21 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mien.errors import UsageError
 from mien.faces import EMOTIONS
-from mien.progress import many
 from mien.published import TABLE_2
-from mien.spec import nearest
+from mien.runs.progress import count_of
+from mien.runs.spec import suggest
 
-DIGITS = 12  # the longest number that is read: more images than any database has
+MAX_DIGITS = 12  # the longest number that is read: more images than any database has
+
 FORMS = (
-    "'preprint', 'like', 'like:DATASET', 'balanced:N' (N in all), or emotions, each once, as "
-    "in 'happiness=100,fear=50'"
+    "'preprint', 'like', 'like:DATASET', 'balanced:N' (N in all), or emotions, each once, as in "
+    "'happiness=100,fear=50'"
 )
 
 
 def parse_counts(
     text: str, faces_counts: Callable[[str], dict[str, int]], classes: Sequence[str]
 ) -> dict[str, int]:
-    """Return the images per emotion that `text` names; `classes` are those of the generator.
+    """Return the images per emotion that `read_annotation` names; `classes` are those of the
+    generator.
 
     - `preprint`: Table 2 of the preprint
     - `like`: the counts of the faces that the generator was trained on, `faces_counts("")`
@@ -31,13 +33,15 @@ def parse_counts(
     not trained on, and for fewer images in all than classes.
     """
     # What the text says, class by class
-    base, changes = _parts(text)
+    base, changes = _split_terms(text)
     if base == "preprint":
         counts = dict(TABLE_2)
     elif base == "like" or base.removeprefix("like:") not in ("", base):
         counts = faces_counts(base.removeprefix("like").removeprefix(":"))
     elif base.startswith("balanced:"):
-        counts = _shared(_number(base.removeprefix("balanced:"), text, 1), classes, text)
+        counts = _share_equally(
+            _parse_number(base.removeprefix("balanced:"), text, 1), classes, text
+        )
     elif base:
         raise UsageError(f"counts must be {FORMS}; given: '{text}'")
     else:
@@ -52,7 +56,7 @@ def parse_counts(
     return positive
 
 
-def _parts(text: str) -> tuple[str, dict[str, int]]:
+def _split_terms(text: str) -> tuple[str, dict[str, int]]:
     """Return the base form (empty for a list of emotions), and the counts of single emotions."""
     base, changes = "", dict[str, int]()
     for position, term in enumerate(text.split(",")):
@@ -62,18 +66,18 @@ def _parts(text: str) -> tuple[str, dict[str, int]]:
         elif not equals or not name or name in changes:
             raise UsageError(f"counts must be {FORMS}; given: '{text}'")
         else:
-            changes[name] = _number(number, text, 0 if base else 1)
+            changes[name] = _parse_number(number, text, 0 if base else 1)
     return base, changes
 
 
-def _shared(total: int, classes: Sequence[str], text: str) -> dict[str, int]:
-    """Return `total` images shared equally over the classes; a remainder goes to the first."""
+def _share_equally(total: int, classes: Sequence[str], text: str) -> dict[str, int]:
+    """Return `add_up` images shared equally over the classes; a remainder goes to the first."""
     per_class, remainder = divmod(total, len(classes))
     if not per_class:
         raise UsageError(
             f"counts '{text}': balanced:N is N images in all, shared equally over "
-            f"{many(len(classes), 'class')} ({', '.join(classes)}), and {total} would leave some "
-            f"classes without images; give balanced:{len(classes)} or more, or "
+            f"{count_of(len(classes), 'class')} ({', '.join(classes)}), and {total} would leave "
+            f"some classes without images; give balanced:{len(classes)} or more, or "
             f"balanced:{total * len(classes)} for {total} of each"
         )
     return {name: per_class + (position < remainder) for position, name in enumerate(classes)}
@@ -86,8 +90,8 @@ def _require_known(
     if unknown:
         raise UsageError(
             f"counts '{text}': there is no emotion "
-            f"'{unknown[0]}'.{nearest(unknown[0], list(EMOTIONS))} "
-            f"The emotions are {', '.join(EMOTIONS)}"
+            f"'{unknown[0]}'.{suggest(unknown[0], list(EMOTIONS))} The emotions are "
+            f"{', '.join(EMOTIONS)}"
         )
     unseen = [name for name in names if name in wanted and name not in classes]
     if unseen:
@@ -98,11 +102,11 @@ def _require_known(
         )
 
 
-def _number(digits: str, text: str, least: int) -> int:
+def _parse_number(digits: str, text: str, least: int) -> int:
     if not (
-        digits.isascii() and digits.isdigit() and len(digits) <= DIGITS and int(digits) >= least
+        digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS and int(digits) >= least
     ):
-        shown = digits if len(digits) <= 2 * DIGITS else f"{digits[:DIGITS]}..."
+        shown = digits if len(digits) <= 2 * MAX_DIGITS else f"{digits[:MAX_DIGITS]}..."
         text = text if len(text) <= 200 else f"{text[:100]}..."
         raise UsageError(
             f"counts '{text}': '{shown}' must be a whole number {'above 0' if least else 'from 0'}"
@@ -110,7 +114,7 @@ def _number(digits: str, text: str, least: int) -> int:
     return int(digits)
 
 
-def uneven(counts: Mapping[str, int], text: str) -> str:
+def note_uneven(counts: Mapping[str, int], text: str) -> str:
     """Return a note for a `balanced:N` that does not divide evenly, else an empty text."""
     fewest = min(counts.values())
     if not text.startswith("balanced:") or "," in text or len(set(counts.values())) == 1:
@@ -118,7 +122,7 @@ def uneven(counts: Mapping[str, int], text: str) -> str:
     more = [name for name, count in counts.items() if count > fewest]
     multiple = len(counts) * fewest
     return (
-        f"{text} is {many(sum(counts.values()), 'image')} in all: {fewest:,} of each class, and "
-        f"one more of {', '.join(more)}; balanced:{multiple} or "
+        f"{text} is {count_of(sum(counts.values()), 'image')} in all: {fewest:,} of each class, "
+        f"and one more of {', '.join(more)}; balanced:{multiple} or "
         f"balanced:{multiple + len(counts)} gives equal classes"
     )

@@ -30,24 +30,23 @@ import torch
 from jaxtyping import Float, Float64, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.generators import diffusion
-from mien.generators.diffusion import Diffusion
-from mien.generators.edm import STEPS
-from mien.generators.moves import MOVES
-from mien.generators.objective import Batch, Objective
-from mien.generators.samplers import (
+from mien.generators.diffusion.draw import draw_images
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.objective import Batch, Objective
+from mien.generators.diffusion.samplers import (
     SAMPLERS,
     Bound,
     Denoiser,
     Draw,
     bind,
-    karras_levels,
-    level,
-    wide,
+    broadcast_over_images,
+    make_karras_levels,
+    repeat_level,
 )
-from mien.generators.specs import SamplerSpec, TrainSpec
+from mien.generators.diffusion.transforms import MOVES
+from mien.generators.specs import DEFAULT_STEPS, SamplerSpec, TrainSpec
 
-LOST = 32.0  # in standard deviations of the faces; see `ends`
+LOST_DEVIATIONS = 32.0  # in standard deviations of the faces; see `find_noise_range`
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,13 @@ class Schedule:
         return np.sqrt((1 - self.abar) / self.abar)
 
 
-def linear(steps: int, first: float, last: float) -> Schedule:
+def make_linear_schedule(steps: int, first: float, last: float) -> Schedule:
     """Return the schedule whose beta rises linearly from `first` at t = 1 to `last` at `steps`."""
     beta = np.concatenate([[0.0], np.linspace(first, last, steps)])
     return Schedule(beta, np.cumprod(1 - beta))
 
 
-def forward_step(
+def step_forward(
     schedule: Schedule, x: Float[Tensor, "n c h w"], t: int, noise: Float[Tensor, "n c h w"]
 ) -> Float[Tensor, "n c h w"]:
     """Return x_t from x_{t-1} and unit noise (Equation 1)."""
@@ -82,7 +81,7 @@ def forward_step(
     return (1 - beta) ** 0.5 * x + beta**0.5 * noise
 
 
-def closed_form(
+def add_noise(
     schedule: Schedule,
     x0: Float[Tensor, "n c h w"],
     t: Int[Tensor, " n"],
@@ -91,10 +90,10 @@ def closed_form(
     """Return x_t from x_0 and unit noise (Equations 2 and 3), with one t per image."""
     roots = np.sqrt(schedule.abar), np.sqrt(1 - schedule.abar)
     signal, spread = (torch.from_numpy(factors).to(x0.dtype).to(x0.device)[t] for factors in roots)
-    return wide(signal) * x0 + wide(spread) * noise
+    return broadcast_over_images(signal) * x0 + broadcast_over_images(spread) * noise
 
 
-def reverse_update(
+def step_backward(
     schedule: Schedule,
     x: Float[Tensor, "n c h w"],
     t: int,
@@ -105,10 +104,12 @@ def reverse_update(
     """Return x_{t-1} from x_t, the predicted noise and unit noise z (Equations 4 and 6)."""
     beta, abar = float(schedule.beta[t]), float(schedule.abar[t])
     mean = (x - beta / (1 - abar) ** 0.5 * predicted) / (1 - beta) ** 0.5
-    return mean + reverse_variance(schedule, t, variance) ** 0.5 * z
+    return mean + get_reverse_variance(schedule, t, variance) ** 0.5 * z
 
 
-def reverse_variance(schedule: Schedule, t: int, variance: Literal["posterior", "beta"]) -> float:
+def get_reverse_variance(
+    schedule: Schedule, t: int, variance: Literal["posterior", "beta"]
+) -> float:
     """Return sigma_t^2: that of the posterior, beta_t (1 - abar_{t-1}) / (1 - abar_t), or beta_t.
 
     At t = 1 it is 0 in both cases: the last step adds no noise (Ho et al., Algorithm 2).
@@ -119,30 +120,30 @@ def reverse_variance(schedule: Schedule, t: int, variance: Literal["posterior", 
     return float(schedule.beta[t] * share)
 
 
-def errors(
+def compute_losses(
     schedule: Schedule, network: nn.Module, batch: Batch, sigma_data: float, drops: Sequence[Tensor]
 ) -> Float[Tensor, " n"]:
     """Return L_simple of each image: the mean squared error of the predicted noise (Equation 5).
 
-    The levels of `batch` are t; `sigma_data` is not used.
+    The levels of `draw_batch` are t; `sigma_data` is not used.
     """
     t = batch.levels
-    x = closed_form(schedule, batch.x0, t.long(), batch.noise)
-    predicted = network(x, scaled(schedule, t), batch.labels, batch.moves, drops)
+    x = add_noise(schedule, batch.x0, t.long(), batch.noise)
+    predicted = network(x, scale_time(schedule, t), batch.labels, batch.moves, drops)
     return (batch.noise - predicted).square().mean(dim=(1, 2, 3))
 
 
-def times(schedule: Schedule, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def to_times(schedule: Schedule, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return the t in 1..T at each share in [0, 1) of its uniform distribution."""
     return (shares * schedule.steps).floor() + 1
 
 
-def scaled(schedule: Schedule, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def scale_time(schedule: Schedule, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return t in 1..T on the scale of the noise input of the network, -1..1."""
     return 2 * (t - 1) / (schedule.steps - 1) - 1
 
 
-def t_of(schedule: Schedule, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def find_time(schedule: Schedule, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return the t at which the noise level is sigma, interpolated in ln sigma; within 1..T."""
     known = torch.from_numpy(np.log(schedule.sigma[1:])).to(sigma.dtype).to(sigma.device)
     wanted = sigma.log().clamp(known[0], known[-1])
@@ -153,21 +154,23 @@ def t_of(schedule: Schedule, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 def objective(spec: TrainSpec) -> Objective:
     """Return the loss that training minimises."""
-    schedule = linear(spec.steps, spec.beta_first, spec.beta_last)
-    return Objective(partial(errors, schedule), partial(times, schedule), spread=False)
+    schedule = make_linear_schedule(spec.steps, spec.beta_first, spec.beta_last)
+    return Objective(partial(compute_losses, schedule), partial(to_times, schedule), spread=False)
 
 
 def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     """Return D(x, sigma, labels) = x - sigma eps(x / sqrt(1 + sigma^2), t(sigma)) on images."""
-    schedule = linear(generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last)
+    schedule = make_linear_schedule(
+        generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last
+    )
 
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        x_t = wide((1 + sigma**2).rsqrt()) * (x - generator.mean)
-        t = scaled(schedule, t_of(schedule, sigma))
+        x_t = broadcast_over_images((1 + sigma**2).rsqrt()) * (x - generator.mean)
+        t = scale_time(schedule, find_time(schedule, sigma))
         no_moves = x.new_zeros(x.shape[0], len(MOVES))
-        return x - wide(sigma) * network(x_t, t, labels, no_moves)
+        return x - broadcast_over_images(sigma) * network(x_t, t, labels, no_moves)
 
     return denoise
 
@@ -182,24 +185,26 @@ def sample(
 
     The ancestral sampler with all T steps is the preprint's reverse update. With fewer steps it
     uses evenly spaced steps of the same chain. The other samplers solve the ODE on a rho = 7 grid
-    of noise levels between the `ends`.
+    of noise levels between the `find_noise_range`.
     """
-    schedule = linear(generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last)
+    schedule = make_linear_schedule(
+        generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last
+    )
     count = steps(generator.spec, how)
-    solve, levels = SAMPLERS[how.sampler], karras_levels(count, *ends(generator))
+    solve, levels = SAMPLERS[how.sampler], make_karras_levels(count, *find_noise_range(generator))
     if how.sampler == "ancestral":
-        solve, levels = partial(solve, variance=how.variance), some_levels(schedule, count)
+        solve, levels = partial(solve, variance=how.variance), space_levels(schedule, count)
 
     def walk(denoise: Denoiser, noise: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         bound = partial(bind, denoise, labels)
         if how.sampler == "ancestral" and count == schedule.steps:
-            return chain(schedule, bound, noise, draw, how.variance, generator.mean)
+            return run_chain(schedule, bound, noise, draw, how.variance, generator.mean)
         return solve(bound, generator.mean + (1 + levels[0] ** 2) ** 0.5 * noise, levels, draw)
 
-    return diffusion.draw_images(generator, denoiser, walk, labels, seeds, how)
+    return draw_images(generator, denoiser, walk, labels, seeds, how)
 
 
-def ends(generator: Diffusion) -> tuple[float, float]:
+def find_noise_range(generator: Diffusion) -> tuple[float, float]:
     """Return the lowest and the highest noise level at which the ODE is solved.
 
     The lowest is sigma_1. A network that predicts noise gives x0 = x - sigma * noise, so its errors
@@ -207,12 +212,16 @@ def ends(generator: Diffusion) -> tuple[float, float]:
     visible, these errors only do harm, and the solution starts there. If the mean face is not
     subtracted (`residual` false), the network has to find it first, and it starts at sigma_T.
     """
-    schedule = linear(generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last)
+    schedule = make_linear_schedule(
+        generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last
+    )
     low, high = float(schedule.sigma[1]), float(schedule.sigma[-1])
-    return low, min(high, LOST * generator.sigma_data) if generator.spec.residual else high
+    return low, min(
+        high, LOST_DEVIATIONS * generator.sigma_data
+    ) if generator.spec.residual else high
 
 
-def chain(
+def run_chain(
     schedule: Schedule,
     denoise: Bound,
     x: Float[Tensor, "n c h w"],
@@ -228,14 +237,14 @@ def chain(
     """
     for t in range(schedule.steps, 0, -1):
         root = float(schedule.abar[t]) ** 0.5
-        x0 = denoise(mean + x / root, level(float(schedule.sigma[t]), x)) - mean
+        x0 = denoise(mean + x / root, repeat_level(float(schedule.sigma[t]), x)) - mean
         predicted = (x - root * x0) / (1 - root**2) ** 0.5
         z = draw() if t > 1 else torch.zeros_like(x)
-        x = reverse_update(schedule, x, t, predicted, z, variance)
+        x = step_backward(schedule, x, t, predicted, z, variance)
     return mean + x
 
 
-def some_levels(schedule: Schedule, count: int) -> list[float]:
+def space_levels(schedule: Schedule, count: int) -> list[float]:
     """Return the noise levels of about `count` evenly spaced t from T down to 1, then 0."""
     t = np.unique(np.linspace(1, schedule.steps, min(count, schedule.steps)).round().astype(int))[
         ::-1
@@ -247,4 +256,4 @@ def steps(spec: TrainSpec, how: SamplerSpec) -> int:
     """Return the number of steps of a sampler: as in edm, but all T for the ancestral one."""
     if how.steps is not None:
         return how.steps
-    return spec.steps if how.sampler == "ancestral" else STEPS[how.sampler]
+    return spec.steps if how.sampler == "ancestral" else DEFAULT_STEPS[how.sampler]

@@ -8,18 +8,24 @@ import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.generators import diffusion
-from mien.generators.diffusion import Diffusion
-from mien.generators.moves import MOVES
-from mien.generators.objective import Batch, Objective
-from mien.generators.samplers import SAMPLERS, Denoiser, Draw, bind, karras_levels, wide
-from mien.generators.specs import SamplerSpec, TrainSpec
+from mien.generators.diffusion.draw import draw_images
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.objective import Batch, Objective
+from mien.generators.diffusion.samplers import (
+    SAMPLERS,
+    Denoiser,
+    Draw,
+    bind,
+    broadcast_over_images,
+    make_karras_levels,
+)
+from mien.generators.diffusion.transforms import MOVES
+from mien.generators.specs import DEFAULT_STEPS, SamplerSpec, TrainSpec
 
-LOW, HIGH = 0.002, 80.0
-STEPS = {"dpmpp2m": 16, "unipc": 16, "heun": 18, "euler": 50, "ancestral": 100}
+SIGMA_LOW, SIGMA_HIGH = 0.002, 80.0
 
 
-def preconditioning(
+def precondition(
     sigma: Float[Tensor, "*n"], sigma_data: float
 ) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"], Float[Tensor, "*n"], Float[Tensor, "*n"]]:
     """Return c_skip, c_out, c_in and c_noise (Table 1).
@@ -35,7 +41,7 @@ def preconditioning(
     )
 
 
-def denoised(
+def apply_denoiser(
     network: nn.Module,
     x: Float[Tensor, "n c h w"],
     sigma: Float[Tensor, " n"],
@@ -45,24 +51,32 @@ def denoised(
     drops: Sequence[Tensor] = (),
 ) -> Float[Tensor, "n c h w"]:
     """Return D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Eq. 7)."""
-    c_skip, c_out, c_in, c_noise = preconditioning(sigma, sigma_data)
-    return wide(c_skip) * x + wide(c_out) * network(wide(c_in) * x, c_noise, labels, moves, drops)
+    c_skip, c_out, c_in, c_noise = precondition(sigma, sigma_data)
+    return broadcast_over_images(c_skip) * x + broadcast_over_images(c_out) * network(
+        broadcast_over_images(c_in) * x, c_noise, labels, moves, drops
+    )
 
 
-def errors(
+def compute_losses(
     network: nn.Module, batch: Batch, sigma_data: float, drops: Sequence[Tensor]
 ) -> Float[Tensor, " n"]:
     """Return the loss lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 of each image (Eq. 2, Table 1).
 
-    It is a mean over pixels. lambda = 1 / c_out^2; the levels of `batch` are sigma.
+    It is a mean over pixels. lambda = 1 / c_out^2; the levels of `draw_batch` are sigma.
     """
     sigma = batch.levels
-    x = batch.x0 + wide(sigma) * batch.noise
-    error = denoised(network, x, sigma, batch.labels, batch.moves, sigma_data, drops) - batch.x0
-    return (error / wide(preconditioning(sigma, sigma_data)[1])).square().mean(dim=(1, 2, 3))
+    x = batch.x0 + broadcast_over_images(sigma) * batch.noise
+    error = (
+        apply_denoiser(network, x, sigma, batch.labels, batch.moves, sigma_data, drops) - batch.x0
+    )
+    return (
+        (error / broadcast_over_images(precondition(sigma, sigma_data)[1]))
+        .square()
+        .mean(dim=(1, 2, 3))
+    )
 
 
-def levels(p_mean: float, p_std: float, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def to_sigmas(p_mean: float, p_std: float, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return the quantiles of sigma at `shares`, where ln sigma ~ N(p_mean, p_std^2) (Table 1)."""
     return (p_mean + p_std * torch.special.ndtri(shares.clamp(1e-6, 1 - 1e-6))).exp()
 
@@ -73,7 +87,7 @@ def objective(spec: TrainSpec) -> Objective:
     The noise levels of a batch are spread evenly over their distribution (Kingma et al. 2021,
     arXiv:2107.00630, appendix I), which reduces the variance of the loss and keeps its expectation.
     """
-    return Objective(errors, partial(levels, spec.p_mean, spec.p_std), spread=True)
+    return Objective(compute_losses, partial(to_sigmas, spec.p_mean, spec.p_std), spread=True)
 
 
 def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
@@ -83,7 +97,7 @@ def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
         no_moves = x.new_zeros(x.shape[0], len(MOVES))
-        return generator.mean + denoised(
+        return generator.mean + apply_denoiser(
             network, x - generator.mean, sigma, labels, no_moves, generator.sigma_data
         )
 
@@ -97,7 +111,7 @@ def sample(
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a position in EMOTIONS) and seed: `diffusion.draw_images`."""
-    levels = karras_levels(steps(generator.spec, how), LOW, HIGH)
+    levels = make_karras_levels(steps(generator.spec, how), SIGMA_LOW, SIGMA_HIGH)
     solve = SAMPLERS[how.sampler]
     if how.sampler == "ancestral":
         solve = partial(solve, variance=how.variance)
@@ -107,9 +121,9 @@ def sample(
             partial(bind, denoise, labels), generator.mean + levels[0] * noise, levels, draw
         )
 
-    return diffusion.draw_images(generator, denoiser, walk, labels, seeds, how)
+    return draw_images(generator, denoiser, walk, labels, seeds, how)
 
 
 def steps(spec: TrainSpec, how: SamplerSpec) -> int:
     """Return the number of steps that a sampler takes."""
-    return STEPS[how.sampler] if how.steps is None else how.steps
+    return DEFAULT_STEPS[how.sampler] if how.steps is None else how.steps

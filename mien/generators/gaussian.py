@@ -15,15 +15,21 @@ from safetensors.numpy import save as pack
 from mien import seeds
 from mien.errors import DataError
 from mien.faces import EMOTIONS, Faces
-from mien.generators import base
+from mien.generators.base import (
+    Generator,
+    describe_origins,
+    make_empty_losses,
+    read_generator,
+    write_generator,
+)
 from mien.generators.specs import GaussianSpec, SamplerSpec
-from mien.progress import many
-from mien.store import Run
-from mien.training import write_whole
+from mien.runs.files import write_whole
+from mien.runs.progress import count_of
+from mien.runs.store import Run
 
 
 @dataclass(frozen=True)
-class Gaussian(base.Generator):
+class Gaussian(Generator):
     """A trained Gaussian.
 
     For each emotion it has the mean [d] of its images in [0, 1] and a root [r, d] of their
@@ -50,13 +56,18 @@ def fit(
         images = faces.images[(faces.index["emotion"] == emotion).to_numpy()]
         flat = images.reshape(len(images), -1).astype(np.float32) / 255
         means[emotion] = flat.mean(axis=0)
-        roots[emotion] = root(flat - means[emotion])
+        roots[emotion] = compute_root(flat - means[emotion])
     return Gaussian(
-        spec=spec, means=means, roots=roots, losses=base.no_losses(), run="", **base.origins(faces)
+        spec=spec,
+        means=means,
+        roots=roots,
+        losses=make_empty_losses(),
+        run="",
+        **describe_origins(faces),
     )
 
 
-def root(centred: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "_ d"]:
+def compute_root(centred: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "_ d"]:
     """Return R [min(n, d), d] with R.T @ R the sample covariance (n - 1) of centred rows."""
     n, d = centred.shape
     scaled = centred / np.float32(max(1, n - 1) ** 0.5)
@@ -77,7 +88,7 @@ def sample(
     images = np.empty((len(labels), *generator.size), dtype=np.uint8)
     for position, (label, number) in enumerate(zip(labels.tolist(), numbers.tolist(), strict=True)):
         mean, spread = generator.means[EMOTIONS[label]], generator.roots[EMOTIONS[label]]
-        unit = seeds.rng("gaussian", number).standard_normal(len(spread), dtype=np.float32)
+        unit = seeds.make_rng("gaussian", number).standard_normal(len(spread), dtype=np.float32)
         image = (mean + unit @ spread).clip(0, 1)
         images[position] = (255 * image).round().reshape(generator.size)
     return images
@@ -85,7 +96,7 @@ def sample(
 
 def save(generator: Gaussian, out: Path) -> None:
     """Write means and roots, and the files that all generators have."""
-    base.save(generator, out, {})
+    write_generator(generator, out, {})
     moments = {"mean": generator.means, "root": generator.roots}
     tensors = {
         f"{moment}/{name}": array
@@ -100,7 +111,7 @@ def save(generator: Gaussian, out: Path) -> None:
 
 def load(run: Run, spec: GaussianSpec, device: str = "auto") -> Gaussian:
     """Return the Gaussian of a run."""
-    fields, _ = base.load(run)
+    fields, _ = read_generator(run)
     tensors = load_file(run.file("generator.safetensors"))
     means, roots = (
         {
@@ -113,9 +124,10 @@ def load(run: Run, spec: GaussianSpec, device: str = "auto") -> Gaussian:
     return Gaussian(spec=spec, means=means, roots=roots, **fields)
 
 
-def holds(generator: Gaussian) -> str:
+def summary_line(generator: Gaussian) -> str:
     """Return a one-line summary of a trained generator."""
     ranks = ", ".join(f"{name} {len(spread):,}" for name, spread in generator.roots.items())
     return (
-        f"Gaussians in {many(generator.means[generator.classes[0]].size, 'pixel')}, of rank {ranks}"
+        f"Gaussians in {count_of(generator.means[generator.classes[0]].size, 'pixel')}, of rank "
+        f"{ranks}"
     )

@@ -1,4 +1,4 @@
-"""The specs of trainings and generations, and the presets."""
+"""The specs of trainings, samplers and generated databases."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -7,10 +7,11 @@ from pydantic import Field, field_validator, model_validator
 
 from mien.errors import SpecError
 from mien.faces import EMOTIONS
-from mien.spec import Spec, Strict, nearest, read_spec
+from mien.runs.spec import Spec, Strict, read_spec, suggest
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Level = Annotated[int, Field(ge=0)]
+
+Depth = Annotated[int, Field(ge=0)]
 
 
 class NetSpec(Strict):
@@ -27,7 +28,7 @@ class NetSpec(Strict):
     )
     blocks: int = Field(default=2, ge=1, le=16)  # per level on the way down; one more on the way up
     patch: Literal[1, 2] = 1  # 2: four pixels become four channels, three times faster on a CPU
-    attention: tuple[Level, ...] = (2,)
+    attention: tuple[Depth, ...] = (2,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -49,7 +50,6 @@ class NetSpec(Strict):
 # the same result would have different digests.
 ONLY_FOR = {"ddpm": ("steps", "beta_first", "beta_last"), "edm": ("p_mean", "p_std")}
 
-
 Kind = Literal["ddpm", "edm", "gaussian", "copycat"]
 
 
@@ -67,7 +67,7 @@ class CopycatSpec(GeneratorSpec):
 
     Each copy is shifted by up to `shift` pixels in each direction, with Gaussian noise of standard
     deviation `noise`, where 1 is the step from black to white. Its training is not random, so
-    `seed` stays 0.
+    `derive_seed` stays 0.
     """
 
     kind: Literal["copycat"] = "copycat"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -148,7 +148,8 @@ SPECS: Mapping[str, type[GeneratorSpec]] = {
 
 
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
-    """Return the spec that `fields` describe, of the kind that they name; the default is edm.
+    """Return the spec that `read_set_options` describe, of the kind that they name; the default is
+    edm.
 
     Raises SpecError if the kind is unknown or a field is not valid.
     """
@@ -161,6 +162,10 @@ def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
 SAMPLERS = ("dpmpp2m", "unipc", "heun", "euler", "ancestral")
 
 
+# The calls of the network that each sampler makes by default, with a generator of kind edm.
+DEFAULT_STEPS = {"dpmpp2m": 16, "unipc": 16, "heun": 18, "euler": 50, "ancestral": 100}
+
+
 class SamplerSpec(Spec):
     """How images are drawn from a trained generator.
 
@@ -169,8 +174,8 @@ class SamplerSpec(Spec):
     D_worse)) while sigma / sigma_data is within [guidance_low, guidance_high]; 1 switches guidance
     off. The worse prediction is that without a label (`guide` label), or that of the same network
     early in its training (`guide` early). `clip_x0` clips every prediction to the range of images.
-    `variance` is that of the ancestral step: posterior or beta. `direct` is only for generators
-    that draw an image in one step, and the other fields do not apply to it.
+    `variance` is that of the ancestral step: posterior or beta. `measure_copies` is only for
+    generators that draw an image in one step, and the other fields do not apply to it.
     """
 
     stage: ClassVar[str] = "sampler"
@@ -196,8 +201,8 @@ class SamplerSpec(Spec):
             )
         if self.sampler == "direct" and (self.steps is not None or self.guidance > 1):
             raise ValueError(
-                "steps and guidance do not apply to the sampler 'direct', which draws in one step; "
-                "remove them"
+                "steps and guidance do not apply to the sampler 'direct', which draws in one "
+                "step; remove them"
             )
         return self
 
@@ -215,110 +220,7 @@ class GenerateSpec(SamplerSpec):
     def _known_emotions(cls, counts: dict[str, int]) -> dict[str, int]:
         for name in counts:
             if name not in EMOTIONS:
-                raise SpecError(f"there is no emotion '{name}'.{nearest(name, list(EMOTIONS))}")
+                raise SpecError(f"there is no emotion '{name}'.{suggest(name, list(EMOTIONS))}")
         if not counts:
             raise SpecError("counts must name at least one emotion with a number of images")
         return counts
-
-
-# 0.99 M weights. Levels of 24x24, 12x12 and 6x6 for faces of 48x48: the coarse third level costs
-# almost nothing and gives clearer expressions than attention at 12x12, which cost a third of the
-# speed.
-NANO = {
-    "width": 32,
-    "multipliers": (1, 2, 2),
-    "blocks": 1,
-    "patch": 2,
-    "attention": (2,),
-    "dropout": 0.0,
-}
-
-# 6.1 M weights at half resolution: two CPU cores show it a million faces in a night.
-TINY = {
-    "width": 64,
-    "multipliers": (1, 2, 2),
-    "blocks": 2,
-    "patch": 2,
-    "attention": (2,),
-    "dropout": 0.1,
-}
-
-# 48 M weights at full resolution, with attention at 24x24 and 12x12 for faces of 48x48.
-LARGE = {
-    "width": 128,
-    "multipliers": (1, 2, 2, 2),
-    "blocks": 3,
-    "attention": (1, 2),
-    "dropout": 0.2,
-}
-
-# Small batches, where training is short: 16,000 images in batches of 16 brought the loss to 0.23,
-# of 64 to 0.33.
-_SHORT = {"batch": 16, "learning_rate": 3e-3, "warmup": 0.03, "p_mean": -1.0}
-
-# For trainings long enough to memorise faces: augmentations show each face in more ways, and
-# held-out people choose the length. Short trainings stop long before that, and do better with all
-# people and without augmentation.
-_LONG = {"held_out": 0.1, "moves": 0.15}
-
-# 8.5 M weights at full resolution.
-BASE = {"kind": "edm", "images_seen": 8_000_000, "precision": "bf16", **_LONG}
-
-# Ordered by budget. Speeds are for 48x48 grey faces on CPU cores with AVX-512; docs/benchmarks.md
-# has all of them, and the memory.
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # For tests and the demo. A core takes in 85 images a second in training, so 3 to 4 minutes on
-    # two free cores and 6 on one, and draws 15 a second. On 2,233 apex frames of drawn faces: clean
-    # faces, just over half of them with the expression asked for (0.54 by a classifier that knows
-    # all subjects; chance 0.14), 0.65 with guidance 3.
-    "smoke": {"kind": "edm", "net": NANO, "images_seen": 45_000, **_SHORT},
-    # CPU minutes, for a first look at real data: the same network, trained 2.5 times as long,
-    # 8 minutes on two free cores.
-    "nano": {"kind": "edm", "net": {**NANO, "dropout": 0.05}, "images_seen": 80_000, **_SHORT},
-    # A night on a CPU: two cores, which other programs used as well, were measured at 33 images a
-    # second, so it takes 6 to 9 hours. Its quality is not yet measured.
-    "tiny": {
-        "kind": "edm",
-        "net": TINY,
-        "images_seen": 1_000_000,
-        "batch": 32,
-        "learning_rate": 1e-3,
-        **_LONG,
-    },
-    # A night on a GPU with 6 GB, for databases. About 8 hours are expected on a laptop GPU, 20
-    # minutes on a data-centre GPU (estimates from the arithmetic, not measured); two busy CPU cores
-    # process 9 images a second, so it would take 10 days. Quality at this length is not measured.
-    "base": BASE,
-    "default": BASE,
-    # An evening on one data-centre GPU: six times the arithmetic of `base` per image. Not yet
-    # measured.
-    "large": {
-        "kind": "edm",
-        "net": LARGE,
-        "images_seen": 10_000_000,
-        "batch": 512,
-        "precision": "bf16",
-        **_LONG,
-    },
-    # The preprint's Section 2.4 as printed: noise prediction, T = 1000, L_simple, nothing added.
-    # What it leaves open is taken from Ho et al. 2020 (T, beta, learning rate, an average of the
-    # weights) or from `base` (network, batch, length), so training costs as much. Drawing an image
-    # takes 1000 calls of the network instead of 16.
-    "paper": {
-        "kind": "ddpm",
-        "net": {"dropout": 0.0},
-        "images_seen": 8_000_000,
-        "learning_rate": 2e-4,
-        "decay": 0.0,
-        "ema": 0.05,
-        "mirror": False,
-        "balance": 0.0,
-        "clip_first": False,
-        "label_drop": 0.0,
-        "residual": False,
-        "early": 0.0,
-    },
-    # Baselines for comparison: what is possible without a model of a face, and with copies.
-    "gaussian": {"kind": "gaussian"},
-    "copycat": {"kind": "copycat"},
-}

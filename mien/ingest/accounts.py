@@ -1,5 +1,4 @@
-"""Accounts: every picture and every row is kept, or left out for a reason, and the totals are
-checked.
+"""Accounts: every picture and row is kept, or left out for a reason that is reported.
 
 A reader's findings name the pictures and rows that it leaves out (`Finding.pictures`,
 `Finding.rows`), and its listing names the rows that it has read. This module counts the files on
@@ -16,16 +15,22 @@ from typing import Any
 
 import pandas as pd
 
-from mien.escape import write_csv
 from mien.faces import Faces
-from mien.ingest import Finding, Listing, Reader, entries, pictorial, shown, some
-from mien.progress import say
+from mien.findings import Finding, first_few
+from mien.ingest.folders import escape_unprintable, is_picture, iterate_files
+from mien.ingest.reader import Listing, Reader
+from mien.pages.escape import write_csv
+from mien.runs.progress import say
 
-UNNAMED = "no reason given"
-ELSEWHERE = "outside the folder that was read"
-FOLLOWED = "its pictures were left out"
-FILE = "left_out.csv"
-AT_LEAST = 3  # so many consecutive numbers, or more, become a range
+NO_REASON = "no reason given"
+
+OUTSIDE_TREE = "outside the folder that was read"
+
+PICTURES_LEFT_OUT = "its pictures were left out"
+
+LEFT_OUT_FILE = "left_out.csv"
+
+MIN_RANGE_LENGTH = 3  # so many consecutive numbers, or more, become a range
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,15 @@ class Ledger:
 
 
 def check(listing: Listing, root: Path, about: Reader) -> Listing:
-    """Return the listing with all pictures below `root`, and findings about those that its reader
-    does not mention.
+    """Return the listing with all pictures below `compute_root`, and findings about those that its
+    reader does not mention.
     """
     # List the pictures on the disk, whatever the reader lists.
     root = root.resolve()
     disk = tuple(
-        shown(path) for path, entry in entries(root, "") if pictorial(path, entry, about.holders)
+        escape_unprintable(path)
+        for path, entry in iterate_files(root, "")
+        if is_picture(path, entry, about.holders)
     )
     tree = listing.root.resolve()
     at = tree.relative_to(root).as_posix() if tree.is_relative_to(root) else "."
@@ -65,12 +72,12 @@ def check(listing: Listing, root: Path, about: Reader) -> Listing:
     for ledger in settle(complete, about, None, findings):
         unnamed = f"{ledger.what} passed over without a reason, which is a fault of the reader"
         elsewhere = f"{ledger.what} in other folders than the one that was read, left out"
-        for reason, message in ((UNNAMED, unnamed), (ELSEWHERE, elsewhere)):
+        for reason, message in ((NO_REASON, unnamed), (OUTSIDE_TREE, elsewhere)):
             names = [name for name, why in ledger.left.items() if why == reason]
             if names:
-                severity = "warning" if reason == UNNAMED else "note"
+                severity = "warning" if reason == NO_REASON else "note"
                 message = f"{message}: {len(names):,}"
-                findings.append(Finding(severity, reason, some(names), message))
+                findings.append(Finding(severity, reason, first_few(names), message))
     return replace(complete, findings=tuple(findings))
 
 
@@ -86,29 +93,35 @@ def settle(
     # What was kept, and the first reason for each picture that was left out.
     stays = [keys is None or key in keys for key in listing.rows["key"]]
     kept = {
-        _at(listing.at, name)
+        _join_tree_path(listing.at, name)
         for name, in_result in zip(listing.names(), stays, strict=True)
         if in_result
     }
     left: dict[str, str] = {}
     for finding in findings:
         for picture in finding.pictures:
-            left.setdefault(_at(listing.at, picture), finding.kind)
+            left.setdefault(_join_tree_path(listing.at, picture), finding.kind)
 
     # A file that holds many pictures counts by its pictures; a video that was not opened, as one.
-    held = {_at(listing.at, path): positions for path, positions in listing.held.items()}
+    held = {
+        _join_tree_path(listing.at, path): positions for path, positions in listing.held.items()
+    }
     inside = [f"{path}#{position}" for path, positions in held.items() for position in positions]
     files = [name for name in listing.disk if name not in held]
-    pictures = [name for name in files if not _suffixed(name, about.holders)]
-    videos = [name for name in files if _suffixed(name, about.holders)]
-    opened = sum(_suffixed(name, about.holders) for name in held)
+    pictures = [name for name in files if not _has_suffix(name, about.holders)]
+    videos = [name for name in files if _has_suffix(name, about.holders)]
+    opened = sum(_has_suffix(name, about.holders) for name in held)
 
     given = set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays])
-    others = {_at(listing.at, name): finding.kind for finding in findings for name in finding.files}
+    others = {
+        _join_tree_path(listing.at, name): finding.kind
+        for finding in findings
+        for name in finding.files
+    }
     ledgers = (
-        _ledger("pictures", [*pictures, *inside], kept, left, listing.at),
-        replace(_ledger("videos", videos, kept, left, listing.at), kept=opened),
-        _rows(listing, given, findings),
+        _settle_files("pictures", [*pictures, *inside], kept, left, listing.at),
+        replace(_settle_files("videos", videos, kept, left, listing.at), kept=opened),
+        _settle_rows(listing, given, findings),
         Ledger("other files", 0, others),
     )
     return tuple(ledger for ledger in ledgers if ledger.found)
@@ -128,29 +141,29 @@ def close(
     keys = {key.split("/", 1)[1] for key in faces.index["key"]}
     ledgers = settle(listing, about, keys, findings)
     if out is not None:
-        write_csv(table(ledgers, listing), out / FILE)
+        write_csv(left_out_table(ledgers, listing), out / LEFT_OUT_FILE)
     for ledger in ledgers:
-        unexplained = [name for name, reason in ledger.left.items() if reason == UNNAMED]
+        unexplained = [name for name, reason in ledger.left.items() if reason == NO_REASON]
         if unexplained:
             say(
                 f"warning: {ledger.what} left out for no reason that the reader gives: "
-                f"{some(unexplained)}"
+                f"{first_few(unexplained)}"
             )
     return ledgers
 
 
-def faceless(listing: Listing, shown: Listing) -> list[Finding]:
-    """Return a finding about the images of `listing` that are not in `shown`, because no face was
-    found in them.
+def report_faceless(listing: Listing, shown: Listing) -> list[Finding]:
+    """Return a finding about the images of `make_listing` that are not in `shown`, because no face
+    was found in them.
     """
     names = sorted(set(listing.names()) - set(shown.names()))
     if not names:
         return []
     message = f"images in which no face was found, left out: {len(names)}; misses.csv lists them"
-    return [Finding("warning", "no face found", some(names), message, pictures=tuple(names))]
+    return [Finding("warning", "no face found", first_few(names), message, pictures=tuple(names))]
 
 
-def summary(ledgers: Sequence[Ledger]) -> dict[str, Any]:
+def summarise(ledgers: Sequence[Ledger]) -> dict[str, Any]:
     """Return the accounts in the form of summary.json."""
     return {
         ledger.what: {"found": ledger.found, "kept": ledger.kept, "left out": ledger.reasons()}
@@ -158,7 +171,7 @@ def summary(ledgers: Sequence[Ledger]) -> dict[str, Any]:
     }
 
 
-def table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
+def left_out_table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
     """Return left_out.csv: what, reason, where, count and `of`, the clip or picture that a row is
     about.
 
@@ -172,7 +185,9 @@ def table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
         for reason in sorted(by_reason):
             rows = ledger.what == "rows"
             parts = (
-                [(name, 1) for name in by_reason[reason]] if rows else compact(by_reason[reason])
+                [(name, 1) for name in by_reason[reason]]
+                if rows
+                else compress_names(by_reason[reason])
             )
             lines += [
                 (ledger.what, reason, where, count, listing.read.get(where, ""))
@@ -181,7 +196,7 @@ def table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["what", "reason", "where", "count", "of"])
 
 
-def compact(names: Iterable[str]) -> list[tuple[str, int]]:
+def compress_names(names: Iterable[str]) -> list[tuple[str, int]]:
     """Return sorted names, each with the number of names that it stands for: names that differ only
     in a number become a range.
     """
@@ -201,8 +216,8 @@ def compact(names: Iterable[str]) -> list[tuple[str, int]]:
 
     # Short runs stay single names.
     for (head, tail, width), numbers in runs.items():
-        for low, high in spans(sorted(numbers)):
-            if high - low + 1 >= AT_LEAST:
+        for low, high in consecutive_runs(sorted(numbers)):
+            if high - low + 1 >= MIN_RANGE_LENGTH:
                 result.append((f"{head}[{low:0{width}d}-{high:0{width}d}]{tail}", high - low + 1))
             else:
                 result += [
@@ -211,7 +226,7 @@ def compact(names: Iterable[str]) -> list[tuple[str, int]]:
     return sorted(result)
 
 
-def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
+def consecutive_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     """Return the first and the last number of each run of consecutive numbers; `numbers` are
     sorted.
     """
@@ -224,19 +239,19 @@ def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _ledger(
+def _settle_files(
     what: str, names: Sequence[str], kept: set[str], left: Mapping[str, str], at: str
 ) -> Ledger:
     inside = "" if at == "." else f"{at}/"
     others = {
-        name: left.get(name) or (UNNAMED if name.startswith(inside) else ELSEWHERE)
+        name: left.get(name) or (NO_REASON if name.startswith(inside) else OUTSIDE_TREE)
         for name in sorted(names)
         if name not in kept
     }
     return Ledger(what, len(names) - len(others), others)
 
 
-def _rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledger:
+def _settle_rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledger:
     """Return the account of the rows that were read; a row whose pictures were all left out is left
     out with them.
     """
@@ -252,15 +267,15 @@ def _rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledg
         if row in reasons:
             left[row] = reasons[row]
         elif gives not in kept:
-            left[row] = gone.get(gives, FOLLOWED if gives else UNNAMED)
+            left[row] = gone.get(gives, PICTURES_LEFT_OUT if gives else NO_REASON)
     return Ledger("rows", len(listing.read) - len(left), left)
 
 
-def _suffixed(name: str, suffixes: Collection[str]) -> bool:
+def _has_suffix(name: str, suffixes: Collection[str]) -> bool:
     return PurePosixPath(name).suffix.lower() in suffixes
 
 
-def _at(at: str, name: str) -> str:
+def _join_tree_path(at: str, name: str) -> str:
     """Return a name relative to the folder that was given, from one relative to the tree `at` in
     it.
     """

@@ -1,24 +1,26 @@
-"""Copies of files: they are known by the names that operating systems and browsers give to a copy,
-in several languages.
-"""
+"""Copies of files, known by the names that operating systems and browsers give them."""
 
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-_WORDS = "copy|kopie|kopi|kopia|copie|copia|cópia|másolat|копия|副本|拷贝|複製|コピー|사본"
-_BEFORE = re.compile(
-    rf"(?:{_WORDS})\s*(?:\([0-9]+\)\s*)?(?:of|von|van|de|di|av|z)\s", re.IGNORECASE
+_COPY_WORDS = "copy|kopie|kopi|kopia|copie|copia|cópia|másolat|копия|副本|拷贝|複製|コピー|사본"
+
+_COPY_PREFIX = re.compile(
+    rf"(?:{_COPY_WORDS})\s*(?:\([0-9]+\)\s*)?(?:of|von|van|de|di|av|z)\s", re.IGNORECASE
 )
-_BEHIND = re.compile(
-    rf"(?:[\s_-]|(?<=[^a-z]))(?:{_WORDS})(?:\s*\([0-9]{{1,4}}\)|[\s-]+[0-9]{{1,4}})?", re.IGNORECASE
+
+_COPY_SUFFIX = re.compile(
+    rf"(?:[\s_-]|(?<=[^a-z]))(?:{_COPY_WORDS})(?:\s*\([0-9]{{1,4}}\)|[\s-]+[0-9]{{1,4}})?",
+    re.IGNORECASE,
 )
-_NUMBERED = re.compile(
+
+_COPY_NUMBER = re.compile(
     r"(?P<base>.*\S)(?:\s*\([0-9]{1,4}\)|\s*\[[0-9]{1,4}\]|(?<=[0-9])\s+[0-9]{1,4})"
 )
 
 
-def copies(paths: Iterable[str]) -> set[str]:
+def find_copies(paths: Iterable[str]) -> set[str]:
     """Return the files that are copies of others by their names: "img15 copy 2.jpg",
     "img15 (1).jpg".
 
@@ -30,18 +32,20 @@ def copies(paths: Iterable[str]) -> set[str]:
     folders: dict[str, list[str]] = {}
     for path in paths:
         folders.setdefault(path.rpartition("/")[0], []).append(path)
-    return {path for inside in folders.values() for path in _copies_in(inside)}
+    return {path for inside in folders.values() for path in _find_copies_in_folder(inside)}
 
 
-def _copies_in(paths: list[str]) -> set[str]:
+def _find_copies_in_folder(paths: list[str]) -> set[str]:
     # Files with a word for copy in their names.
     stems = {path: PurePosixPath(path).stem for path in paths}
-    doubles = {path for path, stem in stems.items() if _worded(stem)}
+    doubles = {path for path, stem in stems.items() if _has_copy_word(stem)}
 
     # Files with a number that a system adds to the name of a copy.
     others = {path: stem for path, stem in stems.items() if path not in doubles}
     existing = {stem.lower() for stem in others.values()}
-    matches = {path: match for path, stem in others.items() if (match := _NUMBERED.fullmatch(stem))}
+    matches = {
+        path: match for path, stem in others.items() if (match := _COPY_NUMBER.fullmatch(stem))
+    }
     bases = {match["base"].lower() for match in matches.values()}
     renamed = len(bases) == 1 and len(matches) == len(others) > 1  # all at once
     for path, match in matches.items():
@@ -51,6 +55,6 @@ def _copies_in(paths: list[str]) -> set[str]:
     return doubles
 
 
-def _worded(stem: str) -> bool:
-    behind = list(_BEHIND.finditer(stem))
-    return bool(_BEFORE.match(stem) or (behind and behind[-1].end() == len(stem)))
+def _has_copy_word(stem: str) -> bool:
+    behind = list(_COPY_SUFFIX.finditer(stem))
+    return bool(_COPY_PREFIX.match(stem) or (behind and behind[-1].end() == len(stem)))

@@ -1,6 +1,4 @@
-"""Pictures of more than 8 bits in a listing: the value that is white is chosen for the whole set,
-and reported.
-"""
+"""Pictures of more than 8 bits: one value is white for the whole set, and is reported."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,25 +9,27 @@ import pyarrow as pa
 
 from mien import pictures
 from mien.errors import DataError
-from mien.ingest import WHOLE, Finding, Listing, makers, some
-from mien.pictures import FULL, Depth
+from mien.findings import Finding, first_few
+from mien.ingest import makers
+from mien.ingest.reader import WHOLE_FILE, Listing
+from mien.pictures import WHITE_OF_16_BITS, ValueRange
 
 # Files of encoded pictures; videos and tables of pixels have 8 bits.
-TABLES = frozenset({".parquet", ".arrow"})
+ENCODED_TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 
 
-def measured(listing: Listing, white: float | None) -> Listing:
+def add_white_values(listing: Listing, white: float | None) -> Listing:
     """Return the listing with the column `white`, if any picture has more than 8 bits, and with
     findings about it.
 
     `white` is the user's value for pictures whose files do not state one. Pictures that cannot be
     read are left to decoding.
     """
-    depths, marked = _looked_at(listing)
-    listing = makers.traced(listing, marked)
+    depths, marked = _inspect_pictures(listing)
+    listing = makers.add_sources(listing, marked)
     if not depths:
         return listing
-    whites = pictures.whites(list(depths.values()))
+    whites = pictures.choose_whites(list(depths.values()))
     if white is not None:
         pairs = zip(depths.values(), whites, strict=True)
         whites = [white if depth.declared is None else known for depth, known in pairs]
@@ -38,12 +38,15 @@ def measured(listing: Listing, white: float | None) -> Listing:
     return replace(
         listing,
         rows=listing.rows.assign(white=column),
-        findings=(*listing.findings, *_told(listing.names(), depths, chosen, white)),
+        findings=(*listing.findings, *_report_depths(listing.names(), depths, chosen, white)),
     )
 
 
-def _told(
-    names: Sequence[str], depths: dict[int, Depth], chosen: dict[int, float], white: float | None
+def _report_depths(
+    names: Sequence[str],
+    depths: dict[int, ValueRange],
+    chosen: dict[int, float],
+    white: float | None,
 ) -> list[Finding]:
     """Return findings about the value that is white, the number of pictures that have it, and its
     source.
@@ -57,7 +60,7 @@ def _told(
     # A guess needs a warning if it is unusual, or if guesses differ.
     findings = []
     for (known, declared), inside in sorted(groups.items()):
-        if declared and known == FULL:
+        if declared and known == WHITE_OF_16_BITS:
             continue  # the usual case
         source = "as their files declare" if declared else "as --white sets it"
         guessed = not declared and white is None
@@ -67,9 +70,9 @@ def _told(
         message = (
             f"pictures of more than 8 bits in which {known:,.0f} is white, {source}: {len(inside)}"
         )
-        severe = guessed and (known != FULL or guesses > 1)
+        severe = guessed and (known != WHITE_OF_16_BITS or guesses > 1)
         findings.append(
-            Finding("warning" if severe else "note", "more than 8 bits", some(inside), message)
+            Finding("warning" if severe else "note", "more than 8 bits", first_few(inside), message)
         )
 
     inverted = [names[row] for row, depth in depths.items() if depth.inverted]
@@ -78,39 +81,43 @@ def _told(
             "pictures in which 0 is white, as their files declare, and that were inverted: "
             f"{len(inverted)}"
         )
-        findings.append(Finding("note", "zero is white", some(inverted), message))
+        findings.append(Finding("note", "zero is white", first_few(inverted), message))
     return findings
 
 
-def _looked_at(listing: Listing) -> tuple[dict[int, Depth], dict[int, tuple[str, int]]]:
+def _inspect_pictures(listing: Listing) -> tuple[dict[int, ValueRange], dict[int, tuple[str, int]]]:
     """Return, by row number, the depth of each picture of more than 8 bits, and the run and seed of
     each picture with a mark.
     """
-    depths, marked = dict[int, Depth](), dict[int, tuple[str, int]]()
-    for row, picture in _encoded(listing):
+    depths, marked = dict[int, ValueRange](), dict[int, tuple[str, int]]()
+    for row, picture in _iterate_encoded(listing):
         try:
-            head = picture[: makers.HEAD] if isinstance(picture, bytes) else _head(picture)
-            depth = pictures.depth(picture) if pictures.may_be_deep(head) else None
+            head = (
+                picture[: makers.MARK_SEARCH_BYTES]
+                if isinstance(picture, bytes)
+                else _read_head(picture)
+            )
+            depth = pictures.read_value_range(picture) if pictures.may_be_deep(head) else None
         except (DataError, OSError):
             continue
         if depth is not None:
             depths[row] = depth
-        maker = makers.maker(head)
+        maker = makers.read_mark(head)
         if maker is not None:
             marked[row] = maker
     return depths, marked
 
 
-def _encoded(listing: Listing) -> Iterator[tuple[int, Path | bytes]]:
+def _iterate_encoded(listing: Listing) -> Iterator[tuple[int, Path | bytes]]:
     """Yield each row's number with its picture's file, or the bytes of a picture in a table."""
     positions = (
-        list(listing.rows["place"]) if "place" in listing.rows else [WHOLE] * len(listing.rows)
+        list(listing.rows["place"]) if "place" in listing.rows else [WHOLE_FILE] * len(listing.rows)
     )
     inside: dict[Path, list[int]] = {}
     for row, path in enumerate(listing.paths()):
-        if positions[row] == WHOLE or listing.unpack is None:
+        if positions[row] == WHOLE_FILE or listing.unpack is None:
             yield row, path
-        elif path.suffix.lower() in TABLES:
+        elif path.suffix.lower() in ENCODED_TABLE_SUFFIXES:
             inside.setdefault(path, []).append(row)
     for path, rows in inside.items():
         rows.sort(key=lambda row: positions[row])
@@ -125,8 +132,8 @@ def _encoded(listing: Listing) -> Iterator[tuple[int, Path | bytes]]:
             continue
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     if not path.is_file():
         return b""
     with path.open("rb") as file:
-        return file.read(makers.HEAD)
+        return file.read(makers.MARK_SEARCH_BYTES)

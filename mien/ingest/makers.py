@@ -1,6 +1,4 @@
-"""Synthetic pictures in a listing: they are known by the mark in the file, or by the release that
-holds them.
-"""
+"""Synthetic pictures in a listing, known by the mark in the file or by their release."""
 
 import json
 import re
@@ -11,20 +9,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from mien.ingest import Finding, Listing, some
-from mien.spec import RUN_NAME
+from mien.findings import Finding, first_few
+from mien.ingest.reader import Listing
+from mien.runs.spec import RUN_NAME
 
-UNKNOWN = "a generator that is not known"
-HEAD = 8192  # a mark is searched in so many bytes at the beginning of a picture
-ABOVE = 5  # a release is searched in so many folders above the one that is read
+UNKNOWN_GENERATOR = "a generator that is not known"
+
+MARK_SEARCH_BYTES = 8192  # a mark is searched in so many bytes at the beginning of a picture
+
+MAX_FOLDERS_ABOVE = 5  # a release is searched in so many folders above the one that is read
+
 _MARK = re.compile(rb"tEXtmien\0(\{[^\0]{0,2000}?\})")
-_DECLARED = (
+
+_SYNTHETIC_DECLARATIONS = (
     b"digitalsourcetype/trainedAlgorithmicMedia",
     b"digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
 )
 
 
-def maker(head: bytes) -> tuple[str, int] | None:
+def read_mark(head: bytes) -> tuple[str, int] | None:
     """Return the run and seed in a picture's mark, or None if nothing says that it is synthetic.
 
     `head` are the picture's first HEAD bytes. A declaration that names no run of mien's gives
@@ -41,19 +44,22 @@ def maker(head: bytes) -> tuple[str, int] | None:
             and isinstance(mark.get("run"), str)
             and isinstance(mark.get("seed"), int)
         ):
-            return mark["run"] if RUN_NAME.match(mark["run"]) else UNKNOWN, mark["seed"]
-    return (UNKNOWN, -1) if any(text in head for text in _DECLARED) else None
+            return mark["run"] if RUN_NAME.match(mark["run"]) else UNKNOWN_GENERATOR, mark["seed"]
+    return (
+        (UNKNOWN_GENERATOR, -1) if any(text in head for text in _SYNTHETIC_DECLARATIONS) else None
+    )
 
 
-def traced(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> Listing:
-    """Return the listing with the columns `source` and `seed`, and a finding, if any picture is
-    synthetic.
+def add_sources(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> Listing:
+    """Return the listing with the columns `read_source` and `derive_seed`, and a finding, if any
+    picture is synthetic.
 
-    `marked` has the run and seed of each row whose picture bears a mark. A picture without a mark
-    that is in a release of mien's gets the run of that release.
+    `encode_marked` has the run and seed of each row whose picture bears a mark. A picture without a
+    mark that is in a release of mien's gets the run of that release.
     """
     origins = [
-        marked.get(row) or _released(path, listing.root) for row, path in enumerate(listing.paths())
+        marked.get(row) or _find_release(path, listing.root)
+        for row, path in enumerate(listing.paths())
     ]
     synthetic = [name for name, known in zip(listing.names(), origins, strict=True) if known]
     if not synthetic:
@@ -61,29 +67,29 @@ def traced(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> Listing:
     runs = sorted({known[0] for known in origins if known})
     message = (
         "pictures made by a machine, by their marks or their release, kept as synthetic: "
-        f"{len(synthetic):,}, from {some(runs)}"
+        f"{len(synthetic):,}, from {first_few(runs)}"
     )
-    finding = Finding("warning", "made by a machine", some(synthetic), message)
+    finding = Finding("warning", "made by a machine", first_few(synthetic), message)
     source = pd.Series([known[0] if known else "real" for known in origins], dtype="str")
     seeds = pd.Series([known[1] if known else -1 for known in origins], dtype="int64")
     rows = listing.rows.reset_index(drop=True).assign(source=source, seed=seeds)
     return replace(listing, rows=rows, findings=(*listing.findings, finding))
 
 
-def _released(path: Path, root: Path) -> tuple[str, int] | None:
-    """Return the run of the release that holds a file, at or below `root` or up to ABOVE folders
-    above it.
+def _find_release(path: Path, root: Path) -> tuple[str, int] | None:
+    """Return the run of the release that holds a file, at or below `compute_root` or up to ABOVE
+    folders above it.
     """
     inside = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
-    for folder in list(path.parents)[: len(inside) + 1 + ABOVE]:
-        run = _run_of(folder)
+    for folder in list(path.parents)[: len(inside) + 1 + MAX_FOLDERS_ABOVE]:
+        run = _read_release_run(folder)
         if run:
             return run, -1
     return None
 
 
 @cache
-def _run_of(folder: Path) -> str:
+def _read_release_run(folder: Path) -> str:
     """Return the run that the release in this folder contains; empty if it is not a release."""
     for name in ("provenance/release.json", "release.json"):
         path = folder / name
@@ -97,5 +103,5 @@ def _run_of(folder: Path) -> str:
             and "mien" in release
             and "generators" in release
         ):
-            return release["run"] if RUN_NAME.match(release["run"]) else UNKNOWN
+            return release["run"] if RUN_NAME.match(release["run"]) else UNKNOWN_GENERATOR
     return ""

@@ -25,33 +25,37 @@ import yaml
 
 from mien import __version__
 from mien.errors import DataError, UsageError
-from mien.escape import bare, printable
-from mien.escape import cell as escaped_cell
 from mien.faces import EMOTIONS
-from mien.hashes import perceptual_hash
-from mien.outside import foreign, read_text
-from mien.progress import many, say, track
+from mien.hashes import compute_perceptual_hash
+from mien.outside import is_foreign, read_text
+from mien.pages.escape import escape_cell, to_printable, unescape_cell
 from mien.publish import card, croissant, formats, lineage, loading, marks, registry
-from mien.publish.formats import BESIDE, Layout
-from mien.publish.questions import OPEN, UNANSWERED, Answers
+from mien.publish.formats import SIDECAR_COLUMNS, ReleaseLayout
+from mien.publish.questions import OPEN_MARK, UNANSWERED, Answers
+from mien.runs.progress import count_of, say, track
 
 SUMS = "checksums.sha256"
-RELEASE, LINEAGE, GATES, ANSWERS, KEPT = (
+
+RELEASE, LINEAGE, GATES, ANSWERS, CARD_JSON = (
     f"provenance/{name}.json" for name in ("release", "lineage", "gates", "answers", "card")
 )  # fmt: skip
-SHEET = "sheets/contact.png"
-NEEDED = (
+
+CONTACT_SHEET = "sheets/contact.png"
+
+REQUIRED_PATHS = (
     *(card.CARD, card.DATASHEET, card.CITATION, card.LICENCE, croissant.FILE, registry.FILE, SUMS),
-    *(RELEASE, LINEAGE, GATES, ANSWERS, KEPT, SHEET),
+    *(RELEASE, LINEAGE, GATES, ANSWERS, CARD_JSON, CONTACT_SHEET),
 )
-PLACES = re.compile(
+
+OPTIONAL_PATHS = re.compile(
     r"data/[a-z]+-00000-of-00001\.parquet|imagefolder/[a-z]+/(metadata\.csv|[a-z]+/[0-9]{3}/[a-z]+-[0-9]+\.png)"
     r"|webdataset/[a-z]+-000000\.tar|audit/(audit\.json|index\.html)|results/[A-Za-z0-9._-]+\.(md|csv)"
 )
 """Paths that a release may have next to those in NEEDED; any other path is a fault."""
 
-TOLD = ("pass", "warn", "cannot tell")  # verdicts of checks that let an audit pass
-PRIVATE = {
+PASSING_VERDICTS = ("pass", "warn", "cannot tell")  # verdicts of checks that let an audit pass
+
+PRIVATE_SENTENCES = {
     card.CARD: "Private build",
     card.DATASHEET: "it is not to be passed on",
     card.LICENCE: "Private build",
@@ -59,16 +63,23 @@ PRIVATE = {
 """How each document says that a build is private."""
 
 LIBRARIES = ("datasets", "webdataset", "mlcroissant")
-MANY = 20  # faults that are listed in full
-AT_ONCE = 500  # images whose hashes are computed in one batch
-DEEP = 8  # most levels of folders in a release
-LEAST = 100  # fewest bytes of an image with its digests in a Parquet file
-MOST_YAML = 200_000  # most characters of the YAML header of a card
-MEMBER = 64 << 20  # most bytes of a file in a shard
-HUB = re.compile(
-    r"\.git(/.*)?|\.gitattributes|\.cache/huggingface(/.*)?|\.cache"
-)  # what a hub or git leaves
-ACTIVE = re.compile(
+
+MAX_FAULTS_LISTED = 20  # faults that are listed in full
+
+BATCH_IMAGES = 500  # images whose hashes are computed in one batch
+
+MAX_FOLDER_DEPTH = 8  # most levels of folders in a release
+
+MIN_BYTES_PER_IMAGE = 100  # fewest bytes of an image with its digests in a Parquet file
+
+MAX_YAML_CHARS = 200_000  # most characters of the YAML header of a card
+
+MAX_MEMBER_BYTES = 64 << 20  # most bytes of a file in a shard
+
+# what a hub or git leaves
+HUB_FILES = re.compile(r"\.git(/.*)?|\.gitattributes|\.cache/huggingface(/.*)?|\.cache")
+
+ACTIVE_HTML = re.compile(
     r"<\s*(script|iframe|object|embed|img|image|video|audio|canvas|link|meta\s+http-equiv|base|form)\b|\bon\w+\s*="
     r"|javascript:|data:(image|text)|url\(|@import",
     re.IGNORECASE,
@@ -77,7 +88,7 @@ ACTIVE = re.compile(
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """The result of a check: images per split, what was compared, libraries not installed."""
 
     counts: dict[str, int]
@@ -87,7 +98,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReleasedImage:
     """An image as the Parquet file has it, without its bytes."""
 
     image_id: str
@@ -105,12 +116,12 @@ class Row:
 def open_release(folder: Path) -> dict[str, Any]:
     """Return provenance/release.json; raises UsageError if the folder is not a release."""
     try:
-        release = _json(folder / RELEASE)
+        release = _read_json(folder / RELEASE)
     except UsageError as error:
         raise UsageError(
             f"{folder} must be a release that `mien publish build` wrote, and is not: {error}"
         ) from None
-    fault = next(_unsound(release), "")
+    fault = next(_release_faults(release), "")
     if fault:
         raise UsageError(
             f"{folder / RELEASE} must be what `mien publish build` wrote, and is not: {fault}"
@@ -118,7 +129,7 @@ def open_release(folder: Path) -> dict[str, Any]:
     return release
 
 
-def _unsound(release: Any) -> Iterator[str]:
+def _release_faults(release: Any) -> Iterator[str]:
     """Yield what is wrong with the form of release.json."""
     if not isinstance(release, dict):
         yield "it holds no fields"
@@ -161,7 +172,7 @@ def _unsound(release: Any) -> Iterator[str]:
         yield "studies must be names"
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     """Return the content of a JSON file of a release.
 
     Raises DataError if it is a link, not a file, too large, or not JSON.
@@ -173,11 +184,11 @@ def _json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise DataError(
-            f"{path} must be a JSON file, and is not: {printable(reason)[:200]}"
+            f"{path} must be a JSON file, and is not: {to_printable(reason)[:200]}"
         ) from None
 
 
-class _Plain(yaml.SafeLoader):
+class _LoaderWithoutAliases(yaml.SafeLoader):
     """Reads YAML without aliases: a few lines of aliases can expand to more than memory holds."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -187,14 +198,14 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _yaml(text: str) -> Any:
+def _read_yaml(text: str) -> Any:
     """Return the content of YAML; raises DataError if it cannot be read or is too long."""
-    if len(text) > MOST_YAML:
-        raise DataError(f"it is longer than {MOST_YAML:,} characters")
-    return yaml.load(text, _Plain)  # a safe loader
+    if len(text) > MAX_YAML_CHARS:
+        raise DataError(f"it is longer than {MAX_YAML_CHARS:,} characters")
+    return yaml.load(text, _LoaderWithoutAliases)  # a safe loader
 
 
-def check(folder: Path, *, libraries: bool = True) -> Checked:
+def check(folder: Path, *, libraries: bool = True) -> CheckResult:
     """Return what was compared after every form of the release in `folder` was loaded back.
 
     With `libraries`, those of LIBRARIES that are installed load it too. Raises DataError with all
@@ -202,16 +213,16 @@ def check(folder: Path, *, libraries: bool = True) -> Checked:
     """
     # Only plain files are opened: no link, pipe or device
     release = open_release(folder)
-    present, foreign, odd = members(folder)
+    present, foreign, odd = list_members(folder)
     if odd:
-        _raise(folder, odd)
+        _raise_faults(folder, odd)
 
     # Our own readers; the Parquet files fill `rows`
-    faults = list(files(present))
-    rows: list[Row] = []
+    faults = list(check_files(present))
+    rows: list[ReleasedImage] = []
     compared, skipped = ["checksums"], []
-    for name, find_faults in _parts(folder, release, rows).items():
-        faults += _safely(name, find_faults)
+    for name, find_faults in _comparisons(folder, release, rows).items():
+        faults += _run_comparison(name, find_faults)
         compared.append(name)
 
     # Readers of others; on a release with faults they would only repeat these
@@ -223,47 +234,49 @@ def check(folder: Path, *, libraries: bool = True) -> Checked:
             say(f"loading it with {name}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # meant for the authors of these libraries
-                faults += _safely(
+                faults += _run_comparison(
                     name, lambda name=name: loading.LOADERS[name](folder, release, rows)
                 )
             compared.append(name)
 
     if faults:
-        _raise(folder, faults)
+        _raise_faults(folder, faults)
     counts = {split: sum(row.split == split for row in rows) for split in release["counts"]}
-    return Checked(counts, tuple(compared), tuple(skipped), tuple(foreign))
+    return CheckResult(counts, tuple(compared), tuple(skipped), tuple(foreign))
 
 
-def _raise(folder: Path, faults: list[str]) -> None:
+def _raise_faults(folder: Path, faults: list[str]) -> None:
     """Raise DataError that lists the faults, one per line, as printable text."""
-    more = f"\n  and {len(faults) - MANY} more" if len(faults) > MANY else ""
-    lines = "\n".join(f"  {printable(fault)[:400]}" for fault in faults[:MANY])
+    more = (
+        f"\n  and {len(faults) - MAX_FAULTS_LISTED} more" if len(faults) > MAX_FAULTS_LISTED else ""
+    )
+    lines = "\n".join(f"  {to_printable(fault)[:400]}" for fault in faults[:MAX_FAULTS_LISTED])
     raise DataError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{lines}{more}")
 
 
-def _parts(
-    folder: Path, release: dict[str, Any], rows: list[Row]
+def _comparisons(
+    folder: Path, release: dict[str, Any], rows: list[ReleasedImage]
 ) -> dict[str, Callable[[], Iterator[str]]]:
     """Return the comparisons by name and in order.
 
     "parquet" fills `rows`, which the later ones compare with.
     """
     parts = {
-        "formats": lambda: forms(folder, release),
-        "parquet": lambda: images(folder, release, rows),
-        "registry": lambda: registered(folder, rows),
-        "card": lambda: documents(folder, release, rows),
-        "croissant": lambda: machine_readable(folder, release),
-        "provenance": lambda: provenance(folder, release, rows),
+        "formats": lambda: check_forms(folder, release),
+        "parquet": lambda: check_parquet(folder, release, rows),
+        "registry": lambda: check_registry(folder, rows),
+        "card": lambda: check_documents(folder, release, rows),
+        "croissant": lambda: check_croissant(folder, release),
+        "provenance": lambda: check_provenance(folder, release, rows),
     }
     if "imagefolder" in release["formats"]:
-        parts["imagefolder"] = lambda: folders(folder, release, rows)
+        parts["imagefolder"] = lambda: check_imagefolder(folder, release, rows)
     if "webdataset" in release["formats"]:
-        parts["webdataset shards"] = lambda: shards(folder, release, rows)
+        parts["webdataset shards"] = lambda: check_shards(folder, release, rows)
     return parts
 
 
-def _safely(name: str, find_faults: Callable[[], Iterator[str]]) -> list[str]:
+def _run_comparison(name: str, find_faults: Callable[[], Iterator[str]]) -> list[str]:
     """Return the faults that a comparison finds; a file that it cannot read is a fault too."""
     faults: list[str] = []
     try:
@@ -279,7 +292,7 @@ def _safely(name: str, find_faults: Callable[[], Iterator[str]]) -> list[str]:
 # Files
 
 
-def members(folder: Path) -> tuple[dict[str, Path], list[str], list[str]]:
+def list_members(folder: Path) -> tuple[dict[str, Path], list[str], list[str]]:
     """Return the plain files of a release by name, foreign names, and faults.
 
     Foreign are the files that a system or a hub left there; faults name what is not a plain file.
@@ -303,27 +316,27 @@ def members(folder: Path) -> tuple[dict[str, Path], list[str], list[str]]:
                 )
             elif not (entry.is_dir(follow_symlinks=False) or is_file):
                 odd.append(f"{name} is a pipe, a socket or a device, and must be a file")
-            elif name != ".cache" and passed_over(name):
+            elif name != ".cache" and is_system_file(name):
                 foreign.append(name)
             elif is_file:
                 present[name] = Path(entry.path)
-            elif depth < DEEP:
+            elif depth < MAX_FOLDER_DEPTH:
                 waiting.append((f"{name}/", Path(entry.path), depth + 1))
             else:
                 odd.append(f"{name} is deeper than any file of a release")
     return present, sorted(foreign), odd
 
 
-def passed_over(name: str) -> bool:
+def is_system_file(name: str) -> bool:
     """Whether a name in a release is a file of a system or a hub, and not part of the release."""
-    return HUB.fullmatch(name) is not None or foreign(name)
+    return HUB_FILES.fullmatch(name) is not None or is_foreign(name)
 
 
-def files(present: Mapping[str, Path]) -> Iterator[str]:
+def check_files(present: Mapping[str, Path]) -> Iterator[str]:
     """Yield the faults of the files themselves: missing, added, altered, or misplaced."""
-    yield from (f"{name} is missing" for name in NEEDED if name not in present)
+    yield from (f"{name} is missing" for name in REQUIRED_PATHS if name not in present)
     yield from (
-        f"{name} does not belong in a release" for name in sorted(present) if not _expected(name)
+        f"{name} does not belong in a release" for name in sorted(present) if not _is_expected(name)
     )
 
     # The list of checksums
@@ -352,40 +365,46 @@ def files(present: Mapping[str, Path]) -> Iterator[str]:
                 yield f"{name} does not match its sha256"
 
 
-def _expected(name: str) -> bool:
-    return name in NEEDED or PLACES.fullmatch(name) is not None
+def _is_expected(name: str) -> bool:
+    return name in REQUIRED_PATHS or OPTIONAL_PATHS.fullmatch(name) is not None
 
 
 # Images
 
 
-def images(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def check_parquet(
+    folder: Path, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     """Yield the faults of the Parquet files, and fill `rows` with their images.
 
     Compared are each image's bytes, pixels, hashes, mark and label.
     """
-    layout, splits = Layout(folder), list(release["counts"])
-    on_disk = {path.name for path in (folder / "data").glob("*") if not passed_over(path.name)}
-    yield from _differ("splits", {layout.parquet(split).name for split in splits}, on_disk)
+    layout, splits = ReleaseLayout(folder), list(release["counts"])
+    on_disk = {path.name for path in (folder / "data").glob("*") if not is_system_file(path.name)}
+    yield from _compare("splits", {layout.parquet(split).name for split in splits}, on_disk)
 
     for split in splits:
         # The number of rows, before any of them is read
         path = layout.parquet(split)
         schema = pq.read_schema(path)
         number, expected = pq.read_metadata(path).num_rows, sum(release["counts"][split].values())
-        if number != expected or number * LEAST > path.stat().st_size:
-            yield f"{split} must have {many(expected, 'image')}, and says that it has {number:,}"
+        if number != expected or number * MIN_BYTES_PER_IMAGE > path.stat().st_size:
+            yield (
+                f"{split} must have {count_of(expected, 'image')}, and says that it has {number:,}"
+            )
             return
 
         # The columns, as Parquet and as Hugging Face's datasets declare them
         columns = [(field.name, field.type) for field in schema]
-        yield from _differ("columns", [*formats.FIELDS.items()], columns)
+        yield from _compare("columns", [*formats.COLUMNS.items()], columns)
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"null"))
-        yield from _differ(
-            "features", {"info": {"features": formats.features(release["classes"])}}, features
+        yield from _compare(
+            "features",
+            {"info": {"features": formats.huggingface_features(release["classes"])}},
+            features,
         )
 
-        yield from _split(path, split, release, rows)
+        yield from _check_split(path, split, release, rows)
 
     # Each image once, and as many of each label as release.json says
     names = pd.Series([row.image_id for row in rows], dtype="str")
@@ -397,24 +416,26 @@ def images(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterato
         for label, number in counts.items():
             if label_counts.get(label, 0) != number:
                 yield (
-                    f"{split} must have {many(number, 'image')} of {label}, and has "
+                    f"{split} must have {count_of(number, 'image')} of {label}, and has "
                     f"{label_counts.get(label, 0):,}"
                 )
 
 
-def _split(path: Path, split: str, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def _check_split(
+    path: Path, split: str, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     total, batch = pq.read_metadata(path).num_rows, []
     with track(f"checking {split}", total) as tracker:
         for number, row in enumerate(formats.read_parquet(path), start=1):
             batch.append(row)
-            if len(batch) == AT_ONCE or number == total:
-                yield from _batch(batch, split, release, rows)
+            if len(batch) == BATCH_IMAGES or number == total:
+                yield from _check_batch(batch, split, release, rows)
                 batch = []
                 tracker.update(number)
 
 
-def _batch(
-    batch: list[dict[str, Any]], split: str, release: Mapping[str, Any], rows: list[Row]
+def _check_batch(
+    batch: list[dict[str, Any]], split: str, release: Mapping[str, Any], rows: list[ReleasedImage]
 ) -> Iterator[str]:
     """Yield the faults of some rows of a Parquet file, and append their images to `rows`."""
     classes = release["classes"]
@@ -422,7 +443,7 @@ def _batch(
         data, name = row["image"]["bytes"], row["image_id"]
         label = classes[row["label"]] if 0 <= row["label"] < len(classes) else ""
         rows.append(
-            Row(
+            ReleasedImage(
                 image_id=name,
                 label=label,
                 number=row["label"],
@@ -437,12 +458,14 @@ def _batch(
         )
 
         # A file that is not a PNG of the right size is not decoded
-        faults = _picture(data, release["size"])
-        for fault in faults or _image(row, marks.read(data, name), label, split, release):
+        faults = _png_faults(data, release["size"])
+        for fault in faults or _image_faults(
+            row, marks.read_picture(data, name), label, split, release
+        ):
             yield f"{name}: {fault}"
 
 
-def _picture(data: bytes, size: list[int]) -> list[str]:
+def _png_faults(data: bytes, size: list[int]) -> list[str]:
     """Return why a file is not a PNG of the size that the release states, before it is decoded.
 
     The list is empty if there is no fault.
@@ -457,8 +480,12 @@ def _picture(data: bytes, size: list[int]) -> list[str]:
     )
 
 
-def _image(
-    row: Mapping[str, Any], seen: marks.Seen, label: str, split: str, release: Mapping[str, Any]
+def _image_faults(
+    row: Mapping[str, Any],
+    seen: marks.MarkedPicture,
+    label: str,
+    split: str,
+    release: Mapping[str, Any],
 ) -> Iterator[str]:
     """Yield the faults of one image: its shape, digests, path, split, label and mark."""
     if list(seen.image.shape) != release["size"]:
@@ -469,7 +496,7 @@ def _image(
         yield "its bytes do not match its sha256"
     if seen.pixels != row["pixels_sha256"]:
         yield "its pixels do not match pixels_sha256"
-    if f"{perceptual_hash(seen.image[None])[0]:016x}" != row["phash"]:
+    if f"{compute_perceptual_hash(seen.image[None])[0]:016x}" != row["phash"]:
         yield "its pixels do not match phash"
 
     # The row itself
@@ -499,19 +526,19 @@ def _image(
             yield f"its mark says {name} {getattr(seen.mark, name)}, and its row {value}"
 
 
-def registered(folder: Path, rows: list[Row]) -> Iterator[str]:
+def check_registry(folder: Path, rows: list[ReleasedImage]) -> Iterator[str]:
     """Yield where the registry differs from the images."""
-    table = registry.load(folder)
+    table = registry.read_registry(folder)
     ours = pd.DataFrame(
         [(row.image_id, row.split, row.label, row.sha256, row.pixels, row.phash) for row in rows],
         columns=list(registry.COLUMNS), dtype="str",
     )  # fmt: skip
-    yield from _rows_differ(ours, table)
+    yield from _compare_rows(ours, table)
 
 
-def forms(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
+def check_forms(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     """Yield where the forms in the folder are not those that release.json names."""
-    layout = Layout(folder)
+    layout = ReleaseLayout(folder)
     locate = {"imagefolder": layout.folder, "webdataset": layout.shard}
     for name in locate:
         exists = (folder / name).exists()
@@ -521,25 +548,29 @@ def forms(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
                 f"forms {', '.join(release['formats'])}"
             )
     for name, locate_split in locate.items():
-        on_disk = {path.name for path in (folder / name).glob("*") if not passed_over(path.name)}
+        on_disk = {path.name for path in (folder / name).glob("*") if not is_system_file(path.name)}
         expected = {locate_split(split).name for split in release["counts"]}
         if name in release["formats"]:
-            yield from _differ(f"parts of {name}", expected, on_disk)
+            yield from _compare(f"parts of {name}", expected, on_disk)
 
 
-def folders(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def check_imagefolder(
+    folder: Path, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     """Yield where the folders of images differ from the Parquet files, in both directions."""
     for split in release["counts"]:
-        root = Layout(folder).folder(split)
+        root = ReleaseLayout(folder).folder(split)
         table = pd.read_csv(root / "metadata.csv", dtype="str", keep_default_na=False)
-        yield from _differ("columns of metadata.csv", ["file_name", *BESIDE], list(table.columns))
+        yield from _compare(
+            "columns of metadata.csv", ["file_name", *SIDECAR_COLUMNS], list(table.columns)
+        )
 
         # Files against the rows of metadata.csv
         names = [str(name) for name in table["file_name"]]
         on_disk = {
             path.relative_to(root).as_posix()
             for path in root.rglob("*.png")
-            if not passed_over(path.name)
+            if not is_system_file(path.name)
         }
         listed = set(names)
         yield from (
@@ -551,7 +582,7 @@ def folders(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterat
         )
 
         # Rows against the Parquet files
-        yield from _rows_differ(_beside(rows, split), table.drop(columns="file_name"))
+        yield from _compare_rows(_sidecar_table(rows, split), table.drop(columns="file_name"))
 
         # The bytes and the folder of each file against its row
         for name, digest in zip(names, table["sha256"], strict=True):
@@ -567,15 +598,17 @@ def folders(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterat
         yield from (f"{split}/{name} is in the folder of another label" for name in misplaced[:3])
 
 
-def shards(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def check_shards(
+    folder: Path, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     """Yield where the tar shards differ from the Parquet files."""
     for split in release["counts"]:
         # Read the samples, within limits that no sound shard exceeds
         samples: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(Layout(folder).shard(split)) as tar:
+        with tarfile.open(ReleaseLayout(folder).shard(split)) as tar:
             for member in tar:
                 is_plain = member.isreg() and not member.issparse()
-                if not is_plain or member.size > MEMBER or len(samples) > len(rows):
+                if not is_plain or member.size > MAX_MEMBER_BYTES or len(samples) > len(rows):
                     yield f"{split}: {member.name} is not a plain file of a sample"
                     return
                 file = tar.extractfile(member)
@@ -591,9 +624,10 @@ def shards(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterato
 
         # .json, .cls and .png against the Parquet files
         table = pd.DataFrame(
-            [json.loads(parts["json"]) for parts in complete.values()], columns=list(BESIDE)
+            [json.loads(parts["json"]) for parts in complete.values()],
+            columns=list(SIDECAR_COLUMNS),
         ).astype(str)
-        yield from _rows_differ(_beside(rows, split), table)
+        yield from _compare_rows(_sidecar_table(rows, split), table)
         row_by_key = {row.image_id: row for row in rows if row.split == split}
         for key, parts in complete.items():
             row = row_by_key.get(key)
@@ -604,7 +638,7 @@ def shards(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterato
                 yield f"{split}: {key}.png is not the image of its row"
 
 
-def _beside(rows: list[Row], split: str) -> pd.DataFrame:
+def _sidecar_table(rows: list[ReleasedImage], split: str) -> pd.DataFrame:
     table = [
         (
             row.image_id,
@@ -619,120 +653,133 @@ def _beside(rows: list[Row], split: str) -> pd.DataFrame:
         for row in rows
         if row.split == split
     ]
-    return pd.DataFrame(table, columns=list(BESIDE), dtype="str")
+    return pd.DataFrame(table, columns=list(SIDECAR_COLUMNS), dtype="str")
 
 
 # Documents
 
 
-def documents(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def check_documents(
+    folder: Path, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     """Yield the faults of the card, its YAML, the datasheet, the licence and the citation."""
     # No question is open, and each document says whether the build is private
     for name in (card.CARD, card.DATASHEET, card.LICENCE):
         text = read_text(folder / name)
         if len(text.strip()) < 80:
             yield f"{name} says nothing"
-        if OPEN in text or (UNANSWERED in text and not release["private"]):
-            yield f"{name} has an open question: [{OPEN if OPEN in text else UNANSWERED[1:-1]}]"
-        if (PRIVATE[name] in text) != release["private"]:
+        if OPEN_MARK in text or (UNANSWERED in text and not release["private"]):
+            yield (
+                f"{name} has an open question: "
+                f"[{OPEN_MARK if OPEN_MARK in text else UNANSWERED[1:-1]}]"
+            )
+        if (PRIVATE_SENTENCES[name] in text) != release["private"]:
             yield f"{name} must {'' if release['private'] else 'not '}say that the build is private"
-    yield from written(folder, release, rows)
-    yield from _active(folder)
-    yield from _card(folder, release, rows)
+    yield from check_rewritten_documents(folder, release, rows)
+    yield from _check_active_content(folder)
+    yield from _check_card_header(folder, release, rows)
 
     # The citation
-    citation = _yaml(read_text(folder / card.CITATION))
+    citation = _read_yaml(read_text(folder / card.CITATION))
     missing = [
         name
         for name in ("cff-version", "message", "title", "authors", "date-released")
         if not citation.get(name)
     ]
     yield from (f"{card.CITATION} has no {name}" for name in missing)
-    yield from _differ(f"version in {card.CITATION}", release["version"], citation.get("version"))
+    yield from _compare(f"version in {card.CITATION}", release["version"], citation.get("version"))
 
 
-def _active(folder: Path) -> Iterator[str]:
+def _check_active_content(folder: Path) -> Iterator[str]:
     """Yield which pages and tables of a release would load or do something."""
     for path in sorted([*folder.glob("audit/*.html"), *folder.glob("results/*")]):
         text, name = read_text(path), path.relative_to(folder)
-        if ACTIVE.search(text) or (path.suffix == ".md" and re.search(r"<[A-Za-z/!?]", text)):
+        if ACTIVE_HTML.search(text) or (path.suffix == ".md" and re.search(r"<[A-Za-z/!?]", text)):
             yield f"{name} would load or do something"
         if path.suffix == ".csv":
             cells = (cell for line in csv.reader(io.StringIO(text)) for cell in line)
             yield from (
-                f"{name} has a formula" for cell in cells if escaped_cell(bare(cell)) != cell
+                f"{name} has a formula"
+                for cell in cells
+                if escape_cell(unescape_cell(cell)) != cell
             )
 
 
-def _card(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def _check_card_header(
+    folder: Path, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     """Yield where the card's YAML is not that of the release, and sentences that the card lacks."""
     _, front_matter, body = read_text(folder / card.CARD).split("---\n", 2)
-    header = _yaml(front_matter)
+    header = _read_yaml(front_matter)
 
     # Columns and classes
     names = {str(number): name for number, name in enumerate(release["classes"])}
     column_types = {
         column["name"]: column["dtype"] for column in header["dataset_info"]["features"]
     }
-    yield from _differ(
+    yield from _compare(
         "classes in the card's YAML",
         list(names.items()),
         list(column_types["label"]["class_label"]["names"].items()),
     )
-    yield from _differ("columns in the card's YAML", list(formats.FIELDS), list(column_types))
+    yield from _compare("columns in the card's YAML", list(formats.COLUMNS), list(column_types))
 
     # Counts and licence
     counts = {split: sum(row.split == split for row in rows) for split in release["counts"]}
     listed = {split["name"]: split["num_examples"] for split in header["dataset_info"]["splits"]}
-    yield from _differ("images per split in the card's YAML", counts, listed)
-    yield from _differ("licence in the card's YAML", release["licence"], header["license"])
+    yield from _compare("images per split in the card's YAML", counts, listed)
+    yield from _compare("licence in the card's YAML", release["licence"], header["license"])
 
     yield from (
         f"the card does not say: {text}"
-        for text in (card.EXCLUDED[0], "never say what a person")
+        for text in (card.EXCLUDED_USES[0], "never say what a person")
         if text not in " ".join(body.split())
     )
 
 
-def written(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def check_rewritten_documents(
+    folder: Path, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     """Yield which documents differ from those that the provenance of the release gives.
 
     They are written again from release.json, answers, gates and card.json. Another version of mien
     words them differently: then only the values in them are compared.
     """
     # The answers agree with release.json
-    answers = Answers.model_validate(_json(folder / ANSWERS))
-    gates, only_in_documents = _json(folder / GATES), _json(folder / KEPT)
+    answers = Answers.model_validate(_read_json(folder / ANSWERS))
+    gates, only_in_documents = _read_json(folder / GATES), _read_json(folder / CARD_JSON)
     for name in ("name", "version", "licence"):
-        yield from _differ(
+        yield from _compare(
             f"the {name} in {ANSWERS}", release[name], getattr(answers.dataset, name)
         )
-    if not isinstance(only_in_documents, dict) or set(only_in_documents) != set(card.KEPT):
-        yield f"{KEPT} must have {', '.join(card.KEPT)}"
+    if not isinstance(only_in_documents, dict) or set(only_in_documents) != set(
+        card.CARD_ONLY_FACTS
+    ):
+        yield f"{CARD_JSON} must have {', '.join(card.CARD_ONLY_FACTS)}"
         return
     if release["mien"] != __version__:
         return
 
     # Write every document again, and compare it character by character
-    layout, sizes = Layout(folder), {}
+    layout, sizes = ReleaseLayout(folder), {}
     for split in release["counts"]:
         sizes[split] = {
             "num_bytes": sum(row.size for row in rows if row.split == split),
             "num_examples": sum(row.split == split for row in rows),
             "download_size": layout.parquet(split).stat().st_size,
         }
-    facts = card.again(release, answers, gates, only_in_documents)
-    for name, text in card.documents(facts, sizes).items():
+    facts = card.facts_from_provenance(release, answers, gates, only_in_documents)
+    for name, text in card.render_documents(facts, sizes).items():
         if read_text(folder / name) != text:
             yield f"{name} is not what the provenance of the release gives"
-    described = json.loads(json.dumps(croissant.described(facts, layout)))
-    if _json(folder / croissant.FILE) != described:
+    described = json.loads(json.dumps(croissant.croissant_metadata(facts, layout)))
+    if _read_json(folder / croissant.FILE) != described:
         yield f"{croissant.FILE} is not what the provenance of the release gives"
 
 
-def machine_readable(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
+def check_croissant(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     """Yield the faults of croissant.json."""
-    metadata = _json(folder / croissant.FILE)
+    metadata = _read_json(folder / croissant.FILE)
 
     # Every field that Croissant, RAI and PROV need
     required = (
@@ -740,28 +787,30 @@ def machine_readable(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
         *("datePublished", "distribution"),
     )
     yield from (f"has no {name}" for name in required if not metadata.get(name))
-    yield from _differ("conformsTo", croissant.CONFORMS, metadata.get("conformsTo"))
-    yield from (f"has no rai:{name}" for name in croissant.RAI if not metadata.get(f"rai:{name}"))
+    yield from _compare("conformsTo", croissant.CONFORMS_TO, metadata.get("conformsTo"))
+    yield from (
+        f"has no rai:{name}" for name in croissant.RAI_FIELDS if not metadata.get(f"rai:{name}")
+    )
     yield from (
         f"has no {name}"
         for name in ("prov:wasDerivedFrom", "prov:wasGeneratedBy")
         if not metadata.get(name)
     )
-    yield from _differ("version", release["version"], metadata.get("version"))
+    yield from _compare("version", release["version"], metadata.get("version"))
 
     # The Parquet files and their digests
     listed = {file["contentUrl"]: file["sha256"] for file in metadata.get("distribution", [])}
-    layout = Layout(folder)
+    layout = ReleaseLayout(folder)
     on_disk = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (layout.parquet(split) for split in release["counts"])
     }
-    yield from _differ("files and their sha256", on_disk, listed)
+    yield from _compare("files and their sha256", on_disk, listed)
 
     # Labels, and a record set for each split
     record_sets = {entry["name"]: entry for entry in metadata.get("recordSet", [])}
     labels = [row["labels/name"] for row in record_sets.get("labels", {}).get("data", [])]
-    yield from _differ("labels", release["classes"], labels)
+    yield from _compare("labels", release["classes"], labels)
     yield from (
         f"has no record set images_{split}"
         for split in release["counts"]
@@ -769,10 +818,12 @@ def machine_readable(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def provenance(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+def check_provenance(
+    folder: Path, release: Mapping[str, Any], rows: list[ReleasedImage]
+) -> Iterator[str]:
     """Yield the faults of the provenance, the audit, the gates and the contact sheet."""
     # The lineage ends at this database and has all its generations
-    runs = {entry["run"]: entry for entry in _json(folder / LINEAGE)}
+    runs = {entry["run"]: entry for entry in _read_json(folder / LINEAGE)}
     if runs.get(release["run"], {}).get("content") != release["content"]:
         yield (
             f"the lineage does not end at {release['run']} with the content "
@@ -785,30 +836,30 @@ def provenance(folder: Path, release: Mapping[str, Any], rows: list[Row]) -> Ite
 
     # It states nothing that could name a person
     for name, entry in runs.items():
-        unexpected = sorted(set(entry["spec"]) - lineage.TOLD - {"dataset"})
-        unexpected += sorted(set(entry) - lineage.ENTRIES)
+        unexpected = sorted(set(entry["spec"]) - lineage.STATED_SPEC_FIELDS - {"dataset"})
+        unexpected += sorted(set(entry) - lineage.ENTRY_FIELDS)
         unexpected += [
             field
             for field, value in entry["spec"].items()
-            if field != "dataset" and not lineage.own(value)
+            if field != "dataset" and not lineage.is_own_value(value)
         ]
         yield from (
             f"the lineage states {field} of {name}, which no release states"
             for field in unexpected[:3]
         )
 
-    yield from _gates(folder, release)
-    sheet = marks.read_file(folder / SHEET)
+    yield from _check_gates(folder, release)
+    sheet = marks.read_file(folder / CONTACT_SHEET)
     if not (sheet.declared and sheet.fits):
-        yield f"{SHEET} does not say that a machine made it"
+        yield f"{CONTACT_SHEET} does not say that a machine made it"
 
 
-def _gates(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
+def _check_gates(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     """Yield which gates are shut, or disagree with the release, the answers or the audit."""
     # Each gate once, with an outcome that allows this build
-    decisions = _json(folder / GATES)
+    decisions = _read_json(folder / GATES)
     gates = {decision["gate"]: decision["outcome"] for decision in decisions}
-    yield from _differ(
+    yield from _compare(
         "gates", {"withdrawn", "sources", "licence", "subjects", "audit"}, set(gates)
     )
     yield from (
@@ -822,7 +873,9 @@ def _gates(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     )
 
     # An override is one that the answers have
-    overrides = {override["gate"]: override for override in _json(folder / ANSWERS)["override"]}
+    overrides = {
+        override["gate"]: override for override in _read_json(folder / ANSWERS)["override"]
+    }
     for decision in decisions:
         name, overridden = decision["gate"], decision["outcome"] == "overridden"
         expected = overrides.get(name, {}) if overridden else {}
@@ -830,15 +883,17 @@ def _gates(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
             yield f"the gate {name} was opened by nobody whom the answers name"
 
     # The audit that the card shows is the one that is enclosed, and is enough to pass
-    path, audit_in_card = folder / "audit" / "audit.json", _json(folder / KEPT)["audit"]
+    path, audit_in_card = folder / "audit" / "audit.json", _read_json(folder / CARD_JSON)["audit"]
     run_in_card = (audit_in_card or {}).get("run")
     if (audit_in_card is None) != (not path.exists()) or run_in_card != release.get("audit"):
         yield "audit/, release.json and card.json must name the same audit, or none"
     if gates.get("audit") == "passed":
-        yield from _passing_audit(_json(path), release, (audit_in_card or {}).get("verdict"))
+        yield from _check_passing_audit(
+            _read_json(path), release, (audit_in_card or {}).get("verdict")
+        )
 
 
-def _passing_audit(
+def _check_passing_audit(
     audit: Mapping[str, Any], release: Mapping[str, Any], verdict_in_card: Any
 ) -> Iterator[str]:
     """Yield why an audit does not open the gate `audit`, which passed."""
@@ -847,7 +902,7 @@ def _passing_audit(
         yield "audit/audit.json is of another database"
     if verdict not in ("pass", "warn"):
         yield f"audit/audit.json says {verdict}, and the gate passed"
-    if not checks or any(check.get("verdict") not in TOLD for check in checks):
+    if not checks or any(check.get("verdict") not in PASSING_VERDICTS for check in checks):
         yield "audit/audit.json has no check, or one that fails, and the gate passed"
     if any(change.get("looser", True) for change in audit.get("thresholds_changed", [])):
         yield "audit/audit.json has looser limits than the default ones, and the gate passed"
@@ -858,27 +913,27 @@ def _passing_audit(
 # Comparing
 
 
-def _differ(what: str, ours: Any, theirs: Any) -> Iterator[str]:
+def _compare(what: str, ours: Any, theirs: Any) -> Iterator[str]:
     if ours != theirs:
         yield (
-            f"{what} must be {_short(ours)}, and {'are' if what.endswith('s') else 'is'} "
-            f"{_short(theirs)}"
+            f"{what} must be {_shorten(ours)}, and {'are' if what.endswith('s') else 'is'} "
+            f"{_shorten(theirs)}"
         )
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(sorted(value) if isinstance(value, set) else value)
     return text if len(text) < 160 else f"{text[:157]}..."
 
 
-def _rows_differ(ours: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
+def _compare_rows(ours: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
     """Yield where two tables differ: columns, images that only one of them has, and cells.
 
     At most three images are named for each kind of difference.
     """
     # The same columns, and each image once
     if list(ours.columns) != list(theirs.columns):
-        yield from _differ("columns", list(ours.columns), list(theirs.columns))
+        yield from _compare("columns", list(ours.columns), list(theirs.columns))
         return
     if ours["image_id"].duplicated().any() or theirs["image_id"].duplicated().any():
         yield "an image is listed more than once"

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mien import licences
-from mien.publish.formats import FIELDS, Layout
-from mien.store import sha256
+from mien.publish.formats import COLUMNS, ReleaseLayout
+from mien.runs.files import sha256
 
 FILE = "croissant.json"
-CONFORMS = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
+
+CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
+
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -59,7 +61,8 @@ CONTEXT: dict[str, Any] = {
     "transform": "cr:transform",
     "usageInfo": "sc:usageInfo",
 }
-RAI = (
+
+RAI_FIELDS = (
     *(
         "dataLimitations",
         "dataBiases",
@@ -77,24 +80,27 @@ RAI = (
 )
 """The RAI fields that every release fills in."""
 
-SPLITS = {"train": "cr:TrainingSplit", "test": "cr:TestSplit"}
-RESEARCH = "http://purl.obolibrary.org/obo/DUO_0000042"  # general research use
-NO_COMMERCE = "http://purl.obolibrary.org/obo/DUO_0000018"  # not for profit, non-commercial
-KINDS = {"int64": "sc:Integer", "float": "sc:Float", "string": "sc:Text"}
+SPLIT_TYPES = {"train": "cr:TrainingSplit", "test": "cr:TestSplit"}
+
+DUO_RESEARCH = "http://purl.obolibrary.org/obo/DUO_0000042"  # general research use
+
+DUO_NON_COMMERCIAL = "http://purl.obolibrary.org/obo/DUO_0000018"  # not for profit, non-commercial
+
+DATA_TYPES = {"int64": "sc:Integer", "float": "sc:Float", "string": "sc:Text"}
 
 
-def described(told: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """Return croissant.json for a release; `told` are the facts that `card.told` returns."""
+def croissant_metadata(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, Any]:
+    """Return croissant.json for a release; `told` are the facts that `card.card_facts` returns."""
     facts, answers = told, told["answers"]
     dataset = answers["dataset"]
     return {
         # What it is (schema.org)
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": CONFORMS,
+        "conformsTo": CONFORMS_TO,
         "name": dataset["name"],
         "description": dataset["description"],
-        "license": licences.link(dataset["licence"]) or _licence(dataset["url"]),
+        "license": licences.licence_link(dataset["licence"]) or _licence_address(dataset["url"]),
         "url": dataset["url"],
         "creator": [_creator(name) for name in dataset["authors"]],
         "datePublished": dataset["date"],
@@ -103,8 +109,8 @@ def described(told: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         "citeAs": facts["bibtex"],
         "isLiveDataset": False,
         # What it may be used for, and its risks (DUO, RAI)
-        "usageInfo": [{"@id": term} for term in _uses(facts["asks"])],
-        **{f"rai:{name}": text for name, text in rai(facts, answers).items()},
+        "usageInfo": [{"@id": term} for term in _usage_terms(facts["asks"])],
+        **{f"rai:{name}": text for name, text in rai_fields(facts, answers).items()},
         # Where it comes from (PROV)
         "prov:wasDerivedFrom": [
             {
@@ -124,16 +130,16 @@ def described(told: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
             },
         },
         # How to read it
-        "distribution": [_file(layout, split) for split in facts["splits"]],
+        "distribution": [_file_object(layout, split) for split in facts["splits"]],
         "recordSet": [
-            _labels(facts["classes"]),
-            _splits(facts["splits"]),
-            *(_images(split) for split in facts["splits"]),
+            _label_record_set(facts["classes"]),
+            _split_record_set(facts["splits"]),
+            *(_image_record_set(split) for split in facts["splits"]),
         ],
     }
 
 
-def rai(facts: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
+def rai_fields(facts: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the RAI fields by name."""
     return {
         "dataLimitations": " ".join([answers["uses"]["limitations"], *facts["warnings"]]).strip(),
@@ -164,15 +170,15 @@ def _creator(name: str) -> dict[str, str]:
     return {"@type": "sc:Organization", "name": name}
 
 
-def _licence(url: str) -> str:
+def _licence_address(url: str) -> str:
     return f"{url.rstrip('/')}/LICENSE" if "://" in url else "LICENSE"
 
 
-def _uses(asks: Sequence[str]) -> list[str]:
-    return [RESEARCH, *([NO_COMMERCE] if "nc" in asks else [])]
+def _usage_terms(asks: Sequence[str]) -> list[str]:
+    return [DUO_RESEARCH, *([DUO_NON_COMMERCIAL] if "nc" in asks else [])]
 
 
-def _file(layout: Layout, split: str) -> dict[str, Any]:
+def _file_object(layout: ReleaseLayout, split: str) -> dict[str, Any]:
     path = layout.parquet(split)
     return {
         "@type": "cr:FileObject",
@@ -186,7 +192,7 @@ def _file(layout: Layout, split: str) -> dict[str, Any]:
     }
 
 
-def _labels(classes: Sequence[str]) -> dict[str, Any]:
+def _label_record_set(classes: Sequence[str]) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": "labels",
@@ -206,7 +212,7 @@ def _column(name: str, data_type: str) -> dict[str, Any]:
     return {"@type": "cr:Field", "@id": name, "name": name, "dataType": data_type}
 
 
-def _splits(splits: Sequence[str]) -> dict[str, Any]:
+def _split_record_set(splits: Sequence[str]) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": "splits",
@@ -216,13 +222,13 @@ def _splits(splits: Sequence[str]) -> dict[str, Any]:
         "key": [{"@id": "splits/name"}],
         "field": [_column("splits/name", "sc:Text"), _column("splits/url", "sc:URL")],
         "data": [
-            {"splits/name": split, "splits/url": SPLITS[split].replace("cr:", CONTEXT["cr"])}
+            {"splits/name": split, "splits/url": SPLIT_TYPES[split].replace("cr:", CONTEXT["cr"])}
             for split in splits
         ],
     }
 
 
-def _images(split: str) -> dict[str, Any]:
+def _image_record_set(split: str) -> dict[str, Any]:
     name = f"images_{split}"
     return {
         "@type": "cr:RecordSet",
@@ -230,14 +236,14 @@ def _images(split: str) -> dict[str, Any]:
         "name": name,
         "description": f"The images of the split {split}.",
         "key": [{"@id": f"{name}/image_id"}],
-        "field": [_field(name, column, str(kind), split) for column, kind in FIELDS.items()],
+        "field": [_field(name, column, str(kind), split) for column, kind in COLUMNS.items()],
     }
 
 
 def _field(name: str, column: str, kind: str, split: str) -> dict[str, Any]:
     """Return a field of the record set `name` that reads a column of the Parquet file."""
     source: dict[str, Any] = {
-        "fileObject": {"@id": Layout(Path()).parquet(split).name},
+        "fileObject": {"@id": ReleaseLayout(Path()).parquet(split).name},
         "extract": {"column": column},
     }
     field: dict[str, Any] = {
@@ -245,7 +251,7 @@ def _field(name: str, column: str, kind: str, split: str) -> dict[str, Any]:
         "@id": f"{name}/{column}",
         "name": f"{name}/{column}",
     }
-    data_type: Any = "sc:ImageObject" if column == "image" else KINDS[kind]
+    data_type: Any = "sc:ImageObject" if column == "image" else DATA_TYPES[kind]
     if column == "image":
         source["transform"] = {"jsonPath": "bytes"}
     if column == "label":

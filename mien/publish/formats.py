@@ -17,12 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.errors import UsageError
-from mien.spec import nearest
+from mien.runs.spec import suggest
 
 FORMATS = ("parquet", "imagefolder", "webdataset")
-GROUP = 100  # rows per row group, which the hub's viewer reads at once
-CROWD = 5_000  # most images in a folder; hubs allow 10,000 entries
-FIELDS: dict[str, pa.DataType] = {
+
+ROWS_PER_GROUP = 100  # rows per row group, which the hub's viewer reads at once
+
+MAX_FILES_PER_FOLDER = 5_000  # most images in a folder; hubs allow 10,000 entries
+
+COLUMNS: dict[str, pa.DataType] = {
     "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
     "label": pa.int64(),
     "image_id": pa.string(),
@@ -37,12 +40,22 @@ FIELDS: dict[str, pa.DataType] = {
     "seed": pa.int64(),
     "split": pa.string(),
 }
-BESIDE = ("image_id", "label", "sha256", "pixels_sha256", "phash", "generator_id", "seed", "split")
+
+SIDECAR_COLUMNS = (
+    "image_id",
+    "label",
+    "sha256",
+    "pixels_sha256",
+    "phash",
+    "generator_id",
+    "seed",
+    "split",
+)
 """The columns that folders and shards hold next to an image."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class ReleaseLayout:
     """The paths of the files in a release."""
 
     root: Path
@@ -60,7 +73,7 @@ class Layout:
         return self.root / "webdataset" / f"{split}-000000.tar"
 
 
-def parse(text: str) -> tuple[str, ...]:
+def parse_formats(text: str) -> tuple[str, ...]:
     """Return the forms that `parquet,webdataset` names, and Parquet always.
 
     The card describes the Parquet files. Raises UsageError for an unknown form.
@@ -70,15 +83,15 @@ def parse(text: str) -> tuple[str, ...]:
         if name not in FORMATS:
             raise UsageError(
                 f"--format must be among {', '.join(FORMATS)}; given: "
-                f"'{name}'.{nearest(name, [*FORMATS])}"
+                f"'{name}'.{suggest(name, [*FORMATS])}"
             )
     return tuple(name for name in FORMATS if name in names or name == "parquet")
 
 
-def features(classes: Sequence[str]) -> dict[str, Any]:
+def huggingface_features(classes: Sequence[str]) -> dict[str, Any]:
     """Return the columns as Hugging Face's libraries name them."""
     columns: dict[str, Any] = {}
-    for name, column_type in FIELDS.items():
+    for name, column_type in COLUMNS.items():
         if name == "image":
             columns[name] = {"_type": "Image"}
         elif name == "label":
@@ -91,10 +104,10 @@ def features(classes: Sequence[str]) -> dict[str, Any]:
     return columns
 
 
-def schema(classes: Sequence[str]) -> pa.Schema:
+def build_schema(classes: Sequence[str]) -> pa.Schema:
     """Return the schema of the Parquet files, with the names of the classes in it."""
-    metadata = json.dumps({"info": {"features": features(classes)}})
-    return pa.schema(list(FIELDS.items()), metadata={"huggingface": metadata})
+    metadata = json.dumps({"info": {"features": huggingface_features(classes)}})
+    return pa.schema(list(COLUMNS.items()), metadata={"huggingface": metadata})
 
 
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], classes: Sequence[str]) -> None:
@@ -103,14 +116,14 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], classes: Sequence[
     Memory holds one group at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet_schema = schema(classes)
+    parquet_schema = build_schema(classes)
     with pq.ParquetWriter(
         path, parquet_schema, compression="snappy", write_page_index=True
     ) as writer:
         group: list[dict[str, Any]] = []
         for row in rows:
             group.append(row)
-            if len(group) == GROUP:
+            if len(group) == ROWS_PER_GROUP:
                 writer.write_table(pa.Table.from_pylist(group, parquet_schema))
                 group = []
         if group:
@@ -120,34 +133,34 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], classes: Sequence[
 def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a Parquet file, reading GROUP rows at a time."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(GROUP):
+        for batch in file.iter_batches(ROWS_PER_GROUP):
             yield from batch.to_pylist()
 
 
-def write_imagefolder(layout: Layout, split: str, classes: Sequence[str]) -> None:
+def write_imagefolder(layout: ReleaseLayout, split: str, classes: Sequence[str]) -> None:
     """Write the PNG files of a split, in one folder per class, and metadata.csv."""
     folder, lines = layout.folder(split), []
     written: dict[str, int] = dict.fromkeys(classes, 0)
     for row in read_parquet(layout.parquet(split)):
         label = str(classes[row["label"]])
-        path = f"{label}/{written[label] // CROWD:03d}/{row['image']['path']}"
+        path = f"{label}/{written[label] // MAX_FILES_PER_FOLDER:03d}/{row['image']['path']}"
         written[label] += 1
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(row["image"]["bytes"])
-        lines.append({"file_name": path, **beside(row, classes)})
+        lines.append({"file_name": path, **sidecar_row(row, classes)})
     with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["file_name", *BESIDE], lineterminator="\n")
+        writer = csv.DictWriter(file, ["file_name", *SIDECAR_COLUMNS], lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
 
 
-def write_webdataset(layout: Layout, split: str, classes: Sequence[str]) -> None:
+def write_webdataset(layout: ReleaseLayout, split: str, classes: Sequence[str]) -> None:
     """Write a tar shard of a split: for each image .png, .cls (its class number) and .json."""
     path = layout.shard(split)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in read_parquet(layout.parquet(split)):
-            metadata = json.dumps(beside(row, classes), separators=(",", ":"))
+            metadata = json.dumps(sidecar_row(row, classes), separators=(",", ":"))
             members = {
                 "png": row["image"]["bytes"],
                 "cls": str(row["label"]).encode(),
@@ -159,6 +172,6 @@ def write_webdataset(layout: Layout, split: str, classes: Sequence[str]) -> None
                 tar.addfile(member, io.BytesIO(data))
 
 
-def beside(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+def sidecar_row(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     """Return the columns of a row that stand next to its image, the class by name."""
-    return {name: classes[row[name]] if name == "label" else row[name] for name in BESIDE}
+    return {name: classes[row[name]] if name == "label" else row[name] for name in SIDECAR_COLUMNS}

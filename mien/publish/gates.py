@@ -6,18 +6,19 @@ from typing import Any, Literal
 
 from mien import licences
 from mien.errors import GateRefused
-from mien.progress import say
-from mien.publish.origin import Origin, unaudited
-from mien.publish.questions import Answers, Override, overrides
-from mien.store import Run, Store
+from mien.publish.origin import Origin, training_set_mismatch
+from mien.publish.questions import Answers, Override, overrides_by_gate
+from mien.runs.progress import say
+from mien.runs.store import Run, Store
 
 Outcome = Literal["passed", "private", "overridden", "refused"]
-VERDICTS = ("pass", "warn", "cannot tell", "fail")  # of a check of an audit
+
+CHECK_VERDICTS = ("pass", "warn", "cannot tell", "fail")  # of a check of an audit
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate and whether it is open; `text` says why.
+    """A gate and whether it is open; `read_annotation` says why.
 
     `private`: it may stay shut in a private build.
     """
@@ -38,7 +39,7 @@ class Decision:
     override: Override | None = None
 
 
-def judged(
+def judge(
     origin: Origin, answers: Answers, audits: list[tuple[Run, dict[str, Any]]], private: bool
 ) -> tuple[Decision, ...]:
     """Return the decision on each gate; raises GateRefused with every gate that stays shut.
@@ -46,9 +47,11 @@ def judged(
     In a private build, gates that are about passing it on may stay shut. An override that no gate
     needs is reported.
     """
-    opened = overrides(answers)
-    decisions = tuple(_decide(gate, opened, private) for gate in gates(origin, answers, audits))
-    require(decisions)
+    opened = overrides_by_gate(answers)
+    decisions = tuple(
+        _decide(gate, opened, private) for gate in list_gates(origin, answers, audits)
+    )
+    require_open(decisions)
 
     used = {decision.gate for decision in decisions if decision.outcome == "overridden"}
     for name in opened.keys() - used:
@@ -56,20 +59,20 @@ def judged(
     return decisions
 
 
-def gates(
+def list_gates(
     origin: Origin, answers: Answers, audits: list[tuple[Run, dict[str, Any]]]
 ) -> tuple[Gate, ...]:
     """Return all gates that can be judged before a release is written."""
     return (
-        _withdrawn(origin),
-        _sources(origin),
-        _licence(origin, answers),
-        _subjects(origin),
-        _audit(origin, audits),
+        _judge_withdrawn(origin),
+        _judge_sources(origin),
+        _judge_licence(origin, answers),
+        _judge_subjects(origin),
+        _judge_audit(origin, audits),
     )
 
 
-def require(decisions: Iterable[Decision]) -> None:
+def require_open(decisions: Iterable[Decision]) -> None:
     """Raise GateRefused if a gate stays shut."""
     shut = [decision for decision in decisions if decision.outcome == "refused"]
     if shut:
@@ -89,18 +92,15 @@ def _decide(gate: Gate, opened: Mapping[str, Override], private: bool) -> Decisi
     return Decision(gate.name, "private" if private and gate.private else "refused", gate.text)
 
 
-def _withdrawn(origin: Origin) -> Gate:
+def _judge_withdrawn(origin: Origin) -> Gate:
     terms = [source.terms for source in origin.sources if source.terms.withdrawn]
     text = "; ".join(f"{one.name} was {one.withdrawn}" for one in terms)
     return Gate(
-        "withdrawn",
-        not terms,
-        text or "no source was withdrawn by its owners",
-        private=False,
+        "withdrawn", not terms, text or "no source was withdrawn by its owners", private=False
     )
 
 
-def _sources(origin: Origin) -> Gate:
+def _judge_sources(origin: Origin) -> Gate:
     if not origin.sources:
         text = (
             f"{origin.run.name} does not come from any run of `mien ingest`, so it is not known "
@@ -112,8 +112,8 @@ def _sources(origin: Origin) -> Gate:
     shut = [source for source in origin.sources if source.terms.derived != "yes"]
     lines = [
         (
-            f"{source.dataset} ({source.terms.name}): derived data {_may(source.terms.derived)} "
-            f"({source.terms.source})"
+            f"{source.dataset} ({source.terms.name}): derived data "
+            f"{_describe_permission(source.terms.derived)} ({source.terms.source})"
         )
         for source in shut or origin.sources
     ]
@@ -121,7 +121,7 @@ def _sources(origin: Origin) -> Gate:
     return Gate("sources", not shut, "; ".join(lines), private=not forbidden)
 
 
-def _may(derived: str) -> str:
+def _describe_permission(derived: str) -> str:
     return {
         "yes": "may be passed on",
         "no": "must not be passed on",
@@ -129,9 +129,11 @@ def _may(derived: str) -> str:
     }[derived]
 
 
-def _licence(origin: Origin, answers: Answers) -> Gate:
+def _judge_licence(origin: Origin, answers: Answers) -> Gate:
     ours = answers.dataset.asks
-    missing = licences.looser(ours, {one.dataset: one.terms.conditions for one in origin.sources})
+    missing = licences.missing_conditions(
+        ours, {one.dataset: one.terms.conditions for one in origin.sources}
+    )
     if missing:
         return Gate(
             "licence",
@@ -141,7 +143,7 @@ def _licence(origin: Origin, answers: Answers) -> Gate:
     return Gate("licence", True, f"{answers.dataset.licence} asks for no less than the sources do")
 
 
-def _subjects(origin: Origin) -> Gate:
+def _judge_subjects(origin: Origin) -> Gate:
     blocked = [f"{one.blocked} of {one.dataset}" for one in origin.sources if one.blocked]
     if blocked:
         text = (
@@ -152,7 +154,7 @@ def _subjects(origin: Origin) -> Gate:
     return Gate("subjects", True, "no generator saw a person whose images must not be published")
 
 
-def _audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
+def _judge_audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
     """Return the gate of the last audit, which decides: verdict, limits and training set."""
     if not audits:
         text = (
@@ -164,8 +166,8 @@ def _audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
     # The audit that decides
     run, audit = audits[-1]
     verdict = str(audit.get("verdict"))
-    obstacles = _obstacles(audit)
-    mismatch = unaudited(origin, run, Store(run.path.parents[1]))
+    obstacles = _find_obstacles(audit)
+    mismatch = training_set_mismatch(origin, run, Store(run.path.parents[1]))
     if mismatch:
         obstacles.append(mismatch)
 
@@ -176,23 +178,23 @@ def _audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Gate:
     return Gate("audit", verdict in ("pass", "warn") and not obstacles, text)
 
 
-def _obstacles(audit: Mapping[str, Any]) -> list[str]:
+def _find_obstacles(audit: Mapping[str, Any]) -> list[str]:
     """Return everything in an audit that keeps its gate shut, in words."""
     checks, obstacles = audit.get("checks", []), []
     failed = [str(check.get("name")) for check in checks if check.get("verdict") == "fail"]
     if failed:
         obstacles.append(f"failed: {', '.join(list(dict.fromkeys(failed))[:8])}")
     if any(question.get("verdict") == "cannot tell" for question in audit.get("questions", [])):
-        obstacles.append(_untold(audit))
+        obstacles.append(_describe_unanswered(audit))
     unknown = [
-        str(check.get("verdict")) for check in checks if check.get("verdict") not in VERDICTS
+        str(check.get("verdict")) for check in checks if check.get("verdict") not in CHECK_VERDICTS
     ]
     if unknown:
         obstacles.append(f"it holds verdicts that are not known: {', '.join(unknown[:3])}")
     if not checks:
         obstacles.append("it holds no check")
     loosened = [
-        _changed(change)
+        _describe_change(change)
         for change in audit.get("thresholds_changed", [])
         if change.get("looser", True)
     ]
@@ -201,7 +203,7 @@ def _obstacles(audit: Mapping[str, Any]) -> list[str]:
     return obstacles
 
 
-def _untold(said: Mapping[str, Any]) -> str:
+def _describe_unanswered(said: Mapping[str, Any]) -> str:
     """Return why an audit cannot answer some of its questions, and what would be enough."""
     unanswered = [
         question
@@ -215,7 +217,7 @@ def _untold(said: Mapping[str, Any]) -> str:
     return "; ".join(reasons)
 
 
-def _changed(change: Mapping[str, Any]) -> str:
+def _describe_change(change: Mapping[str, Any]) -> str:
     """Return a changed limit in words."""
     if change.get("field") == "off":
         return f"{change.get('metric')} was removed"

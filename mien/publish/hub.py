@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mien.errors import DataError, GateRefused, UsageError
-from mien.escape import printable
-from mien.progress import many, say
-from mien.publish.checking import check, members, open_release
-from mien.store import sha256
+from mien.pages.escape import to_printable
+from mien.publish.checking import check, list_members, open_release
+from mien.runs.files import sha256
+from mien.runs.progress import count_of, say
 
 Access = Literal["private", "gated", "public"]
+
 ACCESS: tuple[Access, ...] = ("private", "gated", "public")
 
 
@@ -51,11 +52,11 @@ def push(
         say(f"ignored, and not sent: {', '.join(foreign[:5])}{more}")
 
     # Describe the steps
-    files = sorted(members(folder)[0].values())
+    files = sorted(list_members(folder)[0].values())
     size = sum(path.stat().st_size for path in files)
     steps = [
         f"make the dataset repository {repository}, private",
-        f"send {many(len(files), 'file')}, {size / 1e6:.1f} MB, version {release['version']}",
+        f"send {count_of(len(files), 'file')}, {size / 1e6:.1f} MB, version {release['version']}",
         "compare what arrived with checksums.sha256",
     ]
     if access == "gated":
@@ -66,10 +67,10 @@ def push(
         return steps
 
     # Send, and open the repository only once everything has arrived
-    library = _library()
+    library = _import_huggingface_hub()
     api = library.HfApi()
     try:
-        with _quiet(library):
+        with _silence_hub(library):
             _send(api, folder, repository, access, files, release["version"], steps)
             if access != "private":
                 gated = "manual" if access == "gated" else False
@@ -78,7 +79,7 @@ def push(
                 )
     # No network, no permission, or an invalid name
     except (library.errors.HTTPError, OSError, ValueError) as error:
-        reason = printable(str(error).strip().split("\n")[0])[:200]
+        reason = to_printable(str(error).strip().split("\n")[0])[:200]
         raise UsageError(
             f"{repository} must be a repository at {api.endpoint} that can be written, and that "
             f"failed ({type(error).__name__}: {reason}). Check network, name and HF_TOKEN; what "
@@ -108,7 +109,7 @@ def _send(
 
     # Everything but what systems and hubs left in the folder
     say(steps[1])
-    ignored = [glob.escape(name) + end for name in members(folder)[1] for end in ("", "/*")]
+    ignored = [glob.escape(name) + end for name in list_members(folder)[1] for end in ("", "/*")]
     api.upload_folder(
         repo_id=repository,
         folder_path=folder,
@@ -125,16 +126,16 @@ def _send(
         for entry in api.list_repo_tree(repository, repo_type="dataset", recursive=True)
     }
     names = {path: path.relative_to(folder).as_posix() for path in files}
-    damaged = [name for path, name in names.items() if not _arrived(path, arrived.get(name))]
+    damaged = [name for path, name in names.items() if not _has_arrived(path, arrived.get(name))]
     if damaged:
         raise DataError(
             f"{repository} must hold what was sent, and {len(damaged)} of "
-            f"{many(len(files), 'file')} are not as they are here: {', '.join(damaged[:5])}; push "
-            "again"
+            f"{count_of(len(files), 'file')} are not as they are here: {', '.join(damaged[:5])}; "
+            "push again"
         )
 
 
-def _arrived(path: Path, entry: Any) -> bool:
+def _has_arrived(path: Path, entry: Any) -> bool:
     """Whether an entry of the repository has the content of `path`.
 
     The hub states the sha256 of large files, and git's digest of all others.
@@ -148,7 +149,7 @@ def _arrived(path: Path, entry: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet(library: Any) -> Iterator[None]:
+def _silence_hub(library: Any) -> Iterator[None]:
     """Silence the hub's own lines and progress bars; mien reports each step once."""
     logger, bars_disabled = (
         logging.getLogger("huggingface_hub"),
@@ -166,7 +167,7 @@ def _quiet(library: Any) -> Iterator[None]:
             library.utils.enable_progress_bars()
 
 
-def _library() -> Any:
+def _import_huggingface_hub() -> Any:
     try:
         import huggingface_hub
     except ImportError:

@@ -9,12 +9,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mien.progress import many
 from mien.publish import croissant
-from mien.publish.formats import Layout
+from mien.publish.formats import ReleaseLayout
+from mien.runs.progress import count_of
 
 
-def datasets(folder: Path, release: Mapping[str, Any], rows: Sequence[Any]) -> Iterator[str]:
+def load_with_datasets(
+    folder: Path, release: Mapping[str, Any], rows: Sequence[Any]
+) -> Iterator[str]:
     """Yield where Hugging Face's datasets reads something else."""
     library: Any = import_module("datasets")
     library.disable_progress_bars()
@@ -26,23 +28,23 @@ def datasets(folder: Path, release: Mapping[str, Any], rows: Sequence[Any]) -> I
                 yield f"{split} has the classes {loaded_split.features['label'].names}"
             undecoded = loaded_split.cast_column("image", library.Image(decode=False))
             theirs = [
-                (sample["image_id"], sample["label"], _digest(sample["image"]["bytes"]))
+                (sample["image_id"], sample["label"], _sha256_of(sample["image"]["bytes"]))
                 for sample in undecoded
             ]
-            yield from _equal(
+            yield from _compare(
                 split, [(row.image_id, row.number, row.sha256) for row in ours], theirs
             )
             if len(loaded_split) and list(loaded_split[0]["image"].size) != release["size"][:0:-1]:
                 yield f"{split} has images of {loaded_split[0]['image'].size}"
         if "imagefolder" in release["formats"]:
-            yield from _imagefolder(library, folder, release, rows, cache)
+            yield from _load_imagefolder(library, folder, release, rows, cache)
 
 
-def _imagefolder(
+def _load_imagefolder(
     library: Any, folder: Path, release: Mapping[str, Any], rows: Sequence[Any], cache: str
 ) -> Iterator[str]:
     for split in release["counts"]:
-        root = Layout(folder).folder(split)
+        root = ReleaseLayout(folder).folder(split)
         loaded_split = library.load_dataset(
             "imagefolder", data_dir=str(root), split="train", cache_dir=cache
         )
@@ -51,29 +53,35 @@ def _imagefolder(
             (
                 sample["image_id"],
                 sample["label"],
-                _digest(Path(sample["image"]["path"]).read_bytes()),
+                _sha256_of(Path(sample["image"]["path"]).read_bytes()),
             )
             for sample in undecoded
         ]
         ours = [(row.image_id, row.label, row.sha256) for row in rows if row.split == split]
-        yield from _equal(f"imagefolder {split}", sorted(ours), sorted(theirs))
+        yield from _compare(f"imagefolder {split}", sorted(ours), sorted(theirs))
 
 
-def webdataset(folder: Path, release: Mapping[str, Any], rows: Sequence[Any]) -> Iterator[str]:
+def load_with_webdataset(
+    folder: Path, release: Mapping[str, Any], rows: Sequence[Any]
+) -> Iterator[str]:
     """Yield where webdataset reads something else from the tar shards, if the release has any."""
     if "webdataset" not in release["formats"]:
         return
     library: Any = import_module("webdataset")
     for split in release["counts"]:
-        samples = list(library.WebDataset(str(Layout(folder).shard(split)), shardshuffle=False))
+        samples = list(
+            library.WebDataset(str(ReleaseLayout(folder).shard(split)), shardshuffle=False)
+        )
         theirs = [
-            (sample["__key__"], int(sample["cls"]), _digest(sample["png"])) for sample in samples
+            (sample["__key__"], int(sample["cls"]), _sha256_of(sample["png"])) for sample in samples
         ]
         ours = [(row.image_id, row.number, row.sha256) for row in rows if row.split == split]
-        yield from _equal(split, ours, theirs)
+        yield from _compare(split, ours, theirs)
 
 
-def mlcroissant(folder: Path, release: Mapping[str, Any], rows: Sequence[Any]) -> Iterator[str]:
+def load_with_mlcroissant(
+    folder: Path, release: Mapping[str, Any], rows: Sequence[Any]
+) -> Iterator[str]:
     """Yield what mlcroissant finds: errors, and records that are not those of the Parquet files."""
     library: Any = import_module("mlcroissant")
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -88,17 +96,18 @@ def mlcroissant(folder: Path, release: Mapping[str, Any], rows: Sequence[Any]) -
         ours = [row for row in rows if row.split == split]
         records = list(itertools.islice(dataset.records(name), len(ours) + 1))
         theirs = [
-            (_text(record[f"{name}/image_id"]), int(record[f"{name}/label"])) for record in records
+            (_decode(record[f"{name}/image_id"]), int(record[f"{name}/label"]))
+            for record in records
         ]
-        yield from _equal(name, [(row.image_id, row.number) for row in ours], theirs)
+        yield from _compare(name, [(row.image_id, row.number) for row in ours], theirs)
         if records and list(records[0][f"{name}/image"].size) != release["size"][:0:-1]:
             yield f"{name} has images of {records[0][f'{name}/image'].size}"
 
 
-def _equal(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[str]:
+def _compare(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[str]:
     if len(ours) != len(theirs):
         yield (
-            f"{name} must have {many(len(ours), 'image')}, and {len(theirs):,} "
+            f"{name} must have {count_of(len(ours), 'image')}, and {len(theirs):,} "
             f"{'was' if len(theirs) == 1 else 'were'} loaded"
         )
     unequal = [
@@ -106,19 +115,19 @@ def _equal(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[st
     ]
     if unequal:
         yield (
-            f"{name}: {many(len(unequal), 'image')} "
+            f"{name}: {count_of(len(unequal), 'image')} "
             f"{'differs' if len(unequal) == 1 else 'differ'}, the first is {unequal[0][0]}"
         )
 
 
-def _digest(data: bytes) -> str:
+def _sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _text(value: Any) -> str:
+def _decode(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 LOADERS: Mapping[str, Callable[[Path, Mapping[str, Any], Sequence[Any]], Iterator[str]]] = {
-    "datasets": datasets, "webdataset": webdataset, "mlcroissant": mlcroissant,
+    "datasets": load_with_datasets, "webdataset": load_with_webdataset, "mlcroissant": load_with_mlcroissant,
 }  # fmt: skip

@@ -20,12 +20,16 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from mien import pictures
 from mien.errors import DataError
-from mien.preprocess import MAX_PIXELS
+from mien.pictures import MAX_PIXELS
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-XMP, OWN = "XML:com.adobe.xmp", "mien"  # the keywords of the two chunks
-DIGITS = 16  # digits of the pixels' sha256 in a mark
-LEVEL = 9  # compression level of zlib: 48x48 faces are small, and are written once
+
+XMP_KEYWORD, MARK_KEYWORD = "XML:com.adobe.xmp", "mien"  # the keywords of the two chunks
+
+MARK_DIGITS = 16  # digits of the pixels' sha256 in a mark
+
+ZLIB_LEVEL = 9  # compression level of zlib: 48x48 faces are small, and are written once
+
 _DECLARED = re.compile(rf"DigitalSourceType\s*(?:=\s*[\"']|>\s*){re.escape(SOURCE_TYPE)}\s*[\"'<]")
 
 
@@ -45,7 +49,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Seen:
+class MarkedPicture:
     """The content of a picture file: pixels as uint8 [c, h, w], their sha256, and its marks.
 
     `declared`: whether its XMP says that a machine made it.
@@ -67,28 +71,28 @@ class Seen:
         return self.mark is not None and self.pixels.startswith(self.mark.pixels)
 
 
-def pixels_of(image: UInt8[np.ndarray, "c h w"]) -> str:
+def pixel_digest(image: UInt8[np.ndarray, "c h w"]) -> str:
     """Return the sha256 of an image's pixels, as the index of Faces holds it."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, version: str) -> bytes:
+def encode_png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, version: str) -> bytes:
     """Return an image as a marked PNG file; `system` and `version` name what made it.
 
     Equal input gives equal bytes.
     """
     info = PngInfo()
-    info.add_itxt(XMP, packet(system, version))
-    info.add_text(OWN, json.dumps(asdict(mark), separators=(",", ":")))
+    info.add_itxt(XMP_KEYWORD, xmp_packet(system, version))
+    info.add_text(MARK_KEYWORD, json.dumps(asdict(mark), separators=(",", ":")))
     array = image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(
-        buffer, "PNG", pnginfo=info, compress_level=LEVEL
+        buffer, "PNG", pnginfo=info, compress_level=ZLIB_LEVEL
     )
     return buffer.getvalue()
 
 
-def packet(system: str, version: str) -> str:
+def xmp_packet(system: str, version: str) -> str:
     """Return an XMP packet (ISO 16684-1) with the fields of IPTC 2025.1 for AI images."""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta '
@@ -103,13 +107,13 @@ def packet(system: str, version: str) -> str:
     )
 
 
-def read(data: bytes, name: str) -> Seen:
+def read_picture(data: bytes, name: str) -> MarkedPicture:
     """Return the content of the picture in `data`, of any format that Pillow reads.
 
     `name` is for messages. Raises DataError if it is not a picture, is damaged, or has more than 64
     million pixels.
     """
-    with pictures.complained(name), pictures.opened(data) as picture:
+    with pictures.errors_about(name), pictures.open_image(data) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError(f"more than {MAX_PIXELS:,} pixels")
         picture.load()
@@ -118,11 +122,13 @@ def read(data: bytes, name: str) -> Seen:
     image = (
         values[None].copy() if values.ndim == 2 else np.ascontiguousarray(np.moveaxis(values, 2, 0))
     )
-    declared = bool(_DECLARED.search(str(texts.get(XMP, ""))))
-    return Seen(image, pixels_of(image), parse(str(texts.get(OWN, ""))), declared)
+    declared = bool(_DECLARED.search(str(texts.get(XMP_KEYWORD, ""))))
+    return MarkedPicture(
+        image, pixel_digest(image), parse_mark(str(texts.get(MARK_KEYWORD, ""))), declared
+    )
 
 
-def parse(text: str) -> Mark | None:
+def parse_mark(text: str) -> Mark | None:
     """Return the mark that a JSON text holds, or None if it holds none."""
     try:
         fields = json.loads(text)
@@ -140,15 +146,15 @@ def parse(text: str) -> Mark | None:
         return None
     is_mark = (
         all(type(fields[name]) is kind for name, kind in field_types.items())
-        and len(fields["pixels"]) == DIGITS
+        and len(fields["pixels"]) == MARK_DIGITS
     )
     return Mark(**fields) if is_mark else None
 
 
-def read_file(path: Path) -> Seen:
+def read_file(path: Path) -> MarkedPicture:
     """Return the content of a picture file; raises DataError if it cannot be read as a picture."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} must be a file that can be read: {error.strerror}") from None
-    return read(data, str(path))
+    return read_picture(data, str(path))

@@ -19,10 +19,13 @@ from urllib.parse import unquote
 
 from mien.faces import EMOTIONS
 
-LONG = 6  # fewest letters of a name that is looked for within longer words
-KEYED = 4  # fewest letters and digits of a file name that is looked for
-MOST = 12  # most words of a name
-WHO = frozenset(
+MIN_LETTERS_WITHIN_WORDS = 6  # fewest letters of a name that is looked for within longer words
+
+MIN_FILE_NAME_LETTERS = 4  # fewest letters and digits of a file name that is looked for
+
+MAX_NAME_WORDS = 12  # most words of a name
+
+PERSON_WORDS = frozenset(
     {
         "subject", "subj", "sub", "participant", "person", "patient", "proband", "volunteer",
         "actor", "individual", "vp", "id", "s", "p", "clip", "video", "sequence", "recording",
@@ -30,9 +33,11 @@ WHO = frozenset(
     }
 )  # fmt: skip
 """Words after which the name of a person or a clip follows."""
-FIELDS = frozenset(
+
+NAME_FIELDS = frozenset(
     {"subject", "subjects", "person", "people", "clip", "clips", "key", "keys", "file", "path"}
 )
+
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -41,8 +46,8 @@ class Names:
     """Names that a release must not contain: from letters and digits to the name as it was written.
 
     `plain` are looked for everywhere, `short` only in texts that people wrote, `after` only after a
-    word of WHO, and `written` as they were written, with their capitals. All of them are looked for
-    in fields of subjects and clips.
+    word of WHO, and `check_rewritten_documents` as they were written, with their capitals. All of
+    them are looked for in fields of subjects and clips.
     """
 
     plain: dict[str, str] = field(default_factory=dict)
@@ -52,7 +57,7 @@ class Names:
 
     def add(self, name: str, whole: str) -> None:
         """Add a name of a subject or clip, which the source writes as `whole`."""
-        normal = squeezed(name)
+        normal = normalise_name(name)
         letters = normal.isalpha()
         if not normal:
             return
@@ -60,7 +65,7 @@ class Names:
         # The shorter or more common a name is, the narrower the search for it
         if normal.isdigit() or len(normal) == 1:
             self.after.setdefault(normal.lstrip("0") or "0", whole)
-        elif letters and name.isascii() and normal in vocabulary():
+        elif letters and name.isascii() and normal in own_vocabulary():
             self.after.setdefault(normal, whole)
             if name != name.lower() and normal not in EMOTIONS:
                 self.written.setdefault(name, whole)
@@ -74,17 +79,19 @@ class Names:
             word for word in re.findall(r"[^\W\d_]+", name) if word[0].isupper() and len(word) > 3
         ]
         if letters and len(words) > 1:
-            self.plain.setdefault(squeezed("".join(reversed(words))), whole)
+            self.plain.setdefault(normalise_name("".join(reversed(words))), whole)
             for word in words:
-                if squeezed(word) not in vocabulary():
+                if normalise_name(word) not in own_vocabulary():
                     self.written.setdefault(word, whole)
 
     def find(self, text: str, free: bool = True) -> list[str]:
-        """Return the names in a text, as the sources write them; `free`: a person wrote it."""
+        """Return the names in a text, as the sources write them; `require_free`: a person wrote
+        it.
+        """
         found: dict[str, None] = {}
         for reading in _readings(text):
             spoken = _WORD.findall(reading)
-            words = [squeezed(word) for word in spoken]
+            words = [normalise_name(word) for word in spoken]
             for position, word in enumerate(words):
                 # Names of one or more words that begin here
                 found |= dict.fromkeys(self._at(words, position, free))
@@ -94,12 +101,16 @@ class Names:
                 # A name that is a common word too, if its capital is not that of a sentence
                 as_written = spoken[position]
                 first = not position or spoken[position - 1] == ""
-                if as_written in self.written and not first and not _begins(reading, as_written):
+                if (
+                    as_written in self.written
+                    and not first
+                    and not _only_begins_sentences(reading, as_written)
+                ):
                     found[self.written[as_written]] = None
 
                 # A number joined to a word of WHO, such as `subject07`
                 match = re.fullmatch(r"([a-z]+?)s?0*([0-9]+)", word)
-                if match and match[1] in WHO and match[2] in self.after:
+                if match and match[1] in PERSON_WORDS and match[2] in self.after:
                     found[self.after[match[2]]] = None
 
             # Long names within longer words
@@ -108,20 +119,20 @@ class Names:
                 found |= {
                     shown: None
                     for name, shown in self.plain.items()
-                    if len(name) >= LONG and name in joined
+                    if len(name) >= MIN_LETTERS_WITHIN_WORDS and name in joined
                 }
         return list(found)
 
     def _at(self, words: list[str], place: int, free: bool) -> Iterator[str]:
         """Yield the names that begin at a word."""
         joined = ""
-        for word in words[place : place + MOST]:
+        for word in words[place : place + MAX_NAME_WORDS]:
             joined += word
             if joined in self.plain:
                 yield self.plain[joined]
             if free and joined in self.short:
                 yield self.short[joined]
-        if free and words[place] in WHO and place + 1 < len(words):
+        if free and words[place] in PERSON_WORDS and place + 1 < len(words):
             after = words[place + 1]
             after = (after.lstrip("0") or "0") if after.isdigit() else after
             if after in self.after:
@@ -129,15 +140,15 @@ class Names:
 
     def told_by(self, key: str, value: str) -> list[str]:
         """Return the name, if any, that the field `key` of a subject or clip holds."""
-        if key.lower() not in FIELDS:
+        if key.lower() not in NAME_FIELDS:
             return []
-        said = squeezed(value)
+        said = normalise_name(value)
         said = (said.lstrip("0") or "0") if said.isdigit() else said
         known = {**self.plain, **self.short, **self.after}
         return [known[said]] if said in known else []
 
 
-def names(rows: Iterable[tuple[str, str, str, str]]) -> Names:
+def collect_names(rows: Iterable[tuple[str, str, str, str]]) -> Names:
     """Return the names of real images; `rows` are the dataset, subject, clip and key of each."""
     known = Names()
     distinct = sorted({row for row in rows if any(row)})
@@ -146,62 +157,62 @@ def names(rows: Iterable[tuple[str, str, str, str]]) -> Names:
     for dataset, subject, _, _ in distinct:
         if subject:
             known.add(subject.removeprefix(f"{dataset}:"), subject)
-            known.plain.setdefault(squeezed(subject), subject)
+            known.plain.setdefault(normalise_name(subject), subject)
 
     # Clips and keys, as a whole and by their folders and files
     for dataset, _, clip, key in distinct:
         for path in (clip, key):
             if path:
-                known.plain.setdefault(squeezed(path), path)
+                known.plain.setdefault(normalise_name(path), path)
                 within = re.sub(r"^[^:/]*[:/]", "", path) if dataset else path
                 for name in re.split(r"[:/#\\]", within):
-                    _take_part(known, name, path)
+                    _add_path_part(known, name, path)
     return known
 
 
-def _take_part(known: Names, name: str, path: str) -> None:
+def _add_path_part(known: Names, name: str, path: str) -> None:
     """Add a folder or file of a clip or key, unless it is a number, a class or a common word."""
     stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", name)
-    normal = squeezed(stem)
+    normal = normalise_name(stem)
     has_digit = any(sign.isdigit() for sign in normal)
     has_letter = any(sign.isalpha() for sign in normal)
     like_a_name = bool(re.search(r"[a-z][A-Z]", stem)) or not stem.isascii()
     if (
-        normal not in vocabulary()
-        and len(normal) >= KEYED
+        normal not in own_vocabulary()
+        and len(normal) >= MIN_FILE_NAME_LETTERS
         and ((has_digit and has_letter) or like_a_name)
     ):
         known.plain.setdefault(normal, path)
 
 
-def texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def walk_texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield each text in JSON with the field that holds it; names of fields too, with no field."""
     if isinstance(content, Mapping):
         for name, value in content.items():
             yield "", str(name)
-            yield from texts(value, str(name))
+            yield from walk_texts(value, str(name))
     elif isinstance(content, list | tuple):
         for value in content:
-            yield from texts(value, key)
+            yield from walk_texts(value, key)
     elif isinstance(content, str):
         yield key, content
-    elif isinstance(content, int) and not isinstance(content, bool) and key.lower() in FIELDS:
+    elif isinstance(content, int) and not isinstance(content, bool) and key.lower() in NAME_FIELDS:
         yield key, str(content)
 
 
-def told_in(path: Path, known: Names, free: bool) -> list[str]:
+def find_in_file(path: Path, known: Names, free: bool) -> list[str]:
     """Return the names in a text file; JSON is read value by value, with its fields."""
     text = path.read_bytes().decode("utf-8", errors="replace")
     if path.suffix != ".json":
         return known.find(text, free)
     matches: list[str] = []
-    for key, value in texts(json.loads(text)):
+    for key, value in walk_texts(json.loads(text)):
         matches += [*known.find(value, free), *(known.told_by(key, value) if free else [])]
     return list(dict.fromkeys(matches))
 
 
 @cache
-def squeezed(text: str) -> str:
+def normalise_name(text: str) -> str:
     """Return only the letters and digits of a text, in lower case and without accents.
 
     `Müller, S 01` becomes `mullers01`.
@@ -211,7 +222,7 @@ def squeezed(text: str) -> str:
 
 
 @cache
-def vocabulary() -> frozenset[str]:
+def own_vocabulary() -> frozenset[str]:
     """Return the words of mien's own files.
 
     A subject with such a name is not named by a document that has the word.
@@ -232,7 +243,7 @@ def _readings(text: str) -> list[str]:
     return list(dict.fromkeys([plain, html.unescape(plain), unquote(plain)]))
 
 
-def _begins(text: str, word: str) -> bool:
+def _only_begins_sentences(text: str, word: str) -> bool:
     """Whether a word appears only at the beginning of sentences, which explains its capital."""
     starts = [match.start() for match in re.finditer(rf"\b{re.escape(word)}\b", text)]
     return all(re.search(r"(^|[.!?:;]\s+|\n\s*)$", text[:start]) for start in starts)

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mien.audit.memorisation.copies import find_copies
 from mien.errors import UsageError
-from mien.faces import UNKNOWN, Faces
+from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.licences import Terms
-from mien.progress import many
-from mien.publish.names import Names, names
-from mien.sources import INDEX, ancestors, licence_of
-from mien.sources import terms as allowed
-from mien.store import Run, Store
+from mien.publish.names import Names, collect_names
+from mien.runs.progress import count_of
+from mien.runs.store import Run, Store
+from mien.sources import INDEX_FILE, find_ancestors, ingested_terms, licence_of
 
 AUDIT = "audit.json"
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-VERDICTS = ("pass", "warn", "cannot tell", "fail")  # from good to bad
+
+ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+VERDICTS_BEST_FIRST = ("pass", "warn", "cannot tell", "fail")  # from good to bad
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Source:
     def told(self) -> str:
         """What the generators saw of it, in words."""
         return (
-            f"{many(self.images, 'image')}, {many(self.clips, 'clip')}, "
-            f"{many(self.subjects, 'subject')}"
+            f"{count_of(self.images, 'image')}, {count_of(self.clips, 'clip')}, "
+            f"{count_of(self.subjects, 'subject')}"
         )
 
 
@@ -84,28 +86,28 @@ class Origin:
         # Runs that may hold real images
         audited = [
             name
-            for audit, _ in audits(self.run, store)
+            for audit, _ in find_audits(self.run, store)
             for name in (audit.spec["train"], audit.spec["test"])
         ]
         runs = {run.name: run for run in self.lineage}
         for name in audited:
-            runs |= {run.name: run for run in ancestors(store.run(name), store)}
+            runs |= {run.name: run for run in find_ancestors(store.run(name), store)}
 
         # Each of them against the database in all its states
         versions = [self.faces, *self._drawn()]
         copies: dict[str, None] = {}
         for run in runs.values():
-            if INDEX in run.manifest["files"] and run.name != self.run.name:
+            if INDEX_FILE in run.manifest["files"] and run.name != self.run.name:
                 real = Faces.load(run.path)
                 for synthetic in versions:
-                    copies |= dict.fromkeys(copies_of_real(synthetic, real))
+                    copies |= dict.fromkeys(find_copies_of_real(synthetic, real))
         return list(copies)
 
     def _drawn(self) -> Iterator[Faces]:
         """Yield the images of the database as they were in earlier runs."""
         keys = self.faces.index["key"]
         for run in self.lineage[:-1]:
-            if INDEX in run.manifest["files"]:
+            if INDEX_FILE in run.manifest["files"]:
                 earlier = Faces.load(run.path)
                 mine = earlier.index["key"].isin(keys) & (earlier.index["source"] != "real")
                 if mine.any():
@@ -124,7 +126,7 @@ class Origin:
             for table in tables
             for row in table.itertuples(index=False, name=None)
         }
-        return names(rows)  # pyright: ignore[reportArgumentType]
+        return collect_names(rows)  # pyright: ignore[reportArgumentType]
 
     @property
     def called(self) -> dict[str, str]:
@@ -179,33 +181,31 @@ class Origin:
     @cached_property
     def _indices(self) -> list[pd.DataFrame]:
         return [
-            pd.read_parquet(run.file(INDEX))
+            pd.read_parquet(run.file(INDEX_FILE))
             for run in self.lineage
-            if INDEX in run.manifest["files"]
+            if INDEX_FILE in run.manifest["files"]
         ]
 
 
-def copies_of_real(made: Faces, other: Faces) -> list[str]:
+def find_copies_of_real(made: Faces, other: Faces) -> list[str]:
     """Return the keys of the images of `made` that copy a real image of `other`.
 
     Copies that were turned by right angles or mirrored are found too.
     """
-    from mien.audit.copies import copies  # here, because audits load torch
-
     mask = (other.index["source"] == "real").to_numpy(dtype=bool)
     if not mask.any():
         return []
     real = other if mask.all() else other.select(mask)
 
-    # `copies` finds mirrored copies, so four turns cover all eight symmetries of the square
+    # `find_copies` finds mirrored copies, so four turns cover all eight symmetries of the square
     keys: dict[str, None] = {}
     for quarters in range(4):
-        turned = made if not quarters else _turned(made, quarters)
-        keys |= dict.fromkeys(str(key) for key in copies(turned, real)["image"])
+        turned = made if not quarters else _turn(made, quarters)
+        keys |= dict.fromkeys(str(key) for key in find_copies(turned, real)["image"])
     return list(keys)
 
 
-def _turned(made: Faces, quarters: int) -> Faces:
+def _turn(made: Faces, quarters: int) -> Faces:
     """Return images turned by a number of right angles, with the digests of the turned images."""
     images = np.ascontiguousarray(np.rot90(made.images, quarters, (2, 3)))
     return replace(
@@ -217,7 +217,7 @@ def _turned(made: Faces, quarters: int) -> Faces:
     )
 
 
-def trace(name: str, store: Store) -> Origin:
+def trace_origin(name: str, store: Store) -> Origin:
     """Return the origin of the database that `name` names.
 
     Raises UsageError if it holds real images, or none that a run of `mien generate` made, and
@@ -233,7 +233,7 @@ def trace(name: str, store: Store) -> Origin:
             f"{'real images' if len(faces) else 'no image'}; `mien ls generate` lists what was "
             "generated"
         )
-    if (faces.index["source"] == UNKNOWN).any():
+    if (faces.index["source"] == UNKNOWN_SOURCE).any():
         raise UsageError(
             f"the images must come from `mien generate`, and {run.name} holds synthetic images of "
             "an unknown generator"
@@ -255,15 +255,17 @@ def trace(name: str, store: Store) -> Origin:
     }
 
     # Everything before, and the real sets in it
-    lineage = ancestors(run, store)
-    sources = tuple(source(parent, faces.seen) for parent in lineage if parent.stage == "ingest")
+    lineage = find_ancestors(run, store)
+    sources = tuple(
+        read_source(parent, faces.seen) for parent in lineage if parent.stage == "ingest"
+    )
     return Origin(run, faces, makers, generators, lineage, sources)
 
 
-def source(run: Run, seen: pd.DataFrame | None) -> Source:
+def read_source(run: Run, seen: pd.DataFrame | None) -> Source:
     """Return the terms of an ingested set, and how much of it the generators saw."""
-    index = pd.read_parquet(run.file(INDEX))
-    terms = allowed(run, index)
+    index = pd.read_parquet(run.file(INDEX_FILE))
+    terms = ingested_terms(run, index)
     shown = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
     subjects = {subject.partition(":")[2] for subject in shown["subject"]}
     clip_count, subject_count = (
@@ -279,11 +281,11 @@ def source(run: Run, seen: pd.DataFrame | None) -> Source:
         clips=clip_count,
         subjects=subject_count,
         blocked=len(subjects & set(terms.blocked)),
-        named=_named(run, terms),
+        named=_who_named(run, terms),
     )
 
 
-def _named(run: Run, terms: Terms) -> str:
+def _who_named(run: Run, terms: Terms) -> str:
     """Return who chose the name of a source; a set that is known by name has it from its reader."""
     if terms.name != run.spec["dataset"]:
         return "reader"
@@ -291,7 +293,7 @@ def _named(run: Run, terms: Terms) -> str:
     return known if known in ("hand", "reader") else "folder"
 
 
-def audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
+def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
     """Return the audits of exactly this database with their audit.json; the last one decides.
 
     That is the newest, by the times that the runs record: times of files change when a store is
@@ -308,31 +310,35 @@ def audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
         if isinstance(said, dict) and said.get("content") == run.content
     ]
 
-    newest = max((_made(audit) for audit, _ in matching), default="")
+    newest = max((_made_at(audit) for audit, _ in matching), default="")
 
     def order(pair: tuple[Run, dict[str, Any]]) -> tuple[str, int, str]:
         audit, said = pair
         verdict = said.get("verdict")
-        badness = VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
-        return _made(audit) or newest, badness, audit.name
+        badness = (
+            VERDICTS_BEST_FIRST.index(verdict)
+            if verdict in VERDICTS_BEST_FIRST
+            else len(VERDICTS_BEST_FIRST)
+        )
+        return _made_at(audit) or newest, badness, audit.name
 
     return sorted(matching, key=order)
 
 
-def _made(run: Run) -> str:
+def _made_at(run: Run) -> str:
     """Return the time at which a run was made, in a form that sorts by time; "" if not recorded."""
     made = run.about.get("made")
-    return made if isinstance(made, str) and TIME.fullmatch(made) else ""
+    return made if isinstance(made, str) and ISO_TIME.fullmatch(made) else ""
 
 
-def unaudited(origin: Origin, audit: Run, store: Store) -> str:
+def training_set_mismatch(origin: Origin, audit: Run, store: Store) -> str:
     """Return what is wrong with the training set of an audit, "" if it has all that was seen.
 
     The store decides this, whatever the audit says.
     """
     name = str(audit.spec.get("train"))
     try:
-        train = pd.read_parquet(store.run(name).file(INDEX))
+        train = pd.read_parquet(store.run(name).file(INDEX_FILE))
     except UsageError:
         return (
             f"its training set {name} is not in the store any more, so it is not known against "
@@ -347,7 +353,7 @@ def unaudited(origin: Origin, audit: Run, store: Store) -> str:
     # Every image that a generator saw is in the training set
     missing = int((~origin.seen["key"].isin(train["key"])).sum())
     if missing:
-        total = f"{missing:,} of {many(len(origin.seen), 'image')} that the generators saw"
+        total = f"{missing:,} of {count_of(len(origin.seen), 'image')} that the generators saw"
         return (
             f"its training set {name} lacks {total}: audit against the set that the generators "
             "were trained on"

@@ -1,4 +1,4 @@
-"""dataset.toml: what only people can say about a database; every document of a release uses it."""
+"""dataset.toml: what only people can say about a database."""
 
 import json
 import re
@@ -12,40 +12,47 @@ from pydantic import Field, field_validator
 
 from mien import licences
 from mien.errors import SpecError, UsageError
-from mien.outside import told
+from mien.outside import system_message
 from mien.publish.origin import Origin
-from mien.spec import RUN_NAME, Strict, nearest, read_spec, read_toml
+from mien.runs.spec import RUN_NAME, Strict, read_spec, read_toml, suggest
 
 FILE = "dataset.toml"
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
 VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}")
-CALLED = re.compile(r"[^\W_][\w .,()+^-]{0,79}")  # a name of a source
-OPEN = "More Information Needed"  # what templates leave behind
+
+SOURCE_NAME = re.compile(r"[^\W_][\w .,()+^-]{0,79}")  # a name of a source
+
+OPEN_MARK = "More Information Needed"  # what templates leave behind
+
 UNANSWERED = "[unanswered]"  # the text of an open question in a private build
+
 OTHER = "other"
+
 GATES = ("audit", "licence", "sources", "subjects", "withdrawn")
 """The gates that a written reason can open; none opens a release to real images."""
 
 
-def _asked(question: str) -> Any:
+def _required(question: str) -> Any:
     """Return a field that must be answered before a release is built."""
     return Field(default="", description=question, json_schema_extra={"needed": True})
 
 
-def _may(question: str, default: Any = "") -> Any:
+def _optional(question: str, default: Any = "") -> Any:
     return Field(default=default, description=question)
 
 
 class Dataset(Strict):
     """Its name, its authors and its licence."""
 
-    name: str = _asked("A short name, letters, digits, '-' and '_': drawn-expressions.")
-    title: str = _asked("A title for people.")
-    description: str = _asked("What it is and what it is for, in two or three sentences.")
-    version: str = _may(
+    name: str = _required("A short name, letters, digits, '-' and '_': drawn-expressions.")
+    title: str = _required("A title for people.")
+    description: str = _required("What it is and what it is for, in two or three sentences.")
+    version: str = _optional(
         "MAJOR.MINOR.PATCH: records changed or moved; records added; repackaged.", "1.0.0"
     )
-    date: str = _asked(
+    date: str = _required(
         "The day of publication, as YYYY-MM-DD. No other date is written, so equal input gives "
         "equal bytes."
     )
@@ -54,18 +61,18 @@ class Dataset(Strict):
         description='Who made it: "Family, Given", or an organisation.',
         json_schema_extra={"needed": True},
     )
-    contact: str = _asked(
+    contact: str = _required(
         "Where to send questions and requests for removal: an e-mail address or a page."
     )
-    url: str = _asked("The address at which it will be published.")
-    licence: str = _asked("Its licence: cc0-1.0, cc-by-4.0, cc-by-nc-4.0, ..., or other.")
-    licence_name: str = _may("With licence 'other': its name.")
-    licence_text: str = _may("With licence 'other': its whole text.")
-    conditions: tuple[str, ...] = _may(
+    url: str = _required("The address at which it will be published.")
+    licence: str = _required("Its licence: cc0-1.0, cc-by-4.0, cc-by-nc-4.0, ..., or other.")
+    licence_name: str = _optional("With licence 'other': its name.")
+    licence_text: str = _optional("With licence 'other': its whole text.")
+    conditions: tuple[str, ...] = _optional(
         f"With licence 'other': what it asks for, among {', '.join(licences.CONDITIONS)}.", ()
     )  # fmt: skip
-    keywords: tuple[str, ...] = _may("Keywords for searches.", ())
-    paper: str = _may("The address of a paper about it.")
+    keywords: tuple[str, ...] = _optional("Keywords for searches.", ())
+    paper: str = _optional("The address of a paper about it.")
     test_share: float = Field(
         default=0.0,
         ge=0,
@@ -104,7 +111,7 @@ class Dataset(Strict):
     def _licence(cls, name: str) -> str:
         if name == UNANSWERED:
             return name
-        if name and name != OTHER and licences.conditions(name) is None:
+        if name and name != OTHER and licences.find_conditions(name) is None:
             known = [
                 "cc0-1.0",
                 "cc-by-4.0",
@@ -114,8 +121,8 @@ class Dataset(Strict):
                 "cc-by-nd-4.0",
                 OTHER,
             ]
-            raise ValueError(f"must be a known licence, or other.{nearest(name, known)}")
-        return licences.plain(name)
+            raise ValueError(f"must be a known licence, or other.{suggest(name, known)}")
+        return licences.normalise_licence(name)
 
     @field_validator("conditions")
     @classmethod
@@ -130,20 +137,24 @@ class Dataset(Strict):
     @property
     def asks(self) -> tuple[str, ...]:
         """What its licence asks for, as keys of `licences.CONDITIONS`."""
-        return self.conditions if self.licence == OTHER else licences.conditions(self.licence) or ()
+        return (
+            self.conditions
+            if self.licence == OTHER
+            else licences.find_conditions(self.licence) or ()
+        )
 
 
-class People(Strict):
+class PeopleAnswers(Strict):
     """The people whom the sources show, and what they agreed to."""
 
-    shown: str = _asked(
+    shown: str = _required(
         "Who is in the sources: how many people, and their age, sex and origin as the sources say."
     )
-    consent: str = _asked("What these people agreed to, and where that is written.")
-    ethics: str = _asked(
+    consent: str = _required("What these people agreed to, and where that is written.")
+    ethics: str = _required(
         "The ethics approval, or why none was needed; state whether there are minors."
     )
-    sensitive: str = _asked(
+    sensitive: str = _required(
         "Personal and sensitive information: what a picture could still reveal about a real person."
     )
 
@@ -151,19 +162,23 @@ class People(Strict):
 class Uses(Strict):
     """Its intended uses, its limits and its risks."""
 
-    intended: str = _asked("What it is meant to be used for.")
-    excluded: str = _may("Uses to exclude in addition to those that every card excludes.")
-    limitations: str = _asked("What it cannot show, and where it fails.")
-    biases: str = _asked("Which biases it has or may have.")
-    impact: str = _asked("Its possible effects on society, good and bad.")
+    intended: str = _required("What it is meant to be used for.")
+    excluded: str = _optional("Uses to exclude in addition to those that every card excludes.")
+    limitations: str = _required("What it cannot show, and where it fails.")
+    biases: str = _required("Which biases it has or may have.")
+    impact: str = _required("Its possible effects on society, good and bad.")
 
 
 class Care(Strict):
     """Who maintains it."""
 
-    maintenance: str = _asked("Who maintains it, for how long, and how new versions are announced.")
-    removal: str = _asked("How a person can request removal, and within how many days it is done.")
-    withdrawal: str = _asked(
+    maintenance: str = _required(
+        "Who maintains it, for how long, and how new versions are announced."
+    )
+    removal: str = _required(
+        "How a person can request removal, and within how many days it is done."
+    )
+    withdrawal: str = _required(
         "What happens to it when a source or a person in it withdraws consent."
     )
 
@@ -181,7 +196,7 @@ class Override(Strict):
     @classmethod
     def _gate(cls, name: str) -> str:
         if name not in GATES:
-            raise ValueError(f"must be one of {', '.join(GATES)}.{nearest(name, list(GATES))}")
+            raise ValueError(f"must be one of {', '.join(GATES)}.{suggest(name, list(GATES))}")
         return name
 
     @field_validator("date")
@@ -197,7 +212,7 @@ class Answers(Strict):
     """All of dataset.toml."""
 
     dataset: Dataset = Dataset()
-    people: People = People()
+    people: PeopleAnswers = PeopleAnswers()
     uses: Uses = Uses()
     care: Care = Care()
     sources: dict[str, str] = Field(default_factory=dict)  # the name of each source, by its run
@@ -211,7 +226,7 @@ class Answers(Strict):
                 raise ValueError(
                     f"must be named by their runs, such as ingest-0123456789ab, and {run!r} is not"
                 )
-            if name and not CALLED.fullmatch(name):
+            if name and not SOURCE_NAME.fullmatch(name):
                 raise ValueError(
                     "must have names of up to 80 letters, digits, spaces and .,()+^-, and "
                     f"{name!r} is not one"
@@ -225,44 +240,46 @@ class Answers(Strict):
         for section in SECTIONS:
             answers: Strict = getattr(self, section)
             for name in type(answers).model_fields:
-                if _needed(type(answers), name) and not _answered(getattr(answers, name)):
+                if _is_required(type(answers), name) and not _is_answered(getattr(answers, name)):
                     names.append(f"{section}.{name}")
         if self.dataset.licence == OTHER:
             for name in ("licence_name", "licence_text", "conditions"):
-                if not _answered(getattr(self.dataset, name)):
+                if not _is_answered(getattr(self.dataset, name)):
                     names.append(f"dataset.{name}")
         return names
 
 
-CALL = (
+SOURCE_NAME_QUESTION = (
     "The name of this source for others; its only name so far is that of its folder, which may "
     "name people."
 )
+
 SECTIONS: Mapping[str, type[Strict]] = {
     "dataset": Dataset,
-    "people": People,
+    "people": PeopleAnswers,
     "uses": Uses,
     "care": Care,
 }
 
 
-def read(path: Path, origin: Origin) -> Answers:
+def read_answers(path: Path, origin: Origin) -> Answers:
     """Return the answers in a dataset.toml.
 
     Raises SpecError if it cannot be read, and UsageError with the questions that are open.
     """
     answers = read_spec(Answers, read_toml(path), str(path))
-    open_questions = still_open(answers, origin)
+    open_questions = list_open(answers, origin)
     if open_questions:
         raise UsageError(
-            f"{path} must answer every question, and {_are(len(open_questions), 'is', 'are')} "
-            f"open:\n{listed(open_questions)}\n"
+            f"{path} must answer every question, and "
+            f"{_count_questions(len(open_questions), 'is', 'are')} "
+            f"open:\n{list_questions(open_questions)}\n"
             "--private builds without the answers, and marks the open questions"
         )
     return answers
 
 
-def still_open(answers: Answers, origin: Origin) -> list[str]:
+def list_open(answers: Answers, origin: Origin) -> list[str]:
     """Return the open questions by name; a source that only its folder names is one."""
     nameless = [
         source.run
@@ -272,9 +289,9 @@ def still_open(answers: Answers, origin: Origin) -> list[str]:
     return [*answers.open, *(f"sources.{run}" for run in nameless)]
 
 
-def unanswered(answers: Answers, origin: Origin, alias: str) -> Answers:
+def fill_with_marks(answers: Answers, origin: Origin, alias: str) -> Answers:
     """Return the answers, with what the store knows, and a mark for each open question."""
-    suggestions = {"name": origin.run.name, **suggested(origin, alias)}
+    suggestions = {"name": origin.run.name, **suggest_answers(origin, alias)}
     updates: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name in answers.open:
         section, _, field = name.partition(".")
@@ -290,26 +307,28 @@ def unanswered(answers: Answers, origin: Origin, alias: str) -> Answers:
     return answers.model_copy(update=changed)
 
 
-def listed(names: list[str]) -> str:
+def list_questions(names: list[str]) -> str:
     """Return questions with their names, one per line."""
     lines = []
     for name in names:
         section, _, field = name.partition(".")
         question = (
-            CALL if section == "sources" else SECTIONS[section].model_fields[field].description
+            SOURCE_NAME_QUESTION
+            if section == "sources"
+            else SECTIONS[section].model_fields[field].description
         )
         lines.append(f"  {name}: {question}")
     return "\n".join(lines)
 
 
-def _are(number: int, one: str, more: str) -> str:
+def _count_questions(number: int, one: str, more: str) -> str:
     """Return `1 question is` or `3 questions are`."""
     return f"1 question {one}" if number == 1 else f"{number} questions {more}"
 
 
-def template(origin: Origin, alias: str) -> str:
+def render_template(origin: Origin, alias: str) -> str:
     """Return a dataset.toml with every question, and the answers that the store knows."""
-    known = {f"dataset.{name}": value for name, value in suggested(origin, alias).items()}
+    known = {f"dataset.{name}": value for name, value in suggest_answers(origin, alias).items()}
     lines = [
         (
             "# Answered once, these feed the card, the datasheet, croissant.json, CITATION.cff "
@@ -322,7 +341,7 @@ def template(origin: Origin, alias: str) -> str:
     for section, kind in SECTIONS.items():
         lines += [f"# {' '.join((kind.__doc__ or '').split())}", f"[{section}]"]
         for name, field in kind.model_fields.items():
-            note = "" if _needed(kind, name) else " (optional)"
+            note = "" if _is_required(kind, name) else " (optional)"
             lines += [f"# {line}" for line in textwrap.wrap(f"{field.description}{note}", 116)]
             default = [] if field.default == () else field.default
             answer = known.get(f"{section}.{name}", default)
@@ -332,7 +351,7 @@ def template(origin: Origin, alias: str) -> str:
     # Sources that only their folder names
     nameless = [source for source in origin.sources if source.named == "folder"]
     if nameless:
-        lines += [f"# {CALL}", "[sources]"]
+        lines += [f"# {SOURCE_NAME_QUESTION}", "[sources]"]
         for source in nameless:
             lines += [f"# its folder is named {json.dumps(source.dataset)}", f'{source.run} = ""']
         lines.append("")
@@ -353,7 +372,7 @@ def template(origin: Origin, alias: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def suggested(origin: Origin, alias: str) -> dict[str, Any]:
+def suggest_answers(origin: Origin, alias: str) -> dict[str, Any]:
     """Return the answers that the store knows: a name, the day of the generation, and the licence.
 
     The licence is that of the sources if they share one, or `other` with all that they ask for.
@@ -364,8 +383,8 @@ def suggested(origin: Origin, alias: str) -> dict[str, Any]:
     day = str(origin.run.about.get("made", ""))[:10]
     if day:
         suggestions["date"] = day
-    names = {licences.plain(source.licence) for source in origin.sources}
-    asked_by = {licences.conditions(name) for name in names}
+    names = {licences.normalise_licence(source.licence) for source in origin.sources}
+    asked_by = {licences.find_conditions(name) for name in names}
     if (
         len(names) == 1
         and None not in asked_by
@@ -380,31 +399,31 @@ def suggested(origin: Origin, alias: str) -> dict[str, Any]:
     return suggestions
 
 
-def begin(path: Path, origin: Origin, alias: str) -> list[str]:
+def write_template(path: Path, origin: Origin, alias: str) -> list[str]:
     """Write a dataset.toml to be answered, and return the names of its open questions."""
     if path.exists():
         raise UsageError(f"{path} exists already; answer it, or name another file")
     try:
-        path.write_text(template(origin, alias), encoding="utf-8")
+        path.write_text(render_template(origin, alias), encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"--answers must be a file that can be written; {told(error, path)}"
+            f"--answers must be a file that can be written; {system_message(error, path)}"
         ) from None
-    return still_open(read_spec(Answers, read_toml(path), str(path)), origin)
+    return list_open(read_spec(Answers, read_toml(path), str(path)), origin)
 
 
-def asked(path: Path, left: list[str]) -> UsageError:
+def must_be_answered(path: Path, left: list[str]) -> UsageError:
     """Return the error that follows a new dataset.toml: where it is, and its open questions."""
-    count = _are(len(left), "is", "are")
+    count = _count_questions(len(left), "is", "are")
     return UsageError(
         f"{path.absolute()} was written, and must be answered before anything is built; {count} "
         "open:\n"
-        f"{listed(left)}\n"
+        f"{list_questions(left)}\n"
         "--private builds without the answers, and marks the open questions"
     )
 
 
-def overrides(answers: Answers) -> dict[str, Override]:
+def overrides_by_gate(answers: Answers) -> dict[str, Override]:
     """Return the overrides by gate; raises SpecError if a gate has two."""
     found = {one.gate: one for one in answers.override}
     if len(found) < len(answers.override):
@@ -412,11 +431,13 @@ def overrides(answers: Answers) -> dict[str, Override]:
     return found
 
 
-def _needed(section: type[Strict], name: str) -> bool:
+def _is_required(section: type[Strict], name: str) -> bool:
     extra = section.model_fields[name].json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("needed"))
 
 
-def _answered(value: Any) -> bool:
+def _is_answered(value: Any) -> bool:
     texts = value if isinstance(value, tuple) else (value,)
-    return any(str(text).strip() for text in texts) and not any(OPEN in str(text) for text in texts)
+    return any(str(text).strip() for text in texts) and not any(
+        OPEN_MARK in str(text) for text in texts
+    )

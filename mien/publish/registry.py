@@ -12,19 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.errors import DataError
-from mien.escape import printable
-from mien.hashes import NEAR, bits_apart, perceptual_hash
-from mien.progress import many
+from mien.hashes import NEAR_DUPLICATE_BITS, compute_perceptual_hash, hamming_distances
+from mien.pages.escape import to_printable
 from mien.publish import marks
+from mien.runs.progress import count_of
 
 FILE = "registry.parquet"
-PHASH = re.compile(r"[0-9a-f]{16}")
-LEAST = 20  # fewest bytes of a row, because digests cannot be compressed
+
+PHASH_DIGITS = re.compile(r"[0-9a-f]{16}")
+
+MIN_BYTES_PER_ROW = 20  # fewest bytes of a row, because digests cannot be compressed
+
 COLUMNS = ("image_id", "split", "label", "sha256", "pixels_sha256", "phash")
 
 
 @dataclass(frozen=True)
-class Known:
+class Identification:
     """What is known about a picture: whether it is one of ours, which image, and why."""
 
     ours: Literal["yes", "likely", "no"]
@@ -32,7 +35,7 @@ class Known:
     text: str
 
 
-def write(folder: Path, rows: pd.DataFrame) -> None:
+def write_registry(folder: Path, rows: pd.DataFrame) -> None:
     """Write registry.parquet: one row per image, in the order of the release."""
     form = pa.schema([(name, pa.string()) for name in COLUMNS])
     table = pa.Table.from_pandas(
@@ -41,7 +44,7 @@ def write(folder: Path, rows: pd.DataFrame) -> None:
     pq.write_table(table, folder / FILE, compression="snappy")
 
 
-def load(folder: Path) -> pd.DataFrame:
+def read_registry(folder: Path) -> pd.DataFrame:
     """Return the registry of a release; `folder` may be the file itself.
 
     Raises DataError if it cannot be read, or is not a registry.
@@ -50,8 +53,10 @@ def load(folder: Path) -> pd.DataFrame:
     path = folder if folder.suffix == ".parquet" else folder / FILE
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
-        if rows * LEAST > size:
-            raise ValueError(f"it says that it has {many(rows, 'row')}, in {many(size, 'byte')}")
+        if rows * MIN_BYTES_PER_ROW > size:
+            raise ValueError(
+                f"it says that it has {count_of(rows, 'row')}, in {count_of(size, 'byte')}"
+            )
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises anything on damaged files
         raise DataError(
@@ -66,17 +71,17 @@ def load(folder: Path) -> pd.DataFrame:
     for column in COLUMNS:
         invalid = [value for value in table[column] if not isinstance(value, str)]
         if not invalid and column == "phash":
-            invalid = [text for text in table[column] if not PHASH.fullmatch(text)]
+            invalid = [text for text in table[column] if not PHASH_DIGITS.fullmatch(text)]
         if invalid:
             required = "16 hexadecimal digits" if column == "phash" else "a text"
             raise DataError(
                 f"{path} must have {required} in each row of {column}, and has "
-                f"{printable(repr(invalid[0])[:60])}"
+                f"{to_printable(repr(invalid[0])[:60])}"
             )
     return table
 
 
-def identify(path: Path, folder: Path | None = None) -> Known:
+def identify(path: Path, folder: Path | None = None) -> Identification:
     """Return whether the picture in a file is one of ours, by its mark and by a registry.
 
     `folder` is a release or its registry, if one is given. Anyone can write a mark, so it counts
@@ -87,67 +92,67 @@ def identify(path: Path, folder: Path | None = None) -> Known:
     """
     # Without a registry, only the mark counts
     seen = marks.read_file(path)
-    table = load(folder) if folder is not None else None
+    table = read_registry(folder) if folder is not None else None
     if seen.mark is not None and table is None:
-        return _by_mark(seen.mark, seen)
+        return _identify_by_mark(seen.mark, seen)
     if table is None:
         declared = "; its XMP says that a machine made it" if seen.declared else ""
-        return Known(
-            "no",
-            "",
-            f"no mark of mien{declared}; --registry RELEASE searches for its pixels",
+        return Identification(
+            "no", "", f"no mark of mien{declared}; --registry RELEASE searches for its pixels"
         )
 
     # With one, the registry decides, and a mark that disagrees is reported
-    known = _by_registry(path, seen, table)
+    known = _identify_by_registry(path, seen, table)
     if seen.mark is None:
         return known
     if known.ours != "yes":
         text = f"{known.text}; it has a mark that says {seen.mark.image}, and that proves nothing"
-        return Known(known.ours, known.image, text)
+        return Identification(known.ours, known.image, text)
     if known.image != seen.mark.image:
         text = f"{known.text}; its mark says {seen.mark.image}, and is wrong"
-        return Known("yes", known.image, text)
+        return Identification("yes", known.image, text)
     return known
 
 
-def _by_mark(mark: marks.Mark, seen: marks.Seen) -> Known:
+def _identify_by_mark(mark: marks.Mark, seen: marks.MarkedPicture) -> Identification:
     content = (
         f"image {mark.image} of {mark.run}, expression label {mark.label}, seed {mark.seed}, "
         f"licence {mark.licence}"
     )
     if not seen.fits:
         text = f"its mark says {content}, and was written for other pixels: altered, or forged"
-        return Known("no", "", text)
-    return Known("yes", mark.image, f"marked: {content}")
+        return Identification("no", "", text)
+    return Identification("yes", mark.image, f"marked: {content}")
 
 
-def _by_registry(path: Path, seen: marks.Seen, table: pd.DataFrame) -> Known:
+def _identify_by_registry(
+    path: Path, seen: marks.MarkedPicture, table: pd.DataFrame
+) -> Identification:
     """Return what the registry knows about a picture: by file, by pixels, then by likeness."""
     # The same file, or the same pixels; grey images may have been saved as RGB
     same_pixels = "the same pixels in another file" + ("" if seen.mark else ", its mark is lost")
     for column, value, reason in (
         ("sha256", hashlib.sha256(path.read_bytes()).hexdigest(), "the same file, byte for byte"),
         ("pixels_sha256", seen.pixels, same_pixels),
-        ("pixels_sha256", marks.pixels_of(seen.image[:1]) if seen.grey else "", same_pixels),
+        ("pixels_sha256", marks.pixel_digest(seen.image[:1]) if seen.grey else "", same_pixels),
     ):
         matches = table.loc[table[column] == value]
         if len(matches):
             row = matches.iloc[0]
             text = f"image {row['image_id']} ({row['label']}): {reason}"
-            return Known("yes", row["image_id"], text)
+            return Identification("yes", row["image_id"], text)
 
     # A perceptual hash that is near
     ours = np.array([int(text, 16) for text in table["phash"]], dtype=np.uint64)
-    distances = bits_apart(perceptual_hash(seen.image[None]), ours)[0]
-    near = np.flatnonzero(distances <= NEAR)
+    distances = hamming_distances(compute_perceptual_hash(seen.image[None]), ours)[0]
+    near = np.flatnonzero(distances <= NEAR_DUPLICATE_BITS)
     if len(near):
         best = int(near[np.argmin(distances[near])])
         name = table["image_id"].iloc[best]
         text = (
             f"looks like image {name} ({distances[best]} of 64 bits apart, "
-            f"{many(len(near), 'such image')}): a likeness, no proof"
+            f"{count_of(len(near), 'such image')}): a likeness, no proof"
         )
-        return Known("likely", name, text)
+        return Identification("likely", name, text)
     nearest = f"; the nearest is {distances.min()} of 64 bits apart" if len(distances) else ""
-    return Known("no", "", f"not in the registry{nearest}")
+    return Identification("no", "", f"not in the registry{nearest}")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mien import __version__, figures
+from mien import __version__
 from mien.errors import GateRefused
 from mien.faces import Faces
-from mien.folders import free, whole
-from mien.hashes import perceptual_hash
-from mien.progress import say, track
+from mien.generators.specs import DEFAULT_STEPS
+from mien.hashes import compute_perceptual_hash
+from mien.pages.sheets import draw_class_sheet
 from mien.publish import (
     card,
     croissant,
@@ -27,21 +27,25 @@ from mien.publish import (
     questions,
     registry,
     signing,
-    study,
 )
-from mien.publish.checking import ANSWERS, GATES, KEPT, LINEAGE, RELEASE, SHEET, SUMS
-from mien.publish.formats import Layout
+from mien.publish.checking import ANSWERS, CARD_JSON, CONTACT_SHEET, GATES, LINEAGE, RELEASE, SUMS
+from mien.publish.formats import ReleaseLayout
 from mien.publish.marks import Mark
-from mien.publish.origin import Origin, audits, trace
+from mien.publish.origin import Origin, find_audits, trace_origin
 from mien.publish.questions import Answers
-from mien.seeds import rng
-from mien.spec import read_spec, read_toml
-from mien.store import Run, Store, about, sha256
-from mien.words import many
+from mien.publish.results import write_study
+from mien.runs.files import sha256
+from mien.runs.folders import require_free, write_whole_folder
+from mien.runs.progress import count_of, say, track
+from mien.runs.spec import read_spec, read_toml
+from mien.runs.store import Run, Store, describe_making
+from mien.seeds import make_rng
 
-PER_CLASS = 12  # images of each class on the contact sheet
-AT_ONCE = 500  # images that are encoded in one batch
-PICTURES = re.compile(
+SHEET_IMAGES_PER_CLASS = 12  # images of each class on the contact sheet
+
+BATCH_IMAGES = 500  # images that are encoded in one batch
+
+PICTURE_HTML = re.compile(
     r"<img|<image|<object|<embed|<iframe|<video|<canvas|data:image|url\(", re.IGNORECASE
 )
 """HTML that keeps the page of an audit out of a release, because it may show real faces."""
@@ -66,30 +70,30 @@ def build(
     real image forbids the release.
     """
     # What is published, and what people say about it
-    forms = formats.parse(form)
-    out = free(out)
-    origin = trace(name, store)
-    answered = _answers(origin, answers, store, private)
+    forms = formats.parse_formats(form)
+    out = require_free(out)
+    origin = trace_origin(name, store)
+    answered = _read_answers(origin, answers, store, private)
     origin = origin.renamed(answered.sources)
 
     # Gates that can be judged before anything is written
-    found_audits = audits(origin.run, store)
-    decisions = gates.judged(origin, answered, found_audits, private)
+    found_audits = find_audits(origin.run, store)
+    decisions = gates.judge(origin, answered, found_audits, private)
     copycats = [name for name, run in origin.generators.items() if run.spec["kind"] == "copycat"]
     if copycats:
         raise GateRefused(
             f"no real image may be in a release, and {copycats[0]} is a copycat, which returns the "
             "images that it was trained on"
         )
-    _unnamed(origin, answered, study_names)
-    _uncopied(origin, store)
+    _refuse_names(origin, answered, study_names)
+    _refuse_copies(origin, store)
 
-    with whole(out) as folder:
+    with write_whole_folder(out) as folder:
         # The images, in every form
-        splits = deal(origin.faces, answered.dataset.test_share)
-        layout, classes = Layout(folder), origin.faces.classes
-        rows = _images(layout, origin, answered, splits, signer)
-        registry.write(folder, rows)
+        splits = split_positions(origin.faces, answered.dataset.test_share)
+        layout, classes = ReleaseLayout(folder), origin.faces.classes
+        rows = _write_images(layout, origin, answered, splits, signer)
+        registry.write_registry(folder, rows)
         for split in splits:
             if "imagefolder" in forms:
                 formats.write_imagefolder(layout, split, classes)
@@ -97,16 +101,16 @@ def build(
                 formats.write_webdataset(layout, split, classes)
 
         # The evidence: audit, studies and contact sheet
-        audit = _audit(folder, found_audits)
-        titles = [study.write(folder, one, origin.run.name, store) for one in study_names]
-        _sheet(folder, origin, answered, signer)
+        audit = _write_audit(folder, found_audits)
+        titles = [write_study(folder, one, origin.run.name, store) for one in study_names]
+        _write_sheet(folder, origin, answered, signer)
 
         # The provenance, and the documents that follow from it
-        facts = card.told(
+        facts = card.card_facts(
             origin,
             answered,
             decisions,
-            _counts(rows, splits, classes),
+            _count_images(rows, splits, classes),
             private,
             audit,
             titles,
@@ -114,17 +118,17 @@ def build(
             signer is not None,
             _steps(origin),
         )
-        _provenance(folder, origin, answered, facts)
-        card.write(folder, facts, _sizes(layout, splits))
-        _json(folder / croissant.FILE, croissant.described(facts, layout))
+        _write_provenance(folder, origin, answered, facts)
+        card.write(folder, facts, _measure_sizes(layout, splits))
+        _write_json(folder / croissant.FILE, croissant.croissant_metadata(facts, layout))
 
         # No real image or name, in any file; then the checksums
-        _nobody(folder, origin, rows)
-        seal(folder)
+        _refuse_real_people(folder, origin, rows)
+        write_checksums(folder)
     return out
 
 
-def _counts(
+def _count_images(
     rows: pd.DataFrame, splits: Iterable[str], classes: Sequence[str]
 ) -> dict[str, dict[str, int]]:
     """Return the number of images by split and class."""
@@ -135,7 +139,7 @@ def _counts(
     return counts
 
 
-def _answers(origin: Origin, path: Path, store: Store, private: bool) -> Answers:
+def _read_answers(origin: Origin, path: Path, store: Store, private: bool) -> Answers:
     """Return the answers of a dataset.toml, or write one if there is none.
 
     A private build needs no answers.
@@ -146,19 +150,19 @@ def _answers(origin: Origin, path: Path, store: Store, private: bool) -> Answers
     if private:
         data = read_toml(path) if path.exists() else {}
         given = read_spec(Answers, data, str(path))
-        open_questions = questions.still_open(given, origin)
+        open_questions = questions.list_open(given, origin)
         if open_questions:
             say(
-                f"{many(len(open_questions), 'question')} of {path} unanswered, and marked as "
+                f"{count_of(len(open_questions), 'question')} of {path} unanswered, and marked as "
                 f"such: {', '.join(open_questions)}"
             )
-        return questions.unanswered(given, origin, alias)
+        return questions.fill_with_marks(given, origin, alias)
     if not path.exists():
-        raise questions.asked(path, questions.begin(path, origin, alias))
-    return questions.read(path, origin)
+        raise questions.must_be_answered(path, questions.write_template(path, origin, alias))
+    return questions.read_answers(path, origin)
 
 
-def deal(faces: Faces, test_share: float) -> dict[str, list[int]]:
+def split_positions(faces: Faces, test_share: float) -> dict[str, list[int]]:
     """Return the positions of the images of each split, in order.
 
     The split depends only on the classes and their numbers of images.
@@ -167,21 +171,21 @@ def deal(faces: Faces, test_share: float) -> dict[str, list[int]]:
     test: set[int] = set()
     for name in faces.classes:
         positions = np.flatnonzero((index["emotion"] == name).to_numpy())
-        order = rng("release", name, len(positions)).permutation(len(positions))
+        order = make_rng("release", name, len(positions)).permutation(len(positions))
         test |= set(positions[order[: round(test_share * len(positions))]].tolist())
     train = [position for position in range(len(index)) if position not in test]
     return {"train": train, **({"test": sorted(test)} if test else {})}
 
 
-def _images(
-    layout: Layout,
+def _write_images(
+    layout: ReleaseLayout,
     origin: Origin,
     answers: Answers,
     splits: Mapping[str, list[int]],
     signer: signing.Signer | None,
 ) -> pd.DataFrame:
     """Write the Parquet files, and return the rows of the registry."""
-    image_ids, classes = ids(origin.faces), list(origin.faces.classes)
+    image_ids, classes = list_image_ids(origin.faces), list(origin.faces.classes)
     index = {
         column: origin.faces.index[column].tolist() for column in ("emotion", "source", "seed")
     }
@@ -189,17 +193,17 @@ def _images(
 
     def rows(split: str, positions: list[int]) -> Iterator[dict[str, Any]]:
         with track(f"writing {split}", len(positions)) as tracker:
-            for first in range(0, len(positions), AT_ONCE):
+            for first in range(0, len(positions), BATCH_IMAGES):
                 # A batch of images, so that memory does not hold them all
-                batch = positions[first : first + AT_ONCE]
+                batch = positions[first : first + BATCH_IMAGES]
                 images = np.asarray(origin.faces.images[batch])
-                hashes = perceptual_hash(images)
+                hashes = compute_perceptual_hash(images)
 
                 for position, image, bits in zip(batch, images, hashes, strict=True):
                     image_id = image_ids[position]
                     emotion, source, seed = (index[column][position] for column in index)
                     identity = (image_id, source, seed, emotion)
-                    row = _row(origin, answers, image, identity, signer)
+                    row = _parquet_row(origin, answers, image, identity, signer)
                     row |= {
                         "label": classes.index(emotion),
                         "phash": f"{bits:016x}",
@@ -215,7 +219,7 @@ def _images(
     return pd.DataFrame(registry_rows, columns=list(registry.COLUMNS), dtype="str")
 
 
-def ids(faces: Faces) -> list[str]:
+def list_image_ids(faces: Faces) -> list[str]:
     """Return a name for each image in its release, such as happiness-00012.
 
     Names have no dots, which end the key of a sample in shards.
@@ -228,7 +232,7 @@ def ids(faces: Faces) -> list[str]:
     return image_ids
 
 
-def _row(
+def _parquet_row(
     origin: Origin,
     answers: Answers,
     image: np.ndarray,
@@ -237,12 +241,12 @@ def _row(
 ) -> dict[str, Any]:
     """Return the columns that depend only on the image.
 
-    `identity` is its name, the run that generated it, its seed and its emotion.
+    `invent_identity` is its name, the run that generated it, its seed and its emotion.
     """
     name, source, seed, _ = identity
     maker = origin.makers[source]
     generator = origin.generators[maker.spec["generator"]]
-    data, pixels = marked(image, *identity, answers, generator, __version__)
+    data, pixels = encode_marked(image, *identity, answers, generator, __version__)
     if signer is not None:
         data = signer.sign(data, name)
     return {
@@ -253,7 +257,7 @@ def _row(
         "generator_id": generator.name,
         "checkpoint_sha256": generator.content,
         "sampler": maker.spec["sampler"],
-        "steps": taken(maker.spec, generator.spec),
+        "steps": steps_taken(maker.spec, generator.spec),
         "guidance": maker.spec["guidance"],
         "seed": seed,
     }
@@ -262,22 +266,20 @@ def _row(
 def _steps(origin: Origin) -> dict[str, int | None]:
     """Return the sampling steps of each run that generated images."""
     return {
-        name: taken(run.spec, origin.generators[run.spec["generator"]].spec)
+        name: steps_taken(run.spec, origin.generators[run.spec["generator"]].spec)
         for name, run in origin.makers.items()
     }
 
 
-def taken(maker: Mapping[str, Any], generator: Mapping[str, Any]) -> int | None:
+def steps_taken(maker: Mapping[str, Any], generator: Mapping[str, Any]) -> int | None:
     """Return a sampler's steps per image: those of the spec, or its default."""
     if maker["steps"] is not None or maker["sampler"] == "direct":
         return maker["steps"]
-    from mien.generators.edm import STEPS  # here, because it loads torch
-
     uses_all_steps = maker["sampler"] == "ancestral" and generator["kind"] == "ddpm"
-    return generator["steps"] if uses_all_steps else STEPS[maker["sampler"]]
+    return generator["steps"] if uses_all_steps else DEFAULT_STEPS[maker["sampler"]]
 
 
-def marked(
+def encode_marked(
     image: np.ndarray,
     name: str,
     run: str,
@@ -288,12 +290,14 @@ def marked(
     version: str,
 ) -> tuple[bytes, str]:
     """Return an image as a PNG file marked by mien `version`, and the sha256 of its pixels."""
-    pixels = marks.pixels_of(image)
-    mark = Mark(name, run, seed, label, answers.dataset.licence, pixels[: marks.DIGITS])
-    return marks.png(image, mark, f"mien {generator.spec['kind']}", version), pixels
+    pixels = marks.pixel_digest(image)
+    mark = Mark(name, run, seed, label, answers.dataset.licence, pixels[: marks.MARK_DIGITS])
+    return marks.encode_png(image, mark, f"mien {generator.spec['kind']}", version), pixels
 
 
-def _audit(folder: Path, audits: Sequence[tuple[Run, dict[str, Any]]]) -> dict[str, Any] | None:
+def _write_audit(
+    folder: Path, audits: Sequence[tuple[Run, dict[str, Any]]]
+) -> dict[str, Any] | None:
     """Write the numbers of the audit that decides, and return what the card shows of it.
 
     Its page is written too, if it has no picture.
@@ -302,10 +306,10 @@ def _audit(folder: Path, audits: Sequence[tuple[Run, dict[str, Any]]]) -> dict[s
         return None
     run, audit = audits[-1]
     (folder / "audit").mkdir()
-    _json(folder / "audit" / "audit.json", audit)
+    _write_json(folder / "audit" / "audit.json", audit)
 
     page = run.path / "index.html"
-    if page.exists() and not PICTURES.search(text := page.read_text(encoding="utf-8")):
+    if page.exists() and not PICTURE_HTML.search(text := page.read_text(encoding="utf-8")):
         (folder / "audit" / "index.html").write_text(text, encoding="utf-8")
     elif page.exists():
         say(
@@ -316,20 +320,20 @@ def _audit(folder: Path, audits: Sequence[tuple[Run, dict[str, Any]]]) -> dict[s
     return {
         "run": run.name,
         "verdict": audit["verdict"],
-        "answers": [_answer(question) for question in audit.get("questions", [])],
+        "answers": [_describe_answer(question) for question in audit.get("questions", [])],
         "changed": [str(change.get("text", "")) for change in audit.get("thresholds_changed", [])],
-        "rows": [_check(check) for check in audit.get("checks", [])],
+        "rows": [_check_cells(check) for check in audit.get("checks", [])],
     }
 
 
-def _answer(question: Mapping[str, Any]) -> str:
+def _describe_answer(question: Mapping[str, Any]) -> str:
     """Return the audit's answer to one question, the reason, and what would be enough."""
     enough = f" Enough would be: {question['enough']}." if question.get("enough") else ""
     title, verdict = question.get("title", ""), question.get("verdict", "")
     return f"{title} {verdict}: {question.get('why', '')}.{enough}"
 
 
-def _check(check: Mapping[str, Any]) -> list[str]:
+def _check_cells(check: Mapping[str, Any]) -> list[str]:
     """Return a check of the audit as a row of the card's table."""
 
     def number(name: str) -> str:
@@ -350,19 +354,25 @@ def _check(check: Mapping[str, Any]) -> list[str]:
     return [cell.replace("|", "/") for cell in [*cells, str(check.get("verdict", ""))]]
 
 
-def _sheet(folder: Path, origin: Origin, answers: Answers, signer: signing.Signer | None) -> None:
+def _write_sheet(
+    folder: Path, origin: Origin, answers: Answers, signer: signing.Signer | None
+) -> None:
     """Write the contact sheet, with the mark of a synthetic image."""
-    picture = np.asarray(figures.class_sheet(origin.faces, per_class=PER_CLASS))
+    picture = np.asarray(draw_class_sheet(origin.faces, per_class=SHEET_IMAGES_PER_CLASS))
     image = np.ascontiguousarray(np.moveaxis(picture, 2, 0))
     generator = next(iter(origin.generators.values()))
-    data, _ = marked(
+    data, _ = encode_marked(
         image, "contact-sheet", origin.run.name, -1, "", answers, generator, __version__
     )
-    (folder / SHEET).parent.mkdir()
-    (folder / SHEET).write_bytes(data if signer is None else signer.sign(data, SHEET))
+    (folder / CONTACT_SHEET).parent.mkdir()
+    (folder / CONTACT_SHEET).write_bytes(
+        data if signer is None else signer.sign(data, CONTACT_SHEET)
+    )
 
 
-def _provenance(folder: Path, origin: Origin, answers: Answers, facts: Mapping[str, Any]) -> None:
+def _write_provenance(
+    folder: Path, origin: Origin, answers: Answers, facts: Mapping[str, Any]
+) -> None:
     """Write the provenance: the release, its runs, the answers, the gates, and the card's facts."""
     (folder / "provenance").mkdir()
     release = {
@@ -381,14 +391,18 @@ def _provenance(folder: Path, origin: Origin, answers: Answers, facts: Mapping[s
         "studies": facts["studies"],
         "mien": __version__,
     }
-    _json(folder / RELEASE, release)
-    _json(folder / LINEAGE, [lineage.told(run, origin.called) for run in origin.lineage])
-    _json(folder / GATES, facts["decisions"])
-    _json(folder / ANSWERS, answers.model_dump(mode="json"))
-    _json(folder / KEPT, {name: facts[name] for name in card.KEPT})
+    _write_json(folder / RELEASE, release)
+    _write_json(
+        folder / LINEAGE, [lineage.lineage_entry(run, origin.called) for run in origin.lineage]
+    )
+    _write_json(folder / GATES, facts["decisions"])
+    _write_json(folder / ANSWERS, answers.model_dump(mode="json"))
+    _write_json(folder / CARD_JSON, {name: facts[name] for name in card.CARD_ONLY_FACTS})
 
 
-def _sizes(layout: Layout, splits: Mapping[str, list[int]]) -> dict[str, dict[str, int]]:
+def _measure_sizes(
+    layout: ReleaseLayout, splits: Mapping[str, list[int]]
+) -> dict[str, dict[str, int]]:
     sizes = {}
     for split, positions in splits.items():
         path = layout.parquet(split)
@@ -401,7 +415,7 @@ def _sizes(layout: Layout, splits: Mapping[str, list[int]]) -> dict[str, dict[st
     return sizes
 
 
-def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
+def _refuse_real_people(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
     """Raise GateRefused if a release holds a real image, or a name from a source.
 
     No override opens this gate.
@@ -412,7 +426,7 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
         equal = rows.loc[rows["pixels_sha256"].isin(real), "image_id"].tolist()
         verb = "is" if len(equal) == 1 else "are"
         raise GateRefused(
-            f"no real image may be in a release, and {many(len(equal), 'image')} of it {verb} "
+            f"no real image may be in a release, and {count_of(len(equal), 'image')} of it {verb} "
             f"equal to one, pixel by pixel: {', '.join(equal[:5])}. Generate the database with a "
             "generator that does not copy"
         )
@@ -420,12 +434,12 @@ def _nobody(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
     # Names in text files; the columns of the other files have no text from the sources
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix not in (".png", ".tar", ".parquet"):
-            found_names = names.told_in(path, origin.names, free=path.parent != folder)
+            found_names = names.find_in_file(path, origin.names, free=path.parent != folder)
             if found_names:
-                _named(path.relative_to(folder).as_posix(), found_names)
+                _refuse_name(path.relative_to(folder).as_posix(), found_names)
 
 
-def _uncopied(origin: Origin, store: Store) -> None:
+def _refuse_copies(origin: Origin, store: Store) -> None:
     """Raise GateRefused if an image copies a real one, also resized, turned, mirrored or moved.
 
     No override opens this gate.
@@ -433,7 +447,7 @@ def _uncopied(origin: Origin, store: Store) -> None:
     say("comparing with every real image behind it")
     copies = origin.copied(store)
     if copies:
-        image_ids = dict(zip(origin.faces.index["key"], ids(origin.faces), strict=True))
+        image_ids = dict(zip(origin.faces.index["key"], list_image_ids(origin.faces), strict=True))
         number = (
             "1 image of it is a copy"
             if len(copies) == 1
@@ -446,7 +460,7 @@ def _uncopied(origin: Origin, store: Store) -> None:
         )
 
 
-def _unnamed(origin: Origin, answers: Answers, titles: Sequence[str]) -> None:
+def _refuse_names(origin: Origin, answers: Answers, titles: Sequence[str]) -> None:
     """Raise GateRefused if a text that people wrote for a release has a name from a source."""
     written: dict[str, Any] = {
         "dataset.toml": answers.model_dump(mode="json"),
@@ -459,13 +473,13 @@ def _unnamed(origin: Origin, answers: Answers, titles: Sequence[str]) -> None:
             source.citation,
         ]
     for where, content in written.items():
-        for key, text in names.texts(content):
+        for key, text in names.walk_texts(content):
             found_names = [*origin.names.find(text), *origin.names.told_by(key, text)]
             if found_names:
-                _named(f"{where} ({key})" if key else where, found_names)
+                _refuse_name(f"{where} ({key})" if key else where, found_names)
 
 
-def _named(where: str, found_names: Sequence[str]) -> None:
+def _refuse_name(where: str, found_names: Sequence[str]) -> None:
     """Raise GateRefused because `where` has the first of these names."""
     raise GateRefused(
         f"no subject may be named in a release, and {where} names {found_names[0]}; remove the "
@@ -473,22 +487,22 @@ def _named(where: str, found_names: Sequence[str]) -> None:
     )
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write checksums.sha256, which `sha256sum -c` reads: one line per file, sorted by name."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
     lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def recorded(folder: Path) -> Answers:
+def read_recorded_answers(folder: Path) -> Answers:
     """Return the answers that a release was built from."""
     return questions.Answers.model_validate_json((folder / ANSWERS).read_text(encoding="utf-8"))
 
 
-def about_now() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that are installed here."""
-    return about(0.0)["versions"]
+    return describe_making(0.0)["versions"]
 
 
-def _json(path: Path, content: Any) -> None:
+def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

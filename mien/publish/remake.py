@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from mien import generators
 from mien.errors import DataError, StoreError
 from mien.faces import EMOTIONS
-from mien.generators import SamplerSpec
-from mien.publish import marks, release
+from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.specs import SamplerSpec
+from mien.publish import checking, marks, release
 from mien.publish.checking import open_release
-from mien.publish.formats import Layout, read_parquet
-from mien.spec import nearest
-from mien.store import Run, Store
+from mien.publish.formats import ReleaseLayout, read_parquet
+from mien.runs.spec import suggest
+from mien.runs.store import Run, Store
 
 
 @dataclass(frozen=True)
-class Remade:
+class RegeneratedImage:
     """An image generated again: the PNG file, whether bytes and pixels are equal, why not."""
 
     data: bytes
@@ -29,7 +29,7 @@ class Remade:
     why: str
 
 
-def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> Remade:
+def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> RegeneratedImage:
     """Return the image `image` of the release in `folder`, generated again.
 
     Raises DataError if the release has no such image, and StoreError if its generator is not in the
@@ -37,10 +37,10 @@ def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> 
     """
     # The image, and the run that its mark names
     facts = open_release(folder)
-    row = _row(folder, image, list(facts["counts"]))
-    entries = json.loads((folder / release.LINEAGE).read_text(encoding="utf-8"))
+    row = _find_row(folder, image, list(facts["counts"]))
+    entries = json.loads((folder / checking.LINEAGE).read_text(encoding="utf-8"))
     lineage = {entry["run"]: entry for entry in entries}
-    mark = marks.read(row["image"]["bytes"], image).mark
+    mark = marks.read_picture(row["image"]["bytes"], image).mark
     if mark is None or mark.run not in lineage:
         raise DataError(
             f"{image} must have the mark of the run that made it, and has none; `mien publish "
@@ -49,52 +49,52 @@ def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> 
 
     # The same generator, sampler, label and seed
     spec = lineage[mark.run]["spec"]
-    generator = _generator(spec["generator"], lineage[spec["generator"]]["content"], store)
+    generator = _find_generator(spec["generator"], lineage[spec["generator"]]["content"], store)
     sampler = SamplerSpec.model_validate(
         {name: value for name, value in spec.items() if name in SamplerSpec.model_fields}
     )
     label = facts["classes"][row["label"]]
-    generated = generators.sample(
-        generators.load(generator, device),
+    generated = sample_generator(
+        load_generator(generator, device),
         np.array([EMOTIONS.index(label)]),
         np.array([row["seed"]]),
         sampler=sampler,
     )[0]
 
     # The same file
-    data, pixels = release.marked(
+    data, pixels = release.encode_marked(
         generated,
         image,
         mark.run,
         row["seed"],
         label,
-        release.recorded(folder),
+        release.read_recorded_answers(folder),
         generator,
         facts["mien"],
     )
     bytes_equal = hashlib.sha256(data).hexdigest() == row["sha256"]
-    return Remade(
+    return RegeneratedImage(
         data,
         bytes_equal,
         pixels == row["pixels_sha256"],
-        "" if bytes_equal else _why(row, generated, facts, lineage, mark.run),
+        "" if bytes_equal else _explain_difference(row, generated, facts, lineage, mark.run),
     )
 
 
-def _row(folder: Path, image: str, splits: list[str]) -> dict[str, Any]:
+def _find_row(folder: Path, image: str, splits: list[str]) -> dict[str, Any]:
     names: list[str] = []
     for split in splits:
-        for row in read_parquet(Layout(folder).parquet(split)):
+        for row in read_parquet(ReleaseLayout(folder).parquet(split)):
             if row["image_id"] == image:
                 return row
             names.append(row["image_id"])
     raise DataError(
-        f"{folder} has no image '{image}'.{nearest(image, names)} Its images have names like "
+        f"{folder} has no image '{image}'.{suggest(image, names)} Its images have names like "
         f"{names[0]}"
     )
 
 
-def _generator(name: str, content: str, store: Store) -> Run:
+def _find_generator(name: str, content: str, store: Store) -> Run:
     if not store.done(name):
         raise StoreError(
             f"the generator {name} must be in {store.root}, and is not; train it again with the "
@@ -110,7 +110,7 @@ def _generator(name: str, content: str, store: Store) -> Run:
     return run
 
 
-def _why(
+def _explain_difference(
     row: dict[str, Any],
     generated: np.ndarray,
     facts: dict[str, Any],
@@ -119,7 +119,7 @@ def _why(
 ) -> str:
     """Return why the bytes of an image differ from those in the release."""
     # Only the file differs
-    if marks.pixels_of(generated) == row["pixels_sha256"]:
+    if marks.pixel_digest(generated) == row["pixels_sha256"]:
         if facts["signed"]:
             return (
                 "the pixels are equal; the file is signed with C2PA, and a signature holds a time "
@@ -133,13 +133,13 @@ def _why(
         return f"{maker} drew it, and {facts['run']} changed it afterwards (cut, resized or folded)"
 
     # The pixels differ: name the libraries that changed
-    then, now = lineage[maker].get("versions") or {}, release.about_now()
+    then, now = lineage[maker].get("versions") or {}, release.library_versions()
     changed = [
         f"{name} {then[name]} then, {now[name]} now"
         for name in then
         if name in now and then[name] != now[name]
     ]
-    old = marks.read(row["image"]["bytes"], row["image_id"]).image
+    old = marks.read_picture(row["image"]["bytes"], row["image_id"]).image
     same_shape = old.shape == generated.shape
     difference = int(np.abs(old.astype(int) - generated.astype(int)).max()) if same_shape else -1
     reason = "; ".join(changed) or "another kind of processor or GPU rounds differently"

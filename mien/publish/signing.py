@@ -12,14 +12,14 @@ from typing import Any
 from mien.errors import DataError, UsageError
 from mien.outside import SETTINGS_BYTES, read_file
 
-SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}
+C2PA_SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}
 
 
 class Signer:
     """Signs pictures with a chain of certificates and a private key, both PEM files (ES256)."""
 
     def __init__(self, certificates: Path, key: Path) -> None:
-        self.library = library()
+        self.library = import_c2pa()
         chain, secret = (
             read_file(path, "a PEM file", SETTINGS_BYTES, UsageError)
             for path in (certificates, key)
@@ -29,7 +29,7 @@ class Signer:
                 alg=b"es256", sign_cert=chain, private_key=secret, ta_url=None
             )
             self.signer = self.library.Signer.from_info(info)
-            self.context = self.library.Context(self.library.Settings.from_dict(SETTINGS))
+            self.context = self.library.Context(self.library.Settings.from_dict(C2PA_SETTINGS))
         except self.library.C2paError as error:
             raise UsageError(
                 f"{certificates} and {key} must be a certificate chain and its ES256 key: {error}"
@@ -51,7 +51,7 @@ class Signer:
         return out.getvalue()
 
 
-def library() -> Any:
+def import_c2pa() -> Any:
     """Return c2pa-python; raises UsageError if it is not installed."""
     try:
         import c2pa

@@ -39,7 +39,7 @@ def scheduler(variance: str, clip: bool, exact: bool = True):
 @pytest.mark.parametrize("variance", ["posterior", "beta"])
 @pytest.mark.parametrize("clip", [False, True])
 def test_each_reverse_step_is_that_of_diffusers(variance, clip: bool):
-    other, schedule = scheduler(variance, clip), ddpm.linear(STEPS, 1e-4, 0.02)
+    other, schedule = scheduler(variance, clip), ddpm.make_linear_schedule(STEPS, 1e-4, 0.02)
     generator = torch.Generator().manual_seed(0)
     for t in range(STEPS, 0, -1):
         x, predicted = (
@@ -55,12 +55,15 @@ def test_each_reverse_step_is_that_of_diffusers(variance, clip: bool):
         if clip:
             x0 = ((x - (1 - root**2) ** 0.5 * predicted) / root).clamp(-1, 1)
             noise = (x - root * x0) / (1 - root**2) ** 0.5
-        ours = ddpm.reverse_update(schedule, x, t, noise, z, variance)
+        ours = ddpm.step_backward(schedule, x, t, noise, z, variance)
         assert torch.allclose(ours, theirs, atol=1e-8), t
 
 
 def test_the_whole_chain_is_that_of_diffusers():
-    other, schedule = scheduler("posterior", clip=True, exact=False), ddpm.linear(STEPS, 1e-4, 0.02)
+    other, schedule = (
+        scheduler("posterior", clip=True, exact=False),
+        ddpm.make_linear_schedule(STEPS, 1e-4, 0.02),
+    )
     start = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def predict(x, t: float):
@@ -71,7 +74,7 @@ def test_the_whole_chain_is_that_of_diffusers():
         theirs = other.step(predict(theirs, t), t - 1, theirs, generator=streams)[0]
 
     def denoise(x, sigma):
-        t = ddpm.t_of(schedule, sigma)[0].item()
+        t = ddpm.find_time(schedule, sigma)[0].item()
         s = sigma[:, None, None, None]
         return (x - s * predict(x / (1 + s**2).sqrt(), t)).clamp(-1, 1)
 
@@ -80,17 +83,20 @@ def test_the_whole_chain_is_that_of_diffusers():
     def draw():
         return torch.randn(start.shape, generator=streams)
 
-    ours = ddpm.chain(schedule, denoise, start, draw, "posterior", torch.zeros(1, 4, 4))
+    ours = ddpm.run_chain(schedule, denoise, start, draw, "posterior", torch.zeros(1, 4, 4))
     assert torch.allclose(ours, theirs, atol=1e-3)
 
 
 def test_noising_is_that_of_diffusers():
-    other, schedule = scheduler("posterior", clip=False), ddpm.linear(STEPS, 1e-4, 0.02)
+    other, schedule = (
+        scheduler("posterior", clip=False),
+        ddpm.make_linear_schedule(STEPS, 1e-4, 0.02),
+    )
     generator = torch.Generator().manual_seed(0)
     x0, noise = (
         torch.randn(6, 1, 4, 4, dtype=torch.float64, generator=generator) for _ in range(2)
     )
     t: Any = torch.tensor([1, 2, 250, 500, 999, 1000])
     assert torch.allclose(
-        ddpm.closed_form(schedule, x0, t, noise), other.add_noise(x0, noise, t - 1), atol=1e-12
+        ddpm.add_noise(schedule, x0, t, noise), other.add_noise(x0, noise, t - 1), atol=1e-12
     )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mien import fidelity, operators
+from mien.audit import distances
+from mien.classifiers import operators
 
 operators.prepare()  # declares what torchvision lacks here, before torch_fidelity imports it
 
@@ -33,7 +34,7 @@ A, B = cloud(300, 24, 1), cloud(300, 24, 2, 0.8)
 def test_the_frechet_distance_is_that_of_torch_fidelity():
     theirs = [fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (A, B)]
     expected = fid_statistics_to_metric(*theirs, verbose=False)["frechet_inception_distance"]
-    assert fidelity.frechet(A, B) == pytest.approx(expected, rel=1e-6)
+    assert distances.frechet_distance(A, B) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_kernel_distance_is_that_of_torch_fidelity():
@@ -53,7 +54,7 @@ def test_the_kernel_distance_is_that_of_torch_fidelity():
     theirs = kid_features_to_metric(
         torch.from_numpy(A).double(), torch.from_numpy(B).double(), **how
     )
-    assert fidelity.kernel(A, B) == pytest.approx(
+    assert distances.kernel_distance(A, B) == pytest.approx(
         theirs["kernel_inception_distance_mean"], rel=1e-6
     )
 
@@ -68,7 +69,7 @@ def of_torch_fidelity(real: np.ndarray, made: np.ndarray, k: int) -> tuple[float
 
 @pytest.mark.parametrize("k", [3, 5, 10])
 def test_precision_recall_density_and_coverage_are_those_of_both(k: int):
-    found = fidelity.neighbours(A, B, k)
+    found = distances.find_neighbours(A, B, k)
     theirs = compute_prdc(A.astype(np.float64), B.astype(np.float64), k)
     ours = {
         "precision": found.typical.mean(), "recall": found.reached.mean(),
@@ -83,7 +84,7 @@ def test_what_lies_just_at_a_reach_counts_as_torch_fidelity_counts_it_and_prdc_d
     """On a line, 0 1 2 3 ..., copies of an image k steps further lie exactly at its reach."""
     real = np.arange(0, 40, 2, dtype=np.float32)[:, None]
     made = np.array([[-4.0], [-4.0], [-4.0], [-4.0], [20.0], [20.0]], dtype=np.float32)
-    found = fidelity.neighbours(real, made, 2)
+    found = distances.find_neighbours(real, made, 2)
     ours = (found.typical.mean(), found.reached.mean())
     assert ours == pytest.approx(of_torch_fidelity(real, made, 2))
     theirs = compute_prdc(real.astype(np.float64), made.astype(np.float64), 2)

@@ -33,9 +33,8 @@ class Tree:
     """A written folder, and what a right reader makes of it."""
 
     root: Path
-    images: dict[
-        str, Truth
-    ]  # by path relative to the root (and #place): just those that must be read
+    # by path relative to the root (and #place): just those that must be read
+    images: dict[str, Truth]
     findings: frozenset[str]  # the kinds that must be reported, besides which there may be notes
     options: dict[str, Any] = field(default_factory=dict)  # fields of IngestSpec
 

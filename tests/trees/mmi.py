@@ -62,8 +62,7 @@ def write(root: Path) -> Tree:
         video(folder / f"{clip}.avi", subject, emotion or "neutral", frames)
         (folder / "session.xml").write_text(
             f'<?xml version="1.0" encoding="UTF-8"?>\n<session sessionId="{session}"><subject '
-            f'id="{subject}"/>'
-            f'<track type="Video" filename="{clip}.avi" view="{view}"/></session>'
+            f'id="{subject}"/><track type="Video" filename="{clip}.avi" view="{view}"/></session>'
         )
         tag = "" if code is None else f'<Metatag Name="Emotion" Value="{code}"/>'
         (folder / f"{clip}.xml").write_text(

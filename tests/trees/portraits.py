@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.drawing import face, identity
+from mien.toy.head import draw_face, invent_identity
 
 UNITS = {
     "anger": {"4": 1.0, "7": 1.0},
@@ -29,7 +29,7 @@ def _face(person: int, emotion: str, size: tuple[int, int]) -> np.ndarray:
     if size != (48, 48):
         height, width = size
         return np.asarray(Image.fromarray(_face(person, emotion, (48, 48))).resize((width, height)))
-    return face(identity(0, person), UNITS[emotion], size)
+    return draw_face(invent_identity(0, person), UNITS[emotion], size)
 
 
 def portrait(person: int, emotion: str, name: str, size: tuple[int, int] = (48, 48)) -> np.ndarray:

@@ -1,0 +1,230 @@
+"""Distances between sets of features: Fréchet, kernel, precision and recall, Vendi.
+
+Read every number on the scale from real against real images (the floor) to held-out people.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mien.errors import DataError
+from mien.runs.progress import count_of
+
+DISTANCE_ROWS = 512  # rows whose distances are in memory at once
+
+
+def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+    """Return the Fréchet distance of the Gaussians that fit two sets of features.
+
+    As in Heusel et al. 2017 (arXiv:1706.08500): |mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a
+    S_b)^(1/2)), covariances with n - 1. It is biased upwards for few images, by about the same
+    amount for equal numbers. Raises DataError for fewer than two rows.
+    """
+    if min(len(a), len(b)) < 2:
+        raise DataError(
+            f"a Fréchet distance needs at least two images per side; given: {len(a)} and {len(b)}"
+        )
+    cov_a, cov_b = (np.atleast_2d(np.cov(x.astype(np.float64), rowvar=False)) for x in (a, b))
+    means = (x.mean(axis=0, dtype=np.float64) for x in (a, b))
+    return float(gaussian_distance(next(means), cov_a, next(means), cov_b))
+
+
+def gaussian_distance(
+    mean_a: Float[np.ndarray, "*some d"],
+    cov_a: Float[np.ndarray, "*some d d"],
+    mean_b: Float[np.ndarray, "*some d"],
+    cov_b: Float[np.ndarray, "*some d d"],
+) -> Float[np.ndarray, "*some"]:
+    """Return the squared Fréchet distance of Gaussians, by their means and covariances."""
+    # tr (S_a S_b)^(1/2) is the sum of singular values of S_a^(1/2) S_b^(1/2): real by construction,
+    # and never negative.
+    roots = np.linalg.svd(_matrix_root(cov_a) @ _matrix_root(cov_b), compute_uv=False).sum(axis=-1)
+    gap = np.square(mean_a - mean_b).sum(axis=-1)
+    spread = np.trace(cov_a, axis1=-2, axis2=-1) + np.trace(cov_b, axis1=-2, axis2=-1)
+    return np.asarray(gap + spread - 2 * roots)
+
+
+def _matrix_root(matrix: Float[np.ndarray, "*some d d"]) -> Float[np.ndarray, "*some d d"]:
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values.clip(0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
+def kernel_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+    """Return the kernel distance of two sets of features: the unbiased estimate of MMD².
+
+    As in Bińkowski et al. 2018 (arXiv:1801.01401, section 4), with the cubic kernel (x·y / d + 1)³.
+    Its mean over draws of two sets from one source is 0 at any size, so it may be negative. Raises
+    DataError for fewer than two rows.
+    """
+    if min(len(a), len(b)) < 2:
+        raise DataError(
+            f"a kernel distance needs at least two images per side; given: {len(a)} and {len(b)}"
+        )
+    return float(
+        _mean_off_diagonal(cubic_kernel(a, a))
+        + _mean_off_diagonal(cubic_kernel(b, b))
+        - 2 * cubic_kernel(a, b).mean()
+    )
+
+
+def _mean_off_diagonal(gram: Float[np.ndarray, "n n"]) -> float:
+    """Return the mean of a kernel over pairs of different rows."""
+    return (gram.sum() - np.trace(gram)) / (len(gram) * (len(gram) - 1))
+
+
+def cubic_kernel(
+    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]
+) -> Float[np.ndarray, "n m"]:
+    """Return the cubic kernel (x·y / d + 1)³ of each pair of rows."""
+    base = a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1
+    return base * base * base
+
+
+def precision_recall(
+    real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = 3
+) -> tuple[float, float]:
+    """Return improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991).
+
+    Precision is the share of `made` within the distance of any real image to its k-th nearest real
+    one, recall the same with the sides exchanged. Frames of one clip shrink these distances: pass
+    one image per clip. Raises DataError unless there are more than k images per side.
+    """
+    near = find_neighbours(real, made, k)
+    return float(near.typical.mean()), float(near.reached.mean())
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Which images are within the k-nearest-neighbour distance ("reach") of which others.
+
+    `typical` [made]: within reach of a real image; `interval` [made]: of how many; `reached`
+    [real]: within reach of a generated image; `covered` [real]: a generated image is within its
+    reach. The reach of an image is its distance to the k-th nearest image of its own side. The
+    means of these are precision (`typical`), recall (`reached`), density (`interval` / k) and
+    coverage (`covered`).
+    """
+
+    k: int
+    typical: Bool[np.ndarray, " m"]
+    around: Int[np.ndarray, " m"]
+    reached: Bool[np.ndarray, " n"]
+    covered: Bool[np.ndarray, " n"]
+
+    @property
+    def density(self) -> Float[np.ndarray, " m"]:
+        """The contribution of each generated image to density."""
+        return self.around / self.k
+
+
+def find_neighbours(
+    real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int
+) -> Neighbours:
+    """Return which images are within reach of which, for precision, recall, density and coverage.
+
+    Density and coverage are those of Naeem et al. 2020 (arXiv:2002.09797). A distance equal to a
+    reach counts as within it. Raises DataError unless there are more than k images per side.
+    """
+    if min(len(real), len(made)) <= k:
+        raise DataError(
+            f"precision and recall need more than {count_of(k, 'image')} per side; given: "
+            f"{len(real)} and {len(made)}"
+        )
+
+    # The reach of every image of both sides
+    real_reach, made_reach = reach_of(real, k), reach_of(made, k)
+
+    # Compare each distance between the sides with the reach of either end
+    around = np.zeros(len(made), dtype=np.int64)
+    reached, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
+    for first, block in iterate_distances(real, made):
+        rows = slice(first, first + len(block))
+        within = block <= real_reach[rows, None]
+        around += within.sum(axis=0)
+        covered[rows] = within.any(axis=1)
+        reached[rows] = (block <= made_reach[None]).any(axis=1)
+    return Neighbours(k, around > 0, around, reached, covered)
+
+
+def reach_of(rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
+    """Return the distance of each row to its k-th nearest other row."""
+    return np.concatenate(
+        [np.partition(block, k, axis=1)[:, k] for _, block in iterate_distances(rows, rows)]
+    )
+
+
+def mean_similarity(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
+    """Return the mean cosine of all pairs of different rows, as directions from `centre`.
+
+    It is 0 at random, and 1 if all rows are in one direction. Raises DataError for fewer than two
+    rows.
+    """
+    if len(rows) < 2:
+        raise DataError(f"a similarity of pairs needs at least two images; given: {len(rows)}")
+    unit = unit_directions(rows, centre)
+    total = unit.sum(axis=0)
+    return float((total @ total - len(unit)) / (len(unit) * (len(unit) - 1)))
+
+
+def vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
+    """Return the Vendi score: the effective number of different images.
+
+    It is the exponential of the entropy of the eigenvalues of K / n, where K holds the cosines of
+    all pairs as directions from `centre` (Friedman & Dieng 2023, arXiv:2210.02410). It ranges from
+    1 (all the same) to n (all at right angles). Raises DataError for no rows.
+    """
+    if not len(rows):
+        raise DataError("a Vendi score needs at least one image; given: none")
+    unit = unit_directions(rows, centre)
+    # Both products have the same eigenvalues, except zeros: take the smaller one
+    gram = unit @ unit.T if len(unit) < unit.shape[1] else unit.T @ unit
+    values = np.linalg.eigvalsh(gram / len(unit))
+    values = values[values > 1e-12]
+    return float(np.exp(-(values * np.log(values)).sum()))
+
+
+def unit_directions(
+    rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]
+) -> Float[np.ndarray, "n d"]:
+    """Return the rows as directions of length 1 from `centre`."""
+    offsets = rows.astype(np.float64) - centre
+    return offsets / np.maximum(np.linalg.norm(offsets, axis=1, keepdims=True), 1e-12)
+
+
+def copy_ratios(
+    made: Float[np.ndarray, "m d"], real: Float[np.ndarray, "n d"], clips: list[str]
+) -> Float[np.ndarray, " m"]:
+    """Return each image's distance to the nearest real image over that to another clip's nearest.
+
+    Near 0 the image is a copy, or between frames of one clip; near 1 it is no nearer to that clip
+    than to others. Compared with the second nearest image, as is usual, a blend of two frames of
+    one clip would look new. Raises DataError unless there are two clips.
+    """
+    owner = np.array(clips)
+    if len(set(clips)) < 2:
+        raise DataError(
+            "copies are recognised by the nearest clip and the next, so they need two clips; "
+            "there is only one clip"
+        )
+    ratios = []
+    for _, block in iterate_distances(made, real):
+        nearest = block.argmin(axis=1)
+        others = np.where(owner[nearest][:, None] == owner[None], np.inf, block).min(axis=1)
+        ratios.append(block.min(axis=1) / np.maximum(others, 1e-12))
+    return np.concatenate(ratios) if ratios else np.zeros(0)
+
+
+def iterate_distances(
+    a: Float[np.ndarray, "m d"], b: Float[np.ndarray, "n d"]
+) -> Iterator[tuple[int, Float[np.ndarray, "_ n"]]]:
+    """Yield the Euclidean distances of rows of `a` to all rows of `b`, a block of rows at a time.
+
+    Each block comes with the position of its first row.
+    """
+    b = b.astype(np.float64)
+    squares = np.square(b).sum(axis=1)
+    for first in range(0, len(a), DISTANCE_ROWS):
+        rows = a[first : first + DISTANCE_ROWS].astype(np.float64)
+        products = np.square(rows).sum(axis=1)[:, None] + squares[None] - 2 * rows @ b.T
+        yield first, np.sqrt(products.clip(0))

@@ -1,0 +1,1 @@
+"""Labels: do faces show what their label says?"""

@@ -1,0 +1,1 @@
+"""Leakage: what two sets share that should share nothing."""

@@ -1,0 +1,214 @@
+"""The page of a leakage report: one HTML file with its pictures."""
+
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+from PIL import Image
+
+from mien.audit.leakage.measure import (
+    DUPLICATE_KINDS,
+    WAYS_SEEN,
+    Leakage,
+    describe_nearness,
+    forbidden_ways,
+    image_noun,
+)
+from mien.faces import Faces
+from mien.pages.html import picture_address, render_html
+from mien.pages.sheets import draw_grid, to_picture
+from mien.runs.progress import count_of
+from mien.stats import Record
+
+MAX_PICTURES = 24  # pairs of a kind, and pictures of a person, at most
+
+LEAKAGE_PICTURE_WIDTH = 96  # pixels per side that a picture is enlarged to, at least
+
+TEMPLATES = Path(__file__).parents[2] / "pages" / "templates"
+
+WAY_TITLES = {
+    "subjects": "subject in training",
+    "clips": "clip in training",
+    "frames": "same frame (key) in training",
+    "exact": "equal in every pixel to a training image",
+    "near": "nearly a training image",
+    "mirrored": "nearly a training image, mirrored",
+    "renamed": "subject in training under another name",
+}
+
+NUISANCES = ("brightness", "contrast", "sharpness", "border", "all")
+
+
+@dataclass(frozen=True)
+class PagePicture:
+    """A picture for the page, with the text below it."""
+
+    image: str
+    caption: str
+    more: str = ""
+
+
+def render_page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> str:
+    """Return the page as HTML; `collect_names` are the labels of the training and the test side."""
+    image = image_noun(test)
+
+    # Records, tables and pictures for the template
+    content = dict(  # noqa: C408
+        found=found,
+        names=names,
+        image=image,
+        total=len(test),
+        tested=count_of(len(test), image),
+        trained=count_of(len(train), "training image"),
+        nearness=describe_nearness,
+        ways=list(_way_rows(found)),
+        nearest=_overall_records(
+            found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")
+        ),
+        parts=[
+            record
+            for record in found.records
+            if record.metric == "leakage.affected" and record.part
+        ],
+        nuisance=list(_nuisance_rows(found)),
+        kinds=[
+            (WAY_TITLES[kind], list(_pair_pictures(found, kind, train, test)))
+            for kind in DUPLICATE_KINDS
+            if found.rows[kind].any()
+        ],
+        people=list(_people_pictures(found, train, test)),
+        licences=sorted(_real_licences(train) | _real_licences(test)),
+        real=bool(
+            (train.index["source"] == "real").any() or (test.index["source"] == "real").any()
+        ),
+    )
+    return render_html("leakage.html", content)
+
+
+def _real_licences(faces: Faces) -> set[str]:
+    """Return the licences of the real images."""
+    return set(faces.index["licence"][faces.index["source"] == "real"])
+
+
+def _way_rows(found: Leakage) -> Iterator[dict[str, Any]]:
+    for way in WAYS_SEEN:
+        count = int(found.rows[way].sum())
+        yield {
+            "name": WAY_TITLES[way],
+            "count": count,
+            "share": count / len(found.rows),
+            "barred": way in forbidden_ways(found.by),
+        }
+
+
+def _overall_records(found: Leakage, names: tuple[str, ...]) -> list[Record]:
+    return [
+        record
+        for name in names
+        for record in found.records
+        if record.metric == name and not record.part
+    ]
+
+
+def _nuisance_rows(found: Leakage) -> Iterator[tuple[str, Record, Record, list[Record]]]:
+    for name in NUISANCES:
+        overall = _overall_records(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
+        if len(overall) == 2:
+            parts = [
+                record
+                for record in found.records
+                if record.metric == f"nuisance.{name}" and record.part
+            ]
+            yield name, overall[0], overall[1], sorted(parts, key=lambda record: -record.value)[:2]
+
+
+def _pair_pictures(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[PagePicture]:
+    """Yield one pair for each test image, of as many people as possible."""
+    # One pair per test image; the first of each person come first
+    selected = (
+        (found.pairs["kind"] == "exact") if kind == "exact" else (found.pairs["kind"] == "near")
+    )
+    selected &= found.pairs["mirrored"] == (kind == "mirrored")
+    pairs = found.pairs[selected].drop_duplicates("test")
+    pairs = pairs.assign(turn=pairs.groupby("test_subject").cumcount())
+
+    # Both pictures next to each other, with their labels
+    for row in (
+        pairs.sort_values(["turn", "correlation", "test"], ascending=[True, False, True])
+        .head(MAX_PICTURES)
+        .to_dict("records")
+    ):
+        images = [_enlarge(test, row["test"]), _enlarge(train, row["train"])]
+        labels = [_emotion_of(test, row["test"]), _emotion_of(train, row["train"])]
+        label_text = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
+        more = f"{label_text}, correlation {row['correlation']:.3f}, {row['bits']} bits"
+        yield PagePicture(
+            picture_address(_join_pictures(images)),
+            _breakable_name(f"{row['test']} = {row['train']}"),
+            more,
+        )
+
+
+def _people_pictures(
+    found: Leakage, train: Faces, test: Faces
+) -> Iterator[tuple[dict[Hashable, Any], list[PagePicture]]]:
+    """Yield each pair of names that look like one person, with the pictures of both."""
+    for row in found.people.to_dict("records"):
+        shown = []
+        for name in (row["a"], row["b"]):
+            images = [image for faces in (train, test) for image in _pictures_of(faces, name)]
+            shown.append(
+                PagePicture(
+                    picture_address(draw_grid(np.stack(images[:MAX_PICTURES]), 12, 1)), name
+                )
+            )
+        yield row, shown
+
+
+def _breakable_name(name: str) -> Markup:
+    """Return a file's name that can break between its parts, rather than within a word."""
+    return Markup(re.sub(r"([/_=.-]+)", r"\1<wbr>", str(escape(name))))
+
+
+def _pictures_of(faces: Faces, subject: str) -> np.ndarray:
+    """Return pictures of a subject, from as many clips as possible, in the form of the page."""
+    rows = faces.index[faces.index["subject"] == subject]
+    rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(
+        ["turn", "key"], kind="stable"
+    )
+    return np.array([_resize_square(faces.images[place]) for place in rows.index[:MAX_PICTURES]])
+
+
+def _resize_square(image: np.ndarray) -> np.ndarray:
+    small = to_picture(np.asarray(image)).resize(
+        (LEAKAGE_PICTURE_WIDTH // 2, LEAKAGE_PICTURE_WIDTH // 2), Image.Resampling.BILINEAR
+    )
+    return np.moveaxis(np.asarray(small), 2, 0)
+
+
+def _enlarge(faces: Faces, key: str) -> Image.Image:
+    image = np.asarray(faces.images[_position_of(faces, key)])
+    return to_picture(image, max(1, LEAKAGE_PICTURE_WIDTH // image.shape[1]))
+
+
+def _emotion_of(faces: Faces, key: str) -> str:
+    return str(faces.index["emotion"].iloc[_position_of(faces, key)])
+
+
+def _position_of(faces: Faces, key: str) -> int:
+    return int(np.flatnonzero(faces.index["key"] == key)[0])
+
+
+def _join_pictures(images: list[Image.Image]) -> Image.Image:
+    sheet = Image.new(
+        "RGB",
+        (sum(image.width for image in images) + 2, max(image.height for image in images)),
+        (255, 255, 255),
+    )
+    sheet.paste(images[0], (0, 0))
+    sheet.paste(images[1], (images[0].width + 2, 0))
+    return sheet

@@ -1,0 +1,168 @@
+"""Leakage meets the store, or a folder: its numbers, table and page."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mien.audit.labels.nuisance import measure_nuisance
+from mien.audit.leakage.measure import Leakage, image_noun, measure_leakage, percentage
+from mien.audit.leakage.page import render_page
+from mien.audit.leakage.sides import Comparison
+from mien.audit.specs import LeakageSpec
+from mien.errors import DataError
+from mien.faces import Faces
+from mien.findings import Finding
+from mien.pages.escape import write_csv
+from mien.prepare.specs import Unit
+from mien.runs.folders import require_free, write_whole_folder
+from mien.runs.progress import count_of, say
+from mien.runs.store import Run, Store
+
+# the files of a report that --out copies
+REPORT_FILES = ("index.html", "leakage.json", "images.csv", "pairs.csv", "people.csv")
+
+
+def run_leakage(
+    sides: Comparison, store: Store, by: Unit = "subject", *, alias: str | None = None
+) -> Run:
+    """Make the run of what two sides share: index.html with pictures, leakage.json, and tables.
+
+    The tables are records.parquet and CSV files. Nuisance leakage of the training side is included
+    if it can be measured. Pictures of real people stay in the store.
+    """
+    # The sides, their table and their names make up the name of the run
+    spec = LeakageSpec(
+        train=sides.train.name,
+        test=sides.test.name,
+        table=sides.digest,
+        by=by,
+        one_dataset=sides.one_dataset,
+        names=sides.names,
+    )
+
+    def build(out: Path, scratch: Path) -> None:
+        train, test = sides.faces()
+        result = measure_leakage(train, test, by)
+        try:
+            result = replace(result, records=(*result.records, *measure_nuisance(train)))
+        except DataError as error:
+            note = Finding("note", "nuisance not measured", "the training side", str(error))
+            result = replace(result, findings=(*result.findings, note))
+        _write_report(result, train, test, out, sides.names)
+        (out / "index.html").write_text(
+            render_page(result, train, test, sides.names), encoding="utf-8"
+        )
+
+    return store.make(spec, build, alias)
+
+
+def copy_report(run: Run, out: Path | None) -> Path:
+    """Return the path of a report's page; with `out`, the report is first copied to that folder.
+
+    The report is copied whole or not at all. Raises UsageError unless `out` is new or an empty
+    folder, and can be written.
+    """
+    if out is None:
+        return run.file("index.html")
+    with write_whole_folder(require_free(out)) as folder:
+        for name in REPORT_FILES:
+            shutil.copyfile(run.file(name), folder / name)
+    about = run.json("leakage.json")
+    if about["licences"]:
+        say(
+            f"{out} contains images that are not synthetic "
+            f"({_format_licences(about['licences'])}): they are now outside the store too"
+        )
+    return out / "index.html"
+
+
+def leakage_lines(run: Run) -> Iterator[str]:
+    """Yield the results of a leakage run as a few lines for a terminal."""
+    # The sides, and how much of the test side was seen
+    about = run.json("leakage.json")
+    total, affected, image = about["test_images"], about["affected"], about["what"]
+    seen = "none was found to have been seen in training"
+    if affected:
+        seen = f"{percentage(affected, total, image)} {_was(affected)} seen in training"
+    names_of, training_images = about["names"], count_of(about["training_images"], "training image")
+    yield (
+        f"{names_of['test']} ({count_of(total, image)}) against {names_of['train']} "
+        f"({training_images}), no {about['by']} to be shared:"
+    )
+    yield seen
+
+    # The findings
+    for finding in about["findings"]:
+        yield (
+            f"  {finding['severity']}: {finding['kind']}: "
+            f"{finding['what']}{' (' + finding['where'] + ')' if finding['where'] else ''}"
+        )
+
+    # What memory and nuisances alone score
+    values = {record["metric"]: record for record in about["records"] if not record["part"]}
+    for name, on in (("nearest", f"all {image}s"), ("nearest_unaffected", "those not affected")):
+        record = values[f"leakage.{name}"]
+        if record["n"]:
+            yield (
+                f"  one nearest neighbour on {on}: accuracy {_format_percent(record)}, n = "
+                f"{record['n']:,}"
+            )
+    if "nuisance.all" in values:
+        record, chance = values["nuisance.all"], values["nuisance.all_chance"]
+        yield (
+            "  the label predicted only from brightness, contrast, sharpness and border: mean "
+            f"recall {_format_percent(record)}; by chance {_format_percent(chance)}"
+        )
+
+
+def _format_percent(record: dict[str, Any]) -> str:
+    bounds = (
+        f" [{100 * record['low']:.1f}, {100 * record['high']:.1f}]"
+        if record["low"] is not None
+        else ""
+    )
+    return f"{100 * record['value']:.1f} %{bounds}"
+
+
+def _write_report(
+    found: Leakage, train: Faces, test: Faces, out: Path, side_names: tuple[str, str]
+) -> None:
+    pd.DataFrame([asdict(record) for record in found.records]).to_parquet(
+        out / "records.parquet", index=False
+    )
+    for name, table in (("images", found.rows), ("pairs", found.pairs), ("people", found.people)):
+        write_csv(table, out / f"{name}.csv")
+    about = {
+        "by": found.by,
+        "names": dict(zip(("train", "test"), side_names, strict=True)),
+        "what": image_noun(test),
+        "training_images": len(train),
+        "test_images": len(test),
+        "affected": found.affected,
+        "licences": sorted(
+            {licence for faces in (train, test) for licence in _real_licences(faces)}
+        ),
+        "findings": [asdict(finding) for finding in found.findings],
+        "records": [asdict(record) for record in found.records],
+    }
+    (out / "leakage.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    share = f"{found.affected:,} of {count_of(len(found.rows), image_noun(test))} affected"
+    (out / "summary.json").write_text(json.dumps({"holds": share}) + "\n", encoding="utf-8")
+
+
+def _format_licences(licences: list[str]) -> str:
+    return "licence unknown" if licences == ["unknown"] else f"licence: {'; '.join(licences)}"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _real_licences(faces: Faces) -> set[str]:
+    """Return the licences of the real images."""
+    return set(faces.index["licence"][faces.index["source"] == "real"])

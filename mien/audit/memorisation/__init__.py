@@ -1,0 +1,1 @@
+"""Memorisation: are synthetic faces copies of training faces or people?"""

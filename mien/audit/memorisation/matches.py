@@ -1,0 +1,187 @@
+"""Matches: the nearest training image of each image, in blocks that are runs.
+
+This takes the longest in audits of many images, so an engine makes blocks in parallel. A block
+holds the same images whoever makes it, and so the same numbers.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from mien.audit.memorisation.search import (
+    Coarse,
+    Match,
+    clips_of,
+    make_owners,
+    match_pixels,
+    soften,
+    subjects_of,
+)
+from mien.audit.specs import MatchesSpec
+from mien.faces import Faces
+from mien.runs.progress import count_of
+from mien.runs.store import Run, Store
+
+MATCH_BLOCK_IMAGES = 8192  # images that are matched together
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matches of generated and held-out images, and the distances between training clips.
+
+    `is_own_value` is the distance of each training image to the nearest one outside its own clip;
+    it is nan for training images that are nearest to no image.
+    """
+
+    made: Match
+    test: Match
+    own: Float[np.ndarray, " n"]
+
+    def of_test(self, kept: Bool[np.ndarray, " m"]) -> "Matches":
+        """Return these matches with only the held-out images that `kept` marks."""
+        selected = Match(*(getattr(self.test, field.name)[kept] for field in fields(Match)))
+        return Matches(self.made, selected, self.own)
+
+
+class MatchFinder:
+    """Training images, prepared for searching.
+
+    Raises DataError if they are all of one clip, or smaller than 8 pixels.
+    """
+
+    def __init__(self, train: Faces) -> None:
+        self.who = make_owners(clips_of(train.index), subjects_of(train.index))
+        self.soft = soften(train.images)
+        self.coarse = Coarse.fit(self.soft)
+
+    def of(self, faces: Faces, first: int, last: int) -> Match:
+        """Return the matches of a block of faces."""
+        return match_pixels(soften(faces.images[first:last]), self.soft, self.who, self.coarse)
+
+    def within(self, places: Int[np.ndarray, " k"]) -> Match:
+        """Return the matches of some training images outside their own clips."""
+        return match_pixels(self.soft[places], self.soft, self.who, self.coarse, places)
+
+
+def find_matches(train: Faces, test: Faces, made: Faces) -> Matches:
+    """Return the matches of two sides, found in this process. Raises DataError as `Finder` does."""
+    finder = MatchFinder(train)
+    sides = [
+        [finder.of(faces, *block) for block in split_blocks(len(faces))] for faces in (made, test)
+    ]
+    needed = [_nearest_images(sides[0] + sides[1], *block) for block in split_blocks(len(train))]
+    return _join_matches(
+        sides[0], sides[1], needed, [finder.within(places) for places in needed], len(train)
+    )
+
+
+def split_blocks(count: int) -> list[tuple[int, int]]:
+    """Return the blocks of so many images, each as its first position and that after its last."""
+    return [
+        (first, min(first + MATCH_BLOCK_IMAGES, count))
+        for first in range(0, count, MATCH_BLOCK_IMAGES)
+    ]
+
+
+def _nearest_images(found: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
+    """Return the training images from `first` to `last` that were found nearest to any image."""
+    places = np.unique(np.concatenate([match.nearest for match in found]))
+    return places[(places >= first) & (places < last)]
+
+
+def _join_matches(
+    made: Sequence[Match],
+    test: Sequence[Match],
+    asked: Sequence[Int[np.ndarray, " _"]],
+    within: Sequence[Match],
+    count: int,
+) -> Matches:
+    own = np.full(count, np.nan)
+    for places, match in zip(asked, within, strict=True):
+        own[places] = match.distance
+    return Matches(_concatenate_matches(made), _concatenate_matches(test), own)
+
+
+def _concatenate_matches(parts: Sequence[Match]) -> Match:
+    return Match(
+        *(
+            np.concatenate([getattr(match, field.name) for match in parts])
+            for field in fields(Match)
+        )
+    )
+
+
+# Runs
+
+
+@dataclass(frozen=True)
+class MatchPlan:
+    """The blocks of the three sides of an audit; those of training images need all others."""
+
+    made: tuple[MatchesSpec, ...]
+    test: tuple[MatchesSpec, ...]
+    within: tuple[MatchesSpec, ...]
+
+
+def plan_blocks(train: Run, test: Run, made: Run) -> MatchPlan:
+    """Return the blocks of an audit of these runs of faces."""
+
+    def of(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
+        shared_fields = {"faces": run.name, "train": train.name, "nearest_of": nearest_of}
+        count = len(Faces.load(run.path))
+        return tuple(
+            MatchesSpec.model_validate({**shared_fields, "first": a, "last": b})
+            for a, b in split_blocks(count)
+        )
+
+    sides = of(made), of(test)
+    return MatchPlan(
+        *sides, of(train, tuple(block_spec.name for side in sides for block_spec in side))
+    )
+
+
+def load_or_make(train: Run, test: Run, made: Run, store: Store) -> Matches:
+    """Return the matches of two sides from the runs of their blocks, which are made if missing."""
+    blocks = plan_blocks(train, test, made)
+    tables = [
+        [_read_table(run(spec, store)) for spec in side]
+        for side in (blocks.made, blocks.test, blocks.within)
+    ]
+    of_made, of_test, within = ([_to_match(table) for table in side] for side in tables)
+    places_of = [table["place"].to_numpy() for table in tables[2]]
+    return _join_matches(of_made, of_test, places_of, within, len(Faces.load(train.path)))
+
+
+def run(spec: MatchesSpec, store: Store) -> Run:
+    """Return the run of a block: matches.parquet, with the position and match of each image."""
+    faces, train = (store.run(name) for name in (spec.faces, spec.train))
+
+    def build(out: Path, scratch: Path) -> None:
+        finder = MatchFinder(Faces.load(train.path))
+        if spec.nearest_of:
+            nearest_blocks = [_to_match(_read_table(store.run(name))) for name in spec.nearest_of]
+            places = _nearest_images(nearest_blocks, spec.first, spec.last)
+            match = finder.within(places)
+        else:
+            places = np.arange(spec.first, spec.last)
+            match = finder.of(Faces.load(faces.path), spec.first, spec.last)
+        pd.DataFrame({"place": places, **asdict(match)}).to_parquet(
+            out / "matches.parquet", index=False
+        )
+        holds = f"{count_of(len(places), 'image')} matched to {len(finder.soft):,}"
+        (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
+
+    return store.make(spec, build)
+
+
+def _read_table(run: Run) -> pd.DataFrame:
+    return pd.read_parquet(run.file("matches.parquet"))
+
+
+def _to_match(table: pd.DataFrame) -> Match:
+    return Match(*(table[field.name].to_numpy() for field in fields(Match)))

@@ -1,0 +1,519 @@
+"""The search for the nearest training image: in pixels, mirrored, moved, or in features.
+
+Next to the nearest of all come the nearest outside its clip, and outside its subject. The
+neighbours of a video frame are the frames next to it, so the second nearest image says nothing: a
+blend of two frames of one clip would look new.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+
+from mien.errors import DataError
+
+MATCH_SIDE = 48  # pixels per side at which images are compared; larger ones are shrunk to it
+
+# standard deviation, in those pixels, of the Gaussian that removes noise before the comparison
+BLUR_PIXELS = 1.0
+
+MATCH_MOVE_PIXELS = 2  # pixels that an image may have been moved by
+
+COARSE_MOVES = (-MATCH_MOVE_PIXELS, 0, MATCH_MOVE_PIXELS)  # moves tried in the coarse pass
+
+COARSE_COMPONENTS = 64  # principal components of the coarse pass
+
+# on the short list: frames of the nearest clip, clips, subjects
+LISTED_FRAMES, LISTED_CLIPS, LISTED_SUBJECTS = (4, 5, 3)
+
+# distances in memory at once, and the images that they are of, at least
+SEARCH_DISTANCES, MIN_ROWS = (2**21, 64)
+
+TILE_IMAGES = 4096  # images of the coarse pass whose distances fit into the processor's cache
+
+EXACT_BATCH_IMAGES = 64  # images whose moves are tried at once
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Which clip and subject each training image belongs to.
+
+    `order` sorts the images so that those of a subject, and of a clip, are next to each other;
+    `clip` and `subject` are, in that order, the bounds [first, last + 1] of the clip and the
+    subject that each image is in. A photograph without a clip is a clip of its own, and a clip of
+    an unknown subject a subject of its own.
+    """
+
+    order: Int[np.ndarray, " n"]
+    clip: Int[np.ndarray, "n 2"]
+    subject: Int[np.ndarray, "n 2"]
+
+    @property
+    def places(self) -> Int[np.ndarray, " n"]:
+        """The position of each image in `order`."""
+        places = np.empty_like(self.order)
+        places[self.order] = np.arange(len(self.order))
+        return places
+
+
+def clips_of(index: pd.DataFrame) -> np.ndarray:
+    """Return the clip of each row, an object array; a photograph without a clip is its own clip."""
+    return np.where(index["clip"] == "", "\x1f" + index["key"], index["clip"]).astype(object)
+
+
+def subjects_of(index: pd.DataFrame) -> np.ndarray:
+    """Return the subject of each row, an object array; without one, the clip is the subject."""
+    return np.where(index["subject"] == "", "\x1f" + clips_of(index), index["subject"]).astype(
+        object
+    )
+
+
+def make_owners(clips: np.ndarray, subjects: np.ndarray) -> Owners:
+    """Return the owners of images, by the names of their clips and subjects.
+
+    Raises DataError unless there are two clips.
+    """
+    clip, subject = (np.unique(names, return_inverse=True)[1] for names in (clips, subjects))
+    if len(clip) == 0 or clip.max() == 0:
+        raise DataError(
+            "a copy is recognised by the nearest clip and the next, so the training faces must be "
+            f"of two clips or more; given: {min(1, len(clip))}. Audit against all images that the "
+            "generator was trained on"
+        )
+    order = np.lexsort((clip, subject))
+    joint = subject[order] * (clip.max() + 1) + clip[order]
+    return Owners(order, _run_bounds(joint), _run_bounds(subject[order]))
+
+
+def _run_bounds(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
+    """Return for each position the bounds of the run of equal codes that it is in."""
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    run = np.cumsum(np.r_[False, codes[1:] != codes[:-1]])
+    return np.stack([starts, np.r_[starts[1:], len(codes)]], axis=1)[run]
+
+
+@dataclass(frozen=True)
+class Match:
+    """The nearest training image of each image.
+
+    `suggest` is its position in the training set and `distance` its distance; `outside_clip` and
+    `outside_subject` are the distances to the nearest image of another clip and of another subject,
+    `next_clip` the position of the former; without another subject the distance is infinite. The
+    image fits the training image after it is mirrored, if `mirrored`, and then moved by (`down`,
+    `right`) pixels.
+    """
+
+    nearest: Int[np.ndarray, " n"]
+    distance: Float[np.ndarray, " n"]
+    next_clip: Int[np.ndarray, " n"]
+    outside_clip: Float[np.ndarray, " n"]
+    outside_subject: Float[np.ndarray, " n"]
+    mirrored: Bool[np.ndarray, " n"]
+    down: Int[np.ndarray, " n"]
+    right: Int[np.ndarray, " n"]
+
+    @property
+    def ratio_clip(self) -> Float[np.ndarray, " n"]:
+        """The distance over that to another clip: near 0 for a copy, near 1 if it is no nearer."""
+        return self.distance / np.maximum(self.outside_clip, 1e-9)
+
+    @property
+    def ratio_subject(self) -> Float[np.ndarray, " n"]:
+        """The distance over that to another subject."""
+        return self.distance / np.maximum(self.outside_subject, 1e-9)
+
+
+# In a space of features
+
+
+def match_features(
+    asked: Float[np.ndarray, "m d"],
+    train: Float[np.ndarray, "n d"],
+    who: Owners,
+    own: Int[np.ndarray, " m"] | None = None,
+) -> Match:
+    """Return the nearest rows of `train` by Euclidean distance.
+
+    `is_own_value` is the position in `train` of each row of `asked`; with it, the row's own clip is
+    left out.
+    """
+    # Centre the rows, so that small differences keep their digits
+    middle = train.mean(axis=0)
+    train, asked = (
+        np.ascontiguousarray(part - middle, dtype=np.float32) for part in (train, asked)
+    )
+
+    # The nearest row, the nearest of another clip, and the nearest of another subject
+    places = who.places
+    nearest_blocks = [np.zeros((0, 3), dtype=np.int64)]
+    for first, block in iterate_squared_distances(asked, train[who.order]):
+        if own is not None:
+            _bar_bounds(block, who.clip[places[own[first : first + len(block)]]])
+        nearest = block.argmin(axis=1)
+        _bar_bounds(block, who.clip[nearest])
+        clip = block.argmin(axis=1)
+        _bar_bounds(block, who.subject[nearest])
+        nearest_blocks.append(np.stack([nearest, clip, block.argmin(axis=1)], axis=1))
+
+    # Their exact distances; a single subject has no other subject
+    picked = np.concatenate(nearest_blocks)
+    distances_to = [
+        np.sqrt(_exact_squares(asked, train, who.order[picked[:, column]])) for column in range(3)
+    ]
+    nearest, clip, subject = picked.T
+    no_move = np.zeros(len(asked), dtype=np.int64)
+    same_subject = who.subject[nearest, 0] == who.subject[subject, 0]
+    return Match(
+        who.order[nearest],
+        distances_to[0],
+        who.order[clip],
+        distances_to[1],
+        np.where(same_subject, np.inf, distances_to[2]),
+        no_move > 0,
+        no_move,
+        no_move,
+    )
+
+
+def iterate_squared_distances(
+    asked: Float32[np.ndarray, "m d"], train: Float32[np.ndarray, "n d"]
+) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
+    """Yield squared Euclidean distances of rows of `asked` to `train`, a block of rows at a time.
+
+    The square of each asked row is left out. Each block comes with the position of its first row;
+    it may be overwritten, and is valid until the next block is asked for.
+    """
+    squares = np.square(train).sum(axis=1)
+    rows = max(MIN_ROWS, SEARCH_DISTANCES // max(1, len(train)))
+    buffer = np.empty((min(rows, len(asked)), len(train)), dtype=np.float32)
+    for first in range(0, len(asked), rows):
+        batch = asked[first : first + rows]
+        block = np.matmul(-2 * batch, train.T, out=buffer[: len(batch)])
+        block += squares
+        yield first, block
+
+
+def _exact_squares(
+    asked: Float32[np.ndarray, "m d"],
+    train: Float32[np.ndarray, "n d"],
+    places: Int[np.ndarray, " m"],
+) -> Float[np.ndarray, " m"]:
+    """Return the squared distance of each row to one row of `train`.
+
+    It is computed from differences, so that equal rows are at 0.
+    """
+    squares = np.empty(len(asked))
+    rows = max(1, SEARCH_DISTANCES // max(1, asked.shape[1]))
+    for first in range(0, len(asked), rows):
+        batch = slice(first, first + rows)
+        squares[batch] = np.square(asked[batch] - train[places[batch]]).sum(
+            axis=1, dtype=np.float64
+        )
+    return squares
+
+
+def _bar_bounds(block: Float32[np.ndarray, "m n"], bounds: Int[np.ndarray, "m 2"]) -> None:
+    """Set the distances within the bounds of each row to infinity."""
+    for row, (first, last) in zip(block, bounds.tolist(), strict=True):
+        row[first:last] = np.inf
+
+
+# In pixels
+
+
+def soften(
+    images: UInt8[np.ndarray, "n c h w"], form: tuple[int, int] = (MATCH_SIDE, MATCH_SIDE)
+) -> Float32[np.ndarray, "n side wide"]:
+    """Return images in the form in which they are compared: grey, blurred, in [0, 1].
+
+    They are at most `form` pixels high and wide. Blurring removes noise of single pixels; the
+    features of a face are coarser. Raises DataError below 8 pixels per side.
+    """
+    _, _, height, width = images.shape
+    if min(height, width) < 8:
+        raise DataError(
+            "images need at least 8 pixels per side to be compared when moved; given: "
+            f"{height}x{width}"
+        )
+    down, across = _blur_matrix(height, form[0]), _blur_matrix(width, form[1])
+    soft = np.empty((len(images), len(down), len(across)), dtype=np.float32)
+    for first in range(0, len(images), 1024):
+        batch = slice(first, first + 1024)
+        soft[batch] = (
+            down
+            @ (np.asarray(images[batch]).mean(axis=1, dtype=np.float32) / np.float32(255))
+            @ across.T
+        )
+    return soft
+
+
+def _blur_matrix(length: int, most: int) -> Float32[np.ndarray, "side length"]:
+    """Return the matrix that shrinks a line of pixels to at most `most` and blurs it.
+
+    The pixels at its ends are repeated beyond them.
+    """
+    side = min(length, most)
+    spread = BLUR_PIXELS * length / side
+    reach = int(4 * spread) + 1
+    places = np.arange(-reach, length + reach)
+    middles = (np.arange(side) + 0.5) * length / side - 0.5
+    weights = np.exp(-0.5 * np.square((places[None] - middles[:, None]) / spread))
+    matrix = np.zeros((side, length))
+    np.add.at(
+        matrix.T, places.clip(0, length - 1), (weights / weights.sum(axis=1, keepdims=True)).T
+    )
+    return matrix.astype(np.float32)
+
+
+def normalise_inside(
+    soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0
+) -> Float32[np.ndarray, "n d"]:
+    """Return the inside of each moved image as a row of mean 0 and length 1.
+
+    So brightness and contrast have no influence, and half of a squared distance is 1 less the
+    correlation.
+    """
+    _, height, width = soft.shape
+    inside = soft[
+        :,
+        MATCH_MOVE_PIXELS - down : height - MATCH_MOVE_PIXELS - down,
+        MATCH_MOVE_PIXELS - right : width - MATCH_MOVE_PIXELS - right,
+    ]
+    rows = inside.reshape(len(soft), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A few numbers per image that find candidates: principal components of every other pixel.
+
+    `middle` [d] and `waves` [d, k] are measured on training images.
+    """
+
+    middle: Float32[np.ndarray, " d"]
+    waves: Float32[np.ndarray, "d k"]
+
+    @classmethod
+    def fit(cls, soft: Float32[np.ndarray, "n side wide"]) -> "Coarse":
+        """Measure the components on up to 4,096 images, evenly spaced."""
+        sample = soft[:: -(-len(soft) // 4096)]
+        rows = cls._rows(sample, 0, 0)
+        middle = rows.mean(axis=0)
+        _, vectors = np.linalg.eigh(np.cov(rows - middle, rowvar=False).astype(np.float64))
+        return cls(
+            middle, np.ascontiguousarray(vectors[:, ::-1][:, :COARSE_COMPONENTS], dtype=np.float32)
+        )
+
+    @staticmethod
+    def _rows(
+        soft: Float32[np.ndarray, "n side wide"], down: int, right: int
+    ) -> Float32[np.ndarray, "n d"]:
+        _, height, width = soft.shape
+        inside = soft[
+            :,
+            MATCH_MOVE_PIXELS - down : height - MATCH_MOVE_PIXELS - down : 2,
+            MATCH_MOVE_PIXELS - right : width - MATCH_MOVE_PIXELS - right : 2,
+        ]
+        rows = inside.reshape(len(soft), -1)
+        rows = rows - rows.mean(axis=1, keepdims=True)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
+
+    def __call__(
+        self, soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0
+    ) -> Float32[np.ndarray, "n k"]:
+        """Return the components of softened images that were moved by so many pixels."""
+        return (self._rows(soft, down, right) - self.middle) @ self.waves
+
+
+def match_pixels(
+    asked: Float32[np.ndarray, "m side wide"],
+    train: Float32[np.ndarray, "n side wide"],
+    who: Owners,
+    coarse: Coarse,
+    own: Int[np.ndarray, " m"] | None = None,
+) -> Match:
+    """Return the nearest softened images of `train`, for images also mirrored and moved.
+
+    Moves are by up to 2 pixels, and the distance is that of `plain` rows. A coarse pass over all,
+    in few components and moves of two pixels, gives each image a short list of a dozen: frames of
+    the nearest clip, the nearest clips, and further subjects. All 50 combinations of mirroring and
+    moving are then tried on each of these. `is_own_value` is the position in `train` of each asked
+    image; with it, the image's own clip is left out.
+    """
+    listed = _list_candidates(asked, train, who, coarse, own)
+    return _match_candidates(asked, train, who, listed)
+
+
+def _list_candidates(
+    asked: Float32[np.ndarray, "m side wide"],
+    train: Float32[np.ndarray, "n side wide"],
+    who: Owners,
+    coarse: Coarse,
+    own: Int[np.ndarray, " m"] | None,
+) -> Int[np.ndarray, "m listed"]:
+    """Return for each image the training images that may be nearest; some occur twice.
+
+    They are positions in the owners' order.
+    """
+    known = coarse(train)[who.order]
+    places, width = who.places, LISTED_FRAMES + LISTED_CLIPS + LISTED_SUBJECTS - 1
+    lists = [np.zeros((0, width), dtype=np.int64)]
+    for first, block in _iterate_coarse_distances(asked, known, coarse):
+        if own is not None:
+            _bar_bounds(block, who.clip[places[own[first : first + len(block)]]])
+        lists.append(_pick_candidates(block, who))
+    return np.concatenate(lists)
+
+
+def _iterate_coarse_distances(
+    asked: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
+) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
+    """Yield the least squared distances over mirroring and coarse moves
+    (`iterate_least_distances`).
+    """
+
+    def ways(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
+        views = asked[part], asked[part][:, :, ::-1]
+        return (
+            coarse(view, down, right)
+            for view in views
+            for down in COARSE_MOVES
+            for right in COARSE_MOVES
+        )
+
+    return iterate_least_distances(len(asked), ways, known)
+
+
+def iterate_least_distances(
+    count: int,
+    ways: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]],
+    known: Float32[np.ndarray, "n k"],
+) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
+    """Yield the least squared distance of each of `count` images to `known`, over its views.
+
+    `ways` returns the rows of a slice of images, once for each view (such as mirrored or moved).
+    Images come in blocks, with the position of the first one; a block may be overwritten, and is
+    valid until the next is asked for.
+    """
+    # Append a column, so that one product gives distances
+    rows = max(MIN_ROWS, SEARCH_DISTANCES // max(1, len(known)))
+    turned = np.concatenate([known.T, np.ones((1, len(known)), dtype=np.float32)])
+    squares = np.square(known).sum(axis=1)
+    buffer, scratch = (
+        np.empty((min(rows, count), wide), dtype=np.float32) for wide in (len(known), TILE_IMAGES)
+    )
+
+    # Take the least over all views, tile by tile
+    for first in range(0, count, rows):
+        views = [_extend_rows(view_rows) for view_rows in ways(slice(first, first + rows))]
+        best = buffer[: len(views[0])]
+        best.fill(np.inf)
+        for start in range(0, len(known), TILE_IMAGES):
+            tile, least = (side[:, start : start + TILE_IMAGES] for side in (turned, best))
+            block = scratch[: len(best), : tile.shape[1]]
+            for components in views:
+                np.matmul(components, tile, out=block)
+                np.minimum(least, block, out=least)
+        best += squares
+        yield first, best
+
+
+def _extend_rows(rows: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k1"]:
+    """Return -2 times the rows, with the square of their length as the last column."""
+    return np.concatenate([-2 * rows, np.square(rows).sum(axis=1, keepdims=True)], axis=1)
+
+
+def _pick_candidates(block: Float32[np.ndarray, "m n"], who: Owners) -> Int[np.ndarray, "m listed"]:
+    """Return the short list of each row of distances, which are overwritten."""
+    # Frames of the nearest clip
+    nearest = block.argmin(axis=1)
+    columns = []
+    for row, (first, last) in zip(block, who.clip[nearest].tolist(), strict=True):
+        frames = first + np.argsort(row[first:last], kind="stable")[:LISTED_FRAMES]
+        columns.append(np.resize(frames, LISTED_FRAMES))
+    listed = [*np.stack(columns).T]
+
+    # The nearest of other clips, then of other subjects
+    for bounds, times in ((who.clip, LISTED_CLIPS - 1), (who.subject, LISTED_SUBJECTS)):
+        place = nearest
+        for _ in range(times):
+            _bar_bounds(block, bounds[place])
+            place = block.argmin(axis=1)
+            is_finite = np.isfinite(np.take_along_axis(block, place[:, None], axis=1)[:, 0])
+            place = np.where(is_finite, place, nearest)
+            listed.append(place)
+    return np.stack(listed, axis=1)
+
+
+def _match_candidates(
+    asked: Float32[np.ndarray, "m side wide"],
+    train: Float32[np.ndarray, "n side wide"],
+    who: Owners,
+    listed: Int[np.ndarray, "m listed"],
+) -> Match:
+    """Return the match from each image's short list, with all moves tried."""
+    moves = [
+        (down, right)
+        for down in range(-MATCH_MOVE_PIXELS, MATCH_MOVE_PIXELS + 1)
+        for right in range(-MATCH_MOVE_PIXELS, MATCH_MOVE_PIXELS + 1)
+    ]
+    count = listed.shape[1]
+    least = np.empty((len(asked), count))
+    way = np.empty((len(asked), count), dtype=np.int64)
+
+    # The best view and its distance, for each image on the short list
+    for first in range(0, len(asked), EXACT_BATCH_IMAGES):
+        batch = slice(first, first + EXACT_BATCH_IMAGES)
+        views = np.stack([normalise_inside(asked[batch], *move) for move in moves], axis=1)
+        listed_images = train[who.order[listed[batch]].reshape(-1)]
+        mirrorings = [
+            normalise_inside(listed_images),
+            normalise_inside(np.ascontiguousarray(listed_images[:, :, ::-1])),
+        ]
+        known = np.concatenate([rows.reshape(len(views), count, -1) for rows in mirrorings], axis=1)
+        products = (views @ known.transpose(0, 2, 1)).reshape(len(views), len(moves), 2, count)
+        likeness = products.transpose(0, 3, 2, 1).reshape(len(views), count, -1)
+        way[batch] = likeness.argmax(axis=2)
+        least[batch] = np.sqrt(np.maximum(2 - 2 * likeness.max(axis=2).astype(np.float64), 0))
+    return _pick_best(who, listed, least, way, moves)
+
+
+def _pick_best(
+    who: Owners,
+    listed: Int[np.ndarray, "m listed"],
+    least: Float[np.ndarray, "m listed"],
+    way: Int[np.ndarray, "m listed"],
+    moves: list[tuple[int, int]],
+) -> Match:
+    """Return the match of each row of a short list, by least distances and their views."""
+    rows = np.arange(len(listed))
+
+    def outside(
+        bounds: Int[np.ndarray, "n 2"],
+    ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        distance_outside = np.where(bounds[listed, 0] == bounds[nearest, 0][:, None], np.inf, least)
+        place = distance_outside.argmin(axis=1)
+        return listed[rows, place], distance_outside[rows, place]
+
+    # The nearest, and the nearest of another clip and of another subject
+    first = least.argmin(axis=1)
+    nearest = listed[rows, first]
+    next_clip, outside_clip = outside(who.clip)
+    _, outside_subject = outside(who.subject)
+
+    # How the image fits the nearest
+    mirrored, move = np.divmod(way[rows, first], len(moves))
+    down, right = np.array(moves)[move].T
+    return Match(
+        nearest=who.order[nearest],
+        distance=least[rows, first],
+        next_clip=who.order[next_clip],
+        outside_clip=outside_clip,
+        outside_subject=outside_subject,
+        mirrored=mirrored == 1,
+        down=down,
+        right=np.where(mirrored == 1, -right, right),  # tried on the mirrored training image
+    )

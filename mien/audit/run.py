@@ -1,0 +1,279 @@
+"""The audit meets the store: parts are measured, a verdict is given, a page is written."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from mien.audit import verdict
+from mien.audit.features import SpaceFeatures
+from mien.audit.memorisation import matches
+from mien.audit.memorisation.search import subjects_of
+from mien.audit.page import draw_suspects, render
+from mien.audit.parts import (
+    PARTS,
+    PartInput,
+    PartResult,
+    add_generator_overlap,
+    empty_side,
+    list_jobs,
+    measure_part,
+    plan_parts,
+    read,
+    run_part,
+)
+from mien.audit.specs import AuditSpec, PartName
+from mien.audit.verdict import Check, HeldOut, Outcome, Question
+from mien.errors import DataError
+from mien.faces import Faces
+from mien.pages.sheets import draw_side_by_side
+from mien.runs.engine import run_jobs
+from mien.runs.jobs import Engine, restore_error
+from mien.runs.local import Local
+from mien.runs.progress import count_of
+from mien.runs.store import Run, Store
+from mien.stats import Record
+
+AUDIT_SIDES = ("synthetic", "train", "test")
+
+PICTURE_OF_PART: Mapping[PartName, str] = {"memorisation": "strips"}  # the name of a part's picture
+
+# the families of the numbers that a part measures
+FAMILIES_OF_PART: Mapping[PartName, tuple[str, ...]] = {
+    "fidelity": ("fidelity", "variety"),
+    "memorisation": ("memorisation",),
+    "labels": ("labels", "nuisance"),
+    "leakage": ("leakage",),
+}
+
+VERDICT_WORDS = {"fail": "failed", "cannot tell": "cannot tell", "warn": "warn", "pass": "passed"}
+
+
+@dataclass
+class Audit:
+    """All measured numbers, the checks on them, and notes on what could not be measured.
+
+    `rows` has one row per synthetic image, with everything that was measured on it; `pictures`
+    holds the pictures of the parts by name.
+    """
+
+    records: list[Record]
+    checks: list[Check]
+    notes: list[str]
+    rows: pd.DataFrame
+    pictures: dict[str, Image.Image]
+
+    @property
+    def verdict(self) -> Outcome:
+        """The worst answer to a question."""
+        return verdict.worst_verdict(self.checks)
+
+    @property
+    def questions(self) -> list[Question]:
+        """The questions about the database, and the answers that the checks give."""
+        return verdict.answer_questions(self.checks)
+
+
+def audit(
+    train: Faces,
+    test: Faces | None,
+    made: Faces,
+    spaces: Mapping[str, SpaceFeatures],
+    limits: Mapping[str, Mapping[str, Any]],
+) -> Audit:
+    """Return all measures of `made` against training images and held-out people, with the verdict.
+
+    `spaces` holds the features of the three sides by space. Without `test` nobody was held out, and
+    numbers that need such people are not measured. A part that cannot be measured leaves a note,
+    and its checks cannot tell. Raises DataError if a side is empty, or the sides do not fit
+    together.
+    """
+    _require_fit(train, test, made)
+    test = empty_side(train) if test is None else test
+    data = PartInput(train, test, made, spaces, lambda: matches.find_matches(train, test, made))
+    measured: dict[PartName, PartResult] = {part: measure_part(part, data) for part in PARTS}
+    measured["leakage"] = add_generator_overlap(measured["leakage"], made, train, test)
+    return judge_parts(measured, made, limits, count_held_out(train, test))
+
+
+def judge_parts(
+    measured: Mapping[PartName, PartResult],
+    made: Faces,
+    limits: Mapping[str, Mapping[str, Any]],
+    people: HeldOut | None,
+) -> Audit:
+    """Return the audit of `made` from the measurements of its parts.
+
+    `identify_people` are the held-out people; None if their number plays no part.
+    """
+    # One row per image, with the columns of every part
+    rows = made.index[["key", "emotion"]].reset_index(drop=True)
+    for measurement in measured.values():
+        if len(measurement.rows):
+            rows = rows.merge(measurement.rows, on="key", how="left", validate="one_to_one")
+
+    # Check the numbers of all parts; a part with notes explains what is missing
+    records = [record for measurement in measured.values() for record in measurement.records]
+    notes = [note for measurement in measured.values() for note in measurement.notes]
+    missing = {
+        family: measurement.notes[0]
+        for part, measurement in measured.items()
+        if measurement.notes
+        for family in FAMILIES_OF_PART[part]
+    }
+    pictures = {
+        PICTURE_OF_PART[part]: measurement.picture
+        for part, measurement in measured.items()
+        if measurement.picture is not None
+    }
+    checks = verdict.judge(records, limits, people, missing)
+    return Audit(records, checks, notes, rows, pictures)
+
+
+def count_held_out(train: Faces, test: Faces) -> HeldOut:
+    """Return how many people of `test` are known and are not among those of `train`."""
+    is_known = test.index["subject"] != ""
+    people = set(test.index.loc[is_known, "subject"]) - set(subjects_of(train.index))
+    return HeldOut(len(people), int((~is_known).sum()))
+
+
+def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
+    # Images on every side, real ones on the real sides
+    sides = {"synthetic": made, "training": train, **({} if test is None else {"test": test})}
+    for name, faces in sides.items():
+        if not len(faces):
+            raise DataError(f"an audit needs images on every side; the {name} side has none")
+    train.require_real("the training side of an audit")
+    if test is not None:
+        test.require_real("the test side of an audit")
+
+    # One size, and no class that the training side lacks
+    if len({faces.size for faces in sides.values()}) > 1:
+        sizes = ", ".join(f"{name} {list(faces.size)}" for name, faces in sides.items())
+        raise DataError(
+            f"all sides of an audit need one size; given: {sizes}. Preprocess them to the same size"
+        )
+    unknown = sorted(set(made.classes) - set(train.classes))
+    if unknown:
+        raise DataError(
+            "the training side needs all classes of the synthetic side; it lacks "
+            f"{', '.join(unknown)}. Name the set that the generator was trained on, or merge "
+            "classes with `mien preprocess --classes`"
+        )
+
+
+# Runs
+
+
+def run_audit(
+    spec: AuditSpec,
+    store: Store,
+    *,
+    alias: str | None = None,
+    device: str = "auto",
+    engine: Engine | None = None,
+) -> Run:
+    """Return the run of an audit.
+
+    It holds audit.json, records.parquet, rows.parquet, index.html and its pictures. Its parts are
+    runs too (`parts`), made by `make_engine`, in this process by default. A failed audit is a run
+    like any other: audit.json holds the verdict. Raises MienError, with the message and exit code
+    of the failed job, if a part could not be made.
+    """
+    # The names of the runs are part of the audit's name
+    runs = {side: store.run(name) for side in AUDIT_SIDES if (name := getattr(spec, side))}
+    spec = spec.model_copy(update={side: side_run.name for side, side_run in runs.items()})
+    plan = plan_parts(spec.synthetic, spec.train, spec.test, spec.spaces, spec.filter, spec.weights)
+
+    def build(out: Path, scratch: Path) -> None:
+        # Load the sides, and check that they fit together
+        faces = {side: Faces.load(side_run.path) for side, side_run in runs.items()}
+        made, train = faces["synthetic"], faces["train"]
+        _require_fit(train, faces.get("test"), made)
+        test = faces.get("test", empty_side(train))
+
+        # Make the parts that the store lacks
+        jobs = list_jobs(plan, store, device)
+        failures = run_jobs(jobs, store, engine or Local(0)) if jobs else {}
+        for name, text in failures.items():  # the others may only have waited for the first
+            raise restore_error(store, name, text)
+
+        # Judge what the parts measured
+        part_runs: dict[PartName, Run] = {
+            part: run_part(part_spec, store, device) for part, part_spec in plan.items()
+        }
+        measured: dict[PartName, PartResult] = {
+            part: read(part_run) for part, part_run in part_runs.items()
+        }
+        measured["leakage"] = add_generator_overlap(measured["leakage"], made, train, test)
+        result = judge_parts(measured, made, spec.thresholds, count_held_out(train, test))
+        about = part_runs["fidelity"].json("notes.json")["spaces"]
+        write_audit(
+            result,
+            spec,
+            {"made": made, "train": train, "test": test},
+            runs["synthetic"].content,
+            about,
+            out,
+        )
+
+    return store.make(spec, build, alias)
+
+
+def write_audit(
+    found: Audit,
+    spec: AuditSpec,
+    sides: Mapping[str, Faces],
+    content: str,
+    about: Mapping[str, str],
+    out: Path,
+) -> None:
+    """Write the files of an audit into a folder.
+
+    `about` describes each space in words, and `content` is the content digest of the synthetic run.
+    """
+    made, train = sides["made"], sides["train"]
+    contents = {
+        "verdict": found.verdict,
+        "questions": [asdict(item) for item in found.questions],
+        "thresholds_changed": [item.as_json() for item in verdict.find_changes(spec.thresholds)],
+        "synthetic": spec.synthetic,
+        "content": content,
+        "train": spec.train,
+        "test": spec.test,
+        "images": {name: len(faces) for name, faces in sides.items()},
+        "spaces": dict(about),
+        "checks": [check.as_json() for check in found.checks],
+        "notes": found.notes,
+    }
+
+    (out / "audit.json").write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    pd.DataFrame([asdict(item) for item in found.records]).to_parquet(
+        out / "records.parquet", index=False
+    )
+    found.rows.to_parquet(out / "rows.parquet", index=False)
+
+    # Pictures, and the page that shows them
+    pictures = {"sheet": draw_side_by_side(train, made), **found.pictures}
+    suspects = draw_suspects(found.rows, made)
+    if suspects is not None:
+        pictures["suspects"] = suspects
+    for name, picture in pictures.items():
+        picture.save(out / f"{name}.png")
+    (out / "index.html").write_text(
+        render(contents, found.records, found.rows, pictures), encoding="utf-8"
+    )
+
+    # The summary line that `mien ls` shows
+    counts = {name: sum(check.verdict == name for check in found.checks) for name in verdict.ORDER}
+    count_texts = [f"{counts[name]} {word}" for name, word in VERDICT_WORDS.items()]
+    images = count_of(len(made), "image")
+    holds = (
+        f"audit of {images}: {found.verdict}; of {count_of(len(found.checks), 'check')} "
+        f"{', '.join(count_texts)}"
+    )
+    (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Classifiers: the preprint's networks, any other of timm, and baselines that learn nothing."""

@@ -1,0 +1,310 @@
+"""The training loop of classifiers, its checkpoints, and which epoch is kept."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mien import metrics
+from mien.classifiers.augment import augment, draw_parameters
+from mien.classifiers.networks import batch_rows, freeze_layers
+from mien.classifiers.predict import (
+    Classifier,
+    normalise_batch,
+    predict_classes,
+    resize_batch,
+    set_precision,
+    start_classifier,
+)
+from mien.classifiers.specs import ClassifierSpec
+from mien.errors import DataError, TrainingError
+from mien.faces import Faces
+from mien.prepare.inputs import resting_values
+from mien.runs import checkpoints, devices, stopping
+from mien.runs.progress import track
+from mien.seeds import make_rng
+
+CHECKPOINT_EVERY_S = 60.0  # a killed training loses no more than this
+
+# steps between two reads of the loss, each of which makes a graphics card wait
+CHECK_EVERY_STEPS = 10
+
+# Numbers written per number of an image: resized and normalised only, and also augmented
+WRITES_PER_NUMBER, WRITES_PER_AUGMENTED_NUMBER = 4, 16
+
+
+def fit_classifier(
+    faces: Faces,
+    spec: ClassifierSpec,
+    classes: Sequence[str],
+    seed: int,
+    scratch: Path | None = None,
+    device: str = "auto",
+    file: Path | None = None,
+) -> Classifier:
+    """Return a classifier of `classes` trained on `faces`; equal arguments give equal weights.
+
+    Checkpoints are written to `scratch`, and a training that was stopped resumes from there with
+    the same result. `file` is the weights file that a spec with `file:` refers to.
+
+    Raises DataError for fewer than two images or classes, WeightsError if the pretrained weights
+    are missing, and TrainingError if the training diverges.
+    """
+    # Hold out the images that choose the epoch
+    train_faces, held_out = _hold_out(faces, spec.validation, seed)
+    if len(train_faces) < 2:
+        raise DataError(
+            f"a classifier needs two images or more to learn from; it was given {len(train_faces)}"
+        )
+    if len(classes) < 2:
+        raise DataError(
+            "a classifier needs two classes or more to distinguish; it was given only "
+            f"{' '.join(classes)}"
+        )
+
+    where = devices.find_device(device)
+    with (
+        devices.isolate_randomness(where),
+        set_precision(spec, where),
+        stopping.signals_deferred(scratch is not None),
+    ):
+        # Resume from the last checkpoint, if there is one
+        first = start_classifier(spec, classes, seed, file, train_faces.size[0])
+        work = ClassifierTraining(first, train_faces, seed, where)
+        best = _Best(held_out)
+        done = _load_checkpoint(scratch, work, best)
+        saved, checked = time.monotonic(), done
+        losses: list[Tensor] = []
+
+        with track(f"training {spec.name}", work.steps) as bar:
+            for step in range(done, work.steps):
+                losses.append(work.step(step))
+
+                # Read the losses seldom, and always before a checkpoint and at the end
+                last = step + 1 == work.steps
+                late = stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_EVERY_S
+                due = scratch is not None and not last and late
+                if last or due or step + 1 - checked >= CHECK_EVERY_STEPS:
+                    value = _require_finite(torch.stack(losses), checked, work)
+                    losses, checked = [], step + 1
+                    bar.update(step + 1, f"loss {value:.3f}")
+
+                # Score the held-out images at the end of each epoch
+                if (step + 1) % work.a_round == 0:
+                    best.look(work.classifier, (step + 1) // work.a_round)
+
+                # Save, then stop here if a signal asked for it
+                if due and scratch is not None:
+                    _save_checkpoint(scratch, work, best, step + 1)
+                    saved = time.monotonic()
+                    stopping.raise_if_asked()
+
+    # The best epoch's weights, which must give finite answers
+    network = work.classifier.network
+    best.restore(network)
+    network.eval()
+    _require_finite_answers(work, train_faces)
+    return replace(work.classifier, epoch=best.epoch)
+
+
+class ClassifierTraining:
+    """A training in progress: everything that a step needs is on the device."""
+
+    def __init__(
+        self, classifier: Classifier, faces: Faces, seed: int, where: torch.device
+    ) -> None:
+        spec = classifier.spec
+        self.classifier, self.spec, self.seed, self.where = classifier, spec, seed, where
+        self.network = classifier.network.to(where)
+        self.still = freeze_layers(self.network.eval(), spec.freeze)
+        self.images = torch.from_numpy(np.array(faces.images)).to(where)
+        self.rests = resting_values(faces.shown)
+        self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
+
+        # The images left over after whole batches get their turn in another epoch's order
+        self.batch = min(spec.batch, len(faces))
+        self.a_round = len(faces) // self.batch
+        self.steps = spec.epochs * self.a_round
+        self.optimiser = _make_optimiser(self.network, spec)
+
+    def step(self, step: int) -> Float[Tensor, ""]:
+        """Take step number `step` (from 0), and return its loss, which stays on the device."""
+        checkpoints.begin_step(self.seed, step)
+        rows = torch.from_numpy(
+            batch_rows(len(self.images), self.batch, step, self.a_round, self.seed)
+        ).to(self.where)
+        x = self.pictures(rows, step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = (
+                self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            )
+        return self.learn(x, self.labels[rows])
+
+    def pictures(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n k size size"]:
+        """Return the images at `rows` as the network takes them in this step."""
+        images, size, changes = self.images[rows], self.spec.size, self.spec.augment
+        if changes is None:
+            x = resize_batch(images, size)
+        else:
+            movements = draw_parameters(changes, len(images), self.seed, step)
+            x = augment(images, movements, size, self.rests)
+        return normalise_batch(x, self.classifier.mean, self.classifier.std)
+
+    def learn(
+        self, x: Float[Tensor, "n k size size"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        """Take one optimiser step on a prepared batch, and return its loss."""
+        if not self.network.training:
+            self.network.train()
+            for module in self.still:
+                module.eval()
+        loss = functional.cross_entropy(self.network(x), labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+
+def _require_finite(losses: Float[Tensor, " n"], first: int, work: ClassifierTraining) -> float:
+    """Return the last loss; raises TrainingError if a loss since step `first` is not finite."""
+    values = losses.tolist()
+    bad = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
+    if bad is not None:
+        raise TrainingError(
+            f"the loss of {work.spec.name} must stay finite; it became {values[bad]} in step "
+            f"{first + bad + 1} of {work.steps}; lower its learning_rate, which is "
+            f"{work.spec.learning_rate:g}"
+        )
+    return values[-1]
+
+
+def _require_finite_answers(work: ClassifierTraining, faces: Faces) -> None:
+    """Raise TrainingError unless the network's answers to some training images are finite."""
+    sample = faces.select(np.arange(min(len(faces), 8)))
+    if not np.isfinite(predict_classes(work.classifier, sample)).all():
+        raise TrainingError(
+            f"the answers of {work.spec.name} must be finite after training, and are not; lower "
+            f"its learning_rate, which is {work.spec.learning_rate:g}"
+        )
+
+
+def _make_optimiser(network: nn.Module, spec: ClassifierSpec) -> torch.optim.Optimizer:
+    learnable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if spec.optimiser == "adamw":
+        return torch.optim.AdamW(learnable, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    return torch.optim.SGD(
+        learnable,
+        lr=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        momentum=0.9,
+        nesterov=True,
+    )
+
+
+# Choosing an epoch
+
+
+def _hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | None]:
+    """Return the images to learn from, and the held-out ones that choose the epoch, or None.
+
+    About `share` of the subjects, or else of the clips or images, are held out.
+    """
+    if not share:
+        return faces, None
+    units = _list_units(faces)
+    names = sorted(set(units))
+    if len(names) < 2:
+        raise DataError(
+            "validation needs at least two subjects, clips or images; the training side has "
+            f"{len(names)}. Set validation = 0, or give more faces"
+        )
+    count = min(len(names) - 1, max(1, round(share * len(names))))
+    order = make_rng("validation", seed).permutation(len(names))
+    held_names = {names[index] for index in order[:count]}
+    is_held_out: Bool[np.ndarray, " n"] = np.array(
+        [name in held_names for name in units], dtype=bool
+    )
+    return faces.select(~is_held_out), faces.select(is_held_out)
+
+
+def _list_units(faces: Faces) -> list[str]:
+    """Return the unit of each image that is held out as a whole: its subject, clip or own key."""
+    columns = zip(faces.index["subject"], faces.index["clip"], faces.index["key"], strict=True)
+    return [subject or clip or key for subject, clip, key in columns]
+
+
+class _Best:
+    """The epoch whose weights a training ends with.
+
+    It is the one with the highest UAR on `read_peak_rss`, the earliest of equals, or the last if
+    `read_peak_rss` is None.
+    """
+
+    def __init__(self, held: Faces | None) -> None:
+        self.held, self.epoch, self.score = held, 0, -1.0
+        self.weights: dict[str, Tensor] = {}
+
+    def look(self, classifier: Classifier, epoch: int) -> None:
+        """Score the network after an epoch, and copy its weights if it is the best so far."""
+        if self.held is None:
+            self.epoch = epoch
+            return
+        predicted = predict_classes(classifier, self.held).argmax(axis=1)
+        true = self.held.labels(classifier.classes)
+        counts = metrics.count_confusion(true, predicted.astype(np.int64), len(classifier.classes))
+        score = metrics.score(counts, classifier.classes).uar
+        if score > self.score:
+            self.score, self.epoch = score, epoch
+            self.weights = {
+                name: tensor.detach().clone()
+                for name, tensor in classifier.network.state_dict().items()
+            }
+
+    def restore(self, network: nn.Module) -> None:
+        """Give the network the weights of the best epoch."""
+        if self.weights:
+            network.load_state_dict(self.weights)
+
+
+# Checkpoints
+
+
+def _save_checkpoint(scratch: Path, work: ClassifierTraining, best: _Best, step: int) -> None:
+    """Write a checkpoint after `step` steps; tensors are named GROUP.NAME."""
+    groups = {
+        "network": work.network.state_dict(),
+        "optimiser": checkpoints.pack_optimiser(work.optimiser),
+        "best": best.weights,
+    }
+    tensors = {
+        f"{group}.{name}": tensor
+        for group, named_tensors in groups.items()
+        for name, tensor in named_tensors.items()
+    }
+    checkpoints.save_checkpoint(
+        scratch, tensors, {"step": step, "epoch": best.epoch, "score": best.score}
+    )
+
+
+def _load_checkpoint(scratch: Path | None, work: ClassifierTraining, best: _Best) -> int:
+    """Restore the last checkpoint, if there is one; return the number of steps that are done."""
+    checkpoint = checkpoints.load_checkpoint(scratch) if scratch is not None else None
+    if checkpoint is None:
+        return 0
+    tensors, state = checkpoint
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimiser": {}, "best": {}}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition(".")
+        groups[group][name] = tensor
+    work.network.load_state_dict(groups["network"])
+    checkpoints.unpack_optimiser(work.optimiser, groups["optimiser"])
+    best.weights, best.epoch = groups["best"], int(state["epoch"])
+    best.score = float(state["score"])
+    return int(state["step"])

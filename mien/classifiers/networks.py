@@ -1,0 +1,240 @@
+"""Networks by name: built, outlined, and partly frozen."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mien.classifiers import operators
+from mien.classifiers.specs import TINY_DEFAULTS, USUAL_NETWORKS, ClassifierSpec
+from mien.errors import SpecError
+from mien.runs.progress import count_of
+from mien.runs.spec import suggest
+from mien.seeds import make_rng
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The frozen part of a network.
+
+    `layers` are the names of the frozen layers, `of` is the number of all layers, and `weights` is
+    the frozen share of all weights.
+    """
+
+    layers: tuple[str, ...]
+    of: int
+    weights: float
+
+    @property
+    def text(self) -> str:
+        """The same as a line of text."""
+        layer_names = f": {list_names(list(self.layers))}" if self.layers else ""
+        return (
+            f"{len(self.layers)} of {count_of(self.of, 'layer')} (convolutions and linear layers, "
+            f"in the order of definition), {100 * self.weights:.2f} % of the weights{layer_names}"
+        )
+
+
+def require_size(name: str, spec: ClassifierSpec) -> None:
+    """Raise SpecError if the network cannot take images of that size.
+
+    Images without data go through an outline of the network.
+    """
+    try:
+        build_outline(spec, 2)(torch.empty(2, 3, spec.size, spec.size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        label = name if name.startswith(spec.name) else f"{name} ({spec.name})"
+        reason = str(error).strip().splitlines()
+        raise SpecError(
+            f"classifier {label}: size must be one that the network can take; {spec.size} is "
+            f"not{f' ({reason[0]})' if reason else ''}; choose a larger one, such as "
+            f"{get_pretrained_size(spec.name)}"
+        ) from None
+
+
+def get_pretrained_size(name: str) -> int:
+    """Return the height and width of the images that a network's ImageNet weights expect."""
+    return (
+        TINY_DEFAULTS["size"]
+        if name == "tiny"
+        else int(pretrained_config(name).get("input_size", (3, 224, 224))[1])
+    )
+
+
+def build_outline(spec: ClassifierSpec, classes: int, channels: int = 3) -> nn.Module:
+    """Return the network's layers on the meta device: without weights, so for shapes only."""
+    with torch.device("meta"):
+        network, _, _ = build_network(spec, classes, channels)
+    return network.eval()
+
+
+def name_head(network: nn.Module) -> tuple[str, ...]:
+    """Return the names of a network's last layers, which tell the classes apart."""
+    names: str | tuple[str, ...] = getattr(network, "pretrained_cfg", {}).get("classifier", "head")
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def list_names(keys: list[str]) -> str:
+    """Return the first three names, and how many more there are."""
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+# Networks
+
+
+class Tiny(nn.Module):
+    """A small network for tests and the demo: three convolutions, one linear layer, 30k weights."""
+
+    def __init__(self, classes: int, channels: int = 3) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, 16, 5, stride=2, padding=2),
+            nn.GroupNorm(8, 16),
+            nn.ReLU(),
+        ]
+        for narrow, wide in ((16, 32), (32, 64)):
+            layers += [
+                nn.Conv2d(narrow, wide, 3, padding=1),
+                nn.GroupNorm(8, wide),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(64 * 16, classes)
+
+    def forward(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n classes"]:
+        """Return logits of images in [-1, 1]."""
+        return self.head(functional.adaptive_avg_pool2d(self.features(x), 4).flatten(1))
+
+
+def build_network(
+    spec: ClassifierSpec, classes: int, channels: int = 3
+) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """Return the network with random weights, and the mean and deviation for its images.
+
+    The mean and deviation have one number per channel, for images in [0, 1].
+    """
+    if spec.name == "tiny":
+        return Tiny(classes, channels), (0.5,) * channels, (0.5,) * channels
+    require_known_network([spec.name])
+    about = pretrained_config(spec.name)
+    sized = {"img_size": spec.size} if about.get("fixed_input_size") else {}
+    wide = {"in_chans": channels} if channels != 3 else {}
+    network = load_timm().create_model(
+        spec.name, pretrained=False, num_classes=classes, **sized, **wide
+    )
+    mean, std = (tuple(about.get(name, (0.5,) * 3)) for name in ("mean", "std"))
+    if channels != 3:  # no channel is red, green or blue
+        mean, std = ((sum(values) / 3,) * channels for values in (mean, std))
+    return network, mean, std
+
+
+def require_known_network(names: Iterable[str]) -> None:
+    """Raise SpecError, listing the unknown names, unless each is tiny or a network of timm."""
+    unknown: list[str] = []
+    for name in dict.fromkeys(name for name in names if name != "tiny"):
+        timm = load_timm()
+        architecture, _, tag = name.partition(".")
+        known = timm.is_model(architecture) and (
+            not tag or name in timm.list_pretrained(architecture)
+        )
+        if not known:
+            unknown.append(f"'{name}' is neither{_suggest_networks(name)}")
+    if unknown:
+        raise SpecError(f"a classifier must be 'tiny' or a model of timm; {'; '.join(unknown)}")
+
+
+def _suggest_networks(name: str) -> str:
+    """Return a hint: the networks of timm whose names contain this one, or else the nearest name.
+
+    Usual networks come first, then names that begin with it, then the shortest.
+    """
+    timm, lower = load_timm(), name.partition(".")[0].lower().replace("-", "").replace("_", "")
+    models = ["tiny", *timm.list_models()]
+    inside = [model for model in models if lower and lower in model.replace("_", "")]
+    leading = [model for model in inside if model.replace("_", "").startswith(lower)]
+    usual = [model for model in USUAL_NETWORKS if model in inside]
+    near = list(dict.fromkeys([*usual, *sorted(leading, key=len), *sorted(inside, key=len)]))[:3]
+    if near:
+        more = f" or another of {len(inside)} that contain it" if len(inside) > len(near) else ""
+        return f" (there are {', '.join(near)}{more})"
+    return suggest(name.lower(), models).replace(" Did", ". Did")
+
+
+def pretrained_config(name: str) -> dict[str, Any]:
+    """Return timm's description of the pretrained weights of a network."""
+    known = load_timm().get_pretrained_cfg(name)
+    return {} if known is None else known.to_dict()
+
+
+def load_timm() -> Any:
+    """Return timm, imported here because it takes seconds, and needs torchvision."""
+    operators.prepare()
+    import timm
+
+    return timm
+
+
+# One step
+
+
+def batch_rows(n: int, batch: int, step: int, a_round: int, seed: int) -> Int[np.ndarray, " batch"]:
+    """Return the rows of the images of a step: each epoch has its own order of all images."""
+    epoch, index = divmod(step, a_round)
+    order = make_rng("classifier", seed, "epoch", epoch).permutation(n)
+    return order[index * batch : (index + 1) * batch]
+
+
+# Freezing
+
+
+def frozen_layers(spec: ClassifierSpec, classes: int) -> Frozen | None:
+    """Return the layers and weights that `spec.freeze` freezes, or None if it is 0.
+
+    The weights themselves are not needed.
+    """
+    if not spec.freeze:
+        return None
+    with torch.device("meta"):
+        network, _, _ = build_network(spec, classes)
+    layers = _list_layers(network)
+    count = math.floor(spec.freeze * len(layers) + 1e-9)
+    freeze_layers(network, spec.freeze)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    frozen_weights = sum(size for size, learns in sizes if not learns)
+    return Frozen(
+        tuple(name for name, _ in layers[:count]),
+        len(layers),
+        frozen_weights / sum(size for size, _ in sizes),
+    )
+
+
+def _list_layers(network: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    """Return the layers in the order of definition, each with the normalisation that follows it."""
+    layers: list[tuple[str, list[nn.Module]]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            layers.append((name, [module]))
+        elif (
+            layers
+            and not list(module.children())
+            and (list(module.parameters()) or list(module.buffers()))
+        ):
+            layers[-1][1].append(module)
+    return layers
+
+
+def freeze_layers(network: nn.Module, share: float) -> list[nn.Module]:
+    """Freeze the first `share` of the layers; return their modules, to be kept in eval mode."""
+    layers = _list_layers(network)
+    count = math.floor(share * len(layers) + 1e-9)
+    modules = [module for _, group in layers[:count] for module in group]
+    for module in modules:
+        module.requires_grad_(False)
+    return modules

@@ -1,0 +1,166 @@
+"""A trained classifier: saved, loaded and applied."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mien.classifiers.networks import Tiny, build_network
+from mien.classifiers.pretrained import find_weights, load_into
+from mien.classifiers.specs import ClassifierSpec
+from mien.classifiers.weights import get_display_name, read
+from mien.errors import DataError
+from mien.faces import Faces
+from mien.runs import checkpoints, devices
+from mien.runs.files import sha256
+from mien.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network with all that is needed to use it.
+
+    `classes` are the names of its outputs, in order. `origin` says where its first weights came
+    from. Images in [0, 1] are normalised by `mean` and `std`, one number per input channel.
+    `epoch` is the epoch of its weights, counted from 1.
+    """
+
+    network: nn.Module
+    spec: ClassifierSpec
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: str
+    epoch: int = 0
+
+
+@contextmanager
+def set_precision(spec: ClassifierSpec, where: torch.device) -> Iterator[None]:
+    """Let torch use the threads and the deterministic algorithms that a spec asks for."""
+    with devices.limit_cores(spec.threads), devices.make_repeatable(where, spec.deterministic):
+        yield
+
+
+@torch.no_grad()
+def predict_classes(
+    classifier: Classifier, faces: Faces, batch: int = 256
+) -> Float[np.ndarray, "n classes"]:
+    """Return float32 probabilities, one row per image.
+
+    They do not depend on `draw_batch`, which only limits the memory.
+    """
+    network = classifier.network.eval()
+    where = next(network.parameters()).device
+    rows = []
+    with set_precision(classifier.spec, where):
+        for first in range(0, len(faces), batch):
+            images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
+            x = normalise_batch(
+                resize_batch(images, classifier.spec.size), classifier.mean, classifier.std
+            )
+            rows.append(network(x).float().softmax(dim=1).cpu().numpy())
+    return (
+        np.concatenate(rows) if rows else np.zeros((0, len(classifier.classes)), dtype=np.float32)
+    )
+
+
+def extract_features(
+    classifier: Classifier, faces: Faces, batch: int = 256
+) -> Float[np.ndarray, "n d"]:
+    """Return the input of the classification head for each image, float32; see `forward`."""
+    starts = range(0, len(faces), batch)
+    rows = [forward(classifier, faces.images[first : first + batch]) for first in starts]
+    return np.concatenate(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+
+
+@torch.inference_mode()
+def forward(
+    classifier: Classifier, images: UInt8[np.ndarray, "n c h w"]
+) -> Float[np.ndarray, "n d"]:
+    """Return the input of the classification head for each image, float32.
+
+    It is the mean over positions, or whatever timm's head pools in other networks.
+    """
+    network: Any = classifier.network.eval()
+    where = next(network.parameters()).device
+    with set_precision(classifier.spec, where):
+        pictures = resize_batch(torch.from_numpy(np.array(images)).to(where), classifier.spec.size)
+        x = normalise_batch(pictures, classifier.mean, classifier.std)
+        if isinstance(network, Tiny):
+            return network.features(x).mean(dim=(2, 3)).cpu().numpy()
+        return (
+            network.forward_head(network.forward_features(x), pre_logits=True).float().cpu().numpy()
+        )
+
+
+def save_classifier(classifier: Classifier, folder: Path) -> None:
+    """Write weights.safetensors and classifier.json, which `load` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.save_weights(folder / "weights.safetensors", classifier.network.state_dict())
+    about = {
+        "spec": classifier.spec.model_dump(),
+        "classes": classifier.classes,
+        "origin": classifier.origin,
+    }
+    about["channels"] = len(classifier.mean)
+    (folder / "classifier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def load_classifier(folder: Path, device: str = "auto") -> Classifier:
+    """Return the classifier that `save` wrote."""
+    about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
+    spec = ClassifierSpec.model_validate(about["spec"])
+    network, mean, std = build_network(spec, len(about["classes"]), about.get("channels", 3))
+    checkpoints.load_weights(folder / "weights.safetensors", network)
+    network.to(devices.find_device(device)).eval()
+    return Classifier(network, spec, tuple(about["classes"]), mean, std, about["origin"])
+
+
+def start_classifier(
+    spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | None, channels: int = 3
+) -> Classifier:
+    """Return the classifier before its first step, for images of `channels` channels."""
+    torch.manual_seed(derive_seed("classifier", seed))
+    network, mean, std = build_network(spec, len(classes), 3 if channels == 1 else channels)
+    path = find_weights(spec, file)
+    origin = "none"
+    if path is not None:
+        name = Path(get_display_name(path)).name
+        origin = (
+            f"{spec.weights if spec.weights == 'imagenet' else 'file'} ({name}, sha256 "
+            f"{sha256(path)})"
+        )
+        load_into(network, spec.name, read(path), path)
+    return Classifier(network, spec, tuple(classes), mean, std, origin)
+
+
+def resize_batch(images: UInt8[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
+    """Return the images in [0, 1], resized: bilinear, antialiased where they shrink."""
+    x = images.float() / 255
+    if images.shape[2:] == (size, size):
+        return x
+    return functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+
+
+def normalise_batch(
+    x: Float[Tensor, "n c size size"], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Tensor, "n k size size"]:
+    """Return the network's input: all its channels, normalised by the mean and deviation.
+
+    Raises DataError if the images have other channels than those that the network was made for.
+    """
+    if x.shape[1] not in (1, len(mean)):
+        raise DataError(
+            f"the classifier needs images of {len(mean)} channels; these have {x.shape[1]}. Use "
+            "the inputs that it was trained on"
+        )
+    x = x.expand(-1, len(mean), -1, -1)
+    return (x - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]

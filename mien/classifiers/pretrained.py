@@ -1,0 +1,289 @@
+"""Pretrained weights: found, checked against a network, and put into it."""
+
+import inspect
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mien.classifiers.networks import (
+    build_outline,
+    get_pretrained_size,
+    load_timm,
+    name_head,
+    pretrained_config,
+    require_known_network,
+    require_size,
+)
+from mien.classifiers.specs import USUAL_NETWORKS, ClassifierSpec, WeightsSpec
+from mien.classifiers.weights import (
+    fetch_from_hub,
+    find,
+    find_faults,
+    get_display_name,
+    read,
+    remove_prefix,
+    require_hub,
+)
+from mien.errors import WeightsError
+from mien.runs.files import sha256
+from mien.runs.progress import count_of, say
+from mien.runs.store import Run, Store
+
+# The second head of torchvision's Inception, which only torchvision's training uses
+AUXILIARY_HEAD_PREFIX = "AuxLogits."
+
+# Weights
+
+
+def check_all(specs: Mapping[str, ClassifierSpec], files: Mapping[str, Path] | None = None) -> None:
+    """Raise SpecError or WeightsError if any classifier cannot be built; for use before long work.
+
+    `specs` maps the names that messages use to the classifiers; `check_files` maps the `weights` of
+    specs with `file:` to their paths. Networks' names are checked first, then image sizes, then
+    `check_files`. `require_hub` checks the weights that come from the hub.
+    """
+    require_known_network([spec.name for spec in specs.values()])
+
+    # Each network and size once
+    sizes = {(spec.name, spec.size): (name, spec) for name, spec in specs.items()}
+    for name, spec in sizes.values():
+        require_size(name, spec)
+
+    # Each file with each network that starts from it
+    for name, path in (files or {}).items():
+        tensors = read(path)
+        for network in dict.fromkeys(spec.name for spec in specs.values() if spec.weights == name):
+            fit_tensors(
+                build_outline(ClassifierSpec(name=network, weights="none"), 2),
+                network,
+                tensors,
+                path,
+            )
+
+
+def require_hub_weights(specs: Iterable[ClassifierSpec], fetch: bool = False) -> None:
+    """Raise WeightsError, listing the missing files, unless the ImageNet weights are available.
+
+    With `fetch` they are downloaded; without it the hub is only asked whether it answers.
+    """
+    require_hub(
+        _find_repositories(spec.name for spec in specs if spec.weights == "imagenet"), fetch
+    )
+
+
+def import_weights(path: Path, store: Store) -> str:
+    """Copy a weights file into the store; return its name in specs, `file:` and its sha256.
+
+    Raises WeightsError, and copies nothing, if it is not a file of weights.
+    """
+    digest = hash_file_name(path)
+    spec = WeightsSpec(sha256=digest.removeprefix("file:"))
+    if not store.done(spec.name):
+        read(path)
+
+    def build(out: Path, scratch: Path) -> None:
+        shutil.copyfile(path, out / "weights")
+        summary = {
+            "holds": (
+                f"weights, {count_of(path.stat().st_size, 'byte')}, from a file named {path.name}"
+            ),
+            "file": path.name,
+        }
+        (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
+
+    store.make(spec, build)
+    return digest
+
+
+def hash_file_name(path: Path) -> str:
+    """Return `file:` and the sha256 of a weights file; raises WeightsError if it does not exist."""
+    return f"file:{sha256(find(path))}"
+
+
+def find_imported_weights(spec: ClassifierSpec, store: Store) -> Path | None:
+    """Return the file in the store that a spec with `file:` refers to, or None for other specs."""
+    if not spec.weights.startswith("file:"):
+        return None
+    run: Run = store.run(WeightsSpec(sha256=spec.weights.removeprefix("file:")).name)
+    return run.file("weights")
+
+
+def find_weights(spec: ClassifierSpec, file: Path | None) -> Path | None:
+    """Return the file of the weights that a specification names, or None if it names none.
+
+    `file` is the file that was given for weights named by their hash. Raises WeightsError if it is
+    missing or another one.
+    """
+    if spec.weights == "none":
+        return None
+    if spec.weights == "imagenet":
+        return fetch_from_hub(_find_repositories([spec.name]))[spec.name]
+    if not spec.weights.startswith("file:"):
+        return find(Path(spec.weights))
+    if file is None or hash_file_name(file) != spec.weights:
+        raise WeightsError(
+            f"the weights of {spec.name} must be the file with sha256 "
+            f"{spec.weights.removeprefix('file:')}; given: "
+            f"{'no file' if file is None else f'{file}, which is another one'}. Give that file, or "
+            "name the right one in the specification"
+        )
+    return file
+
+
+def _find_repositories(names: Iterable[str]) -> dict[str, str]:
+    """Return the hub's repository, as OWNER/NAME, of timm's weights of each network.
+
+    Raises WeightsError if timm has no weights of one.
+    """
+    repositories = {name: str(pretrained_config(name).get("hf_hub_id") or "") for name in names}
+    for name in (name for name, repository in repositories.items() if not repository):
+        raise WeightsError(
+            f"timm has no pretrained weights of {name}; set weights = 'none', or name a file"
+        )
+    return repositories
+
+
+def load_into(network: nn.Module, name: str, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load the tensors into the network, except for a head for other classes."""
+    fitted, note = fit_tensors(network, name, tensors, path)
+    network.load_state_dict(fitted, strict=False)
+    if note:
+        say(f"{Path(get_display_name(path)).name}: {note}")
+
+
+def fit_tensors(
+    network: nn.Module, name: str, given: dict[str, Tensor], path: Path
+) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a file under the network's own names, and a note on those left out.
+
+    `given` are the tensors of the file at `path`, `name` is the network's name. A head that does
+    not fit is left out, and so are modules that the network does not have, such as a projector.
+
+    Raises WeightsError if the tensors do not fit, with the network that they look like.
+    """
+    wanted = network.state_dict()
+    head = tuple(f"{module}." for module in name_head(network))
+    body = [
+        key
+        for key in wanted
+        if not key.startswith(head) and not key.endswith("num_batches_tracked")
+    ]
+    file = get_display_name(path)
+
+    # Rename the tensors as timm does, without a wrapper's prefix
+    given, prefix = remove_prefix(given, body, file)
+    given = _widen_first_layer(network, _rename_as_timm(network, given), wanted)
+    given = {
+        key: value for key, value in given.items() if not key.startswith(AUXILIARY_HEAD_PREFIX)
+    }
+
+    # Leave out the head if any of it is for other classes, and modules that the network lacks
+    head_keys = [key for key in given if key.startswith(head)]
+    head_fits = all(key in wanted and given[key].shape == wanted[key].shape for key in head_keys)
+    modules = {key.partition(".")[0] for key in wanted}
+    extra = [
+        key for key in given if key.partition(".")[0] not in modules and not key.startswith(head)
+    ]
+    left_out = {*(head_keys if not head_fits else ()), *extra}
+    fitted = {key: value for key, value in given.items() if key not in left_out}
+
+    # All others must fit; if not, the file may be of another network
+    faults = find_faults(fitted, wanted, body)
+    if faults:
+        text = (
+            f"{file}: it must hold the weights of {name} as timm names them, but "
+            f"{', and '.join(faults)}"
+        )
+        raise WeightsError(
+            f"{text}.{_find_similar_network(given, head, name) or ' Name the network of the file'}"
+        )
+
+    # What a reader should know of the tensors that were left out or renamed
+    notes = []
+    if head_keys and not head_fits:
+        outputs = _count_outputs(wanted, head)
+        notes.append(f"its head, for other classes than the {outputs} here, was left out")
+    if extra:
+        notes.append(
+            f"{', '.join(extra[:3])}{' and more' * (len(extra) > 3)} are not part of the network "
+            "and were left out"
+        )
+    if prefix:
+        notes.append(f"the prefix '{prefix}' of its names was removed")
+    return fitted, "; ".join(notes)
+
+
+def _find_similar_network(tensors: Mapping[str, Tensor], head: tuple[str, ...], name: str) -> str:
+    """Return ` It looks like NAME` for the usual network that the tensors belong to, or ""."""
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    for other in (
+        usual for usual in USUAL_NETWORKS if usual != name and _name_first_layer(usual) in shapes
+    ):
+        # The shapes of that network without its head, which may be for other classes
+        network = build_outline(
+            ClassifierSpec(name=other, size=max(get_pretrained_size(other), 75), weights="none"), 2
+        )
+        other_head = tuple(f"{module}." for module in name_head(network))
+        wanted = {
+            key: tuple(value.shape)
+            for key, value in network.state_dict().items()
+            if not key.startswith(other_head) and not key.endswith("num_batches_tracked")
+        }
+
+        # The same network has all of these, and nothing else but a head
+        if all(shapes.get(key) == shape for key, shape in wanted.items()):
+            extra = [
+                key
+                for key in shapes
+                if key not in wanted
+                and not key.startswith((*other_head, *head))
+                and not key.endswith("num_batches_tracked")
+            ]
+            if not extra:
+                return f" It looks like {other}"
+    return ""
+
+
+def _name_first_layer(name: str) -> str:
+    return (
+        "features.0.weight"
+        if name == "tiny"
+        else f"{pretrained_config(name).get('first_conv', '')}.weight"
+    )
+
+
+def _count_outputs(wanted: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
+    """Return the number of classes of a network's head."""
+    return next(len(wanted[key]) for key in reversed(list(wanted)) if key.startswith(head))
+
+
+def _rename_as_timm(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under timm's names, by timm's own converter of other libraries' files."""
+    module = sys.modules[type(network).__module__]
+    rename = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
+    if rename is None:
+        return tensors
+    needed = [
+        parameter
+        for parameter in inspect.signature(rename).parameters.values()
+        if parameter.default is parameter.empty
+    ]
+    return dict(rename(tensors, network) if len(needed) > 1 else rename(tensors))
+
+
+def _widen_first_layer(
+    network: nn.Module, tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the tensors with a first layer for as many channels as `wanted` has.
+
+    As in timm, the filters for red, green and blue are repeated in turn, and scaled so that their
+    sum stays the same.
+    """
+    key = f"{getattr(network, 'pretrained_cfg', {}).get('first_conv', '')}.weight"
+    if key not in tensors or tensors[key].shape[1] != 3 or wanted[key].shape[1] == 3:
+        return tensors
+    return {**tensors, key: load_timm().models.adapt_input_conv(wanted[key].shape[1], tensors[key])}

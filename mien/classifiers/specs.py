@@ -1,0 +1,142 @@
+"""The specs of classifiers: what their training depends on."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mien.runs.spec import Spec, Strict
+
+MOST_BRIGHTNESS_FACTOR = 10  # a face that is ten times as bright is white
+
+
+class AugmentSpec(Strict):
+    """The ranges from which each image's parameters are drawn uniformly.
+
+    `rotation` is the largest angle in degrees, in both directions; `shift` is the largest shift as
+    a share of width and of height, in both directions; `brightness` is the range of the factor;
+    `flip` mirrors half of the images.
+    """
+
+    rotation: float = Field(default=15.0, ge=0, le=180)
+    shift: float = Field(default=0.1, ge=0, lt=1)
+    brightness: tuple[float, float] = (0.8, 1.2)
+    flip: bool = True
+
+    @field_validator("brightness")
+    @classmethod
+    def _rises(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < pair[0] <= pair[1] <= MOST_BRIGHTNESS_FACTOR:
+            raise ValueError(
+                f"brightness must be two factors above 0 and up to {MOST_BRIGHTNESS_FACTOR}, the "
+                "smaller one first"
+            )
+        return pair
+
+
+# The defaults of `tiny` that differ from those of other networks
+TINY_DEFAULTS = {"size": 48, "weights": "none", "epochs": 20, "batch": 64, "learning_rate": 2e-3}
+
+# The smallest image that a network's strides allow, in pixels
+SMALLEST_SIZE_PX = {"inception_v3": 75, "vgg16": 32, "resnet50": 32, "tiny": 8}
+
+USUAL_NETWORKS = (
+    *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
+    *("resnet18d", "resnet50d", "wide_resnet50_2", "resnext50_32x4d", "seresnet50"),
+    *(f"vgg{n}{norm}" for n in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *("inception_v3", "inception_v4", "densenet121", "densenet169", "xception"),
+    *(f"efficientnet_b{n}" for n in range(5)),
+    *(
+        "tf_efficientnet_lite0",
+        "tf_efficientnet_b0",
+        "mobilenetv2_100",
+        "mobilenetv3_large_100",
+        "mobilenetv3_small_100",
+    ),
+    *("convnext_tiny", "convnext_small", "convnext_base", "swin_tiny_patch4_window7_224"),
+    *(
+        f"{kind}_{size}_patch16_224"
+        for kind in ("vit", "deit")
+        for size in ("tiny", "small", "base")
+    ),
+    *("regnety_008", "regnety_016", "tiny"),
+)
+"""Networks that a weights file is compared with if it does not fit the network that was named."""
+
+
+class ClassifierSpec(Strict):
+    """A classifier and its training.
+
+    `name` is vgg16, resnet50, inception_v3, any other model of timm, or tiny, a small network
+    defined here. `weights` is what the training starts from: imagenet (the weights that timm's hub
+    has under that name), none (random weights), or a file, which digests name by its content, as
+    `file:` and its sha256. Images are resized to `size` pixels. The learning rate falls to zero
+    along a cosine over `epochs`. With `augment` each training image is rotated, shifted, mirrored
+    and relit at random in each epoch. `freeze` is the share of the layers (convolutions and linear
+    layers in the order of definition, rounded down) that are not trained, with the normalisation
+    that follows them. `validation` is the share of the training subjects (of clips if subjects are
+    not known, of images if clips are not known either) that are held out to choose the epoch by
+    UAR; with 0 the last epoch is taken. `count_threads` is the number of processor threads that
+    share a sum, so it is part of the result; `deterministic` makes an NVIDIA card use algorithms
+    that give the same bits each time.
+    """
+
+    name: str = Field(min_length=1)
+    size: int = Field(default=160, ge=8, le=1024)
+    weights: str = "imagenet"
+    epochs: int = Field(default=10, ge=1, le=100_000)
+    batch: int = Field(default=64, ge=2, le=65_536)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    augment: AugmentSpec | None = None
+    freeze: float = Field(default=0.0, ge=0, lt=1)
+    validation: float = Field(default=0.0, ge=0, le=0.5)
+    threads: int = Field(default=1, ge=1, le=1024)
+    deterministic: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, data: Any) -> Any:
+        return (
+            {**TINY_DEFAULTS, **data}
+            if isinstance(data, dict) and data.get("name") == "tiny"
+            else data
+        )
+
+    @field_validator("weights")
+    @classmethod
+    def _digest_is_whole(cls, weights: str) -> str:
+        if not weights:
+            raise ValueError(
+                "weights must be 'imagenet', 'none', or the path of a file; it is empty"
+            )
+        if weights.startswith("file:") and not _is_sha256(weights.removeprefix("file:")):
+            raise ValueError("file: must be followed by the 64 hexadecimal digits of a sha256")
+        return weights
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ClassifierSpec":
+        least = SMALLEST_SIZE_PX.get(self.name.partition(".")[0], 8)
+        if self.size < least:
+            raise ValueError(f"size must be {least} or more for {self.name}; given: {self.size}")
+        if self.name == "tiny" and self.weights == "imagenet":
+            raise ValueError(
+                "weights must be 'none' or a file for tiny, which has no ImageNet weights"
+            )
+        return self
+
+
+class WeightsSpec(Spec):
+    """A file of pretrained weights in the store, by its content."""
+
+    stage: ClassVar[str] = "weights"
+    sha256: str
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+Baseline = Literal["majority", "nearest"]
+
+BASELINES: tuple[Baseline, ...] = ("majority", "nearest")

@@ -1,0 +1,117 @@
+"""How fast a classifier is on this machine, and how much work it is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mien.classifiers.fit import WRITES_PER_AUGMENTED_NUMBER, WRITES_PER_NUMBER, ClassifierTraining
+from mien.classifiers.networks import build_outline, freeze_layers
+from mien.classifiers.predict import predict_classes, set_precision, start_classifier
+from mien.classifiers.specs import ClassifierSpec
+from mien.faces import EMOTIONS, Faces, make_index
+from mien.runs import devices
+from mien.runs.workload import Workload
+from mien.runs.workload import count as work_of
+from mien.seeds import make_rng
+
+TIMED_BATCHES_ON_CPU = (2, 6)  # batch sizes at which a large network is timed on a processor
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second in training and in prediction."""
+
+    train: float
+    predict: float
+
+
+# Speed
+
+
+def classifier_workload(
+    spec: ClassifierSpec, classes: int, image: tuple[int, int, int]
+) -> Workload:
+    """Return the work per image of size (c, h, w), frozen and augmented as the spec says."""
+    channels = 3 if image[0] == 1 else image[0]
+    network = build_outline(spec, classes, channels)
+    frozen_modules = freeze_layers(network, spec.freeze)
+    images = torch.empty(2, channels, spec.size, spec.size, device="meta")
+    network_work = work_of(network, 2, images, still=frozen_modules)
+
+    # The preparation of the image: resized, normalised, and augmented if the spec says so
+    prepared = (
+        channels
+        * spec.size**2
+        * (WRITES_PER_AUGMENTED_NUMBER if spec.augment is not None else WRITES_PER_NUMBER)
+    )
+    return replace(network_work, numbers=network_work.numbers + prepared)
+
+
+def classifier_speed(
+    spec: ClassifierSpec, classes: int, image: tuple[int, int, int], device: str = "auto"
+) -> Speed:
+    """Return the speed of a network on this machine, for images of size (c, h, w).
+
+    The weights are random, and one or two batches are timed. On a processor a large network is
+    timed on two small batches, which takes seconds: the constant cost of a step (the optimiser)
+    and the cost of each further image give the time of a whole batch.
+    """
+    where = devices.find_device(device)
+    counts = TIMED_BATCHES_ON_CPU if where.type == "cpu" and spec.name != "tiny" else (spec.batch,)
+    timings = [_time_batch(spec, classes, image, where, min(count, spec.batch)) for count in counts]
+    (small, *small_seconds), (large, *large_seconds) = timings[0], timings[-1]
+    if small == large:
+        return Speed(*(large / seconds for seconds in large_seconds))
+
+    # Extrapolate to the whole batch; noise must not make a further image free
+    per_image = [
+        max(later - sooner, 0.1 * later) / (large - small)
+        for sooner, later in zip(small_seconds, large_seconds, strict=True)
+    ]
+    batch_seconds = [
+        seconds + image_seconds * (spec.batch - large)
+        for image_seconds, seconds in zip(per_image, large_seconds, strict=True)
+    ]
+    return Speed(*(spec.batch / seconds for seconds in batch_seconds))
+
+
+def _time_batch(
+    spec: ClassifierSpec, classes: int, image: tuple[int, int, int], where: torch.device, count: int
+) -> tuple[int, float, float]:
+    """Return `count`, and the seconds of a training step and a prediction with so many images."""
+    # Random images, with the classes in turn
+    spec = spec.model_copy(update={"weights": "none", "batch": count})
+    names = EMOTIONS[:classes]
+    images = make_rng("speed").integers(0, 256, (count, *image), dtype=np.uint8)
+    key = [str(number) for number in range(count)]
+    faces = Faces(
+        images, make_index(images, key=key, emotion=[names[n % classes] for n in range(count)])
+    )
+
+    with devices.isolate_randomness(where), set_precision(spec, where):
+        work = ClassifierTraining(start_classifier(spec, names, 0, None, image[0]), faces, 0, where)
+        train = _time_second_call(lambda: work.step(0), where)
+        return (
+            count,
+            train,
+            _time_second_call(lambda: predict_classes(work.classifier, faces), where),
+        )
+
+
+def _time_second_call(work: Callable[[], object], where: torch.device) -> float:
+    """Return the seconds of the second call of `run_jobs`; the first one warms up."""
+    work()
+    wait_for_device(where)
+    began = time.monotonic()
+    work()
+    wait_for_device(where)
+    return time.monotonic() - began
+
+
+def wait_for_device(where: torch.device) -> None:
+    """Wait until a device has finished all its work."""
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)

@@ -1,0 +1,336 @@
+"""Export meets the store: a generator becomes a folder that draws without mien."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mien import __version__
+from mien.errors import UsageError
+from mien.export.whose import MeanFaceOwners, find_owners, select_trained
+from mien.faces import EMOTIONS
+from mien.generators import ddpm, edm
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.unet import NO_LABEL
+from mien.generators.kinds import GENERATORS, load_generator
+from mien.generators.specs import DEFAULT_STEPS
+from mien.runs.folders import require_free, write_whole_folder
+from mien.runs.progress import say
+from mien.runs.spec import suggest
+from mien.runs.store import Run
+
+FORMATS = ("program", "diffusers")
+
+PROGRAM_FILE = "denoiser.pt2"
+
+EXPORT_FOLDER = Path(__file__).parent
+
+EXPORTABLE = {"edm": edm, "ddpm": ddpm}
+
+# What the kinds are that are no network, and what to do instead.
+REFUSED_KINDS = {
+    "gaussian": "is a mean and a covariance for each class, and no network",
+    "copycat": "holds the real images themselves, which stay in the store",
+}
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """How the noise of a kind falls: the levels that its network knows, and the scheduler of
+    diffusers that says so.
+
+    Images start at the mean face plus `start_classifier` times unit noise. `steps` is what
+    `scheduler` takes unless told.
+    """
+
+    low: float
+    high: float
+    start: float
+    scheduler: Mapping[str, Any]
+    steps: int
+
+
+class DenoiserProgram(nn.Module):
+    """D(x, sigma, labels) -> x0 of a trained generator, one module for all that lies between:
+    images in, images out.
+    """
+
+    mean: Tensor
+
+    def __init__(self, generator: Diffusion) -> None:
+        super().__init__()
+        self.generator, self.network = generator, generator.network
+        self.register_buffer("mean", generator.mean)
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Return the expected clean images of `x` = x0 + sigma * noise, in [-1, 1] but for what the
+        network errs.
+        """
+        whole = replace(self.generator, mean=self.mean)
+        return EXPORTABLE[whole.spec.kind].denoiser(whole, self.network)(x, sigma, labels)
+
+
+def export(run: Run, out: Path, form: str = "program", allow_face: bool = False) -> Path:
+    """Write the generator of a run to the folder `out`, which appears whole or not at all, and
+    return it.
+
+    Either form holds the denoiser as a program of torch.export; `diffusers` adds the noise schedule
+    as one of its schedulers. Says whose mean face goes with it. Raises UsageError for a form or a
+    kind of generator that there is none of, if `out` is taken, and, unless `allow_face`, if the
+    mean face is in effect that of one person.
+    """
+    if form not in FORMATS:
+        raise UsageError(
+            f"the format must be one of {', '.join(FORMATS)}; given: "
+            f"'{form}'.{suggest(form, [*FORMATS])}"
+        )
+    kind = run.spec.get("kind")
+    if kind in REFUSED_KINDS:
+        raise UsageError(
+            f"`mien export` must name a network ({' or '.join(EXPORTABLE)}), and {run.name} is a "
+            f"{kind}, which {REFUSED_KINDS[kind]}; `mien generate` draws from it"
+        )
+    out = require_free(out)
+    generator = load_generator(run, "cpu")
+    assert isinstance(generator, Diffusion)  # every kind of KINDS is one
+    of = find_owners(select_trained(generator, run))
+    _require_several(run, of, allow_face)
+    if generator.mean.any():
+        say(
+            f"mean.npy is the mean face of {of.text}, and leaves the store with the network, which "
+            "holds it too"
+        )
+    with write_whole_folder(out) as folder:
+        write_program(generator, folder / PROGRAM_FILE)
+        np.save(folder / "mean.npy", generator.mean.numpy(), allow_pickle=False)
+        shutil.copyfile(EXPORT_FOLDER / "sample.py", folder / "sample.py")
+        if form == "diffusers":
+            (folder / "scheduler").mkdir()
+            write_json(
+                folder / "scheduler" / "scheduler_config.json",
+                get_noise_schedule(generator).scheduler,
+            )
+            shutil.copyfile(EXPORT_FOLDER / f"scheduled_{kind}.py", folder / "sample_diffusers.py")
+        about = describe(generator, run, folder, form)
+        write_json(folder / "export.json", about)
+        (folder / "README.md").write_text(write_readme(about), encoding="utf-8")
+    return out
+
+
+def _require_several(run: Run, of: MeanFaceOwners, allowed: bool) -> None:
+    """Raise UsageError if the mean face is in effect that of one person, unless that is allowed."""
+    if of.one and not allowed:
+        count = round(of.share * of.images)
+        raise UsageError(
+            "a generator that is exported must have learnt from several people, and of the "
+            f"training images of {run.name} {count:,} of {of.images:,} show one {of.unit}: "
+            "mean.npy, and what the network makes of noise, would be that person's face. Train it "
+            "on more people; or give --allow-face, if that person agreed to it"
+        )
+
+
+def write_program(generator: Diffusion, path: Path) -> None:
+    """Write the denoiser as a program of torch.export, for any number of images: len(x) in it would
+    fix that number.
+    """
+    x = torch.zeros(2, *generator.size)
+    batch = torch.export.Dim("n", min=1)
+    exported = torch.export.export(
+        DenoiserProgram(generator).eval(),
+        (x, torch.ones(2), torch.full((2,), EMOTIONS.index(generator.classes[0]))),
+        dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
+    )
+    for node in exported.graph.nodes:  # where the code lay on this machine
+        node.meta.pop("stack_trace", None)
+    exported.example_inputs = None  # they would be the one pickle in the file
+    torch.export.save(exported, path)
+
+
+def get_noise_schedule(generator: Diffusion) -> NoiseSchedule:
+    """Return how the noise of a generator falls."""
+    spec = generator.spec
+    if spec.kind == "edm":
+        scheduler = {
+            "_class_name": "EDMDPMSolverMultistepScheduler",
+            "sigma_min": edm.SIGMA_LOW,
+            "sigma_max": edm.SIGMA_HIGH,
+            "sigma_data": generator.sigma_data,
+            "sigma_schedule": "karras",
+            "rho": 7.0,
+            # its word for a network behind the preconditioning of Karras et al.
+            "prediction_type": "epsilon",
+            "algorithm_type": "dpmsolver++",
+            "solver_type": "midpoint",
+            "solver_order": 2,
+            "lower_order_final": False,
+            "final_sigmas_type": "zero",
+        }
+        return NoiseSchedule(
+            edm.SIGMA_LOW, edm.SIGMA_HIGH, edm.SIGMA_HIGH, scheduler, DEFAULT_STEPS["dpmpp2m"]
+        )
+    low, high = ddpm.find_noise_range(generator)
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": spec.steps,
+        "beta_schedule": "linear",
+        "beta_start": spec.beta_first,
+        "beta_end": spec.beta_last,
+        "prediction_type": "sample",  # the denoiser says x0
+        "variance_type": "fixed_small",
+        # what is to be clipped is the image, not its difference from the mean face
+        "clip_sample": False,
+        "timestep_spacing": "linspace",
+    }
+    return NoiseSchedule(low, high, (1 + high**2) ** 0.5, scheduler, spec.steps)
+
+
+def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[str, Any]:
+    """Return what export.json says: how to call the denoiser, how to draw, whose it is and where it
+    came from.
+    """
+    way, seen = get_noise_schedule(generator), generator.seen
+    subjects, clips = (
+        int(seen.loc[seen[name] != "", name].nunique()) for name in ("subject", "clip")
+    )
+    about: dict[str, Any] = {
+        "format": form,
+        "kind": generator.spec.kind,
+        "licence": generator.licence,
+        "classes": {name: EMOTIONS.index(name) for name in generator.classes},
+        "null_label": NO_LABEL if generator.spec.label_drop > 0 else None,
+        "size": list(generator.size),
+        "sigma": {"low": way.low, "high": way.high, "data": generator.sigma_data},
+        "sampler": {
+            "name": "dpmpp2m",
+            "steps": DEFAULT_STEPS["dpmpp2m"],
+            "rho": 7.0,
+            "start": way.start,
+            "clip_x0": True,
+        },
+    }
+    if form == "diffusers":
+        about["scheduler"] = {"class": way.scheduler["_class_name"], "steps": way.steps}
+    about["mean_face"] = (
+        find_owners(select_trained(generator, run)).recorded if generator.mean.any() else None
+    )
+    about["provenance"] = {
+        "run": run.name,
+        "content": run.content,
+        "trained_on": {
+            "run": generator.spec.faces,
+            "images": len(seen),
+            "subjects": subjects,
+            "clips": clips,
+        },
+        "spec": generator.spec.model_dump(mode="json"),
+        "mien": __version__,
+        "torch": torch.__version__,
+    }
+    about["sha256"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (PROGRAM_FILE, "mean.npy")
+    }
+    return about
+
+
+def list_files(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each file of an exported folder is, for people."""
+    of = about["mean_face"]
+    mean = (
+        (
+            "the mean face of "
+            f"{MeanFaceOwners(of['images'], of['subjects'], of['unknown_subjects']).text}"
+        )
+        if of
+        else "zero"
+    )
+    found = {
+        PROGRAM_FILE: (
+            "the denoiser, a program of torch.export: D(x [n, c, h, w], sigma [n], labels [n]) -> "
+            "x0"
+        ),
+        "mean.npy": f"where images start: {mean}",
+        "export.json": "classes and their labels, noise levels, licence, provenance",
+        "sample.py": "draws images with torch and numpy alone",
+    }
+    if about["format"] == "diffusers":
+        found[PROGRAM_FILE] += (
+            "; UNet2DModel of diffusers cannot hold this network, which adds the class before the "
+            "last layer of its embedding and scales the sum of every block by sqrt(1/2)"
+        )
+        found["scheduler/"] = (
+            f"the noise schedule, which loads with diffusers' {about['scheduler']['class']}"
+        )
+        found["sample_diffusers.py"] = "draws images with that scheduler and the denoiser"
+    return found
+
+
+def write_readme(about: Mapping[str, Any]) -> str:
+    """Return README.md of an exported folder."""
+    first, origin = next(iter(about["classes"])), about["provenance"]
+    trained = ", ".join(
+        f"{origin['trained_on'][name]:,} {name}" for name in ("images", "subjects", "clips")
+    )
+    own = GENERATORS[about["kind"]].sampler
+    files = "\n".join(f"- `{name}`: {text}" for name, text in list_files(about).items())
+    labels = ", ".join(f"{name} {label}" for name, label in about["classes"].items())
+    null = about["null_label"]
+    free = (
+        f"Label {null} means none, for guidance: D_{null} + w (D_label - D_{null})."
+        if null is not None
+        else "It never saw an image without a label, so there is no guidance by label."
+    )
+    face = ", and it holds its mean face, as `mean.npy` does" if about["mean_face"] else ""
+    return f"""\
+# A generator of facial expressions
+
+Exported by mien {origin["mien"]} from the run {origin["run"]} (kind {about["kind"]}; content {origin["content"][:12]}).
+It learnt from {origin["trained_on"]["run"]}: {trained}.
+
+**Licence of what it learnt from: {about["licence"]}.** It goes with this folder and with every image that is drawn
+from it. A network may have learnt some images by heart{face}. Its labels name expressions, never what a person feels.
+
+{files}
+
+## Use
+
+    python sample.py {first} --count 8
+
+```python
+import torch
+
+denoise = torch.export.load("{PROGRAM_FILE}").module()
+x0 = denoise(x, sigma, labels)  # float32 [n, {", ".join(map(str, about["size"]))}], float32 [n], int64 [n]; any n
+```
+
+Images lie in [-1, 1], black to white; x = x0 + sigma * noise, for sigma from {about["sigma"]["low"]:.4g} to
+{about["sigma"]["high"]:.4g}. Labels: {labels}; it knows no others.
+{free}
+
+`sample.py` draws with {about["sampler"]["name"]}; mien itself with {own}, unless told otherwise.
+
+The program was made on a processor. For another device, change what `torch.export.load` returned before `.module()`:
+`from torch.export.passes import move_to_device_pass`, then `move_to_device_pass(program, "cuda")`.
+
+## Before you open it
+
+`torch.export.load` may unpickle what a file tells it to, and so run code that a stranger put there. This file was
+written without any pickle in it; its sha256 stands in `export.json`, but whoever can change the one can change the
+other. Load it only if you trust where you have it from. It was written by torch {origin["torch"]}; other versions are
+not promised to read it.
+"""
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, one field a line."""
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

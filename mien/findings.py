@@ -1,0 +1,35 @@
+"""Findings: what a stage met and reports, and how many names a message lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Severity = Literal["note", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One irregularity in a folder: `recognise_format` in two or three words, `where` relative to
+    the folder, `what` in a sentence.
+
+    It names everything that is left out because of it: `pictures` as `Listing.names` calls them,
+    `rows` by their names in `Listing.read`, and `check_files` that are neither. `gone` has clips
+    and keys: rows that give them are left out too. The accounts use `recognise_format` as the
+    reason; if there are several reasons, the first counts. What another part of the reader keeps is
+    not left out.
+    """
+
+    severity: Severity
+    kind: str
+    where: str
+    what: str
+    pictures: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    gone: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    rows: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    files: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+
+def first_few(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first few names, and the number of the others."""
+    others = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {others} more" if others > 0 else "")

@@ -1,0 +1,110 @@
+"""Drawing images: batches of noise through a sampler, each image from its own stream."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from mien.errors import UsageError
+from mien.generators import scaling
+from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.samplers import Denoiser, Draw, autoguide, clip, guide
+from mien.generators.diffusion.unet import NO_LABEL
+from mien.generators.specs import SamplerSpec
+from mien.runs import devices
+
+# Sampling batches always have this size, the last one is padded: the arithmetic of an image must
+# not depend on the number of images.
+SAMPLING_BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
+
+Walk = Callable[[Denoiser, Tensor, Tensor, Draw], Tensor]
+"""(denoiser, unit noise [n, c, h, w], labels [n], draw) -> images in [-1, 1]."""
+
+# Sampling
+
+
+def draw_images(
+    generator: Diffusion,
+    denoiser: Callable[[Diffusion, nn.Module], Denoiser],
+    walk: Walk,
+    labels: Int64[np.ndarray, " n"],
+    seeds: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label (a position in EMOTIONS) and seed.
+
+    All noise of an image comes from its own seed, so the image is bit for bit the same whatever
+    other images are drawn with it. Raises UsageError for a class that the generator was not trained
+    on, and for guide 'early' if it has no early copy.
+    """
+    # What the generator can do
+    generator.require_known(labels)
+    if how.sampler == "direct":
+        raise UsageError(
+            f"a {generator.spec.kind} generator needs a sampler that works in steps, and the "
+            "sampler is 'direct'; use 'dpmpp2m'"
+        )
+
+    # The denoiser: guidance within an interval of noise levels, then clipping
+    denoise = denoiser(generator, generator.network)
+    if how.guidance > 1:
+        low, high = (
+            how.guidance_low * generator.sigma_data,
+            how.guidance_high * generator.sigma_data,
+        )
+        if how.guide == "label":
+            denoise = guide(denoise, NO_LABEL, how.guidance, low, high)
+        elif generator.early is None:
+            raise UsageError(
+                "guide 'early' needs a generator with a copy from early in its training, and this "
+                "one has none; train it with early > 0"
+            )
+        else:
+            denoise = autoguide(
+                denoise, denoiser(generator, generator.early), how.guidance, low, high
+            )
+    if how.clip_x0:
+        denoise = clip(denoise)
+
+    # Batches of a fixed size, the last one padded
+    where, size = generator.device, SAMPLING_BATCH[generator.device.type]
+    padded = np.full(-(-len(labels) // size) * size, NO_LABEL, dtype=np.int64)
+    padded[: len(labels)] = labels
+
+    def batch(first: int) -> UInt8[np.ndarray, "n c h w"]:
+        streams = NoiseStreams(seeds[first : first + size], size, generator.size, where)
+        conditions = torch.from_numpy(padded[first : first + size]).to(where)
+        with torch.inference_mode():
+            return scaling.from_model(walk(denoise, streams.draw(), conditions, streams.draw))
+
+    firsts = range(0, len(labels), size)
+    with devices.open_workers(where, len(firsts)) as pool:
+        batches = list(pool.map(batch, firsts))
+    empty = np.empty((0, *generator.size), dtype=np.uint8)
+    return np.concatenate([empty, *batches])[: len(labels)]
+
+
+class NoiseStreams:
+    """A stream of noise for each image of a padded batch.
+
+    It is drawn on the CPU, so that all devices get the same noise.
+    """
+
+    def __init__(
+        self,
+        seeds: Int64[np.ndarray, " n"],
+        batch: int,
+        size: tuple[int, int, int],
+        where: torch.device,
+    ) -> None:
+        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        self.shape, self.where = (batch, *size), where
+
+    def draw(self) -> Float[Tensor, "batch c h w"]:
+        """Return the next unit noise of each image; zeros where the batch is padded."""
+        noise = torch.zeros(self.shape)
+        for row, generator in enumerate(self.generators):
+            noise[row].normal_(generator=generator)
+        return noise.to(self.where)

@@ -1,0 +1,498 @@
+"""The training loop of diffusion generators."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from mien.errors import DataError, TrainingError, UsageError
+from mien.faces import Faces
+from mien.generators import scaling
+from mien.generators.base import describe_origins
+from mien.generators.diffusion import heldout, memory, precision, sums, transforms
+from mien.generators.diffusion.averages import Average
+from mien.generators.diffusion.batches import compute_chances, compute_learning_rate, draw_batch
+from mien.generators.diffusion.heldout import ChosenWeights
+from mien.generators.diffusion.losses import LossWatch
+from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion, for_inference
+from mien.generators.diffusion.objective import Batch, Objective
+from mien.generators.diffusion.processes import SINGLE, ProcessGroup
+from mien.generators.diffusion.resources import DEFAULT, Resources, format_bytes
+from mien.generators.diffusion.tensorboard import open_log
+from mien.generators.diffusion.unet import NO_LABEL, UNet
+from mien.generators.specs import TrainSpec
+from mien.runs import checkpoints, devices, progress, stopping
+from mien.runs.files import sha256
+from mien.runs.workload import Workload, count
+from mien.seeds import derive_seed
+
+CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
+
+MEASURE_S = 8.0  # how long the speed of training is measured
+
+MAX_GRADIENT_NORM = 1.0  # the largest norm of a gradient
+
+# a final loss of this many times the first one means that training has failed
+MAX_LOSS_RATIO = 100.0
+
+# A training batch is cut into pieces of this size, or smaller ones if memory is short. They are
+# processed in parallel and summed in order, so the result does not depend on the number of cores.
+PIECE_IMAGES = {"cpu": 8, "cuda": 1 << 20, "mps": 1 << 20}
+
+# Images whose dropout masks are drawn together, whatever piece they are in
+DROPOUT_GROUP = {"cpu": 8, "cuda": 16, "mps": 16}
+
+# Training
+
+
+class DiffusionTraining:
+    """A running training: data, network, averages and optimiser, advanced one step at a time.
+
+    `size` is the number of images in a piece of a batch, and `crew` the group of processes that
+    share the pieces.
+    """
+
+    def __init__(
+        self,
+        faces: Faces,
+        spec: TrainSpec,
+        objective: Objective,
+        where: torch.device,
+        crew: ProcessGroup = SINGLE,
+    ) -> None:
+        # Only images that a network can learn from
+        if not len(faces):
+            raise DataError(f"a generator needs images to learn from, and {spec.faces} has none")
+        if (faces.images == faces.images[0]).all():
+            content = "1 image" if len(faces) == 1 else f"{len(faces):,} images that are all equal"
+            raise DataError(
+                f"a generator needs two different images or more to learn from, and {spec.faces} "
+                f"has {content}; give it more"
+            )
+        channels, height, width = faces.size
+        require_side(height, width, spec.net.divisor)
+
+        # The data, on the device
+        self.spec, self.objective, self.where, self.crew = spec, objective, where, crew
+        self.size = min(
+            PIECE_IMAGES[where.type], -(-spec.batch // (1 if where.type == "cpu" else crew.size))
+        )
+        self.images = torch.from_numpy(np.array(faces.images)).to(where)
+        self.labels = torch.from_numpy(faces.labels()).to(where)
+        self.chances = compute_chances(faces.index, spec.balance, spec.clip_first)
+        mean, self.sigma_data = compute_statistics(faces.images, spec.residual)
+        self.mean = mean.to(where)
+
+        # The network, its averages and the optimiser
+        torch.manual_seed(derive_seed("network", spec.seed))
+        self.network = UNet(channels, spec.net).to(where).train()
+        self.asked, self.scaler = (
+            precision.lower_precision(self.network, spec),
+            precision.make_scaler(spec, where),
+        )
+        widths = dict.fromkeys([spec.ema, *(heldout.TRACKED_WIDTHS if spec.held_out else ())])
+        self.averages = {width: Average(self.network, width) for width in widths}
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(),
+            lr=spec.learning_rate,
+            betas=(0.9, 0.99),
+            fused=where.type != "mps",
+        )
+
+    @property
+    def average(self) -> dict[str, Tensor]:
+        """The averaged weights."""
+        return self.averages[self.spec.ema].tensors
+
+    def step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
+        """Make step `number` and return its loss; None if loss or gradient is not finite.
+
+        In that case no weight changes. A gradient that overflows only because of the loss scale
+        (see `precision`) changes only the scale, and the loss is returned.
+        """
+        spec = self.spec
+
+        # Loss and gradient of the batch: pieces in parallel, summed in order over all processes
+        batch = self.batch(number)
+        rows = [
+            slice(first, min(first + self.size, spec.batch))
+            for first in range(0, spec.batch, self.size)
+        ]
+        nodes: list[sums.Node] = []
+        share = self.crew.share(len(rows))
+        results = pool.map(partial(self.piece, batch, number), [rows[index] for index in share])
+        for index, tensors in zip(share, results, strict=True):
+            sums.append_node(nodes, sums.Node(0, index, tensors))
+        loss, *gradients = sums.add_up(self.crew.whole(nodes, len(rows)))
+        for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+
+        # Clip the gradient; skip the step if it is not finite
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+        scale = self.scaler.get_scale()
+        self.scaler.update()
+        if not torch.isfinite(loss + norm):
+            return loss.item() if scale > 1 and torch.isfinite(loss) else None
+
+        # Update weights and averages
+        for group in self.optimiser.param_groups:
+            group["lr"] = compute_learning_rate(
+                number, spec.updates, spec.learning_rate, spec.warmup, spec.decay
+            )
+        self.optimiser.step()
+        for average in self.averages.values():
+            average.update(self.network, number)
+        return loss.item()
+
+    @property
+    def pieces(self) -> int:
+        """The number of pieces of a batch."""
+        return -(-self.spec.batch // self.size)
+
+    def batch(self, number: int) -> Batch:
+        """Return batch `number`, a function of only the seed and the number."""
+        spec, count, where = self.spec, self.spec.batch, self.where
+        rows = torch.from_numpy(draw_batch(self.chances, count, spec.seed, number)).to(where)
+        rng = torch.Generator(where).manual_seed(derive_seed("step", spec.seed, number))
+        augmentations = transforms.draw(count, spec.mirror, spec.moves, rng)
+        x0 = transforms.apply(scaling.to_model(self.images[rows]) - self.mean, augmentations)
+        unlabelled = torch.rand(count, device=where, generator=rng) < spec.label_drop
+        shares = torch.rand(count, device=where, generator=rng)
+        if self.objective.spread:
+            shares = (torch.arange(count, device=where) + shares) / count
+            shares = shares[torch.randperm(count, device=where, generator=rng)]
+        noise = torch.randn(x0.shape, device=where, generator=rng)
+        labels = self.labels[rows].masked_fill(unlabelled, NO_LABEL)
+        return Batch(x0, labels, augmentations, self.objective.levels(shares), noise)
+
+    def piece(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
+        """Return the loss of `rows` of batch `number`, and its gradient for each parameter.
+
+        Both are contributions to a mean over the batch; the gradient has the scale of
+        `make_scaler`.
+        """
+        drops = self.drops(number, rows)
+        loss = (
+            self.objective.errors(self.asked, batch.part(rows), self.sigma_data, drops).sum()
+            / self.spec.batch
+        )
+        return loss.detach(), *torch.autograd.grad(
+            self.scaler.scale(loss), list(self.network.parameters())
+        )
+
+    def drops(self, number: int, rows: slice) -> list[Tensor]:
+        """Return the dropout masks of `rows` of batch `number`, one per block of the network.
+
+        The mask of an image does not depend on the size of the pieces.
+        """
+        together = DROPOUT_GROUP[self.where.type]
+        masks: list[list[Tensor]] = []
+        for first in range(rows.start // together * together, rows.stop, together):
+            rng = torch.Generator(self.where)
+            rng.manual_seed(derive_seed("dropout", self.spec.seed, number, first // together))
+            count = min(together, self.spec.batch - first)
+            wanted = slice(max(0, rows.start - first), rows.stop - first)
+            height, width = self.images.shape[2:]
+            masks.append([mask[wanted] for mask in self.network.drops(count, height, width, rng)])
+        return [torch.cat(of_block) for of_block in zip(*masks, strict=True)]
+
+    def attempt(self, size: int) -> None:
+        """Do the work of a step on a piece of `size` images, without changing any state."""
+        self.piece(self.batch(0), 0, slice(0, size))
+
+    def require_sound(self, first: float) -> None:
+        """Raise TrainingError if the final weights have a loss of more than ASTRAY times `first`.
+
+        `first` is the first loss of the training. The last step can fail without showing in any
+        loss of the training, so the loss is measured again, on a piece of a batch.
+        """
+        loss = float(self.piece(self.batch(0), 0, slice(0, self.size))[0])
+        if not loss < MAX_LOSS_RATIO * max(first, 1.0):
+            raise TrainingError(
+                f"the loss must fall, and is {loss:.4g} at the end; it was {first:.4g} at the "
+                "start. Lower learning_rate"
+            )
+
+    def coming(self, size: int) -> int:
+        """Return the bytes that a step in pieces of `size` will allocate and has not yet.
+
+        They are for the state of the optimiser, and for gradients that wait to be summed.
+        """
+        weights = sum(
+            parameter.numel() * parameter.element_size() for parameter in self.network.parameters()
+        )
+        moments = 0 if self.optimiser.state else 2  # the two moments of Adam
+        return weights * (moments + 1 + (self.spec.batch // size).bit_length())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of a checkpoint, with names such as `network/stem.weight`."""
+        groups = {
+            "network": self.network.state_dict(),
+            "optimiser": checkpoints.pack_optimiser(self.optimiser),
+            "scaler": precision.pack_scaler(self.scaler),
+            **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
+        }
+        return {
+            f"{group}/{name}": tensor
+            for group, tensors in groups.items()
+            for name, tensor in tensors.items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Restore the state that `tensors` returned."""
+        groups: dict[str, dict[str, Tensor]] = {"optimiser": {}, "scaler": {}}
+        for key, tensor in tensors.items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = tensor.to(self.where)
+        self.network.load_state_dict(groups["network"])
+        for width, average in self.averages.items():
+            average.tensors = groups[f"average {width:g}"]
+        checkpoints.unpack_optimiser(self.optimiser, groups["optimiser"])
+        precision.unpack_scaler(self.scaler, groups["scaler"])
+
+
+def fit_diffusion(
+    faces: Faces,
+    spec: TrainSpec,
+    scratch: Path,
+    objective: Objective,
+    device: str = "auto",
+    label: str = "training",
+    means: Resources = DEFAULT,
+) -> Diffusion:
+    """Train a network on `faces` and return the generator.
+
+    It resumes from a checkpoint in the folder `scratch` if there is one. With several processes
+    (`means.crew`), only the first one writes, chooses the weights, and returns a valid result.
+
+    Raises DataError if the images do not fit the network or no subject can be held out, UsageError
+    if there are more processes than pieces of a batch or the checkpoint is of another training, and
+    TrainingError if the loss explodes or is not a number.
+    """
+    where = devices.find_device(device)
+    with devices.isolate_randomness(where):
+        # Hold people out, and set up the training of all others
+        shown_faces, held_out_faces = heldout.hold_out(faces, spec)
+        crew = means.crew
+        work = DiffusionTraining(shown_faces, spec, objective, where, crew)
+        if work.pieces < crew.size:
+            raise UsageError(
+                f"each process needs a piece of the batch, and a batch of {spec.batch} has "
+                f"{progress.count_of(work.pieces, 'piece')}; start at most "
+                f"{progress.count_of(work.pieces, 'process')}"
+            )
+        progress.say(describe_repeats(shown_faces, work))
+
+        # Resume from the last checkpoint, if there is one
+        origin = derive_seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
+        start, state = 0, {}
+        checkpoint = crew.agree(checkpoints.load_checkpoint(scratch) if crew.leads else None)
+        if checkpoint is not None:
+            tensors, state = checkpoint
+            if state["origin"] != origin:
+                raise UsageError(
+                    f"{scratch} must contain only checkpoints of this training, and has one of "
+                    "another training; give an empty folder"
+                )
+            work.restore(tensors)
+            start = state["step"]
+            progress.say(f"{label}: resuming from step {start} of {spec.updates}")
+        elif crew.leads:
+            for path in list_weight_files(scratch):  # of a training whose checkpoints are gone
+                path.unlink()
+        digests: dict[str, str] = state.get("beside", {})  # of the weights next to the checkpoint
+
+        # Watch the loss, on the training faces and on held-out people
+        loss_watch = LossWatch(max(1, spec.updates // 100), spec.batch, state)
+        held_out_watch = (
+            heldout.HeldOutWatch(shown_faces, held_out_faces, spec, work, scratch, state)
+            if held_out_faces is not None and crew.leads
+            else None
+        )
+
+        # Choose the largest pieces that the memory allows; a resumed training keeps their size,
+        # because the bits of its sums depend on it
+        if means.memory is not None:
+            work.size = crew.agree(memory.find_piece_size(work, means.memory, count_threads(work)))
+            progress.say(
+                f"{label}: {work.size} of {progress.count_of(spec.batch, 'image')} at a time, to "
+                f"stay within {format_bytes(means.memory)}"
+            )
+        work.size = min(work.size, state.get("piece", work.size))
+
+        # Train
+        early_step = round(spec.early * spec.updates)
+        saved = time.monotonic()
+        total = spec.updates * spec.batch
+        folder = means.tensorboard if crew.leads else None
+        with (
+            devices.open_workers(where, work.pieces) as pool,
+            devices.make_repeatable(where, spec.deterministic),
+            stopping.signals_deferred(crew.size == 1),
+            progress.track(label, total) as tracker,
+            open_log(folder, spec.name, start * spec.batch + 1) as tensorboard,
+        ):
+            tracker.update(start * spec.batch, loss_watch.note)
+            for step in range(start, spec.updates):
+                loss = work.step(step, pool)
+                if loss is None:
+                    loss_watch.skip(step)
+                else:
+                    loss_watch.take(step, loss)
+                    tensorboard.losses(loss_watch.rows, work.optimiser.param_groups[0]["lr"])
+
+                # Keep a copy for autoguidance
+                if step + 1 == early_step and crew.leads:
+                    checkpoints.save_weights(scratch / EARLY_WEIGHTS, work.average)
+
+                # Measure on held-out people
+                if held_out_watch is not None and step + 1 in held_out_watch.moments:
+                    held_out_watch.take(step + 1, pool)
+                    tensorboard.levels(held_out_watch.rows[-heldout.NOISE_LEVELS :])
+                tracker.update((step + 1) * spec.batch, loss_watch.note)
+
+                # Save a checkpoint from time to time, and before stopping
+                if (
+                    stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_S
+                ) and crew.leads:
+                    saved = time.monotonic()
+                    state = {"step": step + 1, "origin": origin, "piece": work.size}
+                    new = [path for path in list_weight_files(scratch) if path.name not in digests]
+                    digests |= {path.name: sha256(path) for path in new}
+                    state |= loss_watch.state
+                    state |= held_out_watch.state if held_out_watch else {}
+                    state["beside"] = digests
+                    checkpoints.save_checkpoint(scratch, work.tensors(), state)
+                    stopping.raise_if_asked()
+
+            # Choose the weights: the last average, or the best one on held-out people
+            weights, chosen = work.average, ChosenWeights(spec.updates, spec.ema, None)
+            if held_out_watch is not None:
+                weights, chosen = held_out_watch.choose(pool)
+                progress.say(f"{label}: {chosen.text(spec)}")
+
+    # Refuse a training that failed
+    loss_watch.end(spec.updates)
+    if loss_watch.skipped:
+        progress.say(
+            f"{label}: {loss_watch.skipped} of {progress.count_of(spec.updates, 'step')} were "
+            "skipped, because their loss was not a number"
+        )
+    work.network.load_state_dict(weights)
+    work.require_sound(loss_watch.first)
+
+    # The generator, with the copy for autoguidance
+    early_network = None
+    if early_step and crew.leads:
+        early_network = UNet(faces.size[0], spec.net)
+        checkpoints.load_weights(scratch / EARLY_WEIGHTS, early_network)
+    return Diffusion(
+        spec=spec,
+        network=for_inference(work.network),
+        early=early_network and for_inference(early_network.to(where)),
+        sigma_data=work.sigma_data,
+        mean=work.mean,
+        losses=loss_watch.table(),
+        levels=held_out_watch.table() if held_out_watch else heldout.make_empty_table(),
+        chosen=chosen,
+        run="",
+        **describe_origins(faces),
+    )
+
+
+def list_weight_files(scratch: Path) -> list[Path]:
+    """Return the files of weights that a training saves next to its checkpoints."""
+    return [*scratch.glob(EARLY_WEIGHTS), *scratch.glob("snapshot-*.safetensors")]
+
+
+def training_speed(
+    faces: Faces, spec: TrainSpec, objective: Objective, device: str = "auto"
+) -> float:
+    """Return the speed of a training on this machine, in images per second."""
+    where = devices.find_device(device)
+    with devices.isolate_randomness(where):
+        work = DiffusionTraining(faces, spec, objective, where)
+        with devices.open_workers(where, work.pieces) as pool:
+            work.step(0, pool)  # the first step is slower
+            began, steps = time.monotonic(), 0
+            while steps < 2 or time.monotonic() - began < MEASURE_S:
+                steps += 1
+                work.step(steps, pool)
+            return steps * spec.batch / (time.monotonic() - began)
+
+
+def count_workload(spec: TrainSpec, size: tuple[int, int, int]) -> Workload:
+    """Return the work per image of `size` (c, h, w) in the network of a spec."""
+    with torch.device("meta"):
+        network = UNet(size[0], spec.net).eval()
+        noise, labels = torch.empty(2), torch.zeros(2, dtype=torch.int64)
+        augmentations = torch.empty(2, len(transforms.MOVES))
+        return count(network, 2, torch.empty(2, *size), noise, labels, augmentations)
+
+
+def parallel_pieces(spec: TrainSpec, where: torch.device) -> int:
+    """Return how many pieces of a batch a device processes in parallel."""
+    pieces = -(-spec.batch // min(PIECE_IMAGES[where.type], spec.batch))
+    return max(1, min(torch.get_num_threads(), pieces)) if where.type == "cpu" else 1
+
+
+def count_threads(work: DiffusionTraining) -> int:
+    """Return how many pieces a training processes in parallel."""
+    return min(torch.get_num_threads(), work.pieces) if work.where.type == "cpu" else 1
+
+
+def compute_statistics(
+    images: UInt8[np.ndarray, "n c h w"], residual: bool
+) -> tuple[Float[Tensor, "c h w"], float]:
+    """Return the mean face, and the standard deviation of all pixels around it, in [-1, 1].
+
+    Unless `residual`, the mean face is zero, and the deviation is around the mean of all pixels.
+    """
+    pixels = images.reshape(len(images), -1)
+    total, squares = np.zeros(pixels.shape[1]), np.zeros(pixels.shape[1])
+    for block in np.array_split(pixels, max(1, len(pixels) // 1024)):
+        scaled = block / 127.5 - 1
+        total += scaled.sum(axis=0)
+        squares += np.square(scaled).sum(axis=0)
+    mean = total / len(pixels)
+    centre = mean if residual else mean.mean()
+    variance = float((squares / len(pixels) - 2 * centre * mean + centre**2).mean())
+    face = (
+        torch.from_numpy(mean if residual else np.zeros_like(mean))
+        .float()
+        .reshape(images.shape[1:])
+    )
+    return face, max(variance, 1e-6) ** 0.5
+
+
+def describe_repeats(faces: Faces, work: DiffusionTraining) -> str:
+    """Return a line that says how often training shows each image of a class.
+
+    Images that are shown very often may be memorised.
+    """
+    total = work.spec.updates * work.spec.batch
+    emotions = faces.index["emotion"].to_numpy()
+    classes = []
+    for name in faces.classes:
+        images = emotions == name
+        repeat = total * work.chances[images].sum() / images.sum()
+        classes.append(f"{name} {images.sum():,} x {repeat:.1f}")
+    return (
+        f"learning from {progress.count_of(len(faces), 'image')}, each shown (images x times): "
+        f"{', '.join(classes)}"
+    )
+
+
+def require_side(height: int, width: int, divisor: int) -> None:
+    """Raise DataError unless height and width are multiples of `divisor`."""
+    if height % divisor or width % divisor:
+        raise DataError(
+            f"height and width must be multiples of {divisor} for this network, and the images are "
+            f"{height}x{width}; resize them, or give the network fewer multipliers"
+        )

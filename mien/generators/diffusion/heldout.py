@@ -1,0 +1,276 @@
+"""Held-out people: the loss of a diffusion model on its training faces and on held-out faces.
+
+Where the two losses diverge, the network begins to memorise its training faces, long after its
+images have become good (Bonnaire et al. 2025, arXiv:2505.17638). So the length of a training, and
+the width of the average of its weights, are chosen afterwards by the loss on held-out people.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from mien import seeds
+from mien.errors import DataError
+from mien.faces import Faces
+from mien.generators import scaling
+from mien.generators.diffusion.averages import Average, blend
+from mien.generators.diffusion.objective import Batch, Objective
+from mien.generators.diffusion.transforms import MOVES
+from mien.generators.diffusion.unet import UNet
+from mien.generators.specs import TrainSpec
+from mien.pages import charts
+from mien.runs import checkpoints
+from mien.runs.progress import count_of
+
+MEASUREMENTS = 16  # how often a training is measured, and a snapshot saved
+
+NOISE_LEVELS = 6  # noise levels, the medians of as many equal shares of the training distribution
+
+PROBE_IMAGES = 96  # images of the training faces and of the held-out faces that are measured
+
+PROBE_BATCH = 16  # images that pass through the network at once
+
+TRACKED_WIDTHS = (0.05, 0.1)  # widths of the saved averages: any other width follows from them
+
+CANDIDATE_WIDTHS = (0.02, 0.05, 0.1, 0.15, 0.2)
+
+LEVEL_COLUMNS = ["step", "images_seen", "share", "level", "train", "held_out"]
+
+
+@dataclass(frozen=True)
+class ChosenWeights:
+    """The chosen weights: their step, the width of their average, and their held-out loss.
+
+    `loss` is None if no people were held out.
+    """
+
+    step: int
+    width: float
+    loss: float | None
+
+    def text(self, spec: TrainSpec) -> str:
+        """Return the choice as a sentence."""
+        weights = (
+            f"weights after step {self.step:,} of {spec.updates:,}, averaged over {self.width:.0%} "
+            "of the training"
+        )
+        return (
+            weights
+            if self.loss is None
+            else f"{weights}: the lowest loss on held-out people, {self.loss:.4f}"
+        )
+
+
+@runtime_checkable
+class MeasuredTraining(Protocol):
+    """The part of a running training that this module uses; see `fit.DiffusionTraining`."""
+
+    where: torch.device
+    sigma_data: float
+    mean: Tensor
+    objective: Objective
+    averages: dict[float, Average]
+
+    @property
+    def average(self) -> dict[str, Tensor]:
+        """The averaged weights."""
+        ...
+
+
+def hold_out(faces: Faces, spec: TrainSpec) -> tuple[Faces, Faces | None]:
+    """Return the faces to train on, and those of the held-out people; None without held-out people.
+
+    A subject is not held out if no other subject shows one of its emotions. Raises DataError if
+    the subject of an image is unknown, or if no subject can be held out.
+    """
+    if spec.held_out == 0:
+        return faces, None
+    if "" in set(faces.index["subject"]):
+        raise DataError(
+            "held_out needs a known subject for every image; set held_out=0 to train on all images"
+        )
+
+    # Subjects in random order, as long as every emotion remains among the others
+    wanted = max(1, round(spec.held_out * len(faces.subjects)))
+    order = seeds.make_rng("held out", spec.seed).permutation(len(faces.subjects))
+    aside: Bool[np.ndarray, " n"] = np.zeros(len(faces), dtype=bool)
+    subjects_aside = 0
+    for subject in (faces.subjects[number] for number in order):
+        more = aside | (faces.index["subject"] == subject).to_numpy()
+        complete = set(faces.index.loc[~more, "emotion"]) == set(faces.classes)
+        if subjects_aside < wanted and complete:
+            aside, subjects_aside = more, subjects_aside + 1
+    if not subjects_aside:
+        raise DataError(
+            "held_out must leave every emotion to a subject who is not held out, and that is "
+            f"impossible with {count_of(len(faces.subjects), 'subject')}; set held_out=0 to train "
+            "on all images"
+        )
+    return faces.select(~aside), faces.select(aside)
+
+
+class HeldOutWatch:
+    """Measures a running training, and chooses its weights at the end.
+
+    Snapshots of the averaged weights go to the folder `scratch`. `state` is the part of a
+    checkpoint that belongs to this object.
+    """
+
+    def __init__(
+        self,
+        shown: Faces,
+        held: Faces,
+        spec: TrainSpec,
+        work: MeasuredTraining,
+        scratch: Path,
+        state: Mapping[str, Any],
+    ) -> None:
+        self.spec, self.work, self.scratch = spec, work, scratch
+        self.moments = sorted(
+            {max(1, round((k + 1) / MEASUREMENTS * spec.updates)) for k in range(MEASUREMENTS)}
+        )
+        self.rows: list[list[float]] = [
+            row for row in state.get("levels", []) if row[0] <= state["step"]
+        ]
+        self.network = UNet(shown.size[0], spec.net).to(work.where).eval()
+        self.shares = (torch.arange(NOISE_LEVELS, dtype=torch.float32) + 0.5) / NOISE_LEVELS
+        self.levels = work.objective.levels(self.shares)
+        self.sides = {
+            "train": self._probe(shown, "train"),
+            "held_out": self._probe(held, "held out"),
+        }
+
+    def _probe(self, faces: Faces, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images minus the mean face, their labels, and a noise for each image.
+
+        The noise is the same at every noise level.
+        """
+        rng = seeds.make_rng("probe", self.spec.seed, name)
+        rows = rng.permutation(len(faces))[:PROBE_IMAGES]
+        noise = rng.standard_normal((len(rows), *faces.size), dtype=np.float32)
+        x0 = scaling.to_model(faces.images[rows]).to(self.work.where) - self.work.mean
+        labels = torch.from_numpy(faces.labels()[rows]).to(self.work.where)
+        return x0, labels, torch.from_numpy(noise).to(self.work.where)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The state for a checkpoint, as JSON."""
+        return {"levels": self.rows}
+
+    def take(self, step: int, pool: ThreadPoolExecutor) -> None:
+        """Measure the averaged weights after `step`, and save snapshots of all averages."""
+        losses = self.losses(self.work.average, pool)
+        for number, (share, sigma) in enumerate(
+            zip(self.shares.tolist(), self.levels.tolist(), strict=True)
+        ):
+            values = [float(losses[name][number]) for name in self.sides]
+            self.rows.append([step, step * self.spec.batch, share, sigma, *values])
+        for width in TRACKED_WIDTHS:
+            checkpoints.save_weights(self._snapshot(step, width), self.work.averages[width].tensors)
+
+    def _snapshot(self, step: int, width: float) -> Path:
+        return self.scratch / f"snapshot-{step:09d}-{width:g}.safetensors"
+
+    def losses(
+        self, weights: dict[str, Tensor], pool: ThreadPoolExecutor
+    ) -> dict[str, Float64[np.ndarray, " levels"]]:
+        """Return the mean loss of training and held-out faces at each noise level."""
+        # Small pieces of the probes, for the threads of the pool
+        self.network.load_state_dict(weights)
+        network: nn.Module = self.network
+        jobs = [
+            (name, number, first)
+            for name, (x0, _, _) in self.sides.items()
+            for number in range(NOISE_LEVELS)
+            for first in range(0, len(x0), PROBE_BATCH)
+        ]
+
+        def piece_loss(job: tuple[str, int, int]) -> float:
+            name, number, first = job
+            x0, labels, noise = (probe[first : first + PROBE_BATCH] for probe in self.sides[name])
+            levels = self.levels[number].to(x0).expand(len(x0))
+            with torch.inference_mode():
+                batch = Batch(x0, labels, x0.new_zeros(len(x0), len(MOVES)), levels, noise)
+                return float(
+                    self.work.objective.errors(network, batch, self.work.sigma_data, ()).sum()
+                )
+
+        # Their sums, in the order of the jobs
+        sums = {name: np.zeros(NOISE_LEVELS) for name in self.sides}
+        for (name, number, _), loss in zip(jobs, pool.map(piece_loss, jobs), strict=True):
+            sums[name][number] += loss
+        return {name: totals / len(self.sides[name][0]) for name, totals in sums.items()}
+
+    def choose(self, pool: ThreadPoolExecutor) -> tuple[dict[str, Tensor], ChosenWeights]:
+        """Return the averaged weights with the lowest held-out loss, and which they are.
+
+        The loss is a mean over noise levels. First the step is chosen, for the average with the
+        width of the spec; then the width at that step.
+        """
+        losses: dict[int, float] = {}
+        for row in self.rows:
+            losses[int(row[0])] = (
+                losses.get(int(row[0]), 0.0) + row[LEVEL_COLUMNS.index("held_out")]
+            )
+        step = min(losses, key=lambda moment: losses[moment])
+        candidates: list[tuple[float, float, dict[str, Tensor]]] = []
+        for width in CANDIDATE_WIDTHS:
+            weights = self.average(step, width)
+            loss = float(self.losses(weights, pool)["held_out"].mean())
+            candidates.append((loss, width, weights))
+        loss, width, weights = min(candidates, key=lambda candidate: candidate[0])
+        return weights, ChosenWeights(step, width, loss)
+
+    def average(self, step: int, width: float) -> dict[str, Tensor]:
+        """Return the weights after `step`, averaged over `width` of the training until then.
+
+        They are a linear combination of the snapshots.
+        """
+        snapshots = [
+            (moment, tracked)
+            for moment in self.moments
+            if moment <= step
+            for tracked in TRACKED_WIDTHS
+        ]
+        shares = blend(snapshots, (step, width))
+        combined: dict[str, Tensor] = {}
+        for share, (moment, tracked) in zip(shares, snapshots, strict=True):
+            for name, tensor in checkpoints.read_weights(self._snapshot(moment, tracked)).items():
+                added = tensor.double() * float(share)
+                combined[name] = combined[name] + added if name in combined else added
+        return {name: tensor.float().to(self.work.where) for name, tensor in combined.items()}
+
+    def table(self) -> pd.DataFrame:
+        """Return all measurements: a row per measured step and noise level."""
+        return pd.DataFrame(self.rows, columns=LEVEL_COLUMNS).astype(
+            {"step": "int64", "images_seen": "int64"}
+        )
+
+
+def make_empty_table() -> pd.DataFrame:
+    """Return the empty table of a training without held-out people."""
+    return pd.DataFrame(columns=LEVEL_COLUMNS)
+
+
+def draw_chart(table: pd.DataFrame, chosen: ChosenWeights) -> str:
+    """Return an SVG chart of the losses on training and held-out faces at each noise level."""
+    seen = [float(count) for count in table["images_seen"].drop_duplicates()]
+    curves = {}
+    for sigma, rows in table.groupby("level", sort=False):
+        curves[f"{sigma:.2g}"] = (rows["train"].tolist(), rows["held_out"].tolist())
+    chosen_at = table.loc[table["step"] == chosen.step, "images_seen"].tolist()
+    return charts.draw_loss_curves(
+        "Loss at each noise level",
+        "noise level",
+        seen,
+        curves,
+        float(chosen_at[0]) if chosen_at else None,
+    )

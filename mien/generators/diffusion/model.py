@@ -1,0 +1,112 @@
+"""A trained diffusion model: its networks, saved and loaded."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mien.generators.base import Generator, read_generator, write_generator
+from mien.generators.diffusion import heldout
+from mien.generators.diffusion.heldout import ChosenWeights
+from mien.generators.diffusion.unet import UNet
+from mien.generators.specs import TrainSpec
+from mien.runs import checkpoints, devices, progress
+from mien.runs.store import Run
+
+EARLY_WEIGHTS = "early.safetensors"
+
+
+@dataclass(frozen=True)
+class Diffusion(Generator):
+    """A trained diffusion model.
+
+    `network` has the averaged weights, `early` those of an early step of the training, or None.
+    `mean` is what is subtracted from every image (the mean face, or zero), and `sigma_data` is the
+    standard deviation of the difference. `levels` has the loss at each noise level during training
+    (see `heldout.LEVEL_COLUMNS`), and `select_rows` the step and the width of the average of the
+    weights.
+    """
+
+    spec: TrainSpec
+    network: nn.Module
+    early: nn.Module | None
+    sigma_data: float
+    mean: Tensor
+    levels: pd.DataFrame
+    chosen: ChosenWeights
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
+
+def for_inference(network: nn.Module) -> nn.Module:
+    """Return `network` in evaluation mode: without dropout and gradients."""
+    return network.eval().requires_grad_(False)
+
+
+# Files
+
+
+def save_diffusion(generator: Diffusion, out: Path) -> None:
+    """Write a generator: its weights, its statistics, its training images and its losses."""
+    checkpoints.save_weights(out / "generator.safetensors", generator.network.state_dict())
+    if generator.early is not None:
+        checkpoints.save_weights(out / EARLY_WEIGHTS, generator.early.state_dict())
+    more = {
+        "sigma_data": generator.sigma_data,
+        "parameters": count_parameters(generator),
+        "chosen": asdict(generator.chosen),
+    }
+    write_generator(generator, out, more)
+    np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
+    if len(generator.levels):
+        generator.levels.to_csv(out / "levels.csv", index=False, lineterminator="\n")
+        (out / "levels.svg").write_text(
+            heldout.draw_chart(generator.levels, generator.chosen), encoding="utf-8"
+        )
+
+
+def count_parameters(generator: Diffusion) -> int:
+    """Return the number of parameters of the network."""
+    return sum(parameter.numel() for parameter in generator.network.parameters())
+
+
+def summary_line(generator: Diffusion) -> str:
+    """Return a one-line summary of a trained generator."""
+    size, seen = count_parameters(generator), generator.spec.updates * generator.spec.batch
+    text = (
+        f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, "
+        f"{progress.count_of(seen, 'image')} seen"
+    )
+    text += f", loss {generator.losses['loss'].iloc[-1]:.4f}"
+    return text + (f", {generator.chosen.text(generator.spec)}" if len(generator.levels) else "")
+
+
+def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion:
+    """Return the generator of a run, on `find_device`."""
+    where = devices.find_device(device)
+    fields, about = read_generator(run)
+    files = run.manifest["files"]
+
+    def network(name: str) -> nn.Module:
+        unet = UNet(about["size"][0], spec.net)
+        checkpoints.load_weights(run.file(name), unet)
+        return for_inference(unet.to(where))
+
+    return Diffusion(
+        spec=spec,
+        network=network("generator.safetensors"),
+        early=network(EARLY_WEIGHTS) if EARLY_WEIGHTS in files else None,
+        sigma_data=about["sigma_data"],
+        mean=torch.from_numpy(np.load(run.file("mean.npy"), allow_pickle=False)).to(where),
+        levels=pd.read_csv(run.file("levels.csv"))
+        if "levels.csv" in files
+        else heldout.make_empty_table(),
+        chosen=ChosenWeights(**about["chosen"]),
+        **fields,
+    )

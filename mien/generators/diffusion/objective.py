@@ -1,0 +1,42 @@
+"""What a diffusion model is trained on: a batch of noisy images, and the loss of each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The input of a loss: images, their labels, augmentations, noise levels and noise.
+
+    `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or NULL,
+    `moves` has the columns of `moves.MOVES`, `levels` is sigma (edm) or t (ddpm), and `noise` has
+    unit variance.
+    """
+
+    x0: Tensor
+    labels: Tensor
+    moves: Tensor
+    levels: Tensor
+    noise: Tensor
+
+    def part(self, rows: slice) -> "Batch":
+        """Return the batch of the images in `rows`."""
+        return Batch(
+            self.x0[rows], self.labels[rows], self.moves[rows], self.levels[rows], self.noise[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss that a training minimises.
+
+    `compute_losses` maps (network, batch, sigma_data, `UNet.drops`) to the loss of each image.
+    `levels` maps shares [n] in [0, 1) to the quantiles of the distribution of noise levels. A batch
+    covers the shares evenly if `format_spread`, else at random.
+    """
+
+    errors: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]
+    levels: Callable[[Tensor], Tensor]
+    spread: bool

@@ -1,0 +1,228 @@
+"""Generate meets the store: a trained generator becomes a database with chosen counts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from mien.errors import UsageError
+from mien.faces import EMOTIONS, Faces, make_index
+from mien.generators.base import Generator
+from mien.generators.counts import note_uneven, parse_counts
+from mien.generators.kinds import GENERATORS, load_generator
+from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
+from mien.generators.specs import GenerateSpec, SamplerSpec
+from mien.pages.sheets import draw_class_sheet
+from mien.runs import devices, progress, stopping
+from mien.runs.jobs import Job
+from mien.runs.spec import read_spec
+from mien.runs.store import Run, Store
+from mien.seeds import derive_seed
+
+
+def order_database(
+    generator: Run,
+    counts: str,
+    store: Store,
+    *,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float = 1.0,
+    guide: str = "label",
+    seed: int = 0,
+) -> GenerateSpec:
+    """Return the spec that generates `counts` (see `parse_counts`) with the generator of a run.
+
+    `sampler` None is the default sampler of the generator's kind: for a ddpm ancestral, as in the
+    preprint. Raises UsageError for a run that is not a generator, a sampler that its kind cannot
+    use and counts that are not valid, and SpecError for other settings that are not valid.
+    """
+    # A generator, and a sampler for its kind
+    if "generator.json" not in generator.manifest["files"]:
+        raise UsageError(
+            f"{generator.name} is not a trained generator, which `mien generate` needs; `mien ls "
+            "generator` lists them"
+        )
+    kind = generator.spec["kind"]
+    default = GENERATORS[kind].sampler
+    if sampler is not None and (sampler == "direct") != (default == "direct"):
+        raise UsageError(f"a {kind} generator cannot use the sampler '{sampler}'; omit --sampler")
+
+    # The counts, which may refer to those of a dataset or of the training faces
+    def faces_counts(name: str) -> dict[str, int]:
+        emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
+        return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
+
+    wanted = parse_counts(counts, faces_counts, generator.json("generator.json")["classes"])
+    if note := note_uneven(wanted, counts):
+        progress.say(note)
+
+    fields = {
+        "generator": generator.name,
+        "counts": wanted,
+        "steps": steps,
+        "sampler": sampler or default,
+        "guidance": guidance,
+        "guide": guide,
+        "seed": seed,
+    }
+    return read_spec(GenerateSpec, fields, "generate")
+
+
+def generate_database(
+    spec: GenerateSpec,
+    store: Store,
+    *,
+    alias: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    shard: int | None = None,
+) -> Run:
+    """Return the run of a generated database: faces with exactly `spec.counts` images per class.
+
+    The run also has sheet.png. Images are written to disk as they are drawn, so memory does not
+    grow with their number, and an interrupted generation resumes after the last finished shard.
+    `open_workers` is the number of batches that are drawn in parallel (default: all cores), and
+    `shard` the number of images that are written at once; no image depends on either.
+    """
+    spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
+
+    def build(out: Path, scratch: Path) -> None:
+        generator = load_generator(store.run(spec.generator), device)
+        progress.say(describe_sampling(generator, spec))
+        index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
+        with devices.limit_cores(workers):
+            images = make_shards(generator, labels, numbers, spec, scratch, device, shard)
+        faces = assemble(generator, images, index, spec.name, numbers)
+        faces.save(out)
+        write_sheet(faces, out, 12)
+        counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
+        write_summary(
+            out, {"holds": progress.count_of(len(faces), "synthetic image"), "counts": counts}
+        )
+
+    return store.make(spec, build, alias)
+
+
+def generation_jobs(
+    spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1
+) -> list[Job]:
+    """Return the jobs that make a database: up to `most` draw images in parallel, one joins."""
+    total, size = sum(spec.counts.values()), SHARD_IMAGES[devices.find_device(device).type]
+    share = -(-total // (most * size)) * size
+    common = {"spec": spec.model_dump(mode="json"), "device": device, "shard": size}
+    spans = [(first, min(first + share, total)) for first in range(0, total, share)]
+    drawing = [
+        Job(
+            f"{spec.name}.{first:07d}",
+            f"images {first + 1:,} to {last:,} of {total:,}",
+            draw_part,
+            {**common, "first": first, "last": last},
+            (spec.generator,),
+        )
+        for first, last in spans
+    ]
+    drawing = drawing if len(spans) > 1 else []
+    return [
+        *drawing,
+        Job(spec.name, "database", draw, common, (spec.generator, *(job.run for job in drawing))),
+    ]
+
+
+def draw_part(
+    store: Store, spec: dict[str, Any], device: str, shard: int, first: int, last: int
+) -> str:
+    """Draw the images `first` to `last` - 1 of a database in shards, for `draw` to join.
+
+    Return a message for the log.
+    """
+    how = GenerateSpec.model_validate(spec)
+    _, labels, numbers = plan_images(how.name, how.counts, how.seed)
+    with store.claim(f"{how.name}.{first:07d}"), stopping.signals_deferred():
+        if store.done(how.name):
+            return "there already"
+        store.note(how)
+        generator = load_generator(store.run(how.generator), device)
+        with progress.track("generating", last - first) as tracker:
+            for start in range(first, last, shard):
+                rows = slice(start, min(start + shard, last))
+                path = get_shard_path(store.scratch(how.name), rows)
+                make_shard(generator, labels[rows], numbers[rows], how, path)
+                tracker.update(rows.stop - first)
+                stopping.raise_if_asked()
+    return "drawn"
+
+
+def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
+    """Make a database from its finished shards and new ones; return a message for the log."""
+    how = GenerateSpec.model_validate(spec)
+    run = generate_database(how, store, device=device, shard=shard)
+    return f"{progress.count_of(sum(how.counts.values()), 'image')} in {run.name}"
+
+
+def plan_images(
+    run: str, counts: Mapping[str, int], seed: int
+) -> tuple[list[tuple[str, str]], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Return (key, emotion), label and seed of each image of a database, in the order of EMOTIONS.
+
+    Image k of an emotion has the same seed in every database with that `derive_seed`, whatever its
+    counts.
+    """
+    rows = [(emotion, k) for emotion in EMOTIONS for k in range(counts.get(emotion, 0))]
+    labels = np.array([EMOTIONS.index(emotion) for emotion, _ in rows], dtype=np.int64)
+    numbers = np.array(
+        [derive_seed("image", seed, emotion, k) for emotion, k in rows], dtype=np.int64
+    )
+    return [(f"{run}/{emotion}/{k:05d}", emotion) for emotion, k in rows], labels, numbers
+
+
+def assemble(
+    generator: Generator,
+    images: UInt8[np.ndarray, "n c h w"],
+    index: Sequence[tuple[str, str]],
+    run: str,
+    numbers: Int64[np.ndarray, " n"],
+) -> Faces:
+    """Return generated images as Faces, with the training images of their generator in `seen`."""
+    emotions = [emotion for _, emotion in index]
+    table = make_index(
+        images,
+        key=[key for key, _ in index],
+        dataset="synthetic",
+        emotion=emotions,
+        raw_label=emotions,
+        source=run,
+        seed=numbers.tolist(),
+        licence=generator.licence,
+    )
+    return Faces(images, table, generator.seen, generator.channels)
+
+
+def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
+    """Return a line that says how images are drawn, with the choices that the equations leave."""
+    lead = f"{generator.run} ({generator.spec.kind})"
+    if how.sampler == "direct":
+        return f"{lead}: {GENERATORS[generator.spec.kind].holds(generator)}"
+    steps = GENERATORS[generator.spec.kind].steps(generator.spec, how)
+    choices = [f"{lead}: {how.sampler}, {progress.count_of(steps, 'step')}"]
+    if how.sampler == "ancestral":
+        choices.append(f"{how.variance} variance")
+    choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
+    if how.guidance > 1:
+        worse = {"label": "no label", "early": "an early step of training"}[how.guide]
+        interval = f"sigma/sigma_data {how.guidance_low:g}..{how.guidance_high:g}"
+        choices.append(f"guidance {how.guidance:g} away from {worse} for {interval}")
+    return ", ".join(choices)
+
+
+def write_sheet(faces: Faces, out: Path, per_class: int) -> None:
+    """Write sheet.png, with a row of images for each class."""
+    draw_class_sheet(faces, per_class=per_class).save(out / "sheet.png")
+
+
+def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
+    """Write summary.json: the contents of the run in a few words and as counts."""
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,136 @@
+"""GENERATORS: the kinds of generator, and what each of them can do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from mien.errors import UsageError
+from mien.faces import Faces
+from mien.generators import copycat, ddpm, edm, gaussian
+from mien.generators.base import Generator
+from mien.generators.diffusion.fit import count_workload, fit_diffusion, training_speed
+from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diffusion, summary_line
+from mien.generators.diffusion.resources import DEFAULT, Resources
+from mien.generators.specs import GeneratorSpec, SamplerSpec, TrainSpec, read_training
+from mien.runs.store import Run
+from mien.runs.workload import Workload
+
+
+@dataclass(frozen=True)
+class GeneratorKind:
+    """A kind of generator: a new kind is a module and a line in GENERATORS.
+
+    - `fit(faces, spec, scratch, device, label, means)` returns a trained Generator.
+    - `sample(generator, labels, seeds, how)` returns images, uint8 [n, c, h, w].
+    - `save(generator, folder)` writes a generator, and `load(run, spec, device)` reads it.
+    - `holds(generator)` returns a one-line summary of it.
+    - `sampler` is the default sampler, and `steps(spec, how)` returns its number of steps.
+    - `speed(faces, spec, device)` measures the speed of a training in images per second.
+    - `workload(spec, size)` counts the work per image.
+
+    `speed` and `workload` are None for a kind that is not trained in steps.
+    """
+
+    fit: Callable[..., Generator]
+    sample: Callable[..., UInt8[np.ndarray, "n c h w"]]
+    save: Callable[..., None]
+    load: Callable[..., Generator]
+    holds: Callable[..., str]
+    sampler: str = "direct"
+    steps: Callable[[Any, SamplerSpec], int] = lambda spec, how: 1
+    speed: Callable[[Faces, Any, str], float] | None = None
+    workload: Callable[[TrainSpec, tuple[int, int, int]], Workload] | None = None
+
+
+def _diffusion(kind: Any, sampler: str) -> GeneratorKind:
+    def fit(
+        faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, means: Resources
+    ) -> Diffusion:
+        return fit_diffusion(faces, spec, scratch, kind.objective(spec), device, label, means)
+
+    def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
+        return training_speed(faces, spec, kind.objective(spec), device)
+
+    files = (save_diffusion, load_diffusion, summary_line)
+    return GeneratorKind(fit, kind.sample, *files, sampler, kind.steps, speed, count_workload)
+
+
+def _direct(kind: Any) -> GeneratorKind:
+    def fit(
+        faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Resources
+    ) -> Generator:
+        if means != DEFAULT:
+            raise UsageError(
+                "--memory, --tensorboard and several processes need a generator that is trained "
+                f"in steps, and a {spec.kind} generator is not; omit them"
+            )
+        return kind.fit(faces, spec, scratch, device, label)
+
+    return GeneratorKind(fit, kind.sample, kind.save, kind.load, kind.summary_line)
+
+
+GENERATORS: Mapping[str, GeneratorKind] = {
+    "ddpm": _diffusion(ddpm, "ancestral"),
+    "edm": _diffusion(edm, "dpmpp2m"),
+    "gaussian": _direct(gaussian),
+    "copycat": _direct(copycat),
+}
+
+
+def fit_generator(
+    faces: Faces,
+    spec: GeneratorSpec,
+    scratch: Path,
+    *,
+    device: str = "auto",
+    label: str = "training",
+    means: Resources = DEFAULT,
+) -> Generator:
+    """Return a generator that is trained on `faces`.
+
+    The training resumes exactly from the last checkpoint in the folder `scratch`, if there is one.
+    Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is
+    not a number.
+    """
+    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label, means)
+
+
+def sample_generator(
+    generator: Generator,
+    labels: Int64[np.ndarray, " n"],
+    seeds: Int64[np.ndarray, " n"],
+    *,
+    sampler: SamplerSpec | None = None,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label (a position in EMOTIONS) and seed.
+
+    An image is bit for bit the same whatever other images are drawn with it. `sampler` None is the
+    default sampler of the generator's kind. Raises UsageError for a class that the generator was
+    not trained on, and for a sampler that its kind cannot use.
+    """
+    kind = GENERATORS[generator.spec.kind]
+    how = sampler or SamplerSpec.model_validate({"sampler": kind.sampler})
+    if (how.sampler == "direct") != (kind.sampler == "direct"):
+        raise UsageError(
+            f"a {generator.spec.kind} generator cannot use the sampler '{how.sampler}'; omit it"
+        )
+    return kind.sample(generator, labels, seeds, how)
+
+
+def save_generator(generator: Generator, out: Path) -> None:
+    """Write a generator to a folder."""
+    GENERATORS[generator.spec.kind].save(generator, out)
+
+
+def load_generator(run: Run, device: str = "auto") -> Generator:
+    """Return the generator of a run; raises UsageError if the run is not a trained generator."""
+    if "generator.json" not in run.manifest["files"]:
+        raise UsageError(f"{run.name} is not a trained generator; `mien ls generator` lists them")
+    spec = read_training(
+        {name: value for name, value in run.spec.items() if name != "stage"}, run.name
+    )
+    return GENERATORS[spec.kind].load(run, spec, device)

@@ -1,0 +1,131 @@
+"""Presets: settings of a training by budget, and how one is changed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mien.errors import SpecError
+from mien.generators.specs import GeneratorSpec, read_training
+from mien.runs.spec import suggest
+
+
+def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> GeneratorSpec:
+    """Return the spec of a preset for a training on the run `faces`.
+
+    `settings` replace single fields, also nested ones. Raises SpecError for an unknown preset and
+    for a setting that is not valid.
+    """
+    if not isinstance(name, str) or name not in PRESETS:  # a study file may hold anything
+        raise SpecError(
+            f"there is no preset '{name}'.{suggest(str(name), list(PRESETS))} The presets are "
+            f"{', '.join(PRESETS)}"
+        )
+    fields = dict(PRESETS[name]) | {"faces": faces}
+    for key, value in (settings or {}).items():
+        old = fields.get(key)
+        fields[key] = (
+            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return read_training(fields, f"preset {name}")
+
+
+# 0.99 M weights. Levels of 24x24, 12x12 and 6x6 for faces of 48x48: the coarse third level costs
+# almost nothing and gives clearer expressions than attention at 12x12, which cost a third of the
+# speed.
+NANO = {
+    "width": 32,
+    "multipliers": (1, 2, 2),
+    "blocks": 1,
+    "patch": 2,
+    "attention": (2,),
+    "dropout": 0.0,
+}
+
+# 6.1 M weights at half resolution: two CPU cores show it a million faces in a night.
+TINY = {
+    "width": 64,
+    "multipliers": (1, 2, 2),
+    "blocks": 2,
+    "patch": 2,
+    "attention": (2,),
+    "dropout": 0.1,
+}
+
+# 48 M weights at full resolution, with attention at 24x24 and 12x12 for faces of 48x48.
+LARGE = {
+    "width": 128,
+    "multipliers": (1, 2, 2, 2),
+    "blocks": 3,
+    "attention": (1, 2),
+    "dropout": 0.2,
+}
+
+# Small batches, where training is short: 16,000 images in batches of 16 brought the loss to 0.23,
+# of 64 to 0.33.
+_SHORT = {"batch": 16, "learning_rate": 3e-3, "warmup": 0.03, "p_mean": -1.0}
+
+# For trainings long enough to memorise faces: augmentations show each face in more ways, and
+# held-out people choose the length. Short trainings stop long before that, and do better with all
+# people and without augmentation.
+_LONG = {"held_out": 0.1, "moves": 0.15}
+
+# 8.5 M weights at full resolution.
+BASE = {"kind": "edm", "images_seen": 8_000_000, "precision": "bf16", **_LONG}
+
+# Ordered by budget. Speeds are for 48x48 grey faces on CPU cores with AVX-512; docs/benchmarks.md
+# has all of them, and the memory.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # For tests and the demo. A core takes in 85 images a second in training, so 3 to 4 minutes on
+    # two free cores and 6 on one, and draws 15 a second. On 2,233 apex frames of drawn faces: clean
+    # faces, just over half of them with the expression asked for (0.54 by a classifier that knows
+    # all subjects; chance 0.14), 0.65 with guidance 3.
+    "smoke": {"kind": "edm", "net": NANO, "images_seen": 45_000, **_SHORT},
+    # CPU minutes, for a first look at real data: the same network, trained 2.5 times as long,
+    # 8 minutes on two free cores.
+    "nano": {"kind": "edm", "net": {**NANO, "dropout": 0.05}, "images_seen": 80_000, **_SHORT},
+    # A night on a CPU: two cores, which other programs used as well, were measured at 33 images a
+    # second, so it takes 6 to 9 hours. Its quality is not yet measured.
+    "tiny": {
+        "kind": "edm",
+        "net": TINY,
+        "images_seen": 1_000_000,
+        "batch": 32,
+        "learning_rate": 1e-3,
+        **_LONG,
+    },
+    # A night on a GPU with 6 GB, for databases. About 8 hours are expected on a laptop GPU, 20
+    # minutes on a data-centre GPU (estimates from the arithmetic, not measured); two busy CPU cores
+    # process 9 images a second, so it would take 10 days. Quality at this length is not measured.
+    "base": BASE,
+    "default": BASE,
+    # An evening on one data-centre GPU: six times the arithmetic of `base` per image. Not yet
+    # measured.
+    "large": {
+        "kind": "edm",
+        "net": LARGE,
+        "images_seen": 10_000_000,
+        "batch": 512,
+        "precision": "bf16",
+        **_LONG,
+    },
+    # The preprint's Section 2.4 as printed: noise prediction, T = 1000, L_simple, nothing added.
+    # What it leaves open is taken from Ho et al. 2020 (T, beta, learning rate, an average of the
+    # weights) or from `base` (network, batch, length), so training costs as much. Drawing an image
+    # takes 1000 calls of the network instead of 16.
+    "paper": {
+        "kind": "ddpm",
+        "net": {"dropout": 0.0},
+        "images_seen": 8_000_000,
+        "learning_rate": 2e-4,
+        "decay": 0.0,
+        "ema": 0.05,
+        "mirror": False,
+        "balance": 0.0,
+        "clip_first": False,
+        "label_drop": 0.0,
+        "residual": False,
+        "early": 0.0,
+    },
+    # Baselines for comparison: what is possible without a model of a face, and with copies.
+    "gaussian": {"kind": "gaussian"},
+    "copycat": {"kind": "copycat"},
+}

@@ -1,0 +1,96 @@
+"""Shards: a database is drawn in pieces, so that a stopped command resumes."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from mien.generators.base import Generator
+from mien.generators.kinds import sample_generator
+from mien.generators.specs import SamplerSpec
+from mien.runs import devices, progress, stopping
+from mien.runs.files import write_whole
+
+# Images that are written at once, a multiple of diffusion.BATCH
+SHARD_IMAGES = {"cpu": 64, "cuda": 512, "mps": 128}
+
+
+def make_shards(
+    generator: Generator,
+    labels: Int64[np.ndarray, " n"],
+    numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
+    scratch: Path,
+    device: str = "auto",
+    shard: int | None = None,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label and seed, in shards; finished ones in `scratch` are reused.
+
+    The images are in a file in `scratch`, which is memory-mapped only after all are written: on a
+    full disk, writing to a mapped file would end the process without a message.
+    """
+    path, size = scratch / "images.npy", shard or SHARD_IMAGES[devices.find_device(device).type]
+    head = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *generator.size)}
+    with (
+        path.open("wb") as file,
+        progress.track("generating", len(labels)) as tracker,
+        stopping.signals_deferred(),
+    ):
+        np.lib.format.write_array_header_1_0(file, head)
+        for first in range(0, len(labels), size):
+            rows = slice(first, min(first + size, len(labels)))
+            images = make_shard(
+                generator, labels[rows], numbers[rows], how, get_shard_path(scratch, rows)
+            )
+            file.write(np.ascontiguousarray(images).data)
+            tracker.update(rows.stop)
+            stopping.raise_if_asked()
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def make_shard(
+    generator: Generator,
+    labels: Int64[np.ndarray, " n"],
+    numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
+    path: Path,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label and seed, read from the file `path` if it is complete.
+
+    Otherwise the images are drawn, and written to the file.
+    """
+    shard = read_shard(path, (len(labels), *generator.size))
+    if shard is None:
+        shard = sample_generator(generator, labels, numbers, sampler=how)
+        write_shard(path, shard)
+    return shard
+
+
+def write_shard(path: Path, shard: UInt8[np.ndarray, "n c h w"]) -> None:
+    """Write the images of a shard, preceded by their sha256."""
+    buffer = io.BytesIO()
+    np.save(buffer, shard, allow_pickle=False)
+    data = buffer.getvalue()
+    write_whole(path, hashlib.sha256(data).digest() + data)
+
+
+def get_shard_path(scratch: Path, rows: slice) -> Path:
+    """Return the path of the shard of the images in `rows`."""
+    return scratch / f"images-{rows.start:07d}-{rows.stop:07d}.npy"
+
+
+def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
+    """Return the images of a shard, or None if the file is missing or damaged.
+
+    The file is as `write_shard` writes it, and its images must have `shape`.
+    """
+    try:
+        data = path.read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            return None
+        shard = np.load(io.BytesIO(data[32:]), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return shard if shard.shape == shape and shard.dtype == np.uint8 else None

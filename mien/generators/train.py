@@ -1,0 +1,110 @@
+"""Train meets the store: faces become a trained generator."""
+
+from pathlib import Path
+
+from mien.errors import UsageError
+from mien.faces import Faces
+from mien.generators.diffusion import tensorboard
+from mien.generators.diffusion.resources import DEFAULT, Resources
+from mien.generators.diffusion.tensorboard import require_tensorboard
+from mien.generators.generate import assemble, plan_images, write_sheet, write_summary
+from mien.generators.kinds import GENERATORS, fit_generator, sample_generator, save_generator
+from mien.generators.specs import GeneratorSpec, SamplerSpec, TrainSpec
+from mien.runs import devices, progress
+from mien.runs.store import Run, Store
+
+MONTH_MINUTES = 60 * 24 * 30  # in minutes
+
+PREVIEW_PER_CLASS = 8  # images per class on the sheet of a trained generator
+
+
+def calibrate(
+    spec: GeneratorSpec, minutes: float, store: Store, device: str = "auto"
+) -> GeneratorSpec:
+    """Return `spec` with the length that takes about `minutes` on this machine.
+
+    The speed is measured once per spec, device and number of minutes, so the same command gives the
+    same length again. Raises UsageError unless `minutes` is above 0 and at most a month, and for a
+    generator that is not trained in steps.
+    """
+    # Only a training in steps has a length
+    if not 0 < minutes <= MONTH_MINUTES:
+        raise UsageError(
+            f"the minutes of training must be above 0 and at most {MONTH_MINUTES:,}, a month; "
+            f"given: {minutes:g}"
+        )
+    spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
+    speed = GENERATORS[spec.kind].speed
+    if speed is None or not isinstance(spec, TrainSpec):
+        raise UsageError(
+            f"minutes needs a generator that is trained in steps, and a {spec.kind} generator is "
+            "not; remove it"
+        )
+
+    # Measure the speed, or take the stored number of steps
+    faces, batch = Faces.load(store.run(spec.faces).path), spec.batch
+    where = devices.find_device(device).type
+
+    def measure() -> float:
+        progress.say("measuring the speed of training on this machine")
+        return float(round(speed(faces, spec, device) * minutes * 60 / batch))
+
+    updates = store.memo(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
+
+    # The length in whole steps
+    spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})
+    progress.say(
+        f"{minutes:g} min of training on this machine are about "
+        f"{progress.count_of(spec.images_seen, 'image')}"
+    )
+    return spec
+
+
+def train_generator(
+    spec: GeneratorSpec,
+    store: Store,
+    *,
+    alias: str | None = None,
+    device: str = "auto",
+    means: Resources = DEFAULT,
+) -> Run:
+    """Return the run of a training: the generator's files, loss.csv and sheet.png.
+
+    sheet.png shows some images of each class. With several processes (`means.crew`) the first one
+    makes the run, and the others work for it until the run exists.
+    """
+    spec, crew = spec.model_copy(update={"faces": store.resolve(spec.faces)}), means.crew
+
+    def build(out: Path, scratch: Path) -> None:
+        # Train, together with the other processes
+        faces = Faces.load(store.run(spec.faces).path)
+        crew.agree("train")
+        generator = fit_generator(
+            faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means
+        )
+        save_generator(generator, out)
+
+        # Draw some images of each class; a ddpm in fewer steps, for speed
+        how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
+        counts = dict.fromkeys(generator.classes, PREVIEW_PER_CLASS)
+        index, labels, numbers = plan_images(spec.name, counts, spec.seed)
+        images = sample_generator(generator, labels, numbers, sampler=how)
+        write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW_PER_CLASS)
+        if means.tensorboard is not None and isinstance(spec, TrainSpec):
+            tensorboard.show_sheet(
+                means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
+            )
+        write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
+
+    # The first process makes the run; the others join each training that it begins
+    if means.tensorboard is not None:
+        require_tensorboard(means.tensorboard)
+    if crew.leads:
+        run = store.make(spec, build, alias)
+        crew.agree("done")
+        return run
+    while crew.agree(None) == "train":
+        fit_generator(
+            Faces.load(store.run(spec.faces).path), spec, Path(), device=device, means=means
+        )
+    return store.run(spec.name)

@@ -1,0 +1,124 @@
+"""Emotions: from the words of a dataset to mien's list."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from mien.errors import DataError
+from mien.faces import EMOTIONS
+from mien.findings import Finding, first_few
+from mien.ingest.reader import Reader, list_picture_names
+from mien.ingest.specs import IngestSpec, plain_label
+from mien.runs.progress import count_of
+from mien.runs.spec import suggest
+
+# Other names of the emotions, in datasets and in use, in lower case.
+ALIASES = {
+    "afraid": "fear",
+    "angry": "anger",
+    "contemptuous": "contempt",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happy": "happiness",
+    "happyiness": "happiness",  # sic, in CAS(ME)^2
+    "joy": "happiness",
+    "neutrality": "neutral",
+    "other": "others",
+    "repressed": "repression",
+    "sad": "sadness",
+    "scared": "fear",
+    "surprised": "surprise",
+}
+
+LEFT_OUT = ""  # in place of an emotion: the label is not a single one, and its images are left out
+
+
+def label_rows(
+    rows: pd.DataFrame, spec: IngestSpec, reader: Reader, where: str
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Return the rows with the emotion of their `raw_label`, by the spec's map and the reader's
+    table.
+
+    Images whose label is not a single emotion are left out, unless the map gives them one. Raises
+    DataError as `to_emotions` does, or if no image remains.
+    """
+    emotions = to_emotions(rows["raw_label"], spec.map, where, reader.labels)
+    labelled = rows.assign(emotion=[emotions[raw] for raw in rows["raw_label"]])
+    ambiguous = labelled["emotion"] == LEFT_OUT
+    if ambiguous.all():
+        raise DataError(
+            f"{where}: at least one label must be an emotion, and none is: "
+            f"{first_few(sorted(emotions), 20)}"
+        )
+
+    # One finding per label, so that --map can be given for each.
+    findings = []
+    for raw, images in labelled[ambiguous].groupby("raw_label"):
+        message = (
+            f"'{raw}' is not a single emotion; left out: {count_of(len(images), 'image')}; --map "
+            f"'{raw}=EMOTION' would keep them"
+        )
+        clips = sorted(set(images["clip"]) - {""})
+        findings.append(
+            Finding(
+                "warning",
+                "no single emotion",
+                first_few(clips) or ".",
+                message,
+                pictures=tuple(list_picture_names(images)),
+                gone=(*images["key"], *clips),
+            )
+        )
+    return labelled[~ambiguous].reset_index(drop=True), findings
+
+
+def to_emotion(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
+    """Return the emotion that a source's label stands for, or None if it is not known.
+
+    It is looked up in `collect_names`, then in the reader's own table, then in ALIASES, ignoring
+    case. Several emotions joined by "+" are not a single one: LEFT_OUT.
+    """
+    plain = plain_label(raw)
+    known = {**ALIASES, **(labels or {}), **names}
+    if (
+        plain not in known
+        and "+" in plain
+        and all(to_emotion(part, names, labels) for part in plain.split("+"))
+    ):
+        return LEFT_OUT
+    emotion = known.get(plain, plain)
+    return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
+
+
+def to_emotions(
+    labels: Iterable[str], names: dict[str, str], where: str, table: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Return the emotion of each label.
+
+    Raises DataError if a label is unknown, or if `collect_names` maps a label that does not occur.
+    """
+    labels = sorted(set(labels))
+    folded = {label: to_emotion(label, names, table) for label in labels}
+
+    # Unknown labels: name them all, with what the first few may be misspellings of.
+    unknown = [label for label, emotion in folded.items() if emotion is None]
+    if unknown:
+        near = {label: suggest(plain_label(label), [*EMOTIONS, *ALIASES]) for label in unknown[:5]}
+        single = len(unknown) == 1
+        hints = "".join(
+            f"{hint if single else f' {label}:{hint}'}" for label, hint in near.items() if hint
+        )
+        raise DataError(
+            f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {first_few(unknown)} "
+            f"{'is' if single else 'are'} not; found: {first_few(labels, 20)}.{hints} Say what "
+            f"they stand for with --map {unknown[0]}=EMOTION, or move them out of the folder"
+        )
+
+    # A mapped name that does not occur is most likely misspelt.
+    unused = sorted(set(names) - {plain_label(label) for label in labels})
+    if unused:
+        raise DataError(
+            f"{where}: --map must name labels of the dataset, and {first_few(unused)} does not "
+            f"occur; found: {first_few(labels, 20)}"
+        )
+    return {label: emotion for label, emotion in folded.items() if emotion is not None}

@@ -1,0 +1,58 @@
+"""Regular expressions that users give: every search ends soon, or with one clear message."""
+
+import time
+from collections.abc import Sequence
+
+import regex
+
+from mien.errors import DataError
+
+MAX_PATTERN_CHARS = 1_000  # most characters of a pattern
+
+SEARCH_SECONDS = 1.0  # most seconds for one search
+
+ALL_SEARCHES_SECONDS = 5.0  # most seconds for all searches of a set, plus one millisecond per text
+
+Match = regex.Match[str]
+
+
+def compile_pattern(pattern: str) -> regex.Pattern[str]:
+    """Return a user's pattern, compiled; raises ValueError with the reason if it is invalid."""
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise ValueError(
+            f"must have {MAX_PATTERN_CHARS:,} characters or fewer, and has {len(pattern):,}"
+        )
+    try:
+        return regex.compile(pattern)
+    except (regex.error, ValueError) as error:
+        raise ValueError(f"must be a regular expression, and is not: {error}") from None
+    except (RecursionError, OverflowError, MemoryError):
+        raise ValueError(
+            "must be a regular expression of ordinary size: it nests or repeats too much"
+        ) from None
+
+
+def search_all(pattern: str, texts: Sequence[str], what: str) -> list[Match | None]:
+    """Return the first match in each text of a pattern that `compile_pattern` accepts, or None.
+
+    Raises DataError, in which `what` names the pattern, if the search takes too long.
+    """
+    search = compile_pattern(pattern).search
+    deadline = time.monotonic() + ALL_SEARCHES_SECONDS + 0.001 * len(texts)
+    matches: list[Match | None] = []
+    for text in texts:
+        try:
+            matches.append(search(text, timeout=SEARCH_SECONDS))
+        except (TimeoutError, RecursionError, MemoryError):
+            raise _too_slow(pattern, text, what) from None
+        if time.monotonic() > deadline:
+            raise _too_slow(pattern, text, what)
+    return matches
+
+
+def _too_slow(pattern: str, text: str, what: str) -> DataError:
+    return DataError(
+        f"{what} must be searched quickly, and '{pattern[:100]}' takes too long on "
+        f"'{text[-100:]}': it repeats a repetition, as (a+)+ does; write it with one repetition, "
+        "such as (a+)"
+    )

@@ -1,0 +1,102 @@
+"""What a reader is, and the listing that it makes of a folder."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from mien.errors import DataError
+from mien.findings import Finding, first_few
+from mien.pictures import Picture
+
+WHOLE_FILE = -1  # in place of a picture's position in a file: the file is the picture
+
+Unpack = Callable[[Path, Sequence[int]], Iterator[Picture | DataError]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a reader is for: shown to users, and the source of defaults."""
+
+    dataset: str  # the default name of what it reads; empty: the folder's own name
+    title: str  # the usual name of the set
+    needs: str  # FOLDER with ...
+    subjects: str  # where they come from: "the sheet"
+    clips: str
+    licence: str
+    citation: str  # empty only where there is nothing to cite
+    obtain: str
+    labels: dict[str, str]  # the source's label in lower case -> one of EMOTIONS, or LEFT_OUT
+    # The fields of IngestSpec that this reader takes in addition to those that all readers take.
+    options: tuple[str, ...] = ()
+    # The values of `part`, the usual one first, each with its description.
+    parts: dict[str, str] = field(default_factory=dict)
+    generic: bool = False  # it reads any folder of images: `auto` tries it last
+    # Suffixes of files that hold many pictures, all of which must be accounted for: .avi
+    holders: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder, before any is decoded.
+
+    `rows` has one row per image: path and key relative to `compute_root`, subject and clip without
+    the dataset's name, and frame, phase, emotion, raw_label, action_units as in faces.COLUMNS.
+    `annotations` are the other files that the listing depends on, such as the sheet. `part` says
+    which of the reader's parts was read.
+
+    One file may hold many pictures, such as a video or a table. The column `place` then has the
+    position of a row's picture in its file, or WHOLE. `unpack` yields the pictures at the given
+    positions of a file, in that order, or the error about one; it holds only a few at a time. A
+    column `box` may have the face's left, top, width and height in the picture, or None. A column
+    `white` may have the value that is white in a picture of more than 8 bits. `read_peak_rss` has
+    the positions of all pictures in each such file.
+
+    `read` has all rows of sheets, tables and annotations: the name of each ("casme2.csv, row 12"),
+    and the clip or key that it gives, or an empty text. A row is kept if its clip or key is listed,
+    and is otherwise in `Finding.rows`. Only `scan` fills in `disk` and `at`: the pictures below the
+    folder that was given, and the path of `compute_root` in that folder.
+    """
+
+    root: Path
+    rows: pd.DataFrame
+    annotations: tuple[Path, ...]
+    findings: tuple[Finding, ...]
+    licence: str
+    part: str | None = None
+    unpack: Unpack | None = None
+    read: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    disk: tuple[str, ...] = ()
+    at: str = "."
+
+    def paths(self) -> list[Path]:
+        """Return the path of each row's image, or of the file that holds it."""
+        return [self.root / path for path in self.rows["path"]]
+
+    def names(self) -> list[str]:
+        """Return the name of each image: its path, and after a '#' its position in that file."""
+        return list_picture_names(self.rows)
+
+
+def list_picture_names(rows: pd.DataFrame) -> list[str]:
+    """Return the names of the images in some rows of a listing."""
+    if "place" not in rows:
+        return list(rows["path"])
+    positions = zip(rows["path"], rows["place"], strict=True)
+    return [
+        path if position == WHOLE_FILE else f"{path}#{position}" for path, position in positions
+    ]
+
+
+def dataset_error(root: Path, reader: Reader, lacking: str = "") -> DataError:
+    """Return the error that says what a folder must hold, what it holds, and how to obtain the
+    set.
+    """
+    contents = first_few(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
+    return DataError(
+        f"{root} must hold "
+        f"{reader.needs.removeprefix('FOLDER with ')}{f', and {lacking}' if lacking else ''}; "
+        f"found: {contents or 'nothing'}. To obtain the set, {reader.obtain}"
+    )

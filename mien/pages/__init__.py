@@ -1,0 +1,1 @@
+"""Pages: tables, charts, contact sheets and HTML that people look at."""

@@ -1,0 +1,230 @@
+"""Charts as SVG: bars of accuracies, and numbers with their intervals."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's
+COLOURS = {
+    "published": "#9aa0a8",
+    "frame": "#e69f00",
+    "clip": "#56b4e9",
+    "subject": "#0072b2",
+    "dataset": "#009e73",
+}
+
+SPARE_COLOURS = ("#009e73", "#cc79a7", "#d55e00", "#f0e442")
+
+MARKERS = ("_", "o", "^", "v", "s", "D", "P", "X")
+
+GROUP_WIDTH = 0.84  # width of a group of bars; the distance between groups is 1
+
+AXIS_TOP_PERCENT = 114  # upper end of the axis in per cent, with room for numbers above 100
+
+# half the height of a marker and the height of a number, in per cent
+MARKER_HALF_PERCENT, NUMBER_HEIGHT_PERCENT = (3.0, 7.0)
+
+MATPLOTLIB_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "mien",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": "#1d2430",
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Height and standard deviation (nan for none), in per cent; `floors` are its controls."""
+
+    height: float
+    sd: float
+    floors: Mapping[str, float]
+
+
+def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | None]]) -> str:
+    """Return a bar chart as SVG: for each of `groups` one bar per series, None for a hole.
+
+    The values that the controls of a bar reach are marked on it, with one marker per control.
+    """
+    names = dict.fromkeys(
+        name for values in series.values() for bar in values if bar for name in bar.floors
+    )
+    markers = {name: MARKERS[number % len(MARKERS)] for number, name in enumerate(names)}
+    spare_colours = iter(SPARE_COLOURS * len(series))
+    with mpl.rc_context(MATPLOTLIB_SETTINGS):
+        figure = Figure(figsize=(5.8, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+
+        # The bars of each series, next to each other within a group
+        width = GROUP_WIDTH / max(1, len(series))
+        for number, (label, values) in enumerate(series.items()):
+            colour = COLOURS.get(label) or next(spare_colours)
+            # An empty bar, for the legend of a series that begins with a hole
+            axes.bar([0], [0], width, color=colour, label=label)
+            for group, bar in enumerate(values):
+                x = group - GROUP_WIDTH / 2 + (number + 0.5) * width
+                _draw_bar(axes, x, 0.92 * width, bar, colour, markers)
+
+        # The legend of the controls
+        for name, marker in markers.items():
+            axes.plot(
+                [], [], marker, color="white", markeredgecolor="black", markersize=5, label=name
+            )
+        _set_axes(axes, title, groups)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        return _to_svg(figure)
+
+
+def _to_svg(figure: Figure) -> str:
+    """Return a figure as SVG, without the date, so that its bytes are the same each time."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _draw_bar(
+    axes: Axes, x: float, width: float, bar: Bar | None, colour: str, signs: Mapping[str, str]
+) -> None:
+    """Draw one bar with its standard deviation, its number, and the markers of its controls."""
+    if bar is None:
+        axes.text(
+            x, 1.5, "not run", rotation=90, ha="center", va="bottom", fontsize=8, color="#5b6675"
+        )
+        return
+    spread = None if math.isnan(bar.sd) else bar.sd
+    axes.bar(x, bar.height, width, yerr=spread, color=colour, error_kw={"lw": 1, "capsize": 2})
+
+    # The number, moved up where a marker would cover it
+    above = bar.height + (spread or 0) + 2
+    for floor in sorted(bar.floors.values()):
+        if above - MARKER_HALF_PERCENT < floor < above + NUMBER_HEIGHT_PERCENT:
+            above = floor + MARKER_HALF_PERCENT
+    axes.text(x, above, f"{bar.height:.1f}", ha="center", va="bottom", fontsize=8)
+
+    # The markers, next to each other
+    names = list(signs)
+    for name, height in bar.floors.items():
+        shift = ((names.index(name) + 0.5) / len(names) - 0.5) * 0.9 * width
+        axes.plot(
+            x + shift,
+            height,
+            signs[name],
+            color="white",
+            markeredgecolor="black",
+            markersize=5,
+            zorder=4,
+        )
+
+
+def _set_axes(axes: Axes, title: str, groups: Sequence[str]) -> None:
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylim(0, AXIS_TOP_PERCENT)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylabel("accuracy, %")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_loss_curves(
+    title: str,
+    what: str,
+    seen: Sequence[float],
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    chosen: float | None,
+) -> str:
+    """Return loss curves over images seen as SVG: one plot for each of `curves`.
+
+    Each of `curves` is (training, held out). `what` names the quantity that distinguishes the
+    plots; a vertical line marks `select_rows`.
+    """
+    with mpl.rc_context(MATPLOTLIB_SETTINGS):
+        # A grid of at most three columns
+        columns = min(3, len(curves))
+        rows = -(-len(curves) // columns)
+        figure = Figure(figsize=(2.6 * columns, 2.1 * rows + 0.5), layout="constrained")
+        plots = figure.subplots(rows, columns, squeeze=False).flat
+
+        # Training and held-out loss
+        for axes, (name, (train, held)) in zip(plots, curves.items(), strict=False):
+            axes.plot(seen, train, color=COLOURS["frame"], label="training people")
+            axes.plot(seen, held, color=COLOURS["subject"], label="held-out people")
+            if chosen is not None:
+                axes.axvline(chosen, color="black", linewidth=0.8, linestyle=":", label="chosen")
+            axes.set_title(f"{what} {name}", fontsize=9, loc="left")
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes in list(figure.axes)[len(curves) :]:
+            axes.set_visible(False)
+
+        figure.suptitle(f"{title}, over images seen", fontsize=10, x=0.01, ha="left")
+        figure.legend(
+            *figure.axes[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+        )
+        return _to_svg(figure)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A number with its interval (nan for none)."""
+
+    value: float
+    low: float
+    high: float
+
+
+def draw_intervals(
+    title: str, unit: str, rows: Sequence[str], series: Mapping[str, Sequence[Dot | None]]
+) -> str:
+    """Return numbers with their intervals as SVG: for each of `rows` one marker per series.
+
+    The axis is logarithmic if all numbers are positive and span more than a factor of 30.
+    """
+    colours = [COLOURS["subject"], *SPARE_COLOURS[2::-1]]
+    with mpl.rc_context(MATPLOTLIB_SETTINGS):
+        figure = Figure(figsize=(5.8, 0.9 + 0.34 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+
+        # Markers and intervals, one series below the other within a row
+        for number, (label, values) in enumerate(series.items()):
+            shift = (number - (len(series) - 1) / 2) * 0.22
+            shown = [
+                (row + shift, dot)
+                for row, dot in enumerate(values)
+                if dot is not None and math.isfinite(dot.value)
+            ]
+            colour, marker = colours[number % len(colours)], MARKERS[1 + number]
+            axes.plot(
+                [dot.value for _, dot in shown],
+                [y for y, _ in shown],
+                marker,
+                color=colour,
+                markersize=5,
+                label=label,
+            )
+            for y, dot in shown:
+                axes.plot([dot.low, dot.high], [y] * 2, color=colour, linewidth=1.2)
+
+        # The axes
+        numbers = [dot.value for values in series.values() for dot in values if dot is not None]
+        if numbers and min(numbers) > 0 and max(numbers) > 30 * min(numbers):
+            axes.set_xscale("log")
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(unit)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.grid(axis="x", color="#d9dee5", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        return _to_svg(figure)

@@ -1,0 +1,42 @@
+"""HTML pages that open without a network: one environment for all templates, pictures inside."""
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from mien.runs.progress import count_of
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_html(template: str, content: Mapping[str, Any]) -> str:
+    """Return the page that a template of mien/pages/templates makes of `content`.
+
+    All texts are escaped. A name that the template uses and `content` lacks is an error of jinja2.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["many"] = count_of
+    return environment.get_template(template).render(content)
+
+
+def picture_address(image: Image.Image, colours: int | None = None) -> str:
+    """Return a picture as a data address (PNG, base64) for an `img` element.
+
+    With `colours`, the picture is reduced to a palette of at most so many.
+    """
+    if colours is not None:
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=colours)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,159 @@
+"""Contact sheets: pictures of many faces, by class or side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mien.faces import Faces
+from mien.runs.progress import count_of
+from mien.seeds import make_rng
+
+INK, PAPER = (40, 40, 40), (255, 255, 255)
+
+GAP_PIXELS = 2
+
+TITLE_PIXELS = 18
+
+
+def draw_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
+    """Return images (uint8 [n, c, h, w]) in rows of `find_columns`, each pixel `scale` pixels
+    wide.
+    """
+    n, c, h, w = images.shape
+    w = w if c in (1, 3) else c * w
+    rows = -(-n // columns)
+    sheet = Image.new(
+        "RGB",
+        (
+            columns * (w * scale + GAP_PIXELS) - GAP_PIXELS,
+            rows * (h * scale + GAP_PIXELS) - GAP_PIXELS,
+        ),
+        PAPER,
+    )
+    for position, image in enumerate(images):
+        y, x = divmod(position, columns)
+        sheet.paste(
+            to_picture(image, scale), (x * (w * scale + GAP_PIXELS), y * (h * scale + GAP_PIXELS))
+        )
+    return sheet
+
+
+def to_picture(image: np.ndarray, scale: int = 1) -> Image.Image:
+    """Return one image (uint8 [c, h, w]) enlarged by a whole factor, with square pixels.
+
+    Three channels are shown as RGB. Two, or more than three, are shown next to each other in grey.
+    """
+    if len(image) not in (1, 3):
+        image = np.concatenate(list(image), axis=1)[None]
+    _, h, w = image.shape
+    enlarged = Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)).convert(
+        "RGB"
+    )
+    return (
+        enlarged.resize((w * scale, h * scale), Image.Resampling.NEAREST) if scale > 1 else enlarged
+    )
+
+
+def pick_images(faces: Faces, emotion: str, number: int) -> np.ndarray:
+    """Return up to `number` images of a class, those of `pick_positions`."""
+    return np.asarray(faces.images[pick_positions(faces, emotion, number)])
+
+
+def pick_positions(faces: Faces, emotion: str, number: int) -> np.ndarray:
+    """Return the positions of up to `number` images of a class, from many subjects.
+
+    The order depends only on the class. Frames at the apex come first: they show the expression.
+    """
+    rows = faces.index[faces.index["emotion"] == emotion]
+    order = make_rng("sheet", emotion, len(rows)).permutation(len(rows))
+    rows = rows.iloc[order]
+    rows = rows.assign(late=~rows["phase"].isin(["apex", "still"]))
+    rows = rows.assign(turn=rows.groupby(["late", "subject"]).cumcount()).sort_values(
+        ["late", "turn"], kind="stable"
+    )
+    return rows.index.to_numpy()[:number]
+
+
+def draw_class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image.Image:
+    """Return a contact sheet with a titled row of up to `per_class` images for each class.
+
+    The title has the name and counts of the class. Channels other than grey or RGB get a row each.
+    """
+    counts = {row["class"]: row for row in faces.counts().to_dict("records")}
+    titles = []
+    for emotion in faces.classes:
+        images, clips, subjects = (
+            int(counts[emotion][name]) for name in ("images", "clips", "subjects")
+        )
+        texts = [
+            count_of(images, "image"),
+            count_of(clips, "clip") if clips else "",
+            count_of(subjects, "subject") if subjects else "",
+        ]
+        titles.append(f"{emotion}   {', '.join(text for text in texts if text)}")
+    return _draw_class_rows(faces, dict(zip(faces.classes, titles, strict=True)), per_class, scale)
+
+
+def draw_side_by_side(
+    real: Faces, synthetic: Faces, per_class: int = 8, scale: int = 2
+) -> Image.Image:
+    """Return a sheet, real images on the left and synthetic on the right, one row per class."""
+    classes = [emotion for emotion in [*real.classes, *synthetic.classes] if emotion]
+    classes = list(dict.fromkeys(classes))
+    left = _draw_class_rows(real, {name: f"{name}   real" for name in classes}, per_class, scale)
+    right = _draw_class_rows(
+        synthetic, {name: f"{name}   synthetic" for name in classes}, per_class, scale
+    )
+    both = Image.new(
+        "RGB", (left.width + 8 * GAP_PIXELS + right.width, max(left.height, right.height)), PAPER
+    )
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + 8 * GAP_PIXELS, 0))
+    return both
+
+
+def draw_synthetic_sheet(faces: Faces, per_class: int = 8, scale: int = 2) -> Image.Image:
+    """Return a sheet of synthetic images, a row for each class."""
+    return _draw_class_rows(
+        faces, {name: f"{name}   synthetic" for name in faces.classes}, per_class, scale
+    )
+
+
+def _draw_class_rows(
+    faces: Faces, titles: dict[str, str], per_class: int, scale: int
+) -> Image.Image:
+    """Return a sheet of the classes in `titles`, by channel where these are not grey or RGB."""
+    picked = {emotion: pick_images(faces, emotion, per_class) for emotion in titles}
+    if not faces.channels:
+        return draw_rows(list(titles.values()), list(picked.values()), per_class, scale)
+    row_titles = [f"{title}   {name}" for title in titles.values() for name in faces.channels]
+    row_images = [
+        images[:, [channel]] for images in picked.values() for channel in range(len(faces.channels))
+    ]
+    return draw_rows(row_titles, row_images, per_class, scale)
+
+
+def draw_rows(
+    titles: Sequence[str], images: Sequence[np.ndarray], columns: int, scale: int = 2
+) -> Image.Image:
+    """Return a sheet with a titled row of images for each title; a row may be short or empty."""
+    c, h, w = next((row_images.shape[1:] for row_images in images if len(row_images)), (1, 1, 1))
+    w = w if c in (1, 3) else c * w
+    font = ImageFont.load_default(size=13)
+    width = max(
+        [
+            columns * (w * scale + GAP_PIXELS) - GAP_PIXELS,
+            *(2 + round(font.getlength(title)) for title in titles),
+        ]
+    )
+    sheet = Image.new(
+        "RGB", (max(1, width), max(1, len(titles) * (TITLE_PIXELS + h * scale + GAP_PIXELS))), PAPER
+    )
+    pen = ImageDraw.Draw(sheet)
+    for position, (title, row_images) in enumerate(zip(titles, images, strict=True)):
+        top = position * (TITLE_PIXELS + h * scale + GAP_PIXELS)
+        pen.text((1, top + 1), title, fill=INK, font=font)
+        if len(row_images):
+            sheet.paste(draw_grid(row_images, columns, scale), (0, top + TITLE_PIXELS))
+    return sheet

@@ -1,0 +1,410 @@
+"""Preprocess meets the store: frames and classes are chosen, images brought to one form.
+
+Grey is the luma of ITU-R BT.601. Pillow does all resizing; its filters widen their support when
+they reduce an image, which avoids aliasing. The ratio of height to width is not kept (280×340
+becomes 48×48, as in the preprint).
+"""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int, UInt8
+
+from mien.errors import DataError, UsageError
+from mien.faces import COLUMNS, Faces, make_index
+from mien.pages.sheets import draw_class_sheet
+from mien.pictures import (
+    Colour,
+    FacePlace,
+    Filter,
+    cut_face,
+    name_mode,
+    resize_image,
+    to_array,
+    to_colour,
+    to_image,
+)
+from mien.prepare import crops
+from mien.prepare.classes import fold_classes
+from mien.prepare.inputs import INPUTS, stack_inputs
+from mien.prepare.specs import PreprocessSpec
+from mien.runs.progress import count_of, say
+from mien.runs.store import Run, Store
+
+Places = dict[str, FacePlace]  # where the face of each image is, by its key
+
+
+def preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None = None) -> Faces:
+    """Return the frames of `faces` that `spec` selects, in their order and in its form.
+
+    With frames = "apex", frames within `window` frames of their clip's apex are kept, with
+    "onset+apex" the two that are marked so; a clip whose apex is unknown has none
+    (`find_clips_without_apex` lists them). Single photographs are always kept. With `crop`, each
+    image is first cropped to its face (`model` is YuNet's file). With `input`, each image becomes
+    the channels that it names.
+
+    Raises DataError if no image is left; if `size` is larger than the images, because enlarging
+    adds no detail; if an input needs an onset frame that does not exist; if the images are already
+    such inputs; or if a face is missed and `crop` makes that an error.
+    """
+    return _preprocess(faces, spec, model, None)
+
+
+def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None) -> Faces:
+    """Do what `preprocess` says, and write a report on the crops to `out`, if there are any."""
+    # Enlarging would add no detail.
+    _, height, width = faces.size
+    if spec.size is not None and spec.size > min(height, width):
+        raise DataError(
+            f"size must be at most that of the images, {height} by {width}, not {spec.size}: "
+            f"enlarging adds no detail; ingest the originals again with --size {spec.size}"
+        )
+
+    # Crop, select frames, fold classes, and bring the pixels to the new form.
+    places: Places = {}
+    if spec.crop:
+        faces, places = _find_faces(faces, spec, model, out)
+    selected = faces.select(_select_frames(faces.index, spec))
+    if not len(selected):
+        clips = len(find_clips_without_apex(faces))
+        raise DataError(
+            f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: "
+            f"{count_of(clips, 'clip')} {'has' if clips == 1 else 'have'} no apex; use frames = "
+            "'all'"
+        )
+    selected = fold_classes(selected, spec.classes)
+    return (
+        _compute_inputs(selected, faces, spec, places)
+        if spec.input
+        else _replace_pixels(selected, reform_one(selected, spec, places))
+    )
+
+
+def read_frames(text: str, window: int | None = None) -> dict[str, Any]:
+    """Return the fields of PreprocessSpec for a choice of frames: apex±3 has a window of 3.
+
+    Raises UsageError if `window` has another value.
+    """
+    match = re.fullmatch(r"apex(?:±|\+-|\+/-)([0-9]+)", text.replace(" ", ""))
+    width = int(match[1]) if match else window
+    if match and window not in (None, width):
+        raise UsageError(
+            f"the window must be given only once: frames are '{text}', and --window is {window}"
+        )
+    return {"frames": "apex" if match else text, **({} if width is None else {"window": width})}
+
+
+def read_input(text: str) -> tuple[str, ...]:
+    """Return the inputs in a list with commas; "grey" is the same as "gray"."""
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    if "" in names:
+        raise UsageError(
+            "inputs must be names with commas between them, such as gray,onset-difference; given: "
+            f"'{text}'"
+        )
+    return tuple("gray" if name == "grey" else name for name in names)
+
+
+def find_clips_without_apex(faces: Faces) -> list[str]:
+    """Return the clips without a frame that is marked as the apex, sorted."""
+    index = faces.index
+    return sorted(set(index["clip"]) - set(index["clip"][index["phase"] == "apex"]) - {""})
+
+
+def run_preprocess(
+    spec: PreprocessSpec, store: Store, *, alias: str | None = None, crop_model: Path | None = None
+) -> Run:
+    """Return the run of `spec` in `store`: faces, sheet.png and summary.json.
+
+    Clips that are left out are counted on stderr. With `crop` the run also has crops.csv,
+    misses.csv and crops.png, which report the faces that were found.
+    """
+    parent = store.run(spec.faces)
+    spec = spec.model_copy(update={"faces": parent.name})
+    faces = Faces.load(parent.path)
+
+    # Report the clips that are left out.
+    dropped_clips = find_clips_without_apex(faces) if spec.frames != "all" else []
+    if dropped_clips:
+        say(
+            f"{count_of(len(dropped_clips), 'clip')} without a known apex "
+            f"{'is' if len(dropped_clips) == 1 else 'are'} left out: "
+            f"{', '.join(dropped_clips[:5])}{' ...' * (len(dropped_clips) > 5)}"
+        )
+
+    def build(out: Path, scratch: Path) -> None:
+        processed = _preprocess(faces, spec, crop_model, out)
+        no_onset = (
+            sorted(_find_clips_without_onset(faces.index) - set(processed.index["clip"]))
+            if _inputs_with_onset(spec)
+            else []
+        )
+        write(
+            processed,
+            out,
+            {
+                "clips_without_apex": dropped_clips,
+                **({"clips_without_onset": no_onset} if no_onset else {}),
+            },
+        )
+
+    return store.make(spec, build, alias)
+
+
+def write(faces: Faces, out: Path, summary: dict[str, Any]) -> None:
+    """Write a run's files: the faces, a contact sheet, and summary.json.
+
+    The summary has the number of images per class, and the entries of `summarise`.
+    """
+    faces.save(out)
+    draw_class_sheet(faces).save(out / "sheet.png")
+    shape = {"shape": list(faces.size), "channels": list(faces.shown)}
+    content = {
+        "images": len(faces),
+        **shape,
+        "counts": faces.counts().to_dict("records"),
+        **summary,
+    }
+    (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+# Frames
+
+
+def _select_frames(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray, " n"]:
+    """Return whether each row is kept."""
+    single = index["clip"] == ""
+    if spec.frames == "apex":
+        apex_frame = index["frame"].where(index["phase"] == "apex")
+        # NaN where the clip has no apex; comparisons with NaN are false.
+        apex = apex_frame.groupby(index["clip"]).transform("min")
+        distance = (index["frame"] - apex).abs()
+        selected = (distance <= spec.window) & (distance % spec.every == 0)
+    elif spec.frames == "onset+apex":
+        clips_with_apex = set(index["clip"][index["phase"] == "apex"])
+        selected = index["phase"].isin(["onset", "apex"]) & index["clip"].isin(clips_with_apex)
+    else:
+        position = index.sort_values(["clip", "frame", "key"]).groupby("clip").cumcount()
+        selected = position.reindex(index.index) % spec.every == 0
+    return (single | selected).to_numpy(dtype=bool)
+
+
+def _find_faces(
+    faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None
+) -> tuple[Faces, Places]:
+    """Return the images that are not skipped, and the place of each face by key."""
+    assert spec.crop is not None
+    require_grey(faces, "a crop")
+
+    # Find all faces.
+    index = faces.index
+
+    def open_stored(number: int) -> UInt8[np.ndarray, "h w *c"]:
+        return np.asarray(to_image(faces.images[number]))
+
+    places = crops.find_all(
+        len(faces), list(index["clip"]), list(index["frame"]), open_stored, spec.crop, model
+    )
+
+    # Report the faces that were found and missed.
+    table = crops.tabulate_places(list(index["key"]), list(index["emotion"]), places)
+    crops.print_counts(table, spec.size or min(faces.size[1:]), spec.crop.margin)
+    if spec.crop.misses == "fail":
+        crops.require_found(table)
+    if out is not None:
+        crops.write_report(table, places, open_stored, spec.crop.margin, out)
+
+    # Skip the misses, if the spec says so.
+    selected = np.array(
+        [spec.crop.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
+    )
+    if not selected.any():
+        raise DataError(
+            f"some image must show a face, and none of {len(faces):,} does; they may be crops "
+            "already"
+        )
+    return faces.select(selected), {
+        key: place for key, place in zip(index["key"], places, strict=True) if place
+    }
+
+
+def reform_one(faces: Faces, spec: PreprocessSpec, places: Places) -> UInt8[np.ndarray, "n k y x"]:
+    """Return the images, or their faces, in the spec's colour and size.
+
+    It is the same array if there is nothing to do.
+    """
+    channels, height, width = faces.size
+    same_size = spec.size is None or (height, width) == (spec.size, spec.size)
+    if faces.channels:
+        if spec.colour is not None:
+            require_grey(faces, f"colour {spec.colour}")
+        return (
+            faces.images
+            if same_size
+            else np.stack([resize_each(image, spec) for image in faces.images])
+        )
+    colour: Colour = spec.colour or ("grey" if channels == 1 else "rgb")
+    if not places:
+        return reform(faces.images, spec.size, colour, spec.filter)
+    size, margin = spec.size or min(height, width), spec.crop.margin if spec.crop else 0.0
+    pairs = zip(faces.images, faces.index["key"], strict=True)
+    shown = (
+        cut_face(to_colour(to_image(image), colour), places.get(key), margin)
+        for image, key in pairs
+    )
+    return np.stack([to_array(resize_image(image, size, spec.filter)) for image in shown])
+
+
+def reform(
+    images: UInt8[np.ndarray, "n c h w"],
+    size: int | None,
+    colour: Colour,
+    filter: Filter = "bilinear",
+) -> UInt8[np.ndarray, "n k y x"]:
+    """Return the images in this colour and size; a size of None keeps theirs.
+
+    It is the same array if there is nothing to do.
+    """
+    _, channels, height, width = images.shape
+    if size in (None, height) and size in (None, width) and channels == len(name_mode(colour)):
+        return images
+    if not len(images):
+        return np.empty((0, len(name_mode(colour)), size or height, size or width), dtype=np.uint8)
+    return np.stack(
+        [
+            to_array(resize_image(to_colour(to_image(image), colour), size, filter))
+            for image in images
+        ]
+    )
+
+
+def resize_each(
+    image: UInt8[np.ndarray, "c h w"], spec: PreprocessSpec
+) -> UInt8[np.ndarray, "c y x"]:
+    """Return an image with each channel resized separately."""
+    return np.concatenate(
+        [
+            to_array(resize_image(to_image(channel[None]), spec.size, spec.filter))
+            for channel in image
+        ]
+    )
+
+
+def _replace_pixels(
+    faces: Faces, images: UInt8[np.ndarray, "n k y x"], channels: tuple[str, ...] | None = None
+) -> Faces:
+    """Return the faces with new pixels, their sha256, and the names of their channels."""
+    if images is faces.images:
+        return faces
+    columns: dict[str, Any] = {
+        name: list(faces.index[name]) for name in COLUMNS if name != "sha256"
+    }
+    shown = faces.channels if channels is None else channels
+    return replace(faces, images=images, index=make_index(images, **columns), channels=shown)
+
+
+# Inputs
+
+
+def _compute_inputs(selected: Faces, faces: Faces, spec: PreprocessSpec, places: Places) -> Faces:
+    """Return `selected`, a selection of `faces`, as the channels that the spec names.
+
+    The input "gray" without others is a plain picture.
+    """
+    require_grey(faces, f"input {','.join(spec.input)}")
+    if _inputs_with_onset(spec):
+        selected = _drop_clips_without_onset(selected, faces, _inputs_with_onset(spec)[0])
+    grey = spec.model_copy(update={"colour": "grey"})
+    images = reform_one(selected, grey, places)[:, 0]
+    needing = _inputs_with_onset(spec)
+    onsets = images
+    if needing:
+        first, where = np.unique(_onset_positions(selected.index, faces.index), return_inverse=True)
+        onsets = reform_one(faces.select(first), grey, places)[:, 0][where]
+    channels = () if spec.input == ("gray",) else spec.input
+    return _replace_pixels(selected, stack_inputs(images, onsets, spec.input), channels)
+
+
+def _inputs_with_onset(spec: PreprocessSpec) -> list[str]:
+    """Return the inputs that need the onset frame of each clip."""
+    return [name for name in spec.input if INPUTS[name].clips]
+
+
+def _drop_clips_without_onset(selected: Faces, faces: Faces, name: str) -> Faces:
+    """Return the images whose clip has an onset frame in `faces`, and warn about other clips.
+
+    Raises DataError for single photographs, or if no clip is left.
+    """
+    # Photographs have no onset frame.
+    photographs = selected.index["key"][selected.index["clip"] == ""]
+    if len(photographs):
+        raise DataError(
+            f"the input {name} needs clips, and {len(photographs):,} of "
+            f"{count_of(len(selected), 'image')} belong to none, such as {photographs.iloc[0]}; "
+            "omit it, or ingest with --clip-pattern or a clip column"
+        )
+
+    # Leave out clips without an onset frame; it is an error if no clip has one.
+    no_onset = _find_clips_without_onset(faces.index)
+    missing_clips = sorted(set(selected.index["clip"]) & no_onset)
+    if not missing_clips:
+        return selected
+    message = (
+        f"the input {name} needs the onset frame of each clip, which {len(missing_clips)} of "
+        f"{selected.index['clip'].nunique()} clips lack here, such as {missing_clips[0]}"
+    )
+    remedy = (
+        "if frames were selected before, name the run that holds whole clips, and select frames "
+        "and input at once"
+    )
+    if len(missing_clips) == selected.index["clip"].nunique():
+        raise DataError(f"{message}; {remedy}")
+    ellipsis = " ..." * (len(missing_clips) > 5)
+    say(f"warning: {message}; left out: {', '.join(missing_clips[:5])}{ellipsis}; {remedy}")
+    return selected.select(~selected.index["clip"].isin(missing_clips).to_numpy(dtype=bool))
+
+
+def _find_clips_without_onset(index: pd.DataFrame) -> set[str]:
+    """Return the clips whose onset frame is unknown."""
+    return set(index["clip"]) - {""} - set(_find_onsets(index))
+
+
+def _find_onsets(index: pd.DataFrame) -> dict[str, int]:
+    """Return the position of the onset frame by clip, for the clips that have one.
+
+    It is the frame that is marked as the onset. In a clip where no frame except the offset is
+    marked, it is the first frame. In a clip that begins with its apex and has its offset, it is the
+    apex, because onset and apex are then one frame.
+    """
+    frames = index.assign(place=np.arange(len(index))).sort_values(["clip", "frame", "key"])
+    marked = frames[frames["phase"] == "onset"].drop_duplicates("clip")
+    clips_with_phases = set(frames["clip"][~frames["phase"].isin(["", "offset"])])
+    ended = set(frames["clip"][frames["phase"] == "offset"])
+    first_frames = frames.drop_duplicates("clip")
+    first = first_frames[
+        ~first_frames["clip"].isin(clips_with_phases)
+        | ((first_frames["phase"] == "apex") & first_frames["clip"].isin(ended))
+    ]
+    return dict(
+        zip([*first["clip"], *marked["clip"]], [*first["place"], *marked["place"]], strict=True)
+    )
+
+
+def _onset_positions(selected: pd.DataFrame, index: pd.DataFrame) -> Int[np.ndarray, " n"]:
+    """Return the position in `index` of the onset frame of each selected image's clip."""
+    places = _find_onsets(index)
+    return np.array([places[clip] for clip in selected["clip"]], dtype=np.int64)
+
+
+def require_grey(faces: Faces, purpose: str) -> None:
+    """Raise DataError if the faces have channels made by `--input`, which `purpose` cannot use."""
+    if faces.channels:
+        raise DataError(
+            f"{purpose} needs plain pictures, and these show {', '.join(faces.channels)}; name the "
+            "run that they were made from"
+        )

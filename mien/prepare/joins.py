@@ -1,0 +1,231 @@
+"""Join meets the store: several sets become one, and every person keeps one name."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mien.errors import DataError
+from mien.faces import Faces, concatenate
+from mien.prepare.classes import FOLDED_CLASSES, fold_classes
+from mien.prepare.frames import write
+from mien.prepare.specs import ClassRule, JoinSpec
+from mien.runs.progress import say
+from mien.runs.spec import parents
+from mien.runs.store import Run, Store
+from mien.spellings import SubjectNames, format_groups, identify_people, rename_clip
+
+MEGC_CLASS_SETS = {"casme2": "megc2019-3"}
+"""The class set (of faces.CLASS_SETS) that MEGC 2019 uses for the dataset of a reader."""
+
+MEGC_DEFAULT_CLASS_SET = "megc2019-wide"  # for the datasets of all other readers
+
+MEGC_CLASSES = ("negative", "positive", "surprise")
+
+Origin = tuple[str, str]
+"""Where a dataset comes from: its reader and the fingerprint of its files."""
+
+
+def join(
+    parts: Sequence[Faces], classes: ClassRule = "common", readers: dict[str, str] | None = None
+) -> Faces:
+    """Return the images of all `parts` whose emotions `classes` keeps.
+
+    `readers` has the reader of each dataset, because MEGC 2019 folds the emotions of each dataset
+    in its own way. Sets that already show negative, positive and surprise keep these.
+
+    Raises DataError if sizes or channels differ, an image is in two parts, no emotion is common,
+    real images and generated ones without the training images of their generator are mixed, or no
+    image is left.
+    """
+    if classes == "megc2019":
+        parts = [_fold_as_megc(part, readers or {}) for part in parts]
+
+    # An image must be in one set only.
+    shared = [
+        key
+        for key, count in Counter(key for part in parts for key in set(part.index["key"])).items()
+        if count > 1
+    ]
+    if shared:
+        raise DataError(
+            f"sets to be joined must not share images, and {len(shared):,} "
+            f"{'is' if len(shared) == 1 else 'are'} in two, such as {min(shared)}; name sets that "
+            "do not overlap"
+        )
+
+    # Generated pictures need a record of what their generator has seen, next to real ones.
+    synthetic = [bool((part.index["source"] != "real").any()) for part in parts]
+    if (
+        any(synthetic)
+        and any(
+            is_synthetic and part.seen is None
+            for is_synthetic, part in zip(synthetic, parts, strict=True)
+        )
+        and not all(synthetic)
+    ):
+        number = synthetic.index(True)
+        raise DataError(
+            "joining real and synthetic pictures needs a record of what the generator has seen, "
+            f"and set {number + 1} of {len(parts)}, such as a release, holds generated pictures "
+            "without it; join sets of real pictures"
+        )
+
+    # Keep the common classes, if these are asked for.
+    joined = concatenate(parts)
+    if classes != "common":
+        return joined
+    common = set.intersection(*(set(part.classes) for part in parts))
+    if not common:
+        shown = "; ".join(", ".join(part.classes) for part in parts)
+        raise DataError(
+            f"the sets must have some class in common, and have none: {shown}; use classes = "
+            "'union'"
+        )
+    return joined.select(joined.index["emotion"].isin(sorted(common)).to_numpy(dtype=bool))
+
+
+def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
+    """Return the run of `spec` in `store`: faces, sheet.png and summary.json.
+
+    Images that are left out are reported on stderr. Raises DataError if two different datasets have
+    one name, or one dataset has two, because two people would then have one name, or one person
+    two.
+    """
+    runs = [store.run(name) for name in spec.faces]
+    spec = spec.model_copy(update={"faces": tuple(run.name for run in runs)})
+    if len(set(spec.faces)) < len(runs):
+        raise DataError(f"sets to be joined must be different runs; given: {', '.join(spec.faces)}")
+
+    # Join the sets, each person under one name.
+    parts = [Faces.load(run.path) for run in runs]
+    origins = [_find_origins(run, part, store) for run, part in zip(runs, parts, strict=True)]
+    _require_unique_names(origins)
+    readers = {name: origin[0] for run_origins in origins for name, origin in run_origins.items()}
+    joined = join(parts, spec.classes, readers)
+    joined, subject_names = _unify_names(joined, spec)
+    _print_summary(parts, joined, subject_names)
+
+    def build(out: Path, scratch: Path) -> None:
+        table = joined.index.groupby("dataset")["emotion"].value_counts().unstack(fill_value=0)
+        write(
+            joined,
+            out,
+            {"datasets": table.to_dict("index"), "left_out": sum(map(len, parts)) - len(joined)},
+        )
+
+    return store.make(spec, build, alias)
+
+
+def _fold_as_megc(part: Faces, readers: dict[str, str]) -> Faces:
+    """Return the faces of a part in the classes of MEGC 2019, which differ by dataset."""
+    folded = []
+    for name in sorted(set(part.index["dataset"])):
+        faces = part.select((part.index["dataset"] == name).to_numpy(dtype=bool))
+        # SMIC and 4DME already have these classes; the other classes of 4DME are left out.
+        if set(faces.classes) & FOLDED_CLASSES:
+            faces = faces.select(faces.index["emotion"].isin(MEGC_CLASSES).to_numpy(dtype=bool))
+        folded.append(
+            fold_classes(faces, MEGC_CLASS_SETS.get(readers.get(name, ""), MEGC_DEFAULT_CLASS_SET))
+        )
+    return concatenate(folded)
+
+
+def _find_origins(run: Run, faces: Faces, store: Store) -> dict[str, Origin]:
+    """Return the origin of each dataset in a run.
+
+    A dataset that was not ingested has no reader, and comes from the run at its beginning.
+    """
+    ingested: dict[str, Origin] = {}
+    first_run, pending = run.name, [run.name]
+    while pending:
+        first_run = pending.pop()
+        spec = store.run(first_run).spec
+        pending += [name for name in parents({**spec, "stage": ""}) if store.done(name)]
+        if "fingerprint" in spec:
+            ingested[str(spec["dataset"])] = (str(spec["reader"]), str(spec["fingerprint"]))
+    return {
+        name: ingested.get(name, ("", first_run)) for name in sorted(set(faces.index["dataset"]))
+    }
+
+
+def _require_unique_names(origins: Sequence[dict[str, Origin]]) -> None:
+    """Raise DataError if a name stands for two datasets, or a dataset has two names."""
+    origin_of: dict[str, Origin] = {}
+    name_of: dict[Origin, str] = {}
+    for name, origin in (pair for run_origins in origins for pair in run_origins.items()):
+        if origin_of.setdefault(name, origin) != origin:
+            raise DataError(
+                "each dataset must have a name of its own, and two different ones are called "
+                f"'{name}': the subject {name}:1 would be a different person in each; ingest one "
+                "again with another --name"
+            )
+        if name_of.setdefault(origin, name) != name:
+            raise DataError(
+                "each person must have one name, and the same files were ingested as "
+                f"'{name_of[origin]}' and as '{name}': each person would have two names; join only "
+                "one of them"
+            )
+
+
+def _unify_names(joined: Faces, spec: JoinSpec) -> tuple[Faces, SubjectNames]:
+    """Return the faces with one name for each person, and how the names were changed.
+
+    Names are one person's if their spellings in a dataset or the spec say so.
+    """
+    index, seen = joined.index, joined.seen
+    counts = Counter(index["subject"])
+    if seen is not None:
+        counts.update(dict.fromkeys(seen["subject"], 0))
+    subject_names = identify_people(counts, spec.same_subject, spec.subjects_as_written)
+    if all(old == new for old, new in subject_names.names.items()):
+        return joined, subject_names
+    seen = None if seen is None else _rename_subjects(seen, subject_names)
+    return replace(joined, index=_rename_subjects(index, subject_names), seen=seen), subject_names
+
+
+def _rename_subjects(table: pd.DataFrame, subject_names: SubjectNames) -> pd.DataFrame:
+    subjects = [subject_names.names.get(name, "") for name in table["subject"]]
+    triples = zip(table["clip"], table["subject"], subjects, strict=True)
+    clips = [rename_clip(clip, old, new) for clip, old, new in triples]
+    return table.assign(
+        subject=pd.Series(subjects, dtype="str"), clip=pd.Series(clips, dtype="str")
+    )
+
+
+def _print_summary(parts: Sequence[Faces], joined: Faces, subject_names: SubjectNames) -> None:
+    """Print the images left out, names of one person or of similar look, and shared pictures."""
+    # Count the images that were left out, by class.
+    keys = set(joined.index["key"])
+    left_out = Counter(
+        emotion
+        for part in parts
+        for key, emotion in zip(part.index["key"], part.index["emotion"], strict=True)
+        if key not in keys
+    )
+    if left_out:
+        are = "image is" if left_out.total() == 1 else "images are"
+        counts = ", ".join(f"{name} {count:,}" for name, count in sorted(left_out.items()))
+        say(f"{left_out.total():,} {are} left out, of classes that are not kept: {counts}")
+
+    # Report subjects with several names, and pictures in several datasets.
+    if subject_names.folded:
+        say(
+            "names treated as one person's; --subjects-as-written keeps them apart: "
+            f"{format_groups(subject_names.folded)}"
+        )
+    if subject_names.alike:
+        say(
+            "similar names, kept apart; --same-subject NAME=OTHER joins two of one person: "
+            f"{format_groups(subject_names.alike)}"
+        )
+    pairs = joined.index.drop_duplicates(["sha256", "dataset"])
+    twins = int(pairs["sha256"].duplicated().sum())
+    if twins:
+        are = "picture is" if twins == 1 else "pictures are"
+        say(
+            f"{twins:,} {are} equal, pixel by pixel, in several datasets, which may show the same "
+            "people"
+        )

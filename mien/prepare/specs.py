@@ -1,0 +1,128 @@
+"""The specs of prepare: what chosen frames, crops, splits and joins depend on."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mien.faces import CLASS_SETS
+from mien.pictures import MIN_SIDE, Colour, Filter
+from mien.prepare.inputs import INPUTS
+from mien.runs.spec import Spec, Strict, suggest
+
+
+class CropSpec(Strict):
+    """How a face is found and cropped.
+
+    `detector` is haar, or yunet, whose file has the sha256 `model`. The crop is a square with the
+    longer side of the face's box, plus a `margin` on each side, as a share of that length; outside
+    the picture its border is repeated. With `align` the picture is rotated until the eyes are
+    level. `misses` says what happens with a picture without a face: "fail" is an error, "skip"
+    leaves the picture out, and "centre" uses the largest square at its centre.
+    """
+
+    detector: Literal["haar", "yunet"] = "haar"
+    model: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    margin: float = Field(default=0.1, ge=0, le=1)
+    align: bool = False
+    misses: Literal["fail", "skip", "centre"] = "fail"
+
+    @model_validator(mode="after")
+    def _with_its_file(self) -> "CropSpec":
+        if (self.detector == "yunet") != bool(self.model):
+            raise ValueError(
+                "model must be the file of a YuNet (face_detection_yunet_2023mar.onnx of OpenCV's "
+                "model zoo) with the detector yunet, and empty with haar, which OpenCV includes"
+            )
+        return self
+
+
+ClassRule = Literal["common", "union", "megc2019"]
+
+
+class JoinSpec(Spec):
+    """Several runs of faces to join, and the classes of the result.
+
+    `common` keeps the classes that all sets show, `union` those that any set shows, and `megc2019`
+    the three of MEGC 2019.
+    """
+
+    stage: ClassVar[str] = "join"
+    faces: tuple[str, ...] = Field(min_length=2)
+    classes: ClassRule = "common"
+    # dataset:name of a subject -> another name of the same person
+    same_subject: dict[str, str] = Field(default_factory=dict)
+    # Different spellings are different people, unless `same_subject` says otherwise.
+    subjects_as_written: bool = False
+
+
+class PreprocessSpec(Spec):
+    """Which frames and classes of a set are kept, and in which form."""
+
+    stage: ClassVar[str] = "faces"
+    faces: str  # the run that holds them
+    frames: Literal["all", "apex", "onset+apex"] = "apex"
+    # For "apex": how many frames are kept on either side of it.
+    window: int = Field(default=5, ge=0)
+    # Every n-th frame is kept, counted from the apex or the first frame of the clip.
+    every: int = Field(default=1, ge=1)
+    # Height and width in pixels; None keeps them.
+    size: int | None = Field(default=None, ge=MIN_SIDE, le=1024)
+    colour: Colour | None = None  # None keeps it
+    crop: CropSpec | None = None  # None keeps the whole image
+    # Channels, from inputs.INPUTS, computed from grey images of the final size; empty for none.
+    input: tuple[str, ...] = ()
+    filter: Filter = "bilinear"
+    classes: str = ""  # a class set of faces.CLASS_SETS; empty keeps the emotions
+
+    @field_validator("classes")
+    @classmethod
+    def _known_class_set(cls, name: str) -> str:
+        if name and name not in CLASS_SETS:
+            hint = suggest(name, list(CLASS_SETS))
+            raise ValueError(f"classes must be a class set: {', '.join(CLASS_SETS)}.{hint}")
+        return name
+
+    @field_validator("input")
+    @classmethod
+    def _known_inputs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in INPUTS:
+                raise ValueError(
+                    f"inputs must be among {', '.join(INPUTS)}.{suggest(name, list(INPUTS))}"
+                )
+        if len(set(names)) < len(names):
+            raise ValueError("each input must be named only once")
+        return names
+
+    @model_validator(mode="after")
+    def _options_are_used(self) -> "PreprocessSpec":
+        if self.frames != "apex" and self.window != type(self).model_fields["window"].default:
+            raise ValueError(
+                f"window has no effect with frames '{self.frames}', since it is a window around "
+                "each apex; remove it"
+            )
+        if self.frames == "onset+apex" and self.every != 1:
+            raise ValueError(
+                "every has no effect with frames 'onset+apex', which keeps two frames per clip; "
+                "remove it"
+            )
+        if self.input and self.colour:
+            raise ValueError(
+                "colour has no effect with input, which is computed from grey; remove it"
+            )
+        return self
+
+
+Unit = Literal["frame", "clip", "subject", "dataset"]
+
+
+class SplitSpec(Spec):
+    """One side of one fold of a run of faces."""
+
+    stage: ClassVar[str] = "split"
+    faces: str  # the run that is split
+    by: Unit
+    folds: int = Field(ge=2)
+    number: int = Field(ge=0)  # the fold that is the test side
+    side: Literal["train", "test"]
+    seed: int = 0

@@ -1,0 +1,355 @@
+"""Tables of a study's settings, classes and datasets."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mien import published
+from mien.pages.tables import EMPTY_CELL, LOW_MARK, ReportTable, TableCell, TableRow, make_row
+from mien.report.words import (
+    SETTING_LABELS,
+    count_images,
+    format_cell_name,
+    format_classifier,
+    format_score,
+    format_spread,
+    format_test_size,
+    list_missed_controls,
+)
+from mien.runs.progress import count_of
+from mien.study.cells import ResultCell
+from mien.study.results import StudyResults
+
+EMPTY_ENTRY = TableCell(EMPTY_CELL, hole=True)
+
+METRICS = {"accuracy": "accuracy, %", "uf1": "UF1", "uar": "UAR"}
+
+# Tables of settings
+
+
+def result_sheets(study: StudyResults, level: str) -> list[ReportTable]:
+    """Return the tables by image or by clip: a single one, or one per measure with ablations."""
+    if len(study.ablations) == 1:
+        head = ("train → test", *METRICS.values())
+        return [
+            ReportTable(
+                f"By {level[:-1]}", head, tuple(_make_setting_rows(study, level, list(METRICS)))
+            )
+        ]
+    return [
+        ReportTable(
+            f"{name[0].upper()}{name[1:]}, by {level[:-1]}",
+            ("train → test", *study.ablations),
+            tuple(_make_setting_rows(study, level, [metric])),
+        )
+        for metric, name in METRICS.items()
+    ]
+
+
+def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> Iterator[TableRow]:
+    """Yield the rows of a table of settings: for each its classifiers, then its controls."""
+    for setting in study.settings:
+        cells = [cell for cell in study.cells if (cell.setting, cell.level) == (setting, level)]
+        if not cells:
+            continue
+        yield make_row(
+            TableCell(
+                SETTING_LABELS[setting],
+                next((format_test_size(cell) for cell in cells if cell.done), ""),
+            ),
+            kind="group",
+        )
+        for classifier in study.classifiers:
+            of_classifier = [cell for cell in cells if cell.classifier == classifier]
+            yield make_row(
+                format_classifier(study, classifier),
+                *(_make_entry(study, cell, metric) for cell in of_classifier for metric in metrics),
+            )
+        for name, cell in study.floors(setting, level):
+            entries = [_make_control_entry(cell, metric) for metric in metrics]
+            yield make_row(name, *entries, *[""] * (len(study.ablations) - 1), kind="control")
+
+
+def _make_entry(study: StudyResults, cell: ResultCell, metric: str) -> TableCell:
+    """Return a cell's number with spread, trials, interval, mark, and published average if any."""
+    summary, bounds = cell.summary(metric), cell.interval(metric)
+    if summary is None or bounds is None:
+        return TableCell(
+            EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
+        )
+    interval = (
+        ""
+        if math.isnan(bounds.low)
+        else f" [{format_score(bounds.low, metric)}, {format_score(bounds.high, metric)}]"
+    )
+    comparable = metric == "accuracy" and cell.level == "images" and cell.published is not None
+    return TableCell(
+        format_score(summary.mean, metric),
+        format_spread(summary, metric) + interval,
+        list_missed_controls(study, cell, metric),
+        f"{cell.published:.2f}" if comparable else "",
+    )
+
+
+def _make_control_entry(cell: ResultCell, metric: str) -> TableCell:
+    """Return a control's number with its spread."""
+    summary = cell.summary(metric)
+    if summary is None:
+        return TableCell(
+            EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
+        )
+    return TableCell(format_score(summary.mean, metric), format_spread(summary, metric))
+
+
+def table_note(study: StudyResults, level: str) -> str:
+    """Return the note above the tables by image or by clip: how to read their numbers."""
+    # What is counted, and over what the spread and the interval are
+    units = {
+        "images": "Each image counts by itself",
+        "clips": "Each clip counts once, by its frames' mean probabilities",
+    }
+    folds = len(study.spec["tested_folds"])
+    pooled = (
+        f"; counts are pooled over {folds} folds before any ratio is formed" if folds > 1 else ""
+    )
+    cells = [cell for cell in study.cells if cell.level == level]
+    groups = sorted({f"{cell.grouped}s" for cell in cells if cell.done})
+    sentences = [
+        f"{units[level]}{pooled}. Numbers are mean ± sd (n - 1) over trials, with the number of "
+        "trials, and in brackets the 95 % interval over 2,000 draws of the tests' "
+        f"{' or '.join(groups) or 'subjects'}."
+    ]
+
+    # Exceptions: classes that are not scored, and classifiers without pretrained weights
+    unscored = {name for cell in cells for scores in cell.done for name in scores.left_out}
+    if unscored:
+        names = ", ".join(sorted(unscored))
+        sentences.append(
+            f"UF1 and UAR leave out classes without a true sample in the test set: {names}."
+        )
+    random_start = [
+        name
+        for name, by_ablation in study.spec["classifiers"].items()
+        if next(iter(by_ablation.values()))["weights"] == "none"
+    ]
+    if random_start:
+        names = ", ".join(name for name in study.classifiers if name in random_start)
+        sentences.append(f"Trained from random weights (weights = none): {names}.")
+
+    # Controls, and the mark of cells that are not above them
+    if study.plan["controls"]:
+        sentences.append(
+            "The controls under the cells cannot learn expressions: by their method, or from "
+            "their data."
+        )
+    if any(list_missed_controls(study, cell, metric) for cell in cells for metric in METRICS):
+        sentences.append(
+            f"{LOW_MARK} marks a cell that is not above each of its controls, by the 95 % interval "
+            "of the difference."
+        )
+
+    # Published numbers, or why there are none
+    if (
+        level == "images"
+        and not study.like
+        and any(cell.network in published.MODELS for cell in cells)
+    ):
+        theirs, ours = len(published.EMOTIONS), len(study.classes)
+        sentences.append(
+            f"Published numbers are for {theirs} classes and are not shown here, since this study "
+            f"has {ours}{' others' if ours == theirs else ''}."
+        )
+    if level == "images" and any(cell.published for cell in cells):
+        sentences.append(
+            "Published is the preprint's average for the same setting, network and ablation, on "
+            f"{published.DATASET} under random frames: other data, another protocol."
+        )
+    return " ".join(sentences)
+
+
+def recall_sheets(study: StudyResults) -> ReportTable | None:
+    """Return the recall of each class, in per cent, over all finished trials, or None."""
+    cells = [cell for cell in study.cells if cell.level == "images" and cell.done]
+    if not cells:
+        return None
+
+    # For each setting the number of images per class, then a row per classifier
+    rows = []
+    for setting in study.settings:
+        of_setting = [cell for cell in cells if cell.setting == setting]
+        if of_setting:
+            counts = of_setting[0].confusion().sum(axis=1) // len(of_setting[0].done)
+            rows.append(
+                make_row(
+                    SETTING_LABELS[setting],
+                    *(count_of(int(n), "image") if n else EMPTY_CELL for n in counts),
+                    kind="total",
+                )
+            )
+            rows += [
+                make_row(
+                    format_cell_name(study, cell),
+                    *(format_score(share, "accuracy") for share in cell.recall()),
+                )
+                for cell in of_setting
+            ]
+
+    note = (
+        "Each setting's row gives the number of images of each class that a trial tests, the mean "
+        "over trials."
+    )
+    return ReportTable(
+        "Recall of each class, in per cent, by image",
+        ("train → test", *study.classes),
+        tuple(rows),
+        note,
+    )
+
+
+def dataset_sheets(study: StudyResults) -> list[ReportTable]:
+    """Return accuracy and UF1 on the real faces of each dataset, or [] if there is only one."""
+    level = study.levels[-1]
+    real = [name for name in study.settings if study.plan["settings"][name]["test"] == "real"]
+    cells = [cell for cell in study.cells if cell.level == level and cell.setting in real]
+    if len(study.datasets) < 2 or not cells:
+        return []
+
+    # A column per dataset, with the number of its images
+    sizes = {
+        name: len(study.faces.index[study.faces.index["dataset"] == name])
+        for name in study.datasets
+    }
+    head = (
+        "train → test",
+        *(f"{name} ({count_of(number, 'image')})" for name, number in sizes.items()),
+    )
+    unseen = (
+        "which was held out of training"
+        if study.protocol == "dataset"
+        else "other parts of which were trained on"
+    )
+    note = (
+        f"Each column is tested on one dataset, {unseen}; means over trials, with sd (n - 1) and "
+        "number."
+    )
+
+    # A table per measure
+    sheets = []
+    for metric, title in (("accuracy", "Accuracy in per cent"), ("uf1", "UF1")):
+        rows: list[TableRow] = []
+        for setting in real:
+            of_setting = [cell for cell in cells if cell.setting == setting]
+            rows += [make_row(SETTING_LABELS[setting], kind="group")] if of_setting else []
+            rows += [
+                make_row(format_cell_name(study, cell), *_make_dataset_entries(study, cell, metric))
+                for cell in of_setting
+            ]
+        sheets.append(
+            ReportTable(f"{title} of each dataset, by {level[:-1]}", head, tuple(rows), note)
+        )
+    return sheets
+
+
+def _make_dataset_entries(study: StudyResults, cell: ResultCell, metric: str) -> list[TableCell]:
+    return [
+        _make_control_entry(study.within(cell, name), metric) if cell.whole else EMPTY_ENTRY
+        for name in study.datasets
+    ]
+
+
+def compare_studies(studies: list[StudyResults]) -> ReportTable:
+    """Return the accuracies of all studies as one table, next to the published ones.
+
+    There is a row for each setting, classifier and ablation, and for each control.
+    """
+    ablated = any(len(study.ablations) > 1 for study in studies)
+    comparable = any(cell.published is not None for study in studies for cell in study.cells)
+    rows: list[TableRow] = []
+    for setting in (
+        name for name in SETTING_LABELS if any(name in study.settings for study in studies)
+    ):
+        rows.append(make_row(SETTING_LABELS[setting], kind="group"))
+        with_setting = [study if setting in study.settings else None for study in studies]
+        keys = dict.fromkeys(
+            (cell.classifier, cell.ablation)
+            for study in with_setting
+            if study
+            for cell in study.cells
+            if cell.setting == setting
+        )
+
+        # The cells of all studies, after the published number if there is any
+        for classifier, ablation in keys:
+            cells = [
+                study and study.cell(setting, classifier, "images", ablation)
+                for study in with_setting
+            ]
+            entries = [
+                _make_entry(study, cell, "accuracy") if study and cell else EMPTY_ENTRY
+                for study, cell in zip(with_setting, cells, strict=True)
+            ]
+            average = next(
+                (cell.published for cell in cells if cell and cell.published is not None), None
+            )
+            average_entry = EMPTY_ENTRY if average is None else TableCell(f"{average:.2f}")
+            name = f"{classifier}, {ablation}" if ablated else classifier
+            rows.append(
+                make_row(
+                    name,
+                    *([average_entry] if comparable else []),
+                    *(replace(entry, published="") for entry in entries),
+                )
+            )
+
+        # The controls, by name, since a study may lack some
+        controls = [
+            dict(study.floors(setting, "images")) if study else {} for study in with_setting
+        ]
+        for name in dict.fromkeys(name for by_name in controls for name in by_name):
+            entries = [
+                _make_control_entry(by_name[name], "accuracy") if name in by_name else EMPTY_ENTRY
+                for by_name in controls
+            ]
+            rows.append(
+                make_row(name, *([EMPTY_ENTRY] if comparable else []), *entries, kind="control")
+            )
+
+    # The head of each column says how many classes a study has where that differs
+    heads = [f"{study.title}, by {study.protocol}" for study in studies]
+    if len({study.classes for study in studies}) > 1 or (
+        comparable and not all(study.like for study in studies)
+    ):
+        heads = [
+            f"{name}, {count_of(len(study.classes), 'class')}"
+            for name, study in zip(heads, studies, strict=True)
+        ]
+    head = ("train → test", *(["published"] if comparable else []), *heads)
+    return ReportTable("Accuracy in per cent, by image, of all studies", head, tuple(rows))
+
+
+def count_sheets(study: StudyResults) -> ReportTable:
+    """Return images, clips and subjects of each class, real and generated."""
+    real, synthetic = count_images(study)
+    rows = [
+        make_row(
+            name,
+            *(f"{n:,}" for n in (*real[name], *synthetic[name])),
+            kind="total" if name == "total" else "",
+        )
+        for name in [*study.classes, "total"]
+    ]
+
+    head = (
+        "class",
+        "real images",
+        "clips",
+        "subjects",
+        "synthetic images",
+        "clips seen",
+        "subjects seen",
+    )
+    note = (
+        "Clips and subjects seen are those of the generators' training images: variety cannot "
+        "exceed them."
+    )
+    return ReportTable("Images of each class", head, tuple(rows), note)

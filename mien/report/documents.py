@@ -1,0 +1,137 @@
+"""The report as Markdown and LaTeX."""
+
+from dataclasses import replace
+from typing import Any
+
+from mien.pages import escape, tables
+from mien.pages.tables import ReportTable, make_row
+
+# Markdown and LaTeX
+
+
+def write_markdown(content: dict[str, Any]) -> str:
+    """Return the report as Markdown: the same sentences and tables, without images."""
+    lines = [f"# {_escape(content['title'])}", ""]
+    for sheet in content["side"]:
+        lines += ["## Side by side", "", *tables.to_markdown(sheet)]
+    if content["preprint"]:
+        lines += ["## The preprint's tables", "", _note_published(content), ""]
+        for sheet in [*content["preprint"], *content["others"], *content["counts"]]:
+            lines += tables.to_markdown(sheet)
+    for section in content["studies"]:
+        lines += _render_section(section, alone=len(content["studies"]) == 1)
+    return "\n".join(lines)
+
+
+def _note_published(content: dict[str, Any]) -> str:
+    return (
+        f"Published: {content['source']}, on {content['dataset']} under random frames. All numbers "
+        "in per cent."
+    )
+
+
+def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
+    """Return the lines of one study; headings are one level deeper if it is not alone."""
+    lines = [] if alone else [f"## {_escape(section['title'])}", ""]
+    head = "##" if alone else "###"
+
+    # What must be read before any number
+    lines += [section["state"], ""]
+    if section["alarms"]:
+        lines += [
+            f"> **Leak alarm.** {_escape(' '.join(section['alarms']))} {section['alarm']}",
+            "",
+        ]
+    lines += [f"> **{section['notice']['title']}.** {section['notice']['text']}", ""]
+    if section["synthetic_test"]:
+        lines += [section["synthetic_test"], ""]
+    if section["restricted"]:
+        lines += [f"The faces are under this licence: {_escape(section['licence'])}.", ""]
+
+    # Sentences
+    if section["findings"]:
+        lines += [
+            f"{head} What the numbers say",
+            "",
+            *(f"- {_escape(text)}" for text in section["findings"]),
+            "",
+        ]
+    if section["helps"]:
+        lines += [
+            f"{head} Does adding synthetic images help?",
+            "",
+            *(f"- {_escape(text)}" for text in section["helps"]),
+            "",
+        ]
+    if section["low"]:
+        lines += [
+            f"{head} Not above their controls",
+            "",
+            *(f"- {_escape(text)}" for text in section["low"]),
+            "",
+        ]
+    lines += [_escape(section["without"]), ""] if section["without"] else []
+
+    # Tables; the note of a level goes under the heading of its first one
+    for level in section["levels"]:
+        for index, sheet in enumerate(level["sheets"]):
+            table = tables.to_markdown(sheet, f"{head}#")
+            lines += [*table[:2], _escape(level["note"]), "", *table[2:]] if index == 0 else table
+    for sheet in (*section["datasets"], section["recall"], section["counts"]):
+        lines += tables.to_markdown(sheet, f"{head}#") if sheet else []
+    for confusion in section["confusions"]:
+        lines += tables.to_markdown(_make_confusion_table(confusion), f"{head}#")
+    if section["failed"]:
+        rows = tuple(
+            make_row(trial["where"], trial["run"], trial["error"]) for trial in section["failed"]
+        )
+        lines += tables.to_markdown(
+            ReportTable("Failed trials", ("trial", "run", "first error"), rows), f"{head}#"
+        )
+
+    return [
+        *lines,
+        f"{head} What was run",
+        "",
+        *(f"- {_escape(name)}: {_escape(text)}" for name, text in section["facts"]),
+        "",
+    ]
+
+
+def _escape(text: str) -> str:
+    """Return a text in Markdown, safe with any names and licences in it."""
+    return escape.escape_markdown(text)
+
+
+def _make_confusion_table(confusion: dict[str, Any]) -> ReportTable:
+    """Return a confusion matrix as a table."""
+    rows = tuple(
+        make_row(row["name"], *(str(cell["count"]) for cell in row["cells"]))
+        for row in confusion["rows"]
+    )
+    note = f"Rows are true classes, columns are predicted ones; {confusion['note']}."
+    return ReportTable(f"Confusion: {confusion['title']}", ("", *confusion["columns"]), rows, note)
+
+
+def write_latex(content: dict[str, Any]) -> str:
+    """Return all tables as LaTeX; a table's label does not depend on the other tables."""
+    lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs,graphicx}.", ""]
+    label = tables.Labels()
+
+    # The tables of each study, with its title in the caption
+    for section in content["studies"]:
+        title = section["title"]
+        for level in section["levels"]:
+            for sheet in level["sheets"]:
+                titled = replace(sheet, caption=f"{title}. {sheet.caption}", note=level["note"])
+                lines += tables.to_latex(titled, label(title, sheet.caption))
+        others = [*section["datasets"], section["recall"], section["counts"]]
+        for sheet in [*others, *map(_make_confusion_table, section["confusions"])]:
+            if sheet:
+                titled = replace(sheet, caption=f"{title}. {sheet.caption}")
+                lines += tables.to_latex(titled, label(title, sheet.caption))
+
+    # The tables of all studies together
+    for sheet in [*content["side"], *content["preprint"], *content["others"], *content["counts"]]:
+        lines += tables.to_latex(sheet, label("all", sheet.caption))
+    return "\n".join(lines)

@@ -1,0 +1,89 @@
+"""The report for other programs: one CSV row for each number."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mien.report.comparison import METRICS
+from mien.study.results import StudyResults
+
+# For programs
+
+
+CSV_COLUMNS: tuple[str, ...] = (
+    "study", "protocol", "source", "setting", "train", "test", "classifier", "ablation",
+    "control", "trial", "fold", "level", "metric", "value", "sd", "low", "high", "n", "run",
+)  # fmt: skip
+
+
+def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
+    """Yield the rows of tables.csv; `read_source` says which of four kinds a row is.
+
+    They are the records of trials, the scores pooled over folds, the means over trials with
+    intervals, and the published numbers. Values are shares, 0 to 1. `to_emotion` is "all" where
+    folds are pooled; `trial` counts from 1, and is "mean" for means over trials, with `sd` (n - 1)
+    and the 95 % interval over subjects.
+    """
+    # The records of each trial and fold
+    same = {"study": study.title, "protocol": study.protocol}
+    for trial in study.trials:
+        if trial["run"] in study.done:
+            yield from _list_record_rows(study, trial, same)
+
+    for cell in [*study.cells, *study.controls]:
+        sources = study.plan["settings"][cell.setting]
+        fields = {
+            **same,
+            "setting": cell.setting,
+            "train": sources["train"],
+            "test": sources["test"],
+            "fold": "all",
+            "classifier": cell.classifier,
+            "ablation": cell.ablation,
+            "control": cell.control,
+            "level": cell.level,
+        }
+
+        # The scores of each trial, pooled over folds
+        for number, scores in enumerate(cell.trials, start=1):
+            if scores is not None:
+                for metric in METRICS:
+                    value = {"metric": metric, "value": scores.of(metric), "n": scores.n}
+                    yield {**fields, "source": "pooled", "trial": number, **value}
+
+        # The means over trials, and the published average
+        for metric in METRICS:
+            summary, bounds = cell.summary(metric), cell.interval(metric)
+            if summary is not None and bounds is not None:
+                uncertainty = {
+                    "sd": summary.sd,
+                    "low": bounds.low,
+                    "high": bounds.high,
+                    "n": cell.n,
+                }
+                value = {"metric": metric, "value": summary.mean, **uncertainty}
+                yield {**fields, "source": "mean", "trial": "mean", **value}
+        if cell.published is not None and cell.level == "images":
+            value = {"metric": "accuracy", "value": round(cell.published / 100, 6)}
+            yield {**fields, "source": "published", "trial": "mean", **value}
+
+
+def _list_record_rows(
+    study: StudyResults, trial: dict[str, Any], same: dict[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of one trial and fold."""
+    fields = {
+        name: trial[name] for name in ("classifier", "ablation", "control", "train", "fold", "run")
+    }
+    settings = {
+        (sources["train"], sources["test"]): name
+        for name, sources in study.plan["settings"].items()
+    }
+    for record in study.done[trial["run"]].json("records.json"):
+        test, level, metric = record["metric"].split("/")
+        setting = {
+            "setting": settings.get((trial["train"], test), ""),
+            "test": test,
+            "trial": trial["trial"] + 1,
+        }
+        value = {"level": level, "metric": metric, "value": record["value"], "n": record["n"]}
+        yield {**same, "source": "record", **fields, **setting, **value}

@@ -1,0 +1,205 @@
+"""What a study found, in sentences, each with the numbers that it rests on."""
+
+import math
+
+from mien.pages.tables import EMPTY_CELL
+from mien.report.words import (
+    SETTING_LABELS,
+    format_cell_name,
+    format_classifier,
+    format_score,
+    format_test_size,
+)
+from mien.runs.progress import count_of, duration
+from mien.stats import Interval
+from mien.study.cells import Comparison, ResultCell
+from mien.study.results import StudyResults
+
+NOTICES = {
+    "frame": (
+        "As published: test frames seen in training",
+        "Single frames are split at random, so each test frame has neighbours from the same clip "
+        "of the same person in the training set, and one generator was trained on all frames, "
+        "including those of the tests. Any method that remembers faces scores high here. These "
+        "numbers say nothing about people who were not in the training set.",
+    ),
+    "clip": (
+        "Test clips unseen, people seen",
+        "No clip is on both sides of a split, and each fold has its own generator, which was "
+        "trained only on the training side of that fold. The people in the tests also occur in "
+        "training, in other clips.",
+    ),
+    "subject": (
+        "Test people unseen",
+        "Nobody is on both sides of a split, and each fold has its own generator, which was "
+        "trained only on the training side of that fold. Every test on real faces was checked "
+        "for this before it was made.",
+    ),
+    "dataset": (
+        "Test datasets unseen",
+        "No dataset is on both sides of a split: each fold is tested on people, cameras and "
+        "coders that neither the classifier nor the generator has seen. Names cannot show "
+        "whether somebody was photographed for two of the datasets. Intervals are over people, "
+        "and say nothing about further datasets.",
+    ),
+}
+
+SYNTHETIC_TEST = (
+    "Tests on synthetic faces show whether the classifier and the generator agree, not how well "
+    "the classifier reads people: the synthetic test images come from a generator that learnt "
+    "from the training side."
+)
+
+LEAK_ADVICE = (
+    "Accuracies above 95 % on held-out people are rare, and a leak is more likely. Look for the "
+    "same person under two names; for near-duplicate images across people; for borders, stamps or "
+    "compression in the images that reveal the label; for a folder that was ingested twice under "
+    "two names; and for synthetic images from outside this study, whose generator saw the test "
+    "people."
+)
+
+MINUS = "\u2212"
+
+
+def tests_synthetic(study: StudyResults) -> bool:
+    """Whether a setting of the study tests on synthetic images."""
+    return any(sources["test"] == "synthetic" for sources in study.plan["settings"].values())
+
+
+def state_sentences(study: StudyResults) -> str:
+    """Return how many trials are done, failed and to come, and the time of those that are done."""
+    total, done, failed = len(study.runs), len(study.done), len(study.failed)
+    to_come = total - done - failed
+    texts = [f"{done} of {count_of(total, 'trial')} {'is' if total == 1 else 'are'} done"]
+    if failed:
+        texts.append(f"{failed} failed")
+    if to_come:
+        texts.append(f"{to_come} {'is' if to_come == 1 else 'are'} still to come")
+    return f"{', '.join(texts)}. The finished runs took {duration(study.seconds)}."
+
+
+# Sentences
+
+
+def copy_alarms(study: StudyResults) -> list[str]:
+    """Return a sentence for each accuracy that is so high that a leak is likely."""
+    return [
+        f"{SETTING_LABELS[cell.setting]}, {format_cell_name(study, cell)}: "
+        f"{_format_accuracy(cell)} right by {cell.level[:-1]} on held-out people "
+        f"({format_test_size(cell)})."
+        for cell in study.alarms()
+    ]
+
+
+def finding_sentences(study: StudyResults) -> list[str]:
+    """Return a sentence on each classifier's tests on real faces, in the first ablation.
+
+    Cells with a hole are left out.
+    """
+    sentences = []
+    for classifier in study.classifiers:
+        cells = [study.cell(setting, classifier) for setting in study.settings]
+        complete = [cell for cell in cells if cell is not None and cell.whole]
+        real = [cell for cell in complete if study.plan["settings"][cell.setting]["test"] == "real"]
+        if real:
+            scores = "; ".join(
+                f"{SETTING_LABELS[cell.setting]} {_format_scores(cell)}" for cell in real
+            )
+            floor = format_score(real[0].constant("accuracy"), "accuracy")
+            sentences.append(
+                f"{format_cell_name(study, real[0])} on {format_test_size(real[0])}: {scores}. On "
+                f"the same tests, always answering the commonest class gets {floor} %."
+            )
+    return sentences
+
+
+def missing_sentence(study: StudyResults) -> str:
+    """Return a sentence on the controls that were not run, so that nobody takes them for passed."""
+    if not study.without:
+        return ""
+    names = ", ".join(study.without)
+    return f"These controls were not run, so no cell is compared with them: {names}."
+
+
+def _format_scores(cell: ResultCell) -> str:
+    """Return accuracy and UF1 of a cell as part of a sentence."""
+    return f"{_format_accuracy(cell)} right (UF1 {format_score(cell.mean('uf1'), 'uf1')})"
+
+
+def _format_accuracy(cell: ResultCell) -> str:
+    """Return the mean accuracy of a cell with its spread over trials, in per cent."""
+    summary = cell.summary("accuracy")
+    if summary is None:
+        return EMPTY_CELL
+    sd = "" if summary.n == 1 else f" ± {format_score(summary.sd, 'accuracy')}"
+    return f"{format_score(summary.mean, 'accuracy')}{sd} %"
+
+
+def says_if_it_helps(study: StudyResults) -> list[str]:
+    """Return whether synthetic images help, a question and answer per classifier and ablation."""
+    synthetic_only = [
+        comparison
+        for comparison in study.compared("synthetic_to_real")
+        if comparison.ablation == study.ablations[0]
+    ]
+    questions = [
+        ("Does adding synthetic images to the real ones help", study.compared("both_to_real")),
+        ("Does it help more than adding copies of the real ones", study.against_copies()),
+        ("Are synthetic images alone better than real ones", synthetic_only),
+    ]
+    return [
+        f"{question} ({_name_compared(study, comparison)})? {_format_answer(comparison)}"
+        for question, comparisons in questions
+        for comparison in comparisons
+    ]
+
+
+def _name_compared(study: StudyResults, comparison: Comparison) -> str:
+    """Return the classifier of a comparison, and its ablation if the study has several."""
+    ablation = f", {comparison.ablation}" if len(study.ablations) > 1 else ""
+    return format_classifier(study, comparison.classifier) + ablation
+
+
+def _format_answer(comparison: Comparison) -> str:
+    """Return the answer of a comparison as a sentence, with its gap, interval, p and sizes."""
+    p = comparison.p
+    p_text = "" if math.isnan(p) else ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+    groups = count_of(comparison.groups, comparison.grouped)
+    return (
+        f"{comparison.answer.capitalize()}: accuracy by {comparison.level[:-1]} changes by "
+        f"{_format_points(comparison.gap)}{p_text} ({groups}, "
+        f"{count_of(comparison.trials, 'trial')})."
+    )
+
+
+def _format_points(gap: Interval) -> str:
+    """Return a difference in accuracy with its interval, in points."""
+    bounds = (
+        f", 95 % interval {_format_signed(gap.low)} to {_format_signed(gap.high)}"
+        if not math.isnan(gap.low)
+        else ""
+    )
+    return f"{_format_signed(gap.value)} points{bounds}"
+
+
+def _format_signed(share: float) -> str:
+    """Return a difference in points with its sign, or without one if it rounds to zero."""
+    text = f"{100 * share:+.1f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def failure_reasons(study: StudyResults) -> list[str]:
+    """Return a sentence for each marked cell: the controls that it is not above, and the gaps."""
+    sentences = []
+    for cell in (cell for cell in study.cells if cell.level == "images"):
+        controls = [
+            f"{verdict.control} ({_format_points(verdict.gap)})"
+            for verdict in study.verdicts(cell)
+            if verdict.cleared is False and verdict.gap is not None
+        ]
+        if controls:
+            sentences.append(
+                f"{SETTING_LABELS[cell.setting]}, {format_cell_name(study, cell)}: not above "
+                f"{'; '.join(controls)}."
+            )
+    return sentences

@@ -1,0 +1,98 @@
+"""The report in a terminal of 80 columns."""
+
+import sys
+
+from rich.table import Table
+
+from mien.pages.tables import EMPTY_CELL, LOW_MARK
+from mien.report.comparison import METRICS
+from mien.report.sentences import NOTICES, copy_alarms, says_if_it_helps
+from mien.report.words import SETTING_LABELS, format_classifier, format_score, list_missed_controls
+from mien.report.write import plain_value
+from mien.runs.progress import console, count_of
+from mien.runs.store import Store
+from mien.study.cells import ResultCell
+from mien.study.results import StudyResults
+
+TABLE_WIDTH_CHARACTERS = 140  # columns of a table if the output is not a terminal
+
+
+def make_terminal_table(study: str, store: Store) -> Table:
+    """Return the settings table of a study for the terminal; controls are under the cells."""
+    loaded = StudyResults(study, store)
+    several = len(loaded.ablations) > 1
+    cells = [cell for cell in loaded.cells if cell.level == "images"]
+    has_published = any(cell.published for cell in cells)
+
+    # The columns; published numbers have one only where there are any
+    title = f"{loaded.title}: {NOTICES[loaded.protocol][0].lower()}"
+    table = Table(title=plain_value(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("train → test", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    for name in ("accuracy", "UF1", "UAR", *["published"] * has_published):
+        table.add_column(name, justify="right", no_wrap=True)
+
+    # For each setting its cells, then its controls
+    for setting in loaded.settings:
+        for index, cell in enumerate(cell for cell in cells if cell.setting == setting):
+            name = format_classifier(loaded, cell.classifier) + (
+                f" {cell.ablation}" if several else ""
+            )
+            average = [f"{cell.published:.2f}" if cell.published else ""] * has_published
+            mark = f" {LOW_MARK}" if list_missed_controls(loaded, cell, "accuracy") else ""
+            table.add_row(
+                SETTING_LABELS[setting] if index == 0 else "",
+                plain_value(name + mark),
+                *_format_brief(cell),
+                *average,
+            )
+        for name, cell in loaded.floors(setting, "images"):
+            table.add_row("", plain_value(f"  {name}"), *_format_brief(cell), style="dim")
+
+    # The caption: how many trials the means rest on, and what the mark means
+    failed = f", {len(loaded.failed)} failed" if loaded.failed else ""
+    table.caption = (
+        f"by image, means over {count_of(loaded.spec['trials'], 'trial')}; {len(loaded.done)} of "
+        f"{count_of(len(loaded.runs), 'trial')} done{failed}\n{LOW_MARK} not above its "
+        f"controls{_explain_controls(loaded)}"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _explain_controls(study: StudyResults) -> str:
+    """Return lines that explain the controls of the table that never look at a face."""
+    names = {name for setting in study.settings for name, _ in study.floors(setting, "images")}
+    texts = {
+        "constant answer": "always the commonest class of the test images",
+        "majority": "always the commonest class of the training images",
+    }
+    lines = [
+        f"\n{name}: {text}"
+        for start, text in texts.items()
+        for name in sorted(names)
+        if name.startswith(start)
+    ]
+    return "".join(lines)
+
+
+def print_table(study: str, store: Store) -> None:
+    """Print the settings table of a study, its leak alarms, and whether synthetic faces help."""
+    out = console(width=None if sys.stdout.isatty() else TABLE_WIDTH_CHARACTERS)
+    out.print(make_terminal_table(study, store))
+    loaded = StudyResults(study, store)
+    for text in [
+        *(f"Leak alarm: {text}" for text in copy_alarms(loaded)),
+        *says_if_it_helps(loaded),
+    ]:
+        out.print(plain_value(text), soft_wrap=True)
+
+
+def _format_brief(cell: ResultCell) -> list[str]:
+    """Return accuracy, UF1 and UAR for the terminal."""
+    summary = cell.summary("accuracy")
+    if summary is None:
+        return [f"{EMPTY_CELL} ({len(cell.done)}/{len(cell.trials)})", EMPTY_CELL, EMPTY_CELL]
+    sd = f" ± {format_score(summary.sd, 'accuracy')}" if summary.n > 1 else ""
+    numbers = [format_score(cell.mean(metric), metric) for metric in METRICS]
+    return [numbers[0] + sd, *numbers[1:]]

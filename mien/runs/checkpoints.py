@@ -1,0 +1,133 @@
+"""Checkpoints and weights: named tensors in files, never read by pickle."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as pack_tensors
+from torch import Tensor, nn
+
+from mien import seeds
+from mien.errors import WeightsError
+from mien.runs.files import write_whole
+
+
+def begin_step(seed: int, step: int) -> None:
+    """Make torch's following random numbers (noise, dropout) a function of `derive_seed` and
+    `step`.
+    """
+    torch.manual_seed(seeds.derive_seed("step", seed, step))
+
+
+# Files
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a checkpoint: `tensors` as safetensors, `state` (with its number under "step") as JSON.
+
+    The JSON is written last and has the sha256 of the tensors, so an incomplete checkpoint is never
+    read. The two newest checkpoints are kept.
+    """
+    name = f"checkpoint-{state['step']:09d}"
+    data = pack_tensors(
+        {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    )
+    write_whole(folder / f"{name}.safetensors", data)
+    head = {"sha256": hashlib.sha256(data).hexdigest(), "state": state}
+    write_whole(folder / f"{name}.json", json.dumps(head).encode())
+    for old in sorted(folder.glob("checkpoint-*.json"))[:-2]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return tensors and state of the newest complete checkpoint, or None if there is none.
+
+    Its state has under "beside" the sha256 of other files in the folder, which must match, too.
+    """
+    for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
+        with suppress(OSError, ValueError, KeyError, TypeError, SafetensorError):
+            head = json.loads(path.read_bytes())
+            data = path.with_suffix(".safetensors").read_bytes()
+            digests = head["state"].get("beside", {}).items()
+            if hashlib.sha256(data).hexdigest() == head["sha256"] and all(
+                hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+                for name, digest in digests
+            ):
+                return read_tensors(data), head["state"]
+    return None
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write parameters and buffers as safetensors, equal bytes for equal weights."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_whole(path, pack_tensors(dict(sorted(tensors.items()))))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; raises WeightsError if it cannot be read."""
+    try:
+        return read_tensors(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path} must be a safetensors file, and cannot be read: {error}"
+        ) from None
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Read parameters and buffers into `module`.
+
+    Raises WeightsError if their names or shapes are not those of the module, or if a value is not
+    finite.
+    """
+    tensors = read_weights(path)
+    needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    in_file = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if needed != in_file:
+        differing = sorted(
+            name for name in needed.keys() | in_file.keys() if needed.get(name) != in_file.get(name)
+        )
+        raise WeightsError(
+            f"{path} must hold the weights of this {type(module).__name__}, and differs in "
+            f"{', '.join(differing[:5])}"
+        )
+    require_finite(tensors, path)
+    module.load_state_dict(tensors)
+
+
+def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError unless all weights are finite numbers."""
+    infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if infinite:
+        raise WeightsError(
+            f"{path} must hold finite weights, and {len(infinite)} of its {len(tensors)} tensors "
+            f"are not, such as {infinite[0]}, because its training failed; train it again with a "
+            "lower learning_rate"
+        )
+
+
+def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's tensors by name: `0.exp_avg`, `0.step`..."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"{number}.{name}": tensor
+        for number, tensors in state.items()
+        for name, tensor in tensors.items()
+    }
+
+
+def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Restore the state of an optimiser that `pack_optimiser` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = tensor
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )

@@ -1,0 +1,191 @@
+"""Folders that are handed out: they appear whole, or not at all."""
+
+import glob
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mien.errors import UsageError
+from mien.outside import expand_home, system_message
+
+# how a folder in the making is named, after the name that it is to have
+UNFINISHED_PATTERN = re.compile(r"[0-9a-f]{32}")
+
+UNLOCKED_S = 2.0  # for which a folder may be made, and not be locked yet
+
+
+def require_free(out: Path) -> Path:
+    """Return the absolute path of `out`, a folder to be made; nothing is made here.
+
+    Raises UsageError unless it does not exist yet, or is an empty folder, and can be written.
+    """
+    out = _absolute(out)
+    if _stat(out) and (not out.is_dir() or any(out.iterdir())):
+        state = "holds files" if out.is_dir() else "is a file"
+        raise UsageError(
+            f"--out must be a folder that does not exist yet, or is empty, and {out} {state}"
+        )
+    _require_writable(out.parent, out.name)
+    return out
+
+
+def require_fillable(out: Path, what: str = "--out") -> Path:
+    """Return the absolute path of a folder to be made or added to; raises UsageError unless that
+    can be written.
+    """
+    out = _absolute(out)
+    if _stat(out) and not out.is_dir():
+        raise UsageError(f"{what} must be a folder, and {out} is a file; give another path")
+    if out.is_dir():
+        _require_writable(out, "", what)
+    else:
+        _require_writable(out.parent, out.name, what)
+    return out
+
+
+def require_free_file(out: Path) -> Path:
+    """Return the absolute path of a file to be made; raises UsageError unless it is not there and
+    can be written.
+    """
+    out = _absolute(out)
+    if _stat(out):
+        raise UsageError(
+            f"--out must be a file that does not exist yet, and {out} is there already; give "
+            "another path"
+        )
+    _require_writable(out.parent, out.name)
+    return out
+
+
+def _absolute(out: Path) -> Path:
+    """Return the absolute path; links are followed up to the last part."""
+    out = expand_home(out)
+    try:
+        return (
+            out.resolve()
+            if out.is_dir()
+            else out.parent.resolve() / out.name
+            if out.name
+            else out.resolve()
+        )
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ValueError: a NUL; RuntimeError: a link to itself
+        reason = (
+            system_message(error, out)
+            if isinstance(error, OSError)
+            else f"{out}: {error}; check the path"
+        )
+        raise UsageError(f"--out must be a path that can be written; {reason}") from None
+
+
+def _stat(out: Path) -> os.stat_result | None:
+    """Return what lies at a path, a link that leads nowhere included; nothing if that is free."""
+    try:
+        return out.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = (
+            system_message(error, out)
+            if isinstance(error, OSError)
+            else f"{out}: {error}; check the path"
+        )
+        raise UsageError(f"--out must be a path that can be written; {reason}") from None
+
+
+def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
+    """Raise UsageError unless something can be made in `parent`, which is made and taken away again
+    if need be.
+    """
+    made = [place for place in (parent, *parent.parents) if not place.exists()]
+    trial = parent / f".{name}.{uuid.uuid4().hex}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        trial.mkdir()
+    except OSError as error:
+        raise UsageError(
+            f"{what} must be a path that can be written; {system_message(error, parent / name)}"
+        ) from None
+    finally:
+        for place in (trial, *made):
+            with suppress(OSError):
+                place.rmdir()
+
+
+@contextmanager
+def write_whole_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out` that takes its place at the end; nothing is left if that
+    is not reached.
+    """
+    made = [place for place in out.parents if not place.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(out)
+        folder = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+        folder.mkdir()
+    except OSError as error:
+        raise UsageError(
+            f"--out must be a folder that can be written; {system_message(error, out)}"
+        ) from None
+    held = _lock(folder)
+    try:
+        yield folder
+        try:
+            if out.exists():
+                out.rmdir()  # free() found it empty; if it no longer is, this fails
+            folder.replace(out)
+        except OSError:
+            raise UsageError(
+                f"--out must be a folder that nobody else writes, and {out} has been filled "
+                "meanwhile by another command; it is as that one made it"
+            ) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()  # if nothing came to lie in it
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder for as long as this process lives, and return what closes it; nothing where
+    that cannot be done.
+    """
+    try:
+        import fcntl
+
+        held = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        return None
+    return held
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Delete what killed processes left of `out`: folders of its hidden names that no living
+    process holds.
+    """
+    for old in out.parent.glob(f".{glob.escape(out.name)}.*"):
+        aged = (
+            UNFINISHED_PATTERN.fullmatch(old.name.removeprefix(f".{out.name}."))
+            and old.is_dir()
+            and not old.is_symlink()
+        )
+        if aged and time.time() - old.stat().st_mtime > UNLOCKED_S:
+            held = _lock(old)
+            if held is not None:
+                shutil.rmtree(old, ignore_errors=True)
+                os.close(held)

@@ -1,0 +1,170 @@
+"""Jobs: one run to be made each, what became of it, and what an engine has to offer."""
+
+import json
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from mien.errors import MienError, UsageError
+from mien.outside import is_disk_full, system_message
+from mien.runs.files import read_error, read_json, write_whole
+from mien.runs.spec import RUN_NAME
+from mien.runs.store import Store
+
+FAILURE_FILE = "failed.json"  # in the work folder of a run that could not be made: its first error
+
+NOT_BEGUN_PREFIX = "what it needs could not be made: "
+
+POLL_S = 0.2  # how often other processes' work is looked at
+
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be made by `make(store, **arguments)`, which returns what to say of it; a function
+    of a module.
+
+    `after` are the runs that it cannot be made without.
+    """
+
+    run: str
+    label: str
+    make: Callable[..., str]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: with a text, with an error, or `stopped` because that was asked for.
+
+    `full` is an error that all other jobs would meet too: the store's disk has no room left.
+    """
+
+    run: str
+    text: str = ""
+    error: str = ""
+    stopped: bool = False
+    full: bool = False
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Where jobs are done: `slots` at a time, no more.
+
+    `write_template` starts one, `ended` returns those that have ended, after `seconds` at the
+    latest, and `stop` ends all that run: once they have kept what they have, or `now`.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many jobs at a time."""
+        ...
+
+    def begin(self, job: Job, store: Store) -> None:
+        """Start a job."""
+        ...
+
+    def ended(self, seconds: float) -> list[Outcome]:
+        """Return how jobs ended."""
+        ...
+
+    def stop(self, now: bool) -> None:
+        """End all jobs."""
+        ...
+
+
+def perform(job: Job, store: Store) -> Outcome:
+    """Do a job in this process: the one worker function of all engines. Its error is noted in the
+    store, not raised.
+    """
+    try:
+        return Outcome(job.run, job.make(store, **job.arguments))
+    except Exception as error:
+        return Outcome(job.run, error=note_failure(store, job.run, error), full=is_disk_full(error))
+
+
+# Failures
+
+
+def note_failure(store: Store, run: str, error: Exception) -> str:
+    """Write an error beside the unfinished run that it stopped, and return it in one line.
+
+    What mien did not raise on purpose is written with its traceback. The note goes when the run is
+    made: the store then removes the run's work folder. A full disk keeps the note from being
+    written, and nothing else.
+    """
+    text, code, trace = str(error).strip() or type(error).__name__, UsageError.exit_code, []
+    if isinstance(error, MienError):
+        text, code = text.splitlines()[0], error.exit_code
+    elif isinstance(error, OSError):
+        text = system_message(error, store.root)
+    else:
+        text, code = f"{type(error).__name__}: {text.splitlines()[0]}", MienError.exit_code
+        trace = traceback.format_exception(error)
+    note = {"error": text, "exit_code": code, "traceback": "".join(trace).splitlines()}
+    if RUN_NAME.match(run):
+        with suppress(OSError):
+            folder = store.root / "work" / run
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / FAILURE_FILE, (json.dumps(note, indent=1) + "\n").encode())
+    return text
+
+
+def read_failure(store: Store, run: str) -> str:
+    """Return the error that stopped an unfinished run, or nothing."""
+    return read_error(store.root / "work" / run / FAILURE_FILE)
+
+
+def restore_error(store: Store, run: str, text: str) -> MienError:
+    """Return the error of a job, for a command that cannot go on without its run: with the exit
+    code that it had.
+
+    What was noted of a refusal is deleted: the same command can only be refused again.
+    """
+    path = store.root / "work" / run / FAILURE_FILE
+    note = read_json(path)
+    error = MienError(text)
+    if isinstance(note, dict) and isinstance(note.get("exit_code"), int):
+        error.exit_code = note["exit_code"]
+    if error.exit_code == UsageError.exit_code:
+        path.unlink(missing_ok=True)
+        store.tidy(run)
+    return error
+
+
+def read_log(store: Store, run: str) -> str:
+    """Return what the process of a job has said so far, nothing if it has no log."""
+    try:
+        return log_path(store, run).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def log_path(store: Store, run: str) -> Path:
+    """Return the path of the file that holds what a job printed."""
+    return store.root / "work" / f"{run}.log"
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back inside, in this process for the moment, and in the fork server that may
+    begin here for good.
+
+    A terminal sends it to the fork server too, which would end in the middle of loading, with a
+    traceback. It ends with this process anyway.
+    """
+    if START_METHOD == "forkserver":
+        resource_tracker.ensure_running()  # which lets Ctrl-C through once it has begun
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,251 @@
+"""The local engine: jobs in this process, or in processes on this machine."""
+
+import faulthandler
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mien.errors import UsageError, WorkerDied
+from mien.runs import devices, stopping
+from mien.runs.jobs import (
+    START_METHOD,
+    Job,
+    Outcome,
+    interrupts_deferred,
+    log_path,
+    note_failure,
+    perform,
+    read_log,
+)
+from mien.runs.store import Store
+
+WORKER_BYTES = 4 << 30  # memory that a worker should have; no more are started by default
+
+# What workers find loaded when they are forked; the last two are what the first step and the first
+# file would load.
+PRELOADED_MODULES = ["mien.study.run", "torch._dynamo", "pyarrow.parquet"]
+
+# In processes of this machine
+
+
+class Local:
+    """Jobs in `open_workers` processes of this machine, each forked for one job; 0 does them in
+    this process.
+
+    By default there are as many as cards (each job has `gpus` of one: 0.5 lets two share it) or,
+    without cards, as cores and memory allow. `limit_cores` is what each may use of the processor, a
+    fair share by default.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        gpus: float = 1.0,
+        device: str = "auto",
+        cores: int | None = None,
+    ) -> None:
+        if workers is not None and workers < 0:
+            raise UsageError(
+                f"the number of workers must be 0 (this process) or more; given: {workers}"
+            )
+        require_share(gpus)
+        cards = [] if workers == 0 else devices.list_gpus(device)
+        if workers is None:
+            workers = math.floor(len(cards) / gpus) if cards else default_workers()
+        if cards and workers * gpus > len(cards):
+            raise UsageError(
+                f"{workers} workers with {gpus:g} of a card each need {math.ceil(workers * gpus)} "
+                f"cards, and there are {len(cards)}; give fewer --workers, or a smaller "
+                "--gpus-per-trial"
+            )
+        self.inline, self.slots = workers == 0, max(1, workers)
+        self._places = {place: _worker_cards(place, gpus, cards) for place in range(self.slots)}
+        self._cores = cores or max(1, count_usable_cores() // self.slots)
+        self._running: dict[str, _Process] = {}
+        self._done: list[Outcome] = []
+
+    def begin(self, job: Job, store: Store) -> None:
+        """Start a job in a process; without workers, do it."""
+        if self.inline:
+            self._done.append(perform(job, store))
+            return
+        taken = {process.place for process in self._running.values()}
+        place = next(place for place in self._places if place not in taken)
+        self._running[job.run] = _Process(job, store, place, self._places[place], self._cores)
+
+    def ended(self, seconds: float) -> list[Outcome]:
+        """Return how the jobs ended that have, after so many seconds at the latest."""
+        done, self._done = self._done, []
+        if self._running:
+            wait([process.answer for process in self._running.values()], 0.0 if done else seconds)
+        elif not done:
+            time.sleep(seconds)
+        for name, process in list(self._running.items()):
+            if not process.alive:
+                done.append(self._running.pop(name).outcome())
+        return done
+
+    def stop(self, now: bool) -> None:
+        """End all jobs: once they have kept what they have, or now."""
+        for process in self._running.values():
+            process.stop(now)
+        if now:
+            for process in self._running.values():
+                process.outcome()
+            self._running.clear()
+
+
+class _Process:
+    """A job in a process of its own, forked from a server that has everything loaded but has done
+    nothing yet.
+    """
+
+    def __init__(self, job: Job, store: Store, place: int, cards: str | None, cores: int) -> None:
+        self.job, self.store, self.place, self._asked = job, store, place, False
+        if cards is not None and str(job.arguments.get("device", "")).startswith("cuda:"):
+            # it sees that card alone
+            job = replace(job, arguments={**job.arguments, "device": "cuda"})
+        (store.root / "work").mkdir(parents=True, exist_ok=True)
+        context: Any = multiprocessing.get_context(START_METHOD)
+        context.set_forkserver_preload(PRELOADED_MODULES)
+        self.answer, theirs = context.Pipe(duplex=False)
+        seen = {} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}
+        arguments = (job, store.root, log_path(store, job.run), seen, cores, theirs)
+        self._process = context.Process(target=_perform_in_process, args=arguments, daemon=True)
+        with _main_hidden(), interrupts_deferred():
+            self._process.start()
+        theirs.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still has something to say: the end of its pipe is that of the process,
+        whoever started it.
+        """
+        return not self.answer.poll()
+
+    def stop(self, now: bool) -> None:
+        """Ask it to keep what it has and end, or end it."""
+        self._asked = True
+        (self._process.kill if now else self._process.terminate)()
+
+    def outcome(self) -> Outcome:
+        """Return how it ended, once it has."""
+        with self.answer, suppress(EOFError, OSError):
+            if self.answer.poll() or not self._asked:
+                outcome: Outcome = self.answer.recv()
+                if not outcome.error:
+                    log_path(self.store, self.job.run).unlink(missing_ok=True)
+                return outcome
+        self._process.join()
+        if self._asked:
+            return Outcome(self.job.run, stopped=True)
+        return note_death(self.job, self.store, self._process.exitcode)
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Hide the program that runs from the processes that it starts inside.
+
+    They would import it, which costs a command line or a Ray worker seconds, and runs a script once
+    more. Jobs are functions of modules, so nothing is missed.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _perform_in_process(
+    job: Job,
+    root: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    cores: int,
+    answer: "Connection[Any, Any]",
+) -> None:
+    """Do a job as the whole life of this process, which ends with the one that started it."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal sends it to all; the command passes it on, as SIGTERM
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the fork server has blocked
+    with stopping.signals_deferred():
+        with suppress(OSError), log.open("wb") as file:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
+        faulthandler.enable()
+        os.environ.update(environment)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        with devices.limit_cores(cores), suppress(KeyboardInterrupt):
+            answer.send(perform(job, Store(root)))
+            return
+        answer.send(Outcome(job.run, stopped=True))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def note_death(job: Job, store: Store, code: int | None) -> Outcome:
+    """Return, and note, that the process of a job ended without an answer."""
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        why = {
+            "SIGKILL": "was killed (SIGKILL), by hand or by the system for want of memory",
+            "SIGSEGV": "crashed in native code (SIGSEGV)",
+            "SIGBUS": "crashed in native code, or on a full disk (SIGBUS)",
+        }.get(name, f"was ended by {name}")
+    else:
+        why = f"ended with exit code {code}"
+    kept = f"; what it said is in work/{job.run}.log" if read_log(store, job.run) else ""
+    error = WorkerDied(f"its process {why}{kept}. The same command tries it again")
+    return Outcome(job.run, error=note_failure(store, job.run, error))
+
+
+def require_share(gpus: float) -> None:
+    """Raise UsageError unless a job can have so many cards."""
+    if not 0 < gpus <= 64 or (gpus > 1 and gpus != round(gpus)):
+        raise UsageError(
+            f"the share of a card must be above 0 and up to 1, or a whole number; given: {gpus:g}"
+        )
+
+
+def count_usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers() -> int:
+    """Return how many workers suit this machine's processor: one a core, as long as each has memory
+    enough.
+    """
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 1
+    return max(1, min(count_usable_cores(), memory // WORKER_BYTES))
+
+
+def _worker_cards(place: int, gpus: float, cards: Sequence[str]) -> str | None:
+    """Return the cards of a worker: 0.5 of a card each gives 0, 0, 1, 1; two cards each 0,1 and
+    2,3.
+    """
+    if not cards:
+        return None
+    first = math.floor(place * gpus + 1e-9)
+    return ",".join(cards[first : first + max(1, math.ceil(gpus))])

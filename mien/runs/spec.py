@@ -1,0 +1,235 @@
+"""Specs: frozen records of everything that a result depends on, named by a digest of their
+content.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from mien.errors import SpecError
+from mien.outside import SETTINGS_BYTES, read_text
+
+AnyStrict = TypeVar("AnyStrict", bound="Strict")
+
+RUN_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{12}\Z")
+
+BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}
+
+WHOLE, NUMBER, TEXT, LIST, TABLE = (
+    "a whole number",
+    "a number",
+    "text in quotes",
+    "a list in brackets",
+    "a table",
+)
+
+REQUIREMENTS = {
+    **{
+        f"int_{kind}": f"must be {WHOLE}"
+        for kind in ("type", "parsing", "from_float", "parsing_size")
+    },
+    **{f"float_{kind}": f"must be {NUMBER}" for kind in ("type", "parsing")},
+    **{f"bool_{kind}": "must be true or false" for kind in ("type", "parsing")},
+    **{f"{kind}_type": f"must be {LIST}" for kind in ("tuple", "list")},
+    **{f"{kind}_type": f"must be {TABLE}" for kind in ("dict", "model", "model_attributes")},
+    "string_type": f"must be {TEXT}",
+    "string_too_short": "must not be empty",
+    "finite_number": "must be a finite number",
+    "missing": "must be given",
+}
+"""What must hold in plain words, by pydantic's name for the fault."""
+
+
+class Strict(BaseModel):
+    """A frozen record that refuses names it does not know, and tells the nearest one it does.
+
+    Numbers are finite, and neither texts ("2") nor true and false are numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, data: Any) -> Any:
+        known = list(cls.model_fields)
+        for name in data if isinstance(data, dict) else ():
+            if name not in known:
+                hint = suggest(str(name), known)
+                raise SpecError(
+                    f"{cls.__name__} has no field '{name}'.{hint} It has: {', '.join(known)}."
+                )
+        return data
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _as_given(cls, value: Any, read: Callable[[Any], Any]) -> Any:
+        found = read(value)
+        if not _same_kind(value, found):
+            kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+                type(found).__name__
+            )
+            raise ValueError(
+                f"must be {kind}"
+                if kind
+                else "must not have texts, true or false in place of numbers"
+            )
+        return found
+
+
+def _same_kind(given: Any, read: Any) -> bool:
+    """Whether each text, true and false that was given was read as one, and no number as true or
+    false.
+    """
+    if isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        return all(_same_kind(one, other) for one, other in zip(given, read, strict=True))
+    if isinstance(given, dict) and isinstance(read, dict):
+        return all(_same_kind(one, read[name]) for name, one in given.items() if name in read)
+    if isinstance(given, str | bool) or isinstance(read, bool):
+        return type(given) is type(read)
+    return True
+
+
+class Spec(Strict):
+    """The base of all specs.
+
+    Parents stand in it by their run names, so a digest covers all that came before. Paths of a
+    machine, worker counts and dates are no part of it. `version` is raised by hand when a change of
+    code changes results.
+    """
+
+    stage: ClassVar[str] = "spec"
+    version: int = 1
+
+    @property
+    def name(self) -> str:
+        """The name of the run that this spec makes: `stage-digest`."""
+        return f"{self.stage}-{self.digest()}"
+
+    def digest(self) -> str:
+        """Return 12 hexadecimal digits of the sha256 of the stage and all fields, in the order of
+        their names.
+        """
+        return digest_of({"stage": self.stage, **self.model_dump(mode="json")})
+
+
+def digest_of(fields: dict[str, Any]) -> str:
+    """Return the 12 hexadecimal digits that name the run of a spec, from what its spec.json
+    holds.
+    """
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStrict:
+    """Return the record that `data` describes; `where` (a file, an option) stands in front of any
+    complaint.
+
+    Raises SpecError, one line a fault.
+    """
+    try:
+        return kind.model_validate(data)
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}") from None
+    except ValidationError as error:
+        raise SpecError(explain(error, where, data)) from None
+
+
+def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
+    """Return pydantic's complaints about `data` as one line each: where, what must hold, and what
+    was given.
+    """
+    found: dict[str, list[ErrorDetails]] = {}
+    for fault in error.errors():
+        if fault["type"] == "too_short" and len(fault["input"]) >= fault.get("ctx", {}).get(
+            "min_length", 0
+        ):
+            # it is long enough, and only seems short without the items that are at fault themselves
+            continue
+        found.setdefault(_path_of(fault, data), []).append(fault)
+    lines = []
+    for place, faults in found.items():
+        last = place.rpartition(".")[2]
+        text = " or ".join(dict.fromkeys(_requirement(fault) for fault in faults)).replace(
+            " or must be ", " or "
+        )
+        given = (
+            ""
+            if faults[0]["type"] == "missing" or not place
+            else f" (given: {faults[0]['input']!r})"
+        )
+        if last and text.startswith(f"{last} "):  # it says its own name already
+            place = place.removesuffix(last)
+        lines.append(
+            f"{where}: {place}{': ' if place and not place.endswith('.') else ''}{text}{given}"
+        )
+    return "\n".join(lines)
+
+
+def _path_of(fault: ErrorDetails, data: Any) -> str:
+    """Return the path of a faulty value in what was given, without pydantic's own names for the
+    kinds it tried.
+    """
+    path, value = [], data
+    for part in fault["loc"]:
+        if isinstance(value, dict) and (part in value or fault["type"] == "missing"):
+            path, value = [*path, str(part)], value.get(part)
+        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
+            path, value = [*path, str(part)], value[part]
+    return ".".join(path)
+
+
+def _requirement(fault: ErrorDetails) -> str:
+    """Return what must hold, in plain words."""
+    kind, more = fault["type"], fault.get("ctx", {})
+    if kind == "literal_error":
+        names = re.findall("'([^']*)'", more["expected"])
+        return f"must be {more['expected']}.{suggest(str(fault['input']), names)}".removesuffix(".")
+    for name, sign in BOUNDS.items():
+        if name in more and kind.startswith(("greater", "less")):
+            return f"must be {sign.format(more[name])}"
+    if kind == "too_short":
+        return f"must have {more['min_length']} or more"
+    return REQUIREMENTS.get(kind, fault["msg"].removeprefix("Value error, "))
+
+
+def parents(data: Any) -> list[str]:
+    """Return the run names that stand in a spec's JSON, in order of appearance, each once."""
+    if isinstance(data, str):
+        return [data] if RUN_NAME.match(data) else []
+    items = (
+        data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple) else ()
+    )
+    return list(dict.fromkeys(name for item in items for name in parents(item)))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file; raises SpecError if it is missing, no regular file, too
+    large, or not TOML.
+    """
+    text = read_text(path, "a TOML file", SETTINGS_BYTES, SpecError)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path} must be a TOML file, and is not: {error}") from None
+    except RecursionError:
+        raise SpecError(
+            f"{path} must be a TOML file, and its lists or tables are nested too deeply"
+        ) from None
+    except ValueError:  # Python reads no number of more than some thousand digits
+        raise SpecError(
+            f"{path} must be a TOML file, and holds a number of too many digits, or a wrong date"
+        ) from None
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Return " Did you mean 'x'?" for the known name that is nearest to `name`, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,264 @@
+"""Cells and comparisons: scores over trials and folds, with their spread."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Num
+
+from mien import metrics, published, stats
+from mien.seeds import derive_seed
+from mien.stats import Interval, Summary, summarise
+
+SIGNIFICANT_P = 0.05  # a p below this, with an interval that excludes zero, is an answer
+
+# an accuracy above this on held-out people is more likely a leak than a result
+LEAK_ACCURACY = 0.95
+
+PUBLISHED_ABLATIONS = {"plain": "none", "augment": "augmentation", "freeze30": "freezing"}
+"""The names of the ablations in the preprint's tables."""
+
+
+@dataclass(frozen=True)
+class ResultCell:
+    """The scores of each trial of a setting, classifier and ablation, pooled over folds.
+
+    `trials` has None for each trial that is not done. `control` is empty for a cell, or the name of
+    the control. `counts` are [trials, groups, classes, classes], the confusion matrices of each
+    finished trial and each group (`tabulate_units`): subjects if all are known, else clips, else
+    images. `clips` is the number of clips that a trial tests, the mean over trials. `like` says
+    whether its classes are the preprint's; only then can the published numbers be compared with it.
+    """
+
+    setting: str
+    classifier: str
+    ablation: str
+    control: str
+    network: str
+    level: str
+    trials: tuple[metrics.Scores | None, ...]
+    counts: Num[np.ndarray, "t g c c"]
+    units: tuple[str, ...]
+    grouped: str
+    clips: int
+    like: bool = True
+
+    @property
+    def done(self) -> list[metrics.Scores]:
+        """The scores of the finished trials."""
+        return [scores for scores in self.trials if scores is not None]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all trials are done."""
+        return len(self.done) == len(self.trials) > 0
+
+    @property
+    def subjects(self) -> int:
+        """The number of subjects that are tested in all trials, 0 if subjects are not known."""
+        return len(self.units) if self.grouped == "subject" else 0
+
+    @property
+    def n(self) -> int:
+        """The number of images or clips that a trial tests, the mean over trials."""
+        return round(float(np.mean([scores.n for scores in self.done]))) if self.done else 0
+
+    def summary(self, metric: str) -> Summary | None:
+        """Return mean and spread over all trials, or None if a trial is missing."""
+        return summarise([scores.of(metric) for scores in self.done]) if self.whole else None
+
+    def interval(self, metric: str) -> Interval | None:
+        """Return the mean over trials with its 95 % interval over subjects, nothing if a trial is
+        missing.
+        """
+        return stats.interval(self.mean(metric), self.drawn(metric)) if self.whole else None
+
+    def mean(self, metric: str) -> float:
+        """Return the mean over the finished trials."""
+        return stats.mean_over_trials(self.counts, metrics.make_measure(metric))
+
+    def drawn(self, metric: str) -> Float[np.ndarray, " draws"] | None:
+        """Return the score of each bootstrap draw of the groups."""
+        if metric not in self._drawn:
+            self._drawn[metric] = stats.bootstrap(
+                self.counts, metrics.make_measure(metric), self.draw
+            )
+        return self._drawn[metric]
+
+    @cached_property
+    def _drawn(self) -> dict[str, Float[np.ndarray, " draws"] | None]:
+        return {}
+
+    @property
+    def draw(self) -> str:
+        """The name of its bootstrap: cells with the same groups share the same draws."""
+        return f"{derive_seed('units', *self.units):x}"
+
+    def constant(self, metric: str) -> float | None:
+        """Return the score of always answering the commonest class, or None if no trial is done."""
+        return self.commonest.mean(metric) if self.done else None
+
+    @cached_property
+    def commonest(self) -> "ResultCell":
+        """The constant answer as a cell: always the commonest class of the trial's own tests."""
+        true = self.counts.sum(axis=3)
+        counts = np.zeros_like(self.counts)
+        for trial, totals in enumerate(true.sum(axis=1)):
+            counts[trial, :, :, int(np.argmax(totals))] = true[trial]
+        classes = self.done[0].classes if self.done else ()
+        scores = tuple(
+            metrics.score(by_group.sum(axis=0, dtype=np.int64), classes)
+            for by_group in counts
+            if by_group.any()
+        )
+        trials, counts = count_once(scores, counts)
+        return replace(self, control="constant", trials=trials, counts=counts)
+
+    @property
+    def published(self) -> float | None:
+        """The preprint's average for this setting, network and ablation in per cent, or None."""
+        ablation = PUBLISHED_ABLATIONS.get(self.ablation)
+        if not ablation or not self.like or self.control:
+            return None
+        return published.find_average(self.setting, self.network, ablation)
+
+    def confusion(self) -> np.ndarray:
+        """Return int [classes, classes], rows = true: the sum over folds and finished trials."""
+        return np.sum([scores.confusion for scores in self.done], axis=0)
+
+    def recall(self) -> Float[np.ndarray, " c"]:
+        """Return the recall of each class over all finished trials, nan for one without samples."""
+        counts = self.confusion()
+        with np.errstate(invalid="ignore"):
+            return np.diag(counts) / counts.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The difference between a cell and one control, with a 95 % interval.
+
+    `gap` is None if the control was not run.
+    """
+
+    control: str
+    gap: Interval | None
+
+    @property
+    def cleared(self) -> bool | None:
+        """Whether the whole interval is above zero, or None if that cannot be known.
+
+        A gap without an interval, from a single person, can fail, but it cannot pass.
+        """
+        if self.gap is None or (math.isnan(self.gap.low) and self.gap.value > 0):
+            return None
+        return self.gap.low > 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One training set compared with another on the same tests.
+
+    `gap` is the difference in accuracy, as a share from -1 to 1, and `p` the p-value of a sign-flip
+    test over groups.
+    """
+
+    classifier: str
+    ablation: str
+    gap: Interval
+    p: float
+    trials: int
+    groups: int
+    grouped: str
+    level: str
+
+    @property
+    def answer(self) -> str:
+        """The answer in words: yes (it is better), no (it is worse), or cannot tell.
+
+        The interval and p must agree, since intervals over few people are too narrow.
+        """
+        if (
+            math.isnan(self.gap.low)
+            or self.gap.low <= 0 <= self.gap.high
+            or not self.p < SIGNIFICANT_P
+        ):
+            return "cannot tell"
+        return "yes" if self.gap.low > 0 else "no"
+
+
+def count_once(
+    trials: tuple[metrics.Scores | None, ...], counts: Num[np.ndarray, "t g c c"]
+) -> tuple[tuple[metrics.Scores | None, ...], Num[np.ndarray, "some g c c"]]:
+    """Return only the first trial if all are equal: their spread of 0 would mean nothing."""
+    same = None not in trials and all((by_group == counts[0]).all() for by_group in counts)
+    return (trials[:1], counts[:1]) if same else (trials, counts)
+
+
+def group_predictions(
+    tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
+) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
+    """Return the confusion matrices of each trial and group, and facts of the groups.
+
+    The facts are the groups' names, their kind (subject, clip or image), and the mean number of
+    clips per trial.
+    """
+    # The groups of the bootstrap: the largest unit that is known of all rows
+    rows = (
+        pd.concat(tables, ignore_index=True)
+        if tables
+        else pd.DataFrame({"subject": [], "clip": [], "key": []})
+    )
+    known = [name for name in ("subject", "clip") if len(rows) and "" not in set(rows[name])]
+    column = [*known, "key"][0]
+
+    # The group of each scored row; a clip belongs to the group of its images
+    by_clip = level == "clips"
+    group_of = dict(zip(rows["clip"], rows[column], strict=True)) if by_clip else {}
+    scored = [metrics.to_clips(table, classes) if by_clip else table for table in tables]
+    groups = [
+        [group_of[clip] for clip in table["clip"]] if by_clip else list(table[column])
+        for table in scored
+    ]
+    units = tuple(sorted({name for names in groups for name in names}))
+
+    # Count; images as groups are many, with one answer each, so small integers are enough
+    unit_index = {name: index for index, name in enumerate(units)}
+    class_index = {name: index for index, name in enumerate(classes)}
+    shape = (len(scored), len(units), len(classes), len(classes))
+    counts = np.zeros(shape, np.uint8 if column == "key" else np.float64)
+    for trial, (table, names) in enumerate(zip(scored, groups, strict=True)):
+        unit = [unit_index[name] for name in names]
+        true = [class_index[name] for name in table["true"]]
+        predicted = [class_index[name] for name in table["predicted"]]
+        np.add.at(counts, (trial, unit, true, predicted), 1)
+
+    clips = [len(set(table["clip"]) - {""}) for table in tables]
+    kind = "image" if column == "key" else column
+    return counts, units, kind, round(float(np.mean(clips or [0])))
+
+
+def gap_interval(ours: ResultCell, theirs: ResultCell, metric: str) -> Interval:
+    """Return the difference of two cells with its interval, paired if their groups are the same."""
+    first, second = ours.drawn(metric), theirs.drawn(metric)
+    differences = None if first is None or second is None else first - second
+    return stats.interval(ours.mean(metric) - theirs.mean(metric), differences)
+
+
+def compare_cells(ours: ResultCell, theirs: ResultCell) -> Comparison:
+    """Return the comparison of two cells; p is nan if their groups are not the same."""
+    right = [
+        np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts)
+        for cell in (ours, theirs)
+    ]
+    p = (
+        stats.test_by_sign_flips(right[0] - right[1], ours.draw)
+        if ours.units == theirs.units
+        else float("nan")
+    )
+    gap, trials = gap_interval(ours, theirs, "accuracy"), len(ours.done)
+    return Comparison(
+        ours.classifier, ours.ablation, gap, p, trials, len(ours.units), ours.grouped, ours.level
+    )

@@ -1,0 +1,440 @@
+"""Costs: how long a study should take on this machine.
+
+The operations of each network are counted, and the speed of this machine is measured once, in a
+second or two. That gives networks and ablations in the right proportion to each other, and totals
+within a factor of two. With `measure` a batch of each network is timed instead; measured speeds are
+kept in the store and used from then on.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from mien import seeds
+from mien.classifiers.specs import ClassifierSpec
+from mien.classifiers.speed import Speed, classifier_speed, classifier_workload
+from mien.errors import UsageError
+from mien.faces import Faces
+from mien.generators.diffusion.fit import parallel_pieces
+from mien.generators.kinds import GENERATORS
+from mien.generators.specs import TrainSpec
+from mien.prepare import splits
+from mien.runs import devices, workload
+from mien.runs.jobs import Job
+from mien.runs.progress import count_of, duration, say
+from mien.runs.store import Store
+from mien.runs.workload import Rates, Workload
+from mien.study.run import study_jobs
+from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
+from mien.study.specs import Database, StudyPlan, TrialRow
+
+CALLS_PER_STEP = {"heun": 2}  # calls of the network per step of a sampler, if not one
+
+# a training step costs a forward pass, and a backward pass that counts as two
+FORWARD_PASSES_PER_STEP = 3
+
+ESTIMATE_FACTOR = 2  # an estimate may be wrong by this factor, in both directions
+
+HALF_PRECISION_TIME = 0.5  # the share of the time that training in half precision takes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The `seconds` that all `runs` of one kind that are still to do take, timed or estimated."""
+
+    what: str
+    runs: int
+    seconds: float
+    timed: bool = False
+
+
+class NotTimed(Exception):
+    """The speed was not measured on this machine."""
+
+
+def estimate_costs(
+    plan: StudyPlan, rows: list[TrialRow], store: Store, device: str = "auto", measure: bool = False
+) -> list[Cost]:
+    """Return the costs on this machine of the rows of a plan and the databases that they need.
+
+    Runs that are done cost nothing. With `measure` each network is timed once per store and device,
+    on a batch of random images with random weights. Reading, figures, nearest neighbours and copies
+    are not counted, since they take seconds. Each network call for a sampled image is counted as a
+    third of a training image.
+    """
+    if measure:
+        _time_all(plan, rows, store, device)
+    faces = Faces.load(store.run(plan.study.faces).path)
+    todo = {row.spec.name: row for row in rows if row.spec.name not in plan.done}
+
+    # Generators and databases, as one kind
+    needed = {row.spec.synthetic for row in todo.values()}
+    by_database = [
+        _estimate_database(database, faces, plan, store, device)
+        for database in plan.databases
+        if database.generate.name in needed
+    ]
+    generating = [
+        (training_s + sampling_s, timed)
+        for training_s, sampling_s, timed in by_database
+        if training_s + sampling_s > 0
+    ]
+
+    # Trials, by classifier, ablation and control
+    sizes = _Sizes(plan, faces)
+    trials: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for row in todo.values():
+        if isinstance(row.spec.classifier, ClassifierSpec):
+            control = f", control {row.control}" if row.control else ""
+            trials[f"{row.classifier} {row.ablation}{control}"].append(
+                _estimate_trial(row, row.spec.classifier, sizes, faces, plan, store, device)
+            )
+
+    kinds = {"generators and databases": generating, **trials} if generating else trials
+    return [
+        Cost(label, len(runs), sum(seconds for seconds, _ in runs), all(timed for _, timed in runs))
+        for label, runs in kinds.items()
+    ]
+
+
+def estimate_durations(
+    jobs: Sequence[Job], plan: StudyPlan, rows: list[TrialRow], store: Store, device: str = "auto"
+) -> dict[str, float]:
+    """Return the seconds that each job of a study should take on this machine, by its run.
+
+    Jobs that `estimate_costs` does not count take 0 s. Each part of a database takes its share of
+    the time, and joining the parts takes none.
+    """
+    faces = Faces.load(store.run(plan.study.faces).path)
+    sizes, seconds = _Sizes(plan, faces), dict.fromkeys((job.run for job in jobs), 0.0)
+
+    # Generators, and databases or their parts
+    for database in plan.databases:
+        training_s, sampling_s, _ = _estimate_database(database, faces, plan, store, device)
+        images = sum(database.generate.counts.values())
+        if database.train.name in seconds:
+            seconds[database.train.name] = training_s
+        shares = {
+            job.run: (job.arguments["last"] - job.arguments["first"]) / images
+            for job in jobs
+            if job.run.startswith(f"{database.generate.name}.")
+        }
+        for name, share in (shares or {database.generate.name: 1.0}).items():
+            if name in seconds:
+                seconds[name] = sampling_s * share
+
+    # Trials
+    for row in rows:
+        if row.spec.name in seconds and isinstance(row.spec.classifier, ClassifierSpec):
+            trial = _estimate_trial(row, row.spec.classifier, sizes, faces, plan, store, device)
+            seconds[row.spec.name] = trial[0]
+    return seconds
+
+
+def simulate_schedule(
+    jobs: Sequence[Job], seconds: Mapping[str, float], slots: int
+) -> dict[str, tuple[float, float]]:
+    """Return when each job begins and ends, in seconds, with `slots` at a time.
+
+    The order is that of `engine.run_jobs`.
+    """
+    known = {job.run for job in jobs}
+    waiting, spans = list(jobs), dict[str, tuple[float, float]]()
+    now, running = 0.0, list[tuple[float, str]]()
+    while waiting or running:
+        # Start each job that has a free slot and whose requirements are done
+        ended = {run for run, (_, end) in spans.items() if end <= now}
+        for job in list(waiting):
+            if len(running) < slots and all(
+                name in ended or name not in known for name in job.after
+            ):
+                waiting.remove(job)
+                spans[job.run] = now, now + seconds[job.run]
+                heapq.heappush(running, (spans[job.run][1], job.run))
+
+        # Go on to the time at which the next job ends
+        now = running[0][0]
+        while running and running[0][0] <= now:
+            heapq.heappop(running)
+    return spans
+
+
+def describe_costs(found: list[Cost], device: str = "auto") -> str:
+    """Return the costs as lines, with their sum."""
+    if not found:
+        return "nothing is left to do"
+    where, seconds = devices.find_device(device).type, sum(cost.seconds for cost in found)
+    estimated = not all(cost.timed for cost in found)
+    basis = (
+        "estimated from the operations of each network: half or twice as long is possible; "
+        "--measure times a batch of each"
+        if estimated
+        else "from the time of one batch"
+    )
+
+    # A line per kind, and the total
+    width = max(len(cost.what) for cost in found)
+    lines = [
+        _format_line(cost.what, width, cost.runs, cost.seconds, not cost.timed) for cost in found
+    ]
+    span = (
+        (
+            f" ({format_roughly(seconds / ESTIMATE_FACTOR)} to "
+            f"{format_roughly(seconds * ESTIMATE_FACTOR)})"
+        )
+        if estimated
+        else ""
+    )
+    total = (
+        _format_line("in all", width, sum(cost.runs for cost in found), seconds, estimated) + span
+    )
+    return "\n".join(
+        [f"to do on this machine ({where}), one run after the other,", f"{basis}:", *lines, total]
+    )
+
+
+def _format_line(label: str, width: int, runs: int, seconds: float, estimated: bool) -> str:
+    """Return a line with the number of runs and the time of one kind of work."""
+    return (
+        f"  {label:<{width}}{count_of(runs, 'run'):>11}  "
+        f"{'about ' + format_roughly(seconds) if estimated else duration(seconds):>14}"
+    )
+
+
+def format_roughly(seconds: float) -> str:
+    """Return a time with two digits in the largest unit that fits: `42 s`, `13 min`, `25 days`."""
+    for unit, size, most in (("s", 1, 99), ("min", 60, 99), ("h", 3600, 72)):
+        if seconds <= most * size:
+            return f"{_format_two_digits(seconds / size)} {unit}"
+    return f"{_format_two_digits(seconds / 86400)} days"
+
+
+def _format_two_digits(value: float) -> str:
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 1 or not rounded else "under 1"
+
+
+def compare_workers(
+    plan: StudyPlan, rows: list[TrialRow], store: Store, device: str, slots: int
+) -> str:
+    """Return how long a study takes with `slots` jobs at a time, and how busy each of them is."""
+    if slots < 1:
+        raise UsageError(f"the number of workers must be 1 or more; given: {slots}")
+    missing = list({row.spec.name: row for row in rows if row.spec.name not in plan.done}.values())
+    jobs = study_jobs(plan, missing, store, device, slots)
+    seconds = estimate_durations(jobs, plan, rows, store, device)
+    elapsed = max((end for _, end in simulate_schedule(jobs, seconds, slots).values()), default=0.0)
+    busy = sum(seconds.values()) / (elapsed * slots) if elapsed else 1.0
+    return (
+        f"  with {slots} at a time, each as fast: about {format_roughly(elapsed)}, of which each "
+        f"works {busy:.0%}"
+    )
+
+
+class _Sizes:
+    """The number of training and test images of each trial."""
+
+    def __init__(self, plan: StudyPlan, faces: Faces) -> None:
+        self.study, self.faces = plan.study, faces
+        specs = [database.generate for database in plan.databases]
+        specs += [database.copycat.generate for database in plan.databases if database.copycat]
+        self.made = {spec.name: sum(spec.counts.values()) for spec in specs}
+        self.real = cache(self._real)
+
+    def _real(self, fold: int) -> tuple[int, int]:
+        """Return the number of real training and test images of a fold."""
+        study = self.study
+        split = splits.split(self.faces, study.protocol, study.folds, fold, study.seed)
+        return int(split.train.sum()), int(split.test.sum())
+
+    def of(self, row: TrialRow, source: Source) -> tuple[int, int]:
+        """Return the number of training and test images of a source."""
+        if source == "real":
+            return self.real(row.fold)
+        images = self.made[row.spec.synthetic if source == "synthetic" else row.spec.copycat]
+        tested = images // SYNTHETIC_TEST_DIVISOR
+        return images - tested, tested
+
+
+def _estimate_trial(
+    row: TrialRow,
+    spec: ClassifierSpec,
+    sizes: _Sizes,
+    faces: Faces,
+    plan: StudyPlan,
+    store: Store,
+    device: str,
+) -> tuple[float, bool]:
+    """Return the seconds of a trial, and whether they come from a measurement."""
+    speed, timed = _find_speed(spec, len(plan.study.classes), faces.size, store, device)
+    train = sum(sizes.of(row, source)[0] for source in SOURCES_OF[row.spec.train])
+    test = sum(sizes.of(row, source)[1] for source in row.spec.tests)
+    train_s = spec.epochs * train * (1 - spec.validation) / speed.train
+    return train_s + test / speed.predict, timed
+
+
+Image = tuple[int, int, int]
+
+
+def _find_speed(
+    spec: ClassifierSpec, classes: int, image: Image, store: Store, device: str
+) -> tuple[Speed, bool]:
+    """Return the speed of a network on this machine, and whether it was measured.
+
+    Only the plain network is measured: the speeds of frozen and augmented ones follow from it in
+    proportion to their operations. If it was not measured, the speed is an estimate.
+    """
+    plain = _make_plain(spec)
+    rates = _find_rates(store, device, spec.threads)
+    expected = _estimate_speed(spec, classes, image, rates)
+    expected_plain = _estimate_speed(plain, classes, image, rates)
+    try:
+        measured = Speed(
+            *(
+                store.memo(f"{_make_key(plain, classes, image, device)}-{activity}", _refuse)
+                for activity in TIMED_ACTIVITIES
+            )
+        )
+    except NotTimed:
+        return expected, False
+    train = measured.train * expected.train / expected_plain.train
+    return Speed(train, measured.predict), True
+
+
+TIMED_ACTIVITIES = ("train", "predict")
+
+
+def _make_plain(spec: ClassifierSpec) -> ClassifierSpec:
+    """Return the plain network of a classifier, which is the same for all its ablations."""
+    changes = {"epochs": 1, "weights": "none", "validation": 0.0, "augment": None, "freeze": 0.0}
+    return spec.model_copy(update=changes)
+
+
+def _make_key(plain: ClassifierSpec, classes: int, image: Image, device: str) -> str:
+    """Return the name under which the store keeps the speed of a network."""
+    where, size = devices.find_device(device).type, "x".join(map(str, image))
+    return f"speed-{seeds.derive_seed(plain.model_dump_json()):x}-{classes}-{size}-{where}"
+
+
+def _refuse() -> float:
+    raise NotTimed
+
+
+def _estimate_speed(spec: ClassifierSpec, classes: int, image: Image, rates: Rates) -> Speed:
+    """Return the speed that a network should have, by its operations."""
+    counted = spec.model_copy(update={"weights": "none", "epochs": 1})
+    work = _count_workload(counted.model_dump_json(), classes, image)
+    return Speed(1 / rates.learning(work, spec.batch), 1 / rates.predicting(work))
+
+
+@cache
+def _count_workload(spec: str, classes: int, image: Image) -> Workload:
+    return classifier_workload(ClassifierSpec.model_validate_json(spec), classes, image)
+
+
+def _find_rates(store: Store, device: str, threads: int) -> Rates:
+    """Return the speed of this machine, measured only if the store does not have it yet."""
+    key = f"rates-{devices.find_device(device).type}-{threads}"
+    measured: list[Rates] = []
+
+    def measure(field: str) -> float:
+        if not measured:
+            measured.append(workload.measure(device, threads))
+        return float(getattr(measured[0], field))
+
+    return Rates(
+        *(
+            store.memo(f"{key}-{field}", lambda field=field: measure(field))
+            for field in ("product", "number")
+        )
+    )
+
+
+def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) -> None:
+    """Time a batch of each network that the rows need and the store has no speed of yet."""
+    faces = Faces.load(store.run(plan.study.faces).path)
+    classes = len(plan.study.classes)
+    todo = {row.spec.name: row.spec for row in rows if row.spec.name not in plan.done}.values()
+
+    # What is to be timed: each plain network once, and each needed generator
+    plain = [
+        _make_plain(trial.classifier)
+        for trial in todo
+        if isinstance(trial.classifier, ClassifierSpec)
+    ]
+    networks = {_make_key(spec, classes, faces.size, device): spec for spec in plain}
+    needed = {trial.synthetic for trial in todo}
+    databases = {
+        _make_generator_key(database, plan, device): database
+        for database in plan.databases
+        if database.generate.name in needed - plan.done
+    }
+    total = len(networks) + len(databases)
+
+    # Networks: a single measurement gives both speeds
+    for number, (key, spec) in enumerate(networks.items(), start=1):
+        measured: list[Speed] = []
+
+        def measure(
+            activity: str,
+            spec: ClassifierSpec = spec,
+            measured: list[Speed] = measured,
+            number: int = number,
+        ) -> float:
+            if not measured:
+                say(f"timing {spec.name}, {number} of {total}")
+                measured.append(classifier_speed(spec, classes, faces.size, device))
+            return float(getattr(measured[0], activity))
+
+        for activity in TIMED_ACTIVITIES:
+            store.memo(
+                f"{key}-{activity}", lambda activity=activity, measure=measure: measure(activity)
+            )
+
+    # Generators
+    for number, (key, database) in enumerate(databases.items(), start=len(networks) + 1):
+        train = database.train
+        speed_of = GENERATORS[train.kind].speed
+        if speed_of is not None:
+            say(f"timing the training of a generator ({train.kind}), {number} of {total}")
+            store.memo(key, lambda train=train, speed_of=speed_of: speed_of(faces, train, device))
+
+
+def _make_generator_key(database: Database, plan: StudyPlan, device: str) -> str:
+    """Return the name under which the store keeps the speed of a generator."""
+    spec = database.train.model_copy(update={"faces": plan.study.faces})
+    return f"generator-speed-{spec.digest()}-{devices.find_device(device).type}"
+
+
+def _estimate_database(
+    database: Database, faces: Faces, plan: StudyPlan, store: Store, device: str
+) -> tuple[float, float, bool]:
+    """Return the seconds to train a generator, those to sample, and whether they were measured."""
+    spec, kind = database.train, GENERATORS[database.train.kind]
+    if (
+        database.generate.name in plan.done
+        or kind.workload is None
+        or not isinstance(spec, TrainSpec)
+    ):
+        return 0.0, 0.0, True
+
+    # Training images per second, measured or else estimated
+    timed = True
+    try:
+        speed = store.memo(_make_generator_key(database, plan, device), _refuse)
+    except NotTimed:
+        timed, where = False, devices.find_device(device)
+        image_s = _find_rates(store, device, 1).learning(
+            kind.workload(spec, faces.size), spec.batch
+        )
+        lower = 1.0 if spec.precision == "float32" else HALF_PRECISION_TIME
+        speed = parallel_pieces(spec, where) / (image_s * lower)
+
+    # Sampling, as the number of training images that would take as long
+    calls = kind.steps(spec, database.generate) * CALLS_PER_STEP.get(database.generate.sampler, 1)
+    calls *= 2 if database.generate.guidance > 1 else 1
+    sampled = sum(database.generate.counts.values()) * calls / FORWARD_PASSES_PER_STEP
+    training_s = 0.0 if spec.name in plan.done else spec.updates * spec.batch / speed
+    return training_s, sampled / speed, timed

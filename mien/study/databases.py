@@ -1,0 +1,153 @@
+"""The synthetic databases that a study needs, one for each fold and number of images."""
+
+from collections import Counter
+
+import numpy as np
+from jaxtyping import Bool
+
+from mien.errors import SpecError, UsageError
+from mien.faces import EMOTIONS, Faces
+from mien.generators.counts import parse_counts
+from mien.generators.kinds import GENERATORS
+from mien.generators.specs import CopycatSpec, GenerateSpec, read_training
+from mien.prepare import splits
+from mien.prepare.specs import SplitSpec
+from mien.runs.progress import count_of
+from mien.runs.spec import read_spec
+from mien.runs.store import Store
+from mien.study.settings import SETTINGS, SYNTHETIC_TEST_DIVISOR
+from mien.study.specs import Database, StudyPlan, StudySpec, name_folds
+
+# What a study consists of
+
+
+def needs_database(study: StudySpec) -> bool:
+    """Whether any setting uses synthetic faces."""
+    return any(source != "real" for name in study.settings for source in SETTINGS[name])
+
+
+def list_databases(study: StudySpec, store: Store) -> list[Database]:
+    """Return the synthetic database of each fold: one for all folds by frame, none if unused."""
+    return plan_databases(study, Faces.load(store.run(study.faces).path), study.title)
+
+
+def plan_databases(study: StudySpec, faces: Faces, where: str) -> list[Database]:
+    """Return the databases that a study needs, one per generator; none if no setting uses them.
+
+    `where` names the study file in messages.
+    """
+    if not needs_database(study):
+        return []
+    if study.protocol == "frame":
+        everything = np.ones(len(faces), dtype=bool)
+        return [_plan_database(study, faces, -1, None, study.faces, everything, where)]
+    by_fold = []
+    for fold in study.tested_folds:
+        train_side = splits.split(faces, study.protocol, study.folds, fold, study.seed).train
+        split = SplitSpec(
+            faces=study.faces,
+            by=study.protocol,
+            folds=study.folds,
+            number=fold,
+            side="train",
+            seed=study.seed,
+        )
+        by_fold.append(_plan_database(study, faces, fold, split, split.name, train_side, where))
+    return by_fold
+
+
+def _plan_database(
+    study: StudySpec,
+    faces: Faces,
+    fold: int,
+    split: SplitSpec | None,
+    parent: str,
+    side: Bool[np.ndarray, " n"],
+    where: str,
+) -> Database:
+    train = read_training({**study.generator, "faces": parent}, f"{where}: generator")
+
+    # What is generated, relative to the images of each class on the training side
+    images = Counter(faces.index.loc[side, "emotion"].tolist())
+    on_side = {name: images[name] for name in EMOTIONS if name in images}
+    fields = {
+        "sampler": GENERATORS[train.kind].sampler,
+        "seed": study.seed,
+        **study.generate,
+        "generator": train.name,
+        "counts": _resolve_counts(study.counts, on_side, faces.classes, where),
+    }
+    generate = read_spec(GenerateSpec, fields, f"{where}: generate")
+
+    # What only the kind of generator and the counts together decide
+    if (generate.sampler == "direct") != (GENERATORS[train.kind].sampler == "direct"):
+        raise SpecError(
+            f"{where}: generate: a {train.kind} generator cannot use the sampler "
+            f"'{generate.sampler}'; omit sampler"
+        )
+    total = sum(generate.counts.values())
+    if total < SYNTHETIC_TEST_DIVISOR:
+        raise SpecError(
+            f"{where}: counts must make {count_of(SYNTHETIC_TEST_DIVISOR, 'image')} or more, "
+            f"because one in {SYNTHETIC_TEST_DIVISOR} is kept for tests; '{study.counts}' makes "
+            f"{total}{'' if fold < 0 else f' in fold {fold}'}"
+        )
+
+    copies = (
+        _plan_copycat(study, fold, split, parent, generate.counts)
+        if "copycat" in study.controls
+        else None
+    )
+    return Database(fold, split, train, generate, copies)
+
+
+def _plan_copycat(
+    study: StudySpec, fold: int, split: SplitSpec | None, parent: str, counts: dict[str, int]
+) -> Database:
+    """Return the database of a copycat that has the training images of the fold's generator."""
+    train = CopycatSpec(faces=parent)
+    fields = {"generator": train.name, "counts": counts, "seed": study.seed, "sampler": "direct"}
+    return Database(fold, split, train, GenerateSpec.model_validate(fields))
+
+
+def _resolve_counts(
+    text: str, on_side: dict[str, int], classes: tuple[str, ...], where: str
+) -> dict[str, int]:
+    """Return how many images of each class are generated; `on_side` counts the training side.
+
+    A class of the study that a fold's training side lacks is omitted: no generator of that fold
+    can know it.
+    """
+
+    def like(name: str) -> dict[str, int]:
+        if name:
+            raise UsageError(
+                "counts must be 'like' in a study, for as many as the training side has; given: "
+                f"'like:{name}'"
+            )
+        return dict(on_side)
+
+    try:
+        counts = parse_counts(
+            text, like, list(on_side) if text.startswith("balanced:") else classes
+        )
+    except UsageError as error:
+        message = str(error).replace(" 'like:DATASET',", "")
+        raise SpecError(
+            f"{where}: {message}. 'like' is as many of each class as the training side has"
+        ) from None
+    return {name: count for name, count in counts.items() if name in on_side}
+
+
+def missing_classes(plan: StudyPlan) -> list[str]:
+    """Return which classes have no synthetic faces, and in which folds."""
+    folds_of: dict[str, list[int]] = {}
+    for database in plan.databases:
+        counts = database.generate.counts
+        classes = ", ".join(name for name in plan.study.classes if name not in counts)
+        folds_of.setdefault(classes, []).append(database.fold)
+    return [
+        classes + ("" if -1 in folds else f" in {name_folds(folds)}")
+        for classes, folds in folds_of.items()
+        if classes
+    ]

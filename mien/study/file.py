@@ -1,0 +1,515 @@
+"""The study file: read from TOML, and resolved to a spec."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mien.classifiers import pretrained, weights
+from mien.classifiers.specs import BASELINES, ClassifierSpec, WeightsSpec
+from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
+from mien.faces import CLASS_SETS, Faces
+from mien.generators import presets
+from mien.prepare import splits, views
+from mien.prepare.frames import run_preprocess
+from mien.prepare.specs import PreprocessSpec, Unit
+from mien.runs.progress import say
+from mien.runs.spec import Strict, read_spec, read_toml, suggest
+from mien.runs.store import Run, Store, require_alias
+from mien.study.databases import plan_databases
+from mien.study.plan import plan_study
+from mien.study.settings import COPYCAT_VARIANTS, SETTINGS, Control, Setting
+from mien.study.specs import AblationInput, StudySpec
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "augment": {"augment": {}},
+    "freeze30": {"freeze": 0.3},
+}
+"""What an ablation changes in every classifier; a study may define more, in [ablation.NAME]."""
+
+SET_BY_THE_STUDY = {
+    "generate": {
+        "counts": "write counts = above all tables, where it applies to every fold",
+        "generator": "a study trains a generator of its own for each fold, as [generator] says",
+    },
+    "generator": {
+        "faces": "generators are trained on the study's own faces, on each fold's training side"
+    },
+}
+"""The fields that the study itself sets and a table must omit: table to field to the reason."""
+
+
+class StudyFile(Strict):
+    """The fields of a study file.
+
+    `faces` is a run or alias; `class_set` is one of faces.CLASS_SETS that its emotions are mapped
+    to (none by default).
+
+    With `protocol` clip, subject or dataset, each of the `folds` is tested in turn (or only those
+    in `only_folds`), and `trials` are repetitions with other seeds. folds = "subjects" leaves one
+    subject out at a time, and "datasets" one dataset; "datasets" is the default by dataset. With
+    `protocol` frame each trial draws its own random split and tests one part in `folds`.
+
+    `classifiers` are names; the table [classifier] holds the fields that they share, and
+    [classifier.NAME] those of one. Each is trained once for each of `ablations`: plain, augment,
+    freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec, and by
+    `input`, a list of inputs.INPUTS in which the same images are shown.
+
+    [generator] is a `preset` with changes, [generate] says how images are drawn from it, and
+    `counts` how many: like (as many as the training side has), preprint, balanced:N (N in total,
+    shared equally), or happiness=100,fear=50, which after one of the others changes single
+    classes: like,happiness=40. `controls` are the baselines that the cells must exceed.
+    """
+
+    name: str
+    faces: str
+    class_set: str = ""
+    protocol: Unit
+    folds: Annotated[int, Field(ge=2)] | Literal["subjects", "datasets"] = 5
+    only_folds: tuple[int, ...] = ()
+    trials: int = Field(default=5, ge=1, le=1000)
+    settings: tuple[Setting, ...] = Field(min_length=1)
+    classifiers: tuple[str, ...] = Field(min_length=1)
+    ablations: tuple[str, ...] = Field(default=("plain",), min_length=1)
+    controls: tuple[Control, ...] = ()
+    classifier: dict[str, Any] = Field(default_factory=dict)
+    ablation: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    generator: dict[str, Any] = Field(default_factory=dict)
+    generate: dict[str, Any] = Field(default_factory=dict)
+    counts: str = "like"
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_dataset_out(cls, data: Any) -> Any:
+        return (
+            {"folds": "datasets", **data}
+            if isinstance(data, dict) and data.get("protocol") == "dataset"
+            else data
+        )
+
+    @model_validator(mode="after")
+    def _folds_are_there(self) -> "StudyFile":
+        if isinstance(self.folds, str) and self.folds != f"{self.protocol}s":
+            protocol = self.folds.removesuffix("s")
+            raise ValueError(
+                f"folds = '{self.folds}' needs protocol '{protocol}'; given: '{self.protocol}'"
+            )
+
+        # Where the folds are "subjects" or "datasets", `resolve` checks the upper bound
+        if self.only_folds and self.protocol == "frame":
+            raise ValueError(
+                "remove only_folds: with protocol 'frame' every trial draws its own split"
+            )
+        outside = [
+            fold
+            for fold in self.only_folds
+            if fold < 0 or (isinstance(self.folds, int) and fold >= self.folds)
+        ]
+        if outside:
+            last = (
+                self.folds - 1 if isinstance(self.folds, int) else f"the number of {self.folds} - 1"
+            )
+            raise ValueError(f"only_folds must be from 0 to {last}; given: {outside}")
+
+        # A name that is listed twice would be run and reported twice
+        for name in ("settings", "classifiers", "ablations", "controls", "only_folds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(
+                    f"{name} must list each one once; given: {', '.join(map(str, values))}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _names_mean_one_thing(self) -> "StudyFile":
+        if self.class_set and self.class_set not in CLASS_SETS:
+            hint = suggest(self.class_set, list(CLASS_SETS))
+            raise ValueError(
+                f"class_set must be one of {', '.join(CLASS_SETS)}, or be omitted; given: "
+                f"'{self.class_set}'.{hint}"
+            )
+
+        # Ablations: each is known, built-in ones keep their meaning, and none changes the network
+        known = [*ABLATIONS, *self.ablation]
+        for name in self.ablations:
+            if name not in known:
+                raise ValueError(
+                    f"an ablation must be one of {', '.join(known)}; given: "
+                    f"'{name}'.{suggest(name, known)}"
+                )
+        for name, fields in self.ablation.items():
+            if name in ABLATIONS:
+                raise ValueError(
+                    f"[ablation.{name}] needs another name, since {name} means the same in every "
+                    f"study; call it my-{name}, both in its table and in ablations"
+                )
+            if "name" in fields:
+                raise ValueError(
+                    f"[ablation.{name}] must not change the network; it has name = "
+                    f"{fields['name']!r}. Add the other network to classifiers, with a table "
+                    "[classifier.NAME]"
+                )
+        unused = sorted(set(self.ablation) - set(self.ablations))
+        if unused:
+            raise ValueError(
+                f"[ablation.{unused[0]}] belongs to no ablation; the study has "
+                f"{', '.join(self.ablations)}"
+            )
+
+        # Synthetic faces exist only in the input of `faces`
+        with_input = [name for name in self.ablations if "input" in self.ablation.get(name, {})]
+        with_synthetic = [name for name in self.settings if set(SETTINGS[name]) != {"real"}]
+        if with_input and with_synthetic:
+            raise ValueError(
+                f"the ablation {with_input[0]} has its own input and can be used only with the "
+                f"setting real_to_real; {with_synthetic[0]} needs synthetic faces, which exist "
+                "only in the input of the study's faces. Make another study, whose faces are a "
+                "run of that input (`mien preprocess --input`)"
+            )
+
+        # Fields that the study sets itself
+        for table, reasons in SET_BY_THE_STUDY.items():
+            for name in (name for name in getattr(self, table) if name in reasons):
+                raise ValueError(
+                    f"[{table}] must not have {name}; it has {name} = "
+                    f"{getattr(self, table)[name]!r}. Remove it: {reasons[name]}"
+                )
+
+        # Controls, and the settings that they need
+        baselines = sorted(set(self.classifiers) & set(BASELINES))
+        if baselines:
+            raise ValueError(f"{baselines[0]} is a control; move it from classifiers to controls")
+        if "permuted" in self.controls and "real_to_real" not in self.settings:
+            raise ValueError(
+                "the control 'permuted' needs the setting real_to_real; the settings are "
+                f"{', '.join(self.settings)}"
+            )
+        if "copycat" in self.controls and not any(
+            set(SETTINGS[name]) & set(COPYCAT_VARIANTS) for name in self.settings
+        ):
+            raise ValueError(
+                "the control 'copycat' needs a setting that uses synthetic faces; the settings "
+                f"are {', '.join(self.settings)}"
+            )
+        return self
+
+
+# Reading
+
+
+def read_study(path: Path, store: Store, check: bool = True) -> StudySpec:
+    """Return the study of a TOML file with all its names resolved.
+
+    With `check`, everything that is still to be trained is checked first (networks, image sizes,
+    weights), and then the weights files are copied into the store.
+
+    Raises SpecError with the nearest known name for an unknown one, StoreError if the faces are
+    missing, WeightsError if weights are missing or do not fit, and DataError if the faces cannot
+    be split as asked; all of them name the file.
+    """
+    files: dict[str, Path] = {}
+    try:
+        spec = resolve(
+            read_spec(StudyFile, read_toml(path), str(path)), store, path.parent, str(path), files
+        )
+        if check:
+            require_classifiers(spec, files, store)
+            for file in files.values():
+                pretrained.import_weights(file, store)
+        return spec
+    except UsageError as error:
+        if str(error).startswith((str(path), "there must be a TOML file")):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+
+
+def find_recorded_run(path: Path, store: Store) -> str:
+    """Return the run of a study file or, if the file as it is was never run, the run of its name.
+
+    Where the two differ, the differences are printed to stderr. Raises StoreError if neither was
+    ever run.
+    """
+    spec = read_study(path, store, check=False)
+    named_run = store.aliases().get(spec.title)
+    if store.done(spec.name):
+        if named_run not in (None, spec.name):
+            say(
+                f"{path} is {spec.name}, but the name {spec.title} refers to {named_run}: "
+                f"{describe_differences(named_run, spec, store)}"
+            )
+        return spec.name
+    if named_run is None:
+        raise StoreError(
+            f"the study {spec.title} has not been run in {store.root}; run it: mien study run "
+            f"{path}"
+        )
+    say(
+        f"{path} is not the study that was run as {spec.title}: "
+        f"{describe_differences(named_run, spec, store)}. The output below is of that run, "
+        f"{named_run}; `mien study run {path}` runs the file as it is"
+    )
+    return named_run
+
+
+def describe_differences(run: str, study: StudySpec, store: Store, most: int = 4) -> str:
+    """Return the fields in which `study` differs from that of a run, as `trials was 2, is 3`.
+
+    At most `most` fields are listed; the rest are counted.
+    """
+    try:
+        old, new = (_flatten(spec) for spec in (store.run(run).spec, study.model_dump(mode="json")))
+    except StoreError:
+        return f"{run} cannot be read"
+    names = [
+        name
+        for name in dict.fromkeys([*new, *old])
+        if old.get(name) != new.get(name) and name != "stage"
+    ]
+    changes = [
+        f"{name} was {_format_value(old.get(name))}, is {_format_value(new.get(name))}"
+        for name in names
+    ]
+    more = [f"and {len(changes) - most} more"] if len(changes) > most else []
+    return "; ".join([*changes[:most], *more])
+
+
+def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one, whose names are paths: classifiers.tiny.plain.epochs."""
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        flat |= (
+            _flatten(value, f"{prefix}{name}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{name}": value}
+        )
+    return flat
+
+
+def _format_value(value: Any) -> str:
+    """Return a value for people: a list without brackets, and None as `not there`."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not there" if value is None else str(value)
+
+
+def require_classifiers(study: StudySpec, files: dict[str, Path], store: Store) -> None:
+    """Raise SpecError or WeightsError if a classifier that is still to be trained cannot be built.
+
+    `check_files` maps the names that specs give to weights files to their paths.
+    """
+    specs = {
+        f"{name}, {ablation}": spec
+        for name, by_ablation in study.classifiers.items()
+        for ablation, spec in by_ablation.items()
+    }
+
+    # The names of networks first: without them no plan can be made
+    networks = {spec.name: spec.model_copy(update={"weights": "none"}) for spec in specs.values()}
+    pretrained.check_all(networks)
+
+    # Weights matter only to the trials that are not done yet
+    if any(spec.weights != "none" for spec in specs.values()):
+        todo = plan_study(study, store)
+        untrained = [
+            row
+            for row in todo.rows
+            if row.spec.name not in todo.done and not isinstance(row.spec.classifier, str)
+        ]
+        specs = {
+            f"{row.classifier}, {row.ablation}": study.classifiers[row.classifier][row.ablation]
+            for row in untrained
+        }
+    needed = {spec.weights for spec in specs.values()}
+    pretrained.check_all(specs, {name: path for name, path in files.items() if name in needed})
+
+
+def resolve(
+    study: StudyFile,
+    store: Store,
+    folder: Path = Path(),
+    where: str = "study",
+    files: dict[str, Path] | None = None,
+) -> StudySpec:
+    """Return the specification of `study` with all names resolved in `store`.
+
+    Error messages begin with `where`. Paths of weights are relative to `folder`, or else to the
+    current folder. The files are copied into the store or, if `check_files` is given, their paths
+    are added to it under the names that specs give them.
+
+    Raises SpecError, StoreError, WeightsError and DataError as `read` does.
+    """
+    weights_files: dict[str, Path] = {}
+
+    # The name: an alias of another stage must not be overwritten
+    require_alias(study.name)
+    named_run = store.aliases().get(study.name, "study-")
+    if not named_run.startswith("study-"):
+        raise SpecError(
+            f"{where}: name must not be an alias of another stage's run; '{study.name}' names "
+            f"{named_run}. Choose another name"
+        )
+
+    # The faces, with their emotions mapped to the class set
+    run = store.run(study.faces)
+    if "index.parquet" not in run.manifest["files"]:
+        raise SpecError(
+            f"{where}: faces must name a run of faces; {run.name} is not one. `mien ls` lists the "
+            "runs"
+        )
+    if study.class_set:
+        folded = {"faces": run.name, "frames": "all", "classes": study.class_set}
+        run = run_preprocess(read_spec(PreprocessSpec, folded, where), store)
+    faces = Faces.load(run.path)
+    faces.require_real(f"{where}: the faces of a study")
+    if len(faces.classes) < 2:
+        raise DataError(
+            f"{where}: the faces of a study must show at least two classes; they show only "
+            f"{' '.join(faces.classes)}"
+        )
+
+    # The folds; splitting once raises the error of a split that is not possible
+    folds = (
+        study.folds
+        if isinstance(study.folds, int)
+        else len(set(faces.index[study.protocol]) - {""})
+    )
+    beyond = [fold for fold in study.only_folds if fold >= folds]
+    if beyond:
+        raise SpecError(f"{where}: only_folds must be from 0 to {folds - 1}; given: {beyond}")
+    splits.split(faces, study.protocol, folds, 0, study.seed)
+
+    spec = StudySpec(
+        title=study.name,
+        faces=run.name,
+        protocol=study.protocol,
+        folds=folds,
+        tested_folds=(0,) if study.protocol == "frame" else study.only_folds or tuple(range(folds)),
+        trials=study.trials,
+        settings=study.settings,
+        class_set=study.class_set,
+        classes=faces.classes,
+        ablations=study.ablations,
+        inputs=_make_inputs(study, run, store, where),
+        controls=study.controls,
+        classifiers={
+            name: _resolve_classifier(study, name, store, folder, where, weights_files)
+            for name in study.classifiers
+        },
+        generator=_resolve_generator(study, run.name, where),
+        generate=study.generate,
+        counts=study.counts,
+        seed=study.seed,
+    )
+
+    # Errors in [generator], [generate] and counts are raised here, before anything is copied
+    plan_databases(spec, faces, where)
+    if files is None:
+        for path in weights_files.values():
+            pretrained.import_weights(path, store)
+    else:
+        files |= weights_files
+    return spec
+
+
+def _make_inputs(study: StudyFile, run: Run, store: Store, where: str) -> dict[str, AblationInput]:
+    """Return the input of each ablation that has one, and make its run of faces."""
+    inputs = {}
+    for name in (name for name in study.ablations if "input" in study.ablation.get(name, {})):
+        kinds = study.ablation[name]["input"]
+        faces = views.make_view(run, kinds, store, f"{where}: ablation.{name}")
+        inputs[name] = AblationInput(input=tuple(kinds), faces=faces.name)
+    return inputs
+
+
+def _resolve_classifier(
+    study: StudyFile, name: str, store: Store, folder: Path, where: str, files: dict[str, Path]
+) -> dict[str, ClassifierSpec]:
+    """Return the specification of one classifier under each ablation.
+
+    The fields of [ablation.NAME] override those of [classifier.NAME], which override [classifier].
+    """
+    # A table with the name of a field, such as [classifier.augment], is common to all classifiers
+    fields = ClassifierSpec.model_fields
+    by_name = {
+        key: value
+        for key, value in study.classifier.items()
+        if isinstance(value, dict) and key not in fields
+    }
+    for table in by_name:
+        if table not in study.classifiers:
+            raise SpecError(
+                f"{where}: [classifier.{table}] belongs to no "
+                f"classifier.{suggest(table, list(study.classifiers))} The study has: "
+                f"{', '.join(study.classifiers)}"
+            )
+    common = {key: value for key, value in study.classifier.items() if key not in by_name}
+    data = {"name": name, **common, **by_name.get(name, {})}
+
+    # Each ablation changes these fields; its input is part of the study, not of the classifier
+    tables = {**ABLATIONS, **study.ablation}
+    changes = {
+        ablation: {key: value for key, value in tables[ablation].items() if key != "input"}
+        for ablation in study.ablations
+    }
+    return {
+        ablation: _read_classifier(
+            _name_weights_by_digest({**data, **change}, folder, files),
+            store,
+            f"{where}: classifier.{name}, {ablation}",
+            files,
+        )
+        for ablation, change in changes.items()
+    }
+
+
+def _name_weights_by_digest(
+    data: dict[str, Any], folder: Path, files: dict[str, Path]
+) -> dict[str, Any]:
+    """Return the fields of a classifier, with a path of weights replaced by the file's digest.
+
+    The path is added to `check_files` under that digest.
+    """
+    file_name = data.get("weights", "")
+    if (
+        not isinstance(file_name, str)
+        or file_name in ("", "imagenet", "none")
+        or file_name.startswith("file:")
+    ):
+        return data
+    path = weights.find(Path(file_name), (folder, Path()))
+    digest = pretrained.hash_file_name(path)
+    files[digest] = path
+    return {**data, "weights": digest}
+
+
+def _read_classifier(
+    data: dict[str, Any], store: Store, where: str, files: dict[str, Path]
+) -> ClassifierSpec:
+    """Return the specification of one classifier.
+
+    Raises WeightsError if its weights file is neither in `check_files` nor in the store.
+    """
+    spec = read_spec(ClassifierSpec, data, where)
+    digest = spec.weights.removeprefix("file:")
+    if spec.weights.startswith("file:") and spec.weights not in files:
+        run_name = WeightsSpec(sha256=digest).name
+        if not store.done(run_name):
+            raise WeightsError(
+                f"{where}: weights must be a file in the store, and none there has the sha256 "
+                f"{digest}; give the path of the file, and it is copied there"
+            )
+        files[spec.weights] = store.run(run_name).file("weights")
+    return spec
+
+
+def _resolve_generator(study: StudyFile, faces: str, where: str) -> dict[str, Any]:
+    """Return the fields of the generator's TrainSpec, without the faces that it is trained on."""
+    changes = {"seed": study.seed, **study.generator}
+    preset = changes.pop("preset", "default")
+    try:
+        spec = presets.read_preset(preset, faces, changes)
+    except SpecError as error:
+        raise SpecError(f"{where}: generator: {error}") from None
+    return {name: value for name, value in spec.model_dump(mode="json").items() if name != "faces"}

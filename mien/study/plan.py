@@ -1,0 +1,255 @@
+"""The plan of a study: its cells, and the trials that fill them."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+from mien.classifiers.networks import frozen_layers
+from mien.classifiers.specs import BASELINES, Baseline
+from mien.runs.files import write_indented_json
+from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
+from mien.runs.progress import count_of
+from mien.runs.store import Store
+from mien.seeds import derive_seed
+from mien.study.controls import TrialKind, trial_kinds
+from mien.study.databases import list_databases, missing_classes
+from mien.study.settings import SETTINGS, SOURCES_OF
+from mien.study.specs import (
+    MOST_LISTED_FOLDS,
+    Database,
+    StudyPlan,
+    StudySpec,
+    TrialRow,
+    TrialSpec,
+    list_run_names,
+    name_folds,
+)
+
+
+def plan_trials(study: StudySpec, store: Store) -> list[TrialSpec]:
+    """Return the trials of a study, in the order in which they are run."""
+    return [row.spec for row in plan_rows(study, list_databases(study, store))]
+
+
+def plan_rows(study: StudySpec, made: list[Database]) -> list[TrialRow]:
+    """Return the trials of a study with their positions in its table, given its databases."""
+    return [
+        TrialRow(
+            kind.classifier,
+            kind.ablation,
+            kind.control,
+            trial,
+            fold,
+            _make_trial_spec(study, made, kind, trial, fold),
+        )
+        for fold in study.tested_folds
+        for trial in range(study.trials)
+        for kind in trial_kinds(study)
+    ]
+
+
+def _make_trial_spec(
+    study: StudySpec, databases: list[Database], kind: TrialKind, trial: int, fold: int
+) -> TrialSpec:
+    # The images: the fold's database is named only where the training or a test uses it
+    by_frame = study.protocol == "frame"
+    number = -1 if by_frame else fold
+    database = next((database for database in databases if database.fold == number), None)
+    copycat = database.copycat if database else None
+    used = {*SOURCES_OF[kind.train], *kind.tests}
+    faces = study.inputs[kind.ablation].faces if kind.ablation in study.inputs else study.faces
+
+    # The classifier; without randomness all trials are one and the same run
+    baseline: Baseline | None = next((name for name in BASELINES if name == kind.classifier), None)
+    repetition = 0 if fixed_settings(study, kind.classifier, kind.control) else trial
+    return TrialSpec(
+        faces=faces,
+        synthetic=database.generate.name if database and "synthetic" in used else "",
+        copycat=copycat.generate.name if copycat and "copycat" in used else "",
+        by=study.protocol,
+        folds=study.folds,
+        number=fold,
+        split_seed=derive_seed("study", study.seed, "trial", trial) if by_frame else study.seed,
+        train=kind.train,
+        tests=kind.tests,
+        classifier=baseline or study.classifiers[kind.classifier][kind.ablation],
+        permuted=derive_seed("study", study.seed, "permuted", trial)
+        if kind.control == "permuted"
+        else None,
+        classes=study.classes,
+        trial=repetition,
+        seed=derive_seed("study", study.seed, "trial", repetition, "fold", fold),
+    )
+
+
+def fixed_settings(study: StudySpec, classifier: str, control: str) -> bool:
+    """Whether a trial has no randomness, so that one run serves as all trials."""
+    return classifier in BASELINES and study.protocol != "frame" and control != "permuted"
+
+
+# The whole
+
+
+def plan_study(study: StudySpec, store: Store) -> StudyPlan:
+    """Return the databases and trials of a study, and which runs are done or failed.
+
+    Nothing is made. A run whose files were altered after it was made counts as failed, and the
+    alteration is its error.
+    """
+    all_databases = list_databases(study, store)
+    table = plan_rows(study, all_databases)
+    names = dict.fromkeys(
+        [name for database in all_databases for name in list_run_names(database)]
+        + [row.spec.name for row in table]
+    )
+    altered = {name: text for name in names if (text := store.altered(name))}
+    done = frozenset(name for name in names if store.done(name) and name not in altered)
+    failed = {
+        name: text
+        for name in names
+        if name not in done and (text := altered.get(name) or read_failure(store, name))
+    }
+    return StudyPlan(study, tuple(all_databases), tuple(table), done, failed)
+
+
+def describe_plan(plan: StudyPlan) -> str:
+    """Return the cells, runs, frozen layers, counts and errors of a plan, as lines of text."""
+    study, databases = plan.study, plan.databases
+
+    # The first line: how many cells, and the axes that they are the product of
+    axes = {
+        "settings": study.settings,
+        "classifiers": study.classifiers,
+        "ablations": study.ablations,
+    }
+    sizes = {**{name: len(axis) for name, axis in axes.items()}, "trials": study.trials}
+    cells = math.prod(sizes.values())
+    folds = (
+        ""
+        if study.protocol == "frame"
+        else f", folds tested: {len(study.tested_folds)} of {study.folds}"
+    )
+    product = " x ".join(count_of(n, name.removesuffix("s")) for name, n in sizes.items())
+    lines = [
+        f"{study.title}: {count_of(cells, 'cell')} ({product}), by {study.protocol}{folds}, "
+        f"{count_of(len(study.classes), 'class')}"
+    ]
+
+    # A line per kind of run; a control without randomness is one run for all trials
+    kinds = {
+        "generator": [database.train.name for database in databases],
+        "database": [database.generate.name for database in databases],
+        "copycat database": [
+            database.copycat.generate.name for database in databases if database.copycat
+        ],
+        "training of classifiers": [row.spec.name for row in plan.rows if not row.control],
+        "trial of controls": [row.spec.name for row in plan.rows if row.control],
+    }
+    for kind, run_names in kinds.items():
+        names = dict.fromkeys(run_names)
+        done, failed = (sum(name in group for name in names) for group in (plan.done, plan.failed))
+        if names or not kind.startswith(("copycat", "trial ")):
+            noun, _, owner = kind.partition(" of ")
+            label = count_of(len(names), noun).partition(" ")[2] + (f" of {owner}" if owner else "")
+            lines.append(
+                f"  {len(names):>5} {label:<26}{done:>5} done"
+                + (f", {failed} failed" if failed else "")
+            )
+
+    # What the settings lead to: frozen layers, synthetic images, and classes without any
+    lines += [
+        f"  {layers['classifier']}, {layers['ablation']}: frozen are {layers['text']}"
+        for layers in frozen_shares(study)
+    ]
+    lines += [f"  synthetic images: {text}" for text in _describe_counts(plan)]
+    lines += [
+        f"  no synthetic {text}, with counts = '{study.counts}'" for text in missing_classes(plan)
+    ]
+
+    # Each error once, with the number of runs that ended with it
+    errors = Counter(text.removeprefix(NOT_BEGUN_PREFIX) for text in plan.failed.values())
+    lines += [
+        f"  failed: {text}" + (f" ({count_of(n, 'run')})" if n > 1 else "")
+        for text, n in errors.items()
+    ]
+    return "\n".join(lines)
+
+
+def _describe_counts(plan: StudyPlan) -> list[str]:
+    """Return the number of synthetic images per class, and the folds where the numbers differ."""
+    folds_of: dict[str, list[int]] = {}
+    for database in plan.databases:
+        counts = database.generate.counts
+        text = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        folds_of.setdefault(f"{sum(counts.values()):,} ({text})", []).append(database.fold)
+    if len(folds_of) > MOST_LISTED_FOLDS:
+        totals = [sum(database.generate.counts.values()) for database in plan.databases]
+        return [
+            f"{min(totals):,} to {max(totals):,} in each fold, with counts = '{plan.study.counts}'"
+        ]
+    everywhere = len(folds_of) == 1
+    return [
+        text if everywhere else f"{text} in {name_folds(folds)}" for text, folds in folds_of.items()
+    ]
+
+
+def frozen_shares(study: StudySpec) -> list[dict[str, str]]:
+    """Return the frozen layers of each classifier and ablation that freezes any."""
+    table = []
+    for name, by_ablation in study.classifiers.items():
+        for ablation, spec in by_ablation.items():
+            layers = frozen_layers(spec, len(study.classes))
+            if layers is not None:
+                table.append({"classifier": name, "ablation": ablation, "text": layers.text})
+    return table
+
+
+def write_study(plan: StudyPlan, out: Path) -> None:
+    """Write plan.json and summary.json: all that a report, which does not import torch, needs."""
+    study = plan.study
+    settings = {
+        name: dict(zip(("train", "test"), SETTINGS[name], strict=True)) for name in study.settings
+    }
+
+    # The runs of each fold's database
+    databases = [
+        {
+            "fold": database.fold,
+            "split": database.split.name if database.split else "",
+            "generator": database.train.name,
+            "database": database.generate.name,
+            "copycat": database.copycat.generate.name if database.copycat else "",
+            "counts": database.generate.counts,
+        }
+        for database in plan.databases
+    ]
+
+    # The run of each trial; `note` is the file with its error, if it failed
+    trials = [
+        {
+            "run": row.spec.name,
+            "note": f"work/{row.spec.name}/{FAILURE_FILE}",
+            "classifier": row.classifier,
+            "ablation": row.ablation,
+            "control": row.control,
+            "trial": row.trial,
+            "fold": row.fold,
+            "train": row.spec.train,
+            "tests": row.spec.tests,
+            "synthetic": row.spec.synthetic,
+        }
+        for row in plan.rows
+    ]
+
+    # Classifiers are listed in the order of the file, which a spec on the disk does not keep
+    table = {
+        "settings": settings,
+        "classifiers": list(study.classifiers),
+        "ablations": list(study.ablations),
+        "controls": list(study.controls),
+        "frozen": frozen_shares(study),
+        "databases": databases,
+        "trials": trials,
+    }
+    write_indented_json(out / "plan.json", table)
+    write_indented_json(out / "summary.json", {"holds": describe_plan(plan).splitlines()[0]})

@@ -1,0 +1,417 @@
+"""Results of a study: the scores of each cell, next to those of its controls.
+
+They are computed from the predictions of finished trials, so they can be read at any time. A cell
+with a missing trial is a hole, never a mean of the trials that are done.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mien import metrics, published
+from mien.errors import StoreError
+from mien.faces import Faces
+from mien.runs.files import read_error
+from mien.runs.store import Run, Store
+from mien.sources import withheld_sources
+from mien.study.cells import (
+    LEAK_ACCURACY,
+    Comparison,
+    ResultCell,
+    Verdict,
+    compare_cells,
+    count_once,
+    gap_interval,
+    group_predictions,
+)
+from mien.study.settings import CONTROL_NAMES
+
+COPYCAT_SOURCES = {"synthetic": "copycat", "both": "both_copycat"}
+
+
+class StudyResults:
+    """The results of a study, read from its runs."""
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.store = store
+        self.run = find(name, store)
+        self.spec: dict[str, Any] = self.run.spec
+        self.plan: dict[str, Any] = self.run.json("plan.json")
+        if "ablations" not in self.plan:
+            raise StoreError(
+                f"{name} was planned by an older version of mien, without ablations; run it again "
+                "with this version"
+            )
+        self.title = str(self.spec["title"])
+        self.protocol = str(self.spec["protocol"])
+        self.classes = tuple(self.spec["classes"])
+        self.settings = list(self.plan["settings"])
+        self.classifiers: list[str] = self.plan["classifiers"]
+        self.ablations: list[str] = self.plan["ablations"]
+        self.trials: list[dict[str, Any]] = self.plan["trials"]
+        self._predictions: dict[str, pd.DataFrame] = {}
+
+    @property
+    def like(self) -> bool:
+        """Whether its classes are the preprint's seven, as comparisons with it need."""
+        return set(self.classes) == set(published.EMOTIONS)
+
+    @cached_property
+    def done(self) -> dict[str, Run]:
+        """The runs of the finished and unaltered trials, by name."""
+        names = [
+            name for name in self.runs if self.store.done(name) and not self.store.altered(name)
+        ]
+        return {name: self.store.run(name) for name in names}
+
+    @cached_property
+    def failed(self) -> list[dict[str, Any]]:
+        """The failed and altered trials, each run once, with the first error as `error`."""
+        missing = {trial["run"]: trial for trial in self.trials if trial["run"] not in self.done}
+        with_errors = [
+            {
+                **trial,
+                "error": self.store.altered(name) or read_error(self.store.root / trial["note"]),
+            }
+            for name, trial in missing.items()
+        ]
+        return [trial for trial in with_errors if trial["error"]]
+
+    @cached_property
+    def altered(self) -> list[str]:
+        """A message for each run, databases included, that was altered after it was made."""
+        names = [
+            database[stage]
+            for database in self.plan["databases"]
+            for stage in ("generator", "database", "copycat")
+        ]
+        return [
+            text
+            for name in dict.fromkeys([*names, *self.runs])
+            if name and (text := self.store.altered(name))
+        ]
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of all trials, each once: a control without randomness has only one run."""
+        return list(dict.fromkeys(trial["run"] for trial in self.trials))
+
+    @cached_property
+    def faces(self) -> Faces:
+        """The real faces."""
+        return Faces.load(self.store.run(self.spec["faces"]).path)
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets that the real faces come from, sorted."""
+        return tuple(sorted(set(self.faces.index["dataset"]) - {""}))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The `input` and the run of `faces` of each ablation that has an input, by its name."""
+        return dict(self.spec.get("inputs", {}))
+
+    @cached_property
+    def databases(self) -> list[Faces]:
+        """The synthetic databases that are done and unaltered, in the order of folds."""
+        names = [database["database"] for database in self.plan["databases"]]
+        intact = [name for name in names if self.store.done(name) and not self.store.altered(name)]
+        return [Faces.load(self.store.run(name).path) for name in intact]
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The units that are scored: images, and clips where the split keeps clips together."""
+        return metrics.SCORED_UNITS[:1] if self.protocol == "frame" else metrics.SCORED_UNITS
+
+    @cached_property
+    def cells(self) -> list[ResultCell]:
+        """All cells, by image and by clip; tests on synthetic faces are scored by image only."""
+        return [
+            self._cell(setting, classifier, ablation, level)
+            for level in self.levels
+            for setting in self.settings
+            if self._has(setting, level)
+            for classifier in self.classifiers
+            for ablation in self.ablations
+        ]
+
+    def cell(
+        self, setting: str, classifier: str, level: str = "images", ablation: str | None = None
+    ) -> ResultCell | None:
+        """Return one cell, of the first ablation by default, or None if there is no such cell."""
+        key = (setting, classifier, level, ablation or self.ablations[0])
+        return next(
+            (
+                cell
+                for cell in self.cells
+                if (cell.setting, cell.classifier, cell.level, cell.ablation) == key
+            ),
+            None,
+        )
+
+    @cached_property
+    def controls(self) -> list[ResultCell]:
+        """All planned controls, by image and by clip, in the order of the tables."""
+        controls = [
+            self._cell(setting, classifier, ablation, level, control)
+            for level in self.levels
+            for setting in self.settings
+            if self._has(setting, level)
+            for control, classifier, ablation in self._planned(setting)
+        ]
+        return [cell for cell in controls if cell.trials]
+
+    def controls_of(self, setting: str, level: str) -> list[ResultCell]:
+        """Return the controls of one setting."""
+        return [cell for cell in self.controls if (cell.setting, cell.level) == (setting, level)]
+
+    def floors(self, setting: str, level: str) -> list[tuple[str, ResultCell]]:
+        """Return the controls of a setting with their names, the constant answer first."""
+        complete = (
+            cell
+            for cell in self.cells
+            if (cell.setting, cell.level) == (setting, level) and cell.whole
+        )
+        first = next(complete, None)
+        constant = [("constant answer", first.commonest)] if first else []
+        return constant + [(self.named(cell), cell) for cell in self.controls_of(setting, level)]
+
+    @property
+    def without(self) -> list[str]:
+        """The printed names of the controls that the study does not have."""
+        return [
+            name for control, name in CONTROL_NAMES.items() if control not in self.plan["controls"]
+        ]
+
+    def _has(self, setting: str, level: str) -> bool:
+        if level == "images":
+            return True
+        return self.plan["settings"][setting]["test"] == "real" and bool(
+            (self.faces.index["clip"] != "").any()
+        )
+
+    def _planned(self, setting: str) -> list[tuple[str, str, str]]:
+        """Return (control, classifier, ablation) of each control that a setting has."""
+        first = self.ablations[0]
+        listed = self.plan["controls"]
+        planned = [(name, name, "") for name in ("majority", "nearest") if name in listed]
+        if "permuted" in listed and setting == "real_to_real":
+            planned += [
+                ("permuted", "nearest", ""),
+                *(("permuted", name, first) for name in self.classifiers),
+            ]
+        sources = self.plan["settings"][setting]
+        if "copycat" in listed and sources["train"] in COPYCAT_SOURCES:
+            planned.append(("copycat", "nearest", ""))
+        if "copycat" in listed and set(COPYCAT_SOURCES) & set(sources.values()):
+            planned += [("copycat", name, first) for name in self.classifiers]
+        return planned
+
+    def _sides(self, setting: str, control: str) -> tuple[str, str, str]:
+        """Return training set, test set and control of a setting's trials in the plan."""
+        sources: dict[str, str] = self.plan["settings"][setting]
+        train, test = sources["train"], sources["test"]
+        if control != "copycat":
+            return train, test, control
+        return (
+            COPYCAT_SOURCES.get(train, train),
+            COPYCAT_SOURCES.get(test, test),
+            "copycat" if train in COPYCAT_SOURCES else "",
+        )
+
+    def _cell(
+        self, setting: str, classifier: str, ablation: str, level: str, control: str = ""
+    ) -> ResultCell:
+        """Return one cell or control, from the predictions of its trials."""
+        # The runs of each trial, one per fold
+        train, test, listed = self._sides(setting, control)
+        runs: dict[int, list[str]] = defaultdict(list)
+        for trial in self.trials:
+            key = (trial["classifier"], trial["ablation"], trial["control"], trial["train"])
+            if key == (classifier, ablation, listed, train):
+                runs[trial["trial"]].append(trial["run"])
+
+        # The scores of each trial, None where a fold is missing
+        tables = [self._pooled(names, test) for _, names in sorted(runs.items())]
+        scores = tuple(
+            None if table is None else metrics.score_table(table, self.classes, level)
+            for table in tables
+        )
+        counts, units, grouped, clips = group_predictions(
+            [table for table in tables if table is not None], self.classes, level
+        )
+
+        # Without randomness all trials are the same
+        if classifier in ("majority", "nearest") and control != "permuted":
+            scores, counts = count_once(scores, counts)
+        return ResultCell(
+            setting=setting,
+            classifier=classifier,
+            ablation=ablation,
+            control=control,
+            network="" if control in ("majority", "nearest") else self.network(classifier),
+            level=level,
+            trials=scores,
+            counts=counts,
+            units=units,
+            grouped=grouped,
+            clips=clips,
+            like=self.like,
+        )
+
+    def network(self, classifier: str) -> str:
+        """Return timm's name of a classifier's network, without the tag of its weights."""
+        kinds = self.spec["classifiers"].get(classifier)
+        return "" if kinds is None else str(kinds[self.ablations[0]]["name"]).partition(".")[0]
+
+    def _pooled(self, runs: list[str], test: str) -> pd.DataFrame | None:
+        """Return the predictions of one trial's folds as one table, or None if a fold is missing.
+
+        Ratios are formed only after this pooling.
+        """
+        if not all(run in self.done for run in runs):
+            return None
+        tables = [self._predicted(run) for run in runs]
+        return pd.concat([table.loc[table["test"] == test] for table in tables], ignore_index=True)
+
+    def _predicted(self, run: str) -> pd.DataFrame:
+        if run not in self._predictions:
+            self._predictions[run] = pd.read_parquet(self.done[run].file("predictions.parquet"))
+        return self._predictions[run]
+
+    # Judging
+
+    def verdicts(self, cell: ResultCell, metric: str = "accuracy") -> list[Verdict]:
+        """Return a cell's difference from each control of its setting, the constant answer first.
+
+        The list is empty if a trial of the cell is missing.
+        """
+        if not cell.whole:
+            return []
+        verdicts = [Verdict("the constant answer", gap_interval(cell, cell.commonest, metric))]
+        for control in self.controls_of(cell.setting, cell.level):
+            if control.classifier in ("majority", "nearest", cell.classifier):
+                gap = gap_interval(cell, control, metric) if control.whole else None
+                verdicts.append(Verdict(self.named(control), gap))
+        return verdicts
+
+    def named(self, control: ResultCell) -> str:
+        """Return the printed name of a control."""
+        classifier = "1-NN" if control.classifier == "nearest" else control.classifier
+        return CONTROL_NAMES[control.control] + (
+            f" ({classifier})" if control.control in ("permuted", "copycat") else ""
+        )
+
+    def within(self, cell: ResultCell, dataset: str) -> ResultCell:
+        """Return a complete cell of tests on real faces, restricted to one dataset."""
+        index = self.faces.index
+        column = {"subject": "subject", "clip": "clip", "image": "key"}[cell.grouped]
+        dataset_units = set(index.loc[index["dataset"] == dataset, column])
+        in_dataset = np.array([unit in dataset_units for unit in cell.units], dtype=bool)
+        counts = cell.counts[:, in_dataset]
+        trials = tuple(
+            metrics.score(by_group.sum(axis=0, dtype=np.int64), self.classes) for by_group in counts
+        )
+        units = tuple(unit for unit in cell.units if unit in dataset_units)
+        return replace(cell, trials=trials, counts=counts, units=units)
+
+    def alarms(self) -> list[ResultCell]:
+        """Return the cells whose accuracy on held-out people is so high that a leak is likely."""
+        if self.protocol not in ("subject", "dataset"):
+            return []
+        settings = self.plan["settings"]
+        on_real = [cell for cell in self.cells if settings[cell.setting]["test"] == "real"]
+        return [
+            cell
+            for cell in on_real
+            if (accuracy := cell.summary("accuracy")) and accuracy.mean > LEAK_ACCURACY
+        ]
+
+    def compared(self, setting: str, other: str = "real_to_real") -> list[Comparison]:
+        """Return the comparison of one setting with another on the same real tests.
+
+        It is by clip where clips are scored; there is one per classifier and ablation.
+        """
+        cells = [
+            self._level(setting, name, ablation)
+            for name in self.classifiers
+            for ablation in self.ablations
+        ]
+        comparisons = []
+        for cell in (cell for cell in cells if cell is not None and cell.whole):
+            base = self.cell(other, cell.classifier, cell.level, cell.ablation)
+            if base is not None and base.whole:
+                comparisons.append(compare_cells(cell, base))
+        return comparisons
+
+    def against_copies(self, setting: str = "both_to_real") -> list[Comparison]:
+        """Return the comparison of a setting with itself under the copycat as the generator."""
+        comparisons = []
+        for name in self.classifiers:
+            cell = self._level(setting, name, self.ablations[0])
+            copies = [
+                control
+                for control in self.controls_of(setting, cell.level if cell else "")
+                if (control.control, control.classifier) == ("copycat", name)
+            ]
+            if cell is not None and cell.whole and copies and copies[0].whole:
+                comparisons.append(compare_cells(cell, copies[0]))
+        return comparisons
+
+    def _level(self, setting: str, classifier: str, ablation: str) -> ResultCell | None:
+        """Return a cell by clip if clips are scored, else by image, or None if there is none."""
+        cells = [self.cell(setting, classifier, level, ablation) for level in self.levels]
+        return next((cell for cell in reversed(cells) if cell is not None), None)
+
+    # Licences and times
+
+    @cached_property
+    def licence(self) -> str:
+        """The licences of the real faces."""
+        return " and ".join(sorted(set(self.faces.index["licence"])))
+
+    @cached_property
+    def withheld(self) -> list[str]:
+        """Sources of the real faces, by name and licence, whose images not everybody may show."""
+        return withheld_sources(self.store.run(self.spec["faces"]), self.store)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether a licence of the real faces does not clearly allow everybody to show them."""
+        return bool(self.withheld)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that all its runs took, including those that other studies share."""
+        names = [
+            database[stage]
+            for database in self.plan["databases"]
+            for stage in ("generator", "database", "copycat")
+        ]
+        runs = [
+            Run(name, self.store.root / "runs" / name)
+            for name in names
+            if name and self.store.done(name)
+        ]
+        return float(sum(run.seconds for run in [*runs, *self.done.values()]))
+
+
+# Finding things
+
+
+def find(name: str, store: Store) -> Run:
+    """Return the run of a study by its alias or its run name; study.recorded does so for a file.
+
+    Raises StoreError if it was never run, or if it is not a study.
+    """
+    run = store.run(name)
+    if run.stage != "study":
+        raise StoreError(
+            f"a study must be named; {name} is {run.name}, which is not a study. `mien ls study` "
+            "lists the studies"
+        )
+    return run

@@ -1,0 +1,179 @@
+"""The study meets the store: its jobs, done by an engine."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from mien.classifiers import pretrained
+from mien.errors import TrialsFailed
+from mien.generators.generate import generation_jobs
+from mien.generators.specs import read_training
+from mien.generators.train import train_generator
+from mien.prepare import splits
+from mien.prepare.specs import SplitSpec
+from mien.runs.engine import run_jobs
+from mien.runs.jobs import FAILURE_FILE, Engine, Job
+from mien.runs.local import Local
+from mien.runs.progress import count_of, say
+from mien.runs.store import Run, Store
+from mien.study.file import describe_differences
+from mien.study.plan import fixed_settings, frozen_shares, plan_study, write_study
+from mien.study.select import Only, explain_generators, select_rows
+from mien.study.specs import LEAD_METRIC_SUFFIX, StudyPlan, StudySpec, TrialRow, TrialSpec
+from mien.study.trials import run_trial
+
+
+def run_study(
+    study: StudySpec,
+    store: Store,
+    *,
+    device: str = "auto",
+    only: Only | None = None,
+    engine: Engine | None = None,
+) -> Run:
+    """Make the missing runs of a study, or of the trials in `only`; return the study's run.
+
+    The study's run lists all its trials. Each trial starts when its own generator is ready. A
+    failure is recorded with its error and the other trials continue; the next call tries it
+    again. `make_engine` says where the work is done; None is this process.
+
+    Raises TrialsFailed at the end if anything failed, and SpecError or WeightsError at once if a
+    classifier cannot be built.
+    """
+    # Write the list of all trials, and move the study's name to it
+    todo = plan_study(study, store)
+    selected = select_rows(todo.rows, only or {})
+    before = store.aliases().get(study.title, study.name)
+    study_run = store.make(study, lambda out, scratch: write_study(todo, out), alias=study.title)
+    if before != study.name:
+        say(
+            f"the name {study.title} referred to {before} and now refers to {study.name}: "
+            f"{describe_differences(before, study, store)}. `mien report {before}` still shows the "
+            "earlier study"
+        )
+
+    # Only what is missing is made
+    wanted = {row.spec.name: row for row in selected}
+    missing = [row for name, row in wanted.items() if name not in todo.done]
+    if not missing:
+        scope = " selected by --only" if only else ""
+        say(f"{study.title}: {count_of(len(wanted), 'trial')}{scope}, all done")
+        return study_run
+
+    # Check the classifiers before hours of work, and say what may surprise
+    _require_buildable(missing)
+    reason = explain_generators(missing, only or {})
+    if reason:
+        say(reason)
+    for layers in frozen_shares(study):
+        say(f"{layers['classifier']}, {layers['ablation']}: frozen are {layers['text']}")
+
+    # Remove the notes of earlier failures, so that these runs are tried again
+    engine = engine or Local(0)
+    todo_jobs = study_jobs(todo, missing, store, device, engine.slots)
+    for job in todo_jobs:
+        (store.root / "work" / job.run / FAILURE_FILE).unlink(missing_ok=True)
+
+    failed = run_jobs(todo_jobs, store, engine)
+    if failed:
+        first = next(iter(failed.values()))
+        trials_failed = sum(row.spec.name in failed for row in missing)
+        raise TrialsFailed(
+            f"{trials_failed} of {count_of(len(wanted), 'trial')} of {study.title} failed, "
+            f"{len(wanted) - trials_failed} done; the first error: {first}. The report lists them, "
+            "and the same command tries them again"
+        )
+    return study_run
+
+
+def require_weights(missing: Sequence[TrialRow], fetch: bool = False) -> None:
+    """Raise WeightsError, listing the missing files, unless the ImageNet weights are available.
+
+    With `fetch` they are downloaded; without it the hub is only asked whether it has them.
+    """
+    specs = {(row.classifier, row.ablation): row.spec.classifier for row in missing}
+    pretrained.require_hub_weights(
+        [spec for spec in specs.values() if not isinstance(spec, str)], fetch
+    )
+
+
+def _require_buildable(missing: Sequence[TrialRow]) -> None:
+    """Raise SpecError or WeightsError if a classifier of these rows cannot be built."""
+    specs = {f"{row.classifier}, {row.ablation}": row.spec.classifier for row in missing}
+    pretrained.check_all({name: spec for name, spec in specs.items() if not isinstance(spec, str)})
+    require_weights(missing, fetch=True)
+
+
+def study_jobs(
+    todo: StudyPlan, missing: Sequence[TrialRow], store: Store, device: str, slots: int
+) -> list[Job]:
+    """Return the jobs of the missing trials and of all that they need.
+
+    Trainings of generators come first, then databases, then trials.
+    """
+    needed = {
+        name for row in missing for name in (row.spec.synthetic, row.spec.copycat)
+    } - todo.done
+
+    # The generator and the database of each fold, and those of its copycat
+    training_jobs, database_jobs = [], []
+    for database in todo.databases:
+        fold = "" if database.fold < 0 else f", fold {database.fold}"
+        split = database.split.model_dump(mode="json") if database.split else None
+        for prefix, source in (("", database), ("copycat ", database.copycat)):
+            if source is not None and source.generate.name in needed:
+                arguments = {
+                    "spec": source.train.model_dump(mode="json"),
+                    "split": split,
+                    "device": device,
+                }
+                label = f"{prefix}generator{fold}"
+                training_jobs.append(Job(source.train.name, label, _make_generator, arguments))
+                database_jobs += [
+                    replace(job, label=f"{prefix}{job.label}{fold}")
+                    for job in generation_jobs(source.generate, store, device, slots)
+                ]
+
+    trial_jobs = [_make_trial_job(row, todo.study, device) for row in missing]
+    all_jobs = [*training_jobs, *database_jobs, *trial_jobs]
+    return [job for job in all_jobs if job.run not in todo.done]
+
+
+def _make_generator(
+    store: Store, spec: dict[str, Any], split: dict[str, Any] | None, device: str
+) -> str:
+    if split is not None:
+        splits.run_split(SplitSpec.model_validate(split), store)
+    train_generator(read_training(spec, "generator"), store, device=device)
+    return "trained"
+
+
+def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
+    # The label, as people read it: vgg16 augment trained on real and synthetic, trial 2, fold 0
+    trial = "" if fixed_settings(study, row.classifier, row.control) else f", trial {row.trial + 1}"
+    fold = "" if study.protocol == "frame" else f", fold {row.fold}"
+    kind = row.ablation if len(study.ablations) > 1 else ""
+    kind += " with labels permuted" if row.control == "permuted" else ""
+    label = (
+        f"{f'{row.classifier} {kind.strip()}'.strip()} trained on "
+        f"{row.spec.train.replace('_', ' and ')}{trial}{fold}"
+    )
+
+    # The databases must exist before the trial starts
+    after = tuple(name for name in (row.spec.synthetic, row.spec.copycat) if name)
+    return Job(
+        row.spec.name,
+        label,
+        _make_trial,
+        {"spec": row.spec.model_dump(mode="json"), "device": device},
+        after,
+    )
+
+
+def _make_trial(store: Store, spec: dict[str, Any], device: str) -> str:
+    records = run_trial(TrialSpec.model_validate(spec), store, device).json("records.json")
+    lead = [record for record in records if record["metric"].endswith(LEAD_METRIC_SUFFIX)]
+    return "accuracy on " + ", ".join(
+        f"{record['metric'].split('/')[0]} {record['value']:.1%} of {record['n']:,}"
+        for record in lead
+    )

@@ -1,0 +1,118 @@
+"""--only: some of a study's trials, by what they are."""
+
+from collections.abc import Sequence
+
+from mien.classifiers.specs import BASELINES
+from mien.errors import UsageError
+from mien.runs.spec import suggest
+from mien.study.settings import COPYCAT_VARIANTS, SETTINGS
+from mien.study.specs import StudySpec, TrialRow
+
+Only = dict[str, frozenset[str]]
+"""A selection of trials: the allowed names by axis (setting, classifier, ablation, control, trial,
+fold). An axis that is absent allows every name.
+"""
+
+ONLY_AXES = ("setting", "classifier", "ablation", "control", "trial", "fold")
+
+
+def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
+    """Return the selection of `--only` texts such as setting=real_to_real,classifier=vgg16.
+
+    An axis that is given twice allows either name. Trials count from 1, folds from 0;
+    control=none is the cells without controls.
+
+    Raises UsageError for an axis or a name that the study does not have.
+    """
+    # The names that each axis of this study has
+    known = {
+        "setting": list(study.settings),
+        "classifier": [*study.classifiers, *(name for name in BASELINES if name in study.controls)],
+        "ablation": list(study.ablations),
+        "control": ["none", *study.controls],
+        "trial": [str(number + 1) for number in range(study.trials)],
+        "fold": [str(fold) for fold in study.tested_folds],
+    }
+
+    # Each text is a list of axis=name
+    only: dict[str, set[str]] = {}
+    for item in (item.strip() for text in texts for item in text.split(",")):
+        axis, equals, name = (piece.strip() for piece in item.partition("="))
+        if not equals or axis not in known:
+            raise UsageError(
+                "--only must be like setting=real_to_real,classifier=vgg16 with "
+                f"{', '.join(ONLY_AXES)}; given: '{item}'.{suggest(axis, list(ONLY_AXES))}"
+            )
+        if name not in known[axis]:
+            # A similar number is no help, so there is no hint for trials and folds
+            hint = "" if axis in ("trial", "fold") else suggest(name, known[axis])
+            raise UsageError(
+                f"--only {axis}={name}: the study has {', '.join(known[axis]) or 'none'}.{hint}"
+            )
+        only.setdefault(axis, set()).add(name)
+    return {axis: frozenset(names) for axis, names in only.items()}
+
+
+def select_rows(rows: Sequence[TrialRow], only: Only) -> list[TrialRow]:
+    """Return the rows that `only` selects; a training belongs to every setting that it serves.
+
+    Raises UsageError if there are rows but none is selected.
+    """
+    selected = [row for row in rows if _matches(row, only)]
+    if rows and not selected:
+        # Say for each axis which names it could have if the others stay as they are
+        choices = []
+        for axis in only:
+            others = {other: names for other, names in only.items() if other != axis}
+            names = [
+                name
+                for row in rows
+                if _matches(row, others)
+                for name in sorted(_list_names(row)[axis])
+            ]
+            choices.append(
+                f"with {_format_only(others)} there is "
+                f"{axis}={' or '.join(dict.fromkeys(names)) or 'nothing'}"
+            )
+        raise UsageError(f"--only {_format_only(only)} selects no trial: {'; '.join(choices)}")
+    return selected
+
+
+def _format_only(only: Only) -> str:
+    """Return a selection as it is written after `--only`."""
+    return ",".join(f"{axis}={name}" for axis, names in only.items() for name in sorted(names))
+
+
+def _matches(row: TrialRow, only: Only) -> bool:
+    return all(_list_names(row)[axis] & names for axis, names in only.items())
+
+
+def explain_generators(rows: Sequence[TrialRow], only: Only) -> str:
+    """Return why a selection of real settings needs generators, or "" where it needs none."""
+    settings = only.get("setting", frozenset())
+    if not settings or any(source != "real" for name in settings for source in SETTINGS[name]):
+        return ""
+    if not any(row.spec.synthetic or row.spec.copycat for row in rows):
+        return ""
+    return (
+        f"a trial is one training with all its tests: those of {', '.join(sorted(settings))} are "
+        "also tested on synthetic faces, for the study's other settings, so generators and "
+        "databases come first"
+    )
+
+
+def _list_names(row: TrialRow) -> dict[str, frozenset[str]]:
+    settings = {
+        name
+        for name, (train, test) in SETTINGS.items()
+        if (row.spec.train in (train, COPYCAT_VARIANTS.get(train)))
+        and (test in row.spec.tests or COPYCAT_VARIANTS.get(test) in row.spec.tests)
+    }
+    return {
+        "setting": frozenset(settings),
+        "classifier": frozenset({row.classifier}),
+        "ablation": frozenset({row.ablation}),
+        "control": frozenset({row.control or "none"}),
+        "trial": frozenset({str(row.trial + 1)}),
+        "fold": frozenset({str(row.fold)}),
+    }

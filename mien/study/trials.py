@@ -1,0 +1,133 @@
+"""Trials: one training of a classifier, and its tests on faces that it must not have seen."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from mien import metrics
+from mien.classifiers import baselines, pretrained
+from mien.classifiers.fit import fit_classifier
+from mien.classifiers.predict import predict_classes
+from mien.faces import Faces, concatenate
+from mien.prepare import splits
+from mien.runs.files import write_indented_json
+from mien.runs.store import Run, Store
+from mien.stats import Record
+from mien.study.controls import permute_labels
+from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
+from mien.study.specs import LEAD_METRIC_SUFFIX, TrialSpec
+
+
+def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
+    """Return the run of a trial, trained and tested now if it is not done yet.
+
+    predictions.parquet has one row per test image: test (which set), key, subject, clip, true,
+    predicted and p_CLASS. records.json has accuracy, uf1 and uar of each test set, named
+    `set/level/metric`, by image and, except with splits by frame, by clip.
+
+    Raises LeakageError if a test set holds a clip, subject or dataset that the training saw.
+    """
+
+    def build(out: Path, scratch: Path) -> None:
+        train, tests = load_train_and_tests(spec, store)
+        answer, about = _train_answerer(spec, train, store, scratch, device)
+        tables = [
+            _make_predictions(answer(faces), name, faces, spec) for name, faces in tests.items()
+        ]
+        table = pd.concat(tables, ignore_index=True)
+        table.to_parquet(out / "predictions.parquet", index=False)
+        records = [record for name in spec.tests for record in _score(table, name, spec)]
+        write_indented_json(out / "records.json", [asdict(record) for record in records])
+        accuracies = ", ".join(
+            f"{r.metric.split('/')[0]} {r.value:.1%}"
+            for r in records
+            if r.metric.endswith(LEAD_METRIC_SUFFIX)
+        )
+        summary = {
+            "holds": f"{spec.called} trained on {spec.train}, accuracy {accuracies}",
+            "trained": len(train),
+        }
+        write_indented_json(out / "summary.json", {**summary, **about})
+
+    return store.make(spec, build)
+
+
+Answer = Callable[[Faces], Float[np.ndarray, "n classes"]]
+
+
+def _train_answerer(
+    spec: TrialSpec, train: Faces, store: Store, scratch: Path, device: str
+) -> tuple[Answer, dict[str, Any]]:
+    """Return a function from faces to class probabilities, and facts of its training."""
+    classifier = spec.classifier
+    if isinstance(classifier, str):
+        return lambda faces: baselines.predict(classifier, train, faces, spec.classes), {}
+    file = pretrained.find_imported_weights(classifier, store)
+    fitted = fit_classifier(train, classifier, spec.classes, spec.seed, scratch, device, file)
+    return lambda faces: predict_classes(fitted, faces), {"weights": fitted.origin}
+
+
+def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:
+    """Return the faces that a trial is trained on, and those of each test.
+
+    Raises LeakageError if, by clip, subject or dataset, a real test image is of a clip, subject or
+    dataset that is in the training set or that its generator saw.
+    """
+    # The split of the real faces; labels are permuted after it, so it stays the same
+    real = Faces.load(store.run(spec.faces).path)
+    fold = splits.split(real, spec.by, spec.folds, spec.number, spec.split_seed)
+    if spec.permuted is not None:
+        real = permute_labels(real, spec.permuted)
+    sources: dict[Source, tuple[Faces, Faces]] = {}
+    if "real" in {*SOURCES_OF[spec.train], *spec.tests}:
+        sources["real"] = (real.select(fold.train), real.select(fold.test))
+
+    # One in five images of each database is kept for tests
+    databases: tuple[tuple[Source, str], ...] = (
+        ("synthetic", spec.synthetic),
+        ("copycat", spec.copycat),
+    )
+    for name, run in databases:
+        if run:
+            faces = Faces.load(store.run(run).path)
+            split = splits.split(faces, "frame", SYNTHETIC_TEST_DIVISOR, 0, spec.split_seed)
+            sources[name] = (faces.select(split.train), faces.select(split.test))
+
+    first, *more = SOURCES_OF[spec.train]
+    train = concatenate(sources[name][0] for name in (first, *more)) if more else sources[first][0]
+    tests = {str(name): sources[name][1] for name in spec.tests}
+
+    # Only real test images can be unseen: synthetic ones are made from the training side
+    if spec.by != "frame" and "real" in tests:
+        splits.require_unseen(train, tests["real"], spec.by)
+    return train, tests
+
+
+def _make_predictions(
+    probabilities: Float[np.ndarray, "n classes"], name: str, faces: Faces, spec: TrialSpec
+) -> pd.DataFrame:
+    """Return the predictions of one test set as a table with a row per image."""
+    true = faces.labels(spec.classes)
+    table = metrics.make_predictions(
+        list(faces.index["key"]), list(faces.index["clip"]), true, probabilities, spec.classes
+    )
+    table.insert(0, "test", name)
+    table.insert(2, "subject", list(faces.index["subject"]))
+    return table
+
+
+def _score(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Record]:
+    """Yield the records of one test set, by image and, for real tests without frames, by clip."""
+    rows = table.loc[table["test"] == name]
+    for level in (
+        metrics.SCORED_UNITS[:1] if name != "real" or spec.by == "frame" else metrics.SCORED_UNITS
+    ):
+        scores = metrics.score_table(rows, spec.classes, level)
+        if scores is not None:
+            for metric in metrics.METRICS:
+                yield Record(f"{name}/{level}/{metric}", scores.of(metric), scores.n, run=spec.name)

@@ -1,0 +1,1 @@
+"""The drawn dataset: faces of nobody, in CASME II's layout, that everybody may have."""
