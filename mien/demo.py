@@ -75,7 +75,7 @@ class Clock:
         self.taken: dict[str, float] = {}
 
     def stage(self, name: str, work: Callable[[], Result]) -> Result:
-        """Return the result of `run_jobs`, the stage `name`; it is reported and timed."""
+        """Return the result of `work`, the stage `name`; it is reported and timed."""
         names = list(STAGE_SECONDS)
         planned = sum(STAGE_SECONDS[done] for done in self.taken)
         slower = sum(self.taken.values()) / planned if planned else 1.0

@@ -238,7 +238,7 @@ class Faces:
 
 
 def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> pd.DataFrame:
-    """Return an index for `images` with `find_columns`, and defaults for the other columns.
+    """Return an index for `images` with `columns`, and defaults for the other columns.
 
     A single value is repeated in all rows. The sha256 of each image is computed.
     """

@@ -9,12 +9,12 @@ Severity = Literal["note", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One irregularity in a folder: `recognise_format` in two or three words, `where` relative to
+    """One irregularity in a folder: `kind` in two or three words, `where` relative to
     the folder, `what` in a sentence.
 
     It names everything that is left out because of it: `pictures` as `Listing.names` calls them,
-    `rows` by their names in `Listing.read`, and `check_files` that are neither. `gone` has clips
-    and keys: rows that give them are left out too. The accounts use `recognise_format` as the
+    `rows` by their names in `Listing.read`, and `files` that are neither. `gone` has clips
+    and keys: rows that give them are left out too. The accounts use `kind` as the
     reason; if there are several reasons, the first counts. What another part of the reader keeps is
     not left out.
     """

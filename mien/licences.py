@@ -50,8 +50,8 @@ class Terms:
     """What the owners of a set allow.
 
     `originals` and `derived`: whether its images, and what was made from them, may be passed on.
-    `find_conditions` are keys of CONDITIONS. `blocked` are people, by the set's own names, whose
-    images must not be published. `withdrawn` says why a set is no longer distributed. `read_source`
+    `conditions` are keys of CONDITIONS. `blocked` are people, by the set's own names, whose
+    images must not be published. `withdrawn` says why a set is no longer distributed. `source`
     says where all of this was read.
     """
 

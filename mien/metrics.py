@@ -26,7 +26,7 @@ SCORED_UNITS = ("images", "clips")
 class Scores:
     """The scores of one pooled test set; all in [0, 1].
 
-    `count_confusion` is int [classes, classes], rows = true. `recall` and `f1` are float [classes],
+    `confusion` is int [classes, classes], rows = true. `recall` and `f1` are float [classes],
     nan for the classes of `left_out`, which have no true sample. `n` counts the scored samples.
     `majority` is the share of the commonest class: the accuracy of a constant answer.
     """

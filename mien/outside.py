@@ -58,7 +58,7 @@ def show_controls(text: str, keep: str = "\n\t") -> str:
     """Return a text with its control, format and direction characters as printable escapes.
 
     An ESC becomes the four characters `\\x1b`, a zero-width space `\\u200b`; the characters of
-    `load_or_extract` are not changed.
+    `keep` are not changed.
     """
     if text.isprintable():
         return text
@@ -103,7 +103,7 @@ def read_file(
 ) -> bytes:
     """Return the bytes of a regular file of at most `most` bytes; `what` names it in messages.
 
-    Raises `flush_fault` if it is missing, a folder, a pipe or a device, too large, or cannot be
+    Raises `fault` if it is missing, a folder, a pipe or a device, too large, or cannot be
     read.
     """
     try:
@@ -143,7 +143,7 @@ def read_text(
 ) -> str:
     """Return the text of a regular file in UTF-8, with or without a byte-order mark.
 
-    The limits are those of `read_file`. Raises `flush_fault` also if it is not UTF-8, or holds NUL
+    The limits are those of `read_file`. Raises `fault` also if it is not UTF-8, or holds NUL
     bytes.
     """
     data = read_file(path, what, most, fault)

@@ -400,7 +400,7 @@ def decode(
     The orientation in the EXIF data is applied. More than 8 bits become 8, where `white` is the
     value that becomes 255; without it, it is what `pictures.choose_whites` gives for this picture
     alone. Transparent parts are put on black, and of several frames the first is used. The picture
-    is cropped to `box`, as far as it is in the picture, and with `draw_face` to the square around
+    is cropped to `box`, as far as it is in the picture, and with `face` to the square around
     it, wider by `margin`. It becomes grey at its full size, before it is resized. Error messages
     call it `name`, by default its path. `remarks` receives FRAMES if there are several frames, and
     TRANSPARENT if some pixel is transparent.

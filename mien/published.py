@@ -196,7 +196,7 @@ class Contradiction:
     """A number in the preprint's text that its own tables contradict.
 
     `claimed` is in the text at `where`; the table's cell (`setting`, `ablation`, `model`) has
-    `format_score`.
+    `printed`.
     """
 
     where: str

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def derive_seed(*names: str | int) -> int:
-    """Return a seed in [0, 2**63) that depends only on `collect_names`.
+    """Return a seed in [0, 2**63) that depends only on `names`.
 
     It is a part of their sha256, so it is equal on every machine.
     """
@@ -15,5 +15,5 @@ def derive_seed(*names: str | int) -> int:
 
 
 def make_rng(*names: str | int) -> np.random.Generator:
-    """Return NumPy's default generator, seeded by `collect_names`."""
+    """Return NumPy's default generator, seeded by `names`."""
     return np.random.default_rng(derive_seed(*names))

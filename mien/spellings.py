@@ -42,7 +42,7 @@ _LATIN_OF_CYRILLIC = str.maketrans(_CYRILLIC, "aeopcyxijs")
 class SubjectNames:
     """The names of the people in a set.
 
-    `collect_names` has the name of the person for each written name. `merge_spellings` has the
+    `names` has the name of the person for each written name. `folded` has the
     names that are treated as one person's, the chosen one first; `alike` those that look alike and
     are kept apart.
     """
@@ -87,11 +87,11 @@ def identify_person(name: str) -> str:
 def identify_people(
     names: Mapping[str, int], same: Mapping[str, str] | None = None, as_written: bool = False
 ) -> SubjectNames:
-    """Return the people behind `collect_names`, which has the number of images of each name.
+    """Return the people behind `names`, which has the number of images of each name.
 
     `same` maps a name to another one of the same person. With `as_written`, all other spellings are
     different people, and those that would be treated as one are put in quotation marks. Raises
-    DataError if a name in `same` is not among `collect_names`.
+    DataError if a name in `same` is not among `names`.
     """
     same = same or {}
     unknown = sorted({*same, *same.values()} - set(names))

@@ -55,7 +55,7 @@ class World:
 
 
 def world(root: Path, folder: str = "photos", **options: Any) -> World:
-    """Return a world whose faces were ingested with `read_global_options` of the reader, and whose
+    """Return a world whose faces were ingested with `options` of the reader, and whose
     database was audited.
     """
     store = Store(root / "store")

@@ -268,7 +268,7 @@ def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
 
 
 def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> float:
-    """What the network scores on `read_peak_rss` after so many epochs of the same training."""
+    """What the network scores on `held` after so many epochs of the same training."""
     work = ClassifierTraining(
         start_classifier(spec, CLASSES, 0, None), shown, 0, torch.device("cpu")
     )

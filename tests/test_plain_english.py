@@ -67,7 +67,7 @@ STILL_IN_CODE: set[str] = {
 
 
 def find_phrases(text: str, except_for: Collection[str] = ()) -> list[tuple[str, str]]:
-    """Each phrase of `read_annotation` that is in the list, with what to write instead."""
+    """Each phrase of `text` that is in the list, with what to write instead."""
     found = []
     for pattern, instead in PHRASES.items():
         if pattern in except_for:

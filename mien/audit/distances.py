@@ -99,10 +99,10 @@ def precision_recall(
 class Neighbours:
     """Which images are within the k-nearest-neighbour distance ("reach") of which others.
 
-    `typical` [made]: within reach of a real image; `interval` [made]: of how many; `reached`
+    `typical` [made]: within reach of a real image; `around` [made]: of how many; `reached`
     [real]: within reach of a generated image; `covered` [real]: a generated image is within its
     reach. The reach of an image is its distance to the k-th nearest image of its own side. The
-    means of these are precision (`typical`), recall (`reached`), density (`interval` / k) and
+    means of these are precision (`typical`), recall (`reached`), density (`around` / k) and
     coverage (`covered`).
     """
 

@@ -82,7 +82,7 @@ class SpaceFeatures:
 class Space:
     """A space of features.
 
-    `find_sides` maps images of its colour and size (None: the size that they have) to float32 [n,
+    `look` maps images of its colour and size (None: the size that they have) to float32 [n,
     d].
     """
 

@@ -171,7 +171,7 @@ def _pair_samples(
 ) -> Iterator[tuple[str, Sample, Sample]]:
     """Yield each comparison with one half of the training images: its suffix and its two parts.
 
-    `three` and `pick_positions` are of the training, held-out and synthetic images. All parts of a
+    `three` and `places` are of the training, held-out and synthetic images. All parts of a
     comparison have the same number of images.
     """
     # The same number of images for all comparisons

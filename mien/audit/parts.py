@@ -55,7 +55,7 @@ Result = TypeVar("Result")
 class PartResult:
     """What a part measured: numbers, notes on what could not be measured, and results per image.
 
-    `rows` has one row per synthetic image: its key, and the part's own columns. `to_picture`
+    `rows` has one row per synthetic image: its key, and the part's own columns. `picture`
     illustrates the part, if it has a picture.
     """
 
@@ -227,7 +227,7 @@ _MEASURES: Mapping[PartName, Callable[[PartResult, PartInput], None]] = {
 
 
 def _try_measure(measured: PartResult, what: str, work: Callable[[], Result]) -> Result | None:
-    """Return the result of `run_jobs`; if the data do not allow it, add a note and return None."""
+    """Return the result of `work`; if the data do not allow it, add a note and return None."""
     try:
         return work()
     except (DataError, LeakageError) as error:

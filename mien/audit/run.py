@@ -108,7 +108,7 @@ def judge_parts(
 ) -> Audit:
     """Return the audit of `made` from the measurements of its parts.
 
-    `identify_people` are the held-out people; None if their number plays no part.
+    `people` are the held-out people; None if their number plays no part.
     """
     # One row per image, with the columns of every part
     rows = made.index[["key", "emotion"]].reset_index(drop=True)
@@ -180,7 +180,7 @@ def run_audit(
     """Return the run of an audit.
 
     It holds audit.json, records.parquet, rows.parquet, index.html and its pictures. Its parts are
-    runs too (`parts`), made by `make_engine`, in this process by default. A failed audit is a run
+    runs too (`parts`), made by `engine`, in this process by default. A failed audit is a run
     like any other: audit.json holds the verdict. Raises MienError, with the message and exit code
     of the failed job, if a part could not be made.
     """

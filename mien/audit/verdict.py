@@ -98,10 +98,10 @@ class Threshold(Strict):
 class Check:
     """The verdict on one number, with the number, its interval and its limits.
 
-    `value`, `list_missed_controls` and `high` are as measured; `relative` is the value compared
+    `value`, `low` and `high` are as measured; `relative` is the value compared
     with `reference`, if the threshold names one. `value` is None if nothing was measured under that
     name. `note` says what is missing if the check cannot tell, and `enough` what would suffice;
-    `identify_people` is the number of held-out people that are needed, if there are fewer.
+    `people` is the number of held-out people that are needed, if there are fewer.
     """
 
     name: str
@@ -160,7 +160,7 @@ def read_thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
 class Change:
     """A limit that differs from the default: `default` and `given` are None if the field is absent.
 
-    `missing_conditions` says whether a set could pass with it that would not pass by default.
+    `looser` says whether a set could pass with it that would not pass by default.
     """
 
     metric: str
@@ -283,7 +283,7 @@ class HeldOut:
 class Question:
     """One question of the audit: its outcome, the reason in one sentence, and what would suffice.
 
-    `identify_people` is the number of held-out people that are needed, if there are fewer; else 0.
+    `people` is the number of held-out people that are needed, if there are fewer; else 0.
     """
 
     title: str
@@ -301,8 +301,8 @@ def judge(
 ) -> list[Check]:
     """Return a check for each threshold, and for each class if it says so; the worst are first.
 
-    `count_held_out` is the number of people that the numbers rest on; None if that plays no part.
-    `find_missing_classes` says by family why some of its numbers could not be measured. A threshold
+    `held_out` is the number of people that the numbers rest on; None if that plays no part.
+    `missing` says by family why some of its numbers could not be measured. A threshold
     under whose name nothing was measured cannot tell: a gate without evidence must not pass in
     silence.
     """

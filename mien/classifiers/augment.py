@@ -55,7 +55,7 @@ def augment(
 ) -> Float[Tensor, "n c size size"]:
     """Return the images changed as `how` says, `size` pixels wide and high, in [0, 1].
 
-    `resting_values` has, for each channel or once for all, the value that brightness does not
+    `rests` has, for each channel or once for all, the value that brightness does not
     change, 0 for photographs; the brightness of a channel with None stays the same. Outside the
     image its border is repeated. Images larger than `size` are first reduced, with antialiasing.
     """

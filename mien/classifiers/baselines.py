@@ -22,7 +22,7 @@ def predict(
     """Return float32 [n, classes]: 1 for the predicted class of each image of `test`, else 0.
 
     `majority` always answers the commonest class of the training images (of equals the first in
-    `classes`). `suggest` gives the class of the training image whose pixels are nearest, by
+    `classes`). `nearest` gives the class of the training image whose pixels are nearest, by
     Euclidean distance.
 
     Raises DataError without training images, or if training and test images differ in size.

@@ -243,8 +243,8 @@ def _list_units(faces: Faces) -> list[str]:
 class _Best:
     """The epoch whose weights a training ends with.
 
-    It is the one with the highest UAR on `read_peak_rss`, the earliest of equals, or the last if
-    `read_peak_rss` is None.
+    It is the one with the highest UAR on `held`, the earliest of equals, or the last if
+    `held` is None.
     """
 
     def __init__(self, held: Faces | None) -> None:

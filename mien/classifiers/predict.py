@@ -55,7 +55,7 @@ def predict_classes(
 ) -> Float[np.ndarray, "n classes"]:
     """Return float32 probabilities, one row per image.
 
-    They do not depend on `draw_batch`, which only limits the memory.
+    They do not depend on `batch`, which only limits the memory.
     """
     network = classifier.network.eval()
     where = next(network.parameters()).device

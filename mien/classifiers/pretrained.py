@@ -42,9 +42,9 @@ AUXILIARY_HEAD_PREFIX = "AuxLogits."
 def check_all(specs: Mapping[str, ClassifierSpec], files: Mapping[str, Path] | None = None) -> None:
     """Raise SpecError or WeightsError if any classifier cannot be built; for use before long work.
 
-    `specs` maps the names that messages use to the classifiers; `check_files` maps the `weights` of
+    `specs` maps the names that messages use to the classifiers; `files` maps the `weights` of
     specs with `file:` to their paths. Networks' names are checked first, then image sizes, then
-    `check_files`. `require_hub` checks the weights that come from the hub.
+    `files`. `require_hub` checks the weights that come from the hub.
     """
     require_known_network([spec.name for spec in specs.values()])
 

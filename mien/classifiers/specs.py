@@ -75,7 +75,7 @@ class ClassifierSpec(Strict):
     layers in the order of definition, rounded down) that are not trained, with the normalisation
     that follows them. `validation` is the share of the training subjects (of clips if subjects are
     not known, of images if clips are not known either) that are held out to choose the epoch by
-    UAR; with 0 the last epoch is taken. `count_threads` is the number of processor threads that
+    UAR; with 0 the last epoch is taken. `threads` is the number of processor threads that
     share a sum, so it is part of the result; `deterministic` makes an NVIDIA card use algorithms
     that give the same bits each time.
     """

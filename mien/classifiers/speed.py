@@ -102,7 +102,7 @@ def _time_batch(
 
 
 def _time_second_call(work: Callable[[], object], where: torch.device) -> float:
-    """Return the seconds of the second call of `run_jobs`; the first one warms up."""
+    """Return the seconds of the second call of `work`; the first one warms up."""
     work()
     wait_for_device(where)
     began = time.monotonic()

@@ -80,7 +80,7 @@ OTHER_SIGNATURES = {
 
 
 def find(path: Path, places: Sequence[Path] = (Path(),)) -> Path:
-    """Return the file that `path` names, relative to the first of `pick_positions` that has it.
+    """Return the file that `path` names, relative to the first of `places` that has it.
 
     Raises WeightsError with all paths that were tried, or with what is there instead of a file.
     """

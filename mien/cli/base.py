@@ -305,7 +305,7 @@ def open_store(path: Path) -> "Store":
 
 
 def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
-    """Print `head` and then `read_annotation`, wrapped at spaces to the width of the terminal.
+    """Print `head` and then `text`, wrapped at spaces to the width of the terminal.
 
     Further lines begin below the text, or `indent` characters from the left. Without a terminal,
     the text is one line.

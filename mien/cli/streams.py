@@ -15,7 +15,7 @@ class GuardedStream:
 
     Output that cannot be written is dropped, and the work goes on; `flush_fault` holds the reason,
     except for a closed pipe. Control characters are made visible, except those in
-    `load_or_extract`; rich writes to `make_terminal_table`, which lets its own pass (see
+    `keep`; rich writes to `terminal`, which lets its own pass (see
     mien.progress).
     """
 

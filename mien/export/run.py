@@ -47,7 +47,7 @@ class NoiseSchedule:
     """How the noise of a kind falls: the levels that its network knows, and the scheduler of
     diffusers that says so.
 
-    Images start at the mean face plus `start_classifier` times unit noise. `steps` is what
+    Images start at the mean face plus `start` times unit noise. `steps` is what
     `scheduler` takes unless told.
     """
 

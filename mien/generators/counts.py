@@ -19,7 +19,7 @@ FORMS = (
 def parse_counts(
     text: str, faces_counts: Callable[[str], dict[str, int]], classes: Sequence[str]
 ) -> dict[str, int]:
-    """Return the images per emotion that `read_annotation` names; `classes` are those of the
+    """Return the images per emotion that `text` names; `classes` are those of the
     generator.
 
     - `preprint`: Table 2 of the preprint
@@ -71,7 +71,7 @@ def _split_terms(text: str) -> tuple[str, dict[str, int]]:
 
 
 def _share_equally(total: int, classes: Sequence[str], text: str) -> dict[str, int]:
-    """Return `add_up` images shared equally over the classes; a remainder goes to the first."""
+    """Return `total` images shared equally over the classes; a remainder goes to the first."""
     per_class, remainder = divmod(total, len(classes))
     if not per_class:
         raise UsageError(

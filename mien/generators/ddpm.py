@@ -125,7 +125,7 @@ def compute_losses(
 ) -> Float[Tensor, " n"]:
     """Return L_simple of each image: the mean squared error of the predicted noise (Equation 5).
 
-    The levels of `draw_batch` are t; `sigma_data` is not used.
+    The levels of `batch` are t; `sigma_data` is not used.
     """
     t = batch.levels
     x = add_noise(schedule, batch.x0, t.long(), batch.noise)

@@ -62,7 +62,7 @@ def compute_losses(
 ) -> Float[Tensor, " n"]:
     """Return the loss lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 of each image (Eq. 2, Table 1).
 
-    It is a mean over pixels. lambda = 1 / c_out^2; the levels of `draw_batch` are sigma.
+    It is a mean over pixels. lambda = 1 / c_out^2; the levels of `batch` are sigma.
     """
     sigma = batch.levels
     x = batch.x0 + broadcast_over_images(sigma) * batch.noise

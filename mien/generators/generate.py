@@ -85,7 +85,7 @@ def generate_database(
 
     The run also has sheet.png. Images are written to disk as they are drawn, so memory does not
     grow with their number, and an interrupted generation resumes after the last finished shard.
-    `open_workers` is the number of batches that are drawn in parallel (default: all cores), and
+    `workers` is the number of batches that are drawn in parallel (default: all cores), and
     `shard` the number of images that are written at once; no image depends on either.
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
@@ -168,7 +168,7 @@ def plan_images(
 ) -> tuple[list[tuple[str, str]], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Return (key, emotion), label and seed of each image of a database, in the order of EMOTIONS.
 
-    Image k of an emotion has the same seed in every database with that `derive_seed`, whatever its
+    Image k of an emotion has the same seed in every database with that `seed`, whatever its
     counts.
     """
     rows = [(emotion, k) for emotion in EMOTIONS for k in range(counts.get(emotion, 0))]

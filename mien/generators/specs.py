@@ -67,7 +67,7 @@ class CopycatSpec(GeneratorSpec):
 
     Each copy is shifted by up to `shift` pixels in each direction, with Gaussian noise of standard
     deviation `noise`, where 1 is the step from black to white. Its training is not random, so
-    `derive_seed` stays 0.
+    `seed` stays 0.
     """
 
     kind: Literal["copycat"] = "copycat"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -148,7 +148,7 @@ SPECS: Mapping[str, type[GeneratorSpec]] = {
 
 
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
-    """Return the spec that `read_set_options` describe, of the kind that they name; the default is
+    """Return the spec that `fields` describe, of the kind that they name; the default is
     edm.
 
     Raises SpecError if the kind is unknown or a field is not valid.
@@ -174,7 +174,7 @@ class SamplerSpec(Spec):
     D_worse)) while sigma / sigma_data is within [guidance_low, guidance_high]; 1 switches guidance
     off. The worse prediction is that without a label (`guide` label), or that of the same network
     early in its training (`guide` early). `clip_x0` clips every prediction to the range of images.
-    `variance` is that of the ancestral step: posterior or beta. `measure_copies` is only for
+    `variance` is that of the ancestral step: posterior or beta. `direct` is only for
     generators that draw an image in one step, and the other fields do not apply to it.
     """
 

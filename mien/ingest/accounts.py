@@ -53,7 +53,7 @@ class Ledger:
 
 
 def check(listing: Listing, root: Path, about: Reader) -> Listing:
-    """Return the listing with all pictures below `compute_root`, and findings about those that its
+    """Return the listing with all pictures below `root`, and findings about those that its
     reader does not mention.
     """
     # List the pictures on the disk, whatever the reader lists.
@@ -153,7 +153,7 @@ def close(
 
 
 def report_faceless(listing: Listing, shown: Listing) -> list[Finding]:
-    """Return a finding about the images of `make_listing` that are not in `shown`, because no face
+    """Return a finding about the images of `listing` that are not in `shown`, because no face
     was found in them.
     """
     names = sorted(set(listing.names()) - set(shown.names()))

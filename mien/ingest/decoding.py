@@ -265,7 +265,7 @@ def _map_in_order(
     work: Callable[[int, Picture | DataError], tuple[int, str]],
     pictures: Iterable[tuple[int, Picture | DataError]],
 ) -> Iterator[tuple[int, str]]:
-    """Yield what `run_jobs` returns for each picture, with at most AHEAD pictures waiting."""
+    """Yield what `work` returns for each picture, with at most AHEAD pictures waiting."""
     waiting: deque[Future[tuple[int, str]]] = deque()
     for row, picture in pictures:
         waiting.append(pool.submit(work, row, picture))

@@ -75,7 +75,7 @@ def label_rows(
 def to_emotion(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
     """Return the emotion that a source's label stands for, or None if it is not known.
 
-    It is looked up in `collect_names`, then in the reader's own table, then in ALIASES, ignoring
+    It is looked up in `names`, then in the reader's own table, then in ALIASES, ignoring
     case. Several emotions joined by "+" are not a single one: LEFT_OUT.
     """
     plain = plain_label(raw)
@@ -95,7 +95,7 @@ def to_emotions(
 ) -> dict[str, str]:
     """Return the emotion of each label.
 
-    Raises DataError if a label is unknown, or if `collect_names` maps a label that does not occur.
+    Raises DataError if a label is unknown, or if `names` maps a label that does not occur.
     """
     labels = sorted(set(labels))
     folded = {label: to_emotion(label, names, table) for label in labels}

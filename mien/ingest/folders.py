@@ -59,7 +59,7 @@ class FolderGlance:
 
 
 def glance(root: Path, depth: int = 7) -> FolderGlance:
-    """Return a look at `compute_root`: all names at the top, and a few of each kind in the folders
+    """Return a look at `root`: all names at the top, and a few of each kind in the folders
     below.
 
     At most 20,000 names are read, however large a release is. What cannot be read is passed over,
@@ -69,11 +69,11 @@ def glance(root: Path, depth: int = 7) -> FolderGlance:
 
 
 def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], list[Finding]]:
-    """Return the files below `compute_root` with one of `suffixes` (images), and what was passed
+    """Return the files below `root` with one of `suffixes` (images), and what was passed
     over.
 
-    Paths are relative to `compute_root`, in the order of names. Hidden files are not reported.
-    Links to folders, and links that lead out of `compute_root`, are not followed.
+    Paths are relative to `root`, in the order of names. Hidden files are not reported.
+    Links to folders, and links that lead out of `root`, are not followed.
     """
     images: list[str] = []
     foreign: dict[str, list[str]] = {}
@@ -265,7 +265,7 @@ def _iterate_names(root: Path, below: str, depth: int) -> Iterable[str]:
 
 
 def is_store(folder: Path) -> bool:
-    """Return whether a folder is a store of mien's: its `runs` or `run_jobs` holds names of
+    """Return whether a folder is a store of mien's: its `runs` or `work` holds names of
     runs.
     """
     for part in ("runs", "work"):
@@ -318,7 +318,7 @@ def _list_folder(root: Path, below: str) -> list[tuple[str, os.DirEntry[str]]]:
 
 
 def _leads_inside(root: Path, path: Path) -> bool:
-    """Return whether a link leads to a file below `compute_root`, which is resolved."""
+    """Return whether a link leads to a file below `root`, which is resolved."""
     try:
         return path.is_file() and path.resolve().is_relative_to(root)
     except (OSError, RuntimeError):  # a link that leads to itself

@@ -51,10 +51,10 @@ def read_mark(head: bytes) -> tuple[str, int] | None:
 
 
 def add_sources(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> Listing:
-    """Return the listing with the columns `read_source` and `derive_seed`, and a finding, if any
+    """Return the listing with the columns `source` and `seed`, and a finding, if any
     picture is synthetic.
 
-    `encode_marked` has the run and seed of each row whose picture bears a mark. A picture without a
+    `marked` has the run and seed of each row whose picture bears a mark. A picture without a
     mark that is in a release of mien's gets the run of that release.
     """
     origins = [
@@ -77,7 +77,7 @@ def add_sources(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> List
 
 
 def _find_release(path: Path, root: Path) -> tuple[str, int] | None:
-    """Return the run of the release that holds a file, at or below `compute_root` or up to ABOVE
+    """Return the run of the release that holds a file, at or below `root` or up to ABOVE
     folders above it.
     """
     inside = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()

@@ -41,7 +41,7 @@ class Reader:
 class Listing:
     """The images of a folder, before any is decoded.
 
-    `rows` has one row per image: path and key relative to `compute_root`, subject and clip without
+    `rows` has one row per image: path and key relative to `root`, subject and clip without
     the dataset's name, and frame, phase, emotion, raw_label, action_units as in faces.COLUMNS.
     `annotations` are the other files that the listing depends on, such as the sheet. `part` says
     which of the reader's parts was read.
@@ -50,13 +50,13 @@ class Listing:
     position of a row's picture in its file, or WHOLE. `unpack` yields the pictures at the given
     positions of a file, in that order, or the error about one; it holds only a few at a time. A
     column `box` may have the face's left, top, width and height in the picture, or None. A column
-    `white` may have the value that is white in a picture of more than 8 bits. `read_peak_rss` has
+    `white` may have the value that is white in a picture of more than 8 bits. `held` has
     the positions of all pictures in each such file.
 
     `read` has all rows of sheets, tables and annotations: the name of each ("casme2.csv, row 12"),
     and the clip or key that it gives, or an empty text. A row is kept if its clip or key is listed,
     and is otherwise in `Finding.rows`. Only `scan` fills in `disk` and `at`: the pictures below the
-    folder that was given, and the path of `compute_root` in that folder.
+    folder that was given, and the path of `root` in that folder.
     """
 
     root: Path

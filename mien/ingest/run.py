@@ -40,7 +40,7 @@ def ingest_folder(
     skip_unreadable: bool = False,
     crop_model: Path | None = None,
 ) -> Faces:
-    """Return the images below `compute_root` as Faces, decoded by `open_workers` threads (None: one
+    """Return the images below `root` as Faces, decoded by `workers` threads (None: one
     per core).
 
     Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be
@@ -61,10 +61,10 @@ def ingest_folder(
 
 
 def scan_folder(spec: IngestSpec, root: Path) -> Listing:
-    """Return the images that the spec's reader lists below `compute_root`.
+    """Return the images that the spec's reader lists below `root`.
 
     All pictures and rows are accounted for: one that the reader neither lists nor names becomes a
-    finding. Raises DataError if `compute_root` is not a dataset of the reader's kind.
+    finding. Raises DataError if `root` is not a dataset of the reader's kind.
     """
     require_reader_options(spec)
     about = READERS[spec.reader].READER
@@ -82,7 +82,7 @@ def recognise(root: Path) -> dict[str, str]:
     """Return the readers whose layout the folder has, each with the reason.
 
     Readers of any folder are included only if no other reader fits. Only the names of files and
-    folders are read; no image is opened. Raises DataError if `compute_root` is not a folder.
+    folders are read; no image is opened. Raises DataError if `root` is not a folder.
     """
     look = glance(require_folder(root))
     reasons = {name: module.recognise(look) for name, module in READERS.items()}
@@ -156,7 +156,7 @@ def run_ingest(
     expected: Set[str] = frozenset(),
     **options: Any,
 ) -> Run:
-    """Return the run of the dataset at `compute_root`, made in `store` if it is not there yet.
+    """Return the run of the dataset at `root`, made in `store` if it is not there yet.
 
     It has the faces, sheet.png, findings.csv, labels.csv, left_out.csv and summary.json.
     left_out.csv names each picture and each row that did not become an image, with its reason;
@@ -166,8 +166,8 @@ def run_ingest(
     `crop_model` is YuNet's file.
 
     The reader "auto" is the one whose layout the folder has. `name` is the dataset's name (by
-    default the reader's, or the folder's); `read_global_options` are other fields of IngestSpec.
-    Findings are printed on stderr, except those of the kinds in `expected`. Neither `open_workers`
+    default the reader's, or the folder's); `options` are other fields of IngestSpec.
+    Findings are printed on stderr, except those of the kinds in `expected`. Neither `workers`
     nor `skip_unreadable` is part of the run's name: they do not change what the images become.
 
     Raises SpecError for an unknown option, and DataError for a folder that cannot be ingested.

@@ -143,7 +143,7 @@ def draw_loss_curves(
     """Return loss curves over images seen as SVG: one plot for each of `curves`.
 
     Each of `curves` is (training, held out). `what` names the quantity that distinguishes the
-    plots; a vertical line marks `select_rows`.
+    plots; a vertical line marks `chosen`.
     """
     with mpl.rc_context(MATPLOTLIB_SETTINGS):
         # A grid of at most three columns

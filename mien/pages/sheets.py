@@ -17,7 +17,7 @@ TITLE_PIXELS = 18
 
 
 def draw_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
-    """Return images (uint8 [n, c, h, w]) in rows of `find_columns`, each pixel `scale` pixels
+    """Return images (uint8 [n, c, h, w]) in rows of `columns`, each pixel `scale` pixels
     wide.
     """
     n, c, h, w = images.shape

@@ -34,7 +34,7 @@ LATEX_ESCAPES = {
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of a table: `read_annotation`, with `small` print next to it.
+    """A cell of a table: `text`, with `small` print next to it.
 
     `mark` says why the number is not to be trusted; `hole`: there is no number.
     """

@@ -159,7 +159,7 @@ def run_preprocess(
 def write(faces: Faces, out: Path, summary: dict[str, Any]) -> None:
     """Write a run's files: the faces, a contact sheet, and summary.json.
 
-    The summary has the number of images per class, and the entries of `summarise`.
+    The summary has the number of images per class, and the entries of `summary`.
     """
     faces.save(out)
     draw_class_sheet(faces).save(out / "sheet.png")

@@ -137,7 +137,7 @@ INPUTS: dict[str, Input] = {
 def stack_inputs(
     grey: UInt8[np.ndarray, "n h w"], onsets: UInt8[np.ndarray, "n h w"], names: Sequence[str]
 ) -> UInt8[np.ndarray, "n channels h w"]:
-    """Return one channel for each of `collect_names`; `onsets` has the onset frame of each image's
+    """Return one channel for each of `names`; `onsets` has the onset frame of each image's
     clip.
     """
     shown = np.empty((len(grey), len(names), *grey.shape[1:]), dtype=np.uint8)

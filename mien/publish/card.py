@@ -227,7 +227,7 @@ def _bibtex_field(text: str) -> str:
 def yaml_header(facts: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Return the YAML header of the card.
 
-    `check_files` has num_bytes, num_examples and download_size of each split.
+    `files` has num_bytes, num_examples and download_size of each split.
     """
     data, is_other = facts["answers"]["dataset"], facts["answers"]["dataset"]["licence"] == OTHER
 
@@ -322,7 +322,7 @@ class _Rendered(str):
 
 
 def _template_environment(escaped: Callable[[str], str]) -> Environment:
-    """Return templates in which every text is `escape_latex`, unless a filter has made it."""
+    """Return templates in which every text is `escaped`, unless a filter has made it."""
 
     def put(value: Any) -> Any:
         return (

@@ -18,7 +18,7 @@ CHECK_VERDICTS = ("pass", "warn", "cannot tell", "fail")  # of a check of an aud
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate and whether it is open; `read_annotation` says why.
+    """A gate and whether it is open; `text` says why.
 
     `private`: it may stay shut in a private build.
     """

@@ -39,7 +39,7 @@ def lineage_entry(run: Run, called: Mapping[str, str]) -> dict[str, Any]:
     """Return what a release states about a run.
 
     Of the machine and the command that made it, these are only versions of libraries.
-    `alias_or_name` is the name of each source in the release, by its run.
+    `called` is the name of each source in the release, by its run.
     """
     # The fields of the spec that are safe to state, and the names of the others
     spec = {

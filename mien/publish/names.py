@@ -46,7 +46,7 @@ class Names:
     """Names that a release must not contain: from letters and digits to the name as it was written.
 
     `plain` are looked for everywhere, `short` only in texts that people wrote, `after` only after a
-    word of WHO, and `check_rewritten_documents` as they were written, with their capitals. All of
+    word of WHO, and `written` as they were written, with their capitals. All of
     them are looked for in fields of subjects and clips.
     """
 
@@ -85,7 +85,7 @@ class Names:
                     self.written.setdefault(word, whole)
 
     def find(self, text: str, free: bool = True) -> list[str]:
-        """Return the names in a text, as the sources write them; `require_free`: a person wrote
+        """Return the names in a text, as the sources write them; `free`: a person wrote
         it.
         """
         found: dict[str, None] = {}

@@ -241,7 +241,7 @@ def _parquet_row(
 ) -> dict[str, Any]:
     """Return the columns that depend only on the image.
 
-    `invent_identity` is its name, the run that generated it, its seed and its emotion.
+    `identity` is its name, the run that generated it, its seed and its emotion.
     """
     name, source, seed, _ = identity
     maker = origin.makers[source]

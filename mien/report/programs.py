@@ -16,10 +16,10 @@ CSV_COLUMNS: tuple[str, ...] = (
 
 
 def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
-    """Yield the rows of tables.csv; `read_source` says which of four kinds a row is.
+    """Yield the rows of tables.csv; `source` says which of four kinds a row is.
 
     They are the records of trials, the scores pooled over folds, the means over trials with
-    intervals, and the published numbers. Values are shares, 0 to 1. `to_emotion` is "all" where
+    intervals, and the published numbers. Values are shares, 0 to 1. `fold` is "all" where
     folds are pooled; `trial` counts from 1, and is "mean" for means over trials, with `sd` (n - 1)
     and the 95 % interval over subjects.
     """

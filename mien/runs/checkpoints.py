@@ -19,7 +19,7 @@ from mien.runs.files import write_whole
 
 
 def begin_step(seed: int, step: int) -> None:
-    """Make torch's following random numbers (noise, dropout) a function of `derive_seed` and
+    """Make torch's following random numbers (noise, dropout) a function of `seed` and
     `step`.
     """
     torch.manual_seed(seeds.derive_seed("step", seed, step))

@@ -59,7 +59,7 @@ class Outcome:
 class Engine(Protocol):
     """Where jobs are done: `slots` at a time, no more.
 
-    `write_template` starts one, `ended` returns those that have ended, after `seconds` at the
+    `begin` starts one, `ended` returns those that have ended, after `seconds` at the
     latest, and `stop` ends all that run: once they have kept what they have, or `now`.
     """
 

@@ -40,11 +40,11 @@ PRELOADED_MODULES = ["mien.study.run", "torch._dynamo", "pyarrow.parquet"]
 
 
 class Local:
-    """Jobs in `open_workers` processes of this machine, each forked for one job; 0 does them in
+    """Jobs in `workers` processes of this machine, each forked for one job; 0 does them in
     this process.
 
     By default there are as many as cards (each job has `gpus` of one: 0.5 lets two share it) or,
-    without cards, as cores and memory allow. `limit_cores` is what each may use of the processor, a
+    without cards, as cores and memory allow. `cores` is what each may use of the processor, a
     fair share by default.
     """
 

@@ -18,7 +18,7 @@ class _Terminal:
     """A standard stream, whatever it is when it is written to, as rich needs it.
 
     The command line lets no control characters through its streams, but for those of rich itself,
-    which go by the stream's `make_terminal_table`.
+    which go by the stream's `terminal`.
     """
 
     def __init__(self, name: str) -> None:
@@ -54,7 +54,7 @@ class Tracker:
         self._bar: Progress | None = None
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that `done` of `add_up` is done."""
+        """Say that `done` of `total` is done."""
         now, note = time.monotonic(), show_controls(note, keep="")
         if self._first is None:
             self._first = done
@@ -73,7 +73,7 @@ class Tracker:
 
 @contextmanager
 def track(label: str, total: int) -> Iterator[Tracker]:
-    """Show the progress of `add_up` units of work under `label`."""
+    """Show the progress of `total` units of work under `label`."""
     tracker = Tracker(label, total)
     if CONSOLE.is_terminal and not _muted[-1]:
         label_column, note_column = (

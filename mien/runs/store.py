@@ -117,7 +117,7 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """`check_files`, the sha256 and size of each file, and `content`, the digest of them all.
+        """`files`, the sha256 and size of each file, and `content`, the digest of them all.
 
         Raises StoreError if the manifest cannot be read.
         """
@@ -169,9 +169,9 @@ class Run:
 
 
 class Store:
-    """A folder of runs; `compute_root` is created with the first run.
+    """A folder of runs; `root` is created with the first run.
 
-    Raises StoreError if `compute_root` is a file or is below one.
+    Raises StoreError if `root` is a file or is below one.
     """
 
     def __init__(self, root: Path) -> None:

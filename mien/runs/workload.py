@@ -91,7 +91,7 @@ def count(
 ) -> Workload:
     """Return the work per image of `network` for `inputs` of a number of `images`.
 
-    The device meta is the fastest. `for_inference` are modules that are not trained; operations
+    The device meta is the fastest. `still` are modules that are not trained; operations
     from the start of such a module to that of the next trained one count as not trained.
     """
     # A hook at each module with weights says whether it is trained

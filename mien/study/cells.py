@@ -28,7 +28,7 @@ class ResultCell:
 
     `trials` has None for each trial that is not done. `control` is empty for a cell, or the name of
     the control. `counts` are [trials, groups, classes, classes], the confusion matrices of each
-    finished trial and each group (`tabulate_units`): subjects if all are known, else clips, else
+    finished trial and each group (`units`): subjects if all are known, else clips, else
     images. `clips` is the number of clips that a trial tests, the mean over trials. `like` says
     whether its classes are the preprint's; only then can the published numbers be compared with it.
     """

@@ -297,7 +297,7 @@ def _format_value(value: Any) -> str:
 def require_classifiers(study: StudySpec, files: dict[str, Path], store: Store) -> None:
     """Raise SpecError or WeightsError if a classifier that is still to be trained cannot be built.
 
-    `check_files` maps the names that specs give to weights files to their paths.
+    `files` maps the names that specs give to weights files to their paths.
     """
     specs = {
         f"{name}, {ablation}": spec
@@ -335,7 +335,7 @@ def resolve(
     """Return the specification of `study` with all names resolved in `store`.
 
     Error messages begin with `where`. Paths of weights are relative to `folder`, or else to the
-    current folder. The files are copied into the store or, if `check_files` is given, their paths
+    current folder. The files are copied into the store or, if `files` is given, their paths
     are added to it under the names that specs give them.
 
     Raises SpecError, StoreError, WeightsError and DataError as `read` does.
@@ -469,7 +469,7 @@ def _name_weights_by_digest(
 ) -> dict[str, Any]:
     """Return the fields of a classifier, with a path of weights replaced by the file's digest.
 
-    The path is added to `check_files` under that digest.
+    The path is added to `files` under that digest.
     """
     file_name = data.get("weights", "")
     if (
@@ -489,7 +489,7 @@ def _read_classifier(
 ) -> ClassifierSpec:
     """Return the specification of one classifier.
 
-    Raises WeightsError if its weights file is neither in `check_files` nor in the store.
+    Raises WeightsError if its weights file is neither in `files` nor in the store.
     """
     spec = read_spec(ClassifierSpec, data, where)
     digest = spec.weights.removeprefix("file:")

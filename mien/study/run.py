@@ -35,7 +35,7 @@ def run_study(
 
     The study's run lists all its trials. Each trial starts when its own generator is ready. A
     failure is recorded with its error and the other trials continue; the next call tries it
-    again. `make_engine` says where the work is done; None is this process.
+    again. `engine` says where the work is done; None is this process.
 
     Raises TrialsFailed at the end if anything failed, and SpecError or WeightsError at once if a
     classifier cannot be built.

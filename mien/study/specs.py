@@ -48,7 +48,7 @@ MOST_LISTED_FOLDS = 3  # a plan lists the counts of up to so many different fold
 class Database:
     """The training and the generation that make the synthetic database of one fold.
 
-    `to_emotion` is -1 where one generator serves all folds. `copycat` is the same for the control
+    `fold` is -1 where one generator serves all folds. `copycat` is the same for the control
     that replaces the generator.
     """
 
@@ -62,8 +62,8 @@ class Database:
 class TrialSpec(Spec):
     """One training of one classifier, and its tests.
 
-    `by`, `folds`, `number` and `split_seed` say how the real faces are split; `mark_synthetic` and
-    `copycat` are the runs of the databases, or empty if none is used. `permute_labels` is the seed
+    `by`, `folds`, `number` and `split_seed` say how the real faces are split; `synthetic` and
+    `copycat` are the runs of the databases, or empty if none is used. `permuted` is the seed
     by which the labels of all real faces are permuted, or None.
     """
 

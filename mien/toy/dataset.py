@@ -186,10 +186,10 @@ def draw(
     balance: str = "casme2",
     progress: Callable[[int, int], None] | None = None,
 ) -> ToyCounts:
-    """Write a toy dataset below `compute_root` in CASME II's layout, flaws included, and return its
+    """Write a toy dataset below `root` in CASME II's layout, flaws included, and return its
     counts.
 
-    The same arguments give the same bytes, whatever the number of `open_workers` (processes; None
+    The same arguments give the same bytes, whatever the number of `workers` (processes; None
     is one per core). A folder that an interrupted call with the same arguments has left is
     continued; any other folder that is not empty raises UsageError. `progress` is called with
     (clips done, clips in all). Processes are spawned, so a script that calls this with more than
@@ -246,7 +246,7 @@ def _make_rng(*names: str | int) -> np.random.Generator:
 
 
 def _apportion(weights: list[int], total: int, least: int) -> list[int]:
-    """Return shares of `add_up` in proportion to `weights`, by largest remainder, each at least
+    """Return shares of `total` in proportion to `weights`, by largest remainder, each at least
     `least`.
     """
     exact = np.array(weights, dtype=float) * total / sum(weights)

@@ -123,7 +123,7 @@ class Identity:
 
 
 def invent_identity(seed: int, number: int) -> Identity:
-    """Return the invented person `number` of `derive_seed`; equal numbers always give the same
+    """Return the invented person `number` of `seed`; equal numbers always give the same
     person.
     """
     rng = seeds.make_rng("toy", "identity", seed, number)
@@ -787,7 +787,7 @@ class DrawnHead:
                 self._crease(folds, np.linspace(root, tip, 6), 3.2, 0.55 * cheek, 1.4)
 
     def _draw_eyeball(self, albedo: Array, side: int, outline: Array, upper: Array) -> None:
-        """Draw an eyeball inside the `build_outline` of its lids; `upper` is the upper lid's
+        """Draw an eyeball inside the `outline` of its lids; `upper` is the upper lid's
         edge.
         """
         person = self.person

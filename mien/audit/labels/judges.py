@@ -43,7 +43,7 @@ class Judges:
     """A panel of judges of `classes`: judge k learnt nothing from the people of fold k.
 
     If people are not known, `unit` says what is kept together instead: clips or images.
-    `to_emotion` is the fold of each image that the panel learnt from, -1 for images of classes that
+    `fold` is the fold of each image that the panel learnt from, -1 for images of classes that
     no judge could learn, because only one group shows them.
     """
 

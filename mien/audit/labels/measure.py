@@ -119,9 +119,9 @@ def measure_labels(made: Faces, train: Faces, test: Faces) -> Labels:
 
 
 def find_suspects(faces: Faces, people: Faces | None = None) -> pd.DataFrame:
-    """Return COLUMNS for each image, by judges that learnt from the real faces `identify_people`.
+    """Return COLUMNS for each image, by judges that learnt from the real faces `people`.
 
-    Without `identify_people` the set judges itself: each image is judged by the judge that saw
+    Without `people` the set judges itself: each image is judged by the judge that saw
     nothing of its subject (or clip, if subjects are not known). Raises DataError if there are fewer
     than two classes with at least two people (clips, images) each.
     """
@@ -216,7 +216,7 @@ def _measure_ceiling(
 
 def _make_recall(places: Sequence[int]) -> stats.ConfusionScore:
     """Return a function that scores confusion matrices: the mean recall of the classes at
-    `pick_positions`.
+    `places`.
 
     Classes without a sample are left out.
     """

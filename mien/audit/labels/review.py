@@ -80,7 +80,7 @@ def make_queue(
     """Make the run of a review queue: queue.csv, and index.html with the numbered pictures.
 
     The most doubtful image of each clip comes first, since its frames look alike. The labels of
-    synthetic faces are judged by `train_judges`, a set of real people, preferably those whom the
+    synthetic faces are judged by `judges`, a set of real people, preferably those whom the
     generator never saw; a real set judges itself. Raises UsageError if synthetic faces come without
     judges.
     """

@@ -37,8 +37,8 @@ class Leakage:
     `rows` has one row per test image: its key, subject, emotion, and true or false for each way in
     which it was seen: shared subjects, clips, frames; exact, near and mirrored duplicate; renamed
     (its subject has another name in training); affected (any of those that `by` rules out).
-    `read_pairs` are the duplicates of test and training images (`duplicates.find_duplicates`).
-    `identify_people` are pairs of subjects that look like one person (`names.find_doubles`): a, b,
+    `pairs` are the duplicates of test and training images (`duplicates.find_duplicates`).
+    `people` are pairs of subjects that look like one person (`names.find_doubles`): a, b,
     evidence (nearness, or pictures: `number` equal pictures have both names), and on which side
     each is.
     """
@@ -167,7 +167,7 @@ def _find_doubles(
 ) -> pd.DataFrame:
     """Return the pairs of subjects that look like one person, with the side on which each is.
 
-    `read_pairs` are the duplicates between the sides; if all people are known and nobody is on both
+    `pairs` are the duplicates between the sides; if all people are known and nobody is on both
     sides, they are all of different people. Within a side only equal pictures are compared: nearly
     equal ones are no leak there, and would be many to compare.
     """

@@ -59,12 +59,12 @@ DOUBLE_COLUMNS = {
 
 @dataclass(frozen=True)
 class Units:
-    """The units of comparison: the mean of each clip, or a photograph; `make_thumbs` are [n,
+    """The units of comparison: the mean of each clip, or a photograph; `thumbs` are [n,
     256].
     """
 
     thumbs: Float[np.ndarray, "n d"]
-    subjects: Int[np.ndarray, " n"]  # places in `collect_names`
+    subjects: Int[np.ndarray, " n"]  # places in `names`
     names: tuple[str, ...]
 
     @property
@@ -77,7 +77,7 @@ class Units:
 class Doubles:
     """The pairs of names that look like one person, and whether finding none would mean anything.
 
-    `collect_names` counts the names with at least two clips or photographs, which are compared;
+    `names` counts the names with at least two clips or photographs, which are compared;
     `single` counts the others. Of `dealt` people whose own clips were divided between two names,
     `found` would have been reported; `dealt` is 0 if there is too little to compare at all.
     """
@@ -97,7 +97,7 @@ class Doubles:
 def find_doubles(*parts: Faces) -> Doubles:
     """Return the pairs of subjects of all `parts` that look like one person.
 
-    `read_pairs` has one row per pair: a, b, evidence "nearness", `number` of their clips or
+    `pairs` has one row per pair: a, b, evidence "nearness", `number` of their clips or
     photographs, their distance, how far one person's own halves usually are from each other, the
     distance of the nearest pair that is not reported, and p.
 

@@ -53,7 +53,7 @@ class PagePicture:
 
 
 def render_page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> str:
-    """Return the page as HTML; `collect_names` are the labels of the training and the test side."""
+    """Return the page as HTML; `names` are the labels of the training and the test side."""
     image = image_noun(test)
 
     # Records, tables and pictures for the template

@@ -36,7 +36,7 @@ class Comparison:
     """Two runs to compare, or one run that `table` divides: it says which key is on which side.
 
     If `one_dataset` is true, equal names are the same people on both sides, whatever their datasets
-    are called. `collect_names` are the labels of the sides.
+    are called. `names` are the labels of the sides.
     """
 
     train: Run
@@ -90,7 +90,7 @@ def find_comparison(
     has a column with keys or file names and one with sides, or else by folders called train and
     test above its classes. `between` names the two sides that are compared, such as train:val.
     Patterns are for both sides, or begin with the one that they are for, as in `train:(s[0-9]+)_`.
-    The images of a folder `test` that is `mark_synthetic` count as generated, and show no person.
+    The images of a folder `test` that is `synthetic` count as generated, and show no person.
 
     Raises UsageError if the options do not name two sides, DataError for a table that does not fit,
     StoreError for a name that is neither in the store nor a folder.

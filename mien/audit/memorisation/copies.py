@@ -75,7 +75,7 @@ def find_copies(made: Faces, real: Faces) -> pd.DataFrame:
     """Return the images of `made` that are images of `real`: one row each, with its best original.
 
     Columns: image and original, their keys; kind: `exact` (equal pixels), else the differences, of
-    `recoloured`, `resized`, `mirrored`, `apply_pose`, with commas, or `altered` if it is none of
+    `recoloured`, `resized`, `mirrored`, `moved`, with commas, or `altered` if it is none of
     these (encoded again, noise, light); likeness, 1 for equal pictures; the image fits its original
     after it is mirrored, if `mirrored`, and then moved by (`down`, `right`) pixels of a picture 48
     wide.

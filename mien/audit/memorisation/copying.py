@@ -21,7 +21,7 @@ def find_authentic(found: Match, own: Float[np.ndarray, " n"]) -> Bool[np.ndarra
     """Return which images are authentic (Alaa et al. 2022, arXiv:2102.08921).
 
     An image is authentic if it is farther from its nearest training image than that image is from
-    others. `is_own_value` is the distance of each training image to the nearest one outside its own
+    others. `own` is the distance of each training image to the nearest one outside its own
     clip. The paper leaves out only the image itself; among frames of video that calls copies
     authentic, since the neighbours of their originals are nearer still.
     """
@@ -49,7 +49,7 @@ def measure_c_t(
     held-out images. An image is in the cell of its nearest training image. Cells with fewer than
     ten images of either side are left out; C_T is nan if that leaves none. z treats images as
     independent, which frames are not: judge by its values in resamples of the held-out
-    `identify_people` and of the `groups` of generated images.
+    `people` and of the `groups` of generated images.
     """
     # The pairs of distances in each cell that has enough images
     counted_cells = []

@@ -34,7 +34,7 @@ MATCH_BLOCK_IMAGES = 8192  # images that are matched together
 class Matches:
     """The matches of generated and held-out images, and the distances between training clips.
 
-    `is_own_value` is the distance of each training image to the nearest one outside its own clip;
+    `own` is the distance of each training image to the nearest one outside its own clip;
     it is nan for training images that are nearest to no image.
     """
 

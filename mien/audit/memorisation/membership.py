@@ -16,7 +16,7 @@ def infer_membership(sides: SpaceFeatures, members: np.ndarray, others: np.ndarr
     """Return how well nearness to generated images tells training subjects from held-out ones.
 
     The result is an AUC with its interval over resamples of the subjects of both sides; 0.5 is
-    chance. `list_members` and `others` name the subject of each row of `sides.train` and
+    chance. `members` and `others` name the subject of each row of `sides.train` and
     `sides.test`. A real image scores the log of its distance to the nearest generated image over
     that to the nearest real image of another subject of either side; without the latter, usual
     faces would count as members (Watson et al. 2022, arXiv:2111.08440). A subject scores the mean

@@ -28,7 +28,7 @@ Share = TypeVar("Share", float, np.ndarray)
 class Estimate:
     """A number measured on held-out people, and its value in each resample of them.
 
-    `bootstrap` is None for a single person.
+    `drawn` is None for a single person.
     """
 
     value: float

@@ -98,7 +98,7 @@ def _run_bounds(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
 class Match:
     """The nearest training image of each image.
 
-    `suggest` is its position in the training set and `distance` its distance; `outside_clip` and
+    `nearest` is its position in the training set and `distance` its distance; `outside_clip` and
     `outside_subject` are the distances to the nearest image of another clip and of another subject,
     `next_clip` the position of the former; without another subject the distance is infinite. The
     image fits the training image after it is mirrored, if `mirrored`, and then moved by (`down`,
@@ -136,7 +136,7 @@ def match_features(
 ) -> Match:
     """Return the nearest rows of `train` by Euclidean distance.
 
-    `is_own_value` is the position in `train` of each row of `asked`; with it, the row's own clip is
+    `own` is the position in `train` of each row of `asked`; with it, the row's own clip is
     left out.
     """
     # Centre the rows, so that small differences keep their digits
@@ -340,7 +340,7 @@ def match_pixels(
     Moves are by up to 2 pixels, and the distance is that of `plain` rows. A coarse pass over all,
     in few components and moves of two pixels, gives each image a short list of a dozen: frames of
     the nearest clip, the nearest clips, and further subjects. All 50 combinations of mirroring and
-    moving are then tried on each of these. `is_own_value` is the position in `train` of each asked
+    moving are then tried on each of these. `own` is the position in `train` of each asked
     image; with it, the image's own clip is left out.
     """
     listed = _list_candidates(asked, train, who, coarse, own)

@@ -45,7 +45,7 @@ def draw_batch(
 
 
 def compute_learning_rate(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
-    """Return the learning rate of step 0..steps-1: a linear rise, `measure_peak`, and a linear
+    """Return the learning rate of step 0..steps-1: a linear rise, `peak`, and a linear
     fall.
 
     `warmup` and `decay` are the shares of all steps that rise and fall take.

@@ -48,7 +48,7 @@ def list_sizes(largest: int) -> list[int]:
 def find_piece_size(work: TriedTraining, budget: int, threads: int) -> int:
     """Return the largest piece, at most `work.size`, with which a step stays within `budget` bytes.
 
-    `count_threads` pieces are processed in parallel. The memory is measured for one and for two
+    `threads` pieces are processed in parallel. The memory is measured for one and for two
     images and extrapolated linearly; on a GPU the extrapolated size is then tried. Raises
     UsageError if one image at a time needs more than `budget`.
     """

@@ -26,7 +26,7 @@ class Diffusion(Generator):
     `network` has the averaged weights, `early` those of an early step of the training, or None.
     `mean` is what is subtracted from every image (the mean face, or zero), and `sigma_data` is the
     standard deviation of the difference. `levels` has the loss at each noise level during training
-    (see `heldout.LEVEL_COLUMNS`), and `select_rows` the step and the width of the average of the
+    (see `heldout.LEVEL_COLUMNS`), and `chosen` the step and the width of the average of the
     weights.
     """
 
@@ -88,7 +88,7 @@ def summary_line(generator: Diffusion) -> str:
 
 
 def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion:
-    """Return the generator of a run, on `find_device`."""
+    """Return the generator of a run, on `device`."""
     where = devices.find_device(device)
     fields, about = read_generator(run)
     files = run.manifest["files"]

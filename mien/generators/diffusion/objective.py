@@ -32,9 +32,9 @@ class Batch:
 class Objective:
     """The loss that a training minimises.
 
-    `compute_losses` maps (network, batch, sigma_data, `UNet.drops`) to the loss of each image.
+    `errors` maps (network, batch, sigma_data, `UNet.drops`) to the loss of each image.
     `levels` maps shares [n] in [0, 1) to the quantiles of the distribution of noise levels. A batch
-    covers the shares evenly if `format_spread`, else at random.
+    covers the shares evenly if `spread`, else at random.
     """
 
     errors: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]

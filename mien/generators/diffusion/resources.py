@@ -32,7 +32,7 @@ DEFAULT = Resources()
 def parse_bytes(text: str) -> int:
     """Return the number of bytes in a size such as `6GB` or `800 MiB`.
 
-    Raises UsageError if `read_annotation` is not a number above 0 with a unit.
+    Raises UsageError if `text` is not a number above 0 with a unit.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]+)\s*", text.lower())
     if not match or match[2] not in BYTES_OF_UNIT or not float(match[1]) > 0:

@@ -24,7 +24,7 @@ Draw = Callable[[], Tensor]
 
 
 def make_karras_levels(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
-    """Return `steps` noise levels from `high` to `list_missed_controls`, then 0.
+    """Return `steps` noise levels from `high` to `low`, then 0.
 
     Source: Karras et al. 2022 (arXiv:2206.00364), Eq. 5.
     """
@@ -159,7 +159,7 @@ def ancestral(
 
 
 def guide(denoise: Denoiser, null: int, weight: float, low: float, high: float) -> Denoiser:
-    """Return a denoiser with classifier-free guidance where `list_missed_controls` <= sigma <=
+    """Return a denoiser with classifier-free guidance where `low` <= sigma <=
     `high`.
 
     `null` is the label that means no label. D = D_null + weight (D_label - D_null) (Ho & Salimans
@@ -183,7 +183,7 @@ def guide(denoise: Denoiser, null: int, weight: float, low: float, high: float) 
 def autoguide(
     denoise: Denoiser, worse: Denoiser, weight: float, low: float, high: float
 ) -> Denoiser:
-    """Return a denoiser with autoguidance by a worse one where `list_missed_controls` <= sigma <=
+    """Return a denoiser with autoguidance by a worse one where `low` <= sigma <=
     `high`.
 
     D = D_worse + weight (D - D_worse), where D_worse is a less trained copy with the same labels

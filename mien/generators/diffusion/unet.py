@@ -176,7 +176,7 @@ class Block(nn.Module):
         condition: Float[Tensor, "n width"],
         keep: Bool[Tensor, "n out_width h w"] | None = None,
     ) -> Float[Tensor, "n out_width h w"]:
-        """Return the features after this block; `load_or_extract` is the dropout mask, None for no
+        """Return the features after this block; `keep` is the dropout mask, None for no
         dropout.
         """
         y = self.conv1(F.silu(self.norm1(x)))

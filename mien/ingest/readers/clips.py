@@ -147,7 +147,7 @@ def scan_release(
     """Return the frames between onset and offset of each clip that is both in the sheet and on the
     disk.
 
-    `compute_root` is the release's folder, or the folder of the subjects; the sheet may then be one
+    `root` is the release's folder, or the folder of the subjects; the sheet may then be one
     or two folders above. The newest revision of the sheet is read unless `spec.sheet` names
     another. If the apex is not known, a frame's phase is empty, not guessed. `clip` makes a clip
     from a row's text, or raises ValueError with the reason why it cannot.
@@ -443,7 +443,7 @@ def join_clips_and_frames(
     """Return the frames between onset and offset of each clip that has any, and findings about all
     that does not agree.
 
-    A frame within two clips gets a row in both. If folders are `find_shared`, one may hold several
+    A frame within two clips gets a row in both. If folders are `shared`, one may hold several
     clips or none. Without `apexes` the set has no apexes, and none is reported missing. `sure` says
     that files have the sheet's numbers even if they begin with 0 or 1. Raises DataError if no frame
     remains; `where` names the tree and the sheet.

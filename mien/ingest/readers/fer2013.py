@@ -231,7 +231,7 @@ def read_entries(table: Path) -> Iterator[PixelRow]:
 
 
 def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
-    """Yield the pictures in the rows with the numbers `pick_positions`, in ascending order."""
+    """Yield the pictures in the rows with the numbers `places`, in ascending order."""
     wanted = iter(places)
     place = next(wanted, None)
     for entry in read_entries(path):

@@ -62,7 +62,7 @@ LABEL_COLUMNS = ("expression", "emotion", "label")
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
-    """Return the images below `compute_root`, with subjects and clips if columns or patterns give
+    """Return the images below `root`, with subjects and clips if columns or patterns give
     them.
 
     A key is the path, suffix included, so equal names in two folders stay apart. Folders named

@@ -89,7 +89,7 @@ _ROWS_PER_BATCH = 16  # rows of pictures that are in memory at the same time
 
 @dataclass(frozen=True)
 class TableColumns:
-    """The columns of a table by their meaning; `collect_names` are the names of the classes that
+    """The columns of a table by their meaning; `names` are the names of the classes that
     its label numbers stand for.
     """
 
@@ -192,7 +192,7 @@ def recognise(look: FolderGlance) -> str | None:
 def unpack(
     path: Path, places: Sequence[int], image_column: str | None = None
 ) -> Iterator[Picture | DataError]:
-    """Yield the pictures in the rows `pick_positions` of a table, in rising order: the bytes of
+    """Yield the pictures in the rows `places` of a table, in rising order: the bytes of
     each, or the error about it.
     """
     column = _find_image_column(_read_schema(path), image_column, path)
@@ -429,7 +429,7 @@ def _read_table(
 ) -> tuple[list[ImageRow], list[Finding]]:
     """Return the rows of a table that have a label, and findings about the others.
 
-    A picture that the table only points to must be below the root. `read` and `read_peak_rss` are
+    A picture that the table only points to must be below the root. `read` and `held` are
     extended by this table's rows, as in Listing.
     """
     schema = _read_schema(root / path)

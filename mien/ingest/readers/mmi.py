@@ -191,7 +191,7 @@ def recognise(look: FolderGlance) -> str | None:
 
 
 def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
-    """Yield the frames of a video at `pick_positions` (from 0, ascending), RGB, decoded in their
+    """Yield the frames of a video at `places` (from 0, ascending), RGB, decoded in their
     order.
     """
     import cv2  # here because it is slow to import, and few readers need it

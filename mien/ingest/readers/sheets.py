@@ -69,7 +69,7 @@ class SheetPage:
     hidden_rows: frozenset[int] = frozenset()
     hidden_columns: frozenset[int] = frozenset()
     filtered: bool = False
-    # Ranges over several rows; in `assign_cells`, all their cells have the value of the first one.
+    # Ranges over several rows; in `cells`, all their cells have the value of the first one.
     merged: tuple[str, ...] = ()
     # The cells with formulas whose last value is not stored.
     unstored: frozenset[tuple[int, int]] = frozenset()
@@ -134,7 +134,7 @@ def parse_page(wanted: str | None) -> str | None:
 def find_sheet(
     root: Path, tree: Path, pattern: re.Pattern[str], wanted: str | None, usual: str
 ) -> tuple[Path, Finding]:
-    """Return the sheet whose name `pattern` matches: in `compute_root`, or between it and `tree`,
+    """Return the sheet whose name `pattern` matches: in `root`, or between it and `tree`,
     or up to two folders above.
 
     Of several sheets the one with the newest date in its name is chosen, then the one with the
@@ -245,10 +245,10 @@ def read_sheet_table(
     page: str | None = None,
     repeats: Collection[str] = (),
 ) -> SheetTable:
-    """Return the table below the row that has the most of `find_columns`, on the visible page that
+    """Return the table below the row that has the most of `columns`, on the visible page that
     has them.
 
-    Notes may precede the table. `render_page` names another page; `describe_repeats` are columns
+    Notes may precede the table. `page` names another page; `repeats` are columns
     that may occur twice with different values. Raises DataError if a column that is not optional is
     missing, if several pages have the columns and do not say the same, if a column occurs twice
     with different values, or if a formula's value is not stored.

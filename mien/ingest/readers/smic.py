@@ -139,7 +139,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 def _make_pattern(part: str, root: Path) -> re.Pattern[str]:
     """Return the pattern of a part's paths, from the subject to their end.
 
-    The folder above it, which names the camera, may be `compute_root` itself.
+    The folder above it, which names the camera, may be `root` itself.
     """
     camera = part.removesuffix("-E")
     if part == camera:
