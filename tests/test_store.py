@@ -51,6 +51,27 @@ def test_a_run_is_built_once(store: Store):
     assert first.name == f"letter-{Letter().digest()}"
 
 
+class Postcard(Letter):
+    stage: ClassVar[str] = "postcard"
+    summary_indent: ClassVar[int | None] = None
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [(Letter(), '{\n "holds": "a greeting"\n}\n'), (Postcard(), '{"holds": "a greeting"}\n')],
+    ids=["indented", "on one line"],
+)
+def test_what_build_returns_is_stored_as_the_summary(store: Store, spec: Letter, text: str):
+    run = store.make(spec, lambda out, scratch: {"holds": "a greeting"})
+    assert run.file("summary.json").read_text() == text
+    assert run.summary == {"holds": "a greeting"} and store.faults(run, thorough=True) == []
+
+
+def test_a_run_of_which_nothing_is_said_has_no_summary(store: Store):
+    run = store.make(Letter(), write("hello"))
+    assert sorted(run.manifest["files"]) == ["spec.json", "text.txt"] and run.summary == {}
+
+
 def test_digest_is_a_golden_value_and_depends_on_fields_alone():
     assert Letter().digest() == Letter(parent="", text="hello").digest() == "1aaf4657508b"
     assert Letter(text="other").digest() != Letter().digest()

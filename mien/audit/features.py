@@ -13,7 +13,6 @@ How images are resized is part of a space: other filters give other distances. A
 the judge) only from the real training images, never from the generator under test.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -43,7 +42,7 @@ from mien.pictures import Colour, Filter
 from mien.prepare.frames import reform
 from mien.runs import devices
 from mien.runs.progress import count_of, say, track
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 from mien.seeds import derive_seed
 
 SPACES: tuple[SpaceName, ...] = get_args(SpaceName)
@@ -111,13 +110,12 @@ def load_judge(run: Run, store: Store, device: str = "auto") -> Classifier:
     """Return the classifier trained on the real faces of a run; it is trained once and stored."""
     spec = JudgeSpec(faces=run.name)
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         faces = Faces.load(run.path)
         say(f"training the judge on {count_of(len(faces), 'real image')}")
         save_classifier(train_judge(faces, spec.images_seen, spec.seed, scratch, device), out)
         classes = ", ".join(faces.classes)
-        summary = {"holds": f"a judge of {classes}, trained on {count_of(len(faces), 'image')}"}
-        (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
+        return {"holds": f"a judge of {classes}, trained on {count_of(len(faces), 'image')}"}
 
     return load_classifier(store.make(spec, build).path, device)
 
@@ -350,15 +348,14 @@ def load_or_extract(
         device=device,
     )
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         space = (opened or open_own)()
         vectors = space.extract(Faces.load(store.run(spec.faces).path).images)
         np.save(out / "features.npy", vectors, allow_pickle=False)
-        summary = {
+        return {
             "holds": f"{len(vectors):,} x {vectors.shape[1]} features ({spec.space})",
             "about": space.about,
         }
-        (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
     return store.make(spec, build)
 

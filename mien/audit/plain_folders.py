@@ -1,6 +1,5 @@
 """The sets that a user names: runs of the store, or plain folders that are read into it."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from mien.ingest.run import recognise, run_ingest
 from mien.outside import expand_home
 from mien.runs.progress import say
 from mien.runs.spec import RUN_NAME
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 Side = str  # one of SIDES
 
@@ -320,7 +319,7 @@ def _common_dataset(runs: Sequence[Run]) -> str:
 
 
 def _make_folder_run(spec: FolderSpec, store: Store) -> Run:
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         faces = Faces.load(store.run(spec.faces).path)
         columns: dict[str, Any] = {}
         for column in ("subject", "clip"):
@@ -335,7 +334,6 @@ def _make_folder_run(spec: FolderSpec, store: Store) -> Run:
         changed.save(out)
         counts = changed.counts().to_dict("records")
         kind = "synthetic images of an unknown generator" if spec.synthetic else "images"
-        summary = {"holds": f"{len(changed):,} {kind}", "counts": counts}
-        (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
+        return {"holds": f"{len(changed):,} {kind}", "counts": counts}
 
     return store.make(spec, build)

@@ -25,19 +25,13 @@ from mien.errors import AuditFailed, DataError
 from mien.faces import Faces
 from mien.generators import shards
 from mien.generators.base import Generator
-from mien.generators.generate import (
-    assemble,
-    describe_sampling,
-    plan_images,
-    write_sheet,
-    write_summary,
-)
+from mien.generators.generate import assemble, describe_sampling, plan_images, write_sheet
 from mien.generators.kinds import load_generator
 from mien.generators.specs import GenerateSpec
 from mien.runs import devices
 from mien.runs.progress import count_of, say
 from mien.runs.spec import read_spec
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
@@ -75,7 +69,7 @@ def generate_filtered(
     parent, held = store.run(spec.generator), store.run(spec.test)
     spec = spec.model_copy(update={"generator": parent.name, "test": held.name})
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         # The rates among held-out people, for comparison
         generator = load_generator(parent, device)
         say(describe_sampling(generator, spec))
@@ -95,7 +89,7 @@ def generate_filtered(
             f"({', '.join(spec.reject)})"
         )
         rates = _rejection_rates(faces.index, thrown, heldout_flags, spec.reject)
-        write_summary(out, {"holds": holds, "counts": counts, "rejected": rates})
+        return {"holds": holds, "counts": counts, "rejected": rates}
 
     return store.make(spec, build, alias)
 

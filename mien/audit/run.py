@@ -35,7 +35,7 @@ from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, restore_error
 from mien.runs.local import Local
 from mien.runs.progress import count_of
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 from mien.stats import Record
 
 AUDIT_SIDES = ("synthetic", "train", "test")
@@ -189,7 +189,7 @@ def run_audit(
     spec = spec.model_copy(update={side: side_run.name for side, side_run in runs.items()})
     plan = plan_parts(spec.synthetic, spec.train, spec.test, spec.spaces, spec.filter, spec.weights)
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         # Load the sides, and check that they fit together
         faces = {side: Faces.load(side_run.path) for side, side_run in runs.items()}
         made, train = faces["synthetic"], faces["train"]
@@ -212,7 +212,7 @@ def run_audit(
         measured["leakage"] = add_generator_overlap(measured["leakage"], made, train, test)
         result = judge_parts(measured, made, spec.thresholds, count_held_out(train, test))
         about = part_runs["fidelity"].json("notes.json")["spaces"]
-        write_audit(
+        return write_audit(
             result,
             spec,
             {"made": made, "train": train, "test": test},
@@ -231,8 +231,8 @@ def write_audit(
     content: str,
     about: Mapping[str, str],
     out: Path,
-) -> None:
-    """Write the files of an audit into a folder.
+) -> Summary:
+    """Write the files of an audit into a folder; return the line that `mien ls` shows.
 
     `about` describes each space in words, and `content` is the content digest of the synthetic run.
     """
@@ -268,7 +268,7 @@ def write_audit(
         render(contents, found.records, found.rows, pictures), encoding="utf-8"
     )
 
-    # The summary line that `mien ls` shows
+    # The verdict in one line
     counts = {name: sum(check.verdict == name for check in found.checks) for name in verdict.ORDER}
     count_texts = [f"{counts[name]} {word}" for name, word in VERDICT_WORDS.items()]
     images = count_of(len(made), "image")
@@ -276,4 +276,4 @@ def write_audit(
         f"audit of {images}: {found.verdict}; of {count_of(len(found.checks), 'check')} "
         f"{', '.join(count_texts)}"
     )
-    (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
+    return {"holds": holds}

@@ -24,6 +24,7 @@ class AuditSpec(Spec):
     """
 
     stage: ClassVar[str] = "audit"
+    summary_indent: ClassVar[int | None] = None
     version: int = 2
     synthetic: str
     train: str
@@ -49,6 +50,7 @@ class FolderSpec(Spec):
     """
 
     stage: ClassVar[str] = "folder"
+    summary_indent: ClassVar[int | None] = None
     faces: str
     synthetic: bool = False
     people_of: str = ""
@@ -58,6 +60,7 @@ class LeakageSpec(Spec):
     """What two sides share: the sides are two runs, or parts of one run that a table divides."""
 
     stage: ClassVar[str] = "leakage"
+    summary_indent: ClassVar[int | None] = None
     train: str
     test: str
     table: str = ""  # the sha256 of the table that divides a run; empty: all of both runs
@@ -77,6 +80,7 @@ class MatchesSpec(Spec):
     """
 
     stage: ClassVar[str] = "matches"
+    summary_indent: ClassVar[int | None] = None
     faces: str
     train: str
     first: int = Field(ge=0)
@@ -95,6 +99,7 @@ class PartSpec(Spec):
     """
 
     stage: ClassVar[str] = "measures"
+    summary_indent: ClassVar[int | None] = None
     part: PartName
     synthetic: str = ""
     train: str
@@ -129,6 +134,7 @@ class QueueSpec(Spec):
     """A queue of images of a set for review, the most doubtful labels first."""
 
     stage: ClassVar[str] = "review"
+    summary_indent: ClassVar[int | None] = None
     faces: str
     judges: str = ""  # the run of real people that judges learn from; empty: the set itself
     number: int = Field(default=100, ge=1)
@@ -149,6 +155,7 @@ class JudgeSpec(Spec):
     """The project's classifier of expressions, trained on a run of real faces."""
 
     stage: ClassVar[str] = "judge"
+    summary_indent: ClassVar[int | None] = None
     faces: str
     images_seen: int = Field(default=JUDGE_IMAGES_SEEN, ge=1)
     seed: int = 0
@@ -158,6 +165,7 @@ class FeaturesSpec(Spec):
     """The features of a run of faces in a space that was learnt on another run, `train`."""
 
     stage: ClassVar[str] = "features"
+    summary_indent: ClassVar[int | None] = None
     faces: str
     space: SpaceName
     train: str

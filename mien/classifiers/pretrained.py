@@ -1,7 +1,6 @@
 """Pretrained weights: found, checked against a network, and put into it."""
 
 import inspect
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -31,7 +30,7 @@ from mien.classifiers.weights import (
 from mien.errors import WeightsError
 from mien.runs.files import sha256
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 # The second head of torchvision's Inception, which only torchvision's training uses
 AUXILIARY_HEAD_PREFIX = "AuxLogits."
@@ -85,15 +84,14 @@ def import_weights(path: Path, store: Store) -> str:
     if not store.done(spec.name):
         read(path)
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         shutil.copyfile(path, out / "weights")
-        summary = {
+        return {
             "holds": (
                 f"weights, {count_of(path.stat().st_size, 'byte')}, from a file named {path.name}"
             ),
             "file": path.name,
         }
-        (out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
     store.make(spec, build)
     return digest

@@ -130,6 +130,7 @@ class WeightsSpec(Spec):
     """A file of pretrained weights in the store, by its content."""
 
     stage: ClassVar[str] = "weights"
+    summary_indent: ClassVar[int | None] = None
     sha256: str
 
 

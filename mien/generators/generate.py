@@ -1,6 +1,5 @@
 """Generate meets the store: a trained generator becomes a database with chosen counts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mien.pages.sheets import draw_class_sheet
 from mien.runs import devices, progress, stopping
 from mien.runs.jobs import Job
 from mien.runs.spec import read_spec
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 from mien.seeds import derive_seed
 
 
@@ -90,7 +89,7 @@ def generate_database(
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         generator = load_generator(store.run(spec.generator), device)
         progress.say(describe_sampling(generator, spec))
         index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
@@ -100,9 +99,7 @@ def generate_database(
         faces.save(out)
         write_sheet(faces, out, 12)
         counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
-        write_summary(
-            out, {"holds": progress.count_of(len(faces), "synthetic image"), "counts": counts}
-        )
+        return {"holds": progress.count_of(len(faces), "synthetic image"), "counts": counts}
 
     return store.make(spec, build, alias)
 
@@ -221,8 +218,3 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
 def write_sheet(faces: Faces, out: Path, per_class: int) -> None:
     """Write sheet.png, with a row of images for each class."""
     draw_class_sheet(faces, per_class=per_class).save(out / "sheet.png")
-
-
-def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
-    """Write summary.json: the contents of the run in a few words and as counts."""
-    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

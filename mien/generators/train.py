@@ -7,11 +7,11 @@ from mien.faces import Faces
 from mien.generators.diffusion import tensorboard
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.tensorboard import require_tensorboard
-from mien.generators.generate import assemble, plan_images, write_sheet, write_summary
+from mien.generators.generate import assemble, plan_images, write_sheet
 from mien.generators.kinds import GENERATORS, fit_generator, sample_generator, save_generator
 from mien.generators.specs import GeneratorSpec, SamplerSpec, TrainSpec
 from mien.runs import devices, progress
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 MONTH_MINUTES = 60 * 24 * 30  # in minutes
 
@@ -75,7 +75,7 @@ def train_generator(
     """
     spec, crew = spec.model_copy(update={"faces": store.resolve(spec.faces)}), means.crew
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         # Train, together with the other processes
         faces = Faces.load(store.run(spec.faces).path)
         crew.agree("train")
@@ -94,7 +94,7 @@ def train_generator(
             tensorboard.show_sheet(
                 means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
             )
-        write_summary(out, {"holds": GENERATORS[spec.kind].holds(generator)})
+        return {"holds": GENERATORS[spec.kind].holds(generator)}
 
     # The first process makes the run; the others join each training that it begins
     if means.tensorboard is not None:

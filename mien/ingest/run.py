@@ -23,11 +23,11 @@ from mien.ingest.specs import IngestSpec
 from mien.licences import terms_as_json
 from mien.outside import expand_home
 from mien.pages.escape import write_csv
-from mien.prepare.frames import write
+from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.runs.files import sha256
 from mien.runs.progress import say, track
 from mien.runs.spec import read_spec, suggest
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 AUTO_READER = "auto"  # instead of a reader's name
 
@@ -187,7 +187,7 @@ def run_ingest(
     spec = draft.model_copy(update={"fingerprint": files, "part": listing.part})
     _print_findings([finding for finding in listing.findings if finding.kind not in expected])
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         # Decode the images, without those in which no face was found.
         with_faces, places, about_crop = find_faces(listing, spec, workers, crop_model, out)
         faces, unread = read_listing(with_faces, spec, workers, skip_unreadable, places)
@@ -199,9 +199,13 @@ def run_ingest(
         _write_findings(findings, out)
         ledgers = accounts.close(listing, about, faces, findings, out)
 
+        write_with_sheet(faces, out)
+        _write_labels(faces, out)
+
         # The reader's citation holds only for the release whose licence it knows.
         cited = spec.licence is None and listing.licence == about.licence
-        summary = {
+        return {
+            **summarise_faces(faces),
             "dataset": spec.dataset,
             "named": _name_source(name, reader),
             "licence": faces.index["licence"].iloc[0],
@@ -213,8 +217,6 @@ def run_ingest(
                 reader, spec.dataset, spec.licence, spec.licence or listing.licence
             ),
         }
-        write(faces, out, summary)
-        _write_labels(faces, out)
 
     # An earlier call with skip_unreadable may have made the run with images missing.
     made = store.make(spec, build)

@@ -5,7 +5,6 @@ they reduce an image, which avoids aliasing. The ratio of height to width is not
 becomes 48×48, as in the preprint).
 """
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from mien.prepare.classes import fold_classes
 from mien.prepare.inputs import INPUTS, stack_inputs
 from mien.prepare.specs import PreprocessSpec
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 Places = dict[str, FacePlace]  # where the face of each image is, by its key
 
@@ -137,40 +136,37 @@ def run_preprocess(
             f"{', '.join(dropped_clips[:5])}{' ...' * (len(dropped_clips) > 5)}"
         )
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         processed = _preprocess(faces, spec, crop_model, out)
         no_onset = (
             sorted(_find_clips_without_onset(faces.index) - set(processed.index["clip"]))
             if _inputs_with_onset(spec)
             else []
         )
-        write(
-            processed,
-            out,
-            {
-                "clips_without_apex": dropped_clips,
-                **({"clips_without_onset": no_onset} if no_onset else {}),
-            },
-        )
+        write_with_sheet(processed, out)
+        return {
+            **summarise_faces(processed),
+            "clips_without_apex": dropped_clips,
+            **({"clips_without_onset": no_onset} if no_onset else {}),
+        }
 
     return store.make(spec, build, alias)
 
 
-def write(faces: Faces, out: Path, summary: dict[str, Any]) -> None:
-    """Write a run's files: the faces, a contact sheet, and summary.json.
-
-    The summary has the number of images per class, and the entries of `summary`.
-    """
+def write_with_sheet(faces: Faces, out: Path) -> None:
+    """Write faces into the folder of a run, with sheet.png, some images of each class."""
     faces.save(out)
     draw_class_sheet(faces).save(out / "sheet.png")
-    shape = {"shape": list(faces.size), "channels": list(faces.shown)}
-    content = {
+
+
+def summarise_faces(faces: Faces) -> dict[str, Any]:
+    """Return the entries that the summary of every prepared set begins with."""
+    return {
         "images": len(faces),
-        **shape,
+        "shape": list(faces.size),
+        "channels": list(faces.shown),
         "counts": faces.counts().to_dict("records"),
-        **summary,
     }
-    (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 # Frames

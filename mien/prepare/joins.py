@@ -10,11 +10,11 @@ import pandas as pd
 from mien.errors import DataError
 from mien.faces import Faces, concatenate
 from mien.prepare.classes import FOLDED_CLASSES, fold_classes
-from mien.prepare.frames import write
+from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.prepare.specs import ClassRule, JoinSpec
 from mien.runs.progress import say
 from mien.runs.spec import parents
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 from mien.spellings import SubjectNames, format_groups, identify_people, rename_clip
 
 MEGC_CLASS_SETS = {"casme2": "megc2019-3"}
@@ -108,13 +108,14 @@ def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
     joined, subject_names = _unify_names(joined, spec)
     _print_summary(parts, joined, subject_names)
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         table = joined.index.groupby("dataset")["emotion"].value_counts().unstack(fill_value=0)
-        write(
-            joined,
-            out,
-            {"datasets": table.to_dict("index"), "left_out": sum(map(len, parts)) - len(joined)},
-        )
+        write_with_sheet(joined, out)
+        return {
+            **summarise_faces(joined),
+            "datasets": table.to_dict("index"),
+            "left_out": sum(map(len, parts)) - len(joined),
+        }
 
     return store.make(spec, build, alias)
 

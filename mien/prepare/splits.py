@@ -4,7 +4,6 @@ A split depends only on names and the seed, not on the order of the rows.
 """
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from mien.faces import Faces
 from mien.pages.sheets import draw_class_sheet
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 from mien.seeds import derive_seed
 from mien.spellings import format_groups, identify_people, identify_person
 
@@ -185,18 +184,17 @@ def run_split(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run
             f"{', '.join(missing_classes)}"
         )
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         faces_of_side = faces.select(fold.train if spec.side == "train" else fold.test)
         faces_of_side.save(out)
         draw_class_sheet(faces_of_side).save(out / "sheet.png")
-        summary = {
+        return {
             "images": len(faces_of_side),
             "shape": list(faces_of_side.size),
             "counts": faces_of_side.counts().to_dict("records"),
             "missing_from_training": list(missing_classes),
             "overlap": measure_overlap(faces.select(fold.train), faces.select(fold.test)),
         }
-        (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
     return store.make(spec, build, alias)
 

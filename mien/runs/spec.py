@@ -106,6 +106,9 @@ class Spec(Strict):
     """
 
     stage: ClassVar[str] = "spec"
+    # How deep summary.json is indented; None writes one line. The content digest of a run
+    # depends on it, so a stage keeps the layout that it began with.
+    summary_indent: ClassVar[int | None] = 1
     version: int = 1
 
     @property

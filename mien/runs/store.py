@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -51,9 +51,12 @@ from mien.runs.files import read_json, sha256, write_file, write_json_file
 from mien.runs.progress import say
 from mien.runs.spec import RUN_NAME, Spec, digest_of, parents, suggest
 
-Builder = Callable[[Path, Path], None]
-"""A function that makes a run: it writes the files into the first folder, which is empty, and keeps
-checkpoints in the second.
+Summary = Mapping[str, Any]
+"""What a run holds: `holds`, a few words, `counts`, rows of a table, and further facts as JSON."""
+
+Builder = Callable[[Path, Path], Summary | None]
+"""A function that makes a run: it writes the files into the first folder, which is empty, keeps
+checkpoints in the second, and returns the summary, if the run has one.
 """
 
 ALIAS_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
@@ -70,6 +73,8 @@ TEMPORARY_PATTERN = re.compile(r"\..+\.[0-9a-f]{32}\Z")
 STALE_S = 3600.0
 
 MANIFEST, ABOUT, SPEC = "manifest.json", "about.json", "spec.json"
+
+SUMMARY_FILE = "summary.json"
 
 FOREIGN_ENTRY_FAULTS = ("is not one of its files", "is not one of its folders")
 
@@ -148,7 +153,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The summary of the run: `holds`, a few words, and `counts`, rows of a table; else {}."""
-        summary = read_json(self.path / "summary.json")
+        summary = read_json(self.path / SUMMARY_FILE)
         return summary if isinstance(summary, dict) else {}
 
     @property
@@ -373,9 +378,10 @@ class Store:
     def make(self, spec: Spec, build: Builder, alias: str | None = None) -> Run:
         """Return the run of `spec`; `build` is called only if the run does not exist yet.
 
-        `build(out, scratch)` writes the files into `out`. The files that it keeps in `scratch`
-        survive a killed process, so that the next call can resume from them. The run's folder
-        appears complete, by one rename, or not at all.
+        `build(out, scratch)` writes the files into `out`, and returns what is stored as
+        summary.json, or None. The files that it keeps in `scratch` survive a killed process, so
+        that the next call can resume from them. The run's folder appears complete, by one rename,
+        or not at all.
         """
         if alias is not None:
             self._require_room_for(alias)
@@ -465,7 +471,10 @@ class Store:
     ) -> None:
         """Build into `out`, complete it with its spec and manifest, and move it among the runs."""
         began = time.time()
-        build(out, scratch)
+        summary = build(out, scratch)
+        if summary is not None:
+            text = json.dumps(summary, indent=spec.summary_indent)
+            (out / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
 
         # The manifest is written last, when the disk has all other files.
         write_json_file(out / SPEC, {"stage": spec.stage, **spec.model_dump(mode="json")})

@@ -9,7 +9,7 @@ from mien.classifiers.specs import BASELINES, Baseline
 from mien.runs.files import write_indented_json
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
 from mien.runs.progress import count_of
-from mien.runs.store import Store
+from mien.runs.store import Store, Summary
 from mien.seeds import derive_seed
 from mien.study.controls import TrialKind, trial_kinds
 from mien.study.databases import list_databases, missing_classes
@@ -204,8 +204,8 @@ def frozen_shares(study: StudySpec) -> list[dict[str, str]]:
     return table
 
 
-def write_study(plan: StudyPlan, out: Path) -> None:
-    """Write plan.json and summary.json: all that a report, which does not import torch, needs."""
+def write_study(plan: StudyPlan, out: Path) -> Summary:
+    """Write plan.json, all that a report, which does not import torch, needs; return the summary."""
     study = plan.study
     settings = {
         name: dict(zip(("train", "test"), SETTINGS[name], strict=True)) for name in study.settings
@@ -252,4 +252,4 @@ def write_study(plan: StudyPlan, out: Path) -> None:
         "trials": trials,
     }
     write_indented_json(out / "plan.json", table)
-    write_indented_json(out / "summary.json", {"holds": describe_plan(plan).splitlines()[0]})
+    return {"holds": describe_plan(plan).splitlines()[0]}

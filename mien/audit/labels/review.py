@@ -1,7 +1,6 @@
 """Review: doubtful labels go out as a table; a person decides; the decisions make a new set."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections import Counter
@@ -23,11 +22,11 @@ from mien.outside import expand_home
 from mien.pages.escape import unescape_cell, write_csv
 from mien.pages.html import picture_address, render_html
 from mien.pages.sheets import to_picture
-from mien.prepare.frames import write
+from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.runs.folders import require_free_file
 from mien.runs.progress import count_of, say
 from mien.runs.spec import parents, suggest
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 DECISIONS = ("accept", "reject", "relabel")
 
@@ -106,7 +105,7 @@ def make_queue(
         )
     spec = QueueSpec(faces=faces.name, judges=judges.name if judges else "", number=number)
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         # The most doubtful image of each clip first
         rows = find_suspects(shown, people)
         rows = rows.assign(clip=shown.index["clip"].where(shown.index["clip"] != "", rows["key"]))
@@ -122,8 +121,7 @@ def make_queue(
         table = table.reindex(columns=list(QUEUE_COLUMNS), fill_value="")
         write_csv(table, out / "queue.csv")
         (out / "index.html").write_text(_render_page(shown, rows, faces.name), encoding="utf-8")
-        about = {"holds": f"{count_of(len(rows), 'label')} to look at", "synthetic": synthetic}
-        (out / "summary.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+        return {"holds": f"{count_of(len(rows), 'label')} to look at", "synthetic": synthetic}
 
     return store.make(spec, build, alias)
 
@@ -298,7 +296,7 @@ def apply_decisions(decisions: Decisions, store: Store, *, alias: str | None = N
     )
     spec = ReviewedSpec(faces=parent.name, decisions=decisions.digest)
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         # What each image was, and has become
         changed = replace(faces, index=faces.index.assign(emotion=emotions))
         before = dict(zip(keys, faces.index["emotion"], strict=True))
@@ -312,11 +310,13 @@ def apply_decisions(decisions: Decisions, store: Store, *, alias: str | None = N
         write_csv(report[["key", "decision", "before", "after", "note"]], out / "decisions.csv")
 
         # The set
-        write(
-            changed.select(~rejected),
-            out,
-            {"decisions": dict(Counter(report["decision"])), "reviewed": parent.name},
-        )
+        kept_faces = changed.select(~rejected)
+        write_with_sheet(kept_faces, out)
+        return {
+            **summarise_faces(kept_faces),
+            "decisions": dict(Counter(report["decision"])),
+            "reviewed": parent.name,
+        }
 
     return store.make(spec, build, alias)
 

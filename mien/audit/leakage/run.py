@@ -21,7 +21,7 @@ from mien.pages.escape import write_csv
 from mien.prepare.specs import Unit
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 # the files of a report that --out copies
 REPORT_FILES = ("index.html", "leakage.json", "images.csv", "pairs.csv", "people.csv")
@@ -45,7 +45,7 @@ def run_leakage(
         names=sides.names,
     )
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         train, test = sides.faces()
         result = measure_leakage(train, test, by)
         try:
@@ -57,6 +57,8 @@ def run_leakage(
         (out / "index.html").write_text(
             render_page(result, train, test, sides.names), encoding="utf-8"
         )
+        share = f"{result.affected:,} of {count_of(len(result.rows), image_noun(test))} affected"
+        return {"holds": share}
 
     return store.make(spec, build, alias)
 
@@ -151,8 +153,6 @@ def _write_report(
         "records": [asdict(record) for record in found.records],
     }
     (out / "leakage.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    share = f"{found.affected:,} of {count_of(len(found.rows), image_noun(test))} affected"
-    (out / "summary.json").write_text(json.dumps({"holds": share}) + "\n", encoding="utf-8")
 
 
 def _format_licences(licences: list[str]) -> str:

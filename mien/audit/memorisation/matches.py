@@ -4,7 +4,6 @@ This takes the longest in audits of many images, so an engine makes blocks in pa
 holds the same images whoever makes it, and so the same numbers.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,7 +24,7 @@ from mien.audit.memorisation.search import (
 from mien.audit.specs import MatchesSpec
 from mien.faces import Faces
 from mien.runs.progress import count_of
-from mien.runs.store import Run, Store
+from mien.runs.store import Run, Store, Summary
 
 MATCH_BLOCK_IMAGES = 8192  # images that are matched together
 
@@ -161,7 +160,7 @@ def run(spec: MatchesSpec, store: Store) -> Run:
     """Return the run of a block: matches.parquet, with the position and match of each image."""
     faces, train = (store.run(name) for name in (spec.faces, spec.train))
 
-    def build(out: Path, scratch: Path) -> None:
+    def build(out: Path, scratch: Path) -> Summary:
         finder = MatchFinder(Faces.load(train.path))
         if spec.nearest_of:
             nearest_blocks = [_to_match(_read_table(store.run(name))) for name in spec.nearest_of]
@@ -173,8 +172,7 @@ def run(spec: MatchesSpec, store: Store) -> Run:
         pd.DataFrame({"place": places, **asdict(match)}).to_parquet(
             out / "matches.parquet", index=False
         )
-        holds = f"{count_of(len(places), 'image')} matched to {len(finder.soft):,}"
-        (out / "summary.json").write_text(json.dumps({"holds": holds}) + "\n", encoding="utf-8")
+        return {"holds": f"{count_of(len(places), 'image')} matched to {len(finder.soft):,}"}
 
     return store.make(spec, build)
 
