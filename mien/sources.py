@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from mien import licences
 from mien.errors import StoreError
-from mien.licences import Terms
+from mien.ingest.terms import find_terms
+from mien.licences import Terms, stricter_terms
 from mien.runs.spec import parents
 from mien.runs.store import Run, Store
 
@@ -31,10 +31,10 @@ def find_ancestors(run: Run, store: Store) -> tuple[Run, ...]:
 def ingested_terms(run: Run, index: pd.DataFrame) -> Terms:
     """Return the terms of an ingested set: the stricter of those now and those at its ingest."""
     spec = run.spec
-    known_terms = licences.find_terms(
+    known_terms = find_terms(
         spec["reader"], spec["dataset"], spec.get("licence"), licence_of(index)
     )
-    return licences.stricter_terms(known_terms, run.summary.get("terms"))
+    return stricter_terms(known_terms, run.summary.get("terms"))
 
 
 def licence_of(index: pd.DataFrame) -> str:
@@ -56,7 +56,7 @@ def withheld_sources(run: Run, store: Store) -> list[str]:
     withheld_names = [
         f"{dataset} ({licence})"
         for dataset, licence in sorted(named)
-        if not _may_be_shown(licences.find_terms("", dataset, None, licence))
+        if not _may_be_shown(find_terms("", dataset, None, licence))
     ]
 
     # The sets that were ingested on the way

@@ -14,6 +14,7 @@ from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
 from mien.ingest.run import choose_reader, describe, fingerprint, run_ingest, scan_folder
 from mien.ingest.specs import IngestSpec
+from mien.ingest.terms import find_terms
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
 
@@ -70,6 +71,22 @@ def test_a_reader_says_what_people_need_to_know(name: str):
     assert set(about.options) <= set(IngestSpec.model_fields)
     said = dict(describe(name))
     assert {"reader", "needs", "licence", "obtain", "label"} <= set(said)
+
+
+@each
+def test_the_owners_terms_are_known_by_every_name_of_the_set(name: str):
+    about = READERS[name].READER
+    assert (about.terms is None) == about.generic
+    for known_name in (name, about.dataset, *about.other_names) if about.terms else ():
+        assert find_terms("folder", known_name, "CC0 1.0", "CC0 1.0") == about.terms
+
+
+@each
+def test_terms_agree_with_the_licence(name: str):
+    about = READERS[name].READER
+    if "no redistribution" in about.licence:
+        assert about.terms and about.terms.originals == "no"
+        assert "agreement" in about.terms.conditions
 
 
 @each

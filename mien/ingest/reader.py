@@ -8,6 +8,7 @@ import pandas as pd
 
 from mien.errors import DataError
 from mien.findings import Finding, first_few
+from mien.licences import Terms
 from mien.pictures import Picture
 
 WHOLE_FILE = -1  # in place of a picture's position in a file: the file is the picture
@@ -25,9 +26,12 @@ class Reader:
     subjects: str  # where they come from: "the sheet"
     clips: str
     licence: str
+    terms: Terms | None  # what its owners allow; None: only the licence of what is read says
     citation: str  # empty only where there is nothing to cite
     obtain: str
     labels: dict[str, str]  # the source's label in lower case -> one of EMOTIONS, or LEFT_OUT
+    # Names of the set besides those of reader and dataset, in lower case: ck+ for ckplus.
+    other_names: tuple[str, ...] = ()
     # The fields of IngestSpec that this reader takes in addition to those that all readers take.
     options: tuple[str, ...] = ()
     # The values of `part`, the usual one first, each with its description.

@@ -20,7 +20,7 @@ from mien.ingest.folders import glance, require_folder, to_dataset_name
 from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_as_json
+from mien.ingest.terms import terms_as_json
 from mien.outside import expand_home
 from mien.pages.escape import write_csv
 from mien.prepare.frames import summarise_faces, write_with_sheet

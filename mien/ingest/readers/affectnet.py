@@ -24,6 +24,7 @@ from mien.ingest.folders import IMAGE_SUFFIXES, FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, Losses, make_listing, report_faults
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 from mien.pictures import Box
 
 READER = Reader(
@@ -37,6 +38,7 @@ READER = Reader(
     subjects="nowhere: pictures from the web",
     clips="nowhere: single photographs",
     licence="AffectNet agreement: research only, no redistribution",
+    terms=terms_on_request("AffectNet", "given to heads of laboratories only"),
     citation=(
         "Mollahosseini A, Hasani B, Mahoor MH (2019) AffectNet: A Database for Facial Expression, "
         "Valence, and Arousal Computing in the Wild. IEEE Transactions on Affective Computing "

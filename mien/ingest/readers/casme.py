@@ -13,6 +13,7 @@ from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import ClipLayout, SheetClip, parse_clip_row, scan_release
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="casme",
@@ -21,6 +22,7 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="CASME agreement: research only, no redistribution",
+    terms=terms_on_request("CASME", "http://casme.psych.ac.cn/casme/e1"),
     citation=(
         "Yan W-J, Wu Q, Liu Y-J, Wang S-J, Fu X (2013) CASME Database: A Dataset of Spontaneous "
         "Micro-Expressions Collected From Neutralized Faces. IEEE FG 2013"

@@ -27,6 +27,7 @@ from mien.ingest.readers.clips import (
     scan_release,
 )
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="casme2",
@@ -35,6 +36,10 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="CASME II agreement: research only, no redistribution",
+    terms=terms_on_request(
+        "CASME II", "http://casme.psych.ac.cn/casme/e2", blocked=("sub12", "sub22")
+    ),
+    other_names=("casmeii",),
     citation=(
         "Yan W-J, Li X, Wang S-J, Zhao G, Liu Y-J, Chen Y-H, Fu X (2014) CASME II: An Improved "
         "Spontaneous Micro-Expression Database and the Baseline Evaluation. PLoS ONE 9(1): e86041"
@@ -54,8 +59,6 @@ READER = Reader(
     },
     options=("sheet", "numbers"),
 )
-
-BLOCKED_SUBJECTS = ("sub12", "sub22")  # must never be published, by the terms of the set
 
 FREE_LICENCE = "CC0 1.0"  # the licence that the readme of a drawn set in this layout names
 
@@ -139,7 +142,8 @@ def _find_free_readme(root: Path, tree: Path) -> Path | None:
 
 def _report_blocked_subjects(rows: pd.DataFrame) -> list[Finding]:
     """Return a warning about subjects whose images must not be published, if there are any."""
-    subjects = sorted(set(rows["subject"]) & set(BLOCKED_SUBJECTS))
+    blocked = READER.terms.blocked if READER.terms else ()
+    subjects = sorted(set(rows["subject"]) & set(blocked))
     if not subjects:
         return []
     message = (

@@ -26,6 +26,7 @@ from mien.ingest.readers.clips import (
 )
 from mien.ingest.readers.sheets import ColumnSpellings
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="casme-cubed",
@@ -37,6 +38,8 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="CAS(ME)^3 agreement: research only, no redistribution",
+    terms=terms_on_request("CAS(ME)^3", "http://casme.psych.ac.cn/casme/e4"),
+    other_names=("casme3", "cas(me)^3"),
     citation=(
         "Li J, Dong Z, Lu S, Wang S-J, Yan W-J, Ma Y, Liu Y, Huang C, Fu X (2023) CAS(ME)^3: A "
         "Third Generation Facial Spontaneous Micro-Expression Database With Depth Information and "

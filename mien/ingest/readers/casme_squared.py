@@ -39,6 +39,7 @@ from mien.ingest.readers.sheets import (
     require_stored_values,
 )
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="casme-squared",
@@ -50,6 +51,8 @@ READER = Reader(
     subjects="the sheet and its naming rules",
     clips="the sheet",
     licence="CAS(ME)^2 agreement: research only, no redistribution",
+    terms=terms_on_request("CAS(ME)^2", "http://casme.psych.ac.cn/casme/e3"),
+    other_names=("casmesq", "cas(me)^2"),
     citation=(
         "Qu F, Wang S-J, Yan W-J, Li H, Wu S, Fu X (2018) CAS(ME)^2: A Database for Spontaneous "
         "Macro-Expression and Micro-Expression Spotting and Recognition. IEEE Transactions on "

@@ -24,6 +24,7 @@ from mien.ingest.readers.rows import (
     report_faults,
 )
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="ckplus",
@@ -35,6 +36,8 @@ READER = Reader(
     subjects="the names of the files",
     clips="the names of the files",
     licence="CK+ agreement: non-commercial research, no redistribution",
+    terms=terms_on_request("CK+", "the agreement with CMU and Pitt"),
+    other_names=("ck", "ck+"),
     citation=(
         "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended "
         "Cohn-Kanade Dataset (CK+): A complete dataset for action unit and emotion-specified "

@@ -11,6 +11,7 @@ from pathlib import Path
 from mien.findings import Finding, first_few
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
+from mien.ingest.readers.ckplus import READER as CKPLUS
 from mien.ingest.readers.rows import ImageRow, make_listing, match_paths, report_incomplete_release
 from mien.ingest.specs import IngestSpec
 
@@ -21,6 +22,8 @@ READER = Reader(
     subjects="the names of the files",
     clips="the names of the files",
     licence="CK+ agreement: non-commercial research, no redistribution",
+    terms=CKPLUS.terms,
+    other_names=("ck48", "ck+48"),
     citation=(
         "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended "
         "Cohn-Kanade Dataset (CK+): A complete dataset for action unit and emotion-specified "

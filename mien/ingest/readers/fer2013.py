@@ -30,6 +30,7 @@ from mien.ingest.readers.rows import (
     report_incomplete_release,
 )
 from mien.ingest.specs import IngestSpec
+from mien.licences import Terms
 from mien.pictures import Picture
 
 READER = Reader(
@@ -39,6 +40,10 @@ READER = Reader(
     subjects="nowhere: pictures from web searches",
     clips="nowhere: single photographs",
     licence="unknown: pictures from web searches, of which nobody cleared the rights",
+    terms=Terms(
+        "FER2013", source="gathered from the web; no licence of the pictures' owners is known"
+    ),
+    other_names=("fer",),
     citation=(
         "Goodfellow IJ, Erhan D, Carrier PL, et al. (2013) Challenges in Representation Learning: "
         "A report on three machine learning contests. ICONIP 2013, LNCS 8228, 117-124"

@@ -32,6 +32,7 @@ from mien.ingest.readers.rows import (
     report_faults,
 )
 from mien.ingest.specs import IngestSpec
+from mien.licences import Terms
 from mien.runs.progress import count_of
 
 CLASSES = (
@@ -59,6 +60,10 @@ READER = Reader(
     subjects="nowhere: pictures from web searches",
     clips="nowhere: single photographs",
     licence="labels MIT; pictures unknown: from web searches, of which nobody cleared the rights",
+    terms=Terms(
+        "FER+", source="gathered from the web; no licence of the pictures' owners is known"
+    ),
+    other_names=("fer+",),
     citation=(
         "Barsoum E, Zhang C, Canton Ferrer C, Zhang Z (2016) Training Deep Networks for Facial "
         "Expression Recognition with Crowd-Sourced Label Distribution. ICMI 2016, 279-283"

@@ -36,6 +36,7 @@ READER = Reader(
         "expression"
     ),
     licence="unknown",
+    terms=None,
     citation="",
     obtain="any images of faces that you have and may use",
     subjects="--subject-pattern or a column",

@@ -16,6 +16,7 @@ from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import ClipLayout, SheetClip, parse_clip_row, scan_release
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="fourdme",
@@ -27,6 +28,8 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="4DME agreement: research only, no redistribution",
+    terms=terms_on_request("4DME", "the form of the University of Oulu"),
+    other_names=("4dme",),
     citation=(
         "Li X, Cheng S, Li Y, Behzad M, Shen J, Zafeiriou S, Pantic M, Zhao G (2023) 4DME: A "
         "Spontaneous 4D Micro-Expression Dataset With Multimodalities. IEEE Transactions on "

@@ -56,6 +56,7 @@ READER = Reader(
     subjects="a column `subject`, or --subject-column",
     clips="a column `clip`, or --clip-column",
     licence="unknown",
+    terms=None,
     citation="",
     obtain="download one, such as with `hf download --repo-type dataset NAME --local-dir FOLDER`",
     labels={},

@@ -11,6 +11,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, make_listing, match_paths, report_incomplete_release
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="jaffe",
@@ -19,6 +20,7 @@ READER = Reader(
     subjects="the names of the files",
     clips="nowhere: single photographs",
     licence="JAFFE terms: non-commercial research, no redistribution",
+    terms=terms_on_request("JAFFE", "https://zenodo.org/records/3451524"),
     citation=(
         "Lyons M, Akamatsu S, Kamachi M, Gyoba J (1998) Coding Facial Expressions with Gabor "
         "Wavelets. IEEE International Conference on Automatic Face and Gesture Recognition, 200-205"

@@ -13,6 +13,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, make_listing, match_paths, report_incomplete_release
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="kdef",
@@ -23,6 +24,7 @@ READER = Reader(
     ),
     clips="nowhere: single photographs",
     licence="KDEF terms: non-commercial research, no redistribution, no use in apps",
+    terms=terms_on_request("KDEF", "the terms of Karolinska Institutet"),
     citation=(
         "Lundqvist D, Flykt A, Öhman A (1998) The Karolinska Directed Emotional Faces - KDEF. CD "
         "ROM from Department of Clinical Neuroscience, Psychology section, Karolinska Institutet, "

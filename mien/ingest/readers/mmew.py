@@ -22,6 +22,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import ClipLayout, SheetClip, find_tree, parse_clip_row, scan_release
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 from mien.runs.progress import count_of
 
 READER = Reader(
@@ -31,6 +32,7 @@ READER = Reader(
     subjects="the sheet (macro: the file's name)",
     clips="the sheet (macro: none)",
     licence="MMEW licence: research only, no redistribution",
+    terms=terms_on_request("MMEW", "the form of its authors"),
     citation=(
         "Ben X, Ren Y, Zhang J, Wang S-J, Kpalma K, Meng W, Liu Y-J (2022) Video-Based Facial "
         "Micro-Expression Analysis: A Survey of Datasets, Features and Algorithms. IEEE "

@@ -20,6 +20,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, Losses, make_listing, read_annotation, report_faults
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 from mien.pictures import MAX_PIXELS, Picture
 
 READER = Reader(
@@ -32,6 +33,7 @@ READER = Reader(
     subjects="session.xml, or the names of the files",
     clips="the names of the files",
     licence="MMI agreement: research only, no redistribution",
+    terms=terms_on_request("MMI", "registration with its owners"),
     citation=(
         "Pantic M, Valstar M, Rademaker R, Maat L (2005) Web-based database for facial expression "
         "analysis. IEEE International Conference on Multimedia and Expo, 317-321"

@@ -14,6 +14,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, assign_phases, make_listing, match_paths
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 CAMERAS_AND_LIGHTS = {
     f"{camera}-{light}": f"{name}, {light.lower()} light"
@@ -31,6 +32,7 @@ READER = Reader(
     subjects="the folders Pnnn",
     clips="one for each camera, light and expression",
     licence="Oulu-CASIA agreement: research only, no redistribution",
+    terms=terms_on_request("Oulu-CASIA", "the form of the University of Oulu"),
     citation=(
         "Zhao G, Huang X, Taini M, Li SZ, Pietikäinen M (2011) Facial expression recognition from "
         "near-infrared videos. Image and Vision Computing 29(9): 607-619"

@@ -26,6 +26,7 @@ from mien.ingest.readers.rows import (
     report_incomplete_release,
 )
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="rafdb",
@@ -37,6 +38,10 @@ READER = Reader(
         "RAF-DB terms: non-commercial research, no redistribution; its sibling forbids the use of "
         "derived data"
     ),
+    terms=terms_on_request(
+        "RAF-DB", "whdeng.cn: no redistribution of images or of derived data", derived="no"
+    ),
+    other_names=("raf",),
     citation=(
         "Li S, Deng W, Du J (2017) Reliable Crowdsourcing and Deep Locality-Preserving Learning "
         "for Expression Recognition in the Wild. CVPR 2017, 2852-2861"

@@ -12,6 +12,7 @@ from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import ClipLayout, SheetClip, parse_clip_row, scan_release
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="samm",
@@ -20,6 +21,7 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="SAMM licence: research only, no redistribution",
+    terms=terms_on_request("SAMM", "the form of Manchester Metropolitan University"),
     citation=(
         "Davison A K, Lansley C, Costen N, Tan K, Yap M H (2018) SAMM: A Spontaneous Micro-Facial "
         "Movement Dataset. IEEE Transactions on Affective Computing 9(1): 116-129"

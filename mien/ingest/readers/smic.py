@@ -39,6 +39,7 @@ from mien.ingest.readers.sheets import (
     read_sheet_table,
 )
 from mien.ingest.specs import IngestSpec
+from mien.licences import terms_on_request
 
 READER = Reader(
     dataset="smic",
@@ -50,6 +51,7 @@ READER = Reader(
     subjects="folders",
     clips="folders, or the sheet",
     licence="SMIC agreement: research only, no redistribution",
+    terms=terms_on_request("SMIC", "the form of the University of Oulu"),
     citation=(
         "Li X, Pfister T, Huang X, Zhao G, Pietikäinen M (2013) A Spontaneous Micro-expression "
         "Database: Inducement, Collection and Baseline. IEEE FG 2013"
