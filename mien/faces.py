@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mien.errors import DataError
+from mien.findings import first_few
 
 # Class numbers are positions in this list, whatever classes a set has. The order is alphabetical,
 # so that loaders of image folders number the classes in the same order.
@@ -165,10 +166,9 @@ class Faces:
         generated = self.index["source"] != "real"
         if generated.any():
             makers = sorted(set(self.index["source"][generated]))
-            more = f" and {len(makers) - 3} more" if len(makers) > 3 else ""
             raise DataError(
                 f"{what} must be real pictures, and {int(generated.sum()):,} of {len(self):,} were "
-                f"generated, by {', '.join(makers[:3])}{more}; name a set of real pictures"
+                f"generated, by {first_few(makers, 3)}; name a set of real pictures"
             )
 
     def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:

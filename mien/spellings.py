@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mien.errors import DataError
+from mien.findings import first_few
 from mien.outside import show_controls
 
 _NUMBERED = re.compile(r"([^\W\d_]*)[\s_.:#-]*0*([0-9]+)(?:[.,]0+)?")
@@ -133,11 +134,8 @@ def rename_clip(clip: str, subject: str, name: str) -> str:
 
 def format_groups(groups: Iterable[tuple[str, ...]], limit: int = 3) -> str:
     """Return a few groups of names as a text for people: '1' = '01' = 'S1'."""
-    groups = list(groups)
-    shown = ", ".join(
-        " = ".join(f"'{show_controls(name)}'" for name in group[:8]) for group in groups[:limit]
-    )
-    return shown + (f" and {len(groups) - limit} more" if len(groups) > limit else "")
+    texts = [" = ".join(f"'{show_controls(name)}'" for name in group[:8]) for group in groups]
+    return first_few(texts, limit)
 
 
 def _format_names(names: Iterable[str]) -> str:

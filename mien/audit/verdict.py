@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mien.errors import SpecError
+from mien.findings import first_few
 from mien.runs.spec import Strict, read_spec, read_toml, suggest
 from mien.stats import Record
 
@@ -351,8 +352,7 @@ def _answer_question(title: str, checks: Sequence[Check]) -> Question:
 
     # Why, in one sentence
     names = list(dict.fromkeys(check.name for check in deciding))
-    more = f" and {len(names) - MAX_NAMED_CHECKS} more" if len(names) > MAX_NAMED_CHECKS else ""
-    named = ", ".join(names[:MAX_NAMED_CHECKS]) + more
+    named = first_few(names, MAX_NAMED_CHECKS)
     if outcome == "pass":
         count = len(checks)
         return Question(title, outcome, f"{count} check{'s' * (count != 1)} passed")

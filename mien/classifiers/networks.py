@@ -14,6 +14,7 @@ from torch.nn import functional
 from mien.classifiers import operators
 from mien.classifiers.specs import TINY_DEFAULTS, USUAL_NETWORKS, ClassifierSpec
 from mien.errors import SpecError
+from mien.findings import first_few
 from mien.runs.progress import count_of
 from mien.runs.spec import suggest
 from mien.seeds import make_rng
@@ -34,7 +35,7 @@ class Frozen:
     @property
     def text(self) -> str:
         """The same as a line of text."""
-        layer_names = f": {list_names(list(self.layers))}" if self.layers else ""
+        layer_names = f": {first_few(list(self.layers), 3)}" if self.layers else ""
         return (
             f"{len(self.layers)} of {count_of(self.of, 'layer')} (convolutions and linear layers, "
             f"in the order of definition), {100 * self.weights:.2f} % of the weights{layer_names}"
@@ -78,11 +79,6 @@ def name_head(network: nn.Module) -> tuple[str, ...]:
     """Return the names of a network's last layers, which tell the classes apart."""
     names: str | tuple[str, ...] = getattr(network, "pretrained_cfg", {}).get("classifier", "head")
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def list_names(keys: list[str]) -> str:
-    """Return the first three names, and how many more there are."""
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 # Networks

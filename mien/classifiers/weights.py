@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mien.errors import WeightsError
+from mien.findings import first_few
 from mien.outside import expand_home
 from mien.runs.files import read_json
 
@@ -279,7 +280,7 @@ def _unwrap(state: Any, name: str) -> dict[str, Tensor]:
         )
     other = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if other or not state:
-        text = f"it also holds {_format_some(other)}" if other else "it holds none"
+        text = f"it also holds {first_few(other, 3)}" if other else "it holds none"
         raise WeightsError(
             f"{name}: it must hold tensors by name and nothing else; {text}; {SAVE_ADVICE}"
         )
@@ -438,7 +439,7 @@ def remove_prefix(
     if len(best) > 1:
         raise WeightsError(
             f"{name}: it holds the network {len(best)} times, as "
-            f"{_format_some([f'{prefix}*' for prefix in best])}; save the right one in a file of "
+            f"{first_few([f'{prefix}*' for prefix in best], 3)}; save the right one in a file of "
             "its own"
         )
     prefix = best[0]
@@ -472,7 +473,7 @@ def find_faults(
     clauses = []
     missing = [key for key in needed if key not in given]
     if missing:
-        clauses.append(f"it lacks {_format_some(missing)}")
+        clauses.append(f"it lacks {first_few(missing, 3)}")
 
     # Shapes
     shapes = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
@@ -493,7 +494,7 @@ def find_faults(
     if kinds:
         kind = str(given[kinds[0]].dtype).removeprefix("torch.")
         clauses.append(
-            f"{_format_some(kinds)} {'holds' if len(kinds) == 1 else 'hold'} {kind}, and must hold "
+            f"{first_few(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {kind}, and must hold "
             "floating-point numbers"
         )
 
@@ -501,15 +502,10 @@ def find_faults(
     unknown = [key for key in given if key not in wanted]
     if unknown:
         clauses.append(
-            f"{_format_some(unknown)} {'is' if len(unknown) == 1 else 'are'} not in the network"
+            f"{first_few(unknown, 3)} {'is' if len(unknown) == 1 else 'are'} not in the network"
         )
     return clauses
 
 
 def _format_size(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"
-
-
-def _format_some(keys: Sequence[str]) -> str:
-    """Return the first three names, and how many more there are."""
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -151,11 +151,11 @@ def review_queue(
     Each image of a real set is judged by classifiers that were not trained on the same person; a
     synthetic set needs --judges.
     """
-    from mien.audit.labels.review import copy_queue, make_queue, require_free
+    from mien.audit.labels.review import copy_queue, make_queue, require_free_queue
 
     if number < 1:
         raise UsageError(f"--number must be 1 or more; given: {number}")
-    require_free(out)
+    require_free_queue(out)
     home = open_store(store)
     run = make_queue(home.run(dataset), home, home.run(judges) if judges else None, number)
     for path in copy_queue(run, out, home, pictures):

@@ -67,33 +67,23 @@ def find_faces(
         except DataError:
             return None
 
-    # Find the faces, and report where they are before any image is left out.
-    clips, frames = list(rows["clip"]), list(rows["frame"])
-    places = crops.find_all(
-        len(rows), clips, frames, open_listed, spec.crop, model, thread_count(workers)
+    labels = rows[["emotion", "clip", "frame"]].assign(
+        key=[f"{spec.dataset}/{key}" for key in rows["key"]]
     )
-    keys = [f"{spec.dataset}/{key}" for key in rows["key"]]
-    table = crops.tabulate_places(keys, list(rows["emotion"]), places)
-    crops.print_counts(table, spec.size, spec.crop.margin)
-    if spec.crop.misses == "fail":
-        crops.require_found(table)
-    if out is not None:
-        crops.write_report(table, places, open_listed, spec.crop.margin, out)
-
-    # Leave out the images without a face if the spec says so.
-    stays = np.array(
-        [spec.crop.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
+    search = crops.search_faces(
+        labels,
+        open_listed,
+        spec.crop,
+        size=spec.size,
+        model=model,
+        threads=thread_count(workers),
+        out=out,
     )
-    if not stays.any():
-        raise DataError(
-            f"at least one image must show a face, and none of {len(rows):,} does; they may be cut "
-            "out already"
-        )
-    with_faces = replace(listing, rows=rows[stays].reset_index(drop=True))
+    with_faces = replace(listing, rows=rows[search.in_result].reset_index(drop=True))
     return (
         with_faces,
-        [place for place, in_result in zip(places, stays, strict=True) if in_result],
-        {"crop": crops.count_faces(table)},
+        [place for place, stays in zip(search.places, search.in_result, strict=True) if stays],
+        {"crop": crops.count_faces(search.table)},
     )
 
 

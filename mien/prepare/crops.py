@@ -9,16 +9,18 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
 from mien.errors import DataError, UsageError, WeightsError
+from mien.findings import first_few
 from mien.pages.escape import write_csv
 from mien.pages.sheets import draw_rows
 from mien.pictures import FacePlace
@@ -48,8 +50,8 @@ class FaceFinder:
     """
 
     def __init__(self, spec: CropSpec, model: Path | None = None) -> None:
-        self.spec, self.model, self.own = spec, model, threading.local()
-        self._detectors()  # raises an error now, not in a thread
+        self.spec, self.model, self.per_thread = spec, model, threading.local()
+        self._load_detectors()  # raises an error now, not in a thread
 
     def __call__(self, picture: UInt8[np.ndarray, "h w *c"]) -> FacePlace:
         """Return where the largest face is; without a face, the largest square at the centre."""
@@ -62,7 +64,11 @@ class FaceFinder:
             if scale < 1
             else picture
         )
-        detection = self._yunet(small) if self.spec.detector == "yunet" else self._haar(small)
+        detection = (
+            self._detect_with_yunet(small)
+            if self.spec.detector == "yunet"
+            else self._detect_with_haar(small)
+        )
         if detection is None:
             return FacePlace("missed", w / 2, h / 2, float(min(h, w)))
 
@@ -78,20 +84,20 @@ class FaceFinder:
             FacePlace("found", *square, turn) if turn is not None else FacePlace("no eyes", *square)
         )
 
-    def _detectors(self) -> Any:
+    def _load_detectors(self) -> Any:
         """Return the detectors of this thread, made at its first call."""
-        if not hasattr(self.own, "detectors"):
+        if not hasattr(self.per_thread, "detectors"):
             yunet = self.spec.detector == "yunet"
-            self.own.detectors = (
+            self.per_thread.detectors = (
                 _load_yunet(self.model)
                 if yunet
                 else (_load_cascade("frontalface_default"), _load_cascade("eye"))
             )
-        return self.own.detectors
+        return self.per_thread.detectors
 
-    def _haar(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
+    def _detect_with_haar(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
         """Return the box of the largest face, and the centres of its eyes where two were found."""
-        faces, eyes = self._detectors()
+        faces, eyes = self._load_detectors()
 
         # Find the largest face.
         grey = cv2.equalizeHist(
@@ -117,9 +123,9 @@ class FaceFinder:
         centres = sorted((left + x + w / 2, top + y + h / 2) for x, y, w, h in eye_boxes)
         return (left, top, width, height), _choose_eyes(centres, left + width / 2, float(width))
 
-    def _yunet(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
+    def _detect_with_yunet(self, picture: UInt8[np.ndarray, "h w *c"]) -> tuple[Any, Any] | None:
         """Return the box of the largest face and the centres of its eyes."""
-        detector = self._detectors()
+        detector = self._load_detectors()
         colour = cv2.cvtColor(
             picture, cv2.COLOR_GRAY2BGR if picture.ndim == 2 else cv2.COLOR_RGB2BGR
         )
@@ -136,6 +142,60 @@ class FaceFinder:
         return largest[:4].tolist(), sorted(
             [tuple(largest[4:6].tolist()), tuple(largest[6:8].tolist())]
         )
+
+
+@dataclass(frozen=True)
+class FaceSearch:
+    """Where the faces of some pictures are.
+
+    `places` has the place of each, `table` the same as a table, and `in_result` whether each
+    picture stays, which depends on what the spec says of misses.
+    """
+
+    places: list[FacePlace | None]
+    table: pd.DataFrame
+    in_result: Bool[np.ndarray, " n"]
+
+
+def search_faces(
+    labels: pd.DataFrame,
+    open_picture: Callable[[int], Picture | None],
+    spec: CropSpec,
+    *,
+    size: int,
+    model: Path | None = None,
+    threads: int = 1,
+    out: Path | None = None,
+) -> FaceSearch:
+    """Return where the face is in each picture, and report it on stderr and in files below `out`.
+
+    `labels` has the key, emotion, clip and frame of each picture, `open_picture` returns one, or
+    None where it cannot be read, and `size` is what the crops are brought to.
+
+    Raises DataError if a face is missed and the spec makes that an error, or if no picture stays.
+    """
+    # Find the faces.
+    clips, frames = list(labels["clip"]), list(labels["frame"])
+    places = find_all(len(labels), clips, frames, open_picture, spec, model, threads)
+
+    # Report where they are, before any picture is left out.
+    table = tabulate_places(list(labels["key"]), list(labels["emotion"]), places)
+    print_counts(table, size, spec.margin)
+    if spec.misses == "fail":
+        require_found(table)
+    if out is not None:
+        write_report(table, places, open_picture, spec.margin, out)
+
+    # Leave out the pictures without a face if the spec says so.
+    in_result = np.array(
+        [spec.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
+    )
+    if not in_result.any():
+        raise DataError(
+            f"some image must show a face, and none of {len(table):,} does; they may be crops "
+            "already"
+        )
+    return FaceSearch(places, table, in_result)
 
 
 def find_all(
@@ -279,10 +339,9 @@ def require_found(found: pd.DataFrame) -> None:
     """Raise DataError if a face was missed."""
     keys = found["key"][found["kind"] == "missed"].tolist()
     if keys:
-        examples = ", ".join(keys[:3]) + (f" and {len(keys) - 3:,} more" if len(keys) > 3 else "")
         raise DataError(
             f"every picture must show a face, and in {len(keys):,} of {len(found):,} none was "
-            f"found: {examples}. Leave these pictures out with --misses skip, crop their centre "
+            f"found: {first_few(keys, 3)}. Leave these pictures out with --misses skip, crop their centre "
             "with --misses centre, or try --crop yunet"
         )
 

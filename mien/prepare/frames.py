@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from mien.errors import DataError, UsageError
 from mien.faces import COLUMNS, Faces, make_index
+from mien.findings import first_few
 from mien.pages.sheets import draw_class_sheet
 from mien.pictures import (
     Colour,
@@ -133,7 +134,7 @@ def run_preprocess(
         say(
             f"{count_of(len(dropped_clips), 'clip')} without a known apex "
             f"{'is' if len(dropped_clips) == 1 else 'are'} left out: "
-            f"{', '.join(dropped_clips[:5])}{' ...' * (len(dropped_clips) > 5)}"
+            f"{first_few(dropped_clips)}"
         )
 
     def build(out: Path, scratch: Path) -> Summary:
@@ -197,35 +198,15 @@ def _find_faces(
     assert spec.crop is not None
     require_grey(faces, "a crop")
 
-    # Find all faces.
     index = faces.index
 
     def open_stored(number: int) -> UInt8[np.ndarray, "h w *c"]:
         return np.asarray(to_image(faces.images[number]))
 
-    places = crops.find_all(
-        len(faces), list(index["clip"]), list(index["frame"]), open_stored, spec.crop, model
-    )
-
-    # Report the faces that were found and missed.
-    table = crops.tabulate_places(list(index["key"]), list(index["emotion"]), places)
-    crops.print_counts(table, spec.size or min(faces.size[1:]), spec.crop.margin)
-    if spec.crop.misses == "fail":
-        crops.require_found(table)
-    if out is not None:
-        crops.write_report(table, places, open_stored, spec.crop.margin, out)
-
-    # Skip the misses, if the spec says so.
-    selected = np.array(
-        [spec.crop.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
-    )
-    if not selected.any():
-        raise DataError(
-            f"some image must show a face, and none of {len(faces):,} does; they may be crops "
-            "already"
-        )
-    return faces.select(selected), {
-        key: place for key, place in zip(index["key"], places, strict=True) if place
+    size = spec.size or min(faces.size[1:])
+    search = crops.search_faces(index, open_stored, spec.crop, size=size, model=model, out=out)
+    return faces.select(search.in_result), {
+        key: place for key, place in zip(index["key"], search.places, strict=True) if place
     }
 
 
@@ -360,8 +341,7 @@ def _drop_clips_without_onset(selected: Faces, faces: Faces, name: str) -> Faces
     )
     if len(missing_clips) == selected.index["clip"].nunique():
         raise DataError(f"{message}; {remedy}")
-    ellipsis = " ..." * (len(missing_clips) > 5)
-    say(f"warning: {message}; left out: {', '.join(missing_clips[:5])}{ellipsis}; {remedy}")
+    say(f"warning: {message}; left out: {first_few(missing_clips)}; {remedy}")
     return selected.select(~selected.index["clip"].isin(missing_clips).to_numpy(dtype=bool))
 
 

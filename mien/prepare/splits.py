@@ -6,7 +6,6 @@ A split depends only on names and the seed, not on the order of the rows.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from mien.errors import DataError, LeakageError, UsageError
 from mien.faces import Faces
+from mien.findings import first_few
 from mien.pages.sheets import draw_class_sheet
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.progress import count_of, say
@@ -154,7 +154,7 @@ def require_unseen(
         total = len(set(_read_units(test_table, by)))
         raise LeakageError(
             f"the test side must hold no {by} that training has seen, and {len(seen_units)} of its "
-            f"{total} were seen: {_first_few(seen_units)} ({int(affected.sum())} of "
+            f"{total} were seen: {first_few(seen_units)} ({int(affected.sum())} of "
             f"{count_of(len(test), 'test image')}). Split by {by} with `mien split`, and train "
             "classifier and generator on the training side of the same fold"
         )
@@ -361,8 +361,3 @@ def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side:
             f"{count_of(len(table), 'image')} of {side} {'has' if unknown == 1 else 'have'} none; "
             f"{remedy}"
         )
-
-
-def _first_few(names: Sequence[str], limit: int = 5) -> str:
-    remaining = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {remaining} more" if remaining > 0 else "")

@@ -139,7 +139,7 @@ def copy_queue(queue: Run, path: Path, store: Store, pictures: bool = False) -> 
     exists already: it may hold decisions.
     """
     # The page may have to stay in the store
-    require_free(path)
+    require_free_queue(path)
     path = expand_home(path)
     reason = "" if pictures else _reason_to_keep(queue, store)
     with_pictures = not reason
@@ -163,7 +163,7 @@ def copy_queue(queue: Run, path: Path, store: Store, pictures: bool = False) -> 
     return list(pairs.values())
 
 
-def require_free(path: Path) -> None:
+def require_free_queue(path: Path) -> None:
     """Raise UsageError unless a queue can be written to `path`: a CSV file that does not exist."""
     if path.suffix.lower() != ".csv":
         raise UsageError(f"a queue is written to a file that ends in .csv; given: {path}")
