@@ -31,7 +31,7 @@ from torch import Tensor
 from mien import seeds
 from mien.generators import ddpm, edm, scaling
 from mien.generators.diffusion.model import Diffusion
-from mien.generators.diffusion.samplers import SAMPLERS, bind, make_karras_levels
+from mien.generators.diffusion.samplers import SOLVERS, bind, make_karras_levels
 from mien.generators.kinds import load_generator, sample_generator
 from mien.generators.specs import SamplerSpec
 from mien.generators.train import train_generator
@@ -228,7 +228,7 @@ def _loops(bench: Bench, generator: Diffusion, steps: int = 20, repeats: int = 7
     name = THEIRS[generator.spec.kind][-1][0]
     sides: dict[str, Callable[[], object]] = {
         "bare": lambda: [generator.network(noise, told, labels, still) for _ in range(steps)],
-        "mien": lambda: SAMPLERS["dpmpp2m"](
+        "mien": lambda: SOLVERS["dpmpp2m"](
             partial(bind, denoise, labels), levels[0] * noise, levels
         ),
         "theirs": lambda: _their_loop(generator, name, steps)(noise, labels),

@@ -9,7 +9,8 @@ from torch import nn
 
 from mien.generators import ddpm, edm
 from mien.generators.diffusion import samplers
-from mien.generators.diffusion.samplers import SAMPLERS, ancestral, make_karras_levels
+from mien.generators.diffusion.samplers import SOLVERS, ancestral, make_karras_levels
+from mien.generators.sampler_facts import SAMPLERS
 
 S = 0.6  # the data are N(0, S^2)
 
@@ -23,7 +24,7 @@ def error(sampler: str, steps: int) -> float:
     levels = make_karras_levels(steps, 0.05, 5.0)[:-1]
     x = torch.full((1, 1, 1, 1), 3.0, dtype=torch.float64)
     end = 3.0 * math.sqrt((S**2 + levels[-1] ** 2) / (S**2 + levels[0] ** 2))
-    return abs(SAMPLERS[sampler](perfect, x, levels).item() - end)
+    return abs(SOLVERS[sampler](perfect, x, levels).item() - end)
 
 
 @pytest.mark.parametrize(
@@ -35,13 +36,35 @@ def test_a_sampler_converges_at_its_order(sampler: str, order: int):
     assert slope == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp2m", "unipc"])
+NOISELESS = [name for name, facts in SAMPLERS.items() if not facts.adds_noise]
+
+
+@pytest.mark.parametrize("sampler", NOISELESS)
 def test_a_deterministic_sampler_makes_the_right_spread(sampler: str):
     noise = torch.randn(
         2000, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
-    x = SAMPLERS[sampler](perfect, noise * 80, make_karras_levels(160, 0.002, 80.0))
+    x = SOLVERS[sampler](perfect, noise * 80, make_karras_levels(160, 0.002, 80.0))
     assert x.std().item() == pytest.approx(S, rel=0.03)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_facts_of_a_sampler_are_those_of_its_function(sampler: str):
+    """Its calls per step, and whether it draws noise: both counted."""
+    calls, draws = [], []
+
+    def denoise(x, sigma):
+        calls.append(1)
+        return perfect(x, sigma)
+
+    def draw():
+        draws.append(1)
+        return torch.zeros(1, 1, 1, 1)
+
+    SOLVERS[sampler](denoise, torch.ones(1, 1, 1, 1), make_karras_levels(6, 0.05, 5.0), draw)
+    facts = SAMPLERS[sampler]
+    assert len(calls) == facts.calls * 6 - (facts.calls - 1)  # the last step is Euler's
+    assert len(draws) == (5 if facts.adds_noise else 0)
 
 
 @pytest.mark.parametrize("variance", ["posterior", "beta"])

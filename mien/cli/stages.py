@@ -26,6 +26,7 @@ from mien.cli.following import (
     show_next_after_train,
 )
 from mien.errors import TrialsFailed, UsageError
+from mien.generators.sampler_facts import SAMPLERS
 from mien.outside import expand_home
 from mien.runs.progress import count_of
 
@@ -493,7 +494,9 @@ def generate(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="The sampler: dpmpp2m, unipc, heun, euler or ancestral; by default the model's."
+            help="The sampler, by default the model's: "
+            + "; ".join(f"{name} ({facts.text})" for name, facts in SAMPLERS.items())
+            + "."
         ),
     ] = None,
     guidance: Annotated[

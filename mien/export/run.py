@@ -21,7 +21,7 @@ from mien.generators import ddpm, edm
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.unet import NO_LABEL
 from mien.generators.kinds import GENERATORS, load_generator
-from mien.generators.specs import DEFAULT_STEPS
+from mien.generators.sampler_facts import SAMPLERS
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import say
 from mien.runs.spec import suggest
@@ -176,7 +176,7 @@ def get_noise_schedule(generator: Diffusion) -> NoiseSchedule:
             "final_sigmas_type": "zero",
         }
         return NoiseSchedule(
-            edm.SIGMA_LOW, edm.SIGMA_HIGH, edm.SIGMA_HIGH, scheduler, DEFAULT_STEPS["dpmpp2m"]
+            edm.SIGMA_LOW, edm.SIGMA_HIGH, edm.SIGMA_HIGH, scheduler, SAMPLERS["dpmpp2m"].steps
         )
     low, high = ddpm.find_noise_range(generator)
     scheduler = {
@@ -212,7 +212,7 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
         "sigma": {"low": way.low, "high": way.high, "data": generator.sigma_data},
         "sampler": {
             "name": "dpmpp2m",
-            "steps": DEFAULT_STEPS["dpmpp2m"],
+            "steps": SAMPLERS["dpmpp2m"].steps,
             "rho": 7.0,
             "start": way.start,
             "clip_x0": True,

@@ -30,21 +30,21 @@ import torch
 from jaxtyping import Float, Float64, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.generators.diffusion.draw import draw_images
+from mien.generators.diffusion.draw import draw_images, guide_denoiser
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.samplers import (
-    SAMPLERS,
+    SOLVERS,
     Bound,
     Denoiser,
     Draw,
-    bind,
     broadcast_over_images,
     make_karras_levels,
     repeat_level,
 )
 from mien.generators.diffusion.transforms import MOVES
-from mien.generators.specs import DEFAULT_STEPS, SamplerSpec, TrainSpec
+from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.specs import SamplerSpec, TrainSpec
 
 LOST_DEVIATIONS = 32.0  # in standard deviations of the faces; see `find_noise_range`
 
@@ -181,27 +181,32 @@ def sample(
     seeds: Int64[np.ndarray, " n"],
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a position in EMOTIONS) and seed: `diffusion.draw_images`.
+    """Return an image for each label (a position in EMOTIONS) and seed: see `draw_images`.
 
     The ancestral sampler with all T steps is the preprint's reverse update. With fewer steps it
     uses evenly spaced steps of the same chain. The other samplers solve the ODE on a rho = 7 grid
-    of noise levels between the `find_noise_range`.
+    of noise levels within `find_noise_range`.
     """
+    # The denoiser, guided
+    denoise = denoiser(generator, generator.network)
+    worse = denoiser(generator, generator.early) if generator.early is not None else None
+    denoise = guide_denoiser(generator, denoise, worse, how)
+
+    # From the highest noise level down to an image
     schedule = make_linear_schedule(
         generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last
     )
     count = steps(generator.spec, how)
-    solve, levels = SAMPLERS[how.sampler], make_karras_levels(count, *find_noise_range(generator))
+    solve, levels = SOLVERS[how.sampler], make_karras_levels(count, *find_noise_range(generator))
     if how.sampler == "ancestral":
         solve, levels = partial(solve, variance=how.variance), space_levels(schedule, count)
 
-    def walk(denoise: Denoiser, noise: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        bound = partial(bind, denoise, labels)
+    def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
         if how.sampler == "ancestral" and count == schedule.steps:
             return run_chain(schedule, bound, noise, draw, how.variance, generator.mean)
         return solve(bound, generator.mean + (1 + levels[0] ** 2) ** 0.5 * noise, levels, draw)
 
-    return draw_images(generator, denoiser, walk, labels, seeds, how)
+    return draw_images(generator, denoise, walk, labels, seeds)
 
 
 def find_noise_range(generator: Diffusion) -> tuple[float, float]:
@@ -256,4 +261,4 @@ def steps(spec: TrainSpec, how: SamplerSpec) -> int:
     """Return the number of steps of a sampler: as in edm, but all T for the ancestral one."""
     if how.steps is not None:
         return how.steps
-    return spec.steps if how.sampler == "ancestral" else DEFAULT_STEPS[how.sampler]
+    return spec.steps if how.sampler == "ancestral" else SAMPLERS[how.sampler].steps

@@ -8,19 +8,20 @@ import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.generators.diffusion.draw import draw_images
+from mien.generators.diffusion.draw import draw_images, guide_denoiser
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.samplers import (
-    SAMPLERS,
+    SOLVERS,
+    Bound,
     Denoiser,
     Draw,
-    bind,
     broadcast_over_images,
     make_karras_levels,
 )
 from mien.generators.diffusion.transforms import MOVES
-from mien.generators.specs import DEFAULT_STEPS, SamplerSpec, TrainSpec
+from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.specs import SamplerSpec, TrainSpec
 
 SIGMA_LOW, SIGMA_HIGH = 0.002, 80.0
 
@@ -110,20 +111,24 @@ def sample(
     seeds: Int64[np.ndarray, " n"],
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a position in EMOTIONS) and seed: `diffusion.draw_images`."""
+    """Return an image for each label (a position in EMOTIONS) and seed: see `draw_images`."""
+    # The denoiser, guided
+    denoise = denoiser(generator, generator.network)
+    worse = denoiser(generator, generator.early) if generator.early is not None else None
+    denoise = guide_denoiser(generator, denoise, worse, how)
+
+    # From the highest noise level down to an image
     levels = make_karras_levels(steps(generator.spec, how), SIGMA_LOW, SIGMA_HIGH)
-    solve = SAMPLERS[how.sampler]
-    if how.sampler == "ancestral":
+    solve = SOLVERS[how.sampler]
+    if SAMPLERS[how.sampler].adds_noise:
         solve = partial(solve, variance=how.variance)
 
-    def walk(denoise: Denoiser, noise: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        return solve(
-            partial(bind, denoise, labels), generator.mean + levels[0] * noise, levels, draw
-        )
+    def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
+        return solve(bound, generator.mean + levels[0] * noise, levels, draw)
 
-    return draw_images(generator, denoiser, walk, labels, seeds, how)
+    return draw_images(generator, denoise, walk, labels, seeds)
 
 
 def steps(spec: TrainSpec, how: SamplerSpec) -> int:
     """Return the number of steps that a sampler takes."""
-    return DEFAULT_STEPS[how.sampler] if how.steps is None else how.steps
+    return SAMPLERS[how.sampler].steps if how.steps is None else how.steps

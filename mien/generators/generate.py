@@ -12,6 +12,7 @@ from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.base import Generator
 from mien.generators.counts import note_uneven, parse_counts
 from mien.generators.kinds import GENERATORS, load_generator
+from mien.generators.sampler_facts import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
 from mien.generators.specs import GenerateSpec, SamplerSpec
 from mien.pages.sheets import draw_class_sheet
@@ -205,7 +206,7 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
         return f"{lead}: {GENERATORS[generator.spec.kind].holds(generator)}"
     steps = GENERATORS[generator.spec.kind].steps(generator.spec, how)
     choices = [f"{lead}: {how.sampler}, {progress.count_of(steps, 'step')}"]
-    if how.sampler == "ancestral":
+    if SAMPLERS[how.sampler].adds_noise:
         choices.append(f"{how.variance} variance")
     choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
     if how.guidance > 1:

@@ -1,12 +1,13 @@
 """The specs of trainings, samplers and generated databases."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mien.errors import SpecError
 from mien.faces import EMOTIONS
+from mien.generators.sampler_facts import SAMPLERS, list_noisy_samplers
 from mien.runs.spec import Spec, Strict, read_spec, suggest
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -159,27 +160,26 @@ def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     return read_spec(SPECS[kind], dict(fields), where)
 
 
-SAMPLERS = ("dpmpp2m", "unipc", "heun", "euler", "ancestral")
-
-
-# The calls of the network that each sampler makes by default, with a generator of kind edm.
-DEFAULT_STEPS = {"dpmpp2m": 16, "unipc": 16, "heun": 18, "euler": 50, "ancestral": 100}
+if TYPE_CHECKING:
+    SamplerName = str
+else:  # pydantic checks the names
+    SamplerName = Literal[(*SAMPLERS, "direct")]
 
 
 class SamplerSpec(Spec):
     """How images are drawn from a trained generator.
 
-    `steps` None is the sampler's own number: dpmpp2m and unipc 16, heun 18, euler 50, ancestral
-    100, or all T (ddpm). `guidance` w > 1 pushes away from a worse prediction (D_worse + w (D -
+    `steps` None is the default number of the sampler (see SAMPLERS), or all T for the ancestral
+    sampler of a ddpm. `guidance` w > 1 pushes away from a worse prediction (D_worse + w (D -
     D_worse)) while sigma / sigma_data is within [guidance_low, guidance_high]; 1 switches guidance
     off. The worse prediction is that without a label (`guide` label), or that of the same network
     early in its training (`guide` early). `clip_x0` clips every prediction to the range of images.
-    `variance` is that of the ancestral step: posterior or beta. `direct` is only for
-    generators that draw an image in one step, and the other fields do not apply to it.
+    `variance` is that of the noise which a step adds: posterior or beta. The sampler `direct` is
+    for generators that draw an image in one step, and the other fields do not apply to it.
     """
 
     stage: ClassVar[str] = "sampler"
-    sampler: Literal["dpmpp2m", "unipc", "heun", "euler", "ancestral", "direct"] = "dpmpp2m"
+    sampler: SamplerName = "dpmpp2m"
     steps: int | None = Field(default=None, ge=1, le=100_000)
     guidance: float = Field(default=1.0, ge=1, le=100)
     guide: Literal["label", "early"] = "label"
@@ -190,10 +190,11 @@ class SamplerSpec(Spec):
 
     @model_validator(mode="after")
     def _nothing_is_idle(self) -> "SamplerSpec":
-        if self.variance != "posterior" and self.sampler != "ancestral":
+        noisy = list_noisy_samplers()
+        if self.variance != "posterior" and self.sampler not in noisy:
             raise ValueError(
-                f"variance does not apply to the sampler '{self.sampler}', because only ancestral "
-                "adds noise; remove it"
+                f"variance does not apply to the sampler '{self.sampler}', because only "
+                f"{' and '.join(noisy)} adds noise; remove it"
             )
         if self.guide != "label" and self.guidance == 1:
             raise ValueError(

@@ -13,7 +13,7 @@ import pandas as pd
 from mien import __version__
 from mien.errors import GateRefused
 from mien.faces import Faces
-from mien.generators.specs import DEFAULT_STEPS
+from mien.generators.sampler_facts import SAMPLERS
 from mien.hashes import compute_perceptual_hash
 from mien.pages.sheets import draw_class_sheet
 from mien.publish import (
@@ -276,7 +276,7 @@ def steps_taken(maker: Mapping[str, Any], generator: Mapping[str, Any]) -> int |
     if maker["steps"] is not None or maker["sampler"] == "direct":
         return maker["steps"]
     uses_all_steps = maker["sampler"] == "ancestral" and generator["kind"] == "ddpm"
-    return generator["steps"] if uses_all_steps else DEFAULT_STEPS[maker["sampler"]]
+    return generator["steps"] if uses_all_steps else SAMPLERS[maker["sampler"]].steps
 
 
 def encode_marked(

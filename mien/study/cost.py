@@ -19,6 +19,7 @@ from mien.errors import UsageError
 from mien.faces import Faces
 from mien.generators.diffusion.fit import parallel_pieces
 from mien.generators.kinds import GENERATORS
+from mien.generators.sampler_facts import SAMPLERS
 from mien.generators.specs import TrainSpec
 from mien.prepare import splits
 from mien.runs import devices, workload
@@ -29,8 +30,6 @@ from mien.runs.workload import Rates, Workload
 from mien.study.run import study_jobs
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
 from mien.study.specs import Database, StudyPlan, TrialRow
-
-CALLS_PER_STEP = {"heun": 2}  # calls of the network per step of a sampler, if not one
 
 # a training step costs a forward pass, and a backward pass that counts as two
 FORWARD_PASSES_PER_STEP = 3
@@ -433,7 +432,7 @@ def _estimate_database(
         speed = parallel_pieces(spec, where) / (image_s * lower)
 
     # Sampling, as the number of training images that would take as long
-    calls = kind.steps(spec, database.generate) * CALLS_PER_STEP.get(database.generate.sampler, 1)
+    calls = kind.steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls
     calls *= 2 if database.generate.guidance > 1 else 1
     sampled = sum(database.generate.counts.values()) * calls / FORWARD_PASSES_PER_STEP
     training_s = 0.0 if spec.name in plan.done else spec.updates * spec.batch / speed

@@ -1,16 +1,17 @@
 """Drawing images: batches of noise through a sampler, each image from its own stream."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from mien.errors import UsageError
 from mien.generators import scaling
 from mien.generators.diffusion.model import Diffusion
-from mien.generators.diffusion.samplers import Denoiser, Draw, autoguide, clip, guide
+from mien.generators.diffusion.samplers import Bound, Denoiser, Draw, autoguide, bind, clip, guide
 from mien.generators.diffusion.unet import NO_LABEL
 from mien.generators.specs import SamplerSpec
 from mien.runs import devices
@@ -19,36 +20,19 @@ from mien.runs import devices
 # not depend on the number of images.
 SAMPLING_BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 
-Walk = Callable[[Denoiser, Tensor, Tensor, Draw], Tensor]
-"""(denoiser, unit noise [n, c, h, w], labels [n], draw) -> images in [-1, 1]."""
-
-# Sampling
+Walk = Callable[[Bound, Tensor, Draw], Tensor]
+"""(denoiser with its labels, unit noise [n, c, h, w], draw) -> images in [-1, 1]."""
 
 
-def draw_images(
-    generator: Diffusion,
-    denoiser: Callable[[Diffusion, nn.Module], Denoiser],
-    walk: Walk,
-    labels: Int64[np.ndarray, " n"],
-    seeds: Int64[np.ndarray, " n"],
-    how: SamplerSpec,
-) -> UInt8[np.ndarray, "n c h w"]:
-    """Return an image for each label (a position in EMOTIONS) and seed.
+def guide_denoiser(
+    generator: Diffusion, denoise: Denoiser, worse: Denoiser | None, how: SamplerSpec
+) -> Denoiser:
+    """Return `denoise` with the guidance and the clipping that a sampler asks for.
 
-    All noise of an image comes from its own seed, so the image is bit for bit the same whatever
-    other images are drawn with it. Raises UsageError for a class that the generator was not trained
-    on, and for guide 'early' if it has no early copy.
+    `worse` is the denoiser of the early copy of the network. Raises UsageError for guide 'early' if
+    there is none.
     """
-    # What the generator can do
-    generator.require_known(labels)
-    if how.sampler == "direct":
-        raise UsageError(
-            f"a {generator.spec.kind} generator needs a sampler that works in steps, and the "
-            "sampler is 'direct'; use 'dpmpp2m'"
-        )
-
-    # The denoiser: guidance within an interval of noise levels, then clipping
-    denoise = denoiser(generator, generator.network)
+    # Guidance within an interval of noise levels
     if how.guidance > 1:
         low, high = (
             how.guidance_low * generator.sigma_data,
@@ -56,17 +40,32 @@ def draw_images(
         )
         if how.guide == "label":
             denoise = guide(denoise, NO_LABEL, how.guidance, low, high)
-        elif generator.early is None:
+        elif worse is None:
             raise UsageError(
                 "guide 'early' needs a generator with a copy from early in its training, and this "
                 "one has none; train it with early > 0"
             )
         else:
-            denoise = autoguide(
-                denoise, denoiser(generator, generator.early), how.guidance, low, high
-            )
-    if how.clip_x0:
-        denoise = clip(denoise)
+            denoise = autoguide(denoise, worse, how.guidance, low, high)
+
+    # Clipping
+    return clip(denoise) if how.clip_x0 else denoise
+
+
+def draw_images(
+    generator: Diffusion,
+    denoise: Denoiser,
+    walk: Walk,
+    labels: Int64[np.ndarray, " n"],
+    seeds: Int64[np.ndarray, " n"],
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label (a position in EMOTIONS) and seed.
+
+    All noise of an image comes from its own seed, so the image is bit for bit the same whatever
+    other images are drawn with it. Raises UsageError for a class that the generator was not trained
+    on.
+    """
+    generator.require_known(labels)
 
     # Batches of a fixed size, the last one padded
     where, size = generator.device, SAMPLING_BATCH[generator.device.type]
@@ -77,7 +76,8 @@ def draw_images(
         streams = NoiseStreams(seeds[first : first + size], size, generator.size, where)
         conditions = torch.from_numpy(padded[first : first + size]).to(where)
         with torch.inference_mode():
-            return scaling.from_model(walk(denoise, streams.draw(), conditions, streams.draw))
+            bound = partial(bind, denoise, conditions)
+            return scaling.from_model(walk(bound, streams.draw(), streams.draw))
 
     firsts = range(0, len(labels), size)
     with devices.open_workers(where, len(firsts)) as pool:

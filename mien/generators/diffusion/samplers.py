@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mien.generators.sampler_facts import SAMPLERS
+
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 """D(x [n, c, h, w], sigma [n], labels [n]) -> x0 [n, c, h, w]."""
 
@@ -159,8 +161,7 @@ def ancestral(
 
 
 def guide(denoise: Denoiser, null: int, weight: float, low: float, high: float) -> Denoiser:
-    """Return a denoiser with classifier-free guidance where `low` <= sigma <=
-    `high`.
+    """Return a denoiser with classifier-free guidance where `low` <= sigma <= `high`.
 
     `null` is the label that means no label. D = D_null + weight (D_label - D_null) (Ho & Salimans
     2022, arXiv:2207.12598), within an interval of noise levels (Kynkaanniemi et al. 2024,
@@ -183,8 +184,7 @@ def guide(denoise: Denoiser, null: int, weight: float, low: float, high: float) 
 def autoguide(
     denoise: Denoiser, worse: Denoiser, weight: float, low: float, high: float
 ) -> Denoiser:
-    """Return a denoiser with autoguidance by a worse one where `low` <= sigma <=
-    `high`.
+    """Return a denoiser with autoguidance by a worse one where `low` <= sigma <= `high`.
 
     D = D_worse + weight (D - D_worse), where D_worse is a less trained copy with the same labels
     (Karras et al. 2024, arXiv:2406.02507). All images of a batch must be at one noise level.
@@ -227,10 +227,5 @@ def bind(
     return denoise(x, sigma, labels)
 
 
-SAMPLERS = {
-    "euler": euler,
-    "heun": heun,
-    "dpmpp2m": dpmpp2m,
-    "unipc": unipc,
-    "ancestral": ancestral,
-}
+SOLVERS: dict[str, Callable[..., Tensor]] = {name: globals()[name] for name in SAMPLERS}
+"""The function of each sampler, which has the name of its entry in SAMPLERS."""
