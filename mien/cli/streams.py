@@ -15,8 +15,7 @@ class GuardedStream:
 
     Output that cannot be written is dropped, and the work goes on; `flush_fault` holds the reason,
     except for a closed pipe. Control characters are made visible, except those in
-    `keep`; rich writes to `terminal`, which lets its own pass (see
-    mien.progress).
+    `keep`; rich writes to `terminal`, which lets its own pass (see mien.runs.progress).
     """
 
     def __init__(self, stream: Any, keep: str = "\n\t") -> None:
