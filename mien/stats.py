@@ -1,6 +1,7 @@
 """Measured numbers and their spread: over trials, and over the people who were tested."""
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,16 @@ class Record:
     high: float | None = None
     run: str = ""
     part: str = ""
+
+    @classmethod
+    def of(
+        cls, metric: str, interval: "Interval", n: int, unit: str = "", part: str = ""
+    ) -> "Record":
+        """Return the record of a value with its interval; a bound that is nan becomes None."""
+        low, high = (
+            None if math.isnan(bound) else bound for bound in (interval.low, interval.high)
+        )
+        return cls(metric, interval.value, n, unit, low, high, part=part)
 
 
 @dataclass(frozen=True)

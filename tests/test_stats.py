@@ -232,3 +232,13 @@ def test_p_is_small_by_chance_about_5_times_in_100():
         for number in range(600)
     ]
     assert 0.025 < np.mean(np.array(values) <= 0.05) < 0.075
+
+
+# Records
+
+
+def test_a_record_keeps_the_bounds_that_could_be_drawn_and_has_none_for_the_others():
+    bounded = stats.Record.of("a.b", stats.Interval(0.5, 0.0, 0.75), 7, "images", "fear")
+    assert bounded == stats.Record("a.b", 0.5, 7, "images", 0.0, 0.75, part="fear")
+    alone = stats.Record.of("a.b", stats.interval(0.5, None), 1)
+    assert (alone.low, alone.high, alone.unit, alone.part) == (None, None, "", "")

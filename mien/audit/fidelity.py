@@ -210,18 +210,9 @@ def _make_record(
     Resamples with replacement hold an image twice, which makes distances larger than those of the
     images themselves; the shift takes this bias off.
     """
-    if drawn is None:
-        return Record(f"{name}.{space}", value, n, unit="images a side", part=part)
-    bounds = stats.interval(value, (drawn - np.nanmean(drawn) + value).clip(*limits))
-    return Record(
-        f"{name}.{space}",
-        value,
-        n,
-        unit="images a side",
-        low=bounds.low,
-        high=bounds.high,
-        part=part,
-    )
+    if drawn is not None:
+        drawn = (drawn - np.nanmean(drawn) + value).clip(*limits)
+    return Record.of(f"{name}.{space}", stats.interval(value, drawn), n, "images a side", part)
 
 
 # Distances

@@ -175,12 +175,12 @@ def _measure_agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> 
         overall = stats.interval(
             float(np.mean([*values.values()])), np.mean([*spreads.values()], axis=0)
         )
-        yield _make_record(
-            f"agreement{mark}", overall, sum(counts.values()), "images, mean over classes"
+        yield Record.of(
+            f"labels.agreement{mark}", overall, sum(counts.values()), "images, mean over classes"
         )
     for name, value in values.items():
-        yield _make_record(
-            f"agreement{mark}", stats.interval(value, spreads[name]), counts[name], "images", name
+        yield Record.of(
+            f"labels.agreement{mark}", stats.interval(value, spreads[name]), counts[name], "images", name
         )
 
     yield from _measure_ceiling(panel, people, mark, list(values))
@@ -211,7 +211,7 @@ def _measure_ceiling(
         interval = stats.interval(
             stats.mean_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
         )
-        yield _make_record(f"ceiling{mark}", interval, n, unit, part)
+        yield Record.of(f"labels.ceiling{mark}", interval, n, unit, part)
 
 
 def _make_recall(places: Sequence[int]) -> stats.ConfusionScore:
@@ -230,11 +230,6 @@ def _make_recall(places: Sequence[int]) -> stats.ConfusionScore:
             return (correct / np.maximum(true, 1)).sum(axis=-1) / (true > 0).sum(axis=-1)
 
     return of
-
-
-def _make_record(name: str, interval: stats.Interval, n: int, unit: str, part: str = "") -> Record:
-    low, high = (None if np.isnan(bound) else bound for bound in (interval.low, interval.high))
-    return Record(f"labels.{name}", interval.value, n, unit, low, high, part=part)
 
 
 def _label_numbers(faces: Faces, panel: Judges) -> Int[np.ndarray, " n"]:

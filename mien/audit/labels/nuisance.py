@@ -79,19 +79,10 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
             interval = stats.interval(
                 stats.mean_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
             )
-            low, high = (
-                None if np.isnan(bound) else bound for bound in (interval.low, interval.high)
-            )
             n = len(table) if class_number is None else int((true == class_number).sum())
-            records.append(
-                Record(f"nuisance.{name}", interval.value, n, unit, low, high, part=part)
-            )
+            records.append(Record.of(f"nuisance.{name}", interval, n, unit, part))
         chance = _score_permuted(true, predicted, parts, len(classes), name)
-        records.append(
-            Record(
-                f"nuisance.{name}_chance", chance.value, len(table), unit, chance.low, chance.high
-            )
-        )
+        records.append(Record.of(f"nuisance.{name}_chance", chance, len(table), unit))
     return tuple(records)
 
 

@@ -240,6 +240,7 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
 
     # The accuracy on all images, and on those not affected
     unit, groups = _bootstrap_units(test)
+    unit_text = f"accuracy, interval over {unit}s"
     accuracy = metrics.make_measure("accuracy")
     draw = f"{derive_seed('nearest', *sorted(set(groups))):x}"
     spread: dict[str, np.ndarray | None] = {}
@@ -247,7 +248,8 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
         counts = _count_by_group(true, predicted, groups, included, len(classes))
         spread[name] = stats.bootstrap(counts, accuracy, draw) if included.any() else None
         value = stats.mean_over_trials(counts, accuracy) if included.any() else float("nan")
-        yield _make_record(name, stats.interval(value, spread[name]), int(included.sum()), unit)
+        score = stats.interval(value, spread[name])
+        yield Record.of(f"leakage.{name}", score, int(included.sum()), unit_text)
 
     # The gap between the two
     correct = predicted == true
@@ -255,14 +257,7 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
         all_images, unaffected = spread["nearest"], spread["nearest_unaffected"]
         draws = None if all_images is None or unaffected is None else all_images - unaffected
         gap = stats.interval(float(correct.mean() - correct[~affected].mean()), draws)
-        yield _make_record("nearest_gap", gap, len(test), unit)
-
-
-def _make_record(name: str, interval: stats.Interval, n: int, unit: str) -> Record:
-    low, high = (None if np.isnan(bound) else bound for bound in (interval.low, interval.high))
-    return Record(
-        f"leakage.{name}", interval.value, n, f"accuracy, interval over {unit}s", low, high
-    )
+        yield Record.of("leakage.nearest_gap", gap, len(test), unit_text)
 
 
 def _count_by_group(

@@ -243,10 +243,7 @@ class _Collector:
                 f"memorisation.{metric} could not be measured: too few people or images"
             )
             return
-        low, high = (None if np.isnan(bound) else bound for bound in (interval.low, interval.high))
-        self.records.append(
-            Record(f"memorisation.{metric}", interval.value, n, unit, low, high, part=part)
-        )
+        self.records.append(Record.of(f"memorisation.{metric}", interval, n, unit, part))
 
     def in_pixels(self, found_matches: Matches) -> None:
         """Measure in pixels; images are mirrored and moved as they fit best."""
