@@ -180,7 +180,11 @@ def _measure_agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> 
         )
     for name, value in values.items():
         yield Record.of(
-            f"labels.agreement{mark}", stats.interval(value, spreads[name]), counts[name], "images", name
+            f"labels.agreement{mark}",
+            stats.interval(value, spreads[name]),
+            counts[name],
+            "images",
+            name,
         )
 
     yield from _measure_ceiling(panel, people, mark, list(values))
