@@ -1,4 +1,4 @@
-"""mien builds synthetic facial-expression databases and proves what they are worth."""
+"""mien builds synthetic facial-expression databases and measures their worth."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""`python -m mien` is the command `mien`: what launchers such as torchrun start."""
+"""`python -m mien` is the command `mien`; launchers such as torchrun use it."""
 
 from mien.cli import main
 

@@ -1,4 +1,4 @@
-"""The demo: the whole pipeline on drawn faces, from an empty folder to a report."""
+"""The demo: the whole pipeline on drawn faces, up to a report."""
 
 import time
 from collections.abc import Callable

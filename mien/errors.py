@@ -1,4 +1,4 @@
-"""The errors that mien raises: each message says what must hold, what was given, what to do.
+"""The errors that mien raises: what must hold, what was given, what to do.
 
 MienError
 ├── UsageError            a wrong argument or option

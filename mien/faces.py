@@ -1,4 +1,4 @@
-"""Faces: images with a table that has a row for each, passed from stage to stage."""
+"""Faces: images and a table with one row for each, passed between stages."""
 
 import hashlib
 import json

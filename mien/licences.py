@@ -1,4 +1,4 @@
-"""Licences: what the owners of a set allow, and what a release must keep of that.
+"""Licences: what the owners of a set allow, and what a release must keep.
 
 What is not known to be allowed is `unknown`, never `yes`. Terms change: read the agreement that you
 signed; it applies where this list differs.

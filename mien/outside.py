@@ -1,4 +1,4 @@
-"""Input from outside: files and names of any content, and errors of the operating system.
+"""Input from outside: files and names of any content, and system errors.
 
 Texts are read with a limit and only from regular files, control characters are printed as escapes,
 files that a system leaves in any folder are known by name, and an error of the system becomes one

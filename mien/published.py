@@ -1,4 +1,4 @@
-"""The preprint's numbers: Tables 1 to 15 of Preprints 197486 (4 February 2026, CC BY 4.0).
+"""The preprint's numbers: Tables 1 to 15 of Preprints 197486 (CC BY 4.0).
 
 Emotions, settings and models have the names that mien uses. None of the numbers was measured by
 mien.

@@ -1,4 +1,4 @@
-"""Measured numbers and their spread: over trials, and over the people who were tested."""
+"""Measured numbers and their spread over trials and over tested people."""
 
 import itertools
 import math

@@ -65,14 +65,16 @@ def test_the_tree_in_the_readme_has_a_line_for_every_file_as_its_docstring_says(
     for path in (ROOT / "mien").rglob("*.py"):
         if path.name != "__init__.py" and path.read_text(encoding="utf-8").strip():
             assert any(line and line[0] == path.name and len(line) > 2 for line in lines), path
+    tree = text.split("<!-- tree:")[1].split("<!-- end of tree")[0]
+    assert max(map(len, tree.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "mien").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
-def test_the_first_line_of_a_file_says_in_one_sentence_what_is_in_it(path: Path):
+def test_the_first_line_of_a_file_says_in_one_short_sentence_what_is_in_it(path: Path):
     sentence = load_tool().first_sentence(path)
-    assert len(sentence.split()) >= 3 and len(sentence) <= 90
+    assert len(sentence.split()) >= 3 and len(sentence) <= 75
 
 
 def test_the_readme_names_the_two_commands():

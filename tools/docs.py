@@ -5,6 +5,7 @@ of datasets in docs/data.md from the readers, and the tree in README.md from the
 import ast
 import io
 import os
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def with_readers(text: str) -> str:
 def first_sentence(path: Path) -> str:
     """Return the first sentence of a file's docstring, without its full stop."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0].partition(". ")[0].removesuffix(".")
+    # a full stop after "et al" is no end of a sentence
+    return re.split(r"(?<! al)\. ", text.partition("\n")[0])[0].removesuffix(".")
 
 
 def tree_lines(folder: Path, depth: int) -> list[str]:

@@ -1,1 +1,1 @@
-"""The audit of a synthetic database: is it good, is it new, are its labels true?"""
+"""The audit of a synthetic database: is it good, new and labelled correctly?"""

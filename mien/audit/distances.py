@@ -1,4 +1,4 @@
-"""Distances between sets of features: Fréchet, kernel, precision and recall, Vendi.
+"""Distances between sets of features: Fréchet, kernel, precision and recall.
 
 Read every number on the scale from real against real images (the floor) to held-out people.
 """

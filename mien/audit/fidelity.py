@@ -1,4 +1,4 @@
-"""Fidelity: how far synthetic images are from real ones, and how varied they are.
+"""Fidelity: how close synthetic images are to real ones, and how varied.
 
 Each number is measured three times at the same size, always against one half of the real training
 images: on synthetic images (`fidelity.frechet.judge`), on the other half

@@ -1,4 +1,4 @@
-"""The sets that a user names: runs of the store, or plain folders that are read into it."""
+"""The sets that a user names: stored runs, or folders that are read first."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""The audit meets the store: parts are measured, a verdict is given, a page is written."""
+"""The audit meets the store: parts are measured, and a verdict is given."""
 
 import json
 from collections.abc import Mapping

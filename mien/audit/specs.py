@@ -1,4 +1,4 @@
-"""The specs of audits, features, judges, matches, leakage, rejection and review."""
+"""The specs of audits and their parts, of leakage, rejection and review."""
 
 from typing import Any, ClassVar, Literal
 

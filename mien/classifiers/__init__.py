@@ -1,1 +1,1 @@
-"""Classifiers: the preprint's networks, any other of timm, and baselines that learn nothing."""
+"""Classifiers: networks, and baselines that learn nothing about faces."""

@@ -1,4 +1,4 @@
-"""Augmentation as in the preprint (Section 2.3), for a whole batch at once, on the device.
+"""Augmentation as in the preprint (Section 2.3), for a whole batch at once.
 
 "Rotated 15 degrees and horizontally flipped", "width shift and height shift with the range settings
 of 0.1", brightness "between the range of 0.8 to 1.2", fill mode "nearest", "rescaled to 1/255":

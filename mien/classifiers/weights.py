@@ -1,4 +1,4 @@
-"""Files of pretrained weights, recognised by their content and read without running code.
+"""Files of pretrained weights, recognised by content, read without running.
 
 Two formats are read: safetensors, and that of torch.save (a zip archive, or the older format with a
 magic number), the latter with torch's restricted reader, which knows only tensors. Every other file

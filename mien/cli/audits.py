@@ -1,4 +1,4 @@
-"""Audits: whether a synthetic database is realistic, is new, and shows what its labels say."""
+"""The command that audits a synthetic database."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""What all commands share: the application, the common options, and how runs are printed."""
+"""What all commands share: the application, common options, printed runs."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""The line `next: mien ...` after each stage: the next command, with the aliases of the user."""
+"""The line `next: mien ...` after each stage, with the aliases of the user."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

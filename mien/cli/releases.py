@@ -1,4 +1,4 @@
-"""Releases: a synthetic database as a folder for others: built, checked, sent, regenerated."""
+"""The commands of releases: built, checked, sent, images regenerated."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The stages of the pipeline, in order: from the folder of a dataset to a synthetic database."""
+"""The commands of the stages, from the folder of a dataset to a database."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

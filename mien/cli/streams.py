@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full, ASCII only, or no longer read."""
+"""Standard output and error that are closed, full, ASCII only or unread."""
 
 import os
 import sys

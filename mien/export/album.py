@@ -1,4 +1,4 @@
-"""Albums: faces as PNG files, in one folder per class, with a table of all files.
+"""Albums: faces as PNG files in one folder per class, with a table.
 
 A synthetic picture is marked as one in its own file, as in a release. A picture of a real face, or
 a copy of one, leaves the store only where that is asked for.

@@ -1,4 +1,4 @@
-"""Export meets the store: a generator becomes a folder that draws without mien."""
+"""Export meets the store: a generator becomes a folder that needs no mien."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Draws images from an exported denoiser; torch and numpy are all that it needs.
+"""Draws images from an exported denoiser; needs only torch and numpy.
 
 Usage: python sample.py EMOTION [--count 8] [--seed 0] [--steps 16] [--out images]
 """

@@ -1,4 +1,4 @@
-"""Whose face a generator gives away: its mean face, and what it draws from noise."""
+"""Whose face a generator reveals: its mean face, and what it draws."""
 
 from dataclasses import dataclass
 from typing import Any

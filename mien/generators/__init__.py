@@ -1,1 +1,1 @@
-"""Generators: from faces to a trained model of them, and from that to new faces."""
+"""Generators: trained models of faces, and the new faces that they draw."""

@@ -1,4 +1,4 @@
-"""The base of every trained generator: its classes, its training images and their licence."""
+"""The base of every trained generator: classes, training images, licence."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Counts: the number of images per class of a database, as written on the command line."""
+"""Counts: images per class of a database, as written on the command line."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -1,4 +1,7 @@
-"""EDM: preconditioning, loss and noise levels of Karras et al. 2022 (arXiv:2206.00364)."""
+"""EDM: preconditioning, loss and noise levels of Karras et al. 2022.
+
+The paper is arXiv:2206.00364.
+"""
 
 from collections.abc import Sequence
 from functools import partial

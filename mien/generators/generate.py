@@ -1,4 +1,4 @@
-"""Generate meets the store: a trained generator becomes a database with chosen counts."""
+"""Generate meets the store: a generator becomes a database with exact counts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scaling: between images of bytes and the numbers from -1 to 1 that models work with."""
+"""Scaling: from bytes to the numbers from -1 to 1 of models, and back."""
 
 import numpy as np
 import torch

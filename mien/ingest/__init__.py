@@ -1,1 +1,1 @@
-"""Ingest: a licensed folder becomes Faces, with a report of everything odd in it."""
+"""Ingest: a licensed folder becomes Faces, with a report of oddities."""

@@ -1,4 +1,4 @@
-"""Copies of files, known by the names that operating systems and browsers give them."""
+"""Copies of files, known by names that systems and browsers give them."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits: one value is white for the whole set, and is reported."""
+"""Pictures of more than 8 bits: one value is white for the whole set."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

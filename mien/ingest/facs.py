@@ -1,4 +1,4 @@
-"""Action units of the Facial Action Coding System (Ekman, Friesen & Hager 2002).
+"""Action units of the Facial Action Coding System (Ekman et al. 2002).
 
 Every dataset writes them in its own way; `parse` reads all of these.
 """

@@ -1,4 +1,4 @@
-"""Folders of a dataset: which files are pictures, which are passed over, and why."""
+"""Folders of a dataset: which files are pictures, and which are passed over."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Synthetic pictures in a listing, known by the mark in the file or by their release."""
+"""Synthetic pictures in a listing, known by their mark or their release."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Regular expressions that users give: every search ends soon, or with one clear message."""
+"""Regular expressions of users: a search ends soon, or with a clear message."""
 
 import time
 from collections.abc import Sequence

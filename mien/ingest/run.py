@@ -1,4 +1,4 @@
-"""Ingest meets the store: recognise a folder, read it, account for every row and picture."""
+"""Ingest meets the store: a folder is recognised, read and accounted for."""
 
 from collections import Counter
 from collections.abc import Sequence, Set

@@ -1,4 +1,4 @@
-"""Texts that other people wrote, shown safely in documents, spreadsheets and terminals.
+"""Texts of other people, shown safely in documents, sheets and terminals.
 
 A licence, a name or a title may come from a stranger's dataset card, a study file, or the name of a
 folder. Code that writes such a text into Markdown, CSV or a terminal passes it through here.

@@ -1,4 +1,4 @@
-"""HTML pages that open without a network: one environment for all templates, pictures inside."""
+"""HTML pages that open without a network, from one set of templates."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Tables for people, written as Markdown and as LaTeX; pages show the same tables."""
+"""Tables for people, as Markdown and LaTeX; pages show the same tables."""
 
 import hashlib
 import re

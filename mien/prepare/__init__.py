@@ -1,1 +1,1 @@
-"""Prepare: faces become faces, with frames chosen, cut out, resized, split and joined."""
+"""Prepare: faces become faces: frames chosen, cropped, split, joined."""

@@ -1,4 +1,4 @@
-"""Inputs: the channels that show a face to a classifier, computed from grey images.
+"""Inputs: the channels that show a face, computed from grey images.
 
 The preprint names them as future work: filters that emphasise edges (Laplacian), directions (HOG),
 texture (LBP) or local contrast (CLAHE), and the change since the clip's first, neutral frame. Each

@@ -1,4 +1,4 @@
-"""Join meets the store: several sets become one, and every person keeps one name."""
+"""Join meets the store: sets become one, and each person keeps one name."""
 
 from collections import Counter
 from collections.abc import Sequence

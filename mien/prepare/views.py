@@ -1,4 +1,4 @@
-"""The same images as other inputs, so that inputs can be compared on the same split."""
+"""The same images as other inputs, to compare inputs on the same split."""
 
 from typing import Any
 

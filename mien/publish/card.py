@@ -1,4 +1,4 @@
-"""Card, datasheet, licence and citation of a release, all from one set of answers."""
+"""Card, datasheet, licence and citation of a release, from one set of answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

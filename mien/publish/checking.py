@@ -1,4 +1,4 @@
-"""Checking a release: every form of it is loaded back and compared with all others.
+"""Checking a release: each form is loaded and compared with the others.
 
 Checksums find damage. They do not find a deliberate change, because whoever changes a file can
 write new checksums. So everything that the release states more than once is compared too: pixels,

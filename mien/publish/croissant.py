@@ -1,4 +1,4 @@
-"""croissant.json: the release as Croissant 1.1 with the RAI vocabulary, for machines.
+"""croissant.json: the release as Croissant 1.1 with the RAI vocabulary.
 
 See docs.mlcommons.org/croissant. It is written here as plain JSON-LD; mlcroissant reads it in the
 tests and in `mien publish check`.

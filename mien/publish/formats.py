@@ -1,4 +1,4 @@
-"""The forms of a release: Parquet, and from it folders of images and tar shards.
+"""The forms of a release: Parquet, and from it image folders and tar shards.
 
 Every form holds the same files, byte for byte. A class number is the position of the class among
 those of the release, in alphabetical order, as loaders of image folders number them too.

@@ -1,4 +1,4 @@
-"""Gates: what a release must pass, and the written reasons for opening one by hand."""
+"""Gates: what a release must pass, and written reasons for opening one."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

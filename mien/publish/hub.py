@@ -1,4 +1,4 @@
-"""Sending a release to a repository of a hub: private first, open only on request.
+"""Sending a release to a hub: private first, public only on request.
 
 An extra, `pip install 'mien[hub]'`. HF_ENDPOINT and HF_TOKEN name the hub and the account, as for
 all of huggingface_hub.

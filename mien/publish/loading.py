@@ -1,4 +1,4 @@
-"""Loading a release with the libraries that people will use, where these are installed."""
+"""Loading a release with the libraries of its users, if they are installed."""
 
 import hashlib
 import itertools

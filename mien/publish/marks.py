@@ -1,4 +1,4 @@
-"""Marks: each picture says in its own file that a machine made it, and which image it is.
+"""Marks: each picture's file says that a machine made it, and names the image.
 
 A PNG file gets two text chunks: an XMP packet with IPTC's DigitalSourceType, which other programs
 read, and a small JSON, which `mien verify` reads. They do not change the pixels, and are lost when

@@ -1,4 +1,4 @@
-"""Names of people: whether a text names someone in the sources, however the name is written.
+"""Names of people: whether a text names a person of the sources, in any form.
 
 Names are compared by their letters and digits only, without case, accents or separators: `S 01`,
 `s01` and `S-01` are one name, and `Müller` is `muller`. Names that are too short or too common to

@@ -1,4 +1,4 @@
-"""The origin of a synthetic database: its generators, and the real sets behind them."""
+"""The origin of a database: its generators, and the real sets behind them."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""The registry: fingerprints of every image, which recognise a picture whose mark is lost."""
+"""The registry: fingerprints that recognise a picture whose mark is lost."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Building a release: a folder that others can load in one line, trust, and trace."""
+"""Building a release: a folder that others can load, trust and trace."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Generating an image of a release again, from its provenance and the generator."""
+"""Generating an image of a release again, from its provenance."""
 
 import hashlib
 import json

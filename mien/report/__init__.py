@@ -1,1 +1,1 @@
-"""The report: a study's findings in sentences, tables and files for other programs."""
+"""The report: a study's findings as sentences, tables and files."""

@@ -1,4 +1,4 @@
-"""The preprint's Tables 1 to 15 and Figures 12 to 23, with our results under each protocol."""
+"""The preprint's tables and figures, with our results under each protocol."""
 
 import base64
 import math

@@ -1,4 +1,4 @@
-"""The wording of reports: names of settings and classifiers, accuracies, spreads and marks."""
+"""The wording of reports: names of settings and classifiers, scores, marks."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Claims: one process at a time makes a run, and a dead process loses its claim."""
+"""Claims: one process at a time makes a run; a dead process loses its claim."""
 
 import hashlib
 import os

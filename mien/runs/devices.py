@@ -1,4 +1,4 @@
-"""Devices: which processor or card is used, with how many threads, and repeatably."""
+"""Devices: which processor is used, with how many threads, and repeatably."""
 
 import os
 import re

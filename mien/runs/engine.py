@@ -1,4 +1,4 @@
-"""The engine: jobs that need each other are done here, in processes, or on a cluster.
+"""The engine: jobs are done here, in processes, or on a cluster.
 
 A job is a function of a module and its arguments, and makes a run of the store. Each has an
 operating-system process of its own (but in `Local(0)`, for debuggers), so what crashes or is killed

@@ -1,4 +1,4 @@
-"""Jobs: one run to be made each, what became of it, and what an engine has to offer."""
+"""Jobs: one run to make for each, its outcome, and the contract of engines."""
 
 import json
 import multiprocessing

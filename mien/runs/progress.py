@@ -1,4 +1,4 @@
-"""Progress on long work: a bar with an estimate on a terminal, one line at a time elsewhere. All of
+"""Progress on long work: a bar on a terminal, single lines elsewhere. All of
 it on stderr.
 """
 

@@ -1,6 +1,4 @@
-"""Specs: frozen records of everything that a result depends on, named by a digest of their
-content.
-"""
+"""Specs: frozen records of what a result depends on, named by a digest."""
 
 import difflib
 import hashlib

@@ -1,4 +1,4 @@
-"""The store: one folder of finished runs, each complete or absent, named by its dependencies.
+"""The store: one folder of runs, each complete or absent, named by its spec.
 
     mien-store/
       runs/edm-1f0c.../   a finished run: its files, spec.json, about.json, and, written last,

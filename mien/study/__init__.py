@@ -1,1 +1,1 @@
-"""Studies: classifiers trained and tested on real and synthetic faces, in every setting."""
+"""Studies: classifiers trained and tested on real and synthetic faces."""

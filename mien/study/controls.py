@@ -1,4 +1,4 @@
-"""Controls: what a setting scores without learning, or without a true generator."""
+"""Controls: what a setting scores without learning or a true generator."""
 
 from dataclasses import dataclass, replace
 

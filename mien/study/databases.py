@@ -1,4 +1,4 @@
-"""The synthetic databases that a study needs, one for each fold and number of images."""
+"""The synthetic databases of a study, one for each fold and number of images."""
 
 from collections import Counter
 

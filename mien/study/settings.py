@@ -1,4 +1,4 @@
-"""Settings and controls: what is trained on, what is tested on, and what they are called."""
+"""Settings and controls: what is trained on and tested on, and their names."""
 
 from typing import Any, Literal
 

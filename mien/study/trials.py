@@ -1,4 +1,4 @@
-"""Trials: one training of a classifier, and its tests on faces that it must not have seen."""
+"""Trials: one training of a classifier, and its tests on faces it never saw."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict

@@ -1,1 +1,1 @@
-"""The drawn dataset: faces of nobody, in CASME II's layout, that everybody may have."""
+"""The toy dataset: drawn faces of nobody, which everybody may have."""

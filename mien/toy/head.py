@@ -1,4 +1,4 @@
-"""Drawings of invented faces: two-dimensional, shaded, and moved by the action units of FACS.
+"""Drawings of invented faces: shaded, and moved by the action units of FACS.
 
 An `Identity` describes a person; action units of the Facial Action Coding System (Ekman & Friesen
 1978) describe the expression. Lengths are in pixels of a picture that is 280 wide, measured from

@@ -1,4 +1,4 @@
-"""Judges of labels: classifiers of expressions that learn from real people within seconds.
+"""Judges of labels: classifiers that learn from real people within seconds.
 
 Each judge learns nothing from some of these people. It is made of histograms of oriented gradients
 (Dalal & Triggs 2005), principal components, and a logistic regression. On held-out people it is as

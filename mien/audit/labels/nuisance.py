@@ -1,4 +1,4 @@
-"""Nuisance leakage: how well a label can be predicted from features that show no expression.
+"""Nuisance leakage: labels predicted from features that show no expression.
 
 A set whose fear is dark and whose happiness is bright can be classified without looking at the
 faces, and a generator learns that too. Some of it belongs to the expression: an open mouth is dark.

@@ -1,4 +1,4 @@
-"""Review: doubtful labels go out as a table; a person decides; the decisions make a new set."""
+"""Review: doubtful labels go out as a table, and a person decides."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Near duplicates: one picture on both sides, moved, noisy, relit, encoded again or mirrored.
+"""Near duplicates: one picture in both sets, moved, noisy, relit or mirrored.
 
 Candidates come from perceptual hashes and from the nearest neighbours among small pictures; the
 pixels decide.

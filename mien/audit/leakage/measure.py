@@ -1,4 +1,4 @@
-"""What a test set shares with its training set, and how much of a score that explains."""
+"""What a test set shares with its training set, and how that changes scores."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

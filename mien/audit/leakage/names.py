@@ -1,4 +1,4 @@
-"""Whether two names belong to one person: if they are nearer than different people ever are.
+"""Whether two names belong to one person, judged by all pairs of names.
 
 People look alike, in groups: by sex, age, skin, glasses, light. So the scale is not how near two
 strangers are by chance; it is the other pairs of names in the same set, nearly all of which are

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: stored sets, plain folders, or two parts of one set.
+"""The two sides of a comparison: stored sets, folders, or parts of one set.
 
 A table, or folders called train and test, divides one set into parts.
 """

@@ -1,4 +1,4 @@
-"""Identity: the training subjects whom generated images resemble beyond chance."""
+"""Identity: training subjects whom generated images resemble beyond chance."""
 
 from dataclasses import dataclass
 

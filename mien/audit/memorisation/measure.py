@@ -1,4 +1,4 @@
-"""Memorisation: whether generated images are new, or copies of training images.
+"""Memorisation: whether generated images are new, or copies of training ones.
 
 Every measure is compared with people whom the generator has not seen: an image raises an alarm if
 it is nearer to one clip, or one subject, than 99 of 100 images of held-out people are. Metrics, in

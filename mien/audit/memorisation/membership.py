@@ -1,4 +1,4 @@
-"""Membership inference: whether the generated images give away who was trained on."""
+"""Membership inference: do generated images reveal who was trained on?"""
 
 import numpy as np
 from jaxtyping import Float

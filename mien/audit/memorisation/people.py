@@ -1,4 +1,4 @@
-"""Held-out people as the scale: what is usual among faces that no generator has seen.
+"""Held-out people as the scale: what is usual among faces no generator saw.
 
 Each person weighs the same, however many images there are of them, and intervals are over resamples
 of people: frames of one face say little more than the first.

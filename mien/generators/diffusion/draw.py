@@ -1,4 +1,4 @@
-"""Drawing images: batches of noise through a sampler, each image from its own stream."""
+"""Drawing images: noise goes through a sampler, from one stream per image."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Held-out people: the loss of a diffusion model on its training faces and on held-out faces.
+"""Held-out people: the losses of a model on training and held-out faces.
 
 Where the two losses diverge, the network begins to memorise its training faces, long after its
 images have become good (Bonnaire et al. 2025, arXiv:2505.17638). So the length of a training, and

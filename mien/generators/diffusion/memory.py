@@ -1,4 +1,4 @@
-"""The largest piece of a batch with which a training step stays within a memory budget."""
+"""The largest piece of a batch whose training step fits into memory."""
 
 import math
 import sys

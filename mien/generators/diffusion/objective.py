@@ -1,4 +1,4 @@
-"""What a diffusion model is trained on: a batch of noisy images, and the loss of each."""
+"""What a diffusion model is trained on: noisy images, and the loss of each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

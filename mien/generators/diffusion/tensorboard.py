@@ -1,4 +1,4 @@
-"""Logs of a training for TensorBoard, an optional extra (`pip install mien[tensorboard]`).
+"""Logs of a training for TensorBoard (`pip install mien[tensorboard]`).
 
 Logging changes no result. Steps are counted in images seen, so that trainings with different batch
 sizes can be compared. TensorBoard is imported only when it is used.

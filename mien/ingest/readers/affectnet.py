@@ -1,4 +1,4 @@
-"""AffectNet (Mollahosseini et al. 2019), in both of its forms; the subjects are unknown.
+"""AffectNet (Mollahosseini et al. 2019), both forms, without subjects.
 
 As released in 2017:
     Manually_Annotated_file_lists/{training,validation}.csv    subDirectory_filePath, face_x, ...

@@ -1,4 +1,4 @@
-"""CASME (Yan et al. 2013): the first of the CASME sets, 195 clips at 60 frames per second.
+"""CASME (Yan et al. 2013): the first CASME set, 195 clips at 60 fps.
 
 Cropped/sub01/EP01_5/reg_EP01_5-30.jpg    30 is the frame's number, padded to three digits in some
                                           clips only

@@ -1,4 +1,4 @@
-"""CAS(ME)^3 part A (Li et al. 2023): micro- and macro-expressions in videos of 100 people.
+"""CAS(ME)^3 part A (Li et al. 2023): long videos of 100 people.
 
     part_A/spNo.1/a/color/46.jpg               the whole videos
     Part_A_ME_clip/frame/spNO.1_a_46/46.jpg    or a folder for each expression, named by its onset

@@ -1,4 +1,4 @@
-"""CAS(ME)^2 (Qu et al. 2018): macro- and micro-expressions marked in longer videos of 22 people.
+"""CAS(ME)^2 (Qu et al. 2018): long videos of 22 people.
 
 rawpic/s15/15_0101disgustingteeth/img1.jpg    subject, four digits for the stimulus video, its name
 cropped/s15/anger1_1/img1.jpg                 or a folder for each expression

@@ -1,4 +1,4 @@
-"""CK+ (Lucey et al. 2010): sequences from a neutral face to the peak, which is coded in FACS.
+"""CK+ (Lucey et al. 2010): sequences from neutral to peak, coded in FACS.
 
 cohn-kanade-images/S005/001/S005_001_00000011.png
 Emotion/S005/001/S005_001_00000011_emotion.txt    one number, "   3.0000000e+00";

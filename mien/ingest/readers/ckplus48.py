@@ -1,4 +1,4 @@
-"""CK+48: the last three frames of each labelled sequence of CK+, cropped to 48x48 grey faces.
+"""CK+48: the last three frames of the sequences of CK+, at 48x48 in grey.
 
 Each class has a folder of its own.
 

@@ -1,4 +1,4 @@
-"""What readers of micro-expressions share: a sheet of clips, and folders of frames.
+"""What readers of clips share: a sheet of clips, and folders of frames.
 
 A sheet and a tree of folders rarely agree completely. What does not agree is reported and left out.
 Known flaws are repaired by patches, each only if its fault is present. Labels come from the sheet,

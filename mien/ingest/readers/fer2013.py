@@ -1,4 +1,4 @@
-"""FER2013 (Goodfellow et al. 2013): 35,887 grey faces of 48x48 pixels from web searches.
+"""FER2013 (Goodfellow et al. 2013): 35,887 grey faces from web searches.
 
     fer2013.csv                      emotion,pixels,Usage: 0..6, 2,304 numbers, Training ...
     train/angry/Training_3908.jpg    the form of mirrors; the name says the usage, not the folder

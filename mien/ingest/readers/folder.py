@@ -1,4 +1,4 @@
-"""Any folder of images: one folder per class, or a metadata.csv with the classes."""
+"""Any folder of images: one folder per class, or a metadata.csv."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""4DME (Li et al. 2023): 267 micro-expressions in four modalities; the grey videos are read.
+"""4DME (Li et al. 2023): the grey videos of 267 micro-expressions.
 
     gray_micro_crop/SUB_ID/FOLD_NAME/N.jpg    or gray_micro, uncropped
     4DME_Labelling_Micro_release v1.xlsx      sub_ID, fold_name, Emotion, Onset, Apex, Offset, AUs,

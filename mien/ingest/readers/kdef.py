@@ -1,4 +1,4 @@
-"""KDEF (Lundqvist et al. 1998): seventy people, seven expressions, five angles, two series.
+"""KDEF (Lundqvist et al. 1998): 70 people, 7 expressions, 5 angles, 2 series.
 
     AF01ANS.JPG    series A, female 01, angry, straight; with or without a folder AF01 around it
 

@@ -1,4 +1,4 @@
-"""MMEW (Ben et al. 2022): 300 micro- and 900 macro-expressions of 36 people, cropped to faces.
+"""MMEW (Ben et al. 2022): 300 micro-, 900 macro-expressions of 36 people.
 
     Micro_Expression/happiness/S03-01-002/1.jpg      frames counted from 1; some copies have S03/
                                                      above the emotion

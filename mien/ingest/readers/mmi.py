@@ -1,4 +1,4 @@
-"""MMI (Pantic et al. 2005): videos of posed expressions with coded action units.
+"""MMI (Pantic et al. 2005): videos of posed expressions with action units.
 
     Sessions/1767/S001-001.avi               subject 001, clip 001
     Sessions/1767/S001-001.xml               <Metatag Name="Emotion" Value="1"/>

@@ -1,4 +1,4 @@
-"""Oulu-CASIA (Zhao et al. 2011): eighty people, six expressions, two cameras, three lights.
+"""Oulu-CASIA (Zhao et al. 2011): 80 people, 6 expressions, 2 cameras.
 
     B_OriginalImg/OriginalImg/VL/Strong/P012/Anger/000.jpeg    VL: visible light; NI: near infrared
 

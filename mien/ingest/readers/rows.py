@@ -1,4 +1,4 @@
-"""What readers of photographs share: rows from the names of files, and findings."""
+"""What readers of photographs share: rows from file names, and findings."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""SAMM (Davison et al. 2018): 159 grey micro-expressions of 32 people, 200 frames per second.
+"""SAMM (Davison et al. 2018): 159 grey micro-expressions at 200 fps.
 
 SAMM/006/006_1_2/006_05562.jpg    a frame of the recording, its number padded to 4 or 5 digits
 SAMM_Micro_FACS_Codes_v2.xlsx     notes, and below them Subject, Filename, Inducement Code,

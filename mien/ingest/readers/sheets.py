@@ -1,4 +1,4 @@
-"""Sheets of datasets: workbooks and CSV files, with their page, header and columns.
+"""Sheets of datasets: workbooks and CSV files, with header and columns.
 
 A spreadsheet may hide what its author has withdrawn, and may show other values than it stores. So a
 hidden page gives no labels, two pages that contradict each other are refused, and other

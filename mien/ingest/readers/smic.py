@@ -1,4 +1,4 @@
-"""SMIC (Li et al. 2013): 16 people, a fast (HS), an ordinary (VIS) and an infrared (NIR) camera.
+"""SMIC (Li et al. 2013): 16 people, three cameras (HS, VIS, NIR).
 
     SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01/reg_image000001.bmp
                                       trimmed to the expression; the folder is the label
