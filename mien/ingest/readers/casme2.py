@@ -1,4 +1,4 @@
-"""CASME II (Yan et al. 2014): frames of micro-expressions and their coding sheet.
+"""CASME II (Yan et al. 2014): micro-expressions with a coding sheet.
 
 Cropped/sub01/EP02_01f/reg_img46.jpg    46 is the frame's number in the recording and in the sheet
 CASME2-coding-20140508.xlsx             Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame,
