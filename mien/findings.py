@@ -1,4 +1,4 @@
-"""Findings: what a stage met and reports, and how many names a message lists."""
+"""Findings: what a stage met and reports, and how a message lists names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,3 +33,16 @@ def first_few(names: Sequence[str], limit: int = 5) -> str:
     """Return the first few names, and the number of the others."""
     others = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {others} more" if others > 0 else "")
+
+
+def consecutive_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and the last number of each run of consecutive numbers; `numbers` are
+    sorted.
+    """
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs

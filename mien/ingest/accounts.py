@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from mien.faces import Faces
-from mien.findings import Finding, first_few
+from mien.findings import Finding, consecutive_runs, first_few
 from mien.ingest.folders import escape_unprintable, is_picture, iterate_files
 from mien.ingest.reader import Listing, Reader
 from mien.pages.escape import write_csv
@@ -224,19 +224,6 @@ def compress_names(names: Iterable[str]) -> list[tuple[str, int]]:
                     (f"{head}{number:0{width}d}{tail}", 1) for number in range(low, high + 1)
                 ]
     return sorted(result)
-
-
-def consecutive_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the first and the last number of each run of consecutive numbers; `numbers` are
-    sorted.
-    """
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs
 
 
 def _settle_files(

@@ -15,7 +15,7 @@ import pandas as pd
 from mien.errors import DataError, UsageError
 from mien.faces import Faces, make_index
 from mien.findings import Finding, first_few
-from mien.ingest.reader import WHOLE_FILE, Listing
+from mien.ingest.reader import Listing
 from mien.ingest.specs import IngestSpec
 from mien.pictures import (
     SEVERAL_FRAMES,
@@ -232,22 +232,11 @@ def _iterate_pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataErr
     """Yield each row's number with its picture: the path, or the content extracted from the file at
     that path.
     """
-    positions = np.asarray(
-        listing.rows.get("place", np.full(len(listing.rows), WHOLE_FILE)), dtype=np.int64
-    )
+    files, inside = listing.group_by_file()
     paths = listing.paths()
-    inside: dict[Path, list[int]] = {}
-    for row, path in enumerate(paths):
-        if positions[row] == WHOLE_FILE or listing.unpack is None:
-            yield row, path
-        else:
-            inside.setdefault(path, []).append(row)
+    yield from ((row, paths[row]) for row in files)
     for path, rows in inside.items():
-        rows.sort(key=lambda row: positions[row])
-        if listing.unpack is not None:
-            yield from zip(
-                rows, listing.unpack(path, [int(positions[row]) for row in rows]), strict=True
-            )
+        yield from listing.extract(path, rows)
 
 
 def _map_in_order(

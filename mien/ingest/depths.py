@@ -11,11 +11,8 @@ from mien import pictures
 from mien.errors import DataError
 from mien.findings import Finding, first_few
 from mien.ingest import makers
-from mien.ingest.reader import WHOLE_FILE, Listing
+from mien.ingest.reader import TABLE_SUFFIXES, Listing
 from mien.pictures import WHITE_OF_16_BITS, ValueRange
-
-# Files of encoded pictures; videos and tables of pixels have 8 bits.
-ENCODED_TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 
 
 def add_white_values(listing: Listing, white: float | None) -> Listing:
@@ -110,23 +107,14 @@ def _inspect_pictures(listing: Listing) -> tuple[dict[int, ValueRange], dict[int
 
 def _iterate_encoded(listing: Listing) -> Iterator[tuple[int, Path | bytes]]:
     """Yield each row's number with its picture's file, or the bytes of a picture in a table."""
-    positions = (
-        list(listing.rows["place"]) if "place" in listing.rows else [WHOLE_FILE] * len(listing.rows)
-    )
-    inside: dict[Path, list[int]] = {}
-    for row, path in enumerate(listing.paths()):
-        if positions[row] == WHOLE_FILE or listing.unpack is None:
-            yield row, path
-        elif path.suffix.lower() in ENCODED_TABLE_SUFFIXES:
-            inside.setdefault(path, []).append(row)
+    files, inside = listing.group_by_file()
+    paths = listing.paths()
+    yield from ((row, paths[row]) for row in files)
     for path, rows in inside.items():
-        rows.sort(key=lambda row: positions[row])
-        if listing.unpack is None:
-            continue
+        if path.suffix.lower() not in TABLE_SUFFIXES:
+            continue  # videos and tables of pixels have 8 bits
         try:
-            pairs = zip(
-                rows, listing.unpack(path, [int(positions[row]) for row in rows]), strict=True
-            )
+            pairs = listing.extract(path, rows)
             yield from ((row, picture) for row, picture in pairs if isinstance(picture, bytes))
         except (DataError, pa.ArrowException, OSError):
             continue

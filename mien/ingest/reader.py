@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mien.errors import DataError
 from mien.findings import Finding, first_few
 from mien.licences import Terms
 from mien.pictures import Picture
+
+# Files that hold many pictures, each encoded as in a file of its own.
+TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 
 WHOLE_FILE = -1  # in place of a picture's position in a file: the file is the picture
 
@@ -82,6 +86,31 @@ class Listing:
     def names(self) -> list[str]:
         """Return the name of each image: its path, and after a '#' its position in that file."""
         return list_picture_names(self.rows)
+
+    def group_by_file(self) -> tuple[list[int], dict[Path, list[int]]]:
+        """Return the rows whose file is a picture, and those in each file of many pictures.
+
+        The rows in one file are in the order of their pictures.
+        """
+        if "place" not in self.rows or self.unpack is None:
+            return list(range(len(self.rows))), {}
+        positions = np.asarray(self.rows["place"], dtype=np.int64)
+        files: list[int] = []
+        inside: dict[Path, list[int]] = {}
+        for row, path in enumerate(self.paths()):
+            if positions[row] == WHOLE_FILE:
+                files.append(row)
+            else:
+                inside.setdefault(path, []).append(row)
+        return files, {
+            path: sorted(rows, key=lambda row: positions[row]) for path, rows in inside.items()
+        }
+
+    def extract(self, path: Path, rows: Sequence[int]) -> Iterator[tuple[int, Picture | DataError]]:
+        """Yield some rows of a file of many pictures, each with its picture or the error."""
+        if self.unpack is not None:
+            positions = np.asarray(self.rows["place"], dtype=np.int64)[list(rows)].tolist()
+            yield from zip(rows, self.unpack(path, positions), strict=True)
 
 
 def list_picture_names(rows: pd.DataFrame) -> list[str]:

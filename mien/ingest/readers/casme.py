@@ -11,7 +11,13 @@ from pathlib import Path
 
 from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
-from mien.ingest.readers.clips import ClipLayout, SheetClip, parse_clip_row, scan_release
+from mien.ingest.readers.clips import (
+    ONSET_APEX_COLUMNS,
+    ClipLayout,
+    SheetClip,
+    parse_clip_row,
+    scan_release,
+)
 from mien.ingest.specs import IngestSpec
 from mien.licences import terms_on_request
 
@@ -49,8 +55,7 @@ LAYOUT = ClipLayout(
     sheet=re.compile(r"^casme1?([-_ ](?!2|sq|3).*)?\.(xlsx?|csv)$", re.IGNORECASE),
     usual="casme.xlsx",
     columns={
-        "subject": ("subject",),
-        "clip": ("filename",),
+        **ONSET_APEX_COLUMNS,
         "onset": ("onsetf", "onsetframe", "onset"),
         # ApexF2 is a second coder's opinion, and is not read.
         "apex": ("apexf1", "apexf", "apexframe", "apex"),

@@ -17,6 +17,7 @@ from mien.findings import Finding
 from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import (
+    ONSET_APEX_COLUMNS,
     ClipLayout,
     Patches,
     SheetClip,
@@ -81,15 +82,7 @@ LAYOUT = ClipLayout(
     form="subNN/EPxx_yy/...N.suffix",
     sheet=re.compile(r"^casme2[-_ ]?coding.*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="CASME2-coding-20140508.xlsx (or another date, or .csv)",
-    columns={
-        "subject": ("subject",),
-        "clip": ("filename",),
-        "onset": ("onsetframe", "onset"),
-        "apex": ("apexframe", "apex"),
-        "offset": ("offsetframe", "offset"),
-        "action_units": ("actionunits", "actionunit", "au"),
-        "emotion": ("estimatedemotion", "emotion"),
-    },
+    columns={**ONSET_APEX_COLUMNS, "action_units": ("actionunits", "actionunit", "au")},
     subject=lambda number: f"sub{int(number):02d}",
 )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, consecutive_runs, first_few
 from mien.ingest import facs
 from mien.ingest.copies import find_copies
 from mien.ingest.emotions import label_rows
@@ -40,6 +40,17 @@ MIN_FILES_PER_NUMBER = 0.9  # files per number, from which on they count as numb
 Frames = dict[int, str]  # a frame's number -> its path
 
 ClipFolders = dict[tuple[str, str], Frames]  # by subject and folder, in lower case
+
+# The columns of the usual coding sheet of micro-expressions, by their titles in lower-case letters.
+ONSET_APEX_COLUMNS = {
+    "subject": ("subject",),
+    "clip": ("filename",),
+    "onset": ("onsetframe", "onset"),
+    "apex": ("apexframe", "apex"),
+    "offset": ("offsetframe", "offset"),
+    "action_units": ("actionunits", "au"),
+    "emotion": ("estimatedemotion", "emotion"),
+}
 
 
 @dataclass(frozen=True)
@@ -495,12 +506,7 @@ def join_clips_and_frames(
 
 def format_ranges(numbers: Sequence[int], limit: int = 6) -> str:
     """Return sorted numbers as text, with ranges: 3-7, 9."""
-    runs: list[list[int]] = []
-    for value in numbers:
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
+    runs = consecutive_runs(numbers)
     return first_few([f"{low}-{high}" if high > low else str(low) for low, high in runs], limit)
 
 

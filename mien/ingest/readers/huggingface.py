@@ -33,7 +33,7 @@ from mien.ingest.folders import (
     read_table_text,
     walk,
 )
-from mien.ingest.reader import WHOLE_FILE, Listing, Reader, Unpack
+from mien.ingest.reader import TABLE_SUFFIXES, WHOLE_FILE, Listing, Reader, Unpack
 from mien.ingest.readers.rows import (
     ImageRow,
     Losses,
@@ -64,7 +64,6 @@ READER = Reader(
     generic=True,
 )
 
-TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 
 # An identifier of a licence, as SPDX and the hub write it.
 LICENCE_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+ -]{0,47}")

@@ -20,7 +20,14 @@ from mien.findings import Finding, first_few
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
-from mien.ingest.readers.clips import ClipLayout, SheetClip, find_tree, parse_clip_row, scan_release
+from mien.ingest.readers.clips import (
+    ONSET_APEX_COLUMNS,
+    ClipLayout,
+    SheetClip,
+    find_tree,
+    parse_clip_row,
+    scan_release,
+)
 from mien.ingest.specs import IngestSpec
 from mien.licences import terms_on_request
 from mien.runs.progress import count_of
@@ -64,15 +71,7 @@ LAYOUT = ClipLayout(
     form="EMOTION/S03-01-002/N.suffix",
     sheet=re.compile(r"^mmew_micro.*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="MMEW_Micro_Exp.xlsx",
-    columns={
-        "subject": ("subject",),
-        "clip": ("filename",),
-        "onset": ("onsetframe", "onset"),
-        "apex": ("apexframe", "apex"),
-        "offset": ("offsetframe", "offset"),
-        "action_units": ("actionunits", "au"),
-        "emotion": ("estimatedemotion", "emotion"),
-    },
+    columns=ONSET_APEX_COLUMNS,
     subject=lambda number: f"S{int(number):02d}",
     counted=True,
 )

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
-from mien.ingest.readers.clips import ClipLayout, SheetClip, parse_clip_row, scan_release
+from mien.ingest.readers.clips import (
+    ONSET_APEX_COLUMNS,
+    ClipLayout,
+    SheetClip,
+    parse_clip_row,
+    scan_release,
+)
 from mien.ingest.specs import IngestSpec
 from mien.licences import terms_on_request
 
@@ -51,15 +57,7 @@ LAYOUT = ClipLayout(
     form="006/006_1_2/...N.suffix",
     sheet=re.compile(r"^samm(?!.*long).*\.(xlsx?|csv)$", re.IGNORECASE),
     usual="SAMM_Micro_FACS_Codes_v2.xlsx",
-    columns={
-        "subject": ("subject",),
-        "clip": ("filename",),
-        "onset": ("onsetframe", "onset"),
-        "apex": ("apexframe", "apex"),
-        "offset": ("offsetframe", "offset"),
-        "action_units": ("actionunits", "au"),
-        "emotion": ("estimatedemotion", "emotion"),
-    },
+    columns=ONSET_APEX_COLUMNS,
     subject=lambda number: f"{int(number):03d}",
 )
 
