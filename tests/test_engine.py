@@ -71,7 +71,7 @@ def test_jobs_are_done_once_what_they_need_is_there_and_come_out_the_same(tmp_pa
             "segfault",
             r"crashed in native code \(SIGSEGV\); what it said is in work/letter-000000000000\.log",
         ),
-        ("killed", r"was killed \(SIGKILL\), by hand or by the system for want of memory"),
+        ("killed", r"was killed \(SIGKILL\), by hand, or by the system because memory was full"),
         ("exit", "ended with exit code 7"),
         ("memory", "MemoryError: no room for another face"),
     ],

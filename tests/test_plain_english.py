@@ -53,17 +53,13 @@ PHRASES = {
     r"\bas the (sheet|table|page) has it\b": "as in the sheet",
 }
 
-# Phrases of the list that the code still uses; this list only ever becomes shorter.
-STILL_IN_CODE: set[str] = {
-    r"and (is|has|are|that is) none\b",
+# Texts that the results of earlier versions contain: the reasons of limits, which the digest of an
+# audit covers, and two values in tables. They stay as they are.
+REASONS_OF_LIMITS = {
     r"(people|subjects|persons) (that were |who were )?never seen",
-    r"people (unseen|not seen)",
-    r"(images|clips|people|pictures|rate) an? (class|clip|side|card)",
-    r"\banew\b",
     r"\bdealt out\b|\bdeals? out\b",
-    r"\b(is|are) told\b(?! apart)",
-    r"\bfor want of\b",
 }
+STORED_VALUES = {"files counted anew", "images a side"}
 
 
 def find_phrases(text: str, except_for: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -108,7 +104,8 @@ def test_pages_use_no_phrase_of_the_list(page: Path):
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 def test_templates_and_limits_use_no_phrase_of_the_list(path: Path):
-    assert find_phrases(path.read_text(encoding="utf-8"), STILL_IN_CODE) == []
+    excepted = REASONS_OF_LIMITS if path.name == "thresholds.toml" else ()
+    assert find_phrases(path.read_text(encoding="utf-8"), excepted) == []
 
 
 def test_the_code_uses_no_phrase_of_the_list():
@@ -116,7 +113,8 @@ def test_the_code_uses_no_phrase_of_the_list():
         f"{path.relative_to(ROOT)}:{line}: {phrase!r}; write: {instead}"
         for path in sorted((ROOT / "mien").rglob("*.py"))
         for line, text in words_of_code(path.read_text(encoding="utf-8"))
-        for phrase, instead in find_phrases(text, STILL_IN_CODE)
+        if text not in STORED_VALUES
+        for phrase, instead in find_phrases(text)
     ]
     assert found == [], "\n".join(found)
 

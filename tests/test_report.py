@@ -176,7 +176,7 @@ def test_it_says_what_was_run_and_what_that_means(finished: tuple[Store, Path]):
     store, folder = finished
     text = words(folder / "report.html")
     for part in (
-        "Test people unseen",
+        "Test people held out",
         "12 of 12 trials are done",
         store.resolve("small"),
         store.resolve("blobs"),
@@ -358,7 +358,7 @@ def test_a_leak_raises_an_alarm_at_the_top(home: Store, tmp_path: Path):
     written_study(home, lambda row, test: 0.99, name="leak", trials=1)
     path = write_report("leak", home, tmp_path)
     text = words(path)
-    assert text.index("Leak alarm real → real, tiny: ") < text.index("Test people unseen")
+    assert text.index("Leak alarm real → real, tiny: ") < text.index("Test people held out")
     for part in (
         "same person under two names",
         "near-duplicate images",

@@ -43,8 +43,8 @@ ALBUM_COLUMNS = (
 
 @dataclass(frozen=True)
 class WrittenAlbum:
-    """What was written: the folder, images a class, and how many stayed back because they show real
-    people.
+    """What was written: the folder, images per class, and how many were withheld because they show
+    real people.
     """
 
     folder: Path

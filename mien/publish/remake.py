@@ -43,8 +43,8 @@ def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> 
     mark = marks.read_picture(row["image"]["bytes"], image).mark
     if mark is None or mark.run not in lineage:
         raise DataError(
-            f"{image} must have the mark of the run that made it, and has none; `mien publish "
-            "check` finds all such faults"
+            f"{image} must have the mark of the run that made it, but it has no such mark; "
+            "`mien publish check` finds all such faults"
         )
 
     # The same generator, sampler, label and seed

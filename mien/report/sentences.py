@@ -30,7 +30,7 @@ NOTICES = {
         "training, in other clips.",
     ),
     "subject": (
-        "Test people unseen",
+        "Test people held out",
         "Nobody is on both sides of a split, and each fold has its own generator, which was "
         "trained only on the training side of that fold. Every test on real faces was checked "
         "for this before it was made.",

@@ -23,7 +23,7 @@ from mien.runs.progress import duration, say
 from mien.runs.ray import Ray
 from mien.runs.store import Store
 
-REPORT_EVERY_S = 60.0  # how often it is told what long jobs are at
+REPORT_EVERY_S = 60.0  # how often long jobs are reported
 
 # Jobs that need each other
 
@@ -53,7 +53,7 @@ def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str
         engine.stop(now=True)
     store.sweep()
     if board.idle:
-        say(f"{board.idle} of {len(jobs)} were not begun, for want of what failed before them")
+        say(f"{board.idle} of {len(jobs)} were not begun, because what they need failed")
     return board.failed
 
 

@@ -436,7 +436,7 @@ def _read_table(
     if columns.label is None:
         raise DataError(
             f"{root / path} must have a column with the classes "
-            f"({', '.join(USUAL_LABEL_COLUMNS)}), and has none; {_describe_columns(schema.names)}. "
+            f"({', '.join(USUAL_LABEL_COLUMNS)}), but {_describe_columns(schema.names)}. "
             "Name it with --label-column"
         )
 
