@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mien.faces import Faces, make_index
 from mien.ingest import facs
@@ -68,3 +70,41 @@ def test_units_of_faces_are_a_row_each_by_clip():
     assert table["side"].tolist() == ["", "L", ""] and table["intensity"].tolist() == ["", "B", ""]
     assert table["static"].tolist() == [False, False, True]
     assert len(facs.tabulate_units(Faces(images, index.assign(action_units="")))) == 0
+
+
+@st.composite
+def sheet_texts(draw: st.DrawFn) -> tuple[str, list[ActionUnit]]:
+    """Return a text as a coder may write it, and the units that it means."""
+    items, units = [], []
+    for _ in range(draw(st.integers(1, 5))):
+        choices = draw(st.integers(1, 3))
+        words = []
+        for _ in range(choices):
+            single = unit(
+                draw(st.integers(1, 99)),
+                draw(st.sampled_from(["", *facs.SIDES])),
+                draw(st.sampled_from(["", *"ABCDE"])),
+                draw(st.booleans()),
+                unsure=choices > 1,
+            )
+            word = f"{single.side}{single.number}{single.intensity}{'(k)' * single.static}"
+            word = draw(st.sampled_from(["", "AU", "AU "])) + word
+            words.append(draw(st.sampled_from([word, word.lower(), f" {word} "])))
+            units.append(single)
+        items.append(" or ".join(words))
+    return draw(st.sampled_from(["+", ",", " ; ", "\uff0c"])).join(items), units
+
+
+@given(sheet_texts())
+def test_every_text_that_a_coder_may_write_is_read_as_meant(drawn: tuple[str, list[ActionUnit]]):
+    text, units = drawn
+    assert facs.parse_units(text) == (tuple(units), ())
+
+
+@given(st.text(max_size=30))
+def test_of_any_text_each_word_is_a_unit_or_given_back(text: str):
+    parsed = facs.parse_units(text)
+    assert all(1 <= single.number <= 99 for single in parsed.units)
+    assert all(word in text and word.strip() == word != "" for word in parsed.unread)
+    if not parsed.units and not parsed.unread:
+        assert text.strip().lower() in facs.NO_UNITS or not any(map(str.isalnum, text))

@@ -1,5 +1,7 @@
 """Inputs: each equals scikit-image's own, and stands for what it says."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -141,3 +143,29 @@ def test_every_input_keeps_the_size_and_leaves_the_image_alone(name: str):
     before = grey.copy()
     shown = INPUTS[name].show(grey, before)
     assert shown.shape == grey.shape and shown.dtype == np.uint8 and np.array_equal(grey, before)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_input_depends_on_the_onset_frame_only_if_it_says_so(name: str):
+    grey, one, other = (smooth((24, 32), seed) for seed in range(3))
+    same = np.array_equal(INPUTS[name].show(grey, one), INPUTS[name].show(grey, other))
+    assert same is not INPUTS[name].clips
+
+
+@pytest.mark.parametrize("name", [name for name in INPUTS if INPUTS[name].rest is not None])
+def test_half_the_light_halves_the_distance_from_the_value_that_rests(name: str):
+    grey, onset = (smooth((24, 32), seed) // 8 * 2 + 90 for seed in range(2))
+    rest = INPUTS[name].rest
+    bright, dim = (
+        INPUTS[name].show(grey // share, onset // share).astype(int) - rest for share in (1, 2)
+    )
+    assert np.ptp(bright) > 20 and np.abs(bright - 2 * dim).max() <= 8
+
+
+def test_help_and_documentation_name_every_input():
+    docs = Path(__file__).parent.parent / "docs"
+    help_text = " ".join((docs / "cli.md").read_text(encoding="utf-8").split())
+    assert f"comma-separated: {', '.join(INPUTS)}." in help_text
+    table = (docs / "inputs.md").read_text(encoding="utf-8").partition("| input |")[2]
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [f"`{name}`" for name in INPUTS]

@@ -22,6 +22,7 @@ from mien.prepare.splits import (
 )
 from mien.runs.spec import Spec, read_spec
 from mien.runs.store import Store
+from mien.spellings import identify_person
 
 BYS: tuple[Unit, ...] = ("frame", "clip", "subject")
 
@@ -72,6 +73,41 @@ def test_parts_are_disjoint_cover_everything_and_cross_no_group(
     for part in parts:
         assert np.array_equal(part.train, ~part.test) and part.test.any()
         assert set(column(faces, by)[part.train]).isdisjoint(column(faces, by)[part.test])
+
+
+# Photographs and clips, with one subject who is spelled in two ways.
+TABLES = st.lists(
+    st.tuples(
+        st.sampled_from(["1", "01", "2", "10", "anna"]),
+        st.sampled_from(["", "a", "b", "c"]),
+        st.integers(1, 4),
+        st.sampled_from(EMOTIONS),
+    ),
+    min_size=1,
+    max_size=20,
+    unique_by=lambda row: row[:2] if row[1] else row,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TABLES, st.sampled_from(BYS), st.integers(2, 5), st.integers(0, 3))
+def test_no_unit_of_any_table_is_on_both_sides(
+    rows: list[tuple[str, str, int, str]], by: Unit, folds: int, seed: int
+):
+    faces = faces_of(rows)
+    try:
+        sides = [split(faces, by, folds, number, seed) for number in range(folds)]
+    except DataError as error:
+        assert f"need as many {by}s" in str(error)  # too few units for so many folds
+        return
+    index = faces.index
+    persons = [identify_person(subject) for subject in index["subject"]]
+    of_clips = index["clip"].where(index["clip"] != "", index["key"])
+    units = {"frame": index["key"], "clip": of_clips, "subject": persons}[by]
+    for fold in sides:
+        assert np.array_equal(fold.train, ~fold.test) and fold.train.any() and fold.test.any()
+        assert set(np.asarray(units)[fold.train]).isdisjoint(np.asarray(units)[fold.test])
+    assert np.array_equal(sum(fold.test.astype(int) for fold in sides), np.ones(len(faces)))
 
 
 @settings(max_examples=20, deadline=None)
