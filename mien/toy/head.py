@@ -297,33 +297,33 @@ class DrawnHead:
         self.rng = np.random.default_rng(person.texture)
         self.skin = np.array(person.skin, np.float32)
         self.hair = np.array(person.hair, np.float32)
-        self.fine = self._noise(1.0)  # pores
-        self.mottle = self._noise(9.0)
+        self.fine = self._make_noise(1.0)  # pores
+        self.mottle = self._make_noise(9.0)
         self.strokes = self.rng.uniform(0, 1, (2, 90, 4))
 
         # Draw the parts that no expression changes.
-        self.bones = self._bones()
-        self.back = self._backdrop()
-        self.albedo = self._complexion()
-        self.cover, self.cover_alpha = self._hair_cap()
+        self.bones = self._model_bones()
+        self.back = self._draw_backdrop()
+        self.albedo = self._draw_complexion()
+        self.cover, self.cover_alpha = self._draw_hair_cap()
 
         # Prepare the window of the head, the only part that an expression changes.
         rows = np.searchsorted(self.y, (-person.crown - 4, person.chin + 18))
         columns = np.searchsorted(self.x, (-person.width - 4, person.width + 4))
         self.window = (slice(*map(int, rows)), slice(*map(int, columns)))
-        self.scene = self._scene(0.0)
+        self.scene = self._prepare_scene(0.0)
         resting = self.back + (self.cover - self.back) * self.cover_alpha
         self.still = np.clip(resting + 0.5, 0, 255).astype(np.uint8)
 
     # Tools: all lengths are in units from the point between the eyes
 
-    def _noise(self, grain: Number) -> Array:
+    def _make_noise(self, grain: Number) -> Array:
         """Return smooth noise of standard deviation 1, [h, w], with grains of `grain` units."""
         noise = self.rng.standard_normal((self.height, self.width)).astype(np.float32)
         noise = cv2.GaussianBlur(noise, (0, 0), grain * self.unit)
         return noise / noise.std()
 
-    def _add(
+    def _add_bell(
         self, field: Array, x: Number, y: Number, across: Number, down: Number, size: Number
     ) -> None:
         """Add a Gaussian bell to `field`, in place, where it is not close to zero."""
@@ -334,7 +334,7 @@ class DrawnHead:
             column, np.exp(-0.5 * ((self.x[left:right] - x) / across) ** 2)
         )
 
-    def _mask(self, outline: Array, soft: Number) -> tuple[Array, slice, slice]:
+    def _rasterise(self, outline: Array, soft: Number) -> tuple[Array, slice, slice]:
         """Return a polygon's coverage 0..1 in its window of the canvas; `soft` blurs its edge."""
         points = outline * self.unit + self.origin
         edge = 3 * soft * self.unit + 2
@@ -368,7 +368,7 @@ class DrawnHead:
         """
         if alpha <= 0.004:
             return
-        mask, rows, columns = self._mask(outline, soft)
+        mask, rows, columns = self._rasterise(outline, soft)
         mask *= alpha
         window = target[rows, columns]
         if within is not None:
@@ -379,7 +379,7 @@ class DrawnHead:
             : window.shape[0], : window.shape[1]
         ]
 
-    def _crease(
+    def _draw_crease(
         self, target: Array, points: Array, width: Number, depth: Number, soft: Number = 1.3
     ) -> None:
         """Darken the skin along a line that becomes thin at both ends."""
@@ -388,7 +388,7 @@ class DrawnHead:
 
     # Parts that no expression changes
 
-    def _skull(self, jaw_drop: Number) -> Array:
+    def _measure_skull(self, jaw_drop: Number) -> Array:
         """Return a map that is 0 at the face's centre and 1 on its outline, [h, w].
 
         The chin is `jaw_drop` lower than at rest.
@@ -401,19 +401,19 @@ class DrawnHead:
         shape = np.where(self.y > 0, person.jaw, 2.3)[:, None].astype(np.float32)
         return np.power(np.power(across, shape) + np.power(down, shape), 1 / shape)
 
-    def _bones(self) -> Array:
+    def _model_bones(self) -> Array:
         """Return the relief of nose, eye sockets, brow ridge, cheeks and chin, [h, w]."""
         person = self.person
         field = np.zeros((self.height, self.width), np.float32)
 
         # Sockets, brows, cheeks and nostrils are on both sides.
         for side in (-1, 1):
-            self._add(field, side * person.eye_x, -3, 25, 13, -9)
-            self._add(field, side * person.eye_x, -1, 15, 8, 5)  # the eyeball in its socket
-            self._add(field, side * person.eye_x * 0.9, -person.brow_y - 2, 30, 8, 3.5)
-            self._add(field, side * (person.width * 0.58), 40, 24, 18, 8 * person.cheeks)
-            self._add(field, side * 62, 92, 18, 22, -4 * (1.6 - person.cheeks))
-            self._add(field, side * person.nose_width * 0.78, person.nose_y + 3, 6.5, 6, 8)
+            self._add_bell(field, side * person.eye_x, -3, 25, 13, -9)
+            self._add_bell(field, side * person.eye_x, -1, 15, 8, 5)  # the eyeball in its socket
+            self._add_bell(field, side * person.eye_x * 0.9, -person.brow_y - 2, 30, 8, 3.5)
+            self._add_bell(field, side * (person.width * 0.58), 40, 24, 18, 8 * person.cheeks)
+            self._add_bell(field, side * 62, 92, 18, 22, -4 * (1.6 - person.cheeks))
+            self._add_bell(field, side * person.nose_width * 0.78, person.nose_y + 3, 6.5, 6, 8)
 
         # The ridge of the nose rises towards its tip, which is a bell of its own.
         length = person.nose_y
@@ -427,10 +427,10 @@ class DrawnHead:
         field += ridge * np.exp(
             -0.5 * (self.x[None, :] / (6.5 + 0.28 * person.nose_width * down)) ** 2
         )
-        self._add(field, 0, length, 8.5, 7.5, 7)
+        self._add_bell(field, 0, length, 8.5, 7.5, 7)
         return field
 
-    def _backdrop(self) -> Array:
+    def _draw_backdrop(self) -> Array:
         """Return wall, hair behind the head, neck, shoulders and ears: float32 [h, w, 3]."""
         person = self.person
         # The wall is brighter towards the light.
@@ -487,7 +487,7 @@ class DrawnHead:
                 self._paint(image, inner, self.skin * lit * 0.68, 0.8, 2)
         return image
 
-    def _complexion(self) -> Array:
+    def _draw_complexion(self) -> Array:
         """Return the colour of the bare skin, float32 [h, w, 3]."""
         person = self.person
         image = self.skin * (1 + 0.012 * self.fine + 0.022 * self.mottle)[:, :, None]
@@ -522,7 +522,7 @@ class DrawnHead:
             image = image + (self.hair * 0.9 + self.skin * 0.1 - image) * np.clip(stubble, 0, 0.9)
         return image.astype(np.float32)
 
-    def _hair_cap(self) -> tuple[Array, Array]:
+    def _draw_hair_cap(self) -> tuple[Array, Array]:
         """Return colour [h, w, 3] and cover [h, w, 1] of the hair over the forehead."""
         person = self.person
         shape = (self.height, self.width)
@@ -583,7 +583,7 @@ class DrawnHead:
             np.float32
         )
         if person.glasses:
-            self._glasses(cap, alpha)
+            self._draw_glasses(cap, alpha)
         return cap, alpha[:, :, None]
 
     # Parts that an expression changes
@@ -596,13 +596,15 @@ class DrawnHead:
         albedo = self.albedo.copy()
         # A factor on the light, which is 1 on smooth skin.
         folds = np.ones((self.height, self.width), np.float32)
-        self._brows(albedo, folds, height, sides)
-        self._eyes(albedo, folds, height, sides)
-        self._nose(albedo, folds, sides)
-        self._mouth(albedo, folds, height, sides, jaw)
-        return self._light(self.scene if jaw == 0 else self._scene(jaw), height, albedo, folds)
+        self._draw_brows(albedo, folds, height, sides)
+        self._draw_eyes(albedo, folds, height, sides)
+        self._draw_nose(albedo, folds, sides)
+        self._draw_mouth(albedo, folds, height, sides, jaw)
+        return self._light_face(
+            self.scene if jaw == 0 else self._prepare_scene(jaw), height, albedo, folds
+        )
 
-    def _brows(
+    def _draw_brows(
         self, albedo: Array, folds: Array, height: Array, sides: dict[int, dict[int, float]]
     ) -> None:
         """Draw the brows, and the furrows of the forehead that they cause."""
@@ -639,7 +641,7 @@ class DrawnHead:
             )
             dark = self.hair * 0.7 + self.skin * 0.06
             self._paint(albedo, _outline_stroke(line, width), dark, 0.72 * person.brow_density, 1.1)
-            self._hairs(albedo, line, width, row, dark * 0.8)
+            self._draw_brow_hairs(albedo, line, width, row, dark * 0.8)
 
             # Draw the horizontal furrows of the forehead above the raised part.
             for above in (18, 31, 43):
@@ -651,7 +653,7 @@ class DrawnHead:
                     (side * 40, y - 9 * outer_rise - 3),
                     (side * reach[1], y + 6),
                 )
-                self._crease(folds, points, 3.2, depth)
+                self._draw_crease(folds, points, 3.2, depth)
 
             # Draw the vertical furrow of a frown, and its bulge.
             frown = max(lowering, 0.6 * wrinkle)
@@ -660,8 +662,8 @@ class DrawnHead:
                 (side * 5, -person.brow_y),
                 (side * 8, -person.brow_y + 13),
             )
-            self._crease(folds, furrow, 5, 0.75 * frown, 1.7)
-            self._add(height, side * 13, -person.brow_y - 3 + 6 * frown, 8, 8, 4 * frown)
+            self._draw_crease(folds, furrow, 5, 0.75 * frown, 1.7)
+            self._add_bell(height, side * 13, -person.brow_y - 3 + 6 * frown, 8, 8, 4 * frown)
 
             # A lowered brow shades the eye; a raised one opens the socket to the light.
             self._paint(
@@ -675,7 +677,9 @@ class DrawnHead:
                 4,
             )
 
-    def _hairs(self, albedo: Array, line: Array, width: Array, row: int, colour: Array) -> None:
+    def _draw_brow_hairs(
+        self, albedo: Array, line: Array, width: Array, row: int, colour: Array
+    ) -> None:
         """Draw the single hairs of a brow."""
         # Place the hairs along the brow; they point outwards and up.
         along, across, slant, _ = self.strokes[row].T
@@ -710,7 +714,7 @@ class DrawnHead:
         )
         window += (colour - window) * cover
 
-    def _eyes(
+    def _draw_eyes(
         self, albedo: Array, folds: Array, height: Array, sides: dict[int, dict[int, float]]
     ) -> None:
         """Draw the eyes, their lids, and the skin around them."""
@@ -765,7 +769,7 @@ class DrawnHead:
                     - (0, person.eye_crease + 1)
                     + np.stack([0 * t, 1.5 * np.abs(t) ** 2], axis=1)
                 )
-                self._crease(folds, crease[1:-1], 2.2, 0.5, 0.7)
+                self._draw_crease(folds, crease[1:-1], 2.2, 0.5, 0.7)
 
             # Draw the bag below the eye, which is deeper with raised cheeks.
             lift = max(cheek, 0.6 * tight)
@@ -775,8 +779,8 @@ class DrawnHead:
                 (side * person.eye_x, low + 13 - 4 * lift),
                 (side * (person.eye_x + 20), low + 3),
             )
-            self._crease(folds, pouch, 3.5, 0.16 + 0.5 * lift, 1.4)
-            self._add(height, side * person.eye_x, low + 5, 15, 3.5, 1.0 + 2.2 * lift)
+            self._draw_crease(folds, pouch, 3.5, 0.16 + 0.5 * lift, 1.4)
+            self._add_bell(height, side * person.eye_x, low + 5, 15, 3.5, 1.0 + 2.2 * lift)
 
             # Draw crow's feet at the outer corner.
             for angle in (-0.45, 0.0, 0.42):
@@ -784,14 +788,14 @@ class DrawnHead:
                     [side * (person.eye_x + person.eye_width + 5), base[-1] + 14 * angle]
                 )
                 tip = root + np.array((side * 15, 15 * math.sin(angle)))
-                self._crease(folds, np.linspace(root, tip, 6), 3.2, 0.55 * cheek, 1.4)
+                self._draw_crease(folds, np.linspace(root, tip, 6), 3.2, 0.55 * cheek, 1.4)
 
     def _draw_eyeball(self, albedo: Array, side: int, outline: Array, upper: Array) -> None:
         """Draw an eyeball inside the `outline` of its lids; `upper` is the upper lid's
         edge.
         """
         person = self.person
-        mask, rows, columns = self._mask(outline, 0.35)
+        mask, rows, columns = self._rasterise(outline, 0.35)
         opening = np.zeros((self.height, self.width), np.float32)
         opening[rows, columns] = mask
 
@@ -809,7 +813,7 @@ class DrawnHead:
         glint = _ellipse_points(x + 3.2 * np.sign(person.light[0]), y - 3, 1.9, 1.9)
         self._paint(albedo, glint, (255, 255, 255), 0.95, 0.3, opening)
 
-    def _nose(self, albedo: Array, folds: Array, sides: dict[int, dict[int, float]]) -> None:
+    def _draw_nose(self, albedo: Array, folds: Array, sides: dict[int, dict[int, float]]) -> None:
         """Draw the nose, with its wrinkles."""
         person = self.person
         for side in (-1, 1):
@@ -839,13 +843,13 @@ class DrawnHead:
                 (side * (spread + 5), base - 3),
                 (side * (spread - 5), base + 2),
             )
-            self._crease(folds, wing, 3.2, 0.55, 0.9)
+            self._draw_crease(folds, wing, 3.2, 0.55, 0.9)
 
             # Draw wrinkles from the root of the nose to its wings.
             for share in (0.05, 0.3, 0.55):
                 y = person.nose_y * share - 6
                 points = _bezier_points((side * 1, y - 3), (side * 8, y - 1), (side * 15, y + 8))
-                self._crease(folds, points, 4.5, 0.8 * wrinkle, 1.6)
+                self._draw_crease(folds, points, 4.5, 0.8 * wrinkle, 1.6)
 
         # Draw the shadow below the nose, and the light on its tip.
         self._paint(
@@ -857,7 +861,7 @@ class DrawnHead:
         )
         self._paint(folds, _ellipse_points(0, person.nose_y - 2, 4.5, 4), 1.16, 0.7, 2.2)
 
-    def _mouth(
+    def _draw_mouth(
         self,
         albedo: Array,
         folds: Array,
@@ -918,7 +922,7 @@ class DrawnHead:
         self._paint(albedo, np.concatenate([parting_down, bottom[::-1]]), lip * 1.06, 0.88, 0.9)
         if gap > 0.5:
             inside = np.concatenate([parting_up, parting_down[::-1]])
-            mask, rows, columns = self._mask(inside, 0.4)
+            mask, rows, columns = self._rasterise(inside, 0.4)
             opening = np.zeros((self.height, self.width), np.float32)
             opening[rows, columns] = mask
             self._paint(albedo, inside, (42, 16, 16), min(gap / 3, 1), 0.4)
@@ -975,7 +979,7 @@ class DrawnHead:
 
     def _draw_chin(self, folds: Array, height: Array, y: Number, raised: Number) -> None:
         """Draw the chin below the lower lip at `y`; unit 17 raises it and gives it dimples."""
-        self._add(height, 0, y + 24, 19, 12, 6 + 5 * raised)
+        self._add_bell(height, 0, y + 24, 19, 12, 6 + 5 * raised)
         if raised <= 0:
             return
         # fmt: off
@@ -987,7 +991,7 @@ class DrawnHead:
             self._paint(folds, _ellipse_points(across, y + down, 4.2, 2.6), 0.6, 0.5 * raised, 2.0)
         under = y + 5
         arc = _bezier_points((-26, under + 16), (0, under - 8), (26, under + 16))
-        self._crease(folds, arc, 5, 0.55 * raised, 1.5)
+        self._draw_crease(folds, arc, 5, 0.55 * raised, 1.5)
 
     def _draw_mouth_corner(
         self,
@@ -1008,9 +1012,9 @@ class DrawnHead:
         foot = (cx + side * (9 + 3 * smile), cy + 4 - 6 * smile)
         start = (side * (person.nose_width + 3), person.nose_y - 4 - 6 * wrinkle - 4 * raising)
         control = (side * (person.nose_width + 17 + 9 * smile), person.nose_y + 9 - 4 * raising)
-        self._crease(folds, _bezier_points(start, control, foot), 6.5, 0.95 * depth, 2.6)
+        self._draw_crease(folds, _bezier_points(start, control, foot), 6.5, 0.95 * depth, 2.6)
         puff = 0.8 * smile + 0.9 * sides[6][side] + 0.4 * wrinkle + 0.4 * raising
-        self._add(height, side * 50, 36 - 5 * sides[6][side], 19, 12, 7 * puff)
+        self._add_bell(height, side * 50, 36 - 5 * sides[6][side], 19, 12, 7 * puff)
 
         # Draw the dimple (14), and the lines of a lowered (15) or stretched (20) corner.
         dimple = sides[14][side]
@@ -1018,25 +1022,25 @@ class DrawnHead:
         pit = _bezier_points(
             (cx + side * 7, cy - 15), (cx + side * 15, cy), (cx + side * 7, cy + 13)
         )
-        self._crease(folds, pit, 5, 0.75 * dimple, 1.9)
-        self._add(height, side * (abs(cx) + 17), cy, 8, 12, 6 * dimple)
+        self._draw_crease(folds, pit, 5, 0.75 * dimple, 1.9)
+        self._add_bell(height, side * (abs(cx) + 17), cy, 8, 12, 6 * dimple)
         sag = _bezier_points(
             (cx + side * 1, cy + 2), (cx + side * 7, cy + 10), (cx + side * 3, cy + 24)
         )
-        self._crease(folds, sag, 4.5, 0.75 * sides[15][side], 1.6)
+        self._draw_crease(folds, sag, 4.5, 0.75 * sides[15][side], 1.6)
         stretch = _bezier_points(
             (cx + side * 5, cy - 12), (cx + side * 11, cy + 2), (cx + side * 6, cy + 16)
         )
-        self._crease(folds, stretch, 4, 0.5 * sides[20][side], 1.8)
+        self._draw_crease(folds, stretch, 4, 0.5 * sides[20][side], 1.8)
 
-    def _scene(self, jaw_drop: Number) -> tuple[Array, Array, Array]:
+    def _prepare_scene(self, jaw_drop: Number) -> tuple[Array, Array, Array]:
         """Return the head's relief, its share of the picture, and the background.
 
         They depend only on the jaw. All are windows on the head, where the picture is
         `lit * share + background`.
         """
         rows, columns = self.window
-        skull = self._skull(jaw_drop)[rows, columns]
+        skull = self._measure_skull(jaw_drop)[rows, columns]
         relief = 74 * np.sqrt(np.maximum(1 - np.minimum(skull, 1) ** 2.6, 0.0004))
         edge = np.clip((1 - skull) * (self.person.width * self.unit * 0.55) + 0.5, 0, 1)[:, :, None]
         bare = 1 - self.cover_alpha[rows, columns]
@@ -1046,7 +1050,7 @@ class DrawnHead:
         share = np.repeat(edge * bare, 3, axis=2)
         return relief.astype(np.float32), share.astype(np.float32), background.astype(np.float32)
 
-    def _light(
+    def _light_face(
         self, scene: tuple[Array, Array, Array], height: Array, albedo: Array, folds: Array
     ) -> Array:
         """Return the lit picture: Lambert's law on the relief, some gloss, and the hair."""
@@ -1081,7 +1085,7 @@ class DrawnHead:
         image[window] = cv2.add(cv2.multiply(lit, share), background, dtype=cv2.CV_8U)
         return image
 
-    def _glasses(self, colour: Array, alpha: Array) -> None:
+    def _draw_glasses(self, colour: Array, alpha: Array) -> None:
         """Paint the glasses into the layer that covers the face."""
         person = self.person
         far, near = person.eye_x + person.glasses, person.eye_x - person.glasses
