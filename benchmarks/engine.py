@@ -157,10 +157,10 @@ class Told(Store):
         super().__init__(root)
         self.speeds = speeds
 
-    def memo(self, key: str, measure: Callable[[], float]) -> float:
+    def measure_once(self, key: str, measure: Callable[[], float]) -> float:
         """Return the speed of generators, if it was told."""
         known = key.startswith("generator-speed") and "generator" in self.speeds
-        return self.speeds["generator"] if known else super().memo(key, measure)
+        return self.speeds["generator"] if known else super().measure_once(key, measure)
 
 
 def told(speeds: dict[str, float]) -> None:

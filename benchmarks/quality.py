@@ -187,7 +187,7 @@ def _spec(side: str, bench: Bench, seconds: float, seed: int) -> GeneratorSpec:
         changes |= {"learning_rate": 1e-3}
     spec = presets.read_preset("nano", bench.name, changes)
     assert isinstance(spec, TrainSpec)
-    speed = bench.store.memo(f"benchmark-{spec.digest()}", lambda: _speed(spec, bench))
+    speed = bench.store.measure_once(f"benchmark-{spec.digest()}", lambda: _speed(spec, bench))
     return spec.model_copy(
         update={"images_seen": max(1, round(speed * seconds / spec.batch)) * spec.batch}
     )

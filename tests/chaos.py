@@ -426,8 +426,8 @@ def damage(scene: Scene, files: list[Path], share: float) -> int:
 def check(scene: Scene) -> None:
     """Raise Harm unless the store is as if nothing had happened."""
     store = Store(scene.store.root)
-    if store.broken():
-        raise Harm(f"half a run: {store.broken()}")
+    if store.broken_runs():
+        raise Harm(f"half a run: {store.broken_runs()}")
     for name in store.names():
         faults = store.faults(Run(name, store.root / "runs" / name), thorough=True)
         if faults:

@@ -64,7 +64,7 @@ def world(root: Path, folder: str = "photos", **options: Any) -> World:
     made = generate_database(
         order_database(generator, "disgust=7,fear=5,happiness=12", store), store
     )
-    store.name("made", made.name)
+    store.set_alias("made", made.name)
     audit(store, real, made)
     answer(root / "dataset.toml", store, made.name)
     return World(root, store, real, made)

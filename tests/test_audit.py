@@ -205,7 +205,7 @@ def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(
     )
     try:
         (judge,) = [name for name in measured if name.startswith("judge-")]
-        while not (claim := store.claimed(judge)):
+        while not (claim := store.read_claim(judge)):
             assert audit.poll() is None, "it ended before its worker could be killed"
             time.sleep(0.02)
         os.kill(int(claim.split()[1]), signal.SIGKILL)

@@ -262,7 +262,7 @@ def wait_for(look: Callable[[], Any], seconds: float = 120.0) -> Any:
 def writers(store: Store, journal: Path) -> list[int]:
     """The processes that have written a step of the letter that they are at."""
     lines = journal.read_text().splitlines() if journal.exists() else []
-    claims = [store.claimed(path.stem).split() for path in (store.root / "work").glob("*.claim")]
+    claims = [store.read_claim(path.stem).split() for path in (store.root / "work").glob("*.claim")]
     at_work = {claim[1] for claim in claims if claim}
     return sorted({int(pid) for pid in at_work & {line.split()[-1] for line in lines}})
 
@@ -300,7 +300,7 @@ def assert_as_undisturbed(store: Store, journal: Path, undisturbed: Store, again
     done again.
     """
     assert contents(store) == contents(undisturbed)
-    assert not store.broken() and not list((store.root / "work").iterdir())
+    assert not store.broken_runs() and not list((store.root / "work").iterdir())
     assert not letters.shared(journal)
     assert letters.repeated(journal) <= again
 

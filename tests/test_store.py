@@ -156,8 +156,8 @@ def test_a_parent_cannot_be_removed_before_its_children(store: Store):
 
 
 def test_a_memo_is_measured_once(store: Store):
-    assert store.memo("speed", lambda: 3.0) == 3.0
-    assert store.memo("speed", lambda: pytest.fail("measured again")) == 3.0
+    assert store.measure_once("speed", lambda: 3.0) == 3.0
+    assert store.measure_once("speed", lambda: pytest.fail("measured again")) == 3.0
 
 
 def test_a_store_that_cannot_be_written_is_one_message(tmp_path: Path):
@@ -247,9 +247,9 @@ def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(
 
 def test_a_run_without_its_manifest_is_told(store: Store):
     run = store.make(Letter(), write("hello"))
-    assert store.broken() == []
+    assert store.broken_runs() == []
     (run.path / "manifest.json").unlink()
-    assert store.broken() == [run.name]
+    assert store.broken_runs() == [run.name]
 
 
 def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Store):

@@ -128,7 +128,7 @@ def test_what_systems_leave_is_passed_over_and_told(tmp_path: Path):
         (store.root / place / "@eaDir" / "text.txt").write_text("x")
     assert (
         Store(store.root).run("mine") == run
-        and store.broken() == []
+        and store.broken_runs() == []
         and store.broken_aliases() == {}
     )
     text = inside(tmp_path, "verify")
@@ -214,7 +214,7 @@ def test_a_deletion_that_was_killed_is_ended_by_the_same_command(
             (out / name).write_text("a face")
 
     run = store.make(Letter(), build, "mine")
-    store.name("second", run.name)
+    store.set_alias("second", run.name)
     kept = store.make(Letter(text="kept"), write("kept"), "kept")
     code = f"""
         import os, sys
@@ -243,7 +243,7 @@ def test_a_deletion_that_was_killed_is_ended_by_the_same_command(
     assert (
         again.names() == [kept.name]
         and again.aliases() == {"kept": kept.name}
-        and again.broken() == []
+        and again.broken_runs() == []
     )
     assert not [
         path for path in store.root.rglob("*") if path.is_file() and path.read_bytes() == b"a face"
@@ -288,13 +288,13 @@ def test_a_parent_is_kept_while_a_child_is_made_from_it(store: Store):
 def test_a_child_is_refused_whose_parent_is_deleted_at_that_moment(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    run, kept = store.make(Letter(), write("hello")), Store.note
+    run, kept = store.make(Letter(), write("hello")), Store.note_spec
 
     def too_late(self: Store, spec: Letter) -> None:
         Store(self.root).remove(run.name)
         kept(self, spec)
 
-    monkeypatch.setattr(Store, "note", too_late)
+    monkeypatch.setattr(Store, "note_spec", too_late)
     with pytest.raises(StoreError, match="was deleted just now"):
         store.make(Letter(parent=run.name), lambda out, scratch: pytest.fail("built"))
     assert store.names() == [] and not list((store.root / "work").iterdir())
@@ -458,7 +458,7 @@ def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are
         path.write_text("half")
         then = time.time() - age
         os.utime(path, (then, then))
-    store.sweep()
+    store.remove_leftovers()
     assert not dead.exists() and young.exists() and other.exists()
     assert store.aliases().keys() == {"greeting"} and young.name not in store.broken_aliases()
 

@@ -243,7 +243,7 @@ def _verify_all(home: "Store") -> None:
     from mien.runs.store import DELETED_PATTERN, Run
 
     # Folders among the runs that are not finished runs.
-    todo, names, broken = [], home.names(), home.broken()
+    todo, names, broken = [], home.names(), home.broken_runs()
     for name in broken:
         if DELETED_PATTERN.match(name):
             fault = "a run whose deletion was interrupted"
@@ -267,7 +267,7 @@ def _verify_all(home: "Store") -> None:
             print(f"alias {alias}: names {target}, which is not in the store")
     for alias, fault in home.broken_aliases().items():
         print(f"alias {alias}: {fault}; delete it from {home.root / 'aliases'}")
-    if foreign := home.foreign():
+    if foreign := home.foreign_files():
         print(f"ignored, left by operating systems or file servers: {', '.join(foreign)}")
     if todo:
         count = f"{len(todo)} of {count_of(len(names) + len(broken), 'run')}"
@@ -288,7 +288,7 @@ def _advise(run: "Run", faults: list[str]) -> str:
 
     if all(fault.endswith(FOREIGN_ENTRY_FAULTS) for fault in faults):
         return f"Move the files that do not belong to it out of {run.path}"
-    return run.mend
+    return run.advice
 
 
 def _is_image_file(name: str, home: "Store") -> bool:

@@ -142,7 +142,7 @@ def draw_part(
     with store.claim(f"{how.name}.{first:07d}"), stopping.signals_deferred():
         if store.done(how.name):
             return "there already"
-        store.note(how)
+        store.note_spec(how)
         generator = load_generator(store.run(how.generator), device)
         with progress.track("generating", last - first) as tracker:
             for start in range(first, last, shard):

@@ -49,7 +49,7 @@ def calibrate(
         progress.say("measuring the speed of training on this machine")
         return float(round(speed(faces, spec, device) * minutes * 60 / batch))
 
-    updates = store.memo(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
+    updates = store.measure_once(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
 
     # The length in whole steps
     spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})

@@ -223,7 +223,7 @@ def run_ingest(
     if not skip_unreadable:
         _require_all_read(made)
     if alias is not None:
-        store.name(alias, made.name)
+        store.set_alias(alias, made.name)
     return made
 
 

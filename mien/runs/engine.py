@@ -51,7 +51,7 @@ def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str
                 board.tell()
     finally:
         engine.stop(now=True)
-    store.sweep()
+    store.remove_leftovers()
     if board.idle:
         say(f"{board.idle} of {len(jobs)} were not begun, because what they need failed")
     return board.failed
@@ -89,7 +89,7 @@ class _Queue:
                 reason = f"{NOT_BEGUN_PREFIX}{self.failed[lacking].removeprefix(NOT_BEGUN_PREFIX)}"
                 self.failed[job.run] = note_failure(self.store, job.run, MienError(reason))
                 self.idle, self.count = self.idle + 1, self.count + 1
-            elif self.store.done(job.run) and not self.store.altered(job.run):
+            elif self.store.done(job.run) and not self.store.explain_alteration(job.run):
                 self.left.remove(job)
                 self.made.add(job.run)
                 self.say(job, "made by another process", 0.0)
@@ -106,7 +106,7 @@ class _Queue:
 
     def elsewhere(self, name: str) -> bool:
         """Whether another process is at it, and alive."""
-        claim = self.store.claimed(name)
+        claim = self.store.read_claim(name)
         return bool(claim) and not self.pulses[name].stopped(claim)
 
     def take(self, outcome: Outcome) -> None:

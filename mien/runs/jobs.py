@@ -136,7 +136,7 @@ def restore_error(store: Store, run: str, text: str) -> MienError:
         error.exit_code = note["exit_code"]
     if error.exit_code == UsageError.exit_code:
         path.unlink(missing_ok=True)
-        store.tidy(run)
+        store.remove_useless_work(run)
     return error
 
 

@@ -111,12 +111,12 @@ class Run:
         spec = read_json(self.path / SPEC)
         if not isinstance(spec, dict):
             raise StoreError(
-                f"{self.name} was altered after it was made: {SPEC} cannot be read. {self.mend}"
+                f"{self.name} was altered after it was made: {SPEC} cannot be read. {self.advice}"
             )
         return spec
 
     @property
-    def mend(self) -> str:
+    def advice(self) -> str:
         """Advice on a run that was altered."""
         return f"Delete {self.path} and make it again with the command that made it"
 
@@ -131,7 +131,7 @@ class Run:
         records = list(files.values()) if isinstance(files, dict) else [None]
         if not all(isinstance(record, dict) and record.keys() >= RECORD_KEYS for record in records):
             raise StoreError(
-                f"{self.name} was altered after it was made: {MANIFEST} cannot be read. {self.mend}"
+                f"{self.name} was altered after it was made: {MANIFEST} cannot be read. {self.advice}"
             )
         return {"content": manifest.get("content"), "files": files}
 
@@ -253,7 +253,7 @@ class Store:
         near = suggest(name, [*self.aliases(), *self.names()])
         return f"there is no run or alias '{name}' in {self.root}.{near} `mien ls` lists all runs"
 
-    def broken(self) -> list[str]:
+    def broken_runs(self) -> list[str]:
         """Return the entries of the runs folder that are not finished runs, such as partial copies.
 
         Files that operating systems and file servers leave in any folder are not included.
@@ -263,7 +263,7 @@ class Store:
             path.name for path in paths if not (RUN_NAME.match(path.name) and self.done(path.name))
         )
 
-    def foreign(self) -> list[str]:
+    def foreign_files(self) -> list[str]:
         """Return what operating systems and file servers have left in the store, relative to it.
 
         Such files are ignored everywhere.
@@ -307,11 +307,11 @@ class Store:
             )
         if faults:
             raise StoreError(
-                f"{run.name} was altered after it was made: {'; '.join(faults)}. {run.mend}"
+                f"{run.name} was altered after it was made: {'; '.join(faults)}. {run.advice}"
             )
         return run
 
-    def altered(self, name: str) -> str:
+    def explain_alteration(self, name: str) -> str:
         """Return what is wrong with the finished run of this name (not an alias), and what to do.
 
         The text is empty if the run is as it was made, or does not exist.
@@ -404,8 +404,8 @@ class Store:
         self._new.clear()
         run = self.run(spec.name)
         if alias is not None:
-            self.name(alias, run.name)
-        self.sweep()
+            self.set_alias(alias, run.name)
+        self.remove_leftovers()
         return run
 
     def _build(
@@ -423,7 +423,7 @@ class Store:
 
         # Note the parents before looking for them: `remove` reads the notes before it deletes.
         try:
-            self.note(spec)
+            self.note_spec(spec)
             deleted = [name for name in parent_names if not self.done(name)]
             if deleted:
                 raise StoreError(
@@ -440,11 +440,11 @@ class Store:
             if fresh and _is_refusal(error):
                 shutil.rmtree(scratch, ignore_errors=True)
             if not isinstance(error, ClaimLost):
-                self.tidy(spec.name)
+                self.remove_useless_work(spec.name)
             raise
         shutil.rmtree(work, ignore_errors=True)
 
-    def note(self, spec: Spec) -> None:
+    def note_spec(self, spec: Spec) -> None:
         """Write the spec of an unfinished run to its work folder, so that no parent is deleted."""
         path = self.root / "work" / spec.name / SPEC
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -452,7 +452,7 @@ class Store:
         if read_json(path) != fields:
             write_json_file(path, fields)
 
-    def tidy(self, name: str) -> None:
+    def remove_useless_work(self, name: str) -> None:
         """Delete the work folder of an unfinished run if nothing in it would help to resume."""
         work = self.root / "work" / name
         with suppress(OSError):
@@ -507,12 +507,12 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def working(self, name: str) -> bool:
+    def is_being_made(self, name: str) -> bool:
         """Whether a process seems to be making the run of this name now."""
-        claim = self.claimed(name)
+        claim = self.read_claim(name)
         return bool(claim) and not is_dead(claim)
 
-    def claimed(self, name: str) -> str:
+    def read_claim(self, name: str) -> str:
         """Return the text of the claim on a run, owner and heartbeat; empty without one."""
         try:
             return (self.root / "work" / f"{name}.claim").read_text(
@@ -521,7 +521,7 @@ class Store:
         except OSError:
             return ""
 
-    def memo(self, key: str, measure: Callable[[], float]) -> float:
+    def measure_once(self, key: str, measure: Callable[[], float]) -> float:
         """Return a number that is measured on this machine once, and read from then on.
 
         In this way a budget in minutes becomes a number of images that does not change when the
@@ -536,7 +536,7 @@ class Store:
         write_json_file(path, value)
         return value
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Delete what dead processes left behind, except for what helps to resume.
 
         It deletes the work of finished runs, incomplete outputs (checkpoints stay), claims of dead
@@ -547,13 +547,13 @@ class Store:
             run = path.name.partition(".")[0]
             with suppress(OSError):
                 if DELETED_PATTERN.match(path.name) or (
-                    run and self.done(run) and not self.working(run)
+                    run and self.done(run) and not self.is_being_made(run)
                 ):
                     _delete(path)
-                elif path.suffix == ".claim" and is_dead(claim := self.claimed(path.stem)):
+                elif path.suffix == ".claim" and is_dead(claim := self.read_claim(path.stem)):
                     break_claim(path, claim)
                 elif RUN_NAME.match(path.name) and any(path.glob("out-*")):
-                    self._sweep_unfinished(path)
+                    self._remove_unfinished_output(path)
 
         # Runs whose deletion was interrupted.
         for path in self._entries("runs"):
@@ -573,10 +573,10 @@ class Store:
                 ):
                     _delete(path)
 
-    def _sweep_unfinished(self, work: Path) -> None:
+    def _remove_unfinished_output(self, work: Path) -> None:
         """Delete the incomplete output of a dead process, under a claim of this one."""
         claim = work.with_name(f"{work.name}.claim")
-        text = self.claimed(work.name)
+        text = self.read_claim(work.name)
         if text and not is_dead(text):
             return
         if text:
@@ -585,13 +585,13 @@ class Store:
             try:
                 for out in work.glob("out-*"):
                     _delete(out)
-                self.tidy(work.name)
+                self.remove_useless_work(work.name)
             finally:
                 claim.unlink(missing_ok=True)
 
     # Names
 
-    def name(self, alias: str, run: str) -> None:
+    def set_alias(self, alias: str, run: str) -> None:
         """Make `alias` name `run` from now on."""
         self._require_room_for(alias)
         write_file(self._folder("aliases") / alias, run + "\n")
@@ -620,7 +620,7 @@ class Store:
         """
         # Refuse if anything depends on the run.
         run = self._resolve_for_removal(name)
-        if self.working(run):
+        if self.is_being_made(run):
             raise StoreError(f"{run} must not be deleted while it is being made; stop that first")
         self._require_childless(run)
 
@@ -648,7 +648,7 @@ class Store:
         gone += self._remove_work(run)
         for alias in aliases:
             alias.unlink(missing_ok=True)
-        self.sweep()
+        self.remove_leftovers()
         return list(dict.fromkeys(gone))
 
     def _resolve_for_removal(self, name: str) -> str:
@@ -726,7 +726,7 @@ class Store:
     def _alive(self, name: str) -> bool:
         """Whether a process is making a run, or a part of it, now."""
         claims = (path.stem for path in self._entries("work") if path.suffix == ".claim")
-        return any(self.working(claim) for claim in claims if claim.partition(".")[0] == name)
+        return any(self.is_being_made(claim) for claim in claims if claim.partition(".")[0] == name)
 
     def _remove_work(self, run: str) -> list[str]:
         """Delete the work of a run and of those begun from it; return what was deleted."""
@@ -753,7 +753,7 @@ class Store:
         path, owner = self.root / "work" / f"{name}.claim", claim_owner()
         pulse, reported = HeartbeatWatch(), False
         while not create_claim(self._folder("work") / path.name, f"{owner} 0"):
-            text = self.claimed(name)
+            text = self.read_claim(name)
             if pulse.stopped(text):
                 break_claim(path, text)
                 continue
@@ -771,7 +771,7 @@ class Store:
         lost, stop = ClaimLost(name), threading.Event()
 
         def require_claim() -> None:
-            if not self.claimed(name).startswith(owner):
+            if not self.read_claim(name).startswith(owner):
                 raise lost
 
         beat = threading.Thread(target=renew_claim, args=(path, owner, stop, lost), daemon=True)

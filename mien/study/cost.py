@@ -292,7 +292,9 @@ def _find_speed(
     try:
         measured = Speed(
             *(
-                store.memo(f"{_make_key(plain, classes, image, device)}-{activity}", _refuse)
+                store.measure_once(
+                    f"{_make_key(plain, classes, image, device)}-{activity}", _refuse
+                )
                 for activity in TIMED_ACTIVITIES
             )
         )
@@ -345,7 +347,7 @@ def _find_rates(store: Store, device: str, threads: int) -> Rates:
 
     return Rates(
         *(
-            store.memo(f"{key}-{field}", lambda field=field: measure(field))
+            store.measure_once(f"{key}-{field}", lambda field=field: measure(field))
             for field in ("product", "number")
         )
     )
@@ -388,7 +390,7 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
             return float(getattr(measured[0], activity))
 
         for activity in TIMED_ACTIVITIES:
-            store.memo(
+            store.measure_once(
                 f"{key}-{activity}", lambda activity=activity, measure=measure: measure(activity)
             )
 
@@ -398,7 +400,9 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
         speed_of = GENERATORS[train.kind].speed
         if speed_of is not None:
             say(f"timing the training of a generator ({train.kind}), {number} of {total}")
-            store.memo(key, lambda train=train, speed_of=speed_of: speed_of(faces, train, device))
+            store.measure_once(
+                key, lambda train=train, speed_of=speed_of: speed_of(faces, train, device)
+            )
 
 
 def _make_generator_key(database: Database, plan: StudyPlan, device: str) -> str:
@@ -422,7 +426,7 @@ def _estimate_database(
     # Training images per second, measured or else estimated
     timed = True
     try:
-        speed = store.memo(_make_generator_key(database, plan, device), _refuse)
+        speed = store.measure_once(_make_generator_key(database, plan, device), _refuse)
     except NotTimed:
         timed, where = False, devices.find_device(device)
         image_s = _find_rates(store, device, 1).learning(

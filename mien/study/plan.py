@@ -102,7 +102,7 @@ def plan_study(study: StudySpec, store: Store) -> StudyPlan:
         [name for database in all_databases for name in list_run_names(database)]
         + [row.spec.name for row in table]
     )
-    altered = {name: text for name in names if (text := store.altered(name))}
+    altered = {name: text for name in names if (text := store.explain_alteration(name))}
     done = frozenset(name for name in names if store.done(name) and name not in altered)
     failed = {
         name: text

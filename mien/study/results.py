@@ -64,7 +64,9 @@ class StudyResults:
     def done(self) -> dict[str, Run]:
         """The runs of the finished and unaltered trials, by name."""
         names = [
-            name for name in self.runs if self.store.done(name) and not self.store.altered(name)
+            name
+            for name in self.runs
+            if self.store.done(name) and not self.store.explain_alteration(name)
         ]
         return {name: self.store.run(name) for name in names}
 
@@ -75,7 +77,8 @@ class StudyResults:
         with_errors = [
             {
                 **trial,
-                "error": self.store.altered(name) or read_error(self.store.root / trial["note"]),
+                "error": self.store.explain_alteration(name)
+                or read_error(self.store.root / trial["note"]),
             }
             for name, trial in missing.items()
         ]
@@ -92,7 +95,7 @@ class StudyResults:
         return [
             text
             for name in dict.fromkeys([*names, *self.runs])
-            if name and (text := self.store.altered(name))
+            if name and (text := self.store.explain_alteration(name))
         ]
 
     @property
@@ -119,7 +122,11 @@ class StudyResults:
     def databases(self) -> list[Faces]:
         """The synthetic databases that are done and unaltered, in the order of folds."""
         names = [database["database"] for database in self.plan["databases"]]
-        intact = [name for name in names if self.store.done(name) and not self.store.altered(name)]
+        intact = [
+            name
+            for name in names
+            if self.store.done(name) and not self.store.explain_alteration(name)
+        ]
         return [Faces.load(self.store.run(name).path) for name in intact]
 
     @property

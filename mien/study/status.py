@@ -16,7 +16,7 @@ def study_status(name: str, store: Store) -> str:
     """Return the progress of a study as lines: done, under way, to come with its time, failed."""
     study = StudyResults(name, store)
     failed = {trial["run"] for trial in study.failed}
-    busy = {run for run in study.runs if run not in study.done and store.working(run)}
+    busy = {run for run in study.runs if run not in study.done and store.is_being_made(run)}
     trial_of = {trial["run"]: trial for trial in study.trials}
 
     # Trials that are done, of the cells and of the controls
@@ -46,7 +46,7 @@ def study_status(name: str, store: Store) -> str:
     lines += [
         f"  under way   {run}"
         for run in database_runs
-        if not store.done(run) and store.working(run)
+        if not store.done(run) and store.is_being_made(run)
     ]
     to_come = len(study.runs) - len(study.done) - len(failed - busy)
     lines.append(f"  to come     {to_come}{_estimate_remaining(study, trial_of, failed)}")
