@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,11 @@ COLUMNS = {
     "licence": "str",
     "sha256": "str",  # of the pixels
 }
+
+OwnerUnit = Literal["subject", "clip", "image"]
+
+OWNER_COLUMNS: dict[OwnerUnit, str] = {"subject": "subject", "clip": "clip", "image": "key"}
+"""The column of each unit to which an image may belong, the largest unit first."""
 
 UNKNOWN_SOURCE = "unknown"  # the source of a synthetic image whose generator is unknown
 
@@ -161,6 +167,26 @@ class Faces:
         """The known subjects, sorted."""
         return tuple(sorted(set(self.index["subject"]) - {""}))
 
+    def units(self, unit: OwnerUnit) -> pd.Series:
+        """Return the name of the subject, clip or image to which each image belongs.
+
+        It is that of the next smaller unit where the unit is not known, as in `name_units`.
+        """
+        return name_units(self.index, unit)
+
+    def unit(self) -> OwnerUnit:
+        """Return the largest unit that is known of all images: subject, clip or image."""
+        return find_known_unit(self.index)
+
+    def independent_units(self) -> tuple[OwnerUnit, pd.Series]:
+        """Return the largest unit that is known of all images, and the name of each image's.
+
+        Where it is the image because some clips are not known, the images of the other clips still
+        belong to these.
+        """
+        unit = self.unit()
+        return unit, self.units("subject" if unit == "subject" else "clip")
+
     def require_real(self, what: str) -> None:
         """Raise DataError if an image was generated; `what` names the images in the message."""
         generated = self.index["source"] != "real"
@@ -235,6 +261,45 @@ class Faces:
         return cls(
             images, index, pd.read_parquet(seen_file) if seen_file.exists() else None, channels
         )
+
+
+def first_known(table: pd.DataFrame, *columns: str) -> pd.Series:
+    """Return for each row the first of `columns` that is not empty, or else the last of them."""
+    *larger, smallest = columns
+    names = table[smallest]
+    for column in reversed(larger):
+        names = table[column].where(table[column] != "", names)
+    return names
+
+
+def name_units(table: pd.DataFrame, unit: OwnerUnit) -> pd.Series:
+    """Return the name of the subject, clip or image to which each row of `table` belongs.
+
+    `table` has the columns of an index. Where a subject is not known, the clip stands for it, and
+    the image stands for a clip that is not known, as a photograph's.
+    """
+    columns = list(OWNER_COLUMNS.values())
+    return first_known(table, *columns[columns.index(OWNER_COLUMNS[unit]) :])
+
+
+def name_distinct_units(table: pd.DataFrame, unit: OwnerUnit) -> np.ndarray:
+    """Return the names of `name_units` as objects, where no clip or image is named as a subject.
+
+    Names of units that are smaller than `unit` begin with a control character.
+    """
+    names = table["key"]
+    larger = {"image": (), "clip": ("clip",), "subject": ("clip", "subject")}
+    for column in larger[unit]:
+        names = table[column].where(table[column] != "", "\x1f" + names)
+    return names.to_numpy(dtype=object)
+
+
+def find_known_unit(table: pd.DataFrame) -> OwnerUnit:
+    """Return the largest unit that is known of all rows of an index: subject, clip or image."""
+    for unit in ("subject", "clip"):
+        if (table[unit] != "").all():
+            return unit
+    return "image"
 
 
 def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> pd.DataFrame:

@@ -7,7 +7,15 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from mien.errors import DataError
-from mien.faces import COLUMNS, EMOTIONS, Faces, concatenate, make_index
+from mien.faces import (
+    COLUMNS,
+    EMOTIONS,
+    Faces,
+    concatenate,
+    first_known,
+    make_index,
+    name_distinct_units,
+)
 from mien.pages.sheets import draw_class_sheet, draw_rows, draw_side_by_side
 from mien.seeds import derive_seed
 
@@ -83,6 +91,78 @@ def test_counts_are_images_clips_and_subjects():
         "clips": [3, 3, 3],
         "subjects": [3, 3, 3],
     }
+
+
+def mixed(subjects: list[str], clips: list[str]) -> Faces:
+    images = np.zeros((len(clips), 1, 8, 8), np.uint8)
+    keys = [f"k{number}" for number in range(len(clips))]
+    return Faces(images, make_index(images, key=keys, subject=subjects, clip=clips, emotion="fear"))
+
+
+def test_an_image_belongs_to_its_subject_else_to_its_clip_else_to_itself():
+    faces = mixed(["s", "", "", "s"], ["c", "d", "", ""])
+    assert list(faces.units("subject")) == ["s", "d", "k2", "s"]
+    assert list(faces.units("clip")) == ["c", "d", "k2", "k3"]
+    assert list(faces.units("image")) == ["k0", "k1", "k2", "k3"]
+    assert list(first_known(faces.index, "subject", "key")) == ["s", "k1", "k2", "s"]
+
+
+def test_no_clip_is_taken_for_a_subject_of_the_same_name():
+    faces = mixed(["c", "", ""], ["", "c", ""])
+    assert list(faces.units("subject")) == ["c", "c", "k2"]
+    subjects, clips = (name_distinct_units(faces.index, unit) for unit in ("subject", "clip"))
+    assert list(subjects) == ["c", "\x1fc", "\x1f\x1fk2"]
+    assert list(clips) == ["\x1fk0", "c", "\x1fk2"]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "clips", "unit", "names"),
+    [
+        (["s", "t"], ["", "c"], "subject", ["s", "t"]),
+        (["s", ""], ["c", "d"], "clip", ["c", "d"]),
+        (["s", ""], ["", "d"], "image", ["k0", "d"]),
+    ],
+)
+def test_the_largest_unit_that_is_known_of_all_images(
+    subjects: list[str], clips: list[str], unit: str, names: list[str]
+):
+    faces = mixed(subjects, clips)
+    assert faces.unit() == unit
+    assert faces.independent_units()[0] == unit
+    assert list(faces.independent_units()[1]) == names
+
+
+ODD_TEXTS = ("", " ", "é 表情", "a\nb", 'quote " and , comma', "\x1f", "NA", "nan", "0012", "=1+1")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_faces_with_odd_tables_come_back_from_disk_as_they_were(tmp_path: Path, seed: int):
+    # Texts that other formats change, extreme numbers, no rows, and every number of channels
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(0, 12))
+    images = rng.integers(0, 256, (n, seed + 1, 4, 5)).astype(np.uint8)
+    texts = {
+        name: list(rng.choice(ODD_TEXTS, n)) for name in ("dataset", "subject", "clip", "raw_label")
+    }
+    index = make_index(
+        images,
+        key=[f"{rng.choice(ODD_TEXTS)}/{number}" for number in range(n)],
+        emotion=list(rng.choice(EMOTIONS, n)),
+        frame=list(rng.integers(-1, 2**62, n)),
+        seed=list(rng.integers(-1, 2**62, n)),
+        **texts,
+    )
+    seen = index.filter(["key", "subject", "clip", "dataset"]) if seed % 2 else None
+    channels = tuple(ODD_TEXTS[1 : seed + 2])
+    Faces(images, index, seen, channels).save(tmp_path)
+
+    again = Faces.load(tmp_path)
+    assert np.array_equal(again.images, images) and again.images.dtype == np.uint8
+    assert_frame_equal(again.index, index)
+    assert again.channels == channels
+    assert (again.seen is None) == (seen is None)
+    if seen is not None and again.seen is not None:
+        assert_frame_equal(again.seen, seen)
 
 
 def test_faces_of_two_sizes_are_not_joined():

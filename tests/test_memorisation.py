@@ -16,7 +16,7 @@ from mien.audit.memorisation import copying, membership, search
 from mien.audit.memorisation.measure import Memorisation, draw_strips, measure_memorisation, overlay
 from mien.audit.memorisation.people import Estimate, ImagePeople, MadeGroups, wilson_interval
 from mien.errors import DataError, LeakageError
-from mien.faces import EMOTIONS, Faces
+from mien.faces import EMOTIONS, Faces, name_distinct_units
 from mien.generators import edm
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.kinds import fit_generator
@@ -349,7 +349,10 @@ def test_the_short_list_finds_what_trying_everything_finds(
     monkeypatch.setattr(search, "SEARCH_DISTANCES", 20 * len(train))
     monkeypatch.setattr(search, "EXACT_BATCH_IMAGES", 7)
     asked, known = search.soften(mixed[0].images[:120]), search.soften(train.images)
-    clips, subjects = search.clips_of(train.index), search.subjects_of(train.index)
+    clips, subjects = (
+        name_distinct_units(train.index, "clip"),
+        name_distinct_units(train.index, "subject"),
+    )
     seen = search.match_pixels(
         asked, known, search.make_owners(clips, subjects), search.Coarse.fit(known)
     )
@@ -379,7 +382,9 @@ def test_a_match_says_how_the_image_lies_on_its_original(train: Faces):
 
 
 def owners(faces: Faces) -> search.Owners:
-    return search.make_owners(search.clips_of(faces.index), search.subjects_of(faces.index))
+    return search.make_owners(
+        name_distinct_units(faces.index, "clip"), name_distinct_units(faces.index, "subject")
+    )
 
 
 def cloud(n: int, seed: int) -> np.ndarray:

@@ -55,8 +55,7 @@ class Sampled:
     def of(cls, faces: Faces) -> "Sampled":
         """Return `faces` as a side."""
         index = faces.index
-        clip = index["clip"].where(index["clip"] != "", index["key"])
-        unit = index["subject"].where(index["subject"] != "", clip)
+        clip, unit = faces.units("clip"), faces.units("subject")
         order = np.argsort([derive_seed("audit", key) for key in index["key"]], kind="stable")
         return cls(
             order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit))

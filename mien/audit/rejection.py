@@ -19,10 +19,9 @@ from mien.audit import distances, features
 from mien.audit.fidelity import MAX_IMAGES_PER_SIDE, NEIGHBOUR_RANK, Sampled
 from mien.audit.memorisation.matches import MatchFinder
 from mien.audit.memorisation.people import ALARM_SHARE, ImagePeople
-from mien.audit.memorisation.search import subjects_of
 from mien.audit.specs import Reason, RejectSpec
 from mien.errors import AuditFailed, DataError
-from mien.faces import Faces
+from mien.faces import Faces, name_distinct_units
 from mien.generators import shards
 from mien.generators.base import Generator
 from mien.generators.generate import assemble, describe_sampling, plan_images, write_sheet
@@ -220,8 +219,8 @@ def filter_memorised(train: Faces, test: Faces) -> RejectFilter:
     The images are compared in pixels.
     """
     # Only people whom training has not seen
-    people = subjects_of(test.index)
-    unseen = ~np.isin(people, subjects_of(train.index))
+    people = name_distinct_units(test.index, "subject")
+    unseen = ~np.isin(people, name_distinct_units(train.index, "subject"))
     if not unseen.any():
         raise DataError(
             "the alarm needs people whom training has not seen, and all of these are training "

@@ -12,7 +12,6 @@ from PIL import Image
 from mien.audit import verdict
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation import matches
-from mien.audit.memorisation.search import subjects_of
 from mien.audit.page import draw_suspects, render
 from mien.audit.parts import (
     PARTS,
@@ -29,7 +28,7 @@ from mien.audit.parts import (
 from mien.audit.specs import AuditSpec, PartName
 from mien.audit.verdict import Check, HeldOut, Outcome, Question
 from mien.errors import DataError
-from mien.faces import Faces
+from mien.faces import Faces, name_distinct_units
 from mien.pages.sheets import draw_side_by_side
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, restore_error
@@ -137,7 +136,9 @@ def judge_parts(
 def count_held_out(train: Faces, test: Faces) -> HeldOut:
     """Return how many people of `test` are known and are not among those of `train`."""
     is_known = test.index["subject"] != ""
-    people = set(test.index.loc[is_known, "subject"]) - set(subjects_of(train.index))
+    people = set(test.index.loc[is_known, "subject"]) - set(
+        name_distinct_units(train.index, "subject")
+    )
     return HeldOut(len(people), int((~is_known).sum()))
 
 

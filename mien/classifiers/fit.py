@@ -218,7 +218,7 @@ def _hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | Non
     """
     if not share:
         return faces, None
-    units = _list_units(faces)
+    units = faces.units("subject")
     names = sorted(set(units))
     if len(names) < 2:
         raise DataError(
@@ -232,12 +232,6 @@ def _hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | Non
         [name in held_names for name in units], dtype=bool
     )
     return faces.select(~is_held_out), faces.select(is_held_out)
-
-
-def _list_units(faces: Faces) -> list[str]:
-    """Return the unit of each image that is held out as a whole: its subject, clip or own key."""
-    columns = zip(faces.index["subject"], faces.index["clip"], faces.index["key"], strict=True)
-    return [subject or clip or key for subject, clip, key in columns]
 
 
 class _Best:

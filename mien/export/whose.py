@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mien.errors import StoreError
-from mien.faces import Faces
+from mien.faces import Faces, name_units
 from mien.generators.diffusion import heldout
 from mien.generators.diffusion.model import Diffusion
 from mien.runs.progress import count_of
@@ -87,9 +87,7 @@ def find_owners(seen: pd.DataFrame) -> MeanFaceOwners:
 
     # The most certain unit of each image that has one
     units = np.select([real["subject"] != "", real["clip"] != ""], ["subject", "clip"], "image")
-    names = real["subject"].where(
-        units == "subject", real["clip"].where(units == "clip", real["key"])
-    )
+    names = name_units(real, "subject")
     counts = pd.Series(
         [f"{unit} {name}" for unit, name in zip(units, names, strict=True)], dtype=str
     ).value_counts()

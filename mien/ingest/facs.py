@@ -74,13 +74,7 @@ def tabulate_units(faces: Faces) -> pd.DataFrame:
     the fields of ActionUnit.
     """
     index = faces.index
-    texts = dict(
-        zip(
-            index["clip"].where(index["clip"] != "", index["key"]),
-            index["action_units"],
-            strict=True,
-        )
-    )
+    texts = dict(zip(faces.units("clip"), index["action_units"], strict=True))
     rows = [
         {"clip": clip, "place": place, **unit._asdict()}
         for clip, text in texts.items()

@@ -299,9 +299,7 @@ def _write_labels(faces: Faces, out: Path) -> None:
     """Write labels.csv, which says what each label became, and action_units.parquet if there are
     any units.
     """
-    index = faces.index.assign(
-        clip=faces.index["clip"].where(faces.index["clip"] != "", faces.index["key"])
-    )
+    index = faces.index.assign(clip=faces.units("clip"))
     folded = index.groupby(["raw_label", "emotion"], as_index=False).agg(
         images=("key", "size"), clips=("clip", "nunique")
     )

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
 from mien.errors import DataError, LeakageError, UsageError
-from mien.faces import Faces
+from mien.faces import Faces, name_units
 from mien.findings import first_few
 from mien.pages.sheets import draw_class_sheet
 from mien.prepare.specs import SplitSpec, Unit
@@ -232,11 +232,9 @@ def _unify_spellings(subjects: Texts) -> Texts:
 
 def _read_units(table: pd.DataFrame, by: Unit) -> Texts:
     """Return the unit of each row: its key, clip (or key if it has none), subject or dataset."""
-    keys = np.asarray(table["key"], dtype=object)
-    if by == "frame":
-        return keys
-    names = np.asarray(table[by], dtype=object)
-    return np.where(names == "", keys, names) if by == "clip" else names
+    if by == "clip":
+        return name_units(table, "clip").to_numpy(dtype=object)
+    return np.asarray(table["key" if by == "frame" else by], dtype=object)
 
 
 def _draw_tie_breaker(name: str, seed: int) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Num
 
 from mien import metrics, published, stats
+from mien.faces import OWNER_COLUMNS, OwnerUnit, find_known_unit
 from mien.seeds import derive_seed
 from mien.stats import Interval, Summary, summarise
 
@@ -42,7 +43,7 @@ class ResultCell:
     trials: tuple[metrics.Scores | None, ...]
     counts: Num[np.ndarray, "t g c c"]
     units: tuple[str, ...]
-    grouped: str
+    grouped: OwnerUnit
     clips: int
     like: bool = True
 
@@ -171,7 +172,7 @@ class Comparison:
     p: float
     trials: int
     groups: int
-    grouped: str
+    grouped: OwnerUnit
     level: str
 
     @property
@@ -199,7 +200,7 @@ def count_once(
 
 def group_predictions(
     tables: Sequence[pd.DataFrame], classes: tuple[str, ...], level: str
-) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], str, int]:
+) -> tuple[Num[np.ndarray, "t g c c"], tuple[str, ...], OwnerUnit, int]:
     """Return the confusion matrices of each trial and group, and facts of the groups.
 
     The facts are the groups' names, their kind (subject, clip or image), and the mean number of
@@ -211,8 +212,8 @@ def group_predictions(
         if tables
         else pd.DataFrame({"subject": [], "clip": [], "key": []})
     )
-    known = [name for name in ("subject", "clip") if len(rows) and "" not in set(rows[name])]
-    column = [*known, "key"][0]
+    unit = find_known_unit(rows) if len(rows) else "image"
+    column = OWNER_COLUMNS[unit]
 
     # The group of each scored row; a clip belongs to the group of its images
     by_clip = level == "clips"
@@ -230,14 +231,13 @@ def group_predictions(
     shape = (len(scored), len(units), len(classes), len(classes))
     counts = np.zeros(shape, np.uint8 if column == "key" else np.float64)
     for trial, (table, names) in enumerate(zip(scored, groups, strict=True)):
-        unit = [unit_index[name] for name in names]
+        group = [unit_index[name] for name in names]
         true = [class_index[name] for name in table["true"]]
         predicted = [class_index[name] for name in table["predicted"]]
-        np.add.at(counts, (trial, unit, true, predicted), 1)
+        np.add.at(counts, (trial, group, true, predicted), 1)
 
     clips = [len(set(table["clip"]) - {""}) for table in tables]
-    kind = "image" if column == "key" else column
-    return counts, units, kind, round(float(np.mean(clips or [0])))
+    return counts, units, unit, round(float(np.mean(clips or [0])))
 
 
 def gap_interval(ours: ResultCell, theirs: ResultCell, metric: str) -> Interval:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mien import metrics, published
 from mien.errors import StoreError
-from mien.faces import Faces
+from mien.faces import OWNER_COLUMNS, Faces
 from mien.runs.files import read_error
 from mien.runs.store import Run, Store
 from mien.sources import withheld_sources
@@ -316,7 +316,7 @@ class StudyResults:
     def within(self, cell: ResultCell, dataset: str) -> ResultCell:
         """Return a complete cell of tests on real faces, restricted to one dataset."""
         index = self.faces.index
-        column = {"subject": "subject", "clip": "clip", "image": "key"}[cell.grouped]
+        column = OWNER_COLUMNS[cell.grouped]
         dataset_units = set(index.loc[index["dataset"] == dataset, column])
         in_dataset = np.array([unit in dataset_units for unit in cell.units], dtype=bool)
         counts = cell.counts[:, in_dataset]

@@ -67,7 +67,8 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
     judged if it occurs in at least two groups. Raises DataError unless there are two such classes.
     """
     # The classes that can be judged: those of two groups or more
-    unit, groups = group_images(faces)
+    unit, names = faces.independent_units()
+    groups = names.to_numpy(dtype=str)
     emotions = faces.index["emotion"].to_numpy(dtype=str)
     wanted = [name for name in faces.classes if classes is None or name in classes]
     learnt = tuple(name for name in wanted if len(set(groups[emotions == name])) > 1)
@@ -133,18 +134,6 @@ def describe_gradients(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray
             )
         descriptors[row] = np.ravel(describe.compute(np.ascontiguousarray(grey)))
     return descriptors
-
-
-def group_images(faces: Faces) -> tuple[str, np.ndarray]:
-    """Return the unit that is kept together (subject, clip or image), and the unit of each image.
-
-    It is the subject if all are known, else the clip; the image if some clips are not known either.
-    """
-    index = faces.index
-    if (index["subject"] != "").all():
-        return "subject", index["subject"].to_numpy(dtype=str)
-    clips = index["clip"].where(index["clip"] != "", index["key"]).to_numpy(dtype=str)
-    return ("clip" if (index["clip"] != "").all() else "image"), clips
 
 
 def _fit_judge(

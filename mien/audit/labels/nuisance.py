@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mien import metrics, stats
 from mien.errors import DataError
-from mien.faces import Faces
+from mien.faces import Faces, find_known_unit, name_units
 from mien.runs.progress import count_of
 from mien.seeds import derive_seed, make_rng
 from mien.stats import Record
@@ -51,20 +51,20 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
     # Classes, groups and folds
     table, values = _make_units(faces)
     classes = sorted(set(table["emotion"]))
-    subjects_known = bool((table["subject"] != "").all())
-    groups = table["subject"] if subjects_known else table["clip"]
+    unit = find_known_unit(table)  # the subject, or else the clip
+    groups = table[unit]
     folds = min(MAX_FOLDS, groups.nunique())
     if len(classes) < 2 or folds < 2:
         raise DataError(
             "nuisance leakage needs two classes and two subjects (or clips) or more; given: "
             f"{count_of(len(classes), 'class')}, "
-            f"{count_of(groups.nunique(), 'subject' if subjects_known else 'clip')}"
+            f"{count_of(groups.nunique(), unit)}"
         )
 
     # Predict each label from each feature, out of fold
     true = np.searchsorted(classes, table["emotion"].to_numpy(dtype=str))
     parts = _assign_folds(groups.to_numpy(dtype=str), folds)
-    unit = f"mean recall, interval over {'subjects' if subjects_known else 'clips'}"
+    meaning = f"mean recall, interval over {unit}s"
     records = []
     for name, columns in {**values, "all": np.concatenate(list(values.values()), axis=1)}.items():
         predicted = _predict_out_of_fold(columns, true, parts)
@@ -80,9 +80,9 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
                 stats.mean_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
             )
             n = len(table) if class_number is None else int((true == class_number).sum())
-            records.append(Record.of(f"nuisance.{name}", interval, n, unit, part))
+            records.append(Record.of(f"nuisance.{name}", interval, n, meaning, part))
         chance = _score_permuted(true, predicted, parts, len(classes), name)
-        records.append(Record.of(f"nuisance.{name}_chance", chance, len(table), unit))
+        records.append(Record.of(f"nuisance.{name}_chance", chance, len(table), meaning))
     return tuple(records)
 
 
@@ -125,7 +125,7 @@ def _make_units(faces: Faces) -> tuple[pd.DataFrame, Mapping[str, Float[np.ndarr
     """
     # Photographs without a clip are clips of their own; draw from too many
     index = faces.index[["key", "subject", "clip", "emotion"]].reset_index(drop=True)
-    index["clip"] = index["clip"].where(index["clip"] != "", index["key"])
+    index["clip"] = name_units(index, "clip")
     names = index["clip"] + "\x1f" + index["emotion"]
     clip_names = np.array(sorted(set(names)), dtype=str)
     if len(clip_names) > MAX_CLIPS:

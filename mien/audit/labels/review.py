@@ -108,7 +108,7 @@ def make_queue(
     def build(out: Path, scratch: Path) -> Summary:
         # The most doubtful image of each clip first
         rows = find_suspects(shown, people)
-        rows = rows.assign(clip=shown.index["clip"].where(shown.index["clip"] != "", rows["key"]))
+        rows = rows.assign(clip=shown.units("clip"))
         rows = rows[rows["rank"] > 0].sort_values("rank")
         rows = (
             rows.assign(turn=rows.groupby("clip").cumcount())

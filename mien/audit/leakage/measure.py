@@ -239,7 +239,8 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
     predicted = baselines.predict("nearest", train, test, classes).argmax(axis=1)
 
     # The accuracy on all images, and on those not affected
-    unit, groups = _bootstrap_units(test)
+    unit, names = test.independent_units()
+    groups = list(names)
     unit_text = f"accuracy, interval over {unit}s"
     accuracy = metrics.make_measure("accuracy")
     draw = f"{derive_seed('nearest', *sorted(set(groups))):x}"
@@ -271,15 +272,6 @@ def _count_by_group(
     counts = np.zeros((1, int(group.max()) + 1, classes, classes))
     np.add.at(counts[0], (group[included], true[included], predicted[included]), 1)
     return counts
-
-
-def _bootstrap_units(faces: Faces) -> tuple[str, list[str]]:
-    """Return the unit of the bootstrap (subject, clip or image) and the unit of each image."""
-    index = faces.index
-    if (index["subject"] != "").all():
-        return "subject", list(index["subject"])
-    unit = "clip" if (index["clip"] != "").all() else "image"
-    return unit, list(index["clip"].where(index["clip"] != "", index["key"]))
 
 
 def _to_one_form(train: Faces, test: Faces) -> tuple[Faces, Faces]:

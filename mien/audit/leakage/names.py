@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 
 from mien.audit.leakage.duplicates import NEIGHBOURING_FRAMES_CORRELATION, THUMB_SIDE, make_thumbs
-from mien.faces import Faces
+from mien.faces import Faces, name_units
 from mien.seeds import make_rng
 
 NAME_COMPONENTS = 40  # principal components of the pixels in which people are compared
@@ -316,7 +316,7 @@ def _unit_of_image(table: pd.DataFrame, small: Float[np.ndarray, "n d"]) -> np.n
 
     Photographs of a person that are nearly equal may be frames of a clip without a name.
     """
-    owner = table["subject"] + "\x1f" + table["clip"].where(table["clip"] != "", table["key"])
+    owner = table["subject"] + "\x1f" + name_units(table, "clip")
     names = owner.to_numpy(dtype=object)
     for _, rows in table[table["clip"] == ""].groupby("subject", sort=True):
         positions = rows.index.to_numpy()

@@ -15,8 +15,8 @@ import pandas as pd
 from jaxtyping import Float, Float32, Int, UInt8
 from PIL import Image
 
-from mien.audit.memorisation.search import MATCH_SIDE, clips_of, iterate_least_distances, soften
-from mien.faces import Faces
+from mien.audit.memorisation.search import MATCH_SIDE, iterate_least_distances, soften
+from mien.faces import Faces, name_distinct_units
 
 MIN_SIDE = 12  # pixels per side; smaller pictures are copies only if their pixels are equal
 
@@ -121,7 +121,7 @@ def _allowed_gap(
     """Return how far below 1 the likeness of a copy of each of these real images may be."""
     # The likest image of another clip
     originals, original_number = np.unique(places, return_inverse=True)
-    clips = np.unique(clips_of(real.faces.index), return_inverse=True)[1]
+    clips = np.unique(name_distinct_units(real.faces.index, "clip"), return_inverse=True)[1]
     others = _find_likest(
         _Pictures(real.faces, frame, real.view, originals), real, frame, (clips[originals], clips)
     )

@@ -12,17 +12,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from mien.audit.memorisation.search import (
-    Coarse,
-    Match,
-    clips_of,
-    make_owners,
-    match_pixels,
-    soften,
-    subjects_of,
-)
+from mien.audit.memorisation.search import Coarse, Match, make_owners, match_pixels, soften
 from mien.audit.specs import MatchesSpec
-from mien.faces import Faces
+from mien.faces import Faces, name_distinct_units
 from mien.runs.progress import count_of
 from mien.runs.store import Run, Store, Summary
 
@@ -54,7 +46,9 @@ class MatchFinder:
     """
 
     def __init__(self, train: Faces) -> None:
-        self.who = make_owners(clips_of(train.index), subjects_of(train.index))
+        self.who = make_owners(
+            name_distinct_units(train.index, "clip"), name_distinct_units(train.index, "subject")
+        )
         self.soft = soften(train.images)
         self.coarse = Coarse.fit(self.soft)
 

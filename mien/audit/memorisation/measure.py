@@ -59,14 +59,12 @@ from mien.audit.memorisation.search import (
     Coarse,
     Match,
     Owners,
-    clips_of,
     make_owners,
     match_features,
     soften,
-    subjects_of,
 )
 from mien.errors import DataError, LeakageError
-from mien.faces import Faces
+from mien.faces import Faces, name_distinct_units
 from mien.hashes import NEAR_DUPLICATE_BITS, compute_perceptual_hash, hamming_distances
 from mien.pages.sheets import draw_rows
 from mien.runs.progress import count_of
@@ -127,7 +125,9 @@ def measure_memorisation(
     # Only people whom training has not seen can be compared with
     _require_fit(train, test, made)
     notes = _note_unknown(train, "training") + _note_unknown(test, "held-out")
-    unseen = ~np.isin(subjects_of(test.index), subjects_of(train.index))
+    unseen = ~np.isin(
+        name_distinct_units(test.index, "subject"), name_distinct_units(train.index, "subject")
+    )
     if not unseen.any():
         raise LeakageError(
             "the alarm needs people whom training has not seen, and all held-out images are of "
@@ -149,7 +149,7 @@ def measure_memorisation(
         }
 
     # Measure in pixels, in every other space, by identity, and by hashes
-    people = ImagePeople.of(subjects_of(test.index))
+    people = ImagePeople.of(name_distinct_units(test.index, "subject"))
     if people.count < FEW_PEOPLE:
         notes.append(
             "the comparison is with only "
@@ -157,7 +157,13 @@ def measure_memorisation(
             "or unknown"
         )
     audit = _Collector(
-        train, test, made, people, make_owners(clips_of(train.index), subjects_of(train.index))
+        train,
+        test,
+        made,
+        people,
+        make_owners(
+            name_distinct_units(train.index, "clip"), name_distinct_units(train.index, "subject")
+        ),
     )
     audit.note(
         "chance", Interval(people.chance(ALARM_SHARE), np.nan, np.nan), people.count, "people"
@@ -224,7 +230,7 @@ class _Collector:
         self.subjects = pd.DataFrame()
         self.keys, self.owner = (
             np.asarray(train.index["key"], dtype=object),
-            subjects_of(train.index),
+            name_distinct_units(train.index, "subject"),
         )
         self.soft = {
             name: soften(faces.images)
@@ -355,7 +361,7 @@ class _Collector:
         It is measured only in pixels: a space that was learnt from the training subjects shows them
         unlike others by itself.
         """
-        heldout_subjects = subjects_of(self.test.index)
+        heldout_subjects = name_distinct_units(self.test.index, "subject")
         auc = infer_membership(sides, self.owner, heldout_subjects)
         self.note("membership", auc, len(set(self.owner)) + self.people.count, "subjects")
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from mien.errors import DataError
@@ -56,18 +55,6 @@ class Owners:
         places = np.empty_like(self.order)
         places[self.order] = np.arange(len(self.order))
         return places
-
-
-def clips_of(index: pd.DataFrame) -> np.ndarray:
-    """Return the clip of each row, an object array; a photograph without a clip is its own clip."""
-    return np.where(index["clip"] == "", "\x1f" + index["key"], index["clip"]).astype(object)
-
-
-def subjects_of(index: pd.DataFrame) -> np.ndarray:
-    """Return the subject of each row, an object array; without one, the clip is the subject."""
-    return np.where(index["subject"] == "", "\x1f" + clips_of(index), index["subject"]).astype(
-        object
-    )
 
 
 def make_owners(clips: np.ndarray, subjects: np.ndarray) -> Owners:

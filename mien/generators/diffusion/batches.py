@@ -5,6 +5,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from mien import seeds
+from mien.faces import name_units
 
 # Batches
 
@@ -21,7 +22,7 @@ def compute_chances(
     size = index.groupby("emotion")["emotion"].transform("size").to_numpy(dtype=np.float64)
     weight = size**-balance
     if clip_first:
-        clip = index["clip"].where(index["clip"] != "", index["key"])
+        clip = name_units(index, "clip")
         frames = clip.groupby([index["emotion"], clip]).transform("size").to_numpy(dtype=np.float64)
         clips = clip.groupby(index["emotion"]).transform("nunique").to_numpy(dtype=np.float64)
         weight = weight * size / (clips * frames)
