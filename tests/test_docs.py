@@ -106,6 +106,12 @@ def test_the_glossary_is_alphabetical_and_names_each_term_once():
     assert len(terms) > 40 and terms == sorted(set(terms))
 
 
+def test_the_words_of_the_code_are_few_alphabetical_and_said_once():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    words = re.findall(r"^\| ([a-z][a-z -]*) \|", text.partition("| --- |")[2], re.M)
+    assert 40 < len(words) <= 60 and words == sorted(set(words))
+
+
 def test_changelog_and_version_agree():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -1,0 +1,139 @@
+"""docs/extending.md: each new member is put into a copy of the package, and then used there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mien.audit.verdict import DEFAULT_THRESHOLDS, read_thresholds
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+
+# What is done with the new member of each family, in a process that imports the copy.
+USES = {
+    "A dataset reader": """
+        from pathlib import Path
+        import numpy as np
+        from PIL import Image
+        from mien.ingest.run import choose_reader, list_readers, run_ingest
+        from mien.ingest.terms import find_terms
+        from mien.faces import Faces
+        from mien.runs.store import Store
+
+        for name in ("mood-p01-joy-1", "mood-p02-calm-1"):
+            Path("set").mkdir(exist_ok=True)
+            seed = np.random.default_rng(len(name))
+            Image.fromarray(seed.integers(0, 256, (24, 24), dtype=np.uint8)).save(f"set/{name}.png")
+        assert choose_reader(Path("set"))[0] == "mood" and "mood" in list_readers()
+        run = run_ingest("mood", Path("set"), Store(Path("store")), size=16)
+        faces = Faces.load(run.path)
+        assert dict(zip(faces.index["subject"], faces.index["emotion"])) == {
+            "mood:p01": "happiness", "mood:p02": "neutral"
+        }
+        assert find_terms("folder", "Mood", "CC0 1.0", "CC0 1.0").originals == "no"
+    """,
+    "An input": """
+        import numpy as np
+        from mien.prepare.inputs import stack_inputs
+        from mien.prepare.specs import PreprocessSpec
+
+        spec = PreprocessSpec(faces="faces-0000000000", input=("gray", "negative"))
+        grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+        shown = stack_inputs(grey, grey, spec.input)
+        assert (shown[:, 0] == grey).all() and (shown[:, 1] == 255 - grey).all()
+    """,
+    "A sampler": """
+        import torch
+        from mien.cli.stages import generate
+        from mien.generators.diffusion.samplers import SOLVERS, make_karras_levels
+        from mien.generators.specs import SamplerSpec
+
+        calls = []
+        def denoise(x, sigma):  # of images from N(0, 0.36)
+            calls.append(sigma)
+            return x * (0.36 / (0.36 + sigma**2))[:, None, None, None].to(x.dtype)
+
+        noise = torch.randn(2000, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        levels = make_karras_levels(80, 0.002, 80.0)
+        images = SOLVERS[SamplerSpec(sampler="midpoint").sampler](denoise, 80 * noise, levels)
+        assert len(calls) == 2 * 80 - 1  # the last step, to zero noise, needs one call
+        assert abs(images.std().item() - 0.6) < 0.03, images.std()
+        helps = [part.help for part in generate.__annotations__["sampler"].__metadata__]
+        assert "midpoint (the midpoint method" in helps[0]
+    """,
+}
+
+
+def read_blocks(section: str) -> list[tuple[str, str, str]]:
+    """Return file, position and code of each Python block of a section."""
+    blocks = re.findall(r"```python\n# (\S+), (.+?)\n(.*?)```", section, re.S)
+    assert len(blocks) == section.count("```python")
+    return blocks
+
+
+def insert(package: Path, file: str, position: str, code: str) -> None:
+    """Put a block where its first line says."""
+    path = package / file
+    if position == "a new file":
+        assert not path.exists()
+        path.write_text(code, encoding="utf-8")
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    word, name = position.split() if " " in position else (position, "")
+    start = {"imports": r"(from|import) ", "in": rf"{name}\b.*[{{(]$", "above": rf"{name}\b"}[word]
+    at = next(number for number, line in enumerate(lines) if re.match(start, line))
+    lines.insert(at + (word == "in"), code)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def run_python(package: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own that imports the package's copy."""
+    lines = code.strip("\n").splitlines()
+    margin = len(lines[0]) - len(lines[0].lstrip())
+    text = "\n".join(line[margin:] for line in lines)
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=package,
+        env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    shutil.copytree(
+        ROOT / "mien", tmp_path / "mien", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return tmp_path
+
+
+def test_every_section_is_used():
+    assert {"A threshold", *USES} == set(SECTIONS)
+
+
+@pytest.mark.parametrize("title", USES)
+def test_a_member_that_the_page_adds_is_used_by_the_package(title: str, package: Path):
+    for file, position, code in read_blocks(SECTIONS[title]):
+        insert(package, file, position, code)
+    done = run_python(package, USES[title])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("title", USES)
+def test_without_its_entry_a_member_is_unknown(title: str, package: Path):
+    assert run_python(package, USES[title]).returncode != 0
+
+
+def test_a_threshold_of_the_page_is_read_as_one_more_check(tmp_path: Path):
+    (block,) = re.findall(r"```toml\n(.*?)```", SECTIONS["A threshold"], re.S)
+    (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
+    added = set(read_thresholds(tmp_path / "mine.toml")) - set(read_thresholds(DEFAULT_THRESHOLDS))
+    assert added == {"fidelity.kernel.dinov2"}
