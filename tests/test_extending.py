@@ -109,9 +109,7 @@ def run_python(package: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    shutil.copytree(
-        ROOT / "mien", tmp_path / "mien", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(ROOT / "mien", tmp_path / "mien", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
