@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from mien import __version__
 from mien.errors import UsageError
 from mien.export.whose import MeanFaceOwners, find_owners, select_trained
 from mien.faces import EMOTIONS
-from mien.generators import ddpm, edm
 from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.samplers import Denoiser
+from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.unet import NO_LABEL
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.specs import KIND_FACTS
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import say
 from mien.runs.spec import suggest
@@ -32,30 +34,6 @@ FORMATS = ("program", "diffusers")
 PROGRAM_FILE = "denoiser.pt2"
 
 EXPORT_FOLDER = Path(__file__).parent
-
-EXPORTABLE = {"edm": edm, "ddpm": ddpm}
-
-# What the kinds are that are no network, and what to do instead.
-REFUSED_KINDS = {
-    "gaussian": "is a mean and a covariance for each class, and no network",
-    "copycat": "holds the real images themselves, which stay in the store",
-}
-
-
-@dataclass(frozen=True)
-class NoiseSchedule:
-    """How the noise of a kind falls: the levels that its network knows, and the scheduler of
-    diffusers that says so.
-
-    Images start at the mean face plus `start` times unit noise. `steps` is what
-    `scheduler` takes unless told.
-    """
-
-    low: float
-    high: float
-    start: float
-    scheduler: Mapping[str, Any]
-    steps: int
 
 
 class DenoiserProgram(nn.Module):
@@ -77,7 +55,7 @@ class DenoiserProgram(nn.Module):
         network errs.
         """
         whole = replace(self.generator, mean=self.mean)
-        return EXPORTABLE[whole.spec.kind].denoiser(whole, self.network)(x, sigma, labels)
+        return get_denoiser(whole, self.network)(x, sigma, labels)
 
 
 def export(run: Run, out: Path, form: str = "program", allow_face: bool = False) -> Path:
@@ -94,15 +72,21 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
             f"the format must be one of {', '.join(FORMATS)}; given: "
             f"'{form}'.{suggest(form, [*FORMATS])}"
         )
-    kind = run.spec.get("kind")
-    if kind in REFUSED_KINDS:
+    kind = str(run.spec.get("kind"))
+    if kind in GENERATORS and kind not in list_exportable():
         raise UsageError(
-            f"`mien export` must name a network ({' or '.join(EXPORTABLE)}), and {run.name} is a "
-            f"{kind}, which {REFUSED_KINDS[kind]}; `mien generate` draws from it"
+            f"`mien export` must name a network ({' or '.join(list_exportable())}), and {run.name} "
+            f"is a {kind}, which {KIND_FACTS[kind].not_exported}; `mien generate` draws from it"
+        )
+    script = EXPORT_FOLDER / f"scheduled_{kind}.py"
+    if form == "diffusers" and kind in GENERATORS and not script.exists():
+        raise UsageError(
+            f"the format 'diffusers' needs a scheduler of diffusers, and a {kind} generator has "
+            "none; use the format 'program'"
         )
     out = require_free(out)
     generator = load_generator(run, "cpu")
-    assert isinstance(generator, Diffusion)  # every kind of KINDS is one
+    assert isinstance(generator, Diffusion)  # as every kind with a denoiser is
     of = find_owners(select_trained(generator, run))
     _require_several(run, of, allow_face)
     if generator.mean.any():
@@ -120,11 +104,30 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
                 folder / "scheduler" / "scheduler_config.json",
                 get_noise_schedule(generator).scheduler,
             )
-            shutil.copyfile(EXPORT_FOLDER / f"scheduled_{kind}.py", folder / "sample_diffusers.py")
+            shutil.copyfile(script, folder / "sample_diffusers.py")
         about = describe(generator, run, folder, form)
         write_json(folder / "export.json", about)
         (folder / "README.md").write_text(write_readme(about), encoding="utf-8")
     return out
+
+
+def list_exportable() -> list[str]:
+    """Return the kinds of generator that can be exported: those with a denoiser."""
+    return [name for name, kind in GENERATORS.items() if kind.denoiser is not None]
+
+
+def get_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
+    """Return the denoiser of a trained network."""
+    denoiser = GENERATORS[generator.spec.kind].denoiser
+    assert denoiser is not None  # as `list_exportable` says
+    return denoiser(generator, network)
+
+
+def get_noise_schedule(generator: Diffusion) -> NoiseSchedule:
+    """Return the noise levels of a generator, and the scheduler of diffusers with them."""
+    schedule = GENERATORS[generator.spec.kind].noise_schedule
+    assert schedule is not None  # as `list_exportable` says
+    return schedule(generator)
 
 
 def _require_several(run: Run, of: MeanFaceOwners, allowed: bool) -> None:
@@ -154,44 +157,6 @@ def write_program(generator: Diffusion, path: Path) -> None:
         node.meta.pop("stack_trace", None)
     exported.example_inputs = None  # they would be the one pickle in the file
     torch.export.save(exported, path)
-
-
-def get_noise_schedule(generator: Diffusion) -> NoiseSchedule:
-    """Return how the noise of a generator falls."""
-    spec = generator.spec
-    if spec.kind == "edm":
-        scheduler = {
-            "_class_name": "EDMDPMSolverMultistepScheduler",
-            "sigma_min": edm.SIGMA_LOW,
-            "sigma_max": edm.SIGMA_HIGH,
-            "sigma_data": generator.sigma_data,
-            "sigma_schedule": "karras",
-            "rho": 7.0,
-            # its word for a network behind the preconditioning of Karras et al.
-            "prediction_type": "epsilon",
-            "algorithm_type": "dpmsolver++",
-            "solver_type": "midpoint",
-            "solver_order": 2,
-            "lower_order_final": False,
-            "final_sigmas_type": "zero",
-        }
-        return NoiseSchedule(
-            edm.SIGMA_LOW, edm.SIGMA_HIGH, edm.SIGMA_HIGH, scheduler, SAMPLERS["dpmpp2m"].steps
-        )
-    low, high = ddpm.find_noise_range(generator)
-    scheduler = {
-        "_class_name": "DDPMScheduler",
-        "num_train_timesteps": spec.steps,
-        "beta_schedule": "linear",
-        "beta_start": spec.beta_first,
-        "beta_end": spec.beta_last,
-        "prediction_type": "sample",  # the denoiser says x0
-        "variance_type": "fixed_small",
-        # what is to be clipped is the image, not its difference from the mean face
-        "clip_sample": False,
-        "timestep_spacing": "linspace",
-    }
-    return NoiseSchedule(low, high, (1 + high**2) ** 0.5, scheduler, spec.steps)
 
 
 def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[str, Any]:
@@ -281,7 +246,7 @@ def write_readme(about: Mapping[str, Any]) -> str:
     trained = ", ".join(
         f"{origin['trained_on'][name]:,} {name}" for name in ("images", "subjects", "clips")
     )
-    own = GENERATORS[about["kind"]].sampler
+    own = KIND_FACTS[about["kind"]].sampler
     files = "\n".join(f"- `{name}`: {text}" for name, text in list_files(about).items())
     labels = ", ".join(f"{name} {label}" for name, label in about["classes"].items())
     null = about["null_label"]

@@ -42,9 +42,9 @@ from mien.generators.diffusion.samplers import (
     make_karras_levels,
     repeat_level,
 )
+from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.transforms import MOVES
-from mien.generators.sampler_facts import SAMPLERS
-from mien.generators.specs import SamplerSpec, TrainSpec
+from mien.generators.specs import SamplerSpec, TrainSpec, count_steps
 
 LOST_DEVIATIONS = 32.0  # in standard deviations of the faces; see `find_noise_range`
 
@@ -196,7 +196,7 @@ def sample(
     schedule = make_linear_schedule(
         generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last
     )
-    count = steps(generator.spec, how)
+    count = count_steps(generator.spec, how)
     solve, levels = SOLVERS[how.sampler], make_karras_levels(count, *find_noise_range(generator))
     if how.sampler == "ancestral":
         solve, levels = partial(solve, variance=how.variance), space_levels(schedule, count)
@@ -257,8 +257,20 @@ def space_levels(schedule: Schedule, count: int) -> list[float]:
     return [*schedule.sigma[t if count > 1 else [schedule.steps]].tolist(), 0.0]
 
 
-def steps(spec: TrainSpec, how: SamplerSpec) -> int:
-    """Return the number of steps of a sampler: as in edm, but all T for the ancestral one."""
-    if how.steps is not None:
-        return how.steps
-    return spec.steps if how.sampler == "ancestral" else SAMPLERS[how.sampler].steps
+def noise_schedule(generator: Diffusion) -> NoiseSchedule:
+    """Return the noise levels of the chain of Ho et al. 2020, also for diffusers."""
+    spec = generator.spec
+    low, high = find_noise_range(generator)
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": spec.steps,
+        "beta_schedule": "linear",
+        "beta_start": spec.beta_first,
+        "beta_end": spec.beta_last,
+        "prediction_type": "sample",  # the denoiser predicts x0
+        "variance_type": "fixed_small",
+        # What has to be clipped is the image, not its difference from the mean face
+        "clip_sample": False,
+        "timestep_spacing": "linspace",
+    }
+    return NoiseSchedule(low, high, (1 + high**2) ** 0.5, scheduler, spec.steps)

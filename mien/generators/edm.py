@@ -22,9 +22,10 @@ from mien.generators.diffusion.samplers import (
     broadcast_over_images,
     make_karras_levels,
 )
+from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.sampler_facts import SAMPLERS
-from mien.generators.specs import SamplerSpec, TrainSpec
+from mien.generators.specs import SamplerSpec, TrainSpec, count_steps
 
 SIGMA_LOW, SIGMA_HIGH = 0.002, 80.0
 
@@ -121,7 +122,7 @@ def sample(
     denoise = guide_denoiser(generator, denoise, worse, how)
 
     # From the highest noise level down to an image
-    levels = make_karras_levels(steps(generator.spec, how), SIGMA_LOW, SIGMA_HIGH)
+    levels = make_karras_levels(count_steps(generator.spec, how), SIGMA_LOW, SIGMA_HIGH)
     solve = SOLVERS[how.sampler]
     if SAMPLERS[how.sampler].adds_noise:
         solve = partial(solve, variance=how.variance)
@@ -132,6 +133,22 @@ def sample(
     return draw_images(generator, denoise, walk, labels, seeds)
 
 
-def steps(spec: TrainSpec, how: SamplerSpec) -> int:
-    """Return the number of steps that a sampler takes."""
-    return SAMPLERS[how.sampler].steps if how.steps is None else how.steps
+def noise_schedule(generator: Diffusion) -> NoiseSchedule:
+    """Return the noise levels and the sampler of Karras et al. 2022, also for diffusers."""
+    scheduler = {
+        "_class_name": "EDMDPMSolverMultistepScheduler",
+        "sigma_min": SIGMA_LOW,
+        "sigma_max": SIGMA_HIGH,
+        "sigma_data": generator.sigma_data,
+        "sigma_schedule": "karras",
+        "rho": 7.0,
+        # The name in diffusers for a network with the preconditioning of Karras et al.
+        "prediction_type": "epsilon",
+        "algorithm_type": "dpmsolver++",
+        "solver_type": "midpoint",
+        "solver_order": 2,
+        "lower_order_final": False,
+        "final_sigmas_type": "zero",
+    }
+    steps = SAMPLERS["dpmpp2m"].steps
+    return NoiseSchedule(SIGMA_LOW, SIGMA_HIGH, SIGMA_HIGH, scheduler, steps)

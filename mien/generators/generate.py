@@ -14,7 +14,7 @@ from mien.generators.counts import note_uneven, parse_counts
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.sampler_facts import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
-from mien.generators.specs import GenerateSpec, SamplerSpec
+from mien.generators.specs import KIND_FACTS, GenerateSpec, SamplerSpec, count_steps
 from mien.pages.sheets import draw_class_sheet
 from mien.runs import devices, progress, stopping
 from mien.runs.jobs import Job
@@ -47,8 +47,8 @@ def order_database(
             "generator` lists them"
         )
     kind = generator.spec["kind"]
-    default = GENERATORS[kind].sampler
-    if sampler is not None and (sampler == "direct") != (default == "direct"):
+    facts = KIND_FACTS[kind]
+    if sampler is not None and not facts.can_use(sampler):
         raise UsageError(f"a {kind} generator cannot use the sampler '{sampler}'; omit --sampler")
 
     # The counts, which may refer to those of a dataset or of the training faces
@@ -64,7 +64,7 @@ def order_database(
         "generator": generator.name,
         "counts": wanted,
         "steps": steps,
-        "sampler": sampler or default,
+        "sampler": sampler or facts.sampler,
         "guidance": guidance,
         "guide": guide,
         "seed": seed,
@@ -203,8 +203,8 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
     """Return a line that says how images are drawn, with the choices that the equations leave."""
     lead = f"{generator.run} ({generator.spec.kind})"
     if how.sampler == "direct":
-        return f"{lead}: {GENERATORS[generator.spec.kind].holds(generator)}"
-    steps = GENERATORS[generator.spec.kind].steps(generator.spec, how)
+        return f"{lead}: {GENERATORS[generator.spec.kind].summary_line(generator)}"
+    steps = count_steps(generator.spec, how)
     choices = [f"{lead}: {how.sampler}, {progress.count_of(steps, 'step')}"]
     if SAMPLERS[how.sampler].adds_noise:
         choices.append(f"{how.variance} variance")

@@ -2,51 +2,68 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
+from torch import nn
 
 from mien.errors import UsageError
 from mien.faces import Faces
-from mien.generators import copycat, ddpm, edm, gaussian
 from mien.generators.base import Generator
 from mien.generators.diffusion.fit import count_workload, fit_diffusion, training_speed
 from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diffusion, summary_line
 from mien.generators.diffusion.resources import DEFAULT, Resources
-from mien.generators.specs import GeneratorSpec, SamplerSpec, TrainSpec, read_training
+from mien.generators.diffusion.samplers import Denoiser
+from mien.generators.diffusion.schedules import NoiseSchedule
+from mien.generators.specs import (
+    KIND_FACTS,
+    GeneratorSpec,
+    KindFacts,
+    SamplerSpec,
+    TrainSpec,
+    read_training,
+)
 from mien.runs.store import Run
 from mien.runs.workload import Workload
 
 
 @dataclass(frozen=True)
 class GeneratorKind:
-    """A kind of generator: a new kind is a module and a line in GENERATORS.
+    """What a kind of generator does; KIND_FACTS has what is known of it.
 
     - `fit(faces, spec, scratch, device, label, means)` returns a trained Generator.
     - `sample(generator, labels, seeds, how)` returns images, uint8 [n, c, h, w].
     - `save(generator, folder)` writes a generator, and `load(run, spec, device)` reads it.
-    - `holds(generator)` returns a one-line summary of it.
-    - `sampler` is the default sampler, and `steps(spec, how)` returns its number of steps.
+    - `summary_line(generator)` returns a one-line summary of it.
     - `speed(faces, spec, device)` measures the speed of a training in images per second.
     - `workload(spec, size)` counts the work per image.
+    - `denoiser(generator, network)` returns the denoiser of a trained network.
+    - `noise_schedule(generator)` returns the noise levels of an exported generator.
 
-    `speed` and `workload` are None for a kind that is not trained in steps.
+    The last four are None for a kind that is not trained in steps.
     """
 
     fit: Callable[..., Generator]
     sample: Callable[..., UInt8[np.ndarray, "n c h w"]]
     save: Callable[..., None]
     load: Callable[..., Generator]
-    holds: Callable[..., str]
-    sampler: str = "direct"
-    steps: Callable[[Any, SamplerSpec], int] = lambda spec, how: 1
+    summary_line: Callable[..., str]
     speed: Callable[[Faces, Any, str], float] | None = None
     workload: Callable[[TrainSpec, tuple[int, int, int]], Workload] | None = None
+    denoiser: Callable[[Diffusion, nn.Module], Denoiser] | None = None
+    noise_schedule: Callable[[Diffusion], NoiseSchedule] | None = None
 
 
-def _diffusion(kind: Any, sampler: str) -> GeneratorKind:
+def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
+    """Return what a kind does, from the module of its name."""
+    module = import_module(f"mien.generators.{name}")
+    return _diffusion(module) if issubclass(facts.spec, TrainSpec) else _direct(module)
+
+
+def _diffusion(kind: Any) -> GeneratorKind:
     def fit(
         faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, means: Resources
     ) -> Diffusion:
@@ -55,8 +72,17 @@ def _diffusion(kind: Any, sampler: str) -> GeneratorKind:
     def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
         return training_speed(faces, spec, kind.objective(spec), device)
 
-    files = (save_diffusion, load_diffusion, summary_line)
-    return GeneratorKind(fit, kind.sample, *files, sampler, kind.steps, speed, count_workload)
+    return GeneratorKind(
+        fit,
+        kind.sample,
+        save_diffusion,
+        load_diffusion,
+        summary_line,
+        speed,
+        count_workload,
+        kind.denoiser,
+        kind.noise_schedule,
+    )
 
 
 def _direct(kind: Any) -> GeneratorKind:
@@ -74,10 +100,7 @@ def _direct(kind: Any) -> GeneratorKind:
 
 
 GENERATORS: Mapping[str, GeneratorKind] = {
-    "ddpm": _diffusion(ddpm, "ancestral"),
-    "edm": _diffusion(edm, "dpmpp2m"),
-    "gaussian": _direct(gaussian),
-    "copycat": _direct(copycat),
+    name: _make_kind(name, facts) for name, facts in KIND_FACTS.items()
 }
 
 
@@ -112,13 +135,13 @@ def sample_generator(
     default sampler of the generator's kind. Raises UsageError for a class that the generator was
     not trained on, and for a sampler that its kind cannot use.
     """
-    kind = GENERATORS[generator.spec.kind]
-    how = sampler or SamplerSpec.model_validate({"sampler": kind.sampler})
-    if (how.sampler == "direct") != (kind.sampler == "direct"):
+    facts = KIND_FACTS[generator.spec.kind]
+    how = sampler or SamplerSpec(sampler=facts.sampler)
+    if not facts.can_use(how.sampler):
         raise UsageError(
             f"a {generator.spec.kind} generator cannot use the sampler '{how.sampler}'; omit it"
         )
-    return kind.sample(generator, labels, seeds, how)
+    return GENERATORS[generator.spec.kind].sample(generator, labels, seeds, how)
 
 
 def save_generator(generator: Generator, out: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mien.errors import SpecError
-from mien.generators.specs import GeneratorSpec, read_training
+from mien.generators.specs import KIND_FACTS, GeneratorSpec, read_training
 from mien.runs.spec import suggest
 
 
@@ -126,6 +126,5 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "early": 0.0,
     },
     # Baselines for comparison: what is possible without a model of a face, and with copies.
-    "gaussian": {"kind": "gaussian"},
-    "copycat": {"kind": "copycat"},
+    **{name: {"kind": name} for name, facts in KIND_FACTS.items() if facts.sampler == "direct"},
 }

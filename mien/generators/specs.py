@@ -1,9 +1,11 @@
 """The specs of trainings, samplers and generated databases."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from mien.errors import SpecError
 from mien.faces import EMOTIONS
@@ -47,20 +49,24 @@ class NetSpec(Strict):
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
-# Fields that only one kind reads. The other kind must keep their defaults: otherwise two specs with
-# the same result would have different digests.
-ONLY_FOR = {"ddpm": ("steps", "beta_first", "beta_last"), "edm": ("p_mean", "p_std")}
-
-Kind = Literal["ddpm", "edm", "gaussian", "copycat"]
-
-
 class GeneratorSpec(Spec):
     """The fields that the trainings of all generators share; `faces` is the run to train on."""
 
     stage: ClassVar[str] = "generator"
     faces: str
-    kind: Kind
+    kind: str
     seed: int = 0
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_of_this_spec(cls, kind: str) -> str:
+        own = [name for name, facts in KIND_FACTS.items() if issubclass(facts.spec, cls)]
+        if kind not in own:
+            expected = " or ".join(f"'{name}'" for name in own)
+            raise PydanticCustomError(
+                "literal_error", "Input should be {expected}", {"expected": expected}
+            )
+        return kind
 
 
 class CopycatSpec(GeneratorSpec):
@@ -71,7 +77,7 @@ class CopycatSpec(GeneratorSpec):
     `seed` stays 0.
     """
 
-    kind: Literal["copycat"] = "copycat"  # pyright: ignore[reportIncompatibleVariableOverride]
+    kind: str = "copycat"
     shift: int = Field(default=1, ge=0, le=16)
     noise: float = Field(default=0.05, ge=0)
 
@@ -79,7 +85,7 @@ class CopycatSpec(GeneratorSpec):
 class GaussianSpec(GeneratorSpec):
     """A mean and a covariance of pixels for each class."""
 
-    kind: Literal["gaussian"] = "gaussian"  # pyright: ignore[reportIncompatibleVariableOverride]
+    kind: str = "gaussian"
 
 
 class TrainSpec(GeneratorSpec):
@@ -88,7 +94,7 @@ class TrainSpec(GeneratorSpec):
     Lengths are counted in images seen; shares are shares of the whole training.
     """
 
-    kind: Literal["ddpm", "edm"] = "edm"  # pyright: ignore[reportIncompatibleVariableOverride]
+    kind: str = "edm"
     net: NetSpec = NetSpec()
     images_seen: int = Field(default=8_000_000, ge=1)
     batch: int = Field(default=128, ge=1, le=65_536)
@@ -124,10 +130,10 @@ class TrainSpec(GeneratorSpec):
 
     @model_validator(mode="after")
     def _own_fields(self) -> "TrainSpec":
-        for kind, names in ONLY_FOR.items():
+        for kind, facts in KIND_FACTS.items():
             changed = [
                 name
-                for name in names
+                for name in facts.own_fields
                 if getattr(self, name) != type(self).model_fields[name].default
             ]
             if kind != self.kind and changed:
@@ -143,11 +149,6 @@ class TrainSpec(GeneratorSpec):
         return max(1, round(self.images_seen / self.batch))
 
 
-SPECS: Mapping[str, type[GeneratorSpec]] = {
-    "ddpm": TrainSpec, "edm": TrainSpec, "gaussian": GaussianSpec, "copycat": CopycatSpec,
-}  # fmt: skip
-
-
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     """Return the spec that `fields` describe, of the kind that they name; the default is
     edm.
@@ -155,9 +156,9 @@ def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     Raises SpecError if the kind is unknown or a field is not valid.
     """
     kind = fields.get("kind", "edm")
-    if not isinstance(kind, str) or kind not in SPECS:
-        raise SpecError(f"{where}: kind must be one of {', '.join(SPECS)}; given: {kind!r}")
-    return read_spec(SPECS[kind], dict(fields), where)
+    if not isinstance(kind, str) or kind not in KIND_FACTS:
+        raise SpecError(f"{where}: kind must be one of {', '.join(KIND_FACTS)}; given: {kind!r}")
+    return read_spec(KIND_FACTS[kind].spec, dict(fields), where)
 
 
 if TYPE_CHECKING:
@@ -225,3 +226,57 @@ class GenerateSpec(SamplerSpec):
         if not counts:
             raise SpecError("counts must name at least one emotion with a number of images")
         return counts
+
+
+@dataclass(frozen=True)
+class KindFacts:
+    """What is known of a kind of generator; its code is the module of the same name.
+
+    `spec` is the class of its trainings. `own_fields` are the fields of it that only this kind
+    reads: all others must keep their defaults, since otherwise two specs with the same result would
+    have different digests. `sampler` is the default sampler; `direct` if images are drawn in one
+    step. `chain` is the sampler that takes all `steps` of the training, if there is one. `preview`
+    draws the sheet of a trained generator, by default the default sampler does. `not_exported`
+    completes "the generator ..." with the reason why a kind without a denoiser is not exported.
+    """
+
+    spec: type[GeneratorSpec]
+    own_fields: tuple[str, ...] = ()
+    sampler: str = "direct"
+    chain: str = ""
+    preview: SamplerSpec | None = None
+    not_exported: str = "has no network that removes noise"
+
+    def can_use(self, sampler: str) -> bool:
+        """Return whether a sampler works in steps, as generators of this kind do, or neither."""
+        return (sampler == "direct") == (self.sampler == "direct")
+
+
+KIND_FACTS: Mapping[str, KindFacts] = {
+    "ddpm": KindFacts(
+        TrainSpec,
+        own_fields=("steps", "beta_first", "beta_last"),
+        sampler="ancestral",
+        chain="ancestral",
+        preview=SamplerSpec(sampler="ancestral", steps=100),  # not all 1000, for speed
+    ),
+    "edm": KindFacts(TrainSpec, own_fields=("p_mean", "p_std"), sampler="dpmpp2m"),
+    "gaussian": KindFacts(
+        GaussianSpec, not_exported="is a mean and a covariance for each class, and no network"
+    ),
+    "copycat": KindFacts(
+        CopycatSpec, not_exported="holds the real images themselves, which stay in the store"
+    ),
+}
+"""The kinds of generator. A new one is an entry here, and the module of the same name."""
+
+
+def count_steps(spec: GeneratorSpec, how: SamplerSpec) -> int:
+    """Return the number of steps in which a sampler draws an image."""
+    if how.steps is not None:
+        return how.steps
+    if how.sampler == "direct":
+        return 1
+    if isinstance(spec, TrainSpec) and how.sampler == KIND_FACTS[spec.kind].chain:
+        return spec.steps
+    return SAMPLERS[how.sampler].steps

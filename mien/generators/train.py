@@ -9,7 +9,7 @@ from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.tensorboard import require_tensorboard
 from mien.generators.generate import assemble, plan_images, write_sheet
 from mien.generators.kinds import GENERATORS, fit_generator, sample_generator, save_generator
-from mien.generators.specs import GeneratorSpec, SamplerSpec, TrainSpec
+from mien.generators.specs import KIND_FACTS, GeneratorSpec, TrainSpec
 from mien.runs import devices, progress
 from mien.runs.store import Run, Store, Summary
 
@@ -84,8 +84,8 @@ def train_generator(
         )
         save_generator(generator, out)
 
-        # Draw some images of each class; a ddpm in fewer steps, for speed
-        how = SamplerSpec(sampler="ancestral", steps=100) if spec.kind == "ddpm" else None
+        # Draw some images of each class
+        how = KIND_FACTS[spec.kind].preview
         counts = dict.fromkeys(generator.classes, PREVIEW_PER_CLASS)
         index, labels, numbers = plan_images(spec.name, counts, spec.seed)
         images = sample_generator(generator, labels, numbers, sampler=how)
@@ -94,7 +94,7 @@ def train_generator(
             tensorboard.show_sheet(
                 means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
             )
-        return {"holds": GENERATORS[spec.kind].holds(generator)}
+        return {"holds": GENERATORS[spec.kind].summary_line(generator)}
 
     # The first process makes the run; the others join each training that it begins
     if means.tensorboard is not None:

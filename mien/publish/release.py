@@ -14,6 +14,7 @@ from mien import __version__
 from mien.errors import GateRefused
 from mien.faces import Faces
 from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.specs import KIND_FACTS
 from mien.hashes import compute_perceptual_hash
 from mien.pages.sheets import draw_class_sheet
 from mien.publish import (
@@ -275,7 +276,7 @@ def steps_taken(maker: Mapping[str, Any], generator: Mapping[str, Any]) -> int |
     """Return a sampler's steps per image: those of the spec, or its default."""
     if maker["steps"] is not None or maker["sampler"] == "direct":
         return maker["steps"]
-    uses_all_steps = maker["sampler"] == "ancestral" and generator["kind"] == "ddpm"
+    uses_all_steps = maker["sampler"] == KIND_FACTS[generator["kind"]].chain
     return generator["steps"] if uses_all_steps else SAMPLERS[maker["sampler"]].steps
 
 

@@ -20,7 +20,7 @@ from mien.faces import Faces
 from mien.generators.diffusion.fit import parallel_pieces
 from mien.generators.kinds import GENERATORS
 from mien.generators.sampler_facts import SAMPLERS
-from mien.generators.specs import TrainSpec
+from mien.generators.specs import TrainSpec, count_steps
 from mien.prepare import splits
 from mien.runs import devices, workload
 from mien.runs.jobs import Job
@@ -436,7 +436,7 @@ def _estimate_database(
         speed = parallel_pieces(spec, where) / (image_s * lower)
 
     # Sampling, as the number of training images that would take as long
-    calls = kind.steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls
+    calls = count_steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls
     calls *= 2 if database.generate.guidance > 1 else 1
     sampled = sum(database.generate.counts.values()) * calls / FORWARD_PASSES_PER_STEP
     training_s = 0.0 if spec.name in plan.done else spec.updates * spec.batch / speed

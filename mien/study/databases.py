@@ -8,8 +8,7 @@ from jaxtyping import Bool
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.generators.counts import parse_counts
-from mien.generators.kinds import GENERATORS
-from mien.generators.specs import CopycatSpec, GenerateSpec, read_training
+from mien.generators.specs import KIND_FACTS, CopycatSpec, GenerateSpec, read_training
 from mien.prepare import splits
 from mien.prepare.specs import SplitSpec
 from mien.runs.progress import count_of
@@ -71,7 +70,7 @@ def _plan_database(
     images = Counter(faces.index.loc[side, "emotion"].tolist())
     on_side = {name: images[name] for name in EMOTIONS if name in images}
     fields = {
-        "sampler": GENERATORS[train.kind].sampler,
+        "sampler": KIND_FACTS[train.kind].sampler,
         "seed": study.seed,
         **study.generate,
         "generator": train.name,
@@ -80,7 +79,7 @@ def _plan_database(
     generate = read_spec(GenerateSpec, fields, f"{where}: generate")
 
     # What only the kind of generator and the counts together decide
-    if (generate.sampler == "direct") != (GENERATORS[train.kind].sampler == "direct"):
+    if not KIND_FACTS[train.kind].can_use(generate.sampler):
         raise SpecError(
             f"{where}: generate: a {train.kind} generator cannot use the sampler "
             f"'{generate.sampler}'; omit sampler"

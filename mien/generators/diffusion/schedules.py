@@ -1,0 +1,20 @@
+"""The noise schedule of a trained network, as an exported generator states it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The noise levels of a network, and the scheduler of diffusers that has the same levels.
+
+    Noise levels are between `low` and `high`. Images start at the mean face plus `start` times unit
+    noise. `steps` is the default number of steps of `scheduler`.
+    """
+
+    low: float
+    high: float
+    start: float
+    scheduler: Mapping[str, Any]
+    steps: int
