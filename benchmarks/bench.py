@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mien.audit import distances
+from mien.audit.memorisation.search import make_owners, match_features
 from mien.classifiers.fit import fit_classifier
 from mien.classifiers.predict import (
     Classifier,
@@ -19,7 +20,7 @@ from mien.classifiers.predict import (
     save_classifier,
 )
 from mien.classifiers.specs import ClassifierSpec
-from mien.faces import EMOTIONS, Faces, make_index
+from mien.faces import EMOTIONS, Faces, make_index, name_distinct_units
 from mien.ingest.run import run_ingest
 from mien.prepare import splits
 from mien.prepare.frames import run_preprocess
@@ -116,18 +117,21 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
     seen = extract_features(bench.judge, made)
     train, test = (extract_features(bench.judge, faces) for faces in (bench.train, bench.test))
     first = bench.train.index.drop_duplicates("clip").index.to_numpy()
-    precision, recall = distances.precision_recall(train[first], seen)
+    near = distances.find_neighbours(train[first], seen, 3)
     answers = predict_classes(bench.judge, made).argmax(axis=1)
     pixels = [
         faces.images.reshape(len(faces), -1).astype(np.float32) / 255
         for faces in (made, bench.train)
     ]
-    ratios = distances.copy_ratios(pixels[0], pixels[1], list(bench.train.index["clip"]))
+    index = bench.train.index
+    clips, subjects = (name_distinct_units(index, unit) for unit in ("clip", "subject"))
+    owners = make_owners(clips, subjects)
+    ratios = match_features(pixels[0], pixels[1], owners).ratio_clip
     return {
         "fd_test": distances.frechet_distance(seen, test),
         "fd_train": distances.frechet_distance(seen, train),
-        "precision": precision,
-        "recall": recall,
+        "precision": float(near.typical.mean()),
+        "recall": float(near.reached.mean()),
         "agreement": float(np.mean(answers == made.labels(bench.judge.classes))),
         "copies": float(np.mean(ratios < COPY)),
     }

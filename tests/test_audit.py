@@ -23,7 +23,7 @@ from drawn import keep, people
 from mien.audit import verdict
 from mien.audit.memorisation import matches
 from mien.audit.parts import list_jobs, plan_parts
-from mien.audit.run import audit, run_audit
+from mien.audit.run import run_audit
 from mien.audit.specs import AuditSpec
 from mien.cli import main
 from mien.errors import DataError
@@ -335,18 +335,29 @@ def test_wrong_commands_get_one_message_and_2(home: Path, arguments: list[str], 
     assert code == 2 and complaint in text
 
 
-def test_sides_that_do_not_fit_are_refused():
-    faces = people(range(4), clips=1, frames=1)
-    small, lacking = (
-        people(range(4), clips=1, frames=1, size=16),
-        faces.select(np.flatnonzero(faces.labels() != 2)),
-    )
-    with pytest.raises(DataError, match="all sides of an audit need one size"):
-        audit(faces, faces, small, {}, {})
-    with pytest.raises(DataError, match="lacks disgust"):
-        audit(lacking, faces, faces, {}, {})
-    with pytest.raises(DataError, match="the test side has none"):
-        audit(faces, faces.select(np.array([], dtype=np.int64)), faces, {}, {})
+@pytest.mark.parametrize(
+    ("train", "test", "made", "complaint"),
+    [
+        ("faces", "faces", "small", "all sides of an audit need one size"),
+        ("lacking", "faces", "faces", "lacks disgust"),
+        ("faces", "none", "faces", "the test side has none"),
+    ],
+)
+def test_sides_that_do_not_fit_are_refused(
+    tmp_path: Path, train: str, test: str, made: str, complaint: str
+):
+    store, faces = Store(tmp_path / "store"), people(range(4), clips=1, frames=1)
+    sides = {
+        "faces": faces,
+        "small": people(range(4), clips=1, frames=1, size=16),
+        "lacking": faces.select(np.flatnonzero(faces.labels() != 2)),
+        "none": faces.select(np.array([], dtype=np.int64)),
+    }
+    for name in {train, test, made}:
+        keep(sides[name], store, name)
+    spec = AuditSpec(synthetic=made, train=train, test=test, thresholds={})
+    with pytest.raises(DataError, match=complaint):
+        run_audit(spec, store)
 
 
 @pytest.mark.slow

@@ -18,6 +18,11 @@ def cloud(n: int, d: int, seed: int) -> np.ndarray:
     )
 
 
+def precision_recall(real: np.ndarray, made: np.ndarray, k: int = 3) -> tuple[float, float]:
+    near = distances.find_neighbours(real, made, k)
+    return float(near.typical.mean()), float(near.reached.mean())
+
+
 def test_sets_that_are_moved_apart_are_as_far_as_they_were_moved():
     a = cloud(400, 6, 0)
     assert distances.frechet_distance(a, a) == pytest.approx(0, abs=1e-4)
@@ -45,12 +50,12 @@ def test_precision_sees_what_is_odd_and_recall_what_is_missing():
     rng = np.random.default_rng(0)
     left, right = rng.normal(-5, 1, (150, 4)), rng.normal(5, 1, (150, 4))
     real = np.concatenate([left, right])
-    precision, recall = distances.precision_recall(real, rng.normal(-5, 1, (150, 4)))
+    precision, recall = precision_recall(real, rng.normal(-5, 1, (150, 4)))
     assert precision > 0.9 and recall == pytest.approx(0.5, abs=0.1)
     odd = np.concatenate(
         [rng.normal(-5, 1, (75, 4)), rng.normal(5, 1, (75, 4)), rng.normal(0, 0.2, (50, 4))]
     )
-    precision, recall = distances.precision_recall(real, odd)
+    precision, recall = precision_recall(real, odd)
     assert precision == pytest.approx(0.75, abs=0.1) and recall > 0.85
 
 
@@ -63,21 +68,35 @@ def test_precision_and_recall_are_those_of_all_distances(monkeypatch):
         radii = np.sort(cdist(ground, ground), axis=1)[:, k]
         return float((cdist(asked, ground) <= radii[None]).any(axis=1).mean())
 
-    assert distances.precision_recall(real, made, k) == pytest.approx(
+    assert precision_recall(real, made, k) == pytest.approx(
         (covered(real, made), covered(made, real))
     )
 
 
-def test_a_blend_of_two_frames_of_a_clip_is_a_copy_and_a_stranger_is_none():
+def test_a_weighted_kernel_distance_is_that_of_the_repeated_images_without_pairs_of_one_image():
+    """By brute force over pairs of images, each as often as it was drawn."""
+    a, b = cloud(7, 3, 5), cloud(6, 3, 6)
     rng = np.random.default_rng(0)
-    clips = [str(n // 4) for n in range(40)]
-    people = rng.normal(0, 10, (10, 50))
-    real = np.repeat(people, 4, axis=0) + rng.normal(0, 1, (40, 50))
-    blends = (real[0::4] + real[1::4]) / 2
-    strangers = rng.normal(0, 10, (10, 50))
-    assert (distances.copy_ratios(real, real, clips) < 1e-6).all()
-    assert (distances.copy_ratios(blends, real, clips) < 0.2).all()
-    assert (distances.copy_ratios(strangers, real, clips) > 0.6).all()
+    weights = [rng.multinomial(n, np.full(n, 1 / n), 3).astype(float) for n in (7, 6)]
+
+    def mean_of_pairs(x: np.ndarray, y: np.ndarray, apart: bool, u: np.ndarray, v: np.ndarray):
+        pairs = [
+            (u[i] * v[j], (float(x[i].astype(float) @ y[j]) / 3 + 1) ** 3)
+            for i in range(len(x))
+            for j in range(len(y))
+            if not (apart and i == j)
+        ]
+        return sum(weight * value for weight, value in pairs) / sum(weight for weight, _ in pairs)
+
+    def expected(u: np.ndarray, v: np.ndarray) -> float:
+        within = mean_of_pairs(a, a, True, u, u) + mean_of_pairs(b, b, True, v, v)
+        return within - 2 * mean_of_pairs(a, b, False, u, v)
+
+    value, resampled = distances.kernel_distance(a, b, *weights)
+    assert value == pytest.approx(expected(np.ones(7), np.ones(6)), rel=1e-6)
+    assert resampled == pytest.approx(
+        [expected(u, v) for u, v in zip(*weights, strict=True)], rel=1e-6
+    )
 
 
 def test_what_cannot_be_measured_is_refused():
@@ -85,9 +104,9 @@ def test_what_cannot_be_measured_is_refused():
     with pytest.raises(DataError, match="two images"):
         distances.frechet_distance(a[:1], a)
     with pytest.raises(DataError, match="more than 3"):
-        distances.precision_recall(a, cloud(9, 2, 1))
-    with pytest.raises(DataError, match="only one clip"):
-        distances.copy_ratios(a, a, ["one"] * 3)
+        precision_recall(a, cloud(9, 2, 1))
+    with pytest.raises(DataError, match="two images"):
+        distances.kernel_distance(a[:1], a, np.ones((1, 1)), np.ones((1, 3)))
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18", "vit_tiny_patch16_224"])

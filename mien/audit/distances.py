@@ -51,27 +51,49 @@ def _matrix_root(matrix: Float[np.ndarray, "*some d d"]) -> Float[np.ndarray, "*
     return (vectors * np.sqrt(values.clip(0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
-def kernel_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """Return the kernel distance of two sets of features: the unbiased estimate of MMD².
+def kernel_distance(
+    a: Float[np.ndarray, "n d"],
+    b: Float[np.ndarray, "m d"],
+    weights_a: Float[np.ndarray, "draws n"],
+    weights_b: Float[np.ndarray, "draws m"],
+) -> tuple[float, Float[np.ndarray, " draws"]]:
+    """Return the kernel distance of two sets of features, and that of each resample of them.
 
-    As in Bińkowski et al. 2018 (arXiv:1801.01401, section 4), with the cubic kernel (x·y / d + 1)³.
-    Its mean over draws of two sets from one source is 0 at any size, so it may be negative. Raises
-    DataError for fewer than two rows.
+    It is the unbiased estimate of MMD² with the cubic kernel (x·y / d + 1)³, as in Bińkowski et al.
+    2018 (arXiv:1801.01401, section 4); no image is paired with itself. `weights_a` and `weights_b`
+    say how often each row is in each resample. The mean over draws of two sets from one source is 0
+    at any size, so the distance may be negative. Raises DataError for fewer than two rows.
     """
     if min(len(a), len(b)) < 2:
         raise DataError(
             f"a kernel distance needs at least two images per side; given: {len(a)} and {len(b)}"
         )
-    return float(
-        _mean_off_diagonal(cubic_kernel(a, a))
-        + _mean_off_diagonal(cubic_kernel(b, b))
-        - 2 * cubic_kernel(a, b).mean()
+    aa, bb, ab = (cubic_kernel(x, y) for x, y in ((a, a), (b, b), (a, b)))
+    value = _weighted_mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
+    return float(value[0]), _weighted_mmd(aa, bb, ab, weights_a, weights_b)
+
+
+def _weighted_mmd(
+    aa: Float[np.ndarray, "n n"],
+    bb: Float[np.ndarray, "m m"],
+    ab: Float[np.ndarray, "n m"],
+    weights_a: Float[np.ndarray, "draws n"],
+    weights_b: Float[np.ndarray, "draws m"],
+) -> Float[np.ndarray, " draws"]:
+    """Return the unbiased MMD² of each resample, from the kernel of all pairs of rows."""
+    between = np.einsum("dm,dm->d", weights_a @ ab, weights_b) / (
+        weights_a.sum(axis=1) * weights_b.sum(axis=1)
     )
+    return _mean_within(aa, weights_a) + _mean_within(bb, weights_b) - 2 * between
 
 
-def _mean_off_diagonal(gram: Float[np.ndarray, "n n"]) -> float:
-    """Return the mean of a kernel over pairs of different rows."""
-    return (gram.sum() - np.trace(gram)) / (len(gram) * (len(gram) - 1))
+def _mean_within(
+    gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"]
+) -> Float[np.ndarray, " draws"]:
+    """Return the mean of a kernel over pairs of different rows, in each resample."""
+    squares = np.square(weights)
+    pairs = np.square(weights.sum(axis=1)) - squares.sum(axis=1)
+    return (np.einsum("dn,dn->d", weights @ gram, weights) - squares @ np.diag(gram)) / pairs
 
 
 def cubic_kernel(
@@ -82,40 +104,27 @@ def cubic_kernel(
     return base * base * base
 
 
-def precision_recall(
-    real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = 3
-) -> tuple[float, float]:
-    """Return improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991).
-
-    Precision is the share of `made` within the distance of any real image to its k-th nearest real
-    one, recall the same with the sides exchanged. Frames of one clip shrink these distances: pass
-    one image per clip. Raises DataError unless there are more than k images per side.
-    """
-    near = find_neighbours(real, made, k)
-    return float(near.typical.mean()), float(near.reached.mean())
-
-
 @dataclass(frozen=True)
 class Neighbours:
     """Which images are within the k-nearest-neighbour distance ("reach") of which others.
 
-    `typical` [made]: within reach of a real image; `around` [made]: of how many; `reached`
+    `typical` [made]: within reach of a real image; `reach_counts` [made]: of how many; `reached`
     [real]: within reach of a generated image; `covered` [real]: a generated image is within its
     reach. The reach of an image is its distance to the k-th nearest image of its own side. The
-    means of these are precision (`typical`), recall (`reached`), density (`around` / k) and
+    means of these are precision (`typical`), recall (`reached`), density (`reach_counts` / k) and
     coverage (`covered`).
     """
 
     k: int
     typical: Bool[np.ndarray, " m"]
-    around: Int[np.ndarray, " m"]
+    reach_counts: Int[np.ndarray, " m"]
     reached: Bool[np.ndarray, " n"]
     covered: Bool[np.ndarray, " n"]
 
     @property
     def density(self) -> Float[np.ndarray, " m"]:
         """The contribution of each generated image to density."""
-        return self.around / self.k
+        return self.reach_counts / self.k
 
 
 def find_neighbours(
@@ -123,8 +132,9 @@ def find_neighbours(
 ) -> Neighbours:
     """Return which images are within reach of which, for precision, recall, density and coverage.
 
-    Density and coverage are those of Naeem et al. 2020 (arXiv:2002.09797). A distance equal to a
-    reach counts as within it. Raises DataError unless there are more than k images per side.
+    Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), density and
+    coverage those of Naeem et al. 2020 (arXiv:2002.09797). Frames of one clip shrink the reach:
+    pass one image per clip. A distance equal to a reach counts as within it. Raises DataError unless there are more than k images per side.
     """
     if min(len(real), len(made)) <= k:
         raise DataError(
@@ -136,15 +146,15 @@ def find_neighbours(
     real_reach, made_reach = reach_of(real, k), reach_of(made, k)
 
     # Compare each distance between the sides with the reach of either end
-    around = np.zeros(len(made), dtype=np.int64)
+    reach_counts = np.zeros(len(made), dtype=np.int64)
     reached, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
     for first, block in iterate_distances(real, made):
         rows = slice(first, first + len(block))
         within = block <= real_reach[rows, None]
-        around += within.sum(axis=0)
+        reach_counts += within.sum(axis=0)
         covered[rows] = within.any(axis=1)
         reached[rows] = (block <= made_reach[None]).any(axis=1)
-    return Neighbours(k, around > 0, around, reached, covered)
+    return Neighbours(k, reach_counts > 0, reach_counts, reached, covered)
 
 
 def reach_of(rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
@@ -190,29 +200,6 @@ def unit_directions(
     """Return the rows as directions of length 1 from `centre`."""
     offsets = rows.astype(np.float64) - centre
     return offsets / np.maximum(np.linalg.norm(offsets, axis=1, keepdims=True), 1e-12)
-
-
-def copy_ratios(
-    made: Float[np.ndarray, "m d"], real: Float[np.ndarray, "n d"], clips: list[str]
-) -> Float[np.ndarray, " m"]:
-    """Return each image's distance to the nearest real image over that to another clip's nearest.
-
-    Near 0 the image is a copy, or between frames of one clip; near 1 it is no nearer to that clip
-    than to others. Compared with the second nearest image, as is usual, a blend of two frames of
-    one clip would look new. Raises DataError unless there are two clips.
-    """
-    owner = np.array(clips)
-    if len(set(clips)) < 2:
-        raise DataError(
-            "copies are recognised by the nearest clip and the next, so they need two clips; "
-            "there is only one clip"
-        )
-    ratios = []
-    for _, block in iterate_distances(made, real):
-        nearest = block.argmin(axis=1)
-        others = np.where(owner[nearest][:, None] == owner[None], np.inf, block).min(axis=1)
-        ratios.append(block.min(axis=1) / np.maximum(others, 1e-12))
-    return np.concatenate(ratios) if ratios else np.zeros(0)
 
 
 def iterate_distances(

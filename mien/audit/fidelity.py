@@ -65,7 +65,7 @@ class Sampled:
         """Return the images of a class in the drawn order; all images for an empty name."""
         return self.order[self.emotion[self.order] == part] if part else self.order
 
-    def one_a_clip(self, part: str) -> Places:
+    def one_per_clip(self, part: str) -> Places:
         """Return the first image of each clip in the drawn order."""
         places = self.images(part)
         _, first = np.unique(self.clip[places].astype(str), return_index=True)
@@ -110,7 +110,7 @@ def measure(
             ):
                 records += _measure_distances(ground, asked, suffix, space, part)
             for suffix, ground, asked in _pair_samples(
-                three, [side.one_a_clip(part) for side in three], space_sides
+                three, [side.one_per_clip(part) for side in three], space_sides
             ):
                 records += _measure_neighbours(ground, asked, suffix, space, part)
                 records += _measure_variety(asked, centre, suffix, space, part)
@@ -144,7 +144,7 @@ def _count_images(faces: Faces) -> int:
 
 
 def _count_clips(faces: Faces) -> int:
-    return len(Sampled.of(faces).one_a_clip(""))
+    return len(Sampled.of(faces).one_per_clip(""))
 
 
 def _project_on_axes(sides: SpaceFeatures) -> SpaceFeatures:
@@ -233,7 +233,11 @@ def _measure_distances(
             (0.0, np.inf),
         ),
         _make_record(
-            f"fidelity.kernel{suffix}", space, part, n, *_measure_kernel_distance(ground, asked)
+            f"fidelity.kernel{suffix}",
+            space,
+            part,
+            n,
+            *distances.kernel_distance(ground.rows, asked.rows, ground.weights, asked.weights),
         ),
     ]
 
@@ -252,35 +256,6 @@ def _resample_moments(
     products = np.stack([(rows * weights[:, None]).T @ rows for weights in part.weights])
     centred = products - totals[:, None, None] * means[:, :, None] * means[:, None, :]
     return means, centred / (totals - 1)[:, None, None]
-
-
-def _measure_kernel_distance(a: Sample, b: Sample) -> tuple[float, Resampled]:
-    """Return the kernel distance, and that of each resample; no image is paired with itself."""
-    aa, bb, ab = (distances.cubic_kernel(x.rows, y.rows) for x, y in ((a, a), (b, b), (a, b)))
-    value = _weighted_mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
-    return float(value[0]), _weighted_mmd(aa, bb, ab, a.weights, b.weights)
-
-
-# The unbiased MMD² of Bińkowski et al. 2018, with rows weighted by how often they were drawn
-def _weighted_mmd(
-    aa: Float[np.ndarray, "n n"],
-    bb: Float[np.ndarray, "m m"],
-    ab: Float[np.ndarray, "n m"],
-    weights_a: Float[np.ndarray, "draws n"],
-    weights_b: Float[np.ndarray, "draws m"],
-) -> Resampled:
-    between = np.einsum("dm,dm->d", weights_a @ ab, weights_b) / (
-        weights_a.sum(axis=1) * weights_b.sum(axis=1)
-    )
-    return _mean_within(aa, weights_a) + _mean_within(bb, weights_b) - 2 * between
-
-
-def _mean_within(
-    gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"]
-) -> Resampled:
-    squares = np.square(weights)
-    pairs = np.square(weights.sum(axis=1)) - squares.sum(axis=1)
-    return (np.einsum("dn,dn->d", weights @ gram, weights) - squares @ np.diag(gram)) / pairs
 
 
 # Neighbours and variety

@@ -250,7 +250,7 @@ def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
     side, rows = Sampled.of(train), space.extract(train.images)
     ground: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for emotion in train.classes:
-        class_rows = rows[side.one_a_clip(emotion)[:MAX_IMAGES_PER_SIDE]]
+        class_rows = rows[side.one_per_clip(emotion)[:MAX_IMAGES_PER_SIDE]]
         if len(class_rows) > NEIGHBOUR_RANK:
             ground[emotion] = class_rows, distances.reach_of(class_rows, NEIGHBOUR_RANK)
         else:

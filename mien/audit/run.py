@@ -10,17 +10,12 @@ import pandas as pd
 from PIL import Image
 
 from mien.audit import verdict
-from mien.audit.features import SpaceFeatures
-from mien.audit.memorisation import matches
 from mien.audit.page import draw_suspects, render
 from mien.audit.parts import (
-    PARTS,
-    PartInput,
     PartResult,
     add_generator_overlap,
     empty_side,
     list_jobs,
-    measure_part,
     plan_parts,
     read,
     run_part,
@@ -75,28 +70,6 @@ class Audit:
     def questions(self) -> list[Question]:
         """The questions about the database, and the answers that the checks give."""
         return verdict.answer_questions(self.checks)
-
-
-def audit(
-    train: Faces,
-    test: Faces | None,
-    made: Faces,
-    spaces: Mapping[str, SpaceFeatures],
-    limits: Mapping[str, Mapping[str, Any]],
-) -> Audit:
-    """Return all measures of `made` against training images and held-out people, with the verdict.
-
-    `spaces` holds the features of the three sides by space. Without `test` nobody was held out, and
-    numbers that need such people are not measured. A part that cannot be measured leaves a note,
-    and its checks cannot tell. Raises DataError if a side is empty, or the sides do not fit
-    together.
-    """
-    _require_fit(train, test, made)
-    test = empty_side(train) if test is None else test
-    data = PartInput(train, test, made, spaces, lambda: matches.find_matches(train, test, made))
-    measured: dict[PartName, PartResult] = {part: measure_part(part, data) for part in PARTS}
-    measured["leakage"] = add_generator_overlap(measured["leakage"], made, train, test)
-    return judge_parts(measured, made, limits, count_held_out(train, test))
 
 
 def judge_parts(
