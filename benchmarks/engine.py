@@ -32,7 +32,7 @@ from mien.faces import Faces, make_index
 from mien.ingest.run import run_ingest
 from mien.prepare.frames import run_preprocess
 from mien.prepare.specs import PreprocessSpec
-from mien.published import CLIPS, TABLE_1
+from mien.published import CLIPS_PER_CLASS, TABLE_1
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, Job
 from mien.runs.local import Local
@@ -186,7 +186,7 @@ def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) 
     told(speeds)
     for name, alias in (("preprint", "frames"), ("honest", "faces")):
         faces = like_casme2(
-            TABLE_1 if name == "preprint" else {key: n * APEX for key, n in CLIPS.items()}
+            TABLE_1 if name == "preprint" else {key: n * APEX for key, n in CLIPS_PER_CLASS.items()}
         )
         keep(faces, store, alias)
         spec = read_study(STUDIES / f"{name}.toml", store)
@@ -241,7 +241,7 @@ def like_casme2(counts: dict[str, int]) -> Faces:
     total = sum(counts.values())
     images = make_rng("benchmark").integers(0, 256, (total, 1, 48, 48), dtype=np.uint8)
     emotions = [name for name, count in counts.items() for _ in range(count)]
-    clip = [n * CLIPS[name] // count for name, count in counts.items() for n in range(count)]
+    clip = [n * CLIPS_PER_CLASS[name] // count for name, count in counts.items() for n in range(count)]
     index = make_index(
         images,
         key=[str(number) for number in range(total)],

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from mien.errors import DataError
 
-METRICS = ("accuracy", "uf1", "uar")
+SCORES = ("accuracy", "uf1", "uar")
 
 SCORED_UNITS = ("images", "clips")
 """What is scored: each image, or each clip by the mean of its frames' probabilities."""

@@ -60,7 +60,7 @@ def crop(
     return np.ascontiguousarray(picture[np.ix_(down.clip(0, h - 1), across.clip(0, w - 1))])
 
 
-FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF")
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF")
 """The formats that are opened, recognised by content, not by suffix. None can hold a program."""
 
 WHITE_OF_16_BITS = 65535.0  # white in 16 bits
@@ -110,7 +110,7 @@ def errors_about(what: object) -> Iterator[None]:
     except UnidentifiedImageError:
         raise DataError(
             f"{what} must be an image that can be read, and is not: it begins as no picture does "
-            f"of {', '.join(FORMATS)}"
+            f"of {', '.join(PICTURE_FORMATS)}"
         ) from None
     except Exception as error:  # decoders raise anything on damaged files
         reason = str(error) or type(error).__name__
@@ -131,9 +131,9 @@ def open_image(picture: Path | bytes) -> Image.Image:
 
 @cache
 def _available_formats() -> tuple[str, ...]:
-    """Return those of FORMATS that this machine's Pillow was built with."""
+    """Return those of PICTURE_FORMATS that this machine's Pillow was built with."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
 
 
 def recognise_format(head: bytes, suffix: str = "") -> str:
@@ -405,7 +405,7 @@ def decode(
     call it `name`, by default its path. `remarks` receives FRAMES if there are several frames, and
     TRANSPARENT if some pixel is transparent.
 
-    Raises DataError if the file is damaged, is not an image of `pictures.FORMATS`, or has a side
+    Raises DataError if the file is damaged, is not an image of `pictures.PICTURE_FORMATS`, or has a side
     below 8 or more than 64 million pixels.
     """
     image = _open_image(picture, colour, box, name, white, remarks)

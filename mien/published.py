@@ -10,7 +10,7 @@ SOURCE = "Preprints 197486, 4 February 2026 (CC BY 4.0)"
 
 DATASET = "CASME II"
 
-EMOTIONS = ("happiness", "sadness", "surprise", "disgust", "fear", "repression", "others")
+PREPRINT_CLASSES = ("happiness", "sadness", "surprise", "disgust", "fear", "repression", "others")
 
 TABLE_1 = {
     "happiness": 2360,
@@ -37,7 +37,7 @@ TABLE_2 = {
 TOTALS = {"TABLE_1": 17124, "TABLE_2": 15464}
 """The totals as printed under Tables 1 and 2."""
 
-CLIPS = {
+CLIPS_PER_CLASS = {
     "others": 99,
     "disgust": 63,
     "happiness": 32,
@@ -48,7 +48,7 @@ CLIPS = {
 }
 """Clips per class in the 255 rows of CASME II's own sheet, which the preprint does not print."""
 
-SETTINGS = {
+SETTING_NUMBERS = {
     "real_to_real": 1,
     "synthetic_to_synthetic": 2,
     "real_to_synthetic": 3,
@@ -59,7 +59,7 @@ SETTINGS = {
 MODELS = {"vgg16": "VGG-16", "resnet50": "ResNet 50", "inception_v3": "Inception V3"}
 """The models, as the preprint writes them."""
 
-ABLATIONS = {
+ABLATION_CAPTIONS = {
     "none": "plain",
     "augmentation": "data augmentation",
     "freezing": "30 % of the layers frozen",

@@ -25,7 +25,7 @@ from mien.prepare.frames import (
 )
 from mien.prepare.inputs import compute_hog, compute_onset_difference
 from mien.prepare.specs import PreprocessSpec
-from mien.published import CLIPS, TABLE_1
+from mien.published import CLIPS_PER_CLASS, TABLE_1
 from mien.runs.spec import Spec, read_spec
 from mien.runs.store import Store
 
@@ -412,7 +412,7 @@ def test_the_digest_is_a_golden_value():
 def test_the_class_sets_have_the_fields_own_sizes():
 
     sizes = {
-        name: sum(CLIPS.get(emotion, 0) for emotion in folded)
+        name: sum(CLIPS_PER_CLASS.get(emotion, 0) for emotion in folded)
         for name, folded in CLASS_SETS.items()
     }
     assert sizes == {"preprint-7": 255, "casme2-5": 246, "megc2019-3": 147, "megc2019-wide": 156}

@@ -141,7 +141,7 @@ def test_checksums_are_those_that_sha256sum_reads(built: Path):
 def test_pandas_alone_reads_the_images(home: World, built: Path):
     table = pd.read_parquet(built / "data" / "train-00000-of-00001.parquet")
     made = Faces.load(home.made.path)
-    assert list(table.columns) == list(formats.COLUMNS)
+    assert list(table.columns) == list(formats.RELEASE_COLUMNS)
     for place, row in enumerate(table.to_dict("records")):
         picture = Image.open(io.BytesIO(row["image"]["bytes"]))
         assert picture.mode == "L" and np.array_equal(np.asarray(picture), made.images[place, 0])
@@ -163,7 +163,8 @@ def test_parquet_has_small_groups_a_page_index_and_class_names(built: Path):
 
 def test_groups_hold_a_hundred_rows(tmp_path: Path):
     rows = [
-        dict.fromkeys(formats.COLUMNS) | {"image_id": f"fear-{n}", "label": 0} for n in range(250)
+        dict.fromkeys(formats.RELEASE_COLUMNS) | {"image_id": f"fear-{n}", "label": 0}
+        for n in range(250)
     ]
     formats.write_parquet(tmp_path / "x.parquet", rows, ["fear"])
     told = pq.read_metadata(tmp_path / "x.parquet")

@@ -737,7 +737,7 @@ OPEN_FILES = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 @pytest.mark.parametrize("name", loading.LOADERS)
 def test_libraries_load_the_same(release: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip(name, reason=f"{name} is not installed")
-    monkeypatch.setattr("mien.publish.checking.LIBRARIES", (name,))
+    monkeypatch.setattr("mien.publish.checking.LOADING_LIBRARIES", (name,))
     assert checking.check(release).compared[-1] == name
 
 
@@ -765,5 +765,5 @@ def test_people_load_it_in_one_line(release: Path, tmp_path: Path):
 
 
 def test_what_is_not_installed_is_said(release: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mien.publish.checking.LIBRARIES", ("a_library_that_is_not_there",))
+    monkeypatch.setattr("mien.publish.checking.LOADING_LIBRARIES", ("a_library_that_is_not_there",))
     assert checking.check(release).skipped == ("a_library_that_is_not_there",)

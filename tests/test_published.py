@@ -9,12 +9,12 @@ from mien.faces import EMOTIONS
 def test_tables_1_and_2_add_up_to_their_printed_totals():
     assert sum(published.TABLE_1.values()) == published.TOTALS["TABLE_1"] == 17_124
     assert sum(published.TABLE_2.values()) == published.TOTALS["TABLE_2"] == 15_464
-    assert sum(published.CLIPS.values()) == 255
+    assert sum(published.CLIPS_PER_CLASS.values()) == 255
 
 
 def test_every_emotion_is_one_that_faces_may_show():
-    for table in (published.TABLE_1, published.TABLE_2, published.CLIPS):
-        assert set(table) == set(published.EMOTIONS) <= set(EMOTIONS)
+    for table in (published.TABLE_1, published.TABLE_2, published.CLIPS_PER_CLASS):
+        assert set(table) == set(published.PREPRINT_CLASSES) <= set(EMOTIONS)
 
 
 def test_there_are_36_cells_of_five_trials():

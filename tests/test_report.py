@@ -62,7 +62,9 @@ def sevens() -> Faces:
     return Faces(
         faces.images,
         faces.index.assign(
-            emotion=[published.EMOTIONS[clips.index(clip) % 7] for clip in faces.index["clip"]]
+            emotion=[
+                published.PREPRINT_CLASSES[clips.index(clip) % 7] for clip in faces.index["clip"]
+            ]
         ),
     )
 
@@ -683,7 +685,7 @@ def test_each_table_has_a_label_that_it_keeps_beside_others(
 
 
 def test_names_that_look_alike_to_latex_have_labels_of_their_own():
-    label, again = tables.Labels(), tables.Labels()
+    label, again = tables.LatexLabels(), tables.LatexLabels()
     pairs = [
         ("a b", "x"),
         ("a_b", "x"),

@@ -32,7 +32,7 @@ VIEWABLE_FILES = ("index.html", "report.html", "sheet.png")
 
 VIEWER_START_S = 2.0  # how long to wait whether a viewer fails to start
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @app.command("ls")
@@ -293,7 +293,7 @@ def _advise(run: "Run", faults: list[str]) -> str:
 
 def _is_image_file(name: str, home: "Store") -> bool:
     """Whether `name` is a file or named like an image, and is not a run or alias of the store."""
-    is_file = Path(name).is_file() or Path(name).suffix.lower() in IMAGE_SUFFIXES
+    is_file = Path(name).is_file() or Path(name).suffix.lower() in PICTURE_SUFFIXES
     return is_file and name not in home.aliases() and not home.done(name)
 
 

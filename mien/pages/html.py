@@ -11,7 +11,7 @@ from PIL import Image
 
 from mien.runs.progress import count_of
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 
 
 def render_html(template: str, content: Mapping[str, Any]) -> str:
@@ -20,7 +20,7 @@ def render_html(template: str, content: Mapping[str, Any]) -> str:
     All texts are escaped. A name that the template uses and `content` lacks is an error of jinja2.
     """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

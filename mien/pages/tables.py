@@ -102,7 +102,7 @@ def to_markdown(sheet: ReportTable, head: str = "###") -> list[str]:
     return [f"{head} {escape.escape_markdown(sheet.caption)}", "", *note, *body, ""]
 
 
-class Labels:
+class LatexLabels:
     """Labels for the tables of one file, by which \\ref names them, all different."""
 
     def __init__(self) -> None:

@@ -43,7 +43,15 @@ RELEASE, LINEAGE, GATES, ANSWERS, CARD_JSON = (
 CONTACT_SHEET = "sheets/contact.png"
 
 REQUIRED_PATHS = (
-    *(card.CARD, card.DATASHEET, card.CITATION, card.LICENCE, croissant.FILE, registry.FILE, SUMS),
+    *(
+        card.CARD,
+        card.DATASHEET,
+        card.CITATION,
+        card.LICENCE,
+        croissant.CROISSANT_FILE,
+        registry.REGISTRY_FILE,
+        SUMS,
+    ),
     *(RELEASE, LINEAGE, GATES, ANSWERS, CARD_JSON, CONTACT_SHEET),
 )
 
@@ -62,11 +70,11 @@ PRIVATE_SENTENCES = {
 }
 """How each document says that a build is private."""
 
-LIBRARIES = ("datasets", "webdataset", "mlcroissant")
+LOADING_LIBRARIES = ("datasets", "webdataset", "mlcroissant")
 
 MAX_FAULTS_LISTED = 20  # faults that are listed in full
 
-BATCH_IMAGES = 500  # images whose hashes are computed in one batch
+HASHED_IMAGES = 500  # images whose hashes are computed in one batch
 
 MAX_FOLDER_DEPTH = 8  # most levels of folders in a release
 
@@ -165,9 +173,9 @@ def _release_faults(release: Any) -> Iterator[str]:
     if len(size) != 3 or not all(type(number) is int and 0 < number <= 4096 for number in size):
         yield "size must be three numbers: channels, height, width"
     if "parquet" not in release["formats"] or not all(
-        name in formats.FORMATS for name in release["formats"]
+        name in formats.RELEASE_FORMATS for name in release["formats"]
     ):
-        yield f"formats must be among {', '.join(formats.FORMATS)}, and include parquet"
+        yield f"formats must be among {', '.join(formats.RELEASE_FORMATS)}, and include parquet"
     if not all(isinstance(name, str) for name in release["studies"]):
         yield "studies must be names"
 
@@ -208,7 +216,7 @@ def _read_yaml(text: str) -> Any:
 def check(folder: Path, *, libraries: bool = True) -> CheckResult:
     """Return what was compared after every form of the release in `folder` was loaded back.
 
-    With `libraries`, those of LIBRARIES that are installed load it too. Raises DataError with all
+    With `libraries`, those of LOADING_LIBRARIES that are installed load it too. Raises DataError with all
     differences.
     """
     # Only plain files are opened: no link, pipe or device
@@ -227,7 +235,7 @@ def check(folder: Path, *, libraries: bool = True) -> CheckResult:
 
     # Readers of others; on a release with faults they would only repeat these
     if libraries and not faults:
-        for name in LIBRARIES:
+        for name in LOADING_LIBRARIES:
             if importlib.util.find_spec(name) is None:
                 skipped.append(name)
                 continue
@@ -396,7 +404,7 @@ def check_parquet(
 
         # The columns, as Parquet and as Hugging Face's datasets declare them
         columns = [(field.name, field.type) for field in schema]
-        yield from _compare("columns", [*formats.COLUMNS.items()], columns)
+        yield from _compare("columns", [*formats.RELEASE_COLUMNS.items()], columns)
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"null"))
         yield from _compare(
             "features",
@@ -428,7 +436,7 @@ def _check_split(
     with track(f"checking {split}", total) as tracker:
         for number, row in enumerate(formats.read_parquet(path), start=1):
             batch.append(row)
-            if len(batch) == BATCH_IMAGES or number == total:
+            if len(batch) == HASHED_IMAGES or number == total:
                 yield from _check_batch(batch, split, release, rows)
                 batch = []
                 tracker.update(number)
@@ -531,7 +539,7 @@ def check_registry(folder: Path, rows: list[ReleasedImage]) -> Iterator[str]:
     table = registry.read_registry(folder)
     ours = pd.DataFrame(
         [(row.image_id, row.split, row.label, row.sha256, row.pixels, row.phash) for row in rows],
-        columns=list(registry.COLUMNS), dtype="str",
+        columns=list(registry.REGISTRY_COLUMNS), dtype="str",
     )  # fmt: skip
     yield from _compare_rows(ours, table)
 
@@ -722,7 +730,9 @@ def _check_card_header(
         list(names.items()),
         list(column_types["label"]["class_label"]["names"].items()),
     )
-    yield from _compare("columns in the card's YAML", list(formats.COLUMNS), list(column_types))
+    yield from _compare(
+        "columns in the card's YAML", list(formats.RELEASE_COLUMNS), list(column_types)
+    )
 
     # Counts and licence
     counts = {split: sum(row.split == split for row in rows) for split in release["counts"]}
@@ -773,13 +783,13 @@ def check_rewritten_documents(
         if read_text(folder / name) != text:
             yield f"{name} is not what the provenance of the release gives"
     described = json.loads(json.dumps(croissant.croissant_metadata(facts, layout)))
-    if _read_json(folder / croissant.FILE) != described:
-        yield f"{croissant.FILE} is not what the provenance of the release gives"
+    if _read_json(folder / croissant.CROISSANT_FILE) != described:
+        yield f"{croissant.CROISSANT_FILE} is not what the provenance of the release gives"
 
 
 def check_croissant(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     """Yield the faults of croissant.json."""
-    metadata = _read_json(folder / croissant.FILE)
+    metadata = _read_json(folder / croissant.CROISSANT_FILE)
 
     # Every field that Croissant, RAI and PROV need
     required = (

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mien import licences
-from mien.publish.formats import COLUMNS, ReleaseLayout
+from mien.publish.formats import RELEASE_COLUMNS, ReleaseLayout
 from mien.runs.files import sha256
 
-FILE = "croissant.json"
+CROISSANT_FILE = "croissant.json"
 
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 
@@ -236,7 +236,9 @@ def _image_record_set(split: str) -> dict[str, Any]:
         "name": name,
         "description": f"The images of the split {split}.",
         "key": [{"@id": f"{name}/image_id"}],
-        "field": [_field(name, column, str(kind), split) for column, kind in COLUMNS.items()],
+        "field": [
+            _field(name, column, str(kind), split) for column, kind in RELEASE_COLUMNS.items()
+        ],
     }
 
 

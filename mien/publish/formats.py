@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from mien.errors import UsageError
 from mien.runs.spec import suggest
 
-FORMATS = ("parquet", "imagefolder", "webdataset")
+RELEASE_FORMATS = ("parquet", "imagefolder", "webdataset")
 
 ROWS_PER_GROUP = 100  # rows per row group, which the hub's viewer reads at once
 
 MAX_FILES_PER_FOLDER = 5_000  # most images in a folder; hubs allow 10,000 entries
 
-COLUMNS: dict[str, pa.DataType] = {
+RELEASE_COLUMNS: dict[str, pa.DataType] = {
     "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
     "label": pa.int64(),
     "image_id": pa.string(),
@@ -80,18 +80,18 @@ def parse_formats(text: str) -> tuple[str, ...]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in FORMATS:
+        if name not in RELEASE_FORMATS:
             raise UsageError(
-                f"--format must be among {', '.join(FORMATS)}; given: "
-                f"'{name}'.{suggest(name, [*FORMATS])}"
+                f"--format must be among {', '.join(RELEASE_FORMATS)}; given: "
+                f"'{name}'.{suggest(name, [*RELEASE_FORMATS])}"
             )
-    return tuple(name for name in FORMATS if name in names or name == "parquet")
+    return tuple(name for name in RELEASE_FORMATS if name in names or name == "parquet")
 
 
 def huggingface_features(classes: Sequence[str]) -> dict[str, Any]:
     """Return the columns as Hugging Face's libraries name them."""
     columns: dict[str, Any] = {}
-    for name, column_type in COLUMNS.items():
+    for name, column_type in RELEASE_COLUMNS.items():
         if name == "image":
             columns[name] = {"_type": "Image"}
         elif name == "label":
@@ -107,7 +107,7 @@ def huggingface_features(classes: Sequence[str]) -> dict[str, Any]:
 def build_schema(classes: Sequence[str]) -> pa.Schema:
     """Return the schema of the Parquet files, with the names of the classes in it."""
     metadata = json.dumps({"info": {"features": huggingface_features(classes)}})
-    return pa.schema(list(COLUMNS.items()), metadata={"huggingface": metadata})
+    return pa.schema(list(RELEASE_COLUMNS.items()), metadata={"huggingface": metadata})
 
 
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], classes: Sequence[str]) -> None:

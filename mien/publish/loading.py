@@ -85,7 +85,7 @@ def load_with_mlcroissant(
     """Yield what mlcroissant finds: errors, and records that are not those of the Parquet files."""
     library: Any = import_module("mlcroissant")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    dataset = library.Dataset(str(folder / croissant.FILE))
+    dataset = library.Dataset(str(folder / croissant.CROISSANT_FILE))
     yield from dataset.metadata.issues.errors
     for name in ("labels", "splits"):
         first = next(iter(dataset.records(name)), None)

@@ -16,7 +16,7 @@ from mien.outside import system_message
 from mien.publish.origin import Origin
 from mien.runs.spec import RUN_NAME, Strict, read_spec, read_toml, suggest
 
-FILE = "dataset.toml"
+QUESTIONS_FILE = "dataset.toml"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 

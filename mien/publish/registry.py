@@ -17,13 +17,13 @@ from mien.pages.escape import to_printable
 from mien.publish import marks
 from mien.runs.progress import count_of
 
-FILE = "registry.parquet"
+REGISTRY_FILE = "registry.parquet"
 
 PHASH_DIGITS = re.compile(r"[0-9a-f]{16}")
 
 MIN_BYTES_PER_ROW = 20  # fewest bytes of a row, because digests cannot be compressed
 
-COLUMNS = ("image_id", "split", "label", "sha256", "pixels_sha256", "phash")
+REGISTRY_COLUMNS = ("image_id", "split", "label", "sha256", "pixels_sha256", "phash")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Identification:
 
 def write_registry(folder: Path, rows: pd.DataFrame) -> None:
     """Write registry.parquet: one row per image, in the order of the release."""
-    form = pa.schema([(name, pa.string()) for name in COLUMNS])
+    form = pa.schema([(name, pa.string()) for name in REGISTRY_COLUMNS])
     table = pa.Table.from_pandas(
-        rows.loc[:, list(COLUMNS)], form, preserve_index=False
+        rows.loc[:, list(REGISTRY_COLUMNS)], form, preserve_index=False
     ).replace_schema_metadata()
-    pq.write_table(table, folder / FILE, compression="snappy")
+    pq.write_table(table, folder / REGISTRY_FILE, compression="snappy")
 
 
 def read_registry(folder: Path) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def read_registry(folder: Path) -> pd.DataFrame:
     Raises DataError if it cannot be read, or is not a registry.
     """
     # The number of rows is checked before memory is taken for them
-    path = folder if folder.suffix == ".parquet" else folder / FILE
+    path = folder if folder.suffix == ".parquet" else folder / REGISTRY_FILE
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
         if rows * MIN_BYTES_PER_ROW > size:
@@ -64,11 +64,11 @@ def read_registry(folder: Path) -> pd.DataFrame:
         ) from None
 
     # Columns of text, with hashes as hexadecimal digits
-    if list(table.columns) != list(COLUMNS):
+    if list(table.columns) != list(REGISTRY_COLUMNS):
         raise DataError(
-            f"{path} must have the columns {', '.join(COLUMNS)}; it has {', '.join(table.columns)}"
+            f"{path} must have the columns {', '.join(REGISTRY_COLUMNS)}; it has {', '.join(table.columns)}"
         )
-    for column in COLUMNS:
+    for column in REGISTRY_COLUMNS:
         invalid = [value for value in table[column] if not isinstance(value, str)]
         if not invalid and column == "phash":
             invalid = [text for text in table[column] if not PHASH_DIGITS.fullmatch(text)]

@@ -44,7 +44,7 @@ from mien.seeds import make_rng
 
 SHEET_IMAGES_PER_CLASS = 12  # images of each class on the contact sheet
 
-BATCH_IMAGES = 500  # images that are encoded in one batch
+ENCODED_IMAGES = 500  # images that are encoded in one batch
 
 PICTURE_HTML = re.compile(
     r"<img|<image|<object|<embed|<iframe|<video|<canvas|data:image|url\(", re.IGNORECASE
@@ -121,7 +121,7 @@ def build(
         )
         _write_provenance(folder, origin, answered, facts)
         card.write(folder, facts, _measure_sizes(layout, splits))
-        _write_json(folder / croissant.FILE, croissant.croissant_metadata(facts, layout))
+        _write_json(folder / croissant.CROISSANT_FILE, croissant.croissant_metadata(facts, layout))
 
         # No real image or name, in any file; then the checksums
         _refuse_real_people(folder, origin, rows)
@@ -194,9 +194,9 @@ def _write_images(
 
     def rows(split: str, positions: list[int]) -> Iterator[dict[str, Any]]:
         with track(f"writing {split}", len(positions)) as tracker:
-            for first in range(0, len(positions), BATCH_IMAGES):
+            for first in range(0, len(positions), ENCODED_IMAGES):
                 # A batch of images, so that memory does not hold them all
-                batch = positions[first : first + BATCH_IMAGES]
+                batch = positions[first : first + ENCODED_IMAGES]
                 images = np.asarray(origin.faces.images[batch])
                 hashes = compute_perceptual_hash(images)
 
@@ -210,14 +210,14 @@ def _write_images(
                         "phash": f"{bits:016x}",
                         "split": split,
                     }
-                    digests = (row[name] for name in registry.COLUMNS[3:])
+                    digests = (row[name] for name in registry.REGISTRY_COLUMNS[3:])
                     registry_rows.append((image_id, split, emotion, *digests))
                     yield row
                 tracker.update(first + len(batch))
 
     for split, positions in splits.items():
         formats.write_parquet(layout.parquet(split), rows(split, positions), classes)
-    return pd.DataFrame(registry_rows, columns=list(registry.COLUMNS), dtype="str")
+    return pd.DataFrame(registry_rows, columns=list(registry.REGISTRY_COLUMNS), dtype="str")
 
 
 def list_image_ids(faces: Faces) -> list[str]:

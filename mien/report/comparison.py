@@ -154,7 +154,7 @@ def table_note(study: StudyResults, level: str) -> str:
         and not study.like
         and any(cell.network in published.MODELS for cell in cells)
     ):
-        theirs, ours = len(published.EMOTIONS), len(study.classes)
+        theirs, ours = len(published.PREPRINT_CLASSES), len(study.classes)
         sentences.append(
             f"Published numbers are for {theirs} classes and are not shown here, since this study "
             f"has {ours}{' others' if ours == theirs else ''}."

@@ -116,7 +116,7 @@ def _make_confusion_table(confusion: dict[str, Any]) -> ReportTable:
 def write_latex(content: dict[str, Any]) -> str:
     """Return all tables as LaTeX; a table's label does not depend on the other tables."""
     lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs,graphicx}.", ""]
-    label = tables.Labels()
+    label = tables.LatexLabels()
 
     # The tables of each study, with its title in the caption
     for section in content["studies"]:

@@ -110,7 +110,7 @@ def _make_table(studies: list[StudyResults], setting: str, ablation: str) -> Rep
     note = f"Tests of a trial, {tests}.{plain}" if tests else ""
     caption = (
         f"Table {published.TABLE_NUMBERS[setting, ablation]}. {SETTING_LABELS[setting]}, "
-        f"{published.ABLATIONS[ablation]}"
+        f"{published.ABLATION_CAPTIONS[ablation]}"
     )
     head = ("", *(f"trial {number}" for number in range(1, width + 1)), "average")
     return ReportTable(caption, head, tuple(rows), note)
@@ -175,7 +175,9 @@ def make_figures(studies: list[StudyResults]) -> list[dict[str, str]]:
                 ]
 
         # The chart as a file, as part of the page, and as text
-        caption = f"Figure {number}. {SETTING_LABELS[setting]}, {published.ABLATIONS[ablation]}"
+        caption = (
+            f"Figure {number}. {SETTING_LABELS[setting]}, {published.ABLATION_CAPTIONS[ablation]}"
+        )
         svg = charts.draw_bars(caption, list(published.MODELS.values()), series)
         data = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
         alt = (
@@ -273,7 +275,7 @@ def make_tables_1_and_2(studies: list[StudyResults]) -> list[ReportTable]:
     faces_in_table_1: set[str] = set()
     for study in studies:
         real, synthetic = count_images(study)
-        names = [*dict.fromkeys([*published.EMOTIONS, *study.classes]), "total"]
+        names = [*dict.fromkeys([*published.PREPRINT_CLASSES, *study.classes]), "total"]
 
         # Table 1, once for studies of the same faces
         real_rows = [
@@ -309,8 +311,8 @@ def make_tables_1_and_2(studies: list[StudyResults]) -> list[ReportTable]:
 def _find_published_counts(table: dict[str, int], name: str, key: str) -> list[str]:
     """Return the preprint's images of a class, and its clips by the sheet of CASME II."""
     if name == "total":
-        return [f"{published.TOTALS[key]:,}", f"{sum(published.CLIPS.values()):,}"]
+        return [f"{published.TOTALS[key]:,}", f"{sum(published.CLIPS_PER_CLASS.values()):,}"]
     return [
         f"{table[name]:,}" if name in table else EMPTY_CELL,
-        str(published.CLIPS.get(name, EMPTY_CELL)),
+        str(published.CLIPS_PER_CLASS.get(name, EMPTY_CELL)),
     ]

@@ -104,7 +104,7 @@ def count_images(
 
     real_tallies: dict[str, tuple[int, int, int]] = {}
     synthetic_tallies: dict[str, tuple[int, int, int]] = {}
-    for name in [*published.EMOTIONS, *study.classes, "total"]:
+    for name in [*published.PREPRINT_CLASSES, *study.classes, "total"]:
         of_real, of_synthetic, of_seen = (
             table if name == "total" else table.loc[table["emotion"] == name]
             for table in (real, synthetic, seen)

@@ -58,7 +58,7 @@ class StudyResults:
     @property
     def like(self) -> bool:
         """Whether its classes are the preprint's seven, as comparisons with it need."""
-        return set(self.classes) == set(published.EMOTIONS)
+        return set(self.classes) == set(published.PREPRINT_CLASSES)
 
     @cached_property
     def done(self) -> dict[str, Run]:

@@ -129,5 +129,5 @@ def _score(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Record]:
     ):
         scores = metrics.score_table(rows, spec.classes, level)
         if scores is not None:
-            for metric in metrics.METRICS:
+            for metric in metrics.SCORES:
                 yield Record(f"{name}/{level}/{metric}", scores.of(metric), scores.n, run=spec.name)
