@@ -241,7 +241,9 @@ def like_casme2(counts: dict[str, int]) -> Faces:
     total = sum(counts.values())
     images = make_rng("benchmark").integers(0, 256, (total, 1, 48, 48), dtype=np.uint8)
     emotions = [name for name, count in counts.items() for _ in range(count)]
-    clip = [n * CLIPS_PER_CLASS[name] // count for name, count in counts.items() for n in range(count)]
+    clip = [
+        n * CLIPS_PER_CLASS[name] // count for name, count in counts.items() for n in range(count)
+    ]
     index = make_index(
         images,
         key=[str(number) for number in range(total)],
