@@ -376,7 +376,7 @@ def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
         home, lambda row, test: {"both": 0.95, "both_copycat": 0.95}.get(row.spec.train, 0.4), name="asked",
         settings=["real_to_real", "both_to_real"], controls=["copycat"],
     )  # fmt: skip
-    (one,) = found.compared("both_to_real")
+    (one,) = found.compare("both_to_real")
     points = (
         f"{100 * one.gap.value:+.1f} points, 95 % interval {100 * one.gap.low:+.1f} to "
         f"{100 * one.gap.high:+.1f}"
@@ -593,10 +593,9 @@ def test_headings_of_a_study_stand_under_its_own_where_there_are_several(
 
 def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
     honest = StudyResults("honest", both[0])
-    floors = dict(honest.floors("real_to_real", "images"))
+    floors = dict(honest.named_controls("real_to_real", "images"))
     shown = {
-        name: comparison._make_control_entry(cell, "accuracy").plain
-        for name, cell in floors.items()
+        name: comparison.make_control_entry(cell, "accuracy").plain for name, cell in floors.items()
     }
     for name in ("constant answer", "majority class", "1-nearest neighbour"):
         assert shown[name].endswith(" (1)") and "±" not in shown[name]
@@ -604,11 +603,11 @@ def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
     leaky = StudyResults("leaky", both[0])  # by frame each trial has a split of its own
     (nearest,) = [
         cell
-        for name, cell in leaky.floors("real_to_real", "images")
+        for name, cell in leaky.named_controls("real_to_real", "images")
         if name == "1-nearest neighbour"
     ]
     assert len(nearest.trials) == 3
-    trial = next(one for one in honest.trials if one["control"] == "nearest")
+    trial = next(one for one in honest.trials if one.control == "nearest")
     assert describe_trial(honest, trial) == "nearest (nearest) trained on real, fold 0"
 
 

@@ -28,6 +28,7 @@ from mien.study import trials
 from mien.study.cells import Comparison, ResultCell, Verdict
 from mien.study.file import resolve
 from mien.study.plan import plan_study, write_study
+from mien.study.record import read_record
 from mien.study.results import StudyResults
 from mien.study.specs import TrialRow
 from mien.study.status import study_status
@@ -94,13 +95,15 @@ def guess(row: TrialRow, skill: Skill, store: Store, out: Path) -> None:
         wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)
         given = np.where(draw.random(len(true)) < skill(row, name), true, wrong)
         tables.append(
-            trials._make_predictions(
+            trials.tabulate_predictions(
                 np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec
             )
         )
     whole = pd.concat(tables, ignore_index=True)
     whole.to_parquet(out / "predictions.parquet", index=False)
-    records = [record for name in row.spec.tests for record in trials._score(whole, name, row.spec)]
+    records = [
+        record for name in row.spec.tests for record in trials.score_test(whole, name, row.spec)
+    ]
     write_indented_json(out / "records.json", [vars(record) for record in records])
 
 
@@ -136,7 +139,7 @@ def cell_of(found: StudyResults, setting: str, level: str = "images", **which: s
 
 
 def control_of(found: StudyResults, setting: str, name: str, level: str = "images") -> ResultCell:
-    (cell,) = [one for one in found.controls_of(setting, level) if found.named(one) == name]
+    (cell,) = [one for one in found.controls_of(setting, level) if found.control_label(one) == name]
     return cell
 
 
@@ -144,13 +147,54 @@ def accuracy(found: StudyResults, test: str, **which: Any) -> float:
     """The share of right answers in the predictions of all folds of some trials, by pandas
     alone.
     """
-    rows = [row for row in found.trials if all(row[name] == value for name, value in which.items())]
-    tables = [
-        pd.read_parquet(found.store.run(row["run"]).file("predictions.parquet")) for row in rows
+    rows = [
+        row
+        for row in found.trials
+        if all(getattr(row, name) == value for name, value in which.items())
     ]
+    tables = [pd.read_parquet(found.store.run(row.run).file("predictions.parquet")) for row in rows]
     whole = pd.concat(tables)
     right = (whole["true"] == whole["predicted"]).to_numpy()
     return float(right[(whole["test"] == test).to_numpy()].mean())
+
+
+# The plan
+
+
+def test_the_record_of_a_plan_is_read_as_it_was_written(whole: StudyResults, tmp_path: Path):
+    whole.plan.save(tmp_path)
+    assert (tmp_path / "plan.json").read_bytes() == whole.run.file("plan.json").read_bytes()
+    assert read_record(whole.run) == whole.plan
+
+
+def planned_as(plan: dict[str, Any], store: Store, name: str) -> StudyResults:
+    """Read a study whose plan.json holds `plan`."""
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        write_indented_json(out / "plan.json", plan)
+        return {"holds": "a plan"}
+
+    store.make(resolve(table(name=name), store), build, alias=name)
+    return StudyResults(name, store)
+
+
+def test_a_plan_that_lacks_what_results_need_is_refused_with_the_names_of_its_gaps(
+    whole: StudyResults, tmp_path: Path
+):
+    store = Store(tmp_path / "store")
+    keep(people(96, 6), store, "blobs")
+    plan = whole.run.json("plan.json")
+    train = plan["trials"][0].pop("train")
+    ablations = plan.pop("ablations")
+    with pytest.raises(StoreError, match=r"lacks ablations, trials\.0\.train; run the study again"):
+        planned_as(plan, store, "old")
+
+    # what no result needs may be missing, and more may be there
+    plan |= {"ablations": ablations, "more": 1}
+    plan["trials"][0]["train"] = train
+    for trial in plan["trials"]:
+        del trial["synthetic"], trial["tests"]
+    assert len(planned_as(plan, store, "recent").trials) == len(whole.trials)
 
 
 # Cells
@@ -169,17 +213,17 @@ def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: S
 
 @pytest.mark.parametrize("setting", FIVE)
 def test_a_cell_is_the_share_of_right_answers_of_its_trials(whole: StudyResults, setting: str):
-    sides = whole.plan["settings"][setting]
+    sides = whole.plan.settings[setting]
     for number, scores in enumerate(cell_of(whole, setting, ablation="augment").trials):
         which = {
             "classifier": "first",
             "ablation": "augment",
             "control": "",
-            "train": sides["train"],
+            "train": sides.train,
             "trial": number,
         }
         assert scores is not None
-        assert scores.accuracy == pytest.approx(accuracy(whole, sides["test"], **which))
+        assert scores.accuracy == pytest.approx(accuracy(whole, sides.test, **which))
 
 
 def test_a_cell_knows_whom_it_was_tested_on(whole: StudyResults):
@@ -213,7 +257,7 @@ def test_a_missing_trial_is_a_hole(tmp_path: Path):
     cell = cell_of(found, "real_to_real")
     assert (len(cell.done), len(cell.trials), cell.whole) == (1, 2, False)
     assert cell.summary("accuracy") is None and cell.interval("uf1") is None
-    assert found.verdicts(cell) == [] and found.alarms() == []
+    assert found.verdicts(cell) == [] and found.find_too_good() == []
 
 
 # Controls
@@ -221,7 +265,7 @@ def test_a_missing_trial_is_a_hole(tmp_path: Path):
 
 def test_the_controls_of_each_setting_have_names_for_people(whole: StudyResults):
     named = {
-        setting: [whole.named(one) for one in whole.controls_of(setting, "images")]
+        setting: [whole.control_label(one) for one in whole.controls_of(setting, "images")]
         for setting in FIVE
     }
     both = ["majority class", "1-nearest neighbour"]
@@ -307,7 +351,7 @@ def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path)
     assert [one.accuracy for one in cell.commonest.done] == pytest.approx(
         [counts.max() / counts.sum()]
     )
-    (name, floor), *_ = written_study(store).floors("real_to_real", "images")
+    (name, floor), *_ = written_study(store).named_controls("real_to_real", "images")
     found = floor.summary("uar")
     assert found is not None and (name, found.mean, found.n) == ("constant answer", 0.25, 1)
 
@@ -430,13 +474,15 @@ def test_an_accuracy_too_good_for_unseen_people_raises_the_alarm(
         home, lambda row, test: skill if test == "real" else 1.0, name=f"alarm{skill}", protocol=protocol, trials=1,
         settings=["real_to_real", "real_to_synthetic"],
     )  # fmt: skip
-    assert [one.setting for one in found.alarms() if one.level == "images"] == settings
+    assert [one.setting for one in found.find_too_good() if one.level == "images"] == settings
 
 
 def test_the_alarm_is_raised_by_clip_too(home: Store):
     found = written_study(home, lambda row, test: 0.9, name="clips", trials=1)
-    assert [one.level for one in found.alarms()] in ([], ["clips"])
-    assert bool(found.alarms()) == (cell_of(found, "real_to_real", "clips").mean("accuracy") > 0.95)
+    assert [one.level for one in found.find_too_good()] in ([], ["clips"])
+    assert bool(found.find_too_good()) == (
+        cell_of(found, "real_to_real", "clips").mean("accuracy") > 0.95
+    )
 
 
 # Does adding synthetic images help?
@@ -454,7 +500,7 @@ def helped(store: Store, name: str, both: float, copies: float = 0.3) -> StudyRe
 @pytest.mark.parametrize(("both", "answer"), [(0.9, "yes"), (0.1, "no"), (0.5, "cannot tell")])
 def test_the_question_is_answered_by_interval_and_p(home: Store, both: float, answer: str):
     found = helped(home, f"help{round(10 * both)}", both)
-    (one,) = found.compared("both_to_real")
+    (one,) = found.compare("both_to_real")
     assert one.answer.startswith(answer)
     assert (one.groups, one.grouped, one.trials, one.level) == (12, "subject", 2, "clips")
     assert (one.p < 0.05) == (answer != "cannot tell")
@@ -463,9 +509,9 @@ def test_the_question_is_answered_by_interval_and_p(home: Store, both: float, an
 
 
 def test_copies_that_do_as_much_are_held_against_the_generator(home: Store):
-    (one,) = helped(home, "copies", both=0.9, copies=0.9).against_copies()
+    (one,) = helped(home, "copies", both=0.9, copies=0.9).compare_with_copycat()
     assert one.answer == "cannot tell"
-    (one,) = helped(home, "help9", both=0.9).against_copies()
+    (one,) = helped(home, "help9", both=0.9).compare_with_copycat()
     assert one.answer == "yes"
 
 
@@ -489,8 +535,8 @@ def test_a_question_with_a_hole_has_no_answer(home: Store):
         home, name="hole", settings=["real_to_real", "synthetic_to_real", "both_to_real"],
         done=lambda row: (row.spec.train, row.trial) != ("both", 1),
     )  # fmt: skip
-    assert found.compared("both_to_real") == found.against_copies() == []
-    assert len(found.compared("synthetic_to_real")) == 1
+    assert found.compare("both_to_real") == found.compare_with_copycat() == []
+    assert len(found.compare("synthetic_to_real")) == 1
 
 
 def test_recall_is_that_of_each_class(whole: StudyResults):
@@ -507,11 +553,11 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
     store = Store(tmp_path / "store")
     keep(people(96, 6), store, "blobs")
     found = written_study(store, controls=["nearest"], done=lambda row: row.fold == 0)
-    names = [row["run"] for row in found.trials if row["fold"] == 1 and not row["control"]]
+    names = [row.run for row in found.trials if row.fold == 1 and not row.control]
     for row in found.trials:
-        path = store.root / "runs" / row["run"] / "about.json"
+        path = store.root / "runs" / row.run / "about.json"
         if path.exists():
-            path.write_text(json.dumps({"seconds": 10 if row["control"] else 100}))
+            path.write_text(json.dumps({"seconds": 10 if row.control else 100}))
     note_failure(store, names[0], ValueError("out of luck"))
     (store.root / "work" / f"{names[1]}.claim").write_text(
         f"{socket.gethostname()} {os.getpid()} abc 3"

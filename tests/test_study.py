@@ -233,9 +233,9 @@ def test_ablations_change_the_classifier_and_share_splits_and_databases(store: S
 def test_what_an_ablation_freezes_is_said(store: Store):
     spec = resolve(table(ablations=["plain", "freeze30"]), store)
     (one,) = frozen_shares(spec)
-    assert (one["classifier"], one["ablation"]) == ("tiny", "freeze30")
-    assert one["text"] in describe_plan(plan_study(spec, store))
-    assert "1 of 4 layers" in one["text"]
+    assert (one.classifier, one.ablation) == ("tiny", "freeze30")
+    assert one.text in describe_plan(plan_study(spec, store))
+    assert "1 of 4 layers" in one.text
 
 
 # Classes

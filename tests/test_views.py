@@ -149,7 +149,7 @@ def test_a_view_of_a_join_and_of_a_class_set_is_made_from_the_beginning(home: St
 
 
 @pytest.fixture(scope="module")
-def compared(home: Store) -> StudySpec:
+def compare(home: Store) -> StudySpec:
     spec = resolve(table(**ABLATED), home)
     run_study(spec, home, device="cpu")
     return spec
@@ -273,7 +273,7 @@ def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: P
     found = StudyResults("cross", home)
     cell = found.cell("real_to_real", "tiny", "clips")
     assert cell is not None and found.datasets == ("a", "b")
-    parts = [found.within(cell, name) for name in found.datasets]
+    parts = [found.for_dataset(cell, name) for name in found.datasets]
     assert sum(int(part.confusion().sum()) for part in parts) == int(cell.confusion().sum())
     assert np.mean([part.mean("accuracy") for part in parts]) == pytest.approx(
         cell.mean("accuracy")

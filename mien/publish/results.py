@@ -35,7 +35,7 @@ def write_study(folder: Path, name: str, database: str, store: Store) -> str:
 
 def _study_table(study: StudyResults, cells: list[ResultCell], database: str) -> ReportTable:
     """Return the table of a study, with a note on whether it used this database."""
-    used = [entry["database"] for entry in study.plan["databases"]]
+    used = [entry.database for entry in study.plan.databases]
     membership = "is one of those" if database in used else "is none of those"
     note = (
         f"Protocol {study.protocol}; {count_of(study.spec['trials'], 'trial')}. Synthetic faces of "
@@ -64,7 +64,7 @@ def _study_table(study: StudyResults, cells: list[ResultCell], database: str) ->
 
 def _classifier_label(study: StudyResults, cell: ResultCell) -> str:
     if cell.control:
-        return study.named(cell)
+        return study.control_label(cell)
     return cell.classifier + (f", {cell.ablation}" if len(study.ablations) > 1 else "")
 
 

@@ -65,8 +65,8 @@ def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> I
                 format_classifier(study, classifier),
                 *(_make_entry(study, cell, metric) for cell in of_classifier for metric in metrics),
             )
-        for name, cell in study.floors(setting, level):
-            entries = [_make_control_entry(cell, metric) for metric in metrics]
+        for name, cell in study.named_controls(setting, level):
+            entries = [make_control_entry(cell, metric) for metric in metrics]
             yield make_row(name, *entries, *[""] * (len(study.ablations) - 1), kind="control")
 
 
@@ -91,7 +91,7 @@ def _make_entry(study: StudyResults, cell: ResultCell, metric: str) -> TableCell
     )
 
 
-def _make_control_entry(cell: ResultCell, metric: str) -> TableCell:
+def make_control_entry(cell: ResultCell, metric: str) -> TableCell:
     """Return a control's number with its spread."""
     summary = cell.summary(metric)
     if summary is None:
@@ -137,7 +137,7 @@ def table_note(study: StudyResults, level: str) -> str:
         sentences.append(f"Trained from random weights (weights = none): {names}.")
 
     # Controls, and the mark of cells that are not above them
-    if study.plan["controls"]:
+    if study.plan.controls:
         sentences.append(
             "The controls under the cells cannot learn expressions: by their method, or from "
             "their data."
@@ -209,7 +209,7 @@ def recall_sheets(study: StudyResults) -> ReportTable | None:
 def dataset_sheets(study: StudyResults) -> list[ReportTable]:
     """Return accuracy and UF1 on the real faces of each dataset, or [] if there is only one."""
     level = study.levels[-1]
-    real = [name for name in study.settings if study.plan["settings"][name]["test"] == "real"]
+    real = [name for name in study.settings if study.plan.settings[name].test == "real"]
     cells = [cell for cell in study.cells if cell.level == level and cell.setting in real]
     if len(study.datasets) < 2 or not cells:
         return []
@@ -252,7 +252,7 @@ def dataset_sheets(study: StudyResults) -> list[ReportTable]:
 
 def _make_dataset_entries(study: StudyResults, cell: ResultCell, metric: str) -> list[TableCell]:
     return [
-        _make_control_entry(study.within(cell, name), metric) if cell.whole else EMPTY_ENTRY
+        make_control_entry(study.for_dataset(cell, name), metric) if cell.whole else EMPTY_ENTRY
         for name in study.datasets
     ]
 
@@ -303,11 +303,11 @@ def compare_studies(studies: list[StudyResults]) -> ReportTable:
 
         # The controls, by name, since a study may lack some
         controls = [
-            dict(study.floors(setting, "images")) if study else {} for study in with_setting
+            dict(study.named_controls(setting, "images")) if study else {} for study in with_setting
         ]
         for name in dict.fromkeys(name for by_name in controls for name in by_name):
             entries = [
-                _make_control_entry(by_name[name], "accuracy") if name in by_name else EMPTY_ENTRY
+                make_control_entry(by_name[name], "accuracy") if name in by_name else EMPTY_ENTRY
                 for by_name in controls
             ]
             rows.append(

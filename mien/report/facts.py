@@ -30,7 +30,7 @@ def study_facts(study: StudyResults) -> list[tuple[str, str]]:
         ("protocol", _describe_protocol(study)),
         ("trials", f"{spec['trials']}, with seeds that follow from seed {spec['seed']}"),
     ]
-    if study.plan["databases"]:
+    if study.plan.databases:
         facts += [
             ("generator", _describe_generators(study)),
             ("database", _describe_databases(study)),
@@ -52,13 +52,13 @@ def study_facts(study: StudyResults) -> list[tuple[str, str]]:
         for name, view in study.inputs.items()
     ]
     facts += [
-        (f"{layers['classifier']}, {layers['ablation']}, frozen", layers["text"])
-        for layers in study.plan["frozen"]
+        (f"{layers.classifier}, {layers.ablation}, frozen", layers.text)
+        for layers in study.plan.frozen
     ]
 
     # Controls, and the versions of the software
-    if study.plan["controls"]:
-        facts.append(("controls", ", ".join(study.plan["controls"])))
+    if study.plan.controls:
+        facts.append(("controls", ", ".join(study.plan.controls)))
     recorded = about.get("versions")
     versions = (
         ", ".join(f"{name} {version}" for name, version in recorded.items())
@@ -127,7 +127,7 @@ def _describe_protocol(study: StudyResults) -> str:
 def _describe_generators(study: StudyResults) -> str:
     """Return the kind, number, settings and runs of the study's generators."""
     fields = study.spec["generator"]
-    number = len(study.plan["databases"])
+    number = len(study.plan.databases)
     keys = ("images_seen", "batch", "learning_rate", "ema", "mirror", "seed")
     text = ", ".join(f"{key.replace('_', ' ')} {fields[key]}" for key in keys if key in fields)
     scope = (
@@ -135,17 +135,17 @@ def _describe_generators(study: StudyResults) -> str:
         if study.spec["protocol"] == "frame"
         else f"one for each of {number} folds"
     )
-    runs = ", ".join(database["generator"] for database in study.plan["databases"])
+    runs = ", ".join(database.generator for database in study.plan.databases)
     return f"{fields['kind']}, {scope}: {text} ({runs})"
 
 
 def _describe_databases(study: StudyResults) -> str:
     """Return the size, settings and runs of the study's synthetic databases."""
-    databases = study.plan["databases"]
-    total = sum(sum(database["counts"].values()) for database in databases)
+    databases = study.plan.databases
+    total = sum(sum(database.counts.values()) for database in databases)
     settings = ", ".join(f"{key} {value}" for key, value in study.spec["generate"].items())
     return (
         f"{count_of(total, 'image')} in {count_of(len(databases), 'database')}, counts "
         f"{study.spec['counts']}{', ' + settings if settings else ''}; four in five train, one in "
-        f"five tests ({', '.join(database['database'] for database in databases)})"
+        f"five tests ({', '.join(database.database for database in databases)})"
     )

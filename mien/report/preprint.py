@@ -93,7 +93,7 @@ def _make_table(studies: list[StudyResults], setting: str, ablation: str) -> Rep
     controls = [
         _make_trials_line(study, cell, f"{name}, {study.protocol} ({study.title})", width)
         for study in with_setting
-        for name, cell in study.floors(setting, "images")
+        for name, cell in study.named_controls(setting, "images")
     ]
     rows += [make_row("Controls", kind="group"), *controls] if controls else []
 
@@ -211,7 +211,7 @@ def _make_bar(study: StudyResults, cell: ResultCell) -> charts.Bar | None:
         return None
     controls = {
         name.replace(f"({cell.classifier})", "(same network)"): 100 * control.mean("accuracy")
-        for name, control in study.floors(cell.setting, "images")
+        for name, control in study.named_controls(cell.setting, "images")
         if control.whole
         and (
             control.control == "constant"
@@ -236,7 +236,7 @@ def make_table_15(studies: list[StudyResults]) -> ReportTable:
             for cell in study.cells
             if cell.level == "images" and cell.ablation == study.ablations[0]
         ]
-        tests = {sources["test"]: name for name, sources in study.plan["settings"].items()}
+        tests = {sources.test: name for name, sources in study.plan.settings.items()}
         sizes = "; ".join(
             f"{test} tests: {_describe_tests(study, name)}" for test, name in tests.items()
         )
@@ -292,7 +292,7 @@ def make_tables_1_and_2(studies: list[StudyResults]) -> list[ReportTable]:
         faces_in_table_1.add(study.spec["faces"])
 
         # Table 2
-        if study.plan["databases"]:
+        if study.plan.databases:
             synthetic_rows = [
                 make_row(
                     name,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mien.report.comparison import METRICS
+from mien.study.record import TrialRecord
 from mien.study.results import StudyResults
 
 # For programs
@@ -26,16 +27,16 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
     # The records of each trial and fold
     same = {"study": study.title, "protocol": study.protocol}
     for trial in study.trials:
-        if trial["run"] in study.done:
+        if trial.run in study.done:
             yield from _list_record_rows(study, trial, same)
 
     for cell in [*study.cells, *study.controls]:
-        sources = study.plan["settings"][cell.setting]
+        sources = study.plan.settings[cell.setting]
         fields = {
             **same,
             "setting": cell.setting,
-            "train": sources["train"],
-            "test": sources["test"],
+            "train": sources.train,
+            "test": sources.test,
             "fold": "all",
             "classifier": cell.classifier,
             "ablation": cell.ablation,
@@ -68,22 +69,19 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
 
 
 def _list_record_rows(
-    study: StudyResults, trial: dict[str, Any], same: dict[str, str]
+    study: StudyResults, trial: TrialRecord, same: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of one trial and fold."""
-    fields = {
-        name: trial[name] for name in ("classifier", "ablation", "control", "train", "fold", "run")
-    }
+    fields = trial.model_dump(include={"classifier", "ablation", "control", "train", "fold", "run"})
     settings = {
-        (sources["train"], sources["test"]): name
-        for name, sources in study.plan["settings"].items()
+        (sources.train, sources.test): name for name, sources in study.plan.settings.items()
     }
-    for record in study.done[trial["run"]].json("records.json"):
+    for record in study.done[trial.run].json("records.json"):
         test, level, metric = record["metric"].split("/")
         setting = {
-            "setting": settings.get((trial["train"], test), ""),
+            "setting": settings.get((trial.train, test), ""),
             "test": test,
-            "trial": trial["trial"] + 1,
+            "trial": trial.trial + 1,
         }
         value = {"level": level, "metric": metric, "value": record["value"], "n": record["n"]}
         yield {**same, "source": "record", **fields, **setting, **value}

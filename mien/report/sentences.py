@@ -63,7 +63,7 @@ MINUS = "\u2212"
 
 def tests_synthetic(study: StudyResults) -> bool:
     """Whether a setting of the study tests on synthetic images."""
-    return any(sources["test"] == "synthetic" for sources in study.plan["settings"].values())
+    return any(sources.test == "synthetic" for sources in study.plan.settings.values())
 
 
 def state_sentences(study: StudyResults) -> str:
@@ -87,7 +87,7 @@ def copy_alarms(study: StudyResults) -> list[str]:
         f"{SETTING_LABELS[cell.setting]}, {format_cell_name(study, cell)}: "
         f"{_format_accuracy(cell)} right by {cell.level[:-1]} on held-out people "
         f"({format_test_size(cell)})."
-        for cell in study.alarms()
+        for cell in study.find_too_good()
     ]
 
 
@@ -100,7 +100,7 @@ def finding_sentences(study: StudyResults) -> list[str]:
     for classifier in study.classifiers:
         cells = [study.cell(setting, classifier) for setting in study.settings]
         complete = [cell for cell in cells if cell is not None and cell.whole]
-        real = [cell for cell in complete if study.plan["settings"][cell.setting]["test"] == "real"]
+        real = [cell for cell in complete if study.plan.settings[cell.setting].test == "real"]
         if real:
             scores = "; ".join(
                 f"{SETTING_LABELS[cell.setting]} {_format_scores(cell)}" for cell in real
@@ -115,9 +115,9 @@ def finding_sentences(study: StudyResults) -> list[str]:
 
 def missing_sentence(study: StudyResults) -> str:
     """Return a sentence on the controls that were not run, so that nobody takes them for passed."""
-    if not study.without:
+    if not study.missing_controls:
         return ""
-    names = ", ".join(study.without)
+    names = ", ".join(study.missing_controls)
     return f"These controls were not run, so no cell is compared with them: {names}."
 
 
@@ -139,12 +139,12 @@ def says_if_it_helps(study: StudyResults) -> list[str]:
     """Return whether synthetic images help, a question and answer per classifier and ablation."""
     synthetic_only = [
         comparison
-        for comparison in study.compared("synthetic_to_real")
+        for comparison in study.compare("synthetic_to_real")
         if comparison.ablation == study.ablations[0]
     ]
     questions = [
-        ("Does adding synthetic images to the real ones help", study.compared("both_to_real")),
-        ("Does it help more than adding copies of the real ones", study.against_copies()),
+        ("Does adding synthetic images to the real ones help", study.compare("both_to_real")),
+        ("Does it help more than adding copies of the real ones", study.compare_with_copycat()),
         ("Are synthetic images alone better than real ones", synthetic_only),
     ]
     return [

@@ -46,7 +46,7 @@ def make_terminal_table(study: str, store: Store) -> Table:
                 *_format_brief(cell),
                 *average,
             )
-        for name, cell in loaded.floors(setting, "images"):
+        for name, cell in loaded.named_controls(setting, "images"):
             table.add_row("", plain_value(f"  {name}"), *_format_brief(cell), style="dim")
 
     # The caption: how many trials the means rest on, and what the mark means
@@ -62,7 +62,9 @@ def make_terminal_table(study: str, store: Store) -> Table:
 
 def _explain_controls(study: StudyResults) -> str:
     """Return lines that explain the controls of the table that never look at a face."""
-    names = {name for setting in study.settings for name, _ in study.floors(setting, "images")}
+    names = {
+        name for setting in study.settings for name, _ in study.named_controls(setting, "images")
+    }
     texts = {
         "constant answer": "always the commonest class of the test images",
         "majority": "always the commonest class of the training images",

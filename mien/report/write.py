@@ -183,7 +183,10 @@ def _collect_section(study: StudyResults, real_faces: bool | None = None) -> dic
         "confusions": confusions,
         "folded": len(confusions) > MOST_OPEN_CONFUSIONS,
         # What was run, and under which licence
-        "failed": [{**trial, "where": describe_trial(study, trial)} for trial in study.failed],
+        "failed": [
+            {"where": describe_trial(study, trial), "run": trial.run, "error": error}
+            for trial, error in study.failed
+        ],
         "facts": study_facts(study),
         "licence": study.licence,
         "restricted": study.restricted,
@@ -228,9 +231,7 @@ def _make_contact_sheet(study: StudyResults, real: bool) -> dict[str, str] | Non
 
     # The caption: how the faces were chosen, and from which fold
     finished = [
-        database["fold"]
-        for database in study.plan["databases"]
-        if study.store.done(database["database"])
+        database.fold for database in study.plan.databases if study.store.done(database.database)
     ]
     fold = next(iter(finished), -1)
     text = "Faces are chosen by the order of their names, not by how they look."

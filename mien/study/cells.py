@@ -75,22 +75,22 @@ class ResultCell:
         """Return the mean over trials with its 95 % interval over subjects, nothing if a trial is
         missing.
         """
-        return stats.interval(self.mean(metric), self.drawn(metric)) if self.whole else None
+        return stats.interval(self.mean(metric), self.bootstrap(metric)) if self.whole else None
 
     def mean(self, metric: str) -> float:
         """Return the mean over the finished trials."""
         return stats.mean_over_trials(self.counts, metrics.make_measure(metric))
 
-    def drawn(self, metric: str) -> Float[np.ndarray, " draws"] | None:
+    def bootstrap(self, metric: str) -> Float[np.ndarray, " draws"] | None:
         """Return the score of each bootstrap draw of the groups."""
-        if metric not in self._drawn:
-            self._drawn[metric] = stats.bootstrap(
+        if metric not in self._bootstraps:
+            self._bootstraps[metric] = stats.bootstrap(
                 self.counts, metrics.make_measure(metric), self.draw
             )
-        return self._drawn[metric]
+        return self._bootstraps[metric]
 
     @cached_property
-    def _drawn(self) -> dict[str, Float[np.ndarray, " draws"] | None]:
+    def _bootstraps(self) -> dict[str, Float[np.ndarray, " draws"] | None]:
         return {}
 
     @property
@@ -242,7 +242,7 @@ def group_predictions(
 
 def gap_interval(ours: ResultCell, theirs: ResultCell, metric: str) -> Interval:
     """Return the difference of two cells with its interval, paired if their groups are the same."""
-    first, second = ours.drawn(metric), theirs.drawn(metric)
+    first, second = ours.bootstrap(metric), theirs.bootstrap(metric)
     differences = None if first is None or second is None else first - second
     return stats.interval(ours.mean(metric) - theirs.mean(metric), differences)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mien.classifiers.networks import frozen_layers
 from mien.classifiers.specs import BASELINES, Baseline
-from mien.runs.files import write_indented_json
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
 from mien.runs.progress import count_of
 from mien.runs.store import Store, Summary
 from mien.seeds import derive_seed
 from mien.study.controls import TrialKind, trial_kinds
 from mien.study.databases import list_databases, missing_classes
+from mien.study.record import DatabaseRecord, FrozenRecord, SourcesRecord, StudyRecord, TrialRecord
 from mien.study.settings import SETTINGS, SOURCES_OF
 from mien.study.specs import (
     MOST_LISTED_FOLDS,
@@ -158,7 +158,7 @@ def describe_plan(plan: StudyPlan) -> str:
 
     # What the settings lead to: frozen layers, synthetic images, and classes without any
     lines += [
-        f"  {layers['classifier']}, {layers['ablation']}: frozen are {layers['text']}"
+        f"  {layers.classifier}, {layers.ablation}: frozen are {layers.text}"
         for layers in frozen_shares(study)
     ]
     lines += [f"  synthetic images: {text}" for text in _describe_counts(plan)]
@@ -193,63 +193,61 @@ def _describe_counts(plan: StudyPlan) -> list[str]:
     ]
 
 
-def frozen_shares(study: StudySpec) -> list[dict[str, str]]:
+def frozen_shares(study: StudySpec) -> list[FrozenRecord]:
     """Return the frozen layers of each classifier and ablation that freezes any."""
-    table = []
+    records = []
     for name, by_ablation in study.classifiers.items():
         for ablation, spec in by_ablation.items():
             layers = frozen_layers(spec, len(study.classes))
             if layers is not None:
-                table.append({"classifier": name, "ablation": ablation, "text": layers.text})
-    return table
+                records.append(FrozenRecord(classifier=name, ablation=ablation, text=layers.text))
+    return records
 
 
 def write_study(plan: StudyPlan, out: Path) -> Summary:
-    """Write plan.json, all that a report, which does not import torch, needs; return the summary."""
-    study = plan.study
-    settings = {
-        name: dict(zip(("train", "test"), SETTINGS[name], strict=True)) for name in study.settings
-    }
+    """Write the record of a plan, and return the run's summary."""
+    make_record(plan).save(out)
+    return {"holds": describe_plan(plan).splitlines()[0]}
 
-    # The runs of each fold's database
+
+def make_record(plan: StudyPlan) -> StudyRecord:
+    """Return what results and reports need of a plan."""
+    study = plan.study
     databases = [
-        {
-            "fold": database.fold,
-            "split": database.split.name if database.split else "",
-            "generator": database.train.name,
-            "database": database.generate.name,
-            "copycat": database.copycat.generate.name if database.copycat else "",
-            "counts": database.generate.counts,
-        }
+        DatabaseRecord(
+            fold=database.fold,
+            split=database.split.name if database.split else "",
+            generator=database.train.name,
+            database=database.generate.name,
+            copycat=database.copycat.generate.name if database.copycat else "",
+            counts=database.generate.counts,
+        )
         for database in plan.databases
     ]
-
-    # The run of each trial; `note` is the file with its error, if it failed
     trials = [
-        {
-            "run": row.spec.name,
-            "note": f"work/{row.spec.name}/{FAILURE_FILE}",
-            "classifier": row.classifier,
-            "ablation": row.ablation,
-            "control": row.control,
-            "trial": row.trial,
-            "fold": row.fold,
-            "train": row.spec.train,
-            "tests": row.spec.tests,
-            "synthetic": row.spec.synthetic,
-        }
+        TrialRecord(
+            run=row.spec.name,
+            note=f"work/{row.spec.name}/{FAILURE_FILE}",
+            classifier=row.classifier,
+            ablation=row.ablation,
+            control=row.control,
+            trial=row.trial,
+            fold=row.fold,
+            train=row.spec.train,
+            tests=row.spec.tests,
+            synthetic=row.spec.synthetic,
+        )
         for row in plan.rows
     ]
-
-    # Classifiers are listed in the order of the file, which a spec on the disk does not keep
-    table = {
-        "settings": settings,
-        "classifiers": list(study.classifiers),
-        "ablations": list(study.ablations),
-        "controls": list(study.controls),
-        "frozen": frozen_shares(study),
-        "databases": databases,
-        "trials": trials,
-    }
-    write_indented_json(out / "plan.json", table)
-    return {"holds": describe_plan(plan).splitlines()[0]}
+    return StudyRecord(
+        settings={
+            name: SourcesRecord(train=SETTINGS[name][0], test=SETTINGS[name][1])
+            for name in study.settings
+        },
+        classifiers=tuple(study.classifiers),
+        ablations=study.ablations,
+        controls=study.controls,
+        frozen=tuple(frozen_shares(study)),
+        databases=tuple(databases),
+        trials=tuple(trials),
+    )

@@ -28,6 +28,7 @@ from mien.study.cells import (
     gap_interval,
     group_predictions,
 )
+from mien.study.record import TrialRecord, read_record
 from mien.study.settings import CONTROL_NAMES
 
 COPYCAT_SOURCES = {"synthetic": "copycat", "both": "both_copycat"}
@@ -38,21 +39,16 @@ class StudyResults:
 
     def __init__(self, name: str, store: Store) -> None:
         self.store = store
-        self.run = find(name, store)
+        self.run = find_study_run(name, store)
         self.spec: dict[str, Any] = self.run.spec
-        self.plan: dict[str, Any] = self.run.json("plan.json")
-        if "ablations" not in self.plan:
-            raise StoreError(
-                f"{name} was planned by an older version of mien, without ablations; run it again "
-                "with this version"
-            )
+        self.plan = read_record(self.run)
         self.title = str(self.spec["title"])
         self.protocol = str(self.spec["protocol"])
         self.classes = tuple(self.spec["classes"])
-        self.settings = list(self.plan["settings"])
-        self.classifiers: list[str] = self.plan["classifiers"]
-        self.ablations: list[str] = self.plan["ablations"]
-        self.trials: list[dict[str, Any]] = self.plan["trials"]
+        self.settings = list(self.plan.settings)
+        self.classifiers = list(self.plan.classifiers)
+        self.ablations = list(self.plan.ablations)
+        self.trials = self.plan.trials
         self._predictions: dict[str, pd.DataFrame] = {}
 
     @property
@@ -71,37 +67,29 @@ class StudyResults:
         return {name: self.store.run(name) for name in names}
 
     @cached_property
-    def failed(self) -> list[dict[str, Any]]:
-        """The failed and altered trials, each run once, with the first error as `error`."""
-        missing = {trial["run"]: trial for trial in self.trials if trial["run"] not in self.done}
+    def failed(self) -> list[tuple[TrialRecord, str]]:
+        """The failed and altered trials, each run once, with the first error of each."""
+        missing = {trial.run: trial for trial in self.trials if trial.run not in self.done}
         with_errors = [
-            {
-                **trial,
-                "error": self.store.explain_alteration(name)
-                or read_error(self.store.root / trial["note"]),
-            }
+            (trial, self.store.explain_alteration(name) or read_error(self.store.root / trial.note))
             for name, trial in missing.items()
         ]
-        return [trial for trial in with_errors if trial["error"]]
+        return [(trial, error) for trial, error in with_errors if error]
 
     @cached_property
     def altered(self) -> list[str]:
         """A message for each run, databases included, that was altered after it was made."""
-        names = [
-            database[stage]
-            for database in self.plan["databases"]
-            for stage in ("generator", "database", "copycat")
-        ]
+        names = [name for database in self.plan.databases for name in database.runs]
         return [
             text
             for name in dict.fromkeys([*names, *self.runs])
-            if name and (text := self.store.explain_alteration(name))
+            if (text := self.store.explain_alteration(name))
         ]
 
     @property
     def runs(self) -> list[str]:
         """The names of all trials, each once: a control without randomness has only one run."""
-        return list(dict.fromkeys(trial["run"] for trial in self.trials))
+        return list(dict.fromkeys(trial.run for trial in self.trials))
 
     @cached_property
     def faces(self) -> Faces:
@@ -121,7 +109,7 @@ class StudyResults:
     @cached_property
     def databases(self) -> list[Faces]:
         """The synthetic databases that are done and unaltered, in the order of folds."""
-        names = [database["database"] for database in self.plan["databases"]]
+        names = [database.database for database in self.plan.databases]
         intact = [
             name
             for name in names
@@ -176,7 +164,7 @@ class StudyResults:
         """Return the controls of one setting."""
         return [cell for cell in self.controls if (cell.setting, cell.level) == (setting, level)]
 
-    def floors(self, setting: str, level: str) -> list[tuple[str, ResultCell]]:
+    def named_controls(self, setting: str, level: str) -> list[tuple[str, ResultCell]]:
         """Return the controls of a setting with their names, the constant answer first."""
         complete = (
             cell
@@ -185,43 +173,45 @@ class StudyResults:
         )
         first = next(complete, None)
         constant = [("constant answer", first.commonest)] if first else []
-        return constant + [(self.named(cell), cell) for cell in self.controls_of(setting, level)]
+        return constant + [
+            (self.control_label(cell), cell) for cell in self.controls_of(setting, level)
+        ]
 
     @property
-    def without(self) -> list[str]:
+    def missing_controls(self) -> list[str]:
         """The printed names of the controls that the study does not have."""
         return [
-            name for control, name in CONTROL_NAMES.items() if control not in self.plan["controls"]
+            name for control, name in CONTROL_NAMES.items() if control not in self.plan.controls
         ]
 
     def _has(self, setting: str, level: str) -> bool:
         if level == "images":
             return True
-        return self.plan["settings"][setting]["test"] == "real" and bool(
+        return self.plan.settings[setting].test == "real" and bool(
             (self.faces.index["clip"] != "").any()
         )
 
     def _planned(self, setting: str) -> list[tuple[str, str, str]]:
         """Return (control, classifier, ablation) of each control that a setting has."""
         first = self.ablations[0]
-        listed = self.plan["controls"]
+        listed = self.plan.controls
         planned = [(name, name, "") for name in ("majority", "nearest") if name in listed]
         if "permuted" in listed and setting == "real_to_real":
             planned += [
                 ("permuted", "nearest", ""),
                 *(("permuted", name, first) for name in self.classifiers),
             ]
-        sources = self.plan["settings"][setting]
-        if "copycat" in listed and sources["train"] in COPYCAT_SOURCES:
+        sources = self.plan.settings[setting]
+        if "copycat" in listed and sources.train in COPYCAT_SOURCES:
             planned.append(("copycat", "nearest", ""))
-        if "copycat" in listed and set(COPYCAT_SOURCES) & set(sources.values()):
+        if "copycat" in listed and set(COPYCAT_SOURCES) & {sources.train, sources.test}:
             planned += [("copycat", name, first) for name in self.classifiers]
         return planned
 
     def _sides(self, setting: str, control: str) -> tuple[str, str, str]:
         """Return training set, test set and control of a setting's trials in the plan."""
-        sources: dict[str, str] = self.plan["settings"][setting]
-        train, test = sources["train"], sources["test"]
+        sources = self.plan.settings[setting]
+        train, test = sources.train, sources.test
         if control != "copycat":
             return train, test, control
         return (
@@ -238,9 +228,9 @@ class StudyResults:
         train, test, listed = self._sides(setting, control)
         runs: dict[int, list[str]] = defaultdict(list)
         for trial in self.trials:
-            key = (trial["classifier"], trial["ablation"], trial["control"], trial["train"])
+            key = (trial.classifier, trial.ablation, trial.control, trial.train)
             if key == (classifier, ablation, listed, train):
-                runs[trial["trial"]].append(trial["run"])
+                runs[trial.trial].append(trial.run)
 
         # The scores of each trial, None where a fold is missing
         tables = [self._pooled(names, test) for _, names in sorted(runs.items())]
@@ -303,17 +293,17 @@ class StudyResults:
         for control in self.controls_of(cell.setting, cell.level):
             if control.classifier in ("majority", "nearest", cell.classifier):
                 gap = gap_interval(cell, control, metric) if control.whole else None
-                verdicts.append(Verdict(self.named(control), gap))
+                verdicts.append(Verdict(self.control_label(control), gap))
         return verdicts
 
-    def named(self, control: ResultCell) -> str:
+    def control_label(self, control: ResultCell) -> str:
         """Return the printed name of a control."""
         classifier = "1-NN" if control.classifier == "nearest" else control.classifier
         return CONTROL_NAMES[control.control] + (
             f" ({classifier})" if control.control in ("permuted", "copycat") else ""
         )
 
-    def within(self, cell: ResultCell, dataset: str) -> ResultCell:
+    def for_dataset(self, cell: ResultCell, dataset: str) -> ResultCell:
         """Return a complete cell of tests on real faces, restricted to one dataset."""
         index = self.faces.index
         column = OWNER_COLUMNS[cell.grouped]
@@ -326,19 +316,19 @@ class StudyResults:
         units = tuple(unit for unit in cell.units if unit in dataset_units)
         return replace(cell, trials=trials, counts=counts, units=units)
 
-    def alarms(self) -> list[ResultCell]:
+    def find_too_good(self) -> list[ResultCell]:
         """Return the cells whose accuracy on held-out people is so high that a leak is likely."""
         if self.protocol not in ("subject", "dataset"):
             return []
-        settings = self.plan["settings"]
-        on_real = [cell for cell in self.cells if settings[cell.setting]["test"] == "real"]
+        settings = self.plan.settings
+        on_real = [cell for cell in self.cells if settings[cell.setting].test == "real"]
         return [
             cell
             for cell in on_real
             if (accuracy := cell.summary("accuracy")) and accuracy.mean > LEAK_ACCURACY
         ]
 
-    def compared(self, setting: str, other: str = "real_to_real") -> list[Comparison]:
+    def compare(self, setting: str, other: str = "real_to_real") -> list[Comparison]:
         """Return the comparison of one setting with another on the same real tests.
 
         It is by clip where clips are scored; there is one per classifier and ablation.
@@ -355,7 +345,7 @@ class StudyResults:
                 comparisons.append(compare_cells(cell, base))
         return comparisons
 
-    def against_copies(self, setting: str = "both_to_real") -> list[Comparison]:
+    def compare_with_copycat(self, setting: str = "both_to_real") -> list[Comparison]:
         """Return the comparison of a setting with itself under the copycat as the generator."""
         comparisons = []
         for name in self.classifiers:
@@ -394,15 +384,9 @@ class StudyResults:
     @property
     def seconds(self) -> float:
         """The seconds that all its runs took, including those that other studies share."""
-        names = [
-            database[stage]
-            for database in self.plan["databases"]
-            for stage in ("generator", "database", "copycat")
-        ]
+        names = [name for database in self.plan.databases for name in database.runs]
         runs = [
-            Run(name, self.store.root / "runs" / name)
-            for name in names
-            if name and self.store.done(name)
+            Run(name, self.store.root / "runs" / name) for name in names if self.store.done(name)
         ]
         return float(sum(run.seconds for run in [*runs, *self.done.values()]))
 
@@ -410,8 +394,8 @@ class StudyResults:
 # Finding things
 
 
-def find(name: str, store: Store) -> Run:
-    """Return the run of a study by its alias or its run name; study.recorded does so for a file.
+def find_study_run(name: str, store: Store) -> Run:
+    """Return the run of a study by its alias or its run name; `file.find_recorded_run` does so for a file.
 
     Raises StoreError if it was never run, or if it is not a study.
     """

@@ -66,7 +66,7 @@ def run_study(
     if reason:
         say(reason)
     for layers in frozen_shares(study):
-        say(f"{layers['classifier']}, {layers['ablation']}: frozen are {layers['text']}")
+        say(f"{layers.classifier}, {layers.ablation}: frozen are {layers.text}")
 
     # Remove the notes of earlier failures, so that these runs are tried again
     engine = engine or Local(0)

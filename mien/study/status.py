@@ -1,12 +1,12 @@
 """The state of a study: how many trials are done, failed and missing."""
 
 from collections import Counter, defaultdict
-from typing import Any
 
 import numpy as np
 
 from mien.runs.progress import count_of, duration
 from mien.runs.store import Store
+from mien.study.record import TrialRecord
 from mien.study.results import StudyResults
 
 # Progress
@@ -15,9 +15,9 @@ from mien.study.results import StudyResults
 def study_status(name: str, store: Store) -> str:
     """Return the progress of a study as lines: done, under way, to come with its time, failed."""
     study = StudyResults(name, store)
-    failed = {trial["run"] for trial in study.failed}
+    failed = {trial.run for trial, _ in study.failed}
     busy = {run for run in study.runs if run not in study.done and store.is_being_made(run)}
-    trial_of = {trial["run"]: trial for trial in study.trials}
+    trial_of = {trial.run: trial for trial in study.trials}
 
     # Trials that are done, of the cells and of the controls
     lines = [
@@ -25,18 +25,15 @@ def study_status(name: str, store: Store) -> str:
         f"{duration(study.seconds)}"
     ]
     for kind, is_control in (("cells", False), ("controls", True)):
-        runs = [run for run in study.runs if bool(trial_of[run]["control"]) is is_control]
+        runs = [run for run in study.runs if bool(trial_of[run].control) is is_control]
         if runs:
             lines.append(f"  {kind:<12}{sum(run in study.done for run in runs):>5} of {len(runs)}")
 
     # Generators and databases
-    databases = study.plan["databases"]
-    stages = ("generator", "database", "copycat")
-    database_runs = [
-        database[stage] for database in databases for stage in stages if database[stage]
-    ]
+    databases = study.plan.databases
+    database_runs = [name for database in databases for name in database.runs]
     if database_runs:
-        with_copies = any(database["copycat"] for database in databases)
+        with_copies = any(database.copycat for database in databases)
         label = "generators, databases and copycats" if with_copies else "generators and databases"
         done = sum(store.done(run) for run in database_runs)
         lines.append(f"  {label:<35}{done:>3} of {len(database_runs)}")
@@ -50,13 +47,13 @@ def study_status(name: str, store: Store) -> str:
     ]
     to_come = len(study.runs) - len(study.done) - len(failed - busy)
     lines.append(f"  to come     {to_come}{_estimate_remaining(study, trial_of, failed)}")
-    errors = Counter(trial["error"] for trial in study.failed if trial["run"] not in busy)
+    errors = Counter(error for trial, error in study.failed if trial.run not in busy)
     lines += [f"  failed      {n} x {text}" for text, n in errors.items()]
     return "\n".join(lines)
 
 
 def _estimate_remaining(
-    study: StudyResults, trial_of: dict[str, dict[str, Any]], failed: set[str]
+    study: StudyResults, trial_of: dict[str, TrialRecord], failed: set[str]
 ) -> str:
     """Return the expected time of the trials to come, from the finished trials of their kind."""
     seconds_of: dict[tuple[str, str, str], list[float]] = defaultdict(list)
@@ -75,18 +72,18 @@ def _estimate_remaining(
     return f", about {duration(float(np.sum(known)) * len(todo) / len(known))}{note}"
 
 
-def _get_kind(trial: dict[str, Any]) -> tuple[str, str, str]:
+def _get_kind(trial: TrialRecord) -> tuple[str, str, str]:
     """Return the fields on which the time of a trial depends."""
-    return trial["classifier"], trial["ablation"], trial["train"]
+    return trial.classifier, trial.ablation, trial.train
 
 
-def describe_trial(study: StudyResults, trial: dict[str, Any]) -> str:
+def describe_trial(study: StudyResults, trial: TrialRecord) -> str:
     """Return the description of a trial: its classifier, training set, number and fold."""
     # Without randomness one run is all trials, and has no number
-    fold = "" if study.protocol == "frame" else f", fold {trial['fold']}"
-    shared = sum(other["run"] == trial["run"] for other in study.trials) > 1
-    number = "" if shared else f", trial {trial['trial'] + 1}"
-    kind = f" {trial['ablation']}" if trial["ablation"] and len(study.ablations) > 1 else ""
-    control = f" ({trial['control']})" if trial["control"] else ""
-    train = trial["train"].replace("_", " and ")
-    return f"{trial['classifier']}{kind}{control} trained on {train}{number}{fold}"
+    fold = "" if study.protocol == "frame" else f", fold {trial.fold}"
+    shared = sum(other.run == trial.run for other in study.trials) > 1
+    number = "" if shared else f", trial {trial.trial + 1}"
+    kind = f" {trial.ablation}" if trial.ablation and len(study.ablations) > 1 else ""
+    control = f" ({trial.control})" if trial.control else ""
+    train = trial.train.replace("_", " and ")
+    return f"{trial.classifier}{kind}{control} trained on {train}{number}{fold}"

@@ -37,11 +37,11 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
         train, tests = load_train_and_tests(spec, store)
         answer, about = _train_answerer(spec, train, store, scratch, device)
         tables = [
-            _make_predictions(answer(faces), name, faces, spec) for name, faces in tests.items()
+            tabulate_predictions(answer(faces), name, faces, spec) for name, faces in tests.items()
         ]
         table = pd.concat(tables, ignore_index=True)
         table.to_parquet(out / "predictions.parquet", index=False)
-        records = [record for name in spec.tests for record in _score(table, name, spec)]
+        records = [record for name in spec.tests for record in score_test(table, name, spec)]
         write_indented_json(out / "records.json", [asdict(record) for record in records])
         accuracies = ", ".join(
             f"{r.metric.split('/')[0]} {r.value:.1%}"
@@ -108,7 +108,7 @@ def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str
     return train, tests
 
 
-def _make_predictions(
+def tabulate_predictions(
     probabilities: Float[np.ndarray, "n classes"], name: str, faces: Faces, spec: TrialSpec
 ) -> pd.DataFrame:
     """Return the predictions of one test set as a table with a row per image."""
@@ -121,7 +121,7 @@ def _make_predictions(
     return table
 
 
-def _score(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Record]:
+def score_test(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Record]:
     """Yield the records of one test set, by image and, for real tests without frames, by clip."""
     rows = table.loc[table["test"] == name]
     for level in (

@@ -1,0 +1,103 @@
+"""plan.json, the list of a study's databases and trials, as a record."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mien.errors import StoreError
+from mien.runs.files import write_indented_json
+from mien.runs.store import Run
+
+PLAN_FILE = "plan.json"
+
+
+class _Frozen(BaseModel):
+    """A record whose fields cannot be set; unknown names in a file are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class SourcesRecord(_Frozen):
+    """The training set and the test set of a setting."""
+
+    train: str
+    test: str
+
+
+class FrozenRecord(_Frozen):
+    """Which layers of a classifier are frozen in an ablation, as text."""
+
+    classifier: str
+    ablation: str
+    text: str
+
+
+class DatabaseRecord(_Frozen):
+    """The runs that make the database of one fold; `fold` is -1 if it serves all folds.
+
+    `split` is empty if the generator is trained on all faces, `copycat` if there is none.
+    """
+
+    fold: int
+    split: str = ""
+    generator: str
+    database: str
+    copycat: str
+    counts: dict[str, int]
+
+    @property
+    def runs(self) -> list[str]:
+        """The generator, the database and, if there is one, the copycat's database."""
+        return [name for name in (self.generator, self.database, self.copycat) if name]
+
+
+class TrialRecord(_Frozen):
+    """A trial with its position in the study's table; `control` is empty for a cell.
+
+    `note` is the file that holds the error if it failed, relative to the store.
+    """
+
+    run: str
+    note: str
+    classifier: str
+    ablation: str
+    control: str
+    trial: int
+    fold: int
+    train: str
+    tests: tuple[str, ...] = ()
+    synthetic: str = ""
+
+
+class StudyRecord(_Frozen):
+    """All that results and reports, which do not import torch, need of a study's plan.
+
+    Classifiers are in the order of the study file, which a spec on the disk does not keep.
+    """
+
+    settings: dict[str, SourcesRecord]
+    classifiers: tuple[str, ...]
+    ablations: tuple[str, ...]
+    controls: tuple[str, ...]
+    frozen: tuple[FrozenRecord, ...]
+    databases: tuple[DatabaseRecord, ...]
+    trials: tuple[TrialRecord, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write the record as plan.json."""
+        write_indented_json(folder / PLAN_FILE, self.model_dump(mode="json"))
+
+
+def read_record(run: Run) -> StudyRecord:
+    """Return the record of a study's run.
+
+    Raises StoreError if an older version of mien wrote it and left out fields.
+    """
+    try:
+        return StudyRecord.model_validate(run.json(PLAN_FILE))
+    except ValidationError as error:
+        names = dict.fromkeys(".".join(map(str, fault["loc"])) for fault in error.errors())
+        raise StoreError(
+            f"{run.name} was planned by another version of mien, so its {PLAN_FILE} lacks "
+            f"{', '.join(names)}; run the study again with this version"
+        ) from None
