@@ -208,6 +208,27 @@ def test_the_scheduler_of_diffusers_drives_the_program_to_the_same_images(export
     assert np.abs(images - drawn(exported.generator, sampler)).max() <= 1
 
 
+# low, high and start of the noise, and the default steps of the scheduler
+NOISE = {"edm": (0.002, 80.0, 80.0, 16), "ddpm": (0.0100005, 10.4336, 10.4814, 20)}
+
+
+def test_the_noise_levels_of_an_export_are_those_written_down(exported: Exported):
+    about = json.loads((exported.folder / "export.json").read_text())
+    sigma, sampler, scheduler = about["sigma"], about["sampler"], about["scheduler"]
+    noise = (sigma["low"], sigma["high"], sampler["start"], scheduler["steps"])
+    assert noise == pytest.approx(NOISE[about["kind"]], rel=1e-3)
+    assert (sampler["name"], sampler["steps"], sampler["clip_x0"]) == ("dpmpp2m", 16, True)
+    assert sorted(path.name for path in exported.folder.iterdir()) == [
+        "README.md",
+        "denoiser.pt2",
+        "export.json",
+        "mean.npy",
+        "sample.py",
+        "sample_diffusers.py",
+        "scheduler",
+    ]
+
+
 def test_the_folder_says_whose_it_is_and_where_it_came_from(
     exported: Exported, runs: dict[str, Run]
 ):

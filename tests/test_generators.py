@@ -1008,6 +1008,32 @@ def test_single_classes_may_follow_a_rule_for_all(text: str, expected: dict[str,
     assert counts(text) == expected
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_counts_have_the_same_sum_order_and_text_after_reading(seed: int):
+    """For random classes and numbers: sums, the order of the classes, and the way back to text."""
+    rng = np.random.default_rng(seed)
+    classes = tuple(rng.permutation(CLASSES)[: rng.integers(1, len(CLASSES) + 1)].tolist())
+
+    # N images in all, shared equally, more of the first classes
+    total = int(rng.integers(len(classes), 1000))
+    shared = counts(f"balanced:{total}", classes)
+    assert sum(shared.values()) == total and tuple(shared) == classes
+    assert max(shared.values()) - min(shared.values()) <= 1
+    assert list(shared.values()) == sorted(shared.values(), reverse=True)
+
+    # Single classes, in their order; written and read again
+    wanted = {name: int(rng.integers(1, 10**6)) for name in classes}
+    text = ",".join(f"{name}={count}" for name, count in wanted.items())
+    assert list(counts(text, classes).items()) == list(wanted.items())
+
+    # A change of one class changes no other; zero removes it
+    changed = classes[int(rng.integers(len(classes)))]
+    assert counts(f"balanced:{total},{changed}=7", classes) == shared | {changed: 7}
+    if len(classes) > 1:
+        removed = counts(f"balanced:{total},{changed}=0", classes)
+        assert removed == {name: count for name, count in shared.items() if name != changed}
+
+
 def test_the_preprints_counts_fit_fewer_classes_once_the_others_are_left_out():
     few = CLASSES[:-1]
     assert set(counts("preprint,surprise=0", few)) == set(few)

@@ -1,0 +1,45 @@
+"""Golden values of generators: first losses, and an image of each sampler.
+
+They were written down once, and change only with a change of the arithmetic. Processors round
+differently: a loss may differ by 0.1 %, and a pixel by 2 of 255 grey levels.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_generators import DIFFUSIONS, HAPPY, company, fitted, spec_of, toy
+
+from mien.generators.kinds import sample_generator
+from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.specs import SamplerSpec
+
+FIRST_LOSSES = {"ddpm": [0.9895, 1.0381, 0.9562], "edm": [0.9899, 1.0172, 0.9479]}
+# Nine pixels of an image of 24 x 24, after 4 steps from seed 1, with random weights
+PIXELS = {
+    ("ddpm", "dpmpp2m"): [255, 0, 111, 0, 36, 0, 255, 0, 16],
+    ("ddpm", "unipc"): [255, 0, 104, 0, 37, 0, 255, 0, 16],
+    ("ddpm", "heun"): [255, 0, 37, 0, 117, 0, 255, 0, 24],
+    ("ddpm", "euler"): [255, 0, 181, 0, 22, 0, 255, 0, 11],
+    ("ddpm", "ancestral"): [0, 0, 255, 132, 2, 0, 255, 28, 255],
+    ("edm", "dpmpp2m"): [246, 18, 96, 155, 255, 154, 188, 156, 158],
+    ("edm", "unipc"): [246, 18, 95, 155, 255, 153, 188, 156, 158],
+    ("edm", "heun"): [255, 0, 179, 48, 255, 114, 255, 0, 200],
+    ("edm", "euler"): [198, 74, 103, 186, 255, 160, 159, 182, 162],
+    ("edm", "ancestral"): [133, 64, 112, 198, 224, 146, 179, 216, 173],
+}
+
+
+@pytest.mark.parametrize("kind", list(DIFFUSIONS))
+def test_the_first_losses_of_a_training_are_those_written_down(kind: str, tmp_path: Path):
+    losses = fitted(toy(), spec_of(kind), tmp_path).losses["loss"]
+    assert losses[:3].tolist() == pytest.approx(FIRST_LOSSES[kind], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", list(DIFFUSIONS))
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_image_of_a_sampler_is_the_one_written_down(kind: str, sampler: str):
+    how = SamplerSpec(sampler=sampler, steps=4)
+    image = sample_generator(company(kind), np.array([HAPPY]), np.array([1]), sampler=how)[0, 0]
+    pixels = image[4::8, 4::8].flatten()
+    assert pixels.tolist() == pytest.approx(PIXELS[kind, sampler], abs=2)
