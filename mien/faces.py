@@ -94,8 +94,8 @@ class Faces:
     `images` are uint8 [n, c, h, w], 0 = black, 255 = white. `index` has n rows and the columns of
     COLUMNS. `seen`, only for synthetic faces, has the key, subject, clip and dataset of each image
     that the generator was trained on, so that no test uses such an image unnoticed. `channels` has
-    the name of each channel in mien.prepare.inputs.INPUTS; it is empty for plain pictures, which have one
-    channel (grey) or three (RGB).
+    the name of each channel in mien.prepare.inputs.INPUTS; it is empty for plain pictures, which
+    have one channel (grey) or three (RGB).
 
     Raises DataError if images, table and channels do not match.
     """

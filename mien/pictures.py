@@ -405,8 +405,8 @@ def decode(
     call it `name`, by default its path. `remarks` receives FRAMES if there are several frames, and
     TRANSPARENT if some pixel is transparent.
 
-    Raises DataError if the file is damaged, is not an image of `pictures.PICTURE_FORMATS`, or has a side
-    below 8 or more than 64 million pixels.
+    Raises DataError if the file is damaged, is not an image of PICTURE_FORMATS, or has a side below
+    8 or more than 64 million pixels.
     """
     image = _open_image(picture, colour, box, name, white, remarks)
     return to_array(resize_image(cut_face(image, face, margin), size, filter))

@@ -48,6 +48,31 @@ USES = {
         shown = stack_inputs(grey, grey, spec.input)
         assert (shown[:, 0] == grey).all() and (shown[:, 1] == 255 - grey).all()
     """,
+    "A generator": """
+        from pathlib import Path
+        import numpy as np
+        from PIL import Image
+        from mien.faces import Faces
+        from mien.generators.generate import generate_database
+        from mien.generators.presets import read_preset
+        from mien.generators.specs import GenerateSpec
+        from mien.generators.train import train_generator
+        from mien.ingest.run import run_ingest
+        from mien.runs.store import Store
+
+        for number, emotion in enumerate(["anger", "fear"]):
+            Path("set", emotion).mkdir(parents=True)
+            noise = np.random.default_rng(number).integers(0, 256, (16, 16), dtype=np.uint8)
+            Image.fromarray(noise).save(f"set/{emotion}/{number}.png")
+        store = Store(Path("store"))
+        faces = run_ingest("folder", Path("set"), store, size=16)
+        model = train_generator(read_preset("meanface", faces.name), store)
+        spec = GenerateSpec(generator=model.name, counts={"anger": 2, "fear": 1}, sampler="direct")
+        database = Faces.load(generate_database(spec, store, workers=1).path)
+        assert sorted(database.index["emotion"]) == ["anger", "anger", "fear"]
+        difference = database.images.mean(axis=0) - Faces.load(faces.path).images.mean(axis=0)
+        assert 0 < np.abs(difference).max() < 40
+    """,
     "A sampler": """
         import torch
         from mien.cli.stages import generate

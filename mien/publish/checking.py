@@ -216,8 +216,8 @@ def _read_yaml(text: str) -> Any:
 def check(folder: Path, *, libraries: bool = True) -> CheckResult:
     """Return what was compared after every form of the release in `folder` was loaded back.
 
-    With `libraries`, those of LOADING_LIBRARIES that are installed load it too. Raises DataError with all
-    differences.
+    With `libraries`, those of LOADING_LIBRARIES that are installed load it too. Raises DataError
+    with all differences.
     """
     # Only plain files are opened: no link, pipe or device
     release = open_release(folder)

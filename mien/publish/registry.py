@@ -66,7 +66,8 @@ def read_registry(folder: Path) -> pd.DataFrame:
     # Columns of text, with hashes as hexadecimal digits
     if list(table.columns) != list(REGISTRY_COLUMNS):
         raise DataError(
-            f"{path} must have the columns {', '.join(REGISTRY_COLUMNS)}; it has {', '.join(table.columns)}"
+            f"{path} must have the columns {', '.join(REGISTRY_COLUMNS)}; "
+            f"it has {', '.join(table.columns)}"
         )
     for column in REGISTRY_COLUMNS:
         invalid = [value for value in table[column] if not isinstance(value, str)]

@@ -464,7 +464,7 @@ def _refuse_copies(origin: Origin, store: Store) -> None:
 def _refuse_names(origin: Origin, answers: Answers, titles: Sequence[str]) -> None:
     """Raise GateRefused if a text that people wrote for a release has a name from a source."""
     written: dict[str, Any] = {
-        "dataset.toml": answers.model_dump(mode="json"),
+        questions.QUESTIONS_FILE: answers.model_dump(mode="json"),
         "the studies": list(titles),
     }
     for source in origin.sources:
