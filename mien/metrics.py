@@ -7,7 +7,7 @@ true sample in the pooled test set has no recall, and is left out of both means;
 names it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,19 @@ def count_confusion(
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(
         classes, classes
     )
+
+
+def count_grouped_confusion(
+    group: Int[np.ndarray, " n"],
+    true: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    groups: int,
+    classes: int,
+) -> Float[np.ndarray, "g c c"]:
+    """Return the confusion matrix of each group of samples, whose numbers are in `group`."""
+    counts = np.zeros((groups, classes, classes))
+    np.add.at(counts, (group, true, predicted), 1)
+    return counts
 
 
 def score(counts: Int[np.ndarray, "c c"], classes: Sequence[str]) -> Scores:
@@ -121,11 +134,6 @@ def make_measure(
             return ratio.sum(axis=-1) / has_samples.sum(axis=-1)
 
     return of
-
-
-def score_folds(folds: Iterable[Int[np.ndarray, "c c"]], classes: Sequence[str]) -> Scores:
-    """Return the scores of the summed confusion matrices of all folds."""
-    return score(np.sum(list(folds), axis=0), classes)
 
 
 def make_predictions(
@@ -189,11 +197,3 @@ def score_table(
         np.array([number[name] for name in scored[column]]) for column in ("true", "predicted")
     )
     return score(count_confusion(true, predicted, len(classes)), classes)
-
-
-def score_majority(counts: dict[str, int]) -> Scores:
-    """Return the scores of always answering the commonest class, given the samples per class."""
-    classes = list(counts)
-    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    matrix[:, int(np.argmax(list(counts.values())))] = list(counts.values())
-    return score(matrix, classes)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from sklearn.metrics import recall_score
 
 from mien.classifiers import fit, pretrained, speed
-from mien.classifiers.fit import ClassifierTraining, _hold_out, fit_classifier
+from mien.classifiers.fit import ClassifierTraining, fit_classifier, hold_out
 from mien.classifiers.networks import build_network, build_outline, frozen_layers
 from mien.classifiers.predict import (
     Classifier,
@@ -255,7 +255,7 @@ def test_without_freezing_nothing_is_frozen():
 
 def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
     faces = blobs(96, noise=60)
-    shown, held = _hold_out(faces, 0.3, 0)
+    shown, held = hold_out(faces, 0.3, 0)
     assert held is not None and not set(shown.subjects) & set(held.subjects)
     assert (len(held.subjects), len(shown) + len(held)) == (2, len(faces))
     spec = tiny(epochs=12, validation=0.3)
@@ -273,7 +273,7 @@ def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> f
         start_classifier(spec, CLASSES, 0, None), shown, 0, torch.device("cpu")
     )
     with devices.isolate_randomness(torch.device("cpu")), devices.limit_cores(1):
-        for step in range(epoch * work.a_round):
+        for step in range(epoch * work.steps_per_epoch):
             work.step(step)
         found = predict_classes(work.classifier, held).argmax(axis=1)
     return recall_score(held.labels(CLASSES), found, average="macro")
@@ -282,10 +282,10 @@ def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> f
 def test_photographs_of_unknown_people_are_held_out_one_by_one():
     faces = blobs(40)
     index = faces.index.assign(subject="", clip="")
-    shown, held = _hold_out(Faces(faces.images, index), 0.25, 1)
+    shown, held = hold_out(Faces(faces.images, index), 0.25, 1)
     assert held is not None and (len(shown), len(held)) == (30, 10)
     with pytest.raises(DataError, match="at least two subjects, clips or images"):
-        _hold_out(faces.select(np.array([0])), 0.25, 1)
+        hold_out(faces.select(np.array([0])), 0.25, 1)
 
 
 def test_speed_is_that_of_the_network():

@@ -129,6 +129,15 @@ def test_a_checkpoint_comes_back_and_only_two_stay(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+@pytest.mark.parametrize("separator", ["/", "."])
+def test_groups_of_tensors_have_names_in_a_checkpoint_and_come_back(separator: str):
+    bias, moment = torch.ones(2), torch.zeros(3)
+    groups = {"network": {"head.bias": bias}, "optimiser": {"0.step": moment}, "best": {}}
+    packed = checkpoints.pack_groups(groups, separator)
+    assert list(packed) == [f"network{separator}head.bias", f"optimiser{separator}0.step"]
+    assert checkpoints.unpack_groups(packed, separator, ["best"]) == groups
+
+
 @pytest.mark.parametrize("harm", ["cut", "flip", "gone", "head"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, harm: str):
     for step in (1, 2):

@@ -58,7 +58,7 @@ def fit_classifier(
     are missing, and TrainingError if the training diverges.
     """
     # Hold out the images that choose the epoch
-    train_faces, held_out = _hold_out(faces, spec.validation, seed)
+    train_faces, held_out = hold_out(faces, spec.validation, seed)
     if len(train_faces) < 2:
         raise DataError(
             f"a classifier needs two images or more to learn from; it was given {len(train_faces)}"
@@ -97,8 +97,8 @@ def fit_classifier(
                     bar.update(step + 1, f"loss {value:.3f}")
 
                 # Score the held-out images at the end of each epoch
-                if (step + 1) % work.a_round == 0:
-                    best.look(work.classifier, (step + 1) // work.a_round)
+                if (step + 1) % work.steps_per_epoch == 0:
+                    best.look(work.classifier, (step + 1) // work.steps_per_epoch)
 
                 # Save, then stop here if a signal asked for it
                 if due and scratch is not None:
@@ -123,22 +123,22 @@ class ClassifierTraining:
         spec = classifier.spec
         self.classifier, self.spec, self.seed, self.where = classifier, spec, seed, where
         self.network = classifier.network.to(where)
-        self.still = freeze_layers(self.network.eval(), spec.freeze)
+        self.frozen_modules = freeze_layers(self.network.eval(), spec.freeze)
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
         self.rests = resting_values(faces.shown)
         self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
 
         # The images left over after whole batches get their turn in another epoch's order
         self.batch = min(spec.batch, len(faces))
-        self.a_round = len(faces) // self.batch
-        self.steps = spec.epochs * self.a_round
+        self.steps_per_epoch = len(faces) // self.batch
+        self.steps = spec.epochs * self.steps_per_epoch
         self.optimiser = _make_optimiser(self.network, spec)
 
     def step(self, step: int) -> Float[Tensor, ""]:
         """Take step number `step` (from 0), and return its loss, which stays on the device."""
         checkpoints.begin_step(self.seed, step)
         rows = torch.from_numpy(
-            batch_rows(len(self.images), self.batch, step, self.a_round, self.seed)
+            batch_rows(len(self.images), self.batch, step, self.steps_per_epoch, self.seed)
         ).to(self.where)
         x = self.pictures(rows, step)
         for group in self.optimiser.param_groups:
@@ -163,7 +163,7 @@ class ClassifierTraining:
         """Take one optimiser step on a prepared batch, and return its loss."""
         if not self.network.training:
             self.network.train()
-            for module in self.still:
+            for module in self.frozen_modules:
                 module.eval()
         loss = functional.cross_entropy(self.network(x), labels)
         self.optimiser.zero_grad(set_to_none=True)
@@ -211,7 +211,7 @@ def _make_optimiser(network: nn.Module, spec: ClassifierSpec) -> torch.optim.Opt
 # Choosing an epoch
 
 
-def _hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | None]:
+def hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | None]:
     """Return the images to learn from, and the held-out ones that choose the epoch, or None.
 
     About `share` of the subjects, or else of the clips or images, are held out.
@@ -277,13 +277,10 @@ def _save_checkpoint(scratch: Path, work: ClassifierTraining, best: _Best, step:
         "optimiser": checkpoints.pack_optimiser(work.optimiser),
         "best": best.weights,
     }
-    tensors = {
-        f"{group}.{name}": tensor
-        for group, named_tensors in groups.items()
-        for name, tensor in named_tensors.items()
-    }
     checkpoints.save_checkpoint(
-        scratch, tensors, {"step": step, "epoch": best.epoch, "score": best.score}
+        scratch,
+        checkpoints.pack_groups(groups, "."),
+        {"step": step, "epoch": best.epoch, "score": best.score},
     )
 
 
@@ -293,10 +290,7 @@ def _load_checkpoint(scratch: Path | None, work: ClassifierTraining, best: _Best
     if checkpoint is None:
         return 0
     tensors, state = checkpoint
-    groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimiser": {}, "best": {}}
-    for key, tensor in tensors.items():
-        group, _, name = key.partition(".")
-        groups[group][name] = tensor
+    groups = checkpoints.unpack_groups(tensors, ".", ("network", "optimiser", "best"))
     work.network.load_state_dict(groups["network"])
     checkpoints.unpack_optimiser(work.optimiser, groups["optimiser"])
     best.weights, best.epoch = groups["best"], int(state["epoch"])

@@ -180,9 +180,11 @@ def load_timm() -> Any:
 # One step
 
 
-def batch_rows(n: int, batch: int, step: int, a_round: int, seed: int) -> Int[np.ndarray, " batch"]:
+def batch_rows(
+    n: int, batch: int, step: int, steps_per_epoch: int, seed: int
+) -> Int[np.ndarray, " batch"]:
     """Return the rows of the images of a step: each epoch has its own order of all images."""
-    epoch, index = divmod(step, a_round)
+    epoch, index = divmod(step, steps_per_epoch)
     order = make_rng("classifier", seed, "epoch", epoch).permutation(n)
     return order[index * batch : (index + 1) * batch]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,22 +112,36 @@ def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
-def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return an optimiser's tensors by name: `0.exp_avg`, `0.step`..."""
-    state = optimiser.state_dict()["state"]
+def pack_groups(groups: Mapping[str, Mapping[str, Tensor]], separator: str) -> dict[str, Tensor]:
+    """Return the tensors of several groups in one dict, as GROUP, separator, NAME."""
     return {
-        f"{number}.{name}": tensor
-        for number, tensors in state.items()
+        f"{group}{separator}{name}": tensor
+        for group, tensors in groups.items()
         for name, tensor in tensors.items()
     }
 
 
+def unpack_groups(
+    tensors: Mapping[str, Tensor], separator: str, groups: Iterable[str] = ()
+) -> dict[str, dict[str, Tensor]]:
+    """Return the groups that `pack_groups` put together; those named in `groups` may be empty."""
+    unpacked: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition(separator)
+        unpacked.setdefault(group, {})[name] = tensor
+    return unpacked
+
+
+def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's tensors by name: `0.exp_avg`, `0.step`..."""
+    state = optimiser.state_dict()["state"]
+    return pack_groups({str(number): tensors for number, tensors in state.items()}, ".")
+
+
 def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Restore the state of an optimiser that `pack_optimiser` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = tensor
+    groups = unpack_groups(tensors, ".")
+    state = {int(number): group for number, group in groups.items()}
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
     )

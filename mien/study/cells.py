@@ -231,10 +231,14 @@ def group_predictions(
     shape = (len(scored), len(units), len(classes), len(classes))
     counts = np.zeros(shape, np.uint8 if column == "key" else np.float64)
     for trial, (table, names) in enumerate(zip(scored, groups, strict=True)):
-        group = [unit_index[name] for name in names]
-        true = [class_index[name] for name in table["true"]]
-        predicted = [class_index[name] for name in table["predicted"]]
-        np.add.at(counts, (trial, group, true, predicted), 1)
+        group = np.array([unit_index[name] for name in names], dtype=np.int64)
+        true, predicted = (
+            np.array([class_index[name] for name in table[column]], dtype=np.int64)
+            for column in ("true", "predicted")
+        )
+        counts[trial] = metrics.count_grouped_confusion(
+            group, true, predicted, len(units), len(classes)
+        )
 
     clips = [len(set(table["clip"]) - {""}) for table in tables]
     return counts, units, unit, round(float(np.mean(clips or [0])))

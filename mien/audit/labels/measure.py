@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from mien import stats
+from mien import metrics, stats
 from mien.audit.labels.judges import Judges, predict_by_judge, predict_out_of_fold, train_judges
 from mien.errors import DataError
 from mien.faces import Faces
@@ -199,8 +199,9 @@ def _measure_ceiling(
     judged = predicted >= 0
     true = _label_numbers(people, panel)[judged]
     names, group = np.unique(np.array(panel.groups)[judged], return_inverse=True)
-    counts = np.zeros((1, len(names), len(panel.classes), len(panel.classes)))
-    np.add.at(counts[0], (group, true, predicted[judged]), 1)
+    counts = metrics.count_grouped_confusion(
+        group, true, predicted[judged], len(names), len(panel.classes)
+    )[None]
 
     # Score the classes, with intervals over people
     class_numbers = [number for number, name in enumerate(panel.classes) if name in classes]

@@ -65,10 +65,13 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
     true = np.searchsorted(classes, table["emotion"].to_numpy(dtype=str))
     parts = _assign_folds(groups.to_numpy(dtype=str), folds)
     meaning = f"mean recall, interval over {unit}s"
+    group_names, group = np.unique(groups.to_numpy(dtype=str), return_inverse=True)
     records = []
     for name, columns in {**values, "all": np.concatenate(list(values.values()), axis=1)}.items():
         predicted = _predict_out_of_fold(columns, true, parts)
-        counts = _count_by_group(true, predicted, groups.to_numpy(dtype=str), len(classes))
+        counts = metrics.count_grouped_confusion(
+            group, true, predicted, len(group_names), len(classes)
+        )[None]
         draw = f"{derive_seed('nuisance', *sorted(set(groups))):x}"
 
         # The score over all classes and of each class, and what chance gives
@@ -176,15 +179,6 @@ def _predict_out_of_fold(
         )
         predicted[in_fold] = model.fit(columns[~in_fold], true[~in_fold]).predict(columns[in_fold])
     return predicted
-
-
-def _count_by_group(
-    true: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], groups: np.ndarray, classes: int
-) -> Float[np.ndarray, "1 g c c"]:
-    names, group = np.unique(groups, return_inverse=True)
-    counts = np.zeros((1, len(names), classes, classes))
-    np.add.at(counts[0], (group, true, predicted), 1)
-    return counts
 
 
 def _make_recall(place: int) -> stats.ConfusionScore:

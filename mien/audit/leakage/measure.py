@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 
 from mien import metrics, stats
 from mien.audit.leakage import names
@@ -240,13 +240,15 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
 
     # The accuracy on all images, and on those not affected
     unit, names = test.independent_units()
-    groups = list(names)
+    group_names, group = np.unique(list(names), return_inverse=True)
     unit_text = f"accuracy, interval over {unit}s"
     accuracy = metrics.make_measure("accuracy")
-    draw = f"{derive_seed('nearest', *sorted(set(groups))):x}"
+    draw = f"{derive_seed('nearest', *group_names):x}"
     spread: dict[str, np.ndarray | None] = {}
     for name, included in (("nearest", np.ones_like(affected)), ("nearest_unaffected", ~affected)):
-        counts = _count_by_group(true, predicted, groups, included, len(classes))
+        counts = metrics.count_grouped_confusion(
+            group[included], true[included], predicted[included], len(group_names), len(classes)
+        )[None]
         spread[name] = stats.bootstrap(counts, accuracy, draw) if included.any() else None
         value = stats.mean_over_trials(counts, accuracy) if included.any() else float("nan")
         score = stats.interval(value, spread[name])
@@ -259,19 +261,6 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
         draws = None if all_images is None or unaffected is None else all_images - unaffected
         gap = stats.interval(float(correct.mean() - correct[~affected].mean()), draws)
         yield Record.of("leakage.nearest_gap", gap, len(test), unit_text)
-
-
-def _count_by_group(
-    true: Int[np.ndarray, " n"],
-    predicted: Int[np.ndarray, " n"],
-    groups: list[str],
-    included: Bool[np.ndarray, " n"],
-    classes: int,
-) -> Float[np.ndarray, "1 g c c"]:
-    _, group = np.unique(groups, return_inverse=True)
-    counts = np.zeros((1, int(group.max()) + 1, classes, classes))
-    np.add.at(counts[0], (group[included], true[included], predicted[included]), 1)
-    return counts
 
 
 def _to_one_form(train: Faces, test: Faces) -> tuple[Faces, Faces]:

@@ -238,18 +238,12 @@ class DiffusionTraining:
             "scaler": precision.pack_scaler(self.scaler),
             **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
         }
-        return {
-            f"{group}/{name}": tensor
-            for group, tensors in groups.items()
-            for name, tensor in tensors.items()
-        }
+        return checkpoints.pack_groups(groups, "/")
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Restore the state that `tensors` returned."""
-        groups: dict[str, dict[str, Tensor]] = {"optimiser": {}, "scaler": {}}
-        for key, tensor in tensors.items():
-            group, _, name = key.partition("/")
-            groups.setdefault(group, {})[name] = tensor.to(self.where)
+        placed = {name: tensor.to(self.where) for name, tensor in tensors.items()}
+        groups = checkpoints.unpack_groups(placed, "/", ("optimiser", "scaler"))
         self.network.load_state_dict(groups["network"])
         for width, average in self.averages.items():
             average.tensors = groups[f"average {width:g}"]
