@@ -98,9 +98,9 @@ SETS_WITHOUT_READER: Mapping[str, Terms] = {
 
 
 def stricter_terms(one: Terms, kept: Any) -> Terms:
-    """Return the stricter of two terms, field by field: `one`, and `kept` as `terms_as_json` has them.
+    """Return the stricter of two terms, field by field.
 
-    Anything else than such terms in `kept` is ignored.
+    `kept` has the other terms as `terms_as_json` writes them; anything else in it is ignored.
     """
     required = {"originals", "derived", "conditions", "blocked"}
     if not isinstance(kept, dict) or not kept.keys() >= required:

@@ -12,7 +12,7 @@ from mien.ingest.emotions import LEFT_OUT
 from mien.ingest.folders import glance
 from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
-from mien.ingest.run import choose_reader, describe, fingerprint, run_ingest, scan_folder
+from mien.ingest.run import choose_reader, describe_reader, fingerprint, run_ingest, scan_folder
 from mien.ingest.specs import IngestSpec
 from mien.ingest.terms import find_terms
 from mien.runs.spec import read_spec
@@ -69,7 +69,7 @@ def test_a_reader_says_what_people_need_to_know(name: str):
     )
     assert about.generic or about.labels
     assert set(about.options) <= set(IngestSpec.model_fields)
-    said = dict(describe(name))
+    said = dict(describe_reader(name))
     assert {"reader", "needs", "licence", "obtain", "label"} <= set(said)
 
 

@@ -20,7 +20,7 @@ from trees.damage import DAMAGES, HARMLESS, images
 from mien.errors import MienError
 from mien.ingest.decoding import read_listing
 from mien.ingest.readers import READERS
-from mien.ingest.run import fingerprint, recognise, scan_folder
+from mien.ingest.run import find_fitting_readers, fingerprint, scan_folder
 from mien.ingest.specs import IngestSpec
 from mien.pictures import decode
 from mien.runs.spec import read_spec
@@ -81,7 +81,7 @@ def outcome(
     shutil.rmtree(copy, ignore_errors=True)
     root = shutil.copytree(tree.root, copy / "release")
     DAMAGES[damage](root, np.random.default_rng(seed))
-    taken = set(recognise(root)) - {name}
+    taken = set(find_fitting_readers(root)) - {name}
     assert not [other for other in taken if not READERS[other].READER.generic], taken
     try:
         draft = spec_for(name, tree)

@@ -42,7 +42,7 @@ from mien.pictures import Colour, Filter
 from mien.prepare.frames import reform
 from mien.runs import devices
 from mien.runs.progress import count_of, say, track
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
 
 SPACES: tuple[SpaceName, ...] = get_args(SpaceName)
@@ -110,7 +110,7 @@ def load_judge(run: Run, store: Store, device: str = "auto") -> Classifier:
     """Return the classifier trained on the real faces of a run; it is trained once and stored."""
     spec = JudgeSpec(faces=run.name)
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         faces = Faces.load(run.path)
         say(f"training the judge on {count_of(len(faces), 'real image')}")
         save_classifier(train_judge(faces, spec.images_seen, spec.seed, scratch, device), out)
@@ -348,7 +348,7 @@ def load_or_extract(
         device=device,
     )
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         space = (opened or open_own)()
         vectors = space.extract(Faces.load(store.run(spec.faces).path).images)
         np.save(out / "features.npy", vectors, allow_pickle=False)

@@ -35,7 +35,7 @@ from mien.prepare import splits
 from mien.runs import devices
 from mien.runs.jobs import Job
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
 PARTS: tuple[PartName, ...] = get_args(PartName)
@@ -400,7 +400,7 @@ def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     train, made = store.run(spec.train), store.run(spec.synthetic or spec.train)
     test = store.run(spec.test) if spec.test else None
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         # Load what the part looks at
         options = {"filter": spec.filter, "weights": spec.weights, "device": device}
         spaces, about = features.load_features(spec.spaces, train, test, made, store, **options)

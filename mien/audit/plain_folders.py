@@ -11,11 +11,11 @@ from mien.audit.specs import FolderSpec
 from mien.errors import DataError, StoreError, UsageError
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.ingest.folders import to_dataset_name
-from mien.ingest.run import recognise, run_ingest
+from mien.ingest.run import find_fitting_readers, run_ingest
 from mien.outside import expand_home
 from mien.runs.progress import say
 from mien.runs.spec import RUN_NAME
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 Side = str  # one of SIDES
 
@@ -280,7 +280,7 @@ def _refuse_twice(given: Sequence[NamedSide], store: Store) -> None:
 def _choose_reader(folder: Path, options: Mapping[str, Any]) -> str:
     if any(name in options for name in PATTERN_OPTIONS):
         return "folder"
-    readers = recognise(folder)
+    readers = find_fitting_readers(folder)
     if len(readers) > 1:
         raise DataError(
             f"{folder} could be read by {len(readers)} readers: {', '.join(readers)}; read it with "
@@ -319,7 +319,7 @@ def _common_dataset(runs: Sequence[Run]) -> str:
 
 
 def _make_folder_run(spec: FolderSpec, store: Store) -> Run:
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         faces = Faces.load(store.run(spec.faces).path)
         columns: dict[str, Any] = {}
         for column in ("subject", "clip"):

@@ -30,7 +30,7 @@ from mien.generators.specs import GenerateSpec
 from mien.runs import devices
 from mien.runs.progress import count_of, say
 from mien.runs.spec import read_spec
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
@@ -68,7 +68,7 @@ def generate_filtered(
     parent, held = store.run(spec.generator), store.run(spec.test)
     spec = spec.model_copy(update={"generator": parent.name, "test": held.name})
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         # The rates among held-out people, for comparison
         generator = load_generator(parent, device)
         say(describe_sampling(generator, spec))

@@ -29,7 +29,7 @@ from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, restore_error
 from mien.runs.local import Local
 from mien.runs.progress import count_of
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
 AUDIT_SIDES = ("synthetic", "train", "test")
@@ -163,7 +163,7 @@ def run_audit(
     spec = spec.model_copy(update={side: side_run.name for side, side_run in runs.items()})
     plan = plan_parts(spec.synthetic, spec.train, spec.test, spec.spaces, spec.filter, spec.weights)
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         # Load the sides, and check that they fit together
         faces = {side: Faces.load(side_run.path) for side, side_run in runs.items()}
         made, train = faces["synthetic"], faces["train"]
@@ -205,7 +205,7 @@ def write_audit(
     content: str,
     about: Mapping[str, str],
     out: Path,
-) -> Summary:
+) -> RunSummary:
     """Write the files of an audit into a folder; return the line that `mien ls` shows.
 
     `about` describes each space in words, and `content` is the content digest of the synthetic run.

@@ -30,7 +30,7 @@ from mien.classifiers.weights import (
 from mien.errors import WeightsError
 from mien.runs.files import sha256
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 # The second head of torchvision's Inception, which only torchvision's training uses
 AUXILIARY_HEAD_PREFIX = "AuxLogits."
@@ -84,7 +84,7 @@ def import_weights(path: Path, store: Store) -> str:
     if not store.done(spec.name):
         read(path)
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         shutil.copyfile(path, out / "weights")
         return {
             "holds": (

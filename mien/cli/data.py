@@ -18,10 +18,10 @@ def readers(
 ) -> None:
     """List the datasets that mien can read: the files needed, the licence, how to obtain it."""
     from mien.ingest.readers import READERS
-    from mien.ingest.run import describe
+    from mien.ingest.run import describe_reader
 
     if name is not None:
-        for title, text in describe(name):
+        for title, text in describe_reader(name):
             print(f"{title:<10}{text}")
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize

@@ -19,7 +19,7 @@ from mien.pages.sheets import draw_class_sheet
 from mien.runs import devices, progress, stopping
 from mien.runs.jobs import Job
 from mien.runs.spec import read_spec
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
 
 
@@ -90,7 +90,7 @@ def generate_database(
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         generator = load_generator(store.run(spec.generator), device)
         progress.say(describe_sampling(generator, spec))
         index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)

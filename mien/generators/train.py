@@ -11,7 +11,7 @@ from mien.generators.generate import assemble, plan_images, write_sheet
 from mien.generators.kinds import GENERATORS, fit_generator, sample_generator, save_generator
 from mien.generators.specs import KIND_FACTS, GeneratorSpec, TrainSpec
 from mien.runs import devices, progress
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 MONTH_MINUTES = 60 * 24 * 30  # in minutes
 
@@ -75,7 +75,7 @@ def train_generator(
     """
     spec, crew = spec.model_copy(update={"faces": store.resolve(spec.faces)}), means.crew
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         # Train, together with the other processes
         faces = Faces.load(store.run(spec.faces).path)
         crew.agree("train")

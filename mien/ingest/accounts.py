@@ -52,7 +52,7 @@ class Ledger:
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def check(listing: Listing, root: Path, about: Reader) -> Listing:
+def check_listing(listing: Listing, root: Path, about: Reader) -> Listing:
     """Return the listing with all pictures below `root`, and findings about those that its
     reader does not mention.
     """
@@ -163,7 +163,7 @@ def report_faceless(listing: Listing, shown: Listing) -> list[Finding]:
     return [Finding("warning", "no face found", first_few(names), message, pictures=tuple(names))]
 
 
-def summarise(ledgers: Sequence[Ledger]) -> dict[str, Any]:
+def summarise_ledgers(ledgers: Sequence[Ledger]) -> dict[str, Any]:
     """Return the accounts in the form of summary.json."""
     return {
         ledger.what: {"found": ledger.found, "kept": ledger.kept, "left out": ledger.reasons()}

@@ -13,7 +13,7 @@ SEARCH_SECONDS = 1.0  # most seconds for one search
 
 ALL_SEARCHES_SECONDS = 5.0  # most seconds for all searches of a set, plus one millisecond per text
 
-Match = regex.Match[str]
+PatternMatch = regex.Match[str]
 
 
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
@@ -32,14 +32,14 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
         ) from None
 
 
-def search_all(pattern: str, texts: Sequence[str], what: str) -> list[Match | None]:
+def search_all(pattern: str, texts: Sequence[str], what: str) -> list[PatternMatch | None]:
     """Return the first match in each text of a pattern that `compile_pattern` accepts, or None.
 
     Raises DataError, in which `what` names the pattern, if the search takes too long.
     """
     search = compile_pattern(pattern).search
     deadline = time.monotonic() + ALL_SEARCHES_SECONDS + 0.001 * len(texts)
-    matches: list[Match | None] = []
+    matches: list[PatternMatch | None] = []
     for text in texts:
         try:
             matches.append(search(text, timeout=SEARCH_SECONDS))

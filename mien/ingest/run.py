@@ -27,7 +27,7 @@ from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.runs.files import sha256
 from mien.runs.progress import say, track
 from mien.runs.spec import read_spec, suggest
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 AUTO_READER = "auto"  # instead of a reader's name
 
@@ -69,7 +69,7 @@ def scan_folder(spec: IngestSpec, root: Path) -> Listing:
     require_reader_options(spec)
     about = READERS[spec.reader].READER
     listing = persons.merge_spellings(READERS[spec.reader].scan(require_folder(root), spec), spec)
-    listing = accounts.check(listing, require_folder(root), about)
+    listing = accounts.check_listing(listing, require_folder(root), about)
     other_parts = [part for part in about.parts if part != listing.part]
     if not other_parts or any(finding.kind == "part" for finding in listing.findings):
         return listing
@@ -78,7 +78,7 @@ def scan_folder(spec: IngestSpec, root: Path) -> Listing:
     return replace(listing, findings=(note, *listing.findings))
 
 
-def recognise(root: Path) -> dict[str, str]:
+def find_fitting_readers(root: Path) -> dict[str, str]:
     """Return the readers whose layout the folder has, each with the reason.
 
     Readers of any folder are included only if no other reader fits. Only the names of files and
@@ -97,7 +97,7 @@ def choose_reader(root: Path) -> tuple[str, str]:
 
     Raises DataError if no reader fits, or if several do.
     """
-    fitting = recognise(root)
+    fitting = find_fitting_readers(root)
     if not fitting:
         contents = first_few(sorted(path.name for path in require_folder(root).iterdir()), 8)
         raise DataError(
@@ -187,7 +187,7 @@ def run_ingest(
     spec = draft.model_copy(update={"fingerprint": files, "part": listing.part})
     _print_findings([finding for finding in listing.findings if finding.kind not in expected])
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         # Decode the images, without those in which no face was found.
         with_faces, places, about_crop = find_faces(listing, spec, workers, crop_model, out)
         faces, unread = read_listing(with_faces, spec, workers, skip_unreadable, places)
@@ -211,7 +211,7 @@ def run_ingest(
             "licence": faces.index["licence"].iloc[0],
             "citation": about.citation if cited else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
-            "accounts": accounts.summarise(ledgers),
+            "accounts": accounts.summarise_ledgers(ledgers),
             **about_crop,
             "terms": terms_as_json(
                 reader, spec.dataset, spec.licence, spec.licence or listing.licence
@@ -253,7 +253,7 @@ def _name_source(name: str | None, reader: str) -> str:
     return "hand" if name else "reader" if READERS[reader].READER.dataset else "folder"
 
 
-def describe(name: str) -> list[tuple[str, str]]:
+def describe_reader(name: str) -> list[tuple[str, str]]:
     """Return all facts about a reader as lines, each with a title.
 
     Raises SpecError if there is no reader of that name.

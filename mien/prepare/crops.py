@@ -28,7 +28,7 @@ from mien.prepare.specs import CropSpec
 from mien.runs.progress import count_of, say, track
 from mien.seeds import make_rng
 
-Picture = UInt8[np.ndarray, "h w *c"]
+Pixels = UInt8[np.ndarray, "h w *c"]
 
 SEARCH_SIDE_PIXELS = 640  # pixels of the longer side that a detector works on
 
@@ -159,7 +159,7 @@ class FaceSearch:
 
 def search_faces(
     labels: pd.DataFrame,
-    open_picture: Callable[[int], Picture | None],
+    open_picture: Callable[[int], Pixels | None],
     spec: CropSpec,
     *,
     size: int,
@@ -184,7 +184,7 @@ def search_faces(
     if spec.misses == "fail":
         require_found(table)
     if out is not None:
-        write_report(table, places, open_picture, spec.margin, out)
+        write_crop_report(table, places, open_picture, spec.margin, out)
 
     # Leave out the pictures without a face if the spec says so.
     in_result = np.array(
@@ -202,7 +202,7 @@ def find_all(
     count: int,
     clips: Sequence[str],
     frames: Sequence[int],
-    open_picture: Callable[[int], Picture | None],
+    open_picture: Callable[[int], Pixels | None],
     spec: CropSpec,
     model: Path | None = None,
     threads: int = 1,
@@ -341,15 +341,15 @@ def require_found(found: pd.DataFrame) -> None:
     if keys:
         raise DataError(
             f"every picture must show a face, and in {len(keys):,} of {len(found):,} none was "
-            f"found: {first_few(keys, 3)}. Leave these pictures out with --misses skip, crop their centre "
-            "with --misses centre, or try --crop yunet"
+            f"found: {first_few(keys, 3)}. Leave these pictures out with --misses skip, crop their "
+            "centre with --misses centre, or try --crop yunet"
         )
 
 
-def write_report(
+def write_crop_report(
     found: pd.DataFrame,
     places: Sequence[FacePlace | None],
-    open_picture: Callable[[int], Picture | None],
+    open_picture: Callable[[int], Pixels | None],
     margin: float,
     out: Path,
 ) -> None:
@@ -362,7 +362,7 @@ def write_report(
 def draw_sheet(
     found: pd.DataFrame,
     places: Sequence[FacePlace | None],
-    open_picture: Callable[[int], Picture | None],
+    open_picture: Callable[[int], Pixels | None],
     margin: float,
     columns: int = 10,
 ) -> Image.Image:
@@ -386,7 +386,7 @@ def draw_sheet(
 
 
 def _draw_thumbnail(
-    picture: Picture, place: FacePlace, margin: float
+    picture: Pixels, place: FacePlace, margin: float
 ) -> UInt8[np.ndarray, "3 side side"]:
     """Return a reduced picture with the crop drawn on it, red for a miss and green for a face."""
     image = Image.fromarray(picture).convert("RGB")

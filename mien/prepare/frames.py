@@ -34,9 +34,9 @@ from mien.prepare.classes import fold_classes
 from mien.prepare.inputs import INPUTS, stack_inputs
 from mien.prepare.specs import PreprocessSpec
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
-Places = dict[str, FacePlace]  # where the face of each image is, by its key
+PlaceByKey = dict[str, FacePlace]  # where the face of each image is, by its key
 
 
 def preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None = None) -> Faces:
@@ -66,7 +66,7 @@ def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Pat
         )
 
     # Crop, select frames, fold classes, and bring the pixels to the new form.
-    places: Places = {}
+    places: PlaceByKey = {}
     if spec.crop:
         faces, places = _find_faces(faces, spec, model, out)
     selected = faces.select(_select_frames(faces.index, spec))
@@ -137,7 +137,7 @@ def run_preprocess(
             f"{first_few(dropped_clips)}"
         )
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         processed = _preprocess(faces, spec, crop_model, out)
         no_onset = (
             sorted(_find_clips_without_onset(faces.index) - set(processed.index["clip"]))
@@ -193,7 +193,7 @@ def _select_frames(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray
 
 def _find_faces(
     faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None
-) -> tuple[Faces, Places]:
+) -> tuple[Faces, PlaceByKey]:
     """Return the images that are not skipped, and the place of each face by key."""
     assert spec.crop is not None
     require_grey(faces, "a crop")
@@ -210,7 +210,9 @@ def _find_faces(
     }
 
 
-def reform_one(faces: Faces, spec: PreprocessSpec, places: Places) -> UInt8[np.ndarray, "n k y x"]:
+def reform_one(
+    faces: Faces, spec: PreprocessSpec, places: PlaceByKey
+) -> UInt8[np.ndarray, "n k y x"]:
     """Return the images, or their faces, in the spec's colour and size.
 
     It is the same array if there is nothing to do.
@@ -288,7 +290,9 @@ def _replace_pixels(
 # Inputs
 
 
-def _compute_inputs(selected: Faces, faces: Faces, spec: PreprocessSpec, places: Places) -> Faces:
+def _compute_inputs(
+    selected: Faces, faces: Faces, spec: PreprocessSpec, places: PlaceByKey
+) -> Faces:
     """Return `selected`, a selection of `faces`, as the channels that the spec names.
 
     The input "gray" without others is a plain picture.

@@ -14,7 +14,7 @@ from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.prepare.specs import ClassRule, JoinSpec
 from mien.runs.progress import say
 from mien.runs.spec import parents
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 from mien.spellings import SubjectNames, format_groups, identify_people, rename_clip
 
 MEGC_CLASS_SETS = {"casme2": "megc2019-3"}
@@ -24,7 +24,7 @@ MEGC_DEFAULT_CLASS_SET = "megc2019-wide"  # for the datasets of all other reader
 
 MEGC_CLASSES = ("negative", "positive", "surprise")
 
-Origin = tuple[str, str]
+DatasetOrigin = tuple[str, str]
 """Where a dataset comes from: its reader and the fingerprint of its files."""
 
 
@@ -108,7 +108,7 @@ def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
     joined, subject_names = _unify_names(joined, spec)
     _print_summary(parts, joined, subject_names)
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         table = joined.index.groupby("dataset")["emotion"].value_counts().unstack(fill_value=0)
         write_with_sheet(joined, out)
         return {
@@ -134,12 +134,12 @@ def _fold_as_megc(part: Faces, readers: dict[str, str]) -> Faces:
     return concatenate(folded)
 
 
-def _find_origins(run: Run, faces: Faces, store: Store) -> dict[str, Origin]:
+def _find_origins(run: Run, faces: Faces, store: Store) -> dict[str, DatasetOrigin]:
     """Return the origin of each dataset in a run.
 
     A dataset that was not ingested has no reader, and comes from the run at its beginning.
     """
-    ingested: dict[str, Origin] = {}
+    ingested: dict[str, DatasetOrigin] = {}
     first_run, pending = run.name, [run.name]
     while pending:
         first_run = pending.pop()
@@ -152,10 +152,10 @@ def _find_origins(run: Run, faces: Faces, store: Store) -> dict[str, Origin]:
     }
 
 
-def _require_unique_names(origins: Sequence[dict[str, Origin]]) -> None:
+def _require_unique_names(origins: Sequence[dict[str, DatasetOrigin]]) -> None:
     """Raise DataError if a name stands for two datasets, or a dataset has two names."""
-    origin_of: dict[str, Origin] = {}
-    name_of: dict[Origin, str] = {}
+    origin_of: dict[str, DatasetOrigin] = {}
+    name_of: dict[DatasetOrigin, str] = {}
     for name, origin in (pair for run_origins in origins for pair in run_origins.items()):
         if origin_of.setdefault(name, origin) != origin:
             raise DataError(

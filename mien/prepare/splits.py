@@ -20,7 +20,7 @@ from mien.findings import first_few
 from mien.pages.sheets import draw_class_sheet
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
 from mien.spellings import format_groups, identify_people, identify_person
 
@@ -184,7 +184,7 @@ def run_split(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run
             f"{', '.join(missing_classes)}"
         )
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         faces_of_side = faces.select(fold.train if spec.side == "train" else fold.test)
         faces_of_side.save(out)
         draw_class_sheet(faces_of_side).save(out / "sheet.png")

@@ -51,10 +51,10 @@ from mien.runs.files import read_json, sha256, write_file, write_json_file
 from mien.runs.progress import say
 from mien.runs.spec import RUN_NAME, Spec, digest_of, parents, suggest
 
-Summary = Mapping[str, Any]
+RunSummary = Mapping[str, Any]
 """What a run holds: `holds`, a few words, `counts`, rows of a table, and further facts as JSON."""
 
-Builder = Callable[[Path, Path], Summary | None]
+Builder = Callable[[Path, Path], RunSummary | None]
 """A function that makes a run: it writes the files into the first folder, which is empty, keeps
 checkpoints in the second, and returns the summary, if the run has one.
 """
@@ -80,7 +80,7 @@ FOREIGN_ENTRY_FAULTS = ("is not one of its files", "is not one of its folders")
 
 RECORD_KEYS = {"sha256", "size"}  # what the manifest records of each file
 
-LIBRARIES = (
+RECORDED_LIBRARIES = (
     "mien",
     "torch",
     "numpy",
@@ -851,7 +851,7 @@ def describe_making(seconds: float) -> dict[str, Any]:
 @cache
 def _read_versions() -> dict[str, str]:
     versions = {}
-    for library in LIBRARIES:
+    for library in RECORDED_LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
             versions[library] = metadata.version(library)
     return versions

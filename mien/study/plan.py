@@ -8,7 +8,7 @@ from mien.classifiers.networks import frozen_layers
 from mien.classifiers.specs import BASELINES, Baseline
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
 from mien.runs.progress import count_of
-from mien.runs.store import Store, Summary
+from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
 from mien.study.controls import TrialKind, trial_kinds
 from mien.study.databases import list_databases, missing_classes
@@ -204,7 +204,7 @@ def frozen_shares(study: StudySpec) -> list[FrozenRecord]:
     return records
 
 
-def write_study(plan: StudyPlan, out: Path) -> Summary:
+def write_study(plan: StudyPlan, out: Path) -> RunSummary:
     """Write the record of a plan, and return the run's summary."""
     make_record(plan).save(out)
     return {"holds": describe_plan(plan).splitlines()[0]}

@@ -16,7 +16,7 @@ from mien.classifiers.predict import predict_classes
 from mien.faces import Faces, concatenate
 from mien.prepare import splits
 from mien.runs.files import write_indented_json
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 from mien.study.controls import permute_labels
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
@@ -33,7 +33,7 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
     Raises LeakageError if a test set holds a clip, subject or dataset that the training saw.
     """
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         train, tests = load_train_and_tests(spec, store)
         answer, about = _train_answerer(spec, train, store, scratch, device)
         tables = [

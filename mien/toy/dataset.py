@@ -24,7 +24,15 @@ import openpyxl
 
 from mien import seeds
 from mien.errors import UsageError
-from mien.toy.head import Array, DrawnHead, Number, Pose, apply_pose, invent_identity, parse_units
+from mien.toy.head import (
+    Array,
+    DrawnHead,
+    Number,
+    Pose,
+    apply_pose,
+    invent_identity,
+    parse_drawn_units,
+)
 
 # The 255 rows of CASME2-coding-20140508.xlsx.
 CLASS_COUNTS = {
@@ -131,7 +139,7 @@ def label_action_units(action_units: str) -> str:
     without 2; happiness 6 or 12; disgust 9 or 10 or 4+7; surprise 2 or 5 or 25; repression 15 or
     17; else others.
     """
-    units = set(parse_units(action_units))
+    units = set(parse_drawn_units(action_units))
     numbers = {number for _, number in units}
     if {1, 2, 4} <= numbers and numbers & {5, 20}:
         return "fear"

@@ -209,7 +209,7 @@ def apply_pose(canvas: Array, pose: Pose, size: tuple[int, int]) -> Array:
     )
 
 
-def parse_units(action_units: str) -> list[tuple[str, int]]:
+def parse_drawn_units(action_units: str) -> list[tuple[str, int]]:
     """Return (side, number) for each unit of a text such as `4+L10`; both sides have an empty side.
 
     Raises UsageError for any other text.
@@ -238,7 +238,7 @@ def _intensities_by_side(action_units: Mapping[str, Number]) -> dict[int, dict[i
     """Return the intensity by unit and by side of the picture: -1 is its left, +1 its right."""
     sides = {unit: {-1: 0.0, 1: 0.0} for unit in _DRAWN_UNITS}
     for text, value in action_units.items():
-        for side, unit in parse_units(text):
+        for side, unit in parse_drawn_units(text):
             if unit not in sides:
                 raise UsageError(
                     f"Action units must be among {', '.join(map(str, _DRAWN_UNITS))}, not {unit}; "

@@ -26,7 +26,7 @@ from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.runs.folders import require_free_file
 from mien.runs.progress import count_of, say
 from mien.runs.spec import parents, suggest
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 DECISIONS = ("accept", "reject", "relabel")
 
@@ -105,7 +105,7 @@ def make_queue(
         )
     spec = QueueSpec(faces=faces.name, judges=judges.name if judges else "", number=number)
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         # The most doubtful image of each clip first
         rows = find_suspects(shown, people)
         rows = rows.assign(clip=shown.units("clip"))
@@ -296,7 +296,7 @@ def apply_decisions(decisions: Decisions, store: Store, *, alias: str | None = N
     )
     spec = ReviewedSpec(faces=parent.name, decisions=decisions.digest)
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         # What each image was, and has become
         changed = replace(faces, index=faces.index.assign(emotion=emotions))
         before = dict(zip(keys, faces.index["emotion"], strict=True))

@@ -21,7 +21,7 @@ from mien.pages.escape import write_csv
 from mien.prepare.specs import Unit
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import count_of, say
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 # the files of a report that --out copies
 REPORT_FILES = ("index.html", "leakage.json", "images.csv", "pairs.csv", "people.csv")
@@ -45,7 +45,7 @@ def run_leakage(
         names=sides.names,
     )
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         train, test = sides.faces()
         result = measure_leakage(train, test, by)
         try:

@@ -16,7 +16,7 @@ from mien.audit.memorisation.search import Coarse, Match, make_owners, match_pix
 from mien.audit.specs import MatchesSpec
 from mien.faces import Faces, name_distinct_units
 from mien.runs.progress import count_of
-from mien.runs.store import Run, Store, Summary
+from mien.runs.store import Run, RunSummary, Store
 
 MATCH_BLOCK_IMAGES = 8192  # images that are matched together
 
@@ -154,7 +154,7 @@ def run(spec: MatchesSpec, store: Store) -> Run:
     """Return the run of a block: matches.parquet, with the position and match of each image."""
     faces, train = (store.run(name) for name in (spec.faces, spec.train))
 
-    def build(out: Path, scratch: Path) -> Summary:
+    def build(out: Path, scratch: Path) -> RunSummary:
         finder = MatchFinder(Faces.load(train.path))
         if spec.nearest_of:
             nearest_blocks = [_to_match(_read_table(store.run(name))) for name in spec.nearest_of]

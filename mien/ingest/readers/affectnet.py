@@ -60,7 +60,7 @@ READER = Reader(
     },
 )
 
-COLUMNS = (
+LIST_COLUMNS = (
     "subdirectory_filepath",
     "face_x",
     "face_y",
@@ -264,20 +264,22 @@ def _read_rows(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]
             first, header = next(lines, (1, []))
             names = [name.strip().lower() for name in header]
             headerless = (
-                COLUMNS[0] not in names and len(header) == len(COLUMNS) and "/" in header[0]
+                LIST_COLUMNS[0] not in names
+                and len(header) == len(LIST_COLUMNS)
+                and "/" in header[0]
             )
             if headerless:
-                yield first, _parse_row(dict(zip(COLUMNS, header, strict=True)))
+                yield first, _parse_row(dict(zip(LIST_COLUMNS, header, strict=True)))
 
             # Stop if a needed column is missing.
             missing = (
                 []
                 if headerless
-                else [name for name in ("expression", COLUMNS[0]) if name not in names]
+                else [name for name in ("expression", LIST_COLUMNS[0]) if name not in names]
             )
             if missing:
                 raise DataError(
-                    f"{table} must have the columns {', '.join(COLUMNS)}, and lacks "
+                    f"{table} must have the columns {', '.join(LIST_COLUMNS)}, and lacks "
                     f"{', '.join(missing)}"
                 )
 
@@ -285,7 +287,9 @@ def _read_rows(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]
             for number, line in lines:
                 yield (
                     number,
-                    _parse_row(dict(zip(COLUMNS if headerless else names, line, strict=False))),
+                    _parse_row(
+                        dict(zip(LIST_COLUMNS if headerless else names, line, strict=False))
+                    ),
                 )
     except (OSError, csv.Error) as error:
         raise DataError(
@@ -294,9 +298,9 @@ def _read_rows(table: Path) -> Iterator[tuple[int, tuple[str, str, Box | None]]]
 
 
 def _parse_row(cells: dict[str, str]) -> tuple[str, str, Box | None]:
-    numbers = [cells.get(name, "").strip() for name in COLUMNS[1:5]]
+    numbers = [cells.get(name, "").strip() for name in LIST_COLUMNS[1:5]]
     box: Box | None = None
     if all(re.fullmatch(r"-?[0-9]{1,6}(\.[0-9]+)?", number) for number in numbers):
         left, top, width, height = (int(float(number)) for number in numbers)
         box = (left, top, width, height) if width > 0 and height > 0 else None
-    return cells.get(COLUMNS[0], "").strip(), cells.get("expression", "").strip(), box
+    return cells.get(LIST_COLUMNS[0], "").strip(), cells.get("expression", "").strip(), box

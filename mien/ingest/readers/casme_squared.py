@@ -92,7 +92,7 @@ COLUMN_ORDER = (
     "self-report",
 )
 
-LABEL_COLUMNS = ("category", "self-report")
+CODED_LABEL_COLUMNS = ("category", "self-report")
 
 EXPRESSION_KINDS = ("micro", "macro")
 
@@ -127,10 +127,10 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     unknown.
     """
     part = spec.part or "micro"
-    column = spec.label_column or LABEL_COLUMNS[0]
-    if column not in LABEL_COLUMNS:
+    column = spec.label_column or CODED_LABEL_COLUMNS[0]
+    if column not in CODED_LABEL_COLUMNS:
         raise DataError(
-            f"label_column must be one of {', '.join(LABEL_COLUMNS)} for CAS(ME)^2, and is "
+            f"label_column must be one of {', '.join(CODED_LABEL_COLUMNS)} for CAS(ME)^2, and is "
             f"'{column}'"
         )
 

@@ -83,8 +83,8 @@ class Patch:
 
     fault: str
     reason: str
-    wrong: Callable[[SheetClip, Frames], bool]
-    right: Callable[[SheetClip, Frames], dict[str, int]]  # fields of Clip
+    applies: Callable[[SheetClip, Frames], bool]
+    changes: Callable[[SheetClip, Frames], dict[str, int]]  # fields of SheetClip
 
 
 # By subject and clip, never by row number: rows differ between copies. The findings report each
@@ -173,7 +173,7 @@ def scan_release(
         sheet, layout.columns, ["action_units", *layout.optional], parse_page(spec.sheet)
     )
     findings += sheet_table.findings
-    if not sheet_table.places["action_units"]:
+    if not sheet_table.positions["action_units"]:
         message = "the sheet has no column of action units"
         findings.append(Finding("note", "no action units", sheet.name, message))
 
@@ -323,7 +323,7 @@ def select_clip_rows(
     for line, values in found.rows():
         name = f"{found.sheet.name}, row {line}"
         filled = [column for column, text in values.items() if text]
-        if found.heads(line):
+        if found.repeats_header(line):
             message = "it repeats the header"
             findings.append(Finding("note", "repeated header", name, message, rows=(name,)))
         elif len(filled) < 2 and not {"onset", "offset"} & set(filled):
@@ -555,9 +555,9 @@ def _apply_patch(
     clip: SheetClip, frames: Frames, patches: Patches
 ) -> tuple[SheetClip, list[Finding]]:
     patch = patches.get((clip.subject, clip.name))
-    if patch is None or not patch.wrong(clip, frames):
+    if patch is None or not patch.applies(clip, frames):
         return clip, []
-    changes = patch.right(clip, frames)
+    changes = patch.changes(clip, frames)
     new_values = ", ".join(f"{name} is now {value}" for name, value in changes.items())
     message = f"{patch.fault}: {patch.reason}; {new_values}"
     return replace(clip, **changes), [Finding("warning", "patched", clip.key, message)]

@@ -59,7 +59,7 @@ SPLIT_FOLDERS = frozenset({"test", "testing", "train", "training", "val", "valid
 
 FILE_COLUMNS = ("file_name", "filename", "file", "path", "image")
 
-LABEL_COLUMNS = ("expression", "emotion", "label")
+TABLE_LABEL_COLUMNS = ("expression", "emotion", "label")
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
@@ -208,7 +208,7 @@ def _read_metadata(
 ) -> tuple[pd.DataFrame, list[Finding], dict[str, str]]:
     columns = _read_table(table)
     files = _get_column(columns, None, FILE_COLUMNS, table)
-    labels = _get_column(columns, spec.label_column, LABEL_COLUMNS, table)
+    labels = _get_column(columns, spec.label_column, TABLE_LABEL_COLUMNS, table)
     paths = [_check_inside(name, line, table) for line, name in enumerate(files, start=2)]
     usable, findings = _select_rows(paths, labels, images, table.name)
     rows = _make_rows([paths[index] for index in usable], [labels[index] for index in usable])

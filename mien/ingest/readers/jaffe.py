@@ -39,19 +39,19 @@ READER = Reader(
 
 RELEASED_IMAGES = 213
 
-SUBJECTS = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
+SUBJECT_CODES = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 
 _CODES = "|".join(READER.labels)
 
 # Copies differ in case, in the marks between the parts, and in a second suffix (.tiff.png).
 _IMAGE_PATTERN = re.compile(
-    rf"(?:.*/)?(({'|'.join(SUBJECTS)})[ ._-]*({_CODES})[ ._-]*([0-9])[ ._-]+([0-9]{{1,3}}) "
+    rf"(?:.*/)?(({'|'.join(SUBJECT_CODES)})[ ._-]*({_CODES})[ ._-]*([0-9])[ ._-]+([0-9]{{1,3}}) "
     r"*(\.tiff?)?)\.[a-z]+",
     re.IGNORECASE,
 )
 
 _EXACT_PATTERN = re.compile(
-    rf"(?:.*/)?({'|'.join(SUBJECTS)})\.({_CODES.upper()})[0-9]\.[0-9]{{1,3}}\.[a-z]+"
+    rf"(?:.*/)?({'|'.join(SUBJECT_CODES)})\.({_CODES.upper()})[0-9]\.[0-9]{{1,3}}\.[a-z]+"
 )
 
 

@@ -31,7 +31,7 @@ Cells = list[list[str]]
 # The name of a column -> its spellings in sheets, as lower-case letters and digits only.
 ColumnSpellings = dict[str, tuple[str, ...]]
 
-MAX_CELLS = 5_000_000  # a damaged or hostile workbook may hold any number
+MAX_SHEET_CELLS = 5_000_000  # a damaged or hostile workbook may hold any number
 
 MAX_FILLED_ROWS = 50_000  # rows that are not empty; the largest set of clips has some thousands
 
@@ -83,8 +83,8 @@ class SheetTable:
 
     sheet: Path
     cells: Cells
-    head: int  # the row of the header, from 0; -1 if there is none
-    places: dict[str, list[int]]  # column numbers; a header may occur twice
+    header_row: int  # the row of the header, from 0; -1 if there is none
+    positions: dict[str, list[int]]  # column numbers; a header may occur twice
     page: SheetPage | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -93,35 +93,36 @@ class SheetTable:
 
         Whole numbers are written without a point, whatever the type of their cells.
         """
-        for line, row in enumerate(self.cells[self.head + 1 :], start=self.head + 2):
+        for line, row in enumerate(self.cells[self.header_row + 1 :], start=self.header_row + 2):
             if any(row):
                 yield (
                     line,
                     {
                         name: _normalise_number(_get_cell(row, positions[0]))
-                        for name, positions in self.places.items()
+                        for name, positions in self.positions.items()
                         if positions
                     },
                 )
 
-    def all(self, line: int, column: str) -> list[str]:
+    def texts(self, line: int, column: str) -> list[str]:
         """Return a row's text in each of the positions of `column`."""
         row = self.cells[line - 1]
         return [
-            _normalise_number(_get_cell(row, position)) for position in self.places.get(column, ())
+            _normalise_number(_get_cell(row, position))
+            for position in self.positions.get(column, ())
         ]
 
     def text(self, line: int) -> str:
         """Return the text of all cells in a row."""
         return " | ".join(cell for cell in self.cells[line - 1] if cell)
 
-    def heads(self, line: int) -> bool:
+    def repeats_header(self, line: int) -> bool:
         """Return whether a row repeats the header."""
-        if self.head < 0:
+        if self.header_row < 0:
             return False
         header, row = (
             {_normalise_header(cell) for cell in self.cells[number]} - {""}
-            for number in (self.head, line - 1)
+            for number in (self.header_row, line - 1)
         )
         return len(row) > 1 and row <= header
 
@@ -257,7 +258,7 @@ def read_sheet_table(
         column: spellings[0] for column, spellings in columns.items() if column not in set(optional)
     }
     tables = [_find_header(sheet, candidate, columns) for candidate in _select_pages(sheet, page)]
-    complete = [table for table in tables if all(table.places.get(column) for column in needed)]
+    complete = [table for table in tables if all(table.positions.get(column) for column in needed)]
     if not complete:
         raise _missing_columns_error(sheet, tables, needed)
     chosen = choose_page(sheet, complete, page)
@@ -345,8 +346,14 @@ def _missing_columns_error(
         key=lambda table: (table.page is None or table.page.visible, _count_columns(table)),
         default=None,
     )
-    missing = [name for column, name in needed.items() if not best or not best.places.get(column)]
-    has = ", ".join(cell for cell in best.cells[best.head] if cell) if best and best.cells else ""
+    missing = [
+        name for column, name in needed.items() if not best or not best.positions.get(column)
+    ]
+    has = (
+        ", ".join(cell for cell in best.cells[best.header_row] if cell)
+        if best and best.cells
+        else ""
+    )
     return DataError(
         f"{sheet} must have the columns {', '.join(needed.values())}; {', '.join(missing)} is "
         f"missing, it has {has[:300] or 'none'}. Use the sheet of the release, unchanged"
@@ -435,10 +442,10 @@ def _check_repeated_columns(
     Raises DataError if a column occurs twice with different values.
     """
     findings = []
-    titles = table.cells[table.head]
+    titles = table.cells[table.header_row]
     header = [_normalise_header(cell) for cell in titles]
-    body = [row for row in table.cells[table.head + 1 :] if any(row)]
-    for column, positions in table.places.items():
+    body = [row for row in table.cells[table.header_row + 1 :] if any(row)]
+    for column, positions in table.positions.items():
         if column in repeats or not positions:
             continue
 
@@ -483,7 +490,7 @@ def report_hidden(found: SheetTable) -> list[Finding]:
     findings = []
 
     # Hidden rows: a filter hides them for the moment, an author perhaps to withdraw them.
-    inside = [row for row in sorted(page.hidden_rows) if found.head < row < len(found.cells)]
+    inside = [row for row in sorted(page.hidden_rows) if found.header_row < row < len(found.cells)]
     rows = [str(row + 1) for row in inside if any(found.cells[row])]
     if rows:
         how = "by a filter" if page.filtered else "by hand"
@@ -496,7 +503,7 @@ def report_hidden(found: SheetTable) -> list[Finding]:
         )
 
     # Hidden columns, if no visible one has the same header.
-    used = {index for positions in found.places.values() for index in positions[:1]}
+    used = {index for positions in found.positions.values() for index in positions[:1]}
     letters = [get_column_letter(index + 1) for index in sorted(page.hidden_columns & used)]
     if letters:
         message = f"hidden columns that were read, because no other has their names: {len(letters)}"
@@ -515,9 +522,9 @@ def report_hidden(found: SheetTable) -> list[Finding]:
 def require_stored_values(found: SheetTable, needed: Collection[str]) -> None:
     """Raise DataError if a formula in a column that is needed has no stored value."""
     page = found.page
-    used = {index for column in needed for index in found.places[column][:1]}
+    used = {index for column in needed for index in found.positions[column][:1]}
     unstored = sorted(page.unstored if page else ())
-    missing = [(row, index) for row, index in unstored if row > found.head and index in used]
+    missing = [(row, index) for row, index in unstored if row > found.header_row and index in used]
     if missing:
         names = first_few([f"{get_column_letter(index + 1)}{row + 1}" for row, index in missing])
         raise DataError(
@@ -528,7 +535,7 @@ def require_stored_values(found: SheetTable, needed: Collection[str]) -> None:
 
 
 def _count_columns(table: SheetTable) -> int:
-    return sum(map(bool, table.places.values()))
+    return sum(map(bool, table.positions.values()))
 
 
 # Files
@@ -604,9 +611,9 @@ def _limit_rows(rows: Iterable[list[str]]) -> Cells:
         # Stop before a hostile sheet fills the memory.
         filled = sum(map(bool, texts))
         count, full = count + filled, full + bool(filled)
-        if count > MAX_CELLS:
+        if count > MAX_SHEET_CELLS:
             raise DataError(
-                f"it must have at most {MAX_CELLS:,} cells, and has more; copy its table into a "
+                f"it must have at most {MAX_SHEET_CELLS:,} cells, and has more; copy its table into a "
                 "new sheet"
             )
         if full > MAX_FILLED_ROWS or line >= MAX_LINES:

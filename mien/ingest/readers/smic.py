@@ -71,7 +71,7 @@ READER = Reader(
 
 LABEL_OF_CODE = {"ne": "negative", "po": "positive", "sur": "surprise"}  # in the names of clips
 
-COLUMNS: ColumnSpellings = {
+SMIC_SHEET_COLUMNS: ColumnSpellings = {
     "subject": ("subject",),
     "clip": ("filename",),
     "onset": ("onsetf", "onsetframe", "onset"),
@@ -243,7 +243,7 @@ def _scan_long_videos(root: Path, spec: IngestSpec, part: str) -> Listing:
     # Read each expression in the sheet as a clip.
     optional = ["onset 2", "offset 2"]
     codes = read_sheet_table(
-        sheet, COLUMNS, optional, parse_page(spec.sheet), ["onset", "offset", *optional]
+        sheet, SMIC_SHEET_COLUMNS, optional, parse_page(spec.sheet), ["onset", "offset", *optional]
     )
     usable, notes, skipped = select_clip_rows(codes)
     clips, row_faults, read = read_clips(
@@ -283,8 +283,8 @@ def _split_expressions(
     """Yield each row of the sheet, and a row CLIP-2 for its second expression, if it has one."""
     for line, values in rows:
         yield line, {**values, "home": values["clip"]}
-        onsets = [*codes.all(line, "onset")[1:], values.get("onset 2", "")]
-        offsets = [*codes.all(line, "offset")[1:], values.get("offset 2", "")]
+        onsets = [*codes.texts(line, "onset")[1:], values.get("onset 2", "")]
+        offsets = [*codes.texts(line, "offset")[1:], values.get("offset 2", "")]
         later = [
             pair for pair in zip(onsets, offsets, strict=False) if parse_number(pair[0]) is not None
         ]
