@@ -1,13 +1,13 @@
 """The engine: jobs are done here, in processes, or on a cluster.
 
-A job is a function of a module and its arguments, and makes a run of the store. Each has an
-operating-system process of its own (but in `Local(0)`, for debuggers), so what crashes or is killed
-costs one job. Whoever does it, it is done by the same function, `perform`, and no number depends on
-where: what does depend on threads has their count in its spec.
+A job is a function of a module with its arguments, and makes one run of the store. Each job has an
+operating-system process of its own (except in `Local(0)`, for debuggers), so a crash or a kill
+costs one job only. All engines call the same function, `perform`, and no number depends on where
+it runs: results that depend on the number of threads have that number in their spec.
 
-The store is all that engines share. What is done there is never done again, and what another
-process is at is left to it, so any number of commands on any number of machines may work on one
-study.
+Engines share nothing but the store. A run that the store holds is never made again, and a run that
+another process is making is left to it. Any number of commands, on any number of machines, may
+therefore work on one study.
 """
 
 import time
@@ -29,31 +29,34 @@ REPORT_EVERY_S = 60.0  # how often long jobs are reported
 
 
 def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str]:
-    """Do the jobs, each as soon as what it needs is there; return the error of each that failed.
+    """Do the jobs, each as soon as the runs that it needs exist; return the error of each failure.
 
-    What other processes are at is left to them, and taken over if their heart stops. Ctrl-C and
-    SIGTERM let what runs keep its checkpoint, a second one ends it at once; both raise
-    KeyboardInterrupt. Where the disk of the store is full, what runs may end, nothing more is
-    begun, and StoreError is raised.
+    Runs that other processes are making are left to them, and taken over if their heartbeat stops.
+    After Ctrl-C or SIGTERM the jobs that run write their checkpoints and end; a second signal ends
+    them at once. Both raise KeyboardInterrupt. If the disk of the store is full, running jobs may
+    end, no further job begins, and StoreError is raised.
     """
+    # Begin jobs and record how they end, until none is left
     board = _Queue(list(jobs), store)
     try:
         with stopping.signals_deferred():
-            while board.left or board.running:
+            while board.waiting or board.running:
                 if stopping.stop_requested():
                     _stop_and_collect(board, engine)
                     stopping.raise_if_asked()
                 for outcome in engine.ended(0.0 if board.fill(engine) else POLL_S):
-                    board.take(outcome)
+                    board.record(outcome)
                 if board.full:
                     _stop_and_collect(board, engine)
                     raise StoreError(board.full)
-                board.tell()
+                board.report_logs()
     finally:
         engine.stop(now=True)
+
+    # Tidy up, and report the jobs that could not begin
     store.remove_leftovers()
-    if board.idle:
-        say(f"{board.idle} of {len(jobs)} were not begun, because what they need failed")
+    if board.not_begun:
+        say(f"{board.not_begun} of {len(jobs)} were not begun, because what they need failed")
     return board.failed
 
 
@@ -61,56 +64,64 @@ def _stop_and_collect(board: "_Queue", engine: Engine) -> None:
     engine.stop(now=False)
     while board.running:
         for outcome in engine.ended(POLL_S):
-            board.take(outcome)
+            board.record(outcome)
 
 
 class _Queue:
-    """What is left, what runs, what was made and what failed."""
+    """The jobs of one command: those that wait, run, are made or failed."""
 
     def __init__(self, jobs: list[Job], store: Store) -> None:
-        self.left, self.total, self.store = jobs, len(jobs), store
-        self.ours = {job.run for job in jobs}
+        self.waiting, self.total, self.store = jobs, len(jobs), store
+        self.run_names = {job.run for job in jobs}
         self.running: dict[str, tuple[Job, float]] = {}
         self.made: set[str] = set()
         self.failed: dict[str, str] = {}
         self.full = ""
-        self.idle, self.count, self.told = 0, 0, time.monotonic()
+        self.not_begun, self.ended_count, self.reported_at = 0, 0, time.monotonic()
         self.pulses: dict[str, HeartbeatWatch] = defaultdict(HeartbeatWatch)
 
     def fill(self, engine: Engine) -> bool:
-        """Begin what can be begun; return whether anything was."""
+        """Begin the jobs that can begin; return whether any did."""
         begun = False
-        for job in list(self.left):
+        for job in list(self.waiting):
             if len(self.running) >= engine.slots:
                 break
+
+            # A job whose parent failed cannot begin
             lacking = next((name for name in job.after if name in self.failed), None)
             if lacking is not None:
-                self.left.remove(job)
+                self.waiting.remove(job)
                 reason = f"{NOT_BEGUN_PREFIX}{self.failed[lacking].removeprefix(NOT_BEGUN_PREFIX)}"
                 self.failed[job.run] = note_failure(self.store, job.run, MienError(reason))
-                self.idle, self.count = self.idle + 1, self.count + 1
+                self.not_begun, self.ended_count = self.not_begun + 1, self.ended_count + 1
+
+            # A run that exists needs no job
             elif self.store.done(job.run) and not self.store.explain_alteration(job.run):
-                self.left.remove(job)
+                self.waiting.remove(job)
                 self.made.add(job.run)
                 self.say(job, "made by another process", 0.0)
-            elif all(self.there(name) for name in job.after) and not self.elsewhere(job.run):
-                self.left.remove(job)
+
+            # The others begin as soon as all that they need exists
+            elif all(self.is_made(name) for name in job.after) and not self.is_made_elsewhere(
+                job.run
+            ):
+                self.waiting.remove(job)
                 self.running[job.run] = job, time.monotonic()
                 engine.begin(job, self.store)
                 begun = True
         return begun
 
-    def there(self, name: str) -> bool:
-        """Whether what a job needs is made, by us or before us."""
-        return name in self.made or (name not in self.ours and self.store.done(name))
+    def is_made(self, name: str) -> bool:
+        """Whether a run that a job needs exists, made by this command or before it."""
+        return name in self.made or (name not in self.run_names and self.store.done(name))
 
-    def elsewhere(self, name: str) -> bool:
-        """Whether another process is at it, and alive."""
+    def is_made_elsewhere(self, name: str) -> bool:
+        """Whether another process, which is alive, is making the run."""
         claim = self.store.read_claim(name)
         return bool(claim) and not self.pulses[name].stopped(claim)
 
-    def take(self, outcome: Outcome) -> None:
-        """Take in how a job ended."""
+    def record(self, outcome: Outcome) -> None:
+        """Record how a job ended."""
         job, began = self.running.pop(outcome.run)
         if outcome.stopped:
             return
@@ -127,15 +138,15 @@ class _Queue:
         )
 
     def say(self, job: Job, text: str, seconds: float) -> None:
-        """Say how a job ended."""
-        self.count += 1
-        say(f"[{self.count}/{self.total}] {job.label}: {text} ({duration(seconds)})")
+        """Print how a job ended."""
+        self.ended_count += 1
+        say(f"[{self.ended_count}/{self.total}] {job.label}: {text} ({duration(seconds)})")
 
-    def tell(self) -> None:
-        """Say now and then what the jobs that run say themselves."""
-        if time.monotonic() - self.told < REPORT_EVERY_S:
+    def report_logs(self) -> None:
+        """Print the last line of each running job, once a minute."""
+        if time.monotonic() - self.reported_at < REPORT_EVERY_S:
             return
-        self.told = time.monotonic()
+        self.reported_at = time.monotonic()
         for job, _ in self.running.values():
             lines = read_log(self.store, job.run).splitlines()
             if lines:
@@ -145,8 +156,9 @@ class _Queue:
 def make_engine(
     name: str = "local", workers: int | None = None, gpus: float = 1.0, device: str = "auto"
 ) -> Engine:
-    """Return the engine of a name, local or ray; raises UsageError if it cannot be had as asked
-    for.
+    """Return the engine called local or ray.
+
+    Raises UsageError if there is no such engine, or if it lacks the workers or cards asked for.
     """
     if name not in ("local", "ray"):
         raise UsageError(f"the engine must be local or ray; given: '{name}'")

@@ -1,4 +1,4 @@
-"""Jobs: one run to make for each, its outcome, and the contract of engines."""
+"""Jobs: the run that each makes, its outcome, and the contract of engines."""
 
 import json
 import multiprocessing
@@ -28,10 +28,10 @@ START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_met
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be made by `make(store, **arguments)`, which returns what to say of it; a function
-    of a module.
+    """A run to be made by `make(store, **arguments)`, which returns a line about it.
 
-    `after` are the runs that it cannot be made without.
+    `make` is a function of a module, so that other processes can import it. `after` names the runs
+    that must exist before.
     """
 
     run: str
@@ -43,9 +43,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: with a text, with an error, or `stopped` because that was asked for.
+    """How a job ended: with a text, with an error, or `stopped` on request.
 
-    `full` is an error that all other jobs would meet too: the store's disk has no room left.
+    `full` means that the error is a full disk of the store, which all other jobs would meet too.
     """
 
     run: str
@@ -59,8 +59,8 @@ class Outcome:
 class Engine(Protocol):
     """Where jobs are done: `slots` at a time, no more.
 
-    `begin` starts one, `ended` returns those that have ended, after `seconds` at the
-    latest, and `stop` ends all that run: once they have kept what they have, or `now`.
+    `begin` starts a job. `ended` returns those that have ended, after `seconds` at the latest.
+    `stop` ends all running jobs: after they have saved their state, or `now`.
     """
 
     @property
@@ -82,9 +82,7 @@ class Engine(Protocol):
 
 
 def perform(job: Job, store: Store) -> Outcome:
-    """Do a job in this process: the one worker function of all engines. Its error is noted in the
-    store, not raised.
-    """
+    """Do a job in this process, as all engines do; its error is noted in the store, not raised."""
     try:
         return Outcome(job.run, job.make(store, **job.arguments))
     except Exception as error:
@@ -101,6 +99,7 @@ def note_failure(store: Store, run: str, error: Exception) -> str:
     made: the store then removes the run's work folder. A full disk keeps the note from being
     written, and nothing else.
     """
+    # What to say of the error, and the exit code
     text, code, trace = str(error).strip() or type(error).__name__, UsageError.exit_code, []
     if isinstance(error, MienError):
         text, code = text.splitlines()[0], error.exit_code
@@ -109,6 +108,8 @@ def note_failure(store: Store, run: str, error: Exception) -> str:
     else:
         text, code = f"{type(error).__name__}: {text.splitlines()[0]}", MienError.exit_code
         trace = traceback.format_exception(error)
+
+    # Write it next to the unfinished run
     note = {"error": text, "exit_code": code, "traceback": "".join(trace).splitlines()}
     if RUN_NAME.match(run):
         with suppress(OSError):
@@ -155,11 +156,10 @@ def log_path(store: Store, run: str) -> Path:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back inside, in this process for the moment, and in the fork server that may
-    begin here for good.
+    """Block Ctrl-C in this context, and for good in the fork server, if that starts here.
 
-    A terminal sends it to the fork server too, which would end in the middle of loading, with a
-    traceback. It ends with this process anyway.
+    A terminal sends the signal to the fork server too, which would end with a traceback while it
+    loads modules. It ends with this process anyway.
     """
     if START_METHOD == "forkserver":
         resource_tracker.ensure_running()  # which lets Ctrl-C through once it has begun

@@ -1,6 +1,4 @@
-"""Progress on long work: a bar on a terminal, single lines elsewhere. All of
-it on stderr.
-"""
+"""Progress of long work on stderr: a bar on a terminal, else single lines."""
 
 import sys
 import time
@@ -41,7 +39,7 @@ CONSOLE = console("stderr")
 
 LINE_EVERY_S = 15.0
 
-_muted = [False]  # whether this process is not to speak
+_muted = [False]  # whether this process prints nothing
 
 
 class Tracker:
@@ -102,7 +100,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def muted(wanted: bool = True) -> Iterator[None]:
-    """Say nothing inside, if that is `wanted`: another process speaks for this one."""
+    """Print nothing in this context, if `wanted`: another process prints the same."""
     _muted.append(wanted)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Stopping: long work looks for a request to end, and first keeps what it has."""
+"""Stopping: long work checks for a request to stop, and saves its state first."""
 
 import os
 import signal
@@ -14,43 +14,47 @@ _reasons: list[BaseException] = []
 
 
 def request_stop(reason: BaseException) -> None:
-    """Ask the work of this process to keep what it has, and to end with `reason`."""
+    """Ask the work of this process to save its state, and to end by raising `reason`."""
     _reasons.append(reason)
 
 
 def withdraw_stop(reason: BaseException) -> None:
-    """Take back what was asked, if it was."""
+    """Withdraw a request to stop, if it was made."""
     _reasons[:] = [each for each in _reasons if each is not reason]
 
 
 def stop_requested() -> bool:
-    """Whether the work of this process is to end."""
+    """Whether the work of this process was asked to stop."""
     return bool(_reasons)
 
 
 def raise_if_asked() -> None:
-    """Raise the reason to end, if there is one: to be called when all is kept."""
+    """Raise the reason to stop, if there is one; callers have saved their state before."""
     if _reasons:
         raise _reasons[0]
 
 
 @contextmanager
 def signals_deferred(wanted: bool = True) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait inside until the work has kept what it has; the second one ends
-    it at once.
+    """Turn Ctrl-C and SIGTERM into requests to stop in this context; the second one stops at once.
 
-    Signals that this process ignores, as one in the background may, stay ignored.
+    Signals that this process ignores, as a background process may, stay ignored.
     """
+    # Only the main thread may set handlers, and only the outermost context does
     main = threading.current_thread() is threading.main_thread()
     if not (wanted and main) or any(
         signal.getsignal(number) is _on_signal for number in DEFERRED_SIGNALS
     ):
         yield
         return
+
+    # Defer the signals that have their default handlers
     before = {number: signal.getsignal(number) for number in DEFERRED_SIGNALS}
     for number in DEFERRED_SIGNALS:
         if before[number] in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _on_signal)
+
+    # Do the work, and restore the handlers
     try:
         yield
         raise_if_asked()

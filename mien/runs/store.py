@@ -131,7 +131,8 @@ class Run:
         records = list(files.values()) if isinstance(files, dict) else [None]
         if not all(isinstance(record, dict) and record.keys() >= RECORD_KEYS for record in records):
             raise StoreError(
-                f"{self.name} was altered after it was made: {MANIFEST} cannot be read. {self.advice}"
+                f"{self.name} was altered after it was made: {MANIFEST} cannot be read. "
+                f"{self.advice}"
             )
         return {"content": manifest.get("content"), "files": files}
 
