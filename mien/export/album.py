@@ -1,7 +1,7 @@
 """Albums: faces as PNG files in one folder per class, with a table.
 
-A synthetic picture is marked as one in its own file, as in a release. A picture of a real face, or
-a copy of one, leaves the store only where that is asked for.
+The file of a synthetic picture is marked as synthetic, as in a release. A picture of a real face,
+or a copy of one, leaves the store only on request.
 """
 
 import io
@@ -55,51 +55,57 @@ class WrittenAlbum:
 def write_album(run: Run, store: Store, out: Path, real: bool = False) -> WrittenAlbum:
     """Write the faces of a run to the folder `out`: CLASS/NAME.png for each, and metadata.csv.
 
-    Of images with several channels that are no colours, each channel is a file of its own. Without
-    `real` nothing leaves the store that shows a real person: copies of the generator's training
-    faces stay back, and are counted.
+    If the channels of an image are not colours, each channel is a file of its own. Without `real`
+    no picture of a real person leaves the store: copies of the generator's training faces are
+    counted, but not written.
 
-    Raises UsageError if the run holds no faces, if they are real and `real` was not said, if
-    nothing would be left, or if `out` is not free; nothing is left behind then.
+    Raises UsageError if the run has no faces, if they are real and `real` is false, if no image
+    remains, or if `out` is not empty; no files are written in these cases.
     """
+    # Faces that may leave the store
     out = require_free(out)
     if "index.parquet" not in run.manifest["files"]:
         raise UsageError(
-            f"pictures must come from a run of faces, and {run.name} is none; see `mien ls`"
+            f"pictures must come from a run of faces, and {run.name} has none; `mien ls` lists "
+            "the runs"
         )
     faces = Faces.load(run.path)
     if not real and (faces.index["source"] == "real").any():
         count = int((faces.index["source"] == "real").sum())
         raise UsageError(
-            f"{run.name} holds {count_of(count, 'image')} of real people, which stay in the store "
-            "unless --real says that they may leave it; then keep to the licence of the set and "
-            "to what the people agreed to"
+            f"{run.name} holds {count_of(count, 'image')} of real people, which leave the store "
+            "only with --real; if you give it, keep to the licence of the dataset and to what the "
+            "people agreed to"
         )
     shown = np.ones(len(faces), dtype=bool) if real else ~_find_copies(faces, store)
     if not shown.any():
-        whose = "copies of real faces, which stay in the store unless --real is said"
+        whose = "copies of real faces, which leave the store only with --real"
         raise UsageError(f"all {count_of(len(faces), 'image')} of {run.name} are {whose}")
-    kept = faces.select(shown)
+
+    # Their pictures, and the table
+    shown_faces = faces.select(shown)
     with write_whole_folder(out) as folder:
-        _write_pictures(kept, run, folder)
-    counts = {name: int((kept.index["emotion"] == name).sum()) for name in kept.classes}
+        _write_pictures(shown_faces, run, folder)
+    emotions = shown_faces.index["emotion"]
+    counts = {name: int((emotions == name).sum()) for name in shown_faces.classes}
     return WrittenAlbum(out, counts, int((~shown).sum()))
 
 
 def _find_copies(faces: Faces, store: Store) -> Bool[np.ndarray, " n"]:
     """Return which images are copies of what their generators were trained on."""
-    found = np.zeros(len(faces), dtype=bool)
+    copied = np.zeros(len(faces), dtype=bool)
     for source in sorted(set(faces.index["source"])):
         try:
-            made = store.run(str(source))
-            learnt = store.run(str(store.run(str(made.spec["generator"])).spec["faces"]))
+            database = store.run(str(source))
+            generator = store.run(str(database.spec["generator"]))
+            training_faces = store.run(str(generator.spec["faces"]))
         except (StoreError, KeyError):
-            continue  # not made here: there is nothing to compare with
-        say(f"looking for copies of {learnt.name}")
-        theirs = (faces.index["source"] == source).to_numpy()
-        table = find_copies(faces.select(theirs), Faces.load(learnt.path))
-        found |= theirs & faces.index["key"].isin(set(table["image"])).to_numpy()
-    return found
+            continue  # not in this store, so there is nothing to compare with
+        say(f"looking for copies of {training_faces.name}")
+        from_source = (faces.index["source"] == source).to_numpy()
+        table = find_copies(faces.select(from_source), Faces.load(training_faces.path))
+        copied |= from_source & faces.index["key"].isin(set(table["image"])).to_numpy()
+    return copied
 
 
 def _write_pictures(faces: Faces, run: Run, folder: Path) -> None:
@@ -107,48 +113,49 @@ def _write_pictures(faces: Faces, run: Run, folder: Path) -> None:
     names = _make_unique([f"{row['emotion']}/{_make_file_name(str(row['key']))}" for row in rows])
     lines = []
     with track("writing pictures", len(faces)) as bar:
-        for place, (name, row) in enumerate(zip(names, rows, strict=True)):
-            for ending, image in _split_channels(faces, place):
+        for position, (name, row) in enumerate(zip(names, rows, strict=True)):
+            for ending, image in _split_channels(faces, position):
                 path = folder / f"{name}{ending}.png"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(_encode_png(image, row, run))
-                told = {column: row[column] for column in ALBUM_COLUMNS[1:]}
-                lines.append({"file_name": path.relative_to(folder).as_posix(), **told})
-            bar.update(place + 1)
+                facts = {column: row[column] for column in ALBUM_COLUMNS[1:]}
+                lines.append({"file_name": path.relative_to(folder).as_posix(), **facts})
+            bar.update(position + 1)
     escape.write_csv(pd.DataFrame(lines, columns=list(ALBUM_COLUMNS)), folder / "metadata.csv")
 
 
 def _make_unique(names: list[str]) -> list[str]:
-    """Return the names, those that came before (in any case) with a number behind them."""
-    taken, found = set[str](), []
+    """Return the names, with a number after a name that occurred before, in any case."""
+    used, unique = set[str](), []
     for name in names:
         free, number = name, 2
-        while free.lower() in taken:
+        while free.lower() in used:
             free, number = f"{name}-{number}", number + 1
-        taken.add(free.lower())
-        found.append(free)
-    return found
+        used.add(free.lower())
+        unique.append(free)
+    return unique
 
 
 def _make_file_name(key: str) -> str:
-    """Return a key as a file name that every system takes, without the run or dataset that it
-    begins with.
-    """
+    """Return a key as a file name that every system accepts, without its run or dataset."""
     return (
         re.sub(r"[^A-Za-z0-9._-]+", "-", key.partition("/")[2] or key).strip("-.")[-120:] or "image"
     )
 
 
-def _split_channels(faces: Faces, place: int) -> Iterator[tuple[str, UInt8[np.ndarray, "c h w"]]]:
-    """Yield an image with what its file's name ends in: itself if it is grey or coloured, else each
-    channel.
+def _split_channels(
+    faces: Faces, position: int
+) -> Iterator[tuple[str, UInt8[np.ndarray, "c h w"]]]:
+    """Yield the pictures of an image, each with the ending of its file's name.
+
+    A grey or coloured image is one picture; of any other image each channel is one.
     """
-    image = np.asarray(faces.images[place])
+    image = np.asarray(faces.images[position])
     if not faces.channels and len(image) in (1, 3):
         yield "", image
         return
-    for called, channel in zip(faces.shown, image, strict=True):
-        yield f".{_make_file_name(called)}", channel[None]
+    for channel_name, channel in zip(faces.shown, image, strict=True):
+        yield f".{_make_file_name(channel_name)}", channel[None]
 
 
 def _encode_png(image: UInt8[np.ndarray, "c h w"], row: dict[Hashable, Any], run: Run) -> bytes:

@@ -37,9 +37,7 @@ EXPORT_FOLDER = Path(__file__).parent
 
 
 class DenoiserProgram(nn.Module):
-    """D(x, sigma, labels) -> x0 of a trained generator, one module for all that lies between:
-    images in, images out.
-    """
+    """The denoiser D(x, sigma, labels) -> x0 of a trained generator as one module, on images."""
 
     mean: Tensor
 
@@ -51,22 +49,22 @@ class DenoiserProgram(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        """Return the expected clean images of `x` = x0 + sigma * noise, in [-1, 1] but for what the
-        network errs.
-        """
-        whole = replace(self.generator, mean=self.mean)
-        return get_denoiser(whole, self.network)(x, sigma, labels)
+        """Return the expected clean images of `x` = x0 + sigma * noise, about in [-1, 1]."""
+        generator = replace(self.generator, mean=self.mean)
+        return get_denoiser(generator, self.network)(x, sigma, labels)
 
 
 def export(run: Run, out: Path, form: str = "program", allow_face: bool = False) -> Path:
-    """Write the generator of a run to the folder `out`, which appears whole or not at all, and
-    return it.
+    """Write the generator of a run to the folder `out`, and return the folder.
 
-    Either form holds the denoiser as a program of torch.export; `diffusers` adds the noise schedule
-    as one of its schedulers. Says whose mean face goes with it. Raises UsageError for a form or a
-    kind of generator that there is none of, if `out` is taken, and, unless `allow_face`, if the
-    mean face is in effect that of one person.
+    The folder appears complete or not at all. Both formats have the denoiser as a program of
+    torch.export; `diffusers` adds the noise schedule as a scheduler of diffusers. A message says
+    whose mean face is exported with it.
+
+    Raises UsageError for an unknown format, a kind that cannot be exported, an `out` that is not
+    empty, and, unless `allow_face`, a mean face that is in effect that of one person.
     """
+    # A known format, and a kind of generator that has it
     if form not in FORMATS:
         raise UsageError(
             f"the format must be one of {', '.join(FORMATS)}; given: "
@@ -85,15 +83,19 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
             "none; use the format 'program'"
         )
     out = require_free(out)
+
+    # The mean face must not be that of one person
     generator = load_generator(run, "cpu")
     assert isinstance(generator, Diffusion)  # as every kind with a denoiser is
-    of = find_owners(select_trained(generator, run))
-    _require_several(run, of, allow_face)
+    owners = find_owners(select_trained(generator, run))
+    _require_several(run, owners, allow_face)
     if generator.mean.any():
         say(
-            f"mean.npy is the mean face of {of.text}, and leaves the store with the network, which "
-            "holds it too"
+            f"mean.npy is the mean face of {owners.text}, and leaves the store with the network, which "
+            "contains it too"
         )
+
+    # The files of the folder
     with write_whole_folder(out) as folder:
         write_program(generator, folder / PROGRAM_FILE)
         np.save(folder / "mean.npy", generator.mean.numpy(), allow_pickle=False)
@@ -130,22 +132,21 @@ def get_noise_schedule(generator: Diffusion) -> NoiseSchedule:
     return schedule(generator)
 
 
-def _require_several(run: Run, of: MeanFaceOwners, allowed: bool) -> None:
+def _require_several(run: Run, owners: MeanFaceOwners, allowed: bool) -> None:
     """Raise UsageError if the mean face is in effect that of one person, unless that is allowed."""
-    if of.one and not allowed:
-        count = round(of.share * of.images)
+    if owners.one and not allowed:
+        count = round(owners.share * owners.images)
         raise UsageError(
-            "a generator that is exported must have learnt from several people, and of the "
-            f"training images of {run.name} {count:,} of {of.images:,} show one {of.unit}: "
-            "mean.npy, and what the network makes of noise, would be that person's face. Train it "
-            "on more people; or give --allow-face, if that person agreed to it"
+            "a generator that is exported must have learnt from several people. Of the "
+            f"training images of {run.name}, {count:,} of {owners.images:,} show one {owners.unit}: "
+            "mean.npy, and the images that the network draws, would show that person's face. Train "
+            "it on more people, or give --allow-face if that person agreed to it"
         )
 
 
 def write_program(generator: Diffusion, path: Path) -> None:
-    """Write the denoiser as a program of torch.export, for any number of images: len(x) in it would
-    fix that number.
-    """
+    """Write the denoiser as a program of torch.export, for any number of images."""
+    # `len(x)` in the traced code would fix the number of images
     x = torch.zeros(2, *generator.size)
     batch = torch.export.Dim("n", min=1)
     exported = torch.export.export(
@@ -153,17 +154,18 @@ def write_program(generator: Diffusion, path: Path) -> None:
         (x, torch.ones(2), torch.full((2,), EMOTIONS.index(generator.classes[0]))),
         dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
     )
-    for node in exported.graph.nodes:  # where the code lay on this machine
+
+    # Without the paths of the code on this machine, and without a pickle
+    for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)
-    exported.example_inputs = None  # they would be the one pickle in the file
+    exported.example_inputs = None  # they would be pickled
     torch.export.save(exported, path)
 
 
 def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[str, Any]:
-    """Return what export.json says: how to call the denoiser, how to draw, whose it is and where it
-    came from.
-    """
-    way, seen = get_noise_schedule(generator), generator.seen
+    """Return the content of export.json: classes, noise levels, sampler, licence and provenance."""
+    # How to call the denoiser, and how to draw images with it
+    schedule, seen = get_noise_schedule(generator), generator.seen
     subjects, clips = (
         int(seen.loc[seen[name] != "", name].nunique()) for name in ("subject", "clip")
     )
@@ -174,17 +176,19 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
         "classes": {name: EMOTIONS.index(name) for name in generator.classes},
         "null_label": NO_LABEL if generator.spec.label_drop > 0 else None,
         "size": list(generator.size),
-        "sigma": {"low": way.low, "high": way.high, "data": generator.sigma_data},
+        "sigma": {"low": schedule.low, "high": schedule.high, "data": generator.sigma_data},
         "sampler": {
             "name": "dpmpp2m",
             "steps": SAMPLERS["dpmpp2m"].steps,
             "rho": 7.0,
-            "start": way.start,
+            "start": schedule.start,
             "clip_x0": True,
         },
     }
     if form == "diffusers":
-        about["scheduler"] = {"class": way.scheduler["_class_name"], "steps": way.steps}
+        about["scheduler"] = {"class": schedule.scheduler["_class_name"], "steps": schedule.steps}
+
+    # Whose faces it shows, and where it comes from
     about["mean_face"] = (
         find_owners(select_trained(generator, run)).recorded if generator.mean.any() else None
     )
@@ -201,6 +205,8 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
         "mien": __version__,
         "torch": torch.__version__,
     }
+
+    # The files as they were written
     about["sha256"] = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in (PROGRAM_FILE, "mean.npy")
@@ -209,39 +215,40 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
 
 
 def list_files(about: Mapping[str, Any]) -> dict[str, str]:
-    """Return what each file of an exported folder is, for people."""
-    of = about["mean_face"]
-    mean = (
-        (
-            "the mean face of "
-            f"{MeanFaceOwners(of['images'], of['subjects'], of['unknown_subjects']).text}"
-        )
-        if of
-        else "zero"
-    )
-    found = {
+    """Return a description of each file of an exported folder."""
+    # The files of every folder
+    owners = about["mean_face"]
+    mean = "zero"
+    if owners:
+        counts = owners["images"], owners["subjects"], owners["unknown_subjects"]
+        mean = f"the mean face of {MeanFaceOwners(*counts).text}"
+    files = {
         PROGRAM_FILE: (
             "the denoiser, a program of torch.export: D(x [n, c, h, w], sigma [n], labels [n]) -> "
             "x0"
         ),
         "mean.npy": f"where images start: {mean}",
         "export.json": "classes and their labels, noise levels, licence, provenance",
-        "sample.py": "draws images with torch and numpy alone",
+        "sample.py": "draws images, and needs only torch and numpy",
     }
+
+    # Those with the scheduler of diffusers
     if about["format"] == "diffusers":
-        found[PROGRAM_FILE] += (
-            "; UNet2DModel of diffusers cannot hold this network, which adds the class before the "
-            "last layer of its embedding and scales the sum of every block by sqrt(1/2)"
+        files[PROGRAM_FILE] += (
+            "; it is not a UNet2DModel of diffusers, because the network adds the class before "
+            "the last layer of its embedding and scales the sum of every block by sqrt(1/2)"
         )
-        found["scheduler/"] = (
+        files["scheduler/"] = (
             f"the noise schedule, which loads with diffusers' {about['scheduler']['class']}"
         )
-        found["sample_diffusers.py"] = "draws images with that scheduler and the denoiser"
-    return found
+        files["sample_diffusers.py"] = "draws images with that scheduler and the denoiser"
+
+    return files
 
 
 def write_readme(about: Mapping[str, Any]) -> str:
     """Return README.md of an exported folder."""
+    # The parts that depend on the generator
     first, origin = next(iter(about["classes"])), about["provenance"]
     trained = ", ".join(
         f"{origin['trained_on'][name]:,} {name}" for name in ("images", "subjects", "clips")
@@ -251,19 +258,23 @@ def write_readme(about: Mapping[str, Any]) -> str:
     labels = ", ".join(f"{name} {label}" for name, label in about["classes"].items())
     null = about["null_label"]
     free = (
-        f"Label {null} means none, for guidance: D_{null} + w (D_label - D_{null})."
+        f"Label {null} means no label, for guidance: D_{null} + w (D_label - D_{null})."
         if null is not None
-        else "It never saw an image without a label, so there is no guidance by label."
+        else "It was trained only on images with a label, so guidance by label is not possible."
     )
-    face = ", and it holds its mean face, as `mean.npy` does" if about["mean_face"] else ""
+    face = ", and contains the mean face of its training images, as `mean.npy` does"
+    face = face if about["mean_face"] else ""
+
+    # The page
     return f"""\
 # A generator of facial expressions
 
-Exported by mien {origin["mien"]} from the run {origin["run"]} (kind {about["kind"]}; content {origin["content"][:12]}).
-It learnt from {origin["trained_on"]["run"]}: {trained}.
+Exported by mien {origin["mien"]} from the run {origin["run"]} (kind {about["kind"]}; content
+{origin["content"][:12]}). It was trained on {origin["trained_on"]["run"]}: {trained}.
 
-**Licence of what it learnt from: {about["licence"]}.** It goes with this folder and with every image that is drawn
-from it. A network may have learnt some images by heart{face}. Its labels name expressions, never what a person feels.
+**Licence of its training images: {about["licence"]}.** The licence applies to this folder and to
+every image that is drawn with it. The network may have memorised some of its training
+images{face}. Its labels name facial expressions, not what a person feels.
 
 {files}
 
@@ -275,27 +286,30 @@ from it. A network may have learnt some images by heart{face}. Its labels name e
 import torch
 
 denoise = torch.export.load("{PROGRAM_FILE}").module()
-x0 = denoise(x, sigma, labels)  # float32 [n, {", ".join(map(str, about["size"]))}], float32 [n], int64 [n]; any n
+# float32 [n, {", ".join(map(str, about["size"]))}], float32 [n], int64 [n]; any n
+x0 = denoise(x, sigma, labels)
 ```
 
-Images lie in [-1, 1], black to white; x = x0 + sigma * noise, for sigma from {about["sigma"]["low"]:.4g} to
-{about["sigma"]["high"]:.4g}. Labels: {labels}; it knows no others.
+Pixels are between -1 (black) and 1 (white); x = x0 + sigma * noise, for sigma from
+{about["sigma"]["low"]:.4g} to {about["sigma"]["high"]:.4g}.
+The labels are {labels}; there are no others.
 {free}
 
-`sample.py` draws with {about["sampler"]["name"]}; mien itself with {own}, unless told otherwise.
+`sample.py` draws with the sampler {about["sampler"]["name"]}; the default of mien itself is {own}.
 
-The program was made on a processor. For another device, change what `torch.export.load` returned before `.module()`:
-`from torch.export.passes import move_to_device_pass`, then `move_to_device_pass(program, "cuda")`.
+The program was exported for a CPU. For another device, change the result of `torch.export.load`
+before `.module()`: `from torch.export.passes import move_to_device_pass`, then
+`move_to_device_pass(program, "cuda")`.
 
 ## Before you open it
 
-`torch.export.load` may unpickle what a file tells it to, and so run code that a stranger put there. This file was
-written without any pickle in it; its sha256 stands in `export.json`, but whoever can change the one can change the
-other. Load it only if you trust where you have it from. It was written by torch {origin["torch"]}; other versions are
-not promised to read it.
+`torch.export.load` may unpickle parts of a file, and so run code that a stranger put there. This
+file was written without any pickle. Its sha256 is in `export.json`, but whoever can change one of
+the two files can change the other. Load it only if you trust its source. It was written by torch
+{origin["torch"]}; other versions may not be able to read it.
 """
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, one field a line."""
+    """Write a JSON file with one field per line."""
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
