@@ -16,15 +16,16 @@ from sklearn.metrics import recall_score
 
 from mien.classifiers import fit, pretrained, speed
 from mien.classifiers.fit import ClassifierTraining, fit_classifier, hold_out
-from mien.classifiers.networks import build_network, build_outline, frozen_layers
+from mien.classifiers.networks import build_network, build_outline, frozen_layers, name_head
 from mien.classifiers.predict import (
     Classifier,
+    extract_features,
     load_classifier,
     predict_classes,
     save_classifier,
     start_classifier,
 )
-from mien.classifiers.specs import ClassifierSpec, WeightsSpec
+from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec, WeightsSpec
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import Faces, make_index
 from mien.runs import checkpoints, devices
@@ -483,3 +484,26 @@ def test_a_specification_is_read_with_its_place_in_complaints():
 
     with pytest.raises(SpecError, match=r"study.toml: classifier.size"):
         read_spec(Holder, {"sha256": "0", "classifier": {"name": "vgg16", "size": 2}}, "study.toml")
+
+
+@pytest.mark.parametrize("name", OWN_NETWORKS)
+def test_every_network_of_mien_builds_scores_and_gives_features(name: str):
+    own = OWN_NETWORKS[name]
+    spec = ClassifierSpec.model_validate({"name": name, "size": own.smallest_px})
+    network, mean, std = build_network(spec, 3, 5)
+    assert len(mean) == len(std) == 5
+    assert own.first_layer in network.state_dict()
+    assert any(key.startswith(name_head(network)) for key in network.state_dict())
+
+    # Logits and features of the smallest image that it can take
+    pictures = torch.rand(2, 5, own.smallest_px, own.smallest_px)
+    assert network(pictures).shape == (2, 3)
+    faces = blobs(8)
+    classifier = start_classifier(spec, CLASSES, 0, None)
+    features = extract_features(classifier, faces)
+    assert len(features) == len(faces) and np.isfinite(features).all()
+
+    # Its own defaults, and no weights of ImageNet
+    assert ClassifierSpec.model_validate({"name": name}).size == own.defaults["size"]
+    with pytest.raises(ValueError, match="ImageNet"):
+        ClassifierSpec(name=name, weights="imagenet")

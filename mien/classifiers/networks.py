@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mien.classifiers import operators
-from mien.classifiers.specs import TINY_DEFAULTS, USUAL_NETWORKS, ClassifierSpec
+from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec
 from mien.errors import SpecError
 from mien.findings import first_few
 from mien.runs.progress import count_of
@@ -61,11 +61,9 @@ def require_size(name: str, spec: ClassifierSpec) -> None:
 
 def get_pretrained_size(name: str) -> int:
     """Return the height and width of the images that a network's ImageNet weights expect."""
-    return (
-        TINY_DEFAULTS["size"]
-        if name == "tiny"
-        else int(pretrained_config(name).get("input_size", (3, 224, 224))[1])
-    )
+    if name in OWN_NETWORKS:
+        return OWN_NETWORKS[name].defaults["size"]
+    return int(pretrained_config(name).get("input_size", (3, 224, 224))[1])
 
 
 def build_outline(spec: ClassifierSpec, classes: int, channels: int = 3) -> nn.Module:
@@ -106,7 +104,19 @@ class Tiny(nn.Module):
 
     def forward(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n classes"]:
         """Return logits of images in [-1, 1]."""
-        return self.head(functional.adaptive_avg_pool2d(self.features(x), 4).flatten(1))
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n 64 t t"]:
+        """Return the output of the convolutions."""
+        return self.features(x)
+
+    def forward_head(
+        self, x: Float[Tensor, "n 64 t t"], pre_logits: bool = False
+    ) -> Float[Tensor, "n d"]:
+        """Return logits, or with `pre_logits` the mean over positions, as timm's networks do."""
+        if pre_logits:
+            return x.mean(dim=(2, 3))
+        return self.head(functional.adaptive_avg_pool2d(x, 4).flatten(1))
 
 
 def build_network(
@@ -116,8 +126,9 @@ def build_network(
 
     The mean and deviation have one number per channel, for images in [0, 1].
     """
-    if spec.name == "tiny":
-        return Tiny(classes, channels), (0.5,) * channels, (0.5,) * channels
+    if spec.name in OWN_NETWORKS:
+        own_class = globals()[OWN_NETWORKS[spec.name].class_name]
+        return own_class(classes, channels), (0.5,) * channels, (0.5,) * channels
     require_known_network([spec.name])
     about = pretrained_config(spec.name)
     sized = {"img_size": spec.size} if about.get("fixed_input_size") else {}
@@ -132,9 +143,9 @@ def build_network(
 
 
 def require_known_network(names: Iterable[str]) -> None:
-    """Raise SpecError, listing the unknown names, unless each is tiny or a network of timm."""
+    """Raise SpecError, listing the unknown names, unless each is one of OWN_NETWORKS or a network of timm."""
     unknown: list[str] = []
-    for name in dict.fromkeys(name for name in names if name != "tiny"):
+    for name in dict.fromkeys(name for name in names if name not in OWN_NETWORKS):
         timm = load_timm()
         architecture, _, tag = name.partition(".")
         known = timm.is_model(architecture) and (
@@ -143,7 +154,8 @@ def require_known_network(names: Iterable[str]) -> None:
         if not known:
             unknown.append(f"'{name}' is neither{_suggest_networks(name)}")
     if unknown:
-        raise SpecError(f"a classifier must be 'tiny' or a model of timm; {'; '.join(unknown)}")
+        own = " or ".join(f"'{name}'" for name in OWN_NETWORKS)
+        raise SpecError(f"a classifier must be {own} or a model of timm; {'; '.join(unknown)}")
 
 
 def _suggest_networks(name: str) -> str:
@@ -152,7 +164,7 @@ def _suggest_networks(name: str) -> str:
     Usual networks come first, then names that begin with it, then the shortest.
     """
     timm, lower = load_timm(), name.partition(".")[0].lower().replace("-", "").replace("_", "")
-    models = ["tiny", *timm.list_models()]
+    models = [*OWN_NETWORKS, *timm.list_models()]
     inside = [model for model in models if lower and lower in model.replace("_", "")]
     leading = [model for model in inside if model.replace("_", "").startswith(lower)]
     usual = [model for model in USUAL_NETWORKS if model in inside]

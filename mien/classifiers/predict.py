@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien.classifiers.networks import Tiny, build_network
+from mien.classifiers.networks import build_network
 from mien.classifiers.pretrained import find_weights, load_into
 from mien.classifiers.specs import ClassifierSpec
 from mien.classifiers.weights import get_display_name, read
@@ -94,8 +94,6 @@ def forward(
     with set_precision(classifier.spec, where):
         pictures = resize_batch(torch.from_numpy(np.array(images)).to(where), classifier.spec.size)
         x = normalise_batch(pictures, classifier.mean, classifier.std)
-        if isinstance(network, Tiny):
-            return network.features(x).mean(dim=(2, 3)).cpu().numpy()
         return (
             network.forward_head(network.forward_features(x), pre_logits=True).float().cpu().numpy()
         )

@@ -17,7 +17,7 @@ from mien.classifiers.networks import (
     require_known_network,
     require_size,
 )
-from mien.classifiers.specs import USUAL_NETWORKS, ClassifierSpec, WeightsSpec
+from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec, WeightsSpec
 from mien.classifiers.weights import (
     fetch_from_hub,
     find,
@@ -247,11 +247,9 @@ def _find_similar_network(tensors: Mapping[str, Tensor], head: tuple[str, ...], 
 
 
 def _name_first_layer(name: str) -> str:
-    return (
-        "features.0.weight"
-        if name == "tiny"
-        else f"{pretrained_config(name).get('first_conv', '')}.weight"
-    )
+    if name in OWN_NETWORKS:
+        return OWN_NETWORKS[name].first_layer
+    return f"{pretrained_config(name).get('first_conv', '')}.weight"
 
 
 def _count_outputs(wanted: Mapping[str, Tensor], head: tuple[str, ...]) -> int:

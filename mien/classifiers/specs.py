@@ -1,5 +1,7 @@
 """The specs of classifiers: what their training depends on."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -33,11 +35,40 @@ class AugmentSpec(Strict):
         return pair
 
 
-# The defaults of `tiny` that differ from those of other networks
-TINY_DEFAULTS = {"size": 48, "weights": "none", "epochs": 20, "batch": 64, "learning_rate": 2e-3}
+@dataclass(frozen=True)
+class OwnNetwork:
+    """What is known of a network that is defined in mien.classifiers.networks, by its class.
 
-# The smallest image that a network's strides allow, in pixels
-SMALLEST_SIZE_PX = {"inception_v3": 75, "vgg16": 32, "resnet50": 32, "tiny": 8}
+    `defaults` are the fields of its spec that differ from those of other networks. `smallest_px`
+    is the smallest image that it can take. `first_layer` names the weights of its first layer, and
+    `small` says that a whole batch takes a processor little time.
+    """
+
+    class_name: str
+    defaults: Mapping[str, Any]
+    smallest_px: int
+    first_layer: str
+    small: bool
+
+
+OWN_NETWORKS = {
+    "tiny": OwnNetwork(
+        "Tiny",
+        {"size": 48, "weights": "none", "epochs": 20, "batch": 64, "learning_rate": 2e-3},
+        smallest_px=8,
+        first_layer="features.0.weight",
+        small=True,
+    )
+}
+"""The networks that are not timm's: one more is an entry here and the class that it names."""
+
+# The smallest image that a network's strides allow, in pixels; others are tried with outlines
+SMALLEST_SIZE_PX = {
+    "inception_v3": 75,
+    "vgg16": 32,
+    "resnet50": 32,
+    **{name: network.smallest_px for name, network in OWN_NETWORKS.items()},
+}
 
 USUAL_NETWORKS = (
     *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
@@ -58,7 +89,8 @@ USUAL_NETWORKS = (
         for kind in ("vit", "deit")
         for size in ("tiny", "small", "base")
     ),
-    *("regnety_008", "regnety_016", "tiny"),
+    *("regnety_008", "regnety_016"),
+    *OWN_NETWORKS,
 )
 """Networks that a weights file is compared with if it does not fit the network that was named."""
 
@@ -97,11 +129,8 @@ class ClassifierSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _own_defaults(cls, data: Any) -> Any:
-        return (
-            {**TINY_DEFAULTS, **data}
-            if isinstance(data, dict) and data.get("name") == "tiny"
-            else data
-        )
+        own = OWN_NETWORKS.get(str(data.get("name"))) if isinstance(data, dict) else None
+        return data if own is None else {**own.defaults, **data}
 
     @field_validator("weights")
     @classmethod
@@ -119,9 +148,9 @@ class ClassifierSpec(Strict):
         least = SMALLEST_SIZE_PX.get(self.name.partition(".")[0], 8)
         if self.size < least:
             raise ValueError(f"size must be {least} or more for {self.name}; given: {self.size}")
-        if self.name == "tiny" and self.weights == "imagenet":
+        if self.name in OWN_NETWORKS and self.weights == "imagenet":
             raise ValueError(
-                "weights must be 'none' or a file for tiny, which has no ImageNet weights"
+                f"weights must be 'none' or a file for {self.name}, which has no ImageNet weights"
             )
         return self
 

@@ -10,7 +10,7 @@ import torch
 from mien.classifiers.fit import WRITES_PER_AUGMENTED_NUMBER, WRITES_PER_NUMBER, ClassifierTraining
 from mien.classifiers.networks import build_outline, freeze_layers
 from mien.classifiers.predict import predict_classes, set_precision, start_classifier
-from mien.classifiers.specs import ClassifierSpec
+from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.runs import devices
 from mien.runs.workload import Workload
@@ -60,7 +60,8 @@ def classifier_speed(
     and the cost of each further image give the time of a whole batch.
     """
     where = devices.find_device(device)
-    counts = TIMED_BATCHES_ON_CPU if where.type == "cpu" and spec.name != "tiny" else (spec.batch,)
+    small = spec.name in OWN_NETWORKS and OWN_NETWORKS[spec.name].small
+    counts = TIMED_BATCHES_ON_CPU if where.type == "cpu" and not small else (spec.batch,)
     timings = [_time_batch(spec, classes, image, where, min(count, spec.batch)) for count in counts]
     (small, *small_seconds), (large, *large_seconds) = timings[0], timings[-1]
     if small == large:
