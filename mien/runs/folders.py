@@ -35,8 +35,9 @@ def require_free(out: Path) -> Path:
 
 
 def require_fillable(out: Path, what: str = "--out") -> Path:
-    """Return the absolute path of a folder to be made or added to; raises UsageError unless that
-    can be written.
+    """Return the absolute path of a folder to be made or added to.
+
+    Raises UsageError unless it can be written.
     """
     out = _absolute(out)
     if _stat(out) and not out.is_dir():
@@ -49,8 +50,9 @@ def require_fillable(out: Path, what: str = "--out") -> Path:
 
 
 def require_free_file(out: Path) -> Path:
-    """Return the absolute path of a file to be made; raises UsageError unless it is not there and
-    can be written.
+    """Return the absolute path of a file to be made.
+
+    Raises UsageError unless it does not exist yet and can be written.
     """
     out = _absolute(out)
     if _stat(out):
@@ -87,7 +89,7 @@ def _absolute(out: Path) -> Path:
 
 
 def _stat(out: Path) -> os.stat_result | None:
-    """Return what lies at a path, a link that leads nowhere included; nothing if that is free."""
+    """Return the state of what exists at a path, also of a broken link; None if nothing does."""
     try:
         return out.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -102,9 +104,7 @@ def _stat(out: Path) -> os.stat_result | None:
 
 
 def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
-    """Raise UsageError unless something can be made in `parent`, which is made and taken away again
-    if need be.
-    """
+    """Raise UsageError unless a file can be made in `parent`; nothing of the trial is left."""
     made = [place for place in (parent, *parent.parents) if not place.exists()]
     trial = parent / f".{name}.{uuid.uuid4().hex}"
     try:
@@ -122,9 +122,11 @@ def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
 
 @contextmanager
 def write_whole_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out` that takes its place at the end; nothing is left if that
-    is not reached.
+    """Yield an empty folder next to `out`, which becomes `out` at the end.
+
+    After an error nothing of it is left.
     """
+    # A hidden folder, locked for as long as this process lives
     made = [place for place in out.parents if not place.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +138,8 @@ def write_whole_folder(out: Path) -> Iterator[Path]:
             f"--out must be a folder that can be written; {system_message(error, out)}"
         ) from None
     held = _lock(folder)
+
+    # Let it be filled, and rename it
     try:
         yield folder
         try:
@@ -157,9 +161,7 @@ def write_whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder for as long as this process lives, and return what closes it; nothing where
-    that cannot be done.
-    """
+    """Lock a folder while this process lives; return the lock, or None where it cannot be had."""
     try:
         import fcntl
 
@@ -175,9 +177,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Delete what killed processes left of `out`: folders of its hidden names that no living
-    process holds.
-    """
+    """Delete the hidden folders that killed processes left next to `out`."""
     for old in out.parent.glob(f".{glob.escape(out.name)}.*"):
         aged = (
             UNFINISHED_PATTERN.fullmatch(old.name.removeprefix(f".{out.name}."))

@@ -40,12 +40,11 @@ PRELOADED_MODULES = ["mien.study.run", "torch._dynamo", "pyarrow.parquet"]
 
 
 class Local:
-    """Jobs in `workers` processes of this machine, each forked for one job; 0 does them in
-    this process.
+    """Jobs in `workers` processes of this machine, each for one job; 0 means in this process.
 
-    By default there are as many as cards (each job has `gpus` of one: 0.5 lets two share it) or,
-    without cards, as cores and memory allow. `cores` is what each may use of the processor, a
-    fair share by default.
+    By default there are as many workers as graphics cards, or, without cards, as many as cores and
+    memory allow. Each job has `gpus` of a card: 0.5 lets two jobs share one. `cores` is the number
+    of cores that each may use, by default an equal share.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class Local:
             raise UsageError(
                 f"the number of workers must be 0 (this process) or more; given: {workers}"
             )
+        # As many workers as the cards allow
         require_share(gpus)
         cards = [] if workers == 0 else devices.list_gpus(device)
         if workers is None:
@@ -69,6 +69,8 @@ class Local:
                 f"cards, and there are {len(cards)}; give fewer --workers, or a smaller "
                 "--gpus-per-trial"
             )
+
+        # The cards and cores of each worker
         self.inline, self.slots = workers == 0, max(1, workers)
         self._places = {place: _worker_cards(place, gpus, cards) for place in range(self.slots)}
         self._cores = cores or max(1, count_usable_cores() // self.slots)
@@ -85,7 +87,7 @@ class Local:
         self._running[job.run] = _Process(job, store, place, self._places[place], self._cores)
 
     def ended(self, seconds: float) -> list[Outcome]:
-        """Return how the jobs ended that have, after so many seconds at the latest."""
+        """Return the outcomes of the jobs that have ended, after `seconds` at the latest."""
         done, self._done = self._done, []
         if self._running:
             wait([process.answer for process in self._running.values()], 0.0 if done else seconds)
@@ -97,7 +99,7 @@ class Local:
         return done
 
     def stop(self, now: bool) -> None:
-        """End all jobs: once they have kept what they have, or now."""
+        """End all jobs: after they have saved their state, or now."""
         for process in self._running.values():
             process.stop(now)
         if now:
@@ -107,9 +109,7 @@ class Local:
 
 
 class _Process:
-    """A job in a process of its own, forked from a server that has everything loaded but has done
-    nothing yet.
-    """
+    """A job in a process of its own, forked from a server that has only loaded modules."""
 
     def __init__(self, job: Job, store: Store, place: int, cards: str | None, cores: int) -> None:
         self.job, self.store, self.place, self._asked = job, store, place, False
@@ -129,18 +129,16 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still has something to say: the end of its pipe is that of the process,
-        whoever started it.
-        """
+        """Whether the process runs: nothing comes through its pipe before it ends."""
         return not self.answer.poll()
 
     def stop(self, now: bool) -> None:
-        """Ask it to keep what it has and end, or end it."""
+        """Ask the process to save its state and end, or kill it now."""
         self._asked = True
         (self._process.kill if now else self._process.terminate)()
 
     def outcome(self) -> Outcome:
-        """Return how it ended, once it has."""
+        """Return how the job ended; it waits for the end of the process."""
         with self.answer, suppress(EOFError, OSError):
             if self.answer.poll() or not self._asked:
                 outcome: Outcome = self.answer.recv()
@@ -155,10 +153,10 @@ class _Process:
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Hide the program that runs from the processes that it starts inside.
+    """Hide the main program from the processes that are started in this context.
 
-    They would import it, which costs a command line or a Ray worker seconds, and runs a script once
-    more. Jobs are functions of modules, so nothing is missed.
+    They would import it, which takes a command line or a Ray worker seconds, and would run a script
+    a second time. Jobs are functions of modules, so they do not need it.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -176,7 +174,7 @@ def _perform_in_process(
     cores: int,
     answer: "Connection[Any, Any]",
 ) -> None:
-    """Do a job as the whole life of this process, which ends with the one that started it."""
+    """Do one job in this process, which ends with its parent."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # a terminal sends it to all; the command passes it on, as SIGTERM
@@ -202,7 +200,7 @@ def _end_with_parent() -> None:
 
 
 def note_death(job: Job, store: Store, code: int | None) -> Outcome:
-    """Return, and note, that the process of a job ended without an answer."""
+    """Note that the process of a job ended without an answer, and return that outcome."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         why = {
@@ -218,7 +216,7 @@ def note_death(job: Job, store: Store, code: int | None) -> Outcome:
 
 
 def require_share(gpus: float) -> None:
-    """Raise UsageError unless a job can have so many cards."""
+    """Raise UsageError unless a job can use this share of a card, or this number of cards."""
     if not 0 < gpus <= 64 or (gpus > 1 and gpus != round(gpus)):
         raise UsageError(
             f"the share of a card must be above 0 and up to 1, or a whole number; given: {gpus:g}"
@@ -231,9 +229,7 @@ def count_usable_cores() -> int:
 
 
 def default_workers() -> int:
-    """Return how many workers suit this machine's processor: one a core, as long as each has memory
-    enough.
-    """
+    """Return how many workers suit this machine: one per core, if memory is sufficient."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

@@ -19,11 +19,10 @@ RAY_RETRIES = 3  # of a job whose worker was lost with its machine, on Ray
 
 
 class Ray:
-    """Jobs on a Ray cluster: at `address`, else at RAY_ADDRESS, else on a small one of this machine
-    alone.
+    """Jobs on a Ray cluster: at `address`, else at RAY_ADDRESS, else on this machine alone.
 
-    Each worker of the cluster does a job as `Local(1)` does. Ray tries a job again if its worker
-    was lost, never after an error. The store has to lie in a folder that all machines share.
+    Each worker of the cluster does a job as `Local(1)` does. Ray repeats a job if its worker was
+    lost, never after an error. The store must be in a folder that all machines share.
     """
 
     def __init__(
@@ -44,8 +43,9 @@ class Ray:
 
     @property
     def slots(self) -> int:
-        """How many jobs the cluster has room for, or as many as were asked for; joins it, which
-        takes half a minute.
+        """How many jobs run at once: as many as were asked for, or as the cluster has room for.
+
+        The first use joins the cluster, which takes half a minute.
         """
         self._slots = self._slots or self._join()
         return self._slots
@@ -114,7 +114,7 @@ class Ray:
             return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(told)))
 
     def stop(self, now: bool) -> None:
-        """End all jobs: once they have kept what they have, or now."""
+        """End all jobs: after they have saved their state, or now."""
         for reference in self._running:
             self._ray.cancel(reference, force=now)
         if now:
@@ -135,9 +135,7 @@ def _import_ray() -> Any:
 
 
 def _perform_on_cluster(job: Job, root: str) -> Outcome:
-    """Do a job in a process of its own, on whatever machine this is; cancelled, let it keep what it
-    has.
-    """
+    """Do a job in a process of its own on this machine; if cancelled, let it save its state."""
     store, cards = Store(Path(root)), len(devices.list_gpus("auto"))
     local = Local(1, float(max(1, cards)), cores=1)
     local.begin(job, store)

@@ -47,9 +47,9 @@ REQUIREMENTS = {
 
 
 class Strict(BaseModel):
-    """A frozen record that refuses names it does not know, and tells the nearest one it does.
+    """A frozen record that refuses unknown names, and suggests the nearest known one.
 
-    Numbers are finite, and neither texts ("2") nor true and false are numbers.
+    Numbers must be finite. Texts such as "2", true and false are not accepted as numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -83,9 +83,7 @@ class Strict(BaseModel):
 
 
 def _same_kind(given: Any, read: Any) -> bool:
-    """Whether each text, true and false that was given was read as one, and no number as true or
-    false.
-    """
+    """Whether texts were read as texts, true and false as such, and numbers as numbers."""
     if isinstance(given, list | tuple) and isinstance(read, list | tuple):
         return all(_same_kind(one, other) for one, other in zip(given, read, strict=True))
     if isinstance(given, dict) and isinstance(read, dict):
@@ -98,9 +96,9 @@ def _same_kind(given: Any, read: Any) -> bool:
 class Spec(Strict):
     """The base of all specs.
 
-    Parents stand in it by their run names, so a digest covers all that came before. Paths of a
-    machine, worker counts and dates are no part of it. `version` is raised by hand when a change of
-    code changes results.
+    A spec names its parents by their run names, so a digest covers all earlier stages. Paths on a
+    machine, numbers of workers and dates are not part of it. `version` is raised by hand when a
+    change of the code changes results.
     """
 
     stage: ClassVar[str] = "spec"
@@ -130,10 +128,9 @@ def digest_of(fields: dict[str, Any]) -> str:
 
 
 def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStrict:
-    """Return the record that `data` describes; `where` (a file, an option) stands in front of any
-    complaint.
+    """Return the record that `data` describes.
 
-    Raises SpecError, one line a fault.
+    Raises SpecError, with a line for each fault that begins with `where`, a file or an option.
     """
     try:
         return kind.model_validate(data)
@@ -144,9 +141,8 @@ def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStr
 
 
 def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
-    """Return pydantic's complaints about `data` as one line each: where, what must hold, and what
-    was given.
-    """
+    """Return pydantic's errors about `data`, one per line: where, what must hold, what was given."""
+    # Group the faults by the value that they are about
     found: dict[str, list[ErrorDetails]] = {}
     for fault in error.errors():
         if fault["type"] == "too_short" and len(fault["input"]) >= fault.get("ctx", {}).get(
@@ -155,6 +151,8 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
             # it is long enough, and only seems short without the items that are at fault themselves
             continue
         found.setdefault(_path_of(fault, data), []).append(fault)
+
+    # One line for each value
     lines = []
     for place, faults in found.items():
         last = place.rpartition(".")[2]
@@ -175,9 +173,7 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
 
 
 def _path_of(fault: ErrorDetails, data: Any) -> str:
-    """Return the path of a faulty value in what was given, without pydantic's own names for the
-    kinds it tried.
-    """
+    """Return the path of a faulty value in `data`, without pydantic's names of types."""
     path, value = [], data
     for part in fault["loc"]:
         if isinstance(value, dict) and (part in value or fault["type"] == "missing"):
@@ -202,7 +198,7 @@ def _requirement(fault: ErrorDetails) -> str:
 
 
 def parents(data: Any) -> list[str]:
-    """Return the run names that stand in a spec's JSON, in order of appearance, each once."""
+    """Return the run names in the JSON of a spec, in order of appearance, each once."""
     if isinstance(data, str):
         return [data] if RUN_NAME.match(data) else []
     items = (
