@@ -14,7 +14,7 @@ from mien import faces
 from mien.audit import plain_folders
 from mien.audit.labels.review import Decisions, apply_decisions
 from mien.audit.leakage.sides import Comparison
-from mien.audit.parts import empty_side
+from mien.audit.part import empty_side
 from mien.faces import Faces
 from mien.prepare import inputs, joins, splits, views
 from mien.prepare.frames import preprocess, run_preprocess

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from mien import stats
 from mien.audit import distances
 from mien.audit.features import SpaceFeatures, find_principal_axes
+from mien.audit.part import Part, PartInput, PartResult
 from mien.faces import Faces
 from mien.seeds import derive_seed, make_rng
 from mien.stats import Record
@@ -306,3 +307,49 @@ def _measure_variety(
             f"variety.vendi{suffix}", space, part, n, distances.vendi_score(asked.rows, centre)
         ),
     ]
+
+
+# The part of an audit
+
+MEANINGS = {
+    "fidelity.frechet": (
+        "Fréchet distance of Gaussians fitted to features: to the 32 axes on which real images "
+        "vary most, and to the distance from these axes. 0 means the same."
+    ),
+    "fidelity.kernel": (
+        "Unbiased MMD² with the kernel (x·y/d + 1)³; about 0, or negative, for two draws of one "
+        "source."
+    ),
+    "fidelity.precision": (
+        "Share of synthetic images within reach (5th nearest neighbour) of a real one."
+    ),
+    "fidelity.density": (
+        "The number of real images within whose reach a synthetic image is, over 5; about 1 for "
+        "real images."
+    ),
+    "variety.recall": "Share of real images within reach of a synthetic image.",
+    "variety.coverage": "Share of real images with a synthetic image within their reach.",
+    "variety.similarity": (
+        "Mean cosine of all pairs, as seen from the mean real image; 1 means that all images are "
+        "the same."
+    ),
+    "variety.vendi": (
+        "Effective number of different images (Vendi score, the exponential of an entropy)."
+    ),
+}
+
+
+def measure_part(given: PartInput) -> PartResult:
+    """Return the numbers of fidelity and variety, and notes on what is too few for them."""
+    sides = given.train, given.test, given.made
+    records = measure(*sides, given.spaces)
+    return PartResult([*records], explain_too_few(*sides))
+
+
+PART = Part(
+    measure_part,
+    question="Is it good?",
+    families=("fidelity", "variety"),
+    meanings=MEANINGS,
+    needs_spaces=True,
+)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mien.audit.parts import PARTS
 from mien.audit.verdict import ORDER, QUESTIONS
 from mien.faces import Faces
 from mien.pages import charts
@@ -22,54 +23,6 @@ SUSPECTS_PER_CLASS = 12  # images per class on the sheet of suspects
 MAX_WORST_ROWS = 20  # rows of a table of single images
 
 SERIES_LABELS = {"": "synthetic", "_heldout": "held-out people", "_floor": "real against real"}
-
-MEANINGS = {
-    "fidelity.frechet": (
-        "Fréchet distance of Gaussians fitted to features: to the 32 axes on which real images "
-        "vary most, and to the distance from these axes. 0 means the same."
-    ),
-    "fidelity.kernel": (
-        "Unbiased MMD² with the kernel (x·y/d + 1)³; about 0, or negative, for two draws of one "
-        "source."
-    ),
-    "fidelity.precision": (
-        "Share of synthetic images within reach (5th nearest neighbour) of a real one."
-    ),
-    "fidelity.density": (
-        "The number of real images within whose reach a synthetic image is, over 5; about 1 for "
-        "real images."
-    ),
-    "variety.recall": "Share of real images within reach of a synthetic image.",
-    "variety.coverage": "Share of real images with a synthetic image within their reach.",
-    "variety.similarity": (
-        "Mean cosine of all pairs, as seen from the mean real image; 1 means that all images are "
-        "the same."
-    ),
-    "variety.vendi": (
-        "Effective number of different images (Vendi score, the exponential of an entropy)."
-    ),
-    "memorisation.copied": (
-        "Share of images nearer to one clip, compared with the nearest image of any other clip, "
-        "than 99 of 100 images of held-out people are."
-    ),
-    "memorisation.person": "The same, compared with the nearest image of any other person.",
-    "memorisation.authentic": (
-        "Share of images farther from their nearest training image than that image is from its "
-        "own nearest one."
-    ),
-    "memorisation.membership": (
-        "Chance that a training person is nearer to the synthetic faces than a held-out person."
-    ),
-    "labels.agreement": (
-        "Share of images whose label is the likeliest class, by judges trained on other real "
-        "people."
-    ),
-    "labels.ceiling": "What the same judges reach on real people whom they did not learn from.",
-    "labels.amplification": "Number of synthetic images for each real image of the class.",
-    "nuisance.all": (
-        "Mean recall of the label predicted only from brightness, contrast, sharpness and border."
-    ),
-}
 
 
 def render(
@@ -100,7 +53,7 @@ def render(
         "records": [_record_row(record) for record in records if not record.part],
         "sources": _source_rows(records),
         "worst": _worst_rows(rows),
-        "meanings": MEANINGS,
+        "meanings": {name: text for part in PARTS.values() for name, text in part.meanings.items()},
         "number": format_number,
     }
     return render_html("audit.html", content)

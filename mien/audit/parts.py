@@ -8,231 +8,53 @@ parallel, each on one core, so that no number depends on how many cores there ar
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from mien.audit import features, fidelity
-from mien.audit.features import SpaceFeatures
-from mien.audit.labels import nuisance
-from mien.audit.labels.measure import Labels, measure_labels
-from mien.audit.leakage.measure import measure_leakage
+from mien.audit.labels import part as labels
+from mien.audit.leakage import part as leakage
 from mien.audit.memorisation import matches
-from mien.audit.memorisation.matches import Matches
-from mien.audit.memorisation.measure import draw_strips, measure_copies, measure_memorisation
+from mien.audit.memorisation import part as memorisation
+from mien.audit.part import Part, PartInput, PartResult, empty_side
 from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
-from mien.errors import DataError, LeakageError
-from mien.faces import UNKNOWN_SOURCE, Faces
+from mien.errors import DataError
+from mien.faces import Faces
 from mien.pictures import Filter
-from mien.prepare import splits
 from mien.runs import devices
 from mien.runs.jobs import Job
-from mien.runs.progress import count_of, say
+from mien.runs.progress import say
 from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
-PARTS: tuple[PartName, ...] = get_args(PartName)
-
-# parts that need held-out people
-PARTS_OF_HELD_OUT: tuple[PartName, ...] = ("memorisation", "leakage")
+PARTS: Mapping[PartName, Part] = {
+    "fidelity": fidelity.PART,
+    "memorisation": memorisation.PART,
+    "labels": labels.PART,
+    "leakage": leakage.PART,
+}
 
 NOBODY_HELD_OUT = (
     "nobody was held out, so there is nothing to compare with; name real images of people whom "
     "the generator never saw with --test"
 )
 
-Result = TypeVar("Result")
 
-
-@dataclass
-class PartResult:
-    """What a part measured: numbers, notes on what could not be measured, and results per image.
-
-    `rows` has one row per synthetic image: its key, and the part's own columns. `picture`
-    illustrates the part, if it has a picture.
-    """
-
-    records: list[Record] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
-    picture: Image.Image | None = None
-
-
-@dataclass(frozen=True)
-class PartInput:
-    """The input of a part: the faces of three sides, their features by space, and their matches.
-
-    `find` returns the matches of the images in pixels; it is called only if a part needs them.
-    """
-
-    train: Faces
-    test: Faces
-    made: Faces
-    spaces: Mapping[str, SpaceFeatures]
-    find: Callable[[], Matches]
-
-
-def empty_side(train: Faces) -> Faces:
-    """Return an empty held-out side in the form of the training images."""
-    return train.select(np.zeros(0, dtype=np.int64))
-
-
-def measure_part(part: PartName, given: PartInput) -> PartResult:
+def measure_part(name: PartName, given: PartInput) -> PartResult:
     """Return what a part measures; if the data do not allow a measurement, a note says so."""
-    say(f"audit: {part}")
-    measured = PartResult()
-    if part in PARTS_OF_HELD_OUT and not len(given.test):
-        measured.notes.append(f"{part}: {NOBODY_HELD_OUT}")
-        return measured
+    say(f"audit: {name}")
+    part = PARTS[name]
+    if part.needs_held_out and not len(given.test):
+        return PartResult(notes=[f"{name}: {NOBODY_HELD_OUT}"])
     with threadpool_limits(1), devices.limit_cores(1):
-        _MEASURES[part](measured, given)
-    return measured
-
-
-def _measure_fidelity(measured: PartResult, given: PartInput) -> None:
-    measured.records += fidelity.measure(given.train, given.test, given.made, given.spaces)
-    measured.notes += fidelity.explain_too_few(given.train, given.test, given.made)
-
-
-def _measure_memorisation(measured: PartResult, given: PartInput) -> None:
-    train, test, made = given.train, given.test, given.made
-    # Pixels are always compared, from the matches
-    others = {name: sides for name, sides in given.spaces.items() if name != "pixels"}
-    result = _try_measure(
-        measured,
-        "memorisation",
-        lambda: measure_memorisation(train, test, made, others, given.find),
-    )
-    if result is not None:
-        measured.records += result.records
-        measured.notes += result.notes
-        measured.rows = result.rows.drop(columns="emotion")
-        measured.picture = draw_strips(made, train, result)
-    else:  # report at least what needs no held-out people
-        measured.records, rows = measure_copies(made, train)
-        measured.rows = rows.drop(columns="emotion")
-
-
-def _measure_labels(measured: PartResult, given: PartInput) -> None:
-    made, train = given.made, given.train
-    result = _try_measure(measured, "labels", lambda: measure_labels(made, train, given.test))
-    if result is not None:
-        measured.records += [*result.records, *_rescale_agreement(result)]
-        measured.notes += [
-            f"{finding.kind} {finding.where}".strip() + f": {finding.what}"
-            for finding in result.findings
-        ]
-        measured.rows = result.rows.drop(columns="emotion")
-    for suffix, faces in (("", made), ("_train", train)):
-        records = (
-            _try_measure(measured, "nuisance", lambda faces=faces: nuisance.measure_nuisance(faces))
-            or ()
-        )
-        measured.records += [replace(record, metric=record.metric + suffix) for record in records]
-
-
-def _rescale_agreement(result: Labels) -> list[Record]:
-    """Return agreement on a scale from chance (0) to what the judges reach on real people (1).
-
-    The first record is the length of that scale: the judges' ceiling less chance.
-    """
-    overall = {record.metric: record for record in result.records if not record.part}
-    agreement, ceiling = overall.get("labels.agreement"), overall.get("labels.ceiling")
-    if agreement is None or ceiling is None:
-        return []
-    classes = sum(record.metric == "labels.ceiling" for record in result.records) - 1
-    chance = 1 / max(2, classes)
-    scale = _rescale_record(ceiling, "labels.ceiling_above_chance", chance, 1.0)
-    if scale.value <= 0:
-        return [scale]
-    return [scale, _rescale_record(agreement, "labels.kept", chance, scale.value)]
-
-
-def _rescale_record(record: Record, name: str, zero: float, unit: float) -> Record:
-    """Return a record under another name, on a scale with the origin `zero` and the unit `unit`."""
-    low, high = (
-        None if bound is None else (bound - zero) / unit for bound in (record.low, record.high)
-    )
-    return Record(name, (record.value - zero) / unit, record.n, record.unit, low, high)
-
-
-def _measure_leakage(measured: PartResult, given: PartInput) -> None:
-    result = measure_leakage(given.train, given.test)
-    measured.records += result.records
-    measured.notes += [
-        f"{finding.kind} {finding.where}".strip() + f": {finding.what}"
-        for finding in result.findings
-    ]
-
-
-def add_generator_overlap(leaks: PartResult, made: Faces, train: Faces, test: Faces) -> PartResult:
-    """Return the leakage of the real sides, and how much of `test` and beyond `train` was seen.
-
-    "Seen" means seen by the generator. The leakage of the real sides is measured once for all
-    databases that are audited against them.
-    """
-    measured = replace(leaks, records=[*leaks.records], notes=[*leaks.notes])
-    if not len(test):
-        return measured
-
-    # Nothing can be compared for a generator that nobody knows
-    if (made.index["source"] == UNKNOWN_SOURCE).any():
-        measured.notes.append("what the generator saw: the generator of these images is not known")
-        return measured
-
-    # Held-out people whom the generator was trained on
-    seen = _try_measure(
-        measured, "what the generator saw", lambda: splits.measure_overlap(made, test)
-    )
-    if seen is not None:
-        share = float(max(seen["frames_share"], seen["subjects_share"]))
-        measured.records.append(
-            Record("leakage.generator_saw", share, len(test), unit="share of test images")
-        )
-
-    # Training images of the generator that `train` lacks
-    unseen = _try_measure(
-        measured,
-        "whether --train is what the generator saw",
-        lambda: splits.find_seen_beyond(made, train),
-    )
-    if unseen is not None:
-        total = len(made.seen) if made.seen is not None else 0
-        unit = "share of the images that the generator saw"
-        measured.records.append(
-            Record("leakage.other_training", len(unseen) / max(1, total), total, unit=unit)
-        )
-        if len(unseen):
-            measured.notes.append(
-                f"--train is not what the generator was trained on: it lacks {len(unseen):,} of "
-                f"{count_of(total, 'image')} that the generator saw, so copies of these cannot be "
-                "found. Name the set that it was trained on"
-            )
-    return measured
-
-
-_MEASURES: Mapping[PartName, Callable[[PartResult, PartInput], None]] = {
-    "fidelity": _measure_fidelity,
-    "memorisation": _measure_memorisation,
-    "labels": _measure_labels,
-    "leakage": _measure_leakage,
-}
-
-
-def _try_measure(measured: PartResult, what: str, work: Callable[[], Result]) -> Result | None:
-    """Return the result of `work`; if the data do not allow it, add a note and return None."""
-    try:
-        return work()
-    except (DataError, LeakageError) as error:
-        measured.notes.append(f"{what}: {error}")
-        return None
+        return part.measure(given)
 
 
 # Runs
@@ -247,17 +69,19 @@ def plan_parts(
     weights: Mapping[str, str],
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces."""
-    real, made = {"train": train, "test": test}, {"synthetic": synthetic}
-    options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
-    needs: dict[PartName, dict[str, Any]] = {
-        "fidelity": {**made, **options},
-        "memorisation": {**made, **options, "version": 2},  # copies are found directly
-        "labels": made,
-        "leakage": {},
-    }
+    spaces_options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     return {
-        part: PartSpec.model_validate({"part": part, **real, **fields})
-        for part, fields in needs.items()
+        name: PartSpec.model_validate(
+            {
+                "part": name,
+                "train": train,
+                "test": test,
+                "version": part.version,
+                **({"synthetic": synthetic} if part.needs_made else {}),
+                **(spaces_options if part.needs_spaces else {}),
+            }
+        )
+        for name, part in PARTS.items()
     }
 
 
@@ -268,7 +92,7 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
     are first.
     """
     # Blocks of matches; the parts of held-out people need them
-    spec = plan["fidelity"]
+    spec = next(plan[name] for name, part in PARTS.items() if part.needs_spaces)
     made_blocks, test_blocks, train_blocks = (
         _list_block_jobs(spec, store) if spec.test else ([], [], [])
     )
@@ -315,26 +139,34 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
         tuple(job.run for job in feature_jobs),
         tuple(job.run for job in train_blocks),
     )
-    needs: dict[PartName, tuple[str, ...]] = {
-        "fidelity": feature_runs,
-        "memorisation": (*feature_runs, *match_runs),
-    }
-    part_jobs = {
-        part: Job(
+    part_jobs: dict[PartName, Job] = {
+        name: Job(
             part_spec.name,
-            part,
+            name,
             make_part_job,
             {"spec": part_spec.model_dump(mode="json"), "device": device},
-            needs.get(part, ()),
+            (
+                *(feature_runs if PARTS[name].needs_spaces else ()),
+                *(match_runs if PARTS[name].needs_matches else ()),
+            ),
         )
-        for part, part_spec in plan.items()
+        for name, part_spec in plan.items()
     }
 
+    # Parts of the real sides first, since they wait for nothing; then those that take longest
+    first_jobs = [job for name, job in part_jobs.items() if not PARTS[name].needs_made]
+    last_jobs = [
+        part_jobs[name]
+        for name in sorted(
+            part_jobs, key=lambda name: (not PARTS[name].needs_matches, PARTS[name].needs_spaces)
+        )
+        if PARTS[name].needs_made
+    ]
+
     # Drop what the store has, and what only stored parts would need
-    last_jobs = (part_jobs[part] for part in ("memorisation", "labels", "fidelity"))
     all_jobs = [
         *judge_jobs,
-        part_jobs["leakage"],
+        *first_jobs,
         *made_blocks,
         *test_blocks,
         *train_blocks,
@@ -404,9 +236,9 @@ def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
         # Load what the part looks at
         options = {"filter": spec.filter, "weights": spec.weights, "device": device}
         spaces, about = features.load_features(spec.spaces, train, test, made, store, **options)
-        real, synthetic = Faces.load(train.path), Faces.load(made.path)
+        real = Faces.load(train.path)
+        synthetic = Faces.load(made.path) if spec.synthetic else None
         held = empty_side(real) if test is None else Faces.load(test.path)
-        synthetic = synthetic if spec.synthetic else empty_side(synthetic)
         # Without held-out people, no part asks for matches
         find = partial(matches.load_or_make, train, test or train, made, store)
 

@@ -10,16 +10,10 @@ import pandas as pd
 from PIL import Image
 
 from mien.audit import verdict
+from mien.audit.leakage.part import add_generator_overlap
 from mien.audit.page import draw_suspects, render
-from mien.audit.parts import (
-    PartResult,
-    add_generator_overlap,
-    empty_side,
-    list_jobs,
-    plan_parts,
-    read,
-    run_part,
-)
+from mien.audit.part import PartResult, empty_side
+from mien.audit.parts import PARTS, list_jobs, plan_parts, read, run_part
 from mien.audit.specs import AuditSpec, PartName
 from mien.audit.verdict import Check, HeldOut, Outcome, Question
 from mien.errors import DataError
@@ -33,16 +27,6 @@ from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
 AUDIT_SIDES = ("synthetic", "train", "test")
-
-PICTURE_OF_PART: Mapping[PartName, str] = {"memorisation": "strips"}  # the name of a part's picture
-
-# the families of the numbers that a part measures
-FAMILIES_OF_PART: Mapping[PartName, tuple[str, ...]] = {
-    "fidelity": ("fidelity", "variety"),
-    "memorisation": ("memorisation",),
-    "labels": ("labels", "nuisance"),
-    "leakage": ("leakage",),
-}
 
 VERDICT_WORDS = {"fail": "failed", "cannot tell": "cannot tell", "warn": "warn", "pass": "passed"}
 
@@ -95,10 +79,10 @@ def judge_parts(
         family: measurement.notes[0]
         for part, measurement in measured.items()
         if measurement.notes
-        for family in FAMILIES_OF_PART[part]
+        for family in PARTS[part].families
     }
     pictures = {
-        PICTURE_OF_PART[part]: measurement.picture
+        PARTS[part].picture: measurement.picture
         for part, measurement in measured.items()
         if measurement.picture is not None
     }
@@ -185,7 +169,11 @@ def run_audit(
         }
         measured["leakage"] = add_generator_overlap(measured["leakage"], made, train, test)
         result = judge_parts(measured, made, spec.thresholds, count_held_out(train, test))
-        about = part_runs["fidelity"].json("notes.json")["spaces"]
+        about = next(
+            part_runs[name].json("notes.json")["spaces"]
+            for name, part in PARTS.items()
+            if part.needs_spaces
+        )
         return write_audit(
             result,
             spec,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from mien.audit.parts import PARTS
 from mien.errors import SpecError
 from mien.findings import first_few
 from mien.runs.spec import Strict, read_spec, read_toml, suggest
@@ -23,14 +24,9 @@ Outcome = Literal["pass", "warn", "cannot tell", "fail"]
 
 ORDER: tuple[Outcome, ...] = ("pass", "warn", "cannot tell", "fail")
 
-FAMILIES = ("fidelity", "variety", "memorisation", "labels", "nuisance", "leakage")
+QUESTIONS = {part.question: part.families for part in PARTS.values()}
 
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "Is it good?": ("fidelity", "variety"),
-    "Is it new?": ("memorisation",),
-    "Does it show what its label says?": ("labels", "nuisance"),
-    "Would we know?": ("leakage",),
-}
+FAMILIES = tuple(family for families in QUESTIONS.values() for family in families)
 
 MAX_NAMED_CHECKS = 4  # checks that a sentence names, at most
 

@@ -1,0 +1,71 @@
+"""Labels as a part of an audit: agreement of judges, and nuisance leakage."""
+
+from dataclasses import replace
+
+from mien.audit.labels import nuisance
+from mien.audit.labels.measure import Labels, measure_labels
+from mien.audit.part import Part, PartInput, PartResult, list_findings, try_measure
+from mien.stats import Record
+
+MEANINGS = {
+    "labels.agreement": (
+        "Share of images whose label is the likeliest class, by judges trained on other real "
+        "people."
+    ),
+    "labels.ceiling": "What the same judges reach on real people whom they did not learn from.",
+    "labels.amplification": "Number of synthetic images for each real image of the class.",
+    "nuisance.all": (
+        "Mean recall of the label predicted only from brightness, contrast, sharpness and border."
+    ),
+}
+
+
+def measure_part(given: PartInput) -> PartResult:
+    """Return the numbers of labels, and what predicts the label without the expression."""
+    measured = PartResult()
+    made, train = given.made, given.train
+    result = try_measure(measured, "labels", lambda: measure_labels(made, train, given.test))
+    if result is not None:
+        measured.records += [*result.records, *_rescale_agreement(result)]
+        measured.notes += list_findings(result.findings)
+        measured.rows = result.rows.drop(columns="emotion")
+    for suffix, faces in (("", made), ("_train", train)):
+        records = (
+            try_measure(measured, "nuisance", lambda faces=faces: nuisance.measure_nuisance(faces))
+            or ()
+        )
+        measured.records += [replace(record, metric=record.metric + suffix) for record in records]
+    return measured
+
+
+def _rescale_agreement(result: Labels) -> list[Record]:
+    """Return agreement on a scale from chance (0) to what the judges reach on real people (1).
+
+    The first record is the length of that scale: the judges' ceiling less chance.
+    """
+    overall = {record.metric: record for record in result.records if not record.part}
+    agreement, ceiling = overall.get("labels.agreement"), overall.get("labels.ceiling")
+    if agreement is None or ceiling is None:
+        return []
+    classes = sum(record.metric == "labels.ceiling" for record in result.records) - 1
+    chance = 1 / max(2, classes)
+    scale = _rescale_record(ceiling, "labels.ceiling_above_chance", chance, 1.0)
+    if scale.value <= 0:
+        return [scale]
+    return [scale, _rescale_record(agreement, "labels.kept", chance, scale.value)]
+
+
+def _rescale_record(record: Record, name: str, zero: float, unit: float) -> Record:
+    """Return a record under another name, on a scale with the origin `zero` and the unit `unit`."""
+    low, high = (
+        None if bound is None else (bound - zero) / unit for bound in (record.low, record.high)
+    )
+    return Record(name, (record.value - zero) / unit, record.n, record.unit, low, high)
+
+
+PART = Part(
+    measure_part,
+    question="Does it show what its label says?",
+    families=("labels", "nuisance"),
+    meanings=MEANINGS,
+)

@@ -1,0 +1,97 @@
+"""One part of an audit: what it needs, what it measures, and its question."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mien.audit.features import SpaceFeatures
+from mien.audit.memorisation.matches import Matches
+from mien.errors import DataError, LeakageError
+from mien.faces import Faces
+from mien.findings import Finding
+from mien.stats import Record
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class PartResult:
+    """What a part measured: numbers, notes on what could not be measured, and results per image.
+
+    `rows` has one row per synthetic image: its key, and the part's own columns. `picture`
+    illustrates the part, if it has a picture.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    picture: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class PartInput:
+    """The input of a part: the faces of the sides, their features by space, and their matches.
+
+    `test` is empty if nobody was held out. `synthetic` is None for a part that compares the real
+    sides. `find` returns the matches of the images in pixels; it is called only if a part needs
+    them.
+    """
+
+    train: Faces
+    test: Faces
+    synthetic: Faces | None
+    spaces: Mapping[str, SpaceFeatures]
+    find: Callable[[], Matches]
+
+    @property
+    def made(self) -> Faces:
+        """The synthetic images. Raises DataError for a part that compares the real sides."""
+        if self.synthetic is None:
+            raise DataError("this part needs synthetic images, and it was planned without them")
+        return self.synthetic
+
+
+@dataclass(frozen=True)
+class Part:
+    """One member of PARTS: how it is measured, and how it is shown.
+
+    `question` is the question that its numbers answer, and `families` are the first words of their
+    names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_made`,
+    `needs_spaces` and `needs_matches` say what it is measured on. `picture` is the name of its
+    picture, empty if it has none. `version` is a part of the names of its runs: another number
+    measures it again.
+    """
+
+    measure: Callable[[PartInput], PartResult]
+    question: str
+    families: tuple[str, ...]
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    needs_held_out: bool = False
+    needs_made: bool = True
+    needs_spaces: bool = False
+    needs_matches: bool = False
+    picture: str = ""
+    version: int = 1
+
+
+def empty_side(train: Faces) -> Faces:
+    """Return an empty held-out side in the form of the training images."""
+    return train.select(np.zeros(0, dtype=np.int64))
+
+
+def try_measure(measured: PartResult, subject: str, work: Callable[[], Result]) -> Result | None:
+    """Return the result of `work`; if the data do not allow it, add a note and return None."""
+    try:
+        return work()
+    except (DataError, LeakageError) as error:
+        measured.notes.append(f"{subject}: {error}")
+        return None
+
+
+def list_findings(findings: Iterable[Finding]) -> list[str]:
+    """Return a note for each finding, with its kind, its place and its text."""
+    return [f"{finding.kind} {finding.where}".strip() + f": {finding.what}" for finding in findings]

@@ -1,0 +1,118 @@
+"""The parts of an audit: what each member of PARTS must hold, and the numbers of a small audit."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from drawn import keep, people
+
+from mien.audit import verdict
+from mien.audit.memorisation import matches
+from mien.audit.part import PartInput, empty_side
+from mien.audit.parts import PARTS, measure_part
+from mien.audit.run import run_audit
+from mien.audit.specs import AuditSpec, PartName
+from mien.errors import DataError
+from mien.runs.store import Store
+
+GOLDEN = Path(__file__).with_name("golden_audit.json")
+
+FIELDS = ("value", "low", "high")
+
+TRAIN, TEST, MADE = (
+    people(range(first, last), clips=1, frames=2, size=16)
+    for first, last in ((0, 8), (8, 16), (16, 24))
+)
+
+
+def given(held_out: bool = True, synthetic: bool = True) -> PartInput:
+    """What a part is measured on; the features of its spaces are not needed here."""
+    return PartInput(
+        TRAIN,
+        TEST if held_out else empty_side(TRAIN),
+        MADE if synthetic else None,
+        {},
+        lambda: matches.find_matches(TRAIN, TEST, MADE),
+    )
+
+
+def test_every_part_that_a_spec_may_name_is_in_the_table_and_no_other():
+    assert tuple(PARTS) == get_args(PartName)
+
+
+def test_parts_have_questions_and_families_of_their_own():
+    families = [family for part in PARTS.values() for family in part.families]
+    assert len(set(families)) == len(families) and all(families)
+    assert len({part.question for part in PARTS.values()}) == len(PARTS)
+    for part in PARTS.values():
+        assert {metric.partition(".")[0] for metric in part.meanings} <= set(part.families)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_measures_numbers_of_its_families_and_its_picture(name: PartName):
+    part = PARTS[name]
+    measured = measure_part(name, given(synthetic=part.needs_made))
+    assert {record.metric.partition(".")[0] for record in measured.records} <= set(part.families)
+    assert measured.records or part.needs_spaces
+    assert (measured.picture is not None) == bool(part.picture)
+    if len(measured.rows):
+        assert list(measured.rows["key"]) == list(MADE.index["key"])
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_without_held_out_people_a_part_that_needs_them_says_so_and_no_other(name: PartName):
+    measured = measure_part(name, given(held_out=False))
+    said = any("nobody was held out" in note for note in measured.notes)
+    assert said == PARTS[name].needs_held_out
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_only_a_part_of_the_real_sides_is_measured_without_synthetic_images(name: PartName):
+    if PARTS[name].needs_made:
+        with pytest.raises(DataError, match="needs synthetic images"):
+            measure_part(name, given(synthetic=False))
+    else:
+        alone, beside = (measure_part(name, given(synthetic=has)) for has in (False, True))
+        assert alone.records == beside.records
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_default_thresholds_judge_every_family(name: PartName):
+    judged = {metric.partition(".")[0] for metric in verdict.read_thresholds()}
+    assert set(PARTS[name].families) <= judged
+
+
+def test_a_small_audit_has_the_same_verdict_and_numbers_as_ever(tmp_path: Path):
+    """Names, verdicts and sizes are equal; numbers are equal to three digits on any machine."""
+    store = Store(tmp_path / "store")
+    train, test, made = (
+        keep(faces, store, name)
+        for name, faces in (("train", TRAIN), ("test", TEST), ("made", MADE))
+    )
+    spec = AuditSpec(
+        synthetic=made.name,
+        train=train.name,
+        test=test.name,
+        thresholds=verdict.read_thresholds(),
+        spaces=("pixels",),
+    )
+    run = run_audit(spec, store)
+    contents = run.json("audit.json")
+    checks = {
+        f"{check['name']} {check['part']}".strip(): [
+            check["verdict"],
+            check["n"],
+            *(None if check[field] is None else f"{check[field]:.4g}" for field in FIELDS),
+        ]
+        for check in contents["checks"]
+    }
+    expected = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    assert (run.name, contents["verdict"]) == (expected["run"], expected["verdict"])
+    assert list(checks) == list(expected["checks"])
+    for name, (outcome, n, *numbers) in expected["checks"].items():
+        assert checks[name][:2] == [outcome, n], name
+        for number, known in zip(checks[name][2:], numbers, strict=True):
+            assert (number is None) == (known is None), name
+            if number is not None and known is not None:
+                assert float(number) == pytest.approx(float(known), rel=2e-3, abs=1e-6), name
