@@ -5,6 +5,8 @@ strictly.
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mien.audit import verdict
 from mien.errors import SpecError
@@ -40,6 +42,27 @@ def record(
 )
 def test_the_whole_interval_must_lie_beyond_the_limit_to_fail(one: Record, expected: str):
     assert outcome(one) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    numbers=st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted),
+    limits=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
+    looser_by=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    n=st.sampled_from([5, 100]),
+    wide=st.sampled_from(["cannot tell", "warn", "pass"]),
+)
+def test_looser_limits_let_pass_what_passed_and_fail_nothing_that_did_not_fail(
+    numbers: list[float], limits: list[float], looser_by: tuple[float, float], n: int, wide: str
+):
+    low, value, high = numbers
+    warn, fail = limits
+    looser_warn = warn + looser_by[0]
+    looser_fail = max(fail + looser_by[1], looser_warn)
+    strict = outcome(record(value, low, high, n), warn=warn, fail=fail, wide=wide)
+    loose = outcome(record(value, low, high, n), warn=looser_warn, fail=looser_fail, wide=wide)
+    assert strict != "pass" or loose == "pass"
+    assert loose != "fail" or strict == "fail"
 
 
 def test_below_is_the_mirror_of_above():

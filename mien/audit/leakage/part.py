@@ -1,4 +1,4 @@
-"""Leakage as a part of an audit: what the real sides share, and what the generator saw."""
+"""Leakage as a part: what real sides share, and what the generator saw."""
 
 from dataclasses import replace
 
