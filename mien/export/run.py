@@ -91,8 +91,8 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
     _require_several(run, owners, allow_face)
     if generator.mean.any():
         say(
-            f"mean.npy is the mean face of {owners.text}, and leaves the store with the network, which "
-            "contains it too"
+            f"mean.npy is the mean face of {owners.text}, and leaves the store with the "
+            "network, which contains it too"
         )
 
     # The files of the folder
@@ -138,7 +138,8 @@ def _require_several(run: Run, owners: MeanFaceOwners, allowed: bool) -> None:
         count = round(owners.share * owners.images)
         raise UsageError(
             "a generator that is exported must have learnt from several people. Of the "
-            f"training images of {run.name}, {count:,} of {owners.images:,} show one {owners.unit}: "
+            f"training images of {run.name}, {count:,} of {owners.images:,} show one "
+            f"{owners.unit}: "
             "mean.npy, and the images that the network draws, would show that person's face. Train "
             "it on more people, or give --allow-face if that person agreed to it"
         )

@@ -78,7 +78,7 @@ def train_generator(
     def build(out: Path, scratch: Path) -> RunSummary:
         # Train, together with the other processes
         faces = Faces.load(store.run(spec.faces).path)
-        crew.agree("train")
+        crew.broadcast("train")
         generator = fit_generator(
             faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means
         )
@@ -101,9 +101,9 @@ def train_generator(
         require_tensorboard(means.tensorboard)
     if crew.leads:
         run = store.make(spec, build, alias)
-        crew.agree("done")
+        crew.broadcast("done")
         return run
-    while crew.agree(None) == "train":
+    while crew.broadcast(None) == "train":
         fit_generator(
             Faces.load(store.run(spec.faces).path), spec, Path(), device=device, means=means
         )

@@ -128,7 +128,7 @@ class DiffusionTraining:
         results = pool.map(partial(self.piece, batch, number), [rows[index] for index in share])
         for index, tensors in zip(share, results, strict=True):
             sums.append_node(nodes, sums.Node(0, index, tensors))
-        loss, *gradients = sums.add_up(self.crew.whole(nodes, len(rows)))
+        loss, *gradients = sums.add_up(self.crew.gather_sums(nodes, len(rows)))
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
             parameter.grad = gradient
 
@@ -286,7 +286,7 @@ def fit_diffusion(
         # Resume from the last checkpoint, if there is one
         origin = derive_seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
         start, state = 0, {}
-        checkpoint = crew.agree(checkpoints.load_checkpoint(scratch) if crew.leads else None)
+        checkpoint = crew.broadcast(checkpoints.load_checkpoint(scratch) if crew.leads else None)
         if checkpoint is not None:
             tensors, state = checkpoint
             if state["origin"] != origin:
@@ -313,7 +313,9 @@ def fit_diffusion(
         # Choose the largest pieces that the memory allows; a resumed training keeps their size,
         # because the bits of its sums depend on it
         if means.memory is not None:
-            work.size = crew.agree(memory.find_piece_size(work, means.memory, count_threads(work)))
+            work.size = crew.broadcast(
+                memory.find_piece_size(work, means.memory, count_threads(work))
+            )
             progress.say(
                 f"{label}: {work.size} of {progress.count_of(spec.batch, 'image')} at a time, to "
                 f"stay within {format_bytes(means.memory)}"
@@ -339,7 +341,7 @@ def fit_diffusion(
                     loss_watch.skip(step)
                 else:
                     loss_watch.take(step, loss)
-                    tensorboard.losses(loss_watch.rows, work.optimiser.param_groups[0]["lr"])
+                    tensorboard.log_losses(loss_watch.rows, work.optimiser.param_groups[0]["lr"])
 
                 # Keep a copy for autoguidance
                 if step + 1 == early_step and crew.leads:
@@ -348,7 +350,7 @@ def fit_diffusion(
                 # Measure on held-out people
                 if held_out_watch is not None and step + 1 in held_out_watch.moments:
                     held_out_watch.take(step + 1, pool)
-                    tensorboard.levels(held_out_watch.rows[-heldout.NOISE_LEVELS :])
+                    tensorboard.log_levels(held_out_watch.rows[-heldout.NOISE_LEVELS :])
                 tracker.update((step + 1) * spec.batch, loss_watch.note)
 
                 # Save a checkpoint from time to time, and before stopping

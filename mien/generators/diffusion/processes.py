@@ -43,7 +43,7 @@ class ProcessGroup:
         rank = self.rank if rank is None else rank
         return range(count * rank // self.size, count * (rank + 1) // self.size)
 
-    def agree(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return, in all processes, the `value` of the first one."""
         if self.size == 1:
             return value
@@ -51,7 +51,7 @@ class ProcessGroup:
         dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
         return message[0]
 
-    def whole(self, nodes: list[Node], count: int) -> list[Node]:
+    def gather_sums(self, nodes: list[Node], count: int) -> list[Node]:
         """Return the nodes of all `count` pieces, given the `nodes` of this process's share.
 
         Both are lists as `sums.append_node` leaves them.

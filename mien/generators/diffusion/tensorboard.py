@@ -24,7 +24,7 @@ class TensorBoardLog:
         self.writer: Any = writer
         self.rows = 0
 
-    def losses(self, rows: Sequence[Sequence[float | int]], rate: float) -> None:
+    def log_losses(self, rows: Sequence[Sequence[float | int]], rate: float) -> None:
         """Log the learning rate and the last row (step, images seen, loss), if it is new."""
         if self.writer is not None and len(rows) > self.rows:
             self.rows = len(rows)
@@ -32,7 +32,7 @@ class TensorBoardLog:
             self.writer.add_scalar("loss", loss, int(seen))
             self.writer.add_scalar("learning rate", rate, int(seen))
 
-    def levels(self, rows: Sequence[Sequence[float | int]]) -> None:
+    def log_levels(self, rows: Sequence[Sequence[float | int]]) -> None:
         """Log the losses at each noise level after one step: rows of `heldout.LEVEL_COLUMNS`."""
         if self.writer is None:
             return
