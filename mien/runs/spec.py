@@ -141,7 +141,7 @@ def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStr
 
 
 def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
-    """Return pydantic's errors about `data`, one per line: where, what must hold, what was given."""
+    """Return one line per error of pydantic: where, what must hold, and what was given."""
     # Group the faults by the value that they are about
     found: dict[str, list[ErrorDetails]] = {}
     for fault in error.errors():
