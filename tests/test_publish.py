@@ -790,7 +790,7 @@ def test_real_faces_are_no_synthetic_database(home: World, tmp_path: Path):
 def test_amplification_and_few_people_are_told(home: World):
     found = dataclasses.replace(trace_origin("made", home.store))
     assert found.classes["ratio"].tolist() == pytest.approx([7 / 40, 5 / 40, 12 / 40])
-    assert any("4 people" in text for text in card.weak_points(found))
+    assert any("4 people" in text for text in card.list_weak_points(found))
 
 
 # Marks
@@ -818,7 +818,7 @@ def test_a_mark_is_read_back_and_leaves_the_pixels_alone(channels: int):
 
 
 def test_xmp_says_it_in_the_words_of_iptc():
-    text = marks.xmp_packet('mien "edm" <x>', "0.1.0")
+    text = marks.make_xmp_packet('mien "edm" <x>', "0.1.0")
     tree = ElementTree.fromstring(re.sub(r"<\?xpacket.*?\?>", "", text))
     found = next(tree.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")).attrib
     space = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"

@@ -146,7 +146,7 @@ def test_a_private_build_gives_such_a_source_a_number(secret: World, tmp_path: P
 
 def test_what_lineage_tells_is_named_field_by_field(secret: World):
     run = trace_origin("made", secret.store).lineage[0]
-    told = lineage.lineage_entry(run, {run.name: "x"})
+    told = lineage.make_lineage_entry(run, {run.name: "x"})
     assert (
         set(told["spec"]) <= lineage.STATED_SPEC_FIELDS | {"dataset"}
         and told["spec"]["dataset"] == "x"

@@ -12,7 +12,7 @@ from mien.audit.verdict import ORDER, QUESTIONS
 from mien.faces import Faces
 from mien.pages import charts
 from mien.pages.charts import Dot
-from mien.pages.html import picture_address, render_html
+from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import draw_rows
 from mien.stats import Record
 
@@ -47,7 +47,7 @@ def render(
             _question_context(question, told["checks"], charts_of) for question in told["questions"]
         ],
         "pictures": {
-            name: {"data": picture_address(image, colours=256), "width": image.width}
+            name: {"data": encode_picture(image, colours=256), "width": image.width}
             for name, image in pictures.items()
         },
         "records": [_record_row(record) for record in records if not record.part],

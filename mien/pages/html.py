@@ -30,7 +30,7 @@ def render_html(template: str, content: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(content)
 
 
-def picture_address(image: Image.Image, colours: int | None = None) -> str:
+def encode_picture(image: Image.Image, colours: int | None = None) -> str:
     """Return a picture as a data address (PNG, base64) for an `img` element.
 
     With `colours`, the picture is reduced to a palette of at most so many.

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mien import __version__, licences
 from mien.pages import escape
-from mien.publish.formats import huggingface_features
+from mien.publish.formats import describe_features
 from mien.publish.gates import Decision
 from mien.publish.origin import Origin, Source
 from mien.publish.questions import OTHER, Answers
@@ -53,7 +53,7 @@ MARKS_SENTENCE = (
 )
 
 
-def card_facts(
+def gather_facts(
     origin: Origin,
     answers: Answers,
     decisions: Sequence[Decision],
@@ -93,7 +93,7 @@ def card_facts(
         ],
         "sources": [_describe_source(source) for source in origin.sources],
         "table": origin.classes.to_dict("records"),
-        "warnings": weak_points(origin),
+        "warnings": list_weak_points(origin),
         "preprocessing": _describe_preprocessing(origin),
         "audit": audit,
     }
@@ -104,7 +104,7 @@ def card_facts(
         | ({"override": decision.override.model_dump(mode="json")} if decision.override else {})
         for decision in decisions
     ]
-    return facts_from_provenance(release, answers, gates, only_in_documents)
+    return read_facts(release, answers, gates, only_in_documents)
 
 
 CARD_ONLY_FACTS = (
@@ -119,7 +119,7 @@ CARD_ONLY_FACTS = (
 """Facts that only the documents state; provenance/card.json holds them to write these again."""
 
 
-def facts_from_provenance(
+def read_facts(
     release: Mapping[str, Any],
     answers: Answers,
     gates: Sequence[Mapping[str, Any]],
@@ -176,7 +176,7 @@ def _describe_source(source: Source) -> dict[str, Any]:
     }
 
 
-def weak_points(origin: Origin) -> list[str]:
+def list_weak_points(origin: Origin) -> list[str]:
     """Return sentences about the weak points of a database, class by class."""
     sentences = []
     for row in origin.classes.to_dict("records"):
@@ -224,7 +224,9 @@ def _bibtex_field(text: str) -> str:
     )
 
 
-def yaml_header(facts: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def format_yaml_header(
+    facts: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]
+) -> dict[str, Any]:
     """Return the YAML header of the card.
 
     `files` has num_bytes, num_examples and download_size of each split.
@@ -236,7 +238,7 @@ def yaml_header(facts: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]
         "class_label": {"names": {str(n): name for n, name in enumerate(facts["classes"])}}
     }
     columns = []
-    for name, described in huggingface_features(facts["classes"]).items():
+    for name, described in describe_features(facts["classes"]).items():
         default = "image" if name == "image" else class_label
         columns.append({"name": name, "dtype": described.get("dtype", default)})
 
@@ -308,12 +310,12 @@ def render_documents(
         _template_environment(escape.escape_markdown),
         _template_environment(_plain_line),
     )
-    front_matter = _dump_yaml(yaml_header(facts, files))
+    front_matter = _dump_yaml(format_yaml_header(facts, files))
     return {
         CARD: f"---\n{front_matter}---\n\n{markdown.get_template('card.md').render(facts)}",
         DATASHEET: markdown.get_template("datasheet.md").render(facts),
         LICENCE: plain.get_template("licence.txt").render(facts),
-        CITATION: _dump_yaml(citation_cff(facts)),
+        CITATION: _dump_yaml(format_citation(facts)),
     }
 
 
@@ -364,7 +366,7 @@ def _escape_markup(content: Any) -> Any:
     return _plain_line(content) if isinstance(content, str) else content
 
 
-def citation_cff(facts: Mapping[str, Any]) -> dict[str, Any]:
+def format_citation(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return CITATION.cff (citation-file-format 1.2.0)."""
     dataset = facts["answers"]["dataset"]
 

@@ -408,7 +408,7 @@ def check_parquet(
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"null"))
         yield from _compare(
             "features",
-            {"info": {"features": formats.huggingface_features(release["classes"])}},
+            {"info": {"features": formats.describe_features(release["classes"])}},
             features,
         )
 
@@ -778,11 +778,11 @@ def check_rewritten_documents(
             "num_examples": sum(row.split == split for row in rows),
             "download_size": layout.parquet(split).stat().st_size,
         }
-    facts = card.facts_from_provenance(release, answers, gates, only_in_documents)
+    facts = card.read_facts(release, answers, gates, only_in_documents)
     for name, text in card.render_documents(facts, sizes).items():
         if read_text(folder / name) != text:
             yield f"{name} is not what the provenance of the release gives"
-    described = json.loads(json.dumps(croissant.croissant_metadata(facts, layout)))
+    described = json.loads(json.dumps(croissant.make_croissant(facts, layout)))
     if _read_json(folder / croissant.CROISSANT_FILE) != described:
         yield f"{croissant.CROISSANT_FILE} is not what the provenance of the release gives"
 

@@ -89,8 +89,8 @@ DUO_NON_COMMERCIAL = "http://purl.obolibrary.org/obo/DUO_0000018"  # not for pro
 DATA_TYPES = {"int64": "sc:Integer", "float": "sc:Float", "string": "sc:Text"}
 
 
-def croissant_metadata(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, Any]:
-    """Return croissant.json for a release; `told` are the facts that `card.card_facts` returns."""
+def make_croissant(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, Any]:
+    """Return croissant.json for a release; `told` are the facts that `card.gather_facts` returns."""
     facts, answers = told, told["answers"]
     dataset = answers["dataset"]
     return {
@@ -110,7 +110,7 @@ def croissant_metadata(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[s
         "isLiveDataset": False,
         # What it may be used for, and its risks (DUO, RAI)
         "usageInfo": [{"@id": term} for term in _usage_terms(facts["asks"])],
-        **{f"rai:{name}": text for name, text in rai_fields(facts, answers).items()},
+        **{f"rai:{name}": text for name, text in list_rai_fields(facts, answers).items()},
         # Where it comes from (PROV)
         "prov:wasDerivedFrom": [
             {
@@ -139,7 +139,7 @@ def croissant_metadata(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[s
     }
 
 
-def rai_fields(facts: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
+def list_rai_fields(facts: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the RAI fields by name."""
     return {
         "dataLimitations": " ".join([answers["uses"]["limitations"], *facts["warnings"]]).strip(),

@@ -88,7 +88,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return tuple(name for name in RELEASE_FORMATS if name in names or name == "parquet")
 
 
-def huggingface_features(classes: Sequence[str]) -> dict[str, Any]:
+def describe_features(classes: Sequence[str]) -> dict[str, Any]:
     """Return the columns as Hugging Face's libraries name them."""
     columns: dict[str, Any] = {}
     for name, column_type in RELEASE_COLUMNS.items():
@@ -106,7 +106,7 @@ def huggingface_features(classes: Sequence[str]) -> dict[str, Any]:
 
 def build_schema(classes: Sequence[str]) -> pa.Schema:
     """Return the schema of the Parquet files, with the names of the classes in it."""
-    metadata = json.dumps({"info": {"features": huggingface_features(classes)}})
+    metadata = json.dumps({"info": {"features": describe_features(classes)}})
     return pa.schema(list(RELEASE_COLUMNS.items()), metadata={"huggingface": metadata})
 
 
@@ -147,7 +147,7 @@ def write_imagefolder(layout: ReleaseLayout, split: str, classes: Sequence[str])
         written[label] += 1
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(row["image"]["bytes"])
-        lines.append({"file_name": path, **sidecar_row(row, classes)})
+        lines.append({"file_name": path, **make_sidecar_row(row, classes)})
     with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["file_name", *SIDECAR_COLUMNS], lineterminator="\n")
         writer.writeheader()
@@ -160,7 +160,7 @@ def write_webdataset(layout: ReleaseLayout, split: str, classes: Sequence[str]) 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in read_parquet(layout.parquet(split)):
-            metadata = json.dumps(sidecar_row(row, classes), separators=(",", ":"))
+            metadata = json.dumps(make_sidecar_row(row, classes), separators=(",", ":"))
             members = {
                 "png": row["image"]["bytes"],
                 "cls": str(row["label"]).encode(),
@@ -172,6 +172,6 @@ def write_webdataset(layout: ReleaseLayout, split: str, classes: Sequence[str]) 
                 tar.addfile(member, io.BytesIO(data))
 
 
-def sidecar_row(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+def make_sidecar_row(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     """Return the columns of a row that stand next to its image, the class by name."""
     return {name: classes[row[name]] if name == "label" else row[name] for name in SIDECAR_COLUMNS}

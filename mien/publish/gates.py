@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from mien import licences
 from mien.errors import GateRefused
-from mien.publish.origin import Origin, training_set_mismatch
-from mien.publish.questions import Answers, Override, overrides_by_gate
+from mien.publish.origin import Origin, explain_mismatch
+from mien.publish.questions import Answers, Override, group_overrides
 from mien.runs.progress import say
 from mien.runs.store import Run, Store
 
@@ -47,7 +47,7 @@ def judge(
     In a private build, gates that are about passing it on may stay shut. An override that no gate
     needs is reported.
     """
-    opened = overrides_by_gate(answers)
+    opened = group_overrides(answers)
     decisions = tuple(
         _decide(gate, opened, private) for gate in list_gates(origin, answers, audits)
     )
@@ -167,7 +167,7 @@ def _judge_audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Ga
     run, audit = audits[-1]
     verdict = str(audit.get("verdict"))
     obstacles = _find_obstacles(audit)
-    mismatch = training_set_mismatch(origin, run, Store(run.path.parents[1]))
+    mismatch = explain_mismatch(origin, run, Store(run.path.parents[1]))
     if mismatch:
         obstacles.append(mismatch)
 

@@ -35,7 +35,7 @@ ENTRY_FIELDS = frozenset({"run", "content", "spec", "python", "versions", "commi
 OWN_NAME = re.compile(r"[a-z][a-z0-9_+-]*(-[0-9a-f]{12})?|[0-9a-f]{64}")
 
 
-def lineage_entry(run: Run, called: Mapping[str, str]) -> dict[str, Any]:
+def make_lineage_entry(run: Run, called: Mapping[str, str]) -> dict[str, Any]:
     """Return what a release states about a run.
 
     Of the machine and the command that made it, these are only versions of libraries.

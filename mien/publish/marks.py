@@ -82,7 +82,7 @@ def encode_png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, versi
     Equal input gives equal bytes.
     """
     info = PngInfo()
-    info.add_itxt(XMP_KEYWORD, xmp_packet(system, version))
+    info.add_itxt(XMP_KEYWORD, make_xmp_packet(system, version))
     info.add_text(MARK_KEYWORD, json.dumps(asdict(mark), separators=(",", ":")))
     array = image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
     buffer = io.BytesIO()
@@ -92,7 +92,7 @@ def encode_png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, versi
     return buffer.getvalue()
 
 
-def xmp_packet(system: str, version: str) -> str:
+def make_xmp_packet(system: str, version: str) -> str:
     """Return an XMP packet (ISO 16684-1) with the fields of IPTC 2025.1 for AI images."""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta '

@@ -331,7 +331,7 @@ def _made_at(run: Run) -> str:
     return made if isinstance(made, str) and ISO_TIME.fullmatch(made) else ""
 
 
-def training_set_mismatch(origin: Origin, audit: Run, store: Store) -> str:
+def explain_mismatch(origin: Origin, audit: Run, store: Store) -> str:
     """Return what is wrong with the training set of an audit, "" if it has all that was seen.
 
     The store decides this, whatever the audit says.

@@ -423,7 +423,7 @@ def must_be_answered(path: Path, left: list[str]) -> UsageError:
     )
 
 
-def overrides_by_gate(answers: Answers) -> dict[str, Override]:
+def group_overrides(answers: Answers) -> dict[str, Override]:
     """Return the overrides by gate; raises SpecError if a gate has two."""
     found = {one.gate: one for one in answers.override}
     if len(found) < len(answers.override):

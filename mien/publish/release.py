@@ -107,7 +107,7 @@ def build(
         _write_sheet(folder, origin, answered, signer)
 
         # The provenance, and the documents that follow from it
-        facts = card.card_facts(
+        facts = card.gather_facts(
             origin,
             answered,
             decisions,
@@ -121,7 +121,7 @@ def build(
         )
         _write_provenance(folder, origin, answered, facts)
         card.write(folder, facts, _measure_sizes(layout, splits))
-        _write_json(folder / croissant.CROISSANT_FILE, croissant.croissant_metadata(facts, layout))
+        _write_json(folder / croissant.CROISSANT_FILE, croissant.make_croissant(facts, layout))
 
         # No real image or name, in any file; then the checksums
         _refuse_real_people(folder, origin, rows)
@@ -258,7 +258,7 @@ def _parquet_row(
         "generator_id": generator.name,
         "checkpoint_sha256": generator.content,
         "sampler": maker.spec["sampler"],
-        "steps": steps_taken(maker.spec, generator.spec),
+        "steps": find_steps(maker.spec, generator.spec),
         "guidance": maker.spec["guidance"],
         "seed": seed,
     }
@@ -267,12 +267,12 @@ def _parquet_row(
 def _steps(origin: Origin) -> dict[str, int | None]:
     """Return the sampling steps of each run that generated images."""
     return {
-        name: steps_taken(run.spec, origin.generators[run.spec["generator"]].spec)
+        name: find_steps(run.spec, origin.generators[run.spec["generator"]].spec)
         for name, run in origin.makers.items()
     }
 
 
-def steps_taken(maker: Mapping[str, Any], generator: Mapping[str, Any]) -> int | None:
+def find_steps(maker: Mapping[str, Any], generator: Mapping[str, Any]) -> int | None:
     """Return a sampler's steps per image: those of the spec, or its default."""
     if maker["steps"] is not None or maker["sampler"] == "direct":
         return maker["steps"]
@@ -394,7 +394,7 @@ def _write_provenance(
     }
     _write_json(folder / RELEASE, release)
     _write_json(
-        folder / LINEAGE, [lineage.lineage_entry(run, origin.called) for run in origin.lineage]
+        folder / LINEAGE, [lineage.make_lineage_entry(run, origin.called) for run in origin.lineage]
     )
     _write_json(folder / GATES, facts["decisions"])
     _write_json(folder / ANSWERS, answers.model_dump(mode="json"))

@@ -15,7 +15,7 @@ from mien.errors import UsageError
 from mien.faces import Faces
 from mien.outside import expand_home
 from mien.pages import escape
-from mien.pages.html import picture_address, render_html
+from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import (
     draw_class_sheet,
     draw_side_by_side,
@@ -256,7 +256,7 @@ def _encode_image(image: Image.Image) -> str:
     """Return an image as a data URL, with one channel if it is grey."""
     grey = image.convert("L")
     smallest = grey if np.array_equal(np.asarray(grey.convert("RGB")), np.asarray(image)) else image
-    return picture_address(smallest)
+    return encode_picture(smallest)
 
 
 def _collect_confusions(study: StudyResults) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from mien.findings import first_few
 from mien.ingest.emotions import to_emotion
 from mien.outside import expand_home
 from mien.pages.escape import unescape_cell, write_csv
-from mien.pages.html import picture_address, render_html
+from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import to_picture
 from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.runs.folders import require_free_file
@@ -378,4 +378,4 @@ def _render_page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
 
 
 def _embed_picture(image: np.ndarray) -> str:
-    return picture_address(to_picture(image, max(1, REVIEW_PICTURE_WIDTH // image.shape[1])))
+    return encode_picture(to_picture(image, max(1, REVIEW_PICTURE_WIDTH // image.shape[1])))

@@ -19,7 +19,7 @@ from mien.audit.leakage.measure import (
     image_noun,
 )
 from mien.faces import Faces
-from mien.pages.html import picture_address, render_html
+from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import draw_grid, to_picture
 from mien.runs.progress import count_of
 from mien.stats import Record
@@ -147,7 +147,7 @@ def _pair_pictures(found: Leakage, kind: str, train: Faces, test: Faces) -> Iter
         label_text = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
         more = f"{label_text}, correlation {row['correlation']:.3f}, {row['bits']} bits"
         yield PagePicture(
-            picture_address(_join_pictures(images)),
+            encode_picture(_join_pictures(images)),
             _breakable_name(f"{row['test']} = {row['train']}"),
             more,
         )
@@ -162,9 +162,7 @@ def _people_pictures(
         for name in (row["a"], row["b"]):
             images = [image for faces in (train, test) for image in _pictures_of(faces, name)]
             shown.append(
-                PagePicture(
-                    picture_address(draw_grid(np.stack(images[:MAX_PICTURES]), 12, 1)), name
-                )
+                PagePicture(encode_picture(draw_grid(np.stack(images[:MAX_PICTURES]), 12, 1)), name)
             )
         yield row, shown
 
