@@ -9,11 +9,12 @@ from mien import stats
 from mien.pages import tables
 from mien.pages.escape import write_csv
 from mien.pages.tables import EMPTY_CELL, ReportTable, make_row
-from mien.report.words import SETTING_LABELS, format_score, format_test_size
+from mien.report.words import format_score, format_test_size
 from mien.runs.progress import count_of
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
+from mien.study.settings import SETTINGS
 
 TABLE_METRICS = ("accuracy", "uf1", "uar")
 
@@ -47,7 +48,7 @@ def _study_table(study: StudyResults, cells: list[ResultCell], database: str) ->
     head = ("train → test", "classifier", "scored", "tested on", "accuracy, %", "UF1", "UAR")
     lines = [
         make_row(
-            SETTING_LABELS[cell.setting],
+            SETTINGS[cell.setting].label,
             _classifier_label(study, cell),
             cell.level,
             format_test_size(cell) if cell.done else EMPTY_CELL,

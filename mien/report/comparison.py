@@ -7,7 +7,6 @@ from dataclasses import replace
 from mien import published
 from mien.pages.tables import EMPTY_CELL, LOW_MARK, ReportTable, TableCell, TableRow, make_row
 from mien.report.words import (
-    SETTING_LABELS,
     count_images,
     format_cell_name,
     format_classifier,
@@ -19,6 +18,7 @@ from mien.report.words import (
 from mien.runs.progress import count_of
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
+from mien.study.settings import SETTINGS
 
 EMPTY_ENTRY = TableCell(EMPTY_CELL, hole=True)
 
@@ -54,7 +54,7 @@ def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> I
             continue
         yield make_row(
             TableCell(
-                SETTING_LABELS[setting],
+                SETTINGS[setting].label,
                 next((format_test_size(cell) for cell in cells if cell.done), ""),
             ),
             kind="group",
@@ -181,7 +181,7 @@ def recall_sheets(study: StudyResults) -> ReportTable | None:
             counts = of_setting[0].confusion().sum(axis=1) // len(of_setting[0].done)
             rows.append(
                 make_row(
-                    SETTING_LABELS[setting],
+                    SETTINGS[setting].label,
                     *(count_of(int(n), "image") if n else EMPTY_CELL for n in counts),
                     kind="total",
                 )
@@ -239,7 +239,7 @@ def dataset_sheets(study: StudyResults) -> list[ReportTable]:
         rows: list[TableRow] = []
         for setting in real:
             of_setting = [cell for cell in cells if cell.setting == setting]
-            rows += [make_row(SETTING_LABELS[setting], kind="group")] if of_setting else []
+            rows += [make_row(SETTINGS[setting].label, kind="group")] if of_setting else []
             rows += [
                 make_row(format_cell_name(study, cell), *_make_dataset_entries(study, cell, metric))
                 for cell in of_setting
@@ -265,10 +265,8 @@ def compare_studies(studies: list[StudyResults]) -> ReportTable:
     ablated = any(len(study.ablations) > 1 for study in studies)
     comparable = any(cell.published is not None for study in studies for cell in study.cells)
     rows: list[TableRow] = []
-    for setting in (
-        name for name in SETTING_LABELS if any(name in study.settings for study in studies)
-    ):
-        rows.append(make_row(SETTING_LABELS[setting], kind="group"))
+    for setting in (name for name in SETTINGS if any(name in study.settings for study in studies)):
+        rows.append(make_row(SETTINGS[setting].label, kind="group"))
         with_setting = [study if setting in study.settings else None for study in studies]
         keys = dict.fromkeys(
             (cell.classifier, cell.ablation)

@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from mien import published
+from mien.classifiers.specs import BASELINES
 from mien.pages import charts
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, TableRow, make_row
 from mien.report.words import (
-    SETTING_LABELS,
     count_images,
     format_classifier,
     format_precise_spread,
@@ -21,6 +21,7 @@ from mien.report.words import (
 from mien.runs.progress import count_of
 from mien.study.cells import PUBLISHED_ABLATIONS, ResultCell
 from mien.study.results import StudyResults
+from mien.study.settings import SETTINGS
 
 PUBLISHED_TRIALS = 5  # of the preprint
 
@@ -109,7 +110,7 @@ def _make_table(studies: list[StudyResults], setting: str, ablation: str) -> Rep
     )
     note = f"Tests of a trial, {tests}.{plain}" if tests else ""
     caption = (
-        f"Table {published.TABLE_NUMBERS[setting, ablation]}. {SETTING_LABELS[setting]}, "
+        f"Table {published.TABLE_NUMBERS[setting, ablation]}. {SETTINGS[setting].label}, "
         f"{published.ABLATION_CAPTIONS[ablation]}"
     )
     head = ("", *(f"trial {number}" for number in range(1, width + 1)), "average")
@@ -176,7 +177,7 @@ def make_figures(studies: list[StudyResults]) -> list[dict[str, str]]:
 
         # The chart as a file, as part of the page, and as text
         caption = (
-            f"Figure {number}. {SETTING_LABELS[setting]}, {published.ABLATION_CAPTIONS[ablation]}"
+            f"Figure {number}. {SETTINGS[setting].label}, {published.ABLATION_CAPTIONS[ablation]}"
         )
         svg = charts.draw_bars(caption, list(published.MODELS.values()), series)
         data = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
@@ -213,10 +214,7 @@ def _make_bar(study: StudyResults, cell: ResultCell) -> charts.Bar | None:
         name.replace(f"({cell.classifier})", "(same network)"): 100 * control.mean("accuracy")
         for name, control in study.named_controls(cell.setting, "images")
         if control.whole
-        and (
-            control.control == "constant"
-            or control.classifier in ("majority", "nearest", cell.classifier)
-        )
+        and (control.control == "constant" or control.classifier in (*BASELINES, cell.classifier))
     }
     return charts.Bar(100 * accuracy.mean, 100 * accuracy.sd, controls)
 
@@ -256,7 +254,7 @@ def make_table_15(studies: list[StudyResults]) -> ReportTable:
             rows.append(
                 make_row(
                     format_classifier(study, cell.classifier),
-                    SETTING_LABELS[cell.setting],
+                    SETTINGS[cell.setting].label,
                     make_average_entry(cell, mark),
                     uf1,
                 )

@@ -3,17 +3,12 @@
 import math
 
 from mien.pages.tables import EMPTY_CELL
-from mien.report.words import (
-    SETTING_LABELS,
-    format_cell_name,
-    format_classifier,
-    format_score,
-    format_test_size,
-)
+from mien.report.words import format_cell_name, format_classifier, format_score, format_test_size
 from mien.runs.progress import count_of, duration
 from mien.stats import Interval
 from mien.study.cells import Comparison, ResultCell
 from mien.study.results import StudyResults
+from mien.study.settings import SETTINGS
 
 NOTICES = {
     "frame": (
@@ -84,7 +79,7 @@ def state_sentences(study: StudyResults) -> str:
 def copy_alarms(study: StudyResults) -> list[str]:
     """Return a sentence for each accuracy that is so high that a leak is likely."""
     return [
-        f"{SETTING_LABELS[cell.setting]}, {format_cell_name(study, cell)}: "
+        f"{SETTINGS[cell.setting].label}, {format_cell_name(study, cell)}: "
         f"{_format_accuracy(cell)} right by {cell.level[:-1]} on held-out people "
         f"({format_test_size(cell)})."
         for cell in study.find_too_good()
@@ -103,7 +98,7 @@ def finding_sentences(study: StudyResults) -> list[str]:
         real = [cell for cell in complete if study.plan.settings[cell.setting].test == "real"]
         if real:
             scores = "; ".join(
-                f"{SETTING_LABELS[cell.setting]} {_format_scores(cell)}" for cell in real
+                f"{SETTINGS[cell.setting].label} {_format_scores(cell)}" for cell in real
             )
             floor = format_score(real[0].constant("accuracy"), "accuracy")
             sentences.append(
@@ -199,7 +194,7 @@ def failure_reasons(study: StudyResults) -> list[str]:
         ]
         if controls:
             sentences.append(
-                f"{SETTING_LABELS[cell.setting]}, {format_cell_name(study, cell)}: not above "
+                f"{SETTINGS[cell.setting].label}, {format_cell_name(study, cell)}: not above "
                 f"{'; '.join(controls)}."
             )
     return sentences

@@ -7,12 +7,13 @@ from rich.table import Table
 from mien.pages.tables import EMPTY_CELL, LOW_MARK
 from mien.report.comparison import METRICS
 from mien.report.sentences import NOTICES, copy_alarms, says_if_it_helps
-from mien.report.words import SETTING_LABELS, format_classifier, format_score, list_missed_controls
+from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import plain_value
 from mien.runs.progress import console, count_of
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
+from mien.study.settings import CONTROLS, SETTINGS
 
 TABLE_WIDTH_CHARACTERS = 140  # columns of a table if the output is not a terminal
 
@@ -41,7 +42,7 @@ def make_terminal_table(study: str, store: Store) -> Table:
             average = [f"{cell.published:.2f}" if cell.published else ""] * has_published
             mark = f" {LOW_MARK}" if list_missed_controls(loaded, cell, "accuracy") else ""
             table.add_row(
-                SETTING_LABELS[setting] if index == 0 else "",
+                SETTINGS[setting].label if index == 0 else "",
                 plain_value(name + mark),
                 *_format_brief(cell),
                 *average,
@@ -67,14 +68,9 @@ def _explain_controls(study: StudyResults) -> str:
     }
     texts = {
         "constant answer": "always the commonest class of the test images",
-        "majority": "always the commonest class of the training images",
+        **{control.label: control.explanation for control in CONTROLS.values()},
     }
-    lines = [
-        f"\n{name}: {text}"
-        for start, text in texts.items()
-        for name in sorted(names)
-        if name.startswith(start)
-    ]
+    lines = [f"\n{name}: {text}" for name, text in texts.items() if text and name in names]
     return "".join(lines)
 
 

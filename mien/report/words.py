@@ -11,14 +11,6 @@ from mien.stats import Summary
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
 
-SETTING_LABELS = {
-    "real_to_real": "real → real",
-    "synthetic_to_synthetic": "synthetic → synthetic",
-    "real_to_synthetic": "real → synthetic",
-    "synthetic_to_real": "synthetic → real",
-    "both_to_real": "real + synthetic → real",
-}
-
 
 def format_classifier(study: StudyResults, classifier: str) -> str:
     """Return the printed name of a classifier, with its network if that has another name."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mien import published
 from mien.audit.memorisation.copies import find_copies
+from mien.classifiers.specs import BASELINES
 from mien.errors import UsageError
 from mien.faces import Faces
 from mien.outside import expand_home
@@ -47,12 +48,13 @@ from mien.report.sentences import (
     state_sentences,
     tests_synthetic,
 )
-from mien.report.words import SETTING_LABELS, format_cell_name
+from mien.report.words import format_cell_name
 from mien.runs.folders import require_fillable
 from mien.runs.progress import count_of, say
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
+from mien.study.settings import CONTROLS, SETTINGS
 from mien.study.status import describe_trial
 
 MOST_OPEN_CONFUSIONS = 6  # more confusion matrices than these are folded away on the page
@@ -292,7 +294,7 @@ def _collect_confusion(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
 
     trials = count_of(len(cell.trials), "trial")
     return {
-        "title": f"{SETTING_LABELS[cell.setting]}, {format_cell_name(study, cell)}",
+        "title": f"{SETTINGS[cell.setting].label}, {format_cell_name(study, cell)}",
         "columns": [study.classes[index] for index in occurring],
         "rows": rows,
         "note": f"summed over {trials if cell.whole else f'{len(cell.done)} of {trials}'}",
@@ -310,11 +312,13 @@ def _collect_plot(study: StudyResults) -> dict[str, Any]:
         controls = [
             control
             for control in study.controls_of(cell.setting, "images")
-            if control.whole and control.classifier in ("nearest", cell.classifier)
+            if control.whole
+            and control.classifier in (*BASELINES, cell.classifier)
+            and not CONTROLS[control.control].constant
         ]
         rows.append(
             {
-                "setting": SETTING_LABELS[cell.setting],
+                "setting": SETTINGS[cell.setting].label,
                 "classifier": format_cell_name(study, cell),
                 "dots": [round(100 * scores.accuracy, 2) for scores in cell.done],
                 "mean": None if mean is None else round(100 * mean.mean, 2),

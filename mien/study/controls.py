@@ -7,7 +7,7 @@ import pandas as pd
 from mien import seeds
 from mien.classifiers.specs import BASELINES
 from mien.faces import Faces
-from mien.study.settings import COPYCAT_VARIANTS, SETTINGS, Source, TrainedOn
+from mien.study.settings import CONTROLS, SETTINGS, Control, Source, TrainedOn
 from mien.study.specs import StudySpec
 
 
@@ -43,74 +43,76 @@ class TrialKind:
 def trial_kinds(study: StudySpec) -> list[TrialKind]:
     """Return the trainings of one trial of one fold: those of the cells, then of the controls."""
     tests: dict[TrainedOn, list[Source]] = {}
-    for setting in study.settings:
-        train, test = SETTINGS[setting]
-        tests.setdefault(train, []).append(test)
+    for name in study.settings:
+        tests.setdefault(SETTINGS[name].train, []).append(SETTINGS[name].test)
     tests_of: dict[TrainedOn, tuple[Source, ...]] = {
         train: tuple(dict.fromkeys(sources)) for train, sources in tests.items()
     }
+
     cells = [
         TrialKind(
             name,
             ablation,
             "",
             train,
-            (*sources, *_add_copycat_test(study, ablation, train, sources)),
+            (*sources, *_list_further_tests(study, ablation, train, sources)),
         )
         for name in study.classifiers
         for ablation in study.ablations
         for train, sources in tests_of.items()
     ]
     baselines = [
-        TrialKind(control, "", control, train, sources)
-        for control in study.controls
-        if control in BASELINES
+        TrialKind(name, "", name, train, sources)
+        for name in study.controls
+        if name in BASELINES
         for train, sources in tests_of.items()
     ]
-    return [*cells, *baselines, *_list_permuted_kinds(study), *_list_copycat_kinds(study, tests_of)]
+    retrained = [
+        TrialKind(classifier, ablation, name, train, sources)
+        for name in CONTROLS
+        if name in study.controls and name not in BASELINES
+        for classifier, ablation in _list_controlled(study)
+        for train, sources in _list_trainings(CONTROLS[name], tests_of)
+    ]
+    return [*cells, *baselines, *retrained]
 
 
-def _add_copycat_test(
+def _list_further_tests(
     study: StudySpec, ablation: str, train: TrainedOn, tests: tuple[Source, ...]
 ) -> tuple[Source, ...]:
-    """Return the copycat as a further test of a training on real faces.
+    """Return the tests that controls add to a training of the first ablation.
 
-    It is the control of the setting real_to_synthetic.
+    So the copycat is the control of the setting real_to_synthetic.
     """
-    wanted = "copycat" in study.controls and ablation == study.ablations[0]
-    return ("copycat",) if wanted and train == "real" and "synthetic" in tests else ()
+    if ablation != study.ablations[0]:
+        return ()
+    return tuple(
+        CONTROLS[name].replaces[test]
+        for name in study.controls
+        for test in tests
+        if not CONTROLS[name].trains_anew(train) and test in CONTROLS[name].replaces
+    )
 
 
-def _list_permuted_kinds(study: StudySpec) -> list[TrialKind]:
-    if "permuted" not in study.controls:
-        return []
+def _list_trainings(
+    control: Control, tests_of: dict[TrainedOn, tuple[Source, ...]]
+) -> list[tuple[TrainedOn, tuple[Source, ...]]]:
+    """Return the training set and the tests of each training that a control has of its own."""
+    if control.only:
+        setting = SETTINGS[control.only]
+        return [(setting.train, (setting.test,))]
     return [
-        TrialKind(name, ablation, "permuted", "real", ("real",))
-        for name, ablation in _list_controlled(study)
-    ]
-
-
-def _list_copycat_kinds(
-    study: StudySpec, tests_of: dict[TrainedOn, tuple[Source, ...]]
-) -> list[TrialKind]:
-    if "copycat" not in study.controls:
-        return []
-    return [
-        TrialKind(
-            name,
-            ablation,
-            "copycat",
-            COPYCAT_VARIANTS[train],
-            tuple(COPYCAT_VARIANTS.get(test, test) for test in sources),
+        (
+            control.replaces.get(train, train),
+            tuple(control.replaces.get(test, test) for test in sources),
         )
-        for name, ablation in _list_controlled(study)
         for train, sources in tests_of.items()
-        if train in COPYCAT_VARIANTS
+        if control.trains_anew(train)
     ]
 
 
 def _list_controlled(study: StudySpec) -> list[tuple[str, str]]:
-    """Return who is trained on permuted labels and on copies, as pairs of name and ablation.
+    """Return who is trained for such a control, as pairs of name and ablation.
 
     They are a nearest neighbour, and each classifier in the study's first ablation.
     """

@@ -14,7 +14,7 @@ from mien.prepare.specs import SplitSpec
 from mien.runs.progress import count_of
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
-from mien.study.settings import SETTINGS, SYNTHETIC_TEST_DIVISOR
+from mien.study.settings import CONTROLS, SETTINGS, SYNTHETIC_TEST_DIVISOR
 from mien.study.specs import Database, StudyPlan, StudySpec, name_folds
 
 # What a study consists of
@@ -22,7 +22,7 @@ from mien.study.specs import Database, StudyPlan, StudySpec, name_folds
 
 def needs_database(study: StudySpec) -> bool:
     """Whether any setting uses synthetic faces."""
-    return any(source != "real" for name in study.settings for source in SETTINGS[name])
+    return any(SETTINGS[name].needs_synthetic for name in study.settings)
 
 
 def list_databases(study: StudySpec, store: Store) -> list[Database]:
@@ -94,7 +94,7 @@ def _plan_database(
 
     copies = (
         _plan_copycat(study, fold, split, parent, generate.counts)
-        if "copycat" in study.controls
+        if any(CONTROLS[name].replaces for name in study.controls)
         else None
     )
     return Database(fold, split, train, generate, copies)

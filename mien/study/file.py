@@ -18,7 +18,7 @@ from mien.runs.spec import Strict, read_spec, read_toml, suggest
 from mien.runs.store import Run, Store, require_alias
 from mien.study.databases import plan_databases
 from mien.study.plan import plan_study
-from mien.study.settings import COPYCAT_VARIANTS, SETTINGS, Control, Setting
+from mien.study.settings import CONTROLS, SETTINGS, ControlName, SettingName
 from mien.study.specs import AblationInput, StudySpec
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -69,10 +69,10 @@ class StudyFile(Strict):
     folds: Annotated[int, Field(ge=2)] | Literal["subjects", "datasets"] = 5
     only_folds: tuple[int, ...] = ()
     trials: int = Field(default=5, ge=1, le=1000)
-    settings: tuple[Setting, ...] = Field(min_length=1)
+    settings: tuple[SettingName, ...] = Field(min_length=1)
     classifiers: tuple[str, ...] = Field(min_length=1)
     ablations: tuple[str, ...] = Field(default=("plain",), min_length=1)
-    controls: tuple[Control, ...] = ()
+    controls: tuple[ControlName, ...] = ()
     classifier: dict[str, Any] = Field(default_factory=dict)
     ablation: dict[str, dict[str, Any]] = Field(default_factory=dict)
     generator: dict[str, Any] = Field(default_factory=dict)
@@ -160,7 +160,7 @@ class StudyFile(Strict):
 
         # Synthetic faces exist only in the input of `faces`
         with_input = [name for name in self.ablations if "input" in self.ablation.get(name, {})]
-        with_synthetic = [name for name in self.settings if set(SETTINGS[name]) != {"real"}]
+        with_synthetic = [name for name in self.settings if SETTINGS[name].needs_synthetic]
         if with_input and with_synthetic:
             raise ValueError(
                 f"the ablation {with_input[0]} has its own input and can be used only with the "
@@ -181,18 +181,15 @@ class StudyFile(Strict):
         baselines = sorted(set(self.classifiers) & set(BASELINES))
         if baselines:
             raise ValueError(f"{baselines[0]} is a control; move it from classifiers to controls")
-        if "permuted" in self.controls and "real_to_real" not in self.settings:
-            raise ValueError(
-                "the control 'permuted' needs the setting real_to_real; the settings are "
-                f"{', '.join(self.settings)}"
-            )
-        if "copycat" in self.controls and not any(
-            set(SETTINGS[name]) & set(COPYCAT_VARIANTS) for name in self.settings
-        ):
-            raise ValueError(
-                "the control 'copycat' needs a setting that uses synthetic faces; the settings "
-                f"are {', '.join(self.settings)}"
-            )
+        for name, control in CONTROLS.items():
+            if name in self.controls and not any(
+                control.applies_to(setting, SETTINGS[setting].train, SETTINGS[setting].test)
+                for setting in self.settings
+            ):
+                raise ValueError(
+                    f"the control '{name}' needs {control.needs}; the settings are "
+                    f"{', '.join(self.settings)}"
+                )
         return self
 
 

@@ -13,7 +13,7 @@ from mien.seeds import derive_seed
 from mien.study.controls import TrialKind, trial_kinds
 from mien.study.databases import list_databases, missing_classes
 from mien.study.record import DatabaseRecord, FrozenRecord, SourcesRecord, StudyRecord, TrialRecord
-from mien.study.settings import SETTINGS, SOURCES_OF
+from mien.study.settings import SETTINGS, SOURCES_OF, permutes_labels
 from mien.study.specs import (
     MOST_LISTED_FOLDS,
     Database,
@@ -74,7 +74,7 @@ def _make_trial_spec(
         tests=kind.tests,
         classifier=baseline or study.classifiers[kind.classifier][kind.ablation],
         permuted=derive_seed("study", study.seed, "permuted", trial)
-        if kind.control == "permuted"
+        if permutes_labels(kind.control)
         else None,
         classes=study.classes,
         trial=repetition,
@@ -84,7 +84,7 @@ def _make_trial_spec(
 
 def fixed_settings(study: StudySpec, classifier: str, control: str) -> bool:
     """Whether a trial has no randomness, so that one run serves as all trials."""
-    return classifier in BASELINES and study.protocol != "frame" and control != "permuted"
+    return classifier in BASELINES and study.protocol != "frame" and not permutes_labels(control)
 
 
 # The whole
@@ -241,7 +241,7 @@ def make_record(plan: StudyPlan) -> StudyRecord:
     ]
     return StudyRecord(
         settings={
-            name: SourcesRecord(train=SETTINGS[name][0], test=SETTINGS[name][1])
+            name: SourcesRecord(train=SETTINGS[name].train, test=SETTINGS[name].test)
             for name in study.settings
         },
         classifiers=tuple(study.classifiers),

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mien import metrics, published
+from mien.classifiers.specs import BASELINES
 from mien.errors import StoreError
 from mien.faces import OWNER_COLUMNS, Faces
 from mien.runs.files import read_error
@@ -29,9 +30,7 @@ from mien.study.cells import (
     group_predictions,
 )
 from mien.study.record import TrialRecord, read_record
-from mien.study.settings import CONTROL_NAMES
-
-COPYCAT_SOURCES = {"synthetic": "copycat", "both": "both_copycat"}
+from mien.study.settings import CONTROLS, permutes_labels
 
 
 class StudyResults:
@@ -181,7 +180,7 @@ class StudyResults:
     def missing_controls(self) -> list[str]:
         """The printed names of the controls that the study does not have."""
         return [
-            name for control, name in CONTROL_NAMES.items() if control not in self.plan.controls
+            control.label for name, control in CONTROLS.items() if name not in self.plan.controls
         ]
 
     def _has(self, setting: str, level: str) -> bool:
@@ -194,30 +193,31 @@ class StudyResults:
     def _planned(self, setting: str) -> list[tuple[str, str, str]]:
         """Return (control, classifier, ablation) of each control that a setting has."""
         first = self.ablations[0]
-        listed = self.plan.controls
-        planned = [(name, name, "") for name in ("majority", "nearest") if name in listed]
-        if "permuted" in listed and setting == "real_to_real":
-            planned += [
-                ("permuted", "nearest", ""),
-                *(("permuted", name, first) for name in self.classifiers),
-            ]
         sources = self.plan.settings[setting]
-        if "copycat" in listed and sources.train in COPYCAT_SOURCES:
-            planned.append(("copycat", "nearest", ""))
-        if "copycat" in listed and set(COPYCAT_SOURCES) & {sources.train, sources.test}:
-            planned += [("copycat", name, first) for name in self.classifiers]
+        planned: list[tuple[str, str, str]] = []
+        for name, control in CONTROLS.items():
+            if name not in self.plan.controls or not control.applies_to(
+                setting, sources.train, sources.test
+            ):
+                continue
+            if name in BASELINES:
+                planned.append((name, name, ""))
+                continue
+            if control.trains_anew(sources.train):
+                planned.append((name, "nearest", ""))
+            planned += [(name, classifier, first) for classifier in self.classifiers]
         return planned
 
     def _sides(self, setting: str, control: str) -> tuple[str, str, str]:
         """Return training set, test set and control of a setting's trials in the plan."""
         sources = self.plan.settings[setting]
-        train, test = sources.train, sources.test
-        if control != "copycat":
-            return train, test, control
+        if not control:
+            return sources.train, sources.test, ""
+        replaces = CONTROLS[control].replaces
         return (
-            COPYCAT_SOURCES.get(train, train),
-            COPYCAT_SOURCES.get(test, test),
-            "copycat" if train in COPYCAT_SOURCES else "",
+            replaces.get(sources.train, sources.train),
+            replaces.get(sources.test, sources.test),
+            control if CONTROLS[control].trains_anew(sources.train) else "",
         )
 
     def _cell(
@@ -243,14 +243,14 @@ class StudyResults:
         )
 
         # Without randomness all trials are the same
-        if classifier in ("majority", "nearest") and control != "permuted":
+        if classifier in BASELINES and not permutes_labels(control):
             scores, counts = count_once(scores, counts)
         return ResultCell(
             setting=setting,
             classifier=classifier,
             ablation=ablation,
             control=control,
-            network="" if control in ("majority", "nearest") else self.network(classifier),
+            network=self.network(classifier),
             level=level,
             trials=scores,
             counts=counts,
@@ -291,7 +291,7 @@ class StudyResults:
             return []
         verdicts = [Verdict("the constant answer", gap_interval(cell, cell.commonest, metric))]
         for control in self.controls_of(cell.setting, cell.level):
-            if control.classifier in ("majority", "nearest", cell.classifier):
+            if control.classifier in (*BASELINES, cell.classifier):
                 gap = gap_interval(cell, control, metric) if control.whole else None
                 verdicts.append(Verdict(self.control_label(control), gap))
         return verdicts
@@ -299,8 +299,8 @@ class StudyResults:
     def control_label(self, control: ResultCell) -> str:
         """Return the printed name of a control."""
         classifier = "1-NN" if control.classifier == "nearest" else control.classifier
-        return CONTROL_NAMES[control.control] + (
-            f" ({classifier})" if control.control in ("permuted", "copycat") else ""
+        return CONTROLS[control.control].label + (
+            "" if control.control in BASELINES else f" ({classifier})"
         )
 
     def for_dataset(self, cell: ResultCell, dataset: str) -> ResultCell:

@@ -19,6 +19,7 @@ from mien.runs.store import Run, Store
 from mien.study.file import describe_differences
 from mien.study.plan import fixed_settings, frozen_shares, plan_study, write_study
 from mien.study.select import Only, explain_generators, select_rows
+from mien.study.settings import permutes_labels
 from mien.study.specs import LEAD_METRIC_SUFFIX, StudyPlan, StudySpec, TrialRow, TrialSpec
 from mien.study.trials import run_trial
 
@@ -153,7 +154,7 @@ def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
     trial = "" if fixed_settings(study, row.classifier, row.control) else f", trial {row.trial + 1}"
     fold = "" if study.protocol == "frame" else f", fold {row.fold}"
     kind = row.ablation if len(study.ablations) > 1 else ""
-    kind += " with labels permuted" if row.control == "permuted" else ""
+    kind += " with labels permuted" if permutes_labels(row.control) else ""
     label = (
         f"{f'{row.classifier} {kind.strip()}'.strip()} trained on "
         f"{row.spec.train.replace('_', ' and ')}{trial}{fold}"

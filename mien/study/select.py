@@ -90,7 +90,7 @@ def _matches(row: TrialRow, only: Only) -> bool:
 def explain_generators(rows: Sequence[TrialRow], only: Only) -> str:
     """Return why a selection of real settings needs generators, or "" where it needs none."""
     settings = only.get("setting", frozenset())
-    if not settings or any(source != "real" for name in settings for source in SETTINGS[name]):
+    if not settings or any(SETTINGS[name].needs_synthetic for name in settings):
         return ""
     if not any(row.spec.synthetic or row.spec.copycat for row in rows):
         return ""
@@ -104,9 +104,9 @@ def explain_generators(rows: Sequence[TrialRow], only: Only) -> str:
 def _list_names(row: TrialRow) -> dict[str, frozenset[str]]:
     settings = {
         name
-        for name, (train, test) in SETTINGS.items()
-        if (row.spec.train in (train, COPYCAT_VARIANTS.get(train)))
-        and (test in row.spec.tests or COPYCAT_VARIANTS.get(test) in row.spec.tests)
+        for name, setting in SETTINGS.items()
+        if row.spec.train in (setting.train, COPYCAT_VARIANTS.get(setting.train))
+        and {setting.test, COPYCAT_VARIANTS.get(setting.test)} & set(row.spec.tests)
     }
     return {
         "setting": frozenset(settings),

@@ -8,7 +8,7 @@ from mien.classifiers.specs import Baseline, ClassifierSpec
 from mien.generators.specs import GenerateSpec, GeneratorSpec
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.spec import Spec, Strict
-from mien.study.settings import Control, Setting, Source, TrainedOn
+from mien.study.settings import ControlName, SettingName, Source, TrainedOn
 
 
 class AblationInput(Strict):
@@ -28,12 +28,12 @@ class StudySpec(Spec):
     folds: int
     tested_folds: tuple[int, ...]
     trials: int
-    settings: tuple[Setting, ...]
+    settings: tuple[SettingName, ...]
     class_set: str
     classes: tuple[str, ...]
     ablations: tuple[str, ...]
     inputs: dict[str, AblationInput]  # of ablations that have an input, by name
-    controls: tuple[Control, ...]
+    controls: tuple[ControlName, ...]
     classifiers: dict[str, dict[str, ClassifierSpec]]  # by name, then by ablation
     generator: dict[str, Any]
     generate: dict[str, Any]
