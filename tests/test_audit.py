@@ -269,7 +269,8 @@ def test_matches_in_blocks_are_those_of_one_search(
         map(len, vars(plan).values())
     )
     assert (
-        len(matches.MatchFinder(faces[0]).within(np.array([], dtype=np.int64)).nearest) == 0
+        len(matches.MatchFinder(faces[0]).match_outside_clip(np.array([], dtype=np.int64)).nearest)
+        == 0
     )  # a block that nothing is near
 
 

@@ -499,11 +499,11 @@ def test_a_share_below_a_level_has_an_interval_over_both_draws():
     level = crowd.quantile(values, 0.1)
     assert level.drawn is not None
     made, groups = rng.random(500), MadeGroups.of(np.arange(500) // 25)
-    share = groups.below(made, level)
+    share = groups.share_below(made, level)
     assert share.value == (made < level.value).mean() and share.low < 0.1 < share.high
     some = np.arange(500) < 250
-    assert groups.below(made, level, some).value == (made[some] < level.value).mean()
-    fixed = groups.below(made, Estimate(level.value, np.full_like(level.drawn, level.value)))
+    assert groups.share_below(made, level, some).value == (made[some] < level.value).mean()
+    fixed = groups.share_below(made, Estimate(level.value, np.full_like(level.drawn, level.value)))
     own = groups.share(made < level.value).interval
     assert (fixed.low, fixed.high) == pytest.approx((own.low, own.high))
 

@@ -231,7 +231,7 @@ def filter_memorised(train: Faces, test: Faces) -> RejectFilter:
     finder, contents = MatchFinder(train), set(train.index["sha256"])
 
     def ratios(faces: Faces) -> Float[np.ndarray, " n"]:
-        return finder.of(faces, 0, len(faces)).ratio_clip
+        return finder.match_block(faces, 0, len(faces)).ratio_clip
 
     level = ImagePeople.of(people[unseen]).quantile(ratios(test.select(unseen)), ALARM_SHARE).value
 

@@ -63,7 +63,7 @@ def measure_labels(made: Faces, train: Faces, test: Faces) -> Labels:
     not to exceed it. `.seen_people` marks the same two numbers by judges that learnt from `train`,
     the people whom the generator knows.
 
-    `measure.find_suspects` is the share of images for which most judges find a class other than the
+    `labels.suspects` is the share of images for which most judges find a class other than the
     label at least as likely as they find it, on average, on real faces of that class (the threshold
     of confident learning, Northcutt et al. 2021, section 3.1). For each class, `labels.clips` and
     `labels.subjects` are the effective numbers of real clips and subjects behind it, the

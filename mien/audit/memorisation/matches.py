@@ -33,7 +33,7 @@ class Matches:
     test: Match
     own: Float[np.ndarray, " n"]
 
-    def of_test(self, kept: Bool[np.ndarray, " m"]) -> "Matches":
+    def select_test(self, kept: Bool[np.ndarray, " m"]) -> "Matches":
         """Return these matches with only the held-out images that `kept` marks."""
         selected = Match(*(getattr(self.test, field.name)[kept] for field in fields(Match)))
         return Matches(self.made, selected, self.own)
@@ -52,24 +52,29 @@ class MatchFinder:
         self.soft = soften(train.images)
         self.coarse = Coarse.fit(self.soft)
 
-    def of(self, faces: Faces, first: int, last: int) -> Match:
+    def match_block(self, faces: Faces, first: int, last: int) -> Match:
         """Return the matches of a block of faces."""
         return match_pixels(soften(faces.images[first:last]), self.soft, self.who, self.coarse)
 
-    def within(self, places: Int[np.ndarray, " k"]) -> Match:
+    def match_outside_clip(self, places: Int[np.ndarray, " k"]) -> Match:
         """Return the matches of some training images outside their own clips."""
         return match_pixels(self.soft[places], self.soft, self.who, self.coarse, places)
 
 
 def find_matches(train: Faces, test: Faces, made: Faces) -> Matches:
-    """Return the matches of two sides, found in this process. Raises DataError as `Finder` does."""
+    """Return the matches of two sides, found in this process. Raises DataError as `MatchFinder` does."""
     finder = MatchFinder(train)
     sides = [
-        [finder.of(faces, *block) for block in split_blocks(len(faces))] for faces in (made, test)
+        [finder.match_block(faces, *block) for block in split_blocks(len(faces))]
+        for faces in (made, test)
     ]
     needed = [_nearest_images(sides[0] + sides[1], *block) for block in split_blocks(len(train))]
     return _join_matches(
-        sides[0], sides[1], needed, [finder.within(places) for places in needed], len(train)
+        sides[0],
+        sides[1],
+        needed,
+        [finder.match_outside_clip(places) for places in needed],
+        len(train),
     )
 
 
@@ -159,10 +164,10 @@ def run(spec: MatchesSpec, store: Store) -> Run:
         if spec.nearest_of:
             nearest_blocks = [_to_match(_read_table(store.run(name))) for name in spec.nearest_of]
             places = _nearest_images(nearest_blocks, spec.first, spec.last)
-            match = finder.within(places)
+            match = finder.match_outside_clip(places)
         else:
             places = np.arange(spec.first, spec.last)
-            match = finder.of(Faces.load(faces.path), spec.first, spec.last)
+            match = finder.match_block(Faces.load(faces.path), spec.first, spec.last)
         pd.DataFrame({"place": places, **asdict(match)}).to_parquet(
             out / "matches.parquet", index=False
         )

@@ -30,7 +30,7 @@ each space S (those marked * also per class):
     memorisation.exact_within        share with the pixels of another generated image; near_within
                                      is the same by perceptual hash
 
-`find_authentic` and `near` have `_heldout`, the same of held-out people, and `gap_interval`, the
+`authentic` and `near` have `_heldout`, the same of held-out people, and `_gap`, the
 difference: for `near` it is the difference from the upper bound expected of people like them.
 """
 
@@ -142,7 +142,7 @@ def measure_memorisation(
             f"{int((~unseen).sum())} of {count_of(len(test), 'held-out image')} are of training "
             "subjects, and were left out"
         )
-        test, found_matches = test.select(unseen), found_matches.of_test(unseen)
+        test, found_matches = test.select(unseen), found_matches.select_test(unseen)
         features = {
             name: SpaceFeatures(sides.train, sides.test[unseen], sides.made)
             for name, sides in features.items()
@@ -325,12 +325,12 @@ class _Collector:
         """
         level = self.people.quantile(test, ALARM_SHARE)
         self.columns[column] = made < level.value
-        self.note(metric, self.groups.below(made, level), len(made), "images")
+        self.note(metric, self.groups.share_below(made, level), len(made), "images")
         for emotion in self.made.classes:
             has_emotion = (self.made.index["emotion"] == emotion).to_numpy()
             self.note(
                 metric,
-                self.groups.below(made, level, has_emotion),
+                self.groups.share_below(made, level, has_emotion),
                 int(has_emotion.sum()),
                 "images",
                 emotion,

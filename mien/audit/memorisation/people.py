@@ -156,7 +156,7 @@ class MadeGroups:
         """Return the groups of images, by the names of their nearest training subjects."""
         return cls(ImagePeople.of(subjects, "made"))
 
-    def below(
+    def share_below(
         self,
         values: Float[np.ndarray, " n"],
         level: Estimate,
