@@ -10,6 +10,7 @@ from test_classifiers import CLASSES, blobs
 from test_study import keep
 
 from mien.classifiers import baselines
+from mien.classifiers.specs import BASELINES, Baseline
 from mien.errors import DataError, LeakageError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import gaussian, presets
@@ -48,6 +49,21 @@ def test_the_nearest_neighbour_is_that_of_all_distances():
     flat = [faces.images.reshape(len(faces), -1) / 255 for faces in (train, test)]
     expected = train.labels(CLASSES)[cdist(flat[1], flat[0]).argmin(axis=1)]
     assert (baselines.predict("nearest", train, test, CLASSES).argmax(axis=1) == expected).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_answers_each_image_with_one_class_and_always_the_same(name: Baseline):
+    train, test = halves()
+    answers = baselines.predict(name, train, test, CLASSES)
+    assert answers.shape == (len(test), len(CLASSES))
+    assert (np.sort(answers, axis=1)[:, -1] == 1).all() and (answers.sum(axis=1) == 1).all()
+    assert (baselines.predict(name, train, test, CLASSES) == answers).all()
+
+    # No test images have no answers, and no training images teach nothing
+    nothing = train.select(np.zeros(len(train), dtype=bool))
+    assert baselines.predict(name, train, nothing, CLASSES).shape == (0, len(CLASSES))
+    with pytest.raises(DataError, match="training images"):
+        baselines.predict(name, nothing, test, CLASSES)
 
 
 def test_a_seen_image_is_its_own_nearest_neighbour():

@@ -6,7 +6,7 @@ before. Labels that are permuted over clips hold no signal at all: an answer tha
 remembered. The fourth control, the copycat, is a generator and is among the generators.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -34,18 +34,14 @@ def predict(
             f"training and test images must have one size; given: {train.size} and {test.size}"
         )
     labels = train.labels(classes)
-    predicted = (
-        _predict_commonest(labels, len(test), len(classes))
-        if baseline == "majority"
-        else _predict_nearest(train, labels, test)
-    )
+    predicted = PREDICTORS[baseline](train, labels, test)
     return np.eye(len(classes), dtype=np.float32)[predicted]
 
 
 def _predict_commonest(
-    labels: Int[np.ndarray, " m"], n: int, classes: int
+    train: Faces, labels: Int[np.ndarray, " m"], test: Faces
 ) -> Int[np.ndarray, " n"]:
-    return np.full(n, np.bincount(labels, minlength=classes).argmax(), dtype=np.int64)
+    return np.full(len(test), np.bincount(labels).argmax(), dtype=np.int64)
 
 
 def _predict_nearest(
@@ -59,6 +55,13 @@ def _predict_nearest(
         _flatten_pixels(train), labels
     )
     return np.asarray(model.predict(_flatten_pixels(test)), dtype=np.int64)
+
+
+PREDICTORS: dict[Baseline, Callable[[Faces, np.ndarray, Faces], np.ndarray]] = {
+    "majority": _predict_commonest,
+    "nearest": _predict_nearest,
+}
+"""From training images, their class numbers and test images to a class number for each of these."""
 
 
 def _flatten_pixels(faces: Faces) -> Float[np.ndarray, "n pixels"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -169,4 +169,4 @@ def _is_sha256(text: str) -> bool:
 
 Baseline = Literal["majority", "nearest"]
 
-BASELINES: tuple[Baseline, ...] = ("majority", "nearest")
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
