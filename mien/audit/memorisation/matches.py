@@ -62,7 +62,10 @@ class MatchFinder:
 
 
 def find_matches(train: Faces, test: Faces, made: Faces) -> Matches:
-    """Return the matches of two sides, found in this process. Raises DataError as `MatchFinder` does."""
+    """Return the matches of two sides, found in this process.
+
+    Raises DataError as `MatchFinder` does.
+    """
     finder = MatchFinder(train)
     sides = [
         [finder.match_block(faces, *block) for block in split_blocks(len(faces))]
