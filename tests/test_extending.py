@@ -15,6 +15,38 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 
+# Two images of noise, ingested: `store`, and `faces`, a run.
+TWO_IMAGES = """
+        from pathlib import Path
+        import numpy as np
+        from PIL import Image
+        from mien.faces import Faces
+        from mien.ingest.run import run_ingest
+        from mien.runs.store import Store
+
+        for number, emotion in enumerate(["anger", "fear"]):
+            Path("set", emotion).mkdir(parents=True)
+            noise = np.random.default_rng(number).integers(0, 256, (16, 16), dtype=np.uint8)
+            Image.fromarray(noise).save(f"set/{emotion}/{number}.png")
+        store = Store(Path("store"))
+        faces = run_ingest("folder", Path("set"), store, size=16)
+"""
+
+# `study(...)` returns the spec of a study with these settings and controls.
+STUDY = """
+        from mien.classifiers.specs import ClassifierSpec
+        from mien.study.controls import trial_kinds
+        from mien.study.specs import StudySpec
+
+        def study(**fields):
+            return StudySpec(
+                title="a study", faces="faces-0000000000", protocol="subject", folds=2,
+                tested_folds=(0, 1), trials=1, class_set="", classes=("anger", "fear"),
+                ablations=("plain",), inputs={}, generator={}, generate={}, counts="preprint",
+                classifiers={"tiny": {"plain": ClassifierSpec(name="tiny")}}, seed=0, **fields,
+            )
+"""
+
 # What is done with the new member of each family, in a process that imports the copy.
 USES = {
     "A dataset reader": """
@@ -48,30 +80,46 @@ USES = {
         shown = stack_inputs(grey, grey, spec.input)
         assert (shown[:, 0] == grey).all() and (shown[:, 1] == 255 - grey).all()
     """,
-    "A generator": """
-        from pathlib import Path
-        import numpy as np
-        from PIL import Image
-        from mien.faces import Faces
+    "A generator": TWO_IMAGES
+    + """
         from mien.generators.generate import generate_database
         from mien.generators.presets import read_preset
         from mien.generators.specs import GenerateSpec
         from mien.generators.train import train_generator
-        from mien.ingest.run import run_ingest
-        from mien.runs.store import Store
 
-        for number, emotion in enumerate(["anger", "fear"]):
-            Path("set", emotion).mkdir(parents=True)
-            noise = np.random.default_rng(number).integers(0, 256, (16, 16), dtype=np.uint8)
-            Image.fromarray(noise).save(f"set/{emotion}/{number}.png")
-        store = Store(Path("store"))
-        faces = run_ingest("folder", Path("set"), store, size=16)
         model = train_generator(read_preset("meanface", faces.name), store)
         spec = GenerateSpec(generator=model.name, counts={"anger": 2, "fear": 1}, sampler="direct")
         database = Faces.load(generate_database(spec, store, workers=1).path)
         assert sorted(database.index["emotion"]) == ["anger", "anger", "fear"]
         difference = database.images.mean(axis=0) - Faces.load(faces.path).images.mean(axis=0)
         assert 0 < np.abs(difference).max() < 40
+    """,
+    "A study setting": STUDY
+    + """
+        (kind,) = trial_kinds(study(settings=["both_to_synthetic"], controls=[]))
+        assert (kind.train, kind.tests) == ("both", ("synthetic",))
+    """,
+    "A control": STUDY
+    + """
+        chosen = {"settings": ["real_to_synthetic"], "controls": ["permuted_to_synthetic"]}
+        cell, nearest, control = trial_kinds(study(**chosen))
+        assert (cell.control, nearest.classifier, control.classifier) == ("", "nearest", "tiny")
+        assert nearest.control == control.control == "permuted_to_synthetic"
+        assert (control.train, control.tests) == (cell.train, cell.tests)
+    """,
+    "An audit part": TWO_IMAGES
+    + """
+        from mien.audit.part import PartInput, empty_side
+        from mien.audit.parts import measure_part, plan_parts
+        from mien.audit.verdict import QUESTIONS
+
+        plan = plan_parts("made-0000000000", faces.name, "", ("pixels",), "bilinear", {})
+        assert plan["brightness"].synthetic == "made-0000000000"
+        real = Faces.load(faces.path)
+        sides = {"train": real, "test": empty_side(real), "synthetic": real.select(np.array([0]))}
+        (record,) = measure_part("brightness", PartInput(**sides, spaces={}, find=None)).records
+        assert record.value == real.images[0].mean() - real.images.mean()
+        assert QUESTIONS["Is it as light as real faces?"] == ("brightness",)
     """,
     "A sampler": """
         import torch
@@ -111,9 +159,17 @@ def insert(package: Path, file: str, position: str, code: str) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines()
     word, name = position.split() if " " in position else (position, "")
-    start = {"imports": r"(from|import) ", "in": rf"{name}\b.*[{{(]$", "above": rf"{name}\b"}[word]
+    start = {
+        "imports": r"(from|import) ",
+        "in": rf"{name}\b.* = .*[\[{{(\])]$",
+        "above": rf"{name}\b",
+    }[word]
     at = next(number for number, line in enumerate(lines) if re.match(start, line))
-    lines.insert(at + (word == "in"), code)
+    if word == "in" and not lines[at].endswith(("[", "{", "(")):  # a table of one line
+        code = f"{lines[at][:-1]}, {code.strip()}{lines.pop(at)[-1]}"
+        lines.insert(at, code)
+    else:
+        lines.insert(at + (word == "in"), code)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -138,8 +194,11 @@ def package(tmp_path: Path) -> Path:
     return tmp_path
 
 
+WORDS_ONLY = {"A network", "A classifier that is no network"}
+
+
 def test_every_section_is_used():
-    assert {"A threshold", *USES} == set(SECTIONS)
+    assert {"A threshold", *WORDS_ONLY, *USES} == set(SECTIONS)
 
 
 @pytest.mark.parametrize("title", USES)
