@@ -19,7 +19,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from sklearn.metrics import f1_score, recall_score
 from test_classifiers import blobs
-from test_results import CONTROLS, FIVE, modest, people, written_study
+from test_results import FIVE, modest, people, written_study
 from test_study import FOUR, failing, keep, table
 
 from mien import published, sources
@@ -40,7 +40,7 @@ from mien.runs.store import Store
 from mien.study.file import resolve
 from mien.study.results import StudyResults
 from mien.study.run import run_study
-from mien.study.settings import SETTINGS
+from mien.study.settings import CONTROLS, SETTINGS
 from mien.study.specs import TrialRow
 from mien.study.status import describe_trial
 
@@ -50,7 +50,7 @@ GRID: dict[str, Any] = {
     "classifier": {"size": 32, "weights": "none", **NETWORKS},
     "ablations": ["plain", "freeze30"],
     "settings": FOUR,
-    "controls": CONTROLS,
+    "controls": list(CONTROLS),
     "faces": "sevens",
 }
 
@@ -959,7 +959,7 @@ def test_the_plot_has_a_dot_for_each_trial(finished: tuple[Store, Path]):
 
 def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
     spec = resolve(
-        table(settings=["real_to_real", "both_to_real"], controls=CONTROLS, trials=1), store
+        table(settings=["real_to_real", "both_to_real"], controls=list(CONTROLS), trials=1), store
     )
     run_study(spec, store, device="cpu")
     text = words(write_report("small", store, tmp_path / "out"))

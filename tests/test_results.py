@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_classifiers import CLASSES, blobs
 from test_study import FOUR, keep, table
 
@@ -30,11 +32,11 @@ from mien.study.file import resolve
 from mien.study.plan import plan_study, write_study
 from mien.study.record import read_record
 from mien.study.results import StudyResults
+from mien.study.settings import CONTROLS, SETTINGS
 from mien.study.specs import TrialRow
 from mien.study.status import study_status
 
 FIVE = [*FOUR, "both_to_real"]
-CONTROLS = ["majority", "nearest", "permuted", "copycat"]
 Skill = Callable[[TrialRow, str], float]
 """How often the trial of a row is right about the images of a test."""
 
@@ -125,7 +127,7 @@ def whole(home: Store) -> StudyResults:
     """All settings by subject, two classifiers, two ablations, two trials, all controls."""
     names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}
     return written_study(
-        home, name="whole", settings=FIVE, controls=CONTROLS, ablations=["plain", "augment"],
+        home, name="whole", settings=FIVE, controls=list(CONTROLS), ablations=["plain", "augment"],
         classifiers=list(names), classifier={"size": 16, **names},
     )  # fmt: skip
 
@@ -195,6 +197,55 @@ def test_a_plan_that_lacks_what_results_need_is_refused_with_the_names_of_its_ga
     for trial in plan["trials"]:
         del trial["synthetic"], trial["tests"]
     assert len(planned_as(plan, store, "recent").trials) == len(whole.trials)
+
+
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_each_trial_of_each_cell_is_in_the_plan_exactly_once(data: st.DataObject, home: Store):
+    used = data.draw(st.lists(st.sampled_from(FIVE), min_size=1, unique=True))
+    fits = [
+        name
+        for name, control in CONTROLS.items()
+        if any(control.applies_to(one, SETTINGS[one].train, SETTINGS[one].test) for one in used)
+    ]
+    controls = data.draw(st.lists(st.sampled_from(fits), unique=True))
+    names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}
+    classifiers = data.draw(st.lists(st.sampled_from(list(names)), min_size=1, unique=True))
+    ablations = data.draw(st.lists(st.sampled_from(["plain", "augment"]), min_size=1, unique=True))
+    spec = resolve(
+        table(
+            settings=used, controls=controls, classifiers=classifiers, ablations=ablations,
+            classifier={"size": 16, **{name: names[name] for name in classifiers}},
+            protocol=data.draw(st.sampled_from(["frame", "clip", "subject"])),
+            folds=data.draw(st.integers(2, 3)), trials=data.draw(st.integers(1, 3)),
+        ),
+        home,
+    )  # fmt: skip
+    rows = plan_study(spec, home).rows
+    repetitions = [(trial, fold) for trial in range(spec.trials) for fold in spec.tested_folds]
+
+    # each cell finds one training with its test for each trial and fold, and no row is left
+    of_cells = set()
+    for setting in used:
+        for classifier in classifiers:
+            for ablation in ablations:
+                mine = [
+                    row
+                    for row in rows
+                    if (row.control, row.classifier, row.ablation) == ("", classifier, ablation)
+                    and row.spec.train == SETTINGS[setting].train
+                    and SETTINGS[setting].test in row.spec.tests
+                ]
+                assert sorted((row.trial, row.fold) for row in mine) == repetitions
+                of_cells |= {id(row) for row in mine}
+    assert of_cells == {id(row) for row in rows if not row.control}
+
+    # each training of a control is there once for each trial and fold
+    trainings: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for row in rows:
+        key = (row.classifier, row.ablation, row.control, row.spec.train)
+        trainings.setdefault(key, []).append((row.trial, row.fold))
+    assert all(sorted(places) == repetitions for places in trainings.values())
 
 
 # Cells
