@@ -134,7 +134,8 @@ def find_neighbours(
 
     Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), density and
     coverage those of Naeem et al. 2020 (arXiv:2002.09797). Frames of one clip shrink the reach:
-    pass one image per clip. A distance equal to a reach counts as within it. Raises DataError unless there are more than k images per side.
+    pass one image per clip. A distance equal to a reach counts as within it. Raises DataError
+    unless there are more than k images per side.
     """
     if min(len(real), len(made)) <= k:
         raise DataError(
