@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import letters
-from test_classifiers import blobs
-from test_study import keep, table
+from worlds import blobs, keep, table
 
 from mien.classifiers import fit as classifier_fit
 from mien.errors import MienError, TrialsFailed

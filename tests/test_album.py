@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_classifiers import blobs
-from test_study import keep
+from worlds import blobs, keep
 
 from mien.cli.following import find_test_side
 from mien.errors import UsageError

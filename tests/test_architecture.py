@@ -5,6 +5,7 @@ folder: no circle, no import from a lower layer to a higher one, no import insid
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -245,3 +246,16 @@ def test_every_public_function_and_class_says_what_it_is(path: Path):
         if isinstance(node, named) and not node.name.startswith("_") and not ast.get_docstring(node)
     ]
     assert silent == []
+
+
+def test_no_test_imports_a_file_of_tests():
+    """What tests share is in worlds.py, drawn.py, notes.py and conftest.py; the scripts that tests
+    start are text, so text is searched.
+    """
+    importing = re.compile(r"^\s*(?:from|import)\s+test_\w+", re.MULTILINE)
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    assert [
+        f"{file.name}: {line.strip()}"
+        for file in files
+        for line in importing.findall(file.read_text(encoding="utf-8"))
+    ] == []

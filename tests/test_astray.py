@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import keep, people
-from test_classifiers import CLASSES, blobs, tiny
-from test_cli import inside
-from test_generators import HAPPY, OWN, TINY, toy
+from worlds import CLASSES, HAPPY, OWN_FIELDS, TINY_DIFFUSION, blobs, inside, tiny, toy
 
 from mien.classifiers.fit import fit_classifier
 from mien.errors import StoreError, TrainingError, UsageError, WeightsError
@@ -35,14 +33,11 @@ from mien.runs.store import Store
 torch.set_num_threads(1)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def trained(store: Store, **fields: Any) -> Any:
     faces = keep(toy(), store, "toy")
-    spec = TrainSpec.model_validate({"faces": faces.name, **TINY, **OWN["edm"], **fields})
+    spec = TrainSpec.model_validate(
+        {"faces": faces.name, **TINY_DIFFUSION, **OWN_FIELDS["edm"], **fields}
+    )
     return train_generator(spec, store, device="cpu")
 
 

@@ -9,9 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,13 @@ import pandas as pd
 import pytest
 import torch
 from drawn import keep, people
+from worlds import run_inside
 
 from mien.audit import verdict
 from mien.audit.memorisation import matches
 from mien.audit.parts import list_jobs, plan_parts
 from mien.audit.run import run_audit
 from mien.audit.specs import AuditSpec
-from mien.cli import main
 from mien.errors import DataError
 from mien.faces import Faces, concatenate, make_index
 from mien.generators import presets
@@ -37,58 +35,27 @@ from mien.runs.store import Store
 from mien.stats import Record
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store: 16 training people, 12 held out, and what is audited."""
-    folder = tmp_path_factory.mktemp("home")
-    store = Store(folder / "store")
-    third = people(range(28, 42), clips=1, frames=2)
-    train = keep(people(range(16), clips=1, frames=2), store, "train")
-    keep(people(range(16, 28), clips=1, frames=2), store, "test")
-    keep(third, store, "unseen")
-    dealt = np.random.default_rng(0).permutation(third.index["emotion"].to_numpy())
-    keep(
-        Faces(third.images, third.index.assign(emotion=pd.Series(dealt, dtype="str"))),
-        store,
-        "shuffled",
-    )
-    copycat = train_generator(presets.read_preset("copycat", train.name), store, alias="copycat")
-    generate_database(order_database(copycat, "balanced:60", store), store, alias="copies")
-    return folder
-
-
-def mien(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run a command in this process; return its exit code and what it printed."""
-    out = StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
-        patch.chdir(folder)
-        patch.setenv("MIEN_STORE", str(folder / "store"))
-        patch.setattr(sys, "argv", ["mien", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert "Traceback" not in out.getvalue()
-    return int(ended.value.code or 0), out.getvalue()
-
-
-def audited(home: Path, name: str, *options: str) -> tuple[int, str, dict[str, dict]]:
+def audited(
+    audit_home: Path, name: str, *options: str, columns: int = 120
+) -> tuple[int, str, dict[str, dict]]:
     """Audit a set; return exit code, output, and the checks by name."""
     sides = ("--train", "train", "--test", "test", "--as", f"audit-{name}")
-    code, text = mien(home, "audit", name, *sides, *options)
-    told = Store(home / "store").run(f"audit-{name}").json("audit.json")
+    code, text = run_inside(audit_home, "audit", name, *sides, *options, columns=columns)
+    told = Store(audit_home / "store").run(f"audit-{name}").json("audit.json")
     assert (told["verdict"] in ("fail", "cannot tell")) == (code == 4)
     return code, text, {f"{one['name']} {one['part']}".strip(): one for one in told["checks"]}
 
 
-def test_faces_of_other_real_people_pass(home: Path):
-    code, text, checks = audited(home, "unseen")
+def test_faces_of_other_real_people_pass(audit_home: Path):
+    code, text, checks = audited(audit_home, "unseen")
     assert code == 0, text
     assert not [one for one in checks.values() if one["verdict"] == "fail"]
     assert checks["labels.kept"]["value"] > 0.7 and checks["memorisation.exact"]["value"] == 0
     assert checks["memorisation.copied.pixels"]["verdict"] == "pass"
 
 
-def test_the_copycat_fails_for_being_a_copy_and_for_nothing_else(home: Path):
-    code, text, checks = audited(home, "copies")
+def test_the_copycat_fails_for_being_a_copy_and_for_nothing_else(audit_home: Path):
+    code, text, checks = audited(audit_home, "copies")
     assert code == 4 and "the audit failed on" in text
     failed = {one["family"] for one in checks.values() if one["verdict"] == "fail"}
     assert failed == {"memorisation"}
@@ -96,19 +63,21 @@ def test_the_copycat_fails_for_being_a_copy_and_for_nothing_else(home: Path):
     assert copied["low"] > 0.3 and copied["n"] == 60
 
 
-def test_shuffled_labels_fail_for_their_labels_and_nothing_else(home: Path):
-    code, _, checks = audited(home, "shuffled")
+def test_shuffled_labels_fail_for_their_labels_and_nothing_else(audit_home: Path):
+    code, _, checks = audited(audit_home, "shuffled")
     assert code == 4
     assert {one["family"] for one in checks.values() if one["verdict"] == "fail"} == {"labels"}
     assert checks["labels.kept"]["high"] < 0.3
 
 
-def test_the_run_holds_everything_and_the_page_opens_without_a_network(home: Path):
-    audited(home, "copies")
-    run = Store(home / "store").run("audit-copies")
-    assert run.stage == "audit" and run.spec["synthetic"] == Store(home / "store").resolve("copies")
+def test_the_run_holds_everything_and_the_page_opens_without_a_network(audit_home: Path):
+    audited(audit_home, "copies")
+    run = Store(audit_home / "store").run("audit-copies")
+    assert run.stage == "audit" and run.spec["synthetic"] == Store(audit_home / "store").resolve(
+        "copies"
+    )
     told = run.json("audit.json")
-    assert told["content"] == Store(home / "store").run("copies").content
+    assert told["content"] == Store(audit_home / "store").run("copies").content
     rows = pd.read_parquet(run.file("rows.parquet"))
     assert len(rows) == 60 and {
         "key",
@@ -127,12 +96,12 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(home: Pat
     assert "memorisation.copied.pixels" in page and "<svg" in page and "Is it new?" in page
 
 
-def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit(home: Path):
-    audited(home, "copies")
-    names = Store(home / "store").names()
-    audited(home, "copies")
-    assert Store(home / "store").names() == names
-    own = home / "mine.toml"
+def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit(audit_home: Path):
+    audited(audit_home, "copies")
+    names = Store(audit_home / "store").names()
+    audited(audit_home, "copies")
+    assert Store(audit_home / "store").names() == names
+    own = audit_home / "mine.toml"
     own.write_text(
         "".join(
             f'["{name}"]\noff = true\n'
@@ -140,24 +109,24 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
             if name.startswith("memo")
         )
     )
-    code, text, checks = audited(home, "copies", "--thresholds", str(own))
+    code, text, checks = audited(audit_home, "copies", "--thresholds", str(own))
     assert not [name for name in checks if name.startswith("memorisation")]
-    assert len(Store(home / "store").names()) == len(names) + 1
+    assert len(Store(audit_home / "store").names()) == len(names) + 1
     # Checks that were taken away are no evidence, and everybody is told that they are missing.
     assert code == 4 and "the audit cannot tell: Is it new?" in text
     assert "memorisation.exact: the check was removed (looser than the default)" in " ".join(
         text.split()
     )
-    run = Store(home / "store").run("audit-copies")
+    run = Store(audit_home / "store").run("audit-copies")
     assert "Thresholds were changed" in run.file("index.html").read_text(encoding="utf-8")
     changed = run.json("audit.json")["thresholds_changed"]
     assert {one["metric"].partition(".")[0] for one in changed} == {"memorisation"}
 
 
-def test_the_leakage_of_the_real_sides_is_measured_once_for_all_databases(home: Path):
-    audited(home, "copies")
-    audited(home, "unseen")
-    store = Store(home / "store")
+def test_the_leakage_of_the_real_sides_is_measured_once_for_all_databases(audit_home: Path):
+    audited(audit_home, "copies")
+    audited(audit_home, "unseen")
+    store = Store(audit_home / "store")
     sides = {side: store.resolve(side) for side in ("train", "test")}
     specs = [run.spec for run in map(store.run, store.names()) if run.stage == "measures"]
     specs = [spec for spec in specs if {side: spec[side] for side in sides} == sides]
@@ -166,9 +135,9 @@ def test_the_leakage_of_the_real_sides_is_measured_once_for_all_databases(home: 
 
 
 def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(
-    home: Path, tmp_path: Path
+    audit_home: Path, tmp_path: Path
 ):
-    here, (other, measured) = Store(home / "store"), unmeasured(home, tmp_path)
+    here, (other, measured) = Store(audit_home / "store"), unmeasured(audit_home, tmp_path)
     train, test, made = (here.resolve(name) for name in ("train", "test", "copies"))
     spec = AuditSpec(synthetic=made, train=train, test=test, thresholds=verdict.read_thresholds())
     run_audit(spec, other, device="cpu", engine=Local(2))
@@ -178,14 +147,14 @@ def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(
     assert again == {name: here.run(name).content for name in again}
 
 
-def unmeasured(home: Path, folder: Path) -> tuple[Store, set[str]]:
+def unmeasured(audit_home: Path, folder: Path) -> tuple[Store, set[str]]:
     """A copy of the store without the audit of the copies and what that measured, and the names of
     these.
     """
-    audited(home, "copies")
+    audited(audit_home, "copies")
     other = Store(folder / "store")
     for name in ("runs", "aliases"):
-        shutil.copytree(home / "store" / name, other.root / name)
+        shutil.copytree(audit_home / "store" / name, other.root / name)
     stages = ("audit", "measures", "features", "judge", "matches")
     measured = {name for name in other.names() if name.split("-")[0] in stages}
     for name in measured:
@@ -194,9 +163,9 @@ def unmeasured(home: Path, folder: Path) -> tuple[Store, set[str]]:
 
 
 def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(
-    home: Path, tmp_path: Path
+    audit_home: Path, tmp_path: Path
 ):
-    store, measured = unmeasured(home, tmp_path)
+    store, measured = unmeasured(audit_home, tmp_path)
     told = ["audit", "copies", "--train", "train", "--test", "test", "--as", "audit-copies"]
     environment = {**os.environ, "MIEN_STORE": str(store.root)}
     command = [sys.executable, "-m", "mien", *told, "--workers", "2"]
@@ -213,17 +182,17 @@ def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(
     finally:
         audit.kill()
     assert audit.returncode == 1 and "its process was killed (SIGKILL)" in text
-    code, text = mien(tmp_path, *told)
+    code, text = run_inside(tmp_path, *told)
     assert code == 4, text
-    here = Store(home / "store")
+    here = Store(audit_home / "store")
     assert {name: store.run(name).content for name in store.names()} == {
         name: here.run(name).content for name in store.names()
     }
     assert len(measured & set(store.names())) == 15
 
 
-def test_nothing_is_done_twice_and_nothing_that_no_part_needs(home: Path, tmp_path: Path):
-    store, _ = unmeasured(home, tmp_path)
+def test_nothing_is_done_twice_and_nothing_that_no_part_needs(audit_home: Path, tmp_path: Path):
+    store, _ = unmeasured(audit_home, tmp_path)
     train, test, twice = store.resolve("train"), store.resolve("test"), {}
     for name in (
         "copies",
@@ -241,12 +210,12 @@ def test_nothing_is_done_twice_and_nothing_that_no_part_needs(home: Path, tmp_pa
 
 
 def test_matches_in_blocks_are_those_of_one_search(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    audit_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Each block is a run; what lies nearest is the same, and what blocks found is what a search by
     blocks finds.
     """
-    store, other = Store(home / "store"), Store(tmp_path / "store")
+    store, other = Store(audit_home / "store"), Store(tmp_path / "store")
     train, test, made = (
         keep(Faces.load(store.run(name).path), other, name) for name in ("train", "test", "copies")
     )
@@ -274,30 +243,30 @@ def test_matches_in_blocks_are_those_of_one_search(
     )  # a block that nothing is near
 
 
-def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(home: Path):
-    torch.save({"of another network": torch.zeros(2)}, home / "other.pth")
+def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(audit_home: Path):
+    torch.save({"of another network": torch.zeros(2)}, audit_home / "other.pth")
     sides = ("--train", "train", "--test", "test")
-    code, text = mien(
-        home, "audit", "copies", *sides, "--spaces", "dinov2", "--weights", "dinov2=other.pth"
+    code, text = run_inside(
+        audit_home, "audit", "copies", *sides, "--spaces", "dinov2", "--weights", "dinov2=other.pth"
     )
     assert code == 2 and "the space dinov2" in text and "other.pth" in text
-    assert not [name for name in Store(home / "store").names() if name.startswith("weights-")]
+    assert not [name for name in Store(audit_home / "store").names() if name.startswith("weights-")]
 
 
-def test_people_whom_the_generator_saw_are_no_yardstick(home: Path):
+def test_people_whom_the_generator_saw_are_no_yardstick(audit_home: Path):
     """The training side as its own test is refused before anything is measured."""
-    code, text = mien(
-        home, "audit", "copies", "--train", "train", "--test", "train", "--as", "blind"
+    code, text = run_inside(
+        audit_home, "audit", "copies", "--train", "train", "--test", "train", "--as", "blind"
     )
     assert code == 2 and "must be a set of its own" in text
 
 
-def test_strangers_as_training_side_fail_the_audit_and_it_is_said(home: Path):
+def test_strangers_as_training_side_fail_the_audit_and_it_is_said(audit_home: Path):
     """Copies cannot be found among people whom the generator never saw."""
-    code, _ = mien(
-        home, "audit", "copies", "--train", "unseen", "--test", "test", "--as", "strangers"
+    code, _ = run_inside(
+        audit_home, "audit", "copies", "--train", "unseen", "--test", "test", "--as", "strangers"
     )
-    told = Store(home / "store").run("strangers").json("audit.json")
+    told = Store(audit_home / "store").run("strangers").json("audit.json")
     checks = {one["name"]: one for one in told["checks"]}
     assert code == 4 and checks["leakage.other_training"]["verdict"] == "fail"
     assert checks["leakage.other_training"]["value"] == 1
@@ -331,8 +300,10 @@ def test_strangers_as_training_side_fail_the_audit_and_it_is_said(home: Path):
         (["copies", "--train", "copycat", "--test", "test"], "this needs a run of faces"),
     ],
 )
-def test_wrong_commands_get_one_message_and_2(home: Path, arguments: list[str], complaint: str):
-    code, text = mien(home, "audit", *arguments)
+def test_wrong_commands_get_one_message_and_2(
+    audit_home: Path, arguments: list[str], complaint: str
+):
+    code, text = run_inside(audit_home, "audit", *arguments)
     assert code == 2 and complaint in text
 
 
@@ -362,15 +333,15 @@ def test_sides_that_do_not_fit_are_refused(
 
 
 @pytest.mark.slow
-def test_one_exact_training_image_among_others_is_found(home: Path):
-    store = Store(home / "store")
+def test_one_exact_training_image_among_others_is_found(audit_home: Path):
+    store = Store(audit_home / "store")
     train, unseen = (Faces.load(store.run(name).path) for name in ("train", "unseen"))
     one = train.select(np.array([5]))
     planted = concatenate(
         [unseen, Faces(one.images, one.index.assign(key="planted", subject="", clip=""))]
     )
     keep(planted, store, "planted")
-    code, _, checks = audited(home, "planted")
+    code, _, checks = audited(audit_home, "planted")
     assert code == 4 and checks["memorisation.exact"]["value"] == pytest.approx(1 / len(planted))
     rows = pd.read_parquet(store.run("audit-planted").file("rows.parquet")).set_index("key")
     assert rows.loc["planted", "exact"] and rows.loc["planted", "nearest"] == one.index["key"][0]
@@ -433,15 +404,23 @@ def drawn_noise(kind: str, like: Faces) -> Faces:
         ("shuffled pixels", 12),
     ],
 )
-def test_pictures_without_a_face_are_never_called_good(home: Path, kind: str, held_out: int):
-    store = Store(home / "store")
+def test_pictures_without_a_face_are_never_called_good(audit_home: Path, kind: str, held_out: int):
+    store = Store(audit_home / "store")
     keep(drawn_noise(kind, Faces.load(store.run("unseen").path)), store, "noise")
     few = people(range(16, 16 + held_out), clips=1, frames=2)
     keep(few, store, f"test-{held_out}")
-    code, text = mien(
-        home, "audit", "noise", "--train", "train", "--test", f"test-{held_out}", "--as", "of-noise"
+    code, text = run_inside(
+        audit_home,
+        "audit",
+        "noise",
+        "--train",
+        "train",
+        "--test",
+        f"test-{held_out}",
+        "--as",
+        "of-noise",
     )
-    told = Store(home / "store").run("of-noise").json("audit.json")
+    told = Store(audit_home / "store").run("of-noise").json("audit.json")
     answers = {one["title"]: one for one in told["questions"]}
     assert code == 4 and told["verdict"] in ("fail", "cannot tell")
     good = answers["Is it good?"]
@@ -456,9 +435,8 @@ def test_pictures_without_a_face_are_never_called_good(home: Path, kind: str, he
         assert "Enough would be: at least 10 held-out people" in words
 
 
-def test_the_terminal_never_breaks_the_name_of_a_check(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    _, text, checks = audited(home, "copies")
+def test_the_terminal_never_breaks_the_name_of_a_check(audit_home: Path):
+    _, text, checks = audited(audit_home, "copies", columns=80)
     beyond = [one for one in checks.values() if one["verdict"] != "pass"]
     assert all(
         len(line) <= 80
@@ -469,8 +447,8 @@ def test_the_terminal_never_breaks_the_name_of_a_check(home: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("held_out", [1, 3, 12])
-def test_planted_copies_fail_however_few_people_were_held_out(home: Path, held_out: int):
-    store = Store(home / "store")
+def test_planted_copies_fail_however_few_people_were_held_out(audit_home: Path, held_out: int):
+    store = Store(audit_home / "store")
     train, others = (Faces.load(store.run(name).path) for name in ("train", "unseen"))
     images, emotions = others.images.copy(), others.index["emotion"].to_numpy(dtype=object)
     rng, places = np.random.default_rng(held_out), [5, 17, 40]
@@ -488,8 +466,8 @@ def test_planted_copies_fail_however_few_people_were_held_out(home: Path, held_o
     keep(people(range(16, 16 + held_out), clips=1, frames=2), store, f"test-{held_out}")
 
     sides = ("--train", "train", "--test", f"test-{held_out}", "--spaces", "pixels")
-    code, _ = mien(home, "audit", f"planted-{held_out}", *sides, "--as", "of-planted")
-    told = Store(home / "store").run("of-planted").json("audit.json")
+    code, _ = run_inside(audit_home, "audit", f"planted-{held_out}", *sides, "--as", "of-planted")
+    told = Store(audit_home / "store").run("of-planted").json("audit.json")
     new = next(one for one in told["questions"] if one["title"] == "Is it new?")
     found = next(one for one in told["checks"] if one["name"] == "memorisation.copies")
     assert code == 4 and new["verdict"] == "fail" and "memorisation.copies" in new["why"]

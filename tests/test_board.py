@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_generators import FacesSpec, crowd, spec_of
+from worlds import FacesSpec, crowd, spec_of
 
 from mien.errors import UsageError
 from mien.generators.diffusion import fit, heldout

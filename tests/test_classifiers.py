@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import recall_score
+from worlds import CLASSES, blobs, tiny
 
 from mien.classifiers import fit, pretrained, speed
 from mien.classifiers.fit import ClassifierTraining, fit_classifier, hold_out
@@ -27,7 +28,7 @@ from mien.classifiers.predict import (
 )
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec, WeightsSpec
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
-from mien.faces import Faces, make_index
+from mien.faces import Faces
 from mien.runs import checkpoints, devices
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
@@ -35,43 +36,6 @@ from mien.runs.store import Store
 torch.set_num_threads(
     1
 )  # networks this small lose more to threads than they gain, on a busy machine tenfold
-
-CLASSES = ("fear", "happiness", "sadness", "surprise")
-PLACES = ((4, 4), (4, 12), (12, 4), (12, 12))  # where the blob of each class is: row, column
-
-
-def blobs(
-    n: int = 96, size: int = 16, seed: int = 0, subjects: int = 6, noise: float = 25
-) -> Faces:
-    """Faces whose emotion is the place of a bright blob; each subject has a clip of each class."""
-    rng = np.random.default_rng(seed)
-    label = np.arange(n) % len(CLASSES)
-    subject = np.arange(n) // len(CLASSES) % subjects
-    rows, columns = np.mgrid[:size, :size]
-    images = rng.normal(90, noise, (n, 1, size, size))
-    for image, place in zip(images, label, strict=True):
-        y, x = (part * size / 16 + rng.normal(0, 0.5) for part in PLACES[place])
-        image += 120 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (size / 6) ** 2)
-    images = images.clip(0, 255).astype(np.uint8)
-    clip = [f"blobs:s{who}/{CLASSES[place]}" for who, place in zip(subject, label, strict=True)]
-    index = make_index(
-        images,
-        key=[f"blobs/{clip[number]}/{number}" for number in range(n)],
-        dataset="blobs",
-        subject=[f"blobs:s{who}" for who in subject],
-        clip=clip,
-        frame=list(range(n)),
-        phase="apex",
-        emotion=[CLASSES[place] for place in label],
-        licence="CC0-1.0",
-    )
-    return Faces(images, index)
-
-
-def tiny(**changes: Any) -> ClassifierSpec:
-    return ClassifierSpec.model_validate(
-        {"name": "tiny", "size": 16, "epochs": 6, "batch": 16, **changes}
-    )
 
 
 def weights(classifier: Classifier) -> dict[str, torch.Tensor]:

@@ -1,88 +1,21 @@
 """The command line, as a user meets it: real commands in a real folder."""
 
-import io
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from worlds import STUDY_TEXT, TINY_TRAINING, inside, mien, settings, start
 
 from mien.cli import main
 from mien.cli.base import read_pairs, read_set_options
 from mien.errors import SpecError, UsageError
 from mien.generators.diffusion import fit
 from mien.runs.store import Store
-
-TINY = ["net.width=8", "net.multipliers=[1]", "net.attention=[]", "batch=8", "images_seen=160"]
-STUDY = """
-name = "tiny-study"
-faces = "faces"
-protocol = "subject"
-folds = 2
-trials = 1
-settings = ["real_to_real", "synthetic_to_real"]
-classifiers = ["tiny"]
-controls = ["nearest", "copycat"]
-counts = "balanced:14"
-
-[classifier]
-epochs = 1
-
-[generator]
-preset = "smoke"
-images_seen = 64
-batch = 8
-net = { width = 8, multipliers = [1], attention = [] }
-"""
-
-
-def mien(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Run a command in `folder`, expect its exit code, and return what it printed."""
-    done = start(folder, *arguments)
-    out, err = done.communicate(timeout=200)
-    assert done.returncode == code, out + err
-    assert "Traceback" not in err
-    return out + err
-
-
-def inside(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Run a command in this process, which has loaded torch already, and return what it printed."""
-    out = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
-        patch.chdir(folder)
-        patch.setenv("MIEN_STORE", str(folder / "store"))
-        patch.setenv("COLUMNS", "120")
-        patch.setattr(sys, "argv", ["mien", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert (ended.value.code or 0) == code, out.getvalue()
-    assert "Traceback" not in out.getvalue()
-    return out.getvalue()
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "MIEN_STORE": str(folder / "store"), "COLUMNS": "120"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mien", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # a background job may ignore it
-    )
-
-
-def settings(*texts: str) -> list[str]:
-    return [part for text in texts for part in ("--set", text)]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +44,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fit, "MEASURE_S", 0.2)  # no more than a guess of the cost is wanted
     text = inside(
-        place, "train", "fold-train", "--preset", "smoke", *settings(*TINY), "--as", "generator"
+        place,
+        "train",
+        "fold-train",
+        "--preset",
+        "smoke",
+        *settings(*TINY_TRAINING),
+        "--as",
+        "generator",
     )
     assert "(generator)" in text
     text = inside(
@@ -129,7 +69,7 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
     text = inside(place, "show", "synthetic")
     assert "class" in text and "parent" in text and "generator" in text
     assert (Store(place / "store").run("synthetic").path / "sheet.png").stat().st_size > 1000
-    (place / "study.toml").write_text(STUDY)
+    (place / "study.toml").write_text(STUDY_TEXT)
     text = inside(place, "study", "plan", "study.toml")
     assert "2 generators" in text and "to do on this machine (cpu)" in text and "in all" in text
     inside(
@@ -246,7 +186,7 @@ def test_a_stopped_training_continues_and_ends_with_the_same_bytes(
     place: Path, tmp_path: Path, sign: int, code: int
 ):
     def command(name: str) -> list[str]:
-        longer = settings(*TINY[:-1], "images_seen=800")
+        longer = settings(*TINY_TRAINING[:-1], "images_seen=800")
         return [
             "--store",
             name,

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
-from test_classifiers import CLASSES, blobs
-from test_study import keep
+from worlds import CLASSES, blobs, keep
 
 from mien.classifiers import baselines
 from mien.classifiers.specs import BASELINES, Baseline

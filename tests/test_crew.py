@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import mien, settings
-from test_generators import FacesSpec, crowd, spec_of, toy
+from worlds import FacesSpec, crowd, mien, settings, spec_of, toy
 
 from mien.errors import UsageError
 from mien.generators.diffusion.processes import ProcessGroup

@@ -14,8 +14,7 @@ import letters
 import numpy as np
 import pytest
 import torch
-from test_classifiers import blobs
-from test_study import SMALL, keep, table
+from worlds import SMALL_CLASSIFIER, blobs, keep, table
 
 from mien.classifiers.fit import ClassifierTraining, fit_classifier
 from mien.classifiers.predict import Classifier, predict_classes
@@ -37,11 +36,6 @@ from mien.study.run import run_study
 LETTER = "letter-000000000000"
 LETTERS = 9
 GRID = {"trials": 1, "settings": ["real_to_real", "both_to_real"]}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def contents(store: Store) -> dict[str, str]:
@@ -383,7 +377,7 @@ def test_a_command_that_is_killed_takes_the_ray_that_it_started_with_it(
 def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    spec = ClassifierSpec.model_validate({**SMALL, "epochs": 1})
+    spec = ClassifierSpec.model_validate({**SMALL_CLASSIFIER, "epochs": 1})
     seen: list[int] = []
     take = ClassifierTraining.step
 
@@ -446,7 +440,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 def fit(faces: Faces, scratch: Path) -> Classifier:
-    spec = ClassifierSpec.model_validate({**SMALL, "epochs": 2})
+    spec = ClassifierSpec.model_validate({**SMALL_CLASSIFIER, "epochs": 2})
     return fit_classifier(faces, spec, faces.classes, 0, scratch, "cpu")
 
 

@@ -106,12 +106,7 @@ def toy() -> Faces:
     return Faces(images.clip(0, 255).astype(np.uint8), index)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    cores = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(cores)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

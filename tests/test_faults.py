@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import STUDY, TINY, mien, settings, start
+from worlds import STUDY_TEXT, TINY_TRAINING, mien, settings, start
 
 from mien.runs.store import Store
 
@@ -15,7 +15,7 @@ COMMANDS = {
         "fold-train",
         "--preset",
         "smoke",
-        *settings(*TINY[:-1], "images_seen=16000"),
+        *settings(*TINY_TRAINING[:-1], "images_seen=16000"),
     ],
     "generate": ["generate", "generator", "--counts", "balanced:1400", "--steps", "40"],
     "study": ["study", "run", "study.toml"],
@@ -44,8 +44,17 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mien(folder, "ingest", "casme2", "drawn", "--name", "drawn", "--as", "drawn")
     mien(folder, "preprocess", "drawn", "--as", "faces")
     mien(folder, "split", "faces", "--folds", "2", "--as", "fold")
-    mien(folder, "train", "fold-train", "--preset", "smoke", *settings(*TINY), "--as", "generator")
-    (folder / "study.toml").write_text(STUDY.replace("images_seen = 64", "images_seen = 1600"))
+    mien(
+        folder,
+        "train",
+        "fold-train",
+        "--preset",
+        "smoke",
+        *settings(*TINY_TRAINING),
+        "--as",
+        "generator",
+    )
+    (folder / "study.toml").write_text(STUDY_TEXT.replace("images_seen = 64", "images_seen = 1600"))
     return folder
 
 

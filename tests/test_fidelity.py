@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
-from test_classifiers import CLASSES, blobs, tiny
+from worlds import CLASSES, blobs, tiny
 
 from mien.audit import distances
 from mien.classifiers.predict import extract_features, start_classifier

@@ -9,24 +9,34 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from worlds import (
+    DIFFUSIONS,
+    TINY_NET,
+    FacesSpec,
+    company,
+    crowd,
+    fitted,
+    lively,
+    same_weights,
+    spec_of,
+    toy,
+)
 
 from mien import seeds
 from mien.errors import DataError, SpecError, TrainingError, UsageError
-from mien.faces import EMOTIONS, Faces, make_index
+from mien.faces import EMOTIONS, Faces
 from mien.generators import ddpm, edm, presets, scaling
-from mien.generators.base import SEEN_COLUMNS, describe_origins
+from mien.generators.base import SEEN_COLUMNS
 from mien.generators.counts import parse_counts
 from mien.generators.diffusion import fit, heldout, precision, transforms
 from mien.generators.diffusion.draw import SAMPLING_BATCH, NoiseStreams
 from mien.generators.diffusion.fit import DiffusionTraining, compute_statistics, fit_diffusion
-from mien.generators.diffusion.losses import LossWatch
 from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.diffusion.unet import NO_LABEL, UNet, make_group_norm
@@ -47,61 +57,13 @@ from mien.generators.specs import (
 from mien.generators.train import calibrate, train_generator
 from mien.published import TABLE_2
 from mien.runs import devices
-from mien.runs.spec import Spec
 from mien.runs.store import Run, Store
 
-NET = NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,), dropout=0.1)
-TINY = {"net": NET, "images_seen": 144, "batch": 12, "learning_rate": 2e-3}
-# Settings of the trainings of these tests, where the defaults of a kind would be slow
-OWN = {"ddpm": {"kind": "ddpm", "steps": 12, "beta_last": 0.5}, "edm": {"kind": "edm"}}
-DIFFUSIONS = {
-    name: import_module(f"mien.generators.{name}")
-    for name, facts in KIND_FACTS.items()
-    if issubclass(facts.spec, TrainSpec)
-}
 KINDS = pytest.mark.parametrize("kind", list(DIFFUSIONS))
 HAPPY, AFRAID = EMOTIONS.index("happiness"), EMOTIONS.index("fear")
 
 
-def toy(each: int = 12, size: int = 16, channels: int = 1) -> Faces:
-    """Bright images for happiness, dark ones for fear, in clips of four."""
-    rng = np.random.default_rng(0)
-    bright = np.repeat([200, 50], each)
-    images = (
-        bright[:, None, None, None] + rng.normal(0, 12, (2 * each, channels, size, size))
-    ).clip(0, 255)
-    numbers = np.arange(2 * each)
-    index = make_index(
-        images.astype(np.uint8),
-        key=[f"toy/{n}" for n in numbers],
-        dataset="toy",
-        subject=[f"toy:{n // 8}" for n in numbers],
-        clip=[f"toy:{n // 4}" for n in numbers],
-        emotion=["happiness"] * each + ["fear"] * each,
-        licence="CC0",
-    )
-    return Faces(images.astype(np.uint8), index)
-
-
-def spec_of(kind: str, **fields) -> TrainSpec:
-    own = OWN.get(kind, {"kind": kind})
-    return TrainSpec.model_validate({"faces": "faces-000000000000", **TINY, **own, **fields})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are slower on two threads, much slower where other programs run too."""
-    cores = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(cores)
-
-
-def fitted(faces: Faces, spec: TrainSpec, folder: Path) -> Diffusion:
-    """The diffusion model that `spec` makes of `faces`."""
-    made = fit_generator(faces, spec, folder, device="cpu")
-    assert isinstance(made, Diffusion)
-    return made
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +71,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Diffusion]:
     return {
         kind: fitted(toy(), spec_of(kind), tmp_path_factory.mktemp(kind)) for kind in DIFFUSIONS
     }
-
-
-class FacesSpec(Spec):
-    stage = "toyfaces"
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +92,6 @@ def member(request: pytest.FixtureRequest, store: Store) -> Run:
     spec = spec_of(kind, faces="toy") if kind in DIFFUSIONS else {"faces": "toy", "kind": kind}
     fields = spec.model_dump() if isinstance(spec, TrainSpec) else spec
     return train_generator(read_training(fields, "test"), store, device="cpu")
-
-
-def same(one: nn.Module, two: nn.Module) -> bool:
-    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 # The network
@@ -169,7 +122,7 @@ def test_norms_have_groups_for_any_width():
 
 
 def test_everything_that_the_network_is_told_matters():
-    net = lively(UNet(1, NET))
+    net = lively(UNet(1, TINY_NET))
     x, zero, label = torch.randn(1, 1, 16, 16), torch.zeros(1), torch.tensor([HAPPY])
     still = torch.zeros(1, len(MOVES))
     y = net(x, zero, label, still)
@@ -179,16 +132,6 @@ def test_everything_that_the_network_is_told_matters():
         assert not torch.allclose(
             y, net(x, zero, label, still.index_fill(1, torch.tensor([place]), 1.0))
         )
-
-
-def lively(net: UNet) -> UNet:
-    """The network with random weights in the layers that begin at zero."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.abs().sum() == 0:
-                parameter.normal_(0, 0.1, generator=generator)
-    return net.eval()
 
 
 # Specs
@@ -283,7 +226,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
     torch.manual_seed(99)
     resumed = fit_diffusion(toy(), spec, tmp_path, objective, "cpu")
-    assert same(resumed.network, trained[kind].network)
+    assert same_weights(resumed.network, trained[kind].network)
     assert resumed.losses.equals(trained[kind].losses)
 
 
@@ -305,8 +248,8 @@ def test_a_training_whose_early_weights_were_damaged_begins_anew(
         fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
     (tmp_path / EARLY_WEIGHTS).write_bytes(damage)
     again = fit_diffusion(toy(), spec, tmp_path, objective, "cpu")
-    assert same(again.network, trained["edm"].network)
-    assert again.early is not None and same(again.early, trained["edm"].early)
+    assert same_weights(again.network, trained["edm"].network)
+    assert again.early is not None and same_weights(again.early, trained["edm"].early)
 
 
 def test_a_shard_of_which_a_byte_changed_is_drawn_again(tmp_path: Path, trained):
@@ -403,7 +346,7 @@ def test_the_number_of_cores_changes_nothing(kind: str, tmp_path: Path, trained)
             torch.set_num_threads(count)
             (tmp_path / str(count)).mkdir()
             other = fitted(toy(), spec_of(kind), tmp_path / str(count))
-            assert same(other.network, trained[kind].network)
+            assert same_weights(other.network, trained[kind].network)
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(cores)
@@ -423,7 +366,7 @@ def test_in_half_the_width_a_network_learns_nearly_the_same_and_stays_float32(
     for key, tensor in low.network.state_dict().items():
         assert tensor.dtype == full[key].dtype
         assert torch.allclose(tensor, full[key], atol=0.02)
-    assert not same(low.network, trained["edm"].network)  # it did do another arithmetic
+    assert not same_weights(low.network, trained["edm"].network)  # it did do another arithmetic
     assert np.allclose(low.losses["loss"], trained["edm"].losses["loss"], rtol=0.05)
 
 
@@ -444,7 +387,9 @@ def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path,
 
     with pytest.raises(KeyboardInterrupt):
         fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
-    assert same(fit_diffusion(toy(), spec, tmp_path, objective, "cpu").network, whole.network)
+    assert same_weights(
+        fit_diffusion(toy(), spec, tmp_path, objective, "cpu").network, whole.network
+    )
 
 
 def test_a_gradient_that_overflows_halves_its_scale_and_is_no_fault():
@@ -518,7 +463,7 @@ def test_a_generator_remembers_whom_it_saw_and_what_its_faces_were_made_from(
 def test_labels_matter_after_training(kind: str, tmp_path: Path):
     spec = spec_of(
         kind,
-        net=NET.model_copy(update={"width": 16}),
+        net=TINY_NET.model_copy(update={"width": 16}),
         images_seen=960,
         batch=16,
         learning_rate=5e-3,
@@ -533,13 +478,6 @@ def test_labels_matter_after_training(kind: str, tmp_path: Path):
 
 
 # Held-out people
-
-
-def crowd() -> Faces:
-    """Eight people, each both bright and dark, so that any of them can be spared."""
-    faces = toy(24)
-    subjects = [f"toy:{n % 8}" for n in range(len(faces))]
-    return Faces(faces.images, faces.index.assign(subject=subjects, clip=faces.index["key"]))
 
 
 @pytest.fixture(scope="module")
@@ -595,7 +533,7 @@ def test_a_training_that_holds_people_out_resumes_exactly(
             crowd(), watched.spec, tmp_path, replace(objective, errors=interrupted), "cpu"
         )
     resumed = fit_diffusion(crowd(), watched.spec, tmp_path, objective, "cpu")
-    assert same(resumed.network, watched.network) and resumed.chosen == watched.chosen
+    assert same_weights(resumed.network, watched.network) and resumed.chosen == watched.chosen
     assert resumed.levels.equals(watched.levels)
 
 
@@ -666,7 +604,7 @@ def test_what_the_network_was_told_of_does_not_show(tmp_path: Path):
     """Trained with strong changes of light, a network that is told of them draws faces as light as
     the real ones.
     """
-    spec = spec_of("edm", net=NET.model_copy(update={"width": 16}), images_seen=1600, batch=16, learning_rate=5e-3,
+    spec = spec_of("edm", net=TINY_NET.model_copy(update={"width": 16}), images_seen=1600, batch=16, learning_rate=5e-3,
                    moves=0.5)  # fmt: skip
     made = fitted(toy(), spec, tmp_path)
     drawn = sample_generator(made, np.array([HAPPY] * 24), np.arange(24))
@@ -693,22 +631,6 @@ def test_guidance_by_an_early_moment_leads_away_from_it():
         sample_generator(replace(generator, early=None), labels, numbers, sampler=how)
     with pytest.raises(ValueError, match="guidance above 1"):
         SamplerSpec(guide="early")
-
-
-def company(kind: str) -> Diffusion:
-    """A generator with a network of the size of the demo's, and random weights."""
-    faces = toy(size=24)
-    spec = spec_of(kind, net=NetSpec.model_validate(PRESETS["smoke"]["net"]))
-    mean, deviation = compute_statistics(faces.images, residual=True)
-    torch.manual_seed(0)
-    network = lively(UNet(1, spec.net))
-    torch.manual_seed(1)
-    early = lively(UNet(1, spec.net))
-    losses, chosen = LossWatch(1, 1).table(), heldout.ChosenWeights(1, 0.1, None)
-    return Diffusion(
-        spec=spec, network=network, early=early, sigma_data=deviation, mean=mean, levels=heldout.make_empty_table(),
-        chosen=chosen, losses=losses, run="", **describe_origins(faces),
-    )  # fmt: skip
 
 
 @KINDS
@@ -891,8 +813,8 @@ def test_a_trained_run_holds_its_files_and_loads_again(run: Run, store: Store, t
         and loaded.early is not None
         and trained["edm"].early is not None
     )
-    assert same(loaded.network, trained["edm"].network) and loaded.run == run.name
-    assert same(loaded.early, trained["edm"].early)
+    assert same_weights(loaded.network, trained["edm"].network) and loaded.run == run.name
+    assert same_weights(loaded.early, trained["edm"].early)
     assert loaded.losses["step"].tolist()[-1] == 12 and loaded.licence == "CC0"
     labels, numbers = np.array([HAPPY, AFRAID]), np.array([3, 4])
     images = sample_generator(trained["edm"], labels, numbers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_generators import DIFFUSIONS, HAPPY, company, fitted, spec_of, toy
+from worlds import DIFFUSIONS, HAPPY, company, fitted, spec_of, toy
 
 from mien.generators.kinds import sample_generator
 from mien.generators.sampler_facts import SAMPLERS

@@ -109,11 +109,6 @@ def classes(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def spec_for(root: Path, reader: str, **fields: Any) -> IngestSpec:
     draft = read_spec(
         IngestSpec,

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import TINY, inside, settings
-from test_generators import FacesSpec, fitted, same, spec_of, toy
+from worlds import TINY_TRAINING, FacesSpec, fitted, inside, same_weights, settings, spec_of, toy
 
 from mien.errors import UsageError
 from mien.generators import edm, presets
@@ -94,7 +93,7 @@ def test_a_resumed_training_keeps_the_size_of_its_pieces(tmp_path: Path, monkeyp
     assert state["piece"] == 3
     for path in tmp_path.glob(f"checkpoint-{state['step']:09d}.*"):
         path.unlink()
-    assert same(
+    assert same_weights(
         whole.network, fitted(toy(), spec, tmp_path).network
     )  # one more step, with all the memory there is
 
@@ -171,7 +170,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_memory_is_no_part_of_what_names_a_training(place: Path):
-    train = ["train", "toy", "--preset", "base", "--device", "cpu", *settings(*TINY, "held_out=0")]
+    train = [
+        "train",
+        "toy",
+        "--preset",
+        "base",
+        "--device",
+        "cpu",
+        *settings(*TINY_TRAINING, "held_out=0"),
+    ]
     text = inside(place, *train, "--memory", "8GB", "--as", "one")
     assert "8 of 8 images at a time, to stay within 8.00 GB" in text
     assert "training in float32: this device (cpu) is not fast at bf16" in text
@@ -208,6 +215,6 @@ def test_plenty_of_memory_changes_no_bit(tmp_path: Path):
     plenty = fit_generator(
         toy(), spec, tmp_path / "other", device="cpu", means=Resources(memory=10**11)
     )
-    assert isinstance(plenty, Diffusion) and same(
+    assert isinstance(plenty, Diffusion) and same_weights(
         fitted(toy(), spec, tmp_path).network, plenty.network
     )

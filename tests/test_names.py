@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import people
-from lookalikes import crowd
+from drawn import look_alikes, people
 
 from mien.audit.leakage.measure import measure_leakage
 from mien.audit.leakage.names import MAX_P, _separate_first, find_doubles
@@ -42,7 +41,7 @@ def dealt(faces: Faces, who: str, clips: list[str], name: str) -> Faces:
 def test_people_who_look_alike_are_not_taken_for_one(
     number: int, group: int, clips: tuple[int, int], sessions: int
 ):
-    faces = crowd(number, group, 41, clips, sessions)
+    faces = look_alikes(number, group, 41, clips, sessions)
     found = find_doubles(faces)
     assert found.pairs.empty
     counts = faces.index.groupby("subject")["clip"].nunique()
@@ -50,7 +49,7 @@ def test_people_who_look_alike_are_not_taken_for_one(
 
 
 def test_where_people_look_alike_it_is_said_that_nothing_can_be_told():
-    faces = crowd(24, 3, 5)
+    faces = look_alikes(24, 3, 5)
     held = faces.index["subject"].isin(sorted(faces.subjects)[:6]).to_numpy()
     told = [
         one
@@ -64,7 +63,7 @@ def test_where_people_look_alike_it_is_said_that_nothing_can_be_told():
 
 
 def test_people_with_one_photograph_cannot_be_told_and_that_is_said():
-    faces = crowd(20, 1, 6, (1, 1))
+    faces = look_alikes(20, 1, 6, (1, 1))
     found = find_doubles(faces)
     assert (
         found.pairs.empty

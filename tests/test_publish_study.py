@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from release_world import answer, world
-from test_results import people, written_study
-from test_study import keep
+from worlds import keep, more_blobs, written_study
 
 from mien.errors import StoreError
 from mien.publish import checking, release
@@ -19,7 +18,7 @@ from mien.runs.store import Store
 
 def test_a_release_carries_the_table_of_a_study(tmp_path: Path):
     home = world(tmp_path / "w")
-    keep(people(96, 6), home.store, "blobs")
+    keep(more_blobs(96, 6), home.store, "blobs")
     found = written_study(
         home.store, name="worth", controls=["nearest"], settings=["real_to_real"], trials=1
     )
@@ -53,7 +52,7 @@ def test_a_release_carries_the_table_of_a_study(tmp_path: Path):
 
 def test_a_missing_trial_is_a_hole(tmp_path: Path):
     store = Store(tmp_path / "store")
-    keep(people(96, 6), store, "blobs")
+    keep(more_blobs(96, 6), store, "blobs")
     written_study(store, name="holes", done=lambda row: False)
     assert write_study(tmp_path, "holes", "generate-0123456789ab", store) == "holes"
     table = pd.read_csv(tmp_path / "results" / "holes.csv")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import people
-from test_audit import home, mien  # noqa: F401
+from worlds import run_inside
 
 from mien.audit import features, rejection
 from mien.audit.memorisation.measure import measure_memorisation
@@ -78,7 +78,7 @@ def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exac
     assert (sample_generator(generator, labels[kept], numbers[kept]) == faces.images[kept]).all()
 
 
-def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(home: Path):  # noqa: F811
+def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(audit_home: Path):
     command = (
         "generate",
         "copycat",
@@ -89,9 +89,9 @@ def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(h
         "--test",
         "test",
     )
-    code, text = mien(home, *command, "--as", "picky")
+    code, text = run_inside(audit_home, *command, "--as", "picky")
     assert code == 0, text
-    run = Store(home / "store").run("picky")
+    run = Store(audit_home / "store").run("picky")
     thrown = pd.read_parquet(run.file("rejected.parquet"))
     rows = {row["class"]: row for row in run.summary["rejected"]}
     assert Faces.load(run.path).index["emotion"].value_counts().to_dict() == {
@@ -102,7 +102,7 @@ def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(h
     assert 0 <= rows["disgust"]["unlike_heldout"] < 1 and "of held-out people" in text
 
 
-def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # noqa: F811
+def test_a_generator_of_nothing_but_copies_is_given_up_with_4(audit_home: Path):
     command = (
         "generate",
         "copycat",
@@ -113,21 +113,21 @@ def test_a_generator_of_nothing_but_copies_is_given_up_with_4(home: Path):  # no
         "--test",
         "test",
     )
-    before = Store(home / "store").names()
+    before = Store(audit_home / "store").names()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rejection, "MAX_DRAWS", 2)
-        code, text = mien(home, *command)
+        code, text = run_inside(audit_home, *command)
     assert code == 4 and "are still rejected" in text and "disgust" in text
-    assert [name for name in Store(home / "store").names() if name.startswith("generate")] == [
-        name for name in before if name.startswith("generate")
-    ]
+    assert [
+        name for name in Store(audit_home / "store").names() if name.startswith("generate")
+    ] == [name for name in before if name.startswith("generate")]
 
 
-def test_what_cannot_be_asked_is_refused(home: Path):  # noqa: F811
-    assert mien(home, "generate", "copycat", "--reject", "memorised")[0] == 2
-    assert mien(home, "generate", "copycat", "--test", "test")[0] == 2
-    code, text = mien(
-        home,
+def test_what_cannot_be_asked_is_refused(audit_home: Path):
+    assert run_inside(audit_home, "generate", "copycat", "--reject", "memorised")[0] == 2
+    assert run_inside(audit_home, "generate", "copycat", "--test", "test")[0] == 2
+    code, text = run_inside(
+        audit_home,
         "generate",
         "copycat",
         "--counts",
@@ -138,8 +138,8 @@ def test_what_cannot_be_asked_is_refused(home: Path):  # noqa: F811
         "test",
     )
     assert code == 2 and "'memorised'" in text
-    code, text = mien(
-        home,
+    code, text = run_inside(
+        audit_home,
         "generate",
         "copycat",
         "--counts",

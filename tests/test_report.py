@@ -18,9 +18,18 @@ from release_world import faces
 from rich.console import Console
 from safetensors.torch import save_file
 from sklearn.metrics import f1_score, recall_score
-from test_classifiers import blobs
-from test_results import FIVE, modest, people, written_study
-from test_study import FOUR, failing, keep, table
+from worlds import (
+    CONTROLS,
+    FIVE_SETTINGS,
+    FOUR_SETTINGS,
+    blobs,
+    failing,
+    keep,
+    modest,
+    more_blobs,
+    table,
+    written_study,
+)
 
 from mien import published, sources
 from mien.classifiers import pretrained
@@ -49,15 +58,15 @@ GRID: dict[str, Any] = {
     "classifiers": list(NETWORKS),
     "classifier": {"size": 32, "weights": "none", **NETWORKS},
     "ablations": ["plain", "freeze30"],
-    "settings": FOUR,
-    "controls": list(CONTROLS),
+    "settings": FOUR_SETTINGS,
+    "controls": CONTROLS,
     "faces": "sevens",
 }
 
 
 def sevens() -> Faces:
     """People who show the preprint's seven classes, one in each clip."""
-    faces = people(96, 6)
+    faces = more_blobs(96, 6)
     clips = sorted(set(faces.index["clip"]))
     return Faces(
         faces.images,
@@ -72,7 +81,7 @@ def sevens() -> Faces:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("home") / "store")
-    keep(people(96, 6), store, "blobs")
+    keep(more_blobs(96, 6), store, "blobs")
     keep(sevens(), store, "sevens")
     return store
 
@@ -80,7 +89,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def finished(home: Store) -> tuple[Store, Path]:
     """A study of all settings by subject, one classifier and no controls, with its report."""
-    written_study(home, settings=FIVE)
+    written_study(home, settings=FIVE_SETTINGS)
     return home, write_report("small", home, home.root.parent / "report").parent
 
 
@@ -755,7 +764,7 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(
     assert some(path.parent, setting="both_to_real", source="mean") == []
 
 
-@pytest.mark.parametrize("changes", [{"settings": FIVE}, GRID])
+@pytest.mark.parametrize("changes", [{"settings": FIVE_SETTINGS}, GRID])
 def test_a_report_of_a_study_that_has_only_begun(
     home: Store, tmp_path: Path, changes: dict[str, Any]
 ):
@@ -787,7 +796,7 @@ def licensed(root: Path, *licences: str, **changes: Any) -> Store:
     store, faces = Store(root / "store"), blobs(48)
     named = [licences[place % len(licences)] for place in range(len(faces))]
     keep(Faces(faces.images, faces.index.assign(licence=named)), store, "blobs")
-    written_study(store, **{"trials": 1, "settings": FOUR, **changes})
+    written_study(store, **{"trials": 1, "settings": FOUR_SETTINGS, **changes})
     return store
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,110 +14,28 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_classifiers import CLASSES, blobs
-from test_study import FOUR, keep, table
+from worlds import CLASSES, CONTROLS, FIVE_SETTINGS, keep, more_blobs, table, written_study
 
 from mien import metrics, stats
 from mien.errors import StoreError
-from mien.faces import Faces, make_index
-from mien.prepare import splits
 from mien.runs.files import write_indented_json
 from mien.runs.jobs import note_failure
-from mien.runs.store import Run, Store
-from mien.seeds import derive_seed, make_rng
-from mien.study import trials
+from mien.runs.store import Store
+from mien.seeds import make_rng
 from mien.study.cells import Comparison, ResultCell, Verdict
 from mien.study.file import resolve
-from mien.study.plan import plan_study, write_study
+from mien.study.plan import plan_study
 from mien.study.record import read_record
 from mien.study.results import StudyResults
-from mien.study.settings import CONTROLS, SETTINGS
+from mien.study.settings import SETTINGS
 from mien.study.specs import TrialRow
 from mien.study.status import study_status
-
-FIVE = [*FOUR, "both_to_real"]
-Skill = Callable[[TrialRow, str], float]
-"""How often the trial of a row is right about the images of a test."""
-
-
-def modest(row: TrialRow, test: str) -> float:
-    """Networks are right about two in three, which is above all their controls."""
-    return 0.66 if not row.control and test != "copycat" else 0.3
-
-
-def written_study(
-    store: Store,
-    skill: Skill = modest,
-    done: Callable[[TrialRow], bool] = lambda row: True,
-    **changes: Any,
-) -> StudyResults:
-    """Keep a study whose trials were made up, right as often as `skill` says; those that are not
-    `done` are missing.
-    """
-    # or studies of equal trials would share them
-    lot = {"seed": derive_seed("study", changes.get("name", "")) % 2**31}
-    spec = resolve(table(**{**lot, **changes}), store)
-    plan = plan_study(spec, store)
-    store.make(spec, lambda out, scratch: write_study(plan, out), alias=spec.title)
-    for one in plan.databases:
-        side = store.run(spec.faces) if one.split is None else splits.run_split(one.split, store)
-        for made in (one.generate, one.copycat and one.copycat.generate):
-            if made is not None:
-                store.make(
-                    made,
-                    lambda out, scratch, s=side, m=made: painted(s, m.counts, m.name).save(out),
-                )
-    for row in plan.rows:
-        if done(row):
-            store.make(row.spec, lambda out, scratch, row=row: guess(row, skill, store, out))
-    return StudyResults(spec.title, store)
-
-
-def painted(side: Run, counts: dict[str, int], name: str) -> Faces:
-    """Grey faces with counts a class, whose generator saw all of `side`."""
-    emotions = [emotion for emotion, count in counts.items() for _ in range(count)]
-    size = Faces.load(side.path).size
-    images = make_rng(name).integers(0, 256, (len(emotions), *size)).astype(np.uint8)
-    keys = [f"{name}/{place}" for place in range(len(emotions))]
-    index = make_index(images, key=keys, dataset="synthetic", emotion=emotions, source=name)
-    return Faces(images, index, Faces.load(side.path).index.loc[:, ["key", "subject", "clip"]])
-
-
-def guess(row: TrialRow, skill: Skill, store: Store, out: Path) -> None:
-    """Write what a trial would, with answers drawn by lot."""
-    _, tests = trials.load_train_and_tests(row.spec, store)
-    classes = row.spec.classes
-    tables = []
-    for name, faces in tests.items():
-        draw = make_rng(
-            row.spec.seed, row.spec.train, row.classifier, row.ablation, row.control, name
-        )
-        true = faces.labels(classes)
-        wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)
-        given = np.where(draw.random(len(true)) < skill(row, name), true, wrong)
-        tables.append(
-            trials.tabulate_predictions(
-                np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec
-            )
-        )
-    whole = pd.concat(tables, ignore_index=True)
-    whole.to_parquet(out / "predictions.parquet", index=False)
-    records = [
-        record for name in row.spec.tests for record in trials.score_test(whole, name, row.spec)
-    ]
-    write_indented_json(out / "records.json", [vars(record) for record in records])
-
-
-def people(n: int = 288, subjects: int = 12, **columns: Any) -> Faces:
-    """Blobs of more people, two images a clip."""
-    faces = blobs(n, size=8, subjects=subjects)
-    return Faces(faces.images, faces.index.assign(**columns))
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("home") / "store")
-    keep(people(), store, "blobs")
+    keep(more_blobs(), store, "blobs")
     return store
 
 
@@ -127,7 +44,7 @@ def whole(home: Store) -> StudyResults:
     """All settings by subject, two classifiers, two ablations, two trials, all controls."""
     names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}
     return written_study(
-        home, name="whole", settings=FIVE, controls=list(CONTROLS), ablations=["plain", "augment"],
+        home, name="whole", settings=FIVE_SETTINGS, controls=CONTROLS, ablations=["plain", "augment"],
         classifiers=list(names), classifier={"size": 16, **names},
     )  # fmt: skip
 
@@ -184,7 +101,7 @@ def test_a_plan_that_lacks_what_results_need_is_refused_with_the_names_of_its_ga
     whole: StudyResults, tmp_path: Path
 ):
     store = Store(tmp_path / "store")
-    keep(people(96, 6), store, "blobs")
+    keep(more_blobs(96, 6), store, "blobs")
     plan = whole.run.json("plan.json")
     train = plan["trials"][0].pop("train")
     ablations = plan.pop("ablations")
@@ -202,7 +119,7 @@ def test_a_plan_that_lacks_what_results_need_is_refused_with_the_names_of_its_ga
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
 def test_each_trial_of_each_cell_is_in_the_plan_exactly_once(data: st.DataObject, home: Store):
-    used = data.draw(st.lists(st.sampled_from(FIVE), min_size=1, unique=True))
+    used = data.draw(st.lists(st.sampled_from(FIVE_SETTINGS), min_size=1, unique=True))
     fits = [
         name
         for name, control in CONTROLS.items()
@@ -262,7 +179,7 @@ def test_there_is_a_cell_for_each_setting_classifier_ablation_and_level(whole: S
     assert cell_of(whole, "real_to_real").ablation == "plain"
 
 
-@pytest.mark.parametrize("setting", FIVE)
+@pytest.mark.parametrize("setting", FIVE_SETTINGS)
 def test_a_cell_is_the_share_of_right_answers_of_its_trials(whole: StudyResults, setting: str):
     sides = whole.plan.settings[setting]
     for number, scores in enumerate(cell_of(whole, setting, ablation="augment").trials):
@@ -301,7 +218,7 @@ def test_counts_add_up_to_the_scores_of_each_trial(whole: StudyResults):
 
 def test_a_missing_trial_is_a_hole(tmp_path: Path):
     store = Store(tmp_path / "store")
-    keep(people(96, 6), store, "blobs")
+    keep(more_blobs(96, 6), store, "blobs")
     found = written_study(
         store, done=lambda row: row.trial == 0 or row.fold == 0, controls=["nearest"]
     )
@@ -317,12 +234,12 @@ def test_a_missing_trial_is_a_hole(tmp_path: Path):
 def test_the_controls_of_each_setting_have_names_for_people(whole: StudyResults):
     named = {
         setting: [whole.control_label(one) for one in whole.controls_of(setting, "images")]
-        for setting in FIVE
+        for setting in FIVE_SETTINGS
     }
     both = ["majority class", "1-nearest neighbour"]
     copies = ["copycat (first)", "copycat (second)"]
     permuted = ["labels permuted (1-NN)", "labels permuted (first)", "labels permuted (second)"]
-    learnt = {setting: [*both, "copycat (1-NN)", *copies] for setting in FIVE[1:]}
+    learnt = {setting: [*both, "copycat (1-NN)", *copies] for setting in FIVE_SETTINGS[1:]}
     assert named == {
         **learnt,
         "real_to_real": [*both, *permuted],
@@ -393,7 +310,7 @@ def test_a_control_is_that_of_its_trials(
 
 def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path):
     store = Store(tmp_path / "store")
-    faces = people(96, 6).select((np.arange(96) % 4 == 1) | (np.arange(96) % 3 == 0))
+    faces = more_blobs(96, 6).select((np.arange(96) % 4 == 1) | (np.arange(96) % 3 == 0))
     keep(faces, store, "blobs")
     cell = cell_of(written_study(store), "real_to_real")
     _, counts = np.unique(list(faces.index["emotion"]), return_counts=True)
@@ -416,9 +333,9 @@ def test_the_interval_is_that_of_drawing_people(whole: StudyResults):
     assert found is not None
     chosen, scores = make_rng("by hand"), []
     for _ in range(3000):
-        people = chosen.integers(0, 12, 12)
+        more_blobs = chosen.integers(0, 12, 12)
         each = [
-            metrics.score(one[people].sum(axis=0).astype(np.int64), CLASSES).uf1
+            metrics.score(one[more_blobs].sum(axis=0).astype(np.int64), CLASSES).uf1
             for one in cell.counts
         ]
         scores.append(np.mean(each))
@@ -450,7 +367,9 @@ def test_what_stands_above_all_its_controls_clears_them(whole: StudyResults):
     assert gap.low < gap.value < gap.high
 
 
-@pytest.mark.parametrize(("control", "settings"), [("permuted", FIVE[:1]), ("copycat", FIVE[1:])])
+@pytest.mark.parametrize(
+    ("control", "settings"), [("permuted", FIVE_SETTINGS[:1]), ("copycat", FIVE_SETTINGS[1:])]
+)
 def test_a_cell_is_held_to_the_control_that_beats_it(
     home: Store, control: str, settings: list[str]
 ):
@@ -472,9 +391,16 @@ def test_a_cell_is_held_to_the_control_that_beats_it(
 
 def test_an_equal_control_is_not_cleared(home: Store):
     found = written_study(
-        home, lambda row, test: 0.6, name="equal", settings=FIVE, controls=["nearest"], trials=1
+        home,
+        lambda row, test: 0.6,
+        name="equal",
+        settings=FIVE_SETTINGS,
+        controls=["nearest"],
+        trials=1,
     )
-    assert [found.verdicts(cell_of(found, name))[1].cleared for name in FIVE] == [False] * 5
+    assert [found.verdicts(cell_of(found, name))[1].cleared for name in FIVE_SETTINGS] == [
+        False
+    ] * 5
 
 
 def test_a_control_that_was_not_run_is_neither_cleared_nor_failed(home: Store):
@@ -490,7 +416,7 @@ def test_a_control_that_was_not_run_is_neither_cleared_nor_failed(home: Store):
 
 def test_one_person_alone_proves_nothing(tmp_path: Path):
     store = Store(tmp_path / "store")
-    keep(people(96, 6), store, "blobs")
+    keep(more_blobs(96, 6), store, "blobs")
     found = written_study(store, folds="subjects", only_folds=[2])
     cell = cell_of(found, "real_to_real")
     assert cell.subjects == 1
@@ -503,7 +429,7 @@ def test_without_subjects_clips_are_drawn_and_without_clips_images(tmp_path: Pat
         ("clips", {"subject": ""}, "clip"),
         ("images", {"subject": "", "clip": ""}, "frame"),
     ):
-        keep(people(96 + len(name), 6, **columns), store, name)
+        keep(more_blobs(96 + len(name), 6, **columns), store, name)
         cell = cell_of(
             written_study(store, name=f"by-{name}", faces=name, protocol=protocol), "real_to_real"
         )
@@ -602,7 +528,7 @@ def test_recall_is_that_of_each_class(whole: StudyResults):
 
 def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp_path: Path):
     store = Store(tmp_path / "store")
-    keep(people(96, 6), store, "blobs")
+    keep(more_blobs(96, 6), store, "blobs")
     found = written_study(store, controls=["nearest"], done=lambda row: row.fold == 0)
     names = [row.run for row in found.trials if row.fold == 1 and not row.control]
     for row in found.trials:
@@ -629,7 +555,7 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
 
 def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
     store = Store(tmp_path / "store")
-    keep(people(96, 6), store, "blobs")
+    keep(more_blobs(96, 6), store, "blobs")
     written_study(store, done=lambda row: False)
     text = study_status("small", store)
     assert "small: 0 of 4 trials done, in 0 s" in text

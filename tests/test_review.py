@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from drawn import FOUR, people
 from PIL import Image
-from test_cli import inside
+from worlds import inside
 
 from mien.audit.labels.review import Decisions, apply_decisions, copy_queue, read_decisions
 from mien.audit.leakage import sides

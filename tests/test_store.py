@@ -13,29 +13,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from notes import Note, write
 
 from mien.errors import SpecError, StoreError
 from mien.runs.files import read_error
-from mien.runs.spec import Spec, parents, read_spec
+from mien.runs.spec import parents, read_spec
 from mien.runs.store import Run, Store
-
-
-class Letter(Spec):
-    stage: ClassVar[str] = "letter"
-    text: str = "hello"
-    parent: str = ""
-
-
-def write(text: str):
-    def build(out: Path, scratch: Path) -> None:
-        (out / "text.txt").write_text(text)
-
-    return build
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def test_a_run_is_built_once(store: Store):
@@ -45,42 +28,42 @@ def test_a_run_is_built_once(store: Store):
         calls.append(1)
         (out / "text.txt").write_text("hello")
 
-    first, second = store.make(Letter(), build), store.make(Letter(), build)
+    first, second = store.make(Note(), build), store.make(Note(), build)
     assert first == second
     assert calls == [1]
-    assert first.name == f"letter-{Letter().digest()}"
+    assert first.name == f"letter-{Note().digest()}"
 
 
-class Postcard(Letter):
+class Postcard(Note):
     stage: ClassVar[str] = "postcard"
     summary_indent: ClassVar[int | None] = None
 
 
 @pytest.mark.parametrize(
     ("spec", "text"),
-    [(Letter(), '{\n "holds": "a greeting"\n}\n'), (Postcard(), '{"holds": "a greeting"}\n')],
+    [(Note(), '{\n "holds": "a greeting"\n}\n'), (Postcard(), '{"holds": "a greeting"}\n')],
     ids=["indented", "on one line"],
 )
-def test_what_build_returns_is_stored_as_the_summary(store: Store, spec: Letter, text: str):
+def test_what_build_returns_is_stored_as_the_summary(store: Store, spec: Note, text: str):
     run = store.make(spec, lambda out, scratch: {"holds": "a greeting"})
     assert run.file("summary.json").read_text() == text
     assert run.summary == {"holds": "a greeting"} and store.faults(run, thorough=True) == []
 
 
 def test_a_run_of_which_nothing_is_said_has_no_summary(store: Store):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     assert sorted(run.manifest["files"]) == ["spec.json", "text.txt"] and run.summary == {}
 
 
 def test_digest_is_a_golden_value_and_depends_on_fields_alone():
-    assert Letter().digest() == Letter(parent="", text="hello").digest() == "1aaf4657508b"
-    assert Letter(text="other").digest() != Letter().digest()
-    assert Letter(version=2).digest() != Letter().digest()
+    assert Note().digest() == Note(parent="", text="hello").digest() == "1aaf4657508b"
+    assert Note(text="other").digest() != Note().digest()
+    assert Note(version=2).digest() != Note().digest()
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_known_one():
     with pytest.raises(SpecError, match="Did you mean 'parent'"):
-        read_spec(Letter, {"perent": "x"}, "test")
+        read_spec(Note, {"perent": "x"}, "test")
 
 
 def test_a_build_that_fails_leaves_no_run_and_keeps_its_scratch(store: Store):
@@ -90,20 +73,20 @@ def test_a_build_that_fails_leaves_no_run_and_keeps_its_scratch(store: Store):
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
-        store.make(Letter(), fail)
+        store.make(Note(), fail)
     assert store.names() == []
 
     def go_on(out: Path, scratch: Path) -> None:
         assert not list(out.iterdir())
         (out / "text.txt").write_text((scratch / "checkpoint").read_text() + " and half")
 
-    run = store.make(Letter(), go_on)
+    run = store.make(Note(), go_on)
     assert run.file("text.txt").read_text() == "half and half"
     assert not list((store.root / "work").iterdir())
 
 
 def test_an_altered_file_is_named_and_refused(store: Store):
-    run = store.make(Letter(), write("hello"), alias="mine")
+    run = store.make(Note(), write("hello"), alias="mine")
     assert store.faults(run) == []
     (run.path / "text.txt").write_text("hellO")
     with pytest.raises(StoreError, match=r"text\.txt does not match its sha256"):
@@ -116,7 +99,7 @@ def test_an_altered_file_is_named_and_refused(store: Store):
 
 
 def test_an_altered_manifest_is_noticed(store: Store):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     path = run.path / "manifest.json"
     path.write_text(path.read_text().replace('"content": "', '"content": "0'))
     with pytest.raises(StoreError, match="does not add up"):
@@ -127,13 +110,13 @@ def test_an_altered_manifest_is_noticed(store: Store):
 
 
 def test_names_resolve_by_run_alias_and_unique_beginning(store: Store):
-    run = store.make(Letter(), write("hello"), alias="mine")
+    run = store.make(Note(), write("hello"), alias="mine")
     assert (
         store.resolve("mine") == store.resolve(run.name) == store.resolve(run.name[:9]) == run.name
     )
     with pytest.raises(StoreError, match="Did you mean 'mine'"):
         store.resolve("mime")
-    store.make(Letter(text="other"), write("other"))
+    store.make(Note(text="other"), write("other"))
     with pytest.raises(StoreError, match="must be the beginning of one run"):
         store.resolve("letter")
 
@@ -141,12 +124,12 @@ def test_names_resolve_by_run_alias_and_unique_beginning(store: Store):
 @pytest.mark.parametrize("alias", ["", "../up", "a b", "letter-0123456789ab", ".hidden", "x" * 81])
 def test_a_bad_alias_is_refused_before_any_work(store: Store, alias: str):
     with pytest.raises(StoreError, match="an alias must be"):
-        store.make(Letter(), lambda out, scratch: pytest.fail("built"), alias=alias)
+        store.make(Note(), lambda out, scratch: pytest.fail("built"), alias=alias)
 
 
 def test_a_parent_cannot_be_removed_before_its_children(store: Store):
-    run = store.make(Letter(), write("hello"), alias="mine")
-    child = store.make(Letter(parent=run.name), write("child"))
+    run = store.make(Note(), write("hello"), alias="mine")
+    child = store.make(Note(parent=run.name), write("child"))
     assert parents(child.spec) == [run.name]
     with pytest.raises(StoreError, match=child.name):
         store.remove("mine")
@@ -163,7 +146,7 @@ def test_a_memo_is_measured_once(store: Store):
 def test_a_store_that_cannot_be_written_is_one_message(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"the store must be a folder, and .*file is not one"):
-        Store(tmp_path / "file").make(Letter(), write("hello"))
+        Store(tmp_path / "file").make(Note(), write("hello"))
 
 
 def slow_build(root: Path, log: Path) -> None:
@@ -173,7 +156,7 @@ def slow_build(root: Path, log: Path) -> None:
         time.sleep(0.5)
         (out / "text.txt").write_text("hello")
 
-    Store(root).make(Letter(), build)
+    Store(root).make(Note(), build)
 
 
 def test_two_processes_do_not_make_the_same_run_twice(store: Store, tmp_path: Path):
@@ -194,12 +177,13 @@ def test_a_killed_process_is_taken_over_at_once(store: Store):
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from test_store import Letter, Store
+        from notes import Note
+        from mien.runs.store import Store
         def build(out, scratch):
             (scratch / "checkpoint").write_text("half")
             print("ready", flush=True)
             time.sleep(60)
-        Store(Path({str(store.root)!r})).make(Letter(), build)
+        Store(Path({str(store.root)!r})).make(Note(), build)
     """
     worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
     assert worker.stdout is not None
@@ -212,7 +196,7 @@ def test_a_killed_process_is_taken_over_at_once(store: Store):
         (out / "text.txt").write_text((scratch / "checkpoint").read_text())
 
     began = time.monotonic()
-    assert store.make(Letter(), build).file("text.txt").read_text() == "half"
+    assert store.make(Note(), build).file("text.txt").read_text() == "half"
     assert time.monotonic() - began < 5
 
 
@@ -221,8 +205,8 @@ def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(
 ):
     monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.5)
     (store.root / "work").mkdir(parents=True)
-    (store.root / "work" / f"{Letter().name}.claim").write_text("elsewhere 1 token 7")
-    assert store.make(Letter(), write("hello")).file("text.txt").read_text() == "hello"
+    (store.root / "work" / f"{Note().name}.claim").write_text("elsewhere 1 token 7")
+    assert store.make(Note(), write("hello")).file("text.txt").read_text() == "hello"
 
 
 @pytest.mark.parametrize("name", ["spec.json", "about.json", "manifest.json"])
@@ -230,7 +214,7 @@ def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(
 def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(
     store: Store, name: str, text: str
 ):
-    run = store.make(Letter(), write("hello"), "mine")
+    run = store.make(Note(), write("hello"), "mine")
     (run.path / name).write_bytes(text.encode(errors="surrogateescape"))
     again = Store(store.root)
     faults = again.faults(Run(run.name, run.path), thorough=True)
@@ -246,14 +230,14 @@ def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(
 
 
 def test_a_run_without_its_manifest_is_told(store: Store):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     assert store.broken_runs() == []
     (run.path / "manifest.json").unlink()
     assert store.broken_runs() == [run.name]
 
 
 def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Store):
-    run = store.make(Letter(), write("hello"), "mine")
+    run = store.make(Note(), write("hello"), "mine")
     (store.root / "aliases" / "bad").write_bytes(b"\xff\xfe")
     (store.root / "aliases" / "up").write_text("../../elsewhere")
     (store.root / "aliases" / "folder").mkdir()
@@ -283,7 +267,7 @@ def test_an_error_is_read_from_what_was_noted_and_is_nothing_where_that_is_broke
     "text, seconds", [('{"seconds": 2.5}', 2.5), ('{"seconds": "long"}', 0.0), ("[1]", 0.0)]
 )
 def test_how_long_a_run_took_is_known_or_nothing(store: Store, text: str, seconds: float):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     (run.path / "about.json").write_text(text)
     assert Run(run.name, run.path).seconds == seconds
 
@@ -292,7 +276,7 @@ def test_who_was_asleep_while_another_took_over_makes_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.5)
-    claim, calls = store.root / "work" / f"{Letter().name}.claim", []
+    claim, calls = store.root / "work" / f"{Note().name}.claim", []
 
     def build(out: Path, scratch: Path) -> None:
         calls.append(out)
@@ -300,19 +284,19 @@ def test_who_was_asleep_while_another_took_over_makes_nothing(
         if len(calls) == 1:
             claim.write_text("elsewhere 1 token 7")  # whose heart stands still, too
 
-    assert store.make(Letter(), build).file("text.txt").read_text() == "call 2"
+    assert store.make(Note(), build).file("text.txt").read_text() == "call 2"
     assert len(set(calls)) == 2
     assert not list((store.root / "work").iterdir())
 
 
 def test_what_fails_after_the_claim_was_lost_is_no_failure(store: Store):
-    claim = store.root / "work" / f"{Letter().name}.claim"
+    claim = store.root / "work" / f"{Note().name}.claim"
 
     def finish_elsewhere() -> None:
         other = Store(store.root.parent / "other")
-        other.make(Letter(), write("from elsewhere"))
+        other.make(Note(), write("from elsewhere"))
         (store.root / "runs").mkdir()
-        (other.root / "runs" / Letter().name).rename(store.root / "runs" / Letter().name)
+        (other.root / "runs" / Note().name).rename(store.root / "runs" / Note().name)
         claim.unlink()
 
     def build(out: Path, scratch: Path) -> None:
@@ -320,7 +304,7 @@ def test_what_fails_after_the_claim_was_lost_is_no_failure(store: Store):
         finish_elsewhere()
         raise OSError("the folder was swept away")
 
-    assert store.make(Letter(), build).file("text.txt").read_text() == "from elsewhere"
+    assert store.make(Note(), build).file("text.txt").read_text() == "from elsewhere"
 
 
 def test_what_a_sleeper_swept_away_is_made_again(store: Store):
@@ -332,14 +316,14 @@ def test_what_a_sleeper_swept_away_is_made_again(store: Store):
             out.rmdir()
         (out / "text.txt").write_text(f"call {len(calls)}")
 
-    assert store.make(Letter(), build).file("text.txt").read_text() == "call 2"
+    assert store.make(Note(), build).file("text.txt").read_text() == "call 2"
 
 
 def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.5)
-    claim = store.root / "work" / f"{Letter().name}.claim"
+    claim = store.root / "work" / f"{Note().name}.claim"
     claim.parent.mkdir(parents=True)
     claim.write_text("elsewhere 1 token 0")
     stop = threading.Event()
@@ -354,7 +338,7 @@ def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(
 
     began, heart = time.monotonic(), threading.Thread(target=beat)
     heart.start()
-    store.make(Letter(), write("hello"))
+    store.make(Note(), write("hello"))
     heart.join()
     assert time.monotonic() - began > 1.6
 
@@ -368,8 +352,8 @@ def test_a_full_disk_leaves_neither_run_nor_litter(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="make room"):
-        store.make(Letter(), write("hello"))
+        store.make(Note(), write("hello"))
     monkeypatch.setattr(os, "fsync", kept)
     assert store.names() == []
-    assert store.make(Letter(), write("hello")).file("text.txt").read_text() == "hello"
+    assert store.make(Note(), write("hello")).file("text.txt").read_text() == "hello"
     assert not list((store.root / "work").iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.table import Table
-from test_cli import inside
+from worlds import inside
 
 from mien.cli.base import print_table
 from mien.ingest.readers import folder

@@ -8,13 +8,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import save_file
-from test_classifiers import CLASSES, blobs
+from worlds import CLASSES, FOUR_SETTINGS, SMALL_FIELDS, blobs, failing, keep, table
 
 from mien import metrics
 from mien.classifiers import pretrained
@@ -33,12 +33,11 @@ from mien.generators.diffusion import fit
 from mien.prepare import splits
 from mien.report.write import write_report
 from mien.runs.jobs import NOT_BEGUN_PREFIX, note_failure, read_failure
-from mien.runs.spec import Spec
-from mien.runs.store import Run, Store
+from mien.runs.store import Store
 from mien.seeds import derive_seed
 from mien.study import cost, trials
 from mien.study.databases import list_databases
-from mien.study.file import StudyFile, find_recorded_run, read_study, resolve
+from mien.study.file import find_recorded_run, read_study, resolve
 from mien.study.plan import describe_plan, frozen_shares, plan_study, plan_trials, write_study
 from mien.study.run import run_study
 from mien.study.select import explain_generators, parse_only, select_rows
@@ -47,39 +46,6 @@ from mien.study.status import study_status
 
 STUDIES = Path(__file__).parent.parent / "studies"
 PREPRINT = ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
-FOUR = ["real_to_real", "synthetic_to_synthetic", "real_to_synthetic", "synthetic_to_real"]
-SMALL = {"name": "tiny", "size": 16, "epochs": 3, "batch": 16}
-COMMON = {key: value for key, value in SMALL.items() if key != "name"}
-NET = {"width": 8, "multipliers": [1], "blocks": 1, "patch": 2, "attention": []}
-
-
-class MadeSpec(Spec):
-    stage: ClassVar[str] = "made"
-    what: str
-
-
-def keep(faces: Faces, store: Store, alias: str) -> Run:
-    """Put faces into the store under an alias."""
-    return store.make(
-        MadeSpec(what=f"{alias} {len(faces)}"), lambda out, scratch: faces.save(out), alias
-    )
-
-
-def table(**changes: Any) -> StudyFile:
-    """A study of blobs that takes a second or two."""
-    common = {
-        "name": "small",
-        "faces": "blobs",
-        "protocol": "subject",
-        "folds": 2,
-        "trials": 2,
-        "settings": ["real_to_real"],
-        "classifiers": ["tiny"],
-        "classifier": COMMON,
-        "generator": {"preset": "smoke", "images_seen": 64, "batch": 16, "net": NET},
-        "generate": {"steps": 2},
-    }
-    return StudyFile.model_validate({**common, **changes})
 
 
 @pytest.fixture
@@ -94,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec]:
     """A finished study of all settings, by subject."""
     home = Store(tmp_path_factory.mktemp("whole") / "store")
     keep(blobs(), home, "blobs")
-    spec = resolve(table(settings=[*FOUR, "both_to_real"]), home)
+    spec = resolve(table(settings=[*FOUR_SETTINGS, "both_to_real"]), home)
     run_study(spec, home, device="cpu")
     return home, spec
 
@@ -105,7 +71,7 @@ def controlled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySp
     home = Store(tmp_path_factory.mktemp("controlled") / "store")
     keep(blobs(), home, "blobs")
     names = ["majority", "nearest", "permuted", "copycat"]
-    spec = resolve(table(settings=[*FOUR, "both_to_real"], controls=names), home)
+    spec = resolve(table(settings=[*FOUR_SETTINGS, "both_to_real"], controls=names), home)
     run_study(spec, home, device="cpu")
     return home, spec
 
@@ -160,7 +126,7 @@ def test_each_fold_has_a_generator_of_its_own_trained_on_its_training_side(
 
 
 def test_by_frame_one_generator_sees_everything(store: Store):
-    spec = resolve(table(protocol="frame", folds=5, settings=FOUR), store)
+    spec = resolve(table(protocol="frame", folds=5, settings=FOUR_SETTINGS), store)
     (one,) = list_databases(spec, store)
     assert (one.split, one.train.faces) == (None, spec.faces)
     sides = [
@@ -190,7 +156,7 @@ def test_counts_follow_the_study(store: Store):
         ("like", 48),
         ("like,fear=2", 38),
     ):
-        spec = resolve(table(settings=FOUR, counts=text), store)
+        spec = resolve(table(settings=FOUR_SETTINGS, counts=text), store)
         assert [sum(one.generate.counts.values()) for one in list_databases(spec, store)] == [
             expected
         ] * 2
@@ -200,7 +166,7 @@ def test_a_class_that_a_training_side_lacks_is_not_generated_there(store: Store)
     faces = blobs()
     rare = (faces.index["emotion"] != "fear") | (faces.index["subject"] == "blobs:s0")
     keep(faces.select(rare.to_numpy()), store, "rare")
-    spec = resolve(table(faces="rare", settings=FOUR, counts="fear=5,sadness=5"), store)
+    spec = resolve(table(faces="rare", settings=FOUR_SETTINGS, counts="fear=5,sadness=5"), store)
     assert sorted(len(one.generate.counts) for one in list_databases(spec, store)) == [1, 2]
 
 
@@ -217,7 +183,8 @@ def test_the_digests_of_study_and_trial_are_golden(store: Store):
 def test_ablations_change_the_classifier_and_share_splits_and_databases(store: Store):
     names = ["plain", "augment", "freeze30", "slow"]
     spec = resolve(
-        table(ablations=names, ablation={"slow": {"epochs": 9}}, settings=FOUR, trials=1), store
+        table(ablations=names, ablation={"slow": {"epochs": 9}}, settings=FOUR_SETTINGS, trials=1),
+        store,
     )
     one = spec.classifiers["tiny"]
     assert [one[name].freeze for name in names] == [0, 0, 0.3, 0]
@@ -247,7 +214,7 @@ def test_a_class_set_folds_emotions_before_anything_is_split_or_trained(store: S
     emotions = dict(zip(faces.classes, ("disgust", "repression", "surprise", "fear"), strict=True))
     index = faces.index.assign(emotion=[emotions[name] for name in faces.index["emotion"]])
     keep(Faces(faces.images, index), store, "micro")
-    spec = resolve(table(faces="micro", class_set="megc2019-3", settings=FOUR), store)
+    spec = resolve(table(faces="micro", class_set="megc2019-3", settings=FOUR_SETTINGS), store)
     assert spec.classes == ("negative", "surprise")
     folded = Faces.load(store.run(spec.faces).path)
     assert (len(folded), folded.index["emotion"].eq("negative").sum()) == (72, 48)
@@ -417,7 +384,7 @@ def test_what_leaves_no_trial_is_refused_with_what_there_is(controlled: tuple[St
 def test_a_part_that_needs_generators_for_other_settings_says_why(
     store: Store, capfd: pytest.CaptureFixture[str]
 ):
-    spec = resolve(table(settings=FOUR, trials=1), store)
+    spec = resolve(table(settings=FOUR_SETTINGS, trials=1), store)
     wanted = parse_only(["setting=real_to_real,fold=0"], spec)
     run_study(spec, store, device="cpu", only=wanted)
     assert "those of real_to_real are also tested on synthetic faces" in capfd.readouterr().err
@@ -433,7 +400,9 @@ def test_a_part_that_needs_generators_for_other_settings_says_why(
 
 
 def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
-    spec = resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat"], trials=1), store)
+    spec = resolve(
+        table(settings=[*FOUR_SETTINGS, "both_to_real"], controls=["copycat"], trials=1), store
+    )
     run_study(spec, store, device="cpu", only=parse_only(["control=copycat,fold=1"], spec))
     found = plan_study(spec, store)
     done = {(row.control, row.fold) for row in found.rows if row.spec.name in found.done}
@@ -447,7 +416,7 @@ def test_a_part_is_run_alone_with_the_databases_that_it_needs(store: Store):
 
 def test_the_cost_of_a_study_is_the_sum_of_its_trainings(store: Store):
     small = resolve(table(trials=1), store)
-    large = resolve(table(trials=1, classifier={**COMMON, "epochs": 30}), store)
+    large = resolve(table(trials=1, classifier={**SMALL_FIELDS, "epochs": 30}), store)
     few, many = (
         sum(one.seconds for one in cost.estimate_costs(found, list(found.rows), store, "cpu"))
         for found in (plan_study(small, store), plan_study(large, store))
@@ -461,7 +430,9 @@ def test_the_cost_of_a_study_is_the_sum_of_its_trainings(store: Store):
 
 def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fit, "MEASURE_S", 0.2)
-    spec = resolve(table(settings=[*FOUR, "both_to_real"], controls=["copycat", "nearest"]), store)
+    spec = resolve(
+        table(settings=[*FOUR_SETTINGS, "both_to_real"], controls=["copycat", "nearest"]), store
+    )
     found = plan_study(spec, store)
     for measure in (False, True):
         lines = cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
@@ -709,7 +680,7 @@ def test_what_would_fail_later_is_refused_at_once_and_names_the_study_file(
 
 
 def test_a_plan_says_which_classes_have_no_synthetic_faces(store: Store):
-    spec = resolve(table(settings=FOUR, counts="fear=3,surprise=2"), store)
+    spec = resolve(table(settings=FOUR_SETTINGS, counts="fear=3,surprise=2"), store)
     assert (
         "no synthetic happiness, sadness in folds 0, 1, with counts = 'fear=3,surprise=2'"
         in describe_plan(plan_study(spec, store))
@@ -979,14 +950,6 @@ def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
         assert not store.done(first) and worker.is_alive()
     worker.join(60)
     assert worker.exitcode == 0 and store.done(first)
-
-
-def failing(**changes: Any) -> StudyFile:
-    """A study whose second classifier diverges."""
-    wild = {"name": "tiny", "optimiser": "sgd", "learning_rate": 1e18}
-    return table(
-        classifiers=["wild", "tiny"], classifier={**COMMON, "wild": wild}, trials=1, **changes
-    )
 
 
 def test_a_failed_trial_is_a_row_and_the_others_go_on(

@@ -16,19 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import inside
-from test_store import Letter, write
+from notes import Note, write
+from worlds import inside
 
 from mien.errors import DataError, StoreError, TrainingError
 from mien.runs.claims import _machine_name
 from mien.runs.files import sha256
 from mien.runs.spec import digest_of
 from mien.runs.store import STALE_S, Run, Store, _content_digest
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def forge(run: Run, name: str, data: bytes) -> None:
@@ -50,7 +45,7 @@ def forge(run: Run, name: str, data: bytes) -> None:
 def test_a_spec_that_was_forged_together_with_the_manifest_is_named(
     store: Store, fields: dict[str, Any]
 ):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     forge(run, "spec.json", json.dumps({**run.spec, **fields}).encode())
     with pytest.raises(StoreError, match="named by"):
         Store(store.root).run(run.name)
@@ -58,7 +53,7 @@ def test_a_spec_that_was_forged_together_with_the_manifest_is_named(
 
 def test_a_spec_of_an_earlier_version_of_mien_is_no_forgery(store: Store):
     old = {"stage": "letter", "text": "hello", "a field that is gone": 0.1, "version": 1}
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     forge(run, "spec.json", json.dumps(old, indent=2).encode())
     name = f"letter-{digest_of(old)}"
     run.path.rename(run.path.with_name(name))
@@ -66,7 +61,7 @@ def test_a_spec_of_an_earlier_version_of_mien_is_no_forgery(store: Store):
 
 
 def test_a_size_that_was_forged_is_named(store: Store):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     path = run.path / "manifest.json"
     path.write_text(path.read_text().replace('"size": 5', '"size": 6'))
     assert store.faults(Run(run.name, run.path)) == [
@@ -101,13 +96,13 @@ def test_a_size_that_was_forged_is_named(store: Store):
 def test_links_pipes_and_folders_in_a_run_are_named(
     store: Store, forged: Callable[[Path], Any], fault: str
 ):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     forged(run.path)
     assert any(fault in each for each in store.faults(Run(run.name, run.path)))
 
 
 def test_a_manifest_that_leads_out_of_the_run_is_named(store: Store):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     (run.path.parent / "secret").write_text("x")
     forge(run, "../secret", b"x")
     assert any(
@@ -120,7 +115,7 @@ def test_a_manifest_that_leads_out_of_the_run_is_named(store: Store):
 
 def test_what_systems_leave_is_passed_over_and_told(tmp_path: Path):
     store = Store(tmp_path / "store")
-    run = store.make(Letter(), write("hello"), "mine")
+    run = store.make(Note(), write("hello"), "mine")
     for place in (".", "runs", "aliases", "work", f"runs/{run.name}"):
         for name in (".DS_Store", "._text.txt", "Thumbs.db", "desktop.ini", ".nfs00000000abcd1234"):
             (store.root / place / name).write_bytes(b"\0\1")
@@ -133,14 +128,14 @@ def test_what_systems_leave_is_passed_over_and_told(tmp_path: Path):
     )
     text = inside(tmp_path, "verify")
     assert text.count("ignored") == 1 and "runs/.DS_Store" in text and "as it was made" in text
-    store.make(Letter(text="next"), write("next"))
+    store.make(Note(text="next"), write("next"))
     assert "letter" in inside(tmp_path, "ls")
     assert inside(tmp_path, "rm", "mine") == f"deleted mine\ndeleted runs/{run.name}\n"
 
 
 def test_what_somebody_put_into_a_run_is_to_be_moved_and_the_run_kept(tmp_path: Path):
     store = Store(tmp_path / "store")
-    run = store.make(Letter(), write("hello"), "mine")
+    run = store.make(Note(), write("hello"), "mine")
     (run.path / "notes.txt").write_text("mine")
     (run.path / "sub").mkdir()
     for command in ("show", "verify"):
@@ -150,7 +145,7 @@ def test_what_somebody_put_into_a_run_is_to_be_moved_and_the_run_kept(tmp_path: 
 
 def test_copies_of_runs_and_strangers_among_them_are_told(tmp_path: Path):
     store = Store(tmp_path / "store")
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     (store.root / "runs" / f"{run.name} copy").mkdir()
     (store.root / "runs" / f"{run.name} copy" / "manifest.json").write_text("{}")
     (store.root / "runs" / "notes\x1b[31m.txt").write_text("x")
@@ -167,7 +162,7 @@ def test_copies_of_runs_and_strangers_among_them_are_told(tmp_path: Path):
 
 def test_an_alias_that_is_no_file_of_ours_is_never_printed(tmp_path: Path):
     store = Store(tmp_path / "store")
-    run = store.make(Letter(), write("hello"), "mine")
+    run = store.make(Note(), write("hello"), "mine")
     aliases = store.root / "aliases"
     (tmp_path / "secret").write_text("secret words\n")
     (aliases / "link").symlink_to(tmp_path / "secret")
@@ -185,8 +180,8 @@ def test_an_alias_that_is_no_file_of_ours_is_never_printed(tmp_path: Path):
         used = inside(tmp_path, "show", name, code=2)
         assert "must be a file with the name of a run" in used and "secret words" not in used
     with pytest.raises(StoreError, match="is a folder"):
-        store.make(Letter(text="other"), lambda out, scratch: pytest.fail("built"), "folder")
-    assert store.make(Letter(), write("hello"), "link") == run
+        store.make(Note(text="other"), lambda out, scratch: pytest.fail("built"), "folder")
+    assert store.make(Note(), write("hello"), "link") == run
     assert (tmp_path / "secret").read_text() == "secret words\n" and store.resolve(
         "link"
     ) == run.name
@@ -196,7 +191,7 @@ def test_an_alias_that_is_no_file_of_ours_is_never_printed(tmp_path: Path):
 
 
 def test_what_is_not_there_cannot_be_deleted(tmp_path: Path):
-    run = Store(tmp_path / "store").make(Letter(), write("hello"), "mine")
+    run = Store(tmp_path / "store").make(Note(), write("hello"), "mine")
     near = run.name[:-1] + ("0" if run.name[-1] != "0" else "1")
     assert f"Did you mean '{run.name}'" in inside(tmp_path, "rm", near, code=2)
     for name in ("letter-000000000000", "mime", "", "../x", ".", "*"):
@@ -213,9 +208,9 @@ def test_a_deletion_that_was_killed_is_ended_by_the_same_command(
             (out / name).parent.mkdir(exist_ok=True)
             (out / name).write_text("a face")
 
-    run = store.make(Letter(), build, "mine")
+    run = store.make(Note(), build, "mine")
     store.set_alias("second", run.name)
-    kept = store.make(Letter(text="kept"), write("kept"), "kept")
+    kept = store.make(Note(text="kept"), write("kept"), "kept")
     code = f"""
         import os, sys
         from pathlib import Path
@@ -252,7 +247,7 @@ def test_a_deletion_that_was_killed_is_ended_by_the_same_command(
 
 def test_half_a_deletion_is_not_listed_but_told_and_ended_by_the_next_command(tmp_path: Path):
     store = Store(tmp_path / "store")
-    run = store.make(Letter(), write("a face"))
+    run = store.make(Note(), write("a face"))
     grave = run.path.with_name(f".{run.name}.{'0' * 32}")
     run.path.rename(grave)
     assert run.name not in inside(tmp_path, "ls")
@@ -261,12 +256,12 @@ def test_half_a_deletion_is_not_listed_but_told_and_ended_by_the_next_command(tm
     old = run.path.with_name(f".{'a' * 32}")
     old.mkdir()
     (old / "images.npy").write_text("a face")
-    store.make(Letter(text="next"), write("next"))
+    store.make(Note(text="next"), write("next"))
     assert not grave.exists() and not old.exists()
 
 
 def test_a_parent_is_kept_while_a_child_is_made_from_it(store: Store):
-    run = store.make(Letter(), write("hello"))
+    run = store.make(Note(), write("hello"))
     begun, go_on = threading.Event(), threading.Event()
 
     def build(out: Path, scratch: Path) -> None:
@@ -274,7 +269,7 @@ def test_a_parent_is_kept_while_a_child_is_made_from_it(store: Store):
         go_on.wait(60)
         (out / "text.txt").write_text("child")
 
-    child = threading.Thread(target=store.make, args=(Letter(parent=run.name), build))
+    child = threading.Thread(target=store.make, args=(Note(parent=run.name), build))
     child.start()
     begun.wait(60)
     with pytest.raises(StoreError, match="is being made"):
@@ -288,35 +283,35 @@ def test_a_parent_is_kept_while_a_child_is_made_from_it(store: Store):
 def test_a_child_is_refused_whose_parent_is_deleted_at_that_moment(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    run, kept = store.make(Letter(), write("hello")), Store.note_spec
+    run, kept = store.make(Note(), write("hello")), Store.note_spec
 
-    def too_late(self: Store, spec: Letter) -> None:
+    def too_late(self: Store, spec: Note) -> None:
         Store(self.root).remove(run.name)
         kept(self, spec)
 
     monkeypatch.setattr(Store, "note_spec", too_late)
     with pytest.raises(StoreError, match="was deleted just now"):
-        store.make(Letter(parent=run.name), lambda out, scratch: pytest.fail("built"))
+        store.make(Note(parent=run.name), lambda out, scratch: pytest.fail("built"))
     assert store.names() == [] and not list((store.root / "work").iterdir())
 
 
 def test_what_an_unfinished_child_copied_goes_with_its_parent(store: Store):
-    run = store.make(Letter(), write("a face"))
-    work = store.root / "work" / Letter(parent=run.name).name
+    run = store.make(Note(), write("a face"))
+    work = store.root / "work" / Note(parent=run.name).name
 
     def stopped(out: Path, scratch: Path) -> None:
         (scratch / "checkpoint").write_text("a face")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.make(Letter(parent=run.name), stopped)
+        store.make(Note(parent=run.name), stopped)
     assert (work / "scratch" / "checkpoint").exists()
     assert f"work/{work.name}" in store.remove(run.name)
     assert not [path for path in store.root.rglob("*") if path.is_file()]
 
 
 def test_of_a_run_that_is_a_link_only_the_link_is_deleted(store: Store, tmp_path: Path):
-    run = store.make(Letter(), write("hello"), "mine")
+    run = store.make(Note(), write("hello"), "mine")
     run.path.rename(tmp_path / "elsewhere")
     run.path.symlink_to(tmp_path / "elsewhere")
     assert store.run("mine").file("text.txt").read_text() == "hello"
@@ -348,11 +343,11 @@ def test_a_refusal_leaves_nothing_and_all_else_keeps_its_checkpoints(
         raise error
 
     with pytest.raises(type(error)):
-        store.make(Letter(), build)
+        store.make(Note(), build)
     left = sorted(
         str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file()
     )
-    work = f"work/{Letter().name}"
+    work = f"work/{Note().name}"
     assert left == ([f"{work}/scratch/checkpoint", f"{work}/spec.json"] if kept else [])
     assert store.root.exists() == kept
 
@@ -366,15 +361,15 @@ def test_a_refusal_keeps_the_checkpoints_of_the_command_before(store: Store):
         raise DataError("the weights are another file")
 
     with pytest.raises(KeyboardInterrupt):
-        store.make(Letter(), stopped)
+        store.make(Note(), stopped)
     with pytest.raises(DataError):
-        store.make(Letter(), refused)
-    assert (store.scratch(Letter().name) / "checkpoint").read_text() == "hours of work"
+        store.make(Note(), refused)
+    assert (store.scratch(Note().name) / "checkpoint").read_text() == "hours of work"
 
 
 def test_what_the_dead_left_is_swept_by_any_later_command(store: Store):
-    done = store.make(Letter(), write("hello"))
-    work, other = store.root / "work", Letter(text="never finished").name
+    done = store.make(Note(), write("hello"))
+    work, other = store.root / "work", Note(text="never finished").name
     dead = f"{_machine_name()} {2**22 + 1} token 3"
     for name in (done.name, other):
         (work / name / f"out-{'0' * 32}").mkdir(parents=True)
@@ -383,7 +378,7 @@ def test_what_the_dead_left_is_swept_by_any_later_command(store: Store):
     (work / f"{other}.0000128.claim").write_text(dead)
     alive = work / "letter-aaaaaaaaaaaa.claim"
     alive.write_text("another-machine/0 1 token 3")
-    store.make(Letter(text="next"), write("next"))
+    store.make(Note(text="next"), write("next"))
     assert list(work.iterdir()) == [alive]
 
 
@@ -404,9 +399,9 @@ def test_a_disk_that_fills_up_says_where_and_keeps_the_checkpoints(store: Store,
         raise error
 
     with pytest.raises(StoreError, match="make room") as caught:
-        store.make(Letter(), build)
+        store.make(Note(), build)
     assert str(store.root) in str(caught.value)
-    assert (store.scratch(Letter().name) / "checkpoint").exists()
+    assert (store.scratch(Note().name) / "checkpoint").exists()
 
 
 def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
@@ -414,12 +409,12 @@ def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
         import sys
         from pathlib import Path
         import numpy as np
-        from test_store import Letter
+        from notes import Note
         from mien.runs.store import Store
         def build(out, scratch):
             np.save(out / "images.npy", np.zeros(100_000, np.uint8))
         try:
-            Store(Path("store")).make(Letter(), build)
+            Store(Path("store")).make(Note(), build)
         except Exception as error:
             print(type(error).__name__, error)
     """
@@ -450,7 +445,7 @@ def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
 def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are_not(
     store: Store, folder: str
 ):
-    store.make(Letter(), write("hello"), "greeting")
+    store.make(Note(), write("hello"), "greeting")
     place = store.root / folder
     place.mkdir(exist_ok=True)
     dead, young, other = (place / f".greeting.{end}" for end in ("0a" * 16, "1b" * 16, "notes"))

@@ -1,0 +1,51 @@
+"""Fixtures that several files of tests share; what trains is made once in each process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from drawn import keep, people
+
+from mien.faces import Faces
+from mien.generators import presets
+from mien.generators.generate import generate_database, order_database
+from mien.generators.train import train_generator
+from mien.runs.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store, in the folder `store` of the test's own folder."""
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on two threads, much slower where other programs run too."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(cores)
+
+
+@pytest.fixture(scope="session")
+def audit_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store: 16 training people, 12 held out, and what is audited."""
+    folder = tmp_path_factory.mktemp("audit")
+    store = Store(folder / "store")
+    third = people(range(28, 42), clips=1, frames=2)
+    train = keep(people(range(16), clips=1, frames=2), store, "train")
+    keep(people(range(16, 28), clips=1, frames=2), store, "test")
+    keep(third, store, "unseen")
+    dealt = np.random.default_rng(0).permutation(third.index["emotion"].to_numpy())
+    keep(
+        Faces(third.images, third.index.assign(emotion=pd.Series(dealt, dtype="str"))),
+        store,
+        "shuffled",
+    )
+    copycat = train_generator(presets.read_preset("copycat", train.name), store, alias="copycat")
+    generate_database(order_database(copycat, "balanced:60", store), store, alias="copies")
+    return folder
