@@ -19,7 +19,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from sklearn.metrics import f1_score, recall_score
 from worlds import (
-    CONTROLS,
+    ALL_CONTROLS,
     FIVE_SETTINGS,
     FOUR_SETTINGS,
     blobs,
@@ -59,7 +59,7 @@ GRID: dict[str, Any] = {
     "classifier": {"size": 32, "weights": "none", **NETWORKS},
     "ablations": ["plain", "freeze30"],
     "settings": FOUR_SETTINGS,
-    "controls": CONTROLS,
+    "controls": ALL_CONTROLS,
     "faces": "sevens",
 }
 

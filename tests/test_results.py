@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import CLASSES, CONTROLS, FIVE_SETTINGS, keep, more_blobs, table, written_study
+from worlds import ALL_CONTROLS, CLASSES, FIVE_SETTINGS, keep, more_blobs, table, written_study
 
 from mien import metrics, stats
 from mien.errors import StoreError
@@ -27,7 +27,7 @@ from mien.study.file import resolve
 from mien.study.plan import plan_study
 from mien.study.record import read_record
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS
+from mien.study.settings import CONTROLS, SETTINGS
 from mien.study.specs import TrialRow
 from mien.study.status import study_status
 
@@ -44,7 +44,7 @@ def whole(home: Store) -> StudyResults:
     """All settings by subject, two classifiers, two ablations, two trials, all controls."""
     names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}
     return written_study(
-        home, name="whole", settings=FIVE_SETTINGS, controls=CONTROLS, ablations=["plain", "augment"],
+        home, name="whole", settings=FIVE_SETTINGS, controls=ALL_CONTROLS, ablations=["plain", "augment"],
         classifiers=list(names), classifier={"size": 16, **names},
     )  # fmt: skip
 

@@ -38,6 +38,7 @@ from mien.study import trials
 from mien.study.file import StudyFile, resolve
 from mien.study.plan import plan_study, write_study
 from mien.study.results import StudyResults
+from mien.study.settings import CONTROLS
 from mien.study.specs import TrialRow
 
 # Commands
@@ -320,7 +321,7 @@ def failing(**changes: Any) -> StudyFile:
 
 FIVE_SETTINGS = [*FOUR_SETTINGS, "both_to_real"]
 
-CONTROLS = ["majority", "nearest", "permuted", "copycat"]
+ALL_CONTROLS = list(CONTROLS)
 
 Skill = Callable[[TrialRow, str], float]
 """How often the trial of a row is right about the images of a test."""
