@@ -1,4 +1,4 @@
-"""The sets of real faces behind a run, and what their owners allow."""
+"""The real sets behind a run, and what their licences allow to be shown."""
 
 import pandas as pd
 

@@ -13,7 +13,7 @@ from trees import WRITERS, Tree
 from trees.damage import images
 
 from mien.errors import MienError
-from mien.ingest import accounts
+from mien.ingest import accounting
 from mien.ingest.decoding import read_listing
 from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
@@ -104,13 +104,13 @@ def rows_on_disk(name: str, root: Path) -> int | None:
     return None
 
 
-def close(name: str, tree: Tree, root: Path) -> tuple[dict[str, accounts.Ledger], Listing]:
+def close(name: str, tree: Tree, root: Path) -> tuple[dict[str, accounting.Ledger], Listing]:
     """Read a tree and return its accounts by what they are about."""
     about = READERS[name].READER
     spec = spec_for(name, tree)
     listing = scan_folder(spec, root)
     faces, unread = read_listing(listing, spec, workers=1, skip_unreadable=True)
-    ledgers = accounts.close(listing, about, faces, [*listing.findings, *unread])
+    ledgers = accounting.close(listing, about, faces, [*listing.findings, *unread])
     return {ledger.what: ledger for ledger in ledgers}, listing
 
 
@@ -122,7 +122,7 @@ def sums_hold(name: str, tree: Tree, root: Path) -> str:
         assert error.exit_code == 2
         return "refused"
     for ledger in ledgers.values():
-        assert accounts.NO_REASON not in ledger.left.values(), (
+        assert accounting.NO_REASON not in ledger.left.values(), (
             ledger.what,
             ledger.reasons(),
             ledger.left,

@@ -259,3 +259,31 @@ def test_no_test_imports_a_file_of_tests():
         for file in files
         for line in importing.findall(file.read_text(encoding="utf-8"))
     ] == []
+
+
+def without_paragraphs(source: str) -> list[str]:
+    """Return the functions of a source whose body has over 20 lines and neither a blank line nor a
+    comment between them.
+    """
+    lines = source.splitlines()
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            if body and (node.end_lineno or 0) - body[0].lineno >= 20:
+                text = lines[body[0].lineno - 1 : node.end_lineno]
+                if not any(not line.strip() or line.strip().startswith("#") for line in text):
+                    names.append(node.name)
+    return names
+
+
+def test_long_bodies_are_cut_into_paragraphs():
+    faults = {
+        str(path.relative_to(PACKAGE)): names
+        for path in FILES
+        if (names := without_paragraphs(path.read_text(encoding="utf-8")))
+    }
+    assert faults == {}
+    long = "def f():\n" + "    x = 1\n" * 21
+    assert without_paragraphs(long) == ["f"]
+    assert without_paragraphs(long + "\n    # Why\n    x = 2\n") == []

@@ -19,8 +19,8 @@ from torch.export.passes import move_to_device_pass
 from mien.cli import main
 from mien.errors import UsageError
 from mien.export import run as run_module
+from mien.export.revealed_faces import find_owners
 from mien.export.run import export, get_denoiser, list_exportable, list_files
-from mien.export.whose import find_owners
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.unet import NO_LABEL

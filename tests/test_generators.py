@@ -43,7 +43,7 @@ from mien.generators.diffusion.unet import NO_LABEL, UNet, make_group_norm
 from mien.generators.generate import generate_database, order_database, plan_images
 from mien.generators.kinds import GENERATORS, fit_generator, load_generator, sample_generator
 from mien.generators.presets import PRESETS
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, make_shard, make_shards, read_shard, write_shard
 from mien.generators.specs import (
     KIND_FACTS,

@@ -11,7 +11,7 @@ import pytest
 from worlds import DIFFUSIONS, HAPPY, company, fitted, spec_of, toy
 
 from mien.generators.kinds import sample_generator
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec
 
 FIRST_LOSSES = {"ddpm": [0.9895, 1.0381, 0.9562], "edm": [0.9899, 1.0172, 0.9479]}

@@ -25,7 +25,7 @@ from mien.seeds import make_rng
 from mien.study.cells import Comparison, ResultCell, Verdict
 from mien.study.file import resolve
 from mien.study.plan import plan_study
-from mien.study.record import read_record
+from mien.study.plan_file import read_record
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS, SETTINGS
 from mien.study.specs import TrialRow

@@ -10,7 +10,7 @@ from torch import nn
 from mien.generators import ddpm, edm
 from mien.generators.diffusion import samplers
 from mien.generators.diffusion.samplers import SOLVERS, ancestral, make_karras_levels
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 
 S = 0.6  # the data are N(0, S^2)
 

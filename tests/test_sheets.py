@@ -20,8 +20,8 @@ from trees import casme_squared, draw, jaffe, write_sheet
 
 from mien.errors import DataError, MienError
 from mien.findings import Finding
-from mien.ingest import accounts, readers
-from mien.ingest.copies import find_copies
+from mien.ingest import accounting, readers
+from mien.ingest.copied_files import find_copies
 from mien.ingest.decoding import read_listing
 from mien.ingest.reader import Listing
 from mien.ingest.readers import casme2
@@ -403,8 +403,8 @@ def test_left_out_frames_are_ranges_that_stand_for_each(root: Path):
         draw(root / f"Cropped/sub03/EP04_02/reg_img{number}.jpg")
     save(root, {"a": ROWS})
     listing = scan(root)
-    ledgers = accounts.settle(listing, readers.READERS["casme2"].READER, None, listing.findings)
-    table = accounts.left_out_table(ledgers, listing)
+    ledgers = accounting.settle(listing, readers.READERS["casme2"].READER, None, listing.findings)
+    table = accounting.left_out_table(ledgers, listing)
     lines = table[table["reason"] == "extra frames"]
     folder = "Cropped/sub03/EP04_02/reg_img"
     assert lines["where"].tolist() == [f"{folder}40.jpg", f"{folder}41.jpg", f"{folder}[26-30].jpg"]
@@ -423,7 +423,7 @@ def test_numbers_with_zeros_in_front_stay_apart_in_ranges():
         "b/1.jp2",
         "v.avi#4",
     ]
-    assert accounts.compress_names(names) == [
+    assert accounting.compress_names(names) == [
         ("a/011.png", 1),
         ("a/[007-009].png", 3),
         ("a/[9-11].png", 3),
@@ -444,7 +444,7 @@ def test_a_reader_that_forgets_a_picture_or_a_row_is_found_out(
         return replace(listing, rows=rows, read={**listing.read, "a row": ""})
 
     monkeypatch.setattr(casme2, "scan", forgetful)
-    silent = [each for each in scan(root).findings if each.kind == accounts.NO_REASON]
+    silent = [each for each in scan(root).findings if each.kind == accounting.NO_REASON]
     assert [each.where for each in silent] == ["Cropped/sub03/EP04_02/reg_img23.jpg", "a row"]
     assert {each.severity for each in silent} == {"warning"}
 
@@ -512,7 +512,7 @@ def test_clips_that_are_left_out_for_their_numbers_are_accounted_for(root: Path)
     listing = scan(root)
     assert len(
         found(listing)["unknown numbers"].pictures
-    ) == 30 and accounts.NO_REASON not in found(listing)
+    ) == 30 and accounting.NO_REASON not in found(listing)
 
 
 def test_votes_on_pictures_that_are_not_there_are_counted(tmp_path: Path):
@@ -532,4 +532,4 @@ def test_images_of_affectnet_that_lie_elsewhere_are_named(tmp_path: Path):
     np.save(tmp_path / "val_set/annotations/3_exp.npy", np.array("2"))
     listing = scan(tmp_path, "affectnet")
     assert len(listing.rows) == 1 and found(listing)["misplaced image"].what.endswith(": 2")
-    assert accounts.NO_REASON not in found(listing)
+    assert accounting.NO_REASON not in found(listing)

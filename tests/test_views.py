@@ -149,7 +149,7 @@ def test_a_view_of_a_join_and_of_a_class_set_is_made_from_the_beginning(home: St
 
 
 @pytest.fixture(scope="module")
-def compare(home: Store) -> StudySpec:
+def compared(home: Store) -> StudySpec:
     spec = resolve(table(**ABLATED), home)
     run_study(spec, home, device="cpu")
     return spec

@@ -107,6 +107,14 @@ def with_readers(text: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
 
 
+# What lies next to the code, by its path below mien/.
+DATA = {
+    "audit/thresholds.toml": "The limits of all checks of an audit, each with its reason",
+    "pages/templates/": "The HTML of the pages of audit, leakage, report and review",
+    "publish/templates/": "The text of a release's card, datasheet and licence",
+}
+
+
 def first_sentence(path: Path) -> str:
     """Return the first sentence of a file's docstring, without its full stop."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -121,6 +129,9 @@ def tree_lines(folder: Path, depth: int) -> list[str]:
         for path in sorted(folder.glob("*.py"))
         if path.name != "__init__.py" and first_sentence(path)
     ]
+    for name, about in DATA.items():
+        if (ROOT / "mien" / name).parent == folder:
+            lines.append(f"{'  ' * depth}{name.split('/', 1)[1]:<{24 - 2 * depth}}{about}")
     below = [path.parent for path in folder.glob("*/__init__.py")]
     rank = {name: number for number, name in enumerate(FOLDERS)}
     for inner in sorted(below, key=lambda path: (rank.get(path.name, 0), path.name)):

@@ -56,6 +56,7 @@ def render(
         "meanings": {name: text for part in PARTS.values() for name, text in part.meanings.items()},
         "number": format_number,
     }
+
     return render_html("audit.html", content)
 
 

@@ -1,4 +1,4 @@
-"""The sets that a user names: stored runs, or folders that are read first."""
+"""The sets that an audit is given: runs, or plain folders that are ingested."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -524,10 +524,12 @@ def _make_check(
 
 
 def _make_absent_check(metric: str, limit: Threshold, why: str = "") -> Check:
+    # Why there is no number, and what would give one
     family, _, rest = metric.partition(".")
     note = f"nothing was measured under this name{f': {why}' if why else ''}"
     space = rest.partition(".")[2]
     enough = f"a larger set{f', and the space {space} among --spaces' if space else ''}"
+
     return Check(
         name=metric,
         family=family,

@@ -1,4 +1,4 @@
-"""A repair that lets torchvision be imported with the CPU build of torch.
+"""Two operators that torchvision needs and the CPU build of torch lacks.
 
 PyPI's torchvision for Linux is linked to torch's CUDA libraries (libtorch_cuda, libc10_cuda). With
 the CPU build of torch its compiled operators do not load, and its import fails on two operators

@@ -1,4 +1,4 @@
-"""Pretrained weights: found, checked against a network, and put into it."""
+"""Pretrained weights: which file a network takes, whether it fits, loading it."""
 
 import inspect
 import shutil

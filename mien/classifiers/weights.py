@@ -1,4 +1,4 @@
-"""Files of pretrained weights, recognised by content, read without running.
+"""Files of pretrained weights: formats, safe reading, and prefixes of names.
 
 Two formats are read: safetensors, and that of torch.save (a zip archive, or the older format with a
 magic number), the latter with torch's restricted reader, which knows only tensors. Every other file

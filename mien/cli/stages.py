@@ -26,7 +26,7 @@ from mien.cli.following import (
     show_next_after_train,
 )
 from mien.errors import TrialsFailed, UsageError
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.outside import expand_home
 from mien.runs.progress import count_of
 

@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full, ASCII only or unread."""
+"""Standard output that is closed, on a full disk, ASCII only, or not read."""
 
 import os
 import sys

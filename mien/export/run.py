@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from mien import __version__
 from mien.errors import UsageError
-from mien.export.whose import MeanFaceOwners, find_owners, select_trained
+from mien.export.revealed_faces import MeanFaceOwners, find_owners, select_trained
 from mien.faces import EMOTIONS
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.samplers import Denoiser
 from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.unet import NO_LABEL
 from mien.generators.kinds import GENERATORS, load_generator
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import KIND_FACTS
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import say

@@ -1,4 +1,4 @@
-"""DDPM: the diffusion model of the preprint's Section 2.4, by equations.
+"""DDPM: the diffusion model of the preprint's Section 2.4, by its equations.
 
 After Ho et al. 2020 (arXiv:2006.11239):
 

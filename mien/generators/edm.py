@@ -24,7 +24,7 @@ from mien.generators.diffusion.samplers import (
 )
 from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.transforms import MOVES
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec, TrainSpec, count_steps
 
 SIGMA_LOW, SIGMA_HIGH = 0.002, 80.0

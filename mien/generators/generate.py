@@ -12,7 +12,7 @@ from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.base import Generator
 from mien.generators.counts import note_uneven, parse_counts
 from mien.generators.kinds import GENERATORS, load_generator
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
 from mien.generators.specs import KIND_FACTS, GenerateSpec, SamplerSpec, count_steps
 from mien.pages.sheets import draw_class_sheet

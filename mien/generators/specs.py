@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from mien.errors import SpecError
 from mien.faces import EMOTIONS
-from mien.generators.sampler_facts import SAMPLERS, list_noisy_samplers
+from mien.generators.sampler_table import SAMPLERS, list_noisy_samplers
 from mien.runs.spec import Spec, Strict, read_spec, suggest
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -203,6 +203,8 @@ def _decode_all(
                 name=f"{listing.root}/{names[row]}",
                 remarks=found,
             )
+
+            # Remarks and errors are kept by row, for the findings
             if found:
                 remarks[row] = found
         except DataError as error:

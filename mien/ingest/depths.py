@@ -10,7 +10,7 @@ import pyarrow as pa
 from mien import pictures
 from mien.errors import DataError
 from mien.findings import Finding, first_few
-from mien.ingest import makers
+from mien.ingest import synthetic_marks
 from mien.ingest.reader import TABLE_SUFFIXES, Listing
 from mien.pictures import WHITE_OF_16_BITS, ValueRange
 
@@ -23,7 +23,7 @@ def add_white_values(listing: Listing, white: float | None) -> Listing:
     read are left to decoding.
     """
     depths, marked = _inspect_pictures(listing)
-    listing = makers.add_sources(listing, marked)
+    listing = synthetic_marks.add_sources(listing, marked)
     if not depths:
         return listing
     whites = pictures.choose_whites(list(depths.values()))
@@ -90,7 +90,7 @@ def _inspect_pictures(listing: Listing) -> tuple[dict[int, ValueRange], dict[int
     for row, picture in _iterate_encoded(listing):
         try:
             head = (
-                picture[: makers.MARK_SEARCH_BYTES]
+                picture[: synthetic_marks.MARK_SEARCH_BYTES]
                 if isinstance(picture, bytes)
                 else _read_head(picture)
             )
@@ -99,7 +99,7 @@ def _inspect_pictures(listing: Listing) -> tuple[dict[int, ValueRange], dict[int
             continue
         if depth is not None:
             depths[row] = depth
-        maker = makers.read_mark(head)
+        maker = synthetic_marks.read_mark(head)
         if maker is not None:
             marked[row] = maker
     return depths, marked
@@ -124,4 +124,4 @@ def _read_head(path: Path) -> bytes:
     if not path.is_file():
         return b""
     with path.open("rb") as file:
-        return file.read(makers.MARK_SEARCH_BYTES)
+        return file.read(synthetic_marks.MARK_SEARCH_BYTES)

@@ -13,7 +13,7 @@ import pandas as pd
 from mien.errors import DataError, SpecError
 from mien.faces import EMOTIONS, Faces
 from mien.findings import Finding, first_few
-from mien.ingest import accounts, depths, facs, persons
+from mien.ingest import accounting, depths, facs, persons
 from mien.ingest.decoding import find_faces, read_listing, thread_count
 from mien.ingest.emotions import ALIASES
 from mien.ingest.folders import glance, require_folder, to_dataset_name
@@ -55,8 +55,8 @@ def ingest_folder(
         )
     with_faces, places, _ = find_faces(listing, spec, workers, crop_model, None)
     faces, unread = read_listing(with_faces, spec, workers, skip_unreadable, places)
-    findings = [*listing.findings, *accounts.report_faceless(listing, with_faces), *unread]
-    accounts.close(listing, READERS[spec.reader].READER, faces, findings)
+    findings = [*listing.findings, *accounting.report_faceless(listing, with_faces), *unread]
+    accounting.close(listing, READERS[spec.reader].READER, faces, findings)
     return faces
 
 
@@ -69,7 +69,7 @@ def scan_folder(spec: IngestSpec, root: Path) -> Listing:
     require_reader_options(spec)
     about = READERS[spec.reader].READER
     listing = persons.merge_spellings(READERS[spec.reader].scan(require_folder(root), spec), spec)
-    listing = accounts.check_listing(listing, require_folder(root), about)
+    listing = accounting.check_listing(listing, require_folder(root), about)
     other_parts = [part for part in about.parts if part != listing.part]
     if not other_parts or any(finding.kind == "part" for finding in listing.findings):
         return listing
@@ -195,9 +195,9 @@ def run_ingest(
 
         # Report every irregularity, and account for every picture and row.
         about = READERS[reader].READER
-        findings = [*listing.findings, *accounts.report_faceless(listing, with_faces), *unread]
+        findings = [*listing.findings, *accounting.report_faceless(listing, with_faces), *unread]
         _write_findings(findings, out)
-        ledgers = accounts.close(listing, about, faces, findings, out)
+        ledgers = accounting.close(listing, about, faces, findings, out)
 
         write_with_sheet(faces, out)
         _write_labels(faces, out)
@@ -211,7 +211,7 @@ def run_ingest(
             "licence": faces.index["licence"].iloc[0],
             "citation": about.citation if cited else "",
             "findings": dict(Counter(finding.kind for finding in findings)),
-            "accounts": accounts.summarise_ledgers(ledgers),
+            "accounts": accounting.summarise_ledgers(ledgers),
             **about_crop,
             "terms": terms_as_json(
                 reader, spec.dataset, spec.licence, spec.licence or listing.licence

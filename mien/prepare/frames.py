@@ -1,4 +1,4 @@
-"""Preprocess meets the store: frames and classes are chosen and resized.
+"""Preprocess meets the store: frames and classes are chosen, images resized.
 
 Grey is the luma of ITU-R BT.601. Pillow does all resizing; its filters widen their support when
 they reduce an image, which avoids aliasing. The ratio of height to width is not kept (280×340

@@ -259,6 +259,7 @@ def _assign_groups(
     one. An empty fold always costs least, so no fold remains empty. Groups are sorted by size,
     rounded to a power of two, so that the seed decides the order of groups of similar size.
     """
+    # The share of each class that a group holds, and the order of groups
     counts = pd.crosstab(groups, labels)
     shares = dict(
         zip(counts.index, (counts / counts.sum()).to_numpy(dtype=np.float64), strict=True)
@@ -270,6 +271,8 @@ def _assign_groups(
             _draw_tie_breaker(name, seed),
         ),
     )
+
+    # Each group goes to the fold where it costs least
     fold_shares: Float[np.ndarray, "folds classes"] = np.zeros((folds, counts.shape[1]))
     fold_of = {}
     for name in order:

@@ -1,4 +1,4 @@
-"""The same images as other inputs, to compare inputs on the same split."""
+"""The study images with another input, for the ablation of inputs."""
 
 from typing import Any
 

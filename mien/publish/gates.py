@@ -186,6 +186,8 @@ def _find_obstacles(audit: Mapping[str, Any]) -> list[str]:
         obstacles.append(f"failed: {', '.join(list(dict.fromkeys(failed))[:8])}")
     if any(question.get("verdict") == "cannot tell" for question in audit.get("questions", [])):
         obstacles.append(_describe_unanswered(audit))
+
+    # What this version does not know, or what is missing, is not passed
     unknown = [
         str(check.get("verdict")) for check in checks if check.get("verdict") not in CHECK_VERDICTS
     ]
@@ -193,6 +195,8 @@ def _find_obstacles(audit: Mapping[str, Any]) -> list[str]:
         obstacles.append(f"it holds verdicts that are not known: {', '.join(unknown[:3])}")
     if not checks:
         obstacles.append("it holds no check")
+
+    # Limits that somebody loosened
     loosened = [
         _describe_change(change)
         for change in audit.get("thresholds_changed", [])

@@ -1,4 +1,4 @@
-"""Lineage: what a release states about the runs behind it.
+"""Lineage: the entry of each run behind a release, without private fields.
 
 A spec holds what its author typed: patterns with people's names, columns, labels, names of files.
 So a release states only the fields that are listed here, and of these only values that are numbers

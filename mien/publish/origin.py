@@ -1,4 +1,4 @@
-"""The origin of a database: its generators, and the real sets behind them."""
+"""Origin: finds the generators and the real sets behind a database."""
 
 import hashlib
 import re

@@ -13,7 +13,7 @@ import pandas as pd
 from mien import __version__
 from mien.errors import GateRefused
 from mien.faces import Faces
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import KIND_FACTS
 from mien.hashes import compute_perceptual_hash
 from mien.pages.sheets import draw_class_sheet
@@ -375,6 +375,7 @@ def _write_provenance(
     folder: Path, origin: Origin, answers: Answers, facts: Mapping[str, Any]
 ) -> None:
     """Write the provenance: the release, its runs, the answers, the gates, and the card's facts."""
+    # The release itself
     (folder / "provenance").mkdir()
     release = {
         "name": answers.dataset.name,
@@ -393,6 +394,8 @@ def _write_provenance(
         "mien": __version__,
     }
     _write_json(folder / RELEASE, release)
+
+    # What it rests on
     _write_json(
         folder / LINEAGE, [lineage.make_lineage_entry(run, origin.called) for run in origin.lineage]
     )

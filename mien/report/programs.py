@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mien.report.comparison import METRICS
-from mien.study.record import TrialRecord
+from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
 
 # For programs

@@ -60,6 +60,8 @@ class Ray:
                 log_to_driver=False,
                 logging_level="ERROR",
             )
+
+        # The cards of the cluster must be enough for one job
         there = ray.cluster_resources()
         cards, wanted = (
             there.get("GPU", 0.0),
@@ -69,6 +71,8 @@ class Ray:
             raise UsageError(
                 f"the cluster must have {self._gpus:g} cards or more for a job, and has {cards:g}"
             )
+
+        # A job whose machine is lost is done again; its own errors are not retried
         how = {
             "num_cpus": 1,
             "num_gpus": self._gpus if wanted else 0,
@@ -76,6 +80,8 @@ class Ray:
             "retry_exceptions": False,
         }
         self._task = ray.remote(_perform_on_cluster).options(scheduling_strategy="SPREAD", **how)
+
+        # How many jobs run at a time
         most = math.floor(cards / self._gpus if wanted else there.get("CPU", 1))
         slots = max(1, most if self._workers is None else min(most, self._workers))
         machines = sum(node["Alive"] for node in ray.nodes())

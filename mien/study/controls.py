@@ -1,4 +1,4 @@
-"""Controls: what a setting scores without learning or a true generator."""
+"""Controls in the plan: baselines, permuted labels, and the copycat generator."""
 
 from dataclasses import dataclass, replace
 

@@ -19,7 +19,7 @@ from mien.errors import UsageError
 from mien.faces import Faces
 from mien.generators.diffusion.fit import parallel_pieces
 from mien.generators.kinds import GENERATORS
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import TrainSpec, count_steps
 from mien.prepare import splits
 from mien.runs import devices, workload

@@ -12,7 +12,13 @@ from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
 from mien.study.controls import TrialKind, trial_kinds
 from mien.study.databases import list_databases, missing_classes
-from mien.study.record import DatabaseRecord, FrozenRecord, SourcesRecord, StudyRecord, TrialRecord
+from mien.study.plan_file import (
+    DatabaseRecord,
+    FrozenRecord,
+    SourcesRecord,
+    StudyRecord,
+    TrialRecord,
+)
 from mien.study.settings import SETTINGS, SOURCES_OF, permutes_labels
 from mien.study.specs import (
     MOST_LISTED_FOLDS,
@@ -212,6 +218,7 @@ def write_study(plan: StudyPlan, out: Path) -> RunSummary:
 
 def make_record(plan: StudyPlan) -> StudyRecord:
     """Return what results and reports need of a plan."""
+    # The databases, each with its split, generator and counts
     study = plan.study
     databases = [
         DatabaseRecord(
@@ -224,6 +231,8 @@ def make_record(plan: StudyPlan) -> StudyRecord:
         )
         for database in plan.databases
     ]
+
+    # The trials, each with its place in the tables
     trials = [
         TrialRecord(
             run=row.spec.name,
@@ -239,6 +248,7 @@ def make_record(plan: StudyPlan) -> StudyRecord:
         )
         for row in plan.rows
     ]
+
     return StudyRecord(
         settings={
             name: SourcesRecord(train=SETTINGS[name].train, test=SETTINGS[name].test)

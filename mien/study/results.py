@@ -29,7 +29,7 @@ from mien.study.cells import (
     gap_interval,
     group_predictions,
 )
-from mien.study.record import TrialRecord, read_record
+from mien.study.plan_file import TrialRecord, read_record
 from mien.study.settings import CONTROLS, permutes_labels
 
 

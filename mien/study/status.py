@@ -6,7 +6,7 @@ import numpy as np
 
 from mien.runs.progress import count_of, duration
 from mien.runs.store import Store
-from mien.study.record import TrialRecord
+from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
 
 # Progress

@@ -342,6 +342,7 @@ def effective_number(counts: Sequence[int]) -> float:
 def _measure_sources(made: Faces, train: Faces) -> Iterator[Record]:
     for emotion in made.classes:
         real = train.index[train.index["emotion"] == emotion]
+        # The effective number of real sources of the class
         for column, unit in (("clip", "clips"), ("subject", "subjects")):
             counts = real[column][real[column] != ""].value_counts()
             if len(counts):
@@ -353,6 +354,8 @@ def _measure_sources(made: Faces, train: Faces) -> Iterator[Record]:
                     unit_text,
                     part=emotion,
                 )
+
+        # How many synthetic images there are for each real one
         if len(real):
             images = int((made.index["emotion"] == emotion).sum())
             yield Record(

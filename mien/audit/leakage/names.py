@@ -1,4 +1,4 @@
-"""Whether two names belong to one person, judged by all pairs of names.
+"""Whether two names of a set belong to one person, by their pictures.
 
 People look alike, in groups: by sex, age, skin, glasses, light. So the scale is not how near two
 strangers are by chance; it is the other pairs of names in the same set, nearly all of which are

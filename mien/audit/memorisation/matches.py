@@ -1,4 +1,4 @@
-"""Matches: the nearest training image of each image, in blocks that are runs.
+"""Matches: the result of the search, computed in blocks and kept as runs.
 
 This takes the longest in audits of many images, so an engine makes blocks in parallel. A block
 holds the same images whoever makes it, and so the same numbers.

@@ -1,4 +1,4 @@
-"""Held-out people as the scale: what is usual among faces no generator saw.
+"""The scale of memorisation: how close held-out people are to training people.
 
 Each person weighs the same, however many images there are of them, and intervals are over resamples
 of people: frames of one face say little more than the first.

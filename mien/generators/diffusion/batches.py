@@ -1,4 +1,4 @@
-"""Batches and learning rates: functions of the seed and the step only."""
+"""Which images are in a batch, and the learning rate, at each training step."""
 
 import numpy as np
 import pandas as pd

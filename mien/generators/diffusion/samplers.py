@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mien.generators.sampler_facts import SAMPLERS
+from mien.generators.sampler_table import SAMPLERS
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 """D(x [n, c, h, w], sigma [n], labels [n]) -> x0 [n, c, h, w]."""

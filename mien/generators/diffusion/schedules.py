@@ -1,4 +1,4 @@
-"""The noise schedule of a trained network, as an exported generator states it."""
+"""The noise schedule of a trained network, for programs other than mien."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Sums over the pieces of a batch, in an order that only their number sets.
+"""Sums over the pieces of a batch, in an order that processes do not change.
 
 Floating-point sums depend on the order of their terms. Here neighbours are added first, then
 neighbouring sums, as in a binary tree. A process that holds consecutive pieces can add up every

@@ -16,7 +16,7 @@ import pandas as pd
 from mien.errors import DataError
 from mien.findings import Finding, consecutive_runs, first_few
 from mien.ingest import facs
-from mien.ingest.copies import find_copies
+from mien.ingest.copied_files import find_copies
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import find_last_number, walk
 from mien.ingest.reader import Listing, Reader, dataset_error

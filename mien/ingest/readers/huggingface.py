@@ -310,6 +310,7 @@ def _begins_as_a_picture(path: Path, column: str) -> bool:
 
 
 def _find_columns(schema: pa.Schema, spec: IngestSpec, path: Path) -> TableColumns:
+    # The column of the labels: named by the user, usual, or of the type ClassLabel
     features = _read_features(schema)
     kinds = {
         name: feature.get("_type")
@@ -320,6 +321,8 @@ def _find_columns(schema: pa.Schema, spec: IngestSpec, path: Path) -> TableColum
     label = _choose_column(
         schema.names, spec and spec.label_column, [*USUAL_LABEL_COLUMNS, *classes], "label_column"
     )
+
+    # The names of the classes, if the file declares them
     named = features.get(label or "", {})
     names = named.get("names") if isinstance(named, dict) else None
     return TableColumns(
@@ -580,12 +583,15 @@ def _read_image_folder(
     """Return the images that metadata files name, else those in class folders; findings; and the
     metadata files.
     """
+    # Tell pictures from metadata files
     images = {
         path
         for path in paths
         if PurePosixPath(path).suffix.lower() not in {*TABLE_SUFFIXES, ".csv", ".jsonl"}
     }
     tables = [match for match in map(_METADATA.fullmatch, paths) if match]
+
+    # Rows of the metadata files, else of the folders of classes
     faults: dict[str, list[str]] = {}
     losses = Losses()
     rows: list[ImageRow] = []
@@ -594,6 +600,8 @@ def _read_image_folder(
     if not tables:
         rows = [ImageRow(path, path, path.split("/")[-2]) for path in sorted(images) if "/" in path]
         rows = [row for row in rows if not _SPLIT.fullmatch(row.raw_label)]
+
+    # Every picture without a row is a finding
     faults["file without row"] = sorted(
         images - {row.path for row in rows} - set(faults.get("row without label", ()))
     )

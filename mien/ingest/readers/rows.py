@@ -9,7 +9,7 @@ import pandas as pd
 
 from mien.errors import DataError
 from mien.findings import Finding, first_few
-from mien.ingest.copies import find_copies
+from mien.ingest.copied_files import find_copies
 from mien.ingest.emotions import LEFT_OUT, label_rows, to_emotion
 from mien.ingest.reader import WHOLE_FILE, Listing, Reader, Unpack, dataset_error
 from mien.ingest.specs import IngestSpec

@@ -22,7 +22,7 @@ from openpyxl.utils import get_column_letter, range_boundaries
 
 from mien.errors import DataError
 from mien.findings import Finding, first_few
-from mien.ingest.copies import find_copies
+from mien.ingest.copied_files import find_copies
 from mien.runs.progress import count_of
 from mien.runs.spec import suggest
 

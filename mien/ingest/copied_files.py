@@ -1,4 +1,4 @@
-"""Copies of files, known by names that systems and browsers give them."""
+"""Copied files, such as "face (1).png", known by names that systems give."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""plan.json, the list of a study's databases and trials, as a record."""
+"""plan.json: the databases and trials of a study, as a typed record."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whose face a generator reveals: its mean face, and what it draws."""
+"""Whose face an exported generator reveals, by its mean face and its images."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Accounts: every picture and row is kept, or left out for a stated reason.
+"""Accounting: every picture and row is kept, or left out for a stated reason.
 
 A reader's findings name the pictures and rows that it leaves out (`Finding.pictures`,
 `Finding.rows`), and its listing names the rows that it has read. This module counts the files on

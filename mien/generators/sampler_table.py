@@ -1,4 +1,4 @@
-"""SAMPLERS: the samplers that work in steps, and what is known of each."""
+"""SAMPLERS: the default steps, calls per step and noise of each sampler."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
