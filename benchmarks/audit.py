@@ -103,8 +103,10 @@ def measure(made: int, train: int, workers: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         for name, people, count in (
-            ("train", range(26), train), ("test", range(30, 38), max(200, train // 5)), ("made", range(40, 66), made),
-        ):  # fmt: skip
+            ("train", range(26), train),
+            ("test", range(30, 38), max(200, train // 5)),
+            ("made", range(40, 66), made),
+        ):
             keep(draw(name, people, count), store, name)
         spec = AuditSpec(
             synthetic="made", train="train", test="test", thresholds=verdict.read_thresholds()
@@ -119,9 +121,15 @@ def measure(made: int, train: int, workers: int) -> dict:
             if part in parts:
                 parts[part] += one.seconds
         return {
-            "made": made, "train": train, "clock": clock, "workers": workers, "cpu": worked() - cpu,
-            "peak_gb": peak.gb, "parts": parts, "verdict": run.json("audit.json")["verdict"],
-        }  # fmt: skip
+            "made": made,
+            "train": train,
+            "clock": clock,
+            "workers": workers,
+            "cpu": worked() - cpu,
+            "peak_gb": peak.gb,
+            "parts": parts,
+            "verdict": run.json("audit.json")["verdict"],
+        }
 
 
 def keep(faces: Faces, store: Store, alias: str) -> None:

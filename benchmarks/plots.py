@@ -105,9 +105,17 @@ def _curve(axes: Axes, name: str, curve: Mapping[float, list[float]], colour: st
     spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
     theirs = "diffusers" in name
     axes.errorbar(
-        [x for x, _ in points], means, spread, label=name, color=colour, markersize=4, capsize=2, linewidth=1.3,
-        linestyle="--" if theirs else "-", marker="s" if theirs else "o",
-    )  # fmt: skip
+        [x for x, _ in points],
+        means,
+        spread,
+        label=name,
+        color=colour,
+        markersize=4,
+        capsize=2,
+        linewidth=1.3,
+        linestyle="--" if theirs else "-",
+        marker="s" if theirs else "o",
+    )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ Each preset runs in a fresh process, on grey noise of 48x48; speed does not depe
 show:
 
     parameters  numbers that the network learns
-    MACs        multiplications of one call of the network for one image, as torch's own counter has them
-    memory      the most that one step of training holds: on a card what torch allocates, else what the process grows
+    MACs        multiplications of one call of the network for one image, as torch counts them
+    memory      the peak of one training step: on a GPU what torch allocates, else process growth
     training    images a second, over --steps steps after a first one that is not counted
-    drawing     images a second at 16 steps of the default sampler, from a batch of --calls steps of it
+    drawing     images per second at 16 steps of the default sampler, from --calls steps of it
     15,464      the time in which that draws the preprint's Table 2
-    share       of the card's rate: arithmetic of training a second, over that of a large bf16 matrix product here
+    share       arithmetic of training per second, over that of a large bf16 matrix product here
 
 --batch cuts the training batch, so that a processor gets through the large ones; 0 leaves it as the
 preset has it. On a machine without a card the last column is empty, and what a card would be asked
@@ -130,10 +130,17 @@ def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[
         wait(where)
         learnt = steps * spec.batch / (time.monotonic() - began)
     generator = Diffusion(
-        spec=spec, network=for_inference(work.network), early=None, sigma_data=work.sigma_data, mean=work.mean,
-        levels=heldout.make_empty_table(), chosen=heldout.ChosenWeights(1, spec.ema, None), losses=make_empty_losses(), run="",
+        spec=spec,
+        network=for_inference(work.network),
+        early=None,
+        sigma_data=work.sigma_data,
+        mean=work.mean,
+        levels=heldout.make_empty_table(),
+        chosen=heldout.ChosenWeights(1, spec.ema, None),
+        losses=make_empty_losses(),
+        run="",
         **describe_origins(shown),
-    )  # fmt: skip
+    )
     count = SAMPLING_BATCH[where.type] * (torch.get_num_threads() if where.type == "cpu" else 1)
     labels, numbers = np.zeros(count, dtype=np.int64), np.arange(count)
     how = SamplerSpec(sampler="dpmpp2m", steps=calls)

@@ -267,11 +267,15 @@ def unet() -> Any:
     import diffusers
 
     return cast(Any, diffusers).UNet2DModel(
-        sample_size=48, in_channels=1, out_channels=1, block_out_channels=WIDTHS, layers_per_block=1,
+        sample_size=48,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=WIDTHS,
+        layers_per_block=1,
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         num_class_embeds=len(EMOTIONS),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ diffusers' schedulers.
 
 Three tables, on the generators that benchmarks/quality.py has trained in the same folder:
 
-    the same weights, other samplers    figures of as many images, mean ± sd over seeds, and processor seconds an image
-    the cost of a bar of quality        the cheapest sampler whose distance is within seed noise of that of 1000 steps
-    the same steps, other loops         time of a loop over that of its network calls alone, and over diffusers' loop
+    the same weights, other samplers    figures, mean ± sd over seeds, processor seconds per image
+    the cost of a bar of quality        the cheapest sampler as good as 1000 steps, within seed noise
+    the same steps, other loops         time of a loop over its network calls, and over diffusers'
 
 What was drawn is kept in the folder, and is not drawn again. Both sides of each ratio run in turn
 in one process on one core, without drawing or saving of images.
@@ -39,9 +39,19 @@ from mien.generators.train import train_generator
 BATCH = 8
 REFERENCE = "mien ancestral, the reference"
 OURS = (
-    ("dpmpp2m", 5), ("dpmpp2m", 8), ("dpmpp2m", 10), ("dpmpp2m", 16), ("dpmpp2m", 20), ("dpmpp2m", 35),
-    ("unipc", 5), ("unipc", 8), ("unipc", 10), ("unipc", 16), ("heun", 18), ("euler", 50),
-)  # fmt: skip
+    ("dpmpp2m", 5),
+    ("dpmpp2m", 8),
+    ("dpmpp2m", 10),
+    ("dpmpp2m", 16),
+    ("dpmpp2m", 20),
+    ("dpmpp2m", 35),
+    ("unipc", 5),
+    ("unipc", 8),
+    ("unipc", 10),
+    ("unipc", 16),
+    ("heun", 18),
+    ("euler", 50),
+)
 THEIRS = {
     "ddpm": (
         ("DDIMScheduler", 50),
@@ -96,10 +106,19 @@ def _worth(
     print("| --- | --: | --: | --: | --: | --: | --: |", flush=True)
     labels = wanted(bench.train.classes, count)
     rows: list[tuple[str, int, int, Callable[[int], np.ndarray]]] = [
-        (f"mien {name}", steps, steps * (2 if name == "heun" else 1) - (name == "heun"),
-         partial(_ours, generator, labels, SamplerSpec.model_validate({"sampler": name, "steps": steps})))
+        (
+            f"mien {name}",
+            steps,
+            steps * (2 if name == "heun" else 1) - (name == "heun"),
+            partial(
+                _ours,
+                generator,
+                labels,
+                SamplerSpec.model_validate({"sampler": name, "steps": steps}),
+            ),
+        )
         for name, steps in OURS
-    ]  # fmt: skip
+    ]
     rows += [
         (f"diffusers {name}", steps, steps, partial(_theirs, generator, labels, name, steps))
         for name, steps in THEIRS[kind]
@@ -196,9 +215,12 @@ def _their_loop(generator: Diffusion, name: str, steps: int) -> Callable[[Tensor
     else:
         clip = {"clip_sample": True} if name == "DDIMScheduler" else {}
         kept = getattr(diffusers, name)(
-            num_train_timesteps=spec.steps, beta_start=spec.beta_first, beta_end=spec.beta_last, beta_schedule="linear",
+            num_train_timesteps=spec.steps,
+            beta_start=spec.beta_first,
+            beta_end=spec.beta_last,
+            beta_schedule="linear",
             **clip,
-        )  # fmt: skip
+        )
         schedule = ddpm.make_linear_schedule(spec.steps, spec.beta_first, spec.beta_last)
 
         def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:

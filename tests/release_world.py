@@ -24,9 +24,17 @@ from mien.runs.store import Run, Store
 
 CLASSES = ("disgust", "fear", "happiness")
 CHECK = {
-    "name": "memorisation.copied.pixels", "family": "memorisation", "verdict": "pass", "value": 0.012, "low": 0.0,
-    "high": 0.03, "n": 24, "threshold": 0.05, "reason": "what held-out people reach", "part": "",
-}  # fmt: skip
+    "name": "memorisation.copied.pixels",
+    "family": "memorisation",
+    "verdict": "pass",
+    "value": 0.012,
+    "low": 0.0,
+    "high": 0.03,
+    "n": 24,
+    "threshold": 0.05,
+    "reason": "what held-out people reach",
+    "part": "",
+}
 PAGE = "<html><body><h1>Audit</h1><p>pass</p></body></html>\n"
 GIVEN = {
     "name": '"drawn-faces"',

@@ -158,7 +158,8 @@ def test_ctrl_c_reaches_no_fork_server_that_is_still_loading(tmp_path: Path):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             threading.Thread(target=ctrl_c, daemon=True).start()
             try:
-                run_jobs([Job("a", "a", sleep, {"seconds": 0.2})], Store(Path("store")), Local(1, cores=1))
+                jobs = [Job("a", "a", sleep, {"seconds": 0.2})]
+                run_jobs(jobs, Store(Path("store")), Local(1, cores=1))
             except KeyboardInterrupt:
                 sys.exit(130)
     """

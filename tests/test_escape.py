@@ -75,11 +75,21 @@ def test_a_table_is_written_without_formulas_and_otherwise_as_it_was(tmp_path: P
 @pytest.mark.parametrize(
     "text",
     [
-        "<iframe src=//e.example>", "</div><svg onload=f()>", "<!-- x -->", "<?php ?>", "[free](https://e.example)",
-        "![x](https://e.example/t.png)", "[x]: https://e.example", "[x][y]", "`x` | y", "a\n\n# b\n- c", "&lt;b&gt;",
-        "\\](x)", "<https://e.example>",
+        "<iframe src=//e.example>",
+        "</div><svg onload=f()>",
+        "<!-- x -->",
+        "<?php ?>",
+        "[free](https://e.example)",
+        "![x](https://e.example/t.png)",
+        "[x]: https://e.example",
+        "[x][y]",
+        "`x` | y",
+        "a\n\n# b\n- c",
+        "&lt;b&gt;",
+        "\\](x)",
+        "<https://e.example>",
     ],
-)  # fmt: skip
+)
 def test_markdown_shows_a_text_and_does_nothing_with_it(text: str):
     shown = escape.escape_markdown(text)
     assert "\n" not in shown and not re.search(r"<[A-Za-z/!?]", shown)

@@ -63,7 +63,8 @@ def script(name, *arguments):
     runpy.run_path(f"folder/{name}", run_name="__main__")
 
 sys.meta_path.insert(0, NoMien())
-os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"  # else torch loads the operators of the mien that is installed
+# else torch loads the operators of the mien that is installed
+os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 import numpy as np
 import torch
 
@@ -74,10 +75,12 @@ for kind in sys.argv[1:]:
     denoise = torch.export.load("folder/denoiser.pt2").module()
     for name in {key[2:] for key in given}:
         with torch.inference_mode():
-            said[name] = denoise(*(torch.from_numpy(given[part + name]) for part in ("x_", "s_", "l_"))).numpy()
+            inputs = (torch.from_numpy(given[part + name]) for part in ("x_", "s_", "l_"))
+            said[name] = denoise(*inputs).numpy()
     np.savez("said.npz", **said)
     script("sample.py", "happiness", "--count", "5", "--seed", "3", "--out", "alone")
-    script("sample_diffusers.py", "happiness", "--count", "5", "--seed", "3", "--out", "scheduled.npy")
+    more = ("--count", "5", "--seed", "3", "--out", "scheduled.npy")
+    script("sample_diffusers.py", "happiness", *more)
     os.chdir("..")
 assert not [name for name in sys.modules if name.partition(".")[0] == "mien"]
 """

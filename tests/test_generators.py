@@ -604,8 +604,14 @@ def test_what_the_network_was_told_of_does_not_show(tmp_path: Path):
     """Trained with strong changes of light, a network that is told of them draws faces as light as
     the real ones.
     """
-    spec = spec_of("edm", net=TINY_NET.model_copy(update={"width": 16}), images_seen=1600, batch=16, learning_rate=5e-3,
-                   moves=0.5)  # fmt: skip
+    spec = spec_of(
+        "edm",
+        net=TINY_NET.model_copy(update={"width": 16}),
+        images_seen=1600,
+        batch=16,
+        learning_rate=5e-3,
+        moves=0.5,
+    )
     made = fitted(toy(), spec, tmp_path)
     drawn = sample_generator(made, np.array([HAPPY] * 24), np.arange(24))
     assert drawn.mean() == pytest.approx(200, abs=12)

@@ -82,9 +82,18 @@ def content(folder: Path) -> dict[str, str]:
 def test_copies_among_the_images_of_a_synthetic_folder_are_found(desk: Path):
     before = content(desk)
     text = mien(
-        desk, "leakage", "train/", "synthetic/", "--synthetic", "--subject-pattern", PATTERN, "--as", "leaks",
-        "--out", "leak",
-    )  # fmt: skip
+        desk,
+        "leakage",
+        "train/",
+        "synthetic/",
+        "--synthetic",
+        "--subject-pattern",
+        PATTERN,
+        "--as",
+        "leaks",
+        "--out",
+        "leak",
+    )
     text = " ".join(text.split())  # as wide as a terminal says
     assert (
         "synthetic (42 synthetic images) against train (60 training images), no subject to be "
@@ -138,9 +147,21 @@ def test_an_audit_of_folders_needs_no_held_out_people(desk: Path):
 
 def test_an_audit_of_three_folders_compares_people_by_name_and_opens_no_gate(desk: Path):
     text = mien(
-        desk, "audit", "synthetic", "--train", "train", "--test", "test", "--subject-pattern", PATTERN, "--spaces",
-        "pixels", "--as", "three", or_else=4,
-    )  # fmt: skip
+        desk,
+        "audit",
+        "synthetic",
+        "--train",
+        "train",
+        "--test",
+        "test",
+        "--subject-pattern",
+        PATTERN,
+        "--spaces",
+        "pixels",
+        "--as",
+        "three",
+        or_else=4,
+    )
     home = Store(desk / "store")
     told = home.run("three").json("audit.json")
     train, test = (Faces.load(home.run(told[side]).path) for side in ("train", "test"))
@@ -207,21 +228,51 @@ def test_a_pattern_for_one_side_is_of_that_side():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("audit", "synthetic"), "--train must name the real faces that the generator was trained on"),
-        (("audit", "synthetic", "--train", "synthetic/"), "synthetic .* are the same; name another"),
-        (("audit", "synthetic", "--train", "train", "--test", "./train"), r"train \(train\) and ./train \(test\) are"),
-        (("audit", "synthetic", "--train", "empty"), "empty must be a folder of images, and it holds no file"),
-        (("audit", "empty", "--train", "train"), "empty must be a folder of images, and it holds no file"),
-        (("audit", "nowhere", "--train", "train"), "no run or alias 'nowhere' .* There is no folder of this name either"),
-        (("audit", "notes.txt", "--train", "train"), "'notes.txt' must be a run, an alias or a folder of images, and"),
+        (
+            ("audit", "synthetic"),
+            "--train must name the real faces that the generator was trained on",
+        ),
+        (
+            ("audit", "synthetic", "--train", "synthetic/"),
+            "synthetic .* are the same; name another",
+        ),
+        (
+            ("audit", "synthetic", "--train", "train", "--test", "./train"),
+            r"train \(train\) and ./train \(test\) are",
+        ),
+        (
+            ("audit", "synthetic", "--train", "empty"),
+            "empty must be a folder of images, and it holds no file",
+        ),
+        (
+            ("audit", "empty", "--train", "train"),
+            "empty must be a folder of images, and it holds no file",
+        ),
+        (
+            ("audit", "nowhere", "--train", "train"),
+            "no run or alias 'nowhere' .* There is no folder of this name either",
+        ),
+        (
+            ("audit", "notes.txt", "--train", "train"),
+            "'notes.txt' must be a run, an alias or a folder of images, and",
+        ),
         (("audit", "synthetic", "--train", "train", "--size", "2"), "size"),
         (("audit", "synthetic", "--train", ".", "--spaces", "pixels"), "one is in the other"),
-        (("audit", "synthetic", "--train", "train", "--subject-pattern", "test:(s)"), "--subject-pattern is for train"),
+        (
+            ("audit", "synthetic", "--train", "train", "--subject-pattern", "test:(s)"),
+            "--subject-pattern is for train",
+        ),
         (("leakage", "train", "train/"), "are the same; name another"),
-        (("leakage", "train", "--synthetic"), "--synthetic is about the second set, and only one was given"),
-        (("leakage", "train", "synthetic", "--synthetic", "--subject-pattern", "(x)_"), "finds it in none of 60"),
+        (
+            ("leakage", "train", "--synthetic"),
+            "--synthetic is about the second set, and only one was given",
+        ),
+        (
+            ("leakage", "train", "synthetic", "--synthetic", "--subject-pattern", "(x)_"),
+            "finds it in none of 60",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_told_at_once(desk: Path, arguments: tuple[str, ...], message: str):
     before = sorted(path.name for path in (desk / "store" / "runs").glob("*"))
     text = " ".join(mien(desk, *arguments, code=2).split())

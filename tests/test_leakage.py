@@ -286,9 +286,13 @@ def test_the_order_of_rows_and_the_size_of_one_side_change_nothing_much(sides: t
 def test_synthetic_training_images_stand_for_what_their_generator_saw(sides: tuple[Faces, Faces]):
     train, test = sides
     made = changed(
-        train, 255 - np.asarray(train.images), key=[f"m/{k}" for k in range(len(train))], source="edm-0123456789ab",
-        subject="", clip="",
-    )  # fmt: skip
+        train,
+        255 - np.asarray(train.images),
+        key=[f"m/{k}" for k in range(len(train))],
+        source="edm-0123456789ab",
+        subject="",
+        clip="",
+    )
     seen = pd.DataFrame({"key": [""], "subject": ["drawn:s04"], "clip": [""]}, dtype="str")
     found = measure_leakage(Faces(made.images, made.index, seen), test)
     assert found.value("subjects") == 12 / 36 and found.value("near") == 0

@@ -521,18 +521,53 @@ def test_the_audit_must_have_passed_on_exactly_this(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"verdict": "cannot tell", "questions": [
-            {"title": "Is it new?", "verdict": "cannot tell", "why": "1 person was held out", "enough": "10 people"}]},
-         r"Is it new\? 1 person was held out; enough would be 10 people"),
+        (
+            {
+                "verdict": "cannot tell",
+                "questions": [
+                    {
+                        "title": "Is it new?",
+                        "verdict": "cannot tell",
+                        "why": "1 person was held out",
+                        "enough": "10 people",
+                    }
+                ],
+            },
+            r"Is it new\? 1 person was held out; enough would be 10 people",
+        ),
         ({"verdict": "pass", "checks": []}, "it holds no check"),
-        ({"verdict": "pass", "thresholds_changed": [
-            {"metric": "labels.kept", "field": "off", "default": False, "given": True, "looser": True}]},
-         "looser than the default ones: labels.kept was removed"),
-        ({"verdict": "pass", "thresholds_changed": [
-            {"metric": "labels.kept", "field": "fail", "default": 0.3, "given": 0.1, "looser": True}]},
-         "labels.kept: fail was 0.3, is 0.1"),
+        (
+            {
+                "verdict": "pass",
+                "thresholds_changed": [
+                    {
+                        "metric": "labels.kept",
+                        "field": "off",
+                        "default": False,
+                        "given": True,
+                        "looser": True,
+                    }
+                ],
+            },
+            "looser than the default ones: labels.kept was removed",
+        ),
+        (
+            {
+                "verdict": "pass",
+                "thresholds_changed": [
+                    {
+                        "metric": "labels.kept",
+                        "field": "fail",
+                        "default": 0.3,
+                        "given": 0.1,
+                        "looser": True,
+                    }
+                ],
+            },
+            "labels.kept: fail was 0.3, is 0.1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_audit_that_could_not_tell_or_was_made_easier_opens_no_gate(
     small: World, tmp_path: Path, told: dict[str, Any], said: str
 ):

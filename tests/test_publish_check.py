@@ -625,15 +625,23 @@ def test_a_private_build_does_not_become_public_by_a_word(
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("checksums.sha256", bytes(range(256))), ("provenance/release.json", b"[" * 10**5),
-        ("provenance/release.json", b'{"counts": ' + b"9" * 6000 + b"}"), ("provenance/gates.json", b'{"a":' * 10**5),
-        ("provenance/lineage.json", b"null"), ("provenance/card.json", b"{}"), ("provenance/answers.json", b"\xff"),
-        ("README.md", b"---\n" + b"[" * 5000 + b"\n---\n"), ("README.md", b"---\na: &x [1]\nb: *x\n---\n"),
-        ("CITATION.cff", b"{" * 5000), ("croissant.json", b"1" * 5000), ("audit/audit.json", b"[]"),
-        ("registry.parquet", b"PAR1" * 9), ("webdataset/train-000000.tar", b"\0" * 512),
+        ("checksums.sha256", bytes(range(256))),
+        ("provenance/release.json", b"[" * 10**5),
+        ("provenance/release.json", b'{"counts": ' + b"9" * 6000 + b"}"),
+        ("provenance/gates.json", b'{"a":' * 10**5),
+        ("provenance/lineage.json", b"null"),
+        ("provenance/card.json", b"{}"),
+        ("provenance/answers.json", b"\xff"),
+        ("README.md", b"---\n" + b"[" * 5000 + b"\n---\n"),
+        ("README.md", b"---\na: &x [1]\nb: *x\n---\n"),
+        ("CITATION.cff", b"{" * 5000),
+        ("croissant.json", b"1" * 5000),
+        ("audit/audit.json", b"[]"),
+        ("registry.parquet", b"PAR1" * 9),
+        ("webdataset/train-000000.tar", b"\0" * 512),
         ("sheets/contact.png", b"\x89PNG"),
     ],
-)  # fmt: skip
+)
 def test_files_that_are_nothing_end_in_one_message(copy: Path, name: str, data: bytes):
     (copy / name).write_bytes(data)
     if name != "checksums.sha256":

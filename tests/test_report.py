@@ -382,9 +382,12 @@ def test_a_leak_raises_an_alarm_at_the_top(home: Store, tmp_path: Path):
 
 def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
     found = written_study(
-        home, lambda row, test: {"both": 0.95, "both_copycat": 0.95}.get(row.spec.train, 0.4), name="asked",
-        settings=["real_to_real", "both_to_real"], controls=["copycat"],
-    )  # fmt: skip
+        home,
+        lambda row, test: {"both": 0.95, "both_copycat": 0.95}.get(row.spec.train, 0.4),
+        name="asked",
+        settings=["real_to_real", "both_to_real"],
+        controls=["copycat"],
+    )
     (one,) = found.compare("both_to_real")
     points = (
         f"{100 * one.gap.value:+.1f} points, 95 % interval {100 * one.gap.low:+.1f} to "
@@ -657,10 +660,33 @@ def test_latex_is_balanced_and_its_rows_are_as_wide_as_their_tables(
             assert len(re.findall(r"(?<!\\)&", one)) + 1 + sum(spans) - len(spans) == len(columns)
     commands = set(re.findall(r"\\([a-z]+)", text))
     assert commands <= {
-        "begin", "end", "centering", "caption", "footnotesize", "toprule", "midrule", "bottomrule", "addlinespace",
-        "par", "smallskip", "multicolumn", "textbf", "resizebox", "ifdim", "width", "linewidth", "else", "fi",
-        "pm", "to", "nabla", "times", "usepackage", "textbackslash", "label",
-    }  # fmt: skip
+        "begin",
+        "end",
+        "centering",
+        "caption",
+        "footnotesize",
+        "toprule",
+        "midrule",
+        "bottomrule",
+        "addlinespace",
+        "par",
+        "smallskip",
+        "multicolumn",
+        "textbf",
+        "resizebox",
+        "ifdim",
+        "width",
+        "linewidth",
+        "else",
+        "fi",
+        "pm",
+        "to",
+        "nabla",
+        "times",
+        "usepackage",
+        "textbackslash",
+        "label",
+    }
 
 
 @pytest.mark.parametrize("name", ["finished", "both"])
@@ -725,9 +751,17 @@ def test_a_table_is_golden_in_both_forms():
     )
     sheet = ReportTable("Both", ("", "n"), rows, "A note.")
     assert tables.to_markdown(sheet) == [
-        "### Both", "", "A note.", "", "|  | n |", "| --- | --: |", ("| **a → b** 9 images |  " "|"), "| x_1 | 1.0 ± 2 ▽ |",
-        "| total | 3 |", "",
-    ]  # fmt: skip
+        "### Both",
+        "",
+        "A note.",
+        "",
+        "|  | n |",
+        "| --- | --: |",
+        ("| **a → b** 9 images |  |"),
+        "| x_1 | 1.0 ± 2 ▽ |",
+        "| total | 3 |",
+        "",
+    ]
     assert tables.to_latex(sheet, "tab:both")[2:4] == [r"\caption{Both}", r"\label{tab:both}"]
     assert tables.to_latex(sheet, "tab:both")[4].endswith(
         r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}"

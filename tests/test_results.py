@@ -44,9 +44,14 @@ def whole(home: Store) -> StudyResults:
     """All settings by subject, two classifiers, two ablations, two trials, all controls."""
     names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}
     return written_study(
-        home, name="whole", settings=FIVE_SETTINGS, controls=ALL_CONTROLS, ablations=["plain", "augment"],
-        classifiers=list(names), classifier={"size": 16, **names},
-    )  # fmt: skip
+        home,
+        name="whole",
+        settings=FIVE_SETTINGS,
+        controls=ALL_CONTROLS,
+        ablations=["plain", "augment"],
+        classifiers=list(names),
+        classifier={"size": 16, **names},
+    )
 
 
 def cell_of(found: StudyResults, setting: str, level: str = "images", **which: str) -> ResultCell:
@@ -448,9 +453,13 @@ def test_an_accuracy_too_good_for_unseen_people_raises_the_alarm(
     home: Store, protocol: str, skill: float, settings: list[str]
 ):
     found = written_study(
-        home, lambda row, test: skill if test == "real" else 1.0, name=f"alarm{skill}", protocol=protocol, trials=1,
+        home,
+        lambda row, test: skill if test == "real" else 1.0,
+        name=f"alarm{skill}",
+        protocol=protocol,
+        trials=1,
         settings=["real_to_real", "real_to_synthetic"],
-    )  # fmt: skip
+    )
     assert [one.setting for one in found.find_too_good() if one.level == "images"] == settings
 
 

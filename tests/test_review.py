@@ -184,20 +184,48 @@ def test_a_queue_is_never_written_over(place: Path):
 @pytest.mark.parametrize(
     ("head", "row", "message"),
     [
-        ("set,key,decision", "everyone,drawn/s00/c0/0,rejct", "row 2: a decision must be accept, reject"),
+        (
+            "set,key,decision",
+            "everyone,drawn/s00/c0/0,rejct",
+            "row 2: a decision must be accept, reject",
+        ),
         ("set,key,decision", "everyone,drawn/s00/c0/0,", "has no decision yet"),
-        ("set,key,decision", "everyone,drawn/s00/nowhere,reject", "does not have, such as drawn/s00/nowhere"),
-        ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,relabel,hapy", "relabel must be one of"),
+        (
+            "set,key,decision",
+            "everyone,drawn/s00/nowhere,reject",
+            "does not have, such as drawn/s00/nowhere",
+        ),
+        (
+            "set,key,decision,relabel",
+            "everyone,drawn/s00/c0/0,relabel,hapy",
+            "relabel must be one of",
+        ),
         ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,relabel,", "relabel must be one of"),
-        ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,,fear", "the decision is empty; write relabel"),
-        ("set,key,decision,relabel", "everyone,drawn/s00/c0/0,accept,fear", "the decision is 'accept'"),
-        ("set,key,decision", "everyone,drawn/s00/c0/0,accept\neveryone,drawn/s00/c0/0,reject", "has several"),
-        ("set,key,decision", "everyone,drawn/s00/c0/0,accept\nmade,made/1,reject", "must be about one set; it names"),
+        (
+            "set,key,decision,relabel",
+            "everyone,drawn/s00/c0/0,,fear",
+            "the decision is empty; write relabel",
+        ),
+        (
+            "set,key,decision,relabel",
+            "everyone,drawn/s00/c0/0,accept,fear",
+            "the decision is 'accept'",
+        ),
+        (
+            "set,key,decision",
+            "everyone,drawn/s00/c0/0,accept\neveryone,drawn/s00/c0/0,reject",
+            "has several",
+        ),
+        (
+            "set,key,decision",
+            "everyone,drawn/s00/c0/0,accept\nmade,made/1,reject",
+            "must be about one set; it names",
+        ),
         ("key,decision", "drawn/s00/c0/0,accept", r"set \(or give --set\) is missing"),
         ("set,decision", "everyone,accept", "key is missing"),
         ("set,key,decision", "nobody,drawn/s00/c0/0,accept", "there is no run or alias 'nobody'"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_in_a_table_are_named(place: Path, head: str, row: str, message: str):
     (place / "wrong.csv").write_text(f"{head}\n{row}\n", encoding="utf-8")
     with pytest.raises((DataError, StoreError), match=message):
@@ -322,22 +350,34 @@ def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
     ("arguments", "message"),
     [
         (("everyone",), "leakage needs two sides: give two sets"),
-        (("everyone", "made", "--split", "split.csv"), "--split divides one set, and two were given"),
-        (("everyone", "nowhere"), "there is no run or alias 'nowhere' .* There is no folder of this name either"),
+        (
+            ("everyone", "made", "--split", "split.csv"),
+            "--split divides one set, and two were given",
+        ),
+        (
+            ("everyone", "nowhere"),
+            "there is no run or alias 'nowhere' .* There is no folder of this name either",
+        ),
         (("everyone", "made", "--size", "32"), "--size says how a folder is read"),
         (("everyone", "--split", "nowhere.csv"), "there must be a table in CSV at nowhere.csv"),
         (("everyone", "--split", "empty.csv"), "needs a line of column names and a row per image"),
         (("everyone", "--split", "columns.csv"), "needs a column side or split"),
-        (("everyone", "--split", "names.csv"), "1 of 2 names fit no key or several, such as who.png"),
+        (
+            ("everyone", "--split", "names.csv"),
+            "1 of 2 names fit no key or several, such as who.png",
+        ),
         (("everyone", "--split", "lacking.csv"), "row 2 lacks one"),
         (("everyone", "--split", "one.csv"), "there is no test; found: train"),
         (("everyone", "--split", "one.csv", "--between", "train"), "--between must name two sides"),
-        (("everyone", "made", "--out", "faces"), "--out must be a folder that does not exist yet, or is empty"),
+        (
+            ("everyone", "made", "--out", "faces"),
+            "--out must be a folder that does not exist yet, or is empty",
+        ),
         (("faces/train", "faces/test", "--map", "joy"), "--map must be given as NAME=VALUE"),
         (("faces/train", "faces/test", "--subject-pattern", "s"), "must have a group"),
         (("everyone", "made", "--by", "person"), "person"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_about_sides_have_a_message(place: Path, arguments: tuple[str, ...], message: str):
     tables = {
         "empty.csv": "",

@@ -46,8 +46,12 @@ class Meal(Spec):
         ("spoons", 1, "meal.toml: spoons: must be 2 or more or 'many' (given: 1)"),
         ("spoons", "3", "meal.toml: spoons: must be a whole number (given: '3')"),
         (
-            "spoons", "mani",
-            "meal.toml: spoons: must be a whole number or 'many'. Did you mean 'many'? (given: 'mani')",
+            "spoons",
+            "mani",
+            (
+                "meal.toml: spoons: must be a whole number or 'many'. Did you mean 'many'? "
+                "(given: 'mani')"
+            ),
         ),
         ("heat", math.inf, "meal.toml: heat: must be a finite number (given: inf)"),
         ("heat", math.nan, "meal.toml: heat: must be a finite number (given: nan)"),
@@ -55,19 +59,34 @@ class Meal(Spec):
         ("heat", 0, "meal.toml: heat: must be more than 0.0 (given: 0)"),
         ("vegan", 1, "meal.toml: vegan: must be true or false (given: 1)"),
         ("vegan", "yes", "meal.toml: vegan: must be true or false (given: 'yes')"),
-        ("dish", "soups", "meal.toml: dish: must be 'soup' or 'salad'. Did you mean 'soup'? (given: 'soups')"),
+        (
+            "dish",
+            "soups",
+            "meal.toml: dish: must be 'soup' or 'salad'. Did you mean 'soup'? (given: 'soups')",
+        ),
         ("dish", "cake", "meal.toml: dish: must be 'soup' or 'salad' (given: 'cake')"),
         ("host", 3, "meal.toml: host: must be text in quotes (given: 3)"),
         ("host", "", "meal.toml: host: must not be empty (given: '')"),
         ("places", 3, "meal.toml: places: must be a list in brackets (given: 3)"),
         ("places", [], "meal.toml: places: must have 1 or more (given: [])"),
         ("places", ["x"], "meal.toml: places.0: must be a whole number (given: 'x')"),
-        ("places", ["3"], "meal.toml: places: must not have texts, true or false in place of numbers (given: ['3'])"),
-        ("parts", {"salt": {"share": math.inf}}, "meal.toml: parts.salt.share: must be a finite number (given: inf)"),
+        (
+            "places",
+            ["3"],
+            (
+                "meal.toml: places: must not have texts, true or false in place of numbers "
+                "(given: ['3'])"
+            ),
+        ),
+        (
+            "parts",
+            {"salt": {"share": math.inf}},
+            "meal.toml: parts.salt.share: must be a finite number (given: inf)",
+        ),
         ("parts", 3, "meal.toml: parts: must be a table (given: 3)"),
         ("table", "none", "meal.toml: table must have legs (given: 'none')"),
     ],
-)  # fmt: skip
+)
 def test_a_complaint_says_where_what_must_hold_and_what_was_given(
     field: str, value: object, complaint: str
 ):

@@ -251,9 +251,17 @@ def company(kind: str) -> Diffusion:
     early = lively(UNet(1, spec.net))
     losses, chosen = LossWatch(1, 1).table(), heldout.ChosenWeights(1, 0.1, None)
     return Diffusion(
-        spec=spec, network=network, early=early, sigma_data=deviation, mean=mean, levels=heldout.make_empty_table(),
-        chosen=chosen, losses=losses, run="", **describe_origins(faces),
-    )  # fmt: skip
+        spec=spec,
+        network=network,
+        early=early,
+        sigma_data=deviation,
+        mean=mean,
+        levels=heldout.make_empty_table(),
+        chosen=chosen,
+        losses=losses,
+        run="",
+        **describe_origins(faces),
+    )
 
 
 class FacesSpec(Spec):

@@ -1,5 +1,5 @@
-"""Write what the documentation takes from the code: docs/cli.md from each command's --help, the table
-of datasets in docs/data.md from the readers, and the tree in README.md from the docstrings.
+"""Write what the documentation takes from the code: docs/cli.md from each command's --help, the
+table of datasets in docs/data.md from the readers, and the tree in README.md from the docstrings.
 """
 
 import ast

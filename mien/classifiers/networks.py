@@ -143,7 +143,9 @@ def build_network(
 
 
 def require_known_network(names: Iterable[str]) -> None:
-    """Raise SpecError, listing the unknown names, unless each is one of OWN_NETWORKS or a network of timm."""
+    """Raise SpecError, listing the unknown names, unless each is one of OWN_NETWORKS or a network
+    of timm.
+    """
     unknown: list[str] = []
     for name in dict.fromkeys(name for name in names if name not in OWN_NETWORKS):
         timm = load_timm()

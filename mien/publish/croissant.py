@@ -90,7 +90,9 @@ DATA_TYPES = {"int64": "sc:Integer", "float": "sc:Float", "string": "sc:Text"}
 
 
 def make_croissant(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, Any]:
-    """Return croissant.json for a release; `told` are the facts that `card.gather_facts` returns."""
+    """Return croissant.json for a release; `told` are the facts that `card.gather_facts`
+    returns.
+    """
     facts, answers = told, told["answers"]
     dataset = answers["dataset"]
     return {

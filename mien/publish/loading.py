@@ -129,5 +129,7 @@ def _decode(value: Any) -> str:
 
 
 LOADERS: Mapping[str, Callable[[Path, Mapping[str, Any], Sequence[Any]], Iterator[str]]] = {
-    "datasets": load_with_datasets, "webdataset": load_with_webdataset, "mlcroissant": load_with_mlcroissant,
-}  # fmt: skip
+    "datasets": load_with_datasets,
+    "webdataset": load_with_webdataset,
+    "mlcroissant": load_with_mlcroissant,
+}

@@ -395,7 +395,7 @@ def _write_provenance(
     }
     _write_json(folder / RELEASE, release)
 
-    # What it rests on
+    # The runs, answers and gates behind it
     _write_json(
         folder / LINEAGE, [lineage.make_lineage_entry(run, origin.called) for run in origin.lineage]
     )

@@ -16,11 +16,14 @@ def study_facts(study: StudyResults) -> list[tuple[str, str]]:
 
     # The study, its faces, classes, protocol, generator and database
     _, height, width = study.faces.size
+    alias = get_faces_name(study)
+    faces_name = spec["faces"] if alias == spec["faces"] else f"{spec['faces']} ({alias})"
     facts = [
         ("study", study.run.name),
         (
             "faces",
-            f"{spec['faces']}{f' ({name})' if (name := get_faces_name(study)) != spec['faces'] else ''}: {count_of(len(study.faces), 'image')}, {height} x {width}, {_name_channels(study.faces)}, licence {study.licence}",
+            f"{faces_name}: {count_of(len(study.faces), 'image')}, {height} x {width}, "
+            f"{_name_channels(study.faces)}, licence {study.licence}",
         ),
         (
             "classes",

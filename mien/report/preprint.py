@@ -278,11 +278,13 @@ def make_tables_1_and_2(studies: list[StudyResults]) -> list[ReportTable]:
         # Table 1, once for studies of the same faces
         real_rows = [
             make_row(
-                name, *_find_published_counts(published.TABLE_1, name, "TABLE_1"), *(f"{n:,}" for n in real[name]),
+                name,
+                *_find_published_counts(published.TABLE_1, name, "TABLE_1"),
+                *(f"{n:,}" for n in real[name]),
                 kind="total" if name == "total" else "",
             )
             for name in names
-        ]  # fmt: skip
+        ]
         head = ("class", "published images", "published clips", "images", "clips", "subjects")
         if study.spec["faces"] not in faces_in_table_1:
             caption = f"Table 1. {published.DATASET} as published, and {get_faces_name(study)}"

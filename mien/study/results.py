@@ -395,7 +395,8 @@ class StudyResults:
 
 
 def find_study_run(name: str, store: Store) -> Run:
-    """Return the run of a study by its alias or its run name; `file.find_recorded_run` does so for a file.
+    """Return the run of a study by its alias or its run name; `file.find_recorded_run` does so for
+    a file.
 
     Raises StoreError if it was never run, or if it is not a study.
     """

@@ -8,7 +8,10 @@ from trees import Tree, Truth
 from trees.portraits import save
 
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-HEAD = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
+HEAD = (
+    "subDirectory_filePath,face_x,face_y,face_width,face_height"
+    ",facial_landmarks,expression,valence,arousal"
+)
 BOX = (8, 6, 40, 44)
 
 
@@ -22,7 +25,8 @@ def write(root: Path) -> Tree:
     lists: dict[str, list[str]] = {"training": [], "validation": []}
     images = {}
     for place, code in enumerate([*range(8), 8, 9, 10, 1, 2]):
-        name = f"{place % 3 + 1}/{place:056x}.{'JPG' if place == 2 else 'png' if place == 3 else 'jpg'}"
+        suffix = {2: "JPG", 3: "png"}.get(place, "jpg")
+        name = f"{place % 3 + 1}/{place:056x}.{suffix}"
         emotion = EMOTIONS[code] if code < 8 else ""
         lists["validation" if place > 10 else "training"].append(
             row(name, code, (-1, -1, -1, -1) if code > 8 or place == 12 else BOX)

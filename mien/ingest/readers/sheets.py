@@ -613,8 +613,8 @@ def _limit_rows(rows: Iterable[list[str]]) -> Cells:
         count, full = count + filled, full + bool(filled)
         if count > MAX_SHEET_CELLS:
             raise DataError(
-                f"it must have at most {MAX_SHEET_CELLS:,} cells, and has more; copy its table into a "
-                "new sheet"
+                f"it must have at most {MAX_SHEET_CELLS:,} cells, and has more; copy its table "
+                "into a new sheet"
             )
         if full > MAX_FILLED_ROWS or line >= MAX_LINES:
             raise DataError(
