@@ -7,7 +7,7 @@ diffusers' schedulers.
 Three tables, on the generators that benchmarks/quality.py has trained in the same folder:
 
     the same weights, other samplers    figures, mean ± sd over seeds, processor seconds per image
-    the cost of a bar of quality        the cheapest sampler as good as 1000 steps, within seed noise
+    the cost of a bar of quality        the cheapest sampler as good as 1000 steps, in seed noise
     the same steps, other loops         time of a loop over its network calls, and over diffusers'
 
 What was drawn is kept in the folder, and is not drawn again. Both sides of each ratio run in turn
