@@ -3,7 +3,7 @@
     python benchmarks/engine.py overhead            200 jobs that do nothing, on each engine
     python benchmarks/engine.py speed  one small study: here, in 1 and 2 workers, on Ray
     python benchmarks/engine.py speed --epochs 60   the same with trials ten times as long
-    python benchmarks/engine.py plan --rate 300  the preprint's study and the honest one, 1 to 64 GPUs
+    python benchmarks/engine.py plan --rate 300  both studies of the preprint, on 1 to 64 GPUs
     python benchmarks/engine.py plan --speeds vgg16=3.2 resnet50=19.5 inception_v3=27.2 \
         generator=8.8
 
