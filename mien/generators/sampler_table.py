@@ -1,4 +1,4 @@
-"""SAMPLERS: the default steps, calls per step and noise of each sampler."""
+"""SAMPLERS: what each sampler costs and adds; the methods are in samplers.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

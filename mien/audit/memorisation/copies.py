@@ -1,4 +1,4 @@
-"""Copies: the search for images that are real images, whoever was held out.
+"""What counts as a copy, also changed, and which images of a set are copies.
 
 Two pictures are the same if their detail (everything finer than the light on a face) is the same
 after one is moved onto the other. So a copy is found even if it was resized, mirrored, moved by
