@@ -6,7 +6,7 @@
 Faces are drawn, 26 people in clips of about 67 frames as in CASME II, 48 x 48, and moved, lit and
 given noise image by image. Each size is one `mien audit` on an empty store, in a process of its
 own: the workers start, the judge is trained, features are extracted. N images are as many synthetic
-ones, as many training images, and a fifth as many of people never seen. The machine's load counts:
+ones, as many training images, and a fifth as many of held-out people. The machine's load counts:
 processor seconds are told beside seconds on the clock.
 """
 

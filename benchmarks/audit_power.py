@@ -15,7 +15,7 @@ seen. Into a clean set go copies of training images, of one kind at a time:
     all        mirrored, moved by up to 2 pixels, noisy
     person     exact copies of one subject alone
 
-A test fires where the 95 % interval lies beyond what is expected of people never seen: shares of
+A test fires where the 95 % interval is beyond what is expected of held-out people: shares of
 alarms above the record `chance`, shares of extreme images above 0.001, gaps and C_T on their side
 of 0, the AUC above 0.5. One exact copy is enough, and one subject that is named. What was finished
 lies in the folder, and is not done again.

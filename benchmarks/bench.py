@@ -35,7 +35,7 @@ COPY = 1 / 3  # nearer to its clip than this share of the way to the next: a cop
 
 @dataclass(frozen=True)
 class Bench:
-    """People to learn from, people never seen, and a classifier trained on the first."""
+    """People to learn from, held-out people, and a classifier trained on the first."""
 
     store: Store
     train: Faces
@@ -109,7 +109,7 @@ def some(faces: Faces, count: int, seed: int = 0) -> Faces:
 def figures(bench: Bench, made: Faces) -> dict[str, float]:
     """Return the figures of a set of images, in the judge's features.
 
-    `fd_test` and `fd_train` are Fréchet distances to people never seen and to those that were
+    `fd_test` and `fd_train` are Fréchet distances to held-out people and to those that were
     learnt from, `precision` and `recall` against one image a clip of the latter, `agreement` the
     share of labels that the judge shares, `copies` the share of images that lie within a third of
     the way from a clip to the next.
@@ -138,7 +138,7 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
 
 
 def score(bench: Bench, train: Faces, updates: int, seeds: int = 3) -> list[float]:
-    """Return the accuracy on people never seen of classifiers trained on `train`, one a seed, for
+    """Return the accuracy on held-out people of classifiers trained on `train`, one per seed, for
     so many updates.
     """
     epochs = max(1, round(updates / max(1, len(train) // 32)))

@@ -19,7 +19,7 @@ from matplotlib.ticker import ScalarFormatter
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 PANELS = (
-    ("fd_test", "Fréchet distance to people never seen"),
+    ("fd_test", "Fréchet distance to held-out people"),
     ("agreement", "share of labels that the judge shares"),
 )
 Curves = Mapping[str, Mapping[float, Mapping[str, list[float]]]]

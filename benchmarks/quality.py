@@ -93,7 +93,7 @@ def main() -> None:
         figures(bench, some(bench.test, given.images, 1)),
     )
     print(
-        f"real people that all learn from: {_text(floor[0])}\npeople never seen:               "
+        f"real people that all learn from: {_text(floor[0])}\nheld-out people:                 "
         f"{_text(floor[1])}"
     )
     print(

@@ -2,9 +2,9 @@
 
 import os
 
-# Threads that wait for each other sleep, where OpenMP would let them spin: on cores that other work
-# uses too, spinning made a training three times as dear. It is read when torch is loaded, so it
-# must stand here.
+# Threads that wait for each other sleep; by default OpenMP lets them spin. On cores that other work
+# uses too, spinning made a training take three times as long. The variable is read when torch is
+# loaded, so it is set before that.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"

@@ -48,14 +48,6 @@ CLIPS_PER_CLASS = {
 }
 """Clips per class in the 255 rows of CASME II's own sheet, which the preprint does not print."""
 
-SETTING_NUMBERS = {
-    "real_to_real": 1,
-    "synthetic_to_synthetic": 2,
-    "real_to_synthetic": 3,
-    "synthetic_to_real": 4,
-}
-"""The preprint's number of each setting that it has."""
-
 MODELS = {"vgg16": "VGG-16", "resnet50": "ResNet 50", "inception_v3": "Inception V3"}
 """The models, as the preprint writes them."""
 

@@ -197,7 +197,7 @@ def test_nothing_is_done_twice_and_nothing_that_no_part_needs(audit_home: Path, 
     for name in (
         "copies",
         "test",
-    ):  # the people never seen as their own database: two sides are one run
+    ):  # the held-out people as their own database: two sides are one run
         plan = plan_parts(store.resolve(name), train, test, ("pixels", "judge"), "bilinear", {})
         twice[name] = [job.run for job in list_jobs(plan, store)]
         assert len(twice[name]) == len(set(twice[name]))

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -44,8 +43,6 @@ from mien.runs import devices
 from mien.runs.progress import count_of, say, track
 from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
-
-SPACES: tuple[SpaceName, ...] = get_args(SpaceName)
 
 PIXELS_SIDE = 32  # pixels per side of the space `pixels`, where images are larger
 

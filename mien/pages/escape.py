@@ -7,7 +7,6 @@ folder. Code that writes such a text into Markdown, CSV or a terminal passes it 
 import html
 import re
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,11 +90,6 @@ def escape_cell(value: Value) -> Value | str:
 def unescape_cell(text: str) -> str:
     """Return the text that `escape_cell` was given."""
     return _MARKED.sub("", text)
-
-
-def escape_row(values: Iterable[object]) -> list[object]:
-    """Return the cells of a row."""
-    return [escape_cell(value) for value in values]
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

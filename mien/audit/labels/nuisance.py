@@ -31,8 +31,6 @@ BORDER_SHARE = 1 / 12  # width of the border, as a share of the side
 
 BORDER_PIECES = 4  # of the border, per side
 
-SHARPNESS_WIDTH = 48  # pixels at which sharpness is comparable between sets
-
 
 def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
     """Return how well brightness, contrast, sharpness and border pixels predict the label.
