@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from drawn import keep, people
@@ -10,10 +9,10 @@ from drawn import keep, people
 from mien.audit import verdict
 from mien.audit.memorisation import matches
 from mien.audit.part import PartInput, empty_side
-from mien.audit.parts import PARTS, measure_part
+from mien.audit.parts import PARTS, find_part, measure_part, run_part
 from mien.audit.run import run_audit
-from mien.audit.specs import AuditSpec, PartName
-from mien.errors import DataError
+from mien.audit.specs import AuditSpec, PartName, PartSpec
+from mien.errors import DataError, SpecError
 from mien.runs.store import Store
 
 GOLDEN = Path(__file__).with_name("golden_audit.json")
@@ -37,8 +36,12 @@ def given(held_out: bool = True, synthetic: bool = True) -> PartInput:
     )
 
 
-def test_every_part_that_a_spec_may_name_is_in_the_table_and_no_other():
-    assert tuple(PARTS) == get_args(PartName)
+def test_a_name_that_is_no_part_is_refused_with_the_nearest_name_before_any_work(tmp_path: Path):
+    store, train = Store(tmp_path / "store"), "faces-0123456789ab"
+    with pytest.raises(SpecError, match="given: 'label'. Did you mean 'labels'"):
+        run_part(PartSpec(part="label", train=train), store)
+    assert not store.names()
+    assert [find_part(name) for name in PARTS] == [*PARTS.values()]
 
 
 def test_parts_have_questions_and_families_of_their_own():

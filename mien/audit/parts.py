@@ -25,12 +25,13 @@ from mien.audit.memorisation import matches
 from mien.audit.memorisation import part as memorisation
 from mien.audit.part import Part, PartInput, PartResult, empty_side
 from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
-from mien.errors import DataError
+from mien.errors import DataError, SpecError
 from mien.faces import Faces
 from mien.pictures import Filter
 from mien.runs import devices
 from mien.runs.jobs import Job
 from mien.runs.progress import say
+from mien.runs.spec import suggest
 from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
@@ -40,6 +41,7 @@ PARTS: Mapping[PartName, Part] = {
     "labels": labels.PART,
     "leakage": leakage.PART,
 }
+"""The parts of an audit, by the names that their specs have."""
 
 NOBODY_HELD_OUT = (
     "nobody was held out, so there is nothing to compare with; name real images of people whom "
@@ -47,10 +49,19 @@ NOBODY_HELD_OUT = (
 )
 
 
+def find_part(name: PartName) -> Part:
+    """Return the part of a name; raises SpecError, with the nearest name, if there is none."""
+    if name not in PARTS:
+        raise SpecError(
+            f"part must be one of {', '.join(PARTS)}; given: '{name}'.{suggest(name, list(PARTS))}"
+        )
+    return PARTS[name]
+
+
 def measure_part(name: PartName, given: PartInput) -> PartResult:
     """Return what a part measures; if the data do not allow a measurement, a note says so."""
+    part = find_part(name)
     say(f"audit: {name}")
-    part = PARTS[name]
     if part.needs_held_out and not len(given.test):
         return PartResult(notes=[f"{name}: {NOBODY_HELD_OUT}"])
     with threadpool_limits(1), devices.limit_cores(1):
@@ -228,7 +239,11 @@ def make_part_job(store: Store, spec: dict[str, Any], device: str) -> str:
 
 
 def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
-    """Return the run of a part: records.parquet, rows.parquet, notes.json and its picture."""
+    """Return the run of a part: records.parquet, rows.parquet, notes.json and its picture.
+
+    Raises SpecError if PARTS has no such part.
+    """
+    find_part(spec.part)
     train, made = store.run(spec.train), store.run(spec.synthetic or spec.train)
     test = store.run(spec.test) if spec.test else None
 
