@@ -38,7 +38,7 @@ def given(held_out: bool = True, synthetic: bool = True) -> PartInput:
 
 def test_a_name_that_is_no_part_is_refused_with_the_nearest_name_before_any_work(tmp_path: Path):
     store, train = Store(tmp_path / "store"), "faces-0123456789ab"
-    with pytest.raises(SpecError, match="given: 'label'. Did you mean 'labels'"):
+    with pytest.raises(SpecError, match=r"given: 'label'\. Did you mean 'labels'"):
         run_part(PartSpec(part="label", train=train), store)
     assert not store.names()
     assert [find_part(name) for name in PARTS] == [*PARTS.values()]
