@@ -232,18 +232,3 @@ def find_average(setting: str, model: str, ablation: str = "none") -> float | No
     """Return the printed average accuracy in per cent, or None if the preprint has no such cell."""
     cell = ACCURACY.get((setting, ablation), {}).get(model)
     return None if cell is None else cell.average
-
-
-def count_improved(ablation: str) -> tuple[int, int]:
-    """Return in how many cells the average with `ablation` is above the plain one, of how many.
-
-    The abstract says that both ablations "have significantly improved the performance of the
-    models".
-    """
-    pairs = [
-        (cell.average, ACCURACY[setting, "none"][model].average)
-        for (setting, kind), models in ACCURACY.items()
-        if kind == ablation
-        for model, cell in models.items()
-    ]
-    return sum(ours > plain for ours, plain in pairs), len(pairs)

@@ -27,8 +27,8 @@ from mien.generators.train import train_generator
 from mien.runs import engine, stopping
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import NOT_BEGUN_PREFIX, Engine, Job, read_failure
-from mien.runs.local import Local, _worker_cards
-from mien.runs.ray import Ray, _import_ray
+from mien.runs.local import Local, select_cards
+from mien.runs.ray import Ray, import_ray
 from mien.runs.store import Store
 from mien.study.file import resolve
 from mien.study.run import run_study
@@ -126,7 +126,7 @@ def test_what_another_process_is_at_is_left_to_it_and_taken_over_when_its_heart_
     ],
 )
 def test_cards_are_shared_out(place: int, gpus: float, cards: list[str], given: str | None):
-    assert _worker_cards(place, gpus, cards) == given
+    assert select_cards(place, gpus, cards) == given
 
 
 def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -203,7 +203,7 @@ def cluster() -> Iterator[Any]:
         )
         found.add_node(num_cpus=1)
         yield found
-        _import_ray().shutdown()
+        import_ray().shutdown()
         found.shutdown()
 
 

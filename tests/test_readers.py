@@ -808,7 +808,7 @@ def test_pictures_of_one_file_are_taken_a_few_at_a_time(drawn: dict[str, Path]):
 def test_a_card_names_a_licence_by_an_identifier_or_nothing_is_known(
     tmp_path: Path, line: str, said: str
 ):
-    from mien.ingest.readers.huggingface import UNKNOWN_LICENCE, _read_licence
+    from mien.ingest.readers.huggingface import UNKNOWN_LICENCE, read_licence
 
     (tmp_path / "README.md").write_text(f"---\n{line}\n---\n")
-    assert _read_licence(tmp_path)[1] == said and UNKNOWN_LICENCE == "unknown"
+    assert read_licence(tmp_path)[1] == said and UNKNOWN_LICENCE == "unknown"

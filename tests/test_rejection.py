@@ -13,7 +13,7 @@ from worlds import run_inside
 from mien.audit import features, rejection
 from mien.audit.memorisation.measure import measure_memorisation
 from mien.audit.rejection import (
-    _draw_until_accepted,
+    draw_until_accepted,
     filter_memorised,
     filter_unlike,
     order_filtered,
@@ -67,7 +67,7 @@ def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exac
         return np.asarray(faces.images.mean(axis=(1, 2, 3)) < limit)
 
     generator = copycat.fit(TRAIN, CopycatSpec(faces="faces-000000000000"), Path())
-    faces, thrown = _draw_until_accepted(spec, generator, {"unlike": dark}, tmp_path, "cpu", None)
+    faces, thrown = draw_until_accepted(spec, generator, {"unlike": dark}, tmp_path, "cpu", None)
     assert faces.index["emotion"].value_counts().to_dict() == counts and not dark(faces).any()
     assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) < set(faces.index["key"])
     assert len(thrown) > 10 and thrown["unlike"].all() and thrown["round"].max() > 0

@@ -39,10 +39,10 @@ from mien.faces import Faces, concatenate
 from mien.pages import charts, tables
 from mien.pages.tables import ReportTable, TableCell, make_row
 from mien.report import comparison, preprint
-from mien.report.sentences import _format_signed, failure_reasons
+from mien.report.sentences import failure_reasons, format_signed
 from mien.report.terminal import make_terminal_table
 from mien.report.words import list_missed_controls
-from mien.report.write import _collect_content, _select_without_copies, plain_value, write_report
+from mien.report.write import collect_content, plain_value, select_without_copies, write_report
 from mien.runs.jobs import note_failure
 from mien.runs.spec import Spec
 from mien.runs.store import Store
@@ -312,7 +312,7 @@ def test_controls_stand_in_the_table_for_programs(both: tuple[Store, Path]):
 
 
 def test_confusion_matrices_add_up_to_the_tests(finished: tuple[Store, Path]):
-    content = _collect_content([StudyResults("small", finished[0])])
+    content = collect_content([StudyResults("small", finished[0])])
     confusions = content["studies"][0]["confusions"]
     assert len(confusions) == 5
     assert [row["total"] for row in confusions[0]["rows"]] == [
@@ -624,7 +624,7 @@ def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
 
 
 def test_no_difference_has_no_sign():
-    assert [_format_signed(one) for one in (0.0, -0.0004, 0.0004, 0.012, -0.012)] == [
+    assert [format_signed(one) for one in (0.0, -0.0004, 0.0004, 0.012, -0.012)] == [
         "0.0", "0.0", "0.0", "+1.2", "\u22121.2",
     ]  # fmt: skip
 
@@ -892,18 +892,16 @@ def test_without_a_database_there_may_be_no_picture_at_all(tmp_path: Path):
 
 def test_copies_of_real_faces_are_not_shown_as_synthetic_ones():
     real, others = drawn.people(range(4), size=48), drawn.people(range(8, 12), size=48, seed=1)
-    shown = _select_without_copies(others, real)
+    shown = select_without_copies(others, real)
     assert shown is not None and {
         (shown.index["emotion"] == name).sum() for name in shown.classes
     } == {8}
     assert (
-        _select_without_copies(
-            Faces(np.ascontiguousarray(real.images[..., ::-1]), real.index), real
-        )
+        select_without_copies(Faces(np.ascontiguousarray(real.images[..., ::-1]), real.index), real)
         is None
     )
     half = concatenate([real.select(np.arange(len(real)) % 2 == 0), others])
-    kept = _select_without_copies(half, real)
+    kept = select_without_copies(half, real)
     assert (
         kept is not None
         and len(kept) > 0

@@ -407,7 +407,7 @@ def test_nothing_of_a_folder_is_changed(place: Path):
 
 
 def test_several_wrong_names_are_counted():
-    assert sides._match_names(["a.png", "b.png"], ["x/a.png", "y/a.png", "x/b.png"]) == (
+    assert sides.match_names(["a.png", "b.png"], ["x/a.png", "y/a.png", "x/b.png"]) == (
         ["", "x/b.png"],
         ["a.png"],
     )

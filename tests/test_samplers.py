@@ -146,7 +146,8 @@ def test_the_iterated_chain_equals_the_closed_form():
     generator = torch.Generator().manual_seed(0)
     x = torch.full((20_000, 1, 1, 1), 0.9)
     for t in range(1, 301):
-        x = ddpm.step_forward(SCHEDULE, x, t, torch.randn(x.shape, generator=generator))
+        beta, noise = float(SCHEDULE.beta[t]), torch.randn(x.shape, generator=generator)
+        x = math.sqrt(1 - beta) * x + math.sqrt(beta) * noise  # Equation 1
     spread = math.sqrt(1 - SCHEDULE.abar[300])
     assert x.mean().item() == pytest.approx(
         math.sqrt(SCHEDULE.abar[300]) * 0.9, abs=4 * spread / 141

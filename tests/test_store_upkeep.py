@@ -20,10 +20,10 @@ from notes import Note, write
 from worlds import inside
 
 from mien.errors import DataError, StoreError, TrainingError
-from mien.runs.claims import _machine_name
+from mien.runs.claims import name_machine
 from mien.runs.files import sha256
 from mien.runs.spec import digest_of
-from mien.runs.store import STALE_S, Run, Store, _content_digest
+from mien.runs.store import STALE_S, Run, Store, digest_content
 
 
 def forge(run: Run, name: str, data: bytes) -> None:
@@ -32,7 +32,7 @@ def forge(run: Run, name: str, data: bytes) -> None:
     files = run.manifest["files"] | {
         name: {"sha256": sha256(run.path / name), "size": (run.path / name).stat().st_size}
     }
-    text = json.dumps({"content": _content_digest(files), "files": files}, indent=1, sort_keys=True)
+    text = json.dumps({"content": digest_content(files), "files": files}, indent=1, sort_keys=True)
     (run.path / "manifest.json").write_text(text + "\n")
 
 
@@ -370,7 +370,7 @@ def test_a_refusal_keeps_the_checkpoints_of_the_command_before(store: Store):
 def test_what_the_dead_left_is_swept_by_any_later_command(store: Store):
     done = store.make(Note(), write("hello"))
     work, other = store.root / "work", Note(text="never finished").name
-    dead = f"{_machine_name()} {2**22 + 1} token 3"
+    dead = f"{name_machine()} {2**22 + 1} token 3"
     for name in (done.name, other):
         (work / name / f"out-{'0' * 32}").mkdir(parents=True)
         (work / name / f"out-{'0' * 32}" / "images.npy").write_text("a face")

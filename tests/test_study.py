@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import save_file
-from worlds import CLASSES, FOUR_SETTINGS, SMALL_FIELDS, blobs, failing, keep, table
+from worlds import CLASSES, FOUR_SETTINGS, SMALL_FIELDS, blobs, failing, keep, plan_trials, table
 
 from mien import metrics
 from mien.classifiers import pretrained
@@ -38,7 +38,7 @@ from mien.seeds import derive_seed
 from mien.study import cost, trials
 from mien.study.databases import list_databases
 from mien.study.file import find_recorded_run, read_study, resolve
-from mien.study.plan import describe_plan, frozen_shares, plan_study, plan_trials, write_study
+from mien.study.plan import describe_plan, frozen_shares, plan_study, write_study
 from mien.study.run import run_study
 from mien.study.select import explain_generators, parse_only, select_rows
 from mien.study.specs import StudySpec

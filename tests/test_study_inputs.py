@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from worlds import plan_trials
 
 from mien.classifiers import pretrained
 from mien.classifiers.augment import AugmentParameters, augment
@@ -29,7 +30,7 @@ from mien.runs.store import Run, Store
 from mien.study import trials
 from mien.study.databases import list_databases
 from mien.study.file import StudyFile, resolve
-from mien.study.plan import plan_study, plan_trials
+from mien.study.plan import plan_study
 from mien.study.results import StudyResults
 from mien.study.run import run_study
 from mien.study.specs import StudySpec, TrialSpec
@@ -231,12 +232,12 @@ def test_weights_of_three_channels_are_spread_over_more():
     spec = ClassifierSpec(name="resnet18", size=32, weights="none")
     network, mean, _ = build_network(spec, 2, 5)
     plain, *_ = build_network(spec, 2)
-    wide = pretrained._widen_first_layer(network, dict(plain.state_dict()), network.state_dict())
+    wide = pretrained.widen_first_layer(network, dict(plain.state_dict()), network.state_dict())
     network.load_state_dict(wide)
     first, old = network.get_parameter("conv1.weight"), plain.get_parameter("conv1.weight")
     assert first.shape[1] == len(mean) == 5
     assert torch.allclose(first[:, 4], old[:, 1] * 3 / 5)
-    assert len(set(mean)) == 1 and pretrained._widen_first_layer(plain, wide, wide) is wide
+    assert len(set(mean)) == 1 and pretrained.widen_first_layer(plain, wide, wide) is wide
 
 
 def test_light_moves_each_channel_about_its_own_rest():

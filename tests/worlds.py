@@ -35,11 +35,12 @@ from mien.runs.spec import Spec
 from mien.runs.store import Run, Store
 from mien.seeds import derive_seed, make_rng
 from mien.study import trials
+from mien.study.databases import list_databases
 from mien.study.file import StudyFile, resolve
-from mien.study.plan import plan_study, write_study
+from mien.study.plan import plan_rows, plan_study, write_study
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS
-from mien.study.specs import TrialRow
+from mien.study.specs import StudySpec, TrialRow, TrialSpec
 
 # Commands
 
@@ -333,6 +334,11 @@ ALL_CONTROLS = list(CONTROLS)
 
 Skill = Callable[[TrialRow, str], float]
 """How often the trial of a row is right about the images of a test."""
+
+
+def plan_trials(study: StudySpec, store: Store) -> list[TrialSpec]:
+    """Return the trials of a study, in the order in which they are run."""
+    return [row.spec for row in plan_rows(study, list_databases(study, store))]
 
 
 def modest(row: TrialRow, test: str) -> float:

@@ -78,7 +78,7 @@ def generate_filtered(
         )
 
         # Draw the images, and store them with those that were rejected
-        faces, thrown = _draw_until_accepted(spec, generator, filters, scratch, device, workers)
+        faces, thrown = draw_until_accepted(spec, generator, filters, scratch, device, workers)
         faces.save(out)
         thrown.to_parquet(out / "rejected.parquet", index=False)
         write_sheet(faces, out, 12)
@@ -112,7 +112,7 @@ def _format_share(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1%}"
 
 
-def _draw_until_accepted(
+def draw_until_accepted(
     spec: RejectSpec,
     generator: Generator,
     filters: Mapping[str, RejectFilter],

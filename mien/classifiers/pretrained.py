@@ -174,7 +174,7 @@ def fit_tensors(
 
     # Rename the tensors as timm does, without a wrapper's prefix
     given, prefix = remove_prefix(given, body, file)
-    given = _widen_first_layer(network, _rename_as_timm(network, given), wanted)
+    given = widen_first_layer(network, _rename_as_timm(network, given), wanted)
     given = {
         key: value for key, value in given.items() if not key.startswith(AUXILIARY_HEAD_PREFIX)
     }
@@ -271,7 +271,7 @@ def _rename_as_timm(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str,
     return dict(rename(tensors, network) if len(needed) > 1 else rename(tensors))
 
 
-def _widen_first_layer(
+def widen_first_layer(
     network: nn.Module, tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return the tensors with a first layer for as many channels as `wanted` has.

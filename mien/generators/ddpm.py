@@ -73,14 +73,6 @@ def make_linear_schedule(steps: int, first: float, last: float) -> Schedule:
     return Schedule(beta, np.cumprod(1 - beta))
 
 
-def step_forward(
-    schedule: Schedule, x: Float[Tensor, "n c h w"], t: int, noise: Float[Tensor, "n c h w"]
-) -> Float[Tensor, "n c h w"]:
-    """Return x_t from x_{t-1} and unit noise (Equation 1)."""
-    beta = float(schedule.beta[t])
-    return (1 - beta) ** 0.5 * x + beta**0.5 * noise
-
-
 def add_noise(
     schedule: Schedule,
     x0: Float[Tensor, "n c h w"],

@@ -170,14 +170,14 @@ def _format_answer(comparison: Comparison) -> str:
 def _format_points(gap: Interval) -> str:
     """Return a difference in accuracy with its interval, in points."""
     bounds = (
-        f", 95 % interval {_format_signed(gap.low)} to {_format_signed(gap.high)}"
+        f", 95 % interval {format_signed(gap.low)} to {format_signed(gap.high)}"
         if not math.isnan(gap.low)
         else ""
     )
-    return f"{_format_signed(gap.value)} points{bounds}"
+    return f"{format_signed(gap.value)} points{bounds}"
 
 
-def _format_signed(share: float) -> str:
+def format_signed(share: float) -> str:
     """Return a difference in points with its sign, or without one if it rounds to zero."""
     text = f"{100 * share:+.1f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)

@@ -87,7 +87,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
 
     # The pages for people
-    content = _collect_content(loaded, real_faces)
+    content = collect_content(loaded, real_faces)
     page = render_html("report.html", content)
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "report.md").write_text(write_markdown(content), encoding="utf-8")
@@ -129,7 +129,7 @@ def plain_value(text: str) -> Text:
 # The content of the pages
 
 
-def _collect_content(studies: list[StudyResults], real_faces: bool | None = None) -> dict[str, Any]:
+def collect_content(studies: list[StudyResults], real_faces: bool | None = None) -> dict[str, Any]:
     """Return the content of the pages: texts, tables, charts, and images as `make` describes."""
     like = [
         study for study in studies if study.like and any(cell.published for cell in study.cells)
@@ -215,7 +215,7 @@ def _make_contact_sheet(study: StudyResults, real: bool) -> dict[str, str] | Non
     names = ", ".join(study.classes)
     if not real:
         synthetic = (
-            _select_without_copies(study.databases[0], study.faces) if study.databases else None
+            select_without_copies(study.databases[0], study.faces) if study.databases else None
         )
         if synthetic is None:
             return None
@@ -245,7 +245,7 @@ def _make_contact_sheet(study: StudyResults, real: bool) -> dict[str, str] | Non
     return {"image": _encode_image(sheet), "alt": alt, "width": str(sheet.width), "text": text}
 
 
-def _select_without_copies(faces: Faces, real: Faces) -> Faces | None:
+def select_without_copies(faces: Faces, real: Faces) -> Faces | None:
     """Return eight synthetic faces per class without copies of real ones, or None if all are."""
     rows = np.concatenate([pick_positions(faces, name, 8) for name in faces.classes])
     chosen = np.isin(np.arange(len(faces)), rows)

@@ -39,7 +39,7 @@ class HeartbeatWatch:
 
 def claim_owner() -> str:
     """Return the beginning of a new claim of this process: machine, process and a random part."""
-    return f"{_machine_name()} {os.getpid()} {uuid.uuid4().hex}"
+    return f"{name_machine()} {os.getpid()} {uuid.uuid4().hex}"
 
 
 def create_claim(path: Path, text: str) -> bool:
@@ -71,7 +71,7 @@ def renew_claim(path: Path, owner: str, stop: threading.Event, lost: ClaimLost) 
 
 
 @cache
-def _machine_name() -> str:
+def name_machine() -> str:
     """Return a name for the processes that this one can see: host, and digest of container."""
     parts = [socket.gethostname()]
     with suppress(OSError):
@@ -84,7 +84,7 @@ def is_dead(claim: str) -> bool:
     """Whether the claim's process was on this machine and is gone."""
     host, _, after_host = claim.partition(" ")
     pid = after_host.partition(" ")[0]
-    if host != _machine_name() or not pid.isdigit():
+    if host != name_machine() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)

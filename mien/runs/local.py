@@ -72,7 +72,7 @@ class Local:
 
         # The cards and cores of each worker
         self.inline, self.slots = workers == 0, max(1, workers)
-        self._places = {place: _worker_cards(place, gpus, cards) for place in range(self.slots)}
+        self._places = {place: select_cards(place, gpus, cards) for place in range(self.slots)}
         self._cores = cores or max(1, count_usable_cores() // self.slots)
         self._running: dict[str, _Process] = {}
         self._done: list[Outcome] = []
@@ -237,7 +237,7 @@ def default_workers() -> int:
     return max(1, min(count_usable_cores(), memory // WORKER_BYTES))
 
 
-def _worker_cards(place: int, gpus: float, cards: Sequence[str]) -> str | None:
+def select_cards(place: int, gpus: float, cards: Sequence[str]) -> str | None:
     """Return the cards of a worker: 0.5 of a card each gives 0, 0, 1, 1; two cards each 0,1 and
     2,3.
     """

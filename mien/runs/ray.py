@@ -35,7 +35,7 @@ class Ray:
         require_share(gpus)
         if workers is not None and workers < 1:
             raise UsageError(f"on a cluster there must be one worker or more; given: {workers}")
-        self._ray = _import_ray()
+        self._ray = import_ray()
         self._address, self._workers, self._gpus, self._device = address, workers, gpus, device
         self._task: Any = None
         self._slots = 0
@@ -127,7 +127,7 @@ class Ray:
             self._running.clear()
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
     """Return ray, which tells nobody that it is used."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault(

@@ -347,7 +347,7 @@ class Store:
         faults += _find_strange_entries(run.path, set(files))
         if thorough and not run.about:
             faults.append(f"{ABOUT} cannot be read")
-        if content != _content_digest(files):
+        if content != digest_content(files):
             faults.append(f"{MANIFEST} does not add up")
         return faults
 
@@ -488,7 +488,7 @@ class Store:
             if path.is_file()
         }
         write_json_file(out / ABOUT, describe_making(time.time() - began))
-        write_json_file(out / MANIFEST, {"content": _content_digest(files), "files": files})
+        write_json_file(out / MANIFEST, {"content": digest_content(files), "files": files})
 
         # One rename publishes the run; an interrupted copy of one in its place is deleted.
         final = self.root / "runs" / spec.name
@@ -870,7 +870,7 @@ def _read_commit() -> str:
     return ""
 
 
-def _content_digest(files: dict[str, dict[str, Any]]) -> str:
+def digest_content(files: dict[str, dict[str, Any]]) -> str:
     """Return the digest of all files of a run, from their records in the manifest."""
     text = "\n".join(f"{record['sha256']}  {name}" for name, record in sorted(files.items()))
     return hashlib.sha256(text.encode()).hexdigest()

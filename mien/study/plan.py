@@ -32,11 +32,6 @@ from mien.study.specs import (
 )
 
 
-def plan_trials(study: StudySpec, store: Store) -> list[TrialSpec]:
-    """Return the trials of a study, in the order in which they are run."""
-    return [row.spec for row in plan_rows(study, list_databases(study, store))]
-
-
 def plan_rows(study: StudySpec, made: list[Database]) -> list[TrialRow]:
     """Return the trials of a study with their positions in its table, given its databases."""
     return [

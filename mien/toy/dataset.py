@@ -24,15 +24,7 @@ import openpyxl
 
 from mien import seeds
 from mien.errors import UsageError
-from mien.toy.head import (
-    Array,
-    DrawnHead,
-    Number,
-    Pose,
-    apply_pose,
-    invent_identity,
-    parse_drawn_units,
-)
+from mien.toy.head import Array, DrawnHead, Number, Pose, apply_pose, invent_identity
 
 # The 255 rows of CASME2-coding-20140508.xlsx.
 CLASS_COUNTS = {
@@ -130,30 +122,6 @@ class ToyClip:
     def files(self) -> list[str]:
         """Return the names of the clip's image files, in the order of time."""
         return [f"reg_img{number}.jpg" for number in range(self.onset, self.last + 1)]
-
-
-def label_action_units(action_units: str) -> str:
-    """Return the emotion that CASME II's rule gives to action units such as `4+L10`.
-
-    Sides are ignored. The first rule that holds decides: fear 1+2+4 with 5 or 20; sadness 1+4
-    without 2; happiness 6 or 12; disgust 9 or 10 or 4+7; surprise 2 or 5 or 25; repression 15 or
-    17; else others.
-    """
-    units = set(parse_drawn_units(action_units))
-    numbers = {number for _, number in units}
-    if {1, 2, 4} <= numbers and numbers & {5, 20}:
-        return "fear"
-    if {1, 4} <= numbers and 2 not in numbers:
-        return "sadness"
-    if numbers & {6, 12}:
-        return "happiness"
-    if numbers & {9, 10} or {4, 7} <= numbers:
-        return "disgust"
-    if numbers & {2, 5, 25}:
-        return "surprise"
-    if numbers & {15, 17}:
-        return "repression"
-    return "others"
 
 
 def plan_clips(subjects: int, clips: int, seed: int, balance: str) -> list[ToyClip]:
@@ -436,7 +404,7 @@ def _draw_clip(root: Path, clip: ToyClip, seed: int) -> None:
 # Time
 
 
-def _intensity_curve(clip: ToyClip, rng: np.random.Generator) -> Array:
+def make_intensity_curve(clip: ToyClip, rng: np.random.Generator) -> Array:
     """Return the intensity of the movement, 0..1 per frame from onset to offset: a smooth rise, a
     short hold, a slower fall.
     """
@@ -468,7 +436,7 @@ def _draw_frames(clip: ToyClip, seed: int) -> Iterable[Array]:
     size = (int(rng.integers(326, 355)), int(rng.integers(266, 295)))
     peak = float(rng.uniform(0.75, 1.0))
     units = {unit: peak * float(rng.uniform(0.88, 1.0)) for unit in clip.action_units.split("+")}
-    course = _intensity_curve(clip, rng) * (_KEY_POSE_COUNT - 1)
+    course = make_intensity_curve(clip, rng) * (_KEY_POSE_COUNT - 1)
     frames = len(course)
 
     # The head's pose in this clip (x, y, angle, scale), and its slow drift.

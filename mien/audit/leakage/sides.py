@@ -206,7 +206,7 @@ def _read_division(path: Path, keys: list[str]) -> pd.DataFrame:
         )
 
     # Match each name to the only key that ends with it
-    matched, unmatched = _match_names([line[name_column] for line in lines], keys)
+    matched, unmatched = match_names([line[name_column] for line in lines], keys)
     if unmatched:
         raise DataError(
             f"{path} must name images of the set, each by the end of one key; {len(unmatched)} of "
@@ -228,7 +228,7 @@ def _find_column(columns: list[str], wanted: tuple[str, ...], path: Path) -> int
     )
 
 
-def _match_names(names: list[str], keys: list[str]) -> tuple[list[str], list[str]]:
+def match_names(names: list[str], keys: list[str]) -> tuple[list[str], list[str]]:
     """Match each name to the one key that ends with it; also return names without such a key."""
     key_of_end: dict[str, str] = {}
     for key in keys:

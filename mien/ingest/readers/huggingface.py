@@ -142,7 +142,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
     # Report what the dataset says about its splits and its licence.
     findings += _report_splits(rows)
-    readme, licence = _read_licence(root)
+    readme, licence = read_licence(root)
     if licence == UNKNOWN_LICENCE:
         message = (
             "its line `license:` holds no identifier such as cc-by-4.0, so the licence is "
@@ -719,7 +719,7 @@ def _read_metadata_lines(table: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _read_licence(root: Path) -> tuple[list[Path], str | None]:
+def read_licence(root: Path) -> tuple[list[Path], str | None]:
     """Return the dataset's card and the licence that it states: UNKNOWN if that is no identifier,
     None if it states none.
     """
