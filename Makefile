@@ -7,7 +7,7 @@ COUNT ?= 500
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 UV := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes
 
-.PHONY: setup demo test slow chaos check format docs lock clean
+.PHONY: setup demo test slow chaos gpu check format docs lock clean
 
 setup: .venv/ready
 
@@ -42,6 +42,9 @@ slow: setup
 
 chaos: setup  # make chaos SEED=1 COUNT=100
 	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py --seed $(SEED) --count $(COUNT)
+
+gpu: setup  # everything about CUDA in at most 8 minutes; without a card it says what it would do
+	$(BIN)/python benchmarks/gpu.py
 
 check: setup
 	$(BIN)/ruff check .

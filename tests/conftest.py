@@ -16,6 +16,15 @@ from mien.generators.train import train_generator
 from mien.runs.store import Store
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU on a machine without one."""
+    without = pytest.mark.skip(reason="needs an NVIDIA GPU that torch can use")
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(without)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store, in the folder `store` of the test's own folder."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -98,3 +99,47 @@ def test_the_benchmark_of_the_audit_prints_what_each_part_takes_and_draws_it(tmp
     (row,) = re.findall(r"\| 1,000 \| 1,000 \| (.*) \|", done.stdout)
     assert len(row.split(" | ")) == 9 and all(float(cell) > 0 for cell in row.split(" | "))
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_without_a_card_the_gpu_benchmark_says_what_it_would_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+    before = (BENCHMARKS.parent / "docs" / "benchmarks.md").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    runpy.run_path(str(BENCHMARKS / "gpu.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "nothing was measured" in printed and "in all at most 480 s" in printed
+    assert len(re.findall(r"at most +\d+ s  [A-Z]", printed)) == 7
+    assert (BENCHMARKS.parent / "docs" / "benchmarks.md").read_bytes() == before
+
+
+def test_the_gpu_benchmark_keeps_the_error_of_a_section_and_replaces_only_its_tables(
+    tmp_path: Path,
+):
+    program = runpy.run_path(str(BENCHMARKS / "gpu.py"))
+    text = program["run_section"]("precision", "cuda:99", "small", 60.0)
+    assert "This section failed" in text and "cuda:99" in text
+    assert "was stopped after 0 s" in program["run_section"]("tests", "cpu", "small", 0.1)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{program['BEGIN']}\nold\n{program['END']}\nafter\n")
+    program["write_tables"](text, page)
+    written = page.read_text()
+    assert written.startswith("before\n") and written.endswith("after\n")
+    assert text.strip() in written and "old" not in written
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="must contain the lines"):
+        program["write_tables"](text, page)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_each_section_of_the_gpu_benchmark_runs_on_a_processor(tmp_path: Path):
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--scale", "small"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "gpu.md").read_text()
+    assert text.count("### ") == 7 and "failed" not in text
