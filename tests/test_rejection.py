@@ -20,10 +20,9 @@ from mien.audit.rejection import (
 )
 from mien.errors import SpecError
 from mien.faces import Faces, concatenate
-from mien.generators import copycat
 from mien.generators.generate import assemble, plan_images
-from mien.generators.kinds import sample_generator
-from mien.generators.specs import CopycatSpec, GenerateSpec, SamplerSpec
+from mien.generators.kinds import fit_generator, sample_generator
+from mien.generators.specs import CopycatSpec, GenerateSpec
 from mien.runs.store import Store
 
 TRAIN, TEST = people(range(20), clips=1, frames=2), people(range(20, 30), clips=1, frames=2)
@@ -40,8 +39,8 @@ def _copies(count: int) -> Faces:
     spec = CopycatSpec.model_validate({"faces": "faces-000000000000"})
     labels = np.resize(np.unique(TRAIN.labels()), count)
     seeds = np.arange(count, dtype=np.int64)
-    generator = copycat.fit(TRAIN, spec, Path())
-    images = copycat.sample(generator, labels, seeds, SamplerSpec(sampler="direct"))
+    generator = fit_generator(TRAIN, spec, Path())
+    images = sample_generator(generator, labels, seeds)
     index = [
         (f"copy/{place}", ["disgust", "happiness", "surprise"][place % 3]) for place in range(count)
     ]
@@ -66,7 +65,7 @@ def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exac
     def dark(faces: Faces) -> np.ndarray:
         return np.asarray(faces.images.mean(axis=(1, 2, 3)) < limit)
 
-    generator = copycat.fit(TRAIN, CopycatSpec(faces="faces-000000000000"), Path())
+    generator = fit_generator(TRAIN, CopycatSpec(faces="faces-000000000000"), Path())
     faces, thrown = draw_until_accepted(spec, generator, {"unlike": dark}, tmp_path, "cpu", None)
     assert faces.index["emotion"].value_counts().to_dict() == counts and not dark(faces).any()
     assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) < set(faces.index["key"])

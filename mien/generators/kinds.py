@@ -12,6 +12,7 @@ from torch import nn
 
 from mien.errors import UsageError
 from mien.faces import Faces
+from mien.generators import resampling
 from mien.generators.base import Generator
 from mien.generators.diffusion.fit import count_workload, fit_diffusion, training_speed
 from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diffusion, summary_line
@@ -60,7 +61,11 @@ class GeneratorKind:
 def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
     """Return what a kind does, from the module of its name."""
     module = import_module(f"mien.generators.{name}")
-    return _diffusion(module) if issubclass(facts.spec, TrainSpec) else _direct(module)
+    if issubclass(facts.spec, TrainSpec):
+        return _diffusion(module)
+    if facts.resamples:
+        return _direct(resampling, resampling.make_sample(module.make_image))
+    return _direct(module, module.sample)
 
 
 def _diffusion(kind: Any) -> GeneratorKind:
@@ -85,7 +90,7 @@ def _diffusion(kind: Any) -> GeneratorKind:
     )
 
 
-def _direct(kind: Any) -> GeneratorKind:
+def _direct(kind: Any, sample: Callable[..., np.ndarray]) -> GeneratorKind:
     def fit(
         faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Resources
     ) -> Generator:
@@ -96,7 +101,7 @@ def _direct(kind: Any) -> GeneratorKind:
             )
         return kind.fit(faces, spec, scratch, device, label)
 
-    return GeneratorKind(fit, kind.sample, kind.save, kind.load, kind.summary_line)
+    return GeneratorKind(fit, sample, kind.save, kind.load, kind.summary_line)
 
 
 GENERATORS: Mapping[str, GeneratorKind] = {

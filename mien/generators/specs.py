@@ -238,6 +238,10 @@ class KindFacts:
     step. `chain` is the sampler that takes all `steps` of the training, if there is one. `preview`
     draws the sheet of a trained generator, by default the default sampler does. `not_exported`
     completes "the generator ..." with the reason why a kind without a denoiser is not exported.
+
+    `resamples` is for a kind that learns nothing, and makes each image of training images (see
+    mien.generators.resampling): it says what its images are, as in "adding copies of the real
+    images". Such a kind is also a control of every study, and nothing from it is published.
     """
 
     spec: type[GeneratorSpec]
@@ -246,10 +250,17 @@ class KindFacts:
     chain: str = ""
     preview: SamplerSpec | None = None
     not_exported: str = "has no network that removes noise"
+    resamples: str = ""
 
     def can_use(self, sampler: str) -> bool:
         """Return whether a sampler works in steps, as generators of this kind do, or neither."""
         return (sampler == "direct") == (self.sampler == "direct")
+
+
+def make_resampling(images: str, spec: type[GeneratorSpec] = GeneratorSpec) -> KindFacts:
+    """Return what is known of a kind that makes each image of training images."""
+    reason = "holds the real images themselves, which stay in the store"
+    return KindFacts(spec, not_exported=reason, resamples=images)
 
 
 KIND_FACTS: Mapping[str, KindFacts] = {
@@ -264,9 +275,7 @@ KIND_FACTS: Mapping[str, KindFacts] = {
     "gaussian": KindFacts(
         GaussianSpec, not_exported="is a mean and a covariance for each class, and no network"
     ),
-    "copycat": KindFacts(
-        CopycatSpec, not_exported="holds the real images themselves, which stay in the store"
-    ),
+    "copycat": make_resampling("copies of the real images", CopycatSpec),
 }
 """The kinds of generator. A new one is an entry here, and the module of the same name."""
 

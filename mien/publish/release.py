@@ -80,12 +80,12 @@ def build(
     # Gates that can be judged before anything is written
     found_audits = find_audits(origin.run, store)
     decisions = gates.judge(origin, answered, found_audits, private)
-    copycats = [name for name, run in origin.generators.items() if run.spec["kind"] == "copycat"]
-    if copycats:
-        raise GateRefused(
-            f"no real image may be in a release, and {copycats[0]} is a copycat, which returns the "
-            "images that it was trained on"
-        )
+    for name, run in origin.generators.items():
+        if images := KIND_FACTS[run.spec["kind"]].resamples:
+            raise GateRefused(
+                f"no real image may be in a release, and {name} is a {run.spec['kind']}, which "
+                f"learns nothing and makes {images}"
+            )
     _refuse_names(origin, answered, study_names)
     _refuse_copies(origin, store)
 
