@@ -9,6 +9,10 @@ HASH_IMAGE_PIXELS, HASH_FREQUENCIES = 32, 8
 
 NEAR_DUPLICATE_BITS = 4  # the largest distance, in bits of 64, between near duplicates
 
+IMAGES_HASHED_AT_ONCE = 1024  # images whose cosine transforms are in memory at once
+
+HASHES_COMPARED_AT_ONCE = 512  # hashes that are compared with all others at once
+
 
 def compute_perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, " n"]:
     """Return the 64-bit hash of each image.
@@ -31,6 +35,42 @@ def hamming_distances(
 ) -> UInt8[np.ndarray, "m n"]:
     """Return the Hamming distances of two lists of hashes, 0 to 64."""
     return np.bitwise_count(a[:, None] ^ b[None])
+
+
+def hash_images(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, " n"]:
+    """Return the hash of each of many images, in bounded memory."""
+    hashes = [
+        compute_perceptual_hash(np.asarray(images[first : first + IMAGES_HASHED_AT_ONCE]))
+        for first in range(0, len(images), IMAGES_HASHED_AT_ONCE)
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])
+
+
+def count_bits_to_nearest(
+    images: UInt8[np.ndarray, "n c h w"], known: UInt64[np.ndarray, " m"]
+) -> UInt8[np.ndarray, " n"]:
+    """Return the bits between each image's hash, mirrored or not, and the nearest known hash.
+
+    `known` must not be empty.
+    """
+    views = [hash_images(images), hash_images(images[:, :, :, ::-1])]
+    least = [np.zeros(0, dtype=np.uint8)]
+    for first in range(0, len(images), HASHES_COMPARED_AT_ONCE):
+        batch = slice(first, first + HASHES_COMPARED_AT_ONCE)
+        least.append(
+            np.minimum(*(hamming_distances(view[batch], known).min(axis=1) for view in views))
+        )
+    return np.concatenate(least)
+
+
+def count_bits_to_nearest_other(hashes: UInt64[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
+    """Return the bits between each hash and the nearest other one; 65 if there is no other."""
+    least = [np.zeros(0, dtype=np.uint8)]
+    for first in range(0, len(hashes), HASHES_COMPARED_AT_ONCE):
+        bits = hamming_distances(hashes[first : first + HASHES_COMPARED_AT_ONCE], hashes)
+        bits[np.arange(len(bits)), first + np.arange(len(bits))] = 65
+        least.append(bits.min(axis=1))
+    return np.concatenate(least)
 
 
 def _shrink(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n side side"]:

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.hashes import NEAR_DUPLICATE_BITS, compute_perceptual_hash, hamming_distances
+from mien.hashes import (
+    NEAR_DUPLICATE_BITS,
+    compute_perceptual_hash,
+    count_bits_to_nearest,
+    count_bits_to_nearest_other,
+    hamming_distances,
+    hash_images,
+)
 from mien.seeds import make_rng
 
 
@@ -50,3 +57,22 @@ def test_bits_apart_counts_bits():
 
 def test_no_pictures_have_no_hashes():
     assert compute_perceptual_hash(np.zeros((0, 1, 48, 48), np.uint8)).shape == (0,)
+
+
+def test_a_mirrored_picture_is_as_near_as_the_picture_itself(faces: np.ndarray):
+    known = hash_images(faces[:20])
+    assert not count_bits_to_nearest(faces[:20, :, :, ::-1], known).any()
+    assert count_bits_to_nearest(faces[20:], known).min() > NEAR_DUPLICATE_BITS
+
+
+def test_a_picture_is_not_its_own_nearest_other():
+    hashes = np.array([0b1011, 0b0001, 0b0001, 0b1111], np.uint64)
+    assert count_bits_to_nearest_other(hashes).tolist() == [1, 0, 0, 1]
+    assert count_bits_to_nearest_other(hashes[:1]).tolist() == [65]
+
+
+def test_more_pictures_than_are_hashed_at_once_have_the_same_hashes(faces: np.ndarray):
+    many = np.concatenate([faces] * 30)
+    assert (hash_images(many) == np.tile(hash_images(faces), 30)).all()
+    assert not count_bits_to_nearest(many, hash_images(faces)).any()
+    assert not count_bits_to_nearest_other(hash_images(many)).any()

@@ -13,8 +13,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation import copying, membership, search
-from mien.audit.memorisation.measure import Memorisation, draw_strips, measure_memorisation, overlay
+from mien.audit.memorisation.measure import Memorisation, measure_memorisation
 from mien.audit.memorisation.people import Estimate, ImagePeople, MadeGroups, wilson_interval
+from mien.audit.memorisation.strips import draw_strips, overlay
 from mien.errors import DataError, LeakageError
 from mien.faces import EMOTIONS, Faces, name_distinct_units
 from mien.generators import edm

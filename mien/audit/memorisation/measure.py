@@ -35,12 +35,11 @@ difference: for `near` it is the difference from the upper bound expected of peo
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Float32
 
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation import copying, identity, matches
@@ -55,7 +54,6 @@ from mien.audit.memorisation.people import (
     wilson_interval,
 )
 from mien.audit.memorisation.search import (
-    MATCH_SIDE,
     Coarse,
     Match,
     Owners,
@@ -65,18 +63,21 @@ from mien.audit.memorisation.search import (
 )
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces, name_distinct_units
-from mien.hashes import NEAR_DUPLICATE_BITS, compute_perceptual_hash, hamming_distances
-from mien.pages.sheets import draw_rows
+from mien.hashes import (
+    NEAR_DUPLICATE_BITS,
+    count_bits_to_nearest,
+    count_bits_to_nearest_other,
+    hash_images,
+)
 from mien.runs.progress import count_of
 from mien.stats import Interval, Record
 
 PIXEL_SPACE = "pixels"  # the space that is always there
 
-DIFFERENCE_FACTOR = 4  # factor by which the strips amplify differences
-
 FEW_PEOPLE = 5  # with fewer held-out people, a note says that intervals are wide
 
-HASH_ROWS = 512  # rows of hashes that are compared at once
+SoftImages = Float32[np.ndarray, "n h w"]
+"""Images in the form in which they are compared (`search.soften`)."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,10 @@ def measure_memorisation(
     # Only people whom training has not seen can be compared with
     _require_fit(train, test, made)
     notes = _note_unknown(train, "training") + _note_unknown(test, "held-out")
-    unseen = ~np.isin(
+    is_unseen = ~np.isin(
         name_distinct_units(test.index, "subject"), name_distinct_units(train.index, "subject")
     )
-    if not unseen.any():
+    if not is_unseen.any():
         raise LeakageError(
             "the alarm needs people whom training has not seen, and all held-out images are of "
             "training subjects; split by subject with `mien split`, and audit against the test "
@@ -137,45 +138,34 @@ def measure_memorisation(
 
     # The nearest training image of every image
     found_matches = find() if find else matches.find_matches(train, test, made)
-    if not unseen.all():
+    if not is_unseen.all():
         notes.append(
-            f"{int((~unseen).sum())} of {count_of(len(test), 'held-out image')} are of training "
+            f"{int((~is_unseen).sum())} of {count_of(len(test), 'held-out image')} are of training "
             "subjects, and were left out"
         )
-        test, found_matches = test.select(unseen), found_matches.select_test(unseen)
+        test, found_matches = test.select(is_unseen), found_matches.select_test(is_unseen)
         features = {
-            name: SpaceFeatures(sides.train, sides.test[unseen], sides.made)
-            for name, sides in features.items()
+            name: SpaceFeatures(vectors.train, vectors.test[is_unseen], vectors.made)
+            for name, vectors in features.items()
         }
 
-    # Measure in pixels, in every other space, by identity, and by hashes
-    people = ImagePeople.of(name_distinct_units(test.index, "subject"))
-    if people.count < FEW_PEOPLE:
-        notes.append(
-            "the comparison is with only "
-            f"{count_of(people.count, 'held-out person', 'held-out people')}; intervals are wide, "
-            "or unknown"
-        )
-    audit = _Collector(
-        train,
-        test,
-        made,
-        people,
-        make_owners(
-            name_distinct_units(train.index, "clip"), name_distinct_units(train.index, "subject")
-        ),
+    # Measure in pixels, in every other space, by identity, and by equal pixels and hashes
+    sides = _prepare_sides(train, test, made, found_matches.made)
+    in_identity, subjects = _measure_identity(sides)
+    measured = _join_measured(
+        _note_few_people(sides.people),
+        _measure_chance(sides.people),
+        _measure_in_pixels(sides, found_matches),
+        *(_measure_in_features(sides, name, vectors) for name, vectors in features.items()),
+        in_identity,
+        _measure_duplicates(sides),
     )
-    audit.note(
-        "chance", Interval(people.chance(ALARM_SHARE), np.nan, np.nan), people.count, "people"
-    )
-    audit.in_pixels(found_matches)
-    for name, sides in features.items():
-        audit.in_features(name, sides)
-    audit.whom()
-    audit.duplicates()
-    return Memorisation(
-        tuple(audit.records), pd.DataFrame(audit.columns), audit.subjects, (*notes, *audit.notes)
-    )
+
+    # A copy raises the alarm wherever its nearest image is
+    identifiers = {name: list(made.index[name]) for name in ("key", "emotion")}
+    rows = pd.DataFrame({**identifiers, **measured.columns})
+    rows["alarm"] = rows["alarm"].to_numpy() | (rows["copy"] != "").to_numpy()
+    return Memorisation(measured.records, rows, subjects, (*notes, *measured.notes))
 
 
 def measure_copies(made: Faces, train: Faces) -> tuple[list[Record], pd.DataFrame]:
@@ -218,323 +208,354 @@ def _note_unknown(faces: Faces, side: str) -> list[str]:
     ]
 
 
-class _Collector:
-    """Collects the records and columns of one measurement, space by space."""
-
-    def __init__(
-        self, train: Faces, test: Faces, made: Faces, people: ImagePeople, who: Owners
-    ) -> None:
-        self.train, self.test, self.made, self.people, self.who = train, test, made, people, who
-        self.records: list[Record] = []
-        self.notes: list[str] = []
-        self.subjects = pd.DataFrame()
-        self.keys, self.owner = (
-            np.asarray(train.index["key"], dtype=object),
-            name_distinct_units(train.index, "subject"),
-        )
-        self.soft = {
-            name: soften(faces.images)
-            for name, faces in (("train", train), ("test", test), ("made", made))
-        }
-        self.coarse = Coarse.fit(self.soft["train"])
-        self.columns: dict[str, object] = {
-            "key": list(made.index["key"]),
-            "emotion": list(made.index["emotion"]),
-        }
-
-    def note(self, metric: str, interval: Interval, n: int, unit: str = "", part: str = "") -> None:
-        """Add a record, with its interval if there is one."""
-        if np.isnan(interval.value):
-            self.notes.append(
-                f"memorisation.{metric} could not be measured: too few people or images"
-            )
-            return
-        self.records.append(Record.of(f"memorisation.{metric}", interval, n, unit, part))
-
-    def in_pixels(self, found_matches: Matches) -> None:
-        """Measure in pixels; images are mirrored and moved as they fit best."""
-        soft, coarse, made, test = self.soft, self.coarse, found_matches.made, found_matches.test
-        self.groups = MadeGroups.of(self.owner[made.nearest])
-        self.compare(PIXEL_SPACE, made, test, found_matches.own)
-        made_components = np.concatenate([coarse(soft["made"]), coarse(soft["made"][:, :, ::-1])])
-        components = SpaceFeatures(coarse(soft["train"]), coarse(soft["test"]), made_components)
-        self.cells(PIXEL_SPACE, made, test, components.train)
-        self.membership(components)
-        self.columns |= {"mirrored": made.mirrored, "down": made.down, "right": made.right}
-
-    def in_features(self, name: str, sides: SpaceFeatures) -> None:
-        """Measure in a space of features."""
-        made, test = (
-            match_features(side, sides.train, self.who) for side in (sides.made, sides.test)
-        )
-        nearest_images = np.unique(np.concatenate([made.nearest, test.nearest]))
-        distance_of = np.full(len(self.train), np.nan)
-        distance_of[nearest_images] = match_features(
-            sides.train[nearest_images], sides.train, self.who, nearest_images
-        ).distance
-        self.compare(name, made, test, distance_of)
-        self.cells(name, made, test, sides.train)
-
-    def compare(self, name: str, made: Match, test: Match, own: Float[np.ndarray, " n"]) -> None:
-        """Compare each image's nearest neighbour with those of held-out people."""
-        suffix = "" if name == PIXEL_SPACE else f"_{name}"
-
-        self.columns |= {
-            f"nearest{suffix}": self.keys[made.nearest],
-            f"distance{suffix}": made.distance,
-            f"ratio_clip{suffix}": made.ratio_clip,
-            f"ratio_subject{suffix}": made.ratio_subject,
-        }
-
-        # Nearness to one clip, and to one subject
-        self.alarm(f"copied.{name}", f"alarm{suffix}", made.ratio_clip, test.ratio_clip)
-        if np.isfinite(made.outside_subject).all():
-            self.alarm(
-                f"person.{name}", f"alarm_subject{suffix}", made.ratio_subject, test.ratio_subject
-            )
-            self.extreme(
-                f"extreme.{name}", f"extreme{suffix}", made.ratio_subject, test.ratio_subject
-            )
-        elif name == PIXEL_SPACE:
-            self.notes.append(
-                "there is only one training subject: nearness to it is nearness to faces"
-            )
-
-        # Authenticity (Alaa et al. 2022)
-        self.beside(
-            f"authentic{{}}.{name}",
-            copying.find_authentic(made, own),
-            copying.find_authentic(test, own),
-        )
-
-    def beside(
-        self, metric: str, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
-    ) -> None:
-        """Add a share, the same among held-out people, and the gap between the two."""
-        made_share, heldout_share = self.groups.share(made), self.people.mean(test)
-        self.note(metric.format(""), made_share.interval, len(made), "images")
-        self.note(metric.format("_heldout"), heldout_share.interval, self.people.count, "people")
-        self.note(metric.format("_gap"), self.groups.gap(made, heldout_share), len(made), "images")
-
-    def alarm(
-        self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]
-    ) -> None:
-        """Add which ratios raise an alarm, and their share.
-
-        These are the ratios below the level that one in a hundred images of held-out people has.
-        """
-        level = self.people.quantile(test, ALARM_SHARE)
-        self.columns[column] = made < level.value
-        self.note(metric, self.groups.share_below(made, level), len(made), "images")
-        for emotion in self.made.classes:
-            has_emotion = (self.made.index["emotion"] == emotion).to_numpy()
-            self.note(
-                metric,
-                self.groups.share_below(made, level, has_emotion),
-                int(has_emotion.sum()),
-                "images",
-                emotion,
-            )
-
-    def extreme(
-        self, metric: str, column: str, made: Float[np.ndarray, " n"], test: Float[np.ndarray, " m"]
-    ) -> float:
-        """Add which ratios are lower than one more held-out person would have, and their share.
-
-        Returns the bound. One in a thousand images is expected below it, however few people it was
-        measured on, so a few images are meaningful; alarms are raised by one in a hundred.
-        """
-        far = self.people.far_below(test)
-        self.columns[column] = made < far
-        self.note(metric, wilson_interval(made < far), len(made), "images")
-        return far
-
-    def cells(self, name: str, made: Match, test: Match, train: Float[np.ndarray, "n d"]) -> None:
-        """Measure C_T, in cells of the training images."""
-        cell = copying.assign_cells(train, self.people.count)
-        score = copying.measure_c_t(made, test, cell, self.people, self.groups.groups)
-        self.note(f"ct.{name}", score.interval, len(self.made), "images")
-
-    def membership(self, sides: SpaceFeatures) -> None:
-        """Measure how well generated images tell who was trained on.
-
-        It is measured only in pixels: a space that was learnt from the training subjects shows them
-        unlike others by itself.
-        """
-        heldout_subjects = name_distinct_units(self.test.index, "subject")
-        auc = infer_membership(sides, self.owner, heldout_subjects)
-        self.note("membership", auc, len(set(self.owner)) + self.people.count, "subjects")
-
-    def whom(self) -> None:
-        """Find the subjects that images show, by an embedding that separates training subjects."""
-        is_known = (self.train.index["subject"] != "").to_numpy()
-        embed = identity.learn_embedding(self.soft["train"], self.owner, is_known, self.coarse)
-        if embed is None:
-            self.notes.append(
-                "no identity embedding: it needs three known subjects with at least two images each"
-            )
-            return
-
-        # Alarms by the nearest subject
-        train = embed(self.soft["train"])
-        made, test = (self._nearest_subject(embed, train, side) for side in ("made", "test"))
-        self.alarm("identity", "alarm_identity", made[1], test[1])
-        far = self.extreme("identity_extreme", "extreme_identity", made[1], test[1])
-        self.columns |= {"subject": made[0], "ratio_identity": made[1]}
-
-        # Subjects that are shown more often than chance allows
-        self.subjects = identity.find_shown_subjects(
-            made[0], made[1], far, test[0], self.people, len(set(self.owner))
-        )
-        for row in self.subjects.to_dict("records"):
-            if row["low"] > EXTREME_CHANCE:
-                times = Interval(row["times"], row["times_low"], row["times_high"])
-                self.note("subject", times, row["images"], "images", row["subject"])
-
-    def _nearest_subject(
-        self, embed: identity.Embedding, train: np.ndarray, side: str
-    ) -> tuple[np.ndarray, Float[np.ndarray, " n"]]:
-        """Return the subject nearest to each image, and its distance over that of the next subject.
-
-        The image is compared as it is and mirrored.
-        """
-        matches_of_views = [
-            match_features(embed(view), train, self.who)
-            for view in (self.soft[side], self.soft[side][:, :, ::-1])
-        ]
-        best_view = (matches_of_views[1].distance < matches_of_views[0].distance).astype(np.int64)
-        image_numbers = np.arange(len(best_view))
-        nearest, ratio = (
-            np.stack([getattr(view_match, name) for view_match in matches_of_views])[
-                best_view, image_numbers
-            ]
-            for name in ("nearest", "ratio_subject")
-        )
-        return self.owner[nearest], ratio
-
-    def duplicates(self) -> None:
-        """Count images equal to a training image or to each other, by pixels or perceptual hash."""
-        # Equal pixels, copies and hashes among the training images
-        codes = {
-            name: _hash_images(faces.images)
-            for name, faces in (("train", self.train), ("made", self.made))
-        }
-        bits = _bits_to_nearest(self.made.images, codes["train"])
-        records, rows = measure_copies(self.made, self.train)
-        self.records += records
-        self.columns |= {
-            "exact": rows["exact"],
-            "bits": bits,
-            **{name: rows[name] for name in ("copy", "copy_of")},
-        }
-        self.columns["alarm"] = np.asarray(self.columns["alarm"]) | (rows["copy"] != "").to_numpy()
-        self.near(
-            bits <= NEAR_DUPLICATE_BITS,
-            _bits_to_nearest(self.test.images, codes["train"]) <= NEAR_DUPLICATE_BITS,
-        )
-
-        # Equal pixels and hashes within the set
-        repeated = (
-            self.made.index["sha256"].duplicated(keep=False).to_numpy(),
-            _bits_to_nearest_other(codes["made"]) <= NEAR_DUPLICATE_BITS,
-        )
-        for name, flags in zip(("exact_within", "near_within"), repeated, strict=True):
-            self.note(name, Interval(float(flags.mean()), np.nan, np.nan), len(flags), "images")
-
-    def near(self, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]) -> None:
-        """Add the share of near duplicates, that among held-out people, and the gap.
-
-        The hashes of a few people are near those of others, and of most people they are not, so the
-        share of 16 people says little of the next 16: the gap is to the upper bound of what is
-        expected.
-        """
-        heldout_share = self.people.mean(test)
-        self.note("near", self.groups.share(made).interval, len(made), "images")
-        self.note("near_heldout", heldout_share.interval, self.people.count, "people")
-        self.note(
-            "near_gap",
-            self.groups.gap(made, self.people.expected(heldout_share)),
-            len(made),
-            "images",
-        )
+# What the measurements share
 
 
-# Perceptual hashes
+@dataclass(frozen=True)
+class _Measured:
+    """What one measurement found.
 
-
-def _hash_images(images: UInt8[np.ndarray, "n c h w"]) -> np.ndarray:
-    parts = [
-        compute_perceptual_hash(np.asarray(images[first : first + 1024]))
-        for first in range(0, len(images), 1024)
-    ]
-    return np.concatenate(parts)
-
-
-def _bits_to_nearest(images: UInt8[np.ndarray, "n c h w"], known: np.ndarray) -> np.ndarray:
-    """Return the bits between each image's hash, mirrored or not, and the nearest known hash."""
-    views = [_hash_images(images), _hash_images(images[:, :, :, ::-1])]
-    least = [
-        np.minimum(
-            *(
-                hamming_distances(codes[first : first + HASH_ROWS], known).min(axis=1)
-                for codes in views
-            )
-        )
-        for first in range(0, len(images), HASH_ROWS)
-    ]
-    return np.concatenate(least)
-
-
-def _bits_to_nearest_other(codes: np.ndarray) -> np.ndarray:
-    """Return the bits between each hash and the nearest other one; 65 if there is no other."""
-    least = []
-    for first in range(0, len(codes), HASH_ROWS):
-        bits = hamming_distances(codes[first : first + HASH_ROWS], codes)
-        bits[np.arange(len(bits)), first + np.arange(len(bits))] = 65
-        least.append(bits.min(axis=1))
-    return np.concatenate(least)
-
-
-# Pictures
-
-
-def draw_strips(
-    made: Faces, train: Faces, found: Memorisation, count: int = 12, scale: int = 3
-) -> Image.Image:
-    """Return a sheet of the worst cases: synthetic image, nearest training image, and difference.
-
-    Each is a row. The training image is moved and mirrored as it was matched. The difference is
-    amplified four times, and grey if there is none. The worst have the lowest ratio to another
-    clip; each training image is shown once.
+    It has records, columns of `Memorisation.rows` by name, and notes on what could not be
+    measured.
     """
-    worst = found.rows.sort_values(["ratio_clip", "key"]).drop_duplicates("nearest").head(count)
-    places = {key: image_number for image_number, key in enumerate(train.index["key"])}
-    titles, pictures = [], []
-    for image_number, row in zip(worst.index.tolist(), worst.to_dict("records"), strict=True):
-        image = np.asarray(made.images[image_number])
-        twin = overlay(
-            np.asarray(train.images[places[row["nearest"]]]),
-            row["mirrored"],
-            row["down"],
-            row["right"],
-        )
-        difference = 128 + DIFFERENCE_FACTOR * (image.astype(np.int64) - twin)
-        titles.append(f"{row['ratio_clip']:.2f}  {row['key']}  {row['nearest']}")
-        pictures.append(np.stack([image, twin, difference.clip(0, 255).astype(np.uint8)]))
-    return draw_rows(titles, pictures, 3, scale)
+
+    records: tuple[Record, ...] = ()
+    columns: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-def overlay(
-    image: UInt8[np.ndarray, "c h w"], mirrored: bool, down: int, right: int
-) -> UInt8[np.ndarray, "c h w"]:
-    """Return a training image moved and mirrored so that it fits under the image matched to it.
-
-    The arguments say how that image, mirrored and then moved, fits the training image.
-    """
-    _, height, width = image.shape
-    down, right = (
-        round(-move * max(1, side / MATCH_SIDE)) for move, side in ((down, height), (right, width))
+def _join_measured(*found: _Measured) -> _Measured:
+    """Return all records, columns and notes, in order."""
+    return _Measured(
+        tuple(record for measured in found for record in measured.records),
+        {name: column for measured in found for name, column in measured.columns.items()},
+        tuple(note for measured in found for note in measured.notes),
     )
-    rows, columns = (np.arange(side) - move for side, move in ((height, down), (width, right)))
-    moved = image[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
-    return moved[:, :, ::-1] if mirrored else moved
+
+
+def _make_record(
+    metric: str, interval: Interval, n: int, unit: str = "", part: str = ""
+) -> _Measured:
+    """Return the record of a number with its interval; if the number is nan, a note instead."""
+    if np.isnan(interval.value):
+        note = f"memorisation.{metric} could not be measured: too few people or images"
+        return _Measured(notes=(note,))
+    return _Measured((Record.of(f"memorisation.{metric}", interval, n, unit, part),))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The three sides of a measurement, and which of their images belong together.
+
+    `people` are those of the held-out images, and `groups` those of the generated images.
+    `subjects` and `owners` say whom each training image shows, and which clip it is from.
+    `soft_train`, `soft_test` and `soft_made` are the images in the form in which they are compared,
+    and `coarse` returns their principal components.
+    """
+
+    train: Faces
+    test: Faces
+    made: Faces
+    people: ImagePeople
+    groups: MadeGroups
+    subjects: np.ndarray
+    owners: Owners
+    soft_train: SoftImages
+    soft_test: SoftImages
+    soft_made: SoftImages
+    coarse: Coarse
+
+
+def _prepare_sides(train: Faces, test: Faces, made: Faces, made_matches: Match) -> _Sides:
+    subjects = name_distinct_units(train.index, "subject")
+    soft_train = soften(train.images)
+    return _Sides(
+        train,
+        test,
+        made,
+        ImagePeople.of(name_distinct_units(test.index, "subject")),
+        MadeGroups.of(subjects[made_matches.nearest]),
+        subjects,
+        make_owners(name_distinct_units(train.index, "clip"), subjects),
+        soft_train,
+        soften(test.images),
+        soften(made.images),
+        Coarse.fit(soft_train),
+    )
+
+
+def _note_few_people(people: ImagePeople) -> _Measured:
+    if people.count >= FEW_PEOPLE:
+        return _Measured()
+    count = count_of(people.count, "held-out person", "held-out people")
+    note = f"the comparison is with only {count}; intervals are wide, or unknown"
+    return _Measured(notes=(note,))
+
+
+# In a space
+
+
+def _measure_chance(people: ImagePeople) -> _Measured:
+    """Return the upper bound of alarms expected if nothing was copied."""
+    bound = Interval(people.chance(ALARM_SHARE), np.nan, np.nan)
+    return _make_record("chance", bound, people.count, "people")
+
+
+def _measure_in_pixels(sides: _Sides, found_matches: Matches) -> _Measured:
+    """Return what is measured in pixels; images are mirrored and moved as they fit best."""
+    made, test, coarse = found_matches.made, found_matches.test, sides.coarse
+    # A generated image may be nearest to a real one after it is mirrored
+    made_views = [coarse(view) for view in (sides.soft_made, sides.soft_made[:, :, ::-1])]
+    components = SpaceFeatures(
+        coarse(sides.soft_train), coarse(sides.soft_test), np.concatenate(made_views)
+    )
+    return _join_measured(
+        _compare_nearest(sides, PIXEL_SPACE, made, test, found_matches.own),
+        _measure_c_t(sides, PIXEL_SPACE, made, test, components.train),
+        _measure_membership(sides, components),
+        _Measured(columns={"mirrored": made.mirrored, "down": made.down, "right": made.right}),
+    )
+
+
+def _measure_in_features(sides: _Sides, name: str, vectors: SpaceFeatures) -> _Measured:
+    """Return what is measured in a space of features."""
+    # The nearest training image of each image, and the nearest one of these
+    made, test = (
+        match_features(asked, vectors.train, sides.owners) for asked in (vectors.made, vectors.test)
+    )
+    nearest = np.unique(np.concatenate([made.nearest, test.nearest]))
+    own = np.full(len(sides.train), np.nan)
+    own[nearest] = match_features(
+        vectors.train[nearest], vectors.train, sides.owners, nearest
+    ).distance
+
+    return _join_measured(
+        _compare_nearest(sides, name, made, test, own),
+        _measure_c_t(sides, name, made, test, vectors.train),
+    )
+
+
+def _compare_nearest(
+    sides: _Sides, name: str, made: Match, test: Match, own: Float[np.ndarray, " n"]
+) -> _Measured:
+    """Compare the nearest training images of generated images with those of held-out people.
+
+    `own` is the distance of each training image to the nearest one outside its own clip.
+    """
+    # The nearest image, and alarms by nearness to one clip
+    suffix = "" if name == PIXEL_SPACE else f"_{name}"
+    columns = {
+        f"nearest{suffix}": np.asarray(sides.train.index["key"], dtype=object)[made.nearest],
+        f"distance{suffix}": made.distance,
+        f"ratio_clip{suffix}": made.ratio_clip,
+        f"ratio_subject{suffix}": made.ratio_subject,
+    }
+    found = [
+        _Measured(columns=columns),
+        _count_alarms(sides, f"copied.{name}", f"alarm{suffix}", made.ratio_clip, test.ratio_clip),
+    ]
+
+    # Alarms by nearness to one subject, if there is another subject
+    if np.isfinite(made.outside_subject).all():
+        ratios = made.ratio_subject, test.ratio_subject
+        found += [
+            _count_alarms(sides, f"person.{name}", f"alarm_subject{suffix}", *ratios),
+            _count_extremes(sides, f"extreme.{name}", f"extreme{suffix}", *ratios),
+        ]
+    elif name == PIXEL_SPACE:
+        note = "there is only one training subject: nearness to it is nearness to faces"
+        found.append(_Measured(notes=(note,)))
+
+    # Authenticity (Alaa et al. 2022)
+    is_authentic = (copying.find_authentic(match, own) for match in (made, test))
+    return _join_measured(*found, _compare_shares(sides, f"authentic{{}}.{name}", *is_authentic))
+
+
+def _count_alarms(
+    sides: _Sides,
+    metric: str,
+    column: str,
+    made: Float[np.ndarray, " n"],
+    test: Float[np.ndarray, " m"],
+) -> _Measured:
+    """Return which ratios raise an alarm, and their share, also per class.
+
+    These are the ratios below the level that one in a hundred images of held-out people has.
+    """
+    level = sides.people.quantile(test, ALARM_SHARE)
+    found = [
+        _Measured(columns={column: made < level.value}),
+        _make_record(metric, sides.groups.share_below(made, level), len(made), "images"),
+    ]
+    for emotion in sides.made.classes:
+        has_emotion = (sides.made.index["emotion"] == emotion).to_numpy()
+        share = sides.groups.share_below(made, level, has_emotion)
+        found.append(_make_record(metric, share, int(has_emotion.sum()), "images", emotion))
+    return _join_measured(*found)
+
+
+def _count_extremes(
+    sides: _Sides,
+    metric: str,
+    column: str,
+    made: Float[np.ndarray, " n"],
+    test: Float[np.ndarray, " m"],
+) -> _Measured:
+    """Return which ratios are lower than one more held-out person would have, and their share.
+
+    One in a thousand images is expected below this bound, however few people it was measured on, so
+    a few images are meaningful; alarms are raised by one in a hundred.
+    """
+    is_extreme = made < sides.people.far_below(test)
+    return _join_measured(
+        _Measured(columns={column: is_extreme}),
+        _make_record(metric, wilson_interval(is_extreme), len(made), "images"),
+    )
+
+
+def _compare_shares(
+    sides: _Sides, metric: str, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
+) -> _Measured:
+    """Return a share, the same among held-out people, and the gap between the two."""
+    made_share, heldout_share = sides.groups.share(made), sides.people.mean(test)
+    gap = sides.groups.gap(made, heldout_share)
+    return _join_measured(
+        _make_record(metric.format(""), made_share.interval, len(made), "images"),
+        _make_record(
+            metric.format("_heldout"), heldout_share.interval, sides.people.count, "people"
+        ),
+        _make_record(metric.format("_gap"), gap, len(made), "images"),
+    )
+
+
+def _measure_c_t(
+    sides: _Sides, name: str, made: Match, test: Match, train: Float[np.ndarray, "n d"]
+) -> _Measured:
+    """Return C_T, in cells of the training images."""
+    cell = copying.assign_cells(train, sides.people.count)
+    score = copying.measure_c_t(made, test, cell, sides.people, sides.groups.groups)
+    return _make_record(f"ct.{name}", score.interval, len(sides.made), "images")
+
+
+def _measure_membership(sides: _Sides, components: SpaceFeatures) -> _Measured:
+    """Return how well generated images tell who was trained on.
+
+    It is measured only in pixels: a space that was learnt from the training subjects shows them
+    unlike others by itself.
+    """
+    heldout_subjects = name_distinct_units(sides.test.index, "subject")
+    auc = infer_membership(components, sides.subjects, heldout_subjects)
+    count = len(set(sides.subjects)) + sides.people.count
+    return _make_record("membership", auc, count, "subjects")
+
+
+# By identity
+
+
+def _measure_identity(sides: _Sides) -> tuple[_Measured, pd.DataFrame]:
+    """Return what is measured on the subjects that images show, and the subjects that are shown.
+
+    An embedding that separates training subjects finds them.
+    """
+    is_known = (sides.train.index["subject"] != "").to_numpy()
+    embed = identity.learn_embedding(sides.soft_train, sides.subjects, is_known, sides.coarse)
+    if embed is None:
+        note = "no identity embedding: it needs three known subjects with at least two images each"
+        return _Measured(notes=(note,)), pd.DataFrame()
+
+    # Alarms by the nearest subject
+    (made_subjects, made_ratios), (test_subjects, test_ratios) = (
+        _find_nearest_subjects(sides, embed, soft) for soft in (sides.soft_made, sides.soft_test)
+    )
+    found = [
+        _count_alarms(sides, "identity", "alarm_identity", made_ratios, test_ratios),
+        _count_extremes(sides, "identity_extreme", "extreme_identity", made_ratios, test_ratios),
+        _Measured(columns={"subject": made_subjects, "ratio_identity": made_ratios}),
+    ]
+
+    # Subjects that are shown more often than chance allows
+    shown = identity.find_shown_subjects(
+        made_subjects,
+        made_ratios,
+        sides.people.far_below(test_ratios),
+        test_subjects,
+        sides.people,
+        len(set(sides.subjects)),
+    )
+    for row in shown.to_dict("records"):
+        if row["low"] > EXTREME_CHANCE:
+            times = Interval(row["times"], row["times_low"], row["times_high"])
+            found.append(_make_record("subject", times, row["images"], "images", row["subject"]))
+    return _join_measured(*found), shown
+
+
+def _find_nearest_subjects(
+    sides: _Sides, embed: identity.Embedding, soft: SoftImages
+) -> tuple[np.ndarray, Float[np.ndarray, " n"]]:
+    """Return the subject nearest to each image, and its distance over that of the next subject.
+
+    The image is compared as it is and mirrored.
+    """
+    train = embed(sides.soft_train)
+    as_it_is, mirrored = (
+        match_features(embed(view), train, sides.owners) for view in (soft, soft[:, :, ::-1])
+    )
+    is_nearer_mirrored = mirrored.distance < as_it_is.distance
+    nearest = np.where(is_nearer_mirrored, mirrored.nearest, as_it_is.nearest)
+    ratio = np.where(is_nearer_mirrored, mirrored.ratio_subject, as_it_is.ratio_subject)
+    return sides.subjects[nearest], ratio
+
+
+# By equal pixels and hashes
+
+
+def _measure_duplicates(sides: _Sides) -> _Measured:
+    """Return the shares of images that equal training images or each other.
+
+    They are equal by their pixels, by the search for copies, or by their perceptual hashes.
+    """
+    # Equal pixels, copies and hashes among the training images
+    made, train = sides.made, sides.train
+    made_hashes, train_hashes = (hash_images(faces.images) for faces in (made, train))
+    made_bits, test_bits = (
+        count_bits_to_nearest(faces.images, train_hashes) for faces in (made, sides.test)
+    )
+    records, rows = measure_copies(made, train)
+    copied_columns = {name: rows[name] for name in ("copy", "copy_of")}
+    columns = {"exact": rows["exact"], "bits": made_bits, **copied_columns}
+
+    # Equal pixels and hashes within the set
+    is_repeated = {
+        "exact_within": made.index["sha256"].duplicated(keep=False).to_numpy(),
+        "near_within": count_bits_to_nearest_other(made_hashes) <= NEAR_DUPLICATE_BITS,
+    }
+    repeated = [
+        _make_record(name, Interval(float(flags.mean()), np.nan, np.nan), len(flags), "images")
+        for name, flags in is_repeated.items()
+    ]
+
+    return _join_measured(
+        _Measured(tuple(records), columns),
+        _compare_near_shares(
+            sides, made_bits <= NEAR_DUPLICATE_BITS, test_bits <= NEAR_DUPLICATE_BITS
+        ),
+        *repeated,
+    )
+
+
+def _compare_near_shares(
+    sides: _Sides, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
+) -> _Measured:
+    """Return the share of near duplicates, that among held-out people, and the gap.
+
+    The hashes of a few people are near those of others, and of most people they are not, so the
+    share of 16 people says little of the next 16: the gap is to the upper bound of what is
+    expected.
+    """
+    heldout_share = sides.people.mean(test)
+    gap = sides.groups.gap(made, sides.people.expected(heldout_share))
+    return _join_measured(
+        _make_record("near", sides.groups.share(made).interval, len(made), "images"),
+        _make_record("near_heldout", heldout_share.interval, sides.people.count, "people"),
+        _make_record("near_gap", gap, len(made), "images"),
+    )

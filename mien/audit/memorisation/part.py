@@ -1,6 +1,7 @@
 """Memorisation as a part of an audit: its numbers, and a strip of copies."""
 
-from mien.audit.memorisation.measure import draw_strips, measure_copies, measure_memorisation
+from mien.audit.memorisation.measure import measure_copies, measure_memorisation
+from mien.audit.memorisation.strips import draw_strips
 from mien.audit.part import Part, PartInput, PartResult, try_measure
 
 MEANINGS = {

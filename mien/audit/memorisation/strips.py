@@ -1,0 +1,54 @@
+"""Strips: generated images next to the training images that they resemble most."""
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mien.audit.memorisation.measure import Memorisation
+from mien.audit.memorisation.search import MATCH_SIDE
+from mien.faces import Faces
+from mien.pages.sheets import draw_rows
+
+DIFFERENCE_FACTOR = 4  # factor by which the strips amplify differences
+
+
+def draw_strips(
+    made: Faces, train: Faces, found: Memorisation, count: int = 12, scale: int = 3
+) -> Image.Image:
+    """Return a sheet of the worst cases: synthetic image, nearest training image, and difference.
+
+    Each is a row. The training image is moved and mirrored as it was matched. The difference is
+    amplified four times, and grey if there is none. The worst have the lowest ratio to another
+    clip; each training image is shown once.
+    """
+    worst = found.rows.sort_values(["ratio_clip", "key"]).drop_duplicates("nearest").head(count)
+    places = {key: image_number for image_number, key in enumerate(train.index["key"])}
+    titles, pictures = [], []
+    for image_number, row in zip(worst.index.tolist(), worst.to_dict("records"), strict=True):
+        image = np.asarray(made.images[image_number])
+        twin = overlay(
+            np.asarray(train.images[places[row["nearest"]]]),
+            row["mirrored"],
+            row["down"],
+            row["right"],
+        )
+        difference = 128 + DIFFERENCE_FACTOR * (image.astype(np.int64) - twin)
+        titles.append(f"{row['ratio_clip']:.2f}  {row['key']}  {row['nearest']}")
+        pictures.append(np.stack([image, twin, difference.clip(0, 255).astype(np.uint8)]))
+    return draw_rows(titles, pictures, 3, scale)
+
+
+def overlay(
+    image: UInt8[np.ndarray, "c h w"], mirrored: bool, down: int, right: int
+) -> UInt8[np.ndarray, "c h w"]:
+    """Return a training image moved and mirrored so that it fits under the image matched to it.
+
+    The arguments say how that image, mirrored and then moved, fits the training image.
+    """
+    _, height, width = image.shape
+    down, right = (
+        round(-move * max(1, side / MATCH_SIDE)) for move, side in ((down, height), (right, width))
+    )
+    rows, columns = (np.arange(side) - move for side, move in ((height, down), (width, right)))
+    moved = image[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
+    return moved[:, :, ::-1] if mirrored else moved
