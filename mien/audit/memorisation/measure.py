@@ -76,9 +76,6 @@ PIXEL_SPACE = "pixels"  # the space that is always there
 
 FEW_PEOPLE = 5  # with fewer held-out people, a note says that intervals are wide
 
-SoftImages = Float32[np.ndarray, "n h w"]
-"""Images in the form in which they are compared (`search.soften`)."""
-
 
 @dataclass(frozen=True)
 class Memorisation:
@@ -260,9 +257,9 @@ class _Sides:
     groups: MadeGroups
     subjects: np.ndarray
     owners: Owners
-    soft_train: SoftImages
-    soft_test: SoftImages
-    soft_made: SoftImages
+    soft_train: Float32[np.ndarray, "n h w"]
+    soft_test: Float32[np.ndarray, "m h w"]
+    soft_made: Float32[np.ndarray, "k h w"]
     coarse: Coarse
 
 
@@ -490,7 +487,7 @@ def _measure_identity(sides: _Sides) -> tuple[_Measured, pd.DataFrame]:
 
 
 def _find_nearest_subjects(
-    sides: _Sides, embed: identity.Embedding, soft: SoftImages
+    sides: _Sides, embed: identity.Embedding, soft: Float32[np.ndarray, "n h w"]
 ) -> tuple[np.ndarray, Float[np.ndarray, " n"]]:
     """Return the subject nearest to each image, and its distance over that of the next subject.
 
