@@ -116,7 +116,7 @@ def measure(made: int, train: int, workers: int) -> dict:
             run = run_audit(spec, store, device="cpu", engine=Local(workers))
             clock = time.perf_counter() - clock
         parts = dict.fromkeys(PARTS, 0.0)
-        for one in (store.run(name) for name in store.names()):
+        for one in (store.run(name) for name in store.list_names()):
             part = one.spec["part"] if one.stage == "measures" else one.stage
             if part in parts:
                 parts[part] += one.seconds

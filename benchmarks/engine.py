@@ -147,7 +147,11 @@ def small_study(
     where, start = started(name, store)
     began = time.monotonic()
     run_study(read_study(home, store), store, device="cpu", engine=where)
-    return start, time.monotonic() - began, {run: store.run(run).content for run in store.names()}
+    return (
+        start,
+        time.monotonic() - began,
+        {run: store.run(run).content for run in store.list_names()},
+    )
 
 
 class Told(Store):

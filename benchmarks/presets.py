@@ -38,7 +38,7 @@ from mien.generators.base import describe_origins, make_empty_losses
 from mien.generators.diffusion import heldout, memory, precision
 from mien.generators.diffusion.draw import SAMPLING_BATCH
 from mien.generators.diffusion.fit import DiffusionTraining
-from mien.generators.diffusion.model import Diffusion, count_parameters, for_inference
+from mien.generators.diffusion.model import Diffusion, count_parameters, prepare_for_inference
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.diffusion.unet import UNet
 from mien.generators.kinds import GENERATORS
@@ -78,7 +78,7 @@ def spec_of(name: str, batch: int, device: str) -> TrainSpec:
 
 def macs(spec: TrainSpec) -> int:
     """Return the multiplications of one call of the network for one image."""
-    network = for_inference(UNet(1, spec.net))
+    network = prepare_for_inference(UNet(1, spec.net))
     told = torch.zeros(1), torch.zeros(1, dtype=torch.int64), torch.zeros(1, len(MOVES))
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 1, SIDE, SIDE), *told)
@@ -120,18 +120,18 @@ def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[
     objective = edm.objective(spec)
     before = memory.read_peak_rss()
     work = DiffusionTraining(shown, spec, objective, where)
-    with devices.open_workers(where, work.pieces) as pool:
-        work.step(0, pool)
+    with devices.open_workers(where, work.piece_count) as pool:
+        work.make_step(0, pool)
         wait(where)
         most = grown(where, before)
         began = time.monotonic()
         for step in range(1, steps + 1):
-            work.step(step, pool)
+            work.make_step(step, pool)
         wait(where)
         learnt = steps * spec.batch / (time.monotonic() - began)
     generator = Diffusion(
         spec=spec,
-        network=for_inference(work.network),
+        network=prepare_for_inference(work.network),
         early=None,
         sigma_data=work.sigma_data,
         mean=work.mean,

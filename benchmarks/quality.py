@@ -202,11 +202,11 @@ def _speed(spec: TrainSpec, bench: Bench) -> float:
     where = torch.device("cpu")
     with devices.open_workers(where, 1) as pool:
         work = DiffusionTraining(bench.train, spec, objective, where)
-        work.step(0, pool)
+        work.make_step(0, pool)
         clock, steps = Clock(), 0
         while clock.seconds < 10:
             steps += 1
-            work.step(steps, pool)
+            work.make_step(steps, pool)
         return steps * spec.batch / clock.seconds
 
 

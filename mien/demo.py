@@ -15,7 +15,7 @@ from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.report.terminal import print_table
 from mien.report.write import write_report
 from mien.runs.local import Local
-from mien.runs.progress import duration, say, track
+from mien.runs.progress import format_duration, say, track
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
 from mien.study.file import read_study
@@ -81,7 +81,7 @@ class Clock:
         slower = sum(self.taken.values()) / planned if planned else 1.0
         remaining = slower * sum(STAGE_SECONDS[later] for later in names[names.index(name) :])
         say(
-            f"[{names.index(name) + 1}/{len(names)}] {name} (about {duration(remaining)} left in "
+            f"[{names.index(name) + 1}/{len(names)}] {name} (about {format_duration(remaining)} left in "
             "total)"
         )
         start = time.monotonic()
@@ -109,8 +109,8 @@ def run(folder: Path, device: str = "auto") -> Path:
     clock.stage("train and test classifiers", lambda: _run_study(folder, store, device))
     path = clock.stage("write the report", lambda: write_report("demo", store, folder / "report"))
     for name, seconds in clock.taken.items():
-        say(f"  {name:<38}{duration(seconds):>12}")
-    say(f"  {'in total':<38}{duration(sum(clock.taken.values())):>12}")
+        say(f"  {name:<38}{format_duration(seconds):>12}")
+    say(f"  {'in total':<38}{format_duration(sum(clock.taken.values())):>12}")
     print_table("demo", store)
     print(f"the generated faces: {synthetic.path / 'sheet.png'}")
     print(f"the report:          {path}")

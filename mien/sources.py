@@ -5,7 +5,7 @@ import pandas as pd
 from mien.errors import StoreError
 from mien.ingest.terms import find_terms
 from mien.licences import Terms, stricter_terms
-from mien.runs.spec import parents
+from mien.runs.spec import list_parents
 from mien.runs.store import Run, Store
 
 INDEX_FILE = "index.parquet"
@@ -19,7 +19,7 @@ def find_ancestors(run: Run, store: Store) -> tuple[Run, ...]:
     visited: dict[str, Run] = {}
 
     def visit(current: Run) -> None:
-        for parent in parents(current.spec):
+        for parent in list_parents(current.spec):
             if parent not in visited:
                 visit(store.run(parent))
         visited[current.name] = current

@@ -280,7 +280,7 @@ def read_only(scene: Scene) -> int:
     with disk(scene, "--bind"):
         subprocess.run(["mount", "-o", "remount,bind,ro", str(scene.folder / "disk")], check=True)
         code = ended(scene.start())
-        if code == 0 and set(scene.store.names()) != set(scene.expected):
+        if code == 0 and set(scene.store.list_names()) != set(scene.expected):
             raise Harm("it claims to be done, and cannot be")
         if before != sorted(str(path) for path in scene.store.root.rglob("*")):
             raise Harm("it wrote on what is read-only")
@@ -303,7 +303,7 @@ def finished_run_damaged(scene: Scene) -> int:
     once deleted.
     """
     driver_killed(scene)
-    names = [name for name in scene.store.names() if name.rpartition("-")[0] not in ("made",)]
+    names = [name for name in scene.store.list_names() if name.rpartition("-")[0] not in ("made",)]
     if not names:
         return WORKERS
     name = scene.rng.choice(names)
@@ -313,12 +313,12 @@ def finished_run_damaged(scene: Scene) -> int:
     damage(scene, [hit], share=1.0)
     if (read_json(hit) or hit.read_bytes()) == before:
         return WORKERS  # a blank or the last line end of its JSON: it says what it said
-    if not Store(scene.store.root).faults(
+    if not Store(scene.store.root).find_faults(
         Run(name, scene.store.root / "runs" / name), thorough=True
     ):
         raise Harm(f"verify finds nothing wrong with {name}")
     ended(scene.start())
-    if not Store(scene.store.root).faults(
+    if not Store(scene.store.root).find_faults(
         Run(name, scene.store.root / "runs" / name), thorough=True
     ):
         raise Harm("what was altered was made again over what lay there")
@@ -345,7 +345,7 @@ def asleep(scene: Scene) -> int:
 def foreign_claim(scene: Scene) -> int:
     """Claims of a machine that is gone, with clocks that are off by hours."""
     driver_killed(scene)
-    todo = [name for name in scene.expected if name not in scene.store.names()]
+    todo = [name for name in scene.expected if name not in scene.store.list_names()]
     (scene.store.root / "work").mkdir(parents=True, exist_ok=True)
     for name in todo:
         claim = scene.store.root / "work" / f"{name}.claim"
@@ -425,13 +425,13 @@ def damage(scene: Scene, files: list[Path], share: float) -> int:
 def check(scene: Scene) -> None:
     """Raise Harm unless the store is as if nothing had happened."""
     store = Store(scene.store.root)
-    if store.broken_runs():
-        raise Harm(f"half a run: {store.broken_runs()}")
-    for name in store.names():
-        faults = store.faults(Run(name, store.root / "runs" / name), thorough=True)
+    if store.find_broken_runs():
+        raise Harm(f"half a run: {store.find_broken_runs()}")
+    for name in store.list_names():
+        faults = store.find_faults(Run(name, store.root / "runs" / name), thorough=True)
         if faults:
             raise Harm(f"{name}: {'; '.join(faults)}")
-    found = {name: store.run(name).content for name in store.names()}
+    found = {name: store.run(name).content for name in store.list_names()}
     expected = dict(scene.expected)
     if scene.task == "study" and scene.deleted not in found:  # no trial that was left needed it
         expected.pop(scene.deleted, None)
@@ -467,7 +467,7 @@ def prepared(task: str, folder: Path) -> tuple[dict[str, str], float]:
     if ended(whole.start()) != 0:
         raise Harm((whole.folder / "log").read_text())
     seconds = time.monotonic() - began
-    return {name: whole.store.run(name).content for name in whole.store.names()}, seconds
+    return {name: whole.store.run(name).content for name in whole.store.list_names()}, seconds
 
 
 def main() -> int:

@@ -98,9 +98,9 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(audit_hom
 
 def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit(audit_home: Path):
     audited(audit_home, "copies")
-    names = Store(audit_home / "store").names()
+    names = Store(audit_home / "store").list_names()
     audited(audit_home, "copies")
-    assert Store(audit_home / "store").names() == names
+    assert Store(audit_home / "store").list_names() == names
     own = audit_home / "mine.toml"
     own.write_text(
         "".join(
@@ -111,7 +111,7 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
     )
     code, text, checks = audited(audit_home, "copies", "--thresholds", str(own))
     assert not [name for name in checks if name.startswith("memorisation")]
-    assert len(Store(audit_home / "store").names()) == len(names) + 1
+    assert len(Store(audit_home / "store").list_names()) == len(names) + 1
     # Checks that were taken away are no evidence, and everybody is told that they are missing.
     assert code == 4 and "the audit cannot tell: Is it new?" in text
     assert "memorisation.exact: the check was removed (looser than the default)" in " ".join(
@@ -128,7 +128,7 @@ def test_the_leakage_of_the_real_sides_is_measured_once_for_all_databases(audit_
     audited(audit_home, "unseen")
     store = Store(audit_home / "store")
     sides = {side: store.resolve(side) for side in ("train", "test")}
-    specs = [run.spec for run in map(store.run, store.names()) if run.stage == "measures"]
+    specs = [run.spec for run in map(store.run, store.list_names()) if run.stage == "measures"]
     specs = [spec for spec in specs if {side: spec[side] for side in sides} == sides]
     counts = Counter(spec["part"] for spec in specs)
     assert counts["leakage"] == 1 < counts["labels"]
@@ -141,7 +141,7 @@ def test_parts_measured_by_workers_give_the_same_audit_to_the_last_digit(
     train, test, made = (here.resolve(name) for name in ("train", "test", "copies"))
     spec = AuditSpec(synthetic=made, train=train, test=test, thresholds=verdict.read_thresholds())
     run_audit(spec, other, device="cpu", engine=Local(2))
-    again = {name: other.run(name).content for name in other.names()}
+    again = {name: other.run(name).content for name in other.list_names()}
     # The audit, its four parts, the judge, and for each of three sides its matches and two spaces.
     assert len(set(again) & measured) == 15
     assert again == {name: here.run(name).content for name in again}
@@ -156,7 +156,7 @@ def unmeasured(audit_home: Path, folder: Path) -> tuple[Store, set[str]]:
     for name in ("runs", "aliases"):
         shutil.copytree(audit_home / "store" / name, other.root / name)
     stages = ("audit", "measures", "features", "judge", "matches")
-    measured = {name for name in other.names() if name.split("-")[0] in stages}
+    measured = {name for name in other.list_names() if name.split("-")[0] in stages}
     for name in measured:
         shutil.rmtree(other.root / "runs" / name)
     return other, measured
@@ -185,10 +185,10 @@ def test_a_worker_that_is_killed_ends_the_audit_and_the_same_command_goes_on(
     code, text = run_inside(tmp_path, *told)
     assert code == 4, text
     here = Store(audit_home / "store")
-    assert {name: store.run(name).content for name in store.names()} == {
-        name: here.run(name).content for name in store.names()
+    assert {name: store.run(name).content for name in store.list_names()} == {
+        name: here.run(name).content for name in store.list_names()
     }
-    assert len(measured & set(store.names())) == 15
+    assert len(measured & set(store.list_names())) == 15
 
 
 def test_nothing_is_done_twice_and_nothing_that_no_part_needs(audit_home: Path, tmp_path: Path):
@@ -203,7 +203,7 @@ def test_nothing_is_done_twice_and_nothing_that_no_part_needs(audit_home: Path, 
         assert len(twice[name]) == len(set(twice[name]))
     assert len(twice["copies"]) == len(twice["test"]) + 2  # its features and its matches
     assert run_jobs(list_jobs(plan, store, "cpu"), store, Local(2)) == {}
-    for name in store.names():
+    for name in store.list_names():
         if name.startswith(("matches-", "features-", "judge-")):
             shutil.rmtree(store.root / "runs" / name)
     assert list_jobs(plan, store) == []
@@ -234,7 +234,7 @@ def test_matches_in_blocks_are_those_of_one_search(
                     name,
                 )
         assert found.own == pytest.approx(whole.own, abs=1e-6, nan_ok=True)
-    assert sum(name.startswith("matches-") for name in other.names()) == sum(
+    assert sum(name.startswith("matches-") for name in other.list_names()) == sum(
         map(len, vars(plan).values())
     )
     assert (
@@ -250,7 +250,9 @@ def test_a_part_that_cannot_be_made_stops_the_audit_with_its_own_words(audit_hom
         audit_home, "audit", "copies", *sides, "--spaces", "dinov2", "--weights", "dinov2=other.pth"
     )
     assert code == 2 and "the space dinov2" in text and "other.pth" in text
-    assert not [name for name in Store(audit_home / "store").names() if name.startswith("weights-")]
+    assert not [
+        name for name in Store(audit_home / "store").list_names() if name.startswith("weights-")
+    ]
 
 
 def test_people_whom_the_generator_saw_are_no_yardstick(audit_home: Path):

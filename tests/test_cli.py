@@ -86,7 +86,7 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
         "mien: --only fold=9"
     )
     home = Store(place / "store")
-    assert not [name for name in home.names() if home.run(name).spec.get("kind") == "copycat"]
+    assert not [name for name in home.list_names() if home.run(name).spec.get("kind") == "copycat"]
     assert "2 of 12" in inside(place, "study", "status", "tiny-study")
     inside(place, "study", "run", "study.toml", "--workers", "0")
     # by default in processes, of which none is needed now
@@ -168,7 +168,7 @@ def test_a_wrong_argument_is_one_clear_message_and_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    before = Store(place / "store").names()
+    before = Store(place / "store").list_names()
     monkeypatch.chdir(place)
     monkeypatch.setenv("MIEN_STORE", "store")
     monkeypatch.setattr(sys, "argv", ["mien", *arguments])
@@ -176,7 +176,7 @@ def test_a_wrong_argument_is_one_clear_message_and_code_2(
         main()
     assert ended.value.code == 2
     assert re.search(message, capsys.readouterr().err)
-    assert Store(place / "store").names() == before
+    assert Store(place / "store").list_names() == before
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_stopped_training_continues_and_ends_with_the_same_bytes(
     _, err = worker.communicate(timeout=60)
     assert worker.returncode == code
     assert ("stopped; run the same command again" in err) == (sign == signal.SIGINT)
-    assert [name for name in Store(stores[1]).names() if name.startswith("generator")] == []
+    assert [name for name in Store(stores[1]).list_names() if name.startswith("generator")] == []
     inside(tmp_path, *command("stopped"))
     ends = [Store(store).run("generator").content for store in stores]
     assert ends[0] == ends[1]

@@ -22,7 +22,7 @@ from mien.classifiers.specs import ClassifierSpec
 from mien.errors import UsageError
 from mien.faces import Faces
 from mien.generators import presets, shards
-from mien.generators.generate import generation_jobs, order_database
+from mien.generators.generate import list_generation_jobs, order_database
 from mien.generators.train import train_generator
 from mien.runs import engine, stopping
 from mien.runs.engine import run_jobs
@@ -39,7 +39,7 @@ GRID = {"trials": 1, "settings": ["real_to_real", "both_to_real"]}
 
 
 def contents(store: Store) -> dict[str, str]:
-    return {name: store.run(name).content for name in store.names()}
+    return {name: store.run(name).content for name in store.list_names()}
 
 
 def job(make: Any, run: str = LETTER, after: tuple[str, ...] = (), **arguments: Any) -> Job:
@@ -76,7 +76,7 @@ def test_what_crashes_costs_one_job_and_says_why(store: Store, how: str, error: 
     assert list(failed) == [LETTER]
     assert re.search(error, failed[LETTER])
     assert read_failure(store, LETTER) == failed[LETTER]
-    assert len(store.names()) == 3
+    assert len(store.list_names()) == 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -110,7 +110,7 @@ def test_what_another_process_is_at_is_left_to_it_and_taken_over_when_its_heart_
     (store.root / "work").mkdir(parents=True)
     (store.root / "work" / f"{first.run}.claim").write_text("elsewhere 1 token 7")
     assert run_jobs([first, second], store, Local(0)) == {}
-    assert store.names() == [second.run, first.run]
+    assert store.list_names() == [second.run, first.run]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.
         found.begin(job(letters.cards, f"letter-{number:012d}"), store)
     seen: list[str] = []
     while len(seen) < 4:
-        seen += [outcome.text for outcome in found.ended(5.0)]
+        seen += [outcome.text for outcome in found.collect_ended(5.0)]
     assert sorted(seen) == ["4", "4", "6", "6"]
     with pytest.raises(
         UsageError, match=r"5 workers with 0\.5 of a card each need 3 cards, and there are 2"
@@ -227,7 +227,7 @@ def test_a_crash_on_a_ray_cluster_costs_one_job_and_says_why(cluster: Any, store
         [first, job(letters.crash, how="segfault"), *others], store, Ray(cluster.address)
     )
     assert list(failed) == [LETTER] and "SIGSEGV" in failed[LETTER]
-    assert len(store.names()) == 3
+    assert len(store.list_names()) == 3
 
 
 # Faults on a cluster: the command is a process of its own, and what is killed is in the middle of a
@@ -294,7 +294,7 @@ def assert_as_undisturbed(store: Store, journal: Path, undisturbed: Store, again
     done again.
     """
     assert contents(store) == contents(undisturbed)
-    assert not store.broken_runs() and not list((store.root / "work").iterdir())
+    assert not store.find_broken_runs() and not list((store.root / "work").iterdir())
     assert not letters.shared(journal)
     assert letters.repeated(journal) <= again
 
@@ -333,7 +333,7 @@ def test_what_is_killed_on_a_ray_cluster_costs_a_step_and_leaves_no_job_behind(
         orphans = [*there, *others] if victim == "command" else there
         wait_for(lambda: not any(state_of(pid) for pid in orphans), 30.0)
         if victim == "command":
-            assert len(store.names()) < LETTERS
+            assert len(store.list_names()) < LETTERS
             command = drive(store, journal, cluster.address)
         assert command.wait(300) == 0
         assert_as_undisturbed(store, journal, undisturbed, again=3)
@@ -407,7 +407,7 @@ def test_a_database_drawn_in_parts_is_the_one_drawn_at_once(
         faces = keep(blobs(), store, "blobs")
         trained = train_generator(presets.read_preset("gaussian", faces.name), store, device="cpu")
         spec = order_database(trained, "balanced:36", store)
-        jobs = generation_jobs(spec, store, "cpu", most)
+        jobs = list_generation_jobs(spec, store, "cpu", most)
         assert len(jobs) == (1 if most == 1 else 4)
         assert run_jobs(jobs, store, Local(0)) == {}
         found.append(store.run(spec.name).content)
@@ -476,7 +476,7 @@ def test_the_second_ctrl_c_stops_at_once(fitted: dict[str, Any], tmp_path: Path)
 def test_a_signal_that_this_process_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with stopping.signals_deferred():
+        with stopping.defer_signals():
             signal.raise_signal(signal.SIGINT)
             assert not stopping.stop_requested()
     finally:

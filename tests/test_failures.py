@@ -53,7 +53,7 @@ def test_a_generator_whose_steps_were_skipped_is_no_result(
 ):
     with pytest.raises(TrainingError, match="learning_rate"):
         trained(store, **{"images_seen": images, **fields})
-    assert [name for name in store.names() if name.startswith("generator")] == []
+    assert [name for name in store.list_names() if name.startswith("generator")] == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_images_that_find_no_room_are_one_message_and_what_was_drawn_is_kept(
             generate_database(spec, store, device="cpu", shard=10)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert len(list(store.scratch(spec.name).glob("images-*.npy"))) >= 2
+    assert len(list(store.make_scratch(spec.name).glob("images-*.npy"))) >= 2
     run = generate_database(spec, store, device="cpu", shard=10)
     assert len(np.load(run.file("images.npy"))) == 40
 

@@ -72,8 +72,10 @@ def test_the_judge_is_trained_once_and_tells_people_it_never_saw(train: Run, hom
     unseen = people(range(20, 26))
     right = predict_classes(judge, unseen).argmax(axis=1) == unseen.labels(judge.classes)
     assert right.mean() > 0.6  # of three classes
-    before = home.names()
-    assert features.load_judge(train, home, "cpu").spec == judge.spec and home.names() == before
+    before = home.list_names()
+    assert (
+        features.load_judge(train, home, "cpu").spec == judge.spec and home.list_names() == before
+    )
 
 
 def test_random_convolutions_know_no_labels_and_the_axes_are_the_training_sides(train: Run):
@@ -88,11 +90,11 @@ def test_random_convolutions_know_no_labels_and_the_axes_are_the_training_sides(
 def test_features_of_a_run_are_kept_for_the_next_audit(train: Run, home: Store):
     made = keep(people(range(40, 42)), home, "made")
     (first,), about = features.features_of([made], train, "random", home, device="cpu")
-    before = home.names()
+    before = home.list_names()
     (again,), same = features.features_of([made], train, "random", home, device="cpu")
-    assert (first == again).all() and about == same and home.names() == before
+    assert (first == again).all() and about == same and home.list_names() == before
     features.features_of([made], train, "random", home, filter="box", device="cpu")
-    assert len(home.names()) == len(before) + 1
+    assert len(home.list_names()) == len(before) + 1
     found, _ = features.load_features(["pixels", "random"], train, made, made, home, device="cpu")
     assert len(found["random"].train) == 108 and (found["random"].made == first).all()
     assert found["pixels"].test.shape == (36, 32 * 32)

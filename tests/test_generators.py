@@ -182,7 +182,7 @@ def test_each_preset_learns_from_faces_of_48_pixels_with_people_held_out(name: s
     where = torch.device("cpu")
     work = DiffusionTraining(shown, spec, edm.objective(spec), where)
     with devices.open_workers(where, 1) as pool:
-        assert work.step(0, pool) is not None
+        assert work.make_step(0, pool) is not None
 
 
 def test_a_preset_or_setting_that_does_not_exist_is_named():
@@ -323,19 +323,21 @@ def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
     objective, broken = edm.objective(spec), []
 
     def sometimes(*arguments):
-        return objective.errors(*arguments) * (float("nan") if broken else 1.0)
+        return objective.compute_losses(*arguments) * (float("nan") if broken else 1.0)
 
     where = torch.device("cpu")
     work = DiffusionTraining(toy(), spec, replace(objective, errors=sometimes), where)
     with devices.open_workers(where, 2) as pool:
         for step in range(3):
-            assert work.step(step, pool) is not None
-        before = {name: tensor.clone() for name, tensor in work.tensors().items()}
+            assert work.make_step(step, pool) is not None
+        before = {name: tensor.clone() for name, tensor in work.collect_tensors().items()}
         broken.append(True)
-        assert work.step(3, pool) is None
-        assert all(torch.equal(before[name], tensor) for name, tensor in work.tensors().items())
+        assert work.make_step(3, pool) is None
+        assert all(
+            torch.equal(before[name], tensor) for name, tensor in work.collect_tensors().items()
+        )
         broken.clear()
-        assert work.step(4, pool) is not None
+        assert work.make_step(4, pool) is not None
 
 
 @KINDS
@@ -383,7 +385,7 @@ def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path,
         calls.append(1)
         if len(calls) == 17:
             raise KeyboardInterrupt
-        return objective.errors(*arguments)
+        return objective.compute_losses(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
         fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
@@ -400,13 +402,13 @@ def test_a_gradient_that_overflows_halves_its_scale_and_is_no_fault():
         work.scaler.update(2.0**40)
         before = {name: tensor.clone() for name, tensor in work.network.state_dict().items()}
         for step in range(6):  # more than end a training whose loss is no number
-            assert work.step(step, pool) is not None
+            assert work.make_step(step, pool) is not None
         assert work.scaler.get_scale() == 2.0**34
         assert all(
             torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items()
         )
         work.scaler.update(2.0**10)
-        assert work.step(6, pool) is not None
+        assert work.make_step(6, pool) is not None
         assert work.scaler.get_scale() == 2.0**10
         assert not all(
             torch.equal(before[name], tensor) for name, tensor in work.network.state_dict().items()
@@ -526,7 +528,7 @@ def test_a_training_that_holds_people_out_resumes_exactly(
         calls.append(1)
         if len(calls) == 120:
             raise KeyboardInterrupt
-        return objective.errors(*arguments)
+        return objective.compute_losses(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
         fit_diffusion(

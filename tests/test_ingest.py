@@ -726,7 +726,7 @@ def test_unreadable_images_stop_the_work_unless_they_may_be_skipped(classes: Pat
         match=r"happy/s2_a_2\.png must be an image .* There are 2 such images of 5.*--skip-unread",
     ):
         run_ingest("folder", classes, store)
-    assert store.names() == []
+    assert store.list_names() == []
     made = run_ingest("folder", classes, store, skip_unreadable=True)
     assert len(Faces.load(made.path)) == 3
     assert made.json("summary.json")["findings"]["unreadable image"] == 2

@@ -94,7 +94,7 @@ def test_what_was_skipped_once_is_not_forgotten(tmp_path: Path):
         DataError, match=r"fear/0\.png cannot be read: ingest-.* does not contain them"
     ):
         read(root, tmp_path / "store", alias="whole")
-    assert "whole" not in Store(tmp_path / "store").aliases()
+    assert "whole" not in Store(tmp_path / "store").read_aliases()
     assert read(root, tmp_path / "store", skip_unreadable=True).name == skipped.name
 
 

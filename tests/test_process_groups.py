@@ -34,9 +34,9 @@ SCRIPT = textwrap.dedent("""
     from mien.runs.store import Store
     fit.CHECKPOINT_S = 0.0
     spec = TrainSpec.model_validate_json(sys.argv[2])
-    with join_process_group("cpu") as crew:
-        means = Resources(crew=crew)
-        train_generator(spec, Store(Path(sys.argv[1])), device="cpu", means=means)
+    with join_process_group("cpu") as group:
+        resources = Resources(group=group)
+        train_generator(spec, Store(Path(sys.argv[1])), device="cpu", resources=resources)
 """)
 
 
@@ -50,7 +50,9 @@ def test_every_piece_is_the_share_of_one():
     for size in (1, 2, 3, 5):
         for count in (size, 7, 16):
             held = [
-                place for rank in range(size) for place in ProcessGroup(rank, size).share(count)
+                place
+                for rank in range(size)
+                for place in ProcessGroup(rank, size).assign_pieces(count)
             ]
             assert held == list(range(count))
 
@@ -58,7 +60,11 @@ def test_every_piece_is_the_share_of_one():
 def test_more_processes_than_pieces_are_refused(tmp_path: Path):
     with pytest.raises(UsageError, match="a batch of 12 has 2 pieces; start at most 2 processes"):
         fit_generator(
-            toy(), spec_of("edm"), tmp_path, device="cpu", means=Resources(crew=ProcessGroup(0, 3))
+            toy(),
+            spec_of("edm"),
+            tmp_path,
+            device="cpu",
+            resources=Resources(group=ProcessGroup(0, 3)),
         )
 
 

@@ -53,7 +53,7 @@ from mien.publish.marks import Mark
 from mien.publish.origin import find_copies_of_real, trace_origin
 from mien.publish.remake import regenerate
 from mien.publish.signing import Signer
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 from mien.runs.spec import Spec
 from mien.runs.store import Run, Store
 
@@ -267,7 +267,7 @@ def test_croissant_has_every_field_and_true_digests(built: Path):
     assert told["conformsTo"][0].endswith("/1.1") and told["rai:hasSyntheticData"] is True
     assert all(told[f"rai:{name}"] for name in croissant.RAI_FIELDS) and told["prov:wasDerivedFrom"]
     path = built / told["distribution"][0]["contentUrl"]
-    assert told["distribution"][0]["sha256"] == sha256(path)
+    assert told["distribution"][0]["sha256"] == hash_file(path)
 
 
 def test_what_machines_are_called_and_who_ran_them_stays_here(built: Path):
@@ -638,7 +638,7 @@ def test_the_newest_audit_decides_by_what_runs_record_and_no_touch_of_a_file_cha
     small: World, tmp_path: Path, times: dict[str, str | None], passes: bool, touched: str
 ):
     reaudited(small, "pass")
-    small.store.remove(next(name for name in small.store.names() if name.startswith("audit-")))
+    small.store.remove(next(name for name in small.store.list_names() if name.startswith("audit-")))
     for number, (verdict, made) in enumerate(times.items()):
         run = audit(
             small.store, small.real, small.made, verdict, thresholds={f"labels.{number}": {}}
@@ -666,7 +666,7 @@ def test_a_page_with_pictures_stays_in(small: World, tmp_path: Path):
 
 def reaudited(small: World, verdict: str, **told: Any) -> None:
     """Put another audit in the place of those that are there."""
-    for name in small.store.names():
+    for name in small.store.list_names():
         if name.startswith("audit-"):
             small.store.remove(name)
     audit(small.store, small.real, small.made, verdict, **told)

@@ -112,13 +112,13 @@ def test_a_generator_of_nothing_but_copies_is_given_up_with_4(audit_home: Path):
         "--test",
         "test",
     )
-    before = Store(audit_home / "store").names()
+    before = Store(audit_home / "store").list_names()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rejection, "MAX_DRAWS", 2)
         code, text = run_inside(audit_home, *command)
     assert code == 4 and "are still rejected" in text and "disgust" in text
     assert [
-        name for name in Store(audit_home / "store").names() if name.startswith("generate")
+        name for name in Store(audit_home / "store").list_names() if name.startswith("generate")
     ] == [name for name in before if name.startswith("generate")]
 
 

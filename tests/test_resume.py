@@ -79,7 +79,7 @@ def copy(source: Path, target: Path) -> Path:
 def made(folder: Path, name: str) -> dict[str, str]:
     """The content of each run that a command makes."""
     store = Store(folder / "store")
-    runs = [store.run(run) for run in store.names()]
+    runs = [store.run(run) for run in store.list_names()]
     return {run.name: run.content for run in runs if run.stage in MADE[name]}
 
 
@@ -101,7 +101,7 @@ def test_a_killed_command_continues_to_the_same_bytes(
     assert worker.poll() is None, "it ended before it could be killed"
     worker.kill()
     worker.communicate(timeout=60)
-    Store(folder / "store").names()  # whatever it left can be listed
+    Store(folder / "store").list_names()  # whatever it left can be listed
     assert "altered" not in mien(folder, "verify")
     mien(folder, *COMMANDS[name])
     assert made(folder, name) == expected

@@ -121,7 +121,7 @@ def test_decisions_come_back_as_a_new_set_and_the_old_one_stays(place: Path):
         told.loc[rows[1]["key"], "before"] == rows[1]["emotion"]
         and told.loc[rows[1]["key"], "after"] == "happiness"
     )
-    assert run.spec["faces"] == old.name and home.faults(old, thorough=True) == []
+    assert run.spec["faces"] == old.name and home.find_faults(old, thorough=True) == []
 
 
 def test_the_same_decisions_in_another_order_are_the_same_run(place: Path):

@@ -17,7 +17,7 @@ from notes import Note, write
 
 from mien.errors import SpecError, StoreError
 from mien.runs.files import read_error
-from mien.runs.spec import parents, read_spec
+from mien.runs.spec import list_parents, read_spec
 from mien.runs.store import Run, Store
 
 
@@ -47,7 +47,7 @@ class Postcard(Note):
 def test_what_build_returns_is_stored_as_the_summary(store: Store, spec: Note, text: str):
     run = store.make(spec, lambda out, scratch: {"holds": "a greeting"})
     assert run.file("summary.json").read_text() == text
-    assert run.summary == {"holds": "a greeting"} and store.faults(run, thorough=True) == []
+    assert run.summary == {"holds": "a greeting"} and store.find_faults(run, thorough=True) == []
 
 
 def test_a_run_of_which_nothing_is_said_has_no_summary(store: Store):
@@ -74,7 +74,7 @@ def test_a_build_that_fails_leaves_no_run_and_keeps_its_scratch(store: Store):
 
     with pytest.raises(RuntimeError):
         store.make(Note(), fail)
-    assert store.names() == []
+    assert store.list_names() == []
 
     def go_on(out: Path, scratch: Path) -> None:
         assert not list(out.iterdir())
@@ -87,15 +87,15 @@ def test_a_build_that_fails_leaves_no_run_and_keeps_its_scratch(store: Store):
 
 def test_an_altered_file_is_named_and_refused(store: Store):
     run = store.make(Note(), write("hello"), alias="mine")
-    assert store.faults(run) == []
+    assert store.find_faults(run) == []
     (run.path / "text.txt").write_text("hellO")
     with pytest.raises(StoreError, match=r"text\.txt does not match its sha256"):
         store.run("mine")
     (run.path / "text.txt").unlink()
-    assert "text.txt is missing" in store.faults(run)[0]
+    assert "text.txt is missing" in store.find_faults(run)[0]
     (run.path / "text.txt").write_text("hello")
     (run.path / "more.txt").write_text("!")
-    assert store.faults(run) == ["more.txt is not one of its files"]
+    assert store.find_faults(run) == ["more.txt is not one of its files"]
 
 
 def test_an_altered_manifest_is_noticed(store: Store):
@@ -130,12 +130,12 @@ def test_a_bad_alias_is_refused_before_any_work(store: Store, alias: str):
 def test_a_parent_cannot_be_removed_before_its_children(store: Store):
     run = store.make(Note(), write("hello"), alias="mine")
     child = store.make(Note(parent=run.name), write("child"))
-    assert parents(child.spec) == [run.name]
+    assert list_parents(child.spec) == [run.name]
     with pytest.raises(StoreError, match=child.name):
         store.remove("mine")
     store.remove(child.name)
     store.remove("mine")
-    assert store.names() == [] and store.aliases() == {}
+    assert store.list_names() == [] and store.read_aliases() == {}
 
 
 def test_a_memo_is_measured_once(store: Store):
@@ -169,7 +169,7 @@ def test_two_processes_do_not_make_the_same_run_twice(store: Store, tmp_path: Pa
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert log.read_text() == "built\n"
-    assert len(store.names()) == 1
+    assert len(store.list_names()) == 1
 
 
 def test_a_killed_process_is_taken_over_at_once(store: Store):
@@ -217,7 +217,7 @@ def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(
     run = store.make(Note(), write("hello"), "mine")
     (run.path / name).write_bytes(text.encode(errors="surrogateescape"))
     again = Store(store.root)
-    faults = again.faults(Run(run.name, run.path), thorough=True)
+    faults = again.find_faults(Run(run.name, run.path), thorough=True)
     assert any(fault.startswith(name) for fault in faults) or (name, text[:1]) == (
         "about.json",
         "{",
@@ -225,15 +225,15 @@ def test_a_file_that_was_overwritten_is_named_and_the_run_can_be_deleted(
     if name != "about.json":
         with pytest.raises(StoreError, match="altered after it was made"):
             again.run("mine")
-    assert again.names() == [run.name]
+    assert again.list_names() == [run.name]
     assert again.remove("mine") == ["mine", f"runs/{run.name}"]
 
 
 def test_a_run_without_its_manifest_is_told(store: Store):
     run = store.make(Note(), write("hello"))
-    assert store.broken_runs() == []
+    assert store.find_broken_runs() == []
     (run.path / "manifest.json").unlink()
-    assert store.broken_runs() == [run.name]
+    assert store.find_broken_runs() == [run.name]
 
 
 def test_an_alias_that_names_no_run_is_told_and_hinders_nothing_else(store: Store):
@@ -354,6 +354,6 @@ def test_a_full_disk_leaves_neither_run_nor_litter(tmp_path: Path, monkeypatch: 
     with pytest.raises(StoreError, match="make room"):
         store.make(Note(), write("hello"))
     monkeypatch.setattr(os, "fsync", kept)
-    assert store.names() == []
+    assert store.list_names() == []
     assert store.make(Note(), write("hello")).file("text.txt").read_text() == "hello"
     assert not list((store.root / "work").iterdir())

@@ -21,7 +21,7 @@ from worlds import inside
 
 from mien.errors import DataError, StoreError, TrainingError
 from mien.runs.claims import name_machine
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 from mien.runs.spec import digest_of
 from mien.runs.store import STALE_S, Run, Store, digest_content
 
@@ -30,7 +30,7 @@ def forge(run: Run, name: str, data: bytes) -> None:
     """Write another file in a run, and a manifest that agrees with it."""
     (run.path / name).write_bytes(data)
     files = run.manifest["files"] | {
-        name: {"sha256": sha256(run.path / name), "size": (run.path / name).stat().st_size}
+        name: {"sha256": hash_file(run.path / name), "size": (run.path / name).stat().st_size}
     }
     text = json.dumps({"content": digest_content(files), "files": files}, indent=1, sort_keys=True)
     (run.path / "manifest.json").write_text(text + "\n")
@@ -64,7 +64,7 @@ def test_a_size_that_was_forged_is_named(store: Store):
     run = store.make(Note(), write("hello"))
     path = run.path / "manifest.json"
     path.write_text(path.read_text().replace('"size": 5', '"size": 6'))
-    assert store.faults(Run(run.name, run.path)) == [
+    assert store.find_faults(Run(run.name, run.path)) == [
         "text.txt does not match its size in manifest.json"
     ]
 
@@ -98,7 +98,7 @@ def test_links_pipes_and_folders_in_a_run_are_named(
 ):
     run = store.make(Note(), write("hello"))
     forged(run.path)
-    assert any(fault in each for each in store.faults(Run(run.name, run.path)))
+    assert any(fault in each for each in store.find_faults(Run(run.name, run.path)))
 
 
 def test_a_manifest_that_leads_out_of_the_run_is_named(store: Store):
@@ -106,7 +106,7 @@ def test_a_manifest_that_leads_out_of_the_run_is_named(store: Store):
     (run.path.parent / "secret").write_text("x")
     forge(run, "../secret", b"x")
     assert any(
-        "is not a path in the run" in fault for fault in store.faults(Run(run.name, run.path))
+        "is not a path in the run" in fault for fault in store.find_faults(Run(run.name, run.path))
     )
 
 
@@ -123,8 +123,8 @@ def test_what_systems_leave_is_passed_over_and_told(tmp_path: Path):
         (store.root / place / "@eaDir" / "text.txt").write_text("x")
     assert (
         Store(store.root).run("mine") == run
-        and store.broken_runs() == []
-        and store.broken_aliases() == {}
+        and store.find_broken_runs() == []
+        and store.find_broken_aliases() == {}
     )
     text = inside(tmp_path, "verify")
     assert text.count("ignored") == 1 and "runs/.DS_Store" in text and "as it was made" in text
@@ -149,7 +149,7 @@ def test_copies_of_runs_and_strangers_among_them_are_told(tmp_path: Path):
     (store.root / "runs" / f"{run.name} copy").mkdir()
     (store.root / "runs" / f"{run.name} copy" / "manifest.json").write_text("{}")
     (store.root / "runs" / "notes\x1b[31m.txt").write_text("x")
-    assert store.names() == [run.name]
+    assert store.list_names() == [run.name]
     text = inside(tmp_path, "verify", code=2)
     assert (
         f"{run.name} copy: not a complete run: its name is not that of a run" in text
@@ -196,7 +196,7 @@ def test_what_is_not_there_cannot_be_deleted(tmp_path: Path):
     assert f"Did you mean '{run.name}'" in inside(tmp_path, "rm", near, code=2)
     for name in ("letter-000000000000", "mime", "", "../x", ".", "*"):
         assert "no run or alias" in inside(tmp_path, "rm", name, code=2)
-    assert Store(tmp_path / "store").names() == [run.name]
+    assert Store(tmp_path / "store").list_names() == [run.name]
 
 
 @pytest.mark.parametrize("moment", range(12))
@@ -230,15 +230,15 @@ def test_a_deletion_that_was_killed_is_ended_by_the_same_command(
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     again = Store(store.root)
     if (
-        done.returncode == 0 or "mine" not in again.aliases()
+        done.returncode == 0 or "mine" not in again.read_aliases()
     ):  # all that can be left is the other alias
-        again.remove("second") if "second" in again.aliases() else None
+        again.remove("second") if "second" in again.read_aliases() else None
     else:
         again.remove("mine")
     assert (
-        again.names() == [kept.name]
-        and again.aliases() == {"kept": kept.name}
-        and again.broken_runs() == []
+        again.list_names() == [kept.name]
+        and again.read_aliases() == {"kept": kept.name}
+        and again.find_broken_runs() == []
     )
     assert not [
         path for path in store.root.rglob("*") if path.is_file() and path.read_bytes() == b"a face"
@@ -292,7 +292,7 @@ def test_a_child_is_refused_whose_parent_is_deleted_at_that_moment(
     monkeypatch.setattr(Store, "note_spec", too_late)
     with pytest.raises(StoreError, match="was deleted just now"):
         store.make(Note(parent=run.name), lambda out, scratch: pytest.fail("built"))
-    assert store.names() == [] and not list((store.root / "work").iterdir())
+    assert store.list_names() == [] and not list((store.root / "work").iterdir())
 
 
 def test_what_an_unfinished_child_copied_goes_with_its_parent(store: Store):
@@ -364,7 +364,7 @@ def test_a_refusal_keeps_the_checkpoints_of_the_command_before(store: Store):
         store.make(Note(), stopped)
     with pytest.raises(DataError):
         store.make(Note(), refused)
-    assert (store.scratch(Note().name) / "checkpoint").read_text() == "hours of work"
+    assert (store.make_scratch(Note().name) / "checkpoint").read_text() == "hours of work"
 
 
 def test_what_the_dead_left_is_swept_by_any_later_command(store: Store):
@@ -401,7 +401,7 @@ def test_a_disk_that_fills_up_says_where_and_keeps_the_checkpoints(store: Store,
     with pytest.raises(StoreError, match="make room") as caught:
         store.make(Note(), build)
     assert str(store.root) in str(caught.value)
-    assert (store.scratch(Note().name) / "checkpoint").exists()
+    assert (store.make_scratch(Note().name) / "checkpoint").exists()
 
 
 def test_a_limit_on_files_is_one_message_whatever_writes(tmp_path: Path):
@@ -455,7 +455,10 @@ def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are
         os.utime(path, (then, then))
     store.remove_leftovers()
     assert not dead.exists() and young.exists() and other.exists()
-    assert store.aliases().keys() == {"greeting"} and young.name not in store.broken_aliases()
+    assert (
+        store.read_aliases().keys() == {"greeting"}
+        and young.name not in store.find_broken_aliases()
+    )
 
 
 @pytest.mark.parametrize("end", ["", "/below", "/deep/below"])

@@ -738,7 +738,7 @@ def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_is_copie
         {"features.0.weight": Tiny(4).state_dict()["features.0.weight"]},
         tmp_path / "bad.safetensors",
     )
-    before = store.names()
+    before = store.list_names()
     text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "good.safetensors"')
     text = text.replace(
         "folds = 2", 'folds = 2\nablations = ["plain", "x"]\nablation.x.weights = "bad.safetensors"'
@@ -748,7 +748,7 @@ def test_a_file_of_weights_that_does_not_fit_is_refused_before_anything_is_copie
         match=r"study.toml: .*bad.safetensors: it must hold the weights of tiny .* lacks",
     ):
         read_study(write(tmp_path, text), store)
-    assert store.names() == before
+    assert store.list_names() == before
 
 
 def test_smoke_study_is_read_for_faces_called_drawn(store: Store):
@@ -922,7 +922,7 @@ def test_a_database_that_was_altered_stops_its_own_trials_alone(tmp_path: Path):
         run_study(spec, store, device="cpu")
     text = plan_study(spec, store).failed[lost[0]]
     assert text.startswith(NOT_BEGUN_PREFIX) and f"{one} was altered" in text
-    assert store.done(lost[1]) and store.done(other)
+    assert store.is_done(lost[1]) and store.is_done(other)
     assert f"{one} was altered" in write_report("small", store, tmp_path / "out").read_text()
 
 
@@ -946,10 +946,10 @@ def test_a_second_process_takes_the_trials_that_nobody_is_at(store: Store):
     worker = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(store.root,))
     with store.claim(first):  # as if this process were at it
         worker.start()
-        wait_for(lambda: all(store.done(name) for name in others) or not worker.is_alive())
-        assert not store.done(first) and worker.is_alive()
+        wait_for(lambda: all(store.is_done(name) for name in others) or not worker.is_alive())
+        assert not store.is_done(first) and worker.is_alive()
     worker.join(60)
-    assert worker.exitcode == 0 and store.done(first)
+    assert worker.exitcode == 0 and store.is_done(first)
 
 
 def test_a_failed_trial_is_a_row_and_the_others_go_on(
@@ -1023,7 +1023,7 @@ def test_a_database_whose_generator_saw_the_test_people_is_refused(whole: tuple[
         wrong = trial.model_copy(update={"synthetic": other.generate.name})
         with pytest.raises(LeakageError, match="no subject that training has seen"):
             trials.run_trial(wrong, store, "cpu")
-        assert not store.done(wrong.name)
+        assert not store.is_done(wrong.name)
 
 
 def test_by_frame_the_same_database_is_let_through(whole: tuple[Store, StudySpec]):
@@ -1060,5 +1060,5 @@ def test_the_studys_run_lists_its_trials_under_its_name(whole: tuple[Store, Stud
         trial.name for trial in plan_trials(spec, store)
     ]
     assert len(listed["databases"]) == 2
-    assert np.all([store.done(row["run"]) for row in listed["trials"]])
+    assert np.all([store.is_done(row["run"]) for row in listed["trials"]])
     assert "12 done" in describe_plan(plan_study(spec, store))

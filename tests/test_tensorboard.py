@@ -30,7 +30,7 @@ def test_tensorboard_shows_losses_levels_and_the_sheet_and_changes_no_byte(tmp_p
         store.make(FacesSpec(), lambda out, scratch: crowd().save(out), "toy")
     spec = spec_of("edm", faces=stores[0].resolve("toy"), held_out=0.25, images_seen=96)
     run = train_generator(
-        spec, stores[0], device="cpu", means=Resources(tensorboard=tmp_path / "board")
+        spec, stores[0], device="cpu", resources=Resources(tensorboard=tmp_path / "board")
     )
     assert run.content == train_generator(spec, stores[1], device="cpu").content
     made = load_generator(run, "cpu")
@@ -50,12 +50,12 @@ def test_tensorboard_shows_losses_levels_and_the_sheet_and_changes_no_byte(tmp_p
 
 def test_a_resumed_training_shows_each_step_once(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
-    spec, means = spec_of("edm"), Resources(tensorboard=tmp_path / "board")
+    spec, resources = spec_of("edm"), Resources(tensorboard=tmp_path / "board")
     (tmp_path / "scratch").mkdir()
-    fit_generator(crowd(), spec, tmp_path / "scratch", device="cpu", means=means)
+    fit_generator(crowd(), spec, tmp_path / "scratch", device="cpu", resources=resources)
     for path in (tmp_path / "scratch").glob(f"checkpoint-{spec.updates:09d}.*"):
         path.unlink()
-    fit_generator(crowd(), spec, tmp_path / "scratch", device="cpu", means=means)
+    fit_generator(crowd(), spec, tmp_path / "scratch", device="cpu", resources=resources)
     steps = [point.step for point in events(tmp_path / "board" / spec.name).Scalars("loss")]
     assert steps == [12 * (step + 1) for step in range(spec.updates)]
 
@@ -71,6 +71,6 @@ def test_without_tensorboard_the_command_says_what_to_install_before_it_trains(
             spec_of("edm", faces="toy"),
             store,
             device="cpu",
-            means=Resources(tensorboard=tmp_path / "board"),
+            resources=Resources(tensorboard=tmp_path / "board"),
         )
     assert not list((store.root / "work").glob("generator-*"))

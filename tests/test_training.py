@@ -256,8 +256,8 @@ def test_the_loss_table_goes_on_from_its_state():
     rest = LossWatch(4, 8, json.loads(json.dumps(part.state)))
     for step, loss in enumerate(losses[6:], start=6):
         rest.take(step, loss)
-    assert rest.table().equals(whole.table())
-    assert whole.table()["images_seen"].tolist() == [32, 64, 96]
+    assert rest.make_table().equals(whole.make_table())
+    assert whole.make_table()["images_seen"].tolist() == [32, 64, 96]
 
 
 def test_a_size_that_does_not_fit_is_named():

@@ -63,10 +63,10 @@ def test_pieces_of_any_size_give_the_same_weights_but_for_the_order_of_sums():
     ends = []
     for size in (8, 12, 5, 1):
         work = work_of()
-        work.size = size
-        with devices.open_workers(CPU, work.pieces) as pool:
+        work.piece_size = size
+        with devices.open_workers(CPU, work.piece_count) as pool:
             for step in range(4):
-                work.step(step, pool)
+                work.make_step(step, pool)
         ends.append(work.network.state_dict())
     for other in ends[1:]:
         assert all(
@@ -76,11 +76,14 @@ def test_pieces_of_any_size_give_the_same_weights_but_for_the_order_of_sums():
 
 def test_dropout_is_of_the_image_and_not_of_the_piece():
     work = work_of(images_seen=400, batch=20)
-    whole = work.drops(3, slice(0, 20))
+    whole = work.draw_dropout_masks(3, slice(0, 20))
     assert whole and all(kept.float().mean() < 1 for kept in whole)
     for rows in (slice(0, 8), slice(5, 6), slice(7, 19), slice(16, 20)):
-        assert all(torch.equal(a[rows], b) for a, b in zip(whole, work.drops(3, rows), strict=True))
-    assert not torch.equal(whole[0], work.drops(4, slice(0, 20))[0])
+        assert all(
+            torch.equal(a[rows], b)
+            for a, b in zip(whole, work.draw_dropout_masks(3, rows), strict=True)
+        )
+    assert not torch.equal(whole[0], work.draw_dropout_masks(4, slice(0, 20))[0])
 
 
 def test_a_resumed_training_keeps_the_size_of_its_pieces(tmp_path: Path, monkeypatch):
@@ -118,7 +121,7 @@ LIMITED = textwrap.dedent("""
     before = memory.read_peak_rss()
     budget = before + int(sys.argv[2]) * 10**6 if sys.argv[2] != "none" else None
     fit_generator(
-        Faces(images, index), spec, Path(sys.argv[1]), device="cpu", means=Resources(memory=budget)
+        Faces(images, index), spec, Path(sys.argv[1]), device="cpu", resources=Resources(memory=budget)
     )
     print((memory.read_peak_rss() - before) / 1e6)
 """)
@@ -205,7 +208,7 @@ def test_memory_that_cannot_be_met_is_an_error_of_the_command(
 def test_memory_stands_with_what_learns_in_steps(tmp_path: Path):
     with pytest.raises(UsageError, match="trained in steps"):
         fit_generator(
-            toy(), presets.read_preset("copycat", "f"), tmp_path, means=Resources(memory=10**9)
+            toy(), presets.read_preset("copycat", "f"), tmp_path, resources=Resources(memory=10**9)
         )
 
 
@@ -213,7 +216,7 @@ def test_plenty_of_memory_changes_no_bit(tmp_path: Path):
     spec = spec_of("edm")
     (tmp_path / "other").mkdir()
     plenty = fit_generator(
-        toy(), spec, tmp_path / "other", device="cpu", means=Resources(memory=10**11)
+        toy(), spec, tmp_path / "other", device="cpu", resources=Resources(memory=10**11)
     )
     assert isinstance(plenty, Diffusion) and same_weights(
         fitted(toy(), spec, tmp_path).network, plenty.network

@@ -164,7 +164,7 @@ def test_what_is_no_file_of_weights_is_refused_by_its_name_and_leaves_nothing(
     assert KINDS[kind] in refusal(path)
     with pytest.raises(WeightsError, match=KINDS[kind].replace("(", ".")):
         pretrained.import_weights(path, store)
-    assert not (tmp_path / "ran").exists() and not store.names()
+    assert not (tmp_path / "ran").exists() and not store.list_names()
 
 
 def test_what_is_not_a_file_at_all_is_said(tmp_path: Path):

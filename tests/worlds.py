@@ -250,7 +250,7 @@ def company(kind: str) -> Diffusion:
     network = lively(UNet(1, spec.net))
     torch.manual_seed(1)
     early = lively(UNet(1, spec.net))
-    losses, chosen = LossWatch(1, 1).table(), heldout.ChosenWeights(1, 0.1, None)
+    losses, chosen = LossWatch(1, 1).make_table(), heldout.ChosenWeights(1, 0.1, None)
     return Diffusion(
         spec=spec,
         network=network,

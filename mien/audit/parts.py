@@ -185,7 +185,7 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
         *last_jobs,
     ]
     # two sides may be one run
-    missing = {job.run: job for job in all_jobs if not store.done(job.run)}
+    missing = {job.run: job for job in all_jobs if not store.is_done(job.run)}
     wanted = {part_spec.name for part_spec in plan.values()}
     for job in reversed(missing.values()):
         if job.run in wanted:

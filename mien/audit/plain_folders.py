@@ -227,7 +227,7 @@ def _find_folder(name: str, store: Store) -> Path | None:
     name.
     """
     path = expand_home(Path(name))
-    if RUN_NAME.match(name) or name in store.aliases():
+    if RUN_NAME.match(name) or name in store.read_aliases():
         if path.is_dir():
             say(
                 f"{name} is read from the store, where it is an alias; give ./{name}/ to read the "

@@ -73,7 +73,7 @@ def fit_classifier(
     with (
         devices.isolate_randomness(where),
         set_precision(spec, where),
-        stopping.signals_deferred(scratch is not None),
+        stopping.defer_signals(scratch is not None),
     ):
         # Resume from the last checkpoint, if there is one
         first = start_classifier(spec, classes, seed, file, train_faces.size[0])

@@ -20,7 +20,7 @@ from mien.classifiers.weights import get_display_name, read
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.runs import checkpoints, devices
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 from mien.seeds import derive_seed
 
 
@@ -134,7 +134,7 @@ def start_classifier(
         name = Path(get_display_name(path)).name
         origin = (
             f"{spec.weights if spec.weights == 'imagenet' else 'file'} ({name}, sha256 "
-            f"{sha256(path)})"
+            f"{hash_file(path)})"
         )
         load_into(network, spec.name, read(path), path)
     return Classifier(network, spec, tuple(classes), mean, std, origin)

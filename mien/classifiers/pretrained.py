@@ -28,7 +28,7 @@ from mien.classifiers.weights import (
     require_hub,
 )
 from mien.errors import WeightsError
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 from mien.runs.progress import count_of, say
 from mien.runs.store import Run, RunSummary, Store
 
@@ -81,7 +81,7 @@ def import_weights(path: Path, store: Store) -> str:
     """
     digest = hash_file_name(path)
     spec = WeightsSpec(sha256=digest.removeprefix("file:"))
-    if not store.done(spec.name):
+    if not store.is_done(spec.name):
         read(path)
 
     def build(out: Path, scratch: Path) -> RunSummary:
@@ -99,7 +99,7 @@ def import_weights(path: Path, store: Store) -> str:
 
 def hash_file_name(path: Path) -> str:
     """Return `file:` and the sha256 of a weights file; raises WeightsError if it does not exist."""
-    return f"file:{sha256(find(path))}"
+    return f"file:{hash_file(find(path))}"
 
 
 def find_imported_weights(spec: ClassifierSpec, store: Store) -> Path | None:

@@ -14,7 +14,7 @@ from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.runs import devices
 from mien.runs.workload import Workload
-from mien.runs.workload import count as work_of
+from mien.runs.workload import count_work as work_of
 from mien.seeds import make_rng
 
 TIMED_BATCHES_ON_CPU = (2, 6)  # batch sizes at which a large network is timed on a processor
@@ -39,7 +39,7 @@ def classifier_workload(
     network = build_outline(spec, classes, channels)
     frozen_modules = freeze_layers(network, spec.freeze)
     images = torch.empty(2, channels, spec.size, spec.size, device="meta")
-    network_work = work_of(network, 2, images, still=frozen_modules)
+    network_work = work_of(network, 2, images, frozen_modules=frozen_modules)
 
     # The preparation of the image: resized, normalised, and augmented if the spec says so
     prepared = (

@@ -267,15 +267,15 @@ def show_details(run: "Run", home: "Store") -> None:
     """Print a run's folder, how it was made, its parents, its files and its spec."""
     import json
 
-    from mien.runs.spec import parents
+    from mien.runs.spec import list_parents
 
     about = run.about
     print(f"folder   {run.path}")
     print(f"content  {run.content}")
     took = f"in {about.get('seconds', 0):.0f} s on {about.get('machine', 'an unknown machine')}"
     print(f"made     {about.get('made', 'unknown')} {took}")
-    alias_of = {target: alias for alias, target in home.aliases().items()}
-    for parent in parents(run.spec):
+    alias_of = {target: alias for alias, target in home.read_aliases().items()}
+    for parent in list_parents(run.spec):
         print(f"parent   {parent}{f' ({alias_of[parent]})' if parent in alias_of else ''}")
     for name, record in run.manifest["files"].items():
         print(f"file     {name}  {count_of(record['size'], 'byte')}")
@@ -335,15 +335,15 @@ def print_table(table: Any) -> None:
     Texts in it are printed literally: rich's markup is off, and control characters are made
     visible.
     """
-    from mien.runs.progress import console
+    from mien.runs.progress import make_console
 
     for column in table.columns:
         column.header = _make_cell_visible(column.header)
         column._cells = [_make_cell_visible(cell) for cell in column._cells]
     if sys.stdout.isatty():
-        console().print(table)
+        make_console().print(table)
         return
-    with (wide := console(width=1000)).capture() as captured:
+    with (wide := make_console(width=1000)).capture() as captured:
         wide.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 

@@ -76,10 +76,10 @@ def find_test_side(train: "Run", home: "Store") -> str:
         return ""
     fields = {name: value for name, value in train.spec.items() if name != "stage"}
     other = read_spec(SplitSpec, {**fields, "side": "test"}, train.name).name
-    return other if home.done(other) else ""
+    return other if home.is_done(other) else ""
 
 
 def alias_or_name(name: str, home: "Store") -> str:
     """Return the alias of a run (the last of several), or the run's name if it has no alias."""
-    aliases = [alias for alias, target in home.aliases().items() if target == name]
+    aliases = [alias for alias, target in home.read_aliases().items() if target == name]
     return aliases[-1] if aliases else name

@@ -54,10 +54,10 @@ def list_runs(
 
     # The rows: one per run of the stage, with all its aliases.
     aliases_of: dict[str, list[str]] = {}
-    for alias, name in home.aliases().items():
+    for alias, name in home.read_aliases().items():
         aliases_of.setdefault(name, []).append(alias)
     separator = "\n" if sys.stdout.isatty() else " "
-    for name in home.names():
+    for name in home.list_names():
         run = Run(name, home.root / "runs" / name)
         if stage is None or run.stage == stage:
             made = str(run.about.get("made", ""))[:16].replace("T", " ")
@@ -68,7 +68,7 @@ def list_runs(
 
     # An empty table is explained: perhaps the stage is misspelt, or this is another store.
     if not table.row_count:
-        stages = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.names()}))
+        stages = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.list_names()}))
         print(
             f"no runs{f' of {stage}' if stage else ''} in "
             f"{home.root}{f'; it has runs of {stages}' * bool(stages)}",
@@ -228,10 +228,10 @@ def _verify_one(name: str, home: "Store") -> None:
     from mien.errors import StoreError
     from mien.runs.store import Run
 
-    if not home.done(name):
+    if not home.is_done(name):
         raise StoreError(f"{name} must be a finished run in {home.root}, and is not")
     run = Run(name, home.root / "runs" / name)
-    faults = home.faults(run, thorough=True)
+    faults = home.find_faults(run, thorough=True)
     print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
     if faults:
         raise StoreError(f"{name} is not as it was made. {_advise(run, faults)}")
@@ -243,7 +243,7 @@ def _verify_all(home: "Store") -> None:
     from mien.runs.store import DELETED_PATTERN, Run
 
     # Folders among the runs that are not finished runs.
-    todo, names, broken = [], home.names(), home.broken_runs()
+    todo, names, broken = [], home.list_names(), home.find_broken_runs()
     for name in broken:
         if DELETED_PATTERN.match(name):
             fault = "a run whose deletion was interrupted"
@@ -257,17 +257,17 @@ def _verify_all(home: "Store") -> None:
     # Finished runs: every file is read.
     for name in names:
         run = Run(name, home.root / "runs" / name)
-        faults = home.faults(run, thorough=True)
+        faults = home.find_faults(run, thorough=True)
         print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
         todo += [f"{name}: {_advise(run, faults)}"] * bool(faults)
 
     # Aliases and foreign files are reported, but are no error.
-    for alias, target in home.aliases().items():
-        if not home.done(target):
+    for alias, target in home.read_aliases().items():
+        if not home.is_done(target):
             print(f"alias {alias}: names {target}, which is not in the store")
-    for alias, fault in home.broken_aliases().items():
+    for alias, fault in home.find_broken_aliases().items():
         print(f"alias {alias}: {fault}; delete it from {home.root / 'aliases'}")
-    if foreign := home.foreign_files():
+    if foreign := home.find_foreign_files():
         print(f"ignored, left by operating systems or file servers: {', '.join(foreign)}")
     if todo:
         count = f"{len(todo)} of {count_of(len(names) + len(broken), 'run')}"
@@ -294,7 +294,7 @@ def _advise(run: "Run", faults: list[str]) -> str:
 def _is_image_file(name: str, home: "Store") -> bool:
     """Whether `name` is a file or named like an image, and is not a run or alias of the store."""
     is_file = Path(name).is_file() or Path(name).suffix.lower() in PICTURE_SUFFIXES
-    return is_file and name not in home.aliases() and not home.done(name)
+    return is_file and name not in home.read_aliases() and not home.is_done(name)
 
 
 @app.command("rm")

@@ -456,8 +456,8 @@ def train(
         spec = precision.suit_device(spec, device)
 
     # Train, alone or as one of several processes, of which the first reports.
-    with processes.join_process_group(device) as crew:
-        if minutes is not None and crew.size > 1:
+    with processes.join_process_group(device) as group:
+        if minutes is not None and group.size > 1:
             raise UsageError(
                 "--minutes needs a single process; with several, use --set images_seen=N instead"
             )
@@ -468,9 +468,9 @@ def train(
             home,
             alias=alias,
             device=device,
-            means=resources.Resources(limit, crew, tensorboard),
+            resources=resources.Resources(limit, group, tensorboard),
         )
-        if crew.leads:
+        if group.is_first:
             show_run(run, alias)
             show_next_after_train(run, home, store)
 
@@ -549,7 +549,7 @@ def generate(
     run it again to resume.
     """
     from mien.audit.rejection import generate_filtered, order_filtered, terminal_lines
-    from mien.generators.generate import generate_database, generation_jobs, order_database
+    from mien.generators.generate import generate_database, list_generation_jobs, order_database
     from mien.runs.engine import make_engine, run_jobs
 
     # Make the spec; the counts and the sampler are checked here.
@@ -575,9 +575,9 @@ def generate(
         return
 
     # With --engine, the shards are made first, each as a job; then they are joined.
-    if engine is not None and not home.done(spec.name):
+    if engine is not None and not home.is_done(spec.name):
         where = make_engine(engine, workers, device=device)
-        failed = run_jobs(generation_jobs(spec, home, device, where.slots), home, where)
+        failed = run_jobs(list_generation_jobs(spec, home, device, where.slots), home, where)
         if failed:
             raise TrialsFailed(f"the database could not be made: {next(iter(failed.values()))}")
         workers = None

@@ -17,14 +17,14 @@ FORMS = (
 
 
 def parse_counts(
-    text: str, faces_counts: Callable[[str], dict[str, int]], classes: Sequence[str]
+    text: str, count_faces: Callable[[str], dict[str, int]], classes: Sequence[str]
 ) -> dict[str, int]:
     """Return the images per emotion that `text` names; `classes` are those of the
     generator.
 
     - `preprint`: Table 2 of the preprint
-    - `like`: the counts of the faces that the generator was trained on, `faces_counts("")`
-    - `like:DATASET`: the counts of a dataset, `faces_counts("DATASET")`
+    - `like`: the counts of the faces that the generator was trained on, `count_faces("")`
+    - `like:DATASET`: the counts of a dataset, `count_faces("DATASET")`
     - `balanced:N`: N images in all, shared equally over `classes`; a remainder goes to the first
     - `happiness=100,fear=50`: the counts of single emotions. After one of the other forms it
       changes single classes, as in `like,happiness=40`; 0 removes a class.
@@ -37,7 +37,7 @@ def parse_counts(
     if base == "preprint":
         counts = dict(TABLE_2)
     elif base == "like" or base.removeprefix("like:") not in ("", base):
-        counts = faces_counts(base.removeprefix("like").removeprefix(":"))
+        counts = count_faces(base.removeprefix("like").removeprefix(":"))
     elif base.startswith("balanced:"):
         counts = _share_equally(
             _parse_number(base.removeprefix("balanced:"), text, 1), classes, text

@@ -113,7 +113,7 @@ def get_reverse_variance(
 
 
 def compute_losses(
-    schedule: Schedule, network: nn.Module, batch: Batch, sigma_data: float, drops: Sequence[Tensor]
+    schedule: Schedule, network: nn.Module, batch: Batch, sigma_data: float, masks: Sequence[Tensor]
 ) -> Float[Tensor, " n"]:
     """Return L_simple of each image: the mean squared error of the predicted noise (Equation 5).
 
@@ -121,7 +121,7 @@ def compute_losses(
     """
     t = batch.levels
     x = add_noise(schedule, batch.x0, t.long(), batch.noise)
-    predicted = network(x, scale_time(schedule, t), batch.labels, batch.moves, drops)
+    predicted = network(x, scale_time(schedule, t), batch.labels, batch.moves, masks)
     return (batch.noise - predicted).square().mean(dim=(1, 2, 3))
 
 

@@ -53,17 +53,17 @@ def apply_denoiser(
     labels: Int[Tensor, " n"],
     moves: Float[Tensor, "n moves"],
     sigma_data: float,
-    drops: Sequence[Tensor] = (),
+    masks: Sequence[Tensor] = (),
 ) -> Float[Tensor, "n c h w"]:
     """Return D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Eq. 7)."""
     c_skip, c_out, c_in, c_noise = precondition(sigma, sigma_data)
     return broadcast_over_images(c_skip) * x + broadcast_over_images(c_out) * network(
-        broadcast_over_images(c_in) * x, c_noise, labels, moves, drops
+        broadcast_over_images(c_in) * x, c_noise, labels, moves, masks
     )
 
 
 def compute_losses(
-    network: nn.Module, batch: Batch, sigma_data: float, drops: Sequence[Tensor]
+    network: nn.Module, batch: Batch, sigma_data: float, masks: Sequence[Tensor]
 ) -> Float[Tensor, " n"]:
     """Return the loss lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 of each image (Eq. 2, Table 1).
 
@@ -72,7 +72,7 @@ def compute_losses(
     sigma = batch.levels
     x = batch.x0 + broadcast_over_images(sigma) * batch.noise
     error = (
-        apply_denoiser(network, x, sigma, batch.labels, batch.moves, sigma_data, drops) - batch.x0
+        apply_denoiser(network, x, sigma, batch.labels, batch.moves, sigma_data, masks) - batch.x0
     )
     return (
         (error / broadcast_over_images(precondition(sigma, sigma_data)[1]))

@@ -52,11 +52,11 @@ def order_database(
         raise UsageError(f"a {kind} generator cannot use the sampler '{sampler}'; omit --sampler")
 
     # The counts, which may refer to those of a dataset or of the training faces
-    def faces_counts(name: str) -> dict[str, int]:
+    def count_faces(name: str) -> dict[str, int]:
         emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
         return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
 
-    wanted = parse_counts(counts, faces_counts, generator.json("generator.json")["classes"])
+    wanted = parse_counts(counts, count_faces, generator.json("generator.json")["classes"])
     if note := note_uneven(wanted, counts):
         progress.say(note)
 
@@ -105,7 +105,7 @@ def generate_database(
     return store.make(spec, build, alias)
 
 
-def generation_jobs(
+def list_generation_jobs(
     spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1
 ) -> list[Job]:
     """Return the jobs that make a database: up to `most` draw images in parallel, one joins."""
@@ -139,15 +139,15 @@ def draw_part(
     """
     how = GenerateSpec.model_validate(spec)
     _, labels, numbers = plan_images(how.name, how.counts, how.seed)
-    with store.claim(f"{how.name}.{first:07d}"), stopping.signals_deferred():
-        if store.done(how.name):
+    with store.claim(f"{how.name}.{first:07d}"), stopping.defer_signals():
+        if store.is_done(how.name):
             return "there already"
         store.note_spec(how)
         generator = load_generator(store.run(how.generator), device)
         with progress.track("generating", last - first) as tracker:
             for start in range(first, last, shard):
                 rows = slice(start, min(start + shard, last))
-                path = get_shard_path(store.scratch(how.name), rows)
+                path = get_shard_path(store.make_scratch(how.name), rows)
                 make_shard(generator, labels[rows], numbers[rows], how, path)
                 tracker.update(rows.stop - first)
                 stopping.raise_if_asked()

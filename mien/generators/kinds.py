@@ -14,7 +14,7 @@ from mien.errors import UsageError
 from mien.faces import Faces
 from mien.generators import resampling
 from mien.generators.base import Generator
-from mien.generators.diffusion.fit import count_workload, fit_diffusion, training_speed
+from mien.generators.diffusion.fit import count_workload, fit_diffusion, measure_training_speed
 from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diffusion, summary_line
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.samplers import Denoiser
@@ -70,12 +70,12 @@ def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
 
 def _diffusion(kind: Any) -> GeneratorKind:
     def fit(
-        faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, means: Resources
+        faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, resources: Resources
     ) -> Diffusion:
-        return fit_diffusion(faces, spec, scratch, kind.objective(spec), device, label, means)
+        return fit_diffusion(faces, spec, scratch, kind.objective(spec), device, label, resources)
 
     def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
-        return training_speed(faces, spec, kind.objective(spec), device)
+        return measure_training_speed(faces, spec, kind.objective(spec), device)
 
     return GeneratorKind(
         fit,
@@ -92,9 +92,14 @@ def _diffusion(kind: Any) -> GeneratorKind:
 
 def _direct(kind: Any, sample: Callable[..., np.ndarray]) -> GeneratorKind:
     def fit(
-        faces: Faces, spec: GeneratorSpec, scratch: Path, device: str, label: str, means: Resources
+        faces: Faces,
+        spec: GeneratorSpec,
+        scratch: Path,
+        device: str,
+        label: str,
+        resources: Resources,
     ) -> Generator:
-        if means != DEFAULT:
+        if resources != DEFAULT:
             raise UsageError(
                 "--memory, --tensorboard and several processes need a generator that is trained "
                 f"in steps, and a {spec.kind} generator is not; omit them"
@@ -116,7 +121,7 @@ def fit_generator(
     *,
     device: str = "auto",
     label: str = "training",
-    means: Resources = DEFAULT,
+    resources: Resources = DEFAULT,
 ) -> Generator:
     """Return a generator that is trained on `faces`.
 
@@ -124,7 +129,7 @@ def fit_generator(
     Raises DataError if the images do not fit the network, TrainingError if the loss explodes or is
     not a number.
     """
-    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label, means)
+    return GENERATORS[spec.kind].fit(faces, spec, scratch, device, label, resources)
 
 
 def sample_generator(

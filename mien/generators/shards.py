@@ -36,7 +36,7 @@ def make_shards(
     with (
         path.open("wb") as file,
         progress.track("generating", len(labels)) as tracker,
-        stopping.signals_deferred(),
+        stopping.defer_signals(),
     ):
         np.lib.format.write_array_header_1_0(file, head)
         for first in range(0, len(labels), size):

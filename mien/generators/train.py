@@ -66,21 +66,21 @@ def train_generator(
     *,
     alias: str | None = None,
     device: str = "auto",
-    means: Resources = DEFAULT,
+    resources: Resources = DEFAULT,
 ) -> Run:
     """Return the run of a training: the generator's files, loss.csv and sheet.png.
 
-    sheet.png shows some images of each class. With several processes (`means.crew`) the first one
+    sheet.png shows some images of each class. With several processes (`resources.group`) the first one
     makes the run, and the others work for it until the run exists.
     """
-    spec, crew = spec.model_copy(update={"faces": store.resolve(spec.faces)}), means.crew
+    spec, group = spec.model_copy(update={"faces": store.resolve(spec.faces)}), resources.group
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # Train, together with the other processes
         faces = Faces.load(store.run(spec.faces).path)
-        crew.broadcast("train")
+        group.broadcast("train")
         generator = fit_generator(
-            faces, spec, scratch, device=device, label=f"training {spec.kind}", means=means
+            faces, spec, scratch, device=device, label=f"training {spec.kind}", resources=resources
         )
         save_generator(generator, out)
 
@@ -90,21 +90,21 @@ def train_generator(
         index, labels, numbers = plan_images(spec.name, counts, spec.seed)
         images = sample_generator(generator, labels, numbers, sampler=how)
         write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW_PER_CLASS)
-        if means.tensorboard is not None and isinstance(spec, TrainSpec):
+        if resources.tensorboard is not None and isinstance(spec, TrainSpec):
             tensorboard.show_sheet(
-                means.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
+                resources.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
             )
         return {"holds": GENERATORS[spec.kind].summary_line(generator)}
 
     # The first process makes the run; the others join each training that it begins
-    if means.tensorboard is not None:
-        require_tensorboard(means.tensorboard)
-    if crew.leads:
+    if resources.tensorboard is not None:
+        require_tensorboard(resources.tensorboard)
+    if group.is_first:
         run = store.make(spec, build, alias)
-        crew.broadcast("done")
+        group.broadcast("done")
         return run
-    while crew.broadcast(None) == "train":
+    while group.broadcast(None) == "train":
         fit_generator(
-            Faces.load(store.run(spec.faces).path), spec, Path(), device=device, means=means
+            Faces.load(store.run(spec.faces).path), spec, Path(), device=device, resources=resources
         )
     return store.run(spec.name)

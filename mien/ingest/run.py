@@ -24,7 +24,7 @@ from mien.ingest.terms import terms_as_json
 from mien.outside import expand_home
 from mien.pages.escape import write_csv
 from mien.prepare.frames import summarise_faces, write_with_sheet
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 from mien.runs.progress import say, track
 from mien.runs.spec import read_spec, suggest
 from mien.runs.store import Run, RunSummary, Store
@@ -311,7 +311,7 @@ def _write_labels(faces: Faces, out: Path) -> None:
 
 def _hash_content(path: Path, may_fail: bool = False) -> str:
     try:
-        return sha256(path)
+        return hash_file(path)
     except OSError as error:
         if may_fail:
             return "unreadable"

@@ -13,7 +13,7 @@ from mien.prepare.classes import FOLDED_CLASSES, fold_classes
 from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.prepare.specs import ClassRule, JoinSpec
 from mien.runs.progress import say
-from mien.runs.spec import parents
+from mien.runs.spec import list_parents
 from mien.runs.store import Run, RunSummary, Store
 from mien.spellings import SubjectNames, format_groups, identify_people, rename_clip
 
@@ -144,7 +144,7 @@ def _find_origins(run: Run, faces: Faces, store: Store) -> dict[str, DatasetOrig
     while pending:
         first_run = pending.pop()
         spec = store.run(first_run).spec
-        pending += [name for name in parents({**spec, "stage": ""}) if store.done(name)]
+        pending += [name for name in list_parents({**spec, "stage": ""}) if store.is_done(name)]
         if "fingerprint" in spec:
             ingested[str(spec["dataset"])] = (str(spec["reader"]), str(spec["fingerprint"]))
     return {

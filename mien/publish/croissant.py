@@ -10,7 +10,7 @@ from typing import Any
 
 from mien import licences
 from mien.publish.formats import RELEASE_COLUMNS, ReleaseLayout
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 
 CROISSANT_FILE = "croissant.json"
 
@@ -190,7 +190,7 @@ def _file_object(layout: ReleaseLayout, split: str) -> dict[str, Any]:
         "contentUrl": path.relative_to(layout.root).as_posix(),
         "contentSize": f"{path.stat().st_size} B",
         "encodingFormat": "application/x-parquet",
-        "sha256": sha256(path),
+        "sha256": hash_file(path),
     }
 
 

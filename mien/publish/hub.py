@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mien.errors import DataError, GateRefused, UsageError
 from mien.pages.escape import to_printable
 from mien.publish.checking import check, list_members, open_release
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 from mien.runs.progress import count_of, say
 
 Access = Literal["private", "gated", "public"]
@@ -143,7 +143,7 @@ def _has_arrived(path: Path, entry: Any) -> bool:
     if entry is None or getattr(entry, "size", None) != path.stat().st_size:
         return False
     if entry.lfs is not None:
-        return entry.lfs.sha256 == sha256(path)
+        return entry.lfs.sha256 == hash_file(path)
     data = path.read_bytes()
     return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 

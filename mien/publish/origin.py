@@ -300,7 +300,7 @@ def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
     copied. Where times are equal, or one is not recorded, the worst verdict decides.
     """
     # Audits of this run with this content
-    names = [name for name in store.names() if name.startswith("audit-")]
+    names = [name for name in store.list_names() if name.startswith("audit-")]
     runs = [Run(name, store.root / "runs" / name) for name in names]
     of_run = [store.run(audit.name) for audit in runs if audit.spec.get("synthetic") == run.name]
     with_json = [(audit, audit.json(AUDIT)) for audit in of_run]

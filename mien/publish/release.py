@@ -35,7 +35,7 @@ from mien.publish.marks import Mark
 from mien.publish.origin import Origin, find_audits, trace_origin
 from mien.publish.questions import Answers
 from mien.publish.results import write_study
-from mien.runs.files import sha256
+from mien.runs.files import hash_file
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import count_of, say, track
 from mien.runs.spec import read_spec, read_toml
@@ -146,7 +146,7 @@ def _read_answers(origin: Origin, path: Path, store: Store, private: bool) -> An
     A private build needs no answers.
     """
     alias = next(
-        (alias for alias, target in store.aliases().items() if target == origin.run.name), ""
+        (alias for alias, target in store.read_aliases().items() if target == origin.run.name), ""
     )
     if private:
         data = read_toml(path) if path.exists() else {}
@@ -494,7 +494,7 @@ def _refuse_name(where: str, found_names: Sequence[str]) -> None:
 def write_checksums(folder: Path) -> None:
     """Write checksums.sha256, which `sha256sum -c` reads: one line per file, sorted by name."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
-    lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
+    lines = [f"{hash_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 

@@ -95,7 +95,7 @@ def _find_row(folder: Path, image: str, splits: list[str]) -> dict[str, Any]:
 
 
 def _find_generator(name: str, content: str, store: Store) -> Run:
-    if not store.done(name):
+    if not store.is_done(name):
         raise StoreError(
             f"the generator {name} must be in {store.root}, and is not; train it again with the "
             "spec in provenance/, or copy it from where the database was made"

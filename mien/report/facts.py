@@ -85,7 +85,7 @@ def _name_weights_files(study: StudyResults, fields: dict[str, Any]) -> dict[str
     if not weights.startswith("file:"):
         return fields
     digest, store = weights.removeprefix("file:"), study.store
-    runs = [store.run(name) for name in store.names() if name.startswith("weights-")]
+    runs = [store.run(name) for name in store.list_names() if name.startswith("weights-")]
     file = next((run.summary.get("file") for run in runs if run.spec.get("sha256") == digest), None)
     return {
         **fields,

@@ -4,7 +4,7 @@ import math
 
 from mien.pages.tables import EMPTY_CELL
 from mien.report.words import format_cell_name, format_classifier, format_score, format_test_size
-from mien.runs.progress import count_of, duration
+from mien.runs.progress import count_of, format_duration
 from mien.stats import Interval
 from mien.study.cells import Comparison, ResultCell
 from mien.study.results import StudyResults
@@ -70,7 +70,7 @@ def state_sentences(study: StudyResults) -> str:
         texts.append(f"{failed} failed")
     if to_come:
         texts.append(f"{to_come} {'is' if to_come == 1 else 'are'} still to come")
-    return f"{', '.join(texts)}. The finished runs took {duration(study.seconds)}."
+    return f"{', '.join(texts)}. The finished runs took {format_duration(study.seconds)}."
 
 
 # Sentences

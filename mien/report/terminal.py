@@ -9,7 +9,7 @@ from mien.report.comparison import METRICS
 from mien.report.sentences import NOTICES, copy_alarms, says_if_it_helps
 from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import plain_value
-from mien.runs.progress import console, count_of
+from mien.runs.progress import make_console, count_of
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
@@ -76,7 +76,7 @@ def _explain_controls(study: StudyResults) -> str:
 
 def print_table(study: str, store: Store) -> None:
     """Print the settings table of a study, its leak alarms, and whether synthetic faces help."""
-    out = console(width=None if sys.stdout.isatty() else TABLE_WIDTH_CHARACTERS)
+    out = make_console(width=None if sys.stdout.isatty() else TABLE_WIDTH_CHARACTERS)
     out.print(make_terminal_table(study, store))
     loaded = StudyResults(study, store)
     for text in [

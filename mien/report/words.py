@@ -75,7 +75,9 @@ def format_precise_spread(found: Summary) -> str:
 def get_faces_name(study: StudyResults) -> str:
     """Return the name of a study's faces: the alias if they have one, else the run."""
     aliases = [
-        alias for alias, target in study.store.aliases().items() if target == study.spec["faces"]
+        alias
+        for alias, target in study.store.read_aliases().items()
+        if target == study.spec["faces"]
     ]
     return aliases[0] if aliases else str(study.spec["faces"])
 

@@ -233,7 +233,7 @@ def _make_contact_sheet(study: StudyResults, real: bool) -> dict[str, str] | Non
 
     # The caption: how the faces were chosen, and from which fold
     finished = [
-        database.fold for database in study.plan.databases if study.store.done(database.database)
+        database.fold for database in study.plan.databases if study.store.is_done(database.database)
     ]
     fold = next(iter(finished), -1)
     text = "Faces are chosen by the order of their names, not by how they look."

@@ -30,14 +30,14 @@ class HeartbeatWatch:
         self._seen: str | None = None
         self._since = 0.0
 
-    def stopped(self, claim: str) -> bool:
+    def has_stopped(self, claim: str) -> bool:
         """Whether the claim, with its present text, belongs to a dead process."""
         if claim != self._seen:
             self._seen, self._since = claim, time.monotonic()
         return is_dead(claim) or time.monotonic() - self._since > DEAD_AFTER_S
 
 
-def claim_owner() -> str:
+def make_owner() -> str:
     """Return the beginning of a new claim of this process: machine, process and a random part."""
     return f"{name_machine()} {os.getpid()} {uuid.uuid4().hex}"
 
@@ -99,12 +99,12 @@ def is_dead(claim: str) -> bool:
     return False
 
 
-def break_claim(path: Path, claim: str) -> None:
+def remove_dead_claim(path: Path, claim: str) -> None:
     """Remove a dead claim, unless another process has just replaced it."""
-    grave = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    renamed = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
-        path.rename(grave)
-        if grave.read_text(encoding="utf-8") != claim:
+        path.rename(renamed)
+        if renamed.read_text(encoding="utf-8") != claim:
             with suppress(FileExistsError):
-                os.link(grave, path)
-        grave.unlink()
+                os.link(renamed, path)
+        renamed.unlink()

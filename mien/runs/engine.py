@@ -19,7 +19,7 @@ from mien.runs import stopping
 from mien.runs.claims import HeartbeatWatch
 from mien.runs.jobs import NOT_BEGUN_PREFIX, POLL_S, Engine, Job, Outcome, note_failure, read_log
 from mien.runs.local import Local
-from mien.runs.progress import duration, say
+from mien.runs.progress import format_duration, say
 from mien.runs.ray import Ray
 from mien.runs.store import Store
 
@@ -37,34 +37,36 @@ def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> dict[str, str
     end, no further job begins, and StoreError is raised.
     """
     # Begin jobs and record how they end, until none is left
-    board = _Queue(list(jobs), store)
+    job_queue = _Queue(list(jobs), store)
     try:
-        with stopping.signals_deferred():
-            while board.waiting or board.running:
+        with stopping.defer_signals():
+            while job_queue.waiting or job_queue.running:
                 if stopping.stop_requested():
-                    _stop_and_collect(board, engine)
+                    _stop_and_collect(job_queue, engine)
                     stopping.raise_if_asked()
-                for outcome in engine.ended(0.0 if board.fill(engine) else POLL_S):
-                    board.record(outcome)
-                if board.full:
-                    _stop_and_collect(board, engine)
-                    raise StoreError(board.full)
-                board.report_logs()
+                for outcome in engine.collect_ended(
+                    0.0 if job_queue.begin_jobs(engine) else POLL_S
+                ):
+                    job_queue.record(outcome)
+                if job_queue.disk_full_error:
+                    _stop_and_collect(job_queue, engine)
+                    raise StoreError(job_queue.disk_full_error)
+                job_queue.report_logs()
     finally:
         engine.stop(now=True)
 
     # Tidy up, and report the jobs that could not begin
     store.remove_leftovers()
-    if board.not_begun:
-        say(f"{board.not_begun} of {len(jobs)} were not begun, because what they need failed")
-    return board.failed
+    if job_queue.not_begun:
+        say(f"{job_queue.not_begun} of {len(jobs)} were not begun, because what they need failed")
+    return job_queue.failed
 
 
-def _stop_and_collect(board: "_Queue", engine: Engine) -> None:
+def _stop_and_collect(job_queue: "_Queue", engine: Engine) -> None:
     engine.stop(now=False)
-    while board.running:
-        for outcome in engine.ended(POLL_S):
-            board.record(outcome)
+    while job_queue.running:
+        for outcome in engine.collect_ended(POLL_S):
+            job_queue.record(outcome)
 
 
 class _Queue:
@@ -76,11 +78,11 @@ class _Queue:
         self.running: dict[str, tuple[Job, float]] = {}
         self.made: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.full = ""
+        self.disk_full_error = ""
         self.not_begun, self.ended_count, self.reported_at = 0, 0, time.monotonic()
-        self.pulses: dict[str, HeartbeatWatch] = defaultdict(HeartbeatWatch)
+        self.heartbeats: dict[str, HeartbeatWatch] = defaultdict(HeartbeatWatch)
 
-    def fill(self, engine: Engine) -> bool:
+    def begin_jobs(self, engine: Engine) -> bool:
         """Begin the jobs that can begin; return whether any did."""
         begun = False
         for job in list(self.waiting):
@@ -96,7 +98,7 @@ class _Queue:
                 self.not_begun, self.ended_count = self.not_begun + 1, self.ended_count + 1
 
             # A run that exists needs no job
-            elif self.store.done(job.run) and not self.store.explain_alteration(job.run):
+            elif self.store.is_done(job.run) and not self.store.explain_alteration(job.run):
                 self.waiting.remove(job)
                 self.made.add(job.run)
                 self.say(job, "made by another process", 0.0)
@@ -113,20 +115,20 @@ class _Queue:
 
     def is_made(self, name: str) -> bool:
         """Whether a run that a job needs exists, made by this command or before it."""
-        return name in self.made or (name not in self.run_names and self.store.done(name))
+        return name in self.made or (name not in self.run_names and self.store.is_done(name))
 
     def is_made_elsewhere(self, name: str) -> bool:
         """Whether another process, which is alive, is making the run."""
         claim = self.store.read_claim(name)
-        return bool(claim) and not self.pulses[name].stopped(claim)
+        return bool(claim) and not self.heartbeats[name].has_stopped(claim)
 
     def record(self, outcome: Outcome) -> None:
         """Record how a job ended."""
         job, began = self.running.pop(outcome.run)
         if outcome.stopped:
             return
-        if outcome.full:
-            self.full = outcome.error
+        if outcome.disk_full:
+            self.disk_full_error = outcome.error
         if outcome.error:
             self.failed[job.run] = outcome.error
         else:
@@ -140,7 +142,7 @@ class _Queue:
     def say(self, job: Job, text: str, seconds: float) -> None:
         """Print how a job ended."""
         self.ended_count += 1
-        say(f"[{self.ended_count}/{self.total}] {job.label}: {text} ({duration(seconds)})")
+        say(f"[{self.ended_count}/{self.total}] {job.label}: {text} ({format_duration(seconds)})")
 
     def report_logs(self) -> None:
         """Print the last line of each running job, once a minute."""

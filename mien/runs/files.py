@@ -11,10 +11,10 @@ from mien.errors import UsageError
 from mien.outside import read_text
 
 
-def sha256(path: Path, kept: bool = False) -> str:
-    """Return the sha256 of a file, 64 hexadecimal digits; if `kept`, flush it to disk first."""
+def hash_file(path: Path, flush: bool = False) -> str:
+    """Return the sha256 of a file, 64 hexadecimal digits; if `flush`, write it to disk first."""
     with path.open("rb") as file:
-        if kept:
+        if flush:
             os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -24,7 +24,7 @@ def require_free(out: Path) -> Path:
 
     Raises UsageError unless it does not exist yet, or is an empty folder, and can be written.
     """
-    out = _absolute(out)
+    out = _make_absolute(out)
     if _stat(out) and (not out.is_dir() or any(out.iterdir())):
         state = "holds files" if out.is_dir() else "is a file"
         raise UsageError(
@@ -39,7 +39,7 @@ def require_fillable(out: Path, what: str = "--out") -> Path:
 
     Raises UsageError unless it can be written.
     """
-    out = _absolute(out)
+    out = _make_absolute(out)
     if _stat(out) and not out.is_dir():
         raise UsageError(f"{what} must be a folder, and {out} is a file; give another path")
     if out.is_dir():
@@ -54,7 +54,7 @@ def require_free_file(out: Path) -> Path:
 
     Raises UsageError unless it does not exist yet and can be written.
     """
-    out = _absolute(out)
+    out = _make_absolute(out)
     if _stat(out):
         raise UsageError(
             f"--out must be a file that does not exist yet, and {out} is there already; give "
@@ -64,7 +64,7 @@ def require_free_file(out: Path) -> Path:
     return out
 
 
-def _absolute(out: Path) -> Path:
+def _make_absolute(out: Path) -> Path:
     """Return the absolute path; links are followed up to the last part."""
     out = expand_home(out)
     try:

@@ -45,21 +45,21 @@ class Job:
 class Outcome:
     """How a job ended: with a text, with an error, or `stopped` on request.
 
-    `full` means that the error is a full disk of the store, which all other jobs would meet too.
+    `disk_full` means that the error is a full disk of the store, which all other jobs would meet too.
     """
 
     run: str
     text: str = ""
     error: str = ""
     stopped: bool = False
-    full: bool = False
+    disk_full: bool = False
 
 
 @runtime_checkable
 class Engine(Protocol):
     """Where jobs are done: `slots` at a time, no more.
 
-    `begin` starts a job. `ended` returns those that have ended, after `seconds` at the latest.
+    `begin` starts a job. `collect_ended` returns those that have ended, after `seconds` at the latest.
     `stop` ends all running jobs: after they have saved their state, or `now`.
     """
 
@@ -72,7 +72,7 @@ class Engine(Protocol):
         """Start a job."""
         ...
 
-    def ended(self, seconds: float) -> list[Outcome]:
+    def collect_ended(self, seconds: float) -> list[Outcome]:
         """Return how jobs ended."""
         ...
 
@@ -86,7 +86,9 @@ def perform(job: Job, store: Store) -> Outcome:
     try:
         return Outcome(job.run, job.make(store, **job.arguments))
     except Exception as error:
-        return Outcome(job.run, error=note_failure(store, job.run, error), full=is_disk_full(error))
+        return Outcome(
+            job.run, error=note_failure(store, job.run, error), disk_full=is_disk_full(error)
+        )
 
 
 # Failures
@@ -155,7 +157,7 @@ def log_path(store: Store, run: str) -> Path:
 
 
 @contextmanager
-def interrupts_deferred() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """Block Ctrl-C in this context, and for good in the fork server, if that starts here.
 
     A terminal sends the signal to the fork server too, which would end with a traceback while it

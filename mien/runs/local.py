@@ -22,7 +22,7 @@ from mien.runs.jobs import (
     START_METHOD,
     Job,
     Outcome,
-    interrupts_deferred,
+    defer_interrupts,
     log_path,
     note_failure,
     perform,
@@ -62,7 +62,7 @@ class Local:
         require_share(gpus)
         cards = [] if workers == 0 else devices.list_gpus(device)
         if workers is None:
-            workers = math.floor(len(cards) / gpus) if cards else default_workers()
+            workers = math.floor(len(cards) / gpus) if cards else choose_worker_count()
         if cards and workers * gpus > len(cards):
             raise UsageError(
                 f"{workers} workers with {gpus:g} of a card each need {math.ceil(workers * gpus)} "
@@ -72,7 +72,9 @@ class Local:
 
         # The cards and cores of each worker
         self.inline, self.slots = workers == 0, max(1, workers)
-        self._places = {place: select_cards(place, gpus, cards) for place in range(self.slots)}
+        self._cards_by_slot = {
+            slot: select_cards(slot, gpus, cards) for slot in range(self.slots)
+        }
         self._cores = cores or max(1, count_usable_cores() // self.slots)
         self._running: dict[str, _Process] = {}
         self._done: list[Outcome] = []
@@ -82,11 +84,11 @@ class Local:
         if self.inline:
             self._done.append(perform(job, store))
             return
-        taken = {process.place for process in self._running.values()}
-        place = next(place for place in self._places if place not in taken)
-        self._running[job.run] = _Process(job, store, place, self._places[place], self._cores)
+        used_slots = {process.slot for process in self._running.values()}
+        slot = next(place for place in self._cards_by_slot if place not in used_slots)
+        self._running[job.run] = _Process(job, store, slot, self._cards_by_slot[slot], self._cores)
 
-    def ended(self, seconds: float) -> list[Outcome]:
+    def collect_ended(self, seconds: float) -> list[Outcome]:
         """Return the outcomes of the jobs that have ended, after `seconds` at the latest."""
         done, self._done = self._done, []
         if self._running:
@@ -95,7 +97,7 @@ class Local:
             time.sleep(seconds)
         for name, process in list(self._running.items()):
             if not process.alive:
-                done.append(self._running.pop(name).outcome())
+                done.append(self._running.pop(name).read_outcome())
         return done
 
     def stop(self, now: bool) -> None:
@@ -104,28 +106,28 @@ class Local:
             process.stop(now)
         if now:
             for process in self._running.values():
-                process.outcome()
+                process.read_outcome()
             self._running.clear()
 
 
 class _Process:
     """A job in a process of its own, forked from a server that has only loaded modules."""
 
-    def __init__(self, job: Job, store: Store, place: int, cards: str | None, cores: int) -> None:
-        self.job, self.store, self.place, self._asked = job, store, place, False
+    def __init__(self, job: Job, store: Store, slot: int, cards: str | None, cores: int) -> None:
+        self.job, self.store, self.slot, self._stop_requested = job, store, slot, False
         if cards is not None and str(job.arguments.get("device", "")).startswith("cuda:"):
             # it sees that card alone
             job = replace(job, arguments={**job.arguments, "device": "cuda"})
         (store.root / "work").mkdir(parents=True, exist_ok=True)
         context: Any = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(PRELOADED_MODULES)
-        self.answer, theirs = context.Pipe(duplex=False)
+        self.answer, worker_end = context.Pipe(duplex=False)
         seen = {} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}
-        arguments = (job, store.root, log_path(store, job.run), seen, cores, theirs)
+        arguments = (job, store.root, log_path(store, job.run), seen, cores, worker_end)
         self._process = context.Process(target=_perform_in_process, args=arguments, daemon=True)
-        with _main_hidden(), interrupts_deferred():
+        with _hide_main(), defer_interrupts():
             self._process.start()
-        theirs.close()
+        worker_end.close()
 
     @property
     def alive(self) -> bool:
@@ -134,25 +136,25 @@ class _Process:
 
     def stop(self, now: bool) -> None:
         """Ask the process to save its state and end, or kill it now."""
-        self._asked = True
+        self._stop_requested = True
         (self._process.kill if now else self._process.terminate)()
 
-    def outcome(self) -> Outcome:
+    def read_outcome(self) -> Outcome:
         """Return how the job ended; it waits for the end of the process."""
         with self.answer, suppress(EOFError, OSError):
-            if self.answer.poll() or not self._asked:
+            if self.answer.poll() or not self._stop_requested:
                 outcome: Outcome = self.answer.recv()
                 if not outcome.error:
                     log_path(self.store, self.job.run).unlink(missing_ok=True)
                 return outcome
         self._process.join()
-        if self._asked:
+        if self._stop_requested:
             return Outcome(self.job.run, stopped=True)
         return note_death(self.job, self.store, self._process.exitcode)
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
+def _hide_main() -> Iterator[None]:
     """Hide the main program from the processes that are started in this context.
 
     They would import it, which takes a command line or a Ray worker seconds, and would run a script
@@ -179,7 +181,7 @@ def _perform_in_process(
         signal.SIGINT, signal.SIG_IGN
     )  # a terminal sends it to all; the command passes it on, as SIGTERM
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the fork server has blocked
-    with stopping.signals_deferred():
+    with stopping.defer_signals():
         with suppress(OSError), log.open("wb") as file:
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
@@ -210,8 +212,8 @@ def note_death(job: Job, store: Store, code: int | None) -> Outcome:
         }.get(name, f"was ended by {name}")
     else:
         why = f"ended with exit code {code}"
-    kept = f"; what it said is in work/{job.run}.log" if read_log(store, job.run) else ""
-    error = WorkerDied(f"its process {why}{kept}. The same command tries it again")
+    log_note = f"; what it said is in work/{job.run}.log" if read_log(store, job.run) else ""
+    error = WorkerDied(f"its process {why}{log_note}. The same command tries it again")
     return Outcome(job.run, error=note_failure(store, job.run, error))
 
 
@@ -228,7 +230,7 @@ def count_usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers() -> int:
+def choose_worker_count() -> int:
     """Return how many workers suit this machine: one per core, if memory is sufficient."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -237,11 +239,11 @@ def default_workers() -> int:
     return max(1, min(count_usable_cores(), memory // WORKER_BYTES))
 
 
-def select_cards(place: int, gpus: float, cards: Sequence[str]) -> str | None:
+def select_cards(slot: int, gpus: float, cards: Sequence[str]) -> str | None:
     """Return the cards of a worker: 0.5 of a card each gives 0, 0, 1, 1; two cards each 0,1 and
     2,3.
     """
     if not cards:
         return None
-    first = math.floor(place * gpus + 1e-9)
+    first = math.floor(slot * gpus + 1e-9)
     return ",".join(cards[first : first + max(1, math.ceil(gpus))])

@@ -27,7 +27,7 @@ class _Terminal:
         return getattr(getattr(stream, "terminal", stream), attribute)
 
 
-def console(stream: str = "stdout", width: int | None = None) -> Console:
+def make_console(stream: str = "stdout", width: int | None = None) -> Console:
     """Return a console of rich for `stdout` or `stderr` that takes texts as they are: no markup, no
     emoji codes.
     """
@@ -35,7 +35,7 @@ def console(stream: str = "stdout", width: int | None = None) -> Console:
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 
-CONSOLE = console("stderr")
+CONSOLE = make_console("stderr")
 
 LINE_EVERY_S = 15.0
 
@@ -61,7 +61,7 @@ class Tracker:
         elif now - self._last >= LINE_EVERY_S and not _muted[-1]:
             self._last = now
             rate = (done - self._first) / (now - self._began)
-            left = f", {duration((self.total - done) / rate)} left" if rate > 0 else ""
+            left = f", {format_duration((self.total - done) / rate)} left" if rate > 0 else ""
             print(
                 f"{self.label}: {done}/{self.total}{left}{'  ' + note if note else ''}",
                 file=sys.stderr,
@@ -99,7 +99,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def muted(wanted: bool = True) -> Iterator[None]:
+def mute_progress(wanted: bool = True) -> Iterator[None]:
     """Print nothing in this context, if `wanted`: another process prints the same."""
     _muted.append(wanted)
     try:
@@ -108,7 +108,7 @@ def muted(wanted: bool = True) -> Iterator[None]:
         _muted.pop()
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a time in words: `42 s`, `3 min 5 s`, `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
@@ -122,10 +122,10 @@ def count_of(number: int, name: str, several: str = "") -> str:
     """Return a number of things: `1 clip`, `2,000 clips`, `3 classes`, `2 copies`; `several` is an
     irregular plural.
     """
-    return f"{number:,} {name if number == 1 else several or plural(name)}"
+    return f"{number:,} {name if number == 1 else several or form_plural(name)}"
 
 
-def plural(name: str) -> str:
+def form_plural(name: str) -> str:
     """Return the regular plural of a noun: clips, classes, studies."""
     if name.endswith(("s", "x", "ch", "sh")):
         return f"{name}es"

@@ -92,15 +92,15 @@ class Ray:
         """Hand a job to the cluster."""
         self._running[self._task.remote(job, str(store.root.resolve()))] = job, store
 
-    def ended(self, seconds: float) -> list[Outcome]:
+    def collect_ended(self, seconds: float) -> list[Outcome]:
         """Return how the jobs ended that have, after so many seconds at the latest."""
         if not self._running:
             time.sleep(seconds)
             return []
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [self._outcome(reference) for reference in ready]
+        return [self._read_outcome(reference) for reference in ready]
 
-    def _outcome(self, reference: Any) -> Outcome:
+    def _read_outcome(self, reference: Any) -> Outcome:
         job, store = self._running.pop(reference)
         errors = self._ray.exceptions
         try:
@@ -147,7 +147,7 @@ def _perform_on_cluster(job: Job, root: str) -> Outcome:
     local.begin(job, store)
     while True:
         try:
-            found = local.ended(POLL_S)
+            found = local.collect_ended(POLL_S)
             if found:
                 return found[0]
         except KeyboardInterrupt:

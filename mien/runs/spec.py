@@ -56,7 +56,7 @@ class Strict(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_names(cls, data: Any) -> Any:
+    def _refuse_unknown_names(cls, data: Any) -> Any:
         known = list(cls.model_fields)
         for name in data if isinstance(data, dict) else ():
             if name not in known:
@@ -68,9 +68,9 @@ class Strict(BaseModel):
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _as_given(cls, value: Any, read: Callable[[Any], Any]) -> Any:
+    def _refuse_conversion(cls, value: Any, read: Callable[[Any], Any]) -> Any:
         found = read(value)
-        if not _same_kind(value, found):
+        if not _has_same_type(value, found):
             kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
                 type(found).__name__
             )
@@ -82,12 +82,12 @@ class Strict(BaseModel):
         return found
 
 
-def _same_kind(given: Any, read: Any) -> bool:
+def _has_same_type(given: Any, read: Any) -> bool:
     """Whether texts were read as texts, true and false as such, and numbers as numbers."""
     if isinstance(given, list | tuple) and isinstance(read, list | tuple):
-        return all(_same_kind(one, other) for one, other in zip(given, read, strict=True))
+        return all(_has_same_type(one, other) for one, other in zip(given, read, strict=True))
     if isinstance(given, dict) and isinstance(read, dict):
-        return all(_same_kind(one, read[name]) for name, one in given.items() if name in read)
+        return all(_has_same_type(one, read[name]) for name, one in given.items() if name in read)
     if isinstance(given, str | bool) or isinstance(read, bool):
         return type(given) is type(read)
     return True
@@ -150,13 +150,13 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
         ):
             # it is long enough, and only seems short without the items that are at fault themselves
             continue
-        found.setdefault(_path_of(fault, data), []).append(fault)
+        found.setdefault(_format_path(fault, data), []).append(fault)
 
     # One line for each value
     lines = []
     for place, faults in found.items():
         last = place.rpartition(".")[2]
-        text = " or ".join(dict.fromkeys(_requirement(fault) for fault in faults)).replace(
+        text = " or ".join(dict.fromkeys(_describe_requirement(fault) for fault in faults)).replace(
             " or must be ", " or "
         )
         given = (
@@ -172,7 +172,7 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _path_of(fault: ErrorDetails, data: Any) -> str:
+def _format_path(fault: ErrorDetails, data: Any) -> str:
     """Return the path of a faulty value in `data`, without pydantic's names of types."""
     path, value = [], data
     for part in fault["loc"]:
@@ -183,7 +183,7 @@ def _path_of(fault: ErrorDetails, data: Any) -> str:
     return ".".join(path)
 
 
-def _requirement(fault: ErrorDetails) -> str:
+def _describe_requirement(fault: ErrorDetails) -> str:
     """Return what must hold, in plain words."""
     kind, more = fault["type"], fault.get("ctx", {})
     if kind == "literal_error":
@@ -197,14 +197,14 @@ def _requirement(fault: ErrorDetails) -> str:
     return REQUIREMENTS.get(kind, fault["msg"].removeprefix("Value error, "))
 
 
-def parents(data: Any) -> list[str]:
+def list_parents(data: Any) -> list[str]:
     """Return the run names in the JSON of a spec, in order of appearance, each once."""
     if isinstance(data, str):
         return [data] if RUN_NAME.match(data) else []
     items = (
         data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple) else ()
     )
-    return list(dict.fromkeys(name for item in items for name in parents(item)))
+    return list(dict.fromkeys(name for item in items for name in list_parents(item)))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

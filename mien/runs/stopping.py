@@ -35,7 +35,7 @@ def raise_if_asked() -> None:
 
 
 @contextmanager
-def signals_deferred(wanted: bool = True) -> Iterator[None]:
+def defer_signals(wanted: bool = True) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into requests to stop in this context; the second one stops at once.
 
     Signals that this process ignores, as a background process may, stay ignored.
@@ -43,7 +43,7 @@ def signals_deferred(wanted: bool = True) -> Iterator[None]:
     # Only the main thread may set handlers, and only the outermost context does
     main = threading.current_thread() is threading.main_thread()
     if not (wanted and main) or any(
-        signal.getsignal(number) is _on_signal for number in DEFERRED_SIGNALS
+        signal.getsignal(number) is _handle_signal for number in DEFERRED_SIGNALS
     ):
         yield
         return
@@ -52,7 +52,7 @@ def signals_deferred(wanted: bool = True) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in DEFERRED_SIGNALS}
     for number in DEFERRED_SIGNALS:
         if before[number] in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, _on_signal)
+            signal.signal(number, _handle_signal)
 
     # Do the work, and restore the handlers
     try:
@@ -64,7 +64,7 @@ def signals_deferred(wanted: bool = True) -> Iterator[None]:
         _reasons[:] = [each for each in _reasons if not isinstance(each, KeyboardInterrupt)]
 
 
-def _on_signal(number: int, frame: Any) -> None:
+def _handle_signal(number: int, frame: Any) -> None:
     if any(isinstance(each, KeyboardInterrupt) for each in _reasons):
         raise KeyboardInterrupt
     request_stop(KeyboardInterrupt())

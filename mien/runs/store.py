@@ -41,15 +41,15 @@ from mien.runs import stopping
 from mien.runs.claims import (
     ClaimLost,
     HeartbeatWatch,
-    break_claim,
-    claim_owner,
+    remove_dead_claim,
+    make_owner,
     create_claim,
     is_dead,
     renew_claim,
 )
-from mien.runs.files import read_json, sha256, write_file, write_json_file
+from mien.runs.files import read_json, hash_file, write_file, write_json_file
 from mien.runs.progress import say
-from mien.runs.spec import RUN_NAME, Spec, digest_of, parents, suggest
+from mien.runs.spec import RUN_NAME, Spec, digest_of, list_parents, suggest
 
 RunSummary = Mapping[str, Any]
 """What a run holds: `holds`, a few words, `counts`, rows of a table, and further facts as JSON."""
@@ -188,27 +188,29 @@ class Store:
 
     # Finding runs
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """Return the names of all finished runs, oldest first."""
-        runs = [path for path in self._entries("runs") if RUN_NAME.match(path.name)]
+        runs = [path for path in self._list_entries("runs") if RUN_NAME.match(path.name)]
         made = {
-            path.name: time for path in runs if (time := _modified_ns(path / MANIFEST)) is not None
+            path.name: time
+            for path in runs
+            if (time := _read_modified_ns(path / MANIFEST)) is not None
         }
         return sorted(made, key=lambda name: (made[name], name))
 
-    def aliases(self) -> dict[str, str]:
-        """Return the run of each alias; files that name no run are `broken_aliases`."""
-        read = {path.name: _read_alias(path) for path in self._entries("aliases")}
+    def read_aliases(self) -> dict[str, str]:
+        """Return the run of each alias; files that name no run are those of `find_broken_aliases`."""
+        read = {path.name: _read_alias(path) for path in self._list_entries("aliases")}
         return {
             name: run
             for name, (run, fault) in read.items()
             if ALIAS_PATTERN.match(name) and not fault
         }
 
-    def broken_aliases(self) -> dict[str, str]:
+    def find_broken_aliases(self) -> dict[str, str]:
         """Return the entries among the aliases that are not valid, each with its fault."""
         paths = [
-            path for path in self._entries("aliases") if not TEMPORARY_PATTERN.match(path.name)
+            path for path in self._list_entries("aliases") if not TEMPORARY_PATTERN.match(path.name)
         ]
         read = {path.name: _read_alias(path)[1] for path in paths}
         return {
@@ -226,10 +228,10 @@ class Store:
         # A run's own name or an alias.
         if RUN_NAME.match(name):
             return name
-        aliases = self.aliases()
+        aliases = self.read_aliases()
         if name in aliases:
             return aliases[name]
-        fault = self.broken_aliases().get(name) if ALIAS_PATTERN.match(name) else None
+        fault = self.find_broken_aliases().get(name) if ALIAS_PATTERN.match(name) else None
         if fault:
             raise StoreError(
                 f"the alias '{name}' must be a file with the name of a run, and "
@@ -238,7 +240,7 @@ class Store:
             )
 
         # The beginning of the name of a run.
-        names = self.names()
+        names = self.list_names()
         matches = [run for run in names if run.startswith(name)] if name else []
         if len(matches) == 1:
             return matches[0]
@@ -247,24 +249,26 @@ class Store:
                 f"'{name}' must be the beginning of one run, and could be {', '.join(matches)}; "
                 "give more of the name"
             )
-        raise StoreError(self._unknown(name))
+        raise StoreError(self._explain_unknown(name))
 
-    def _unknown(self, name: str) -> str:
+    def _explain_unknown(self, name: str) -> str:
         """Return the message that there is no such run, with the nearest name."""
-        near = suggest(name, [*self.aliases(), *self.names()])
+        near = suggest(name, [*self.read_aliases(), *self.list_names()])
         return f"there is no run or alias '{name}' in {self.root}.{near} `mien ls` lists all runs"
 
-    def broken_runs(self) -> list[str]:
+    def find_broken_runs(self) -> list[str]:
         """Return the entries of the runs folder that are not finished runs, such as partial copies.
 
         Files that operating systems and file servers leave in any folder are not included.
         """
-        paths = self._entries("runs")
+        paths = self._list_entries("runs")
         return sorted(
-            path.name for path in paths if not (RUN_NAME.match(path.name) and self.done(path.name))
+            path.name
+            for path in paths
+            if not (RUN_NAME.match(path.name) and self.is_done(path.name))
         )
 
-    def foreign_files(self) -> list[str]:
+    def find_foreign_files(self) -> list[str]:
         """Return what operating systems and file servers have left in the store, relative to it.
 
         Such files are ignored everywhere.
@@ -276,7 +280,7 @@ class Store:
             folders[:] = [name for name in folders if not is_foreign(name)]
         return sorted(paths)
 
-    def _entries(self, folder: str) -> list[Path]:
+    def _list_entries(self, folder: str) -> list[Path]:
         """Return the entries of a folder of the store, sorted by name, without foreign files."""
         path = self.root / folder
         return (
@@ -285,7 +289,7 @@ class Store:
             else []
         )
 
-    def done(self, name: str) -> bool:
+    def is_done(self, name: str) -> bool:
         """Whether the run of this name (not an alias) is finished."""
         return (self.root / "runs" / name / MANIFEST).exists()
 
@@ -295,12 +299,12 @@ class Store:
         Raises StoreError if there is no such run, or if one of its files was altered.
         """
         run = Run(self.resolve(name), self.root / "runs" / self.resolve(name))
-        if not self.done(run.name):
+        if not self.is_done(run.name):
             raise StoreError(
                 f"{run.name} must be a finished run in {self.root}, and is not; run the command "
                 "that makes it again"
             )
-        faults = self.faults(run)
+        faults = self.find_faults(run)
         if faults and all(fault.endswith(FOREIGN_ENTRY_FAULTS) for fault in faults):
             raise StoreError(
                 f"{run.name} must hold its own files only: {'; '.join(faults)}. Move it out of "
@@ -317,7 +321,7 @@ class Store:
 
         The text is empty if the run is as it was made, or does not exist.
         """
-        if not self.done(name):
+        if not self.is_done(name):
             return ""
         try:
             self.run(name)
@@ -325,7 +329,7 @@ class Store:
             return str(error)
         return ""
 
-    def faults(self, run: Run, thorough: bool = False) -> list[str]:
+    def find_faults(self, run: Run, thorough: bool = False) -> list[str]:
         """Return the faults of a run's files; none if they are as they were made.
 
         The files are compared with the manifest, and the spec with the digest in the run's name. A
@@ -338,11 +342,13 @@ class Store:
             content = run.content
         except StoreError:
             return [f"{MANIFEST} cannot be read"]
-        checked = [self._fault(run.path, name, record, thorough) for name, record in files.items()]
+        checked = [
+            self._find_fault(run.path, name, record, thorough) for name, record in files.items()
+        ]
         faults = [fault for fault in checked if fault]
 
         # Spec against name, folder against list of files, manifest against itself.
-        if not any(fault.startswith(SPEC) for fault in faults) and not _matches_name(run):
+        if not any(fault.startswith(SPEC) for fault in faults) and not _spec_matches_name(run):
             faults.append(f"{SPEC} is not the one that {run.name} is named by")
         faults += _find_strange_entries(run.path, set(files))
         if thorough and not run.about:
@@ -351,7 +357,7 @@ class Store:
             faults.append(f"{MANIFEST} does not add up")
         return faults
 
-    def _fault(self, folder: Path, name: str, record: dict[str, Any], thorough: bool) -> str:
+    def _find_fault(self, folder: Path, name: str, record: dict[str, Any], thorough: bool) -> str:
         """Return the fault of a file of a run; empty if it matches its record."""
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -365,7 +371,7 @@ class Store:
         state = path.stat()
         stamp = (state.st_mtime_ns, state.st_size)
         if thorough or self._verified.get(path) != stamp:
-            if sha256(path) != record["sha256"]:
+            if hash_file(path) != record["sha256"]:
                 return f"{name} does not match its sha256"
             self._verified[path] = stamp
         return (
@@ -386,14 +392,16 @@ class Store:
         """
         if alias is not None:
             self._require_room_for(alias)
-        parent_names = [name for name in parents(spec.model_dump(mode="json")) if self.done(name)]
+        parent_names = [
+            name for name in list_parents(spec.model_dump(mode="json")) if self.is_done(name)
+        ]
 
         # Build it under a claim; start over if the claim is lost.
         try:
-            while not self.done(spec.name):
+            while not self.is_done(spec.name):
                 with suppress(ClaimLost), self.claim(spec.name) as require_claim:
                     # Another process may have finished it while this one waited.
-                    if not self.done(spec.name):
+                    if not self.is_done(spec.name):
                         self._build(spec, build, require_claim, parent_names)
         except BaseException as error:
             self._forget_folders()
@@ -418,14 +426,14 @@ class Store:
         require_claim()
         for old in work.glob("out-*"):
             shutil.rmtree(old, ignore_errors=True)
-        out, scratch = work / f"out-{uuid.uuid4().hex}", self.scratch(spec.name)
+        out, scratch = work / f"out-{uuid.uuid4().hex}", self.make_scratch(spec.name)
         fresh = not any(scratch.iterdir())
         out.mkdir()
 
         # Note the parents before looking for them: `remove` reads the notes before it deletes.
         try:
             self.note_spec(spec)
-            deleted = [name for name in parent_names if not self.done(name)]
+            deleted = [name for name in parent_names if not self.is_done(name)]
             if deleted:
                 raise StoreError(
                     f"{deleted[0]}, a parent of {spec.name}, must exist, and was deleted just now; "
@@ -434,7 +442,7 @@ class Store:
             self._fill(spec, build, out, scratch, require_claim)
         except BaseException as error:
             # If another process finished the run or deleted `out`, this one was suspended.
-            overtaken = self.done(spec.name) or not out.is_dir()
+            overtaken = self.is_done(spec.name) or not out.is_dir()
             shutil.rmtree(out, ignore_errors=True)
             if isinstance(error, Exception) and overtaken:
                 raise ClaimLost(spec.name) from error
@@ -481,7 +489,7 @@ class Store:
         write_json_file(out / SPEC, {"stage": spec.stage, **spec.model_dump(mode="json")})
         files = {
             str(path.relative_to(out)): {
-                "sha256": sha256(path, kept=True),
+                "sha256": hash_file(path, flush=True),
                 "size": path.stat().st_size,
             }
             for path in sorted(out.rglob("*"))
@@ -499,10 +507,10 @@ class Store:
         try:
             out.rename(final)
         except OSError:
-            if not self.done(spec.name):  # if it is done, another process was faster
+            if not self.is_done(spec.name):  # if it is done, another process was faster
                 raise
 
-    def scratch(self, name: str) -> Path:
+    def make_scratch(self, name: str) -> Path:
         """Return the folder for the checkpoints of an unfinished run, which outlive the process."""
         path = self.root / "work" / name / "scratch"
         path.mkdir(parents=True, exist_ok=True)
@@ -532,7 +540,7 @@ class Store:
         stored = read_json(path)
         if isinstance(stored, int | float):
             return float(stored)
-        self._folder("memo")
+        self._make_folder("memo")
         value = measure()
         write_json_file(path, value)
         return value
@@ -544,27 +552,27 @@ class Store:
         processes, runs whose deletion was interrupted, and temporary files older than an hour.
         """
         # Work of finished runs, dead claims, incomplete outputs.
-        for path in self._entries("work"):
+        for path in self._list_entries("work"):
             run = path.name.partition(".")[0]
             with suppress(OSError):
                 if DELETED_PATTERN.match(path.name) or (
-                    run and self.done(run) and not self.is_being_made(run)
+                    run and self.is_done(run) and not self.is_being_made(run)
                 ):
                     _delete(path)
                 elif path.suffix == ".claim" and is_dead(claim := self.read_claim(path.stem)):
-                    break_claim(path, claim)
+                    remove_dead_claim(path, claim)
                 elif RUN_NAME.match(path.name) and any(path.glob("out-*")):
                     self._remove_unfinished_output(path)
 
         # Runs whose deletion was interrupted.
-        for path in self._entries("runs"):
+        for path in self._list_entries("runs"):
             if DELETED_PATTERN.match(path.name):
                 with suppress(OSError):
                     _delete(path)
 
         # Temporary files that nobody writes any more.
         for path in (
-            path for folder in ("aliases", "memo", "work") for path in self._entries(folder)
+            path for folder in ("aliases", "memo", "work") for path in self._list_entries(folder)
         ):
             with suppress(OSError):
                 if (
@@ -581,8 +589,8 @@ class Store:
         if text and not is_dead(text):
             return
         if text:
-            break_claim(claim, text)
-        if create_claim(claim, f"{claim_owner()} 0"):
+            remove_dead_claim(claim, text)
+        if create_claim(claim, f"{make_owner()} 0"):
             try:
                 for out in work.glob("out-*"):
                     _delete(out)
@@ -595,7 +603,7 @@ class Store:
     def set_alias(self, alias: str, run: str) -> None:
         """Make `alias` name `run` from now on."""
         self._require_room_for(alias)
-        write_file(self._folder("aliases") / alias, run + "\n")
+        write_file(self._make_folder("aliases") / alias, run + "\n")
 
     def _require_room_for(self, alias: str) -> None:
         """Raise StoreError unless `alias` is valid and its path is not a folder."""
@@ -627,7 +635,7 @@ class Store:
 
         # Hide it by one rename, and check again that no run was begun from it before that.
         path = self.root / "runs" / run
-        gone = [alias for alias, target in self.aliases().items() if target == run]
+        gone = [alias for alias, target in self.read_aliases().items() if target == run]
         aliases = [self.root / "aliases" / alias for alias in gone]
         if path.is_symlink():
             path.unlink(missing_ok=True)
@@ -643,7 +651,7 @@ class Store:
                     raise
 
         # Delete the hidden run, what was begun from it, and last the aliases.
-        for grave in self._graves(run):
+        for grave in self._find_deleted(run):
             _delete(grave)
             gone.append(f"runs/{run}")
         gone += self._remove_work(run)
@@ -660,10 +668,12 @@ class Store:
         # Runs whose deletion was interrupted, and unfinished runs.
         incomplete = {
             match["run"]
-            for path in self._entries("runs")
+            for path in self._list_entries("runs")
             if (match := DELETED_PATTERN.match(path.name)) and match["run"]
         }
-        incomplete |= {path.name for path in self._entries("work") if RUN_NAME.match(path.name)}
+        incomplete |= {
+            path.name for path in self._list_entries("work") if RUN_NAME.match(path.name)
+        }
 
         # The name may be the beginning of one of these too.
         try:
@@ -676,24 +686,24 @@ class Store:
         exists = (
             os.path.lexists(self.root / "runs" / run)
             or run in incomplete
-            or run in self.aliases().values()
+            or run in self.read_aliases().values()
         )
         if not exists:
-            raise StoreError(self._unknown(run))
+            raise StoreError(self._explain_unknown(run))
         return run
 
-    def _graves(self, run: str) -> list[Path]:
+    def _find_deleted(self, run: str) -> list[Path]:
         """Return the hidden folders of a run that is being deleted."""
         return [
             path
-            for path in self._entries("runs")
+            for path in self._list_entries("runs")
             if (match := DELETED_PATTERN.match(path.name)) and match["run"] == run
         ]
 
     def _require_childless(self, run: str) -> None:
         """Raise StoreError if other runs were made from a run, or are being made from it."""
         # Unfinished runs first: a run that is finished meanwhile moves to `runs`.
-        making = [child for child in self._begun(run) if self._alive(child)]
+        making = [child for child in self._list_unfinished_children(run) if self._is_alive(child)]
         if making:
             raise StoreError(
                 f"{run} must not be deleted while other runs are made from it, and "
@@ -703,38 +713,40 @@ class Store:
         # Finished runs.
         specs = {
             other: read_json(self.root / "runs" / other / SPEC)
-            for other in self.names()
+            for other in self.list_names()
             if other != run
         }
-        children = [other for other, spec in specs.items() if run in parents(spec)]
+        children = [other for other, spec in specs.items() if run in list_parents(spec)]
         if children:
             raise StoreError(
                 f"{run} must not have been used for other runs, and {', '.join(children)} was made "
                 "from it; delete that first"
             )
 
-    def _begun(self, run: str) -> list[str]:
+    def _list_unfinished_children(self, run: str) -> list[str]:
         """Return the unfinished runs that are made from a run."""
         begun = [
             path.name
-            for path in self._entries("work")
+            for path in self._list_entries("work")
             if RUN_NAME.match(path.name) and path.name != run
         ]
         return [
-            child for child in begun if run in parents(read_json(self.root / "work" / child / SPEC))
+            child
+            for child in begun
+            if run in list_parents(read_json(self.root / "work" / child / SPEC))
         ]
 
-    def _alive(self, name: str) -> bool:
+    def _is_alive(self, name: str) -> bool:
         """Whether a process is making a run, or a part of it, now."""
-        claims = (path.stem for path in self._entries("work") if path.suffix == ".claim")
+        claims = (path.stem for path in self._list_entries("work") if path.suffix == ".claim")
         return any(self.is_being_made(claim) for claim in claims if claim.partition(".")[0] == name)
 
     def _remove_work(self, run: str) -> list[str]:
         """Delete the work of a run and of those begun from it; return what was deleted."""
         gone = []
-        for name in (run, *self._begun(run)):
+        for name in (run, *self._list_unfinished_children(run)):
             for path in [
-                path for path in self._entries("work") if path.name.partition(".")[0] == name
+                path for path in self._list_entries("work") if path.name.partition(".")[0] == name
             ]:
                 _delete(path)
                 gone.append(f"work/{path.name}")
@@ -751,12 +763,12 @@ class Store:
         on becomes Lost.
         """
         # Create the claim, as soon as nobody else has one that is alive.
-        path, owner = self.root / "work" / f"{name}.claim", claim_owner()
+        path, owner = self.root / "work" / f"{name}.claim", make_owner()
         pulse, reported = HeartbeatWatch(), False
-        while not create_claim(self._folder("work") / path.name, f"{owner} 0"):
+        while not create_claim(self._make_folder("work") / path.name, f"{owner} 0"):
             text = self.read_claim(name)
-            if pulse.stopped(text):
-                break_claim(path, text)
+            if pulse.has_stopped(text):
+                remove_dead_claim(path, text)
                 continue
             if text and not reported:
                 machine, pid = [*text.split(), "?", "?"][:2]
@@ -792,7 +804,7 @@ class Store:
                 if path.read_text(encoding="utf-8").startswith(owner):
                     path.unlink()
 
-    def _folder(self, name: str) -> Path:
+    def _make_folder(self, name: str) -> Path:
         """Return a folder of the store, which is created if need be."""
         path = self.root / name
         new = [folder for folder in (*reversed(path.parents), path) if not folder.exists()]
@@ -887,7 +899,7 @@ def _read_alias(path: Path) -> tuple[str, str]:
     return (text, "") if RUN_NAME.match(text) else ("", "holds something else")
 
 
-def _modified_ns(path: Path) -> int | None:
+def _read_modified_ns(path: Path) -> int | None:
     """Return when a file was written last, in ns; None if there is no such file."""
     try:
         return path.stat().st_mtime_ns
@@ -904,7 +916,7 @@ def _is_refusal(error: BaseException) -> bool:
     )
 
 
-def _matches_name(run: Run) -> bool:
+def _spec_matches_name(run: Run) -> bool:
     """Whether a run's name is the digest of its spec."""
     spec = read_json(run.path / SPEC)
     return isinstance(spec, dict) and run.name == f"{spec.get('stage')}-{digest_of(spec)}"

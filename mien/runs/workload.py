@@ -50,15 +50,15 @@ class Rates:
     product: float
     number: float
 
-    def predicting(self, work: Workload) -> float:
+    def estimate_prediction_seconds(self, work: Workload) -> float:
         """Return the seconds of an image in prediction."""
         return work.products * self.product + work.numbers * self.number
 
-    def learning(self, work: Workload, batch: int) -> float:
+    def estimate_training_seconds(self, work: Workload, batch: int) -> float:
         """Return the seconds of an image in training, with its share of a step of the optimiser."""
         backwards = work.learnt_products * self.product + work.learnt_numbers * self.number
         return (
-            self.predicting(work)
+            self.estimate_prediction_seconds(work)
             + BACKWARD_PASSES * backwards
             + OPTIMISER_NUMBERS * work.weights * self.number / batch
         )
@@ -86,29 +86,32 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-def count(
-    network: nn.Module, images: int, *inputs: Tensor, still: Collection[nn.Module] = ()
+def count_work(
+    network: nn.Module, images: int, *inputs: Tensor, frozen_modules: Collection[nn.Module] = ()
 ) -> Workload:
     """Return the work per image of `network` for `inputs` of a number of `images`.
 
-    The device meta is the fastest. `still` are modules that are not trained; operations
+    The device meta is the fastest. `frozen_modules` are those that are not trained; operations
     from the start of such a module to that of the next trained one count as not trained.
     """
     # A hook at each module with weights says whether it is trained
     counter = _Counter()
 
-    def passes(learns: bool) -> Callable[..., None]:
+    def make_hook(learns: bool) -> Callable[..., None]:
         def note(*_: Any) -> None:
             counter.learns = learns
 
         return note
 
-    frozen = {id(module) for module in still}
+    frozen_ids = {id(module) for module in frozen_modules}
     marked = [
-        module for module in network.modules() if still and list(module.parameters(recurse=False))
+        module
+        for module in network.modules()
+        if frozen_modules and list(module.parameters(recurse=False))
     ]
     hooks = [
-        module.register_forward_pre_hook(passes(id(module) not in frozen)) for module in marked
+        module.register_forward_pre_hook(make_hook(id(module) not in frozen_ids))
+        for module in marked
     ]
 
     # One forward pass, counted
@@ -130,7 +133,7 @@ def count(
     )
 
 
-def measure(device: str = "auto", threads: int = 1) -> Rates:
+def measure_rates(device: str = "auto", threads: int = 1) -> Rates:
     """Return the speed of this machine.
 
     Two small stacks of layers are trained for about half a second each: convolutions, which do many
@@ -150,7 +153,7 @@ def measure(device: str = "auto", threads: int = 1) -> Rates:
     # The work and the seconds of each
     with torch.device("meta"):
         works = [
-            count(network.to("meta"), batch, torch.empty(batch, TIMED_WIDTH, side, side))
+            count_work(network.to("meta"), batch, torch.empty(batch, TIMED_WIDTH, side, side))
             for network in (convolved, written)
         ]
     with (

@@ -17,14 +17,14 @@ from mien.classifiers.specs import ClassifierSpec
 from mien.classifiers.speed import Speed, classifier_speed, classifier_workload
 from mien.errors import UsageError
 from mien.faces import Faces
-from mien.generators.diffusion.fit import parallel_pieces
+from mien.generators.diffusion.fit import count_parallel_pieces
 from mien.generators.kinds import GENERATORS
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import TrainSpec, count_steps
 from mien.prepare import splits
 from mien.runs import devices, workload
 from mien.runs.jobs import Job
-from mien.runs.progress import count_of, duration, say
+from mien.runs.progress import count_of, format_duration, say
 from mien.runs.store import Store
 from mien.runs.workload import Rates, Workload
 from mien.study.run import study_jobs
@@ -198,7 +198,7 @@ def _format_line(label: str, width: int, runs: int, seconds: float, estimated: b
     """Return a line with the number of runs and the time of one kind of work."""
     return (
         f"  {label:<{width}}{count_of(runs, 'run'):>11}  "
-        f"{'about ' + format_roughly(seconds) if estimated else duration(seconds):>14}"
+        f"{'about ' + format_roughly(seconds) if estimated else format_duration(seconds):>14}"
     )
 
 
@@ -327,7 +327,10 @@ def _estimate_speed(spec: ClassifierSpec, classes: int, image: Image, rates: Rat
     """Return the speed that a network should have, by its operations."""
     counted = spec.model_copy(update={"weights": "none", "epochs": 1})
     work = _count_workload(counted.model_dump_json(), classes, image)
-    return Speed(1 / rates.learning(work, spec.batch), 1 / rates.predicting(work))
+    return Speed(
+        1 / rates.estimate_training_seconds(work, spec.batch),
+        1 / rates.estimate_prediction_seconds(work),
+    )
 
 
 @cache
@@ -342,7 +345,7 @@ def _find_rates(store: Store, device: str, threads: int) -> Rates:
 
     def measure(field: str) -> float:
         if not measured:
-            measured.append(workload.measure(device, threads))
+            measured.append(workload.measure_rates(device, threads))
         return float(getattr(measured[0], field))
 
     return Rates(
@@ -429,11 +432,11 @@ def _estimate_database(
         speed = store.measure_once(_make_generator_key(database, plan, device), _refuse)
     except NotTimed:
         timed, where = False, devices.find_device(device)
-        image_s = _find_rates(store, device, 1).learning(
+        image_s = _find_rates(store, device, 1).estimate_training_seconds(
             kind.workload(spec, faces.size), spec.batch
         )
         lower = 1.0 if spec.precision == "float32" else HALF_PRECISION_TIME
-        speed = parallel_pieces(spec, where) / (image_s * lower)
+        speed = count_parallel_pieces(spec, where) / (image_s * lower)
 
     # Sampling, as the number of training images that would take as long
     calls = count_steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls

@@ -229,8 +229,8 @@ def find_recorded_run(path: Path, store: Store) -> str:
     ever run.
     """
     spec = read_study(path, store, check=False)
-    named_run = store.aliases().get(spec.title)
-    if store.done(spec.name):
+    named_run = store.read_aliases().get(spec.title)
+    if store.is_done(spec.name):
         if named_run not in (None, spec.name):
             say(
                 f"{path} is {spec.name}, but the name {spec.title} refers to {named_run}: "
@@ -341,7 +341,7 @@ def resolve(
 
     # The name: an alias of another stage must not be overwritten
     require_alias(study.name)
-    named_run = store.aliases().get(study.name, "study-")
+    named_run = store.read_aliases().get(study.name, "study-")
     if not named_run.startswith("study-"):
         raise SpecError(
             f"{where}: name must not be an alias of another stage's run; '{study.name}' names "
@@ -492,7 +492,7 @@ def _read_classifier(
     digest = spec.weights.removeprefix("file:")
     if spec.weights.startswith("file:") and spec.weights not in files:
         run_name = WeightsSpec(sha256=digest).name
-        if not store.done(run_name):
+        if not store.is_done(run_name):
             raise WeightsError(
                 f"{where}: weights must be a file in the store, and none there has the sha256 "
                 f"{digest}; give the path of the file, and it is copied there"

@@ -104,7 +104,7 @@ def plan_study(study: StudySpec, store: Store) -> StudyPlan:
         + [row.spec.name for row in table]
     )
     altered = {name: text for name in names if (text := store.explain_alteration(name))}
-    done = frozenset(name for name in names if store.done(name) and name not in altered)
+    done = frozenset(name for name in names if store.is_done(name) and name not in altered)
     failed = {
         name: text
         for name in names

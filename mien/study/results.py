@@ -61,7 +61,7 @@ class StudyResults:
         names = [
             name
             for name in self.runs
-            if self.store.done(name) and not self.store.explain_alteration(name)
+            if self.store.is_done(name) and not self.store.explain_alteration(name)
         ]
         return {name: self.store.run(name) for name in names}
 
@@ -112,7 +112,7 @@ class StudyResults:
         intact = [
             name
             for name in names
-            if self.store.done(name) and not self.store.explain_alteration(name)
+            if self.store.is_done(name) and not self.store.explain_alteration(name)
         ]
         return [Faces.load(self.store.run(name).path) for name in intact]
 
@@ -386,7 +386,7 @@ class StudyResults:
         """The seconds that all its runs took, including those that other studies share."""
         names = [name for database in self.plan.databases for name in database.runs]
         runs = [
-            Run(name, self.store.root / "runs" / name) for name in names if self.store.done(name)
+            Run(name, self.store.root / "runs" / name) for name in names if self.store.is_done(name)
         ]
         return float(sum(run.seconds for run in [*runs, *self.done.values()]))
 

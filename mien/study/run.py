@@ -6,7 +6,7 @@ from typing import Any
 
 from mien.classifiers import pretrained
 from mien.errors import TrialsFailed
-from mien.generators.generate import generation_jobs
+from mien.generators.generate import list_generation_jobs
 from mien.generators.specs import read_training
 from mien.generators.train import train_generator
 from mien.prepare import splits
@@ -44,7 +44,7 @@ def run_study(
     # Write the list of all trials, and move the study's name to it
     todo = plan_study(study, store)
     selected = select_rows(todo.rows, only or {})
-    before = store.aliases().get(study.title, study.name)
+    before = store.read_aliases().get(study.title, study.name)
     study_run = store.make(study, lambda out, scratch: write_study(todo, out), alias=study.title)
     if before != study.name:
         say(
@@ -132,7 +132,7 @@ def study_jobs(
                 training_jobs.append(Job(source.train.name, label, _make_generator, arguments))
                 database_jobs += [
                     replace(job, label=f"{prefix}{job.label}{fold}")
-                    for job in generation_jobs(source.generate, store, device, slots)
+                    for job in list_generation_jobs(source.generate, store, device, slots)
                 ]
 
     trial_jobs = [_make_trial_job(row, todo.study, device) for row in missing]

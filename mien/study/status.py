@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from mien.runs.progress import count_of, duration
+from mien.runs.progress import count_of, format_duration
 from mien.runs.store import Store
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
@@ -22,7 +22,7 @@ def study_status(name: str, store: Store) -> str:
     # Trials that are done, of the cells and of the controls
     lines = [
         f"{study.title}: {len(study.done)} of {count_of(len(study.runs), 'trial')} done, in "
-        f"{duration(study.seconds)}"
+        f"{format_duration(study.seconds)}"
     ]
     for kind, is_control in (("cells", False), ("controls", True)):
         runs = [run for run in study.runs if bool(trial_of[run].control) is is_control]
@@ -35,7 +35,7 @@ def study_status(name: str, store: Store) -> str:
     if database_runs:
         with_copies = any(database.copycat for database in databases)
         label = "generators, databases and copycats" if with_copies else "generators and databases"
-        done = sum(store.done(run) for run in database_runs)
+        done = sum(store.is_done(run) for run in database_runs)
         lines.append(f"  {label:<35}{done:>3} of {len(database_runs)}")
 
     # What another process works on now, what is still to come, and the errors
@@ -43,7 +43,7 @@ def study_status(name: str, store: Store) -> str:
     lines += [
         f"  under way   {run}"
         for run in database_runs
-        if not store.done(run) and store.is_being_made(run)
+        if not store.is_done(run) and store.is_being_made(run)
     ]
     to_come = len(study.runs) - len(study.done) - len(failed - busy)
     lines.append(f"  to come     {to_come}{_estimate_remaining(study, trial_of, failed)}")
@@ -69,7 +69,7 @@ def _estimate_remaining(
         return ""
     unknown = len(todo) - len(known)
     note = f", {unknown} of them of a kind of which no trial is done" if unknown else ""
-    return f", about {duration(float(np.sum(known)) * len(todo) / len(known))}{note}"
+    return f", about {format_duration(float(np.sum(known)) * len(todo) / len(known))}{note}"
 
 
 def _get_kind(trial: TrialRecord) -> tuple[str, str, str]:

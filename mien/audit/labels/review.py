@@ -25,7 +25,7 @@ from mien.pages.sheets import to_picture
 from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.runs.folders import require_free_file
 from mien.runs.progress import count_of, say
-from mien.runs.spec import parents, suggest
+from mien.runs.spec import list_parents, suggest
 from mien.runs.store import Run, RunSummary, Store
 
 DECISIONS = ("accept", "reject", "relabel")
@@ -212,7 +212,7 @@ def _find_ancestors(name: str, store: Store) -> list[str]:
     """Return the runs that a run was made from, directly or indirectly, and the run itself."""
     runs, waiting = {name: None}, [name]
     while waiting:
-        for parent in parents(store.run(waiting.pop()).spec):
+        for parent in list_parents(store.run(waiting.pop()).spec):
             if parent not in runs:
                 runs[parent] = None
                 waiting.append(parent)

@@ -72,7 +72,7 @@ def draw_images(
     padded = np.full(-(-len(labels) // size) * size, NO_LABEL, dtype=np.int64)
     padded[: len(labels)] = labels
 
-    def batch(first: int) -> UInt8[np.ndarray, "n c h w"]:
+    def draw_batch(first: int) -> UInt8[np.ndarray, "n c h w"]:
         streams = NoiseStreams(seeds[first : first + size], size, generator.size, where)
         conditions = torch.from_numpy(padded[first : first + size]).to(where)
         with torch.inference_mode():
@@ -81,7 +81,7 @@ def draw_images(
 
     firsts = range(0, len(labels), size)
     with devices.open_workers(where, len(firsts)) as pool:
-        batches = list(pool.map(batch, firsts))
+        batches = list(pool.map(draw_batch, firsts))
     empty = np.empty((0, *generator.size), dtype=np.uint8)
     return np.concatenate([empty, *batches])[: len(labels)]
 

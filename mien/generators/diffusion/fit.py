@@ -19,7 +19,7 @@ from mien.generators.diffusion.averages import Average
 from mien.generators.diffusion.batches import compute_chances, compute_learning_rate, draw_batch
 from mien.generators.diffusion.heldout import ChosenWeights
 from mien.generators.diffusion.losses import LossWatch
-from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion, for_inference
+from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion, prepare_for_inference
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.processes import SINGLE, ProcessGroup
 from mien.generators.diffusion.resources import DEFAULT, Resources, format_bytes
@@ -27,8 +27,8 @@ from mien.generators.diffusion.tensorboard import open_log
 from mien.generators.diffusion.unet import NO_LABEL, UNet
 from mien.generators.specs import TrainSpec
 from mien.runs import checkpoints, devices, progress, stopping
-from mien.runs.files import sha256
-from mien.runs.workload import Workload, count
+from mien.runs.files import hash_file
+from mien.runs.workload import Workload, count_work
 from mien.seeds import derive_seed
 
 CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
@@ -53,7 +53,7 @@ DROPOUT_GROUP = {"cpu": 8, "cuda": 16, "mps": 16}
 class DiffusionTraining:
     """A running training: data, network, averages and optimiser, advanced one step at a time.
 
-    `size` is the number of images in a piece of a batch, and `crew` the group of processes that
+    `piece_size` is the number of images in a piece of a batch, and `group` the processes that
     share the pieces.
     """
 
@@ -63,7 +63,7 @@ class DiffusionTraining:
         spec: TrainSpec,
         objective: Objective,
         where: torch.device,
-        crew: ProcessGroup = SINGLE,
+        group: ProcessGroup = SINGLE,
     ) -> None:
         # Only images that a network can learn from
         if not len(faces):
@@ -78,9 +78,9 @@ class DiffusionTraining:
         require_side(height, width, spec.net.divisor)
 
         # The data, on the device
-        self.spec, self.objective, self.where, self.crew = spec, objective, where, crew
-        self.size = min(
-            PIECE_IMAGES[where.type], -(-spec.batch // (1 if where.type == "cpu" else crew.size))
+        self.spec, self.objective, self.where, self.group = spec, objective, where, group
+        self.piece_size = min(
+            PIECE_IMAGES[where.type], -(-spec.batch // (1 if where.type == "cpu" else group.size))
         )
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
         self.labels = torch.from_numpy(faces.labels()).to(where)
@@ -91,7 +91,7 @@ class DiffusionTraining:
         # The network, its averages and the optimiser
         torch.manual_seed(derive_seed("network", spec.seed))
         self.network = UNet(channels, spec.net).to(where).train()
-        self.asked, self.scaler = (
+        self.forward_network, self.scaler = (
             precision.lower_precision(self.network, spec),
             precision.make_scaler(spec, where),
         )
@@ -109,7 +109,7 @@ class DiffusionTraining:
         """The averaged weights."""
         return self.averages[self.spec.ema].tensors
 
-    def step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
+    def make_step(self, number: int, pool: ThreadPoolExecutor) -> float | None:
         """Make step `number` and return its loss; None if loss or gradient is not finite.
 
         In that case no weight changes. A gradient that overflows only because of the loss scale
@@ -118,17 +118,19 @@ class DiffusionTraining:
         spec = self.spec
 
         # Loss and gradient of the batch: pieces in parallel, summed in order over all processes
-        batch = self.batch(number)
+        batch = self.make_batch(number)
         rows = [
-            slice(first, min(first + self.size, spec.batch))
-            for first in range(0, spec.batch, self.size)
+            slice(first, min(first + self.piece_size, spec.batch))
+            for first in range(0, spec.batch, self.piece_size)
         ]
         nodes: list[sums.Node] = []
-        share = self.crew.share(len(rows))
-        results = pool.map(partial(self.piece, batch, number), [rows[index] for index in share])
+        share = self.group.assign_pieces(len(rows))
+        results = pool.map(
+            partial(self.compute_gradient, batch, number), [rows[index] for index in share]
+        )
         for index, tensors in zip(share, results, strict=True):
             sums.append_node(nodes, sums.Node(0, index, tensors))
-        loss, *gradients = sums.add_up(self.crew.gather_sums(nodes, len(rows)))
+        loss, *gradients = sums.add_up(self.group.gather_sums(nodes, len(rows)))
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
             parameter.grad = gradient
 
@@ -151,11 +153,11 @@ class DiffusionTraining:
         return loss.item()
 
     @property
-    def pieces(self) -> int:
+    def piece_count(self) -> int:
         """The number of pieces of a batch."""
-        return -(-self.spec.batch // self.size)
+        return -(-self.spec.batch // self.piece_size)
 
-    def batch(self, number: int) -> Batch:
+    def make_batch(self, number: int) -> Batch:
         """Return batch `number`, a function of only the seed and the number."""
         spec, count, where = self.spec, self.spec.batch, self.where
         rows = torch.from_numpy(draw_batch(self.chances, count, spec.seed, number)).to(where)
@@ -169,24 +171,26 @@ class DiffusionTraining:
             shares = shares[torch.randperm(count, device=where, generator=rng)]
         noise = torch.randn(x0.shape, device=where, generator=rng)
         labels = self.labels[rows].masked_fill(unlabelled, NO_LABEL)
-        return Batch(x0, labels, augmentations, self.objective.levels(shares), noise)
+        return Batch(x0, labels, augmentations, self.objective.compute_levels(shares), noise)
 
-    def piece(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
+    def compute_gradient(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
         """Return the loss of `rows` of batch `number`, and its gradient for each parameter.
 
         Both are contributions to a mean over the batch; the gradient has the scale of
         `make_scaler`.
         """
-        drops = self.drops(number, rows)
+        masks = self.draw_dropout_masks(number, rows)
         loss = (
-            self.objective.errors(self.asked, batch.part(rows), self.sigma_data, drops).sum()
+            self.objective.compute_losses(
+                self.forward_network, batch.select(rows), self.sigma_data, masks
+            ).sum()
             / self.spec.batch
         )
         return loss.detach(), *torch.autograd.grad(
             self.scaler.scale(loss), list(self.network.parameters())
         )
 
-    def drops(self, number: int, rows: slice) -> list[Tensor]:
+    def draw_dropout_masks(self, number: int, rows: slice) -> list[Tensor]:
         """Return the dropout masks of `rows` of batch `number`, one per block of the network.
 
         The mask of an image does not depend on the size of the pieces.
@@ -199,27 +203,32 @@ class DiffusionTraining:
             count = min(together, self.spec.batch - first)
             wanted = slice(max(0, rows.start - first), rows.stop - first)
             height, width = self.images.shape[2:]
-            masks.append([mask[wanted] for mask in self.network.drops(count, height, width, rng)])
+            masks.append(
+                [
+                    mask[wanted]
+                    for mask in self.network.draw_dropout_masks(count, height, width, rng)
+                ]
+            )
         return [torch.cat(of_block) for of_block in zip(*masks, strict=True)]
 
-    def attempt(self, size: int) -> None:
+    def rehearse_step(self, size: int) -> None:
         """Do the work of a step on a piece of `size` images, without changing any state."""
-        self.piece(self.batch(0), 0, slice(0, size))
+        self.compute_gradient(self.make_batch(0), 0, slice(0, size))
 
     def require_sound(self, first: float) -> None:
-        """Raise TrainingError if the final weights have a loss of more than ASTRAY times `first`.
+        """Raise TrainingError if the final weights have a loss of more than MAX_LOSS_RATIO times `first`.
 
         `first` is the first loss of the training. The last step can fail without showing in any
         loss of the training, so the loss is measured again, on a piece of a batch.
         """
-        loss = float(self.piece(self.batch(0), 0, slice(0, self.size))[0])
+        loss = float(self.compute_gradient(self.make_batch(0), 0, slice(0, self.piece_size))[0])
         if not loss < MAX_LOSS_RATIO * max(first, 1.0):
             raise TrainingError(
                 f"the loss must fall, and is {loss:.4g} at the end; it was {first:.4g} at the "
                 "start. Lower learning_rate"
             )
 
-    def coming(self, size: int) -> int:
+    def count_bytes_to_allocate(self, size: int) -> int:
         """Return the bytes that a step in pieces of `size` will allocate and has not yet.
 
         They are for the state of the optimiser, and for gradients that wait to be summed.
@@ -230,7 +239,7 @@ class DiffusionTraining:
         moments = 0 if self.optimiser.state else 2  # the two moments of Adam
         return weights * (moments + 1 + (self.spec.batch // size).bit_length())
 
-    def tensors(self) -> dict[str, Tensor]:
+    def collect_tensors(self) -> dict[str, Tensor]:
         """Return all tensors of a checkpoint, with names such as `network/stem.weight`."""
         groups = {
             "network": self.network.state_dict(),
@@ -241,7 +250,7 @@ class DiffusionTraining:
         return checkpoints.pack_groups(groups, "/")
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Restore the state that `tensors` returned."""
+        """Restore the state that `collect_tensors` returned."""
         placed = {name: tensor.to(self.where) for name, tensor in tensors.items()}
         groups = checkpoints.unpack_groups(placed, "/", ("optimiser", "scaler"))
         self.network.load_state_dict(groups["network"])
@@ -258,12 +267,12 @@ def fit_diffusion(
     objective: Objective,
     device: str = "auto",
     label: str = "training",
-    means: Resources = DEFAULT,
+    resources: Resources = DEFAULT,
 ) -> Diffusion:
     """Train a network on `faces` and return the generator.
 
     It resumes from a checkpoint in the folder `scratch` if there is one. With several processes
-    (`means.crew`), only the first one writes, chooses the weights, and returns a valid result.
+    (`resources.group`), only the first one writes, chooses the weights, and returns a valid result.
 
     Raises DataError if the images do not fit the network or no subject can be held out, UsageError
     if there are more processes than pieces of a batch or the checkpoint is of another training, and
@@ -273,20 +282,22 @@ def fit_diffusion(
     with devices.isolate_randomness(where):
         # Hold people out, and set up the training of all others
         shown_faces, held_out_faces = heldout.hold_out(faces, spec)
-        crew = means.crew
-        work = DiffusionTraining(shown_faces, spec, objective, where, crew)
-        if work.pieces < crew.size:
+        group = resources.group
+        work = DiffusionTraining(shown_faces, spec, objective, where, group)
+        if work.piece_count < group.size:
             raise UsageError(
                 f"each process needs a piece of the batch, and a batch of {spec.batch} has "
-                f"{progress.count_of(work.pieces, 'piece')}; start at most "
-                f"{progress.count_of(work.pieces, 'process')}"
+                f"{progress.count_of(work.piece_count, 'piece')}; start at most "
+                f"{progress.count_of(work.piece_count, 'process')}"
             )
         progress.say(describe_repeats(shown_faces, work))
 
         # Resume from the last checkpoint, if there is one
         origin = derive_seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
         start, state = 0, {}
-        checkpoint = crew.broadcast(checkpoints.load_checkpoint(scratch) if crew.leads else None)
+        checkpoint = group.broadcast(
+            checkpoints.load_checkpoint(scratch) if group.is_first else None
+        )
         if checkpoint is not None:
             tensors, state = checkpoint
             if state["origin"] != origin:
@@ -297,7 +308,7 @@ def fit_diffusion(
             work.restore(tensors)
             start = state["step"]
             progress.say(f"{label}: resuming from step {start} of {spec.updates}")
-        elif crew.leads:
+        elif group.is_first:
             for path in list_weight_files(scratch):  # of a training whose checkpoints are gone
                 path.unlink()
         digests: dict[str, str] = state.get("beside", {})  # of the weights next to the checkpoint
@@ -306,37 +317,37 @@ def fit_diffusion(
         loss_watch = LossWatch(max(1, spec.updates // 100), spec.batch, state)
         held_out_watch = (
             heldout.HeldOutWatch(shown_faces, held_out_faces, spec, work, scratch, state)
-            if held_out_faces is not None and crew.leads
+            if held_out_faces is not None and group.is_first
             else None
         )
 
         # Choose the largest pieces that the memory allows; a resumed training keeps their size,
         # because the bits of its sums depend on it
-        if means.memory is not None:
-            work.size = crew.broadcast(
-                memory.find_piece_size(work, means.memory, count_threads(work))
+        if resources.memory is not None:
+            work.piece_size = group.broadcast(
+                memory.find_piece_size(work, resources.memory, count_threads(work))
             )
             progress.say(
-                f"{label}: {work.size} of {progress.count_of(spec.batch, 'image')} at a time, to "
-                f"stay within {format_bytes(means.memory)}"
+                f"{label}: {work.piece_size} of {progress.count_of(spec.batch, 'image')} at a time, to "
+                f"stay within {format_bytes(resources.memory)}"
             )
-        work.size = min(work.size, state.get("piece", work.size))
+        work.piece_size = min(work.piece_size, state.get("piece", work.piece_size))
 
         # Train
         early_step = round(spec.early * spec.updates)
         saved = time.monotonic()
         total = spec.updates * spec.batch
-        folder = means.tensorboard if crew.leads else None
+        folder = resources.tensorboard if group.is_first else None
         with (
-            devices.open_workers(where, work.pieces) as pool,
+            devices.open_workers(where, work.piece_count) as pool,
             devices.make_repeatable(where, spec.deterministic),
-            stopping.signals_deferred(crew.size == 1),
+            stopping.defer_signals(group.size == 1),
             progress.track(label, total) as tracker,
             open_log(folder, spec.name, start * spec.batch + 1) as tensorboard,
         ):
             tracker.update(start * spec.batch, loss_watch.note)
             for step in range(start, spec.updates):
-                loss = work.step(step, pool)
+                loss = work.make_step(step, pool)
                 if loss is None:
                     loss_watch.skip(step)
                 else:
@@ -344,34 +355,34 @@ def fit_diffusion(
                     tensorboard.log_losses(loss_watch.rows, work.optimiser.param_groups[0]["lr"])
 
                 # Keep a copy for autoguidance
-                if step + 1 == early_step and crew.leads:
+                if step + 1 == early_step and group.is_first:
                     checkpoints.save_weights(scratch / EARLY_WEIGHTS, work.average)
 
                 # Measure on held-out people
-                if held_out_watch is not None and step + 1 in held_out_watch.moments:
-                    held_out_watch.take(step + 1, pool)
+                if held_out_watch is not None and step + 1 in held_out_watch.measured_steps:
+                    held_out_watch.measure(step + 1, pool)
                     tensorboard.log_levels(held_out_watch.rows[-heldout.NOISE_LEVELS :])
                 tracker.update((step + 1) * spec.batch, loss_watch.note)
 
                 # Save a checkpoint from time to time, and before stopping
                 if (
                     stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_S
-                ) and crew.leads:
+                ) and group.is_first:
                     saved = time.monotonic()
-                    state = {"step": step + 1, "origin": origin, "piece": work.size}
+                    state = {"step": step + 1, "origin": origin, "piece": work.piece_size}
                     new = [path for path in list_weight_files(scratch) if path.name not in digests]
-                    digests |= {path.name: sha256(path) for path in new}
+                    digests |= {path.name: hash_file(path) for path in new}
                     state |= loss_watch.state
                     state |= held_out_watch.state if held_out_watch else {}
                     state["beside"] = digests
-                    checkpoints.save_checkpoint(scratch, work.tensors(), state)
+                    checkpoints.save_checkpoint(scratch, work.collect_tensors(), state)
                     stopping.raise_if_asked()
 
             # Choose the weights: the last average, or the best one on held-out people
             weights, chosen = work.average, ChosenWeights(spec.updates, spec.ema, None)
             if held_out_watch is not None:
                 weights, chosen = held_out_watch.choose(pool)
-                progress.say(f"{label}: {chosen.text(spec)}")
+                progress.say(f"{label}: {chosen.describe(spec)}")
 
     # Refuse a training that failed
     loss_watch.end(spec.updates)
@@ -385,17 +396,17 @@ def fit_diffusion(
 
     # The generator, with the copy for autoguidance
     early_network = None
-    if early_step and crew.leads:
+    if early_step and group.is_first:
         early_network = UNet(faces.size[0], spec.net)
         checkpoints.load_weights(scratch / EARLY_WEIGHTS, early_network)
     return Diffusion(
         spec=spec,
-        network=for_inference(work.network),
-        early=early_network and for_inference(early_network.to(where)),
+        network=prepare_for_inference(work.network),
+        early=early_network and prepare_for_inference(early_network.to(where)),
         sigma_data=work.sigma_data,
         mean=work.mean,
-        losses=loss_watch.table(),
-        levels=held_out_watch.table() if held_out_watch else heldout.make_empty_table(),
+        losses=loss_watch.make_table(),
+        levels=held_out_watch.make_table() if held_out_watch else heldout.make_empty_table(),
         chosen=chosen,
         run="",
         **describe_origins(faces),
@@ -407,19 +418,19 @@ def list_weight_files(scratch: Path) -> list[Path]:
     return [*scratch.glob(EARLY_WEIGHTS), *scratch.glob("snapshot-*.safetensors")]
 
 
-def training_speed(
+def measure_training_speed(
     faces: Faces, spec: TrainSpec, objective: Objective, device: str = "auto"
 ) -> float:
     """Return the speed of a training on this machine, in images per second."""
     where = devices.find_device(device)
     with devices.isolate_randomness(where):
         work = DiffusionTraining(faces, spec, objective, where)
-        with devices.open_workers(where, work.pieces) as pool:
-            work.step(0, pool)  # the first step is slower
+        with devices.open_workers(where, work.piece_count) as pool:
+            work.make_step(0, pool)  # the first step is slower
             began, steps = time.monotonic(), 0
             while steps < 2 or time.monotonic() - began < MEASURE_S:
                 steps += 1
-                work.step(steps, pool)
+                work.make_step(steps, pool)
             return steps * spec.batch / (time.monotonic() - began)
 
 
@@ -429,10 +440,10 @@ def count_workload(spec: TrainSpec, size: tuple[int, int, int]) -> Workload:
         network = UNet(size[0], spec.net).eval()
         noise, labels = torch.empty(2), torch.zeros(2, dtype=torch.int64)
         augmentations = torch.empty(2, len(transforms.MOVES))
-        return count(network, 2, torch.empty(2, *size), noise, labels, augmentations)
+        return count_work(network, 2, torch.empty(2, *size), noise, labels, augmentations)
 
 
-def parallel_pieces(spec: TrainSpec, where: torch.device) -> int:
+def count_parallel_pieces(spec: TrainSpec, where: torch.device) -> int:
     """Return how many pieces of a batch a device processes in parallel."""
     pieces = -(-spec.batch // min(PIECE_IMAGES[where.type], spec.batch))
     return max(1, min(torch.get_num_threads(), pieces)) if where.type == "cpu" else 1
@@ -440,7 +451,7 @@ def parallel_pieces(spec: TrainSpec, where: torch.device) -> int:
 
 def count_threads(work: DiffusionTraining) -> int:
     """Return how many pieces a training processes in parallel."""
-    return min(torch.get_num_threads(), work.pieces) if work.where.type == "cpu" else 1
+    return min(torch.get_num_threads(), work.piece_count) if work.where.type == "cpu" else 1
 
 
 def compute_statistics(

@@ -56,7 +56,7 @@ class ChosenWeights:
     width: float
     loss: float | None
 
-    def text(self, spec: TrainSpec) -> str:
+    def describe(self, spec: TrainSpec) -> str:
         """Return the choice as a sentence."""
         weights = (
             f"weights after step {self.step:,} of {spec.updates:,}, averaged over {self.width:.0%} "
@@ -134,7 +134,7 @@ class HeldOutWatch:
         state: Mapping[str, Any],
     ) -> None:
         self.spec, self.work, self.scratch = spec, work, scratch
-        self.moments = sorted(
+        self.measured_steps = sorted(
             {max(1, round((k + 1) / MEASUREMENTS * spec.updates)) for k in range(MEASUREMENTS)}
         )
         self.rows: list[list[float]] = [
@@ -142,13 +142,13 @@ class HeldOutWatch:
         ]
         self.network = UNet(shown.size[0], spec.net).to(work.where).eval()
         self.shares = (torch.arange(NOISE_LEVELS, dtype=torch.float32) + 0.5) / NOISE_LEVELS
-        self.levels = work.objective.levels(self.shares)
-        self.sides = {
-            "train": self._probe(shown, "train"),
-            "held_out": self._probe(held, "held out"),
+        self.levels = work.objective.compute_levels(self.shares)
+        self.probes = {
+            "train": self._make_probe(shown, "train"),
+            "held_out": self._make_probe(held, "held out"),
         }
 
-    def _probe(self, faces: Faces, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _make_probe(self, faces: Faces, name: str) -> tuple[Tensor, Tensor, Tensor]:
         """Return images minus the mean face, their labels, and a noise for each image.
 
         The noise is the same at every noise level.
@@ -165,21 +165,23 @@ class HeldOutWatch:
         """The state for a checkpoint, as JSON."""
         return {"levels": self.rows}
 
-    def take(self, step: int, pool: ThreadPoolExecutor) -> None:
+    def measure(self, step: int, pool: ThreadPoolExecutor) -> None:
         """Measure the averaged weights after `step`, and save snapshots of all averages."""
-        losses = self.losses(self.work.average, pool)
+        losses = self.measure_losses(self.work.average, pool)
         for number, (share, sigma) in enumerate(
             zip(self.shares.tolist(), self.levels.tolist(), strict=True)
         ):
-            values = [float(losses[name][number]) for name in self.sides]
+            values = [float(losses[name][number]) for name in self.probes]
             self.rows.append([step, step * self.spec.batch, share, sigma, *values])
         for width in TRACKED_WIDTHS:
-            checkpoints.save_weights(self._snapshot(step, width), self.work.averages[width].tensors)
+            checkpoints.save_weights(
+                self._name_snapshot(step, width), self.work.averages[width].tensors
+            )
 
-    def _snapshot(self, step: int, width: float) -> Path:
+    def _name_snapshot(self, step: int, width: float) -> Path:
         return self.scratch / f"snapshot-{step:09d}-{width:g}.safetensors"
 
-    def losses(
+    def measure_losses(
         self, weights: dict[str, Tensor], pool: ThreadPoolExecutor
     ) -> dict[str, Float64[np.ndarray, " levels"]]:
         """Return the mean loss of training and held-out faces at each noise level."""
@@ -188,26 +190,28 @@ class HeldOutWatch:
         network: nn.Module = self.network
         jobs = [
             (name, number, first)
-            for name, (x0, _, _) in self.sides.items()
+            for name, (x0, _, _) in self.probes.items()
             for number in range(NOISE_LEVELS)
             for first in range(0, len(x0), PROBE_BATCH)
         ]
 
         def piece_loss(job: tuple[str, int, int]) -> float:
             name, number, first = job
-            x0, labels, noise = (probe[first : first + PROBE_BATCH] for probe in self.sides[name])
+            x0, labels, noise = (probe[first : first + PROBE_BATCH] for probe in self.probes[name])
             levels = self.levels[number].to(x0).expand(len(x0))
             with torch.inference_mode():
                 batch = Batch(x0, labels, x0.new_zeros(len(x0), len(MOVES)), levels, noise)
                 return float(
-                    self.work.objective.errors(network, batch, self.work.sigma_data, ()).sum()
+                    self.work.objective.compute_losses(
+                        network, batch, self.work.sigma_data, ()
+                    ).sum()
                 )
 
         # Their sums, in the order of the jobs
-        sums = {name: np.zeros(NOISE_LEVELS) for name in self.sides}
+        sums = {name: np.zeros(NOISE_LEVELS) for name in self.probes}
         for (name, number, _), loss in zip(jobs, pool.map(piece_loss, jobs), strict=True):
             sums[name][number] += loss
-        return {name: totals / len(self.sides[name][0]) for name, totals in sums.items()}
+        return {name: totals / len(self.probes[name][0]) for name, totals in sums.items()}
 
     def choose(self, pool: ThreadPoolExecutor) -> tuple[dict[str, Tensor], ChosenWeights]:
         """Return the averaged weights with the lowest held-out loss, and which they are.
@@ -223,32 +227,34 @@ class HeldOutWatch:
         step = min(losses, key=lambda moment: losses[moment])
         candidates: list[tuple[float, float, dict[str, Tensor]]] = []
         for width in CANDIDATE_WIDTHS:
-            weights = self.average(step, width)
-            loss = float(self.losses(weights, pool)["held_out"].mean())
+            weights = self.combine_snapshots(step, width)
+            loss = float(self.measure_losses(weights, pool)["held_out"].mean())
             candidates.append((loss, width, weights))
         loss, width, weights = min(candidates, key=lambda candidate: candidate[0])
         return weights, ChosenWeights(step, width, loss)
 
-    def average(self, step: int, width: float) -> dict[str, Tensor]:
+    def combine_snapshots(self, step: int, width: float) -> dict[str, Tensor]:
         """Return the weights after `step`, averaged over `width` of the training until then.
 
         They are a linear combination of the snapshots.
         """
         snapshots = [
             (moment, tracked)
-            for moment in self.moments
+            for moment in self.measured_steps
             if moment <= step
             for tracked in TRACKED_WIDTHS
         ]
         shares = blend(snapshots, (step, width))
         combined: dict[str, Tensor] = {}
         for share, (moment, tracked) in zip(shares, snapshots, strict=True):
-            for name, tensor in checkpoints.read_weights(self._snapshot(moment, tracked)).items():
+            for name, tensor in checkpoints.read_weights(
+                self._name_snapshot(moment, tracked)
+            ).items():
                 added = tensor.double() * float(share)
                 combined[name] = combined[name] + added if name in combined else added
         return {name: tensor.float().to(self.work.where) for name, tensor in combined.items()}
 
-    def table(self) -> pd.DataFrame:
+    def make_table(self) -> pd.DataFrame:
         """Return all measurements: a row per measured step and noise level."""
         return pd.DataFrame(self.rows, columns=LEVEL_COLUMNS).astype(
             {"step": "int64", "images_seen": "int64"}

@@ -51,7 +51,7 @@ class LossWatch:
     def skip(self, step: int) -> None:
         """Count a step whose loss or gradient is not finite.
 
-        Raises TrainingError after BAD_STEPS such steps in a row.
+        Raises TrainingError after MAX_BAD_STEPS such steps in a row.
         """
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
         if self.bad >= MAX_BAD_STEPS:
@@ -61,7 +61,7 @@ class LossWatch:
             )
 
     def end(self, steps: int) -> None:
-        """Raise TrainingError if more than BAD_SHARE of all `steps` were skipped."""
+        """Raise TrainingError if more than MAX_BAD_SHARE of all `steps` were skipped."""
         if self.skipped > MAX_BAD_SHARE * steps:
             raise TrainingError(
                 "the loss must be a number in nine of ten steps, and was not one in "
@@ -83,7 +83,7 @@ class LossWatch:
                 f"{early:.4g} at the start; lower learning_rate"
             )
 
-    def table(self) -> pd.DataFrame:
+    def make_table(self) -> pd.DataFrame:
         """Return the loss table."""
         table = pd.DataFrame(self.rows, columns=["step", "images_seen", "loss"])
         return table.astype({"step": "int64", "images_seen": "int64", "loss": "float64"})

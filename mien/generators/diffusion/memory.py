@@ -23,13 +23,13 @@ class TriedTraining(Protocol):
     """The part of a training that this module uses; see `fit.DiffusionTraining`."""
 
     where: torch.device
-    size: int
+    piece_size: int
 
-    def attempt(self, size: int) -> None:
+    def rehearse_step(self, size: int) -> None:
         """Do the work of a step on a piece of `size` images, without changing any state."""
         ...
 
-    def coming(self, size: int) -> int:
+    def count_bytes_to_allocate(self, size: int) -> int:
         """Return the bytes that a step in pieces of `size` will allocate and has not yet."""
         ...
 
@@ -46,15 +46,15 @@ def list_sizes(largest: int) -> list[int]:
 
 
 def find_piece_size(work: TriedTraining, budget: int, threads: int) -> int:
-    """Return the largest piece, at most `work.size`, with which a step stays within `budget` bytes.
+    """Return the largest piece, at most `work.piece_size`, with which a step stays within `budget` bytes.
 
     `threads` pieces are processed in parallel. The memory is measured for one and for two
     images and extrapolated linearly; on a GPU the extrapolated size is then tried. Raises
     UsageError if one image at a time needs more than `budget`.
     """
-    smallest, double = (measure_peak(work, size, threads) for size in (1, min(2, work.size)))
+    smallest, double = (measure_peak(work, size, threads) for size in (1, min(2, work.piece_size)))
     per_image = max(0, double - smallest)
-    for size in list_sizes(work.size):
+    for size in list_sizes(work.piece_size):
         if smallest + (size - 1) * per_image <= budget and (
             work.where.type != "cuda" or measure_peak(work, size, threads) <= budget
         ):
@@ -73,18 +73,18 @@ def measure_peak(work: TriedTraining, size: int, threads: int) -> int | float:
     if work.where.type != "cuda":
         return (
             read_peak_rss()
-            + work.coming(size)
+            + work.count_bytes_to_allocate(size)
             + int(CPU_SPARE_FACTOR * threads * measure_saved_bytes(work, size))
         )
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     try:
-        work.attempt(size)
+        work.rehearse_step(size)
     except torch.cuda.OutOfMemoryError:
         return math.inf
     finally:
         torch.cuda.empty_cache()
-    return GPU_CONTEXT_BYTES + torch.cuda.max_memory_reserved() + work.coming(size)
+    return GPU_CONTEXT_BYTES + torch.cuda.max_memory_reserved() + work.count_bytes_to_allocate(size)
 
 
 def read_peak_rss() -> int:
@@ -111,5 +111,5 @@ def measure_saved_bytes(work: TriedTraining, size: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        work.attempt(size)
+        work.rehearse_step(size)
     return sum(sizes_by_address.values())

@@ -44,7 +44,7 @@ class Diffusion(Generator):
         return next(self.network.parameters()).device
 
 
-def for_inference(network: nn.Module) -> nn.Module:
+def prepare_for_inference(network: nn.Module) -> nn.Module:
     """Return `network` in evaluation mode: without dropout and gradients."""
     return network.eval().requires_grad_(False)
 
@@ -84,7 +84,9 @@ def summary_line(generator: Diffusion) -> str:
         f"{progress.count_of(seen, 'image')} seen"
     )
     text += f", loss {generator.losses['loss'].iloc[-1]:.4f}"
-    return text + (f", {generator.chosen.text(generator.spec)}" if len(generator.levels) else "")
+    return text + (
+        f", {generator.chosen.describe(generator.spec)}" if len(generator.levels) else ""
+    )
 
 
 def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion:
@@ -93,15 +95,15 @@ def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion
     fields, about = read_generator(run)
     files = run.manifest["files"]
 
-    def network(name: str) -> nn.Module:
+    def load_network(name: str) -> nn.Module:
         unet = UNet(about["size"][0], spec.net)
         checkpoints.load_weights(run.file(name), unet)
-        return for_inference(unet.to(where))
+        return prepare_for_inference(unet.to(where))
 
     return Diffusion(
         spec=spec,
-        network=network("generator.safetensors"),
-        early=network(EARLY_WEIGHTS) if EARLY_WEIGHTS in files else None,
+        network=load_network("generator.safetensors"),
+        early=load_network(EARLY_WEIGHTS) if EARLY_WEIGHTS in files else None,
         sigma_data=about["sigma_data"],
         mean=torch.from_numpy(np.load(run.file("mean.npy"), allow_pickle=False)).to(where),
         levels=pd.read_csv(run.file("levels.csv"))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class Batch:
     """The input of a loss: images, their labels, augmentations, noise levels and noise.
 
-    `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or NULL,
-    `moves` has the columns of `moves.MOVES`, `levels` is sigma (edm) or t (ddpm), and `noise` has
+    `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or NO_LABEL,
+    `moves` has the columns of `transforms.MOVES`, `levels` is sigma (edm) or t (ddpm), and `noise` has
     unit variance.
     """
 
@@ -21,7 +21,7 @@ class Batch:
     levels: Tensor
     noise: Tensor
 
-    def part(self, rows: slice) -> "Batch":
+    def select(self, rows: slice) -> "Batch":
         """Return the batch of the images in `rows`."""
         return Batch(
             self.x0[rows], self.labels[rows], self.moves[rows], self.levels[rows], self.noise[rows]
@@ -32,11 +32,11 @@ class Batch:
 class Objective:
     """The loss that a training minimises.
 
-    `errors` maps (network, batch, sigma_data, `UNet.drops`) to the loss of each image.
-    `levels` maps shares [n] in [0, 1) to the quantiles of the distribution of noise levels. A batch
+    `compute_losses` maps (network, batch, sigma_data, dropout masks) to the loss of each image.
+    `compute_levels` maps shares [n] in [0, 1) to the quantiles of the distribution of noise levels. A batch
     covers the shares evenly if `spread`, else at random.
     """
 
-    errors: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]
-    levels: Callable[[Tensor], Tensor]
+    compute_losses: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]
+    compute_levels: Callable[[Tensor], Tensor]
     spread: bool

@@ -34,11 +34,11 @@ class ProcessGroup:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
-    def share(self, count: int, rank: int | None = None) -> range:
+    def assign_pieces(self, count: int, rank: int | None = None) -> range:
         """Return which of `count` pieces process `rank` works on; None means this process."""
         rank = self.rank if rank is None else rank
         return range(count * rank // self.size, count * (rank + 1) // self.size)
@@ -47,7 +47,7 @@ class ProcessGroup:
         """Return, in all processes, the `value` of the first one."""
         if self.size == 1:
             return value
-        message = [value if self.leads else None]
+        message = [value if self.is_first else None]
         dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
         return message[0]
 
@@ -62,15 +62,15 @@ class ProcessGroup:
         for rank in range(self.size):
             # The shape of the nodes of that process: which sums it holds, without their tensors
             outlines: list[Node] = []
-            for index in self.share(count, rank):
+            for index in self.assign_pieces(count, rank):
                 sums.append_node(outlines, Node(0, index, []))
 
             # Its tensors, sent to all
             for number, outline in enumerate(outlines):
                 tensors = (
-                    nodes[number].parts
+                    nodes[number].tensors
                     if rank == self.rank
-                    else [torch.empty_like(tensor) for tensor in nodes[0].parts]
+                    else [torch.empty_like(tensor) for tensor in nodes[0].tensors]
                 )
                 sums.append_node(
                     gathered, Node(outline.level, outline.index, broadcast_from(tensors, rank))
@@ -125,9 +125,9 @@ def join_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=PROCESS_TIMEOUT
     )
-    crew = ProcessGroup(dist.get_rank(), dist.get_world_size())
+    group = ProcessGroup(dist.get_rank(), dist.get_world_size())
     try:
-        with progress.muted(not crew.leads):
-            yield crew
+        with progress.mute_progress(not group.is_first):
+            yield group
     finally:
         dist.destroy_process_group()

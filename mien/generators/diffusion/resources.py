@@ -17,12 +17,12 @@ BYTES_OF_UNIT = {"mb": 10**6, "gb": 10**9, "mib": 2**20, "gib": 2**30}
 class Resources:
     """The resources that a training may use.
 
-    `memory` is in bytes, None means no limit; `crew` is the group of processes that share the work;
+    `memory` is in bytes, None means no limit; `group` is the processes that share the work;
     `tensorboard` is the folder of the files for TensorBoard, None writes none.
     """
 
     memory: int | None = None
-    crew: ProcessGroup = SINGLE
+    group: ProcessGroup = SINGLE
     tensorboard: Path | None = None
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 class Node:
     """The sum of the pieces `index * 2**level` to `(index + 1) * 2**level - 1`.
 
-    `parts` has a tensor for each part of a piece.
+    `tensors` has one tensor for each result of a piece.
     """
 
     level: int
     index: int
-    parts: Sequence[Tensor]
+    tensors: Sequence[Tensor]
 
 
 def append_node(nodes: list[Node], node: Node) -> None:
@@ -28,15 +28,15 @@ def append_node(nodes: list[Node], node: Node) -> None:
     nodes.append(node)
     while len(nodes) > 1 and nodes[-2].level == nodes[-1].level and nodes[-2].index % 2 == 0:
         right, left = nodes.pop(), nodes.pop()
-        nodes.append(Node(left.level + 1, left.index // 2, add(left.parts, right.parts)))
+        nodes.append(Node(left.level + 1, left.index // 2, add(left.tensors, right.tensors)))
 
 
 def add_up(nodes: Iterable[Node]) -> Sequence[Tensor]:
     """Return the sum of all pieces from the `nodes` that `append_node` left."""
     *earlier, last = nodes
-    parts = last.parts
+    parts = last.tensors
     for node in reversed(earlier):
-        parts = add(node.parts, parts)
+        parts = add(node.tensors, parts)
     return parts
 
 

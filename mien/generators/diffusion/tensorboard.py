@@ -56,8 +56,13 @@ def open_log(folder: Path | None, run: str, seen: int = 0) -> Iterator[TensorBoa
 
 def show_sheet(folder: Path, run: str, sheet: Path, seen: int) -> None:
     """Log the sheet of sample images of a finished training."""
-    with open_log(folder, run, seen + 1) as board, Image.open(sheet, formats=("PNG",)) as image:
-        board.writer.add_image("sheet", np.asarray(image.convert("RGB")), seen, dataformats="HWC")
+    with (
+        open_log(folder, run, seen + 1) as training_log,
+        Image.open(sheet, formats=("PNG",)) as image,
+    ):
+        training_log.writer.add_image(
+            "sheet", np.asarray(image.convert("RGB")), seen, dataformats="HWC"
+        )
 
 
 def require_tensorboard(folder: Path) -> None:

@@ -61,10 +61,10 @@ class UNet(nn.Module):
 
         # From features to an image
         self.norm = make_group_norm(width)
-        self.last = zero(nn.Conv2d(width, channels * spec.patch**2, 3, padding=1))
+        self.last = set_to_zero(nn.Conv2d(width, channels * spec.patch**2, 3, padding=1))
         self.dropout, self.patch = spec.dropout, spec.patch
 
-    def drops(
+    def draw_dropout_masks(
         self, count: int, height: int, width: int, rng: torch.Generator
     ) -> list[Bool[Tensor, "n c _ _"]]:
         """Return random dropout masks for `count` images, one per block; none without dropout."""
@@ -88,15 +88,15 @@ class UNet(nn.Module):
         noise: Float[Tensor, " n"],
         labels: Int[Tensor, " n"],
         moves: Float[Tensor, "n moves"],
-        drops: Sequence[Bool[Tensor, "n _ _ _"]] = (),
+        masks: Sequence[Bool[Tensor, "n _ _ _"]] = (),
     ) -> Float[Tensor, "n c h w"]:
         """Return the output of the network for `x`.
 
         `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are positions in
-        EMOTIONS or NULL, `moves` the augmentations (see `moves.MOVES`), all zero for unchanged
-        images. `drops`, in training only, are the masks that the method `drops` returns.
+        EMOTIONS or NO_LABEL, `moves` the augmentations (see `transforms.MOVES`), all zero for unchanged
+        images. `masks`, in training only, are the masks that `draw_dropout_masks` returns.
         """
-        masks = iter(drops)
+        remaining = iter(masks)
         condition = self.embed(noise, labels, moves)
         x = self.stem(self.unshuffle(x))
 
@@ -107,16 +107,16 @@ class UNet(nn.Module):
                 x = F.avg_pool2d(x, 2)
                 skips.append(x)
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(x, condition, next(masks, None))
+                x = block(x, condition, next(remaining, None))
                 skips.append(x)
-        x = self.middle(x, condition, next(masks, None))
+        x = self.middle(x, condition, next(remaining, None))
 
         # Up again, with those features
         for level, blocks in enumerate(self.up):
             if level > 0:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(torch.cat([x, skips.pop()], dim=1), condition, next(masks, None))
+                x = block(torch.cat([x, skips.pop()], dim=1), condition, next(remaining, None))
         return self.shuffle(self.last(F.silu(self.norm(x))))
 
 
@@ -164,7 +164,7 @@ class Block(nn.Module):
         self.tell = nn.Linear(condition, 2 * out_width)
         self.norm2, self.conv2 = (
             make_group_norm(out_width),
-            zero(nn.Conv2d(out_width, out_width, 3, padding=1)),
+            set_to_zero(nn.Conv2d(out_width, out_width, 3, padding=1)),
         )
         self.dropout, self.width = dropout, out_width
         self.skip = nn.Identity() if in_width == out_width else nn.Conv2d(in_width, out_width, 1)
@@ -198,7 +198,7 @@ class Attention(nn.Module):
         )
         self.norm = make_group_norm(width)
         self.ask = nn.Conv2d(width, 3 * width, 1)
-        self.give = zero(nn.Conv2d(width, width, 1))
+        self.give = set_to_zero(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Return the features after attention over all positions."""
@@ -219,7 +219,7 @@ def make_group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def zero(layer: nn.Conv2d) -> nn.Conv2d:
+def set_to_zero(layer: nn.Conv2d) -> nn.Conv2d:
     """Return `layer` with its weights and bias set to zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
