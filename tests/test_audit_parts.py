@@ -40,7 +40,7 @@ def test_a_name_that_is_no_part_is_refused_with_the_nearest_name_before_any_work
     store, train = Store(tmp_path / "store"), "faces-0123456789ab"
     with pytest.raises(SpecError, match=r"given: 'label'\. Did you mean 'labels'"):
         run_part(PartSpec(part="label", train=train), store)
-    assert not store.names()
+    assert not store.list_names()
     assert [find_part(name) for name in PARTS] == [*PARTS.values()]
 
 

@@ -9,7 +9,7 @@ from mien.report.comparison import METRICS
 from mien.report.sentences import NOTICES, copy_alarms, says_if_it_helps
 from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import plain_value
-from mien.runs.progress import make_console, count_of
+from mien.runs.progress import count_of, make_console
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults

@@ -72,9 +72,7 @@ class Local:
 
         # The cards and cores of each worker
         self.inline, self.slots = workers == 0, max(1, workers)
-        self._cards_by_slot = {
-            slot: select_cards(slot, gpus, cards) for slot in range(self.slots)
-        }
+        self._cards_by_slot = {slot: select_cards(slot, gpus, cards) for slot in range(self.slots)}
         self._cores = cores or max(1, count_usable_cores() // self.slots)
         self._running: dict[str, _Process] = {}
         self._done: list[Outcome] = []

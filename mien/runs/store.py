@@ -41,13 +41,13 @@ from mien.runs import stopping
 from mien.runs.claims import (
     ClaimLost,
     HeartbeatWatch,
-    remove_dead_claim,
-    make_owner,
     create_claim,
     is_dead,
+    make_owner,
+    remove_dead_claim,
     renew_claim,
 )
-from mien.runs.files import read_json, hash_file, write_file, write_json_file
+from mien.runs.files import hash_file, read_json, write_file, write_json_file
 from mien.runs.progress import say
 from mien.runs.spec import RUN_NAME, Spec, digest_of, list_parents, suggest
 
