@@ -33,7 +33,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien studies tests tools
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien tests tools
 	# byte code is kept, whatever the shell asks: half of what the many processes of the tests do is to load modules
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -50,7 +50,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien studies tests tools
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien tests tools
 
 format: setup
 	$(BIN)/ruff check --fix .

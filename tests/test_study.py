@@ -37,7 +37,7 @@ from mien.runs.store import Store
 from mien.seeds import derive_seed
 from mien.study import cost, trials
 from mien.study.databases import list_databases
-from mien.study.file import find_recorded_run, read_study, resolve
+from mien.study.file import find_recorded_run, find_study, list_studies, read_study, resolve
 from mien.study.plan import describe_plan, frozen_shares, plan_study, write_study
 from mien.study.run import run_study
 from mien.study.select import explain_generators, parse_only, select_rows
@@ -1062,3 +1062,16 @@ def test_the_studys_run_lists_its_trials_under_its_name(whole: tuple[Store, Stud
     assert len(listed["databases"]) == 2
     assert np.all([store.is_done(row["run"]) for row in listed["trials"]])
     assert "12 done" in describe_plan(plan_study(spec, store))
+
+
+def test_a_study_that_comes_with_mien_is_found_by_its_name_and_a_file_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert {"smoke", "preprint", "honest", "controls"} <= set(list_studies())
+    assert find_study("smoke") == list_studies()["smoke"] and find_study("smoke").is_file()
+    assert find_study("mine.toml") == Path("mine.toml")
+    with pytest.raises(SpecError, match=r"given: 'smoek'\. Did you mean 'smoke'"):
+        find_study("smoek")
+    Path("smoke").write_text("")
+    assert find_study("smoke") == Path("smoke")

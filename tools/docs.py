@@ -43,7 +43,7 @@ COMMANDS = (
         "export",
     ),
     *("audit", "leakage", "review", "review queue", "review apply"),
-    *("study", "study plan", "study run", "study status", "report"),
+    *("study", "study list", "study plan", "study run", "study status", "report"),
     *(
         "publish",
         "publish build",
@@ -112,6 +112,7 @@ DATA = {
     "audit/thresholds.toml": "The limits of all checks of an audit, each with its reason",
     "pages/templates/": "The HTML of the pages of audit, leakage, report and review",
     "publish/templates/": "The text of a release's card, datasheet and licence",
+    "studies/": "Studies as TOML files, each with its cost and the result to expect",
 }
 
 
@@ -131,7 +132,8 @@ def tree_lines(folder: Path, depth: int) -> list[str]:
     ]
     for name, about in DATA.items():
         if (ROOT / "mien" / name).parent == folder:
-            lines.append(f"{'  ' * depth}{name.split('/', 1)[1]:<{24 - 2 * depth}}{about}")
+            own = name.removeprefix(f"{folder.name}/")
+            lines.append(f"{'  ' * depth}{own:<{24 - 2 * depth}}{about}")
     below = [path.parent for path in folder.glob("*/__init__.py")]
     rank = {name: number for number, name in enumerate(FOLDERS)}
     for inner in sorted(below, key=lambda path: (rank.get(path.name, 0), path.name)):

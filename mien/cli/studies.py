@@ -26,6 +26,10 @@ study_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 app.add_typer(study_app, name="study", help="Plan and run a study: settings, classifiers, trials.")
 
+StudyArgument = Annotated[
+    str, typer.Argument(help="A study file (TOML), or a study that comes with mien, as in list.")
+]
+
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,9 +42,18 @@ OnlyOption = Annotated[
 ]
 
 
+@study_app.command("list")
+def study_list() -> None:
+    """List the studies that come with mien, with their files, which you can copy and change."""
+    from mien.study.file import describe_study, list_studies
+
+    for name, path in list_studies().items():
+        print(f"{name:<10} {describe_study(path)}\n{'':<10} {path}")
+
+
 @study_app.command("plan")
 def study_plan(
-    study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
+    study: StudyArgument,
     only: OnlyOption = None,
     workers: Annotated[
         int | None,
@@ -64,14 +77,14 @@ def study_plan(
     missing.
     """
     from mien.study.cost import compare_workers, describe_costs, estimate_costs
-    from mien.study.file import read_study
+    from mien.study.file import find_study, read_study
     from mien.study.plan import describe_plan, plan_study
     from mien.study.run import require_weights
     from mien.study.select import explain_generators, parse_only, select_rows
 
     # Read the study, and select the trials that --only names.
     home = open_store(store)
-    resolved = read_study(study, home)
+    resolved = read_study(find_study(study), home)
     wanted = parse_only(only or [], resolved)
     plan = plan_study(resolved, home)
     rows = select_rows(plan.rows, wanted)
@@ -85,12 +98,12 @@ def study_plan(
     if workers is not None:
         print(compare_workers(plan, rows, home, device, workers))
     require_weights([row for row in rows if row.spec.name not in plan.done])
-    show_next(["mien", "study", "run", str(study)], store)
+    show_next(["mien", "study", "run", study], store)
 
 
 @study_app.command("run")
 def study_run(
-    study: Annotated[Path, typer.Argument(help="A study file (TOML).")],
+    study: StudyArgument,
     only: OnlyOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
@@ -106,12 +119,12 @@ def study_run(
     """
     from mien.report.terminal import print_table
     from mien.runs.engine import make_engine
-    from mien.study.file import read_study
+    from mien.study.file import find_study, read_study
     from mien.study.run import run_study
     from mien.study.select import parse_only
 
     home = open_store(store)
-    resolved = read_study(study, home)
+    resolved = read_study(find_study(study), home)
     wanted = parse_only(only or [], resolved)
     try:
         where = make_engine(engine, workers, gpus_per_trial, device)

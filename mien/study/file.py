@@ -196,6 +196,38 @@ class StudyFile(Strict):
 # Reading
 
 
+STUDIES_FOLDER = Path(__file__).parent.parent / "studies"
+"""The studies that come with mien, one TOML file each."""
+
+
+def list_studies() -> dict[str, Path]:
+    """Return the files of the studies that come with mien, by name."""
+    return {path.stem: path for path in sorted(STUDIES_FOLDER.glob("*.toml"))}
+
+
+def describe_study(path: Path) -> str:
+    """Return the first line of a study file's comment, which says what the study is."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()
+
+
+def find_study(name: str) -> Path:
+    """Return the path of a study file: `name` itself, or the file of a study that comes with mien.
+
+    A name without the suffix .toml that is no file here is that of such a study. Raises SpecError
+    for a name that is neither.
+    """
+    path, shipped = Path(name), list_studies()
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    if name not in shipped:
+        raise SpecError(
+            f"a study must be a TOML file, or one that comes with mien ({', '.join(shipped)}); "
+            f"given: '{name}'.{suggest(name, list(shipped))}"
+        )
+    return shipped[name]
+
+
 def read_study(path: Path, store: Store, check: bool = True) -> StudySpec:
     """Return the study of a TOML file with all its names resolved.
 
