@@ -1,4 +1,4 @@
-"""Strips: generated images next to the training images that they resemble most."""
+"""Strips: generated images next to the most similar training images."""
 
 import numpy as np
 from jaxtyping import UInt8
