@@ -18,11 +18,11 @@ from PIL import Image
 from mien.audit.memorisation.search import MATCH_SIDE, iterate_least_distances, soften
 from mien.faces import Faces, name_distinct_units
 
-MIN_SIDE = 12  # pixels per side; smaller pictures are copies only if their pixels are equal
+MIN_COPY_PIXELS = 12  # pixels per side; smaller pictures are copies only if their pixels are equal
 
-SMALL_SIDE = 24  # pixels per side; smaller pictures are copies only if almost equal
+SMALL_COPY_PIXELS = 24  # pixels per side; smaller pictures are copies only if almost equal
 
-# pixels of SIDE that are left out on all sides, so that a picture can move by as many
+# pixels, of a picture 48 wide, that are left out on all sides, so that it can move by as many
 BORDER_PIXELS = 6
 
 # waves per side that count as light and are removed: brightness moves no finer waves
@@ -57,8 +57,8 @@ PAIRS_AT_ONCE = 256  # pairs that are compared in full together
 
 BARRED_DISTANCE = np.float32(9)  # more than any squared distance of rows of length 1
 
-BarredCodes = tuple[np.ndarray, np.ndarray]
-"""Codes of the images of two sides: images with equal codes are not compared."""
+BarredClips = tuple[np.ndarray, np.ndarray]
+"""The clips of the images of two blocks: images of one clip are not compared."""
 
 COPY_COLUMNS = {
     "image": "str",
@@ -95,35 +95,34 @@ def find_copies(made: Faces, real: Faces) -> pd.DataFrame:
     form = tuple(
         min(MATCH_SIDE, *sides) for sides in zip(made.size[1:], real.size[1:], strict=True)
     )
-    if not len(remaining) or not len(real) or min(form) < MIN_SIDE:
+    if not len(remaining) or not len(real) or min(form) < MIN_COPY_PIXELS:
         return exact
 
     # The likest real image of each image, if it is like enough
-    views, frame = _common_channels(made, real), Frame(*form)
-    pictures, originals = (
-        _Pictures(made, frame, views[0], remaining),
-        _Pictures(real, frame, views[1]),
-    )
-    pairs = _find_likest(pictures, originals, frame)
-    pairs = pairs[
-        pairs["likeness"] >= 1 - (MAX_LIKENESS_GAP if min(form) >= SMALL_SIDE else MIN_LIKENESS_GAP)
-    ]
+    alignment = Alignment(*form)
+    made_channels, real_channels = _common_channels(made, real)
+    pictures = _Pictures(made, alignment, made_channels, remaining)
+    originals = _Pictures(real, alignment, real_channels)
+    pairs = _find_likest(pictures, originals)
+    max_gap = MAX_LIKENESS_GAP if min(form) >= SMALL_COPY_PIXELS else MIN_LIKENESS_GAP
+    pairs = pairs[pairs["likeness"] >= 1 - max_gap]
+
+    # A copy is more like its original than pictures of other clips are
     if len(pairs):
-        pairs = pairs[
-            pairs["likeness"] >= 1 - _allowed_gap(pairs["b"].to_numpy(), originals, frame)
-        ]
+        gaps = _compute_allowed_gaps(pairs["b"].to_numpy(), originals)
+        pairs = pairs[pairs["likeness"] >= 1 - gaps]
     return _merge_tables(exact, pairs, made, real)
 
 
-def _allowed_gap(
-    places: Int[np.ndarray, " n"], real: "_Pictures", frame: "Frame"
+def _compute_allowed_gaps(
+    places: Int[np.ndarray, " n"], real: "_Pictures"
 ) -> Float[np.ndarray, " n"]:
     """Return how far below 1 the likeness of a copy of each of these real images may be."""
     # The likest image of another clip
     originals, original_number = np.unique(places, return_inverse=True)
     clips = np.unique(name_distinct_units(real.faces.index, "clip"), return_inverse=True)[1]
     others = _find_likest(
-        _Pictures(real.faces, frame, real.view, originals), real, frame, (clips[originals], clips)
+        _Pictures(real.faces, real.alignment, real.channels, originals), real, clips
     )
 
     # A share of its distance from 1, within limits
@@ -139,7 +138,7 @@ def _allowed_gap(
 
 
 @dataclass(frozen=True)
-class Frame:
+class Alignment:
     """How pictures of `height` and `width` pixels are moved onto each other."""
 
     height: int
@@ -151,8 +150,8 @@ class Frame:
         return max(2, round(min(self.height, self.width) * BORDER_PIXELS / MATCH_SIDE))
 
     @property
-    def moves(self) -> list[tuple[int, int]]:
-        """Moves of the coarse pass, two pixels apart.
+    def coarse_moves(self) -> list[tuple[int, int]]:
+        """Moves two pixels apart.
 
         Every move within the border is within a pixel of one of these, except for the last pixel.
         """
@@ -160,7 +159,13 @@ class Frame:
         steps = range(-farthest, farthest + 1, 2)
         return [(down, right) for down in steps for right in steps]
 
-    def inner(
+    @property
+    def whole_moves(self) -> list[tuple[int, int]]:
+        """All moves within the border, by whole pixels."""
+        steps = range(1 - self.border, self.border)
+        return [(down, right) for down in steps for right in steps]
+
+    def cut_border(
         self, soft: Float32[np.ndarray, "n height width"], down: int = 0, right: int = 0
     ) -> Float32[np.ndarray, "n h w"]:
         """Return pictures without their border, moved by (`down`, `right`) pixels."""
@@ -169,26 +174,26 @@ class Frame:
             :, rim - down : self.height - rim - down, rim - right : self.width - rim - right
         ]
 
-    def coarse(self, inner: Float32[np.ndarray, "n h w"], count: int) -> Float32[np.ndarray, "n k"]:
-        """Return the first `count` waves per side, without light, as rows of length 1.
 
-        Rows of blank pictures are 0.
-        """
-        waves = (
-            _cosine_matrix(inner.shape[1], count) @ inner @ _cosine_matrix(inner.shape[2], count).T
-        )
-        waves[:, :LIGHT_WAVES, :LIGHT_WAVES] = 0
-        return _normalise_rows(
-            waves, BLANK_DEVIATION / 2 * (inner.shape[1] * inner.shape[2]) ** 0.5
-        )
+def _describe_by_waves(
+    inside: Float32[np.ndarray, "n h w"], count: int
+) -> Float32[np.ndarray, "n k"]:
+    """Return the first `count` waves per side, without light, as rows of length 1.
 
-    def fine(self, inner: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n d"]:
-        """Return pictures without their light as rows of length 1; rows of blank pictures are 0."""
-        down, across = (_cosine_matrix(side, LIGHT_WAVES) for side in inner.shape[1:])
-        return _normalise_rows(
-            inner - down.T @ (down @ inner @ across.T) @ across,
-            BLANK_DEVIATION * (inner.shape[1] * inner.shape[2]) ** 0.5,
-        )
+    Rows of blank pictures are 0.
+    """
+    _, height, width = inside.shape
+    waves = _cosine_matrix(height, count) @ inside @ _cosine_matrix(width, count).T
+    waves[:, :LIGHT_WAVES, :LIGHT_WAVES] = 0
+    return _normalise_rows(waves, BLANK_DEVIATION / 2 * (height * width) ** 0.5)
+
+
+def _describe_by_pixels(inside: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n d"]:
+    """Return pictures without their light as rows of length 1; rows of blank pictures are 0."""
+    _, height, width = inside.shape
+    down, across = _cosine_matrix(height, LIGHT_WAVES), _cosine_matrix(width, LIGHT_WAVES)
+    detail = inside - down.T @ (down @ inside @ across.T) @ across
+    return _normalise_rows(detail, BLANK_DEVIATION * (height * width) ** 0.5)
 
 
 def _normalise_rows(
@@ -210,38 +215,40 @@ def _cosine_matrix(length: int, count: int) -> Float32[np.ndarray, "count length
 
 
 class _Pictures:
-    """Images of a set, by their positions in it, in the form in which they are compared."""
+    """Images of a set, at the positions `places` in it, in the form in which they are compared."""
 
     def __init__(
-        self, faces: Faces, frame: Frame, view: Sequence[int], places: np.ndarray | None = None
+        self,
+        faces: Faces,
+        alignment: Alignment,
+        channels: Sequence[int],
+        places: Int[np.ndarray, " n"] | None = None,
     ) -> None:
-        every = np.arange(len(faces)) if places is None else places
-        keys = faces.index["key"].to_numpy()[every]
-        self.faces, self.frame, self.view = faces, frame, view
-        self.places = every[np.argsort(keys, kind="stable")] if places is None else every
+        self.faces, self.alignment, self.channels = faces, alignment, channels
+        if places is None:
+            self.places = np.arange(len(faces))
+        else:  # in the order of their keys
+            keys = faces.index["key"].to_numpy()[places]
+            self.places = places[np.argsort(keys, kind="stable")]
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def soft(self, first: int, last: int) -> Float32[np.ndarray, "n height width"]:
-        """Return a block of images in the form in which they are compared."""
-        return self.of(self.places[first:last])
-
-    def of(self, places: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n height width"]:
+    def soften(self, places: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n height width"]:
         """Return the images at some positions of the set in the form in which they are compared."""
-        form = self.frame.height, self.frame.width
+        form = self.alignment.height, self.alignment.width
         blocks = [
-            soften(self.grey(places[first : first + 512])[:, None], form)
+            soften(self.read_grey(places[first : first + 512])[:, None], form)
             for first in range(0, max(1, len(places)), 512)
         ]
         return np.concatenate(blocks)
 
-    def grey(self, places: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w"]:
+    def read_grey(self, places: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w"]:
         """Return the images at some positions of the set in grey, at their own size."""
-        return luminance(np.asarray(self.faces.images[places])[:, list(self.view)])
+        return to_luminance(np.asarray(self.faces.images[places])[:, list(self.channels)])
 
 
-def luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w"]:
+def to_luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w"]:
     """Return images in grey: the luma of red, green and blue (ITU-R 601), else the mean.
 
     A single channel is returned as it is; of other channels the mean is taken.
@@ -266,44 +273,39 @@ def _common_channels(made: Faces, real: Faces) -> tuple[list[int], list[int]]:
 
 
 def _find_likest(
-    made: _Pictures, real: _Pictures, frame: Frame, barred: BarredCodes | None = None
+    made: _Pictures, real: _Pictures, clips: Int[np.ndarray, " n"] | None = None
 ) -> pd.DataFrame:
     """Return the likest real image of each image, and how the image fits it.
 
     Columns: a, the image's position; b, the real image's; likeness, mirrored, down and right.
     Images without a likely candidate are left out. A coarse pass lists real images for each image,
-    as it is and mirrored; on these all moves are tried.
+    as it is and mirrored; on these all moves are tried. If `clips` names the clip of each image of
+    the set, both sides are of this set, and images of one clip are not compared.
     """
     # Compare each block with each block, as it is and mirrored
-    parts = [_empty_pairs()]
-    for first in range(0, len(made), COPY_BLOCK_IMAGES):
-        images = made.soft(first, first + COPY_BLOCK_IMAGES)
-        for begin in range(0, len(real), COPY_BLOCK_IMAGES):
-            originals = real.soft(begin, begin + COPY_BLOCK_IMAGES)
-            codes = (
-                None
-                if barred is None
-                else (
-                    barred[0][first : first + COPY_BLOCK_IMAGES],
-                    barred[1][begin : begin + COPY_BLOCK_IMAGES],
-                )
-            )
+    tables = [_empty_pairs()]
+    for made_places in _split_places(made.places):
+        images = made.soften(made_places)
+        for real_places in _split_places(real.places):
+            originals = real.soften(real_places)
+            barred = None if clips is None else (clips[made_places], clips[real_places])
             for mirrored in (False, True):
                 view = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
-                fitted = _fit_to_known(view, originals, frame, codes)
-                places = {
-                    "a": made.places[first + fitted["a"]],
-                    "b": real.places[begin + fitted["b"]],
-                }
-                parts.append(fitted.assign(**places, mirrored=mirrored))
+                fitted = _fit_to_known(view, originals, made.alignment, barred)
+                places = {"a": made_places[fitted["a"]], "b": real_places[fitted["b"]]}
+                tables.append(fitted.assign(**places, mirrored=mirrored))
 
     # Try rough filters on the likest pairs of all blocks
-    best = _keep_best(pd.concat(parts, ignore_index=True), real, FINALISTS_PER_IMAGE)
-    return (
-        _keep_best(_try_rough_filters(best, made, real, frame), real, 1)
-        if barred is None
-        else _keep_best(best, real, 1)
-    )
+    best = _keep_best(pd.concat(tables, ignore_index=True), real, FINALISTS_PER_IMAGE)
+    return _keep_best(_try_rough_filters(best, made, real), real, 1)
+
+
+def _split_places(places: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
+    """Return the positions in blocks of images that are compared together."""
+    return [
+        places[first : first + COPY_BLOCK_IMAGES]
+        for first in range(0, len(places), COPY_BLOCK_IMAGES)
+    ]
 
 
 def _keep_best(ranked: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFrame:
@@ -318,32 +320,34 @@ def _keep_best(ranked: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFram
 def _fit_to_known(
     asked: Float32[np.ndarray, "m height width"],
     known: Float32[np.ndarray, "n height width"],
-    frame: Frame,
-    barred: BarredCodes | None,
+    alignment: Alignment,
+    barred: BarredClips | None,
 ) -> pd.DataFrame:
     """Return the likest real images of each image, and how it fits them, to half a pixel."""
-    listed = _list_candidates(asked, frame.coarse(frame.inner(known), COARSE_WAVES), frame, barred)
-    rows, parts = frame.coarse(frame.inner(known), FINE_WAVES), [_empty_pairs()]
+    # Few waves and moves on all real images
+    inside = alignment.cut_border(known)
+    coarse, fine = (_describe_by_waves(inside, count) for count in (COARSE_WAVES, FINE_WAVES))
+    listed = _list_candidates(asked, coarse, alignment, barred)
 
-    # Whole-pixel moves on all listed images, then half pixels on the best
-    for first in range(0, len(listed), MOVED_IMAGES_AT_ONCE):
-        batch = listed[first : first + MOVED_IMAGES_AT_ONCE]
-        pairs, moves = _try_moves(asked, rows, batch, frame)
-        for batch_pairs in _slices(len(pairs)):
-            one, other = pairs[batch_pairs].T
-            likeness, shifts = _fit_by_half_pixels(
-                asked[one], known[other], moves[batch_pairs], frame
+    # All whole-pixel moves on the listed images, then half pixels on the best of these
+    tables = [_empty_pairs()]
+    for batch in _slices(len(listed), MOVED_IMAGES_AT_ONCE):
+        pairs, moves = _try_moves(asked, fine, listed[batch], alignment)
+        for some in _slices(len(pairs), PAIRS_AT_ONCE):
+            one, other = pairs[some].T
+            likeness, fitted_moves = _fit_by_half_pixels(
+                asked[one], known[other], moves[some], alignment
             )
-            columns = {"mirrored": False, "down": shifts[:, 0], "right": shifts[:, 1]}
-            parts.append(pd.DataFrame({"a": one, "b": other, "likeness": likeness, **columns}))
-    return pd.concat(parts, ignore_index=True)
+            columns = {"mirrored": False, "down": fitted_moves[:, 0], "right": fitted_moves[:, 1]}
+            tables.append(pd.DataFrame({"a": one, "b": other, "likeness": likeness, **columns}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _try_moves(
     asked: Float32[np.ndarray, "m height width"],
-    rows: Float32[np.ndarray, "n k"],
+    known: Float32[np.ndarray, "n k"],
     listed: Int[np.ndarray, "i l1"],
-    frame: Frame,
+    alignment: Alignment,
 ) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, "p 2"]]:
     """Return the pairs of images and likest listed ones, with the move by which they fit best.
 
@@ -351,16 +355,15 @@ def _try_moves(
     """
     # The likeness of each listed image under every move
     images, others = listed[:, 0], listed[:, 1:]
-    steps = range(1 - frame.border, frame.border)
-    moves = np.array([(down, right) for down in steps for right in steps])
-    components = np.stack(
-        [frame.coarse(frame.inner(asked[images], *move), FINE_WAVES) for move in moves.tolist()],
-        axis=1,
-    )
-    products = components @ rows[others].transpose(0, 2, 1)
+    moves = np.array(alignment.whole_moves)
+    views = [
+        _describe_by_waves(alignment.cut_border(asked[images], *move), FINE_WAVES)
+        for move in alignment.whole_moves
+    ]
+    likeness = np.stack(views, axis=1) @ known[others].transpose(0, 2, 1)
 
     # The best move for each, and the best of them
-    move, best = products.argmax(axis=1), products.max(axis=1)
+    move, best = likeness.argmax(axis=1), likeness.max(axis=1)
     order = np.argsort(-best, axis=1, kind="stable")[:, :FINALISTS_PER_IMAGE]
     pairs = [
         np.repeat(images, order.shape[1]),
@@ -371,24 +374,25 @@ def _try_moves(
 
 def _list_candidates(
     asked: Float32[np.ndarray, "m height width"],
-    rows: Float32[np.ndarray, "n k"],
-    frame: Frame,
-    barred: BarredCodes | None,
+    known: Float32[np.ndarray, "n k"],
+    alignment: Alignment,
+    barred: BarredClips | None,
 ) -> Int[np.ndarray, "i l1"]:
     """Return each image that is roughly like a real one, with its nearest real images.
 
     A row holds the position of the image, then those of the real images, the nearest first.
     """
 
-    def ways(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
+    def move_views(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
         return (
-            frame.coarse(frame.inner(asked[batch], *move), COARSE_WAVES) for move in frame.moves
+            _describe_by_waves(alignment.cut_border(asked[batch], *move), COARSE_WAVES)
+            for move in alignment.coarse_moves
         )
 
     # The nearest real images of each image, except barred ones
-    number = min(CANDIDATES_PER_IMAGE, len(rows))
+    number = min(CANDIDATES_PER_IMAGE, len(known))
     listed = [np.zeros((0, number + 1), dtype=np.int64)]
-    for first, block in iterate_least_distances(len(asked), ways, rows):
+    for first, block in iterate_least_distances(len(asked), move_views, known):
         if barred is not None:
             block[barred[0][first : first + len(block), None] == barred[1][None]] = BARRED_DISTANCE
         near = np.argpartition(block, number - 1, axis=1)[:, :number]
@@ -402,40 +406,39 @@ def _list_candidates(
     return np.concatenate(listed)
 
 
-def _slices(count: int) -> Iterator[slice]:
-    return (slice(first, first + PAIRS_AT_ONCE) for first in range(0, count, PAIRS_AT_ONCE))
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(first, first + size) for first in range(0, count, size))
 
 
 def _fit_by_half_pixels(
     asked: Float32[np.ndarray, "p height width"],
     known: Float32[np.ndarray, "p height width"],
     moves: Int[np.ndarray, "p 2"],
-    frame: Frame,
+    alignment: Alignment,
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p 2"]]:
     """Return likeness and best move, within a pixel of `moves`, in steps of half a pixel."""
-    fixed, likeness, best = (
-        frame.fine(frame.inner(known)),
-        np.full(len(asked), -1.0),
-        np.zeros((len(asked), 2)),
-    )
-    padded = _cut_with_margin(asked, moves, frame)
+    fixed = _describe_by_pixels(alignment.cut_border(known))
+    best_likeness, best_shift = np.full(len(asked), -1.0), np.zeros((len(asked), 2))
+    padded = _cut_with_margin(asked, moves, alignment)
     for y in range(5):
         for x in range(5):
-            likeness_here = (
-                frame.fine(_shift_half_pixels(_shift_half_pixels(padded, y, 1), x, 2)) * fixed
-            ).sum(axis=1)
-            better = likeness_here > likeness
-            likeness[better], best[better] = likeness_here[better], (1 - y / 2, 1 - x / 2)
-    return likeness, moves + best
+            shifted = _shift_half_pixels(_shift_half_pixels(padded, y, 1), x, 2)
+            likeness = (_describe_by_pixels(shifted) * fixed).sum(axis=1)
+            is_better = likeness > best_likeness
+            best_likeness[is_better] = likeness[is_better]
+            best_shift[is_better] = 1 - y / 2, 1 - x / 2
+    return best_likeness, moves + best_shift
 
 
 def _cut_with_margin(
-    asked: Float32[np.ndarray, "p height width"], moves: Int[np.ndarray, "p 2"], frame: Frame
+    asked: Float32[np.ndarray, "p height width"],
+    moves: Int[np.ndarray, "p 2"],
+    alignment: Alignment,
 ) -> Float32[np.ndarray, "p h2 w2"]:
     """Return moved pictures without their border, except one pixel on each side."""
-    rim, image_numbers = frame.border - 1, np.arange(len(asked))
-    down = np.arange(frame.height - 2 * rim)[None] + rim - moves[:, :1]
-    across = np.arange(frame.width - 2 * rim)[None] + rim - moves[:, 1:]
+    rim, image_numbers = alignment.border - 1, np.arange(len(asked))
+    down = np.arange(alignment.height - 2 * rim)[None] + rim - moves[:, :1]
+    across = np.arange(alignment.width - 2 * rim)[None] + rim - moves[:, 1:]
     return asked[image_numbers[:, None, None], down[:, :, None], across[:, None, :]]
 
 
@@ -450,72 +453,87 @@ def _shift_half_pixels(
 
 
 def _empty_pairs() -> pd.DataFrame:
-    kinds = {
+    types = {
         "a": "int64",
         "b": "int64",
         **{name: COPY_COLUMNS[name] for name in ("likeness", "mirrored", "down", "right")},
     }
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
 
 
 # Filters
 
 
-def _try_rough_filters(
-    found: pd.DataFrame, made: _Pictures, real: _Pictures, frame: Frame
-) -> pd.DataFrame:
+def _try_rough_filters(found: pd.DataFrame, made: _Pictures, real: _Pictures) -> pd.DataFrame:
     """Return pairs with their likeness if the original is resized by the filter that fits best.
 
     Filters that use only some pixels, or whole ones, let fine detail alias, which depends on where
     the original was: so it is also moved before it is resized.
     """
     # Only images of another size can have been resized by another filter
-    size = (made.faces.size[1], made.faces.size[2])
-    if size == real.faces.size[1:]:
+    if made.faces.size[1:] == real.faces.size[1:]:
         return found
 
     # Pairs that are nearly alike, but not yet almost equal
     likeness = found["likeness"].to_numpy(dtype=np.float64, copy=True)
     candidates = np.flatnonzero((likeness >= ROUGH_LIKENESS) & (likeness < 1 - MIN_LIKENESS_GAP))
-    for batch in _slices(len(candidates)):
-        rows = found.iloc[candidates[batch]]
-        views = made.of(rows["a"].to_numpy())
-        views = np.where(rows["mirrored"].to_numpy()[:, None, None], views[:, :, ::-1], views)
-
-        # Resize the original by each filter, also after moving it
-        grey, moves = real.grey(rows["b"].to_numpy()), rows[["down", "right"]].to_numpy()
-        scale = np.array(grey.shape[1:]) / (frame.height, frame.width)
-        for shift_before in (np.zeros_like(moves), -moves):
-            shifts = (shift_before * scale).round().astype(np.int64)
-            moved = [
-                np.roll(image, shift, (0, 1))
-                for image, shift in zip(grey, shifts.tolist(), strict=True)
-            ]
-            start = (
-                np.round(moves + shift_before)
-                .clip(1 - frame.border, frame.border - 1)
-                .astype(np.int64)
-            )
-            for rough in ROUGH_FILTERS:
-                resized = np.stack([rough(image, size) for image in moved])
-                fine_likeness, _ = _fit_by_half_pixels(
-                    views, soften(resized[:, None], (frame.height, frame.width)), start, frame
-                )
-                likeness[candidates[batch]] = np.maximum(likeness[candidates[batch]], fine_likeness)
+    for batch in _slices(len(candidates), PAIRS_AT_ONCE):
+        rows = candidates[batch]
+        rough_likeness = _fit_roughly_resized(found.iloc[rows], made, real)
+        likeness[rows] = np.maximum(likeness[rows], rough_likeness)
     return found.assign(likeness=likeness)
 
 
-def _pillow_filter(kind: Image.Resampling) -> Callable[[np.ndarray, tuple[int, int]], np.ndarray]:
-    return lambda image, size: np.asarray(Image.fromarray(image).resize((size[1], size[0]), kind))
+def _fit_roughly_resized(
+    pairs: pd.DataFrame, made: _Pictures, real: _Pictures
+) -> Float[np.ndarray, " p"]:
+    """Return the best likeness of each image to its original, resized by each rough filter."""
+    # The images as they fit their originals, which keep their own size
+    alignment, size = made.alignment, (made.faces.size[1], made.faces.size[2])
+    views = made.soften(pairs["a"].to_numpy())
+    views = np.where(pairs["mirrored"].to_numpy()[:, None, None], views[:, :, ::-1], views)
+    grey, moves = real.read_grey(pairs["b"].to_numpy()), pairs[["down", "right"]].to_numpy()
+    scale = np.array(grey.shape[1:]) / (alignment.height, alignment.width)
+
+    # Resize each original by each filter, also after moving it
+    best = np.full(len(pairs), -1.0)
+    for shift in (np.zeros_like(moves), -moves):
+        pixel_shifts = (shift * scale).round().astype(np.int64).tolist()
+        shifted = [
+            np.roll(image, pixels, (0, 1)) for image, pixels in zip(grey, pixel_shifts, strict=True)
+        ]
+        farthest = alignment.border - 1
+        start = np.round(moves + shift).clip(-farthest, farthest).astype(np.int64)
+        for resize in ROUGH_FILTERS:
+            resized = np.stack([resize(image, size) for image in shifted])
+            soft = soften(resized[:, None], (alignment.height, alignment.width))
+            best = np.maximum(best, _fit_by_half_pixels(views, soft, start, alignment)[0])
+    return best
 
 
-def _opencv_filter(kind: int) -> Callable[[np.ndarray, tuple[int, int]], np.ndarray]:
-    return lambda image, size: np.asarray(cv2.resize(image, size[::-1], interpolation=kind))
+def _make_pillow_filter(
+    resampling: Image.Resampling,
+) -> Callable[[np.ndarray, tuple[int, int]], np.ndarray]:
+    return lambda image, size: np.asarray(
+        Image.fromarray(image).resize((size[1], size[0]), resampling)
+    )
+
+
+def _make_opencv_filter(interpolation: int) -> Callable[[np.ndarray, tuple[int, int]], np.ndarray]:
+    return lambda image, size: np.asarray(
+        cv2.resize(image, size[::-1], interpolation=interpolation)
+    )
 
 
 ROUGH_FILTERS = (
-    *(_pillow_filter(Image.Resampling[kind]) for kind in ("NEAREST", "BOX", "BILINEAR", "LANCZOS")),
-    *(_opencv_filter(kind) for kind in (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC)),
+    *(
+        _make_pillow_filter(Image.Resampling[name])
+        for name in ("NEAREST", "BOX", "BILINEAR", "LANCZOS")
+    ),
+    *(
+        _make_opencv_filter(interpolation)
+        for interpolation in (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+    ),
 )
 
 # Tables

@@ -22,6 +22,8 @@ MATCH_MOVE_PIXELS = 2  # pixels that an image may have been moved by
 
 COARSE_MOVES = (-MATCH_MOVE_PIXELS, 0, MATCH_MOVE_PIXELS)  # moves tried in the coarse pass
 
+COARSE_STEP = 2  # of so many pixels in each direction, the coarse pass looks at one
+
 COARSE_COMPONENTS = 64  # principal components of the coarse pass
 
 # on the short list: frames of the nearest clip, clips, subjects
@@ -255,18 +257,19 @@ def _blur_matrix(length: int, most: int) -> Float32[np.ndarray, "side length"]:
 
 
 def normalise_inside(
-    soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0
+    soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0, step: int = 1
 ) -> Float32[np.ndarray, "n d"]:
     """Return the inside of each moved image as a row of mean 0 and length 1.
 
+    Of every `step` pixels in each direction, one is taken.
     So brightness and contrast have no influence, and half of a squared distance is 1 less the
     correlation.
     """
     _, height, width = soft.shape
     inside = soft[
         :,
-        MATCH_MOVE_PIXELS - down : height - MATCH_MOVE_PIXELS - down,
-        MATCH_MOVE_PIXELS - right : width - MATCH_MOVE_PIXELS - right,
+        MATCH_MOVE_PIXELS - down : height - MATCH_MOVE_PIXELS - down : step,
+        MATCH_MOVE_PIXELS - right : width - MATCH_MOVE_PIXELS - right : step,
     ]
     rows = inside.reshape(len(soft), -1)
     rows = rows - rows.mean(axis=1, keepdims=True)
@@ -287,32 +290,18 @@ class Coarse:
     def fit(cls, soft: Float32[np.ndarray, "n side wide"]) -> "Coarse":
         """Measure the components on up to 4,096 images, evenly spaced."""
         sample = soft[:: -(-len(soft) // 4096)]
-        rows = cls._rows(sample, 0, 0)
+        rows = normalise_inside(sample, step=COARSE_STEP)
         middle = rows.mean(axis=0)
         _, vectors = np.linalg.eigh(np.cov(rows - middle, rowvar=False).astype(np.float64))
         return cls(
             middle, np.ascontiguousarray(vectors[:, ::-1][:, :COARSE_COMPONENTS], dtype=np.float32)
         )
 
-    @staticmethod
-    def _rows(
-        soft: Float32[np.ndarray, "n side wide"], down: int, right: int
-    ) -> Float32[np.ndarray, "n d"]:
-        _, height, width = soft.shape
-        inside = soft[
-            :,
-            MATCH_MOVE_PIXELS - down : height - MATCH_MOVE_PIXELS - down : 2,
-            MATCH_MOVE_PIXELS - right : width - MATCH_MOVE_PIXELS - right : 2,
-        ]
-        rows = inside.reshape(len(soft), -1)
-        rows = rows - rows.mean(axis=1, keepdims=True)
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
-
     def __call__(
         self, soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0
     ) -> Float32[np.ndarray, "n k"]:
         """Return the components of softened images that were moved by so many pixels."""
-        return (self._rows(soft, down, right) - self.middle) @ self.waves
+        return (normalise_inside(soft, down, right, COARSE_STEP) - self.middle) @ self.waves
 
 
 def match_pixels(
@@ -324,7 +313,7 @@ def match_pixels(
 ) -> Match:
     """Return the nearest softened images of `train`, for images also mirrored and moved.
 
-    Moves are by up to 2 pixels, and the distance is that of `plain` rows. A coarse pass over all,
+    Moves are by up to 2 pixels, and the distance is that of the rows of `normalise_inside`. A coarse pass over all,
     in few components and moves of two pixels, gives each image a short list of a dozen: frames of
     the nearest clip, the nearest clips, and further subjects. All 50 combinations of mirroring and
     moving are then tried on each of these. `own` is the position in `train` of each asked
