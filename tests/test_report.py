@@ -399,7 +399,7 @@ def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
         f"by {points}, p = {one.p:.3f} (6 subjects, 2 trials)."
     ) in text
     assert (
-        "Does it help more than adding copies of the real ones (tiny)? Cannot tell: accuracy by "
+        "Does it help more than adding copies of the real images (tiny)? Cannot tell: accuracy by "
         "clip"
     ) in text
 

@@ -495,9 +495,9 @@ def test_the_question_is_answered_by_interval_and_p(home: Store, both: float, an
 
 
 def test_copies_that_do_as_much_are_held_against_the_generator(home: Store):
-    (one,) = helped(home, "copies", both=0.9, copies=0.9).compare_with_copycat()
+    (one,) = helped(home, "copies", both=0.9, copies=0.9).compare_with_control("copycat")
     assert one.answer == "cannot tell"
-    (one,) = helped(home, "help9", both=0.9).compare_with_copycat()
+    (one,) = helped(home, "help9", both=0.9).compare_with_control("copycat")
     assert one.answer == "yes"
 
 
@@ -521,7 +521,7 @@ def test_a_question_with_a_hole_has_no_answer(home: Store):
         home, name="hole", settings=["real_to_real", "synthetic_to_real", "both_to_real"],
         done=lambda row: (row.spec.train, row.trial) != ("both", 1),
     )  # fmt: skip
-    assert found.compare("both_to_real") == found.compare_with_copycat() == []
+    assert found.compare("both_to_real") == found.compare_with_control("copycat") == []
     assert len(found.compare("synthetic_to_real")) == 1
 
 
@@ -556,7 +556,7 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
     copied = written_study(
         store, name="copied", settings=["both_to_real"], controls=["copycat"], trials=1
     )
-    assert "generators, databases and copycats   4 of 6" in study_status(copied.title, store)
+    assert "generators, databases and controls   4 of 6" in study_status(copied.title, store)
     assert (
         "to come     2, about 1 min 50 s" in text
     )  # one of 100 seconds, which has begun, and one of 10

@@ -273,8 +273,8 @@ def test_a_control_without_randomness_is_one_run_for_all_trials(
 def test_the_copycat_of_a_fold_copies_its_training_side_alone(controlled: tuple[Store, StudySpec]):
     store, spec = controlled
     for one in list_databases(spec, store):
-        assert one.copycat is not None and one.split is not None
-        copied = Faces.load(store.run(one.copycat.generate.name).path)
+        assert one.split is not None
+        copied = Faces.load(store.run(one.controls["copycat"].generate.name).path)
         side = Faces.load(store.run(one.split.name).path)
         assert copied.seen is not None and set(copied.seen["key"]) == set(side.index["key"])
         assert copied.index["emotion"].value_counts().to_dict() == one.generate.counts

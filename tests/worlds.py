@@ -362,12 +362,13 @@ def written_study(
     store.make(spec, lambda out, scratch: write_study(plan, out), alias=spec.title)
     for one in plan.databases:
         side = store.run(spec.faces) if one.split is None else splits.run_split(one.split, store)
-        for made in (one.generate, one.copycat and one.copycat.generate):
-            if made is not None:
-                store.make(
-                    made,
-                    lambda out, scratch, s=side, m=made: painted(s, m.counts, m.name).save(out),
-                )
+        for made in one.by_source.values():
+            store.make(
+                made.generate,
+                lambda out, scratch, s=side, m=made.generate: painted(s, m.counts, m.name).save(
+                    out
+                ),
+            )
     for row in plan.rows:
         if done(row):
             store.make(row.spec, lambda out, scratch, row=row: guess(row, skill, store, out))

@@ -6,6 +6,7 @@ from mien.faces import Faces
 from mien.report.words import get_faces_name
 from mien.runs.progress import count_of
 from mien.study.results import StudyResults
+from mien.study.settings import CONTROLS
 
 # What was run
 
@@ -61,7 +62,10 @@ def study_facts(study: StudyResults) -> list[tuple[str, str]]:
 
     # Controls, and the versions of the software
     if study.plan.controls:
-        facts.append(("controls", ", ".join(study.plan.controls)))
+        facts += [
+            (f"control {CONTROLS[name].label}", CONTROLS[name].shows)
+            for name in study.plan.controls
+        ]
     recorded = about.get("versions")
     versions = (
         ", ".join(f"{name} {version}" for name, version in recorded.items())

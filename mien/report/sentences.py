@@ -8,7 +8,7 @@ from mien.runs.progress import count_of, format_duration
 from mien.stats import Interval
 from mien.study.cells import Comparison, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS
+from mien.study.settings import SETTINGS, SOURCES
 
 NOTICES = {
     "frame": (
@@ -139,7 +139,10 @@ def says_if_it_helps(study: StudyResults) -> list[str]:
     ]
     questions = [
         ("Does adding synthetic images to the real ones help", study.compare("both_to_real")),
-        ("Does it help more than adding copies of the real ones", study.compare_with_copycat()),
+        *(
+            (f"Does it help more than adding {source.images}", study.compare_with_control(name))
+            for name, source in SOURCES.items()
+        ),
         ("Are synthetic images alone better than real ones", synthetic_only),
     ]
     return [

@@ -68,7 +68,7 @@ def _explain_controls(study: StudyResults) -> str:
     }
     texts = {
         "constant answer": "always the commonest class of the test images",
-        **{control.label: control.explanation for control in CONTROLS.values()},
+        **{control.label: control.shows for control in CONTROLS.values()},
     }
     lines = [f"\n{name}: {text}" for name, text in texts.items() if text and name in names]
     return "".join(lines)

@@ -1,4 +1,4 @@
-"""Controls in the plan: baselines, permuted labels, and the copycat generator."""
+"""Controls in the plan: which trainings and tests each control adds to those of the cells."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,15 @@ import pandas as pd
 from mien import seeds
 from mien.classifiers.specs import BASELINES
 from mien.faces import Faces
-from mien.study.settings import CONTROLS, SETTINGS, Control, Source, TrainedOn
+from mien.study.settings import (
+    CONTROLS,
+    SETTINGS,
+    SOURCES,
+    SYNTHETIC,
+    Source,
+    TrainedOn,
+    name_under_control,
+)
 from mien.study.specs import StudySpec
 
 
@@ -72,7 +80,7 @@ def trial_kinds(study: StudySpec) -> list[TrialKind]:
         for name in CONTROLS
         if name in study.controls and name not in BASELINES
         for classifier, ablation in _list_controlled(study)
-        for train, sources in _list_trainings(CONTROLS[name], tests_of)
+        for train, sources in _list_trainings(name, tests_of)
     ]
     return [*cells, *baselines, *retrained]
 
@@ -82,30 +90,28 @@ def _list_further_tests(
 ) -> tuple[Source, ...]:
     """Return the tests that controls add to a training of the first ablation.
 
-    So the copycat is the control of the setting real_to_synthetic.
+    So a cell that is trained on real images is also tested on those of each source.
     """
     if ablation != study.ablations[0]:
         return ()
     return tuple(
-        CONTROLS[name].replaces[test]
+        name_under_control(name, test)
         for name in study.controls
         for test in tests
-        if not CONTROLS[name].trains_anew(train) and test in CONTROLS[name].replaces
+        if name in SOURCES and test == SYNTHETIC and not CONTROLS[name].trains_anew(train)
     )
 
 
 def _list_trainings(
-    control: Control, tests_of: dict[TrainedOn, tuple[Source, ...]]
+    name: str, tests_of: dict[TrainedOn, tuple[Source, ...]]
 ) -> list[tuple[TrainedOn, tuple[Source, ...]]]:
     """Return the training set and the tests of each training that a control has of its own."""
+    control = CONTROLS[name]
     if control.only:
         setting = SETTINGS[control.only]
-        return [(setting.train, (setting.test,))]
+        tests_of = {setting.train: (setting.test,)}
     return [
-        (
-            control.replaces.get(train, train),
-            tuple(control.replaces.get(test, test) for test in sources),
-        )
+        (name_under_control(name, train), tuple(name_under_control(name, test) for test in sources))
         for train, sources in tests_of.items()
         if control.trains_anew(train)
     ]

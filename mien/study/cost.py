@@ -69,10 +69,10 @@ def estimate_costs(
     todo = {row.spec.name: row for row in rows if row.spec.name not in plan.done}
 
     # Generators and databases, as one kind
-    needed = {row.spec.synthetic for row in todo.values()}
+    needed = {name for row in todo.values() for name in row.spec.databases.values()}
     by_database = [
         _estimate_database(database, faces, plan, store, device)
-        for database in plan.databases
+        for database in plan.all_databases
         if database.generate.name in needed
     ]
     generating = [
@@ -110,7 +110,7 @@ def estimate_durations(
     sizes, seconds = _Sizes(plan, faces), dict.fromkeys((job.run for job in jobs), 0.0)
 
     # Generators, and databases or their parts
-    for database in plan.databases:
+    for database in plan.all_databases:
         training_s, sampling_s, _ = _estimate_database(database, faces, plan, store, device)
         images = sum(database.generate.counts.values())
         if database.train.name in seconds:
@@ -237,8 +237,7 @@ class _Sizes:
 
     def __init__(self, plan: StudyPlan, faces: Faces) -> None:
         self.study, self.faces = plan.study, faces
-        specs = [database.generate for database in plan.databases]
-        specs += [database.copycat.generate for database in plan.databases if database.copycat]
+        specs = [database.generate for database in plan.all_databases]
         self.made = {spec.name: sum(spec.counts.values()) for spec in specs}
         self.real = cache(self._real)
 
@@ -252,7 +251,7 @@ class _Sizes:
         """Return the number of training and test images of a source."""
         if source == "real":
             return self.real(row.fold)
-        images = self.made[row.spec.synthetic if source == "synthetic" else row.spec.copycat]
+        images = self.made[row.spec.databases[source]]
         tested = images // SYNTHETIC_TEST_DIVISOR
         return images - tested, tested
 
@@ -369,11 +368,12 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
         if isinstance(trial.classifier, ClassifierSpec)
     ]
     networks = {_make_key(spec, classes, faces.size, device): spec for spec in plain}
-    needed = {trial.synthetic for trial in todo}
+    needed = {name for trial in todo for name in trial.databases.values()}
     databases = {
         _make_generator_key(database, plan, device): database
-        for database in plan.databases
+        for database in plan.all_databases
         if database.generate.name in needed - plan.done
+        and GENERATORS[database.train.kind].speed is not None
     }
     total = len(networks) + len(databases)
 

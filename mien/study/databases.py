@@ -1,6 +1,9 @@
 """The synthetic databases of a study, one for each fold and number of images."""
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -8,13 +11,13 @@ from jaxtyping import Bool
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.generators.counts import parse_counts
-from mien.generators.specs import KIND_FACTS, CopycatSpec, GenerateSpec, read_training
+from mien.generators.specs import KIND_FACTS, GenerateSpec, read_training
 from mien.prepare import splits
 from mien.prepare.specs import SplitSpec
 from mien.runs.progress import count_of
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
-from mien.study.settings import CONTROLS, SETTINGS, SYNTHETIC_TEST_DIVISOR
+from mien.study.settings import SETTINGS, SOURCES, SYNTHETIC_TEST_DIVISOR
 from mien.study.specs import Database, StudyPlan, StudySpec, name_folds
 
 # What a study consists of
@@ -64,27 +67,17 @@ def _plan_database(
     side: Bool[np.ndarray, " n"],
     where: str,
 ) -> Database:
-    train = read_training({**study.generator, "faces": parent}, f"{where}: generator")
+    """Return the database of a fold, with those that take its place under controls.
 
+    `parent` is the run of the training side, whose images are `faces` where `side` is true.
+    """
     # What is generated, relative to the images of each class on the training side
     images = Counter(faces.index.loc[side, "emotion"].tolist())
     on_side = {name: images[name] for name in EMOTIONS if name in images}
-    fields = {
-        "sampler": KIND_FACTS[train.kind].sampler,
-        "seed": study.seed,
-        **study.generate,
-        "generator": train.name,
-        "counts": _resolve_counts(study.counts, on_side, faces.classes, where),
-    }
-    generate = read_spec(GenerateSpec, fields, f"{where}: generate")
+    counts = _resolve_counts(study.counts, on_side, faces.classes, where)
+    made = _plan_generation(study, fold, split, parent, counts, study.generator, where)
 
-    # What only the kind of generator and the counts together decide
-    if not KIND_FACTS[train.kind].can_use(generate.sampler):
-        raise SpecError(
-            f"{where}: generate: a {train.kind} generator cannot use the sampler "
-            f"'{generate.sampler}'; omit sampler"
-        )
-    total = sum(generate.counts.values())
+    total = sum(made.generate.counts.values())
     if total < SYNTHETIC_TEST_DIVISOR:
         raise SpecError(
             f"{where}: counts must make {count_of(SYNTHETIC_TEST_DIVISOR, 'image')} or more, "
@@ -92,21 +85,46 @@ def _plan_database(
             f"{total}{'' if fold < 0 else f' in fold {fold}'}"
         )
 
-    copies = (
-        _plan_copycat(study, fold, split, parent, generate.counts)
-        if any(CONTROLS[name].replaces for name in study.controls)
-        else None
-    )
-    return Database(fold, split, train, generate, copies)
+    # As many images of each other source
+    controls = {
+        name: _plan_generation(study, fold, split, parent, counts, source.generator, where, {})
+        for name, source in SOURCES.items()
+        if name in study.controls
+    }
+    return replace(made, controls=controls)
 
 
-def _plan_copycat(
-    study: StudySpec, fold: int, split: SplitSpec | None, parent: str, counts: dict[str, int]
+def _plan_generation(
+    study: StudySpec,
+    fold: int,
+    split: SplitSpec | None,
+    parent: str,
+    counts: dict[str, int],
+    generator: Mapping[str, Any],
+    where: str,
+    generate: Mapping[str, Any] | None = None,
 ) -> Database:
-    """Return the database of a copycat that has the training images of the fold's generator."""
-    train = CopycatSpec(faces=parent)
-    fields = {"generator": train.name, "counts": counts, "seed": study.seed, "sampler": "direct"}
-    return Database(fold, split, train, GenerateSpec.model_validate(fields))
+    """Return the database of `counts` images from a generator that is trained on `parent`.
+
+    `generator` and `generate` (by default the study's) are the fields of their specs.
+    """
+    train = read_training({**generator, "faces": parent}, f"{where}: generator")
+    fields = {
+        "sampler": KIND_FACTS[train.kind].sampler,
+        "seed": study.seed,
+        **(study.generate if generate is None else generate),
+        "generator": train.name,
+        "counts": counts,
+    }
+    spec = read_spec(GenerateSpec, fields, f"{where}: generate")
+
+    # What only the kind of generator and the sampler together decide
+    if not KIND_FACTS[train.kind].can_use(spec.sampler):
+        raise SpecError(
+            f"{where}: generate: a {train.kind} generator cannot use the sampler "
+            f"'{spec.sampler}'; omit sampler"
+        )
+    return Database(fold, split, train, spec)
 
 
 def _resolve_counts(

@@ -18,6 +18,7 @@ from mien.study.plan_file import (
     SourcesRecord,
     StudyRecord,
     TrialRecord,
+    list_control_fields,
 )
 from mien.study.settings import SETTINGS, SOURCES_OF, permutes_labels
 from mien.study.specs import (
@@ -27,6 +28,7 @@ from mien.study.specs import (
     StudySpec,
     TrialRow,
     TrialSpec,
+    list_database_fields,
     list_run_names,
     name_folds,
 )
@@ -56,8 +58,9 @@ def _make_trial_spec(
     by_frame = study.protocol == "frame"
     number = -1 if by_frame else fold
     database = next((database for database in databases if database.fold == number), None)
-    copycat = database.copycat if database else None
+    made = database.by_source if database else {}
     used = {*SOURCES_OF[kind.train], *kind.tests}
+    runs = {source: one.generate.name for source, one in made.items() if source in used}
     faces = study.inputs[kind.ablation].faces if kind.ablation in study.inputs else study.faces
 
     # The classifier; without randomness all trials are one and the same run
@@ -65,8 +68,7 @@ def _make_trial_spec(
     repetition = 0 if fixed_settings(study, kind.classifier, kind.control) else trial
     return TrialSpec(
         faces=faces,
-        synthetic=database.generate.name if database and "synthetic" in used else "",
-        copycat=copycat.generate.name if copycat and "copycat" in used else "",
+        **list_database_fields(runs),
         by=study.protocol,
         folds=study.folds,
         number=fold,
@@ -140,16 +142,19 @@ def describe_plan(plan: StudyPlan) -> str:
     kinds = {
         "generator": [database.train.name for database in databases],
         "database": [database.generate.name for database in databases],
-        "copycat database": [
-            database.copycat.generate.name for database in databases if database.copycat
-        ],
+        **{
+            f"{source} database": [
+                database.controls[source].generate.name for database in databases
+            ]
+            for source in (databases[0].controls if databases else ())
+        },
         "training of classifiers": [row.spec.name for row in plan.rows if not row.control],
         "trial of controls": [row.spec.name for row in plan.rows if row.control],
     }
     for kind, run_names in kinds.items():
         names = dict.fromkeys(run_names)
         done, failed = (sum(name in group for name in names) for group in (plan.done, plan.failed))
-        if names or not kind.startswith(("copycat", "trial ")):
+        if names or kind != "trial of controls":
             noun, _, owner = kind.partition(" of ")
             label = count_of(len(names), noun).partition(" ")[2] + (f" of {owner}" if owner else "")
             lines.append(
@@ -221,7 +226,9 @@ def make_record(plan: StudyPlan) -> StudyRecord:
             split=database.split.name if database.split else "",
             generator=database.train.name,
             database=database.generate.name,
-            copycat=database.copycat.generate.name if database.copycat else "",
+            **list_control_fields(
+                {source: made.generate.name for source, made in database.controls.items()}
+            ),
             counts=database.generate.counts,
         )
         for database in plan.databases

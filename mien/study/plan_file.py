@@ -1,8 +1,10 @@
 """plan.json: the databases and trials of a study, as a typed record."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mien.errors import StoreError
 from mien.runs.files import write_indented_json
@@ -35,7 +37,8 @@ class FrozenRecord(_Frozen):
 class DatabaseRecord(_Frozen):
     """The runs that make the database of one fold; `fold` is -1 if it serves all folds.
 
-    `split` is empty if the generator is trained on all faces, `copycat` if there is none.
+    `split` is empty if the generator is trained on all faces. `copycat` and `others` are the
+    databases that take its place under controls, by source; `copycat` is empty if there is none.
     """
 
     fold: int
@@ -43,12 +46,25 @@ class DatabaseRecord(_Frozen):
     generator: str
     database: str
     copycat: str
+    # Omitted where it is empty, as in the plans of all studies before there were other sources
+    others: dict[str, str] = Field(default_factory=dict, exclude_if=lambda runs: not runs)
     counts: dict[str, int]
 
     @property
     def runs(self) -> list[str]:
-        """The generator, the database and, if there is one, the copycat's database."""
-        return [name for name in (self.generator, self.database, self.copycat) if name]
+        """The generator, the database, and those that take its place under controls."""
+        return [self.generator, self.database, *self.controls.values()]
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """The databases that take its place under controls, by source."""
+        return {**({"copycat": self.copycat} if self.copycat else {}), **self.others}
+
+
+def list_control_fields(runs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a DatabaseRecord for the databases of controls, by source."""
+    others = {source: run for source, run in runs.items() if source != "copycat"}
+    return {"copycat": runs.get("copycat", ""), "others": others}
 
 
 class TrialRecord(_Frozen):

@@ -30,7 +30,7 @@ from mien.study.cells import (
     group_predictions,
 )
 from mien.study.plan_file import TrialRecord, read_record
-from mien.study.settings import CONTROLS, permutes_labels
+from mien.study.settings import CONTROLS, name_under_control, permutes_labels
 
 
 class StudyResults:
@@ -213,10 +213,9 @@ class StudyResults:
         sources = self.plan.settings[setting]
         if not control:
             return sources.train, sources.test, ""
-        replaces = CONTROLS[control].replaces
         return (
-            replaces.get(sources.train, sources.train),
-            replaces.get(sources.test, sources.test),
+            name_under_control(control, sources.train),
+            name_under_control(control, sources.test),
             control if CONTROLS[control].trains_anew(sources.train) else "",
         )
 
@@ -345,18 +344,18 @@ class StudyResults:
                 comparisons.append(compare_cells(cell, base))
         return comparisons
 
-    def compare_with_copycat(self, setting: str = "both_to_real") -> list[Comparison]:
-        """Return the comparison of a setting with itself under the copycat as the generator."""
+    def compare_with_control(self, control: str, setting: str = "both_to_real") -> list[Comparison]:
+        """Return the comparison of a setting with itself under a control, by classifier."""
         comparisons = []
         for name in self.classifiers:
             cell = self._level(setting, name, self.ablations[0])
-            copies = [
-                control
-                for control in self.controls_of(setting, cell.level if cell else "")
-                if (control.control, control.classifier) == ("copycat", name)
+            others = [
+                other
+                for other in self.controls_of(setting, cell.level if cell else "")
+                if (other.control, other.classifier) == (control, name)
             ]
-            if cell is not None and cell.whole and copies and copies[0].whole:
-                comparisons.append(compare_cells(cell, copies[0]))
+            if cell is not None and cell.whole and others and others[0].whole:
+                comparisons.append(compare_cells(cell, others[0]))
         return comparisons
 
     def _level(self, setting: str, classifier: str, ablation: str) -> ResultCell | None:

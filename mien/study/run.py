@@ -112,27 +112,26 @@ def study_jobs(
 
     Trainings of generators come first, then databases, then trials.
     """
-    needed = {
-        name for row in missing for name in (row.spec.synthetic, row.spec.copycat)
-    } - todo.done
+    needed = {name for row in missing for name in row.spec.databases.values()} - todo.done
 
-    # The generator and the database of each fold, and those of its copycat
+    # The generator and the database of each source in each fold
     training_jobs, database_jobs = [], []
     for database in todo.databases:
         fold = "" if database.fold < 0 else f", fold {database.fold}"
         split = database.split.model_dump(mode="json") if database.split else None
-        for prefix, source in (("", database), ("copycat ", database.copycat)):
-            if source is not None and source.generate.name in needed:
+        for source, made in database.by_source.items():
+            if made.generate.name in needed:
+                prefix = "" if made is database else f"{source} "
                 arguments = {
-                    "spec": source.train.model_dump(mode="json"),
+                    "spec": made.train.model_dump(mode="json"),
                     "split": split,
                     "device": device,
                 }
                 label = f"{prefix}generator{fold}"
-                training_jobs.append(Job(source.train.name, label, _make_generator, arguments))
+                training_jobs.append(Job(made.train.name, label, _make_generator, arguments))
                 database_jobs += [
                     replace(job, label=f"{prefix}{job.label}{fold}")
-                    for job in list_generation_jobs(source.generate, store, device, slots)
+                    for job in list_generation_jobs(made.generate, store, device, slots)
                 ]
 
     trial_jobs = [_make_trial_job(row, todo.study, device) for row in missing]
@@ -161,7 +160,7 @@ def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
     )
 
     # The databases must exist before the trial starts
-    after = tuple(name for name in (row.spec.synthetic, row.spec.copycat) if name)
+    after = tuple(row.spec.databases.values())
     return Job(
         row.spec.name,
         label,

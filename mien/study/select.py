@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mien.classifiers.specs import BASELINES
 from mien.errors import UsageError
 from mien.runs.spec import suggest
-from mien.study.settings import COPYCAT_VARIANTS, SETTINGS
+from mien.study.settings import SETTINGS, SOURCES, name_under_control
 from mien.study.specs import StudySpec, TrialRow
 
 Only = dict[str, frozenset[str]]
@@ -92,7 +92,7 @@ def explain_generators(rows: Sequence[TrialRow], only: Only) -> str:
     settings = only.get("setting", frozenset())
     if not settings or any(SETTINGS[name].needs_synthetic for name in settings):
         return ""
-    if not any(row.spec.synthetic or row.spec.copycat for row in rows):
+    if not any(row.spec.databases for row in rows):
         return ""
     return (
         f"a trial is one training with all its tests: those of {', '.join(sorted(settings))} are "
@@ -105,8 +105,11 @@ def _list_names(row: TrialRow) -> dict[str, frozenset[str]]:
     settings = {
         name
         for name, setting in SETTINGS.items()
-        if row.spec.train in (setting.train, COPYCAT_VARIANTS.get(setting.train))
-        and {setting.test, COPYCAT_VARIANTS.get(setting.test)} & set(row.spec.tests)
+        if any(
+            row.spec.train == name_under_control(control, setting.train)
+            and name_under_control(control, setting.test) in row.spec.tests
+            for control in ("", *SOURCES)
+        )
     }
     return {
         "setting": frozenset(settings),

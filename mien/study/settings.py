@@ -1,24 +1,20 @@
 """Settings and controls: what is trained on, what is tested on, their names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-Source = Literal["real", "synthetic", "copycat"]
+from mien.generators.specs import KIND_FACTS
 
-TrainedOn = Literal["real", "synthetic", "both", "copycat", "both_copycat"]
+SYNTHETIC = "synthetic"
+"""The source of the images that the study's own generator makes."""
 
-SOURCES_OF: dict[TrainedOn, tuple[Source, ...]] = {
+TRAINING_SETS: dict[str, tuple[str, ...]] = {
     "real": ("real",),
-    "synthetic": ("synthetic",),
-    "both": ("real", "synthetic"),
-    "copycat": ("copycat",),
-    "both_copycat": ("real", "copycat"),
+    SYNTHETIC: (SYNTHETIC,),
+    "both": ("real", SYNTHETIC),
 }
-"""The sources that make up each training set."""
-
-COPYCAT_VARIANTS: dict[str, Any] = {"synthetic": "copycat", "both": "both_copycat"}
-"""The training or test set that replaces a synthetic one if the copycat is the generator."""
+"""The training sets of settings, and the sources that make up each of them."""
 
 # one in five synthetic images is used for tests, the others for training
 SYNTHETIC_TEST_DIVISOR = 5
@@ -29,13 +25,13 @@ class Setting:
     """A training set and a test set, with their printed name."""
 
     label: str
-    train: TrainedOn
-    test: Source
+    train: str
+    test: str
 
     @property
     def needs_synthetic(self) -> bool:
         """Whether it is trained or tested on synthetic faces."""
-        return (self.train, self.test) != ("real", "real")
+        return SYNTHETIC in (*TRAINING_SETS[self.train], self.test)
 
 
 SETTINGS = {
@@ -49,61 +45,96 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Control:
-    """A control: what a setting scores without learning, or without a true generator.
+class FaceSource:
+    """Images that a study makes from each fold's training images, as many as synthetic ones.
 
-    - `label` is its printed name, and `explanation` what it answers where that is not plain.
-    - `constant` says whether it gives one answer to all images.
+    `images` says what they are, as in "adding copies of the real images". `generator` has the
+    fields of the generator that makes them, other than the faces that it is trained on.
+    """
+
+    images: str
+    generator: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control: what a setting scores without learning, or without the study's generator.
+
+    - `label` is its printed name, and `shows` says what it does and what follows from it.
+    - `source` has the images that take the place of synthetic ones. Such a control is one of the
+      settings that use synthetic faces, and its source has the name of the control.
     - `permutes_labels` says whether the labels of the real faces are permuted.
+    - `constant` says whether it gives one answer to all images.
     - `only` is the one setting that it is a control of; "" is every one.
-    - `replaces` maps the training and test sets whose place it takes to its own; if there are
-      any, it is a control of settings that have one of them.
-    - `needs` says in words which setting a study must have for it.
 
     A control whose name is in BASELINES takes the place of the classifier; the others are
     trained like the cells.
     """
 
     label: str
-    explanation: str = ""
-    constant: bool = False
+    shows: str
+    source: FaceSource | None = None
     permutes_labels: bool = False
+    constant: bool = False
     only: str = ""
-    replaces: Mapping[str, Any] = field(default_factory=dict)
-    needs: str = ""
+
+    @property
+    def needs(self) -> str:
+        """The setting that a study must have for it, in words."""
+        return f"the setting {self.only}" if self.only else "a setting that uses synthetic faces"
 
     def applies_to(self, setting: str, train: str, test: str) -> bool:
         """Whether it is a control of a setting with this training set and test set."""
-        return self.only in ("", setting) and (
-            not self.replaces or bool({train, test} & set(self.replaces))
-        )
+        uses_synthetic = SYNTHETIC in (*TRAINING_SETS[train], test)
+        return self.only in ("", setting) and (self.source is None or uses_synthetic)
 
     def trains_anew(self, train: str) -> bool:
         """Whether it has trainings of its own in place of those on `train`.
 
         If not, the trainings of the cells are tested on a further test set.
         """
-        return not self.replaces or train in self.replaces
+        return self.source is None or SYNTHETIC in TRAINING_SETS[train]
 
 
-CONTROLS = {
+def replace_generator(label: str, images: str, **generator: Any) -> Control:
+    """Return the control whose images, made by this generator, take the place of synthetic ones."""
+    shows = (
+        f"{images} take the place of synthetic images, as many; a generator that has learnt more "
+        "than its training images exceeds this"
+    )
+    return Control(label, shows, FaceSource(images, generator))
+
+
+CONTROLS: dict[str, Control] = {
     "majority": Control(
-        "majority class",
-        explanation="always the commonest class of the training images",
-        constant=True,
+        "majority class", "always the commonest class of the training images", constant=True
     ),
-    "nearest": Control("1-nearest neighbour"),
+    "nearest": Control(
+        "1-nearest neighbour", "the class of the training image whose pixels are nearest"
+    ),
     "permuted": Control(
         "labels permuted",
+        "the real images are trained on with labels that are permuted over clips; an answer that "
+        "is right was guessed or remembered",
         permutes_labels=True,
         only="real_to_real",
-        needs="the setting real_to_real",
     ),
-    "copycat": Control(
-        "copycat", replaces=COPYCAT_VARIANTS, needs="a setting that uses synthetic faces"
-    ),
+    **{
+        kind: replace_generator(kind, facts.resamples, kind=kind)
+        for kind, facts in KIND_FACTS.items()
+        if facts.resamples
+    },
 }
-"""The controls of studies, in the order of the tables."""
+"""The controls of studies, in the order of the tables; one more control is one more entry.
+
+Each kind of generator that makes its images of training images is a control.
+"""
+
+
+SOURCES: dict[str, FaceSource] = {
+    name: control.source for name, control in CONTROLS.items() if control.source is not None
+}
+"""The sources of images other than real and synthetic ones, by the names of their controls."""
 
 
 def permutes_labels(control: str) -> bool:
@@ -111,9 +142,36 @@ def permutes_labels(control: str) -> bool:
     return bool(control) and CONTROLS[control].permutes_labels
 
 
+def name_under_control(control: str, faces: str) -> str:
+    """Return the training or test set that a control has in place of that of a setting.
+
+    It is another one only where images of a source take the place of synthetic ones.
+    """
+    if control not in SOURCES or SYNTHETIC not in TRAINING_SETS[faces]:
+        return faces
+    return control if faces == SYNTHETIC else f"{faces}_{control}"
+
+
+SOURCES_OF: dict[str, tuple[str, ...]] = {
+    **TRAINING_SETS,
+    **{
+        name_under_control(control, faces): tuple(
+            control if source == SYNTHETIC else source for source in sources
+        )
+        for control in SOURCES
+        for faces, sources in TRAINING_SETS.items()
+        if SYNTHETIC in sources
+    },
+}
+"""The sources that make up each training set, those of controls included."""
+
 if TYPE_CHECKING:
+    Source = str
+    TrainedOn = str
     SettingName = str
     ControlName = str
 else:  # pydantic checks the names
+    Source = Literal["real", SYNTHETIC, *SOURCES]
+    TrainedOn = Literal[tuple(SOURCES_OF)]
     SettingName = Literal[tuple(SETTINGS)]
     ControlName = Literal[tuple(CONTROLS)]

@@ -1,14 +1,16 @@
 """The specs of studies and trials: what their results depend on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from pydantic import Field
 
 from mien.classifiers.specs import Baseline, ClassifierSpec
 from mien.generators.specs import GenerateSpec, GeneratorSpec
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.spec import Spec, Strict
-from mien.study.settings import ControlName, SettingName, Source, TrainedOn
+from mien.study.settings import SYNTHETIC, ControlName, SettingName, Source, TrainedOn
 
 
 class AblationInput(Strict):
@@ -48,29 +50,37 @@ MOST_LISTED_FOLDS = 3  # a plan lists the counts of up to so many different fold
 class Database:
     """The training and the generation that make the synthetic database of one fold.
 
-    `fold` is -1 where one generator serves all folds. `copycat` is the same for the control
-    that replaces the generator.
+    `fold` is -1 where one generator serves all folds. `controls` has the databases that take its
+    place under controls, by source; they are made of the same images, with the same counts.
     """
 
     fold: int
     split: SplitSpec | None
     train: GeneratorSpec
     generate: GenerateSpec
-    copycat: "Database | None" = None
+    controls: "Mapping[str, Database]" = field(default_factory=dict)
+
+    @property
+    def by_source(self) -> "dict[str, Database]":
+        """The database and those that take its place, by source."""
+        return {SYNTHETIC: self, **self.controls}
 
 
 class TrialSpec(Spec):
     """One training of one classifier, and its tests.
 
-    `by`, `folds`, `number` and `split_seed` say how the real faces are split; `synthetic` and
-    `copycat` are the runs of the databases, or empty if none is used. `permuted` is the seed
-    by which the labels of all real faces are permuted, or None.
+    `by`, `folds`, `number` and `split_seed` say how the real faces are split. `synthetic` and
+    `copycat` are the runs of databases, or empty if none is used, and `others` has those of other
+    sources by name (`list_database_fields` makes the three). `permuted` is the seed by which the
+    labels of all real faces are permuted, or None.
     """
 
     stage: ClassVar[str] = "trial"
     faces: str
     synthetic: str
     copycat: str
+    # Omitted where it is empty, as in the specs of all trials before there were other sources
+    others: dict[str, str] = Field(default_factory=dict, exclude_if=lambda runs: not runs)
     by: Unit
     folds: int
     number: int
@@ -84,9 +94,24 @@ class TrialSpec(Spec):
     seed: int
 
     @property
+    def databases(self) -> dict[str, str]:
+        """The runs of the databases that it uses, by source."""
+        runs = {**{source: getattr(self, source) for source in SOURCES_WITH_FIELDS}, **self.others}
+        return {source: run for source, run in runs.items() if run}
+
+    @property
     def called(self) -> str:
         """The printed name of the classifier."""
         return self.classifier if isinstance(self.classifier, str) else self.classifier.name
+
+
+SOURCES_WITH_FIELDS = ("synthetic", "copycat")  # these names of fields are in names of runs
+
+
+def list_database_fields(runs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a TrialSpec for the runs of the databases that it uses, by source."""
+    others = {source: run for source, run in runs.items() if source not in SOURCES_WITH_FIELDS}
+    return {**{source: runs.get(source, "") for source in SOURCES_WITH_FIELDS}, "others": others}
 
 
 @dataclass(frozen=True)
@@ -112,6 +137,11 @@ class StudyPlan:
     failed: dict[str, str]
 
     @property
+    def all_databases(self) -> list[Database]:
+        """The databases of all folds, with those that take their place under controls."""
+        return [made for database in self.databases for made in database.by_source.values()]
+
+    @property
     def runs(self) -> list[str]:
         """The names of all runs, in the order in which they are made."""
         names = [name for database in self.databases for name in list_run_names(database)]
@@ -120,8 +150,11 @@ class StudyPlan:
 
 def list_run_names(database: Database) -> list[str]:
     """Return the runs of a database, in the order in which they are made."""
-    copies = list_run_names(database.copycat) if database.copycat else []
-    return [database.train.name, database.generate.name, *copies]
+    return [
+        name
+        for made in database.by_source.values()
+        for name in (made.train.name, made.generate.name)
+    ]
 
 
 def name_folds(folds: Sequence[int]) -> str:

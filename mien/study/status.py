@@ -33,8 +33,8 @@ def study_status(name: str, store: Store) -> str:
     databases = study.plan.databases
     database_runs = [name for database in databases for name in database.runs]
     if database_runs:
-        with_copies = any(database.copycat for database in databases)
-        label = "generators, databases and copycats" if with_copies else "generators and databases"
+        controlled = any(database.controls for database in databases)
+        label = "generators, databases and controls" if controlled else "generators and databases"
         done = sum(store.is_done(run) for run in database_runs)
         lines.append(f"  {label:<35}{done:>3} of {len(database_runs)}")
 

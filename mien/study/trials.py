@@ -88,15 +88,10 @@ def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str
         sources["real"] = (real.select(fold.train), real.select(fold.test))
 
     # One in five images of each database is kept for tests
-    databases: tuple[tuple[Source, str], ...] = (
-        ("synthetic", spec.synthetic),
-        ("copycat", spec.copycat),
-    )
-    for name, run in databases:
-        if run:
-            faces = Faces.load(store.run(run).path)
-            split = splits.split(faces, "frame", SYNTHETIC_TEST_DIVISOR, 0, spec.split_seed)
-            sources[name] = (faces.select(split.train), faces.select(split.test))
+    for name, run in spec.databases.items():
+        faces = Faces.load(store.run(run).path)
+        split = splits.split(faces, "frame", SYNTHETIC_TEST_DIVISOR, 0, spec.split_seed)
+        sources[name] = (faces.select(split.train), faces.select(split.test))
 
     first, *more = SOURCES_OF[spec.train]
     train = concatenate(sources[name][0] for name in (first, *more)) if more else sources[first][0]
