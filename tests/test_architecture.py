@@ -8,7 +8,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -67,7 +67,8 @@ LATE = {
     "resource",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
-by_path = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
+TREES = {place: ast.parse(source) for place, source in SOURCES.items()}
 
 
 def module_of(path: Path) -> str:
@@ -76,15 +77,15 @@ def module_of(path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-MODULES = {module_of(path): path for path in FILES}
+MODULES = {module_of(path): path.relative_to(PACKAGE).as_posix() for path in FILES}
 
 
-def imports(source: str) -> set[str]:
-    """Return the names of all that a source imports, wherever it does: modules where they are
+def imports(tree: ast.Module) -> set[str]:
+    """Return the names of all that a file imports, wherever it does: modules where they are
     modules of mien, else the name in the statement.
     """
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -92,6 +93,14 @@ def imports(source: str) -> set[str]:
                 whole = f"{node.module}.{alias.name}"
                 names.add(whole if whole in MODULES else node.module)
     return names
+
+
+IMPORTS = {module: imports(TREES[place]) for module, place in MODULES.items()}
+
+
+def faults(check: Callable[[str], list[str]]) -> dict[str, list[str]]:
+    """Return what a check finds in each file, given as a path below mien/, where it finds any."""
+    return {place: found for place in SOURCES if (found := check(place))}
 
 
 def layer_of(module: str) -> str:
@@ -140,10 +149,10 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
     return sorted(sorted(group) for group in groups)
 
 
-def late_imports(source: str) -> list[str]:
-    """Return what a source imports inside functions, other than heavy libraries."""
+def late_imports(tree: ast.Module) -> list[str]:
+    """Return what a file imports inside functions, other than heavy libraries."""
     names = []
-    for function in ast.walk(ast.parse(source)):
+    for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             for node in ast.walk(function):
                 if isinstance(node, ast.Import):
@@ -162,31 +171,22 @@ def test_few_files_and_folders_lie_at_the_top():
     assert len(list(PACKAGE.glob("*.py"))) <= 16 and len(folders) <= 13
 
 
-@by_path
-def test_imports_point_down(path: Path):
-    module = module_of(path)
-    if layer_of(module):
-        assert upward(module, imports(path.read_text(encoding="utf-8"))) == []
+def test_imports_point_down():
+    wrong = {module: upward(module, names) for module, names in IMPORTS.items() if layer_of(module)}
+    assert len(wrong) > 200 and {module: names for module, names in wrong.items() if names} == {}
 
 
 def test_no_files_import_each_other_in_a_circle():
-    graph = {
-        module: imports(path.read_text(encoding="utf-8")) & set(MODULES) - {module}
-        for module, path in MODULES.items()
-    }
-    assert circles(graph) == []
+    assert circles({module: IMPORTS[module] & set(MODULES) - {module} for module in MODULES}) == []
 
 
-@by_path
-def test_heavy_libraries_stay_where_they_belong(path: Path):
-    place = path.relative_to(PACKAGE).as_posix()
-    assert misplaced(place, imports(path.read_text(encoding="utf-8"))) == []
+def test_heavy_libraries_stay_where_they_belong():
+    wrong = {place: misplaced(place, IMPORTS[module]) for module, place in MODULES.items()}
+    assert {place: libraries for place, libraries in wrong.items() if libraries} == {}
 
 
-@by_path
-def test_only_heavy_libraries_are_imported_inside_a_function(path: Path):
-    if "cli" not in path.parts:
-        assert late_imports(path.read_text(encoding="utf-8")) == []
+def test_only_heavy_libraries_are_imported_inside_a_function():
+    assert faults(lambda at: [] if at.startswith("cli/") else late_imports(TREES[at])) == {}
 
 
 def test_the_checks_would_see_a_wrong_import():
@@ -195,28 +195,33 @@ def test_the_checks_would_see_a_wrong_import():
     assert misplaced("report/write.py", {"torch.nn"}) and not misplaced("runs/ray.py", {"ray"})
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
     assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
-    assert late_imports("def f():\n    from mien.faces import Faces\n    import torch") == [
-        "mien.faces"
-    ]
+    late = ast.parse("def f():\n    from mien.faces import Faces\n    import torch")
+    assert late_imports(late) == ["mien.faces"]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in FILES if path.name == "specs.py"] + [PACKAGE / "study" / "settings.py"],
-    ids=lambda path: str(path.relative_to(PACKAGE)),
-)
-def test_what_a_result_depends_on_loads_without_torch(path: Path):
-    code = f"import sys, {module_of(path)}\nsys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def first_with_heavy_library(modules: list[str]) -> str:
+    """Return the first of these modules whose import loads a heavy library, in a new process."""
+    code = """
+import importlib, sys
+heavy = {'torch', 'datasets', 'mlcroissant', 'c2pa', 'huggingface_hub'}
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+    if heavy & set(sys.modules):
+        print(module)
+        break
+"""
+    command = [sys.executable, "-c", code, *modules]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_command_line_reports_and_releases_start_without_torch():
-    code = (
-        "import sys, mien.cli, mien.report.write, mien.publish.release, mien.ingest.run\n"
-        "heavy = {'torch', 'datasets', 'mlcroissant', 'c2pa', 'huggingface_hub'}\n"
-        "sys.exit(bool(heavy & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_specs_the_command_line_reports_and_releases_start_without_torch():
+    """What a result depends on is read by many programs, and help must not take seconds."""
+    specs = [module for module in MODULES if module.endswith(".specs")]
+    others = ["study.settings", "cli", "report.write", "publish.release", "ingest.run"]
+    light = [*specs, *(f"mien.{name}" for name in others)]
+    assert len(specs) > 5 and first_with_heavy_library(light) == ""
+    heavy = "mien.generators.diffusion.unet"
+    assert first_with_heavy_library(["mien.errors", heavy]) == heavy
 
 
 def test_shapes_are_checked_while_the_tests_run():
@@ -229,23 +234,27 @@ def test_shapes_are_checked_while_the_tests_run():
         from_model(np.zeros(3))  # pyright: ignore[reportArgumentType]
 
 
-@by_path
-def test_postponed_annotations_would_switch_the_shape_checks_off(path: Path):
-    assert "from __future__ import annotations" not in path.read_text(encoding="utf-8")
+def test_postponed_annotations_would_switch_the_shape_checks_off():
+    postponed = "from __future__ import annotations"
+    assert [place for place, source in SOURCES.items() if postponed in source] == []
 
 
-@by_path
-def test_every_public_function_and_class_says_what_it_is(path: Path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def without_docstring(tree: ast.Module) -> list[str]:
+    """Return the public functions and classes of a file that have no docstring."""
     named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    silent = [
+    return [
         node.name
         for parent in ast.walk(tree)
         if isinstance(parent, ast.Module | ast.ClassDef)
         for node in parent.body
         if isinstance(node, named) and not node.name.startswith("_") and not ast.get_docstring(node)
     ]
-    assert silent == []
+
+
+def test_every_public_function_and_class_says_what_it_is():
+    assert faults(lambda place: without_docstring(TREES[place])) == {}
+    silent = ast.parse("def f(): ...\nclass C:\n    def g(self): 'Text.'\ndef _h(): ...")
+    assert without_docstring(silent) == ["f", "C"]
 
 
 def test_no_test_imports_a_file_of_tests():
@@ -278,12 +287,7 @@ def without_paragraphs(source: str) -> list[str]:
 
 
 def test_long_bodies_are_cut_into_paragraphs():
-    faults = {
-        str(path.relative_to(PACKAGE)): names
-        for path in FILES
-        if (names := without_paragraphs(path.read_text(encoding="utf-8")))
-    }
-    assert faults == {}
+    assert faults(lambda place: without_paragraphs(SOURCES[place])) == {}
     long = "def f():\n" + "    x = 1\n" * 21
     assert without_paragraphs(long) == ["f"]
     assert without_paragraphs(long + "\n    # Why\n    x = 2\n") == []
