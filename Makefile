@@ -7,7 +7,7 @@ COUNT ?= 500
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 UV := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --require-hashes
 
-.PHONY: setup demo test slow chaos gpu check format docs lock clean
+.PHONY: setup demo test lint pyright pytest slow chaos gpu check format docs lock clean
 
 setup: .venv/ready
 
@@ -29,13 +29,22 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/mien demo
 
-test: setup
+# pyright takes one core for a while, beside the tests
+test: lint
+	$(MAKE) --no-print-directory --jobs=2 pyright pytest
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien tests tools
+
+pyright: setup
+	$(BIN)/pyright
+
+pytest: setup
 	# byte code is kept, whatever the shell asks: half of what the many processes of the tests do is to load modules
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 \
+	  --dist loadfile --no-loadscope-reorder
 
 slow: setup
 	$(BIN)/pytest -m slow
@@ -46,11 +55,7 @@ chaos: setup  # make chaos SEED=1 COUNT=100
 gpu: setup  # everything about CUDA in at most 8 minutes; without a card it says what it would do
 	$(BIN)/python benchmarks/gpu.py
 
-check: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright
-	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md Makefile benchmarks docs mien tests tools
+check: lint pyright
 
 format: setup
 	$(BIN)/ruff check --fix .

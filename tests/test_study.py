@@ -66,10 +66,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec]:
 
 
 @pytest.fixture(scope="module")
-def controlled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec]:
-    """A finished study of all settings by subject, with all controls."""
+def controlled(
+    whole: tuple[Store, StudySpec], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Store, StudySpec]:
+    """A finished study of all settings by subject, with all controls; it has the trials of `whole`
+    and trains only what the controls need.
+    """
     home = Store(tmp_path_factory.mktemp("controlled") / "store")
-    keep(blobs(), home, "blobs")
+    shutil.copytree(whole[0].root, home.root)
     names = ["majority", "nearest", "permuted", "copycat"]
     spec = resolve(table(settings=[*FOUR_SETTINGS, "both_to_real"], controls=names), home)
     run_study(spec, home, device="cpu")
