@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from scipy.spatial.distance import cdist
-from worlds import CLASSES, blobs, keep
+from worlds import CLASSES, blobs, keep, table
 
 from mien.classifiers import baselines
 from mien.classifiers.specs import BASELINES, Baseline
@@ -20,7 +21,14 @@ from mien.generators.specs import KIND_FACTS, CopycatSpec, GaussianSpec
 from mien.generators.train import calibrate, train_generator
 from mien.prepare import splits
 from mien.runs.store import Store
-from mien.study.controls import permute_labels
+from mien.study.controls import permute_labels, trial_kinds
+from mien.study.databases import list_databases
+from mien.study.file import resolve
+from mien.study.plan import make_record, plan_study
+from mien.study.run import study_jobs
+from mien.study.select import parse_only, select_rows
+from mien.study.settings import CONTROLS, SETTINGS, SOURCES, SOURCES_OF, SYNTHETIC, TRAINING_SETS
+from mien.study.specs import TrialSpec
 
 
 def halves() -> tuple[Faces, Faces]:
@@ -200,3 +208,92 @@ def test_floors_keep_the_contract_of_generators(kind: str, tmp_path: Path):
         order_database(run, "balanced:4", store, steps=3)
     with pytest.raises(UsageError, match="trained in steps"):
         calibrate(presets.read_preset(kind, parent.name), 1.0, store)
+
+
+# What every control keeps
+
+each_control = pytest.mark.parametrize("name", CONTROLS)
+
+
+@pytest.fixture(scope="module")
+def blob_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("controls") / "store")
+    keep(blobs(), store, "blobs")
+    return store
+
+
+def test_controls_have_words_of_their_own():
+    assert len({control.label for control in CONTROLS.values()}) == len(CONTROLS)
+    for control in CONTROLS.values():
+        assert control.label and len(control.shows.split()) > 4 and control.needs
+        assert not control.shows.endswith(".")
+    assert not set(SOURCES) & {*TRAINING_SETS, "real"}
+
+
+@each_control
+def test_a_control_adds_trainings_or_tests_to_just_the_settings_that_it_applies_to(
+    name: str, blob_store: Store
+):
+    for setting, sides in SETTINGS.items():
+        if not CONTROLS[name].applies_to(setting, sides.train, sides.test):
+            with pytest.raises(ValidationError, match=CONTROLS[name].needs):
+                table(settings=[setting], controls=[name])
+            continue
+        study = resolve(table(settings=[setting], controls=[name]), blob_store)
+        plain = trial_kinds(study.model_copy(update={"controls": ()}))
+        kinds = trial_kinds(study)
+        assert [kind for kind in kinds if kind not in plain]
+        assert {kind.control for kind in kinds} <= {"", name}
+        assert all(kind.train in SOURCES_OF for kind in kinds)
+
+        # The cells keep their own tests, and are tested on nothing else but the control's images
+        cells = [kind for kind in kinds if not kind.control]
+        for cell, before in zip(cells, plain, strict=True):
+            assert cell.train == before.train
+            assert cell.tests[: len(before.tests)] == before.tests
+            assert set(cell.tests) - set(before.tests) <= {name}
+
+
+@each_control
+def test_a_study_with_one_control_is_planned_recorded_and_selected(name: str, blob_store: Store):
+    study = resolve(table(settings=[*SETTINGS], controls=[name], counts="like"), blob_store)
+    plan = plan_study(study, blob_store)
+    controls = select_rows(plan.rows, parse_only([f"control={name}"], study))
+    assert controls and {row.control for row in controls} == {name}
+
+    # Each trial waits for its databases, and the record names each of these
+    jobs = {job.run: job for job in study_jobs(plan, plan.rows, blob_store, "cpu", 1)}
+    record = make_record(plan)
+    recorded = {run for database in record.databases for run in database.runs}
+    for row in plan.rows:
+        assert {*SOURCES_OF[row.spec.train], *row.spec.tests} - {"real"} == {*row.spec.databases}
+        assert set(jobs[row.spec.name].after) == {*row.spec.databases.values()} <= recorded
+        assert set(jobs[row.spec.name].after) <= set(jobs)
+    assert type(record).model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_has_as_many_images_as_the_generator_makes_from_the_same_people(
+    name: str, blob_store: Store
+):
+    fields = {"settings": ["both_to_real"], "counts": "fear=3,surprise=4"}
+    for database in list_databases(
+        resolve(table(controls=[name], **fields), blob_store), blob_store
+    ):
+        made = database.by_source
+        assert set(made) == {SYNTHETIC, name}
+        assert made[name].generate.counts == database.generate.counts
+        assert made[name].train.faces == database.train.faces
+        assert made[name].split == database.split and made[name].fold == database.fold
+
+
+def test_trials_without_other_sources_have_the_specs_that_they_always_had(blob_store: Store):
+    study = resolve(table(settings=["both_to_real"], controls=["copycat"]), blob_store)
+    rows = plan_study(study, blob_store).rows
+    for row in rows:
+        stored = row.spec.model_dump(mode="json")
+        assert "others" not in stored and TrialSpec.model_validate(stored) == row.spec
+    spec = rows[0].spec.model_copy(update={"others": {"mixup": "generate-0123456789ab"}})
+    assert spec.databases["mixup"] == "generate-0123456789ab"
+    assert TrialSpec.model_validate(spec.model_dump(mode="json")).name == spec.name
+    assert spec.name != rows[0].spec.name

@@ -108,6 +108,61 @@ USES = {
         assert nearest.control == control.control == "permuted_to_synthetic"
         assert (control.train, control.tests) == (cell.train, cell.tests)
     """,
+    "A control that replaces the generator": """
+        from pathlib import Path
+        import numpy as np
+        from PIL import Image
+        from mien.faces import Faces
+        from mien.ingest.run import run_ingest
+        from mien.report.sentences import says_if_it_helps
+        from mien.runs.store import Store
+        from mien.study.file import read_study
+        from mien.study.plan import describe_plan, plan_study
+        from mien.study.results import StudyResults
+        from mien.study.run import run_study
+
+        # Two classes: dark and light images
+        for number in range(24):
+            emotion = ("anger", "fear")[number % 2]
+            Path("set", emotion).mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(number).integers(0, 99, (16, 16)) + 99 * (number % 2)
+            Image.fromarray(noise.astype(np.uint8)).save(f"set/{emotion}/{number}.png")
+        store = Store(Path("store"))
+        run_ingest("folder", Path("set"), store, size=16, alias="faces")
+
+        Path("study.toml").write_text(
+            'name = "mixed"\\nfaces = "faces"\\nprotocol = "frame"\\nfolds = 2\\ntrials = 1\\n'
+            'settings = ["real_to_real", "both_to_real", "real_to_synthetic"]\\n'
+            'classifiers = ["tiny"]\\ncontrols = ["mixup", "again"]\\n'
+            '[classifier]\\nepochs = 1\\nsize = 16\\n[generator]\\npreset = "gaussian"\\n'
+        )
+        study = read_study(Path("study.toml"), store)
+        text = describe_plan(plan_study(study, store))
+        assert "1 mixup database" in text and "1 again database" in text
+        run_study(study, store, device="cpu")
+        found = StudyResults("mixed", store)
+        assert not found.failed and all(cell.whole for cell in [*found.cells, *found.controls])
+        assert {found.control_label(cell) for cell in found.controls} == {
+            f"{label} ({name})"
+            for label in ("mixup", "real images again") for name in ("1-NN", "tiny")
+        }
+        assert "averages of two real images of one class (tiny)?" in " ".join(
+            says_if_it_helps(found)
+        )
+
+        # What the controls make: averages of two images, and the images themselves
+        real = Faces.load(store.run("faces").path)
+        (database,) = found.plan.databases
+        mixed, again = (
+            Faces.load(store.run(database.controls[name]).path) for name in ("mixup", "again")
+        )
+        counts = real.index["emotion"].value_counts().to_dict()
+        assert mixed.index["emotion"].value_counts().to_dict() == counts
+        originals = {image.tobytes() for image in real.images}
+        assert {image.tobytes() for image in again.images} <= originals
+        dark = mixed.images[(mixed.index["emotion"] == "anger").to_numpy()]
+        assert dark.mean() < 60 and 10 < dark.std() < real.images.std()
+    """,
     "An audit part": TWO_IMAGES
     + """
         from mien.audit.part import PartInput, empty_side
