@@ -1,4 +1,4 @@
-"""Controls in the plan: which trainings and tests each control adds to those of the cells."""
+"""Controls in the plan: the trainings and tests that each adds to the cells."""
 
 from dataclasses import dataclass, replace
 
