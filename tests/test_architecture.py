@@ -220,8 +220,7 @@ def test_specs_the_command_line_reports_and_releases_start_without_torch():
     others = ["study.settings", "cli", "report.write", "publish.release", "ingest.run"]
     light = [*specs, *(f"mien.{name}" for name in others)]
     assert len(specs) > 5 and first_with_heavy_library(light) == ""
-    heavy = "mien.generators.diffusion.unet"
-    assert first_with_heavy_library(["mien.errors", heavy]) == heavy
+    assert first_with_heavy_library(["mien.errors", "huggingface_hub"]) == "huggingface_hub"
 
 
 def test_shapes_are_checked_while_the_tests_run():

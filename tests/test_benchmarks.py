@@ -13,13 +13,15 @@ import torch
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-def test_the_training_benchmark_prints_a_row_of_ratios_for_each_network():
+def test_the_training_benchmark_prints_a_row_of_ratios_for_each_network(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     small = ["--size", "16", "--batch", "4", "--steps", "1", "--rounds", "1", "--device", "cpu"]
-    command = [sys.executable, str(BENCHMARKS / "training.py"), "--networks", "tiny", *small]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "1 rounds of 1 steps a side; medians" in done.stdout
-    (row,) = re.findall(r"\| tiny \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", done.stdout)
+    monkeypatch.setattr(sys, "argv", ["training.py", "--networks", "tiny", *small])
+    runpy.run_path(str(BENCHMARKS / "training.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "1 rounds of 1 steps a side; medians" in printed
+    (row,) = re.findall(r"\| tiny \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", printed)
     assert all(float(number) > 0 for number in row)
 
 

@@ -111,6 +111,13 @@ def test_no_file_of_a_run_tells_where_or_when_it_was_made(tmp_path: Path, reader
                 {"bytes": b"none", "path": None}
             ]
             table(root / "data" / "train-00000-of-00001.parquet", image=images, label=["fear"] * 4)
+        if place == "one":
+            run = run_ingest(
+                reader, root, Store(tmp_path / place / "store"), size=8, name="set", workers=1,
+                skip_unreadable=True,
+            )  # fmt: skip
+            contents.append(f"{run.name} {run.content}\n")
+            continue
         code = (
             "import sys; from pathlib import Path; from mien.ingest.run import run_ingest\n"
             "from mien.runs.store import Store\n"
