@@ -20,7 +20,7 @@ from mien.errors import DataError, MienError
 from mien.faces import Faces
 from mien.ingest.reader import Listing
 from mien.ingest.readers.ferplus import NO_MAJORITY, find_majority
-from mien.ingest.run import choose_reader, fingerprint, ingest_folder, scan_folder
+from mien.ingest.run import choose_reader, fingerprint, list_folder, read_faces, scan_folder
 from mien.ingest.specs import IngestSpec
 from mien.pictures import decode
 from mien.runs.spec import read_spec
@@ -41,7 +41,7 @@ def scan(name: str, root: Path, **options: Any) -> Listing:
 def read(name: str, root: Path, skip: bool = False, **options: Any) -> Faces:
     spec = spec_for(name, **options)
     spec = spec.model_copy(update={"fingerprint": fingerprint(scan_folder(spec, root), workers=1)})
-    return ingest_folder(spec, root, workers=2, skip_unreadable=skip)
+    return read_faces(list_folder(spec, root), spec, workers=2, skip_unreadable=skip).faces
 
 
 def kinds(listing: Listing) -> dict[str, str]:

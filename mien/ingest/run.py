@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256 as digest
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mien.errors import DataError, SpecError
 from mien.faces import EMOTIONS, Faces
 from mien.findings import Finding, first_few
 from mien.ingest import accounting, depths, facs, persons
+from mien.ingest.accounting import Ledger
 from mien.ingest.decoding import find_faces, read_listing, thread_count
 from mien.ingest.emotions import ALIASES
 from mien.ingest.folders import glance, require_folder, to_dataset_name
@@ -32,32 +33,49 @@ from mien.runs.store import Run, RunSummary, Store
 AUTO_READER = "auto"  # instead of a reader's name
 
 
-def ingest_folder(
+@dataclass(frozen=True)
+class ReadFolder:
+    """What became of a listing: its faces, and what there is to say about all pictures and rows.
+
+    `findings` are all findings, and `unread` those that were made while images were read.
+    """
+
+    faces: Faces
+    findings: list[Finding]
+    unread: list[Finding]
+    ledgers: tuple[Ledger, ...]
+    about_crop: dict[str, Any]
+
+
+def read_faces(
+    listing: Listing,
     spec: IngestSpec,
-    root: Path,
     *,
     workers: int | None = None,
     skip_unreadable: bool = False,
     crop_model: Path | None = None,
-) -> Faces:
-    """Return the images below `root` as Faces, decoded by `workers` threads (None: one
-    per core).
+    out: Path | None = None,
+) -> ReadFolder:
+    """Return the faces of a listing (`list_folder`), decoded by `workers` threads (None: one per
+    core), and the accounts of all its pictures and rows.
 
-    Raises DataError if the files are not those of the spec's fingerprint, or if an image cannot be
-    read. With `skip_unreadable` such images are left out, unless no image would remain.
+    Images in which no face is found are left out if the spec's crop says so. Reports on crops and
+    left_out.csv are written into `out`. Raises DataError if an image cannot be read. With
+    `skip_unreadable` such images are left out, unless no image would remain.
     """
-    listing = depths.add_white_values(scan_folder(spec, root), spec.white)
-    actual = fingerprint(listing, workers, skip_unreadable)
-    if actual != spec.fingerprint:
-        raise DataError(
-            f"{root} must hold the files of fingerprint {spec.fingerprint[:12]}, and holds those "
-            f"of {actual[:12]}: it has changed, or is another dataset; ingest it again"
-        )
-    with_faces, places, _ = find_faces(listing, spec, workers, crop_model, None)
+    # Decode the images, without those in which no face was found.
+    with_faces, places, about_crop = find_faces(listing, spec, workers, crop_model, out)
     faces, unread = read_listing(with_faces, spec, workers, skip_unreadable, places)
+
+    # Report every irregularity, and account for every picture and row.
     findings = [*listing.findings, *accounting.report_faceless(listing, with_faces), *unread]
-    accounting.close(listing, READERS[spec.reader].READER, faces, findings)
-    return faces
+    ledgers = accounting.close(listing, READERS[spec.reader].READER, faces, findings, out)
+    return ReadFolder(faces, findings, unread, ledgers, about_crop)
+
+
+def list_folder(spec: IngestSpec, root: Path) -> Listing:
+    """Return the images that `scan_folder` lists below `root`, each with its white value."""
+    return depths.add_white_values(scan_folder(spec, root), spec.white)
 
 
 def scan_folder(spec: IngestSpec, root: Path) -> Listing:
@@ -182,27 +200,24 @@ def run_ingest(
     dataset = name if name is not None else usual or to_dataset_name(root.resolve().name)
     fields = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, fields, f"ingest {reader}")
-    listing = depths.add_white_values(scan_folder(draft, root), draft.white)
+    listing = list_folder(draft, root)
     files = fingerprint(listing, workers, skip_unreadable)
     spec = draft.model_copy(update={"fingerprint": files, "part": listing.part})
     _print_findings([finding for finding in listing.findings if finding.kind not in expected])
 
     def build(out: Path, scratch: Path) -> RunSummary:
-        # Decode the images, without those in which no face was found.
-        with_faces, places, about_crop = find_faces(listing, spec, workers, crop_model, out)
-        faces, unread = read_listing(with_faces, spec, workers, skip_unreadable, places)
-        _print_findings(unread)
-
-        # Report every irregularity, and account for every picture and row.
-        about = READERS[reader].READER
-        findings = [*listing.findings, *accounting.report_faceless(listing, with_faces), *unread]
-        _write_findings(findings, out)
-        ledgers = accounting.close(listing, about, faces, findings, out)
-
+        read = read_faces(
+            listing, spec, workers=workers, skip_unreadable=skip_unreadable, crop_model=crop_model,
+            out=out,
+        )  # fmt: skip
+        _print_findings(read.unread)
+        _write_findings(read.findings, out)
+        faces = read.faces
         write_with_sheet(faces, out)
         _write_labels(faces, out)
 
         # The reader's citation holds only for the release whose licence it knows.
+        about = READERS[reader].READER
         cited = spec.licence is None and listing.licence == about.licence
         return {
             **summarise_faces(faces),
@@ -210,9 +225,9 @@ def run_ingest(
             "named": _name_source(name, reader),
             "licence": faces.index["licence"].iloc[0],
             "citation": about.citation if cited else "",
-            "findings": dict(Counter(finding.kind for finding in findings)),
-            "accounts": accounting.summarise_ledgers(ledgers),
-            **about_crop,
+            "findings": dict(Counter(finding.kind for finding in read.findings)),
+            "accounts": accounting.summarise_ledgers(read.ledgers),
+            **read.about_crop,
             "terms": terms_as_json(
                 reader, spec.dataset, spec.licence, spec.licence or listing.licence
             ),
