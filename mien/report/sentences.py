@@ -160,17 +160,21 @@ def _name_compared(study: StudyResults, comparison: Comparison) -> str:
 
 def _format_answer(comparison: Comparison) -> str:
     """Return the answer of a comparison as a sentence, with its gap, interval, p and sizes."""
-    p = comparison.p
-    p_text = "" if math.isnan(p) else ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
     groups = count_of(comparison.groups, comparison.grouped)
     return (
         f"{comparison.answer.capitalize()}: accuracy by {comparison.level[:-1]} changes by "
-        f"{_format_points(comparison.gap)}{p_text} ({groups}, "
+        f"{format_gap(comparison.gap, comparison.p)} ({groups}, "
         f"{count_of(comparison.trials, 'trial')})."
     )
 
 
-def _format_points(gap: Interval) -> str:
+def format_gap(gap: Interval, p: float) -> str:
+    """Return a difference in accuracy in points with its interval, and its p if that is known."""
+    p_text = "" if math.isnan(p) else ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+    return f"{format_points(gap)}{p_text}"
+
+
+def format_points(gap: Interval) -> str:
     """Return a difference in accuracy with its interval, in points."""
     bounds = (
         f", 95 % interval {format_signed(gap.low)} to {format_signed(gap.high)}"
@@ -191,7 +195,7 @@ def failure_reasons(study: StudyResults) -> list[str]:
     sentences = []
     for cell in (cell for cell in study.cells if cell.level == "images"):
         controls = [
-            f"{verdict.control} ({_format_points(verdict.gap)})"
+            f"{verdict.control} ({format_points(verdict.gap)})"
             for verdict in study.verdicts(cell)
             if verdict.cleared is False and verdict.gap is not None
         ]

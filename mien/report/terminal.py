@@ -6,7 +6,8 @@ from rich.table import Table
 
 from mien.pages.tables import EMPTY_CELL, LOW_MARK
 from mien.report.comparison import METRICS
-from mien.report.sentences import NOTICES, copy_alarms, says_if_it_helps
+from mien.report.conclusions import draw_conclusions
+from mien.report.sentences import NOTICES, copy_alarms
 from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import plain_value
 from mien.runs.progress import count_of, make_console
@@ -75,13 +76,13 @@ def _explain_controls(study: StudyResults) -> str:
 
 
 def print_table(study: str, store: Store) -> None:
-    """Print the settings table of a study, its leak alarms, and whether synthetic faces help."""
+    """Print the settings table of a study, its leak alarms, and its conclusions."""
     out = make_console(width=None if sys.stdout.isatty() else TABLE_WIDTH_CHARACTERS)
     out.print(make_terminal_table(study, store))
     loaded = StudyResults(study, store)
     for text in [
         *(f"Leak alarm: {text}" for text in copy_alarms(loaded)),
-        *says_if_it_helps(loaded),
+        *(f"{one.asked} {one.sentence}" for one in draw_conclusions([loaded])),
     ]:
         out.print(plain_value(text), soft_wrap=True)
 

@@ -286,14 +286,22 @@ class StudyResults:
 
         The list is empty if a trial of the cell is missing.
         """
-        if not cell.whole:
-            return []
-        verdicts = [Verdict("the constant answer", gap_interval(cell, cell.commonest, metric))]
-        for control in self.controls_of(cell.setting, cell.level):
-            if control.classifier in (*BASELINES, cell.classifier):
-                gap = gap_interval(cell, control, metric) if control.whole else None
-                verdicts.append(Verdict(self.control_label(control), gap))
-        return verdicts
+        return [
+            Verdict(name, gap_interval(cell, control, metric) if control.whole else None)
+            for name, control in (self.compared_controls(cell) if cell.whole else [])
+        ]
+
+    def compared_controls(self, cell: ResultCell) -> list[tuple[str, ResultCell]]:
+        """Return the controls that a cell with a finished trial is compared with, and their names.
+
+        They are the constant answer, then those of its setting that are baselines or of the same
+        classifier.
+        """
+        return [("the constant answer", cell.commonest)] + [
+            (self.control_label(control), control)
+            for control in self.controls_of(cell.setting, cell.level)
+            if control.classifier in (*BASELINES, cell.classifier)
+        ]
 
     def control_label(self, control: ResultCell) -> str:
         """Return the printed name of a control."""
@@ -333,7 +341,7 @@ class StudyResults:
         It is by clip where clips are scored; there is one per classifier and ablation.
         """
         cells = [
-            self._level(setting, name, ablation)
+            self.scored_cell(setting, name, ablation)
             for name in self.classifiers
             for ablation in self.ablations
         ]
@@ -348,7 +356,7 @@ class StudyResults:
         """Return the comparison of a setting with itself under a control, by classifier."""
         comparisons = []
         for name in self.classifiers:
-            cell = self._level(setting, name, self.ablations[0])
+            cell = self.scored_cell(setting, name)
             others = [
                 other
                 for other in self.controls_of(setting, cell.level if cell else "")
@@ -358,8 +366,13 @@ class StudyResults:
                 comparisons.append(compare_cells(cell, others[0]))
         return comparisons
 
-    def _level(self, setting: str, classifier: str, ablation: str) -> ResultCell | None:
-        """Return a cell by clip if clips are scored, else by image, or None if there is none."""
+    def scored_cell(
+        self, setting: str, classifier: str, ablation: str | None = None
+    ) -> ResultCell | None:
+        """Return a cell by clip if clips are scored, else by image, or None if there is none.
+
+        It is of the first ablation by default.
+        """
         cells = [self.cell(setting, classifier, level, ablation) for level in self.levels]
         return next((cell for cell in reversed(cells) if cell is not None), None)
 

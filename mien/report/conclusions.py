@@ -1,0 +1,446 @@
+"""Conclusions: what studies found, as four questions, each with one answer.
+
+The questions are whether synthetic faces help, whether they help more than copies of the real
+ones, whether anything is above its controls, and what a random split of frames would have said.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mien import stats
+from mien.report.sentences import format_gap, format_points, format_signed
+from mien.report.words import format_cell_name, format_classifier, format_score
+from mien.runs.progress import count_of
+from mien.stats import Interval
+from mien.study.cells import SIGNIFICANT_P, ResultCell
+from mien.study.results import StudyResults
+from mien.study.settings import SETTINGS
+
+MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 / 2 ** 6
+
+HELD_OUT_PROTOCOLS = ("subject", "dataset")  # under them nobody of the tests was in training
+
+Question = Literal["synthetic", "copies", "controls", "split"]
+
+Answer = Literal["yes", "no", "cannot tell"]
+
+QUESTIONS: dict[Question, str] = {
+    "synthetic": "Do synthetic faces help, added to real ones?",
+    "copies": "Do they help more than copies of the real faces?",
+    "controls": "Is any result above its controls?",
+    "split": "Would a random split of frames have looked better?",
+}
+"""The questions in the order in which reports answer them."""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The answer of studies to one question.
+
+    - `question` is its key in QUESTIONS, and `asked` the question in words.
+    - `answer` is yes, no, or cannot tell; the sentence then says why.
+    - `sentence` says the answer with the estimate, its interval, and the number of people.
+    - `basis` says which study, classifiers, trials, protocol and seed the sentence rests on.
+    - `estimate` is a difference in accuracy, as a share from -1 to 1, with its 95 % interval over
+      tested people; None if nothing was measured.
+    - `n` is the number of tested people, or of clips or images (`unit`) if people are unknown.
+    - `study` is the title of the study, "" if there is none.
+    """
+
+    question: Question
+    answer: Answer
+    sentence: str
+    basis: str = ""
+    estimate: Interval | None = None
+    n: int = 0
+    unit: str = "subject"
+    study: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The question in words."""
+        return QUESTIONS[self.question]
+
+
+def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
+    """Return the answers to QUESTIONS, in their order; at least one for each.
+
+    The first three are answered by each study with held-out people, the last by each study whose
+    frames were split at random, compared with the first study with held-out people. An answer
+    needs both an interval that excludes zero and p < 0.05 of a sign-flip test over people, which
+    fewer than MIN_PEOPLE cannot reach. Differences are means over the trials and the classifiers of
+    the first ablation, paired by person.
+    """
+    held_out = [study for study in studies if study.protocol in HELD_OUT_PROTOCOLS]
+    by_frame = [study for study in studies if study.protocol == "frame"]
+    askers = (_ask_if_synthetic_helps, _ask_if_more_than_copies, _ask_if_above_controls)
+    conclusions = [
+        ask(study) for ask in askers for study in held_out or [_first_or_none(studies)] if study
+    ]
+    return [*conclusions, *_ask_about_random_splits(by_frame, held_out)]
+
+
+def _first_or_none(studies: Sequence[StudyResults]) -> StudyResults | None:
+    return studies[0] if studies else None
+
+
+# Do synthetic faces help, and more than copies do?
+
+
+def _ask_if_synthetic_helps(study: StudyResults) -> Conclusion:
+    """Return the comparison of real + synthetic with real faces alone."""
+    if seen := _find_seen_people(study, "synthetic"):
+        return seen
+    lacking = [
+        SETTINGS[name].label
+        for name in ("both_to_real", "real_to_real")
+        if name not in study.settings
+    ]
+    if lacking:
+        labels = " and ".join(lacking)
+        return _leave_open(
+            study, "synthetic", f"the study lacks {labels}; add it to `settings` in its file"
+        )
+    pairs = [
+        (cell, study.cell("real_to_real", cell.classifier, cell.level, cell.ablation))
+        for cell in _main_cells(study, "both_to_real")
+    ]
+    return _conclude_from_pairs(
+        study,
+        "synthetic",
+        [(cell, base) for cell, base in pairs if base is not None],
+        "adding synthetic faces to the real ones",
+    )
+
+
+def _ask_if_more_than_copies(study: StudyResults) -> Conclusion:
+    """Return the comparison of synthetic faces with copies of the real ones, both added to real."""
+    if seen := _find_seen_people(study, "copies"):
+        return seen
+    if "both_to_real" not in study.settings or "copycat" not in study.plan.controls:
+        lacking = (
+            "the control copycat; add it to `controls`"
+            if "both_to_real" in study.settings
+            else "real + synthetic → real; add it to `settings`"
+        )
+        return _leave_open(study, "copies", f"the study lacks {lacking} in its file")
+    pairs = [
+        (cell, control)
+        for cell in _main_cells(study, "both_to_real")
+        for control in study.controls_of("both_to_real", cell.level)
+        if (control.control, control.classifier) == ("copycat", cell.classifier)
+    ]
+    return _conclude_from_pairs(
+        study, "copies", pairs, "adding synthetic faces instead of copies of the real ones"
+    )
+
+
+def _find_seen_people(study: StudyResults, question: Question) -> Conclusion | None:
+    """Return that nothing can be said if the people of the tests were also in training."""
+    if study.protocol in HELD_OUT_PROTOCOLS:
+        return None
+    return _leave_open(
+        study,
+        question,
+        "the people of its tests were also in training; a study with "
+        '`protocol = "subject"` can answer this',
+    )
+
+
+def _leave_open(study: StudyResults, question: Question, reason: str) -> Conclusion:
+    """Return that a study has no numbers for a question, with the reason."""
+    sentence = f"Cannot tell: {reason}."
+    return Conclusion(question, "cannot tell", sentence, describe_design(study), study=study.title)
+
+
+def _main_cells(study: StudyResults, setting: str) -> list[ResultCell]:
+    """Return the cells of a setting in the first ablation, by clip where clips are scored."""
+    cells = [study.scored_cell(setting, name) for name in study.classifiers]
+    return [cell for cell in cells if cell is not None]
+
+
+def _conclude_from_pairs(
+    study: StudyResults,
+    question: Question,
+    pairs: Sequence[tuple[ResultCell, ResultCell]],
+    what: str,
+) -> Conclusion:
+    """Return whether the first cells of the pairs are better than the second ones."""
+    finished = [(ours, theirs) for ours, theirs in pairs if ours.whole and theirs.whole]
+    if not finished:
+        return _leave_open(study, question, "not all trials that this needs are done yet")
+
+    # The answer, and why there is none
+    gap, p = pool_pairs(finished)
+    first = finished[0][0]
+    answer, reason = _decide(gap, p, first)
+    tests = f"accuracy by {first.level[:-1]} on {_describe_people(study, first)}"
+    lead = {"yes": "Yes: ", "no": "No, it is worse: ", "cannot tell": "Cannot tell: "}[answer]
+    sentence = f"{lead}{what} changes the {tests} by {format_gap(gap, p)}{reason}."
+
+    # Classifiers that were pooled, each with its own difference
+    names = [
+        f"{format_classifier(study, ours.classifier)} "
+        f"{format_signed(ours.mean('accuracy') - theirs.mean('accuracy'))}"
+        for ours, theirs in finished
+    ]
+    return Conclusion(
+        question,
+        answer,
+        sentence,
+        _describe_basis(study, first, names if len(names) > 1 else []),
+        gap,
+        len(first.units),
+        first.grouped,
+        study.title,
+    )
+
+
+def pool_pairs(pairs: Sequence[tuple[ResultCell, ResultCell]]) -> tuple[Interval, float]:
+    """Return the mean difference in accuracy of pairs of cells with its interval, and its p.
+
+    Draws of people are shared by all cells with the same people, so differences are paired by
+    person. p is that of a sign-flip test over people, nan if two cells differ in their people.
+    """
+    values = [ours.mean("accuracy") - theirs.mean("accuracy") for ours, theirs in pairs]
+    draws = [
+        first - second
+        for ours, theirs in pairs
+        if (first := ours.bootstrap("accuracy")) is not None
+        and (second := theirs.bootstrap("accuracy")) is not None
+    ]
+    pooled = np.mean(draws, axis=0) if len(draws) == len(pairs) else None
+
+    # The sign flips need the same people on all sides
+    units = {cell.units for pair in pairs for cell in pair}
+    p = math.nan
+    if len(units) == 1:
+        gaps = np.mean(
+            [_count_right(ours) - _count_right(theirs) for ours, theirs in pairs], axis=0
+        )
+        p = stats.test_by_sign_flips(gaps, pairs[0][0].draw)
+    return stats.interval(float(np.mean(values)), pooled), p
+
+
+def _count_right(cell: ResultCell) -> np.ndarray:
+    """Return the right answers of each person, float [groups]: the mean over trials."""
+    return np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts)
+
+
+def _decide(gap: Interval, p: float, cell: ResultCell) -> tuple[Answer, str]:
+    """Return the answer of a difference, and the reason if it cannot be told."""
+    if cell.grouped != "subject":
+        return "cannot tell", ", and it is not known which images are of one person"
+    if len(cell.units) < MIN_PEOPLE:
+        return "cannot tell", (
+            f", and so few people cannot give p below {SIGNIFICANT_P}: at least {MIN_PEOPLE} are "
+            "needed"
+        )
+    if gap.low <= 0 <= gap.high or math.isnan(gap.low):
+        return "cannot tell", ", and the interval includes zero"
+    if not p < SIGNIFICANT_P:
+        return "cannot tell", f", and p is not below {SIGNIFICANT_P}"
+    return ("yes" if gap.low > 0 else "no"), ""
+
+
+def _describe_people(study: StudyResults, cell: ResultCell) -> str:
+    """Return the tested people of a cell in words, or the clips or images if they are unknown."""
+    held_out = "held-out " if study.protocol in HELD_OUT_PROTOCOLS else ""
+    if cell.grouped != "subject":
+        return f"the {held_out}{count_of(len(cell.units), cell.grouped)}"
+    people = "person" if len(cell.units) == 1 else "people"
+    return f"{len(cell.units):,} {held_out}{people}"
+
+
+def _describe_basis(study: StudyResults, cell: ResultCell, classifiers: Iterable[str] = ()) -> str:
+    """Return the classifiers, tests, trials, protocol and seed of a conclusion."""
+    pooled = list(classifiers)
+    who = f"mean of {', '.join(pooled)}" if pooled else format_classifier(study, cell.classifier)
+    return f"{who}; {count_of(cell.n, cell.level[:-1])}; {describe_design(study)}"
+
+
+def describe_design(study: StudyResults) -> str:
+    """Return title, protocol, tested folds, trials and seed of a study in one line."""
+    spec = study.spec
+    tested = len(spec["tested_folds"])
+    folds = (
+        f"{tested} of {count_of(spec['folds'], 'fold')}"
+        if tested < spec["folds"]
+        else count_of(spec["folds"], "fold")
+    )
+    if study.protocol == "frame":
+        folds = f"1 in {spec['folds']} images tested"
+    return (
+        f"study {study.title}, protocol {study.protocol}, {folds}, "
+        f"{count_of(spec['trials'], 'trial')}, seed {spec['seed']}"
+    )
+
+
+# Is anything above its controls?
+
+
+@dataclass(frozen=True)
+class _Margin:
+    """The smallest difference of a cell from its controls, and the p of all of them."""
+
+    cell: ResultCell
+    control: str
+    gap: Interval
+    p: float
+
+
+def _ask_if_above_controls(study: StudyResults) -> Conclusion:
+    """Return whether a cell with tests on real faces is above all its controls."""
+    if seen := _find_seen_people(study, "controls"):
+        return seen
+    cells = [
+        cell
+        for setting in study.settings
+        if study.plan.settings[setting].test == "real"
+        for name in study.classifiers
+        for ablation in study.ablations
+        if (cell := study.scored_cell(setting, name, ablation)) is not None and cell.whole
+    ]
+    margins = [margin for cell in cells if (margin := _measure_margin(study, cell)) is not None]
+    if not margins:
+        return _leave_open(
+            study, "controls", "no result on real faces has all of its trials and controls yet"
+        )
+
+    # A cell is above its controls if it is after Holm's correction for the number of cells
+    clear = [
+        one
+        for one, p in zip(margins, correct_by_holm([one.p for one in margins]), strict=True)
+        if one.gap.low > 0 and p < SIGNIFICANT_P
+    ]
+    best = max(clear or margins, key=lambda one: (one.gap.low, one.gap.value))
+    enough = best.cell.grouped == "subject" and len(best.cell.units) >= MIN_PEOPLE
+    certain = enough and all(one.gap.high <= 0 for one in margins)
+    answer: Answer = "yes" if clear else "no" if certain else "cannot tell"
+
+    # The sentence: how many are above, and the clearest of them
+    number = f"{len(clear)} of {count_of(len(margins), 'result')} on real faces"
+    verb = "is" if len(clear) == 1 else "are"
+    lead = {"yes": "Yes: ", "no": "No: ", "cannot tell": "Cannot tell: "}[answer]
+    _, reason = _decide(best.gap, best.p, best.cell)
+    if answer == "cannot tell" and not reason:
+        reason = f", and p is not below {SIGNIFICANT_P} after Holm's correction for all results"
+    named = (
+        f"{SETTINGS[best.cell.setting].label}, {format_cell_name(study, best.cell)}, differs from "
+        f"{best.control}, its strongest control, by {format_gap(best.gap, best.p)}"
+    )
+    sentence = (
+        f"{lead}{number} {verb} above all controls; the clearest, {named} "
+        f"({_describe_people(study, best.cell)}){reason if answer == 'cannot tell' else ''}."
+    )
+    missing = study.missing_controls
+    without = [f"controls not run: {', '.join(missing)}"] if missing else []
+    return Conclusion(
+        "controls",
+        answer,
+        sentence,
+        "; ".join([_describe_basis(study, best.cell), *without]),
+        best.gap,
+        len(best.cell.units),
+        best.cell.grouped,
+        study.title,
+    )
+
+
+def _measure_margin(study: StudyResults, cell: ResultCell) -> _Margin | None:
+    """Return the smallest difference of a cell from its controls, or None if a control is not done.
+
+    To be above all controls the cell must be above each of them, so p is the largest of theirs.
+    """
+    controls = study.compared_controls(cell)
+    if any(not control.whole for _, control in controls):
+        return None
+    gaps = [(name, *pool_pairs([(cell, control)])) for name, control in controls]
+    name, gap, _ = min(gaps, key=lambda one: (_or_value(one[1]), one[1].value))
+    ps = [p for _, _, p in gaps]
+    return _Margin(cell, name, gap, math.nan if any(map(math.isnan, ps)) else max(ps))
+
+
+def _or_value(gap: Interval) -> float:
+    """Return the lower bound of a gap, or its value if it has no interval."""
+    return gap.value if math.isnan(gap.low) else gap.low
+
+
+def correct_by_holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number by Holm (1979), in their order; nan becomes 1."""
+    known = [1.0 if math.isnan(p) else p for p in ps]
+    corrected, largest = [1.0] * len(known), 0.0
+    for rank, position in enumerate(sorted(range(len(known)), key=known.__getitem__)):
+        largest = max(largest, min(1.0, known[position] * (len(known) - rank)))
+        corrected[position] = largest
+    return corrected
+
+
+# What would a random split of frames have said?
+
+
+def _ask_about_random_splits(
+    by_frame: Sequence[StudyResults], held_out: Sequence[StudyResults]
+) -> list[Conclusion]:
+    """Return how much higher real → real is if frames are split at random."""
+    if not by_frame:
+        name = held_out[0].title if held_out else "the study"
+        sentence = (
+            "Cannot tell: no study with such a split is in this report. To run one, copy the file "
+            f'of {name}, set `protocol = "frame"` and another `name`, run it with '
+            "`mien study run`, and give both names to `mien report`."
+        )
+        return [Conclusion("split", "cannot tell", sentence)]
+    return [_compare_split(study, held_out[0] if held_out else None) for study in by_frame]
+
+
+def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusion:
+    """Return the difference in real → real of a study by frame from one with held-out people."""
+    ours = _find_images(study)
+    if not ours:
+        return _leave_open(study, "split", "real → real is not done yet")
+
+    # The classifiers that both studies have, if they have the same faces
+    comparable = other is not None and study.spec["faces"] == other.spec["faces"]
+    theirs = _find_images(other) if other is not None and comparable else {}
+    shared = [(cell, theirs[name]) for name, cell in ours.items() if name in theirs]
+    score = float(np.mean([pair[0].mean("accuracy") for pair in shared or zip(ours.values())]))
+    alone = f"a random split of frames gives real → real {format_score(score, 'accuracy')} %"
+    if other is None or not shared:
+        reason = f"{alone}, and no study of the same faces and classifiers holds people out"
+        return _leave_open(study, "split", reason)
+
+    # The difference; people are the same in both studies unless few folds are tested
+    gap, _ = pool_pairs(shared)
+    held = float(np.mean([pair[1].mean("accuracy") for pair in shared]))
+    people = min((pair[side] for pair in shared for side in (0, 1)), key=lambda one: len(one.units))
+    few = people.grouped != "subject" or len(people.units) < MIN_PEOPLE
+    told = not few and (gap.low > 0 or gap.high < 0)
+    answer: Answer = "cannot tell" if not told else "yes" if gap.low > 0 else "no"
+    lead = {"yes": "Yes: ", "no": "No: ", "cannot tell": "Cannot tell: "}[answer]
+    reason = "" if told else _decide(gap, math.nan, people)[1]
+    sentence = (
+        f"{lead}{alone} by image, and {_describe_people(other, shared[0][1])} give "
+        f"{format_score(held, 'accuracy')} %, a difference of {format_points(gap)}{reason}."
+    )
+    names = ", ".join(format_classifier(study, cell.classifier) for cell, _ in shared)
+    return Conclusion(
+        "split",
+        answer,
+        sentence,
+        f"{names}; {describe_design(study)}; {describe_design(other)}",
+        gap,
+        len(people.units),
+        people.grouped,
+        study.title,
+    )
+
+
+def _find_images(study: StudyResults) -> dict[str, ResultCell]:
+    """Return the finished cells of real → real by image and first ablation, by classifier."""
+    cells = [study.cell("real_to_real", name) for name in study.classifiers]
+    return {cell.classifier: cell for cell in cells if cell is not None and cell.whole}
