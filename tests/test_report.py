@@ -242,7 +242,7 @@ def test_every_record_stands_in_the_table_for_programs(
     expected = {
         (trial["run"], record["metric"]): (record["value"], record["n"])
         for trial in store.run(title).json("plan.json")["trials"]
-        if store.done(trial["run"])
+        if store.is_done(trial["run"])
         for record in store.run(trial["run"]).json("records.json")
     }
     assert written == expected
