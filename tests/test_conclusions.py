@@ -81,14 +81,16 @@ def test_synthetic_faces_help_or_not_as_the_trials_say(
 
 
 @pytest.mark.parametrize(
-    ("copies", "expected"), [(0.3, "yes"), (0.95, "cannot tell"), (0.999, "cannot tell")]
+    ("both", "copies", "expected"),
+    [(0.95, 0.3, "yes"), (0.95, 0.95, "cannot tell"), (0.3, 0.95, "no")],
 )
-def test_synthetic_faces_are_compared_with_copies(store: Store, copies: float, expected: str):
-    name = f"copies-{copies}".replace(".", "-")
-    found = study(store, name, skilled(both=0.95, both_copycat=copies))
+def test_synthetic_faces_are_compared_with_copies(
+    store: Store, both: float, copies: float, expected: str
+):
+    found = study(store, f"copies-{both}-{copies}", skilled(both=both, both_copycat=copies))
     one = answer([found], "copies")
     assert one.answer == expected
-    assert "adding synthetic faces instead of copies of the real ones" in one.sentence
+    assert "adding synthetic faces instead of copies of the real images" in one.sentence
 
 
 def test_a_result_above_its_controls_is_found_and_named(store: Store):

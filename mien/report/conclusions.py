@@ -18,7 +18,7 @@ from mien.runs.progress import count_of
 from mien.stats import Interval
 from mien.study.cells import SIGNIFICANT_P, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS
+from mien.study.settings import SETTINGS, SOURCES
 
 MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 / 2 ** 6
 
@@ -78,23 +78,17 @@ def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
     held_out = [study for study in studies if study.protocol in HELD_OUT_PROTOCOLS]
     by_frame = [study for study in studies if study.protocol == "frame"]
     askers = (_ask_if_synthetic_helps, _ask_if_more_than_copies, _ask_if_above_controls)
-    conclusions = [
-        ask(study) for ask in askers for study in held_out or [_first_or_none(studies)] if study
-    ]
+    conclusions = [one for ask in askers for study in held_out or studies[:1] for one in ask(study)]
     return [*conclusions, *_ask_about_random_splits(by_frame, held_out)]
-
-
-def _first_or_none(studies: Sequence[StudyResults]) -> StudyResults | None:
-    return studies[0] if studies else None
 
 
 # Do synthetic faces help, and more than copies do?
 
 
-def _ask_if_synthetic_helps(study: StudyResults) -> Conclusion:
+def _ask_if_synthetic_helps(study: StudyResults) -> list[Conclusion]:
     """Return the comparison of real + synthetic with real faces alone."""
     if seen := _find_seen_people(study, "synthetic"):
-        return seen
+        return [seen]
     lacking = [
         SETTINGS[name].label
         for name in ("both_to_real", "real_to_real")
@@ -102,41 +96,49 @@ def _ask_if_synthetic_helps(study: StudyResults) -> Conclusion:
     ]
     if lacking:
         labels = " and ".join(lacking)
-        return _leave_open(
-            study, "synthetic", f"the study lacks {labels}; add it to `settings` in its file"
-        )
+        reason = f"the study lacks {labels}; add it to `settings` in its file"
+        return [_leave_open(study, "synthetic", reason)]
     pairs = [
         (cell, study.cell("real_to_real", cell.classifier, cell.level, cell.ablation))
         for cell in _main_cells(study, "both_to_real")
     ]
-    return _conclude_from_pairs(
-        study,
-        "synthetic",
-        [(cell, base) for cell, base in pairs if base is not None],
-        "adding synthetic faces to the real ones",
-    )
+    complete = [(cell, base) for cell, base in pairs if base is not None]
+    what = "adding synthetic faces to the real ones"
+    return [_conclude_from_pairs(study, "synthetic", complete, what)]
 
 
-def _ask_if_more_than_copies(study: StudyResults) -> Conclusion:
-    """Return the comparison of synthetic faces with copies of the real ones, both added to real."""
+def _ask_if_more_than_copies(study: StudyResults) -> list[Conclusion]:
+    """Return the comparison of synthetic faces with each source of copies, both added to real."""
     if seen := _find_seen_people(study, "copies"):
-        return seen
-    if "both_to_real" not in study.settings or "copycat" not in study.plan.controls:
+        return [seen]
+    sources = [name for name in SOURCES if name in study.plan.controls]
+    if "both_to_real" not in study.settings or not sources:
         lacking = (
-            "the control copycat; add it to `controls`"
+            f"the control {' or '.join(SOURCES)}; add it to `controls`"
             if "both_to_real" in study.settings
             else "real + synthetic → real; add it to `settings`"
         )
-        return _leave_open(study, "copies", f"the study lacks {lacking} in its file")
-    pairs = [
-        (cell, control)
-        for cell in _main_cells(study, "both_to_real")
-        for control in study.controls_of("both_to_real", cell.level)
-        if (control.control, control.classifier) == ("copycat", cell.classifier)
+        return [_leave_open(study, "copies", f"the study lacks {lacking} in its file")]
+
+    # The pairs of each source: a cell, and the same with its images in place of synthetic ones
+    pairs = {
+        name: [
+            (cell, control)
+            for cell in _main_cells(study, "both_to_real")
+            for control in study.controls_of("both_to_real", cell.level)
+            if (control.control, control.classifier) == (name, cell.classifier)
+        ]
+        for name in sources
+    }
+    return [
+        _conclude_from_pairs(
+            study,
+            "copies",
+            pairs[name],
+            f"adding synthetic faces instead of {SOURCES[name].images}",
+        )
+        for name in sources
     ]
-    return _conclude_from_pairs(
-        study, "copies", pairs, "adding synthetic faces instead of copies of the real ones"
-    )
 
 
 def _find_seen_people(study: StudyResults, question: Question) -> Conclusion | None:
@@ -293,10 +295,10 @@ class _Margin:
     p: float
 
 
-def _ask_if_above_controls(study: StudyResults) -> Conclusion:
+def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     """Return whether a cell with tests on real faces is above all its controls."""
     if seen := _find_seen_people(study, "controls"):
-        return seen
+        return [seen]
     cells = [
         cell
         for setting in study.settings
@@ -307,9 +309,8 @@ def _ask_if_above_controls(study: StudyResults) -> Conclusion:
     ]
     margins = [margin for cell in cells if (margin := _measure_margin(study, cell)) is not None]
     if not margins:
-        return _leave_open(
-            study, "controls", "no result on real faces has all of its trials and controls yet"
-        )
+        reason = "no result on real faces has all of its trials and controls yet"
+        return [_leave_open(study, "controls", reason)]
 
     # A cell is above its controls if it is after Holm's correction for the number of cells
     clear = [
@@ -339,7 +340,7 @@ def _ask_if_above_controls(study: StudyResults) -> Conclusion:
     )
     missing = study.missing_controls
     without = [f"controls not run: {', '.join(missing)}"] if missing else []
-    return Conclusion(
+    found = Conclusion(
         "controls",
         answer,
         sentence,
@@ -349,6 +350,7 @@ def _ask_if_above_controls(study: StudyResults) -> Conclusion:
         best.cell.grouped,
         study.title,
     )
+    return [found]
 
 
 def _measure_margin(study: StudyResults, cell: ResultCell) -> _Margin | None:
