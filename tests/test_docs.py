@@ -119,7 +119,13 @@ def test_changelog_and_version_agree():
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"]
+    "name",
+    [
+        "requirements.lock",
+        "requirements-dev.lock",
+        "requirements-cpu.lock",
+        "requirements-cuda.lock",
+    ],
 )
 def test_lock_files_hold_no_addresses(name: str):
     text = (ROOT / name).read_text(encoding="utf-8")

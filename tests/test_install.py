@@ -194,6 +194,22 @@ def test_what_is_declared_is_imported():
     assert {named(text) for text in PROJECT["dependencies"]} - used == {"torchvision"}
 
 
+def locked(name: str) -> set[str]:
+    """The distributions that a lock file pins."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return {normal(found) for found in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+
+
+def test_the_demo_installs_what_running_needs_and_no_more():
+    running, development = locked("requirements.lock"), locked("requirements-dev.lock")
+    needed = set(closure({named(text) for text in PROJECT["dependencies"]}))
+    assert needed <= running | locked("requirements-cuda.lock")
+    assert not running & development and not needed & development
+    extras = {named(text) for texts in EXTRAS.values() for text in texts}
+    assert extras <= running | development
+    assert {"pytest", "ray", "ruff", "datasets"} <= development
+
+
 def test_the_oldest_python_is_the_one_that_the_checks_are_made_for():
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     oldest = PROJECT["requires-python"].removeprefix(">=")
