@@ -29,7 +29,7 @@ develop: .venv/ready-dev  # what tests and documentation need besides
 
 .venv/ready-dev: .venv/ready requirements-dev.lock
 	@echo "Installing $$(grep -o '^[^= ]*==' requirements-dev.lock | sort -u | wc -l | tr -d ' ') more packages in .venv," \
-	  "for tests and documentation (about 1 GB); this takes some minutes."
+	  "for tests and documentation (0.8 GB); this takes some minutes."
 	@$(LOCKED) -r requirements-dev.lock
 	@touch $@
 

@@ -31,6 +31,7 @@ FOLDERS = (
 COMMANDS = (
     *(
         "",
+        "doctor",
         "readers",
         "demo",
         "toy",

@@ -20,6 +20,7 @@ from mien.classifiers.networks import (
 from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec, WeightsSpec
 from mien.classifiers.weights import (
     fetch_from_hub,
+    find_in_cache,
     find,
     find_faults,
     get_display_name,
@@ -130,6 +131,11 @@ def find_weights(spec: ClassifierSpec, file: Path | None) -> Path | None:
             "name the right one in the specification"
         )
     return file
+
+
+def find_cached_weights(names: Iterable[str]) -> dict[str, Path | None]:
+    """Return the file of each network's weights in the hub's cache here, or None without one."""
+    return {name: find_in_cache(hub) for name, hub in _find_repositories(names).items()}
 
 
 def _find_repositories(names: Iterable[str]) -> dict[str, str]:

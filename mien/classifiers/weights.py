@@ -318,7 +318,7 @@ def require_hub(hubs: Mapping[str, str], fetch: bool = False) -> None:
     `hubs` maps each network to the hub's repository, as OWNER/NAME. With `fetch` missing files are
     downloaded. The error names all missing files at once.
     """
-    lacking = {name: hub for name, hub in hubs.items() if _find_in_cache(hub) is None}
+    lacking = {name: hub for name, hub in hubs.items() if find_in_cache(hub) is None}
     if fetch:
         fetch_from_hub(lacking)
     elif lacking and not _hub_answers():
@@ -334,7 +334,7 @@ def fetch_from_hub(hubs: Mapping[str, str]) -> dict[str, Path]:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    files = {name: path for name, hub in hubs.items() if (path := _find_in_cache(hub)) is not None}
+    files = {name: path for name, hub in hubs.items() if (path := find_in_cache(hub)) is not None}
     lacking = {name: hub for name, hub in hubs.items() if name not in files}
     if lacking and not _hub_answers():
         raise WeightsError(_describe_missing(lacking))
@@ -354,7 +354,7 @@ def fetch_from_hub(hubs: Mapping[str, str]) -> dict[str, Path]:
     return files
 
 
-def _find_in_cache(hub: str) -> Path | None:
+def find_in_cache(hub: str) -> Path | None:
     """Return the weights file in the hub's cache on this machine, or None if it is not there."""
     import huggingface_hub
 

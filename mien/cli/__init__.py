@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from mien.cli import audits, data, joins, leaks, releases, runs, stages, streams, studies
+from mien.cli import audits, data, doctor, joins, leaks, releases, runs, stages, streams, studies
 from mien.cli.base import DEFAULT_STORE, app
 from mien.errors import MienError, UsageError
 from mien.outside import is_disk_full, show_controls, system_message
@@ -25,6 +25,7 @@ __all__ = [
     "app",
     "audits",
     "data",
+    "doctor",
     "joins",
     "leaks",
     "main",

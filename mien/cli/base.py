@@ -1,5 +1,6 @@
 """What all commands share: the application, common options, printed runs."""
 
+import math
 import os
 import shlex
 import sys
@@ -125,6 +126,11 @@ SizeOption = Annotated[
         help="For folders: height and width to resize to, in pixels; by default those of the sets "
         "from the store, or 48.",
     ),
+]
+
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON for programs, and nothing else, on standard output."),
 ]
 
 DEFAULT_STORE = Path("mien-store")
@@ -327,6 +333,22 @@ def print_wrapped(head: str, text: str, indent: int | None = None) -> None:
         break_on_hyphens=False,
     )
     print("\n".join(lines) if lines else head.rstrip())
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, in ASCII; numbers that are not finite become null."""
+    import json
+
+    print(json.dumps(_replace_infinite(value), indent=2, allow_nan=False))
+
+
+def _replace_infinite(value: Any) -> Any:
+    """Return a value of JSON with None for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _replace_infinite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_infinite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(table: Any) -> None:

@@ -28,6 +28,7 @@ from mien.runs.jobs import (
     perform,
     read_log,
 )
+from mien.runs.machine import count_usable_cores
 from mien.runs.store import Store
 
 WORKER_BYTES = 4 << 30  # memory that a worker should have; no more are started by default
@@ -221,11 +222,6 @@ def require_share(gpus: float) -> None:
         raise UsageError(
             f"the share of a card must be above 0 and up to 1, or a whole number; given: {gpus:g}"
         )
-
-
-def count_usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_worker_count() -> int:
