@@ -20,9 +20,9 @@ from mien.classifiers.networks import (
 from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec, WeightsSpec
 from mien.classifiers.weights import (
     fetch_from_hub,
-    find_in_cache,
     find,
     find_faults,
+    find_in_cache,
     get_display_name,
     read,
     remove_prefix,
