@@ -1,4 +1,4 @@
-"""This machine: its cores, memory, cards and disks, and the packages that are installed."""
+"""This machine: its cores, memory, GPUs and disks, and the installed packages."""
 
 import os
 import platform
