@@ -6,6 +6,7 @@ import ast
 import io
 import os
 import re
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -152,6 +153,7 @@ def with_tree(text: str) -> str:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # the package beside this file, not another one that is installed
     (ROOT / "docs" / "cli.md").write_text(page(), encoding="utf-8")
     data = ROOT / "docs" / "data.md"
     data.write_text(with_readers(data.read_text(encoding="utf-8")), encoding="utf-8")
