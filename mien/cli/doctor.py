@@ -189,6 +189,7 @@ def _check_packages(packages: "Sequence[Package]", faults: dict[str, str]) -> It
 
 def _check_processors(facts: dict[str, Any]) -> Iterator[Problem]:
     """Yield GPUs that are not used, a machine without any, and cores that are not allowed."""
+    # GPUs, if torch is there to use them
     if facts["cards_unused"] and not facts["faults"]["torch"]:
         yield Problem(
             "warning",
@@ -204,6 +205,8 @@ def _check_processors(facts: dict[str, Any]) -> Iterator[Problem]:
             "Train with --preset nano or --minutes 30, and see the hours of a study first: "
             "mien study plan",
         )
+
+    # Cores that a container may not keep busy
     if facts["cores_allowed"] < 0.9 * facts["cores"]:
         allowed = max(1, int(facts["cores_allowed"]))
         yield Problem(
