@@ -1,8 +1,11 @@
 """Code in the documentation: commands and options exist; TOML and Python can be parsed."""
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -78,3 +81,23 @@ def test_toml_and_python_blocks_of_a_page_parse(page: Path):
         return  # its blocks are entries of tables; tests/test_extending.py runs them
     for text in blocks(page, "python"):
         ast.parse(text)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_no_other_server(tmp_path: Path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    home = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)"', home)
+    reference = (tmp_path / "reference" / "study.html").read_text(encoding="utf-8")
+    assert "run_study" in reference
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f" {page.name}" in navigation, page.name
