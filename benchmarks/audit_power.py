@@ -37,8 +37,8 @@ from mien import seeds
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation.measure import measure_memorisation
 from mien.audit.memorisation.people import EXTREME_CHANCE
-from mien.classifiers.fit import fit_classifier
-from mien.classifiers.predict import Classifier, extract_features, load_classifier, save_classifier
+from mien.classifiers.fit import fit_network
+from mien.classifiers.predict import TrainedNetwork, extract_features, load_network, save_network
 from mien.classifiers.specs import ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.gaussian import fit, sample
@@ -260,15 +260,13 @@ class _Bench:
         self.judge = self._judge()
         self.seen = [extract_features(self.judge, faces) for faces in (self.train, self.test)]
 
-    def _judge(self) -> Classifier:
+    def _judge(self) -> TrainedNetwork:
         kept = self.folder / f"judge-{self.name}"
         if not (kept / "classifier.json").exists():
             given = {"name": "tiny", "size": 48, "epochs": 20, "weights": "none", "batch": 32}
             spec = ClassifierSpec.model_validate(given)
-            save_classifier(
-                fit_classifier(self.train, spec, self.train.classes, 0, device="cpu"), kept
-            )
-        return load_classifier(kept, "cpu")
+            save_network(fit_network(self.train, spec, self.train.classes, 0, device="cpu"), kept)
+        return load_network(kept, "cpu")
 
     def told(self, kind: str, count: int, seed: int) -> dict[str, bool]:
         """Return which tests fire on a set; it is kept."""

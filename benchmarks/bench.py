@@ -11,13 +11,13 @@ from jaxtyping import UInt8
 
 from mien.audit import distances
 from mien.audit.memorisation.search import make_owners, match_features
-from mien.classifiers.fit import fit_classifier
+from mien.classifiers.fit import fit_network
 from mien.classifiers.predict import (
-    Classifier,
+    TrainedNetwork,
     extract_features,
-    load_classifier,
+    load_network,
     predict_classes,
-    save_classifier,
+    save_network,
 )
 from mien.classifiers.specs import ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index, name_distinct_units
@@ -41,7 +41,7 @@ class Bench:
     train: Faces
     test: Faces
     name: str  # of the run that holds the first
-    judge: Classifier
+    judge: TrainedNetwork
 
 
 def prepare(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> Bench:
@@ -68,10 +68,8 @@ def prepare(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> Bench
     train, test = (Faces.load(halves[side].path) for side in ("train", "test"))
     kept = folder / "judge"
     if not (kept / "classifier.json").exists():
-        save_classifier(
-            fit_classifier(train, learner(train, 30), train.classes, 0, device="cpu"), kept
-        )
-    return Bench(store, train, test, halves["train"].name, load_classifier(kept, "cpu"))
+        save_network(fit_network(train, learner(train, 30), train.classes, 0, device="cpu"), kept)
+    return Bench(store, train, test, halves["train"].name, load_network(kept, "cpu"))
 
 
 def learner(faces: Faces, epochs: int) -> ClassifierSpec:
@@ -144,9 +142,7 @@ def score(bench: Bench, train: Faces, updates: int, seeds: int = 3) -> list[floa
     epochs = max(1, round(updates / max(1, len(train) // 32)))
     found = []
     for seed in range(seeds):
-        fitted = fit_classifier(
-            train, learner(train, epochs), bench.train.classes, seed, device="cpu"
-        )
+        fitted = fit_network(train, learner(train, epochs), bench.train.classes, seed, device="cpu")
         answers = predict_classes(fitted, bench.test).argmax(axis=1)
         found.append(float(np.mean(answers == bench.test.labels(bench.train.classes))))
     return found

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mien.classifiers.fit import ClassifierTraining
 from mien.classifiers.networks import load_timm
-from mien.classifiers.predict import start_classifier
+from mien.classifiers.predict import start_network
 from mien.classifiers.specs import AugmentSpec, ClassifierSpec
 from mien.classifiers.speed import wait_for_device
 from mien.faces import EMOTIONS, Faces, make_index
@@ -103,7 +103,7 @@ def plain_steps(work: ClassifierTraining, shown: Faces) -> Callable[[], None]:
 def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[str, list[float]]:
     """Return the images a second of each side, a number a round."""
     where, shown = devices.find_device(device), faces()
-    work = ClassifierTraining(start_classifier(spec, NAMES, 0, None), shown, 0, where)
+    work = ClassifierTraining(start_network(spec, NAMES, 0, None), shown, 0, where)
     rows = torch.arange(work.batch, device=where)
     ready, labels = work.pictures(rows, 0), work.labels[rows]
     count = iter(range(10**9))

@@ -16,15 +16,15 @@ from sklearn.metrics import recall_score
 from worlds import CLASSES, blobs, tiny
 
 from mien.classifiers import fit, pretrained, speed
-from mien.classifiers.fit import ClassifierTraining, fit_classifier, hold_out
+from mien.classifiers.fit import ClassifierTraining, fit_network, hold_out
 from mien.classifiers.networks import build_network, build_outline, frozen_layers, name_head
 from mien.classifiers.predict import (
-    Classifier,
+    TrainedNetwork,
     extract_features,
-    load_classifier,
+    load_network,
     predict_classes,
-    save_classifier,
-    start_classifier,
+    save_network,
+    start_network,
 )
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec, WeightsSpec
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
@@ -38,7 +38,7 @@ torch.set_num_threads(
 )  # networks this small lose more to threads than they gain, on a busy machine tenfold
 
 
-def weights(classifier: Classifier) -> dict[str, torch.Tensor]:
+def weights(classifier: TrainedNetwork) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
 
 
@@ -47,11 +47,11 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 @pytest.fixture(scope="module")
-def trained() -> Classifier:
-    return fit_classifier(blobs(), tiny(), CLASSES, seed=0, device="cpu")
+def trained() -> TrainedNetwork:
+    return fit_network(blobs(), tiny(), CLASSES, seed=0, device="cpu")
 
 
-def test_it_learns_where_the_blob_is(trained: Classifier):
+def test_it_learns_where_the_blob_is(trained: TrainedNetwork):
     unseen = blobs(80, seed=1)
     probabilities = predict_classes(trained, unseen)
     assert probabilities.dtype == np.float32
@@ -64,14 +64,14 @@ def test_shuffled_labels_teach_nothing():
     index = faces.index.assign(
         emotion=np.random.default_rng(0).permutation(faces.index["emotion"].to_numpy())
     )
-    classifier = fit_classifier(Faces(faces.images, index), tiny(), CLASSES, seed=0, device="cpu")
+    classifier = fit_network(Faces(faces.images, index), tiny(), CLASSES, seed=0, device="cpu")
     unseen = blobs(80, seed=1)
     assert (
         predict_classes(classifier, unseen).argmax(axis=1) == unseen.labels(CLASSES)
     ).mean() < 0.6
 
 
-def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: Classifier):
+def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: TrainedNetwork):
     faces = blobs(40, seed=2)
     whole = predict_classes(trained, faces)
     assert predict_classes(trained, faces, batch=7) == pytest.approx(whole, abs=1e-5)
@@ -83,7 +83,7 @@ def test_predictions_do_not_depend_on_the_batch_or_the_order(trained: Classifier
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     faces = blobs(32)
     one, two, three = (
-        fit_classifier(faces, tiny(epochs=1), CLASSES, seed, device="cpu") for seed in (5, 5, 6)
+        fit_network(faces, tiny(epochs=1), CLASSES, seed, device="cpu") for seed in (5, 5, 6)
     )
     assert same(weights(one), weights(two))
     assert not same(weights(one), weights(three))
@@ -93,7 +93,7 @@ def test_training_leaves_the_random_numbers_of_others_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    fit_classifier(blobs(32), tiny(epochs=1), CLASSES, 0, device="cpu")
+    fit_network(blobs(32), tiny(epochs=1), CLASSES, 0, device="cpu")
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -103,7 +103,7 @@ class Stop(Exception):
 
 def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     faces, spec = blobs(192), tiny(epochs=8, augment={}, freeze=0.3, validation=0.2)
-    expected = weights(fit_classifier(faces, spec, CLASSES, 7, device="cpu"))
+    expected = weights(fit_network(faces, spec, CLASSES, 7, device="cpu"))
     monkeypatch.setattr(fit, "CHECKPOINT_EVERY_S", 0.0)
     save, saved = checkpoints.save_checkpoint, []
 
@@ -117,7 +117,7 @@ def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.
     stops = 0
     while True:
         try:
-            result = fit_classifier(faces, spec, CLASSES, 7, tmp_path, "cpu")
+            result = fit_network(faces, spec, CLASSES, 7, tmp_path, "cpu")
             break
         except Stop:
             stops += 1
@@ -125,9 +125,9 @@ def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.
     assert same(weights(result), expected)
 
 
-def test_saved_and_loaded_it_answers_the_same(trained: Classifier, tmp_path: Path):
-    save_classifier(trained, tmp_path)
-    again = load_classifier(tmp_path, "cpu")
+def test_saved_and_loaded_it_answers_the_same(trained: TrainedNetwork, tmp_path: Path):
+    save_network(trained, tmp_path)
+    again = load_network(tmp_path, "cpu")
     faces = blobs(24, seed=3)
     assert np.array_equal(predict_classes(again, faces), predict_classes(trained, faces))
     assert (again.spec, again.classes, again.origin) == (trained.spec, CLASSES, "none")
@@ -135,17 +135,15 @@ def test_saved_and_loaded_it_answers_the_same(trained: Classifier, tmp_path: Pat
 
 def test_a_training_that_diverges_is_stopped():
     with pytest.raises(TrainingError, match="lower its learning_rate"):
-        fit_classifier(
-            blobs(64), tiny(optimiser="sgd", learning_rate=1e18), CLASSES, 0, device="cpu"
-        )
+        fit_network(blobs(64), tiny(optimiser="sgd", learning_rate=1e18), CLASSES, 0, device="cpu")
 
 
 def test_one_image_is_too_few():
     with pytest.raises(DataError, match="two images"):
-        fit_classifier(blobs(8).select(np.array([0])), tiny(), CLASSES, 0)
+        fit_network(blobs(8).select(np.array([0])), tiny(), CLASSES, 0)
 
 
-def test_images_of_any_size_and_colour_are_taken(trained: Classifier):
+def test_images_of_any_size_and_colour_are_taken(trained: TrainedNetwork):
     grey = blobs(24, size=32, seed=4)
     colour = Faces(np.repeat(grey.images, 3, axis=1), grey.index)
     first, second = predict_classes(trained, grey), predict_classes(trained, colour)
@@ -159,7 +157,7 @@ def test_images_of_any_size_and_colour_are_taken(trained: Classifier):
 def test_augmentation_changes_training_and_not_prediction():
     faces = blobs(64)
     plain, moved = (
-        fit_classifier(faces, tiny(epochs=1, augment=how), CLASSES, 0, device="cpu")
+        fit_network(faces, tiny(epochs=1, augment=how), CLASSES, 0, device="cpu")
         for how in (None, {})
     )
     assert not same(weights(plain), weights(moved))
@@ -169,8 +167,8 @@ def test_augmentation_changes_training_and_not_prediction():
 
 def test_frozen_layers_stay_as_they_were_and_the_others_learn():
     spec = tiny(epochs=1, freeze=0.6)
-    before = weights(start_classifier(spec, CLASSES, 0, None))
-    after = weights(fit_classifier(blobs(64), spec, CLASSES, 0, device="cpu"))
+    before = weights(start_network(spec, CLASSES, 0, None))
+    after = weights(fit_network(blobs(64), spec, CLASSES, 0, device="cpu"))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {
         f"{layer}.{part}"
@@ -185,8 +183,8 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn():
 
 def test_frozen_batch_norm_keeps_its_running_statistics():
     spec = ClassifierSpec(name="resnet18", size=32, weights="none", epochs=1, batch=8, freeze=0.5)
-    before = weights(start_classifier(spec, CLASSES, 0, None))
-    after = weights(fit_classifier(blobs(32), spec, CLASSES, 0, device="cpu"))
+    before = weights(start_network(spec, CLASSES, 0, None))
+    after = weights(fit_network(blobs(32), spec, CLASSES, 0, device="cpu"))
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert {
         "bn1.running_mean",
@@ -224,19 +222,17 @@ def test_validation_people_are_not_learnt_from_and_choose_the_epoch():
     assert held is not None and not set(shown.subjects) & set(held.subjects)
     assert (len(held.subjects), len(shown) + len(held)) == (2, len(faces))
     spec = tiny(epochs=12, validation=0.3)
-    chosen = fit_classifier(faces, spec, CLASSES, 0, device="cpu")
+    chosen = fit_network(faces, spec, CLASSES, 0, device="cpu")
     scores = []
     for epoch in range(1, 13):
         scores.append(_uar_after(epoch, spec, shown, held))
     assert chosen.epoch == int(np.argmax(scores)) + 1
-    assert fit_classifier(faces, tiny(epochs=2), CLASSES, 0, device="cpu").epoch == 2
+    assert fit_network(faces, tiny(epochs=2), CLASSES, 0, device="cpu").epoch == 2
 
 
 def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> float:
     """What the network scores on `held` after so many epochs of the same training."""
-    work = ClassifierTraining(
-        start_classifier(spec, CLASSES, 0, None), shown, 0, torch.device("cpu")
-    )
+    work = ClassifierTraining(start_network(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
     with devices.isolate_randomness(torch.device("cpu")), devices.limit_cores(1):
         for step in range(epoch * work.steps_per_epoch):
             work.step(step)
@@ -255,8 +251,7 @@ def test_photographs_of_unknown_people_are_held_out_one_by_one():
 
 def test_speed_is_that_of_the_network():
     small, large = (
-        speed.classifier_speed(tiny(size=size, batch=32), 4, (1, 48, 48), "cpu")
-        for size in (16, 96)
+        speed.measure_speed(tiny(size=size, batch=32), 4, (1, 48, 48), "cpu") for size in (16, 96)
     )
     assert small.train > 3 * large.train > 0
     assert small.predict > 0.3 * small.train  # a busy machine can be slow at the wrong moment
@@ -310,7 +305,7 @@ def test_the_three_networks_give_one_probability_a_class(name: str, size: int, o
     spec = ClassifierSpec(name=name, size=size, weights="none")
     network, mean, std = build_network(spec, outputs)
     names = tuple(f"class {number}" for number in range(outputs))
-    classifier = Classifier(network, spec, names, mean, std, "none")
+    classifier = TrainedNetwork(network, spec, names, mean, std, "none")
     probabilities = predict_classes(classifier, blobs(2))
     assert probabilities.shape == (2, outputs)
     assert predict_classes(classifier, blobs(2), batch=1) == pytest.approx(probabilities, abs=1e-4)
@@ -338,7 +333,7 @@ def test_a_weights_file_is_loaded_but_for_a_head_of_other_classes(
     path = tmp_path / f"mine{suffix}"
     state = resnet_file(path, 9)
     spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
-    start = start_classifier(spec, CLASSES, 0, None)
+    start = start_network(spec, CLASSES, 0, None)
     loaded = weights(start)
     assert all(
         torch.equal(loaded[name], state[name]) for name in state if not name.startswith("fc.")
@@ -352,7 +347,7 @@ def test_a_head_of_as_many_classes_is_kept(tmp_path: Path):
     path = tmp_path / "mine.safetensors"
     state = resnet_file(path, 4)
     spec = ClassifierSpec(name="resnet18", size=32, weights=str(path))
-    loaded = weights(start_classifier(spec, CLASSES, 0, None))
+    loaded = weights(start_network(spec, CLASSES, 0, None))
     assert torch.equal(loaded["fc.bias"], state["fc.bias"])
 
 
@@ -361,10 +356,10 @@ def test_a_file_for_another_network_is_refused(tmp_path: Path):
     resnet_file(path, 4)
     spec = ClassifierSpec(name="resnet34", size=32, weights=str(path))
     with pytest.raises(WeightsError, match=r"must hold the weights of resnet34 .* it lacks"):
-        start_classifier(spec, CLASSES, 0, None)
+        start_network(spec, CLASSES, 0, None)
     path.write_bytes(b"not a file of tensors at all")
     with pytest.raises(WeightsError, match=r"must be a .safetensors or .pth file"):
-        start_classifier(spec, CLASSES, 0, None)
+        start_network(spec, CLASSES, 0, None)
 
 
 def test_the_store_keeps_a_weights_file_by_its_content(tmp_path: Path):
@@ -376,15 +371,13 @@ def test_the_store_keeps_a_weights_file_by_its_content(tmp_path: Path):
     kept = pretrained.find_imported_weights(spec, store)
     path.unlink()
     assert kept is not None
-    assert start_classifier(spec, CLASSES, 0, kept).origin.startswith(
-        "file (mine.safetensors, sha256"
-    )
+    assert start_network(spec, CLASSES, 0, kept).origin.startswith("file (mine.safetensors, sha256")
     assert pretrained.find_imported_weights(tiny(), store) is None
     other = tmp_path / "other"
     other.write_bytes(b"other")
     for wrong in (None, other):
         with pytest.raises(WeightsError, match="Give that file"):
-            start_classifier(spec, CLASSES, 0, wrong)
+            start_network(spec, CLASSES, 0, wrong)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
@@ -463,7 +456,7 @@ def test_every_network_of_mien_builds_scores_and_gives_features(name: str):
     pictures = torch.rand(2, 5, own.smallest_px, own.smallest_px)
     assert network(pictures).shape == (2, 3)
     faces = blobs(8)
-    classifier = start_classifier(spec, CLASSES, 0, None)
+    classifier = start_network(spec, CLASSES, 0, None)
     features = extract_features(classifier, faces)
     assert len(features) == len(faces) and np.isfinite(features).all()
 

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from scipy.spatial.distance import cdist
 from worlds import CLASSES, blobs, keep, table
 
-from mien.classifiers import baselines
-from mien.classifiers.specs import BASELINES, Baseline
+from mien.classifiers.baselines import Majority, Nearest
 from mien.errors import DataError, LeakageError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import gaussian, presets
@@ -45,7 +44,7 @@ def test_majority_answers_the_commonest_training_class_whatever_the_test_shows()
         np.concatenate([train.images, more.images]),
         pd.concat([train.index, more.index.assign(key="one more")], ignore_index=True),
     )
-    answers = baselines.predict("majority", most, test, CLASSES)
+    answers = Majority(most, CLASSES).predict(test)
     assert answers.shape == (len(test), len(CLASSES))
     assert (answers.argmax(axis=1) == 2).all() and (answers.sum(axis=1) == 1).all()
 
@@ -55,36 +54,21 @@ def test_the_nearest_neighbour_is_that_of_all_distances():
     train, test = halves()
     flat = [faces.images.reshape(len(faces), -1) / 255 for faces in (train, test)]
     expected = train.labels(CLASSES)[cdist(flat[1], flat[0]).argmin(axis=1)]
-    assert (baselines.predict("nearest", train, test, CLASSES).argmax(axis=1) == expected).all()
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_every_baseline_answers_each_image_with_one_class_and_always_the_same(name: Baseline):
-    train, test = halves()
-    answers = baselines.predict(name, train, test, CLASSES)
-    assert answers.shape == (len(test), len(CLASSES))
-    assert (np.sort(answers, axis=1)[:, -1] == 1).all() and (answers.sum(axis=1) == 1).all()
-    assert (baselines.predict(name, train, test, CLASSES) == answers).all()
-
-    # No test images have no answers, and no training images teach nothing
-    nothing = train.select(np.zeros(len(train), dtype=bool))
-    assert baselines.predict(name, train, nothing, CLASSES).shape == (0, len(CLASSES))
-    with pytest.raises(DataError, match="training images"):
-        baselines.predict(name, nothing, test, CLASSES)
+    assert (Nearest(train, CLASSES).predict(test).argmax(axis=1) == expected).all()
 
 
 def test_a_seen_image_is_its_own_nearest_neighbour():
     train, _ = halves()
-    found = baselines.predict("nearest", train, train, CLASSES).argmax(axis=1)
+    found = Nearest(train, CLASSES).predict(train).argmax(axis=1)
     assert (found == train.labels(CLASSES)).all()
 
 
 def test_a_baseline_needs_training_images_of_the_same_size():
     train, test = halves()
     with pytest.raises(DataError, match="needs training images"):
-        baselines.predict("nearest", train.select(np.zeros(len(train), dtype=bool)), test, CLASSES)
+        Nearest(train.select(np.zeros(len(train), dtype=bool)), CLASSES)
     with pytest.raises(DataError, match="must have one size"):
-        baselines.predict("nearest", blobs(size=24), test, CLASSES)
+        Nearest(blobs(size=24), CLASSES).predict(test)
 
 
 def test_permuted_labels_keep_clips_whole_and_classes_as_large():

@@ -16,8 +16,8 @@ import pytest
 import torch
 from worlds import SMALL_CLASSIFIER, blobs, keep, table
 
-from mien.classifiers.fit import ClassifierTraining, fit_classifier
-from mien.classifiers.predict import Classifier, predict_classes
+from mien.classifiers.fit import ClassifierTraining, fit_network
+from mien.classifiers.predict import TrainedNetwork, predict_classes
 from mien.classifiers.specs import ClassifierSpec
 from mien.errors import UsageError
 from mien.faces import Faces
@@ -387,7 +387,7 @@ def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(
 
     monkeypatch.setattr(ClassifierTraining, "step", watched)
     for count in (1, 3):
-        fit_classifier(
+        fit_network(
             blobs(16),
             spec.model_copy(update={"threads": count}),
             blobs(16).classes,
@@ -439,9 +439,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     signal.signal(signal.SIGINT, before)
 
 
-def fit(faces: Faces, scratch: Path) -> Classifier:
+def fit(faces: Faces, scratch: Path) -> TrainedNetwork:
     spec = ClassifierSpec.model_validate({**SMALL_CLASSIFIER, "epochs": 2})
-    return fit_classifier(faces, spec, faces.classes, 0, scratch, "cpu")
+    return fit_network(faces, spec, faces.classes, 0, scratch, "cpu")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

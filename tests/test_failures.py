@@ -17,7 +17,7 @@ import torch
 from drawn import keep, people
 from worlds import CLASSES, HAPPY, OWN_FIELDS, TINY_DIFFUSION, blobs, inside, tiny, toy
 
-from mien.classifiers.fit import fit_classifier
+from mien.classifiers.fit import fit_network
 from mien.errors import StoreError, TrainingError, UsageError, WeightsError
 from mien.generators import presets
 from mien.generators.diffusion.losses import LossWatch
@@ -72,7 +72,7 @@ def test_more_than_a_tenth_of_skipped_steps_is_a_failure(skipped: int, steps: in
 
 def test_a_classifier_whose_last_step_went_astray_is_no_result():
     with pytest.raises(TrainingError, match="lower its"):
-        fit_classifier(blobs(16), tiny(learning_rate=1e30, epochs=1, batch=16), CLASSES, seed=0)
+        fit_network(blobs(16), tiny(learning_rate=1e30, epochs=1, batch=16), CLASSES, seed=0)
 
 
 def test_weights_that_are_no_numbers_are_named_and_not_drawn_from(store: Store):

@@ -14,7 +14,7 @@ from mien.audit import features
 from mien.audit.features import NETWORKS, Space
 from mien.audit.specs import OFFLINE_SPACES, SpaceName
 from mien.classifiers import pretrained
-from mien.classifiers.predict import predict_classes, start_classifier
+from mien.classifiers.predict import predict_classes, start_network
 from mien.errors import WeightsError
 from mien.faces import Faces
 from mien.runs.store import Run, Store
@@ -105,7 +105,7 @@ def test_a_network_is_read_from_a_file_or_it_says_what_to_bring(
 ):
     monkeypatch.setitem(NETWORKS, "dinov2", NETWORKS["dinov2"].model_copy(update={"size": 28}))  # type: ignore[arg-type]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    network = start_classifier(
+    network = start_network(
         NETWORKS["dinov2"].model_copy(update={"weights": "none"}), ["none"], 0, None
     ).network
     tensors = {

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 from worlds import CLASSES, blobs, tiny
 
 from mien.audit import distances
-from mien.classifiers.predict import extract_features, start_classifier
+from mien.classifiers.predict import extract_features, start_network
 from mien.errors import DataError
 
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_measured_is_refused():
 @pytest.mark.parametrize("name", ["tiny", "resnet18", "vit_tiny_patch16_224"])
 def test_features_are_a_row_an_image_in_any_batch(name: str):
     size = 224 if name.startswith("vit") else 32
-    fitted = start_classifier(tiny(name=name, size=size, weights="none"), CLASSES, 0, None)
+    fitted = start_network(tiny(name=name, size=size, weights="none"), CLASSES, 0, None)
     faces = blobs().select(np.arange(5))
     seen = extract_features(fitted, faces)
     assert seen.shape == (5, {"tiny": 64, "resnet18": 512, "vit_tiny_patch16_224": 192}[name])

@@ -12,7 +12,7 @@ from drawn import FOUR, people
 from mien.audit.leakage.duplicates import find_duplicates
 from mien.audit.leakage.measure import forbidden_ways, measure_leakage
 from mien.audit.leakage.names import find_doubles
-from mien.classifiers.baselines import predict
+from mien.classifiers.baselines import Nearest
 from mien.errors import DataError
 from mien.faces import Faces, concatenate, make_index
 from mien.prepare.splits import measure_overlap, split
@@ -143,9 +143,7 @@ def test_copies_are_counted_and_taken_out_of_what_remembering_scores(sides: tupl
     train, test = sides
     found = measure_leakage(train, planted(train, test, np.asarray(train.images[:5])))
     assert found.value("exact") == 5 / 41 and found.affected == 5
-    clean = predict("nearest", train, test, train.classes).argmax(axis=1) == test.labels(
-        train.classes
-    )
+    clean = Nearest(train, train.classes).predict(test).argmax(axis=1) == test.labels(train.classes)
     assert found.value("nearest_unaffected") == pytest.approx(clean.mean())
     assert found.value("nearest") == pytest.approx((clean.sum() + 5) / 41)
     assert found.value("nearest_gap") == pytest.approx(found.value("nearest") - clean.mean())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mien.classifiers import pretrained, weights
 from mien.classifiers.networks import build_network
-from mien.classifiers.predict import start_classifier
+from mien.classifiers.predict import start_network
 from mien.classifiers.specs import ClassifierSpec
 from mien.errors import WeightsError
 from mien.runs.store import Store
@@ -41,7 +41,7 @@ def state(name: str = "resnet18", classes: int = 5) -> dict[str, Tensor]:
 
 def loaded(path: Path, name: str = "resnet18") -> dict[str, Tensor]:
     spec = ClassifierSpec(name=name, size=32, weights=str(path))
-    return start_classifier(spec, ("anger", "fear", "sadness"), 0, None).network.state_dict()
+    return start_network(spec, ("anger", "fear", "sadness"), 0, None).network.state_dict()
 
 
 def refusal(path: Path, name: str = "resnet18", store: Path | None = None) -> str:
@@ -297,6 +297,6 @@ def test_a_copy_in_the_store_is_called_as_the_file_was(tmp_path: Path):
     kept = pretrained.find_imported_weights(spec, store)
     assert kept is not None and weights.get_display_name(kept) == "mine.safetensors"
     assert json.loads(kept.with_name("summary.json").read_text())["file"] == "mine.safetensors"
-    assert start_classifier(spec, ("fear",), 0, kept).origin.startswith(
+    assert start_network(spec, ("fear",), 0, kept).origin.startswith(
         "file (mine.safetensors, sha256"
     )

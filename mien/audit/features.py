@@ -24,14 +24,14 @@ from jaxtyping import Float, UInt8
 
 from mien.audit.specs import JUDGE_IMAGES_SEEN, FeaturesSpec, JudgeSpec, SpaceName
 from mien.classifiers import pretrained
-from mien.classifiers.fit import fit_classifier
+from mien.classifiers.fit import fit_network
 from mien.classifiers.networks import Tiny
 from mien.classifiers.predict import (
-    Classifier,
+    TrainedNetwork,
     forward,
-    load_classifier,
-    save_classifier,
-    start_classifier,
+    load_network,
+    save_network,
+    start_network,
 )
 from mien.classifiers.specs import ClassifierSpec
 from mien.errors import WeightsError
@@ -103,18 +103,18 @@ class Space:
 # The judge
 
 
-def load_judge(run: Run, store: Store, device: str = "auto") -> Classifier:
+def load_judge(run: Run, store: Store, device: str = "auto") -> TrainedNetwork:
     """Return the classifier trained on the real faces of a run; it is trained once and stored."""
     spec = JudgeSpec(faces=run.name)
 
     def build(out: Path, scratch: Path) -> RunSummary:
         faces = Faces.load(run.path)
         say(f"training the judge on {count_of(len(faces), 'real image')}")
-        save_classifier(train_judge(faces, spec.images_seen, spec.seed, scratch, device), out)
+        save_network(train_judge(faces, spec.images_seen, spec.seed, scratch, device), out)
         classes = ", ".join(faces.classes)
         return {"holds": f"a judge of {classes}, trained on {count_of(len(faces), 'image')}"}
 
-    return load_classifier(store.make(spec, build).path, device)
+    return load_network(store.make(spec, build).path, device)
 
 
 def train_judge(
@@ -123,7 +123,7 @@ def train_judge(
     seed: int = 0,
     scratch: Path | None = None,
     device: str = "auto",
-) -> Classifier:
+) -> TrainedNetwork:
     """Return the small network trained on `faces`: about `images_seen` images, in 3 to 100 epochs.
 
     Each image is randomly rotated, moved, mirrored and relit each time, which improves accuracy on
@@ -140,7 +140,7 @@ def train_judge(
     spec = ClassifierSpec.model_validate(
         {"name": "tiny", "size": size, "epochs": epochs, "augment": {}}
     )
-    return fit_classifier(faces, spec, faces.classes, seed, scratch, device)
+    return fit_network(faces, spec, faces.classes, seed, scratch, device)
 
 
 # Spaces
@@ -232,7 +232,7 @@ def find_principal_axes(
     return centre.astype(np.float32), (axes * signs).astype(np.float32)
 
 
-def judge_space(classifier: Classifier, filter: Filter = "bilinear") -> Space:
+def judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") -> Space:
     """Return the space of a classifier's activations before its head."""
     size = classifier.spec.size
 
@@ -276,10 +276,10 @@ def require_weights(name: SpaceName, file: Path, store: Store) -> None:
     _load_network(name, str(file), store)
 
 
-def _load_network(name: SpaceName, weights: str, store: Store) -> Classifier:
+def _load_network(name: SpaceName, weights: str, store: Store) -> TrainedNetwork:
     spec = NETWORKS[name].model_copy(update={"weights": weights})
     try:
-        return start_classifier(spec, ["none"], 0, pretrained.find_imported_weights(spec, store))
+        return start_network(spec, ["none"], 0, pretrained.find_imported_weights(spec, store))
     except WeightsError as error:
         raise WeightsError(
             f"the space {name}: {error}; or give `--weights {name}=FILE`, or omit {name}"

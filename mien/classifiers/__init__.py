@@ -1,1 +1,1 @@
-"""Classifiers: networks, and baselines that learn nothing about faces."""
+"""Classifiers: networks, and baselines, which are no networks."""

@@ -1,68 +1,108 @@
-"""Baselines: the scores that are possible without learning what a face shows.
+"""BASELINES: classifiers that are no networks, such as a nearest neighbour.
 
 A result means something only if it is above them. Majority is a constant answer. A nearest
-neighbour on raw pixels learns nothing, and under a random split of video frames it finds the frame
-before. Labels that are permuted over clips hold no signal at all: an answer that is right then was
-remembered. The fourth control, the copycat, is a generator and is among the generators.
+neighbour on raw pixels learns nothing about expressions, and under a random split of video frames
+it finds the frame before. Both are controls of studies; a baseline that is no control can be
+listed among the classifiers of a study, next to the networks.
 """
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mien.classifiers.specs import Baseline
 from mien.errors import DataError
 from mien.faces import Faces
 
 
-def predict(
-    baseline: Baseline, train: Faces, test: Faces, classes: Sequence[str]
-) -> Float[np.ndarray, "n classes"]:
-    """Return float32 [n, classes]: 1 for the predicted class of each image of `test`, else 0.
+class Baseline(ABC):
+    """A classifier that is no network, after its training on `faces`.
 
-    `majority` always answers the commonest class of the training images (of equals the first in
-    `classes`). `nearest` gives the class of the training image whose pixels are nearest, by
-    Euclidean distance.
+    A member has the two methods `learn` and `predict_known`. `label` is its printed name, and
+    `seeded` says whether its answers depend on the seed; without it, all trials of a study that
+    have the same images are one.
 
-    Raises DataError without training images, or if training and test images differ in size.
+    Raises DataError without training images.
     """
-    if not len(train):
-        raise DataError(f"the {baseline} control needs training images; it was given none")
-    if train.size != test.size:
-        raise DataError(
-            f"training and test images must have one size; given: {train.size} and {test.size}"
-        )
-    labels = train.labels(classes)
-    predicted = PREDICTORS[baseline](train, labels, test)
-    return np.eye(len(classes), dtype=np.float32)[predicted]
+
+    label: ClassVar[str]
+    seeded: ClassVar[bool] = False
+
+    def __init__(self, faces: Faces, classes: Sequence[str], seed: int = 0) -> None:
+        if not len(faces):
+            raise DataError(f"{self.label} needs training images; it was given none")
+        self.classes, self.size = tuple(classes), faces.size
+        self.learn(faces, faces.labels(classes), seed)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the summary of a trial says about the training: nothing."""
+        return {}
+
+    def predict(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
+        """Return float32 probabilities, one row per image and one column per class.
+
+        Raises DataError if the images have another size than the training images.
+        """
+        if self.size != faces.size:
+            raise DataError(
+                f"training and test images must have one size; given: {self.size} and {faces.size}"
+            )
+        if not len(faces):
+            return np.zeros((0, len(self.classes)), dtype=np.float32)
+        return self.predict_known(faces).astype(np.float32)
+
+    @abstractmethod
+    def learn(self, faces: Faces, labels: Int[np.ndarray, " n"], seed: int) -> None:
+        """Learn from one image or more, whose labels are positions in `classes`."""
+
+    @abstractmethod
+    def predict_known(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
+        """Return probabilities of one image or more, which have the size of the training images."""
+
+    def make_certain(self, predicted: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n classes"]:
+        """Return 1 for the predicted class of each image, else 0."""
+        return np.eye(len(self.classes), dtype=np.float32)[predicted]
 
 
-def _predict_commonest(
-    train: Faces, labels: Int[np.ndarray, " m"], test: Faces
-) -> Int[np.ndarray, " n"]:
-    return np.full(len(test), np.bincount(labels).argmax(), dtype=np.int64)
+class Majority(Baseline):
+    """The commonest class of the training images, always; of equals the first in `classes`."""
+
+    label = "majority class"
+
+    def learn(self, faces: Faces, labels: Int[np.ndarray, " n"], seed: int) -> None:
+        """Count the labels."""
+        self.commonest = int(np.bincount(labels).argmax())
+
+    def predict_known(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
+        """Return 1 for the commonest class."""
+        return self.make_certain(np.full(len(faces), self.commonest, dtype=np.int64))
 
 
-def _predict_nearest(
-    train: Faces, labels: Int[np.ndarray, " m"], test: Faces
-) -> Int[np.ndarray, " n"]:
-    if not len(test):
-        return np.zeros(0, dtype=np.int64)
-    from sklearn.neighbors import KNeighborsClassifier  # takes seconds to load, and is seldom used
+class Nearest(Baseline):
+    """The class of the training image whose pixels are nearest, by Euclidean distance."""
 
-    model = KNeighborsClassifier(n_neighbors=1, algorithm="brute").fit(
-        _flatten_pixels(train), labels
-    )
-    return np.asarray(model.predict(_flatten_pixels(test)), dtype=np.int64)
+    label = "1-NN"
 
+    def learn(self, faces: Faces, labels: Int[np.ndarray, " n"], seed: int) -> None:
+        """Keep the training images."""
+        from sklearn.neighbors import KNeighborsClassifier  # takes seconds to load
 
-PREDICTORS: dict[Baseline, Callable[[Faces, np.ndarray, Faces], np.ndarray]] = {
-    "majority": _predict_commonest,
-    "nearest": _predict_nearest,
-}
-"""From training images, their class numbers and test images to a class number for each of these."""
+        model = KNeighborsClassifier(n_neighbors=1, algorithm="brute")
+        self.model = model.fit(flatten_pixels(faces), labels)
+
+    def predict_known(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
+        """Return 1 for the class of the nearest training image."""
+        predicted = self.model.predict(flatten_pixels(faces))
+        return self.make_certain(np.asarray(predicted, dtype=np.int64))
 
 
-def _flatten_pixels(faces: Faces) -> Float[np.ndarray, "n pixels"]:
+def flatten_pixels(faces: Faces) -> Float[np.ndarray, "n pixels"]:
+    """Return the images as rows of float32 numbers from 0 to 1."""
     return faces.images.reshape(len(faces), -1).astype(np.float32) / 255
+
+
+BASELINES: Mapping[str, type[Baseline]] = {"majority": Majority, "nearest": Nearest}
+"""The classifiers that are no networks: one more is a class and an entry here."""

@@ -1,4 +1,4 @@
-"""The training loop of classifiers, its checkpoints, and which epoch is kept."""
+"""The training loop of networks, its checkpoints, and which epoch is kept."""
 
 import math
 import time
@@ -16,12 +16,12 @@ from mien import metrics
 from mien.classifiers.augment import augment, draw_parameters
 from mien.classifiers.networks import batch_rows, freeze_layers
 from mien.classifiers.predict import (
-    Classifier,
+    TrainedNetwork,
     normalise_batch,
     predict_classes,
     resize_batch,
     set_precision,
-    start_classifier,
+    start_network,
 )
 from mien.classifiers.specs import ClassifierSpec
 from mien.errors import DataError, TrainingError
@@ -40,7 +40,7 @@ CHECK_EVERY_STEPS = 10
 WRITES_PER_NUMBER, WRITES_PER_AUGMENTED_NUMBER = 4, 16
 
 
-def fit_classifier(
+def fit_network(
     faces: Faces,
     spec: ClassifierSpec,
     classes: Sequence[str],
@@ -48,8 +48,8 @@ def fit_classifier(
     scratch: Path | None = None,
     device: str = "auto",
     file: Path | None = None,
-) -> Classifier:
-    """Return a classifier of `classes` trained on `faces`; equal arguments give equal weights.
+) -> TrainedNetwork:
+    """Return a network of `classes` trained on `faces`; equal arguments give equal weights.
 
     Checkpoints are written to `scratch`, and a training that was stopped resumes from there with
     the same result. `file` is the weights file that a spec with `file:` refers to.
@@ -76,7 +76,7 @@ def fit_classifier(
         stopping.defer_signals(scratch is not None),
     ):
         # Resume from the last checkpoint, if there is one
-        first = start_classifier(spec, classes, seed, file, train_faces.size[0])
+        first = start_network(spec, classes, seed, file, train_faces.size[0])
         work = ClassifierTraining(first, train_faces, seed, where)
         best = _Best(held_out)
         done = _load_checkpoint(scratch, work, best)
@@ -118,7 +118,7 @@ class ClassifierTraining:
     """A training in progress: everything that a step needs is on the device."""
 
     def __init__(
-        self, classifier: Classifier, faces: Faces, seed: int, where: torch.device
+        self, classifier: TrainedNetwork, faces: Faces, seed: int, where: torch.device
     ) -> None:
         spec = classifier.spec
         self.classifier, self.spec, self.seed, self.where = classifier, spec, seed, where
@@ -245,7 +245,7 @@ class _Best:
         self.held, self.epoch, self.score = held, 0, -1.0
         self.weights: dict[str, Tensor] = {}
 
-    def look(self, classifier: Classifier, epoch: int) -> None:
+    def look(self, classifier: TrainedNetwork, epoch: int) -> None:
         """Score the network after an epoch, and copy its weights if it is the best so far."""
         if self.held is None:
             self.epoch = epoch

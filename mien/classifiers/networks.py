@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mien.classifiers import operators
+from mien.classifiers.baselines import BASELINES
 from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec
 from mien.errors import SpecError
 from mien.findings import first_few
@@ -166,7 +167,7 @@ def _suggest_networks(name: str) -> str:
     Usual networks come first, then names that begin with it, then the shortest.
     """
     timm, lower = load_timm(), name.partition(".")[0].lower().replace("-", "").replace("_", "")
-    models = [*OWN_NETWORKS, *timm.list_models()]
+    models = [*OWN_NETWORKS, *BASELINES, *timm.list_models()]
     inside = [model for model in models if lower and lower in model.replace("_", "")]
     leading = [model for model in inside if model.replace("_", "").startswith(lower)]
     usual = [model for model in USUAL_NETWORKS if model in inside]

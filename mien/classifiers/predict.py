@@ -1,4 +1,4 @@
-"""A trained classifier: saved, loaded and applied."""
+"""A trained network: saved, loaded and applied."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from mien.seeds import derive_seed
 
 
 @dataclass(frozen=True)
-class Classifier:
+class TrainedNetwork:
     """A trained network with all that is needed to use it.
 
     `classes` are the names of its outputs, in order. `origin` says where its first weights came
@@ -41,6 +41,15 @@ class Classifier:
     origin: str
     epoch: int = 0
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the summary of a trial says about the training: where the weights came from."""
+        return {"weights": self.origin}
+
+    def predict(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
+        """Return float32 probabilities, one row per image and one column per class."""
+        return predict_classes(self, faces)
+
 
 @contextmanager
 def set_precision(spec: ClassifierSpec, where: torch.device) -> Iterator[None]:
@@ -51,7 +60,7 @@ def set_precision(spec: ClassifierSpec, where: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def predict_classes(
-    classifier: Classifier, faces: Faces, batch: int = 256
+    classifier: TrainedNetwork, faces: Faces, batch: int = 256
 ) -> Float[np.ndarray, "n classes"]:
     """Return float32 probabilities, one row per image.
 
@@ -73,7 +82,7 @@ def predict_classes(
 
 
 def extract_features(
-    classifier: Classifier, faces: Faces, batch: int = 256
+    classifier: TrainedNetwork, faces: Faces, batch: int = 256
 ) -> Float[np.ndarray, "n d"]:
     """Return the input of the classification head for each image, float32; see `forward`."""
     starts = range(0, len(faces), batch)
@@ -83,7 +92,7 @@ def extract_features(
 
 @torch.inference_mode()
 def forward(
-    classifier: Classifier, images: UInt8[np.ndarray, "n c h w"]
+    classifier: TrainedNetwork, images: UInt8[np.ndarray, "n c h w"]
 ) -> Float[np.ndarray, "n d"]:
     """Return the input of the classification head for each image, float32.
 
@@ -99,8 +108,8 @@ def forward(
         )
 
 
-def save_classifier(classifier: Classifier, folder: Path) -> None:
-    """Write weights.safetensors and classifier.json, which `load` reads."""
+def save_network(classifier: TrainedNetwork, folder: Path) -> None:
+    """Write weights.safetensors and classifier.json, which `load_network` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.save_weights(folder / "weights.safetensors", classifier.network.state_dict())
     about = {
@@ -112,20 +121,20 @@ def save_classifier(classifier: Classifier, folder: Path) -> None:
     (folder / "classifier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def load_classifier(folder: Path, device: str = "auto") -> Classifier:
-    """Return the classifier that `save` wrote."""
+def load_network(folder: Path, device: str = "auto") -> TrainedNetwork:
+    """Return the network that `save_network` wrote."""
     about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
     spec = ClassifierSpec.model_validate(about["spec"])
     network, mean, std = build_network(spec, len(about["classes"]), about.get("channels", 3))
     checkpoints.load_weights(folder / "weights.safetensors", network)
     network.to(devices.find_device(device)).eval()
-    return Classifier(network, spec, tuple(about["classes"]), mean, std, about["origin"])
+    return TrainedNetwork(network, spec, tuple(about["classes"]), mean, std, about["origin"])
 
 
-def start_classifier(
+def start_network(
     spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | None, channels: int = 3
-) -> Classifier:
-    """Return the classifier before its first step, for images of `channels` channels."""
+) -> TrainedNetwork:
+    """Return the network before its first step, for images of `channels` channels."""
     torch.manual_seed(derive_seed("classifier", seed))
     network, mean, std = build_network(spec, len(classes), 3 if channels == 1 else channels)
     path = find_weights(spec, file)
@@ -137,7 +146,7 @@ def start_classifier(
             f"{hash_file(path)})"
         )
         load_into(network, spec.name, read(path), path)
-    return Classifier(network, spec, tuple(classes), mean, std, origin)
+    return TrainedNetwork(network, spec, tuple(classes), mean, std, origin)
 
 
 def resize_batch(images: UInt8[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:

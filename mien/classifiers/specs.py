@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from mien.runs.spec import Spec, Strict
+from mien.classifiers.baselines import BASELINES
+from mien.errors import SpecError
+from mien.runs.spec import Spec, Strict, suggest
+
+Key = TypeVar("Key")
 
 MOST_BRIGHTNESS_FACTOR = 10  # a face that is ten times as bright is white
 
@@ -96,7 +100,7 @@ USUAL_NETWORKS = (
 
 
 class ClassifierSpec(Strict):
-    """A classifier and its training.
+    """A network and its training.
 
     `name` is vgg16, resnet50, inception_v3, any other model of timm, or tiny, a small network
     defined here. `weights` is what the training starts from: imagenet (the weights that timm's hub
@@ -145,6 +149,11 @@ class ClassifierSpec(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> "ClassifierSpec":
+        if self.name in BASELINES:
+            raise ValueError(
+                f"{self.name} is no network and has no fields; list it under this name, without a "
+                "table of its own"
+            )
         least = SMALLEST_SIZE_PX.get(self.name.partition(".")[0], 8)
         if self.size < least:
             raise ValueError(f"size must be {least} or more for {self.name}; given: {self.size}")
@@ -167,6 +176,26 @@ def _is_sha256(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-Baseline = Literal["majority", "nearest"]
+def _require_baseline(name: str) -> str:
+    if name not in BASELINES:
+        raise SpecError(
+            f"a classifier that is no network must be one of {', '.join(BASELINES)}; given: "
+            f"'{name}'.{suggest(name, list(BASELINES))}"
+        )
+    return name
 
-BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
+BaselineName = Annotated[str, AfterValidator(_require_baseline)]
+
+AnyClassifier = ClassifierSpec | BaselineName
+"""A classifier with its training: a network with its fields, or the name of a baseline."""
+
+
+def get_classifier_name(classifier: AnyClassifier) -> str:
+    """Return the printed name of a classifier."""
+    return classifier if isinstance(classifier, str) else classifier.name
+
+
+def select_networks(classifiers: Mapping[Key, AnyClassifier]) -> dict[Key, ClassifierSpec]:
+    """Return the classifiers that are networks: only these have weights."""
+    return {key: spec for key, spec in classifiers.items() if isinstance(spec, ClassifierSpec)}

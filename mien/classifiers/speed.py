@@ -1,15 +1,16 @@
-"""How fast a classifier is on this machine, and how much work it is."""
+"""How fast a network is on this machine, and how much work it is."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
 
 from mien.classifiers.fit import WRITES_PER_AUGMENTED_NUMBER, WRITES_PER_NUMBER, ClassifierTraining
 from mien.classifiers.networks import build_outline, freeze_layers
-from mien.classifiers.predict import predict_classes, set_precision, start_classifier
+from mien.classifiers.predict import predict_classes, set_precision, start_network
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.runs import devices
@@ -28,12 +29,54 @@ class Speed:
     predict: float
 
 
+@dataclass(frozen=True)
+class NetworkTiming:
+    """How long a network takes on this machine, by a count of its operations or by the clock."""
+
+    spec: ClassifierSpec
+
+    @property
+    def passes(self) -> float:
+        """How many times the training goes through its images, of which some are held out."""
+        return self.spec.epochs * (1 - self.spec.validation)
+
+    @property
+    def plain(self) -> "NetworkTiming":
+        """The plain network, which is the same for all ablations; only this one is measured."""
+        changes = {
+            "epochs": 1,
+            "weights": "none",
+            "validation": 0.0,
+            "augment": None,
+            "freeze": 0.0,
+        }
+        return NetworkTiming(self.spec.model_copy(update=changes))
+
+    @property
+    def key(self) -> str:
+        """A text that differs if the network or its training does."""
+        return self.spec.model_dump_json()
+
+    def count_work(self, classes: int, image: tuple[int, int, int]) -> Workload:
+        """Return the work per image of size (c, h, w)."""
+        # Weights and epochs change nothing, so that equal work is counted only once
+        counted = self.spec.model_copy(update={"weights": "none", "epochs": 1})
+        return _count_once(counted.model_dump_json(), classes, image)
+
+    def measure(self, classes: int, image: tuple[int, int, int], device: str = "auto") -> Speed:
+        """Return the speed on this machine for images of size (c, h, w)."""
+        return measure_speed(self.spec, classes, image, device)
+
+
+@cache
+def _count_once(spec: str, classes: int, image: tuple[int, int, int]) -> Workload:
+    return count_work(ClassifierSpec.model_validate_json(spec), classes, image)
+
+
 # Speed
 
 
-def classifier_workload(
-    spec: ClassifierSpec, classes: int, image: tuple[int, int, int]
-) -> Workload:
+def count_work(spec: ClassifierSpec, classes: int, image: tuple[int, int, int]) -> Workload:
     """Return the work per image of size (c, h, w), frozen and augmented as the spec says."""
     channels = 3 if image[0] == 1 else image[0]
     network = build_outline(spec, classes, channels)
@@ -50,7 +93,7 @@ def classifier_workload(
     return replace(network_work, numbers=network_work.numbers + prepared)
 
 
-def classifier_speed(
+def measure_speed(
     spec: ClassifierSpec, classes: int, image: tuple[int, int, int], device: str = "auto"
 ) -> Speed:
     """Return the speed of a network on this machine, for images of size (c, h, w).
@@ -93,7 +136,7 @@ def _time_batch(
     )
 
     with devices.isolate_randomness(where), set_precision(spec, where):
-        work = ClassifierTraining(start_classifier(spec, names, 0, None, image[0]), faces, 0, where)
+        work = ClassifierTraining(start_network(spec, names, 0, None, image[0]), faces, 0, where)
         train = _time_second_call(lambda: work.step(0), where)
         return (
             count,

@@ -130,7 +130,8 @@ def table_note(study: StudyResults, level: str) -> str:
     random_start = [
         name
         for name, by_ablation in study.spec["classifiers"].items()
-        if next(iter(by_ablation.values()))["weights"] == "none"
+        if isinstance(fields := next(iter(by_ablation.values())), dict)
+        and fields["weights"] == "none"
     ]
     if random_start:
         names = ", ".join(name for name in study.classifiers if name in random_start)

@@ -44,6 +44,9 @@ def study_facts(study: StudyResults) -> list[tuple[str, str]]:
     for name in study.classifiers:
         kinds = spec["classifiers"][name]
         base = kinds[study.ablations[0]]
+        if isinstance(base, str):
+            facts.append((f"classifier {name}", "no network, and without fields"))
+            continue
         facts.append((f"classifier {name}", _format_fields(_name_weights_files(study, base))))
         for ablation in study.ablations[1:]:
             changed = {key: value for key, value in kinds[ablation].items() if value != base[key]}

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from mien import published
-from mien.classifiers.specs import BASELINES
 from mien.pages import charts
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, TableRow, make_row
 from mien.report.words import (
@@ -213,8 +212,7 @@ def _make_bar(study: StudyResults, cell: ResultCell) -> charts.Bar | None:
     controls = {
         name.replace(f"({cell.classifier})", "(same network)"): 100 * control.mean("accuracy")
         for name, control in study.named_controls(cell.setting, "images")
-        if control.whole
-        and (control.control == "constant" or control.classifier in (*BASELINES, cell.classifier))
+        if control.whole and (control.control == "constant" or study.serves(control, cell))
     }
     return charts.Bar(100 * accuracy.mean, 100 * accuracy.sd, controls)
 

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from mien import published
 from mien.audit.memorisation.copies import find_copies
-from mien.classifiers.specs import BASELINES
 from mien.errors import UsageError
 from mien.faces import Faces
 from mien.outside import expand_home
@@ -313,7 +312,7 @@ def _collect_plot(study: StudyResults) -> dict[str, Any]:
             control
             for control in study.controls_of(cell.setting, "images")
             if control.whole
-            and control.classifier in (*BASELINES, cell.classifier)
+            and study.serves(control, cell)
             and not CONTROLS[control.control].constant
         ]
         rows.append(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from mien import seeds
-from mien.classifiers.specs import BASELINES
+from mien.classifiers.baselines import BASELINES
 from mien.faces import Faces
 from mien.study.settings import (
     CONTROLS,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from mien import seeds
-from mien.classifiers.specs import ClassifierSpec
-from mien.classifiers.speed import Speed, classifier_speed, classifier_workload
+from mien.classifiers.kinds import find_timing
+from mien.classifiers.speed import NetworkTiming, Speed
 from mien.errors import UsageError
 from mien.faces import Faces
 from mien.generators.diffusion.fit import count_parallel_pieces
@@ -26,7 +26,7 @@ from mien.runs import devices, workload
 from mien.runs.jobs import Job
 from mien.runs.progress import count_of, format_duration, say
 from mien.runs.store import Store
-from mien.runs.workload import Rates, Workload
+from mien.runs.workload import Rates
 from mien.study.run import study_jobs
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
 from mien.study.specs import Database, StudyPlan, TrialRow
@@ -85,10 +85,11 @@ def estimate_costs(
     sizes = _Sizes(plan, faces)
     trials: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for row in todo.values():
-        if isinstance(row.spec.classifier, ClassifierSpec):
+        timing = find_timing(row.spec.classifier)
+        if timing is not None:
             control = f", control {row.control}" if row.control else ""
             trials[f"{row.classifier} {row.ablation}{control}"].append(
-                _estimate_trial(row, row.spec.classifier, sizes, faces, plan, store, device)
+                _estimate_trial(row, timing, sizes, faces, plan, store, device)
             )
 
     kinds = {"generators and databases": generating, **trials} if generating else trials
@@ -126,8 +127,9 @@ def estimate_durations(
 
     # Trials
     for row in rows:
-        if row.spec.name in seconds and isinstance(row.spec.classifier, ClassifierSpec):
-            trial = _estimate_trial(row, row.spec.classifier, sizes, faces, plan, store, device)
+        timing = find_timing(row.spec.classifier)
+        if row.spec.name in seconds and timing is not None:
+            trial = _estimate_trial(row, timing, sizes, faces, plan, store, device)
             seconds[row.spec.name] = trial[0]
     return seconds
 
@@ -258,7 +260,7 @@ class _Sizes:
 
 def _estimate_trial(
     row: TrialRow,
-    spec: ClassifierSpec,
+    timing: NetworkTiming,
     sizes: _Sizes,
     faces: Faces,
     plan: StudyPlan,
@@ -266,27 +268,26 @@ def _estimate_trial(
     device: str,
 ) -> tuple[float, bool]:
     """Return the seconds of a trial, and whether they come from a measurement."""
-    speed, timed = _find_speed(spec, len(plan.study.classes), faces.size, store, device)
+    speed, timed = _find_speed(timing, len(plan.study.classes), faces.size, store, device)
     train = sum(sizes.of(row, source)[0] for source in SOURCES_OF[row.spec.train])
     test = sum(sizes.of(row, source)[1] for source in row.spec.tests)
-    train_s = spec.epochs * train * (1 - spec.validation) / speed.train
-    return train_s + test / speed.predict, timed
+    return timing.passes * train / speed.train + test / speed.predict, timed
 
 
 Image = tuple[int, int, int]
 
 
 def _find_speed(
-    spec: ClassifierSpec, classes: int, image: Image, store: Store, device: str
+    timing: NetworkTiming, classes: int, image: Image, store: Store, device: str
 ) -> tuple[Speed, bool]:
     """Return the speed of a network on this machine, and whether it was measured.
 
     Only the plain network is measured: the speeds of frozen and augmented ones follow from it in
     proportion to their operations. If it was not measured, the speed is an estimate.
     """
-    plain = _make_plain(spec)
-    rates = _find_rates(store, device, spec.threads)
-    expected = _estimate_speed(spec, classes, image, rates)
+    plain = timing.plain
+    rates = _find_rates(store, device, timing.spec.threads)
+    expected = _estimate_speed(timing, classes, image, rates)
     expected_plain = _estimate_speed(plain, classes, image, rates)
     try:
         measured = Speed(
@@ -306,35 +307,23 @@ def _find_speed(
 TIMED_ACTIVITIES = ("train", "predict")
 
 
-def _make_plain(spec: ClassifierSpec) -> ClassifierSpec:
-    """Return the plain network of a classifier, which is the same for all its ablations."""
-    changes = {"epochs": 1, "weights": "none", "validation": 0.0, "augment": None, "freeze": 0.0}
-    return spec.model_copy(update=changes)
-
-
-def _make_key(plain: ClassifierSpec, classes: int, image: Image, device: str) -> str:
+def _make_key(plain: NetworkTiming, classes: int, image: Image, device: str) -> str:
     """Return the name under which the store keeps the speed of a network."""
     where, size = devices.find_device(device).type, "x".join(map(str, image))
-    return f"speed-{seeds.derive_seed(plain.model_dump_json()):x}-{classes}-{size}-{where}"
+    return f"speed-{seeds.derive_seed(plain.key):x}-{classes}-{size}-{where}"
 
 
 def _refuse() -> float:
     raise NotTimed
 
 
-def _estimate_speed(spec: ClassifierSpec, classes: int, image: Image, rates: Rates) -> Speed:
+def _estimate_speed(timing: NetworkTiming, classes: int, image: Image, rates: Rates) -> Speed:
     """Return the speed that a network should have, by its operations."""
-    counted = spec.model_copy(update={"weights": "none", "epochs": 1})
-    work = _count_workload(counted.model_dump_json(), classes, image)
+    work = timing.count_work(classes, image)
     return Speed(
-        1 / rates.estimate_training_seconds(work, spec.batch),
+        1 / rates.estimate_training_seconds(work, timing.spec.batch),
         1 / rates.estimate_prediction_seconds(work),
     )
-
-
-@cache
-def _count_workload(spec: str, classes: int, image: Image) -> Workload:
-    return classifier_workload(ClassifierSpec.model_validate_json(spec), classes, image)
 
 
 def _find_rates(store: Store, device: str, threads: int) -> Rates:
@@ -362,12 +351,9 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     todo = {row.spec.name: row.spec for row in rows if row.spec.name not in plan.done}.values()
 
     # What is to be timed: each plain network once, and each needed generator
-    plain = [
-        _make_plain(trial.classifier)
-        for trial in todo
-        if isinstance(trial.classifier, ClassifierSpec)
-    ]
-    networks = {_make_key(spec, classes, faces.size, device): spec for spec in plain}
+    timings = [find_timing(trial.classifier) for trial in todo]
+    plain = [timing.plain for timing in timings if timing is not None]
+    networks = {_make_key(timing, classes, faces.size, device): timing for timing in plain}
     needed = {name for trial in todo for name in trial.databases.values()}
     databases = {
         _make_generator_key(database, plan, device): database
@@ -378,18 +364,18 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     total = len(networks) + len(databases)
 
     # Networks: a single measurement gives both speeds
-    for number, (key, spec) in enumerate(networks.items(), start=1):
+    for number, (key, timing) in enumerate(networks.items(), start=1):
         measured: list[Speed] = []
 
         def measure(
             activity: str,
-            spec: ClassifierSpec = spec,
+            timing: NetworkTiming = timing,
             measured: list[Speed] = measured,
             number: int = number,
         ) -> float:
             if not measured:
-                say(f"timing {spec.name}, {number} of {total}")
-                measured.append(classifier_speed(spec, classes, faces.size, device))
+                say(f"timing {timing.spec.name}, {number} of {total}")
+                measured.append(timing.measure(classes, faces.size, device))
             return float(getattr(measured[0], activity))
 
         for activity in TIMED_ACTIVITIES:

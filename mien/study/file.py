@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mien.classifiers import pretrained, weights
-from mien.classifiers.specs import BASELINES, ClassifierSpec, WeightsSpec
+from mien.classifiers.baselines import BASELINES
+from mien.classifiers.specs import AnyClassifier, ClassifierSpec, WeightsSpec, select_networks
 from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
 from mien.faces import CLASS_SETS, Faces
 from mien.generators import presets
@@ -51,7 +52,7 @@ class StudyFile(Strict):
     subject out at a time, and "datasets" one dataset; "datasets" is the default by dataset. With
     `protocol` frame each trial draws its own random split and tests one part in `folds`.
 
-    `classifiers` are names; the table [classifier] holds the fields that they share, and
+    `classifiers` are names of networks, or of BASELINES that are no controls; the table [classifier] holds the fields that they share, and
     [classifier.NAME] those of one. Each is trained once for each of `ablations`: plain, augment,
     freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec, and by
     `input`, a list of inputs.INPUTS in which the same images are shown.
@@ -178,9 +179,9 @@ class StudyFile(Strict):
                 )
 
         # Controls, and the settings that they need
-        baselines = sorted(set(self.classifiers) & set(BASELINES))
-        if baselines:
-            raise ValueError(f"{baselines[0]} is a control; move it from classifiers to controls")
+        misplaced = sorted(set(self.classifiers) & set(CONTROLS))
+        if misplaced:
+            raise ValueError(f"{misplaced[0]} is a control; move it from classifiers to controls")
         for name, control in CONTROLS.items():
             if name in self.controls and not any(
                 control.applies_to(setting, SETTINGS[setting].train, SETTINGS[setting].test)
@@ -331,7 +332,7 @@ def require_classifiers(study: StudySpec, files: dict[str, Path], store: Store) 
     specs = {
         f"{name}, {ablation}": spec
         for name, by_ablation in study.classifiers.items()
-        for ablation, spec in by_ablation.items()
+        for ablation, spec in select_networks(by_ablation).items()
     }
 
     # The names of networks first: without them no plan can be made
@@ -341,15 +342,13 @@ def require_classifiers(study: StudySpec, files: dict[str, Path], store: Store) 
     # Weights matter only to the trials that are not done yet
     if any(spec.weights != "none" for spec in specs.values()):
         todo = plan_study(study, store)
-        untrained = [
-            row
-            for row in todo.rows
-            if row.spec.name not in todo.done and not isinstance(row.spec.classifier, str)
-        ]
-        specs = {
-            f"{row.classifier}, {row.ablation}": study.classifiers[row.classifier][row.ablation]
-            for row in untrained
-        }
+        specs = select_networks(
+            {
+                f"{row.classifier}, {row.ablation}": row.spec.classifier
+                for row in todo.rows
+                if row.spec.name not in todo.done
+            }
+        )
     needed = {spec.weights for spec in specs.values()}
     pretrained.check_all(specs, {name: path for name, path in files.items() if name in needed})
 
@@ -454,7 +453,7 @@ def _make_inputs(study: StudyFile, run: Run, store: Store, where: str) -> dict[s
 
 def _resolve_classifier(
     study: StudyFile, name: str, store: Store, folder: Path, where: str, files: dict[str, Path]
-) -> dict[str, ClassifierSpec]:
+) -> dict[str, AnyClassifier]:
     """Return the specification of one classifier under each ablation.
 
     The fields of [ablation.NAME] override those of [classifier.NAME], which override [classifier].
@@ -482,6 +481,9 @@ def _resolve_classifier(
         ablation: {key: value for key, value in tables[ablation].items() if key != "input"}
         for ablation in study.ablations
     }
+    if name in BASELINES:
+        _require_no_fields(name, by_name.get(name, {}), changes, where)
+        return dict.fromkeys(changes, name)
     return {
         ablation: _read_classifier(
             _name_weights_by_digest({**data, **change}, folder, files),
@@ -491,6 +493,24 @@ def _resolve_classifier(
         )
         for ablation, change in changes.items()
     }
+
+
+def _require_no_fields(
+    name: str, table: dict[str, Any], changes: dict[str, dict[str, Any]], where: str
+) -> None:
+    """Raise SpecError if a table or an ablation sets fields of a baseline, which has none."""
+    if table:
+        raise SpecError(
+            f"{where}: remove [classifier.{name}]: {name} is no network and has no fields; the "
+            f"table has {', '.join(table)}"
+        )
+    changing = [ablation for ablation, change in changes.items() if change]
+    if changing:
+        raise SpecError(
+            f"{where}: ablations of {name} can change only the input, because it is no network; "
+            f"{changing[0]} changes {', '.join(changes[changing[0]])}. Move {name} to a study "
+            "without this ablation"
+        )
 
 
 def _name_weights_by_digest(

@@ -4,8 +4,9 @@ import math
 from collections import Counter
 from pathlib import Path
 
+from mien.classifiers.baselines import BASELINES
 from mien.classifiers.networks import frozen_layers
-from mien.classifiers.specs import BASELINES, Baseline
+from mien.classifiers.specs import select_networks
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
 from mien.runs.progress import count_of
 from mien.runs.store import RunSummary, Store
@@ -64,7 +65,6 @@ def _make_trial_spec(
     faces = study.inputs[kind.ablation].faces if kind.ablation in study.inputs else study.faces
 
     # The classifier; without randomness all trials are one and the same run
-    baseline: Baseline | None = next((name for name in BASELINES if name == kind.classifier), None)
     repetition = 0 if fixed_settings(study, kind.classifier, kind.control) else trial
     return TrialSpec(
         faces=faces,
@@ -75,7 +75,7 @@ def _make_trial_spec(
         split_seed=derive_seed("study", study.seed, "trial", trial) if by_frame else study.seed,
         train=kind.train,
         tests=kind.tests,
-        classifier=baseline or study.classifiers[kind.classifier][kind.ablation],
+        classifier=study.classifiers.get(kind.classifier, {}).get(kind.ablation, kind.classifier),
         permuted=derive_seed("study", study.seed, "permuted", trial)
         if permutes_labels(kind.control)
         else None,
@@ -87,7 +87,8 @@ def _make_trial_spec(
 
 def fixed_settings(study: StudySpec, classifier: str, control: str) -> bool:
     """Whether a trial has no randomness, so that one run serves as all trials."""
-    return classifier in BASELINES and study.protocol != "frame" and not permutes_labels(control)
+    seeded = classifier not in BASELINES or BASELINES[classifier].seeded
+    return not seeded and study.protocol != "frame" and not permutes_labels(control)
 
 
 # The whole
@@ -203,7 +204,7 @@ def frozen_shares(study: StudySpec) -> list[FrozenRecord]:
     """Return the frozen layers of each classifier and ablation that freezes any."""
     records = []
     for name, by_ablation in study.classifiers.items():
-        for ablation, spec in by_ablation.items():
+        for ablation, spec in select_networks(by_ablation).items():
             layers = frozen_layers(spec, len(study.classes))
             if layers is not None:
                 records.append(FrozenRecord(classifier=name, ablation=ablation, text=layers.text))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mien import metrics, published
-from mien.classifiers.specs import BASELINES
+from mien.classifiers.baselines import BASELINES
 from mien.errors import StoreError
 from mien.faces import OWNER_COLUMNS, Faces
 from mien.runs.files import read_error
@@ -242,7 +242,8 @@ class StudyResults:
         )
 
         # Without randomness all trials are the same
-        if classifier in BASELINES and not permutes_labels(control):
+        seeded = classifier not in BASELINES or BASELINES[classifier].seeded
+        if not seeded and not permutes_labels(control):
             scores, counts = count_once(scores, counts)
         return ResultCell(
             setting=setting,
@@ -260,9 +261,11 @@ class StudyResults:
         )
 
     def network(self, classifier: str) -> str:
-        """Return timm's name of a classifier's network, without the tag of its weights."""
-        kinds = self.spec["classifiers"].get(classifier)
-        return "" if kinds is None else str(kinds[self.ablations[0]]["name"]).partition(".")[0]
+        """Return timm's name of a classifier's network, without the tag of its weights, or "" for
+        a baseline.
+        """
+        fields = self.spec["classifiers"].get(classifier, {}).get(self.ablations[0], "")
+        return "" if isinstance(fields, str) else str(fields["name"]).partition(".")[0]
 
     def _pooled(self, runs: list[str], test: str) -> pd.DataFrame | None:
         """Return the predictions of one trial's folds as one table, or None if a fold is missing.
@@ -294,18 +297,23 @@ class StudyResults:
     def compared_controls(self, cell: ResultCell) -> list[tuple[str, ResultCell]]:
         """Return the controls that a cell with a finished trial is compared with, and their names.
 
-        They are the constant answer, then those of its setting that are baselines or of the same
-        classifier.
+        They are the constant answer, then those of its setting that are of the same classifier, or of
+        none of the study's.
         """
         return [("the constant answer", cell.commonest)] + [
             (self.control_label(control), control)
             for control in self.controls_of(cell.setting, cell.level)
-            if control.classifier in (*BASELINES, cell.classifier)
+            if self.serves(control, cell)
         ]
+
+    def serves(self, control: ResultCell, cell: ResultCell) -> bool:
+        """Whether a control is one of a cell, and not that of another classifier of the study."""
+        return control.classifier == cell.classifier or control.classifier not in self.classifiers
 
     def control_label(self, control: ResultCell) -> str:
         """Return the printed name of a control."""
-        classifier = "1-NN" if control.classifier == "nearest" else control.classifier
+        baseline = BASELINES.get(control.classifier)
+        classifier = control.classifier if baseline is None else baseline.label
         return CONTROLS[control.control].label + (
             "" if control.control in BASELINES else f" ({classifier})"
         )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mien.classifiers import pretrained
+from mien.classifiers.specs import select_networks
 from mien.errors import TrialsFailed
 from mien.generators.generate import list_generation_jobs
 from mien.generators.specs import read_training
@@ -93,15 +94,13 @@ def require_weights(missing: Sequence[TrialRow], fetch: bool = False) -> None:
     With `fetch` they are downloaded; without it the hub is only asked whether it has them.
     """
     specs = {(row.classifier, row.ablation): row.spec.classifier for row in missing}
-    pretrained.require_hub_weights(
-        [spec for spec in specs.values() if not isinstance(spec, str)], fetch
-    )
+    pretrained.require_hub_weights(select_networks(specs).values(), fetch)
 
 
 def _require_buildable(missing: Sequence[TrialRow]) -> None:
     """Raise SpecError or WeightsError if a classifier of these rows cannot be built."""
     specs = {f"{row.classifier}, {row.ablation}": row.spec.classifier for row in missing}
-    pretrained.check_all({name: spec for name, spec in specs.items() if not isinstance(spec, str)})
+    pretrained.check_all(select_networks(specs))
     require_weights(missing, fetch=True)
 
 

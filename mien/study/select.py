@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mien.classifiers.specs import BASELINES
+from mien.classifiers.baselines import BASELINES
 from mien.errors import UsageError
 from mien.runs.spec import suggest
 from mien.study.settings import SETTINGS, SOURCES, name_under_control

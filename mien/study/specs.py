@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from mien.classifiers.specs import Baseline, ClassifierSpec
+from mien.classifiers.specs import AnyClassifier, get_classifier_name
 from mien.generators.specs import GenerateSpec, GeneratorSpec
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.spec import Spec, Strict
@@ -36,7 +36,7 @@ class StudySpec(Spec):
     ablations: tuple[str, ...]
     inputs: dict[str, AblationInput]  # of ablations that have an input, by name
     controls: tuple[ControlName, ...]
-    classifiers: dict[str, dict[str, ClassifierSpec]]  # by name, then by ablation
+    classifiers: dict[str, dict[str, AnyClassifier]]  # by name, then by ablation
     generator: dict[str, Any]
     generate: dict[str, Any]
     counts: str
@@ -87,7 +87,7 @@ class TrialSpec(Spec):
     split_seed: int
     train: TrainedOn
     tests: tuple[Source, ...]
-    classifier: ClassifierSpec | Baseline
+    classifier: AnyClassifier
     permuted: int | None = None
     classes: tuple[str, ...]
     trial: int
@@ -102,7 +102,7 @@ class TrialSpec(Spec):
     @property
     def called(self) -> str:
         """The printed name of the classifier."""
-        return self.classifier if isinstance(self.classifier, str) else self.classifier.name
+        return get_classifier_name(self.classifier)
 
 
 SOURCES_WITH_FIELDS = ("synthetic", "copycat")  # these names of fields are in names of runs

@@ -1,18 +1,15 @@
 """Trials: one training of a classifier, and its tests on faces it never saw."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from mien import metrics
-from mien.classifiers import baselines, pretrained
-from mien.classifiers.fit import fit_classifier
-from mien.classifiers.predict import predict_classes
+from mien.classifiers.kinds import fit_classifier
 from mien.faces import Faces, concatenate
 from mien.prepare import splits
 from mien.runs.files import write_indented_json
@@ -34,13 +31,19 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
     """
 
     def build(out: Path, scratch: Path) -> RunSummary:
+        # Train, and predict each test set
         train, tests = load_train_and_tests(spec, store)
-        answer, about = _train_answerer(spec, train, store, scratch, device)
+        fitted = fit_classifier(
+            train, spec.classifier, spec.classes, spec.seed, store, scratch=scratch, device=device
+        )
         tables = [
-            tabulate_predictions(answer(faces), name, faces, spec) for name, faces in tests.items()
+            tabulate_predictions(fitted.predict(faces), name, faces, spec)
+            for name, faces in tests.items()
         ]
         table = pd.concat(tables, ignore_index=True)
         table.to_parquet(out / "predictions.parquet", index=False)
+
+        # Score the predictions
         records = [record for name in spec.tests for record in score_test(table, name, spec)]
         write_indented_json(out / "records.json", [asdict(record) for record in records])
         accuracies = ", ".join(
@@ -51,25 +54,10 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
         return {
             "holds": f"{spec.called} trained on {spec.train}, accuracy {accuracies}",
             "trained": len(train),
-            **about,
+            **fitted.facts,
         }
 
     return store.make(spec, build)
-
-
-Answer = Callable[[Faces], Float[np.ndarray, "n classes"]]
-
-
-def _train_answerer(
-    spec: TrialSpec, train: Faces, store: Store, scratch: Path, device: str
-) -> tuple[Answer, dict[str, Any]]:
-    """Return a function from faces to class probabilities, and facts of its training."""
-    classifier = spec.classifier
-    if isinstance(classifier, str):
-        return lambda faces: baselines.predict(classifier, train, faces, spec.classes), {}
-    file = pretrained.find_imported_weights(classifier, store)
-    fitted = fit_classifier(train, classifier, spec.classes, spec.seed, scratch, device, file)
-    return lambda faces: predict_classes(fitted, faces), {"weights": fitted.origin}
 
 
 def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:

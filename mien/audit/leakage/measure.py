@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from mien import metrics, stats
 from mien.audit.leakage import names
 from mien.audit.leakage.duplicates import find_duplicates
-from mien.classifiers import baselines
+from mien.classifiers.baselines import Nearest
 from mien.errors import DataError
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.findings import Finding, first_few
@@ -236,7 +236,7 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
     train, test = _to_one_form(train, test)
     classes = [*dict.fromkeys([*train.classes, *test.classes])]
     true = test.labels(classes)
-    predicted = baselines.predict("nearest", train, test, classes).argmax(axis=1)
+    predicted = Nearest(train, classes).predict(test).argmax(axis=1)
 
     # The accuracy on all images, and on those not affected
     unit, names = test.independent_units()
