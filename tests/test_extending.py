@@ -259,7 +259,7 @@ def insert(package: Path, file: str, position: str, code: str) -> None:
     word, name = position.split() if " " in position else (position, "")
     start = {
         "imports": r"(from|import) ",
-        "in": rf"{name}\b.* = .*[\[{{(\])]$",
+        "in": rf"{name}\b.* = .*[\[{{(\])}}]$",
         "above": rf"{name}\b",
     }[word]
     at = next(number for number, line in enumerate(lines) if re.match(start, line))
