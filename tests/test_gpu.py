@@ -17,8 +17,8 @@ import torch
 from worlds import CLASSES, HAPPY, blobs, company, keep, same_weights, spec_of, table, tiny, toy
 
 from mien.audit.features import judge_space, random_space
-from mien.classifiers.fit import fit_classifier
-from mien.classifiers.predict import load_classifier, predict_classes, save_classifier
+from mien.classifiers.fit import fit_network
+from mien.classifiers.predict import load_network, predict_classes, save_network
 from mien.errors import UsageError
 from mien.generators import edm
 from mien.generators.diffusion import fit, memory
@@ -157,22 +157,22 @@ def test_an_image_does_not_depend_on_the_images_that_are_drawn_with_it(device: s
 def test_a_classifier_learns_on_a_device_and_answers_the_same_on_a_processor(
     device: str, tmp_path: Path
 ):
-    learnt = fit_classifier(blobs(192), tiny(), CLASSES, 0, device=device)
-    again = fit_classifier(blobs(192), tiny(), CLASSES, 0, device=device)
+    learnt = fit_network(blobs(192), tiny(), CLASSES, 0, device=device)
+    again = fit_network(blobs(192), tiny(), CLASSES, 0, device=device)
     new = blobs(64, seed=1)
     answers = predict_classes(learnt, new)
     assert (answers.argmax(axis=1) == new.labels(CLASSES)).mean() > 0.9
     assert same_weights(learnt.network, again.network)
-    save_classifier(learnt, tmp_path)
-    there = predict_classes(load_classifier(tmp_path, "cpu"), new)
+    save_network(learnt, tmp_path)
+    there = predict_classes(load_network(tmp_path, "cpu"), new)
     assert answers == pytest.approx(there, abs=1e-3)
 
 
 @gpu
 def test_features_from_a_card_are_those_from_a_processor(tmp_path: Path):
-    learnt, new = fit_classifier(blobs(192), tiny(), CLASSES, 0, device="cuda"), blobs(64, seed=1)
-    save_classifier(learnt, tmp_path)
-    spaces = [judge_space(learnt), judge_space(load_classifier(tmp_path, "cpu"))]
+    learnt, new = fit_network(blobs(192), tiny(), CLASSES, 0, device="cuda"), blobs(64, seed=1)
+    save_network(learnt, tmp_path)
+    spaces = [judge_space(learnt), judge_space(load_network(tmp_path, "cpu"))]
     first, second = (space.extract(new.images) for space in spaces)
     assert np.asarray(first) == pytest.approx(np.asarray(second), abs=1e-2)
     plain = random_space(new.images)

@@ -19,6 +19,7 @@ from worlds import CLASSES, FOUR_SETTINGS, SMALL_FIELDS, blobs, failing, keep, p
 from mien import metrics
 from mien.classifiers import pretrained
 from mien.classifiers.networks import Tiny
+from mien.classifiers.specs import ClassifierSpec, select_networks
 from mien.errors import (
     DataError,
     LeakageError,
@@ -190,7 +191,7 @@ def test_ablations_change_the_classifier_and_share_splits_and_databases(store: S
         table(ablations=names, ablation={"slow": {"epochs": 9}}, settings=FOUR_SETTINGS, trials=1),
         store,
     )
-    one = spec.classifiers["tiny"]
+    one = select_networks(spec.classifiers["tiny"])
     assert [one[name].freeze for name in names] == [0, 0, 0.3, 0]
     assert [one[name].epochs for name in names] == [3, 3, 3, 9]
     assert one["plain"].augment is None and one["augment"].augment is not None
@@ -521,14 +522,15 @@ size = 32
 """
 
 
+def network_of(spec: StudySpec, name: str = "tiny", ablation: str = "plain") -> ClassifierSpec:
+    return select_networks(spec.classifiers[name])[ablation]
+
+
 def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store: Store):
     spec = read_study(write(tmp_path, GOOD), store)
     assert spec.faces == store.resolve("blobs")
-    assert (spec.classifiers["tiny"]["plain"].size, spec.classifiers["large"]["plain"].size) == (
-        48,
-        32,
-    )
-    assert {one["plain"].epochs for one in spec.classifiers.values()} == {2}
+    assert (network_of(spec).size, network_of(spec, "large").size) == (48, 32)
+    assert (network_of(spec).epochs, network_of(spec, "large").epochs) == (2, 2)
     assert (spec.classes, spec.tested_folds) == (CLASSES, (0, 1))
 
 
@@ -701,12 +703,12 @@ def test_a_weights_file_goes_into_the_digest_by_its_content(tmp_path: Path, stor
     text = GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"')
     path = write(tmp_path, text)
     first = read_study(path, store)
-    assert first.classifiers["tiny"]["plain"].weights.startswith("file:")
+    assert network_of(first).weights.startswith("file:")
     changed = GOOD.replace(
         "folds = 2", 'folds = 2\nablations = ["x"]\nablation.x.weights = "some.safetensors"'
     )
-    assert read_study(write(tmp_path, changed), store).classifiers["tiny"]["x"].weights == (
-        first.classifiers["tiny"]["plain"].weights
+    assert network_of(read_study(write(tmp_path, changed), store), ablation="x").weights == (
+        network_of(first).weights
     )
     write(tmp_path, text)
     (tmp_path / "some.safetensors").rename(tmp_path / "other.safetensors")
@@ -723,10 +725,10 @@ def test_weights_are_looked_for_beside_the_study_file_first_then_where_the_comma
         save_file(Tiny(classes).state_dict(), folder / "some.safetensors")
     monkeypatch.chdir(here)
     path = write(beside, GOOD.replace("epochs = 2", 'epochs = 2\nweights = "some.safetensors"'))
-    name = read_study(path, store).classifiers["tiny"]["plain"].weights
+    name = network_of(read_study(path, store)).weights
     assert name == pretrained.hash_file_name(beside / "some.safetensors")
     (beside / "some.safetensors").unlink()
-    assert read_study(path, store).classifiers["tiny"]["plain"].weights != name
+    assert network_of(read_study(path, store)).weights != name
     (here / "some.safetensors").unlink()
     with pytest.raises(
         WeightsError, match=r"looked for .*studies/some.safetensors and .*here/some.safetensors"
