@@ -26,8 +26,7 @@ from typing import Any
 import numpy as np
 from idle import nothing
 
-from mien.classifiers.specs import ClassifierSpec
-from mien.classifiers.speed import Speed
+from mien.classifiers.speed import NetworkTiming, Speed
 from mien.faces import Faces, make_index
 from mien.ingest.run import run_ingest
 from mien.prepare.frames import run_preprocess
@@ -173,12 +172,12 @@ def told(speeds: dict[str, float]) -> None:
     """
     measured = cost._find_speed
 
-    def speed(spec: ClassifierSpec, *rest: Any) -> tuple[Speed, bool]:
-        known = speeds.get(spec.name)
+    def speed(timing: NetworkTiming, *rest: Any) -> tuple[Speed, bool]:
+        known = speeds.get(timing.spec.name)
         return (
             (Speed(known, cost.FORWARD_PASSES_PER_STEP * known), True)
             if known
-            else measured(spec, *rest)
+            else measured(timing, *rest)
         )
 
     cost._find_speed = speed
