@@ -142,11 +142,11 @@ def compare_precisions(device: str, scale: Scale) -> None:
             torch.cuda.reset_peak_memory_stats()
         work = DiffusionTraining(presets.faces(), spec, edm.objective(spec), where)
         losses = []
-        with devices.open_workers(where, work.pieces) as pool:
-            work.step(0, pool)
+        with devices.open_workers(where, work.piece_count) as pool:
+            work.make_step(0, pool)
             presets.wait(where)
             began = time.monotonic()
-            losses = [work.step(step, pool) for step in range(1, steps + 1)]
+            losses = [work.make_step(step, pool) for step in range(1, steps + 1)]
             presets.wait(where)
         speed = steps * spec.batch / (time.monotonic() - began)
         memory = f"{presets.grown(where, 0) / GIB:.2f} GiB"

@@ -82,10 +82,10 @@ def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
         calls.append(1)
         if len(calls) == 7:
             raise KeyboardInterrupt
-        return objective.errors(*arguments)
+        return objective.compute_losses(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), device)
+        fit_diffusion(toy(), spec, tmp_path, replace(objective, compute_losses=interrupted), device)
     torch.manual_seed(99)
     resumed = fit_diffusion(toy(), spec, tmp_path, objective, device)
     assert same_weights(resumed.network, expected.network)
