@@ -29,7 +29,7 @@ from mien.study.plan_file import read_record
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS, SETTINGS
 from mien.study.specs import TrialRow
-from mien.study.status import study_status
+from mien.study.status import describe_progress, read_progress
 
 
 @pytest.fixture(scope="module")
@@ -548,7 +548,7 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
     (store.root / "work" / f"{names[1]}.claim").write_text(
         f"{socket.gethostname()} {os.getpid()} abc 3"
     )
-    text = study_status("small", store)
+    text = describe_progress(read_progress("small", store))
     assert "small: 3 of 6 trials done, in 3 min 30 s" in text
     assert "cells           2 of 4" in text and "controls        1 of 2" in text
     assert "under way   tiny trained on real, trial 2, fold 1" in text
@@ -556,7 +556,9 @@ def test_status_tells_done_from_failed_from_under_way_and_estimates_the_rest(tmp
     copied = written_study(
         store, name="copied", settings=["both_to_real"], controls=["copycat"], trials=1
     )
-    assert "generators, databases and controls   4 of 6" in study_status(copied.title, store)
+    assert "generators, databases and controls   4 of 6" in describe_progress(
+        read_progress(copied.title, store)
+    )
     assert (
         "to come     2, about 1 min 50 s" in text
     )  # one of 100 seconds, which has begun, and one of 10
@@ -566,7 +568,7 @@ def test_status_of_what_has_only_begun_estimates_nothing(tmp_path: Path):
     store = Store(tmp_path / "store")
     keep(more_blobs(96, 6), store, "blobs")
     written_study(store, done=lambda row: False)
-    text = study_status("small", store)
+    text = describe_progress(read_progress("small", store))
     assert "small: 0 of 4 trials done, in 0 s" in text
     assert "to come     4" in text and "about" not in text
 

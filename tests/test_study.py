@@ -43,7 +43,7 @@ from mien.study.plan import describe_plan, frozen_shares, plan_study, write_stud
 from mien.study.run import run_study
 from mien.study.select import explain_generators, parse_only, select_rows
 from mien.study.specs import StudySpec
-from mien.study.status import study_status
+from mien.study.status import describe_progress, read_progress
 
 STUDIES = Path(__file__).parent.parent / "studies"
 PREPRINT = ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
@@ -903,7 +903,7 @@ def test_a_trial_that_was_altered_is_not_done_and_is_named_by_plan_run_status_an
     assert "3 done, 1 failed" in describe_plan(found) and message in describe_plan(found)
     with pytest.raises(TrialsFailed, match=message):
         run_study(spec, store, device="cpu")
-    text = study_status("small", store)
+    text = describe_progress(read_progress("small", store))
     assert "3 of 4 trials done" in text and message in text
     page = write_report("small", store, tmp_path / "out")
     assert f"left out: {message}" in capfd.readouterr().err
@@ -911,7 +911,7 @@ def test_a_trial_that_was_altered_is_not_done_and_is_named_by_plan_run_status_an
     shutil.rmtree(store.root / "runs" / gone)
     run_study(spec, store, device="cpu")
     assert len(plan_study(spec, store).done) == 4 and not plan_study(spec, store).failed
-    assert "4 of 4 trials done" in study_status("small", store)
+    assert "4 of 4 trials done" in describe_progress(read_progress("small", store))
 
 
 def test_a_database_that_was_altered_stops_its_own_trials_alone(tmp_path: Path):

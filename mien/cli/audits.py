@@ -11,6 +11,7 @@ from mien.cli.base import (
     ClipOption,
     DeviceOption,
     EngineOption,
+    JsonOption,
     MapOption,
     SizeOption,
     StoreOption,
@@ -18,8 +19,10 @@ from mien.cli.base import (
     WorkersOption,
     app,
     open_store,
+    print_json,
     print_wrapped,
     read_pairs,
+    run_facts,
     show_next,
 )
 from mien.errors import UsageError
@@ -81,6 +84,7 @@ def audit_command(
     device: DeviceOption = "auto",
     alias: AliasOption = None,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Audit a synthetic database: is it realistic, new and correctly labelled, and could we tell?
 
@@ -144,6 +148,12 @@ def audit_command(
 
     # Print the answers, and exit with 4 unless the verdict allows a release.
     audit = run.json("audit.json")
+    if as_json:
+        print_json(
+            {**run_facts(run, home.read_aliases()), "page": str(run.path / "index.html"), **audit}
+        )
+        _require_passed(audit)
+        return
     _print_checks(audit["checks"])
     _print_answer(audit)
     print(f"{run.name}{f' ({alias})' if alias else ''}: {run.summary['holds']}")

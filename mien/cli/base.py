@@ -4,7 +4,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -349,6 +349,20 @@ def _replace_infinite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_replace_infinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def run_facts(run: "Run", aliases: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `--json` says of a run; `aliases` are those of its store."""
+    about = run.about
+    return {
+        "name": run.name,
+        "aliases": [alias for alias, target in aliases.items() if target == run.name],
+        "stage": run.stage,
+        "holds": describe_content(run),
+        "made": about.get("made"),
+        "seconds": about.get("seconds"),
+        "path": str(run.path),
+    }
 
 
 def print_table(table: Any) -> None:

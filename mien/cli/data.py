@@ -3,11 +3,14 @@
 import shutil
 import sys
 import textwrap
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli.base import app
+from mien.cli.base import JsonOption, app, print_json
+
+if TYPE_CHECKING:
+    from mien.ingest.reader import Reader
 
 NAME_COLUMN_WIDTH = 16  # columns for a reader's name
 
@@ -15,11 +18,18 @@ NAME_COLUMN_WIDTH = 16  # columns for a reader's name
 @app.command()
 def readers(
     name: Annotated[str | None, typer.Argument(help="A reader, to show all about it.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the datasets that mien can read: the files needed, the licence, how to obtain it."""
     from mien.ingest.readers import READERS
     from mien.ingest.run import describe_reader
 
+    if as_json:
+        if name is not None:
+            describe_reader(name)  # raises SpecError for an unknown name
+        chosen = {key: READERS[key] for key in ([name] if name else READERS)}
+        print_json({"readers": [_reader_facts(key, chosen[key].READER) for key in chosen]})
+        return
     if name is not None:
         for title, text in describe_reader(name):
             print(f"{title:<10}{text}")
@@ -39,6 +49,23 @@ def readers(
         "reader for a folder",
         file=sys.stderr,
     )
+
+
+def _reader_facts(name: str, about: "Reader") -> dict[str, Any]:
+    """Return what `mien readers --json` prints of a reader."""
+    return {
+        "name": name,
+        "title": about.title,
+        "needs": about.needs,
+        "subjects": about.subjects,
+        "clips": about.clips,
+        "licence": about.licence,
+        "obtain": about.obtain,
+        "citation": about.citation,
+        "labels": about.labels,
+        "options": list(about.options),
+        "parts": about.parts,
+    }
 
 
 def _fill_options(title: str) -> dict[str, Any]:

@@ -9,14 +9,17 @@ from mien.cli.base import (
     DEFAULT_STORE,
     AliasOption,
     ClipOption,
+    JsonOption,
     MapOption,
     SizeOption,
     StoreOption,
     SubjectOption,
     app,
     open_store,
+    print_json,
     print_wrapped,
     read_pairs,
+    run_facts,
     show_run,
 )
 from mien.errors import AuditFailed, UsageError
@@ -75,6 +78,7 @@ def leakage(
     ] = None,
     alias: AliasOption = None,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Report what a test set shares with its training set, and the score of memorising alone.
 
@@ -106,12 +110,15 @@ def leakage(
     run = run_leakage(comparison, home, by, alias=alias)
 
     # Print the report, and exit with 4 if --fail demands it.
-    for line in leakage_lines(run):
-        text = line.lstrip()
-        head = " " * (len(line) - len(text))
-        print_wrapped(head, text, 2 * len(head))
-    print(copy_report(run, out))
-    report = run.json("leakage.json")
+    report, page = run.json("leakage.json"), copy_report(run, out)
+    if as_json:
+        print_json({**run_facts(run, home.read_aliases()), "page": str(page), **report})
+    else:
+        for line in leakage_lines(run):
+            text = line.lstrip()
+            head = " " * (len(line) - len(text))
+            print_wrapped(head, text, 2 * len(head))
+        print(page)
     affected, seen = report["affected"], count_of(report["affected"], report["what"])
     if fail and affected:
         raise AuditFailed(

@@ -5,18 +5,23 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mien.cli.base import (
     DEFAULT_STORE,
+    JsonOption,
     StoreOption,
     app,
     describe_content,
     open_store,
+    print_json,
     print_table,
+    run_facts,
     show_accounts,
     show_details,
     show_run,
@@ -39,11 +44,16 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 def list_runs(
     stage: Annotated[str | None, typer.Argument(help="List only runs of this stage.")] = None,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """List the runs of the store, oldest first."""
     from rich.table import Table
 
     from mien.runs.store import Run
+
+    if as_json:
+        _list_as_json(open_store(store), stage)
+        return
 
     # The columns: names are never broken, descriptions may be.
     home = open_store(store)
@@ -76,6 +86,20 @@ def list_runs(
         )
 
 
+def _list_as_json(home: "Store", stage: str | None) -> None:
+    """Print the runs of a store, or those of a stage, as JSON."""
+    from mien.runs.store import Run
+
+    aliases = home.read_aliases()
+    runs = [Run(name, home.root / "runs" / name) for name in home.list_names()]
+    print_json(
+        {
+            "store": str(home.root),
+            "runs": [run_facts(run, aliases) for run in runs if stage in (None, run.stage)],
+        }
+    )
+
+
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A run, an alias, or the beginning of a run's name.")],
@@ -88,10 +112,18 @@ def show(
         ),
     ] = False,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a run: its counts, parents, files and spec."""
+    from mien.errors import UsageError
+
+    if look and as_json:
+        raise UsageError("--open shows a picture or a page, and --json is for programs; omit one")
     home = open_store(store)
     run = home.run(name)
+    if as_json:
+        _show_as_json(run, home)
+        return
     if look:
         _open(run)
         return
@@ -101,6 +133,29 @@ def show(
     path = _find_viewable(run)
     if path is not None:
         print(f"look at  {path}")
+
+
+def _show_as_json(run: "Run", home: "Store") -> None:
+    """Print everything that the store knows about a run as JSON."""
+    from mien.runs.spec import list_parents
+
+    page = _find_viewable(run)
+    about = run.about
+    print_json(
+        {
+            **run_facts(run, home.read_aliases()),
+            "content": run.content,
+            "machine": about.get("machine"),
+            "versions": about.get("versions", {}),
+            "command": about.get("command"),
+            "parents": list(list_parents(run.spec)),
+            "files": run.manifest["files"],
+            "counts": run.summary.get("counts", []),
+            "accounts": run.summary.get("accounts", {}),
+            "page": None if page is None else str(page),
+            "spec": run.spec,
+        }
+    )
 
 
 def _find_viewable(run: "Run") -> Path | None:
@@ -191,6 +246,7 @@ def verify(
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Check every file of a run against its sha256, or say whether mien generated an image.
 
@@ -204,12 +260,13 @@ def verify(
     home = open_store(store)
     if name is not None and _is_image_file(name, home):
         known = identify(Path(name), registry)
+        if as_json:
+            print_json({"file": name, **asdict(known)})
         if known.ours == "no":
             raise DataError(f"{name} is not known to be one of ours: {known.text}")
-        print(
-            f"{name}: {'one of ours' if known.ours == 'yes' else 'likely one of ours'}: "
-            f"{known.text}"
-        )
+        if not as_json:
+            ours = "one of ours" if known.ours == "yes" else "likely one of ours"
+            print(f"{name}: {ours}: {known.text}")
         return
     if registry is not None:
         raise UsageError(
@@ -218,61 +275,109 @@ def verify(
 
     # A run, or all of them: compare every file with its sha256.
     if name:
-        _verify_one(home.resolve(name), home)
+        _verify_one(home.resolve(name), home, as_json)
     else:
-        _verify_all(home)
+        _verify_all(home, as_json)
 
 
-def _verify_one(name: str, home: "Store") -> None:
+@dataclass(frozen=True)
+class RunState:
+    """Whether a run is as it was made: its faults, which are none if it is, and what to do."""
+
+    name: str
+    faults: list[str]
+    remedy: str
+
+    def describe(self) -> str:
+        """Return the state as a line."""
+        return f"{self.name}: {'; '.join(self.faults) if self.faults else 'as it was made'}"
+
+
+def _read_state(name: str, home: "Store") -> RunState:
+    """Return the state of a finished run, of which every file is read."""
+    from mien.runs.store import Run
+
+    run = Run(name, home.root / "runs" / name)
+    faults = home.find_faults(run, thorough=True)
+    return RunState(name, faults, _advise(run, faults) if faults else "")
+
+
+def _read_states(home: "Store") -> Iterator[RunState]:
+    """Yield the state of each folder among the runs, first of those that are no finished runs."""
+    from mien.runs.store import DELETED_PATTERN
+
+    for name in home.find_broken_runs():
+        if DELETED_PATTERN.match(name):
+            remedy = "`mien rm` of any run completes its deletion"
+            yield RunState(name, ["a run whose deletion was interrupted"], remedy)
+        else:
+            fault = f"not a complete run: {_explain_broken(name)}"
+            yield RunState(name, [fault], "delete it, or move it out of the store")
+    for name in home.list_names():
+        yield _read_state(name, home)
+
+
+def _verify_one(name: str, home: "Store", as_json: bool) -> None:
     """Print whether a run is as it was made; raises StoreError if it is not."""
     from mien.errors import StoreError
-    from mien.runs.store import Run
 
     if not home.is_done(name):
         raise StoreError(f"{name} must be a finished run in {home.root}, and is not")
-    run = Run(name, home.root / "runs" / name)
-    faults = home.find_faults(run, thorough=True)
-    print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
-    if faults:
-        raise StoreError(f"{name} is not as it was made. {_advise(run, faults)}")
+    state = _read_state(name, home)
+    if as_json:
+        print_json(_state_facts([state], {}, []))
+    else:
+        print(state.describe())
+    if state.faults:
+        raise StoreError(f"{name} is not as it was made. {state.remedy}")
 
 
-def _verify_all(home: "Store") -> None:
+def _verify_all(home: "Store", as_json: bool) -> None:
     """Print the state of each run and each faulty alias; raises StoreError if a run was changed."""
     from mien.errors import StoreError
-    from mien.runs.store import DELETED_PATTERN, Run
 
-    # Folders among the runs that are not finished runs.
-    todo, names, broken = [], home.list_names(), home.find_broken_runs()
-    for name in broken:
-        if DELETED_PATTERN.match(name):
-            fault = "a run whose deletion was interrupted"
-            remedy = "`mien rm` of any run completes its deletion"
-        else:
-            fault = f"not a complete run: {_explain_broken(name)}"
-            remedy = "delete it, or move it out of the store"
-        print(f"{name}: {fault}")
-        todo.append(f"{name}: {remedy}")
-
-    # Finished runs: every file is read.
-    for name in names:
-        run = Run(name, home.root / "runs" / name)
-        faults = home.find_faults(run, thorough=True)
-        print(f"{name}: {'; '.join(faults) if faults else 'as it was made'}")
-        todo += [f"{name}: {_advise(run, faults)}"] * bool(faults)
+    # Each run, as soon as it is read.
+    states = []
+    for state in _read_states(home):
+        states.append(state)
+        if not as_json:
+            print(state.describe())
 
     # Aliases and foreign files are reported, but are no error.
-    for alias, target in home.read_aliases().items():
-        if not home.is_done(target):
-            print(f"alias {alias}: names {target}, which is not in the store")
+    aliases = {
+        alias: f"names {target}, which is not in the store"
+        for alias, target in home.read_aliases().items()
+        if not home.is_done(target)
+    }
     for alias, fault in home.find_broken_aliases().items():
-        print(f"alias {alias}: {fault}; delete it from {home.root / 'aliases'}")
-    if foreign := home.find_foreign_files():
-        print(f"ignored, left by operating systems or file servers: {', '.join(foreign)}")
+        aliases[alias] = f"{fault}; delete it from {home.root / 'aliases'}"
+    foreign = home.find_foreign_files()
+    if as_json:
+        print_json(_state_facts(states, aliases, foreign))
+    else:
+        for alias, fault in aliases.items():
+            print(f"alias {alias}: {fault}")
+        if foreign:
+            print(f"ignored, left by operating systems or file servers: {', '.join(foreign)}")
+
+    # The exit code, with what to do about each.
+    todo = [f"{state.name}: {state.remedy}" for state in states if state.faults]
     if todo:
-        count = f"{len(todo)} of {count_of(len(names) + len(broken), 'run')}"
+        count = f"{len(todo)} of {count_of(len(states), 'run')}"
         be = "is" if len(todo) == 1 else "are"
         raise StoreError("\n".join([f"{count} {be} not as made.", *todo]))
+
+
+def _state_facts(
+    states: Sequence[RunState], aliases: dict[str, str], foreign: list[str]
+) -> dict[str, Any]:
+    """Return what `mien verify --json` prints of runs."""
+    return {
+        "as_made": not any(state.faults for state in states),
+        "runs": [asdict(state) for state in states],
+        "aliases": [{"alias": alias, "fault": fault} for alias, fault in aliases.items()],
+        "foreign_files": foreign,
+    }
 
 
 def _explain_broken(name: str) -> str:

@@ -1,7 +1,9 @@
 """Studies: their plan, their run, their status and their report."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,16 +12,20 @@ from mien.cli.base import (
     DeviceOption,
     EngineOption,
     GpusOption,
+    JsonOption,
     StoreOption,
     WorkersOption,
     app,
     open_store,
+    print_json,
     show_next,
 )
 from mien.errors import TrialsFailed
 
 if TYPE_CHECKING:
     from mien.runs.store import Store
+    from mien.study.cost import Cost
+    from mien.study.specs import StudyPlan, TrialRow
 
 
 study_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -43,12 +49,19 @@ OnlyOption = Annotated[
 
 
 @study_app.command("list")
-def study_list() -> None:
+def study_list(as_json: JsonOption = False) -> None:
     """List the studies that come with mien, with their files, which you can copy and change."""
     from mien.study.file import describe_study, list_studies
 
-    for name, path in list_studies().items():
-        print(f"{name:<10} {describe_study(path)}\n{'':<10} {path}")
+    found = [
+        {"name": name, "about": describe_study(path), "path": str(path)}
+        for name, path in list_studies().items()
+    ]
+    if as_json:
+        print_json({"studies": found})
+        return
+    for study in found:
+        print(f"{study['name']:<10} {study['about']}\n{'':<10} {study['path']}")
 
 
 @study_app.command("plan")
@@ -68,6 +81,7 @@ def study_plan(
         ),
     ] = False,
     device: DeviceOption = "auto",
+    as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """List what a study would train, what is done, and how long the rest would take here.
@@ -76,7 +90,12 @@ def study_plan(
     network, which can take minutes, and keeps the result. The exit code is 2 if weights are
     missing.
     """
-    from mien.study.cost import compare_workers, describe_costs, estimate_costs
+    from mien.study.cost import (
+        describe_costs,
+        describe_workers,
+        estimate_costs,
+        estimate_with_workers,
+    )
     from mien.study.file import find_study, read_study
     from mien.study.plan import describe_plan, plan_study
     from mien.study.run import require_weights
@@ -89,16 +108,60 @@ def study_plan(
     plan = plan_study(resolved, home)
     rows = select_rows(plan.rows, wanted)
 
-    # Print the trials and what they cost.
-    print(describe_plan(plan), flush=True)
-    why = explain_generators([row for row in rows if row.spec.name not in plan.done], wanted)
-    if why:
-        print(why)
-    print(describe_costs(estimate_costs(plan, rows, home, device, measure), device))
+    # Print the trials and what they cost; the trials first, since timing can take minutes.
+    missing = [row for row in rows if row.spec.name not in plan.done]
+    if not as_json:
+        print(describe_plan(plan), flush=True)
+        if why := explain_generators(missing, wanted):
+            print(why)
+    costs = estimate_costs(plan, rows, home, device, measure)
+    with_workers = None
     if workers is not None:
-        print(compare_workers(plan, rows, home, device, workers))
-    require_weights([row for row in rows if row.spec.name not in plan.done])
-    show_next(["mien", "study", "run", study], store)
+        with_workers = estimate_with_workers(plan, rows, home, device, workers)
+    if as_json:
+        print_json(_plan_facts(plan, rows, costs, workers, with_workers))
+    else:
+        print(describe_costs(costs, device))
+        if workers is not None and with_workers is not None:
+            print(describe_workers(workers, *with_workers))
+
+    # Weights are asked for last: a plan can be made without them.
+    require_weights(missing)
+    if not as_json:
+        show_next(["mien", "study", "run", study], store)
+
+
+def _plan_facts(
+    plan: "StudyPlan",
+    rows: "Sequence[TrialRow]",
+    costs: "Sequence[Cost]",
+    workers: int | None,
+    with_workers: tuple[float, float] | None,
+) -> dict[str, Any]:
+    """Return a plan and its costs as `mien study plan --json` prints them."""
+    from mien.study.cost import ESTIMATE_FACTOR
+    from mien.study.plan import count_runs
+
+    selected = dict.fromkeys(row.spec.name for row in rows)
+    facts: dict[str, Any] = {
+        "study": plan.study.title,
+        "run": plan.study.name,
+        "runs": [
+            {"kind": kind, "total": total, "done": done, "failed": failed}
+            for kind, (total, done, failed) in count_runs(plan).items()
+        ],
+        "selected_trials": len(selected),
+        "selected_trials_done": sum(name in plan.done for name in selected),
+        "costs": [asdict(cost) for cost in costs],
+        "seconds": sum(cost.seconds for cost in costs),
+        "factor": 1 if all(cost.timed for cost in costs) else ESTIMATE_FACTOR,
+        "errors": sorted(set(plan.failed.values())),
+        "workers": None,
+    }
+    if with_workers is not None:
+        elapsed, busy = with_workers
+        facts["workers"] = {"number": workers, "seconds": elapsed, "busy": busy}
+    return facts
 
 
 @study_app.command("run")
@@ -140,12 +203,20 @@ def study_run(
 def study_status(
     study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the progress of a study, also while another command runs it."""
-    from mien.study.status import study_status
+    from mien.study.status import describe_progress, read_progress
 
     home = open_store(store)
-    print(study_status(_study_name(study, home), home))
+    found = read_progress(_study_name(study, home), home)
+    if as_json:
+        facts = asdict(found)
+        for part in ("cells", "controls", "databases"):
+            facts[part] = dict(zip(("done", "total"), facts[part], strict=True))
+        print_json(facts)
+    else:
+        print(describe_progress(found))
 
 
 @app.command()

@@ -217,10 +217,14 @@ def _format_two_digits(value: float) -> str:
     return f"{rounded:,.0f}" if rounded >= 1 or not rounded else "under 1"
 
 
-def compare_workers(
+def estimate_with_workers(
     plan: StudyPlan, rows: list[TrialRow], store: Store, device: str, slots: int
-) -> str:
-    """Return how long a study takes with `slots` jobs at a time, and how busy each of them is."""
+) -> tuple[float, float]:
+    """Return the seconds that a study takes with `slots` jobs at a time, and how busy each is.
+
+    The second number is the share of the time in which a worker works, from 0 to 1. Raises
+    UsageError for less than one worker.
+    """
     if slots < 1:
         raise UsageError(f"the number of workers must be 1 or more; given: {slots}")
     missing = list({row.spec.name: row for row in rows if row.spec.name not in plan.done}.values())
@@ -228,6 +232,11 @@ def compare_workers(
     seconds = estimate_durations(jobs, plan, rows, store, device)
     elapsed = max((end for _, end in simulate_schedule(jobs, seconds, slots).values()), default=0.0)
     busy = sum(seconds.values()) / (elapsed * slots) if elapsed else 1.0
+    return elapsed, busy
+
+
+def describe_workers(slots: int, elapsed: float, busy: float) -> str:
+    """Return in a line what `estimate_with_workers` found for `slots` workers."""
     return (
         f"  with {slots} at a time, each as fast: about {format_roughly(elapsed)}, of which each "
         f"works {busy:.0%}"

@@ -118,7 +118,7 @@ def plan_study(study: StudySpec, store: Store) -> StudyPlan:
 
 def describe_plan(plan: StudyPlan) -> str:
     """Return the cells, runs, frozen layers, counts and errors of a plan, as lines of text."""
-    study, databases = plan.study, plan.databases
+    study = plan.study
 
     # The first line: how many cells, and the axes that they are the product of
     axes = {
@@ -139,28 +139,13 @@ def describe_plan(plan: StudyPlan) -> str:
         f"{count_of(len(study.classes), 'class')}"
     ]
 
-    # A line per kind of run; a control without randomness is one run for all trials
-    kinds = {
-        "generator": [database.train.name for database in databases],
-        "database": [database.generate.name for database in databases],
-        **{
-            f"{source} database": [
-                database.controls[source].generate.name for database in databases
-            ]
-            for source in (databases[0].controls if databases else ())
-        },
-        "training of classifiers": [row.spec.name for row in plan.rows if not row.control],
-        "trial of controls": [row.spec.name for row in plan.rows if row.control],
-    }
-    for kind, run_names in kinds.items():
-        names = dict.fromkeys(run_names)
-        done, failed = (sum(name in group for name in names) for group in (plan.done, plan.failed))
-        if names or kind != "trial of controls":
+    # A line per kind of run
+    for kind, (total, done, failed) in count_runs(plan).items():
+        if total or kind != "trial of controls":
             noun, _, owner = kind.partition(" of ")
-            label = count_of(len(names), noun).partition(" ")[2] + (f" of {owner}" if owner else "")
+            label = count_of(total, noun).partition(" ")[2] + (f" of {owner}" if owner else "")
             lines.append(
-                f"  {len(names):>5} {label:<26}{done:>5} done"
-                + (f", {failed} failed" if failed else "")
+                f"  {total:>5} {label:<26}{done:>5} done" + (f", {failed} failed" if failed else "")
             )
 
     # What the settings lead to: frozen layers, synthetic images, and classes without any
@@ -180,6 +165,32 @@ def describe_plan(plan: StudyPlan) -> str:
         for text, n in errors.items()
     ]
     return "\n".join(lines)
+
+
+def count_runs(plan: StudyPlan) -> dict[str, tuple[int, int, int]]:
+    """Return for each kind of run how many there are, how many are done, and how many failed.
+
+    A control without randomness is one run for all trials.
+    """
+    databases = plan.databases
+    kinds = {
+        "generator": [database.train.name for database in databases],
+        "database": [database.generate.name for database in databases],
+        **{
+            f"{source} database": [
+                database.controls[source].generate.name for database in databases
+            ]
+            for source in (databases[0].controls if databases else ())
+        },
+        "training of classifiers": [row.spec.name for row in plan.rows if not row.control],
+        "trial of controls": [row.spec.name for row in plan.rows if row.control],
+    }
+    counts = {}
+    for kind, run_names in kinds.items():
+        names = dict.fromkeys(run_names)
+        done, failed = (sum(name in group for name in names) for group in (plan.done, plan.failed))
+        counts[kind] = len(names), done, failed
+    return counts
 
 
 def _describe_counts(plan: StudyPlan) -> list[str]:

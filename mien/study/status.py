@@ -1,6 +1,7 @@
 """The state of a study: how many trials are done, failed and missing."""
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,53 +10,112 @@ from mien.runs.store import Store
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
 
-# Progress
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study has come.
+
+    `cells` and `controls` have the numbers of trials that are done and of all; `databases` those of
+    the generators and databases, including the controls' if `has_control_databases`.
+    `seconds_to_come` is None if no trial of a kind that is to come is done, and `unknown` counts
+    the trials to come of such kinds. `under_way` describes what another process works on, and
+    `errors` has the number of trials that ended with each error.
+    """
+
+    study: str
+    run: str
+    trials: int
+    done: int
+    failed: int
+    to_come: int
+    cells: tuple[int, int]
+    controls: tuple[int, int]
+    databases: tuple[int, int]
+    has_control_databases: bool
+    seconds: float
+    seconds_to_come: float | None
+    unknown: int
+    under_way: tuple[str, ...]
+    errors: dict[str, int]
 
 
-def study_status(name: str, store: Store) -> str:
-    """Return the progress of a study as lines: done, under way, to come with its time, failed."""
+def read_progress(name: str, store: Store) -> Progress:
+    """Return the progress of a study, which another process may be running."""
     study = StudyResults(name, store)
     failed = {trial.run for trial, _ in study.failed}
     busy = {run for run in study.runs if run not in study.done and store.is_being_made(run)}
     trial_of = {trial.run: trial for trial in study.trials}
 
-    # Trials that are done, of the cells and of the controls
-    lines = [
-        f"{study.title}: {len(study.done)} of {count_of(len(study.runs), 'trial')} done, in "
-        f"{format_duration(study.seconds)}"
-    ]
-    for kind, is_control in (("cells", False), ("controls", True)):
+    # Trials of the cells and of the controls
+    counts = {}
+    for is_control in (False, True):
         runs = [run for run in study.runs if bool(trial_of[run].control) is is_control]
-        if runs:
-            lines.append(f"  {kind:<12}{sum(run in study.done for run in runs):>5} of {len(runs)}")
+        counts[is_control] = sum(run in study.done for run in runs), len(runs)
 
     # Generators and databases
     databases = study.plan.databases
     database_runs = [name for database in databases for name in database.runs]
-    if database_runs:
-        controlled = any(database.controls for database in databases)
-        label = "generators, databases and controls" if controlled else "generators and databases"
-        done = sum(store.is_done(run) for run in database_runs)
-        lines.append(f"  {label:<35}{done:>3} of {len(database_runs)}")
+    made = {run for run in database_runs if store.is_done(run)}
+    being_made = [run for run in database_runs if run not in made and store.is_being_made(run)]
+
+    # What is still to come, and the errors
+    seconds, unknown = _estimate_remaining(study, trial_of, failed)
+    errors = Counter(error for trial, error in study.failed if trial.run not in busy)
+    return Progress(
+        study=study.title,
+        run=store.run(name).name,
+        trials=len(study.runs),
+        done=len(study.done),
+        failed=len(failed - busy),
+        to_come=len(study.runs) - len(study.done) - len(failed - busy),
+        cells=counts[False],
+        controls=counts[True],
+        databases=(len(made), len(database_runs)),
+        has_control_databases=any(database.controls for database in databases),
+        seconds=study.seconds,
+        seconds_to_come=seconds,
+        unknown=unknown,
+        under_way=(*(describe_trial(study, trial_of[run]) for run in busy), *being_made),
+        errors=dict(errors),
+    )
+
+
+def describe_progress(found: Progress) -> str:
+    """Return the progress as lines: done, under way, to come with its time, failed."""
+    # What is done
+    lines = [
+        f"{found.study}: {found.done} of {count_of(found.trials, 'trial')} done, in "
+        f"{format_duration(found.seconds)}"
+    ]
+    for kind, (done, total) in (("cells", found.cells), ("controls", found.controls)):
+        if total:
+            lines.append(f"  {kind:<12}{done:>5} of {total}")
+    if found.databases[1]:
+        label = "generators and databases"
+        if found.has_control_databases:
+            label = "generators, databases and controls"
+        lines.append(f"  {label:<35}{found.databases[0]:>3} of {found.databases[1]}")
 
     # What another process works on now, what is still to come, and the errors
-    lines += [f"  under way   {describe_trial(study, trial_of[run])}" for run in busy]
-    lines += [
-        f"  under way   {run}"
-        for run in database_runs
-        if not store.is_done(run) and store.is_being_made(run)
-    ]
-    to_come = len(study.runs) - len(study.done) - len(failed - busy)
-    lines.append(f"  to come     {to_come}{_estimate_remaining(study, trial_of, failed)}")
-    errors = Counter(error for trial, error in study.failed if trial.run not in busy)
-    lines += [f"  failed      {n} x {text}" for text, n in errors.items()]
+    lines += [f"  under way   {text}" for text in found.under_way]
+    time = ""
+    if found.seconds_to_come is not None:
+        time = f", about {format_duration(found.seconds_to_come)}"
+        if found.unknown:
+            time += f", {found.unknown} of them of a kind of which no trial is done"
+    lines.append(f"  to come     {found.to_come}{time}")
+    lines += [f"  failed      {n} x {text}" for text, n in found.errors.items()]
     return "\n".join(lines)
 
 
 def _estimate_remaining(
     study: StudyResults, trial_of: dict[str, TrialRecord], failed: set[str]
-) -> str:
-    """Return the expected time of the trials to come, from the finished trials of their kind."""
+) -> tuple[float | None, int]:
+    """Return the expected seconds of the trials to come, from the finished trials of their kind.
+
+    The second value is the number of trials to come of a kind of which none is finished; they count
+    as much as the others do on average. The first is None if there are no others.
+    """
     seconds_of: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for name, run in study.done.items():
         seconds_of[_get_kind(trial_of[name])].append(run.seconds)
@@ -65,11 +125,10 @@ def _estimate_remaining(
     known = [
         mean_of[_get_kind(trial_of[name])] for name in todo if _get_kind(trial_of[name]) in mean_of
     ]
-    if not known:
-        return ""
     unknown = len(todo) - len(known)
-    note = f", {unknown} of them of a kind of which no trial is done" if unknown else ""
-    return f", about {format_duration(float(np.sum(known)) * len(todo) / len(known))}{note}"
+    if not known:
+        return None, unknown
+    return float(np.sum(known)) * len(todo) / len(known), unknown
 
 
 def _get_kind(trial: TrialRecord) -> tuple[str, str, str]:
