@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mien import __version__
 
@@ -112,10 +113,39 @@ def test_the_words_of_the_code_are_few_alphabetical_and_said_once():
     assert 40 < len(words) <= 60 and words == sorted(set(words))
 
 
-def test_changelog_and_version_agree():
+def test_a_release_can_be_cut_from_the_changelog():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f"## {__version__}" in text or "## Unreleased" in text
+    versions = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    titles = [part.partition("\n")[0] for part in versions]
+    released = r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}"
+    assert titles[0] == "[Unreleased]"
+    assert all(re.fullmatch(released, title) for title in titles[1:]), titles
+
+    # Each entry is under one of the kinds, and each kind has entries
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    for part in versions:
+        head, *lists = re.split(r"^### ", part, flags=re.MULTILINE)
+        names = [entry.partition("\n")[0] for entry in lists]
+        assert "\n- " not in head and set(names) <= kinds and len(set(names)) == len(names)
+        assert all("\n- " in entry for entry in lists)
+
+    # The version of the code is that of the last release, or of the one to come
+    assert len(titles) == 1 or __version__ in text
+
+
+def test_the_citation_names_this_version_and_is_valid():
+    known = {
+        *("cff-version", "message", "type", "title", "abstract", "authors", "version", "license"),
+        *("keywords", "doi", "date-released", "url", "repository-code", "references"),
+    }
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) <= known
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert citation["version"] == __version__ and citation["license"] == project["license"]
+    assert citation["authors"] == project["authors"] and citation["keywords"] == project["keywords"]
+    assert all(isinstance(citation[name], str) for name in ("message", "title", "abstract"))
 
 
 @pytest.mark.parametrize(
