@@ -42,7 +42,7 @@ from mien.seeds import make_rng
 from mien.study import cost
 from mien.study.file import read_study
 from mien.study.plan import plan_study
-from mien.study.run import run_study, study_jobs
+from mien.study.run import list_study_jobs, run_study
 from mien.study.specs import StudyPlan, TrialSpec
 from mien.toy import dataset
 
@@ -203,7 +203,7 @@ def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) 
         jobs: list[Job] = []
         seconds: dict[str, float] = {}
         for slots in cards:
-            jobs = study_jobs(todo, rows, store, "cpu", slots)
+            jobs = list_study_jobs(todo, rows, store, "cpu", slots)
             seconds = {
                 run: s / rate
                 for run, s in cost.estimate_durations(jobs, todo, rows, store, "cpu").items()

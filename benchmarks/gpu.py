@@ -140,7 +140,7 @@ def compare_precisions(device: str, scale: Scale) -> None:
         if where.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        work = DiffusionTraining(presets.faces(), spec, edm.objective(spec), where)
+        work = DiffusionTraining(presets.faces(), spec, edm.make_objective(spec), where)
         losses = []
         with devices.open_workers(where, work.piece_count) as pool:
             work.make_step(0, pool)

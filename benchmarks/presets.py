@@ -117,7 +117,7 @@ def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[
     ever held.
     """
     where, shown, spec = devices.find_device(device), faces(), spec_of(name, batch, device)
-    objective = edm.objective(spec)
+    objective = edm.make_objective(spec)
     before = memory.read_peak_rss()
     work = DiffusionTraining(shown, spec, objective, where)
     with devices.open_workers(where, work.piece_count) as pool:

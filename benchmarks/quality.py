@@ -198,7 +198,7 @@ def _speed(spec: TrainSpec, bench: Bench) -> float:
     from mien.generators import ddpm, edm
     from mien.generators.diffusion.fit import DiffusionTraining
 
-    objective = (ddpm if spec.kind == "ddpm" else edm).objective(spec)
+    objective = (ddpm if spec.kind == "ddpm" else edm).make_objective(spec)
     where = torch.device("cpu")
     with devices.open_workers(where, 1) as pool:
         work = DiffusionTraining(bench.train, spec, objective, where)

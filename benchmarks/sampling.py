@@ -244,7 +244,7 @@ def _loops(bench: Bench, generator: Diffusion, steps: int = 20, repeats: int = 7
     noise = torch.randn(BATCH, *generator.size)
     kind = edm if generator.spec.kind == "edm" else ddpm
     levels = make_karras_levels(steps, edm.SIGMA_LOW, edm.SIGMA_HIGH)
-    denoise = kind.denoiser(generator, generator.network)
+    denoise = kind.make_denoiser(generator, generator.network)
     still = torch.zeros(BATCH, generator.network.embed.moves.in_features)  # pyright: ignore
     told = torch.zeros(BATCH)
     name = THEIRS[generator.spec.kind][-1][0]

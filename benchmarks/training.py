@@ -85,7 +85,9 @@ def plain_steps(work: ClassifierTraining, shown: Faces) -> Callable[[], None]:
     """Return a function that takes one step of the plain loop."""
     one = work.classifier
     pictures = Pictures(shown, work.spec.size, one.mean, one.std)
-    loader = DataLoader(pictures, work.batch, shuffle=True, drop_last=True, num_workers=WORKERS)
+    loader = DataLoader(
+        pictures, work.batch_size, shuffle=True, drop_last=True, num_workers=WORKERS
+    )
 
     def endless() -> Iterator[list[Tensor]]:
         while True:
@@ -95,7 +97,7 @@ def plain_steps(work: ClassifierTraining, shown: Faces) -> Callable[[], None]:
 
     def step() -> None:
         x, labels = next(batches)
-        work.learn(x.to(work.where), labels.to(work.where))
+        work.update_weights(x.to(work.where), labels.to(work.where))
 
     return step
 
@@ -104,12 +106,12 @@ def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[
     """Return the images a second of each side, a number a round."""
     where, shown = devices.find_device(device), faces()
     work = ClassifierTraining(start_network(spec, NAMES, 0, None), shown, 0, where)
-    rows = torch.arange(work.batch, device=where)
-    ready, labels = work.pictures(rows, 0), work.labels[rows]
+    rows = torch.arange(work.batch_size, device=where)
+    ready, labels = work.make_inputs(rows, 0), work.labels[rows]
     count = iter(range(10**9))
     sides: dict[str, Callable[[], object]] = {
-        "mien": lambda: work.step(next(count) % work.steps),
-        "bare": lambda: work.learn(ready, labels),
+        "mien": lambda: work.make_step(next(count) % work.steps),
+        "bare": lambda: work.update_weights(ready, labels),
         "plain": plain_steps(work, shown),
     }
     found: dict[str, list[float]] = {name: [] for name in sides}
@@ -121,7 +123,7 @@ def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[
                 side()
             wait_for_device(where)
             if turn:
-                found[name].append(steps * work.batch / (time.monotonic() - began))
+                found[name].append(steps * work.batch_size / (time.monotonic() - began))
     return found
 
 

@@ -68,25 +68,25 @@ guidance = {GUIDANCE}
 Result = TypeVar("Result")
 
 
-class Clock:
+class StageClock:
     """Reports each stage and the time left, estimated from the stages that are done."""
 
     def __init__(self) -> None:
-        self.taken: dict[str, float] = {}
+        self.stage_seconds: dict[str, float] = {}
 
-    def stage(self, name: str, work: Callable[[], Result]) -> Result:
+    def run_stage(self, name: str, work: Callable[[], Result]) -> Result:
         """Return the result of `work`, the stage `name`; it is reported and timed."""
         names = list(STAGE_SECONDS)
-        planned = sum(STAGE_SECONDS[done] for done in self.taken)
-        slower = sum(self.taken.values()) / planned if planned else 1.0
+        planned = sum(STAGE_SECONDS[done] for done in self.stage_seconds)
+        slower = sum(self.stage_seconds.values()) / planned if planned else 1.0
         remaining = slower * sum(STAGE_SECONDS[later] for later in names[names.index(name) :])
         say(
-            f"[{names.index(name) + 1}/{len(names)}] {name} (about {format_duration(remaining)} left in "
-            "total)"
+            f"[{names.index(name) + 1}/{len(names)}] {name} "
+            f"(about {format_duration(remaining)} left in total)"
         )
         start = time.monotonic()
         result = work()
-        self.taken[name] = time.monotonic() - start
+        self.stage_seconds[name] = time.monotonic() - start
         return result
 
 
@@ -95,22 +95,29 @@ def run(folder: Path, device: str = "auto") -> Path:
 
     Stages that an earlier run has finished are not repeated.
     """
-    clock, store = Clock(), Store(folder / "store")
+    # The stages, in the order of the pipeline
+    clock, store = StageClock(), Store(folder / "store")
     drawn_folder = folder / "drawn"
-    clock.stage("draw faces", lambda: _draw_faces(drawn_folder))
-    ingested = clock.stage(
+    clock.run_stage("draw faces", lambda: _draw_faces(drawn_folder))
+    ingested = clock.run_stage(
         "read them", lambda: run_ingest("casme2", drawn_folder, store, name="drawn", alias="drawn")
     )
-    train_side = clock.stage(
+    train_side = clock.run_stage(
         "choose frames and split by subject", lambda: _choose_and_split(ingested, store)
     )
-    generator = clock.stage("train a diffusion model", lambda: _train(train_side, store, device))
-    synthetic = clock.stage("generate a database", lambda: _generate(generator, store, device))
-    clock.stage("train and test classifiers", lambda: _run_study(folder, store, device))
-    path = clock.stage("write the report", lambda: write_report("demo", store, folder / "report"))
-    for name, seconds in clock.taken.items():
+    generator = clock.run_stage(
+        "train a diffusion model", lambda: _train(train_side, store, device)
+    )
+    synthetic = clock.run_stage("generate a database", lambda: _generate(generator, store, device))
+    clock.run_stage("train and test classifiers", lambda: _run_study(folder, store, device))
+    path = clock.run_stage(
+        "write the report", lambda: write_report("demo", store, folder / "report")
+    )
+
+    # How long each took, and what to look at
+    for name, seconds in clock.stage_seconds.items():
         say(f"  {name:<38}{format_duration(seconds):>12}")
-    say(f"  {'in total':<38}{format_duration(sum(clock.taken.values())):>12}")
+    say(f"  {'in total':<38}{format_duration(sum(clock.stage_seconds.values())):>12}")
     print_table("demo", store)
     print(f"the generated faces: {synthetic.path / 'sheet.png'}")
     print(f"the report:          {path}")

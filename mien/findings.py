@@ -35,7 +35,7 @@ def first_few(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {others} more" if others > 0 else "")
 
 
-def consecutive_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+def find_consecutive_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     """Return the first and the last number of each run of consecutive numbers; `numbers` are
     sorted.
     """

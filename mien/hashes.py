@@ -22,7 +22,7 @@ def compute_perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.n
     """
     if not len(images):
         return np.zeros(0, dtype=np.uint64)
-    waves = _cosine_rows()
+    waves = _compute_cosine_rows()
     low = (waves @ _shrink(images) @ waves.T).reshape(len(images), -1)
     bits = (low > np.median(low, axis=1, keepdims=True)).astype(np.uint64)
     return (bits << np.arange(HASH_FREQUENCIES * HASH_FREQUENCIES, dtype=np.uint64)).sum(
@@ -30,7 +30,7 @@ def compute_perceptual_hash(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.n
     )
 
 
-def hamming_distances(
+def compute_hamming_distances(
     a: UInt64[np.ndarray, " m"], b: UInt64[np.ndarray, " n"]
 ) -> UInt8[np.ndarray, "m n"]:
     """Return the Hamming distances of two lists of hashes, 0 to 64."""
@@ -58,7 +58,9 @@ def count_bits_to_nearest(
     for first in range(0, len(images), HASHES_COMPARED_AT_ONCE):
         batch = slice(first, first + HASHES_COMPARED_AT_ONCE)
         least.append(
-            np.minimum(*(hamming_distances(view[batch], known).min(axis=1) for view in views))
+            np.minimum(
+                *(compute_hamming_distances(view[batch], known).min(axis=1) for view in views)
+            )
         )
     return np.concatenate(least)
 
@@ -67,7 +69,7 @@ def count_bits_to_nearest_other(hashes: UInt64[np.ndarray, " n"]) -> UInt8[np.nd
     """Return the bits between each hash and the nearest other one; 65 if there is no other."""
     least = [np.zeros(0, dtype=np.uint8)]
     for first in range(0, len(hashes), HASHES_COMPARED_AT_ONCE):
-        bits = hamming_distances(hashes[first : first + HASHES_COMPARED_AT_ONCE], hashes)
+        bits = compute_hamming_distances(hashes[first : first + HASHES_COMPARED_AT_ONCE], hashes)
         bits[np.arange(len(bits)), first + np.arange(len(bits))] = 65
         least.append(bits.min(axis=1))
     return np.concatenate(least)
@@ -91,7 +93,7 @@ def _narrow(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h side"]
     ).reshape(n, height, HASH_IMAGE_PIXELS)
 
 
-def _cosine_rows() -> np.ndarray:
+def _compute_cosine_rows() -> np.ndarray:
     """Return the rows of the DCT-II matrix for frequencies 1 to KEPT.
 
     Without frequency 0, a change of brightness has no effect.

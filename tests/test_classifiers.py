@@ -17,7 +17,7 @@ from worlds import CLASSES, blobs, tiny
 
 from mien.classifiers import fit, pretrained, speed
 from mien.classifiers.fit import ClassifierTraining, fit_network, hold_out
-from mien.classifiers.networks import build_network, build_outline, frozen_layers, name_head
+from mien.classifiers.networks import build_network, build_outline, find_frozen_layers, name_head
 from mien.classifiers.predict import (
     TrainedNetwork,
     extract_features,
@@ -175,7 +175,7 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn():
         for layer in ("features.7", "features.8", "head")
         for part in ("weight", "bias")
     }
-    found = frozen_layers(spec, len(CLASSES))
+    found = find_frozen_layers(spec, len(CLASSES))
     assert found is not None and found.layers == ("features.0", "features.3")
     kept = sum(before[name].numel() for name in before if name not in moved)
     assert found.weights == pytest.approx(kept / sum(tensor.numel() for tensor in before.values()))
@@ -202,17 +202,17 @@ def test_frozen_batch_norm_keeps_its_running_statistics():
 def test_thirty_per_cent_of_the_layers_of_the_three_networks(
     name: str, layers: int, of: int, share: float | None
 ):
-    found = frozen_layers(ClassifierSpec(name=name, freeze=0.3), 7)
+    found = find_frozen_layers(ClassifierSpec(name=name, freeze=0.3), 7)
     assert found is not None
-    assert (len(found.layers), found.of) == (layers, of)
+    assert (len(found.layers), found.all_layers) == (layers, of)
     if share is not None:
         assert found.weights == pytest.approx(share, abs=5e-5)
     assert f"{layers} of {of} layers" in found.text and found.layers[0] in found.text
 
 
 def test_without_freezing_nothing_is_frozen():
-    assert frozen_layers(tiny(), 4) is None
-    none = frozen_layers(tiny(freeze=0.1), 4)
+    assert find_frozen_layers(tiny(), 4) is None
+    none = find_frozen_layers(tiny(freeze=0.1), 4)
     assert none is not None and (none.layers, none.weights) == ((), 0)
 
 
@@ -235,7 +235,7 @@ def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> f
     work = ClassifierTraining(start_network(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
     with devices.isolate_randomness(torch.device("cpu")), devices.limit_cores(1):
         for step in range(epoch * work.steps_per_epoch):
-            work.step(step)
+            work.make_step(step)
         found = predict_classes(work.classifier, held).argmax(axis=1)
     return recall_score(held.labels(CLASSES), found, average="macro")
 

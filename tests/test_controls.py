@@ -20,11 +20,11 @@ from mien.generators.specs import KIND_FACTS, CopycatSpec, GaussianSpec
 from mien.generators.train import calibrate, train_generator
 from mien.prepare import splits
 from mien.runs.store import Store
-from mien.study.controls import permute_labels, trial_kinds
+from mien.study.controls import list_trial_kinds, permute_labels
 from mien.study.databases import list_databases
 from mien.study.file import resolve
 from mien.study.plan import make_record, plan_study
-from mien.study.run import study_jobs
+from mien.study.run import list_study_jobs
 from mien.study.select import parse_only, select_rows
 from mien.study.settings import CONTROLS, SETTINGS, SOURCES, SOURCES_OF, SYNTHETIC, TRAINING_SETS
 from mien.study.specs import TrialSpec
@@ -224,8 +224,8 @@ def test_a_control_adds_trainings_or_tests_to_just_the_settings_that_it_applies_
                 table(settings=[setting], controls=[name])
             continue
         study = resolve(table(settings=[setting], controls=[name]), blob_store)
-        plain = trial_kinds(study.model_copy(update={"controls": ()}))
-        kinds = trial_kinds(study)
+        plain = list_trial_kinds(study.model_copy(update={"controls": ()}))
+        kinds = list_trial_kinds(study)
         assert [kind for kind in kinds if kind not in plain]
         assert {kind.control for kind in kinds} <= {"", name}
         assert all(kind.train in SOURCES_OF for kind in kinds)
@@ -246,7 +246,7 @@ def test_a_study_with_one_control_is_planned_recorded_and_selected(name: str, bl
     assert controls and {row.control for row in controls} == {name}
 
     # Each trial waits for its databases, and the record names each of these
-    jobs = {job.run: job for job in study_jobs(plan, plan.rows, blob_store, "cpu", 1)}
+    jobs = {job.run: job for job in list_study_jobs(plan, plan.rows, blob_store, "cpu", 1)}
     record = make_record(plan)
     recorded = {run for database in record.databases for run in database.runs}
     for row in plan.rows:

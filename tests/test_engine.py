@@ -379,13 +379,13 @@ def test_the_threads_of_a_network_are_those_of_its_spec_whatever_torch_has(
 ):
     spec = ClassifierSpec.model_validate({**SMALL_CLASSIFIER, "epochs": 1})
     seen: list[int] = []
-    take = ClassifierTraining.step
+    take = ClassifierTraining.make_step
 
     def watched(work: ClassifierTraining, step: int) -> Any:
         seen.append(torch.get_num_threads())
         return take(work, step)
 
-    monkeypatch.setattr(ClassifierTraining, "step", watched)
+    monkeypatch.setattr(ClassifierTraining, "make_step", watched)
     for count in (1, 3):
         fit_network(
             blobs(16),
@@ -424,7 +424,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     its steps.
     """
     told: dict[str, Any] = {"after": {}, "steps": 0}
-    take = ClassifierTraining.step
+    take = ClassifierTraining.make_step
 
     def step(work: ClassifierTraining, number: int) -> Any:
         told["steps"] += 1
@@ -432,7 +432,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
             signal.raise_signal(each)
         return take(work, number)
 
-    monkeypatch.setattr(ClassifierTraining, "step", step)
+    monkeypatch.setattr(ClassifierTraining, "make_step", step)
     # tests that run in the background may ignore it
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield told

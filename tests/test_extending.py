@@ -36,7 +36,7 @@ TWO_IMAGES = """
 # `study(...)` returns the spec of a study with these settings and controls.
 STUDY = """
         from mien.classifiers.specs import ClassifierSpec
-        from mien.study.controls import trial_kinds
+        from mien.study.controls import list_trial_kinds
         from mien.study.specs import StudySpec
 
         def study(**fields):
@@ -121,7 +121,7 @@ USES = {
         )
         run_study(resolve(study, store), store, device="cpu")
         results = StudyResults("linear", store)
-        assert results.cells[0].mean("accuracy") == 1 and len(results.runs) == 4
+        assert results.cells[0].average_trials("accuracy") == 1 and len(results.runs) == 4
         page = write_report(["linear"], store, Path("report"))
         assert "ridge" in page.read_text(encoding="utf-8")
 
@@ -139,13 +139,13 @@ USES = {
     """,
     "A study setting": STUDY
     + """
-        (kind,) = trial_kinds(study(settings=["both_to_synthetic"], controls=[]))
+        (kind,) = list_trial_kinds(study(settings=["both_to_synthetic"], controls=[]))
         assert (kind.train, kind.tests) == ("both", ("synthetic",))
     """,
     "A control": STUDY
     + """
         chosen = {"settings": ["real_to_synthetic"], "controls": ["permuted_to_synthetic"]}
-        cell, nearest, control = trial_kinds(study(**chosen))
+        cell, nearest, control = list_trial_kinds(study(**chosen))
         assert (cell.control, nearest.classifier, control.classifier) == ("", "nearest", "tiny")
         assert nearest.control == control.control == "permuted_to_synthetic"
         assert (control.train, control.tests) == (cell.train, cell.tests)
@@ -156,7 +156,7 @@ USES = {
         from PIL import Image
         from mien.faces import Faces
         from mien.ingest.run import run_ingest
-        from mien.report.sentences import says_if_it_helps
+        from mien.report.sentences import describe_benefit
         from mien.runs.store import Store
         from mien.study.file import read_study
         from mien.study.plan import describe_plan, plan_study
@@ -184,12 +184,12 @@ USES = {
         run_study(study, store, device="cpu")
         found = StudyResults("mixed", store)
         assert not found.failed and all(cell.whole for cell in [*found.cells, *found.controls])
-        assert {found.control_label(cell) for cell in found.controls} == {
+        assert {found.label_control(cell) for cell in found.controls} == {
             f"{label} ({name})"
             for label in ("mixup", "real images again") for name in ("1-NN", "tiny")
         }
         assert "averages of two real images of one class (tiny)?" in " ".join(
-            says_if_it_helps(found)
+            describe_benefit(found)
         )
 
         # What the controls make: averages of two images, and the images themselves

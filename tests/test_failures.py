@@ -62,7 +62,7 @@ def test_a_generator_whose_steps_were_skipped_is_no_result(
 def test_more_than_a_tenth_of_skipped_steps_is_a_failure(skipped: int, steps: int, fails: bool):
     watch = LossWatch(1, 8)
     for step in range(steps):
-        watch.skip(step) if step % 4 == 0 and watch.skipped < skipped else watch.take(step, 1.0)
+        watch.skip(step) if step % 4 == 0 and watch.skipped < skipped else watch.record(step, 1.0)
     if fails:
         with pytest.raises(TrainingError, match=f"in {skipped} of {steps}"):
             watch.end(steps)

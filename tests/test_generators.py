@@ -180,7 +180,7 @@ def test_each_preset_learns_from_faces_of_48_pixels_with_people_held_out(name: s
     shown, held = heldout.hold_out(Faces(faces.images, crowd().index.iloc[: len(faces)]), spec)
     assert (held is not None) == (spec.held_out > 0) == (name != "nano")
     where = torch.device("cpu")
-    work = DiffusionTraining(shown, spec, edm.objective(spec), where)
+    work = DiffusionTraining(shown, spec, edm.make_objective(spec), where)
     with devices.open_workers(where, 1) as pool:
         assert work.make_step(0, pool) is not None
 
@@ -320,7 +320,7 @@ def test_a_loss_that_is_no_number_stops_the_training(kind: str, tmp_path: Path):
 
 def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
     spec = spec_of("edm")
-    objective, broken = edm.objective(spec), []
+    objective, broken = edm.make_objective(spec), []
 
     def sometimes(*arguments):
         return objective.compute_losses(*arguments) * (float("nan") if broken else 1.0)
@@ -377,7 +377,7 @@ def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path,
     monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(precision, "STEPS_TO_GROW", 3)  # so that the scale changes on the way
     spec, calls = spec_of("edm", precision=name), []
-    objective = edm.objective(spec)
+    objective = edm.make_objective(spec)
     (tmp_path / "whole").mkdir()
     whole = fitted(toy(), spec, tmp_path / "whole")
 
@@ -397,7 +397,7 @@ def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path,
 def test_a_gradient_that_overflows_halves_its_scale_and_is_no_fault():
     spec = spec_of("edm", precision="fp16")
     where = torch.device("cpu")
-    work = DiffusionTraining(toy(), spec, edm.objective(spec), where)
+    work = DiffusionTraining(toy(), spec, edm.make_objective(spec), where)
     with devices.open_workers(where, 2) as pool:
         work.scaler.update(2.0**40)
         before = {name: tensor.clone() for name, tensor in work.network.state_dict().items()}
@@ -522,7 +522,7 @@ def test_a_training_that_holds_people_out_resumes_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Diffusion
 ):
     monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
-    calls, objective = [], edm.objective(watched.spec)
+    calls, objective = [], edm.make_objective(watched.spec)
 
     def interrupted(*arguments):
         calls.append(1)
@@ -739,10 +739,10 @@ def test_each_kind_says_what_it_is_and_which_samplers_it_can_use(member: Run):
         "CC0",
     )
     assert len(generator.seen) == 24 and generator.run == member.name
-    line = kind.summary_line(generator)
+    line = kind.summarise(generator)
     assert line and "\n" not in line
     trained_in_steps = facts.sampler != "direct"
-    assert (kind.speed is not None) == (kind.workload is not None) == trained_in_steps
+    assert (kind.measure_speed is not None) == (kind.count_workload is not None) == trained_in_steps
     wrong = SamplerSpec(sampler="direct" if trained_in_steps else "euler")
     with pytest.raises(UsageError, match="cannot use the sampler"):
         sample_generator(generator, np.array([HAPPY]), np.array([0]), sampler=wrong)

@@ -46,7 +46,7 @@ def train(folder: Path, device: str, **fields) -> Diffusion:
     """A tiny diffusion model, trained on a device."""
     folder.mkdir()
     spec = spec_of("edm", **fields)
-    return fit_diffusion(toy(), spec, folder, edm.objective(spec), device)
+    return fit_diffusion(toy(), spec, folder, edm.make_objective(spec), device)
 
 
 def on(generator: Diffusion, device: str) -> Diffusion:
@@ -74,7 +74,7 @@ def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     spec, calls = spec_of("edm"), []
-    objective = edm.objective(spec)
+    objective = edm.make_objective(spec)
     expected = train(tmp_path / "whole", device)
     monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
 
@@ -111,7 +111,7 @@ def test_half_the_width_learns_what_float32_learns(precision: str, tmp_path: Pat
 @gpu
 def test_a_memory_limit_cuts_the_batch_into_pieces_and_is_kept(tmp_path: Path):
     spec = spec_of("edm", batch=256, images_seen=1024)
-    work = DiffusionTraining(toy(), spec, edm.objective(spec), torch.device("cuda"))
+    work = DiffusionTraining(toy(), spec, edm.make_objective(spec), torch.device("cuda"))
     whole = memory.measure_peak(work, 256, 1)
     limit = int(memory.GPU_CONTEXT_BYTES + (whole - memory.GPU_CONTEXT_BYTES) / 2)
     size = memory.find_piece_size(work, limit, 1)
@@ -121,11 +121,11 @@ def test_a_memory_limit_cuts_the_batch_into_pieces_and_is_kept(tmp_path: Path):
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     limited = Resources(memory=limit)
-    fit_diffusion(toy(), spec, tmp_path, edm.objective(spec), "cuda", "training", limited)
+    fit_diffusion(toy(), spec, tmp_path, edm.make_objective(spec), "cuda", "training", limited)
     assert torch.cuda.max_memory_reserved() + memory.GPU_CONTEXT_BYTES <= limit
     with pytest.raises(UsageError, match="--memory must be"):
         memory.find_piece_size(
-            DiffusionTraining(toy(), spec, edm.objective(spec), torch.device("cuda")), 10**6, 1
+            DiffusionTraining(toy(), spec, edm.make_objective(spec), torch.device("cuda")), 10**6, 1
         )
 
 

@@ -6,10 +6,10 @@ from PIL import Image
 
 from mien.hashes import (
     NEAR_DUPLICATE_BITS,
+    compute_hamming_distances,
     compute_perceptual_hash,
     count_bits_to_nearest,
     count_bits_to_nearest_other,
-    hamming_distances,
     hash_images,
 )
 from mien.seeds import make_rng
@@ -39,18 +39,22 @@ def test_a_small_change_moves_few_bits(faces: np.ndarray, change: str):
         changed = np.stack(
             [np.asarray(Image.fromarray(face[0]).resize((36, 36)))[None] for face in faces]
         )
-    apart = hamming_distances(compute_perceptual_hash(faces), compute_perceptual_hash(changed))
+    apart = compute_hamming_distances(
+        compute_perceptual_hash(faces), compute_perceptual_hash(changed)
+    )
     assert np.diag(apart).max() <= NEAR_DUPLICATE_BITS
 
 
 def test_other_pictures_are_half_of_the_bits_away(faces: np.ndarray):
-    apart = hamming_distances(compute_perceptual_hash(faces), compute_perceptual_hash(faces))
+    apart = compute_hamming_distances(
+        compute_perceptual_hash(faces), compute_perceptual_hash(faces)
+    )
     others = apart[~np.eye(len(faces), dtype=bool)]
     assert others.min() > NEAR_DUPLICATE_BITS and 28 < others.mean() < 36
 
 
 def test_bits_apart_counts_bits():
-    assert hamming_distances(
+    assert compute_hamming_distances(
         np.array([0b1011], np.uint64), np.array([0b0001, 0b1011], np.uint64)
     ).tolist() == [[2, 0]]
 

@@ -39,8 +39,11 @@ def test_a_release_carries_the_table_of_a_study(tmp_path: Path):
             row["level"],
             row["control"] if row["control"] == row["control"] else "",
         ]
-        assert row["accuracy_value"] == pytest.approx(cell.mean("accuracy")) and row["n"] == cell.n
-        interval = cell.interval("accuracy")
+        assert (
+            row["accuracy_value"] == pytest.approx(cell.average_trials("accuracy"))
+            and row["n"] == cell.n
+        )
+        interval = cell.estimate_interval("accuracy")
         assert interval is not None and (
             row["accuracy_low"] == pytest.approx(interval.low, nan_ok=True)
         )

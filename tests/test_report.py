@@ -39,10 +39,15 @@ from mien.faces import Faces, concatenate
 from mien.pages import charts, tables
 from mien.pages.tables import ReportTable, TableCell, make_row
 from mien.report import comparison, preprint
-from mien.report.sentences import failure_reasons, format_signed
+from mien.report.sentences import format_signed, list_failure_reasons
 from mien.report.terminal import make_terminal_table
 from mien.report.words import list_missed_controls
-from mien.report.write import collect_content, plain_value, select_without_copies, write_report
+from mien.report.write import (
+    collect_content,
+    format_plain_value,
+    select_without_copies,
+    write_report,
+)
 from mien.runs.jobs import note_failure
 from mien.runs.spec import Spec
 from mien.runs.store import Store
@@ -325,7 +330,7 @@ def test_confusion_matrices_add_up_to_the_tests(finished: tuple[Store, Path]):
 
 
 def test_recall_is_printed_with_the_images_that_it_rests_on(finished: tuple[Store, Path]):
-    recall = comparison.recall_sheets(StudyResults("small", finished[0]))
+    recall = comparison.make_recall_table(StudyResults("small", finished[0]))
     assert recall is not None
     head, first = recall.lines[:2]
     assert [entry.text for entry in head.entries] == ["real → real", *["24 images"] * 4]
@@ -350,7 +355,7 @@ def test_what_does_not_clear_its_controls_is_marked_and_says_which(both: tuple[S
     )
     leaky, honest = (StudyResults(name, both[0]) for name in ("leaky", "honest"))
     assert any(list_missed_controls(leaky, cell, "accuracy") for cell in leaky.cells)
-    assert not [text for text in failure_reasons(honest) if text.startswith("real → real")]
+    assert not [text for text in list_failure_reasons(honest) if text.startswith("real → real")]
 
 
 def test_a_control_that_was_not_run_is_said_to_be_missing(home: Store, tmp_path: Path):
@@ -419,11 +424,11 @@ def test_tables_3_to_14_hold_the_published_trials_and_ours(both: tuple[Store, Pa
         ["VGG-16"],
         ["published", "99.13", "99.35", "99.30", "99.42", "99.46", "99.33"],
     ]
-    cell = studies[0].cell("real_to_real", "vgg16")
+    cell = studies[0].find_cell("real_to_real", "vgg16")
     assert cell is not None
     ours = [f"{100 * one.accuracy:.2f}" for one in cell.done]
     assert texts[2][:6] == ["frame (leaky)", *ours, "\u2013", "\u2013"]
-    assert texts[2][6].startswith(f"{100 * cell.mean('accuracy'):.2f} ± ")
+    assert texts[2][6].startswith(f"{100 * cell.average_trials('accuracy'):.2f} ± ")
     assert texts[3][0] == "subject (honest)" and texts[3][6].split()[-1] == "(2)"
     place = texts.index(["Inception V3"])
     assert [one[-1] for one in texts[place + 2 : place + 4]] == ["not run", "not run"]
@@ -605,7 +610,7 @@ def test_headings_of_a_study_stand_under_its_own_where_there_are_several(
 
 def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
     honest = StudyResults("honest", both[0])
-    floors = dict(honest.named_controls("real_to_real", "images"))
+    floors = dict(honest.name_controls("real_to_real", "images"))
     shown = {
         name: comparison.make_control_entry(cell, "accuracy").plain for name, cell in floors.items()
     }
@@ -615,7 +620,7 @@ def test_a_control_that_draws_no_lots_has_no_spread(both: tuple[Store, Path]):
     leaky = StudyResults("leaky", both[0])  # by frame each trial has a split of its own
     (nearest,) = [
         cell
-        for name, cell in leaky.named_controls("real_to_real", "images")
+        for name, cell in leaky.name_controls("real_to_real", "images")
         if name == "1-nearest neighbour"
     ]
     assert len(nearest.trials) == 3
@@ -1027,8 +1032,8 @@ def test_names_in_brackets_are_no_markup_in_the_terminal(capsys: pytest.CaptureF
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=plain_value("a[/b]"), box=None)
+    table = Table(title=format_plain_value("a[/b]"), box=None)
     table.add_column("by")
-    table.add_row(plain_value("[red]c[/nothing]\x1b[2J"))
+    table.add_row(format_plain_value("[red]c[/nothing]\x1b[2J"))
     Console(width=80).print(table)
     assert "a[/b]" in (shown := capsys.readouterr().out) and "[red]c[/nothing]\\x1b[2J" in shown

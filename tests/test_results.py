@@ -55,7 +55,7 @@ def whole(home: Store) -> StudyResults:
 
 
 def cell_of(found: StudyResults, setting: str, level: str = "images", **which: str) -> ResultCell:
-    cell = found.cell(
+    cell = found.find_cell(
         setting, which.get("classifier", found.classifiers[0]), level, which.get("ablation")
     )
     assert cell is not None
@@ -63,7 +63,9 @@ def cell_of(found: StudyResults, setting: str, level: str = "images", **which: s
 
 
 def control_of(found: StudyResults, setting: str, name: str, level: str = "images") -> ResultCell:
-    (cell,) = [one for one in found.controls_of(setting, level) if found.control_label(one) == name]
+    (cell,) = [
+        one for one in found.find_controls(setting, level) if found.label_control(one) == name
+    ]
     return cell
 
 
@@ -229,8 +231,8 @@ def test_a_missing_trial_is_a_hole(tmp_path: Path):
     )
     cell = cell_of(found, "real_to_real")
     assert (len(cell.done), len(cell.trials), cell.whole) == (1, 2, False)
-    assert cell.summary("accuracy") is None and cell.interval("uf1") is None
-    assert found.verdicts(cell) == [] and found.find_too_good() == []
+    assert cell.summarise("accuracy") is None and cell.estimate_interval("uf1") is None
+    assert found.give_verdicts(cell) == [] and found.find_too_good() == []
 
 
 # Controls
@@ -238,7 +240,7 @@ def test_a_missing_trial_is_a_hole(tmp_path: Path):
 
 def test_the_controls_of_each_setting_have_names_for_people(whole: StudyResults):
     named = {
-        setting: [whole.control_label(one) for one in whole.controls_of(setting, "images")]
+        setting: [whole.label_control(one) for one in whole.find_controls(setting, "images")]
         for setting in FIVE_SETTINGS
     }
     both = ["majority class", "1-nearest neighbour"]
@@ -310,7 +312,9 @@ def test_a_control_is_that_of_its_trials(
 ):
     first = {"classifier": "first"} if "first" in name else {}
     found = control_of(whole, setting, name)
-    assert found.mean("accuracy") == pytest.approx(accuracy(whole, test, **which, **first))
+    assert found.average_trials("accuracy") == pytest.approx(
+        accuracy(whole, test, **which, **first)
+    )
 
 
 def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path):
@@ -319,13 +323,13 @@ def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path)
     keep(faces, store, "blobs")
     cell = cell_of(written_study(store), "real_to_real")
     _, counts = np.unique(list(faces.index["emotion"]), return_counts=True)
-    assert cell.constant("accuracy") == pytest.approx(counts.max() / counts.sum())
-    assert cell.constant("uar") == 0.25
+    assert cell.score_constant_answer("accuracy") == pytest.approx(counts.max() / counts.sum())
+    assert cell.score_constant_answer("uar") == 0.25
     assert [one.accuracy for one in cell.commonest.done] == pytest.approx(
         [counts.max() / counts.sum()]
     )
-    (name, floor), *_ = written_study(store).named_controls("real_to_real", "images")
-    found = floor.summary("uar")
+    (name, floor), *_ = written_study(store).name_controls("real_to_real", "images")
+    found = floor.summarise("uar")
     assert found is not None and (name, found.mean, found.n) == ("constant answer", 0.25, 1)
 
 
@@ -334,7 +338,7 @@ def test_the_constant_answer_is_the_share_of_the_commonest_class(tmp_path: Path)
 
 def test_the_interval_is_that_of_drawing_people(whole: StudyResults):
     cell = cell_of(whole, "real_to_real")
-    found = cell.interval("uf1")
+    found = cell.estimate_interval("uf1")
     assert found is not None
     chosen, scores = make_rng("by hand"), []
     for _ in range(3000):
@@ -353,7 +357,7 @@ def test_the_interval_is_that_of_drawing_people(whole: StudyResults):
 def test_what_stands_above_all_its_controls_clears_them(whole: StudyResults):
     verdicts = {
         one.control: one
-        for one in whole.verdicts(cell_of(whole, "real_to_real", ablation="augment"))
+        for one in whole.give_verdicts(cell_of(whole, "real_to_real", ablation="augment"))
     }
     names = ["the constant answer", "majority class", "1-nearest neighbour"]
     assert list(verdicts) == [
@@ -368,7 +372,9 @@ def test_what_stands_above_all_its_controls_clears_them(whole: StudyResults):
         control_of(whole, "real_to_real", names[2]),
     )
     assert gap is not None
-    assert gap.value == pytest.approx(cell.mean("accuracy") - nearest.mean("accuracy"))
+    assert gap.value == pytest.approx(
+        cell.average_trials("accuracy") - nearest.average_trials("accuracy")
+    )
     assert gap.low < gap.value < gap.high
 
 
@@ -386,7 +392,7 @@ def test_a_cell_is_held_to_the_control_that_beats_it(
         home, skill, name=control, settings=settings, controls=["majority", control]
     )
     for setting in settings:
-        cleared = {one.control: one.cleared for one in found.verdicts(cell_of(found, setting))}
+        cleared = {one.control: one.cleared for one in found.give_verdicts(cell_of(found, setting))}
         failed = {"permuted": "labels permuted (tiny)", "copycat": "copycat (tiny)"}[control]
         assert [name for name, above in cleared.items() if not above] == [failed]
         assert len(cleared) == (
@@ -403,7 +409,7 @@ def test_an_equal_control_is_not_cleared(home: Store):
         controls=["nearest"],
         trials=1,
     )
-    assert [found.verdicts(cell_of(found, name))[1].cleared for name in FIVE_SETTINGS] == [
+    assert [found.give_verdicts(cell_of(found, name))[1].cleared for name in FIVE_SETTINGS] == [
         False
     ] * 5
 
@@ -413,7 +419,7 @@ def test_a_control_that_was_not_run_is_neither_cleared_nor_failed(home: Store):
         home, name="half", settings=["both_to_real"], controls=["majority", "copycat"],
         done=lambda row: row.control != "copycat" or row.fold == 0,
     )  # fmt: skip
-    verdicts = {one.control: one for one in found.verdicts(cell_of(found, "both_to_real"))}
+    verdicts = {one.control: one for one in found.give_verdicts(cell_of(found, "both_to_real"))}
     assert verdicts["copycat (tiny)"] == Verdict("copycat (tiny)", None)
     assert verdicts["copycat (tiny)"].cleared is None
     assert verdicts["majority class"].cleared
@@ -425,7 +431,7 @@ def test_one_person_alone_proves_nothing(tmp_path: Path):
     found = written_study(store, folds="subjects", only_folds=[2])
     cell = cell_of(found, "real_to_real")
     assert cell.subjects == 1
-    assert [one.cleared for one in found.verdicts(cell)] == [None]
+    assert [one.cleared for one in found.give_verdicts(cell)] == [None]
 
 
 def test_without_subjects_clips_are_drawn_and_without_clips_images(tmp_path: Path):
@@ -439,7 +445,7 @@ def test_without_subjects_clips_are_drawn_and_without_clips_images(tmp_path: Pat
             written_study(store, name=f"by-{name}", faces=name, protocol=protocol), "real_to_real"
         )
         assert (cell.grouped, cell.subjects) == (name[:-1], 0)
-        assert cell.interval("accuracy") is not None
+        assert cell.estimate_interval("accuracy") is not None
 
 
 # Alarms
@@ -467,7 +473,7 @@ def test_the_alarm_is_raised_by_clip_too(home: Store):
     found = written_study(home, lambda row, test: 0.9, name="clips", trials=1)
     assert [one.level for one in found.find_too_good()] in ([], ["clips"])
     assert bool(found.find_too_good()) == (
-        cell_of(found, "real_to_real", "clips").mean("accuracy") > 0.95
+        cell_of(found, "real_to_real", "clips").average_trials("accuracy") > 0.95
     )
 
 
@@ -491,7 +497,9 @@ def test_the_question_is_answered_by_interval_and_p(home: Store, both: float, an
     assert (one.groups, one.grouped, one.trials, one.level) == (12, "subject", 2, "clips")
     assert (one.p < 0.05) == (answer != "cannot tell")
     base, other = (cell_of(found, name, "clips") for name in ("real_to_real", "both_to_real"))
-    assert one.gap.value == pytest.approx(other.mean("accuracy") - base.mean("accuracy"))
+    assert one.gap.value == pytest.approx(
+        other.average_trials("accuracy") - base.average_trials("accuracy")
+    )
 
 
 def test_copies_that_do_as_much_are_held_against_the_generator(home: Store):
@@ -528,8 +536,10 @@ def test_a_question_with_a_hole_has_no_answer(home: Store):
 def test_recall_is_that_of_each_class(whole: StudyResults):
     cell = cell_of(whole, "real_to_real")
     counts = np.sum([one.confusion for one in cell.done], axis=0)
-    assert cell.recall() == pytest.approx([counts[k, k] / counts[k].sum() for k in range(4)])
-    assert 0.5 < np.mean(cell.recall()) < 0.8
+    assert cell.compute_recall() == pytest.approx(
+        [counts[k, k] / counts[k].sum() for k in range(4)]
+    )
+    assert 0.5 < np.mean(cell.compute_recall()) < 0.8
 
 
 # How far it is

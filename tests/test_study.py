@@ -39,7 +39,7 @@ from mien.seeds import derive_seed
 from mien.study import cost, trials
 from mien.study.databases import list_databases
 from mien.study.file import find_recorded_run, find_study, list_studies, read_study, resolve
-from mien.study.plan import describe_plan, frozen_shares, plan_study, write_study
+from mien.study.plan import describe_plan, list_frozen_shares, plan_study, write_study
 from mien.study.run import run_study
 from mien.study.select import explain_generators, parse_only, select_rows
 from mien.study.specs import StudySpec
@@ -203,7 +203,7 @@ def test_ablations_change_the_classifier_and_share_splits_and_databases(store: S
 
 def test_what_an_ablation_freezes_is_said(store: Store):
     spec = resolve(table(ablations=["plain", "freeze30"]), store)
-    (one,) = frozen_shares(spec)
+    (one,) = list_frozen_shares(spec)
     assert (one.classifier, one.ablation) == ("tiny", "freeze30")
     assert one.text in describe_plan(plan_study(spec, store))
     assert "1 of 4 layers" in one.text
@@ -441,7 +441,7 @@ def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: py
     found = plan_study(spec, store)
     for measure in (False, True):
         lines = cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
-        assert {line.what: line.runs for line in lines} == {
+        assert {line.label: line.runs for line in lines} == {
             "generators and databases": 2,
             "tiny plain": 12,
             "tiny plain, control copycat": 8,

@@ -270,12 +270,14 @@ def test_each_dataset_is_left_out_once_and_scored_alone(home: Store, tmp_path: P
             wrong.model_copy(update={"synthetic": other.generate.name}), home
         )
     found = StudyResults("cross", home)
-    cell = found.cell("real_to_real", "tiny", "clips")
+    cell = found.find_cell("real_to_real", "tiny", "clips")
     assert cell is not None and found.datasets == ("a", "b")
-    parts = [found.for_dataset(cell, name) for name in found.datasets]
-    assert sum(int(part.confusion().sum()) for part in parts) == int(cell.confusion().sum())
-    assert np.mean([part.mean("accuracy") for part in parts]) == pytest.approx(
-        cell.mean("accuracy")
+    parts = [found.restrict_to_dataset(cell, name) for name in found.datasets]
+    assert sum(int(part.sum_confusions().sum()) for part in parts) == int(
+        cell.sum_confusions().sum()
+    )
+    assert np.mean([part.average_trials("accuracy") for part in parts]) == pytest.approx(
+        cell.average_trials("accuracy")
     )
     page = write_report("cross", home, tmp_path / "out").with_name("report.md").read_text()
     assert "Test datasets unseen" in page and "each of which leaves one dataset out (a, b)" in page

@@ -229,7 +229,7 @@ def test_several_steps_without_a_number_stop_the_training():
     watch = LossWatch(2, 8)
     for step in range(MAX_BAD_STEPS - 1):
         watch.skip(step)
-    watch.take(4, 1.0)  # one good step, and counting begins again
+    watch.record(4, 1.0)  # one good step, and counting begins again
     for step in range(MAX_BAD_STEPS - 1):
         watch.skip(step)
     with pytest.raises(TrainingError, match="learning_rate"):
@@ -240,22 +240,22 @@ def test_several_steps_without_a_number_stop_the_training():
 def test_a_loss_that_explodes_stops_the_training_and_one_that_wavers_does_not():
     watch = LossWatch(2, 8)
     for step in range(20):
-        watch.take(step, 1.0 + step % 3)
+        watch.record(step, 1.0 + step % 3)
     with pytest.raises(TrainingError, match="step 22"):
         for step in range(20, 30):
-            watch.take(step, 60.0)
+            watch.record(step, 60.0)
 
 
 def test_the_loss_table_goes_on_from_its_state():
     losses = np.random.default_rng(0).random(12).tolist()
     whole, part = LossWatch(4, 8), LossWatch(4, 8)
     for step, loss in enumerate(losses):
-        whole.take(step, loss)
+        whole.record(step, loss)
     for step, loss in enumerate(losses[:6]):
-        part.take(step, loss)
+        part.record(step, loss)
     rest = LossWatch(4, 8, json.loads(json.dumps(part.state)))
     for step, loss in enumerate(losses[6:], start=6):
-        rest.take(step, loss)
+        rest.record(step, loss)
     assert rest.make_table().equals(whole.make_table())
     assert whole.make_table()["images_seen"].tolist() == [32, 64, 96]
 

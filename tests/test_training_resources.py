@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 def work_of(**fields) -> DiffusionTraining:
     spec = spec_of("edm", **fields)
-    return DiffusionTraining(toy(), spec, edm.objective(spec), CPU)
+    return DiffusionTraining(toy(), spec, edm.make_objective(spec), CPU)
 
 
 # Sums

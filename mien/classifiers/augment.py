@@ -51,11 +51,11 @@ def augment(
     images: UInt8[Tensor, "n c h w"],
     how: AugmentParameters,
     size: int,
-    rests: Sequence[int | None] = (0,),
+    resting_values: Sequence[int | None] = (0,),
 ) -> Float[Tensor, "n c size size"]:
     """Return the images changed as `how` says, `size` pixels wide and high, in [0, 1].
 
-    `rests` has, for each channel or once for all, the value that brightness does not
+    `resting_values` has, for each channel or once for all, the value that brightness does not
     change, 0 for photographs; the brightness of a channel with None stays the same. Outside the
     image its border is repeated. Images larger than `size` are first reduced, with antialiasing.
     """
@@ -68,8 +68,10 @@ def augment(
     x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     # Multiply the distance of each value from its rest by the brightness
-    rest_value = x.new_tensor([(value or 0) / 255 for value in rests])[:, None, None]
-    is_lit = torch.tensor([value is not None for value in rests], device=x.device)[:, None, None]
+    rest_value = x.new_tensor([(value or 0) / 255 for value in resting_values])[:, None, None]
+    is_lit = torch.tensor([value is not None for value in resting_values], device=x.device)[
+        :, None, None
+    ]
     factor = torch.where(is_lit, torch.from_numpy(how.brightness).to(x)[:, None, None, None], 1)
     return (rest_value + (x - rest_value) * factor).clamp(0, 1)
 

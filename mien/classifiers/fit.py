@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mien import metrics
 from mien.classifiers.augment import augment, draw_parameters
-from mien.classifiers.networks import batch_rows, freeze_layers
+from mien.classifiers.networks import choose_batch_rows, freeze_layers
 from mien.classifiers.predict import (
     TrainedNetwork,
     normalise_batch,
@@ -78,14 +78,14 @@ def fit_network(
         # Resume from the last checkpoint, if there is one
         first = start_network(spec, classes, seed, file, train_faces.size[0])
         work = ClassifierTraining(first, train_faces, seed, where)
-        best = _Best(held_out)
+        best = _BestEpoch(held_out)
         done = _load_checkpoint(scratch, work, best)
         saved, checked = time.monotonic(), done
         losses: list[Tensor] = []
 
         with track(f"training {spec.name}", work.steps) as bar:
             for step in range(done, work.steps):
-                losses.append(work.step(step))
+                losses.append(work.make_step(step))
 
                 # Read the losses seldom, and always before a checkpoint and at the end
                 last = step + 1 == work.steps
@@ -98,7 +98,7 @@ def fit_network(
 
                 # Score the held-out images at the end of each epoch
                 if (step + 1) % work.steps_per_epoch == 0:
-                    best.look(work.classifier, (step + 1) // work.steps_per_epoch)
+                    best.compare(work.classifier, (step + 1) // work.steps_per_epoch)
 
                 # Save, then stop here if a signal asked for it
                 if due and scratch is not None:
@@ -125,39 +125,41 @@ class ClassifierTraining:
         self.network = classifier.network.to(where)
         self.frozen_modules = freeze_layers(self.network.eval(), spec.freeze)
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
-        self.rests = resting_values(faces.shown)
+        self.resting_values = resting_values(faces.shown)
         self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
 
         # The images left over after whole batches get their turn in another epoch's order
-        self.batch = min(spec.batch, len(faces))
-        self.steps_per_epoch = len(faces) // self.batch
+        self.batch_size = min(spec.batch, len(faces))
+        self.steps_per_epoch = len(faces) // self.batch_size
         self.steps = spec.epochs * self.steps_per_epoch
         self.optimiser = _make_optimiser(self.network, spec)
 
-    def step(self, step: int) -> Float[Tensor, ""]:
+    def make_step(self, step: int) -> Float[Tensor, ""]:
         """Take step number `step` (from 0), and return its loss, which stays on the device."""
         checkpoints.begin_step(self.seed, step)
         rows = torch.from_numpy(
-            batch_rows(len(self.images), self.batch, step, self.steps_per_epoch, self.seed)
+            choose_batch_rows(
+                len(self.images), self.batch_size, step, self.steps_per_epoch, self.seed
+            )
         ).to(self.where)
-        x = self.pictures(rows, step)
+        x = self.make_inputs(rows, step)
         for group in self.optimiser.param_groups:
             group["lr"] = (
                 self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
             )
-        return self.learn(x, self.labels[rows])
+        return self.update_weights(x, self.labels[rows])
 
-    def pictures(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n k size size"]:
+    def make_inputs(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n k size size"]:
         """Return the images at `rows` as the network takes them in this step."""
         images, size, changes = self.images[rows], self.spec.size, self.spec.augment
         if changes is None:
             x = resize_batch(images, size)
         else:
             movements = draw_parameters(changes, len(images), self.seed, step)
-            x = augment(images, movements, size, self.rests)
+            x = augment(images, movements, size, self.resting_values)
         return normalise_batch(x, self.classifier.mean, self.classifier.std)
 
-    def learn(
+    def update_weights(
         self, x: Float[Tensor, "n k size size"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Take one optimiser step on a prepared batch, and return its loss."""
@@ -234,24 +236,24 @@ def hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | None
     return faces.select(~is_held_out), faces.select(is_held_out)
 
 
-class _Best:
+class _BestEpoch:
     """The epoch whose weights a training ends with.
 
-    It is the one with the highest UAR on `held`, the earliest of equals, or the last if
-    `held` is None.
+    It is the one with the highest UAR on `held_out`, the earliest of equals, or the last if
+    `held_out` is None.
     """
 
-    def __init__(self, held: Faces | None) -> None:
-        self.held, self.epoch, self.score = held, 0, -1.0
+    def __init__(self, held_out: Faces | None) -> None:
+        self.held_out, self.epoch, self.score = held_out, 0, -1.0
         self.weights: dict[str, Tensor] = {}
 
-    def look(self, classifier: TrainedNetwork, epoch: int) -> None:
+    def compare(self, classifier: TrainedNetwork, epoch: int) -> None:
         """Score the network after an epoch, and copy its weights if it is the best so far."""
-        if self.held is None:
+        if self.held_out is None:
             self.epoch = epoch
             return
-        predicted = predict_classes(classifier, self.held).argmax(axis=1)
-        true = self.held.labels(classifier.classes)
+        predicted = predict_classes(classifier, self.held_out).argmax(axis=1)
+        true = self.held_out.labels(classifier.classes)
         counts = metrics.count_confusion(true, predicted.astype(np.int64), len(classifier.classes))
         score = metrics.score(counts, classifier.classes).uar
         if score > self.score:
@@ -270,7 +272,7 @@ class _Best:
 # Checkpoints
 
 
-def _save_checkpoint(scratch: Path, work: ClassifierTraining, best: _Best, step: int) -> None:
+def _save_checkpoint(scratch: Path, work: ClassifierTraining, best: _BestEpoch, step: int) -> None:
     """Write a checkpoint after `step` steps; tensors are named GROUP.NAME."""
     groups = {
         "network": work.network.state_dict(),
@@ -284,7 +286,7 @@ def _save_checkpoint(scratch: Path, work: ClassifierTraining, best: _Best, step:
     )
 
 
-def _load_checkpoint(scratch: Path | None, work: ClassifierTraining, best: _Best) -> int:
+def _load_checkpoint(scratch: Path | None, work: ClassifierTraining, best: _BestEpoch) -> int:
     """Restore the last checkpoint, if there is one; return the number of steps that are done."""
     checkpoint = checkpoints.load_checkpoint(scratch) if scratch is not None else None
     if checkpoint is None:

@@ -25,12 +25,12 @@ from mien.seeds import make_rng
 class Frozen:
     """The frozen part of a network.
 
-    `layers` are the names of the frozen layers, `of` is the number of all layers, and `weights` is
+    `layers` are the names of the frozen layers, `all_layers` is the number of all layers, and `weights` is
     the frozen share of all weights.
     """
 
     layers: tuple[str, ...]
-    of: int
+    all_layers: int
     weights: float
 
     @property
@@ -38,7 +38,7 @@ class Frozen:
         """The same as a line of text."""
         layer_names = f": {first_few(list(self.layers), 3)}" if self.layers else ""
         return (
-            f"{len(self.layers)} of {count_of(self.of, 'layer')} (convolutions and linear layers, "
+            f"{len(self.layers)} of {count_of(self.all_layers, 'layer')} (convolutions and linear layers, "
             f"in the order of definition), {100 * self.weights:.2f} % of the weights{layer_names}"
         )
 
@@ -64,7 +64,7 @@ def get_pretrained_size(name: str) -> int:
     """Return the height and width of the images that a network's ImageNet weights expect."""
     if name in OWN_NETWORKS:
         return OWN_NETWORKS[name].defaults["size"]
-    return int(pretrained_config(name).get("input_size", (3, 224, 224))[1])
+    return int(find_pretrained_config(name).get("input_size", (3, 224, 224))[1])
 
 
 def build_outline(spec: ClassifierSpec, classes: int, channels: int = 3) -> nn.Module:
@@ -131,7 +131,7 @@ def build_network(
         own_class = globals()[OWN_NETWORKS[spec.name].class_name]
         return own_class(classes, channels), (0.5,) * channels, (0.5,) * channels
     require_known_network([spec.name])
-    about = pretrained_config(spec.name)
+    about = find_pretrained_config(spec.name)
     sized = {"img_size": spec.size} if about.get("fixed_input_size") else {}
     wide = {"in_chans": channels} if channels != 3 else {}
     network = load_timm().create_model(
@@ -178,7 +178,7 @@ def _suggest_networks(name: str) -> str:
     return suggest(name.lower(), models).replace(" Did", ". Did")
 
 
-def pretrained_config(name: str) -> dict[str, Any]:
+def find_pretrained_config(name: str) -> dict[str, Any]:
     """Return timm's description of the pretrained weights of a network."""
     known = load_timm().get_pretrained_cfg(name)
     return {} if known is None else known.to_dict()
@@ -195,7 +195,7 @@ def load_timm() -> Any:
 # One step
 
 
-def batch_rows(
+def choose_batch_rows(
     n: int, batch: int, step: int, steps_per_epoch: int, seed: int
 ) -> Int[np.ndarray, " batch"]:
     """Return the rows of the images of a step: each epoch has its own order of all images."""
@@ -207,7 +207,7 @@ def batch_rows(
 # Freezing
 
 
-def frozen_layers(spec: ClassifierSpec, classes: int) -> Frozen | None:
+def find_frozen_layers(spec: ClassifierSpec, classes: int) -> Frozen | None:
     """Return the layers and weights that `spec.freeze` freezes, or None if it is 0.
 
     The weights themselves are not needed.

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mien.classifiers.networks import (
     build_outline,
+    find_pretrained_config,
     get_pretrained_size,
     load_timm,
     name_head,
-    pretrained_config,
     require_known_network,
     require_size,
 )
@@ -143,7 +143,9 @@ def _find_repositories(names: Iterable[str]) -> dict[str, str]:
 
     Raises WeightsError if timm has no weights of one.
     """
-    repositories = {name: str(pretrained_config(name).get("hf_hub_id") or "") for name in names}
+    repositories = {
+        name: str(find_pretrained_config(name).get("hf_hub_id") or "") for name in names
+    }
     for name in (name for name, repository in repositories.items() if not repository):
         raise WeightsError(
             f"timm has no pretrained weights of {name}; set weights = 'none', or name a file"
@@ -255,7 +257,7 @@ def _find_similar_network(tensors: Mapping[str, Tensor], head: tuple[str, ...], 
 def _name_first_layer(name: str) -> str:
     if name in OWN_NETWORKS:
         return OWN_NETWORKS[name].first_layer
-    return f"{pretrained_config(name).get('first_conv', '')}.weight"
+    return f"{find_pretrained_config(name).get('first_conv', '')}.weight"
 
 
 def _count_outputs(wanted: Mapping[str, Tensor], head: tuple[str, ...]) -> int:

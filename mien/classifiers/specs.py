@@ -30,7 +30,7 @@ class AugmentSpec(Strict):
 
     @field_validator("brightness")
     @classmethod
-    def _rises(cls, pair: tuple[float, float]) -> tuple[float, float]:
+    def _require_rising(cls, pair: tuple[float, float]) -> tuple[float, float]:
         if not 0 < pair[0] <= pair[1] <= MOST_BRIGHTNESS_FACTOR:
             raise ValueError(
                 f"brightness must be two factors above 0 and up to {MOST_BRIGHTNESS_FACTOR}, the "
@@ -132,7 +132,7 @@ class ClassifierSpec(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_defaults(cls, data: Any) -> Any:
+    def _fill_in_defaults(cls, data: Any) -> Any:
         own = OWN_NETWORKS.get(str(data.get("name"))) if isinstance(data, dict) else None
         return data if own is None else {**own.defaults, **data}
 

@@ -137,7 +137,7 @@ def _time_batch(
 
     with devices.isolate_randomness(where), set_precision(spec, where):
         work = ClassifierTraining(start_network(spec, names, 0, None, image[0]), faces, 0, where)
-        train = _time_second_call(lambda: work.step(0), where)
+        train = _time_second_call(lambda: work.make_step(0), where)
         return (
             count,
             train,

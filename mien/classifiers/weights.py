@@ -321,7 +321,7 @@ def require_hub(hubs: Mapping[str, str], fetch: bool = False) -> None:
     lacking = {name: hub for name, hub in hubs.items() if find_in_cache(hub) is None}
     if fetch:
         fetch_from_hub(lacking)
-    elif lacking and not _hub_answers():
+    elif lacking and not _can_reach_hub():
         raise WeightsError(_describe_missing(lacking))
 
 
@@ -336,7 +336,7 @@ def fetch_from_hub(hubs: Mapping[str, str]) -> dict[str, Path]:
 
     files = {name: path for name, hub in hubs.items() if (path := find_in_cache(hub)) is not None}
     lacking = {name: hub for name, hub in hubs.items() if name not in files}
-    if lacking and not _hub_answers():
+    if lacking and not _can_reach_hub():
         raise WeightsError(_describe_missing(lacking))
 
     # The library logs its retries as warnings, which are of no use to the user
@@ -362,7 +362,7 @@ def find_in_cache(hub: str) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def _hub_answers() -> bool:
+def _can_reach_hub() -> bool:
     """Whether the hub answers one request within HUB_WAIT_S."""
     from huggingface_hub import constants
 

@@ -53,7 +53,7 @@ def main() -> None:
     The codes are those of `mien.cli.base.CODES`.
     """
     streams.reopen_closed_streams()
-    with streams.streams_guarded():
+    with streams.guard_streams():
         code = _run_command()
         if code == INTERRUPTED:
             print(

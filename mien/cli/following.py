@@ -14,7 +14,7 @@ def show_next_after_ingest(run: "Run", home: "Store", store: Path) -> None:
     from mien.faces import Faces
 
     if "apex" in set(Faces.load(run.path).index["phase"]):
-        show_next(["mien", "preprocess", alias_or_name(run.name, home), "--as", "faces"], store)
+        show_next(["mien", "preprocess", find_short_name(run.name, home), "--as", "faces"], store)
     else:
         show_next_after_preprocess(run, home, store)
 
@@ -25,12 +25,12 @@ def show_next_after_preprocess(run: "Run", home: "Store", store: Path) -> None:
 
     index = Faces.load(run.path).index
     by = next((unit for unit in ("subject", "clip") if len(set(index[unit]) - {""}) > 1), "frame")
-    show_next(["mien", "split", alias_or_name(run.name, home), "--by", by, "--as", "fold"], store)
+    show_next(["mien", "split", find_short_name(run.name, home), "--by", by, "--as", "fold"], store)
 
 
 def show_next_after_split(train: "Run", home: "Store", store: Path) -> None:
     """After split: train a generator on the training side."""
-    show_next(["mien", "train", alias_or_name(train.name, home), "--as", "generator"], store)
+    show_next(["mien", "train", find_short_name(train.name, home), "--as", "generator"], store)
 
 
 def show_next_after_train(run: "Run", home: "Store", store: Path) -> None:
@@ -39,7 +39,7 @@ def show_next_after_train(run: "Run", home: "Store", store: Path) -> None:
         [
             "mien",
             "generate",
-            alias_or_name(run.name, home),
+            find_short_name(run.name, home),
             "--counts",
             "like",
             "--as",
@@ -56,12 +56,12 @@ def show_next_after_generate(run: "Run", home: "Store", store: Path) -> None:
     command = [
         "mien",
         "audit",
-        alias_or_name(run.name, home),
+        find_short_name(run.name, home),
         "--train",
-        alias_or_name(learnt.name, home),
+        find_short_name(learnt.name, home),
     ]
     other = find_test_side(learnt, home)
-    show_next([*command, *(["--test", alias_or_name(other, home)] if other else [])], store)
+    show_next([*command, *(["--test", find_short_name(other, home)] if other else [])], store)
 
 
 def find_test_side(train: "Run", home: "Store") -> str:
@@ -79,7 +79,7 @@ def find_test_side(train: "Run", home: "Store") -> str:
     return other if home.is_done(other) else ""
 
 
-def alias_or_name(name: str, home: "Store") -> str:
+def find_short_name(name: str, home: "Store") -> str:
     """Return the alias of a run (the last of several), or the run's name if it has no alias."""
     aliases = [alias for alias, target in home.read_aliases().items() if target == name]
     return aliases[-1] if aliases else name

@@ -186,7 +186,7 @@ def _open(run: "Run") -> None:
 
     # Open it; the path is printed in any case.
     print(path)
-    command = _viewer_command()
+    command = _find_viewer()
     if command is None:
         print(
             "no viewer was found (MIEN_VIEWER, BROWSER or a desktop); open that file yourself",
@@ -200,7 +200,7 @@ def _open(run: "Run") -> None:
         )
 
 
-def _viewer_command() -> list[str] | None:
+def _find_viewer() -> list[str] | None:
     """Return the command that opens files: MIEN_VIEWER, BROWSER, the system's, or None."""
     setting = os.environ.get("MIEN_VIEWER") or os.environ.get("BROWSER", "").split(os.pathsep)[0]
     if setting:
@@ -376,7 +376,7 @@ def _state_facts(
         "as_made": not any(state.faults for state in states),
         "runs": [asdict(state) for state in states],
         "aliases": [{"alias": alias, "fault": fault} for alias, fault in aliases.items()],
-        "foreign_files": foreign,
+        "find_foreign_files": foreign,
     }
 
 

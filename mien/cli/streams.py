@@ -24,9 +24,9 @@ class GuardedStream:
 
     def write(self, text: str) -> int:
         """Write a text; return its length."""
-        return self.pass_on(show_controls(text, self._keep))
+        return self.forward(show_controls(text, self._keep))
 
-    def pass_on(self, text: str) -> int:
+    def forward(self, text: str) -> int:
         """Write a text as it is; return its length."""
         try:
             self._stream.write(text)
@@ -63,7 +63,7 @@ class _UnfilteredStream:
     """A guarded stream that writes texts as they are."""
 
     def __init__(self, guarded: GuardedStream) -> None:
-        self._guarded, self.write = guarded, guarded.pass_on
+        self._guarded, self.write = guarded, guarded.forward
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guarded, name)
@@ -86,7 +86,7 @@ def flush_fault() -> str:
 
 
 @contextmanager
-def streams_guarded() -> Iterator[None]:
+def guard_streams() -> Iterator[None]:
     """Guard standard output and standard error in this context."""
     before = sys.stdout, sys.stderr
     for name, handle, stream in (("stdout", 1, sys.stdout), ("stderr", 2, sys.stderr)):

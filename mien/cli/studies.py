@@ -209,7 +209,7 @@ def study_status(
     from mien.study.status import describe_progress, read_progress
 
     home = open_store(store)
-    found = read_progress(_study_name(study, home), home)
+    found = read_progress(_resolve_study(study, home), home)
     if as_json:
         facts = asdict(found)
         for part in ("cells", "controls", "databases"):
@@ -254,14 +254,14 @@ def report(
     if out is not None:
         require_fillable(out)
     home = open_store(store)
-    names = [_study_name(name, home) for name in studies]
+    names = [_resolve_study(name, home) for name in studies]
     page = write_report(names, home, out, real_faces)
     for name in names:
         print_table(name, home)
     print(page)
 
 
-def _study_name(name: str, home: "Store") -> str:
+def _resolve_study(name: str, home: "Store") -> str:
     """Return `name` itself, or the run of the study for a study file."""
     if not name.endswith(".toml"):
         return name

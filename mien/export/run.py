@@ -115,19 +115,19 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
 
 def list_exportable() -> list[str]:
     """Return the kinds of generator that can be exported: those with a denoiser."""
-    return [name for name, kind in GENERATORS.items() if kind.denoiser is not None]
+    return [name for name, kind in GENERATORS.items() if kind.make_denoiser is not None]
 
 
 def get_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     """Return the denoiser of a trained network."""
-    denoiser = GENERATORS[generator.spec.kind].denoiser
+    denoiser = GENERATORS[generator.spec.kind].make_denoiser
     assert denoiser is not None  # as `list_exportable` says
     return denoiser(generator, network)
 
 
 def get_noise_schedule(generator: Diffusion) -> NoiseSchedule:
     """Return the noise levels of a generator, and the scheduler of diffusers with them."""
-    schedule = GENERATORS[generator.spec.kind].noise_schedule
+    schedule = GENERATORS[generator.spec.kind].make_noise_schedule
     assert schedule is not None  # as `list_exportable` says
     return schedule(generator)
 

@@ -144,13 +144,13 @@ def find_time(schedule: Schedule, sigma: Float[Tensor, " n"]) -> Float[Tensor, "
     return after + share
 
 
-def objective(spec: TrainSpec) -> Objective:
+def make_objective(spec: TrainSpec) -> Objective:
     """Return the loss that training minimises."""
     schedule = make_linear_schedule(spec.steps, spec.beta_first, spec.beta_last)
     return Objective(partial(compute_losses, schedule), partial(to_times, schedule), spread=False)
 
 
-def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
+def make_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     """Return D(x, sigma, labels) = x - sigma eps(x / sqrt(1 + sigma^2), t(sigma)) on images."""
     schedule = make_linear_schedule(
         generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last
@@ -180,8 +180,8 @@ def sample(
     of noise levels within `find_noise_range`.
     """
     # The denoiser, guided
-    denoise = denoiser(generator, generator.network)
-    worse = denoiser(generator, generator.early) if generator.early is not None else None
+    denoise = make_denoiser(generator, generator.network)
+    worse = make_denoiser(generator, generator.early) if generator.early is not None else None
     denoise = guide_denoiser(generator, denoise, worse, how)
 
     # From the highest noise level down to an image
@@ -249,7 +249,7 @@ def space_levels(schedule: Schedule, count: int) -> list[float]:
     return [*schedule.sigma[t if count > 1 else [schedule.steps]].tolist(), 0.0]
 
 
-def noise_schedule(generator: Diffusion) -> NoiseSchedule:
+def make_noise_schedule(generator: Diffusion) -> NoiseSchedule:
     """Return the noise levels of the chain of Ho et al. 2020, also for diffusers."""
     spec = generator.spec
     low, high = find_noise_range(generator)

@@ -86,7 +86,7 @@ def to_sigmas(p_mean: float, p_std: float, shares: Float[Tensor, " n"]) -> Float
     return (p_mean + p_std * torch.special.ndtri(shares.clamp(1e-6, 1 - 1e-6))).exp()
 
 
-def objective(spec: TrainSpec) -> Objective:
+def make_objective(spec: TrainSpec) -> Objective:
     """Return the loss that training minimises.
 
     The noise levels of a batch are spread evenly over their distribution (Kingma et al. 2021,
@@ -95,7 +95,7 @@ def objective(spec: TrainSpec) -> Objective:
     return Objective(compute_losses, partial(to_sigmas, spec.p_mean, spec.p_std), spread=True)
 
 
-def denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
+def make_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     """Return the denoiser of a trained `network` on images: mean + D(x - mean, sigma, labels)."""
 
     def denoise(
@@ -117,8 +117,8 @@ def sample(
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a position in EMOTIONS) and seed: see `draw_images`."""
     # The denoiser, guided
-    denoise = denoiser(generator, generator.network)
-    worse = denoiser(generator, generator.early) if generator.early is not None else None
+    denoise = make_denoiser(generator, generator.network)
+    worse = make_denoiser(generator, generator.early) if generator.early is not None else None
     denoise = guide_denoiser(generator, denoise, worse, how)
 
     # From the highest noise level down to an image
@@ -133,7 +133,7 @@ def sample(
     return draw_images(generator, denoise, walk, labels, seeds)
 
 
-def noise_schedule(generator: Diffusion) -> NoiseSchedule:
+def make_noise_schedule(generator: Diffusion) -> NoiseSchedule:
     """Return the noise levels and the sampler of Karras et al. 2022, also for diffusers."""
     scheduler = {
         "_class_name": "EDMDPMSolverMultistepScheduler",

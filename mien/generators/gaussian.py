@@ -124,7 +124,7 @@ def load(run: Run, spec: GaussianSpec, device: str = "auto") -> Gaussian:
     return Gaussian(spec=spec, means=means, roots=roots, **fields)
 
 
-def summary_line(generator: Gaussian) -> str:
+def summarise(generator: Gaussian) -> str:
     """Return a one-line summary of a trained generator."""
     ranks = ", ".join(f"{name} {len(spread):,}" for name, spread in generator.roots.items())
     return (

@@ -203,7 +203,7 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
     """Return a line that says how images are drawn, with the choices that the equations leave."""
     lead = f"{generator.run} ({generator.spec.kind})"
     if how.sampler == "direct":
-        return f"{lead}: {GENERATORS[generator.spec.kind].summary_line(generator)}"
+        return f"{lead}: {GENERATORS[generator.spec.kind].summarise(generator)}"
     steps = count_steps(generator.spec, how)
     choices = [f"{lead}: {how.sampler}, {progress.count_of(steps, 'step')}"]
     if SAMPLERS[how.sampler].adds_noise:

@@ -15,7 +15,7 @@ from mien.faces import Faces
 from mien.generators import resampling
 from mien.generators.base import Generator
 from mien.generators.diffusion.fit import count_workload, fit_diffusion, measure_training_speed
-from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diffusion, summary_line
+from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diffusion, summarise
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.samplers import Denoiser
 from mien.generators.diffusion.schedules import NoiseSchedule
@@ -38,11 +38,11 @@ class GeneratorKind:
     - `fit(faces, spec, scratch, device, label, means)` returns a trained Generator.
     - `sample(generator, labels, seeds, how)` returns images, uint8 [n, c, h, w].
     - `save(generator, folder)` writes a generator, and `load(run, spec, device)` reads it.
-    - `summary_line(generator)` returns a one-line summary of it.
-    - `speed(faces, spec, device)` measures the speed of a training in images per second.
-    - `workload(spec, size)` counts the work per image.
-    - `denoiser(generator, network)` returns the denoiser of a trained network.
-    - `noise_schedule(generator)` returns the noise levels of an exported generator.
+    - `summarise(generator)` returns a one-line summary of it.
+    - `measure_speed(faces, spec, device)` measures the speed of a training in images per second.
+    - `count_workload(spec, size)` counts the work per image.
+    - `make_denoiser(generator, network)` returns the denoiser of a trained network.
+    - `make_noise_schedule(generator)` returns the noise levels of an exported generator.
 
     The last four are None for a kind that is not trained in steps.
     """
@@ -51,46 +51,48 @@ class GeneratorKind:
     sample: Callable[..., UInt8[np.ndarray, "n c h w"]]
     save: Callable[..., None]
     load: Callable[..., Generator]
-    summary_line: Callable[..., str]
-    speed: Callable[[Faces, Any, str], float] | None = None
-    workload: Callable[[TrainSpec, tuple[int, int, int]], Workload] | None = None
-    denoiser: Callable[[Diffusion, nn.Module], Denoiser] | None = None
-    noise_schedule: Callable[[Diffusion], NoiseSchedule] | None = None
+    summarise: Callable[..., str]
+    measure_speed: Callable[[Faces, Any, str], float] | None = None
+    count_workload: Callable[[TrainSpec, tuple[int, int, int]], Workload] | None = None
+    make_denoiser: Callable[[Diffusion, nn.Module], Denoiser] | None = None
+    make_noise_schedule: Callable[[Diffusion], NoiseSchedule] | None = None
 
 
 def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
     """Return what a kind does, from the module of its name."""
     module = import_module(f"mien.generators.{name}")
     if issubclass(facts.spec, TrainSpec):
-        return _diffusion(module)
+        return _make_diffusion_kind(module)
     if facts.resamples:
-        return _direct(resampling, resampling.make_sample(module.make_image))
-    return _direct(module, module.sample)
+        return _make_direct_kind(resampling, resampling.make_sample(module.make_image))
+    return _make_direct_kind(module, module.sample)
 
 
-def _diffusion(kind: Any) -> GeneratorKind:
+def _make_diffusion_kind(kind: Any) -> GeneratorKind:
     def fit(
         faces: Faces, spec: TrainSpec, scratch: Path, device: str, label: str, resources: Resources
     ) -> Diffusion:
-        return fit_diffusion(faces, spec, scratch, kind.objective(spec), device, label, resources)
+        return fit_diffusion(
+            faces, spec, scratch, kind.make_objective(spec), device, label, resources
+        )
 
-    def speed(faces: Faces, spec: TrainSpec, device: str) -> float:
-        return measure_training_speed(faces, spec, kind.objective(spec), device)
+    def measure_speed(faces: Faces, spec: TrainSpec, device: str) -> float:
+        return measure_training_speed(faces, spec, kind.make_objective(spec), device)
 
     return GeneratorKind(
         fit,
         kind.sample,
         save_diffusion,
         load_diffusion,
-        summary_line,
-        speed,
+        summarise,
+        measure_speed,
         count_workload,
-        kind.denoiser,
-        kind.noise_schedule,
+        kind.make_denoiser,
+        kind.make_noise_schedule,
     )
 
 
-def _direct(kind: Any, sample: Callable[..., np.ndarray]) -> GeneratorKind:
+def _make_direct_kind(kind: Any, sample: Callable[..., np.ndarray]) -> GeneratorKind:
     def fit(
         faces: Faces,
         spec: GeneratorSpec,
@@ -106,7 +108,7 @@ def _direct(kind: Any, sample: Callable[..., np.ndarray]) -> GeneratorKind:
             )
         return kind.fit(faces, spec, scratch, device, label)
 
-    return GeneratorKind(fit, sample, kind.save, kind.load, kind.summary_line)
+    return GeneratorKind(fit, sample, kind.save, kind.load, kind.summarise)
 
 
 GENERATORS: Mapping[str, GeneratorKind] = {

@@ -99,6 +99,6 @@ def load(run: Run, spec: GeneratorSpec, device: str = "auto") -> Resampler:
     return Resampler(spec=spec, images=images, labels=labels, **fields)
 
 
-def summary_line(generator: Resampler) -> str:
+def summarise(generator: Resampler) -> str:
     """Return a one-line summary of a trained generator."""
     return f"{generator.spec.kind} of {count_of(len(generator.images), 'image')}"

@@ -35,7 +35,7 @@ class NetSpec(Strict):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _attention_has_levels(self) -> "NetSpec":
+    def _require_attention_levels(self) -> "NetSpec":
         missing = [level for level in self.attention if level >= len(self.multipliers)]
         if missing:
             raise ValueError(
@@ -59,7 +59,7 @@ class GeneratorSpec(Spec):
 
     @field_validator("kind")
     @classmethod
-    def _kind_of_this_spec(cls, kind: str) -> str:
+    def _require_own_kind(cls, kind: str) -> str:
         own = [name for name, facts in KIND_FACTS.items() if issubclass(facts.spec, cls)]
         if kind not in own:
             expected = " or ".join(f"'{name}'" for name in own)
@@ -129,7 +129,7 @@ class TrainSpec(GeneratorSpec):
     beta_last: float = Field(default=0.02, gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _own_fields(self) -> "TrainSpec":
+    def _refuse_unused_fields(self) -> "TrainSpec":
         for kind, facts in KIND_FACTS.items():
             changed = [
                 name
@@ -190,7 +190,7 @@ class SamplerSpec(Spec):
     variance: Literal["posterior", "beta"] = "posterior"
 
     @model_validator(mode="after")
-    def _nothing_is_idle(self) -> "SamplerSpec":
+    def _refuse_unused_options(self) -> "SamplerSpec":
         noisy = list_noisy_samplers()
         if self.variance != "posterior" and self.sampler not in noisy:
             raise ValueError(
@@ -219,7 +219,7 @@ class GenerateSpec(SamplerSpec):
 
     @field_validator("counts")
     @classmethod
-    def _known_emotions(cls, counts: dict[str, int]) -> dict[str, int]:
+    def _require_known_emotions(cls, counts: dict[str, int]) -> dict[str, int]:
         for name in counts:
             if name not in EMOTIONS:
                 raise SpecError(f"there is no emotion '{name}'.{suggest(name, list(EMOTIONS))}")

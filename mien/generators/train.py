@@ -34,7 +34,7 @@ def calibrate(
             f"given: {minutes:g}"
         )
     spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
-    speed = GENERATORS[spec.kind].speed
+    speed = GENERATORS[spec.kind].measure_speed
     if speed is None or not isinstance(spec, TrainSpec):
         raise UsageError(
             f"minutes needs a generator that is trained in steps, and a {spec.kind} generator is "
@@ -94,7 +94,7 @@ def train_generator(
             tensorboard.show_sheet(
                 resources.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
             )
-        return {"holds": GENERATORS[spec.kind].summary_line(generator)}
+        return {"holds": GENERATORS[spec.kind].summarise(generator)}
 
     # The first process makes the run; the others join each training that it begins
     if resources.tensorboard is not None:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from mien.faces import Faces
-from mien.findings import Finding, consecutive_runs, first_few
+from mien.findings import Finding, find_consecutive_runs, first_few
 from mien.ingest.folders import escape_unprintable, is_picture, iterate_files
 from mien.ingest.reader import Listing, Reader
 from mien.pages.escape import write_csv
@@ -216,7 +216,7 @@ def compress_names(names: Iterable[str]) -> list[tuple[str, int]]:
 
     # Short runs stay single names.
     for (head, tail, width), numbers in runs.items():
-        for low, high in consecutive_runs(sorted(numbers)):
+        for low, high in find_consecutive_runs(sorted(numbers)):
             if high - low + 1 >= MIN_RANGE_LENGTH:
                 result.append((f"{head}[{low:0{width}d}-{high:0{width}d}]{tail}", high - low + 1))
             else:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.errors import DataError
-from mien.hashes import NEAR_DUPLICATE_BITS, compute_perceptual_hash, hamming_distances
+from mien.hashes import NEAR_DUPLICATE_BITS, compute_hamming_distances, compute_perceptual_hash
 from mien.pages.escape import to_printable
 from mien.publish import marks
 from mien.runs.progress import count_of
@@ -145,7 +145,7 @@ def _identify_by_registry(
 
     # A perceptual hash that is near
     ours = np.array([int(text, 16) for text in table["phash"]], dtype=np.uint64)
-    distances = hamming_distances(compute_perceptual_hash(seen.image[None]), ours)[0]
+    distances = compute_hamming_distances(compute_perceptual_hash(seen.image[None]), ours)[0]
     near = np.flatnonzero(distances <= NEAR_DUPLICATE_BITS)
     if len(near):
         best = int(near[np.argmin(distances[near])])

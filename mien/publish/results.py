@@ -53,7 +53,7 @@ def _study_table(study: StudyResults, cells: list[ResultCell], database: str) ->
             cell.level,
             format_test_size(cell) if cell.done else EMPTY_CELL,
             *(
-                format_score(cell.mean(name) if cell.whole else None, name)
+                format_score(cell.average_trials(name) if cell.whole else None, name)
                 for name in TABLE_METRICS
             ),
             kind="control" if cell.control else "",
@@ -65,7 +65,7 @@ def _study_table(study: StudyResults, cells: list[ResultCell], database: str) ->
 
 def _classifier_label(study: StudyResults, cell: ResultCell) -> str:
     if cell.control:
-        return study.control_label(cell)
+        return study.label_control(cell)
     return cell.classifier + (f", {cell.ablation}" if len(study.ablations) > 1 else "")
 
 
@@ -85,7 +85,7 @@ def _csv_row(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
         "subjects": cell.subjects,
     }
     for name in TABLE_METRICS:
-        interval: stats.Interval | None = cell.interval(name)
+        interval: stats.Interval | None = cell.estimate_interval(name)
         for bound in ("value", "low", "high"):
             values[f"{name}_{bound}"] = None if interval is None else getattr(interval, bound)
     return values

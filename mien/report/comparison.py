@@ -27,7 +27,7 @@ METRICS = {"accuracy": "accuracy, %", "uf1": "UF1", "uar": "UAR"}
 # Tables of settings
 
 
-def result_sheets(study: StudyResults, level: str) -> list[ReportTable]:
+def make_result_tables(study: StudyResults, level: str) -> list[ReportTable]:
     """Return the tables by image or by clip: a single one, or one per measure with ablations."""
     if len(study.ablations) == 1:
         head = ("train → test", *METRICS.values())
@@ -65,14 +65,14 @@ def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> I
                 format_classifier(study, classifier),
                 *(_make_entry(study, cell, metric) for cell in of_classifier for metric in metrics),
             )
-        for name, cell in study.named_controls(setting, level):
+        for name, cell in study.name_controls(setting, level):
             entries = [make_control_entry(cell, metric) for metric in metrics]
             yield make_row(name, *entries, *[""] * (len(study.ablations) - 1), kind="control")
 
 
 def _make_entry(study: StudyResults, cell: ResultCell, metric: str) -> TableCell:
     """Return a cell's number with spread, trials, interval, mark, and published average if any."""
-    summary, bounds = cell.summary(metric), cell.interval(metric)
+    summary, bounds = cell.summarise(metric), cell.estimate_interval(metric)
     if summary is None or bounds is None:
         return TableCell(
             EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
@@ -93,7 +93,7 @@ def _make_entry(study: StudyResults, cell: ResultCell, metric: str) -> TableCell
 
 def make_control_entry(cell: ResultCell, metric: str) -> TableCell:
     """Return a control's number with its spread."""
-    summary = cell.summary(metric)
+    summary = cell.summarise(metric)
     if summary is None:
         return TableCell(
             EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
@@ -101,7 +101,7 @@ def make_control_entry(cell: ResultCell, metric: str) -> TableCell:
     return TableCell(format_score(summary.mean, metric), format_spread(summary, metric))
 
 
-def table_note(study: StudyResults, level: str) -> str:
+def make_table_note(study: StudyResults, level: str) -> str:
     """Return the note above the tables by image or by clip: how to read their numbers."""
     # What is counted, and over what the spread and the interval are
     units = {
@@ -168,7 +168,7 @@ def table_note(study: StudyResults, level: str) -> str:
     return " ".join(sentences)
 
 
-def recall_sheets(study: StudyResults) -> ReportTable | None:
+def make_recall_table(study: StudyResults) -> ReportTable | None:
     """Return the recall of each class, in per cent, over all finished trials, or None."""
     cells = [cell for cell in study.cells if cell.level == "images" and cell.done]
     if not cells:
@@ -179,7 +179,7 @@ def recall_sheets(study: StudyResults) -> ReportTable | None:
     for setting in study.settings:
         of_setting = [cell for cell in cells if cell.setting == setting]
         if of_setting:
-            counts = of_setting[0].confusion().sum(axis=1) // len(of_setting[0].done)
+            counts = of_setting[0].sum_confusions().sum(axis=1) // len(of_setting[0].done)
             rows.append(
                 make_row(
                     SETTINGS[setting].label,
@@ -190,7 +190,7 @@ def recall_sheets(study: StudyResults) -> ReportTable | None:
             rows += [
                 make_row(
                     format_cell_name(study, cell),
-                    *(format_score(share, "accuracy") for share in cell.recall()),
+                    *(format_score(share, "accuracy") for share in cell.compute_recall()),
                 )
                 for cell in of_setting
             ]
@@ -207,7 +207,7 @@ def recall_sheets(study: StudyResults) -> ReportTable | None:
     )
 
 
-def dataset_sheets(study: StudyResults) -> list[ReportTable]:
+def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
     """Return accuracy and UF1 on the real faces of each dataset, or [] if there is only one."""
     level = study.levels[-1]
     real = [name for name in study.settings if study.plan.settings[name].test == "real"]
@@ -253,7 +253,9 @@ def dataset_sheets(study: StudyResults) -> list[ReportTable]:
 
 def _make_dataset_entries(study: StudyResults, cell: ResultCell, metric: str) -> list[TableCell]:
     return [
-        make_control_entry(study.for_dataset(cell, name), metric) if cell.whole else EMPTY_ENTRY
+        make_control_entry(study.restrict_to_dataset(cell, name), metric)
+        if cell.whole
+        else EMPTY_ENTRY
         for name in study.datasets
     ]
 
@@ -280,7 +282,7 @@ def compare_studies(studies: list[StudyResults]) -> ReportTable:
         # The cells of all studies, after the published number if there is any
         for classifier, ablation in keys:
             cells = [
-                study and study.cell(setting, classifier, "images", ablation)
+                study and study.find_cell(setting, classifier, "images", ablation)
                 for study in with_setting
             ]
             entries = [
@@ -302,7 +304,7 @@ def compare_studies(studies: list[StudyResults]) -> ReportTable:
 
         # The controls, by name, since a study may lack some
         controls = [
-            dict(study.named_controls(setting, "images")) if study else {} for study in with_setting
+            dict(study.name_controls(setting, "images")) if study else {} for study in with_setting
         ]
         for name in dict.fromkeys(name for by_name in controls for name in by_name):
             entries = [

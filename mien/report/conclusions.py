@@ -99,7 +99,7 @@ def _ask_if_synthetic_helps(study: StudyResults) -> list[Conclusion]:
         reason = f"the study lacks {labels}; add it to `settings` in its file"
         return [_leave_open(study, "synthetic", reason)]
     pairs = [
-        (cell, study.cell("real_to_real", cell.classifier, cell.level, cell.ablation))
+        (cell, study.find_cell("real_to_real", cell.classifier, cell.level, cell.ablation))
         for cell in _main_cells(study, "both_to_real")
     ]
     complete = [(cell, base) for cell, base in pairs if base is not None]
@@ -125,7 +125,7 @@ def _ask_if_more_than_copies(study: StudyResults) -> list[Conclusion]:
         name: [
             (cell, control)
             for cell in _main_cells(study, "both_to_real")
-            for control in study.controls_of("both_to_real", cell.level)
+            for control in study.find_controls("both_to_real", cell.level)
             if (control.control, control.classifier) == (name, cell.classifier)
         ]
         for name in sources
@@ -187,7 +187,7 @@ def _conclude_from_pairs(
     # Classifiers that were pooled, each with its own difference
     names = [
         f"{format_classifier(study, ours.classifier)} "
-        f"{format_signed(ours.mean('accuracy') - theirs.mean('accuracy'))}"
+        f"{format_signed(ours.average_trials('accuracy') - theirs.average_trials('accuracy'))}"
         for ours, theirs in finished
     ]
     return Conclusion(
@@ -208,7 +208,10 @@ def pool_pairs(pairs: Sequence[tuple[ResultCell, ResultCell]]) -> tuple[Interval
     Draws of people are shared by all cells with the same people, so differences are paired by
     person. p is that of a sign-flip test over people, nan if two cells differ in their people.
     """
-    values = [ours.mean("accuracy") - theirs.mean("accuracy") for ours, theirs in pairs]
+    values = [
+        ours.average_trials("accuracy") - theirs.average_trials("accuracy")
+        for ours, theirs in pairs
+    ]
     draws = [
         first - second
         for ours, theirs in pairs
@@ -410,7 +413,9 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
     comparable = other is not None and study.spec["faces"] == other.spec["faces"]
     theirs = _find_images(other) if other is not None and comparable else {}
     shared = [(cell, theirs[name]) for name, cell in ours.items() if name in theirs]
-    score = float(np.mean([pair[0].mean("accuracy") for pair in shared or zip(ours.values())]))
+    score = float(
+        np.mean([pair[0].average_trials("accuracy") for pair in shared or zip(ours.values())])
+    )
     alone = f"a random split of frames gives real → real {format_score(score, 'accuracy')} %"
     if other is None or not shared:
         reason = f"{alone}, and no study of the same faces and classifiers holds people out"
@@ -418,7 +423,7 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
 
     # The difference; people are the same in both studies unless few folds are tested
     gap, _ = pool_pairs(shared)
-    held = float(np.mean([pair[1].mean("accuracy") for pair in shared]))
+    held = float(np.mean([pair[1].average_trials("accuracy") for pair in shared]))
     people = min((pair[side] for pair in shared for side in (0, 1)), key=lambda one: len(one.units))
     few = people.grouped != "subject" or len(people.units) < MIN_PEOPLE
     told = not few and (gap.low > 0 or gap.high < 0)
@@ -444,5 +449,5 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
 
 def _find_images(study: StudyResults) -> dict[str, ResultCell]:
     """Return the finished cells of real → real by image and first ablation, by classifier."""
-    cells = [study.cell("real_to_real", name) for name in study.classifiers]
+    cells = [study.find_cell("real_to_real", name) for name in study.classifiers]
     return {cell.classifier: cell for cell in cells if cell is not None and cell.whole}

@@ -11,7 +11,7 @@ from mien.study.settings import CONTROLS
 # What was run
 
 
-def study_facts(study: StudyResults) -> list[tuple[str, str]]:
+def list_facts(study: StudyResults) -> list[tuple[str, str]]:
     """Return the facts of what was run, as pairs of a name and a text."""
     spec, about = study.spec, study.run.about
 

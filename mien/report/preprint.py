@@ -93,7 +93,7 @@ def _make_table(studies: list[StudyResults], setting: str, ablation: str) -> Rep
     controls = [
         _make_trials_line(study, cell, f"{name}, {study.protocol} ({study.title})", width)
         for study in with_setting
-        for name, cell in study.named_controls(setting, "images")
+        for name, cell in study.name_controls(setting, "images")
     ]
     rows += [make_row("Controls", kind="group"), *controls] if controls else []
 
@@ -136,7 +136,7 @@ def _make_trials_line(study: StudyResults, cell: ResultCell, name: str, width: i
     texts = [
         EMPTY_CELL if scores is None else f"{100 * scores.accuracy:.2f}" for scores in cell.trials
     ]
-    accuracy = cell.summary("accuracy")
+    accuracy = cell.summarise("accuracy")
     if accuracy is None:
         mean = TableCell(
             EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
@@ -206,12 +206,13 @@ def _describe_chart(series: Mapping[str, Sequence[charts.Bar | None]]) -> str:
 
 def _make_bar(study: StudyResults, cell: ResultCell) -> charts.Bar | None:
     """Return a cell as a bar with its finished controls, except those of other networks."""
-    accuracy = cell.summary("accuracy")
+    accuracy = cell.summarise("accuracy")
     if accuracy is None:
         return None
     controls = {
-        name.replace(f"({cell.classifier})", "(same network)"): 100 * control.mean("accuracy")
-        for name, control in study.named_controls(cell.setting, "images")
+        name.replace(f"({cell.classifier})", "(same network)"): 100
+        * control.average_trials("accuracy")
+        for name, control in study.name_controls(cell.setting, "images")
         if control.whole and (control.control == "constant" or study.serves(control, cell))
     }
     return charts.Bar(100 * accuracy.mean, 100 * accuracy.sd, controls)
@@ -247,7 +248,7 @@ def make_table_15(studies: list[StudyResults]) -> ReportTable:
 
         # A row per setting and classifier
         for cell in (cell for cell in cells if cell.setting in TABLE_15_SETTINGS):
-            uf1 = format_score(cell.mean("uf1"), "uf1") if cell.whole else EMPTY_CELL
+            uf1 = format_score(cell.average_trials("uf1"), "uf1") if cell.whole else EMPTY_CELL
             mark = list_missed_controls(study, cell, "accuracy")
             rows.append(
                 make_row(

@@ -53,7 +53,7 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
 
         # The means over trials, and the published average
         for metric in METRICS:
-            summary, bounds = cell.summary(metric), cell.interval(metric)
+            summary, bounds = cell.summarise(metric), cell.estimate_interval(metric)
             if summary is not None and bounds is not None:
                 uncertainty = {
                     "sd": summary.sd,

@@ -56,12 +56,12 @@ LEAK_ADVICE = (
 MINUS = "\u2212"
 
 
-def tests_synthetic(study: StudyResults) -> bool:
+def has_synthetic_test(study: StudyResults) -> bool:
     """Whether a setting of the study tests on synthetic images."""
     return any(sources.test == "synthetic" for sources in study.plan.settings.values())
 
 
-def state_sentences(study: StudyResults) -> str:
+def describe_state(study: StudyResults) -> str:
     """Return how many trials are done, failed and to come, and the time of those that are done."""
     total, done, failed = len(study.runs), len(study.done), len(study.failed)
     to_come = total - done - failed
@@ -86,21 +86,21 @@ def copy_alarms(study: StudyResults) -> list[str]:
     ]
 
 
-def finding_sentences(study: StudyResults) -> list[str]:
+def describe_findings(study: StudyResults) -> list[str]:
     """Return a sentence on each classifier's tests on real faces, in the first ablation.
 
     Cells with a hole are left out.
     """
     sentences = []
     for classifier in study.classifiers:
-        cells = [study.cell(setting, classifier) for setting in study.settings]
+        cells = [study.find_cell(setting, classifier) for setting in study.settings]
         complete = [cell for cell in cells if cell is not None and cell.whole]
         real = [cell for cell in complete if study.plan.settings[cell.setting].test == "real"]
         if real:
             scores = "; ".join(
                 f"{SETTINGS[cell.setting].label} {_format_scores(cell)}" for cell in real
             )
-            floor = format_score(real[0].constant("accuracy"), "accuracy")
+            floor = format_score(real[0].score_constant_answer("accuracy"), "accuracy")
             sentences.append(
                 f"{format_cell_name(study, real[0])} on {format_test_size(real[0])}: {scores}. On "
                 f"the same tests, always answering the commonest class gets {floor} %."
@@ -108,7 +108,7 @@ def finding_sentences(study: StudyResults) -> list[str]:
     return sentences
 
 
-def missing_sentence(study: StudyResults) -> str:
+def describe_missing(study: StudyResults) -> str:
     """Return a sentence on the controls that were not run, so that nobody takes them for passed."""
     if not study.missing_controls:
         return ""
@@ -118,19 +118,19 @@ def missing_sentence(study: StudyResults) -> str:
 
 def _format_scores(cell: ResultCell) -> str:
     """Return accuracy and UF1 of a cell as part of a sentence."""
-    return f"{_format_accuracy(cell)} right (UF1 {format_score(cell.mean('uf1'), 'uf1')})"
+    return f"{_format_accuracy(cell)} right (UF1 {format_score(cell.average_trials('uf1'), 'uf1')})"
 
 
 def _format_accuracy(cell: ResultCell) -> str:
     """Return the mean accuracy of a cell with its spread over trials, in per cent."""
-    summary = cell.summary("accuracy")
+    summary = cell.summarise("accuracy")
     if summary is None:
         return EMPTY_CELL
     sd = "" if summary.n == 1 else f" ± {format_score(summary.sd, 'accuracy')}"
     return f"{format_score(summary.mean, 'accuracy')}{sd} %"
 
 
-def says_if_it_helps(study: StudyResults) -> list[str]:
+def describe_benefit(study: StudyResults) -> list[str]:
     """Return whether synthetic images help, a question and answer per classifier and ablation."""
     synthetic_only = [
         comparison
@@ -190,13 +190,13 @@ def format_signed(share: float) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def failure_reasons(study: StudyResults) -> list[str]:
+def list_failure_reasons(study: StudyResults) -> list[str]:
     """Return a sentence for each marked cell: the controls that it is not above, and the gaps."""
     sentences = []
     for cell in (cell for cell in study.cells if cell.level == "images"):
         controls = [
             f"{verdict.control} ({format_points(verdict.gap)})"
-            for verdict in study.verdicts(cell)
+            for verdict in study.give_verdicts(cell)
             if verdict.cleared is False and verdict.gap is not None
         ]
         if controls:

@@ -9,7 +9,7 @@ from mien.report.comparison import METRICS
 from mien.report.conclusions import draw_conclusions
 from mien.report.sentences import NOTICES, copy_alarms
 from mien.report.words import format_classifier, format_score, list_missed_controls
-from mien.report.write import plain_value
+from mien.report.write import format_plain_value
 from mien.runs.progress import count_of, make_console
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
@@ -28,7 +28,9 @@ def make_terminal_table(study: str, store: Store) -> Table:
 
     # The columns; published numbers have one only where there are any
     title = f"{loaded.title}: {NOTICES[loaded.protocol][0].lower()}"
-    table = Table(title=plain_value(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(
+        title=format_plain_value(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
     table.add_column("train → test", no_wrap=True)
     table.add_column("by", no_wrap=True)
     for name in ("accuracy", "UF1", "UAR", *["published"] * has_published):
@@ -44,12 +46,12 @@ def make_terminal_table(study: str, store: Store) -> Table:
             mark = f" {LOW_MARK}" if list_missed_controls(loaded, cell, "accuracy") else ""
             table.add_row(
                 SETTINGS[setting].label if index == 0 else "",
-                plain_value(name + mark),
+                format_plain_value(name + mark),
                 *_format_brief(cell),
                 *average,
             )
-        for name, cell in loaded.named_controls(setting, "images"):
-            table.add_row("", plain_value(f"  {name}"), *_format_brief(cell), style="dim")
+        for name, cell in loaded.name_controls(setting, "images"):
+            table.add_row("", format_plain_value(f"  {name}"), *_format_brief(cell), style="dim")
 
     # The caption: how many trials the means rest on, and what the mark means
     failed = f", {len(loaded.failed)} failed" if loaded.failed else ""
@@ -65,7 +67,7 @@ def make_terminal_table(study: str, store: Store) -> Table:
 def _explain_controls(study: StudyResults) -> str:
     """Return lines that explain the controls of the table that never look at a face."""
     names = {
-        name for setting in study.settings for name, _ in study.named_controls(setting, "images")
+        name for setting in study.settings for name, _ in study.name_controls(setting, "images")
     }
     texts = {
         "constant answer": "always the commonest class of the test images",
@@ -84,14 +86,14 @@ def print_table(study: str, store: Store) -> None:
         *(f"Leak alarm: {text}" for text in copy_alarms(loaded)),
         *(f"{one.asked} {one.sentence}" for one in draw_conclusions([loaded])),
     ]:
-        out.print(plain_value(text), soft_wrap=True)
+        out.print(format_plain_value(text), soft_wrap=True)
 
 
 def _format_brief(cell: ResultCell) -> list[str]:
     """Return accuracy, UF1 and UAR for the terminal."""
-    summary = cell.summary("accuracy")
+    summary = cell.summarise("accuracy")
     if summary is None:
         return [f"{EMPTY_CELL} ({len(cell.done)}/{len(cell.trials)})", EMPTY_CELL, EMPTY_CELL]
     sd = f" ± {format_score(summary.sd, 'accuracy')}" if summary.n > 1 else ""
-    numbers = [format_score(cell.mean(metric), metric) for metric in METRICS]
+    numbers = [format_score(cell.average_trials(metric), metric) for metric in METRICS]
     return [numbers[0] + sd, *numbers[1:]]

@@ -14,7 +14,7 @@ from mien.study.results import StudyResults
 
 def format_classifier(study: StudyResults, classifier: str) -> str:
     """Return the printed name of a classifier, with its network if that has another name."""
-    network = study.network(classifier)
+    network = study.find_network(classifier)
     return (
         classifier if network in ("", classifier.partition(".")[0]) else f"{classifier} ({network})"
     )
@@ -52,7 +52,7 @@ def format_spread(found: Summary, metric: str) -> str:
 def list_missed_controls(study: StudyResults, cell: ResultCell, metric: str) -> str:
     """Return the controls that a cell is not above, as text, or "" if it is above all of them."""
     missed = [
-        verdict.control for verdict in study.verdicts(cell, metric) if verdict.cleared is False
+        verdict.control for verdict in study.give_verdicts(cell, metric) if verdict.cleared is False
     ]
     return f"not above {', '.join(missed)}" if missed else ""
 
@@ -61,7 +61,7 @@ def make_average_entry(cell: ResultCell, mark: str) -> TableCell:
     """Return the mean accuracy of a cell in per cent, with its spread and `mark` (see
     `list_missed_controls`).
     """
-    accuracy = cell.summary("accuracy")
+    accuracy = cell.summarise("accuracy")
     if accuracy is None:
         return TableCell(EMPTY_CELL, hole=True)
     return TableCell(f"{100 * accuracy.mean:.2f}", format_precise_spread(accuracy), mark)

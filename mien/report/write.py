@@ -27,25 +27,25 @@ from mien.report import preprint
 from mien.report.comparison import (
     compare_studies,
     count_sheets,
-    dataset_sheets,
-    recall_sheets,
-    result_sheets,
-    table_note,
+    make_dataset_tables,
+    make_recall_table,
+    make_result_tables,
+    make_table_note,
 )
 from mien.report.documents import write_latex, write_markdown
-from mien.report.facts import study_facts
+from mien.report.facts import list_facts
 from mien.report.programs import CSV_COLUMNS, list_csv_rows
 from mien.report.sentences import (
     LEAK_ADVICE,
     NOTICES,
     SYNTHETIC_TEST,
     copy_alarms,
-    failure_reasons,
-    finding_sentences,
-    missing_sentence,
-    says_if_it_helps,
-    state_sentences,
-    tests_synthetic,
+    describe_benefit,
+    describe_findings,
+    describe_missing,
+    describe_state,
+    has_synthetic_test,
+    list_failure_reasons,
 )
 from mien.report.words import format_cell_name
 from mien.runs.folders import require_fillable
@@ -120,7 +120,7 @@ def write_report(
     return folder / "report.html"
 
 
-def plain_value(text: str) -> Text:
+def format_plain_value(text: str) -> Text:
     """Return a text for the terminal without markup."""
     return Text(escape.to_printable(text))
 
@@ -157,27 +157,27 @@ def _collect_section(study: StudyResults, real_faces: bool | None = None) -> dic
         # The top of the page: what must be read before any number
         "title": study.title,
         "notice": {"title": title, "text": notice, "warn": study.protocol == "frame"},
-        "synthetic_test": SYNTHETIC_TEST if tests_synthetic(study) else "",
+        "synthetic_test": SYNTHETIC_TEST if has_synthetic_test(study) else "",
         "alarms": copy_alarms(study),
-        "helps": says_if_it_helps(study),
+        "helps": describe_benefit(study),
         "alarm": LEAK_ADVICE,
-        "state": state_sentences(study),
+        "state": describe_state(study),
         # Sentences, and the plot
-        "findings": finding_sentences(study),
-        "without": missing_sentence(study),
-        "low": failure_reasons(study),
+        "findings": describe_findings(study),
+        "without": describe_missing(study),
+        "low": list_failure_reasons(study),
         "plot": _collect_plot(study),
         # Tables and images
         "levels": [
             {
                 "level": level,
-                "note": table_note(study, level),
-                "sheets": result_sheets(study, level),
+                "note": make_table_note(study, level),
+                "sheets": make_result_tables(study, level),
             }
             for level in study.levels
         ],
-        "recall": recall_sheets(study),
-        "datasets": dataset_sheets(study),
+        "recall": make_recall_table(study),
+        "datasets": make_dataset_tables(study),
         "counts": count_sheets(study),
         "sheet": _make_contact_sheet(study, real),
         "unshown": _explain_hidden_faces(study, real, real_faces),
@@ -188,7 +188,7 @@ def _collect_section(study: StudyResults, real_faces: bool | None = None) -> dic
             {"where": describe_trial(study, trial), "run": trial.run, "error": error}
             for trial, error in study.failed
         ],
-        "facts": study_facts(study),
+        "facts": list_facts(study),
         "licence": study.licence,
         "restricted": study.restricted,
         "private": study.restricted and real,
@@ -272,7 +272,7 @@ def _collect_confusions(study: StudyResults) -> list[dict[str, Any]]:
 def _collect_confusion(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
     """Return one confusion matrix with its title and note."""
     # Only classes that occur, as the truth or as an answer
-    counts = cell.confusion()
+    counts = cell.sum_confusions()
     true = counts.sum(axis=1)
     occurring = [index for index, n in enumerate(true + counts.sum(axis=0)) if n]
     rows = [
@@ -307,10 +307,10 @@ def _collect_plot(study: StudyResults) -> dict[str, Any]:
     """Return the accuracies that the plot shows, in per cent, and its text for screen readers."""
     rows = []
     for cell in (cell for cell in study.cells if cell.level == "images"):
-        constant, mean = cell.constant("accuracy"), cell.summary("accuracy")
+        constant, mean = cell.score_constant_answer("accuracy"), cell.summarise("accuracy")
         controls = [
             control
-            for control in study.controls_of(cell.setting, "images")
+            for control in study.find_controls(cell.setting, "images")
             if control.whole
             and study.serves(control, cell)
             and not CONTROLS[control.control].constant
@@ -322,7 +322,9 @@ def _collect_plot(study: StudyResults) -> dict[str, Any]:
                 "dots": [round(100 * scores.accuracy, 2) for scores in cell.done],
                 "mean": None if mean is None else round(100 * mean.mean, 2),
                 "constant": None if constant is None else round(100 * constant, 2),
-                "controls": [round(100 * control.mean("accuracy"), 2) for control in controls],
+                "controls": [
+                    round(100 * control.average_trials("accuracy"), 2) for control in controls
+                ],
                 "published": cell.published,
             }
         )

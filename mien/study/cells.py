@@ -67,17 +67,21 @@ class ResultCell:
         """The number of images or clips that a trial tests, the mean over trials."""
         return round(float(np.mean([scores.n for scores in self.done]))) if self.done else 0
 
-    def summary(self, metric: str) -> Summary | None:
+    def summarise(self, metric: str) -> Summary | None:
         """Return mean and spread over all trials, or None if a trial is missing."""
         return summarise([scores.of(metric) for scores in self.done]) if self.whole else None
 
-    def interval(self, metric: str) -> Interval | None:
+    def estimate_interval(self, metric: str) -> Interval | None:
         """Return the mean over trials with its 95 % interval over subjects, nothing if a trial is
         missing.
         """
-        return stats.interval(self.mean(metric), self.bootstrap(metric)) if self.whole else None
+        return (
+            stats.interval(self.average_trials(metric), self.bootstrap(metric))
+            if self.whole
+            else None
+        )
 
-    def mean(self, metric: str) -> float:
+    def average_trials(self, metric: str) -> float:
         """Return the mean over the finished trials."""
         return stats.mean_over_trials(self.counts, metrics.make_measure(metric))
 
@@ -98,9 +102,9 @@ class ResultCell:
         """The name of its bootstrap: cells with the same groups share the same draws."""
         return f"{derive_seed('units', *self.units):x}"
 
-    def constant(self, metric: str) -> float | None:
+    def score_constant_answer(self, metric: str) -> float | None:
         """Return the score of always answering the commonest class, or None if no trial is done."""
-        return self.commonest.mean(metric) if self.done else None
+        return self.commonest.average_trials(metric) if self.done else None
 
     @cached_property
     def commonest(self) -> "ResultCell":
@@ -126,13 +130,13 @@ class ResultCell:
             return None
         return published.find_average(self.setting, self.network, ablation)
 
-    def confusion(self) -> np.ndarray:
+    def sum_confusions(self) -> np.ndarray:
         """Return int [classes, classes], rows = true: the sum over folds and finished trials."""
         return np.sum([scores.confusion for scores in self.done], axis=0)
 
-    def recall(self) -> Float[np.ndarray, " c"]:
+    def compute_recall(self) -> Float[np.ndarray, " c"]:
         """Return the recall of each class over all finished trials, nan for one without samples."""
-        counts = self.confusion()
+        counts = self.sum_confusions()
         with np.errstate(invalid="ignore"):
             return np.diag(counts) / counts.sum(axis=1)
 
@@ -244,11 +248,11 @@ def group_predictions(
     return counts, units, unit, round(float(np.mean(clips or [0])))
 
 
-def gap_interval(ours: ResultCell, theirs: ResultCell, metric: str) -> Interval:
+def estimate_gap(ours: ResultCell, theirs: ResultCell, metric: str) -> Interval:
     """Return the difference of two cells with its interval, paired if their groups are the same."""
     first, second = ours.bootstrap(metric), theirs.bootstrap(metric)
     differences = None if first is None or second is None else first - second
-    return stats.interval(ours.mean(metric) - theirs.mean(metric), differences)
+    return stats.interval(ours.average_trials(metric) - theirs.average_trials(metric), differences)
 
 
 def compare_cells(ours: ResultCell, theirs: ResultCell) -> Comparison:
@@ -262,7 +266,7 @@ def compare_cells(ours: ResultCell, theirs: ResultCell) -> Comparison:
         if ours.units == theirs.units
         else float("nan")
     )
-    gap, trials = gap_interval(ours, theirs, "accuracy"), len(ours.done)
+    gap, trials = estimate_gap(ours, theirs, "accuracy"), len(ours.done)
     return Comparison(
         ours.classifier, ours.ablation, gap, p, trials, len(ours.units), ours.grouped, ours.level
     )

@@ -48,7 +48,7 @@ class TrialKind:
     tests: tuple[Source, ...]
 
 
-def trial_kinds(study: StudySpec) -> list[TrialKind]:
+def list_trial_kinds(study: StudySpec) -> list[TrialKind]:
     """Return the trainings of one trial of one fold: those of the cells, then of the controls."""
     tests: dict[TrainedOn, list[Source]] = {}
     for name in study.settings:
@@ -98,7 +98,7 @@ def _list_further_tests(
         name_under_control(name, test)
         for name in study.controls
         for test in tests
-        if name in SOURCES and test == SYNTHETIC and not CONTROLS[name].trains_anew(train)
+        if name in SOURCES and test == SYNTHETIC and not CONTROLS[name].needs_training(train)
     )
 
 
@@ -113,7 +113,7 @@ def _list_trainings(
     return [
         (name_under_control(name, train), tuple(name_under_control(name, test) for test in sources))
         for train, sources in tests_of.items()
-        if control.trains_anew(train)
+        if control.needs_training(train)
     ]
 
 

@@ -27,7 +27,7 @@ from mien.runs.jobs import Job
 from mien.runs.progress import count_of, format_duration, say
 from mien.runs.store import Store
 from mien.runs.workload import Rates
-from mien.study.run import study_jobs
+from mien.study.run import list_study_jobs
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
 from mien.study.specs import Database, StudyPlan, TrialRow
 
@@ -43,7 +43,7 @@ HALF_PRECISION_TIME = 0.5  # the share of the time that training in half precisi
 class Cost:
     """The `seconds` that all `runs` of one kind that are still to do take, timed or estimated."""
 
-    what: str
+    label: str
     runs: int
     seconds: float
     timed: bool = False
@@ -176,9 +176,9 @@ def describe_costs(found: list[Cost], device: str = "auto") -> str:
     )
 
     # A line per kind, and the total
-    width = max(len(cost.what) for cost in found)
+    width = max(len(cost.label) for cost in found)
     lines = [
-        _format_line(cost.what, width, cost.runs, cost.seconds, not cost.timed) for cost in found
+        _format_line(cost.label, width, cost.runs, cost.seconds, not cost.timed) for cost in found
     ]
     span = (
         (
@@ -228,7 +228,7 @@ def estimate_with_workers(
     if slots < 1:
         raise UsageError(f"the number of workers must be 1 or more; given: {slots}")
     missing = list({row.spec.name: row for row in rows if row.spec.name not in plan.done}.values())
-    jobs = study_jobs(plan, missing, store, device, slots)
+    jobs = list_study_jobs(plan, missing, store, device, slots)
     seconds = estimate_durations(jobs, plan, rows, store, device)
     elapsed = max((end for _, end in simulate_schedule(jobs, seconds, slots).values()), default=0.0)
     busy = sum(seconds.values()) / (elapsed * slots) if elapsed else 1.0
@@ -250,15 +250,15 @@ class _Sizes:
         self.study, self.faces = plan.study, faces
         specs = [database.generate for database in plan.all_databases]
         self.made = {spec.name: sum(spec.counts.values()) for spec in specs}
-        self.real = cache(self._real)
+        self.real = cache(self._count_real)
 
-    def _real(self, fold: int) -> tuple[int, int]:
+    def _count_real(self, fold: int) -> tuple[int, int]:
         """Return the number of real training and test images of a fold."""
         study = self.study
         split = splits.split(self.faces, study.protocol, study.folds, fold, study.seed)
         return int(split.train.sum()), int(split.test.sum())
 
-    def of(self, row: TrialRow, source: Source) -> tuple[int, int]:
+    def count_images(self, row: TrialRow, source: Source) -> tuple[int, int]:
         """Return the number of training and test images of a source."""
         if source == "real":
             return self.real(row.fold)
@@ -278,8 +278,8 @@ def _estimate_trial(
 ) -> tuple[float, bool]:
     """Return the seconds of a trial, and whether they come from a measurement."""
     speed, timed = _find_speed(timing, len(plan.study.classes), faces.size, store, device)
-    train = sum(sizes.of(row, source)[0] for source in SOURCES_OF[row.spec.train])
-    test = sum(sizes.of(row, source)[1] for source in row.spec.tests)
+    train = sum(sizes.count_images(row, source)[0] for source in SOURCES_OF[row.spec.train])
+    test = sum(sizes.count_images(row, source)[1] for source in row.spec.tests)
     return timing.passes * train / speed.train + test / speed.predict, timed
 
 
@@ -368,7 +368,7 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
         _make_generator_key(database, plan, device): database
         for database in plan.all_databases
         if database.generate.name in needed - plan.done
-        and GENERATORS[database.train.kind].speed is not None
+        and GENERATORS[database.train.kind].measure_speed is not None
     }
     total = len(networks) + len(databases)
 
@@ -395,7 +395,7 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     # Generators
     for number, (key, database) in enumerate(databases.items(), start=len(networks) + 1):
         train = database.train
-        speed_of = GENERATORS[train.kind].speed
+        speed_of = GENERATORS[train.kind].measure_speed
         if speed_of is not None:
             say(f"timing the training of a generator ({train.kind}), {number} of {total}")
             store.measure_once(
@@ -416,7 +416,7 @@ def _estimate_database(
     spec, kind = database.train, GENERATORS[database.train.kind]
     if (
         database.generate.name in plan.done
-        or kind.workload is None
+        or kind.count_workload is None
         or not isinstance(spec, TrainSpec)
     ):
         return 0.0, 0.0, True
@@ -428,7 +428,7 @@ def _estimate_database(
     except NotTimed:
         timed, where = False, devices.find_device(device)
         image_s = _find_rates(store, device, 1).estimate_training_seconds(
-            kind.workload(spec, faces.size), spec.batch
+            kind.count_workload(spec, faces.size), spec.batch
         )
         lower = 1.0 if spec.precision == "float32" else HALF_PRECISION_TIME
         speed = count_parallel_pieces(spec, where) / (image_s * lower)

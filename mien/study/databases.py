@@ -136,7 +136,7 @@ def _resolve_counts(
     can know it.
     """
 
-    def like(name: str) -> dict[str, int]:
+    def count_like(name: str) -> dict[str, int]:
         if name:
             raise UsageError(
                 "counts must be 'like' in a study, for as many as the training side has; given: "
@@ -146,7 +146,7 @@ def _resolve_counts(
 
     try:
         counts = parse_counts(
-            text, like, list(on_side) if text.startswith("balanced:") else classes
+            text, count_like, list(on_side) if text.startswith("balanced:") else classes
         )
     except UsageError as error:
         message = str(error).replace(" 'like:DATASET',", "")
@@ -156,7 +156,7 @@ def _resolve_counts(
     return {name: count for name, count in counts.items() if name in on_side}
 
 
-def missing_classes(plan: StudyPlan) -> list[str]:
+def find_missing_classes(plan: StudyPlan) -> list[str]:
     """Return which classes have no synthetic faces, and in which folds."""
     folds_of: dict[str, list[int]] = {}
     for database in plan.databases:

@@ -83,7 +83,7 @@ class StudyFile(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_dataset_out(cls, data: Any) -> Any:
+    def _expand_one_dataset_out(cls, data: Any) -> Any:
         return (
             {"folds": "datasets", **data}
             if isinstance(data, dict) and data.get("protocol") == "dataset"
@@ -91,7 +91,7 @@ class StudyFile(Strict):
         )
 
     @model_validator(mode="after")
-    def _folds_are_there(self) -> "StudyFile":
+    def _require_folds(self) -> "StudyFile":
         if isinstance(self.folds, str) and self.folds != f"{self.protocol}s":
             protocol = self.folds.removesuffix("s")
             raise ValueError(
@@ -124,7 +124,7 @@ class StudyFile(Strict):
         return self
 
     @model_validator(mode="after")
-    def _names_mean_one_thing(self) -> "StudyFile":
+    def _require_distinct_names(self) -> "StudyFile":
         if self.class_set and self.class_set not in CLASS_SETS:
             hint = suggest(self.class_set, list(CLASS_SETS))
             raise ValueError(

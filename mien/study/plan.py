@@ -5,14 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 from mien.classifiers.baselines import BASELINES
-from mien.classifiers.networks import frozen_layers
+from mien.classifiers.networks import find_frozen_layers
 from mien.classifiers.specs import select_networks
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
 from mien.runs.progress import count_of
 from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
-from mien.study.controls import TrialKind, trial_kinds
-from mien.study.databases import list_databases, missing_classes
+from mien.study.controls import TrialKind, list_trial_kinds
+from mien.study.databases import find_missing_classes, list_databases
 from mien.study.plan_file import (
     DatabaseRecord,
     FrozenRecord,
@@ -48,7 +48,7 @@ def plan_rows(study: StudySpec, made: list[Database]) -> list[TrialRow]:
         )
         for fold in study.tested_folds
         for trial in range(study.trials)
-        for kind in trial_kinds(study)
+        for kind in list_trial_kinds(study)
     ]
 
 
@@ -65,7 +65,7 @@ def _make_trial_spec(
     faces = study.inputs[kind.ablation].faces if kind.ablation in study.inputs else study.faces
 
     # The classifier; without randomness all trials are one and the same run
-    repetition = 0 if fixed_settings(study, kind.classifier, kind.control) else trial
+    repetition = 0 if has_fixed_settings(study, kind.classifier, kind.control) else trial
     return TrialSpec(
         faces=faces,
         **list_database_fields(runs),
@@ -85,7 +85,7 @@ def _make_trial_spec(
     )
 
 
-def fixed_settings(study: StudySpec, classifier: str, control: str) -> bool:
+def has_fixed_settings(study: StudySpec, classifier: str, control: str) -> bool:
     """Whether a trial has no randomness, so that one run serves as all trials."""
     seeded = classifier not in BASELINES or BASELINES[classifier].seeded
     return not seeded and study.protocol != "frame" and not permutes_labels(control)
@@ -151,11 +151,12 @@ def describe_plan(plan: StudyPlan) -> str:
     # What the settings lead to: frozen layers, synthetic images, and classes without any
     lines += [
         f"  {layers.classifier}, {layers.ablation}: frozen are {layers.text}"
-        for layers in frozen_shares(study)
+        for layers in list_frozen_shares(study)
     ]
     lines += [f"  synthetic images: {text}" for text in _describe_counts(plan)]
     lines += [
-        f"  no synthetic {text}, with counts = '{study.counts}'" for text in missing_classes(plan)
+        f"  no synthetic {text}, with counts = '{study.counts}'"
+        for text in find_missing_classes(plan)
     ]
 
     # Each error once, with the number of runs that ended with it
@@ -211,12 +212,12 @@ def _describe_counts(plan: StudyPlan) -> list[str]:
     ]
 
 
-def frozen_shares(study: StudySpec) -> list[FrozenRecord]:
+def list_frozen_shares(study: StudySpec) -> list[FrozenRecord]:
     """Return the frozen layers of each classifier and ablation that freezes any."""
     records = []
     for name, by_ablation in study.classifiers.items():
         for ablation, spec in select_networks(by_ablation).items():
-            layers = frozen_layers(spec, len(study.classes))
+            layers = find_frozen_layers(spec, len(study.classes))
             if layers is not None:
                 records.append(FrozenRecord(classifier=name, ablation=ablation, text=layers.text))
     return records
@@ -271,7 +272,7 @@ def make_record(plan: StudyPlan) -> StudyRecord:
         classifiers=tuple(study.classifiers),
         ablations=study.ablations,
         controls=study.controls,
-        frozen=tuple(frozen_shares(study)),
+        frozen=tuple(list_frozen_shares(study)),
         databases=tuple(databases),
         trials=tuple(trials),
     )

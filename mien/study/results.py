@@ -26,7 +26,7 @@ from mien.study.cells import (
     Verdict,
     compare_cells,
     count_once,
-    gap_interval,
+    estimate_gap,
     group_predictions,
 )
 from mien.study.plan_file import TrialRecord, read_record
@@ -125,7 +125,7 @@ class StudyResults:
     def cells(self) -> list[ResultCell]:
         """All cells, by image and by clip; tests on synthetic faces are scored by image only."""
         return [
-            self._cell(setting, classifier, ablation, level)
+            self._make_cell(setting, classifier, ablation, level)
             for level in self.levels
             for setting in self.settings
             if self._has(setting, level)
@@ -133,7 +133,7 @@ class StudyResults:
             for ablation in self.ablations
         ]
 
-    def cell(
+    def find_cell(
         self, setting: str, classifier: str, level: str = "images", ablation: str | None = None
     ) -> ResultCell | None:
         """Return one cell, of the first ablation by default, or None if there is no such cell."""
@@ -151,19 +151,19 @@ class StudyResults:
     def controls(self) -> list[ResultCell]:
         """All planned controls, by image and by clip, in the order of the tables."""
         controls = [
-            self._cell(setting, classifier, ablation, level, control)
+            self._make_cell(setting, classifier, ablation, level, control)
             for level in self.levels
             for setting in self.settings
             if self._has(setting, level)
-            for control, classifier, ablation in self._planned(setting)
+            for control, classifier, ablation in self._list_planned(setting)
         ]
         return [cell for cell in controls if cell.trials]
 
-    def controls_of(self, setting: str, level: str) -> list[ResultCell]:
+    def find_controls(self, setting: str, level: str) -> list[ResultCell]:
         """Return the controls of one setting."""
         return [cell for cell in self.controls if (cell.setting, cell.level) == (setting, level)]
 
-    def named_controls(self, setting: str, level: str) -> list[tuple[str, ResultCell]]:
+    def name_controls(self, setting: str, level: str) -> list[tuple[str, ResultCell]]:
         """Return the controls of a setting with their names, the constant answer first."""
         complete = (
             cell
@@ -173,7 +173,7 @@ class StudyResults:
         first = next(complete, None)
         constant = [("constant answer", first.commonest)] if first else []
         return constant + [
-            (self.control_label(cell), cell) for cell in self.controls_of(setting, level)
+            (self.label_control(cell), cell) for cell in self.find_controls(setting, level)
         ]
 
     @property
@@ -190,7 +190,7 @@ class StudyResults:
             (self.faces.index["clip"] != "").any()
         )
 
-    def _planned(self, setting: str) -> list[tuple[str, str, str]]:
+    def _list_planned(self, setting: str) -> list[tuple[str, str, str]]:
         """Return (control, classifier, ablation) of each control that a setting has."""
         first = self.ablations[0]
         sources = self.plan.settings[setting]
@@ -203,12 +203,12 @@ class StudyResults:
             if name in BASELINES:
                 planned.append((name, name, ""))
                 continue
-            if control.trains_anew(sources.train):
+            if control.needs_training(sources.train):
                 planned.append((name, "nearest", ""))
             planned += [(name, classifier, first) for classifier in self.classifiers]
         return planned
 
-    def _sides(self, setting: str, control: str) -> tuple[str, str, str]:
+    def _find_sources(self, setting: str, control: str) -> tuple[str, str, str]:
         """Return training set, test set and control of a setting's trials in the plan."""
         sources = self.plan.settings[setting]
         if not control:
@@ -216,15 +216,15 @@ class StudyResults:
         return (
             name_under_control(control, sources.train),
             name_under_control(control, sources.test),
-            control if CONTROLS[control].trains_anew(sources.train) else "",
+            control if CONTROLS[control].needs_training(sources.train) else "",
         )
 
-    def _cell(
+    def _make_cell(
         self, setting: str, classifier: str, ablation: str, level: str, control: str = ""
     ) -> ResultCell:
         """Return one cell or control, from the predictions of its trials."""
         # The runs of each trial, one per fold
-        train, test, listed = self._sides(setting, control)
+        train, test, listed = self._find_sources(setting, control)
         runs: dict[int, list[str]] = defaultdict(list)
         for trial in self.trials:
             key = (trial.classifier, trial.ablation, trial.control, trial.train)
@@ -232,7 +232,7 @@ class StudyResults:
                 runs[trial.trial].append(trial.run)
 
         # The scores of each trial, None where a fold is missing
-        tables = [self._pooled(names, test) for _, names in sorted(runs.items())]
+        tables = [self._pool_predictions(names, test) for _, names in sorted(runs.items())]
         scores = tuple(
             None if table is None else metrics.score_table(table, self.classes, level)
             for table in tables
@@ -250,7 +250,7 @@ class StudyResults:
             classifier=classifier,
             ablation=ablation,
             control=control,
-            network=self.network(classifier),
+            network=self.find_network(classifier),
             level=level,
             trials=scores,
             counts=counts,
@@ -260,37 +260,37 @@ class StudyResults:
             like=self.like,
         )
 
-    def network(self, classifier: str) -> str:
+    def find_network(self, classifier: str) -> str:
         """Return timm's name of a classifier's network, without the tag of its weights, or "" for
         a baseline.
         """
         fields = self.spec["classifiers"].get(classifier, {}).get(self.ablations[0], "")
         return "" if isinstance(fields, str) else str(fields["name"]).partition(".")[0]
 
-    def _pooled(self, runs: list[str], test: str) -> pd.DataFrame | None:
+    def _pool_predictions(self, runs: list[str], test: str) -> pd.DataFrame | None:
         """Return the predictions of one trial's folds as one table, or None if a fold is missing.
 
         Ratios are formed only after this pooling.
         """
         if not all(run in self.done for run in runs):
             return None
-        tables = [self._predicted(run) for run in runs]
+        tables = [self._read_predictions(run) for run in runs]
         return pd.concat([table.loc[table["test"] == test] for table in tables], ignore_index=True)
 
-    def _predicted(self, run: str) -> pd.DataFrame:
+    def _read_predictions(self, run: str) -> pd.DataFrame:
         if run not in self._predictions:
             self._predictions[run] = pd.read_parquet(self.done[run].file("predictions.parquet"))
         return self._predictions[run]
 
     # Judging
 
-    def verdicts(self, cell: ResultCell, metric: str = "accuracy") -> list[Verdict]:
+    def give_verdicts(self, cell: ResultCell, metric: str = "accuracy") -> list[Verdict]:
         """Return a cell's difference from each control of its setting, the constant answer first.
 
         The list is empty if a trial of the cell is missing.
         """
         return [
-            Verdict(name, gap_interval(cell, control, metric) if control.whole else None)
+            Verdict(name, estimate_gap(cell, control, metric) if control.whole else None)
             for name, control in (self.compared_controls(cell) if cell.whole else [])
         ]
 
@@ -301,8 +301,8 @@ class StudyResults:
         none of the study's.
         """
         return [("the constant answer", cell.commonest)] + [
-            (self.control_label(control), control)
-            for control in self.controls_of(cell.setting, cell.level)
+            (self.label_control(control), control)
+            for control in self.find_controls(cell.setting, cell.level)
             if self.serves(control, cell)
         ]
 
@@ -310,7 +310,7 @@ class StudyResults:
         """Whether a control is one of a cell, and not that of another classifier of the study."""
         return control.classifier == cell.classifier or control.classifier not in self.classifiers
 
-    def control_label(self, control: ResultCell) -> str:
+    def label_control(self, control: ResultCell) -> str:
         """Return the printed name of a control."""
         baseline = BASELINES.get(control.classifier)
         classifier = control.classifier if baseline is None else baseline.label
@@ -318,7 +318,7 @@ class StudyResults:
             "" if control.control in BASELINES else f" ({classifier})"
         )
 
-    def for_dataset(self, cell: ResultCell, dataset: str) -> ResultCell:
+    def restrict_to_dataset(self, cell: ResultCell, dataset: str) -> ResultCell:
         """Return a complete cell of tests on real faces, restricted to one dataset."""
         index = self.faces.index
         column = OWNER_COLUMNS[cell.grouped]
@@ -340,7 +340,7 @@ class StudyResults:
         return [
             cell
             for cell in on_real
-            if (accuracy := cell.summary("accuracy")) and accuracy.mean > LEAK_ACCURACY
+            if (accuracy := cell.summarise("accuracy")) and accuracy.mean > LEAK_ACCURACY
         ]
 
     def compare(self, setting: str, other: str = "real_to_real") -> list[Comparison]:
@@ -355,7 +355,7 @@ class StudyResults:
         ]
         comparisons = []
         for cell in (cell for cell in cells if cell is not None and cell.whole):
-            base = self.cell(other, cell.classifier, cell.level, cell.ablation)
+            base = self.find_cell(other, cell.classifier, cell.level, cell.ablation)
             if base is not None and base.whole:
                 comparisons.append(compare_cells(cell, base))
         return comparisons
@@ -367,7 +367,7 @@ class StudyResults:
             cell = self.scored_cell(setting, name)
             others = [
                 other
-                for other in self.controls_of(setting, cell.level if cell else "")
+                for other in self.find_controls(setting, cell.level if cell else "")
                 if (other.control, other.classifier) == (control, name)
             ]
             if cell is not None and cell.whole and others and others[0].whole:
@@ -381,7 +381,7 @@ class StudyResults:
 
         It is of the first ablation by default.
         """
-        cells = [self.cell(setting, classifier, level, ablation) for level in self.levels]
+        cells = [self.find_cell(setting, classifier, level, ablation) for level in self.levels]
         return next((cell for cell in reversed(cells) if cell is not None), None)
 
     # Licences and times

@@ -18,7 +18,7 @@ from mien.runs.local import Local
 from mien.runs.progress import count_of, say
 from mien.runs.store import Run, Store
 from mien.study.file import describe_differences
-from mien.study.plan import fixed_settings, frozen_shares, plan_study, write_study
+from mien.study.plan import has_fixed_settings, list_frozen_shares, plan_study, write_study
 from mien.study.select import Only, explain_generators, select_rows
 from mien.study.settings import permutes_labels
 from mien.study.specs import LEAD_METRIC_SUFFIX, StudyPlan, StudySpec, TrialRow, TrialSpec
@@ -67,12 +67,12 @@ def run_study(
     reason = explain_generators(missing, only or {})
     if reason:
         say(reason)
-    for layers in frozen_shares(study):
+    for layers in list_frozen_shares(study):
         say(f"{layers.classifier}, {layers.ablation}: frozen are {layers.text}")
 
     # Remove the notes of earlier failures, so that these runs are tried again
     engine = engine or Local(0)
-    todo_jobs = study_jobs(todo, missing, store, device, engine.slots)
+    todo_jobs = list_study_jobs(todo, missing, store, device, engine.slots)
     for job in todo_jobs:
         (store.root / "work" / job.run / FAILURE_FILE).unlink(missing_ok=True)
 
@@ -104,7 +104,7 @@ def _require_buildable(missing: Sequence[TrialRow]) -> None:
     require_weights(missing, fetch=True)
 
 
-def study_jobs(
+def list_study_jobs(
     todo: StudyPlan, missing: Sequence[TrialRow], store: Store, device: str, slots: int
 ) -> list[Job]:
     """Return the jobs of the missing trials and of all that they need.
@@ -149,7 +149,9 @@ def _make_generator(
 
 def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
     # The label, as people read it: vgg16 augment trained on real and synthetic, trial 2, fold 0
-    trial = "" if fixed_settings(study, row.classifier, row.control) else f", trial {row.trial + 1}"
+    trial = (
+        "" if has_fixed_settings(study, row.classifier, row.control) else f", trial {row.trial + 1}"
+    )
     fold = "" if study.protocol == "frame" else f", fold {row.fold}"
     kind = row.ablation if len(study.ablations) > 1 else ""
     kind += " with labels permuted" if permutes_labels(row.control) else ""

@@ -58,7 +58,7 @@ def select_rows(rows: Sequence[TrialRow], only: Only) -> list[TrialRow]:
 
     Raises UsageError if there are rows but none is selected.
     """
-    selected = [row for row in rows if _matches(row, only)]
+    selected = [row for row in rows if _is_selected(row, only)]
     if rows and not selected:
         # Say for each axis which names it could have if the others stay as they are
         choices = []
@@ -67,7 +67,7 @@ def select_rows(rows: Sequence[TrialRow], only: Only) -> list[TrialRow]:
             names = [
                 name
                 for row in rows
-                if _matches(row, others)
+                if _is_selected(row, others)
                 for name in sorted(_list_names(row)[axis])
             ]
             choices.append(
@@ -83,7 +83,7 @@ def _format_only(only: Only) -> str:
     return ",".join(f"{axis}={name}" for axis, names in only.items() for name in sorted(names))
 
 
-def _matches(row: TrialRow, only: Only) -> bool:
+def _is_selected(row: TrialRow, only: Only) -> bool:
     return all(_list_names(row)[axis] & names for axis, names in only.items())
 
 

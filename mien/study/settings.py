@@ -88,7 +88,7 @@ class Control:
         uses_synthetic = SYNTHETIC in (*TRAINING_SETS[train], test)
         return self.only in ("", setting) and (self.source is None or uses_synthetic)
 
-    def trains_anew(self, train: str) -> bool:
+    def needs_training(self, train: str) -> bool:
         """Whether it has trainings of its own in place of those on `train`.
 
         If not, the trainings of the cells are tested on a further test set.

@@ -176,7 +176,7 @@ def draw(
     root = Path(root)
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be 1 or more, not {workers}; omit it to use every core.")
-    _claim_folder(root, _readme_text(subjects, clips, seed, balance))
+    _claim_folder(root, _write_readme_text(subjects, clips, seed, balance))
 
     # Draw the clips that an interrupted call has not finished.
     missing = [clip for clip in planned if not _is_complete(root, clip)]
@@ -279,7 +279,7 @@ def _plan_clip(subject: int, name: str, emotion: str, seed: int) -> ToyClip:
 # Files
 
 
-def _readme_text(subjects: int, clips: int, seed: int, balance: str) -> str:
+def _write_readme_text(subjects: int, clips: int, seed: int, balance: str) -> str:
     return (
         "Drawn faces of nobody, made by mien (mien.ingest.toy) in the layout of CASME II.\n"
         "They show no person and are dedicated to the public domain (CC0 1.0).\n"

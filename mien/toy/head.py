@@ -128,53 +128,53 @@ def invent_identity(seed: int, number: int) -> Identity:
     """
     rng = seeds.make_rng("toy", "identity", seed, number)
 
-    def between(low: Number, high: Number) -> float:
+    def draw_between(low: Number, high: Number) -> float:
         return float(rng.uniform(low, high))
 
     def colour(*ranges: tuple[Number, Number]) -> tuple[float, float, float]:
-        red, green, blue = (between(*limits) for limits in ranges)
+        red, green, blue = (draw_between(*limits) for limits in ranges)
         return red, green, blue
 
     # Steps by the golden ratio spread the tones of consecutive people better than chance.
     tone = (
-        0.618034 * number + between(0, 0.25) + seeds.derive_seed("toy-tone", seed) % 997 / 997
+        0.618034 * number + draw_between(0, 0.25) + seeds.derive_seed("toy-tone", seed) % 997 / 997
     ) % 1.0
     skin = np.array([238, 200, 175]) * (1 - tone) + np.array([146, 103, 78]) * tone
 
     # Lips and hair have colours that go with the skin.
-    lip = skin * np.array([0.80, 0.56, 0.58]) + np.array([14.0, 4.0, 6.0]) + between(-6, 6)
-    dark_hair = _clip_colour(np.array([1.0, 0.84, 0.76]) * between(22, 50))
-    fair_hair = _clip_colour(np.array([1.0, 0.74, 0.5]) * between(80, 175))
-    hair = dark_hair if tone > 0.35 or between(0, 1) < 0.5 else fair_hair
+    lip = skin * np.array([0.80, 0.56, 0.58]) + np.array([14.0, 4.0, 6.0]) + draw_between(-6, 6)
+    dark_hair = _limit_colour(np.array([1.0, 0.84, 0.76]) * draw_between(22, 50))
+    fair_hair = _limit_colour(np.array([1.0, 0.74, 0.5]) * draw_between(80, 175))
+    hair = dark_hair if tone > 0.35 or draw_between(0, 1) < 0.5 else fair_hair
     style = _HAIR_STYLES[(number + seeds.derive_seed("toy-style", seed)) % len(_HAIR_STYLES)]
 
     # The order of these draws determines the person, so it must not change.
     # fmt: off
     return Identity(
-        width=between(88, 106), chin=between(134, 160), crown=between(112, 128),
-        jaw=between(2.0, 2.9), taper=between(0.02, 0.22),
-        skin=_clip_colour(skin), lip=_clip_colour(lip), hair=hair,
+        width=draw_between(88, 106), chin=draw_between(134, 160), crown=draw_between(112, 128),
+        jaw=draw_between(2.0, 2.9), taper=draw_between(0.02, 0.22),
+        skin=_limit_colour(skin), lip=_limit_colour(lip), hair=hair,
         iris=colour((38, 70), (26, 50), (18, 40)),
-        background=_clip_colour(np.full(3, between(70, 205)) + rng.uniform(-8, 8, 3)),
+        background=_limit_colour(np.full(3, draw_between(70, 205)) + rng.uniform(-8, 8, 3)),
         cloth=colour((30, 210), (30, 210), (30, 210)),
-        hair_style=style, hairline=between(62, 84), hair_volume=between(8, 20),
-        eye_x=between(41, 50), eye_width=between(19, 24.5),
-        eye_upper=between(7.5, 11), eye_lower=between(4.5, 6.5),
-        eye_tilt=between(-1.2, 2.8), eye_crease=max(0.0, between(-3, 7)),
-        brow_y=between(23, 30), brow_arch=between(1, 7), brow_thickness=between(4.0, 8.5),
-        brow_tilt=between(-3, 3),
-        brow_density=between(0.65, 1.0) if tone > 0.35 else between(0.5, 0.95),
-        nose_y=between(52, 62), nose_width=between(13, 20), nose_height=between(0.75, 1.2),
-        mouth_y=between(94, 103), mouth_width=between(30, 40),
-        lip_upper=between(5, 9.5), lip_lower=between(8, 13),
-        cheeks=between(0.5, 1.3), folds=between(0.05, 0.35), ears=between(0.7, 1.25),
-        glasses=between(25, 30) if between(0, 1) < 0.27 else 0.0,
+        hair_style=style, hairline=draw_between(62, 84), hair_volume=draw_between(8, 20),
+        eye_x=draw_between(41, 50), eye_width=draw_between(19, 24.5),
+        eye_upper=draw_between(7.5, 11), eye_lower=draw_between(4.5, 6.5),
+        eye_tilt=draw_between(-1.2, 2.8), eye_crease=max(0.0, draw_between(-3, 7)),
+        brow_y=draw_between(23, 30), brow_arch=draw_between(1, 7), brow_thickness=draw_between(4.0, 8.5),
+        brow_tilt=draw_between(-3, 3),
+        brow_density=draw_between(0.65, 1.0) if tone > 0.35 else draw_between(0.5, 0.95),
+        nose_y=draw_between(52, 62), nose_width=draw_between(13, 20), nose_height=draw_between(0.75, 1.2),
+        mouth_y=draw_between(94, 103), mouth_width=draw_between(30, 40),
+        lip_upper=draw_between(5, 9.5), lip_lower=draw_between(8, 13),
+        cheeks=draw_between(0.5, 1.3), folds=draw_between(0.05, 0.35), ears=draw_between(0.7, 1.25),
+        glasses=draw_between(25, 30) if draw_between(0, 1) < 0.27 else 0.0,
         beard=(
-            between(0.3, 0.9)
-            if style in ("short", "bald", "parted") and between(0, 1) < 0.45 else 0.0
+            draw_between(0.3, 0.9)
+            if style in ("short", "bald", "parted") and draw_between(0, 1) < 0.45 else 0.0
         ),
-        light=(between(-0.55, 0.55), between(-0.5, -0.15)), ambient=between(0.34, 0.5),
-        offset=(between(-3, 3), between(-3, 3)), scale=between(1.07, 1.14),
+        light=(draw_between(-0.55, 0.55), draw_between(-0.5, -0.15)), ambient=draw_between(0.34, 0.5),
+        offset=(draw_between(-3, 3), draw_between(-3, 3)), scale=draw_between(1.07, 1.14),
         texture=int(rng.integers(2**31)),
     )
 
@@ -226,7 +226,7 @@ def parse_drawn_units(action_units: str) -> list[tuple[str, int]]:
     return units
 
 
-def _clip_colour(values: Iterable[Number]) -> tuple[float, float, float]:
+def _limit_colour(values: Iterable[Number]) -> tuple[float, float, float]:
     red, green, blue = (float(min(max(value, 0), 255)) for value in values)
     return red, green, blue
 
@@ -234,7 +234,7 @@ def _clip_colour(values: Iterable[Number]) -> tuple[float, float, float]:
 _DRAWN_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 25, 26)
 
 
-def _intensities_by_side(action_units: Mapping[str, Number]) -> dict[int, dict[int, float]]:
+def _split_intensities(action_units: Mapping[str, Number]) -> dict[int, dict[int, float]]:
     """Return the intensity by unit and by side of the picture: -1 is its left, +1 its right."""
     sides = {unit: {-1: 0.0, 1: 0.0} for unit in _DRAWN_UNITS}
     for text, value in action_units.items():
@@ -258,17 +258,43 @@ def _outline_stroke(points: Array, widths: Array) -> Array:
     return np.concatenate([points + half, (points - half)[::-1]])
 
 
-def _bezier_points(*corners: tuple[Number, Number], count: int = 14) -> Array:
+def _compute_bezier_points(*corners: tuple[Number, Number], count: int = 14) -> Array:
     """Return `count` points of the Bezier curve with three control points."""
     first, control, last = (np.array(corner) for corner in corners)
     t = np.linspace(0, 1, count)[:, None]
     return (1 - t) ** 2 * first + 2 * t * (1 - t) * control + t**2 * last
 
 
-def _ellipse_points(x: Number, y: Number, across: Number, down: Number, count: int = 28) -> Array:
+def _compute_ellipse_points(
+    x: Number, y: Number, across: Number, down: Number, count: int = 28
+) -> Array:
     """Return `count` points of an ellipse about (x, y) with the half axes `across` and `down`."""
     angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
     return np.stack([x + across * np.cos(angle), y + down * np.sin(angle)], axis=1)
+
+
+# Positions along an eye and along the lips, from one corner (-1) to the other (1)
+_EYE_LINE = np.linspace(-1, 1, 21)
+_MOUTH_LINE = np.linspace(-1, 1, 33)
+
+
+@dataclass(frozen=True)
+class MouthShape:
+    """The lines of a mouth at the positions of `_MOUTH_LINE`, in pixels of the drawing.
+
+    `x` and `line` are where the lips meet when they are closed. `inner_up`, `inner_down`,
+    `outer_up` and `outer_down` are the heights of the edges of the lips. `gap` is how far the mouth
+    is open, and `thin` is how thick the lips are, as a share of their thickness at rest.
+    """
+
+    x: Array
+    line: Array
+    inner_up: Array
+    inner_down: Array
+    outer_up: Array
+    outer_down: Array
+    gap: Number
+    thin: Number
 
 
 class DrawnHead:
@@ -467,7 +493,7 @@ class DrawnHead:
         self._paint(image, shoulders, np.array(person.cloth) * 0.75, 1, 1.5)
         self._paint(
             image,
-            _ellipse_points(0, person.chin + 2, person.width * 0.66, 26),
+            _compute_ellipse_points(0, person.chin + 2, person.width * 0.66, 26),
             self.skin * 0.38,
             0.75,
             9,
@@ -477,11 +503,11 @@ class DrawnHead:
         if person.hair_style not in ("long", "bob"):
             for sign in (-1, 1):
                 lit = 0.8 + 0.22 * sign * person.light[0]
-                ear = _ellipse_points(
+                ear = _compute_ellipse_points(
                     sign * (person.width + 3), 14, 10 * person.ears, 25 * person.ears
                 )
                 self._paint(image, ear, self.skin * lit, 1, 1)
-                inner = _ellipse_points(
+                inner = _compute_ellipse_points(
                     sign * (person.width + 4), 12, 5 * person.ears, 16 * person.ears
                 )
                 self._paint(image, inner, self.skin * lit * 0.68, 0.8, 2)
@@ -495,17 +521,25 @@ class DrawnHead:
         # Redden the cheeks and the nose, and darken the skin around the eyes.
         for side in (-1, 1):
             self._paint(
-                image, _ellipse_points(side * 50, 48, 24, 18), self.skin * (1.03, 0.9, 0.9), 0.5, 10
+                image,
+                _compute_ellipse_points(side * 50, 48, 24, 18),
+                self.skin * (1.03, 0.9, 0.9),
+                0.5,
+                10,
             )
             self._paint(
                 image,
-                _ellipse_points(side * person.eye_x, -2, 27, 15),
+                _compute_ellipse_points(side * person.eye_x, -2, 27, 15),
                 self.skin * (0.8, 0.75, 0.74),
                 0.55,
                 7,
             )
         self._paint(
-            image, _ellipse_points(0, person.nose_y, 13, 10), self.skin * (1.02, 0.9, 0.9), 0.4, 5
+            image,
+            _compute_ellipse_points(0, person.nose_y, 13, 10),
+            self.skin * (1.02, 0.9, 0.9),
+            0.4,
+            5,
         )
 
         # Darken the chin and the cheeks with stubble.
@@ -554,11 +588,11 @@ class DrawnHead:
                 # fmt: on
                 self._paint(alpha, temple, 0.75, 1, 4)
         if person.hair_style == "bun":
-            self._paint(alpha, _ellipse_points(0, -top - 10, 30, 24), 1.0, 1, 1.5)
+            self._paint(alpha, _compute_ellipse_points(0, -top - 10, 30, 24), 1.0, 1, 1.5)
         if person.hair_style == "curly":
             for angle in np.linspace(np.pi * 0.98, 2.02 * np.pi, 22):
                 radius = 13 + 5 * self.rng.random()
-                ball = _ellipse_points(
+                ball = _compute_ellipse_points(
                     (half_width + 2) * np.cos(angle), (top + 2) * np.sin(angle), radius, radius
                 )
                 self._paint(alpha, ball, 1.0, 1, 1.2)
@@ -590,7 +624,7 @@ class DrawnHead:
 
     def draw(self, action_units: Mapping[str, Number]) -> Array:
         """Return the face with these action units: uint8 [height + margins, width + margins, 3]."""
-        sides = _intensities_by_side(action_units)
+        sides = _split_intensities(action_units)
         jaw = 13 * max(sides[26].values())
         height = self.bones.copy()
         albedo = self.albedo.copy()
@@ -648,7 +682,7 @@ class DrawnHead:
                 depth = 0.42 * max(inner_rise, outer_rise) * (1 - above / 70)
                 reach = (2 if inner_rise > 0 else 26, 66 if outer_rise > 0 else 34)
                 y = -person.brow_y - above
-                points = _bezier_points(
+                points = _compute_bezier_points(
                     (side * reach[0], y),
                     (side * 40, y - 9 * outer_rise - 3),
                     (side * reach[1], y + 6),
@@ -657,7 +691,7 @@ class DrawnHead:
 
             # Draw the vertical furrow of a frown, and its bulge.
             frown = max(lowering, 0.6 * wrinkle)
-            furrow = _bezier_points(
+            furrow = _compute_bezier_points(
                 (side * 7, -person.brow_y - 14),
                 (side * 5, -person.brow_y),
                 (side * 8, -person.brow_y + 13),
@@ -667,11 +701,15 @@ class DrawnHead:
 
             # A lowered brow shades the eye; a raised one opens the socket to the light.
             self._paint(
-                folds, _ellipse_points(side * (person.eye_x - 4), -15, 24, 8), 0.6, 0.5 * frown, 4
+                folds,
+                _compute_ellipse_points(side * (person.eye_x - 4), -15, 24, 8),
+                0.6,
+                0.5 * frown,
+                4,
             )
             self._paint(
                 folds,
-                _ellipse_points(side * person.eye_x, -person.brow_y + 2, 24, 8),
+                _compute_ellipse_points(side * person.eye_x, -person.brow_y + 2, 24, 8),
                 1.18,
                 0.5 * max(inner_rise, outer_rise) * (1 - lowering),
                 4,
@@ -718,77 +756,93 @@ class DrawnHead:
         self, albedo: Array, folds: Array, height: Array, sides: dict[int, dict[int, float]]
     ) -> None:
         """Draw the eyes, their lids, and the skin around them."""
-        person = self.person
-        t = np.linspace(-1, 1, 21)
         for side in (-1, 1):
-            cheek, tight, wide = sides[6][side], sides[7][side], sides[5][side]
+            up, down = self._open_lids(sides, side)
+            upper, lower = self._outline_lids(side, up, down)
+            self._draw_eyeball(albedo, side, np.concatenate([upper, lower[::-1]]), upper)
+            self._draw_lids(albedo, folds, upper, lower)
+            self._draw_eye_folds(folds, height, sides, side, down)
 
-            # Open or close the lids.
-            up = (
-                person.eye_upper
-                + 6 * wide
-                - 2.2 * cheek
-                - 4.0 * tight
-                - 2 * sides[4][side]
-                - 2 * sides[9][side]
-            )
-            up = max(up + 1.2 * sides[2][side] + 1.0 * sides[1][side], 2.0)
-            down = max(
-                person.eye_lower + 0.8 * wide - 3.6 * cheek - 4.2 * tight - 2 * sides[9][side], 0.6
-            )
+    def _open_lids(self, sides: dict[int, dict[int, float]], side: int) -> tuple[float, float]:
+        """Return how far the upper lid of an eye is up, and its lower lid down, in pixels."""
+        person = self.person
+        cheek, tight, wide = sides[6][side], sides[7][side], sides[5][side]
+        up = (
+            person.eye_upper
+            + 6 * wide
+            - 2.2 * cheek
+            - 4.0 * tight
+            - 2 * sides[4][side]
+            - 2 * sides[9][side]
+        )
+        up = max(up + 1.2 * sides[2][side] + 1.0 * sides[1][side], 2.0)
+        down = max(
+            person.eye_lower + 0.8 * wide - 3.6 * cheek - 4.2 * tight - 2 * sides[9][side], 0.6
+        )
+        return up, down
 
-            # Find the outline between the lids, and paint what it shows.
-            base = -person.eye_tilt * t
-            x = side * (person.eye_x + t * person.eye_width)
-            bow = np.clip(1 - np.abs(t + 0.08) ** 2.3, 0, 1) ** 0.75
-            upper = np.stack([x, base - up * bow], axis=1)
-            lower = np.stack(
-                [x, base + down * np.clip(1 - np.abs(t - 0.1) ** 2.2, 0, 1) ** 0.85], axis=1
-            )
-            upper[[0, -1], 1] = lower[[0, -1], 1] = base[[0, -1]]
-            outline = np.concatenate([upper, lower[::-1]])
-            self._draw_eyeball(albedo, side, outline, upper)
+    def _outline_lids(self, side: int, up: float, down: float) -> tuple[Array, Array]:
+        """Return the edges of the upper and the lower lid, which meet in both corners."""
+        person = self.person
+        base = -person.eye_tilt * _EYE_LINE
+        x = side * (person.eye_x + _EYE_LINE * person.eye_width)
+        bow = np.clip(1 - np.abs(_EYE_LINE + 0.08) ** 2.3, 0, 1) ** 0.75
+        upper = np.stack([x, base - up * bow], axis=1)
+        lower = np.stack(
+            [x, base + down * np.clip(1 - np.abs(_EYE_LINE - 0.1) ** 2.2, 0, 1) ** 0.85], axis=1
+        )
+        upper[[0, -1], 1] = lower[[0, -1], 1] = base[[0, -1]]
+        return upper, lower
 
-            # Draw the lashes, the edge of the lower lid, and the fold of the upper lid.
-            lash = (2.2 + 1.4 * np.linspace(0, 1, 21)) * np.sin(
-                np.linspace(0.25, np.pi - 0.3, 21)
-            ) ** 0.5
-            self._paint(
-                albedo, _outline_stroke(upper, lash * 1.25), self.skin * 0.10 + 12, 0.92, 0.45
+    def _draw_lids(self, albedo: Array, folds: Array, upper: Array, lower: Array) -> None:
+        """Draw the lashes, the edge of the lower lid, and the fold of the upper lid."""
+        lash = (2.2 + 1.4 * np.linspace(0, 1, 21)) * np.sin(
+            np.linspace(0.25, np.pi - 0.3, 21)
+        ) ** 0.5
+        self._paint(albedo, _outline_stroke(upper, lash * 1.25), self.skin * 0.10 + 12, 0.92, 0.45)
+        self._paint(
+            albedo,
+            _outline_stroke(lower, 1.1 * np.sin(np.linspace(0.1, 3.0, 21))),
+            self.skin * 0.42,
+            0.6,
+            0.6,
+        )
+        if self.person.eye_crease > 1:
+            crease = (
+                upper
+                - (0, self.person.eye_crease + 1)
+                + np.stack([0 * _EYE_LINE, 1.5 * np.abs(_EYE_LINE) ** 2], axis=1)
             )
-            self._paint(
-                albedo,
-                _outline_stroke(lower, 1.1 * np.sin(np.linspace(0.1, 3.0, 21))),
-                self.skin * 0.42,
-                0.6,
-                0.6,
-            )
-            if person.eye_crease > 1:
-                crease = (
-                    upper
-                    - (0, person.eye_crease + 1)
-                    + np.stack([0 * t, 1.5 * np.abs(t) ** 2], axis=1)
-                )
-                self._draw_crease(folds, crease[1:-1], 2.2, 0.5, 0.7)
+            self._draw_crease(folds, crease[1:-1], 2.2, 0.5, 0.7)
 
-            # Draw the bag below the eye, which is deeper with raised cheeks.
-            lift = max(cheek, 0.6 * tight)
-            low = base[10] + down
-            pouch = _bezier_points(
-                (side * (person.eye_x - 18), low + 5),
-                (side * person.eye_x, low + 13 - 4 * lift),
-                (side * (person.eye_x + 20), low + 3),
-            )
-            self._draw_crease(folds, pouch, 3.5, 0.16 + 0.5 * lift, 1.4)
-            self._add_bell(height, side * person.eye_x, low + 5, 15, 3.5, 1.0 + 2.2 * lift)
+    def _draw_eye_folds(
+        self,
+        folds: Array,
+        height: Array,
+        sides: dict[int, dict[int, float]],
+        side: int,
+        down: float,
+    ) -> None:
+        """Draw the bag below an eye, and the crow's feet at its outer corner."""
+        # The bag is deeper with raised cheeks.
+        person = self.person
+        cheek, tight = sides[6][side], sides[7][side]
+        base = -person.eye_tilt * _EYE_LINE
+        lift = max(cheek, 0.6 * tight)
+        low = base[10] + down
+        pouch = _compute_bezier_points(
+            (side * (person.eye_x - 18), low + 5),
+            (side * person.eye_x, low + 13 - 4 * lift),
+            (side * (person.eye_x + 20), low + 3),
+        )
+        self._draw_crease(folds, pouch, 3.5, 0.16 + 0.5 * lift, 1.4)
+        self._add_bell(height, side * person.eye_x, low + 5, 15, 3.5, 1.0 + 2.2 * lift)
 
-            # Draw crow's feet at the outer corner.
-            for angle in (-0.45, 0.0, 0.42):
-                root = np.array(
-                    [side * (person.eye_x + person.eye_width + 5), base[-1] + 14 * angle]
-                )
-                tip = root + np.array((side * 15, 15 * math.sin(angle)))
-                self._draw_crease(folds, np.linspace(root, tip, 6), 3.2, 0.55 * cheek, 1.4)
+        # Crow's feet come with raised cheeks too.
+        for angle in (-0.45, 0.0, 0.42):
+            root = np.array([side * (person.eye_x + person.eye_width + 5), base[-1] + 14 * angle])
+            tip = root + np.array((side * 15, 15 * math.sin(angle)))
+            self._draw_crease(folds, np.linspace(root, tip, 6), 3.2, 0.55 * cheek, 1.4)
 
     def _draw_eyeball(self, albedo: Array, side: int, outline: Array, upper: Array) -> None:
         """Draw an eyeball inside the `outline` of its lids; `upper` is the upper lid's
@@ -803,14 +857,16 @@ class DrawnHead:
         self._paint(albedo, outline, (204, 196, 190), 1, 0.3)
         x, y = side * person.eye_x, -1.6
         iris = np.array(person.iris)
-        self._paint(albedo, _ellipse_points(x, y, 9.6, 9.6), iris * 0.6, 1, 0.5, opening)
-        self._paint(albedo, _ellipse_points(x, y + 1.2, 7.8, 7.4), iris * 1.25, 0.8, 1.0, opening)
-        self._paint(albedo, _ellipse_points(x, y, 4.2, 4.2), (10, 8, 8), 1, 0.4, opening)
+        self._paint(albedo, _compute_ellipse_points(x, y, 9.6, 9.6), iris * 0.6, 1, 0.5, opening)
+        self._paint(
+            albedo, _compute_ellipse_points(x, y + 1.2, 7.8, 7.4), iris * 1.25, 0.8, 1.0, opening
+        )
+        self._paint(albedo, _compute_ellipse_points(x, y, 4.2, 4.2), (10, 8, 8), 1, 0.4, opening)
 
         # Paint the shadow of the upper lid, and the reflection of the light over all.
         shadow = _outline_stroke(upper + np.array((0, 1.5)), np.full(21, 6.0))
         self._paint(albedo, shadow, (60, 45, 42), 0.55, 1.2, opening)
-        glint = _ellipse_points(x + 3.2 * np.sign(person.light[0]), y - 3, 1.9, 1.9)
+        glint = _compute_ellipse_points(x + 3.2 * np.sign(person.light[0]), y - 3, 1.9, 1.9)
         self._paint(albedo, glint, (255, 255, 255), 0.95, 0.3, opening)
 
     def _draw_nose(self, albedo: Array, folds: Array, sides: dict[int, dict[int, float]]) -> None:
@@ -825,7 +881,7 @@ class DrawnHead:
             base = person.nose_y + 8 - lift
 
             # Draw the side, the nostril and the wing.
-            shade = _bezier_points(
+            shade = _compute_bezier_points(
                 (side * 5, -6),
                 (side * 8, person.nose_y * 0.5),
                 (side * spread * 0.72, person.nose_y - 8),
@@ -833,12 +889,12 @@ class DrawnHead:
             self._paint(folds, _outline_stroke(shade, np.linspace(7, 9, 14)), 0.8, 0.38, 3.2)
             self._paint(
                 albedo,
-                _ellipse_points(side * spread * 0.5, base, 4.0, 2.2),
+                _compute_ellipse_points(side * spread * 0.5, base, 4.0, 2.2),
                 self.skin * 0.22,
                 0.85,
                 0.9,
             )
-            wing = _bezier_points(
+            wing = _compute_bezier_points(
                 (side * (spread - 2), base - 14),
                 (side * (spread + 5), base - 3),
                 (side * (spread - 5), base + 2),
@@ -848,18 +904,20 @@ class DrawnHead:
             # Draw wrinkles from the root of the nose to its wings.
             for share in (0.05, 0.3, 0.55):
                 y = person.nose_y * share - 6
-                points = _bezier_points((side * 1, y - 3), (side * 8, y - 1), (side * 15, y + 8))
+                points = _compute_bezier_points(
+                    (side * 1, y - 3), (side * 8, y - 1), (side * 15, y + 8)
+                )
                 self._draw_crease(folds, points, 4.5, 0.8 * wrinkle, 1.6)
 
         # Draw the shadow below the nose, and the light on its tip.
         self._paint(
             folds,
-            _ellipse_points(0, person.nose_y + 12, person.nose_width * 0.7, 3),
+            _compute_ellipse_points(0, person.nose_y + 12, person.nose_width * 0.7, 3),
             0.75,
             0.45,
             2.6,
         )
-        self._paint(folds, _ellipse_points(0, person.nose_y - 2, 4.5, 4), 1.16, 0.7, 2.2)
+        self._paint(folds, _compute_ellipse_points(0, person.nose_y - 2, 4.5, 4), 1.16, 0.7, 2.2)
 
     def _draw_mouth(
         self,
@@ -870,9 +928,24 @@ class DrawnHead:
         jaw: Number,
     ) -> None:
         """Draw the mouth, the chin, and the folds around the corners of the mouth."""
-        person = self.person
         both = {unit: (sides[unit][-1] + sides[unit][1]) / 2 for unit in _DRAWN_UNITS}
-        t = np.linspace(-1, 1, 33)
+        mouth = self._shape_mouth(sides, both, jaw)
+        self._paint_lips(albedo, mouth)
+        self._shade_lips(folds, mouth, both[17])
+        self._draw_chin(folds, height, mouth.outer_down[16], both[17])
+        for side, corner in ((-1, 0), (1, -1)):
+            x_corner, y_corner = float(mouth.x[corner]), float(mouth.line[corner])
+            self._draw_mouth_corner(folds, height, sides, side, x_corner, y_corner)
+
+    def _shape_mouth(
+        self, sides: dict[int, dict[int, float]], both: dict[int, float], jaw: Number
+    ) -> MouthShape:
+        """Return the lines of the mouth.
+
+        `both` has the intensity of each action unit, as the mean of the two sides of the face.
+        """
+        person = self.person
+        t = _MOUTH_LINE
         bell = np.clip(1 - np.abs(t) ** 2.2, 0, 1)
         side_of = np.where(t < 0, 0, 1)
 
@@ -912,14 +985,20 @@ class DrawnHead:
         outer_up = inner_up - person.lip_upper * max(thin, 0.3) * bow * 1.15
         pout = 1 + 0.35 * both[17]
         outer_down = inner_down + person.lip_lower * max(thin, 0.3) * pout * bell**0.75
+        return MouthShape(x, line, inner_up, inner_down, outer_up, outer_down, gap, thin)
 
-        # Paint the lips, and the teeth in an open mouth.
-        lip = np.array(person.lip)
-        top = np.stack([x, outer_up], 1)
-        bottom = np.stack([x, outer_down], 1)
-        parting_up, parting_down = np.stack([x, inner_up], 1), np.stack([x, inner_down], 1)
+    def _paint_lips(self, albedo: Array, mouth: MouthShape) -> None:
+        """Paint the lips, the teeth in an open mouth, and the line between the lips."""
+        x, gap, lip = mouth.x, mouth.gap, np.array(self.person.lip)
+        top, bottom = np.stack([x, mouth.outer_up], 1), np.stack([x, mouth.outer_down], 1)
+        parting_up, parting_down = (
+            np.stack([x, mouth.inner_up], 1),
+            np.stack([x, mouth.inner_down], 1),
+        )
         self._paint(albedo, np.concatenate([top, parting_up[::-1]]), lip * 0.80, 0.92, 0.8)
         self._paint(albedo, np.concatenate([parting_down, bottom[::-1]]), lip * 1.06, 0.88, 0.9)
+
+        # The inside of an open mouth, and its teeth.
         if gap > 0.5:
             inside = np.concatenate([parting_up, parting_down[::-1]])
             mask, rows, columns = self._rasterise(inside, 0.4)
@@ -931,51 +1010,44 @@ class DrawnHead:
             )
             self._paint(albedo, teeth, (212, 205, 196), min(gap / 8, 1) * 0.75, 0.9, opening)
 
-        # Paint the line between the lips.
-        seam = 2.4 * np.clip(1 - np.abs(t) ** 6, 0.35, 1)
-        self._paint(
-            albedo,
-            _outline_stroke(
-                np.stack([x, (inner_up + inner_down) / 2 if gap < 1 else inner_up], 1), seam
-            ),
-            lip * 0.26,
-            0.9,
-            0.6,
-        )
+        # The line between the lips.
+        seam = 2.4 * np.clip(1 - np.abs(_MOUTH_LINE) ** 6, 0.35, 1)
+        y = (mouth.inner_up + mouth.inner_down) / 2 if gap < 1 else mouth.inner_up
+        self._paint(albedo, _outline_stroke(np.stack([x, y], 1), seam), lip * 0.26, 0.9, 0.6)
 
-        # Shade the lips: the upper one turns away from the light, the lower one reflects it.
+    def _shade_lips(self, folds: Array, mouth: MouthShape, chin_raised: float) -> None:
+        """Shade the lips, and the skin below and above them."""
+        # The upper lip turns away from the light, the lower one reflects it.
+        person, x = self.person, mouth.x
+        top, parting_up = np.stack([x, mouth.outer_up], 1), np.stack([x, mouth.inner_up], 1)
         self._paint(folds, np.concatenate([top, parting_up[::-1]]), 0.80, 0.6, 1.2)
-        shine = person.lip_lower * max(thin, 0.3) * 0.38
+        shine = person.lip_lower * max(mouth.thin, 0.3) * 0.38
         self._paint(
             folds,
-            _ellipse_points(
-                x[16] - 3, inner_down[16] + shine, person.mouth_width * 0.42, shine * 0.8
+            _compute_ellipse_points(
+                x[16] - 3, mouth.inner_down[16] + shine, person.mouth_width * 0.42, shine * 0.8
             ),
             1.25,
             0.7,
             2,
         )
 
-        # Shade the skin below and above the lips.
-        under = outer_down[16] + 5
+        # The skin below and above.
+        under = mouth.outer_down[16] + 5
         self._paint(
             folds,
-            _ellipse_points(0, under, person.mouth_width * 0.55, 3.2),
+            _compute_ellipse_points(0, under, person.mouth_width * 0.55, 3.2),
             0.72,
-            0.55 + 0.35 * both[17],
+            0.55 + 0.35 * chin_raised,
             3,
         )
         self._paint(
             folds,
-            _ellipse_points(0, (person.nose_y + 12 + outer_up[16]) / 2, 3.0, 6),
+            _compute_ellipse_points(0, (person.nose_y + 12 + mouth.outer_up[16]) / 2, 3.0, 6),
             0.84,
             0.6,
             1.6,
         )
-        self._draw_chin(folds, height, outer_down[16], both[17])
-        for side, corner in ((-1, 0), (1, -1)):
-            x_corner, y_corner = float(x[corner]), float(line[corner])
-            self._draw_mouth_corner(folds, height, sides, side, x_corner, y_corner)
 
     def _draw_chin(self, folds: Array, height: Array, y: Number, raised: Number) -> None:
         """Draw the chin below the lower lip at `y`; unit 17 raises it and gives it dimples."""
@@ -988,9 +1060,11 @@ class DrawnHead:
         )
         # fmt: on
         for across, down in dimples:
-            self._paint(folds, _ellipse_points(across, y + down, 4.2, 2.6), 0.6, 0.5 * raised, 2.0)
+            self._paint(
+                folds, _compute_ellipse_points(across, y + down, 4.2, 2.6), 0.6, 0.5 * raised, 2.0
+            )
         under = y + 5
-        arc = _bezier_points((-26, under + 16), (0, under - 8), (26, under + 16))
+        arc = _compute_bezier_points((-26, under + 16), (0, under - 8), (26, under + 16))
         self._draw_crease(folds, arc, 5, 0.55 * raised, 1.5)
 
     def _draw_mouth_corner(
@@ -1005,30 +1079,34 @@ class DrawnHead:
         """Draw the folds of one side around the corner of the mouth, which is at (cx, cy)."""
         person = self.person
         smile, wrinkle, raising = sides[12][side], sides[9][side], sides[10][side]
-        self._paint(folds, _ellipse_points(cx + side * 1.5, cy, 4, 3.2), 0.66, 0.55, 1.6)
+        self._paint(folds, _compute_ellipse_points(cx + side * 1.5, cy, 4, 3.2), 0.66, 0.55, 1.6)
 
         # Draw the fold from the nose to the mouth, and the raised cheek.
         depth = person.folds + 0.6 * smile + 0.55 * wrinkle + 0.65 * raising + 0.2 * sides[6][side]
         foot = (cx + side * (9 + 3 * smile), cy + 4 - 6 * smile)
         start = (side * (person.nose_width + 3), person.nose_y - 4 - 6 * wrinkle - 4 * raising)
         control = (side * (person.nose_width + 17 + 9 * smile), person.nose_y + 9 - 4 * raising)
-        self._draw_crease(folds, _bezier_points(start, control, foot), 6.5, 0.95 * depth, 2.6)
+        self._draw_crease(
+            folds, _compute_bezier_points(start, control, foot), 6.5, 0.95 * depth, 2.6
+        )
         puff = 0.8 * smile + 0.9 * sides[6][side] + 0.4 * wrinkle + 0.4 * raising
         self._add_bell(height, side * 50, 36 - 5 * sides[6][side], 19, 12, 7 * puff)
 
         # Draw the dimple (14), and the lines of a lowered (15) or stretched (20) corner.
         dimple = sides[14][side]
-        self._paint(folds, _ellipse_points(cx + side * 6, cy, 3.6, 8.0), 0.4, 0.75 * dimple, 2.6)
-        pit = _bezier_points(
+        self._paint(
+            folds, _compute_ellipse_points(cx + side * 6, cy, 3.6, 8.0), 0.4, 0.75 * dimple, 2.6
+        )
+        pit = _compute_bezier_points(
             (cx + side * 7, cy - 15), (cx + side * 15, cy), (cx + side * 7, cy + 13)
         )
         self._draw_crease(folds, pit, 5, 0.75 * dimple, 1.9)
         self._add_bell(height, side * (abs(cx) + 17), cy, 8, 12, 6 * dimple)
-        sag = _bezier_points(
+        sag = _compute_bezier_points(
             (cx + side * 1, cy + 2), (cx + side * 7, cy + 10), (cx + side * 3, cy + 24)
         )
         self._draw_crease(folds, sag, 4.5, 0.75 * sides[15][side], 1.6)
-        stretch = _bezier_points(
+        stretch = _compute_bezier_points(
             (cx + side * 5, cy - 12), (cx + side * 11, cy + 2), (cx + side * 6, cy + 16)
         )
         self._draw_crease(folds, stretch, 4, 0.5 * sides[20][side], 1.8)
@@ -1089,10 +1167,10 @@ class DrawnHead:
         """Paint the glasses into the layer that covers the face."""
         person = self.person
         far, near = person.eye_x + person.glasses, person.eye_x - person.glasses
-        bridge = _bezier_points((-near, 0), (0, -6), (near, 0))
+        bridge = _compute_bezier_points((-near, 0), (0, -6), (near, 0))
         shapes = [_outline_stroke(bridge, np.full(14, 2.8))]
         for side in (-1, 1):
-            ring = _ellipse_points(
+            ring = _compute_ellipse_points(
                 side * person.eye_x, 2.0, person.glasses, person.glasses * 0.8, 40
             )
             shapes.append(_outline_stroke(np.concatenate([ring, ring[:2]]), np.full(42, 2.6)))

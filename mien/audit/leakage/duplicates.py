@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
 from mien.faces import Faces, first_known
-from mien.hashes import NEAR_DUPLICATE_BITS, compute_perceptual_hash, hamming_distances
+from mien.hashes import NEAR_DUPLICATE_BITS, compute_hamming_distances, compute_perceptual_hash
 
 DUPLICATE_BLOCK_IMAGES = 512  # pictures or pairs that are compared together
 
@@ -153,7 +153,7 @@ def _find_candidates(test: Faces, train: Faces, other_people: bool) -> pd.DataFr
         for mirrored in (False, True):
             images = np.asarray(test.images[rows])
             images = images[..., ::-1] if mirrored else images
-            bits = hamming_distances(compute_perceptual_hash(images), hashes)
+            bits = compute_hamming_distances(compute_perceptual_hash(images), hashes)
             far = -(make_thumbs(images) @ small.T)
             if barred is not None:
                 bits[barred], far[barred] = 65, 2

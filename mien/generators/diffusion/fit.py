@@ -351,7 +351,7 @@ def fit_diffusion(
                 if loss is None:
                     loss_watch.skip(step)
                 else:
-                    loss_watch.take(step, loss)
+                    loss_watch.record(step, loss)
                     tensorboard.log_losses(loss_watch.rows, work.optimiser.param_groups[0]["lr"])
 
                 # Keep a copy for autoguidance

@@ -68,7 +68,7 @@ class LossWatch:
                 f"{self.skipped} of {steps}; lower learning_rate, or look for broken images"
             )
 
-    def take(self, step: int, loss: float) -> None:
+    def record(self, step: int, loss: float) -> None:
         """Record the loss of a good step; raises TrainingError if the loss explodes."""
         self.bad = 0
         self.total, self.count = self.total + loss, self.count + 1

@@ -76,7 +76,7 @@ def count_parameters(generator: Diffusion) -> int:
     return sum(parameter.numel() for parameter in generator.network.parameters())
 
 
-def summary_line(generator: Diffusion) -> str:
+def summarise(generator: Diffusion) -> str:
     """Return a one-line summary of a trained generator."""
     size, seen = count_parameters(generator), generator.spec.updates * generator.spec.batch
     text = (

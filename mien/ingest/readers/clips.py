@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from mien.errors import DataError
-from mien.findings import Finding, consecutive_runs, first_few
+from mien.findings import Finding, find_consecutive_runs, first_few
 from mien.ingest import facs
 from mien.ingest.copied_files import find_copies
 from mien.ingest.emotions import label_rows
@@ -506,7 +506,7 @@ def join_clips_and_frames(
 
 def format_ranges(numbers: Sequence[int], limit: int = 6) -> str:
     """Return sorted numbers as text, with ranges: 3-7, 9."""
-    runs = consecutive_runs(numbers)
+    runs = find_consecutive_runs(numbers)
     return first_few([f"{low}-{high}" if high > low else str(low) for low, high in runs], limit)
 
 

@@ -10,7 +10,7 @@ falling (3). The meaning of the codes is that of other public readers of the set
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -107,81 +107,147 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     part = spec.part or "frontal"
     paths, findings = walk(root, frozenset({".avi", ".xml"}))
     path_by_name = {path.lower(): path for path in paths}
+    videos = [path for path in paths if path.lower().endswith(".avi")]
+    faults = _ClipFaults()
     rows: list[ImageRow] = []
     used: list[Path] = []
-    faults: dict[str, list[str]] = {}
-    losses = Losses()
-    read: dict[str, str] = {path: "" for path in paths if _METADATA_PATTERN.fullmatch(path)}
-    held: dict[str, Sequence[int]] = {}
+    clip_of_metadata: dict[str, str] = {
+        path: "" for path in paths if _METADATA_PATTERN.fullmatch(path)
+    }
+    positions: dict[str, Sequence[int]] = {}
 
-    def fault(kind: str, name: str, pictures: Iterable[str] = (), row: str | None = None) -> None:
-        faults.setdefault(kind, []).append(name)
-        losses.add(kind, pictures, [row] if row else [])
-
-    for video in (path for path in paths if path.lower().endswith(".avi")):
+    # The frames of each video whose clip is read
+    for video in videos:
         match = _CLIP_PATTERN.fullmatch(video)
         if match is None:
-            fault("misplaced video", video, [video])
+            faults.add("misplaced video", video, [video])
             continue
-
-        # Read the files next to the video: its session, its metadata and its coded units.
-        names = [path_by_name.get(name.lower()) for name in _name_annotations(video)]
-        session, tags, units = (_parse_xml(root / name) if name else None for name in names)
-        metadata = names[1]
-        subject = f"S{match[1]}"
-        clip = f"{subject}/{match[2]}"
-        emotion = _read_emotion(tags)
-        view = _read_view(session, Path(video).name)
-
-        # Leave out clips without an emotion, of another view, or that cannot be read.
-        if emotion is None or _normalise_code(emotion) not in {**READER.labels, **spec.map}:
-            fault("no emotion", clip, [video], metadata)
-            continue
-        if part == "frontal" and view not in (FRONTAL_VIEW, ""):
-            fault("other view", clip, [video], metadata)
+        clip = _read_clip(root, video, match, path_by_name)
+        reason = _find_reason_to_leave_out(clip, part, spec)
+        if reason:
+            faults.add(reason, clip.name, [video], clip.metadata)
             continue
         frames = _count_frames(root / video)
         if not frames:
-            fault("unreadable video", video, [video], metadata)
+            faults.add("unreadable video", video, [video], clip.metadata)
             continue
-
-        # Report what is uncertain about a clip that is read.
-        if not view:
-            fault("unknown view", clip)
-        person = _read_subject(session)
-        if person and person != subject:
-            fault("two subjects", f"{clip} ({person})")
-        timing = _read_timing(units)
-        if timing is None or timing.offset > frames:
-            timing = None
-            fault("no timing", clip)
-
-        # Keep the frames of the movement, and account for the others.
-        code = _normalise_code(emotion)
-        clip_rows = _make_rows(
-            video, person or subject, match, code, frames, timing, _read_action_units(units)
-        )
-        held[video] = range(frames)
-        if len(clip_rows) < frames:
-            outside = sorted(set(range(frames)) - {row.place for row in clip_rows})
-            fault("outside onset-offset", clip, [f"{video}#{place}" for place in outside])
-        if metadata:
-            read[metadata] = clip_rows[0].clip
+        clip_rows = _make_clip_rows(clip, frames, match, faults)
+        positions[video] = range(frames)
+        if clip.metadata:
+            clip_of_metadata[clip.metadata] = clip_rows[0].clip
         rows += clip_rows
-        used += [root / name for name in names if name]
+        used += [root / name for name in clip.annotations]
 
-    # Report metadata without a video.
-    videos = {path.lower().removesuffix(".avi") for path in paths if path.lower().endswith(".avi")}
-    for path in read:
-        if path.lower().removesuffix(".xml") not in videos:
-            fault("row without file", path, row=path)
+    # Metadata without a video
+    stems = {video.lower().removesuffix(".avi") for video in videos}
+    for path in clip_of_metadata:
+        if path.lower().removesuffix(".xml") not in stems:
+            faults.add("row without file", path, row=path)
     findings += report_faults(
-        faults,
+        faults.names,
         FAULT_MESSAGES,
         ["no emotion", "other view", "no timing", "outside onset-offset"],
-        losses,
+        faults.losses,
     )
-    return make_listing(root, rows, findings, spec, READER, used, unpack, part, read, held)
+    return make_listing(
+        root, rows, findings, spec, READER, used, unpack, part, clip_of_metadata, positions
+    )
+
+
+class _ClipFaults:
+    """The faults of clips, by kind, and the pictures and rows that are left out for them."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+        self.losses = Losses()
+
+    def add(
+        self, kind: str, name: str, pictures: Iterable[str] = (), row: str | None = None
+    ) -> None:
+        """Record a fault of a clip or file, and what is left out for it."""
+        self.names.setdefault(kind, []).append(name)
+        self.losses.add(kind, pictures, [row] if row else [])
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """What a video and the files next to it say.
+
+    `annotations` are the files that were read, of which `metadata` gives the emotion. `person` is
+    the subject that the session names, and `subject` the one of the folder.
+    """
+
+    video: str
+    name: str
+    subject: str
+    person: str
+    annotations: tuple[str, ...]
+    metadata: str | None
+    emotion: str | None
+    view: str
+    timing: Timing | None
+    action_units: str
+
+
+def _read_clip(
+    root: Path, video: str, match: re.Match[str], path_by_name: Mapping[str, str]
+) -> _Clip:
+    """Return what a video, its session, its metadata and its coded units say."""
+    names = [path_by_name.get(name.lower()) for name in _name_annotations(video)]
+    session, tags, units = (_parse_xml(root / name) if name else None for name in names)
+    subject = f"S{match[1]}"
+    return _Clip(
+        video=video,
+        name=f"{subject}/{match[2]}",
+        subject=subject,
+        person=_read_subject(session),
+        annotations=tuple(name for name in names if name),
+        metadata=names[1],
+        emotion=_read_emotion(tags),
+        view=_read_view(session, Path(video).name),
+        timing=_read_timing(units),
+        action_units=_read_action_units(units),
+    )
+
+
+def _find_reason_to_leave_out(clip: _Clip, part: str, spec: IngestSpec) -> str:
+    """Return the kind of fault for which a clip is left out; empty if there is none."""
+    if clip.emotion is None or _normalise_code(clip.emotion) not in {**READER.labels, **spec.map}:
+        return "no emotion"
+    if part == "frontal" and clip.view not in (FRONTAL_VIEW, ""):
+        return "other view"
+    return ""
+
+
+def _make_clip_rows(
+    clip: _Clip, frames: int, match: re.Match[str], faults: _ClipFaults
+) -> list[ImageRow]:
+    """Return the rows of a clip's movement, and record what is uncertain about the clip."""
+    # What is uncertain about a clip that is read
+    if not clip.view:
+        faults.add("unknown view", clip.name)
+    if clip.person and clip.person != clip.subject:
+        faults.add("two subjects", f"{clip.name} ({clip.person})")
+    timing = clip.timing
+    if timing is None or timing.offset > frames:
+        timing = None
+        faults.add("no timing", clip.name)
+
+    # The frames of the movement; the others are left out
+    rows = _make_rows(
+        clip.video,
+        clip.person or clip.subject,
+        match,
+        _normalise_code(clip.emotion or ""),
+        frames,
+        timing,
+        clip.action_units,
+    )
+    if len(rows) < frames:
+        outside = sorted(set(range(frames)) - {row.place for row in rows})
+        pictures = [f"{clip.video}#{position}" for position in outside]
+        faults.add("outside onset-offset", clip.name, pictures)
+    return rows
 
 
 def recognise(look: FolderGlance) -> str | None:
