@@ -126,10 +126,10 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
     owners = make_owners(clips, subjects)
     ratios = match_features(pixels[0], pixels[1], owners).ratio_clip
     return {
-        "fd_test": distances.frechet_distance(seen, test),
-        "fd_train": distances.frechet_distance(seen, train),
-        "precision": float(near.typical.mean()),
-        "recall": float(near.reached.mean()),
+        "fd_test": distances.compute_frechet_distance(seen, test),
+        "fd_train": distances.compute_frechet_distance(seen, train),
+        "precision": float(near.near_real.mean()),
+        "recall": float(near.near_made.mean()),
         "agreement": float(np.mean(answers == made.labels(bench.judge.classes))),
         "copies": float(np.mean(ratios < COPY)),
     }

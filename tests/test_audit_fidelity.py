@@ -123,12 +123,16 @@ def test_the_vendi_score_is_that_of_the_whole_matrix_and_counts_what_is_differen
     ways = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     values = np.linalg.eigvalsh(ways.astype(np.float64) @ ways.T / 12)
     expected = np.exp(-sum(value * np.log(value) for value in values if value > 0))
-    assert distances.vendi_score(rows, np.zeros(40)) == pytest.approx(expected, rel=1e-5)
-    assert distances.vendi_score(np.concatenate([rows] * 9), np.zeros(40)) == pytest.approx(
+    assert distances.compute_vendi_score(rows, np.zeros(40)) == pytest.approx(expected, rel=1e-5)
+    assert distances.compute_vendi_score(np.concatenate([rows] * 9), np.zeros(40)) == pytest.approx(
         expected, rel=1e-5
     )
-    assert distances.vendi_score(np.eye(7, dtype=np.float32), np.zeros(7)) == pytest.approx(7)
-    assert distances.vendi_score(np.ones((5, 3), np.float32), np.zeros(3)) == pytest.approx(1)
+    assert distances.compute_vendi_score(np.eye(7, dtype=np.float32), np.zeros(7)) == pytest.approx(
+        7
+    )
+    assert distances.compute_vendi_score(np.ones((5, 3), np.float32), np.zeros(3)) == pytest.approx(
+        1
+    )
 
 
 @pytest.mark.parity
@@ -140,7 +144,9 @@ def test_similarity_is_the_mean_cosine_of_pairs():
         for j, b in enumerate(rows)
         if i != j
     ]
-    assert distances.mean_similarity(rows, np.zeros(5)) == pytest.approx(np.mean(pairs), rel=1e-5)
+    assert distances.compute_mean_similarity(rows, np.zeros(5)) == pytest.approx(
+        np.mean(pairs), rel=1e-5
+    )
 
 
 def test_people_are_the_unit_where_they_are_known_else_clips_else_images():
@@ -150,6 +156,6 @@ def test_people_are_the_unit_where_they_are_known_else_clips_else_images():
         index = faces.index.assign(
             **{name: pd.Series([""] * len(faces), dtype="str") for name in lost}
         )
-        weights = fidelity.Sampled.of(Faces(faces.images, index)).weights(places, "x")
+        weights = fidelity.OrderedSide.of(Faces(faces.images, index)).weights(places, "x")
         assert (weights.sum(axis=1) % (len(faces) / units) == 0).all()
         assert len(np.unique(weights, axis=1).T) == units

@@ -8,7 +8,7 @@ from drawn import keep, people
 
 from mien.audit import verdict
 from mien.audit.memorisation import matches
-from mien.audit.part import PartInput, empty_side
+from mien.audit.part import PartInput, make_empty_side
 from mien.audit.parts import PARTS, find_part, measure_part, run_part
 from mien.audit.run import run_audit
 from mien.audit.specs import AuditSpec, PartName, PartSpec
@@ -29,7 +29,7 @@ def given(held_out: bool = True, synthetic: bool = True) -> PartInput:
     """What a part is measured on; the features of its spaces are not needed here."""
     return PartInput(
         TRAIN,
-        TEST if held_out else empty_side(TRAIN),
+        TEST if held_out else make_empty_side(TRAIN),
         MADE if synthetic else None,
         {},
         lambda: matches.find_matches(TRAIN, TEST, MADE),

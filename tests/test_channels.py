@@ -13,8 +13,8 @@ from drawn import keep, people
 from mien import faces
 from mien.audit import plain_folders
 from mien.audit.labels.review import Decisions, apply_decisions
-from mien.audit.leakage.sides import Comparison
-from mien.audit.part import empty_side
+from mien.audit.leakage.sides import ComparedSides
+from mien.audit.part import make_empty_side
 from mien.faces import Faces
 from mien.prepare import inputs, joins, splits, views
 from mien.prepare.frames import preprocess, run_preprocess
@@ -72,7 +72,7 @@ def joined(shown: Faces, store: Store) -> Faces:
 
 def sided(shown: Faces, store: Store) -> Faces:
     run = keep(shown, store, "side")
-    return Comparison(run, run, None, True, ("a", "b")).faces()[0]
+    return ComparedSides(run, run, None, True, ("a", "b")).faces()[0]
 
 
 def foldered(shown: Faces, store: Store) -> Faces:
@@ -99,7 +99,7 @@ WAYS: dict[str, Callable[[Faces, Store], Faces]] = {
     "sides": sided,
     "synthetic folder": foldered,
     "view": viewed,
-    "nobody held out": lambda shown, store: empty_side(shown),
+    "nobody held out": lambda shown, store: make_empty_side(shown),
 }
 
 

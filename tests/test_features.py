@@ -49,12 +49,12 @@ def test_an_image_has_the_same_features_alone_as_in_company(
 def test_pixels_are_grey_values_and_large_images_become_small():
     grey = np.full((1, 1, 20, 20), 51, np.uint8)
     assert (
-        np.allclose(features.pixel_space((1, 20, 20)).extract(grey), 0.2)
-        and features.pixel_space((1, 20, 20)).size is None
+        np.allclose(features.make_pixel_space((1, 20, 20)).extract(grey), 0.2)
+        and features.make_pixel_space((1, 20, 20)).size is None
     )
     red = np.zeros((1, 3, 64, 64), np.uint8)
     red[:, 0] = 255
-    found = features.pixel_space((3, 64, 64)).extract(red)
+    found = features.make_pixel_space((3, 64, 64)).extract(red)
     assert found.shape == (1, 32 * 32) and np.allclose(
         found, 76 / 255
     )  # the luma of pure red, ITU-R BT.601
@@ -62,7 +62,7 @@ def test_pixels_are_grey_values_and_large_images_become_small():
 
 def test_the_filter_is_part_of_the_space():
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
-    box, lanczos = (features.pixel_space((1, 64, 64), filter) for filter in ("box", "lanczos"))
+    box, lanczos = (features.make_pixel_space((1, 64, 64), filter) for filter in ("box", "lanczos"))
     assert not np.allclose(box.extract(images), lanczos.extract(images), atol=0.02)
     assert "box" in box.about and "lanczos" in lanczos.about
 
@@ -80,7 +80,7 @@ def test_the_judge_is_trained_once_and_tells_people_it_never_saw(train: Run, hom
 
 def test_random_convolutions_know_no_labels_and_the_axes_are_the_training_sides(train: Run):
     images = np.asarray(Faces.load(train.path).images)
-    found = features.random_space(images).extract(images)
+    found = features.make_random_space(images).extract(images)
     assert found.shape == (len(images), 64) and np.allclose(found.mean(axis=0), 0, atol=1e-2)
     spread = found.std(axis=0)
     assert (np.diff(spread) < 1e-3).all()  # the widest axis first
@@ -89,11 +89,11 @@ def test_random_convolutions_know_no_labels_and_the_axes_are_the_training_sides(
 
 def test_features_of_a_run_are_kept_for_the_next_audit(train: Run, home: Store):
     made = keep(people(range(40, 42)), home, "made")
-    (first,), about = features.features_of([made], train, "random", home, device="cpu")
+    (first,), about = features.extract_features([made], train, "random", home, device="cpu")
     before = home.list_names()
-    (again,), same = features.features_of([made], train, "random", home, device="cpu")
+    (again,), same = features.extract_features([made], train, "random", home, device="cpu")
     assert (first == again).all() and about == same and home.list_names() == before
-    features.features_of([made], train, "random", home, filter="box", device="cpu")
+    features.extract_features([made], train, "random", home, filter="box", device="cpu")
     assert len(home.list_names()) == len(before) + 1
     found, _ = features.load_features(["pixels", "random"], train, made, made, home, device="cpu")
     assert len(found["random"].train) == 108 and (found["random"].made == first).all()

@@ -20,15 +20,17 @@ def cloud(n: int, d: int, seed: int) -> np.ndarray:
 
 def precision_recall(real: np.ndarray, made: np.ndarray, k: int = 3) -> tuple[float, float]:
     near = distances.find_neighbours(real, made, k)
-    return float(near.typical.mean()), float(near.reached.mean())
+    return float(near.near_real.mean()), float(near.near_made.mean())
 
 
 def test_sets_that_are_moved_apart_are_as_far_as_they_were_moved():
     a = cloud(400, 6, 0)
-    assert distances.frechet_distance(a, a) == pytest.approx(0, abs=1e-4)
-    assert distances.frechet_distance(a, a + np.float32(2)) == pytest.approx(6 * 4, rel=1e-4)
+    assert distances.compute_frechet_distance(a, a) == pytest.approx(0, abs=1e-4)
+    assert distances.compute_frechet_distance(a, a + np.float32(2)) == pytest.approx(
+        6 * 4, rel=1e-4
+    )
     one = np.random.default_rng(0).normal(size=(100_000, 1)).astype(np.float32)
-    assert distances.frechet_distance(one, 3 * one) == pytest.approx(
+    assert distances.compute_frechet_distance(one, 3 * one) == pytest.approx(
         (3 - 1) ** 2, rel=0.02
     )  # the deviations' gap, squared
 
@@ -41,7 +43,7 @@ def test_the_frechet_distance_is_the_textbooks(n: int, m: int):
     one, two = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     gap = a.mean(axis=0) - b.mean(axis=0)
     root = np.real(np.asarray(sqrtm(one @ two + 1e-12 * np.eye(16))))
-    assert distances.frechet_distance(a, b) == pytest.approx(
+    assert distances.compute_frechet_distance(a, b) == pytest.approx(
         gap @ gap + np.trace(one + two - 2 * root), rel=1e-4
     )
 
@@ -92,7 +94,7 @@ def test_a_weighted_kernel_distance_is_that_of_the_repeated_images_without_pairs
         within = mean_of_pairs(a, a, True, u, u) + mean_of_pairs(b, b, True, v, v)
         return within - 2 * mean_of_pairs(a, b, False, u, v)
 
-    value, resampled = distances.kernel_distance(a, b, *weights)
+    value, resampled = distances.compute_kernel_distance(a, b, *weights)
     assert value == pytest.approx(expected(np.ones(7), np.ones(6)), rel=1e-6)
     assert resampled == pytest.approx(
         [expected(u, v) for u, v in zip(*weights, strict=True)], rel=1e-6
@@ -102,11 +104,11 @@ def test_a_weighted_kernel_distance_is_that_of_the_repeated_images_without_pairs
 def test_what_cannot_be_measured_is_refused():
     a = cloud(3, 2, 0)
     with pytest.raises(DataError, match="two images"):
-        distances.frechet_distance(a[:1], a)
+        distances.compute_frechet_distance(a[:1], a)
     with pytest.raises(DataError, match="more than 3"):
         precision_recall(a, cloud(9, 2, 1))
     with pytest.raises(DataError, match="two images"):
-        distances.kernel_distance(a[:1], a, np.ones((1, 1)), np.ones((1, 3)))
+        distances.compute_kernel_distance(a[:1], a, np.ones((1, 1)), np.ones((1, 3)))
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18", "vit_tiny_patch16_224"])

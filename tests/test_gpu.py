@@ -16,7 +16,7 @@ import pytest
 import torch
 from worlds import CLASSES, HAPPY, blobs, company, keep, same_weights, spec_of, table, tiny, toy
 
-from mien.audit.features import judge_space, random_space
+from mien.audit.features import make_judge_space, make_random_space
 from mien.classifiers.fit import fit_network
 from mien.classifiers.predict import load_network, predict_classes, save_network
 from mien.errors import UsageError
@@ -172,10 +172,10 @@ def test_a_classifier_learns_on_a_device_and_answers_the_same_on_a_processor(
 def test_features_from_a_card_are_those_from_a_processor(tmp_path: Path):
     learnt, new = fit_network(blobs(192), tiny(), CLASSES, 0, device="cuda"), blobs(64, seed=1)
     save_network(learnt, tmp_path)
-    spaces = [judge_space(learnt), judge_space(load_network(tmp_path, "cpu"))]
+    spaces = [make_judge_space(learnt), make_judge_space(load_network(tmp_path, "cpu"))]
     first, second = (space.extract(new.images) for space in spaces)
     assert np.asarray(first) == pytest.approx(np.asarray(second), abs=1e-2)
-    plain = random_space(new.images)
+    plain = make_random_space(new.images)
     assert np.asarray(plain.extract(new.images)).shape[0] == len(new)
 
 

@@ -10,7 +10,12 @@ import pytest
 from drawn import FOUR, people
 
 from mien.audit.labels.judges import describe_gradients, predict_out_of_fold, train_judges
-from mien.audit.labels.measure import Labels, effective_number, find_suspects, measure_labels
+from mien.audit.labels.measure import (
+    Labels,
+    compute_effective_number,
+    find_suspects,
+    measure_labels,
+)
 from mien.audit.labels.nuisance import measure_features, measure_nuisance
 from mien.errors import DataError
 from mien.faces import Faces, make_index
@@ -159,11 +164,11 @@ def test_sources_behind_a_class_are_counted(sides: tuple[Faces, Faces], true: La
     made = generated(train).index["emotion"]
     assert one(true, "amplification", "surprise").value == (made == "surprise").sum() / len(real)
     assert (
-        effective_number([5, 5, 5]) == pytest.approx(3)
-        and effective_number([7]) == 1
-        and effective_number([]) == 0
+        compute_effective_number([5, 5, 5]) == pytest.approx(3)
+        and compute_effective_number([7]) == 1
+        and compute_effective_number([]) == 0
     )
-    assert 1 < effective_number([98, 1, 1]) < 1.2
+    assert 1 < compute_effective_number([98, 1, 1]) < 1.2
     told = {each.where: each.what for each in true.findings if each.kind == "amplified"}
     assert "effective clips of" in told["surprise"] and len(told) == CLASSES
 

@@ -10,7 +10,7 @@ import pytest
 from drawn import FOUR, people
 
 from mien.audit.leakage.duplicates import find_duplicates
-from mien.audit.leakage.measure import forbidden_ways, measure_leakage
+from mien.audit.leakage.measure import list_forbidden_ways, measure_leakage
 from mien.audit.leakage.names import find_doubles
 from mien.classifiers.baselines import Nearest
 from mien.errors import DataError
@@ -233,7 +233,7 @@ def test_what_counts_as_seen_depends_on_what_the_split_keeps_apart(everyone: Fac
     train, test = everyone.select(part.train), everyone.select(part.test)
     by_subject, by_clip = measure_leakage(train, test), measure_leakage(train, test, "clip")
     assert by_subject.affected == len(test) and by_clip.affected < len(test)
-    assert "subjects" not in forbidden_ways("clip") and forbidden_ways("frame") == [
+    assert "subjects" not in list_forbidden_ways("clip") and list_forbidden_ways("frame") == [
         "frames",
         "exact",
     ]

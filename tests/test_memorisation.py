@@ -14,7 +14,12 @@ from sklearn.neighbors import NearestNeighbors
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation import copying, membership, search
 from mien.audit.memorisation.measure import Memorisation, measure_memorisation
-from mien.audit.memorisation.people import Estimate, ImagePeople, MadeGroups, wilson_interval
+from mien.audit.memorisation.people import (
+    Estimate,
+    ImagePeople,
+    MadeGroups,
+    compute_wilson_interval,
+)
 from mien.audit.memorisation.strips import draw_strips, overlay
 from mien.errors import DataError, LeakageError
 from mien.faces import EMOTIONS, Faces, name_distinct_units
@@ -500,11 +505,13 @@ def test_a_share_below_a_level_has_an_interval_over_both_draws():
     level = crowd.quantile(values, 0.1)
     assert level.drawn is not None
     made, groups = rng.random(500), MadeGroups.of(np.arange(500) // 25)
-    share = groups.share_below(made, level)
+    share = groups.estimate_share_below(made, level)
     assert share.value == (made < level.value).mean() and share.low < 0.1 < share.high
     some = np.arange(500) < 250
-    assert groups.share_below(made, level, some).value == (made[some] < level.value).mean()
-    fixed = groups.share_below(made, Estimate(level.value, np.full_like(level.drawn, level.value)))
+    assert groups.estimate_share_below(made, level, some).value == (made[some] < level.value).mean()
+    fixed = groups.estimate_share_below(
+        made, Estimate(level.value, np.full_like(level.drawn, level.value))
+    )
     own = groups.share(made < level.value).interval
     assert (fixed.low, fixed.high) == pytest.approx((own.low, own.high))
 
@@ -515,7 +522,7 @@ def test_the_bound_is_passed_by_one_more_person_as_rarely_as_it_says():
     for count in (3, 20):
         draws = rng.exponential(0.3, (20_000, count + 1))
         crowd = ImagePeople.of(np.arange(count))
-        bounds = np.array([crowd.far_below(np.exp(-row[:count])) for row in draws[:2000]])
+        bounds = np.array([crowd.find_extreme_ratio(np.exp(-row[:count])) for row in draws[:2000]])
         assert np.mean(np.exp(-draws[:2000, count]) < bounds) < 0.004
         reach = -np.log(bounds) / draws[:2000, :count].mean(axis=1)
         assert np.allclose(reach, count * (1000 ** (1 / count) - 1))
@@ -525,9 +532,9 @@ def test_the_bound_is_passed_by_one_more_person_as_rarely_as_it_says():
 
 def test_a_rare_share_has_wilsons_interval():
     """3 of 1,000: 0.00102 to 0.00878, as in Newcombe 1998's formula 3."""
-    few = wilson_interval(np.arange(1000) < 3)
+    few = compute_wilson_interval(np.arange(1000) < 3)
     assert (few.value, few.low, few.high) == pytest.approx((0.003, 0.0010209, 0.0087826), rel=1e-3)
-    none = wilson_interval(np.zeros(50, dtype=bool))
+    none = compute_wilson_interval(np.zeros(50, dtype=bool))
     assert none.low == 0 and none.high == pytest.approx(0.0713, abs=1e-3)
 
 

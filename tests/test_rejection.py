@@ -16,7 +16,7 @@ from mien.audit.rejection import (
     draw_until_accepted,
     filter_memorised,
     filter_unlike,
-    order_filtered,
+    make_reject_spec,
 )
 from mien.errors import SpecError
 from mien.faces import Faces, concatenate
@@ -48,7 +48,7 @@ def _copies(count: int) -> Faces:
 
 
 def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
-    ask = filter_unlike(TRAIN, features.pixel_space(TRAIN.size))
+    ask = filter_unlike(TRAIN, features.make_pixel_space(TRAIN.size))
     unseen = people(range(40, 50), clips=1, frames=1)
     noise = np.random.default_rng(0).integers(0, 256, unseen.images.shape, dtype=np.uint8)
     assert (
@@ -59,7 +59,7 @@ def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
 def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exact(tmp_path: Path):
     counts = {"disgust": 20, "surprise": 11}
     fields = {"generator": "copycat-000000000000", "counts": counts, "sampler": "direct"}
-    spec = order_filtered(GenerateSpec.model_validate(fields), ["unlike"], "faces-000000000000")
+    spec = make_reject_spec(GenerateSpec.model_validate(fields), ["unlike"], "faces-000000000000")
     limit = float(np.median(TRAIN.images.mean(axis=(1, 2, 3))))
 
     def dark(faces: Faces) -> np.ndarray:
@@ -151,4 +151,4 @@ def test_what_cannot_be_asked_is_refused(audit_home: Path):
     assert code == 2 and "whom training has not seen" in text
     spec = GenerateSpec(generator="copycat-000000000000", counts={"fear": 1}, sampler="direct")
     with pytest.raises(SpecError, match="each once"):
-        order_filtered(spec, ["unlike", "unlike"], "faces-000000000000")
+        make_reject_spec(spec, ["unlike", "unlike"], "faces-000000000000")

@@ -305,14 +305,14 @@ def test_plain_folders_are_compared_by_the_names_of_people(place: Path):
 def test_a_folder_of_sides_and_a_table_say_the_same(place: Path):
     home = Store(place / "store")
     pattern = r"(s\d+)_"
-    by_folder = sides.find_comparison(str(place / "faces"), None, home, subject_pattern=pattern)
+    by_folder = sides.find_compared_sides(str(place / "faces"), None, home, subject_pattern=pattern)
     paths = sorted((place / "faces").rglob("*.png"))
     for name in (lambda path: path.name, lambda path: str(path.relative_to(place / "faces"))):
         lines = [
             f"{name(path)},{'Training' if '/train/' in str(path) else 'TEST'}" for path in paths
         ]
         (place / "split.csv").write_text("file,Usage\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        by_table = sides.find_comparison(
+        by_table = sides.find_compared_sides(
             str(place / "faces"), None, home, split=place / "split.csv", subject_pattern=pattern
         )
         assert by_table.digest == by_folder.digest
@@ -326,16 +326,16 @@ def test_an_image_on_both_sides_is_a_shared_frame(place: Path):
         encoding="utf-8",
     )
     home = Store(place / "store")
-    found = sides.find_comparison("everyone", None, home, split=place / "both.csv")
+    found = sides.find_compared_sides("everyone", None, home, split=place / "both.csv")
     assert measure_leakage(*found.faces()).value("frames") == 0.5
-    other = sides.find_comparison(
+    other = sides.find_compared_sides(
         "everyone", None, home, split=place / "both.csv", between="val:test"
     )
     assert measure_leakage(*other.faces()).value("affected") == 0 and other.digest != found.digest
 
 
 def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
-    found = sides.find_comparison(
+    found = sides.find_compared_sides(
         "everyone",
         str(place / "faces" / "test"),
         Store(place / "store"),
@@ -400,7 +400,7 @@ def test_nothing_of_a_folder_is_changed(place: Path):
         }
 
     before = content()
-    sides.find_comparison(
+    sides.find_compared_sides(
         str(place / "faces" / "train"), str(place / "faces" / "test"), Store(place / "store")
     )
     assert content() == before and len(before) == 25

@@ -10,7 +10,7 @@ import pytest
 from drawn import look_alikes, people
 
 from mien.audit.leakage.measure import measure_leakage
-from mien.audit.leakage.names import MAX_P, find_doubles, separate_first
+from mien.audit.leakage.names import MAX_P, count_separated, find_doubles
 from mien.faces import Faces
 
 
@@ -116,5 +116,5 @@ def test_frames_of_an_unmarked_clip_count_once():
 
 def test_distances_of_different_people_stand_apart_no_oftener_than_said():
     rng = np.random.default_rng(3)
-    told = [separate_first(np.sort(rng.exponential(size=190))[::-1])[0] > 0 for _ in range(400)]
+    told = [count_separated(np.sort(rng.exponential(size=190))[::-1])[0] > 0 for _ in range(400)]
     assert np.mean(told) <= 2 * MAX_P

@@ -103,7 +103,7 @@ def test_each_class_is_a_check_where_the_threshold_says_so():
         ("", "pass"),
         ("disgust", "pass"),
     ]
-    assert verdict.worst_verdict(checks) == "fail"
+    assert verdict.find_worst_verdict(checks) == "fail"
 
 
 def test_what_was_not_measured_cannot_tell_and_says_why():
@@ -155,8 +155,8 @@ def test_each_question_has_an_answer_and_one_without_checks_is_open():
     answers = {one.title: one.verdict for one in verdict.answer_questions(checks)}
     assert answers.pop("Does it show what its label says?") == "pass"
     assert set(answers.values()) == {"cannot tell"} and len(answers) == 3
-    assert verdict.worst_verdict(checks) == "cannot tell"  # also where no check is left at all
-    assert verdict.worst_verdict([]) == "cannot tell"
+    assert verdict.find_worst_verdict(checks) == "cannot tell"  # also where no check is left at all
+    assert verdict.find_worst_verdict([]) == "cannot tell"
 
 
 def test_a_single_class_of_which_nothing_can_be_told_is_a_warning_and_no_more():

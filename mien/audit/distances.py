@@ -15,7 +15,7 @@ from mien.runs.progress import count_of
 DISTANCE_ROWS = 512  # rows whose distances are in memory at once
 
 
-def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+def compute_frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Return the Fréchet distance of the Gaussians that fit two sets of features.
 
     As in Heusel et al. 2017 (arXiv:1706.08500): |mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a
@@ -28,10 +28,10 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -
         )
     cov_a, cov_b = (np.atleast_2d(np.cov(x.astype(np.float64), rowvar=False)) for x in (a, b))
     means = (x.mean(axis=0, dtype=np.float64) for x in (a, b))
-    return float(gaussian_distance(next(means), cov_a, next(means), cov_b))
+    return float(compute_gaussian_distance(next(means), cov_a, next(means), cov_b))
 
 
-def gaussian_distance(
+def compute_gaussian_distance(
     mean_a: Float[np.ndarray, "*some d"],
     cov_a: Float[np.ndarray, "*some d d"],
     mean_b: Float[np.ndarray, "*some d"],
@@ -40,18 +40,20 @@ def gaussian_distance(
     """Return the squared Fréchet distance of Gaussians, by their means and covariances."""
     # tr (S_a S_b)^(1/2) is the sum of singular values of S_a^(1/2) S_b^(1/2): real by construction,
     # and never negative.
-    roots = np.linalg.svd(_matrix_root(cov_a) @ _matrix_root(cov_b), compute_uv=False).sum(axis=-1)
+    roots = np.linalg.svd(
+        _take_matrix_root(cov_a) @ _take_matrix_root(cov_b), compute_uv=False
+    ).sum(axis=-1)
     gap = np.square(mean_a - mean_b).sum(axis=-1)
     spread = np.trace(cov_a, axis1=-2, axis2=-1) + np.trace(cov_b, axis1=-2, axis2=-1)
     return np.asarray(gap + spread - 2 * roots)
 
 
-def _matrix_root(matrix: Float[np.ndarray, "*some d d"]) -> Float[np.ndarray, "*some d d"]:
+def _take_matrix_root(matrix: Float[np.ndarray, "*some d d"]) -> Float[np.ndarray, "*some d d"]:
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(values.clip(0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
-def kernel_distance(
+def compute_kernel_distance(
     a: Float[np.ndarray, "n d"],
     b: Float[np.ndarray, "m d"],
     weights_a: Float[np.ndarray, "draws n"],
@@ -68,12 +70,12 @@ def kernel_distance(
         raise DataError(
             f"a kernel distance needs at least two images per side; given: {len(a)} and {len(b)}"
         )
-    aa, bb, ab = (cubic_kernel(x, y) for x, y in ((a, a), (b, b), (a, b)))
-    value = _weighted_mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
-    return float(value[0]), _weighted_mmd(aa, bb, ab, weights_a, weights_b)
+    aa, bb, ab = (compute_cubic_kernel(x, y) for x, y in ((a, a), (b, b), (a, b)))
+    value = _compute_weighted_mmd(aa, bb, ab, np.ones((1, len(aa))), np.ones((1, len(bb))))
+    return float(value[0]), _compute_weighted_mmd(aa, bb, ab, weights_a, weights_b)
 
 
-def _weighted_mmd(
+def _compute_weighted_mmd(
     aa: Float[np.ndarray, "n n"],
     bb: Float[np.ndarray, "m m"],
     ab: Float[np.ndarray, "n m"],
@@ -84,10 +86,10 @@ def _weighted_mmd(
     between = np.einsum("dm,dm->d", weights_a @ ab, weights_b) / (
         weights_a.sum(axis=1) * weights_b.sum(axis=1)
     )
-    return _mean_within(aa, weights_a) + _mean_within(bb, weights_b) - 2 * between
+    return _average_within(aa, weights_a) + _average_within(bb, weights_b) - 2 * between
 
 
-def _mean_within(
+def _average_within(
     gram: Float[np.ndarray, "n n"], weights: Float[np.ndarray, "draws n"]
 ) -> Float[np.ndarray, " draws"]:
     """Return the mean of a kernel over pairs of different rows, in each resample."""
@@ -96,7 +98,7 @@ def _mean_within(
     return (np.einsum("dn,dn->d", weights @ gram, weights) - squares @ np.diag(gram)) / pairs
 
 
-def cubic_kernel(
+def compute_cubic_kernel(
     a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]
 ) -> Float[np.ndarray, "n m"]:
     """Return the cubic kernel (x·y / d + 1)³ of each pair of rows."""
@@ -108,17 +110,17 @@ def cubic_kernel(
 class Neighbours:
     """Which images are within the k-nearest-neighbour distance ("reach") of which others.
 
-    `typical` [made]: within reach of a real image; `reach_counts` [made]: of how many; `reached`
-    [real]: within reach of a generated image; `covered` [real]: a generated image is within its
-    reach. The reach of an image is its distance to the k-th nearest image of its own side. The
-    means of these are precision (`typical`), recall (`reached`), density (`reach_counts` / k) and
-    coverage (`covered`).
+    `near_real` [made]: within reach of a real image; `reach_counts` [made]: of how many;
+    `near_made` [real]: within reach of a generated image; `covered` [real]: a generated image is
+    within its reach. The reach of an image is its distance to the k-th nearest image of its own
+    side. The means of these are precision (`near_real`), recall (`near_made`), density
+    (`reach_counts` / k) and coverage (`covered`).
     """
 
     k: int
-    typical: Bool[np.ndarray, " m"]
+    near_real: Bool[np.ndarray, " m"]
     reach_counts: Int[np.ndarray, " m"]
-    reached: Bool[np.ndarray, " n"]
+    near_made: Bool[np.ndarray, " n"]
     covered: Bool[np.ndarray, " n"]
 
     @property
@@ -144,28 +146,30 @@ def find_neighbours(
         )
 
     # The reach of every image of both sides
-    real_reach, made_reach = reach_of(real, k), reach_of(made, k)
+    real_reach, made_reach = measure_reach(real, k), measure_reach(made, k)
 
     # Compare each distance between the sides with the reach of either end
     reach_counts = np.zeros(len(made), dtype=np.int64)
-    reached, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
+    near_made, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
     for first, block in iterate_distances(real, made):
         rows = slice(first, first + len(block))
         within = block <= real_reach[rows, None]
         reach_counts += within.sum(axis=0)
         covered[rows] = within.any(axis=1)
-        reached[rows] = (block <= made_reach[None]).any(axis=1)
-    return Neighbours(k, reach_counts > 0, reach_counts, reached, covered)
+        near_made[rows] = (block <= made_reach[None]).any(axis=1)
+    return Neighbours(k, reach_counts > 0, reach_counts, near_made, covered)
 
 
-def reach_of(rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
+def measure_reach(rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
     """Return the distance of each row to its k-th nearest other row."""
     return np.concatenate(
         [np.partition(block, k, axis=1)[:, k] for _, block in iterate_distances(rows, rows)]
     )
 
 
-def mean_similarity(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
+def compute_mean_similarity(
+    rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]
+) -> float:
     """Return the mean cosine of all pairs of different rows, as directions from `centre`.
 
     It is 0 at random, and 1 if all rows are in one direction. Raises DataError for fewer than two
@@ -173,12 +177,12 @@ def mean_similarity(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " 
     """
     if len(rows) < 2:
         raise DataError(f"a similarity of pairs needs at least two images; given: {len(rows)}")
-    unit = unit_directions(rows, centre)
+    unit = compute_directions(rows, centre)
     total = unit.sum(axis=0)
     return float((total @ total - len(unit)) / (len(unit) * (len(unit) - 1)))
 
 
-def vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
+def compute_vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
     """Return the Vendi score: the effective number of different images.
 
     It is the exponential of the entropy of the eigenvalues of K / n, where K holds the cosines of
@@ -187,7 +191,7 @@ def vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"])
     """
     if not len(rows):
         raise DataError("a Vendi score needs at least one image; given: none")
-    unit = unit_directions(rows, centre)
+    unit = compute_directions(rows, centre)
     # Both products have the same eigenvalues, except zeros: take the smaller one
     gram = unit @ unit.T if len(unit) < unit.shape[1] else unit.T @ unit
     values = np.linalg.eigvalsh(gram / len(unit))
@@ -195,7 +199,7 @@ def vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"])
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def unit_directions(
+def compute_directions(
     rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, "n d"]:
     """Return the rows as directions of length 1 from `centre`."""

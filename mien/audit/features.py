@@ -162,15 +162,15 @@ def open_space(
     available.
     """
     if name == "pixels":
-        return pixel_space(Faces.load(train.path).size, filter)
+        return make_pixel_space(Faces.load(train.path).size, filter)
     if name == "random":
-        return random_space(Faces.load(train.path).images, filter)
+        return make_random_space(Faces.load(train.path).images, filter)
     if name == "judge":
-        return judge_space(load_judge(train, store, device), filter)
-    return pretrained_space(name, store, filter, weights, device)
+        return make_judge_space(load_judge(train, store, device), filter)
+    return make_pretrained_space(name, store, filter, weights, device)
 
 
-def pixel_space(size: tuple[int, int, int], filter: Filter = "bilinear") -> Space:
+def make_pixel_space(size: tuple[int, int, int], filter: Filter = "bilinear") -> Space:
     """Return the space of grey values in [0, 1]; images larger than 32 x 32 are resized to that."""
     side = PIXELS_SIDE if max(size[1:]) > PIXELS_SIDE else None
     height, width = (side, side) if side else size[1:]
@@ -188,7 +188,7 @@ def _flatten(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def random_space(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bilinear") -> Space:
+def make_random_space(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bilinear") -> Space:
     """Return the space of random convolutions on principal axes, which uses no labels.
 
     It is made of the small classifier's layers with random weights, means over 4 x 4 places, and
@@ -232,7 +232,7 @@ def find_principal_axes(
     return centre.astype(np.float32), (axes * signs).astype(np.float32)
 
 
-def judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") -> Space:
+def make_judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") -> Space:
     """Return the space of a classifier's activations before its head."""
     size = classifier.spec.size
 
@@ -247,7 +247,7 @@ def judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") -> Spac
     return Space("judge", f"{about} pixels, {filter}", look, "grey", size, filter)
 
 
-def pretrained_space(
+def make_pretrained_space(
     name: SpaceName,
     store: Store,
     filter: Filter = "bilinear",
@@ -289,7 +289,7 @@ def _load_network(name: SpaceName, weights: str, store: Store) -> TrainedNetwork
 # Features of runs
 
 
-def features_of(
+def extract_features(
     runs: Sequence[Run],
     train: Run,
     name: SpaceName,
@@ -376,7 +376,7 @@ def load_features(
     for name in names:
         weights_file = (weights or {}).get(name, "")
         runs = (train, test or train, made)
-        vectors, about[name] = features_of(
+        vectors, about[name] = extract_features(
             runs, train, name, store, filter=filter, weights=weights_file, device=device
         )
         features[name] = (

@@ -40,7 +40,7 @@ Places = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
-class Sampled:
+class OrderedSide:
     """The images of one side in an order drawn by their keys, with their clips and bootstrap units.
 
     The unit is the person, the clip if people are not known, or the image if clips are not known
@@ -53,7 +53,7 @@ class Sampled:
     unit: Shaped[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, faces: Faces) -> "Sampled":
+    def of(cls, faces: Faces) -> "OrderedSide":
         """Return `faces` as a side."""
         index = faces.index
         clip, unit = faces.units("clip"), faces.units("subject")
@@ -66,7 +66,7 @@ class Sampled:
         """Return the images of a class in the drawn order; all images for an empty name."""
         return self.order[self.emotion[self.order] == part] if part else self.order
 
-    def one_per_clip(self, part: str) -> Places:
+    def list_one_per_clip(self, part: str) -> Places:
         """Return the first image of each clip in the drawn order."""
         places = self.images(part)
         _, first = np.unique(self.clip[places].astype(str), return_index=True)
@@ -100,7 +100,7 @@ def measure(
     resamples do not change who is a neighbour of whom. A class with fewer than 10 images per side
     has no number.
     """
-    three = tuple(Sampled.of(faces) for faces in (train, test, made))
+    three = tuple(OrderedSide.of(faces) for faces in (train, test, made))
     records: list[Record] = []
     for space, space_sides in features.items():
         flat = _project_on_axes(space_sides)
@@ -111,7 +111,7 @@ def measure(
             ):
                 records += _measure_distances(ground, asked, suffix, space, part)
             for suffix, ground, asked in _pair_samples(
-                three, [side.one_per_clip(part) for side in three], space_sides
+                three, [side.list_one_per_clip(part) for side in three], space_sides
             ):
                 records += _measure_neighbours(ground, asked, suffix, space, part)
                 records += _measure_variety(asked, centre, suffix, space, part)
@@ -145,7 +145,7 @@ def _count_images(faces: Faces) -> int:
 
 
 def _count_clips(faces: Faces) -> int:
-    return len(Sampled.of(faces).one_per_clip(""))
+    return len(OrderedSide.of(faces).list_one_per_clip(""))
 
 
 def _project_on_axes(sides: SpaceFeatures) -> SpaceFeatures:
@@ -167,7 +167,7 @@ def _project_on_axes(sides: SpaceFeatures) -> SpaceFeatures:
 
 
 def _pair_samples(
-    three: Sequence[Sampled], places: Sequence[Places], sides: SpaceFeatures
+    three: Sequence[OrderedSide], places: Sequence[Places], sides: SpaceFeatures
 ) -> Iterator[tuple[str, Sample, Sample]]:
     """Yield each comparison with one half of the training images: its suffix and its two parts.
 
@@ -192,7 +192,7 @@ def _pair_samples(
         yield "_heldout", ground, _make_sample(heldout, test[:count], sides.test, "heldout")
 
 
-def _make_sample(side: Sampled, places: Places, rows: Vectors, name: str) -> Sample:
+def _make_sample(side: OrderedSide, places: Places, rows: Vectors, name: str) -> Sample:
     return Sample(np.asarray(rows[places]), side.weights(places, name))
 
 
@@ -222,7 +222,7 @@ def _measure_distances(
     ground: Sample, asked: Sample, suffix: str, space: str, part: str
 ) -> list[Record]:
     n = len(asked.rows)
-    frechet = distances.frechet_distance(ground.rows, asked.rows)
+    frechet = distances.compute_frechet_distance(ground.rows, asked.rows)
     return [
         _make_record(
             f"fidelity.frechet{suffix}",
@@ -238,13 +238,15 @@ def _measure_distances(
             space,
             part,
             n,
-            *distances.kernel_distance(ground.rows, asked.rows, ground.weights, asked.weights),
+            *distances.compute_kernel_distance(
+                ground.rows, asked.rows, ground.weights, asked.weights
+            ),
         ),
     ]
 
 
 def _resample_frechet(a: Sample, b: Sample) -> Resampled:
-    return distances.gaussian_distance(*_resample_moments(a), *_resample_moments(b))
+    return distances.compute_gaussian_distance(*_resample_moments(a), *_resample_moments(b))
 
 
 def _resample_moments(
@@ -267,9 +269,9 @@ def _measure_neighbours(
 ) -> list[Record]:
     near = distances.find_neighbours(ground.rows, asked.rows, NEIGHBOUR_RANK)
     measured = (
-        ("fidelity.precision", near.typical, asked, 1.0),
+        ("fidelity.precision", near.near_real, asked, 1.0),
         ("fidelity.density", near.density, asked, np.inf),
-        ("variety.recall", near.reached, ground, 1.0),
+        ("variety.recall", near.near_made, ground, 1.0),
         ("variety.coverage", near.covered, ground, 1.0),
     )
     return [
@@ -296,15 +298,19 @@ def _measure_variety(
     asked: Sample, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str
 ) -> list[Record]:
     n = len(asked.rows)
-    unit = distances.unit_directions(asked.rows, centre)
-    similarity = distances.mean_similarity(asked.rows, centre)
+    unit = distances.compute_directions(asked.rows, centre)
+    similarity = distances.compute_mean_similarity(asked.rows, centre)
     squares = np.square(asked.weights).sum(axis=1)
     sums = np.square(asked.weights @ unit).sum(axis=1)
     drawn = (sums - squares) / (np.square(asked.weights.sum(axis=1)) - squares)
     return [
         _make_record(f"variety.similarity{suffix}", space, part, n, similarity, drawn),
         _make_record(
-            f"variety.vendi{suffix}", space, part, n, distances.vendi_score(asked.rows, centre)
+            f"variety.vendi{suffix}",
+            space,
+            part,
+            n,
+            distances.compute_vendi_score(asked.rows, centre),
         ),
     ]
 

@@ -78,7 +78,7 @@ class Part:
     version: int = 1
 
 
-def empty_side(train: Faces) -> Faces:
+def make_empty_side(train: Faces) -> Faces:
     """Return an empty held-out side in the form of the training images."""
     return train.select(np.zeros(0, dtype=np.int64))
 

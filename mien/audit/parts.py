@@ -23,7 +23,7 @@ from mien.audit.labels import part as labels
 from mien.audit.leakage import part as leakage
 from mien.audit.memorisation import matches
 from mien.audit.memorisation import part as memorisation
-from mien.audit.part import Part, PartInput, PartResult, empty_side
+from mien.audit.part import Part, PartInput, PartResult, make_empty_side
 from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
 from mien.errors import DataError, SpecError
 from mien.faces import Faces
@@ -253,7 +253,7 @@ def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
         spaces, about = features.load_features(spec.spaces, train, test, made, store, **options)
         real = Faces.load(train.path)
         synthetic = Faces.load(made.path) if spec.synthetic else None
-        held = empty_side(real) if test is None else Faces.load(test.path)
+        held = make_empty_side(real) if test is None else Faces.load(test.path)
         # Without held-out people, no part asks for matches
         find = partial(matches.load_or_make, train, test or train, made, store)
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from mien import seeds
 from mien.audit import distances, features
-from mien.audit.fidelity import MAX_IMAGES_PER_SIDE, NEIGHBOUR_RANK, Sampled
+from mien.audit.fidelity import MAX_IMAGES_PER_SIDE, NEIGHBOUR_RANK, OrderedSide
 from mien.audit.memorisation.matches import MatchFinder
 from mien.audit.memorisation.people import ALARM_SHARE, ImagePeople
 from mien.audit.specs import Reason, RejectSpec
@@ -40,7 +40,7 @@ RejectFilter = Callable[[Faces], Bool[np.ndarray, " n"]]
 MAX_DRAWS = 20  # times that an image is drawn, at most
 
 
-def order_filtered(spec: GenerateSpec, reject: Sequence[str], test: str) -> RejectSpec:
+def make_reject_spec(spec: GenerateSpec, reject: Sequence[str], test: str) -> RejectSpec:
     """Return `spec` with rejection; raises SpecError for an unknown reason."""
     return read_spec(
         RejectSpec, {**spec.model_dump(), "reject": list(reject), "test": test}, "generate --reject"
@@ -93,7 +93,7 @@ def generate_filtered(
     return store.make(spec, build, alias)
 
 
-def terminal_lines(run: Run) -> list[str]:
+def list_rejection_lines(run: Run) -> list[str]:
     """Return the rejection rates of a run as lines of text."""
     lines = []
     for row in run.summary["rejected"]:
@@ -207,7 +207,7 @@ def _make_filters(
         filters["memorised"] = filter_memorised(real, test)
     if "unlike" in spec.reject:
         filters["unlike"] = filter_unlike(
-            real, features.judge_space(features.load_judge(train, store, device))
+            real, features.make_judge_space(features.load_judge(train, store, device))
         )
     return filters
 
@@ -247,12 +247,12 @@ def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
     A class of five clips or fewer has no neighbourhoods, and nothing is rejected there.
     """
     # The neighbourhoods of each class
-    side, rows = Sampled.of(train), space.extract(train.images)
+    side, rows = OrderedSide.of(train), space.extract(train.images)
     ground: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for emotion in train.classes:
-        class_rows = rows[side.one_per_clip(emotion)[:MAX_IMAGES_PER_SIDE]]
+        class_rows = rows[side.list_one_per_clip(emotion)[:MAX_IMAGES_PER_SIDE]]
         if len(class_rows) > NEIGHBOUR_RANK:
-            ground[emotion] = class_rows, distances.reach_of(class_rows, NEIGHBOUR_RANK)
+            ground[emotion] = class_rows, distances.measure_reach(class_rows, NEIGHBOUR_RANK)
         else:
             say(
                 f"{emotion} has {count_of(len(class_rows), 'clip')}, which is too few to find "

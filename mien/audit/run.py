@@ -12,7 +12,7 @@ from PIL import Image
 from mien.audit import verdict
 from mien.audit.leakage.part import add_generator_overlap
 from mien.audit.page import draw_suspects, render
-from mien.audit.part import PartResult, empty_side
+from mien.audit.part import PartResult, make_empty_side
 from mien.audit.parts import PARTS, list_jobs, plan_parts, read, run_part
 from mien.audit.specs import AuditSpec, PartName
 from mien.audit.verdict import Check, HeldOut, Outcome, Question
@@ -48,7 +48,7 @@ class Audit:
     @property
     def verdict(self) -> Outcome:
         """The worst answer to a question."""
-        return verdict.worst_verdict(self.checks)
+        return verdict.find_worst_verdict(self.checks)
 
     @property
     def questions(self) -> list[Question]:
@@ -152,7 +152,7 @@ def run_audit(
         faces = {side: Faces.load(side_run.path) for side, side_run in runs.items()}
         made, train = faces["synthetic"], faces["train"]
         _require_fit(train, faces.get("test"), made)
-        test = faces.get("test", empty_side(train))
+        test = faces.get("test", make_empty_side(train))
 
         # Make the parts that the store lacks
         jobs = list_jobs(plan, store, device)

@@ -332,7 +332,7 @@ def answer_questions(checks: Sequence[Check]) -> list[Question]:
     ]
 
 
-def worst_verdict(checks: Sequence[Check]) -> Outcome:
+def find_worst_verdict(checks: Sequence[Check]) -> Outcome:
     """Return the verdict: the worst answer to any question."""
     return ORDER[max(ORDER.index(question.verdict) for question in answer_questions(checks))]
 

@@ -85,8 +85,8 @@ def leakage(
     It looks for shared people, clips and frames, for equal and nearly equal images, for people with
     two names, and for how well brightness or image borders alone predict the label.
     """
-    from mien.audit.leakage.run import copy_report, leakage_lines, run_leakage
-    from mien.audit.leakage.sides import find_comparison
+    from mien.audit.leakage.run import copy_report, list_leakage_lines, run_leakage
+    from mien.audit.leakage.sides import find_compared_sides
     from mien.runs.folders import require_free
     from mien.runs.progress import count_of
 
@@ -94,7 +94,7 @@ def leakage(
     home = open_store(store)
 
     # Find the two sets, and compare them.
-    comparison = find_comparison(
+    comparison = find_compared_sides(
         train,
         test,
         home,
@@ -114,7 +114,7 @@ def leakage(
     if as_json:
         print_json({**run_facts(run, home.read_aliases()), "page": str(page), **report})
     else:
-        for line in leakage_lines(run):
+        for line in list_leakage_lines(run):
             text = line.lstrip()
             head = " " * (len(line) - len(text))
             print_wrapped(head, text, 2 * len(head))

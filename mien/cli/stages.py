@@ -548,7 +548,7 @@ def generate(
     Each image has its own seed, so that any one can be generated again. If the command is stopped,
     run it again to resume.
     """
-    from mien.audit.rejection import generate_filtered, order_filtered, terminal_lines
+    from mien.audit.rejection import generate_filtered, list_rejection_lines, make_reject_spec
     from mien.generators.generate import generate_database, list_generation_jobs, order_database
     from mien.runs.engine import make_engine, run_jobs
 
@@ -564,12 +564,12 @@ def generate(
 
     # With --reject, images are checked and replaced as they are drawn.
     if reject is not None and test is not None:
-        picky = order_filtered(
+        picky = make_reject_spec(
             spec, [name.strip() for name in reject.split(",")], home.run(test).name
         )
         run = generate_filtered(picky, home, alias=alias, device=device, workers=workers)
         show_run(run, alias)
-        for line in terminal_lines(run):
+        for line in list_rejection_lines(run):
             print(line)
         show_next_after_generate(run, home, store)
         return

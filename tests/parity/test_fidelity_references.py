@@ -34,7 +34,7 @@ A, B = cloud(300, 24, 1), cloud(300, 24, 2, 0.8)
 def test_the_frechet_distance_is_that_of_torch_fidelity():
     theirs = [fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (A, B)]
     expected = fid_statistics_to_metric(*theirs, verbose=False)["frechet_inception_distance"]
-    assert distances.frechet_distance(A, B) == pytest.approx(expected, rel=1e-6)
+    assert distances.compute_frechet_distance(A, B) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_kernel_distance_is_that_of_torch_fidelity():
@@ -54,7 +54,9 @@ def test_the_kernel_distance_is_that_of_torch_fidelity():
     theirs = kid_features_to_metric(
         torch.from_numpy(A).double(), torch.from_numpy(B).double(), **how
     )
-    value, resampled = distances.kernel_distance(A, B, np.ones((2, len(A))), np.ones((2, len(B))))
+    value, resampled = distances.compute_kernel_distance(
+        A, B, np.ones((2, len(A))), np.ones((2, len(B)))
+    )
     assert value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
     assert resampled == pytest.approx([value] * 2)
 
@@ -72,7 +74,7 @@ def test_precision_recall_density_and_coverage_are_those_of_both(k: int):
     found = distances.find_neighbours(A, B, k)
     theirs = compute_prdc(A.astype(np.float64), B.astype(np.float64), k)
     ours = {
-        "precision": found.typical.mean(), "recall": found.reached.mean(),
+        "precision": found.near_real.mean(), "recall": found.near_made.mean(),
         "density": found.density.mean(), "coverage": found.covered.mean(),
     }  # fmt: skip
     assert ours == pytest.approx(theirs)
@@ -85,7 +87,7 @@ def test_what_lies_just_at_a_reach_counts_as_torch_fidelity_counts_it_and_prdc_d
     real = np.arange(0, 40, 2, dtype=np.float32)[:, None]
     made = np.array([[-4.0], [-4.0], [-4.0], [-4.0], [20.0], [20.0]], dtype=np.float32)
     found = distances.find_neighbours(real, made, 2)
-    ours = (found.typical.mean(), found.reached.mean())
+    ours = (found.near_real.mean(), found.near_made.mean())
     assert ours == pytest.approx(of_torch_fidelity(real, made, 2))
     theirs = compute_prdc(real.astype(np.float64), made.astype(np.float64), 2)
     assert ours[0] == 1.0 and theirs["precision"] == pytest.approx(

@@ -329,7 +329,7 @@ def _measure_suspects(rows: pd.DataFrame) -> Iterator[Record]:
 # Sources
 
 
-def effective_number(counts: Sequence[int]) -> float:
+def compute_effective_number(counts: Sequence[int]) -> float:
     """Return the effective number of parts: the exponential of the entropy of their shares.
 
     It is Hill's number of order 1 (Hill 1973): equal parts count fully, rare ones little.
@@ -349,7 +349,7 @@ def _measure_sources(made: Faces, train: Faces) -> Iterator[Record]:
                 unit_text = f"effective {unit} of {len(counts)}"
                 yield Record(
                     f"labels.{unit}",
-                    effective_number(counts.tolist()),
+                    compute_effective_number(counts.tolist()),
                     len(real),
                     unit_text,
                     part=emotion,

@@ -102,7 +102,7 @@ def measure_leakage(train: Faces, test: Faces, by: Unit = "subject") -> Leakage:
     return Leakage(by, (*records, two_names), tuple(findings), rows, pairs, people)
 
 
-def forbidden_ways(by: Unit) -> list[str]:
+def list_forbidden_ways(by: Unit) -> list[str]:
     """Return the ways of having been seen (columns of `rows`) that a split by `by` rules out.
 
     Neighbouring frames of a clip are near duplicates, so a split by frames only rules out exact
@@ -117,7 +117,7 @@ def forbidden_ways(by: Unit) -> list[str]:
     ]
 
 
-def image_noun(test: Faces) -> str:
+def name_images(test: Faces) -> str:
     """Return the noun for an image of the test side: a synthetic image if all are synthetic."""
     return "test image" if (test.index["source"] == "real").any() else "synthetic image"
 
@@ -135,7 +135,7 @@ def _make_rows(
         rows[kind] = rows["key"].isin(pairs["test"][_select_kind(pairs, kind)])
     renamed = people[people["across"] & (people["evidence"] == "nearness")]
     rows["renamed"] = rows["subject"].isin({*renamed["a"], *renamed["b"]}) & ~rows["subjects"]
-    rows["affected"] = rows[forbidden_ways(by)].any(axis=1)
+    rows["affected"] = rows[list_forbidden_ways(by)].any(axis=1)
     return rows
 
 
@@ -279,11 +279,11 @@ def _report_shared(
     train: Faces, test: Faces, rows: pd.DataFrame, pairs: pd.DataFrame, by: Unit
 ) -> Iterator[Finding]:
     # Subjects, clips and frames on both sides
-    total, image = len(test), image_noun(test)
+    total, image = len(test), name_images(test)
     for unit in UNITS:
         shared_names, seen = list_shared(train, test, unit)
         if shared_names:
-            severity = "warning" if f"{unit}s" in forbidden_ways(by) else "note"
+            severity = "warning" if f"{unit}s" in list_forbidden_ways(by) else "note"
             are = "is" if len(shared_names) == 1 else "are"
             share = percentage(int(seen.sum()), total, image)
             message = (
@@ -297,7 +297,7 @@ def _report_shared(
         if rows[kind].any():
             example = pairs[_select_kind(pairs, kind)].iloc[0]
             where = f"{example['test']} = {example['train']}"
-            severity = "warning" if kind in forbidden_ways(by) else "note"
+            severity = "warning" if kind in list_forbidden_ways(by) else "note"
             count = int(rows[kind].sum())
             text = f"{percentage(count, total, image)} {'is' if count == 1 else 'are'} {message}"
             yield Finding(severity, f"{kind} duplicates", where, text)

@@ -128,7 +128,7 @@ def find_doubles(*parts: Faces) -> Doubles:
     a, b, distances = _measure_pairs(rows, units)
 
     # The pairs that are far ahead of all others, and like one person
-    pair_count, p, reach = separate_first(-np.log(distances))
+    pair_count, p, reach = count_separated(-np.log(distances))
     found_pairs = [
         (
             units.names[a[rank]],
@@ -160,7 +160,7 @@ def _make_table(rows: list[tuple]) -> pd.DataFrame:
 # How far ahead of all others
 
 
-def separate_first(ahead: Float[np.ndarray, " n"]) -> tuple[int, float, float]:
+def count_separated(ahead: Float[np.ndarray, " n"]) -> tuple[int, float, float]:
     """Return how many first values are separated from the others, their p, and a threshold.
 
     One value alone would be separated from the threshold on. `ahead` falls.

@@ -15,8 +15,8 @@ from mien.audit.leakage.measure import (
     WAYS_SEEN,
     Leakage,
     describe_nearness,
-    forbidden_ways,
-    image_noun,
+    list_forbidden_ways,
+    name_images,
 )
 from mien.faces import Faces
 from mien.pages.html import encode_picture, render_html
@@ -54,7 +54,7 @@ class PagePicture:
 
 def render_page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> str:
     """Return the page as HTML; `names` are the labels of the training and the test side."""
-    image = image_noun(test)
+    image = name_images(test)
 
     # Records, tables and pictures for the template
     content = dict(  # noqa: C408
@@ -101,7 +101,7 @@ def _way_rows(found: Leakage) -> Iterator[dict[str, Any]]:
             "name": WAY_TITLES[way],
             "count": count,
             "share": count / len(found.rows),
-            "barred": way in forbidden_ways(found.by),
+            "barred": way in list_forbidden_ways(found.by),
         }
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from mien.audit.labels.nuisance import measure_nuisance
-from mien.audit.leakage.measure import Leakage, image_noun, measure_leakage, percentage
+from mien.audit.leakage.measure import Leakage, measure_leakage, name_images, percentage
 from mien.audit.leakage.page import render_page
-from mien.audit.leakage.sides import Comparison
+from mien.audit.leakage.sides import ComparedSides
 from mien.audit.specs import LeakageSpec
 from mien.errors import DataError
 from mien.faces import Faces
@@ -28,7 +28,7 @@ REPORT_FILES = ("index.html", "leakage.json", "images.csv", "pairs.csv", "people
 
 
 def run_leakage(
-    sides: Comparison, store: Store, by: Unit = "subject", *, alias: str | None = None
+    sides: ComparedSides, store: Store, by: Unit = "subject", *, alias: str | None = None
 ) -> Run:
     """Make the run of what two sides share: index.html with pictures, leakage.json, and tables.
 
@@ -57,7 +57,7 @@ def run_leakage(
         (out / "index.html").write_text(
             render_page(result, train, test, sides.names), encoding="utf-8"
         )
-        share = f"{result.affected:,} of {count_of(len(result.rows), image_noun(test))} affected"
+        share = f"{result.affected:,} of {count_of(len(result.rows), name_images(test))} affected"
         return {"holds": share}
 
     return store.make(spec, build, alias)
@@ -83,7 +83,7 @@ def copy_report(run: Run, out: Path | None) -> Path:
     return out / "index.html"
 
 
-def leakage_lines(run: Run) -> Iterator[str]:
+def list_leakage_lines(run: Run) -> Iterator[str]:
     """Yield the results of a leakage run as a few lines for a terminal."""
     # The sides, and how much of the test side was seen
     about = run.json("leakage.json")
@@ -142,7 +142,7 @@ def _write_report(
     about = {
         "by": found.by,
         "names": dict(zip(("train", "test"), side_names, strict=True)),
-        "what": image_noun(test),
+        "what": name_images(test),
         "training_images": len(train),
         "test_images": len(test),
         "affected": found.affected,

@@ -32,7 +32,7 @@ SIDE_SYNONYMS = {"training": "train", "testing": "test", "valid": "val", "valida
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedSides:
     """Two runs to compare, or one run that `table` divides: it says which key is on which side.
 
     If `one_dataset` is true, equal names are the same people on both sides, whatever their datasets
@@ -69,7 +69,7 @@ class Comparison:
         return (_drop_dataset(train), _drop_dataset(test)) if self.one_dataset else (train, test)
 
 
-def find_comparison(
+def find_compared_sides(
     train: str,
     test: str | None,
     store: Store,
@@ -82,7 +82,7 @@ def find_comparison(
     clip_pattern: Sequence[str] = (),
     map: Mapping[str, str] | None = None,
     size: int | None = None,
-) -> Comparison:
+) -> ComparedSides:
     """Return the two sides that a user names.
 
     `train` and `test` are runs, aliases or folders; a folder is read into the store first
@@ -125,7 +125,7 @@ def find_comparison(
     labels = tuple(one.label for one in named_sides)
     if test is not None:
         test_run = plain_folders.mark_synthetic(runs["test"], store) if synthetic else runs["test"]
-        return Comparison(
+        return ComparedSides(
             runs["train"], test_run, None, one_dataset or bool(folders), (labels[0], labels[1])
         )
 
@@ -134,7 +134,7 @@ def find_comparison(
     table = _read_division(split, keys) if split is not None else _divide_by_folder(keys, train)
     divided = _select_two(table, first, second, len(keys))
     names = (f"{labels[0]} ({first})", f"{labels[0]} ({second})")
-    return Comparison(runs["train"], runs["train"], divided, one_dataset, names)
+    return ComparedSides(runs["train"], runs["train"], divided, one_dataset, names)
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:

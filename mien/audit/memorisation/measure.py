@@ -51,7 +51,7 @@ from mien.audit.memorisation.people import (
     EXTREME_CHANCE,
     ImagePeople,
     MadeGroups,
-    wilson_interval,
+    compute_wilson_interval,
 )
 from mien.audit.memorisation.search import (
     Coarse,
@@ -382,11 +382,11 @@ def _count_alarms(
     level = sides.people.quantile(test, ALARM_SHARE)
     found = [
         _Measured(columns={column: made < level.value}),
-        _make_record(metric, sides.groups.share_below(made, level), len(made), "images"),
+        _make_record(metric, sides.groups.estimate_share_below(made, level), len(made), "images"),
     ]
     for emotion in sides.made.classes:
         has_emotion = (sides.made.index["emotion"] == emotion).to_numpy()
-        share = sides.groups.share_below(made, level, has_emotion)
+        share = sides.groups.estimate_share_below(made, level, has_emotion)
         found.append(_make_record(metric, share, int(has_emotion.sum()), "images", emotion))
     return _join_measured(*found)
 
@@ -403,10 +403,10 @@ def _count_extremes(
     One in a thousand images is expected below this bound, however few people it was measured on, so
     a few images are meaningful; alarms are raised by one in a hundred.
     """
-    is_extreme = made < sides.people.far_below(test)
+    is_extreme = made < sides.people.find_extreme_ratio(test)
     return _join_measured(
         _Measured(columns={column: is_extreme}),
-        _make_record(metric, wilson_interval(is_extreme), len(made), "images"),
+        _make_record(metric, compute_wilson_interval(is_extreme), len(made), "images"),
     )
 
 
@@ -474,7 +474,7 @@ def _measure_identity(sides: _Sides) -> tuple[_Measured, pd.DataFrame]:
     shown = identity.find_shown_subjects(
         made_subjects,
         made_ratios,
-        sides.people.far_below(test_ratios),
+        sides.people.find_extreme_ratio(test_ratios),
         test_subjects,
         sides.people,
         len(set(sides.subjects)),

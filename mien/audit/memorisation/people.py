@@ -130,7 +130,7 @@ class ImagePeople:
             self.chance(usual.value), None if usual.drawn is None else self.chance(usual.drawn)
         )
 
-    def far_below(self, ratios: Float[np.ndarray, " n"]) -> float:
+    def find_extreme_ratio(self, ratios: Float[np.ndarray, " n"]) -> float:
         """Return a ratio of nearest to next distance that one more person is rarely below.
 
         The chance is 0.001. If faces are spread evenly, -log of such a ratio is exponential, with
@@ -156,7 +156,7 @@ class MadeGroups:
         """Return the groups of images, by the names of their nearest training subjects."""
         return cls(ImagePeople.of(subjects, "made"))
 
-    def share_below(
+    def estimate_share_below(
         self,
         values: Float[np.ndarray, " n"],
         level: Estimate,
@@ -208,7 +208,7 @@ class MadeGroups:
         return interval(made_share.value - level.value, gaps)
 
 
-def wilson_interval(values: Bool[np.ndarray, " n"]) -> Interval:
+def compute_wilson_interval(values: Bool[np.ndarray, " n"]) -> Interval:
     """Return the share of true `values` with Wilson's 95 % interval, which suits rare events."""
     n, share = len(values), float(values.mean())
     middle = (share + NORMAL_DEVIATIONS**2 / (2 * n)) / (1 + NORMAL_DEVIATIONS**2 / n)
