@@ -41,7 +41,7 @@ def measured(
     made: Faces, train: Faces = TRAIN, test: Faces = TEST
 ) -> Mapping[tuple[str, str], Record]:
     sides = SpaceFeatures(flat(train), flat(test), flat(made))
-    found = fidelity.measure(train, test, made, {"pixels": sides})
+    found = fidelity.measure_fidelity(train, test, made, {"pixels": sides})
     return {(one.metric.removesuffix(".pixels"), one.part): one for one in found}
 
 
@@ -156,6 +156,6 @@ def test_people_are_the_unit_where_they_are_known_else_clips_else_images():
         index = faces.index.assign(
             **{name: pd.Series([""] * len(faces), dtype="str") for name in lost}
         )
-        weights = fidelity.OrderedSide.of(Faces(faces.images, index)).weights(places, "x")
+        weights = fidelity.OrderedSide.of(Faces(faces.images, index)).resample(places, "x")
         assert (weights.sum(axis=1) % (len(faces) / units) == 0).all()
         assert len(np.unique(weights, axis=1).T) == units

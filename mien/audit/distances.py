@@ -177,9 +177,9 @@ def compute_mean_similarity(
     """
     if len(rows) < 2:
         raise DataError(f"a similarity of pairs needs at least two images; given: {len(rows)}")
-    unit = compute_directions(rows, centre)
-    total = unit.sum(axis=0)
-    return float((total @ total - len(unit)) / (len(unit) * (len(unit) - 1)))
+    directions = compute_directions(rows, centre)
+    total = directions.sum(axis=0)
+    return float((total @ total - len(directions)) / (len(directions) * (len(directions) - 1)))
 
 
 def compute_vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
@@ -191,10 +191,10 @@ def compute_vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray
     """
     if not len(rows):
         raise DataError("a Vendi score needs at least one image; given: none")
-    unit = compute_directions(rows, centre)
+    directions = compute_directions(rows, centre)
     # Both products have the same eigenvalues, except zeros: take the smaller one
-    gram = unit @ unit.T if len(unit) < unit.shape[1] else unit.T @ unit
-    values = np.linalg.eigvalsh(gram / len(unit))
+    gram = directions @ directions.T if len(directions) < directions.shape[1] else directions.T @ directions
+    values = np.linalg.eigvalsh(gram / len(directions))
     values = values[values > 1e-12]
     return float(np.exp(-(values * np.log(values)).sum()))
 

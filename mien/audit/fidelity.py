@@ -62,17 +62,17 @@ class OrderedSide:
             order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit))
         )
 
-    def images(self, part: str) -> Places:
+    def list_images(self, emotion: str) -> Places:
         """Return the images of a class in the drawn order; all images for an empty name."""
-        return self.order[self.emotion[self.order] == part] if part else self.order
+        return self.order[self.emotion[self.order] == emotion] if emotion else self.order
 
-    def list_one_per_clip(self, part: str) -> Places:
-        """Return the first image of each clip in the drawn order."""
-        places = self.images(part)
+    def list_one_per_clip(self, emotion: str) -> Places:
+        """Return the first image of each clip in the drawn order, as `list_images` does."""
+        places = self.list_images(emotion)
         _, first = np.unique(self.clip[places].astype(str), return_index=True)
         return places[np.sort(first)]
 
-    def weights(self, places: Places, *names: str) -> Float[np.ndarray, "draws _"]:
+    def resample(self, places: Places, *names: str) -> Float[np.ndarray, "draws _"]:
         """Return how often each image occurs in each resample of the units, with replacement."""
         units, owner = np.unique(self.unit[places].astype(str), return_inverse=True)
         counts = make_rng("audit", "bootstrap", *names).multinomial(
@@ -83,13 +83,52 @@ class OrderedSide:
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of a side in a space, and their weights in each bootstrap resample."""
+    """Images of a side in a space, and how often each is in each bootstrap resample."""
 
-    rows: Vectors
+    vectors: Vectors
     weights: Float[np.ndarray, "draws n"]
 
 
-def measure(
+@dataclass(frozen=True)
+class SamplePair:
+    """A sample, and the reference that it is compared with: one half of the training images.
+
+    `suffix` says in the names of numbers what is compared: nothing for synthetic images, `_floor`
+    for the other half of the training images, `_heldout` for held-out people. `emotion` is the
+    class, empty if the images are of all classes.
+    """
+
+    reference: Sample
+    compared: Sample
+    suffix: str
+    space: str
+    emotion: str
+
+    def make_record(
+        self,
+        name: str,
+        value: float,
+        resampled: Resampled | None = None,
+        bounds: tuple[float, float] = (-np.inf, np.inf),
+    ) -> Record:
+        """Return a record with its bootstrap interval, shifted so that its mean is the value.
+
+        Resamples with replacement hold an image twice, which makes distances larger than those of
+        the images themselves; the shift takes this bias off. The interval is within `bounds`, the
+        least and the largest value that is possible.
+        """
+        if resampled is not None:
+            resampled = (resampled - np.nanmean(resampled) + value).clip(*bounds)
+        return Record.of(
+            f"{name}{self.suffix}.{self.space}",
+            stats.interval(value, resampled),
+            len(self.compared.vectors),
+            "images a side",
+            self.emotion,
+        )
+
+
+def measure_fidelity(
     train: Faces, test: Faces, made: Faces, features: Mapping[str, SpaceFeatures]
 ) -> tuple[Record, ...]:
     """Return distances, precision, recall, density, coverage and variety in each space.
@@ -100,21 +139,19 @@ def measure(
     resamples do not change who is a neighbour of whom. A class with fewer than 10 images per side
     has no number.
     """
-    three = tuple(OrderedSide.of(faces) for faces in (train, test, made))
+    sides = [OrderedSide.of(faces) for faces in (train, test, made)]
     records: list[Record] = []
-    for space, space_sides in features.items():
-        flat = _project_on_axes(space_sides)
-        centre = space_sides.train.mean(axis=0, dtype=np.float64)
-        for part in ("", *made.classes):
-            for suffix, ground, asked in _pair_samples(
-                three, [side.images(part) for side in three], flat
-            ):
-                records += _measure_distances(ground, asked, suffix, space, part)
-            for suffix, ground, asked in _pair_samples(
-                three, [side.list_one_per_clip(part) for side in three], space_sides
-            ):
-                records += _measure_neighbours(ground, asked, suffix, space, part)
-                records += _measure_variety(asked, centre, suffix, space, part)
+    for space, vectors in features.items():
+        projected = _project_on_axes(vectors)
+        centre = vectors.train.mean(axis=0, dtype=np.float64)
+        for emotion in ("", *made.classes):
+            images = [side.list_images(emotion) for side in sides]
+            for pair in _make_sample_pairs(sides, images, projected, space, emotion):
+                records += _measure_distances(pair)
+            images = [side.list_one_per_clip(emotion) for side in sides]
+            for pair in _make_sample_pairs(sides, images, vectors, space, emotion):
+                records += _measure_neighbours(pair)
+                records += _measure_variety(pair, centre)
     return tuple(records)
 
 
@@ -126,17 +163,17 @@ def explain_too_few(train: Faces, test: Faces, made: Faces) -> list[str]:
         "synthetic": (made, MIN_IMAGES_PER_SIDE),
     }
     notes = []
-    for what, count in (("images", _count_images), ("clips", _count_clips)):
-        short = [
-            f"{count(faces)} {side} {what} ({needed} are needed)"
-            for side, (faces, needed) in sides.items()
+    for counted, count in (("images", _count_images), ("clips", _count_clips)):
+        too_few = [
+            f"{count(faces)} {name} {counted} ({needed} are needed)"
+            for name, (faces, needed) in sides.items()
             if count(faces) < needed
         ]
-        if short:
+        if too_few:
             measures = (
-                "distances" if what == "images" else "precision, recall, coverage and variety"
+                "distances" if counted == "images" else "precision, recall, coverage and variety"
             )
-            notes.append(f"too few for {measures}: {', '.join(short)}")
+            notes.append(f"too few for {measures}: {', '.join(too_few)}")
     return notes
 
 
@@ -148,115 +185,93 @@ def _count_clips(faces: Faces) -> int:
     return len(OrderedSide.of(faces).list_one_per_clip(""))
 
 
-def _project_on_axes(sides: SpaceFeatures) -> SpaceFeatures:
+# What is compared
+
+
+def _project_on_axes(vectors: SpaceFeatures) -> SpaceFeatures:
     """Return features on the axes of most variance, and each image's distance from these axes.
 
     Without the distance, noise that no real image has would go unnoticed.
     """
-    if sides.train.shape[1] <= FRECHET_AXES:
-        return sides
-    centre, axes = find_principal_axes(sides.train, FRECHET_AXES)
+    if vectors.train.shape[1] <= FRECHET_AXES:
+        return vectors
+    centre, axes = find_principal_axes(vectors.train, FRECHET_AXES)
 
-    def flat(rows: Vectors) -> Float[np.ndarray, "n _"]:
+    def project(rows: Vectors) -> Float[np.ndarray, "n _"]:
         centred = rows - centre
         coordinates = centred @ axes
         residual = np.square(centred).sum(axis=1) - np.square(coordinates).sum(axis=1)
         return np.column_stack([coordinates, np.sqrt(residual.clip(0))])
 
-    return SpaceFeatures(*(flat(rows) for rows in (sides.train, sides.test, sides.made)))
+    return SpaceFeatures(*(project(rows) for rows in (vectors.train, vectors.test, vectors.made)))
 
 
-def _pair_samples(
-    three: Sequence[OrderedSide], places: Sequence[Places], sides: SpaceFeatures
-) -> Iterator[tuple[str, Sample, Sample]]:
-    """Yield each comparison with one half of the training images: its suffix and its two parts.
+def _make_sample_pairs(
+    sides: Sequence[OrderedSide],
+    images: Sequence[Places],
+    vectors: SpaceFeatures,
+    space: str,
+    emotion: str,
+) -> Iterator[SamplePair]:
+    """Yield synthetic, other training, and held-out images, each with the reference.
 
-    `three` and `places` are of the training, held-out and synthetic images. All parts of a
-    comparison have the same number of images.
+    `sides` and `images` are of the training, held-out and synthetic images. All samples have the
+    same number of images.
     """
-    # The same number of images for all comparisons
-    (real, heldout, synthetic), (train, test, made) = three, places
+    # The same number of images for all pairs
+    train, test, made = images
     count = min(
         len(train) // 2,
         MAX_IMAGES_PER_SIDE,
-        *(len(images) for images in (test, made) if len(images) >= MIN_IMAGES_PER_SIDE),
+        *(len(places) for places in (test, made) if len(places) >= MIN_IMAGES_PER_SIDE),
     )
     if min(len(made), count) < MIN_IMAGES_PER_SIDE:
         return
 
-    # Compare synthetic, other real, and held-out images with one half of the real ones
-    ground = _make_sample(real, train[:count], sides.train, "ground")
-    yield "", ground, _make_sample(synthetic, made[:count], sides.made, "made")
-    yield "_floor", ground, _make_sample(real, train[count : 2 * count], sides.train, "floor")
+    # The samples that are compared with the first half of the training images
+    train_side, test_side, made_side = sides
+    reference = _make_sample(train_side, train[:count], vectors.train, "ground")
+    other_half = train[count : 2 * count]
+    samples = {
+        "": _make_sample(made_side, made[:count], vectors.made, "made"),
+        "_floor": _make_sample(train_side, other_half, vectors.train, "floor"),
+    }
     if len(test) >= MIN_IMAGES_PER_SIDE:
-        yield "_heldout", ground, _make_sample(heldout, test[:count], sides.test, "heldout")
+        samples["_heldout"] = _make_sample(test_side, test[:count], vectors.test, "heldout")
+    for suffix, sample in samples.items():
+        yield SamplePair(reference, sample, suffix, space, emotion)
 
 
-def _make_sample(side: OrderedSide, places: Places, rows: Vectors, name: str) -> Sample:
-    return Sample(np.asarray(rows[places]), side.weights(places, name))
-
-
-def _make_record(
-    name: str,
-    space: str,
-    part: str,
-    n: int,
-    value: float,
-    drawn: Resampled | None = None,
-    limits: tuple[float, float] = (-np.inf, np.inf),
-) -> Record:
-    """Return a record with its bootstrap interval, shifted so that its mean is the value.
-
-    Resamples with replacement hold an image twice, which makes distances larger than those of the
-    images themselves; the shift takes this bias off.
-    """
-    if drawn is not None:
-        drawn = (drawn - np.nanmean(drawn) + value).clip(*limits)
-    return Record.of(f"{name}.{space}", stats.interval(value, drawn), n, "images a side", part)
+def _make_sample(side: OrderedSide, places: Places, vectors: Vectors, name: str) -> Sample:
+    return Sample(np.asarray(vectors[places]), side.resample(places, name))
 
 
 # Distances
 
 
-def _measure_distances(
-    ground: Sample, asked: Sample, suffix: str, space: str, part: str
-) -> list[Record]:
-    n = len(asked.rows)
-    frechet = distances.compute_frechet_distance(ground.rows, asked.rows)
+def _measure_distances(pair: SamplePair) -> list[Record]:
+    reference, compared = pair.reference, pair.compared
+    frechet = distances.compute_frechet_distance(reference.vectors, compared.vectors)
+    resampled_frechet = distances.compute_gaussian_distance(
+        *_resample_moments(reference), *_resample_moments(compared)
+    )
+    kernel, resampled_kernel = distances.compute_kernel_distance(
+        reference.vectors, compared.vectors, reference.weights, compared.weights
+    )
     return [
-        _make_record(
-            f"fidelity.frechet{suffix}",
-            space,
-            part,
-            n,
-            frechet,
-            _resample_frechet(ground, asked),
-            (0.0, np.inf),
-        ),
-        _make_record(
-            f"fidelity.kernel{suffix}",
-            space,
-            part,
-            n,
-            *distances.compute_kernel_distance(
-                ground.rows, asked.rows, ground.weights, asked.weights
-            ),
-        ),
+        pair.make_record("fidelity.frechet", frechet, resampled_frechet, (0.0, np.inf)),
+        pair.make_record("fidelity.kernel", kernel, resampled_kernel),
     ]
 
 
-def _resample_frechet(a: Sample, b: Sample) -> Resampled:
-    return distances.compute_gaussian_distance(*_resample_moments(a), *_resample_moments(b))
-
-
 def _resample_moments(
-    part: Sample,
+    sample: Sample,
 ) -> tuple[Float[np.ndarray, "draws d"], Float[np.ndarray, "draws d d"]]:
     """Return the mean and covariance of each resample."""
-    rows = part.rows.astype(np.float64)
-    totals = part.weights.sum(axis=1)
-    means = part.weights @ rows / totals[:, None]
-    products = np.stack([(rows * weights[:, None]).T @ rows for weights in part.weights])
+    rows = sample.vectors.astype(np.float64)
+    totals = sample.weights.sum(axis=1)
+    means = sample.weights @ rows / totals[:, None]
+    products = np.stack([(rows * weights[:, None]).T @ rows for weights in sample.weights])
     centred = products - totals[:, None, None] * means[:, :, None] * means[:, None, :]
     return means, centred / (totals - 1)[:, None, None]
 
@@ -264,27 +279,20 @@ def _resample_moments(
 # Neighbours and variety
 
 
-def _measure_neighbours(
-    ground: Sample, asked: Sample, suffix: str, space: str, part: str
-) -> list[Record]:
-    near = distances.find_neighbours(ground.rows, asked.rows, NEIGHBOUR_RANK)
+def _measure_neighbours(pair: SamplePair) -> list[Record]:
+    reference, compared = pair.reference, pair.compared
+    near = distances.find_neighbours(reference.vectors, compared.vectors, NEIGHBOUR_RANK)
     measured = (
-        ("fidelity.precision", near.near_real, asked, 1.0),
-        ("fidelity.density", near.density, asked, np.inf),
-        ("variety.recall", near.near_made, ground, 1.0),
-        ("variety.coverage", near.covered, ground, 1.0),
+        ("fidelity.precision", near.near_real, compared, 1.0),
+        ("fidelity.density", near.density, compared, np.inf),
+        ("variety.recall", near.near_made, reference, 1.0),
+        ("variety.coverage", near.covered, reference, 1.0),
     )
     return [
-        _make_record(
-            name + suffix,
-            space,
-            part,
-            len(asked.rows),
-            float(values.mean()),
-            _resample_mean(values, side.weights),
-            (0.0, upper),
+        pair.make_record(
+            name, float(values.mean()), _resample_mean(values, sample.weights), (0.0, largest)
         )
-        for name, values, side, upper in measured
+        for name, values, sample, largest in measured
     ]
 
 
@@ -294,24 +302,19 @@ def _resample_mean(
     return weights @ values / weights.sum(axis=1)
 
 
-def _measure_variety(
-    asked: Sample, centre: Float[np.ndarray, " d"], suffix: str, space: str, part: str
-) -> list[Record]:
-    n = len(asked.rows)
-    unit = distances.compute_directions(asked.rows, centre)
-    similarity = distances.compute_mean_similarity(asked.rows, centre)
-    squares = np.square(asked.weights).sum(axis=1)
-    sums = np.square(asked.weights @ unit).sum(axis=1)
-    drawn = (sums - squares) / (np.square(asked.weights.sum(axis=1)) - squares)
+def _measure_variety(pair: SamplePair, centre: Float[np.ndarray, " d"]) -> list[Record]:
+    # The mean cosine of all pairs, in each resample: the sum over all pairs less each with itself
+    vectors, weights = pair.compared.vectors, pair.compared.weights
+    directions = distances.compute_directions(vectors, centre)
+    squares = np.square(weights).sum(axis=1)
+    sums = np.square(weights @ directions).sum(axis=1)
+    resampled = (sums - squares) / (np.square(weights.sum(axis=1)) - squares)
+
+    similarity = distances.compute_mean_similarity(vectors, centre)
+    vendi = distances.compute_vendi_score(vectors, centre)
     return [
-        _make_record(f"variety.similarity{suffix}", space, part, n, similarity, drawn),
-        _make_record(
-            f"variety.vendi{suffix}",
-            space,
-            part,
-            n,
-            distances.compute_vendi_score(asked.rows, centre),
-        ),
+        pair.make_record("variety.similarity", similarity, resampled),
+        pair.make_record("variety.vendi", vendi),
     ]
 
 
@@ -348,7 +351,7 @@ MEANINGS = {
 def measure_part(given: PartInput) -> PartResult:
     """Return the numbers of fidelity and variety, and notes on what is too few for them."""
     sides = given.train, given.test, given.made
-    records = measure(*sides, given.spaces)
+    records = measure_fidelity(*sides, given.spaces)
     return PartResult([*records], explain_too_few(*sides))
 
 
