@@ -193,7 +193,11 @@ def compute_vendi_score(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray
         raise DataError("a Vendi score needs at least one image; given: none")
     directions = compute_directions(rows, centre)
     # Both products have the same eigenvalues, except zeros: take the smaller one
-    gram = directions @ directions.T if len(directions) < directions.shape[1] else directions.T @ directions
+    gram = (
+        directions @ directions.T
+        if len(directions) < directions.shape[1]
+        else directions.T @ directions
+    )
     values = np.linalg.eigvalsh(gram / len(directions))
     values = values[values > 1e-12]
     return float(np.exp(-(values * np.log(values)).sum()))
