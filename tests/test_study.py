@@ -45,7 +45,7 @@ from mien.study.select import explain_generators, parse_only, select_rows
 from mien.study.specs import StudySpec
 from mien.study.status import describe_progress, read_progress
 
-STUDIES = Path(__file__).parent.parent / "studies"
+STUDIES = Path(__file__).parent.parent / "mien" / "studies"
 PREPRINT = ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
 
 
