@@ -48,6 +48,45 @@ STUDY = """
             )
 """
 
+# `run_controls(...)` runs a study of dark and light images with these controls.
+RUN_STUDY = """
+        from pathlib import Path
+        import numpy as np
+        import pandas as pd
+        from PIL import Image
+        from mien.faces import Faces
+        from mien.ingest.run import run_ingest
+        from mien.report.facts import list_facts
+        from mien.report.sentences import describe_benefit
+        from mien.runs.store import Store
+        from mien.study.file import read_study
+        from mien.study.plan import describe_plan, plan_study
+        from mien.study.results import StudyResults
+        from mien.study.run import run_study
+        from mien.study.settings import CONTROLS
+
+        for number in range(24):
+            emotion = ("anger", "fear")[number % 2]
+            Path("set", emotion).mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(number).integers(0, 99, (16, 16)) + 99 * (number % 2)
+            Image.fromarray(noise.astype(np.uint8)).save(f"set/{emotion}/{number}.png")
+        store = Store(Path("store"))
+        run_ingest("folder", Path("set"), store, size=16, alias="faces")
+
+        def run_controls(*names, trials=1):
+            Path("study.toml").write_text(
+                f'name = "controlled"\\nfaces = "faces"\\nprotocol = "frame"\\nfolds = 2\\n'
+                'settings = ["real_to_real", "both_to_real", "real_to_synthetic"]\\n'
+                f'classifiers = ["tiny"]\\ntrials = {trials}\\ncontrols = {[*names]}\\n'
+                '[classifier]\\nepochs = 1\\nsize = 16\\n[generator]\\npreset = "gaussian"\\n'
+            )
+            study = read_study(Path("study.toml"), store)
+            run_study(study, store, device="cpu")
+            found = StudyResults("controlled", store)
+            assert not found.failed and all(cell.whole for cell in [*found.cells, *found.controls])
+            return study, found
+"""
+
 # What is done with the new member of each family, in a process that imports the copy.
 USES = {
     "A dataset reader": """
@@ -150,40 +189,26 @@ USES = {
         assert nearest.control == control.control == "permuted_to_synthetic"
         assert (control.train, control.tests) == (cell.train, cell.tests)
     """,
-    "A control that replaces the generator": """
-        from pathlib import Path
-        import numpy as np
-        from PIL import Image
-        from mien.faces import Faces
-        from mien.ingest.run import run_ingest
-        from mien.report.sentences import describe_benefit
-        from mien.runs.store import Store
-        from mien.study.file import read_study
-        from mien.study.plan import describe_plan, plan_study
-        from mien.study.results import StudyResults
-        from mien.study.run import run_study
-
-        # Two classes: dark and light images
-        for number in range(24):
-            emotion = ("anger", "fear")[number % 2]
-            Path("set", emotion).mkdir(parents=True, exist_ok=True)
-            noise = np.random.default_rng(number).integers(0, 99, (16, 16)) + 99 * (number % 2)
-            Image.fromarray(noise.astype(np.uint8)).save(f"set/{emotion}/{number}.png")
-        store = Store(Path("store"))
-        run_ingest("folder", Path("set"), store, size=16, alias="faces")
-
-        Path("study.toml").write_text(
-            'name = "mixed"\\nfaces = "faces"\\nprotocol = "frame"\\nfolds = 2\\ntrials = 1\\n'
-            'settings = ["real_to_real", "both_to_real", "real_to_synthetic"]\\n'
-            'classifiers = ["tiny"]\\ncontrols = ["mixup", "again"]\\n'
-            '[classifier]\\nepochs = 1\\nsize = 16\\n[generator]\\npreset = "gaussian"\\n'
+    "A control without learning": RUN_STUDY
+    + """
+        study, found = run_controls("chance", trials=2)
+        labels = {found.label_control(cell) for cell in found.controls}
+        assert labels == {"chance"} and len(found.controls[0].done) == 2
+        scores = [cell.mean("accuracy") for cell in found.controls]
+        assert 0.2 < sum(scores) / len(scores) < 0.8
+        assert ("control chance", CONTROLS["chance"].shows) in list_facts(found)
+        runs = [store.run(trial.run) for trial in found.trials if trial.control == "chance"]
+        first, second = (
+            list(pd.read_parquet(run.file("predictions.parquet"))["predicted"])
+            for run in runs if run.spec["train"] == "real"
         )
-        study = read_study(Path("study.toml"), store)
+        assert first != second
+    """,
+    "A control that replaces the generator": RUN_STUDY
+    + """
+        study, found = run_controls("mixup", "again")
         text = describe_plan(plan_study(study, store))
         assert "1 mixup database" in text and "1 again database" in text
-        run_study(study, store, device="cpu")
-        found = StudyResults("mixed", store)
-        assert not found.failed and all(cell.whole for cell in [*found.cells, *found.controls])
         assert {found.label_control(cell) for cell in found.controls} == {
             f"{label} ({name})"
             for label in ("mixup", "real images again") for name in ("1-NN", "tiny")

@@ -24,11 +24,19 @@ class Baseline(ABC):
     `seeded` says whether its answers depend on the seed; without it, all trials of a study that
     have the same images are one.
 
+    A baseline with `shows`, a text that says what it does, is a control of every study; another one
+    can be listed among the classifiers of a study. `constant` says whether it gives one answer to
+    all images. `short` is its printed name in other controls, for which it is trained like the
+    classifiers of the study; a baseline without it is not.
+
     Raises DataError without training images.
     """
 
     label: ClassVar[str]
     seeded: ClassVar[bool] = False
+    shows: ClassVar[str] = ""
+    constant: ClassVar[bool] = False
+    short: ClassVar[str] = ""
 
     def __init__(self, faces: Faces, classes: Sequence[str], seed: int = 0) -> None:
         if not len(faces):
@@ -71,6 +79,8 @@ class Majority(Baseline):
     """The commonest class of the training images, always; of equals the first in `classes`."""
 
     label = "majority class"
+    shows = "always the commonest class of the training images"
+    constant = True
 
     def learn(self, faces: Faces, labels: Int[np.ndarray, " n"], seed: int) -> None:
         """Count the labels."""
@@ -84,7 +94,9 @@ class Majority(Baseline):
 class Nearest(Baseline):
     """The class of the training image whose pixels are nearest, by Euclidean distance."""
 
-    label = "1-NN"
+    label = "1-nearest neighbour"
+    shows = "the class of the training image whose pixels are nearest; nothing else is learnt"
+    short = "1-NN"
 
     def learn(self, faces: Faces, labels: Int[np.ndarray, " n"], seed: int) -> None:
         """Keep the training images."""

@@ -70,15 +70,15 @@ def list_trial_kinds(study: StudySpec) -> list[TrialKind]:
         for train, sources in tests_of.items()
     ]
     baselines = [
-        TrialKind(name, "", name, train, sources)
+        TrialKind(CONTROLS[name].baseline, "", name, train, sources)
         for name in study.controls
-        if name in BASELINES
+        if CONTROLS[name].baseline
         for train, sources in tests_of.items()
     ]
     retrained = [
         TrialKind(classifier, ablation, name, train, sources)
         for name in CONTROLS
-        if name in study.controls and name not in BASELINES
+        if name in study.controls and not CONTROLS[name].baseline
         for classifier, ablation in _list_controlled(study)
         for train, sources in _list_trainings(name, tests_of)
     ]
@@ -120,6 +120,7 @@ def _list_trainings(
 def _list_controlled(study: StudySpec) -> list[tuple[str, str]]:
     """Return who is trained for such a control, as pairs of name and ablation.
 
-    They are a nearest neighbour, and each classifier in the study's first ablation.
+    They are baselines such as a nearest neighbour, and each classifier in the first ablation.
     """
-    return [("nearest", ""), *((name, study.ablations[0]) for name in study.classifiers)]
+    baselines = [(name, "") for name, baseline in BASELINES.items() if baseline.short]
+    return [*baselines, *((name, study.ablations[0]) for name in study.classifiers)]

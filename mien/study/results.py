@@ -200,11 +200,11 @@ class StudyResults:
                 setting, sources.train, sources.test
             ):
                 continue
-            if name in BASELINES:
-                planned.append((name, name, ""))
+            if control.baseline:
+                planned.append((name, control.baseline, ""))
                 continue
             if control.needs_training(sources.train):
-                planned.append((name, "nearest", ""))
+                planned += [(name, other, "") for other in BASELINES if BASELINES[other].short]
             planned += [(name, classifier, first) for classifier in self.classifiers]
         return planned
 
@@ -313,9 +313,9 @@ class StudyResults:
     def label_control(self, control: ResultCell) -> str:
         """Return the printed name of a control."""
         baseline = BASELINES.get(control.classifier)
-        classifier = control.classifier if baseline is None else baseline.label
+        classifier = control.classifier if baseline is None else baseline.short or baseline.label
         return CONTROLS[control.control].label + (
-            "" if control.control in BASELINES else f" ({classifier})"
+            "" if CONTROLS[control.control].baseline else f" ({classifier})"
         )
 
     def restrict_to_dataset(self, cell: ResultCell, dataset: str) -> ResultCell:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from mien.classifiers.baselines import BASELINES
 from mien.errors import UsageError
 from mien.runs.spec import suggest
-from mien.study.settings import SETTINGS, SOURCES, name_under_control
+from mien.study.settings import CONTROLS, SETTINGS, SOURCES, name_under_control
 from mien.study.specs import StudySpec, TrialRow
 
 Only = dict[str, frozenset[str]]
@@ -25,9 +24,14 @@ def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
     Raises UsageError for an axis or a name that the study does not have.
     """
     # The names that each axis of this study has
+    baselines = [
+        control.baseline
+        for name, control in CONTROLS.items()
+        if control.baseline and name in study.controls
+    ]
     known = {
         "setting": list(study.settings),
-        "classifier": [*study.classifiers, *(name for name in BASELINES if name in study.controls)],
+        "classifier": [*study.classifiers, *baselines],
         "ablation": list(study.ablations),
         "control": ["none", *study.controls],
         "trial": [str(number + 1) for number in range(study.trials)],

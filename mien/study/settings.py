@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from mien.classifiers.baselines import BASELINES
 from mien.generators.specs import KIND_FACTS
 
 SYNTHETIC = "synthetic"
@@ -61,18 +62,18 @@ class Control:
     """A control: what a setting scores without learning, or without the study's generator.
 
     - `label` is its printed name, and `shows` says what it does and what follows from it.
+    - `baseline` is the name of the baseline that takes the place of the classifier; with "" the
+      classifiers of the cells are trained.
     - `source` has the images that take the place of synthetic ones. Such a control is one of the
       settings that use synthetic faces, and its source has the name of the control.
     - `permutes_labels` says whether the labels of the real faces are permuted.
     - `constant` says whether it gives one answer to all images.
     - `only` is the one setting that it is a control of; "" is every one.
-
-    A control whose name is in BASELINES takes the place of the classifier; the others are
-    trained like the cells.
     """
 
     label: str
     shows: str
+    baseline: str = ""
     source: FaceSource | None = None
     permutes_labels: bool = False
     constant: bool = False
@@ -102,16 +103,15 @@ def replace_generator(label: str, images: str, **generator: Any) -> Control:
         f"{images} take the place of synthetic images, as many; a generator that has learnt more "
         "than its training images exceeds this"
     )
-    return Control(label, shows, FaceSource(images, generator))
+    return Control(label, shows, source=FaceSource(images, generator))
 
 
 CONTROLS: dict[str, Control] = {
-    "majority": Control(
-        "majority class", "always the commonest class of the training images", constant=True
-    ),
-    "nearest": Control(
-        "1-nearest neighbour", "the class of the training image whose pixels are nearest"
-    ),
+    **{
+        name: Control(baseline.label, baseline.shows, name, constant=baseline.constant)
+        for name, baseline in BASELINES.items()
+        if baseline.shows
+    },
     "permuted": Control(
         "labels permuted",
         "the real images are trained on with labels that are permuted over clips; an answer that "
@@ -127,9 +127,9 @@ CONTROLS: dict[str, Control] = {
 }
 """The controls of studies, in the order of the tables; one more control is one more entry.
 
-Each kind of generator that makes its images of training images is a control.
+Each baseline with `shows` is a control, and each kind of generator that makes its images of
+training images.
 """
-
 
 SOURCES: dict[str, FaceSource] = {
     name: control.source for name, control in CONTROLS.items() if control.source is not None
