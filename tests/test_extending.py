@@ -194,7 +194,7 @@ USES = {
         study, found = run_controls("chance", trials=2)
         labels = {found.label_control(cell) for cell in found.controls}
         assert labels == {"chance"} and len(found.controls[0].done) == 2
-        scores = [cell.mean("accuracy") for cell in found.controls]
+        scores = [cell.average_trials("accuracy") for cell in found.controls]
         assert 0.2 < sum(scores) / len(scores) < 0.8
         assert ("control chance", CONTROLS["chance"].shows) in list_facts(found)
         runs = [store.run(trial.run) for trial in found.trials if trial.control == "chance"]
