@@ -369,9 +369,14 @@ def written_study(
                     out
                 ),
             )
-    for row in plan.rows:
-        if done(row):
-            store.make(row.spec, lambda out, scratch, row=row: guess(row, skill, store, out))
+    # Many trials differ in their classifier alone, and are tested on the same faces.
+    loaded: dict[str, dict[str, Faces]] = {}
+    for row in filter(done, plan.rows):
+        key = row.spec.model_dump_json(exclude={"classifier", "trial", "seed"})
+        if key not in loaded:
+            _, loaded[key] = trials.load_train_and_tests(row.spec, store)
+        tests = loaded[key]
+        store.make(row.spec, lambda out, scratch, r=row, t=tests: guess(r, t, skill, out))
     return StudyResults(spec.title, store)
 
 
@@ -385,9 +390,8 @@ def painted(side: Run, counts: dict[str, int], name: str) -> Faces:
     return Faces(images, index, Faces.load(side.path).index.loc[:, ["key", "subject", "clip"]])
 
 
-def guess(row: TrialRow, skill: Skill, store: Store, out: Path) -> None:
+def guess(row: TrialRow, tests: dict[str, Faces], skill: Skill, out: Path) -> None:
     """Write what a trial would, with answers drawn by lot."""
-    _, tests = trials.load_train_and_tests(row.spec, store)
     classes = row.spec.classes
     tables = []
     for name, faces in tests.items():

@@ -224,10 +224,11 @@ def _unify_spellings(subjects: Texts) -> Texts:
 
     Otherwise a person with two spellings could be on both sides.
     """
-    name_of: dict[str, str] = {}
-    for name in sorted(set(subjects)):
-        name_of.setdefault(identify_person(name), name)
-    return np.array([name_of[identify_person(name)] for name in subjects], dtype=object)
+    person_of = {name: identify_person(name) for name in sorted(set(subjects))}
+    first_name: dict[str, str] = {}
+    for name, person in person_of.items():
+        first_name.setdefault(person, name)
+    return np.array([first_name[person_of[name]] for name in subjects], dtype=object)
 
 
 def _read_units(table: pd.DataFrame, by: Unit) -> Texts:

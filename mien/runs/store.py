@@ -280,14 +280,17 @@ class Store:
             folders[:] = [name for name in folders if not is_foreign(name)]
         return sorted(paths)
 
-    def _list_entries(self, folder: str) -> list[Path]:
-        """Return the entries of a folder of the store, sorted by name, without foreign files."""
+    def _list_entries(self, folder: str, pattern: re.Pattern[str] | None = None) -> list[Path]:
+        """Return the entries of a folder of the store, sorted by name, without foreign files.
+
+        With `pattern`, only those whose names match it.
+        """
         path = self.root / folder
-        return (
-            sorted(entry for entry in path.iterdir() if not is_foreign(entry.name))
-            if path.is_dir()
-            else []
-        )
+        if not path.is_dir():
+            return []
+        with os.scandir(path) as entries:  # a store has thousands of runs, and few match
+            names = [one.name for one in entries if pattern is None or pattern.match(one.name)]
+        return [path / name for name in sorted(names) if not is_foreign(name)]
 
     def is_done(self, name: str) -> bool:
         """Whether the run of this name (not an alias) is finished."""
@@ -565,10 +568,9 @@ class Store:
                     self._remove_unfinished_output(path)
 
         # Runs whose deletion was interrupted.
-        for path in self._list_entries("runs"):
-            if DELETED_PATTERN.match(path.name):
-                with suppress(OSError):
-                    _delete(path)
+        for path in self._list_entries("runs", DELETED_PATTERN):
+            with suppress(OSError):
+                _delete(path)
 
         # Temporary files that nobody writes any more.
         for path in (

@@ -49,6 +49,7 @@ class StudyResults:
         self.ablations = list(self.plan.ablations)
         self.trials = self.plan.trials
         self._predictions: dict[str, pd.DataFrame] = {}
+        self._verdicts: dict[tuple[int, str], tuple[ResultCell, list[Verdict]]] = {}
 
     @property
     def like(self) -> bool:
@@ -289,10 +290,16 @@ class StudyResults:
 
         The list is empty if a trial of the cell is missing.
         """
-        return [
-            Verdict(name, estimate_gap(cell, control, metric) if control.whole else None)
-            for name, control in (self.compared_controls(cell) if cell.whole else [])
-        ]
+        # Tables, sentences and figures ask for the same verdicts. A cell restricted to a dataset is
+        # another object; the cell is kept, so that no later one has its id.
+        key = (id(cell), metric)
+        if key not in self._verdicts:
+            verdicts = [
+                Verdict(name, estimate_gap(cell, control, metric) if control.whole else None)
+                for name, control in (self.compared_controls(cell) if cell.whole else [])
+            ]
+            self._verdicts[key] = (cell, verdicts)
+        return list(self._verdicts[key][1])
 
     def compared_controls(self, cell: ResultCell) -> list[tuple[str, ResultCell]]:
         """Return the controls that a cell with a finished trial is compared with, and their names.
