@@ -69,38 +69,38 @@ _ON_REQUEST_CONDITIONS = ("by", "nc", "research", "agreement")
 _LOOSEST_FIRST = ("yes", "unknown", "no")
 
 
-def terms_on_request(
+def make_request_terms(
     name: str, source: str, derived: Permission = "unknown", blocked: tuple[str, ...] = ()
 ) -> Terms:
     """Return the terms of a set that its owners give out on request, for research only."""
     return Terms(name, "no", derived, _ON_REQUEST_CONDITIONS, blocked, source=source)
 
 
-def _withdrawn_terms(name: str, why: str) -> Terms:
+def _make_withdrawn_terms(name: str, why: str) -> Terms:
     return Terms(name, "no", "no", _ON_REQUEST_CONDITIONS, withdrawn=why, source="arXiv 2111.04424")
 
 
 # Sets that no reader reads, by their names in lower-case letters and digits only. The terms of all
 # other sets are in their readers.
 SETS_WITHOUT_READER: Mapping[str, Terms] = {
-    "rafce": terms_on_request(
+    "rafce": make_request_terms(
         "RAF-CE", "whdeng.cn: no redistribution of images or of derived data", derived="no"
     ),
-    "celeba": terms_on_request(
+    "celeba": make_request_terms(
         "CelebA",
         "its terms: images and derived data for research only, not passed on",
         derived="no",
     ),
-    "msceleb1m": _withdrawn_terms("MS-Celeb-1M", "withdrawn by its owner in 2019"),
-    "megaface": _withdrawn_terms("MegaFace", "withdrawn by its owner in 2020"),
-    "dukemtmc": _withdrawn_terms("DukeMTMC", "withdrawn by its owner in 2019"),
+    "msceleb1m": _make_withdrawn_terms("MS-Celeb-1M", "withdrawn by its owner in 2019"),
+    "megaface": _make_withdrawn_terms("MegaFace", "withdrawn by its owner in 2020"),
+    "dukemtmc": _make_withdrawn_terms("DukeMTMC", "withdrawn by its owner in 2019"),
 }
 
 
-def stricter_terms(one: Terms, kept: Any) -> Terms:
+def choose_stricter_terms(one: Terms, kept: Any) -> Terms:
     """Return the stricter of two terms, field by field.
 
-    `kept` has the other terms as `terms_as_json` writes them; anything else in it is ignored.
+    `kept` has the other terms as `make_terms_json` writes them; anything else in it is ignored.
     """
     required = {"originals", "derived", "conditions", "blocked"}
     if not isinstance(kept, dict) or not kept.keys() >= required:
@@ -128,7 +128,7 @@ def find_conditions(licence: str) -> tuple[str, ...] | None:
     return () if _ZERO.match(name) else LICENCE_CONDITIONS.get(name)
 
 
-def licence_link(licence: str) -> str:
+def make_licence_link(licence: str) -> str:
     """Return the address of the text of a licence, "" if it is not known."""
     name = normalise_licence(licence)
     creative = _CREATIVE.match(name)
@@ -142,7 +142,9 @@ def normalise_licence(licence: str) -> str:
     return re.sub(r"[\s_]+", "-", licence.strip().lower())
 
 
-def missing_conditions(ours: tuple[str, ...], sources: Mapping[str, tuple[str, ...]]) -> list[str]:
+def find_missing_conditions(
+    ours: tuple[str, ...], sources: Mapping[str, tuple[str, ...]]
+) -> list[str]:
     """Return what each source asks for and `ours` does not; empty if ours is as strict."""
     missing = {
         name: [condition for condition in conditions if condition not in ours]

@@ -42,7 +42,7 @@ class Scores:
     n: int
     left_out: tuple[str, ...]
 
-    def of(self, metric: str) -> float:
+    def get(self, metric: str) -> float:
         """Return the score that `metric` names: accuracy, uf1 or uar."""
         return {"accuracy": self.accuracy, "uf1": self.uf1, "uar": self.uar}[metric]
 
@@ -117,7 +117,7 @@ def make_measure(
     scores nan.
     """
 
-    def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
+    def measure(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
         correct, true, predicted = (
             np.einsum("...ii->...i", counts),
             counts.sum(axis=-1),
@@ -133,7 +133,7 @@ def make_measure(
             )
             return ratio.sum(axis=-1) / has_samples.sum(axis=-1)
 
-    return of
+    return measure
 
 
 def make_predictions(
@@ -155,7 +155,7 @@ def make_predictions(
     return pd.concat([table, columns], axis=1)
 
 
-def to_clips(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def merge_into_clips(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return the predictions of clips: the mean of the probabilities of their frames.
 
     Images without a clip are left out. A clip whose frames show more than one emotion counts once
@@ -187,7 +187,7 @@ def score_table(
         )
 
     # Merge the frames of each clip, if clips are scored
-    scored = table if level == "images" else to_clips(table, classes)
+    scored = table if level == "images" else merge_into_clips(table, classes)
     if not len(scored):
         return None
 

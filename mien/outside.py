@@ -179,7 +179,7 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
-def system_message(error: OSError, place: Path | str = "") -> str:
+def describe_system_error(error: OSError, place: Path | str = "") -> str:
     """Return an error of the system as a message: which path, what happened, what to do.
 
     `place` is the path where the error names none.

@@ -98,7 +98,7 @@ class ValueRange:
 
 
 @contextmanager
-def errors_about(what: object) -> Iterator[None]:
+def describe_errors(what: object) -> Iterator[None]:
     """Turn every error of a decoder in this context into a DataError about the picture `what`."""
     try:
         yield
@@ -125,12 +125,13 @@ def open_image(picture: Path | bytes) -> Image.Image:
     if isinstance(picture, Path) and picture.exists() and not picture.is_file():
         raise DataError("it must be a file, and is a folder, a pipe or a device")
     return Image.open(
-        BytesIO(picture) if isinstance(picture, bytes) else picture, formats=_available_formats()
+        BytesIO(picture) if isinstance(picture, bytes) else picture,
+        formats=_find_available_formats(),
     )
 
 
 @cache
-def _available_formats() -> tuple[str, ...]:
+def _find_available_formats() -> tuple[str, ...]:
     """Return those of PICTURE_FORMATS that this machine's Pillow was built with."""
     Image.init()
     return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
@@ -173,7 +174,7 @@ def read_value_range(picture: Path | bytes) -> ValueRange | None:
 
     Raises DataError if the picture cannot be read.
     """
-    with errors_about("the picture"), open_image(picture) as image:
+    with describe_errors("the picture"), open_image(picture) as image:
         deep = _read_deep_values(image, picture)
         return None if deep is None else deep[1]
 
@@ -197,7 +198,9 @@ def choose_whites(depths: Sequence[ValueRange]) -> list[float]:
     return values
 
 
-def to_eight_bits(image: Image.Image, picture: Path | bytes, white: float | None) -> Image.Image:
+def convert_to_eight_bits(
+    image: Image.Image, picture: Path | bytes, white: float | None
+) -> Image.Image:
     """Return an opened image with 8 bits per channel, in any mode; `white` becomes 255.
 
     The default of `white` is that of `choose_whites` for this picture alone. Raises DataError if
@@ -409,7 +412,7 @@ def decode(
     8 or more than 64 million pixels.
     """
     image = _open_image(picture, colour, box, name, white, remarks)
-    return to_array(resize_image(cut_face(image, face, margin), size, filter))
+    return convert_to_array(resize_image(cut_face(image, face, margin), size, filter))
 
 
 def open_picture(
@@ -440,16 +443,16 @@ def _open_image(
 ) -> Image.Image:
     """Return a picture, or its part within `box`, upright, with 8 bits per channel, in `colour`."""
     description = name or (picture if isinstance(picture, Path) else "the picture")
-    with errors_about(description):
+    with describe_errors(description):
         if isinstance(picture, np.ndarray):
             _check_size((picture.shape[1], picture.shape[0]))
-            return to_colour(_crop_to_box(Image.fromarray(picture), box), colour)
+            return convert_colour(_crop_to_box(Image.fromarray(picture), box), colour)
         with open_image(picture) as image:
             _check_size(image.size)
             if remarks is not None and getattr(image, "is_animated", False):
                 remarks.append(SEVERAL_FRAMES)
-            shown = _rotate_upright(to_eight_bits(image, picture, white), image)
-            return to_colour(_remove_transparency(_crop_to_box(shown, box), remarks), colour)
+            shown = _rotate_upright(convert_to_eight_bits(image, picture, white), image)
+            return convert_colour(_remove_transparency(_crop_to_box(shown, box), remarks), colour)
 
 
 def cut_face(image: Image.Image, place: FacePlace | None, margin: float) -> Image.Image:
@@ -508,7 +511,7 @@ def name_mode(colour: Colour) -> str:
     return "L" if colour == "grey" else "RGB"
 
 
-def to_colour(image: Image.Image, colour: Colour) -> Image.Image:
+def convert_colour(image: Image.Image, colour: Colour) -> Image.Image:
     """Return an image in grey or RGB."""
     return image.convert(name_mode(colour))
 
@@ -520,14 +523,14 @@ def resize_image(image: Image.Image, size: int | None, filter: Filter) -> Image.
     return image.resize((size, size), Image.Resampling[filter.upper()])
 
 
-def to_image(array: UInt8[np.ndarray, "c h w"]) -> Image.Image:
+def convert_to_image(array: UInt8[np.ndarray, "c h w"]) -> Image.Image:
     """Return an array of channels as an image of Pillow."""
     return Image.fromarray(
         array[0] if len(array) == 1 else np.ascontiguousarray(np.moveaxis(array, 0, 2))
     )
 
 
-def to_array(image: Image.Image) -> UInt8[np.ndarray, "c h w"]:
+def convert_to_array(image: Image.Image) -> UInt8[np.ndarray, "c h w"]:
     """Return an L or RGB image as uint8 [c, h, w]."""
     array = np.asarray(image)
     return array[None].copy() if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 2, 0))

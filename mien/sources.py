@@ -4,7 +4,7 @@ import pandas as pd
 
 from mien.errors import StoreError
 from mien.ingest.terms import find_terms
-from mien.licences import Terms, stricter_terms
+from mien.licences import Terms, choose_stricter_terms
 from mien.runs.spec import list_parents
 from mien.runs.store import Run, Store
 
@@ -28,21 +28,21 @@ def find_ancestors(run: Run, store: Store) -> tuple[Run, ...]:
     return tuple(visited.values())
 
 
-def ingested_terms(run: Run, index: pd.DataFrame) -> Terms:
+def read_terms(run: Run, index: pd.DataFrame) -> Terms:
     """Return the terms of an ingested set: the stricter of those now and those at its ingest."""
     spec = run.spec
     known_terms = find_terms(
-        spec["reader"], spec["dataset"], spec.get("licence"), licence_of(index)
+        spec["reader"], spec["dataset"], spec.get("licence"), find_licence(index)
     )
-    return stricter_terms(known_terms, run.summary.get("terms"))
+    return choose_stricter_terms(known_terms, run.summary.get("terms"))
 
 
-def licence_of(index: pd.DataFrame) -> str:
+def find_licence(index: pd.DataFrame) -> str:
     """Return the licences of the images of an index, in one text."""
     return " and ".join(sorted(set(index["licence"])))
 
 
-def withheld_sources(run: Run, store: Store) -> list[str]:
+def find_withheld_sources(run: Run, store: Store) -> list[str]:
     """Return the sources of a run of faces whose pictures not everybody may show, with licences.
 
     A source that is not known to be free is not free, nor is one that the store no longer holds.
@@ -66,8 +66,8 @@ def withheld_sources(run: Run, store: Store) -> list[str]:
         return [*withheld_names, f"what {run.name} was made from, which the store no longer holds"]
     for parent in ingested:
         parent_index = pd.read_parquet(parent.file(INDEX_FILE))
-        if not _may_be_shown(ingested_terms(parent, parent_index)):
-            withheld_names.append(f"{parent.spec['dataset']} ({licence_of(parent_index)})")
+        if not _may_be_shown(read_terms(parent, parent_index)):
+            withheld_names.append(f"{parent.spec['dataset']} ({find_licence(parent_index)})")
     return list(dict.fromkeys(withheld_names))
 
 

@@ -119,7 +119,7 @@ def bootstrap(
         return np.nanmean(measure(summed.astype(np.float64)), axis=1)
 
 
-def interval(value: float, found: Float[np.ndarray, " draws"] | None) -> Interval:
+def make_interval(value: float, found: Float[np.ndarray, " draws"] | None) -> Interval:
     """Return a value with the 2.5th and 97.5th percentile of its bootstrap resamples."""
     if found is None:
         return Interval(value, float("nan"), float("nan"))
@@ -127,7 +127,7 @@ def interval(value: float, found: Float[np.ndarray, " draws"] | None) -> Interva
     return Interval(value, float(low), float(high))
 
 
-def mean_over_trials(counts: Num[np.ndarray, "t g c c"], measure: ConfusionScore) -> float:
+def average_over_trials(counts: Num[np.ndarray, "t g c c"], measure: ConfusionScore) -> float:
     """Return the mean over trials of a measure of the summed counts."""
     return float(np.nanmean(measure(counts.sum(axis=1, dtype=np.float64))))
 

@@ -111,7 +111,7 @@ def close(name: str, tree: Tree, root: Path) -> tuple[dict[str, accounting.Ledge
     listing = scan_folder(spec, root)
     faces, unread = read_listing(listing, spec, workers=1, skip_unreadable=True)
     ledgers = accounting.close(listing, about, faces, [*listing.findings, *unread])
-    return {ledger.what: ledger for ledger in ledgers}, listing
+    return {ledger.noun: ledger for ledger in ledgers}, listing
 
 
 def sums_hold(name: str, tree: Tree, root: Path) -> str:
@@ -122,18 +122,18 @@ def sums_hold(name: str, tree: Tree, root: Path) -> str:
         assert error.exit_code == 2
         return "refused"
     for ledger in ledgers.values():
-        assert accounting.NO_REASON not in ledger.left.values(), (
-            ledger.what,
-            ledger.reasons(),
-            ledger.left,
+        assert accounting.NO_REASON not in ledger.left_out.values(), (
+            ledger.noun,
+            ledger.count_reasons(),
+            ledger.left_out,
         )
-    videos = ledgers["videos"].found if "videos" in ledgers else 0
-    inside = sum(map(len, listing.held.values()))
+    videos = ledgers["videos"].total if "videos" in ledgers else 0
+    inside = sum(map(len, listing.picture_positions.values()))
     files = on_disk(root, *READERS[name].READER.holders)
-    assert ledgers["pictures"].found - inside + videos == files, ledgers["pictures"]
+    assert ledgers["pictures"].total - inside + videos == files, ledgers["pictures"]
     rows = rows_on_disk(name, root)
     if rows is not None:
-        assert ledgers["rows"].found == rows, ledgers["rows"]
+        assert ledgers["rows"].total == rows, ledgers["rows"]
     return "read"
 
 

@@ -45,7 +45,7 @@ def test_synthetic_faces_become_marked_files_in_a_folder_a_class(store: Store, t
         path = tmp_path / "out" / row["file_name"]
         assert path.parent.name == row["emotion"]
         assert np.array_equal(np.asarray(Image.open(path)), image[0])
-        assert registry.identify(path).ours == "yes"
+        assert registry.identify(path).from_this_release == "yes"
 
 
 def test_real_faces_leave_the_store_only_when_that_is_said(store: Store, tmp_path: Path):
@@ -54,7 +54,10 @@ def test_real_faces_leave_the_store_only_when_that_is_said(store: Store, tmp_pat
     assert not (tmp_path / "out").exists()
     album.write_album(store.run("blobs"), store, tmp_path / "out", real=True)
     assert len(list((tmp_path / "out").rglob("*.png"))) == 24
-    assert all(registry.identify(path).ours == "no" for path in (tmp_path / "out").rglob("*.png"))
+    assert all(
+        registry.identify(path).from_this_release == "no"
+        for path in (tmp_path / "out").rglob("*.png")
+    )
 
 
 def test_a_copy_among_synthetic_faces_stays_in_the_store(store: Store, tmp_path: Path):

@@ -20,7 +20,7 @@ from trees.damage import DAMAGES, HARMLESS, images
 from mien.errors import MienError
 from mien.ingest.decoding import read_listing
 from mien.ingest.readers import READERS
-from mien.ingest.run import find_fitting_readers, fingerprint, scan_folder
+from mien.ingest.run import compute_fingerprint, find_fitting_readers, scan_folder
 from mien.ingest.specs import IngestSpec
 from mien.pictures import decode
 from mien.runs.spec import read_spec
@@ -57,7 +57,7 @@ def places(name: str, tree: Tree) -> dict[str, str]:
     listing = scan_folder(spec_for(name, tree), tree.root)
     faces, _ = read_listing(listing, spec_for(name, tree), workers=1, skip_unreadable=False)
     top = listing.root.relative_to(tree.root.resolve())
-    paths = [(top / path).as_posix() for path in listing.names()]
+    paths = [(top / path).as_posix() for path in listing.list_names()]
     assert set(paths) == set(tree.images)
     found = {pixels(image): path for image, path in zip(faces.images, paths, strict=True)}
     pairs = zip(faces.images, paths, strict=True)
@@ -86,7 +86,7 @@ def outcome(
     try:
         draft = spec_for(name, tree)
         listing = scan_folder(draft, root)
-        spec = draft.model_copy(update={"fingerprint": fingerprint(listing, workers=1)})
+        spec = draft.model_copy(update={"fingerprint": compute_fingerprint(listing, workers=1)})
         faces, unread = read_listing(listing, spec, workers=1, skip_unreadable=True)
     except MienError as error:
         assert error.exit_code == 2 and str(error).isprintable(), str(error)

@@ -116,7 +116,7 @@ def test_a_paragraph_begins_no_heading_and_no_list(text: str):
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\u202eb", "a\x07b", "a\rb", "a\u2066b", "a\x9bb"])
 def test_a_terminal_is_sent_no_control_characters(text: str):
-    assert escape.to_printable(text).isprintable()
+    assert escape.make_printable(text).isprintable()
 
 
 def test_the_text_of_a_licence_keeps_its_lines_and_addresses():

@@ -232,14 +232,14 @@ USES = {
     """,
     "An audit part": TWO_IMAGES
     + """
-        from mien.audit.part import PartInput, empty_side
+        from mien.audit.part import PartInput, make_empty_side
         from mien.audit.parts import measure_part, plan_parts
         from mien.audit.verdict import QUESTIONS
 
         plan = plan_parts("made-0000000000", faces.name, "", ("pixels",), "bilinear", {})
         assert plan["brightness"].synthetic == "made-0000000000"
         real = Faces.load(faces.path)
-        sides = {"train": real, "test": empty_side(real), "synthetic": real.select(np.array([0]))}
+        sides = {"train": real, "test": make_empty_side(real), "synthetic": real.select(np.array([0]))}
         (record,) = measure_part("brightness", PartInput(**sides, spaces={}, find=None)).records
         assert record.value == real.images[0].mean() - real.images.mean()
         assert QUESTIONS["Is it as light as real faces?"] == ("brightness",)

@@ -214,16 +214,16 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 ):
     monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
     spec, calls = spec_of(kind), []
-    objective = DIFFUSIONS[kind].objective(spec)
+    objective = DIFFUSIONS[kind].make_objective(spec)
 
     def interrupted(*arguments):
         calls.append(1)
         if len(calls) == 13:  # of two pieces a step
             raise KeyboardInterrupt
-        return objective.errors(*arguments)
+        return objective.compute_losses(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+        fit_diffusion(toy(), spec, tmp_path, replace(objective, compute_losses=interrupted), "cpu")
     torch.manual_seed(99)
     resumed = fit_diffusion(toy(), spec, tmp_path, objective, "cpu")
     assert same_weights(resumed.network, trained[kind].network)
@@ -236,16 +236,16 @@ def test_a_training_whose_early_weights_were_damaged_begins_anew(
 ):
     monkeypatch.setattr(fit, "CHECKPOINT_S", 0.0)
     spec, calls = spec_of("edm"), []
-    objective = DIFFUSIONS["edm"].objective(spec)
+    objective = DIFFUSIONS["edm"].make_objective(spec)
 
     def interrupted(*arguments):
         calls.append(1)
         if len(calls) == 13:
             raise KeyboardInterrupt
-        return objective.errors(*arguments)
+        return objective.compute_losses(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+        fit_diffusion(toy(), spec, tmp_path, replace(objective, compute_losses=interrupted), "cpu")
     (tmp_path / EARLY_WEIGHTS).write_bytes(damage)
     again = fit_diffusion(toy(), spec, tmp_path, objective, "cpu")
     assert same_weights(again.network, trained["edm"].network)
@@ -313,7 +313,7 @@ def test_a_loss_that_is_no_number_stops_the_training(kind: str, tmp_path: Path):
         made = network(batch.x0, torch.zeros(len(batch.x0)), batch.labels, batch.moves)
         return made.mean(dim=(1, 2, 3)) * float("nan")
 
-    objective = replace(DIFFUSIONS[kind].objective(spec_of(kind)), errors=broken)
+    objective = replace(DIFFUSIONS[kind].make_objective(spec_of(kind)), compute_losses=broken)
     with pytest.raises(TrainingError, match="in 5 steps in a row"):
         fit_diffusion(toy(), spec_of(kind), tmp_path, objective, "cpu")
 
@@ -326,7 +326,7 @@ def test_a_step_without_a_number_changes_nothing_and_is_counted(tmp_path: Path):
         return objective.compute_losses(*arguments) * (float("nan") if broken else 1.0)
 
     where = torch.device("cpu")
-    work = DiffusionTraining(toy(), spec, replace(objective, errors=sometimes), where)
+    work = DiffusionTraining(toy(), spec, replace(objective, compute_losses=sometimes), where)
     with devices.open_workers(where, 2) as pool:
         for step in range(3):
             assert work.make_step(step, pool) is not None
@@ -388,7 +388,7 @@ def test_in_half_the_width_a_training_resumes_exactly(name: str, tmp_path: Path,
         return objective.compute_losses(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        fit_diffusion(toy(), spec, tmp_path, replace(objective, errors=interrupted), "cpu")
+        fit_diffusion(toy(), spec, tmp_path, replace(objective, compute_losses=interrupted), "cpu")
     assert same_weights(
         fit_diffusion(toy(), spec, tmp_path, objective, "cpu").network, whole.network
     )
@@ -532,7 +532,7 @@ def test_a_training_that_holds_people_out_resumes_exactly(
 
     with pytest.raises(KeyboardInterrupt):
         fit_diffusion(
-            crowd(), watched.spec, tmp_path, replace(objective, errors=interrupted), "cpu"
+            crowd(), watched.spec, tmp_path, replace(objective, compute_losses=interrupted), "cpu"
         )
     resumed = fit_diffusion(crowd(), watched.spec, tmp_path, objective, "cpu")
     assert same_weights(resumed.network, watched.network) and resumed.chosen == watched.chosen

@@ -18,10 +18,10 @@ from PIL import Image
 from mien.errors import DataError, MienError, SpecError, UsageError
 from mien.faces import COLUMNS, EMOTIONS, PHASES, Faces
 from mien.findings import Finding
-from mien.ingest.emotions import to_emotion
+from mien.ingest.emotions import find_emotion
 from mien.ingest.folders import find_last_number, walk
 from mien.ingest.readers import READERS
-from mien.ingest.run import fingerprint, list_folder, read_faces, run_ingest, scan_folder
+from mien.ingest.run import compute_fingerprint, list_folder, read_faces, run_ingest, scan_folder
 from mien.ingest.specs import IngestSpec
 from mien.pictures import decode
 from mien.runs.spec import read_spec
@@ -115,7 +115,7 @@ def spec_for(root: Path, reader: str, **fields: Any) -> IngestSpec:
         {"reader": reader, "dataset": "set", "fingerprint": "", "size": 8, **fields},
         "test",
     )
-    return draft.model_copy(update={"fingerprint": fingerprint(scan_folder(draft, root))})
+    return draft.model_copy(update={"fingerprint": compute_fingerprint(scan_folder(draft, root))})
 
 
 def read(root: Path, reader: str = "casme2", **fields: Any) -> Faces:
@@ -815,7 +815,7 @@ def test_the_digest_is_a_golden_value():
     + [("neutrality", "neutral"), ("dog", None), ("", None)],
 )
 def test_labels_are_folded(label: str, emotion: str | None):
-    assert to_emotion(label, {}) == emotion
+    assert find_emotion(label, {}) == emotion
 
 
 @pytest.mark.parametrize(

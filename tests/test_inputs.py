@@ -19,7 +19,7 @@ from mien.prepare.inputs import (
     compute_laplacian,
     compute_lbp,
     compute_onset_difference,
-    resting_values,
+    find_resting_values,
     stack_inputs,
 )
 
@@ -133,8 +133,8 @@ def test_inputs_stand_beside_each_other_in_the_order_asked_for():
     shown = stack_inputs(grey, onsets, ["hog", "gray", "onset-difference"])
     assert shown.shape == (3, 3, 16, 16) and np.array_equal(shown[:, 1], grey)
     assert np.all(shown[0, 2] == MID_GREY) and np.array_equal(shown[2, 0], compute_hog(grey[2]))
-    assert resting_values(["hog", "gray", "onset-difference"]) == (None, 0, MID_GREY)
-    assert resting_values(["red", "green", "blue"]) == (0, 0, 0)
+    assert find_resting_values(["hog", "gray", "onset-difference"]) == (None, 0, MID_GREY)
+    assert find_resting_values(["red", "green", "blue"]) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", INPUTS)

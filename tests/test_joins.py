@@ -179,7 +179,8 @@ def test_by_dataset_one_is_left_out_at_a_time_in_the_order_of_names():
     two = splits.split(whole, "dataset", 2, 0, 0)
     assert not set(whole.index["dataset"][two.test]) & set(whole.index["dataset"][two.train])
     assert (
-        splits.default_folds(whole, "dataset") == 3 and splits.default_folds(whole, "subject") == 5
+        splits.choose_fold_count(whole, "dataset") == 3
+        and splits.choose_fold_count(whole, "subject") == 5
     )
     with pytest.raises(DataError, match="join another one"):
         splits.split(some("a", ["fear"]), "dataset", 2, 0, 0)

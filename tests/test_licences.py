@@ -5,7 +5,7 @@ import pytest
 from mien import licences
 from mien.ingest.readers import READERS
 from mien.ingest.readers.casme2 import FREE_LICENCE
-from mien.ingest.terms import KNOWN_TERMS, find_terms, terms_as_json
+from mien.ingest.terms import KNOWN_TERMS, find_terms, make_terms_json
 from mien.licences import CONDITIONS, Terms
 
 
@@ -96,32 +96,35 @@ def test_what_a_licence_asks_for(licence: str, asks: tuple[str, ...] | None):
 
 def test_every_open_licence_has_a_link():
     for name in ("cc0-1.0", "cc-by-4.0", "mit", "apache-2.0", "odc-by"):
-        assert licences.licence_link(name).startswith("https://")
+        assert licences.make_licence_link(name).startswith("https://")
     assert (
-        licences.licence_link("CC BY-NC 4.0") == "https://creativecommons.org/licenses/by-nc/4.0/"
+        licences.make_licence_link("CC BY-NC 4.0")
+        == "https://creativecommons.org/licenses/by-nc/4.0/"
     )
-    assert licences.licence_link("other") == ""
+    assert licences.make_licence_link("other") == ""
 
 
 def test_a_licence_that_asks_for_less_is_looser():
-    assert licences.missing_conditions((), {"a": ("by",)}) == ["a asks for: name the source"]
-    assert licences.missing_conditions(("by", "nc"), {"a": ("by",), "b": ()}) == []
-    assert len(licences.missing_conditions(("by",), {"a": ("by", "nc"), "b": ("sa",)})) == 2
+    assert licences.find_missing_conditions((), {"a": ("by",)}) == ["a asks for: name the source"]
+    assert licences.find_missing_conditions(("by", "nc"), {"a": ("by",), "b": ()}) == []
+    assert len(licences.find_missing_conditions(("by",), {"a": ("by", "nc"), "b": ("sa",)})) == 2
 
 
 def test_of_what_was_known_then_and_is_known_now_the_stricter_holds():
     now = Terms("x", "yes", "yes", ("by",))
-    kept = terms_as_json("folder", "rafdb", None, "x")
+    kept = make_terms_json("folder", "rafdb", None, "x")
     assert (
-        licences.stricter_terms(now, kept).derived == "no"
-        and licences.stricter_terms(now, kept).originals == "no"
+        licences.choose_stricter_terms(now, kept).derived == "no"
+        and licences.choose_stricter_terms(now, kept).originals == "no"
     )
-    assert set(licences.stricter_terms(now, kept).conditions) == {
+    assert set(licences.choose_stricter_terms(now, kept).conditions) == {
         "by",
         "nc",
         "research",
         "agreement",
     }
     assert (
-        licences.stricter_terms(now, None) == licences.stricter_terms(now, {"derived": "no"}) == now
+        licences.choose_stricter_terms(now, None)
+        == licences.choose_stricter_terms(now, {"derived": "no"})
+        == now
     )

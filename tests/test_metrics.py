@@ -112,7 +112,7 @@ def test_scores_do_not_depend_on_how_images_fall_into_folds(seed: int, n: int, f
     from_tables = metrics.score_table(pd.concat(tables), NAMES)
     assert from_tables is not None
     for metric in metrics.SCORES:
-        assert pooled.of(metric) == from_tables.of(metric) == whole.of(metric)
+        assert pooled.get(metric) == from_tables.get(metric) == whole.get(metric)
 
     # The same from groups, as the intervals over people see them
     by_fold = metrics.count_grouped_confusion(fold, true, predicted, folds, 4)
@@ -151,7 +151,7 @@ def test_clip_scores_do_not_depend_on_the_order_of_frames():
         [f"clip{number // 4}" for number in range(40)],
     )
     shuffled = frames.sample(frac=1, random_state=1).reset_index(drop=True)
-    first, second = (metrics.to_clips(one, ("a", "b")) for one in (frames, shuffled))
+    first, second = (metrics.merge_into_clips(one, ("a", "b")) for one in (frames, shuffled))
     assert first[["clip", "true", "predicted"]].equals(second[["clip", "true", "predicted"]])
     assert first["p_a"].to_numpy() == pytest.approx(second["p_a"].to_numpy())
 

@@ -174,7 +174,7 @@ def test_casme_cubed_is_read_from_clips_too(tmp_path: Path):
     casme_cubed.write(tmp_path)
     whole = scan("casme_cubed", tmp_path)
     for path, clip, frame in zip(
-        whole.paths(), whole.rows["clip"], whole.rows["frame"], strict=True
+        whole.list_paths(), whole.rows["clip"], whole.rows["frame"], strict=True
     ):
         for kind in ("frame", "depth"):
             target = (
@@ -248,7 +248,7 @@ def test_smic_has_cut_clips_of_three_cameras_and_longer_videos(tmp_path: Path):
 def test_smic_extended_has_a_second_expression_in_some_videos(tmp_path: Path):
     truth = smic.write_long(tmp_path)
     listing = scan("smic", tmp_path)
-    paths = [path.relative_to(tmp_path.resolve()).as_posix() for path in listing.paths()]
+    paths = [path.relative_to(tmp_path.resolve()).as_posix() for path in listing.list_paths()]
     rows = zip(*(listing.rows[name] for name in ("subject", "clip", "emotion")), strict=True)
     assert {
         path: Truth(*row) for path, row in zip(paths, rows, strict=True)

@@ -10,12 +10,12 @@ import pytest
 
 from mien.errors import DataError, UsageError
 from mien.outside import (
+    describe_system_error,
     expand_home,
     is_disk_full,
     is_foreign,
     read_text,
     show_controls,
-    system_message,
 )
 
 
@@ -129,19 +129,21 @@ def test_a_home_of_nobody_is_one_message():
 )
 def test_a_full_disk_is_known_however_it_is_told(error: OSError):
     assert is_disk_full(error)
-    assert "make room" in system_message(error, "/store") and "/store" in system_message(
+    assert "make room" in describe_system_error(
         error, "/store"
-    )
+    ) and "/store" in describe_system_error(error, "/store")
 
 
 def test_other_errors_of_the_system_say_where_and_what_to_do():
     long = OSError(errno.ENAMETOOLONG, "File name too long", "/x" * 200)
     assert (
         not is_disk_full(long)
-        and "choose a shorter path" in system_message(long)
-        and "/x/x" in system_message(long)
+        and "choose a shorter path" in describe_system_error(long)
+        and "/x/x" in describe_system_error(long)
     )
-    assert "make it readable" in system_message(
+    assert "make it readable" in describe_system_error(
         PermissionError(errno.EACCES, "Permission denied", "/a"), "/b"
     )
-    assert system_message(OSError("odd"), "/b") == "/b: odd; fix that, or choose another path"
+    assert (
+        describe_system_error(OSError("odd"), "/b") == "/b: odd; fix that, or choose another path"
+    )

@@ -15,7 +15,7 @@ from mien.errors import DataError, SpecError, UsageError
 from mien.faces import CLASS_SETS, EMOTIONS, Faces, make_index
 from mien.pages.sheets import draw_class_sheet, draw_grid
 from mien.pictures import decode
-from mien.prepare.classes import fold_classes
+from mien.prepare.classes import merge_classes
 from mien.prepare.frames import (
     find_clips_without_apex,
     preprocess,
@@ -259,7 +259,7 @@ def test_inputs_become_channels_after_the_size_and_keep_their_names(tmp_path: Pa
     assert Faces.load(tmp_path / "run").channels == names
     assert (
         shown.select(np.array([1, 0])).channels
-        == fold_classes(shown, "preprint-7").channels
+        == merge_classes(shown, "preprint-7").channels
         == names
     )
     smaller = preprocess(shown, spec(frames="all", size=8))
@@ -437,17 +437,17 @@ def test_a_class_set_renames_drops_and_keeps_what_the_source_said():
     emotions = ["disgust", "repression", "happiness", "others", "surprise", "fear"]
     images = np.zeros((6, 1, 8, 8), dtype=np.uint8)
     index = make_index(images, key=list("abcdef"), emotion=emotions, raw_label=emotions)
-    folded = fold_classes(Faces(images, index), "megc2019-3")
+    folded = merge_classes(Faces(images, index), "megc2019-3")
     assert list(folded.index["key"]) == ["a", "b", "c", "e"]
     assert list(folded.index["emotion"]) == ["negative", "negative", "positive", "surprise"]
     assert list(folded.index["raw_label"]) == ["disgust", "repression", "happiness", "surprise"]
     with pytest.raises(DataError, match="leaves none of 1: it has disgust, happiness"):
-        fold_classes(Faces(images[:1], index.iloc[[5]].reset_index(drop=True)), "casme2-5")
+        merge_classes(Faces(images[:1], index.iloc[[5]].reset_index(drop=True)), "casme2-5")
     assert (
-        fold_classes(folded, "megc2019-3") is folded
+        merge_classes(folded, "megc2019-3") is folded
     )  # also for a source that labels in these three
     with pytest.raises(DataError, match="folded into negative, positive before"):
-        fold_classes(folded, "casme2-5")
+        merge_classes(folded, "casme2-5")
 
 
 def test_a_class_set_that_is_not_known_is_refused():

@@ -901,7 +901,8 @@ def picture(built: Path) -> Path:
 
 def test_a_picture_of_ours_is_known_by_its_mark(picture: Path, built: Path):
     assert (
-        registry.identify(picture).ours == "yes" and "fear-00003" in registry.identify(picture).text
+        registry.identify(picture).from_this_release == "yes"
+        and "fear-00003" in registry.identify(picture).text
     )
     assert registry.identify(picture, built).text.endswith("byte for byte")
 
@@ -911,9 +912,12 @@ def test_a_picture_without_its_mark_is_known_by_its_pixels(
 ):
     for rgb in (False, True):
         bare = saved(picture, tmp_path / f"bare{rgb}.png", rgb=rgb)
-        assert registry.identify(bare).ours == "no" and "--registry" in registry.identify(bare).text
+        assert (
+            registry.identify(bare).from_this_release == "no"
+            and "--registry" in registry.identify(bare).text
+        )
         known = registry.identify(bare, built)
-        assert (known.ours, known.image) == (
+        assert (known.from_this_release, known.image) == (
             "yes",
             "fear-00003",
         ) and "its mark is lost" in known.text
@@ -923,7 +927,10 @@ def test_a_picture_that_was_packed_with_losses_is_likely_ours(
     picture: Path, built: Path, tmp_path: Path
 ):
     known = registry.identify(saved(picture, tmp_path / "x.jpg", quality=95), built)
-    assert (known.ours, known.image) == ("likely", "fear-00003") and "no proof" in known.text
+    assert (known.from_this_release, known.image) == (
+        "likely",
+        "fear-00003",
+    ) and "no proof" in known.text
 
 
 def test_a_mark_on_another_picture_is_not_believed(
@@ -935,19 +942,20 @@ def test_a_mark_on_another_picture_is_not_believed(
     forged = tmp_path / "forged.png"
     forged.write_bytes(marks.encode_png(marks.read_file(photo).image, stolen, "mien", "0"))
     assert (
-        registry.identify(forged).ours == "no" and "other pixels" in registry.identify(forged).text
+        registry.identify(forged).from_this_release == "no"
+        and "other pixels" in registry.identify(forged).text
     )
     # who forges it well
     own = dataclasses.replace(stolen, pixels=marks.read_file(photo).pixels[:16])
     forged.write_bytes(marks.encode_png(marks.read_file(photo).image, own, "mien", "0"))
-    assert registry.identify(forged).ours == "yes"  # by the mark alone
-    assert registry.identify(forged, built).ours != "yes"
+    assert registry.identify(forged).from_this_release == "yes"  # by the mark alone
+    assert registry.identify(forged, built).from_this_release != "yes"
 
 
 def test_other_pictures_are_not_ours(home: World, built: Path, tmp_path: Path):
     noise = tmp_path / "noise.png"
     Image.fromarray(image(9)[0]).save(noise)
-    assert registry.identify(noise, built).ours == "no"
+    assert registry.identify(noise, built).from_this_release == "no"
     assert command("verify", str(noise), "--registry", str(built)) == 2
 
 
@@ -985,7 +993,10 @@ def test_an_image_is_made_again_byte_by_byte(home: World, built: Path, remade: s
     made = regenerate(built, remade, home.store)
     path = next((built / "imagefolder").rglob(f"{remade}.png"))
     assert (
-        made.bytes_equal and made.pixels_equal and made.data == path.read_bytes() and not made.why
+        made.bytes_equal
+        and made.pixels_equal
+        and made.data == path.read_bytes()
+        and not made.reason
     )
 
 
@@ -1015,14 +1026,14 @@ def test_another_generator_under_the_same_name_is_not_taken(
 def test_pixels_that_differ_are_explained(home: World, built: Path, tmp_path: Path):
     folder = tmp_path / "release"
     shutil.copytree(built, folder)
-    rows = list(formats.read_parquet(ReleaseLayout(folder).parquet("train")))
+    rows = list(formats.read_parquet(ReleaseLayout(folder).name_parquet("train")))
     for row in rows:
         row["seed"] += 1
     formats.write_parquet(
-        ReleaseLayout(folder).parquet("train"), rows, ["disgust", "fear", "happiness"]
+        ReleaseLayout(folder).name_parquet("train"), rows, ["disgust", "fear", "happiness"]
     )
     made = regenerate(folder, "fear-00001", home.store)
-    assert not made.pixels_equal and re.search(r"pixels differ by up to [0-9]+ of 255", made.why)
+    assert not made.pixels_equal and re.search(r"pixels differ by up to [0-9]+ of 255", made.reason)
 
 
 def test_regenerate_writes_a_file(
@@ -1063,7 +1074,7 @@ def test_pictures_are_signed_last(home: World, tmp_path: Path):
     assert path.stat().st_size < 9_000
     assert checking.check(folder, libraries=False)
     made = regenerate(folder, "fear-00000", home.store)
-    assert made.pixels_equal and not made.bytes_equal and "signed with C2PA" in made.why
+    assert made.pixels_equal and not made.bytes_equal and "signed with C2PA" in made.reason
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

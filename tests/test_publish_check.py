@@ -44,11 +44,11 @@ def copy(release: Path, tmp_path: Path) -> Path:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    return list(formats.read_parquet(ReleaseLayout(folder).parquet("train")))
+    return list(formats.read_parquet(ReleaseLayout(folder).name_parquet("train")))
 
 
 def keep(folder: Path, changed: list[dict[str, Any]]) -> None:
-    formats.write_parquet(ReleaseLayout(folder).parquet("train"), changed, CLASSES)
+    formats.write_parquet(ReleaseLayout(folder).name_parquet("train"), changed, CLASSES)
 
 
 def edit_json(path: Path, change: Callable[[Any], None]) -> None:
@@ -172,16 +172,16 @@ def a_seed(folder: Path) -> None:
 
 
 def another_order_of_classes(folder: Path) -> None:
-    formats.write_parquet(ReleaseLayout(folder).parquet("train"), rows(folder), CLASSES[::-1])
+    formats.write_parquet(ReleaseLayout(folder).name_parquet("train"), rows(folder), CLASSES[::-1])
 
 
 def a_column_lost(folder: Path) -> None:
-    path = ReleaseLayout(folder).parquet("train")
+    path = ReleaseLayout(folder).name_parquet("train")
     pq.write_table(pq.read_table(path).drop_columns(["seed"]), path)
 
 
 def a_column_of_subjects(folder: Path) -> None:
-    path = ReleaseLayout(folder).parquet("train")
+    path = ReleaseLayout(folder).name_parquet("train")
     table = pq.read_table(path)
     pq.write_table(table.append_column("subject", pa.array(["s1"] * len(table))), path)
 
@@ -193,7 +193,7 @@ def a_split_that_is_another(folder: Path) -> None:
 
 
 def a_parquet_file_cut_short(folder: Path) -> None:
-    path = ReleaseLayout(folder).parquet("train")
+    path = ReleaseLayout(folder).name_parquet("train")
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -399,7 +399,7 @@ def test_damage_is_found_when_the_checksums_were_written_anew(
     copy: Path, damage: Callable[[Path], None]
 ):
     damage(copy)
-    path = ReleaseLayout(copy).parquet("train")
+    path = ReleaseLayout(copy).name_parquet("train")
     if damage is not a_digest_in_croissant and damage is not croissant_that_is_no_json:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         edit_json(

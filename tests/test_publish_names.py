@@ -96,7 +96,7 @@ def test_short_names_do_not_alarm_in_what_mien_wrote():
 def test_fields_of_people_are_read_as_such():
     known = collect_names([("set", "set:12", "", "")])
     told = {"n": 12, "person": 12, "rows": [{"subject": "012"}], "12": 1}
-    assert [key for key, value in walk_texts(told) if known.told_by(key, value)] == [
+    assert [key for key, value in walk_texts(told) if known.find_in_field(key, value)] == [
         "person",
         "subject",
     ]

@@ -12,7 +12,13 @@ from mien.ingest.emotions import LEFT_OUT
 from mien.ingest.folders import glance
 from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
-from mien.ingest.run import choose_reader, describe_reader, fingerprint, run_ingest, scan_folder
+from mien.ingest.run import (
+    choose_reader,
+    compute_fingerprint,
+    describe_reader,
+    run_ingest,
+    scan_folder,
+)
 from mien.ingest.specs import IngestSpec
 from mien.ingest.terms import find_terms
 from mien.runs.spec import read_spec
@@ -25,7 +31,7 @@ def spec_for(name: str, root: Path, **options: object) -> IngestSpec:
     given = {"reader": name, "dataset": "set", "fingerprint": "", "size": 16, **options}
     draft = read_spec(IngestSpec, given, "test")
     return draft.model_copy(
-        update={"fingerprint": fingerprint(scan_folder(draft, root), workers=1)}
+        update={"fingerprint": compute_fingerprint(scan_folder(draft, root), workers=1)}
     )
 
 
@@ -36,7 +42,7 @@ def listed(name: str, tree: Tree) -> Listing:
 def where(listing: Listing, tree: Tree) -> list[str]:
     """What the listed images are called, relative to the tree."""
     top = listing.root.relative_to(tree.root.resolve())
-    return [(top / name).as_posix() for name in listing.names()]
+    return [(top / name).as_posix() for name in listing.list_names()]
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -101,7 +107,7 @@ def test_each_image_is_read_with_its_subject_clip_and_emotion(name: str, trees: 
 def test_rows_are_whole(name: str, trees: dict[str, Tree]):
     listing = listed(name, trees[name])
     rows = listing.rows
-    assert rows["key"].is_unique and len(set(listing.names())) == len(rows)
+    assert rows["key"].is_unique and len(set(listing.list_names())) == len(rows)
     assert set(rows["phase"]) <= {*PHASES, ""} and all(rows["raw_label"])
     for clip, images in rows.groupby("clip"):
         if clip:

@@ -20,7 +20,7 @@ from mien.errors import DataError, MienError
 from mien.faces import Faces
 from mien.ingest.reader import Listing
 from mien.ingest.readers.ferplus import NO_MAJORITY, find_majority
-from mien.ingest.run import choose_reader, fingerprint, list_folder, read_faces, scan_folder
+from mien.ingest.run import choose_reader, compute_fingerprint, list_folder, read_faces, scan_folder
 from mien.ingest.specs import IngestSpec
 from mien.pictures import decode
 from mien.runs.spec import read_spec
@@ -40,7 +40,9 @@ def scan(name: str, root: Path, **options: Any) -> Listing:
 
 def read(name: str, root: Path, skip: bool = False, **options: Any) -> Faces:
     spec = spec_for(name, **options)
-    spec = spec.model_copy(update={"fingerprint": fingerprint(scan_folder(spec, root), workers=1)})
+    spec = spec.model_copy(
+        update={"fingerprint": compute_fingerprint(scan_folder(spec, root), workers=1)}
+    )
     return read_faces(list_folder(spec, root), spec, workers=2, skip_unreadable=skip).faces
 
 
@@ -126,11 +128,11 @@ def test_ckplus_reports_what_does_not_fit(copied: Callable[[str], Path]):
 
 def test_ckplus_a_changed_annotation_is_another_set(copied: Callable[[str], Path]):
     root = copied("ckplus")
-    before = fingerprint(scan("ckplus", root))
+    before = compute_fingerprint(scan("ckplus", root))
     (root / "FACS/S005/001/S005_001_00000003_facs.txt").write_text(
         ckplus.number(9) + ckplus.number(1)
     )
-    assert fingerprint(scan("ckplus", root)) != before
+    assert compute_fingerprint(scan("ckplus", root)) != before
 
 
 # CK+48
@@ -530,7 +532,9 @@ def test_affectnet_faces_are_cut_out_by_their_boxes(drawn: dict[str, Path]):
     root = drawn["affectnet"]
     faces = read("affectnet", root)
     listing = scan("affectnet", root)
-    for place, (path, box) in enumerate(zip(listing.paths(), listing.rows["box"], strict=True)):
+    for place, (path, box) in enumerate(
+        zip(listing.list_paths(), listing.rows["box"], strict=True)
+    ):
         with Image.open(path) as image:
             left, top, width, height = box or (0, 0, *image.size)
             cut = np.asarray(image.crop((left, top, left + width, top + height)).convert("RGB"))
@@ -593,9 +597,9 @@ def test_affectnet_of_2021_has_one_number_a_file(tmp_path: Path):
     )
     assert kinds(listing)["row without file"].startswith("train_set/annotations/98_exp.npy")
     assert choose_reader(tmp_path)[0] == "affectnet"
-    before = fingerprint(listing)
+    before = compute_fingerprint(listing)
     np.save(tmp_path / "train_set/annotations/0_exp.npy", np.array("1"))
-    assert fingerprint(scan("affectnet", tmp_path)) != before
+    assert compute_fingerprint(scan("affectnet", tmp_path)) != before
 
 
 # Hugging Face
@@ -681,7 +685,7 @@ def test_huggingface_rows_may_point_to_files_of_the_folder_only(tmp_path: Path):
     table = pa.table({"image": pictures, "label": ["happy", "happy", "happy", "sad", "sad"]})
     pq.write_table(table, tmp_path / "set/train.parquet")
     listing = scan("huggingface", tmp_path / "set")
-    assert listing.names() == ["images/a.png", "train.parquet#3", "train.parquet#4"]
+    assert listing.list_names() == ["images/a.png", "train.parquet#3", "train.parquet#4"]
     assert "left out: 2" in kinds(listing)["row without file"]
     with pytest.raises(DataError, match=r"train\.parquet#4 must hold a picture, and is empty"):
         read("huggingface", tmp_path / "set")
@@ -787,7 +791,7 @@ def test_huggingface_reads_what_the_library_writes(tmp_path: Path):
 def test_pictures_of_one_file_are_taken_a_few_at_a_time(drawn: dict[str, Path]):
     listing = scan("fer2013", drawn["fer2013"])
     assert listing.unpack is not None
-    pictures = listing.unpack(listing.paths()[0], [1, 4])
+    pictures = listing.unpack(listing.list_paths()[0], [1, 4])
     assert not isinstance(pictures, list)
     for picture, place in zip(pictures, (1, 4), strict=True):
         assert isinstance(picture, np.ndarray)

@@ -755,7 +755,7 @@ def test_a_table_is_golden_in_both_forms():
         make_row("total", "3"),
     )
     sheet = ReportTable("Both", ("", "n"), rows, "A note.")
-    assert tables.to_markdown(sheet) == [
+    assert tables.format_markdown(sheet) == [
         "### Both",
         "",
         "A note.",
@@ -767,11 +767,11 @@ def test_a_table_is_golden_in_both_forms():
         "| total | 3 |",
         "",
     ]
-    assert tables.to_latex(sheet, "tab:both")[2:4] == [r"\caption{Both}", r"\label{tab:both}"]
-    assert tables.to_latex(sheet, "tab:both")[4].endswith(
+    assert tables.format_latex(sheet, "tab:both")[2:4] == [r"\caption{Both}", r"\label{tab:both}"]
+    assert tables.format_latex(sheet, "tab:both")[4].endswith(
         r"\linewidth\else\width\fi}{!}{\begin{tabular}{lr}"
     )
-    assert tables.to_latex(sheet, "tab:both")[5:10] == [
+    assert tables.format_latex(sheet, "tab:both")[5:10] == [
         r"\toprule",
         r" & n \\",
         r"\midrule",
@@ -917,13 +917,13 @@ def test_copies_of_real_faces_are_not_shown_as_synthetic_ones():
 def test_a_licence_said_by_hand_frees_no_known_set(tmp_path: Path):
     store = Store(tmp_path / "store")
     mine, theirs = (faces(tmp_path / name, store, name=name) for name in ("photos", "jaffe"))
-    assert sources.withheld_sources(mine, store) == []
-    assert sources.withheld_sources(theirs, store) == ["jaffe (CC0 1.0)"]
+    assert sources.find_withheld_sources(mine, store) == []
+    assert sources.find_withheld_sources(theirs, store) == ["jaffe (CC0 1.0)"]
     shutil.rmtree(mine.path)
     split = store.make(
         SplitOf(faces=mine.name), lambda out, scratch: Faces.load(theirs.path).save(out)
     )
-    assert "which the store no longer holds" in sources.withheld_sources(split, store)[-1]
+    assert "which the store no longer holds" in sources.find_withheld_sources(split, store)[-1]
 
 
 class SplitOf(Spec):
@@ -1021,7 +1021,7 @@ def test_names_and_licences_do_nothing_in_a_report_in_markdown():
         (tables.make_row(name, "0.5", kind="group"), tables.make_row(name, "-0.5")),
         name,
     )
-    text = "\n".join(tables.to_markdown(sheet))
+    text = "\n".join(tables.format_markdown(sheet))
     assert "onerror" in text and not re.search(r"<(?=[A-Za-z])|(?<!\\)\]\(", text)
     assert {
         len(re.findall(r"(?<!\\)\|", row)) for row in text.splitlines() if row.startswith("|")

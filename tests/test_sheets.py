@@ -404,7 +404,7 @@ def test_left_out_frames_are_ranges_that_stand_for_each(root: Path):
     save(root, {"a": ROWS})
     listing = scan(root)
     ledgers = accounting.settle(listing, readers.READERS["casme2"].READER, None, listing.findings)
-    table = accounting.left_out_table(ledgers, listing)
+    table = accounting.make_left_out_table(ledgers, listing)
     lines = table[table["reason"] == "extra frames"]
     folder = "Cropped/sub03/EP04_02/reg_img"
     assert lines["where"].tolist() == [f"{folder}40.jpg", f"{folder}41.jpg", f"{folder}[26-30].jpg"]
@@ -441,7 +441,7 @@ def test_a_reader_that_forgets_a_picture_or_a_row_is_found_out(
     def forgetful(folder: Path, spec: IngestSpec) -> Listing:
         listing = complete(folder, spec)
         rows = listing.rows[listing.rows["frame"] != 23].reset_index(drop=True)
-        return replace(listing, rows=rows, read={**listing.read, "a row": ""})
+        return replace(listing, rows=rows, annotation_rows={**listing.annotation_rows, "a row": ""})
 
     monkeypatch.setattr(casme2, "scan", forgetful)
     silent = [each for each in scan(root).findings if each.kind == accounting.NO_REASON]

@@ -32,8 +32,8 @@ def some(seed: int, groups: int = 20, trials: int = 2) -> np.ndarray:
 
 def interval(counts: np.ndarray, metric: str = "accuracy", *names: str) -> stats.Interval:
     measure = metrics.make_measure(metric)
-    return stats.interval(
-        stats.mean_over_trials(counts, measure), stats.bootstrap(counts, measure, *names)
+    return stats.make_interval(
+        stats.average_over_trials(counts, measure), stats.bootstrap(counts, measure, *names)
     )
 
 
@@ -46,7 +46,7 @@ def test_measures_of_many_matrices_are_the_scores_of_each(metric: str):
     counts = some(0)[0]
     counts[3, 1] = 0  # a class without a true sample is left out of UF1 and UAR
     counts[4, :, 2] = 0  # a class that is never answered is not
-    expected = [metrics.score(one.astype(np.int64), CLASSES).of(metric) for one in counts]
+    expected = [metrics.score(one.astype(np.int64), CLASSES).get(metric) for one in counts]
     np.testing.assert_allclose(metrics.make_measure(metric)(counts), expected)
 
 
@@ -66,7 +66,7 @@ def test_the_interval_of_single_images_is_that_of_scipy(metric: str):
     given = np.where(rng.random(150) < 0.6, true, rng.integers(0, 3, 150))
 
     def statistic(true: np.ndarray, given: np.ndarray) -> float:
-        return metrics.score(metrics.count_confusion(true, given, 3), CLASSES).of(metric)
+        return metrics.score(metrics.count_confusion(true, given, 3), CLASSES).get(metric)
 
     theirs = scipy.stats.bootstrap(
         (true, given),
@@ -108,7 +108,7 @@ def test_ratios_are_formed_after_counts_are_summed():
     counts = np.zeros((1, 2, 3, 3))
     # one person with 90 right images, one with 10 wrong ones
     counts[0, 0, 0, 0], counts[0, 1, 0, 1] = (90, 10)
-    assert stats.mean_over_trials(counts, ACCURACY) == 0.9  # and not the mean over people, 0.5
+    assert stats.average_over_trials(counts, ACCURACY) == 0.9  # and not the mean over people, 0.5
     drawn = stats.bootstrap(counts, ACCURACY)
     assert drawn is not None
     assert sorted(set(drawn.round(6))) == [0, 0.9, 1]
@@ -117,7 +117,7 @@ def test_ratios_are_formed_after_counts_are_summed():
 def test_the_mean_is_that_of_the_trials_scores():
     counts = some(2)
     each = [metrics.score(one.sum(axis=0).astype(np.int64), CLASSES).uf1 for one in counts]
-    assert stats.mean_over_trials(counts, metrics.make_measure("uf1")) == pytest.approx(
+    assert stats.average_over_trials(counts, metrics.make_measure("uf1")) == pytest.approx(
         np.mean(each)
     )
 
@@ -127,7 +127,8 @@ def test_where_people_are_alike_each_draw_is_the_mean_of_the_trials_scores():
     drawn = stats.bootstrap(counts, metrics.make_measure("uf1"))
     assert drawn == pytest.approx(
         np.full(
-            stats.BOOTSTRAP_RESAMPLES, stats.mean_over_trials(counts, metrics.make_measure("uf1"))
+            stats.BOOTSTRAP_RESAMPLES,
+            stats.average_over_trials(counts, metrics.make_measure("uf1")),
         )
     )
 
@@ -139,7 +140,7 @@ def test_more_frames_of_the_same_people_change_nothing():
 
 def test_a_single_person_bounds_nothing():
     found = interval(some(4, groups=1))
-    assert found.value == stats.mean_over_trials(some(4, groups=1), ACCURACY)
+    assert found.value == stats.average_over_trials(some(4, groups=1), ACCURACY)
     assert np.isnan([found.low, found.high]).all()
 
 
@@ -161,8 +162,8 @@ def gap(
         for one, name in zip((ours, theirs), names, strict=True)
     )
     assert first is not None and second is not None
-    return stats.interval(
-        stats.mean_over_trials(ours, ACCURACY) - stats.mean_over_trials(theirs, ACCURACY),
+    return stats.make_interval(
+        stats.average_over_trials(ours, ACCURACY) - stats.average_over_trials(theirs, ACCURACY),
         first - second,
     )
 
@@ -240,5 +241,5 @@ def test_p_is_small_by_chance_about_5_times_in_100():
 def test_a_record_keeps_the_bounds_that_could_be_drawn_and_has_none_for_the_others():
     bounded = stats.Record.of("a.b", stats.Interval(0.5, 0.0, 0.75), 7, "images", "fear")
     assert bounded == stats.Record("a.b", 0.5, 7, "images", 0.0, 0.75, part="fear")
-    alone = stats.Record.of("a.b", stats.interval(0.5, None), 1)
+    alone = stats.Record.of("a.b", stats.make_interval(0.5, None), 1)
     assert (alone.low, alone.high, alone.unit, alone.part) == (None, None, "", "")

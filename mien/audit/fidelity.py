@@ -121,7 +121,7 @@ class SamplePair:
             resampled = (resampled - np.nanmean(resampled) + value).clip(*bounds)
         return Record.of(
             f"{name}{self.suffix}.{self.space}",
-            stats.interval(value, resampled),
+            stats.make_interval(value, resampled),
             len(self.compared.vectors),
             "images a side",
             self.emotion,

@@ -10,7 +10,7 @@ import pandas as pd
 from mien.audit.specs import FolderSpec
 from mien.errors import DataError, StoreError, UsageError
 from mien.faces import UNKNOWN_SOURCE, Faces
-from mien.ingest.folders import to_dataset_name
+from mien.ingest.folders import make_dataset_name
 from mien.ingest.run import find_fitting_readers, run_ingest
 from mien.outside import expand_home
 from mien.runs.progress import say
@@ -305,7 +305,7 @@ def _stored_form(stored: Sequence[Run]) -> dict[str, Any]:
 
 def _dataset_names(folders: Mapping[Side, Path]) -> dict[Side, str]:
     """Return the name of each folder's dataset: the folder's, with the side if two are equal."""
-    names = {side: to_dataset_name(folder.resolve().name) for side, folder in folders.items()}
+    names = {side: make_dataset_name(folder.resolve().name) for side, folder in folders.items()}
     alike = len(set(names.values())) < len(names)
     return {
         side: f"{name[: 39 - len(side)]}-{side}" if alike else name for side, name in names.items()

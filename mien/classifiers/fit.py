@@ -26,7 +26,7 @@ from mien.classifiers.predict import (
 from mien.classifiers.specs import ClassifierSpec
 from mien.errors import DataError, TrainingError
 from mien.faces import Faces
-from mien.prepare.inputs import resting_values
+from mien.prepare.inputs import find_resting_values
 from mien.runs import checkpoints, devices, stopping
 from mien.runs.progress import track
 from mien.seeds import make_rng
@@ -125,7 +125,7 @@ class ClassifierTraining:
         self.network = classifier.network.to(where)
         self.frozen_modules = freeze_layers(self.network.eval(), spec.freeze)
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
-        self.resting_values = resting_values(faces.shown)
+        self.resting_values = find_resting_values(faces.shown)
         self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
 
         # The images left over after whole batches get their turn in another epoch's order

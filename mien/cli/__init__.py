@@ -19,7 +19,7 @@ import typer
 from mien.cli import audits, data, doctor, joins, leaks, releases, runs, stages, streams, studies
 from mien.cli.base import DEFAULT_STORE, app
 from mien.errors import MienError, UsageError
-from mien.outside import is_disk_full, show_controls, system_message
+from mien.outside import describe_system_error, is_disk_full, show_controls
 
 __all__ = [
     "app",
@@ -93,11 +93,11 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, MienError):
         return str(error), error.exit_code
     if is_disk_full(error):
-        return system_message(
+        return describe_system_error(
             error if isinstance(error, OSError) else OSError(str(error)), _find_fullest_disk()
         ), USAGE
     if isinstance(error, OSError):
-        return system_message(error), USAGE
+        return describe_system_error(error), USAGE
 
     # Errors that libraries raise for reasons outside mien: memory, links, nesting.
     name, reason = type(error).__name__, str(error).strip().partition("\n")[0]
@@ -114,7 +114,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     # Python below 3.13 reports ELOOP so.
     if isinstance(error, RuntimeError) and "Symlink loop" in str(error):
         path = str(error).partition("from ")[2].strip("'")
-        return system_message(OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)), USAGE
+        return describe_system_error(OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)), USAGE
     if isinstance(error, RecursionError):
         return "an input is nested too deeply to be read; nest it less deeply", USAGE
 

@@ -169,8 +169,12 @@ def regenerate(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(result.data)
     if not result.pixels_equal:
-        raise DataError(f"{path} was made again, and is not the image of the release: {result.why}")
-    print(f"{path}: {'equal to the release, byte by byte' if result.bytes_equal else result.why}")
+        raise DataError(
+            f"{path} was made again, and is not the image of the release: {result.reason}"
+        )
+    print(
+        f"{path}: {'equal to the release, byte by byte' if result.bytes_equal else result.reason}"
+    )
 
 
 def _show_release(folder: Path) -> None:

@@ -262,10 +262,10 @@ def verify(
         known = identify(Path(name), registry)
         if as_json:
             print_json({"file": name, **asdict(known)})
-        if known.ours == "no":
+        if known.from_this_release == "no":
             raise DataError(f"{name} is not known to be one of ours: {known.text}")
         if not as_json:
-            ours = "one of ours" if known.ours == "yes" else "likely one of ours"
+            ours = "one of ours" if known.from_this_release == "yes" else "likely one of ours"
             print(f"{name}: {ours}: {known.text}")
         return
     if registry is not None:

@@ -378,7 +378,7 @@ def split(
 
     home = open_store(store)
     run = home.run(dataset)
-    count = splits.default_folds(Faces.load(run.path), by) if folds is None else folds
+    count = splits.choose_fold_count(Faces.load(run.path), by) if folds is None else folds
     data = {"faces": run.name, "by": by, "folds": count, "number": number, "seed": seed}
     sides = []
     for side in ("train", "test"):

@@ -37,18 +37,18 @@ MIN_RANGE_LENGTH = 3  # so many consecutive numbers, or more, become a range
 class Ledger:
     """The account of all things of one kind: how many were kept, and why each other one was not."""
 
-    what: str  # pictures, rows, videos, other files
+    noun: str  # pictures, rows, videos, other files
     kept: int
-    left: Mapping[str, str]  # the name of each thing that was left out -> the reason
+    left_out: Mapping[str, str]  # the name of each thing that was left out -> the reason
 
     @property
-    def found(self) -> int:
+    def total(self) -> int:
         """Return the number of all things of this kind."""
-        return self.kept + len(self.left)
+        return self.kept + len(self.left_out)
 
-    def reasons(self) -> dict[str, int]:
+    def count_reasons(self) -> dict[str, int]:
         """Return how many were left out for each reason, the most frequent first."""
-        counts = Counter(self.left.values())
+        counts = Counter(self.left_out.values())
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -65,15 +65,15 @@ def check_listing(listing: Listing, root: Path, about: Reader) -> Listing:
     )
     tree = listing.root.resolve()
     at = tree.relative_to(root).as_posix() if tree.is_relative_to(root) else "."
-    complete = replace(listing, disk=disk, at=at)
+    complete = replace(listing, picture_files=disk, root_in_folder=at)
 
     # Report those without a reason (a fault of the reader), and those in other folders.
     findings = list(listing.findings)
     for ledger in settle(complete, about, None, findings):
-        unnamed = f"{ledger.what} passed over without a reason, which is a fault of the reader"
-        elsewhere = f"{ledger.what} in other folders than the one that was read, left out"
+        unnamed = f"{ledger.noun} passed over without a reason, which is a fault of the reader"
+        elsewhere = f"{ledger.noun} in other folders than the one that was read, left out"
         for reason, message in ((NO_REASON, unnamed), (OUTSIDE_TREE, elsewhere)):
-            names = [name for name, why in ledger.left.items() if why == reason]
+            names = [name for name, why in ledger.left_out.items() if why == reason]
             if names:
                 severity = "warning" if reason == NO_REASON else "note"
                 message = f"{message}: {len(names):,}"
@@ -93,38 +93,39 @@ def settle(
     # What was kept, and the first reason for each picture that was left out.
     stays = [keys is None or key in keys for key in listing.rows["key"]]
     kept = {
-        _join_tree_path(listing.at, name)
-        for name, in_result in zip(listing.names(), stays, strict=True)
+        _join_tree_path(listing.root_in_folder, name)
+        for name, in_result in zip(listing.list_names(), stays, strict=True)
         if in_result
     }
     left: dict[str, str] = {}
     for finding in findings:
         for picture in finding.pictures:
-            left.setdefault(_join_tree_path(listing.at, picture), finding.kind)
+            left.setdefault(_join_tree_path(listing.root_in_folder, picture), finding.kind)
 
     # A file that holds many pictures counts by its pictures; a video that was not opened, as one.
     held = {
-        _join_tree_path(listing.at, path): positions for path, positions in listing.held.items()
+        _join_tree_path(listing.root_in_folder, path): positions
+        for path, positions in listing.picture_positions.items()
     }
     inside = [f"{path}#{position}" for path, positions in held.items() for position in positions]
-    files = [name for name in listing.disk if name not in held]
+    files = [name for name in listing.picture_files if name not in held]
     pictures = [name for name in files if not _has_suffix(name, about.holders)]
     videos = [name for name in files if _has_suffix(name, about.holders)]
     opened = sum(_has_suffix(name, about.holders) for name in held)
 
     given = set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays])
     others = {
-        _join_tree_path(listing.at, name): finding.kind
+        _join_tree_path(listing.root_in_folder, name): finding.kind
         for finding in findings
         for name in finding.files
     }
     ledgers = (
-        _settle_files("pictures", [*pictures, *inside], kept, left, listing.at),
-        replace(_settle_files("videos", videos, kept, left, listing.at), kept=opened),
+        _settle_files("pictures", [*pictures, *inside], kept, left, listing.root_in_folder),
+        replace(_settle_files("videos", videos, kept, left, listing.root_in_folder), kept=opened),
         _settle_rows(listing, given, findings),
         Ledger("other files", 0, others),
     )
-    return tuple(ledger for ledger in ledgers if ledger.found)
+    return tuple(ledger for ledger in ledgers if ledger.total)
 
 
 def close(
@@ -141,12 +142,12 @@ def close(
     keys = {key.split("/", 1)[1] for key in faces.index["key"]}
     ledgers = settle(listing, about, keys, findings)
     if out is not None:
-        write_csv(left_out_table(ledgers, listing), out / LEFT_OUT_FILE)
+        write_csv(make_left_out_table(ledgers, listing), out / LEFT_OUT_FILE)
     for ledger in ledgers:
-        unexplained = [name for name, reason in ledger.left.items() if reason == NO_REASON]
+        unexplained = [name for name, reason in ledger.left_out.items() if reason == NO_REASON]
         if unexplained:
             say(
-                f"warning: {ledger.what} left out for no reason that the reader gives: "
+                f"warning: {ledger.noun} left out for no reason that the reader gives: "
                 f"{first_few(unexplained)}"
             )
     return ledgers
@@ -156,7 +157,7 @@ def report_faceless(listing: Listing, shown: Listing) -> list[Finding]:
     """Return a finding about the images of `listing` that are not in `shown`, because no face
     was found in them.
     """
-    names = sorted(set(listing.names()) - set(shown.names()))
+    names = sorted(set(listing.list_names()) - set(shown.list_names()))
     if not names:
         return []
     message = f"images in which no face was found, left out: {len(names)}; misses.csv lists them"
@@ -166,12 +167,16 @@ def report_faceless(listing: Listing, shown: Listing) -> list[Finding]:
 def summarise_ledgers(ledgers: Sequence[Ledger]) -> dict[str, Any]:
     """Return the accounts in the form of summary.json."""
     return {
-        ledger.what: {"found": ledger.found, "kept": ledger.kept, "left out": ledger.reasons()}
+        ledger.noun: {
+            "found": ledger.total,
+            "kept": ledger.kept,
+            "left out": ledger.count_reasons(),
+        }
         for ledger in ledgers
     }
 
 
-def left_out_table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
+def make_left_out_table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
     """Return left_out.csv: what, reason, where, count and `of`, the clip or picture that a row is
     about.
 
@@ -180,17 +185,17 @@ def left_out_table(ledgers: Sequence[Ledger], listing: Listing) -> pd.DataFrame:
     lines = []
     for ledger in ledgers:
         by_reason: dict[str, list[str]] = {}
-        for name, reason in ledger.left.items():
+        for name, reason in ledger.left_out.items():
             by_reason.setdefault(reason, []).append(name)
         for reason in sorted(by_reason):
-            rows = ledger.what == "rows"
+            rows = ledger.noun == "rows"
             parts = (
                 [(name, 1) for name in by_reason[reason]]
                 if rows
                 else compress_names(by_reason[reason])
             )
             lines += [
-                (ledger.what, reason, where, count, listing.read.get(where, ""))
+                (ledger.noun, reason, where, count, listing.annotation_rows.get(where, ""))
                 for where, count in parts
             ]
     return pd.DataFrame(lines, columns=["what", "reason", "where", "count", "of"])
@@ -250,12 +255,12 @@ def _settle_rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) 
         for name in finding.gone:
             gone.setdefault(name, finding.kind)
     left = {}
-    for row, gives in listing.read.items():
+    for row, gives in listing.annotation_rows.items():
         if row in reasons:
             left[row] = reasons[row]
         elif gives not in kept:
             left[row] = gone.get(gives, PICTURES_LEFT_OUT if gives else NO_REASON)
-    return Ledger("rows", len(listing.read) - len(left), left)
+    return Ledger("rows", len(listing.annotation_rows) - len(left), left)
 
 
 def _has_suffix(name: str, suffixes: Collection[str]) -> bool:
@@ -263,7 +268,5 @@ def _has_suffix(name: str, suffixes: Collection[str]) -> bool:
 
 
 def _join_tree_path(at: str, name: str) -> str:
-    """Return a name relative to the folder that was given, from one relative to the tree `at` in
-    it.
-    """
+    """Return a name of the tree `at` as a name of the folder that was given."""
     return posixpath.normpath(f"{at}/{name}")

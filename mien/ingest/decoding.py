@@ -59,7 +59,7 @@ def find_faces(
         single = replace(listing, rows=rows.iloc[[number]])
         _, picture = next(iter(_iterate_pictures(single)))
         box = rows["box"].iloc[number] if "box" in rows else None
-        white = _white_values(single)[0]
+        white = _find_white_values(single)[0]
         if isinstance(picture, DataError):
             return None
         try:
@@ -76,7 +76,7 @@ def find_faces(
         spec.crop,
         size=spec.size,
         model=model,
-        threads=thread_count(workers),
+        threads=choose_thread_count(workers),
         out=out,
     )
     with_faces = replace(listing, rows=rows[search.in_result].reset_index(drop=True))
@@ -128,7 +128,7 @@ def read_listing(
         **{column: list(rows[column]) for column in ("source", "seed") if column in rows},
     )
 
-    names = listing.names()
+    names = listing.list_names()
     findings = [
         Finding(
             "warning",
@@ -180,13 +180,13 @@ def _decode_all(
     """
     count = len(listing.rows)
     images = np.zeros((count, 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
-    names = listing.names()
+    names = listing.list_names()
     boxes = list(listing.rows["box"]) if "box" in listing.rows else [None] * count
     faces, margin = places or [None] * count, spec.crop.margin if spec.crop else 0.0
-    whites, remarks = _white_values(listing), dict[int, list[str]]()
+    whites, remarks = _find_white_values(listing), dict[int, list[str]]()
 
     # A thread writes only to the rows of its own pictures, so no lock is needed.
-    def work(row: int, picture: Picture | DataError) -> tuple[int, str]:
+    def decode_one(row: int, picture: Picture | DataError) -> tuple[int, str]:
         try:
             if isinstance(picture, DataError):
                 raise picture
@@ -213,9 +213,12 @@ def _decode_all(
 
     # Decode in parallel, and collect the errors instead of stopping at the first.
     faults = {}
-    with ThreadPoolExecutor(thread_count(workers)) as pool, track("decoding images", count) as bar:
+    with (
+        ThreadPoolExecutor(choose_thread_count(workers)) as pool,
+        track("decoding images", count) as bar,
+    ):
         for done, (row, fault) in enumerate(
-            _map_in_order(pool, work, _iterate_pictures(listing)), start=1
+            _map_in_order(pool, decode_one, _iterate_pictures(listing)), start=1
         ):
             if fault:
                 faults[row] = fault
@@ -224,7 +227,7 @@ def _decode_all(
     return images, dict(sorted(faults.items())), remarks
 
 
-def _white_values(listing: Listing) -> list[float | None]:
+def _find_white_values(listing: Listing) -> list[float | None]:
     """Return the value that is white in each picture, None for pictures of 8 bits."""
     whites = listing.rows["white"] if "white" in listing.rows else [None] * len(listing.rows)
     return [None if value is None or np.isnan(value) else float(value) for value in whites]
@@ -235,7 +238,7 @@ def _iterate_pictures(listing: Listing) -> Iterator[tuple[int, Picture | DataErr
     that path.
     """
     files, inside = listing.group_by_file()
-    paths = listing.paths()
+    paths = listing.list_paths()
     yield from ((row, paths[row]) for row in files)
     for path, rows in inside.items():
         yield from listing.extract(path, rows)
@@ -289,7 +292,7 @@ def _report_equal_images(index: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def thread_count(workers: int | None) -> int:
+def choose_thread_count(workers: int | None) -> int:
     """Return how many threads decode: `workers`, or one per core.
 
     Raises UsageError if `workers` is less than 1.

@@ -35,7 +35,7 @@ def add_white_values(listing: Listing, white: float | None) -> Listing:
     return replace(
         listing,
         rows=listing.rows.assign(white=column),
-        findings=(*listing.findings, *_report_depths(listing.names(), depths, chosen, white)),
+        findings=(*listing.findings, *_report_depths(listing.list_names(), depths, chosen, white)),
     )
 
 
@@ -108,7 +108,7 @@ def _inspect_pictures(listing: Listing) -> tuple[dict[int, ValueRange], dict[int
 def _iterate_encoded(listing: Listing) -> Iterator[tuple[int, Path | bytes]]:
     """Yield each row's number with its picture's file, or the bytes of a picture in a table."""
     files, inside = listing.group_by_file()
-    paths = listing.paths()
+    paths = listing.list_paths()
     yield from ((row, paths[row]) for row in files)
     for path, rows in inside.items():
         if path.suffix.lower() not in TABLE_SUFFIXES:

@@ -8,7 +8,7 @@ from mien.errors import DataError
 from mien.faces import EMOTIONS
 from mien.findings import Finding, first_few
 from mien.ingest.reader import Reader, list_picture_names
-from mien.ingest.specs import IngestSpec, plain_label
+from mien.ingest.specs import IngestSpec, normalise_label
 from mien.runs.progress import count_of
 from mien.runs.spec import suggest
 
@@ -40,9 +40,9 @@ def label_rows(
     table.
 
     Images whose label is not a single emotion are left out, unless the map gives them one. Raises
-    DataError as `to_emotions` does, or if no image remains.
+    DataError as `map_labels` does, or if no image remains.
     """
-    emotions = to_emotions(rows["raw_label"], spec.map, where, reader.labels)
+    emotions = map_labels(rows["raw_label"], spec.map, where, reader.labels)
     labelled = rows.assign(emotion=[emotions[raw] for raw in rows["raw_label"]])
     ambiguous = labelled["emotion"] == LEFT_OUT
     if ambiguous.all():
@@ -72,25 +72,27 @@ def label_rows(
     return labelled[~ambiguous].reset_index(drop=True), findings
 
 
-def to_emotion(raw: str, names: dict[str, str], labels: dict[str, str] | None = None) -> str | None:
+def find_emotion(
+    raw: str, names: dict[str, str], labels: dict[str, str] | None = None
+) -> str | None:
     """Return the emotion that a source's label stands for, or None if it is not known.
 
     It is looked up in `names`, then in the reader's own table, then in ALIASES, ignoring
     case. Several emotions joined by "+" are not a single one: LEFT_OUT.
     """
-    plain = plain_label(raw)
+    plain = normalise_label(raw)
     known = {**ALIASES, **(labels or {}), **names}
     if (
         plain not in known
         and "+" in plain
-        and all(to_emotion(part, names, labels) for part in plain.split("+"))
+        and all(find_emotion(part, names, labels) for part in plain.split("+"))
     ):
         return LEFT_OUT
     emotion = known.get(plain, plain)
     return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
 
 
-def to_emotions(
+def map_labels(
     labels: Iterable[str], names: dict[str, str], where: str, table: dict[str, str] | None = None
 ) -> dict[str, str]:
     """Return the emotion of each label.
@@ -98,12 +100,14 @@ def to_emotions(
     Raises DataError if a label is unknown, or if `names` maps a label that does not occur.
     """
     labels = sorted(set(labels))
-    folded = {label: to_emotion(label, names, table) for label in labels}
+    folded = {label: find_emotion(label, names, table) for label in labels}
 
     # Unknown labels: name them all, with what the first few may be misspellings of.
     unknown = [label for label, emotion in folded.items() if emotion is None]
     if unknown:
-        near = {label: suggest(plain_label(label), [*EMOTIONS, *ALIASES]) for label in unknown[:5]}
+        near = {
+            label: suggest(normalise_label(label), [*EMOTIONS, *ALIASES]) for label in unknown[:5]
+        }
         single = len(unknown) == 1
         hints = "".join(
             f"{hint if single else f' {label}:{hint}'}" for label, hint in near.items() if hint
@@ -115,7 +119,7 @@ def to_emotions(
         )
 
     # A mapped name that does not occur is most likely misspelt.
-    unused = sorted(set(names) - {plain_label(label) for label in labels})
+    unused = sorted(set(names) - {normalise_label(label) for label in labels})
     if unused:
         raise DataError(
             f"{where}: --map must name labels of the dataset, and {first_few(unused)} does not "

@@ -50,7 +50,7 @@ class FolderGlance:
     root: Path
     names: tuple[str, ...]
 
-    def first(self, pattern: str) -> str | None:
+    def find_first(self, pattern: str) -> str | None:
         """Return the first name that a regular expression matches in full, ignoring case, or
         None.
         """
@@ -228,7 +228,7 @@ def find_last_number(path: str) -> int:
     return int(numbers[-1]) if numbers and len(numbers[-1]) < 16 else -1
 
 
-def to_dataset_name(name: str) -> str:
+def make_dataset_name(name: str) -> str:
     """Return a folder's name in the form of a dataset's name."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40].rstrip("-") or "folder"
 

@@ -44,13 +44,13 @@ def search_all(pattern: str, texts: Sequence[str], what: str) -> list[PatternMat
         try:
             matches.append(search(text, timeout=SEARCH_SECONDS))
         except (TimeoutError, RecursionError, MemoryError):
-            raise _too_slow(pattern, text, what) from None
+            raise _make_slow_error(pattern, text, what) from None
         if time.monotonic() > deadline:
-            raise _too_slow(pattern, text, what)
+            raise _make_slow_error(pattern, text, what)
     return matches
 
 
-def _too_slow(pattern: str, text: str, what: str) -> DataError:
+def _make_slow_error(pattern: str, text: str, what: str) -> DataError:
     return DataError(
         f"{what} must be searched quickly, and '{pattern[:100]}' takes too long on "
         f"'{text[-100:]}': it repeats a repetition, as (a+)+ does; write it with one repetition, "

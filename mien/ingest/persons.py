@@ -25,7 +25,9 @@ def merge_spellings(listing: Listing, spec: IngestSpec) -> Listing:
     return replace(
         listing,
         rows=rows.assign(subject=subjects, clip=clips),
-        read={row: renamed.get(gives, gives) for row, gives in listing.read.items()},
+        annotation_rows={
+            row: renamed.get(gives, gives) for row, gives in listing.annotation_rows.items()
+        },
         findings=(*listing.findings, *report_spellings(known)),
     )
 

@@ -55,16 +55,17 @@ class Listing:
     which of the reader's parts was read.
 
     One file may hold many pictures, such as a video or a table. The column `place` then has the
-    position of a row's picture in its file, or WHOLE. `unpack` yields the pictures at the given
-    positions of a file, in that order, or the error about one; it holds only a few at a time. A
-    column `box` may have the face's left, top, width and height in the picture, or None. A column
-    `white` may have the value that is white in a picture of more than 8 bits. `held` has
-    the positions of all pictures in each such file.
+    position of a row's picture in its file, or WHOLE_FILE. `unpack` yields the pictures at given
+    positions of a file, in that order, or the error about one; it holds only a few at a time.
+    `picture_positions` has the positions of all pictures in each such file. A column `box` may have
+    the face's left, top, width and height in the picture, or None. A column `white` may have the
+    value that is white in a picture of more than 8 bits.
 
-    `read` has all rows of sheets, tables and annotations: the name of each ("casme2.csv, row 12"),
-    and the clip or key that it gives, or an empty text. A row is kept if its clip or key is listed,
-    and is otherwise in `Finding.rows`. Only `scan` fills in `disk` and `at`: the pictures below the
-    folder that was given, and the path of `root` in that folder.
+    `annotation_rows` has all rows of sheets, tables and annotations: the name of each
+    ("casme2.csv, row 12"), and the clip or key that it gives, or an empty text. A row is kept if
+    its clip or key is listed, and is otherwise in `Finding.rows`. Only `scan` fills in
+    `picture_files` and `root_in_folder`: the pictures below the folder that was given, and the path
+    of `root` in that folder.
     """
 
     root: Path
@@ -74,16 +75,16 @@ class Listing:
     licence: str
     part: str | None = None
     unpack: Unpack | None = None
-    read: Mapping[str, str] = field(default_factory=dict)
-    held: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    disk: tuple[str, ...] = ()
-    at: str = "."
+    annotation_rows: Mapping[str, str] = field(default_factory=dict)
+    picture_positions: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    picture_files: tuple[str, ...] = ()
+    root_in_folder: str = "."
 
-    def paths(self) -> list[Path]:
+    def list_paths(self) -> list[Path]:
         """Return the path of each row's image, or of the file that holds it."""
         return [self.root / path for path in self.rows["path"]]
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """Return the name of each image: its path, and after a '#' its position in that file."""
         return list_picture_names(self.rows)
 
@@ -97,7 +98,7 @@ class Listing:
         positions = np.asarray(self.rows["place"], dtype=np.int64)
         files: list[int] = []
         inside: dict[Path, list[int]] = {}
-        for row, path in enumerate(self.paths()):
+        for row, path in enumerate(self.list_paths()):
             if positions[row] == WHOLE_FILE:
                 files.append(row)
             else:
@@ -123,7 +124,7 @@ def list_picture_names(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def dataset_error(root: Path, reader: Reader, lacking: str = "") -> DataError:
+def make_dataset_error(root: Path, reader: Reader, lacking: str = "") -> DataError:
     """Return the error that says what a folder must hold, what it holds, and how to obtain the
     set.
     """

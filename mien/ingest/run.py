@@ -15,13 +15,13 @@ from mien.faces import EMOTIONS, Faces
 from mien.findings import Finding, first_few
 from mien.ingest import accounting, depths, facs, persons
 from mien.ingest.accounting import Ledger
-from mien.ingest.decoding import find_faces, read_listing, thread_count
+from mien.ingest.decoding import choose_thread_count, find_faces, read_listing
 from mien.ingest.emotions import ALIASES
-from mien.ingest.folders import glance, require_folder, to_dataset_name
+from mien.ingest.folders import glance, make_dataset_name, require_folder
 from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
 from mien.ingest.specs import IngestSpec
-from mien.ingest.terms import terms_as_json
+from mien.ingest.terms import make_terms_json
 from mien.outside import expand_home
 from mien.pages.escape import write_csv
 from mien.prepare.frames import summarise_faces, write_with_sheet
@@ -131,7 +131,9 @@ def choose_reader(root: Path) -> tuple[str, str]:
     return next(iter(fitting.items()))
 
 
-def fingerprint(listing: Listing, workers: int | None = None, skip_unreadable: bool = False) -> str:
+def compute_fingerprint(
+    listing: Listing, workers: int | None = None, skip_unreadable: bool = False
+) -> str:
     """Return the sha256 over relative name and content of every image listed and every annotation
     file.
 
@@ -140,18 +142,18 @@ def fingerprint(listing: Listing, workers: int | None = None, skip_unreadable: b
     Raises DataError if a file cannot be read, unless it is an image and `skip_unreadable` is set:
     then it counts as unreadable.
     """
-    paths = list(dict.fromkeys([*listing.paths(), *listing.annotations]))
+    paths = list(dict.fromkeys([*listing.list_paths(), *listing.annotations]))
     inside = [path.is_relative_to(listing.root) for path in paths]
     names = [
         path.relative_to(listing.root).as_posix() if below else path.name
         for path, below in zip(paths, inside, strict=True)
     ]
     with (
-        ThreadPoolExecutor(thread_count(workers)) as pool,
+        ThreadPoolExecutor(choose_thread_count(workers)) as pool,
         track("checking files", len(paths)) as bar,
     ):
         lines = []
-        images = set(listing.paths()) if skip_unreadable else set[Path]()
+        images = set(listing.list_paths()) if skip_unreadable else set[Path]()
         for name, content in zip(
             names, pool.map(lambda path: _hash_content(path, path in images), paths), strict=True
         ):
@@ -197,11 +199,11 @@ def run_ingest(
 
     # The fingerprint is part of the run's name, and needs the listing, which needs a spec.
     usual = reader in READERS and READERS[reader].READER.dataset
-    dataset = name if name is not None else usual or to_dataset_name(root.resolve().name)
+    dataset = name if name is not None else usual or make_dataset_name(root.resolve().name)
     fields = {"reader": reader, "dataset": dataset, "fingerprint": "", **options}
     draft = read_spec(IngestSpec, fields, f"ingest {reader}")
     listing = list_folder(draft, root)
-    files = fingerprint(listing, workers, skip_unreadable)
+    files = compute_fingerprint(listing, workers, skip_unreadable)
     spec = draft.model_copy(update={"fingerprint": files, "part": listing.part})
     _print_findings([finding for finding in listing.findings if finding.kind not in expected])
 
@@ -228,7 +230,7 @@ def run_ingest(
             "findings": dict(Counter(finding.kind for finding in read.findings)),
             "accounts": accounting.summarise_ledgers(read.ledgers),
             **read.about_crop,
-            "terms": terms_as_json(
+            "terms": make_terms_json(
                 reader, spec.dataset, spec.licence, spec.licence or listing.licence
             ),
         }

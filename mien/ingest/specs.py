@@ -54,7 +54,7 @@ class IngestSpec(Spec):
 
     @field_validator("dataset")
     @classmethod
-    def _short_name(cls, dataset: str) -> str:
+    def _require_short_name(cls, dataset: str) -> str:
         if not DATASET_NAME.match(dataset):
             raise ValueError(
                 "a dataset's name must have at most 40 letters, digits and '-', and must not "
@@ -64,7 +64,7 @@ class IngestSpec(Spec):
 
     @field_validator("map")
     @classmethod
-    def _to_emotions(cls, names: dict[str, str]) -> dict[str, str]:
+    def _require_emotions(cls, names: dict[str, str]) -> dict[str, str]:
         for label, emotion in names.items():
             if emotion not in EMOTIONS:
                 hint = suggest(emotion, list(EMOTIONS))
@@ -72,11 +72,11 @@ class IngestSpec(Spec):
                     f"'{label}' must be mapped to one of {', '.join(EMOTIONS)}, not "
                     f"'{emotion}'.{hint}"
                 )
-        return {plain_label(label): emotion for label, emotion in names.items()}
+        return {normalise_label(label): emotion for label, emotion in names.items()}
 
     @field_validator("subject_pattern", "clip_pattern")
     @classmethod
-    def _with_a_group(cls, pattern: str | None) -> str | None:
+    def _require_group(cls, pattern: str | None) -> str | None:
         if pattern is None:
             return None
         if not patterns.compile_pattern(pattern).groups:
@@ -87,7 +87,7 @@ class IngestSpec(Spec):
         return pattern
 
 
-def plain_label(label: str) -> str:
+def normalise_label(label: str) -> str:
     """Return a label in the form for comparison: without invisible characters, in lower case, and
     0.0 as 0.
     """

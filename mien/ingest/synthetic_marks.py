@@ -59,9 +59,9 @@ def add_sources(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> List
     """
     origins = [
         marked.get(row) or _find_release(path, listing.root)
-        for row, path in enumerate(listing.paths())
+        for row, path in enumerate(listing.list_paths())
     ]
-    synthetic = [name for name, known in zip(listing.names(), origins, strict=True) if known]
+    synthetic = [name for name, known in zip(listing.list_names(), origins, strict=True) if known]
     if not synthetic:
         return listing
     runs = sorted({known[0] for known in origins if known})

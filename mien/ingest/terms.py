@@ -36,7 +36,7 @@ def find_terms(reader: str, dataset: str, given: str | None, licence: str) -> Te
     )
 
 
-def terms_as_json(reader: str, dataset: str, given: str | None, licence: str) -> dict[str, Any]:
+def make_terms_json(reader: str, dataset: str, given: str | None, licence: str) -> dict[str, Any]:
     """Return the terms of a set as JSON, as they are stored with what was ingested."""
     return asdict(find_terms(reader, dataset, given, licence))
 

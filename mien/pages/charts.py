@@ -41,11 +41,11 @@ MATPLOTLIB_SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Bar:
-    """Height and standard deviation (nan for none), in per cent; `floors` are its controls."""
+    """Height, standard deviation (nan for none) and scores of controls, all in per cent."""
 
     height: float
     sd: float
-    floors: Mapping[str, float]
+    controls: Mapping[str, float]
 
 
 def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar | None]]) -> str:
@@ -54,7 +54,7 @@ def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
     The values that the controls of a bar reach are marked on it, with one marker per control.
     """
     names = dict.fromkeys(
-        name for values in series.values() for bar in values if bar for name in bar.floors
+        name for values in series.values() for bar in values if bar for name in bar.controls
     )
     markers = {name: MARKERS[number % len(MARKERS)] for number, name in enumerate(names)}
     spare_colours = iter(SPARE_COLOURS * len(series))
@@ -79,10 +79,10 @@ def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
             )
         _set_axes(axes, title, groups)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        return _to_svg(figure)
+        return _render_svg(figure)
 
 
-def _to_svg(figure: Figure) -> str:
+def _render_svg(figure: Figure) -> str:
     """Return a figure as SVG, without the date, so that its bytes are the same each time."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -103,14 +103,14 @@ def _draw_bar(
 
     # The number, moved up where a marker would cover it
     above = bar.height + (spread or 0) + 2
-    for floor in sorted(bar.floors.values()):
-        if above - MARKER_HALF_PERCENT < floor < above + NUMBER_HEIGHT_PERCENT:
-            above = floor + MARKER_HALF_PERCENT
+    for score in sorted(bar.controls.values()):
+        if above - MARKER_HALF_PERCENT < score < above + NUMBER_HEIGHT_PERCENT:
+            above = score + MARKER_HALF_PERCENT
     axes.text(x, above, f"{bar.height:.1f}", ha="center", va="bottom", fontsize=8)
 
     # The markers, next to each other
     names = list(signs)
-    for name, height in bar.floors.items():
+    for name, height in bar.controls.items():
         shift = ((names.index(name) + 0.5) / len(names) - 0.5) * 0.9 * width
         axes.plot(
             x + shift,
@@ -172,7 +172,7 @@ def draw_loss_curves(
             ncols=3,
             frameon=False,
         )
-        return _to_svg(figure)
+        return _render_svg(figure)
 
 
 @dataclass(frozen=True)
@@ -227,4 +227,4 @@ def draw_intervals(
         axes.grid(axis="x", color="#d9dee5", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        return _to_svg(figure)
+        return _render_svg(figure)

@@ -39,10 +39,10 @@ _MARKED = re.compile(
     rf"^'(?=[\s'\"]*[{_SIGNS}])|^'(?=[ '\"]*[\t\r\n])|(?<=[;\t\r\n])'(?='*[{_SIGNS}])"
 )
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMERIC_TEXT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def to_printable(text: object) -> str:
+def make_printable(text: object) -> str:
     """Return a text in one line, without characters that control a terminal."""
     return show_controls(re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]", " ", str(text)), keep="")
 
@@ -54,7 +54,7 @@ def escape_markup(text: object) -> str:
 
 def escape_markdown(text: object) -> str:
     """Return a text for a line of Markdown: no HTML, link, picture, code or formula."""
-    return _ACTS.sub(r"\\\g<0>", escape_markup(" ".join(to_printable(text).split())))
+    return _ACTS.sub(r"\\\g<0>", escape_markup(" ".join(make_printable(text).split())))
 
 
 def wrap_paragraph(text: object) -> str:
@@ -73,7 +73,7 @@ def _escape_block_start(line: str) -> str:
 
 def escape_licence_text(text: object) -> str:
     """Return the text of a licence, line by line: tags as written, <addresses> kept."""
-    lines = (" ".join([to_printable(line)]) for line in str(text).splitlines())
+    lines = (" ".join([make_printable(line)]) for line in str(text).splitlines())
     return "\n".join(_LINK.sub(r"<\1>", escape_markup(line)).replace("&gt;", ">") for line in lines)
 
 
@@ -82,7 +82,7 @@ def escape_cell(value: Value) -> Value | str:
 
     Numbers, and texts that are numbers, are not changed; `unescape_cell` reverses it for texts.
     """
-    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+    if not isinstance(value, str) or _NUMERIC_TEXT.fullmatch(value):
         return value
     return _FORMULA.sub("'", value)
 

@@ -34,12 +34,12 @@ def draw_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
     for position, image in enumerate(images):
         y, x = divmod(position, columns)
         sheet.paste(
-            to_picture(image, scale), (x * (w * scale + GAP_PIXELS), y * (h * scale + GAP_PIXELS))
+            make_picture(image, scale), (x * (w * scale + GAP_PIXELS), y * (h * scale + GAP_PIXELS))
         )
     return sheet
 
 
-def to_picture(image: np.ndarray, scale: int = 1) -> Image.Image:
+def make_picture(image: np.ndarray, scale: int = 1) -> Image.Image:
     """Return one image (uint8 [c, h, w]) enlarged by a whole factor, with square pixels.
 
     Three channels are shown as RGB. Two, or more than three, are shown next to each other in grey.

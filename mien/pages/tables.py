@@ -81,7 +81,7 @@ def make_row(
     )
 
 
-def to_markdown(sheet: ReportTable, head: str = "###") -> list[str]:
+def format_markdown(sheet: ReportTable, head: str = "###") -> list[str]:
     """Return a table as lines of Markdown; its caption is a heading with the marks of `head`."""
     width = len(sheet.head)
     rows = [[escape.escape_markdown(text) for text in sheet.head], ["---", *["--:"] * (width - 1)]]
@@ -110,7 +110,7 @@ class LatexLabels:
 
     def __call__(self, *names: str) -> str:
         """Return `tab:` and the names in letters and digits, with a number if that is taken."""
-        label = "tab:" + ":".join(_slug(name) for name in names)
+        label = "tab:" + ":".join(_make_slug(name) for name in names)
         unused, number = label, 2
         while unused in self._given:
             unused, number = f"{label}-{number}", number + 1
@@ -118,7 +118,7 @@ class LatexLabels:
         return unused
 
 
-def _slug(name: str) -> str:
+def _make_slug(name: str) -> str:
     """Return a name in lower-case letters, digits and hyphens, or its digest if none is left."""
     ascii_bytes = unicodedata.normalize(
         "NFKD", name.replace("→", " to ").replace("+", " and ")
@@ -127,7 +127,7 @@ def _slug(name: str) -> str:
     return slug or hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
-def to_latex(sheet: ReportTable, label: str) -> list[str]:
+def format_latex(sheet: ReportTable, label: str) -> list[str]:
     """Return a table as lines of LaTeX, for the packages booktabs and graphicx.
 
     A table that is too wide is shrunk. `label` is the name for \\ref; it must hold no character
@@ -142,7 +142,7 @@ def to_latex(sheet: ReportTable, label: str) -> list[str]:
         rf"\label{{{label}}}",
         rf"{LATEX_RESIZE}\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
-        _latex_row(list(sheet.head)),
+        _format_latex_row(list(sheet.head)),
         r"\midrule",
     ]
 
@@ -152,10 +152,10 @@ def to_latex(sheet: ReportTable, label: str) -> list[str]:
             lines.append(r"\addlinespace" if row.kind == "group" else r"\midrule")
         texts = [entry.plain for entry in row.entries]
         if row.kind == "group" and len(texts) == 1:
-            title = rf"\textbf{{{escape_latex(row.entries[0].text)}}}{_small_print(row)}"
+            title = rf"\textbf{{{escape_latex(row.entries[0].text)}}}{_format_small_print(row)}"
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{{title}}} \\")
         else:
-            lines.append(_latex_row([*texts, *[""] * (width - len(texts))]))
+            lines.append(_format_latex_row([*texts, *[""] * (width - len(texts))]))
 
     # Foot and note
     lines += [r"\bottomrule", r"\end{tabular}}"]
@@ -163,12 +163,12 @@ def to_latex(sheet: ReportTable, label: str) -> list[str]:
     return [*lines, r"\end{table}", ""]
 
 
-def _small_print(group: TableRow) -> str:
+def _format_small_print(group: TableRow) -> str:
     small = group.entries[0].small
     return f" {escape_latex(small)}" if small else ""
 
 
-def _latex_row(texts: list[str]) -> str:
+def _format_latex_row(texts: list[str]) -> str:
     return " & ".join(escape_latex(text) for text in texts) + r" \\"
 
 

@@ -13,7 +13,7 @@ FOLDED_CLASSES = {
 }
 
 
-def fold_classes(faces: Faces, name: str) -> Faces:
+def merge_classes(faces: Faces, name: str) -> Faces:
     """Return the images whose emotion is in the class set `name`, under its names.
 
     `raw_label` is kept. With an empty name, or if the images are already in these classes, all are

@@ -222,7 +222,7 @@ def find_all(
     finder = FaceFinder(spec, model)
 
     # Search the groups in parallel.
-    def work(members: list[int]) -> FacePlace | None:
+    def find_one(members: list[int]) -> FacePlace | None:
         last = None
         for number in members[:FRAMES_SEARCHED]:
             picture = open_picture(number)
@@ -234,7 +234,7 @@ def find_all(
     places: list[FacePlace | None] = [None] * count
     with ThreadPoolExecutor(threads) as pool, track("finding faces", len(groups)) as bar:
         for done, (members, place) in enumerate(
-            zip(members_of, pool.map(work, members_of), strict=True)
+            zip(members_of, pool.map(find_one, members_of), strict=True)
         ):
             for number in members:
                 places[number] = place

@@ -22,15 +22,15 @@ from mien.pictures import (
     Colour,
     FacePlace,
     Filter,
+    convert_colour,
+    convert_to_array,
+    convert_to_image,
     cut_face,
     name_mode,
     resize_image,
-    to_array,
-    to_colour,
-    to_image,
 )
 from mien.prepare import crops
-from mien.prepare.classes import fold_classes
+from mien.prepare.classes import merge_classes
 from mien.prepare.inputs import INPUTS, stack_inputs
 from mien.prepare.specs import PreprocessSpec
 from mien.runs.progress import count_of, say
@@ -77,7 +77,7 @@ def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Pat
             f"{count_of(clips, 'clip')} {'has' if clips == 1 else 'have'} no apex; use frames = "
             "'all'"
         )
-    selected = fold_classes(selected, spec.classes)
+    selected = merge_classes(selected, spec.classes)
     return (
         _compute_inputs(selected, faces, spec, places)
         if spec.input
@@ -141,7 +141,7 @@ def run_preprocess(
         processed = _preprocess(faces, spec, crop_model, out)
         no_onset = (
             sorted(_find_clips_without_onset(faces.index) - set(processed.index["clip"]))
-            if _inputs_with_onset(spec)
+            if _list_inputs_with_onset(spec)
             else []
         )
         write_with_sheet(processed, out)
@@ -201,7 +201,7 @@ def _find_faces(
     index = faces.index
 
     def open_stored(number: int) -> UInt8[np.ndarray, "h w *c"]:
-        return np.asarray(to_image(faces.images[number]))
+        return np.asarray(convert_to_image(faces.images[number]))
 
     size = spec.size or min(faces.size[1:])
     search = crops.search_faces(index, open_stored, spec.crop, size=size, model=model, out=out)
@@ -233,10 +233,10 @@ def reform_one(
     size, margin = spec.size or min(height, width), spec.crop.margin if spec.crop else 0.0
     pairs = zip(faces.images, faces.index["key"], strict=True)
     shown = (
-        cut_face(to_colour(to_image(image), colour), places.get(key), margin)
+        cut_face(convert_colour(convert_to_image(image), colour), places.get(key), margin)
         for image, key in pairs
     )
-    return np.stack([to_array(resize_image(image, size, spec.filter)) for image in shown])
+    return np.stack([convert_to_array(resize_image(image, size, spec.filter)) for image in shown])
 
 
 def reform(
@@ -256,7 +256,9 @@ def reform(
         return np.empty((0, len(name_mode(colour)), size or height, size or width), dtype=np.uint8)
     return np.stack(
         [
-            to_array(resize_image(to_colour(to_image(image), colour), size, filter))
+            convert_to_array(
+                resize_image(convert_colour(convert_to_image(image), colour), size, filter)
+            )
             for image in images
         ]
     )
@@ -268,7 +270,7 @@ def resize_each(
     """Return an image with each channel resized separately."""
     return np.concatenate(
         [
-            to_array(resize_image(to_image(channel[None]), spec.size, spec.filter))
+            convert_to_array(resize_image(convert_to_image(channel[None]), spec.size, spec.filter))
             for channel in image
         ]
     )
@@ -298,20 +300,22 @@ def _compute_inputs(
     The input "gray" without others is a plain picture.
     """
     require_grey(faces, f"input {','.join(spec.input)}")
-    if _inputs_with_onset(spec):
-        selected = _drop_clips_without_onset(selected, faces, _inputs_with_onset(spec)[0])
+    if _list_inputs_with_onset(spec):
+        selected = _drop_clips_without_onset(selected, faces, _list_inputs_with_onset(spec)[0])
     grey = spec.model_copy(update={"colour": "grey"})
     images = reform_one(selected, grey, places)[:, 0]
-    needing = _inputs_with_onset(spec)
+    needing = _list_inputs_with_onset(spec)
     onsets = images
     if needing:
-        first, where = np.unique(_onset_positions(selected.index, faces.index), return_inverse=True)
+        first, where = np.unique(
+            _find_onset_positions(selected.index, faces.index), return_inverse=True
+        )
         onsets = reform_one(faces.select(first), grey, places)[:, 0][where]
     channels = () if spec.input == ("gray",) else spec.input
     return _replace_pixels(selected, stack_inputs(images, onsets, spec.input), channels)
 
 
-def _inputs_with_onset(spec: PreprocessSpec) -> list[str]:
+def _list_inputs_with_onset(spec: PreprocessSpec) -> list[str]:
     """Return the inputs that need the onset frame of each clip."""
     return [name for name in spec.input if INPUTS[name].clips]
 
@@ -375,7 +379,7 @@ def _find_onsets(index: pd.DataFrame) -> dict[str, int]:
     )
 
 
-def _onset_positions(selected: pd.DataFrame, index: pd.DataFrame) -> Int[np.ndarray, " n"]:
+def _find_onset_positions(selected: pd.DataFrame, index: pd.DataFrame) -> Int[np.ndarray, " n"]:
     """Return the position in `index` of the onset frame of each selected image's clip."""
     places = _find_onsets(index)
     return np.array([places[clip] for clip in selected["clip"]], dtype=np.int64)

@@ -147,7 +147,7 @@ def stack_inputs(
     return shown
 
 
-def resting_values(channels: Sequence[str]) -> tuple[int | None, ...]:
+def find_resting_values(channels: Sequence[str]) -> tuple[int | None, ...]:
     """Return the value of each channel that a change of brightness keeps; 0 for plain pictures."""
     return tuple(INPUTS[name].rest if name in INPUTS else 0 for name in channels)
 

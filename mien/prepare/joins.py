@@ -9,7 +9,7 @@ import pandas as pd
 
 from mien.errors import DataError
 from mien.faces import Faces, concatenate
-from mien.prepare.classes import FOLDED_CLASSES, fold_classes
+from mien.prepare.classes import FOLDED_CLASSES, merge_classes
 from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.prepare.specs import ClassRule, JoinSpec
 from mien.runs.progress import say
@@ -41,7 +41,7 @@ def join(
     image is left.
     """
     if classes == "megc2019":
-        parts = [_fold_as_megc(part, readers or {}) for part in parts]
+        parts = [_merge_as_megc(part, readers or {}) for part in parts]
 
     # An image must be in one set only.
     shared = [
@@ -120,7 +120,7 @@ def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
     return store.make(spec, build, alias)
 
 
-def _fold_as_megc(part: Faces, readers: dict[str, str]) -> Faces:
+def _merge_as_megc(part: Faces, readers: dict[str, str]) -> Faces:
     """Return the faces of a part in the classes of MEGC 2019, which differ by dataset."""
     folded = []
     for name in sorted(set(part.index["dataset"])):
@@ -129,7 +129,7 @@ def _fold_as_megc(part: Faces, readers: dict[str, str]) -> Faces:
         if set(faces.classes) & FOLDED_CLASSES:
             faces = faces.select(faces.index["emotion"].isin(MEGC_CLASSES).to_numpy(dtype=bool))
         folded.append(
-            fold_classes(faces, MEGC_CLASS_SETS.get(readers.get(name, ""), MEGC_DEFAULT_CLASS_SET))
+            merge_classes(faces, MEGC_CLASS_SETS.get(readers.get(name, ""), MEGC_DEFAULT_CLASS_SET))
         )
     return concatenate(folded)
 

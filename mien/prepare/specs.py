@@ -27,7 +27,7 @@ class CropSpec(Strict):
     misses: Literal["fail", "skip", "centre"] = "fail"
 
     @model_validator(mode="after")
-    def _with_its_file(self) -> "CropSpec":
+    def _require_model_file(self) -> "CropSpec":
         if (self.detector == "yunet") != bool(self.model):
             raise ValueError(
                 "model must be the file of a YuNet (face_detection_yunet_2023mar.onnx of OpenCV's "
@@ -76,7 +76,7 @@ class PreprocessSpec(Spec):
 
     @field_validator("classes")
     @classmethod
-    def _known_class_set(cls, name: str) -> str:
+    def _require_known_class_set(cls, name: str) -> str:
         if name and name not in CLASS_SETS:
             hint = suggest(name, list(CLASS_SETS))
             raise ValueError(f"classes must be a class set: {', '.join(CLASS_SETS)}.{hint}")
@@ -84,7 +84,7 @@ class PreprocessSpec(Spec):
 
     @field_validator("input")
     @classmethod
-    def _known_inputs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_known_inputs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in INPUTS:
                 raise ValueError(
@@ -95,7 +95,7 @@ class PreprocessSpec(Spec):
         return names
 
     @model_validator(mode="after")
-    def _options_are_used(self) -> "PreprocessSpec":
+    def _refuse_unused_options(self) -> "PreprocessSpec":
         if self.frames != "apex" and self.window != type(self).model_fields["window"].default:
             raise ValueError(
                 f"window has no effect with frames '{self.frames}', since it is a window around "

@@ -81,7 +81,7 @@ def split(faces: Faces, by: Unit, folds: int, number: int, seed: int) -> Fold:
     return Fold(~test, test)
 
 
-def default_folds(faces: Faces, by: str) -> int:
+def choose_fold_count(faces: Faces, by: str) -> int:
     """Return the default number of folds: the number of datasets by dataset, otherwise five."""
     return max(2, len(set(faces.index["dataset"]))) if by == "dataset" else 5
 

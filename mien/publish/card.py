@@ -141,7 +141,7 @@ def read_facts(
         # The licence
         "asks": list(dataset.asks),
         "conditions": [licences.CONDITIONS[condition] for condition in dataset.asks],
-        "licence_link": licences.licence_link(dataset.licence),
+        "licence_link": licences.make_licence_link(dataset.licence),
         "licence_title": dataset.licence_name if dataset.licence == OTHER else dataset.licence,
         # The images
         "splits": list(release["counts"]),
@@ -157,7 +157,7 @@ def read_facts(
                 ["facial expressions", "synthetic", "images", *data["dataset"]["keywords"]]
             )
         ],
-        "bibtex": bibtex(answers),
+        "bibtex": format_bibtex(answers),
     }
 
 
@@ -167,7 +167,7 @@ def _describe_source(source: Source) -> dict[str, Any]:
         "name": source.terms.name,
         "dataset": source.dataset,
         "licence": source.licence,
-        "told": source.told,
+        "told": source.seen_summary,
         "citation": source.citation,
         "originals": source.terms.originals,
         "derived": source.terms.derived,
@@ -200,26 +200,27 @@ def list_weak_points(origin: Origin) -> list[str]:
     return sentences
 
 
-def bibtex(answers: Answers) -> str:
+def format_bibtex(answers: Answers) -> str:
     """Return a BibTeX entry."""
     dataset = answers.dataset
     authors = " and ".join(
-        name if "," in name else f"{{{name}}}" for name in map(_bibtex_field, dataset.authors)
+        name if "," in name else f"{{{name}}}"
+        for name in map(_format_bibtex_field, dataset.authors)
     )
     fields = {
-        "title": _bibtex_field(dataset.title),
+        "title": _format_bibtex_field(dataset.title),
         "author": authors,
         "year": dataset.date[:4],
         "version": dataset.version,
-        "url": _bibtex_field(dataset.url),
+        "url": _format_bibtex_field(dataset.url),
     }
     lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
     return f"@misc{{{dataset.name},\n{lines}\n}}"
 
 
-def _bibtex_field(text: str) -> str:
+def _format_bibtex_field(text: str) -> str:
     """Return a text as a field of BibTeX, in one line and without braces, which would end it."""
-    return " ".join(escape.to_printable(text).split()).translate(
+    return " ".join(escape.make_printable(text).split()).translate(
         {ord("{"): "(", ord("}"): ")", ord("\\"): "/"}
     )
 
@@ -307,8 +308,8 @@ def render_documents(
 ) -> dict[str, str]:
     """Return the text of README.md, DATASHEET.md, CITATION.cff and LICENSE by name."""
     markdown, plain = (
-        _template_environment(escape.escape_markdown),
-        _template_environment(_plain_line),
+        _make_template_environment(escape.escape_markdown),
+        _make_template_environment(_flatten_line),
     )
     front_matter = _dump_yaml(format_yaml_header(facts, files))
     return {
@@ -323,7 +324,7 @@ class _Rendered(str):
     """A text that was made for the document that it goes into; all other texts are escaped."""
 
 
-def _template_environment(escaped: Callable[[str], str]) -> Environment:
+def _make_template_environment(escaped: Callable[[str], str]) -> Environment:
     """Return templates in which every text is `escaped`, unless a filter has made it."""
 
     def put(value: Any) -> Any:
@@ -348,9 +349,9 @@ def _template_environment(escaped: Callable[[str], str]) -> Environment:
     return environment
 
 
-def _plain_line(text: str) -> str:
+def _flatten_line(text: str) -> str:
     """Return a text in one line of a plain file, safe where a browser shows it."""
-    return escape.escape_markup(" ".join(escape.to_printable(text).split()))
+    return escape.escape_markup(" ".join(escape.make_printable(text).split()))
 
 
 def _dump_yaml(content: Mapping[str, Any]) -> str:
@@ -363,7 +364,7 @@ def _escape_markup(content: Any) -> Any:
         return {name: _escape_markup(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [_escape_markup(value) for value in content]
-    return _plain_line(content) if isinstance(content, str) else content
+    return _flatten_line(content) if isinstance(content, str) else content
 
 
 def format_citation(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -430,7 +431,7 @@ def _describe_preprocessing(origin: Origin) -> str:
         spec = run.spec
         if run.stage == "ingest":
             steps.append(
-                f"{origin.called[run.name]}: read, converted to {spec['colour']}, resized to "
+                f"{origin.source_names[run.name]}: read, converted to {spec['colour']}, resized to "
                 f"{spec['size']}x{spec['size']}"
             )
         elif run.stage == "faces":

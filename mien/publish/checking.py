@@ -28,7 +28,7 @@ from mien.errors import DataError, UsageError
 from mien.faces import EMOTIONS
 from mien.hashes import compute_perceptual_hash
 from mien.outside import is_foreign, read_text
-from mien.pages.escape import escape_cell, to_printable, unescape_cell
+from mien.pages.escape import escape_cell, make_printable, unescape_cell
 from mien.publish import card, croissant, formats, lineage, loading, marks, registry
 from mien.publish.formats import SIDECAR_COLUMNS, ReleaseLayout
 from mien.publish.questions import OPEN_MARK, UNANSWERED, Answers
@@ -129,7 +129,7 @@ def open_release(folder: Path) -> dict[str, Any]:
         raise UsageError(
             f"{folder} must be a release that `mien publish build` wrote, and is not: {error}"
         ) from None
-    fault = next(_release_faults(release), "")
+    fault = next(_find_release_faults(release), "")
     if fault:
         raise UsageError(
             f"{folder / RELEASE} must be what `mien publish build` wrote, and is not: {fault}"
@@ -137,7 +137,7 @@ def open_release(folder: Path) -> dict[str, Any]:
     return release
 
 
-def _release_faults(release: Any) -> Iterator[str]:
+def _find_release_faults(release: Any) -> Iterator[str]:
     """Yield what is wrong with the form of release.json."""
     if not isinstance(release, dict):
         yield "it holds no fields"
@@ -192,7 +192,7 @@ def _read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise DataError(
-            f"{path} must be a JSON file, and is not: {to_printable(reason)[:200]}"
+            f"{path} must be a JSON file, and is not: {make_printable(reason)[:200]}"
         ) from None
 
 
@@ -229,7 +229,7 @@ def check(folder: Path, *, libraries: bool = True) -> CheckResult:
     faults = list(check_files(present))
     rows: list[ReleasedImage] = []
     compared, skipped = ["checksums"], []
-    for name, find_faults in _comparisons(folder, release, rows).items():
+    for name, find_faults in _list_comparisons(folder, release, rows).items():
         faults += _run_comparison(name, find_faults)
         compared.append(name)
 
@@ -258,11 +258,11 @@ def _raise_faults(folder: Path, faults: list[str]) -> None:
     more = (
         f"\n  and {len(faults) - MAX_FAULTS_LISTED} more" if len(faults) > MAX_FAULTS_LISTED else ""
     )
-    lines = "\n".join(f"  {to_printable(fault)[:400]}" for fault in faults[:MAX_FAULTS_LISTED])
+    lines = "\n".join(f"  {make_printable(fault)[:400]}" for fault in faults[:MAX_FAULTS_LISTED])
     raise DataError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{lines}{more}")
 
 
-def _comparisons(
+def _list_comparisons(
     folder: Path, release: dict[str, Any], rows: list[ReleasedImage]
 ) -> dict[str, Callable[[], Iterator[str]]]:
     """Return the comparisons by name and in order.
@@ -389,11 +389,11 @@ def check_parquet(
     """
     layout, splits = ReleaseLayout(folder), list(release["counts"])
     on_disk = {path.name for path in (folder / "data").glob("*") if not is_system_file(path.name)}
-    yield from _compare("splits", {layout.parquet(split).name for split in splits}, on_disk)
+    yield from _compare("splits", {layout.name_parquet(split).name for split in splits}, on_disk)
 
     for split in splits:
         # The number of rows, before any of them is read
-        path = layout.parquet(split)
+        path = layout.name_parquet(split)
         schema = pq.read_schema(path)
         number, expected = pq.read_metadata(path).num_rows, sum(release["counts"][split].values())
         if number != expected or number * MIN_BYTES_PER_IMAGE > path.stat().st_size:
@@ -466,14 +466,14 @@ def _check_batch(
         )
 
         # A file that is not a PNG of the right size is not decoded
-        faults = _png_faults(data, release["size"])
-        for fault in faults or _image_faults(
+        faults = _find_png_faults(data, release["size"])
+        for fault in faults or _find_image_faults(
             row, marks.read_picture(data, name), label, split, release
         ):
             yield f"{name}: {fault}"
 
 
-def _png_faults(data: bytes, size: list[int]) -> list[str]:
+def _find_png_faults(data: bytes, size: list[int]) -> list[str]:
     """Return why a file is not a PNG of the size that the release states, before it is decoded.
 
     The list is empty if there is no fault.
@@ -488,7 +488,7 @@ def _png_faults(data: bytes, size: list[int]) -> list[str]:
     )
 
 
-def _image_faults(
+def _find_image_faults(
     row: Mapping[str, Any],
     seen: marks.MarkedPicture,
     label: str,
@@ -547,7 +547,7 @@ def check_registry(folder: Path, rows: list[ReleasedImage]) -> Iterator[str]:
 def check_forms(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     """Yield where the forms in the folder are not those that release.json names."""
     layout = ReleaseLayout(folder)
-    locate = {"imagefolder": layout.folder, "webdataset": layout.shard}
+    locate = {"imagefolder": layout.name_folder, "webdataset": layout.name_shard}
     for name in locate:
         exists = (folder / name).exists()
         if exists != (name in release["formats"]):
@@ -567,7 +567,7 @@ def check_imagefolder(
 ) -> Iterator[str]:
     """Yield where the folders of images differ from the Parquet files, in both directions."""
     for split in release["counts"]:
-        root = ReleaseLayout(folder).folder(split)
+        root = ReleaseLayout(folder).name_folder(split)
         table = pd.read_csv(root / "metadata.csv", dtype="str", keep_default_na=False)
         yield from _compare(
             "columns of metadata.csv", ["file_name", *SIDECAR_COLUMNS], list(table.columns)
@@ -590,7 +590,7 @@ def check_imagefolder(
         )
 
         # Rows against the Parquet files
-        yield from _compare_rows(_sidecar_table(rows, split), table.drop(columns="file_name"))
+        yield from _compare_rows(_make_sidecar_table(rows, split), table.drop(columns="file_name"))
 
         # The bytes and the folder of each file against its row
         for name, digest in zip(names, table["sha256"], strict=True):
@@ -613,7 +613,7 @@ def check_shards(
     for split in release["counts"]:
         # Read the samples, within limits that no sound shard exceeds
         samples: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(ReleaseLayout(folder).shard(split)) as tar:
+        with tarfile.open(ReleaseLayout(folder).name_shard(split)) as tar:
             for member in tar:
                 is_plain = member.isreg() and not member.issparse()
                 if not is_plain or member.size > MAX_MEMBER_BYTES or len(samples) > len(rows):
@@ -635,7 +635,7 @@ def check_shards(
             [json.loads(parts["json"]) for parts in complete.values()],
             columns=list(SIDECAR_COLUMNS),
         ).astype(str)
-        yield from _compare_rows(_sidecar_table(rows, split), table)
+        yield from _compare_rows(_make_sidecar_table(rows, split), table)
         row_by_key = {row.image_id: row for row in rows if row.split == split}
         for key, parts in complete.items():
             row = row_by_key.get(key)
@@ -646,7 +646,7 @@ def check_shards(
                 yield f"{split}: {key}.png is not the image of its row"
 
 
-def _sidecar_table(rows: list[ReleasedImage], split: str) -> pd.DataFrame:
+def _make_sidecar_table(rows: list[ReleasedImage], split: str) -> pd.DataFrame:
     table = [
         (
             row.image_id,
@@ -776,7 +776,7 @@ def check_rewritten_documents(
         sizes[split] = {
             "num_bytes": sum(row.size for row in rows if row.split == split),
             "num_examples": sum(row.split == split for row in rows),
-            "download_size": layout.parquet(split).stat().st_size,
+            "download_size": layout.name_parquet(split).stat().st_size,
         }
     facts = card.read_facts(release, answers, gates, only_in_documents)
     for name, text in card.render_documents(facts, sizes).items():
@@ -813,7 +813,7 @@ def check_croissant(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     layout = ReleaseLayout(folder)
     on_disk = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (layout.parquet(split) for split in release["counts"])
+        for path in (layout.name_parquet(split) for split in release["counts"])
     }
     yield from _compare("files and their sha256", on_disk, listed)
 

@@ -102,16 +102,17 @@ def make_croissant(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, 
         "conformsTo": CONFORMS_TO,
         "name": dataset["name"],
         "description": dataset["description"],
-        "license": licences.licence_link(dataset["licence"]) or _licence_address(dataset["url"]),
+        "license": licences.make_licence_link(dataset["licence"])
+        or _make_licence_address(dataset["url"]),
         "url": dataset["url"],
-        "creator": [_creator(name) for name in dataset["authors"]],
+        "creator": [_describe_creator(name) for name in dataset["authors"]],
         "datePublished": dataset["date"],
         "version": dataset["version"],
         "keywords": facts["keywords"],
         "citeAs": facts["bibtex"],
         "isLiveDataset": False,
         # What it may be used for, and its risks (DUO, RAI)
-        "usageInfo": [{"@id": term} for term in _usage_terms(facts["asks"])],
+        "usageInfo": [{"@id": term} for term in _list_usage_terms(facts["asks"])],
         **{f"rai:{name}": text for name, text in list_rai_fields(facts, answers).items()},
         # Where it comes from (PROV)
         "prov:wasDerivedFrom": [
@@ -132,11 +133,11 @@ def make_croissant(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, 
             },
         },
         # How to read it
-        "distribution": [_file_object(layout, split) for split in facts["splits"]],
+        "distribution": [_describe_file(layout, split) for split in facts["splits"]],
         "recordSet": [
-            _label_record_set(facts["classes"]),
+            _describe_labels(facts["classes"]),
             _split_record_set(facts["splits"]),
-            *(_image_record_set(split) for split in facts["splits"]),
+            *(_describe_images(split) for split in facts["splits"]),
         ],
     }
 
@@ -160,7 +161,7 @@ def list_rai_fields(facts: Mapping[str, Any], answers: Mapping[str, Any]) -> dic
     }
 
 
-def _creator(name: str) -> dict[str, str]:
+def _describe_creator(name: str) -> dict[str, str]:
     family, comma, given_name = (part.strip() for part in name.partition(","))
     if comma:
         return {
@@ -172,16 +173,16 @@ def _creator(name: str) -> dict[str, str]:
     return {"@type": "sc:Organization", "name": name}
 
 
-def _licence_address(url: str) -> str:
+def _make_licence_address(url: str) -> str:
     return f"{url.rstrip('/')}/LICENSE" if "://" in url else "LICENSE"
 
 
-def _usage_terms(asks: Sequence[str]) -> list[str]:
+def _list_usage_terms(asks: Sequence[str]) -> list[str]:
     return [DUO_RESEARCH, *([DUO_NON_COMMERCIAL] if "nc" in asks else [])]
 
 
-def _file_object(layout: ReleaseLayout, split: str) -> dict[str, Any]:
-    path = layout.parquet(split)
+def _describe_file(layout: ReleaseLayout, split: str) -> dict[str, Any]:
+    path = layout.name_parquet(split)
     return {
         "@type": "cr:FileObject",
         "@id": path.name,
@@ -194,7 +195,7 @@ def _file_object(layout: ReleaseLayout, split: str) -> dict[str, Any]:
     }
 
 
-def _label_record_set(classes: Sequence[str]) -> dict[str, Any]:
+def _describe_labels(classes: Sequence[str]) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": "labels",
@@ -202,14 +203,17 @@ def _label_record_set(classes: Sequence[str]) -> dict[str, Any]:
         "description": "Expression labels and their numbers; never what a person feels.",
         "dataType": "sc:Enumeration",
         "key": [{"@id": "labels/number"}],
-        "field": [_column("labels/number", "sc:Integer"), _column("labels/name", "sc:Text")],
+        "field": [
+            _describe_column("labels/number", "sc:Integer"),
+            _describe_column("labels/name", "sc:Text"),
+        ],
         "data": [
             {"labels/number": number, "labels/name": name} for number, name in enumerate(classes)
         ],
     }
 
 
-def _column(name: str, data_type: str) -> dict[str, Any]:
+def _describe_column(name: str, data_type: str) -> dict[str, Any]:
     """Return a field of a record set whose records are in croissant.json itself."""
     return {"@type": "cr:Field", "@id": name, "name": name, "dataType": data_type}
 
@@ -222,7 +226,10 @@ def _split_record_set(splits: Sequence[str]) -> dict[str, Any]:
         "description": "The splits.",
         "dataType": "cr:Split",
         "key": [{"@id": "splits/name"}],
-        "field": [_column("splits/name", "sc:Text"), _column("splits/url", "sc:URL")],
+        "field": [
+            _describe_column("splits/name", "sc:Text"),
+            _describe_column("splits/url", "sc:URL"),
+        ],
         "data": [
             {"splits/name": split, "splits/url": SPLIT_TYPES[split].replace("cr:", CONTEXT["cr"])}
             for split in splits
@@ -230,7 +237,7 @@ def _split_record_set(splits: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _image_record_set(split: str) -> dict[str, Any]:
+def _describe_images(split: str) -> dict[str, Any]:
     name = f"images_{split}"
     return {
         "@type": "cr:RecordSet",
@@ -239,15 +246,16 @@ def _image_record_set(split: str) -> dict[str, Any]:
         "description": f"The images of the split {split}.",
         "key": [{"@id": f"{name}/image_id"}],
         "field": [
-            _field(name, column, str(kind), split) for column, kind in RELEASE_COLUMNS.items()
+            _describe_field(name, column, str(kind), split)
+            for column, kind in RELEASE_COLUMNS.items()
         ],
     }
 
 
-def _field(name: str, column: str, kind: str, split: str) -> dict[str, Any]:
+def _describe_field(name: str, column: str, kind: str, split: str) -> dict[str, Any]:
     """Return a field of the record set `name` that reads a column of the Parquet file."""
     source: dict[str, Any] = {
-        "fileObject": {"@id": ReleaseLayout(Path()).parquet(split).name},
+        "fileObject": {"@id": ReleaseLayout(Path()).name_parquet(split).name},
         "extract": {"column": column},
     }
     field: dict[str, Any] = {

@@ -60,15 +60,15 @@ class ReleaseLayout:
 
     root: Path
 
-    def parquet(self, split: str) -> Path:
+    def name_parquet(self, split: str) -> Path:
         """The Parquet file of a split, with the name by which hubs find splits."""
         return self.root / "data" / f"{split}-00000-of-00001.parquet"
 
-    def folder(self, split: str) -> Path:
+    def name_folder(self, split: str) -> Path:
         """The folder of images of a split."""
         return self.root / "imagefolder" / split
 
-    def shard(self, split: str) -> Path:
+    def name_shard(self, split: str) -> Path:
         """The tar shard of a split."""
         return self.root / "webdataset" / f"{split}-000000.tar"
 
@@ -139,9 +139,9 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_imagefolder(layout: ReleaseLayout, split: str, classes: Sequence[str]) -> None:
     """Write the PNG files of a split, in one folder per class, and metadata.csv."""
-    folder, lines = layout.folder(split), []
+    folder, lines = layout.name_folder(split), []
     written: dict[str, int] = dict.fromkeys(classes, 0)
-    for row in read_parquet(layout.parquet(split)):
+    for row in read_parquet(layout.name_parquet(split)):
         label = str(classes[row["label"]])
         path = f"{label}/{written[label] // MAX_FILES_PER_FOLDER:03d}/{row['image']['path']}"
         written[label] += 1
@@ -156,10 +156,10 @@ def write_imagefolder(layout: ReleaseLayout, split: str, classes: Sequence[str])
 
 def write_webdataset(layout: ReleaseLayout, split: str, classes: Sequence[str]) -> None:
     """Write a tar shard of a split: for each image .png, .cls (its class number) and .json."""
-    path = layout.shard(split)
+    path = layout.name_shard(split)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for row in read_parquet(layout.parquet(split)):
+        for row in read_parquet(layout.name_parquet(split)):
             metadata = json.dumps(make_sidecar_row(row, classes), separators=(",", ":"))
             members = {
                 "png": row["image"]["bytes"],

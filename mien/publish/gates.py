@@ -131,7 +131,7 @@ def _describe_permission(derived: str) -> str:
 
 def _judge_licence(origin: Origin, answers: Answers) -> Gate:
     ours = answers.dataset.asks
-    missing = licences.missing_conditions(
+    missing = licences.find_missing_conditions(
         ours, {one.dataset: one.terms.conditions for one in origin.sources}
     )
     if missing:

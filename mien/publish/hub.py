@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mien.errors import DataError, GateRefused, UsageError
-from mien.pages.escape import to_printable
+from mien.pages.escape import make_printable
 from mien.publish.checking import check, list_members, open_release
 from mien.runs.files import hash_file
 from mien.runs.progress import count_of, say
@@ -79,7 +79,7 @@ def push(
                 )
     # No network, no permission, or an invalid name
     except (library.errors.HTTPError, OSError, ValueError) as error:
-        reason = to_printable(str(error).strip().split("\n")[0])[:200]
+        reason = make_printable(str(error).strip().split("\n")[0])[:200]
         raise UsageError(
             f"{repository} must be a repository at {api.endpoint} that can be written, and that "
             f"failed ({type(error).__name__}: {reason}). Check network, name and HF_TOKEN; what "

@@ -28,7 +28,7 @@ def load_with_datasets(
                 yield f"{split} has the classes {loaded_split.features['label'].names}"
             undecoded = loaded_split.cast_column("image", library.Image(decode=False))
             theirs = [
-                (sample["image_id"], sample["label"], _sha256_of(sample["image"]["bytes"]))
+                (sample["image_id"], sample["label"], _compute_sha256(sample["image"]["bytes"]))
                 for sample in undecoded
             ]
             yield from _compare(
@@ -44,7 +44,7 @@ def _load_imagefolder(
     library: Any, folder: Path, release: Mapping[str, Any], rows: Sequence[Any], cache: str
 ) -> Iterator[str]:
     for split in release["counts"]:
-        root = ReleaseLayout(folder).folder(split)
+        root = ReleaseLayout(folder).name_folder(split)
         loaded_split = library.load_dataset(
             "imagefolder", data_dir=str(root), split="train", cache_dir=cache
         )
@@ -53,7 +53,7 @@ def _load_imagefolder(
             (
                 sample["image_id"],
                 sample["label"],
-                _sha256_of(Path(sample["image"]["path"]).read_bytes()),
+                _compute_sha256(Path(sample["image"]["path"]).read_bytes()),
             )
             for sample in undecoded
         ]
@@ -70,10 +70,11 @@ def load_with_webdataset(
     library: Any = import_module("webdataset")
     for split in release["counts"]:
         samples = list(
-            library.WebDataset(str(ReleaseLayout(folder).shard(split)), shardshuffle=False)
+            library.WebDataset(str(ReleaseLayout(folder).name_shard(split)), shardshuffle=False)
         )
         theirs = [
-            (sample["__key__"], int(sample["cls"]), _sha256_of(sample["png"])) for sample in samples
+            (sample["__key__"], int(sample["cls"]), _compute_sha256(sample["png"]))
+            for sample in samples
         ]
         ours = [(row.image_id, row.number, row.sha256) for row in rows if row.split == split]
         yield from _compare(split, ours, theirs)
@@ -120,7 +121,7 @@ def _compare(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[
         )
 
 
-def _sha256_of(data: bytes) -> str:
+def _compute_sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

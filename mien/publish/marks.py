@@ -113,7 +113,7 @@ def read_picture(data: bytes, name: str) -> MarkedPicture:
     `name` is for messages. Raises DataError if it is not a picture, is damaged, or has more than 64
     million pixels.
     """
-    with pictures.errors_about(name), pictures.open_image(data) as picture:
+    with pictures.describe_errors(name), pictures.open_image(data) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError(f"more than {MAX_PIXELS:,} pixels")
         picture.load()

@@ -45,15 +45,15 @@ _WORD = re.compile(r"[^\W_]+")
 class Names:
     """Names that a release must not contain: from letters and digits to the name as it was written.
 
-    `plain` are looked for everywhere, `short` only in texts that people wrote, `after` only after a
-    word of WHO, and `written` as they were written, with their capitals. All of
-    them are looked for in fields of subjects and clips.
+    `plain` are looked for everywhere, `short` only in texts that people wrote, `after_person_word`
+    only after one of PERSON_WORDS, and `as_written` with their capitals. All of them are looked for
+    in fields of subjects and clips.
     """
 
     plain: dict[str, str] = field(default_factory=dict)
     short: dict[str, str] = field(default_factory=dict)
-    after: dict[str, str] = field(default_factory=dict)
-    written: dict[str, str] = field(default_factory=dict)
+    after_person_word: dict[str, str] = field(default_factory=dict)
+    as_written: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, whole: str) -> None:
         """Add a name of a subject or clip, which the source writes as `whole`."""
@@ -64,11 +64,11 @@ class Names:
 
         # The shorter or more common a name is, the narrower the search for it
         if normal.isdigit() or len(normal) == 1:
-            self.after.setdefault(normal.lstrip("0") or "0", whole)
-        elif letters and name.isascii() and normal in own_vocabulary():
-            self.after.setdefault(normal, whole)
+            self.after_person_word.setdefault(normal.lstrip("0") or "0", whole)
+        elif letters and name.isascii() and normal in collect_vocabulary():
+            self.after_person_word.setdefault(normal, whole)
             if name != name.lower() and normal not in EMOTIONS:
-                self.written.setdefault(name, whole)
+                self.as_written.setdefault(name, whole)
         elif len(normal) <= (3 if letters and name.isascii() else 2):
             self.short.setdefault(normal, whole)
         else:
@@ -81,37 +81,37 @@ class Names:
         if letters and len(words) > 1:
             self.plain.setdefault(normalise_name("".join(reversed(words))), whole)
             for word in words:
-                if normalise_name(word) not in own_vocabulary():
-                    self.written.setdefault(word, whole)
+                if normalise_name(word) not in collect_vocabulary():
+                    self.as_written.setdefault(word, whole)
 
     def find(self, text: str, free: bool = True) -> list[str]:
         """Return the names in a text, as the sources write them; `free`: a person wrote
         it.
         """
         found: dict[str, None] = {}
-        for reading in _readings(text):
+        for reading in _list_readings(text):
             spoken = _WORD.findall(reading)
             words = [normalise_name(word) for word in spoken]
             for position, word in enumerate(words):
                 # Names of one or more words that begin here
-                found |= dict.fromkeys(self._at(words, position, free))
+                found |= dict.fromkeys(self._find_at(words, position, free))
                 if not free:
                     continue
 
                 # A name that is a common word too, if its capital is not that of a sentence
-                as_written = spoken[position]
+                spoken_word = spoken[position]
                 first = not position or spoken[position - 1] == ""
                 if (
-                    as_written in self.written
+                    spoken_word in self.as_written
                     and not first
-                    and not _only_begins_sentences(reading, as_written)
+                    and not _is_only_at_sentence_start(reading, spoken_word)
                 ):
-                    found[self.written[as_written]] = None
+                    found[self.as_written[spoken_word]] = None
 
-                # A number joined to a word of WHO, such as `subject07`
+                # A number joined to one of PERSON_WORDS, such as `subject07`
                 match = re.fullmatch(r"([a-z]+?)s?0*([0-9]+)", word)
-                if match and match[1] in PERSON_WORDS and match[2] in self.after:
-                    found[self.after[match[2]]] = None
+                if match and match[1] in PERSON_WORDS and match[2] in self.after_person_word:
+                    found[self.after_person_word[match[2]]] = None
 
             # Long names within longer words
             if free:
@@ -123,7 +123,7 @@ class Names:
                 }
         return list(found)
 
-    def _at(self, words: list[str], place: int, free: bool) -> Iterator[str]:
+    def _find_at(self, words: list[str], place: int, free: bool) -> Iterator[str]:
         """Yield the names that begin at a word."""
         joined = ""
         for word in words[place : place + MAX_NAME_WORDS]:
@@ -135,16 +135,16 @@ class Names:
         if free and words[place] in PERSON_WORDS and place + 1 < len(words):
             after = words[place + 1]
             after = (after.lstrip("0") or "0") if after.isdigit() else after
-            if after in self.after:
-                yield self.after[after]
+            if after in self.after_person_word:
+                yield self.after_person_word[after]
 
-    def told_by(self, key: str, value: str) -> list[str]:
+    def find_in_field(self, key: str, value: str) -> list[str]:
         """Return the name, if any, that the field `key` of a subject or clip holds."""
         if key.lower() not in NAME_FIELDS:
             return []
         said = normalise_name(value)
         said = (said.lstrip("0") or "0") if said.isdigit() else said
-        known = {**self.plain, **self.short, **self.after}
+        known = {**self.plain, **self.short, **self.after_person_word}
         return [known[said]] if said in known else []
 
 
@@ -178,7 +178,7 @@ def _add_path_part(known: Names, name: str, path: str) -> None:
     has_letter = any(sign.isalpha() for sign in normal)
     like_a_name = bool(re.search(r"[a-z][A-Z]", stem)) or not stem.isascii()
     if (
-        normal not in own_vocabulary()
+        normal not in collect_vocabulary()
         and len(normal) >= MIN_FILE_NAME_LETTERS
         and ((has_digit and has_letter) or like_a_name)
     ):
@@ -207,7 +207,7 @@ def find_in_file(path: Path, known: Names, free: bool) -> list[str]:
         return known.find(text, free)
     matches: list[str] = []
     for key, value in walk_texts(json.loads(text)):
-        matches += [*known.find(value, free), *(known.told_by(key, value) if free else [])]
+        matches += [*known.find(value, free), *(known.find_in_field(key, value) if free else [])]
     return list(dict.fromkeys(matches))
 
 
@@ -222,7 +222,7 @@ def normalise_name(text: str) -> str:
 
 
 @cache
-def own_vocabulary() -> frozenset[str]:
+def collect_vocabulary() -> frozenset[str]:
     """Return the words of mien's own files.
 
     A subject with such a name is not named by a document that has the word.
@@ -237,13 +237,13 @@ def own_vocabulary() -> frozenset[str]:
     return frozenset(words | set(EMOTIONS))
 
 
-def _readings(text: str) -> list[str]:
+def _list_readings(text: str) -> list[str]:
     """Return a text as it is, and as a web page or an address would be read."""
     plain = unicodedata.normalize("NFC", text)
     return list(dict.fromkeys([plain, html.unescape(plain), unquote(plain)]))
 
 
-def _only_begins_sentences(text: str, word: str) -> bool:
+def _is_only_at_sentence_start(text: str, word: str) -> bool:
     """Whether a word appears only at the beginning of sentences, which explains its capital."""
     starts = [match.start() for match in re.finditer(rf"\b{re.escape(word)}\b", text)]
     return all(re.search(r"(^|[.!?:;]\s+|\n\s*)$", text[:start]) for start in starts)

@@ -17,7 +17,7 @@ from mien.licences import Terms
 from mien.publish.names import Names, collect_names
 from mien.runs.progress import count_of
 from mien.runs.store import Run, Store
-from mien.sources import INDEX_FILE, find_ancestors, ingested_terms, licence_of
+from mien.sources import INDEX_FILE, find_ancestors, find_licence, read_terms
 
 AUDIT = "audit.json"
 
@@ -40,10 +40,10 @@ class Source:
     subjects: int
     blocked: int
     # Who chose its name: `hand`, its `reader`, or its `folder`, whose name may not be for others
-    named: str
+    named_by: str
 
     @property
-    def told(self) -> str:
+    def seen_summary(self) -> str:
         """What the generators saw of it, in words."""
         return (
             f"{count_of(self.images, 'image')}, {count_of(self.clips, 'clip')}, "
@@ -75,7 +75,7 @@ class Origin:
             for pixels in table.loc[table["source"] == "real", "sha256"]
         }
 
-    def copied(self, store: Store) -> list[str]:
+    def find_copies(self, store: Store) -> list[str]:
         """Return the keys of the images that copy a real image behind the database.
 
         Copies are found at any size, and if moved, mirrored or turned. Compared are all runs of
@@ -94,7 +94,7 @@ class Origin:
             runs |= {run.name: run for run in find_ancestors(store.run(name), store)}
 
         # Each of them against the database in all its states
-        versions = [self.faces, *self._drawn()]
+        versions = [self.faces, *self._load_earlier_versions()]
         copies: dict[str, None] = {}
         for run in runs.values():
             if INDEX_FILE in run.manifest["files"] and run.name != self.run.name:
@@ -103,7 +103,7 @@ class Origin:
                     copies |= dict.fromkeys(find_copies_of_real(synthetic, real))
         return list(copies)
 
-    def _drawn(self) -> Iterator[Faces]:
+    def _load_earlier_versions(self) -> Iterator[Faces]:
         """Yield the images of the database as they were in earlier runs."""
         keys = self.faces.index["key"]
         for run in self.lineage[:-1]:
@@ -129,18 +129,18 @@ class Origin:
         return collect_names(rows)  # pyright: ignore[reportArgumentType]
 
     @property
-    def called(self) -> dict[str, str]:
+    def source_names(self) -> dict[str, str]:
         """The name of each source in a release, by its run."""
         return {source.run: source.dataset for source in self.sources}
 
-    def renamed(self, given: Mapping[str, str]) -> "Origin":
+    def rename_sources(self, given: Mapping[str, str]) -> "Origin":
         """Return the same origin with its sources named as `given` says, by run.
 
         A source that is not given, and has its name from its folder, gets a number instead.
         """
         sources = []
         for number, source in enumerate(self.sources, start=1):
-            default = f"source {number}" if source.named == "folder" else source.dataset
+            default = f"source {number}" if source.named_by == "folder" else source.dataset
             name = given.get(source.run) or default
             same_name = source.terms.name == source.dataset
             terms = replace(source.terms, name=name) if same_name else source.terms
@@ -265,7 +265,7 @@ def trace_origin(name: str, store: Store) -> Origin:
 def read_source(run: Run, seen: pd.DataFrame | None) -> Source:
     """Return the terms of an ingested set, and how much of it the generators saw."""
     index = pd.read_parquet(run.file(INDEX_FILE))
-    terms = ingested_terms(run, index)
+    terms = read_terms(run, index)
     shown = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
     subjects = {subject.partition(":")[2] for subject in shown["subject"]}
     clip_count, subject_count = (
@@ -274,18 +274,18 @@ def read_source(run: Run, seen: pd.DataFrame | None) -> Source:
     return Source(
         run=run.name,
         dataset=run.spec["dataset"],
-        licence=licence_of(index),
+        licence=find_licence(index),
         terms=terms,
         citation=str(run.summary.get("citation", "")),
         images=len(shown),
         clips=clip_count,
         subjects=subject_count,
         blocked=len(subjects & set(terms.blocked)),
-        named=_who_named(run, terms),
+        named_by=_find_who_named(run, terms),
     )
 
 
-def _who_named(run: Run, terms: Terms) -> str:
+def _find_who_named(run: Run, terms: Terms) -> str:
     """Return who chose the name of a source; a set that is known by name has it from its reader."""
     if terms.name != run.spec["dataset"]:
         return "reader"
@@ -310,7 +310,7 @@ def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
         if isinstance(said, dict) and said.get("content") == run.content
     ]
 
-    newest = max((_made_at(audit) for audit, _ in matching), default="")
+    newest = max((_find_date(audit) for audit, _ in matching), default="")
 
     def order(pair: tuple[Run, dict[str, Any]]) -> tuple[str, int, str]:
         audit, said = pair
@@ -320,12 +320,12 @@ def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
             if verdict in VERDICTS_BEST_FIRST
             else len(VERDICTS_BEST_FIRST)
         )
-        return _made_at(audit) or newest, badness, audit.name
+        return _find_date(audit) or newest, badness, audit.name
 
     return sorted(matching, key=order)
 
 
-def _made_at(run: Run) -> str:
+def _find_date(run: Run) -> str:
     """Return the time at which a run was made, in a form that sorts by time; "" if not recorded."""
     made = run.about.get("made")
     return made if isinstance(made, str) and ISO_TIME.fullmatch(made) else ""

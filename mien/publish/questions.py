@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from mien import licences
 from mien.errors import SpecError, UsageError
-from mien.outside import system_message
+from mien.outside import describe_system_error
 from mien.publish.origin import Origin
 from mien.runs.spec import RUN_NAME, Strict, read_spec, read_toml, suggest
 
@@ -34,25 +34,25 @@ GATES = ("audit", "licence", "sources", "subjects", "withdrawn")
 """The gates that a written reason can open; none opens a release to real images."""
 
 
-def _required(question: str) -> Any:
+def _require_answer(question: str) -> Any:
     """Return a field that must be answered before a release is built."""
     return Field(default="", description=question, json_schema_extra={"needed": True})
 
 
-def _optional(question: str, default: Any = "") -> Any:
+def _allow_default(question: str, default: Any = "") -> Any:
     return Field(default=default, description=question)
 
 
 class Dataset(Strict):
     """Its name, its authors and its licence."""
 
-    name: str = _required("A short name, letters, digits, '-' and '_': drawn-expressions.")
-    title: str = _required("A title for people.")
-    description: str = _required("What it is and what it is for, in two or three sentences.")
-    version: str = _optional(
+    name: str = _require_answer("A short name, letters, digits, '-' and '_': drawn-expressions.")
+    title: str = _require_answer("A title for people.")
+    description: str = _require_answer("What it is and what it is for, in two or three sentences.")
+    version: str = _allow_default(
         "MAJOR.MINOR.PATCH: records changed or moved; records added; repackaged.", "1.0.0"
     )
-    date: str = _required(
+    date: str = _require_answer(
         "The day of publication, as YYYY-MM-DD. No other date is written, so equal input gives "
         "equal bytes."
     )
@@ -61,18 +61,18 @@ class Dataset(Strict):
         description='Who made it: "Family, Given", or an organisation.',
         json_schema_extra={"needed": True},
     )
-    contact: str = _required(
+    contact: str = _require_answer(
         "Where to send questions and requests for removal: an e-mail address or a page."
     )
-    url: str = _required("The address at which it will be published.")
-    licence: str = _required("Its licence: cc0-1.0, cc-by-4.0, cc-by-nc-4.0, ..., or other.")
-    licence_name: str = _optional("With licence 'other': its name.")
-    licence_text: str = _optional("With licence 'other': its whole text.")
-    conditions: tuple[str, ...] = _optional(
+    url: str = _require_answer("The address at which it will be published.")
+    licence: str = _require_answer("Its licence: cc0-1.0, cc-by-4.0, cc-by-nc-4.0, ..., or other.")
+    licence_name: str = _allow_default("With licence 'other': its name.")
+    licence_text: str = _allow_default("With licence 'other': its whole text.")
+    conditions: tuple[str, ...] = _allow_default(
         f"With licence 'other': what it asks for, among {', '.join(licences.CONDITIONS)}.", ()
     )  # fmt: skip
-    keywords: tuple[str, ...] = _optional("Keywords for searches.", ())
-    paper: str = _optional("The address of a paper about it.")
+    keywords: tuple[str, ...] = _allow_default("Keywords for searches.", ())
+    paper: str = _allow_default("The address of a paper about it.")
     test_share: float = Field(
         default=0.0,
         ge=0,
@@ -91,14 +91,14 @@ class Dataset(Strict):
 
     @field_validator("version")
     @classmethod
-    def _version(cls, version: str) -> str:
+    def _require_version(cls, version: str) -> str:
         if not VERSION.fullmatch(version):
             raise ValueError("must be three numbers, such as 1.0.0")
         return version
 
     @field_validator("date")
     @classmethod
-    def _date(cls, day: str) -> str:
+    def _require_date(cls, day: str) -> str:
         if day and day != UNANSWERED:
             try:
                 date.fromisoformat(day)
@@ -108,7 +108,7 @@ class Dataset(Strict):
 
     @field_validator("licence")
     @classmethod
-    def _licence(cls, name: str) -> str:
+    def _require_licence(cls, name: str) -> str:
         if name == UNANSWERED:
             return name
         if name and name != OTHER and licences.find_conditions(name) is None:
@@ -126,7 +126,7 @@ class Dataset(Strict):
 
     @field_validator("conditions")
     @classmethod
-    def _conditions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_conditions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in names if name not in licences.CONDITIONS]
         if unknown:
             raise ValueError(
@@ -147,14 +147,14 @@ class Dataset(Strict):
 class PeopleAnswers(Strict):
     """The people whom the sources show, and what they agreed to."""
 
-    shown: str = _required(
+    shown: str = _require_answer(
         "Who is in the sources: how many people, and their age, sex and origin as the sources say."
     )
-    consent: str = _required("What these people agreed to, and where that is written.")
-    ethics: str = _required(
+    consent: str = _require_answer("What these people agreed to, and where that is written.")
+    ethics: str = _require_answer(
         "The ethics approval, or why none was needed; state whether there are minors."
     )
-    sensitive: str = _required(
+    sensitive: str = _require_answer(
         "Personal and sensitive information: what a picture could still reveal about a real person."
     )
 
@@ -162,23 +162,23 @@ class PeopleAnswers(Strict):
 class Uses(Strict):
     """Its intended uses, its limits and its risks."""
 
-    intended: str = _required("What it is meant to be used for.")
-    excluded: str = _optional("Uses to exclude in addition to those that every card excludes.")
-    limitations: str = _required("What it cannot show, and where it fails.")
-    biases: str = _required("Which biases it has or may have.")
-    impact: str = _required("Its possible effects on society, good and bad.")
+    intended: str = _require_answer("What it is meant to be used for.")
+    excluded: str = _allow_default("Uses to exclude in addition to those that every card excludes.")
+    limitations: str = _require_answer("What it cannot show, and where it fails.")
+    biases: str = _require_answer("Which biases it has or may have.")
+    impact: str = _require_answer("Its possible effects on society, good and bad.")
 
 
 class Care(Strict):
     """Who maintains it."""
 
-    maintenance: str = _required(
+    maintenance: str = _require_answer(
         "Who maintains it, for how long, and how new versions are announced."
     )
-    removal: str = _required(
+    removal: str = _require_answer(
         "How a person can request removal, and within how many days it is done."
     )
-    withdrawal: str = _required(
+    withdrawal: str = _require_answer(
         "What happens to it when a source or a person in it withdraws consent."
     )
 
@@ -194,14 +194,14 @@ class Override(Strict):
 
     @field_validator("gate")
     @classmethod
-    def _gate(cls, name: str) -> str:
+    def _require_gate(cls, name: str) -> str:
         if name not in GATES:
             raise ValueError(f"must be one of {', '.join(GATES)}.{suggest(name, list(GATES))}")
         return name
 
     @field_validator("date")
     @classmethod
-    def _date(cls, day: str) -> str:
+    def _require_date(cls, day: str) -> str:
         try:
             return date.fromisoformat(day).isoformat()
         except ValueError:
@@ -220,7 +220,7 @@ class Answers(Strict):
 
     @field_validator("sources")
     @classmethod
-    def _sources(cls, names: dict[str, str]) -> dict[str, str]:
+    def _require_sources(cls, names: dict[str, str]) -> dict[str, str]:
         for run, name in names.items():
             if not RUN_NAME.match(run):
                 raise ValueError(
@@ -284,7 +284,7 @@ def list_open(answers: Answers, origin: Origin) -> list[str]:
     nameless = [
         source.run
         for source in origin.sources
-        if source.named == "folder" and not answers.sources.get(source.run)
+        if source.named_by == "folder" and not answers.sources.get(source.run)
     ]
     return [*answers.open, *(f"sources.{run}" for run in nameless)]
 
@@ -349,7 +349,7 @@ def render_template(origin: Origin, alias: str) -> str:
         lines.append("")
 
     # Sources that only their folder names
-    nameless = [source for source in origin.sources if source.named == "folder"]
+    nameless = [source for source in origin.sources if source.named_by == "folder"]
     if nameless:
         lines += [f"# {SOURCE_NAME_QUESTION}", "[sources]"]
         for source in nameless:
@@ -407,7 +407,7 @@ def write_template(path: Path, origin: Origin, alias: str) -> list[str]:
         path.write_text(render_template(origin, alias), encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"--answers must be a file that can be written; {system_message(error, path)}"
+            f"--answers must be a file that can be written; {describe_system_error(error, path)}"
         ) from None
     return list_open(read_spec(Answers, read_toml(path), str(path)), origin)
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mien.errors import DataError
 from mien.hashes import NEAR_DUPLICATE_BITS, compute_hamming_distances, compute_perceptual_hash
-from mien.pages.escape import to_printable
+from mien.pages.escape import make_printable
 from mien.publish import marks
 from mien.runs.progress import count_of
 
@@ -30,7 +30,7 @@ REGISTRY_COLUMNS = ("image_id", "split", "label", "sha256", "pixels_sha256", "ph
 class Identification:
     """What is known about a picture: whether it is one of ours, which image, and why."""
 
-    ours: Literal["yes", "likely", "no"]
+    from_this_release: Literal["yes", "likely", "no"]
     image: str
     text: str
 
@@ -77,7 +77,7 @@ def read_registry(folder: Path) -> pd.DataFrame:
             required = "16 hexadecimal digits" if column == "phash" else "a text"
             raise DataError(
                 f"{path} must have {required} in each row of {column}, and has "
-                f"{to_printable(repr(invalid[0])[:60])}"
+                f"{make_printable(repr(invalid[0])[:60])}"
             )
     return table
 
@@ -106,9 +106,9 @@ def identify(path: Path, folder: Path | None = None) -> Identification:
     known = _identify_by_registry(path, seen, table)
     if seen.mark is None:
         return known
-    if known.ours != "yes":
+    if known.from_this_release != "yes":
         text = f"{known.text}; it has a mark that says {seen.mark.image}, and that proves nothing"
-        return Identification(known.ours, known.image, text)
+        return Identification(known.from_this_release, known.image, text)
     if known.image != seen.mark.image:
         text = f"{known.text}; its mark says {seen.mark.image}, and is wrong"
         return Identification("yes", known.image, text)

@@ -75,7 +75,7 @@ def build(
     out = require_free(out)
     origin = trace_origin(name, store)
     answered = _read_answers(origin, answers, store, private)
-    origin = origin.renamed(answered.sources)
+    origin = origin.rename_sources(answered.sources)
 
     # Gates that can be judged before anything is written
     found_audits = find_audits(origin.run, store)
@@ -117,7 +117,7 @@ def build(
             titles,
             forms,
             signer is not None,
-            _steps(origin),
+            _list_steps(origin),
         )
         _write_provenance(folder, origin, answered, facts)
         card.write(folder, facts, _measure_sizes(layout, splits))
@@ -192,7 +192,7 @@ def _write_images(
     }
     registry_rows: list[tuple[str, ...]] = []
 
-    def rows(split: str, positions: list[int]) -> Iterator[dict[str, Any]]:
+    def make_rows(split: str, positions: list[int]) -> Iterator[dict[str, Any]]:
         with track(f"writing {split}", len(positions)) as tracker:
             for first in range(0, len(positions), ENCODED_IMAGES):
                 # A batch of images, so that memory does not hold them all
@@ -204,7 +204,7 @@ def _write_images(
                     image_id = image_ids[position]
                     emotion, source, seed = (index[column][position] for column in index)
                     identity = (image_id, source, seed, emotion)
-                    row = _parquet_row(origin, answers, image, identity, signer)
+                    row = _make_parquet_row(origin, answers, image, identity, signer)
                     row |= {
                         "label": classes.index(emotion),
                         "phash": f"{bits:016x}",
@@ -216,7 +216,7 @@ def _write_images(
                 tracker.update(first + len(batch))
 
     for split, positions in splits.items():
-        formats.write_parquet(layout.parquet(split), rows(split, positions), classes)
+        formats.write_parquet(layout.name_parquet(split), make_rows(split, positions), classes)
     return pd.DataFrame(registry_rows, columns=list(registry.REGISTRY_COLUMNS), dtype="str")
 
 
@@ -233,7 +233,7 @@ def list_image_ids(faces: Faces) -> list[str]:
     return image_ids
 
 
-def _parquet_row(
+def _make_parquet_row(
     origin: Origin,
     answers: Answers,
     image: np.ndarray,
@@ -264,7 +264,7 @@ def _parquet_row(
     }
 
 
-def _steps(origin: Origin) -> dict[str, int | None]:
+def _list_steps(origin: Origin) -> dict[str, int | None]:
     """Return the sampling steps of each run that generated images."""
     return {
         name: find_steps(run.spec, origin.generators[run.spec["generator"]].spec)
@@ -337,20 +337,20 @@ def _describe_answer(question: Mapping[str, Any]) -> str:
 def _check_cells(check: Mapping[str, Any]) -> list[str]:
     """Return a check of the audit as a row of the card's table."""
 
-    def number(name: str) -> str:
+    def format_number(name: str) -> str:
         value = check.get(name)
         return f"{value:.4g}" if isinstance(value, int | float) else str(value or "")
 
-    low, high = number("low"), number("high")
+    low, high = format_number("low"), format_number("high")
     title = f"{check.get('family', '')}: {check.get('name', '')}"
     interval = f"{low} to {high}" if low and high else ""
     cells = [
         title,
         str(check.get("part", "")),
-        number("value"),
+        format_number("value"),
         interval,
-        number("threshold"),
-        number("n"),
+        format_number("threshold"),
+        format_number("n"),
     ]
     return [cell.replace("|", "/") for cell in [*cells, str(check.get("verdict", ""))]]
 
@@ -397,7 +397,8 @@ def _write_provenance(
 
     # The runs, answers and gates behind it
     _write_json(
-        folder / LINEAGE, [lineage.make_lineage_entry(run, origin.called) for run in origin.lineage]
+        folder / LINEAGE,
+        [lineage.make_lineage_entry(run, origin.source_names) for run in origin.lineage],
     )
     _write_json(folder / GATES, facts["decisions"])
     _write_json(folder / ANSWERS, answers.model_dump(mode="json"))
@@ -409,7 +410,7 @@ def _measure_sizes(
 ) -> dict[str, dict[str, int]]:
     sizes = {}
     for split, positions in splits.items():
-        path = layout.parquet(split)
+        path = layout.name_parquet(split)
         num_bytes = sum(len(row["image"]["bytes"]) for row in formats.read_parquet(path))
         sizes[split] = {
             "num_bytes": num_bytes,
@@ -449,7 +450,7 @@ def _refuse_copies(origin: Origin, store: Store) -> None:
     No override opens this gate.
     """
     say("comparing with every real image behind it")
-    copies = origin.copied(store)
+    copies = origin.find_copies(store)
     if copies:
         image_ids = dict(zip(origin.faces.index["key"], list_image_ids(origin.faces), strict=True))
         number = (
@@ -478,7 +479,7 @@ def _refuse_names(origin: Origin, answers: Answers, titles: Sequence[str]) -> No
         ]
     for where, content in written.items():
         for key, text in names.walk_texts(content):
-            found_names = [*origin.names.find(text), *origin.names.told_by(key, text)]
+            found_names = [*origin.names.find(text), *origin.names.find_in_field(key, text)]
             if found_names:
                 _refuse_name(f"{where} ({key})" if key else where, found_names)
 
@@ -503,7 +504,7 @@ def read_recorded_answers(folder: Path) -> Answers:
     return questions.Answers.model_validate_json((folder / ANSWERS).read_text(encoding="utf-8"))
 
 
-def library_versions() -> dict[str, str]:
+def read_library_versions() -> dict[str, str]:
     """Return the versions of the libraries that are installed here."""
     return describe_making(0.0)["versions"]
 

@@ -26,7 +26,7 @@ class RegeneratedImage:
     data: bytes
     bytes_equal: bool
     pixels_equal: bool
-    why: str
+    reason: str
 
 
 def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> RegeneratedImage:
@@ -84,7 +84,7 @@ def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> 
 def _find_row(folder: Path, image: str, splits: list[str]) -> dict[str, Any]:
     names: list[str] = []
     for split in splits:
-        for row in read_parquet(ReleaseLayout(folder).parquet(split)):
+        for row in read_parquet(ReleaseLayout(folder).name_parquet(split)):
             if row["image_id"] == image:
                 return row
             names.append(row["image_id"])
@@ -133,7 +133,7 @@ def _explain_difference(
         return f"{maker} drew it, and {facts['run']} changed it afterwards (cut, resized or folded)"
 
     # The pixels differ: name the libraries that changed
-    then, now = lineage[maker].get("versions") or {}, release.library_versions()
+    then, now = lineage[maker].get("versions") or {}, release.read_library_versions()
     changed = [
         f"{name} {then[name]} then, {now[name]} now"
         for name in then

@@ -27,14 +27,14 @@ def write_study(folder: Path, name: str, database: str, store: Store) -> str:
     study = StudyResults(name, store)
     (folder / "results").mkdir(exist_ok=True)
     cells = [*study.cells, *study.controls]
-    rows = pd.DataFrame([_csv_row(study, cell) for cell in cells])
+    rows = pd.DataFrame([_make_csv_row(study, cell) for cell in cells])
     write_csv(rows, folder / "results" / f"{study.title}.csv")
-    text = "\n".join(tables.to_markdown(_study_table(study, cells, database), "#"))
+    text = "\n".join(tables.format_markdown(_make_study_table(study, cells, database), "#"))
     (folder / "results" / f"{study.title}.md").write_text(text, encoding="utf-8")
     return study.title
 
 
-def _study_table(study: StudyResults, cells: list[ResultCell], database: str) -> ReportTable:
+def _make_study_table(study: StudyResults, cells: list[ResultCell], database: str) -> ReportTable:
     """Return the table of a study, with a note on whether it used this database."""
     used = [entry.database for entry in study.plan.databases]
     membership = "is one of those" if database in used else "is none of those"
@@ -49,7 +49,7 @@ def _study_table(study: StudyResults, cells: list[ResultCell], database: str) ->
     lines = [
         make_row(
             SETTINGS[cell.setting].label,
-            _classifier_label(study, cell),
+            _label_classifier(study, cell),
             cell.level,
             format_test_size(cell) if cell.done else EMPTY_CELL,
             *(
@@ -63,13 +63,13 @@ def _study_table(study: StudyResults, cells: list[ResultCell], database: str) ->
     return ReportTable(f"Study {study.title}", head, tuple(lines), note)
 
 
-def _classifier_label(study: StudyResults, cell: ResultCell) -> str:
+def _label_classifier(study: StudyResults, cell: ResultCell) -> str:
     if cell.control:
         return study.label_control(cell)
     return cell.classifier + (f", {cell.ablation}" if len(study.ablations) > 1 else "")
 
 
-def _csv_row(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
+def _make_csv_row(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
     values: dict[str, Any] = {
         "study": study.title,
         "protocol": study.protocol,

@@ -228,7 +228,7 @@ def pool_pairs(pairs: Sequence[tuple[ResultCell, ResultCell]]) -> tuple[Interval
             [_count_right(ours) - _count_right(theirs) for ours, theirs in pairs], axis=0
         )
         p = stats.test_by_sign_flips(gaps, pairs[0][0].draw)
-    return stats.interval(float(np.mean(values)), pooled), p
+    return stats.make_interval(float(np.mean(values)), pooled), p
 
 
 def _count_right(cell: ResultCell) -> np.ndarray:

@@ -13,11 +13,11 @@ def write_markdown(content: dict[str, Any]) -> str:
     """Return the report as Markdown: the same sentences and tables, without images."""
     lines = [f"# {_escape(content['title'])}", ""]
     for sheet in content["side"]:
-        lines += ["## Side by side", "", *tables.to_markdown(sheet)]
+        lines += ["## Side by side", "", *tables.format_markdown(sheet)]
     if content["preprint"]:
         lines += ["## The preprint's tables", "", _note_published(content), ""]
         for sheet in [*content["preprint"], *content["others"], *content["counts"]]:
-            lines += tables.to_markdown(sheet)
+            lines += tables.format_markdown(sheet)
     for section in content["studies"]:
         lines += _render_section(section, alone=len(content["studies"]) == 1)
     return "\n".join(lines)
@@ -75,17 +75,17 @@ def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
     # Tables; the note of a level goes under the heading of its first one
     for level in section["levels"]:
         for index, sheet in enumerate(level["sheets"]):
-            table = tables.to_markdown(sheet, f"{head}#")
+            table = tables.format_markdown(sheet, f"{head}#")
             lines += [*table[:2], _escape(level["note"]), "", *table[2:]] if index == 0 else table
     for sheet in (*section["datasets"], section["recall"], section["counts"]):
-        lines += tables.to_markdown(sheet, f"{head}#") if sheet else []
+        lines += tables.format_markdown(sheet, f"{head}#") if sheet else []
     for confusion in section["confusions"]:
-        lines += tables.to_markdown(_make_confusion_table(confusion), f"{head}#")
+        lines += tables.format_markdown(_make_confusion_table(confusion), f"{head}#")
     if section["failed"]:
         rows = tuple(
             make_row(trial["where"], trial["run"], trial["error"]) for trial in section["failed"]
         )
-        lines += tables.to_markdown(
+        lines += tables.format_markdown(
             ReportTable("Failed trials", ("trial", "run", "first error"), rows), f"{head}#"
         )
 
@@ -124,14 +124,14 @@ def write_latex(content: dict[str, Any]) -> str:
         for level in section["levels"]:
             for sheet in level["sheets"]:
                 titled = replace(sheet, caption=f"{title}. {sheet.caption}", note=level["note"])
-                lines += tables.to_latex(titled, label(title, sheet.caption))
+                lines += tables.format_latex(titled, label(title, sheet.caption))
         others = [*section["datasets"], section["recall"], section["counts"]]
         for sheet in [*others, *map(_make_confusion_table, section["confusions"])]:
             if sheet:
                 titled = replace(sheet, caption=f"{title}. {sheet.caption}")
-                lines += tables.to_latex(titled, label(title, sheet.caption))
+                lines += tables.format_latex(titled, label(title, sheet.caption))
 
     # The tables of all studies together
     for sheet in [*content["side"], *content["preprint"], *content["others"], *content["counts"]]:
-        lines += tables.to_latex(sheet, label("all", sheet.caption))
+        lines += tables.format_latex(sheet, label("all", sheet.caption))
     return "\n".join(lines)

@@ -48,7 +48,7 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
         for number, scores in enumerate(cell.trials, start=1):
             if scores is not None:
                 for metric in METRICS:
-                    value = {"metric": metric, "value": scores.of(metric), "n": scores.n}
+                    value = {"metric": metric, "value": scores.get(metric), "n": scores.n}
                     yield {**fields, "source": "pooled", "trial": number, **value}
 
         # The means over trials, and the published average

@@ -122,7 +122,7 @@ def write_report(
 
 def format_plain_value(text: str) -> Text:
     """Return a text for the terminal without markup."""
-    return Text(escape.to_printable(text))
+    return Text(escape.make_printable(text))
 
 
 # The content of the pages

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mien.errors import UsageError
-from mien.outside import expand_home, system_message
+from mien.outside import describe_system_error, expand_home
 
 # how a folder in the making is named, after the name that it is to have
 UNFINISHED_PATTERN = re.compile(r"[0-9a-f]{32}")
@@ -81,7 +81,7 @@ def _make_absolute(out: Path) -> Path:
         RuntimeError,
     ) as error:  # ValueError: a NUL; RuntimeError: a link to itself
         reason = (
-            system_message(error, out)
+            describe_system_error(error, out)
             if isinstance(error, OSError)
             else f"{out}: {error}; check the path"
         )
@@ -96,7 +96,7 @@ def _stat(out: Path) -> os.stat_result | None:
         return None
     except (OSError, ValueError) as error:
         reason = (
-            system_message(error, out)
+            describe_system_error(error, out)
             if isinstance(error, OSError)
             else f"{out}: {error}; check the path"
         )
@@ -112,7 +112,7 @@ def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
         trial.mkdir()
     except OSError as error:
         raise UsageError(
-            f"{what} must be a path that can be written; {system_message(error, parent / name)}"
+            f"{what} must be a path that can be written; {describe_system_error(error, parent / name)}"
         ) from None
     finally:
         for place in (trial, *made):
@@ -135,7 +135,7 @@ def write_whole_folder(out: Path) -> Iterator[Path]:
         folder.mkdir()
     except OSError as error:
         raise UsageError(
-            f"--out must be a folder that can be written; {system_message(error, out)}"
+            f"--out must be a folder that can be written; {describe_system_error(error, out)}"
         ) from None
     held = _lock(folder)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mien.errors import MienError, UsageError
-from mien.outside import is_disk_full, system_message
+from mien.outside import describe_system_error, is_disk_full
 from mien.runs.files import read_error, read_json, write_whole
 from mien.runs.spec import RUN_NAME
 from mien.runs.store import Store
@@ -106,7 +106,7 @@ def note_failure(store: Store, run: str, error: Exception) -> str:
     if isinstance(error, MienError):
         text, code = text.splitlines()[0], error.exit_code
     elif isinstance(error, OSError):
-        text = system_message(error, store.root)
+        text = describe_system_error(error, store.root)
     else:
         text, code = f"{type(error).__name__}: {text.splitlines()[0]}", MienError.exit_code
         trace = traceback.format_exception(error)

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import StoreError, UsageError
-from mien.outside import expand_home, is_disk_full, is_foreign, system_message
+from mien.outside import describe_system_error, expand_home, is_disk_full, is_foreign
 from mien.runs import stopping
 from mien.runs.claims import (
     ClaimLost,
@@ -409,7 +409,7 @@ class Store:
         except BaseException as error:
             self._forget_folders()
             if isinstance(error, OSError) and is_disk_full(error):
-                raise StoreError(system_message(error, self.root)) from error
+                raise StoreError(describe_system_error(error, self.root)) from error
             raise
 
         # Check it, name it, and tidy up.
@@ -814,7 +814,7 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"the store must be a folder that can be written; {system_message(error, path)}"
+                f"the store must be a folder that can be written; {describe_system_error(error, path)}"
             ) from None
         self._new += new
         return path
@@ -837,7 +837,9 @@ def _require_folder(root: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = system_message(error, root) if isinstance(error, OSError) else f"{root}: {error}"
+        reason = (
+            describe_system_error(error, root) if isinstance(error, OSError) else f"{root}: {error}"
+        )
         raise StoreError(f"the store must be a folder; {reason}") from None
 
 

@@ -69,21 +69,21 @@ class ResultCell:
 
     def summarise(self, metric: str) -> Summary | None:
         """Return mean and spread over all trials, or None if a trial is missing."""
-        return summarise([scores.of(metric) for scores in self.done]) if self.whole else None
+        return summarise([scores.get(metric) for scores in self.done]) if self.whole else None
 
     def estimate_interval(self, metric: str) -> Interval | None:
         """Return the mean over trials with its 95 % interval over subjects, nothing if a trial is
         missing.
         """
         return (
-            stats.interval(self.average_trials(metric), self.bootstrap(metric))
+            stats.make_interval(self.average_trials(metric), self.bootstrap(metric))
             if self.whole
             else None
         )
 
     def average_trials(self, metric: str) -> float:
         """Return the mean over the finished trials."""
-        return stats.mean_over_trials(self.counts, metrics.make_measure(metric))
+        return stats.average_over_trials(self.counts, metrics.make_measure(metric))
 
     def bootstrap(self, metric: str) -> Float[np.ndarray, " draws"] | None:
         """Return the score of each bootstrap draw of the groups."""
@@ -222,7 +222,7 @@ def group_predictions(
     # The group of each scored row; a clip belongs to the group of its images
     by_clip = level == "clips"
     group_of = dict(zip(rows["clip"], rows[column], strict=True)) if by_clip else {}
-    scored = [metrics.to_clips(table, classes) if by_clip else table for table in tables]
+    scored = [metrics.merge_into_clips(table, classes) if by_clip else table for table in tables]
     groups = [
         [group_of[clip] for clip in table["clip"]] if by_clip else list(table[column])
         for table in scored
@@ -252,7 +252,9 @@ def estimate_gap(ours: ResultCell, theirs: ResultCell, metric: str) -> Interval:
     """Return the difference of two cells with its interval, paired if their groups are the same."""
     first, second = ours.bootstrap(metric), theirs.bootstrap(metric)
     differences = None if first is None or second is None else first - second
-    return stats.interval(ours.average_trials(metric) - theirs.average_trials(metric), differences)
+    return stats.make_interval(
+        ours.average_trials(metric) - theirs.average_trials(metric), differences
+    )
 
 
 def compare_cells(ours: ResultCell, theirs: ResultCell) -> Comparison:

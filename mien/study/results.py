@@ -18,7 +18,7 @@ from mien.errors import StoreError
 from mien.faces import OWNER_COLUMNS, Faces
 from mien.runs.files import read_error
 from mien.runs.store import Run, Store
-from mien.sources import withheld_sources
+from mien.sources import find_withheld_sources
 from mien.study.cells import (
     LEAK_ACCURACY,
     Comparison,
@@ -401,7 +401,7 @@ class StudyResults:
     @cached_property
     def withheld(self) -> list[str]:
         """Sources of the real faces, by name and licence, whose images not everybody may show."""
-        return withheld_sources(self.store.run(self.spec["faces"]), self.store)
+        return find_withheld_sources(self.store.run(self.spec["faces"]), self.store)
 
     @property
     def restricted(self) -> bool:

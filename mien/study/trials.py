@@ -113,4 +113,6 @@ def score_test(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Reco
         scores = metrics.score_table(rows, spec.classes, level)
         if scores is not None:
             for metric in metrics.SCORES:
-                yield Record(f"{name}/{level}/{metric}", scores.of(metric), scores.n, run=spec.name)
+                yield Record(
+                    f"{name}/{level}/{metric}", scores.get(metric), scores.n, run=spec.name
+                )

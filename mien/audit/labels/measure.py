@@ -172,7 +172,7 @@ def _measure_agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> 
 
     # The mean over classes, then each class
     if values:
-        overall = stats.interval(
+        overall = stats.make_interval(
             float(np.mean([*values.values()])), np.mean([*spreads.values()], axis=0)
         )
         yield Record.of(
@@ -181,7 +181,7 @@ def _measure_agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> 
     for name, value in values.items():
         yield Record.of(
             f"labels.agreement{mark}",
-            stats.interval(value, spreads[name]),
+            stats.make_interval(value, spreads[name]),
             counts[name],
             "images",
             name,
@@ -213,8 +213,8 @@ def _measure_ceiling(
         measure = _make_recall(numbers)
         n = int(np.isin(true, numbers).sum())
         unit = f"images{'' if part else ', mean over classes'}, interval over {panel.unit}s"
-        interval = stats.interval(
-            stats.mean_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
+        interval = stats.make_interval(
+            stats.average_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
         )
         yield Record.of(f"labels.ceiling{mark}", interval, n, unit, part)
 

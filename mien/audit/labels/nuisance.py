@@ -77,8 +77,8 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
             measure = (
                 metrics.make_measure("uar") if class_number is None else _make_recall(class_number)
             )
-            interval = stats.interval(
-                stats.mean_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
+            interval = stats.make_interval(
+                stats.average_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
             )
             n = len(table) if class_number is None else int((true == class_number).sum())
             records.append(Record.of(f"nuisance.{name}", interval, n, meaning, part))

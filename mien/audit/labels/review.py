@@ -17,11 +17,11 @@ from mien.audit.specs import QueueSpec, ReviewedSpec
 from mien.errors import DataError, StoreError, UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.findings import first_few
-from mien.ingest.emotions import to_emotion
+from mien.ingest.emotions import find_emotion
 from mien.outside import expand_home
 from mien.pages.escape import unescape_cell, write_csv
 from mien.pages.html import encode_picture, render_html
-from mien.pages.sheets import to_picture
+from mien.pages.sheets import make_picture
 from mien.prepare.frames import summarise_faces, write_with_sheet
 from mien.runs.folders import require_free_file
 from mien.runs.progress import count_of, say
@@ -332,7 +332,7 @@ def _read_decision(row: dict[str, str], where: str) -> dict[str, str]:
         )
 
     # A known emotion, if and only if the decision is relabel
-    emotion = to_emotion(new_label, {}) if new_label else ""
+    emotion = find_emotion(new_label, {}) if new_label else ""
     if decision == "relabel" and not emotion:
         hint = suggest(new_label.lower(), list(EMOTIONS)) if new_label else ""
         raise DataError(
@@ -378,4 +378,4 @@ def _render_page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
 
 
 def _embed_picture(image: np.ndarray) -> str:
-    return encode_picture(to_picture(image, max(1, REVIEW_PICTURE_WIDTH // image.shape[1])))
+    return encode_picture(make_picture(image, max(1, REVIEW_PICTURE_WIDTH // image.shape[1])))

@@ -250,8 +250,8 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
             group[included], true[included], predicted[included], len(group_names), len(classes)
         )[None]
         spread[name] = stats.bootstrap(counts, accuracy, draw) if included.any() else None
-        value = stats.mean_over_trials(counts, accuracy) if included.any() else float("nan")
-        score = stats.interval(value, spread[name])
+        value = stats.average_over_trials(counts, accuracy) if included.any() else float("nan")
+        score = stats.make_interval(value, spread[name])
         yield Record.of(f"leakage.{name}", score, int(included.sum()), unit_text)
 
     # The gap between the two
@@ -259,7 +259,7 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
     if affected.any() and not affected.all():
         all_images, unaffected = spread["nearest"], spread["nearest_unaffected"]
         draws = None if all_images is None or unaffected is None else all_images - unaffected
-        gap = stats.interval(float(correct.mean() - correct[~affected].mean()), draws)
+        gap = stats.make_interval(float(correct.mean() - correct[~affected].mean()), draws)
         yield Record.of("leakage.nearest_gap", gap, len(test), unit_text)
 
 

@@ -20,7 +20,7 @@ from mien.audit.leakage.measure import (
 )
 from mien.faces import Faces
 from mien.pages.html import encode_picture, render_html
-from mien.pages.sheets import draw_grid, to_picture
+from mien.pages.sheets import draw_grid, make_picture
 from mien.runs.progress import count_of
 from mien.stats import Record
 
@@ -182,7 +182,7 @@ def _pictures_of(faces: Faces, subject: str) -> np.ndarray:
 
 
 def _resize_square(image: np.ndarray) -> np.ndarray:
-    small = to_picture(np.asarray(image)).resize(
+    small = make_picture(np.asarray(image)).resize(
         (LEAKAGE_PICTURE_WIDTH // 2, LEAKAGE_PICTURE_WIDTH // 2), Image.Resampling.BILINEAR
     )
     return np.moveaxis(np.asarray(small), 2, 0)
@@ -190,7 +190,7 @@ def _resize_square(image: np.ndarray) -> np.ndarray:
 
 def _enlarge(faces: Faces, key: str) -> Image.Image:
     image = np.asarray(faces.images[_position_of(faces, key)])
-    return to_picture(image, max(1, LEAKAGE_PICTURE_WIDTH // image.shape[1]))
+    return make_picture(image, max(1, LEAKAGE_PICTURE_WIDTH // image.shape[1]))
 
 
 def _emotion_of(faces: Faces, key: str) -> str:

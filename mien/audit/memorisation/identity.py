@@ -10,7 +10,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from mien.audit.memorisation.people import Estimate, ImagePeople
 from mien.audit.memorisation.search import COARSE_MOVES, Coarse
 from mien.seeds import make_rng
-from mien.stats import BOOTSTRAP_RESAMPLES, interval
+from mien.stats import BOOTSTRAP_RESAMPLES, make_interval
 
 # of the within-person covariance, towards a multiple of the identity matrix
 IDENTITY_SHRINKAGE = 0.1
@@ -81,10 +81,10 @@ def find_shown_subjects(
     for name in sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_SUBJECT_ROWS]:
         # How many images show the subject, and how many more than chance allows
         share, nearest = counts[name] / len(made), float((made == name).mean())
-        bounds = interval(share, _resample_share(share, len(made), name))
+        bounds = make_interval(share, _resample_share(share, len(made), name))
         chance = _smooth_share(people.mean(test == name), people.count, subjects)
         resampled = _resample_share(nearest, len(made), name)
-        times = interval(
+        times = make_interval(
             nearest / chance.value, None if chance.drawn is None else resampled / chance.drawn
         )
         row = (name, int(counts[name]), share, bounds.low, bounds.high)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation.people import ImagePeople
 from mien.audit.memorisation.search import make_owners, match_features
-from mien.stats import Interval, draw_resamples, interval
+from mien.stats import Interval, draw_resamples, make_interval
 
 # share of a person's images that count: those nearest to generated images
 NEAREST_SHARE = 0.1
@@ -58,7 +58,7 @@ def infer_membership(sides: SpaceFeatures, members: np.ndarray, others: np.ndarr
         for side, name in zip(people, ("in", "out"), strict=True)
     ]
     resampled = ((times[0] @ wins) * times[1]).sum(axis=1) / wins.size
-    return interval(float(wins.mean()), resampled)
+    return make_interval(float(wins.mean()), resampled)
 
 
 def _distances_to_one(

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mien.stats import BOOTSTRAP_RESAMPLES, Interval, draw_resamples, interval
+from mien.stats import BOOTSTRAP_RESAMPLES, Interval, draw_resamples, make_interval
 
 ALARM_SHARE = 0.01  # share of held-out images that raise a false alarm
 
@@ -37,7 +37,7 @@ class Estimate:
     @property
     def interval(self) -> Interval:
         """The number with its 95 % interval."""
-        return interval(self.value, self.drawn)
+        return make_interval(self.value, self.drawn)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class MadeGroups:
         # The share in each resample of groups, each with its own level
         ranked = times[order]
         with np.errstate(invalid="ignore"):  # a resample without images of a class has no share
-            return interval(value, np.einsum("bg,gb->b", ranked, hits) / (ranked @ sizes))
+            return make_interval(value, np.einsum("bg,gb->b", ranked, hits) / (ranked @ sizes))
 
     def share(self, values: Bool[np.ndarray, " n"]) -> Estimate:
         """Return the share of true `values`, with its value in resamples of the groups."""
@@ -205,7 +205,7 @@ class MadeGroups:
             if made_share.drawn is None or level.drawn is None
             else made_share.drawn - level.drawn
         )
-        return interval(made_share.value - level.value, gaps)
+        return make_interval(made_share.value - level.value, gaps)
 
 
 def compute_wilson_interval(values: Bool[np.ndarray, " n"]) -> Interval:

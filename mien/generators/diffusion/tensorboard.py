@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mien.errors import UsageError
-from mien.outside import system_message
+from mien.outside import describe_system_error
 
 
 class TensorBoardLog:
@@ -77,7 +77,7 @@ def require_tensorboard(folder: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(
-            f"--tensorboard must name a writable folder; {system_message(error, folder)}"
+            f"--tensorboard must name a writable folder; {describe_system_error(error, folder)}"
         ) from None
 
 

@@ -24,7 +24,7 @@ from mien.ingest.folders import IMAGE_SUFFIXES, FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, Losses, make_listing, report_faults
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 from mien.pictures import Box
 
 READER = Reader(
@@ -38,7 +38,7 @@ READER = Reader(
     subjects="nowhere: pictures from the web",
     clips="nowhere: single photographs",
     licence="AffectNet agreement: research only, no redistribution",
-    terms=terms_on_request("AffectNet", "given to heads of laboratories only"),
+    terms=make_request_terms("AffectNet", "given to heads of laboratories only"),
     citation=(
         "Mollahosseini A, Hasani B, Mahoor MH (2019) AffectNet: A Database for Facial Expression, "
         "Valence, and Arousal Computing in the Wild. IEEE Transactions on Affective Computing "
@@ -132,7 +132,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is AffectNet: annotations (2021) or lists (2017)."""
-    path = look.first(r"(.*/)?(train|val)_set/annotations/[0-9]+_exp\.npy") or look.first(
+    path = look.find_first(r"(.*/)?(train|val)_set/annotations/[0-9]+_exp\.npy") or look.find_first(
         r"(.*/)?Manually_Annotated_file_lists/(training|validation)\.csv"
     )
     return f"{path} has its annotations" if path else None
@@ -198,7 +198,7 @@ def _read_lists(
     faults: dict[str, list[str]] = {}
     losses = Losses()
 
-    def fault(kind: str, name: str, row: str) -> None:
+    def add_fault(kind: str, name: str, row: str) -> None:
         faults.setdefault(kind, []).append(name)
         losses.add(kind, rows=[row])
 
@@ -221,13 +221,13 @@ def _read_lists(
             path = images.get(_shorten_path(name))
             read[row] = f"{partition}/{name}"
             if path is None:
-                fault("row without file", name, row)
+                add_fault("row without file", name, row)
             elif code not in READER.labels:
-                fault("unusable row", name, row)
+                add_fault("unusable row", name, row)
                 refused[path] = "unusable row"
             elif path in rows:
                 same = rows[path].raw_label == code
-                fault("repeated row" if same else "contradiction", path, row)
+                add_fault("repeated row" if same else "contradiction", path, row)
                 if not same:
                     contradictory.setdefault(path, []).append(row)
             else:

@@ -19,7 +19,7 @@ from mien.ingest.readers.clips import (
     scan_release,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="casme",
@@ -28,7 +28,7 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="CASME agreement: research only, no redistribution",
-    terms=terms_on_request("CASME", "http://casme.psych.ac.cn/casme/e1"),
+    terms=make_request_terms("CASME", "http://casme.psych.ac.cn/casme/e1"),
     citation=(
         "Yan W-J, Wu Q, Liu Y-J, Wang S-J, Fu X (2013) CASME Database: A Dataset of Spontaneous "
         "Micro-Expressions Collected From Neutralized Faces. IEEE FG 2013"
@@ -48,7 +48,7 @@ READER = Reader(
 )
 
 LAYOUT = ClipLayout(
-    tail=re.compile(
+    folder_pattern=re.compile(
         r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE
     ),
     form="subNN/EPxx_y/...N.suffix",
@@ -71,7 +71,7 @@ SUBJECT_CELL = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})$", re.IGNORE
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is CASME: a frame called CLIP-N in a folder CLIP."""
-    frame = look.first(r"(.*/)?sub[0-9]+/([^/]+)/(reg_)?\2-[0-9]+\.[a-z]+")
+    frame = look.find_first(r"(.*/)?sub[0-9]+/([^/]+)/(reg_)?\2-[0-9]+\.[a-z]+")
     return f"{frame} has the name of one of its frames" if frame else None
 
 

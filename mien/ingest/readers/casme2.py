@@ -19,16 +19,16 @@ from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import (
     ONSET_APEX_COLUMNS,
     ClipLayout,
-    Patches,
+    RowRepairs,
     SheetClip,
     parse_clip_row,
-    patch_apex_at_onset,
-    patch_early_end,
-    patch_missing_apex,
+    repair_apex_at_onset,
+    repair_early_end,
+    repair_missing_apex,
     scan_release,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="casme2",
@@ -37,7 +37,7 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="CASME II agreement: research only, no redistribution",
-    terms=terms_on_request(
+    terms=make_request_terms(
         "CASME II", "http://casme.psych.ac.cn/casme/e2", blocked=("sub12", "sub22")
     ),
     other_names=("casmeii",),
@@ -63,20 +63,20 @@ READER = Reader(
 
 FREE_LICENCE = "CC0 1.0"  # the licence that the readme of a drawn set in this layout names
 
-PATCHES: Patches = {
-    ("sub04", "EP12_01f"): patch_missing_apex(
+ROW_REPAIRS: RowRepairs = {
+    ("sub04", "EP12_01f"): repair_missing_apex(
         "the sheet has '/'; the middle of the clip is used, as other readers of the set do"
     ),
-    ("sub05", "EP09_05f"): patch_apex_at_onset(
+    ("sub05", "EP09_05f"): repair_apex_at_onset(
         "an expression cannot peak where it begins; the middle of the clip is used"
     ),
-    ("sub16", "EP01_08"): patch_early_end(
+    ("sub16", "EP01_08"): repair_early_end(
         96, "the release has no later files; the last one is used as offset"
     ),
 }
 
 LAYOUT = ClipLayout(
-    tail=re.compile(
+    folder_pattern=re.compile(
         r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE
     ),
     form="subNN/EPxx_yy/...N.suffix",
@@ -91,10 +91,10 @@ SUBJECT_CELL = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})(?:\.0+)?$", 
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is CASME II: its sheet, or a clip called EPxx_yy."""
-    sheet = look.first(r"(.*/)?casme2[-_ ]?coding[^/]*\.(xlsx?|csv)")
+    sheet = look.find_first(r"(.*/)?casme2[-_ ]?coding[^/]*\.(xlsx?|csv)")
     if sheet:
         return f"{sheet} is its coding sheet"
-    clip = look.first(r"(.*/)?sub[0-9]+/EP[0-9]+_[0-9]+f?/(reg_)?img[0-9]+\.[a-z]+")
+    clip = look.find_first(r"(.*/)?sub[0-9]+/EP[0-9]+_[0-9]+f?/(reg_)?img[0-9]+\.[a-z]+")
     return f"{clip} has the name of one of its frames" if clip else None
 
 
@@ -104,7 +104,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     A drawn set in this layout is free, and says so in its readme. Of recorded faces, the subjects
     that must not be published are reported.
     """
-    listing = scan_release(root, spec, READER, LAYOUT, _parse_clip, PATCHES)
+    listing = scan_release(root, spec, READER, LAYOUT, _parse_clip, ROW_REPAIRS)
     readme = _find_free_readme(root, listing.root)
     if readme is not None:
         return replace(listing, annotations=(*listing.annotations, readme), licence=FREE_LICENCE)

@@ -18,15 +18,15 @@ from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import (
     ClipLayout,
-    Patches,
+    RowRepairs,
     SheetClip,
     parse_clip_row,
-    patch_number,
+    repair_number,
     scan_release,
 )
 from mien.ingest.readers.sheets import ColumnSpellings
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="casme-cubed",
@@ -38,7 +38,7 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="CAS(ME)^3 agreement: research only, no redistribution",
-    terms=terms_on_request("CAS(ME)^3", "http://casme.psych.ac.cn/casme/e4"),
+    terms=make_request_terms("CAS(ME)^3", "http://casme.psych.ac.cn/casme/e4"),
     other_names=("casme3", "cas(me)^3"),
     citation=(
         "Li J, Dong Z, Lu S, Wang S-J, Yan W-J, Ma Y, Liu Y, Huang C, Fu X (2023) CAS(ME)^3: A "
@@ -61,11 +61,11 @@ READER = Reader(
 )
 
 # Corrections by subject and by video with the onset that the sheet has.
-PATCHES: Patches = {
-    ("spNO.216", "d_3647"): patch_number(
+ROW_REPAIRS: RowRepairs = {
+    ("spNO.216", "d_3647"): repair_number(
         "onset", 3647, 2647, "a typing error: the clip would end before it begins"
     ),
-    ("spNO.216", "e_0"): patch_number("onset", 0, 1, "there is no frame 0"),
+    ("spNO.216", "e_0"): repair_number("onset", 0, 1, "there is no frame 0"),
 }
 
 _COLUMNS: ColumnSpellings = {
@@ -84,7 +84,7 @@ _SUBJECT_CELL = re.compile(r"^(?:spno\.?)?0*([0-9]{1,4})$", re.IGNORECASE)
 def _make_layout(short: str, other: str, usual: str) -> ClipLayout:
     """Return the layout of a part whose sheet and folders have `short` in their names."""
     return ClipLayout(
-        tail=re.compile(
+        folder_pattern=re.compile(
             rf"(?:^|(?<=/))(?<!depth/)(?<!_{other}_clip/frame/)spno\.(?P<subject>[0-9]{{1,4}})"
             r"[/_](?P<clip>[a-z](?:_[0-9]+)?)/(?:color/)?[^/]+$",
             re.IGNORECASE,
@@ -107,14 +107,14 @@ LAYOUTS = {
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is CAS(ME)^3: a folder that begins with spNO."""
-    folder = look.first(r"(.*/)?spno\.[0-9]+(/[a-z]|_[a-z]_[0-9]+)?/")
+    folder = look.find_first(r"(.*/)?spno\.[0-9]+(/[a-z]|_[a-z]_[0-9]+)?/")
     return f"{folder} has the name of one of its subjects or clips" if folder else None
 
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the listing of `scan_release` for `spec.part`, by default "micro"."""
     part = spec.part or "micro"
-    return scan_release(root, spec, READER, LAYOUTS[part], _parse_clip, PATCHES, part)
+    return scan_release(root, spec, READER, LAYOUTS[part], _parse_clip, ROW_REPAIRS, part)
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
@@ -122,4 +122,4 @@ def _parse_clip(values: dict[str, str]) -> SheetClip:
     clip = parse_clip_row(values, f"spNO.{int(subject[1])}" if subject else None)
     if not re.fullmatch("[A-Za-z]", clip.name):
         raise ValueError(f"the video must be a letter, and is '{clip.name}'")
-    return replace(clip, name=f"{clip.name.lower()}_{clip.onset}", homes=(clip.name,))
+    return replace(clip, name=f"{clip.name.lower()}_{clip.onset}", candidate_folders=(clip.name,))

@@ -39,7 +39,7 @@ from mien.ingest.readers.sheets import (
     require_stored_values,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="casme-squared",
@@ -51,7 +51,7 @@ READER = Reader(
     subjects="the sheet and its naming rules",
     clips="the sheet",
     licence="CAS(ME)^2 agreement: research only, no redistribution",
-    terms=terms_on_request("CAS(ME)^2", "http://casme.psych.ac.cn/casme/e3"),
+    terms=make_request_terms("CAS(ME)^2", "http://casme.psych.ac.cn/casme/e3"),
     other_names=("casmesq", "cas(me)^2"),
     citation=(
         "Qu F, Wang S-J, Yan W-J, Li H, Wu S, Fu X (2018) CAS(ME)^2: A Database for Spontaneous "
@@ -109,10 +109,12 @@ _VIDEO_PATTERN = re.compile(r"^s?[0-9]{1,3}_(?P<code>[0-9]{4})")
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is CAS(ME)^2: its sheet, or a video s15/15_0101NAME."""
-    sheet = look.first(r"(.*/)?(cas\(me\)(\^2|2)|casme_?(sq|squared))[-_ ]?code[^/]*\.(xlsx?|csv)")
+    sheet = look.find_first(
+        r"(.*/)?(cas\(me\)(\^2|2)|casme_?(sq|squared))[-_ ]?code[^/]*\.(xlsx?|csv)"
+    )
     if sheet:
         return f"{sheet} is its coding sheet"
-    video = look.first(r"(.*/)?s?([0-9]{2})/s?\2_[0-9]{4}[a-z][^/]*/")
+    video = look.find_first(r"(.*/)?s?([0-9]{2})/s?\2_[0-9]{4}[a-z][^/]*/")
     return f"{video} has the name of one of its videos" if video else None
 
 
@@ -184,7 +186,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         message = f"rows of the part that was not read, left out: {len(other_rows)}"
         findings.append(Finding("note", "other part", part, message, rows=other_rows))
     read |= skipped | dict.fromkeys(other_rows, "")
-    return Listing(tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=read)
+    return Listing(
+        tree, labelled, (sheet,), tuple(findings), READER.licence, part, annotation_rows=read
+    )
 
 
 # The workbook
@@ -237,7 +241,9 @@ def _find_codes(sheet: Path, candidates: list[SheetPage], wanted: str | None) ->
     """Return the page of codes: the one called `wanted`, or else the only visible one."""
     columns = {name: [column] for column, name in enumerate(COLUMN_ORDER)}
     tables = [SheetTable(sheet, page.cells, -1, columns, page) for page in candidates]
-    coded = [table for table in tables if any(_parse_kind(values) for _, values in table.rows())]
+    coded = [
+        table for table in tables if any(_parse_kind(values) for _, values in table.iterate_rows())
+    ]
     if wanted is not None:
         coded = [
             table for table in coded if table.page and table.page.title.lower() == wanted.lower()
@@ -274,7 +280,7 @@ def _parse_clip(
     offset = values["apex"] if parse_number(values["offset"]) == 0 else values["offset"]
     clip = parse_clip_row({**values, "offset": offset, "emotion": values[column]}, subject)
     code = videos.get(clip.name.rsplit("_", 1)[0].lower())
-    return replace(clip, homes=(f"#{code}",) if code else ())
+    return replace(clip, candidate_folders=(f"#{code}",) if code else ())
 
 
 def _parse_kind(values: dict[str, str]) -> str:

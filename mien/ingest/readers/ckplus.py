@@ -24,7 +24,7 @@ from mien.ingest.readers.rows import (
     report_faults,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="ckplus",
@@ -36,7 +36,7 @@ READER = Reader(
     subjects="the names of the files",
     clips="the names of the files",
     licence="CK+ agreement: non-commercial research, no redistribution",
-    terms=terms_on_request("CK+", "the agreement with CMU and Pitt"),
+    terms=make_request_terms("CK+", "the agreement with CMU and Pitt"),
     other_names=("ck", "ck+"),
     citation=(
         "Lucey P, Cohn JF, Kanade T, Saragih J, Ambadar Z, Matthews I (2010) The Extended "
@@ -149,7 +149,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is CK+: an image named after subject and sequence."""
-    image = look.first(r"(.*/)?S([0-9]{3})/([0-9]{3})/S\2_\3_[0-9]{8}\.[a-z]+")
+    image = look.find_first(r"(.*/)?S([0-9]{3})/([0-9]{3})/S\2_\3_[0-9]{8}\.[a-z]+")
     return f"{image} has the name of one of its frames" if image else None
 
 

@@ -103,7 +103,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is CK+48: a frame of CK+ in the folder of a class."""
     classes = "|".join(READER.labels)
-    image = look.first(rf"(.*/)?({classes})/S[0-9]{{3}}_[0-9]{{3}}_[0-9]{{8}}\.[a-z]+")
+    image = look.find_first(rf"(.*/)?({classes})/S[0-9]{{3}}_[0-9]{{3}}_[0-9]{{8}}\.[a-z]+")
     return f"{image} is a frame of CK+ in the folder of a class" if image else None
 
 

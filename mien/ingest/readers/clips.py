@@ -1,8 +1,8 @@
 """What readers of clips share: a sheet of clips, and folders of frames.
 
 A sheet and a tree of folders rarely agree completely. What does not agree is reported and left out.
-Known flaws are repaired by patches, each only if its fault is present. Labels come from the sheet,
-never from folders.
+Known flaws are repaired, each only if its fault is present. Labels come from the sheet, never from
+folders.
 """
 
 import re
@@ -19,7 +19,7 @@ from mien.ingest import facs
 from mien.ingest.copied_files import find_copies
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import find_last_number, walk
-from mien.ingest.reader import Listing, Reader, dataset_error
+from mien.ingest.reader import Listing, Reader, make_dataset_error
 from mien.ingest.readers.rows import report_copies
 from mien.ingest.readers.sheets import (
     ColumnSpellings,
@@ -64,7 +64,9 @@ class SheetClip:
     offset: int
     action_units: str
     raw_label: str
-    homes: tuple[str, ...] = ()  # folders that may hold its frames, other than one of its own name
+    candidate_folders: tuple[
+        str, ...
+    ] = ()  # folders that may hold its frames, other than one of its own name
 
     @property
     def key(self) -> str:
@@ -78,30 +80,30 @@ class SheetClip:
 
 
 @dataclass(frozen=True)
-class Patch:
+class RowRepair:
     """The repair of one row that is known to be wrong, applied only if the fault is present."""
 
     fault: str
     reason: str
-    applies: Callable[[SheetClip, Frames], bool]
-    changes: Callable[[SheetClip, Frames], dict[str, int]]  # fields of SheetClip
+    is_needed: Callable[[SheetClip, Frames], bool]
+    repair: Callable[[SheetClip, Frames], dict[str, int]]  # fields of SheetClip
 
 
 # By subject and clip, never by row number: rows differ between copies. The findings report each
 # repair.
-Patches = Mapping[tuple[str, str], Patch]
+RowRepairs = Mapping[tuple[str, str], RowRepair]
 
 
-def patch_missing_apex(reason: str) -> Patch:
-    """Return the patch that sets a missing apex to the middle of the clip."""
-    return Patch(
+def repair_missing_apex(reason: str) -> RowRepair:
+    """Return the repair that sets a missing apex to the middle of the clip."""
+    return RowRepair(
         "no apex", reason, lambda clip, _: clip.apex is None, lambda clip, _: {"apex": clip.middle}
     )
 
 
-def patch_apex_at_onset(reason: str) -> Patch:
-    """Return the patch that moves an apex at the onset to the middle of the clip."""
-    return Patch(
+def repair_apex_at_onset(reason: str) -> RowRepair:
+    """Return the repair that moves an apex at the onset to the middle of the clip."""
+    return RowRepair(
         "apex at onset",
         reason,
         lambda clip, _: clip.apex == clip.onset,
@@ -109,9 +111,9 @@ def patch_apex_at_onset(reason: str) -> Patch:
     )
 
 
-def patch_early_end(last: int, reason: str) -> Patch:
-    """Return the patch for a clip whose files after frame `last` were not released."""
-    return Patch(
+def repair_early_end(last: int, reason: str) -> RowRepair:
+    """Return the repair for a clip whose files after frame `last` were not released."""
+    return RowRepair(
         "files end early",
         reason,
         lambda clip, frames: bool(frames) and max(frames) == last < clip.offset,
@@ -119,9 +121,9 @@ def patch_early_end(last: int, reason: str) -> Patch:
     )
 
 
-def patch_number(field: str, wrong: int, right: int, reason: str) -> Patch:
-    """Return the patch that replaces one wrong number in the sheet."""
-    return Patch(
+def repair_number(field: str, wrong: int, right: int, reason: str) -> RowRepair:
+    """Return the repair that replaces one wrong number in the sheet."""
+    return RowRepair(
         f"{field} is {wrong}",
         reason,
         lambda clip, _: getattr(clip, field) == wrong,
@@ -134,12 +136,12 @@ class ClipLayout:
     """The layout of a release on the disk, and the form of its sheet."""
 
     # Matches the end of a path, from the subject's folder on, with the groups subject and clip.
-    tail: re.Pattern[str]
+    folder_pattern: re.Pattern[str]
     form: str  # the same, as messages show it
     sheet: re.Pattern[str]
     usual: str  # the name of the sheet in the release
     columns: ColumnSpellings
-    subject: Callable[[str], str]  # normalises the subject that `tail` finds
+    subject: Callable[[str], str]  # normalises the subject that `folder_pattern` finds
     shared: bool = False  # a folder is a video that holds several clips, or none
     optional: tuple[str, ...] = ()  # columns that may be missing, in addition to the action units
     beside: str = ""  # part of the paths of images of another kind, which are passed over
@@ -152,7 +154,7 @@ def scan_release(
     reader: Reader,
     layout: ClipLayout,
     clip: Callable[[dict[str, str]], SheetClip],
-    patches: Patches | None = None,
+    row_repairs: RowRepairs | None = None,
     part: str | None = None,
 ) -> Listing:
     """Return the frames between onset and offset of each clip that is both in the sheet and on the
@@ -167,7 +169,9 @@ def scan_release(
     emotion is unknown.
     """
     # Find the images and the sheet.
-    tree, findings = find_tree(root, layout.tail, reader, f"has no images at {layout.form}")
+    tree, findings = find_tree(
+        root, layout.folder_pattern, reader, f"has no images at {layout.form}"
+    )
     sheet, choice = find_sheet(root, tree, layout.sheet, spec.sheet, layout.usual)
     sheet_table = read_sheet_table(
         sheet, layout.columns, ["action_units", *layout.optional], parse_page(spec.sheet)
@@ -179,10 +183,10 @@ def scan_release(
 
     # Read the clips from the sheet and the frames from the disk, independently of each other.
     rows, notes, other_rows = select_clip_rows(sheet_table)
-    clips, doubts, clip_rows = read_clips(sheet.name, rows, clip, patches or {})
+    clips, doubts, clip_rows = read_clips(sheet.name, rows, clip, row_repairs or {})
     images, passed_over = walk(tree)
     images, others = leave_out_others(images, layout.beside)
-    homes, strays = group_by_folder(images, layout.tail, layout.subject, layout.form)
+    homes, strays = group_by_folder(images, layout.folder_pattern, layout.subject, layout.form)
 
     # Bring the two together, and report where they differ.
     sure = (
@@ -191,13 +195,19 @@ def scan_release(
         or _rank_folder(root, tree.relative_to(root).as_posix()) == RECORDINGS_RANK
     )
     frames, differences = join_clips_and_frames(
-        clips, homes, patches or {}, f"{tree} and {sheet}", shared=layout.shared, sure=sure
+        clips, homes, row_repairs or {}, f"{tree} and {sheet}", shared=layout.shared, sure=sure
     )
     labelled, unlabelled = label_rows(frames, spec, reader, str(sheet))
     findings += [choice, *notes, *doubts, *passed_over, *others, *strays]
     findings += [*differences, *unlabelled]
     return Listing(
-        tree, labelled, (sheet,), tuple(findings), reader.licence, part, read=other_rows | clip_rows
+        tree,
+        labelled,
+        (sheet,),
+        tuple(findings),
+        reader.licence,
+        part,
+        annotation_rows=other_rows | clip_rows,
     )
 
 
@@ -205,23 +215,22 @@ def scan_release(
 
 
 def find_tree(
-    root: Path, tail: re.Pattern[str], reader: Reader, lacking: str
+    root: Path, folder_pattern: re.Pattern[str], reader: Reader, lacking: str
 ) -> tuple[Path, list[Finding]]:
-    """Return the folder below which images have the layout of `tail`: cropped faces rather than
-    whole frames.
+    """Return the folder below which images have a layout: cropped faces rather than whole frames.
 
-    `tail` matches the end of a path from the subject's folder on. Raises DataError if no image has
-    this layout.
+    `folder_pattern` matches the end of a path from the subject's folder on. Raises DataError if no
+    image has this layout.
     """
     # Count the images of each folder that could be the tree.
     counts: dict[str, int] = {}
     for path in walk(root)[0]:
-        match = tail.search(path)
+        match = folder_pattern.search(path)
         if match:
             above = path[: match.start()].strip("/")
             counts[above] = counts.get(above, 0) + 1
     if not counts:
-        raise dataset_error(root, reader, lacking)
+        raise make_dataset_error(root, reader, lacking)
 
     # Prefer cropped faces, then the folder nearest to the root.
     trees = sorted(
@@ -252,19 +261,22 @@ def leave_out_others(images: Sequence[str], beside: str) -> tuple[list[str], lis
 
 
 def group_by_folder(
-    images: Sequence[str], tail: re.Pattern[str], subject: Callable[[str], str], layout: str
+    images: Sequence[str],
+    folder_pattern: re.Pattern[str],
+    subject: Callable[[str], str],
+    layout: str,
 ) -> tuple[ClipFolders, list[Finding]]:
     """Return the frames by subject and folder, in order, and findings about misplaced images and
     repeated frame numbers.
 
-    `tail` has the groups subject and clip; `subject` normalises the subject.
+    `folder_pattern` has the groups subject and clip; `subject` normalises the subject.
     """
     # Sort the images into folders, without copies and images in other places.
     homes: dict[tuple[str, str], dict[int, list[str]]] = {}
     stray, repeated = [], []
     doubles = find_copies(images)
     for path in images:
-        match = tail.match(path)
+        match = folder_pattern.match(path)
         frame = find_last_number(path)
         if path in doubles:
             continue
@@ -320,14 +332,14 @@ def select_clip_rows(
     names in the accounts.
     """
     rows, findings, read = [], [], {}
-    for line, values in found.rows():
+    for line, values in found.iterate_rows():
         name = f"{found.sheet.name}, row {line}"
         filled = [column for column, text in values.items() if text]
         if found.repeats_header(line):
             message = "it repeats the header"
             findings.append(Finding("note", "repeated header", name, message, rows=(name,)))
         elif len(filled) < 2 and not {"onset", "offset"} & set(filled):
-            message = f"it is a note, not a clip: {found.text(line)[:200]}"
+            message = f"it is a note, not a clip: {found.read_text(line)[:200]}"
             findings.append(Finding("note", "note in the sheet", name, message, rows=(name,)))
         else:
             rows.append((line, values))
@@ -340,7 +352,7 @@ def read_clips(
     sheet: str,
     rows: Iterable[tuple[int, dict[str, str]]],
     clip: Callable[[dict[str, str]], SheetClip],
-    patches: Patches,
+    row_repairs: RowRepairs,
 ) -> tuple[list[SheetClip], list[Finding], dict[str, str]]:
     """Return the usable rows of the sheet in the order of subject and clip, findings about the
     others, and the clip that each row gives.
@@ -357,7 +369,7 @@ def read_clips(
         row = row if row not in read else f"{row}, again"
         read[row] = ""
         try:
-            described, repairs = _apply_patch(clip(values), {}, patches)
+            described, repairs = _apply_row_repair(clip(values), {}, row_repairs)
             if described.offset < described.onset:
                 raise ValueError(
                     f"onset and offset must be frame numbers in order; given: {described.onset}, "
@@ -399,7 +411,7 @@ def read_clips(
         findings.append(Finding("warning", "contradiction", where, message, rows=clip_rows))
     ordered = sorted(
         clips.values(),
-        key=lambda clip: (clip.subject, _candidate_folders(clip)[-1], clip.onset, clip.name),
+        key=lambda clip: (clip.subject, _list_candidate_folders(clip)[-1], clip.onset, clip.name),
     )
     return ordered, findings, read
 
@@ -445,7 +457,7 @@ def parse_clip_row(values: dict[str, str], subject: str | None) -> SheetClip:
 def join_clips_and_frames(
     clips: Sequence[SheetClip],
     homes: ClipFolders,
-    patches: Patches,
+    row_repairs: RowRepairs,
     where: str,
     shared: bool = False,
     apexes: bool = True,
@@ -464,7 +476,7 @@ def join_clips_and_frames(
     rows: list[dict[str, object]] = []
     used: set[tuple[str, str]] = set()
     for clip in clips:
-        home = next((home for home in _candidate_folders(clip) if home in homes), None)
+        home = next((home for home in _list_candidate_folders(clip) if home in homes), None)
         if home is None:
             message = "in the sheet, not on the disk; left out"
             findings.append(
@@ -477,9 +489,9 @@ def join_clips_and_frames(
         if not frames:
             findings += renumbered
             continue
-        repaired, repairs = _repair(clip, frames, patches, apexes)
+        repaired, repairs = _repair(clip, frames, row_repairs, apexes)
         findings += [*renumbered, *repairs, *_report_gaps(repaired, frames, own_folder)]
-        rows += _frame_rows(repaired, frames)
+        rows += _make_frame_rows(repaired, frames)
 
     # Report frames of no clip, frames of several clips, and unreadable action units.
     findings += _report_unused_folders(
@@ -510,8 +522,8 @@ def format_ranges(numbers: Sequence[int], limit: int = 6) -> str:
     return first_few([f"{low}-{high}" if high > low else str(low) for low, high in runs], limit)
 
 
-def _candidate_folders(clip: SheetClip) -> list[tuple[str, str]]:
-    return [(clip.subject, home.lower()) for home in (clip.name, *clip.homes)]
+def _list_candidate_folders(clip: SheetClip) -> list[tuple[str, str]]:
+    return [(clip.subject, home.lower()) for home in (clip.name, *clip.candidate_folders)]
 
 
 def _renumber(clip: SheetClip, frames: Frames, sure: bool) -> tuple[Frames, list[Finding]]:
@@ -551,23 +563,23 @@ def _renumber(clip: SheetClip, frames: Frames, sure: bool) -> tuple[Frames, list
     ]
 
 
-def _apply_patch(
-    clip: SheetClip, frames: Frames, patches: Patches
+def _apply_row_repair(
+    clip: SheetClip, frames: Frames, row_repairs: RowRepairs
 ) -> tuple[SheetClip, list[Finding]]:
-    patch = patches.get((clip.subject, clip.name))
-    if patch is None or not patch.applies(clip, frames):
+    row_repair = row_repairs.get((clip.subject, clip.name))
+    if row_repair is None or not row_repair.is_needed(clip, frames):
         return clip, []
-    changes = patch.changes(clip, frames)
+    changes = row_repair.repair(clip, frames)
     new_values = ", ".join(f"{name} is now {value}" for name, value in changes.items())
-    message = f"{patch.fault}: {patch.reason}; {new_values}"
+    message = f"{row_repair.fault}: {row_repair.reason}; {new_values}"
     return replace(clip, **changes), [Finding("warning", "patched", clip.key, message)]
 
 
 def _repair(
-    clip: SheetClip, frames: Frames, patches: Patches, apexes: bool
+    clip: SheetClip, frames: Frames, row_repairs: RowRepairs, apexes: bool
 ) -> tuple[SheetClip, list[Finding]]:
     """Return the clip with what can be repaired, and findings about its faults."""
-    clip, findings = _apply_patch(clip, frames, patches)
+    clip, findings = _apply_row_repair(clip, frames, row_repairs)
     if clip.apex is None and apexes:
         message = "the sheet has no apex for it; its frames have no phase except onset and offset"
         findings.append(Finding("warning", "no apex", clip.key, message))
@@ -673,7 +685,7 @@ def _report_unread_units(clips: Sequence[SheetClip]) -> list[Finding]:
     ]
 
 
-def _frame_rows(clip: SheetClip, frames: Frames) -> list[dict[str, object]]:
+def _make_frame_rows(clip: SheetClip, frames: Frames) -> list[dict[str, object]]:
     return [
         {
             "path": path,
@@ -681,7 +693,7 @@ def _frame_rows(clip: SheetClip, frames: Frames) -> list[dict[str, object]]:
             "subject": clip.subject,
             "clip": clip.key,
             "frame": frame,
-            "phase": _frame_phase(clip, frame),
+            "phase": _find_phase(clip, frame),
             "raw_label": clip.raw_label,
             "action_units": clip.action_units,
         }
@@ -690,7 +702,7 @@ def _frame_rows(clip: SheetClip, frames: Frames) -> list[dict[str, object]]:
     ]
 
 
-def _frame_phase(clip: SheetClip, frame: int) -> str:
+def _find_phase(clip: SheetClip, frame: int) -> str:
     if frame == clip.apex:  # first, for clips whose apex is their onset or offset
         return "apex"
     if frame == clip.onset:

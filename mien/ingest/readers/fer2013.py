@@ -24,9 +24,9 @@ from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import (
     ImageRow,
     make_listing,
+    make_no_images_error,
     match_paths,
     name_picture,
-    no_images_error,
     report_incomplete_release,
 )
 from mien.ingest.specs import IngestSpec
@@ -90,9 +90,9 @@ _IMAGE_PATTERN = re.compile(
 
 
 class PixelRow(NamedTuple):
-    """One row of the table; `place` is its number, from 0 below the header."""
+    """One row of the table; `position` is its number, from 0 below the header."""
 
-    place: int
+    position: int
     emotion: str
     pixels: str
     usage: str
@@ -144,7 +144,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             Finding("note", "official partition", ".", f"{counts}; each key begins with it")
         )
     if rows and not selected:
-        raise no_images_error(
+        raise make_no_images_error(
             root,
             READER,
             [Finding("warning", "part", part, f"no image has this usage; found: {counts}")],
@@ -175,10 +175,10 @@ def recognise(look: FolderGlance) -> str | None:
 
     A folder that also has the votes of FER+ is FER+.
     """
-    if look.first(r"(.*/)?fer2013new\.csv"):
+    if look.find_first(r"(.*/)?fer2013new\.csv"):
         return None
-    table = look.first(r"(.*/)?(fer2013|icml_face_data)\.csv")
-    image = look.first(_IMAGE_PATTERN.pattern)
+    table = look.find_first(r"(.*/)?(fer2013|icml_face_data)\.csv")
+    image = look.find_first(_IMAGE_PATTERN.pattern)
     if table:
         return f"{table} has the name of its table"
     return f"{image} is named after its usage" if image else None
@@ -240,7 +240,7 @@ def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
     wanted = iter(places)
     place = next(wanted, None)
     for entry in read_entries(path):
-        if entry.place == place:
+        if entry.position == place:
             yield parse_pixels(entry, path)
             place = next(wanted, None)
 
@@ -253,7 +253,7 @@ def parse_pixels(entry: PixelRow, path: Path) -> Picture | DataError:
         values = np.empty(0, np.int64)
     if len(values) != PIXELS_PER_SIDE * PIXELS_PER_SIDE or values.min() < 0 or values.max() > 255:
         return DataError(
-            f"{path}#{entry.place} must have {PIXELS_PER_SIDE * PIXELS_PER_SIDE} numbers from 0 to "
+            f"{path}#{entry.position} must have {PIXELS_PER_SIDE * PIXELS_PER_SIDE} numbers from 0 to "
             "255, and does not"
         )
     return values.astype(np.uint8).reshape(PIXELS_PER_SIDE, PIXELS_PER_SIDE)
@@ -285,13 +285,16 @@ def _read_table(root: Path, table: str) -> tuple[list[ImageRow], list[Finding], 
     for entry in read_entries(root / table):
         count += 1
         if entry.emotion not in READER.labels:
-            unusable.append(entry.place)
+            unusable.append(entry.position)
             continue
         usage = USAGES.get(entry.usage.lower(), "")
         seen.setdefault(hashlib.sha256(entry.pixels.encode()).digest(), set()).add(usage)
         rows.append(
             ImageRow(
-                table, f"{usage or 'unknown'}/{entry.place:05d}", entry.emotion, place=entry.place
+                table,
+                f"{usage or 'unknown'}/{entry.position:05d}",
+                entry.emotion,
+                place=entry.position,
             )
         )
 

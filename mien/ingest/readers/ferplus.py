@@ -27,8 +27,8 @@ from mien.ingest.readers.rows import (
     ImageRow,
     Losses,
     make_listing,
+    make_no_images_error,
     match_paths,
-    no_images_error,
     report_faults,
 )
 from mien.ingest.specs import IngestSpec
@@ -118,7 +118,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         (path for path in tables if path.lower().rsplit("/", 1)[-1] == "fer2013new.csv"), None
     )
     if votes is None:
-        raise no_images_error(root, READER)
+        raise make_no_images_error(root, READER)
 
     # Read the votes, and find the pictures: a table, or files.
     cast = _read_votes(root / votes)
@@ -143,7 +143,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is FER+: its table of votes."""
-    table = look.first(r"(.*/)?fer2013new\.csv")
+    table = look.find_first(r"(.*/)?fer2013new\.csv")
     return f"{table} has the name of its table" if table else None
 
 

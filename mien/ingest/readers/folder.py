@@ -12,7 +12,7 @@ import pandas as pd
 from mien.errors import DataError
 from mien.findings import Finding, Severity, first_few
 from mien.ingest import patterns
-from mien.ingest.emotions import label_rows, to_emotion
+from mien.ingest.emotions import find_emotion, label_rows
 from mien.ingest.folders import (
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
@@ -108,14 +108,14 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     _number_clips(rows)
     findings += _report_doubts(rows)
     annotations = () if table is None else (table,)
-    return Listing(root, rows, annotations, tuple(findings), READER.licence, read=read)
+    return Listing(root, rows, annotations, tuple(findings), READER.licence, annotation_rows=read)
 
 
 def recognise(look: FolderGlance) -> str | None:
     """Return the reason why the folder has images with classes: a metadata.csv, or folders named
     after emotions.
     """
-    table = look.first(re.escape(METADATA_FILE))
+    table = look.find_first(re.escape(METADATA_FILE))
     if table:
         return f"{table} names the images"
     known = IMAGE_SUFFIXES | UNREAD_SUFFIXES
@@ -129,7 +129,7 @@ def recognise(look: FolderGlance) -> str | None:
         for parts in paths
         if len(parts) > 1 + (parts[0] in SPLIT_FOLDERS)
     }
-    emotions = sorted(name for name in classes if to_emotion(name, {}))
+    emotions = sorted(name for name in classes if find_emotion(name, {}))
     return f"class folders {first_few(emotions)}" if emotions else None
 
 

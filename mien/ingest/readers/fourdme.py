@@ -16,7 +16,7 @@ from mien.ingest.folders import FolderGlance
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.clips import ClipLayout, SheetClip, parse_clip_row, scan_release
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="fourdme",
@@ -28,7 +28,7 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="4DME agreement: research only, no redistribution",
-    terms=terms_on_request("4DME", "the form of the University of Oulu"),
+    terms=make_request_terms("4DME", "the form of the University of Oulu"),
     other_names=("4dme",),
     citation=(
         "Li X, Cheng S, Li Y, Behzad M, Shen J, Zafeiriou S, Pantic M, Zhao G (2023) 4DME: A "
@@ -50,7 +50,7 @@ READER = Reader(
 _EMOTION_COLUMNS = ("positive", "negative", "surprise", "repression", "others")
 
 LAYOUT = ClipLayout(
-    tail=re.compile(
+    folder_pattern=re.compile(
         r"(?:^|(?<=gray_micro/)|(?<=gray_micro_crop/))"
         r"[a-z_-]*0*(?P<subject>[0-9]{1,4})[^/0-9]*/(?P<clip>[^/]+)/[^/]+$",
         re.IGNORECASE,
@@ -78,7 +78,7 @@ _SUBJECT_CELL = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is 4DME: its sheet, or a folder called gray_micro."""
-    path = look.first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.first(
+    path = look.find_first(r"(.*/)?4dme_labelling_micro[^/]*\.(xlsx?|csv)") or look.find_first(
         r"(.*/)?gray_micro(_crop)?/"
     )
     return f"{path} has the name of its sheet or folders" if path else None

@@ -38,8 +38,8 @@ from mien.ingest.readers.rows import (
     ImageRow,
     Losses,
     make_listing,
+    make_no_images_error,
     name_picture,
-    no_images_error,
     report_faults,
 )
 from mien.ingest.specs import IngestSpec
@@ -138,7 +138,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         rows, doubts, used = _read_image_folder(root, paths, spec, read)
         findings += doubts
     if not rows:
-        raise no_images_error(root, READER, findings)
+        raise make_no_images_error(root, READER, findings)
 
     # Report what the dataset says about its splits and its licence.
     findings += _report_splits(rows)
@@ -179,13 +179,15 @@ def recognise(look: FolderGlance) -> str | None:
     """Return the reason why the folder is a dataset of Hugging Face: tables named as the library
     names them, or an image folder's metadata.
     """
-    name = look.first(r"(.*/)?[^/]*[0-9]{5}-of-[0-9]{5}[^/]*\.(parquet|arrow)") or look.first(
+    name = look.find_first(
+        r"(.*/)?[^/]*[0-9]{5}-of-[0-9]{5}[^/]*\.(parquet|arrow)"
+    ) or look.find_first(
         r"(.*/)?(dataset_info\.json|dataset_dict\.json|metadata\.jsonl|metadata\.parquet)"
     )
     if name is None:
-        name = look.first(r"(train|test|val|valid|validation)/metadata\.csv") or look.first(
-            r"[^/]+\.parquet"
-        )
+        name = look.find_first(
+            r"(train|test|val|valid|validation)/metadata\.csv"
+        ) or look.find_first(r"[^/]+\.parquet")
     return f"{name} is a file that its library writes" if name else None
 
 
@@ -229,7 +231,7 @@ def _iterate_batches(path: Path, columns: Sequence[str] | None = None) -> Iterat
                 for start in range(0, batch.num_rows, _ROWS_PER_BATCH):
                     yield chosen.slice(start, _ROWS_PER_BATCH)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _damaged_error(path, error) from None
+        raise _make_damaged_error(path, error) from None
 
 
 def _read_schema(path: Path) -> pa.Schema:
@@ -239,10 +241,10 @@ def _read_schema(path: Path) -> pa.Schema:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             return stream.schema
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged_error(path, error) from None
+        raise _make_damaged_error(path, error) from None
 
 
-def _damaged_error(path: Path, error: Exception) -> DataError:
+def _make_damaged_error(path: Path, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:200]
     return DataError(
         f"{path} must be a table in Parquet or Arrow that can be read, and is not: {reason}; copy "
@@ -552,11 +554,15 @@ def _make_row(
     number: int,
     place: int,
 ) -> ImageRow:
-    def cell(column: str | None) -> str:
+    def read_cell(column: str | None) -> str:
         value = values.get(column) if column else None
         return "" if value is None else str(value).strip()
 
-    subject, clip, frame = cell(columns.subject), cell(columns.clip), cell(columns.frame)
+    subject, clip, frame = (
+        read_cell(columns.subject),
+        read_cell(columns.clip),
+        read_cell(columns.frame),
+    )
     return ImageRow(
         path=path,
         key=key,

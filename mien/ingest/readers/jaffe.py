@@ -11,7 +11,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, make_listing, match_paths, report_incomplete_release
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="jaffe",
@@ -20,7 +20,7 @@ READER = Reader(
     subjects="the names of the files",
     clips="nowhere: single photographs",
     licence="JAFFE terms: non-commercial research, no redistribution",
-    terms=terms_on_request("JAFFE", "https://zenodo.org/records/3451524"),
+    terms=make_request_terms("JAFFE", "https://zenodo.org/records/3451524"),
     citation=(
         "Lyons M, Akamatsu S, Kamachi M, Gyoba J (1998) Coding Facial Expressions with Gabor "
         "Wavelets. IEEE International Conference on Automatic Face and Gesture Recognition, 200-205"
@@ -94,5 +94,5 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is JAFFE: the name of a photograph."""
     # Exact names come first, because the user sees this name.
-    image = look.first(_EXACT_PATTERN.pattern) or look.first(_IMAGE_PATTERN.pattern)
+    image = look.find_first(_EXACT_PATTERN.pattern) or look.find_first(_IMAGE_PATTERN.pattern)
     return f"{image} has the name of one of its photographs" if image else None

@@ -13,7 +13,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, make_listing, match_paths, report_incomplete_release
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="kdef",
@@ -24,7 +24,7 @@ READER = Reader(
     ),
     clips="nowhere: single photographs",
     licence="KDEF terms: non-commercial research, no redistribution, no use in apps",
-    terms=terms_on_request("KDEF", "the terms of Karolinska Institutet"),
+    terms=make_request_terms("KDEF", "the terms of Karolinska Institutet"),
     citation=(
         "Lundqvist D, Flykt A, Öhman A (1998) The Karolinska Directed Emotional Faces - KDEF. CD "
         "ROM from Department of Clinical Neuroscience, Psychology section, Karolinska Institutet, "
@@ -107,5 +107,5 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is KDEF: the name of a photograph."""
-    image = look.first(_IMAGE_PATTERN.pattern)
+    image = look.find_first(_IMAGE_PATTERN.pattern)
     return f"{image} has the name of one of its photographs" if image else None

@@ -29,7 +29,7 @@ from mien.ingest.readers.clips import (
     scan_release,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 from mien.runs.progress import count_of
 
 READER = Reader(
@@ -39,7 +39,7 @@ READER = Reader(
     subjects="the sheet (macro: the file's name)",
     clips="the sheet (macro: none)",
     licence="MMEW licence: research only, no redistribution",
-    terms=terms_on_request("MMEW", "the form of its authors"),
+    terms=make_request_terms("MMEW", "the form of its authors"),
     citation=(
         "Ben X, Ren Y, Zhang J, Wang S-J, Kpalma K, Meng W, Liu Y-J (2022) Video-Based Facial "
         "Micro-Expression Analysis: A Survey of Datasets, Features and Algorithms. IEEE "
@@ -64,7 +64,7 @@ READER = Reader(
 )
 
 LAYOUT = ClipLayout(
-    tail=re.compile(
+    folder_pattern=re.compile(
         r"(?:^|(?<=/))(?:S[0-9]+/)?[a-z]+/(?P<clip>S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+)/[^/]+$",
         re.IGNORECASE,
     ),
@@ -84,7 +84,7 @@ PHOTOGRAPH_PATTERN = re.compile(
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is MMEW: its sheet, or a clip EMOTION/S03-01-002."""
-    path = look.first(r"(.*/)?mmew_micro[^/]*\.(xlsx?|csv)") or look.first(
+    path = look.find_first(r"(.*/)?mmew_micro[^/]*\.(xlsx?|csv)") or look.find_first(
         r"(.*/)?[a-z]+/S[0-9]+-[0-9]+-[0-9]+(/|\.[a-z]+)"
     )
     return f"{path} has the name of its sheet or of one of its clips" if path else None

@@ -20,7 +20,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, Losses, make_listing, read_annotation, report_faults
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 from mien.pictures import MAX_PIXELS, Picture
 
 READER = Reader(
@@ -33,7 +33,7 @@ READER = Reader(
     subjects="session.xml, or the names of the files",
     clips="the names of the files",
     licence="MMI agreement: research only, no redistribution",
-    terms=terms_on_request("MMI", "registration with its owners"),
+    terms=make_request_terms("MMI", "registration with its owners"),
     citation=(
         "Pantic M, Valstar M, Rademaker R, Maat L (2005) Web-based database for facial expression "
         "analysis. IEEE International Conference on Multimedia and Expo, 317-321"
@@ -252,7 +252,7 @@ def _make_clip_rows(
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is MMI: a coded clip, or a clip in a session's folder."""
-    clip = look.first(r"(.*/)?S[0-9]{3}-[0-9]{3}-oao_aucs\.xml") or look.first(
+    clip = look.find_first(r"(.*/)?S[0-9]{3}-[0-9]{3}-oao_aucs\.xml") or look.find_first(
         r"(.*/)?Sessions/[0-9]+/S[0-9]{3}-[0-9]{3}\.avi"
     )
     return f"{clip} has the name of one of its clips" if clip else None

@@ -14,7 +14,7 @@ from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, assign_phases, make_listing, match_paths
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 CAMERAS_AND_LIGHTS = {
     f"{camera}-{light}": f"{name}, {light.lower()} light"
@@ -32,7 +32,7 @@ READER = Reader(
     subjects="the folders Pnnn",
     clips="one for each camera, light and expression",
     licence="Oulu-CASIA agreement: research only, no redistribution",
-    terms=terms_on_request("Oulu-CASIA", "the form of the University of Oulu"),
+    terms=make_request_terms("Oulu-CASIA", "the form of the University of Oulu"),
     citation=(
         "Zhao G, Huang X, Taini M, Li SZ, Pietikäinen M (2011) Facial expression recognition from "
         "near-infrared videos. Image and Vision Computing 29(9): 607-619"
@@ -117,7 +117,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is Oulu-CASIA: an image at VL/Strong/P012/Anger."""
-    image = look.first(rf"(.*/)?(VL|NI)[^/]*/(Strong|Weak|Dark)/P[0-9]+/({_LABELS})/[0-9]+\.[a-z]+")
+    image = look.find_first(
+        rf"(.*/)?(VL|NI)[^/]*/(Strong|Weak|Dark)/P[0-9]+/({_LABELS})/[0-9]+\.[a-z]+"
+    )
     return f"{image} is in folders of camera, light, person and expression" if image else None
 
 

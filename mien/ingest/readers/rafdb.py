@@ -26,7 +26,7 @@ from mien.ingest.readers.rows import (
     report_incomplete_release,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="rafdb",
@@ -38,7 +38,7 @@ READER = Reader(
         "RAF-DB terms: non-commercial research, no redistribution; its sibling forbids the use of "
         "derived data"
     ),
-    terms=terms_on_request(
+    terms=make_request_terms(
         "RAF-DB", "whdeng.cn: no redistribution of images or of derived data", derived="no"
     ),
     other_names=("raf",),
@@ -176,10 +176,10 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is RAF-DB: its list, or an image in a folder 1 to 7."""
-    table = look.first(_LIST_PATTERN.pattern)
+    table = look.find_first(_LIST_PATTERN.pattern)
     if table:
         return f"{table} is its list of labels"
-    image = look.first(r"(.*/)?(train|test)/[1-7]/(train|test)_[0-9]{5}(_aligned)?\.[a-z]+")
+    image = look.find_first(r"(.*/)?(train|test)/[1-7]/(train|test)_[0-9]{5}(_aligned)?\.[a-z]+")
     return f"{image} has the name of one of its images" if image else None
 
 

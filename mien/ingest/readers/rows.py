@@ -10,8 +10,8 @@ import pandas as pd
 from mien.errors import DataError
 from mien.findings import Finding, first_few
 from mien.ingest.copied_files import find_copies
-from mien.ingest.emotions import LEFT_OUT, label_rows, to_emotion
-from mien.ingest.reader import WHOLE_FILE, Listing, Reader, Unpack, dataset_error
+from mien.ingest.emotions import LEFT_OUT, find_emotion, label_rows
+from mien.ingest.reader import WHOLE_FILE, Listing, Reader, Unpack, make_dataset_error
 from mien.ingest.specs import IngestSpec
 from mien.pictures import Box
 
@@ -88,10 +88,10 @@ def make_listing(
     """
     # Leave out images whose labels contradict each other.
     if not rows:
-        raise no_images_error(root, about, findings)
+        raise make_no_images_error(root, about, findings)
     rows, contradictions = _leave_out_contradictions(rows, spec, about)
     if not rows:
-        raise no_images_error(root, about, contradictions)
+        raise make_no_images_error(root, about, contradictions)
 
     # Of several images with one key, keep the first.
     first: dict[str, ImageRow] = {}
@@ -128,8 +128,8 @@ def make_listing(
         about.licence,
         part,
         unpack,
-        read=read or {},
-        held=held or {},
+        annotation_rows=read or {},
+        picture_positions=held or {},
     )
 
 
@@ -140,7 +140,7 @@ def _leave_out_contradictions(
     labels_of: dict[str, set[str]] = {}
     for row in rows:
         labels_of.setdefault(row.key, set()).add(
-            to_emotion(row.raw_label, spec.map, about.labels) or row.raw_label
+            find_emotion(row.raw_label, spec.map, about.labels) or row.raw_label
         )
     contradicted = {key for key, labels in labels_of.items() if len(labels) > 1}
     if not contradicted:
@@ -167,7 +167,7 @@ def report_other_folders(table: pd.DataFrame) -> list[Finding]:
     """Return a finding about images in a folder that is named after another emotion than theirs."""
     unequal = []
     for path, emotion in zip(table["path"], table["emotion"], strict=True):
-        named = to_emotion(path.split("/")[-2], {}) if "/" in path else None
+        named = find_emotion(path.split("/")[-2], {}) if "/" in path else None
         if named not in (None, LEFT_OUT, emotion):
             unequal.append(path)
     if not unequal:
@@ -179,14 +179,14 @@ def report_other_folders(table: pd.DataFrame) -> list[Finding]:
     return [Finding("warning", "folder of another label", first_few(unequal), message)]
 
 
-def no_images_error(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:
+def make_no_images_error(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:
     """Return the error for a folder without a usable image, with the warnings that give the
     reasons.
     """
     reasons = "; ".join(
         f"{finding.where}: {finding.what}" for finding in findings if finding.severity == "warning"
     )[:600]
-    return dataset_error(
+    return make_dataset_error(
         root, about, f"has no such image that can be used{f' ({reasons})' if reasons else ''}"
     )
 

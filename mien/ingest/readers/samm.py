@@ -18,7 +18,7 @@ from mien.ingest.readers.clips import (
     scan_release,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="samm",
@@ -27,7 +27,7 @@ READER = Reader(
     subjects="the sheet",
     clips="the sheet",
     licence="SAMM licence: research only, no redistribution",
-    terms=terms_on_request("SAMM", "the form of Manchester Metropolitan University"),
+    terms=make_request_terms("SAMM", "the form of Manchester Metropolitan University"),
     citation=(
         "Davison A K, Lansley C, Costen N, Tan K, Yap M H (2018) SAMM: A Spontaneous Micro-Facial "
         "Movement Dataset. IEEE Transactions on Affective Computing 9(1): 116-129"
@@ -51,7 +51,7 @@ READER = Reader(
 )
 
 LAYOUT = ClipLayout(
-    tail=re.compile(
+    folder_pattern=re.compile(
         r"(?:^|(?<=/))(?P<subject>[0-9]{1,3})/(?P<clip>0*(?P=subject)_[0-9]+_[0-9]+)/[^/]+$"
     ),
     form="006/006_1_2/...N.suffix",
@@ -66,7 +66,7 @@ SUBJECT_CELL = re.compile(r"^0*([0-9]{1,3})$")
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is SAMM: a frame called 006/006_1_2/006_05562."""
-    frame = look.first(r"(.*/)?([0-9]{3})/\2_[0-9]+_[0-9]+/\2_[0-9]+\.[a-z]+")
+    frame = look.find_first(r"(.*/)?([0-9]{3})/\2_[0-9]+_[0-9]+/\2_[0-9]+\.[a-z]+")
     return f"{frame} has the name of one of its frames" if frame else None
 
 

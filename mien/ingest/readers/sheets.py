@@ -41,9 +41,9 @@ MAX_SHEET_BYTES = 200_000_000  # of a file, or of the unpacked content of a work
 
 MAX_PAGE_BYTES = 30_000_000  # bytes of the pages in a workbook, unpacked
 
-_NUMBER = re.compile(r"^[0-9]{1,9}(\.0+)?$")
+_WHOLE_NUMBER = re.compile(r"^[0-9]{1,9}(\.0+)?$")
 
-_WHOLE_NUMBER = re.compile(r"^([0-9]{1,15})\.0+$")
+_WHOLE_WHOLE_NUMBER = re.compile(r"^([0-9]{1,15})\.0+$")
 
 _DATE = re.compile(
     r"^([0-9]{4}-[0-9]{2}-[0-9]{2}([ "
@@ -88,7 +88,7 @@ class SheetTable:
     page: SheetPage | None = None
     findings: tuple[Finding, ...] = ()
 
-    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+    def iterate_rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         """Yield the number of each row that is not empty, from 1, and its text by column.
 
         Whole numbers are written without a point, whatever the type of their cells.
@@ -104,7 +104,7 @@ class SheetTable:
                     },
                 )
 
-    def texts(self, line: int, column: str) -> list[str]:
+    def read_texts(self, line: int, column: str) -> list[str]:
         """Return a row's text in each of the positions of `column`."""
         row = self.cells[line - 1]
         return [
@@ -112,7 +112,7 @@ class SheetTable:
             for position in self.positions.get(column, ())
         ]
 
-    def text(self, line: int) -> str:
+    def read_text(self, line: int) -> str:
         """Return the text of all cells in a row."""
         return " | ".join(cell for cell in self.cells[line - 1] if cell)
 
@@ -158,7 +158,9 @@ def find_sheet(
     ]
     doubles = find_copies(str(path) for path in candidates)
     sheets = sorted(
-        candidates, key=lambda path: (str(path) not in doubles, *_revision(path.name)), reverse=True
+        candidates,
+        key=lambda path: (str(path) not in doubles, *_rank_revision(path.name)),
+        reverse=True,
     )
     name = wanted.rpartition("#")[0] if wanted and "#" in wanted else wanted
     if name:
@@ -166,7 +168,7 @@ def find_sheet(
         sheets = [path for path in files if path.name.lower() in names]
     if not sheets:
         alike = [path for path in files if _is_named_like_sheet(path, pattern)]
-        raise _no_sheet_error(root, tree, name or usual, candidates, alike)
+        raise _make_no_sheet_error(root, tree, name or usual, candidates, alike)
 
     others = [path.name for path in sheets[1:]]
     message = f"labels were read from it{f', and not from {first_few(others)}' if others else ''}"
@@ -178,7 +180,7 @@ def _is_named_like_sheet(path: Path, pattern: re.Pattern[str]) -> bool:
     return bool(pattern.match(f"{path.name[: len(path.name) - len(path.suffix)]}.xlsx"))
 
 
-def _no_sheet_error(
+def _make_no_sheet_error(
     root: Path, tree: Path, name: str, files: Sequence[Path], alike: Sequence[Path]
 ) -> DataError:
     others = [
@@ -217,7 +219,7 @@ def read_pages(sheet: Path) -> list[SheetPage]:
         if sheet.suffix.lower() in (".xlsx", ".xlsm"):
             raise DataError("it is not a workbook; copy it again")
         cells = _limit_rows(
-            [_cell_to_text(cell) for cell in row] for row in _read_csv(sheet.read_bytes())
+            [_convert_cell_to_text(cell) for cell in row] for row in _read_csv(sheet.read_bytes())
         )
         return [SheetPage("", cells)]
 
@@ -260,7 +262,7 @@ def read_sheet_table(
     tables = [_find_header(sheet, candidate, columns) for candidate in _select_pages(sheet, page)]
     complete = [table for table in tables if all(table.positions.get(column) for column in needed)]
     if not complete:
-        raise _missing_columns_error(sheet, tables, needed)
+        raise _make_missing_columns_error(sheet, tables, needed)
     chosen = choose_page(sheet, complete, page)
     require_stored_values(chosen, needed)
     return replace(
@@ -287,29 +289,29 @@ def choose_page(sheet: Path, tables: Sequence[SheetTable], page: str | None) -> 
     if not visible:
         raise DataError(
             f"{sheet} must have its table on a visible page, and has it on a hidden one: "
-            f"{first_few([_page_title(table) for table in tables])}. Unhide it, or name it with "
+            f"{first_few([_format_page_title(table) for table in tables])}. Unhide it, or name it with "
             f"--sheet '{sheet.name}#PAGE'"
         )
 
     # Other pages must say the same.
-    best = max(visible, key=lambda table: sum(1 for _ in table.rows()))
+    best = max(visible, key=lambda table: sum(1 for _ in table.iterate_rows()))
     findings = [_compare_pages(sheet, best, other) for other in visible if other is not best]
 
-    titles = [_page_title(table) for table in tables if table not in visible]
+    titles = [_format_page_title(table) for table in tables if table not in visible]
     if titles:
         message = f"hidden pages with the same columns, not read: {len(titles)}"
         findings.append(
             Finding("note", "hidden page", f"{sheet.name}: {first_few(titles)}", message)
         )
     if len(tables) > 1:
-        where = f"{sheet.name}: {_page_title(best)}"
+        where = f"{sheet.name}: {_format_page_title(best)}"
         findings.append(Finding("note", "page", where, "labels were read from this page"))
     return replace(best, findings=(*best.findings, *findings))
 
 
 def parse_number(text: str) -> int | None:
     """Return a frame's number, or None if a cell has none, such as '/'."""
-    return int(text.split(".")[0]) if _NUMBER.match(text) else None
+    return int(text.split(".")[0]) if _WHOLE_NUMBER.match(text) else None
 
 
 def is_date(text: str) -> bool:
@@ -338,7 +340,7 @@ def _select_pages(sheet: Path, page: str | None) -> list[SheetPage]:
     return chosen
 
 
-def _missing_columns_error(
+def _make_missing_columns_error(
     sheet: Path, tables: Sequence[SheetTable], needed: dict[str, str]
 ) -> DataError:
     best = max(
@@ -360,7 +362,7 @@ def _missing_columns_error(
     )
 
 
-def _page_title(table: SheetTable) -> str:
+def _format_page_title(table: SheetTable) -> str:
     return table.page.title if table.page else ""
 
 
@@ -381,7 +383,7 @@ def _compare_pages(sheet: Path, best: SheetTable, other: SheetTable) -> Finding:
     if unequal or only_other:
         raise DataError(
             f"{sheet} must have one page of labels, and has two with the same columns that differ: "
-            f"'{_page_title(best)}' ({count_of(len(mine), 'clip')}) and '{_page_title(other)}' "
+            f"'{_format_page_title(best)}' ({count_of(len(mine), 'clip')}) and '{_format_page_title(other)}' "
             f"({count_of(len(theirs), 'clip')}); {len(labels)} have another label, "
             f"{len(unequal) - len(labels)} other frames or units, {only_best} are only in the "
             f"first and {only_other} only in the second. Name the right one: --sheet "
@@ -390,15 +392,15 @@ def _compare_pages(sheet: Path, best: SheetTable, other: SheetTable) -> Finding:
 
     # A page that lacks clips may be an older revision.
     lacks = f", and lacks {only_best} of its clips" if only_best else ""
-    message = f"it says the same as '{_page_title(best)}', which was read{lacks}"
+    message = f"it says the same as '{_format_page_title(best)}', which was read{lacks}"
     severity = "warning" if only_best else "note"
-    return Finding(severity, "second page", f"{sheet.name}: {_page_title(other)}", message)
+    return Finding(severity, "second page", f"{sheet.name}: {_format_page_title(other)}", message)
 
 
 def _group_by_clip(table: SheetTable) -> dict[tuple[str, ...], set[tuple[tuple[str, str], ...]]]:
     """Return the different rows of a page by subject and clip."""
     by_clip: dict[tuple[str, ...], set[tuple[tuple[str, str], ...]]] = {}
-    for _, values in table.rows():
+    for _, values in table.iterate_rows():
         name = tuple(values.get(column, "").lower().lstrip("0") for column in ("subject", "clip"))
         if all(name):
             by_clip.setdefault(name, set()).add(
@@ -552,7 +554,7 @@ def _list_files(folder: Path) -> list[Path]:
         return []
 
 
-def _revision(name: str) -> tuple[bool, str, str, bool]:
+def _rank_revision(name: str) -> tuple[bool, str, str, bool]:
     date = re.search(r"(?<![0-9])(19|20)[0-9]{2}[-_.]?[01][0-9][-_.]?[0-3][0-9](?![0-9])", name)
     version = re.search(r"v([0-9]+)", name, re.IGNORECASE)
     form = name.lower().rsplit(".", 1)[1]
@@ -577,7 +579,7 @@ def _read_workbook(sheet: Path) -> list[SheetPage]:
         _check_size(sum(info.file_size for info in in_pages), MAX_PAGE_BYTES, " of pages")
 
         # The reader for large files gives values only; hidden and merged cells come from the XML.
-        parts = _page_files(packed)
+        parts = _list_page_files(packed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles, which are not needed
             book = openpyxl.load_workbook(file, data_only=True, read_only=True)
@@ -585,7 +587,7 @@ def _read_workbook(sheet: Path) -> list[SheetPage]:
             result = []
             for worksheet in book.worksheets:
                 worksheet.reset_dimensions()  # the size that a page states may be wrong
-                cells = _limit_rows(_cells_to_text(worksheet.iter_rows(values_only=True)))
+                cells = _limit_rows(_convert_cells_to_text(worksheet.iter_rows(values_only=True)))
                 page = SheetPage(worksheet.title, cells, worksheet.sheet_state == "visible")
                 if page.title in parts:
                     with packed.open(parts[page.title]) as part:
@@ -596,8 +598,8 @@ def _read_workbook(sheet: Path) -> list[SheetPage]:
             book.close()
 
 
-def _cells_to_text(rows: Iterable[Sequence[Any]]) -> Iterator[list[str]]:
-    return ([_cell_to_text(cell) for cell in row] for row in rows)
+def _convert_cells_to_text(rows: Iterable[Sequence[Any]]) -> Iterator[list[str]]:
+    return ([_convert_cell_to_text(cell) for cell in row] for row in rows)
 
 
 def _limit_rows(rows: Iterable[list[str]]) -> Cells:
@@ -629,7 +631,7 @@ def _limit_rows(rows: Iterable[list[str]]) -> Cells:
     return cells
 
 
-def _page_files(packed: zipfile.ZipFile) -> dict[str, str]:
+def _list_page_files(packed: zipfile.ZipFile) -> dict[str, str]:
     """Return the path in the workbook of each page's file, by the page's title."""
     try:
         book = ElementTree.fromstring(packed.read("xl/workbook.xml"))
@@ -639,7 +641,7 @@ def _page_files(packed: zipfile.ZipFile) -> dict[str, str]:
     targets = {link.get("Id"): link.get("Target", "") for link in links}
     paths = {}
     for page in book.iter():
-        if _local_tag(page) == "sheet":
+        if _strip_namespace(page) == "sheet":
             identity = next((value for name, value in page.items() if name.endswith("}id")), None)
             target = targets.get(identity, "")
             path = (
@@ -662,7 +664,7 @@ def _add_page_marks(page: SheetPage, file: Any) -> SheetPage:
 
     # Elements end after their children, so a row's cells are read before it is cleared.
     for _, element in ElementTree.iterparse(file):
-        tag = _local_tag(element)
+        tag = _strip_namespace(element)
         if tag == "row":
             if element.get("hidden") in ("1", "true") and element.get("r", "").isdigit():
                 rows.add(int(element.get("r", "")) - 1)
@@ -675,7 +677,7 @@ def _add_page_marks(page: SheetPage, file: Any) -> SheetPage:
         elif tag == "mergeCell":
             merged.append(element.get("ref", ""))
         elif tag == "c":
-            inside = {_local_tag(child): child.text for child in element}
+            inside = {_strip_namespace(child): child.text for child in element}
             if "f" in inside and inside.get("v") is None and element.get("r"):
                 left, top, _, _ = range_boundaries(element.get("r", ""))
                 unstored.add((int(top or 1) - 1, int(left or 1) - 1))
@@ -706,7 +708,7 @@ def _fill_merged(cells: Cells, ref: str) -> bool:
     return True
 
 
-def _local_tag(element: ElementTree.Element) -> str:
+def _strip_namespace(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
@@ -727,7 +729,7 @@ def _read_csv(content: bytes) -> Iterable[list[str]]:
     return csv.reader(lines, delimiter=separator)
 
 
-def _cell_to_text(cell: Any) -> str:
+def _convert_cell_to_text(cell: Any) -> str:
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     text = "" if cell is None else str(cell)
@@ -743,7 +745,7 @@ def _normalise_number(text: str) -> str:
     if not text.isascii():
         wide = unicodedata.normalize("NFKC", text)
         text = wide if re.fullmatch(r"[0-9]+(\.0+)?", wide) else text
-    match = _WHOLE_NUMBER.match(text)
+    match = _WHOLE_WHOLE_NUMBER.match(text)
     return match[1] if match else text
 
 

@@ -18,7 +18,7 @@ from mien.errors import DataError
 from mien.findings import Finding, first_few
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import FolderGlance, walk
-from mien.ingest.reader import Listing, Reader, dataset_error
+from mien.ingest.reader import Listing, Reader, make_dataset_error
 from mien.ingest.readers.clips import (
     ClipFolders,
     SheetClip,
@@ -39,7 +39,7 @@ from mien.ingest.readers.sheets import (
     read_sheet_table,
 )
 from mien.ingest.specs import IngestSpec
-from mien.licences import terms_on_request
+from mien.licences import make_request_terms
 
 READER = Reader(
     dataset="smic",
@@ -51,7 +51,7 @@ READER = Reader(
     subjects="folders",
     clips="folders, or the sheet",
     licence="SMIC agreement: research only, no redistribution",
-    terms=terms_on_request("SMIC", "the form of the University of Oulu"),
+    terms=make_request_terms("SMIC", "the form of the University of Oulu"),
     citation=(
         "Li X, Pfister T, Huang X, Zhao G, Pietikäinen M (2013) A Spontaneous Micro-expression "
         "Database: Inducement, Collection and Baseline. IEEE FG 2013"
@@ -88,7 +88,9 @@ _LONG_PATTERN = r"s0*(?P<subject>[0-9]{1,3})/(?P<clip>s[0-9]+_[a-z]+_[0-9]+)/[^/
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is SMIC: a path s1/micro/LABEL, or SMIC-HS-E."""
-    path = look.first(r"(.*/)?s[0-9]+/micro/(negative|positive|surprise)/.*") or look.first(
+    path = look.find_first(
+        r"(.*/)?s[0-9]+/micro/(negative|positive|surprise)/.*"
+    ) or look.find_first(
         r"(.*/)?(smic[-_](hs|vis|nir)[-_]e/.*|s[0-9]+/s[0-9]+_(ne|po|sur)_[0-9]+/.*)"
     )
     return f"{path} has the names of its folders" if path else None
@@ -111,7 +113,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         if any(_make_pattern(part, root).search(path) for path in images)
     ]
     if not available:
-        raise dataset_error(
+        raise make_dataset_error(
             root, READER, "has neither sN/micro nor SMIC-HS-E below a folder called HS, VIS or NIR"
         )
     part = spec.part or available[0]
@@ -168,8 +170,8 @@ def _format_subject(number: str) -> str:
 def _scan_trimmed_clips(root: Path, spec: IngestSpec, part: str) -> Listing:
     """Return the frames of trimmed clips, with the labels of their folders."""
     # Find the frames of each clip, without those that show no micro-expression.
-    tail = _make_pattern(part, root)
-    tree, findings = find_tree(root, tail, READER, f"has no {part}")
+    folder_pattern = _make_pattern(part, root)
+    tree, findings = find_tree(root, folder_pattern, READER, f"has no {part}")
     images, other_files = walk(tree)
     micro, non_micro = leave_out_others(images, "/non_micro/")
     homes, strays = group_by_folder(
@@ -233,8 +235,8 @@ def _read_folders(homes: ClipFolders) -> tuple[dict[SheetClip, tuple[str, str]],
 def _scan_long_videos(root: Path, spec: IngestSpec, part: str) -> Listing:
     """Return the frames of the expressions that the sheet marks in longer videos."""
     # Find the tree of videos and their sheet.
-    tail = _make_pattern(part, root)
-    tree, findings = find_tree(root, tail, READER, f"has no {part}")
+    folder_pattern = _make_pattern(part, root)
+    tree, findings = find_tree(root, folder_pattern, READER, f"has no {part}")
     usual = f"SMIC-{part}_annotation.xlsx"
     sheet, sheet_finding = find_sheet(
         root, tree, re.compile(rf"^smic[-_]{part}.*\.(xlsx?|csv)$", re.I), spec.sheet, usual
@@ -273,7 +275,13 @@ def _scan_long_videos(root: Path, spec: IngestSpec, part: str) -> Listing:
         *left_out,
     ]
     return Listing(
-        tree, labelled, (sheet,), tuple(findings), READER.licence, part, read=skipped | read
+        tree,
+        labelled,
+        (sheet,),
+        tuple(findings),
+        READER.licence,
+        part,
+        annotation_rows=skipped | read,
     )
 
 
@@ -283,8 +291,8 @@ def _split_expressions(
     """Yield each row of the sheet, and a row CLIP-2 for its second expression, if it has one."""
     for line, values in rows:
         yield line, {**values, "home": values["clip"]}
-        onsets = [*codes.texts(line, "onset")[1:], values.get("onset 2", "")]
-        offsets = [*codes.texts(line, "offset")[1:], values.get("offset 2", "")]
+        onsets = [*codes.read_texts(line, "onset")[1:], values.get("onset 2", "")]
+        offsets = [*codes.read_texts(line, "offset")[1:], values.get("offset 2", "")]
         later = [
             pair for pair in zip(onsets, offsets, strict=False) if parse_number(pair[0]) is not None
         ]
@@ -309,4 +317,4 @@ def _parse_clip(values: dict[str, str]) -> SheetClip:
             f"clip {clip.name}, subject {values['subject']} and emotion '{clip.raw_label}' must "
             "agree"
         )
-    return replace(clip, homes=(values["home"],))
+    return replace(clip, candidate_folders=(values["home"],))
