@@ -52,8 +52,8 @@ class StudyFile(Strict):
     subject out at a time, and "datasets" one dataset; "datasets" is the default by dataset. With
     `protocol` frame each trial draws its own random split and tests one part in `folds`.
 
-    `classifiers` are names of networks, or of BASELINES that are no controls; the table [classifier] holds the fields that they share, and
-    [classifier.NAME] those of one. Each is trained once for each of `ablations`: plain, augment,
+    `classifiers` are names of networks, or of BASELINES that are no controls; the table
+    [classifier] holds the fields that they share, and [classifier.NAME] those of one. Each is trained once for each of `ablations`: plain, augment,
     freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec, and by
     `input`, a list of inputs.INPUTS in which the same images are shown.
 
@@ -124,7 +124,7 @@ class StudyFile(Strict):
         return self
 
     @model_validator(mode="after")
-    def _require_distinct_names(self) -> "StudyFile":
+    def _require_known_class_set(self) -> "StudyFile":
         if self.class_set and self.class_set not in CLASS_SETS:
             hint = suggest(self.class_set, list(CLASS_SETS))
             raise ValueError(
@@ -132,7 +132,11 @@ class StudyFile(Strict):
                 f"'{self.class_set}'.{hint}"
             )
 
-        # Ablations: each is known, built-in ones keep their meaning, and none changes the network
+        return self
+
+    @model_validator(mode="after")
+    def _require_known_ablations(self) -> "StudyFile":
+        # Each is known, built-in ones keep their meaning, and none changes the network
         known = [*ABLATIONS, *self.ablation]
         for name in self.ablations:
             if name not in known:
@@ -159,6 +163,10 @@ class StudyFile(Strict):
                 f"{', '.join(self.ablations)}"
             )
 
+        return self
+
+    @model_validator(mode="after")
+    def _require_one_input_of_synthetic_faces(self) -> "StudyFile":
         # Synthetic faces exist only in the input of `faces`
         with_input = [name for name in self.ablations if "input" in self.ablation.get(name, {})]
         with_synthetic = [name for name in self.settings if SETTINGS[name].needs_synthetic]
@@ -170,7 +178,10 @@ class StudyFile(Strict):
                 "run of that input (`mien preprocess --input`)"
             )
 
-        # Fields that the study sets itself
+        return self
+
+    @model_validator(mode="after")
+    def _omit_fields_that_the_study_sets(self) -> "StudyFile":
         for table, reasons in SET_BY_THE_STUDY.items():
             for name in (name for name in getattr(self, table) if name in reasons):
                 raise ValueError(
@@ -178,7 +189,10 @@ class StudyFile(Strict):
                     f"{getattr(self, table)[name]!r}. Remove it: {reasons[name]}"
                 )
 
-        # Controls, and the settings that they need
+        return self
+
+    @model_validator(mode="after")
+    def _require_settings_of_controls(self) -> "StudyFile":
         misplaced = sorted(set(self.classifiers) & set(CONTROLS))
         if misplaced:
             raise ValueError(f"{misplaced[0]} is a control; move it from classifiers to controls")
@@ -368,46 +382,13 @@ def resolve(
 
     Raises SpecError, StoreError, WeightsError and DataError as `read` does.
     """
+    # What the names in the file refer to, checked before the networks, which take longer
+    _require_free_name(study.name, store, where)
+    run, faces = _resolve_faces(study, store, where)
+    folds = _count_folds(study, faces, where)
+
+    # The whole, and the weights files that its classifiers start from
     weights_files: dict[str, Path] = {}
-
-    # The name: an alias of another stage must not be overwritten
-    require_alias(study.name)
-    named_run = store.read_aliases().get(study.name, "study-")
-    if not named_run.startswith("study-"):
-        raise SpecError(
-            f"{where}: name must not be an alias of another stage's run; '{study.name}' names "
-            f"{named_run}. Choose another name"
-        )
-
-    # The faces, with their emotions mapped to the class set
-    run = store.run(study.faces)
-    if "index.parquet" not in run.manifest["files"]:
-        raise SpecError(
-            f"{where}: faces must name a run of faces; {run.name} is not one. `mien ls` lists the "
-            "runs"
-        )
-    if study.class_set:
-        folded = {"faces": run.name, "frames": "all", "classes": study.class_set}
-        run = run_preprocess(read_spec(PreprocessSpec, folded, where), store)
-    faces = Faces.load(run.path)
-    faces.require_real(f"{where}: the faces of a study")
-    if len(faces.classes) < 2:
-        raise DataError(
-            f"{where}: the faces of a study must show at least two classes; they show only "
-            f"{' '.join(faces.classes)}"
-        )
-
-    # The folds; splitting once raises the error of a split that is not possible
-    folds = (
-        study.folds
-        if isinstance(study.folds, int)
-        else len(set(faces.index[study.protocol]) - {""})
-    )
-    beyond = [fold for fold in study.only_folds if fold >= folds]
-    if beyond:
-        raise SpecError(f"{where}: only_folds must be from 0 to {folds - 1}; given: {beyond}")
-    splits.split(faces, study.protocol, folds, 0, study.seed)
-
     spec = StudySpec(
         title=study.name,
         faces=run.name,
@@ -439,6 +420,61 @@ def resolve(
     else:
         files |= weights_files
     return spec
+
+
+def _require_free_name(name: str, store: Store, where: str) -> None:
+    """Raise SpecError if the name of a study is an alias of another stage's run."""
+    require_alias(name)
+    named_run = store.read_aliases().get(name, "study-")
+    if not named_run.startswith("study-"):
+        raise SpecError(
+            f"{where}: name must not be an alias of another stage's run; '{name}' names "
+            f"{named_run}. Choose another name"
+        )
+
+
+def _resolve_faces(study: StudyFile, store: Store, where: str) -> tuple[Run, Faces]:
+    """Return the real faces with their run, whose emotions are mapped to the class set.
+
+    Raises SpecError for a run without faces, and DataError for faces of a single class.
+    """
+    run = store.run(study.faces)
+    if "index.parquet" not in run.manifest["files"]:
+        raise SpecError(
+            f"{where}: faces must name a run of faces; {run.name} is not one. `mien ls` lists the "
+            "runs"
+        )
+    if study.class_set:
+        folded = {"faces": run.name, "frames": "all", "classes": study.class_set}
+        run = run_preprocess(read_spec(PreprocessSpec, folded, where), store)
+    faces = Faces.load(run.path)
+    faces.require_real(f"{where}: the faces of a study")
+    if len(faces.classes) < 2:
+        raise DataError(
+            f"{where}: the faces of a study must show at least two classes; they show only "
+            f"{' '.join(faces.classes)}"
+        )
+    return run, faces
+
+
+def _count_folds(study: StudyFile, faces: Faces, where: str) -> int:
+    """Return the number of folds, which a study by subject or dataset may leave to the faces.
+
+    Raises SpecError for a fold in `only_folds` that does not exist, and DataError if the faces
+    cannot be split.
+    """
+    folds = (
+        study.folds
+        if isinstance(study.folds, int)
+        else len(set(faces.index[study.protocol]) - {""})
+    )
+    beyond = [fold for fold in study.only_folds if fold >= folds]
+    if beyond:
+        raise SpecError(f"{where}: only_folds must be from 0 to {folds - 1}; given: {beyond}")
+
+    # Splitting once raises the error of a split that is not possible
+    splits.split(faces, study.protocol, folds, 0, study.seed)
+    return folds
 
 
 def _make_inputs(study: StudyFile, run: Run, store: Store, where: str) -> dict[str, AblationInput]:
