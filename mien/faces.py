@@ -1,6 +1,9 @@
 """Faces: images and a table with one row for each, passed between stages."""
 
+import base64
 import hashlib
+import html
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +90,10 @@ UNKNOWN_SOURCE = "unknown"  # the source of a synthetic image whose generator is
 _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
 
 
-@dataclass(frozen=True)
+SHOWN_PER_CLASS, SHOWN_PIXELS = 6, 64  # faces of a class, and their side, in a notebook
+
+
+@dataclass(frozen=True, repr=False)
 class Faces:
     """Images with their table.
 
@@ -138,8 +144,91 @@ class Faces:
         if count > 1:
             raise DataError(f"keys must be unique; '{key}' occurs {count} times")
 
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray | Sequence[np.ndarray],
+        labels: Sequence[str],
+        *,
+        subjects: Sequence[str] | None = None,
+        clips: Sequence[str] | None = None,
+        name: str = "arrays",
+        licence: str = "unknown",
+        synthetic: bool = False,
+    ) -> "Faces":
+        """Return faces made of arrays: `images` of bytes from 0 to 255, and a label for each.
+
+        `images` are uint8 [n, h, w], [n, h, w, 3], [n, 1, h, w] or [n, 3, h, w], or a sequence of
+        such images of one size. `labels` are among EMOTIONS, in any case. `subjects` and `clips`
+        name the person and the clip of each image, within the dataset `name`; without them nobody
+        knows who is in an image, and no split by subject is possible. `synthetic` images count as
+        made by an unknown generator.
+
+        Raises DataError if images, labels and names do not fit together.
+        """
+        pixels = _to_channels_first(images)
+        emotions = [str(label).strip().lower() for label in labels]
+        for what, values in (("labels", emotions), ("subjects", subjects), ("clips", clips)):
+            if values is not None and len(values) != len(pixels):
+                raise DataError(
+                    f"{len(pixels):,} images need as many {what}; given: {len(values):,}"
+                )
+
+        columns = {
+            column: [f"{name}:{value}" if str(value) else "" for value in values]
+            for column, values in (("subject", subjects), ("clip", clips))
+            if values is not None
+        }
+        index = make_index(
+            pixels,
+            key=[f"{name}/{number}" for number in range(len(pixels))],
+            dataset=name,
+            emotion=emotions,
+            raw_label=[str(label) for label in labels],
+            source=UNKNOWN_SOURCE if synthetic else "real",
+            licence=licence,
+            **columns,
+        )
+        return cls(pixels, index)
+
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitem__(self, which: int | slice | np.ndarray | Sequence[int]) -> "Faces":
+        """Return the images at `which`: a position, a slice, a boolean mask or positions.
+
+        The result is always Faces, of a single image for a position. Raises IndexError for a
+        position that does not exist.
+        """
+        if isinstance(which, int | np.integer):
+            which = [int(which)]
+        return self.select(np.arange(len(self))[which])
+
+    def __repr__(self) -> str:
+        """Return a line: how many images of which size, classes, subjects and clips."""
+        c, h, w = self.size
+        classes = ", ".join(
+            f"{row['class']} {row['images']}" for row in self.counts().to_dict("records")[:-1]
+        )
+        units = [f"{len(self.subjects)} subjects"] if self.subjects else []
+        synthetic = "" if (self.index["source"] == "real").all() else "synthetic, "
+        text = "; ".join([f"{synthetic}{c} x {h} x {w}", *([classes] if classes else []), *units])
+        return f"<Faces: {len(self)} images ({text})>"
+
+    def _repr_html_(self) -> str:
+        """Return a contact sheet for notebooks: a row of some faces for each class."""
+        rows = []
+        for emotion in self.classes:
+            positions = np.flatnonzero((self.index["emotion"] == emotion).to_numpy())
+            spaced = np.linspace(0, len(positions) - 1, min(len(positions), SHOWN_PER_CLASS))
+            strip = _draw_strip(self.images[positions[spaced.round().astype(int)]])
+            picture = base64.b64encode(strip).decode()
+            rows.append(
+                f'<tr><th style="text-align:left">{emotion}</th><td>{len(positions):,}</td><td>'
+                f'<img alt="{len(spaced)} faces with the label {emotion}" '
+                f'src="data:image/png;base64,{picture}"></td></tr>'
+            )
+        return f"<p>{html.escape(repr(self))}</p><table>{''.join(rows)}</table>"
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -230,8 +319,9 @@ class Faces:
         ]
         return pd.DataFrame(table, columns=["class", "images", "clips", "subjects"])
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write images.npy, index.parquet, and if needed seen.parquet and channels.json."""
+        folder = Path(folder)
         np.save(folder / "images.npy", np.ascontiguousarray(self.images), allow_pickle=False)
         self.index.to_parquet(folder / "index.parquet", index=False)
         if self.seen is not None:
@@ -242,11 +332,12 @@ class Faces:
             )
 
     @classmethod
-    def load(cls, folder: Path) -> "Faces":
+    def load(cls, folder: Path | str) -> "Faces":
         """Return the faces that `save` wrote; the images stay on the disk until they are used.
 
         Raises DataError if the folder holds no faces.
         """
+        folder = Path(folder)
         if not ((folder / "images.npy").exists() and (folder / "index.parquet").exists()):
             raise DataError(
                 f"this needs a run of faces, with images.npy and index.parquet, and {folder.name} "
@@ -261,6 +352,54 @@ class Faces:
         return cls(
             images, index, pd.read_parquet(seen_file) if seen_file.exists() else None, channels
         )
+
+
+def _to_channels_first(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Return images as uint8 [n, c, h, w]; raises DataError if they cannot be that."""
+    # One array, which images of several sizes do not form
+    shapes = {np.shape(image) for image in images}
+    if len(shapes) > 1:
+        raise DataError(
+            f"all images must have one size; given: {first_few([str(s) for s in sorted(shapes)])}"
+        )
+    array = np.asarray(images)
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"images must be uint8, 0 = black to 255 = white; given: {array.dtype}. For values "
+            "from 0 to 1, give (255 * images).round().astype('uint8')"
+        )
+
+    # The channels first
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 4:
+        first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
+        if first and not last:
+            return array
+        if last and not first:
+            return np.ascontiguousarray(np.moveaxis(array, 3, 1))
+    raise DataError(
+        f"images must be [n, h, w], [n, h, w, 3], [n, 1, h, w] or [n, 3, h, w]; given: "
+        f"{list(array.shape)}"
+    )
+
+
+def _draw_strip(images: np.ndarray) -> bytes:
+    """Return images [n, c, h, w] next to each other as a PNG file, each SHOWN_PIXELS high at most.
+
+    Of channels that are no colours the first is shown.
+    """
+    from PIL import Image
+
+    shown = images if images.shape[1] == 3 else images[:, :1]
+    n, c, h, w = shown.shape
+    strip = np.ascontiguousarray(np.moveaxis(shown, 0, 2)).reshape(c, h, n * w)
+    picture = Image.fromarray(strip[0] if c == 1 else np.moveaxis(strip, 0, 2))
+    if h > SHOWN_PIXELS:
+        picture = picture.resize((max(1, n * w * SHOWN_PIXELS // h), SHOWN_PIXELS))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def first_known(table: pd.DataFrame, *columns: str) -> pd.Series:

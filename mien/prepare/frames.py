@@ -5,6 +5,8 @@ they reduce an image, which avoids aliasing. The ratio of height to width is not
 becomes 48×48, as in the preprint).
 """
 
+import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +34,7 @@ from mien.pictures import (
 from mien.prepare import crops
 from mien.prepare.classes import merge_classes
 from mien.prepare.inputs import INPUTS, stack_inputs
-from mien.prepare.specs import PreprocessSpec
+from mien.prepare.specs import ArraysSpec, PreprocessSpec
 from mien.runs.progress import count_of, say
 from mien.runs.store import Run, RunSummary, Store
 
@@ -152,6 +154,21 @@ def run_preprocess(
         }
 
     return store.make(spec, build, alias)
+
+
+def keep_arrays(faces: Faces, store: Store, *, alias: str | None = None) -> Run:
+    """Return the run of faces that were made of arrays in Python; equal faces are one run."""
+    content = hashlib.sha256(faces.index.to_csv(index=False).encode())
+    content.update(json.dumps([*faces.size, *faces.channels]).encode())
+    content.update(np.ascontiguousarray(faces.images).tobytes())
+    if faces.seen is not None:
+        content.update(faces.seen.to_csv(index=False).encode())
+
+    def build(out: Path, scratch: Path) -> RunSummary:
+        write_with_sheet(faces, out)
+        return summarise_faces(faces)
+
+    return store.make(ArraysSpec(sha256=content.hexdigest()), build, alias)
 
 
 def write_with_sheet(faces: Faces, out: Path) -> None:

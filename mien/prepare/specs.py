@@ -36,6 +36,13 @@ class CropSpec(Strict):
         return self
 
 
+class ArraysSpec(Spec):
+    """Faces that were made of arrays in Python, identified by the sha256 of images and table."""
+
+    stage: ClassVar[str] = "arrays"
+    sha256: str
+
+
 ClassRule = Literal["common", "union", "megc2019"]
 
 

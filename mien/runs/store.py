@@ -180,8 +180,8 @@ class Store:
     Raises StoreError if `root` is a file or is below one.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = expand_home(root)
+    def __init__(self, root: Path | str) -> None:
+        self.root = expand_home(Path(root))
         _require_folder(self.root)
         self._verified: dict[Path, tuple[int, int]] = {}
         self._new: list[Path] = []  # folders that this process made

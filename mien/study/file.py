@@ -1,5 +1,6 @@
 """The study file: read from TOML, and resolved to a spec."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -253,10 +254,20 @@ def read_study(path: Path, store: Store, check: bool = True) -> StudySpec:
     missing, WeightsError if weights are missing or do not fit, and DataError if the faces cannot
     be split as asked; all of them name the file.
     """
+    return read_study_fields(read_toml(path), store, path, check)
+
+
+def read_study_fields(
+    fields: Mapping[str, Any], store: Store, path: Path, check: bool = True
+) -> StudySpec:
+    """Return the study of the fields of a study file, as `read_study` does.
+
+    Messages begin with `path`, and paths of weights are relative to its folder.
+    """
     files: dict[str, Path] = {}
     try:
         spec = resolve(
-            read_spec(StudyFile, read_toml(path), str(path)), store, path.parent, str(path), files
+            read_spec(StudyFile, dict(fields), str(path)), store, path.parent, str(path), files
         )
         if check:
             require_classifiers(spec, files, store)

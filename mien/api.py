@@ -1,0 +1,548 @@
+"""The stages for programs and notebooks: what `import mien` offers from Python.
+
+Each function is one command and has its defaults, but takes and returns faces. Results are kept in
+a store, so that a call with the same arguments returns at once. Wherever faces are wanted, `Faces`
+of any origin, the name of a run, an alias, or a folder of class folders will do.
+"""
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mien.audit import plain_folders, verdict
+from mien.audit.leakage.run import leakage_lines, run_leakage
+from mien.audit.leakage.sides import find_comparison
+from mien.audit.run import run_audit
+from mien.audit.specs import OFFLINE_SPACES, AuditSpec, SpaceName
+from mien.errors import UsageError
+from mien.export.album import write_album
+from mien.faces import UNKNOWN_SOURCE
+from mien.faces import Faces as BaseFaces
+from mien.generators import generate, presets, train
+from mien.ingest.run import find_fitting_readers, run_ingest
+from mien.pages.escape import unescape_cell
+from mien.pictures import Filter
+from mien.prepare import frames as prepared
+from mien.prepare import splits
+from mien.prepare.specs import PreprocessSpec, SplitSpec, Unit
+from mien.report import programs, write
+from mien.runs.engine import make_engine
+from mien.runs.spec import read_spec, read_toml
+from mien.runs.store import Run, Store
+from mien.study import file, run
+from mien.study.results import StudyResults
+from mien.toy import dataset
+
+DEFAULT_STORE = "mien-store"
+
+FEW_IMAGES = 3000  # images below which starting workers takes longer than the work
+
+StoreLike = Store | Path | str
+
+
+class Faces(BaseFaces):
+    """Images with their table; those that a stage has returned also know their run.
+
+    `mien.faces.Faces` explains the fields.
+    """
+
+    @property
+    def run(self) -> Run | None:
+        """The run that holds these faces, or None if they were made in memory."""
+        return self.__dict__.get("_run")
+
+    @classmethod
+    def of_run(cls, run: Run) -> "Faces":
+        """Return the faces of a run; raises DataError if it holds none."""
+        loaded = cls.load(run.path)
+        assert isinstance(loaded, Faces)
+        loaded.__dict__["_run"] = run
+        return loaded
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path | str,
+        *,
+        reader: str | None = None,
+        subject_pattern: str | None = None,
+        clip_pattern: str | None = None,
+        synthetic: bool = False,
+        alias: str | None = None,
+        store: StoreLike | None = None,
+        **options: Any,
+    ) -> "Faces":
+        """Return the faces in a folder, read into the store, as `mien ingest` does.
+
+        `reader` is one of `mien readers`; by default the layout of the folder decides, or, if a
+        pattern is given, it is a folder with one folder for each class. Patterns are regular
+        expressions whose first group, searched in the path of each file, is the subject or the
+        clip. `synthetic` images count as made by an unknown generator. `options` are further fields
+        of `mien.ingest.specs.IngestSpec`, such as size=64, colour="rgb" or map={"joy":
+        "happiness"}, and `name`, the dataset's name.
+
+        Raises DataError for a folder that cannot be read.
+        """
+        home = open_store(store)
+        patterns = {"subject_pattern": subject_pattern, "clip_pattern": clip_pattern}
+        given = {name: text for name, text in patterns.items() if text is not None}
+        if reader is None:
+            fitting = [] if given else list(find_fitting_readers(Path(folder)))
+            reader = fitting[0] if len(fitting) == 1 else "auto" if fitting else "folder"
+        expected = {"no subjects"} if synthetic else set()
+        made = run_ingest(
+            reader, Path(folder), home, alias=alias, expected=expected, **given, **options
+        )
+        return cls.of_run(plain_folders.mark_synthetic(made, home) if synthetic else made)
+
+    def keep(self, alias: str | None = None, store: StoreLike | None = None) -> "Faces":
+        """Return these faces as a run of the store, under an alias if one is given."""
+        home = _find_store(store, self)
+        kept = _keep(self, home)
+        if alias is not None:
+            home.set_alias(alias, kept.name)
+        return Faces.of_run(kept)
+
+
+FacesLike = BaseFaces | Run | Path | str
+
+
+class Audit:
+    """The result of an audit: its verdict, the answers to four questions, all checks, the page."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.content = run, run.json("audit.json")
+
+    @property
+    def verdict(self) -> str:
+        """The worst answer: pass, warn, cannot tell or fail."""
+        return self.content["verdict"]
+
+    @property
+    def questions(self) -> pd.DataFrame:
+        """One row per question: its title, the verdict, why, and what would be enough data."""
+        return pd.DataFrame(self.content["questions"])
+
+    @property
+    def checks(self) -> pd.DataFrame:
+        """One row per check: its name, class, verdict, value, interval, reference and note."""
+        return pd.DataFrame(self.content["checks"])
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row per synthetic image, with everything that was measured on it."""
+        return pd.read_parquet(self.run.file("rows.parquet"))
+
+    @property
+    def page(self) -> Path:
+        """The page, which opens without a network."""
+        return self.run.file("index.html")
+
+    def __repr__(self) -> str:
+        """Return the verdict, and a line for each question."""
+        lines = [f"{one['verdict']:<12} {one['title']}" for one in self.content["questions"]]
+        return "\n".join([f"<Audit: {self.verdict}; {self.page}>", *lines])
+
+    def _repr_html_(self) -> str:
+        """Return the answers as a table for notebooks."""
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(one['title'])}</th>"
+            f"<td>{html.escape(one['verdict'])}</td>"
+            f"<td style='text-align:left'>{html.escape(one['why'])}</td></tr>"
+            for one in self.content["questions"]
+        )
+        return f"<p>Audit: <b>{html.escape(self.verdict)}</b></p><table>{rows}</table>"
+
+
+class Leakage:
+    """What a test set shares with its training set."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.content = run, run.json("leakage.json")
+
+    @property
+    def affected(self) -> int:
+        """How many test images were seen in training, by the unit that should not be shared."""
+        return self.content["affected"]
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """One row for each pair of a test image and the training image that it equals."""
+        return _read_table(self.run.file("pairs.csv"))
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row for each test image, and what it shares."""
+        return _read_table(self.run.file("images.csv"))
+
+    @property
+    def page(self) -> Path:
+        """The page with pictures of the pairs, which opens without a network."""
+        return self.run.file("index.html")
+
+    def __repr__(self) -> str:
+        """Return the report as lines."""
+        return "\n".join([f"<Leakage: {self.page}>", *leakage_lines(self.run)])
+
+
+class Study:
+    """The results of a study."""
+
+    def __init__(self, run: Run, store: Store) -> None:
+        self.run, self.store = run, store
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """The means over trials: one row for each setting, classifier, control and metric.
+
+        `value`, and the interval from `low` to `high`, are shares from 0 to 1; `sd` is the standard
+        deviation over trials, and `n` the number of test images.
+        """
+        rows = pd.DataFrame(list(programs.list_csv_rows(StudyResults(self.run.name, self.store))))
+        means = rows[(rows["source"] == "mean") & (rows["level"] == "images")]
+        columns = ["setting", "classifier", "ablation", "control", "metric"]
+        return means[[*columns, "value", "sd", "low", "high", "n"]].reset_index(drop=True)
+
+    def report(self, out: Path | str | None = None, real_faces: bool | None = None) -> Path:
+        """Write the report as HTML, Markdown, LaTeX and CSV; return the path of the page.
+
+        `out` is a folder, by default report-NAME. See `mien report`.
+        """
+        return write_report(self, out=out, real_faces=real_faces, store=self.store)
+
+    def __repr__(self) -> str:
+        """Return a line with the name of the study's run."""
+        return f"<Study: {self.run.name}, {self.run.summary.get('holds', '')}>"
+
+    def _repr_html_(self) -> str:
+        """Return the results as a table for notebooks."""
+        table = self.results.pivot_table(
+            index=["setting", "classifier", "ablation", "control"],
+            columns="metric",
+            values="value",
+            sort=False,
+        )
+        return table.to_html(float_format="{:.3f}".format)
+
+
+def open_store(store: StoreLike | None = None) -> Store:
+    """Return a store: the given one or its folder, else MIEN_STORE, else mien-store."""
+    if isinstance(store, Store):
+        return store
+    return Store(store or os.environ.get("MIEN_STORE") or DEFAULT_STORE)
+
+
+def load_faces(name: FacesLike, *, store: StoreLike | None = None) -> Faces:
+    """Return the faces of a run, an alias or a folder."""
+    home = _find_store(store, name)
+    return Faces.of_run(_keep(name, home))
+
+
+# The stages, in the order of the pipeline
+
+
+def draw_toy(
+    folder: Path | str,
+    *,
+    subjects: int = 26,
+    clips: int = 255,
+    seed: int = 0,
+    balance: str = "casme2",
+    workers: int | None = None,
+) -> Path:
+    """Draw a dataset of faces of no real person in CASME II's layout, as `mien toy` does.
+
+    Returns the folder. A script that calls this with more than one worker needs the usual
+    `if __name__ == "__main__"`.
+    """
+    dataset.draw(Path(folder), subjects, clips, seed, workers, balance)
+    return Path(folder)
+
+
+def preprocess_faces(
+    faces: FacesLike,
+    *,
+    frames: str = "all",
+    window: int | None = None,
+    every: int = 1,
+    size: int | None = None,
+    filter: Filter = "bilinear",
+    classes: str = "",
+    input: str = "",
+    crop: Mapping[str, Any] | None = None,
+    alias: str | None = None,
+    store: StoreLike | None = None,
+) -> Faces:
+    """Return chosen frames of each clip, resized, with classes mapped: `mien preprocess`.
+
+    `crop` has fields of `mien.prepare.specs.CropSpec`, such as {"margin": 0.2}; {} crops as usual.
+    """
+    home = _find_store(store, faces)
+    fields = {
+        "faces": _keep(faces, home).name,
+        "every": every,
+        "size": size,
+        "filter": filter,
+        "classes": classes,
+        "crop": crop,
+        "input": prepared.read_input(input),
+        **prepared.read_frames(frames, window),
+    }
+    spec = read_spec(PreprocessSpec, fields, "preprocess")
+    return Faces.of_run(prepared.run_preprocess(spec, home, alias=alias))
+
+
+def split_faces(
+    faces: FacesLike,
+    *,
+    by: Unit = "subject",
+    folds: int | None = None,
+    number: int = 0,
+    seed: int = 0,
+    alias: str | None = None,
+    store: StoreLike | None = None,
+) -> tuple[Faces, Faces]:
+    """Return a training side and a test side that share no subject (clip, frame): `mien split`."""
+    home = _find_store(store, faces)
+    source = _keep(faces, home)
+    count = splits.default_folds(Faces.load(source.path), by) if folds is None else folds
+    fields = {"faces": source.name, "by": by, "folds": count, "number": number, "seed": seed}
+    train_side, test_side = (
+        Faces.of_run(
+            splits.run_split(
+                read_spec(SplitSpec, {**fields, "side": side}, "split"),
+                home,
+                alias=f"{alias}-{side}" if alias else None,
+            )
+        )
+        for side in ("train", "test")
+    )
+    return train_side, test_side
+
+
+def train_generator(
+    faces: FacesLike,
+    preset: str = "default",
+    *,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    alias: str | None = None,
+    store: StoreLike | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a generator on faces and return its run: `mien train`.
+
+    `preset` is nano, tiny, default, large, paper, smoke, gaussian or copycat; `settings` change its
+    fields, such as batch=32 or net={"width": 64}. With `minutes` it trains about so long.
+    """
+    home = _find_store(store, faces)
+    spec = presets.read_preset(preset, _keep(faces, home).name, {**settings, "seed": seed})
+    if minutes is not None:
+        spec = train.calibrate(spec, minutes, home, device=device)
+    return train.train_generator(spec, home, alias=alias, device=device)
+
+
+def generate_faces(
+    generator: Run | str,
+    counts: str = "like",
+    *,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float = 1.0,
+    guide: str = "label",
+    seed: int = 0,
+    device: str = "auto",
+    alias: str | None = None,
+    store: StoreLike | None = None,
+) -> Faces:
+    """Return a synthetic database with exact counts per class: `mien generate`.
+
+    `counts` is like (as many as the training set has), preprint, balanced:N, or
+    happiness=100,fear=50.
+    """
+    home = _find_store(store, generator)
+    trained = home.run(generator.name if isinstance(generator, Run) else generator)
+    spec = generate.order_database(
+        trained,
+        counts,
+        home,
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        guide=guide,
+        seed=seed,
+    )
+    return Faces.of_run(generate.generate_database(spec, home, alias=alias, device=device))
+
+
+def audit_faces(
+    synthetic: FacesLike,
+    train: FacesLike,
+    test: FacesLike | None = None,
+    *,
+    spaces: Sequence[SpaceName] = OFFLINE_SPACES,
+    thresholds: Path | str | None = None,
+    subject_pattern: Sequence[str] = (),
+    device: str = "auto",
+    workers: int | None = None,
+    alias: str | None = None,
+    store: StoreLike | None = None,
+) -> Audit:
+    """Audit a synthetic database: is it realistic, new and correctly labelled? `mien audit`.
+
+    `train` are the real faces that its generator was trained on, and `test` real faces of people
+    whom it never saw; without them some questions cannot be answered. `subject_pattern` is for
+    folders. A failed audit is a result: look at its `verdict`.
+    """
+    # Each side becomes a run; folders get the form of the others
+    home = _find_store(store, synthetic, train, test)
+    given = {"synthetic": synthetic, "train": train, **({} if test is None else {"test": test})}
+    names = {side: _name(faces, home, side == "synthetic") for side, faces in given.items()}
+    how = plain_folders.make_reading([*names][1:], subject_pattern)
+    sides = plain_folders.find_sides(names, how, home)
+    runs = plain_folders.mark_sides(sides, plain_folders.read_sides(sides, how, home), home)
+
+    # Measure and judge, in this process if starting workers would take longer
+    request = {
+        "spaces": list(spaces),
+        "thresholds": verdict.read_thresholds(None if thresholds is None else Path(thresholds)),
+        **{side: side_run.name for side, side_run in runs.items()},
+    }
+    spec = read_spec(AuditSpec, request, "audit")
+    images = sum(len(Faces.load(side_run.path)) for side_run in runs.values())
+    count = 0 if workers is None and images < FEW_IMAGES else workers
+    engine = make_engine("local", count, device=device)
+    return Audit(run_audit(spec, home, alias=alias, device=device, engine=engine))
+
+
+def find_leakage(
+    train: FacesLike,
+    test: FacesLike,
+    *,
+    by: Unit = "subject",
+    synthetic: bool = False,
+    subject_pattern: Sequence[str] = (),
+    alias: str | None = None,
+    store: StoreLike | None = None,
+) -> Leakage:
+    """Find what a test set shares with its training set: `mien leakage`.
+
+    `synthetic` says that a folder `test` holds synthetic faces, of no real person.
+    """
+    home = _find_store(store, train, test)
+    comparison = find_comparison(
+        _name(train, home),
+        _name(test, home, synthetic),
+        home,
+        synthetic=synthetic and isinstance(test, Path | str),
+        subject_pattern=subject_pattern,
+    )
+    return Leakage(run_leakage(comparison, home, by, alias=alias))
+
+
+def run_study(
+    study: Path | str | Mapping[str, Any],
+    faces: FacesLike | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = 0,
+    store: StoreLike | None = None,
+) -> Study:
+    """Run the missing trials of a study and return its results: `mien study run`.
+
+    `study` is a study file, the name of a study that comes with mien, or the fields of such a file.
+    `faces` replaces the faces that it names. With `workers` 0, all is done in this process.
+
+    Raises TrialsFailed if trials failed; the others are done then.
+    """
+    home = _find_store(store, faces)
+    path = Path("study") if isinstance(study, Mapping) else file.find_study(str(study))
+    fields = dict(study) if isinstance(study, Mapping) else read_toml(path)
+    if faces is not None:
+        fields["faces"] = _keep(faces, home).name
+    spec = file.read_study_fields(fields, home, path)
+    engine = make_engine("local", workers, device=device)
+    return Study(run.run_study(spec, home, device=device, engine=engine), home)
+
+
+def write_report(
+    *studies: Study | str,
+    out: Path | str | None = None,
+    real_faces: bool | None = None,
+    store: StoreLike | None = None,
+) -> Path:
+    """Write the report of one or more studies and return the path of its page: `mien report`."""
+    first = next((one.store for one in studies if isinstance(one, Study)), None)
+    home = open_store(store if store is not None else first)
+    names = [one.run.name if isinstance(one, Study) else one for one in studies]
+    return write.write_report(names, home, None if out is None else Path(out), real_faces)
+
+
+def export_faces(
+    faces: FacesLike, out: Path | str, *, real: bool = False, store: StoreLike | None = None
+) -> Path:
+    """Write faces as PNG files, one folder for each class, with metadata.csv: `mien export`.
+
+    Real faces, and synthetic images that copy them, are written only if `real` is true.
+    """
+    home = _find_store(store, faces)
+    return write_album(_keep(faces, home), home, Path(out), real).folder
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Return a CSV file of a run; texts are those that were written, without escapes."""
+    table = pd.read_csv(path, keep_default_na=False)
+    return table.map(lambda value: unescape_cell(value) if isinstance(value, str) else value)
+
+
+# What the stages are given
+
+
+def _find_store(store: StoreLike | None, *given: FacesLike | None) -> Store:
+    """Return the given store, else that of the first given run, else the usual one."""
+    runs = [one.run if isinstance(one, Faces) else one for one in given]
+    first = next((one for one in runs if isinstance(one, Run)), None)
+    if store is None and first is not None:
+        return Store(first.path.parent.parent)
+    return open_store(store)
+
+
+def _keep(faces: FacesLike, store: Store) -> Run:
+    """Return the run of faces, which are put into the store if they are not there yet."""
+    if isinstance(faces, Faces) and faces.run is not None:
+        faces = faces.run
+    if isinstance(faces, Run):
+        return _require_inside(faces, store)
+    if isinstance(faces, BaseFaces):
+        return prepared.keep_arrays(faces, store)
+    (side,) = plain_folders.find_sides({"train": str(faces)}, plain_folders.Reading(), store)
+    return plain_folders.read_sides([side], plain_folders.Reading(), store)["train"]
+
+
+def _name(faces: FacesLike, store: Store, synthetic: bool = False) -> str:
+    """Return the name of a set for an audit: of a run, which may be made here, or of a folder.
+
+    Faces in memory on the `synthetic` side count as made by an unknown generator.
+    """
+    if isinstance(faces, Path | str):
+        return str(faces)
+    if isinstance(faces, BaseFaces) and synthetic and (faces.index["source"] == "real").all():
+        index = faces.index.assign(source=UNKNOWN_SOURCE, subject="", clip="")
+        faces = replace(faces, index=index)
+    return _keep(faces, store).name
+
+
+def _require_inside(run: Run, store: Store) -> Run:
+    """Return a run of this store; raises UsageError if it belongs to another."""
+    if run.path.parent.parent.resolve() != store.root.resolve():
+        raise UsageError(
+            f"{run.name} must be in the store {store.root}, and is in {run.path.parent.parent}; "
+            "give all sets from one store, or load the faces and keep() them in this one"
+        )
+    return store.run(run.name)
