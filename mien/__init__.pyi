@@ -20,4 +20,5 @@ from mien.faces import EMOTIONS as EMOTIONS
 from mien.runs.store import Run as Run
 from mien.runs.store import Store as Store
 
+__all__: list[str]
 __version__: str

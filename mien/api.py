@@ -60,7 +60,6 @@ class Faces(BaseFaces):
     def of_run(cls, run: Run) -> "Faces":
         """Return the faces of a run; raises DataError if it holds none."""
         loaded = cls.load(run.path)
-        assert isinstance(loaded, Faces)
         loaded.__dict__["_run"] = run
         return loaded
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -90,6 +90,8 @@ UNKNOWN_SOURCE = "unknown"  # the source of a synthetic image whose generator is
 _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
 
 
+Own = TypeVar("Own", bound="Faces")  # typing.Self would break the shape checks of the tests
+
 SHOWN_PER_CLASS, SHOWN_PIXELS = 6, 64  # faces of a class, and their side, in a notebook
 
 
@@ -146,7 +148,7 @@ class Faces:
 
     @classmethod
     def from_arrays(
-        cls,
+        cls: type[Own],
         images: np.ndarray | Sequence[np.ndarray],
         labels: Sequence[str],
         *,
@@ -155,7 +157,7 @@ class Faces:
         name: str = "arrays",
         licence: str = "unknown",
         synthetic: bool = False,
-    ) -> "Faces":
+    ) -> Own:
         """Return faces made of arrays: `images` of bytes from 0 to 255, and a label for each.
 
         `images` are uint8 [n, h, w], [n, h, w, 3], [n, 1, h, w] or [n, 3, h, w], or a sequence of
@@ -194,7 +196,7 @@ class Faces:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, which: int | slice | np.ndarray | Sequence[int]) -> "Faces":
+    def __getitem__(self: Own, which: int | slice | np.ndarray | Sequence[int]) -> Own:
         """Return the images at `which`: a position, a slice, a boolean mask or positions.
 
         The result is always Faces, of a single image for a position. Raises IndexError for a
@@ -300,7 +302,7 @@ class Faces:
             )
         return np.array([number[emotion] for emotion in self.index["emotion"]], dtype=np.int64)
 
-    def select(self, which: np.ndarray) -> "Faces":
+    def select(self: Own, which: np.ndarray) -> Own:
         """Return the images at `which`: a boolean mask [n], or positions in the new order."""
         positions = np.flatnonzero(which) if which.dtype == bool else which
         index = self.index.take(list(positions)).reset_index(drop=True)
@@ -332,7 +334,7 @@ class Faces:
             )
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Faces":
+    def load(cls: type[Own], folder: Path | str) -> Own:
         """Return the faces that `save` wrote; the images stay on the disk until they are used.
 
         Raises DataError if the folder holds no faces.

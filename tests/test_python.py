@@ -198,10 +198,10 @@ def test_faces_in_memory_and_folders_are_audited_without_a_store_made_by_hand(
     mine = mien.Faces.from_arrays(train.images[::3], list(train.index["emotion"][::3]))
     copied = mien.audit_faces(mine, train, test, spaces=["pixels"])
     assert copied.verdict == "fail" and "fail " in repr(copied) and copied.page.exists()
-    exact = copied.checks.set_index("name").loc["memorisation.exact"]
-    assert exact["verdict"] == "fail" and len(copied.rows) == len(mine)
+    verdicts = dict(zip(copied.checks["name"], copied.checks["verdict"], strict=True))
+    assert verdicts["memorisation.exact"] == "fail" and len(copied.rows) == len(mine)
     assert "<table>" in copied._repr_html_() and isinstance(copied.questions, pd.DataFrame)
-    found = mien.find_leakage(train, mien.Faces(train.images[:5], train.index[:5]))
+    found = mien.find_leakage(train, train[:5])
     assert found.affected == 5 and len(found.images) == 5 and "5 of 5" in repr(found)
     by_folder = mien.audit_faces(folder / "FACES", train, spaces=["pixels"])
     assert by_folder.verdict == "cannot tell"
