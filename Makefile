@@ -6,7 +6,7 @@ COUNT ?= 500
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: setup develop demo test lint pyright pytest slow chaos gpu check format docs site lock clean
+.PHONY: setup develop demo test lint pyright pytest slow chaos gpu check format docs notebooks site lock clean
 
 setup: .venv/ready        # what running mien needs
 develop: .venv/ready-dev  # what tests and documentation need besides
@@ -70,6 +70,9 @@ format: develop
 
 docs: develop
 	$(BIN)/python tools/docs.py
+
+notebooks: develop  # run the notebooks in examples/, and write their output into them
+	$(BIN)/python tools/notebooks.py
 
 site: develop  # the documentation as pages in site/, which also open without a server
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

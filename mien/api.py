@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from mien.audit import plain_folders, verdict
-from mien.audit.leakage.run import leakage_lines, run_leakage
-from mien.audit.leakage.sides import find_comparison
+from mien.audit.leakage.run import list_leakage_lines, run_leakage
+from mien.audit.leakage.sides import find_compared_sides
 from mien.audit.run import run_audit
 from mien.audit.specs import OFFLINE_SPACES, AuditSpec, SpaceName
 from mien.errors import UsageError
@@ -186,7 +186,7 @@ class Leakage:
 
     def __repr__(self) -> str:
         """Return the report as lines."""
-        return "\n".join([f"<Leakage: {self.page}>", *leakage_lines(self.run)])
+        return "\n".join([f"<Leakage: {self.page}>", *list_leakage_lines(self.run)])
 
 
 class Study:
@@ -435,7 +435,7 @@ def find_leakage(
     `synthetic` says that a folder `test` holds synthetic faces, of no real person.
     """
     home = _find_store(store, train, test)
-    comparison = find_comparison(
+    comparison = find_compared_sides(
         _name(train, home),
         _name(test, home, synthetic),
         home,
