@@ -1,4 +1,4 @@
-"""The stages for programs and notebooks: what `import mien` offers from Python.
+"""The stages for programs and notebooks: what `import mien` offers.
 
 Each function is one command and has its defaults, but takes and returns faces. Results are kept in
 a store, so that a call with the same arguments returns at once. Wherever faces are wanted, `Faces`
