@@ -309,7 +309,7 @@ def split_faces(
     """Return a training side and a test side that share no subject (clip, frame): `mien split`."""
     home = _find_store(store, faces)
     source = _keep(faces, home)
-    count = splits.(Faces.load(source.path), by) if folds is None else folds
+    count = splits.choose_fold_count(Faces.load(source.path), by) if folds is None else folds
     fields = {"faces": source.name, "by": by, "folds": count, "number": number, "seed": seed}
     train_side, test_side = (
         Faces.of_run(
