@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import save_file
-from worlds import CLASSES, FOUR_SETTINGS, SMALL_FIELDS, blobs, failing, keep, plan_trials, table
+from worlds import (
+    CLASSES,
+    FOUR_SETTINGS,
+    SMALL_FIELDS,
+    blobs,
+    failing,
+    guess,
+    keep,
+    plan_trials,
+    table,
+)
 
 from mien import metrics
 from mien.classifiers import pretrained
@@ -32,17 +43,20 @@ from mien.errors import (
 from mien.faces import EMOTIONS, Faces
 from mien.generators.diffusion import fit
 from mien.prepare import splits
+from mien.report.programs import list_csv_rows
 from mien.report.write import write_report
 from mien.runs.jobs import NOT_BEGUN_PREFIX, note_failure, read_failure
-from mien.runs.store import Store
+from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
 from mien.study import cost, trials
 from mien.study.databases import list_databases
 from mien.study.file import find_recorded_run, find_study, list_studies, read_study, resolve
 from mien.study.plan import describe_plan, list_frozen_shares, plan_study, write_study
+from mien.study.predictions import RECORDS_FILE, score_predictions
+from mien.study.results import StudyResults
 from mien.study.run import run_study
 from mien.study.select import explain_generators, parse_only, select_rows
-from mien.study.specs import StudySpec
+from mien.study.specs import StudySpec, TrialRow
 from mien.study.status import describe_progress, read_progress
 
 STUDIES = Path(__file__).parent.parent / "mien" / "studies"
@@ -824,6 +838,8 @@ def test_records_equal_what_the_predictions_give(whole: tuple[Store, StudySpec])
         run = store.run(trial.name)
         predictions = pd.read_parquet(run.file("predictions.parquet"))
         records = {record["metric"]: record for record in run.json("records.json")}
+        again = score_predictions(predictions, run.name, run.spec)
+        assert [asdict(record) for record in again] == list(records.values())
         assert len(records) == sum(3 if test == "synthetic" else 6 for test in trial.tests)
         for test in trial.tests:
             part = predictions.loc[predictions["test"] == test]
@@ -837,6 +853,23 @@ def test_records_equal_what_the_predictions_give(whole: tuple[Store, StudySpec])
             assert records[f"{test}/images/uf1"]["n"] == len(part)
         if "real" in trial.tests:
             assert records["real/clips/uar"]["n"] == 12
+
+
+def test_a_report_does_not_read_the_records(store: Store):
+    spec = resolve(table(trials=1), store)
+    plan = plan_study(spec, store)
+    store.make(spec, lambda out, scratch: write_study(plan, out), alias=spec.title)
+    for row in plan.rows:
+
+        def build(out: Path, scratch: Path, row: TrialRow = row) -> RunSummary | None:
+            guess(row, lambda row, test: 0.5, store, out)
+            (out / RECORDS_FILE).write_text("not what the predictions give", encoding="utf-8")
+            return None
+
+        store.make(row.spec, build)
+    results = StudyResults(spec.title, store)
+    rows = [row for row in list_csv_rows(results) if row["source"] == "record"]
+    assert len(rows) == 2 * 2 * 3 and {row["run"] for row in rows} == set(results.runs)
 
 
 def test_every_real_image_is_tested_once_over_the_folds(whole: tuple[Store, StudySpec]):

@@ -30,7 +30,6 @@ from mien.generators.kinds import fit_generator
 from mien.generators.presets import PRESETS
 from mien.generators.specs import KIND_FACTS, NetSpec, TrainSpec
 from mien.prepare import splits
-from mien.runs.files import write_indented_json
 from mien.runs.spec import Spec
 from mien.runs.store import Run, Store
 from mien.seeds import derive_seed, make_rng
@@ -38,6 +37,7 @@ from mien.study import trials
 from mien.study.databases import list_databases
 from mien.study.file import StudyFile, resolve
 from mien.study.plan import plan_rows, plan_study, write_study
+from mien.study.predictions import write_predictions
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS
 from mien.study.specs import StudySpec, TrialRow, TrialSpec
@@ -407,11 +407,7 @@ def guess(row: TrialRow, tests: dict[str, Faces], skill: Skill, out: Path) -> No
             )
         )
     whole = pd.concat(tables, ignore_index=True)
-    whole.to_parquet(out / "predictions.parquet", index=False)
-    records = [
-        record for name in row.spec.tests for record in trials.score_test(whole, name, row.spec)
-    ]
-    write_indented_json(out / "records.json", [vars(record) for record in records])
+    write_predictions(whole, row.spec.name, row.spec.model_dump(mode="json"), out)
 
 
 def more_blobs(n: int = 288, subjects: int = 12, **columns: Any) -> Faces:

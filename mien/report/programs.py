@@ -76,12 +76,12 @@ def _list_record_rows(
     settings = {
         (sources.train, sources.test): name for name, sources in study.plan.settings.items()
     }
-    for record in study.done[trial.run].json("records.json"):
-        test, level, metric = record["metric"].split("/")
+    for record in study.list_records(trial.run):
+        test, level, metric = record.metric.split("/")
         setting = {
             "setting": settings.get((trial.train, test), ""),
             "test": test,
             "trial": trial.trial + 1,
         }
-        value = {"level": level, "metric": metric, "value": record["value"], "n": record["n"]}
+        value = {"level": level, "metric": metric, "value": record.value, "n": record.n}
         yield {**same, "source": "record", **fields, **setting, **value}

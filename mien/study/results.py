@@ -19,6 +19,7 @@ from mien.faces import OWNER_COLUMNS, Faces
 from mien.runs.files import read_error
 from mien.runs.store import Run, Store
 from mien.sources import find_withheld_sources
+from mien.stats import Record
 from mien.study.cells import (
     LEAK_ACCURACY,
     Comparison,
@@ -30,6 +31,7 @@ from mien.study.cells import (
     group_predictions,
 )
 from mien.study.plan_file import TrialRecord, read_record
+from mien.study.predictions import list_levels, read_predictions, score_predictions
 from mien.study.settings import CONTROLS, name_under_control, permutes_labels
 
 
@@ -120,7 +122,7 @@ class StudyResults:
     @property
     def levels(self) -> tuple[str, ...]:
         """The units that are scored: images, and clips where the split keeps clips together."""
-        return metrics.SCORED_UNITS[:1] if self.protocol == "frame" else metrics.SCORED_UNITS
+        return list_levels(self.protocol)
 
     @cached_property
     def cells(self) -> list[ResultCell]:
@@ -278,9 +280,13 @@ class StudyResults:
         tables = [self._read_predictions(run) for run in runs]
         return pd.concat([table.loc[table["test"] == test] for table in tables], ignore_index=True)
 
+    def list_records(self, run: str) -> list[Record]:
+        """Return the scores of each test set of a finished trial, from its predictions."""
+        return list(score_predictions(self._read_predictions(run), run, self.done[run].spec))
+
     def _read_predictions(self, run: str) -> pd.DataFrame:
         if run not in self._predictions:
-            self._predictions[run] = pd.read_parquet(self.done[run].file("predictions.parquet"))
+            self._predictions[run] = read_predictions(self.done[run])
         return self._predictions[run]
 
     # Judging

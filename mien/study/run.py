@@ -19,9 +19,10 @@ from mien.runs.progress import count_of, say
 from mien.runs.store import Run, Store
 from mien.study.file import describe_differences
 from mien.study.plan import has_fixed_settings, list_frozen_shares, plan_study, write_study
+from mien.study.predictions import list_accuracies, read_predictions
 from mien.study.select import Only, explain_generators, select_rows
 from mien.study.settings import permutes_labels
-from mien.study.specs import LEAD_METRIC_SUFFIX, StudyPlan, StudySpec, TrialRow, TrialSpec
+from mien.study.specs import StudyPlan, StudySpec, TrialRow, TrialSpec
 from mien.study.trials import run_trial
 
 
@@ -172,9 +173,8 @@ def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
 
 
 def _make_trial(store: Store, spec: dict[str, Any], device: str) -> str:
-    records = run_trial(TrialSpec.model_validate(spec), store, device).json("records.json")
-    lead = [record for record in records if record["metric"].endswith(LEAD_METRIC_SUFFIX)]
+    run = run_trial(TrialSpec.model_validate(spec), store, device)
+    accuracies = list_accuracies(read_predictions(run), run.name, spec)
     return "accuracy on " + ", ".join(
-        f"{record['metric'].split('/')[0]} {record['value']:.1%} of {record['n']:,}"
-        for record in lead
+        f"{test} {record.value:.1%} of {record.n:,}" for test, record in accuracies.items()
     )

@@ -160,6 +160,3 @@ def list_run_names(database: Database) -> list[str]:
 def name_folds(folds: Sequence[int]) -> str:
     """Return the numbers of some folds as text: "fold 1", "folds 1, 2"."""
     return f"{'fold' if len(folds) == 1 else 'folds'} {', '.join(map(str, folds))}"
-
-
-LEAD_METRIC_SUFFIX = "images/accuracy"

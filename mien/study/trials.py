@@ -1,7 +1,5 @@
 """Trials: one training of a classifier, and its tests on faces it never saw."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,11 @@ from mien import metrics
 from mien.classifiers.kinds import fit_classifier
 from mien.faces import Faces, concatenate
 from mien.prepare import splits
-from mien.runs.files import write_indented_json
 from mien.runs.store import Run, RunSummary, Store
-from mien.stats import Record
 from mien.study.controls import permute_labels
+from mien.study.predictions import list_accuracies, write_predictions
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
-from mien.study.specs import LEAD_METRIC_SUFFIX, TrialSpec
+from mien.study.specs import TrialSpec
 
 
 def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
@@ -41,15 +38,13 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
             for name, faces in tests.items()
         ]
         table = pd.concat(tables, ignore_index=True)
-        table.to_parquet(out / "predictions.parquet", index=False)
 
-        # Score the predictions
-        records = [record for name in spec.tests for record in score_test(table, name, spec)]
-        write_indented_json(out / "records.json", [asdict(record) for record in records])
+        # Write the predictions with their scores, and name the accuracies
+        fields = spec.model_dump(mode="json")
+        write_predictions(table, spec.name, fields, out)
         accuracies = ", ".join(
-            f"{r.metric.split('/')[0]} {r.value:.1%}"
-            for r in records
-            if r.metric.endswith(LEAD_METRIC_SUFFIX)
+            f"{test} {record.value:.1%}"
+            for test, record in list_accuracies(table, spec.name, fields).items()
         )
         return {
             "holds": f"{spec.called} trained on {spec.train}, accuracy {accuracies}",
@@ -102,17 +97,3 @@ def tabulate_predictions(
     table.insert(0, "test", name)
     table.insert(2, "subject", list(faces.index["subject"]))
     return table
-
-
-def score_test(table: pd.DataFrame, name: str, spec: TrialSpec) -> Iterator[Record]:
-    """Yield the records of one test set, by image and, for real tests without frames, by clip."""
-    rows = table.loc[table["test"] == name]
-    for level in (
-        metrics.SCORED_UNITS[:1] if name != "real" or spec.by == "frame" else metrics.SCORED_UNITS
-    ):
-        scores = metrics.score_table(rows, spec.classes, level)
-        if scores is not None:
-            for metric in metrics.SCORES:
-                yield Record(
-                    f"{name}/{level}/{metric}", scores.get(metric), scores.n, run=spec.name
-                )
