@@ -223,7 +223,9 @@ def test_matches_in_blocks_are_those_of_one_search(
                     side,
                     name,
                 )
-        assert found.own == pytest.approx(whole.own, abs=1e-6, nan_ok=True)
+        assert found.nearest_outside_clip == pytest.approx(
+            whole.nearest_outside_clip, abs=1e-6, nan_ok=True
+        )
     assert sum(name.startswith("matches-") for name in other.list_names()) == sum(
         map(len, vars(plan).values())
     )

@@ -72,7 +72,7 @@ def joined(shown: Faces, store: Store) -> Faces:
 
 def sided(shown: Faces, store: Store) -> Faces:
     run = keep(shown, store, "side")
-    return ComparedSides(run, run, None, True, ("a", "b")).faces()[0]
+    return ComparedSides(run, run, None, True, ("a", "b")).load_faces()[0]
 
 
 def foldered(shown: Faces, store: Store) -> Faces:

@@ -413,7 +413,9 @@ def test_nearest_rows_of_features_are_scikit_learns(monkeypatch):
                 model.kneighbors(asked[row : row + 1])[0][0, 0], abs=1e-5
             )
     each = np.arange(90)
-    alone = search.match_features(train, train, search.make_owners(each, each), own=each)
+    alone = search.match_features(
+        train, train, search.make_owners(each, each), places_in_train=each
+    )
     assert np.allclose(
         alone.distance,
         NearestNeighbors(n_neighbors=2).fit(train).kneighbors(train)[0][:, 1],
@@ -431,7 +433,7 @@ def test_authenticity_is_the_papers_where_every_image_is_a_clip():
     who = search.make_owners(each, each)
     fresh = copying.find_authentic(
         search.match_features(made, train, who),
-        search.match_features(train, train, who, own=each).distance,
+        search.match_features(train, train, who, places_in_train=each).distance,
     )
     assert (fresh == expected).all() and not fresh[30:].any() and fresh[:30].any()
 
@@ -440,7 +442,7 @@ def test_authenticity_is_the_papers_where_every_image_is_a_clip():
 def test_c_t_is_the_weighted_mean_of_scipys_z():
     rng, each = np.random.default_rng(0), np.arange(200)
     train, test, made = cloud(200, 4), cloud(90, 5), cloud(120, 6) * np.float32(0.7)
-    cell = copying.assign_cells(train, 9)
+    cell = copying.assign_regions(train, 9)
     seen = [
         search.match_features(side, train, search.make_owners(each, each)) for side in (made, test)
     ]
@@ -451,14 +453,14 @@ def test_c_t_is_the_weighted_mean_of_scipys_z():
         scores.append(
             (u - len(q) * len(p) / 2) / (len(q) * len(p) * (len(q) + len(p) + 1) / 12) ** 0.5
         )
-        weights.append(len(p) if min(len(p), len(q)) >= copying.MIN_IMAGES_PER_CELL else 0)
+        weights.append(len(p) if min(len(p), len(q)) >= copying.MIN_IMAGES_PER_REGION else 0)
     crowd, groups = (
         ImagePeople.of(rng.integers(0, 9, 90)),
         ImagePeople.of(rng.integers(0, 5, 120), "made"),
     )
     told = copying.measure_c_t(seen[0], seen[1], cell, crowd, groups)
     assert len(scores) == 3 and told.value == pytest.approx(np.average(scores, weights=weights))
-    assert told.drawn is not None and told.drawn.std() > 0
+    assert told.resamples is not None and told.resamples.std() > 0
     assert np.isnan(
         copying.measure_c_t(seen[0], seen[1], each, crowd, groups).value
     )  # cells too small
@@ -489,9 +491,13 @@ def test_membership_is_the_share_of_pairs_that_scipy_counts():
 def test_each_held_out_person_weighs_the_same():
     crowd = ImagePeople.of(np.array(["one"] * 98 + ["two"] * 2, dtype=object))
     values = np.r_[np.linspace(0, 1, 98), [5.0, 6.0]]
-    assert crowd.mean(values).value == pytest.approx((0.5 + 5.5) / 2)
-    assert crowd.quantile(values, 0.49).value < 1 < crowd.quantile(values, 0.51).value
-    drawn = crowd.quantile(values, 0.01).drawn
+    assert crowd.estimate_mean(values).value == pytest.approx((0.5 + 5.5) / 2)
+    assert (
+        crowd.estimate_quantile(values, 0.49).value
+        < 1
+        < crowd.estimate_quantile(values, 0.51).value
+    )
+    drawn = crowd.estimate_quantile(values, 0.01).resamples
     assert drawn is not None and set(drawn) == {
         values[0],
         values[1],
@@ -502,17 +508,17 @@ def test_each_held_out_person_weighs_the_same():
 def test_a_share_below_a_level_has_an_interval_over_both_draws():
     rng = np.random.default_rng(0)
     crowd, values = ImagePeople.of(np.arange(200) // 10), rng.random(200)
-    level = crowd.quantile(values, 0.1)
-    assert level.drawn is not None
+    level = crowd.estimate_quantile(values, 0.1)
+    assert level.resamples is not None
     made, groups = rng.random(500), MadeGroups.of(np.arange(500) // 25)
     share = groups.estimate_share_below(made, level)
     assert share.value == (made < level.value).mean() and share.low < 0.1 < share.high
     some = np.arange(500) < 250
     assert groups.estimate_share_below(made, level, some).value == (made[some] < level.value).mean()
     fixed = groups.estimate_share_below(
-        made, Estimate(level.value, np.full_like(level.drawn, level.value))
+        made, Estimate(level.value, np.full_like(level.resamples, level.value))
     )
-    own = groups.share(made < level.value).interval
+    own = groups.estimate_share(made < level.value).interval
     assert (fixed.low, fixed.high) == pytest.approx((own.low, own.high))
 
 

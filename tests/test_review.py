@@ -316,7 +316,7 @@ def test_a_folder_of_sides_and_a_table_say_the_same(place: Path):
             str(place / "faces"), None, home, split=place / "split.csv", subject_pattern=pattern
         )
         assert by_table.digest == by_folder.digest
-    train, test = by_table.faces()
+    train, test = by_table.load_faces()
     assert len(train) == 16 and len(test) == 9 and set(train.subjects).isdisjoint(test.subjects)
 
 
@@ -327,11 +327,13 @@ def test_an_image_on_both_sides_is_a_shared_frame(place: Path):
     )
     home = Store(place / "store")
     found = sides.find_compared_sides("everyone", None, home, split=place / "both.csv")
-    assert measure_leakage(*found.faces()).value("frames") == 0.5
+    assert measure_leakage(*found.load_faces()).value("frames") == 0.5
     other = sides.find_compared_sides(
         "everyone", None, home, split=place / "both.csv", between="val:test"
     )
-    assert measure_leakage(*other.faces()).value("affected") == 0 and other.digest != found.digest
+    assert (
+        measure_leakage(*other.load_faces()).value("affected") == 0 and other.digest != found.digest
+    )
 
 
 def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
@@ -341,7 +343,7 @@ def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
         Store(place / "store"),
         subject_pattern=r"(s\d+)_",
     )
-    train, test = found.faces()
+    train, test = found.load_faces()
     assert found.one_dataset and train.size == test.size
     assert measure_leakage(train, test).value("subjects") == 1
 

@@ -67,8 +67,8 @@ def test_people_with_one_photograph_cannot_be_told_and_that_is_said():
     found = find_doubles(faces)
     assert (
         found.pairs.empty
-        and found.silent
-        and (found.names, found.single, found.dealt) == (0, 20, 0)
+        and found.is_inconclusive
+        and (found.names, found.single, found.divided) == (0, 20, 0)
     )
     told = [
         one.what
@@ -92,7 +92,7 @@ def test_two_people_with_two_names_each_are_both_found_and_nobody_else():
     assert (found.pairs["p"] < MAX_P).all() and (
         found.pairs["distance"] < found.pairs["nearest"] / 3
     ).all()
-    assert not found.silent
+    assert not found.is_inconclusive
 
 
 def test_the_order_of_images_and_repeated_images_change_nothing():
@@ -105,7 +105,7 @@ def test_the_order_of_images_and_repeated_images_change_nothing():
     mixed = faces.select(np.random.default_rng(0).permutation(len(faces)))
     first, other = find_doubles(faces), find_doubles(mixed, faces.select(np.arange(9)))
     pd.testing.assert_frame_equal(first.pairs, other.pairs)
-    assert (first.dealt, first.found) == (other.dealt, other.found)
+    assert (first.divided, first.found) == (other.divided, other.found)
 
 
 def test_frames_of_an_unmarked_clip_count_once():

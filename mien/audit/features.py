@@ -44,11 +44,11 @@ from mien.runs.progress import count_of, say, track
 from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
 
-PIXELS_SIDE = 32  # pixels per side of the space `pixels`, where images are larger
+MAX_PIXELS_WIDTH = 32  # pixels per side of the space `pixels`, where images are larger
 
 RANDOM_AXES = 64  # principal axes of the space `random`
 
-SEEN_SIDE = 48  # pixels per side, at most, that the judge and the random convolutions see
+MAX_JUDGE_WIDTH = 48  # pixels per side, at most, that the judge and the random convolutions see
 
 NETWORKS: Mapping[SpaceName, ClassifierSpec] = {
     "inception": ClassifierSpec(name="inception_v3", size=299),
@@ -78,13 +78,13 @@ class SpaceFeatures:
 class Space:
     """A space of features.
 
-    `look` maps images of its colour and size (None: the size that they have) to float32 [n,
+    `to_vectors` maps images of its colour and size (None: the size that they have) to float32 [n,
     d].
     """
 
     name: SpaceName
     about: str
-    look: Callable[[UInt8[np.ndarray, "n c h w"]], Vectors]
+    to_vectors: Callable[[UInt8[np.ndarray, "n c h w"]], Vectors]
     colour: Colour = "grey"
     size: int | None = None
     filter: Filter = "bilinear"
@@ -95,7 +95,7 @@ class Space:
         with track(f"looking at images ({self.name})", len(images)) as bar:
             for first in range(0, len(images), SPACE_BATCH_IMAGES):
                 batch = np.asarray(images[first : first + SPACE_BATCH_IMAGES])
-                rows.append(self.look(reform(batch, self.size, self.colour, self.filter)))
+                rows.append(self.to_vectors(reform(batch, self.size, self.colour, self.filter)))
                 bar.update(first + len(batch))
         return np.concatenate(rows) if rows else np.zeros((0, 1), dtype=np.float32)
 
@@ -136,7 +136,7 @@ def train_judge(
     epochs = min(most, max(fewest, round(images_seen / max(1, len(faces)))))
 
     # Train with augmentation
-    size = min(SEEN_SIDE, *faces.size[1:])
+    size = min(MAX_JUDGE_WIDTH, *faces.size[1:])
     spec = ClassifierSpec.model_validate(
         {"name": "tiny", "size": size, "epochs": epochs, "augment": {}}
     )
@@ -172,7 +172,7 @@ def open_space(
 
 def make_pixel_space(size: tuple[int, int, int], filter: Filter = "bilinear") -> Space:
     """Return the space of grey values in [0, 1]; images larger than 32 x 32 are resized to that."""
-    side = PIXELS_SIDE if max(size[1:]) > PIXELS_SIDE else None
+    side = MAX_PIXELS_WIDTH if max(size[1:]) > MAX_PIXELS_WIDTH else None
     height, width = (side, side) if side else size[1:]
     return Space(
         "pixels",
@@ -200,24 +200,24 @@ def make_random_space(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bil
         layers = Tiny(1).features.eval()
 
     @torch.inference_mode()
-    def maps(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
+    def pool_responses(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         with devices.limit_cores(1):
             responses = layers(scaling.to_model(images).expand(-1, 3, -1, -1))
             return torch.nn.functional.adaptive_avg_pool2d(responses, 4).flatten(1).numpy()
 
     # The principal axes of up to 4,096 real training images
-    size = min(SEEN_SIDE, *train.shape[2:])
-    raw = Space("random", "", maps, "grey", size, filter)
+    size = min(MAX_JUDGE_WIDTH, *train.shape[2:])
+    raw = Space("random", "", pool_responses, "grey", size, filter)
     sample = np.linspace(0, len(train) - 1, min(len(train), 4096)).astype(np.int64)
     centre, axes = find_principal_axes(raw.extract(train[sample]), RANDOM_AXES)
 
-    def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
-        return (maps(images) - centre) @ axes
+    def to_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
+        return (pool_responses(images) - centre) @ axes
 
     about = (
         f"random convolutions of {size} x {size} pixels, {filter}; {axes.shape[1]} principal axes"
     )
-    return Space("random", about, look, "grey", size, filter)
+    return Space("random", about, to_vectors, "grey", size, filter)
 
 
 def find_principal_axes(
@@ -236,7 +236,7 @@ def make_judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") ->
     """Return the space of a classifier's activations before its head."""
     size = classifier.spec.size
 
-    def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
+    def to_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         with devices.limit_cores(1):  # several cores could change the last digits
             return forward(classifier, images)
 
@@ -244,7 +244,7 @@ def make_judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") ->
         f"what a classifier ({classifier.spec.name}) trained on the real training images sees in "
         f"{size} x {size}"
     )
-    return Space("judge", f"{about} pixels, {filter}", look, "grey", size, filter)
+    return Space("judge", f"{about} pixels, {filter}", to_vectors, "grey", size, filter)
 
 
 def make_pretrained_space(
@@ -258,14 +258,14 @@ def make_pretrained_space(
     spec, network = NETWORKS[name], _load_network(name, weights or "imagenet", store)
     network.network.to(devices.find_device(device)).eval()
 
-    def look(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
+    def to_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         return forward(network, images)
 
     about = (
         f"{spec.name} of timm in {spec.size} x {spec.size} pixels, {filter}; weights "
         f"{network.origin}"
     )
-    return Space(name, about, look, "rgb", spec.size, filter)
+    return Space(name, about, to_vectors, "rgb", spec.size, filter)
 
 
 def require_weights(name: SpaceName, file: Path, store: Store) -> None:

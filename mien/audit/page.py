@@ -26,33 +26,34 @@ SERIES_LABELS = {"": "synthetic", "_heldout": "held-out people", "_floor": "real
 
 
 def render(
-    told: Mapping[str, Any],
+    contents: Mapping[str, Any],
     records: Sequence[Record],
     rows: pd.DataFrame,
     pictures: Mapping[str, Image.Image],
 ) -> str:
     """Return the page as HTML.
 
-    `told` is the content of audit.json; `pictures` are shown under their names.
+    `contents` is the content of audit.json; `pictures` are shown under their names.
     """
     # The content of audit.json, with charts, pictures and tables
     charts_of = _draw_charts(records)
     content = {
-        **told,
-        "title": told["synthetic"],
+        **contents,
+        "title": contents["synthetic"],
         "counted": {
-            name: sum(check["verdict"] == name for check in told["checks"]) for name in ORDER
+            name: sum(check["verdict"] == name for check in contents["checks"]) for name in ORDER
         },
         "questions": [
-            _question_context(question, told["checks"], charts_of) for question in told["questions"]
+            _describe_question(question, contents["checks"], charts_of)
+            for question in contents["questions"]
         ],
         "pictures": {
             name: {"data": encode_picture(image, colours=256), "width": image.width}
             for name, image in pictures.items()
         },
-        "records": [_record_row(record) for record in records if not record.part],
-        "sources": _source_rows(records),
-        "worst": _worst_rows(rows),
+        "records": [_describe_record(record) for record in records if not record.part],
+        "sources": _list_sources(records),
+        "worst": _list_worst(rows),
         "meanings": {name: text for part in PARTS.values() for name, text in part.meanings.items()},
         "number": format_number,
     }
@@ -69,7 +70,7 @@ def format_number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _question_context(
+def _describe_question(
     question: Mapping[str, Any],
     checks: Sequence[Mapping[str, Any]],
     charts_of: Mapping[str, Sequence[str]],
@@ -83,7 +84,7 @@ def _question_context(
     }
 
 
-def _record_row(record: Record) -> dict[str, Any]:
+def _describe_record(record: Record) -> dict[str, Any]:
     return {
         "name": record.metric,
         "value": record.value,
@@ -190,7 +191,7 @@ def _make_dot(record: Record | None) -> Dot | None:
 # Tables and pictures
 
 
-def _source_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+def _list_sources(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return a table row for each class: its images, its real sources, and images per real image.
 
     The sources are the effective numbers of clips and subjects.
@@ -211,7 +212,7 @@ def _source_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     return rows
 
 
-def _worst_rows(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
+def _list_worst(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
     """Return the images nearest to one clip of the training set, the nearest first."""
     if "ratio_clip" not in rows:
         return []

@@ -200,12 +200,12 @@ def _list_block_jobs(spec: PartSpec, store: Store) -> tuple[list[Job], list[Job]
     )
     sides = ((blocks.made, "synthetic"), (blocks.test, "held-out"), (blocks.within, "training"))
     made, held, within = (
-        [_block_job(block_spec, side) for block_spec in specs] for specs, side in sides
+        [_make_block_job(block_spec, side) for block_spec in specs] for specs, side in sides
     )
     return made, held, within
 
 
-def _block_job(spec: MatchesSpec, side: str) -> Job:
+def _make_block_job(spec: MatchesSpec, side: str) -> Job:
     label = f"nearest images of {side} images {spec.first + 1:,} to {spec.last:,}"
     return Job(
         spec.name, label, match_block_job, {"spec": spec.model_dump(mode="json")}, spec.nearest_of

@@ -55,7 +55,7 @@ class Reading:
     size: int | None = None
 
     @property
-    def asked(self) -> list[str]:
+    def given_options(self) -> list[str]:
         """The options that were given, as the command line calls them."""
         return [
             f"--{name.replace('_', '-')}"
@@ -109,7 +109,7 @@ def make_reading(
     return Reading(**patterns, map=map or {}, size=size)
 
 
-def find_sides(names: Mapping[Side, str], how: Reading, store: Store) -> list[NamedSide]:
+def find_sides(names: Mapping[Side, str], reading: Reading, store: Store) -> list[NamedSide]:
     """Return what each side names; nothing is read yet, so that mistakes are found early.
 
     Raises StoreError for a name that is neither a run nor a folder, UsageError for a set named
@@ -128,15 +128,17 @@ def find_sides(names: Mapping[Side, str], how: Reading, store: Store) -> list[Na
 
     # Options for folders need a folder
     stored = [named.name for named in named_sides if named.folder is None]
-    if how.asked and not folders:
+    if reading.given_options and not folders:
         message = (
             f"{' and '.join(stored)} {'is' if len(stored) == 1 else 'are'} in the store already; "
-            f"omit {' and '.join(how.asked)}"
+            f"omit {' and '.join(reading.given_options)}"
         )
-        raise UsageError(f"{', '.join(how.asked)} says how a folder is read, and {message}")
+        raise UsageError(
+            f"{', '.join(reading.given_options)} says how a folder is read, and {message}"
+        )
     for named in (named for named in named_sides if named.folder is None):
         for name in PATTERN_OPTIONS:
-            if list(getattr(how, name)) == [named.side]:
+            if list(getattr(reading, name)) == [named.side]:
                 message = (
                     f"--{name.replace('_', '-')} says how a folder is read, and {named.name} is in "
                     "the store already"
@@ -146,14 +148,14 @@ def find_sides(names: Mapping[Side, str], how: Reading, store: Store) -> list[Na
 
 
 def read_sides(
-    given: Sequence[NamedSide], how: Reading, store: Store, ghosts: Side = "synthetic"
+    given: Sequence[NamedSide], reading: Reading, store: Store, unnamed_side: Side = "synthetic"
 ) -> dict[Side, Run]:
     """Return the run of each side; folders are read into the store, and they are not changed.
 
     A folder gets the size and colour of the stored sets that it is compared with. It is read by the
     reader for the layout of a known dataset, if there is one and no pattern is given, else by the
-    one for class folders. The side of `ghosts` shows no people, so no warning says that their names
-    are missing.
+    one for class folders. The side of `unnamed_side` shows no people, so no warning says that their
+    names are missing.
 
     Raises DataError for a folder that cannot be read, or if a stored set has other channels than
     pictures have.
@@ -161,9 +163,9 @@ def read_sides(
     # Folders are read in the form of the stored sets
     stored = {named.side: store.run(named.name) for named in given if named.folder is None}
     folders = {named.side: named.folder for named in given if named.folder is not None}
-    form = _stored_form([*stored.values()]) if folders else {}
-    datasets = _dataset_names(folders)
-    readers = {side: _choose_reader(folder, how.of(side)) for side, folder in folders.items()}
+    form = _find_stored_form([*stored.values()]) if folders else {}
+    datasets = _name_datasets(folders)
+    readers = {side: _choose_reader(folder, reading.of(side)) for side, folder in folders.items()}
 
     # Read each folder
     runs: dict[Side, Run] = {}
@@ -171,9 +173,9 @@ def read_sides(
         if named.folder is None:
             runs[named.side] = stored[named.side]
             continue
-        options = {**form, **how.of(named.side)}
+        options = {**form, **reading.of(named.side)}
         # A generator draws nobody, so nobody's name is missing
-        expected = {"no subjects"} if named.side == ghosts else set()
+        expected = {"no subjects"} if named.side == unnamed_side else set()
         name = datasets[named.side]
         runs[named.side] = run_ingest(
             readers[named.side], named.folder, store, name=name, expected=expected, **options
@@ -190,7 +192,7 @@ def mark_sides(
     """
     side_runs = dict(runs)
     real = {named.side: named for named in given if named.side != "synthetic"}
-    people = _common_dataset(
+    people = _find_common_dataset(
         [runs[side] for side in sorted(real, key=lambda side: real[side].folder is not None)]
     )
 
@@ -289,7 +291,7 @@ def _choose_reader(folder: Path, options: Mapping[str, Any]) -> str:
     return next(iter(readers), "folder")
 
 
-def _stored_form(stored: Sequence[Run]) -> dict[str, Any]:
+def _find_stored_form(stored: Sequence[Run]) -> dict[str, Any]:
     """Return the size and colour of the stored sets, in which folders are read."""
     for run in stored:
         faces = Faces.load(run.path)
@@ -303,7 +305,7 @@ def _stored_form(stored: Sequence[Run]) -> dict[str, Any]:
     return {}
 
 
-def _dataset_names(folders: Mapping[Side, Path]) -> dict[Side, str]:
+def _name_datasets(folders: Mapping[Side, Path]) -> dict[Side, str]:
     """Return the name of each folder's dataset: the folder's, with the side if two are equal."""
     names = {side: make_dataset_name(folder.resolve().name) for side, folder in folders.items()}
     alike = len(set(names.values())) < len(names)
@@ -312,7 +314,7 @@ def _dataset_names(folders: Mapping[Side, Path]) -> dict[Side, str]:
     }
 
 
-def _common_dataset(runs: Sequence[Run]) -> str:
+def _find_common_dataset(runs: Sequence[Run]) -> str:
     """Return the dataset that the names of people on all sides belong to; empty if none."""
     datasets = set(Faces.load(runs[0].path).index["dataset"]) if len(runs) > 1 else set()
     return next(iter(datasets)) if len(datasets) == 1 else ""

@@ -73,9 +73,9 @@ def generate_filtered(
         generator = load_generator(parent, device)
         say(describe_sampling(generator, spec))
         filters, test = _make_filters(spec, parent, store, device), Faces.load(held.path)
-        heldout_flags = pd.DataFrame({name: ask(test) for name, ask in filters.items()}).assign(
-            emotion=test.index["emotion"]
-        )
+        heldout_flags = pd.DataFrame(
+            {name: mark_rejected(test) for name, mark_rejected in filters.items()}
+        ).assign(emotion=test.index["emotion"])
 
         # Draw the images, and store them with those that were rejected
         faces, thrown = draw_until_accepted(spec, generator, filters, scratch, device, workers)
@@ -87,7 +87,7 @@ def generate_filtered(
             f"{count_of(len(faces), 'synthetic image')}, {len(thrown):,} more were rejected "
             f"({', '.join(spec.reject)})"
         )
-        rates = _rejection_rates(faces.index, thrown, heldout_flags, spec.reject)
+        rates = _compute_rejection_rates(faces.index, thrown, heldout_flags, spec.reject)
         return {"holds": holds, "counts": counts, "rejected": rates}
 
     return store.make(spec, build, alias)
@@ -146,7 +146,9 @@ def draw_until_accepted(
         )
 
         # Reject
-        flags = pd.DataFrame({name: ask(faces) for name, ask in filters.items()})
+        flags = pd.DataFrame(
+            {name: mark_rejected(faces) for name, mark_rejected in filters.items()}
+        )
         is_rejected = flags.any(axis=1).to_numpy(dtype=bool)
         images[remaining[~is_rejected]] = drawn[~is_rejected]
         table = faces.index[["key", "emotion", "seed"]].assign(round=number)
@@ -169,14 +171,14 @@ def draw_until_accepted(
     )
 
 
-def _rejection_rates(
-    kept: pd.DataFrame, thrown: pd.DataFrame, usual: pd.DataFrame, reasons: Sequence[str]
+def _compute_rejection_rates(
+    kept: pd.DataFrame, thrown: pd.DataFrame, heldout_flags: pd.DataFrame, reasons: Sequence[str]
 ) -> list[dict[str, Any]]:
     rows = []
     for emotion in ("", *dict.fromkeys(kept["emotion"])):
         accepted, rejected, heldout = (
             table[table["emotion"] == emotion] if emotion else table
-            for table in (kept, thrown, usual)
+            for table in (kept, thrown, heldout_flags)
         )
         drawn = len(accepted) + len(rejected)
         row: dict[str, Any] = {"class": emotion or "all", "drawn": drawn, "rejected": len(rejected)}
@@ -233,12 +235,16 @@ def filter_memorised(train: Faces, test: Faces) -> RejectFilter:
     def ratios(faces: Faces) -> Float[np.ndarray, " n"]:
         return finder.match_block(faces, 0, len(faces)).ratio_clip
 
-    level = ImagePeople.of(people[unseen]).quantile(ratios(test.select(unseen)), ALARM_SHARE).value
+    level = (
+        ImagePeople.of(people[unseen])
+        .estimate_quantile(ratios(test.select(unseen)), ALARM_SHARE)
+        .value
+    )
 
-    def ask(faces: Faces) -> Bool[np.ndarray, " n"]:
+    def mark_rejected(faces: Faces) -> Bool[np.ndarray, " n"]:
         return (ratios(faces) < level) | faces.index["sha256"].isin(contents).to_numpy()
 
-    return ask
+    return mark_rejected
 
 
 def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
@@ -260,7 +266,7 @@ def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
             )
 
     # An image in none of the neighbourhoods of its class is rejected
-    def ask(faces: Faces) -> Bool[np.ndarray, " n"]:
+    def mark_rejected(faces: Faces) -> Bool[np.ndarray, " n"]:
         found, seen = np.zeros(len(faces), dtype=bool), space.extract(faces.images)
         for emotion in set(faces.classes) & set(ground):
             places = np.flatnonzero((faces.index["emotion"] == emotion).to_numpy())
@@ -272,4 +278,4 @@ def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
             found[places] = ~np.concatenate(near)
         return found
 
-    return ask
+    return mark_rejected

@@ -342,7 +342,7 @@ def _answer_question(title: str, checks: Sequence[Check]) -> Question:
         return Question(title, "cannot tell", "no check is left", "keep the default thresholds")
 
     # The outcome, and the checks that decide it
-    weights = [_effective_verdict(check) for check in checks]
+    weights = [_weigh_check(check) for check in checks]
     outcome = ORDER[max(ORDER.index(weight) for weight in weights)]
     deciding = [check for check, weight in zip(checks, weights, strict=True) if weight == outcome]
 
@@ -371,7 +371,7 @@ def _answer_question(title: str, checks: Sequence[Check]) -> Question:
     )
 
 
-def _effective_verdict(check: Check) -> Outcome:
+def _weigh_check(check: Check) -> Outcome:
     return "warn" if check.part and check.verdict == "cannot tell" else check.verdict
 
 
@@ -382,7 +382,7 @@ def _judge_record(
         return replace(_make_absent_check(record.metric, limit), part=record.part, n=record.n)
 
     # The number that it is compared with
-    name = _reference_name(record.metric, limit.against)
+    name = _name_reference(record.metric, limit.against)
     part = "" if limit.against == "chance" else record.part
     reference = by_name.get((name, part)) if limit.against else None
     if limit.against and reference is None:
@@ -475,7 +475,7 @@ def _is_beyond(value: float | None, number: float, limit: Threshold) -> bool:
     return value is not None and (value - number) * limit.sign > 0
 
 
-def _reference_name(metric: str, against: str) -> str:
+def _name_reference(metric: str, against: str) -> str:
     """Return the name of the number that a number is compared with.
 
     fidelity.frechet.judge against heldout is fidelity.frechet_heldout.judge. Chance is one number

@@ -28,7 +28,7 @@ from mien.seeds import make_rng
 MAX_JUDGES = 5  # judges of a panel, at most
 
 # pixels per side of the picture and of a cell; directions of gradients
-HOG_SIDE, HOG_CELL, HOG_BINS = (48, 8, 9)
+HOG_WIDTH, HOG_CELL, HOG_BINS = (48, 8, 9)
 
 GRADIENT_COMPONENTS = 60  # principal components of the gradients, at most
 
@@ -119,7 +119,7 @@ def predict_out_of_fold(panel: Judges, faces: Faces) -> Float[np.ndarray, "n c"]
 def describe_gradients(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n d"]:
     """Return histograms of oriented gradients of the images in grey at 48 x 48: float32 [n, d]."""
     describe = cv2.HOGDescriptor(
-        (HOG_SIDE, HOG_SIDE),
+        (HOG_WIDTH, HOG_WIDTH),
         (2 * HOG_CELL, 2 * HOG_CELL),
         (HOG_CELL, HOG_CELL),
         (HOG_CELL, HOG_CELL),
@@ -128,9 +128,9 @@ def describe_gradients(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray
     descriptors = np.zeros((len(images), describe.getDescriptorSize()), np.float32)
     for row, image in enumerate(np.asarray(images)):
         grey = image[0] if len(image) == 1 else image.mean(axis=0).astype(np.uint8)
-        if grey.shape != (HOG_SIDE, HOG_SIDE):
+        if grey.shape != (HOG_WIDTH, HOG_WIDTH):
             grey = np.asarray(
-                Image.fromarray(grey).resize((HOG_SIDE, HOG_SIDE), Image.Resampling.BILINEAR)
+                Image.fromarray(grey).resize((HOG_WIDTH, HOG_WIDTH), Image.Resampling.BILINEAR)
             )
         descriptors[row] = np.ravel(describe.compute(np.ascontiguousarray(grey)))
     return descriptors

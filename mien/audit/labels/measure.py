@@ -87,28 +87,28 @@ def measure_labels(made: Faces, train: Faces, test: Faces) -> Labels:
         findings.append(Finding("warning", "people seen", "", message))
 
     # Agreement with judges of held-out people, and with judges of training people
-    for people, mark in ((heldout, ""), (train, ".seen_people")):
+    for people, suffix in ((heldout, ""), (train, ".seen_people")):
         try:
             panel = train_judges(people)
         except DataError as error:
-            owner = "held-out people" if not mark else "training people"
+            owner = "held-out people" if not suffix else "training people"
             findings.append(Finding("warning", f"no judges from {owner}", "", str(error)))
             continue
         panels.append((panel, people))
-        records += _measure_agreement(panel, people, made, mark)
+        records += _measure_agreement(panel, people, made, suffix)
         left_out = sorted(set(made.classes) - set(panel.classes))
         if left_out:
             message = (
                 f"too few real people show {first_few(left_out)}, so their labels were not judged"
             )
-            findings.append(Finding("warning", f"classes not judged{mark}", "", message))
+            findings.append(Finding("warning", f"classes not judged{suffix}", "", message))
 
     # Suspects, by the first panel that could be trained
     if not panels:
         raise DataError("; ".join(finding.what for finding in findings))
     panel, people = panels[0]
     rows = _make_rows(
-        made, panel, predict_by_judge(panel, made), _typical_probabilities(panel, people)
+        made, panel, predict_by_judge(panel, made), _average_probabilities(panel, people)
     )
     records += _measure_suspects(rows)
 
@@ -128,25 +128,25 @@ def find_suspects(faces: Faces, people: Faces | None = None) -> pd.DataFrame:
     if people is not None:
         panel = train_judges(people)
         return _make_rows(
-            faces, panel, predict_by_judge(panel, faces), _typical_probabilities(panel, people)
+            faces, panel, predict_by_judge(panel, faces), _average_probabilities(panel, people)
         )
     panel = train_judges(faces)
     return _make_rows(
-        faces, panel, predict_out_of_fold(panel, faces)[None], _typical_probabilities(panel, faces)
+        faces, panel, predict_out_of_fold(panel, faces)[None], _average_probabilities(panel, faces)
     )
 
 
 # Agreement
 
 
-def _measure_agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> Iterator[Record]:
+def _measure_agreement(panel: Judges, people: Faces, made: Faces, suffix: str) -> Iterator[Record]:
     """Yield agreement and ceiling: the mean over classes first, then each class."""
     # Resample the judges once for all classes
     probabilities = predict_by_judge(panel, made)
     emotions = made.index["emotion"].to_numpy(dtype=str)
-    dealer = make_rng("agreement", mark, len(made))
+    generator = make_rng("agreement", suffix, len(made))
     judge_count = len(panel.models)
-    drawn_judges = dealer.multinomial(
+    drawn_judges = generator.multinomial(
         judge_count, np.full(judge_count, 1 / judge_count), BOOTSTRAP_RESAMPLES
     )
 
@@ -160,7 +160,7 @@ def _measure_agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> 
         correct = (probabilities[knows_class][:, has_label].argmax(axis=2) == class_number).astype(
             np.float32
         )
-        draws = stats.draw_resamples(int(has_label.sum()), "agreement", mark, name).astype(
+        draws = stats.draw_resamples(int(has_label.sum()), "agreement", suffix, name).astype(
             np.float32
         )
         weights = drawn_judges[:, knows_class].astype(np.float32)
@@ -176,28 +176,28 @@ def _measure_agreement(panel: Judges, people: Faces, made: Faces, mark: str) -> 
             float(np.mean([*values.values()])), np.mean([*spreads.values()], axis=0)
         )
         yield Record.of(
-            f"labels.agreement{mark}", overall, sum(counts.values()), "images, mean over classes"
+            f"labels.agreement{suffix}", overall, sum(counts.values()), "images, mean over classes"
         )
     for name, value in values.items():
         yield Record.of(
-            f"labels.agreement{mark}",
+            f"labels.agreement{suffix}",
             stats.make_interval(value, spreads[name]),
             counts[name],
             "images",
             name,
         )
 
-    yield from _measure_ceiling(panel, people, mark, list(values))
+    yield from _measure_ceiling(panel, people, suffix, list(values))
 
 
 def _measure_ceiling(
-    panel: Judges, people: Faces, mark: str, classes: Sequence[str]
+    panel: Judges, people: Faces, suffix: str, classes: Sequence[str]
 ) -> Iterator[Record]:
     """Yield the agreement on real people, each judged by the judge that did not learn from them."""
     # Count what each image was judged as, per person (clip, image)
-    predicted = _likeliest(predict_out_of_fold(panel, people))
+    predicted = _find_likeliest(predict_out_of_fold(panel, people))
     judged = predicted >= 0
-    true = _label_numbers(people, panel)[judged]
+    true = _number_labels(people, panel)[judged]
     names, group = np.unique(np.array(panel.groups)[judged], return_inverse=True)
     counts = metrics.count_grouped_confusion(
         group, true, predicted[judged], len(names), len(panel.classes)
@@ -216,7 +216,7 @@ def _measure_ceiling(
         interval = stats.make_interval(
             stats.average_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
         )
-        yield Record.of(f"labels.ceiling{mark}", interval, n, unit, part)
+        yield Record.of(f"labels.ceiling{suffix}", interval, n, unit, part)
 
 
 def _make_recall(places: Sequence[int]) -> stats.ConfusionScore:
@@ -237,13 +237,13 @@ def _make_recall(places: Sequence[int]) -> stats.ConfusionScore:
     return of
 
 
-def _label_numbers(faces: Faces, panel: Judges) -> Int[np.ndarray, " n"]:
+def _number_labels(faces: Faces, panel: Judges) -> Int[np.ndarray, " n"]:
     """Return the position of each label among the panel's classes, -1 if it is not there."""
     number = {name: position for position, name in enumerate(panel.classes)}
     return np.array([number.get(name, -1) for name in faces.index["emotion"]], dtype=np.int64)
 
 
-def _likeliest(probabilities: Float[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
+def _find_likeliest(probabilities: Float[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
     """Return the likeliest class of each row, -1 for rows that nobody judged."""
     judged = ~np.isnan(probabilities).any(axis=1)
     return np.where(judged, np.nan_to_num(probabilities).argmax(axis=1), -1)
@@ -260,9 +260,9 @@ def _find_seen(test: Faces, train: Faces, made: Faces) -> Bool[np.ndarray, " n"]
 # Suspects
 
 
-def _typical_probabilities(panel: Judges, people: Faces) -> Float[np.ndarray, " c"]:
+def _average_probabilities(panel: Judges, people: Faces) -> Float[np.ndarray, " c"]:
     """Return the mean probability of each class on real faces of that class."""
-    probabilities, numbers = predict_out_of_fold(panel, people), _label_numbers(people, panel)
+    probabilities, numbers = predict_out_of_fold(panel, people), _number_labels(people, panel)
     return np.array(
         [
             np.nanmean(probabilities[numbers == class_number, class_number])
@@ -278,11 +278,11 @@ def _make_rows(
     typical: Float[np.ndarray, " c"],
 ) -> pd.DataFrame:
     """Return the table of COLUMNS from each judge's probabilities; `typical` is from
-    `_typical_probabilities`.
+    `_average_probabilities`.
     """
     # The label's probability, and its margin over the likeliest other class
     numbers, rows, averages = (
-        _label_numbers(faces, panel),
+        _number_labels(faces, panel),
         np.arange(len(faces)),
         probabilities.mean(axis=0),
     )
@@ -302,7 +302,7 @@ def _make_rows(
         {
             "key": faces.index["key"],
             "emotion": faces.index["emotion"],
-            "predicted": names[np.where(judged, _likeliest(averages), len(panel.classes))],
+            "predicted": names[np.where(judged, _find_likeliest(averages), len(panel.classes))],
             "probability": of_label,
             "margin": of_label - others.max(axis=1),
             "agreed": np.where(judged, agreed.mean(axis=0), np.nan),

@@ -61,12 +61,12 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
 
     # Predict each label from each feature, out of fold
     true = np.searchsorted(classes, table["emotion"].to_numpy(dtype=str))
-    parts = _assign_folds(groups.to_numpy(dtype=str), folds)
+    fold_of = _assign_folds(groups.to_numpy(dtype=str), folds)
     meaning = f"mean recall, interval over {unit}s"
     group_names, group = np.unique(groups.to_numpy(dtype=str), return_inverse=True)
     records = []
     for name, columns in {**values, "all": np.concatenate(list(values.values()), axis=1)}.items():
-        predicted = _predict_out_of_fold(columns, true, parts)
+        predicted = _predict_out_of_fold(columns, true, fold_of)
         counts = metrics.count_grouped_confusion(
             group, true, predicted, len(group_names), len(classes)
         )[None]
@@ -82,7 +82,7 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
             )
             n = len(table) if class_number is None else int((true == class_number).sum())
             records.append(Record.of(f"nuisance.{name}", interval, n, meaning, part))
-        chance = _score_permuted(true, predicted, parts, len(classes), name)
+        chance = _score_permuted(true, predicted, fold_of, len(classes), name)
         records.append(Record.of(f"nuisance.{name}_chance", chance, len(table), meaning))
     return tuple(records)
 
@@ -163,12 +163,12 @@ def _assign_folds(groups: np.ndarray, folds: int) -> Int[np.ndarray, " n"]:
 
 
 def _predict_out_of_fold(
-    columns: Float[np.ndarray, "n d"], true: Int[np.ndarray, " n"], parts: Int[np.ndarray, " n"]
+    columns: Float[np.ndarray, "n d"], true: Int[np.ndarray, " n"], fold_of: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
     """Return the class of each unit, predicted by a model that saw no unit of its fold."""
     predicted = np.zeros(len(true), dtype=np.int64)
-    for fold in np.unique(parts):
-        in_fold = parts == fold
+    for fold in np.unique(fold_of):
+        in_fold = fold_of == fold
         if len(set(true[~in_fold])) < 2:
             predicted[in_fold] = true[~in_fold][0]
             continue
@@ -195,7 +195,7 @@ def _make_recall(place: int) -> stats.ConfusionScore:
 def _score_permuted(
     true: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
-    parts: Int[np.ndarray, " n"],
+    fold_of: Int[np.ndarray, " n"],
     classes: int,
     name: str,
 ) -> stats.Interval:
@@ -204,7 +204,7 @@ def _score_permuted(
     The value is the mean of the permutations; the bounds are their 2.5th and 97.5th percentile.
     """
     generator = make_rng("dealt", name, len(true))
-    rows_of_fold = [np.flatnonzero(parts == fold) for fold in np.unique(parts)]
+    rows_of_fold = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
     scores = np.zeros(PERMUTATIONS)
     totals = np.maximum(1, np.bincount(true, minlength=classes))
     for draw in range(PERMUTATIONS):

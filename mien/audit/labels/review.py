@@ -141,7 +141,7 @@ def copy_queue(queue: Run, path: Path, store: Store, pictures: bool = False) -> 
     # The page may have to stay in the store
     require_free_queue(path)
     path = expand_home(path)
-    reason = "" if pictures else _reason_to_keep(queue, store)
+    reason = "" if pictures else _explain_why_kept(queue, store)
     with_pictures = not reason
     if reason:
         say(f"the page of pictures stays in the store: {reason}; --pictures lets it leave")
@@ -174,7 +174,7 @@ def require_free_queue(path: Path) -> None:
     require_free_file(path)
 
 
-def _reason_to_keep(queue: Run, store: Store) -> str:
+def _explain_why_kept(queue: Run, store: Store) -> str:
     """Return why the pictures of a queue must stay in the store; empty if they show nobody real."""
     if not queue.summary["synthetic"]:
         return "it shows real people"
@@ -304,7 +304,7 @@ def apply_decisions(decisions: Decisions, store: Store, *, alias: str | None = N
             before=decisions.table["key"].map(before)
         )
         report["after"] = [
-            _label_after(*row)
+            _decide_label(*row)
             for row in zip(report["decision"], report["before"], report["relabel"], strict=True)
         ]
         write_csv(report[["key", "decision", "before", "after", "note"]], out / "decisions.csv")
@@ -352,7 +352,7 @@ def _read_decision(row: dict[str, str], where: str) -> dict[str, str]:
     }
 
 
-def _label_after(decision: str, before: str, relabel: str) -> str:
+def _decide_label(decision: str, before: str, relabel: str) -> str:
     return {"accept": before, "reject": "", "relabel": relabel}[decision]
 
 

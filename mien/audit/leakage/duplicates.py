@@ -27,7 +27,7 @@ CANDIDATES_BY_HASH = 4  # candidates per picture by its hash, the nearest first
 CANDIDATES_BY_PIXELS = 3
 
 # pixels per side of small pictures, and of those whose pixels are compared
-THUMB_SIDE, DUPLICATE_SIDE = (16, 48)
+THUMB_WIDTH, DUPLICATE_WIDTH = (16, 48)
 
 DUPLICATE_MOVE_PIXELS = 2  # pixels of LOOK by which a picture may be moved
 
@@ -100,7 +100,7 @@ def make_thumbs(
     images: UInt8[np.ndarray, "n c h w"], mirrored: bool = False
 ) -> Float[np.ndarray, "n d"]:
     """Return the images in grey at 16 x 16, float32 [n, 256], each with mean 0 and length 1."""
-    return _standardise(_resize_grey(images, THUMB_SIDE, mirrored))
+    return _standardise(_resize_grey(images, THUMB_WIDTH, mirrored))
 
 
 def _find_exact(test: Faces, train: Faces, other_people: bool) -> pd.DataFrame:
@@ -191,20 +191,20 @@ def _choose_pairs(
 
 def _correlate_pairs(test: Faces, train: Faces, pairs: pd.DataFrame) -> Float[np.ndarray, " p"]:
     """Return the highest correlation of each pair over small moves."""
-    common = _mean_face(test, train)
-    inner = slice(DUPLICATE_MOVE_PIXELS, DUPLICATE_SIDE - DUPLICATE_MOVE_PIXELS)
+    common = _average_face(test, train)
+    inner = slice(DUPLICATE_MOVE_PIXELS, DUPLICATE_WIDTH - DUPLICATE_MOVE_PIXELS)
     correlations = np.zeros(len(pairs))
     for first in range(0, len(pairs), DUPLICATE_BLOCK_IMAGES):
         # Both pictures of each pair, in one order
         batch = pairs.iloc[first : first + DUPLICATE_BLOCK_IMAGES]
         a = np.concatenate(
             [
-                _compared_pixels(test, batch[batch["mirrored"] == mirrored]["a"], mirrored)
+                _read_standardised(test, batch[batch["mirrored"] == mirrored]["a"], mirrored)
                 for mirrored in (False, True)
             ]
         )
         order = np.argsort(batch["mirrored"].to_numpy(), kind="stable")
-        b = _compared_pixels(train, batch["b"].iloc[order], False)
+        b = _read_standardised(train, batch["b"].iloc[order], False)
         fixed = _standardise((b - common)[:, inner, inner].reshape(len(b), -1))
 
         # The best correlation over all moves
@@ -214,8 +214,8 @@ def _correlate_pairs(test: Faces, train: Faces, pairs: pd.DataFrame) -> Float[np
                 moved = (
                     a[
                         :,
-                        y : y + DUPLICATE_SIDE - 2 * DUPLICATE_MOVE_PIXELS,
-                        x : x + DUPLICATE_SIDE - 2 * DUPLICATE_MOVE_PIXELS,
+                        y : y + DUPLICATE_WIDTH - 2 * DUPLICATE_MOVE_PIXELS,
+                        x : x + DUPLICATE_WIDTH - 2 * DUPLICATE_MOVE_PIXELS,
                     ]
                     - common[inner, inner]
                 )
@@ -232,13 +232,13 @@ def _correlate_rows(
     return np.einsum("ij,ij->i", rows, fixed) / np.sqrt(np.maximum(squares, 1e-6))
 
 
-def _mean_face(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
+def _average_face(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
     """Return the mean face of the people, weighted equally; black if they are too few."""
     sums: dict[str, tuple[np.ndarray, int]] = {}
     for faces in (test, train):
         people = first_known(faces.index, "subject", "key").to_numpy()
         for first in range(0, len(faces), DUPLICATE_BLOCK_IMAGES):
-            looks = _compared_pixels(
+            looks = _read_standardised(
                 faces, np.arange(first, min(first + DUPLICATE_BLOCK_IMAGES, len(faces))), False
             )
             for person, look in zip(
@@ -247,16 +247,16 @@ def _mean_face(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
                 total, n = sums.get(person, (0, 0))
                 sums[person] = (total + look, n + 1)
     if len(sums) < MIN_PEOPLE_FOR_MEAN_FACE:
-        return np.zeros((DUPLICATE_SIDE, DUPLICATE_SIDE), np.float32)
+        return np.zeros((DUPLICATE_WIDTH, DUPLICATE_WIDTH), np.float32)
     return np.stack([total / n for total, n in sums.values()]).mean(axis=0).astype(np.float32)
 
 
-def _compared_pixels(
+def _read_standardised(
     faces: Faces, places: "pd.Series | np.ndarray", mirrored: bool
 ) -> Float[np.ndarray, "n h w"]:
     rows = np.asarray(places, dtype=np.int64)
-    return _standardise(_resize_grey(faces.images[rows], DUPLICATE_SIDE, mirrored)).reshape(
-        len(rows), DUPLICATE_SIDE, DUPLICATE_SIDE
+    return _standardise(_resize_grey(faces.images[rows], DUPLICATE_WIDTH, mirrored)).reshape(
+        len(rows), DUPLICATE_WIDTH, DUPLICATE_WIDTH
     )
 
 

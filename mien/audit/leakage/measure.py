@@ -193,7 +193,7 @@ def _find_doubles(
     # Add the pairs that are near each other, and the side of each name
     pairs_of_names = pd.concat([doubles.pairs, pictures.assign(evidence="pictures", **unmeasured)])
     side_of = {
-        name: _side_of(name, train, test) for name in {*pairs_of_names["a"], *pairs_of_names["b"]}
+        name: _find_side(name, train, test) for name in {*pairs_of_names["a"], *pairs_of_names["b"]}
     }
     for column in ("a", "b"):
         pairs_of_names[f"{column}_side"] = pd.Series(
@@ -207,7 +207,7 @@ def _find_doubles(
     return pairs_of_names.assign(across=across.astype(bool)).reset_index(drop=True)
 
 
-def _side_of(name: str, train: Faces, test: Faces) -> str:
+def _find_side(name: str, train: Faces, test: Faces) -> str:
     in_train, in_test = name in train.subjects, name in test.subjects
     return "both" if in_train and in_test else "train" if in_train else "test"
 
@@ -233,7 +233,7 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
     Both are resampled over the same groups, so their gap is paired.
     """
     # The prediction of each test image
-    train, test = _to_one_form(train, test)
+    train, test = _bring_to_one_size(train, test)
     classes = [*dict.fromkeys([*train.classes, *test.classes])]
     true = test.labels(classes)
     predicted = Nearest(train, classes).predict(test).argmax(axis=1)
@@ -263,7 +263,7 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
         yield Record.of("leakage.nearest_gap", gap, len(test), unit_text)
 
 
-def _to_one_form(train: Faces, test: Faces) -> tuple[Faces, Faces]:
+def _bring_to_one_size(train: Faces, test: Faces) -> tuple[Faces, Faces]:
     """Return both sides in the smaller size and in grey, so that pixels can be compared."""
     if train.size == test.size:
         return train, test
@@ -285,7 +285,7 @@ def _report_shared(
         if shared_names:
             severity = "warning" if f"{unit}s" in list_forbidden_ways(by) else "note"
             are = "is" if len(shared_names) == 1 else "are"
-            share = percentage(int(seen.sum()), total, image)
+            share = format_percentage(int(seen.sum()), total, image)
             message = (
                 f"{count_of(len(shared_names), unit)} of the test side {are} in training: {share}"
             )
@@ -299,7 +299,8 @@ def _report_shared(
             where = f"{example['test']} = {example['train']}"
             severity = "warning" if kind in list_forbidden_ways(by) else "note"
             count = int(rows[kind].sum())
-            text = f"{percentage(count, total, image)} {'is' if count == 1 else 'are'} {message}"
+            are = "is" if count == 1 else "are"
+            text = f"{format_percentage(count, total, image)} {are} {message}"
             yield Finding(severity, f"{kind} duplicates", where, text)
 
     # Equal pictures with different labels
@@ -330,7 +331,7 @@ def _report_shared(
         )
         yield Finding("note", "no subjects", "", message)
     elif unknown and by == "subject":
-        share = percentage(unknown, total, image)
+        share = format_percentage(unknown, total, image)
         message = (
             f"the subject of {share} is not known: only pictures can tell whether they were seen"
         )
@@ -361,7 +362,7 @@ def _report_people(
 
     # What could not be found, if nothing was
     if by == "subject":
-        yield from _report_silence(doubles)
+        yield from _report_inconclusive(doubles)
 
     # Equal names of different datasets
     short = {name.partition(":")[2] or name: name for name in train.subjects}
@@ -390,13 +391,13 @@ def describe_nearness(row: dict[Any, Any]) -> str:
     )
 
 
-def _report_silence(doubles: names.Doubles) -> Iterator[Finding]:
+def _report_inconclusive(doubles: names.Doubles) -> Iterator[Finding]:
     """Yield a finding if it means nothing that no two names were found to be one person."""
-    if not doubles.names + doubles.single or not doubles.silent:
+    if not doubles.names + doubles.single or not doubles.is_inconclusive:
         return
-    if doubles.dealt:
+    if doubles.divided:
         message = (
-            f"cannot tell: of {doubles.dealt} people whose own clips or photographs were divided "
+            f"cannot tell: of {doubles.divided} people whose own clips or photographs were divided "
             f"between two names, only {doubles.found} would be found, so others may have two names "
             "unnoticed; more clips of each person would help"
         )
@@ -413,6 +414,6 @@ def _report_silence(doubles: names.Doubles) -> Iterator[Finding]:
     yield Finding("note", "people under two names", "", message)
 
 
-def percentage(count: int, total: int, image: str) -> str:
+def format_percentage(count: int, total: int, image: str) -> str:
     """Return a number of images with the total and its share, as text."""
     return f"{count:,} of {count_of(total, image)} ({100 * count / total:.1f} %)"

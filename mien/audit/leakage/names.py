@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 
-from mien.audit.leakage.duplicates import NEIGHBOURING_FRAMES_CORRELATION, THUMB_SIDE, make_thumbs
+from mien.audit.leakage.duplicates import NEIGHBOURING_FRAMES_CORRELATION, THUMB_WIDTH, make_thumbs
 from mien.faces import Faces, name_units
 from mien.seeds import make_rng
 
@@ -78,20 +78,20 @@ class Doubles:
     """The pairs of names that look like one person, and whether finding none would mean anything.
 
     `names` counts the names with at least two clips or photographs, which are compared;
-    `single` counts the others. Of `dealt` people whose own clips were divided between two names,
-    `found` would have been reported; `dealt` is 0 if there is too little to compare at all.
+    `single` counts the others. Of `divided` people whose own clips were divided between two names,
+    `found` would have been reported; `divided` is 0 if there is too little to compare at all.
     """
 
     pairs: pd.DataFrame
     names: int
     single: int
-    dealt: int
+    divided: int
     found: int
 
     @property
-    def silent(self) -> bool:
+    def is_inconclusive(self) -> bool:
         """Whether nothing follows if no pair was reported."""
-        return not self.dealt or self.found < MIN_FOUND_SHARE * self.dealt
+        return not self.divided or self.found < MIN_FOUND_SHARE * self.divided
 
 
 def find_doubles(*parts: Faces) -> Doubles:
@@ -122,8 +122,8 @@ def find_doubles(*parts: Faces) -> Doubles:
         return Doubles(_make_table([]), comparable, single, 0, 0)
 
     # Distances of people from themselves, and of all pairs of names
-    rows = _principal_components(units)
-    self_distances = _distances_to_self(rows, units)
+    rows = _project_on_components(units)
+    self_distances = _measure_distances_to_self(rows, units)
     limit = float(np.quantile(self_distances, LIKE_ONE_QUANTILE))
     a, b, distances = _measure_pairs(rows, units)
 
@@ -160,27 +160,27 @@ def _make_table(rows: list[tuple]) -> pd.DataFrame:
 # How far ahead of all others
 
 
-def count_separated(ahead: Float[np.ndarray, " n"]) -> tuple[int, float, float]:
+def count_separated(lead: Float[np.ndarray, " n"]) -> tuple[int, float, float]:
     """Return how many first values are separated from the others, their p, and a threshold.
 
-    One value alone would be separated from the threshold on. `ahead` falls.
+    One value alone would be separated from the threshold on. `lead` falls.
     """
     pair_count, p_value = 0, 1.0
     for rank in range(1, MAX_PAIRS_TOGETHER + 1):
-        tails = _measure_tails(ahead[rank:])
+        tails = _measure_tails(lead[rank:])
         p = max(
-            (1 + (ahead[rank - 1] - ahead[rank]) / mean / count) ** -count for mean, count in tails
+            (1 + (lead[rank - 1] - lead[rank]) / mean / count) ** -count for mean, count in tails
         )
         if p < MAX_P:
             pair_count, p_value = rank, float(p)
     widest = max(
         mean * count * (MAX_P ** (-1 / count) - 1)
-        for mean, count in _measure_tails(ahead[pair_count:])
+        for mean, count in _measure_tails(lead[pair_count:])
     )
-    return pair_count, p_value, float(ahead[pair_count] + widest)
+    return pair_count, p_value, float(lead[pair_count] + widest)
 
 
-def _measure_tails(ahead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
+def _measure_tails(lead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
     """Return the mean normalised spacing of the first values of each tail, and their number.
 
     If the tail is exponential, spacing i, times i, is exponential with one mean. That mean is
@@ -189,8 +189,8 @@ def _measure_tails(ahead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
     """
     tails = []
     for tail in TAIL_PAIRS:
-        count = min(tail, len(ahead) - 1)
-        spacings = np.arange(1, count + 1) * -np.diff(ahead[: count + 1])
+        count = min(tail, len(lead) - 1)
+        spacings = np.arange(1, count + 1) * -np.diff(lead[: count + 1])
         tails.append((max(float(spacings.mean()), 1e-9), count))
     return tails
 
@@ -206,8 +206,8 @@ def _measure_pairs(
     The nearest pair is first.
     """
     # The mean of each name in whitened components
-    space = rows @ _whitening_matrix(rows, units.subjects)
-    means, counts = _subject_means(space, units.subjects), units.counts
+    space = rows @ _compute_whitening_matrix(rows, units.subjects)
+    means, counts = _average_per_subject(space, units.subjects), units.counts
 
     # Distances of all pairs, relative to what the numbers of clips let expect
     comparable = np.flatnonzero(counts > 1)
@@ -223,7 +223,9 @@ def _measure_pairs(
     return a[order], b[order], np.maximum(distances[order], MIN_DISTANCE)
 
 
-def _distances_to_self(rows: Float[np.ndarray, "n k"], units: Units) -> Float[np.ndarray, " s"]:
+def _measure_distances_to_self(
+    rows: Float[np.ndarray, "n k"], units: Units
+) -> Float[np.ndarray, " s"]:
     """Return the distance of each person from themselves.
 
     It is measured by dividing the person's clips between two names.
@@ -238,7 +240,7 @@ def _distances_to_self(rows: Float[np.ndarray, "n k"], units: Units) -> Float[np
         subjects[units_of_person[:half]] = len(units.names)
 
         # The distance between the two, as between any names
-        root = _whitening_matrix(rows, subjects)
+        root = _compute_whitening_matrix(rows, subjects)
         difference = (
             rows[units_of_person[:half]].mean(axis=0) - rows[units_of_person[half:]].mean(axis=0)
         ) @ root
@@ -248,7 +250,7 @@ def _distances_to_self(rows: Float[np.ndarray, "n k"], units: Units) -> Float[np
     return np.array(self_distances)
 
 
-def _subject_means(
+def _average_per_subject(
     rows: Float[np.ndarray, "n k"], subjects: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "s k"]:
     sums = np.zeros((int(subjects.max()) + 1, rows.shape[1]))
@@ -256,11 +258,11 @@ def _subject_means(
     return sums / np.bincount(subjects)[:, None]
 
 
-def _whitening_matrix(
+def _compute_whitening_matrix(
     rows: Float[np.ndarray, "n k"], subjects: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "k k"]:
     """Return the matrix that makes the variation within subjects equal in all directions."""
-    deviations = rows - _subject_means(rows, subjects)[subjects]
+    deviations = rows - _average_per_subject(rows, subjects)[subjects]
     within = deviations.T @ deviations / max(1, len(rows) - len(set(subjects.tolist())))
     within += (
         WHITENING_SHRINKAGE
@@ -271,7 +273,7 @@ def _whitening_matrix(
     return np.linalg.cholesky(np.linalg.inv(within))
 
 
-def _principal_components(units: Units) -> Float[np.ndarray, "n k"]:
+def _project_on_components(units: Units) -> Float[np.ndarray, "n k"]:
     """Return the units in their principal components."""
     centred = units.thumbs.astype(np.float64) - units.thumbs.mean(axis=0, dtype=np.float64)
     values, vectors = np.linalg.eigh(centred.T @ centred)
@@ -291,16 +293,16 @@ def _make_units(parts: Sequence[Faces]) -> Units:
 
     Each key counts once, and so do photographs that are nearly equal.
     """
-    table = pd.concat([_known_images(faces) for faces in parts], ignore_index=True).drop_duplicates(
-        "key"
-    )
+    table = pd.concat(
+        [_list_known_images(faces) for faces in parts], ignore_index=True
+    ).drop_duplicates("key")
     table = table.sort_values("key", ignore_index=True)
     thumbnails = np.array(table["thumb"].tolist(), dtype=np.float32).reshape(
-        len(table), THUMB_SIDE * THUMB_SIDE
+        len(table), THUMB_WIDTH * THUMB_WIDTH
     )
 
     # The mean picture of each unit
-    owner = _unit_of_image(table, thumbnails)
+    owner = _name_units_of_images(table, thumbnails)
     order, unit = np.unique(owner, return_inverse=True)
     sums = np.zeros((len(order), thumbnails.shape[1]))
     np.add.at(sums, unit, thumbnails)
@@ -311,7 +313,7 @@ def _make_units(parts: Sequence[Faces]) -> Units:
     return Units(means.astype(np.float32), subjects.astype(np.int64), tuple(map(str, names)))
 
 
-def _unit_of_image(table: pd.DataFrame, small: Float[np.ndarray, "n d"]) -> np.ndarray:
+def _name_units_of_images(table: pd.DataFrame, small: Float[np.ndarray, "n d"]) -> np.ndarray:
     """Return the unit of each image: its clip, else the first photograph that is nearly the same.
 
     Photographs of a person that are nearly equal may be frames of a clip without a name.
@@ -330,7 +332,7 @@ def _unit_of_image(table: pd.DataFrame, small: Float[np.ndarray, "n d"]) -> np.n
     return names.astype(str)
 
 
-def _known_images(faces: Faces) -> pd.DataFrame:
+def _list_known_images(faces: Faces) -> pd.DataFrame:
     is_known = (faces.index["subject"] != "") & (faces.index["source"] == "real")
     thumbnails = make_thumbs(faces.images[np.flatnonzero(is_known)])
     return faces.index.loc[is_known, ["key", "subject", "clip"]].assign(thumb=list(thumbnails))

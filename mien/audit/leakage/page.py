@@ -65,8 +65,8 @@ def render_page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str
         tested=count_of(len(test), image),
         trained=count_of(len(train), "training image"),
         nearness=describe_nearness,
-        ways=list(_way_rows(found)),
-        nearest=_overall_records(
+        ways=list(_list_ways(found)),
+        nearest=_select_overall(
             found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")
         ),
         parts=[
@@ -74,13 +74,13 @@ def render_page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str
             for record in found.records
             if record.metric == "leakage.affected" and record.part
         ],
-        nuisance=list(_nuisance_rows(found)),
+        nuisance=list(_list_nuisances(found)),
         kinds=[
-            (WAY_TITLES[kind], list(_pair_pictures(found, kind, train, test)))
+            (WAY_TITLES[kind], list(_draw_pairs(found, kind, train, test)))
             for kind in DUPLICATE_KINDS
             if found.rows[kind].any()
         ],
-        people=list(_people_pictures(found, train, test)),
+        people=list(_draw_people(found, train, test)),
         licences=sorted(_real_licences(train) | _real_licences(test)),
         real=bool(
             (train.index["source"] == "real").any() or (test.index["source"] == "real").any()
@@ -94,7 +94,7 @@ def _real_licences(faces: Faces) -> set[str]:
     return set(faces.index["licence"][faces.index["source"] == "real"])
 
 
-def _way_rows(found: Leakage) -> Iterator[dict[str, Any]]:
+def _list_ways(found: Leakage) -> Iterator[dict[str, Any]]:
     for way in WAYS_SEEN:
         count = int(found.rows[way].sum())
         yield {
@@ -105,7 +105,7 @@ def _way_rows(found: Leakage) -> Iterator[dict[str, Any]]:
         }
 
 
-def _overall_records(found: Leakage, names: tuple[str, ...]) -> list[Record]:
+def _select_overall(found: Leakage, names: tuple[str, ...]) -> list[Record]:
     return [
         record
         for name in names
@@ -114,9 +114,9 @@ def _overall_records(found: Leakage, names: tuple[str, ...]) -> list[Record]:
     ]
 
 
-def _nuisance_rows(found: Leakage) -> Iterator[tuple[str, Record, Record, list[Record]]]:
+def _list_nuisances(found: Leakage) -> Iterator[tuple[str, Record, Record, list[Record]]]:
     for name in NUISANCES:
-        overall = _overall_records(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
+        overall = _select_overall(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
         if len(overall) == 2:
             parts = [
                 record
@@ -126,7 +126,7 @@ def _nuisance_rows(found: Leakage) -> Iterator[tuple[str, Record, Record, list[R
             yield name, overall[0], overall[1], sorted(parts, key=lambda record: -record.value)[:2]
 
 
-def _pair_pictures(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[PagePicture]:
+def _draw_pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[PagePicture]:
     """Yield one pair for each test image, of as many people as possible."""
     # One pair per test image; the first of each person come first
     selected = (
@@ -143,36 +143,36 @@ def _pair_pictures(found: Leakage, kind: str, train: Faces, test: Faces) -> Iter
         .to_dict("records")
     ):
         images = [_enlarge(test, row["test"]), _enlarge(train, row["train"])]
-        labels = [_emotion_of(test, row["test"]), _emotion_of(train, row["train"])]
+        labels = [_find_emotion(test, row["test"]), _find_emotion(train, row["train"])]
         label_text = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
         more = f"{label_text}, correlation {row['correlation']:.3f}, {row['bits']} bits"
         yield PagePicture(
             encode_picture(_join_pictures(images)),
-            _breakable_name(f"{row['test']} = {row['train']}"),
+            _make_breakable(f"{row['test']} = {row['train']}"),
             more,
         )
 
 
-def _people_pictures(
+def _draw_people(
     found: Leakage, train: Faces, test: Faces
 ) -> Iterator[tuple[dict[Hashable, Any], list[PagePicture]]]:
     """Yield each pair of names that look like one person, with the pictures of both."""
     for row in found.people.to_dict("records"):
         shown = []
         for name in (row["a"], row["b"]):
-            images = [image for faces in (train, test) for image in _pictures_of(faces, name)]
+            images = [image for faces in (train, test) for image in _list_pictures(faces, name)]
             shown.append(
                 PagePicture(encode_picture(draw_grid(np.stack(images[:MAX_PICTURES]), 12, 1)), name)
             )
         yield row, shown
 
 
-def _breakable_name(name: str) -> Markup:
+def _make_breakable(name: str) -> Markup:
     """Return a file's name that can break between its parts, rather than within a word."""
     return Markup(re.sub(r"([/_=.-]+)", r"\1<wbr>", str(escape(name))))
 
 
-def _pictures_of(faces: Faces, subject: str) -> np.ndarray:
+def _list_pictures(faces: Faces, subject: str) -> np.ndarray:
     """Return pictures of a subject, from as many clips as possible, in the form of the page."""
     rows = faces.index[faces.index["subject"] == subject]
     rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(
@@ -189,15 +189,15 @@ def _resize_square(image: np.ndarray) -> np.ndarray:
 
 
 def _enlarge(faces: Faces, key: str) -> Image.Image:
-    image = np.asarray(faces.images[_position_of(faces, key)])
+    image = np.asarray(faces.images[_find_position(faces, key)])
     return make_picture(image, max(1, LEAKAGE_PICTURE_WIDTH // image.shape[1]))
 
 
-def _emotion_of(faces: Faces, key: str) -> str:
-    return str(faces.index["emotion"].iloc[_position_of(faces, key)])
+def _find_emotion(faces: Faces, key: str) -> str:
+    return str(faces.index["emotion"].iloc[_find_position(faces, key)])
 
 
-def _position_of(faces: Faces, key: str) -> int:
+def _find_position(faces: Faces, key: str) -> int:
     return int(np.flatnonzero(faces.index["key"] == key)[0])
 
 

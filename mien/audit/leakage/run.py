@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mien.audit.labels.nuisance import measure_nuisance
-from mien.audit.leakage.measure import Leakage, measure_leakage, name_images, percentage
+from mien.audit.leakage.measure import Leakage, format_percentage, measure_leakage, name_images
 from mien.audit.leakage.page import render_page
 from mien.audit.leakage.sides import ComparedSides
 from mien.audit.specs import LeakageSpec
@@ -46,7 +46,7 @@ def run_leakage(
     )
 
     def build(out: Path, scratch: Path) -> RunSummary:
-        train, test = sides.faces()
+        train, test = sides.load_faces()
         result = measure_leakage(train, test, by)
         try:
             result = replace(result, records=(*result.records, *measure_nuisance(train)))
@@ -90,7 +90,7 @@ def list_leakage_lines(run: Run) -> Iterator[str]:
     total, affected, image = about["test_images"], about["affected"], about["what"]
     seen = "none was found to have been seen in training"
     if affected:
-        seen = f"{percentage(affected, total, image)} {_was(affected)} seen in training"
+        seen = f"{format_percentage(affected, total, image)} {_was(affected)} seen in training"
     names_of, training_images = about["names"], count_of(about["training_images"], "training image")
     yield (
         f"{names_of['test']} ({count_of(total, image)}) against {names_of['train']} "

@@ -56,7 +56,7 @@ class ComparedSides:
         )
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def faces(self) -> tuple[Faces, Faces]:
+    def load_faces(self) -> tuple[Faces, Faces]:
         """Return the training and the test side."""
         train, test = (Faces.load(run.path) for run in (self.train, self.test))
         if self.table is not None:
@@ -165,7 +165,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _parse_between(text: str) -> tuple[str, str]:
-    names = [_side_name(name) for name in text.split(":")]
+    names = [_normalise_side(name) for name in text.split(":")]
     if len(names) != 2 or "" in names or names[0] == names[1]:
         raise UsageError(f"--between must name two sides, such as train:val; given: '{text}'")
     return names[0], names[1]
@@ -214,7 +214,8 @@ def _read_division(path: Path, keys: list[str]) -> pd.DataFrame:
             f"are like {first_few(keys, 2)}. Give keys, or paths below the folder"
         )
     return pd.DataFrame(
-        {"key": matched, "side": [_side_name(line[side_column]) for line in lines]}, dtype="str"
+        {"key": matched, "side": [_normalise_side(line[side_column]) for line in lines]},
+        dtype="str",
     ).drop_duplicates()
 
 
@@ -244,7 +245,7 @@ def match_names(names: list[str], keys: list[str]) -> tuple[list[str], list[str]
 
 def _divide_by_folder(keys: list[str], name: str) -> pd.DataFrame:
     """Return the sides by the folders above the classes, as in dataset/train/fear/1.png."""
-    sides = [_side_name(key.split("/")[1]) if key.count("/") > 1 else "" for key in keys]
+    sides = [_normalise_side(key.split("/")[1]) if key.count("/") > 1 else "" for key in keys]
     if not {"train", "test", "val"} & set(sides):
         raise UsageError(
             f"leakage needs two sides: give two sets (mien leakage TRAIN TEST), or divide {name} "
@@ -273,6 +274,6 @@ def _select_two(table: pd.DataFrame, first: str, second: str, total: int) -> pd.
     return rows.assign(side=np.where(rows["side"] == first, "train", "test")).reset_index(drop=True)
 
 
-def _side_name(text: str) -> str:
+def _normalise_side(text: str) -> str:
     plain = text.strip().lower()
     return SIDE_SYNONYMS.get(plain, plain)

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Float32, Int, UInt8
 from PIL import Image
 
-from mien.audit.memorisation.search import MATCH_SIDE, iterate_least_distances, soften
+from mien.audit.memorisation.search import MATCH_WIDTH, iterate_least_distances, soften
 from mien.faces import Faces, name_distinct_units
 
 MIN_COPY_PIXELS = 12  # pixels per side; smaller pictures are copies only if their pixels are equal
@@ -93,14 +93,14 @@ def find_copies(made: Faces, real: Faces) -> pd.DataFrame:
     exact = _find_exact(made, real)
     remaining = np.flatnonzero(~made.index["key"].isin(exact["image"]).to_numpy())
     form = tuple(
-        min(MATCH_SIDE, *sides) for sides in zip(made.size[1:], real.size[1:], strict=True)
+        min(MATCH_WIDTH, *sides) for sides in zip(made.size[1:], real.size[1:], strict=True)
     )
     if not len(remaining) or not len(real) or min(form) < MIN_COPY_PIXELS:
         return exact
 
     # The likest real image of each image, if it is like enough
     alignment = Alignment(*form)
-    made_channels, real_channels = _common_channels(made, real)
+    made_channels, real_channels = _find_common_channels(made, real)
     pictures = _Pictures(made, alignment, made_channels, remaining)
     originals = _Pictures(real, alignment, real_channels)
     pairs = _find_likest(pictures, originals)
@@ -147,7 +147,7 @@ class Alignment:
     @property
     def border(self) -> int:
         """Pixels that are left out on all sides."""
-        return max(2, round(min(self.height, self.width) * BORDER_PIXELS / MATCH_SIDE))
+        return max(2, round(min(self.height, self.width) * BORDER_PIXELS / MATCH_WIDTH))
 
     @property
     def coarse_moves(self) -> list[tuple[int, int]]:
@@ -183,7 +183,7 @@ def _describe_by_waves(
     Rows of blank pictures are 0.
     """
     _, height, width = inside.shape
-    waves = _cosine_matrix(height, count) @ inside @ _cosine_matrix(width, count).T
+    waves = _make_cosine_matrix(height, count) @ inside @ _make_cosine_matrix(width, count).T
     waves[:, :LIGHT_WAVES, :LIGHT_WAVES] = 0
     return _normalise_rows(waves, BLANK_DEVIATION / 2 * (height * width) ** 0.5)
 
@@ -191,7 +191,7 @@ def _describe_by_waves(
 def _describe_by_pixels(inside: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n d"]:
     """Return pictures without their light as rows of length 1; rows of blank pictures are 0."""
     _, height, width = inside.shape
-    down, across = _cosine_matrix(height, LIGHT_WAVES), _cosine_matrix(width, LIGHT_WAVES)
+    down, across = _make_cosine_matrix(height, LIGHT_WAVES), _make_cosine_matrix(width, LIGHT_WAVES)
     detail = inside - down.T @ (down @ inside @ across.T) @ across
     return _normalise_rows(detail, BLANK_DEVIATION * (height * width) ** 0.5)
 
@@ -206,7 +206,7 @@ def _normalise_rows(
 
 
 @lru_cache(maxsize=64)
-def _cosine_matrix(length: int, count: int) -> Float32[np.ndarray, "count length"]:
+def _make_cosine_matrix(length: int, count: int) -> Float32[np.ndarray, "count length"]:
     """Return the first rows of the orthonormal DCT-II matrix."""
     places = (2 * np.arange(length) + 1) * np.pi / (2 * length)
     rows = np.cos(np.arange(min(count, length))[:, None] * places[None]) * (2 / length) ** 0.5
@@ -261,7 +261,7 @@ def to_luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h
     return np.tensordot(images, np.array(weights, np.float32), (1, 0)).round().astype(np.uint8)
 
 
-def _common_channels(made: Faces, real: Faces) -> tuple[list[int], list[int]]:
+def _find_common_channels(made: Faces, real: Faces) -> tuple[list[int], list[int]]:
     """Return the channels of both sides that are compared: those that both show, else all."""
     shared = [name for name in made.shown if name in real.shown]
     if made.shown == real.shown or not shared:
@@ -283,7 +283,7 @@ def _find_likest(
     the set, both sides are of this set, and images of one clip are not compared.
     """
     # Compare each block with each block, as it is and mirrored
-    tables = [_empty_pairs()]
+    tables = [_make_empty_pairs()]
     for made_places in _split_places(made.places):
         images = made.soften(made_places)
         for real_places in _split_places(real.places):
@@ -318,7 +318,7 @@ def _keep_best(ranked: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFram
 
 
 def _fit_to_known(
-    asked: Float32[np.ndarray, "m height width"],
+    queries: Float32[np.ndarray, "m height width"],
     known: Float32[np.ndarray, "n height width"],
     alignment: Alignment,
     barred: BarredClips | None,
@@ -327,16 +327,16 @@ def _fit_to_known(
     # Few waves and moves on all real images
     inside = alignment.cut_border(known)
     coarse, fine = (_describe_by_waves(inside, count) for count in (COARSE_WAVES, FINE_WAVES))
-    listed = _list_candidates(asked, coarse, alignment, barred)
+    listed = _list_candidates(queries, coarse, alignment, barred)
 
     # All whole-pixel moves on the listed images, then half pixels on the best of these
-    tables = [_empty_pairs()]
-    for batch in _slices(len(listed), MOVED_IMAGES_AT_ONCE):
-        pairs, moves = _try_moves(asked, fine, listed[batch], alignment)
-        for some in _slices(len(pairs), PAIRS_AT_ONCE):
+    tables = [_make_empty_pairs()]
+    for batch in _split_rows(len(listed), MOVED_IMAGES_AT_ONCE):
+        pairs, moves = _try_moves(queries, fine, listed[batch], alignment)
+        for some in _split_rows(len(pairs), PAIRS_AT_ONCE):
             one, other = pairs[some].T
             likeness, fitted_moves = _fit_by_half_pixels(
-                asked[one], known[other], moves[some], alignment
+                queries[one], known[other], moves[some], alignment
             )
             columns = {"mirrored": False, "down": fitted_moves[:, 0], "right": fitted_moves[:, 1]}
             tables.append(pd.DataFrame({"a": one, "b": other, "likeness": likeness, **columns}))
@@ -344,7 +344,7 @@ def _fit_to_known(
 
 
 def _try_moves(
-    asked: Float32[np.ndarray, "m height width"],
+    queries: Float32[np.ndarray, "m height width"],
     known: Float32[np.ndarray, "n k"],
     listed: Int[np.ndarray, "i l1"],
     alignment: Alignment,
@@ -357,7 +357,7 @@ def _try_moves(
     images, others = listed[:, 0], listed[:, 1:]
     moves = np.array(alignment.whole_moves)
     views = [
-        _describe_by_waves(alignment.cut_border(asked[images], *move), FINE_WAVES)
+        _describe_by_waves(alignment.cut_border(queries[images], *move), FINE_WAVES)
         for move in alignment.whole_moves
     ]
     likeness = np.stack(views, axis=1) @ known[others].transpose(0, 2, 1)
@@ -373,7 +373,7 @@ def _try_moves(
 
 
 def _list_candidates(
-    asked: Float32[np.ndarray, "m height width"],
+    queries: Float32[np.ndarray, "m height width"],
     known: Float32[np.ndarray, "n k"],
     alignment: Alignment,
     barred: BarredClips | None,
@@ -385,14 +385,14 @@ def _list_candidates(
 
     def move_views(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
         return (
-            _describe_by_waves(alignment.cut_border(asked[batch], *move), COARSE_WAVES)
+            _describe_by_waves(alignment.cut_border(queries[batch], *move), COARSE_WAVES)
             for move in alignment.coarse_moves
         )
 
     # The nearest real images of each image, except barred ones
     number = min(CANDIDATES_PER_IMAGE, len(known))
     listed = [np.zeros((0, number + 1), dtype=np.int64)]
-    for first, block in iterate_least_distances(len(asked), move_views, known):
+    for first, block in iterate_least_distances(len(queries), move_views, known):
         if barred is not None:
             block[barred[0][first : first + len(block), None] == barred[1][None]] = BARRED_DISTANCE
         near = np.argpartition(block, number - 1, axis=1)[:, :number]
@@ -406,20 +406,20 @@ def _list_candidates(
     return np.concatenate(listed)
 
 
-def _slices(count: int, size: int) -> Iterator[slice]:
+def _split_rows(count: int, size: int) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, count, size))
 
 
 def _fit_by_half_pixels(
-    asked: Float32[np.ndarray, "p height width"],
+    queries: Float32[np.ndarray, "p height width"],
     known: Float32[np.ndarray, "p height width"],
     moves: Int[np.ndarray, "p 2"],
     alignment: Alignment,
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p 2"]]:
     """Return likeness and best move, within a pixel of `moves`, in steps of half a pixel."""
     fixed = _describe_by_pixels(alignment.cut_border(known))
-    best_likeness, best_shift = np.full(len(asked), -1.0), np.zeros((len(asked), 2))
-    padded = _cut_with_margin(asked, moves, alignment)
+    best_likeness, best_shift = np.full(len(queries), -1.0), np.zeros((len(queries), 2))
+    padded = _cut_with_margin(queries, moves, alignment)
     for y in range(5):
         for x in range(5):
             shifted = _shift_half_pixels(_shift_half_pixels(padded, y, 1), x, 2)
@@ -431,15 +431,15 @@ def _fit_by_half_pixels(
 
 
 def _cut_with_margin(
-    asked: Float32[np.ndarray, "p height width"],
+    queries: Float32[np.ndarray, "p height width"],
     moves: Int[np.ndarray, "p 2"],
     alignment: Alignment,
 ) -> Float32[np.ndarray, "p h2 w2"]:
     """Return moved pictures without their border, except one pixel on each side."""
-    rim, image_numbers = alignment.border - 1, np.arange(len(asked))
+    rim, image_numbers = alignment.border - 1, np.arange(len(queries))
     down = np.arange(alignment.height - 2 * rim)[None] + rim - moves[:, :1]
     across = np.arange(alignment.width - 2 * rim)[None] + rim - moves[:, 1:]
-    return asked[image_numbers[:, None, None], down[:, :, None], across[:, None, :]]
+    return queries[image_numbers[:, None, None], down[:, :, None], across[:, None, :]]
 
 
 def _shift_half_pixels(
@@ -452,7 +452,7 @@ def _shift_half_pixels(
     return (sides + wide.take(range(whole + 1, whole + 1 + length), axis)) / 2 if half else sides
 
 
-def _empty_pairs() -> pd.DataFrame:
+def _make_empty_pairs() -> pd.DataFrame:
     types = {
         "a": "int64",
         "b": "int64",
@@ -477,7 +477,7 @@ def _try_rough_filters(found: pd.DataFrame, made: _Pictures, real: _Pictures) ->
     # Pairs that are nearly alike, but not yet almost equal
     likeness = found["likeness"].to_numpy(dtype=np.float64, copy=True)
     candidates = np.flatnonzero((likeness >= ROUGH_LIKENESS) & (likeness < 1 - MIN_LIKENESS_GAP))
-    for batch in _slices(len(candidates), PAIRS_AT_ONCE):
+    for batch in _split_rows(len(candidates), PAIRS_AT_ONCE):
         rows = candidates[batch]
         rough_likeness = _fit_roughly_resized(found.iloc[rows], made, real)
         likeness[rows] = np.maximum(likeness[rows], rough_likeness)
@@ -572,7 +572,7 @@ def _merge_tables(
         faces.index["key"].to_numpy()[found[column].to_numpy(dtype=np.int64)]
         for faces, column in ((made, "a"), (real, "b"))
     )
-    scale = MATCH_SIDE / min(MATCH_SIDE, made.size[1], real.size[1])
+    scale = MATCH_WIDTH / min(MATCH_WIDTH, made.size[1], real.size[1])
     near_copies = found.assign(image=images, original=originals, kind=pd.Series(kinds, dtype="str"))
     near_copies = near_copies.assign(
         down=near_copies["down"] * scale, right=near_copies["right"] * scale

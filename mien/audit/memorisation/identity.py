@@ -61,7 +61,7 @@ def learn_embedding(
 def find_shown_subjects(
     made: np.ndarray,
     ratios: Float[np.ndarray, " k"],
-    far: float,
+    extreme_ratio: float,
     test: np.ndarray,
     people: ImagePeople,
     subjects: int,
@@ -69,23 +69,25 @@ def find_shown_subjects(
     """Return the training subjects that generated images show, the most shown first, 20 at most.
 
     `made` names the subject nearest to each generated image, `ratios` holds its distance to that
-    subject over that to the next, `far` is a ratio far below what held-out people have, and `test`
-    names the subject nearest to each held-out image. `subjects` is the number of training subjects.
-    Columns: subject; images below `far`; share, theirs of all generated images, with its 95 %
-    interval low, high; nearest, the share of all images that are nearest to this subject, however
-    near; chance, the share of held-out people's images, with one more person who resembles all
-    subjects equally; times, nearest over chance, with times_low and times_high.
+    subject over that to the next, `extreme_ratio` is a ratio far below what held-out people have,
+    and `test` names the subject nearest to each held-out image. `subjects` is the number of
+    training subjects. Columns: subject; images below `extreme_ratio`; share, theirs of all
+    generated images, with its 95 % interval low, high; nearest, the share of all images that are
+    nearest to this subject, however near; chance, the share of held-out people's images, with one
+    more person who resembles all subjects equally; times, nearest over chance, with times_low and
+    times_high.
     """
-    counts = pd.Series(made[ratios < far]).value_counts()
+    counts = pd.Series(made[ratios < extreme_ratio]).value_counts()
     rows = []
     for name in sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_SUBJECT_ROWS]:
         # How many images show the subject, and how many more than chance allows
         share, nearest = counts[name] / len(made), float((made == name).mean())
         bounds = make_interval(share, _resample_share(share, len(made), name))
-        chance = _smooth_share(people.mean(test == name), people.count, subjects)
+        chance = _smooth_share(people.estimate_mean(test == name), people.count, subjects)
         resampled = _resample_share(nearest, len(made), name)
         times = make_interval(
-            nearest / chance.value, None if chance.drawn is None else resampled / chance.drawn
+            nearest / chance.value,
+            None if chance.resamples is None else resampled / chance.resamples,
         )
         row = (name, int(counts[name]), share, bounds.low, bounds.high)
         rows.append((*row, nearest, chance.value, times.value, times.low, times.high))
@@ -112,7 +114,9 @@ def _smooth_share(share: Estimate, people: int, subjects: int) -> Estimate:
     This person resembles all subjects equally, so that the share is never 0.
     """
     resamples = (
-        None if share.drawn is None else (share.drawn * people + 1 / subjects) / (people + 1)
+        None
+        if share.resamples is None
+        else (share.resamples * people + 1 / subjects) / (people + 1)
     )
     return Estimate((share.value * people + 1 / subjects) / (people + 1), resamples)
 

@@ -25,18 +25,18 @@ MATCH_BLOCK_IMAGES = 8192  # images that are matched together
 class Matches:
     """The matches of generated and held-out images, and the distances between training clips.
 
-    `own` is the distance of each training image to the nearest one outside its own clip;
-    it is nan for training images that are nearest to no image.
+    `nearest_outside_clip` is the distance of each training image to the nearest one outside its own
+    clip; it is nan for training images that are nearest to no image.
     """
 
     made: Match
     test: Match
-    own: Float[np.ndarray, " n"]
+    nearest_outside_clip: Float[np.ndarray, " n"]
 
     def select_test(self, kept: Bool[np.ndarray, " m"]) -> "Matches":
         """Return these matches with only the held-out images that `kept` marks."""
         selected = Match(*(getattr(self.test, field.name)[kept] for field in fields(Match)))
-        return Matches(self.made, selected, self.own)
+        return Matches(self.made, selected, self.nearest_outside_clip)
 
 
 class MatchFinder:
@@ -46,7 +46,7 @@ class MatchFinder:
     """
 
     def __init__(self, train: Faces) -> None:
-        self.who = make_owners(
+        self.owners = make_owners(
             name_distinct_units(train.index, "clip"), name_distinct_units(train.index, "subject")
         )
         self.soft = soften(train.images)
@@ -54,11 +54,11 @@ class MatchFinder:
 
     def match_block(self, faces: Faces, first: int, last: int) -> Match:
         """Return the matches of a block of faces."""
-        return match_pixels(soften(faces.images[first:last]), self.soft, self.who, self.coarse)
+        return match_pixels(soften(faces.images[first:last]), self.soft, self.owners, self.coarse)
 
     def match_outside_clip(self, places: Int[np.ndarray, " k"]) -> Match:
         """Return the matches of some training images outside their own clips."""
-        return match_pixels(self.soft[places], self.soft, self.who, self.coarse, places)
+        return match_pixels(self.soft[places], self.soft, self.owners, self.coarse, places)
 
 
 def find_matches(train: Faces, test: Faces, made: Faces) -> Matches:
@@ -71,7 +71,7 @@ def find_matches(train: Faces, test: Faces, made: Faces) -> Matches:
         [finder.match_block(faces, *block) for block in split_blocks(len(faces))]
         for faces in (made, test)
     ]
-    needed = [_nearest_images(sides[0] + sides[1], *block) for block in split_blocks(len(train))]
+    needed = [_list_nearest(sides[0] + sides[1], *block) for block in split_blocks(len(train))]
     return _join_matches(
         sides[0],
         sides[1],
@@ -89,7 +89,7 @@ def split_blocks(count: int) -> list[tuple[int, int]]:
     ]
 
 
-def _nearest_images(found: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
+def _list_nearest(found: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
     """Return the training images from `first` to `last` that were found nearest to any image."""
     places = np.unique(np.concatenate([match.nearest for match in found]))
     return places[(places >= first) & (places < last)]
@@ -102,10 +102,10 @@ def _join_matches(
     within: Sequence[Match],
     count: int,
 ) -> Matches:
-    own = np.full(count, np.nan)
+    nearest_outside_clip = np.full(count, np.nan)
     for places, match in zip(asked, within, strict=True):
-        own[places] = match.distance
-    return Matches(_concatenate_matches(made), _concatenate_matches(test), own)
+        nearest_outside_clip[places] = match.distance
+    return Matches(_concatenate_matches(made), _concatenate_matches(test), nearest_outside_clip)
 
 
 def _concatenate_matches(parts: Sequence[Match]) -> Match:
@@ -166,7 +166,7 @@ def run(spec: MatchesSpec, store: Store) -> Run:
         finder = MatchFinder(Faces.load(train.path))
         if spec.nearest_of:
             nearest_blocks = [_to_match(_read_table(store.run(name))) for name in spec.nearest_of]
-            places = _nearest_images(nearest_blocks, spec.first, spec.last)
+            places = _list_nearest(nearest_blocks, spec.first, spec.last)
             match = finder.match_outside_clip(places)
         else:
             places = np.arange(spec.first, spec.last)

@@ -294,7 +294,7 @@ def _note_few_people(people: ImagePeople) -> _Measured:
 
 def _measure_chance(people: ImagePeople) -> _Measured:
     """Return the upper bound of alarms expected if nothing was copied."""
-    bound = Interval(people.chance(ALARM_SHARE), np.nan, np.nan)
+    bound = Interval(people.bound_share(ALARM_SHARE), np.nan, np.nan)
     return _make_record("chance", bound, people.count, "people")
 
 
@@ -307,7 +307,7 @@ def _measure_in_pixels(sides: _Sides, found_matches: Matches) -> _Measured:
         coarse(sides.soft_train), coarse(sides.soft_test), np.concatenate(made_views)
     )
     return _join_measured(
-        _compare_nearest(sides, PIXEL_SPACE, made, test, found_matches.own),
+        _compare_nearest(sides, PIXEL_SPACE, made, test, found_matches.nearest_outside_clip),
         _measure_c_t(sides, PIXEL_SPACE, made, test, components.train),
         _measure_membership(sides, components),
         _Measured(columns={"mirrored": made.mirrored, "down": made.down, "right": made.right}),
@@ -321,23 +321,28 @@ def _measure_in_features(sides: _Sides, name: str, vectors: SpaceFeatures) -> _M
         match_features(asked, vectors.train, sides.owners) for asked in (vectors.made, vectors.test)
     )
     nearest = np.unique(np.concatenate([made.nearest, test.nearest]))
-    own = np.full(len(sides.train), np.nan)
-    own[nearest] = match_features(
+    nearest_outside_clip = np.full(len(sides.train), np.nan)
+    nearest_outside_clip[nearest] = match_features(
         vectors.train[nearest], vectors.train, sides.owners, nearest
     ).distance
 
     return _join_measured(
-        _compare_nearest(sides, name, made, test, own),
+        _compare_nearest(sides, name, made, test, nearest_outside_clip),
         _measure_c_t(sides, name, made, test, vectors.train),
     )
 
 
 def _compare_nearest(
-    sides: _Sides, name: str, made: Match, test: Match, own: Float[np.ndarray, " n"]
+    sides: _Sides,
+    name: str,
+    made: Match,
+    test: Match,
+    nearest_outside_clip: Float[np.ndarray, " n"],
 ) -> _Measured:
     """Compare the nearest training images of generated images with those of held-out people.
 
-    `own` is the distance of each training image to the nearest one outside its own clip.
+    `nearest_outside_clip` is the distance of each training image to the nearest one outside its own
+    clip.
     """
     # The nearest image, and alarms by nearness to one clip
     suffix = "" if name == PIXEL_SPACE else f"_{name}"
@@ -364,7 +369,7 @@ def _compare_nearest(
         found.append(_Measured(notes=(note,)))
 
     # Authenticity (Alaa et al. 2022)
-    is_authentic = (copying.find_authentic(match, own) for match in (made, test))
+    is_authentic = (copying.find_authentic(match, nearest_outside_clip) for match in (made, test))
     return _join_measured(*found, _compare_shares(sides, f"authentic{{}}.{name}", *is_authentic))
 
 
@@ -379,7 +384,7 @@ def _count_alarms(
 
     These are the ratios below the level that one in a hundred images of held-out people has.
     """
-    level = sides.people.quantile(test, ALARM_SHARE)
+    level = sides.people.estimate_quantile(test, ALARM_SHARE)
     found = [
         _Measured(columns={column: made < level.value}),
         _make_record(metric, sides.groups.estimate_share_below(made, level), len(made), "images"),
@@ -414,8 +419,8 @@ def _compare_shares(
     sides: _Sides, metric: str, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
 ) -> _Measured:
     """Return a share, the same among held-out people, and the gap between the two."""
-    made_share, heldout_share = sides.groups.share(made), sides.people.mean(test)
-    gap = sides.groups.gap(made, heldout_share)
+    made_share, heldout_share = sides.groups.estimate_share(made), sides.people.estimate_mean(test)
+    gap = sides.groups.estimate_gap(made, heldout_share)
     return _join_measured(
         _make_record(metric.format(""), made_share.interval, len(made), "images"),
         _make_record(
@@ -428,9 +433,9 @@ def _compare_shares(
 def _measure_c_t(
     sides: _Sides, name: str, made: Match, test: Match, train: Float[np.ndarray, "n d"]
 ) -> _Measured:
-    """Return C_T, in cells of the training images."""
-    cell = copying.assign_cells(train, sides.people.count)
-    score = copying.measure_c_t(made, test, cell, sides.people, sides.groups.groups)
+    """Return C_T, in regions of the training images."""
+    region = copying.assign_regions(train, sides.people.count)
+    score = copying.measure_c_t(made, test, region, sides.people, sides.groups.groups)
     return _make_record(f"ct.{name}", score.interval, len(sides.made), "images")
 
 
@@ -549,10 +554,10 @@ def _compare_near_shares(
     share of 16 people says little of the next 16: the gap is to the upper bound of what is
     expected.
     """
-    heldout_share = sides.people.mean(test)
-    gap = sides.groups.gap(made, sides.people.expected(heldout_share))
+    heldout_share = sides.people.estimate_mean(test)
+    gap = sides.groups.estimate_gap(made, sides.people.bound_estimate(heldout_share))
     return _join_measured(
-        _make_record("near", sides.groups.share(made).interval, len(made), "images"),
+        _make_record("near", sides.groups.estimate_share(made).interval, len(made), "images"),
         _make_record("near_heldout", heldout_share.interval, sides.people.count, "people"),
         _make_record("near_gap", gap, len(made), "images"),
     )

@@ -12,12 +12,12 @@ from mien.stats import Interval, draw_resamples, make_interval
 NEAREST_SHARE = 0.1
 
 
-def infer_membership(sides: SpaceFeatures, members: np.ndarray, others: np.ndarray) -> Interval:
+def infer_membership(vectors: SpaceFeatures, members: np.ndarray, others: np.ndarray) -> Interval:
     """Return how well nearness to generated images tells training subjects from held-out ones.
 
     The result is an AUC with its interval over resamples of the subjects of both sides; 0.5 is
-    chance. `members` and `others` name the subject of each row of `sides.train` and
-    `sides.test`. A real image scores the log of its distance to the nearest generated image over
+    chance. `members` and `others` name the subject of each row of `vectors.train` and
+    `vectors.test`. A real image scores the log of its distance to the nearest generated image over
     that to the nearest real image of another subject of either side; without the latter, usual
     faces would count as members (Watson et al. 2022, arXiv:2111.08440). A subject scores the mean
     over the tenth of its images with the lowest scores. nan unless there are two subjects on each
@@ -28,18 +28,18 @@ def infer_membership(sides: SpaceFeatures, members: np.ndarray, others: np.ndarr
         return Interval(float("nan"), float("nan"), float("nan"))
 
     # The distance of each real image to other subjects, and to generated images
-    real = np.concatenate([sides.train, sides.test])
+    real = np.concatenate([vectors.train, vectors.test])
     names = np.concatenate(
         [np.char.add("m", members.astype(str)), np.char.add("o", others.astype(str))]
     )
     to_others = match_features(
-        real, real, make_owners(names, names), own=np.arange(len(real))
+        real, real, make_owners(names, names), places_in_train=np.arange(len(real))
     ).distance
-    numbers = np.arange(len(sides.made))
+    numbers = np.arange(len(vectors.made))
     to_made = (
-        match_features(real, sides.made, make_owners(numbers, numbers)).distance
+        match_features(real, vectors.made, make_owners(numbers, numbers)).distance
         if len(numbers) > 1
-        else _distances_to_one(real, sides.made)
+        else _measure_distances_to_one(real, vectors.made)
     )
 
     # The score of each subject
@@ -61,7 +61,7 @@ def infer_membership(sides: SpaceFeatures, members: np.ndarray, others: np.ndarr
     return make_interval(float(wins.mean()), resampled)
 
 
-def _distances_to_one(
+def _measure_distances_to_one(
     real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "1 d"]
 ) -> Float[np.ndarray, " n"]:
     """Return the distance of each real image to the only generated image."""

@@ -28,48 +28,48 @@ Share = TypeVar("Share", float, np.ndarray)
 class Estimate:
     """A number measured on held-out people, and its value in each resample of them.
 
-    `drawn` is None for a single person.
+    `resamples` is None for a single person.
     """
 
     value: float
-    drawn: Float[np.ndarray, " draws"] | None
+    resamples: Float[np.ndarray, " draws"] | None
 
     @property
     def interval(self) -> Interval:
         """The number with its 95 % interval."""
-        return make_interval(self.value, self.drawn)
+        return make_interval(self.value, self.resamples)
 
 
 @dataclass(frozen=True)
 class ImagePeople:
     """Who is in each of n images: `codes` from 0, and the number of people.
 
-    `side` names the random draws: people of different sides are resampled independently.
+    `draw_name` names the random draws: people of different sides are resampled independently.
     """
 
     codes: Int[np.ndarray, " n"]
     count: int
-    side: str
+    draw_name: str
 
     @classmethod
-    def of(cls, names: np.ndarray, side: str = "held-out") -> "ImagePeople":
+    def of(cls, names: np.ndarray, draw_name: str = "held-out") -> "ImagePeople":
         """Return the people of images whose subjects are named."""
         people, codes = np.unique(names, return_inverse=True)
-        return cls(codes.astype(np.int64), len(people), side)
+        return cls(codes.astype(np.int64), len(people), draw_name)
 
     @property
     def weights(self) -> Float[np.ndarray, " n"]:
         """The weight of each image, so that every person weighs 1."""
         return 1 / np.bincount(self.codes, minlength=self.count)[self.codes]
 
-    def draws(self) -> Int[np.ndarray, "draws people"] | None:
+    def resample(self) -> Int[np.ndarray, "draws people"] | None:
         """Return how often each person is drawn in each resample; None for a single person."""
-        return draw_resamples(self.count, self.side) if self.count > 1 else None
+        return draw_resamples(self.count, self.draw_name) if self.count > 1 else None
 
-    def mean(self, values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"]) -> Estimate:
+    def estimate_mean(self, values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"]) -> Estimate:
         """Return the mean over people of the mean over their images."""
         means_of_people = np.bincount(self.codes, self.weights * values, self.count)
-        resamples = self.draws()
+        resamples = self.resample()
         # Rounded, so that a share of all is 1 in every draw, and no gap is due to the order of
         # sums.
         return Estimate(
@@ -77,7 +77,7 @@ class ImagePeople:
             None if resamples is None else (resamples @ means_of_people / self.count).round(12),
         )
 
-    def quantile(self, values: Float[np.ndarray, " n"], share: float) -> Estimate:
+    def estimate_quantile(self, values: Float[np.ndarray, " n"], share: float) -> Estimate:
         """Return the least value that more than `share` of the images do not exceed.
 
         Each person weighs the same, however many images there are of them.
@@ -96,22 +96,22 @@ class ImagePeople:
 
         # On all people, then on each resample, a few at a time
         overall = float(quantile_of(np.ones((1, self.count)))[0])
-        drawn = self.draws()
-        if drawn is None:
+        resamples = self.resample()
+        if resamples is None:
             return Estimate(overall, None)
         rows = max(1, MAX_NUMBERS // len(values))
         return Estimate(
             overall,
             np.concatenate(
                 [
-                    quantile_of(drawn[first : first + rows])
+                    quantile_of(resamples[first : first + rows])
                     for first in range(0, BOOTSTRAP_RESAMPLES, rows)
                 ]
             ),
         )
 
-    def chance(self, share: Share) -> Share:
-        """Return the upper bound of the share expected below `quantile(..., share)`.
+    def bound_share(self, share: Share) -> Share:
+        """Return the upper bound of the share expected below `estimate_quantile(..., share)`.
 
         It is for images of further people like these. It is more than `share`, since one more
         person may resemble a training subject more than all of these few: were that person one of
@@ -120,14 +120,16 @@ class ImagePeople:
         """
         return (share * self.count + 1) / (self.count + 1)
 
-    def expected(self, usual: Estimate) -> Estimate:
-        """Return the upper bound of a share of these people: its `chance`, in each resample too.
+    def bound_estimate(self, estimate: Estimate) -> Estimate:
+        """Return the upper bound of a share that was measured on these people, as `bound_share`.
 
+        It is bounded in each resample too.
         If few people all share nothing, that says little of the next person, and resampling them
         says no more.
         """
         return Estimate(
-            self.chance(usual.value), None if usual.drawn is None else self.chance(usual.drawn)
+            self.bound_share(estimate.value),
+            None if estimate.resamples is None else self.bound_share(estimate.resamples),
         )
 
     def find_extreme_ratio(self, ratios: Float[np.ndarray, " n"]) -> float:
@@ -139,7 +141,7 @@ class ImagePeople:
         x / count) ** -count: the fewer people there are, the farther away the bound is.
         """
         reach = self.count * (EXTREME_CHANCE ** (-1 / self.count) - 1)
-        return float(np.exp(-reach * self.mean(-np.log(np.maximum(ratios, 1e-6))).value))
+        return float(np.exp(-reach * self.estimate_mean(-np.log(np.maximum(ratios, 1e-6))).value))
 
 
 @dataclass(frozen=True)
@@ -160,25 +162,26 @@ class MadeGroups:
         self,
         values: Float[np.ndarray, " n"],
         level: Estimate,
-        of: Bool[np.ndarray, " n"] | None = None,
+        is_counted: Bool[np.ndarray, " n"] | None = None,
     ) -> Interval:
-        """Return the share of `values`, or of those that `of` marks, below a level.
+        """Return the share of `values`, or of those that `is_counted` marks, below a level.
 
         Its interval is over resamples of held-out people for the level, and of groups of images for
         the share.
         """
-        of = np.ones(len(values), dtype=bool) if of is None else of
-        value = float((values[of] < level.value).mean())
-        times = self.groups.draws()
-        if level.drawn is None or times is None:
+        if is_counted is None:
+            is_counted = np.ones(len(values), dtype=bool)
+        value = float((values[is_counted] < level.value).mean())
+        times = self.groups.resample()
+        if level.resamples is None or times is None:
             return Interval(value, float("nan"), float("nan"))
 
         # In the order of the resampled levels, count the images below each
-        order = np.argsort(level.drawn, kind="stable")
+        order = np.argsort(level.resamples, kind="stable")
         # An image is below all resampled levels from its own rank among them upwards
-        rank = np.searchsorted(level.drawn[order], values[of], side="right")
+        rank = np.searchsorted(level.resamples[order], values[is_counted], side="right")
         counts = np.zeros((self.groups.count, len(order) + 1))
-        np.add.at(counts, (self.groups.codes[of], rank), 1)
+        np.add.at(counts, (self.groups.codes[is_counted], rank), 1)
         sizes = counts.sum(axis=1)
         hits = counts.cumsum(axis=1)[:, :-1]
 
@@ -187,9 +190,9 @@ class MadeGroups:
         with np.errstate(invalid="ignore"):  # a resample without images of a class has no share
             return make_interval(value, np.einsum("bg,gb->b", ranked, hits) / (ranked @ sizes))
 
-    def share(self, values: Bool[np.ndarray, " n"]) -> Estimate:
+    def estimate_share(self, values: Bool[np.ndarray, " n"]) -> Estimate:
         """Return the share of true `values`, with its value in resamples of the groups."""
-        value, times = float(values.mean()), self.groups.draws()
+        value, times = float(values.mean()), self.groups.resample()
         if times is None:
             return Estimate(value, None)
         hits, sizes = (
@@ -197,15 +200,15 @@ class MadeGroups:
         )
         return Estimate(value, times @ hits / (times @ sizes))
 
-    def gap(self, values: Bool[np.ndarray, " n"], level: Estimate) -> Interval:
+    def estimate_gap(self, values: Bool[np.ndarray, " n"], heldout_share: Estimate) -> Interval:
         """Return the share of true `values` less the share among held-out people."""
-        made_share = self.share(values)
+        made_share = self.estimate_share(values)
         gaps = (
             None
-            if made_share.drawn is None or level.drawn is None
-            else made_share.drawn - level.drawn
+            if made_share.resamples is None or heldout_share.resamples is None
+            else made_share.resamples - heldout_share.resamples
         )
-        return make_interval(made_share.value - level.value, gaps)
+        return make_interval(made_share.value - heldout_share.value, gaps)
 
 
 def compute_wilson_interval(values: Bool[np.ndarray, " n"]) -> Interval:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from mien.errors import DataError
 
-MATCH_SIDE = 48  # pixels per side at which images are compared; larger ones are shrunk to it
+MATCH_WIDTH = 48  # pixels per side at which images are compared; larger ones are shrunk to it
 
 # standard deviation, in those pixels, of the Gaussian that removes noise before the comparison
 BLUR_PIXELS = 1.0
@@ -73,10 +73,10 @@ def make_owners(clips: np.ndarray, subjects: np.ndarray) -> Owners:
         )
     order = np.lexsort((clip, subject))
     joint = subject[order] * (clip.max() + 1) + clip[order]
-    return Owners(order, _run_bounds(joint), _run_bounds(subject[order]))
+    return Owners(order, _find_run_bounds(joint), _find_run_bounds(subject[order]))
 
 
-def _run_bounds(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
+def _find_run_bounds(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
     """Return for each position the bounds of the run of equal codes that it is in."""
     starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
     run = np.cumsum(np.r_[False, codes[1:] != codes[:-1]])
@@ -118,46 +118,47 @@ class Match:
 
 
 def match_features(
-    asked: Float[np.ndarray, "m d"],
+    queries: Float[np.ndarray, "m d"],
     train: Float[np.ndarray, "n d"],
-    who: Owners,
-    own: Int[np.ndarray, " m"] | None = None,
+    owners: Owners,
+    places_in_train: Int[np.ndarray, " m"] | None = None,
 ) -> Match:
     """Return the nearest rows of `train` by Euclidean distance.
 
-    `own` is the position in `train` of each row of `asked`; with it, the row's own clip is
-    left out.
+    `places_in_train` is the position in `train` of each row of `queries`; with it, the row's own
+    clip is left out.
     """
     # Centre the rows, so that small differences keep their digits
     middle = train.mean(axis=0)
-    train, asked = (
-        np.ascontiguousarray(part - middle, dtype=np.float32) for part in (train, asked)
+    train, queries = (
+        np.ascontiguousarray(part - middle, dtype=np.float32) for part in (train, queries)
     )
 
     # The nearest row, the nearest of another clip, and the nearest of another subject
-    places = who.places
+    places = owners.places
     nearest_blocks = [np.zeros((0, 3), dtype=np.int64)]
-    for first, block in iterate_squared_distances(asked, train[who.order]):
-        if own is not None:
-            _bar_bounds(block, who.clip[places[own[first : first + len(block)]]])
+    for first, block in iterate_squared_distances(queries, train[owners.order]):
+        if places_in_train is not None:
+            _bar_bounds(block, owners.clip[places[places_in_train[first : first + len(block)]]])
         nearest = block.argmin(axis=1)
-        _bar_bounds(block, who.clip[nearest])
+        _bar_bounds(block, owners.clip[nearest])
         clip = block.argmin(axis=1)
-        _bar_bounds(block, who.subject[nearest])
+        _bar_bounds(block, owners.subject[nearest])
         nearest_blocks.append(np.stack([nearest, clip, block.argmin(axis=1)], axis=1))
 
     # Their exact distances; a single subject has no other subject
     picked = np.concatenate(nearest_blocks)
     distances_to = [
-        np.sqrt(_exact_squares(asked, train, who.order[picked[:, column]])) for column in range(3)
+        np.sqrt(_measure_exact_squares(queries, train, owners.order[picked[:, column]]))
+        for column in range(3)
     ]
     nearest, clip, subject = picked.T
-    no_move = np.zeros(len(asked), dtype=np.int64)
-    same_subject = who.subject[nearest, 0] == who.subject[subject, 0]
+    no_move = np.zeros(len(queries), dtype=np.int64)
+    same_subject = owners.subject[nearest, 0] == owners.subject[subject, 0]
     return Match(
-        who.order[nearest],
+        owners.order[nearest],
         distances_to[0],
-        who.order[clip],
+        owners.order[clip],
         distances_to[1],
         np.where(same_subject, np.inf, distances_to[2]),
         no_move > 0,
@@ -167,25 +168,25 @@ def match_features(
 
 
 def iterate_squared_distances(
-    asked: Float32[np.ndarray, "m d"], train: Float32[np.ndarray, "n d"]
+    queries: Float32[np.ndarray, "m d"], train: Float32[np.ndarray, "n d"]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield squared Euclidean distances of rows of `asked` to `train`, a block of rows at a time.
+    """Yield squared Euclidean distances of rows of `queries` to `train`, a block of rows at a time.
 
     The square of each asked row is left out. Each block comes with the position of its first row;
     it may be overwritten, and is valid until the next block is asked for.
     """
     squares = np.square(train).sum(axis=1)
     rows = max(MIN_ROWS, SEARCH_DISTANCES // max(1, len(train)))
-    buffer = np.empty((min(rows, len(asked)), len(train)), dtype=np.float32)
-    for first in range(0, len(asked), rows):
-        batch = asked[first : first + rows]
+    buffer = np.empty((min(rows, len(queries)), len(train)), dtype=np.float32)
+    for first in range(0, len(queries), rows):
+        batch = queries[first : first + rows]
         block = np.matmul(-2 * batch, train.T, out=buffer[: len(batch)])
         block += squares
         yield first, block
 
 
-def _exact_squares(
-    asked: Float32[np.ndarray, "m d"],
+def _measure_exact_squares(
+    queries: Float32[np.ndarray, "m d"],
     train: Float32[np.ndarray, "n d"],
     places: Int[np.ndarray, " m"],
 ) -> Float[np.ndarray, " m"]:
@@ -193,11 +194,11 @@ def _exact_squares(
 
     It is computed from differences, so that equal rows are at 0.
     """
-    squares = np.empty(len(asked))
-    rows = max(1, SEARCH_DISTANCES // max(1, asked.shape[1]))
-    for first in range(0, len(asked), rows):
+    squares = np.empty(len(queries))
+    rows = max(1, SEARCH_DISTANCES // max(1, queries.shape[1]))
+    for first in range(0, len(queries), rows):
         batch = slice(first, first + rows)
-        squares[batch] = np.square(asked[batch] - train[places[batch]]).sum(
+        squares[batch] = np.square(queries[batch] - train[places[batch]]).sum(
             axis=1, dtype=np.float64
         )
     return squares
@@ -213,7 +214,7 @@ def _bar_bounds(block: Float32[np.ndarray, "m n"], bounds: Int[np.ndarray, "m 2"
 
 
 def soften(
-    images: UInt8[np.ndarray, "n c h w"], form: tuple[int, int] = (MATCH_SIDE, MATCH_SIDE)
+    images: UInt8[np.ndarray, "n c h w"], form: tuple[int, int] = (MATCH_WIDTH, MATCH_WIDTH)
 ) -> Float32[np.ndarray, "n side wide"]:
     """Return images in the form in which they are compared: grey, blurred, in [0, 1].
 
@@ -226,7 +227,7 @@ def soften(
             "images need at least 8 pixels per side to be compared when moved; given: "
             f"{height}x{width}"
         )
-    down, across = _blur_matrix(height, form[0]), _blur_matrix(width, form[1])
+    down, across = _make_blur_matrix(height, form[0]), _make_blur_matrix(width, form[1])
     soft = np.empty((len(images), len(down), len(across)), dtype=np.float32)
     for first in range(0, len(images), 1024):
         batch = slice(first, first + 1024)
@@ -238,7 +239,7 @@ def soften(
     return soft
 
 
-def _blur_matrix(length: int, most: int) -> Float32[np.ndarray, "side length"]:
+def _make_blur_matrix(length: int, most: int) -> Float32[np.ndarray, "side length"]:
     """Return the matrix that shrinks a line of pixels to at most `most` and blurs it.
 
     The pixels at its ends are repeated beyond them.
@@ -305,54 +306,54 @@ class Coarse:
 
 
 def match_pixels(
-    asked: Float32[np.ndarray, "m side wide"],
+    queries: Float32[np.ndarray, "m side wide"],
     train: Float32[np.ndarray, "n side wide"],
-    who: Owners,
+    owners: Owners,
     coarse: Coarse,
-    own: Int[np.ndarray, " m"] | None = None,
+    places_in_train: Int[np.ndarray, " m"] | None = None,
 ) -> Match:
     """Return the nearest softened images of `train`, for images also mirrored and moved.
 
-    Moves are by up to 2 pixels, and the distance is that of the rows of `normalise_inside`. A coarse pass over all,
-    in few components and moves of two pixels, gives each image a short list of a dozen: frames of
-    the nearest clip, the nearest clips, and further subjects. All 50 combinations of mirroring and
-    moving are then tried on each of these. `own` is the position in `train` of each asked
-    image; with it, the image's own clip is left out.
+    Moves are by up to 2 pixels, and the distance is that of the rows of `normalise_inside`. A
+    coarse pass over all, in few components and moves of two pixels, gives each image a short list
+    of a dozen: frames of the nearest clip, the nearest clips, and further subjects. All 50
+    combinations of mirroring and moving are then tried on each of these. `places_in_train` is the
+    position in `train` of each asked image; with it, the image's own clip is left out.
     """
-    listed = _list_candidates(asked, train, who, coarse, own)
-    return _match_candidates(asked, train, who, listed)
+    listed = _list_candidates(queries, train, owners, coarse, places_in_train)
+    return _match_candidates(queries, train, owners, listed)
 
 
 def _list_candidates(
-    asked: Float32[np.ndarray, "m side wide"],
+    queries: Float32[np.ndarray, "m side wide"],
     train: Float32[np.ndarray, "n side wide"],
-    who: Owners,
+    owners: Owners,
     coarse: Coarse,
-    own: Int[np.ndarray, " m"] | None,
+    places_in_train: Int[np.ndarray, " m"] | None,
 ) -> Int[np.ndarray, "m listed"]:
     """Return for each image the training images that may be nearest; some occur twice.
 
     They are positions in the owners' order.
     """
-    known = coarse(train)[who.order]
-    places, width = who.places, LISTED_FRAMES + LISTED_CLIPS + LISTED_SUBJECTS - 1
+    known = coarse(train)[owners.order]
+    places, width = owners.places, LISTED_FRAMES + LISTED_CLIPS + LISTED_SUBJECTS - 1
     lists = [np.zeros((0, width), dtype=np.int64)]
-    for first, block in _iterate_coarse_distances(asked, known, coarse):
-        if own is not None:
-            _bar_bounds(block, who.clip[places[own[first : first + len(block)]]])
-        lists.append(_pick_candidates(block, who))
+    for first, block in _iterate_coarse_distances(queries, known, coarse):
+        if places_in_train is not None:
+            _bar_bounds(block, owners.clip[places[places_in_train[first : first + len(block)]]])
+        lists.append(_pick_candidates(block, owners))
     return np.concatenate(lists)
 
 
 def _iterate_coarse_distances(
-    asked: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
+    queries: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
     """Yield the least squared distances over mirroring and coarse moves
     (`iterate_least_distances`).
     """
 
-    def ways(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
-        views = asked[part], asked[part][:, :, ::-1]
+    def make_views(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
+        views = queries[part], queries[part][:, :, ::-1]
         return (
             coarse(view, down, right)
             for view in views
@@ -360,19 +361,19 @@ def _iterate_coarse_distances(
             for right in COARSE_MOVES
         )
 
-    return iterate_least_distances(len(asked), ways, known)
+    return iterate_least_distances(len(queries), make_views, known)
 
 
 def iterate_least_distances(
     count: int,
-    ways: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]],
+    make_views: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]],
     known: Float32[np.ndarray, "n k"],
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
     """Yield the least squared distance of each of `count` images to `known`, over its views.
 
-    `ways` returns the rows of a slice of images, once for each view (such as mirrored or moved).
-    Images come in blocks, with the position of the first one; a block may be overwritten, and is
-    valid until the next is asked for.
+    `make_views` returns the rows of a slice of images, once for each view (such as mirrored or
+    moved). Images come in blocks, with the position of the first one; a block may be overwritten,
+    and is valid until the next is asked for.
     """
     # Append a column, so that one product gives distances
     rows = max(MIN_ROWS, SEARCH_DISTANCES // max(1, len(known)))
@@ -384,7 +385,7 @@ def iterate_least_distances(
 
     # Take the least over all views, tile by tile
     for first in range(0, count, rows):
-        views = [_extend_rows(view_rows) for view_rows in ways(slice(first, first + rows))]
+        views = [_extend_rows(view_rows) for view_rows in make_views(slice(first, first + rows))]
         best = buffer[: len(views[0])]
         best.fill(np.inf)
         for start in range(0, len(known), TILE_IMAGES):
@@ -402,18 +403,20 @@ def _extend_rows(rows: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k1"
     return np.concatenate([-2 * rows, np.square(rows).sum(axis=1, keepdims=True)], axis=1)
 
 
-def _pick_candidates(block: Float32[np.ndarray, "m n"], who: Owners) -> Int[np.ndarray, "m listed"]:
+def _pick_candidates(
+    block: Float32[np.ndarray, "m n"], owners: Owners
+) -> Int[np.ndarray, "m listed"]:
     """Return the short list of each row of distances, which are overwritten."""
     # Frames of the nearest clip
     nearest = block.argmin(axis=1)
     columns = []
-    for row, (first, last) in zip(block, who.clip[nearest].tolist(), strict=True):
+    for row, (first, last) in zip(block, owners.clip[nearest].tolist(), strict=True):
         frames = first + np.argsort(row[first:last], kind="stable")[:LISTED_FRAMES]
         columns.append(np.resize(frames, LISTED_FRAMES))
     listed = [*np.stack(columns).T]
 
     # The nearest of other clips, then of other subjects
-    for bounds, times in ((who.clip, LISTED_CLIPS - 1), (who.subject, LISTED_SUBJECTS)):
+    for bounds, times in ((owners.clip, LISTED_CLIPS - 1), (owners.subject, LISTED_SUBJECTS)):
         place = nearest
         for _ in range(times):
             _bar_bounds(block, bounds[place])
@@ -425,9 +428,9 @@ def _pick_candidates(block: Float32[np.ndarray, "m n"], who: Owners) -> Int[np.n
 
 
 def _match_candidates(
-    asked: Float32[np.ndarray, "m side wide"],
+    queries: Float32[np.ndarray, "m side wide"],
     train: Float32[np.ndarray, "n side wide"],
-    who: Owners,
+    owners: Owners,
     listed: Int[np.ndarray, "m listed"],
 ) -> Match:
     """Return the match from each image's short list, with all moves tried."""
@@ -437,14 +440,14 @@ def _match_candidates(
         for right in range(-MATCH_MOVE_PIXELS, MATCH_MOVE_PIXELS + 1)
     ]
     count = listed.shape[1]
-    least = np.empty((len(asked), count))
-    way = np.empty((len(asked), count), dtype=np.int64)
+    least = np.empty((len(queries), count))
+    view = np.empty((len(queries), count), dtype=np.int64)
 
     # The best view and its distance, for each image on the short list
-    for first in range(0, len(asked), EXACT_BATCH_IMAGES):
+    for first in range(0, len(queries), EXACT_BATCH_IMAGES):
         batch = slice(first, first + EXACT_BATCH_IMAGES)
-        views = np.stack([normalise_inside(asked[batch], *move) for move in moves], axis=1)
-        listed_images = train[who.order[listed[batch]].reshape(-1)]
+        views = np.stack([normalise_inside(queries[batch], *move) for move in moves], axis=1)
+        listed_images = train[owners.order[listed[batch]].reshape(-1)]
         mirrorings = [
             normalise_inside(listed_images),
             normalise_inside(np.ascontiguousarray(listed_images[:, :, ::-1])),
@@ -452,16 +455,16 @@ def _match_candidates(
         known = np.concatenate([rows.reshape(len(views), count, -1) for rows in mirrorings], axis=1)
         products = (views @ known.transpose(0, 2, 1)).reshape(len(views), len(moves), 2, count)
         likeness = products.transpose(0, 3, 2, 1).reshape(len(views), count, -1)
-        way[batch] = likeness.argmax(axis=2)
+        view[batch] = likeness.argmax(axis=2)
         least[batch] = np.sqrt(np.maximum(2 - 2 * likeness.max(axis=2).astype(np.float64), 0))
-    return _pick_best(who, listed, least, way, moves)
+    return _pick_best(owners, listed, least, view, moves)
 
 
 def _pick_best(
-    who: Owners,
+    owners: Owners,
     listed: Int[np.ndarray, "m listed"],
     least: Float[np.ndarray, "m listed"],
-    way: Int[np.ndarray, "m listed"],
+    view: Int[np.ndarray, "m listed"],
     moves: list[tuple[int, int]],
 ) -> Match:
     """Return the match of each row of a short list, by least distances and their views."""
@@ -477,16 +480,16 @@ def _pick_best(
     # The nearest, and the nearest of another clip and of another subject
     first = least.argmin(axis=1)
     nearest = listed[rows, first]
-    next_clip, outside_clip = outside(who.clip)
-    _, outside_subject = outside(who.subject)
+    next_clip, outside_clip = outside(owners.clip)
+    _, outside_subject = outside(owners.subject)
 
     # How the image fits the nearest
-    mirrored, move = np.divmod(way[rows, first], len(moves))
+    mirrored, move = np.divmod(view[rows, first], len(moves))
     down, right = np.array(moves)[move].T
     return Match(
-        nearest=who.order[nearest],
+        nearest=owners.order[nearest],
         distance=least[rows, first],
-        next_clip=who.order[next_clip],
+        next_clip=owners.order[next_clip],
         outside_clip=outside_clip,
         outside_subject=outside_subject,
         mirrored=mirrored == 1,

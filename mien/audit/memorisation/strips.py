@@ -5,7 +5,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mien.audit.memorisation.measure import Memorisation
-from mien.audit.memorisation.search import MATCH_SIDE
+from mien.audit.memorisation.search import MATCH_WIDTH
 from mien.faces import Faces
 from mien.pages.sheets import draw_rows
 
@@ -47,7 +47,7 @@ def overlay(
     """
     _, height, width = image.shape
     down, right = (
-        round(-move * max(1, side / MATCH_SIDE)) for move, side in ((down, height), (right, width))
+        round(-move * max(1, side / MATCH_WIDTH)) for move, side in ((down, height), (right, width))
     )
     rows, columns = (np.arange(side) - move for side, move in ((height, down), (width, right)))
     moved = image[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
