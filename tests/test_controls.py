@@ -26,7 +26,15 @@ from mien.study.file import resolve
 from mien.study.plan import make_record, plan_study
 from mien.study.run import list_study_jobs
 from mien.study.select import parse_only, select_rows
-from mien.study.settings import CONTROLS, SETTINGS, SOURCES, SOURCES_OF, SYNTHETIC, TRAINING_SETS
+from mien.study.settings import (
+    CONTROLS,
+    SETTINGS,
+    SOURCES,
+    SOURCES_OF,
+    SYNTHETIC,
+    TRAINING_SETS,
+    name_under_control,
+)
 from mien.study.specs import TrialSpec
 
 
@@ -212,6 +220,13 @@ def test_controls_have_words_of_their_own():
         assert control.label and len(control.shows.split()) > 4 and control.needs
         assert not control.shows.endswith(".")
     assert not set(SOURCES) & {*TRAINING_SETS, "real"}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_takes_the_place_of_synthetic_images_in_each_training_set(name: str):
+    for faces, sources in TRAINING_SETS.items():
+        expected = tuple(name if source == SYNTHETIC else source for source in sources)
+        assert SOURCES_OF[name_under_control(name, faces)] == expected
 
 
 @each_control
