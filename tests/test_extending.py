@@ -239,7 +239,8 @@ USES = {
         plan = plan_parts("made-0000000000", faces.name, "", ("pixels",), "bilinear", {})
         assert plan["brightness"].synthetic == "made-0000000000"
         real = Faces.load(faces.path)
-        sides = {"train": real, "test": make_empty_side(real), "synthetic": real.select(np.array([0]))}
+        first = real.select(np.array([0]))
+        sides = {"train": real, "test": make_empty_side(real), "synthetic": first}
         (record,) = measure_part("brightness", PartInput(**sides, spaces={}, find=None)).records
         assert record.value == real.images[0].mean() - real.images.mean()
         assert QUESTIONS["Is it as light as real faces?"] == ("brightness",)

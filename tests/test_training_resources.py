@@ -120,9 +120,8 @@ LIMITED = textwrap.dedent("""
     spec = TrainSpec(faces="f", net=net, batch=16, images_seen=16, early=0.0)
     before = memory.read_peak_rss()
     budget = before + int(sys.argv[2]) * 10**6 if sys.argv[2] != "none" else None
-    fit_generator(
-        Faces(images, index), spec, Path(sys.argv[1]), device="cpu", resources=Resources(memory=budget)
-    )
+    faces, resources = Faces(images, index), Resources(memory=budget)
+    fit_generator(faces, spec, Path(sys.argv[1]), device="cpu", resources=resources)
     print((memory.read_peak_rss() - before) / 1e6)
 """)
 

@@ -25,8 +25,8 @@ from mien.seeds import make_rng
 class Frozen:
     """The frozen part of a network.
 
-    `layers` are the names of the frozen layers, `all_layers` is the number of all layers, and `weights` is
-    the frozen share of all weights.
+    `layers` are the names of the frozen layers, `all_layers` is the number of all layers, and
+    `weights` is the frozen share of all weights.
     """
 
     layers: tuple[str, ...]
@@ -38,7 +38,8 @@ class Frozen:
         """The same as a line of text."""
         layer_names = f": {first_few(list(self.layers), 3)}" if self.layers else ""
         return (
-            f"{len(self.layers)} of {count_of(self.all_layers, 'layer')} (convolutions and linear layers, "
+            f"{len(self.layers)} of {count_of(self.all_layers, 'layer')} (convolutions and linear "
+            "layers, "
             f"in the order of definition), {100 * self.weights:.2f} % of the weights{layer_names}"
         )
 

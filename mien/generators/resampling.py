@@ -1,8 +1,8 @@
 """Resampling: generators that make each image of their training images.
 
-Such a generator keeps its training images and learns nothing. Its kind is a module with one function, `make_image`, and an entry
-in KIND_FACTS that says what its images are; the files, the seeds and the checks are the same for
-all.
+Such a generator keeps its training images and learns nothing. Its kind is a module with one
+function, `make_image`, and an entry in KIND_FACTS that says what its images are; the files, the
+seeds and the checks are the same for all.
 """
 
 from collections.abc import Callable

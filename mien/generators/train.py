@@ -70,8 +70,8 @@ def train_generator(
 ) -> Run:
     """Return the run of a training: the generator's files, loss.csv and sheet.png.
 
-    sheet.png shows some images of each class. With several processes (`resources.group`) the first one
-    makes the run, and the others work for it until the run exists.
+    sheet.png shows some images of each class. With several processes (`resources.group`) the first
+    one makes the run, and the others work for it until the run exists.
     """
     spec, group = spec.model_copy(update={"faces": store.resolve(spec.faces)}), resources.group
 

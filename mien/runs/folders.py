@@ -112,7 +112,8 @@ def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
         trial.mkdir()
     except OSError as error:
         raise UsageError(
-            f"{what} must be a path that can be written; {describe_system_error(error, parent / name)}"
+            f"{what} must be a path that can be written; "
+            f"{describe_system_error(error, parent / name)}"
         ) from None
     finally:
         for place in (trial, *made):

@@ -45,7 +45,8 @@ class Job:
 class Outcome:
     """How a job ended: with a text, with an error, or `stopped` on request.
 
-    `disk_full` means that the error is a full disk of the store, which all other jobs would meet too.
+    `disk_full` means that the error is a full disk of the store, which all other jobs would meet
+    too.
     """
 
     run: str
@@ -59,8 +60,8 @@ class Outcome:
 class Engine(Protocol):
     """Where jobs are done: `slots` at a time, no more.
 
-    `begin` starts a job. `collect_ended` returns those that have ended, after `seconds` at the latest.
-    `stop` ends all running jobs: after they have saved their state, or `now`.
+    `begin` starts a job. `collect_ended` returns those that have ended, after `seconds` at the
+    latest. `stop` ends all running jobs: after they have saved their state, or `now`.
     """
 
     @property

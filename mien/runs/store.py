@@ -199,7 +199,9 @@ class Store:
         return sorted(made, key=lambda name: (made[name], name))
 
     def read_aliases(self) -> dict[str, str]:
-        """Return the run of each alias; files that name no run are those of `find_broken_aliases`."""
+        """Return the run of each alias; files that name no run are those of
+        `find_broken_aliases`.
+        """
         read = {path.name: _read_alias(path) for path in self._list_entries("aliases")}
         return {
             name: run
@@ -814,7 +816,8 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"the store must be a folder that can be written; {describe_system_error(error, path)}"
+                "the store must be a folder that can be written; "
+                f"{describe_system_error(error, path)}"
             ) from None
         self._new += new
         return path

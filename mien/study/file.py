@@ -54,9 +54,10 @@ class StudyFile(Strict):
     `protocol` frame each trial draws its own random split and tests one part in `folds`.
 
     `classifiers` are names of networks, or of BASELINES that are no controls; the table
-    [classifier] holds the fields that they share, and [classifier.NAME] those of one. Each is trained once for each of `ablations`: plain, augment,
-    freeze30, or one that a table [ablation.NAME] defines by fields of ClassifierSpec, and by
-    `input`, a list of inputs.INPUTS in which the same images are shown.
+    [classifier] holds the fields that they share, and [classifier.NAME] those of one. Each is
+    trained once for each of `ablations`: plain, augment, freeze30, or one that a table
+    [ablation.NAME] defines by fields of ClassifierSpec, and by `input`, a list of inputs.INPUTS in
+    which the same images are shown.
 
     [generator] is a `preset` with changes, [generate] says how images are drawn from it, and
     `counts` how many: like (as many as the training side has), preprint, balanced:N (N in total,

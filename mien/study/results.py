@@ -310,8 +310,8 @@ class StudyResults:
     def compared_controls(self, cell: ResultCell) -> list[tuple[str, ResultCell]]:
         """Return the controls that a cell with a finished trial is compared with, and their names.
 
-        They are the constant answer, then those of its setting that are of the same classifier, or of
-        none of the study's.
+        They are the constant answer, then those of its setting that are of the same classifier, or
+        of none of the study's.
         """
         return [("the constant answer", cell.commonest)] + [
             (self.label_control(control), control)

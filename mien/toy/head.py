@@ -161,10 +161,12 @@ def invent_identity(seed: int, number: int) -> Identity:
         eye_x=draw_between(41, 50), eye_width=draw_between(19, 24.5),
         eye_upper=draw_between(7.5, 11), eye_lower=draw_between(4.5, 6.5),
         eye_tilt=draw_between(-1.2, 2.8), eye_crease=max(0.0, draw_between(-3, 7)),
-        brow_y=draw_between(23, 30), brow_arch=draw_between(1, 7), brow_thickness=draw_between(4.0, 8.5),
+        brow_y=draw_between(23, 30), brow_arch=draw_between(1, 7),
+        brow_thickness=draw_between(4.0, 8.5),
         brow_tilt=draw_between(-3, 3),
         brow_density=draw_between(0.65, 1.0) if tone > 0.35 else draw_between(0.5, 0.95),
-        nose_y=draw_between(52, 62), nose_width=draw_between(13, 20), nose_height=draw_between(0.75, 1.2),
+        nose_y=draw_between(52, 62), nose_width=draw_between(13, 20),
+        nose_height=draw_between(0.75, 1.2),
         mouth_y=draw_between(94, 103), mouth_width=draw_between(30, 40),
         lip_upper=draw_between(5, 9.5), lip_lower=draw_between(8, 13),
         cheeks=draw_between(0.5, 1.3), folds=draw_between(0.05, 0.35), ears=draw_between(0.7, 1.25),
@@ -173,7 +175,8 @@ def invent_identity(seed: int, number: int) -> Identity:
             draw_between(0.3, 0.9)
             if style in ("short", "bald", "parted") and draw_between(0, 1) < 0.45 else 0.0
         ),
-        light=(draw_between(-0.55, 0.55), draw_between(-0.5, -0.15)), ambient=draw_between(0.34, 0.5),
+        light=(draw_between(-0.55, 0.55), draw_between(-0.5, -0.15)),
+        ambient=draw_between(0.34, 0.5),
         offset=(draw_between(-3, 3), draw_between(-3, 3)), scale=draw_between(1.07, 1.14),
         texture=int(rng.integers(2**31)),
     )

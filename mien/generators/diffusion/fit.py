@@ -216,7 +216,8 @@ class DiffusionTraining:
         self.compute_gradient(self.make_batch(0), 0, slice(0, size))
 
     def require_sound(self, first: float) -> None:
-        """Raise TrainingError if the final weights have a loss of more than MAX_LOSS_RATIO times `first`.
+        """Raise TrainingError if the final weights have a loss of more than MAX_LOSS_RATIO times
+        `first`.
 
         `first` is the first loss of the training. The last step can fail without showing in any
         loss of the training, so the loss is measured again, on a piece of a batch.
@@ -328,7 +329,8 @@ def fit_diffusion(
                 memory.find_piece_size(work, resources.memory, count_threads(work))
             )
             progress.say(
-                f"{label}: {work.piece_size} of {progress.count_of(spec.batch, 'image')} at a time, to "
+                f"{label}: {work.piece_size} of {progress.count_of(spec.batch, 'image')} at a "
+                "time, to "
                 f"stay within {format_bytes(resources.memory)}"
             )
         work.piece_size = min(work.piece_size, state.get("piece", work.piece_size))

@@ -46,7 +46,8 @@ def list_sizes(largest: int) -> list[int]:
 
 
 def find_piece_size(work: TriedTraining, budget: int, threads: int) -> int:
-    """Return the largest piece, at most `work.piece_size`, with which a step stays within `budget` bytes.
+    """Return the largest piece, at most `work.piece_size`, with which a step stays within `budget`
+    bytes.
 
     `threads` pieces are processed in parallel. The memory is measured for one and for two
     images and extrapolated linearly; on a GPU the extrapolated size is then tried. Raises

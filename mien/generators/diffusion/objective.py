@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class Batch:
     """The input of a loss: images, their labels, augmentations, noise levels and noise.
 
-    `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or NO_LABEL,
-    `moves` has the columns of `transforms.MOVES`, `levels` is sigma (edm) or t (ddpm), and `noise` has
-    unit variance.
+    `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or
+    NO_LABEL, `moves` has the columns of `transforms.MOVES`, `levels` is sigma (edm) or t (ddpm),
+    and `noise` has unit variance.
     """
 
     x0: Tensor
@@ -33,8 +33,8 @@ class Objective:
     """The loss that a training minimises.
 
     `compute_losses` maps (network, batch, sigma_data, dropout masks) to the loss of each image.
-    `compute_levels` maps shares [n] in [0, 1) to the quantiles of the distribution of noise levels. A batch
-    covers the shares evenly if `spread`, else at random.
+    `compute_levels` maps shares [n] in [0, 1) to the quantiles of the distribution of noise levels.
+    A batch covers the shares evenly if `spread`, else at random.
     """
 
     compute_losses: Callable[[nn.Module, Batch, float, Sequence[Tensor]], Tensor]

@@ -93,8 +93,9 @@ class UNet(nn.Module):
         """Return the output of the network for `x`.
 
         `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are positions in
-        EMOTIONS or NO_LABEL, `moves` the augmentations (see `transforms.MOVES`), all zero for unchanged
-        images. `masks`, in training only, are the masks that `draw_dropout_masks` returns.
+        EMOTIONS or NO_LABEL, `moves` the augmentations (see `transforms.MOVES`), all zero for
+        unchanged images. `masks`, in training only, are the masks that `draw_dropout_masks`
+        returns.
         """
         remaining = iter(masks)
         condition = self.embed(noise, labels, moves)

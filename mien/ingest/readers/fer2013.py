@@ -253,7 +253,8 @@ def parse_pixels(entry: PixelRow, path: Path) -> Picture | DataError:
         values = np.empty(0, np.int64)
     if len(values) != PIXELS_PER_SIDE * PIXELS_PER_SIDE or values.min() < 0 or values.max() > 255:
         return DataError(
-            f"{path}#{entry.position} must have {PIXELS_PER_SIDE * PIXELS_PER_SIDE} numbers from 0 to "
+            f"{path}#{entry.position} must have {PIXELS_PER_SIDE * PIXELS_PER_SIDE} numbers from "
+            "0 to "
             "255, and does not"
         )
     return values.astype(np.uint8).reshape(PIXELS_PER_SIDE, PIXELS_PER_SIDE)

@@ -289,7 +289,8 @@ def choose_page(sheet: Path, tables: Sequence[SheetTable], page: str | None) -> 
     if not visible:
         raise DataError(
             f"{sheet} must have its table on a visible page, and has it on a hidden one: "
-            f"{first_few([_format_page_title(table) for table in tables])}. Unhide it, or name it with "
+            f"{first_few([_format_page_title(table) for table in tables])}. Unhide it, or name it "
+            "with "
             f"--sheet '{sheet.name}#PAGE'"
         )
 
@@ -383,7 +384,8 @@ def _compare_pages(sheet: Path, best: SheetTable, other: SheetTable) -> Finding:
     if unequal or only_other:
         raise DataError(
             f"{sheet} must have one page of labels, and has two with the same columns that differ: "
-            f"'{_format_page_title(best)}' ({count_of(len(mine), 'clip')}) and '{_format_page_title(other)}' "
+            f"'{_format_page_title(best)}' ({count_of(len(mine), 'clip')}) and "
+            f"'{_format_page_title(other)}' "
             f"({count_of(len(theirs), 'clip')}); {len(labels)} have another label, "
             f"{len(unequal) - len(labels)} other frames or units, {only_best} are only in the "
             f"first and {only_other} only in the second. Name the right one: --sheet "
