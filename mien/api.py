@@ -362,7 +362,7 @@ def generate_faces(
 ) -> Faces:
     """Return a synthetic database with exact counts per class: `mien generate`.
 
-    `counts` is like (as many as the training set has), preprint, balanced:N, or
+    `counts` is like (as many as the training set has), preprint, each:N, balanced:N, or
     happiness=100,fear=50.
     """
     home = _find_store(store, generator)

@@ -73,6 +73,10 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
     (place / "study.toml").write_text(STUDY_TEXT)
     text = inside(place, "study", "plan", "study.toml")
     assert "2 generators" in text and "to do on this machine (cpu)" in text and "in all" in text
+    counted = inside(place, "study", "plan", "study.toml", "--no-timing")
+    assert "2 generators" in counted and "to do on this machine" not in counted
+    refused = inside(place, "study", "plan", "study.toml", "--no-timing", "--measure", code=2)
+    assert "omit it, or --measure" in refused
     inside(
         place,
         "study",

@@ -920,6 +920,7 @@ def test_counts_are_read():
     assert counts("like:abc") == {"fear": 3}
     assert counts("happiness=100, fear=50") == {"happiness": 100, "fear": 50}
     assert counts("balanced:9") == dict.fromkeys(CLASSES, 1) | {"disgust": 2, "fear": 2}
+    assert counts("each:3") == dict.fromkeys(CLASSES, 3)
     assert counts("balanced:7") == dict.fromkeys(CLASSES, 1)
     assert counts("like") == {"fear": 4}
 
@@ -930,6 +931,7 @@ def test_counts_are_read():
         ("like,happiness=40", {"fear": 4, "happiness": 40}),
         ("like:abc , sadness = 2,others=1", {"fear": 3, "sadness": 2, "others": 1}),
         ("like,fear=0,surprise=3", {"surprise": 3}),
+        ("each:2,fear=10", dict.fromkeys(CLASSES, 2) | {"fear": 10}),
         ("balanced:14,fear=10", dict.fromkeys(CLASSES, 2) | {"fear": 10}),
         ("preprint,fear=0", {name: count for name, count in TABLE_2.items() if name != "fear"}),
     ],
@@ -1000,6 +1002,7 @@ def test_counts_that_cannot_be_shared_equally_are_told(
         ("hapiness=3", "Did you mean 'happiness'"),
         ("happiness=-3", "above 0"),
         ("happiness=2.5", "above 0"),
+        ("each:0", "above 0"),
         ("balanced:none", "above 0"),
         ("anger=3", "not trained on anger"),
         ("like,anger=3", "not trained on anger"),
@@ -1013,7 +1016,7 @@ def test_counts_that_cannot_be_shared_equally_are_told(
             "balanced:3",
             (
                 "3 would leave some classes without images; give balanced:7 or more, or "
-                "balanced:21 for 3 of each"
+                "each:3 for 3 of each"
             ),
         ),
         ("balanced:6,fear=9", "give balanced:7 or more"),

@@ -20,7 +20,7 @@ from mien.cli.base import (
     print_json,
     show_next,
 )
-from mien.errors import TrialsFailed
+from mien.errors import TrialsFailed, UsageError
 
 if TYPE_CHECKING:
     from mien.runs.store import Store
@@ -80,6 +80,10 @@ def study_plan(
             "--measure", help="Time a batch of each network on this machine instead of estimating."
         ),
     ] = False,
+    no_timing: Annotated[
+        bool,
+        typer.Option("--no-timing", help="Stop after the counts, without an estimate of the time."),
+    ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -102,6 +106,8 @@ def study_plan(
     from mien.study.select import explain_generators, parse_only, select_rows
 
     # Read the study, and select the trials that --only names.
+    if no_timing and (measure or workers is not None):
+        raise UsageError("--no-timing leaves out all times; omit it, or --measure and --workers")
     home = open_store(store)
     resolved = read_study(find_study(study), home)
     wanted = parse_only(only or [], resolved)
@@ -114,19 +120,20 @@ def study_plan(
         print(describe_plan(plan), flush=True)
         if why := explain_generators(missing, wanted):
             print(why)
-    costs = estimate_costs(plan, rows, home, device, measure)
+
+    # Missing weights are reported before the estimate, which can take minutes.
+    require_weights(missing)
+    costs = None if no_timing else estimate_costs(plan, rows, home, device, measure)
     with_workers = None
     if workers is not None:
         with_workers = estimate_with_workers(plan, rows, home, device, workers)
     if as_json:
         print_json(_plan_facts(plan, rows, costs, workers, with_workers))
-    else:
+    elif costs is not None:
         print(describe_costs(costs, device))
         if workers is not None and with_workers is not None:
             print(describe_workers(workers, *with_workers))
 
-    # Weights are asked for last: a plan can be made without them.
-    require_weights(missing)
     if not as_json:
         show_next(["mien", "study", "run", study], store)
 
@@ -134,7 +141,7 @@ def study_plan(
 def _plan_facts(
     plan: "StudyPlan",
     rows: "Sequence[TrialRow]",
-    costs: "Sequence[Cost]",
+    costs: "Sequence[Cost] | None",
     workers: int | None,
     with_workers: tuple[float, float] | None,
 ) -> dict[str, Any]:
@@ -152,9 +159,13 @@ def _plan_facts(
         ],
         "selected_trials": len(selected),
         "selected_trials_done": sum(name in plan.done for name in selected),
-        "costs": [asdict(cost) for cost in costs],
-        "seconds": sum(cost.seconds for cost in costs),
-        "factor": 1 if all(cost.timed for cost in costs) else ESTIMATE_FACTOR,
+        "costs": None if costs is None else [asdict(cost) for cost in costs],
+        "seconds": None if costs is None else sum(cost.seconds for cost in costs),
+        "factor": None
+        if costs is None
+        else 1
+        if all(cost.timed for cost in costs)
+        else ESTIMATE_FACTOR,
         "errors": sorted(set(plan.failed.values())),
         "workers": None,
     }

@@ -11,7 +11,7 @@ from mien.runs.spec import suggest
 MAX_DIGITS = 12  # the longest number that is read: more images than any database has
 
 FORMS = (
-    "'preprint', 'like', 'like:DATASET', 'balanced:N' (N in all), or emotions, each once, as in "
+    "'preprint', 'like', 'like:DATASET', 'each:N' (N per class), 'balanced:N' (N in all), or emotions, each once, as in "
     "'happiness=100,fear=50'"
 )
 
@@ -25,6 +25,7 @@ def parse_counts(
     - `preprint`: Table 2 of the preprint
     - `like`: the counts of the faces that the generator was trained on, `count_faces("")`
     - `like:DATASET`: the counts of a dataset, `count_faces("DATASET")`
+    - `each:N`: N images of each of `classes`
     - `balanced:N`: N images in all, shared equally over `classes`; a remainder goes to the first
     - `happiness=100,fear=50`: the counts of single emotions. After one of the other forms it
       changes single classes, as in `like,happiness=40`; 0 removes a class.
@@ -38,6 +39,8 @@ def parse_counts(
         counts = dict(TABLE_2)
     elif base == "like" or base.removeprefix("like:") not in ("", base):
         counts = count_faces(base.removeprefix("like").removeprefix(":"))
+    elif base.startswith("each:"):
+        counts = dict.fromkeys(classes, _parse_number(base.removeprefix("each:"), text, 1))
     elif base.startswith("balanced:"):
         counts = _share_equally(
             _parse_number(base.removeprefix("balanced:"), text, 1), classes, text
@@ -77,8 +80,8 @@ def _share_equally(total: int, classes: Sequence[str], text: str) -> dict[str, i
         raise UsageError(
             f"counts '{text}': balanced:N is N images in all, shared equally over "
             f"{count_of(len(classes), 'class')} ({', '.join(classes)}), and {total} would leave "
-            f"some classes without images; give balanced:{len(classes)} or more, or "
-            f"balanced:{total * len(classes)} for {total} of each"
+            f"some classes without images; give balanced:{len(classes)} or more, or each:{total} "
+            f"for {total} of each"
         )
     return {name: per_class + (position < remainder) for position, name in enumerate(classes)}
 

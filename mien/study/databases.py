@@ -146,7 +146,7 @@ def _resolve_counts(
 
     try:
         counts = parse_counts(
-            text, count_like, list(on_side) if text.startswith("balanced:") else classes
+            text, count_like, list(on_side) if text.startswith(("balanced:", "each:")) else classes
         )
     except UsageError as error:
         message = str(error).replace(" 'like:DATASET',", "")
