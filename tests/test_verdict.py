@@ -2,6 +2,7 @@
 strictly.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.audit import verdict
+from mien.audit.parts import PARTS
+from mien.audit.verdict import group_families
 from mien.errors import SpecError
 from mien.stats import Record
 
@@ -240,3 +243,9 @@ def test_a_file_that_does_not_hold_is_refused_with_its_place(
     with pytest.raises(SpecError, match=complaint) as error:
         verdict.read_thresholds(path)
     assert "mine.toml" in str(error.value)
+
+
+def test_parts_that_share_a_question_keep_all_their_families():
+    shared = replace(PARTS["labels"], question=PARTS["fidelity"].question)
+    families = group_families([PARTS["fidelity"], shared])
+    assert families == {shared.question: ("fidelity", "variety", "labels", "nuisance")}

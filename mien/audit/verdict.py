@@ -7,13 +7,14 @@ never the absence of evidence.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from mien.audit.part import Part
 from mien.audit.parts import PARTS
 from mien.errors import SpecError
 from mien.findings import first_few
@@ -24,7 +25,16 @@ Outcome = Literal["pass", "warn", "cannot tell", "fail"]
 
 ORDER: tuple[Outcome, ...] = ("pass", "warn", "cannot tell", "fail")
 
-QUESTIONS = {part.question: part.families for part in PARTS.values()}
+
+def group_families(parts: Iterable[Part]) -> dict[str, tuple[str, ...]]:
+    """Return the families of each question, in the order of the parts; parts can share one."""
+    families: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        families[part.question] = (*families.get(part.question, ()), *part.families)
+    return families
+
+
+QUESTIONS = group_families(PARTS.values())
 
 FAMILIES = tuple(family for families in QUESTIONS.values() for family in families)
 
