@@ -96,9 +96,11 @@ def test_a_study_is_planned_run_and_looked_at(place: Path):
     assert plan["study"] == "small" and plan["selected_trials"] == 2
     assert plan["seconds"] == pytest.approx(sum(cost["seconds"] for cost in plan["costs"]))
     assert plan["seconds"] > 0
+    assert all(set(cost) == {"what", "runs", "seconds", "timed"} for cost in plan["costs"])
     assert plan["workers"]["number"] == 2 and 0 < plan["workers"]["busy"] <= 1
     run(place, "study", "run", "study.toml", "--workers", "0")
     status = ask(place, "study", "status", "small")
+    assert all(f"`{key}`" in PAGE for key in status), "keys are those of docs/json.md"
     assert status["run"] == plan["run"] and status["done"] == status["trials"] == 2
     assert status["cells"] == status["controls"] == {"done": 1, "total": 1}
     assert status["databases"] == {"done": 0, "total": 0} and status["seconds_to_come"] is None
@@ -134,7 +136,7 @@ def test_verify_prints_the_state_of_each_run_and_of_an_image(place: Path, tmp_pa
         assert state["faults"] == ["images.npy does not match its sha256"]
     (tmp_path / "picture.png").write_bytes(next((place / "faces").glob("*/*.png")).read_bytes())
     answer = ask(tmp_path, "verify", "picture.png", code=2)
-    assert answer["ours"] == "no" and answer["text"]
+    assert set(answer) == {"file", "ours", "image", "text"} and answer["ours"] == "no"
 
 
 @pytest.mark.parametrize(

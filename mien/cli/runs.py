@@ -261,7 +261,8 @@ def verify(
     if name is not None and _is_image_file(name, home):
         known = identify(Path(name), registry)
         if as_json:
-            print_json({"file": name, **asdict(known)})
+            facts = {"ours": known.from_this_release, "image": known.image, "text": known.text}
+            print_json({"file": name, **facts})
         if known.from_this_release == "no":
             raise DataError(f"{name} is not known to be one of ours: {known.text}")
         if not as_json:

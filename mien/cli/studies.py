@@ -159,7 +159,12 @@ def _plan_facts(
         ],
         "selected_trials": len(selected),
         "selected_trials_done": sum(name in plan.done for name in selected),
-        "costs": None if costs is None else [asdict(cost) for cost in costs],
+        "costs": None
+        if costs is None
+        else [
+            {"what": cost.label, "runs": cost.runs, "seconds": cost.seconds, "timed": cost.timed}
+            for cost in costs
+        ],
         "seconds": None if costs is None else sum(cost.seconds for cost in costs),
         "factor": None
         if costs is None
