@@ -482,7 +482,8 @@ def generate(
         str,
         typer.Option(
             help="The number of images per class: preprint; like (as many as the generator was "
-            "trained on) or like:DATASET; each:N (N images of each class); balanced:N (N images in total, in equal shares); or "
+            "trained on) or like:DATASET; each:N (N images of each class); balanced:N (N images "
+            "in total, in equal shares); or "
             "happiness=100,fear=50. Single classes may follow, as in like,happiness=40 (0 omits "
             "a class)."
         ),

@@ -11,7 +11,8 @@ from mien.runs.spec import suggest
 MAX_DIGITS = 12  # the longest number that is read: more images than any database has
 
 FORMS = (
-    "'preprint', 'like', 'like:DATASET', 'each:N' (N per class), 'balanced:N' (N in all), or emotions, each once, as in "
+    "'preprint', 'like', 'like:DATASET', 'each:N' (N per class), 'balanced:N' (N in all), or "
+    "emotions, each once, as in "
     "'happiness=100,fear=50'"
 )
 

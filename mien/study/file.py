@@ -60,9 +60,10 @@ class StudyFile(Strict):
     which the same images are shown.
 
     [generator] is a `preset` with changes, [generate] says how images are drawn from it, and
-    `counts` how many: like (as many as the training side has), preprint, each:N (N per class), balanced:N (N in total,
-    shared equally), or happiness=100,fear=50, which after one of the others changes single
-    classes: like,happiness=40. `controls` are the baselines that the cells must exceed.
+    `counts` how many: like (as many as the training side has), preprint, each:N (N per class),
+    balanced:N (N in total, shared equally), or happiness=100,fear=50, which after one of the others
+    changes single classes: like,happiness=40. `controls` are the baselines that the cells must
+    exceed.
     """
 
     name: str
