@@ -46,7 +46,7 @@ from mien.study.run import list_study_jobs, run_study
 from mien.study.specs import StudyPlan, TrialSpec
 from mien.toy import dataset
 
-STUDIES = Path(__file__).parent.parent / "mien" / "studies"
+STUDIES = Path(__file__).parent.parent / "mien" / "study" / "shipped"
 JOBS, SUBJECTS, APEX = 200, 26, 9  # APEX: frames of a clip around its apex
 SMALL = """
 name = "small"

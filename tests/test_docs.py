@@ -87,13 +87,13 @@ def test_the_walk_shows_the_smoke_study_as_it_is():
     blocks = re.findall(
         r"```toml\n(.*?)```", (ROOT / "docs" / "walk.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    study = (ROOT / "mien" / "studies" / "smoke.toml").read_text(encoding="utf-8")
+    study = (ROOT / "mien" / "study" / "shipped" / "smoke.toml").read_text(encoding="utf-8")
     assert tomllib.loads(blocks[0]) == tomllib.loads(study)
 
 
 @pytest.mark.parametrize("name", ["smoke", "controls", "honest"])
 def test_studies_read_the_alias_that_the_commands_of_the_walk_make(name: str):
-    text = (ROOT / "mien" / "studies" / f"{name}.toml").read_text(encoding="utf-8")
+    text = (ROOT / "mien" / "study" / "shipped" / f"{name}.toml").read_text(encoding="utf-8")
     alias = tomllib.loads(text)["faces"]
     for page in (text, (ROOT / "docs" / "walk.md").read_text(encoding="utf-8")):
         assert re.search(rf"mien preprocess \w+ --frames apex .*--as {alias}\b", page)

@@ -131,7 +131,7 @@ def test_the_wheel_runs_where_only_what_it_declares_is_installed(python: Path, t
     (tmp_path / "commands").write_text(COMMANDS.strip())
     text = run(python, tmp_path, "-c", PIPELINE)
     assert "7 synthetic images" in text
-    assert re.search(r"site-packages/mien/studies/smoke.toml", text)
+    assert re.search(r"site-packages/mien/study/shipped/smoke.toml", text)
     assert text.splitlines()[-1] == "next: mien study run smoke"
     code = "import importlib.util as u; print(u.find_spec('pytest'), u.find_spec('hatchling'))"
     assert run(python, tmp_path, "-c", code) == "None None\n"
@@ -146,7 +146,11 @@ def test_the_wheel_holds_all_files_of_the_package_and_no_others(wheel: Path):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert names == package
-    assert {"mien/py.typed", "mien/studies/preprint.toml", "mien/audit/thresholds.toml"} <= names
+    assert {
+        "mien/py.typed",
+        "mien/study/shipped/preprint.toml",
+        "mien/audit/thresholds.toml",
+    } <= names
 
 
 def test_the_description_of_the_wheel_leads_to_no_file_that_an_index_lacks(wheel: Path):

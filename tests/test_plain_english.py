@@ -14,7 +14,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
     *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name != "cli.md"),
-    *sorted((ROOT / "mien" / "studies").glob("*.toml")),
+    *sorted((ROOT / "mien" / "study" / "shipped").glob("*.toml")),
 ]
 TEMPLATES = sorted(
     path for path in (ROOT / "mien").rglob("*") if path.suffix in {".html", ".md", ".toml", ".txt"}

@@ -31,7 +31,7 @@ from worlds import (
     written_study,
 )
 
-from mien import published, sources
+from mien import published
 from mien.classifiers import pretrained
 from mien.classifiers.networks import Tiny
 from mien.errors import StoreError, TrialsFailed, UsageError
@@ -51,6 +51,7 @@ from mien.report.write import (
 from mien.runs.jobs import note_failure
 from mien.runs.spec import Spec
 from mien.runs.store import Store
+from mien.study import sources
 from mien.study.file import resolve
 from mien.study.results import StudyResults
 from mien.study.run import run_study

@@ -59,7 +59,7 @@ from mien.study.select import explain_generators, parse_only, select_rows
 from mien.study.specs import StudySpec, TrialRow
 from mien.study.status import describe_progress, read_progress
 
-STUDIES = Path(__file__).parent.parent / "mien" / "studies"
+STUDIES = Path(__file__).parent.parent / "mien" / "study" / "shipped"
 PREPRINT = ("disgust", "fear", "happiness", "others", "repression", "sadness", "surprise")
 
 

@@ -17,7 +17,7 @@ from mien.licences import Terms
 from mien.publish.names import Names, collect_names
 from mien.runs.progress import count_of
 from mien.runs.store import Run, Store
-from mien.sources import INDEX_FILE, find_ancestors, find_licence, read_terms
+from mien.study.sources import INDEX_FILE, find_ancestors, find_licence, read_terms
 
 AUDIT = "audit.json"
 

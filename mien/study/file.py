@@ -214,7 +214,7 @@ class StudyFile(Strict):
 # Reading
 
 
-STUDIES_FOLDER = Path(__file__).parent.parent / "studies"
+STUDIES_FOLDER = Path(__file__).parent / "shipped"
 """The studies that come with mien, one TOML file each."""
 
 

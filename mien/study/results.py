@@ -18,7 +18,6 @@ from mien.errors import StoreError
 from mien.faces import OWNER_COLUMNS, Faces
 from mien.runs.files import read_error
 from mien.runs.store import Run, Store
-from mien.sources import find_withheld_sources
 from mien.stats import Record
 from mien.study.cells import (
     LEAK_ACCURACY,
@@ -33,6 +32,7 @@ from mien.study.cells import (
 from mien.study.plan_file import TrialRecord, read_record
 from mien.study.predictions import list_levels, read_predictions, score_predictions
 from mien.study.settings import CONTROLS, name_under_control, permutes_labels
+from mien.study.sources import find_withheld_sources
 
 
 class StudyResults:
