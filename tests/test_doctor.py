@@ -116,4 +116,5 @@ def test_a_torch_that_cannot_be_loaded_is_reported_and_is_no_traceback(tmp_path:
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "torch cannot be loaded: ImportError: libtorch.so is missing" in done.stdout
-    assert "pip install --force-reinstall torch torchvision timm" in done.stdout
+    told = " ".join(done.stdout.split())
+    assert "pip install --force-reinstall torch torchvision timm" in told

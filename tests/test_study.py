@@ -572,7 +572,7 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         (
             '["real_to_real"]',
             '["both_to_real"]\ncounts = "anything"',
-            "'preprint', 'like', 'balanced:N'",
+            "'preprint', 'like', 'each:N'",
         ),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "balanced:3"', "give balanced:4 or more"),
         (
