@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawn import keep, people
 
@@ -68,6 +69,19 @@ def test_without_held_out_people_a_part_that_needs_them_says_so_and_no_other(nam
     measured = measure_part(name, given(held_out=False))
     said = any("nobody was held out" in note for note in measured.notes)
     assert said == PARTS[name].needs_held_out
+
+
+def test_copies_of_training_images_are_found_without_held_out_people():
+    first = TRAIN.select(np.arange(3))
+    sides = PartInput(TRAIN, make_empty_side(TRAIN), first, {}, lambda: pytest.fail("no matches"))
+    measured = measure_part("memorisation", sides)
+    assert {record.metric: record.value for record in measured.records} == {
+        "memorisation.exact": 1.0,
+        "memorisation.copies": 1.0,
+    }
+    assert list(measured.rows["copy_of"]) == list(first.index["key"])
+    strangers = measure_part("memorisation", given(held_out=False))
+    assert all(record.value == 0 for record in strangers.records) and len(strangers.records) == 2
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -61,9 +61,10 @@ class Part:
 
     `question` is the question that its numbers answer, and `families` are the first words of their
     names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_made`,
-    `needs_spaces` and `needs_matches` say what it is measured on. `picture` is the name of its
-    picture, empty if it has none. `version` is a part of the names of its runs: another number
-    measures it again.
+    `needs_spaces` and `needs_matches` say what it is measured on. A part that needs held-out people
+    may have numbers that do not: `measure_alone` returns these if nobody was held out. `picture` is
+    the name of its picture, empty if it has none. `version` is a part of the names of its runs:
+    another number measures it again.
     """
 
     measure: Callable[[PartInput], PartResult]
@@ -71,6 +72,7 @@ class Part:
     families: tuple[str, ...]
     meanings: Mapping[str, str] = field(default_factory=dict)
     needs_held_out: bool = False
+    measure_alone: Callable[[PartInput], PartResult] | None = None
     needs_made: bool = True
     needs_spaces: bool = False
     needs_matches: bool = False

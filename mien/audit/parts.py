@@ -9,7 +9,7 @@ parallel, each on one core, so that no number depends on how many cores there ar
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,12 @@ def measure_part(name: PartName, given: PartInput) -> PartResult:
     part = find_part(name)
     say(f"audit: {name}")
     if part.needs_held_out and not len(given.test):
-        return PartResult(notes=[f"{name}: {NOBODY_HELD_OUT}"])
+        measure, notes = part.measure_alone, [f"{name}: {NOBODY_HELD_OUT}"]
+    else:
+        measure, notes = part.measure, []
     with threadpool_limits(1), devices.limit_cores(1):
-        return part.measure(given)
+        measured = measure(given) if measure else PartResult()
+    return replace(measured, notes=[*notes, *measured.notes])
 
 
 # Runs

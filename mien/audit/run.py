@@ -32,7 +32,7 @@ VERDICT_WORDS = {"fail": "failed", "cannot tell": "cannot tell", "warn": "warn",
 
 
 @dataclass
-class Audit:
+class AuditMeasurements:
     """All measured numbers, the checks on them, and notes on what could not be measured.
 
     `rows` has one row per synthetic image, with everything that was measured on it; `pictures`
@@ -61,7 +61,7 @@ def judge_parts(
     made: Faces,
     limits: Mapping[str, Mapping[str, Any]],
     people: HeldOut | None,
-) -> Audit:
+) -> AuditMeasurements:
     """Return the audit of `made` from the measurements of its parts.
 
     `people` are the held-out people; None if their number plays no part.
@@ -87,7 +87,7 @@ def judge_parts(
         if measurement.picture is not None
     }
     checks = verdict.judge(records, limits, people, missing)
-    return Audit(records, checks, notes, rows, pictures)
+    return AuditMeasurements(records, checks, notes, rows, pictures)
 
 
 def count_held_out(train: Faces, test: Faces) -> HeldOut:
@@ -187,7 +187,7 @@ def run_audit(
 
 
 def write_audit(
-    found: Audit,
+    found: AuditMeasurements,
     spec: AuditSpec,
     sides: Mapping[str, Faces],
     content: str,

@@ -27,11 +27,11 @@ UNITS: tuple[Unit, ...] = ("subject", "clip", "frame")
 DUPLICATE_KINDS = ("exact", "near", "mirrored")
 
 WAYS_SEEN = ("subjects", "clips", "frames", *DUPLICATE_KINDS, "renamed")
-"""How a test image can have been seen: columns of `Leakage.rows`, and names of records."""
+"""How a test image can have been seen: columns of `rows` below, and names of records."""
 
 
 @dataclass(frozen=True)
-class Leakage:
+class LeakageMeasurements:
     """What two sides share: records, findings, and tables of images, pairs and people.
 
     `rows` has one row per test image: its key, subject, emotion, and true or false for each way in
@@ -64,7 +64,7 @@ class Leakage:
         )
 
 
-def measure_leakage(train: Faces, test: Faces, by: Unit = "subject") -> Leakage:
+def measure_leakage(train: Faces, test: Faces, by: Unit = "subject") -> LeakageMeasurements:
     """Return what `test` shares with `train`, given that no subject (clip, frame) may be on both.
 
     Shares are of this very set of test images, and have no interval. Records: leakage.subjects,
@@ -99,7 +99,7 @@ def measure_leakage(train: Faces, test: Faces, by: Unit = "subject") -> Leakage:
         *_report_shared(train, test, rows, pairs, by),
         *_report_people(train, test, people, doubles, by),
     ]
-    return Leakage(by, (*records, two_names), tuple(findings), rows, pairs, people)
+    return LeakageMeasurements(by, (*records, two_names), tuple(findings), rows, pairs, people)
 
 
 def list_forbidden_ways(by: Unit) -> list[str]:

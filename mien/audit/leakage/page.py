@@ -13,7 +13,7 @@ from PIL import Image
 from mien.audit.leakage.measure import (
     DUPLICATE_KINDS,
     WAYS_SEEN,
-    Leakage,
+    LeakageMeasurements,
     describe_nearness,
     list_forbidden_ways,
     name_images,
@@ -52,7 +52,9 @@ class PagePicture:
     more: str = ""
 
 
-def render_page(found: Leakage, train: Faces, test: Faces, names: tuple[str, str]) -> str:
+def render_page(
+    found: LeakageMeasurements, train: Faces, test: Faces, names: tuple[str, str]
+) -> str:
     """Return the page as HTML; `names` are the labels of the training and the test side."""
     image = name_images(test)
 
@@ -94,7 +96,7 @@ def _real_licences(faces: Faces) -> set[str]:
     return set(faces.index["licence"][faces.index["source"] == "real"])
 
 
-def _list_ways(found: Leakage) -> Iterator[dict[str, Any]]:
+def _list_ways(found: LeakageMeasurements) -> Iterator[dict[str, Any]]:
     for way in WAYS_SEEN:
         count = int(found.rows[way].sum())
         yield {
@@ -105,7 +107,7 @@ def _list_ways(found: Leakage) -> Iterator[dict[str, Any]]:
         }
 
 
-def _select_overall(found: Leakage, names: tuple[str, ...]) -> list[Record]:
+def _select_overall(found: LeakageMeasurements, names: tuple[str, ...]) -> list[Record]:
     return [
         record
         for name in names
@@ -114,7 +116,9 @@ def _select_overall(found: Leakage, names: tuple[str, ...]) -> list[Record]:
     ]
 
 
-def _list_nuisances(found: Leakage) -> Iterator[tuple[str, Record, Record, list[Record]]]:
+def _list_nuisances(
+    found: LeakageMeasurements,
+) -> Iterator[tuple[str, Record, Record, list[Record]]]:
     for name in NUISANCES:
         overall = _select_overall(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
         if len(overall) == 2:
@@ -126,7 +130,9 @@ def _list_nuisances(found: Leakage) -> Iterator[tuple[str, Record, Record, list[
             yield name, overall[0], overall[1], sorted(parts, key=lambda record: -record.value)[:2]
 
 
-def _draw_pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterator[PagePicture]:
+def _draw_pairs(
+    found: LeakageMeasurements, kind: str, train: Faces, test: Faces
+) -> Iterator[PagePicture]:
     """Yield one pair for each test image, of as many people as possible."""
     # One pair per test image; the first of each person come first
     selected = (
@@ -154,7 +160,7 @@ def _draw_pairs(found: Leakage, kind: str, train: Faces, test: Faces) -> Iterato
 
 
 def _draw_people(
-    found: Leakage, train: Faces, test: Faces
+    found: LeakageMeasurements, train: Faces, test: Faces
 ) -> Iterator[tuple[dict[Hashable, Any], list[PagePicture]]]:
     """Yield each pair of names that look like one person, with the pictures of both."""
     for row in found.people.to_dict("records"):

@@ -10,7 +10,12 @@ from typing import Any
 import pandas as pd
 
 from mien.audit.labels.nuisance import measure_nuisance
-from mien.audit.leakage.measure import Leakage, format_percentage, measure_leakage, name_images
+from mien.audit.leakage.measure import (
+    LeakageMeasurements,
+    format_percentage,
+    measure_leakage,
+    name_images,
+)
 from mien.audit.leakage.page import render_page
 from mien.audit.leakage.sides import ComparedSides
 from mien.audit.specs import LeakageSpec
@@ -132,7 +137,7 @@ def _format_percent(record: dict[str, Any]) -> str:
 
 
 def _write_report(
-    found: Leakage, train: Faces, test: Faces, out: Path, side_names: tuple[str, str]
+    found: LeakageMeasurements, train: Faces, test: Faces, out: Path, side_names: tuple[str, str]
 ) -> None:
     pd.DataFrame([asdict(record) for record in found.records]).to_parquet(
         out / "records.parquet", index=False

@@ -1,5 +1,7 @@
 """Memorisation as a part of an audit: its numbers, and a strip of copies."""
 
+from dataclasses import replace
+
 from mien.audit.memorisation.measure import measure_copies, measure_memorisation
 from mien.audit.memorisation.strips import draw_strips
 from mien.audit.part import Part, PartInput, PartResult, try_measure
@@ -21,7 +23,7 @@ MEANINGS = {
 
 
 def measure_part(given: PartInput) -> PartResult:
-    """Return the numbers of memorisation; without held-out people, those that need none."""
+    """Return the numbers of memorisation; if they cannot be compared, those of copies alone."""
     measured = PartResult()
     train, test, made = given.train, given.test, given.made
     # Pixels are always compared, from the matches
@@ -36,10 +38,14 @@ def measure_part(given: PartInput) -> PartResult:
         measured.notes += result.notes
         measured.rows = result.rows.drop(columns="emotion")
         measured.picture = draw_strips(made, train, result)
-    else:  # report at least what needs no held-out people
-        measured.records, rows = measure_copies(made, train)
-        measured.rows = rows.drop(columns="emotion")
-    return measured
+        return measured
+    return replace(measure_copied_images(given), notes=measured.notes)
+
+
+def measure_copied_images(given: PartInput) -> PartResult:
+    """Return how many images copy a training image, which needs no held-out people."""
+    records, rows = measure_copies(given.made, given.train)
+    return PartResult(records=records, rows=rows.drop(columns="emotion"))
 
 
 PART = Part(
@@ -48,6 +54,7 @@ PART = Part(
     families=("memorisation",),
     meanings=MEANINGS,
     needs_held_out=True,
+    measure_alone=measure_copied_images,
     needs_spaces=True,
     needs_matches=True,
     picture="strips",
