@@ -77,6 +77,10 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
     assert "2 generators" in counted and "to do on this machine" not in counted
     refused = inside(place, "study", "plan", "study.toml", "--no-timing", "--measure", code=2)
     assert "omit it, or --measure" in refused
+    wrong = STUDY_TEXT.replace('"tiny"', '"resnet5"')
+    (place / "wrong.toml").write_text(wrong)
+    text = inside(place, "study", "plan", "wrong.toml", code=2)  # counts come before networks
+    assert text.index("2 generators") < text.index("resnet5'") and "resnet50" in text
     inside(
         place,
         "study",

@@ -51,7 +51,13 @@ from mien.seeds import derive_seed
 from mien.study import cost, trials
 from mien.study.databases import list_databases
 from mien.study.file import find_recorded_run, find_study, list_studies, read_study, resolve
-from mien.study.plan import describe_plan, list_frozen_shares, plan_study, write_study
+from mien.study.plan import (
+    describe_frozen_layers,
+    describe_plan,
+    list_frozen_shares,
+    plan_study,
+    write_study,
+)
 from mien.study.predictions import RECORDS_FILE, score_predictions
 from mien.study.results import StudyResults
 from mien.study.run import run_study
@@ -219,7 +225,7 @@ def test_what_an_ablation_freezes_is_said(store: Store):
     spec = resolve(table(ablations=["plain", "freeze30"]), store)
     (one,) = list_frozen_shares(spec)
     assert (one.classifier, one.ablation) == ("tiny", "freeze30")
-    assert one.text in describe_plan(plan_study(spec, store))
+    assert describe_frozen_layers(spec) == f"  tiny, freeze30: frozen are {one.text}"
     assert "1 of 4 layers" in one.text
 
 

@@ -94,34 +94,39 @@ def study_plan(
     network, which can take minutes, and keeps the result. The exit code is 2 if weights are
     missing.
     """
-    from mien.study.cost import (
-        describe_costs,
-        describe_workers,
-        estimate_costs,
-        estimate_with_workers,
-    )
     from mien.study.file import find_study, read_study
-    from mien.study.plan import describe_plan, plan_study
-    from mien.study.run import require_weights
+    from mien.study.plan import describe_frozen_layers, describe_plan, plan_study
     from mien.study.select import explain_generators, parse_only, select_rows
 
     # Read the study, and select the trials that --only names.
     if no_timing and (measure or workers is not None):
         raise UsageError("--no-timing leaves out all times; omit it, or --measure and --workers")
     home = open_store(store)
-    resolved = read_study(find_study(study), home)
+    path = find_study(study)
+    resolved = read_study(path, home, check=False)
     wanted = parse_only(only or [], resolved)
     plan = plan_study(resolved, home)
     rows = select_rows(plan.rows, wanted)
 
-    # Print the trials and what they cost; the trials first, since timing can take minutes.
+    # Print the trials first: to build the networks takes seconds, and to time them minutes.
     missing = [row for row in rows if row.spec.name not in plan.done]
     if not as_json:
         print(describe_plan(plan), flush=True)
         if why := explain_generators(missing, wanted):
-            print(why)
+            print(why, flush=True)
 
-    # Missing weights are reported before the estimate, which can take minutes.
+    # Networks, image sizes and weights are checked before the estimate, which can take minutes.
+    from mien.study.cost import (
+        describe_costs,
+        describe_workers,
+        estimate_costs,
+        estimate_with_workers,
+    )
+    from mien.study.run import require_weights
+
+    read_study(path, home)
+    if not as_json and (frozen := describe_frozen_layers(resolved)):
+        print(frozen, flush=True)
     require_weights(missing)
     costs = None if no_timing else estimate_costs(plan, rows, home, device, measure)
     with_workers = None

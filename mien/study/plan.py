@@ -117,7 +117,7 @@ def plan_study(study: StudySpec, store: Store) -> StudyPlan:
 
 
 def describe_plan(plan: StudyPlan) -> str:
-    """Return the cells, runs, frozen layers, counts and errors of a plan, as lines of text."""
+    """Return the cells, runs, images and errors of a plan, as text; no network is built."""
     study = plan.study
 
     # The first line: how many cells, and the axes that they are the product of
@@ -148,11 +148,7 @@ def describe_plan(plan: StudyPlan) -> str:
                 f"  {total:>5} {label:<26}{done:>5} done" + (f", {failed} failed" if failed else "")
             )
 
-    # What the settings lead to: frozen layers, synthetic images, and classes without any
-    lines += [
-        f"  {layers.classifier}, {layers.ablation}: frozen are {layers.text}"
-        for layers in list_frozen_shares(study)
-    ]
+    # What the settings lead to: synthetic images, and classes without any
     lines += [f"  synthetic images: {text}" for text in _describe_counts(plan)]
     lines += [
         f"  no synthetic {text}, with counts = '{study.counts}'"
@@ -192,6 +188,14 @@ def count_runs(plan: StudyPlan) -> dict[str, tuple[int, int, int]]:
         done, failed = (sum(name in group for name in names) for group in (plan.done, plan.failed))
         counts[kind] = len(names), done, failed
     return counts
+
+
+def describe_frozen_layers(study: StudySpec) -> str:
+    """Return a line for each classifier and ablation that freezes layers, and which these are."""
+    return "\n".join(
+        f"  {layers.classifier}, {layers.ablation}: frozen are {layers.text}"
+        for layers in list_frozen_shares(study)
+    )
 
 
 def _describe_counts(plan: StudyPlan) -> list[str]:
